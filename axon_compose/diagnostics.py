@@ -1,0 +1,157 @@
+"""Faults in a file, as data: a span, a code, a message, notes and help.
+
+Every stage takes a `Problems` collector, reports into it and goes on, so that one run names every fault.
+`Problems.raise_if_any` ends the run. Rendering is the business of `axon_compose.report`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Final, Literal
+
+__all__ = ["ArchitectureError", "Diagnostic", "Label", "Position", "Problems", "Span", "nearest"]
+
+Severity = Literal["error", "warning"]
+
+#: More faults than this are counted, not kept: a broken generator must not fill the terminal.
+MAX_PROBLEMS: Final = 200
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in a text; `line` and `column` start at 1, columns count characters."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a file, from `start` up to but not including `end`."""
+
+    file: str
+    start: Position
+    end: Position
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.start.line}:{self.start.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A second place that explains the first, such as where a name was defined before."""
+
+    span: Span
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One fault.
+
+    Attributes:
+        code: Stable identifier, `AX` and three digits; `axon-compose explain CODE` tells more.
+        message: What is wrong: one line, lower case, no full stop, names in backticks.
+        span: Where; `None` when no place in a file is to blame.
+        label: What the caret says, beside the excerpt.
+        help: What to do, e.g. the nearest valid name.
+        labels: Further places.
+        severity: An `error` stops the build, a `warning` does not.
+    """
+
+    code: str
+    message: str
+    span: Span | None = None
+    label: str = ""
+    help: str | None = None
+    labels: tuple[Label, ...] = ()
+    severity: Severity = "error"
+
+    def __str__(self) -> str:
+        where = f"{self.span}: " if self.span else ""
+        return f"{where}{self.severity}[{self.code}]: {self.message}"
+
+
+class ArchitectureError(Exception):
+    """A description that cannot be compiled; carries every fault that was found.
+
+    Attributes:
+        diagnostics: The faults, in file order.
+        sources: Text of every file that a span may name, for excerpts.
+    """
+
+    def __init__(self, diagnostics: Iterable[Diagnostic], sources: dict[str, str] | None = None) -> None:
+        self.diagnostics = tuple(diagnostics)
+        self.sources = dict(sources or {})
+        super().__init__("\n".join(str(d) for d in self.diagnostics))
+
+
+@dataclass(slots=True)
+class Problems:
+    """Collects faults while the stages run.
+
+    Attributes:
+        sources: File name to text, filled by the readers; the renderer cuts excerpts from it.
+    """
+
+    sources: dict[str, str] = field(default_factory=dict)
+    dropped: int = 0
+    _found: list[Diagnostic] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Diagnostic]:
+        return iter(self.sorted())
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, diagnostic: Diagnostic) -> None:
+        """Keep a fault, once."""
+        if diagnostic in self._found:
+            return
+        if len(self._found) >= MAX_PROBLEMS:
+            self.dropped += 1
+            return
+        self._found.append(diagnostic)
+
+    def error(
+        self,
+        code: str,
+        message: str,
+        span: Span | None = None,
+        *,
+        label: str = "",
+        help: str | None = None,
+        labels: Iterable[Label] = (),
+    ) -> None:
+        """Report an error; see `Diagnostic` for the meaning of the arguments."""
+        self.add(Diagnostic(code, message, span, label, help, tuple(labels)))
+
+    def warning(self, code: str, message: str, span: Span | None = None, *, label: str = "", help: str | None = None) -> None:
+        """Report something that does not stop the build."""
+        self.add(Diagnostic(code, message, span, label, help, severity="warning"))
+
+    @property
+    def failed(self) -> bool:
+        """Whether any error was reported."""
+        return any(d.severity == "error" for d in self._found)
+
+    def sorted(self) -> list[Diagnostic]:
+        """The faults in file order; those without a place come last."""
+
+        def order(d: Diagnostic) -> tuple[bool, str, Position]:
+            return (d.span is None, d.span.file if d.span else "", d.span.start if d.span else Position(0, 0))
+
+        return sorted(self._found, key=order)
+
+    def raise_if_any(self) -> None:
+        """Raise `ArchitectureError` if an error was reported."""
+        if self.failed:
+            raise ArchitectureError(self.sorted(), self.sources)
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str | None:
+    """Return the candidate that `name` was probably meant to be, or None."""
+    found = get_close_matches(name, list(candidates), n=1, cutoff=0.6)
+    return found[0] if found else None

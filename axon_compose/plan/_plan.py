@@ -1,0 +1,188 @@
+"""The plan: a model written out layer by layer, with every name, shape, slot and mask decided. Plain data, no mlx."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, Literal
+
+from axon_compose.registry import CacheSpec, ComponentSpec, Dims
+
+__all__ = ["Branch", "Layer", "MaskGroup", "Member", "Plan", "Use"]
+
+
+@dataclass(frozen=True)
+class Use:
+    """One component at one place of the model.
+
+    Attributes:
+        name: The component's name in the file; a norm is named after the branch that it serves.
+        type: Full type name, `namespace/name`.
+        spec: What the registry knows of it.
+        options: Validated options, ready for the factory.
+        written: The options as written, formulas resolved, defaults left out.
+        path: Dotted place of its weights, e.g. `layers.8.swa`.
+        params: Names (relative to `path`) and shapes of its parameters.
+        active: Parameters that one token uses.
+        cache: What it keeps between calls, or None.
+        slot: Where its cache is: `(slot,)`, or `(slot, child)` inside a `CacheList`.
+        mask: Index into `Plan.masks`, or None.
+        reads: Value name to the published key it comes from, `layer.key.value`; `offset` comes from the pass itself.
+        writes: Value names that some later layer reads.
+    """
+
+    name: str
+    type: str
+    spec: ComponentSpec
+    options: Any
+    written: Mapping[str, Any]
+    path: str
+    params: Mapping[str, tuple[int, ...]]
+    active: int
+    cache: CacheSpec | None = None
+    slot: tuple[int, ...] | None = None
+    mask: int | None = None
+    reads: Mapping[str, str] = field(default_factory=dict)
+    writes: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The name of its module inside the layer."""
+        return self.path.rpartition(".")[2]
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return sum(prod(shape) for shape in self.params.values())
+
+
+@dataclass(frozen=True)
+class Member:
+    """One component of a branch: its output times `scale` is summed, or kept under the name `keep`."""
+
+    use: Use
+    scale: float = 1.0
+    keep: str | None = None
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One residual branch: `x = x + scale * post(sum(member(pre(x))))`.
+
+    Attributes:
+        members: One component, or several that read the same input. Empty for `add`.
+        pre: Norm of the input, or None.
+        post: Norm of the output, or None.
+        scale: Factor of the output.
+        residual: False for components of kind `block`, whose output replaces `x`.
+        add: Name of a kept output that is added to `x` instead.
+    """
+
+    members: tuple[Member, ...] = ()
+    pre: Use | None = None
+    post: Use | None = None
+    scale: float = 1.0
+    residual: bool = True
+    add: str | None = None
+
+    def uses(self) -> Iterator[Use]:
+        """Every component, norms included, in the order of computation."""
+        if self.pre:
+            yield self.pre
+        yield from (member.use for member in self.members)
+        if self.post:
+            yield self.post
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of the stack.
+
+    Attributes:
+        index: Its place, from 0.
+        block: The block's name (`=` for one written in the stack).
+        branches: Residual branches in order.
+        slot: Index of its cache in `model.make_cache()`, None without cache.
+        cache: One spec, or a `Composite` of those of its components in branch order.
+        owner: Index of the layer whose weights it uses (`share`), None if its own.
+    """
+
+    index: int
+    block: str
+    branches: tuple[Branch, ...]
+    slot: int | None = None
+    cache: CacheSpec | None = None
+    owner: int | None = None
+
+    def uses(self) -> Iterator[Use]:
+        """Every component, norms included, in the order of computation."""
+        for branch in self.branches:
+            yield from branch.uses()
+
+    @property
+    def size(self) -> int:
+        """Number of parameters that this layer adds to the model."""
+        return 0 if self.owner is not None else sum(use.size for use in self.uses())
+
+
+@dataclass(frozen=True)
+class MaskGroup:
+    """One mask, made once per forward pass and shared by every layer that has the same needs.
+
+    Attributes:
+        kind: `kv` for attention, `state` for recurrent layers.
+        window: Tokens that a query sees, or None.
+        form: `dense`, or `banded` for layers that apply their window themselves in prefill.
+        slot: Where the cache is that the mask is asked of.
+    """
+
+    kind: Literal["kv", "state"]
+    window: int | None
+    form: Literal["dense", "banded"]
+    slot: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole model, explicit.
+
+    Attributes:
+        name: The file's `name`.
+        dims: Resolved dims.
+        embedding: Component of kind `embedding`.
+        layers: The stack.
+        final_norm: Component of kind `norm`, or None.
+        head: Component of kind `head`.
+        slots: Caches in the order of `model.make_cache()`.
+        masks: Masks of a forward pass.
+        offset: Slot of the cache that knows the position, or None if no layer keeps keys and values.
+        plugins: Namespace to `distribution version` of every plugin that is used.
+    """
+
+    name: str
+    dims: Dims
+    embedding: Use
+    layers: tuple[Layer, ...]
+    final_norm: Use | None
+    head: Use
+    slots: tuple[CacheSpec, ...]
+    masks: tuple[MaskGroup, ...]
+    offset: tuple[int, ...] | None
+    plugins: Mapping[str, str]
+
+    def uses(self) -> Iterator[Use]:
+        """Every component with weights of its own, in the order of computation."""
+        yield self.embedding
+        for layer in self.layers:
+            if layer.owner is None:
+                yield from layer.uses()
+        if self.final_norm:
+            yield self.final_norm
+        yield self.head
+
+    def parameters(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Full names and shapes of every parameter, each once."""
+        for use in self.uses():
+            for name, shape in use.params.items():
+                yield f"{use.path}.{name}", shape

@@ -1,0 +1,173 @@
+"""The records that a plugin hands in: what a component is, before any of its code is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, Final, Literal
+
+__all__ = ["KV", "KINDS", "ArchitectureSpec", "Array", "CacheSpec", "ComponentSpec", "Composite", "Dims", "Kind", "State"]
+
+Kind = Literal["layer", "norm", "position", "block", "embedding", "head"]
+KINDS: Final = ("layer", "norm", "position", "block", "embedding", "head")
+Shapes = Mapping[str, tuple[int, ...]]
+
+_DTYPE_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+class Dims(Mapping[str, Any]):
+    """The resolved `dims` of a file: a read-only mapping that also answers to attributes.
+
+    `hidden_size` and `vocab_size` are always there.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        try:
+            return self._values[name]
+        except KeyError:
+            raise AttributeError(f"dims have no `{name}`") from None
+
+    def __repr__(self) -> str:
+        return f"Dims({self._values})"
+
+
+@dataclass(frozen=True, slots=True)
+class KV:
+    """Keys and values of attention, growing with the context or bounded by a window.
+
+    Attributes:
+        heads: Number of key/value heads.
+        head_dim: Width of a key.
+        value_dim: Width of a value; `head_dim` unless given.
+        window: Tokens that a query sees, itself included; None keeps all.
+    """
+
+    heads: int
+    head_dim: int
+    value_dim: int | None = None
+    window: int | None = None
+
+    def elements(self, tokens: int) -> int:
+        """Numbers held for one sequence after `tokens` tokens."""
+        kept = tokens if self.window is None else min(tokens, self.window)
+        return kept * self.heads * (self.head_dim + (self.value_dim or self.head_dim))
+
+    def nbytes(self, tokens: int, dtype: str = "bfloat16") -> int:
+        """Bytes that hold real tokens of one sequence (allocation steps are not counted)."""
+        return self.elements(tokens) * _DTYPE_BYTES[dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """One array of a recurrent state: shape without the batch axis; `dtype` None follows the activations."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A recurrent state of constant size: an `ArraysCache` with these arrays, in this order."""
+
+    arrays: tuple[Array, ...]
+
+    def nbytes(self, tokens: int, dtype: str = "bfloat16") -> int:
+        """Bytes of one sequence; `tokens` does not matter unless it is 0."""
+        return sum(prod(a.shape) * _DTYPE_BYTES[a.dtype or dtype] for a in self.arrays) if tokens else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Composite:
+    """Several caches of one layer: a `CacheList` with children in this order."""
+
+    children: tuple[CacheSpec, ...]
+
+    def nbytes(self, tokens: int, dtype: str = "bfloat16") -> int:
+        """Bytes of one sequence, all children together."""
+        return sum(child.nbytes(tokens, dtype) for child in self.children)
+
+
+CacheSpec = KV | State | Composite
+
+
+def _no_cache(options: Any, dims: Dims) -> CacheSpec | None:
+    return None
+
+
+def _no_params(options: Any, dims: Dims) -> Shapes:
+    return {}
+
+
+@dataclass(frozen=True)
+class ComponentSpec:
+    """What the compiler knows of a component. Cheap to import: nothing here may import mlx.
+
+    Attributes:
+        name: Type name inside the plugin's namespace, e.g. `attention`; in YAML `namespace/name`,
+            and for the namespace `core` also just `name`.
+        kind: Where it may stand: `layer`, `norm`, `position`, `block`, `embedding` or `head`.
+        options: A pydantic model class (strict, extra forbidden) or a JSON Schema of an object.
+        module: `package.module:attribute[.attribute]`, imported by `build` alone and called as
+            `factory(options, dims)`; returns an `mlx.nn.Module`. `options` is an instance of the pydantic
+            model, or a dict with the schema's defaults filled in.
+        summary: One line for people.
+        cache: `(options, dims)` to the cache that it needs, or None.
+        params: `(options, dims)` to names and shapes of every parameter.
+        active: `(options, dims)` to the number of parameters that one token uses; all of them unless given.
+        reads: Named values of the forward pass that the layer takes as keyword arguments. `offset` is the
+            position of the first token (int, or (B,) array). Any other name maps to the option that names the
+            component to read from, e.g. `{"kv": "kv_from"}`: the nearest earlier layer that uses it.
+        writes: Named values that the layer can publish through the keyword argument `publish(name, value)`,
+            which is given only when a later layer reads them.
+        mask: `dense` layers get mlx-lm's mask (None, "causal" or an array); `banded` ones apply their window
+            themselves in prefill and get a mask only for steps of one token.
+        float32: Parameters that stay float32 when a model is cast, e.g. `("A_log", "D")`.
+        unquantized: Submodules that quantisation leaves alone, e.g. `("gate",)`.
+        default: Whether files that name no type for this kind get this one (the namespace `core` alone).
+        shrink: `(options as written)` to a copy with small sizes, used by `check`; None keeps the sizes.
+        examples: Valid option mappings, tested by `axon_compose.testing`.
+    """
+
+    name: str
+    kind: Kind
+    options: type | Mapping[str, Any]
+    module: str
+    summary: str
+    cache: Callable[[Any, Dims], CacheSpec | None] = _no_cache
+    params: Callable[[Any, Dims], Shapes] = _no_params
+    active: Callable[[Any, Dims], int] | None = None
+    reads: Mapping[str, str | None] = field(default_factory=dict)
+    writes: tuple[str, ...] = ()
+    mask: Literal["dense", "banded"] = "dense"
+    float32: tuple[str, ...] = ()
+    unquantized: tuple[str, ...] = ()
+    default: bool = False
+    shrink: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    examples: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ArchitectureSpec:
+    """A YAML architecture that a plugin ships: a name for `extends`, and where its text is."""
+
+    name: str
+    path: str
+    summary: str = ""

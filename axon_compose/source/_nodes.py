@@ -1,0 +1,69 @@
+"""What a YAML text is made of, with the place of everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from axon_compose.diagnostics import Span
+
+__all__ = ["Entry", "Mapping", "Node", "Scalar", "Sequence", "plain"]
+
+Value = None | bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A value without parts; `quoted` tells a text `"12"` from a number `12`."""
+
+    value: Value
+    span: Span
+    quoted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """An ordered list of nodes."""
+
+    items: tuple[Node, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One `key: value` of a mapping, with the place of the key."""
+
+    key_span: Span
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """Keys (always text, never twice) to nodes, in file order."""
+
+    entries: dict[str, Entry] = field(hash=False)
+    span: Span
+
+    def get(self, key: str) -> Node | None:
+        """The node at `key`, or None."""
+        entry = self.entries.get(key)
+        return entry.node if entry else None
+
+    def items(self) -> Iterator[tuple[str, Node]]:
+        """Pairs of key and node in file order."""
+        return ((key, entry.node) for key, entry in self.entries.items())
+
+
+Node = Scalar | Sequence | Mapping
+
+
+def plain(node: Node) -> Any:
+    """The node as plain Python data, places forgotten."""
+    match node:
+        case Scalar():
+            return node.value
+        case Sequence():
+            return [plain(item) for item in node.items]
+        case Mapping():
+            return {key: plain(value) for key, value in node.items()}

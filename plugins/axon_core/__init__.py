@@ -1,0 +1,1 @@
+"""The built-in components, registered as any other plugin is."""
