@@ -1,1 +1,19 @@
 """The built-in components, registered as any other plugin is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from axon_compose.registry import ComponentSpec, hookimpl
+
+__all__ = ["axon_components"]
+
+
+@hookimpl
+def axon_components() -> Iterator[ComponentSpec]:
+    """The records of every built-in component."""
+    # Imported here, so that `import axon_core.attention` alone loads one class and not every record.
+    from axon_core.specs import attention, blocks, embedding, mlp, moe, norms, ssm
+
+    for family in (norms, embedding, attention, ssm, mlp, moe, blocks):
+        yield from family.SPECS

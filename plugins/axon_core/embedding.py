@@ -1,0 +1,47 @@
+"""From tokens to vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from axon_compose.registry import Dims
+
+__all__ = ["TokenEmbedding"]
+
+
+class TokenEmbedding(nn.Module):
+    """A table of vectors; if its width is not the hidden size, a projection follows (factored embedding).
+
+    Args:
+        vocab_size: Number of tokens.
+        hidden_size: Width of the model.
+        size: Width of the table; the hidden size unless given.
+        scale: Factor of the vectors.
+    """
+
+    def __init__(self, vocab_size: int, hidden_size: int, size: int | None = None, scale: float | None = None) -> None:
+        super().__init__()
+        self.width = size or hidden_size
+        self.scale = scale
+        self.embed_tokens = nn.Embedding(vocab_size, self.width)
+        if self.width != hidden_size:
+            self.in_proj = nn.Linear(self.width, hidden_size, bias=False)
+
+    @classmethod
+    def from_options(cls, options: Any, dims: Dims) -> TokenEmbedding:
+        """Build from `TokenEmbeddingOptions`."""
+        return cls(dims.vocab_size, dims.hidden_size, **dict(options))
+
+    def __call__(self, tokens: mx.array) -> mx.array:
+        """Vectors (B, L, D) of `tokens` (B, L)."""
+        h = self.embed_tokens(tokens)
+        if "in_proj" in self:
+            h = self.in_proj(h)
+        return h if self.scale is None else h * self.scale
+
+    def as_linear(self, h: mx.array) -> mx.array:
+        """Scores (..., V) of `h` (..., width) against every vector of the table."""
+        return self.embed_tokens.as_linear(h)

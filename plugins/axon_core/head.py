@@ -1,0 +1,71 @@
+"""From vectors to scores of the next token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from axon_compose.registry import Dims
+from axon_core.embedding import TokenEmbedding
+
+__all__ = ["LMHead"]
+
+
+class LMHead(nn.Module):
+    """Scores of the next token: matrix, bias, scale, cap, in this order.
+
+    A tied head has no matrix: it asks the embedding for its table, so both are one array in training and in files.
+
+    Args:
+        hidden_size: Width of the model.
+        vocab_size: Number of tokens.
+        embedding_size: Width of the embedding's table; the hidden size unless given. A tied head projects to it.
+        tied: Whether the embedding's table is the matrix.
+        bias: Whether each token's score has a learned shift.
+        scale: Factor of the scores.
+        softcap: Bound of the scores, applied in float32 as `softcap * tanh(scores / softcap)`.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        vocab_size: int,
+        embedding_size: int | None = None,
+        *,
+        tied: bool = True,
+        bias: bool = False,
+        scale: float | None = None,
+        softcap: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self.softcap = softcap
+        if not tied:
+            self.lm_head = nn.Linear(hidden_size, vocab_size, bias=bias)
+            return
+        if embedding_size not in (None, hidden_size):
+            self.out_proj = nn.Linear(hidden_size, embedding_size, bias=False)
+        if bias:
+            self.bias = mx.zeros((vocab_size,))
+
+    @classmethod
+    def from_options(cls, options: Any, dims: Dims) -> LMHead:
+        """Build from `LMHeadOptions`; `dims.embedding_size`, if there, is the width of the embedding's table."""
+        return cls(dims.hidden_size, dims.vocab_size, dims.get("embedding_size"), **dict(options))
+
+    def __call__(self, h: mx.array, embedding: TokenEmbedding) -> mx.array:
+        """Scores (B, L, V) of `h` (B, L, D), in its dtype."""
+        if "lm_head" in self:
+            logits = self.lm_head(h)
+        else:
+            logits = embedding.as_linear(self.out_proj(h) if "out_proj" in self else h)
+            if "bias" in self:
+                logits = logits + self.bias
+        if self.scale is not None:
+            logits = logits * self.scale
+        if self.softcap is not None:
+            capped = mx.tanh(logits.astype(mx.float32) / self.softcap) * self.softcap
+            logits = capped.astype(logits.dtype)
+        return logits

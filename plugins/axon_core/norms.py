@@ -1,0 +1,62 @@
+"""Normalisation of the last axis, with MLX's fused kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from axon_compose.registry import Dims
+
+__all__ = ["LayerNorm", "RMSNorm"]
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm: `x / sqrt(mean(x²) + eps) * weight`; the mean is not subtracted.
+
+    Args:
+        dims: Width of the last axis.
+        eps: Added to the mean square.
+        weight: Whether each dimension has a learned scale.
+    """
+
+    def __init__(self, dims: int, eps: float = 1e-6, weight: bool = True) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = mx.ones((dims,)) if weight else None
+
+    @classmethod
+    def from_options(cls, options: Any, dims: Dims) -> RMSNorm:
+        """Build from `RMSNormOptions`; as wide as the hidden size."""
+        return cls(dims.hidden_size, **dict(options))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Normalise `x` (..., dims)."""
+        return mx.fast.rms_norm(x, self.weight, self.eps)
+
+
+class LayerNorm(nn.Module):
+    """Layer norm: `(x - mean(x)) / sqrt(var(x) + eps) * weight + bias`.
+
+    Args:
+        dims: Width of the last axis.
+        eps: Added to the variance.
+        weight: Whether each dimension has a learned scale.
+        bias: Whether each dimension has a learned shift.
+    """
+
+    def __init__(self, dims: int, eps: float = 1e-5, weight: bool = True, bias: bool = True) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = mx.ones((dims,)) if weight else None
+        self.bias = mx.zeros((dims,)) if bias else None
+
+    @classmethod
+    def from_options(cls, options: Any, dims: Dims) -> LayerNorm:
+        """Build from `LayerNormOptions`; as wide as the hidden size."""
+        return cls(dims.hidden_size, **dict(options))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Normalise `x` (..., dims)."""
+        return mx.fast.layer_norm(x, self.weight, self.bias, self.eps)

@@ -1,0 +1,115 @@
+"""Rotary position embedding (Su et al., 2021), and how it is stretched to longer contexts.
+
+A pair of dimensions turns once in `2π · period` tokens. Every stretch is a change of these periods, and of a gain on
+what is rotated. They depend on the options alone, never on the length of a call: keys in a cache are rotated for good,
+so a rotation that followed the length (as `dynamic` and `longrope` are defined for a single pass) would make an answer
+depend on how the prompt was cut. Both are laid out once, for `max_position_embeddings` tokens: `dynamic` is what a
+single pass of that length gets, `longrope` takes the long factors if that length exceeds the original one, else the
+short ones.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import mlx.core as mx
+import mlx.nn as nn
+
+if TYPE_CHECKING:
+    from axon_core.specs._rope import RopeOptions, RopeScaling
+
+__all__ = ["RoPE", "rope_gain", "rope_periods"]
+
+
+class RoPE(nn.Module):
+    """Rotates pairs of each head's dimensions by angles that grow with the position.
+
+    Args:
+        head_dim: Width of a head; dimensions beyond the rotated ones pass unchanged.
+        options: `RopeOptions`.
+    """
+
+    def __init__(self, head_dim: int, options: RopeOptions) -> None:
+        super().__init__()
+        self.dims = options.rotated(head_dim)
+        self.traditional = options.traditional
+        # The underscore keeps them out of the parameters: they are derived, not learned and not saved.
+        self._periods = mx.array(rope_periods(options, self.dims), dtype=mx.float32)
+        gain = rope_gain(options)
+        self._gain = None if gain == 1.0 else mx.array([gain] * self.dims + [1.0] * (head_dim - self.dims))
+
+    def __call__(self, x: mx.array, offset: int | mx.array = 0) -> mx.array:
+        """Rotate `x` (B, H, L, head_dim), whose first token stands at `offset` (int, or (B,) integers)."""
+        if self._gain is not None:
+            x = x * self._gain.astype(x.dtype)
+        return mx.fast.rope(
+            x, self.dims, traditional=self.traditional, base=None, scale=1.0, offset=offset, freqs=self._periods
+        )
+
+
+def rope_periods(options: RopeOptions, dims: int) -> list[float]:
+    """Tokens in which each of the `dims // 2` pairs turns by one radian."""
+    plain = [options.theta ** (i / dims) for i in range(0, dims, 2)]
+    scaling = options.scaling
+    if scaling is None:
+        return plain
+    match scaling.type:
+        case "linear":
+            return [period * scaling.factor for period in plain]
+        case "dynamic":
+            return _dynamic(options.theta, dims, scaling)
+        case "llama3":
+            return [_llama3(period, scaling) for period in plain]
+        case "yarn":
+            return _yarn(plain, options.theta, scaling)
+        case _:
+            return [period * factor for period, factor in zip(plain, scaling.factors, strict=True)]
+
+
+def rope_gain(options: RopeOptions) -> float:
+    """Factor of rotated queries and of rotated keys: sharper attention for more keys to choose from."""
+    scaling = options.scaling
+    if scaling is None or scaling.type not in ("yarn", "longrope"):
+        return 1.0
+    if scaling.attention_factor is not None:
+        return scaling.attention_factor
+    growth = math.log(scaling.factor)
+    if scaling.type == "longrope":  # LongRoPE (Ding et al., 2024), as Phi-3 uses it
+        return math.sqrt(1 + growth / math.log(scaling.original_length))
+    if scaling.mscale and scaling.mscale_all_dim:  # DeepSeek-V2: one part of the gain is in the softmax scale
+        return (0.1 * scaling.mscale * growth + 1) / (0.1 * scaling.mscale_all_dim * growth + 1)
+    return 0.1 * growth + 1
+
+
+def _dynamic(theta: float, dims: int, scaling: RopeScaling) -> list[float]:
+    """NTK-aware: a larger base stretches slow pairs by about `factor` and leaves fast ones alone."""
+    excess = max(1.0, scaling.length / scaling.original_length)
+    stretch = scaling.factor * excess - (scaling.factor - 1)
+    base = theta * stretch ** (dims / (dims - 2)) if dims > 2 else theta
+    return [base ** (i / dims) for i in range(0, dims, 2)]
+
+
+def _llama3(period: float, scaling: RopeScaling) -> float:
+    """Llama 3.1: stretch pairs that do not turn often enough within the original length, blend in between."""
+    turns = scaling.original_length / (2 * math.pi * period)
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    kept = min(1.0, max(0.0, (turns - low) / (high - low)))
+    return period / (kept + (1 - kept) / scaling.factor)
+
+
+def _yarn(plain: list[float], theta: float, scaling: RopeScaling) -> list[float]:
+    """YaRN (Peng et al., 2023): a ramp over the pairs, from kept (many turns) to stretched (few turns)."""
+    dims = 2 * len(plain)
+
+    def pair_with(turns: float) -> float:
+        radians = scaling.original_length / (2 * math.pi * turns)
+        return dims * math.log(radians) / (2 * math.log(theta))
+
+    first, last = pair_with(scaling.beta_fast), pair_with(scaling.beta_slow)
+    if scaling.truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, dims - 1)
+    width = last - first or 0.001  # a ramp of no width would divide by zero
+    stretched = (min(1.0, max(0.0, (pair - first) / width)) for pair in range(len(plain)))
+    return [period / (1 - s + s / scaling.factor) for period, s in zip(plain, stretched, strict=True)]

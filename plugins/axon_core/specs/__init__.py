@@ -1,0 +1,1 @@
+"""What the compiler knows of the built-in components: options, shapes and caches, without mlx."""

@@ -1,0 +1,250 @@
+"""Attention, full or within a window: options and records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+
+from axon_compose.registry import KV, ComponentSpec, Dims
+from axon_core.specs._rope import RopeOptions
+
+__all__ = [
+    "SPECS",
+    "AttentionOptions",
+    "BiasOptions",
+    "NormOptions",
+    "RopeOptions",
+    "SlidingWindowAttentionOptions",
+    "head_shape",
+]
+
+_STRICT: Final = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class BiasOptions(BaseModel):
+    """Which projections have a bias."""
+
+    model_config = _STRICT
+
+    q: bool = Field(default=False, description="Bias of the queries.")
+    k: bool = Field(default=False, description="Bias of the keys.")
+    v: bool = Field(default=False, description="Bias of the values.")
+    o: bool = Field(default=False, description="Bias of the output.")
+
+
+class NormOptions(BaseModel):
+    """RMS norm of every head's queries and keys."""
+
+    model_config = _STRICT
+
+    eps: float = Field(default=1e-6, gt=0, description="Added to the mean square.")
+
+
+# `true` and `false` are short for a mapping. They are rewritten before validation, for a union in pydantic would put
+# its own tags into the place of a fault.
+def _bias(value: Any) -> Any:
+    return dict.fromkeys("qkvo", value) if isinstance(value, bool) else value
+
+
+def _norm(value: Any) -> Any:
+    return ({} if value else None) if isinstance(value, bool) else value
+
+
+Bias = Annotated[BiasOptions, BeforeValidator(_bias, json_schema_input_type=bool | BiasOptions)]
+HeadNorm = Annotated[NormOptions | None, BeforeValidator(_norm, json_schema_input_type=bool | NormOptions | None)]
+
+
+class AttentionOptions(BaseModel):
+    """Causal softmax attention; grouped-query with fewer key/value heads than heads."""
+
+    model_config = _STRICT
+
+    num_heads: int = Field(gt=0, description="Number of query heads.")
+    num_kv_heads: int | None = Field(
+        default=None,
+        gt=0,
+        description="Number of key/value heads, a divisor of `num_heads`; as many as those unless given.",
+    )
+    head_dim: int | None = Field(
+        default=None, gt=0, description="Width of a head; `hidden_size // num_heads` unless given."
+    )
+    bias: Bias = Field(
+        default=BiasOptions(), description="Biases of the projections: true, false, or a mapping of q, k, v, o."
+    )
+    rope: RopeOptions | None = Field(
+        default_factory=RopeOptions,
+        description="Rotary position embedding; null for none. On with theta 10000 unless given.",
+    )
+    qk_norm: HeadNorm = Field(
+        default=None, description="RMS norm of each head's queries and keys, before rope: true or {eps: …}."
+    )
+    window_size: int | None = Field(
+        default=None, gt=0, description="Tokens that a query sees, itself included; all unless given."
+    )
+    scale: float | None = Field(
+        default=None, gt=0, description="Factor of the scores before softmax; `head_dim ** -0.5` unless given."
+    )
+    kv_from: str | None = Field(
+        default=None,
+        description="Component whose keys and values are read, from the nearest earlier layer that uses it.",
+    )
+
+    @field_validator("num_kv_heads")
+    @classmethod
+    def _grouped(cls, value: int | None, info: ValidationInfo) -> int | None:
+        heads = info.data.get("num_heads")
+        if value and heads and heads % value:
+            raise ValueError(f"`num_heads` ({heads}) is not a multiple of `num_kv_heads` ({value})")
+        return value
+
+
+class SlidingWindowAttentionOptions(AttentionOptions):
+    """Causal attention to the last `window_size` tokens; no position encoding unless `rope` is given."""
+
+    window_size: int = Field(gt=0, description="Tokens that a query sees, itself included.")
+    rope: RopeOptions | None = Field(default=None, description="Rotary position embedding; none unless given.")
+
+
+def head_shape(options: AttentionOptions, dims: Dims) -> tuple[int, int, int]:
+    """Number of heads, number of key/value heads, and width of a head.
+
+    Raises:
+        ValueError: The hidden size cannot be divided, or rope does not fit the width.
+    """
+    heads, hidden = options.num_heads, dims.hidden_size
+    if options.head_dim is None and hidden % heads:
+        raise ValueError(f"`hidden_size` ({hidden}) is not a multiple of `num_heads` ({heads}); give `head_dim`")
+    width = options.head_dim or hidden // heads
+    if options.rope is not None:
+        options.rope.rotated(width)
+    return heads, options.num_kv_heads or heads, width
+
+
+def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
+    heads, kv_heads, width = head_shape(options, dims)
+    hidden = dims.hidden_size
+    shapes = {"q": (heads * width, hidden), "o": (hidden, heads * width)}
+    if options.kv_from is None:
+        shapes |= {"k": (kv_heads * width, hidden), "v": (kv_heads * width, hidden)}
+    found: dict[str, tuple[int, ...]] = {}
+    for name, shape in shapes.items():
+        found[f"{name}_proj.weight"] = shape
+        if getattr(options.bias, name):
+            found[f"{name}_proj.bias"] = shape[:1]
+        if options.qk_norm and name in "qk":
+            found[f"{name}_norm.weight"] = (width,)
+    return found
+
+
+def _cache(options: AttentionOptions, dims: Dims) -> KV | None:
+    _, kv_heads, width = head_shape(options, dims)
+    return None if options.kv_from else KV(kv_heads, width, window=options.window_size)
+
+
+def _accepts(options: AttentionOptions, source: Any, dims: Dims) -> str | None:
+    """Why the keys of `source` cannot serve, or None: they come rotated, in its widths and within its window."""
+    if not isinstance(source, AttentionOptions):
+        return None
+    heads, _, width = head_shape(options, dims)
+    _, kv_heads, source_width = head_shape(source, dims)
+    if width != source_width:
+        return f"`head_dim` is {width}, that of the source {source_width}"
+    if heads % kv_heads:
+        return f"`num_heads` ({heads}) is not a multiple of the source's `num_kv_heads` ({kv_heads})"
+    if options.rope != source.rope:
+        return "`rope` differs from that of the source, whose keys are already rotated"
+    if source.window_size and (options.window_size is None or options.window_size > source.window_size):
+        return f"the source keeps {source.window_size} tokens: give a `window_size` of at most {source.window_size}"
+    return None
+
+
+def _shrink(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Small sizes with the same structure; one width and few head counts, so that sources and readers still fit."""
+    small = dict(written)
+    heads, kv_heads = written["num_heads"], written.get("num_kv_heads")
+    grouped = kv_heads is not None and kv_heads < heads
+    small["num_heads"] = 4 if heads >= 4 else 2 if heads >= 2 else 1
+    if kv_heads is not None:
+        small["num_kv_heads"] = (1 if kv_heads == 1 else 2) if grouped else small["num_heads"]
+    small["head_dim"] = 16
+    if written.get("window_size") is not None:
+        small["window_size"] = min(written["window_size"], 8)
+    if written.get("rope"):
+        small["rope"] = _shrink_rope(written["rope"], written.get("head_dim"))
+    return small
+
+
+def _shrink_rope(written: Mapping[str, Any], head_dim: int | None) -> dict[str, Any]:
+    small = dict(written)
+    fraction = small.pop("fraction", None)
+    if "dims" in small and small["dims"] is not None:
+        fraction = small["dims"] / head_dim if head_dim else 0.5
+    dims = 16 if fraction is None else max(2, 2 * round(8 * fraction))
+    if fraction is not None:
+        small["dims"] = dims
+    if small.get("scaling"):
+        small["scaling"] = dict(small["scaling"])
+        for name in ("short_factor", "long_factor"):
+            factors = small["scaling"].get(name)
+            if factors:
+                small["scaling"][name] = [factors[i * len(factors) // (dims // 2)] for i in range(dims // 2)]
+    return small
+
+
+_LLAMA3: Final = {"type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}
+_YARN: Final = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}
+
+SPECS: Final = (
+    ComponentSpec(
+        name="attention",
+        kind="layer",
+        options=AttentionOptions,
+        module="axon_core.attention:Attention.from_options",
+        summary="Causal attention: grouped-query, with rope, and optionally biases, q/k norm and a window.",
+        cache=_cache,
+        params=_params,
+        reads={"offset": None, "kv": "kv_from"},
+        writes=("kv",),
+        accepts=_accepts,
+        window=lambda options, dims: options.window_size,
+        # With a window the layer cuts the band itself; a group without one is always dense.
+        mask="banded",
+        shrink=_shrink,
+        examples=(
+            {"num_heads": 4},
+            {"num_heads": 4, "num_kv_heads": 2, "bias": True, "qk_norm": True},
+            {
+                "num_heads": 4,
+                "num_kv_heads": 1,
+                "head_dim": 32,
+                "bias": {"q": True, "v": True},
+                "qk_norm": {"eps": 1e-5},
+            },
+            {"num_heads": 2, "window_size": 8, "rope": {"theta": 1e6, "fraction": 0.5, "traditional": True}},
+            {"num_heads": 4, "rope": {"theta": 5e5, "scaling": _LLAMA3}, "scale": 0.1},
+            {"num_heads": 4, "rope": {"dims": 8, "scaling": _YARN}},
+            {"num_heads": 4, "rope": None},
+        ),
+    ),
+    ComponentSpec(
+        name="sliding_window_attention",
+        kind="layer",
+        options=SlidingWindowAttentionOptions,
+        module="axon_core.attention:SlidingWindowAttention.from_options",
+        summary="Causal attention to the last `window_size` tokens, in time and memory linear in the length.",
+        cache=_cache,
+        params=_params,
+        reads={"offset": None, "kv": "kv_from"},
+        writes=("kv",),
+        accepts=_accepts,
+        window=lambda options, dims: options.window_size,
+        mask="banded",
+        shrink=_shrink,
+        examples=(
+            {"num_heads": 4, "window_size": 8},
+            {"num_heads": 4, "num_kv_heads": 2, "window_size": 1, "rope": {}},
+        ),
+    ),
+)

@@ -1,0 +1,90 @@
+"""From tokens to vectors and back: options and records of the embedding and the head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from axon_compose.registry import ComponentSpec, Dims
+
+__all__ = ["SPECS", "LMHeadOptions", "TokenEmbeddingOptions"]
+
+_STRICT: Final = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+Shapes = dict[str, tuple[int, ...]]
+
+
+class TokenEmbeddingOptions(BaseModel):
+    """A vector for every token of the vocabulary."""
+
+    model_config = _STRICT
+
+    size: int | None = Field(
+        default=None,
+        gt=0,
+        description="Width of the table; `hidden_size` unless given. Another width is projected to the hidden size.",
+    )
+    scale: float | None = Field(
+        default=None, gt=0, description="Factor of the vectors, e.g. the root of the hidden size."
+    )
+
+
+class LMHeadOptions(BaseModel):
+    """A score for every token of the vocabulary."""
+
+    model_config = _STRICT
+
+    tied: bool = Field(default=True, description="Use the table of the embedding; false for a matrix of its own.")
+    bias: bool = Field(default=False, description="Learn a shift for each token's score.")
+    scale: float | None = Field(default=None, gt=0, description="Factor of the scores.")
+    softcap: float | None = Field(
+        default=None, gt=0, description="Bound of the scores: `softcap * tanh(scores / softcap)`."
+    )
+
+
+def _embedding_params(options: TokenEmbeddingOptions, dims: Dims) -> Shapes:
+    width = options.size or dims.hidden_size
+    shapes: Shapes = {"embed_tokens.weight": (dims.vocab_size, width)}
+    if width != dims.hidden_size:
+        shapes["in_proj.weight"] = (dims.hidden_size, width)
+    return shapes
+
+
+def _head_params(options: LMHeadOptions, dims: Dims) -> Shapes:
+    if not options.tied:
+        shapes: Shapes = {"lm_head.weight": (dims.vocab_size, dims.hidden_size)}
+        return shapes | ({"lm_head.bias": (dims.vocab_size,)} if options.bias else {})
+    width = dims.get("embedding_size", dims.hidden_size)
+    shapes = {"out_proj.weight": (width, dims.hidden_size)} if width != dims.hidden_size else {}
+    return shapes | ({"bias": (dims.vocab_size,)} if options.bias else {})
+
+
+def _shrink_embedding(written: Mapping[str, Any]) -> dict[str, Any]:
+    # 24 is no usual hidden size, so a factored table stays factored.
+    return {**written, "size": min(written["size"], 24)} if written.get("size") is not None else dict(written)
+
+
+SPECS: Final = (
+    ComponentSpec(
+        name="token_embedding",
+        kind="embedding",
+        options=TokenEmbeddingOptions,
+        module="axon_core.embedding:TokenEmbedding.from_options",
+        summary="A table of vectors, optionally of a width of its own.",
+        params=_embedding_params,
+        default=True,
+        shrink=_shrink_embedding,
+        examples=({}, {"size": 24}, {"size": 24, "scale": 8.0}),
+    ),
+    ComponentSpec(
+        name="lm_head",
+        kind="head",
+        options=LMHeadOptions,
+        module="axon_core.head:LMHead.from_options",
+        summary="Scores of the next token, tied to the embedding or with a matrix of its own.",
+        params=_head_params,
+        default=True,
+        examples=({}, {"tied": False}, {"bias": True, "scale": 0.5}, {"tied": False, "bias": True, "softcap": 30.0}),
+    ),
+)

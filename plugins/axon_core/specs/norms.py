@@ -1,0 +1,60 @@
+"""Normalisation: options and records."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from axon_compose.registry import ComponentSpec, Dims
+
+__all__ = ["SPECS", "LayerNormOptions", "RMSNormOptions"]
+
+_STRICT: Final = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class RMSNormOptions(BaseModel):
+    """Root-mean-square norm: divides by the root of the mean square, then scales each dimension."""
+
+    model_config = _STRICT
+
+    eps: float = Field(default=1e-6, gt=0, description="Added to the mean square, against division by zero.")
+    weight: bool = Field(default=True, description="Learn a scale for each dimension.")
+
+
+class LayerNormOptions(BaseModel):
+    """Layer norm: subtracts the mean, divides by the standard deviation, then scales and shifts each dimension."""
+
+    model_config = _STRICT
+
+    eps: float = Field(default=1e-5, gt=0, description="Added to the variance, against division by zero.")
+    weight: bool = Field(default=True, description="Learn a scale for each dimension.")
+    bias: bool = Field(default=True, description="Learn a shift for each dimension.")
+
+
+def _params(options: RMSNormOptions | LayerNormOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
+    width = (dims.hidden_size,)
+    return {name: width for name in ("weight", "bias") if getattr(options, name, False)}
+
+
+SPECS: Final = (
+    ComponentSpec(
+        name="rms_norm",
+        kind="norm",
+        options=RMSNormOptions,
+        module="axon_core.norms:RMSNorm.from_options",
+        summary="Root-mean-square norm with a learned scale.",
+        params=_params,
+        default=True,
+        examples=({}, {"eps": 1e-5, "weight": False}),
+    ),
+    ComponentSpec(
+        name="layer_norm",
+        kind="norm",
+        options=LayerNormOptions,
+        module="axon_core.norms:LayerNorm.from_options",
+        summary="Layer norm with a learned scale and shift.",
+        params=_params,
+        examples=({}, {"bias": False}, {"eps": 1e-6, "weight": False, "bias": False}),
+    ),
+)

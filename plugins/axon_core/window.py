@@ -1,0 +1,77 @@
+"""Causal attention within a window, block by block: O(L · window) time and memory.
+
+A block of queries needs only the keys from the first one's window to the last one's own. Each block is a call of
+the usual fused attention on a slice, so every backend and every kind of key (grouped, quantised) is served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import mlx.core as mx
+from mlx.utils import tree_flatten, tree_map
+
+__all__ = ["BLOCK", "banded_attention"]
+
+#: Queries in a block. Smaller wastes fewer scores outside the band, larger makes fewer calls; 64 to 128 is flat.
+BLOCK: Final = 64
+
+Mask = mx.array | str | None
+
+
+def banded_attention(
+    queries: mx.array,
+    keys: Any,
+    values: Any,
+    attend: Callable[[mx.array, Any, Any, Mask], mx.array],
+    window: int | None,
+    left_padding: mx.array | None = None,
+) -> mx.array:
+    """Attend from each token to the last `window` tokens, itself included.
+
+    Args:
+        queries: (B, H, L, head_dim).
+        keys: (B, heads, S, head_dim) in temporal order, the last L of them those of the queries; or a tuple of
+            arrays that are sliced alike along that axis.
+        values: The same for values.
+        attend: Attention of a block, `(queries, keys, values, mask)` to (B, H, block, value_dim).
+        window: Tokens that a query sees, None for all.
+        left_padding: (B,) index of each row's first real key; keys before it are not seen. A query on padding sees
+            itself, so its output is finite; nobody reads it.
+
+    Returns:
+        (B, H, L, value_dim).
+    """
+    length = queries.shape[2]
+    total = tree_flatten(keys)[0][1].shape[2]
+    window = window or total
+    outputs: list[mx.array] = []
+    for start in range(0, length, BLOCK):
+        stop = min(start + BLOCK, length)
+        last = total - length + stop
+        first = max(0, last - (stop - start) - window + 1)
+        block = queries[:, :, start:stop]
+        if outputs:
+            # Without this MLX evaluates all blocks side by side and keeps every block's scores alive.
+            block = mx.depends(block, outputs[-1])
+        block_keys, block_values = _cut((keys, values), first, last)
+        padding = None if left_padding is None else left_padding - first
+        outputs.append(attend(block, block_keys, block_values, _mask(stop - start, last - first, window, padding)))
+    return outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=2)
+
+
+def _cut(tree: Any, first: int, last: int) -> Any:
+    return tree_map(lambda array: array[:, :, first:last], tree)
+
+
+def _mask(rows: int, columns: int, window: int, padding: mx.array | None) -> Mask:
+    """The band for `rows` queries that are the last of `columns` keys; (rows, columns), or (B, 1, rows, columns)."""
+    if padding is None and columns <= window:
+        return None if rows == 1 else "causal"
+    query = mx.arange(columns - rows, columns)[:, None]
+    key = mx.arange(columns)
+    band = (key <= query) & (key > query - window)
+    if padding is None:
+        return band
+    return band & ((key >= padding[:, None, None, None]) | (key == query))
