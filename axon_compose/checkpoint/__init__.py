@@ -1,1 +1,37 @@
-"""…"""
+"""Model folders: written whole or not at all, read only after every byte of their headers is checked.
+
+Importing this package does not import mlx; `load_weights` and the writing functions do when called.
+"""
+
+from axon_compose.checkpoint._atomic import atomic_folder, check_target
+from axon_compose.checkpoint._disk import FileRecord
+from axon_compose.checkpoint._errors import CheckpointError
+from axon_compose.checkpoint._folder import MODEL_FILE, check_space, require_plain_name, write_folder
+from axon_compose.checkpoint._record import BUILD_FILE, read_build, verify
+from axon_compose.checkpoint._safetensors import Entry, load_weights, read_header
+from axon_compose.checkpoint._shards import MAX_SHARD_BYTES, TensorSpec, drain, plan_shards, tensor_specs, write_shards
+from axon_compose.checkpoint._tokenizer import write_tokenizer
+
+__all__ = [
+    "BUILD_FILE",
+    "MAX_SHARD_BYTES",
+    "MODEL_FILE",
+    "CheckpointError",
+    "Entry",
+    "FileRecord",
+    "TensorSpec",
+    "atomic_folder",
+    "check_space",
+    "check_target",
+    "drain",
+    "load_weights",
+    "plan_shards",
+    "read_build",
+    "read_header",
+    "require_plain_name",
+    "tensor_specs",
+    "verify",
+    "write_folder",
+    "write_shards",
+    "write_tokenizer",
+]
