@@ -1,5 +1,12 @@
 """Plugins and the components that they bring; imports no mlx."""
 
+from axon_compose.registry._discovery import Candidate
+from axon_compose.registry._failure import LookupFailure
+from axon_compose.registry._faults import Fault
+from axon_compose.registry._hooks import hookimpl, hookspec
+from axon_compose.registry._host import PluginStatus, Registry
+from axon_compose.registry._options import check_options, defaults, load_factory, option_names, options_schema
+from axon_compose.registry._pydantic import Options, pydantic_faults
 from axon_compose.registry._specs import (
     KINDS,
     KV,
@@ -13,4 +20,29 @@ from axon_compose.registry._specs import (
     State,
 )
 
-__all__ = ["KINDS", "KV", "ArchitectureSpec", "Array", "CacheSpec", "ComponentSpec", "Composite", "Dims", "Kind", "State"]
+__all__ = [
+    "KINDS",
+    "KV",
+    "ArchitectureSpec",
+    "Array",
+    "CacheSpec",
+    "Candidate",
+    "ComponentSpec",
+    "Composite",
+    "Dims",
+    "Fault",
+    "Kind",
+    "LookupFailure",
+    "Options",
+    "PluginStatus",
+    "Registry",
+    "State",
+    "check_options",
+    "defaults",
+    "hookimpl",
+    "hookspec",
+    "load_factory",
+    "option_names",
+    "options_schema",
+    "pydantic_faults",
+]

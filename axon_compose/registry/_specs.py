@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Final, Literal
 
-__all__ = ["KV", "KINDS", "ArchitectureSpec", "Array", "CacheSpec", "ComponentSpec", "Composite", "Dims", "Kind", "State"]
+__all__ = [
+    "KINDS",
+    "KV",
+    "ArchitectureSpec",
+    "Array",
+    "CacheSpec",
+    "ComponentSpec",
+    "Composite",
+    "Dims",
+    "Kind",
+    "State",
+]
 
 Kind = Literal["layer", "norm", "position", "block", "embedding", "head"]
 KINDS: Final = ("layer", "norm", "position", "block", "embedding", "head")
@@ -137,6 +148,10 @@ class ComponentSpec:
             component to read from, e.g. `{"kv": "kv_from"}`: the nearest earlier layer that uses it.
         writes: Named values that the layer can publish through the keyword argument `publish(name, value)`,
             which is given only when a later layer reads them.
+        accepts: For readers: `(options, options of the source, dims)` to a fault in plain words, or None if the
+            source fits.
+        window: `(options, dims)` to the tokens that a query sees; the cache's own window unless given. Needed by layers
+            that attend without a cache of their own.
         mask: `dense` layers get mlx-lm's mask (None, "causal" or an array); `banded` ones apply their window
             themselves in prefill and get a mask only for steps of one token.
         float32: Parameters that stay float32 when a model is cast, e.g. `("A_log", "D")`.
@@ -156,6 +171,8 @@ class ComponentSpec:
     active: Callable[[Any, Dims], int] | None = None
     reads: Mapping[str, str | None] = field(default_factory=dict)
     writes: tuple[str, ...] = ()
+    accepts: Callable[[Any, Any, Dims], str | None] | None = None
+    window: Callable[[Any, Dims], int | None] | None = None
     mask: Literal["dense", "banded"] = "dense"
     float32: tuple[str, ...] = ()
     unquantized: tuple[str, ...] = ()

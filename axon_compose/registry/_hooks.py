@@ -1,0 +1,38 @@
+"""What a plugin may implement: one hook for each thing that it can bring.
+
+A plugin is a module (or any object) with functions marked by `hookimpl`, named in the entry-point group
+`axon_compose`. The name of the entry point is its namespace:
+
+    [project.entry-points.axon_compose]
+    acme = "axon_acme"
+
+A hook returns or yields records. New arguments and new hooks may be added; an implementation takes only the
+arguments that it wants, so old plugins keep working.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import pluggy
+
+from axon_compose.registry._specs import ArchitectureSpec, ComponentSpec
+
+__all__ = ["GROUP", "axon_architectures", "axon_components", "hookimpl", "hookspec"]
+
+#: The entry-point group, and pluggy's project name.
+GROUP: Final = "axon_compose"
+
+hookspec: Final = pluggy.HookspecMarker(GROUP)
+hookimpl: Final = pluggy.HookimplMarker(GROUP)
+
+
+@hookspec
+def axon_components() -> Iterable[ComponentSpec]:  # type: ignore[empty-body]
+    """The components that the plugin brings, as records; nothing here may import mlx."""
+
+
+@hookspec
+def axon_architectures() -> Iterable[ArchitectureSpec]:  # type: ignore[empty-body]
+    """The YAML architectures that the plugin ships, for `extends: namespace/name`."""

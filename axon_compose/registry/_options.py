@@ -1,0 +1,92 @@
+"""The options of a component: checked, listed, described and, for `build`, handed to its factory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from axon_compose.diagnostics import nearest
+from axon_compose.registry import _json_schema, _pydantic
+from axon_compose.registry._failure import LookupFailure, one_line
+from axon_compose.registry._faults import Fault
+from axon_compose.registry._specs import ComponentSpec
+
+__all__ = ["check_options", "defaults", "load_factory", "option_names", "options_schema"]
+
+
+def check_options(spec: ComponentSpec, data: Mapping[str, Any], owner: str | None = None) -> tuple[Any, list[Fault]]:
+    """Validate the options of a component as written in a file.
+
+    Args:
+        spec: The component.
+        data: Plain data with formulas resolved, without `type`.
+        owner: What messages call the component; its name unless given.
+
+    Returns:
+        Options ready for the factory and no faults, or None and every fault. Options are an instance of the
+        pydantic model, or a dict with the schema's defaults filled in.
+    """
+    owner = owner or spec.name
+    if isinstance(spec.options, Mapping):
+        return _json_schema.check_data(spec.options, data, owner)
+    return _pydantic.check_model(_model(spec), data, owner)
+
+
+def option_names(spec: ComponentSpec) -> list[str]:
+    """The names that a file may write, in the order of definition."""
+    if isinstance(spec.options, Mapping):
+        return _json_schema.property_names(spec.options)
+    return _pydantic.field_names(_model(spec))
+
+
+def defaults(spec: ComponentSpec) -> dict[str, Any]:
+    """The values of options that need not be written."""
+    if isinstance(spec.options, Mapping):
+        return _json_schema.defaults(spec.options)
+    fields = {field.alias or name: field for name, field in _model(spec).model_fields.items()}
+    return {
+        name: field.get_default(call_default_factory=True, validated_data={})
+        for name, field in fields.items()
+        if field.default is not PydanticUndefined or field.default_factory
+    }
+
+
+def options_schema(spec: ComponentSpec) -> dict[str, Any]:
+    """A JSON Schema (draft 2020-12) of the options."""
+    if isinstance(spec.options, Mapping):
+        return _json_schema.closed(spec.options)
+    return _model(spec).model_json_schema()
+
+
+def load_factory(spec: ComponentSpec) -> Callable[[Any, Any], Any]:
+    """Import the code of a component: `factory(options, dims)` gives the module. Only `build` calls this.
+
+    Raises:
+        LookupFailure: `AX208`, the code cannot be imported or is not there.
+    """
+    module_name, _, attributes = spec.module.partition(":")
+    message = f"the code of `{spec.name}` cannot be imported"
+    try:
+        found: Any = import_module(module_name)
+    except (Exception, SystemExit) as error:
+        raise LookupFailure("AX208", message, f"`import {module_name}` fails: {one_line(error)}") from error
+    for name in attributes.split("."):
+        if not hasattr(found, name):
+            match = nearest(name, dir(found))
+            help_ = f"did you mean `{match}`?" if match else None
+            raise LookupFailure("AX208", message, f"`{module_name}` has no `{attributes}`", help_)
+        found = getattr(found, name)
+    if not callable(found):
+        raise LookupFailure("AX208", message, f"`{spec.module}` cannot be called")
+    return found  # type: ignore[no-any-return]
+
+
+def _model(spec: ComponentSpec) -> type[BaseModel]:
+    """The pydantic model; the host refuses components that have neither a model nor a schema."""
+    assert isinstance(spec.options, type)
+    assert issubclass(spec.options, BaseModel)
+    return spec.options
