@@ -1,0 +1,154 @@
+"""The checked tree of a formula. Every node knows which characters of the text it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = [
+    "Arithmetic",
+    "Call",
+    "Choice",
+    "Comparison",
+    "Index",
+    "ListOf",
+    "Literal",
+    "Logic",
+    "MappingOf",
+    "Name",
+    "Node",
+    "Unary",
+    "walk",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A part of a formula: characters `start` up to but not including `end`."""
+
+    start: int
+    end: int
+
+    def children(self) -> tuple[Node, ...]:
+        """The parts of this part."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Literal(Node):
+    """A number, a text, true, false or null."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Name(Node):
+    """A value given by name."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf(Node):
+    """`[a, b]`."""
+
+    items: tuple[Node, ...]
+
+    def children(self) -> tuple[Node, ...]:
+        return self.items
+
+
+@dataclass(frozen=True, slots=True)
+class MappingOf(Node):
+    """`{a: b}`."""
+
+    pairs: tuple[tuple[Node, Node], ...]
+
+    def children(self) -> tuple[Node, ...]:
+        return tuple(node for pair in self.pairs for node in pair)
+
+
+@dataclass(frozen=True, slots=True)
+class Unary(Node):
+    """`-a`, `+a`, `not a`."""
+
+    operator: str
+    operand: Node
+
+    def children(self) -> tuple[Node, ...]:
+        return (self.operand,)
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic(Node):
+    """`a + b - c`, from left to right. Flat, so that a long sum is not a deep tree."""
+
+    operands: tuple[Node, ...]
+    operators: tuple[str, ...]
+
+    def children(self) -> tuple[Node, ...]:
+        return self.operands
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison(Node):
+    """`a < b <= c`: true if every neighbouring pair compares true."""
+
+    operands: tuple[Node, ...]
+    operators: tuple[str, ...]
+
+    def children(self) -> tuple[Node, ...]:
+        return self.operands
+
+
+@dataclass(frozen=True, slots=True)
+class Logic(Node):
+    """`a and b and c`, or with `or`: the operand that decides."""
+
+    operator: str
+    operands: tuple[Node, ...]
+
+    def children(self) -> tuple[Node, ...]:
+        return self.operands
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Node):
+    """`then if condition else otherwise`."""
+
+    condition: Node
+    then: Node
+    otherwise: Node
+
+    def children(self) -> tuple[Node, ...]:
+        return (self.then, self.condition, self.otherwise)
+
+
+@dataclass(frozen=True, slots=True)
+class Index(Node):
+    """`a[k]`, and `a[k][l]` flat."""
+
+    base: Node
+    keys: tuple[Node, ...]
+
+    def children(self) -> tuple[Node, ...]:
+        return (self.base, *self.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Node):
+    """`min(a, b)`."""
+
+    function: str
+    arguments: tuple[Node, ...]
+
+    def children(self) -> tuple[Node, ...]:
+        return self.arguments
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """The node and everything below it, in the order of the text."""
+    yield node
+    for child in node.children():
+        yield from walk(child)
