@@ -1,5 +1,21 @@
 """Text to nodes that know their place; knows no layer."""
 
-from axon_compose.source._nodes import Entry, Mapping, Node, Scalar, Sequence, plain
+from axon_compose.source._nodes import Entry, Mapping, Node, Scalar, Sequence, Value, locate, plain
+from axon_compose.source._plain import Unwritable, to_source, to_yaml
+from axon_compose.source._reader import read, read_file
 
-__all__ = ["Entry", "Mapping", "Node", "Scalar", "Sequence", "plain"]
+__all__ = [
+    "Entry",
+    "Mapping",
+    "Node",
+    "Scalar",
+    "Sequence",
+    "Unwritable",
+    "Value",
+    "locate",
+    "plain",
+    "read",
+    "read_file",
+    "to_source",
+    "to_yaml",
+]

@@ -1,0 +1,112 @@
+"""The parser's own complaints, in words that help."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from axon_compose.diagnostics import Label, Position, Problems, Span
+
+__all__ = ["report_syntax_error"]
+
+# What the parser says (either of the two, C or Python), what we say, what to do about it.
+_WORDS: Final = (
+    (
+        "mapping values are not allowed",
+        "a `:` that cannot stand here",
+        "check the indentation, or put a text with `: ` in quotes",
+    ),
+    ("sequence entries are not allowed", "a list cannot begin here", "begin `- ` on a line of its own"),
+    (
+        "could not find expected ':'",
+        "a line without `key: value`",
+        "add the `:`, or indent it if it belongs to the line above",
+    ),
+    ("expected key", "this does not fit the mapping it stands in", "check the indentation and the quotes before it"),
+    ("expected <block end>", "this does not fit what it stands in", "check the indentation and the quotes before it"),
+    (
+        "expected '-' indicator",
+        "this does not fit the list it stands in",
+        "give each `- ` of a list the same indentation",
+    ),
+    ("',' or '}'", "expected `,` or `}`", None),
+    ("',' or ']'", "expected `,` or `]`", None),
+    ("undefined tag handle", "a tag that is not defined", "remove it: tags are not used here"),
+    ("unknown escape", "an unknown escape in double quotes", "write `\\\\` for a backslash, or use single quotes"),
+    ("invalid Unicode", "an escape that is no character", None),
+    ("incompatible YAML", "a YAML version that is not supported", "remove the line; YAML 1.2 is what is read"),
+    (
+        "comment or line break",
+        "unexpected text after `|` or `>`",
+        "begin the text on the next line, or put it in quotes",
+    ),
+    (
+        "chomping or indentation",
+        "unexpected text after `|` or `>`",
+        "begin the text on the next line, or put it in quotes",
+    ),
+    ("alphabetic or numeric", "a name must follow `*` and `&`", "put a text that begins with one of them in quotes"),
+    ("node content", "expected a value", None),
+    ("<document start>", "text after the end of the document", "check the indentation and the brackets before it"),
+)
+_BRACKETS: Final = frozenset("[{")
+
+
+def report_syntax_error(error: Any, text: str, file: str, problems: Problems) -> None:
+    """Report a `yaml.MarkedYAMLError` as AX001, or AX002 for a tab in the indentation.
+
+    Args:
+        error: What the parser raised.
+        text: What it was parsing.
+        file: Name for the span.
+        problems: Where to report.
+    """
+    at, context = error.problem_mark or error.context_mark, error.context_mark
+    if at is None:
+        problems.error("AX001", _clean(str(error.problem or error)), _point(file, 0, 0))
+        return
+    problem = error.problem or ""
+    character = text[at.index : at.index + 1]
+    span = _point(file, at.line, at.column, character)
+    if "cannot start any token" in problem:
+        _report_character(character, span, problems)
+    elif context is not None and at.index >= len(text.rstrip()) and text[context.index : context.index + 1] in "[{'\"":
+        mark = text[context.index]
+        message = f"this `{mark}` is never closed"
+        problems.error("AX001", message, _point(file, context.line, context.column, mark), label="opened here")
+    else:
+        message, advice = next(
+            ((ours, todo) for theirs, ours, todo in _WORDS if theirs in problem), (_clean(problem), None)
+        )
+        labels: tuple[Label, ...] = ()
+        if context is not None and text[context.index : context.index + 1] in _BRACKETS:
+            labels = (Label(_point(file, context.line, context.column, "["), "opened here"),)
+            advice = _inside_brackets(text, at.index) or advice
+        problems.error("AX001", message, span, label="unexpected", help=advice, labels=labels)
+
+
+def _report_character(character: str, span: Span, problems: Problems) -> None:
+    if character == "\t":
+        problems.error("AX002", "a tab where only spaces may stand", span, label="a tab", help="indent with spaces")
+        return
+    advice = f"put a text that begins with `{character}` in quotes"
+    problems.error("AX001", f"a value cannot begin with `{character}`", span, label="unexpected", help=advice)
+
+
+def _inside_brackets(text: str, index: int) -> str | None:
+    """Advice for brackets inside brackets, which a formula or `${...}` needs quotes for."""
+    line = text[:index].splitlines()[-1] if index else ""
+    value = max(line.rfind(mark) for mark in ",:[{") + 1
+    if line[value:].lstrip().startswith("="):
+        return "inside `{}` and `[]`, put a formula that has brackets, braces or commas in quotes"
+    if text[index - 1 : index + 1] == "${":
+        return "there is no `${...}` here: write a formula such as `=hidden_size`"
+    return None
+
+
+def _point(file: str, line: int, column: int, character: str = "") -> Span:
+    width = 1 if character.strip() or character == "\t" else 0
+    return Span(file, Position(line + 1, column + 1), Position(line + 1, column + 1 + width))
+
+
+def _clean(text: str) -> str:
+    return " ".join(text.split()) or "this is not YAML"

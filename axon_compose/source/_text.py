@@ -1,0 +1,90 @@
+"""Bytes to a text that the YAML parser can be trusted with; everything odd is reported with its place."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import Final
+
+from axon_compose.diagnostics import Position, Problems, Span
+
+__all__ = ["MAX_BYTES", "decode", "printable"]
+
+#: Ten times the largest description that anybody would write.
+MAX_BYTES: Final = 1 << 20
+
+_LINE_BREAK: Final = re.compile(r"\r\n?|\n")
+# The set of YAML 1.2 less NEL, LS and PS (line breaks to the parser, text to YAML 1.2) and the inner byte order mark.
+_FORBIDDEN: Final = re.compile(
+    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+# The C parser compares every %TAG with all before it; tags are refused anyway.
+_TAG_DIRECTIVE: Final = re.compile(r"(?:^|[\r\n])(%TAG)")
+_SHOWN: Final = 5
+
+
+def decode(data: bytes | str, file: str, problems: Problems) -> str | None:
+    """Return the text of `data`, or None when it is not worth parsing.
+
+    Args:
+        data: UTF-8 with or without a byte order mark, or a text.
+        file: Name for diagnostics.
+        problems: Told of AX003 (encoding) and AX005 (size); bad bytes become U+FFFD, so that parsing can go on.
+    """
+    size = len(data)
+    if size > MAX_BYTES:
+        message = f"the file is larger than {MAX_BYTES >> 20} MiB"
+        problems.error("AX005", message, _first(file), help="a description of a model is a few hundred lines at most")
+        return None
+    if isinstance(data, str):
+        return data.removeprefix("\ufeff")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        problems.error("AX003", "the file is UTF-16, not UTF-8", _first(file), help="save it as UTF-8")
+        return None
+    data = data.removeprefix(codecs.BOM_UTF8)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        text = data.decode("utf-8", errors="replace")
+        before = data[: error.start].decode("utf-8")
+        message = f"byte 0x{data[error.start]:02x} is not valid UTF-8"
+        span = _character(before + "?", len(before), file)
+        problems.error("AX003", message, span, label="not UTF-8", help="save the file as UTF-8")
+        return text
+
+
+def printable(text: str, file: str, problems: Problems) -> str | None:
+    """Return `text` with every character that YAML forbids replaced; report them (AX004).
+
+    None when the text is made to keep the parser busy (AX011).
+    """
+    tags = list(_TAG_DIRECTIVE.finditer(text))
+    if tags:
+        span = _character(text, tags[0].start(1), file, 4)
+        problems.error("AX011", "a tag directive", span, label="tags are not used here", help="remove the line")
+        if len(tags) > 1:
+            return None
+    found = list(_FORBIDDEN.finditer(text))
+    for match in found[:_SHOWN]:
+        code = ord(match.group())
+        message = f"character U+{code:04X} is not allowed in a YAML file"
+        escape = f"\\u{code:04x}"
+        helped = None if _SURROGATE.match(match.group()) else f"write `{escape}` inside double quotes if it is meant"
+        problems.error("AX004", message, _character(text, match.start(), file), label="here", help=helped)
+    if len(found) > _SHOWN:
+        message = f"{len(found) - _SHOWN} more characters that are not allowed in a YAML file"
+        problems.error("AX004", message, _character(text, found[_SHOWN].start(), file), label="the first of them")
+    return _FORBIDDEN.sub("\ufffd", text) if found else text
+
+
+def _first(file: str) -> Span:
+    return Span(file, Position(1, 1), Position(1, 1))
+
+
+def _character(text: str, index: int, file: str, length: int = 1) -> Span:
+    """The span of the characters at `index`."""
+    breaks = [match.end() for match in _LINE_BREAK.finditer(text, 0, index)]
+    column = index - (breaks[-1] if breaks else 0) + 1
+    line = len(breaks) + 1
+    return Span(file, Position(line, column), Position(line, column + length))
