@@ -1,1 +1,1 @@
-"""…"""
+"""Adapters to other packages."""

@@ -1,1 +1,19 @@
-"""…"""
+"""A plan to an `mlx.nn.Module` with caches and masks wired; knows no YAML."""
+
+from axon_compose.model._block import Block, Reuse
+from axon_compose.model._build import BuildError, build, check_shapes, largest_parts, random_weights
+from axon_compose.model._caches import make_cache, make_caches
+from axon_compose.model._language_model import LanguageModel
+
+__all__ = [
+    "Block",
+    "BuildError",
+    "LanguageModel",
+    "Reuse",
+    "build",
+    "check_shapes",
+    "largest_parts",
+    "make_cache",
+    "make_caches",
+    "random_weights",
+]

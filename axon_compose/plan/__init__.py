@@ -1,5 +1,32 @@
 """A document and a registry to a plan, layer by layer; imports no mlx."""
 
 from axon_compose.plan._plan import Branch, Layer, MaskGroup, Member, Plan, Use
+from axon_compose.plan._print import plan_to_dict
+from axon_compose.plan._resolve import resolve_plan
+from axon_compose.plan._totals import (
+    DTYPES,
+    Capabilities,
+    active_parameters,
+    cache_nbytes,
+    capabilities,
+    total_parameters,
+    weight_nbytes,
+)
 
-__all__ = ["Branch", "Layer", "MaskGroup", "Member", "Plan", "Use"]
+__all__ = [
+    "DTYPES",
+    "Branch",
+    "Capabilities",
+    "Layer",
+    "MaskGroup",
+    "Member",
+    "Plan",
+    "Use",
+    "active_parameters",
+    "cache_nbytes",
+    "capabilities",
+    "plan_to_dict",
+    "resolve_plan",
+    "total_parameters",
+    "weight_nbytes",
+]

@@ -23,11 +23,12 @@ class Use:
         options: Validated options, ready for the factory.
         written: The options as written, formulas resolved, defaults left out.
         path: Dotted place of its weights, e.g. `layers.8.swa`.
+        dims: What its factory sees.
         params: Names (relative to `path`) and shapes of its parameters.
         active: Parameters that one token uses.
         cache: What it keeps between calls, or None.
         slot: Where its cache is: `(slot,)`, or `(slot, child)` inside a `CacheList`.
-        mask: Index into `Plan.masks`, or None.
+        masks: Indices into `Plan.masks`: none, one, or one for each child of a component's own `Composite` cache.
         reads: Value name to the published key it comes from, `layer.key.value`; `offset` comes from the pass itself.
         writes: Value names that some later layer reads.
     """
@@ -37,12 +38,13 @@ class Use:
     spec: ComponentSpec
     options: Any
     written: Mapping[str, Any]
+    dims: Dims
     path: str
     params: Mapping[str, tuple[int, ...]]
     active: int
     cache: CacheSpec | None = None
     slot: tuple[int, ...] | None = None
-    mask: int | None = None
+    masks: tuple[int, ...] = ()
     reads: Mapping[str, str] = field(default_factory=dict)
     writes: tuple[str, ...] = ()
 
@@ -132,12 +134,14 @@ class MaskGroup:
 
     Attributes:
         kind: `kv` for attention, `state` for recurrent layers.
+        kept: Tokens that the cache keeps, None for all: it decides the cache's class.
         window: Tokens that a query sees, or None.
         form: `dense`, or `banded` for layers that apply their window themselves in prefill.
         slot: Where the cache is that the mask is asked of.
     """
 
     kind: Literal["kv", "state"]
+    kept: int | None
     window: int | None
     form: Literal["dense", "banded"]
     slot: tuple[int, ...]

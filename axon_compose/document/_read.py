@@ -1,0 +1,209 @@
+"""Nodes to a `Document`: sections validated one by one, so that one fault does not hide the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path as FilePath
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from axon_compose.diagnostics import Label, Problems, nearest
+from axon_compose.document._document import Document, Path
+from axon_compose.document._formulas import check_formulas, resolve_dims
+from axon_compose.document._merge import FindArchitecture, with_base, with_settings
+from axon_compose.document._sections import Envelope
+from axon_compose.registry import Fault, pydantic_faults
+from axon_compose.source import Mapping as MappingNode
+from axon_compose.source import Node, plain
+
+__all__ = ["VERSION", "read_document"]
+
+#: The version of the language that this package reads.
+VERSION: Final = 1
+
+#: Sections whose entries stand alone: a faulty entry is left out and the others stay.
+_ENTRIES: Final = ("components", "blocks", "dims", "overrides")
+#: Names that formulas give a meaning of their own.
+_RESERVED: Final = ("i",)
+_REQUIRED_DIMS: Final = ("hidden_size", "vocab_size")
+
+
+def read_document(
+    node: Node | None,
+    problems: Problems,
+    *,
+    find: FindArchitecture,
+    directory: FilePath | None = None,
+    settings: Iterable[str] = (),
+) -> Document | None:
+    """Turn the nodes of a file into a document.
+
+    Args:
+        node: What `source.read` gave.
+        problems: Collects faults.
+        find: Gives the path of a shipped architecture for `extends`.
+        directory: Folder of the file; bases stay inside it. The current folder unless given.
+        settings: Texts of `--set`.
+
+    Returns:
+        The document without its faulty entries, or None if there is no mapping to read.
+    """
+    if node is None:
+        return None
+    if not isinstance(node, MappingNode):
+        problems.error(
+            "AX100", "an architecture file is a mapping of sections", node.span, help="begin with `version: 1`"
+        )
+        return None
+    root = directory or FilePath.cwd()
+    node = with_settings(with_base(node, root, root, find, problems), settings, problems)
+    kept = _without_private(node, problems)
+    if not _right_version(kept, problems):
+        return None
+    envelope, broken = _validate(kept, problems)
+    document = Document(envelope, {}, node, frozenset(broken))
+    for key, section in kept.items():
+        if key not in ("name", "description") and not check_formulas(section, problems):
+            document = replace(document, broken=document.broken | {(f"{key}.formula",)})
+    document = _with_dims(document, problems)
+    _check_names(document, problems)
+    return document
+
+
+def _without_private(node: MappingNode, problems: Problems) -> MappingNode:
+    """The node without `x-*` keys; unknown keys are reported."""
+    known = list(Envelope.model_fields)
+    entries = {}
+    for key, entry in node.entries.items():
+        if key in known:
+            entries[key] = entry
+        elif not key.startswith("x-"):
+            near = nearest(key, known)
+            hint = (
+                f"did you mean `{near}`?"
+                if near
+                else f"sections are {', '.join(known)}; keys of your own begin with `x-`"
+            )
+            problems.error(
+                "AX101",
+                f"unknown section `{key}`",
+                entry.key_span,
+                label="not a section of an architecture file",
+                help=hint,
+            )
+    return MappingNode(entries, node.span)
+
+
+def _right_version(node: MappingNode, problems: Problems) -> bool:
+    version = node.get("version")
+    if version is None:
+        return True  # reported as missing with the other sections
+    value = plain(version)
+    if isinstance(value, int) and not isinstance(value, bool) and value != VERSION:
+        problems.error(
+            "AX105",
+            f"the file is written for version {value} of the language, this axon-compose reads version {VERSION}",
+            version.span,
+            help="upgrade axon-compose" if value > VERSION else f"write `version: {VERSION}`",
+        )
+        return False
+    return True
+
+
+def _validate(node: MappingNode, problems: Problems) -> tuple[Envelope, set[Path]]:
+    """Validate what can be validated: faulty entries are reported, dropped, and the rest is tried again."""
+    data = plain(node)
+    broken: set[Path] = set()
+    while True:
+        try:
+            return Envelope.model_validate(data), broken
+        except ValidationError as error:
+            faults = pydantic_faults(error)
+        dropped = {_entry_of(fault.path, data) for fault in faults}
+        for fault in faults:
+            _report(fault, node, problems)
+        for path in sorted(dropped, key=str, reverse=True):
+            _drop(data, path)
+        broken |= dropped
+
+
+def _entry_of(path: Path, data: Mapping[str, Any]) -> Path:
+    section = path[0]
+    if section in _ENTRIES and len(path) > 1 and isinstance(data.get(str(section)), dict | list):
+        return path[:2]
+    return path[:1]
+
+
+#: What stands in for a required section whose own text is missing or faulty.
+_STAND_INS: Final[Mapping[str, Any]] = {"version": VERSION, "stack": "unknown"}
+
+
+def _drop(data: dict[str, Any], path: Path) -> None:
+    if len(path) == 2:
+        del data[str(path[0])][path[1]]
+    elif path[0] in _STAND_INS:
+        data[str(path[0])] = _STAND_INS[str(path[0])]
+    else:
+        data.pop(str(path[0]), None)
+
+
+def _report(fault: Fault, node: MappingNode, problems: Problems) -> None:
+    document = Document(Envelope.model_construct(), {}, node)
+    if fault.kind == "missing":
+        problems.error(
+            "AX103", fault.message, document.place(*fault.path[:-1], key=True), label=fault.label, help=fault.help
+        )
+        return
+    code = "AX101" if fault.kind == "unknown" else "AX102"
+    problems.error(
+        code, fault.message, document.place(*fault.path, key=fault.at_key), label=fault.label, help=fault.help
+    )
+
+
+def _with_dims(document: Document, problems: Problems) -> Document:
+    values, failed = resolve_dims(document, problems)
+    broken = set(document.broken) | {("dims", name) for name in failed}
+    for name in _REQUIRED_DIMS:
+        if ("dims",) in broken or ("dims", name) in broken:
+            continue
+        if name not in values:
+            problems.error(
+                "AX103", f"`dims` has no `{name}`", document.place("dims", key=True), label=f"`{name}` is missing"
+            )
+            broken.add(("dims", name))
+        elif not isinstance(values[name], int) or isinstance(values[name], bool) or values[name] < 1:
+            problems.error(
+                "AX102",
+                f"`{name}` must be a positive integer",
+                document.place("dims", name),
+                label=f"this is {values[name]!r}",
+            )
+            broken.add(("dims", name))
+    return replace(document, dims=values, broken=frozenset(broken))
+
+
+def _check_names(document: Document, problems: Problems) -> None:
+    """A name that formulas could read in two ways is an error."""
+    dims = [*document.envelope.dims]
+    for section in ("components", "blocks"):
+        for name in getattr(document.envelope, section):
+            if name in dims:
+                problems.error(
+                    "AX122",
+                    f"`{name}` is a dim and one of the {section}",
+                    document.place(section, name, key=True),
+                    label="second meaning",
+                    labels=[Label(document.place("dims", name, key=True), "first meaning")],
+                    help="rename one: formulas could not tell them apart",
+                )
+    for section in ("dims", "components", "blocks"):
+        for name in getattr(document.envelope, section):
+            if name in _RESERVED:
+                problems.error(
+                    "AX122",
+                    f"`{name}` is the layer index in formulas",
+                    document.place(section, name, key=True),
+                    help="choose another name",
+                )

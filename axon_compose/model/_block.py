@@ -1,0 +1,129 @@
+"""One layer of the stack as a module: residual branches, run as the plan says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from axon_compose.plan import Branch, Layer, Use
+
+__all__ = ["Block", "Reuse"]
+
+Values = dict[str, Any]
+
+
+class Block(nn.Module):
+    r"""A layer with weights of its own.
+
+    For each branch in order, with components :math:`f_j` that read the same input:
+
+    .. math::
+        x \leftarrow x + s \cdot \mathrm{post}\Big(\sum_j s_j f_j(\mathrm{pre}(x))\Big)
+
+    Args:
+        layer: Its part of the plan.
+        modules: Name inside the layer to module.
+    """
+
+    def __init__(self, layer: Layer, modules: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        for key, module in modules.items():
+            self[key] = module
+        self._plan = layer
+
+    def __call__(
+        self, x: mx.array, masks: Sequence[Any], cache: Any, values: Values, layer: Layer | None = None
+    ) -> tuple[mx.array, Values]:
+        """Run the layer.
+
+        Everything that the layer uses comes in as an argument and all that it gives goes out as a result, so that a
+        gradient checkpoint around the call sees it.
+
+        Args:
+            x: (B, L, D).
+            masks: One mask for each group of the plan.
+            cache: The layer's cache, or None.
+            values: Named values that the layer reads.
+            layer: Another layer's plan, to run it with these weights.
+
+        Returns:
+            (B, L, D), and the values that the layer publishes.
+        """
+        run = _Run(self, layer or self._plan, masks, cache, values)
+        for branch in run.layer.branches:
+            x = run.branch(branch, x)
+        return x, run.published
+
+
+class Reuse(nn.Module):
+    """A layer that runs with the weights of an earlier one; it has none of its own.
+
+    The earlier block is held where module traversal does not look, so that its weights are stored, counted, adapted and
+    updated once. It is called as a whole, so that what is wrapped around blocks is also around their reuse.
+    """
+
+    def __init__(self, layer: Layer, owner: Block) -> None:
+        super().__init__()
+        self._plan = layer
+        object.__setattr__(self, "_owner", owner)
+
+    def __call__(self, x: mx.array, masks: Sequence[Any], cache: Any, values: Values) -> tuple[mx.array, Values]:
+        """See `Block.__call__`."""
+        owner: Block = object.__getattribute__(self, "_owner")
+        return owner(x, masks, cache, values, self._plan)
+
+
+class _Run:
+    """One call of one layer: what came in, what is kept for later branches, what goes out."""
+
+    def __init__(self, modules: Block, layer: Layer, masks: Sequence[Any], cache: Any, values: Values) -> None:
+        self.modules, self.layer = modules, layer
+        self.masks, self.cache, self.values = masks, cache, values
+        self.kept: dict[str, mx.array] = {}
+        self.published: Values = {}
+
+    def branch(self, branch: Branch, x: mx.array) -> mx.array:
+        if branch.add is not None:
+            return x + _scaled(self.kept[branch.add], branch.scale)
+        y = self.members(branch, self.modules[branch.pre.key](x) if branch.pre else x)
+        if y is None or not branch.residual:
+            return x if y is None else y
+        return x + y
+
+    def members(self, branch: Branch, h: mx.array) -> mx.array | None:
+        """The branch's output; None if every component's output is kept instead of added."""
+        total = None
+        for member in branch.members:
+            y = _scaled(self.component(member.use, h), member.scale)
+            if member.keep is not None:
+                self.kept[member.keep] = self.finish(branch, y)
+            else:
+                total = y if total is None else total + y
+        return None if total is None else self.finish(branch, total)
+
+    def finish(self, branch: Branch, y: mx.array) -> mx.array:
+        return _scaled(self.modules[branch.post.key](y) if branch.post else y, branch.scale)
+
+    def component(self, use: Use, x: mx.array) -> mx.array:
+        arguments: Values = {name: self.values[source] for name, source in use.reads.items()}
+        if use.masks:
+            masks = tuple(self.masks[index] for index in use.masks)
+            arguments["mask"] = masks[0] if len(masks) == 1 else masks
+        if use.slot is not None:
+            own = self.cache is None or len(use.slot) == 1
+            arguments["cache"] = self.cache if own else self.cache[use.slot[1]]
+        if use.writes:
+            arguments["publish"] = partial(self.publish, use.key)
+        out = self.modules[use.key](x, **arguments)
+        return out[0] if isinstance(out, tuple) else out
+
+    def publish(self, key: str, name: str, value: Any) -> None:
+        self.published[f"{self.layer.index}.{key}.{name}"] = value
+
+
+def _scaled(y: mx.array, scale: float) -> mx.array:
+    return y if scale == 1.0 else y * scale

@@ -1,0 +1,102 @@
+"""The fourth stage: a plan to a model, without allocating more than it needs."""
+
+from __future__ import annotations
+
+from math import prod
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_map_with_path
+
+from axon_compose.memory import require
+from axon_compose.model._language_model import LanguageModel
+from axon_compose.plan import DTYPES, Plan, Use, weight_nbytes
+from axon_compose.registry import load_factory
+
+__all__ = ["BuildError", "build", "check_shapes", "largest_parts", "make_module", "random_weights"]
+
+
+class BuildError(Exception):
+    """A component built something else than its spec declares."""
+
+
+def build(plan: Plan, *, dtype: str = "float32", seed: int = 0, allow_large: bool = False) -> LanguageModel:
+    """Turn a plan into a model with random weights.
+
+    The weights are lazy: nothing is allocated before the model runs or is saved.
+
+    Args:
+        plan: What `resolve_plan` gave.
+        dtype: `float32`, `bfloat16` or `float16`; parameters that a component keeps in float32 stay so.
+        seed: Of the random weights: the same plan, seed and versions give the same weights.
+        allow_large: Do not compare the size with the memory that is free.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        CheckpointError: If the weights do not fit into memory (`AX401`), naming the layers that weigh most.
+        BuildError: If a component's parameters are not those that its spec declares.
+    """
+    if not allow_large:
+        require(weight_nbytes(plan, dtype), f"the weights of `{plan.name}` in {dtype}", largest_parts(plan, dtype))
+    model = random_weights(plan, dtype=dtype, seed=seed)
+    model.eval()
+    return model
+
+
+def random_weights(plan: Plan, *, dtype: str = "float32", seed: int = 0) -> LanguageModel:
+    """The model with lazy random weights, its size unchecked; see `build`."""
+    before = list(mx.random.state)
+    mx.random.seed(seed)
+    try:
+        model = LanguageModel(plan, make_module)
+    finally:
+        mx.random.state[:] = before
+    check_shapes(plan, model)
+    if DTYPES[dtype] != 4:
+        _cast(model, getattr(mx, dtype))
+    return model
+
+
+def make_module(use: Use) -> nn.Module:
+    factory = load_factory(use.spec)
+    module = factory(use.options, use.dims)
+    if not isinstance(module, nn.Module):
+        raise BuildError(f"`{use.type}` built a {type(module).__name__}, not an mlx.nn.Module")
+    return module
+
+
+def _cast(model: LanguageModel, dtype: mx.Dtype) -> None:
+    may_change = model.cast_predicate
+
+    def cast(path: str, value: mx.array) -> mx.array:
+        return value.astype(dtype) if may_change(path) and mx.issubdtype(value.dtype, mx.floating) else value
+
+    model.update(tree_map_with_path(cast, model.parameters()))
+
+
+def check_shapes(plan: Plan, model: nn.Module) -> None:
+    """Compare the built parameters with the declared ones.
+
+    Raises:
+        BuildError: With what is missing, unexpected or of another shape.
+    """
+    declared = dict(plan.parameters())
+    built = {name: tuple(value.shape) for name, value in tree_flatten(model.parameters())}
+    if declared == built:
+        return
+    faults = [f"missing {name}" for name in declared.keys() - built.keys()]
+    faults += [f"undeclared {name}" for name in built.keys() - declared.keys()]
+    faults += [
+        f"{name} is {built[name]}, declared {declared[name]}"
+        for name in declared.keys() & built.keys()
+        if declared[name] != built[name]
+    ]
+    raise BuildError("a component builds other parameters than it declares: " + "; ".join(sorted(faults)[:10]))
+
+
+def largest_parts(plan: Plan, dtype: str = "bfloat16", count: int = 3) -> list[tuple[str, int]]:
+    """The components that weigh most, with their bytes."""
+    sizes = [(use.path, sum(prod(shape) for shape in use.params.values()) * DTYPES[dtype]) for use in plan.uses()]
+    return sorted(sizes, key=lambda item: -item[1])[:count]

@@ -1,0 +1,97 @@
+"""The compiled model: embedding, stack, norm and head, with caches and masks wired by the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from axon_compose.model._block import Block, Reuse
+from axon_compose.model._caches import make_caches
+from axon_compose.model._forward import make_mask, position
+from axon_compose.plan import Plan, Use
+
+__all__ = ["LanguageModel"]
+
+
+class LanguageModel(nn.Module):
+    """A causal language model that was compiled from a plan.
+
+    Args:
+        plan: The model, layer by layer.
+        make: Gives the module of a component.
+
+    Attributes:
+        embedding: Tokens to vectors.
+        layers: The stack; layers that share weights hold them once.
+        norm: The final norm, if the plan has one.
+        head: Vectors to logits.
+    """
+
+    def __init__(self, plan: Plan, make: Callable[[Use], nn.Module]) -> None:
+        super().__init__()
+        self._plan = plan
+        self.embedding = make(plan.embedding)
+        self.layers: list[Block | Reuse] = []
+        for layer in plan.layers:
+            if layer.owner is None:
+                self.layers.append(Block(layer, {use.key: make(use) for use in layer.uses()}))
+            else:
+                self.layers.append(Reuse(layer, self.layers[layer.owner]))  # type: ignore[arg-type]
+        if plan.final_norm:
+            self.norm = make(plan.final_norm)
+        self.head = make(plan.head)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that the model was compiled from."""
+        return self._plan
+
+    def __call__(self, inputs: mx.array, cache: list[Any] | None = None) -> mx.array:
+        """Logits of every position.
+
+        Args:
+            inputs: (B, L) token ids.
+            cache: What `make_cache` gave, advanced by L tokens; None for a plain forward pass.
+
+        Returns:
+            (B, L, vocab_size).
+
+        Raises:
+            ValueError: If `cache` has another number of slots.
+        """
+        h = self.hidden(inputs, cache)
+        return self.head(h, self.embedding)
+
+    def hidden(self, inputs: mx.array, cache: list[Any] | None = None) -> mx.array:
+        """(B, L, D), what the head reads: the output of the stack behind the final norm."""
+        plan = self._plan
+        if cache is not None and len(cache) != len(plan.slots):
+            raise ValueError(f"the cache has {len(cache)} slots, the model has {len(plan.slots)}")
+        masks = tuple(make_mask(group, cache, inputs.shape[1]) for group in plan.masks)
+        values: dict[str, Any] = {"offset": position(cache, plan.offset)}
+        h = self.embedding(inputs)
+        for layer, module in zip(plan.layers, self.layers, strict=True):
+            slot = cache[layer.slot] if cache is not None and layer.slot is not None else None
+            read = {source: values[source] for use in layer.uses() for source in use.reads.values()}
+            h, published = module(h, masks, slot, read)
+            values.update(published)
+        return self.norm(h) if plan.final_norm else h
+
+    def make_cache(self) -> list[Any]:
+        """Fresh caches of mlx-lm's classes, one for each layer that keeps something, in layer order."""
+        return make_caches(self._plan.slots)
+
+    @property
+    def cast_predicate(self) -> Callable[[str], bool]:
+        """Whether a parameter may change its dtype; mlx-lm's `convert` and `build` ask."""
+        kept = {f"{use.path}.{name}" for use in self._plan.uses() for name in use.spec.float32}
+        return lambda path: path not in kept
+
+    @property
+    def quant_predicate(self) -> Callable[[str, nn.Module], bool]:
+        """Whether a module may be quantised; routers and what else the components name stay as they are."""
+        kept = {f"{use.path}.{name}" for use in self._plan.uses() for name in use.spec.unquantized}
+        return lambda path, module: hasattr(module, "to_quantized") and path not in kept

@@ -1,0 +1,170 @@
+"""One layer of the stack: branches with their components and norms, each at its place in the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from axon_compose.diagnostics import nearest
+from axon_compose.document import BranchItem, Component, NormChoice, Path, Unresolved, is_formula, resolve
+from axon_compose.plan._parts import Broken, Part, Parts
+from axon_compose.plan._plan import Branch, Layer, Member, Use
+from axon_compose.plan._stack import StackLayer
+
+__all__ = ["LayerPlanner"]
+
+
+class LayerPlanner:
+    """Resolves the branches of one layer.
+
+    Args:
+        parts: Components of the file.
+        index: The layer.
+        owner: Layer whose weights it uses, or None.
+    """
+
+    def __init__(self, parts: Parts, index: int, owner: int | None) -> None:
+        self.parts, self.index, self.owner = parts, index, owner
+        self.document, self.problems = parts.document, parts.problems
+        self.names: dict[str, Any] = {**parts.names, "i": index}
+        self.keys: set[str] = set()
+        self.kept: dict[str, Path] = {}
+        self.added: set[str] = set()
+
+    def plan(self, layer: StackLayer) -> Layer:
+        """The layer, without slots and masks.
+
+        Raises:
+            Broken: If a part of it is faulty; everything that is wrong with it is reported.
+        """
+        branches, broken = [], False
+        for number, item in enumerate(layer.branches):
+            try:
+                branches += self._branch(item, (*layer.path, number))
+            except (Broken, Unresolved):
+                broken = True
+        if not broken:
+            self._check_kept()
+            if not branches:
+                self._fault("AX143", f"layer {self.index} has no branch left", layer.path)
+        if broken:
+            raise Broken
+        return Layer(self.index, layer.block, tuple(branches), owner=self.owner)
+
+    # Branches.
+
+    def _branch(self, item: BranchItem, path: Path) -> Iterator[Branch]:
+        scale = self._number(item.scale, (*path, "scale"))
+        if item.add is not None:
+            yield self._addition(item, scale, path)
+            return
+        members = list(self._members(item, path))
+        if not members:
+            return
+        if any(part.spec.kind == "block" for part, *_ in members):
+            yield self._whole_block(item, members, path)
+            return
+        uses = [(self._place(part), factor, keep) for part, factor, keep in members]
+        label = "_".join(use.key for use, *_ in uses)
+        pre, post = self._norms(item.norm, label, (*path, "norm"))
+        yield Branch(tuple(Member(use, factor, keep) for use, factor, keep in uses), pre, post, scale)
+
+    def _members(self, item: BranchItem, path: Path) -> Iterator[tuple[Part, float, str | None]]:
+        if item.use is not None:
+            part = self._part(item.use, (*path, "use"))
+            if part:
+                yield part, 1.0, self._keep(item.keep, path)
+            return
+        for number, member in enumerate(item.parallel or ()):
+            place = (*path, "parallel", number)
+            part = self._part(member.use, (*place, "use"))
+            if part:
+                yield part, self._number(member.scale, (*place, "scale")), self._keep(member.keep, place)
+
+    def _part(self, name: str, path: Path) -> Part | None:
+        """The component that a name or formula stands for; a formula may give null for none."""
+        if is_formula(name):
+            value = resolve(name, self.names, self.document, path, self.problems)
+            if value is None:
+                return None
+            if not isinstance(value, str):
+                self._fault("AX140", f"the formula gives {value!r}, not the name of a component", path)
+            name = value
+        return self.parts.named(name, path, self.index)
+
+    def _whole_block(self, item: BranchItem, members: list[tuple[Part, float, str | None]], path: Path) -> Branch:
+        part = members[0][0]
+        if (
+            len(members) > 1
+            or item.parallel
+            or item.keep
+            or "norm" in item.model_fields_set
+            or "scale" in item.model_fields_set
+        ):
+            message = f"`{part.name}` is a whole block: it has its own norm and residual"
+            self._fault("AX147", message, path, hint="use it by its name alone")
+        return Branch((Member(self._place(part)),), residual=False)
+
+    def _addition(self, item: BranchItem, scale: float, path: Path) -> Branch:
+        assert item.add is not None
+        if item.add not in self.kept:
+            near = nearest(item.add, self.kept)
+            hint = f"did you mean `{near}`?" if near else "keep an output first: `{use: moe, as: shortcut}`"
+            self._fault("AX144", f"nothing is kept as `{item.add}` before this branch", (*path, "add"), hint=hint)
+        if "norm" in item.model_fields_set:
+            self._fault("AX144", "`add` takes no norm: the kept output is added as it is", (*path, "norm"))
+        self.added.add(item.add)
+        return Branch(scale=scale, add=item.add)
+
+    def _keep(self, name: str | None, path: Path) -> str | None:
+        if name is not None:
+            if name in self.kept:
+                self._fault("AX144", f"two outputs of this layer are kept as `{name}`", (*path, "as"))
+            self.kept[name] = path
+        return name
+
+    def _check_kept(self) -> None:
+        for name in self.kept.keys() - self.added:
+            self._fault(
+                "AX144",
+                f"the output kept as `{name}` is never added",
+                (*self.kept[name], "as"),
+                hint=f"add `{{add: {name}}}` to the block",
+            )
+
+    # Norms.
+
+    def _norms(self, choice: NormChoice, label: str, path: Path) -> tuple[Use | None, Use | None]:
+        if choice.place == "none":
+            return None, None
+        envelope = self.document.envelope
+        if choice.type or choice.options:
+            base = envelope.norm if choice.type is None else Component()
+            component = Component(type=choice.type or base.type, **{**base.options, **choice.options})
+        else:
+            component, path = envelope.norm, ("norm",)
+        part = self.parts.resolve("norm", component, path, ("norm",), self.index)
+        pre = self._place(part, f"{label}_norm") if choice.place in ("pre", "sandwich") else None
+        post = self._place(part, f"{label}_post_norm") if choice.place in ("post", "sandwich") else None
+        return pre, post
+
+    # Places and small values.
+
+    def _place(self, part: Part, name: str | None = None) -> Use:
+        wanted = name or part.name
+        key, number = wanted, 1
+        while key in self.keys:
+            number += 1
+            key = f"{wanted}_{number}"
+        self.keys.add(key)
+        return part.at(f"layers.{self.index if self.owner is None else self.owner}.{key}")
+
+    def _number(self, value: Any, path: Path) -> float:
+        value = resolve(value, self.names, self.document, path, self.problems)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            self._fault("AX102", f"`scale` must be a number, this is {value!r}", path)
+        return float(value)
+
+    def _fault(self, code: str, message: str, path: Path, hint: str | None = None) -> NoReturn:
+        self.problems.error(code, message, self.document.place(*path), help=hint)
+        raise Broken

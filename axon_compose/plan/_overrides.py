@@ -1,0 +1,117 @@
+"""`overrides`: options of components changed in some layers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from axon_compose.diagnostics import Problems, nearest
+from axon_compose.document import Document, Path
+
+__all__ = ["Overrides"]
+
+_RANGE = re.compile(r"(\d{1,6})(?:\.\.(\d{1,6}))?")
+
+
+@dataclass(frozen=True)
+class _Change:
+    """One `component.option: value` of one override."""
+
+    first: int
+    last: int
+    component: str
+    keys: tuple[str, ...]
+    value: Any
+    path: Path
+
+
+@dataclass
+class Overrides:
+    """The changes of a file, by layer; knows which of them had an effect."""
+
+    document: Document
+    problems: Problems
+    _changes: list[_Change] = field(default_factory=list)
+    _used: set[Path] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        for index, override in enumerate(self.document.envelope.overrides):
+            ranges = list(self._ranges(override.layers, ("overrides", index, "layers")))
+            for key, value in override.set.items():
+                path: Path = ("overrides", index, "set", key)
+                component, *keys = key.split(".")
+                if not keys or not all(keys):
+                    self.problems.error(
+                        "AX136", f"`{key}` is not `component.option`", self.document.place(*path, key=True)
+                    )
+                    continue
+                if self._known(component, path):
+                    self._changes += [_Change(a, b, component, tuple(keys), value, path) for a, b in ranges]
+
+    def _ranges(self, text: str, path: Path) -> Iterator[tuple[int, int]]:
+        for part in text.split(","):
+            match = _RANGE.fullmatch(part.strip())
+            first = int(match[1]) if match else 0
+            last = int(match[2] or match[1]) if match else -1
+            if first > last:
+                message = f"`{part.strip()}` is not a layer or a range of layers"
+                self.problems.error(
+                    "AX136",
+                    message,
+                    self.document.place(*path),
+                    help="write `8`, `8..15` or a list of them; both ends count",
+                )
+                continue
+            yield first, last
+
+    def _known(self, component: str, path: Path) -> bool:
+        components = self.document.envelope.components
+        if component in components:
+            return True
+        if not self.document.broken & {("components", component), ("components",)}:
+            near = nearest(component, components)
+            self.problems.error(
+                "AX140",
+                f"there is no component `{component}`",
+                self.document.place(*path, key=True),
+                label="not in `components`",
+                help=f"did you mean `{near}`?" if near else None,
+            )
+        return False
+
+    def apply(self, component: str, options: Mapping[str, Any], layer: int) -> tuple[dict[str, Any], dict[str, Path]]:
+        """The options at a layer, and for each changed option where the change is written."""
+        changed, origins = dict(options), dict[str, Path]()
+        for change in self._changes:
+            if change.component == component and change.first <= layer <= change.last:
+                self._used.add(change.path)
+                changed = _with(changed, change.keys, change.value)
+                origins[change.keys[0]] = change.path
+        return changed, origins
+
+    def check(self, layers: int) -> None:
+        """Report changes that reach past the stack, or that no layer takes up."""
+        reported: set[Path] = set()
+        for change in self._changes:
+            if change.path in reported:
+                continue
+            if change.last >= layers:
+                reported.add(change.path)
+                where = self.document.place(*change.path[:2], "layers")
+                self.problems.error(
+                    "AX137", f"there is no layer {change.last}", where, label=f"the stack has layers 0 to {layers - 1}"
+                )
+            elif change.path not in self._used:
+                reported.add(change.path)
+                message = f"none of these layers uses `{change.component}`: the override changes nothing"
+                self.problems.error("AX138", message, self.document.place(*change.path, key=True))
+
+
+def _with(options: Mapping[str, Any], keys: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """A copy of nested options with one value replaced."""
+    first, rest = keys[0], keys[1:]
+    below = options.get(first)
+    new = _with(below if isinstance(below, Mapping) else {}, rest, value) if rest else value
+    return {**options, first: new}

@@ -1,0 +1,237 @@
+"""Components of a file against the registry: types looked up, options resolved for a layer and validated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, Final
+
+from axon_compose.diagnostics import Problems, nearest
+from axon_compose.document import Component, Document, Path, Unresolved, resolve
+from axon_compose.document._formulas import cached_parse, formulas_in
+from axon_compose.plan._overrides import Overrides
+from axon_compose.plan._plan import Use
+from axon_compose.registry import ComponentSpec, Dims, Fault, Kind, LookupFailure, Registry, check_options
+
+__all__ = ["Broken", "Part", "Parts"]
+
+#: Largest extent of one axis that MLX can address.
+MAX_EXTENT: Final = 2**31 - 1
+
+
+class Broken(Exception):
+    """A component cannot be used; the fault is already reported."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A component with validated options, before it has a place in the model."""
+
+    name: str
+    type: str
+    spec: ComponentSpec
+    options: Any
+    written: Mapping[str, Any]
+    dims: Dims
+    params: Mapping[str, tuple[int, ...]]
+    active: int
+
+    def at(self, path: str) -> Use:
+        """The part at a place of the model."""
+        cache = self.spec.cache(self.options, self.dims)
+        return Use(
+            self.name,
+            self.type,
+            self.spec,
+            self.options,
+            self.written,
+            self.dims,
+            path,
+            self.params,
+            self.active,
+            cache,
+        )
+
+
+@dataclass
+class Parts:
+    """Resolves components; every answer is kept, since most layers are alike.
+
+    Attributes:
+        document: The file.
+        registry: The installed plugins.
+        problems: Collects faults; each is told once.
+        dims: What factories see.
+    """
+
+    document: Document
+    registry: Registry
+    problems: Problems
+    dims: Dims
+    overrides: Overrides = field(init=False)
+    _specs: dict[Path, ComponentSpec | None] = field(default_factory=dict)
+    _parts: dict[tuple[Any, ...], Part | None] = field(default_factory=dict)
+    _unknown: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.names: dict[str, Any] = {**self.document.names(), **self.document.dims}
+        self.overrides = Overrides(self.document, self.problems)
+
+    def check_all(self) -> None:
+        """Validate every component that does not depend on the layer, used or not."""
+        for name, component in self.document.envelope.components.items():
+            if ("components.formula",) in self.document.broken:
+                return
+            if self._by_layer(component.options):
+                self.spec(component, ("components", name), ("layer", "block"))
+                continue
+            with suppress(Broken):
+                self.resolve(name, component, ("components", name), ("layer", "block"))
+
+    def named(self, name: str, path: Path, layer: int) -> Part:
+        """A component of the file at one layer.
+
+        Raises:
+            Broken: If it does not exist or its options are faulty; the fault is reported.
+        """
+        component = self.document.envelope.components.get(name)
+        if component is None:
+            if not self.document.broken & {("components", name), ("components",)} and name not in self._unknown:
+                self._unknown.add(name)
+                self._report_unknown(name, path)
+            raise Broken
+        return self.resolve(name, component, ("components", name), ("layer", "block"), layer)
+
+    def _report_unknown(self, name: str, path: Path) -> None:
+        known = self.document.envelope.components
+        near = nearest(name, known)
+        hint = f"did you mean `{near}`?" if near else f"components are {', '.join(known) or 'missing'}"
+        self.problems.error(
+            "AX140",
+            f"there is no component `{name}`",
+            self.document.place(*path),
+            label="not in `components`",
+            help=hint,
+        )
+
+    def resolve(
+        self, name: str, component: Component, path: Path, kinds: tuple[Kind, ...], layer: int | None = None
+    ) -> Part:
+        """A component with the options that hold at `layer`.
+
+        Args:
+            name: What the file calls it.
+            component: Its section.
+            path: Where it is in the file.
+            kinds: Kinds that may stand here; without a type, the default of the first.
+            layer: Index for formulas and overrides; None outside the stack.
+
+        Raises:
+            Broken: If anything is wrong with it; the fault is reported.
+        """
+        spec = self.spec(component, path, kinds)
+        if spec is None:
+            raise Broken
+        written, origins = component.options, dict[str, Path]()
+        names = self.names
+        if layer is not None and path[0] == "components":
+            written, origins = self.overrides.apply(name, written, layer)
+            names = {**self.names, "i": layer}
+        try:
+            values = {
+                key: resolve(value, names, self.document, origins.get(key, (*path, key)), self.problems)
+                for key, value in written.items()
+            }
+        except Unresolved:
+            raise Broken from None
+        key = (name, path, repr(values), repr(origins))
+        if key not in self._parts:
+            self._parts[key] = self._part(name, spec, values, path, origins, layer)
+        part = self._parts[key]
+        if part is None:
+            raise Broken
+        return part
+
+    def spec(self, component: Component, path: Path, kinds: tuple[Kind, ...]) -> ComponentSpec | None:
+        """The spec of a section's type, looked up and reported once; None if there is none."""
+        if path not in self._specs:
+            self._specs[path] = self._look_up(component, path, kinds)
+        return self._specs[path]
+
+    def _look_up(self, component: Component, path: Path, kinds: tuple[Kind, ...]) -> ComponentSpec | None:
+        if (f"{path[0]}.formula",) in self.document.broken:
+            return None
+        try:
+            spec = self.registry.component(component.type) if component.type else self.registry.default(kinds[0])
+        except LookupFailure as failure:
+            place = self.document.place(*path, "type")
+            self.problems.error(failure.code, failure.message, place, label=failure.label, help=failure.help)
+            return None
+        if spec.kind not in kinds:
+            wanted = " or ".join(kinds)
+            self.problems.error(
+                "AX206",
+                f"`{component.type}` is a component of kind {spec.kind}",
+                self.document.place(*path, "type"),
+                label=f"a {wanted} stands here",
+            )
+            return None
+        return spec
+
+    def _part(
+        self,
+        name: str,
+        spec: ComponentSpec,
+        values: dict[str, Any],
+        path: Path,
+        origins: Mapping[str, Path],
+        layer: int | None,
+    ) -> Part | None:
+        options, faults = check_options(spec, values)
+        for fault in faults:
+            self._report(fault, path, origins, layer if self._by_layer(values) else None)
+        if faults:
+            return None
+        try:
+            params = dict(spec.params(options, self.dims))
+            active = spec.active(options, self.dims) if spec.active else sum(prod(shape) for shape in params.values())
+            spec.cache(options, self.dims)
+        except Exception as error:  # a plugin's own code: whatever it raises must not end the tool
+            text = str(error) or type(error).__name__
+            kind = text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
+            self.problems.error(
+                "AX145", f"`{name}` does not work with these sizes: {kind}", self.document.place(*path, key=True)
+            )
+            return None
+        for parameter, shape in params.items():
+            if any(extent > MAX_EXTENT or extent < 1 for extent in shape):
+                self.problems.error(
+                    "AX146",
+                    f"`{name}.{parameter}` would have the shape {shape}",
+                    self.document.place(*path, key=True),
+                    label=f"every extent must be from 1 to {MAX_EXTENT:,}",
+                )
+                return None
+        return Part(name, self.registry.full_name(spec), spec, options, values, self.dims, params, active)
+
+    def _report(self, fault: Fault, path: Path, origins: Mapping[str, Path], layer: int | None) -> None:
+        first = fault.path[0] if fault.path else None
+        full = (*origins[first], *fault.path[1:]) if first in origins else (*path, *fault.path)
+        where = f" (in layer {layer})" if layer is not None else ""
+        if fault.kind == "missing":
+            place = (
+                self.document.place(*full[:-1], "type")
+                if len(fault.path) <= 1
+                else self.document.place(*full[:-1], key=True)
+            )
+            self.problems.error("AX103", fault.message + where, place, label=fault.label, help=fault.help)
+            return
+        code = "AX101" if fault.kind == "unknown" else "AX102"
+        place = self.document.place(*full, key=fault.at_key)
+        self.problems.error(code, fault.message + where, place, label=fault.label, help=fault.help)
+
+    @staticmethod
+    def _by_layer(options: Mapping[str, Any]) -> bool:
+        return any("i" in cached_parse(text).names for _, text in formulas_in(options))

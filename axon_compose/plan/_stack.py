@@ -1,0 +1,193 @@
+"""The order of the layers: stack text, lists and generated stacks expanded to one block for each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from axon_compose.diagnostics import Problems, Span, nearest
+from axon_compose.document import BranchItem, Document, InlineBlock, Path, Unresolved, is_formula, resolve, within
+from axon_compose.document._stack_text import StackError, parse_stack
+
+__all__ = ["MAX_LAYERS", "StackLayer", "expand_stack"]
+
+#: More layers than any model has, few enough to be planned at once.
+MAX_LAYERS: Final = 4096
+
+
+@dataclass(frozen=True)
+class StackLayer:
+    """A layer before its components are resolved.
+
+    Attributes:
+        block: Name of the block, `=` for one written in the stack.
+        branches: Its branches as written.
+        share: Name of a set of weights, or None.
+        path: Where the branches are in the file.
+    """
+
+    block: str
+    branches: tuple[BranchItem, ...]
+    share: str | None
+    path: Path
+
+
+@dataclass(frozen=True)
+class _Run:
+    """`count` layers of one block, or of one written in the stack; `term` is how the file says it."""
+
+    term: str
+    count: int
+    layers: tuple[tuple[str | None, Span, InlineBlock | None, Path], ...]
+
+
+def expand_stack(document: Document, problems: Problems) -> list[StackLayer] | None:
+    """One `StackLayer` for each layer, or None if the stack is faulty."""
+    if ("stack",) in document.broken or ("stack.formula",) in document.broken:
+        return None
+    return _Expansion(document, problems).run()
+
+
+class _Expansion:
+    def __init__(self, document: Document, problems: Problems) -> None:
+        self.document, self.problems = document, problems
+        self.blocks = document.envelope.blocks
+        self.names: dict[str, Any] = {**document.names(), **document.dims}
+        self.broken_blocks = {path[1] for path in document.broken if path[0] == "blocks" and len(path) == 2}
+        self.told: set[str] = set()
+
+    def run(self) -> list[StackLayer] | None:
+        stack = self.document.envelope.stack
+        try:
+            if stack.generated is not None:
+                return self._generated()
+            runs = [run for index, _ in enumerate(stack.items or ()) for run in self._item(index)]
+        except (Unresolved, _Faulty):
+            return None
+        if not self._counts_are_right(runs):
+            return None
+        layers = [layer for run in runs for _ in range(run.count) for layer in run.layers]
+        found = [self._layer(name, span, inline, path) for name, span, inline, path in layers]
+        return None if None in found else [layer for layer in found if layer]
+
+    # Items of a list; stack text is a list of one.
+
+    def _item(self, index: int) -> Iterator[_Run]:
+        item = (self.document.envelope.stack.items or [])[index]
+        path: Path = ("stack", index)
+        if item.text is not None:
+            yield from self._text(item.text, path)
+            return
+        repeat = resolve(item.repeat, self.names, self.document, (*path, "repeat"), self.problems)
+        if not isinstance(repeat, int) or isinstance(repeat, bool) or repeat < 1:
+            self._fault("AX131", f"`repeat` must be a positive integer, this is {repeat!r}", (*path, "repeat"))
+        assert item.block is not None
+        block_path = (*path, "block")
+        name = self._name(item.block, self.names, block_path)
+        term = f"{name or 'block'}*{repeat}"
+        yield _Run(term, repeat, ((name, self.document.place(*block_path), item.block, block_path),))
+
+    def _text(self, text: str, path: Path) -> Iterator[_Run]:
+        span = self.document.place(*path)
+        if is_formula(text):
+            text = resolve(text, self.names, self.document, path, self.problems)
+            text = " ".join(map(str, text)) if isinstance(text, list) else str(text)
+            quoted = None
+        else:
+            quoted = span
+        try:
+            stack = parse_stack(text)
+        except StackError as error:
+            where = within(span, error.start, error.end, len(text)) if quoted else span
+            self.problems.error("AX130", error.message, where, help=error.help)
+            raise _Faulty from None
+        total = stack.count()
+        if total > MAX_LAYERS:
+            yield _Run(text if len(text) < 60 else "stack text", total, ())
+            return
+        for term, count in stack.terms():
+            yield _Run(term, count, ())
+        names = (
+            (name, within(span, start, end, len(text)) if quoted else span, None, path)
+            for name, (start, end) in stack.expand(MAX_LAYERS)
+        )
+        yield _Run("", 1, tuple(names))
+
+    # Stacks made by formulas of `i`.
+
+    def _generated(self) -> list[StackLayer] | None:
+        generated = self.document.envelope.stack.generated
+        assert generated is not None
+        count = resolve(generated.layers, self.names, self.document, ("stack", "layers"), self.problems)
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            self._fault("AX131", f"`layers` must be a positive integer, this is {count!r}", ("stack", "layers"))
+        if not self._counts_are_right([_Run("stack", count, ())]):
+            return None
+        path: Path = ("stack", "block")
+        layers: list[StackLayer] = []
+        for index in range(count):
+            name = self._name(generated.block, {**self.names, "i": index}, path)
+            layer = self._layer(name, self.document.place(*path), generated.block, path)
+            if layer is None:
+                return None
+            layers.append(layer)
+        return layers
+
+    def _name(self, block: InlineBlock, names: dict[str, Any], path: Path) -> str | None:
+        if block.name is None:
+            return None
+        name = resolve(block.name, names, self.document, path, self.problems)
+        if not isinstance(name, str):
+            self._fault("AX132", f"the formula gives {name!r}, not the name of a block", path)
+        return name
+
+    def _layer(self, name: str | None, span: Span, inline: InlineBlock | None, path: Path) -> StackLayer | None:
+        if name is None:
+            assert inline is not None
+            return StackLayer("=", tuple(inline.branches or ()), None, path)
+        block = self.blocks.get(name)
+        if block is not None:
+            return StackLayer(name, tuple(block.branches), block.share, ("blocks", name, "branches"))
+        if name not in self.broken_blocks and ("blocks",) not in self.document.broken and name not in self.told:
+            self.told.add(name)
+            near = nearest(name, self.blocks)
+            hint = f"did you mean `{near}`?" if near else f"blocks are {', '.join(self.blocks) or 'missing'}"
+            if name in self.document.envelope.components:
+                hint = f"`{name}` is a component; give it a block: `blocks: {{{name}: [{name}]}}`"
+            self.problems.error("AX132", f"the stack names a block `{name}` that does not exist", span, help=hint)
+        return None
+
+    # Counts.
+
+    def _counts_are_right(self, runs: list[_Run]) -> bool:
+        """Compare the number of layers with the limit and with `layers:`, before anything is expanded."""
+        terms = [(run.term, run.count) for run in runs if run.term]
+        total = sum(count for _, count in terms)
+        each = ", ".join(f"`{term}` gives {count:,}" for term, count in terms[:20])
+        if total > MAX_LAYERS:
+            self.problems.error(
+                "AX135",
+                f"the stack has {total:,} layers, the limit is {MAX_LAYERS:,}",
+                self.document.place("stack"),
+                help=each,
+            )
+            return False
+        expected = self.document.envelope.layers
+        if expected is not None and total != expected:
+            self.problems.error(
+                "AX133",
+                f"the stack has {total} layers, `layers` says {expected}",
+                self.document.place("layers"),
+                help=each,
+            )
+            return False
+        return True
+
+    def _fault(self, code: str, message: str, path: Path) -> None:
+        self.problems.error(code, message, self.document.place(*path))
+        raise _Faulty
+
+
+class _Faulty(Exception):
+    """The stack cannot be expanded; the fault is already reported."""

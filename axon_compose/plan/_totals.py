@@ -1,0 +1,101 @@
+"""What a plan adds up to: parameters, bytes and capabilities, counted from shapes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from axon_compose.plan._plan import Plan
+from axon_compose.registry import KV, CacheSpec, Composite, State
+
+__all__ = [
+    "DTYPES",
+    "Capabilities",
+    "active_parameters",
+    "cache_nbytes",
+    "capabilities",
+    "total_parameters",
+    "weight_nbytes",
+]
+
+#: Element sizes of the dtypes that a model can be built in.
+DTYPES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def total_parameters(plan: Plan) -> int:
+    """Number of parameters; shared and tied weights count once."""
+    return sum(use.size for use in plan.uses())
+
+
+def active_parameters(plan: Plan) -> int:
+    """Parameters that one token passes through; shared weights count once."""
+    return sum(use.active for use in plan.uses())
+
+
+def weight_nbytes(plan: Plan, dtype: str) -> int:
+    """Bytes of all weights in `dtype`, parameters that stay float32 included as such."""
+    width = DTYPES[dtype]
+    total = 0
+    for use in plan.uses():
+        kept = sum(_elements(shape) for name, shape in use.params.items() if name in use.spec.float32)
+        total += kept * 4 + (use.size - kept) * width
+    return total
+
+
+def cache_nbytes(plan: Plan, tokens: int, dtype: str = "bfloat16") -> int:
+    """Bytes of all caches for one sequence of `tokens` tokens."""
+    return sum(slot.nbytes(tokens, dtype) for slot in plan.slots)
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    product = 1
+    for extent in shape:
+        product *= extent
+    return product
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What the caches of a model allow, known before it is built.
+
+    Attributes:
+        trimmable: Tokens can be taken back: `yes`, `no`, or `within the window`.
+        batchable: Sequences of unequal length can run in one batch.
+        quantizable: Which keys and values `--kv-bits` can quantise: `yes`, `no` or `partly`.
+        speculative: It can check the tokens of a draft model.
+        constant_memory: The caches stop growing with the context.
+    """
+
+    trimmable: str
+    batchable: bool
+    quantizable: str
+    speculative: bool
+    constant_memory: bool
+
+
+def capabilities(plan: Plan) -> Capabilities:
+    """Derive what a model can do from its caches."""
+    leaves = [leaf for slot in plan.slots for leaf in _leaves(slot)]
+    states = any(isinstance(leaf, State) for leaf in leaves)
+    windows = [leaf for leaf in leaves if isinstance(leaf, KV) and leaf.window is not None]
+    grows = [leaf for leaf in leaves if isinstance(leaf, KV) and leaf.window is None]
+    trimmable = "no" if states else "within the window" if windows else "yes"
+    quantizable = (
+        "no" if windows or not grows else "yes" if all(isinstance(slot, KV) for slot in plan.slots) else "partly"
+    )
+    return Capabilities(
+        trimmable=trimmable,
+        batchable=True,
+        quantizable=quantizable,
+        speculative=trimmable == "yes" and len(plan.slots) == len(plan.layers),
+        constant_memory=not grows,
+    )
+
+
+def _leaves(cache: CacheSpec) -> Iterator[KV | State]:
+    if isinstance(cache, Composite):
+        for child in cache.children:
+            yield from _leaves(child)
+    else:
+        yield cache

@@ -1,0 +1,160 @@
+"""Caches, masks and shared values: which slot a layer has, which mask it gets, from where it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from axon_compose.diagnostics import Problems, Span
+from axon_compose.plan._plan import Branch, Layer, MaskGroup, Use
+from axon_compose.registry import KV, CacheSpec, Composite, Dims, State
+
+__all__ = ["Wiring", "wire"]
+
+#: Where a component of the file is described, for faults.
+Place = Callable[[str, str], Span]
+
+
+@dataclass
+class Wiring:
+    """What the wiring of a stack comes to."""
+
+    layers: list[Layer] = field(default_factory=list)
+    slots: list[CacheSpec] = field(default_factory=list)
+    masks: list[MaskGroup] = field(default_factory=list)
+    offset: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A use that could publish, with what its readers need to know."""
+
+    layer: int
+    use: Use
+
+
+def wire(layers: list[Layer], dims: Dims, place: Place, problems: Problems) -> Wiring:
+    """Give every layer its slot, its masks and its readings (design rules 1 to 3 and 5).
+
+    Args:
+        layers: Layers without slots and masks.
+        dims: Resolved dims.
+        place: `(component, option)` to where it is in the file.
+        problems: Collects faults.
+    """
+    return _Wirer(dims, place, problems).run(layers)
+
+
+class _Wirer:
+    def __init__(self, dims: Dims, place: Place, problems: Problems) -> None:
+        self.dims, self.place, self.problems = dims, place, problems
+        self.wiring = Wiring()
+        self.groups: dict[tuple[object, ...], int] = {}
+        self.sources: dict[str, list[_Source]] = {}
+        self.read: set[str] = set()
+
+    def run(self, layers: list[Layer]) -> Wiring:
+        wired = [self._layer(layer) for layer in layers]
+        self.wiring.layers = [
+            self._map(layer, lambda use, at=layer.index: self._with_writes(use, at)) for layer in wired
+        ]
+        return self.wiring
+
+    def _layer(self, layer: Layer) -> Layer:
+        caches = [use.cache for use in layer.uses() if use.cache is not None]
+        slot = len(self.wiring.slots) if caches else None
+        children = iter(range(len(caches)))
+
+        def connect(use: Use) -> Use:
+            if use.cache is not None:
+                assert slot is not None
+                child = next(children)
+                use = replace(use, slot=(slot, child) if len(caches) > 1 else (slot,))
+            return self._connect(use, layer.index)
+
+        layer = self._map(layer, connect)
+        if not caches:
+            return layer
+        cache = caches[0] if len(caches) == 1 else Composite(tuple(caches))
+        self.wiring.slots.append(cache)
+        return replace(layer, slot=slot, cache=cache)
+
+    def _connect(self, use: Use, layer: int) -> Use:
+        """Readings first, since a reader without a cache takes the mask of its source's cache."""
+        reads, source = {}, use
+        for value, option in use.spec.reads.items():
+            name = use.written.get(option) if option else None
+            if option is None:
+                reads[value] = value
+            elif name is not None:
+                found = self._source(use, value, option, str(name))
+                if found:
+                    reads[value] = f"{found.layer}.{found.use.key}.{value}"
+                    self.read.add(reads[value])
+                    source = found.use
+        use = replace(use, reads=reads)
+        masks = tuple(self._masks(use, source))
+        if use.spec.writes and not any(use.spec.reads.get(value) and value in reads for value in use.spec.writes):
+            self.sources.setdefault(use.name, []).append(_Source(layer, use))
+        return replace(use, masks=masks)
+
+    def _source(self, use: Use, value: str, option: str, name: str) -> _Source | None:
+        for found in reversed(self.sources.get(name, [])):
+            if value in found.use.spec.writes:
+                fault = use.spec.accepts(use.options, found.use.options, self.dims) if use.spec.accepts else None
+                if fault:
+                    self.problems.error(
+                        "AX142", f"`{use.name}` cannot read from `{name}`: {fault}", self.place(use.name, option)
+                    )
+                    return None
+                return found
+        self.problems.error(
+            "AX141",
+            f"`{use.name}` reads from `{name}`, which no earlier layer uses",
+            self.place(use.name, option),
+            help="name a component that stands in an earlier layer and keeps keys and values of its own",
+        )
+        return None
+
+    def _masks(self, use: Use, source: Use) -> Iterator[int]:
+        """Groups for the caches that the component attends with: its own, or that of its source."""
+        cache, slot = source.cache, source.slot
+        if cache is None or slot is None:
+            return
+        window = use.spec.window(use.options, self.dims) if use.spec.window else None
+        children = cache.children if isinstance(cache, Composite) else (cache,)
+        for index, child in enumerate(children):
+            at = (*slot, index) if isinstance(cache, Composite) else slot
+            yield self._group(child, window, use.spec.mask, at)
+
+    def _group(
+        self, cache: CacheSpec, window: int | None, form: Literal["dense", "banded"], slot: tuple[int, ...]
+    ) -> int:
+        if isinstance(cache, State):
+            group = MaskGroup("state", None, None, "dense", slot)
+        else:
+            assert isinstance(cache, KV), "a cache inside a component's own Composite is KV or State"
+            seen = window if window is not None else cache.window
+            group = MaskGroup("kv", cache.window, seen, form if seen is not None else "dense", slot)
+            if self.wiring.offset is None:
+                self.wiring.offset = slot
+        key = (group.kind, group.kept, group.window, group.form)
+        if key not in self.groups:
+            self.groups[key] = len(self.wiring.masks)
+            self.wiring.masks.append(group)
+        return self.groups[key]
+
+    def _with_writes(self, use: Use, layer: int) -> Use:
+        return replace(use, writes=tuple(v for v in use.spec.writes if f"{layer}.{use.key}.{v}" in self.read))
+
+    @staticmethod
+    def _map(layer: Layer, change: Callable[[Use], Use]) -> Layer:
+        """The layer with every use changed, in the order of computation."""
+
+        def branch(old: Branch) -> Branch:
+            pre = change(old.pre) if old.pre else None
+            members = tuple(replace(member, use=change(member.use)) for member in old.members)
+            return replace(old, pre=pre, members=members, post=change(old.post) if old.post else None)
+
+        return replace(layer, branches=tuple(branch(old) for old in layer.branches))

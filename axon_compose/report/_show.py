@@ -1,0 +1,129 @@
+"""A plan for the terminal: the stack as a table, totals, caches and what they allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+from axon_compose.memory import count, human
+from axon_compose.plan import (
+    Branch,
+    Layer,
+    Plan,
+    Use,
+    active_parameters,
+    cache_nbytes,
+    capabilities,
+    plan_to_dict,
+    total_parameters,
+    weight_nbytes,
+)
+from axon_compose.registry import KV, CacheSpec, Composite, State
+from axon_compose.report._style import Style
+from axon_compose.report._table import table
+
+__all__ = ["show_data", "show_text"]
+
+#: Contexts for which cache sizes are told.
+CONTEXTS = (4096, 65536)
+
+
+def show_text(plan: Plan, style: Style) -> str:
+    """The plan as text: layers that are alike are folded into one row."""
+    total, active = total_parameters(plan), active_parameters(plan)
+    head = f"{plan.name}: {len(plan.layers)} layers, {total:,} parameters ({count(total)})"
+    if active != total:
+        head += f", {count(active)} active per token"
+    rows = [["layers", "block", "components", "parameters", "cache"], *_rows(plan)]
+    lines = table(rows, "<<<><")
+    lines[0] = style.dim(lines[0])
+    return "\n".join([style.bold(head), "", *lines, "", *_notes(plan)]) + "\n"
+
+
+def _rows(plan: Plan) -> Iterator[list[str]]:
+    yield ["", "embedding", _type(plan.embedding), f"{plan.embedding.size:,}", "-"]
+    for _, group in groupby(plan.layers, key=_likeness):
+        layers = list(group)
+        first, last = layers[0], layers[-1]
+        number = str(first.index) if first is last else f"{first.index}..{last.index}"
+        sizes = {layer.size for layer in layers}
+        each = " each" if len(layers) > 1 else ""
+        size = f"{first.size:,}{each}" if len(sizes) == 1 else f"{sum(layer.size for layer in layers):,} together"
+        yield [number, first.block, _components(first), size, describe_cache(first.cache)]
+    if plan.final_norm:
+        yield ["", "norm", _type(plan.final_norm), f"{plan.final_norm.size:,}", "-"]
+    yield ["", "head", _type(plan.head), f"{plan.head.size:,}" if plan.head.size else "tied", "-"]
+
+
+def _likeness(layer: Layer) -> tuple[Any, ...]:
+    return layer.block, _components(layer), layer.size, layer.cache, layer.owner
+
+
+def _type(use: Use) -> str:
+    return use.type.removeprefix("core/")
+
+
+def _components(layer: Layer) -> str:
+    text = " → ".join(_branch(branch) for branch in layer.branches)
+    return text if layer.owner is None else f"{text} (weights of layer {layer.owner})"
+
+
+def _branch(branch: Branch) -> str:
+    if branch.add:
+        return f"+{branch.add}"
+    names = [
+        member.use.name + _reading(member.use) + (f" as {member.keep}" if member.keep else "")
+        for member in branch.members
+    ]
+    return names[0] if len(names) == 1 else f"({' ∥ '.join(names)})"
+
+
+def _reading(use: Use) -> str:
+    """From which layer values come, for layers that read them."""
+    layers = sorted({source.partition(".")[0] for value, source in use.reads.items() if source != value})
+    return f" ← layer {', '.join(layers)}" if layers else ""
+
+
+def describe_cache(cache: CacheSpec | None) -> str:
+    """A cache in a few words, named after mlx-lm's class."""
+    match cache:
+        case KV(window=None):
+            return "KVCache"
+        case KV(window=window):
+            return f"RotatingKVCache {window:,}"
+        case State():
+            return "ArraysCache " + ", ".join(array.name for array in cache.arrays)
+        case Composite():
+            return "CacheList(" + "; ".join(describe_cache(child) for child in cache.children) + ")"
+    return "-"
+
+
+def _notes(plan: Plan) -> list[str]:
+    able = capabilities(plan)
+    caches = ", ".join(f"{human(cache_nbytes(plan, tokens))} at {tokens:,} tokens" for tokens in CONTEXTS)
+    rows = [
+        [
+            "weights",
+            f"{human(weight_nbytes(plan, 'bfloat16'))} in bfloat16, {human(weight_nbytes(plan, 'float32'))} in float32",
+        ],
+        ["caches", f"{len(plan.slots)} slots, {caches} (bfloat16)" if plan.slots else "none"],
+        ["masks", f"{len(plan.masks)} made per forward pass" if plan.masks else "none"],
+        ["batches", "of unequal length" if able.batchable else "no"],
+        ["trimming", able.trimmable],
+        ["draft models", "can check their tokens" if able.speculative else "no"],
+        ["quantised keys and values", able.quantizable],
+        ["plugins", ", ".join(f"{name} ({version})" for name, version in plan.plugins.items())],
+    ]
+    return table(rows, "<<")
+
+
+def show_data(plan: Plan) -> dict[str, Any]:
+    """The same as JSON-ready data: the whole plan with totals and capabilities."""
+    able = capabilities(plan)
+    return {
+        **plan_to_dict(plan),
+        "weight_bytes": {dtype: weight_nbytes(plan, dtype) for dtype in ("float32", "bfloat16")},
+        "cache_bytes": {str(tokens): cache_nbytes(plan, tokens) for tokens in CONTEXTS},
+        "capabilities": {name: getattr(able, name) for name in able.__dataclass_fields__},
+    }
