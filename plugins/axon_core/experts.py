@@ -1,0 +1,99 @@
+"""Expert matrices: mlx-lm's switch layers, made to work in every type on every device.
+
+`mx.gather_mm` on the CPU takes float32 alone. `ExpertLinear` therefore works in float32 there and returns the type of
+its input. It is a `SwitchLinear`, so that the recipes for LoRA and quantisation find it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.models.switch_layers import SwitchGLU, SwitchLinear, SwitchMLP
+
+__all__ = ["ExpertGLU", "ExpertLinear", "ExpertMLP"]
+
+
+class ExpertLinear(SwitchLinear):
+    """One linear layer per expert, `weight` (experts, output, input); each row of the input goes to one of them."""
+
+    def __call__(self, x: mx.array, indices: mx.array, sorted_indices: bool = False) -> mx.array:
+        """Multiply each row by the matrix of its expert.
+
+        Args:
+            x: Input, (..., 1, input); its leading axes broadcast with those of `indices`.
+            indices: Expert of each row, (...).
+            sorted_indices: Whether `indices` rise, which lets the GPU read each matrix once.
+
+        Returns:
+            Output, (..., 1, output), in the type of `x`.
+        """
+        weight = self["weight"]
+        if x.dtype == weight.dtype == mx.float32 or mx.default_device().type != mx.DeviceType.cpu:
+            return super().__call__(x, indices, sorted_indices)
+        wide = x.astype(mx.float32)
+        if indices.size <= self.num_experts:
+            # Few rows, as in decoding: converting the matrices that are used is less than converting all.
+            y = wide @ weight[indices].astype(mx.float32).swapaxes(-1, -2)
+        else:
+            matrices = weight.astype(mx.float32).swapaxes(-1, -2)
+            y = mx.gather_mm(wide, matrices, rhs_indices=indices, sorted_indices=sorted_indices)
+        if "bias" in self:
+            y = y + mx.expand_dims(self["bias"][indices], -2)
+        return y.astype(x.dtype)
+
+
+class _Gated(nn.Module):
+    """Activation of the gate times the other projection, in the argument order of `SwitchGLU`."""
+
+    def __init__(self, activation: Callable[[mx.array], mx.array]) -> None:
+        super().__init__()
+        self._activation = activation
+
+    def __call__(self, x: mx.array, gate: mx.array) -> mx.array:
+        return self._activation(gate) * x
+
+
+class ExpertGLU(SwitchGLU):
+    """Gated feed-forward experts: `down(act(gate(x)) * up(x))`.
+
+    Args:
+        dims: Width of input and output.
+        hidden_dims: Width of each expert.
+        num_experts: Number of experts.
+        activation: Activation of the gate.
+        bias: Whether the projections have biases.
+    """
+
+    def __init__(
+        self,
+        dims: int,
+        hidden_dims: int,
+        num_experts: int,
+        activation: Callable[[mx.array], mx.array] = nn.silu,
+        bias: bool = False,
+    ) -> None:
+        # Not SwitchGLU's own: it would make the matrices twice.
+        nn.Module.__init__(self)
+        self.gate_proj = ExpertLinear(dims, hidden_dims, num_experts, bias=bias)
+        self.up_proj = ExpertLinear(dims, hidden_dims, num_experts, bias=bias)
+        self.down_proj = ExpertLinear(hidden_dims, dims, num_experts, bias=bias)
+        self.activation = _Gated(activation)
+
+
+class ExpertMLP(SwitchMLP):
+    """Feed-forward experts of two matrices: `fc2(act(fc1(x)))`; the arguments are those of `ExpertGLU`."""
+
+    def __init__(
+        self,
+        dims: int,
+        hidden_dims: int,
+        num_experts: int,
+        activation: Callable[[mx.array], mx.array] = nn.silu,
+        bias: bool = False,
+    ) -> None:
+        nn.Module.__init__(self)
+        self.fc1 = ExpertLinear(dims, hidden_dims, num_experts, bias=bias)
+        self.fc2 = ExpertLinear(hidden_dims, dims, num_experts, bias=bias)
+        self.activation = activation

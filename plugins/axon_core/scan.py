@@ -1,0 +1,169 @@
+"""The selective scan: a linear recurrence whose decay and input depend on the token.
+
+For every channel e and state n
+
+    h_t = exp(dt_t * A) * h_{t-1} + dt_t * B_t * x_t
+    y_t = sum_n C_t * h_t + D * x_t
+
+The sequence is cut into chunks, so that memory does not grow with its length, and a chunk into S blocks of T tokens.
+Three short passes treat all blocks of a chunk at once: the state that each block makes out of nothing (T steps), the
+states carried from block to block (S steps), and the true states with their read-outs (T steps). That is `2 T + S`
+steps for `S * T` tokens, at twice the multiply-adds of a plain loop, where the exponential costs seven times as much.
+
+Nothing is ever divided by a decay and no cumulative sums are subtracted: every factor is the exponential of a number
+that is at most zero, so neither a step of 100 nor a long sequence can overflow or cancel.
+
+Measured on two x86-64 cores (mlx 0.32 on the CPU), in ns per token, channel and state:
+
+    E, N       one step per token   blocks (this form)   Hillis-Steele over 16   over 64 tokens
+    1536, 16   17.2                 19.4                 25.8                    31.3
+    512, 4     48                   22.2                 30.6                    26.5
+
+About 14 of these are `mx.exp`. The layout with E innermost makes every step one contiguous sweep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import mlx.core as mx
+
+__all__ = ["selective_scan"]
+
+#: One temporary of a chunk. Above 32 MiB every operation on the CPU pays page faults; training needs some forty.
+_CHUNK_BYTES: Final = 8 * 2**20
+_CHUNK_RANGE: Final = (32, 256)
+
+
+def selective_scan(
+    x: mx.array,
+    dt: mx.array,
+    A: mx.array,
+    B: mx.array,
+    C: mx.array,
+    D: mx.array | None = None,
+    state: mx.array | None = None,
+    mask: mx.array | None = None,
+    chunk: int | None = None,
+) -> tuple[mx.array, mx.array]:
+    """Run the selective scan over a sequence (Gu and Dao 2023, "Mamba", section 3).
+
+    Everything is computed in float32, whatever the types of the arguments.
+
+    Args:
+        x: Input, (Bt, L, E) for Bt sequences of L tokens in E channels.
+        dt: Step sizes, not negative, (Bt, L, E).
+        A: Diagonal of the state matrix, not positive, (E, N).
+        B: Input projections, (Bt, L, N).
+        C: Output projections, (Bt, L, N).
+        D: Skip of each channel, (E,); none by default.
+        state: State before the first token, (Bt, N, E); zeros by default.
+        mask: False on padding, (Bt, L). A padded token leaves the state untouched, its output means nothing.
+        chunk: Tokens that are worked on at a time; by default what fits 8 MiB per temporary, from 32 to 256.
+
+    Returns:
+        The output (Bt, L, E) in the type of `x`, and the state after the last token, (Bt, N, E) in float32.
+
+    Raises:
+        ValueError: If `chunk` is not positive.
+    """
+    batch, length, _ = x.shape
+    A = A.astype(mx.float32).T
+    inputs = _prepare(x, dt, B, C, mask)
+    if state is None:
+        state = mx.zeros((batch, *A.shape), dtype=mx.float32)
+    state = state.astype(mx.float32)
+    if length == 0:
+        return x, state
+    if length == 1:
+        y, state = _step(A, state, *inputs)
+    else:
+        y, state = _chunks(A, state, inputs, _chunk_tokens(batch * A.size) if chunk is None else chunk)
+    if D is not None:
+        y = y + D.astype(mx.float32) * x
+    return y.astype(x.dtype), state
+
+
+def _prepare(
+    x: mx.array, dt: mx.array, B: mx.array, C: mx.array, mask: mx.array | None
+) -> tuple[mx.array, mx.array, mx.array, mx.array]:
+    """Steps, inputs times steps, B and C in float32; padding becomes a step of size zero, which is the identity."""
+    dt, B, C = (a.astype(mx.float32) for a in (dt, B, C))
+    u = dt * x
+    if mask is not None:
+        # B as well: what stands at padding may be anything, and 0 * nan is nan.
+        dt, u, B = (mx.where(mask[..., None], a, 0.0) for a in (dt, u, B))
+    return dt, u, B, C
+
+
+def _step(
+    A: mx.array, state: mx.array, dt: mx.array, u: mx.array, B: mx.array, C: mx.array
+) -> tuple[mx.array, mx.array]:
+    """One token: (Bt, 1, E) and (Bt, N, E) in and out."""
+    state = mx.exp(dt * A) * state + B.swapaxes(1, 2) * u
+    return C @ state, state
+
+
+def _chunk_tokens(elements: int) -> int:
+    """Tokens per chunk, a power of two, for states of so many elements."""
+    low, high = _CHUNK_RANGE
+    fitting = max(1, _CHUNK_BYTES // (4 * elements))
+    return min(high, max(low, 1 << (fitting.bit_length() - 1)))
+
+
+def _chunks(A: mx.array, state: mx.array, inputs: tuple[mx.array, ...], chunk: int) -> tuple[mx.array, mx.array]:
+    """All chunks in order; each is recomputed in the backward pass, so training keeps one chunk's states, not all."""
+    if chunk < 1:
+        raise ValueError(f"chunk must be positive, not {chunk}")
+    scan: Callable[..., tuple[mx.array, mx.array]] = mx.checkpoint(_chunk)
+    # Split, not sliced, here and below: the gradient of a slice is an array as large as the whole, once per slice.
+    cuts = list(range(chunk, inputs[0].shape[1], chunk))
+    outputs: list[mx.array] = []
+    for part in zip(*(mx.split(a, cuts, axis=1) for a in inputs), strict=True):
+        if outputs:
+            # Without this edge a lazy evaluation makes the decays of every chunk before it uses the first.
+            part = mx.depends(list(part), [outputs[-1]])
+        y, state = scan(A, state, *part)
+        outputs.append(y)
+    return (outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=1)), state
+
+
+def _chunk(
+    A: mx.array, state: mx.array, dt: mx.array, u: mx.array, B: mx.array, C: mx.array
+) -> tuple[mx.array, mx.array]:
+    """One chunk of n tokens in blocks: (Bt, n, E) and (Bt, N, E) in and out."""
+    tokens = dt.shape[1]
+    # The fewest padded tokens: 17 become two blocks of 9, not two of 16.
+    blocks = -(-tokens // (8 if tokens < 128 else 16))
+    steps = -(-tokens // blocks)
+    dt, u, B, C = (_to_blocks(a, blocks, steps) for a in (dt, u, B, C))
+    decay = mx.split(mx.exp(dt[..., None, :] * A), steps)
+    drive = mx.split(B[..., None] * u[..., None, :], steps)
+    read = mx.split(C[..., None, :], steps)
+
+    states = [state[None, None]]
+    if blocks > 1:
+        made = drive[0]
+        for t in range(1, steps):
+            made = decay[t] * made + drive[t]
+        total = mx.split(mx.exp(dt.sum(axis=0)[None, ..., None, :] * A), blocks, axis=1)
+        made = mx.split(made, blocks, axis=1)
+        for s in range(blocks - 1):
+            states.append(total[s] * states[-1] + made[s])
+    h = mx.concatenate(states, axis=1)
+
+    rows = []
+    for t in range(steps):
+        h = decay[t] * h + drive[t]
+        rows.append(read[t] @ h)
+    y = mx.concatenate(rows)[..., 0, :].transpose(2, 1, 0, 3).flatten(1, 2)
+    return y[:, :tokens], h[0, -1]
+
+
+def _to_blocks(a: mx.array, blocks: int, steps: int) -> mx.array:
+    """(Bt, n, W) to (steps, blocks, Bt, W); the missing tokens are zeros, that is steps of size zero."""
+    missing = blocks * steps - a.shape[1]
+    if missing:
+        a = mx.pad(a, [(0, 0), (0, missing), (0, 0)])
+    return a.reshape(a.shape[0], blocks, steps, a.shape[2]).transpose(2, 1, 0, 3)

@@ -1,0 +1,210 @@
+"""The three published layers as whole blocks, norms and residuals included: options and records."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from axon_compose.registry import KV, ComponentSpec, Dims, State
+from axon_core.specs.moe import MoEOptions, SharedExpertMoEOptions, moe_active, moe_params
+from axon_core.specs.ssm import ssm_params, ssm_state
+
+__all__ = ["SPECS", "AxonSSMBlockOptions", "AxonSSMMoEBlockOptions", "AxonSWAMoEBlockOptions"]
+
+_STRICT: Final = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+class _Norm(BaseModel):
+    model_config = _STRICT
+
+    rms_norm_eps: float = Field(1e-6, gt=0, description="Added to the mean square in the norms.")
+
+
+class _SSM(BaseModel):
+    model_config = _STRICT
+
+    ssm_d_state: int = Field(16, gt=0, description="States of each channel.")
+    ssm_d_conv: int = Field(4, gt=0, description="Tokens that the convolution sees, the current one included.")
+    ssm_intermediate_dim: int | None = Field(
+        None, gt=0, description="Channels; three times the hidden size unless given."
+    )
+
+    def channels(self, hidden_size: int) -> int:
+        """Number of channels."""
+        return self.ssm_intermediate_dim or 3 * hidden_size
+
+
+class _MoE(BaseModel):
+    model_config = _STRICT
+
+    moe_num_experts: int = Field(8, gt=0, description="Number of routed experts.")
+    moe_top_k: int = Field(2, gt=0, description="Experts that a token is sent to.")
+    moe_intermediate_dim: int = Field(gt=0, description="Width of each expert, the shared one included.")
+    moe_shared_expert: bool = Field(True, description="Have a gated expert that sees every token.")
+
+    @model_validator(mode="after")
+    def _enough_experts(self) -> _MoE:
+        if self.moe_top_k > self.moe_num_experts:
+            raise ValueError(
+                f"`moe_top_k` ({self.moe_top_k}) is larger than `moe_num_experts` ({self.moe_num_experts})"
+            )
+        return self
+
+
+class AxonSSMBlockOptions(_SSM, _Norm):
+    """Norm, AxonSSM, residual."""
+
+
+class AxonSWAMoEBlockOptions(_MoE, _Norm):
+    """Norm, sliding window attention, residual; norm, experts, residual."""
+
+    num_heads: int = Field(gt=0, description="Number of heads, a divisor of the hidden size.")
+    swa_window_size: int = Field(gt=0, description="Tokens that a query sees, itself included.")
+
+
+class AxonSSMMoEBlockOptions(_MoE, _SSM, _Norm):
+    """Norm, AxonSSM, residual; norm, experts, residual."""
+
+
+def _moe_options(options: _MoE) -> MoEOptions:
+    sizes = {
+        "num_experts": options.moe_num_experts,
+        "top_k": options.moe_top_k,
+        "intermediate_size": options.moe_intermediate_dim,
+    }
+    if options.moe_shared_expert:
+        return SharedExpertMoEOptions.model_validate(sizes).general()
+    return MoEOptions.model_validate(sizes)
+
+
+def _inside(name: str, shapes: Shapes) -> Shapes:
+    return {f"{name}.{key}": shape for key, shape in shapes.items()}
+
+
+def _ssm(options: _SSM, dims: Dims) -> Shapes:
+    hidden = dims.hidden_size
+    inner = ssm_params(hidden, options.channels(hidden), options.ssm_d_state, options.ssm_d_conv, 1)
+    return {"input_norm.weight": (hidden,), **_inside("ssm", inner)}
+
+
+def _attention(options: AxonSWAMoEBlockOptions, dims: Dims) -> Shapes:
+    hidden = dims.hidden_size
+    _head_dim(options, dims)
+    inner: Shapes = {f"{name}_proj.weight": (hidden, hidden) for name in "qkvo"}
+    return {"input_norm.weight": (hidden,), **_inside("attention", inner)}
+
+
+def _experts(norm: str, options: _MoE, dims: Dims) -> Shapes:
+    return {
+        f"{norm}.weight": (dims.hidden_size,),
+        **_inside("moe", moe_params(_moe_options(options), dims.hidden_size)),
+    }
+
+
+def _head_dim(options: AxonSWAMoEBlockOptions, dims: Dims) -> int:
+    width, rest = divmod(dims.hidden_size, options.num_heads)
+    if rest:
+        raise ValueError(f"`hidden_size` ({dims.hidden_size}) is not a multiple of `num_heads` ({options.num_heads})")
+    return int(width)
+
+
+def _ssm_block(options: AxonSSMBlockOptions, dims: Dims) -> Shapes:
+    return _ssm(options, dims)
+
+
+def _swa_moe_block(options: AxonSWAMoEBlockOptions, dims: Dims) -> Shapes:
+    return _attention(options, dims) | _experts("post_attention_norm", options, dims)
+
+
+def _ssm_moe_block(options: AxonSSMMoEBlockOptions, dims: Dims) -> Shapes:
+    return _ssm(options, dims) | _experts("post_ssm_norm", options, dims)
+
+
+def _active(shapes: Shapes, options: _MoE, dims: Dims) -> int:
+    """Everything outside the experts, and what a token uses of those."""
+    outside = sum(prod(shape) for name, shape in shapes.items() if not name.startswith("moe."))
+    return outside + moe_active(_moe_options(options), dims.hidden_size)
+
+
+def _state(options: _SSM, dims: Dims) -> State:
+    return ssm_state(options.channels(dims.hidden_size), options.ssm_d_state, options.ssm_d_conv)
+
+
+def _window(options: AxonSWAMoEBlockOptions, dims: Dims) -> KV:
+    return KV(options.num_heads, _head_dim(options, dims), window=options.swa_window_size)
+
+
+def _shrink(written: dict[str, Any]) -> dict[str, Any]:
+    small = dict(written)
+    limits = {"ssm_d_state": 4, "ssm_d_conv": 4, "swa_window_size": 8, "moe_num_experts": 4, "moe_top_k": 2}
+    limits |= {"ssm_intermediate_dim": 48, "moe_intermediate_dim": 32}
+    for name, limit in limits.items():
+        if isinstance(small.get(name), int):
+            small[name] = min(small[name], limit)
+    if "num_heads" in small:
+        # A power of two, for it has to divide whatever small hidden size there is.
+        small["num_heads"] = 4 if small["num_heads"] >= 4 else min(small["num_heads"], 2)
+    return small
+
+
+def _shrink_ssm(written: dict[str, Any]) -> dict[str, Any]:
+    return {"ssm_d_state": 4, **_shrink(written)}
+
+
+def _shrink_moe(written: dict[str, Any]) -> dict[str, Any]:
+    return {"moe_num_experts": 4, **_shrink(written)}
+
+
+_SSM_FLOAT32: Final = ("ssm.A_log", "ssm.D")
+_ROUTER: Final = ("moe.gate", "moe.shared_expert_gate")
+
+SPECS: Final = (
+    ComponentSpec(
+        name="axon_ssm_block",
+        kind="block",
+        options=AxonSSMBlockOptions,
+        module="axon_core.blocks:AxonSSMBlock.from_options",
+        summary="A whole layer: norm, selective state space layer, residual.",
+        cache=_state,
+        params=_ssm_block,
+        float32=_SSM_FLOAT32,
+        shrink=_shrink_ssm,
+        examples=({}, {"ssm_d_state": 4, "ssm_d_conv": 2, "ssm_intermediate_dim": 48, "rms_norm_eps": 1e-5}),
+    ),
+    ComponentSpec(
+        name="axon_swa_moe_block",
+        kind="block",
+        options=AxonSWAMoEBlockOptions,
+        module="axon_core.blocks:AxonSWAMoEBlock.from_options",
+        summary="A whole layer: sliding window attention, then experts with a shared one.",
+        cache=_window,
+        params=_swa_moe_block,
+        active=lambda options, dims: _active(_swa_moe_block(options, dims), options, dims),
+        window=lambda options, dims: options.swa_window_size,
+        mask="banded",
+        unquantized=_ROUTER,
+        shrink=_shrink_moe,
+        examples=(
+            {"num_heads": 4, "swa_window_size": 8, "moe_num_experts": 4, "moe_intermediate_dim": 32},
+            {"num_heads": 2, "swa_window_size": 4, "moe_intermediate_dim": 32, "moe_shared_expert": False},
+        ),
+    ),
+    ComponentSpec(
+        name="axon_ssm_moe_block",
+        kind="block",
+        options=AxonSSMMoEBlockOptions,
+        module="axon_core.blocks:AxonSSMMoEBlock.from_options",
+        summary="A whole layer: selective state space layer, then experts with a shared one.",
+        cache=_state,
+        params=_ssm_moe_block,
+        active=lambda options, dims: _active(_ssm_moe_block(options, dims), options, dims),
+        float32=_SSM_FLOAT32,
+        unquantized=_ROUTER,
+        shrink=lambda written: _shrink_ssm(_shrink_moe(written)),
+        examples=({"moe_num_experts": 4, "moe_intermediate_dim": 32}, {"moe_intermediate_dim": 32, "moe_top_k": 1}),
+    ),
+)

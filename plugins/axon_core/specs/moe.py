@@ -1,0 +1,190 @@
+"""Mixtures of experts: options and records."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from axon_compose.registry import ComponentSpec
+from axon_core.specs.mlp import ActivationName, mlp_params
+
+__all__ = ["SPECS", "MoEOptions", "ScoreName", "SharedExpertMoEOptions", "moe_active", "moe_params"]
+
+ScoreName = Literal["softmax", "topk_softmax", "sigmoid"]
+
+_STRICT: Final = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _check_top_k(top_k: int, num_experts: int) -> None:
+    if top_k > num_experts:
+        raise ValueError(f"`top_k` ({top_k}) is larger than `num_experts` ({num_experts})")
+
+
+class MoEOptions(BaseModel):
+    """Mixture of experts: a router sends each token to its best experts; shared experts see every token."""
+
+    model_config = _STRICT
+
+    num_experts: int = Field(gt=0, description="Number of routed experts.")
+    top_k: int = Field(2, gt=0, description="Experts that a token is sent to.")
+    intermediate_size: int = Field(gt=0, description="Width of each routed expert.")
+    score: ScoreName = Field(
+        "softmax",
+        description="Weights of the experts: softmax over all, topk_softmax over the chosen alone, or sigmoid of each.",
+    )
+    norm_topk: bool = Field(True, description="Make the weights of the chosen experts sum to one.")
+    routed_scaling_factor: float = Field(1.0, gt=0, description="Factor of the routed experts' sum.")
+    router_bias: bool = Field(False, description="Bias of the router.")
+    correction_bias: bool = Field(
+        False,
+        description="A number per expert that counts in the choice but not in the weights; gradients do not move it.",
+    )
+    activation: ActivationName = Field("silu", description="Activation of every expert; relu2 is the square of relu.")
+    gated: bool = Field(True, description="Experts have a gate; without it, two matrices.")
+    bias: bool = Field(False, description="Bias of every expert's projections.")
+    num_shared_experts: int | None = Field(
+        None, gt=0, description="Experts that see every token, as one of so many times the width; none unless given."
+    )
+    shared_intermediate_size: int | None = Field(
+        None, gt=0, description="Width of the shared expert, where it is not a multiple of `intermediate_size`."
+    )
+    shared_gate: bool = Field(False, description="Multiply the shared expert by a learned sigmoid gate.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MoEOptions:
+        _check_top_k(self.top_k, self.num_experts)
+        if self.num_shared_experts and self.shared_intermediate_size:
+            raise ValueError("give one of `num_shared_experts` and `shared_intermediate_size`: both say how wide it is")
+        if self.shared_gate and not self.shared_size:
+            raise ValueError(
+                "`shared_gate` needs a shared expert: give `num_shared_experts` or `shared_intermediate_size`"
+            )
+        return self
+
+    @property
+    def shared_size(self) -> int | None:
+        """Width of the shared expert, None without one."""
+        if self.num_shared_experts:
+            return self.num_shared_experts * self.intermediate_size
+        return self.shared_intermediate_size
+
+
+class SharedExpertMoEOptions(BaseModel):
+    """Softmax router, SwiGLU experts, and a shared expert behind a sigmoid gate (as in Qwen2-MoE)."""
+
+    model_config = _STRICT
+
+    num_experts: int = Field(8, gt=0, description="Number of routed experts.")
+    top_k: int = Field(2, gt=0, description="Experts that a token is sent to.")
+    intermediate_size: int = Field(gt=0, description="Width of each routed expert.")
+    shared_intermediate_size: int | None = Field(
+        None, gt=0, description="Width of the shared expert; `intermediate_size` unless given."
+    )
+    norm_topk: bool = Field(False, description="Make the weights of the chosen experts sum to one.")
+    bias: bool = Field(False, description="Bias of every expert's projections.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SharedExpertMoEOptions:
+        _check_top_k(self.top_k, self.num_experts)
+        return self
+
+    def general(self) -> MoEOptions:
+        """The same layer in the options of `moe`."""
+        return MoEOptions.model_validate(
+            {
+                **dict(self),
+                "shared_intermediate_size": self.shared_intermediate_size or self.intermediate_size,
+                "shared_gate": True,
+            }
+        )
+
+
+def _expert_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the routed experts: those of an `MLP`, one more axis in front."""
+    names = {} if options.gated else {"up_proj": "fc1", "down_proj": "fc2"}
+    shapes = {}
+    single = mlp_params(hidden, options.intermediate_size, gated=options.gated, bias=options.bias)
+    for name, shape in single.items():
+        layer, _, kind = name.partition(".")
+        shapes[f"switch_mlp.{names.get(layer, layer)}.{kind}"] = (options.num_experts, *shape)
+    return shapes
+
+
+def moe_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the parameters of `axon_core.moe.MoE`."""
+    experts = options.num_experts
+    shapes: dict[str, tuple[int, ...]] = {"gate.weight": (experts, hidden), **_expert_params(options, hidden)}
+    if options.router_bias:
+        shapes["gate.bias"] = (experts,)
+    if options.correction_bias:
+        shapes["correction_bias"] = (experts,)
+    if options.shared_size:
+        shared = mlp_params(hidden, options.shared_size, gated=options.gated, bias=options.bias)
+        shapes |= {f"shared_expert.{name}": shape for name, shape in shared.items()}
+    if options.shared_gate:
+        shapes["shared_expert_gate.weight"] = (1, hidden)
+    return shapes
+
+
+def moe_active(options: MoEOptions, hidden: int) -> int:
+    """Parameters that one token uses: all but the experts that it is not sent to."""
+    routed = sum(prod(shape) for shape in _expert_params(options, hidden).values())
+    total = sum(prod(shape) for shape in moe_params(options, hidden).values())
+    return total - routed * (options.num_experts - options.top_k) // options.num_experts
+
+
+def _shrink(written: dict[str, Any]) -> dict[str, Any]:
+    """Few and narrow experts; where not all are chosen, still not all."""
+    small = dict(written)
+    for name, limit in {"num_experts": 4, "top_k": 2, "intermediate_size": 32, "shared_intermediate_size": 32}.items():
+        if isinstance(small.get(name), int):
+            small[name] = min(small[name], limit)
+    return {"num_experts": 4, **small}
+
+
+SPECS: Final = (
+    ComponentSpec(
+        name="moe",
+        kind="layer",
+        options=MoEOptions,
+        module="axon_core.moe:MoE.from_options",
+        summary="Mixture of experts: softmax or sigmoid router, top-k, optional shared expert.",
+        params=lambda options, dims: moe_params(options, dims.hidden_size),
+        active=lambda options, dims: moe_active(options, dims.hidden_size),
+        float32=("correction_bias",),
+        unquantized=("gate", "shared_expert_gate"),
+        shrink=_shrink,
+        examples=(
+            {"num_experts": 4, "intermediate_size": 32},
+            {"num_experts": 4, "intermediate_size": 32, "score": "topk_softmax", "router_bias": True, "bias": True},
+            {
+                "num_experts": 8,
+                "top_k": 3,
+                "intermediate_size": 32,
+                "score": "sigmoid",
+                "correction_bias": True,
+                "routed_scaling_factor": 2.5,
+                "num_shared_experts": 1,
+            },
+            {"num_experts": 4, "top_k": 1, "intermediate_size": 32, "activation": "relu2", "gated": False},
+            {"num_experts": 4, "intermediate_size": 32, "shared_intermediate_size": 48, "shared_gate": True},
+        ),
+    ),
+    ComponentSpec(
+        name="shared_expert_moe",
+        kind="layer",
+        options=SharedExpertMoEOptions,
+        module="axon_core.moe:SharedExpertMoE.from_options",
+        summary="Mixture of SwiGLU experts with a gated shared expert.",
+        params=lambda options, dims: moe_params(options.general(), dims.hidden_size),
+        active=lambda options, dims: moe_active(options.general(), dims.hidden_size),
+        unquantized=("gate", "shared_expert_gate"),
+        shrink=_shrink,
+        examples=(
+            {"num_experts": 4, "intermediate_size": 32},
+            {"num_experts": 4, "top_k": 1, "intermediate_size": 32, "norm_topk": True, "bias": True},
+        ),
+    ),
+)

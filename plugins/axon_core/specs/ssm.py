@@ -1,0 +1,136 @@
+"""The selective state space layer: options and record."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from axon_compose.registry import Array, ComponentSpec, Dims, State
+
+__all__ = ["SPECS", "SSMOptions", "resolve_dt_rank", "ssm_params", "ssm_state"]
+
+
+class SSMOptions(BaseModel):
+    """Selective state space layer with a causal convolution in front and a gate behind (Mamba)."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    d_state: int = Field(16, gt=0, description="States of each channel.")
+    d_conv: int = Field(4, gt=0, description="Tokens that the convolution sees, the current one included.")
+    expand: float = Field(2, gt=0, description="Channels per hidden dimension; the product is rounded down.")
+    intermediate_size: int | None = Field(
+        None, gt=0, description="Number of channels; `expand * hidden_size` unless given."
+    )
+    dt_rank: int | Literal["auto"] = Field(
+        1, description='Rank of the projection to step sizes: a number, or "auto" for a sixteenth of the hidden size.'
+    )
+    conv_bias: bool = Field(True, description="Bias of the convolution.")
+    bias: bool = Field(False, description="Bias of the input and output projections.")
+    dt_min: float = Field(1e-4, gt=0, description="Smallest step; smaller ones are clipped.")
+    dt_max: float = Field(100.0, gt=0, description="Largest step; larger ones are clipped.")
+
+    # Before the union is tried, for pydantic would name each of its members in the place of the fault.
+    @field_validator("dt_rank", mode="before")
+    @classmethod
+    def _rank(cls, value: Any) -> Any:
+        whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        if not whole and value != "auto":
+            raise ValueError('`dt_rank` is a whole number above 0, or "auto"')
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SSMOptions:
+        if self.intermediate_size is not None and "expand" in self.model_fields_set:
+            raise ValueError("`expand` and `intermediate_size` both say how many channels there are: give one of them")
+        if self.dt_min > self.dt_max:
+            raise ValueError(f"`dt_min` ({self.dt_min:g}) is larger than `dt_max` ({self.dt_max:g})")
+        return self
+
+    def channels(self, hidden_size: int) -> int:
+        """Number of channels.
+
+        Raises:
+            ValueError: `expand` leaves not even one.
+        """
+        channels = self.intermediate_size or int(self.expand * hidden_size)
+        if channels < 1:
+            raise ValueError(f"`expand` ({self.expand:g}) leaves no channel of a hidden size of {hidden_size}")
+        return channels
+
+
+def resolve_dt_rank(rank: int | Literal["auto"], hidden_size: int) -> int:
+    """The rank as a number; "auto" is a sixteenth of the hidden size, rounded up."""
+    return ceil(hidden_size / 16) if rank == "auto" else rank
+
+
+def ssm_params(
+    hidden: int, channels: int, d_state: int, d_conv: int, rank: int, *, conv_bias: bool = True, bias: bool = False
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the parameters of `axon_core.ssm.AxonSSM`."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "in_proj.weight": (2 * channels, hidden),
+        "conv1d.weight": (channels, d_conv, 1),
+        "x_proj.weight": (2 * d_state + rank, channels),
+        "dt_proj.weight": (channels, rank),
+        "dt_proj.bias": (channels,),
+        "out_proj.weight": (hidden, channels),
+        "A_log": (channels, d_state),
+        "D": (channels,),
+    }
+    if conv_bias:
+        shapes["conv1d.bias"] = (channels,)
+    if bias:
+        shapes |= {"in_proj.bias": (2 * channels,), "out_proj.bias": (hidden,)}
+    return shapes
+
+
+def ssm_state(channels: int, d_state: int, d_conv: int) -> State:
+    """What the layer keeps: the last inputs of the convolution, and the state in float32."""
+    return State((Array("conv", (d_conv - 1, channels)), Array("ssm", (d_state, channels), "float32")))
+
+
+def _params(options: SSMOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
+    hidden = dims.hidden_size
+    rank = resolve_dt_rank(options.dt_rank, hidden)
+    channels = options.channels(hidden)
+    return ssm_params(
+        hidden, channels, options.d_state, options.d_conv, rank, conv_bias=options.conv_bias, bias=options.bias
+    )
+
+
+def _cache(options: SSMOptions, dims: Dims) -> State:
+    return ssm_state(options.channels(dims.hidden_size), options.d_state, options.d_conv)
+
+
+def _shrink(written: dict[str, Any]) -> dict[str, Any]:
+    """Small sizes, same structure; `d_conv` stays, for it decides what the cache looks like."""
+    small = dict(written)
+    limits = {"d_state": 4, "d_conv": 4, "intermediate_size": 48, "expand": 3, "dt_rank": 2}
+    for name, limit in limits.items():
+        if isinstance(small.get(name), int | float):
+            small[name] = min(small[name], limit)
+    return {"d_state": 4, **small}
+
+
+SPECS: Final = (
+    ComponentSpec(
+        name="axon_ssm",
+        kind="layer",
+        options=SSMOptions,
+        module="axon_core.ssm:AxonSSM.from_options",
+        summary="Selective state space layer: causal convolution, input-dependent diagonal recurrence, gate.",
+        cache=_cache,
+        params=_params,
+        float32=("A_log", "D"),
+        shrink=_shrink,
+        examples=(
+            {},
+            {"d_state": 4, "d_conv": 2, "expand": 3},
+            {"d_conv": 1, "conv_bias": False, "expand": 1.5},
+            {"intermediate_size": 24, "dt_rank": "auto", "bias": True},
+            {"dt_rank": 4, "dt_min": 1e-3, "dt_max": 0.1},
+        ),
+    ),
+)

@@ -1,0 +1,164 @@
+"""Selective state space layer: causal convolution, selective scan, gate (Gu and Dao 2023, "Mamba")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log, sqrt
+from typing import Any, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from axon_compose.registry import Dims
+from axon_core.scan import selective_scan
+from axon_core.specs.ssm import SSMOptions, resolve_dt_rank
+
+__all__ = ["AxonSSM", "SSMConfig"]
+
+
+@dataclass(frozen=True, slots=True)
+class SSMConfig:
+    """Sizes of an `AxonSSM`; any object with the first four attributes will do.
+
+    Attributes:
+        hidden_dim: Width of input and output.
+        ssm_intermediate_dim: Number of channels.
+        ssm_d_state: States of each channel.
+        ssm_d_conv: Tokens that the convolution sees, the current one included.
+        ssm_dt_rank: Rank of the projection to step sizes; "auto" is a sixteenth of the hidden width, rounded up.
+        ssm_conv_bias: Bias of the convolution.
+        ssm_bias: Bias of the input and output projections.
+        ssm_dt_min: Smallest step.
+        ssm_dt_max: Largest step.
+    """
+
+    hidden_dim: int
+    ssm_intermediate_dim: int
+    ssm_d_state: int = 16
+    ssm_d_conv: int = 4
+    ssm_dt_rank: int | Literal["auto"] = 1
+    ssm_conv_bias: bool = True
+    ssm_bias: bool = False
+    ssm_dt_min: float = 1e-4
+    ssm_dt_max: float = 100.0
+
+
+class AxonSSM(nn.Module):
+    """Mamba-style layer of E channels with N states each; its expansion takes the place of a feed-forward layer.
+
+        x, z = in_proj(u)
+        x    = silu(conv1d(x))
+        B, C, r = x_proj(x)
+        dt   = clip(softplus(dt_proj(r)), dt_min, dt_max)
+        y    = out_proj(scan(x, dt, -exp(A_log), B, C, D) * silu(z))
+
+    The convolution, the step sizes and the scan are computed in float32, everything else in the type of the input.
+
+    Args:
+        config: `SSMConfig`, or any object with `hidden_dim`, `ssm_intermediate_dim`, `ssm_d_state` and `ssm_d_conv`;
+            the other attributes of `SSMConfig` are read where present.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        hidden, channels = config.hidden_dim, config.ssm_intermediate_dim
+        self.d_state, self.d_conv = config.ssm_d_state, config.ssm_d_conv
+        self.dt_rank = resolve_dt_rank(getattr(config, "ssm_dt_rank", 1), hidden)
+        self.dt_min, self.dt_max = getattr(config, "ssm_dt_min", 1e-4), getattr(config, "ssm_dt_max", 100.0)
+        bias, conv_bias = getattr(config, "ssm_bias", False), getattr(config, "ssm_conv_bias", True)
+
+        self.in_proj = nn.Linear(hidden, 2 * channels, bias=bias)
+        self.conv1d = nn.Conv1d(channels, channels, self.d_conv, groups=channels, bias=conv_bias)
+        self.x_proj = nn.Linear(channels, 2 * self.d_state + self.dt_rank, bias=False)
+        self.dt_proj = nn.Linear(self.dt_rank, channels)
+        self.out_proj = nn.Linear(channels, hidden, bias=bias)
+        self.A_log = mx.broadcast_to(mx.log(mx.arange(1.0, self.d_state + 1)), (channels, self.d_state)) + 0.0
+        self.D = mx.ones((channels,))
+        self._init_steps(channels)
+
+    def _init_steps(self, channels: int) -> None:
+        """Steps spread evenly in the logarithm from 0.001 to 0.1, as in the paper; filters scaled to their length."""
+        rank, taps = 1 / sqrt(self.dt_rank), 1 / sqrt(self.d_conv)
+        self.conv1d.weight = mx.random.uniform(-taps, taps, self.conv1d.weight.shape)
+        self.dt_proj.weight = mx.random.uniform(-rank, rank, self.dt_proj.weight.shape)
+        dt = mx.exp(mx.random.uniform(log(1e-3), log(1e-1), (channels,)))
+        self.dt_proj.bias = dt + mx.log(-mx.expm1(-dt))
+
+    @classmethod
+    def from_options(cls, options: SSMOptions, dims: Dims) -> AxonSSM:
+        """Build from `SSMOptions`; input and output are as wide as the hidden size."""
+        return cls(
+            SSMConfig(
+                hidden_dim=dims.hidden_size,
+                ssm_intermediate_dim=options.channels(dims.hidden_size),
+                ssm_d_state=options.d_state,
+                ssm_d_conv=options.d_conv,
+                ssm_dt_rank=options.dt_rank,
+                ssm_conv_bias=options.conv_bias,
+                ssm_bias=options.bias,
+                ssm_dt_min=options.dt_min,
+                ssm_dt_max=options.dt_max,
+            )
+        )
+
+    def __call__(self, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> tuple[mx.array, Any]:
+        """Run over a chunk of a sequence.
+
+        Args:
+            x: Input, (B, L, D).
+            mask: False on padding, (B, L); asked of the cache unless given.
+            cache: None, mlx-lm's `ArraysCache(2)`, which is updated, or a list of the two arrays, which is not.
+
+        Returns:
+            The output (B, L, D), and the cache: entry 0 holds the last `d_conv - 1` inputs of the convolution,
+            (B, d_conv - 1, E), entry 1 the state, (B, N, E) in float32. Without a cache, a new list.
+        """
+        conv_state, state = (None, None) if cache is None else (cache[0], cache[1])
+        if mask is None and hasattr(cache, "make_mask"):
+            mask = cache.make_mask(x.shape[1])
+
+        x, z = mx.split(self.in_proj(x), 2, axis=-1)
+        x, conv_state = self._convolve(x, mask, conv_state)
+        dt, B, C = self._project(x)
+        y, state = selective_scan(x, dt, -mx.exp(self.A_log.astype(mx.float32)), B, C, self.D, state, mask)
+        y = self.out_proj(y * nn.silu(z))
+
+        if cache is None or isinstance(cache, list | tuple):
+            return y, [conv_state, state]
+        cache[0], cache[1] = conv_state, state
+        if hasattr(cache, "advance"):
+            cache.advance(x.shape[1])
+        return y, cache
+
+    def _convolve(self, x: mx.array, mask: mx.array | None, state: mx.array | None) -> tuple[mx.array, mx.array]:
+        """Causal depthwise convolution and SiLU of (B, L, E); and the inputs that the next chunk has to see."""
+        batch, length, channels = x.shape
+        kept = self.d_conv - 1
+        if mask is not None:
+            x = mx.where(mask[..., None], x, mx.zeros((), dtype=x.dtype))
+        if state is None:
+            state = mx.zeros((batch, kept, channels), dtype=x.dtype)
+        window = mx.concatenate([state.astype(x.dtype), x], axis=1)
+
+        # A sum of shifted products is several times faster than a grouped convolution on the CPU.
+        weight = self.conv1d.weight[..., 0].astype(mx.float32)
+        y = sum(window[:, k : k + length] * weight[:, k] for k in range(self.d_conv))
+        if "bias" in self.conv1d:
+            y = y + self.conv1d.bias
+        return nn.silu(y).astype(x.dtype), _last_inputs(window, mask, kept)
+
+    def _project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        """Steps (B, L, E) in float32, and B and C (B, L, N)."""
+        B, C, dt = mx.split(self.x_proj(x), [self.d_state, 2 * self.d_state], axis=-1)
+        dt = nn.softplus(self.dt_proj(dt.astype(mx.float32)))
+        return mx.clip(dt, self.dt_min, self.dt_max), B, C
+
+
+def _last_inputs(window: mx.array, mask: mx.array | None, kept: int) -> mx.array:
+    """The `kept` inputs up to each row's last real token, out of (B, kept + L, E); a row of padding keeps its state."""
+    length = window.shape[1] - kept
+    if mask is None or kept == 0:
+        # A copy, for a view would keep the whole window alive.
+        return mx.contiguous(window[:, length:])
+    ends = mx.max(mx.where(mask, mx.arange(1, length + 1), 0), axis=1)
+    return mx.take_along_axis(window, (ends[:, None] + mx.arange(kept))[..., None], axis=1)
