@@ -98,7 +98,7 @@ class Problems:
 
     sources: dict[str, str] = field(default_factory=dict)
     dropped: int = 0
-    _found: list[Diagnostic] = field(default_factory=list)
+    _found: dict[Diagnostic, None] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Diagnostic]:
         return iter(self.sorted())
@@ -113,7 +113,7 @@ class Problems:
         if len(self._found) >= MAX_PROBLEMS:
             self.dropped += 1
             return
-        self._found.append(diagnostic)
+        self._found[diagnostic] = None
 
     def error(
         self,

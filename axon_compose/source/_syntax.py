@@ -9,46 +9,34 @@ from axon_compose.diagnostics import Label, Position, Problems, Span
 __all__ = ["report_syntax_error"]
 
 # What the parser says (either of the two, C or Python), what we say, what to do about it.
-_WORDS: Final = (
+_FIT: Final = ("this does not fit what it stands in", "check the indentation and the quotes before it")
+_DASH: Final = ("this does not fit the list it stands in", "give each `- ` of a list the same indentation")
+_COLON: Final = ("a line without `key: value`", "add the `:`, or indent it if it belongs to the line above")
+_BAR: Final = ("unexpected text after `|` or `>`", "begin the text on the next line, or put it in quotes")
+_WORDS: Final[tuple[tuple[str, tuple[str, str | None]], ...]] = (
     (
-        "mapping values are not allowed",
-        "a `:` that cannot stand here",
-        "check the indentation, or put a text with `: ` in quotes",
+        "mapping values are not",
+        ("a `:` that cannot stand here", "check the indentation, or quote a text with `: ` in it"),
     ),
-    ("sequence entries are not allowed", "a list cannot begin here", "begin `- ` on a line of its own"),
-    (
-        "could not find expected ':'",
-        "a line without `key: value`",
-        "add the `:`, or indent it if it belongs to the line above",
-    ),
-    ("expected key", "this does not fit the mapping it stands in", "check the indentation and the quotes before it"),
-    ("expected <block end>", "this does not fit what it stands in", "check the indentation and the quotes before it"),
-    (
-        "expected '-' indicator",
-        "this does not fit the list it stands in",
-        "give each `- ` of a list the same indentation",
-    ),
-    ("',' or '}'", "expected `,` or `}`", None),
-    ("',' or ']'", "expected `,` or `]`", None),
-    ("undefined tag handle", "a tag that is not defined", "remove it: tags are not used here"),
-    ("unknown escape", "an unknown escape in double quotes", "write `\\\\` for a backslash, or use single quotes"),
-    ("invalid Unicode", "an escape that is no character", None),
-    ("incompatible YAML", "a YAML version that is not supported", "remove the line; YAML 1.2 is what is read"),
-    (
-        "comment or line break",
-        "unexpected text after `|` or `>`",
-        "begin the text on the next line, or put it in quotes",
-    ),
-    (
-        "chomping or indentation",
-        "unexpected text after `|` or `>`",
-        "begin the text on the next line, or put it in quotes",
-    ),
-    ("alphabetic or numeric", "a name must follow `*` and `&`", "put a text that begins with one of them in quotes"),
-    ("node content", "expected a value", None),
-    ("<document start>", "text after the end of the document", "check the indentation and the brackets before it"),
+    ("sequence entries are not", ("a list cannot begin here", "begin `- ` on a line of its own")),
+    ("could not find expected ':'", _COLON),
+    ("expected key", _FIT),
+    ("expected '-' indicator", _DASH),
+    ("expected <block end>", _FIT),
+    ("',' or '}'", ("expected `,` or `}`", None)),
+    ("',' or ']'", ("expected `,` or `]`", None)),
+    ("undefined tag handle", ("a tag that is not defined", "remove it: tags are not used here")),
+    ("unknown escape", ("an unknown escape in double quotes", "write `\\\\` for a backslash, or use single quotes")),
+    ("invalid Unicode", ("an escape that is no character", None)),
+    ("incompatible YAML", ("a YAML version that is not supported", "remove the line; YAML 1.2 is what is read")),
+    ("comment or line break", _BAR),
+    ("chomping or indentation", _BAR),
+    ("alphabetic or numeric", ("a name must follow `*` and `&`", "quote a text that begins with one of them")),
+    ("node content", ("expected a value", None)),
+    ("<document start>", ("text after the end of the document", "check the indentation and the brackets before it")),
 )
 _BRACKETS: Final = frozenset("[{")
+_OPENERS: Final = _BRACKETS | frozenset("'\"")
 
 
 def report_syntax_error(error: Any, text: str, file: str, problems: Problems) -> None:
@@ -65,21 +53,21 @@ def report_syntax_error(error: Any, text: str, file: str, problems: Problems) ->
         problems.error("AX001", _clean(str(error.problem or error)), _point(file, 0, 0))
         return
     problem = error.problem or ""
+    if "could not find expected ':'" in problem and context is not None:
+        at = context  # the parser notices on the next line
     character = text[at.index : at.index + 1]
+    opener = text[context.index : context.index + 1] if context is not None else ""
     span = _point(file, at.line, at.column, character)
     if "cannot start any token" in problem:
         _report_character(character, span, problems)
-    elif context is not None and at.index >= len(text.rstrip()) and text[context.index : context.index + 1] in "[{'\"":
-        mark = text[context.index]
-        message = f"this `{mark}` is never closed"
-        problems.error("AX001", message, _point(file, context.line, context.column, mark), label="opened here")
+    elif opener in _OPENERS and at.index >= len(text.rstrip()):
+        opened = _point(file, context.line, context.column, opener)
+        problems.error("AX001", f"this `{opener}` is never closed", opened, label="opened here")
     else:
-        message, advice = next(
-            ((ours, todo) for theirs, ours, todo in _WORDS if theirs in problem), (_clean(problem), None)
-        )
+        message, advice = next((ours for theirs, ours in _WORDS if theirs in problem), (_clean(problem), None))
         labels: tuple[Label, ...] = ()
-        if context is not None and text[context.index : context.index + 1] in _BRACKETS:
-            labels = (Label(_point(file, context.line, context.column, "["), "opened here"),)
+        if opener in _BRACKETS:
+            labels = (Label(_point(file, context.line, context.column, opener), "opened here"),)
             advice = _inside_brackets(text, at.index) or advice
         problems.error("AX001", message, span, label="unexpected", help=advice, labels=labels)
 
