@@ -47,12 +47,12 @@ def build(plan: Plan, *, dtype: str = "float32", seed: int = 0, allow_large: boo
 
 def random_weights(plan: Plan, *, dtype: str = "float32", seed: int = 0) -> LanguageModel:
     """The model with lazy random weights, its size unchecked; see `build`."""
-    before = list(mx.random.state)
+    high, low = mx.random.state[0].tolist()
     mx.random.seed(seed)
     try:
         model = LanguageModel(plan, make_module)
     finally:
-        mx.random.state[:] = before
+        mx.random.seed(high << 32 | low)  # the caller's random numbers go on as if nothing had happened
     check_shapes(plan, model)
     if DTYPES[dtype] != 4:
         _cast(model, getattr(mx, dtype))
