@@ -1,0 +1,82 @@
+"""The token embedding: values, factored tables, declared parameters."""
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from axon_core.embedding import TokenEmbedding
+from axon_core.specs.embedding import SPECS, TokenEmbeddingOptions
+from mlx.utils import tree_flatten
+from pydantic import ValidationError
+
+from axon_compose.registry import Dims
+
+DIMS = Dims({"hidden_size": 32, "vocab_size": 11})
+EMBEDDING = SPECS[0]
+TOKENS = mx.array([[0, 10, 3], [3, 3, 7]])
+
+
+def build(**fields):
+    mx.random.seed(0)
+    return TokenEmbedding.from_options(TokenEmbeddingOptions.model_validate(fields), DIMS)
+
+
+def array(x):
+    return np.array(x, dtype=np.float64)
+
+
+def test_plain_and_scaled():
+    for scale in (None, 5.0):
+        embedding = build(scale=scale)
+        want = array(embedding.embed_tokens.weight)[np.array(TOKENS)] * (scale or 1.0)
+        np.testing.assert_allclose(array(embedding(TOKENS)), want, atol=1e-6)
+        assert embedding.width == 32
+
+
+def test_factored():
+    embedding = build(size=24, scale=2.0)
+    table, projection = array(embedding.embed_tokens.weight), array(embedding.in_proj.weight)
+    np.testing.assert_allclose(array(embedding(TOKENS)), 2.0 * table[np.array(TOKENS)] @ projection.T, atol=1e-6)
+    assert embedding.width == 24
+
+
+def test_size_equal_to_the_hidden_size_needs_no_projection():
+    assert {name for name, _ in tree_flatten(build(size=32).parameters())} == {"embed_tokens.weight"}
+
+
+def test_as_linear_scores_every_vector_of_the_table():
+    embedding = build(size=24, scale=2.0)
+    h = mx.random.normal((2, 3, 24))
+    np.testing.assert_allclose(
+        array(embedding.as_linear(h)), array(h) @ array(embedding.embed_tokens.weight).T, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("example", [*EMBEDDING.examples, *(EMBEDDING.shrink(e) for e in EMBEDDING.examples)])
+def test_declared_parameters_are_the_built_ones_and_learn(example):
+    embedding = build(**example)
+    built = {name: a.shape for name, a in tree_flatten(embedding.parameters())}
+    assert built == EMBEDDING.params(TokenEmbeddingOptions.model_validate(example), DIMS)
+    _, grads = nn.value_and_grad(embedding, lambda m: (m(TOKENS) ** 2).sum())(embedding)
+    for name, grad in tree_flatten(grads):
+        assert mx.isfinite(grad).all(), name
+        assert mx.abs(grad).max() > 1e-4, name
+
+
+def test_a_scaled_bfloat16_table_stays_bfloat16():
+    embedding = build(size=24, scale=2.0)
+    embedding.set_dtype(mx.bfloat16)
+    assert embedding(TOKENS).dtype == mx.bfloat16
+
+
+def test_works_quantised():
+    embedding = TokenEmbedding(11, 64)
+    nn.quantize(embedding, group_size=32, bits=8)
+    assert isinstance(embedding.embed_tokens, nn.QuantizedEmbedding)
+    assert embedding.as_linear(embedding(TOKENS)).shape == (2, 3, 11)
+
+
+def test_faulty_options():
+    for fields in ({"size": 0}, {"size": 3.5}, {"scale": "=sqrt(2)"}, {"width": 3}):
+        with pytest.raises(ValidationError):
+            TokenEmbeddingOptions.model_validate(fields)

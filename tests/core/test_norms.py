@@ -1,0 +1,83 @@
+"""Norms against float64 NumPy; gradients, dtypes, declared parameters."""
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from axon_core.norms import LayerNorm, RMSNorm
+from axon_core.specs.norms import SPECS, LayerNormOptions, RMSNormOptions
+from mlx.utils import tree_flatten
+from pydantic import ValidationError
+
+from axon_compose.registry import Dims
+
+DIMS = Dims({"hidden_size": 24, "vocab_size": 8})
+RMS, LAYER = SPECS
+CLASSES = {"rms_norm": RMSNorm, "layer_norm": LayerNorm}
+EXAMPLES = [(spec, example) for spec in SPECS for example in spec.examples]
+
+
+def inputs(dtype=mx.float32):
+    return (3 * mx.random.normal((2, 5, 24), key=mx.random.key(0)) + 1).astype(dtype)
+
+
+def build(spec, example):
+    norm = CLASSES[spec.name].from_options(spec.options.model_validate(example), DIMS)
+    mx.random.seed(1)
+    norm.update({name: mx.random.normal((24,)) for name, _ in tree_flatten(norm.parameters())})
+    return norm
+
+
+@pytest.mark.parametrize(("eps", "weight"), [(1e-6, True), (0.5, True), (1e-6, False)])
+def test_rms_norm_equals_the_definition(eps, weight):
+    norm = build(RMS, {"eps": eps, "weight": weight})
+    x = np.array(inputs(), dtype=np.float64)
+    want = x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * (np.array(norm.weight) if weight else 1.0)
+    np.testing.assert_allclose(np.array(norm(inputs())), want, atol=2e-6)
+
+
+@pytest.mark.parametrize(("eps", "weight", "bias"), [(1e-5, True, True), (0.5, True, False), (1e-5, False, False)])
+def test_layer_norm_equals_the_definition(eps, weight, bias):
+    norm = build(LAYER, {"eps": eps, "weight": weight, "bias": bias})
+    x = np.array(inputs(), dtype=np.float64)
+    want = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps)
+    want = want * (np.array(norm.weight) if weight else 1.0) + (np.array(norm.bias) if bias else 0.0)
+    np.testing.assert_allclose(np.array(norm(inputs())), want, atol=2e-6)
+
+
+@pytest.mark.parametrize(("spec", "example"), EXAMPLES)
+def test_declared_parameters_are_the_built_ones_and_learn(spec, example):
+    norm = build(spec, example)
+    built = {name: array.shape for name, array in tree_flatten(norm.parameters())}
+    assert built == spec.params(spec.options.model_validate(example), DIMS)
+    if built:
+        weights = mx.random.normal((2, 5, 24), key=mx.random.key(2))
+        _, grads = nn.value_and_grad(norm, lambda m: (m(inputs()) * weights).sum())(norm)
+        for _, grad in tree_flatten(grads):
+            assert mx.isfinite(grad).all()
+            assert mx.abs(grad).max() > 1e-3
+
+
+@pytest.mark.parametrize(("spec", "example"), EXAMPLES)
+def test_bfloat16_in_bfloat16_out(spec, example):
+    norm = build(spec, example)
+    want = np.array(norm(inputs()))
+    norm.set_dtype(mx.bfloat16)
+    got = norm(inputs(mx.bfloat16))
+    assert got.dtype == mx.bfloat16
+    # Inputs, weights and result are each rounded to 8 bits: three times 2^-9 of values up to 10.
+    np.testing.assert_allclose(np.array(got.astype(mx.float32)), want, atol=0.06)
+
+
+def test_documented_constructor_and_defaults():
+    norm = RMSNorm(8)
+    assert (norm.eps, norm.weight.tolist()) == (1e-6, [1.0] * 8)
+    assert RMSNorm(8, 1e-3).eps == 1e-3
+    assert (RMSNormOptions().eps, LayerNormOptions().eps) == (1e-6, 1e-5)
+    assert [spec.name for spec in SPECS if spec.default] == ["rms_norm"]
+
+
+@pytest.mark.parametrize("eps", [0.0, -1e-6, float("nan"), True, "1e-6"])
+def test_eps_must_be_a_positive_number(eps):
+    with pytest.raises(ValidationError):
+        RMSNormOptions.model_validate({"eps": eps})
