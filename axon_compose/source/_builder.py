@@ -173,32 +173,39 @@ class Builder:
     def _alias(self, event: Any) -> None:
         span = self._span(event)
         anchor = self._anchors.get(event.anchor)
-        if anchor is None:
-            guess = nearest(event.anchor, self._anchors)
-            helped = (
-                f"did you mean `*{guess}`?"
-                if guess
-                else f"mark a value with `&{_shorten(event.anchor)}` before it is used"
-            )
-            self._problems.error(
-                "AX014",
-                f"unknown anchor `{_shorten(event.anchor)}`",
-                span,
-                label="nothing has this name so far",
-                help=helped,
-            )
-        elif anchor.node is None:
-            labels = (Label(Span(self._file, anchor.span.start, anchor.span.start), "which begins here"),)
-            message = f"`*{_shorten(event.anchor)}` stands inside of what it points at"
-            self._problems.error("AX015", message, span, label="a cycle", labels=labels)
         if anchor is None or anchor.node is None:
-            self._count(1, span)
-            self._place(Scalar(None, span), 0)
+            self._report_alias(event.anchor, anchor, span)
+            self._place_nothing(span)
             return
         self._count(anchor.nodes, span)
         if len(self._stack) + anchor.height > MAX_DEPTH:
             self._too_deep(span)
         self._place(anchor.node, anchor.height, span)
+
+    def _report_alias(self, name: str, anchor: _Anchor | None, span: Span) -> None:
+        shown = _shorten(name)
+        if anchor is None:
+            guess = nearest(name, self._anchors)
+            helped = f"did you mean `*{guess}`?" if guess else f"mark a value before it with `&{shown}`"
+            message, label = f"unknown anchor `{shown}`", "nothing has this name so far"
+            self._problems.error("AX014", message, span, label=label, help=helped)
+        else:
+            labels = (Label(Span(self._file, anchor.span.start, anchor.span.start), "which begins here"),)
+            message = f"`*{shown}` stands inside of what it points at"
+            self._problems.error("AX015", message, span, label="a cycle", labels=labels)
+
+    def _place_nothing(self, span: Span) -> None:
+        """Go on after a faulty alias: leave out an item, a key or a merge; a key that is known stays known."""
+        if not self._stack:
+            raise Halt
+        top = self._stack[-1]
+        self._count(1, span)
+        if top.entries is not None and top.key is None:
+            top.key = _Key(None, span)
+        elif top.key is not None and top.key.merge:
+            top.key = None
+        elif top.key is not None:
+            self._place(Scalar(None, span), 0)
 
     def _place(self, node: Node, height: int, at: Span | None = None) -> None:
         """Put a complete node where it belongs; `at` is the place of an alias."""
@@ -239,7 +246,7 @@ class Builder:
 
     def _merge(self, node: Node, span: Span, top: _Open) -> None:
         parts = node.items if isinstance(node, Sequence) else (node,)
-        if not parts or not all(isinstance(part, Mapping) for part in parts):
+        if not all(isinstance(part, Mapping) for part in parts):
             helped = "`<<` copies the entries of a mapping: `<<: *name`, or of several: `<<: [*one, *two]`"
             self._problems.error("AX016", "`<<` needs a mapping", span, label="not a mapping", help=helped)
             return
