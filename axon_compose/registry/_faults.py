@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from axon_compose.diagnostics import nearest
 from axon_compose.registry._failure import suggestion
 
-__all__ = ["Fault", "Findings", "Path"]
+__all__ = ["Fault", "Findings", "Path", "bound"]
 
 Path = tuple[str | int, ...]
 FaultKind = Literal["unknown", "missing", "type", "range", "choice", "value", "plugin"]
@@ -135,6 +135,11 @@ class Findings:
     def _name(self, path: Path) -> str:
         steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
         return f"`{''.join(steps).removeprefix('.')}`"
+
+
+def bound(limit: Any) -> str:
+    """A limit as people write it: 1 for 1.0."""
+    return f"{limit:.15g}" if isinstance(limit, float) else str(limit)
 
 
 def _remedy(value: Any, expected: list[str], choices: list[str]) -> str | None:

@@ -10,7 +10,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from axon_compose.registry._failure import one_line
-from axon_compose.registry._faults import Fault, FaultKind, Findings
+from axon_compose.registry._faults import Fault, FaultKind, Findings, bound
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -153,7 +153,7 @@ def _expectation(keyword: str, wanted: Any) -> tuple[FaultKind, str, list[str]] 
         types = [wanted] if isinstance(wanted, str) else list(wanted)
         return "type", " or ".join(_TYPES[t] for t in types), []
     if keyword in _RANGES:
-        return "range", _RANGES[keyword].format(wanted), []
+        return "range", _RANGES[keyword].format(bound(wanted)), []
     if keyword in ("enum", "const"):
         choices = [str(c) for c in (wanted if keyword == "enum" else [wanted])]
         listed = ", ".join(f"`{c}`" for c in choices)

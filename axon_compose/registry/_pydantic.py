@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from axon_compose.registry._failure import one_line
-from axon_compose.registry._faults import Fault, FaultKind, Findings, Path
+from axon_compose.registry._faults import Fault, FaultKind, Findings, Path, bound
 
 __all__ = ["Options", "check_model", "field_names", "pydantic_faults"]
 
@@ -155,7 +155,7 @@ def _expectation(type_: str, context: Mapping[str, Any]) -> tuple[FaultKind, str
     if type_ in _TYPES:
         return "type", _TYPES[type_], []
     if type_ in _RANGES:
-        return "range", _RANGES[type_].format_map(context), []
+        return "range", _RANGES[type_].format_map({name: bound(limit) for name, limit in context.items()}), []
     if type_ in ("literal_error", "enum", "union_tag_invalid"):
         choices = _choices(str(context.get("expected", context.get("expected_tags", ""))))
         listed = ", ".join(f"`{c}`" for c in choices)
