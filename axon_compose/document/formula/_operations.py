@@ -59,15 +59,16 @@ def weigh(value: Any) -> int:
     """Count the parts of a value, itself included.
 
     Raises:
-        OperationError: It has more than `MAX_SIZE` parts and characters, nests too deeply, or has a number that is not finite.
+        OperationError: It has more than `MAX_SIZE` parts and characters, nests too deeply, or has a number that is
+            not finite.
     """
     parts, size, todo = 0, 0, [(value, 1)]
     while todo:
         part, depth = todo.pop()
         parts += 1
-        size += 1 + (len(part) if isinstance(part, str | list | tuple | Mapping) else 0)
+        size += max(1, len(part)) if isinstance(part, str) else 1
         if size > MAX_SIZE:
-            raise OperationError(f"the result has more than {MAX_SIZE} parts")
+            raise OperationError(f"the result has more than {MAX_SIZE:,} parts")
         if depth > _MAX_NESTING:
             raise OperationError(f"the result nests deeper than {_MAX_NESTING} levels")
         if isinstance(part, Mapping):
@@ -215,8 +216,8 @@ def _joined(symbol: str, a: Any, b: Any) -> Any:
 
 
 def _fits(size: int, make: Callable[[], Any]) -> Any:
-    if size > MAX_SIZE:
-        raise OperationError(f"the result has more than {MAX_SIZE} parts")
+    if size >= MAX_SIZE:  # the list itself is a part too
+        raise OperationError(f"the result has more than {MAX_SIZE:,} parts")
     return make()
 
 
