@@ -80,11 +80,15 @@ class ArchitectureError(Exception):
     Attributes:
         diagnostics: The faults, in file order.
         sources: Text of every file that a span may name, for excerpts.
+        dropped: How many further faults were counted and not kept.
     """
 
-    def __init__(self, diagnostics: Iterable[Diagnostic], sources: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, diagnostics: Iterable[Diagnostic], sources: dict[str, str] | None = None, dropped: int = 0
+    ) -> None:
         self.diagnostics = tuple(diagnostics)
         self.sources = dict(sources or {})
+        self.dropped = dropped
         super().__init__("\n".join(str(d) for d in self.diagnostics))
 
 
@@ -122,13 +126,21 @@ class Problems:
         span: Span | None = None,
         *,
         label: str = "",
-        help: str | None = None,
+        help: str | None = None,  # noqa: A002 (as in `Diagnostic`)
         labels: Iterable[Label] = (),
     ) -> None:
         """Report an error; see `Diagnostic` for the meaning of the arguments."""
         self.add(Diagnostic(code, message, span, label, help, tuple(labels)))
 
-    def warning(self, code: str, message: str, span: Span | None = None, *, label: str = "", help: str | None = None) -> None:
+    def warning(
+        self,
+        code: str,
+        message: str,
+        span: Span | None = None,
+        *,
+        label: str = "",
+        help: str | None = None,  # noqa: A002 (as in `Diagnostic`)
+    ) -> None:
         """Report something that does not stop the build."""
         self.add(Diagnostic(code, message, span, label, help, severity="warning"))
 
@@ -148,7 +160,7 @@ class Problems:
     def raise_if_any(self) -> None:
         """Raise `ArchitectureError` if an error was reported."""
         if self.failed:
-            raise ArchitectureError(self.sorted(), self.sources)
+            raise ArchitectureError(self.sorted(), self.sources, self.dropped)
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:

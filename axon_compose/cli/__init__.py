@@ -1,1 +1,5 @@
-"""…"""
+"""The command line: arguments to one of the other packages, and what comes back to the terminal."""
+
+from axon_compose.cli._main import main
+
+__all__ = ["main"]

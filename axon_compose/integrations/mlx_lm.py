@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from axon_compose._api import load
+from axon_compose.integrations.names import CONFIG_KEY, MODEL_TYPE
 from axon_compose.model import LanguageModel
 from axon_compose.model._build import make_module
 from axon_compose.plan import Plan
 
-__all__ = ["CONFIG_KEY", "MODEL_TYPE", "Model", "ModelArgs"]
-
-MODEL_TYPE = "axon_compose"
-#: Where config.json keeps the description.
-CONFIG_KEY = "axon_compose"
+__all__ = ["Model", "ModelArgs"]
 
 
 class ModelArgs:

@@ -4,16 +4,22 @@ from axon_compose.model._block import Block, Reuse
 from axon_compose.model._build import BuildError, build, check_shapes, largest_parts, random_weights
 from axon_compose.model._caches import make_cache, make_caches
 from axon_compose.model._language_model import LanguageModel
+from axon_compose.model._quantize import GROUP_SIZE, quantize
+from axon_compose.model._trial import Trial, try_out
 
 __all__ = [
+    "GROUP_SIZE",
     "Block",
     "BuildError",
     "LanguageModel",
     "Reuse",
+    "Trial",
     "build",
     "check_shapes",
     "largest_parts",
     "make_cache",
     "make_caches",
+    "quantize",
     "random_weights",
+    "try_out",
 ]

@@ -23,7 +23,7 @@ from axon_compose.registry import KV, CacheSpec, Composite, State
 from axon_compose.report._style import Style
 from axon_compose.report._table import table
 
-__all__ = ["show_data", "show_text"]
+__all__ = ["describe_cache", "show_data", "show_text"]
 
 #: Contexts for which cache sizes are told.
 CONTEXTS = (4096, 65536)

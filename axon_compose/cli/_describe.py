@@ -1,0 +1,60 @@
+"""`validate`, `show` and `explain`: they write nothing and run no code that a file names."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from axon_compose.cli._source import load_file
+from axon_compose.cli._terminal import USAGE, Terminal
+from axon_compose.codes import CODES, explain
+from axon_compose.diagnostics import ArchitectureError, Diagnostic
+from axon_compose.plan import plan_to_dict
+from axon_compose.report import render, show_data, show_text
+
+__all__ = ["explain_code", "show", "validate"]
+
+
+def validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Report the faults of every file; all of them go to stdout, since they are the result."""
+    found: list[Diagnostic] = []
+    sources: dict[str, str] = {}
+    dropped = 0
+    for file in arguments.files:
+        try:
+            found += load_file(file, arguments).warnings
+        except ArchitectureError as error:
+            found += error.diagnostics
+            sources |= error.sources
+            dropped += error.dropped
+    ok = not any(d.severity == "error" for d in found)
+    text = render(found, sources, arguments.format, terminal.style, dropped=dropped)
+    if found or arguments.format == "json":
+        text += "\n"
+    elif arguments.format == "text":
+        text = "".join(f"{file}: ok\n" for file in arguments.files)
+    return terminal.result(text, {"files": arguments.files}, found, ok=ok)
+
+
+def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Print the stack, or what a stage made of the file."""
+    architecture = load_file(arguments.file, arguments)
+    plan = architecture.plan()
+    if arguments.stage:
+        data = architecture.data if arguments.stage == "document" else plan_to_dict(plan)
+        text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+        return terminal.result(text, data, architecture.warnings)
+    for warning in architecture.warnings:
+        terminal.note(render([warning]))
+    return terminal.result(show_text(plan, terminal.style), show_data(plan), architecture.warnings)
+
+
+def explain_code(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Print what a code means and how to put the fault right."""
+    try:
+        text = explain(arguments.code)
+    except KeyError as error:
+        terminal.note(f"error: {error.args[0]}")
+        return USAGE
+    entry = CODES[arguments.code.upper()]
+    return terminal.result(text.rstrip() + "\n", {"code": entry.code, "title": entry.title, "text": entry.explanation})

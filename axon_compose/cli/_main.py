@@ -1,0 +1,45 @@
+"""`axon-compose`: results on stdout, everything else on stderr, and a code that tells how it went."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from axon_compose.checkpoint import CheckpointError
+from axon_compose.cli._parser import make_parser
+from axon_compose.cli._terminal import INTERRUPTED, USAGE, Terminal
+from axon_compose.diagnostics import ArchitectureError
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: Arguments without the program's name; those of the process unless given.
+
+    Returns:
+        0 if it went well, 1 if a file has errors or a check failed, 2 for wrong usage or a file that cannot be read or
+        written, 130 when interrupted.
+    """
+    arguments = make_parser().parse_args(argv)
+    terminal = Terminal(arguments.command, as_json=getattr(arguments, "json", False))
+    try:
+        code: int = arguments.run(arguments, terminal)
+        sys.stdout.flush()
+    except ArchitectureError as error:
+        return terminal.refuse(error)
+    except CheckpointError as error:
+        return terminal.fail(error.diagnostic)
+    except BrokenPipeError:
+        # The reader went away (`… | head`): nothing is left to say, and the interpreter must not try at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return USAGE
+    except OSError as error:
+        name = f"`{error.filename}`: " if error.filename else ""
+        return terminal.fail_with(f"{name}{error.strerror or error}")
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return code

@@ -1,0 +1,117 @@
+"""The commands and their arguments."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from axon_compose.cli._terminal import Terminal
+from axon_compose.report import FORMS
+
+__all__ = ["make_parser"]
+
+Run = Callable[[argparse.Namespace, Terminal], int]
+
+_EPILOG = """\
+FILE is a YAML file, the name of a shipped architecture such as `hybrid-demo`, or `-` for standard input.
+Exit codes: 0 ok, 1 the file has errors or a check failed, 2 wrong usage or a file that cannot be read or written.
+"""
+
+
+def _lazily(module: str, name: str) -> Run:
+    """The function of a command, its module imported when it runs: each command pays for itself alone."""
+
+    def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
+        command: Run = getattr(import_module(f"axon_compose.cli.{module}"), name)
+        return command(arguments, terminal)
+
+    return run
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of `axon-compose`; each command leaves its function in `run`."""
+    from axon_compose import __version__
+
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="axon-compose",
+        description="Compile a YAML file to a working MLX language model.",
+        epilog=_EPILOG,
+        formatter_class=formatter,
+        allow_abbrev=False,
+    )
+    parser.suggest_on_error = True  # type: ignore[attr-defined]  # older interpreters ignore it
+    parser.add_argument("--version", action="version", version=f"axon-compose {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Run, summary: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name, help=summary, description=summary, formatter_class=formatter, allow_abbrev=False
+        )
+        added.set_defaults(run=run)
+        return added
+
+    _add_describing(command)
+    _add_building(command)
+    _add_plugin_commands(command)
+    return parser
+
+
+def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
+    validate = command("validate", _lazily("_describe", "validate"), "say precisely what is wrong with files")
+    validate.add_argument("files", nargs="+", metavar="FILE")
+    validate.add_argument("--format", choices=FORMS, default="text", help="how faults are printed (default: text)")
+    _common(validate)
+    show = command("show", _lazily("_describe", "show"), "print the stack as a table, totals and capabilities")
+    show.add_argument("file", metavar="FILE")
+    show.add_argument("--stage", choices=("document", "plan"), help="print the result of a stage as JSON instead")
+    _common(show)
+    explain = command("explain", _lazily("_describe", "explain_code"), "explain the code of a diagnostic")
+    explain.add_argument("code", metavar="CODE", help="such as AX101")
+    _json(explain)
+
+
+def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
+    build = command("build", _lazily("_build", "build"), "build a model, in memory or as a folder that mlx_lm runs")
+    build.add_argument("file", metavar="FILE")
+    build.add_argument("--out", metavar="DIR", help="write a folder; without it the model is built in memory and tried")
+    build.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights")
+    build.add_argument("--seed", type=int, default=0, metavar="N", help="of the random weights (default: 0)")
+    build.add_argument("--quantize", type=int, choices=(2, 3, 4, 5, 6, 8), metavar="BITS", help="2, 3, 4, 5, 6 or 8")
+    build.add_argument(
+        "--tokenizer", default="bytes", metavar="bytes|DIR", help="`bytes`, or a folder (default: bytes)"
+    )
+    build.add_argument("--dry-run", action="store_true", help="say what would be built and write nothing")
+    build.add_argument("--force", action="store_true", help="replace a folder that an earlier build wrote")
+    build.add_argument("--allow-large", action="store_true", help="build even if memory seems too small")
+    _common(build)
+    check = command("check", _lazily("_build", "check"), "prove caches, masks and gradients on a small float32 copy")
+    check.add_argument("file", metavar="FILE")
+    check.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and tokens (default: 0)")
+    _common(check)
+
+
+def _add_plugin_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    schema = command("schema", _lazily("_plugins", "schema"), "print the JSON Schema of everything installed")
+    schema.add_argument("-o", "--output", metavar="FILE", help="write it to a file")
+    schema.add_argument("--check", action="store_true", help="compare the file with what would be written")
+    schema.add_argument("--published", action="store_true", help="of the built-in components alone, as shipped")
+    plugins = command("plugins", _lazily("_plugins", "plugins"), "list the installed plugins and what became of them")
+    _json(plugins)
+    new = command("new-plugin", _lazily("_plugins", "new_plugin"), "write a package with a layer of your own")
+    new.add_argument("name", metavar="NAME", help="its namespace, such as `acme`")
+    new.add_argument("--directory", default=".", metavar="DIR", help="where its folder is made (default: here)")
+    _json(new)
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY.KEY=VALUE", help="lay a value over the file"
+    )
+    _json(parser)
+
+
+def _json(parser: argparse.ArgumentParser) -> Any:
+    parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -1,0 +1,64 @@
+"""`schema`, `plugins` and `new-plugin`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from axon_compose.cli._terminal import FAULTY, OK, Terminal
+from axon_compose.registry import Registry
+from axon_compose.report import table
+
+__all__ = ["new_plugin", "plugins", "schema"]
+
+
+def schema(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Print, write or compare the JSON Schema of the language with the components that are installed."""
+    from axon_compose.schema import architecture_schema, dumps
+
+    text = dumps(architecture_schema(Registry.installed(), published=arguments.published))
+    if arguments.check:
+        return _compare(text, arguments.output, terminal)
+    if arguments.output:
+        Path(arguments.output).write_text(text, encoding="utf-8")
+        terminal.note(f"wrote {arguments.output}")
+        return OK
+    sys.stdout.write(text)
+    return OK
+
+
+def _compare(text: str, output: str | None, terminal: Terminal) -> int:
+    from axon_compose._data_files import data_dir
+    from axon_compose.schema import PUBLISHED_NAME
+
+    path = Path(output) if output else data_dir("schemas") / PUBLISHED_NAME
+    if path.read_text(encoding="utf-8") == text:
+        terminal.note(f"{path} is up to date")
+        return OK
+    terminal.note(f"{path} differs from what `axon-compose schema` makes; write it again with `-o`")
+    return FAULTY
+
+
+def plugins(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """List every plugin, also those that cannot be used."""
+    statuses = Registry.installed().statuses()
+    rows = [["plugin", "distribution", "status", "components"]]
+    for status in statuses:
+        what = ", ".join(name.partition("/")[2] for name in status.components) or status.cause
+        rows.append([status.namespace, f"{status.distribution} {status.version}", status.status, what])
+    text = "\n".join(table(rows, "<<<<", indent=0)) + "\n"
+    return terminal.result(text, [asdict(status) for status in statuses])
+
+
+def new_plugin(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Write a package with a layer of one's own."""
+    from axon_compose.scaffold import new_plugin as render
+
+    files = render(arguments.name, Path(arguments.directory))
+    text = "".join(f"{file}\n" for file in files)
+    code = terminal.result(text, [str(file) for file in files])
+    if not terminal.as_json:
+        terminal.note("next: `pip install -e` that folder, then run its tests with pytest")
+    return code

@@ -1,0 +1,29 @@
+"""The FILE of a command: a path, the name of a shipped architecture, or standard input."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from axon_compose._api import Architecture, compile_text, load
+from axon_compose.diagnostics import Problems
+from axon_compose.registry import Registry
+
+__all__ = ["load_file"]
+
+
+def load_file(file: str, arguments: argparse.Namespace, problems: Problems | None = None) -> Architecture:
+    """Read, validate and plan the FILE of a command.
+
+    Raises:
+        ArchitectureError: With every fault.
+        OSError: If it cannot be read.
+    """
+    if file == "-":
+        data = sys.stdin.buffer.read()
+        registry = Registry.installed()
+        return compile_text(
+            data, "<stdin>", Path.cwd(), settings=arguments.settings, registry=registry, problems=problems or Problems()
+        )
+    return load(file, settings=arguments.settings)
