@@ -41,7 +41,9 @@ def _dry_run(architecture: Architecture, arguments: argparse.Namespace, terminal
         check_target(Path(arguments.out), arguments.force)
         where = f"in `{arguments.out}`"
     size = human(weight_nbytes(plan, arguments.dtype))
-    text = f"would build {plan.name} {where}: {total_parameters(plan):,} parameters, {size} in {arguments.dtype}{quantised}\n"
+    what = f"{count(total_parameters(plan))} parameters, {size} in {arguments.dtype}"
+    what += f", then quantised to {arguments.quantize} bits" if arguments.quantize else ""
+    text = f"would build {plan.name} {where}: {what}\n"
     return terminal.result(text, data)
 
 
@@ -53,10 +55,11 @@ def _in_memory(architecture: Architecture, arguments: argparse.Namespace, termin
         quantize(model, arguments.quantize)
     trial = try_out(model, seed=arguments.seed)
     plan = architecture.plan()
+    size = f"{count(total_parameters(plan))} parameters, {human(trial.weight_bytes)}"
     lines = [
-        f"{plan.name}: {len(plan.layers)} layers, {count(total_parameters(plan))} parameters, {human(trial.weight_bytes)}",
+        f"{plan.name}: {len(plan.layers)} layers, {size}",
         f"forward pass   {trial.prompt} tokens, logits {trial.shape} {trial.dtype}, all finite",
-        f"cached decode  {trial.steps} tokens one by one, differs from the forward pass by {trial.difference:.1e} at most",
+        f"cached decode  {trial.steps} tokens one by one, at most {trial.difference:.1e} from the forward pass",
     ]
     text = "\n".join(lines) + "\n"
     return terminal.result(text, trial.to_dict())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from transformers import AutoConfig, PretrainedConfig
+
 from axon_compose._api import load
 from axon_compose.integrations.names import CONFIG_KEY, MODEL_TYPE
 from axon_compose.model import LanguageModel
@@ -12,6 +14,15 @@ from axon_compose.model._build import make_module
 from axon_compose.plan import Plan
 
 __all__ = ["Model", "ModelArgs"]
+
+
+class Config(PretrainedConfig):  # type: ignore[misc]
+    """Makes `model_type` known to transformers, which reads tokenizers and would warn at every command."""
+
+    model_type = MODEL_TYPE
+
+
+AutoConfig.register(MODEL_TYPE, Config, exist_ok=True)
 
 
 class ModelArgs:

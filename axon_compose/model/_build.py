@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -47,7 +48,8 @@ def build(plan: Plan, *, dtype: str = "float32", seed: int = 0, allow_large: boo
 
 def random_weights(plan: Plan, *, dtype: str = "float32", seed: int = 0) -> LanguageModel:
     """The model with lazy random weights, its size unchecked; see `build`."""
-    high, low = mx.random.state[0].tolist()
+    state: Any = mx.random.state
+    high, low = state[0].tolist()
     mx.random.seed(seed)
     try:
         model = LanguageModel(plan, make_module)

@@ -39,7 +39,7 @@ class LanguageModel(nn.Module):
             if layer.owner is None:
                 self.layers.append(Block(layer, {use.key: make(use) for use in layer.uses()}))
             else:
-                self.layers.append(Reuse(layer, self.layers[layer.owner]))  # type: ignore[arg-type]
+                self.layers.append(Reuse(layer, self.layers[layer.owner]))
         if plan.final_norm:
             self.norm = make(plan.final_norm)
         self.head = make(plan.head)

@@ -64,7 +64,7 @@ def try_out(model: LanguageModel, *, tokens: int = 48, steps: int = 8, seed: int
         outputs.append(model(prompt[:, at : at + 1], cache))
         mx.eval(outputs[-1])
     cached = mx.concatenate(outputs, axis=1)
-    difference = mx.abs(cached.astype(mx.float32) - plain.astype(mx.float32)).max().item()
+    difference: Any = mx.abs(cached.astype(mx.float32) - plain.astype(mx.float32)).max().item()
     return Trial(
         prompt=tokens,
         steps=steps,

@@ -37,7 +37,8 @@ class LayerPlanner:
         Raises:
             Broken: If a part of it is faulty; everything that is wrong with it is reported.
         """
-        branches, broken = [], False
+        branches: list[Branch] = []
+        broken = False
         for number, item in enumerate(layer.branches):
             try:
                 branches += self._branch(item, (*layer.path, number))

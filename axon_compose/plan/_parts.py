@@ -217,7 +217,7 @@ class Parts:
         return Part(name, self.registry.full_name(spec), spec, options, values, self.dims, params, active)
 
     def _report(self, fault: Fault, path: Path, origins: Mapping[str, Path], layer: int | None) -> None:
-        first = fault.path[0] if fault.path else None
+        first = str(fault.path[0]) if fault.path else ""
         full = (*origins[first], *fault.path[1:]) if first in origins else (*path, *fault.path)
         where = f" (in layer {layer})" if layer is not None else ""
         if fault.kind == "missing":

@@ -139,7 +139,7 @@ def _report_unlike(owner: Layer, layer: Layer, written: StackLayer, parts: Parts
     document = parts.document
     parts.problems.error(
         "AX148",
-        f"layer {layer.index} cannot share the weights `{written.share}` of layer {owner.index}: they are built differently",
+        f"layer {layer.index} cannot share `{written.share}` with layer {owner.index}: they are built differently",
         document.place("blocks", layer.block, "share"),
         labels=[Label(document.place("blocks", owner.block, key=True), "first used with this block")]
         if owner.block != layer.block

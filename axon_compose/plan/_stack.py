@@ -140,7 +140,7 @@ class _Expansion:
         name = resolve(block.name, names, self.document, path, self.problems)
         if not isinstance(name, str):
             self._fault("AX132", f"the formula gives {name!r}, not the name of a block", path)
-        return name
+        return str(name)
 
     def _layer(self, name: str | None, span: Span, inline: InlineBlock | None, path: Path) -> StackLayer | None:
         if name is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 from axon_compose.diagnostics import Problems, Span
@@ -56,9 +57,7 @@ class _Wirer:
 
     def run(self, layers: list[Layer]) -> Wiring:
         wired = [self._layer(layer) for layer in layers]
-        self.wiring.layers = [
-            self._map(layer, lambda use, at=layer.index: self._with_writes(use, at)) for layer in wired
-        ]
+        self.wiring.layers = [self._map(layer, partial(self._with_writes, layer.index)) for layer in wired]
         return self.wiring
 
     def _layer(self, layer: Layer) -> Layer:
@@ -145,7 +144,7 @@ class _Wirer:
             self.wiring.masks.append(group)
         return self.groups[key]
 
-    def _with_writes(self, use: Use, layer: int) -> Use:
+    def _with_writes(self, layer: int, use: Use) -> Use:
         return replace(use, writes=tuple(v for v in use.spec.writes if f"{layer}.{use.key}.{v}" in self.read))
 
     @staticmethod

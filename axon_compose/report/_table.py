@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
-
 __all__ = ["table"]
 
-Align = Literal["<", ">"]
 
-
-def table(rows: Sequence[Sequence[str]], align: Sequence[Align], indent: int = 2) -> list[str]:
-    """Lines of a table whose first row is its head; columns are as wide as their widest cell."""
+def table(rows: Sequence[Sequence[str]], align: str, indent: int = 2) -> list[str]:
+    """Lines of a table whose first row is its head; `align` has `<` or `>` for each column."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(align))]
     lines = []
     for row in rows:
