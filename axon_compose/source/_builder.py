@@ -94,6 +94,10 @@ class Builder:
         if handler:
             handler(self, event)
 
+    def unclosed(self) -> Span | None:
+        """The place of the innermost bracket that is still open."""
+        return next((one.span for one in reversed(self._stack) if one.flow), None)
+
     def _document(self, event: Any) -> None:
         self._documents += 1
         if self._documents > 1:

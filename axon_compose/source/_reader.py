@@ -46,7 +46,7 @@ def read(data: bytes | str, file: str, problems: Problems) -> Node | None:
     except Halt:
         return builder.root
     except yaml.MarkedYAMLError as error:
-        report_syntax_error(error, clean, file, problems)
+        report_syntax_error(error, clean, builder.unclosed(), file, problems)
         return None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # the Python parser's way to refuse "\UFFFFFFFF"
         problems.error("AX001", f"the text is not YAML: {error}", _start(file))

@@ -35,40 +35,38 @@ _WORDS: Final[tuple[tuple[str, tuple[str, str | None]], ...]] = (
     ("node content", ("expected a value", None)),
     ("<document start>", ("text after the end of the document", "check the indentation and the brackets before it")),
 )
-_BRACKETS: Final = frozenset("[{")
-_OPENERS: Final = _BRACKETS | frozenset("'\"")
 
 
-def report_syntax_error(error: Any, text: str, file: str, problems: Problems) -> None:
+def report_syntax_error(error: Any, text: str, bracket: Span | None, file: str, problems: Problems) -> None:
     """Report a `yaml.MarkedYAMLError` as AX001, or AX002 for a tab in the indentation.
 
     Args:
         error: What the parser raised.
         text: What it was parsing.
+        bracket: The innermost bracket that is open.
         file: Name for the span.
         problems: Where to report.
     """
-    at, context = error.problem_mark or error.context_mark, error.context_mark
+    at, context, problem = error.problem_mark or error.context_mark, error.context_mark, error.problem or ""
     if at is None:
-        problems.error("AX001", _clean(str(error.problem or error)), _point(file, 0, 0))
+        problems.error("AX001", _clean(problem), _point(file, 0, 0))
         return
-    problem = error.problem or ""
     if "could not find expected ':'" in problem and context is not None:
         at = context  # the parser notices on the next line
     character = text[at.index : at.index + 1]
-    opener = text[context.index : context.index + 1] if context is not None else ""
-    span = _point(file, at.line, at.column, character)
+    opened = bracket and _point(file, bracket.start.line - 1, bracket.start.column - 1, "[")
     if "cannot start any token" in problem:
-        _report_character(character, span, problems)
-    elif opener in _OPENERS and at.index >= len(text.rstrip()):
-        opened = _point(file, context.line, context.column, opener)
-        problems.error("AX001", f"this `{opener}` is never closed", opened, label="opened here")
+        _report_character(character, _point(file, at.line, at.column, character), problems)
+    elif "quoted scalar" in (error.context or "") and "end of" in problem:
+        quote = _point(file, context.line, context.column, '"')
+        problems.error("AX001", "this quote is never closed", quote, label="opened here")
+    elif opened and at.index >= len(text.rstrip()):
+        problems.error("AX001", "this bracket is never closed", opened, label="opened here")
     else:
         message, advice = next((ours for theirs, ours in _WORDS if theirs in problem), (_clean(problem), None))
-        labels: tuple[Label, ...] = ()
-        if opener in _BRACKETS:
-            labels = (Label(_point(file, context.line, context.column, opener), "opened here"),)
-            advice = _inside_brackets(text, at.index) or advice
+        labels = (Label(opened, "opened here"),) if opened else ()
+        advice = (opened and _inside_brackets(text, at.index)) or advice
+        span = _point(file, at.line, at.column, character)
         problems.error("AX001", message, span, label="unexpected", help=advice, labels=labels)
 
 
