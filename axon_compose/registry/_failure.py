@@ -13,7 +13,7 @@ _LONGEST_LIST: Final = 8
 _LONGEST_CAUSE: Final = 300
 
 
-class LookupFailure(Exception):  # noqa: N818 - the word says more than Error would
+class LookupFailure(Exception):
     """What was asked for cannot be had.
 
     Attributes:
