@@ -40,8 +40,15 @@ def test_grouped_heads(groups):
     np.testing.assert_allclose(np.array(got), expected(q, k, v, 9), atol=2e-6)
 
 
+def attend_strictly(queries, keys, values, mask):
+    """As some backends do it: a query that sees nothing is not a number."""
+    scores = mx.where(mask, 0.3 * queries @ keys.swapaxes(-1, -2), -mx.inf)
+    return mx.softmax(scores, axis=-1) @ values
+
+
+@pytest.mark.parametrize("attend", [attend, attend_strictly])
 @pytest.mark.parametrize("window", [1, 7, 64, 200, None])
-def test_left_padding_hides_keys_and_keeps_padded_queries_finite(window):
+def test_left_padding_hides_keys_and_keeps_padded_queries_finite(window, attend):
     first = [0, 3, 66, 80]
     q, k, v = tensors(80, 5, batch=4)
     got = np.array(banded_attention(q, k, v, attend, window, mx.array(first)))
@@ -87,12 +94,12 @@ def test_works_inside_compile():
     np.testing.assert_allclose(np.array(compiled), np.array(plain), atol=1e-6)
 
 
-def test_memory_is_linear_in_the_length():
-    """A mask over 4096 x 4096 has 16 MiB and its scores 64 MiB a head; the band needs a tenth of the mask alone."""
-    q, k, v = tensors(4096, heads=1)
+def test_memory_is_a_few_times_the_output():
+    """A mask over 4096 x 4096 alone has 16 MiB. Blocks one after another take 3 times the output, all at once 7."""
+    q, k, v = tensors(4096, heads=4)
     mx.eval(q, k, v)
     mx.synchronize()
     mx.reset_peak_memory()
     before = mx.get_active_memory()
     mx.eval(banded_attention(q, k, v, attend, 64))
-    assert mx.get_peak_memory() - before < 4096 * 4096 / 8
+    assert mx.get_peak_memory() - before < 4.5 * q.nbytes
