@@ -1,0 +1,48 @@
+# Two commands for a newcomer: `make run` and `make test`. They need Python >= 3.11 and make; everything else goes into .venv.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+BIN := .venv/bin
+RUN := run/hybrid-demo
+
+.PHONY: run test check lint schema readme clean
+
+# Builds a shipped architecture and lets mlx_lm generate text with it. The weights are random, so the text is too.
+run: .venv/run.stamp
+	$(BIN)/axon-compose show hybrid-demo
+	$(BIN)/axon-compose build hybrid-demo --out $(RUN) --force
+	$(BIN)/mlx_lm.generate --model $(RUN) --trust-remote-code --prompt "Describe, trust, run." --max-tokens 40 --temp 0.8
+
+test: .venv/dev.stamp
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+check: lint test
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Writes what is generated: the published schema, and the output that README and docs show.
+schema: .venv/dev.stamp
+	$(BIN)/axon-compose schema --published -o schemas/architecture-1.schema.json
+
+readme: .venv/dev.stamp
+	$(BIN)/python docs/refresh.py
+
+clean:
+	rm -rf .venv run .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/python.stamp:
+	@test -n "$(PYTHON)" || { echo "make needs Python 3.11 or newer on the PATH (or PYTHON=/path/to/python)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	touch $@
+
+.venv/run.stamp: .venv/python.stamp pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/dev.stamp: .venv/python.stamp pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@ .venv/run.stamp
