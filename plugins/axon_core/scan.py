@@ -24,14 +24,13 @@ About 14 of these are `mx.exp`. The layout with E innermost makes every step one
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import mlx.core as mx
 
 __all__ = ["selective_scan"]
 
-#: One temporary of a chunk. Above 32 MiB every operation on the CPU pays page faults; training needs some forty.
+#: One temporary of a chunk; some ten live at once. Above 32 MiB every operation on the CPU pays page faults.
 _CHUNK_BYTES: Final = 8 * 2**20
 _CHUNK_RANGE: Final = (32, 256)
 
@@ -113,10 +112,9 @@ def _chunk_tokens(elements: int) -> int:
 
 
 def _chunks(A: mx.array, state: mx.array, inputs: tuple[mx.array, ...], chunk: int) -> tuple[mx.array, mx.array]:
-    """All chunks in order; each is recomputed in the backward pass, so training keeps one chunk's states, not all."""
+    """All chunks in order."""
     if chunk < 1:
         raise ValueError(f"chunk must be positive, not {chunk}")
-    scan: Callable[..., tuple[mx.array, mx.array]] = mx.checkpoint(_chunk)
     # Split, not sliced, here and below: the gradient of a slice is an array as large as the whole, once per slice.
     cuts = list(range(chunk, inputs[0].shape[1], chunk))
     outputs: list[mx.array] = []
@@ -124,7 +122,7 @@ def _chunks(A: mx.array, state: mx.array, inputs: tuple[mx.array, ...], chunk: i
         if outputs:
             # Without this edge a lazy evaluation makes the decays of every chunk before it uses the first.
             part = mx.depends(list(part), [outputs[-1]])
-        y, state = scan(A, state, *part)
+        y, state = _recomputed_chunk(A, state, *part)
         outputs.append(y)
     return (outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=1)), state
 
@@ -159,6 +157,22 @@ def _chunk(
         rows.append(read[t] @ h)
     y = mx.concatenate(rows)[..., 0, :].transpose(2, 1, 0, 3).flatten(1, 2)
     return y[:, :tokens], h[0, -1]
+
+
+@mx.custom_function
+def _recomputed_chunk(A: mx.array, state: mx.array, *inputs: mx.array) -> tuple[mx.array, mx.array]:
+    """`_chunk`, computed again in the backward pass, so that training keeps the states of one chunk, not of all."""
+    return _chunk(A, state, *inputs)
+
+
+@_recomputed_chunk.vjp
+def _chunk_vjp(primals: tuple[mx.array, ...], cotangents: tuple[mx.array, ...], _: Any) -> list[mx.array]:
+    # Wait for the gradient of the later chunk, and finish all of this one's before the earlier chunk may start: a lazy
+    # evaluation would work on all of them at once. (mx.checkpoint orders neither.)
+    primals = mx.depends(list(primals), list(cotangents))
+    d_A, d_state, *d_inputs = mx.vjp(_chunk, primals, list(cotangents))[1]
+    d_state = mx.depends([d_state], [d_A, *d_inputs])[0]
+    return [d_A, d_state, *d_inputs]
 
 
 def _to_blocks(a: mx.array, blocks: int, steps: int) -> mx.array:

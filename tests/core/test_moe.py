@@ -1,0 +1,308 @@
+"""Mixtures of experts: the router against float64, the layer against a loop over tokens."""
+
+from __future__ import annotations
+
+from math import prod
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from axon_core.experts import ExpertLinear
+from axon_core.moe import MoE, SharedExpertMoE
+from axon_core.specs.moe import SPECS, MoEOptions, SharedExpertMoEOptions
+from mlx.utils import tree_flatten
+from mlx_lm.models.qwen2_moe import ModelArgs, Qwen2MoeSparseMoeBlock
+from mlx_lm.models.switch_layers import SwitchGLU
+from pydantic import ValidationError
+
+from axon_compose.registry import Dims
+
+HIDDEN, WIDTH = 16, 12
+MOE, SHARED = SPECS
+
+
+def build(seed=0, **options):
+    mx.random.seed(seed)
+    layer = MoE(HIDDEN, WIDTH, **({"num_experts": 6, "top_k": 3} | options))
+    layer.gate.weight = 2 * layer.gate.weight
+    for name, value in tree_flatten(layer.parameters()):
+        if name.endswith("bias"):
+            _assign(layer, name, 0.5 * mx.random.normal(value.shape))
+    return layer
+
+
+def _assign(layer, name, value):
+    *path, last = name.split(".")
+    for part in path:
+        layer = layer[part]
+    layer[last] = value
+
+
+def tokens(count=20, batch=2):
+    return mx.array(np.random.default_rng(count).normal(size=(batch, count, HIDDEN)).astype(np.float32))
+
+
+def parameters(layer):
+    return {name: np.array(value.astype(mx.float32), np.float64) for name, value in tree_flatten(layer.parameters())}
+
+
+def sigmoid(v):
+    return 1 / (1 + np.exp(-v))
+
+
+def softmax(v):
+    e = np.exp(v - v.max())
+    return e / e.sum()
+
+
+def route(p, v, layer):
+    """Experts and weights of one token, in float64."""
+    logits = p["gate.weight"] @ v + p.get("gate.bias", 0)
+    scores = sigmoid(logits) if layer.score == "sigmoid" else softmax(logits)
+    ranking = scores + p["correction_bias"] if "correction_bias" in p else logits
+    chosen = sorted(range(len(logits)), key=lambda e: (-ranking[e], e))[: layer.top_k]
+    weights = softmax(logits[chosen]) if layer.score == "topk_softmax" else scores[chosen]
+    if layer.norm_topk:
+        weights = weights / weights.sum()
+    return chosen, weights * layer.routed_scaling_factor
+
+
+def feed_forward(p, prefix, v, pick=()):
+    def linear(name, v):
+        weight, bias = p[f"{prefix}.{name}.weight"][pick], p.get(f"{prefix}.{name}.bias")
+        return weight @ v + (0 if bias is None else bias[pick])
+
+    up, down = ("fc1", "fc2") if f"{prefix}.fc1.weight" in p else ("up_proj", "down_proj")
+    if f"{prefix}.gate_proj.weight" in p:
+        gate = linear("gate_proj", v)
+        return linear(down, gate * sigmoid(gate) * linear(up, v))
+    return linear(down, np.maximum(linear(up, v), 0) ** 2)
+
+
+def reference(layer, x):
+    p = parameters(layer)
+    y = np.zeros(x.shape)
+    for place in np.ndindex(*x.shape[:-1]):
+        v = np.array(x[place].astype(mx.float32), np.float64)
+        for expert, weight in zip(*route(p, v, layer), strict=True):
+            y[place] += weight * feed_forward(p, "switch_mlp", v, expert)
+        if any(name.startswith("shared_expert.") for name in p):
+            shared = feed_forward(p, "shared_expert", v)
+            gate = sigmoid(p["shared_expert_gate.weight"] @ v) if "shared_expert_gate.weight" in p else 1
+            y[place] += gate * shared
+    return y
+
+
+def close(found, expected, limit=5e-6):
+    assert np.abs(np.array(found.astype(mx.float32)) - expected).max() <= limit * np.abs(expected).max()
+
+
+ROUTERS = [
+    {},
+    {"norm_topk": False},
+    {"score": "topk_softmax"},
+    {"score": "sigmoid"},
+    {"score": "sigmoid", "norm_topk": False, "routed_scaling_factor": 2.5},
+    {"router_bias": True},
+    {"score": "sigmoid", "correction_bias": True},
+    {"correction_bias": True, "router_bias": True, "norm_topk": False},
+    {"top_k": 1},
+    {"top_k": 6, "score": "topk_softmax"},
+]
+
+
+@pytest.mark.parametrize("options", ROUTERS, ids=str)
+def test_the_router_equals_float64(options):
+    layer, x = build(**options), tokens()
+    chosen, weights = layer.route(x)
+    p = parameters(layer)
+    for place in np.ndindex(2, 20):
+        expected, expected_weights = route(p, np.array(x[place], np.float64), layer)
+        assert chosen[place].tolist() == expected
+        np.testing.assert_allclose(np.array(weights[place]), expected_weights, rtol=1e-5)
+
+
+def test_the_correction_counts_in_the_choice_but_not_in_the_weights():
+    layer, x = build(score="sigmoid", correction_bias=True, norm_topk=False), tokens()
+    layer.correction_bias = mx.array([0, 0, 0, 0, 0, 100.0])
+    chosen, weights = layer.route(x)
+    assert (chosen[..., 0] == 5).all()
+    assert weights.max() < 1
+
+
+@pytest.mark.parametrize("score", ["softmax", "topk_softmax", "sigmoid"])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 50)])
+def test_of_equal_experts_the_lowest_are_chosen(score, shape):
+    layer = MoE(HIDDEN, WIDTH, 64, 8, score=score)
+    layer.gate.weight = mx.zeros_like(layer.gate.weight)
+    chosen, weights = layer.route(mx.random.normal((*shape, HIDDEN)))
+    np.testing.assert_array_equal(np.array(chosen), np.broadcast_to(np.arange(8), (*shape, 8)))
+    np.testing.assert_allclose(np.array(weights), 1 / 8, rtol=1e-6)
+
+    layer = MoE(HIDDEN, WIDTH, 64, 8, score=score, router_bias=True)
+    layer.gate.weight = mx.zeros_like(layer.gate.weight)
+    layer.gate.bias = mx.array(np.arange(64) % 7 == 3).astype(mx.float32)
+    chosen, _ = layer.route(mx.random.normal((*shape, HIDDEN)))
+    np.testing.assert_array_equal(np.array(chosen), np.broadcast_to(np.arange(3, 59, 7), (*shape, 8)))
+
+
+@pytest.mark.parametrize("score", ["softmax", "sigmoid"])
+def test_scores_that_round_to_one_number_are_still_told_apart(score):
+    layer = MoE(HIDDEN, WIDTH, 4, 1, score=score, router_bias=True)
+    layer.gate.weight = mx.zeros_like(layer.gate.weight)
+    layer.gate.bias = mx.array([30.0, 30.00001, 31, 32])
+    assert layer.route(mx.zeros((1, 1, HIDDEN)))[0].item() == 3
+    layer.gate.bias = mx.array([-150.0, -140, -130, -120.0])
+    assert layer.route(mx.zeros((1, 1, HIDDEN)))[0].item() == 3
+
+
+def test_a_router_of_vanishing_scores_divides_by_no_zero():
+    layer = MoE(HIDDEN, WIDTH, 4, 2, score="sigmoid", router_bias=True)
+    layer.gate.bias = mx.full((4,), -1000.0)
+    assert mx.isfinite(layer(tokens())).all()
+
+
+def test_the_router_works_in_float32_in_a_bfloat16_model():
+    layer, x = build(), tokens().astype(mx.bfloat16)
+    layer.set_dtype(mx.bfloat16)
+    _, weights = layer.route(x)
+    assert weights.dtype == mx.float32
+    p = parameters(layer)
+    for place in np.ndindex(2, 20):
+        expected = route(p, np.array(x[place].astype(mx.float32), np.float64), layer)[1]
+        np.testing.assert_allclose(np.array(weights[place]), expected, rtol=1e-5)
+
+
+LAYERS = [
+    {},
+    {"gated": False, "activation": "relu2"},
+    {"bias": True, "score": "topk_softmax"},
+    {"shared_intermediate_dim": 20},
+    {"shared_intermediate_dim": 20, "shared_gate": True, "bias": True},
+    {"shared_intermediate_dim": 8, "gated": False, "activation": "relu2", "score": "sigmoid", "correction_bias": True},
+]
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+@pytest.mark.parametrize("options", LAYERS, ids=str)
+def test_forward_equals_the_loop_over_tokens(options, count):
+    layer, x = build(**options), tokens(count)
+    y = layer(x)
+    assert y.dtype == mx.float32
+    close(y, reference(layer, x))
+
+
+@pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16], ids=str)
+@pytest.mark.parametrize("count", [1, 40])
+def test_low_precision_works_on_every_device(count, dtype):
+    layer = build(shared_intermediate_dim=20, shared_gate=True)
+    x = tokens(count).astype(dtype)
+    layer.set_dtype(dtype)
+    y = layer(x)
+    assert y.dtype == dtype
+    # Rounded at each of the three matrices, to 8 (11) bits.
+    close(y, reference(layer, x), 0.03 if dtype == mx.bfloat16 else 0.004)
+
+
+def test_a_token_does_not_depend_on_its_company():
+    layer, x = build(shared_intermediate_dim=20), tokens(40)
+    alone = mx.concatenate([layer(x[:, i : i + 1]) for i in range(40)], axis=1)
+    np.testing.assert_allclose(np.array(layer(x)), np.array(alone), atol=1e-6)
+
+
+@pytest.mark.parametrize("options", LAYERS, ids=str)
+def test_gradients_are_finite_and_reach_every_trainable_parameter(options):
+    layer, x = build(**options), tokens(40)
+    layer.freeze()
+    layer.unfreeze()
+    grads = dict(tree_flatten(nn.value_and_grad(layer, lambda x: layer(x).square().sum())(x)[1]))
+    assert set(parameters(layer)) - set(grads) <= {"correction_bias"}
+    for name, value in grads.items():
+        assert mx.isfinite(value).all(), name
+        assert mx.abs(value).max() > 0, name
+
+
+def test_gradient_of_the_router_agrees_with_differences():
+    layer, x = build(), tokens(5, 1)
+    weight = np.random.default_rng(1).normal(size=x.shape)
+    w = mx.array(weight.astype(np.float32))
+    gradient = np.array(nn.value_and_grad(layer, lambda x: (w * layer(x)).sum())(x)[1]["gate"]["weight"])
+    direction = np.random.default_rng(2).normal(size=gradient.shape)
+    base, sums = layer.gate.weight, []
+    for step in (1e-3, -1e-3):
+        layer.gate.weight = base + mx.array((step * direction).astype(np.float32))
+        sums.append((weight * reference(layer, x)).sum())
+    scale = np.abs(gradient * direction).sum()
+    assert (sums[0] - sums[1]) / 2e-3 == pytest.approx((gradient * direction).sum(), abs=1e-3 * scale)
+
+
+def test_quantised_experts_stay_close_and_the_router_is_left_alone():
+    mx.random.seed(0)
+    layer = SharedExpertMoE(64, 64, 4, 2)
+    x = mx.random.normal((2, 20, 64))
+    expected = np.array(layer(x))
+    nn.quantize(
+        layer, 32, 8, class_predicate=lambda path, m: path not in SHARED.unquantized and hasattr(m, "to_quantized")
+    )
+    assert isinstance(layer.gate, nn.Linear)
+    assert isinstance(layer.shared_expert_gate, nn.Linear)
+    assert not isinstance(layer.switch_mlp.up_proj, ExpertLinear)
+    close(layer(x), expected, 0.02)
+
+
+def test_the_shared_expert_layer_is_that_of_qwen2_moe():
+    mx.random.seed(0)
+    layer = SharedExpertMoE(HIDDEN, WIDTH, 6, 2)
+    assert isinstance(layer.switch_mlp, SwitchGLU)
+    args = ModelArgs("qwen2_moe", HIDDEN, 1, WIDTH, 2, 2, 6, WIDTH, WIDTH, 1e-6, 8, 2)
+    other = Qwen2MoeSparseMoeBlock(args)
+    other.update(layer.parameters(), strict=True)
+    x = tokens(40)
+    np.testing.assert_allclose(np.array(layer(x)), np.array(other(x)), atol=1e-6)
+    close(layer(x), reference(layer, x))
+
+
+def test_a_token_cannot_be_sent_to_more_experts_than_there_are():
+    with pytest.raises(ValueError, match="larger than num_experts"):
+        MoE(HIDDEN, WIDTH, 2, 3)
+    with pytest.raises(ValueError, match="needs a shared expert"):
+        MoE(HIDDEN, WIDTH, 2, 1, shared_gate=True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "example"), [(spec, example) for spec in SPECS for example in spec.examples], ids=lambda v: str(v)[:40]
+)
+def test_the_record_states_what_is_built(spec, example):
+    options, dims = spec.options.model_validate(example), Dims({"hidden_size": HIDDEN, "vocab_size": 8})
+    layer = {"moe": MoE, "shared_expert_moe": SharedExpertMoE}[spec.name].from_options(options, dims)
+    shapes = {name: value.shape for name, value in tree_flatten(layer.parameters())}
+    assert shapes == spec.params(options, dims)
+    unused = 1 - layer.top_k / layer.num_experts
+    routed = sum(prod(shape) for name, shape in shapes.items() if name.startswith("switch_mlp"))
+    assert spec.active(options, dims) == sum(map(prod, shapes.values())) - round(unused * routed)
+    assert set(spec.unquantized) >= {name for name, _ in layer.named_modules() if "gate" in name and "." not in name}
+    small = spec.options.model_validate(spec.shrink(dict(example)))
+    assert small.num_experts <= 4
+    chosen = layer.route(tokens(2))[1]
+    general = options.general() if isinstance(options, SharedExpertMoEOptions) else options
+    if general.norm_topk:
+        np.testing.assert_allclose(np.array(chosen.sum(-1)), general.routed_scaling_factor, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        (MoEOptions, {"num_experts": 4, "top_k": 5}, r"`top_k` \(5\) is larger than `num_experts` \(4\)"),
+        (SharedExpertMoEOptions, {"top_k": 9}, r"`top_k` \(9\) is larger than `num_experts` \(8\)"),
+        (MoEOptions, {"num_experts": 4, "shared_gate": True}, "`shared_gate` needs a shared expert"),
+        (MoEOptions, {"num_experts": 4, "num_shared_experts": 1, "shared_intermediate_size": 9}, "give one of"),
+        (MoEOptions, {"num_experts": 4, "score": "soft"}, "'softmax', 'topk_softmax' or 'sigmoid'"),
+        (MoEOptions, {"num_experts": 0}, "greater than 0"),
+    ],
+    ids=str,
+)
+def test_options_that_make_no_layer_are_refused_in_plain_words(model, options, words):
+    with pytest.raises(ValidationError, match=words) as caught:
+        model.model_validate({"intermediate_size": 8} | options)
+    assert len(caught.value.errors()) == 1
