@@ -22,7 +22,8 @@ UNREADABLE = [
      "a name has small letters, digits and `_`, and begins with a letter"),
     ("a, b", ",", "the character `,` has no meaning in a stack", "separate layers by spaces"),
     ("[a b]*3", "[", "the character `[` has no meaning in a stack", "a group is written `(a b)*3`"),
-    ("=a", "=", "the character `=` has no meaning in a stack", "a generated stack is written `{layers: =…, block: […]}`"),
+    ("=a", "=", "the character `=` has no meaning in a stack",
+     "a generated stack is written `{layers: =…, block: […]}`"),
     ("a\0", "\0", "the character U+0000 has no meaning in a stack", None),
     ("a\u00a0b", "\u00a0", "the character U+00A0 has no meaning in a stack", None),
     ("é", "é", "the character `é` has no meaning in a stack", None),
@@ -150,7 +151,9 @@ def test_any_text_gives_a_stack_or_a_stack_error(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["(" * 200_000, "(a " * 80_000, "a*9 " * 60_000, ")" * 200_000, "a" * 200_000, "*" * 200_000]
+    "text",
+    ["(" * 200_000, "(a " * 80_000, "a*9 " * 60_000, ")" * 200_000, "a" * 200_000, "*" * 200_000],
+    ids=range(6),
 )
 def test_attacks_end_soon(text: str) -> None:
     began = time.perf_counter()

@@ -104,14 +104,13 @@ class _Evaluator:
 
     def arithmetic(self, node: Arithmetic) -> Any:
         first, *rest = node.operands
-        result, done = self.value(first), first
+        result = self.value(first)
         for symbol, operand in zip(node.operators, rest, strict=True):
             value = self.value(operand)
             whole = Node(first.start, operand.end)
-            result = self.attempt(whole, (done, operand), operations.arithmetic, symbol, result, value)
+            result = self.attempt(whole, (first, operand), operations.arithmetic, symbol, result, value)
             if isinstance(result, list):
                 self.weigh(whole, result)
-            done = whole
         return result
 
     def comparison(self, node: Comparison) -> bool:
