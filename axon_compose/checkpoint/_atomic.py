@@ -12,16 +12,14 @@ import fcntl
 import os
 import re
 import secrets
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from axon_compose.checkpoint import _disk
 from axon_compose.checkpoint._errors import CheckpointError
+from axon_compose.checkpoint._interrupts import Interrupts
 from axon_compose.checkpoint._record import strangers
 
 __all__ = ["atomic_folder", "check_target"]
@@ -30,15 +28,13 @@ _PARTIAL: Final = ".partial"
 _ASIDE: Final = ".old"
 _LEFTOVER: Final = re.compile(r"[0-9]{1,10}-[0-9a-f]{8}\.(partial|old)")
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
-_ENDINGS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def atomic_folder(target: Path, force: bool = False) -> Iterator[Path]:
     """Yield an empty folder that becomes `target` when the body ends without an exception.
 
-    While it runs in the main thread, SIGTERM and SIGHUP raise `SystemExit(128 + signal)`, unless the program handles
-    or ignores them itself; the old handlers come back at the end.
+    In the main thread SIGTERM and SIGHUP raise `SystemExit(128 + signal)` in the body; see `Interrupts`.
 
     Args:
         target: Where the folder is wanted. A symbolic link is followed; missing parents are made.
@@ -50,11 +46,12 @@ def atomic_folder(target: Path, force: bool = False) -> Iterator[Path]:
     target = Path(os.path.realpath(target))
     check_target(target, force)
     try:
-        with _signals_raise(), _parents(target.parent):
+        with Interrupts() as interrupts, _parents(target.parent):
             _sweep(target)
             with _partial_folder(target) as partial:
-                yield partial
-                _sync_tree(partial)
+                with interrupts.allowed():
+                    yield partial
+                    _sync_tree(partial)
                 check_target(target, force)
                 _publish(partial, target)
     except OSError as error:
@@ -187,30 +184,10 @@ def _parents(folder: Path) -> Iterator[None]:
     try:
         for path in reversed(missing):
             _disk.create_folder(path)
+            _disk.sync(path.parent)
         yield
     except BaseException:
         for path in missing:
             with suppress(OSError):
                 path.rmdir()
         raise
-
-
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    taken = [number for number in _ENDINGS if signal.getsignal(number) is signal.SIG_DFL]
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        for other in taken:
-            signal.signal(other, signal.SIG_IGN)  # a second one must not cut the tidying short
-        raise SystemExit(128 + number)
-
-    try:
-        for number in taken:
-            signal.signal(number, leave)
-        yield
-    finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)

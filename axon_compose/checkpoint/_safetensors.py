@@ -101,7 +101,7 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
         raise _fault(path, f"the header is not JSON: {type(error).__name__}") from error
     if not isinstance(header, dict):
         raise _fault(path, "the header is not a JSON object")
-    metadata = header.get("__metadata__", {})
+    metadata = header.get("__metadata__") or {}  # MLX writes null for none
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _fault(path, "`__metadata__` does not map text to text")
     return header
