@@ -212,8 +212,9 @@ def _resolve(reference: str, root: Mapping[str, Any]) -> Any:
 def _references(schema: Any) -> Iterator[str]:
     match schema:
         case Mapping():
-            if isinstance(reference := schema.get("$ref"), str):
-                yield reference
+            for keyword in ("$ref", "$dynamicRef"):
+                if isinstance(reference := schema.get(keyword), str):
+                    yield reference
             for part in schema.values():
                 yield from _references(part)
         case list() | tuple():

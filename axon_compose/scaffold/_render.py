@@ -18,8 +18,8 @@ _FIELD: Final = re.compile(r"\{\{(\w+)\}\}")
 _SUFFIX: Final = ".in"
 
 
-class ScaffoldError(Exception):
-    """A package that cannot be written, in one line."""
+class ScaffoldError(OSError):
+    """A package that cannot be written; the text is one line."""
 
 
 def new_plugin(name: str, directory: str | Path = ".") -> list[Path]:

@@ -34,7 +34,7 @@ def failing(registry: Registry, name: str) -> LookupFailure:
 
 CORE = candidate(
     "core",
-    [spec("attention"), spec("rms_norm", kind="norm", default=True), spec("layer_norm", kind="norm")],
+    [spec("attention"), spec("layer_norm", kind="norm"), spec("rms_norm", kind="norm", default=True)],
     "axon-compose",
 )
 
@@ -78,7 +78,7 @@ def test_a_broken_plugin_fails_alone(kind: str) -> None:
     assert cause in failure.label
     assert "\n" not in failure.label
     assert registry.component("good/fine").name == "fine"
-    assert list(registry.components()) == ["core/attention", "core/rms_norm", "core/layer_norm", "good/fine"]
+    assert list(registry.components()) == ["core/attention", "core/layer_norm", "core/rms_norm", "good/fine"]
     status = {s.namespace: s for s in registry.statuses()}
     assert (status["acme"].status, status["good"].status) == ("failed", "ok")
     assert cause in status["acme"].cause
@@ -225,7 +225,7 @@ def test_two_defaults_of_one_kind() -> None:
 
 
 def test_components_of_a_kind() -> None:
-    assert list(Registry([CORE]).components("norm")) == ["core/rms_norm", "core/layer_norm"]
+    assert list(Registry([CORE]).components("norm")) == ["core/layer_norm", "core/rms_norm"]
 
 
 def test_status_lists_what_a_plugin_brings(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import io
 import sys
 import types
 from typing import Any, Literal
@@ -292,6 +293,14 @@ def test_a_name_of_another_alternative_is_refused() -> None:
 def test_a_dangling_reference_blames_the_plugin() -> None:
     found = faults({"properties": {"a": {"$ref": "#/$defs/nothing"}}}, {"a": 1})
     assert [(f.path, f.kind, f.message) for f in found] == [((), "plugin", "the options of `moe` cannot be checked")]
+
+
+def test_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **n: asked.append(a) or io.BytesIO(b"{}"))
+    remote = {"properties": {"a": {"$ref": "https://example.com/a.json"}}}
+    assert [f.kind for f in faults(remote, {"a": 1})] == ["plugin"]
+    assert asked == []
 
 
 class Checked(Options):
