@@ -8,9 +8,9 @@ import warnings
 
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from strategies.formulas import NAMES, Pair, TooLargeError, pairs, soup, truth
 
 from axon_compose.document.formula import FUNCTIONS, FormulaError, parse
+from tests.strategies.formulas import NAMES, Pair, TooLargeError, pairs, soup, truth
 
 FAILURES = (ZeroDivisionError, OverflowError, TooLargeError, IndexError, KeyError, ValueError)
 
