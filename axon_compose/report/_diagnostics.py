@@ -131,7 +131,7 @@ def _github(d: Diagnostic) -> str:
     properties = {"title": d.code}
     if d.span:
         start, end = d.span.start, d.span.end
-        properties = {"file": d.span.file, "line": str(start.line), "col": str(start.column)}
+        properties = {"file": escape(d.span.file), "line": str(start.line), "col": str(start.column)}
         if end.line > start.line:
             properties["endLine"] = str(end.line)
         elif end.column > start.column:

@@ -96,12 +96,9 @@ def _window(text: str, start: int) -> int:
 
 def _underline(row: _Row, shown: Sequence[str], first: int, style: Style) -> str:
     start, end = row.start - first, row.end - first
-    lead = 1 if first else 0
-    if start > len(shown):  # another mark decided what part of the line is shown
-        return style.paint(
-            f"{' ' * (lead + sum(map(width, shown)))} {row.label} (farther right)".rstrip(), row.mark.role
-        )
-    before = lead + sum(map(width, shown[:start]))
-    pointer = row.mark.pointer * max(1, sum(map(width, shown[start:end])))
     label = escape(shorten(row.label, _LABEL))
+    if not 0 <= start <= len(shown):  # the first mark of a long line decides what part of it is shown
+        return style.paint(f"column {row.start + 1}: {label}", row.mark.role)
+    before = (1 if first else 0) + sum(map(width, shown[:start]))
+    pointer = row.mark.pointer * max(1, sum(map(width, shown[start:end])))
     return " " * before + style.paint(f"{pointer} {label}".rstrip(), row.mark.role)

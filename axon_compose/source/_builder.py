@@ -54,6 +54,7 @@ class _Open:
     flow: bool
     anchor: _Anchor | None
     before: int
+    last: Span | None = None
     height: int = 1
     items: list[Node] = field(default_factory=list)
     entries: dict[str, Entry] | None = None
@@ -159,7 +160,8 @@ class Builder:
 
     def _close_collection(self, event: Any) -> None:
         done = self._stack.pop()
-        end = self._span(event).end if done.flow else done.span.end
+        # the end event of block style stands at the next token, maybe many lines down
+        end = self._span(event).end if done.flow or done.last is None else done.last.end
         span = Span(self._file, done.span.start, end)
         node: Node
         if done.entries is None:
@@ -219,8 +221,7 @@ class Builder:
         top = self._stack[-1]
         here = at or node.span
         top.height = max(top.height, height + 1)
-        if not top.flow and here.end > top.span.end:
-            top.span = Span(self._file, top.span.start, here.end)
+        top.last = here
         if top.entries is None:
             top.items.append(node)
         elif top.key is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from itertools import islice
 from typing import Final
 
 from axon_compose.diagnostics import Position, Problems, Span
@@ -18,7 +19,6 @@ _LINE_BREAK: Final = re.compile(r"\r\n?|\n")
 _FORBIDDEN: Final = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 # The C parser compares every %TAG with all before it; tags are refused anyway.
 _TAG_DIRECTIVE: Final = re.compile(r"(?:^|[\r\n])(%TAG)")
 _SHOWN: Final = 5
@@ -32,8 +32,7 @@ def decode(data: bytes | str, file: str, problems: Problems) -> str | None:
         file: Name for diagnostics.
         problems: Told of AX003 (encoding) and AX005 (size); bad bytes become U+FFFD, so that parsing can go on.
     """
-    size = len(data)
-    if size > MAX_BYTES:
+    if _size(data) > MAX_BYTES:
         message = f"the file is larger than {MAX_BYTES >> 20} MiB"
         problems.error("AX005", message, _first(file), help="a description of a model is a few hundred lines at most")
         return None
@@ -65,17 +64,21 @@ def printable(text: str, file: str, problems: Problems) -> str | None:
         problems.error("AX011", "a tag directive", span, label="tags are not used here", help="remove the line")
         if len(tags) > 1:
             return None
-    found = list(_FORBIDDEN.finditer(text))
-    for match in found[:_SHOWN]:
+    clean, count = _FORBIDDEN.subn("\ufffd", text)
+    for match in islice(_FORBIDDEN.finditer(text), _SHOWN):
         code = ord(match.group())
         message = f"character U+{code:04X} is not allowed in a YAML file"
-        escape = f"\\u{code:04x}"
-        helped = None if _SURROGATE.match(match.group()) else f"write `{escape}` inside double quotes if it is meant"
+        helped = None if 0xD800 <= code < 0xE000 else f"write `\\u{code:04x}` inside double quotes if it is meant"
         problems.error("AX004", message, _character(text, match.start(), file), label="here", help=helped)
-    if len(found) > _SHOWN:
-        message = f"{len(found) - _SHOWN} more characters that are not allowed in a YAML file"
-        problems.error("AX004", message, _character(text, found[_SHOWN].start(), file), label="the first of them")
-    return _FORBIDDEN.sub("\ufffd", text) if found else text
+    if count > _SHOWN:
+        message = f"{count - _SHOWN} more characters are not allowed in a YAML file"
+        problems.error("AX004", message, _first(file))
+    return clean
+
+
+def _size(data: bytes | str) -> int:
+    """Bytes of UTF-8."""
+    return len(data) if isinstance(data, bytes) or len(data) > MAX_BYTES else len(data.encode("utf-8", "surrogatepass"))
 
 
 def _first(file: str) -> Span:
