@@ -83,13 +83,15 @@ def _candidates(distribution: Distribution) -> Iterator[Candidate]:
     except Exception as error:
         yield Candidate("?", *_identity(distribution), _raiser(f"damaged entry points: {one_line(error)}"))
         return
-    for entry_point in mine:
-        yield Candidate(entry_point.name, *_identity(distribution), entry_point.load)
+    yield from map(Candidate.of, mine)
 
 
 def _identity(distribution: Distribution) -> tuple[str, str]:
-    metadata: Mapping[str, Any] = distribution.metadata  # type: ignore[assignment]
-    return str(metadata.get("Name") or "unknown"), str(metadata.get("Version") or "0")
+    try:
+        metadata: Mapping[str, Any] = distribution.metadata  # type: ignore[assignment]
+        return str(metadata.get("Name") or "unknown"), str(metadata.get("Version") or "0")
+    except Exception:  # what a missing file raises depends on the version of Python
+        return "unknown", "0"
 
 
 def _raiser(message: str) -> Callable[[], object]:

@@ -68,13 +68,14 @@ class Findings:
         self._missing: dict[tuple[Path, str], str] = {}
         self._suggested: set[tuple[Path, str]] = set()
 
-    def unknown(self, parent: Path, name: str, candidates: Iterable[str]) -> None:
-        """The mapping at `parent` has a key that it may not have."""
-        names = list(candidates)
-        owner = self._owner(parent)
-        if match := nearest(name, names):
-            self._suggested.add((parent, match))
-        help_ = suggestion(name, names, f"{self.noun}s of `{owner}`") or f"`{owner}` has no {self.noun}s"
+    def unknown(self, parent: Path, name: str, candidates: Iterable[str] | None) -> None:
+        """The mapping at `parent` has a key that it may not have; `candidates` are the right ones, if known."""
+        owner, help_ = self._owner(parent), None
+        if candidates is not None:
+            names = list(candidates)
+            if match := nearest(name, names):
+                self._suggested.add((parent, match))
+            help_ = suggestion(name, names, f"{self.noun}s of `{owner}`") or f"`{owner}` has no {self.noun}s"
         message = f"unknown {self.noun} `{_short(name)}`"
         self._add(Fault((*parent, name), "unknown", message, f"not {_a(self.noun)} of `{owner}`", help_, at_key=True))
 
@@ -114,9 +115,11 @@ class Findings:
         return Fault((*parent, name), "missing", f"missing {self.noun} `{name}`", label, help_, at_key=True)
 
     def _mismatch_fault(self, path: Path, mismatch: _Mismatch) -> Fault:
-        expected = _either(mismatch.expected)
+        expected = _singular(_either(mismatch.expected))
         kind = mismatch.kinds[0] if len(set(mismatch.kinds)) == 1 else "type"
         found = _shape(mismatch.value) if kind == "type" else _written(mismatch.value)
+        if kind == "range" and isinstance(mismatch.value, list | tuple):
+            found = _singular(f"{len(mismatch.value)} entries")
         return Fault(
             path,
             kind,
@@ -198,6 +201,10 @@ def _short(text: str) -> str:
 
 def _either(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} or {parts[-1]}"
+
+
+def _singular(text: str) -> str:
+    return re.sub(r"\b1 entries\b", "1 entry", re.sub(r"\b1 characters\b", "1 character", text))
 
 
 def _a(noun: str) -> str:

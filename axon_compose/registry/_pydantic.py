@@ -124,7 +124,8 @@ def _translate(detail: ErrorDetails, findings: Findings, data: Any, model: type[
         if type_ == "missing":
             findings.missing(parent, name, _description(models, name))
         else:
-            findings.unknown(parent, name, dict.fromkeys(n for m in models for n in field_names(m)))
+            names = dict.fromkeys(n for m in models for n in field_names(m))
+            findings.unknown(parent, name, names if models else None)
         return
     path = tuple(_walk(data, loc))
     if expectation := _expectation(type_, context):

@@ -48,11 +48,14 @@ def test_damaged_metadata_of_strangers(tmp_path: Path, monkeypatch: pytest.Monke
     install(tmp_path, "noise", b"[axon_compose]\nthis line is no entry point\n")
     install(tmp_path, "other", b"[other]\nthis line is no entry point\n")
     install(tmp_path, "acme", b"[axon_compose]\nacme = acme\n")
-    (tmp_path / "bare-1.0.dist-info").mkdir()
+    install(tmp_path, "bare", b"[axon_compose]\nbare = bare\n")
+    (tmp_path / "bare-2.0.dist-info" / "METADATA").unlink()
+    (tmp_path / "empty-1.0.dist-info").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
     found = {c.distribution: c for c in _discovery.installed()}
     assert found["acme"].namespace == "acme"
     assert "other" not in found
+    assert found["unknown"].namespace == "bare"
     assert found["noise"].namespace == "?"
     with pytest.raises(ValueError, match="damaged entry points"):
         found["noise"].load()

@@ -184,7 +184,7 @@ CASES: dict[str, tuple[dict[str, Any], list[Fault]]] = {
     ),
     "long list": (
         {"heads": 1, "sizes": [1, 2, 3, 4]},
-        [value("sizes", "range", "`sizes` must be a list of at most 3 entries", "a list")],
+        [value("sizes", "range", "`sizes` must be a list of at most 3 entries", "4 entries")],
     ),
     "inner value": (
         {"heads": 1, "sizes": [1, "x"]},
@@ -202,6 +202,22 @@ CASES: dict[str, tuple[dict[str, Any], list[Fault]]] = {
 def test_faults_in_plain_words(options: Any, case: str) -> None:
     data, expected = CASES[case]
     assert faults(options, data) == expected
+
+
+class Names(Options):
+    names: list[str] = Field(min_length=1)
+    short: str = Field("a", min_length=1)
+
+
+NAMES = {"properties": {"names": {"type": "array", "minItems": 1}, "short": {"type": "string", "minLength": 1}}}
+
+
+@pytest.mark.parametrize("options", [Names, NAMES], ids=["pydantic", "schema"])
+def test_one_is_singular(options: Any) -> None:
+    assert [fault.label for fault in faults(options, {"names": [], "short": ""})] == [
+        "expected a list of at least 1 entry, found 0 entries",
+        "expected text of at least 1 character, found ``",
+    ]
 
 
 @BOTH
