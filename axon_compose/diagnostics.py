@@ -17,6 +17,8 @@ Severity = Literal["error", "warning"]
 
 #: More faults than this are counted, not kept: a broken generator must not fill the terminal.
 MAX_PROBLEMS: Final = 200
+#: Codes before this one are the reader's: the text itself is faulty.
+_FIRST_JUDGEMENT: Final = "AX030"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -111,8 +113,9 @@ class Problems:
         return len(self._found)
 
     def add(self, diagnostic: Diagnostic) -> None:
-        """Keep a fault, once."""
-        if diagnostic in self._found:
+        """Keep a fault, once; what stands where nothing could be read is not judged again."""
+        unread = (d.span.start for d in self._found if d.span and d.code < _FIRST_JUDGEMENT)
+        if diagnostic in self._found or (diagnostic.span and diagnostic.span.start in unread):
             return
         if len(self._found) >= MAX_PROBLEMS:
             self.dropped += 1

@@ -26,12 +26,20 @@ def place(node: Node, path: Path, *, key: bool = False) -> Span:
         if isinstance(node, Mapping) and isinstance(step, str):
             entry = node.entries.get(step)
             if entry is None:
-                return key_span
+                break
             node, key_span, span = entry.node, entry.key_span, entry.node.span
         elif isinstance(node, Sequence) and isinstance(step, int) and step < len(node.items):
             node = node.items[step]
             span = key_span = node.span
-    return key_span if key or not isinstance(node, Scalar) else span
+    place = key_span if key or not isinstance(node, Scalar) else span
+    return _first_key(node, place)
+
+
+def _first_key(node: Node, place: Span) -> Span:
+    """For a whole file its first key: a caret under every line would say nothing."""
+    if isinstance(node, Mapping) and place == node.span and place.start.line != place.end.line and node.entries:
+        return next(iter(node.entries.values())).key_span
+    return place
 
 
 def within(span: Span, start: int, end: int, length: int) -> Span:

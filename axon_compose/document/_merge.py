@@ -49,8 +49,12 @@ def _changes_type(base: Mapping, top: Mapping) -> bool:
 
 def with_base(
     node: Mapping, directory: Path, root: Path, find: FindArchitecture, problems: Problems, chain: Sequence[Path] = ()
-) -> Mapping:
-    """Resolve `extends` of a node that was read in `directory`; bases stay inside `root`."""
+) -> Mapping | None:
+    """Resolve `extends` of a node that was read in `directory`; bases stay inside `root`.
+
+    Returns:
+        The node with its bases below it, or None if a base could not be read; the fault is reported.
+    """
     reference = node.entries.get("extends")
     if reference is None:
         return node
@@ -58,20 +62,19 @@ def with_base(
     value = reference.node
     if not isinstance(value, Scalar) or not isinstance(value.value, str) or not value.value:
         problems.error("AX110", "`extends` is not the name of a file or of an architecture", value.span)
-        return rest
+        return None
     found = _find_base(value.value, value.span, directory, root, find, problems)
     if found is None:
-        return rest
+        return None
     path, base_root = found
     if path in chain or len(chain) >= MAX_DEPTH:
         names = " → ".join(p.name for p in [*chain, path])
         kind = "is a circle" if path in chain else f"is deeper than {MAX_DEPTH} files"
         problems.error("AX112", f"`extends` {kind}: {names}", value.span)
-        return rest
+        return None
     base = _read_base(path, value.span, problems)
-    if base is None:
-        return rest
-    return merge(with_base(base, path.parent, base_root, find, problems, [*chain, path]), rest)
+    whole = with_base(base, path.parent, base_root, find, problems, [*chain, path]) if base else None
+    return merge(whole, rest) if whole else None
 
 
 def _find_base(

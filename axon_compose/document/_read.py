@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path as FilePath
@@ -13,7 +14,8 @@ from axon_compose.diagnostics import Label, Problems, nearest
 from axon_compose.document._document import Document, Path
 from axon_compose.document._formulas import check_formulas, resolve_dims
 from axon_compose.document._merge import FindArchitecture, with_base, with_settings
-from axon_compose.document._sections import Envelope
+from axon_compose.document._sections import NAME, Envelope
+from axon_compose.document.formula import RESERVED
 from axon_compose.registry import Fault, pydantic_faults
 from axon_compose.source import Mapping as MappingNode
 from axon_compose.source import Node, plain
@@ -25,8 +27,6 @@ VERSION: Final = 1
 
 #: Sections whose entries stand alone: a faulty entry is left out and the others stay.
 _ENTRIES: Final = ("components", "blocks", "dims", "overrides")
-#: Names that formulas give a meaning of their own.
-_RESERVED: Final = ("i",)
 _REQUIRED_DIMS: Final = ("hidden_size", "vocab_size")
 
 
@@ -58,12 +58,12 @@ def read_document(
         )
         return None
     root = directory or FilePath.cwd()
-    node = with_settings(with_base(node, root, root, find, problems), settings, problems)
-    kept = _without_private(node, problems)
-    if not _right_version(kept, problems):
-        return None
+    merged = with_base(node, root, root, find, problems)
+    kept = _without_private(with_settings(merged or node, settings, problems), problems)
+    if merged is None or not _right_version(kept, problems):
+        return None  # without its base, most of what a file lacks is no fault of its own
     envelope, broken = _validate(kept, problems)
-    document = Document(envelope, {}, node, frozenset(broken))
+    document = Document(envelope, {}, kept, frozenset(broken))
     for key, section in kept.items():
         if key not in ("name", "description") and not check_formulas(section, problems):
             document = replace(document, broken=document.broken | {(f"{key}.formula",)})
@@ -120,7 +120,7 @@ def _validate(node: MappingNode, problems: Problems) -> tuple[Envelope, set[Path
         try:
             return Envelope.model_validate(data), broken
         except ValidationError as error:
-            faults = pydantic_faults(error)
+            faults = pydantic_faults(error, data, model=Envelope, owner=node.span.file, noun="key")
         dropped = {_entry_of(fault.path, data) for fault in faults}
         for fault in faults:
             _report(fault, node, problems)
@@ -151,6 +151,12 @@ def _drop(data: dict[str, Any], path: Path) -> None:
 
 def _report(fault: Fault, node: MappingNode, problems: Problems) -> None:
     document = Document(Envelope.model_construct(), {}, node)
+    if NAME in fault.label:
+        is_key = fault.path[0] in _ENTRIES and len(fault.path) == 2
+        place = document.place(*fault.path, key=is_key)
+        what = f"`{fault.path[-1]}` cannot be a name" if is_key else "this cannot be a name"
+        problems.error("AX104", what, place, help="a name has lower-case letters, digits and `_`, a letter first")
+        return
     if fault.kind == "missing":
         problems.error(
             "AX103", fault.message, document.place(*fault.path[:-1], key=True), label=fault.label, help=fault.help
@@ -178,9 +184,10 @@ def _with_dims(document: Document, problems: Problems) -> Document:
                 "AX102",
                 f"`{name}` must be a positive integer",
                 document.place("dims", name),
-                label=f"this is {values[name]!r}",
+                label=f"this is {json.dumps(values[name])}",
             )
             broken.add(("dims", name))
+    values = {name: value for name, value in values.items() if ("dims", name) not in broken}
     return replace(document, dims=values, broken=frozenset(broken))
 
 
@@ -200,10 +207,10 @@ def _check_names(document: Document, problems: Problems) -> None:
                 )
     for section in ("dims", "components", "blocks"):
         for name in getattr(document.envelope, section):
-            if name in _RESERVED:
+            if name == "i" or name in RESERVED:
                 problems.error(
                     "AX122",
-                    f"`{name}` is the layer index in formulas",
+                    f"`{name}` has a meaning of its own in formulas",
                     document.place(section, name, key=True),
                     help="choose another name",
                 )

@@ -153,6 +153,8 @@ def _accepts(options: AttentionOptions, source: Any, dims: Dims) -> str | None:
         return f"`head_dim` is {width}, that of the source {source_width}"
     if heads % kv_heads:
         return f"`num_heads` ({heads}) is not a multiple of the source's `num_kv_heads` ({kv_heads})"
+    if options.num_kv_heads not in (None, kv_heads):
+        return f"`num_kv_heads` is {options.num_kv_heads}, that of the source {kv_heads}"
     if options.rope != source.rope:
         return "`rope` differs from that of the source, whose keys are already rotated"
     if source.window_size and (options.window_size is None or options.window_size > source.window_size):
