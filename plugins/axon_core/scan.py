@@ -24,7 +24,7 @@ About 14 of these are `mx.exp`. The layout with E innermost makes every step one
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import mlx.core as mx
 
@@ -119,10 +119,7 @@ def _chunks(A: mx.array, state: mx.array, inputs: tuple[mx.array, ...], chunk: i
     cuts = list(range(chunk, inputs[0].shape[1], chunk))
     outputs: list[mx.array] = []
     for part in zip(*(mx.split(a, cuts, axis=1) for a in inputs), strict=True):
-        if outputs:
-            # Without this edge a lazy evaluation makes the decays of every chunk before it uses the first.
-            part = mx.depends(list(part), [outputs[-1]])
-        y, state = _recomputed_chunk(A, state, *part)
+        y, state = cast("tuple[mx.array, mx.array]", _recomputed_chunk(A, state, *part))
         outputs.append(y)
     return (outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=1)), state
 
@@ -167,10 +164,9 @@ def _recomputed_chunk(A: mx.array, state: mx.array, *inputs: mx.array) -> tuple[
 
 @_recomputed_chunk.vjp
 def _chunk_vjp(primals: tuple[mx.array, ...], cotangents: tuple[mx.array, ...], _: Any) -> list[mx.array]:
-    # Wait for the gradient of the later chunk, and finish all of this one's before the earlier chunk may start: a lazy
-    # evaluation would work on all of them at once. (mx.checkpoint orders neither.)
-    primals = mx.depends(list(primals), list(cotangents))
-    d_A, d_state, *d_inputs = mx.vjp(_chunk, primals, list(cotangents))[1]
+    d_A, d_state, *d_inputs = mx.vjp(_chunk, list(primals), list(cotangents))[1]
+    # All of this chunk's gradients before those of the earlier chunk may start: lazily evaluated, as by mx.checkpoint,
+    # the sums over tokens would come last, and what they add up would stay alive for every chunk.
     d_state = mx.depends([d_state], [d_A, *d_inputs])[0]
     return [d_A, d_state, *d_inputs]
 

@@ -126,6 +126,8 @@ def test_the_shared_expert_can_be_left_out():
         BlockConfig(**{f: getattr(CONFIG, f) for f in CONFIG.__slots__} | {"moe_shared_expert": False})
     )
     assert not isinstance(block.moe, SharedExpertMoE)
+    # What is left of the layer is the same: its weights are the softmax scores.
+    assert (block.moe.route(sequence())[1].sum(-1) < 1).all()
     assert not [name for name, _ in tree_flatten(block.parameters()) if "shared" in name]
 
 
