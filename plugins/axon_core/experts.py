@@ -6,11 +6,12 @@ its input. It is a `SwitchLinear`, so that the recipes for LoRA and quantisation
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.switch_layers import SwitchGLU, SwitchLinear, SwitchMLP
+
+from axon_core.mlp import ACTIVATIONS
+from axon_core.specs.mlp import ActivationName
 
 __all__ = ["ExpertGLU", "ExpertLinear", "ExpertMLP"]
 
@@ -44,15 +45,17 @@ class ExpertLinear(SwitchLinear):
         return y.astype(x.dtype)
 
 
-class _Gated(nn.Module):
-    """Activation of the gate times the other projection, in the argument order of `SwitchGLU`."""
+class _Activation(nn.Module):
+    """An activation by its name, for a compiled function cannot be copied or pickled."""
 
-    def __init__(self, activation: Callable[[mx.array], mx.array]) -> None:
+    def __init__(self, name: ActivationName) -> None:
         super().__init__()
-        self._activation = activation
+        self.name = name
 
-    def __call__(self, x: mx.array, gate: mx.array) -> mx.array:
-        return self._activation(gate) * x
+    def __call__(self, x: mx.array, gate: mx.array | None = None) -> mx.array:
+        """Of `x`, or of the gate, times `x`: the argument order of `SwitchGLU`."""
+        act = ACTIVATIONS[self.name]
+        return act(x) if gate is None else act(gate) * x
 
 
 class ExpertGLU(SwitchGLU):
@@ -62,7 +65,7 @@ class ExpertGLU(SwitchGLU):
         dims: Width of input and output.
         hidden_dims: Width of each expert.
         num_experts: Number of experts.
-        activation: Activation of the gate.
+        activation: Activation of the gate, a name of `axon_core.mlp.ACTIVATIONS`.
         bias: Whether the projections have biases.
     """
 
@@ -71,7 +74,7 @@ class ExpertGLU(SwitchGLU):
         dims: int,
         hidden_dims: int,
         num_experts: int,
-        activation: Callable[[mx.array], mx.array] = nn.silu,
+        activation: ActivationName = "silu",
         bias: bool = False,
     ) -> None:
         # Not SwitchGLU's own: it would make the matrices twice.
@@ -79,7 +82,7 @@ class ExpertGLU(SwitchGLU):
         self.gate_proj = ExpertLinear(dims, hidden_dims, num_experts, bias=bias)
         self.up_proj = ExpertLinear(dims, hidden_dims, num_experts, bias=bias)
         self.down_proj = ExpertLinear(hidden_dims, dims, num_experts, bias=bias)
-        self.activation = _Gated(activation)
+        self.activation = _Activation(activation)
 
 
 class ExpertMLP(SwitchMLP):
@@ -90,10 +93,10 @@ class ExpertMLP(SwitchMLP):
         dims: int,
         hidden_dims: int,
         num_experts: int,
-        activation: Callable[[mx.array], mx.array] = nn.silu,
+        activation: ActivationName = "silu",
         bias: bool = False,
     ) -> None:
         nn.Module.__init__(self)
         self.fc1 = ExpertLinear(dims, hidden_dims, num_experts, bias=bias)
         self.fc2 = ExpertLinear(hidden_dims, dims, num_experts, bias=bias)
-        self.activation = activation
+        self.activation = _Activation(activation)

@@ -45,7 +45,8 @@ class MLP(nn.Module):
             self.gate_proj = nn.Linear(dims, hidden_dims, bias=bias)
         self.up_proj = nn.Linear(dims, hidden_dims, bias=bias)
         self.down_proj = nn.Linear(hidden_dims, dims, bias=bias)
-        self._activation = ACTIVATIONS[activation]
+        # The name, for a compiled function cannot be copied or pickled.
+        self.activation = activation
 
     @classmethod
     def from_options(cls, options: MLPOptions, dims: Dims) -> MLP:
@@ -54,7 +55,5 @@ class MLP(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., dims); the shape stays."""
-        up = self.up_proj(x)
-        if "gate_proj" in self:
-            return self.down_proj(self._activation(self.gate_proj(x)) * up)
-        return self.down_proj(self._activation(up))
+        act, up = ACTIVATIONS[self.activation], self.up_proj(x)
+        return self.down_proj(act(self.gate_proj(x)) * up if "gate_proj" in self else act(up))

@@ -9,7 +9,7 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims
 from axon_core.experts import ExpertGLU, ExpertMLP
-from axon_core.mlp import ACTIVATIONS, MLP
+from axon_core.mlp import MLP
 from axon_core.specs.mlp import ActivationName
 from axon_core.specs.moe import MoEOptions, ScoreName
 
@@ -70,7 +70,7 @@ class MoE(nn.Module):
 
         experts = ExpertGLU if gated else ExpertMLP
         self.gate = nn.Linear(dim, num_experts, bias=router_bias)
-        self.switch_mlp = experts(dim, intermediate_dim, num_experts, ACTIVATIONS[activation], bias=bias)
+        self.switch_mlp = experts(dim, intermediate_dim, num_experts, activation, bias=bias)
         if shared_intermediate_dim:
             self.shared_expert = MLP(dim, shared_intermediate_dim, activation, gated, bias)
         if shared_gate:

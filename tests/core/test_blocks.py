@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from math import prod
 from types import SimpleNamespace
 
@@ -9,14 +10,14 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from axon_core.blocks import AxonSSMBlock, AxonSSMMoEBlock, AxonSWAMoEBlock, BlockConfig
-from axon_core.moe import SharedExpertMoE
-from axon_core.specs.blocks import SPECS
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import ArraysCache, RotatingKVCache
 from pydantic import ValidationError
 
 from axon_compose.registry import KV, Dims
+from axon_core.blocks import AxonSSMBlock, AxonSSMMoEBlock, AxonSWAMoEBlock, BlockConfig
+from axon_core.moe import SharedExpertMoE
+from axon_core.specs.blocks import SPECS
 
 BLOCKS = {"axon_ssm_block": AxonSSMBlock, "axon_swa_moe_block": AxonSWAMoEBlock, "axon_ssm_moe_block": AxonSSMMoEBlock}
 HIDDEN = 16
@@ -112,6 +113,15 @@ def test_in_bfloat16_it_stays_bfloat16(name):
         y, cache = block(sequence(length).astype(mx.bfloat16), None, cache)
         assert y.dtype == mx.bfloat16
         assert mx.isfinite(y).all()
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_copy_is_a_block_of_its_own(name):
+    block, x = build(name), sequence()
+    copy = deepcopy(block)
+    expected = np.array(block(x)[0])
+    block.input_norm.weight = 2 * block.input_norm.weight
+    np.testing.assert_array_equal(np.array(copy(x)[0]), expected)
 
 
 def test_any_object_with_the_attributes_is_a_config():

@@ -8,12 +8,12 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from axon_core.mlp import MLP
-from axon_core.specs.mlp import SPECS, MLPOptions
 from mlx.utils import tree_flatten
 from pydantic import ValidationError
 
 from axon_compose.registry import Dims
+from axon_core.mlp import MLP
+from axon_core.specs.mlp import SPECS, MLPOptions
 
 (SPEC,) = SPECS
 

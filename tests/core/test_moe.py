@@ -8,15 +8,15 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from axon_core.experts import ExpertLinear
-from axon_core.moe import MoE, SharedExpertMoE
-from axon_core.specs.moe import SPECS, MoEOptions, SharedExpertMoEOptions
 from mlx.utils import tree_flatten
 from mlx_lm.models.qwen2_moe import ModelArgs, Qwen2MoeSparseMoeBlock
 from mlx_lm.models.switch_layers import SwitchGLU
 from pydantic import ValidationError
 
 from axon_compose.registry import Dims
+from axon_core.experts import ExpertLinear
+from axon_core.moe import MoE, SharedExpertMoE
+from axon_core.specs.moe import SPECS, MoEOptions, SharedExpertMoEOptions
 
 HIDDEN, WIDTH = 16, 12
 MOE, SHARED = SPECS

@@ -7,6 +7,7 @@ import io
 import mlx.core as mx
 import numpy as np
 import pytest
+
 from axon_core.scan import selective_scan
 
 NAMES = ("x", "dt", "A", "B", "C", "D", "state")

@@ -6,13 +6,13 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from axon_core.specs.ssm import SPECS, SSMOptions
-from axon_core.ssm import AxonSSM, SSMConfig
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import ArraysCache
 from pydantic import ValidationError
 
 from axon_compose.registry import Dims
+from axon_core.specs.ssm import SPECS, SSMOptions
+from axon_core.ssm import AxonSSM, SSMConfig
 
 HIDDEN = 12
 (SPEC,) = SPECS
