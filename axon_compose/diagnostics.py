@@ -105,6 +105,7 @@ class Problems:
     sources: dict[str, str] = field(default_factory=dict)
     dropped: int = 0
     _found: dict[Diagnostic, None] = field(default_factory=dict)
+    _unread: set[tuple[str, Position]] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[Diagnostic]:
         return iter(self.sorted())
@@ -114,13 +115,16 @@ class Problems:
 
     def add(self, diagnostic: Diagnostic) -> None:
         """Keep a fault, once; what stands where nothing could be read is not judged again."""
-        unread = (d.span.start for d in self._found if d.span and d.code < _FIRST_JUDGEMENT)
-        if diagnostic in self._found or (diagnostic.span and diagnostic.span.start in unread):
+        place = (diagnostic.span.file, diagnostic.span.start) if diagnostic.span else None
+        judged = diagnostic.code >= _FIRST_JUDGEMENT
+        if diagnostic in self._found or (judged and place in self._unread):
             return
         if len(self._found) >= MAX_PROBLEMS:
             self.dropped += 1
             return
         self._found[diagnostic] = None
+        if place and not judged:
+            self._unread.add(place)
 
     def error(
         self,

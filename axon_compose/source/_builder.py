@@ -20,6 +20,8 @@ MAX_DEPTH: Final = 64
 #: Keys, values and collections together; an alias counts as many as what it points at.
 MAX_NODES: Final = 100_000
 
+#: So many faults beyond those that are kept end the reading.
+_HOPELESS: Final = 1000
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -89,7 +91,7 @@ class Builder:
         """Take the next event.
 
         Raises:
-            Halt: A limit is passed or a second document begins; the fault has been reported.
+            Halt: A limit is passed or a second document begins; the fault has been reported. Or faults are too many.
         """
         handler = _HANDLERS.get(type(event))
         if handler:
@@ -267,6 +269,8 @@ class Builder:
         self._problems.error("AX011", message, _first_line(span), label="tags are not used here", help=helped)
 
     def _count(self, nodes: int, span: Span) -> None:
+        if self._problems.dropped > _HOPELESS:
+            raise Halt
         self._nodes += nodes
         if self._nodes > MAX_NODES:
             message = f"more than {MAX_NODES:,} keys and values"
