@@ -13,11 +13,10 @@ from pydantic import (
     GetJsonSchemaHandler,
     StringConstraints,
     ValidatorFunctionWrapHandler,
-    WrapValidator,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from axon_compose.document.formula import is_formula
 
@@ -51,7 +50,8 @@ class _OrFormula:
     """Annotation: the type itself, or a formula that the plan resolves to it."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], CoreSchema]) -> CoreSchema:
-        return handler(Annotated[source, WrapValidator(_keep_formula)])
+        # Around the whole schema: an annotation would go below constraints such as `ge`, which formulas do not meet.
+        return core_schema.no_info_wrap_validator_function(_keep_formula, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return {"anyOf": [handler(schema), dict(FORMULA)]}
@@ -200,7 +200,7 @@ class StackItem(_Section):
             return {"text": value}
         if isinstance(value, dict) and "text" in value:
             raise PydanticCustomError("extra_forbidden", "`text` is not a key of a stack item")
-        if isinstance(value, dict) and "block" not in value:
+        if isinstance(value, dict) and value.get("block") is None:
             raise PydanticCustomError("stack_item", "a stack item needs a `block`")
         return value
 
