@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import ceil
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -23,7 +23,7 @@ class SSMOptions(BaseModel):
     intermediate_size: int | None = Field(
         None, gt=0, description="Number of channels; `expand * hidden_size` unless given."
     )
-    dt_rank: int | Literal["auto"] = Field(
+    dt_rank: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
         1, description='Rank of the projection to step sizes: a number, or "auto" for a sixteenth of the hidden size.'
     )
     conv_bias: bool = Field(True, description="Bias of the convolution.")
