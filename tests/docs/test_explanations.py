@@ -1,0 +1,58 @@
+"""Every example in `axon_compose/explanations` does what it claims, laid over a small file where it is a fragment."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+import axon_compose
+from axon_compose import ArchitectureError
+from axon_compose.codes import CODES
+from axon_compose.diagnostics import Problems
+from axon_compose.source import Mapping, read
+
+BASE = Path(__file__).parent / "base.yaml"
+EXAMPLE = re.compile(r"^```yaml\n# (wrong|right)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: The text itself (AX0) is judged without a base, in `tests/test_codes.py`.
+EXAMPLES = [
+    pytest.param(code, kind, text, id=f"{code}-{kind}")
+    for code, entry in CODES.items()
+    if not code.startswith("AX0")
+    for kind, text in EXAMPLE.findall(entry.explanation)
+]
+
+
+def whole(text: str) -> str:
+    """The example as a file: by itself if it is one or builds on another, else over the base."""
+    node = read(text, "example.yaml", Problems())
+    if not isinstance(node, Mapping):
+        return text
+    return text if "extends" in node.entries else f"extends: {BASE.name}\n{text}"
+
+
+@pytest.mark.parametrize(("code", "kind", "text"), EXAMPLES)
+def test_example(code: str, kind: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(BASE, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("example.yaml").write_text(whole(text), encoding="utf-8")
+    found = set()
+    try:
+        axon_compose.load("example.yaml")
+    except ArchitectureError as error:
+        found = {d.code for d in error.diagnostics}
+    assert found == ({code} if kind == "wrong" else set())
+
+
+def test_wrong_and_right_come_in_pairs() -> None:
+    for code, entry in CODES.items():
+        kinds = [kind for kind, _ in EXAMPLE.findall(entry.explanation)]
+        assert kinds in ([], ["right"], ["wrong", "right"]), code
+
+
+def test_faults_of_files_have_examples() -> None:
+    """Those of the description can all be shown, but for the one of the command line."""
+    bare = [code for code, entry in CODES.items() if code.startswith("AX1") and not EXAMPLE.search(entry.explanation)]
+    assert bare == ["AX114"]
