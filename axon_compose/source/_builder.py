@@ -112,7 +112,8 @@ class Builder:
     def _scalar(self, event: Any) -> None:
         span = self._span(event)
         self._count(1, span)
-        self._refuse_tag(event, span)
+        if event.tag:
+            self._refuse_tag(event.tag, span)
         style = event.style
         if style and style in "|>":
             span = Span(self._file, span.start, self._last_character(event))
@@ -151,7 +152,8 @@ class Builder:
     def _open_collection(self, event: Any) -> None:
         span = self._span(event)
         self._count(1, span)
-        self._refuse_tag(event, span)
+        if event.tag:
+            self._refuse_tag(event.tag, span)
         if len(self._stack) >= MAX_DEPTH:
             self._too_deep(span)
         anchor = None
@@ -259,10 +261,7 @@ class Builder:
             return
         top.merges.extend(parts)
 
-    def _refuse_tag(self, event: Any, span: Span) -> None:
-        tag = event.tag
-        if not tag:
-            return
+    def _refuse_tag(self, tag: str, span: Span) -> None:
         written = tag.replace("tag:yaml.org,2002:", "!!")
         message = f"the tag `{_shorten(written)}` is not allowed"
         helped = "remove it; a text that looks like a number goes into quotes"

@@ -15,7 +15,7 @@ def _laughs(levels: int) -> str:
 def _deep_by_alias() -> str:
     """Each value is 50 levels deep and holds the one before at its bottom."""
     lines = ["a0: &a0 1"]
-    lines += [f"a{n}: &a{n} {'[' * 50}*a{n - 1}{']' * 50}" for n in range(1, 40)]
+    lines += [f"a{n}: &a{n} {'[' * 50}*a{n - 1}{']' * 49}, 1]" for n in range(1, 40)]
     return "\n".join(lines)
 
 

@@ -1,6 +1,7 @@
 """A place that could not be read is not judged again by later stages; other places are, other files too."""
 
 from axon_compose.diagnostics import Position, Problems, Span
+from axon_compose.source import read
 
 
 def span(file: str, line: int = 4) -> Span:
@@ -37,3 +38,9 @@ def test_faults_without_end_are_counted() -> None:
     for n in range(300):
         problems.error("AX102", str(n), span("a", n + 1))
     assert (len(problems), problems.dropped) == (200, 100)
+
+
+def test_a_flood_of_faults_ends_the_reading() -> None:
+    problems = Problems()
+    assert read("- !x 1\n" * 5000, "f", problems) is None
+    assert (len(problems), problems.dropped) == (200, 1001)
