@@ -18,7 +18,7 @@ Severity = Literal["error", "warning"]
 #: More faults than this are counted, not kept: a broken generator must not fill the terminal.
 MAX_PROBLEMS: Final = 200
 #: Codes before this one are the reader's: the text itself is faulty.
-_FIRST_JUDGEMENT: Final = "AX030"
+_FIRST_JUDGEMENT: Final = "AX03"
 
 
 @dataclass(frozen=True, slots=True, order=True)

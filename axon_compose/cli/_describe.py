@@ -53,7 +53,7 @@ def explain_code(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Print what a code means and how to put the fault right."""
     try:
         text = explain(arguments.code)
-    except KeyError as error:
+    except LookupError as error:
         terminal.note(f"error: {error.args[0]}")
         return USAGE
     entry = CODES[arguments.code.upper()]

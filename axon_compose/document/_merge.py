@@ -8,7 +8,7 @@ from typing import Final
 
 from axon_compose.diagnostics import Position, Problems, Span
 from axon_compose.registry import LookupFailure
-from axon_compose.source import Entry, Mapping, Node, Scalar, read
+from axon_compose.source import Entry, Mapping, Scalar, read
 
 __all__ = ["FindArchitecture", "merge", "with_base", "with_settings"]
 
@@ -150,20 +150,12 @@ def _setting(setting: str, problems: Problems) -> Mapping | None:
         problems.sources[file] = setting
         problems.error("AX114", "expected `key.key=value`", span, help="for example `--set dims.hidden_size=512`")
         return None
-    value = read(text, file, problems)
+    # Read as `key: value`, with a key one shorter than the path, since `: ` is one longer than `=`.
+    laid = read(f"{'x' * max(1, len(path) - 1)}: {text}", file, problems)
     problems.sources[file] = setting
-    if value is None:
+    if not isinstance(laid, Mapping) or len(laid.entries) != 1:
         return None
-    value = _moved(value, len(path) + 1)
+    value = next(iter(laid.entries.values())).node
     for key in reversed(keys):
         value = Mapping({key: Entry(span, value)}, span)
     return value if isinstance(value, Mapping) else None
-
-
-def _moved(node: Node, by: int) -> Node:
-    """The node with its places shifted right, since the value begins behind the `=`."""
-    if not isinstance(node, Scalar) or node.span.start.line != 1:
-        return node
-    start, end = node.span.start, node.span.end
-    span = Span(node.span.file, Position(1, start.column + by), Position(end.line, end.column + by))
-    return Scalar(node.value, span, node.quoted)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from axon_compose.diagnostics import Label, Problems, nearest
+from axon_compose.document._blocks import check_blocks
 from axon_compose.document._document import Document, Path
 from axon_compose.document._formulas import check_formulas, resolve_dims
 from axon_compose.document._merge import FindArchitecture, with_base, with_settings
@@ -69,6 +70,7 @@ def read_document(
             document = replace(document, broken=document.broken | {(f"{key}.formula",)})
     document = _with_dims(document, problems)
     _check_names(document, problems)
+    check_blocks(document, problems)
     return document
 
 
@@ -101,6 +103,9 @@ def _right_version(node: MappingNode, problems: Problems) -> bool:
     if version is None:
         return True  # reported as missing with the other sections
     value = plain(version)
+    if str(value) == str(VERSION) and value != VERSION:
+        problems.error("AX105", "the version is a number, not text", version.span, help=f"write `version: {VERSION}`")
+        return False
     if isinstance(value, int) and not isinstance(value, bool) and value != VERSION:
         problems.error(
             "AX105",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from axon_compose.diagnostics import nearest
 from axon_compose.document import BranchItem, Component, NormChoice, Path, Unresolved, is_formula, resolve
 from axon_compose.plan._parts import Broken, Part, Parts
 from axon_compose.plan._plan import Branch, Layer, Member, Use
@@ -28,8 +27,7 @@ class LayerPlanner:
         self.document, self.problems = parts.document, parts.problems
         self.names: dict[str, Any] = {**parts.names, "i": index}
         self.keys: set[str] = set()
-        self.kept: dict[str, Path] = {}
-        self.added: set[str] = set()
+        self.kept: set[str] = set()
 
     def plan(self, layer: StackLayer) -> Layer:
         """The layer, without slots and masks.
@@ -44,12 +42,10 @@ class LayerPlanner:
                 branches += self._branch(item, (*layer.path, number))
             except (Broken, Unresolved):
                 broken = True
-        if not broken:
-            self._check_kept()
-            if not branches:
-                self._fault("AX143", f"layer {self.index} has no branch left", layer.path)
         if broken:
             raise Broken
+        if not branches:
+            self._fault("AX143", f"layer {self.index} has no branch left", layer.path)
         return Layer(self.index, layer.block, tuple(branches), owner=self.owner)
 
     # Branches.
@@ -57,7 +53,10 @@ class LayerPlanner:
     def _branch(self, item: BranchItem, path: Path) -> Iterator[Branch]:
         scale = self._number(item.scale, (*path, "scale"))
         if item.add is not None:
-            yield self._addition(item, scale, path)
+            if "norm" in item.model_fields_set:
+                self._fault("AX144", "`add` takes no norm: the kept output is added as it is", (*path, "norm"))
+            if item.add in self.kept:  # a formula may have left the component out, and with it what it would add
+                yield Branch(scale=scale, add=item.add)
             return
         members = list(self._members(item, path))
         if not members:
@@ -74,13 +73,13 @@ class LayerPlanner:
         if item.use is not None:
             part = self._part(item.use, (*path, "use"))
             if part:
-                yield part, 1.0, self._keep(item.keep, path)
+                yield part, 1.0, self._keep(item.keep)
             return
         for number, member in enumerate(item.parallel or ()):
             place = (*path, "parallel", number)
             part = self._part(member.use, (*place, "use"))
             if part:
-                yield part, self._number(member.scale, (*place, "scale")), self._keep(member.keep, place)
+                yield part, self._number(member.scale, (*place, "scale")), self._keep(member.keep)
 
     def _part(self, name: str, path: Path) -> Part | None:
         """The component that a name or formula stands for; a formula may give null for none."""
@@ -106,32 +105,10 @@ class LayerPlanner:
             self._fault("AX147", message, path, hint="use it by its name alone")
         return Branch((Member(self._place(part)),), residual=False)
 
-    def _addition(self, item: BranchItem, scale: float, path: Path) -> Branch:
-        assert item.add is not None
-        if item.add not in self.kept:
-            near = nearest(item.add, self.kept)
-            hint = f"did you mean `{near}`?" if near else "keep an output first: `{use: moe, as: shortcut}`"
-            self._fault("AX144", f"nothing is kept as `{item.add}` before this branch", (*path, "add"), hint=hint)
-        if "norm" in item.model_fields_set:
-            self._fault("AX144", "`add` takes no norm: the kept output is added as it is", (*path, "norm"))
-        self.added.add(item.add)
-        return Branch(scale=scale, add=item.add)
-
-    def _keep(self, name: str | None, path: Path) -> str | None:
+    def _keep(self, name: str | None) -> str | None:
         if name is not None:
-            if name in self.kept:
-                self._fault("AX144", f"two outputs of this layer are kept as `{name}`", (*path, "as"))
-            self.kept[name] = path
+            self.kept.add(name)
         return name
-
-    def _check_kept(self) -> None:
-        for name in self.kept.keys() - self.added:
-            self._fault(
-                "AX144",
-                f"the output kept as `{name}` is never added",
-                (*self.kept[name], "as"),
-                hint=f"add `{{add: {name}}}` to the block",
-            )
 
     # Norms.
 

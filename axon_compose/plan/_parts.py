@@ -98,14 +98,16 @@ class Parts:
         """
         component = self.document.envelope.components.get(name)
         if component is None:
-            if not self.document.broken & {("components", name), ("components",)} and name not in self._unknown:
-                self._unknown.add(name)
-                self._report_unknown(name, path)
+            self._report_unknown(name, path)
             raise Broken
         return self.resolve(name, component, ("components", name), ("layer", "block"), layer)
 
     def _report_unknown(self, name: str, path: Path) -> None:
+        """Names that are written out were looked up with the document: only those of formulas are news here."""
         known = self.document.envelope.components
+        if self.document.broken & {("components", name), ("components",)} or name in self._unknown:
+            return
+        self._unknown.add(name)
         near = nearest(name, known)
         hint = f"did you mean `{near}`?" if near else f"components are {', '.join(known) or 'missing'}"
         self.problems.error(

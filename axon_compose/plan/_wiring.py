@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
-from axon_compose.diagnostics import Problems, Span
+from axon_compose.diagnostics import Problems, Span, nearest
 from axon_compose.plan._plan import Branch, Layer, MaskGroup, Use
 from axon_compose.registry import KV, CacheSpec, Composite, Dims, State
 
@@ -108,11 +108,12 @@ class _Wirer:
                     )
                     return None
                 return found
+        near = nearest(name, self.sources) if name not in self.sources else None
         self.problems.error(
             "AX141",
             f"`{use.name}` reads from `{name}`, which no earlier layer uses",
             self.place(use.name, option),
-            help="name a component that stands in an earlier layer and keeps keys and values of its own",
+            help=f"did you mean `{near}`?" if near else "it must stand in an earlier layer and publish what is read",
         )
         return None
 

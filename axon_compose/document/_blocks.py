@@ -1,0 +1,85 @@
+"""What can be told of blocks from the file alone: components that do not exist, outputs kept and never added."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from axon_compose.diagnostics import Problems, nearest
+from axon_compose.document._document import Document, Path
+from axon_compose.document._sections import BranchItem
+from axon_compose.document.formula import is_formula
+
+__all__ = ["check_blocks"]
+
+
+def check_blocks(document: Document, problems: Problems) -> None:
+    """Report the faults of every block, used or not."""
+    told: set[str] = set()
+    for path, branches in _blocks(document):
+        _check_components(document, path, branches, told, problems)
+        _check_kept(document, path, branches, problems)
+
+
+def _blocks(document: Document) -> Iterator[tuple[Path, list[BranchItem]]]:
+    """The branches of every block, also of those that are written in the stack."""
+    envelope = document.envelope
+    for name, block in envelope.blocks.items():
+        yield ("blocks", name, "branches"), block.branches
+    if ("stack",) in document.broken:
+        return
+    for index, item in enumerate(envelope.stack.items or ()):
+        if item.block and item.block.branches:
+            yield ("stack", index, "block"), item.block.branches
+    generated = envelope.stack.generated
+    if generated and generated.block.branches:
+        yield ("stack", "block"), generated.block.branches
+
+
+def _uses(branches: list[BranchItem], path: Path) -> Iterator[tuple[str, str | None, Path]]:
+    """Component, name under which its output is kept, and place, in the order of computation."""
+    for number, branch in enumerate(branches):
+        if branch.use is not None:
+            yield branch.use, branch.keep, (*path, number)
+        for inner, item in enumerate(branch.parallel or ()):
+            yield item.use, item.keep, (*path, number, "parallel", inner)
+
+
+def _check_components(
+    document: Document, path: Path, branches: list[BranchItem], told: set[str], problems: Problems
+) -> None:
+    known = document.envelope.components
+    for name, _, place in _uses(branches, path):
+        broken = document.broken & {("components", name), ("components",)}
+        if is_formula(name) or name in known or name in told or broken:
+            continue
+        told.add(name)
+        near = nearest(name, known)
+        hint = f"did you mean `{near}`?" if near else f"components are {', '.join(known) or 'missing'}"
+        where = document.place(*place, "use")
+        problems.error("AX140", f"there is no component `{name}`", where, label="not in `components`", help=hint)
+
+
+def _check_kept(document: Document, path: Path, branches: list[BranchItem], problems: Problems) -> None:
+    kept: dict[str, Path] = {}
+    added: set[str] = set()
+    for number, branch in enumerate(branches):
+        for _, name, place in _uses([branch], (*path, number)):
+            # `_uses` counts from 0 within the one branch; its place is that of the branch.
+            where = (*path, number, *place[len(path) + 2 :])
+            if name in kept:
+                message = f"two outputs of this block are kept as `{name}`"
+                problems.error("AX144", message, document.place(*where, "as"))
+            elif name is not None:
+                kept[name] = where
+        if branch.add is None:
+            continue
+        if branch.add not in kept:
+            near = nearest(branch.add, kept)
+            hint = f"did you mean `{near}`?" if near else "keep an output first: `{use: moe, as: shortcut}`"
+            message = f"nothing is kept as `{branch.add}` before this branch"
+            problems.error("AX144", message, document.place(*path, number, "add"), help=hint)
+        added.add(branch.add)
+    for name in kept.keys() - added:
+        message = f"the output kept as `{name}` is never added"
+        hint = f"add `{{add: {name}}}` to the block"
+        problems.error("AX144", message, document.place(*kept[name], "as"), help=hint)
