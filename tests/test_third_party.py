@@ -125,3 +125,32 @@ def test_build_and_check(env: PluginVenv) -> None:
     assert "axon-leaky 0.3.1" in (env.folder / "built" / "build.json").read_text()
     done = env.cli("check", "small.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_layer_passes_the_kit(env: PluginVenv) -> None:
+    done = env.python("-c", "from axon_compose.testing import check_plugin; check_plugin('leaky')")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("mx.where(mask[..., None], inflow, 0.0)", "inflow"),
+        ("mx.where(real[..., None], previous, last[:, None])", "previous"),
+        ("last_real(x, last, mask)", "x[:, -1]"),
+        ("cache.advance(x.shape[1])", "pass"),
+    ],
+)
+def test_the_kit_finds_what_is_wrong(env: PluginVenv, right: str, wrong: str) -> None:
+    """The kit is worth something to a stranger only if it fails on a layer that forgets about padding."""
+    file = Path(env.python("-c", "import axon_leaky.layers; print(axon_leaky.layers.__file__)").stdout.strip())
+    text = file.read_text()
+    assert text.count(right) == 1
+    try:
+        file.write_text(text.replace(right, wrong))
+        code = "from axon_compose.testing import check_layer; check_layer('leaky/leaky_integrator', {'channels': 24})"
+        done = env.python("-B", "-c", code)
+    finally:
+        file.write_text(text)
+    assert done.returncode == 1
+    assert "AssertionError" in done.stderr
