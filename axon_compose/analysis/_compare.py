@@ -1,0 +1,99 @@
+"""Two ways to compute the same thing, compared; and where they part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import mlx.core as mx
+
+from axon_compose.analysis._report import Truth
+from axon_compose.analysis._subject import Forward, Subject
+
+__all__ = ["EXACT", "Rows", "at_least", "at_most", "compare", "distance", "equal"]
+
+#: Sequences one by one, each (1, L, width).
+Rows = list[mx.array]
+
+#: Largest difference, relative to the largest value, of things that are equal but summed in another order in float32.
+#: Measured: 1e-6 on stacks of six layers. One wrong key, position or state moves the outputs by 1e-3 and more.
+EXACT: Final = 2e-5
+
+
+def distance(got: mx.array, wanted: mx.array) -> float:
+    """Largest difference relative to the largest wanted value; infinite if anything is not a finite number."""
+    if got.shape != wanted.shape:
+        return float("inf")
+    if got.size == 0:
+        return 0.0
+    got, wanted = got.astype(mx.float32), wanted.astype(mx.float32)
+    if not (mx.isfinite(got).all() & mx.isfinite(wanted).all()).item():
+        return float("inf")
+    return float((mx.abs(got - wanted).max() / mx.maximum(mx.abs(wanted).max(), 1e-30)).item())
+
+
+def compare(got: Sequence[mx.array], wanted: Sequence[mx.array]) -> tuple[float, str]:
+    """The worst distance of pairs of rows, and where the first token is that is too far off."""
+    if len(got) != len(wanted):
+        return float("inf"), f"{len(got)} rows instead of {len(wanted)}"
+    figures = [distance(one, other) for one, other in zip(got, wanted, strict=True)]
+    worst = max(range(len(figures)), key=lambda row: figures[row])
+    if figures[worst] <= EXACT:
+        return figures[worst], ""
+    one, other = got[worst], wanted[worst]
+    if one.shape != other.shape:
+        return float("inf"), f"row {worst}: {one.shape} instead of {other.shape}"
+    off = mx.abs(one - other).max(axis=-1)[0] <= EXACT * mx.abs(other).max()
+    first = next(i for i, fine in enumerate(off.tolist()) if not fine)
+    what = "" if mx.isfinite(one).all().item() else ", not a finite number"
+    row = f"row {worst}, " if len(got) > 1 else ""
+    return figures[worst], f"first at {row}position {first} of {other.shape[1]}{what}"
+
+
+def equal(
+    subject: Subject,
+    name: str,
+    claim: str,
+    cases: Sequence[tuple[str, Callable[[Forward], Rows], Callable[[Forward], Rows]]],
+    limit: float = EXACT,
+) -> Truth:
+    """A truth that says: in every case both ways give the same.
+
+    Args:
+        subject: The model.
+        name: Of the truth.
+        claim: What is claimed.
+        cases: What the case is called, and two functions of a forward pass.
+        limit: Largest distance.
+    """
+    worst = 0.0
+    for case, got, wanted in cases:
+        figure, where = compare(got(subject.forward), wanted(subject.forward))
+        worst = max(worst, figure)
+        if not figure <= limit:
+            layer = _first_layer(subject, got, wanted, limit)
+            return Truth(name, claim, False, figure, limit, detail="; ".join(filter(None, [case, where, layer])))
+    return Truth(name, claim, True, worst, limit, detail=", ".join(case for case, *_ in cases))
+
+
+def _first_layer(
+    subject: Subject, got: Callable[[Forward], Rows], wanted: Callable[[Forward], Rows], limit: float
+) -> str:
+    for index in range(len(subject.plan.layers)):
+        try:
+            forward = subject.upto(index)
+            if not compare(got(forward), wanted(forward))[0] <= limit:
+                return f"it begins in {subject.describe(index)}"
+        except Exception:  # a broken model may fail in more than one way; the place is only a hint
+            return ""
+    return "every layer agrees, so it is behind the stack or in a layer that is left out"
+
+
+def at_most(name: str, claim: str, figure: float, limit: float, detail: str) -> Truth:
+    """A truth whose figure may not exceed the limit."""
+    return Truth(name, claim, figure <= limit, figure, limit, "<=", detail)
+
+
+def at_least(name: str, claim: str, figure: float, limit: float, detail: str) -> Truth:
+    """A truth whose figure has to reach the limit."""
+    return Truth(name, claim, figure >= limit, figure, limit, ">=", detail)

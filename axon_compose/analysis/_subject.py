@@ -1,0 +1,172 @@
+"""The model under test: its weights, its tokens, and ways to look inside and to switch parts off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, Final
+
+import mlx.core as mx
+from mlx.utils import tree_map
+
+from axon_compose.model import LanguageModel, random_weights
+from axon_compose.plan import Layer, Plan, Use
+
+__all__ = ["Forward", "Subject"]
+
+#: Tokens and caches to outputs (B, L, width): logits, or what a layer gives.
+Forward = Callable[[mx.array, list[Any] | None], mx.array]
+
+#: Windows above this are not filled: a component without `shrink` may have one of thousands of tokens.
+LARGEST_WINDOW: Final = 128
+#: Long enough to cross a chunk of a scan (256 tokens) and several blocks of a window (64).
+LONG: Final = 291
+#: Long enough to leave a window's first block.
+MEDIUM: Final = 83
+
+
+class Subject:
+    """A small model in float32 with random weights.
+
+    Freshly made parameters are often equal, zero or one; all are moved a little, so that nothing is right by
+    accident.
+
+    Args:
+        plan: The model, in small sizes.
+        seed: Of weights and tokens.
+    """
+
+    def __init__(self, plan: Plan, seed: int = 0) -> None:
+        self.plan, self.seed = plan, seed
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        """The model in float32, in evaluation mode."""
+        return self.fresh("float32", self.seed)
+
+    def fresh(self, dtype: str, seed: int) -> LanguageModel:
+        """Another one with weights of its own."""
+        model = random_weights(self.plan, dtype=dtype, seed=seed)
+        keys = iter(mx.random.split(mx.random.key(seed + 1), 10_000))
+
+        def move(value: mx.array) -> mx.array:
+            noise = 0.02 * mx.random.normal(value.shape, key=next(keys))
+            return value + noise.astype(value.dtype) if mx.issubdtype(value.dtype, mx.floating) else value
+
+        model.update(tree_map(move, model.parameters()))
+        model.eval()
+        mx.eval(model.parameters())
+        return model
+
+    def tokens(self, batch: int, length: int, salt: int = 0) -> mx.array:
+        """Random tokens (B, L)."""
+        key = mx.random.key(1_000_003 * self.seed + 7919 * salt + length)
+        return mx.random.randint(0, int(self.plan.dims.vocab_size), (batch, length), key=key)
+
+    @cached_property
+    def windows(self) -> list[int]:
+        """Every window of the model that can be filled here, rising."""
+        sizes = {size for group in self.plan.masks for size in (group.kept, group.window) if size is not None}
+        return sorted(size for size in sizes if size <= LARGEST_WINDOW)
+
+    @property
+    def window(self) -> int:
+        """The largest window, or 8 as any other length."""
+        return self.windows[-1] if self.windows else 8
+
+    def forward(self, tokens: mx.array, cache: list[Any] | None = None) -> mx.array:
+        """Logits, computed."""
+        logits = self.model(tokens, cache)
+        mx.eval(logits, [leaf.state for leaf in cache or ()])
+        return logits
+
+    def upto(self, index: int) -> Forward:
+        """A forward pass that gives the output of one layer instead of logits."""
+
+        def forward(tokens: mx.array, cache: list[Any] | None = None) -> mx.array:
+            seen: list[mx.array] = []
+            with self.replaced(index, lambda block: _Tap(block, seen)):
+                self.forward(tokens, cache)
+            return seen[0]
+
+        return forward
+
+    @contextmanager
+    def replaced(self, index: int, change: Callable[[Any], Any]) -> Iterator[None]:
+        """Put something else in the place of a layer for a while."""
+        blocks = self.model.layers
+        self.model.layers = [change(block) if i == index else block for i, block in enumerate(blocks)]
+        try:
+            yield
+        finally:
+            self.model.layers = blocks
+
+    @contextmanager
+    def without(self, index: int) -> Iterator[None]:
+        """Skip a layer: what it adds is dropped, what it publishes is not."""
+        with self.replaced(index, _Skipped):
+            yield
+
+    @contextmanager
+    def alone(self, layer: Layer, use: Use) -> Iterator[None]:
+        """Let one component be the only one that mixes tokens."""
+        blocks = self.model.layers
+        mixing = {other.index for other in self.plan.layers if any(mixes(u) for u in other.uses())}
+        owner: Any = blocks[layer.index if layer.owner is None else layer.owner]
+        beside = {u.key: owner[u.key] for u in layer.uses() if mixes(u) and u.key != use.key}
+        self.model.layers = [_Skipped(b) if i in mixing - {layer.index} else b for i, b in enumerate(blocks)]
+        for other in layer.uses():
+            if other.key in beside:
+                owner[other.key] = _Silent(beside[other.key], whole=other.spec.kind == "block")
+        try:
+            yield
+        finally:
+            self.model.layers = blocks
+            for key, module in beside.items():
+                owner[key] = module
+
+    def describe(self, index: int) -> str:
+        """A layer in a few words."""
+        layer = self.plan.layers[index]
+        names = ", ".join(member.use.name for branch in layer.branches for member in branch.members)
+        return f"layer {index} ({names})"
+
+
+def mixes(use: Use) -> bool:
+    """Whether a component lets tokens see each other: it keeps something, or reads what another one kept."""
+    return use.cache is not None or any(value != source for value, source in use.reads.items())
+
+
+class _Tap:
+    """A layer whose outputs are kept."""
+
+    def __init__(self, block: Any, seen: list[mx.array]) -> None:
+        self.block, self.seen = block, seen
+
+    def __call__(self, *arguments: Any) -> Any:
+        out = self.block(*arguments)
+        self.seen.append(out[0])
+        mx.eval(out[0])
+        return out
+
+
+class _Skipped:
+    """A layer that gives back its input, and publishes what it always does."""
+
+    def __init__(self, block: Any) -> None:
+        self.block = block
+
+    def __call__(self, x: mx.array, *arguments: Any) -> Any:
+        return x, self.block(x, *arguments)[1]
+
+
+class _Silent:
+    """A component that runs and adds nothing."""
+
+    def __init__(self, module: Any, whole: bool) -> None:
+        self.module, self.whole = module, whole
+
+    def __call__(self, x: mx.array, **arguments: Any) -> mx.array:
+        self.module(x, **arguments)
+        return x if self.whole else mx.zeros_like(x)

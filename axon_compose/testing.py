@@ -1,0 +1,236 @@
+"""The kit for authors of plugins: the truths that the built-in components pass, for yours.
+
+In the tests of a plugin::
+
+    import pytest
+    from acme import axon_components
+    from axon_compose.testing import check_layer, check_plugin
+
+
+    @pytest.mark.parametrize("options", [{"order": 2}, {"order": 3, "bias": True}])
+    def test_hyena(options):
+        check_layer("acme/hyena", options)
+
+
+    def test_everything():
+        check_plugin("acme")
+
+A component is put into a small model with random weights, two layers of it, and the model has to pass every truth of
+`axon-compose check`: with a cache as without, in chunks, token by token, in batches padded on either side, saved and
+loaded, causal, trained, quantised, and of the sizes that its record declares.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any, Final
+
+import mlx.core as mx
+from jsonschema import Draft202012Validator
+
+from axon_compose._api import load
+from axon_compose.analysis import check_plan
+from axon_compose.diagnostics import ArchitectureError
+from axon_compose.model import make_cache
+from axon_compose.plan import Plan, Use
+from axon_compose.registry import ComponentSpec, Dims, Registry, check_options, load_factory, options_schema
+from axon_compose.report._check import check_text
+from axon_compose.report._style import PLAIN
+
+__all__ = ["DIMS", "check_layer", "check_plugin", "component_model"]
+
+#: What components are tried with unless told otherwise.
+DIMS: Final = Dims({"hidden_size": 64, "vocab_size": 97})
+
+#: Namespace of a record that is given without a plugin.
+_UNDER_TEST: Final = "under_test"
+
+
+def check_layer(
+    spec: ComponentSpec | str,
+    options: Mapping[str, Any] | None = None,
+    dims: Mapping[str, Any] = DIMS,
+    *,
+    registry: Registry | None = None,
+    sources: Mapping[str, Mapping[str, Any]] | None = None,
+    truths: Iterable[str] | None = None,
+    seed: int = 0,
+) -> None:
+    """Hold one component against its record and every truth of `check`.
+
+    Args:
+        spec: Its record, or the type as a file writes it, `namespace/name`. A type's plugin also has to load without
+            importing mlx.
+        options: As a file writes them.
+        dims: At least `hidden_size` and `vocab_size`; keep them small.
+        registry: The plugins; the installed ones unless given.
+        sources: For a component that reads from another one (`kv_from`): names to component sections with `type`,
+            each put into a layer before it.
+        truths: Names out of `axon_compose.analysis.TRUTHS`; all unless given.
+        seed: Of weights and tokens.
+
+    Raises:
+        AssertionError: With the report, if anything does not hold.
+        LookupFailure: If there is no such type.
+    """
+    options = dict(options or {})
+    registry = registry or Registry.installed()
+    if isinstance(spec, str):
+        name, spec = spec, registry.component(spec)
+        _check_imports(name, registry)
+    else:
+        name = f"{_UNDER_TEST}/{spec.name}"
+        registry = Registry.with_plugins({_UNDER_TEST: [replace(spec, default=False)]})
+    _check_record(spec, options)
+    plan = _plan(name, spec, options, dims, registry, sources or {})
+    if spec.kind in ("layer", "block"):
+        _check_contract(next(use for use in plan.layers[-1].uses() if use.type == name or use.spec.name == spec.name))
+    report = check_plan(plan, seed=seed, truths=truths)
+    assert report.passed, "\n" + check_text(report, PLAIN)
+
+
+def check_plugin(namespace: str, dims: Mapping[str, Any] = DIMS, *, registry: Registry | None = None) -> None:
+    """Check every component of a plugin with each of its `examples`.
+
+    Examples that read from another component are left out: give them to `check_layer` with `sources`.
+
+    Args:
+        namespace: The plugin's, as files write it.
+        dims: See `check_layer`.
+        registry: The plugins; the installed ones unless given.
+
+    Raises:
+        AssertionError: If the plugin cannot be used, a component has no examples, or one does not pass.
+    """
+    registry = registry or Registry.installed()
+    status = next((status for status in registry.statuses() if status.namespace == namespace), None)
+    assert status is not None, f"no installed plugin provides `{namespace}`"
+    assert status.status == "ok", f"plugin `{namespace}`: {status.cause}"
+    for name in status.components:
+        spec = registry.component(name)
+        assert spec.examples, f"`{name}` has no examples"
+        for options in spec.examples:
+            if not any(option in options for option in spec.reads.values()):
+                check_layer(name, options, dims, registry=registry)
+
+
+def component_model(
+    type_name: str,
+    kind: str,
+    options: Mapping[str, Any],
+    dims: Mapping[str, Any] = DIMS,
+    sources: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """The description of a small model around one component.
+
+    Args:
+        type_name: `namespace/name`.
+        kind: Its kind; `position` components stand in no model by themselves.
+        options: As a file writes them.
+        dims: Its sizes.
+        sources: Components that stand in layers before it.
+
+    Raises:
+        ValueError: For a kind that is part of other components.
+    """
+    section = {"type": type_name, **options}
+    description: dict[str, Any] = {"version": 1, "name": "under-test", "dims": dict(dims)}
+    components = {name: dict(source) for name, source in (sources or {}).items()}
+    blocks = {name: [name] for name in components}
+    if kind in ("layer", "block"):
+        part = "part" if "part" not in components else "part_under_test"
+        components[part], blocks[part] = section, [part]
+        return description | {"components": components, "blocks": blocks, "stack": [*components, part]}
+    if kind not in ("norm", "embedding", "head"):
+        raise ValueError(f"a component of kind {kind} stands in no model by itself")
+    around = {
+        "components": {
+            "attention": {"type": "attention", "num_heads": 2, "head_dim": 16},
+            "mlp": {"type": "mlp", "intermediate_size": 48},
+        },
+        "blocks": {"around": ["attention", "mlp"]},
+        "stack": "around*2",
+    }
+    return description | around | {kind: section}
+
+
+def _plan(
+    name: str,
+    spec: ComponentSpec,
+    options: Mapping[str, Any],
+    dims: Mapping[str, Any],
+    registry: Registry,
+    sources: Mapping[str, Mapping[str, Any]],
+) -> Plan:
+    try:
+        return load(component_model(name, spec.kind, options, dims, sources), registry=registry).plan()
+    except ArchitectureError as error:
+        raise AssertionError(f"`{name}` cannot be planned with {dict(options)}:\n{error}") from error
+
+
+def _check_record(spec: ComponentSpec, options: Mapping[str, Any]) -> None:
+    """The schema is one and takes what validation takes; examples and shrunken options are valid."""
+    schema = options_schema(spec)
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    small = [spec.shrink(dict(each)) for each in (options, *spec.examples)] if spec.shrink else []
+    for what, each in [
+        ("options", options),
+        *(("example", e) for e in spec.examples),
+        *(("shrunken", s) for s in small),
+    ]:
+        _, faults = check_options(spec, each)
+        assert not faults, f"`{spec.name}`: {what} {dict(each)}: {faults[0].message} {faults[0].label}"
+        told = next(iter(validator.iter_errors(dict(each))), None)
+        assert told is None, (
+            f"`{spec.name}`: the schema refuses valid {what} {dict(each)}: {told.message if told else ''}"
+        )
+
+
+def _check_contract(use: Use) -> None:
+    """What a layer is called with and gives back, tried outside of any model."""
+    if any(value != source for value, source in use.reads.items()):
+        return  # what it reads only exists inside of a model
+    module = load_factory(use.spec)(use.options, use.dims)
+    x = mx.random.normal((2, 5, int(use.dims.hidden_size)), key=mx.random.key(0))
+    arguments = {"offset": 0} if "offset" in use.spec.reads else {}
+    out = module(x, **arguments)
+    if use.cache is None:
+        assert isinstance(out, mx.array), (
+            f"`{use.type}` has no cache spec, so it gives y alone, not {type(out).__name__}"
+        )
+        y = out
+    else:
+        cache = make_cache(use.cache)
+        for given in (None, cache):
+            out = module(x, cache=given, **arguments)
+            assert isinstance(out, tuple), (
+                f"`{use.type}` has a cache spec, so it gives (y, cache), not {type(out).__name__}"
+            )
+            assert len(out) == 2, f"`{use.type}` gives {len(out)} values, not (y, cache)"
+        assert out[1] is cache, f"`{use.type}` gives another cache back than it got"
+        y = out[0]
+    assert y.shape == x.shape, f"`{use.type}` turns {x.shape} into {y.shape}"
+    assert y.dtype == x.dtype, f"`{use.type}` turns {x.dtype} into {y.dtype}"
+
+
+def _check_imports(name: str, registry: Registry) -> None:
+    namespace = name.partition("/")[0] if "/" in name else "core"
+    if registry.distribution(namespace).endswith(" in-memory"):
+        return
+    package = registry.component(name).module.partition(":")[0].partition(".")[0]
+    assert not _imports_mlx(package), f"importing `{package}` imports mlx: name classes in `module` as text instead"
+
+
+@cache
+def _imports_mlx(package: str) -> bool:
+    code = f"import sys, {package}; sys.exit(3 if 'mlx' in sys.modules else 0)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)  # noqa: S603
+    assert done.returncode in (0, 3), f"`import {package}` fails: {done.stderr.strip().splitlines()[-1:]}"
+    return done.returncode == 3
