@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from axon_compose.registry import Options
 
 __all__ = ["RopeOptions", "RopeScaling"]
 
-_STRICT: Final = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 #: What each type of scaling must have besides `factor`, and what it may have.
 _NEEDS: Final[dict[str, tuple[str, ...]]] = {
@@ -27,10 +28,8 @@ _TAKES: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-class RopeScaling(BaseModel):
+class RopeScaling(Options):
     """How the rotation is stretched for contexts longer than the model was first trained with."""
-
-    model_config = _STRICT
 
     type: Literal["linear", "dynamic", "llama3", "yarn", "longrope"] = Field(
         description="linear: positions divided by `factor`; dynamic: a larger theta (NTK); llama3: low frequencies "
@@ -106,10 +105,8 @@ class RopeScaling(BaseModel):
         return factors
 
 
-class RopeOptions(BaseModel):
+class RopeOptions(Options):
     """Rotary position embedding: pairs of a head's dimensions are turned by an angle that grows with the position."""
-
-    model_config = _STRICT
 
     theta: float = Field(default=10000.0, gt=1, description="Base of the frequencies; larger for longer contexts.")
     dims: int | None = Field(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from axon_compose.registry import KV, ComponentSpec, Dims
+from axon_compose.registry import KV, ComponentSpec, Dims, Options
 from axon_core.specs._rope import RopeOptions
 
 __all__ = [
@@ -20,13 +20,9 @@ __all__ = [
     "head_shape",
 ]
 
-_STRICT: Final = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
-
-class BiasOptions(BaseModel):
+class BiasOptions(Options):
     """Which projections have a bias."""
-
-    model_config = _STRICT
 
     q: bool = Field(default=False, description="Bias of the queries.")
     k: bool = Field(default=False, description="Bias of the keys.")
@@ -34,10 +30,8 @@ class BiasOptions(BaseModel):
     o: bool = Field(default=False, description="Bias of the output.")
 
 
-class NormOptions(BaseModel):
+class NormOptions(Options):
     """RMS norm of every head's queries and keys."""
-
-    model_config = _STRICT
 
     eps: float = Field(default=1e-6, gt=0, description="Added to the mean square.")
 
@@ -48,18 +42,17 @@ def _bias(value: Any) -> Any:
     return dict.fromkeys("qkvo", value) if isinstance(value, bool) else value
 
 
-def _norm(value: Any) -> Any:
+def _switch(value: Any) -> Any:
     return ({} if value else None) if isinstance(value, bool) else value
 
 
 Bias = Annotated[BiasOptions, BeforeValidator(_bias, json_schema_input_type=bool | BiasOptions)]
-HeadNorm = Annotated[NormOptions | None, BeforeValidator(_norm, json_schema_input_type=bool | NormOptions | None)]
+HeadNorm = Annotated[NormOptions | None, BeforeValidator(_switch, json_schema_input_type=bool | NormOptions | None)]
+Rope = Annotated[RopeOptions | None, BeforeValidator(_switch, json_schema_input_type=bool | RopeOptions | None)]
 
 
-class AttentionOptions(BaseModel):
+class AttentionOptions(Options):
     """Causal softmax attention; grouped-query with fewer key/value heads than heads."""
-
-    model_config = _STRICT
 
     num_heads: int = Field(gt=0, description="Number of query heads.")
     num_kv_heads: int | None = Field(
@@ -73,9 +66,9 @@ class AttentionOptions(BaseModel):
     bias: Bias = Field(
         default=BiasOptions(), description="Biases of the projections: true, false, or a mapping of q, k, v, o."
     )
-    rope: RopeOptions | None = Field(
+    rope: Rope = Field(
         default_factory=RopeOptions,
-        description="Rotary position embedding; null for none. On with theta 10000 unless given.",
+        description="Rotary position embedding: false for none, or a mapping. On with theta 10000 unless given.",
     )
     qk_norm: HeadNorm = Field(
         default=None, description="RMS norm of each head's queries and keys, before rope: true or {eps: …}."
@@ -104,7 +97,7 @@ class SlidingWindowAttentionOptions(AttentionOptions):
     """Causal attention to the last `window_size` tokens; no position encoding unless `rope` is given."""
 
     window_size: int = Field(gt=0, description="Tokens that a query sees, itself included.")
-    rope: RopeOptions | None = Field(default=None, description="Rotary position embedding; none unless given.")
+    rope: Rope = Field(default=None, description="Rotary position embedding: true, or a mapping; none unless given.")
 
 
 def head_shape(options: AttentionOptions, dims: Dims) -> tuple[int, int, int]:
@@ -227,7 +220,7 @@ SPECS: Final = (
             {"num_heads": 2, "window_size": 8, "rope": {"theta": 1e6, "fraction": 0.5, "traditional": True}},
             {"num_heads": 4, "rope": {"theta": 5e5, "scaling": _LLAMA3}, "scale": 0.1},
             {"num_heads": 4, "rope": {"dims": 8, "scaling": _YARN}},
-            {"num_heads": 4, "rope": None},
+            {"num_heads": 4, "rope": False},
         ),
     ),
     ComponentSpec(

@@ -5,28 +5,23 @@ from __future__ import annotations
 from math import prod
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from axon_compose.registry import KV, ComponentSpec, Dims, State
+from axon_compose.registry import KV, ComponentSpec, Dims, Options, State
 from axon_core.specs.moe import MoEOptions, SharedExpertMoEOptions, moe_active, moe_params
 from axon_core.specs.ssm import ssm_params, ssm_state
 
 __all__ = ["SPECS", "AxonSSMBlockOptions", "AxonSSMMoEBlockOptions", "AxonSWAMoEBlockOptions"]
 
-_STRICT: Final = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 Shapes = dict[str, tuple[int, ...]]
 
 
-class _Norm(BaseModel):
-    model_config = _STRICT
-
+class _Norm(Options):
     rms_norm_eps: float = Field(1e-6, gt=0, description="Added to the mean square in the norms.")
 
 
-class _SSM(BaseModel):
-    model_config = _STRICT
-
+class _SSM(Options):
     ssm_d_state: int = Field(16, gt=0, description="States of each channel.")
     ssm_d_conv: int = Field(4, gt=0, description="Tokens that the convolution sees, the current one included.")
     ssm_intermediate_dim: int | None = Field(
@@ -38,9 +33,7 @@ class _SSM(BaseModel):
         return self.ssm_intermediate_dim or 3 * hidden_size
 
 
-class _MoE(BaseModel):
-    model_config = _STRICT
-
+class _MoE(Options):
     moe_num_experts: int = Field(8, gt=0, description="Number of routed experts.")
     moe_top_k: int = Field(2, gt=0, description="Experts that a token is sent to.")
     moe_intermediate_dim: int = Field(gt=0, description="Width of each expert, the shared one included.")

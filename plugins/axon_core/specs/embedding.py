@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from axon_compose.registry import ComponentSpec, Dims
+from axon_compose.registry import ComponentSpec, Dims, Options
 
 __all__ = ["SPECS", "LMHeadOptions", "TokenEmbeddingOptions"]
 
-_STRICT: Final = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 Shapes = dict[str, tuple[int, ...]]
 
 
-class TokenEmbeddingOptions(BaseModel):
+class TokenEmbeddingOptions(Options):
     """A vector for every token of the vocabulary."""
-
-    model_config = _STRICT
 
     size: int | None = Field(
         default=None,
@@ -30,10 +27,8 @@ class TokenEmbeddingOptions(BaseModel):
     )
 
 
-class LMHeadOptions(BaseModel):
+class LMHeadOptions(Options):
     """A score for every token of the vocabulary."""
-
-    model_config = _STRICT
 
     tied: bool = Field(default=True, description="Use the table of the embedding; false for a matrix of its own.")
     bias: bool = Field(default=False, description="Learn a shift for each token's score.")

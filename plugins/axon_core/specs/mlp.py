@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from axon_compose.registry import ComponentSpec, Dims
+from axon_compose.registry import ComponentSpec, Dims, Options
 
 __all__ = ["SPECS", "ActivationName", "MLPOptions", "mlp_params"]
 
 ActivationName = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"]
 
 
-class MLPOptions(BaseModel):
+class MLPOptions(Options):
     """Feed-forward layer: gated (SwiGLU, GeGLU, ...) or with two matrices."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     intermediate_size: int = Field(gt=0, description="Width between the matrices.")
     activation: ActivationName = Field("silu", description="Activation; relu2 is the square of relu.")

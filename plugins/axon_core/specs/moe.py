@@ -5,16 +5,14 @@ from __future__ import annotations
 from math import prod
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from axon_compose.registry import ComponentSpec
+from axon_compose.registry import ComponentSpec, Options
 from axon_core.specs.mlp import ActivationName, mlp_params
 
 __all__ = ["SPECS", "MoEOptions", "ScoreName", "SharedExpertMoEOptions", "moe_active", "moe_params"]
 
 ScoreName = Literal["softmax", "topk_softmax", "sigmoid"]
-
-_STRICT: Final = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _check_top_k(top_k: int, num_experts: int) -> None:
@@ -22,10 +20,8 @@ def _check_top_k(top_k: int, num_experts: int) -> None:
         raise ValueError(f"`top_k` ({top_k}) is larger than `num_experts` ({num_experts})")
 
 
-class MoEOptions(BaseModel):
+class MoEOptions(Options):
     """Mixture of experts: a router sends each token to its best experts; shared experts see every token."""
-
-    model_config = _STRICT
 
     num_experts: int = Field(gt=0, description="Number of routed experts.")
     top_k: int = Field(2, gt=0, description="Experts that a token is sent to.")
@@ -71,10 +67,8 @@ class MoEOptions(BaseModel):
         return self.shared_intermediate_size
 
 
-class SharedExpertMoEOptions(BaseModel):
+class SharedExpertMoEOptions(Options):
     """Softmax router, SwiGLU experts, and a shared expert behind a sigmoid gate (as in Qwen2-MoE)."""
-
-    model_config = _STRICT
 
     num_experts: int = Field(8, gt=0, description="Number of routed experts.")
     top_k: int = Field(2, gt=0, description="Experts that a token is sent to.")

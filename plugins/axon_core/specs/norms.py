@@ -4,28 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from axon_compose.registry import ComponentSpec, Dims
+from axon_compose.registry import ComponentSpec, Dims, Options
 
 __all__ = ["SPECS", "LayerNormOptions", "RMSNormOptions"]
 
-_STRICT: Final = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
-
-class RMSNormOptions(BaseModel):
+class RMSNormOptions(Options):
     """Root-mean-square norm: divides by the root of the mean square, then scales each dimension."""
-
-    model_config = _STRICT
 
     eps: float = Field(default=1e-6, gt=0, description="Added to the mean square, against division by zero.")
     weight: bool = Field(default=True, description="Learn a scale for each dimension.")
 
 
-class LayerNormOptions(BaseModel):
+class LayerNormOptions(Options):
     """Layer norm: subtracts the mean, divides by the standard deviation, then scales and shifts each dimension."""
-
-    model_config = _STRICT
 
     eps: float = Field(default=1e-5, gt=0, description="Added to the variance, against division by zero.")
     weight: bool = Field(default=True, description="Learn a scale for each dimension.")

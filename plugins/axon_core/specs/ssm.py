@@ -5,17 +5,15 @@ from __future__ import annotations
 from math import ceil
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from axon_compose.registry import Array, ComponentSpec, Dims, State
+from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
 
 __all__ = ["SPECS", "SSMOptions", "resolve_dt_rank", "ssm_params", "ssm_state"]
 
 
-class SSMOptions(BaseModel):
+class SSMOptions(Options):
     """Selective state space layer with a causal convolution in front and a gate behind (Mamba)."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     d_state: int = Field(16, gt=0, description="States of each channel.")
     d_conv: int = Field(4, gt=0, description="Tokens that the convolution sees, the current one included.")
