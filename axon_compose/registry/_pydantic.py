@@ -21,7 +21,7 @@ __all__ = ["Options", "check_model", "field_names", "pydantic_faults"]
 class Options(BaseModel):
     """Base of option models: no conversions, no unknown names, no infinities, read-only."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
