@@ -5,12 +5,12 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from axon_core.attention import Attention, SlidingWindowAttention
-from axon_core.specs.attention import SPECS, AttentionOptions, SlidingWindowAttentionOptions
 from mlx.utils import tree_flatten
 from pydantic import ValidationError
 
 from axon_compose.registry import KV, Dims
+from axon_core.attention import Attention, SlidingWindowAttention
+from axon_core.specs.attention import SPECS, AttentionOptions, SlidingWindowAttentionOptions
 
 DIMS = Dims({"hidden_size": 32, "vocab_size": 8})
 ATTENTION, SLIDING = SPECS

@@ -3,13 +3,13 @@
 import mlx.core as mx
 import numpy as np
 import pytest
-from axon_core.attention import Attention
-from axon_core.specs.attention import AttentionOptions, RopeOptions
 from mlx.utils import tree_map
 from mlx_lm.models.base import create_attention_mask
 from mlx_lm.models.cache import BatchKVCache, BatchRotatingKVCache, KVCache, QuantizedKVCache, RotatingKVCache
 
 from axon_compose.registry import Dims
+from axon_core.attention import Attention
+from axon_core.specs.attention import AttentionOptions, RopeOptions
 
 DIMS = Dims({"hidden_size": 32, "vocab_size": 8})
 LENGTH = 150

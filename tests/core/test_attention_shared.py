@@ -3,13 +3,13 @@
 import mlx.core as mx
 import numpy as np
 import pytest
-from axon_core.attention import Attention
-from axon_core.specs.attention import SPECS, AttentionOptions, RopeOptions
 from mlx.utils import tree_flatten
 from mlx_lm.models.base import create_attention_mask
 from mlx_lm.models.cache import BatchKVCache, BatchRotatingKVCache, KVCache, QuantizedKVCache, RotatingKVCache
 
 from axon_compose.registry import Dims
+from axon_core.attention import Attention
+from axon_core.specs.attention import SPECS, AttentionOptions, RopeOptions
 
 DIMS = Dims({"hidden_size": 64, "vocab_size": 8})
 CASES = {"same": (None, None), "window in all": (None, 8), "smaller window": (20, 8), "same window": (8, 8)}

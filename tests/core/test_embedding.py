@@ -4,12 +4,12 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from axon_core.embedding import TokenEmbedding
-from axon_core.specs.embedding import SPECS, TokenEmbeddingOptions
 from mlx.utils import tree_flatten
 from pydantic import ValidationError
 
 from axon_compose.registry import Dims
+from axon_core.embedding import TokenEmbedding
+from axon_core.specs.embedding import SPECS, TokenEmbeddingOptions
 
 DIMS = Dims({"hidden_size": 32, "vocab_size": 11})
 EMBEDDING = SPECS[0]

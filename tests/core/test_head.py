@@ -7,12 +7,12 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
 import pytest
-from axon_core.embedding import TokenEmbedding
-from axon_core.head import LMHead
-from axon_core.specs.embedding import SPECS, LMHeadOptions, TokenEmbeddingOptions
 from mlx.utils import tree_flatten
 
 from axon_compose.registry import Dims
+from axon_core.embedding import TokenEmbedding
+from axon_core.head import LMHead
+from axon_core.specs.embedding import SPECS, LMHeadOptions, TokenEmbeddingOptions
 
 EMBEDDING, HEAD = SPECS
 VOCAB, HIDDEN = 11, 32

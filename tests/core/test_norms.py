@@ -4,12 +4,12 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from axon_core.norms import LayerNorm, RMSNorm
-from axon_core.specs.norms import SPECS, LayerNormOptions, RMSNormOptions
 from mlx.utils import tree_flatten
 from pydantic import ValidationError
 
 from axon_compose.registry import Dims
+from axon_core.norms import LayerNorm, RMSNorm
+from axon_core.specs.norms import SPECS, LayerNormOptions, RMSNormOptions
 
 DIMS = Dims({"hidden_size": 24, "vocab_size": 8})
 RMS, LAYER = SPECS

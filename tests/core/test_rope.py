@@ -7,10 +7,11 @@ import attention_reference as reference
 import mlx.core as mx
 import numpy as np
 import pytest
-from axon_core.rope import RoPE, rope_gain, rope_periods
-from axon_core.specs.attention import RopeOptions
 from mlx_lm.models.rope_utils import initialize_rope
 from pydantic import ValidationError
+
+from axon_core.rope import RoPE, rope_gain, rope_periods
+from axon_core.specs.attention import RopeOptions
 
 DIMS = 16
 LLAMA3 = {"type": "llama3", "factor": 8.0, "original_max_position_embeddings": 512, "high_freq_factor": 3.0}

@@ -4,6 +4,7 @@ import attention_reference as reference
 import mlx.core as mx
 import numpy as np
 import pytest
+
 from axon_core.window import BLOCK, banded_attention
 
 WINDOWS = [1, 2, 7, 8, 9, 64, 65, 200]

@@ -1,6 +1,6 @@
 """Every bad file in `cases/` gives exactly the diagnostics in the text file beside it.
 
-To write the text files anew after a deliberate change: `UPDATE_GOLDEN=1 pytest tests/diagnostics`, then read the difference.
+To write them anew after a deliberate change: `UPDATE_GOLDEN=1 pytest tests/diagnostics`, then read the difference.
 """
 
 from __future__ import annotations
