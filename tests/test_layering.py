@@ -35,7 +35,7 @@ ORDER = [
 ]
 #: Names that only carry types or versions between stages.
 FREE = {"axon_compose", "axon_compose.__version__"}
-LIGHT = "source document registry plan schema report checkpoint cli _api scaffold codes memory".split()
+LIGHT = [stage for stage in ORDER if stage not in ("model", "integrations", "analysis", "testing")]
 HEAVY = ("mlx", "mlx_lm", "numpy", "transformers", "jsonschema", "torch")
 
 
