@@ -95,6 +95,14 @@ def test_what_we_did_not_write_is_never_replaced(tmp_path: Path, kind: str) -> N
     assert names(tmp_path) == ["m"]
 
 
+def test_a_folder_under_the_name_of_one_of_our_files_is_not_ours(tmp_path: Path) -> None:
+    build(tmp_path / "m")
+    (tmp_path / "m" / "config.json").unlink()
+    (tmp_path / "m" / "config.json").mkdir()
+    with pytest.raises(CheckpointError, match=r"`config\.json`"):
+        build(tmp_path / "m", force=True)
+
+
 def test_what_python_and_file_managers_drop_does_not_count(tmp_path: Path) -> None:
     build(tmp_path / "m")
     (tmp_path / "m" / "__pycache__").mkdir()
@@ -162,6 +170,7 @@ def test_every_failure_leaves_old_or_new_or_none(
         build(tmp_path / "copy" / "deep" / "m")
     log = calls_of_a_build(monkeypatch, tmp_path / "copy" / "deep" / "m", force)
     assert log.count("write_chunk") >= 10
+    assert log.count("sync") >= 9 + 2  # nine files, their folder and its parent
     assert log.count("rename") == (2 if swap == "two renames" else 0)
     for n in range(1, len(log) + 1):
         with monkeypatch.context() as patch, pytest.raises((CheckpointError, KeyboardInterrupt, SystemExit)) as caught:

@@ -23,6 +23,9 @@ from axon_compose.checkpoint import (
     write_shards,
 )
 
+INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+DTYPES = ["bool_", *INTEGERS, "float16", "bfloat16", "float32", "complex64"]
+
 
 def write(folder: Path, tensors: dict[str, Any], **options: Any) -> dict[str, Any]:
     return write_shards(folder, tensor_specs(tensors), drain(tensors), **options)
@@ -36,10 +39,7 @@ def test_round_trip_through_our_reader_and_mlx(tmp_path: Path) -> None:
     assert all(mx.array_equal(loaded[name], expected[name]) for name in SHAPES)
 
 
-@pytest.mark.parametrize(
-    "dtype",
-    "bool_ uint8 int8 uint16 int16 uint32 int32 uint64 int64 float16 bfloat16 float32 complex64".split(),
-)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_every_type_and_layout(tmp_path: Path, dtype: str) -> None:
     base = (mx.arange(24) % 5).astype(getattr(mx, dtype)).reshape(4, 6)
     made = {"plain": base, "transposed": base.T, "sliced": base[::2, 1:], "scalar": base[1, 1], "none": base[:0]}
