@@ -23,7 +23,10 @@ def options(spec: ComponentSpec, key: str, extra: dict[str, Any] | None = None) 
         key: Name of the definition; references inside are rewritten to begin there.
         extra: Properties besides the options, such as `type`.
     """
-    written: Schema = {k: v for k, v in options_schema(spec).items() if k not in _DROPPED}
+    try:
+        written: Schema = {k: v for k, v in options_schema(spec).items() if k not in _DROPPED}
+    except Exception:  # a plugin's own types, of which pydantic knows no JSON Schema: leave its options open
+        written = {"type": "object"}
     found: Schema = _redirected(with_formulas(_tidy(written)), f"#/$defs/{key}")
     found["title"] = spec.name
     found["description"] = spec.summary

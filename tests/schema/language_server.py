@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class LanguageServer:
         self.process = subprocess.Popen(
             ["node", str(SERVER), "--stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
+        self.patience = threading.Timer(60, self.process.kill)  # reading has no time limit of its own
+        self.patience.start()
 
     def __enter__(self) -> LanguageServer:
         capabilities = {"textDocument": {"completion": {"completionItem": {"snippetSupport": True}}, "hover": {}}}
@@ -58,6 +61,7 @@ class LanguageServer:
             self.notify("exit", None)
             self.process.wait(5)
         finally:
+            self.patience.cancel()
             self.process.kill()
             self.process.wait()
             self.process.stdin.close()

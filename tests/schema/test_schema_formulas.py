@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from axon_compose.registry import ComponentSpec, Registry
+from axon_compose.registry import ComponentSpec, Options, Registry
 from axon_compose.schema import architecture_schema
 from axon_compose.schema._formulas import or_formula, with_formulas
 from axon_compose.schema._options import options
@@ -116,6 +117,17 @@ def test_a_raw_schema_of_a_plugin(value: dict[str, Any], sound: bool) -> None:
 
 def test_a_reference_whose_target_moves_leaves_its_place_open() -> None:
     assert validator().is_valid({"width": 1, "far": object})
+
+
+class Odd(Options):
+    """Options that no JSON Schema can describe."""
+
+    call: Callable[[int], int] | None = None
+
+
+def test_options_that_cannot_be_described_are_left_open() -> None:
+    spec = ComponentSpec("odd", "layer", Odd, "acme:Odd", "Odd.")
+    assert options(spec, "acme.odd", {"type": True})["properties"] == {"type": True}
 
 
 def test_a_plugin_takes_part_with_its_full_name() -> None:
