@@ -103,10 +103,10 @@ def _right_version(node: MappingNode, problems: Problems) -> bool:
     if version is None:
         return True  # reported as missing with the other sections
     value = plain(version)
-    if str(value) == str(VERSION) and value != VERSION:
-        problems.error("AX105", "the version is a number, not text", version.span, help=f"write `version: {VERSION}`")
+    if isinstance(value, bool) or value == str(VERSION):
+        problems.error("AX105", "the version is a whole number", version.span, help=f"write `version: {VERSION}`")
         return False
-    if isinstance(value, int) and not isinstance(value, bool) and value != VERSION:
+    if isinstance(value, int) and value != VERSION:
         problems.error(
             "AX105",
             f"the file is written for version {value} of the language, this axon-compose reads version {VERSION}",
