@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import mlx.core as mx
 
 from axon_compose.analysis._report import Truth
 from axon_compose.analysis._subject import Forward, Subject
 
-__all__ = ["EXACT", "Rows", "at_least", "at_most", "compare", "distance", "equal"]
+__all__ = ["EXACT", "Rows", "at_least", "at_most", "compare", "distance", "equal", "first_off", "flags", "number"]
 
 #: Sequences one by one, each (1, L, width).
 Rows = list[mx.array]
@@ -29,7 +29,25 @@ def distance(got: mx.array, wanted: mx.array) -> float:
     got, wanted = got.astype(mx.float32), wanted.astype(mx.float32)
     if not (mx.isfinite(got).all() & mx.isfinite(wanted).all()).item():
         return float("inf")
-    return float((mx.abs(got - wanted).max() / mx.maximum(mx.abs(wanted).max(), 1e-30)).item())
+    return number(mx.abs(got - wanted).max() / mx.maximum(mx.abs(wanted).max(), 1e-30))
+
+
+def number(value: mx.array) -> float:
+    """The one number of an array."""
+    found: Any = value.item()
+    return float(found)
+
+
+def flags(value: mx.array) -> list[bool]:
+    """A boolean vector as a list."""
+    found: Any = value.tolist()
+    return [bool(flag) for flag in found]
+
+
+def first_off(got: mx.array, wanted: mx.array, scale: mx.array) -> int:
+    """The first position (of (L, width)) where two outputs differ by more than `EXACT` of the largest of `scale`."""
+    same = flags(mx.abs(got - wanted).max(axis=-1) <= EXACT * mx.abs(scale).max())
+    return same.index(False)
 
 
 def compare(got: Sequence[mx.array], wanted: Sequence[mx.array]) -> tuple[float, str]:
@@ -43,8 +61,7 @@ def compare(got: Sequence[mx.array], wanted: Sequence[mx.array]) -> tuple[float,
     one, other = got[worst], wanted[worst]
     if one.shape != other.shape:
         return float("inf"), f"row {worst}: {one.shape} instead of {other.shape}"
-    off = mx.abs(one - other).max(axis=-1)[0] <= EXACT * mx.abs(other).max()
-    first = next(i for i, fine in enumerate(off.tolist()) if not fine)
+    first = first_off(one[0], other[0], other)
     what = "" if mx.isfinite(one).all().item() else ", not a finite number"
     row = f"row {worst}, " if len(got) > 1 else ""
     return figures[worst], f"first at {row}position {first} of {other.shape[1]}{what}"

@@ -79,8 +79,8 @@ class _Shrinker:
     def describe(self) -> dict[str, Any]:
         plan = self.plan
         vocabulary = min(VOCABULARY, int(plan.dims.vocab_size))
-        kept = [layer for layer in plan.layers if layer.index in kept_layers(plan)]
-        stack = [self.block(layer) for layer in kept]
+        kept = kept_layers(plan)
+        stack = [self.block(layer) for layer in plan.layers if layer.index in kept]
         dims = {name: value for name, value in plan.dims.items() if name != "embedding_size"}
         return {
             "version": 1,
@@ -106,12 +106,14 @@ class _Shrinker:
             return {"add": branch.add, "scale": branch.scale}
         if not branch.residual:
             return self.component(branch.members[0].use)
-        items = [
+        items: list[dict[str, Any]] = [
             {"use": self.component(m.use), "scale": m.scale} | ({"as": m.keep} if m.keep else {})
             for m in branch.members
         ]
-        item = items[0] if len(items) == 1 else {"parallel": items}
-        item["scale"] = branch.scale * (item.get("scale", 1.0) if len(items) == 1 else 1.0)
+        if len(items) == 1:
+            item = {**items[0], "scale": branch.scale * branch.members[0].scale}
+        else:
+            item = {"parallel": items, "scale": branch.scale}
         return item | {"norm": norm(branch)}
 
     def component(self, use: Use) -> str:
@@ -147,7 +149,12 @@ def typed(use: Use) -> dict[str, Any]:
 
 def _small(use: Use) -> dict[str, Any]:
     written = {name: value for name, value in use.written.items() if name != "type"}
-    return dict(use.spec.shrink(written)) if use.spec.shrink else dict(written)
+    if use.spec.shrink is None:
+        return written
+    try:
+        return dict(use.spec.shrink(dict(written)))
+    except Exception:  # a plugin's own code: without it the sizes stay, which costs time and hides nothing
+        return written
 
 
 def norm(branch: Branch) -> Any:

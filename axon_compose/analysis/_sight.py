@@ -7,7 +7,7 @@ from typing import Final
 
 import mlx.core as mx
 
-from axon_compose.analysis._compare import EXACT, at_least, distance
+from axon_compose.analysis._compare import EXACT, at_least, distance, first_off
 from axon_compose.analysis._report import Truth
 from axon_compose.analysis._subject import Subject, mixes
 from axon_compose.plan import Layer, Use
@@ -38,8 +38,7 @@ def causal(subject: Subject) -> Truth:
     for row, position in enumerate(positions, start=1):
         moved = distance(logits[row : row + 1, :position], logits[:1, :position])
         if not moved <= EXACT and figure <= EXACT:
-            off = mx.abs(logits[row, :position] - logits[0, :position]).max(axis=-1) <= EXACT * mx.abs(logits[0]).max()
-            first = next(i for i, fine in enumerate(off.tolist()) if not fine)
+            first = first_off(logits[row, :position], logits[0, :position], logits[0, :position])
             detail = f"an edit at position {position} changes the output at {first}"
         figure = max(figure, moved)
     claim = "a later token never changes an earlier output"

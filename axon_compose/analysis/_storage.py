@@ -12,7 +12,7 @@ from axon_compose.analysis._report import Truth
 from axon_compose.analysis._sequences import amplified
 from axon_compose.analysis._subject import Subject
 from axon_compose.plan import Plan
-from axon_compose.registry import KV, CacheSpec, Composite, State
+from axon_compose.registry import CacheSpec, Composite, State
 
 __all__ = ["cache_bytes", "caches", "dtypes"]
 

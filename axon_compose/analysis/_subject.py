@@ -111,18 +111,19 @@ class Subject:
     @contextmanager
     def alone(self, layer: Layer, use: Use) -> Iterator[None]:
         """Let one component be the only one that mixes tokens."""
-        blocks = self.model.layers
+        model: Any = self.model
+        blocks = model.layers
         mixing = {other.index for other in self.plan.layers if any(mixes(u) for u in other.uses())}
         owner: Any = blocks[layer.index if layer.owner is None else layer.owner]
         beside = {u.key: owner[u.key] for u in layer.uses() if mixes(u) and u.key != use.key}
-        self.model.layers = [_Skipped(b) if i in mixing - {layer.index} else b for i, b in enumerate(blocks)]
+        model.layers = [_Skipped(b) if i in mixing - {layer.index} else b for i, b in enumerate(blocks)]
         for other in layer.uses():
             if other.key in beside:
                 owner[other.key] = _Silent(beside[other.key], whole=other.spec.kind == "block")
         try:
             yield
         finally:
-            self.model.layers = blocks
+            model.layers = blocks
             for key, module in beside.items():
                 owner[key] = module
 

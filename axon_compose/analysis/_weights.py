@@ -10,7 +10,7 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 from mlx.utils import tree_flatten
 
-from axon_compose.analysis._compare import EXACT, at_most, distance, equal
+from axon_compose.analysis._compare import EXACT, at_most, distance, equal, flags
 from axon_compose.analysis._report import Truth
 from axon_compose.analysis._sequences import run
 from axon_compose.analysis._subject import Subject
@@ -73,7 +73,7 @@ def _idle(name: str, grad: mx.array) -> list[str]:
     """Experts that no token was sent to: matrices of a stack without any gradient."""
     if grad.ndim != 3 or min(grad.shape) <= 1:
         return []
-    used = mx.any(grad != 0, axis=(1, 2)).tolist()
+    used = flags(mx.any(grad != 0, axis=(1, 2)))
     idle = [str(i) for i, is_used in enumerate(used) if not is_used]
     return [f"{name}: no token reached {', '.join(idle)}"] if idle else []
 
