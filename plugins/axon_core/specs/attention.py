@@ -166,7 +166,7 @@ def _shrink(written: Mapping[str, Any]) -> dict[str, Any]:
     small["head_dim"] = 16
     if written.get("window_size") is not None:
         small["window_size"] = min(written["window_size"], 8)
-    if written.get("rope"):
+    if isinstance(written.get("rope"), Mapping):
         small["rope"] = _shrink_rope(written["rope"], written.get("head_dim"))
     return small
 
