@@ -1,4 +1,4 @@
-"""How much memory there is, and a refusal in time: MLX on the CPU ends the process instead of raising."""
+"""How much memory there is, and sizes as people write them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-__all__ = ["available", "count", "human", "require"]
+__all__ = ["available", "count", "human"]
 
 _BYTE_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _COUNT_UNITS: Final = ("", "K", "M", "B", "T")
@@ -48,28 +47,6 @@ def available() -> int:
     bounds.append(_address_space(Path("/proc/self/statm")))
     known = [bound for bound in bounds if bound is not None]
     return max(0, min(known)) if known else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def require(bytes_needed: int, what: str, largest: Iterable[tuple[str, int]] = ()) -> None:
-    """Refuse what does not fit into memory.
-
-    Args:
-        bytes_needed: Bytes about to be allocated.
-        what: What needs them, as the sentence begins, e.g. "`bit-axon` in bfloat16".
-        largest: Names and bytes of the largest parts; the help names the first three by size.
-
-    Raises:
-        CheckpointError: AX401.
-    """
-    from axon_compose.checkpoint import CheckpointError  # it prints sizes with this module
-
-    free = available()
-    if bytes_needed <= free:
-        return
-    parts = sorted(largest, key=lambda part: -part[1])[:3]
-    named = ", ".join(f"`{name}` takes {human(size)}" for name, size in parts)
-    message = f"{what} needs {human(bytes_needed)} of memory, {human(free)} are available"
-    raise CheckpointError("AX401", message, named or None)
 
 
 def _linux(root: Path) -> int | None:

@@ -246,10 +246,16 @@ class Override(_Section):
     set: dict[str, Any] = Field(min_length=1, description="`component.option: value`.")
 
 
+def _no_truth_value(value: Any) -> Any:
+    if value is True:  # which is equal to 1
+        raise PydanticCustomError("version", "the version is a whole number")
+    return value
+
+
 class Envelope(_Section):
     """An architecture file, version 1."""
 
-    version: Literal[1] = Field(description="Version of the language.")
+    version: Annotated[Literal[1], BeforeValidator(_no_truth_value)] = Field(description="Version of the language.")
     name: str = Field(
         default="model",
         min_length=1,

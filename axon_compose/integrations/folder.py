@@ -10,9 +10,8 @@ from typing import Any
 from mlx.utils import tree_flatten
 
 from axon_compose._api import Architecture
-from axon_compose.checkpoint import MAX_SHARD_BYTES, check_target, write_folder
+from axon_compose.checkpoint import MAX_SHARD_BYTES, check_target, require, write_folder
 from axon_compose.integrations.names import CONFIG_KEY, MODEL_TYPE
-from axon_compose.memory import require
 from axon_compose.model import GROUP_SIZE, largest_parts, quantize, random_weights
 from axon_compose.plan import DTYPES, Plan, plan_to_dict
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from axon_compose import memory
-from axon_compose.checkpoint import CheckpointError
+from axon_compose.checkpoint import CheckpointError, _room, require
 
 GIB = 2**30
 
@@ -119,16 +119,16 @@ def test_available_is_less_than_the_machine() -> None:
 
 
 def test_a_refusal_names_the_largest_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "available", lambda: 4 * 10**9)
-    memory.require(4 * 10**9, "`m`")
+    monkeypatch.setattr(_room, "available", lambda: 4 * 10**9)
+    require(4 * 10**9, "`m`")
     parts = [("norm", 10), ("layers.0.moe", 9 * 10**9), ("layers.1.moe", 10**9), ("head", 5 * 10**9)]
     with pytest.raises(CheckpointError) as error:
-        memory.require(4 * 10**9 + 1, "`m` in bfloat16", parts)
+        require(4 * 10**9 + 1, "`m` in bfloat16", parts)
     assert error.value.code == "AX401"
     assert error.value.message == "`m` in bfloat16 needs 4.00 GB of memory, 4.00 GB are available"
     assert error.value.help == "`layers.0.moe` takes 9.00 GB, `head` takes 5.00 GB, `layers.1.moe` takes 1.00 GB"
     with pytest.raises(CheckpointError, match="10\\^30 B"):
-        memory.require(10**30, "`m`")
+        require(10**30, "`m`")
 
 
 def test_no_mlx_is_imported() -> None:
