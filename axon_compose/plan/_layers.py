@@ -113,10 +113,11 @@ class LayerPlanner:
     # Norms.
 
     def _norms(self, choice: NormChoice, label: str, path: Path) -> tuple[Use | None, Use | None]:
-        if choice.place == "none":
+        own = bool(choice.type or choice.options)
+        if choice.place == "none" and not own:
             return None, None
         envelope = self.document.envelope
-        if choice.type or choice.options:
+        if own:
             base = envelope.norm if choice.type is None else Component()
             component = Component(type=choice.type or base.type, **{**base.options, **choice.options})
         else:
