@@ -1,0 +1,164 @@
+"""A built folder behind the unmodified `mlx_lm server`: listed, asked, streamed, and by several at once."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import complaints, environment, plain
+
+PROMPTS = ["ok", "a window of sixteen tokens", "state space, a window and experts: describe, trust, run. " * 2]
+CROWD = ["who", "a stack of sixteen layers", "one expert, two experts and a shared one: run, trust, describe. " * 3]
+TOKENS = 24
+
+
+class Server:
+    """A running server; what it prints goes to a file."""
+
+    def __init__(self, model: Path, folder: Path) -> None:
+        self.port = free_port()
+        (folder / "hub").mkdir()
+        self.log = folder / "log.txt"
+        command = [sys.executable, "-m", "mlx_lm", "server", "--trust-remote-code", "--model", str(model)]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*command, "--port", str(self.port)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment(HF_HOME=str(folder)),
+            )
+        deadline = time.monotonic() + 60
+        while not self.answers():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+
+    def answers(self) -> bool:
+        try:
+            return self.get("/health") == {"status": "ok"}
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    def get(self, path: str) -> Any:
+        return json.loads(self.open(path))
+
+    def post(self, path: str, **body: Any) -> bytes:
+        return self.open(path, json.dumps({"max_tokens": TOKENS, "temperature": 0.0, **body}).encode())
+
+    def open(self, path: str, body: bytes | None = None) -> bytes:
+        url = f"http://127.0.0.1:{self.port}{path}"
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=60) as response:
+            content: bytes = response.read()
+        return content
+
+    def chat(self, prompt: str) -> str:
+        answer = json.loads(self.post("/v1/chat/completions", messages=[{"role": "user", "content": prompt}]))
+        return str(answer["choices"][0]["message"]["content"])
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=20)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture(scope="module")
+def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(model, tmp_path_factory.mktemp("server"))
+    yield running
+    if running.process.poll() is None:
+        running.process.kill()
+        running.process.wait()
+
+
+@pytest.fixture(scope="module")
+def expected(model: Path) -> dict[str, str]:
+    """What one sequence after the other gives without a server."""
+    from mlx_lm import generate, load
+
+    network, tokenizer = load(str(model), trust_remote_code=True)
+    answers = {}
+    for prompt in PROMPTS + CROWD:
+        tokens = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True)
+        answers[prompt] = generate(network, tokenizer, tokens, max_tokens=TOKENS)
+    assert len(set(answers.values())) == len(answers)
+    return answers
+
+
+def test_it_lists_the_model(server: Server, model: Path) -> None:
+    listed = server.get("/v1/models")
+    assert str(model) in [entry["id"] for entry in listed["data"]]
+
+
+def test_a_chat_says_what_one_sequence_gives(server: Server, expected: dict[str, str]) -> None:
+    for prompt in PROMPTS:
+        assert server.chat(prompt) == expected[prompt]
+
+
+def test_a_stream_has_the_same_text(server: Server, expected: dict[str, str]) -> None:
+    messages = [{"role": "user", "content": PROMPTS[1]}]
+    lines = server.post("/v1/chat/completions", messages=messages, stream=True).decode().splitlines()
+    events = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+    assert events[-1] == "[DONE]"
+    pieces = [json.loads(event)["choices"][0]["delta"].get("content") or "" for event in events[:-1]]
+    assert len(pieces) > 5
+    assert "".join(pieces) == expected[PROMPTS[1]]
+
+
+def test_requests_at_the_same_time_get_the_answers_of_single_ones(server: Server, expected: dict[str, str]) -> None:
+    # The first time prompts of unequal length are read as one batch, then from the server's cache of prompts.
+    for _ in range(2):
+        assert at_once(server, CROWD) == {prompt: expected[prompt] for prompt in CROWD}
+
+
+def at_once(server: Server, prompts: list[str]) -> dict[str, str]:
+    answers: dict[str, str] = {}
+    start = threading.Barrier(len(prompts))
+
+    def ask(prompt: str) -> None:
+        start.wait()
+        answers[prompt] = server.chat(prompt)
+
+    threads = [threading.Thread(target=ask, args=(prompt,)) for prompt in prompts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    return answers
+
+
+def test_completions_and_a_repeated_prompt(server: Server) -> None:
+    first, second = (json.loads(server.post("/v1/completions", prompt=PROMPTS[2])) for _ in range(2))
+    assert first["choices"][0]["text"] == second["choices"][0]["text"]
+    assert first["usage"]["completion_tokens"] == TOKENS
+
+
+def test_it_stops_when_told(server: Server) -> None:
+    server.chat(PROMPTS[0])
+    code = server.stop()
+    log = plain(server.log.read_text())
+    known = re.compile("not recommended for production|^ *warnings.warn")  # upstream's, about its web server
+    assert [line for line in complaints(log) if not known.search(line)] == [], log
+    # mlx 0.32 aborts in its own exit on Linux when a generation thread was there, with a stock llama as well.
+    assert code in (0, 130, -signal.SIGINT, -signal.SIGABRT), log
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", server.port)) != 0
