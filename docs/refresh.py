@@ -1,0 +1,184 @@
+"""Write what README and docs show: output of commands and of Python, and the page of components.
+
+    python docs/refresh.py            # write every page anew
+    python docs/refresh.py README.md  # one page
+
+What the fenced blocks of a page mean, in order, all in one temporary folder:
+
+* `yaml` that begins with `# NAME.yaml` (or `# wrong: NAME.yaml`) is a file; `# over NAME.yaml` marks a fragment of one.
+* any language that begins with `# file: PATH` is a file too.
+* `console`: each line that begins with `$ ` is run by bash; the lines below it are its output.
+* `python` is run, the blocks of a page as one program; a `text` block right below is what it prints.
+* `sh` is not run.
+
+Output that differs in nothing but what `mask` hides stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+PAGES: Final = ("README.md", "docs/language.md", "docs/cli.md", "docs/plugins.md", "docs/python.md")
+GENERATED: Final = "docs/components.md"
+
+_BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE: Final = re.compile(r"# file: (\S+)\n")
+_YAML: Final = re.compile(r"# (?:(wrong): )?([\w-]+\.yaml)\n")
+_FRAGMENT: Final = re.compile(r"# over ([\w-]+\.yaml)\n")
+_COMMAND: Final = re.compile(r"^\$ (.*)$", re.MULTILINE)
+_SEPARATOR: Final = "␟"
+
+#: What differs from run to run or from machine to machine, and what stands for it in a comparison.
+_MASKS: Final = (
+    (re.compile(r"(?<=^={10}\n).*?(?=^={10}$)", re.MULTILINE | re.DOTALL), "generated text\n"),
+    (re.compile(r"^Generation: \d+ tokens", re.MULTILINE), "Generation: N tokens"),
+    (re.compile(r"\d[\d.]* tokens-per-sec"), "N tokens-per-sec"),
+    (re.compile(r"^Peak memory: .*$", re.MULTILINE), "Peak memory: N GB"),
+    (re.compile(r"(?<=at most )\d\.\de-\d+"), "SMALL"),
+    (re.compile(r"^( +ok +[\w-]+ +)[\d.e+-]+(?= +[≤≥])", re.MULTILINE), r"\1N"),
+    (re.compile(r"[\d.]+ \w?B are available"), "N GB are available"),
+    # argparse writes an option with two spellings in one of two ways, depending on the version of Python.
+    (re.compile(r"(-\w) [A-Z]+, (--\w+ [A-Z]+)"), r"\1, \2"),
+    (re.compile(r" {2,}"), "  "),
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, and the offsets of the text in the page."""
+
+    language: str
+    text: str
+    start: int
+    end: int
+
+
+def blocks(page: str) -> list[Block]:
+    """Every fenced block with a language, in order."""
+    return [Block(m[1], m[2], m.start(2), m.end(2)) for m in _BLOCK.finditer(page)]
+
+
+def mask(text: str) -> str:
+    """The text with what cannot be the same twice hidden."""
+    for pattern, stand_in in _MASKS:
+        text = pattern.sub(stand_in, text)
+    return text
+
+
+def yaml_file(block: Block) -> tuple[str, bool] | None:
+    """Name of the file that a block shows, and whether it is right; None if it is no named file."""
+    match = _YAML.match(block.text) if block.language == "yaml" else None
+    return (match[2], match[1] is None) if match else None
+
+
+def fragment_of(block: Block) -> str | None:
+    """Name of the file that a fragment is laid over, or None."""
+    match = _FRAGMENT.match(block.text) if block.language == "yaml" else None
+    return match[1] if match else None
+
+
+def refreshed(page: str) -> str:
+    """A page with everything that it shows run again."""
+    with tempfile.TemporaryDirectory() as folder:
+        changes = list(_run_page(page, Path(folder).resolve()))
+    for block, text in sorted(changes, key=lambda change: -change[0].start):
+        if mask(text) != mask(block.text):
+            page = page[: block.start] + text + page[block.end :]
+    return page
+
+
+def _run_page(page: str, folder: Path) -> Iterator[tuple[Block, str]]:
+    found = blocks(page)
+    programs: list[tuple[Block, Block | None]] = []
+    for number, block in enumerate(found):
+        named = _FILE.match(block.text)
+        file = named[1] if named else (yaml_file(block) or (None,))[0]
+        if file:
+            path = folder / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text, encoding="utf-8")
+        elif block.language == "console":
+            yield block, _transcript(block.text, folder)
+        elif block.language == "python":
+            below = found[number + 1] if number + 1 < len(found) else None
+            adjacent = below and below.language == "text" and page[block.end : below.start] == "```\n\n```text\n"
+            programs.append((block, below if adjacent else None))
+    yield from _outputs(programs, folder)
+
+
+def _transcript(text: str, folder: Path) -> str:
+    """A console block with the output of its commands."""
+    return "".join(f"$ {command}\n{run(['bash', '-c', command], folder)}" for command in _COMMAND.findall(text))
+
+
+def _outputs(programs: list[tuple[Block, Block | None]], folder: Path) -> Iterator[tuple[Block, str]]:
+    """What the Python blocks of a page print, run as one program."""
+    if not programs:
+        return
+    source = f"print({_SEPARATOR!r}, end='')\n".join(block.text for block, _ in programs)
+    (folder / "program.py").write_text(source, encoding="utf-8")
+    printed = run([sys.executable, "program.py"], folder).split(_SEPARATOR)
+    if len(printed) != len(programs):
+        raise SystemExit("".join(printed))
+    for (block, below), output in zip(programs, printed, strict=True):
+        if below:
+            yield below, output
+        elif output:
+            raise SystemExit(f"this prints, and no `text` block is below it:\n{block.text}\n{output}")
+
+
+def run(command: list[str], folder: Path) -> str:
+    """Both streams of a command, as a newcomer in that folder would see them without colours.
+
+    `pip install` puts packages into a folder of their own, builds without the network, and later commands see them.
+    """
+    site = str(folder / ".site")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AXON_COMPOSE", "PIP_"))}
+    environment = kept | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "NO_COLOR": "1", "COLUMNS": "100", "TERM": "dumb", "PYTHONUNBUFFERED": "1", "PYTHONPATH": site,
+        "HF_HUB_OFFLINE": "1", "PIP_TARGET": site, "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0",
+        "PIP_NO_INDEX": "1", "PIP_QUIET": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
+    }  # fmt: skip
+    done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    text = done.stdout.decode("utf-8").replace(f"{folder}/", "")
+    text = "".join(c if c.isprintable() or c == "\n" else "·" for c in text)
+    if "Traceback (most recent call last)" in text or "\n```" in text:  # a fault, or the end of the fence it goes into
+        raise SystemExit(f"{' '.join(command)}\n{text}")
+    return text
+
+
+def components_page() -> str:
+    """The page of components."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from components_page import page
+
+    return page()
+
+
+def make(name: str) -> str:
+    """What the page `name` should hold."""
+    return components_page() if name == GENERATED else refreshed((ROOT / name).read_text(encoding="utf-8"))
+
+
+def main(names: list[str], write: Callable[[str], object] = print) -> None:
+    """Write the named pages, or all."""
+    for name in names or (*PAGES, GENERATED):
+        path, text = ROOT / name, make(name)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            write(f"wrote {name}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

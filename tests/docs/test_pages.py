@@ -1,0 +1,102 @@
+"""README and docs show what the program does today.
+
+A page that fails here is written anew by `make readme`; read the difference before it is committed.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import refresh
+
+ROOT = refresh.ROOT
+MARKDOWN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+
+
+def text(page: str) -> str:
+    return (ROOT / page).read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", [*refresh.PAGES, refresh.GENERATED])
+def test_page_shows_what_the_program_does(page: str) -> None:
+    assert refresh.mask(refresh.make(page)) == refresh.mask(text(page)), "run `make readme`"
+
+
+@pytest.mark.parametrize("page", refresh.PAGES)
+def test_nothing_is_left_without_output(page: str) -> None:
+    for block in refresh.blocks(text(page)):
+        assert block.text.strip(), f"an empty block on {page}"
+        assert block.language in ("console", "python", "text", "yaml", "toml", "sh"), block.language
+
+
+def test_masks_hide_no_more_than_they_say() -> None:
+    shown = "  ok  steps  2.9e-07  ≤ 2.0e-05  token by token\nat most 1.9e-06 from\n5 layers, 1.04M, 4.14 MB\n"
+    expected = "  ok  steps  N  ≤ 2.0e-05  token by token\nat most SMALL from\n5 layers, 1.04M, 4.14 MB\n"
+    assert refresh.mask(shown) == expected
+    assert refresh.mask("  FAIL  steps  2.9e-02  ≤ 2.0e-05  x\n") == "  FAIL  steps  2.9e-02  ≤ 2.0e-05  x\n"
+    speed = "==========\nnoise\n==========\nPrompt: 35 tokens, 572.003 tokens-per-sec\n"
+    assert refresh.mask(speed) == ("==========\ngenerated text\n==========\nPrompt: 35 tokens, N tokens-per-sec\n")
+
+
+def test_a_page_that_drifted_is_written_anew() -> None:
+    page = "```console\n$ echo one\ntwo\n```\n\n```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n"
+    assert refresh.refreshed(page) == page.replace("two", "one").replace("3", "2")
+
+
+def test_a_traceback_is_never_shown() -> None:
+    with pytest.raises(SystemExit, match="ZeroDivisionError"):
+        refresh.refreshed("```python\n1 / 0\n```\n")
+
+
+def anchor(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def anchors(path: Path) -> set[str]:
+    return {anchor(line.lstrip("#")) for line in FENCE.sub("", path.read_text("utf-8")).splitlines() if line[:1] == "#"}
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in LINK.findall(FENCE.sub("", path.read_text("utf-8"))):
+        if target.startswith("https://"):
+            continue
+        file, _, section = target.partition("#")
+        led = (path.parent / file).resolve() if file else path
+        assert led.exists(), target
+        assert led.is_relative_to(ROOT), target
+        assert not section or section in anchors(led), target
+
+
+def test_readme_names_every_architecture() -> None:
+    for file in (ROOT / "architectures").glob("*.yaml"):
+        assert f"| `{file.stem}` |" in text("README.md"), file.stem
+
+
+def test_readme_leads_to_every_page() -> None:
+    for path in (ROOT / "docs").glob("*.md"):
+        assert f"(docs/{path.name})" in text("README.md"), path.name
+
+
+def test_commands_that_are_not_run_exist() -> None:
+    """In `sh` blocks: targets of make, and extras of the package."""
+    makefile, project = text("Makefile"), text("pyproject.toml")
+    for page in refresh.PAGES:
+        for block in refresh.blocks(text(page)):
+            for line in block.text.splitlines() if block.language == "sh" else ():
+                command = line.partition("#")[0].split()
+                if command[0] == "make":
+                    assert re.search(rf"^{command[1]}:", makefile, re.MULTILINE), line
+                else:
+                    assert command[:2] == ["pip", "install"], line
+                    extra = re.search(r"\[(\w+)\]", line)
+                    assert not extra or re.search(rf"^{extra[1]} = \[", project, re.MULTILINE), line
+
+
+def test_make_readme_writes_the_pages() -> None:
+    assert "docs/refresh.py" in text("Makefile")
