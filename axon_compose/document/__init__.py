@@ -1,5 +1,6 @@
 """Nodes to a validated document: dims, components, blocks and stack, bases merged in; imports no mlx."""
 
+from axon_compose.document._blocks import written_blocks
 from axon_compose.document._document import Document, Path, place, within
 from axon_compose.document._formulas import Unresolved, resolve
 from axon_compose.document._merge import FindArchitecture, merge
@@ -36,4 +37,5 @@ __all__ = [
     "read_document",
     "resolve",
     "within",
+    "written_blocks",
 ]

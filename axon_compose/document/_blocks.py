@@ -9,19 +9,19 @@ from axon_compose.document._document import Document, Path
 from axon_compose.document._sections import BranchItem
 from axon_compose.document.formula import is_formula
 
-__all__ = ["check_blocks"]
+__all__ = ["check_blocks", "written_blocks"]
 
 
 def check_blocks(document: Document, problems: Problems) -> None:
     """Report the faults of every block, used or not."""
     told: set[str] = set()
-    for path, branches in _blocks(document):
+    for path, branches in written_blocks(document):
         _check_components(document, path, branches, told, problems)
         _check_kept(document, path, branches, problems)
 
 
-def _blocks(document: Document) -> Iterator[tuple[Path, list[BranchItem]]]:
-    """The branches of every block, also of those that are written in the stack."""
+def written_blocks(document: Document) -> Iterator[tuple[Path, list[BranchItem]]]:
+    """Place and branches of every block, also of those that are written in the stack."""
     envelope = document.envelope
     for name, block in envelope.blocks.items():
         yield ("blocks", name, "branches"), block.branches

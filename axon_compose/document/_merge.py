@@ -8,7 +8,7 @@ from typing import Final
 
 from axon_compose.diagnostics import Position, Problems, Span
 from axon_compose.registry import LookupFailure
-from axon_compose.source import Entry, Mapping, Scalar, read
+from axon_compose.source import Entry, Mapping, Scalar, read, read_file
 
 __all__ = ["FindArchitecture", "merge", "with_base", "with_settings"]
 
@@ -113,11 +113,10 @@ def _find_base(
 def _read_base(path: Path, span: Span, problems: Problems) -> Mapping | None:
     before = len(problems)
     try:
-        data = path.read_bytes()
+        node = read_file(path, problems, _display(path))
     except OSError as error:
         problems.error("AX111", f"cannot read `{path.name}`: {error.strerror}", span)
         return None
-    node = read(data, _display(path), problems)
     if isinstance(node, Mapping):
         return node
     if len(problems) == before:

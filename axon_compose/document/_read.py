@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from axon_compose.diagnostics import Label, Problems, nearest
+from axon_compose.diagnostics import Flood, Label, Problems, nearest
 from axon_compose.document._blocks import check_blocks
 from axon_compose.document._document import Document, Path
 from axon_compose.document._formulas import check_formulas, resolve_dims
@@ -28,6 +28,7 @@ VERSION: Final = 1
 
 #: Sections whose entries stand alone: a faulty entry is left out and the others stay.
 _ENTRIES: Final = ("components", "blocks", "dims", "overrides")
+_NAME_HELP: Final = "a name has lower-case letters, digits and `_`, a letter first, at most 100 in all"
 _REQUIRED_DIMS: Final = ("hidden_size", "vocab_size")
 
 
@@ -58,7 +59,15 @@ def read_document(
             "AX100", "an architecture file is a mapping of sections", node.span, help="begin with `version: 1`"
         )
         return None
-    root = directory or FilePath.cwd()
+    try:
+        return _read(node, problems, find, directory or FilePath.cwd(), settings)
+    except Flood:
+        return None
+
+
+def _read(
+    node: MappingNode, problems: Problems, find: FindArchitecture, root: FilePath, settings: Iterable[str]
+) -> Document | None:
     merged = with_base(node, root, root, find, problems)
     kept = _without_private(with_settings(merged or node, settings, problems), problems)
     if merged is None or not _right_version(kept, problems):
@@ -160,7 +169,7 @@ def _report(fault: Fault, node: MappingNode, problems: Problems) -> None:
         is_key = fault.path[0] in _ENTRIES and len(fault.path) == 2
         place = document.place(*fault.path, key=is_key)
         what = f"`{fault.path[-1]}` cannot be a name" if is_key else "this cannot be a name"
-        problems.error("AX104", what, place, help="a name has lower-case letters, digits and `_`, a letter first")
+        problems.error("AX104", what, place, help=_NAME_HELP)
         return
     if fault.kind == "missing":
         problems.error(
@@ -198,7 +207,7 @@ def _with_dims(document: Document, problems: Problems) -> Document:
 
 def _check_names(document: Document, problems: Problems) -> None:
     """A name that formulas could read in two ways is an error."""
-    dims = [*document.envelope.dims]
+    dims = document.envelope.dims.keys()
     for section in ("components", "blocks"):
         for name in getattr(document.envelope, section):
             if name in dims:

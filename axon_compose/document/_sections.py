@@ -35,7 +35,8 @@ __all__ = [
     "StackItem",
 ]
 
-NAME = r"^[a-z][a-z0-9_]*$"
+#: At most as long as in a stack text: names stand in every layer of a plan.
+NAME = r"^[a-z][a-z0-9_]{0,99}$"
 FORMULA = {"type": "string", "pattern": "^="}
 
 Name = Annotated[str, StringConstraints(pattern=NAME)]

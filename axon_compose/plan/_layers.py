@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from axon_compose.document import BranchItem, Component, NormChoice, Path, Unresolved, is_formula, resolve
+from axon_compose.document import BranchItem, NormChoice, Path, Unresolved, is_formula, resolve
 from axon_compose.plan._parts import Broken, Part, Parts
 from axon_compose.plan._plan import Branch, Layer, Member, Use
 from axon_compose.plan._stack import StackLayer
@@ -113,16 +113,13 @@ class LayerPlanner:
     # Norms.
 
     def _norms(self, choice: NormChoice, label: str, path: Path) -> tuple[Use | None, Use | None]:
-        own = bool(choice.type or choice.options)
-        if choice.place == "none" and not own:
+        if choice.place == "none":
             return None, None
-        envelope = self.document.envelope
-        if own:
-            base = envelope.norm if choice.type is None else Component()
-            component = Component(type=choice.type or base.type, **{**base.options, **choice.options})
+        own = self.parts.own_norm(choice)
+        if own is None:
+            part = self.parts.resolve("norm", self.document.envelope.norm, ("norm",), ("norm",), self.index)
         else:
-            component, path = envelope.norm, ("norm",)
-        part = self.parts.resolve("norm", component, path, ("norm",), self.index)
+            part = self.parts.resolve("norm", own, path, ("norm",), self.index)
         pre = self._place(part, f"{label}_norm") if choice.place in ("pre", "sandwich") else None
         post = self._place(part, f"{label}_post_norm") if choice.place in ("post", "sandwich") else None
         return pre, post

@@ -9,7 +9,7 @@ from math import prod
 from typing import Any, Final
 
 from axon_compose.diagnostics import Problems, nearest
-from axon_compose.document import Component, Document, Path, Unresolved, resolve
+from axon_compose.document import Component, Document, NormChoice, Path, Unresolved, resolve, written_blocks
 from axon_compose.document._formulas import cached_parse, formulas_in
 from axon_compose.plan._overrides import Overrides
 from axon_compose.plan._plan import Use
@@ -89,6 +89,22 @@ class Parts:
                 continue
             with suppress(Broken):
                 self.resolve(name, component, ("components", name), ("layer", "block"))
+
+    def check_norms(self) -> None:
+        """Validate the norms of all branches that have one of their own, used or not."""
+        for path, branches in written_blocks(self.document):
+            for number, branch in enumerate(branches):
+                component = self.own_norm(branch.norm)
+                if component and not self._by_layer(component.options):
+                    with suppress(Broken):
+                        self.resolve("norm", component, (*path, number, "norm"), ("norm",))
+
+    def own_norm(self, choice: NormChoice) -> Component | None:
+        """The norm that a branch writes itself, over the file's norm unless it names a type; None if it writes none."""
+        if not (choice.type or choice.options):
+            return None
+        base = self.document.envelope.norm if choice.type is None else Component()
+        return Component(type=choice.type or base.type, **{**base.options, **choice.options})
 
     def named(self, name: str, path: Path, layer: int) -> Part:
         """A component of the file at one layer.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from axon_compose.diagnostics import Label, Problems, Span
+from axon_compose.diagnostics import Flood, Label, Problems, Span
 from axon_compose.document import Component, Document
 from axon_compose.plan._layers import LayerPlanner
 from axon_compose.plan._parts import Broken, Part, Parts
@@ -30,12 +30,20 @@ def resolve_plan(document: Document, registry: Registry, problems: Problems) -> 
     Returns:
         The plan, or None if an error was reported.
     """
+    try:
+        return _resolve(document, registry, problems)
+    except Flood:
+        return None
+
+
+def _resolve(document: Document, registry: Registry, problems: Problems) -> Plan | None:
     if not {"hidden_size", "vocab_size"} <= document.dims.keys():
         _check_types_only(document, registry, problems)
         return None
     ends = _Ends(document, registry, problems)
     parts = ends.parts
     parts.check_all()
+    parts.check_norms()
     stack = expand_stack(document, problems)
     layers = _layers(stack, parts) if stack else None
     if layers is None or problems.failed or not ends.complete:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,7 +39,7 @@ class _Run:
 
     term: str
     count: int
-    layers: tuple[tuple[str | None, Span, InlineBlock | None, Path], ...]
+    layers: Iterable[tuple[str | None, Span, InlineBlock | None, Path]]
 
 
 def expand_stack(document: Document, problems: Problems) -> list[StackLayer] | None:
@@ -112,7 +112,7 @@ class _Expansion:
             (name, within(span, start, end, len(text)) if quoted else span, None, path)
             for name, (start, end) in stack.expand(MAX_LAYERS)
         )
-        yield _Run("", 1, tuple(names))
+        yield _Run("", 1, names)  # expanded when all counts are known to be right
 
     # Stacks made by formulas of `i`.
 
