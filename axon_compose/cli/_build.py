@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from shlex import quote
 
 from axon_compose._api import Architecture
-from axon_compose.checkpoint import check_target
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import Terminal
 from axon_compose.memory import count, human
@@ -22,26 +22,39 @@ def build(arguments: argparse.Namespace, terminal: Terminal) -> int:
         return _dry_run(architecture, arguments, terminal)
     return (
         _to_folder(architecture, arguments, terminal)
-        if arguments.out
+        if arguments.out is not None
         else _in_memory(architecture, arguments, terminal)
     )
 
 
 def _dry_run(architecture: Architecture, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Refuse whatever the build would refuse, then say what it would make."""
+    from axon_compose.integrations.folder import check_write
+
     plan = architecture.plan()
+    nbytes = weight_nbytes(plan, arguments.dtype)
+    where = "in memory"
+    if arguments.out is None:
+        architecture.build(dtype=arguments.dtype, seed=arguments.seed, allow_large=arguments.allow_large)
+    else:
+        check_write(
+            plan,
+            Path(arguments.out),
+            dtype=arguments.dtype,
+            bits=arguments.quantize,
+            tokenizer=_tokenizer(arguments),
+            force=arguments.force,
+            allow_large=arguments.allow_large,
+        )
+        where = f"in `{arguments.out}`"
     data = {
         "name": plan.name,
         "parameters": total_parameters(plan),
-        "weight_bytes": weight_nbytes(plan, arguments.dtype),
+        "weight_bytes": nbytes,
         "dtype": arguments.dtype,
         "out": arguments.out,
     }
-    where = "in memory"
-    if arguments.out:
-        check_target(Path(arguments.out), arguments.force)
-        where = f"in `{arguments.out}`"
-    size = human(weight_nbytes(plan, arguments.dtype))
-    what = f"{count(total_parameters(plan))} parameters, {size} in {arguments.dtype}"
+    what = f"{count(total_parameters(plan))} parameters, {human(nbytes)} in {arguments.dtype}"
     what += f", then quantised to {arguments.quantize} bits" if arguments.quantize else ""
     text = f"would build {plan.name} {where}: {what}\n"
     return terminal.result(text, data)
@@ -56,26 +69,27 @@ def _in_memory(architecture: Architecture, arguments: argparse.Namespace, termin
     trial = try_out(model, seed=arguments.seed)
     plan = architecture.plan()
     size = f"{count(total_parameters(plan))} parameters, {human(trial.weight_bytes)}"
+    finite = "all finite" if trial.finite else "not all finite"
+    apart = "" if trial.difference is None else f", at most {trial.difference:.1e} from the forward pass"
     lines = [
         f"{plan.name}: {len(plan.layers)} layers, {size}",
-        f"forward pass   {trial.prompt} tokens, logits {trial.shape} {trial.dtype}, all finite",
-        f"cached decode  {trial.steps} tokens one by one, at most {trial.difference:.1e} from the forward pass",
+        f"forward pass   {trial.prompt} tokens, logits {trial.shape} {trial.dtype}, {finite}",
+        f"cached decode  {trial.steps} tokens one by one{apart}",
     ]
     text = "\n".join(lines) + "\n"
-    return terminal.result(text, trial.to_dict())
+    return terminal.result(text, trial.to_dict(), ok=trial.finite)
 
 
 def _to_folder(architecture: Architecture, arguments: argparse.Namespace, terminal: Terminal) -> int:
     from axon_compose.integrations.folder import write_model
 
-    tokenizer = arguments.tokenizer if arguments.tokenizer == "bytes" else Path(arguments.tokenizer)
     record = write_model(
         architecture,
         Path(arguments.out),
         dtype=arguments.dtype,
         seed=arguments.seed,
         quantize_bits=arguments.quantize,
-        tokenizer=tokenizer,
+        tokenizer=_tokenizer(arguments),
         force=arguments.force,
         allow_large=arguments.allow_large,
         progress=terminal.progress,
@@ -85,12 +99,17 @@ def _to_folder(architecture: Architecture, arguments: argparse.Namespace, termin
     layers = len(plan.layers)
     text = f"wrote {arguments.out}: {plan.name}, {count(total_parameters(plan))} parameters, {human(size)}\n"
     code = terminal.result(text, {"out": arguments.out, **record})
+    folder = quote(arguments.out)
     terminal.note(
         "run it:\n"
-        f"  mlx_lm.generate --model {arguments.out} --trust-remote-code --prompt 'Hello'\n"
-        f"  mlx_lm.lora --model {arguments.out} --trust-remote-code --train --data DIR --num-layers {min(layers, 16)}"
+        f"  mlx_lm.generate --model {folder} --trust-remote-code --prompt 'Hello'\n"
+        f"  mlx_lm.lora --model {folder} --trust-remote-code --train --data DIR --num-layers {min(layers, 16)}"
     )
     return code
+
+
+def _tokenizer(arguments: argparse.Namespace) -> str | Path:
+    return "bytes" if arguments.tokenizer == "bytes" else Path(arguments.tokenizer)
 
 
 def check(arguments: argparse.Namespace, terminal: Terminal) -> int:

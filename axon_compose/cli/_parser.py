@@ -78,7 +78,7 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     build.add_argument("file", metavar="FILE")
     build.add_argument("--out", metavar="DIR", help="write a folder; without it the model is built in memory and tried")
     build.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights")
-    build.add_argument("--seed", type=int, default=0, metavar="N", help="of the random weights (default: 0)")
+    build.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the random weights (default: 0)")
     build.add_argument("--quantize", type=int, choices=(2, 3, 4, 5, 6, 8), metavar="BITS", help="2, 3, 4, 5, 6 or 8")
     build.add_argument(
         "--tokenizer", default="bytes", metavar="bytes|DIR", help="`bytes`, or a folder (default: bytes)"
@@ -89,7 +89,7 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     _common(build)
     check = command("check", _lazily("_build", "check"), "prove caches, masks and gradients on a small float32 copy")
     check.add_argument("file", metavar="FILE")
-    check.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and tokens (default: 0)")
+    check.add_argument("--seed", type=_seed, default=0, metavar="N", help="of weights and tokens (default: 0)")
     _common(check)
 
 
@@ -111,6 +111,16 @@ def _common(parser: argparse.ArgumentParser) -> None:
         "--set", dest="settings", action="append", default=[], metavar="KEY.KEY=VALUE", help="lay a value over the file"
     )
     _json(parser)
+
+
+def _seed(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 2**64:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 2^64 - 1")
+    return number
 
 
 def _json(parser: argparse.ArgumentParser) -> Any:

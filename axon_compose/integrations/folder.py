@@ -10,12 +10,13 @@ from typing import Any
 from mlx.utils import tree_flatten
 
 from axon_compose._api import Architecture
-from axon_compose.checkpoint import MAX_SHARD_BYTES, check_target, require, write_folder
+from axon_compose.checkpoint import MAX_SHARD_BYTES, check_space, check_target, require, write_folder
+from axon_compose.checkpoint._tokenizer import tokenizer_files
 from axon_compose.integrations.names import CONFIG_KEY, MODEL_TYPE
 from axon_compose.model import GROUP_SIZE, largest_parts, quantize, random_weights
-from axon_compose.plan import DTYPES, Plan, plan_to_dict
+from axon_compose.plan import DTYPES, Plan, plan_to_dict, weight_nbytes
 
-__all__ = ["write_model"]
+__all__ = ["check_write", "write_model"]
 
 
 def write_model(
@@ -54,9 +55,9 @@ def write_model(
         CheckpointError: If it cannot be written, or a tensor does not fit into memory.
     """
     plan = architecture.plan()
-    check_target(target, force)
-    if not allow_large:
-        require(_peak(plan, dtype), f"the largest tensor of `{plan.name}`", largest_parts(plan, dtype))
+    check_write(
+        plan, target, dtype=dtype, bits=quantize_bits, tokenizer=tokenizer, force=force, allow_large=allow_large
+    )
     model = random_weights(plan, dtype=dtype, seed=seed)
     config = _config(architecture, dtype)
     if quantize_bits:
@@ -74,6 +75,29 @@ def write_model(
         progress=progress,
         max_shard_bytes=max_shard_bytes,
     )
+
+
+def check_write(
+    plan: Plan,
+    target: Path,
+    *,
+    dtype: str,
+    bits: int | None,
+    tokenizer: str | Path,
+    force: bool = False,
+    allow_large: bool = False,
+) -> None:
+    """Raise what `write_model` would refuse, before anything is made; the arguments are those of `write_model`.
+
+    Raises:
+        CheckpointError: If the folder is taken, the tokenizer unusable, or memory or disk too small.
+    """
+    check_target(target, force)
+    tokenizer_files(tokenizer, plan.dims.vocab_size)
+    if not allow_large:
+        require(_peak(plan, dtype), f"the largest tensor of `{plan.name}`", largest_parts(plan, dtype))
+    # Quantised sizes depend on which rows the groups divide; the exact ones are compared before writing.
+    check_space(target, weight_nbytes(plan, dtype) * (bits or 32) // 32)
 
 
 def _peak(plan: Plan, dtype: str) -> int:

@@ -16,7 +16,7 @@ from axon_compose.plan import Plan
 __all__ = ["Model", "ModelArgs"]
 
 
-class Config(PretrainedConfig):  # type: ignore[misc]
+class Config(PretrainedConfig):
     """Makes `model_type` known to transformers, which reads tokenizers and would warn at every command."""
 
     model_type = MODEL_TYPE
