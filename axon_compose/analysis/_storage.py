@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import mlx.core as mx
 
@@ -18,6 +18,9 @@ __all__ = ["cache_bytes", "caches", "dtypes"]
 
 Leaf = tuple[str, CacheSpec, Any]
 
+#: Tokens that a row is said to have left, so that it can be seen how many were counted.
+AHEAD: Final = 10_000
+
 
 def caches(subject: Subject) -> Truth:
     """Every cache is written, moves on, and counts its tokens."""
@@ -28,7 +31,7 @@ def caches(subject: Subject) -> Truth:
         faults.append(f"{len(cache)} caches for {len(subject.plan.slots)} slots")
     for _, spec, leaf in leaves(subject.plan, cache):
         if isinstance(spec, State):
-            leaf.prepare(lengths=[100])
+            leaf.prepare(lengths=[AHEAD])
     subject.forward(subject.tokens(1, first), cache)
     before = [_arrays(leaf) for *_, leaf in leaves(subject.plan, cache)]
     subject.forward(subject.tokens(1, more, salt=1), cache)
@@ -60,9 +63,9 @@ def _state_fault(spec: State, leaf: Any, before: list[Any], tokens: int) -> str:
             return f"`{array.name}` is {tuple(new.shape[1:])}, declared {tuple(array.shape)}"
         if new.size and mx.array_equal(old, new).item():
             return f"`{array.name}` is not brought up to date"
-    left = leaf.lengths.item()
-    if left != 100 - tokens:
-        return f"is advanced by {100 - left} tokens in {tokens}"
+    advanced = AHEAD - leaf.lengths.item()
+    if advanced != tokens:
+        return f"is advanced by {advanced} tokens in {tokens}"
     return "" if _finite(now) else "holds what is not a number"
 
 

@@ -104,12 +104,18 @@ def test_no_array_without_need(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_children_of_a_list_are_merged_and_padded() -> None:
     """The composite in mlx-lm's own protocol, rows of unequal length."""
     model = models.model("a*2", a=[{"parallel": ["ssm", "swa"]}, "mlp"])
-    rows = [models.tokens(1, length, seed=length) for length in (14, 9, 3)]
+    lengths = [14, 9, 3]
+    rows = [models.tokens(1, length + 2, seed=length) for length in lengths]
     cache = [leaves[0].merge(list(leaves)) for leaves in zip(*(model.make_cache() for _ in rows), strict=True)]
     assert all(isinstance(leaf, CacheList) for leaf in cache)
-    padded = mx.concatenate([mx.pad(row, [(0, 0), (0, 14 - row.shape[1])]) for row in rows])
+    padded = mx.concatenate([mx.pad(row[:, :-2], [(0, 0), (0, 16 - row.shape[1])]) for row in rows])
     for leaf in cache:
-        leaf.prepare(lengths=[14, 9, 3], right_padding=[0, 5, 11])
+        leaf.prepare(lengths=lengths, right_padding=[14 - length for length in lengths])
     got = mx.concatenate([model(padded[:, :6], cache), model(padded[:, 6:], cache)], axis=1)
-    for i, row in enumerate(rows):
-        assert models.close(got[i, : row.shape[1]], model(row)[0])
+    for leaf in cache:
+        leaf.finalize()
+    after = [model(mx.concatenate([row[:, i:][:, :1] for row in rows]), cache) for i in (-2, -1)]
+    for i, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+        alone = model(row)[0]
+        assert models.close(got[i, :length], alone[:length])
+        assert models.close(mx.concatenate([step[i] for step in after]), alone[length:])
