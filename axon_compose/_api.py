@@ -12,7 +12,7 @@ from axon_compose.diagnostics import Diagnostic, Problems
 from axon_compose.document import Document, read_document
 from axon_compose.plan import Plan, resolve_plan
 from axon_compose.registry import LookupFailure, Registry
-from axon_compose.source import read, to_source
+from axon_compose.source import MAX_BYTES, read, to_source
 
 if TYPE_CHECKING:
     from axon_compose.model import LanguageModel
@@ -87,9 +87,9 @@ def load(
         document = read_document(node, problems, find=registry.architecture_path, settings=settings)
         return _planned(document, registry, problems)
     path = _find(source, registry)
-    return compile_text(
-        path.read_bytes(), str(source), path.parent, settings=settings, registry=registry, problems=problems
-    )
+    with path.open("rb") as stream:
+        data = stream.read(MAX_BYTES + 1)
+    return compile_text(data, str(source), path.parent, settings=settings, registry=registry, problems=problems)
 
 
 def _find(source: str | Path, registry: Registry) -> Path:

@@ -9,14 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Final, Literal
+from itertools import islice
+from typing import Final, Literal, TypeVar
 
-__all__ = ["ArchitectureError", "Diagnostic", "Label", "Position", "Problems", "Span", "nearest"]
+__all__ = ["ArchitectureError", "Diagnostic", "Flood", "Label", "Position", "Problems", "Span", "nearest"]
 
 Severity = Literal["error", "warning"]
 
 #: More faults than this are counted, not kept: a broken generator must not fill the terminal.
 MAX_PROBLEMS: Final = 200
+#: A stage that goes on after so many more is ended (`Flood`).
+MAX_DROPPED: Final = 2000
+#: Characters of a message, a label or a help: a name of a megabyte must not be told whole two hundred times.
+_LONGEST_TEXT: Final = 1000
+#: Names that a misspelt one is compared with, of those whose length is nearest.
+_MAX_SEEN: Final = 2000
+_MAX_COMPARED: Final = 100
 #: Codes before this one are the reader's: the text itself is faulty.
 _FIRST_JUDGEMENT: Final = "AX03"
 
@@ -94,6 +102,10 @@ class ArchitectureError(Exception):
         super().__init__("\n".join(str(d) for d in self.diagnostics))
 
 
+class Flood(Exception):
+    """So many faults that the rest does not matter; ends a stage, which catches it."""
+
+
 @dataclass(slots=True)
 class Problems:
     """Collects faults while the stages run.
@@ -114,13 +126,19 @@ class Problems:
         return len(self._found)
 
     def add(self, diagnostic: Diagnostic) -> None:
-        """Keep a fault, once; what stands where nothing could be read is not judged again."""
+        """Keep a fault, once; what stands where nothing could be read is not judged again.
+
+        Raises:
+            Flood: After two thousand faults that were counted and not kept.
+        """
         place = (diagnostic.span.file, diagnostic.span.start) if diagnostic.span else None
         judged = diagnostic.code >= _FIRST_JUDGEMENT
         if diagnostic in self._found or (judged and place in self._unread):
             return
         if len(self._found) >= MAX_PROBLEMS:
             self.dropped += 1
+            if self.dropped >= MAX_DROPPED:
+                raise Flood
             return
         self._found[diagnostic] = None
         if place and not judged:
@@ -137,7 +155,7 @@ class Problems:
         labels: Iterable[Label] = (),
     ) -> None:
         """Report an error; see `Diagnostic` for the meaning of the arguments."""
-        self.add(Diagnostic(code, message, span, label, help, tuple(labels)))
+        self.add(Diagnostic(code, _short(message), span, _short(label), _short(help), tuple(labels)))
 
     def warning(
         self,
@@ -149,7 +167,11 @@ class Problems:
         help: str | None = None,  # noqa: A002 (as in `Diagnostic`)
     ) -> None:
         """Report something that does not stop the build."""
-        self.add(Diagnostic(code, message, span, label, help, severity="warning"))
+        self.add(Diagnostic(code, _short(message), span, _short(label), _short(help), severity="warning"))
+
+    def nearest(self, name: str, candidates: Iterable[str]) -> str | None:
+        """As the function `nearest`, without an answer when the fault that it would help is not kept."""
+        return nearest(name, candidates) if len(self._found) < MAX_PROBLEMS else None
 
     @property
     def failed(self) -> bool:
@@ -170,7 +192,19 @@ class Problems:
             raise ArchitectureError(self.sorted(), self.sources, self.dropped)
 
 
+_Text = TypeVar("_Text", str, str | None)
+
+
+def _short(text: _Text) -> _Text:
+    return text if text is None or len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """Return the candidate that `name` was probably meant to be, or None."""
-    found = get_close_matches(name, list(candidates), n=1, cutoff=0.6)
+    if len(name) > _LONGEST_TEXT:
+        return None
+    compared = list(islice(candidates, _MAX_SEEN))
+    if len(compared) > _MAX_COMPARED:
+        compared = sorted(compared, key=lambda candidate: abs(len(candidate) - len(name)))[:_MAX_COMPARED]
+    found = get_close_matches(name, compared, n=1, cutoff=0.6)
     return found[0] if found else None

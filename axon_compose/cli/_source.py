@@ -9,6 +9,7 @@ from pathlib import Path
 from axon_compose._api import Architecture, compile_text, load
 from axon_compose.diagnostics import Problems
 from axon_compose.registry import Registry
+from axon_compose.source import MAX_BYTES
 
 __all__ = ["load_file"]
 
@@ -21,7 +22,7 @@ def load_file(file: str, arguments: argparse.Namespace, problems: Problems | Non
         OSError: If it cannot be read.
     """
     if file == "-":
-        data = sys.stdin.buffer.read()
+        data = sys.stdin.buffer.read(MAX_BYTES + 1)
         registry = Registry.installed()
         return compile_text(
             data, "<stdin>", Path.cwd(), settings=arguments.settings, registry=registry, problems=problems or Problems()

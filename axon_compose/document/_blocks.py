@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from axon_compose.diagnostics import Problems, nearest
+from axon_compose.diagnostics import Problems
 from axon_compose.document._document import Document, Path
 from axon_compose.document._sections import BranchItem
 from axon_compose.document.formula import is_formula
@@ -53,7 +53,7 @@ def _check_components(
         if is_formula(name) or name in known or name in told or broken:
             continue
         told.add(name)
-        near = nearest(name, known)
+        near = problems.nearest(name, known)
         hint = f"did you mean `{near}`?" if near else f"components are {', '.join(known) or 'missing'}"
         where = document.place(*place, "use")
         problems.error("AX140", f"there is no component `{name}`", where, label="not in `components`", help=hint)
@@ -74,7 +74,7 @@ def _check_kept(document: Document, path: Path, branches: list[BranchItem], prob
         if branch.add is None:
             continue
         if branch.add not in kept:
-            near = nearest(branch.add, kept)
+            near = problems.nearest(branch.add, kept)
             hint = f"did you mean `{near}`?" if near else "keep an output first: `{use: moe, as: shortcut}`"
             message = f"nothing is kept as `{branch.add}` before this branch"
             problems.error("AX144", message, document.place(*path, number, "add"), help=hint)

@@ -8,6 +8,7 @@ from typing import Any
 
 from axon_compose.diagnostics import Position, Span
 from axon_compose.document._sections import Envelope
+from axon_compose.document.formula import Meter
 from axon_compose.source import Mapping, Node, Scalar, Sequence, plain
 
 __all__ = ["Document", "Path", "place", "within"]
@@ -64,12 +65,14 @@ class Document:
         dims: Values of `dims`, formulas resolved.
         node: The merged source, for places.
         broken: Paths `(section,)` or `(section, name)` whose faults were already told.
+        work: What its formulas have cost so far.
     """
 
     envelope: Envelope
     dims: MappingABC[str, Any]
     node: Mapping
     broken: frozenset[Path] = field(default_factory=frozenset)
+    work: Meter = field(default_factory=Meter, repr=False, compare=False)
 
     def place(self, *path: str | int, key: bool = False) -> Span:
         """Where a path of keys and indices is in the file."""

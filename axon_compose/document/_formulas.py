@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from axon_compose.diagnostics import Problems, Span
 from axon_compose.document._document import Document, Path, within
@@ -13,6 +13,9 @@ from axon_compose.source import Mapping as MappingNode
 from axon_compose.source import Node, Scalar, Sequence
 
 __all__ = ["Unresolved", "check_formulas", "formulas_in", "report", "resolve", "resolve_dims"]
+
+#: Most work that all formulas of a file may do, in steps: about a second.
+MAX_WORK: Final = 1_500_000
 
 cached_parse = lru_cache(maxsize=4096)(parse)
 
@@ -64,8 +67,13 @@ def resolve(value: Any, names: Mapping[str, Any], document: Document, path: Path
         Unresolved: If a formula fails; it is reported at its place.
     """
     if is_formula(value):
+        if document.work.steps > MAX_WORK:
+            raise Unresolved
         try:
-            return cached_parse(value).evaluate(names)
+            result = cached_parse(value).evaluate(names, document.work)
+            if document.work.steps <= MAX_WORK:
+                return result
+            raise FormulaError("the formulas of this file take too long to compute", 0, len(value))
         except FormulaError as error:
             report(error, value, document.place(*path), problems)
             raise Unresolved from None
@@ -88,41 +96,55 @@ class _Dims:
         self.document, self.problems = document, problems
         self.written = dict(document.envelope.dims)
         self.values: dict[str, Any] = {}
+        self.names: dict[str, Any] = dict(document.names())
         self.failed: set[str] = {str(path[1]) for path in document.broken if path[0] == "dims" and len(path) == 2}
 
     def all(self) -> tuple[dict[str, Any], set[str]]:
         for name in self.written:
-            self.visit(name, ())
+            if name not in self.values and name not in self.failed:
+                self.visit(name)
         return {name: self.values[name] for name in self.written if name in self.values}, self.failed
 
-    def visit(self, name: str, chain: tuple[str, ...]) -> None:
-        if name in self.values or name in self.failed:
-            return
-        if name in chain:
-            circle = " → ".join([*chain[chain.index(name) :], name])
-            self.problems.error(
-                "AX121", f"dims depend on each other in a circle: {circle}", self.document.place("dims", name)
-            )
-            self.failed.update(chain[chain.index(name) :])
-            return
-        value = self.written[name]
+    def visit(self, name: str) -> None:
+        """Compute a dim after those that it uses; a stack of its own, since a chain may be longer than Python's."""
+        chain = {name: iter(self.needed(name))}
+        while chain:
+            current = next(reversed(chain))
+            other = next(chain[current], None)
+            if other is None:
+                del chain[current]
+                self.compute(current)
+            elif other in self.values or other in self.failed:
+                continue
+            elif other in chain:
+                names = list(chain)
+                self.report_circle(names[names.index(other) :])
+            else:
+                chain[other] = iter(self.needed(other))
+
+    def needed(self, name: str) -> list[str]:
+        """The dims that a dim uses."""
         try:
-            needed = [
-                n
-                for _, text in formulas_in(value)
-                for n in sorted(cached_parse(text).names)
-                if n in self.written or n in self.failed
-            ]
+            uses = [cached_parse(text).names for _, text in formulas_in(self.written[name])]
         except FormulaError:
             self.failed.add(name)
-            return
-        for other in needed:
-            self.visit(other, (*chain, name))
-        if name in self.failed or self.failed & set(needed):
+            return []
+        return [n for names in uses for n in sorted(names) if n in self.written or n in self.failed]
+
+    def report_circle(self, names: list[str]) -> None:
+        circle = " → ".join([*names, names[0]])
+        self.problems.error(
+            "AX121", f"dims depend on each other in a circle: {circle}", self.document.place("dims", names[0])
+        )
+        self.failed.update(names)
+
+    def compute(self, name: str) -> None:
+        if name in self.failed or self.failed.intersection(self.needed(name)):
             self.failed.add(name)
             return
         try:
-            names = {**self.document.names(), **self.values}
-            self.values[name] = resolve(value, names, self.document, ("dims", name), self.problems)
+            value = resolve(self.written[name], self.names, self.document, ("dims", name), self.problems)
         except Unresolved:
             self.failed.add(name)
+            return
+        self.values[name] = self.names[name] = value

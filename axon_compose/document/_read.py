@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from axon_compose.diagnostics import Flood, Label, Problems, nearest
+from axon_compose.diagnostics import Flood, Label, Problems
 from axon_compose.document._blocks import check_blocks
 from axon_compose.document._document import Document, Path
 from axon_compose.document._formulas import check_formulas, resolve_dims
@@ -91,7 +91,7 @@ def _without_private(node: MappingNode, problems: Problems) -> MappingNode:
         if key in known:
             entries[key] = entry
         elif not key.startswith("x-"):
-            near = nearest(key, known)
+            near = problems.nearest(key, known)
             hint = (
                 f"did you mean `{near}`?"
                 if near
@@ -198,7 +198,7 @@ def _with_dims(document: Document, problems: Problems) -> Document:
                 "AX102",
                 f"`{name}` must be a positive integer",
                 document.place("dims", name),
-                label=f"this is {json.dumps(values[name])}",
+                label=f"this is {json.dumps(values[name]):.80}",
             )
             broken.add(("dims", name))
     values = {name: value for name, value in values.items() if ("dims", name) not in broken}

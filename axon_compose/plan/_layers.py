@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from math import isfinite
 from typing import Any, NoReturn
 
 from axon_compose.document import BranchItem, NormChoice, Path, Unresolved, is_formula, resolve
@@ -27,6 +29,7 @@ class LayerPlanner:
         self.document, self.problems = parts.document, parts.problems
         self.names: dict[str, Any] = {**parts.names, "i": index}
         self.keys: set[str] = set()
+        self.uses: Counter[str] = Counter()
         self.kept: set[str] = set()
 
     def plan(self, layer: StackLayer) -> Layer:
@@ -88,7 +91,7 @@ class LayerPlanner:
             if value is None:
                 return None
             if not isinstance(value, str):
-                self._fault("AX140", f"the formula gives {value!r}, not the name of a component", path)
+                self._fault("AX140", f"the formula gives {value!r:.80}, not the name of a component", path)
             name = value
         return self.parts.named(name, path, self.index)
 
@@ -128,17 +131,19 @@ class LayerPlanner:
 
     def _place(self, part: Part, name: str | None = None) -> Use:
         wanted = name or part.name
-        key, number = wanted, 1
+        key = wanted
         while key in self.keys:
-            number += 1
-            key = f"{wanted}_{number}"
+            self.uses[wanted] += 1
+            key = f"{wanted}_{self.uses[wanted] + 1}"
         self.keys.add(key)
         return part.at(f"layers.{self.index if self.owner is None else self.owner}.{key}")
 
     def _number(self, value: Any, path: Path) -> float:
         value = resolve(value, self.names, self.document, path, self.problems)
         if not isinstance(value, int | float) or isinstance(value, bool):
-            self._fault("AX102", f"`scale` must be a number, this is {value!r}", path)
+            self._fault("AX102", f"`scale` must be a number, this is {value!r:.80}", path)
+        if not isfinite(value):
+            self._fault("AX102", "`scale` must be finite", path)
         return float(value)
 
     def _fault(self, code: str, message: str, path: Path, hint: str | None = None) -> NoReturn:

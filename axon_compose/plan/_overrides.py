@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from axon_compose.diagnostics import Problems, nearest
+from axon_compose.diagnostics import Problems
 from axon_compose.document import Document, Path
+from axon_compose.plan._stack import MAX_LAYERS
 
 __all__ = ["Overrides"]
+
+#: Options changed in all layers together.
+MAX_CHANGES: Final = 100_000
+#: Steps of `component.option.part.…`; options nest no deeper.
+_MAX_KEYS: Final = 64
 
 _RANGE = re.compile(r"(\d{1,6})(?:\.\.(\d{1,6}))?")
 
@@ -34,21 +40,35 @@ class Overrides:
     document: Document
     problems: Problems
     _changes: list[_Change] = field(default_factory=list)
+    _by_layer: dict[tuple[str, int], list[_Change]] = field(default_factory=dict)
     _used: set[Path] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        left = MAX_CHANGES
+        for change in self._read():
+            layers = range(change.first, min(change.last, MAX_LAYERS) + 1)
+            left -= max(1, len(layers))
+            if left < 0:
+                message = f"the overrides change more than {MAX_CHANGES:,} options, all layers counted"
+                self.problems.error("AX136", message, self.document.place(*change.path, key=True))
+                return
+            self._changes.append(change)
+            for layer in layers:
+                self._by_layer.setdefault((change.component, layer), []).append(change)
+
+    def _read(self) -> Iterator[_Change]:
         for index, override in enumerate(self.document.envelope.overrides):
             ranges = list(self._ranges(override.layers, ("overrides", index, "layers")))
             for key, value in override.set.items():
                 path: Path = ("overrides", index, "set", key)
                 component, *keys = key.split(".")
-                if not keys or not all(keys):
+                if not keys or not all(keys) or len(keys) > _MAX_KEYS:
                     self.problems.error(
                         "AX136", f"`{key}` is not `component.option`", self.document.place(*path, key=True)
                     )
                     continue
                 if self._known(component, path):
-                    self._changes += [_Change(a, b, component, tuple(keys), value, path) for a, b in ranges]
+                    yield from (_Change(a, b, component, tuple(keys), value, path) for a, b in ranges)
 
     def _ranges(self, text: str, path: Path) -> Iterator[tuple[int, int]]:
         for part in text.split(","):
@@ -71,7 +91,7 @@ class Overrides:
         if component in components:
             return True
         if not self.document.broken & {("components", component), ("components",)}:
-            near = nearest(component, components)
+            near = self.problems.nearest(component, components)
             self.problems.error(
                 "AX140",
                 f"there is no component `{component}`",
@@ -84,11 +104,10 @@ class Overrides:
     def apply(self, component: str, options: Mapping[str, Any], layer: int) -> tuple[dict[str, Any], dict[str, Path]]:
         """The options at a layer, and for each changed option where the change is written."""
         changed, origins = dict(options), dict[str, Path]()
-        for change in self._changes:
-            if change.component == component and change.first <= layer <= change.last:
-                self._used.add(change.path)
-                changed = _with(changed, change.keys, change.value)
-                origins[change.keys[0]] = change.path
+        for change in self._by_layer.get((component, layer), ()):
+            self._used.add(change.path)
+            changed = _with(changed, change.keys, change.value)
+            origins[change.keys[0]] = change.path
         return changed, origins
 
     def check(self, layers: int) -> None:

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any, Final
 
-from axon_compose.diagnostics import Problems, nearest
+from axon_compose.diagnostics import Problems
 from axon_compose.document import Component, Document, NormChoice, Path, Unresolved, resolve, written_blocks
 from axon_compose.document._formulas import cached_parse, formulas_in
+from axon_compose.plan._declared import Declared, declared
 from axon_compose.plan._overrides import Overrides
 from axon_compose.plan._plan import Use
-from axon_compose.registry import ComponentSpec, Dims, Fault, Kind, LookupFailure, Registry, check_options
+from axon_compose.registry import ComponentSpec, Dims, Fault, Kind, LookupFailure, Registry, check_options, one_line
 
-__all__ = ["Broken", "Part", "Parts"]
+__all__ = ["Broken", "Part", "Parts", "reason"]
 
 #: Largest extent of one axis that MLX can address.
 MAX_EXTENT: Final = 2**31 - 1
+
+
+def reason(error: BaseException) -> str:
+    """Why a plugin's own code gave up: a `ValueError` is meant for people."""
+    return " ".join(str(error).split()) if isinstance(error, ValueError) and str(error) else one_line(error)
 
 
 class Broken(Exception):
@@ -35,12 +40,10 @@ class Part:
     options: Any
     written: Mapping[str, Any]
     dims: Dims
-    params: Mapping[str, tuple[int, ...]]
-    active: int
+    declared: Declared
 
     def at(self, path: str) -> Use:
         """The part at a place of the model."""
-        cache = self.spec.cache(self.options, self.dims)
         return Use(
             self.name,
             self.type,
@@ -49,9 +52,10 @@ class Part:
             self.written,
             self.dims,
             path,
-            self.params,
-            self.active,
-            cache,
+            self.declared.params,
+            self.declared.active,
+            self.declared.cache,
+            window=self.declared.window,
         )
 
 
@@ -124,7 +128,7 @@ class Parts:
         if self.document.broken & {("components", name), ("components",)} or name in self._unknown:
             return
         self._unknown.add(name)
-        near = nearest(name, known)
+        near = self.problems.nearest(name, known)
         hint = f"did you mean `{near}`?" if near else f"components are {', '.join(known) or 'missing'}"
         self.problems.error(
             "AX140",
@@ -166,7 +170,8 @@ class Parts:
             raise Broken from None
         key = (name, path, repr(values), repr(origins))
         if key not in self._parts:
-            self._parts[key] = self._part(name, spec, values, path, origins, layer)
+            told = layer if self._by_layer(written) else None
+            self._parts[key] = self._part(name, spec, values, path, origins, told)
         part = self._parts[key]
         if part is None:
             raise Broken
@@ -209,21 +214,16 @@ class Parts:
     ) -> Part | None:
         options, faults = check_options(spec, values)
         for fault in faults:
-            self._report(fault, path, origins, layer if self._by_layer(values) else None)
+            self._report(fault, path, origins, layer)
         if faults:
             return None
         try:
-            params = dict(spec.params(options, self.dims))
-            active = spec.active(options, self.dims) if spec.active else sum(prod(shape) for shape in params.values())
-            spec.cache(options, self.dims)
-        except Exception as error:  # a plugin's own code: whatever it raises must not end the tool
-            text = str(error) or type(error).__name__
-            kind = text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
-            self.problems.error(
-                "AX145", f"`{name}` does not work with these sizes: {kind}", self.document.place(*path, key=True)
-            )
+            sizes = declared(spec, options, self.dims)
+        except (Exception, SystemExit) as error:  # a plugin's own code: whatever it raises must not end the tool
+            message = f"`{name}` does not work with these sizes: {reason(error)}"
+            self.problems.error("AX145", message, self.document.place(*path, key=True))
             return None
-        for parameter, shape in params.items():
+        for parameter, shape in sizes.params.items():
             if any(extent > MAX_EXTENT or extent < 1 for extent in shape):
                 self.problems.error(
                     "AX146",
@@ -232,7 +232,7 @@ class Parts:
                     label=f"every extent must be from 1 to {MAX_EXTENT:,}",
                 )
                 return None
-        return Part(name, self.registry.full_name(spec), spec, options, values, self.dims, params, active)
+        return Part(name, self.registry.full_name(spec), spec, options, values, self.dims, sizes)
 
     def _report(self, fault: Fault, path: Path, origins: Mapping[str, Path], layer: int | None) -> None:
         first = str(fault.path[0]) if fault.path else ""

@@ -31,6 +31,7 @@ class Use:
         masks: Indices into `Plan.masks`: none, one, or one for each child of a component's own `Composite` cache.
         reads: Value name to the published key it comes from, `layer.key.value`; `offset` comes from the pass itself.
         writes: Value names that some later layer reads.
+        window: Tokens that a query sees, None if the cache tells.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Use:
     masks: tuple[int, ...] = ()
     reads: Mapping[str, str] = field(default_factory=dict)
     writes: tuple[str, ...] = ()
+    window: int | None = None
 
     @property
     def key(self) -> str:

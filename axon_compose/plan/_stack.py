@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-from axon_compose.diagnostics import Problems, Span, nearest
+from axon_compose.diagnostics import Problems, Span
 from axon_compose.document import BranchItem, Document, InlineBlock, Path, Unresolved, is_formula, resolve, within
 from axon_compose.document._stack_text import StackError, parse_stack
 
@@ -14,6 +14,8 @@ __all__ = ["MAX_LAYERS", "StackLayer", "expand_stack"]
 
 #: More layers than any model has, few enough to be planned at once.
 MAX_LAYERS: Final = 4096
+#: Components in all layers together: four in each of as many layers as may be.
+MAX_USES: Final = 4 * MAX_LAYERS
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,14 @@ class _Expansion:
         stack = self.document.envelope.stack
         try:
             if stack.generated is not None:
-                return self._generated()
-            runs = [run for index, _ in enumerate(stack.items or ()) for run in self._item(index)]
+                return self._of_a_size_to_plan(self._generated())
+            return self._of_a_size_to_plan(self._listed())
         except (Unresolved, _Faulty):
             return None
+
+    def _listed(self) -> list[StackLayer] | None:
+        items = self.document.envelope.stack.items or ()
+        runs = [run for index, _ in enumerate(items) for run in self._item(index)]
         if not self._counts_are_right(runs):
             return None
         layers = [layer for run in runs for _ in range(run.count) for layer in run.layers]
@@ -81,7 +87,7 @@ class _Expansion:
             return
         repeat = resolve(item.repeat, self.names, self.document, (*path, "repeat"), self.problems)
         if not isinstance(repeat, int) or isinstance(repeat, bool) or repeat < 1:
-            self._fault("AX131", f"`repeat` must be a positive integer, this is {repeat!r}", (*path, "repeat"))
+            self._fault("AX131", f"`repeat` must be a positive integer, this is {repeat!r:.80}", (*path, "repeat"))
         assert item.block is not None
         block_path = (*path, "block")
         name = self._name(item.block, self.names, block_path)
@@ -121,7 +127,7 @@ class _Expansion:
         assert generated is not None
         count = resolve(generated.layers, self.names, self.document, ("stack", "layers"), self.problems)
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            self._fault("AX131", f"`layers` must be a positive integer, this is {count!r}", ("stack", "layers"))
+            self._fault("AX131", f"`layers` must be a positive integer, this is {count!r:.80}", ("stack", "layers"))
         if not self._counts_are_right([_Run("stack", count, ())]):
             return None
         path: Path = ("stack", "block")
@@ -139,7 +145,7 @@ class _Expansion:
             return None
         name = resolve(block.name, names, self.document, path, self.problems)
         if not isinstance(name, str):
-            self._fault("AX132", f"the formula gives {name!r}, not the name of a block", path)
+            self._fault("AX132", f"the formula gives {name!r:.80}, not the name of a block", path)
         return str(name)
 
     def _layer(self, name: str | None, span: Span, inline: InlineBlock | None, path: Path) -> StackLayer | None:
@@ -151,7 +157,7 @@ class _Expansion:
             return StackLayer(name, tuple(block.branches), block.share, ("blocks", name, "branches"))
         if name not in self.broken_blocks and ("blocks",) not in self.document.broken and name not in self.told:
             self.told.add(name)
-            near = nearest(name, self.blocks)
+            near = self.problems.nearest(name, self.blocks)
             hint = f"did you mean `{near}`?" if near else f"blocks are {', '.join(self.blocks) or 'missing'}"
             if name in self.document.envelope.components:
                 hint = f"`{name}` is a component; give it a block: `blocks: {{{name}: [{name}]}}`"
@@ -184,8 +190,21 @@ class _Expansion:
             return False
         return True
 
-    def _fault(self, code: str, message: str, path: Path) -> None:
-        self.problems.error(code, message, self.document.place(*path))
+    def _of_a_size_to_plan(self, layers: list[StackLayer] | None) -> list[StackLayer] | None:
+        uses = [(sum(len(branch.parallel or "1") for branch in layer.branches), layer) for layer in layers or ()]
+        total = sum(count for count, _ in uses)
+        if total > MAX_USES:
+            most, layer = max(uses, key=lambda use: use[0])
+            self._fault(
+                "AX135",
+                f"the layers have {total:,} components, the limit is {MAX_USES:,}",
+                layer.path,
+                f"`{layer.block}` has {most:,}",
+            )
+        return layers
+
+    def _fault(self, code: str, message: str, path: Path, hint: str | None = None) -> NoReturn:
+        self.problems.error(code, message, self.document.place(*path), help=hint)
         raise _Faulty
 
 

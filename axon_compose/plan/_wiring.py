@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
-from axon_compose.diagnostics import Problems, Span, nearest
+from axon_compose.diagnostics import Problems, Span
+from axon_compose.plan._parts import reason
 from axon_compose.plan._plan import Branch, Layer, MaskGroup, Use
 from axon_compose.registry import KV, CacheSpec, Composite, Dims, State
 
@@ -57,7 +58,11 @@ class _Wirer:
 
     def run(self, layers: list[Layer]) -> Wiring:
         wired = [self._layer(layer) for layer in layers]
-        self.wiring.layers = [self._map(layer, partial(self._with_writes, layer.index)) for layer in wired]
+        publish = (any(use.spec.writes for use in layer.uses()) for layer in wired)
+        self.wiring.layers = [
+            self._map(layer, partial(self._with_writes, layer.index)) if writes else layer
+            for layer, writes in zip(wired, publish, strict=True)
+        ]
         return self.wiring
 
     def _layer(self, layer: Layer) -> Layer:
@@ -101,14 +106,13 @@ class _Wirer:
     def _source(self, use: Use, value: str, option: str, name: str) -> _Source | None:
         for found in reversed(self.sources.get(name, [])):
             if value in found.use.spec.writes:
-                fault = use.spec.accepts(use.options, found.use.options, self.dims) if use.spec.accepts else None
-                if fault:
+                if fault := self._refusal(use, found.use):
                     self.problems.error(
                         "AX142", f"`{use.name}` cannot read from `{name}`: {fault}", self.place(use.name, option)
                     )
                     return None
                 return found
-        near = nearest(name, self.sources) if name not in self.sources else None
+        near = self.problems.nearest(name, self.sources) if name not in self.sources else None
         self.problems.error(
             "AX141",
             f"`{use.name}` reads from `{name}`, which no earlier layer uses",
@@ -117,16 +121,25 @@ class _Wirer:
         )
         return None
 
+    def _refusal(self, use: Use, source: Use) -> str | None:
+        """Why a reader does not take a source, by its own account."""
+        if use.spec.accepts is None:
+            return None
+        try:
+            fault = use.spec.accepts(use.options, source.options, self.dims)
+        except (Exception, SystemExit) as error:  # a plugin's own code
+            return reason(error)
+        return str(fault) if fault else None
+
     def _masks(self, use: Use, source: Use) -> Iterator[int]:
         """Groups for the caches that the component attends with: its own, or that of its source."""
         cache, slot = source.cache, source.slot
         if cache is None or slot is None:
             return
-        window = use.spec.window(use.options, self.dims) if use.spec.window else None
         children = cache.children if isinstance(cache, Composite) else (cache,)
         for index, child in enumerate(children):
             at = (*slot, index) if isinstance(cache, Composite) else slot
-            yield self._group(child, window, use.spec.mask, at)
+            yield self._group(child, use.window, use.spec.mask, at)
 
     def _group(
         self, cache: CacheSpec, window: int | None, form: Literal["dense", "banded"], slot: tuple[int, ...]
@@ -146,6 +159,8 @@ class _Wirer:
         return self.groups[key]
 
     def _with_writes(self, layer: int, use: Use) -> Use:
+        if not use.spec.writes:
+            return use
         return replace(use, writes=tuple(v for v in use.spec.writes if f"{layer}.{use.key}.{v}" in self.read))
 
     @staticmethod

@@ -1,7 +1,7 @@
 """Plugins and the components that they bring; imports no mlx."""
 
 from axon_compose.registry._discovery import Candidate
-from axon_compose.registry._failure import LookupFailure
+from axon_compose.registry._failure import LookupFailure, one_line
 from axon_compose.registry._faults import Fault
 from axon_compose.registry._hooks import hookimpl, hookspec
 from axon_compose.registry._host import PluginStatus, Registry
@@ -42,6 +42,7 @@ __all__ = [
     "hookimpl",
     "hookspec",
     "load_factory",
+    "one_line",
     "option_names",
     "options_schema",
     "pydantic_faults",

@@ -102,10 +102,11 @@ class Findings:
         for (parent, name), description in self._missing.items():
             if (parent, name) not in self._suggested:
                 self._add(self._missing_fault(parent, name, description))
-        inner = {fault.path for fault in self._faults} | set(self._mismatches)
+        paths = {fault.path for fault in self._faults} | set(self._mismatches)
+        outer = {path[:length] for path in paths for length in range(len(path))}
         for path, mismatch in self._mismatches.items():
             # A union complains once for each member; the member that fits in shape has the better complaint.
-            if not any(len(p) > len(path) and p[: len(path)] == path for p in inner):
+            if path not in outer:
                 self._add(self._mismatch_fault(path, mismatch))
         return self._faults
 

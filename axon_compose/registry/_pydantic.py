@@ -25,6 +25,8 @@ class Options(BaseModel):
 
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
+#: Faults of one mapping that are worth telling.
+_MOST: Final = 1000
 #: What pydantic calls the members of a union of plain types.
 _TAGS: Final = frozenset({"bool", "int", "float", "str", "none", "list", "dict", "tuple"})
 _TYPES: Final[dict[str, str]] = {
@@ -106,7 +108,7 @@ def pydantic_faults(
         noun: What an entry is called, for messages.
     """
     findings = Findings(owner or error.title, noun)
-    for detail in error.errors(include_url=False):
+    for detail in error.errors(include_url=False)[:_MOST]:
         _translate(detail, findings, data, model)
     return findings.faults()
 

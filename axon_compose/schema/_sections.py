@@ -16,8 +16,8 @@ from axon_compose.schema._formulas import Schema, or_formula
 
 __all__ = ["NAME", "definitions", "sections"]
 
-NAME: Final = "^[a-z][a-z0-9_]*$"
-_NAME_OR_FORMULA: Final = "^([a-z][a-z0-9_]*$|=)"
+NAME: Final = "^[a-z][a-z0-9_]{0,99}$"
+_NAME_OR_FORMULA: Final = "^([a-z][a-z0-9_]{0,99}$|=)"
 _LAYERS: Final = r"^\s*[0-9]{1,6}(\.\.[0-9]{1,6})?\s*(,\s*[0-9]{1,6}(\.\.[0-9]{1,6})?\s*)*$"
 
 

@@ -3,8 +3,10 @@
 from axon_compose.source._nodes import Entry, Mapping, Node, Scalar, Sequence, Value, locate, plain
 from axon_compose.source._plain import Unwritable, to_source, to_yaml
 from axon_compose.source._reader import read, read_file
+from axon_compose.source._text import MAX_BYTES
 
 __all__ = [
+    "MAX_BYTES",
     "Entry",
     "Mapping",
     "Node",

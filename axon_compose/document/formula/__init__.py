@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from axon_compose.document.formula._evaluate import Meter
 from axon_compose.document.formula._formula import Formula, is_formula, parse
 from axon_compose.document.formula._tokens import FUNCTIONS, RESERVED, FormulaError
 
-__all__ = ["FUNCTIONS", "RESERVED", "Formula", "FormulaError", "is_formula", "parse"]
+__all__ = ["FUNCTIONS", "RESERVED", "Formula", "FormulaError", "Meter", "is_formula", "parse"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from axon_compose.document.formula._evaluate import evaluate
+from axon_compose.document.formula._evaluate import Meter, evaluate
 from axon_compose.document.formula._parse import parse_tree
 from axon_compose.document.formula._tree import Name, Node, walk
 
@@ -35,7 +35,7 @@ class Formula:
         """The names that it uses, in a branch that is not taken too."""
         return frozenset(self.places)
 
-    def evaluate(self, names: Mapping[str, Any]) -> Any:
+    def evaluate(self, names: Mapping[str, Any], meter: Meter | None = None) -> Any:
         """Compute the value.
 
         Operators mean what they mean in Python, with these differences. `/` of two whole numbers is a whole number
@@ -46,6 +46,7 @@ class Formula:
         Args:
             names: Values by name; may hold more than `self.names`. Null, truth values, numbers, texts, lists,
                 mappings; anything else can only be passed on and compared.
+            meter: Told how much work it was.
 
         Returns:
             A value of at most 100,000 parts. Whole numbers have at most 256 bits, floats are finite.
@@ -54,7 +55,7 @@ class Formula:
             FormulaError: There is no value: division by zero, a position out of range, an unknown key or name,
                 kinds that do not fit, or a result that is too large.
         """
-        return evaluate(self.tree, names)
+        return evaluate(self.tree, names, meter)
 
 
 def is_formula(value: object) -> bool:

@@ -1,0 +1,102 @@
+"""What a component declares of itself, asked once and checked: a plugin's own code may answer anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from axon_compose.registry import KV, Array, CacheSpec, ComponentSpec, Composite, Dims, State
+
+__all__ = ["Declared", "Nonsense", "declared"]
+
+
+class Nonsense(TypeError):
+    """An answer that is not of the agreed kind."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """Sizes of a component with its options.
+
+    Attributes:
+        params: Names to shapes.
+        active: Parameters that one token uses.
+        cache: What it keeps between calls, or None.
+        window: Tokens that a query sees, None if the cache tells.
+    """
+
+    params: Mapping[str, tuple[int, ...]]
+    active: int
+    cache: CacheSpec | None
+    window: int | None
+
+
+def declared(spec: ComponentSpec, options: Any, dims: Dims) -> Declared:
+    """Ask a component for its sizes.
+
+    Raises:
+        Exception: Whatever its code raises, and `Nonsense` if an answer is not of the agreed kind.
+    """
+    params = _params(spec.params(options, dims))
+    total = sum(map(prod, params.values()))
+    active = _integer("active", spec.active(options, dims), 0) if spec.active else total
+    cache = spec.cache(options, dims)
+    if cache is not None:
+        _check_cache(cache, inner=False)
+    window = spec.window(options, dims) if spec.window else None
+    return Declared(params, active, cache, None if window is None else _integer("window", window))
+
+
+def _params(answer: object) -> dict[str, tuple[int, ...]]:
+    if not isinstance(answer, Mapping):
+        raise Nonsense(f"`params` gives {_kind(answer)}, not a mapping of names to shapes")
+    params = {}
+    for name, shape in answer.items():
+        if not isinstance(name, str) or not isinstance(shape, tuple | list) or not all(map(_is_integer, shape)):
+            raise Nonsense(f"`params` gives {_shown(name)}: {_shown(shape)}, not a name and a shape of integers")
+        params[name] = tuple(shape)
+    return params
+
+
+def _check_cache(cache: object, *, inner: bool) -> None:
+    match cache:
+        case KV():
+            for name in ("heads", "head_dim", "value_dim", "window"):
+                value = getattr(cache, name)
+                if value is not None or name in ("heads", "head_dim"):
+                    _integer(f"cache: {name}", value)
+        case State(arrays=tuple(arrays)):
+            for array in arrays:
+                if not isinstance(array, Array) or not isinstance(array.shape, tuple):
+                    raise Nonsense(f"`cache` gives a state with {_kind(array)}, not `Array(name, shape)`")
+                for extent in array.shape:
+                    _integer(f"cache: {array.name}", extent)
+                if array.dtype not in (None, "float32", "float16", "bfloat16"):
+                    raise Nonsense(f"`cache` gives a state of the dtype {_shown(array.dtype)}")
+        case Composite(children=tuple(children)) if children and not inner:
+            for child in children:
+                _check_cache(child, inner=True)
+        case _:
+            raise Nonsense(f"`cache` gives {_kind(cache)}, not `KV`, `State`, a `Composite` of them, or None")
+
+
+def _integer(what: str, value: object, least: int = 1) -> int:
+    if not _is_integer(value) or not least <= value:  # type: ignore[operator]
+        raise Nonsense(f"`{what}` gives {_shown(value)}, not an integer from {least}")
+    return value  # type: ignore[return-value]
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 512
+
+
+def _kind(value: object) -> str:
+    return f"a `{type(value).__name__}`"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int) and not _is_integer(value):
+        return _kind(value)
+    return f"`{value!r:.80}`" if isinstance(value, int | float | str | None) else _kind(value)
