@@ -46,8 +46,9 @@ _MASKS: Final = (
     (re.compile(r"(?<=at most )\d\.\de-\d+"), "SMALL"),
     (re.compile(r"^( +ok +[\w-]+ +)[\d.e+-]+(?= +[≤≥])", re.MULTILINE), r"\1N"),
     (re.compile(r"[\d.]+ \w?B are available"), "N GB are available"),
-    # argparse writes an option with two spellings in one of two ways, depending on the version of Python.
+    # Versions of Python differ in how argparse writes an option with two spellings, and in where it breaks a line.
     (re.compile(r"(-\w) [A-Z]+, (--\w+ [A-Z]+)"), r"\1, \2"),
+    (re.compile(r"\n {14,}"), "  "),
     (re.compile(r" {2,}"), "  "),
 )
 

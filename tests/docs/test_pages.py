@@ -38,6 +38,8 @@ def test_masks_hide_no_more_than_they_say() -> None:
     expected = "  ok  steps  N  ≤ 2.0e-05  token by token\nat most SMALL from\n5 layers, 1.04M, 4.14 MB\n"
     assert refresh.mask(shown) == expected
     assert refresh.mask("  FAIL  steps  2.9e-02  ≤ 2.0e-05  x\n") == "  FAIL  steps  2.9e-02  ≤ 2.0e-05  x\n"
+    older = "  -o FILE, --output FILE\n                        write it\n"
+    assert refresh.mask(older) == refresh.mask("  -o, --output FILE     write it\n")
     speed = "==========\nnoise\n==========\nPrompt: 35 tokens, 572.003 tokens-per-sec\n"
     assert refresh.mask(speed) == ("==========\ngenerated text\n==========\nPrompt: 35 tokens, N tokens-per-sec\n")
 
