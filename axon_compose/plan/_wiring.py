@@ -92,7 +92,7 @@ class _Wirer:
             if option is None:
                 reads[value] = value
             elif name is not None:
-                found = self._source(use, value, option, str(name))
+                found = self._source(use, layer, value, option, str(name))
                 if found:
                     reads[value] = f"{found.layer}.{found.use.key}.{value}"
                     self.read.add(reads[value])
@@ -103,9 +103,9 @@ class _Wirer:
             self.sources.setdefault(use.name, []).append(_Source(layer, use))
         return replace(use, masks=masks)
 
-    def _source(self, use: Use, value: str, option: str, name: str) -> _Source | None:
+    def _source(self, use: Use, layer: int, value: str, option: str, name: str) -> _Source | None:
         for found in reversed(self.sources.get(name, [])):
-            if value in found.use.spec.writes:
+            if found.layer < layer and value in found.use.spec.writes:
                 if fault := self._refusal(use, found.use):
                     self.problems.error(
                         "AX142", f"`{use.name}` cannot read from `{name}`: {fault}", self.place(use.name, option)

@@ -113,3 +113,15 @@ def test_reader_in_a_padded_batch() -> None:
     )
     for i, row in enumerate(rows):
         assert models.close(got[i, 13 - row.shape[1] :], model(row)[0])
+
+
+def test_source_in_the_same_layer() -> None:
+    """What a layer publishes is for later layers: within the same one, the layer before is read."""
+    block = ["attn", "reader"]
+    with pytest.raises(axon_compose.ArchitectureError, match="which no earlier layer uses"):
+        models.model("a", a=block)
+    model = models.model("s a", s=["attn"], a=block)
+    reader = next(use for use in model.plan.layers[1].uses() if use.name == "reader")
+    assert reader.reads["kv"] == "0.attn.kv"
+    row = models.tokens(1, 9)
+    assert models.close(fed(model, row, [4, 1, 1, 3]), model.hidden(row))
