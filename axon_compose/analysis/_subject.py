@@ -110,22 +110,25 @@ class Subject:
 
     @contextmanager
     def alone(self, layer: Layer, use: Use) -> Iterator[None]:
-        """Let one component be the only one that mixes tokens."""
+        """Let one component be the only one that mixes tokens; the others run and publish, but add nothing."""
         model: Any = self.model
-        blocks = model.layers
-        mixing = {other.index for other in self.plan.layers if any(mixes(u) for u in other.uses())}
-        owner: Any = blocks[layer.index if layer.owner is None else layer.owner]
-        beside = {u.key: owner[u.key] for u in layer.uses() if mixes(u) and u.key != use.key}
-        model.layers = [_Skipped(b) if i in mixing - {layer.index} else b for i, b in enumerate(blocks)]
-        for other in layer.uses():
-            if other.key in beside:
-                owner[other.key] = _Silent(beside[other.key], whole=other.spec.kind == "block")
+        blocks, mine = model.layers, _weights_of(layer)
+        silenced = []
+        for other in self.plan.layers:
+            if other.owner is not None:
+                continue
+            for part in other.uses():
+                if mixes(part) and (other.index, part.key) != (mine, use.key):
+                    silenced.append((blocks[other.index], part.key, blocks[other.index][part.key]))
+                    blocks[other.index][part.key] = _Silent(silenced[-1][-1], whole=part.spec.kind == "block")
+        alike = {other.index for other in self.plan.layers if _weights_of(other) == mine} - {layer.index}
+        model.layers = [_Skipped(block) if i in alike else block for i, block in enumerate(blocks)]
         try:
             yield
         finally:
             model.layers = blocks
-            for key, module in beside.items():
-                owner[key] = module
+            for block, key, module in silenced:
+                block[key] = module
 
     def describe(self, index: int) -> str:
         """A layer in a few words."""
@@ -137,6 +140,11 @@ class Subject:
 def mixes(use: Use) -> bool:
     """Whether a component lets tokens see each other: it keeps something, or reads what another one kept."""
     return use.cache is not None or any(value != source for value, source in use.reads.items())
+
+
+def _weights_of(layer: Layer) -> int:
+    """The layer that holds the weights which a layer runs with."""
+    return layer.index if layer.owner is None else layer.owner
 
 
 class _Tap:
