@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 
 from axon_compose._api import Architecture
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import Terminal
+from axon_compose.diagnostics import ArchitectureError, Diagnostic
 from axon_compose.memory import count, human
 from axon_compose.plan import total_parameters, weight_nbytes
+from axon_compose.registry import LookupFailure
 
 __all__ = ["build", "check"]
 
@@ -18,13 +22,23 @@ __all__ = ["build", "check"]
 def build(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Build a model: in memory and tried at once, or as a folder."""
     architecture = load_file(arguments.file, arguments)
-    if arguments.dry_run:
-        return _dry_run(architecture, arguments, terminal)
-    return (
-        _to_folder(architecture, arguments, terminal)
-        if arguments.out is not None
-        else _in_memory(architecture, arguments, terminal)
-    )
+    run = _dry_run if arguments.dry_run else _in_memory if arguments.out is None else _to_folder
+    with _faults_of_plugins():
+        return run(architecture, arguments, terminal)
+
+
+@contextmanager
+def _faults_of_plugins() -> Iterator[None]:
+    """Only here the code of components runs: what it lacks or makes otherwise than declared is told as a diagnostic."""
+    from axon_compose.model import BuildError
+
+    try:
+        yield
+    except LookupFailure as error:
+        told = Diagnostic(error.code, f"{error.message}: {error.label}", help=error.help)
+        raise ArchitectureError([told]) from error
+    except BuildError as error:
+        raise ArchitectureError([Diagnostic("AX211", str(error))]) from error
 
 
 def _dry_run(architecture: Architecture, arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -117,5 +131,7 @@ def check(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from axon_compose.analysis import check as run_checks
     from axon_compose.report._check import check_text
 
-    report = run_checks(load_file(arguments.file, arguments), seed=arguments.seed)
+    architecture = load_file(arguments.file, arguments)
+    with _faults_of_plugins():
+        report = run_checks(architecture, seed=arguments.seed)
     return terminal.result(check_text(report, terminal.style), report.to_dict(), ok=report.passed)

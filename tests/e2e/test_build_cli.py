@@ -257,6 +257,67 @@ def test_missing_plugin(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.yaml"]
 
 
+PLUGIN = """\
+from axon_compose.registry import ComponentSpec, hookimpl
+
+
+@hookimpl
+def axon_components():
+    layers = {"lies": "layers:Lies", "no_module": "layers:three", "no_name": "layers:Lie", "gone": "x:y"}
+    for name, target in layers.items():
+        yield ComponentSpec(
+            name=name,
+            kind="layer",
+            options={"type": "object", "properties": {}},
+            module=f"acme_{target}",
+            summary="A layer with a fault.",
+            params=lambda options, dims: {"weight": (dims.hidden_size,)},
+        )
+"""
+LAYERS = """\
+import mlx.core as mx
+import mlx.nn as nn
+
+
+def three(options, dims):
+    return 3
+
+
+class Lies(nn.Module):
+    def __init__(self, options, dims):
+        super().__init__()
+        self.weight = mx.ones((3,))
+"""
+
+
+@pytest.mark.parametrize("how", [[], ["--out", "m"]], ids=["in memory", "folder"])
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        ("lies", ["error[AX211]", "layers.0.ssm.weight is (3,), declared (16,)"]),
+        ("no_module", ["error[AX211]", "built a int, not an mlx.nn.Module"]),
+        ("no_name", ["error[AX208]", "`acme_layers` has no `Lie`", "did you mean `Lies`?"]),
+        ("gone", ["error[AX208]", "No module named 'acme_x'"]),
+    ],
+)
+def test_faults_that_only_a_build_finds_in_a_plugin(
+    tmp_path: Path, layer: str, said: list[str], how: list[str]
+) -> None:
+    information = tmp_path / "site" / "axon_acme-1.0.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: axon-acme\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[axon_compose]\nacme = acme_plugin\n")
+    (tmp_path / "site" / "acme_plugin.py").write_text(PLUGIN)
+    (tmp_path / "site" / "acme_layers.py").write_text(LAYERS)
+    (tmp_path / "a.yaml").write_text(TINY.replace("type: axon_ssm", f"type: acme/{layer}"))
+    paths = os.pathsep.join(filter(None, [str(tmp_path / "site"), os.environ.get("PYTHONPATH")]))
+    done = axon("build", "a.yaml", *how, cwd=tmp_path, PYTHONPATH=paths)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert [text for text in said if text not in done.stderr] == [], done.stderr
+    assert names(tmp_path) == ["a.yaml", "site"]
+
+
 def wide(hidden: int, intermediate: int) -> str:
     """The tiny model of another width."""
     text = TINY.replace("hidden_size: 16", f"hidden_size: {hidden}")
