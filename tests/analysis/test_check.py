@@ -115,3 +115,25 @@ def test_report_as_text() -> None:
         "2 of 4 truths do not hold\n"
     )
     assert "\x1b[1;31mFAIL\x1b[0m" in check_text(REPORT, Style(colour=True))
+
+
+def test_layers_that_mix_twice() -> None:
+    """What a reader sees is measured with everything else switched off, also inside the layer that it reads from."""
+    head = {"num_heads": 2, "head_dim": 16}
+    description = {
+        **MODELS["full"],
+        "components": {
+            "near": {"type": "attention", **head, "window_size": 3},
+            "swa": {"type": "attention", **head, "window_size": 8},
+            "reader": {"type": "attention", **head, "window_size": 6, "kv_from": "swa"},
+        },
+        "blocks": {
+            "first": {"branches": ["near", "swa"], "share": "one"},
+            "second": {"branches": [{"use": "reader", "norm": "sandwich"}], "share": "two"},
+        },
+        "stack": "first*2 second*2",
+    }
+    report = check_plan(axon_compose.load(description).plan())
+    assert report.passed, check_text(report, PLAIN)
+    (reach,) = (truth for truth in report.truths if truth.name == "reach")
+    assert reach.detail == "near 2 back; swa 7 back; reader 5 back"
