@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from components_page import page as components_page
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGES: Final = ("README.md", "docs/language.md", "docs/cli.md", "docs/plugins.md", "docs/python.md")
 GENERATED: Final = "docs/components.md"
@@ -157,14 +159,6 @@ def run(command: list[str], folder: Path) -> str:
     if "Traceback (most recent call last)" in text or "\n```" in text:  # a fault, or the end of the fence it goes into
         raise SystemExit(f"{' '.join(command)}\n{text}")
     return text
-
-
-def components_page() -> str:
-    """The page of components."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    from components_page import page
-
-    return page()
 
 
 def make(name: str) -> str:

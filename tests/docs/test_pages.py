@@ -6,10 +6,16 @@ A page that fails here is written anew by `make readme`; read the difference bef
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import refresh
+
+from axon_compose.cli._parser import make_parser
+from axon_compose.document import BranchItem, Envelope, Item
+from axon_compose.document.formula import FUNCTIONS
+from axon_compose.registry import ComponentSpec
 
 ROOT = refresh.ROOT
 MARKDOWN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -102,3 +108,33 @@ def test_commands_that_are_not_run_exist() -> None:
 
 def test_make_readme_writes_the_pages() -> None:
     assert "docs/refresh.py" in text("Makefile")
+
+
+def test_the_language_page_names_every_section_and_function() -> None:
+    page = text("docs/language.md")
+    for section in Envelope.model_fields:
+        assert f"| `{section}` |" in page, section
+    for model in (BranchItem, Item):
+        for name, field in model.model_fields.items():
+            assert f"`{field.alias or name}" in page, name
+    for function in FUNCTIONS:
+        assert f"`{function}`" in page, function
+
+
+def test_the_page_of_plugins_names_every_field_of_a_record() -> None:
+    page = text("docs/plugins.md")
+    for field in fields(ComponentSpec):
+        assert f"`{field.name}`" in page or field.name == "default", field.name  # only `core` has defaults
+
+
+def test_the_page_of_commands_has_every_command() -> None:
+    page = text("docs/cli.md")
+    (commands,) = (action for action in make_parser()._actions if action.dest == "command")
+    for command in commands.choices or ():
+        assert f"## {command}\n" in page, command
+
+
+def test_the_page_of_commands_has_every_variable() -> None:
+    for file in (ROOT / "axon_compose").rglob("*.py"):
+        for variable in re.findall(r"AXON_COMPOSE_[A-Z_]+|\w+_COLOR\b", file.read_text("utf-8")):
+            assert f"`{variable}`" in text("docs/cli.md"), f"{file.name}: {variable}"
