@@ -43,7 +43,7 @@ def _per_layer() -> str:
     """4096 layers, 50 components, and in each an option that differs from layer to layer."""
     parts = _many(50, 'c{n}: {{type: mlp, intermediate_size: "=16 + (i + {n}) % 64"}}')
     return _file(
-        "{layers: 4096, block: \"=['b' + 'x', a][1] if i < 0 else a\"}", "a: [" + _many(5, "c{n}") + "]", parts
+        "{layers: 4096, block: \"=['b' + 'x', a][1] if i < 0 else a\"}", "a: [" + _many(4, "c{n}") + "]", parts
     )
 
 
