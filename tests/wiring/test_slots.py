@@ -11,6 +11,7 @@ import models
 import pytest
 from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, RotatingKVCache, make_prompt_cache
 
+import axon_compose
 from axon_compose.analysis._batches import with_left_padding
 
 
@@ -119,3 +120,14 @@ def test_children_of_a_list_are_merged_and_padded() -> None:
         alone = model(row)[0]
         assert models.close(got[i, :length], alone[:length])
         assert models.close(mx.concatenate([step[i] for step in after]), alone[length:])
+
+
+def test_state_that_keeps_nothing() -> None:
+    """A convolution over one token has an empty state beside that of the recurrence."""
+    description = models.description("a", a=["ssm"])
+    description["components"]["ssm"]["d_conv"] = 1
+    model = axon_compose.load(description).build()
+    row, cache = models.tokens(2, 7), model.make_cache()
+    got = mx.concatenate([model(row[:, :4], cache), model(row[:, 4:5], cache), model(row[:, 5:], cache)], axis=1)
+    assert models.close(got, model(row))
+    assert cache[0][0].shape == (2, 0, 64)
