@@ -43,8 +43,8 @@ def atomic_folder(target: Path, force: bool = False) -> Iterator[Path]:
     Raises:
         CheckpointError: AX501 the target exists; AX502 it is not ours to replace; AX503 the disk failed.
     """
-    target = Path(os.path.realpath(target))
     check_target(target, force)
+    target = Path(os.path.realpath(target))
     try:
         with Interrupts() as interrupts, _parents(target.parent):
             _sweep(target)
@@ -62,19 +62,19 @@ def atomic_folder(target: Path, force: bool = False) -> Iterator[Path]:
 
 def check_target(target: Path, force: bool) -> None:
     """Refuse a target that must not be replaced; see `atomic_folder`."""
-    target = Path(os.path.realpath(target))
+    given, target = target, Path(os.path.realpath(target))
     if not target.name:
-        raise CheckpointError("AX502", f"`{target}` cannot be the folder of a model", "name a folder inside it")
+        raise CheckpointError("AX502", f"`{given}` cannot be the folder of a model", "name a folder inside it")
     if not os.path.lexists(target):
         return
     if not target.is_dir():
-        raise CheckpointError("AX502", f"`{target}` exists and is not a folder", "choose another place")
+        raise CheckpointError("AX502", f"`{given}` exists and is not a folder", "choose another place")
     if foreign := strangers(target):
         named = ", ".join(f"`{name}`" for name in foreign[:3]) + (", …" if len(foreign) > 3 else "")
-        message = f"`{target}` holds what no build wrote: {named}"
+        message = f"`{given}` holds what no build wrote: {named}"
         raise CheckpointError("AX502", message, "it is never replaced; choose another place, or move those files away")
     if not force:
-        raise CheckpointError("AX501", f"`{target}` exists already", "`--force` replaces it")
+        raise CheckpointError("AX501", f"`{given}` exists already", "`--force` replaces it")
 
 
 def _publish(partial: Path, target: Path) -> None:

@@ -272,7 +272,7 @@ class Envelope(_Section):
     components: dict[Name, PartComponent] = Field(default_factory=dict, description="What parts exist.")
     blocks: dict[Name, Block] = Field(default_factory=dict, description="How one layer is put together.")
     stack: Stack = Field(description="In which order layers stand.")
-    layers: int | None = Field(default=None, ge=1, description="Number of layers that the stack must have.")
+    layers: Count | None = Field(default=None, description="Number of layers that the stack must have.")
     overrides: list[Override] = Field(default_factory=list, description="Options changed in some layers.")
     norm: Component = Field(default=Component(), description="The norm of branches and of the end of the stack.")
     embedding: Component = Field(default=Component(), description="Tokens to vectors.")

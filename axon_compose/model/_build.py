@@ -40,7 +40,7 @@ def build(plan: Plan, *, dtype: str = "float32", seed: int = 0, allow_large: boo
         BuildError: If a component's parameters are not those that its spec declares.
     """
     if not allow_large:
-        require(weight_nbytes(plan, dtype), f"the weights of `{plan.name}` in {dtype}", largest_parts(plan, dtype))
+        require(weight_nbytes(plan, dtype), f"`{plan.name}` in {dtype}", largest_parts(plan, dtype))
     model = random_weights(plan, dtype=dtype, seed=seed)
     model.eval()
     return model

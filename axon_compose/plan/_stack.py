@@ -179,7 +179,7 @@ class _Expansion:
                 help=each,
             )
             return False
-        expected = self.document.envelope.layers
+        expected = resolve(self.document.envelope.layers, self.names, self.document, ("layers",), self.problems)
         if expected is not None and total != expected:
             self.problems.error(
                 "AX133",
