@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import pytest
 from hostile_descriptions import DESCRIPTIONS
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given, settings
 from test_hostile_source import limit_memory
 
 from axon_compose import Architecture, ArchitectureError, load
@@ -25,7 +25,7 @@ from axon_compose.registry import KV, Array, ComponentSpec, Composite, Options, 
 from axon_compose.report import FORMS, Style, render, show_text
 from axon_compose.report._excerpt import split_lines
 from tests.helpers import BASE, described
-from tests.strategies.documents import descriptions
+from tests.strategies.documents import SOUND, descriptions
 
 HERE = Path(__file__).parent
 #: Of processor time, so that a busy machine fails no test; most take a tenth.
@@ -51,7 +51,12 @@ def test_generated(name: str, results: dict[str, Result]) -> None:
     assert size < 200_000
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize("data", SOUND)
+def test_what_is_changed_was_sound(data: dict[str, Any]) -> None:
+    assert_holds_together(load(data))
+
+
+@settings(max_examples=500)
 @given(descriptions())
 def test_any_description(data: dict[str, Any]) -> None:
     """Faults with places inside the text that every form can show, or a plan that holds together."""

@@ -16,7 +16,7 @@ from axon_compose.diagnostics import Problems
 from axon_compose.source import plain, read
 from tests.helpers import BASE
 
-__all__ = ["descriptions", "mutated", "trees"]
+__all__ = ["SOUND", "descriptions", "mutated", "trees"]
 
 SHIPPED: Final = Path(__file__).parents[2] / "architectures"
 WORDS: Final = (
@@ -24,7 +24,7 @@ WORDS: Final = (
     "final_norm", "head", "huggingface", "hidden_size", "vocab_size", "type", "use", "parallel", "as", "add", "scale",
     "share", "branches", "block", "repeat", "set", "place", "pre", "post", "none", "num_heads", "kv_from", "attn", "a",
     "attention", "mlp", "moe", "axon_ssm", "rms_norm", "core/mlp", "nobody/layer", "i", "x-free", "", "Ω", "\0", "\x1b[31m",
-    "a" * 3000, "a*3", "(a s)*2", "a*99999999", "0..1", "2..1", "attn.num_heads", "attn.rope.type", "../x.yaml", "llama-small",
+    "a" * 150, "a*3", "(a s)*2", "a*99999999", "0..1", "2..1", "attn.num_heads", "attn.rope.type", "../x.yaml", "llama-small",
 )  # fmt: skip
 FORMULAS: Final = (
     "=i", "=hidden_size", "=hidden_size // 2", "=1 / 0", "=", "==", "=attn", "=[a, s][i % 2]", "=-1", "=10 ** 60", "=1.5",
@@ -98,7 +98,7 @@ RICH: Final[dict[str, Any]] = {
     },
     "stack": ["a s*2", {"block": "p", "repeat": 2}, {"block": ["swa", "mlp"]}, "(r s)*2"],
     "layers": 10,
-    "overrides": [{"layers": "0..2", "set": {"mlp.intermediate_size": 24}}, {"layers": [5, 0], "set": {"attn.num_heads": 4}}],
+    "overrides": [{"layers": "3..4", "set": {"mlp.intermediate_size": 24}}, {"layers": [5, "3..4"], "set": {"swa.num_heads": 4}}],
     "embedding": {"scale": 2.0},
     "head": {"softcap": 30.0},
 }  # fmt: skip
@@ -115,7 +115,7 @@ SOUND: Final = [BASE, RICH, GENERATED, *_shipped()]
 def mutated(draw: DrawFn) -> dict[str, Any]:
     """A sound description with one to four changes: values replaced, retyped, wrapped, moved, doubled or removed."""
     data = copy.deepcopy(draw(st.sampled_from(SOUND)))
-    for _ in range(draw(st.integers(1, 4))):
+    for _ in range(draw(st.sampled_from((1, 1, 1, 2, 4)))):
         places = list(_places(data))
         if places:
             holder, key = draw(st.sampled_from(places))
@@ -139,6 +139,23 @@ def _places(data: Any) -> Iterator[tuple[Any, Any]]:
 
 def _replace(draw: DrawFn, data: Any, holder: Any, key: Any) -> None:
     holder[key] = draw(scalars())
+
+
+def _nudge(draw: DrawFn, data: Any, holder: Any, key: Any) -> None:
+    """Another value of the same kind, which often leaves the description sound."""
+    match holder[key]:
+        case bool() as value:
+            holder[key] = not value
+        case int() | float():
+            holder[key] = draw(st.sampled_from((1, 2, 3, 4, 8, 16, "=2 * 4", "=half", "=4 if i % 2 else 8")))
+        case str():
+            holder[key] = draw(
+                st.sampled_from([*BASE["components"], *BASE["blocks"], "moe", "r", "none", "post", "a r*2"])
+            )
+        case list() as items if items:
+            holder[key] = draw(st.permutations(items))
+        case _:
+            holder[key] = copy.deepcopy(holder[key])
 
 
 def _grow(draw: DrawFn, data: Any, holder: Any, key: Any) -> None:
@@ -166,11 +183,5 @@ def _transplant(draw: DrawFn, data: Any, holder: Any, key: Any) -> None:
 
 
 _CHANGES: Final[list[Callable[[DrawFn, Any, Any, Any], None]]] = [
-    _replace,
-    _replace,
-    _grow,
-    _remove,
-    _wrap,
-    _rename,
-    _transplant,
-]
+    *[_nudge] * 5, _replace, _replace, _grow, _remove, _wrap, _rename, _transplant,
+]  # fmt: skip
