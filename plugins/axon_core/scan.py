@@ -164,6 +164,8 @@ def _recomputed_chunk(A: mx.array, state: mx.array, *inputs: mx.array) -> tuple[
 
 @_recomputed_chunk.vjp
 def _chunk_vjp(primals: tuple[mx.array, ...], cotangents: tuple[mx.array, ...], _: Any) -> list[mx.array]:
+    # mx.compile would take the second computation for the first one, and fails on what it merges (mlx 0.32.4).
+    primals = mx.depends(list(primals), list(cotangents))
     d_A, d_state, *d_inputs = mx.vjp(_chunk, list(primals), list(cotangents))[1]
     # All of this chunk's gradients before those of the earlier chunk may start: lazily evaluated, as by mx.checkpoint,
     # the sums over tokens would come last, and what they add up would stay alive for every chunk.

@@ -243,3 +243,17 @@ def test_training_does_not_keep_the_states_of_every_token():
     growth = peak(4096, gradient) - peak(1024, gradient)
     # Without recomputation the backward pass keeps about six of these.
     assert growth < 2 * 3072 * 64 * 16 * 4
+
+
+def test_a_compiled_training_step_has_the_same_gradient():
+    """mlx_lm compiles its training step; there the backward pass must stay apart from the forward one."""
+    values = draw(length=70)
+    arrays = [mx.array(values[name]) for name in NAMES]
+
+    def loss(*inputs):
+        y, state = selective_scan(**dict(zip(NAMES, inputs, strict=True)), chunk=32)
+        return y.square().sum() + state.sum()
+
+    gradient = mx.grad(loss, argnums=tuple(range(len(NAMES))))
+    for found, expected in zip(mx.compile(gradient)(*arrays), gradient(*arrays), strict=True):
+        assert relative(found, np.array(expected)) < 2e-6
