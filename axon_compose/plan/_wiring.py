@@ -97,11 +97,10 @@ class _Wirer:
                     reads[value] = f"{found.layer}.{found.use.key}.{value}"
                     self.read.add(reads[value])
                     source = found.use
-        use = replace(use, reads=reads)
         masks = tuple(self._masks(use, source))
         if use.spec.writes and not any(use.spec.reads.get(value) and value in reads for value in use.spec.writes):
             self.sources.setdefault(use.name, []).append(_Source(layer, use))
-        return replace(use, masks=masks)
+        return replace(use, reads=reads, masks=masks) if reads or masks else use
 
     def _source(self, use: Use, layer: int, value: str, option: str, name: str) -> _Source | None:
         for found in reversed(self.sources.get(name, [])):

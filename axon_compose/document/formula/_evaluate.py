@@ -32,6 +32,7 @@ __all__ = ["MAX_STEPS", "Meter", "evaluate"]
 MAX_STEPS: Final = 300_000
 #: Parts of a list that the interpreter's own loops pass in the time of one step.
 _PARTS_PER_STEP: Final = 16
+_SIZED: Final = (str, list, dict)
 
 
 @dataclass
@@ -80,7 +81,9 @@ class _Evaluator:
     def attempt(self, whole: Node, operands: tuple[Node, ...], operation: Callable[..., Any], *values: Any) -> Any:
         """Apply an operation; its fault is told at the operand to blame."""
         if operation is not operations.index:
-            self.parts += sum(len(value) for value in values if isinstance(value, str | list | Mapping))
+            for value in values:
+                if type(value) in _SIZED:
+                    self.parts += len(value)
         try:
             return operation(*values)
         except OperationError as fault:
