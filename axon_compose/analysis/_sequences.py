@@ -177,7 +177,16 @@ def amplified(subject: Subject, model: Any) -> Any:
 
 
 def _amplifiers(subject: Subject) -> Iterator[tuple[str, float]]:
-    """Norms in front of components, and the factor that those bear."""
+    """Norms in front of components, and the factor that those bear.
+
+    None where a component reads the residual stream as it is: there the outputs of large inputs would be inputs again.
+    """
+    if any(
+        branch.members and branch.pre is None and branch.residual
+        for la in subject.plan.layers
+        for branch in la.branches
+    ):
+        return
     for layer in subject.plan.layers:
         for branch in layer.branches:
             if branch.pre:

@@ -15,8 +15,11 @@ from axon_compose.registry import Composite, State
 
 __all__ = ["causal", "every_layer", "reach"]
 
-#: Least change that counts as one. Rounding moves outputs by 1e-6; what is looked at moves them by 1e-3 and more.
-SEEN: Final = 5e-5
+#: Least change that counts as one. What is not looked at changes nothing at all in a batch of one shape, not even by
+#: rounding; a state may remember little of a token (2e-6 was seen), a window shows it at 1e-2.
+SEEN: Final = 5e-7
+#: Least change that a whole layer makes; measured: 0.2 and more.
+COUNTS: Final = 5e-4
 #: How far back unlimited attention has to see.
 FAR: Final = 40
 
@@ -84,7 +87,7 @@ def every_layer(subject: Subject) -> Truth:
             if change < least:
                 how = "with a cache" if cached else "without a cache"
                 least, where = change, f"least of all {subject.describe(layer.index)} {how}"
-    return at_least("every-layer", "leaving any layer out changes the outputs", least, 10 * SEEN, where)
+    return at_least("every-layer", "leaving any layer out changes the outputs", least, COUNTS, where)
 
 
 def _mixers(subject: Subject) -> Iterator[tuple[Layer, Use]]:
