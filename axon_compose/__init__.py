@@ -8,9 +8,22 @@
     cache = model.make_cache()
 """
 
-from axon_compose._api import Architecture, load
+from typing import TYPE_CHECKING, Any
+
 from axon_compose.diagnostics import ArchitectureError, Diagnostic
+
+if TYPE_CHECKING:
+    from axon_compose._api import Architecture, load
 
 __version__ = "0.1.0"
 
 __all__ = ["Architecture", "ArchitectureError", "Diagnostic", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the compiler when it is asked for: a plugin that imports the registry does not pay for it."""
+    if name in ("Architecture", "load"):
+        from axon_compose import _api
+
+        return getattr(_api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

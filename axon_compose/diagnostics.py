@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import islice
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
-__all__ = ["ArchitectureError", "Diagnostic", "Flood", "Label", "Position", "Problems", "Span", "nearest"]
+__all__ = ["ArchitectureError", "Diagnostic", "Flood", "Label", "Position", "Problems", "Refusal", "Span", "nearest"]
 
 Severity = Literal["error", "warning"]
 
@@ -29,8 +29,7 @@ _MAX_COMPARED: Final = 100
 _FIRST_JUDGEMENT: Final = "AX03"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
+class Position(NamedTuple):
     """A place in a text; `line` and `column` start at 1, columns count characters."""
 
     line: int
@@ -100,6 +99,31 @@ class ArchitectureError(Exception):
         self.sources = dict(sources or {})
         self.dropped = dropped
         super().__init__("\n".join(str(d) for d in self.diagnostics))
+
+
+class Refusal(Exception):
+    """Something that cannot be done for a reason outside of the description, such as a full disk.
+
+    Attributes:
+        code: Stable identifier, e.g. `AX501`.
+        message: What is wrong: lower case, no full stop, names in backticks.
+        help: What to do, or None.
+    """
+
+    def __init__(self, code: str, message: str, help: str | None = None) -> None:  # noqa: A002 (as in `Diagnostic`)
+        super().__init__(code, message, help)
+        self.code = code
+        self.message = message
+        self.help = help
+
+    def __str__(self) -> str:
+        text = f"error[{self.code}]: {self.message}"
+        return f"{text}\n  = help: {self.help}" if self.help else text
+
+    @property
+    def diagnostic(self) -> Diagnostic:
+        """The same fault as a record, for the renderer."""
+        return Diagnostic(self.code, self.message, help=self.help)
 
 
 class Flood(Exception):

@@ -7,7 +7,6 @@ import json
 
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import USAGE, Terminal
-from axon_compose.codes import CODES, explain
 from axon_compose.diagnostics import ArchitectureError, Diagnostic
 from axon_compose.plan import plan_to_dict
 from axon_compose.report import render, show_data, show_text
@@ -51,6 +50,8 @@ def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 def explain_code(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Print what a code means and how to put the fault right."""
+    from axon_compose.codes import CODES, explain  # reads every explanation: other commands need none
+
     try:
         text = explain(arguments.code)
     except LookupError as error:

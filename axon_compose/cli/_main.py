@@ -6,10 +6,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from axon_compose.checkpoint import CheckpointError
 from axon_compose.cli._parser import make_parser
 from axon_compose.cli._terminal import INTERRUPTED, USAGE, Terminal
-from axon_compose.diagnostics import ArchitectureError
+from axon_compose.diagnostics import ArchitectureError, Refusal
 
 __all__ = ["main"]
 
@@ -31,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except ArchitectureError as error:
         return terminal.refuse(error)
-    except CheckpointError as error:
+    except Refusal as error:
         return terminal.fail(error.diagnostic)
     except BrokenPipeError:
         # The reader went away (`… | head`): nothing is left to say, and the interpreter must not try at exit.

@@ -65,7 +65,12 @@ Count = Annotated[int, Field(ge=1), OrFormula]
 
 class _Section(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, populate_by_name=True, validate_default=False
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        populate_by_name=True,
+        defer_build=True,  # `Envelope` is built when a file is read, and all others with it
     )
 
 

@@ -63,7 +63,21 @@ class _Wirer:
             self._map(layer, partial(self._with_writes, layer.index)) if writes else layer
             for layer, writes in zip(wired, publish, strict=True)
         ]
+        self._check_position()
         return self.wiring
+
+    def _check_position(self) -> None:
+        """Only keys and values count tokens: without them a cached pass could not tell where it is."""
+        if self.wiring.offset is not None or not self.wiring.slots:
+            return
+        asking = (use for layer in self.wiring.layers for use in layer.uses() if use.reads.get("offset") == "offset")
+        if use := next(asking, None):
+            self.problems.error(
+                "AX149",
+                f"`{use.name}` needs the position of its tokens, which no layer counts",
+                self.place(use.name, "type"),
+                help="add a layer that keeps keys and values: recurrent caches do not count tokens",
+            )
 
     def _layer(self, layer: Layer) -> Layer:
         caches = [use.cache for use in layer.uses() if use.cache is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 __all__ = ["table"]
 
 
@@ -14,4 +15,3 @@ def table(rows: Sequence[Sequence[str]], align: str, indent: int = 2) -> list[st
         cells = (f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=True))
         lines.append(" " * indent + "  ".join(cells).rstrip())
     return lines
-
