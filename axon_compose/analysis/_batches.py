@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -19,32 +19,28 @@ Caches = list[Any]
 
 def left_padded(subject: Subject) -> Truth:
     """Rows of a batch with padding in front = rows alone."""
-    rows = _rows(subject)
-    sizes = (7, max(2, subject.window), MEDIUM)
-    cases = [
-        (
-            f"chunks of {size}",
-            lambda f, s=size: _left(subject, f, rows, s),
-            lambda f: [f(row, None) for row in rows],
-        )
-        for size in sizes
-    ]
-    return equal(subject, "left-padded", "rows of a batch padded in front = rows alone", cases)
+    return _padded_rows(subject, "left-padded", "rows of a batch padded in front = rows alone", _left)
 
 
 def right_padded(subject: Subject) -> Truth:
     """Rows of a batch with padding behind, as mlx-lm's batch generation makes it = rows alone."""
+    return _padded_rows(subject, "right-padded", "rows of a batch padded behind = rows alone", _right)
+
+
+def _padded_rows(
+    subject: Subject, name: str, statement: str, run: Callable[[Subject, Forward, Rows, int], Rows]
+) -> Truth:
+    """One truth for prompts that are fed in chunks of several sizes, at and off the edge of a window."""
     rows = _rows(subject)
-    sizes = (7, max(2, subject.window), MEDIUM)
     cases = [
         (
             f"chunks of {size}",
-            lambda f, s=size: _right(subject, f, rows, s),
+            lambda f, s=size: run(subject, f, rows, s),
             lambda f: [f(row, None) for row in rows],
         )
-        for size in sizes
+        for size in (7, max(2, subject.window), MEDIUM)
     ]
-    return equal(subject, "right-padded", "rows of a batch padded behind = rows alone", cases)
+    return equal(subject, name, statement, cases)
 
 
 def joined(subject: Subject) -> Truth:
