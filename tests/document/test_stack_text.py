@@ -125,7 +125,7 @@ def test_counting_is_exact_and_never_expands() -> None:
     assert stack.count() == (10**18 - 1) ** 32 + 10**12
     with pytest.raises(StackError):
         stack.expand(10**6)
-    assert time.perf_counter() - began < 0.1
+    assert time.perf_counter() - began < 2  # well under a millisecond; expanding would not end
 
 
 def test_groups_nest_to_a_limit() -> None:
