@@ -24,9 +24,11 @@ About 14 of these are `mx.exp`. The layout with E innermost makes every step one
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from typing import Final
 
 import mlx.core as mx
+
+from axon_core.recompute import recomputed
 
 __all__ = ["selective_scan"]
 
@@ -119,11 +121,12 @@ def _chunks(A: mx.array, state: mx.array, inputs: tuple[mx.array, ...], chunk: i
     cuts = list(range(chunk, inputs[0].shape[1], chunk))
     outputs: list[mx.array] = []
     for part in zip(*(mx.split(a, cuts, axis=1) for a in inputs), strict=True):
-        y, state = cast("tuple[mx.array, mx.array]", _recomputed_chunk(A, state, *part))
+        y, state = _chunk(A, state, *part)
         outputs.append(y)
     return (outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=1)), state
 
 
+@recomputed
 def _chunk(
     A: mx.array, state: mx.array, dt: mx.array, u: mx.array, B: mx.array, C: mx.array
 ) -> tuple[mx.array, mx.array]:
@@ -154,23 +157,6 @@ def _chunk(
         rows.append(read[t] @ h)
     y = mx.concatenate(rows)[..., 0, :].transpose(2, 1, 0, 3).flatten(1, 2)
     return y[:, :tokens], h[0, -1]
-
-
-@mx.custom_function
-def _recomputed_chunk(A: mx.array, state: mx.array, *inputs: mx.array) -> tuple[mx.array, mx.array]:
-    """`_chunk`, computed again in the backward pass, so that training keeps the states of one chunk, not of all."""
-    return _chunk(A, state, *inputs)
-
-
-@_recomputed_chunk.vjp
-def _chunk_vjp(primals: tuple[mx.array, ...], cotangents: tuple[mx.array, ...], _: Any) -> list[mx.array]:
-    # mx.compile would take the second computation for the first one, and fails on what it merges (mlx 0.32.4).
-    primals = mx.depends(list(primals), list(cotangents))
-    d_A, d_state, *d_inputs = mx.vjp(_chunk, list(primals), list(cotangents))[1]
-    # All of this chunk's gradients before those of the earlier chunk may start: lazily evaluated, as by mx.checkpoint,
-    # the sums over tokens would come last, and what they add up would stay alive for every chunk.
-    d_state = mx.depends([d_state], [d_A, *d_inputs])[0]
-    return [d_A, d_state, *d_inputs]
 
 
 def _to_blocks(a: mx.array, blocks: int, steps: int) -> mx.array:

@@ -10,8 +10,10 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
+from axon_core.conv import causal_conv
 from axon_core.scan import selective_scan
 from axon_core.specs.ssm import SSMOptions, resolve_dt_rank
+from axon_core.states import read_states, write_states
 
 __all__ = ["AxonSSM", "SSMConfig"]
 
@@ -113,52 +115,16 @@ class AxonSSM(nn.Module):
             The output (B, L, D), and the cache: entry 0 holds the last `d_conv - 1` inputs of the convolution,
             (B, d_conv - 1, E), entry 1 the state, (B, N, E) in float32. Without a cache, a new list.
         """
-        conv_state, state = (None, None) if cache is None else (cache[0], cache[1])
-        if mask is None and hasattr(cache, "make_mask"):
-            mask = cache.make_mask(x.shape[1])
-
+        (conv_state, state), mask = read_states(cache, mask, x.shape[1])
         x, z = mx.split(self.in_proj(x), 2, axis=-1)
-        x, conv_state = self._convolve(x, mask, conv_state)
+        u, conv_state = causal_conv(self.conv1d, x, mask, conv_state)
+        x = nn.silu(u).astype(x.dtype)
         dt, B, C = self._project(x)
         y, state = selective_scan(x, dt, -mx.exp(self.A_log.astype(mx.float32)), B, C, self.D, state, mask)
-        y = self.out_proj(y * nn.silu(z))
-
-        if cache is None or isinstance(cache, list | tuple):
-            return y, [conv_state, state]
-        cache[0], cache[1] = conv_state, state
-        if hasattr(cache, "advance"):
-            cache.advance(x.shape[1])
-        return y, cache
-
-    def _convolve(self, x: mx.array, mask: mx.array | None, state: mx.array | None) -> tuple[mx.array, mx.array]:
-        """Causal depthwise convolution and SiLU of (B, L, E); and the inputs that the next chunk has to see."""
-        batch, length, channels = x.shape
-        kept = self.d_conv - 1
-        if mask is not None:
-            x = mx.where(mask[..., None], x, mx.zeros((), dtype=x.dtype))
-        if state is None:
-            state = mx.zeros((batch, kept, channels), dtype=x.dtype)
-        window = mx.concatenate([state.astype(x.dtype), x], axis=1)
-
-        # A sum of shifted products is several times faster than a grouped convolution on the CPU.
-        weight = self.conv1d.weight[..., 0].astype(mx.float32)
-        y = sum(window[:, k : k + length] * weight[:, k] for k in range(self.d_conv))
-        if "bias" in self.conv1d:
-            y = y + self.conv1d.bias
-        return nn.silu(y).astype(x.dtype), _last_inputs(window, mask, kept)
+        return self.out_proj(y * nn.silu(z)), write_states(cache, [conv_state, state], x.shape[1])
 
     def _project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Steps (B, L, E) in float32, and B and C (B, L, N)."""
         B, C, dt = mx.split(self.x_proj(x), [self.d_state, 2 * self.d_state], axis=-1)
         dt = nn.softplus(self.dt_proj(dt.astype(mx.float32)))
         return mx.clip(dt, self.dt_min, self.dt_max), B, C
-
-
-def _last_inputs(window: mx.array, mask: mx.array | None, kept: int) -> mx.array:
-    """The `kept` inputs up to each row's last real token, out of (B, kept + L, E); a row of padding keeps its state."""
-    length = window.shape[1] - kept
-    if mask is None or kept == 0:
-        # A copy, for a view would keep the whole window alive.
-        return mx.contiguous(window[:, length:])
-    ends = mx.max(mx.where(mask, mx.arange(1, length + 1), 0), axis=1)
-    return mx.take_along_axis(window, (ends[:, None] + mx.arange(kept))[..., None], axis=1)

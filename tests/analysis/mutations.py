@@ -19,6 +19,7 @@ from mlx_lm.models.cache import ArraysCache, KVCache, RotatingKVCache
 import axon_compose.model._block
 import axon_compose.model._language_model
 import axon_core.attention
+import axon_core.conv
 import axon_core.experts
 import axon_core.head
 import axon_core.mlp
@@ -215,8 +216,8 @@ def window_sees_padding(patch: Patch) -> None:
 
 @mutation("hybrid", "right-padded")
 def convolution_keeps_inputs_of_padding(patch: Patch) -> None:
-    original = axon_core.ssm._last_inputs
-    patch.setattr(axon_core.ssm, "_last_inputs", lambda window, mask, kept: original(window, None, kept))
+    original = axon_core.conv.last_inputs
+    patch.setattr(axon_core.conv, "last_inputs", lambda window, mask, kept: original(window, None, kept))
 
 
 # Windows.
@@ -304,7 +305,7 @@ def a_declared_cache_is_never_written(patch: Patch) -> None:
 
 @mutation("hybrid", "steps", "chunks", "caches")
 def convolution_state_is_stale(patch: Patch) -> None:
-    patch.setattr(axon_core.ssm, "_last_inputs", lambda window, mask, kept: window[:, :kept])
+    patch.setattr(axon_core.conv, "last_inputs", lambda window, mask, kept: window[:, :kept])
 
 
 @mutation("hybrid", "saved")
