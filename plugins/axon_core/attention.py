@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
-from axon_core.norms import RMSNorm
+from axon_core.norms import HeadNorm, RMSNorm
 from axon_core.rope import RoPE
-from axon_core.specs.attention import BiasOptions, NormOptions, RopeOptions
-from axon_core.window import Mask, banded_attention
+from axon_core.scores import attend, written_out
+from axon_core.specs.attention import BiasOptions, GateName, HeadNormOptions, RopeOptions, VNormOptions
+from axon_core.window import BLOCK, Mask, banded_attention, blockwise_attention
 
 __all__ = ["Attention", "SlidingWindowAttention"]
 
@@ -27,9 +29,15 @@ class Attention(nn.Module):
         head_dim: Width of a head; `hidden_dim // num_heads` unless given.
         bias: Biases of the projections, all or a choice.
         rope: Rotary position embedding, none unless given.
-        qk_norm: RMS norm of each head's queries and keys, before rope.
+        qk_norm: Norm of queries and keys.
+        v_norm: RMS norm of each head's values, without weights.
+        clip: Bound of what the projections of queries, keys and values give; none unless given.
         window_size: Tokens that a query sees, itself included; all unless given.
         scale: Factor of the scores; `head_dim ** -0.5` unless given.
+        softcap: Bound of the scores, `softcap * tanh(scores / softcap)` in float32; none unless given.
+        sinks: Whether each head has a learned score that takes part in the softmax and has no value.
+        gate: Whether a sigmoid of a projection of the input multiplies the output, one for each of its dimensions or
+            one for each head; no gate unless given.
         kv_from: Set on a layer that reads the keys and values of another one: it has no projections for them.
     """
 
@@ -42,19 +50,23 @@ class Attention(nn.Module):
         head_dim: int | None = None,
         bias: bool | BiasOptions = False,
         rope: RopeOptions | None = None,
-        qk_norm: NormOptions | None = None,
+        qk_norm: HeadNormOptions | None = None,
+        v_norm: VNormOptions | None = None,
+        clip: float | None = None,
         window_size: int | None = None,
         scale: float | None = None,
+        softcap: float | None = None,
+        sinks: bool = False,
+        gate: GateName | None = None,
         kv_from: str | None = None,
     ) -> None:
         super().__init__()
         head_dim = head_dim or hidden_dim // num_heads
-        num_kv_heads = num_kv_heads or num_heads
         if isinstance(bias, bool):
             bias = BiasOptions(q=bias, k=bias, v=bias, o=bias)
         self.num_heads = num_heads
-        self.num_kv_heads = num_kv_heads
-        self.window_size = window_size
+        self.num_kv_heads = num_kv_heads = num_kv_heads or num_heads
+        self.window_size, self.clip, self.softcap = window_size, clip, softcap
         self.scale = scale or head_dim**-0.5
 
         self.q_proj = nn.Linear(hidden_dim, num_heads * head_dim, bias=bias.q)
@@ -62,10 +74,17 @@ class Attention(nn.Module):
             self.k_proj = nn.Linear(hidden_dim, num_kv_heads * head_dim, bias=bias.k)
             self.v_proj = nn.Linear(hidden_dim, num_kv_heads * head_dim, bias=bias.v)
         self.o_proj = nn.Linear(num_heads * head_dim, hidden_dim, bias=bias.o)
+        if gate is not None:
+            self.g_proj = nn.Linear(hidden_dim, num_heads * (1 if gate == "head" else head_dim), bias=False)
+        if sinks:
+            self.sinks = mx.zeros((num_heads,))
+        self.norm_after_rope = qk_norm is not None and qk_norm.when == "after_rope"
         if qk_norm is not None:
-            self.q_norm = RMSNorm(head_dim, qk_norm.eps)
+            self.q_norm = HeadNorm(num_heads, head_dim, qk_norm)
             if kv_from is None:
-                self.k_norm = RMSNorm(head_dim, qk_norm.eps)
+                self.k_norm = HeadNorm(num_kv_heads, head_dim, qk_norm)
+        if v_norm is not None and kv_from is None:
+            self.v_norm = RMSNorm(head_dim, v_norm.eps, weight=False)
         self.rope = None if rope is None else RoPE(head_dim, rope)
 
     @classmethod
@@ -99,13 +118,15 @@ class Attention(nn.Module):
         if offset is None:
             offset = 0 if cache is None else cache.offset
         mask = self._default_mask(mask, cache, x.shape[1])
-        queries = self._heads(self.q_proj(x), self.num_heads, "q_norm", offset)
+        queries = self._turned(self._heads("q", x), "q_norm", offset)
         if kv is None:
             kv = self._keys_values(x, cache, offset)
         if publish is not None:
             publish("kv", kv)
-        y = self._attend(queries, kv, mask)
-        return self.o_proj(y.transpose(0, 2, 1, 3).flatten(2)), cache
+        y = self._attend(queries, kv, mask).transpose(0, 2, 1, 3)
+        if "g_proj" in self:
+            y = y * mx.sigmoid(self.g_proj(x)).reshape(*y.shape[:3], -1)
+        return self.o_proj(y.flatten(2)), cache
 
     def _default_mask(self, mask: Mask, cache: Any, length: int) -> Mask:
         """What to ask of the cache before its update: only it knows the padding, and the order of a ring."""
@@ -115,17 +136,30 @@ class Attention(nn.Module):
             return cache.make_mask(length, return_array=False, window_size=self.window_size)
         return None if length == 1 else "causal"
 
-    def _heads(self, x: mx.array, heads: int, norm: str, offset: int | mx.array) -> mx.array:
-        """Split (B, L, heads · head_dim) into (B, heads, L, head_dim), normalise and rotate."""
-        x = x.reshape(*x.shape[:2], heads, -1)
-        if norm in self:
+    def _heads(self, name: str, x: mx.array) -> mx.array:
+        """Project (B, L, D) to (B, L, heads, head_dim)."""
+        x = self[f"{name}_proj"](x)
+        if self.clip is not None:
+            x = mx.clip(x, -self.clip, self.clip)
+        return x.reshape(*x.shape[:2], self.num_heads if name == "q" else self.num_kv_heads, -1)
+
+    def _turned(self, x: mx.array, norm: str, offset: int | mx.array) -> mx.array:
+        """Normalise and rotate (B, L, heads, head_dim) into (B, heads, L, head_dim)."""
+        if norm in self and not self.norm_after_rope:
             x = self[norm](x)
         x = x.transpose(0, 2, 1, 3)
-        return x if self.rope is None else self.rope(x, offset)
+        if self.rope is not None:
+            x = self.rope(x, offset)
+        if norm in self and self.norm_after_rope:
+            x = self[norm](x.swapaxes(1, 2)).swapaxes(1, 2)
+        return x
 
     def _keys_values(self, x: mx.array, cache: Any, offset: int | mx.array) -> tuple[Any, Any, mx.array | None]:
-        keys = self._heads(self.k_proj(x), self.num_kv_heads, "k_norm", offset)
-        values = self.v_proj(x).reshape(*x.shape[:2], self.num_kv_heads, -1).transpose(0, 2, 1, 3)
+        keys = self._turned(self._heads("k", x), "k_norm", offset)
+        values = self._heads("v", x)
+        if "v_norm" in self:
+            values = self.v_norm(values)
+        values = values.transpose(0, 2, 1, 3)
         if cache is None:
             return keys, values, None
         keys, values = cache.update_and_fetch(keys, values)
@@ -133,27 +167,14 @@ class Attention(nn.Module):
 
     def _attend(self, queries: mx.array, kv: tuple[Any, Any, mx.array | None], mask: Mask) -> mx.array:
         keys, values, left_padding = kv
-        if isinstance(mask, mx.array) or (self.window_size is None and left_padding is None):
-            return self._scores(queries, keys, values, mask)
-        return banded_attention(queries, keys, values, self._scores, self.window_size, left_padding)
-
-    def _scores(self, queries: mx.array, keys: Any, values: Any, mask: Mask) -> mx.array:
-        if isinstance(keys, mx.array):
-            return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=self.scale, mask=mask)
-        # A quantised cache hands out (packed, scales, biases); its figures follow from the shapes.
-        from mlx_lm.models.base import quantized_scaled_dot_product_attention
-
-        packed, scales, _ = keys
-        width = queries.shape[-1]
-        return quantized_scaled_dot_product_attention(
-            queries,
-            keys,
-            values,
-            scale=self.scale,
-            mask=mask,
-            group_size=width // scales.shape[-1],
-            bits=packed.shape[-1] * 32 // width,
-        )
+        sinks = self.sinks if "sinks" in self else None
+        scores = partial(attend, scale=self.scale, softcap=self.softcap, sinks=sinks)
+        cut = queries.shape[2] > BLOCK and written_out(keys, self.softcap, sinks)
+        if isinstance(mask, mx.array) and cut:
+            return blockwise_attention(queries, keys, values, scores, mask)
+        if isinstance(mask, mx.array) or (self.window_size is None and left_padding is None and not cut):
+            return scores(queries, keys, values, mask)
+        return banded_attention(queries, keys, values, scores, self.window_size, left_padding)
 
 
 class SlidingWindowAttention(Attention):

@@ -8,8 +8,9 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
+from axon_core.specs._heads import HeadNormOptions
 
-__all__ = ["LayerNorm", "RMSNorm"]
+__all__ = ["HeadNorm", "LayerNorm", "RMSNorm"]
 
 
 class RMSNorm(nn.Module):
@@ -60,3 +61,34 @@ class LayerNorm(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         """Normalise `x` (..., dims)."""
         return mx.fast.layer_norm(x, self.weight, self.bias, self.eps)
+
+
+class HeadNorm(nn.Module):
+    """Norm of the heads of queries or keys: of each by itself, or of all together; nothing is added.
+
+    Args:
+        heads: Number of heads.
+        head_dim: Width of a head.
+        options: `HeadNormOptions`.
+    """
+
+    def __init__(self, heads: int, head_dim: int, options: HeadNormOptions) -> None:
+        super().__init__()
+        self.eps, self.type = options.eps, options.type
+        self.over_all, self.per_head = options.over == "all", options.per_head
+        shape = options.weight_shape(heads, head_dim)
+        self.weight = None if shape is None else mx.ones(shape)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Normalise `x` (B, L, heads, head_dim)."""
+        shape = x.shape
+        if self.over_all:
+            x = x.flatten(-2)
+        shared = None if self.per_head else self.weight
+        if self.type == "layer_norm":
+            y = mx.fast.layer_norm(x, shared, None, self.eps)
+        else:
+            y = mx.fast.rms_norm(x, shared, self.eps)
+        if shared is None and self.weight is not None:
+            y = y * self.weight
+        return y.reshape(shape)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
 
-__all__ = ["BLOCK", "banded_attention"]
+__all__ = ["BLOCK", "Mask", "banded_attention", "blockwise_attention"]
 
 #: Queries in a block. Smaller wastes fewer scores outside the band, larger makes fewer calls; 64 to 128 is flat.
 BLOCK: Final = 64
@@ -46,18 +46,55 @@ def banded_attention(
     length = queries.shape[2]
     total = tree_flatten(keys)[0][1].shape[2]
     window = window or total
+
+    def attend_block(block: mx.array, start: int, stop: int) -> mx.array:
+        last = total - length + stop
+        first = max(0, last - (stop - start) - window + 1)
+        block_keys, block_values = _cut((keys, values), first, last)
+        padding = None if left_padding is None else left_padding - first
+        return attend(block, block_keys, block_values, _mask(stop - start, last - first, window, padding))
+
+    return _by_block(queries, attend_block)
+
+
+def blockwise_attention(
+    queries: mx.array,
+    keys: Any,
+    values: Any,
+    attend: Callable[[mx.array, Any, Any, Mask], mx.array],
+    mask: mx.array,
+) -> mx.array:
+    """Attend as an array mask says, a block of queries at a time, so that scores take O(block · S) memory.
+
+    Args:
+        queries: (B, H, L, head_dim).
+        keys: (B, heads, S, head_dim), or a tuple of arrays.
+        values: The same for values.
+        attend: Attention of a block, `(queries, keys, values, mask)` to (B, H, block, value_dim).
+        mask: Array that broadcasts to (B, H, L, S).
+
+    Returns:
+        (B, H, L, value_dim).
+    """
+
+    def attend_block(block: mx.array, start: int, stop: int) -> mx.array:
+        one_row = mask.ndim < 2 or mask.shape[-2] == 1
+        return attend(block, keys, values, mask if one_row else mask[..., start:stop, :])
+
+    return _by_block(queries, attend_block)
+
+
+def _by_block(queries: mx.array, attend_block: Callable[[mx.array, int, int], mx.array]) -> mx.array:
+    """The outputs of `attend_block(block of queries, start, stop)`, one after the other."""
+    length = queries.shape[2]
     outputs: list[mx.array] = []
     for start in range(0, length, BLOCK):
         stop = min(start + BLOCK, length)
-        last = total - length + stop
-        first = max(0, last - (stop - start) - window + 1)
         block = queries[:, :, start:stop]
         if outputs:
             # Without this MLX evaluates all blocks side by side and keeps every block's scores alive.
             block = mx.depends(block, outputs[-1])
-        block_keys, block_values = _cut((keys, values), first, last)
-        padding = None if left_padding is None else left_padding - first
-        outputs.append(attend(block, block_keys, block_values, _mask(stop - start, last - first, window, padding)))
+        outputs.append(attend_block(block, start, stop))
     return outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=2)
 
 

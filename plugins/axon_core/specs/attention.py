@@ -3,51 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from axon_compose.registry import KV, ComponentSpec, Dims, Options
+from axon_core.specs._heads import Bias, BiasOptions, HeadNormOptions, QKNorm, VNorm, VNormOptions
+from axon_core.specs._heads import switch as _switch
 from axon_core.specs._rope import RopeOptions
 
 __all__ = [
     "SPECS",
     "AttentionOptions",
     "BiasOptions",
-    "NormOptions",
+    "GateName",
+    "HeadNormOptions",
     "RopeOptions",
     "SlidingWindowAttentionOptions",
+    "VNormOptions",
     "head_shape",
 ]
 
 
-class BiasOptions(Options):
-    """Which projections have a bias."""
-
-    q: bool = Field(default=False, description="Bias of the queries.")
-    k: bool = Field(default=False, description="Bias of the keys.")
-    v: bool = Field(default=False, description="Bias of the values.")
-    o: bool = Field(default=False, description="Bias of the output.")
-
-
-class NormOptions(Options):
-    """RMS norm of every head's queries and keys."""
-
-    eps: float = Field(default=1e-6, gt=0, description="Added to the mean square.")
-
-
-# `true` and `false` are short for a mapping. They are rewritten before validation, for a union in pydantic would put
-# its own tags into the place of a fault.
-def _bias(value: Any) -> Any:
-    return dict.fromkeys("qkvo", value) if isinstance(value, bool) else value
-
-
-def _switch(value: Any) -> Any:
-    return ({} if value else None) if isinstance(value, bool) else value
-
-
-Bias = Annotated[BiasOptions, BeforeValidator(_bias, json_schema_input_type=bool | BiasOptions)]
-HeadNorm = Annotated[NormOptions | None, BeforeValidator(_switch, json_schema_input_type=bool | NormOptions | None)]
+GateName = Literal["elementwise", "head"]
 Rope = Annotated[RopeOptions | None, BeforeValidator(_switch, json_schema_input_type=bool | RopeOptions | None)]
 
 
@@ -70,14 +48,36 @@ class AttentionOptions(Options):
         default_factory=RopeOptions,
         description="Rotary position embedding: false for none, or a mapping. On with theta 10000 unless given.",
     )
-    qk_norm: HeadNorm = Field(
-        default=None, description="RMS norm of each head's queries and keys, before rope: true or {eps: …}."
+    qk_norm: QKNorm = Field(
+        default=None,
+        description="Norm of queries and keys: true for an RMS norm of each head before rope, or a mapping.",
+    )
+    v_norm: VNorm = Field(
+        default=None, description="RMS norm of each head's values, without weights: true or {eps: …}."
+    )
+    clip: float | None = Field(
+        default=None, gt=0, description="Bound of projected queries, keys and values; none unless given."
     )
     window_size: int | None = Field(
         default=None, gt=0, description="Tokens that a query sees, itself included; all unless given."
     )
     scale: float | None = Field(
         default=None, gt=0, description="Factor of the scores before softmax; `head_dim ** -0.5` unless given."
+    )
+    softcap: float | None = Field(
+        default=None,
+        gt=0,
+        description="Bound of the scores before softmax, `softcap * tanh(scores / softcap)`. No fused kernel has it.",
+    )
+    sinks: bool = Field(
+        default=False,
+        description="Learn a score for each head that takes part in the softmax but has no value: "
+        "the head may attend to nothing.",
+    )
+    gate: GateName | None = Field(
+        default=None,
+        description="Multiply the output, before its projection, by the sigmoid of a projection of the input: "
+        "elementwise, or one number for each head.",
     )
     kv_from: str | None = Field(
         default=None,
@@ -126,8 +126,13 @@ def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]
         found[f"{name}_proj.weight"] = shape
         if getattr(options.bias, name):
             found[f"{name}_proj.bias"] = shape[:1]
-        if options.qk_norm and name in "qk":
-            found[f"{name}_norm.weight"] = (width,)
+        count = heads if name == "q" else kv_heads
+        if options.qk_norm and name in "qk" and (scale := options.qk_norm.weight_shape(count, width)):
+            found[f"{name}_norm.weight"] = scale
+    if options.gate is not None:
+        found["g_proj.weight"] = (heads * (1 if options.gate == "head" else width), hidden)
+    if options.sinks:
+        found["sinks"] = (heads,)
     return found
 
 
@@ -221,6 +226,17 @@ SPECS: Final = (
             {"num_heads": 4, "rope": {"theta": 5e5, "scaling": _LLAMA3}, "scale": 0.1},
             {"num_heads": 4, "rope": {"dims": 8, "scaling": _YARN}},
             {"num_heads": 4, "rope": False},
+            {"num_heads": 4, "num_kv_heads": 2, "softcap": 5.0, "window_size": 8},
+            {"num_heads": 4, "num_kv_heads": 2, "softcap": 5.0},
+            {"num_heads": 4, "num_kv_heads": 2, "sinks": True, "gate": "head"},
+            {"num_heads": 4, "sinks": True, "window_size": 8, "rope": {}, "gate": "elementwise", "clip": 4.0},
+            {"num_heads": 4, "num_kv_heads": 2, "qk_norm": {"over": "all"}, "v_norm": True},
+            {
+                "num_heads": 4,
+                "num_kv_heads": 2,
+                "qk_norm": {"type": "layer_norm", "per_head": True, "when": "after_rope"},
+            },
+            {"num_heads": 4, "qk_norm": {"weight": False}},
         ),
     ),
     ComponentSpec(

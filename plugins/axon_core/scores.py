@@ -1,0 +1,101 @@
+"""Softmax attention of queries to keys, with what some models add to its scores: a cap, and sinks.
+
+* A cap bounds the scores, `cap * tanh(scores / cap)`, before the mask (Gemma 2). No fused kernel has it, so scores are
+  written out, in float32 whatever the inputs are: a score near a cap of 50 in bfloat16 is off by up to an eighth.
+* A sink is a learned score of each head that takes part in the softmax but has no value (gpt-oss; the "off by one" of
+  Miller, 2023): `weights = exp(scores) / (sum(exp(scores)) + exp(sink))`, so a head may attend to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+
+from axon_core.window import Mask
+
+__all__ = ["attend", "written_out"]
+
+
+def written_out(keys: Any, softcap: float | None, sinks: mx.array | None) -> bool:
+    """Whether scores are arrays of their own, so that a long prompt has to be cut into blocks of queries."""
+    return softcap is not None or (sinks is not None and not isinstance(keys, mx.array))
+
+
+def attend(
+    queries: mx.array,
+    keys: Any,
+    values: Any,
+    mask: Mask,
+    *,
+    scale: float,
+    softcap: float | None = None,
+    sinks: mx.array | None = None,
+) -> mx.array:
+    """Attend, fused where a kernel can.
+
+    Args:
+        queries: (B, H, L, head_dim).
+        keys: (B, G, S, head_dim), G a divisor of H; or (packed, scales, biases) from a quantised cache.
+        values: The same for values, as wide as keys if they are quantised.
+        mask: None, "causal" (the last query stands at the last key), or booleans that broadcast to (B, H, L, S).
+        scale: Factor of the scores.
+        softcap: Bound of the scores.
+        sinks: (H,) score of each head's sink.
+
+    Returns:
+        (B, H, L, value_dim), in the type of `queries`.
+    """
+    if not written_out(keys, softcap, sinks):
+        return _fused(queries, keys, values, mask, scale, sinks)
+    width = queries.shape[-1]
+    scores = _product(queries.astype(mx.float32) * scale, keys, width, transpose=True)
+    if softcap is not None:
+        scores = softcap * mx.tanh(scores / softcap)
+    if isinstance(mask, str):
+        length, total = scores.shape[2:]
+        mask = mx.arange(total - length, total)[:, None] >= mx.arange(total)
+    if mask is not None:
+        # Finite: a row without any key, padding that nobody reads, must not become NaN.
+        scores = mx.where(mask, scores, mx.finfo(mx.float32).min)
+    y = _product(mx.softmax(scores, axis=-1), values, width, transpose=False)
+    if sinks is not None:
+        every = mx.logsumexp(scores, axis=-1, keepdims=True)
+        y = y * mx.sigmoid(every - sinks.astype(mx.float32)[:, None, None])
+    return y.astype(queries.dtype)
+
+
+def _fused(queries: mx.array, keys: Any, values: Any, mask: Mask, scale: float, sinks: mx.array | None) -> mx.array:
+    """Attend with the kernels of MLX, or of mlx-lm for quantised keys, which has no sinks."""
+    if isinstance(keys, mx.array):
+        sinks = None if sinks is None else sinks.astype(queries.dtype)
+        return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask, sinks=sinks)
+    from mlx_lm.models.base import quantized_scaled_dot_product_attention
+
+    group_size, bits = _quantisation(keys, queries.shape[-1])
+    return quantized_scaled_dot_product_attention(
+        queries, keys, values, scale=scale, mask=mask, group_size=group_size, bits=bits
+    )
+
+
+def _quantisation(packed: Any, width: int) -> tuple[int, int]:
+    """Group size and bits of (packed, scales, biases) of that width: the figures follow from the shapes."""
+    return width // packed[1].shape[-1], packed[0].shape[-1] * 32 // width
+
+
+def _product(x: mx.array, other: Any, width: int, *, transpose: bool) -> mx.array:
+    """Multiply (B, H, L, n) by each group's matrix of `other` (B, G, S, width), or its transpose; float32.
+
+    Heads of a group are stacked as rows of one matrix and taken apart at once, so that masks keep their four axes.
+    """
+    batch, heads, length, _ = x.shape
+    groups = (other if isinstance(other, mx.array) else other[0]).shape[1]
+    rows = x.reshape(batch, groups, heads // groups * length, -1)
+    if isinstance(other, mx.array):
+        other = other.astype(mx.float32)
+        y = rows @ (other.swapaxes(-1, -2) if transpose else other)
+    else:
+        packed, scales, biases = other
+        group_size, bits = _quantisation(other, width)
+        y = mx.quantized_matmul(rows, packed, scales, biases, transpose, group_size, bits)
+    return y.reshape(batch, heads, length, -1)

@@ -1,0 +1,75 @@
+"""Options of what happens to single heads: biases of the projections, norms of queries, keys and values."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from axon_compose.registry import Options
+
+__all__ = ["Bias", "BiasOptions", "HeadNormOptions", "QKNorm", "VNorm", "VNormOptions", "switch"]
+
+
+class BiasOptions(Options):
+    """Which projections have a bias."""
+
+    q: bool = Field(default=False, description="Bias of the queries.")
+    k: bool = Field(default=False, description="Bias of the keys.")
+    v: bool = Field(default=False, description="Bias of the values.")
+    o: bool = Field(default=False, description="Bias of the output.")
+
+
+class HeadNormOptions(Options):
+    """Norm of queries and keys."""
+
+    eps: float = Field(default=1e-6, gt=0, description="Added to the mean square.")
+    type: Literal["rms_norm", "layer_norm"] = Field(
+        default="rms_norm", description="layer_norm also subtracts the mean; it has no bias."
+    )
+    over: Literal["head", "all"] = Field(
+        default="head", description="head: each head by itself; all: all heads together, before they are split."
+    )
+    when: Literal["before_rope", "after_rope"] = Field(
+        default="before_rope", description="Whether the norm or the rotation comes first."
+    )
+    weight: bool = Field(default=True, description="Learn a scale for each dimension.")
+    per_head: bool = Field(default=False, description="Every head learns a scale of its own; else they share one.")
+
+    @model_validator(mode="after")
+    def _own_weights(self) -> HeadNormOptions:
+        if self.per_head and (self.over == "all" or not self.weight):
+            raise ValueError("`per_head` needs `over: head` and `weight: true`")
+        return self
+
+    def weight_shape(self, heads: int, head_dim: int) -> tuple[int, ...] | None:
+        """Shape of the learned scale, None without one."""
+        if not self.weight:
+            return None
+        if self.over == "all":
+            return (heads * head_dim,)
+        return (heads, head_dim) if self.per_head else (head_dim,)
+
+
+class VNormOptions(Options):
+    """RMS norm of each head's values; nothing is learned."""
+
+    eps: float = Field(default=1e-6, gt=0, description="Added to the mean square.")
+
+
+# `true` and `false` are short for a mapping. They are rewritten before validation, for a union in pydantic would put
+# its own tags into the place of a fault.
+def _bias(value: Any) -> Any:
+    return dict.fromkeys("qkvo", value) if isinstance(value, bool) else value
+
+
+def switch(value: Any) -> Any:
+    """True as the mapping of all defaults, False as None."""
+    return ({} if value else None) if isinstance(value, bool) else value
+
+
+Bias = Annotated[BiasOptions, BeforeValidator(_bias, json_schema_input_type=bool | BiasOptions)]
+QKNorm = Annotated[
+    HeadNormOptions | None, BeforeValidator(switch, json_schema_input_type=bool | HeadNormOptions | None)
+]
+VNorm = Annotated[VNormOptions | None, BeforeValidator(switch, json_schema_input_type=bool | VNormOptions | None)]
