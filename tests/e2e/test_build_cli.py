@@ -345,9 +345,7 @@ def test_what_does_not_fit_is_refused_at_once(
     assert f"error[{code_here}]" in done.stderr
     assert named in done.stderr
     seconds, peak = map(float, done.stderr.splitlines()[-1].split())
-    assert (
-        seconds < 5
-    )  # of computing: some 0.2 to 0.9 here, twice that beside a busy neighbour; allocating takes minutes
+    assert seconds < 5  # of computing: 0.2 to 0.9 here, more beside a busy neighbour; allocating takes minutes
     assert peak < 200e6
     assert names(tmp_path) == ["a.yaml"]
 
