@@ -10,7 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.switch_layers import SwitchGLU, SwitchLinear, SwitchMLP
 
-from axon_core.mlp import ACTIVATIONS
+from axon_core.activations import ACTIVATIONS, gated
 from axon_core.specs.mlp import ActivationName
 
 __all__ = ["ExpertGLU", "ExpertLinear", "ExpertMLP"]
@@ -48,14 +48,13 @@ class ExpertLinear(SwitchLinear):
 class _Activation(nn.Module):
     """An activation by its name, for a compiled function cannot be copied or pickled."""
 
-    def __init__(self, name: ActivationName) -> None:
+    def __init__(self, name: ActivationName, limit: float | None = None) -> None:
         super().__init__()
-        self.name = name
+        self.name, self.limit = name, limit
 
     def __call__(self, x: mx.array, gate: mx.array | None = None) -> mx.array:
         """Of `x`, or of the gate, times `x`: the argument order of `SwitchGLU`."""
-        act = ACTIVATIONS[self.name]
-        return act(x) if gate is None else act(gate) * x
+        return ACTIVATIONS[self.name](x) if gate is None else gated(self.name, gate, x, self.limit)
 
 
 class ExpertGLU(SwitchGLU):
@@ -65,8 +64,9 @@ class ExpertGLU(SwitchGLU):
         dims: Width of input and output.
         hidden_dims: Width of each expert.
         num_experts: Number of experts.
-        activation: Activation of the gate, a name of `axon_core.mlp.ACTIVATIONS`.
+        activation: Activation of the gate, a name of `axon_core.activations.ACTIVATIONS`, or `swiglu_oai`.
         bias: Whether the projections have biases.
+        limit: Bound of both factors (see `axon_core.activations.gated`).
     """
 
     def __init__(
@@ -76,17 +76,18 @@ class ExpertGLU(SwitchGLU):
         num_experts: int,
         activation: ActivationName = "silu",
         bias: bool = False,
+        limit: float | None = None,
     ) -> None:
         # Not SwitchGLU's own: it would make the matrices twice.
         nn.Module.__init__(self)
         self.gate_proj = ExpertLinear(dims, hidden_dims, num_experts, bias=bias)
         self.up_proj = ExpertLinear(dims, hidden_dims, num_experts, bias=bias)
         self.down_proj = ExpertLinear(hidden_dims, dims, num_experts, bias=bias)
-        self.activation = _Activation(activation)
+        self.activation = _Activation(activation, limit)
 
 
 class ExpertMLP(SwitchMLP):
-    """Feed-forward experts of two matrices: `fc2(act(fc1(x)))`; the arguments are those of `ExpertGLU`."""
+    """Feed-forward experts of two matrices: `fc2(act(fc1(x)))`; arguments as for `ExpertGLU`, without a limit."""
 
     def __init__(
         self,

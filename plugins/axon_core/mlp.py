@@ -1,27 +1,15 @@
-"""Feed-forward layers and their activations."""
+"""Feed-forward layers."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Final
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
+from axon_core.activations import ACTIVATIONS, gated
 from axon_core.specs.mlp import ActivationName, MLPOptions
 
-__all__ = ["ACTIVATIONS", "MLP"]
-
-#: `gelu` is the exact one, `gelu_tanh` its usual approximation, `relu2` the square of relu.
-ACTIVATIONS: Final[dict[ActivationName, Callable[[mx.array], mx.array]]] = {
-    "silu": nn.silu,
-    "gelu": nn.gelu,
-    # Not nn.gelu_fast_approx, which is the sigmoid form.
-    "gelu_tanh": nn.gelu_approx,
-    "relu": nn.relu,
-    "relu2": nn.relu2,
-}
+__all__ = ["MLP"]
 
 
 class MLP(nn.Module):
@@ -32,13 +20,20 @@ class MLP(nn.Module):
     Args:
         dims: Width of input and output.
         hidden_dims: Width between the matrices.
-        activation: A name of `ACTIVATIONS`.
+        activation: A name of `axon_core.activations.ACTIVATIONS`, or `swiglu_oai`.
         gated: Whether there is a gate.
         bias: Whether the projections have biases.
+        limit: Bound of both factors of a gated layer (see `axon_core.activations.gated`).
     """
 
     def __init__(
-        self, dims: int, hidden_dims: int, activation: ActivationName = "silu", gated: bool = True, bias: bool = False
+        self,
+        dims: int,
+        hidden_dims: int,
+        activation: ActivationName = "silu",
+        gated: bool = True,
+        bias: bool = False,
+        limit: float | None = None,
     ) -> None:
         super().__init__()
         if gated:
@@ -46,14 +41,17 @@ class MLP(nn.Module):
         self.up_proj = nn.Linear(dims, hidden_dims, bias=bias)
         self.down_proj = nn.Linear(hidden_dims, dims, bias=bias)
         # The name, for a compiled function cannot be copied or pickled.
-        self.activation = activation
+        self.activation, self.limit = activation, limit
 
     @classmethod
     def from_options(cls, options: MLPOptions, dims: Dims) -> MLP:
         """Build from `MLPOptions`; input and output are as wide as the hidden size."""
-        return cls(dims.hidden_size, options.intermediate_size, options.activation, options.gated, options.bias)
+        hidden, width = dims.hidden_size, options.intermediate_size
+        return cls(hidden, width, options.activation, options.gated, options.bias, options.limit)
 
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., dims); the shape stays."""
-        act, up = ACTIVATIONS[self.activation], self.up_proj(x)
-        return self.down_proj(act(self.gate_proj(x)) * up if "gate_proj" in self else act(up))
+        up = self.up_proj(x)
+        if "gate_proj" in self:
+            return self.down_proj(gated(self.activation, self.gate_proj(x), up, self.limit))
+        return self.down_proj(ACTIVATIONS[self.activation](up))

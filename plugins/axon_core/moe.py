@@ -10,8 +10,9 @@ import mlx.nn as nn
 from axon_compose.registry import Dims
 from axon_core.experts import ExpertGLU, ExpertMLP
 from axon_core.mlp import MLP
+from axon_core.routing import best, within_groups
 from axon_core.specs.mlp import ActivationName
-from axon_core.specs.moe import MoEOptions, ScoreName
+from axon_core.specs.moe import GroupScoreName, MoEOptions, ScoreName, check_groups
 
 __all__ = ["MoE", "SharedExpertMoE"]
 
@@ -28,18 +29,25 @@ class MoE(nn.Module):
         top_k: Experts that a token is sent to.
         score: Weights of the experts: `softmax` over all, `topk_softmax` over the chosen ones alone, `sigmoid` of each.
         norm_topk: Whether the weights of the chosen experts are made to sum to one.
+        norm_eps: Added to the sum that they are divided by.
         routed_scaling_factor: Factor of the routed experts' sum.
         router_bias: Whether the router has a bias.
+        router_softcap: Bound of the router's output, `softcap * tanh(output / softcap)`; none unless given.
         correction_bias: Whether a number per expert counts in the choice, but not in the weights. No gradient reaches
             it, so it is frozen; training sets it from the load of the experts.
+        num_groups: Number of groups of neighbouring experts.
+        top_k_groups: Groups that the experts are chosen from: the best by `group_score` (see `axon_core.routing`).
+        group_score: `top2` or `max`.
         activation: Activation of every expert.
+        limit: Bound of gated experts' factors (see `axon_core.activations.gated`).
         gated: Whether experts have a gate.
         bias: Whether the experts' projections have biases.
+        latent_dim: Width that the routed experts work in, between two projections; `dim`, and none, unless given.
         shared_intermediate_dim: Width of the expert that sees every token; None for none.
         shared_gate: Whether a learned sigmoid multiplies the shared expert.
 
     Raises:
-        ValueError: If `top_k` is larger than `num_experts`, or a gate has no shared expert.
+        ValueError: If `top_k` is larger than `num_experts`, groups do not fit, or a gate has no shared expert.
     """
 
     def __init__(
@@ -51,12 +59,19 @@ class MoE(nn.Module):
         *,
         score: ScoreName = "softmax",
         norm_topk: bool = True,
+        norm_eps: float = 0.0,
         routed_scaling_factor: float = 1.0,
         router_bias: bool = False,
+        router_softcap: float | None = None,
         correction_bias: bool = False,
+        num_groups: int = 1,
+        top_k_groups: int = 1,
+        group_score: GroupScoreName = "top2",
         activation: ActivationName = "silu",
+        limit: float | None = None,
         gated: bool = True,
         bias: bool = False,
+        latent_dim: int | None = None,
         shared_intermediate_dim: int | None = None,
         shared_gate: bool = False,
     ) -> None:
@@ -65,14 +80,23 @@ class MoE(nn.Module):
             raise ValueError(f"top_k ({top_k}) is larger than num_experts ({num_experts})")
         if shared_gate and not shared_intermediate_dim:
             raise ValueError("shared_gate needs a shared expert: give shared_intermediate_dim")
+        check_groups(num_experts, top_k, num_groups, top_k_groups, group_score)
         self.num_experts, self.top_k = num_experts, top_k
-        self.score, self.norm_topk, self.routed_scaling_factor = score, norm_topk, routed_scaling_factor
+        self.score, self.norm_topk, self.norm_eps = score, norm_topk, norm_eps
+        self.routed_scaling_factor, self.router_softcap = routed_scaling_factor, router_softcap
+        self.num_groups, self.top_k_groups, self.group_score = num_groups, top_k_groups, group_score
 
-        experts = ExpertGLU if gated else ExpertMLP
         self.gate = nn.Linear(dim, num_experts, bias=router_bias)
-        self.switch_mlp = experts(dim, intermediate_dim, num_experts, activation, bias=bias)
+        sizes = (latent_dim or dim, intermediate_dim, num_experts)
+        if gated:
+            self.switch_mlp = ExpertGLU(*sizes, activation, bias=bias, limit=limit)
+        else:
+            self.switch_mlp = ExpertMLP(*sizes, activation, bias=bias)
+        if latent_dim:
+            self.fc1_latent_proj = nn.Linear(dim, latent_dim, bias=bias)
+            self.fc2_latent_proj = nn.Linear(latent_dim, dim, bias=bias)
         if shared_intermediate_dim:
-            self.shared_expert = MLP(dim, shared_intermediate_dim, activation, gated, bias)
+            self.shared_expert = MLP(dim, shared_intermediate_dim, activation, gated, bias, limit)
         if shared_gate:
             self.shared_expert_gate = nn.Linear(dim, 1, bias=False)
         if correction_bias:
@@ -82,22 +106,12 @@ class MoE(nn.Module):
     @classmethod
     def from_options(cls, options: MoEOptions, dims: Dims) -> MoE:
         """Build from `MoEOptions`; input and output are as wide as the hidden size."""
-        return cls(
-            dims.hidden_size,
-            options.intermediate_size,
-            options.num_experts,
-            options.top_k,
-            score=options.score,
-            norm_topk=options.norm_topk,
-            routed_scaling_factor=options.routed_scaling_factor,
-            router_bias=options.router_bias,
-            correction_bias=options.correction_bias,
-            activation=options.activation,
-            gated=options.gated,
-            bias=options.bias,
-            shared_intermediate_dim=options.shared_size,
-            shared_gate=options.shared_gate,
-        )
+        given = dict(options)
+        sizes = [given.pop(name) for name in ("intermediate_size", "num_experts", "top_k")]
+        for name in ("num_shared_experts", "shared_intermediate_size"):
+            given.pop(name)
+        latent = given.pop("latent_size")
+        return cls(dims.hidden_size, *sizes, **given, latent_dim=latent, shared_intermediate_dim=options.shared_size)
 
     def unfreeze(self, *args: Any, **kwargs: Any) -> nn.Module:
         """Unfreeze everything but the correction bias."""
@@ -109,7 +123,10 @@ class MoE(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., D); the shape stays."""
         chosen, weights = self.route(x)
-        routed = (self.switch_mlp(x, chosen) * weights[..., None]).sum(axis=-2)
+        inner = self.fc1_latent_proj(x) if "fc1_latent_proj" in self else x
+        routed = (self.switch_mlp(inner, chosen) * weights[..., None]).sum(axis=-2)
+        if "fc2_latent_proj" in self:
+            routed = self.fc2_latent_proj(routed.astype(x.dtype))
         if "shared_expert" in self:
             shared = self.shared_expert(x)
             if "shared_expert_gate" in self:
@@ -124,25 +141,22 @@ class MoE(nn.Module):
             The experts, (..., top_k) from the best to the worst, and their weights in float32, of the same shape.
         """
         logits = self.gate(x.astype(mx.float32))
+        if self.router_softcap is not None:
+            logits = self.router_softcap * mx.tanh(logits / self.router_softcap)
         scores = mx.sigmoid(logits) if self.score == "sigmoid" else mx.softmax(logits, axis=-1)
         # Scores rise with the logits, but may round to the same number where those differ.
         ranking = scores + self.correction_bias if "correction_bias" in self else logits
-        chosen = _best(ranking, self.top_k)
+        if self.top_k_groups < self.num_groups:
+            ranking = scores + self.correction_bias if "correction_bias" in self else scores
+            ranking = within_groups(ranking, self.num_groups, self.top_k_groups, self.group_score)
+        chosen = best(ranking, self.top_k)
         if self.score == "topk_softmax":
             weights = mx.softmax(mx.take_along_axis(logits, chosen, axis=-1), axis=-1)
         else:
             weights = mx.take_along_axis(scores, chosen, axis=-1)
         if self.norm_topk:
-            weights = weights / mx.maximum(weights.sum(axis=-1, keepdims=True), 1e-20)
+            weights = weights / mx.maximum(weights.sum(axis=-1, keepdims=True) + self.norm_eps, 1e-20)
         return chosen, weights * self.routed_scaling_factor
-
-
-def _best(scores: mx.array, k: int) -> mx.array:
-    """Indices of the `k` largest entries of the last axis; of equals, the lower index first.
-
-    A sort, which is stable on every device; `mx.argpartition` keeps no order among equals.
-    """
-    return mx.stop_gradient(mx.argsort(-scores, axis=-1)[..., :k])
 
 
 class SharedExpertMoE(MoE):

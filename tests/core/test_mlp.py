@@ -21,6 +21,7 @@ ACTIVATIONS = {
     "silu": lambda v: v / (1 + np.exp(-v)),
     "gelu": lambda v: 0.5 * v * (1 + np.vectorize(erf)(v / sqrt(2))),
     "gelu_tanh": lambda v: 0.5 * v * (1 + np.tanh(sqrt(2 / pi) * (v + 0.044715 * v**3))),
+    "gelu_quick": lambda v: v / (1 + np.exp(-1.702 * v)),
     "relu": lambda v: np.maximum(v, 0),
     "relu2": lambda v: np.maximum(v, 0) ** 2,
 }
@@ -47,6 +48,23 @@ def test_forward_equals_float64(activation, gated, bias):
     assert np.abs(np.array(layer(x)) - expected).max() < 5e-6 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("limit", [None, 0.5])
+@pytest.mark.parametrize("activation", ["silu", "gelu", "swiglu_oai"])
+def test_bounded_products(activation, limit):
+    x, gate = mx.array([[-20.0, -0.5, 0.25, 0.75, 9, 30]]), mx.array([[9.0, -1, 0.3, 2, 20, 30]])
+    layer = MLP(6, 6, activation, limit=limit)
+    layer.gate_proj.weight, layer.up_proj.weight = mx.diag(gate[0]), mx.diag(x[0])
+    layer.down_proj.weight = mx.eye(6)
+    g, v, bound = np.array(gate, np.float64), np.array(x, np.float64), limit or np.inf
+    if activation == "swiglu_oai":
+        bound = limit or 7.0
+        g = np.minimum(g, bound)
+        expected = g / (1 + np.exp(-1.702 * g)) * (np.clip(v, -bound, bound) + 1)
+    else:
+        expected = np.minimum(ACTIVATIONS[activation](g), bound) * np.clip(v, -bound, bound)
+    np.testing.assert_allclose(np.array(layer(mx.ones((1, 6)))), expected, rtol=2e-6, atol=1e-6)
+
+
 def test_low_precision_keeps_its_type():
     layer = MLP(6, 10)
     layer.set_dtype(mx.bfloat16)
@@ -65,7 +83,15 @@ def test_the_record_states_what_is_built_and_gradients_reach_it(example):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"intermediate_size": 0}, {"intermediate_size": 8, "activation": "swish"}], ids=str
+    "options",
+    [
+        {},
+        {"intermediate_size": 0},
+        {"intermediate_size": 8, "activation": "swish"},
+        {"intermediate_size": 8, "activation": "swiglu_oai", "gated": False},
+        {"intermediate_size": 8, "limit": 1.0, "gated": False},
+    ],
+    ids=str,
 )
 def test_wrong_options_are_refused(options):
     with pytest.raises(ValidationError):

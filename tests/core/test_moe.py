@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from math import prod
+from types import SimpleNamespace
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
+from mlx_lm.models import deepseek_v3, gpt_oss, nemotron_h
 from mlx_lm.models.qwen2_moe import ModelArgs, Qwen2MoeSparseMoeBlock
 from mlx_lm.models.switch_layers import SwitchGLU
 from pydantic import ValidationError
@@ -59,36 +61,59 @@ def softmax(v):
 def route(p, v, layer):
     """Experts and weights of one token, in float64."""
     logits = p["gate.weight"] @ v + p.get("gate.bias", 0)
+    if layer.router_softcap is not None:
+        logits = layer.router_softcap * np.tanh(logits / layer.router_softcap)
     scores = sigmoid(logits) if layer.score == "sigmoid" else softmax(logits)
     ranking = scores + p["correction_bias"] if "correction_bias" in p else logits
+    if layer.top_k_groups < layer.num_groups:
+        ranking = scores + p.get("correction_bias", 0)
+        groups = np.split(np.arange(len(logits)), layer.num_groups)
+        counted = 1 if layer.group_score == "max" else 2
+        strength = [np.sort(ranking[g])[-counted:].sum() for g in groups]
+        for g in sorted(range(len(groups)), key=lambda g: (-strength[g], g))[layer.top_k_groups :]:
+            ranking[groups[g]] = 0
     chosen = sorted(range(len(logits)), key=lambda e: (-ranking[e], e))[: layer.top_k]
     weights = softmax(logits[chosen]) if layer.score == "topk_softmax" else scores[chosen]
     if layer.norm_topk:
-        weights = weights / weights.sum()
+        weights = weights / (weights.sum() + layer.norm_eps)
     return chosen, weights * layer.routed_scaling_factor
 
 
-def feed_forward(p, prefix, v, pick=()):
+def product(gate, x, activation, limit):
+    if activation == "swiglu_oai":
+        gate, x = np.minimum(gate, limit or 7), np.clip(x, -(limit or 7), limit or 7)
+        return gate * sigmoid(1.702 * gate) * (x + 1)
+    assert activation == "silu"
+    bound = limit or np.inf
+    return np.minimum(gate * sigmoid(gate), bound) * np.clip(x, -bound, bound)
+
+
+def feed_forward(p, prefix, v, pick=(), glu=("silu", None)):
     def linear(name, v):
         weight, bias = p[f"{prefix}.{name}.weight"][pick], p.get(f"{prefix}.{name}.bias")
         return weight @ v + (0 if bias is None else bias[pick])
 
     up, down = ("fc1", "fc2") if f"{prefix}.fc1.weight" in p else ("up_proj", "down_proj")
     if f"{prefix}.gate_proj.weight" in p:
-        gate = linear("gate_proj", v)
-        return linear(down, gate * sigmoid(gate) * linear(up, v))
+        return linear(down, product(linear("gate_proj", v), linear(up, v), *glu))
     return linear(down, np.maximum(linear(up, v), 0) ** 2)
 
 
 def reference(layer, x):
     p = parameters(layer)
+    activation = layer.switch_mlp.activation
+    glu = (activation.name, activation.limit)
     y = np.zeros(x.shape)
     for place in np.ndindex(*x.shape[:-1]):
         v = np.array(x[place].astype(mx.float32), np.float64)
+        latent = "fc1_latent_proj.weight" in p
+        inner = p["fc1_latent_proj.weight"] @ v + p.get("fc1_latent_proj.bias", 0) if latent else v
+        routed = 0
         for expert, weight in zip(*route(p, v, layer), strict=True):
-            y[place] += weight * feed_forward(p, "switch_mlp", v, expert)
+            routed = routed + weight * feed_forward(p, "switch_mlp", inner, expert, glu)
+        y[place] = p["fc2_latent_proj.weight"] @ routed + p.get("fc2_latent_proj.bias", 0) if latent else routed
         if any(name.startswith("shared_expert.") for name in p):
-            shared = feed_forward(p, "shared_expert", v)
+            shared = feed_forward(p, "shared_expert", v, glu=glu)
             gate = sigmoid(p["shared_expert_gate.weight"] @ v) if "shared_expert_gate.weight" in p else 1
             y[place] += gate * shared
     return y
@@ -109,6 +134,12 @@ ROUTERS = [
     {"correction_bias": True, "router_bias": True, "norm_topk": False},
     {"top_k": 1},
     {"top_k": 6, "score": "topk_softmax"},
+    {"router_softcap": 0.5, "router_bias": True},
+    {"norm_eps": 0.25, "score": "sigmoid"},
+    {"num_experts": 12, "num_groups": 4, "top_k_groups": 2, "score": "sigmoid", "correction_bias": True},
+    {"num_experts": 12, "num_groups": 4, "top_k_groups": 2, "group_score": "max"},
+    {"num_experts": 12, "num_groups": 6, "top_k_groups": 3, "score": "topk_softmax"},
+    {"num_experts": 12, "num_groups": 3, "top_k_groups": 3, "score": "sigmoid"},
 ]
 
 
@@ -181,6 +212,11 @@ LAYERS = [
     {"shared_intermediate_dim": 20},
     {"shared_intermediate_dim": 20, "shared_gate": True, "bias": True},
     {"shared_intermediate_dim": 8, "gated": False, "activation": "relu2", "score": "sigmoid", "correction_bias": True},
+    {"activation": "swiglu_oai", "bias": True},
+    {"activation": "swiglu_oai", "limit": 0.25, "shared_intermediate_dim": 8},
+    {"limit": 0.25, "shared_intermediate_dim": 8},
+    {"latent_dim": 10, "shared_intermediate_dim": 20, "bias": True},
+    {"latent_dim": 10, "gated": False, "activation": "relu2", "num_groups": 3, "top_k_groups": 2},
 ]
 
 
@@ -263,6 +299,60 @@ def test_the_shared_expert_layer_is_that_of_qwen2_moe():
     close(layer(x), reference(layer, x))
 
 
+def same(layer, theirs, renamed):
+    """Our layer with the weights of one of mlx-lm's, whose names start otherwise, gives what theirs gives."""
+    mx.random.seed(1)
+    weights = []
+    for name, value in tree_flatten(theirs.parameters()):
+        value = 0.5 * mx.random.normal(value.shape)
+        theirs.load_weights([(name, value)], strict=False)
+        head = next((old for old in renamed if name.startswith(old)), "")
+        weights.append((renamed.get(head, "") + name.removeprefix(head), value))
+    layer.load_weights(weights, strict=True)
+    np.testing.assert_allclose(np.array(layer(tokens(40))), np.array(theirs(tokens(40))), atol=1e-5)
+
+
+def test_equals_gpt_oss():
+    args = gpt_oss.ModelArgs(hidden_size=HIDDEN, intermediate_size=WIDTH, num_local_experts=6, num_experts_per_tok=3)
+    layer = build(activation="swiglu_oai", bias=True, router_bias=True, score="topk_softmax")
+    same(layer, gpt_oss.MLPBlock(args), {"experts.": "switch_mlp.", "router.": "gate."})
+
+
+@pytest.mark.parametrize("groups", [(1, 1), (4, 2)], ids=str)
+def test_equals_deepseek_v3(groups):
+    args = deepseek_v3.ModelArgs(
+        hidden_size=HIDDEN, moe_intermediate_size=WIDTH, n_routed_experts=12, n_shared_experts=2, n_group=groups[0],
+        topk_group=groups[1], num_experts_per_tok=3, routed_scaling_factor=2.5, norm_topk_prob=True,
+    )  # fmt: skip
+    layer = build(
+        num_experts=12, score="sigmoid", correction_bias=True, num_groups=groups[0], top_k_groups=groups[1],
+        routed_scaling_factor=2.5, shared_intermediate_dim=2 * WIDTH, norm_eps=1e-20,
+    )  # fmt: skip
+    renamed = {"gate.e_score_correction_bias": "correction_bias", "shared_experts.": "shared_expert."}
+    same(layer, deepseek_v3.DeepseekV3MoE(args), renamed)
+
+
+def test_equals_nemotron_h():
+    args = SimpleNamespace(
+        hidden_size=HIDDEN, moe_intermediate_size=WIDTH, n_routed_experts=12, n_shared_experts=1, n_group=4,
+        topk_group=2, num_experts_per_tok=3, routed_scaling_factor=2.5, norm_topk_prob=True, moe_latent_size=10,
+        moe_shared_expert_intermediate_size=20, mlp_bias=False, intermediate_size=20,
+    )  # fmt: skip
+    layer = build(
+        num_experts=12, score="sigmoid", correction_bias=True, num_groups=4, top_k_groups=2, latent_dim=10,
+        routed_scaling_factor=2.5, shared_intermediate_dim=20, activation="relu2", gated=False,
+    )  # fmt: skip
+    renamed = {"gate.e_score_correction_bias": "correction_bias", "shared_experts.": "shared_expert."}
+    same(layer, nemotron_h.NemotronHMoE(args), renamed)
+
+
+def test_groups_of_negative_scores_lose_to_experts_outside():
+    """Experts of other groups count as zero, as in the models that were trained this way."""
+    layer = build(num_experts=4, top_k=2, num_groups=2, top_k_groups=1, score="sigmoid", correction_bias=True)
+    layer.correction_bias = mx.array([-3.0, -2, -9, -9])
+    assert layer.route(tokens(3))[0].tolist() == [[[2, 3]] * 3] * 2
+
+
 def test_a_token_cannot_be_sent_to_more_experts_than_there_are():
     with pytest.raises(ValueError, match="larger than num_experts"):
         MoE(HIDDEN, WIDTH, 2, 3)
@@ -299,6 +389,16 @@ def test_the_record_states_what_is_built(spec, example):
         (MoEOptions, {"num_experts": 4, "num_shared_experts": 1, "shared_intermediate_size": 9}, "give one of"),
         (MoEOptions, {"num_experts": 4, "score": "soft"}, "'softmax', 'topk_softmax' or 'sigmoid'"),
         (MoEOptions, {"num_experts": 0}, "greater than 0"),
+        (
+            MoEOptions,
+            {"num_experts": 6, "num_groups": 4},
+            r"`num_experts` \(6\) is not a multiple of `num_groups` \(4\)",
+        ),
+        (MoEOptions, {"num_experts": 6, "num_groups": 2, "top_k_groups": 3}, "is larger than `num_groups`"),
+        (MoEOptions, {"num_experts": 6, "num_groups": 3, "top_k": 3}, "larger than the 2 experts of `top_k_groups`"),
+        (MoEOptions, {"num_experts": 4, "num_groups": 4, "top_k": 1}, "needs groups of two experts"),
+        (MoEOptions, {"num_experts": 4, "gated": False, "activation": "swiglu_oai"}, "needs `gated: true`"),
+        (MoEOptions, {"num_experts": 4, "gated": False, "limit": 1.0}, "needs `gated: true`"),
     ],
     ids=str,
 )

@@ -4,22 +4,48 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from axon_compose.registry import ComponentSpec, Dims, Options
 
-__all__ = ["SPECS", "ActivationName", "MLPOptions", "mlp_params"]
+__all__ = ["ACTIVATION_HELP", "LIMIT_HELP", "SPECS", "ActivationName", "MLPOptions", "check_gated", "mlp_params"]
 
-ActivationName = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"]
+ActivationName = Literal["silu", "gelu", "gelu_tanh", "gelu_quick", "relu", "relu2", "swiglu_oai"]
+ACTIVATION_HELP: Final = (
+    "Activation: gelu is the exact one, gelu_tanh and gelu_quick its approximations by tanh and by a sigmoid; "
+    "relu2 is the square of relu; swiglu_oai the bounded, shifted product of gpt-oss."
+)
+LIMIT_HELP: Final = (
+    "Bound L of a gated layer: min(act(gate), L) times the second projection within -L and L. "
+    "None unless given, for swiglu_oai 7, whose gate is bounded before the activation."
+)
 
 
 class MLPOptions(Options):
     """Feed-forward layer: gated (SwiGLU, GeGLU, ...) or with two matrices."""
 
     intermediate_size: int = Field(gt=0, description="Width between the matrices.")
-    activation: ActivationName = Field("silu", description="Activation; relu2 is the square of relu.")
+    activation: ActivationName = Field("silu", description=ACTIVATION_HELP)
     gated: bool = Field(True, description="Multiply by a second projection; without it there are two matrices.")
     bias: bool = Field(False, description="Bias of every projection.")
+    limit: float | None = Field(None, gt=0, description=LIMIT_HELP)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MLPOptions:
+        check_gated(self.activation, self.gated, self.limit)
+        return self
+
+
+def check_gated(activation: ActivationName, gated: bool, limit: float | None) -> None:
+    """Refuse what a layer without a gate does not have.
+
+    Raises:
+        ValueError: In plain words.
+    """
+    if not gated and activation == "swiglu_oai":
+        raise ValueError("`swiglu_oai` is the product with a gate: it needs `gated: true`")
+    if not gated and limit is not None:
+        raise ValueError("`limit` bounds the product with a gate: it needs `gated: true`")
 
 
 def mlp_params(hidden: int, width: int, *, gated: bool = True, bias: bool = False) -> dict[str, tuple[int, ...]]:
@@ -54,6 +80,8 @@ SPECS: Final = (
             {"intermediate_size": 48},
             {"intermediate_size": 48, "activation": "gelu_tanh", "bias": True},
             {"intermediate_size": 48, "activation": "relu2", "gated": False},
+            {"intermediate_size": 48, "activation": "swiglu_oai", "bias": True},
+            {"intermediate_size": 48, "activation": "gelu_quick", "limit": 0.5},
         ),
     ),
 )

@@ -8,16 +8,45 @@ from typing import Any, Final, Literal
 from pydantic import Field, model_validator
 
 from axon_compose.registry import ComponentSpec, Options
-from axon_core.specs.mlp import ActivationName, mlp_params
+from axon_core.specs.mlp import ACTIVATION_HELP, LIMIT_HELP, ActivationName, check_gated, mlp_params
 
-__all__ = ["SPECS", "MoEOptions", "ScoreName", "SharedExpertMoEOptions", "moe_active", "moe_params"]
+__all__ = [
+    "SPECS",
+    "GroupScoreName",
+    "MoEOptions",
+    "ScoreName",
+    "SharedExpertMoEOptions",
+    "check_groups",
+    "moe_active",
+    "moe_params",
+]
 
 ScoreName = Literal["softmax", "topk_softmax", "sigmoid"]
+GroupScoreName = Literal["top2", "max"]
 
 
 def _check_top_k(top_k: int, num_experts: int) -> None:
     if top_k > num_experts:
         raise ValueError(f"`top_k` ({top_k}) is larger than `num_experts` ({num_experts})")
+
+
+def check_groups(num_experts: int, top_k: int, num_groups: int, top_k_groups: int, group_score: GroupScoreName) -> None:
+    """Refuse groups that do not divide the experts or do not hold the chosen ones.
+
+    Raises:
+        ValueError: In plain words.
+    """
+    size, rest = divmod(num_experts, num_groups)
+    if rest:
+        raise ValueError(f"`num_experts` ({num_experts}) is not a multiple of `num_groups` ({num_groups})")
+    if top_k_groups > num_groups:
+        raise ValueError(f"`top_k_groups` ({top_k_groups}) is larger than `num_groups` ({num_groups})")
+    if top_k_groups == num_groups:
+        return
+    if top_k > top_k_groups * size:
+        raise ValueError(f"`top_k` ({top_k}) is larger than the {top_k_groups * size} experts of `top_k_groups`")
+    if group_score == "top2" and size < 2:
+        raise ValueError("`group_score: top2` needs groups of two experts or more")
 
 
 class MoEOptions(Options):
@@ -31,15 +60,33 @@ class MoEOptions(Options):
         description="Weights of the experts: softmax over all, topk_softmax over the chosen alone, or sigmoid of each.",
     )
     norm_topk: bool = Field(True, description="Make the weights of the chosen experts sum to one.")
+    norm_eps: float = Field(
+        0.0, ge=0, description="Added to the sum that the weights of the chosen experts are divided by."
+    )
     routed_scaling_factor: float = Field(1.0, gt=0, description="Factor of the routed experts' sum.")
     router_bias: bool = Field(False, description="Bias of the router.")
+    router_softcap: float | None = Field(
+        None, gt=0, description="Bound of the router's output before its score, `softcap * tanh(output / softcap)`."
+    )
     correction_bias: bool = Field(
         False,
         description="A number per expert that counts in the choice but not in the weights; gradients do not move it.",
     )
-    activation: ActivationName = Field("silu", description="Activation of every expert; relu2 is the square of relu.")
+    num_groups: int = Field(1, gt=0, description="Groups of neighbouring experts, all of one size.")
+    top_k_groups: int = Field(1, gt=0, description="Groups that a token's experts are chosen from.")
+    group_score: GroupScoreName = Field(
+        "top2", description="Score of a group: the sum of its best two experts (DeepSeek-V3), or its best one's (V2)."
+    )
+    activation: ActivationName = Field("silu", description=ACTIVATION_HELP)
+    limit: float | None = Field(None, gt=0, description=LIMIT_HELP)
     gated: bool = Field(True, description="Experts have a gate; without it, two matrices.")
     bias: bool = Field(False, description="Bias of every expert's projections.")
+    latent_size: int | None = Field(
+        None,
+        gt=0,
+        description="Width that routed experts work in, between two projections of the hidden size; "
+        "the hidden size itself, without projections, unless given.",
+    )
     num_shared_experts: int | None = Field(
         None, gt=0, description="Experts that see every token, as one of so many times the width; none unless given."
     )
@@ -51,6 +98,8 @@ class MoEOptions(Options):
     @model_validator(mode="after")
     def _consistent(self) -> MoEOptions:
         _check_top_k(self.top_k, self.num_experts)
+        check_groups(self.num_experts, self.top_k, self.num_groups, self.top_k_groups, self.group_score)
+        check_gated(self.activation, self.gated, self.limit)
         if self.num_shared_experts and self.shared_intermediate_size:
             raise ValueError("give one of `num_shared_experts` and `shared_intermediate_size`: both say how wide it is")
         if self.shared_gate and not self.shared_size:
@@ -99,11 +148,19 @@ def _expert_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...
     """Names and shapes of the routed experts: those of an `MLP`, one more axis in front."""
     names = {} if options.gated else {"up_proj": "fc1", "down_proj": "fc2"}
     shapes = {}
-    single = mlp_params(hidden, options.intermediate_size, gated=options.gated, bias=options.bias)
+    single = mlp_params(
+        options.latent_size or hidden, options.intermediate_size, gated=options.gated, bias=options.bias
+    )
     for name, shape in single.items():
         layer, _, kind = name.partition(".")
         shapes[f"switch_mlp.{names.get(layer, layer)}.{kind}"] = (options.num_experts, *shape)
     return shapes
+
+
+def _latent_params(options: MoEOptions, hidden: int, latent: int) -> dict[str, tuple[int, ...]]:
+    matrices = {"fc1_latent_proj": (latent, hidden), "fc2_latent_proj": (hidden, latent)}
+    shapes: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in matrices.items()}
+    return shapes | ({f"{name}.bias": shape[:1] for name, shape in matrices.items()} if options.bias else {})
 
 
 def moe_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
@@ -114,6 +171,8 @@ def moe_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
         shapes["gate.bias"] = (experts,)
     if options.correction_bias:
         shapes["correction_bias"] = (experts,)
+    if options.latent_size:
+        shapes |= _latent_params(options, hidden, options.latent_size)
     if options.shared_size:
         shared = mlp_params(hidden, options.shared_size, gated=options.gated, bias=options.bias)
         shapes |= {f"shared_expert.{name}": shape for name, shape in shared.items()}
@@ -132,9 +191,13 @@ def moe_active(options: MoEOptions, hidden: int) -> int:
 def _shrink(written: dict[str, Any]) -> dict[str, Any]:
     """Few and narrow experts; where not all are chosen, still not all."""
     small = dict(written)
-    for name, limit in {"num_experts": 4, "top_k": 2, "intermediate_size": 32, "shared_intermediate_size": 32}.items():
+    limits = {"num_experts": 4, "top_k": 2, "intermediate_size": 32, "shared_intermediate_size": 32, "latent_size": 24}
+    for name, limit in limits.items():
         if isinstance(small.get(name), int):
             small[name] = min(small[name], limit)
+    if written.get("num_groups", 1) > 1:
+        all_groups = written.get("top_k_groups", 1) == written["num_groups"]
+        small |= {"num_experts": 4, "num_groups": 2, "top_k_groups": 2 if all_groups else 1}
     return {"num_experts": 4, **small}
 
 
@@ -164,6 +227,39 @@ SPECS: Final = (
             },
             {"num_experts": 4, "top_k": 1, "intermediate_size": 32, "activation": "relu2", "gated": False},
             {"num_experts": 4, "intermediate_size": 32, "shared_intermediate_size": 48, "shared_gate": True},
+            {
+                "num_experts": 8,
+                "intermediate_size": 32,
+                "score": "sigmoid",
+                "correction_bias": True,
+                "num_groups": 4,
+                "top_k_groups": 2,
+                "norm_eps": 1e-20,
+            },
+            {
+                "num_experts": 8,
+                "intermediate_size": 32,
+                "num_groups": 4,
+                "top_k_groups": 3,
+                "group_score": "max",
+                "router_softcap": 3.0,
+            },
+            {
+                "num_experts": 4,
+                "intermediate_size": 32,
+                "score": "topk_softmax",
+                "router_bias": True,
+                "bias": True,
+                "activation": "swiglu_oai",
+            },
+            {
+                "num_experts": 4,
+                "intermediate_size": 32,
+                "latent_size": 24,
+                "activation": "relu2",
+                "gated": False,
+                "num_shared_experts": 1,
+            },
         ),
     ),
     ComponentSpec(

@@ -1,0 +1,57 @@
+"""Activations by name, and what gated layers do with them.
+
+A gated layer multiplies `act(gate)` by a second projection. gpt-oss (OpenAI, 2025) shifts that one by 1, so that a
+layer starts out near a plain one, and bounds both, which low precision is thankful for; others bound without a shift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from axon_core.specs.mlp import ActivationName
+
+__all__ = ["ACTIVATIONS", "OAI_LIMIT", "gated"]
+
+#: Bound of `swiglu_oai` unless told otherwise.
+OAI_LIMIT: Final = 7.0
+
+
+def _quick_gelu(x: mx.array) -> mx.array:
+    return x * mx.sigmoid(1.702 * x)
+
+
+#: `gelu` is the exact one, `gelu_tanh` its usual approximation, `gelu_quick` the sigmoid form, `relu2` the square of
+#: relu. `swiglu_oai` is no activation by itself: it has a meaning in a gated layer alone.
+ACTIVATIONS: Final[dict[ActivationName, Callable[[mx.array], mx.array]]] = {
+    "silu": nn.silu,
+    "gelu": nn.gelu,
+    # Not nn.gelu_fast_approx, which is the sigmoid form.
+    "gelu_tanh": nn.gelu_approx,
+    "gelu_quick": _quick_gelu,
+    "relu": nn.relu,
+    "relu2": nn.relu2,
+}
+
+
+def gated(name: ActivationName, gate: mx.array, x: mx.array, limit: float | None = None) -> mx.array:
+    """The inner product of a gated layer.
+
+    Args:
+        name: `swiglu_oai`, or a name of `ACTIVATIONS`.
+        gate: Projection that is activated.
+        x: Projection of the same shape that is not.
+        limit: Bound L. In general `min(act(gate), L) * clip(x, -L, L)`; for `swiglu_oai`
+            `g * sigmoid(1.702 g) * (clip(x, -L, L) + 1)` with g = min(gate, L), where L is 7 unless given.
+
+    Returns:
+        An array of the shape of both.
+    """
+    if name == "swiglu_oai":
+        limit = limit or OAI_LIMIT
+        return _quick_gelu(mx.minimum(gate, limit)) * (mx.clip(x, -limit, limit) + 1)
+    active = ACTIVATIONS[name](gate)
+    return active * x if limit is None else mx.minimum(active, limit) * mx.clip(x, -limit, limit)

@@ -1,0 +1,38 @@
+"""Which experts a token is sent to."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+from axon_core.specs.moe import GroupScoreName
+
+__all__ = ["best", "within_groups"]
+
+
+def best(scores: mx.array, k: int) -> mx.array:
+    """Indices of the `k` largest entries of the last axis; of equals, the lower index first.
+
+    A sort, which is stable on every device; `mx.argpartition` keeps no order among equals.
+    """
+    return mx.stop_gradient(mx.argsort(-scores, axis=-1)[..., :k])
+
+
+def within_groups(scores: mx.array, num_groups: int, top_k_groups: int, group_score: GroupScoreName) -> mx.array:
+    """Leave the scores of the best groups of neighbouring experts, and set all others to 0 (DeepSeek-V2 and V3).
+
+    Zero, as in the models that were trained with it, and not minus infinity: where a correction bias makes scores
+    negative, an expert outside of the best groups comes before them.
+
+    Args:
+        scores: (..., experts).
+        num_groups: Number of groups, a divisor of the experts.
+        top_k_groups: Groups that are kept.
+        group_score: Score of a group: that of its best expert (`max`), or the sum of its best two (`top2`).
+
+    Returns:
+        Scores of the same shape.
+    """
+    groups = scores.reshape(*scores.shape[:-1], num_groups, -1)
+    strength = mx.topk(groups, 1 if group_score == "max" else 2, axis=-1).sum(axis=-1)
+    kept = (best(strength, top_k_groups)[..., None, :] == mx.arange(num_groups)[:, None]).any(axis=-1)
+    return mx.where(kept[..., None], groups, 0.0).reshape(scores.shape)
