@@ -8,6 +8,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
+from axon_core.norms import LayerNorm, RMSNorm
+from axon_core.specs.embedding import EmbeddingNormOptions
 
 __all__ = ["TokenEmbedding"]
 
@@ -20,15 +22,31 @@ class TokenEmbedding(nn.Module):
         hidden_size: Width of the model.
         size: Width of the table; the hidden size unless given.
         scale: Factor of the vectors.
+        scale_dtype: Type that the factor is rounded to, e.g. "bfloat16"; not rounded unless given.
+        norm: Norm after the factor, none unless given.
     """
 
-    def __init__(self, vocab_size: int, hidden_size: int, size: int | None = None, scale: float | None = None) -> None:
+    def __init__(
+        self,
+        vocab_size: int,
+        hidden_size: int,
+        size: int | None = None,
+        scale: float | None = None,
+        scale_dtype: str | None = None,
+        norm: EmbeddingNormOptions | None = None,
+    ) -> None:
         super().__init__()
         self.width = size or hidden_size
         self.scale = scale
+        if scale is not None and scale_dtype is not None:
+            self.scale = float(mx.array(scale, getattr(mx, scale_dtype)).item())
         self.embed_tokens = nn.Embedding(vocab_size, self.width)
         if self.width != hidden_size:
             self.in_proj = nn.Linear(self.width, hidden_size, bias=False)
+        if norm is not None and norm.type == "layer_norm":
+            self.norm = LayerNorm(hidden_size, norm.eps, norm.weight, norm.bias)
+        elif norm is not None:
+            self.norm = RMSNorm(hidden_size, norm.eps, norm.weight)
 
     @classmethod
     def from_options(cls, options: Any, dims: Dims) -> TokenEmbedding:
@@ -40,7 +58,9 @@ class TokenEmbedding(nn.Module):
         h = self.embed_tokens(tokens)
         if "in_proj" in self:
             h = self.in_proj(h)
-        return h if self.scale is None else h * self.scale
+        if self.scale is not None:
+            h = h * self.scale
+        return self.norm(h) if "norm" in self else h
 
     def as_linear(self, h: mx.array) -> mx.array:
         """Scores (..., V) of `h` (..., width) against every vector of the table."""

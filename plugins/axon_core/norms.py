@@ -20,11 +20,12 @@ class RMSNorm(nn.Module):
         dims: Width of the last axis.
         eps: Added to the mean square.
         weight: Whether each dimension has a learned scale.
+        num_groups: Equal parts of neighbouring dimensions that are normalised each by itself.
     """
 
-    def __init__(self, dims: int, eps: float = 1e-6, weight: bool = True) -> None:
+    def __init__(self, dims: int, eps: float = 1e-6, weight: bool = True, num_groups: int = 1) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps, self.num_groups = eps, num_groups
         self.weight = mx.ones((dims,)) if weight else None
 
     @classmethod
@@ -34,7 +35,10 @@ class RMSNorm(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Normalise `x` (..., dims)."""
-        return mx.fast.rms_norm(x, self.weight, self.eps)
+        if self.num_groups == 1:
+            return mx.fast.rms_norm(x, self.weight, self.eps)
+        y = mx.fast.rms_norm(x.reshape(*x.shape[:-1], self.num_groups, -1), None, self.eps).reshape(x.shape)
+        return y if self.weight is None else y * self.weight
 
 
 class LayerNorm(nn.Module):

@@ -34,8 +34,13 @@ class RoPE(nn.Module):
         super().__init__()
         self.dims = options.rotated(head_dim)
         self.traditional = options.traditional
+        periods = rope_periods(options, self.dims, head_dim)
+        if options.scaling is not None and options.scaling.type == "proportional":
+            # Pairs are those of the whole head, and all but the chosen ones stand still.
+            periods += [math.inf] * ((head_dim - self.dims) // 2)
+            self.dims = 2 * len(periods)
         # The underscore keeps them out of the parameters: they are derived, not learned and not saved.
-        self._periods = mx.array(rope_periods(options, self.dims), dtype=mx.float32)
+        self._periods = mx.array(periods, dtype=mx.float32)
         gain = rope_gain(options)
         self._gain = None if gain == 1.0 else mx.array([gain] * self.dims + [1.0] * (head_dim - self.dims))
 
@@ -48,13 +53,15 @@ class RoPE(nn.Module):
         )
 
 
-def rope_periods(options: RopeOptions, dims: int) -> list[float]:
-    """Tokens in which each of the `dims // 2` pairs turns by one radian."""
+def rope_periods(options: RopeOptions, dims: int, head_dim: int | None = None) -> list[float]:
+    """Tokens in which each of the `dims // 2` pairs turns by one radian; a head is `dims` wide unless given."""
     plain = [options.theta ** (i / dims) for i in range(0, dims, 2)]
     scaling = options.scaling
     if scaling is None:
         return plain
     match scaling.type:
+        case "proportional":
+            return [scaling.factor * options.theta ** (i / (head_dim or dims)) for i in range(0, dims, 2)]
         case "linear":
             return [period * scaling.factor for period in plain]
         case "dynamic":

@@ -40,6 +40,40 @@ def test_factored():
     assert embedding.width == 24
 
 
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16], ids=str)
+def test_a_rounded_factor(dtype):
+    """Of 53 ** 0.5 = 7.2801, bfloat16 keeps 7.28125."""
+    embedding = build(scale=53**0.5, scale_dtype="bfloat16")
+    assert embedding.scale == 7.28125
+    assert build(scale=53**0.5).scale == 53**0.5
+    embedding.set_dtype(dtype)
+    h = embedding(TOKENS)
+    assert h.dtype == dtype
+    table = embedding.embed_tokens.weight[TOKENS]
+    np.testing.assert_array_equal(
+        np.array(h.astype(mx.float32)), np.array((table * mx.array(7.28125, dtype)).astype(mx.float32))
+    )
+
+
+@pytest.mark.parametrize("kind", ["rms_norm", "layer_norm"])
+@pytest.mark.parametrize("weight", [True, False])
+def test_norm_after_the_factor(kind, weight):
+    embedding = build(scale=3.0, norm={"type": kind, "eps": 0.1, "weight": weight, "bias": kind == "layer_norm"})
+    for name, value in tree_flatten(embedding.norm.parameters()):
+        embedding.norm[name] = mx.random.normal(value.shape)
+    x = 3.0 * array(embedding.embed_tokens.weight)[np.array(TOKENS)]
+    x = x - x.mean(-1, keepdims=True) if kind == "layer_norm" else x
+    want = x / np.sqrt((x**2).mean(-1, keepdims=True) + 0.1)
+    want = want * (array(embedding.norm.weight) if weight else 1)
+    want = want + (array(embedding.norm.bias) if kind == "layer_norm" else 0)
+    np.testing.assert_allclose(array(embedding(TOKENS)), want, atol=2e-6)
+
+
+def test_the_rms_norm_of_an_embedding_has_no_shift():
+    with pytest.raises(ValidationError, match="`bias` needs `type: layer_norm`"):
+        TokenEmbeddingOptions.model_validate({"norm": {"bias": True}})
+
+
 def test_size_equal_to_the_hidden_size_needs_no_projection():
     assert {name for name, _ in tree_flatten(build(size=32).parameters())} == {"embed_tokens.weight"}
 

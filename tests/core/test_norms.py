@@ -36,6 +36,17 @@ def test_rms_norm_equals_the_definition(eps, weight):
     np.testing.assert_allclose(np.array(norm(inputs())), want, atol=2e-6)
 
 
+@pytest.mark.parametrize("weight", [True, False])
+def test_groups_are_normalised_each_by_itself(weight):
+    norm = build(RMS, {"num_groups": 4, "eps": 0.5, "weight": weight})
+    x = np.array(inputs(), dtype=np.float64)
+    parts = [part / np.sqrt((part**2).mean(-1, keepdims=True) + 0.5) for part in np.split(x, 4, axis=-1)]
+    want = np.concatenate(parts, axis=-1) * (np.array(norm.weight) if weight else 1.0)
+    np.testing.assert_allclose(np.array(norm(inputs())), want, atol=2e-6)
+    with pytest.raises(ValueError, match=r"`hidden_size` \(24\) is not a multiple of `num_groups` \(7\)"):
+        RMS.params(RMSNormOptions(num_groups=7), DIMS)
+
+
 @pytest.mark.parametrize(("eps", "weight", "bias"), [(1e-5, True, True), (0.5, True, False), (1e-5, False, False)])
 def test_layer_norm_equals_the_definition(eps, weight, bias):
     norm = build(LAYER, {"eps": eps, "weight": weight, "bias": bias})

@@ -178,10 +178,29 @@ def test_widths_that_cannot_be(fields, width, fault):
             "`beta_fast` does not apply to `linear` scaling",
         ),
         ({"scaling": {**LLAMA3, "low_freq_factor": 5.0}}, "`high_freq_factor` (3) must be above `low_freq_factor` (5)"),
-        ({"scaling": {"type": "ntk", "factor": 2.0}}, "'linear', 'dynamic', 'llama3', 'yarn' or 'longrope'"),
+        (
+            {"scaling": {"type": "ntk", "factor": 2.0}},
+            "'linear', 'dynamic', 'llama3', 'yarn', 'longrope' or 'proportional'",
+        ),
     ],
 )
 def test_options_that_do_not_fit(fields, fault):
     with pytest.raises(ValidationError) as raised:
         options(**fields)
     assert fault in str(raised.value)
+
+
+@pytest.mark.parametrize("traditional", [False, True])
+@pytest.mark.parametrize(("fraction", "factor"), [(0.25, 1.0), (0.5, 4.0), (1.0, 2.0)])
+def test_proportional_turns_the_fastest_pairs_of_the_whole_head(fraction, factor, traditional):
+    scaling = {"type": "proportional", "factor": factor}
+    x = inputs()
+    rope = RoPE(DIMS, options(theta=500.0, fraction=fraction, scaling=scaling, traditional=traditional))
+    turning = int(DIMS * fraction) // 2
+    periods = [factor * 500.0 ** (2 * i / DIMS) if i < turning else np.inf for i in range(DIMS // 2)]
+    want = reference.rotate(np.array(x[0]), periods, 7 + np.arange(20), traditional)
+    np.testing.assert_allclose(np.array(rope(x, 7)[0]), want, atol=1e-5)
+    other = initialize_rope(
+        DIMS, 500.0, traditional, {"rope_type": "proportional", "factor": factor, "partial_rotary_factor": fraction}
+    )
+    np.testing.assert_allclose(np.array(rope(x, 7)), np.array(other(x, 7)), atol=1e-6)

@@ -18,6 +18,7 @@ _NEEDS: Final[dict[str, tuple[str, ...]]] = {
     "llama3": ("original_max_position_embeddings",),
     "yarn": ("original_max_position_embeddings",),
     "longrope": ("original_max_position_embeddings", "short_factor", "long_factor"),
+    "proportional": (),
 }
 _TAKES: Final[dict[str, tuple[str, ...]]] = {
     "linear": (),
@@ -25,15 +26,17 @@ _TAKES: Final[dict[str, tuple[str, ...]]] = {
     "llama3": ("low_freq_factor", "high_freq_factor"),
     "yarn": ("beta_fast", "beta_slow", "truncate", "attention_factor", "mscale", "mscale_all_dim"),
     "longrope": ("max_position_embeddings", "attention_factor"),
+    "proportional": (),
 }
 
 
 class RopeScaling(Options):
     """How the rotation is stretched for contexts longer than the model was first trained with."""
 
-    type: Literal["linear", "dynamic", "llama3", "yarn", "longrope"] = Field(
+    type: Literal["linear", "dynamic", "llama3", "yarn", "longrope", "proportional"] = Field(
         description="linear: positions divided by `factor`; dynamic: a larger theta (NTK); llama3: low frequencies "
-        "divided; yarn: a ramp between both, and sharper attention; longrope: a factor for every frequency."
+        "divided; yarn: a ramp between both, and sharper attention; longrope: a factor for every frequency; "
+        "proportional: linear, but `dims` or `fraction` choose the fastest pairs of the whole head."
     )
     factor: float = Field(ge=1, description="New context length over the original one.")
     original_max_position_embeddings: int | None = Field(

@@ -225,6 +225,7 @@ SPECS: Final = (
             {"num_heads": 2, "window_size": 8, "rope": {"theta": 1e6, "fraction": 0.5, "traditional": True}},
             {"num_heads": 4, "rope": {"theta": 5e5, "scaling": _LLAMA3}, "scale": 0.1},
             {"num_heads": 4, "rope": {"dims": 8, "scaling": _YARN}},
+            {"num_heads": 4, "rope": {"fraction": 0.5, "scaling": {"type": "proportional", "factor": 2.0}}},
             {"num_heads": 4, "rope": False},
             {"num_heads": 4, "num_kv_heads": 2, "softcap": 5.0, "window_size": 8},
             {"num_heads": 4, "num_kv_heads": 2, "softcap": 5.0},

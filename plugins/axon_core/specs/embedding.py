@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import ComponentSpec, Dims, Options
+from axon_core.specs._heads import switch
 
-__all__ = ["SPECS", "LMHeadOptions", "TokenEmbeddingOptions"]
+__all__ = ["SPECS", "EmbeddingNormOptions", "LMHeadOptions", "TokenEmbeddingOptions"]
 
 Shapes = dict[str, tuple[int, ...]]
+
+
+class EmbeddingNormOptions(Options):
+    """Norm of the vectors of tokens."""
+
+    type: Literal["rms_norm", "layer_norm"] = Field(default="rms_norm", description="layer_norm subtracts the mean.")
+    eps: float = Field(default=1e-6, gt=0, description="Added to the mean square.")
+    weight: bool = Field(default=True, description="Learn a scale for each dimension.")
+    bias: bool = Field(default=False, description="layer_norm: learn a shift for each dimension.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> EmbeddingNormOptions:
+        if self.bias and self.type == "rms_norm":
+            raise ValueError("`bias` needs `type: layer_norm`")
+        return self
+
+
+EmbeddingNorm = Annotated[
+    EmbeddingNormOptions | None, BeforeValidator(switch, json_schema_input_type=bool | EmbeddingNormOptions | None)
+]
 
 
 class TokenEmbeddingOptions(Options):
@@ -24,6 +45,13 @@ class TokenEmbeddingOptions(Options):
     )
     scale: float | None = Field(
         default=None, gt=0, description="Factor of the vectors, e.g. the root of the hidden size."
+    )
+    scale_dtype: Literal["bfloat16", "float16"] | None = Field(
+        default=None,
+        description="Type that the factor is rounded to, whatever the model's is; Gemma 3 has bfloat16.",
+    )
+    norm: EmbeddingNorm = Field(
+        default=None, description="Norm after the factor: true for an RMS norm, or a mapping; none unless given."
     )
 
 
@@ -43,6 +71,8 @@ def _embedding_params(options: TokenEmbeddingOptions, dims: Dims) -> Shapes:
     shapes: Shapes = {"embed_tokens.weight": (dims.vocab_size, width)}
     if width != dims.hidden_size:
         shapes["in_proj.weight"] = (dims.hidden_size, width)
+    if options.norm is not None:
+        shapes |= {f"norm.{name}": (dims.hidden_size,) for name in ("weight", "bias") if getattr(options.norm, name)}
     return shapes
 
 
@@ -70,7 +100,13 @@ SPECS: Final = (
         params=_embedding_params,
         default=True,
         shrink=_shrink_embedding,
-        examples=({}, {"size": 24}, {"size": 24, "scale": 8.0}),
+        examples=(
+            {},
+            {"size": 24},
+            {"size": 24, "scale": 8.0, "norm": {"type": "layer_norm", "bias": True}},
+            {"scale": 5.3, "scale_dtype": "bfloat16"},
+            {"norm": {"weight": False}},
+        ),
     ),
     ComponentSpec(
         name="lm_head",

@@ -16,6 +16,9 @@ class RMSNormOptions(Options):
 
     eps: float = Field(default=1e-6, gt=0, description="Added to the mean square, against division by zero.")
     weight: bool = Field(default=True, description="Learn a scale for each dimension.")
+    num_groups: int = Field(
+        default=1, gt=0, description="Equal parts of neighbouring dimensions that are normalised each by itself."
+    )
 
 
 class LayerNormOptions(Options):
@@ -27,6 +30,9 @@ class LayerNormOptions(Options):
 
 
 def _params(options: RMSNormOptions | LayerNormOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
+    groups = getattr(options, "num_groups", 1)
+    if dims.hidden_size % groups:
+        raise ValueError(f"`hidden_size` ({dims.hidden_size}) is not a multiple of `num_groups` ({groups})")
     width = (dims.hidden_size,)
     return {name: width for name in ("weight", "bias") if getattr(options, name, False)}
 
@@ -40,7 +46,7 @@ SPECS: Final = (
         summary="Root-mean-square norm with a learned scale.",
         params=_params,
         default=True,
-        examples=({}, {"eps": 1e-5, "weight": False}),
+        examples=({}, {"eps": 1e-5, "weight": False}, {"num_groups": 4}),
     ),
     ComponentSpec(
         name="layer_norm",
