@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from math import ceil
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
 
-__all__ = ["SPECS", "SSMOptions", "resolve_dt_rank", "ssm_params", "ssm_state"]
+__all__ = [
+    "SPECS",
+    "SSMOptions",
+    "SelectiveOptions",
+    "resolve_dt_rank",
+    "shrink_selective",
+    "ssm_params",
+    "ssm_state",
+]
 
 
-class SSMOptions(Options):
-    """Selective state space layer with a causal convolution in front and a gate behind (Mamba)."""
+Rank = Annotated[int, Field(gt=0)] | Literal["auto"]
+_RANK: Final = 'Rank of the projection to step sizes: a number, or "auto" for a sixteenth of the hidden size.'
+
+
+class SelectiveOptions(Options):
+    """What all layers around the selective scan are told."""
 
     d_state: int = Field(16, gt=0, description="States of each channel.")
     d_conv: int = Field(4, gt=0, description="Tokens that the convolution sees, the current one included.")
@@ -21,13 +33,9 @@ class SSMOptions(Options):
     intermediate_size: int | None = Field(
         None, gt=0, description="Number of channels; `expand * hidden_size` unless given."
     )
-    dt_rank: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
-        1, description='Rank of the projection to step sizes: a number, or "auto" for a sixteenth of the hidden size.'
-    )
+    dt_rank: Rank = Field("auto", description=_RANK)
     conv_bias: bool = Field(True, description="Bias of the convolution.")
     bias: bool = Field(False, description="Bias of the input and output projections.")
-    dt_min: float = Field(1e-4, gt=0, description="Smallest step; smaller ones are clipped.")
-    dt_max: float = Field(100.0, gt=0, description="Largest step; larger ones are clipped.")
 
     # Before the union is tried, for pydantic would name each of its members in the place of the fault.
     @field_validator("dt_rank", mode="before")
@@ -39,11 +47,9 @@ class SSMOptions(Options):
         return value
 
     @model_validator(mode="after")
-    def _consistent(self) -> SSMOptions:
+    def _one_width(self) -> Self:
         if self.intermediate_size is not None and "expand" in self.model_fields_set:
             raise ValueError("`expand` and `intermediate_size` both say how many channels there are: give one of them")
-        if self.dt_min > self.dt_max:
-            raise ValueError(f"`dt_min` ({self.dt_min:g}) is larger than `dt_max` ({self.dt_max:g})")
         return self
 
     def channels(self, hidden_size: int) -> int:
@@ -56,6 +62,31 @@ class SSMOptions(Options):
         if channels < 1:
             raise ValueError(f"`expand` ({self.expand:g}) leaves no channel of a hidden size of {hidden_size}")
         return channels
+
+    def shapes(self, hidden_size: int) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the parameters."""
+        rank, channels = resolve_dt_rank(self.dt_rank, hidden_size), self.channels(hidden_size)
+        return ssm_params(
+            hidden_size, channels, self.d_state, self.d_conv, rank, conv_bias=self.conv_bias, bias=self.bias
+        )
+
+    def state(self, hidden_size: int) -> State:
+        """What the layer keeps."""
+        return ssm_state(self.channels(hidden_size), self.d_state, self.d_conv)
+
+
+class SSMOptions(SelectiveOptions):
+    """Selective state space layer with a causal convolution in front and a gate behind (Mamba)."""
+
+    dt_rank: Rank = Field(1, description=_RANK)
+    dt_min: float = Field(1e-4, gt=0, description="Smallest step; smaller ones are clipped.")
+    dt_max: float = Field(100.0, gt=0, description="Largest step; larger ones are clipped.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.dt_min > self.dt_max:
+            raise ValueError(f"`dt_min` ({self.dt_min:g}) is larger than `dt_max` ({self.dt_max:g})")
+        return self
 
 
 def resolve_dt_rank(rank: int | Literal["auto"], hidden_size: int) -> int:
@@ -90,19 +121,14 @@ def ssm_state(channels: int, d_state: int, d_conv: int) -> State:
 
 
 def _params(options: SSMOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
-    hidden = dims.hidden_size
-    rank = resolve_dt_rank(options.dt_rank, hidden)
-    channels = options.channels(hidden)
-    return ssm_params(
-        hidden, channels, options.d_state, options.d_conv, rank, conv_bias=options.conv_bias, bias=options.bias
-    )
+    return options.shapes(dims.hidden_size)
 
 
 def _cache(options: SSMOptions, dims: Dims) -> State:
-    return ssm_state(options.channels(dims.hidden_size), options.d_state, options.d_conv)
+    return options.state(dims.hidden_size)
 
 
-def _shrink(written: dict[str, Any]) -> dict[str, Any]:
+def shrink_selective(written: dict[str, Any]) -> dict[str, Any]:
     """Small sizes, same structure; `d_conv` stays, for it decides what the cache looks like."""
     small = dict(written)
     limits = {"d_state": 4, "d_conv": 4, "intermediate_size": 48, "expand": 3, "dt_rank": 2}
@@ -122,7 +148,7 @@ SPECS: Final = (
         cache=_cache,
         params=_params,
         float32=("A_log", "D"),
-        shrink=_shrink,
+        shrink=shrink_selective,
         examples=(
             {},
             {"d_state": 4, "d_conv": 2, "expand": 3},

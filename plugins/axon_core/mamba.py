@@ -1,0 +1,63 @@
+"""Mamba's mixer (Gu and Dao 2023), with the norms that Falcon Mamba and Jamba add to it."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from axon_compose.registry import Dims
+from axon_core.norms import RMSNorm
+from axon_core.specs.mamba import MambaNorm, MambaOptions
+from axon_core.ssm import AxonSSM, SSMConfig
+
+__all__ = ["Mamba"]
+
+
+class Mamba(AxonSSM):
+    """Mamba's mixer of E channels with N states each.
+
+        x, z    = in_proj(u)
+        x       = silu(conv1d(x))
+        r, B, C = x_proj(x)
+        dt      = softplus(dt_proj(norm(r)))
+        y       = out_proj(scan(x, dt, -exp(A_log), norm(B), norm(C), D) * silu(z))
+
+    It differs from `AxonSSM` in the order of `x_proj`, in steps that are not clipped, and in the norms. Parameters
+    are named and laid out as in mlx-lm's `MambaBlock` and `JambaMambaMixer`.
+
+    Args:
+        config: Sizes; `ssm_dt_min` and `ssm_dt_max` are not used.
+        norm: Root-mean-square norms of the step, B and C: "none", "weightless" (Falcon Mamba) or "learned" (Jamba, in
+            `dt_layernorm`, `b_layernorm` and `c_layernorm`).
+        norm_eps: Added to the mean square in those.
+    """
+
+    def __init__(self, config: SSMConfig, norm: MambaNorm = "none", norm_eps: float = 1e-6) -> None:
+        super().__init__(config)
+        self.normalises = norm != "none"
+        if self.normalises:
+            learned = norm == "learned"
+            self.dt_layernorm = RMSNorm(self.dt_rank, norm_eps, weight=learned)
+            self.b_layernorm = RMSNorm(self.d_state, norm_eps, weight=learned)
+            self.c_layernorm = RMSNorm(self.d_state, norm_eps, weight=learned)
+
+    @classmethod
+    def from_options(cls, options: MambaOptions, dims: Dims) -> Mamba:  # type: ignore[override]
+        """Build from `MambaOptions`; input and output are as wide as the hidden size."""
+        config = SSMConfig(
+            hidden_dim=dims.hidden_size,
+            ssm_intermediate_dim=options.channels(dims.hidden_size),
+            ssm_d_state=options.d_state,
+            ssm_d_conv=options.d_conv,
+            ssm_dt_rank=options.dt_rank,
+            ssm_conv_bias=options.conv_bias,
+            ssm_bias=options.bias,
+        )
+        return cls(config, options.norm, options.norm_eps)
+
+    def _project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        """Steps (B, L, E) in float32, and B and C (B, L, N)."""
+        dt, B, C = mx.split(self.x_proj(x), [self.dt_rank, self.dt_rank + self.d_state], axis=-1)
+        if self.normalises:
+            dt, B, C = self.dt_layernorm(dt), self.b_layernorm(B), self.c_layernorm(C)
+        return nn.softplus(self.dt_proj(dt.astype(mx.float32))), B, C

@@ -1,0 +1,124 @@
+"""Mamba-2's mixer (Dao and Gu 2024): one decay per head, so that the scan becomes matrix products."""
+
+from __future__ import annotations
+
+from math import log, sqrt
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from axon_compose.registry import Dims
+from axon_core.conv import causal_conv
+from axon_core.specs.mamba import Mamba2Options
+from axon_core.ssd import ssd_scan
+from axon_core.states import read_states, write_states
+
+__all__ = ["GatedRMSNorm", "Mamba2"]
+
+
+class GatedRMSNorm(nn.Module):
+    """Root-mean-square norm of an input that a second one gates: `norm(x * silu(gate)) * weight`.
+
+    Args:
+        dims: Width of the last axis.
+        eps: Added to the mean square.
+        groups: Equal parts of the last axis that are normalised each by itself.
+        before_gate: Normalise first: `norm(x) * weight * silu(gate)`.
+    """
+
+    def __init__(self, dims: int, eps: float = 1e-5, groups: int = 1, before_gate: bool = False) -> None:
+        super().__init__()
+        self.eps, self.groups, self.before_gate = eps, groups, before_gate
+        self.weight = mx.ones((dims,))
+
+    def __call__(self, x: mx.array, gate: mx.array) -> mx.array:
+        """Gate and normalise `x` (..., dims) with `gate` (..., dims)."""
+        if self.before_gate:
+            return self._normalise(x) * nn.silu(gate)
+        return self._normalise(x * nn.silu(gate))
+
+    def _normalise(self, x: mx.array) -> mx.array:
+        if self.groups == 1:
+            return mx.fast.rms_norm(x, self.weight, self.eps)
+        parts = mx.unflatten(x, -1, (self.groups, -1))
+        return mx.fast.rms_norm(parts, None, self.eps).flatten(-2) * self.weight
+
+
+class Mamba2(nn.Module):
+    """Mamba-2's mixer of H heads with P channels each, whose B and C are shared by groups of heads.
+
+        z, xBC, dt = in_proj(u)
+        x, B, C    = silu(conv1d(xBC))
+        dt         = clip(softplus(dt + dt_bias), dt_min, dt_max)
+        y          = out_proj(norm(scan(x, dt, -exp(A_log), B, C, D) * silu(z)))
+
+    The convolution, the step sizes and the scan are computed in float32, everything else in the type of the input.
+    Parameters are named and laid out as in mlx-lm's `Mamba2Block`.
+
+    Args:
+        options: `Mamba2Options`.
+        hidden_size: Width of input and output.
+    """
+
+    def __init__(self, options: Mamba2Options, hidden_size: int) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = options.heads(hidden_size), options.head_dim
+        self.n_groups, self.d_state = options.n_groups, options.d_state
+        self.dt_min, self.dt_max = options.dt_min, options.dt_max
+        inner, convolved = options.widths(hidden_size)
+
+        self.in_proj = nn.Linear(hidden_size, inner + convolved + self.num_heads, bias=options.bias)
+        self.conv1d = nn.Conv1d(convolved, convolved, options.d_conv, groups=convolved, bias=options.conv_bias)
+        taps = 1 / sqrt(options.d_conv)
+        self.conv1d.weight = mx.random.uniform(-taps, taps, self.conv1d.weight.shape)
+        # Decays from 1 to 16, and steps spread evenly in the logarithm from 0.001 to 0.1, as in the paper's code.
+        self.A_log = mx.log(mx.random.uniform(1.0, 16.0, (self.num_heads,)))
+        dt = mx.exp(mx.random.uniform(log(1e-3), log(1e-1), (self.num_heads,)))
+        self.dt_bias = dt + mx.log(-mx.expm1(-dt))
+        self.D = mx.ones((self.num_heads,))
+        if options.norm:
+            self.norm = GatedRMSNorm(inner, options.norm_eps, options.norm_groups, options.norm_before_gate)
+        self.out_proj = nn.Linear(inner, hidden_size, bias=options.bias)
+
+    @classmethod
+    def from_options(cls, options: Mamba2Options, dims: Dims) -> Mamba2:
+        """Build from `Mamba2Options`; input and output are as wide as the hidden size."""
+        return cls(options, dims.hidden_size)
+
+    def __call__(self, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> tuple[mx.array, Any]:
+        """Run over a chunk of a sequence.
+
+        Args:
+            x: Input, (B, L, D).
+            mask: False on padding, (B, L); asked of the cache unless given.
+            cache: None, mlx-lm's `ArraysCache(2)`, which is updated, or a list of the two arrays, which is not.
+
+        Returns:
+            The output (B, L, D), and the cache: entry 0 holds the last `d_conv - 1` inputs of the convolution,
+            (B, d_conv - 1, H P + 2 G N), entry 1 the state, (B, H, P, N) in float32. Without a cache, a new list.
+        """
+        length = x.shape[1]
+        (conv_state, state), mask = read_states(cache, mask, length)
+        inner, states = self.num_heads * self.head_dim, self.n_groups * self.d_state
+        z, u, dt = mx.split(self.in_proj(x), [inner, 2 * inner + 2 * states], axis=-1)
+        u, conv_state = causal_conv(self.conv1d, u, mask, conv_state)
+        u, B, C = mx.split(nn.silu(u).astype(x.dtype), [inner, inner + states], axis=-1)
+        y, state = ssd_scan(
+            mx.unflatten(u, -1, (self.num_heads, self.head_dim)),
+            self._steps(dt),
+            -mx.exp(self.A_log.astype(mx.float32)),
+            mx.unflatten(B, -1, (self.n_groups, self.d_state)),
+            mx.unflatten(C, -1, (self.n_groups, self.d_state)),
+            self.D,
+            state,
+            mask,
+        )
+        y = y.flatten(-2)
+        y = self.norm(y, z) if "norm" in self else y * nn.silu(z)
+        return self.out_proj(y), write_states(cache, [conv_state, state], length)
+
+    def _steps(self, dt: mx.array) -> mx.array:
+        """Step sizes (B, L, H) in float32."""
+        dt = nn.softplus(dt.astype(mx.float32) + self.dt_bias)
+        return mx.clip(dt, self.dt_min, self.dt_max)

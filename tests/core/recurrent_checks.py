@@ -1,0 +1,137 @@
+"""What every recurrent layer with a convolution and a state owes, whatever its mathematics.
+
+A reference is `reference(layer, x) -> (y, convolution state, state)`: the layer in float64, token by token.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten
+from mlx_lm.models.cache import ArraysCache
+
+LENGTHS = (11, 1, 40, 23)
+#: What stands at padding; large enough to be seen in every output that it reaches.
+GARBAGE = 5.0
+
+
+def sequence(batch=2, length=40, hidden=12, seed=1):
+    return mx.array(np.random.default_rng(seed).normal(size=(batch, length, hidden)).astype(np.float32))
+
+
+def parameters(layer):
+    return {name: np.array(value, np.float64) for name, value in tree_flatten(layer.parameters())}
+
+
+def stirred(layer):
+    """Parameters more uneven than at the start of training, so that every part of the layer matters."""
+    rng = np.random.default_rng(4)
+    noise = [(name, rng.normal(size=value.shape), value) for name, value in tree_flatten(layer.parameters())]
+    layer.load_weights([(name, value + 0.3 * mx.array(n.astype(np.float32))) for name, n, value in noise])
+    return layer
+
+
+def silu(v):
+    return v / (1 + np.exp(-v))
+
+
+def softplus(v):
+    return np.logaddexp(v, 0)
+
+
+def convolved(p, x):
+    """The causal convolution and SiLU in float64, and the last inputs."""
+    taps = p["conv1d.weight"][..., 0]
+    width = taps.shape[1]
+    padded = np.pad(x, [(0, 0), (width - 1, 0), (0, 0)])
+    y = sum(padded[:, k : k + x.shape[1]] * taps[:, k] for k in range(width)) + p.get("conv1d.bias", 0)
+    return silu(y), padded[:, padded.shape[1] - width + 1 :]
+
+
+def close(found, expected, limit=3e-6):
+    found, expected = np.array(found, np.float64), np.array(expected, np.float64)
+    assert found.shape == expected.shape
+    if expected.size:
+        assert np.abs(found - expected).max() <= limit * np.abs(expected).max()
+
+
+def pieces(layer, x, sizes, cache):
+    outputs, start = [], 0
+    for size in sizes:
+        y, cache = layer(x[:, start : start + size], None, cache)
+        outputs.append(y)
+        start += size
+    assert start == x.shape[1]
+    return mx.concatenate(outputs, axis=1), cache
+
+
+def check_pieces(layer, reference, sizes, cache):
+    """A sequence cut anywhere equals the whole."""
+    x = sequence(length=sum(sizes))
+    expected, conv, state = reference(layer, x)
+    y, cache = pieces(layer, x, sizes, cache)
+    close(y, expected)
+    close(cache[0], conv)
+    close(cache[1], state)
+
+
+def check_ragged(layer, reference, sizes, side):
+    """Every row of a padded batch, cut into pieces and continued, equals its single run."""
+    rows = [sequence(1, length, seed=10 + length) for length in LENGTHS]
+    after = sequence(len(LENGTHS), 5, seed=99)
+    pads = [max(LENGTHS) - length for length in LENGTHS]
+    left = side == "left"
+    x = mx.concatenate(
+        [
+            mx.pad(row, [(0, 0), (pad, 0) if left else (0, pad), (0, 0)], constant_values=GARBAGE)
+            for row, pad in zip(rows, pads, strict=True)
+        ]
+    )
+    cache = ArraysCache(2, left_padding=pads if left else None)
+    if not left:
+        cache.prepare(lengths=list(LENGTHS))
+    y, cache = pieces(layer, x, sizes, cache)
+    if not left:
+        cache.finalize()
+    more, cache = layer(after, None, cache)
+    for i, (row, pad) in enumerate(zip(rows, pads, strict=True)):
+        length = row.shape[1]
+        start = pad if left else 0
+        expected, conv, state = reference(layer, mx.concatenate([row, after[i : i + 1]], axis=1))
+        close(y[i : i + 1, start : start + length], expected[:, :length])
+        close(more[i : i + 1], expected[:, length:])
+        close(cache[0][i : i + 1], conv)
+        close(cache[1][i : i + 1], state)
+
+
+def check_gradient(layer, reference, x, gradients, weight):
+    """`gradients` of `sum(weight * y)` agree with differences of the float64 layer, in a random direction."""
+    rng, base = np.random.default_rng(6), parameters(layer)
+
+    class Shifted:
+        def __init__(self, values):
+            self.parameters = lambda: values
+
+    assert gradients.keys() == base.keys()
+    for name, gradient in gradients.items():
+        direction, gradient = rng.normal(size=gradient.shape), np.array(gradient, np.float64)
+        up, down = (
+            (weight * reference(Shifted(base | {name: base[name] + step * direction}), x)[0]).sum()
+            for step in (1e-6, -1e-6)
+        )
+        scale = np.abs(gradient * direction).sum()
+        assert scale > 0, name
+        assert abs((up - down) / 2e-6 - (gradient * direction).sum()) < 3e-6 * scale, name
+
+
+def check_declared(spec, layer, options, dims):
+    """Parameters and cache are those of the record."""
+    assert {name: value.shape for name, value in tree_flatten(layer.parameters())} == spec.params(options, dims)
+    cache = ArraysCache(2)
+    layer.set_dtype(mx.bfloat16)
+    layer(sequence(2, 6, dims.hidden_size).astype(mx.bfloat16), None, cache)
+    declared = spec.cache(options, dims)
+    for array, record in zip(cache.state[0], declared.arrays, strict=True):
+        assert array.shape[1:] == record.shape
+        assert array.dtype == getattr(mx, record.dtype or "bfloat16")
+    assert cache.nbytes == 2 * declared.nbytes(6)
