@@ -1,0 +1,213 @@
+"""Multi-head latent attention (DeepSeek-AI, 2024, "DeepSeek-V2", section 2.1).
+
+Keys and values of all heads are made out of one short vector per token, and that vector alone is kept. Scores of a long
+prompt are never held all at once: it is attended in blocks of queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_map
+from mlx_lm.models.mla import MultiLinear
+
+from axon_compose.registry import Dims
+from axon_core.norms import RMSNorm
+from axon_core.rope import RoPE
+from axon_core.specs.latent_attention import LatentAttentionOptions
+
+__all__ = ["LatentAttention"]
+
+Mask = mx.array | str | None
+
+#: Scores that are held at once, of all rows and heads: 64 MiB in float32.
+_SCORES: Final = 2**24
+#: Queries in a block, at the least; fewer would read the keys too often.
+_LEAST_ROWS: Final = 16
+
+
+class LatentAttention(nn.Module):
+    """Causal attention whose heads share one latent vector and one rotated key per token.
+
+        q_nope, q_pe = q_b_proj(norm(q_a_proj(x)))            per head; or q_proj(x)
+        latent, k_pe = kv_a_proj_with_mqa(x)                  one for all heads
+        latent       = norm(latent)
+        k_nope, v    = embed_q(latent), unembed_out(latent)   per head
+        y            = o_proj(softmax(scale * (q_nope · k_nope + rope(q_pe) · rope(k_pe))) v)
+
+    The cache holds `latent` and `rope(k_pe)`: `kv_lora_rank + qk_rope_head_dim` numbers per token, however many heads.
+    The score `q_nope · (W latent)` is `(Wᵀ q_nope) · latent`, so a few queries on a long context are taken to the
+    latents (absorbed) and many queries have keys and values made for them (expanded), whichever multiplies less.
+
+    Args:
+        hidden_size: Width D of the model.
+        options: `LatentAttentionOptions`.
+    """
+
+    def __init__(self, hidden_size: int, options: LatentAttentionOptions) -> None:
+        super().__init__()
+        heads, bias = options.num_heads, options.bias
+        self.num_heads = heads
+        self.kv_lora_rank = options.kv_lora_rank
+        self.qk_nope_head_dim = options.qk_nope_head_dim
+        self.qk_rope_head_dim = options.qk_rope_head_dim
+        self.v_head_dim = options.value_dim
+        self.scale = options.softmax_scale
+        self.q_lora_scale, self.kv_lora_scale = options.lora_scale.q, options.lora_scale.kv
+
+        queries = heads * (self.qk_nope_head_dim + self.qk_rope_head_dim)
+        if options.q_lora_rank is None:
+            self.q_proj = nn.Linear(hidden_size, queries, bias=False)
+        else:
+            self.q_a_proj = nn.Linear(hidden_size, options.q_lora_rank, bias=bias)
+            self.q_a_layernorm = RMSNorm(options.q_lora_rank, options.norm_eps)
+            self.q_b_proj = nn.Linear(options.q_lora_rank, queries, bias=False)
+        self.kv_a_proj_with_mqa = nn.Linear(hidden_size, self.kv_lora_rank + self.qk_rope_head_dim, bias=bias)
+        self.kv_a_layernorm = RMSNorm(self.kv_lora_rank, options.norm_eps)
+        self.embed_q = MultiLinear(self.qk_nope_head_dim, self.kv_lora_rank, heads)
+        self.unembed_out = MultiLinear(self.kv_lora_rank, self.v_head_dim, heads)
+        self.o_proj = nn.Linear(heads * self.v_head_dim, hidden_size, bias=bias)
+        self.rope = None if options.rope is None else RoPE(self.qk_rope_head_dim, options.rope)
+
+    @classmethod
+    def from_options(cls, options: LatentAttentionOptions, dims: Dims) -> LatentAttention:
+        """Build from `LatentAttentionOptions`."""
+        return cls(dims.hidden_size, options)
+
+    def __call__(
+        self, x: mx.array, mask: Mask = None, cache: Any = None, offset: int | mx.array | None = None
+    ) -> tuple[mx.array, Any]:
+        """Attend.
+
+        Args:
+            x: (B, L, D).
+            mask: None or "causal" for the causal mask, or a boolean array that broadcasts to (B, H, L, S) and is taken
+                as it is.
+            cache: An mlx-lm cache, plain, batched or quantised, updated in place; or None. Its keys are the latents
+                (B, 1, S, kv_lora_rank), its values the rotated keys (B, 1, S, qk_rope_head_dim).
+            offset: Position of the first token, int or (B,); the cache's own, or 0, unless given.
+
+        Returns:
+            The output (B, L, D), and `cache`.
+        """
+        if offset is None:
+            offset = 0 if cache is None else cache.offset
+        if not isinstance(mask, mx.array) and hasattr(cache, "make_mask"):
+            mask = cache.make_mask(x.shape[1], return_array=False, window_size=None)  # it knows the padding
+        q_nope, q_pe = self._queries(x, offset)
+        latent, k_pe = self._latent(x, offset)
+        if cache is not None:
+            latent, k_pe = cache.update_and_fetch(latent, k_pe)
+        y = self._attend(q_nope, q_pe, latent, k_pe, mask)
+        return self.o_proj(y.transpose(0, 2, 1, 3).flatten(2)), cache
+
+    def _queries(self, x: mx.array, offset: int | mx.array) -> tuple[mx.array, mx.array]:
+        """Per head: (B, H, L, qk_nope_head_dim), and (B, H, L, qk_rope_head_dim) rotated; both times the scale."""
+        q = self.q_proj(x) if "q_proj" in self else self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))
+        q = q.reshape(*x.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3) * (self.scale * self.q_lora_scale)
+        q_nope, q_pe = mx.split(q, [self.qk_nope_head_dim], axis=-1)
+        return q_nope, self._rotated(q_pe, offset)
+
+    def _latent(self, x: mx.array, offset: int | mx.array) -> tuple[mx.array, mx.array]:
+        """For all heads: (B, 1, L, kv_lora_rank), and (B, 1, L, qk_rope_head_dim) rotated."""
+        latent, k_pe = mx.split(self.kv_a_proj_with_mqa(x)[:, None], [self.kv_lora_rank], axis=-1)
+        latent = self.kv_a_layernorm(latent)
+        if self.kv_lora_scale != 1.0:
+            latent = latent * self.kv_lora_scale
+        return latent, self._rotated(k_pe, offset)
+
+    def _rotated(self, x: mx.array, offset: int | mx.array) -> mx.array:
+        return x if self.rope is None else self.rope(x, offset)
+
+    def _attend(self, q_nope: mx.array, q_pe: mx.array, latent: Any, k_pe: Any, mask: Mask) -> mx.array:
+        """(B, H, L, v_head_dim), out of arrays or what a quantised cache hands out."""
+        total = (latent if isinstance(latent, mx.array) else latent[0]).shape[2]
+        if self._absorbs(q_nope.shape[2], total):
+            y = _in_blocks(_absorbed, (self.embed_q(q_nope), q_pe), (latent, k_pe), total, mask)
+            return self.unembed_out(y)
+        latent, k_pe = _plain(latent, self.kv_lora_rank), _plain(k_pe, self.qk_rope_head_dim)
+        k_nope, values = self.embed_q(latent, transpose=False), self.unembed_out(latent)
+        k_pe = mx.broadcast_to(k_pe, (*k_nope.shape[:3], self.qk_rope_head_dim))
+        queries, keys = mx.concatenate([q_nope, q_pe], axis=-1), mx.concatenate([k_nope, k_pe], axis=-1)
+        return _in_blocks(_expanded, (queries,), (keys, values), total, mask)
+
+    def _absorbs(self, length: int, total: int) -> bool:
+        """Whether absorbing L queries multiplies less than expanding S keys and values; per head, both less the same.
+
+        Taking one vector to the latents and one back costs rank * widths, for each query or for each key; then a
+        pair of a query and a key costs twice the rank, or the widths.
+        """
+        widths = self.qk_nope_head_dim + self.v_head_dim
+        return length * total * (2 * self.kv_lora_rank - widths) < (total - length) * self.kv_lora_rank * widths
+
+
+def _in_blocks(
+    attend: Callable[..., mx.array], queries: tuple[mx.array, ...], keys: tuple[Any, ...], total: int, mask: Mask
+) -> mx.array:
+    """`attend(*queries, *keys, mask)` for blocks of queries (B, H, L, ·), each with the keys (B, ·, S, ·) up to it."""
+    outputs: list[mx.array] = []
+    for start, stop in _blocks(queries[0].shape, total):
+        rows = [query[:, :, start:stop] for query in queries]
+        if outputs:
+            rows = mx.depends(rows, outputs[-1:])  # one block's scores at a time, not all side by side
+        if isinstance(mask, mx.array):
+            whole = mx.broadcast_to(mask, mx.broadcast_shapes(mask.shape, (queries[0].shape[2], total)))
+            outputs.append(attend(*rows, *keys, whole[..., start:stop, :]))
+            continue
+        seen = total - queries[0].shape[2] + stop
+        outputs.append(attend(*rows, *tree_map(lambda a, seen=seen: a[:, :, :seen], keys), "causal"))
+    return outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=2)
+
+
+def _blocks(shape: tuple[int, ...], total: int) -> Iterator[tuple[int, int]]:
+    batch, heads, length, _ = shape
+    rows = max(_LEAST_ROWS, _SCORES // (batch * heads * total))
+    return ((start, min(start + rows, length)) for start in range(0, length, rows))
+
+
+def _expanded(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
+    """Attention with keys and values per head; queries come with the scale."""
+    return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=1.0, mask=mask)
+
+
+def _absorbed(q_latent: mx.array, q_pe: mx.array, latent: Any, k_pe: Any, mask: Mask) -> mx.array:
+    """Attention to the latents themselves; (B, H, rows, kv_lora_rank). No fused kernel is as wide as a latent."""
+    rows, rank = q_latent.shape[2:]
+    scores = _product(q_latent, latent, rank) + _product(q_pe, k_pe, q_pe.shape[-1])
+    if isinstance(mask, str):
+        total = scores.shape[-1]
+        mask = mx.arange(total - rows, total)[:, None] >= mx.arange(total)
+    if mask is not None:
+        # A finite least number, not -inf: a query on padding sees nothing, and its output has to be finite.
+        scores = mx.where(mask, scores, mx.finfo(scores.dtype).min)
+    return _product(mx.softmax(scores, axis=-1, precise=True), latent, rank, transpose=False)
+
+
+def _product(x: mx.array, held: Any, width: int, transpose: bool = True) -> mx.array:
+    """`x @ heldᵀ`, or without transposing, of every head with the one `held` (B, 1, S, width), quantised or not."""
+    batch, heads, rows, _ = x.shape
+    flat = x.reshape(batch, 1, heads * rows, -1)  # one matrix for all heads
+    if isinstance(held, mx.array):
+        y = flat @ (held.swapaxes(-1, -2) if transpose else held)
+    else:
+        group_size, bits = _quantization(held, width)
+        packed, scales, biases = held
+        y = mx.quantized_matmul(flat, packed, scales, biases, transpose, group_size, bits)
+    return y.reshape(batch, heads, rows, -1)
+
+
+def _plain(held: Any, width: int) -> mx.array:
+    if isinstance(held, mx.array):
+        return held
+    group_size, bits = _quantization(held, width)
+    packed, scales, biases = held
+    return mx.dequantize(packed, scales, biases, group_size, bits)
+
+
+def _quantization(held: tuple[mx.array, ...], width: int) -> tuple[int, int]:
+    """Group size and bits of what a quantised cache hands out (packed, scales, biases); they follow from the shapes."""
+    packed, scales, _ = held
+    return width // scales.shape[-1], packed.shape[-1] * 32 // width

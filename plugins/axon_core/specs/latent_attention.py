@@ -1,0 +1,173 @@
+"""Multi-head latent attention: options and record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from axon_compose.registry import KV, ComponentSpec, Dims, Options
+from axon_core.specs._rope import RopeOptions
+
+__all__ = ["SPECS", "LatentAttentionOptions", "LatentRopeOptions", "LoraScaleOptions"]
+
+
+class LatentRopeOptions(RopeOptions):
+    """Rotary position embedding of the part of each head that has positions."""
+
+    traditional: bool = Field(
+        default=True, description="Pair neighbours (0,1), (2,3) …, as DeepSeek does, instead of the two halves."
+    )
+
+
+class LoraScaleOptions(Options):
+    """Factors of what comes out of the latents, e.g. `=sqrt(hidden_size / kv_lora_rank)` (LongCat-Flash)."""
+
+    q: float = Field(default=1.0, gt=0, description="Factor of the queries.")
+    kv: float = Field(default=1.0, gt=0, description="Factor of the latent of keys and values, behind its norm.")
+
+
+# `true` and `false` are short for a mapping. They are rewritten before validation, for a union in pydantic would put
+# its own tags into the place of a fault.
+def _switch(value: Any) -> Any:
+    return ({} if value else None) if isinstance(value, bool) else value
+
+
+Rope = Annotated[
+    LatentRopeOptions | None, BeforeValidator(_switch, json_schema_input_type=bool | LatentRopeOptions | None)
+]
+
+
+class LatentAttentionOptions(Options):
+    """Causal attention whose heads share one latent vector and one rotated key per token (MLA)."""
+
+    num_heads: int = Field(gt=0, description="Number of heads.")
+    q_lora_rank: int | None = Field(
+        default=None, gt=0, description="Width of the latent of queries; null for one full projection."
+    )
+    kv_lora_rank: int = Field(gt=0, description="Width of the latent of keys and values, which is what is cached.")
+    qk_nope_head_dim: int = Field(gt=0, description="Width of the part of a head without positions.")
+    qk_rope_head_dim: int = Field(
+        gt=0, description="Width of the part with positions, whose key all heads share and which is cached too."
+    )
+    v_head_dim: int | None = Field(
+        default=None, gt=0, description="Width of a head's value; `qk_nope_head_dim` unless given."
+    )
+    rope: Rope = Field(
+        default_factory=LatentRopeOptions,
+        description="Rotary position embedding: false for none, or a mapping. On with theta 10000 unless given.",
+    )
+    bias: bool = Field(default=False, description="Biases of the projections to the latents and of the output.")
+    norm_eps: float = Field(default=1e-6, gt=0, description="Added to the mean square in the norms of the latents.")
+    scale: float | None = Field(
+        default=None,
+        gt=0,
+        description="Factor of the scores before softmax; `(qk_nope_head_dim + qk_rope_head_dim) ** -0.5` unless "
+        "given, and with yarn and `mscale_all_dim` times `(0.1 * mscale_all_dim * log(factor) + 1) ** 2`.",
+    )
+    lora_scale: LoraScaleOptions = Field(
+        default_factory=LoraScaleOptions, description="Factors of what comes out of the latents; 1 unless given."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LatentAttentionOptions:
+        if self.q_lora_rank is None and self.lora_scale.q != 1.0:
+            raise ValueError("`lora_scale.q` needs a `q_lora_rank`: without one, queries come out of no latent")
+        return self
+
+    @property
+    def value_dim(self) -> int:
+        """Width of a head's value."""
+        return self.v_head_dim or self.qk_nope_head_dim
+
+    @property
+    def softmax_scale(self) -> float:
+        """Factor of the scores: with DeepSeek's yarn it holds the part of the gain that rope divides out."""
+        if self.scale is not None:
+            return self.scale
+        scale = (self.qk_nope_head_dim + self.qk_rope_head_dim) ** -0.5
+        scaling = None if self.rope is None else self.rope.scaling
+        if scaling is None or scaling.type != "yarn" or not scaling.mscale_all_dim:
+            return scale
+        return scale * (0.1 * scaling.mscale_all_dim * math.log(scaling.factor) + 1) ** 2
+
+
+def _params(options: LatentAttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
+    heads, hidden, rank = options.num_heads, dims.hidden_size, options.kv_lora_rank
+    if options.rope is not None:
+        options.rope.rotated(options.qk_rope_head_dim)  # refuses what does not fit
+    queries = heads * (options.qk_nope_head_dim + options.qk_rope_head_dim)
+    found: dict[str, tuple[int, ...]] = {
+        "kv_a_proj_with_mqa.weight": (rank + options.qk_rope_head_dim, hidden),
+        "kv_a_layernorm.weight": (rank,),
+        "embed_q.weight": (heads, rank, options.qk_nope_head_dim),
+        "unembed_out.weight": (heads, options.value_dim, rank),
+        "o_proj.weight": (hidden, heads * options.value_dim),
+    }
+    if options.q_lora_rank is None:
+        found["q_proj.weight"] = (queries, hidden)
+    else:
+        found["q_a_proj.weight"] = (options.q_lora_rank, hidden)
+        found["q_a_layernorm.weight"] = (options.q_lora_rank,)
+        found["q_b_proj.weight"] = (queries, options.q_lora_rank)
+    if options.bias:
+        for name in ("q_a_proj", "kv_a_proj_with_mqa", "o_proj"):
+            if f"{name}.weight" in found:
+                found[f"{name}.bias"] = found[f"{name}.weight"][:1]
+    return found
+
+
+def _shrink(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Small sizes with the same structure; a latent wider than a head, so that both forms are used."""
+    small = dict(written)
+    small["num_heads"] = min(written["num_heads"], 4)
+    limits = {"q_lora_rank": 24, "kv_lora_rank": 32, "qk_nope_head_dim": 16, "v_head_dim": 16}
+    for name, limit in limits.items():
+        if small.get(name) is not None:
+            small[name] = min(small[name], limit)
+    small["qk_rope_head_dim"] = 8
+    if isinstance(written.get("rope"), Mapping):
+        small["rope"] = _shrink_rope(written["rope"], written["qk_rope_head_dim"])
+    return small
+
+
+def _shrink_rope(written: Mapping[str, Any], width: int) -> dict[str, Any]:
+    """The same rotation of 8 dimensions, in its proportion; lists of factors are thinned out."""
+    small = {name: value for name, value in written.items() if name not in ("dims", "fraction")}
+    fraction = written.get("fraction") or (written.get("dims") or width) / width
+    small["dims"] = dims = max(2, 2 * round(4 * fraction))
+    if small.get("scaling"):
+        small["scaling"] = dict(small["scaling"])
+        for name in ("short_factor", "long_factor"):
+            factors = small["scaling"].get(name)
+            if factors:
+                small["scaling"][name] = [factors[i * len(factors) // (dims // 2)] for i in range(dims // 2)]
+    return small
+
+
+_SMALL: Final = {"num_heads": 4, "kv_lora_rank": 24, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8}
+_YARN: Final = {"type": "yarn", "factor": 40.0, "original_max_position_embeddings": 4096}
+_YARN_DEEPSEEK: Final = {**_YARN, "mscale": 1.0, "mscale_all_dim": 0.707}
+
+SPECS: Final = (
+    ComponentSpec(
+        name="latent_attention",
+        kind="layer",
+        options=LatentAttentionOptions,
+        module="axon_core.latent_attention:LatentAttention.from_options",
+        summary="Multi-head latent attention (MLA): all heads' keys and values out of one cached vector per token.",
+        cache=lambda options, dims: KV(1, options.kv_lora_rank, options.qk_rope_head_dim),
+        params=_params,
+        reads={"offset": None},
+        shrink=_shrink,
+        examples=(
+            _SMALL,
+            {**_SMALL, "q_lora_rank": 20, "bias": True, "v_head_dim": 12, "rope": {"scaling": _YARN_DEEPSEEK}},
+            {**_SMALL, "q_lora_rank": 20, "lora_scale": {"q": 1.3, "kv": 1.2}, "rope": False, "norm_eps": 1e-5},
+            # A latent narrower than what it stands for: absorbed throughout.
+            {**_SMALL, "num_heads": 2, "kv_lora_rank": 12, "scale": 0.3, "rope": {"traditional": False}},
+        ),
+    ),
+)
