@@ -39,7 +39,8 @@ class TokenEmbedding(nn.Module):
         self.width = size or hidden_size
         self.scale = scale
         if scale is not None and scale_dtype is not None:
-            self.scale = float(mx.array(scale, getattr(mx, scale_dtype)).item())
+            rounded: Any = mx.array(scale, getattr(mx, scale_dtype)).item()
+            self.scale = rounded
         self.embed_tokens = nn.Embedding(vocab_size, self.width)
         if self.width != hidden_size:
             self.in_proj = nn.Linear(self.width, hidden_size, bias=False)
