@@ -1,0 +1,178 @@
+"""The gated delta rule: a decaying matrix of associations, in which a token corrects what its own key recalls.
+
+For every head, with a state S of shape (Dv, Dk),
+
+    S_t = g_t S_{t-1} (I - beta_t k_t k_t^T) + beta_t v_t k_t^T
+    o_t = S_t q_t
+
+(Yang et al. 2024, "Gated Delta Networks"). In a chunk that starts from S
+
+    S_t = exp(G_t) S + sum_{j<=t} exp(D_tj) u_j k_j^T
+
+where G_t and D_tj are the sums of log g over the tokens 1..t and j+1..t. What the tokens write, u, solves a unit lower
+triangular system (the WY form of Yang et al. 2024, "Parallelizing Linear Transformers with the Delta Rule"):
+
+    (I + T) U = diag(beta) (V - diag(exp(G)) K S^T),    T_ij = beta_i exp(D_ij) k_i . k_j  for j < i
+
+It is solved for all chunks at once up to the products with S; those run in sequence, four per chunk.
+
+The inverse of I + T is merged from the inverses of its diagonal blocks of 2, 4, 8, ... tokens. As the transition of a
+token is a contraction, no entry of any of them exceeds one. The product of I + (-T)^(2^k) is shorter but passes through
+powers of T, whose entries are binomials: a key repeated 64 times with beta = 1 makes it wrong by 3e10 in float32, where
+this form is exact.
+
+Nothing is divided by a decay and no cumulative sums are subtracted: every D_tj is a sum of its own, so that a gate of
+exp(-10000) next to gates of almost one neither overflows nor cancels.
+
+Measured on two shared x86-64 cores (mlx 0.32 on the CPU), ms for 512 tokens, by tokens of a chunk:
+
+    Hv, Hk, width     16     32     64    128   mlx-lm (a step per token)
+    4, 4, 64          22     26     40    147     50
+    32, 16, 128      465    502    743   4624   1325
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import mlx.core as mx
+
+__all__ = ["gated_delta_rule"]
+
+
+def gated_delta_rule(
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    log_g: mx.array,
+    beta: mx.array,
+    state: mx.array | None = None,
+    mask: mx.array | None = None,
+    chunk: int | None = None,
+) -> tuple[mx.array, mx.array]:
+    """Run the gated delta rule over a sequence.
+
+    Everything is computed in float32, whatever the types of the arguments.
+
+    Args:
+        q: Queries, (B, L, Hk, Dk); they are not scaled here.
+        k: Keys, (B, L, Hk, Dk), of length at most one.
+        v: Values, (B, L, Hv, Dv). Hv is a multiple of Hk; Hv / Hk neighbouring heads share a key.
+        log_g: Logarithms of the decays, not positive, (B, L, Hv).
+        beta: Which part of the correction is written, from 0 to 1, (B, L, Hv).
+        state: State before the first token, (B, Hv, Dv, Dk); zeros by default.
+        mask: False on padding, (B, L). A padded token leaves the state untouched, its output means nothing.
+        chunk: Tokens that are solved together, a power of two; by default 32 on the CPU and 64 on a GPU.
+
+    Returns:
+        The output (B, L, Hv, Dv) in the type of `v`, and the state after the last token, (B, Hv, Dv, Dk) in float32.
+
+    Raises:
+        ValueError: If `chunk` is not a power of two.
+    """
+    if chunk is None:
+        chunk = 32 if mx.default_device() == mx.cpu else 64
+    if chunk < 1 or chunk & (chunk - 1):
+        raise ValueError(f"chunk must be a power of two, not {chunk}")
+    batch, length, heads, width = v.shape
+    key_heads, key_width = k.shape[2:]
+    if state is None:
+        state = mx.zeros((batch, heads, width, key_width))
+    state = state.astype(mx.float32)
+    if length == 0:
+        return v, state
+    inputs = _by_head(q, k, v, log_g, beta, mask)
+    # Value heads by the key that they share, so that keys need not be repeated.
+    state = state.reshape(batch, key_heads, -1, width, key_width)
+    y, state = _step(state, *inputs) if length == 1 else _chunks(chunk, state, *inputs)
+    y = y.reshape(batch, heads, length, width).swapaxes(1, 2)
+    return y.astype(v.dtype), state.reshape(batch, heads, width, key_width)
+
+
+def _by_head(
+    q: mx.array, k: mx.array, v: mx.array, log_g: mx.array, beta: mx.array, mask: mx.array | None
+) -> list[mx.array]:
+    """Each in float32 as (B, Hk, 1 or Hv / Hk, L, ...); padding neither decays nor writes."""
+    batch, length, key_heads, _ = k.shape
+    found = []
+    for a in (q, k, v, log_g[..., None], beta[..., None]):
+        a = a.astype(mx.float32)
+        if mask is not None:
+            # All of them: what stands at padding may be anything, and 0 * nan is nan.
+            a = mx.where(mask[..., None, None], a, 0.0)
+        found.append(a.reshape(batch, length, key_heads, -1, a.shape[-1]).transpose(0, 2, 3, 1, 4))
+    return found
+
+
+def _step(
+    state: mx.array, q: mx.array, k: mx.array, v: mx.array, log_g: mx.array, beta: mx.array
+) -> tuple[mx.array, mx.array]:
+    """One token."""
+    state = mx.exp(log_g) * state
+    correction = beta * (v - k @ state.swapaxes(-1, -2))
+    state = state + correction.swapaxes(-1, -2) * k
+    return q @ state.swapaxes(-1, -2), state
+
+
+def _chunks(
+    chunk: int, state: mx.array, q: mx.array, k: mx.array, v: mx.array, log_g: mx.array, beta: mx.array
+) -> tuple[mx.array, mx.array]:
+    """Any number of tokens: all that does not depend on the state in one go, then the states in order."""
+    length = v.shape[-2]
+    chunk = min(chunk, 1 << (length - 1).bit_length())
+    q, k, v, log_g, beta = (_cut(a, chunk) for a in (q, k, v, log_g, beta))
+    # Copies of what is transposed: the CPU multiplies rows by columns three times as fast as rows by rows.
+    columns = mx.contiguous(k.swapaxes(-1, -2))
+    state = mx.contiguous(state.swapaxes(-1, -2))[..., None, :, :]
+    decay, since = _decays(log_g)
+
+    lower = mx.tril(beta * decay * (k @ columns), -1)
+    solve = cast("mx.array", _inverse(lower)) * beta.swapaxes(-1, -2)
+    written, recalled = solve @ v, (solve * since.swapaxes(-1, -2)) @ k
+    per_chunk = (written, recalled, columns * decay[..., -1:, :], since[..., -1:, :], since * q, decay * (q @ columns))
+    outputs = []
+    # Split, not sliced: the gradient of a slice is an array as large as the whole, once per slice.
+    for u, w, k_n, g_n, q_n, qk_n in zip(*(mx.split(a, v.shape[-3], axis=-3) for a in per_chunk), strict=True):
+        u = u - w @ state
+        outputs.append(q_n @ state + qk_n @ u)
+        state = g_n * state + k_n @ u
+    y = mx.concatenate(outputs, axis=-3).flatten(-3, -2)
+    return y[..., :length, :], state.squeeze(-3).swapaxes(-1, -2)
+
+
+def _cut(a: mx.array, chunk: int) -> mx.array:
+    """(..., L, W) to (..., chunks, chunk, W); the missing tokens are zeros, which neither decay nor write."""
+    missing = -a.shape[-2] % chunk
+    if missing:
+        a = mx.pad(a, [(0, 0)] * (a.ndim - 2) + [(0, missing), (0, 0)])
+    return a.reshape(*a.shape[:-2], -1, chunk, a.shape[-1])
+
+
+def _decays(log_g: mx.array) -> tuple[mx.array, mx.array]:
+    """Of (..., C, 1): decays from token j to i, (..., C, C), zero for j > i; and from the start, (..., C, 1)."""
+    chunk = log_g.shape[-2]
+    between = mx.cumsum(mx.where(mx.tri(chunk, k=-1, dtype=mx.bool_), log_g, 0.0), axis=-2)
+    return mx.tril(mx.exp(between)), mx.exp(mx.cumsum(log_g, axis=-2))
+
+
+@mx.custom_function
+def _inverse(lower: mx.array) -> mx.array:
+    """Inverse of I + T, for a strictly lower triangular T of (..., C, C), C a power of two."""
+    return _merged_inverse(lower)
+
+
+@_inverse.vjp
+def _inverse_vjp(lower: mx.array, cotangent: mx.array, inverse: mx.array) -> mx.array:
+    transposed = inverse.swapaxes(-1, -2)
+    return mx.tril(-(transposed @ cotangent @ transposed), -1)
+
+
+def _merged_inverse(lower: mx.array) -> mx.array:
+    size = lower.shape[-1]
+    if size <= 2:
+        return mx.eye(size) - lower
+    half = size // 2
+    first, second = _merged_inverse(mx.stack([lower[..., :half, :half], lower[..., half:, half:]]))
+    below = -(second @ lower[..., half:, :half] @ first)
+    rows = [mx.concatenate([first, mx.zeros_like(first)], axis=-1), mx.concatenate([below, second], axis=-1)]
+    return mx.concatenate(rows, axis=-2)

@@ -1,0 +1,142 @@
+"""Gated delta network: linear attention whose state corrects itself (Yang et al. 2024, "Gated Delta Networks")."""
+
+from __future__ import annotations
+
+from math import log, sqrt
+from typing import Any, Final
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from axon_compose.registry import Dims
+from axon_core.conv import causal_conv
+from axon_core.gated_delta import gated_delta_rule
+from axon_core.specs.gated_delta_net import GatedDeltaNetOptions
+from axon_core.states import read_states, write_states
+
+__all__ = ["GatedDeltaNet", "GatedRMSNorm"]
+
+#: Added to the sum of squares of a query or key.
+_EPS: Final = 1e-6
+
+
+class GatedDeltaNet(nn.Module):
+    """Linear attention by the gated delta rule, with an output gate, as in Qwen3-Next.
+
+        q, k, v = silu(conv1d(in_proj_qkv(x)))
+        beta = sigmoid(in_proj_b(x))
+        g    = exp(-exp(A_log) * softplus(in_proj_a(x) + dt_bias))
+        o    = gated_delta_rule(q / |q| / sqrt(head_k_dim), k / |k|, v, g, beta)
+        y    = out_proj(norm(o) * silu(in_proj_z(x)))
+
+    Everything between the projections is computed in float32. Names and shapes of the parameters are those of
+    Qwen3.5's layer in mlx-lm.
+
+    Args:
+        hidden_dim: Width D of input and output.
+        num_k_heads: Number of query heads, and of key heads.
+        num_v_heads: Number of value heads, a multiple of `num_k_heads`; as many as those unless given.
+        head_k_dim: Width of a query and of a key.
+        head_v_dim: Width of a value; `head_k_dim` unless given.
+        d_conv: Tokens that the convolution sees, the current one included.
+        norm_eps: Added to the mean square by the norm of the output.
+
+    Raises:
+        ValueError: If `num_v_heads` is not a multiple of `num_k_heads`.
+    """
+
+    def __init__(
+        self,
+        hidden_dim: int,
+        num_k_heads: int,
+        num_v_heads: int | None = None,
+        head_k_dim: int = 128,
+        head_v_dim: int | None = None,
+        d_conv: int = 4,
+        norm_eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.num_k_heads, self.num_v_heads = num_k_heads, num_v_heads or num_k_heads
+        self.head_k_dim, self.head_v_dim = head_k_dim, head_v_dim or head_k_dim
+        if self.num_v_heads % num_k_heads:
+            raise ValueError(f"num_v_heads ({num_v_heads}) is not a multiple of num_k_heads ({num_k_heads})")
+        values = self.num_v_heads * self.head_v_dim
+        channels = 2 * num_k_heads * head_k_dim + values
+
+        self.in_proj_qkv = nn.Linear(hidden_dim, channels, bias=False)
+        self.in_proj_z = nn.Linear(hidden_dim, values, bias=False)
+        self.in_proj_b = nn.Linear(hidden_dim, self.num_v_heads, bias=False)
+        self.in_proj_a = nn.Linear(hidden_dim, self.num_v_heads, bias=False)
+        self.conv1d = nn.Conv1d(channels, channels, d_conv, groups=channels, bias=False)
+        self.norm = GatedRMSNorm(self.head_v_dim, norm_eps)
+        self.out_proj = nn.Linear(values, hidden_dim, bias=False)
+
+        # Steps spread evenly in the logarithm from 0.001 to 0.1, as in Mamba-2; filters scaled to their length.
+        bound = 1 / sqrt(d_conv)
+        self.conv1d.weight = mx.random.uniform(-bound, bound, self.conv1d.weight.shape)
+        self.A_log = mx.log(mx.random.uniform(1.0, 16.0, (self.num_v_heads,)))
+        dt = mx.exp(mx.random.uniform(log(1e-3), log(1e-1), (self.num_v_heads,)))
+        self.dt_bias = dt + mx.log(-mx.expm1(-dt))
+
+    @classmethod
+    def from_options(cls, options: GatedDeltaNetOptions, dims: Dims) -> GatedDeltaNet:
+        """Build from `GatedDeltaNetOptions`; input and output are as wide as the hidden size."""
+        return cls(dims.hidden_size, **dict(options))
+
+    def __call__(self, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> tuple[mx.array, Any]:
+        """Run over a chunk of a sequence.
+
+        Args:
+            x: Input, (B, L, D).
+            mask: False on padding, (B, L); asked of the cache unless given.
+            cache: None, mlx-lm's `ArraysCache(2)`, which is updated, or a list of the two arrays, which is not.
+
+        Returns:
+            The output (B, L, D), and the cache: entry 0 holds the last `d_conv - 1` inputs of the convolution,
+            (B, d_conv - 1, 2 num_k_heads head_k_dim + num_v_heads head_v_dim), entry 1 the state,
+            (B, num_v_heads, head_v_dim, head_k_dim) in float32. Without a cache, a new list.
+        """
+        (conv_state, state), mask = read_states(cache, mask, x.shape[1])
+        qkv, conv_state = causal_conv(self.conv1d, self.in_proj_qkv(x), mask, conv_state)
+        q, k, v = self._heads(nn.silu(qkv))
+        o, state = gated_delta_rule(q, k, v, self._log_decay(x), self._beta(x), state, mask)
+        z = self.in_proj_z(x).reshape(o.shape)
+        y = self.norm(o, z).astype(x.dtype).flatten(2)
+        return self.out_proj(y), write_states(cache, [conv_state, state], x.shape[1])
+
+    def _heads(self, qkv: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        """Queries, keys and values, (B, L, heads, dim); keys have length one, queries `head_k_dim ** -0.5`."""
+        keys, scale = self.num_k_heads * self.head_k_dim, self.head_k_dim**-0.5
+        qk, v = mx.split(qkv, [2 * keys], axis=-1)
+        qk = qk.reshape(*qk.shape[:2], 2, self.num_k_heads, self.head_k_dim)
+        # The norm divides by the root of the mean square, not of the sum: what it adds and what it gives are scaled.
+        qk = scale * mx.fast.rms_norm(qk, None, _EPS * scale**2)
+        q, k = qk[:, :, 0], qk[:, :, 1]
+        return scale * q, k, v.reshape(*v.shape[:2], self.num_v_heads, self.head_v_dim)
+
+    def _log_decay(self, x: mx.array) -> mx.array:
+        """Logarithm of each head's decay, (B, L, num_v_heads)."""
+        step = nn.softplus(self.in_proj_a(x).astype(mx.float32) + self.dt_bias)
+        return -mx.exp(self.A_log.astype(mx.float32)) * step
+
+    def _beta(self, x: mx.array) -> mx.array:
+        return mx.sigmoid(self.in_proj_b(x).astype(mx.float32))
+
+
+class GatedRMSNorm(nn.Module):
+    """RMS norm of a head, then a gate: `x / sqrt(mean(x²) + eps) * weight * silu(z)`, in float32.
+
+    Args:
+        dims: Width of the last axis.
+        eps: Added to the mean square.
+    """
+
+    def __init__(self, dims: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = mx.ones((dims,))
+
+    def __call__(self, x: mx.array, z: mx.array) -> mx.array:
+        """Normalise `x` and gate it by `z`, both (..., dims)."""
+        y = mx.fast.rms_norm(x.astype(mx.float32), self.weight.astype(mx.float32), self.eps)
+        return y * nn.silu(z.astype(mx.float32))

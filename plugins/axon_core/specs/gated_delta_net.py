@@ -1,0 +1,100 @@
+"""Gated delta networks: options and record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
+
+__all__ = ["SPECS", "GatedDeltaNetOptions"]
+
+
+class GatedDeltaNetOptions(Options):
+    """Linear attention by the gated delta rule, as in Qwen3-Next."""
+
+    num_k_heads: int = Field(gt=0, description="Number of query heads, and of key heads.")
+    num_v_heads: int | None = Field(
+        default=None,
+        gt=0,
+        description="Number of value heads, a multiple of `num_k_heads`; as many as those unless given.",
+    )
+    head_k_dim: int = Field(default=128, gt=0, description="Width of a query and of a key.")
+    head_v_dim: int | None = Field(default=None, gt=0, description="Width of a value; `head_k_dim` unless given.")
+    d_conv: int = Field(default=4, gt=0, description="Tokens that the convolution sees, the current one included.")
+    norm_eps: float = Field(default=1e-6, gt=0, description="Added to the mean square by the norm of the output.")
+
+    @field_validator("num_v_heads")
+    @classmethod
+    def _grouped(cls, value: int | None, info: ValidationInfo) -> int | None:
+        heads = info.data.get("num_k_heads")
+        if value and heads and value % heads:
+            raise ValueError(f"`num_v_heads` ({value}) is not a multiple of `num_k_heads` ({heads})")
+        return value
+
+    def head_shapes(self) -> tuple[int, int, int, int]:
+        """Number and width of the key heads, number and width of the value heads."""
+        value_heads, value_dim = self.num_v_heads or self.num_k_heads, self.head_v_dim or self.head_k_dim
+        return self.num_k_heads, self.head_k_dim, value_heads, value_dim
+
+
+def _params(options: GatedDeltaNetOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
+    key_heads, key_dim, heads, value_dim = options.head_shapes()
+    hidden, values = dims.hidden_size, heads * value_dim
+    channels = 2 * key_heads * key_dim + values
+    return {
+        "in_proj_qkv.weight": (channels, hidden),
+        "in_proj_z.weight": (values, hidden),
+        "in_proj_b.weight": (heads, hidden),
+        "in_proj_a.weight": (heads, hidden),
+        "conv1d.weight": (channels, options.d_conv, 1),
+        "A_log": (heads,),
+        "dt_bias": (heads,),
+        "norm.weight": (value_dim,),
+        "out_proj.weight": (hidden, values),
+    }
+
+
+def _cache(options: GatedDeltaNetOptions, dims: Dims) -> State:
+    key_heads, key_dim, heads, value_dim = options.head_shapes()
+    channels = 2 * key_heads * key_dim + heads * value_dim
+    return State(
+        (Array("conv", (options.d_conv - 1, channels)), Array("delta", (heads, value_dim, key_dim), "float32"))
+    )
+
+
+def _shrink(written: Mapping[str, Any]) -> dict[str, Any]:
+    """One or two key heads, each with one or two value heads; `d_conv` stays, for it decides what the cache holds."""
+    small = dict(written)
+    key_heads, heads = written["num_k_heads"], written.get("num_v_heads")
+    small["num_k_heads"] = min(key_heads, 2)
+    if heads is not None:
+        small["num_v_heads"] = small["num_k_heads"] * min(heads // key_heads, 2)
+    small["head_k_dim"] = 16
+    if written.get("head_v_dim") is not None:
+        small["head_v_dim"] = 16 if written["head_v_dim"] == written.get("head_k_dim", 128) else 32
+    small["d_conv"] = min(written.get("d_conv", 4), 4)
+    return small
+
+
+SPECS: Final = (
+    ComponentSpec(
+        name="gated_delta_net",
+        kind="layer",
+        options=GatedDeltaNetOptions,
+        module="axon_core.gated_delta_net:GatedDeltaNet.from_options",
+        summary="Linear attention by the gated delta rule: causal convolution, self-correcting state, gate.",
+        cache=_cache,
+        params=_params,
+        float32=("A_log", "dt_bias"),
+        shrink=_shrink,
+        examples=(
+            {"num_k_heads": 2, "head_k_dim": 16},
+            {"num_k_heads": 2, "num_v_heads": 4, "head_k_dim": 16, "head_v_dim": 32},
+            {"num_k_heads": 1, "num_v_heads": 3, "head_k_dim": 32, "d_conv": 1, "norm_eps": 1e-5},
+            {"num_k_heads": 2, "head_k_dim": 24, "d_conv": 2},
+        ),
+    ),
+)
