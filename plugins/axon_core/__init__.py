@@ -13,7 +13,18 @@ __all__ = ["axon_components"]
 def axon_components() -> Iterator[ComponentSpec]:
     """The records of every built-in component."""
     # Imported here, so that `import axon_core.attention` alone loads one class and not every record.
-    from axon_core.specs import attention, blocks, embedding, gated_delta_net, latent_attention, mlp, moe, norms, ssm
+    from axon_core.specs import (
+        attention,
+        blocks,
+        embedding,
+        gated_delta_net,
+        latent_attention,
+        mamba,
+        mlp,
+        moe,
+        norms,
+        ssm,
+    )
 
-    for family in (norms, embedding, attention, latent_attention, ssm, gated_delta_net, mlp, moe, blocks):
+    for family in (norms, embedding, attention, latent_attention, ssm, mamba, gated_delta_net, mlp, moe, blocks):
         yield from family.SPECS
