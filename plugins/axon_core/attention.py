@@ -13,7 +13,15 @@ from axon_compose.registry import Dims
 from axon_core.norms import HeadNorm, RMSNorm
 from axon_core.rope import RoPE
 from axon_core.scores import attend, written_out
-from axon_core.specs.attention import BiasOptions, GateName, HeadNormOptions, RopeOptions, VNormOptions
+from axon_core.specs.attention import (
+    BiasOptions,
+    GateName,
+    HeadNormOptions,
+    RopeOptions,
+    TemperatureOptions,
+    VNormOptions,
+)
+from axon_core.temperature import query_gain
 from axon_core.window import BLOCK, Mask, banded_attention, blockwise_attention
 
 __all__ = ["Attention", "SlidingWindowAttention"]
@@ -35,6 +43,7 @@ class Attention(nn.Module):
         window_size: Tokens that a query sees, itself included; all unless given.
         scale: Factor of the scores; `head_dim ** -0.5` unless given.
         softcap: Bound of the scores, `softcap * tanh(scores / softcap)` in float32; none unless given.
+        temperature: Factor of queries that grows with their position; none unless given.
         sinks: Whether each head has a learned score that takes part in the softmax and has no value.
         gate: Whether a sigmoid of a projection of the input multiplies the output, one for each of its dimensions or
             one for each head; no gate unless given.
@@ -56,6 +65,7 @@ class Attention(nn.Module):
         window_size: int | None = None,
         scale: float | None = None,
         softcap: float | None = None,
+        temperature: TemperatureOptions | None = None,
         sinks: bool = False,
         gate: GateName | None = None,
         kv_from: str | None = None,
@@ -67,6 +77,7 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads = num_kv_heads or num_heads
         self.window_size, self.clip, self.softcap = window_size, clip, softcap
+        self.temperature = temperature
         self.scale = scale or head_dim**-0.5
 
         self.q_proj = nn.Linear(hidden_dim, num_heads * head_dim, bias=bias.q)
@@ -119,6 +130,8 @@ class Attention(nn.Module):
             offset = 0 if cache is None else cache.offset
         mask = self._default_mask(mask, cache, x.shape[1])
         queries = self._turned(self._heads("q", x), "q_norm", offset)
+        if self.temperature is not None:
+            queries = queries * query_gain(x.shape[1], offset, self.temperature).astype(x.dtype)
         if kv is None:
             kv = self._keys_values(x, cache, offset)
         if publish is not None:

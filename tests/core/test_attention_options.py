@@ -6,14 +6,15 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_unflatten
-from mlx_lm.models import afmoe, cohere, gemma2, gpt_oss, olmo2
+from mlx_lm.models import afmoe, cohere, gemma2, gpt_oss, ministral3, olmo2
 from mlx_lm.models.base import create_attention_mask
 from mlx_lm.models.cache import BatchKVCache, BatchRotatingKVCache, KVCache, QuantizedKVCache, RotatingKVCache
 from pydantic import ValidationError
 
 from axon_compose.registry import Dims
 from axon_core.attention import Attention
-from axon_core.specs.attention import AttentionOptions
+from axon_core.specs.attention import AttentionOptions, TemperatureOptions
+from axon_core.temperature import query_gain
 
 DIMS = Dims({"hidden_size": 32, "vocab_size": 8})
 PERIODS = [10000.0 ** (i / 4) for i in range(4)]
@@ -68,7 +69,12 @@ def definition(layer, x, fields, first=0):
             turned = norm(turned, eps, qk.get("type")) * (scale[:, None] if scale.ndim == 2 else scale)
         return turned
 
+    positions = np.maximum(np.arange(len(x)) - first, 0)
     queries, keys, values = (heads(n, layer.num_heads if n == "q" else layer.num_kv_heads) for n in "qkv")
+    if "temperature" in fields:
+        warm = fields["temperature"]
+        steps = np.floor((positions + warm.get("shift", 0)) / warm["length"])
+        queries = queries * (1 + warm["scale"] * np.log(1 + steps))[:, None]
     y = softmax(queries, keys, values, layer.scale, fields.get("window_size"), fields.get("softcap"),
                 weights.get("sinks"), first)  # fmt: skip
     if "gate" in fields:
@@ -108,8 +114,9 @@ CASES = {
     "norm of heads after rope": {"qk_norm": {"per_head": True, "when": "after_rope", "eps": 0.1}},
     "norm of values": {"v_norm": {"eps": 0.1}, "num_kv_heads": 2},
     "clip": {"clip": 0.4, "rope": False},
+    "temperature": {"temperature": {"scale": 0.5, "length": 20, "shift": 1}, "num_kv_heads": 2},
 }
-SCORED = {name: CASES[name] for name in list(CASES)[:5]}
+SCORED = {name: CASES[name] for name in [*list(CASES)[:5], "temperature"]}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -216,6 +223,18 @@ def test_capped_scores_of_a_long_prompt_take_blocks_of_memory():
         before = mx.get_active_memory()
         mx.eval(layer(x, mask)[0])
         assert mx.get_peak_memory() - before < 64 * 2**20
+
+
+def test_temperature_is_that_of_ministral():
+    options = TemperatureOptions(scale=0.3, length=7)
+    for offset in (0, 40, mx.array([3, 100])):
+        want = ministral3._get_llama_4_attn_scale(20, offset, 0.3, 7)
+        np.testing.assert_allclose(np.array(query_gain(20, offset, options)), np.array(want), rtol=1e-6)
+
+
+def test_temperature_of_padding_is_finite():
+    gain = query_gain(4, mx.array([-30, 0]), TemperatureOptions(scale=1.0, length=2))
+    np.testing.assert_allclose(np.array(gain)[:, 0, :, 0], [[1.0] * 4, [1, 1, 1 + np.log(2), 1 + np.log(2)]], rtol=1e-6)
 
 
 def test_a_sink_takes_all():

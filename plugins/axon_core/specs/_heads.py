@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import Options
 
-__all__ = ["Bias", "BiasOptions", "HeadNormOptions", "QKNorm", "VNorm", "VNormOptions", "switch"]
+__all__ = ["Bias", "BiasOptions", "HeadNormOptions", "QKNorm", "TemperatureOptions", "VNorm", "VNormOptions", "switch"]
 
 
 class BiasOptions(Options):
@@ -55,6 +55,14 @@ class VNormOptions(Options):
     """RMS norm of each head's values; nothing is learned."""
 
     eps: float = Field(default=1e-6, gt=0, description="Added to the mean square.")
+
+
+class TemperatureOptions(Options):
+    """Factor of queries that grows with their position, by a step for every `length` tokens."""
+
+    scale: float = Field(gt=0, description="Factor of the logarithm of the number of steps, e.g. 0.1.")
+    length: int = Field(gt=0, description="Tokens of a step; the factor is 1 within the first one.")
+    shift: int = Field(default=0, ge=0, description="Position of the first token; Llama 4 counts from 1.")
 
 
 # `true` and `false` are short for a mapping. They are rewritten before validation, for a union in pydantic would put

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from axon_compose.registry import KV, ComponentSpec, Dims, Options
-from axon_core.specs._heads import Bias, BiasOptions, HeadNormOptions, QKNorm, VNorm, VNormOptions
+from axon_core.specs._heads import Bias, BiasOptions, HeadNormOptions, QKNorm, TemperatureOptions, VNorm, VNormOptions
 from axon_core.specs._heads import switch as _switch
 from axon_core.specs._rope import RopeOptions
 
@@ -20,6 +20,7 @@ __all__ = [
     "HeadNormOptions",
     "RopeOptions",
     "SlidingWindowAttentionOptions",
+    "TemperatureOptions",
     "VNormOptions",
     "head_shape",
 ]
@@ -68,6 +69,9 @@ class AttentionOptions(Options):
         default=None,
         gt=0,
         description="Bound of the scores before softmax, `softcap * tanh(scores / softcap)`. No fused kernel has it.",
+    )
+    temperature: TemperatureOptions | None = Field(
+        default=None, description="Factor of queries far into a long context; none unless given."
     )
     sinks: bool = Field(
         default=False,
@@ -202,7 +206,7 @@ SPECS: Final = (
         kind="layer",
         options=AttentionOptions,
         module="axon_core.attention:Attention.from_options",
-        summary="Causal attention: grouped-query, with rope, and optionally biases, q/k norm and a window.",
+        summary="Causal attention: grouped-query, with rope, and optionally a window, biases, norms, gates and sinks.",
         cache=_cache,
         params=_params,
         reads={"offset": None, "kv": "kv_from"},
@@ -238,6 +242,7 @@ SPECS: Final = (
                 "qk_norm": {"type": "layer_norm", "per_head": True, "when": "after_rope"},
             },
             {"num_heads": 4, "qk_norm": {"weight": False}},
+            {"num_heads": 4, "temperature": {"scale": 0.5, "length": 4, "shift": 1}},
         ),
     ),
     ComponentSpec(
