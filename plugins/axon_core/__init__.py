@@ -23,8 +23,21 @@ def axon_components() -> Iterator[ComponentSpec]:
         mlp,
         moe,
         norms,
+        short_conv,
         ssm,
     )
 
-    for family in (norms, embedding, attention, latent_attention, ssm, mamba, gated_delta_net, mlp, moe, blocks):
+    for family in (
+        norms,
+        embedding,
+        attention,
+        latent_attention,
+        ssm,
+        short_conv,
+        mamba,
+        gated_delta_net,
+        mlp,
+        moe,
+        blocks,
+    ):
         yield from family.SPECS

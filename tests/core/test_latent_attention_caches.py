@@ -130,11 +130,12 @@ def alone(layer, rows):
 
 
 @pytest.mark.parametrize("cuts", [[60], [34, 26], [20, 1, 1, 38], [6] * 10], ids=str)
-def test_rows_padded_left_equal_single_runs(cuts):
+@pytest.mark.parametrize("wired", [True, False], ids=["wired", "alone"])
+def test_rows_padded_left_equal_single_runs(cuts, wired):
     layer, rows = build(), prompts()
     padding = [60 - length for length in ROWS]
     x = mx.stack([mx.pad(row, ((pad, 0), (0, 0)), constant_values=5.0) for row, pad in zip(rows, padding, strict=True)])
-    y = run(layer, x, BatchKVCache(padding), cuts + [1] * (MORE - 5) + [5])
+    y = run(layer, x, BatchKVCache(padding), cuts + [1] * (MORE - 5) + [5], wired)
     assert mx.isfinite(y).all()
     for row, pad, want in zip(y, padding, alone(layer, rows), strict=True):
         close(row[pad:], want)

@@ -1,0 +1,63 @@
+"""Short convolution between two gates, the mixer of LFM2 (Liquid AI, 2025)."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from axon_compose.registry import Dims
+from axon_core.conv import causal_conv
+from axon_core.specs.short_conv import ShortConvOptions
+from axon_core.states import read_states, write_states
+
+__all__ = ["ShortConv"]
+
+
+class ShortConv(nn.Module):
+    """Causal depthwise convolution of a few tokens, gated before and after by the input itself.
+
+        B, C, x = in_proj(u)
+        y       = out_proj(C * conv(B * x))
+
+    There is no nonlinearity but the two products. Parameters are named and laid out as in mlx-lm's `lfm2.ShortConv`.
+
+    Args:
+        hidden_size: Width D of input and output, and number of channels.
+        d_conv: Tokens that the convolution sees, the current one included.
+        bias: Biases of the projections and of the convolution.
+    """
+
+    def __init__(self, hidden_size: int, d_conv: int = 3, bias: bool = False) -> None:
+        super().__init__()
+        self.in_proj = nn.Linear(hidden_size, 3 * hidden_size, bias=bias)
+        self.conv = nn.Conv1d(hidden_size, hidden_size, d_conv, groups=hidden_size, bias=bias)
+        self.out_proj = nn.Linear(hidden_size, hidden_size, bias=bias)
+        # Scaled to the taps that a channel has; MLX counts all channels.
+        self.conv.weight = mx.random.uniform(-1 / sqrt(d_conv), 1 / sqrt(d_conv), self.conv.weight.shape)
+
+    @classmethod
+    def from_options(cls, options: ShortConvOptions, dims: Dims) -> ShortConv:
+        """Build from `ShortConvOptions`; as wide as the hidden size."""
+        return cls(dims.hidden_size, **dict(options))
+
+    def __call__(self, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> tuple[mx.array, Any]:
+        """Run over a chunk of a sequence.
+
+        Args:
+            x: Input, (B, L, D).
+            mask: False on padding, (B, L); asked of the cache unless given.
+            cache: None, mlx-lm's `ArraysCache(1)`, which is updated, or a list of the one array, which is not.
+
+        Returns:
+            The output (B, L, D), and the cache: entry 0 holds the last `d_conv - 1` inputs of the convolution,
+            (B, d_conv - 1, D). Without a cache, a new list.
+        """
+        length = x.shape[1]
+        (state,), mask = read_states(cache, mask, length, count=1)
+        before, after, x = mx.split(self.in_proj(x), 3, axis=-1)
+        y, state = causal_conv(self.conv, before * x, mask, state)
+        y = self.out_proj(after * y.astype(x.dtype))
+        return y, write_states(cache, [state], length)

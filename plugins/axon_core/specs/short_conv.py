@@ -1,0 +1,44 @@
+"""The gated short convolution: options and record."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import Field
+
+from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
+
+__all__ = ["SPECS", "ShortConvOptions"]
+
+
+class ShortConvOptions(Options):
+    """Causal depthwise convolution of a few tokens between two gates (LFM2)."""
+
+    # Over one token it would see no other, and the layer would mix nothing.
+    d_conv: int = Field(3, gt=1, description="Tokens that the convolution sees, the current one included.")
+    bias: bool = Field(False, description="Biases of the projections and of the convolution.")
+
+
+def _params(options: ShortConvOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
+    hidden = dims.hidden_size
+    weights: dict[str, tuple[int, ...]] = {
+        "in_proj.weight": (3 * hidden, hidden),
+        "conv.weight": (hidden, options.d_conv, 1),
+        "out_proj.weight": (hidden, hidden),
+    }
+    biases = {name.replace("weight", "bias"): shape[:1] for name, shape in weights.items()}
+    return weights | biases if options.bias else weights
+
+
+SPECS: Final = (
+    ComponentSpec(
+        name="short_conv",
+        kind="layer",
+        options=ShortConvOptions,
+        module="axon_core.short_conv:ShortConv.from_options",
+        summary="Causal convolution of a few tokens between two gates (LFM2).",
+        cache=lambda options, dims: State((Array("conv", (options.d_conv - 1, dims.hidden_size)),)),
+        params=_params,
+        examples=({}, {"d_conv": 4, "bias": True}, {"d_conv": 2}),
+    ),
+)
