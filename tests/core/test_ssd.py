@@ -229,8 +229,8 @@ def test_there_are_far_fewer_operations_than_tokens():
     assert graph.getvalue().count("[label") < 2048 / 4
 
 
-def peak(length, function):
-    values = draw(batch=1, length=length)
+def peak(length, function, values=None):
+    values = values or draw(batch=1, length=length)
     arrays = [mx.array(values[name]) for name in NAMES]
     mx.eval(arrays)
     mx.clear_cache()
@@ -252,6 +252,22 @@ def test_memory_grows_with_the_sequence_only_by_inputs_and_outputs(monkeypatch, 
     growth = peak(8192, function) - peak(2048, function)
     # The matrices of blocks alone, 32 numbers per token and head, would be ten times the inputs x.
     assert growth < (12 if train else 6) * 6144 * (HEADS * WIDTH + 2 * GROUPS * STATES + HEADS) * 4
+
+
+def test_the_states_between_blocks_are_not_all_kept(monkeypatch):
+    monkeypatch.setattr("axon_core.ssd._SEGMENT_BYTES", 2**20)
+
+    def wide(length):
+        shapes = {"x": (1, length, 16, 4), "dt": (1, length, 16), "A": (16,), "B": (1, length, 1, 64)}
+        shapes |= {"C": shapes["B"], "D": (16,), "state": (1, 16, 4, 64)}
+        return {name: np.full(shape, 0.1, np.float32) for name, shape in shapes.items()}
+
+    def function(*arrays):
+        return ssd_scan(*arrays, block=2)
+
+    growth = peak(2048, function, wide(2048)) - peak(512, function, wide(512))
+    # One state for every block of two tokens would be ten times as much as the inputs.
+    assert growth < 6 * 1536 * (16 * 4 + 2 * 64 + 16) * 4
 
 
 def test_a_compiled_training_step_has_the_same_gradient():
