@@ -14,7 +14,7 @@ triangular system (the WY form of Yang et al. 2024, "Parallelizing Linear Transf
 
     (I + T) U = diag(beta) (V - diag(exp(G)) K S^T),    T_ij = beta_i exp(D_ij) k_i . k_j  for j < i
 
-It is solved for all chunks at once up to the products with S; those run in sequence, four per chunk.
+It is solved for many chunks at once up to the products with S; those run in sequence, four per chunk.
 
 The inverse of I + T is merged from the inverses of its diagonal blocks of 2, 4, 8, ... tokens. As the transition of a
 token is a contraction, no entry of any of them exceeds one. The product of I + (-T)^(2^k) is shorter but passes through
@@ -27,17 +27,23 @@ exp(-10000) next to gates of almost one neither overflows nor cancels.
 Measured on two shared x86-64 cores (mlx 0.32 on the CPU), ms for 512 tokens, by tokens of a chunk:
 
     Hv, Hk, width     16     32     64    128   mlx-lm (a step per token)
-    4, 4, 64          22     26     40    147     50
-    32, 16, 128      465    502    743   4624   1325
+    4, 4, 64          23     28     41    157     57
+    32, 16, 128      461    507    852   2894   1260
 """
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Final, cast
 
 import mlx.core as mx
 
+from axon_core.recompute import recomputed
+
 __all__ = ["gated_delta_rule"]
+
+#: One temporary of a segment, and its chunks at most: the memory of the backward pass grows with their square.
+_SEGMENT_BYTES: Final = 2 * 2**20
+_SEGMENT_CHUNKS: Final = 16
 
 
 def gated_delta_rule(
@@ -84,7 +90,7 @@ def gated_delta_rule(
     inputs = _by_head(q, k, v, log_g, beta, mask)
     # Value heads by the key that they share, so that keys need not be repeated.
     state = state.reshape(batch, key_heads, -1, width, key_width)
-    y, state = _step(state, *inputs) if length == 1 else _chunks(chunk, state, *inputs)
+    y, state = _step(state, *inputs) if length == 1 else _segments(chunk, state, *inputs)
     y = y.reshape(batch, heads, length, width).swapaxes(1, 2)
     return y.astype(v.dtype), state.reshape(batch, heads, width, key_width)
 
@@ -114,30 +120,44 @@ def _step(
     return q @ state.swapaxes(-1, -2), state
 
 
-def _chunks(
+def _segments(
     chunk: int, state: mx.array, q: mx.array, k: mx.array, v: mx.array, log_g: mx.array, beta: mx.array
 ) -> tuple[mx.array, mx.array]:
-    """Any number of tokens: all that does not depend on the state in one go, then the states in order."""
+    """Any number of tokens, as many chunks at a time as keep the temporaries small."""
     length = v.shape[-2]
     chunk = min(chunk, 1 << (length - 1).bit_length())
-    q, k, v, log_g, beta = (_cut(a, chunk) for a in (q, k, v, log_g, beta))
-    # Copies of what is transposed: the CPU multiplies rows by columns three times as fast as rows by rows.
-    columns = mx.contiguous(k.swapaxes(-1, -2))
+    inputs = [_cut(a, chunk) for a in (q, k, v, log_g, beta)]
+    numbers = log_g.size // length * chunk * max(chunk, *state.shape[-2:])
+    fitting = min(_SEGMENT_CHUNKS, max(1, _SEGMENT_BYTES // (4 * numbers)))
+    # Split, not sliced, here and below: the gradient of a slice is an array as large as the whole, once per slice.
+    cuts = list(range(fitting, inputs[0].shape[-3], fitting))
+    # The transpose, copied: the CPU multiplies rows by columns three times as fast as rows by rows.
     state = mx.contiguous(state.swapaxes(-1, -2))[..., None, :, :]
-    decay, since = _decays(log_g)
+    outputs = []
+    for q, *others in zip(*(mx.split(a, cuts, axis=-3) for a in inputs), strict=True):
+        y, state = _segment(q, state, *others)
+        outputs.append(y)
+    y = mx.concatenate(outputs, axis=-3).flatten(-3, -2)
+    return y[..., :length, :], state.squeeze(-3).swapaxes(-1, -2)
 
+
+@recomputed
+def _segment(
+    q: mx.array, state: mx.array, k: mx.array, v: mx.array, log_g: mx.array, beta: mx.array
+) -> tuple[mx.array, mx.array]:
+    """Some chunks, (..., chunks, C, W): all that does not depend on the state in one go, then the states in order."""
+    columns = mx.contiguous(k.swapaxes(-1, -2))
+    decay, since = _decays(log_g)
     lower = mx.tril(beta * decay * (k @ columns), -1)
     solve = cast("mx.array", _inverse(lower)) * beta.swapaxes(-1, -2)
     written, recalled = solve @ v, (solve * since.swapaxes(-1, -2)) @ k
     per_chunk = (written, recalled, columns * decay[..., -1:, :], since[..., -1:, :], since * q, decay * (q @ columns))
     outputs = []
-    # Split, not sliced: the gradient of a slice is an array as large as the whole, once per slice.
     for u, w, k_n, g_n, q_n, qk_n in zip(*(mx.split(a, v.shape[-3], axis=-3) for a in per_chunk), strict=True):
         u = u - w @ state
         outputs.append(q_n @ state + qk_n @ u)
         state = g_n * state + k_n @ u
-    y = mx.concatenate(outputs, axis=-3).flatten(-3, -2)
-    return y[..., :length, :], state.squeeze(-3).swapaxes(-1, -2)
+    return mx.concatenate(outputs, axis=-3), state
 
 
 def _cut(a: mx.array, chunk: int) -> mx.array:

@@ -97,7 +97,7 @@ def close(values, limit=1e-6, **options):
     assert relative(state, states[-1]) < limit
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 31, 32, 33, 63, 64, 65, 127, 128, 129, 300])
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 31, 32, 33, 63, 64, 65, 127, 128, 129, 511, 512, 513, 1100])
 def test_every_length_around_the_chunk_edges_equals_the_recurrence(length):
     close(draw(length=length))
 
@@ -226,7 +226,7 @@ def test_low_precision_in_is_low_precision_out_and_float32_inside():
 
 
 @pytest.mark.parametrize(("low", "high"), [(-4, 1), (-18, -16), (-4, 9.3)], ids=lambda v: f"{v:g}")
-@pytest.mark.parametrize(("length", "chunk"), [(1, None), (13, None), (100, None), (100, 64), (64, 16)])
+@pytest.mark.parametrize(("length", "chunk"), [(1, None), (13, None), (100, None), (100, 64), (64, 16), (530, None)])
 def test_gradient_equals_the_reverse_recurrence(length, chunk, low, high):
     values = draw(length=length, low=low, high=high)
     rng = np.random.default_rng(3)
@@ -279,7 +279,8 @@ def test_gradient_at_padding_is_zero_whatever_stands_there():
 
 
 def test_a_compiled_training_step_has_the_same_gradient():
-    inputs = arrays(draw(length=70))
+    """mlx_lm compiles its training step; there the backward pass must stay apart from the forward one."""
+    inputs = arrays(draw(length=600))
 
     def loss(*inputs):
         y, state = gated_delta_rule(*inputs)
@@ -295,3 +296,26 @@ def test_a_chunk_takes_fewer_operations_than_it_has_tokens():
     graph = io.StringIO()
     mx.export_to_dot(graph, y, state)
     assert graph.getvalue().count("[label") < 512
+
+
+def peak(length, function):
+    inputs = arrays(draw(batch=1, length=length, key_dim=32, value_dim=32))
+    mx.eval(inputs)
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    mx.eval(function(*inputs))
+    return mx.get_peak_memory() - before
+
+
+def test_memory_grows_with_the_sequence_only_by_inputs_and_outputs():
+    growth = peak(4096, gated_delta_rule) - peak(1024, gated_delta_rule)
+    # Four arrays of the size of v; a state for every token would be 32 times as much.
+    assert growth < 4 * 3072 * 4 * 32 * 4
+
+
+def test_training_does_not_keep_the_states_of_every_token():
+    gradient = mx.grad(lambda *a: gated_delta_rule(*a)[0].sum(), argnums=tuple(range(5)))
+    growth = peak(4096, gradient) - peak(1024, gradient)
+    # Six arrays of the size of v; a backward pass through all chunks at once keeps over a hundred.
+    assert growth < 6 * 3072 * 4 * 32 * 4
