@@ -8,8 +8,16 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from axon_compose.registry import KV, ComponentSpec, Dims, Options
-from axon_core.specs._heads import Bias, BiasOptions, HeadNormOptions, QKNorm, TemperatureOptions, VNorm, VNormOptions
-from axon_core.specs._heads import switch as _switch
+from axon_core.specs._heads import (
+    Bias,
+    BiasOptions,
+    HeadNormOptions,
+    QKNorm,
+    TemperatureOptions,
+    VNorm,
+    VNormOptions,
+    switch,
+)
 from axon_core.specs._rope import RopeOptions
 
 __all__ = [
@@ -27,7 +35,7 @@ __all__ = [
 
 
 GateName = Literal["elementwise", "head"]
-Rope = Annotated[RopeOptions | None, BeforeValidator(_switch, json_schema_input_type=bool | RopeOptions | None)]
+Rope = Annotated[RopeOptions | None, BeforeValidator(switch, json_schema_input_type=bool | RopeOptions | None)]
 
 
 class AttentionOptions(Options):
