@@ -29,6 +29,8 @@ Measured on two shared x86-64 cores (mlx 0.32 on the CPU), ms for 512 tokens, by
     Hv, Hk, width     16     32     64    128   mlx-lm (a step per token)
     4, 4, 64          23     28     41    157     57
     32, 16, 128      461    507    852   2894   1260
+
+With a fast BLAS in place of the wheel's, chunks of 32 are the fastest of these, at 5 and 72 ms.
 """
 
 from __future__ import annotations
