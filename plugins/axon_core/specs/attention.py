@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
@@ -208,65 +209,59 @@ def _shrink_rope(written: Mapping[str, Any], head_dim: int | None) -> dict[str, 
 _LLAMA3: Final = {"type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}
 _YARN: Final = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}
 
-SPECS: Final = (
-    ComponentSpec(
-        name="attention",
-        kind="layer",
-        options=AttentionOptions,
-        module="axon_core.attention:Attention.from_options",
-        summary="Causal attention: grouped-query, with rope, and optionally a window, biases, norms, gates and sinks.",
-        cache=_cache,
-        params=_params,
-        reads={"offset": None, "kv": "kv_from"},
-        writes=("kv",),
-        accepts=_accepts,
-        window=lambda options, dims: options.window_size,
-        # With a window the layer cuts the band itself; a group without one is always dense.
-        mask="banded",
-        shrink=_shrink,
-        examples=(
-            {"num_heads": 4},
-            {"num_heads": 4, "num_kv_heads": 2, "bias": True, "qk_norm": True},
-            {
-                "num_heads": 4,
-                "num_kv_heads": 1,
-                "head_dim": 32,
-                "bias": {"q": True, "v": True},
-                "qk_norm": {"eps": 1e-5},
-            },
-            {"num_heads": 2, "window_size": 8, "rope": {"theta": 1e6, "fraction": 0.5, "traditional": True}},
-            {"num_heads": 4, "rope": {"theta": 5e5, "scaling": _LLAMA3}, "scale": 0.1},
-            {"num_heads": 4, "rope": {"dims": 8, "scaling": _YARN}},
-            {"num_heads": 4, "rope": {"fraction": 0.5, "scaling": {"type": "proportional", "factor": 2.0}}},
-            {"num_heads": 4, "rope": False},
-            {"num_heads": 4, "num_kv_heads": 2, "softcap": 5.0, "window_size": 8},
-            {"num_heads": 4, "num_kv_heads": 2, "softcap": 5.0},
-            {"num_heads": 4, "num_kv_heads": 2, "sinks": True, "gate": "head"},
-            {"num_heads": 4, "sinks": True, "window_size": 8, "rope": {}, "gate": "elementwise", "clip": 4.0},
-            {"num_heads": 4, "num_kv_heads": 2, "qk_norm": {"over": "all"}, "v_norm": True},
-            {
-                "num_heads": 4,
-                "num_kv_heads": 2,
-                "qk_norm": {"type": "layer_norm", "per_head": True, "when": "after_rope"},
-            },
-            {"num_heads": 4, "qk_norm": {"weight": False}},
-            {"num_heads": 4, "temperature": {"scale": 0.5, "length": 4, "shift": 1}},
-        ),
+_ATTENTION: Final = ComponentSpec(
+    name="attention",
+    kind="layer",
+    options=AttentionOptions,
+    module="axon_core.attention:Attention.from_options",
+    summary="Causal attention: grouped-query, with rope, and optionally a window, biases, norms, gates and sinks.",
+    cache=_cache,
+    params=_params,
+    reads={"offset": None, "kv": "kv_from"},
+    writes=("kv",),
+    accepts=_accepts,
+    window=lambda options, dims: options.window_size,
+    # With a window the layer cuts the band itself; a group without one is always dense.
+    mask="banded",
+    shrink=_shrink,
+    examples=(
+        {"num_heads": 4},
+        {"num_heads": 4, "num_kv_heads": 2, "bias": True, "qk_norm": True},
+        {
+            "num_heads": 4,
+            "num_kv_heads": 1,
+            "head_dim": 32,
+            "bias": {"q": True, "v": True},
+            "qk_norm": {"eps": 1e-5},
+        },
+        {"num_heads": 2, "window_size": 8, "rope": {"theta": 1e6, "fraction": 0.5, "traditional": True}},
+        {"num_heads": 4, "rope": {"theta": 5e5, "scaling": _LLAMA3}, "scale": 0.1},
+        {"num_heads": 4, "rope": {"dims": 8, "scaling": _YARN}},
+        {"num_heads": 4, "rope": {"fraction": 0.5, "scaling": {"type": "proportional", "factor": 2.0}}},
+        {"num_heads": 4, "rope": False},
+        {"num_heads": 4, "num_kv_heads": 2, "softcap": 5.0, "window_size": 8},
+        {"num_heads": 4, "num_kv_heads": 2, "softcap": 5.0},
+        {"num_heads": 4, "num_kv_heads": 2, "sinks": True, "gate": "head"},
+        {"num_heads": 4, "sinks": True, "window_size": 8, "rope": {}, "gate": "elementwise", "clip": 4.0},
+        {"num_heads": 4, "num_kv_heads": 2, "qk_norm": {"over": "all"}, "v_norm": True},
+        {
+            "num_heads": 4,
+            "num_kv_heads": 2,
+            "qk_norm": {"type": "layer_norm", "per_head": True, "when": "after_rope"},
+        },
+        {"num_heads": 4, "qk_norm": {"weight": False}},
+        {"num_heads": 4, "temperature": {"scale": 0.5, "length": 4, "shift": 1}},
     ),
-    ComponentSpec(
+)
+
+SPECS: Final = (
+    _ATTENTION,
+    replace(
+        _ATTENTION,
         name="sliding_window_attention",
-        kind="layer",
         options=SlidingWindowAttentionOptions,
         module="axon_core.attention:SlidingWindowAttention.from_options",
         summary="Causal attention to the last `window_size` tokens, in time and memory linear in the length.",
-        cache=_cache,
-        params=_params,
-        reads={"offset": None, "kv": "kv_from"},
-        writes=("kv",),
-        accepts=_accepts,
-        window=lambda options, dims: options.window_size,
-        mask="banded",
-        shrink=_shrink,
         examples=(
             {"num_heads": 4, "window_size": 8},
             {"num_heads": 4, "num_kv_heads": 2, "window_size": 1, "rope": {}},
