@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from axon_compose.cli._imports import kept
 from axon_compose.cli._terminal import Terminal
 from axon_compose.report import FORMS
 
@@ -24,7 +25,8 @@ def _lazily(module: str, name: str) -> Run:
     """The function of a command, its module imported when it runs: each command pays for itself alone."""
 
     def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
-        command: Run = getattr(import_module(f"axon_compose.cli.{module}"), name)
+        with kept():
+            command: Run = getattr(import_module(f"axon_compose.cli.{module}"), name)
         return command(arguments, terminal)
 
     return run
