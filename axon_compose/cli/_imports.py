@@ -13,8 +13,8 @@ __all__ = ["kept"]
 def kept() -> Iterator[None]:
     """Import modules inside: all that they make stays, and later collections need not look at it either.
 
-    Processor time of `validate`, medians of 30 interleaved runs: 300 to 266 ms while neighbours kept the machine busy, 222
-    to 219 ms on a quiet one.
+    Processor time of `validate`, medians of 30 interleaved runs: 300 to 266 ms while neighbours kept the machine
+    busy, 222 to 219 ms on a quiet one.
     """
     gc.disable()
     try:
