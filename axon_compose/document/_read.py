@@ -18,8 +18,8 @@ from axon_compose.document._merge import FindArchitecture, with_base, with_setti
 from axon_compose.document._sections import NAME, Envelope
 from axon_compose.document.formula import RESERVED
 from axon_compose.registry import Fault, pydantic_faults
+from axon_compose.source import Entry, Node, Sequence, plain
 from axon_compose.source import Mapping as MappingNode
-from axon_compose.source import Node, plain
 
 __all__ = ["VERSION", "read_document"]
 
@@ -72,7 +72,7 @@ def _read(
     kept = _without_private(with_settings(merged or node, settings, problems), problems)
     if merged is None or not _right_version(kept, problems):
         return None  # without its base, most of what a file lacks is no fault of its own
-    envelope, broken = _validate(kept, problems)
+    envelope, broken, kept = _validate(kept, problems)
     document = Document(envelope, {}, kept, frozenset(broken))
     for key, section in kept.items():
         if key not in ("name", "description") and not check_formulas(section, problems):
@@ -126,20 +126,30 @@ def _right_version(node: MappingNode, problems: Problems) -> bool:
     return True
 
 
-def _validate(node: MappingNode, problems: Problems) -> tuple[Envelope, set[Path]]:
-    """Validate what can be validated: faulty entries are reported, dropped, and the rest is tried again."""
+def _validate(node: MappingNode, problems: Problems) -> tuple[Envelope, set[Path], MappingNode]:
+    """Validate what can be validated: faulty entries are reported, dropped, and the rest is tried again.
+
+    Returns:
+        The sections, the paths of what was dropped, and the nodes without the dropped items of lists, so that the
+        positions of those that stay are the same in both.
+    """
     data = plain(node)
     broken: set[Path] = set()
     while True:
         try:
-            return Envelope.model_validate(data), broken
+            return Envelope.model_validate(data), broken, node
         except ValidationError as error:
             faults = pydantic_faults(error, data, model=Envelope, owner=node.span.file, noun="key")
         dropped = {_entry_of(fault.path, data) for fault in faults}
         for fault in faults:
             _report(fault, node, problems)
-        for path in sorted(dropped, key=str, reverse=True):
-            _drop(data, path)
+        for path in dropped:
+            if len(path) == 1 or not isinstance(path[1], int):
+                _drop(data, path)
+        for section in {str(path[0]) for path in dropped if len(path) == 2 and isinstance(path[1], int)}:
+            kept = [index for index in range(len(data[section])) if (section, index) not in dropped]
+            data[section] = [data[section][index] for index in kept]
+            node = _with_items(node, section, kept)
         broken |= dropped
 
 
@@ -150,13 +160,21 @@ def _entry_of(path: Path, data: Mapping[str, Any]) -> Path:
     return path[:1]
 
 
+def _with_items(node: MappingNode, section: str, indices: list[int]) -> MappingNode:
+    """The nodes with only these items of a list."""
+    entry = node.entries[section]
+    assert isinstance(entry.node, Sequence)
+    items = Sequence(tuple(entry.node.items[index] for index in indices), entry.node.span)
+    return MappingNode({**node.entries, section: Entry(entry.key_span, items)}, node.span)
+
+
 #: What stands in for a required section whose own text is missing or faulty.
 _STAND_INS: Final[Mapping[str, Any]] = {"version": VERSION, "stack": "unknown"}
 
 
 def _drop(data: dict[str, Any], path: Path) -> None:
     if len(path) == 2:
-        del data[str(path[0])][path[1]]
+        del data[str(path[0])][str(path[1])]
     elif path[0] in _STAND_INS:
         data[str(path[0])] = _STAND_INS[str(path[0])]
     else:

@@ -212,3 +212,18 @@ def test_places_survive_the_merge(tmp_path: Path) -> None:
 
 def test_read_accepts_text_and_bytes_alike() -> None:
     assert plain(read("a: [1, x]", "f", Problems())) == plain(read(b"a: [1, x]", "f", Problems())) == {"a": [1, "x"]}  # type: ignore[arg-type]
+
+
+def test_faulty_overrides_do_not_move_the_places_of_the_others(tmp_path: Path) -> None:
+    """Twelve of them, three faulty: the numbers of those that stay are not those of the file."""
+    good, empty, wrong = (
+        "{layers: 0, set: {mlp.bias: true}}",
+        "{layers: 0, set: {}}",
+        "{layers: 1, set: {mlp.bais: true}}",
+    )
+    lines = [good, empty, *[good] * 7, empty, empty, wrong]
+    text = BASE_TEXT.lstrip() + "overrides:\n" + "".join(f"  - {line}\n" for line in lines)
+    with pytest.raises(ArchitectureError) as caught:
+        load(write(tmp_path, "a.yaml", text))
+    found = [(fault.code, fault.span.start.line) for fault in caught.value.diagnostics if fault.span]
+    assert found == [("AX102", 8), ("AX102", 16), ("AX102", 17), ("AX101", 18)]
