@@ -1,6 +1,6 @@
 """Nodes to a validated document: dims, components, blocks and stack, bases merged in; imports no mlx."""
 
-from axon_compose.document._blocks import written_blocks
+from axon_compose.document._blocks import report_no_component, written_blocks
 from axon_compose.document._document import Document, Path, place, within
 from axon_compose.document._formulas import Unresolved, resolve
 from axon_compose.document._merge import FindArchitecture, merge
@@ -35,6 +35,7 @@ __all__ = [
     "merge",
     "place",
     "read_document",
+    "report_no_component",
     "resolve",
     "within",
     "written_blocks",

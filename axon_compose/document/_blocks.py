@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from axon_compose.diagnostics import Problems
+from axon_compose.diagnostics import Problems, Span
 from axon_compose.document._document import Document, Path
 from axon_compose.document._sections import BranchItem
 from axon_compose.document.formula import is_formula
 
-__all__ = ["check_blocks", "written_blocks"]
+__all__ = ["check_blocks", "report_no_component", "written_blocks"]
 
 
 def check_blocks(document: Document, problems: Problems) -> None:
@@ -35,42 +35,44 @@ def written_blocks(document: Document) -> Iterator[tuple[Path, list[BranchItem]]
         yield ("stack", "block"), generated.block.branches
 
 
-def _uses(branches: list[BranchItem], path: Path) -> Iterator[tuple[str, str | None, Path]]:
+def report_no_component(document: Document, name: str, place: Span, problems: Problems) -> None:
+    """Report a name that no component has, unless the component is there and faulty itself."""
+    if document.broken & {("components", name), ("components",)}:
+        return
+    known = document.envelope.components
+    near = problems.nearest(name, known)
+    hint = f"did you mean `{near}`?" if near else f"components are {', '.join(known) or 'missing'}"
+    problems.error("AX140", f"there is no component `{name}`", place, label="not in `components`", help=hint)
+
+
+def _uses(branch: BranchItem, path: Path) -> Iterator[tuple[str, str | None, Path]]:
     """Component, name under which its output is kept, and place, in the order of computation."""
-    for number, branch in enumerate(branches):
-        if branch.use is not None:
-            yield branch.use, branch.keep, (*path, number)
-        for inner, item in enumerate(branch.parallel or ()):
-            yield item.use, item.keep, (*path, number, "parallel", inner)
+    if branch.use is not None:
+        yield branch.use, branch.keep, path
+    for number, item in enumerate(branch.parallel or ()):
+        yield item.use, item.keep, (*path, "parallel", number)
 
 
 def _check_components(
     document: Document, path: Path, branches: list[BranchItem], told: set[str], problems: Problems
 ) -> None:
-    known = document.envelope.components
-    for name, _, place in _uses(branches, path):
-        broken = document.broken & {("components", name), ("components",)}
-        if is_formula(name) or name in known or name in told or broken:
-            continue
-        told.add(name)
-        near = problems.nearest(name, known)
-        hint = f"did you mean `{near}`?" if near else f"components are {', '.join(known) or 'missing'}"
-        where = document.place(*place, "use")
-        problems.error("AX140", f"there is no component `{name}`", where, label="not in `components`", help=hint)
+    for number, branch in enumerate(branches):
+        for name, _, place in _uses(branch, (*path, number)):
+            if not is_formula(name) and name not in document.envelope.components and name not in told:
+                told.add(name)
+                report_no_component(document, name, document.place(*place, "use"), problems)
 
 
 def _check_kept(document: Document, path: Path, branches: list[BranchItem], problems: Problems) -> None:
     kept: dict[str, Path] = {}
     added: set[str] = set()
     for number, branch in enumerate(branches):
-        for _, name, place in _uses([branch], (*path, number)):
-            # `_uses` counts from 0 within the one branch; its place is that of the branch.
-            where = (*path, number, *place[len(path) + 2 :])
+        for _, name, place in _uses(branch, (*path, number)):
             if name in kept:
                 message = f"two outputs of this block are kept as `{name}`"
-                problems.error("AX144", message, document.place(*where, "as"))
+                problems.error("AX144", message, document.place(*place, "as"))
             elif name is not None:
-                kept[name] = where
+                kept[name] = place
         if branch.add is None:
             continue
         if branch.add not in kept:

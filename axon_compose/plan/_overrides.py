@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from axon_compose.diagnostics import Problems
-from axon_compose.document import Document, Path
+from axon_compose.document import Document, Path, report_no_component
 from axon_compose.plan._stack import MAX_LAYERS
 
 __all__ = ["Overrides"]
@@ -87,18 +87,9 @@ class Overrides:
             yield first, last
 
     def _known(self, component: str, path: Path) -> bool:
-        components = self.document.envelope.components
-        if component in components:
+        if component in self.document.envelope.components:
             return True
-        if not self.document.broken & {("components", component), ("components",)}:
-            near = self.problems.nearest(component, components)
-            self.problems.error(
-                "AX140",
-                f"there is no component `{component}`",
-                self.document.place(*path, key=True),
-                label="not in `components`",
-                help=f"did you mean `{near}`?" if near else None,
-            )
+        report_no_component(self.document, component, self.document.place(*path, key=True), self.problems)
         return False
 
     def apply(self, component: str, options: Mapping[str, Any], layer: int) -> tuple[dict[str, Any], dict[str, Path]]:

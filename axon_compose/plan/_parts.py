@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from axon_compose.diagnostics import Problems
-from axon_compose.document import Component, Document, NormChoice, Path, Unresolved, resolve, written_blocks
+from axon_compose.document import (
+    Component,
+    Document,
+    NormChoice,
+    Path,
+    Unresolved,
+    report_no_component,
+    resolve,
+    written_blocks,
+)
 from axon_compose.document._formulas import cached_parse, formulas_in
 from axon_compose.plan._declared import Declared, declared
 from axon_compose.plan._overrides import Overrides
@@ -118,25 +127,11 @@ class Parts:
         """
         component = self.document.envelope.components.get(name)
         if component is None:
-            self._report_unknown(name, path)
+            if name not in self._unknown:
+                self._unknown.add(name)
+                report_no_component(self.document, name, self.document.place(*path), self.problems)
             raise Broken
         return self.resolve(name, component, ("components", name), ("layer", "block"), layer)
-
-    def _report_unknown(self, name: str, path: Path) -> None:
-        """Names that are written out were looked up with the document: only those of formulas are news here."""
-        known = self.document.envelope.components
-        if self.document.broken & {("components", name), ("components",)} or name in self._unknown:
-            return
-        self._unknown.add(name)
-        near = self.problems.nearest(name, known)
-        hint = f"did you mean `{near}`?" if near else f"components are {', '.join(known) or 'missing'}"
-        self.problems.error(
-            "AX140",
-            f"there is no component `{name}`",
-            self.document.place(*path),
-            label="not in `components`",
-            help=hint,
-        )
 
     def resolve(
         self, name: str, component: Component, path: Path, kinds: tuple[Kind, ...], layer: int | None = None
