@@ -11,10 +11,11 @@ import mlx.nn as nn
 from axon_compose.registry import Dims
 from axon_core.conv import causal_conv
 from axon_core.gated_delta import gated_delta_rule
+from axon_core.norms import GatedRMSNorm
 from axon_core.specs.gated_delta_net import GatedDeltaNetOptions
 from axon_core.states import read_states, write_states
 
-__all__ = ["GatedDeltaNet", "GatedRMSNorm"]
+__all__ = ["GatedDeltaNet"]
 
 #: Added to the sum of squares of a query or key.
 _EPS: Final = 1e-6
@@ -68,7 +69,7 @@ class GatedDeltaNet(nn.Module):
         self.in_proj_b = nn.Linear(hidden_dim, self.num_v_heads, bias=False)
         self.in_proj_a = nn.Linear(hidden_dim, self.num_v_heads, bias=False)
         self.conv1d = nn.Conv1d(channels, channels, d_conv, groups=channels, bias=False)
-        self.norm = GatedRMSNorm(self.head_v_dim, norm_eps)
+        self.norm = GatedRMSNorm(self.head_v_dim, norm_eps, before_gate=True)
         self.out_proj = nn.Linear(values, hidden_dim, bias=False)
 
         # Steps spread evenly in the logarithm from 0.001 to 0.1, as in Mamba-2; filters scaled to their length.
@@ -101,7 +102,7 @@ class GatedDeltaNet(nn.Module):
         q, k, v = self._heads(nn.silu(qkv))
         o, state = gated_delta_rule(q, k, v, self._log_decay(x), self._beta(x), state, mask)
         z = self.in_proj_z(x).reshape(o.shape)
-        y = self.norm(o, z).astype(x.dtype).flatten(2)
+        y = self.norm(o.astype(mx.float32), z.astype(mx.float32)).astype(x.dtype).flatten(2)
         return self.out_proj(y), write_states(cache, [conv_state, state], x.shape[1])
 
     def _heads(self, qkv: mx.array) -> tuple[mx.array, mx.array, mx.array]:
@@ -121,22 +122,3 @@ class GatedDeltaNet(nn.Module):
 
     def _beta(self, x: mx.array) -> mx.array:
         return mx.sigmoid(self.in_proj_b(x).astype(mx.float32))
-
-
-class GatedRMSNorm(nn.Module):
-    """RMS norm of a head, then a gate: `x / sqrt(mean(x²) + eps) * weight * silu(z)`, in float32.
-
-    Args:
-        dims: Width of the last axis.
-        eps: Added to the mean square.
-    """
-
-    def __init__(self, dims: int, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = mx.ones((dims,))
-
-    def __call__(self, x: mx.array, z: mx.array) -> mx.array:
-        """Normalise `x` and gate it by `z`, both (..., dims)."""
-        y = mx.fast.rms_norm(x.astype(mx.float32), self.weight.astype(mx.float32), self.eps)
-        return y * nn.silu(z.astype(mx.float32))

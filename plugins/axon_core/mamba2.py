@@ -10,39 +10,12 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims
 from axon_core.conv import causal_conv
+from axon_core.norms import GatedRMSNorm
 from axon_core.specs.mamba import Mamba2Options
 from axon_core.ssd import ssd_scan
 from axon_core.states import read_states, write_states
 
-__all__ = ["GatedRMSNorm", "Mamba2"]
-
-
-class GatedRMSNorm(nn.Module):
-    """Root-mean-square norm of an input that a second one gates: `norm(x * silu(gate)) * weight`.
-
-    Args:
-        dims: Width of the last axis.
-        eps: Added to the mean square.
-        groups: Equal parts of the last axis that are normalised each by itself.
-        before_gate: Normalise first: `norm(x) * weight * silu(gate)`.
-    """
-
-    def __init__(self, dims: int, eps: float = 1e-5, groups: int = 1, before_gate: bool = False) -> None:
-        super().__init__()
-        self.eps, self.groups, self.before_gate = eps, groups, before_gate
-        self.weight = mx.ones((dims,))
-
-    def __call__(self, x: mx.array, gate: mx.array) -> mx.array:
-        """Gate and normalise `x` (..., dims) with `gate` (..., dims)."""
-        if self.before_gate:
-            return self._normalise(x) * nn.silu(gate)
-        return self._normalise(x * nn.silu(gate))
-
-    def _normalise(self, x: mx.array) -> mx.array:
-        if self.groups == 1:
-            return mx.fast.rms_norm(x, self.weight, self.eps)
-        parts = mx.unflatten(x, -1, (self.groups, -1))
-        return mx.fast.rms_norm(parts, None, self.eps).flatten(-2) * self.weight
+__all__ = ["Mamba2"]
 
 
 class Mamba2(nn.Module):

@@ -10,7 +10,7 @@ import mlx.nn as nn
 from axon_compose.registry import Dims
 from axon_core.specs._heads import HeadNormOptions
 
-__all__ = ["HeadNorm", "LayerNorm", "RMSNorm"]
+__all__ = ["GatedRMSNorm", "HeadNorm", "LayerNorm", "RMSNorm"]
 
 
 class RMSNorm(nn.Module):
@@ -35,10 +35,37 @@ class RMSNorm(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Normalise `x` (..., dims)."""
-        if self.num_groups == 1:
-            return mx.fast.rms_norm(x, self.weight, self.eps)
-        y = mx.fast.rms_norm(x.reshape(*x.shape[:-1], self.num_groups, -1), None, self.eps).reshape(x.shape)
-        return y if self.weight is None else y * self.weight
+        return _rms_norm(x, self.weight, self.eps, self.num_groups)
+
+
+class GatedRMSNorm(nn.Module):
+    """Root-mean-square norm of an input that a second one gates: `norm(x * silu(gate)) * weight`.
+
+    Args:
+        dims: Width of the last axis.
+        eps: Added to the mean square.
+        num_groups: Equal parts of the last axis that are normalised each by itself.
+        before_gate: Normalise first: `norm(x) * weight * silu(gate)`.
+    """
+
+    def __init__(self, dims: int, eps: float, num_groups: int = 1, before_gate: bool = False) -> None:
+        super().__init__()
+        self.eps, self.num_groups, self.before_gate = eps, num_groups, before_gate
+        self.weight = mx.ones((dims,))
+
+    def __call__(self, x: mx.array, gate: mx.array) -> mx.array:
+        """Gate and normalise `x` (..., dims) with `gate` (..., dims)."""
+        if self.before_gate:
+            return _rms_norm(x, self.weight, self.eps, self.num_groups) * nn.silu(gate)
+        return _rms_norm(x * nn.silu(gate), self.weight, self.eps, self.num_groups)
+
+
+def _rms_norm(x: mx.array, weight: mx.array | None, eps: float, num_groups: int) -> mx.array:
+    """The norm of each of `num_groups` neighbouring parts of the last axis."""
+    if num_groups == 1:
+        return mx.fast.rms_norm(x, weight, eps)
+    y = mx.fast.rms_norm(x.reshape(*x.shape[:-1], num_groups, -1), None, eps).reshape(x.shape)
+    return y if weight is None else y * weight
 
 
 class LayerNorm(nn.Module):
