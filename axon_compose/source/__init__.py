@@ -1,6 +1,6 @@
 """Text to nodes that know their place; knows no layer."""
 
-from axon_compose.source._nodes import Entry, Mapping, Node, Scalar, Sequence, Value, locate, plain
+from axon_compose.source._nodes import Entry, Mapping, Node, Scalar, Sequence, Value, plain
 from axon_compose.source._plain import Unwritable, to_source, to_yaml
 from axon_compose.source._reader import read, read_file
 from axon_compose.source._text import MAX_BYTES
@@ -14,7 +14,6 @@ __all__ = [
     "Sequence",
     "Unwritable",
     "Value",
-    "locate",
     "plain",
     "read",
     "read_file",

@@ -7,9 +7,10 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from places import locate
 
 from axon_compose.diagnostics import Problems
-from axon_compose.source import Unwritable, locate, plain, read, to_source, to_yaml
+from axon_compose.source import Unwritable, plain, read, to_source, to_yaml
 from axon_compose.source._text import MAX_BYTES
 
 CHARACTERS = st.characters(exclude_categories=["Cs"])

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import yaml
+from places import locate
 
 from axon_compose.diagnostics import Problems
-from axon_compose.source import Mapping, locate, plain, read, read_file
+from axon_compose.source import Mapping, plain, read, read_file
 from axon_compose.source import _reader as reader
 
 
