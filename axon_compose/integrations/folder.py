@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import version
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -102,13 +103,7 @@ def check_write(
 
 def _peak(plan: Plan, dtype: str) -> int:
     """Bytes while the largest tensor is made: random numbers in float32, and the copy in `dtype`."""
-    largest = 0
-    for _, shape in plan.parameters():
-        elements = 1
-        for extent in shape:
-            elements *= extent
-        largest = max(largest, elements)
-    return largest * (4 + DTYPES[dtype])
+    return max(prod(shape) for _, shape in plan.parameters()) * (4 + DTYPES[dtype])
 
 
 def _config(architecture: Architecture, dtype: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 import mlx.core as mx
@@ -100,5 +99,5 @@ def check_shapes(plan: Plan, model: nn.Module) -> None:
 
 def largest_parts(plan: Plan, dtype: str = "bfloat16", count: int = 3) -> list[tuple[str, int]]:
     """The components that weigh most, with their bytes."""
-    sizes = [(use.path, sum(prod(shape) for shape in use.params.values()) * DTYPES[dtype]) for use in plan.uses()]
+    sizes = [(use.path, use.size * DTYPES[dtype]) for use in plan.uses()]
     return sorted(sizes, key=lambda item: -item[1])[:count]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Final
 
 from axon_compose.plan._plan import Plan
@@ -38,7 +39,7 @@ def weight_nbytes(plan: Plan, dtype: str) -> int:
     width = DTYPES[dtype]
     total = 0
     for use in plan.uses():
-        kept = sum(_elements(shape) for name, shape in use.params.items() if name in use.spec.float32)
+        kept = sum(prod(shape) for name, shape in use.params.items() if name in use.spec.float32)
         total += kept * 4 + (use.size - kept) * width
     return total
 
@@ -46,13 +47,6 @@ def weight_nbytes(plan: Plan, dtype: str) -> int:
 def cache_nbytes(plan: Plan, tokens: int, dtype: str = "bfloat16") -> int:
     """Bytes of all caches for one sequence of `tokens` tokens."""
     return sum(slot.nbytes(tokens, dtype) for slot in plan.slots)
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    product = 1
-    for extent in shape:
-        product *= extent
-    return product
 
 
 @dataclass(frozen=True)
