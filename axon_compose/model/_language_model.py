@@ -75,8 +75,7 @@ class LanguageModel(nn.Module):
         h = self.embedding(inputs)
         for layer, module in zip(plan.layers, self.layers, strict=True):
             slot = cache[layer.slot] if cache is not None and layer.slot is not None else None
-            read = {source: values[source] for use in layer.uses() for source in use.reads.values()}
-            h, published = module(h, masks, slot, read)
+            h, published = module(h, masks, slot, {source: values[source] for source in layer.reads})
             values.update(published)
         return self.norm(h) if plan.final_norm else h
 

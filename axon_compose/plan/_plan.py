@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any, Literal
 
@@ -123,6 +124,11 @@ class Layer:
         """Every component, norms included, in the order of computation."""
         for branch in self.branches:
             yield from branch.uses()
+
+    @cached_property
+    def reads(self) -> tuple[str, ...]:
+        """Sources of the named values that its components take, each once."""
+        return tuple(dict.fromkeys(source for use in self.uses() for source in use.reads.values()))
 
     @property
     def size(self) -> int:
