@@ -3,6 +3,7 @@
 from axon_compose.document._blocks import report_no_component, written_blocks
 from axon_compose.document._document import Document, Path, place, within
 from axon_compose.document._formulas import Unresolved, resolve
+from axon_compose.document._huggingface import HuggingFace, SplitPart, WeightRule
 from axon_compose.document._merge import FindArchitecture, merge
 from axon_compose.document._read import VERSION, read_document
 from axon_compose.document._sections import (
@@ -25,12 +26,15 @@ __all__ = [
     "Document",
     "Envelope",
     "FindArchitecture",
+    "HuggingFace",
     "InlineBlock",
     "Item",
     "NormChoice",
     "Path",
+    "SplitPart",
     "Stack",
     "Unresolved",
+    "WeightRule",
     "is_formula",
     "merge",
     "place",

@@ -15,7 +15,8 @@ from axon_compose.document._blocks import check_blocks
 from axon_compose.document._document import Document, Path
 from axon_compose.document._formulas import check_formulas, resolve_dims
 from axon_compose.document._merge import FindArchitecture, with_base, with_settings
-from axon_compose.document._sections import NAME, Envelope
+from axon_compose.document._models import NAME
+from axon_compose.document._sections import Envelope
 from axon_compose.document.formula import RESERVED
 from axon_compose.registry import Fault, pydantic_faults
 from axon_compose.source import Entry, Node, Sequence, plain

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    StringConstraints,
-    ValidatorFunctionWrapHandler,
-    model_validator,
-)
+from pydantic import BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError
 
+from axon_compose.document._huggingface import HuggingFace
+from axon_compose.document._models import Count, Name, Number, OrFormula, Section
 from axon_compose.document.formula import is_formula
 
 __all__ = [
@@ -35,50 +27,14 @@ __all__ = [
     "StackItem",
 ]
 
-#: At most as long as in a stack text: names stand in every layer of a plan.
-NAME = r"^[a-z][a-z0-9_]{0,99}$"
-FORMULA = {"type": "string", "pattern": "^="}
-
-Name = Annotated[str, StringConstraints(pattern=NAME)]
 NormPlace = Literal["pre", "post", "sandwich", "none"]
-
-
-def _keep_formula(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    return value if is_formula(value) else handler(value)
-
-
-class _OrFormula:
-    """Annotation: the type itself, or a formula that the plan resolves to it."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], CoreSchema]) -> CoreSchema:
-        # Around the whole schema: an annotation would go below constraints such as `ge`, which formulas do not meet.
-        return core_schema.no_info_wrap_validator_function(_keep_formula, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"anyOf": [handler(schema), dict(FORMULA)]}
-
-
-OrFormula = _OrFormula()
-Number = Annotated[float, OrFormula]
-Count = Annotated[int, Field(ge=1), OrFormula]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        allow_inf_nan=False,
-        populate_by_name=True,
-        defer_build=True,  # `Envelope` is built when a file is read, and all others with it
-    )
 
 
 def _type_alone(value: Any) -> Any:
     return {"type": value} if isinstance(value, str) and not is_formula(value) else value
 
 
-class Component(_Section):
+class Component(Section):
     """A type from the registry with its options: `{type: attention, num_heads: 8}`, or the type alone."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
@@ -113,7 +69,7 @@ class NormChoice(Component):
         return {"place": value} if isinstance(value, str) else value
 
 
-class Item(_Section):
+class Item(Section):
     """One component of a parallel branch."""
 
     use: Annotated[Name, OrFormula] = Field(description="A component, or a formula that gives one.")
@@ -126,7 +82,7 @@ class Item(_Section):
         return {"use": value} if isinstance(value, str) else value
 
 
-class BranchItem(_Section):
+class BranchItem(Section):
     """One residual branch: a component's name, or a mapping with `use`, `parallel` or `add`."""
 
     use: Annotated[Name, OrFormula] | None = Field(
@@ -158,7 +114,7 @@ class BranchItem(_Section):
         return self
 
 
-class Block(_Section):
+class Block(Section):
     """How a layer is made: a list of branches, or `{branches: […], share: name}`."""
 
     branches: list[BranchItem] = Field(min_length=1, description="Residual branches in order.")
@@ -170,7 +126,7 @@ class Block(_Section):
         return {"branches": value} if isinstance(value, list) else value
 
 
-class InlineBlock(_Section):
+class InlineBlock(Section):
     """A block at a place of the stack: its name (or a formula that gives one), or branches written there."""
 
     name: str | None = None
@@ -192,7 +148,7 @@ class InlineBlock(_Section):
         return {"anyOf": [{"type": "string"}, branches]}
 
 
-class StackItem(_Section):
+class StackItem(Section):
     """One run of layers in the list form of `stack`: a name, stack text, or a mapping."""
 
     text: str | None = None
@@ -211,14 +167,14 @@ class StackItem(_Section):
         return value
 
 
-class GeneratedStack(_Section):
+class GeneratedStack(Section):
     """A stack made by formulas of `i`, the layer index."""
 
     layers: Count = Field(description="Number of layers.")
     block: InlineBlock = Field(description="A block's name, or branches written here; formulas may use `i`.")
 
 
-class Stack(_Section):
+class Stack(Section):
     """The order of the layers: stack text, a list of items, or a generated stack."""
 
     items: list[StackItem] | None = Field(default=None, min_length=1)
@@ -243,7 +199,7 @@ def _as_text(value: Any) -> Any:
     return value
 
 
-class Override(_Section):
+class Override(Section):
     """Options of components, changed in some layers."""
 
     layers: Annotated[str, BeforeValidator(_as_text)] = Field(
@@ -258,7 +214,7 @@ def _no_truth_value(value: Any) -> Any:
     return value
 
 
-class Envelope(_Section):
+class Envelope(Section):
     """An architecture file, version 1."""
 
     version: Annotated[Literal[1], BeforeValidator(_no_truth_value)] = Field(description="Version of the language.")
@@ -283,4 +239,4 @@ class Envelope(_Section):
     embedding: Component = Field(default=Component(), description="Tokens to vectors.")
     final_norm: Component = Field(default=Component(), description="The norm before the head: `none`, or a norm.")
     head: Component = Field(default=Component(), description="Vectors to logits.")
-    huggingface: dict[str, Any] = Field(default_factory=dict, description="Reserved: reading of checkpoints.")
+    huggingface: HuggingFace | None = Field(default=None, description="Checkpoints that the file reads, and how.")
