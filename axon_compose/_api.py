@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from axon_compose.diagnostics import Diagnostic, Problems
 from axon_compose.document import Document, read_document
 from axon_compose.plan import Plan, resolve_plan
 from axon_compose.registry import LookupFailure, Registry
-from axon_compose.source import MAX_BYTES, read, to_source
+from axon_compose.source import MAX_BYTES, Node, read, to_source
 
 if TYPE_CHECKING:
+    from axon_compose.huggingface import Config
     from axon_compose.model import LanguageModel
 
 __all__ = ["Architecture", "compile_text", "load"]
@@ -27,10 +28,12 @@ class Architecture:
     Attributes:
         document: The file with its bases merged in.
         warnings: What was noticed and does not stop a build.
+        config: The config.json that the sizes come from, or None.
     """
 
     document: Document
     warnings: tuple[Diagnostic, ...] = ()
+    config: Config | None = None
     _plan: Plan = field(kw_only=True, repr=False)
 
     @property
@@ -64,12 +67,18 @@ class Architecture:
 
 
 def load(
-    source: str | Path | Mapping[str, Any], *, settings: Iterable[str] = (), registry: Registry | None = None
+    source: str | Path | Mapping[str, Any] | None = None,
+    *,
+    checkpoint: str | Path | None = None,
+    settings: Iterable[str] = (),
+    registry: Registry | None = None,
 ) -> Architecture:
     """Read, validate and plan a description.
 
     Args:
-        source: Path of a YAML file, name of a shipped architecture, or the description as a mapping.
+        source: Path of a YAML file, name of a shipped architecture, or the description as a mapping. With a checkpoint
+            it may be left out: the family that reads its model type is taken.
+        checkpoint: Folder with a config.json, from which a family file takes its sizes.
         settings: `key.key=value` texts, laid over the file as `--set` does.
         registry: The plugins to use; the installed ones unless given.
 
@@ -82,14 +91,40 @@ def load(
     """
     registry = registry or Registry.installed()
     problems = Problems()
+    config = _config(Path(checkpoint), problems) if checkpoint is not None else None
+    if source is None:
+        source = _family(config, registry, problems)
+    given: _Given = {"settings": settings, "config": config, "registry": registry, "problems": problems}
     if isinstance(source, Mapping):
-        node = to_source(dict(source), "<dict>", problems)
-        document = read_document(node, problems, find=registry.architecture_path, settings=settings)
-        return _planned(document, registry, problems)
+        return _compiled(to_source(dict(source), "<dict>", problems), Path.cwd(), **given)
     path = _find(source, registry)
     with path.open("rb") as stream:
         data = stream.read(MAX_BYTES + 1)
-    return compile_text(data, str(source), path.parent, settings=settings, registry=registry, problems=problems)
+    return compile_text(data, str(source), path.parent, **given)
+
+
+class _Given(TypedDict):
+    settings: Iterable[str]
+    config: Config | None
+    registry: Registry
+    problems: Problems
+
+
+def _config(folder: Path, problems: Problems) -> Config | None:
+    from axon_compose.huggingface import read_config  # only checkpoints need it
+
+    return read_config(folder, problems)
+
+
+def _family(config: Config | None, registry: Registry, problems: Problems) -> str:
+    """The name of the family of a checkpoint."""
+    from axon_compose.huggingface import family_of
+
+    family = family_of(config, registry, problems) if config else None
+    problems.raise_if_any()
+    if family is None:
+        raise TypeError("give a source, or a checkpoint")
+    return family.name
 
 
 def _find(source: str | Path, registry: Registry) -> Path:
@@ -108,6 +143,7 @@ def compile_text(
     directory: Path,
     *,
     settings: Iterable[str] = (),
+    config: Config | None = None,
     registry: Registry,
     problems: Problems,
 ) -> Architecture:
@@ -118,6 +154,7 @@ def compile_text(
         file: Name for diagnostics.
         directory: Folder in which `extends` may look.
         settings: Texts of `--set`.
+        config: The config.json of a checkpoint, for a family file.
         registry: The plugins.
         problems: Collects faults and warnings.
 
@@ -125,13 +162,28 @@ def compile_text(
         ArchitectureError: With every fault that was found.
     """
     node = read(data, file, problems)
-    document = read_document(node, problems, find=registry.architecture_path, directory=directory, settings=settings)
-    return _planned(document, registry, problems)
+    return _compiled(node, directory, settings=settings, config=config, registry=registry, problems=problems)
 
 
-def _planned(document: Document | None, registry: Registry, problems: Problems) -> Architecture:
+def _compiled(
+    node: Node | None,
+    directory: Path,
+    *,
+    settings: Iterable[str],
+    config: Config | None,
+    registry: Registry,
+    problems: Problems,
+) -> Architecture:
+    overlay = None
+    if config is not None:
+        from axon_compose.huggingface import overlay_of
+
+        overlay = overlay_of(config)
+    document = read_document(
+        node, problems, find=registry.architecture_path, directory=directory, settings=settings, overlay=overlay
+    )
     plan = resolve_plan(document, registry, problems) if document else None
     problems.raise_if_any()
     assert document is not None
     assert plan is not None
-    return Architecture(document, tuple(problems), _plan=plan)
+    return Architecture(document, tuple(problems), config, _plan=plan)

@@ -20,6 +20,7 @@ ORDER = [
     "source",
     "registry",
     "document",
+    "huggingface",
     "plan",
     "memory",
     "schema",

@@ -30,7 +30,7 @@ class SplitPart(Section):
 class WeightRule(Section):
     """What becomes of the tensors that a pattern matches: a target, null (dropped), or a mapping with the steps."""
 
-    to: str | None = Field(default=None, description="Place in the model; with `?` at the end it may be missing.")
+    to: str | None = Field(default=None, min_length=1, description="Place in the model; one with `?` may be missing.")
     drop: bool = Field(default=False, description="Leave the tensor out.")
     stack: Name | None = Field(default=None, description="Capture whose tensors become one, on a new first axis.")
     reshape: list[Extent] | None = Field(default=None, min_length=1, description="New shape; -1 for what is left.")
@@ -64,7 +64,10 @@ class WeightRule(Section):
 class HuggingFace(Section):
     """Which checkpoints the file reads, and how."""
 
-    model_types: list[str] = Field(min_length=1, description="Values of `model_type` in config.json.")
+    model_types: list[str] = Field(
+        default_factory=list,
+        description="Values of `model_type` in config.json that the file is for; none for one model.",
+    )
     fields: dict[Name, str | list[str]] = Field(
         default_factory=dict, description="Dims to the names of their fields in config.json, where they differ."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any, Final
@@ -22,7 +22,10 @@ from axon_compose.registry import Fault, pydantic_faults
 from axon_compose.source import Entry, Node, Sequence, plain
 from axon_compose.source import Mapping as MappingNode
 
-__all__ = ["VERSION", "read_document"]
+__all__ = ["VERSION", "Overlay", "read_document"]
+
+#: Changes the nodes of a whole file before they are validated.
+Overlay = Callable[[MappingNode, Problems], MappingNode]
 
 #: The version of the language that this package reads.
 VERSION: Final = 1
@@ -40,6 +43,7 @@ def read_document(
     find: FindArchitecture,
     directory: FilePath | None = None,
     settings: Iterable[str] = (),
+    overlay: Overlay | None = None,
 ) -> Document | None:
     """Turn the nodes of a file into a document.
 
@@ -49,6 +53,7 @@ def read_document(
         find: Gives the path of a shipped architecture for `extends`.
         directory: Folder of the file; bases stay inside it. The current folder unless given.
         settings: Texts of `--set`.
+        overlay: Lays the sizes of a checkpoint over the file, below `settings`.
 
     Returns:
         The document without its faulty entries, or None if there is no mapping to read.
@@ -61,16 +66,22 @@ def read_document(
         )
         return None
     try:
-        return _read(node, problems, find, directory or FilePath.cwd(), settings)
+        return _read(node, problems, find, directory or FilePath.cwd(), settings, overlay)
     except Flood:
         return None
 
 
 def _read(
-    node: MappingNode, problems: Problems, find: FindArchitecture, root: FilePath, settings: Iterable[str]
+    node: MappingNode,
+    problems: Problems,
+    find: FindArchitecture,
+    root: FilePath,
+    settings: Iterable[str],
+    overlay: Overlay | None,
 ) -> Document | None:
     merged = with_base(node, root, root, find, problems)
-    kept = _without_private(with_settings(merged or node, settings, problems), problems)
+    laid = overlay(merged, problems) if merged and overlay else merged or node
+    kept = _without_private(with_settings(laid, settings, problems), problems)
     if merged is None or not _right_version(kept, problems):
         return None  # without its base, most of what a file lacks is no fault of its own
     envelope, broken, kept = _validate(kept, problems)
@@ -81,6 +92,7 @@ def _read(
     document = _with_dims(document, problems)
     _check_names(document, problems)
     check_blocks(document, problems)
+    _check_fields(document, problems)
     return document
 
 
@@ -246,4 +258,20 @@ def _check_names(document: Document, problems: Problems) -> None:
                     f"`{name}` has a meaning of its own in formulas",
                     document.place(section, name, key=True),
                     help="choose another name",
+                )
+
+
+def _check_fields(document: Document, problems: Problems) -> None:
+    """Fields of config.json that go to dims which do not exist."""
+    section = document.envelope.huggingface
+    known = document.envelope.dims
+    for key in ("fields", "tensors") if section else ():
+        for name in getattr(section, key):
+            if name not in known and ("dims",) not in document.broken and ("dims", name) not in document.broken:
+                near = problems.nearest(name, known)
+                problems.error(
+                    "AX607",
+                    f"`{name}` is no dim of this file",
+                    document.place("huggingface", key, name, key=True),
+                    help=f"did you mean `{near}`?" if near else "give it a default in `dims`",
                 )

@@ -11,12 +11,14 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from axon_compose.document import Block, BranchItem, Envelope, Item, Stack
+from axon_compose.document._models import NAME
 from axon_compose.document._sections import GeneratedStack, Override, StackItem
-from axon_compose.schema._formulas import Schema, or_formula
+from axon_compose.schema._fields import Schema, from_field, model_text, ref
+from axon_compose.schema._formulas import or_formula
+from axon_compose.schema._huggingface import huggingface_definitions
 
 __all__ = ["NAME", "definitions", "sections"]
 
-NAME: Final = "^[a-z][a-z0-9_]{0,99}$"
 _NAME_OR_FORMULA: Final = "^([a-z][a-z0-9_]{0,99}$|=)"
 _LAYERS: Final = r"^\s*[0-9]{1,6}(\.\.[0-9]{1,6})?\s*(,\s*[0-9]{1,6}(\.\.[0-9]{1,6})?\s*)*$"
 
@@ -25,10 +27,10 @@ def sections() -> dict[str, Schema]:
     """Every section but `extends`, for a file without a base."""
     size = or_formula({"type": "integer", "minimum": 1})
     return {
-        "version": _from(Envelope, "version", const=1),
-        "name": _from(Envelope, "name", type="string", maxLength=100, pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$"),
-        "description": _from(Envelope, "description", type="string"),
-        "dims": _from(
+        "version": from_field(Envelope, "version", const=1),
+        "name": from_field(Envelope, "name", type="string", maxLength=100, pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$"),
+        "description": from_field(Envelope, "description", type="string"),
+        "dims": from_field(
             Envelope,
             "dims",
             type="object",
@@ -39,16 +41,16 @@ def sections() -> dict[str, Schema]:
             },
             propertyNames={"pattern": NAME},
         ),
-        "components": _named("components", _ref("component")),
-        "blocks": _named("blocks", _ref("block")),
-        "stack": _ref("stack"),
-        "layers": _from(Envelope, "layers", type=["integer", "null"], minimum=1),
-        "overrides": _from(Envelope, "overrides", type="array", items=_ref("override")),
-        "norm": _ref("norm"),
-        "embedding": _ref("embedding"),
-        "final_norm": _ref("final_norm"),
-        "head": _ref("head"),
-        "huggingface": _from(Envelope, "huggingface", type="object"),
+        "components": _named("components", ref("component")),
+        "blocks": _named("blocks", ref("block")),
+        "stack": ref("stack"),
+        "layers": from_field(Envelope, "layers", type=["integer", "null"], minimum=1),
+        "overrides": from_field(Envelope, "overrides", type="array", items=ref("override")),
+        "norm": ref("norm"),
+        "embedding": ref("embedding"),
+        "final_norm": ref("final_norm"),
+        "head": ref("head"),
+        "huggingface": from_field(Envelope, "huggingface", **ref("huggingface")),
     }
 
 
@@ -58,17 +60,18 @@ def definitions() -> dict[str, Schema]:
     number = or_formula({"type": "number"})
     count = or_formula({"type": "integer", "minimum": 1})
     use = {"type": "string", "pattern": _NAME_OR_FORMULA}
-    branches = {"type": "array", "minItems": 1, "items": _ref("branch")}
+    branches = {"type": "array", "minItems": 1, "items": ref("branch")}
     return {
+        **huggingface_definitions(),
         "branch": {
             **_short_form(BranchItem, "string", pattern=_NAME_OR_FORMULA),
             "properties": {
-                "use": _from(BranchItem, "use", **{**use, "type": ["string", "null"]}),
-                "parallel": _from(BranchItem, "parallel", type=["array", "null"], minItems=1, items=_ref("member")),
-                "add": _from(BranchItem, "add", **keep),
-                "norm": _ref("branch_norm"),
-                "scale": _from(BranchItem, "scale", **number),
-                "as": _from(BranchItem, "keep", **keep),
+                "use": from_field(BranchItem, "use", **{**use, "type": ["string", "null"]}),
+                "parallel": from_field(BranchItem, "parallel", type=["array", "null"], minItems=1, items=ref("member")),
+                "add": from_field(BranchItem, "add", **keep),
+                "norm": ref("branch_norm"),
+                "scale": from_field(BranchItem, "scale", **number),
+                "as": from_field(BranchItem, "keep", **keep),
             },
             "if": {"type": "object"},
             "then": {"oneOf": [_given("use", "string"), _given("parallel", "array"), _given("add", "string")]},
@@ -76,42 +79,42 @@ def definitions() -> dict[str, Schema]:
         "member": {
             **_short_form(Item, "string", pattern=_NAME_OR_FORMULA),
             "properties": {
-                "use": _from(Item, "use", **use),
-                "scale": _from(Item, "scale", **number),
-                "as": _from(Item, "keep", **keep),
+                "use": from_field(Item, "use", **use),
+                "scale": from_field(Item, "scale", **number),
+                "as": from_field(Item, "keep", **keep),
             },
             "required": ["use"],
         },
         "block": {
-            **_short_form(Block, "array", minItems=1, items=_ref("branch")),
+            **_short_form(Block, "array", minItems=1, items=ref("branch")),
             "properties": {
-                "branches": _from(Block, "branches", **branches),
-                "share": _from(Block, "share", **keep),
+                "branches": from_field(Block, "branches", **branches),
+                "share": from_field(Block, "share", **keep),
             },
             "required": ["branches"],
         },
-        "inline_block": {"type": ["string", "array"], "minItems": 1, "items": _ref("branch")},
+        "inline_block": {"type": ["string", "array"], "minItems": 1, "items": ref("branch")},
         "stack_item": {
             **_short_form(StackItem, "string"),
             "properties": {
-                "block": _from(StackItem, "block", **_ref("inline_block")),
-                "repeat": _from(StackItem, "repeat", **count),
+                "block": from_field(StackItem, "block", **ref("inline_block")),
+                "repeat": from_field(StackItem, "repeat", **count),
             },
             "required": ["block"],
         },
         "stack": {
-            **_short_form(Stack, "string", "array", minItems=1, items=_ref("stack_item")),
+            **_short_form(Stack, "string", "array", minItems=1, items=ref("stack_item")),
             "properties": {
-                "layers": _from(GeneratedStack, "layers", **count),
-                "block": _from(GeneratedStack, "block", **_ref("inline_block")),
+                "layers": from_field(GeneratedStack, "layers", **count),
+                "block": from_field(GeneratedStack, "block", **ref("inline_block")),
             },
             "required": ["layers", "block"],
         },
         "override": {
-            "description": _doc(Override),
+            "description": model_text(Override),
             "type": "object",
             "properties": {
-                "layers": _from(
+                "layers": from_field(
                     Override,
                     "layers",
                     type=["integer", "string", "array"],
@@ -120,7 +123,7 @@ def definitions() -> dict[str, Schema]:
                     items={"type": ["integer", "string"], "minimum": 0, "pattern": _LAYERS},
                     minItems=1,
                 ),
-                "set": _from(
+                "set": from_field(
                     Override, "set", type="object", minProperties=1, propertyNames={"pattern": r"^[^.]+(\.[^.]+)+$"}
                 ),
             },
@@ -130,33 +133,16 @@ def definitions() -> dict[str, Schema]:
     }
 
 
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/$defs/{name}"}
-
-
-def _doc(model: type[BaseModel]) -> str:
-    return " ".join((model.__doc__ or "").split())
-
-
-def _from(model: type[BaseModel], field: str, **schema: Any) -> Schema:
-    """The schema of a field, with the text and the default that its model gives it."""
-    info = model.model_fields[field]
-    found: Schema = {"description": info.description}
-    if isinstance(info.default, int | float | str) and info.default != "":
-        found["default"] = info.default
-    return found | schema
-
-
 def _short_form(model: type[BaseModel], *types: str, **schema: Any) -> Schema:
     """A mapping without unknown keys, or one of the short forms."""
     title = {"BranchItem": "branch", "Item": "component of a branch", "StackItem": "layers"}.get(model.__name__)
-    text = {"title": title or model.__name__.lower(), "description": _doc(model)}
+    text = {"title": title or model.__name__.lower(), "description": model_text(model)}
     return {**text, "type": [*types, "object"], **schema, "additionalProperties": False}
 
 
 def _named(section: str, item: Schema) -> Schema:
     """A mapping from names of one's own to `item`."""
-    return _from(Envelope, section, type="object", propertyNames={"pattern": NAME}, additionalProperties=item)
+    return from_field(Envelope, section, type="object", propertyNames={"pattern": NAME}, additionalProperties=item)
 
 
 def _given(key: str, type_: str) -> Schema:

@@ -153,7 +153,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         "embedding": st.one_of(typed("embedding"), st.just({"scale": 2.5})),
         "final_norm": st.one_of(typed("norm"), st.just("none"), st.just({"type": "none"})),
         "head": st.one_of(typed("head"), st.just({"tied": False})),
-        "huggingface": st.just({}),
+        "huggingface": st.sampled_from([None, {}, HUGGINGFACE]),
         "x-mine": st.just([1, {"any": "thing"}]),
     }
     first = document["components"][parts[0]]
@@ -165,6 +165,32 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         document[name] = draw(sections[name])
     return document
 
+
+#: Every key of the section, each rule in one of its forms.
+HUGGINGFACE: dict[str, Any] = {
+    "model_types": ["llama"],
+    "fields": {"widths": ["width_list", "widths"], "hidden_size": "d_model"},
+    "tensors": {"vocab_size": "lm_head.weight"},
+    "only": {"act": ["silu", None], "scale": 1},
+    "ignore": ["attention_dropout"],
+    "prefixes": ["model."],
+    "weights": {
+        "embed": "embedding.embed_tokens?",
+        "<*>.inv_freq": None,
+        "x.<l>.mtp": {"drop": True, "when": "=l >= 2", "layout": "mlx"},
+        "x.<l>.e.<e>": {"to": "layers.<l>.<e>", "stack": "e", "transpose": [0, 2, 1], "add": 1, "scale": "=1 / 2"},
+        "x.<l>.qkv": {
+            "split": {
+                "layers.<l>.q": 4,
+                "layers.<l>.k": "=hidden_size",
+                "layers.<l>.v": {"size": 2, "transpose": True},
+            },
+            "axis": 1,
+            "groups": "=hidden_size",
+            "reshape": [-1, "=hidden_size"],
+        },
+    },
+}
 
 # Small damages.
 

@@ -1,0 +1,123 @@
+"""config.json as nodes, so that faults have a place; fields of the text model come before those of a wrapper."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from axon_compose.diagnostics import Problems
+from axon_compose.source import Entry, Mapping, Node, Scalar, Sequence, plain, read_file
+
+__all__ = ["CONFIG_FILE", "Config", "read_config"]
+
+CONFIG_FILE: Final = "config.json"
+#: Where models of text and images keep the part that is read here.
+_INNER: Final = ("text_config", "language_config", "llm_config")
+#: How Python writes into JSON what JSON has no word for.
+_NUMBERS: Final = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
+
+
+@dataclass(frozen=True)
+class Config:
+    """A config.json.
+
+    Attributes:
+        folder: Where it is, with the weights beside it.
+        top: All of it.
+        inner: The part about the text model, where it has one of its own.
+    """
+
+    folder: Path
+    top: Mapping
+    inner: Mapping | None = None
+
+    @cached_property
+    def tensors(self) -> frozenset[str]:
+        """Names of the tensors beside it.
+
+        Raises:
+            CheckpointError: A file of weights is damaged.
+        """
+        from axon_compose.checkpoint import read_header  # only the few families that ask pay for it
+
+        return frozenset(name for path in self.folder.glob("model*.safetensors") for name in read_header(path))
+
+    @property
+    def model_types(self) -> list[str]:
+        """`model_type` of the text model and of the whole, in this order."""
+        found = (plain(part.entries["model_type"].node) for part in self._parts() if "model_type" in part.entries)
+        return list(dict.fromkeys(str(name) for name in found))
+
+    def find(self, name: str) -> Entry | None:
+        """The field of a name, `a.b` for one inside a mapping; null counts only if nothing else is there."""
+        null = None
+        for part in self._parts():
+            entry = _inside(part, name)
+            if entry is not None and not _is_null(entry.node):
+                return entry
+            null = null or entry
+        return null
+
+    def value(self, name: str) -> Any:
+        """The field as plain data; None if it is not there."""
+        entry = self.find(name)
+        return None if entry is None else plain(entry.node)
+
+    def items(self) -> Iterator[tuple[str, Entry]]:
+        """The fields that tell of the text model: those of its part alone, where it has one."""
+        return iter((self.inner or self.top).entries.items())
+
+    def _parts(self) -> Iterator[Mapping]:
+        if self.inner is not None:
+            yield self.inner
+        yield self.top
+
+
+def read_config(folder: Path, problems: Problems) -> Config | None:
+    """Read the config.json of a checkpoint; None if it cannot be read, which is reported."""
+    path = folder / CONFIG_FILE
+    file = str(path)
+    try:
+        node = read_file(path, problems, file)
+    except OSError as error:
+        hint = "a checkpoint is a folder with a config.json and *.safetensors"
+        problems.error("AX601", f"cannot read `{path}`: {error.strerror or error}", help=hint)
+        return None
+    if node is None:
+        return None
+    if not isinstance(node, Mapping):
+        problems.error("AX601", f"`{path}` is not a mapping of fields", node.span)
+        return None
+    top = _with_numbers(node)
+    assert isinstance(top, Mapping)
+    inner = next((part for name in _INNER if isinstance(part := top.get(name), Mapping)), None)
+    return Config(folder, top, inner)
+
+
+def _with_numbers(node: Node) -> Node:
+    """The nodes with infinities as numbers."""
+    match node:
+        case Scalar(value=str(text), quoted=False) if text in _NUMBERS:
+            return Scalar(_NUMBERS[text], node.span)
+        case Sequence():
+            return Sequence(tuple(map(_with_numbers, node.items)), node.span)
+        case Mapping():
+            entries = {key: Entry(entry.key_span, _with_numbers(entry.node)) for key, entry in node.entries.items()}
+            return Mapping(entries, node.span)
+    return node
+
+
+def _inside(part: Mapping, name: str) -> Entry | None:
+    if name in part.entries:
+        return part.entries[name]
+    first, dot, rest = name.partition(".")
+    below = part.get(first) if dot else None
+    return _inside(below, rest) if isinstance(below, Mapping) else None
+
+
+def _is_null(node: Node) -> bool:
+    return isinstance(node, Scalar) and node.value is None

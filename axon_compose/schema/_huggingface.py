@@ -1,0 +1,92 @@
+"""The section `huggingface` in the JSON Schema."""
+
+from __future__ import annotations
+
+from axon_compose.document import HuggingFace, SplitPart, WeightRule
+from axon_compose.document._models import NAME
+from axon_compose.schema._fields import Schema, from_field, model_text, ref
+from axon_compose.schema._formulas import or_formula
+
+__all__ = ["huggingface_definitions"]
+
+
+def huggingface_definitions() -> dict[str, Schema]:
+    """The section itself, its rules, and the parts of a split."""
+    texts: Schema = {"type": "array", "items": {"type": "string"}}
+    extent = or_formula({"type": "integer"})
+    nullable = or_formula({"type": ["number", "null"]})
+    axes = {"type": ["boolean", "array"], "items": {"type": "integer"}}
+    return {
+        "huggingface": {
+            "description": model_text(HuggingFace),
+            "type": ["object", "null"],
+            "properties": {
+                "model_types": from_field(HuggingFace, "model_types", **texts),
+                "fields": from_field(
+                    HuggingFace,
+                    "fields",
+                    type="object",
+                    propertyNames={"pattern": NAME},
+                    additionalProperties={"type": ["string", "array"], "items": {"type": "string"}},
+                ),
+                "tensors": from_field(
+                    HuggingFace,
+                    "tensors",
+                    type="object",
+                    propertyNames={"pattern": NAME},
+                    additionalProperties={"type": "string"},
+                ),
+                "only": from_field(HuggingFace, "only", type="object"),
+                "ignore": from_field(HuggingFace, "ignore", **texts),
+                "prefixes": from_field(HuggingFace, "prefixes", **texts),
+                "weights": from_field(HuggingFace, "weights", type="object", additionalProperties=ref("weight_rule")),
+            },
+            "additionalProperties": False,
+        },
+        "weight_rule": {
+            "title": "rule",
+            "description": model_text(WeightRule),
+            "type": ["string", "object", "null"],
+            "properties": {
+                "to": from_field(WeightRule, "to", type=["string", "null"]),
+                "drop": from_field(WeightRule, "drop", type="boolean"),
+                "stack": from_field(WeightRule, "stack", type=["string", "null"], pattern=NAME),
+                "reshape": from_field(WeightRule, "reshape", type=["array", "null"], minItems=1, items=extent),
+                "transpose": from_field(WeightRule, "transpose", **axes),
+                "add": from_field(WeightRule, "add", **nullable),
+                "scale": from_field(WeightRule, "scale", **nullable),
+                "split": from_field(
+                    WeightRule,
+                    "split",
+                    type=["object", "null"],
+                    minProperties=1,
+                    additionalProperties=ref("split_part"),
+                ),
+                "axis": from_field(WeightRule, "axis", type="integer", minimum=0),
+                "groups": from_field(WeightRule, "groups", **extent),
+                "when": from_field(WeightRule, "when", type=["boolean", "string"], pattern="^="),
+                "layout": from_field(WeightRule, "layout", enum=["huggingface", "mlx", None]),
+            },
+            "additionalProperties": False,
+            "if": {"type": "object"},
+            "then": {
+                "oneOf": [
+                    {"required": ["to"], "properties": {"to": {"type": "string", "minLength": 1}}},
+                    {"required": ["split"], "properties": {"split": {"type": "object"}}},
+                    {"required": ["drop"], "properties": {"drop": {"const": True}}},
+                ]
+            },
+        },
+        "split_part": {
+            "title": "part",
+            "description": model_text(SplitPart),
+            "type": ["integer", "string", "object"],
+            "pattern": "^=",
+            "properties": {
+                "size": from_field(SplitPart, "size", **extent),
+                "transpose": from_field(SplitPart, "transpose", **axes),
+            },
+            "required": ["size"],
+            "additionalProperties": False,
+        },
+    }
