@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any, Final
 
 from axon_compose.document import Envelope
 from axon_compose.registry import Registry
 from axon_compose.schema._components import OVER_BASE, Components
 from axon_compose.schema._formulas import Schema
+from axon_compose.schema._huggingface import HUGGINGFACE
 from axon_compose.schema._options import nullable, over_base
 from axon_compose.schema._sections import definitions, sections
 
@@ -17,7 +19,7 @@ __all__ = ["architecture_schema", "dumps"]
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _REQUIRED: Final = ["version", "dims", "stack"]
 #: Sections whose mappings are laid over those of a base, key by key.
-_MERGED: Final = ("component", "block", "stack", "norm", "embedding", "final_norm", "head")
+_MERGED: Final = ("component", "block", "stack", "norm", "embedding", "final_norm", "head", "huggingface")
 
 
 def architecture_schema(registry: Registry, *, published: bool) -> dict[str, Any]:
@@ -34,9 +36,12 @@ def architecture_schema(registry: Registry, *, published: bool) -> dict[str, Any
     components = _components(registry, published)
     parts = definitions()
     shared = {**parts, **components.definitions}
-    for name in ("block", "stack"):
-        laid = over_base(parts[name], f"#/$defs/{name}", f"#/$defs/{name}{OVER_BASE}")
+    for name in ("block", "stack", *HUGGINGFACE):
+        whole = {key: value for key, value in parts[name].items() if key not in ("if", "then")}
+        laid = over_base(whole, f"#/$defs/{name}", f"#/$defs/{name}{OVER_BASE}")
         shared[name + OVER_BASE] = nullable(laid)
+    for outer, inner in pairwise(HUGGINGFACE):
+        shared[outer + OVER_BASE] = _with_reference(shared[outer + OVER_BASE], inner)
     return {
         "$schema": _DIALECT,
         "$id": "urn:axon-compose:architecture:1",
@@ -49,6 +54,17 @@ def architecture_schema(registry: Registry, *, published: bool) -> dict[str, Any
         "else": {"required": _REQUIRED, **_file(sections())},
         "$defs": dict(sorted(shared.items())),
     }
+
+
+def _with_reference(schema: Any, name: str) -> Any:
+    """The schema with every reference to a definition turned to that for files with a base."""
+    if isinstance(schema, dict):
+        place = f"#/$defs/{name}"
+        return {
+            key: place + OVER_BASE if key == "$ref" and value == place else _with_reference(value, name)
+            for key, value in schema.items()
+        }
+    return [_with_reference(item, name) for item in schema] if isinstance(schema, list) else schema
 
 
 def _file(properties: dict[str, Any]) -> Schema:

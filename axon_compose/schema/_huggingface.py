@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from axon_compose.document import HuggingFace, SplitPart, WeightRule
 from axon_compose.document._models import NAME
 from axon_compose.schema._fields import Schema, from_field, model_text, ref
 from axon_compose.schema._formulas import or_formula
 
-__all__ = ["huggingface_definitions"]
+__all__ = ["HUGGINGFACE", "huggingface_definitions"]
+
+#: The definitions, each before those that it refers to.
+HUGGINGFACE: Final = ("huggingface", "weight_rule", "split_part")
 
 
 def huggingface_definitions() -> dict[str, Schema]:
