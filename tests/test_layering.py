@@ -22,6 +22,7 @@ ORDER = [
     "document",
     "huggingface",
     "plan",
+    "concrete",
     "memory",
     "schema",
     "report",

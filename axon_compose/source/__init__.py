@@ -1,7 +1,7 @@
 """Text to nodes that know their place; knows no layer."""
 
 from axon_compose.source._nodes import Entry, Mapping, Node, Scalar, Sequence, Value, plain
-from axon_compose.source._plain import Unwritable, to_source, to_yaml
+from axon_compose.source._plain import Unwritable, scalar_text, to_source, to_yaml
 from axon_compose.source._reader import read, read_file
 from axon_compose.source._text import MAX_BYTES
 
@@ -17,6 +17,7 @@ __all__ = [
     "plain",
     "read",
     "read_file",
+    "scalar_text",
     "to_source",
     "to_yaml",
 ]

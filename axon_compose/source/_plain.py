@@ -14,10 +14,10 @@ from axon_compose.source._reader import read
 from axon_compose.source._scalars import MAX_DIGITS, is_text
 from axon_compose.source._text import MAX_BYTES
 
-__all__ = ["Unwritable", "to_source", "to_yaml"]
+__all__ = ["Unwritable", "scalar_text", "to_source", "to_yaml"]
 
 # Texts that no reader, of YAML 1.1 or 1.2, takes for anything else when they stand without quotes.
-_BARE: Final = re.compile(r"=?[A-Za-z_][\w./*()+=%<>-]*(?: [\w./*()+=%<>-]+)*", re.ASCII)
+_BARE: Final = re.compile(r"=?[A-Za-z_][\w./*()+=%<>|?-]*(?: [\w./*()+=%<>-][\w./*()+=%<>|?-]*)*", re.ASCII)
 _WORDS_OF_1_1: Final = frozenset({"y", "n", "yes", "no", "on", "off"})
 _ESCAPED: Final = re.compile('["\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]')
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -115,6 +115,15 @@ def _indented(head: str, lines: Iterator[str]) -> Iterator[str]:
 def _nested(value: Any) -> bool:
     """Whether `value` is a collection that takes lines of its own."""
     return bool(value) if isinstance(value, Mapping | list | tuple) else False
+
+
+def scalar_text(value: Any) -> str:
+    """A value without parts as YAML, fit for every place.
+
+    Raises:
+        Unwritable: A value that YAML cannot hold.
+    """
+    return _scalar(value, "")
 
 
 def _scalar(value: Any, where: str) -> str:

@@ -1,0 +1,68 @@
+"""The text of an unrolled file, laid out as people write it: short mappings on a line, one component a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from axon_compose.source import scalar_text
+
+__all__ = ["to_text"]
+
+_WIDTH: Final = 110
+#: Sections whose entries stand on lines of their own, and how deep.
+_OPEN: Final = {"components": 1, "blocks": 1, "overrides": 1, "huggingface": 2}
+_SPACED: Final = ("components", "stack", "huggingface")
+
+
+def to_text(data: Mapping[str, Any], comments: tuple[str, ...] = ()) -> str:
+    """Write plain data of a file as YAML.
+
+    Args:
+        data: Sections in order.
+        comments: Lines before them.
+    """
+    lines = [f"# {comment}" for comment in comments]
+    for section, value in data.items():
+        if section in _SPACED:
+            lines.append("")
+        lines += _entry(section, value, _OPEN.get(section, 0), "")
+    return "\n".join(lines) + "\n"
+
+
+def _entry(key: str, value: Any, depth: int, indent: str) -> Iterator[str]:
+    """`key: value`, over several lines where it is open or does not fit."""
+    head = f"{indent}{scalar_text(key)}:"
+    short = f"{head} {_flow(value)}"
+    if not (isinstance(value, dict | list) and value) or (depth == 0 and len(short) <= _WIDTH):
+        yield short
+    elif isinstance(value, list):
+        yield head
+        yield from (f"{indent}  - {_flow(item)}" for item in value)
+    elif depth == 0:
+        yield from _wrapped(head, value)
+    else:
+        yield head
+        for name, item in value.items():
+            yield from _entry(name, item, depth - 1, indent + "  ")
+
+
+def _wrapped(head: str, value: dict[str, Any]) -> Iterator[str]:
+    """A flow mapping over several lines, broken between its entries."""
+    line, margin = f"{head} {{", " " * (len(head) + 2)
+    parts = [f"{scalar_text(key)}: {_flow(item)}" for key, item in value.items()]
+    for number, part in enumerate(parts):
+        text = part + ("," if number < len(parts) - 1 else "}")
+        if len(line) + len(text) > _WIDTH and line.strip() and not line.endswith("{"):
+            yield line.rstrip()
+            line = margin
+        line += text + " "
+    yield line.rstrip()
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{scalar_text(key)}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    return scalar_text(value)
