@@ -89,6 +89,16 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     build.add_argument("--force", action="store_true", help="replace a folder that an earlier build wrote")
     build.add_argument("--allow-large", action="store_true", help="build even if memory seems too small")
     _common(build)
+    imported = command(
+        "import", _lazily("_import", "import_checkpoint"), "write the architecture of a checkpoint as a file"
+    )
+    imported.add_argument("checkpoint", metavar="DIR", help="a folder with config.json and safetensors")
+    imported.add_argument("-o", "--output", metavar="FILE", help="write it to a file (default: print it)")
+    imported.add_argument(
+        "--family", dest="file", metavar="FILE", help="read it as this family file instead of its own"
+    )
+    imported.add_argument("--force", action="store_true", help="replace the file")
+    _common(imported)
     check = command("check", _lazily("_build", "check"), "prove caches, masks and gradients on a small float32 copy")
     check.add_argument("file", metavar="FILE")
     check.add_argument("--seed", type=_seed, default=0, metavar="N", help="of weights and tokens (default: 0)")

@@ -47,17 +47,23 @@ def _entry(key: str, value: Any, depth: int, indent: str) -> Iterator[str]:
             yield from _entry(name, item, depth - 1, indent + "  ")
 
 
-def _wrapped(head: str, value: dict[str, Any]) -> Iterator[str]:
-    """A flow mapping over several lines, broken between its entries."""
-    line, margin = f"{head} {{", " " * (len(head) + 2)
-    parts = [f"{scalar_text(key)}: {_flow(item)}" for key, item in value.items()]
-    for number, part in enumerate(parts):
-        text = part + ("," if number < len(parts) - 1 else "}")
-        if len(line) + len(text) > _WIDTH and line.strip() and not line.endswith("{"):
-            yield line.rstrip()
+def _wrapped(head: str, value: Mapping[str, Any], tail: str = "") -> list[str]:
+    """A flow mapping over several lines, broken between its entries, and where one is too long inside of it."""
+    margin = " " * (len(head) + 2)
+    lines, line = [], f"{head} {{"
+    for number, (key, item) in enumerate(value.items()):
+        end = "," if number < len(value) - 1 else "}" + tail
+        text = f"{scalar_text(key)}: {_flow(item)}{end}"
+        if len(line) + len(text) > _WIDTH and not line.endswith("{"):
+            lines.append(line.rstrip())
             line = margin
-        line += text + " "
-    yield line.rstrip()
+        if len(line) + len(text) > _WIDTH and isinstance(item, Mapping) and len(item) > 1:
+            *above, line = _wrapped(f"{line}{scalar_text(key)}:", item, end)
+            lines += above
+        else:
+            line += text
+        line += " "
+    return [*lines, line.rstrip()]
 
 
 def _flow(value: Any) -> str:

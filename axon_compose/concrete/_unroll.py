@@ -92,6 +92,7 @@ class _Unrolling:
         choices = [
             [layer.block for layer, _ in kinds],
             [parts[0] if parts else "layer" for parts in uses],
+            [next((part for part in parts if any(part not in other for other in uses)), "layer") for parts in uses],
             ["_".join(parts)[:90] or "layer" for parts in uses],
         ]
         for names in choices:
@@ -110,7 +111,10 @@ class _Unrolling:
                     places.setdefault(member.use.name, []).append((layer.index, member.use))
         found: dict[str, Any] = {}
         changes: dict[int, dict[str, Any]] = {}
-        for name, uses in places.items():
+        for name in self.document.envelope.components:
+            if name not in places:
+                continue
+            uses = places[name]
             texts = [repr(use.written) for _, use in uses]
             usual = uses[texts.index(max(texts, key=texts.count))][1]
             for index, use in uses:

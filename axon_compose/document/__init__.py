@@ -5,6 +5,7 @@ from axon_compose.document._document import Document, Path, place, within
 from axon_compose.document._formulas import Unresolved, resolve
 from axon_compose.document._huggingface import HuggingFace, SplitPart, WeightRule
 from axon_compose.document._merge import FindArchitecture, merge
+from axon_compose.document._models import MODEL_NAME
 from axon_compose.document._read import VERSION, read_document
 from axon_compose.document._sections import (
     Block,
@@ -19,6 +20,7 @@ from axon_compose.document._sections import (
 from axon_compose.document.formula import is_formula
 
 __all__ = [
+    "MODEL_NAME",
     "VERSION",
     "Block",
     "BranchItem",

@@ -18,10 +18,12 @@ from pydantic_core import CoreSchema, core_schema
 
 from axon_compose.document.formula import is_formula
 
-__all__ = ["FORMULA", "NAME", "Count", "Name", "Number", "OrFormula", "Section"]
+__all__ = ["FORMULA", "MODEL_NAME", "NAME", "Count", "Name", "Number", "OrFormula", "Section"]
 
 #: At most as long as in a stack text: names stand in every layer of a plan.
 NAME = r"^[a-z][a-z0-9_]{0,99}$"
+#: Of a whole model.
+MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 FORMULA = {"type": "string", "pattern": "^="}
 
 Name = Annotated[str, StringConstraints(pattern=NAME)]

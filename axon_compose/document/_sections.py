@@ -9,7 +9,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from axon_compose.document._huggingface import HuggingFace
-from axon_compose.document._models import Count, Name, Number, OrFormula, Section
+from axon_compose.document._models import MODEL_NAME, Count, Name, Number, OrFormula, Section
 from axon_compose.document.formula import is_formula
 
 __all__ = [
@@ -222,7 +222,7 @@ class Envelope(Section):
         default="model",
         min_length=1,
         max_length=100,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        pattern=MODEL_NAME,
         description="Name of the model.",
     )
     description: str = Field(default="", description="What it is, for people.")

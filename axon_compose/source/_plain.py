@@ -17,7 +17,7 @@ from axon_compose.source._text import MAX_BYTES
 __all__ = ["Unwritable", "scalar_text", "to_source", "to_yaml"]
 
 # Texts that no reader, of YAML 1.1 or 1.2, takes for anything else when they stand without quotes.
-_BARE: Final = re.compile(r"=?[A-Za-z_][\w./*()+=%<>|?-]*(?: [\w./*()+=%<>-][\w./*()+=%<>|?-]*)*", re.ASCII)
+_BARE: Final = re.compile(r"=?\(*[A-Za-z_][\w./*()+=%<>|?-]*(?: [\w./*()+=%<>-][\w./*()+=%<>|?-]*)*", re.ASCII)
 _WORDS_OF_1_1: Final = frozenset({"y", "n", "yes", "no", "on", "off"})
 _ESCAPED: Final = re.compile('["\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]')
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")

@@ -1,0 +1,49 @@
+"""`import`: the folder of a checkpoint to a short file of its own."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from axon_compose._api import Architecture, load
+from axon_compose.cli._terminal import Terminal
+from axon_compose.diagnostics import Diagnostic
+from axon_compose.document import MODEL_NAME
+from axon_compose.registry import Registry
+
+__all__ = ["import_checkpoint"]
+
+
+def import_checkpoint(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Recognise a checkpoint and write its architecture as a file without formulas of sizes."""
+    from axon_compose.concrete import to_text, unroll
+    from axon_compose.huggingface import fields_used
+
+    target = Path(arguments.output) if arguments.output else None
+    if target and target.exists() and not arguments.force:
+        return terminal.fail(Diagnostic("AX500", f"`{target}` exists", help="replace it with `--force`"))
+    architecture = load(arguments.file, checkpoint=arguments.checkpoint, settings=arguments.settings)
+    config = architecture.config
+    assert config is not None
+    family = architecture.name
+    data = unroll(architecture.document, architecture.plan(), Registry.installed())
+    used = fields_used(architecture.document, config)
+    text = to_text({**data, "name": _name(architecture, target)}, _comments(family, config.model_types))
+    note = f"family {family} (model type {config.model_types[0]}); read from config.json: {', '.join(used)}"
+    if target:
+        target.write_text(text, encoding="utf-8")
+        note += f"\nwrote {target}"
+    terminal.note(note)
+    result = {"family": family, "model_type": config.model_types[0], "fields": used, "architecture": data}
+    return terminal.result("" if target else text, result)
+
+
+def _name(architecture: Architecture, target: Path | None) -> str:
+    """The name of the file, where it can be the name of a model."""
+    stem = target.stem if target else ""
+    return stem if re.fullmatch(MODEL_NAME, stem) else architecture.name
+
+
+def _comments(family: str, model_types: list[str]) -> tuple[str, ...]:
+    return (f"Imported from a checkpoint of the model type {model_types[0]}, as the family {family} reads it.",)
