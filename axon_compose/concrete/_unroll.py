@@ -76,7 +76,7 @@ class _Unrolling:
         return {"branches": branches, "share": layer.share} if layer.share else branches
 
     def branch(self, item: BranchItem, names: Mapping[str, Any]) -> Any:
-        written = self.valued(item.model_dump(by_alias=True, exclude_unset=True), names)
+        written = self.valued(item.model_dump(by_alias=True, exclude_unset=True, warnings=False), names)
         if "parallel" in written:
             written["parallel"] = [_short(member) for member in written["parallel"] if member["use"] is not None]
             return written if written["parallel"] else None
