@@ -88,6 +88,8 @@ class _Check:
             elif capture.name == self.rule.stack:
                 message = f"`<{capture.name}>` is stacked, so the target has no text for it"
                 self.problems.error("AX161", message, place, help="leave it out: the tensors become one")
+        if not target.names <= pattern.names or not {self.rule.stack} <= pattern.names | {None}:
+            return  # a capture that is misspelt there is not told again as one that is missing here
         condition = self.rule.when
         used = _names(condition) if isinstance(condition, str) else frozenset[str]()
         for name in sorted(pattern.names - target.names - used - {self.rule.stack}):
