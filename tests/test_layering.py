@@ -27,6 +27,7 @@ ORDER = [
     "schema",
     "report",
     "checkpoint",
+    "weights",
     "model",
     "_api",
     "integrations",

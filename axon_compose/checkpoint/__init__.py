@@ -9,7 +9,7 @@ from axon_compose.checkpoint._errors import CheckpointError
 from axon_compose.checkpoint._folder import MODEL_FILE, check_space, require_plain_name, write_folder
 from axon_compose.checkpoint._record import BUILD_FILE, read_build, verify
 from axon_compose.checkpoint._room import require
-from axon_compose.checkpoint._safetensors import Entry, load_weights, read_header
+from axon_compose.checkpoint._safetensors import Entry, Header, load_weights, read_header, read_safetensors
 from axon_compose.checkpoint._shards import MAX_SHARD_BYTES, TensorSpec, drain, plan_shards, tensor_specs, write_shards
 from axon_compose.checkpoint._tokenizer import write_tokenizer
 
@@ -20,6 +20,7 @@ __all__ = [
     "CheckpointError",
     "Entry",
     "FileRecord",
+    "Header",
     "TensorSpec",
     "atomic_folder",
     "check_space",
@@ -29,6 +30,7 @@ __all__ = [
     "plan_shards",
     "read_build",
     "read_header",
+    "read_safetensors",
     "require",
     "require_plain_name",
     "tensor_specs",

@@ -16,7 +16,19 @@ from typing import Any, Final, NamedTuple
 
 from axon_compose.checkpoint._errors import CheckpointError
 
-__all__ = ["ITEM_BYTES", "MAX_HEADER_BYTES", "Entry", "load_weights", "read_header"]
+__all__ = [
+    "ITEM_BYTES",
+    "MAX_HEADER_BYTES",
+    "NOT_IN_MLX",
+    "Entry",
+    "Header",
+    "damaged",
+    "listing",
+    "load_weights",
+    "read_header",
+    "read_safetensors",
+    "shown",
+]
 
 #: A longer header is refused: this is room for about 250 000 tensors.
 MAX_HEADER_BYTES: Final = 32 * 1024 * 1024
@@ -28,7 +40,8 @@ ITEM_BYTES: Final[Mapping[str, int]] = {
     "I32": 4, "U32": 4, "F32": 4,
     "F64": 8, "I64": 8, "U64": 8, "C64": 8,
 }  # fmt: skip
-_NOT_IN_MLX: Final = {"F64", "F8_E5M2"}
+#: Types that MLX cannot hold.
+NOT_IN_MLX: Final = {"F64", "F8_E5M2"}
 
 _MAX_DIM: Final = 2**31 - 1
 _SHARD: Final = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
@@ -43,13 +56,22 @@ class Entry(NamedTuple):
     end: int
 
 
+class Header(NamedTuple):
+    """What a file says of itself: its tensors in the order of the header, and `__metadata__`."""
+
+    entries: dict[str, Entry]
+    metadata: dict[str, str]
+
+
 def read_header(path: Path) -> dict[str, Entry]:
+    """The tensors of a safetensors file by name, in the order of the header; see `read_safetensors`."""
+    return read_safetensors(path).entries
+
+
+def read_safetensors(path: Path) -> Header:
     """Read and check the header of a safetensors file; no tensor is read.
 
     The tensors must fill the data exactly: no overlap, no hole, nothing beyond the end.
-
-    Returns:
-        Name to entry, in the order of the header.
 
     Raises:
         CheckpointError: AX511, names the file and, where one is to blame, the tensor.
@@ -58,30 +80,34 @@ def read_header(path: Path) -> dict[str, Entry]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise _fault(path, "not a regular file")
+            raise damaged(path, "not a regular file")
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             room = status.st_size - 8
             if room < 2 or length > room:
-                raise _fault(path, f"truncated: {status.st_size} bytes, the header alone says {length}")
+                raise damaged(path, f"truncated: {status.st_size} bytes, the header alone says {length}")
             if length > MAX_HEADER_BYTES:
-                raise _fault(path, f"a header of {length} bytes is above the limit of {MAX_HEADER_BYTES}")
+                raise damaged(path, f"a header of {length} bytes is above the limit of {MAX_HEADER_BYTES}")
             raw = file.read(length)
     except OSError as error:
-        raise _fault(path, error.strerror or str(error)) from error
-    entries = {name: _entry(path, name, value) for name, value in _parse(path, raw).items() if name != "__metadata__"}
+        raise damaged(path, error.strerror or str(error)) from error
+    parsed = _parse(path, raw)
+    metadata = parsed.pop("__metadata__", None) or {}  # MLX writes null for none
+    entries = {name: _entry(path, name, value) for name, value in parsed.items()}
     _check_layout(path, entries, status.st_size - 8 - length)
-    return entries
+    return Header(entries, metadata)
 
 
-def _fault(path: Path, what: str, tensor: str | None = None) -> CheckpointError:
-    of_tensor = f"tensor `{_shown(tensor)}`: " if tensor is not None else ""
+def damaged(path: Path, what: str, tensor: str | None = None) -> CheckpointError:
+    """AX511 of a file, and of one tensor where that is to blame."""
+    of_tensor = f"tensor `{shown(tensor)}`: " if tensor is not None else ""
     return CheckpointError(
         "AX511", f"`{path}`: {of_tensor}{what}", "the file is damaged or was not made by a good writer"
     )
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
+    """A name from a file, fit for a message."""
     text = name if name.isprintable() else ascii(name)[1:-1]
     return text if len(text) <= 120 else text[:117] + "…"
 
@@ -92,35 +118,35 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
         if len(result) != len(pairs):
             seen: set[str] = set()
             twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise _fault(path, "named twice", twice)
+            raise damaged(path, "named twice", twice)
         return result
 
     try:
         header = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        raise _fault(path, f"the header is not JSON: {type(error).__name__}") from error
+        raise damaged(path, f"the header is not JSON: {type(error).__name__}") from error
     if not isinstance(header, dict):
-        raise _fault(path, "the header is not a JSON object")
-    metadata = header.get("__metadata__") or {}  # MLX writes null for none
+        raise damaged(path, "the header is not a JSON object")
+    metadata = header.get("__metadata__") or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise _fault(path, "`__metadata__` does not map text to text")
+        raise damaged(path, "`__metadata__` does not map text to text")
     return header
 
 
 def _entry(path: Path, name: str, value: Any) -> Entry:
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
-        raise _fault(path, "needs exactly dtype, shape and data_offsets", name)
+        raise damaged(path, "needs exactly dtype, shape and data_offsets", name)
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        raise _fault(path, f"unknown dtype {_shown(str(dtype))}", name)
+        raise damaged(path, f"unknown dtype {shown(str(dtype))}", name)
     if not _is_counts(shape) or any(dim > _MAX_DIM for dim in shape):
-        raise _fault(path, "the shape is not a list of integers from 0 to 2^31 - 1", name)
+        raise damaged(path, "the shape is not a list of integers from 0 to 2^31 - 1", name)
     if not _is_counts(offsets) or len(offsets) != 2:
-        raise _fault(path, "data_offsets are not two integers from 0", name)
+        raise damaged(path, "data_offsets are not two integers from 0", name)
     entry = Entry(dtype, tuple(shape), offsets[0], offsets[1])
     needed = ITEM_BYTES[dtype] * prod(shape)
     if entry.end - entry.start != needed:
-        raise _fault(
+        raise damaged(
             path, f"{dtype} of shape {shape} takes {needed} bytes, offsets give {entry.end - entry.start}", name
         )
     return entry
@@ -135,14 +161,14 @@ def _check_layout(path: Path, entries: Mapping[str, Entry], data_bytes: int) -> 
     end = 0
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)):
         if entry.end > data_bytes:
-            raise _fault(path, f"ends at byte {entry.end} of {data_bytes}; the file is truncated", name)
+            raise damaged(path, f"ends at byte {entry.end} of {data_bytes}; the file is truncated", name)
         if entry.start < end:
-            raise _fault(path, f"starts at byte {entry.start}, inside the tensor before it", name)
+            raise damaged(path, f"starts at byte {entry.start}, inside the tensor before it", name)
         if entry.start > end:
-            raise _fault(path, f"starts at byte {entry.start}, after a hole from byte {end}", name)
+            raise damaged(path, f"starts at byte {entry.start}, after a hole from byte {end}", name)
         end = entry.end
     if end != data_bytes:
-        raise _fault(path, f"{data_bytes - end} bytes after the last tensor belong to none")
+        raise damaged(path, f"{data_bytes - end} bytes after the last tensor belong to none")
 
 
 def load_weights(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -170,9 +196,9 @@ def load_weights(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[
     for path in files:
         for name, entry in read_header(path).items():
             if name in found:
-                raise _fault(path, f"is in `{found[name][0].name}` too", name)
-            if entry.dtype in _NOT_IN_MLX:
-                raise _fault(path, f"MLX has no type for {entry.dtype}", name)
+                raise damaged(path, f"is in `{found[name][0].name}` too", name)
+            if entry.dtype in NOT_IN_MLX:
+                raise damaged(path, f"MLX has no type for {entry.dtype}", name)
             found[name] = path, entry
     _compare(folder, files, {name: entry.shape for name, (_, entry) in found.items()}, expected)
 
@@ -191,24 +217,23 @@ def _compare(
     missing = [name for name in expected if name not in found]
     unexpected = [name for name in found if name not in expected]
     shaped = [
-        f"{_shown(name)} is {list(found[name])}, the model has {list(shape)}"
+        f"{shown(name)} is {list(found[name])}, the model has {list(shape)}"
         for name, shape in expected.items()
         if name in found and tuple(shape) != found[name]
     ]
     if not (missing or unexpected or shaped):
         return
-    parts = [_listing("missing", missing), _listing("unexpected", unexpected), _listing("of another shape", shaped)]
+    parts = [listing("missing", missing), listing("unexpected", unexpected), listing("of another shape", shaped)]
     message = f"the weights in `{folder}` are not those of this model" + "".join(parts)
     raise CheckpointError("AX512", message, _lost_shards(files))
 
 
-def _listing(kind: str, names: list[str]) -> str:
+def listing(kind: str, names: list[str]) -> str:
+    """`3 missing:` and the first ten, each on a line of its own; nothing if there is none."""
     if not names:
         return ""
     more = [f"… and {len(names) - 10} more"] if len(names) > 10 else []
-    return "".join(
-        f"\n    {line}" for line in [f"{len(names)} {kind}:", *(f"  {_shown(n)}" for n in names[:10]), *more]
-    )
+    return "".join(f"\n    {line}" for line in [f"{len(names)} {kind}:", *(f"  {shown(n)}" for n in names[:10]), *more])
 
 
 def _lost_shards(files: Iterable[Path]) -> str | None:

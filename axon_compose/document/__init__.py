@@ -2,10 +2,11 @@
 
 from axon_compose.document._blocks import report_no_component, written_blocks
 from axon_compose.document._document import Document, Path, place, within
-from axon_compose.document._formulas import Unresolved, resolve
-from axon_compose.document._huggingface import HuggingFace, SplitPart, WeightRule
+from axon_compose.document._formulas import Unresolved, cached_parse, resolve
+from axon_compose.document._huggingface import HuggingFace, Layout, SplitPart, WeightRule
 from axon_compose.document._merge import FindArchitecture, merge
 from axon_compose.document._models import MODEL_NAME
+from axon_compose.document._patterns import Pattern, PatternError, Target, parse_pattern, parse_target
 from axon_compose.document._read import VERSION, read_document
 from axon_compose.document._sections import (
     Block,
@@ -17,7 +18,7 @@ from axon_compose.document._sections import (
     NormChoice,
     Stack,
 )
-from axon_compose.document.formula import is_formula
+from axon_compose.document.formula import FormulaError, is_formula
 
 __all__ = [
     "MODEL_NAME",
@@ -28,17 +29,25 @@ __all__ = [
     "Document",
     "Envelope",
     "FindArchitecture",
+    "FormulaError",
     "HuggingFace",
     "InlineBlock",
     "Item",
+    "Layout",
     "NormChoice",
     "Path",
+    "Pattern",
+    "PatternError",
     "SplitPart",
     "Stack",
+    "Target",
     "Unresolved",
     "WeightRule",
+    "cached_parse",
     "is_formula",
     "merge",
+    "parse_pattern",
+    "parse_target",
     "place",
     "read_document",
     "report_no_component",

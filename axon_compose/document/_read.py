@@ -17,6 +17,7 @@ from axon_compose.document._formulas import check_formulas, resolve_dims
 from axon_compose.document._merge import FindArchitecture, with_base, with_settings
 from axon_compose.document._models import NAME
 from axon_compose.document._sections import Envelope
+from axon_compose.document._weights import check_weights
 from axon_compose.document.formula import RESERVED
 from axon_compose.registry import Fault, pydantic_faults
 from axon_compose.source import Entry, Node, Sequence, plain
@@ -93,6 +94,7 @@ def _read(
     _check_names(document, problems)
     check_blocks(document, problems)
     _check_fields(document, problems)
+    check_weights(document, problems)
     return document
 
 

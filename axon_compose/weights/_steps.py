@@ -1,0 +1,205 @@
+"""What is done with a tensor on its way into the model: small steps that know their shapes and their way back.
+
+They use nothing but methods that arrays of MLX, of NumPy and `Packed` have in common, so they run without MLX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import accumulate
+from math import prod
+from typing import Any, Protocol
+
+__all__ = ["Add", "Reshape", "Scale", "Shape", "Split", "Step", "StepError", "Transpose", "stack", "unstack"]
+
+Shape = tuple[int, ...]
+
+
+class StepError(Exception):
+    """A step that cannot be done with an array of this shape."""
+
+
+class Step(Protocol):
+    """One array to one array."""
+
+    def shape(self, shape: Shape) -> Shape:
+        """Shape of the result.
+
+        Raises:
+            StepError: There is none.
+        """
+        ...
+
+    def apply(self, array: Any) -> Any:
+        """The result."""
+        ...
+
+    def undo(self, array: Any) -> Any:
+        """The array that `apply` makes this one of."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reshape:
+    """The same numbers in the same order under another shape."""
+
+    before: Shape
+    after: Shape
+
+    def shape(self, shape: Shape) -> Shape:
+        """`after`."""
+        if prod(shape) != prod(self.after):
+            raise StepError(f"{list(shape)} cannot be reshaped to {list(self.after)}")
+        return self.after
+
+    def apply(self, array: Any) -> Any:
+        """Reshape to `after`."""
+        return array.reshape(self.after)
+
+    def undo(self, array: Any) -> Any:
+        """Reshape to `before`."""
+        return array.reshape(self.before)
+
+
+@dataclass(frozen=True, slots=True)
+class Transpose:
+    """Axes in another order: axis `k` of the result is axis `axes[k]` of the array."""
+
+    axes: tuple[int, ...]
+
+    def shape(self, shape: Shape) -> Shape:
+        """The extents in their new order."""
+        if len(shape) != len(self.axes):
+            raise StepError(f"{list(shape)} has not {len(self.axes)} axes")
+        return tuple(shape[axis] for axis in self.axes)
+
+    def apply(self, array: Any) -> Any:
+        """Permute."""
+        return array.transpose(self.axes)
+
+    def undo(self, array: Any) -> Any:
+        """Permute back."""
+        return array.transpose(self.inverse.axes)
+
+    @property
+    def inverse(self) -> Transpose:
+        """The permutation that takes this one back."""
+        return Transpose(tuple(self.axes.index(axis) for axis in range(len(self.axes))))
+
+    def moves(self, shape: Shape) -> bool:
+        """Whether any number changes its place: axes of length 1 do not count."""
+        order = [axis for axis in self.axes if shape[axis] != 1]
+        return order != sorted(order)
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """A number is added."""
+
+    value: float
+
+    def shape(self, shape: Shape) -> Shape:
+        """Unchanged."""
+        return shape
+
+    def apply(self, array: Any) -> Any:
+        """Add."""
+        return array + self.value
+
+    def undo(self, array: Any) -> Any:
+        """Subtract."""
+        return array + -self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A number is multiplied."""
+
+    value: float
+
+    def shape(self, shape: Shape) -> Shape:
+        """Unchanged."""
+        return shape
+
+    def apply(self, array: Any) -> Any:
+        """Multiply."""
+        return array * self.value
+
+    def undo(self, array: Any) -> Any:
+        """Divide."""
+        return array * (1 / self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """An axis is `groups` equal parts one after the other, and each of those is divided by `sizes`."""
+
+    axis: int
+    groups: int
+    sizes: tuple[int, ...]
+
+    def shapes(self, shape: Shape) -> list[Shape]:
+        """Shapes of the pieces.
+
+        Raises:
+            StepError: The sizes are not those of the axis.
+        """
+        if self.axis >= len(shape):
+            raise StepError(f"{list(shape)} has no axis {self.axis}")
+        if self.groups * sum(self.sizes) != shape[self.axis]:
+            parts = " + ".join(map(str, self.sizes))
+            whole = f"{self.groups} · ({parts})" if self.groups > 1 else parts
+            raise StepError(f"axis {self.axis} of {list(shape)} is not {whole}")
+        return [(*shape[: self.axis], self.groups * size, *shape[self.axis + 1 :]) for size in self.sizes]
+
+    def apply(self, array: Any) -> list[Any]:
+        """The pieces."""
+        ends = list(accumulate(self.sizes))
+        if self.groups == 1:
+            return [array[_along(self.axis, end - size, end)] for size, end in zip(self.sizes, ends, strict=True)]
+        shape = tuple(array.shape)
+        before, after = shape[: self.axis], shape[self.axis + 1 :]
+        grouped = array.reshape((*before, self.groups, ends[-1], *after))
+        return [
+            grouped[_along(self.axis + 1, end - size, end)].reshape((*before, self.groups * size, *after))
+            for size, end in zip(self.sizes, ends, strict=True)
+        ]
+
+    def undo(self, pieces: Sequence[Any]) -> Any:
+        """The array with these pieces."""
+        if self.groups == 1:
+            return _join(pieces, self.axis)
+        shape = tuple(pieces[0].shape)
+        before, after = shape[: self.axis], shape[self.axis + 1 :]
+        grouped = [
+            piece.reshape((*before, self.groups, size, *after)) for piece, size in zip(pieces, self.sizes, strict=True)
+        ]
+        return _join(grouped, self.axis + 1).reshape((*before, self.groups * sum(self.sizes), *after))
+
+
+def _along(axis: int, start: int, end: int) -> tuple[slice, ...]:
+    return (*[slice(None)] * axis, slice(start, end))
+
+
+def stack(arrays: Sequence[Any]) -> Any:
+    """Arrays of one shape on a new first axis."""
+    return arrays[0].stack(arrays) if hasattr(arrays[0], "stack") else _library(arrays[0]).stack(list(arrays))
+
+
+def unstack(array: Any) -> list[Any]:
+    """The arrays along the first axis."""
+    return [array[index] for index in range(array.shape[0])]
+
+
+def _join(arrays: Sequence[Any], axis: int) -> Any:
+    if hasattr(arrays[0], "join"):
+        return arrays[0].join(arrays, axis)
+    return _library(arrays[0]).concatenate(list(arrays), axis=axis)
+
+
+def _library(array: Any) -> Any:
+    """The module whose functions work on this array: `mlx.core` or `numpy`."""
+    root = type(array).__module__.partition(".")[0]
+    return import_module("mlx.core" if root == "mlx" else root)
