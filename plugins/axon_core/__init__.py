@@ -23,6 +23,7 @@ def axon_components() -> Iterator[ComponentSpec]:
         mlp,
         moe,
         norms,
+        rwkv7,
         short_conv,
         ssm,
     )
@@ -36,6 +37,7 @@ def axon_components() -> Iterator[ComponentSpec]:
         short_conv,
         mamba,
         gated_delta_net,
+        rwkv7,
         mlp,
         moe,
         blocks,

@@ -16,11 +16,6 @@ triangular system (the WY form of Yang et al. 2024, "Parallelizing Linear Transf
 
 It is solved for many chunks at once up to the products with S; those run in sequence, four per chunk.
 
-The inverse of I + T is merged from the inverses of its diagonal blocks of 2, 4, 8, ... tokens. As the transition of a
-token is a contraction, no entry of any of them exceeds one. The product of I + (-T)^(2^k) is shorter but passes through
-powers of T, whose entries are binomials: a key repeated 64 times with beta = 1 makes it wrong by 3e10 in float32, where
-this form is exact.
-
 Nothing is divided by a decay and no cumulative sums are subtracted: every D_tj is a sum of its own, so that a gate of
 exp(-10000) next to gates of almost one neither overflows nor cancels.
 
@@ -35,10 +30,11 @@ With a fast BLAS in place of the wheel's, chunks of 32 are the fastest of these,
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final
 
 import mlx.core as mx
 
+from axon_core.chunked import cut, unit_lower_inverse
 from axon_core.recompute import recomputed
 
 __all__ = ["gated_delta_rule"]
@@ -128,7 +124,8 @@ def _segments(
     """Any number of tokens, as many chunks at a time as keep the temporaries small."""
     length = v.shape[-2]
     chunk = min(chunk, 1 << (length - 1).bit_length())
-    inputs = [_cut(a, chunk) for a in (q, k, v, log_g, beta)]
+    # The tokens that a last chunk lacks are zeros, which neither decay nor write.
+    inputs = [cut(a, chunk) for a in (q, k, v, log_g, beta)]
     numbers = log_g.size // length * chunk * max(chunk, *state.shape[-2:])
     fitting = min(_SEGMENT_CHUNKS, max(1, _SEGMENT_BYTES // (4 * numbers)))
     # Split, not sliced, here and below: the gradient of a slice is an array as large as the whole, once per slice.
@@ -151,7 +148,7 @@ def _segment(
     columns = mx.contiguous(k.swapaxes(-1, -2))
     decay, since = _decays(log_g)
     lower = mx.tril(beta * decay * (k @ columns), -1)
-    solve = cast("mx.array", _inverse(lower)) * beta.swapaxes(-1, -2)
+    solve = unit_lower_inverse(lower) * beta.swapaxes(-1, -2)
     written, recalled = solve @ v, (solve * since.swapaxes(-1, -2)) @ k
     per_chunk = (written, recalled, columns * decay[..., -1:, :], since[..., -1:, :], since * q, decay * (q @ columns))
     outputs = []
@@ -162,39 +159,8 @@ def _segment(
     return mx.concatenate(outputs, axis=-3), state
 
 
-def _cut(a: mx.array, chunk: int) -> mx.array:
-    """(..., L, W) to (..., chunks, chunk, W); the missing tokens are zeros, which neither decay nor write."""
-    missing = -a.shape[-2] % chunk
-    if missing:
-        a = mx.pad(a, [(0, 0)] * (a.ndim - 2) + [(0, missing), (0, 0)])
-    return a.reshape(*a.shape[:-2], -1, chunk, a.shape[-1])
-
-
 def _decays(log_g: mx.array) -> tuple[mx.array, mx.array]:
     """Of (..., C, 1): decays from token j to i, (..., C, C), zero for j > i; and from the start, (..., C, 1)."""
     chunk = log_g.shape[-2]
     between = mx.cumsum(mx.where(mx.tri(chunk, k=-1, dtype=mx.bool_), log_g, 0.0), axis=-2)
     return mx.tril(mx.exp(between)), mx.exp(mx.cumsum(log_g, axis=-2))
-
-
-@mx.custom_function
-def _inverse(lower: mx.array) -> mx.array:
-    """Inverse of I + T, for a strictly lower triangular T of (..., C, C), C a power of two."""
-    return _merged_inverse(lower)
-
-
-@_inverse.vjp
-def _inverse_vjp(lower: mx.array, cotangent: mx.array, inverse: mx.array) -> mx.array:
-    transposed = inverse.swapaxes(-1, -2)
-    return mx.tril(-(transposed @ cotangent @ transposed), -1)
-
-
-def _merged_inverse(lower: mx.array) -> mx.array:
-    size = lower.shape[-1]
-    if size <= 2:
-        return mx.eye(size) - lower
-    half = size // 2
-    first, second = _merged_inverse(mx.stack([lower[..., :half, :half], lower[..., half:, half:]]))
-    below = -(second @ lower[..., half:, :half] @ first)
-    rows = [mx.concatenate([first, mx.zeros_like(first)], axis=-1), mx.concatenate([below, second], axis=-1)]
-    return mx.concatenate(rows, axis=-2)

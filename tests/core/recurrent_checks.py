@@ -1,6 +1,6 @@
-"""What every recurrent layer with a convolution and a state owes, whatever its mathematics.
+"""What every recurrent layer owes, whatever its mathematics.
 
-A reference is `reference(layer, x) -> (y, convolution state, state)`: the layer in float64, token by token.
+A reference is `reference(layer, x) -> (y, *states)`: the layer in float64, token by token, and what its cache then holds.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ def pieces(layer, x, sizes, cache):
 def check_pieces(layer, reference, sizes, cache):
     """A sequence cut anywhere equals the whole."""
     x = sequence(length=sum(sizes))
-    expected, conv, state = reference(layer, x)
+    expected, *states = reference(layer, x)
     y, cache = pieces(layer, x, sizes, cache)
     close(y, expected)
-    close(cache[0], conv)
-    close(cache[1], state)
+    for found, state in zip((cache[i] for i in range(len(states))), states, strict=True):
+        close(found, state)
 
 
 def check_ragged(layer, reference, sizes, side):
@@ -87,7 +87,8 @@ def check_ragged(layer, reference, sizes, side):
             for row, pad in zip(rows, pads, strict=True)
         ]
     )
-    cache = ArraysCache(2, left_padding=pads if left else None)
+    _, *states = reference(layer, rows[0])
+    cache = ArraysCache(len(states), left_padding=pads if left else None)
     if not left:
         cache.prepare(lengths=list(LENGTHS))
     y, cache = pieces(layer, x, sizes, cache)
@@ -97,11 +98,11 @@ def check_ragged(layer, reference, sizes, side):
     for i, (row, pad) in enumerate(zip(rows, pads, strict=True)):
         length = row.shape[1]
         start = pad if left else 0
-        expected, conv, state = reference(layer, mx.concatenate([row, after[i : i + 1]], axis=1))
+        expected, *states = reference(layer, mx.concatenate([row, after[i : i + 1]], axis=1))
         close(y[i : i + 1, start : start + length], expected[:, :length])
         close(more[i : i + 1], expected[:, length:])
-        close(cache[0][i : i + 1], conv)
-        close(cache[1][i : i + 1], state)
+        for number, state in enumerate(states):
+            close(cache[number][i : i + 1], state)
 
 
 def check_gradient(layer, reference, x, gradients, weight):
@@ -127,10 +128,10 @@ def check_gradient(layer, reference, x, gradients, weight):
 def check_declared(spec, layer, options, dims):
     """Parameters and cache are those of the record."""
     assert {name: value.shape for name, value in tree_flatten(layer.parameters())} == spec.params(options, dims)
-    cache = ArraysCache(2)
+    declared = spec.cache(options, dims)
+    cache = ArraysCache(len(declared.arrays))
     layer.set_dtype(mx.bfloat16)
     layer(sequence(2, 6, dims.hidden_size).astype(mx.bfloat16), None, cache)
-    declared = spec.cache(options, dims)
     for array, record in zip(cache.state[0], declared.arrays, strict=True):
         assert array.shape[1:] == record.shape
         assert array.dtype == getattr(mx, record.dtype or "bfloat16")

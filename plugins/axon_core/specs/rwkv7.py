@@ -1,0 +1,115 @@
+"""The two layers of RWKV-7: options and records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import gcd
+from typing import Any, Final
+
+from pydantic import Field
+
+from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
+
+__all__ = ["SPECS", "RWKV7ChannelMixOptions", "RWKV7TimeMixOptions"]
+
+
+class RWKV7TimeMixOptions(Options):
+    """RWKV-7's time mixing; each head has a matrix as state."""
+
+    head_dim: int = Field(64, gt=0, description="Width of a head, a divisor of `hidden_size`.")
+    decay_low_rank_dim: int = Field(64, gt=0, description="Rank of the projection that makes the decays.")
+    a_low_rank_dim: int = Field(64, gt=0, description="Rank of the projection that makes the in-context rates.")
+    v_low_rank_dim: int = Field(
+        32, gt=0, description="Rank of the projection that mixes in the values of `value_from`; not used without it."
+    )
+    gate_low_rank_dim: int = Field(128, gt=0, description="Rank of the projection that makes the output's gate.")
+    norm_eps: float = Field(64e-5, gt=0, description="Added to the variance by the norm of each head's output.")
+    value_from: str | None = Field(
+        None,
+        description="Component whose values are mixed into the own ones, from the nearest earlier layer that uses it.",
+    )
+
+    def heads(self, hidden_size: int) -> int:
+        """Number of heads.
+
+        Raises:
+            ValueError: `head_dim` does not divide the hidden size.
+        """
+        if hidden_size % self.head_dim:
+            raise ValueError(f"`hidden_size` ({hidden_size}) is not a multiple of `head_dim` ({self.head_dim})")
+        return hidden_size // self.head_dim
+
+
+class RWKV7ChannelMixOptions(Options):
+    """RWKV-7's channel mixing."""
+
+    intermediate_size: int = Field(gt=0, description="Width between the matrices.")
+
+
+def _time_params(options: RWKV7TimeMixOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
+    hidden = dims.hidden_size
+    heads = (options.heads(hidden), options.head_dim)
+    ranks = {"w": options.decay_low_rank_dim, "a": options.a_low_rank_dim, "g": options.gate_low_rank_dim}
+    if options.value_from is not None:
+        ranks["v"] = options.v_low_rank_dim
+    found: dict[str, tuple[int, ...]] = {f"x_{name}": (1, 1, hidden) for name in "rwkvag"}
+    found |= {f"{name}_proj.weight": (hidden, hidden) for name in "rkvo"}
+    for name, rank in ranks.items():
+        found[f"{name}_lora.lora.0.weight"] = (rank, hidden)
+        found[f"{name}_lora.lora.2.weight"] = (hidden, rank)
+        if name != "g":
+            found[f"{name}_lora.lora.2.bias"] = (hidden,)
+    return found | dict.fromkeys(("k_k", "k_a", "r_k", "g_norm.weight", "g_norm.bias"), heads)
+
+
+def _time_cache(options: RWKV7TimeMixOptions, dims: Dims) -> State:
+    width = options.head_dim
+    return State(
+        (
+            Array("shift", (1, dims.hidden_size)),
+            Array("wkv", (options.heads(dims.hidden_size), width, width), "float32"),
+        )
+    )
+
+
+def _shrink(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Low ranks, and a width of heads that divides the hidden size if the written one does."""
+    ranks = {f"{name}_low_rank_dim": 8 for name in ("decay", "a", "v", "gate")}
+    return {**written, **ranks, "head_dim": gcd(written.get("head_dim", 64), 16)}
+
+
+def _channel_params(options: RWKV7ChannelMixOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
+    hidden, inner = dims.hidden_size, options.intermediate_size
+    return {"x_k": (hidden,), "key.weight": (inner, hidden), "value.weight": (hidden, inner)}
+
+
+SPECS: Final = (
+    ComponentSpec(
+        name="rwkv7_time_mix",
+        kind="layer",
+        options=RWKV7TimeMixOptions,
+        module="axon_core.rwkv7:RWKV7TimeMix.from_options",
+        summary="RWKV-7's time mixing: token shift, generalised delta rule with a decay for every channel, gate.",
+        cache=_time_cache,
+        params=_time_params,
+        reads={"value": "value_from"},
+        writes=("value",),
+        shrink=_shrink,
+        examples=(
+            {"head_dim": 16, "decay_low_rank_dim": 8, "a_low_rank_dim": 8, "gate_low_rank_dim": 16},
+            {"head_dim": 32},
+            {"head_dim": 8, "norm_eps": 1e-3},
+        ),
+    ),
+    ComponentSpec(
+        name="rwkv7_channel_mix",
+        kind="layer",
+        options=RWKV7ChannelMixOptions,
+        module="axon_core.rwkv7:RWKV7ChannelMix.from_options",
+        summary="RWKV-7's feed-forward layer: token shift, two matrices, squared relu.",
+        cache=lambda options, dims: State((Array("shift", (1, dims.hidden_size)),)),
+        params=_channel_params,
+        shrink=lambda written: {**written, "intermediate_size": min(written["intermediate_size"], 96)},
+        examples=({"intermediate_size": 96}, {"intermediate_size": 40}),
+    ),
+)
