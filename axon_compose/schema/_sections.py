@@ -77,6 +77,7 @@ def definitions() -> dict[str, Schema]:
             **_short_form(Item, "string", pattern=_NAME_OR_FORMULA),
             "properties": {
                 "use": _from(Item, "use", **use),
+                "norm": _ref("branch_norm"),
                 "scale": _from(Item, "scale", **number),
                 "as": _from(Item, "keep", **keep),
             },
