@@ -181,17 +181,15 @@ def _amplifiers(subject: Subject) -> Iterator[tuple[str, float]]:
 
     None where a component reads the residual stream as it is: there the outputs of large inputs would be inputs again.
     """
-    if any(
-        branch.members and branch.pre is None and branch.residual
-        for la in subject.plan.layers
-        for branch in la.branches
-    ):
+    branches = [branch for layer in subject.plan.layers for branch in layer.branches if branch.residual]
+    if any(not branch.pre and not member.pre for branch in branches for member in branch.members):
         return
-    for layer in subject.plan.layers:
-        for branch in layer.branches:
-            if branch.pre:
-                states = all(isinstance(member.use.cache, State) for member in branch.members)
-                yield branch.pre.path, STATES if states else OTHERS
+    for branch in branches:
+        for member in branch.members:
+            norm = member.pre or branch.pre
+            assert norm is not None
+            states = all(isinstance(m.use.cache, State) for m in (branch.members if norm is branch.pre else [member]))
+            yield norm.path, STATES if states else OTHERS
 
 
 def large(subject: Subject) -> Truth:

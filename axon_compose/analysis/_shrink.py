@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from axon_compose._api import Architecture, load
 from axon_compose.diagnostics import ArchitectureError
-from axon_compose.plan import Branch, Layer, Plan, Use
+from axon_compose.plan import Branch, Layer, Member, Plan, Use
 from axon_compose.registry import ComponentSpec, Registry
 
 __all__ = ["registry_of", "shrink", "small_architecture"]
@@ -107,10 +107,10 @@ class _Shrinker:
         if not branch.residual:
             return self.component(branch.members[0].use)
         items: list[dict[str, Any]] = [
-            {"use": self.component(m.use), "scale": m.scale} | ({"as": m.keep} if m.keep else {})
+            {"use": self.component(m.use), "scale": m.scale, "norm": norm(m)} | ({"as": m.keep} if m.keep else {})
             for m in branch.members
         ]
-        if len(items) == 1:
+        if len(items) == 1 and items[0]["norm"] == "none":
             item = {**items[0], "scale": branch.scale * branch.members[0].scale}
         else:
             item = {"parallel": items, "scale": branch.scale}
@@ -157,12 +157,12 @@ def _small(use: Use) -> dict[str, Any]:
         return written
 
 
-def norm(branch: Branch) -> Any:
-    """The norm of a branch as it is written in a file."""
-    use = branch.pre or branch.post
+def norm(around: Branch | Member) -> Any:
+    """The norm of a branch, or of a component in it, as it is written in a file."""
+    use = around.pre or around.post
     if use is None:
         return "none"
-    place = "sandwich" if branch.pre and branch.post else "pre" if branch.pre else "post"
+    place = "sandwich" if around.pre and around.post else "pre" if around.pre else "post"
     return {"place": place, **typed(use)}
 
 
@@ -204,7 +204,7 @@ def _kind(plan: Plan, layer: Layer) -> str:
             branch.residual,
             branch.add,
             [(m.use.name, m.use.type, m.keep, _coarse(_small(m.use)), sorted(m.use.reads)) for m in branch.members],
-            [(use.type, _coarse(use.written)) for use in (branch.pre, branch.post) if use],
+            [_coarse(norm(branch)), *(_coarse(norm(member)) for member in branch.members)],
         ]
         for branch in layer.branches
     ]

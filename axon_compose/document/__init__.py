@@ -1,6 +1,6 @@
 """Nodes to a validated document: dims, components, blocks and stack, bases merged in; imports no mlx."""
 
-from axon_compose.document._blocks import report_no_component, written_blocks
+from axon_compose.document._blocks import report_no_component, written_norms
 from axon_compose.document._document import Document, Path, place, within
 from axon_compose.document._formulas import Unresolved, cached_parse, resolve
 from axon_compose.document._huggingface import HuggingFace, Layout, SplitPart, WeightRule
@@ -53,5 +53,5 @@ __all__ = [
     "report_no_component",
     "resolve",
     "within",
-    "written_blocks",
+    "written_norms",
 ]

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from axon_compose.diagnostics import Problems, Span
 from axon_compose.document._document import Document, Path
-from axon_compose.document._sections import BranchItem
+from axon_compose.document._sections import BranchItem, NormChoice
 from axon_compose.document.formula import is_formula
 
-__all__ = ["check_blocks", "report_no_component", "written_blocks"]
+__all__ = ["check_blocks", "report_no_component", "written_blocks", "written_norms"]
 
 
 def check_blocks(document: Document, problems: Problems) -> None:
@@ -33,6 +33,15 @@ def written_blocks(document: Document) -> Iterator[tuple[Path, list[BranchItem]]
     generated = envelope.stack.generated
     if generated and generated.block.branches:
         yield ("stack", "block"), generated.block.branches
+
+
+def written_norms(document: Document) -> Iterator[tuple[NormChoice, Path]]:
+    """The norm of every branch and of every component in one, with its place."""
+    for path, branches in written_blocks(document):
+        for number, branch in enumerate(branches):
+            yield branch.norm, (*path, number, "norm")
+            for index, item in enumerate(branch.parallel or ()):
+                yield item.norm, (*path, number, "parallel", index, "norm")
 
 
 def report_no_component(document: Document, name: str, place: Span, problems: Problems) -> None:

@@ -59,7 +59,7 @@ class PartComponent(Component):
 
 
 class NormChoice(Component):
-    """A norm of a branch that differs from the file's: where it stands, and which."""
+    """A norm of a branch, or of a component in it: where it stands, and which if it is not the file's."""
 
     place: NormPlace = Field(default="pre", description="`pre`, `post`, `sandwich` (both) or `none`.")
 
@@ -73,6 +73,10 @@ class Item(Section):
     """One component of a parallel branch."""
 
     use: Annotated[Name, OrFormula] = Field(description="A component, or a formula that gives one.")
+    norm: NormChoice = Field(
+        default=NormChoice(place="none"),
+        description="A norm of this component alone, inside that of the branch; none unless given.",
+    )
     scale: Number = Field(default=1.0, description="Factor of the output.")
     keep: Name | None = Field(default=None, alias="as", description="Keep the output under this name, do not add it.")
 
@@ -89,7 +93,7 @@ class BranchItem(Section):
         default=None, description="A component, or a formula that gives one (or null: no branch)."
     )
     parallel: list[Item] | None = Field(
-        default=None, min_length=1, description="Components that read one normed input; their outputs are summed."
+        default=None, min_length=1, description="Components that read one input; their outputs are summed."
     )
     add: Name | None = Field(default=None, description="Add an output that was kept with `as`.")
     norm: NormChoice = Field(

@@ -19,10 +19,13 @@ Values = dict[str, Any]
 class Block(nn.Module):
     r"""A layer with weights of its own.
 
-    For each branch in order, with components :math:`f_j` that read the same input:
+    For each branch in order, with components :math:`f_j` that read the same input, each within norms of its own:
 
     .. math::
-        x \leftarrow x + s \cdot \mathrm{post}\Big(\sum_j s_j f_j(\mathrm{pre}(x))\Big)
+        x \leftarrow x + s \cdot \mathrm{post}\Big(\sum_j s_j \, \mathrm{post}_j(f_j(\mathrm{pre}_j(h)))\Big),
+        \qquad h = \mathrm{pre}(x)
+
+    Norms that a branch or a component does not have are left out.
 
     Args:
         layer: Its part of the plan.
@@ -89,7 +92,7 @@ class _Run:
     def branch(self, branch: Branch, x: mx.array) -> mx.array:
         if branch.add is not None:
             return x + _scaled(self.kept[branch.add], branch.scale)
-        y = self.members(branch, self.modules[branch.pre.key](x) if branch.pre else x)
+        y = self.members(branch, self.normed(branch.pre, x))
         if y is None or not branch.residual:
             return x if y is None else y
         return x + y
@@ -98,7 +101,8 @@ class _Run:
         """The branch's output; None if every component's output is kept instead of added."""
         total = None
         for member in branch.members:
-            y = _scaled(self.component(member.use, h), member.scale)
+            y = self.component(member.use, self.normed(member.pre, h))
+            y = _scaled(self.normed(member.post, y), member.scale)
             if member.keep is not None:
                 self.kept[member.keep] = self.finish(branch, y)
             else:
@@ -106,7 +110,10 @@ class _Run:
         return None if total is None else self.finish(branch, total)
 
     def finish(self, branch: Branch, y: mx.array) -> mx.array:
-        return _scaled(self.modules[branch.post.key](y) if branch.post else y, branch.scale)
+        return _scaled(self.normed(branch.post, y), branch.scale)
+
+    def normed(self, norm: Use | None, x: mx.array) -> mx.array:
+        return self.modules[norm.key](x) if norm else x
 
     def component(self, use: Use, x: mx.array) -> mx.array:
         arguments: Values = {name: self.values[source] for name, source in use.reads.items()}

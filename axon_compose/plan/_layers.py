@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from math import isfinite
 from typing import Any, NoReturn
 
-from axon_compose.document import BranchItem, NormChoice, Path, Unresolved, is_formula, resolve
+from axon_compose.document import BranchItem, Item, NormChoice, Path, Unresolved, is_formula, resolve
 from axon_compose.plan._parts import Broken, Part, Parts
 from axon_compose.plan._plan import Branch, Layer, Member, Use
 from axon_compose.plan._stack import StackLayer
@@ -67,22 +67,28 @@ class LayerPlanner:
         if any(part.spec.kind == "block" for part, *_ in members):
             yield self._whole_block(item, members, path)
             return
-        uses = [(self._place(part), factor, keep) for part, factor, keep in members]
-        label = "_".join(use.key for use, *_ in uses)
+        uses = [self._place(part) for part, *_ in members]
+        label = "_".join(use.key for use in uses)
+        placed = [self._member(use, written, place) for use, (_, written, place) in zip(uses, members, strict=True)]
         pre, post = self._norms(item.norm, label, (*path, "norm"))
-        yield Branch(tuple(Member(use, factor, keep) for use, factor, keep in uses), pre, post, scale)
+        yield Branch(tuple(placed), pre, post, scale)
 
-    def _members(self, item: BranchItem, path: Path) -> Iterator[tuple[Part, float, str | None]]:
+    def _members(self, item: BranchItem, path: Path) -> Iterator[tuple[Part, Item, Path]]:
+        """Components with how they are written, and where; one that stands alone has only its name and `as`."""
         if item.use is not None:
-            part = self._part(item.use, (*path, "use"))
-            if part:
-                yield part, 1.0, self._keep(item.keep)
-            return
-        for number, member in enumerate(item.parallel or ()):
-            place = (*path, "parallel", number)
-            part = self._part(member.use, (*place, "use"))
-            if part:
-                yield part, self._number(member.scale, (*place, "scale")), self._keep(member.keep)
+            written = [(Item.model_validate({"use": item.use, "as": item.keep}), path)]
+        else:
+            written = [(member, (*path, "parallel", number)) for number, member in enumerate(item.parallel or ())]
+        for member, place in written:
+            if part := self._part(member.use, (*place, "use")):
+                yield part, member, place
+
+    def _member(self, use: Use, item: Item, path: Path) -> Member:
+        scale = self._number(item.scale, (*path, "scale"))
+        if item.keep is not None:
+            self.kept.add(item.keep)
+        pre, post = self._norms(item.norm, use.key, (*path, "norm"))
+        return Member(use, scale, item.keep, pre, post)
 
     def _part(self, name: str, path: Path) -> Part | None:
         """The component that a name or formula stands for; a formula may give null for none."""
@@ -95,7 +101,7 @@ class LayerPlanner:
             name = value
         return self.parts.named(name, path, self.index)
 
-    def _whole_block(self, item: BranchItem, members: list[tuple[Part, float, str | None]], path: Path) -> Branch:
+    def _whole_block(self, item: BranchItem, members: list[tuple[Part, Item, Path]], path: Path) -> Branch:
         part = members[0][0]
         if (
             len(members) > 1
@@ -107,11 +113,6 @@ class LayerPlanner:
             message = f"`{part.name}` is a whole block: it has its own norm and residual"
             self._fault("AX147", message, path, hint="use it by its name alone")
         return Branch((Member(self._place(part)),), residual=False)
-
-    def _keep(self, name: str | None) -> str | None:
-        if name is not None:
-            self.kept.add(name)
-        return name
 
     # Norms.
 

@@ -16,7 +16,7 @@ from axon_compose.document import (
     Unresolved,
     report_no_component,
     resolve,
-    written_blocks,
+    written_norms,
 )
 from axon_compose.document._formulas import cached_parse, formulas_in
 from axon_compose.plan._declared import Declared, declared
@@ -104,16 +104,15 @@ class Parts:
                 self.resolve(name, component, ("components", name), ("layer", "block"))
 
     def check_norms(self) -> None:
-        """Validate the norms of all branches that have one of their own, used or not."""
-        for path, branches in written_blocks(self.document):
-            for number, branch in enumerate(branches):
-                component = self.own_norm(branch.norm)
-                if component and not self._by_layer(component.options):
-                    with suppress(Broken):
-                        self.resolve("norm", component, (*path, number, "norm"), ("norm",))
+        """Validate the norms of all branches and components that have one of their own, used or not."""
+        for choice, path in written_norms(self.document):
+            component = self.own_norm(choice)
+            if component and not self._by_layer(component.options):
+                with suppress(Broken):
+                    self.resolve("norm", component, path, ("norm",))
 
     def own_norm(self, choice: NormChoice) -> Component | None:
-        """The norm that a branch writes itself, over the file's norm unless it names a type; None if it writes none."""
+        """The norm that a branch or component writes itself, over the file's unless it names a type; None for none."""
         if not (choice.type or choice.options):
             return None
         base = self.document.envelope.norm if choice.type is None else Component()

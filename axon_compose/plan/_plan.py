@@ -64,11 +64,29 @@ class Use:
 
 @dataclass(frozen=True)
 class Member:
-    """One component of a branch: its output times `scale` is summed, or kept under the name `keep`."""
+    """One component of a branch: `scale * post(use(pre(h)))` is summed, or kept under the name `keep`.
+
+    Attributes:
+        use: The component.
+        scale: Factor of its output.
+        keep: Name under which its output is kept instead, or None.
+        pre: Norm of its input alone, or None.
+        post: Norm of its output alone, or None.
+    """
 
     use: Use
     scale: float = 1.0
     keep: str | None = None
+    pre: Use | None = None
+    post: Use | None = None
+
+    def uses(self) -> Iterator[Use]:
+        """The component and its norms, in the order of computation."""
+        if self.pre:
+            yield self.pre
+        yield self.use
+        if self.post:
+            yield self.post
 
 
 @dataclass(frozen=True)
@@ -95,7 +113,8 @@ class Branch:
         """Every component, norms included, in the order of computation."""
         if self.pre:
             yield self.pre
-        yield from (member.use for member in self.members)
+        for member in self.members:
+            yield from member.uses()
         if self.post:
             yield self.post
 

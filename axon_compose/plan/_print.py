@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from axon_compose.plan._plan import Branch, Layer, Plan, Use
+from axon_compose.plan._plan import Branch, Layer, Member, Plan, Use
 from axon_compose.plan._totals import active_parameters, total_parameters
 from axon_compose.registry import KV, CacheSpec, Composite, State
 
@@ -65,16 +65,26 @@ def _branch(branch: Branch) -> dict[str, Any]:
     if branch.pre:
         data["pre_norm"] = _use(branch.pre)
     if branch.members:
-        data["members"] = [
-            {**_use(m.use), **({"scale": m.scale} if m.scale != 1.0 else {}), **({"as": m.keep} if m.keep else {})}
-            for m in branch.members
-        ]
+        data["members"] = [_member(member) for member in branch.members]
     if branch.post:
         data["post_norm"] = _use(branch.post)
     if branch.scale != 1.0:
         data["scale"] = branch.scale
     if not branch.residual:
         data["residual"] = False
+    return data
+
+
+def _member(member: Member) -> dict[str, Any]:
+    data = _use(member.use)
+    if member.pre:
+        data["pre_norm"] = _use(member.pre)
+    if member.post:
+        data["post_norm"] = _use(member.post)
+    if member.scale != 1.0:
+        data["scale"] = member.scale
+    if member.keep:
+        data["as"] = member.keep
     return data
 
 

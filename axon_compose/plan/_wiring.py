@@ -9,7 +9,7 @@ from typing import Literal
 
 from axon_compose.diagnostics import Problems, Span
 from axon_compose.plan._parts import reason
-from axon_compose.plan._plan import Branch, Layer, MaskGroup, Use
+from axon_compose.plan._plan import Branch, Layer, MaskGroup, Member, Use
 from axon_compose.registry import KV, CacheSpec, Composite, Dims, State
 
 __all__ = ["Wiring", "wire"]
@@ -180,9 +180,15 @@ class _Wirer:
     def _map(layer: Layer, change: Callable[[Use], Use]) -> Layer:
         """The layer with every use changed, in the order of computation."""
 
+        def norm(old: Use | None) -> Use | None:
+            return change(old) if old else None
+
+        def member(old: Member) -> Member:
+            return replace(old, pre=norm(old.pre), use=change(old.use), post=norm(old.post))
+
         def branch(old: Branch) -> Branch:
-            pre = change(old.pre) if old.pre else None
-            members = tuple(replace(member, use=change(member.use)) for member in old.members)
-            return replace(old, pre=pre, members=members, post=change(old.post) if old.post else None)
+            pre = norm(old.pre)
+            members = tuple(member(each) for each in old.members)
+            return replace(old, pre=pre, members=members, post=norm(old.post))
 
         return replace(layer, branches=tuple(branch(old) for old in layer.branches))

@@ -91,7 +91,7 @@ def _components(registry: Registry, published: bool) -> Components:
     found.place("final_norm", ("norm",), texts["final_norm"], words={"none": "No norm before the head."})
     found.place("embedding", ("embedding",), texts["embedding"])
     found.place("head", ("head",), texts["head"])
-    found.branch_norm("The norm of the branch: its place (`pre`, `post`, `sandwich`, `none`), or a norm of its own.")
+    found.branch_norm("A norm: its place (`pre`, `post`, `sandwich`, `none`), or one that is not the file's.")
     return found
 
 

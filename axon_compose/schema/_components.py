@@ -75,7 +75,7 @@ class Components:
             self.definitions[name + ending] = found
 
     def branch_norm(self, text: str) -> None:
-        """Define the norm of a branch: a word for its place, or a mapping with `place` and a norm."""
+        """Define the norm of a branch, or of a component in it: a word for its place, or a mapping with `place`."""
         place = {"description": _PLACE_TEXT, "default": "pre", "enum": _PLACES}
         types = self._types(("norm",), {"type": True, "place": True}, "_of_branch")
         untyped = {"properties": {"type": {"type": "null"}}}

@@ -80,6 +80,7 @@ def definitions() -> dict[str, Schema]:
             **_short_form(Item, "string", pattern=_NAME_OR_FORMULA),
             "properties": {
                 "use": from_field(Item, "use", **use),
+                "norm": ref("branch_norm"),
                 "scale": from_field(Item, "scale", **number),
                 "as": from_field(Item, "keep", **keep),
             },

@@ -14,19 +14,24 @@ __all__ = ["GatedRMSNorm", "HeadNorm", "LayerNorm", "RMSNorm"]
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm: `x / sqrt(mean(x²) + eps) * weight`; the mean is not subtracted.
+    """Root-mean-square norm: `x / sqrt(mean(x²) + eps) * (offset + weight)`; the mean is not subtracted.
+
+    Zhang and Sennrich, 2019; weights around zero with an offset of 1 as in Gemma (Hugging Face's `Gemma3RMSNorm`).
 
     Args:
         dims: Width of the last axis.
         eps: Added to the mean square.
         weight: Whether each dimension has a learned scale.
+        offset: Added to that scale, in float32 whatever the weights are.
         num_groups: Equal parts of neighbouring dimensions that are normalised each by itself.
     """
 
-    def __init__(self, dims: int, eps: float = 1e-6, weight: bool = True, num_groups: int = 1) -> None:
+    def __init__(
+        self, dims: int, eps: float = 1e-6, weight: bool = True, num_groups: int = 1, *, offset: float = 0.0
+    ) -> None:
         super().__init__()
-        self.eps, self.num_groups = eps, num_groups
-        self.weight = mx.ones((dims,)) if weight else None
+        self.eps, self.offset, self.num_groups = eps, offset, num_groups
+        self.weight = mx.full((dims,), 1.0 - offset) if weight else None
 
     @classmethod
     def from_options(cls, options: Any, dims: Dims) -> RMSNorm:
@@ -35,7 +40,7 @@ class RMSNorm(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Normalise `x` (..., dims)."""
-        return _rms_norm(x, self.weight, self.eps, self.num_groups)
+        return _rms_norm(x, _shifted(self.weight, self.offset), self.eps, self.num_groups).astype(x.dtype)
 
 
 class GatedRMSNorm(nn.Module):
@@ -58,6 +63,11 @@ class GatedRMSNorm(nn.Module):
         if self.before_gate:
             return _rms_norm(x, self.weight, self.eps, self.num_groups) * nn.silu(gate)
         return _rms_norm(x * nn.silu(gate), self.weight, self.eps, self.num_groups)
+
+
+def _shifted(weight: mx.array | None, offset: float) -> mx.array | None:
+    """The scale that a weight stands for: in float32 if something is added, for in bfloat16 1 + 0.003 is 1."""
+    return weight if weight is None or offset == 0.0 else weight.astype(mx.float32) + offset
 
 
 def _rms_norm(x: mx.array, weight: mx.array | None, eps: float, num_groups: int) -> mx.array:
@@ -105,21 +115,22 @@ class HeadNorm(nn.Module):
 
     def __init__(self, heads: int, head_dim: int, options: HeadNormOptions) -> None:
         super().__init__()
-        self.eps, self.type = options.eps, options.type
+        self.eps, self.offset, self.type = options.eps, options.offset, options.type
         self.over_all, self.per_head = options.over == "all", options.per_head
         shape = options.weight_shape(heads, head_dim)
-        self.weight = None if shape is None else mx.ones(shape)
+        self.weight = None if shape is None else mx.full(shape, 1.0 - options.offset)
 
     def __call__(self, x: mx.array) -> mx.array:
         """Normalise `x` (B, L, heads, head_dim)."""
-        shape = x.shape
+        shape, dtype = x.shape, x.dtype
         if self.over_all:
             x = x.flatten(-2)
-        shared = None if self.per_head else self.weight
+        weight = _shifted(self.weight, self.offset)
+        shared = None if self.per_head else weight
         if self.type == "layer_norm":
             y = mx.fast.layer_norm(x, shared, None, self.eps)
         else:
             y = mx.fast.rms_norm(x, shared, self.eps)
-        if shared is None and self.weight is not None:
-            y = y * self.weight
-        return y.reshape(shape)
+        if shared is None and weight is not None:
+            y = y * weight
+        return y.reshape(shape).astype(dtype)

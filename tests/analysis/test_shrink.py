@@ -10,6 +10,7 @@ import axon_compose
 from axon_compose.analysis import shrink, small_architecture
 from axon_compose.plan import Plan, total_parameters
 from axon_compose.registry import ComponentSpec, Dims, Registry
+from tests.helpers import described
 
 
 def small(source: Any, **keywords: Any) -> Plan:
@@ -85,6 +86,19 @@ def test_everything_that_a_block_can_say() -> None:
     assert plan.head.options.softcap == 30.0
     source = next(use for use in read.uses() if use.name == "reader").reads["kv"]
     assert source == "2.local.kv"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_norms_of_components_side_by_side_stay(count: int) -> None:
+    members = [{"use": "mlp", "norm": "sandwich"}, {"use": "attn", "norm": {"eps": 0.5}}][:count]
+    data = described(blocks={"a": [{"parallel": members, "norm": "post"}]}, stack="a")
+    (branch,) = small(data).layers[0].branches
+    assert (branch.pre, branch.post is not None) == (None, True)
+    places = [(member.pre is not None, member.post is not None) for member in branch.members]
+    assert places == [(True, True), (True, False)][:count]
+    last = branch.members[-1].pre
+    assert last is not None
+    assert last.written == ({"eps": 0.5} if count == 2 else {})
 
 
 def test_layers_of_one_kind_with_other_widths() -> None:

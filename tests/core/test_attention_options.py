@@ -55,7 +55,7 @@ def definition(layer, x, fields, first=0):
     def heads(name, count):
         z = np.clip(x @ weights[f"{name}_proj.weight"].T, -clip, clip)  # (L, heads * d)
         split = z.reshape(len(x), count, -1)
-        scale = weights.get(f"{name}_norm.weight", 1.0)
+        scale = weights.get(f"{name}_norm.weight", 1.0) + qk.get("offset", 0.0)
         if name == "v":
             return (norm(split, fields["v_norm"]["eps"]) if "v_norm" in fields else split).transpose(1, 0, 2)
         if qk and over == "all":
@@ -112,6 +112,8 @@ CASES = {
     "layer norm": {"qk_norm": {"type": "layer_norm", "eps": 0.1}},
     "layer norm of heads": {"qk_norm": {"type": "layer_norm", "per_head": True, "eps": 0.1}, "num_kv_heads": 2},
     "norm of heads after rope": {"qk_norm": {"per_head": True, "when": "after_rope", "eps": 0.1}},
+    "norm with an offset": {"qk_norm": {"offset": 0.75, "eps": 0.1}, "num_kv_heads": 2},
+    "norm of heads with an offset": {"qk_norm": {"offset": 0.75, "per_head": True, "eps": 0.1}},
     "norm of values": {"v_norm": {"eps": 0.1}, "num_kv_heads": 2},
     "clip": {"clip": 0.4, "rope": False},
     "temperature": {"temperature": {"scale": 0.5, "length": 20, "shift": 1}, "num_kv_heads": 2},
@@ -303,6 +305,7 @@ def test_equals_afmoe():
         ({"gate": "sigmoid"}, ("gate",), "'elementwise' or 'head'"),
         ({"qk_norm": {"over": "all", "per_head": True}}, ("qk_norm",), "`per_head` needs `over: head`"),
         ({"qk_norm": {"weight": False, "per_head": True}}, ("qk_norm",), "and `weight: true`"),
+        ({"qk_norm": {"weight": False, "offset": 1}}, ("qk_norm",), "`offset` is added to the learned scale"),
         ({"v_norm": {"weight": True}}, ("v_norm", "weight"), "Extra inputs"),
     ],
 )

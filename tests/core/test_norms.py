@@ -36,6 +36,30 @@ def test_rms_norm_equals_the_definition(eps, weight):
     np.testing.assert_allclose(np.array(norm(inputs())), want, atol=2e-6)
 
 
+@pytest.mark.parametrize("num_groups", [1, 4])
+def test_an_offset_is_added_to_the_scale(num_groups):
+    norm = build(RMS, {"offset": 1.0, "eps": 0.5, "num_groups": num_groups})
+    x = np.array(inputs(), dtype=np.float64).reshape(2, 5, num_groups, -1)
+    want = (x / np.sqrt((x**2).mean(-1, keepdims=True) + 0.5)).reshape(2, 5, 24) * (1 + np.array(norm.weight))
+    np.testing.assert_allclose(np.array(norm(inputs())), want, atol=3e-6)
+    # A fresh one is as if it had no weights.
+    np.testing.assert_array_equal(np.array(RMSNorm(24, offset=1.0)(inputs())), np.array(RMSNorm(24)(inputs())))
+    with pytest.raises(ValidationError, match="`offset` is added to the learned scale: it needs `weight: true`"):
+        RMSNormOptions(offset=1.0, weight=False)
+
+
+def test_an_offset_is_added_in_float32():
+    """As Gemma does: in bfloat16, 1 + 0.003 is 1. The result is the definition's, rounded once."""
+    norm = RMSNorm(24, offset=1.0)
+    norm.weight = mx.full((24,), 0.003, dtype=mx.bfloat16)
+    x = inputs(mx.bfloat16)
+    wide = np.array(x.astype(mx.float32), dtype=np.float64)
+    want = wide / np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-6) * (1 + norm.weight[0].item())
+    rounded = mx.array(want.astype(np.float32)).astype(mx.bfloat16)
+    assert norm(x).dtype == mx.bfloat16
+    np.testing.assert_array_equal(np.array(norm(x).astype(mx.float32)), np.array(rounded.astype(mx.float32)))
+
+
 @pytest.mark.parametrize("weight", [True, False])
 def test_groups_are_normalised_each_by_itself(weight):
     norm = build(RMS, {"num_groups": 4, "eps": 0.5, "weight": weight})

@@ -28,6 +28,11 @@ def keys(layer: Layer) -> list[str]:
         ([{"use": "attn", "norm": "sandwich"}], "attn_norm attn attn_post_norm"),
         ([{"use": "attn", "norm": "none"}], "attn"),
         ([{"parallel": ["ssm", "attn"]}, "mlp"], "ssm_attn_norm ssm attn mlp_norm mlp"),
+        (
+            [{"parallel": [{"use": "mlp", "norm": "sandwich"}, {"use": "ssm", "norm": "post"}], "norm": "post"}],
+            "mlp_norm mlp mlp_post_norm ssm ssm_post_norm mlp_ssm_post_norm",
+        ),
+        ([{"parallel": [{"use": "mlp", "norm": "pre"}]}], "mlp_norm_2 mlp_norm mlp"),
         (["attn", "attn"], "attn_norm attn attn_2_norm attn_2"),
         (
             ["attn", {"parallel": ["mlp", {"use": "swa", "as": "s"}]}, {"add": "s"}],
@@ -55,6 +60,31 @@ def test_a_branch_may_have_a_norm_of_its_own() -> None:
     assert first.post.type == "core/layer_norm"
     assert second.pre is not None
     assert second.pre.type == "core/rms_norm"
+
+
+def test_a_component_side_by_side_may_have_a_norm_of_its_own() -> None:
+    members = [
+        "attn",
+        {"use": "mlp", "norm": {"eps": 0.25}},
+        {"use": "ssm", "norm": {"type": "layer_norm", "place": "post"}},
+    ]
+    first, second, third = layer_of([{"parallel": members}], norm={"num_groups": 2}).branches[0].members
+    assert (first.pre, first.post, second.post, third.pre) == (None, None, None, None)
+    assert second.pre is not None
+    assert (second.pre.type, second.pre.written) == ("core/rms_norm", {"num_groups": 2, "eps": 0.25})
+    assert third.post is not None
+    assert (third.post.type, third.post.written) == ("core/layer_norm", {})
+
+
+def test_a_faulty_norm_of_a_component_is_told_at_its_place() -> None:
+    data = described(blocks={"a": [{"parallel": ["mlp", {"use": "ssm", "norm": {"epz": 1}}]}]}, stack="a")
+    (fault,) = faults(data)
+    assert fault.code == "AX101"
+    assert "epz" in fault.message
+    data["blocks"] = {"a": ["mlp"], "unused": [{"parallel": ["mlp", {"use": "ssm", "norm": {"epz": 1}}]}]}
+    assert codes(data) == ["AX101"]
+    data["blocks"] = {"a": [{"use": "mlp", "norm": "middle"}], "b": [{"parallel": [{"use": "ssm", "norm": "middle"}]}]}
+    assert codes(data) == ["AX102", "AX102"]
 
 
 def test_options_of_the_files_norm_reach_every_branch() -> None:

@@ -115,7 +115,7 @@ def branch(draw: st.DrawFn, parts: list[str]) -> Any:
             return {"use": use, "norm": draw(norms())}
         case 3:
             return {"use": use, "scale": draw(st.sampled_from([1, 0.5, "=0.25"]))}
-    member = {"use": draw(part), "scale": 0.5}
+    member = {"use": draw(part), "scale": 0.5, "norm": draw(norms())}
     return {"parallel": [draw(part), member], "norm": draw(st.sampled_from(["pre", "post"]))}
 
 
@@ -280,7 +280,8 @@ def components(envelope: Envelope) -> Iterator[tuple[Component, tuple[Kind, ...]
     lists += [item.block.branches for item in envelope.stack.items or () if item.block and item.block.branches]
     if envelope.stack.generated and envelope.stack.generated.block.branches:
         lists.append(envelope.stack.generated.block.branches)
-    yield from ((item.norm, ("norm",)) for branches in lists for item in branches)
+    items = [item for branches in lists for item in branches]
+    yield from ((item.norm, ("norm",)) for item in [*items, *(each for item in items for each in item.parallel or ())])
 
 
 def options_are_sound(component: Component, kinds: tuple[Kind, ...]) -> bool | None:

@@ -93,7 +93,7 @@ RICH: Final[dict[str, Any]] = {
     "blocks": {
         "a": ["attn", {"use": "mlp", "norm": "sandwich", "scale": 0.5}],
         "s": {"branches": ["ssm", {"use": "mlp", "norm": {"place": "post", "type": "layer_norm"}}], "share": "one"},
-        "p": [{"parallel": ["ssm", {"use": "swa", "scale": "=1 / 2"}]}, {"use": "mlp", "as": "kept"}, "moe", {"add": "kept"}],
+        "p": [{"parallel": ["ssm", {"use": "swa", "scale": "=1 / 2", "norm": "sandwich"}]}, {"use": "mlp", "as": "kept"}, "moe", {"add": "kept"}],
         "r": ["reader", "moe"],
     },
     "stack": ["a s*2", {"block": "p", "repeat": 2}, {"block": ["swa", "mlp"]}, "(r s)*2"],

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import Options
 
-__all__ = ["Bias", "BiasOptions", "HeadNormOptions", "QKNorm", "TemperatureOptions", "VNorm", "VNormOptions", "switch"]
+__all__ = [
+    "OFFSET_HELP",
+    "Bias",
+    "BiasOptions",
+    "HeadNormOptions",
+    "QKNorm",
+    "TemperatureOptions",
+    "VNorm",
+    "VNormOptions",
+    "check_offset",
+    "switch",
+]
+
+OFFSET_HELP: Final = "Added to the learned scale; 1 for weights around zero, as Gemma and Qwen3-Next store them."
+
+
+def check_offset(offset: float, weight: bool) -> None:
+    """Refuse an offset of a scale that is not learned.
+
+    Raises:
+        ValueError: In plain words.
+    """
+    if offset and not weight:
+        raise ValueError("`offset` is added to the learned scale: it needs `weight: true`")
 
 
 class BiasOptions(Options):
@@ -34,12 +57,14 @@ class HeadNormOptions(Options):
         default="before_rope", description="Whether the norm or the rotation comes first."
     )
     weight: bool = Field(default=True, description="Learn a scale for each dimension.")
+    offset: float = Field(default=0.0, description=OFFSET_HELP)
     per_head: bool = Field(default=False, description="Every head learns a scale of its own; else they share one.")
 
     @model_validator(mode="after")
     def _own_weights(self) -> HeadNormOptions:
         if self.per_head and (self.over == "all" or not self.weight):
             raise ValueError("`per_head` needs `over: head` and `weight: true`")
+        check_offset(self.offset, self.weight)
         return self
 
     def weight_shape(self, heads: int, head_dim: int) -> tuple[int, ...] | None:

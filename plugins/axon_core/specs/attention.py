@@ -250,6 +250,7 @@ _ATTENTION: Final = ComponentSpec(
             "qk_norm": {"type": "layer_norm", "per_head": True, "when": "after_rope"},
         },
         {"num_heads": 4, "qk_norm": {"weight": False}},
+        {"num_heads": 4, "qk_norm": {"offset": 1.0}},
         {"num_heads": 4, "temperature": {"scale": 0.5, "length": 4, "shift": 1}},
     ),
 )

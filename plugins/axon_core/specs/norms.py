@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from axon_compose.registry import ComponentSpec, Dims, Options
+from axon_core.specs._heads import OFFSET_HELP, check_offset
 
 __all__ = ["SPECS", "LayerNormOptions", "RMSNormOptions"]
 
@@ -16,9 +17,15 @@ class RMSNormOptions(Options):
 
     eps: float = Field(default=1e-6, gt=0, description="Added to the mean square, against division by zero.")
     weight: bool = Field(default=True, description="Learn a scale for each dimension.")
+    offset: float = Field(default=0.0, description=OFFSET_HELP)
     num_groups: int = Field(
         default=1, gt=0, description="Equal parts of neighbouring dimensions that are normalised each by itself."
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RMSNormOptions:
+        check_offset(self.offset, self.weight)
+        return self
 
 
 class LayerNormOptions(Options):
@@ -46,7 +53,7 @@ SPECS: Final = (
         summary="Root-mean-square norm with a learned scale.",
         params=_params,
         default=True,
-        examples=({}, {"eps": 1e-5, "weight": False}, {"num_groups": 4}),
+        examples=({}, {"eps": 1e-5, "weight": False}, {"num_groups": 4}, {"offset": 1.0}),
     ),
     ComponentSpec(
         name="layer_norm",
