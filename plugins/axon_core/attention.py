@@ -40,6 +40,8 @@ class Attention(nn.Module):
         qk_norm: Norm of queries and keys.
         v_norm: RMS norm of each head's values, without weights.
         clip: Bound of what the projections of queries, keys and values give; none unless given.
+        input_scale: Factor of the input.
+        key_scale: Factor of what the projection of keys gives.
         window_size: Tokens that a query sees, itself included; all unless given.
         scale: Factor of the scores; `head_dim ** -0.5` unless given.
         softcap: Bound of the scores, `softcap * tanh(scores / softcap)` in float32; none unless given.
@@ -62,6 +64,8 @@ class Attention(nn.Module):
         qk_norm: HeadNormOptions | None = None,
         v_norm: VNormOptions | None = None,
         clip: float | None = None,
+        input_scale: float = 1.0,
+        key_scale: float = 1.0,
         window_size: int | None = None,
         scale: float | None = None,
         softcap: float | None = None,
@@ -78,6 +82,7 @@ class Attention(nn.Module):
         self.num_kv_heads = num_kv_heads = num_kv_heads or num_heads
         self.window_size, self.clip, self.softcap = window_size, clip, softcap
         self.temperature = temperature
+        self.input_scale, self.key_scale = input_scale, key_scale
         self.scale = scale or head_dim**-0.5
 
         self.q_proj = nn.Linear(hidden_dim, num_heads * head_dim, bias=bias.q)
@@ -86,7 +91,7 @@ class Attention(nn.Module):
             self.v_proj = nn.Linear(hidden_dim, num_kv_heads * head_dim, bias=bias.v)
         self.o_proj = nn.Linear(num_heads * head_dim, hidden_dim, bias=bias.o)
         if gate is not None:
-            self.g_proj = nn.Linear(hidden_dim, num_heads * (1 if gate == "head" else head_dim), bias=False)
+            self.g_proj = nn.Linear(hidden_dim, num_heads * (1 if gate == "head" else head_dim), bias=bias.g)
         if sinks:
             self.sinks = mx.zeros((num_heads,))
         self.norm_after_rope = qk_norm is not None and qk_norm.when == "after_rope"
@@ -129,6 +134,8 @@ class Attention(nn.Module):
         if offset is None:
             offset = 0 if cache is None else cache.offset
         mask = self._default_mask(mask, cache, x.shape[1])
+        if self.input_scale != 1.0:
+            x = x * self.input_scale
         queries = self._turned(self._heads("q", x), "q_norm", offset)
         if self.temperature is not None:
             queries = queries * query_gain(x.shape[1], offset, self.temperature).astype(x.dtype)
@@ -152,6 +159,8 @@ class Attention(nn.Module):
     def _heads(self, name: str, x: mx.array) -> mx.array:
         """Project (B, L, D) to (B, L, heads, head_dim)."""
         x = self[f"{name}_proj"](x)
+        if name == "k" and self.key_scale != 1.0:
+            x = x * self.key_scale
         if self.clip is not None:
             x = mx.clip(x, -self.clip, self.clip)
         return x.reshape(*x.shape[:2], self.num_heads if name == "q" else self.num_kv_heads, -1)

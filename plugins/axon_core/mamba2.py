@@ -11,7 +11,7 @@ import mlx.nn as nn
 from axon_compose.registry import Dims
 from axon_core.conv import causal_conv
 from axon_core.norms import GatedRMSNorm
-from axon_core.specs.mamba import Mamba2Options
+from axon_core.specs.mamba import Mamba2Options, SectionScales
 from axon_core.ssd import ssd_scan
 from axon_core.states import read_states, write_states
 
@@ -21,12 +21,13 @@ __all__ = ["Mamba2"]
 class Mamba2(nn.Module):
     """Mamba-2's mixer of H heads with P channels each, whose B and C are shared by groups of heads.
 
-        z, xBC, dt = in_proj(u)
+        z, xBC, dt = s * in_proj(input_scale * u)
         x, B, C    = silu(conv1d(xBC))
         dt         = clip(softplus(dt + dt_bias), dt_min, dt_max)
         y          = out_proj(norm(scan(x, dt, -exp(A_log), B, C, D) * silu(z)))
 
-    The convolution, the step sizes and the scan are computed in float32, everything else in the type of the input.
+    The factors, s for each of z, x, B, C and dt, are those of Falcon-H1 and else 1. The convolution, the step sizes,
+    the scan and the gated norm are computed in float32, everything else in the type of the input.
     Parameters are named and laid out as in mlx-lm's `Mamba2Block`.
 
     Args:
@@ -38,8 +39,9 @@ class Mamba2(nn.Module):
         super().__init__()
         self.num_heads, self.head_dim = options.heads(hidden_size), options.head_dim
         self.n_groups, self.d_state = options.n_groups, options.d_state
-        self.dt_min, self.dt_max = options.dt_min, options.dt_max
+        self.dt_min, self.dt_max, self.input_scale = options.dt_min, options.dt_max, options.input_scale
         inner, convolved = options.widths(hidden_size)
+        self._section_scales = self._spread(options.section_scales, inner)
 
         self.in_proj = nn.Linear(hidden_size, inner + convolved + self.num_heads, bias=options.bias)
         self.conv1d = nn.Conv1d(convolved, convolved, options.d_conv, groups=convolved, bias=options.conv_bias)
@@ -52,7 +54,7 @@ class Mamba2(nn.Module):
         self.D = mx.ones((self.num_heads,))
         if options.norm:
             self.norm = GatedRMSNorm(inner, options.norm_eps, options.norm_groups, options.norm_before_gate)
-        self.out_proj = nn.Linear(inner, hidden_size, bias=options.bias)
+        self.out_proj = nn.Linear(inner, hidden_size, bias=options.output_bias)
 
     @classmethod
     def from_options(cls, options: Mamba2Options, dims: Dims) -> Mamba2:
@@ -74,7 +76,7 @@ class Mamba2(nn.Module):
         length = x.shape[1]
         (conv_state, state), mask = read_states(cache, mask, length)
         inner, states = self.num_heads * self.head_dim, self.n_groups * self.d_state
-        z, u, dt = mx.split(self.in_proj(x), [inner, 2 * inner + 2 * states], axis=-1)
+        z, u, dt = mx.split(self._projected(x), [inner, 2 * inner + 2 * states], axis=-1)
         u, conv_state = causal_conv(self.conv1d, u, mask, conv_state)
         u, B, C = mx.split(nn.silu(u).astype(x.dtype), [inner, inner + states], axis=-1)
         y, state = ssd_scan(
@@ -87,9 +89,25 @@ class Mamba2(nn.Module):
             state,
             mask,
         )
-        y = y.flatten(-2)
-        y = self.norm(y, z) if "norm" in self else y * nn.silu(z)
-        return self.out_proj(y), write_states(cache, [conv_state, state], length)
+        return self.out_proj(self._gated(y.flatten(-2), z)), write_states(cache, [conv_state, state], length)
+
+    def _spread(self, scales: SectionScales, inner: int) -> mx.array | None:
+        """The factor of each row of the input projection, or None if all are 1."""
+        if scales == SectionScales():
+            return None
+        states = self.n_groups * self.d_state
+        widths = {"z": inner, "x": inner, "B": states, "C": states, "dt": self.num_heads}
+        return mx.concatenate([mx.full((width,), getattr(scales, name)) for name, width in widths.items()])
+
+    def _projected(self, x: mx.array) -> mx.array:
+        """The gate, the input of the convolution and the steps, side by side."""
+        y = self.in_proj(x if self.input_scale == 1.0 else x * self.input_scale)
+        return y if self._section_scales is None else (y * self._section_scales).astype(x.dtype)
+
+    def _gated(self, y: mx.array, z: mx.array) -> mx.array:
+        if "norm" not in self:
+            return y * nn.silu(z)
+        return self.norm(y.astype(mx.float32), z.astype(mx.float32)).astype(y.dtype)
 
     def _steps(self, dt: mx.array) -> mx.array:
         """Step sizes (B, L, H) in float32."""

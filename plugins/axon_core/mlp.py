@@ -13,9 +13,9 @@ __all__ = ["MLP"]
 
 
 class MLP(nn.Module):
-    """Feed-forward layer: `down(act(gate(x)) * up(x))`, or `down(act(up(x)))` without a gate.
+    """Feed-forward layer: `down(act(s * gate(x)) * up(x))`, or `down(act(up(x)))` without a gate.
 
-    With `silu` and a gate it is SwiGLU, with `gelu` GeGLU (Shazeer 2020).
+    With `silu` and a gate it is SwiGLU, with `gelu` GeGLU (Shazeer 2020). The factor s is that of Falcon-H1.
 
     Args:
         dims: Width of input and output.
@@ -24,6 +24,7 @@ class MLP(nn.Module):
         gated: Whether there is a gate.
         bias: Whether the projections have biases.
         limit: Bound of both factors of a gated layer (see `axon_core.activations.gated`).
+        gate_scale: Factor s of the gate's projection.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class MLP(nn.Module):
         gated: bool = True,
         bias: bool = False,
         limit: float | None = None,
+        gate_scale: float = 1.0,
     ) -> None:
         super().__init__()
         if gated:
@@ -41,17 +43,20 @@ class MLP(nn.Module):
         self.up_proj = nn.Linear(dims, hidden_dims, bias=bias)
         self.down_proj = nn.Linear(hidden_dims, dims, bias=bias)
         # The name, for a compiled function cannot be copied or pickled.
-        self.activation, self.limit = activation, limit
+        self.activation, self.limit, self.gate_scale = activation, limit, gate_scale
 
     @classmethod
     def from_options(cls, options: MLPOptions, dims: Dims) -> MLP:
         """Build from `MLPOptions`; input and output are as wide as the hidden size."""
         hidden, width = dims.hidden_size, options.intermediate_size
-        return cls(hidden, width, options.activation, options.gated, options.bias, options.limit)
+        return cls(hidden, width, options.activation, options.gated, options.bias, options.limit, options.gate_scale)
 
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., dims); the shape stays."""
         up = self.up_proj(x)
         if "gate_proj" in self:
-            return self.down_proj(gated(self.activation, self.gate_proj(x), up, self.limit))
+            gate = self.gate_proj(x)
+            if self.gate_scale != 1.0:
+                gate = gate * self.gate_scale
+            return self.down_proj(gated(self.activation, gate, up, self.limit))
         return self.down_proj(ACTIVATIONS[self.activation](up))

@@ -42,6 +42,7 @@ class MoE(nn.Module):
         limit: Bound of gated experts' factors (see `axon_core.activations.gated`).
         gated: Whether experts have a gate.
         bias: Whether the experts' projections have biases.
+        shared_bias: Whether the shared expert's, and those to the latent width, have; as `bias` unless given.
         latent_dim: Width that the routed experts work in, between two projections; `dim`, and none, unless given.
         shared_intermediate_dim: Width of the expert that sees every token; None for none.
         shared_gate: Whether a learned sigmoid multiplies the shared expert.
@@ -71,6 +72,7 @@ class MoE(nn.Module):
         limit: float | None = None,
         gated: bool = True,
         bias: bool = False,
+        shared_bias: bool | None = None,
         latent_dim: int | None = None,
         shared_intermediate_dim: int | None = None,
         shared_gate: bool = False,
@@ -92,11 +94,12 @@ class MoE(nn.Module):
             self.switch_mlp = ExpertGLU(*sizes, activation, bias=bias, limit=limit)
         else:
             self.switch_mlp = ExpertMLP(*sizes, activation, bias=bias)
+        shared_bias = bias if shared_bias is None else shared_bias
         if latent_dim:
-            self.fc1_latent_proj = nn.Linear(dim, latent_dim, bias=bias)
-            self.fc2_latent_proj = nn.Linear(latent_dim, dim, bias=bias)
+            self.fc1_latent_proj = nn.Linear(dim, latent_dim, bias=shared_bias)
+            self.fc2_latent_proj = nn.Linear(latent_dim, dim, bias=shared_bias)
         if shared_intermediate_dim:
-            self.shared_expert = MLP(dim, shared_intermediate_dim, activation, gated, bias, limit)
+            self.shared_expert = MLP(dim, shared_intermediate_dim, activation, gated, shared_bias, limit)
         if shared_gate:
             self.shared_expert_gate = nn.Linear(dim, 1, bias=False)
         if correction_bias:

@@ -61,9 +61,9 @@ def rope_periods(options: RopeOptions, dims: int, head_dim: int | None = None) -
         return plain
     match scaling.type:
         case "proportional":
-            return [scaling.factor * options.theta ** (i / (head_dim or dims)) for i in range(0, dims, 2)]
+            return [scaling.stretch * options.theta ** (i / (head_dim or dims)) for i in range(0, dims, 2)]
         case "linear":
-            return [period * scaling.factor for period in plain]
+            return [period * scaling.stretch for period in plain]
         case "dynamic":
             return _dynamic(options.theta, dims, scaling)
         case "llama3":
@@ -81,7 +81,7 @@ def rope_gain(options: RopeOptions) -> float:
         return 1.0
     if scaling.attention_factor is not None:
         return scaling.attention_factor
-    growth = math.log(scaling.factor)
+    growth = math.log(scaling.stretch)
     if scaling.type == "longrope":  # LongRoPE (Ding et al., 2024), as Phi-3 uses it
         return math.sqrt(1 + growth / math.log(scaling.original_length))
     if scaling.mscale and scaling.mscale_all_dim:  # DeepSeek-V2: one part of the gain is in the softmax scale
@@ -92,7 +92,7 @@ def rope_gain(options: RopeOptions) -> float:
 def _dynamic(theta: float, dims: int, scaling: RopeScaling) -> list[float]:
     """NTK-aware: a larger base stretches slow pairs by about `factor` and leaves fast ones alone."""
     excess = max(1.0, scaling.length / scaling.original_length)
-    stretch = scaling.factor * excess - (scaling.factor - 1)
+    stretch = scaling.stretch * excess - (scaling.stretch - 1)
     base = theta * stretch ** (dims / (dims - 2)) if dims > 2 else theta
     return [base ** (i / dims) for i in range(0, dims, 2)]
 
@@ -102,7 +102,7 @@ def _llama3(period: float, scaling: RopeScaling) -> float:
     turns = scaling.original_length / (2 * math.pi * period)
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
     kept = min(1.0, max(0.0, (turns - low) / (high - low)))
-    return period / (kept + (1 - kept) / scaling.factor)
+    return period / (kept + (1 - kept) / scaling.stretch)
 
 
 def _yarn(plain: list[float], theta: float, scaling: RopeScaling) -> list[float]:
@@ -119,4 +119,4 @@ def _yarn(plain: list[float], theta: float, scaling: RopeScaling) -> list[float]
     first, last = max(first, 0), min(last, dims - 1)
     width = last - first or 0.001  # a ramp of no width would divide by zero
     stretched = (min(1.0, max(0.0, (pair - first) / width)) for pair in range(len(plain)))
-    return [period / (1 - s + s / scaling.factor) for period, s in zip(plain, stretched, strict=True)]
+    return [period / (1 - s + s / scaling.stretch) for period, s in zip(plain, stretched, strict=True)]

@@ -18,10 +18,10 @@ def best(scores: mx.array, k: int) -> mx.array:
 
 
 def within_groups(scores: mx.array, num_groups: int, top_k_groups: int, group_score: GroupScoreName) -> mx.array:
-    """Leave the scores of the best groups of neighbouring experts, and set all others to 0 (DeepSeek-V2 and V3).
+    """Leave the scores of the best groups of neighbouring experts, and set all others to -inf (DeepSeek-V2 and V3).
 
-    Zero, as in the models that were trained with it, and not minus infinity: where a correction bias makes scores
-    negative, an expert outside of the best groups comes before them.
+    Not to zero, as older code has it: where a correction bias makes scores negative, an expert outside of the best
+    groups would come before them.
 
     Args:
         scores: (..., experts).
@@ -35,4 +35,4 @@ def within_groups(scores: mx.array, num_groups: int, top_k_groups: int, group_sc
     groups = scores.reshape(*scores.shape[:-1], num_groups, -1)
     strength = mx.topk(groups, 1 if group_score == "max" else 2, axis=-1).sum(axis=-1)
     kept = (best(strength, top_k_groups)[..., None, :] == mx.arange(num_groups)[:, None]).any(axis=-1)
-    return mx.where(kept[..., None], groups, 0.0).reshape(scores.shape)
+    return mx.where(kept[..., None], groups, -mx.inf).reshape(scores.shape)

@@ -53,7 +53,8 @@ def definition(layer, x, fields, first=0):
     eps, over, when = qk.get("eps", 1e-6), qk.get("over", "head"), qk.get("when", "before_rope")
 
     def heads(name, count):
-        z = np.clip(x @ weights[f"{name}_proj.weight"].T, -clip, clip)  # (L, heads * d)
+        z = x @ weights[f"{name}_proj.weight"].T + weights.get(f"{name}_proj.bias", 0)  # (L, heads * d)
+        z = np.clip(z * (fields.get("key_scale", 1) if name == "k" else 1), -clip, clip)
         split = z.reshape(len(x), count, -1)
         scale = weights.get(f"{name}_norm.weight", 1.0) + qk.get("offset", 0.0)
         if name == "v":
@@ -69,6 +70,7 @@ def definition(layer, x, fields, first=0):
             turned = norm(turned, eps, qk.get("type")) * (scale[:, None] if scale.ndim == 2 else scale)
         return turned
 
+    x = x * fields.get("input_scale", 1)
     positions = np.maximum(np.arange(len(x)) - first, 0)
     queries, keys, values = (heads(n, layer.num_heads if n == "q" else layer.num_kv_heads) for n in "qkv")
     if "temperature" in fields:
@@ -78,9 +80,9 @@ def definition(layer, x, fields, first=0):
     y = softmax(queries, keys, values, layer.scale, fields.get("window_size"), fields.get("softcap"),
                 weights.get("sinks"), first)  # fmt: skip
     if "gate" in fields:
-        gate = 1 / (1 + np.exp(-x @ weights["g_proj.weight"].T))
+        gate = 1 / (1 + np.exp(-x @ weights["g_proj.weight"].T - weights.get("g_proj.bias", 0)))
         y = y * gate.reshape(len(x), layer.num_heads, -1)
-    return y.reshape(len(x), -1) @ weights["o_proj.weight"].T
+    return y.reshape(len(x), -1) @ weights["o_proj.weight"].T + weights.get("o_proj.bias", 0)
 
 
 def softmax(queries, keys, values, scale, window, cap, sinks, first):
@@ -106,6 +108,8 @@ CASES = {
     "sinks, softcap, window": {"sinks": True, "softcap": 0.7, "num_kv_heads": 1, "window_size": 66},
     "gate": {"gate": "elementwise"},
     "gate of heads": {"gate": "head", "num_kv_heads": 2},
+    "gate with bias": {"gate": "head", "num_kv_heads": 2, "bias": {"q": True, "g": True}},
+    "input and keys scaled": {"input_scale": 0.6, "key_scale": 0.3, "bias": True, "num_kv_heads": 2, "clip": 1.5},
     "norm after rope": {"qk_norm": {"when": "after_rope", "eps": 0.1}, "num_kv_heads": 2},
     "norm without weight": {"qk_norm": {"weight": False, "eps": 0.1}},
     "norm over all": {"qk_norm": {"over": "all", "eps": 0.1}, "num_kv_heads": 2},

@@ -41,6 +41,14 @@ VARIANTS = [
     BASE | {"n_groups": 2, "norm_groups": 3, "norm_eps": 1e-2, "d_conv": 2, "conv_bias": False},
     BASE | {"n_groups": 4, "norm_before_gate": True, "norm_groups": 2, "bias": True, "d_conv": 1},
     BASE | {"norm": False, "dt_min": 0.3, "dt_max": 0.9},
+    BASE
+    | {
+        "n_groups": 2,
+        "bias": True,
+        "out_bias": False,
+        "input_scale": 0.7,
+        "section_scales": {"z": 0.5, "x": 1.5, "B": 0.8, "C": 0.3, "dt": 2.0},
+    },
 ]
 
 
@@ -65,8 +73,11 @@ def reference_of(options):
         p = parameters(layer)
         heads, shape = len(p["D"]), (*x.shape[:2], -1)
         inner, states = heads * o.head_dim, o.n_groups * o.d_state
-        projected = np.array(x, np.float64) @ p["in_proj.weight"].T + p.get("in_proj.bias", 0)
-        z, u, dt = np.split(projected, [inner, 2 * inner + 2 * states], axis=-1)
+        projected = o.input_scale * np.array(x, np.float64) @ p["in_proj.weight"].T + p.get("in_proj.bias", 0)
+        sections = np.split(projected, [inner, 2 * inner, 2 * inner + states, 2 * inner + 2 * states], axis=-1)
+        factors = dict(o.section_scales)
+        z, u, B, C, dt = (factors[name] * part for name, part in zip(["z", "x", "B", "C", "dt"], sections, strict=True))
+        u = np.concatenate([u, B, C], axis=-1)
         u, conv = convolved(p, u)
         u, B, C = np.split(u, [inner, inner + states], axis=-1)
         u = u.reshape(*shape, o.head_dim)

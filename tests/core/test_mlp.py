@@ -48,6 +48,37 @@ def test_forward_equals_float64(activation, gated, bias):
     assert np.abs(np.array(layer(x)) - expected).max() < 5e-6 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("activation", ["silu", "swiglu_oai"])
+def test_the_gate_is_scaled_before_its_activation(activation):
+    layer = MLP(6, 10, activation, bias=True, gate_scale=0.3)
+    scaled = MLP(6, 10, activation, bias=True)
+    weights = dict(tree_flatten(layer.parameters()))
+    scaled.load_weights([(n, w * 0.3 if n.startswith("gate") else w) for n, w in weights.items()])
+    x = mx.random.normal((2, 5, 6))
+    np.testing.assert_allclose(np.array(layer(x)), np.array(scaled(x)), atol=1e-6)
+
+
+# Definitions of Hugging Face's names, in its `activations.py`.
+@pytest.mark.parametrize(
+    ("name", "definition"),
+    [
+        ("gelu_pytorch_tanh", lambda v: 0.5 * v * (1 + np.tanh(sqrt(2 / pi) * (v + 0.044715 * v**3)))),
+        ("gelu_new", lambda v: 0.5 * v * (1 + np.tanh(sqrt(2 / pi) * (v + 0.044715 * v**3)))),
+        ("gelu_fast", lambda v: 0.5 * v * (1 + np.tanh(v * 0.7978845608 * (1 + 0.044715 * v * v)))),
+        ("quick_gelu", lambda v: v / (1 + np.exp(-1.702 * v))),
+        ("swish", lambda v: v / (1 + np.exp(-v))),
+    ],
+)
+def test_names_of_hugging_face(name, definition):
+    options = MLPOptions.model_validate({"intermediate_size": 1, "gated": False, "activation": name})
+    assert options.activation in ACTIVATIONS
+    layer = MLP.from_options(options, Dims({"hidden_size": 1, "vocab_size": 8}))
+    layer.up_proj.weight = layer.down_proj.weight = mx.ones((1, 1))
+    x = np.linspace(-6, 6, 50)
+    np.testing.assert_allclose(np.array(layer(mx.array(x)[:, None]))[:, 0], definition(x), atol=2e-6)
+    assert name in str(MLPOptions.model_json_schema())
+
+
 @pytest.mark.parametrize("limit", [None, 0.5])
 @pytest.mark.parametrize("activation", ["silu", "gelu", "swiglu_oai"])
 def test_bounded_products(activation, limit):
@@ -87,7 +118,9 @@ def test_the_record_states_what_is_built_and_gradients_reach_it(example):
     [
         {},
         {"intermediate_size": 0},
-        {"intermediate_size": 8, "activation": "swish"},
+        {"intermediate_size": 8, "activation": "mish"},
+        {"intermediate_size": 8, "activation": None},
+        {"intermediate_size": 8, "gated": False, "gate_scale": 0.5},
         {"intermediate_size": 8, "activation": "swiglu_oai", "gated": False},
         {"intermediate_size": 8, "limit": 1.0, "gated": False},
     ],

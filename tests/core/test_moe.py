@@ -71,7 +71,7 @@ def route(p, v, layer):
         counted = 1 if layer.group_score == "max" else 2
         strength = [np.sort(ranking[g])[-counted:].sum() for g in groups]
         for g in sorted(range(len(groups)), key=lambda g: (-strength[g], g))[layer.top_k_groups :]:
-            ranking[groups[g]] = 0
+            ranking[groups[g]] = -np.inf
     chosen = sorted(range(len(logits)), key=lambda e: (-ranking[e], e))[: layer.top_k]
     weights = softmax(logits[chosen]) if layer.score == "topk_softmax" else scores[chosen]
     if layer.norm_topk:
@@ -216,6 +216,8 @@ LAYERS = [
     {"activation": "swiglu_oai", "limit": 0.25, "shared_intermediate_dim": 8},
     {"limit": 0.25, "shared_intermediate_dim": 8},
     {"latent_dim": 10, "shared_intermediate_dim": 20, "bias": True},
+    {"latent_dim": 10, "shared_intermediate_dim": 20, "shared_bias": True},
+    {"shared_intermediate_dim": 20, "bias": True, "shared_bias": False},
     {"latent_dim": 10, "gated": False, "activation": "relu2", "num_groups": 3, "top_k_groups": 2},
 ]
 
@@ -346,11 +348,11 @@ def test_equals_nemotron_h():
     same(layer, nemotron_h.NemotronHMoE(args), renamed)
 
 
-def test_groups_of_negative_scores_lose_to_experts_outside():
-    """Experts of other groups count as zero, as in the models that were trained this way."""
+def test_experts_outside_of_the_best_groups_are_never_chosen():
+    """Not even where the correction bias makes all scores of those groups negative; mlx-lm would send tokens there."""
     layer = build(num_experts=4, top_k=2, num_groups=2, top_k_groups=1, score="sigmoid", correction_bias=True)
     layer.correction_bias = mx.array([-3.0, -2, -9, -9])
-    assert layer.route(tokens(3))[0].tolist() == [[[2, 3]] * 3] * 2
+    assert layer.route(tokens(3))[0].tolist() == [[[1, 0]] * 3] * 2
 
 
 def test_a_token_cannot_be_sent_to_more_experts_than_there_are():

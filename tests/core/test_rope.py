@@ -107,6 +107,9 @@ def test_gains():
     assert rope_gain(options(scaling={**YARN, "mscale": 0.7, "mscale_all_dim": 0.7})) == 1.0
     assert rope_gain(options(scaling=LONGROPE)) == pytest.approx(math.sqrt(1 + math.log(4) / math.log(64)))
     assert rope_gain(options(scaling={**LONGROPE, "attention_factor": 1.5})) == 1.5
+    laid_out = {**LONGROPE, "factor": None, "max_position_embeddings": 640}
+    assert rope_gain(options(scaling=laid_out)) == pytest.approx(math.sqrt(1 + math.log(10) / math.log(64)))
+    assert rope_gain(options(scaling={**laid_out, "max_position_embeddings": 32})) == 1.0
 
 
 def test_longrope_takes_the_factors_of_the_length_that_it_is_laid_out_for():
@@ -171,7 +174,11 @@ def test_widths_that_cannot_be(fields, width, fault):
     ("fields", "fault"),
     [
         ({"dims": 8, "fraction": 0.5}, "give `dims` or `fraction`, not both"),
-        ({"scaling": {"type": "linear"}}, "Field required"),
+        ({"scaling": {"type": "linear"}}, "`linear` scaling needs `factor`"),
+        (
+            {"scaling": {**LONGROPE, "factor": None}},
+            "`longrope` scaling needs `factor` or `max_position_embeddings`",
+        ),
         ({"scaling": {"type": "yarn", "factor": 2.0}}, "`yarn` scaling needs `original_max_position_embeddings`"),
         (
             {"scaling": {"type": "linear", "factor": 2.0, "beta_fast": 3.0}},

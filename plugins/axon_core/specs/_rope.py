@@ -38,7 +38,11 @@ class RopeScaling(Options):
         "divided; yarn: a ramp between both, and sharper attention; longrope: a factor for every frequency; "
         "proportional: linear, but `dims` or `fraction` choose the fastest pairs of the whole head."
     )
-    factor: float = Field(ge=1, description="New context length over the original one.")
+    factor: float | None = Field(
+        default=None,
+        ge=1,
+        description="New context length over the original one; `longrope` may have `max_position_embeddings` instead.",
+    )
     original_max_position_embeddings: int | None = Field(
         default=None, gt=1, description="Context length, in tokens, before the stretch."
     )
@@ -78,6 +82,9 @@ class RopeScaling(Options):
         for name in _NEEDS[self.type]:
             if getattr(self, name) is None:
                 raise ValueError(f"`{self.type}` scaling needs `{name}`")
+        if self.factor is None and (self.type != "longrope" or self.max_position_embeddings is None):
+            instead = " or `max_position_embeddings`" if self.type == "longrope" else ""
+            raise ValueError(f"`{self.type}` scaling needs `factor`{instead}")
         allowed = {"type", "factor", *_NEEDS[self.type], *_TAKES[self.type]}
         for name in type(self).model_fields:
             if name in self.model_fields_set - allowed:
@@ -96,9 +103,17 @@ class RopeScaling(Options):
         return self.original_max_position_embeddings
 
     @property
+    def stretch(self) -> float:
+        """New length over the original one."""
+        if self.factor is not None:
+            return self.factor
+        assert self.max_position_embeddings is not None
+        return max(1.0, self.max_position_embeddings / self.original_length)
+
+    @property
     def length(self) -> float:
         """Tokens that the model is laid out for."""
-        return self.max_position_embeddings or self.factor * self.original_length
+        return self.max_position_embeddings or self.stretch * self.original_length
 
     @property
     def factors(self) -> list[float]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from axon_compose.registry import KV, ComponentSpec, Dims, Options
 from axon_core.specs._heads import (
@@ -52,7 +52,7 @@ class AttentionOptions(Options):
         default=None, gt=0, description="Width of a head; `hidden_size // num_heads` unless given."
     )
     bias: Bias = Field(
-        default=BiasOptions(), description="Biases of the projections: true, false, or a mapping of q, k, v, o."
+        default=BiasOptions(), description="Biases of the projections: true, false, or a mapping of q, k, v, o, g."
     )
     rope: Rope = Field(
         default_factory=RopeOptions,
@@ -68,6 +68,8 @@ class AttentionOptions(Options):
     clip: float | None = Field(
         default=None, gt=0, description="Bound of projected queries, keys and values; none unless given."
     )
+    input_scale: float = Field(default=1.0, gt=0, description="Factor of what the layer reads.")
+    key_scale: float = Field(default=1.0, gt=0, description="Factor of projected keys, before norm and rotation.")
     window_size: int | None = Field(
         default=None, gt=0, description="Tokens that a query sees, itself included; all unless given."
     )
@@ -104,6 +106,12 @@ class AttentionOptions(Options):
         if value and heads and heads % value:
             raise ValueError(f"`num_heads` ({heads}) is not a multiple of `num_kv_heads` ({value})")
         return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> AttentionOptions:
+        if self.bias.g and self.gate is None:
+            raise ValueError("`bias.g` is the bias of the gate: it needs `gate`")
+        return self
 
 
 class SlidingWindowAttentionOptions(AttentionOptions):
@@ -143,7 +151,10 @@ def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]
         if options.qk_norm and name in "qk" and (scale := options.qk_norm.weight_shape(count, width)):
             found[f"{name}_norm.weight"] = scale
     if options.gate is not None:
-        found["g_proj.weight"] = (heads * (1 if options.gate == "head" else width), hidden)
+        gates = heads * (1 if options.gate == "head" else width)
+        found["g_proj.weight"] = (gates, hidden)
+        if options.bias.g:
+            found["g_proj.bias"] = (gates,)
     if options.sinks:
         found["sinks"] = (heads,)
     return found
@@ -242,6 +253,8 @@ _ATTENTION: Final = ComponentSpec(
         {"num_heads": 4, "num_kv_heads": 2, "softcap": 5.0, "window_size": 8},
         {"num_heads": 4, "num_kv_heads": 2, "softcap": 5.0},
         {"num_heads": 4, "num_kv_heads": 2, "sinks": True, "gate": "head"},
+        {"num_heads": 4, "gate": "elementwise", "bias": {"q": True, "g": True}},
+        {"num_heads": 4, "num_kv_heads": 2, "input_scale": 0.8, "key_scale": 0.4},
         {"num_heads": 4, "sinks": True, "window_size": 8, "rope": {}, "gate": "elementwise", "clip": 4.0},
         {"num_heads": 4, "num_kv_heads": 2, "qk_norm": {"over": "all"}, "v_norm": True},
         {

@@ -91,7 +91,7 @@ class LatentAttentionOptions(Options):
         scaling = None if self.rope is None else self.rope.scaling
         if scaling is None or scaling.type != "yarn" or not scaling.mscale_all_dim:
             return scale
-        return scale * (0.1 * scaling.mscale_all_dim * math.log(scaling.factor) + 1) ** 2
+        return scale * (0.1 * scaling.mscale_all_dim * math.log(scaling.stretch) + 1) ** 2
 
 
 def _params(options: LatentAttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]:

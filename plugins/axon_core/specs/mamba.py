@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
 from axon_core.specs.ssm import SelectiveOptions, resolve_dt_rank, shrink_selective
 
-__all__ = ["SPECS", "Mamba2Options", "MambaNorm", "MambaOptions"]
+__all__ = ["SPECS", "Mamba2Options", "MambaNorm", "MambaOptions", "SectionScales"]
 
 MambaNorm = Literal["none", "weightless", "learned"]
 
@@ -37,6 +37,16 @@ def _mamba_cache(options: MambaOptions, dims: Dims) -> State:
     return options.state(dims.hidden_size)
 
 
+class SectionScales(Options):
+    """Factors of what the input projection gives, one for each of its five parts."""
+
+    z: float = Field(default=1.0, gt=0, description="Factor of the gate.")
+    x: float = Field(default=1.0, gt=0, description="Factor of the convolution's input.")
+    B: float = Field(default=1.0, gt=0, description="Factor of what goes into the state.")
+    C: float = Field(default=1.0, gt=0, description="Factor of what comes out of the state.")
+    dt: float = Field(default=1.0, gt=0, description="Factor of the steps, before their bias.")
+
+
 class Mamba2Options(Options):
     """Mamba-2's mixer: causal convolution, a scan with one decay per head, gate, norm."""
 
@@ -50,6 +60,12 @@ class Mamba2Options(Options):
     d_conv: int = Field(4, gt=0, description="Tokens that the convolution sees, the current one included.")
     conv_bias: bool = Field(True, description="Bias of the convolution.")
     bias: bool = Field(False, description="Bias of the input and output projections.")
+    out_bias: bool | None = Field(None, description="Bias of the output projection; as `bias` unless given.")
+    input_scale: float = Field(1.0, gt=0, description="Factor of what the layer reads.")
+    section_scales: SectionScales = Field(
+        default_factory=SectionScales,
+        description="Factors of the parts z, x, B, C and dt of the input projection; 1 unless given.",
+    )
     dt_min: float = Field(0.0, ge=0, description="Smallest step; smaller ones are clipped.")
     dt_max: float | None = Field(
         None, gt=0, description="Largest step; larger ones are clipped. No limit unless given."
@@ -82,6 +98,11 @@ class Mamba2Options(Options):
             raise ValueError(
                 f"`norm_groups` ({self.norm_groups}) does not divide the number of channels ({heads * self.head_dim})"
             )
+
+    @property
+    def output_bias(self) -> bool:
+        """Whether the output projection has a bias."""
+        return self.bias if self.out_bias is None else self.out_bias
 
     def heads(self, hidden_size: int) -> int:
         """Number of heads.
@@ -124,7 +145,9 @@ def _mamba2_params(options: Mamba2Options, dims: Dims) -> dict[str, tuple[int, .
     if options.conv_bias:
         shapes["conv1d.bias"] = (convolved,)
     if options.bias:
-        shapes |= {"in_proj.bias": (projected,), "out_proj.bias": (hidden,)}
+        shapes["in_proj.bias"] = (projected,)
+    if options.output_bias:
+        shapes["out_proj.bias"] = (hidden,)
     return shapes
 
 
@@ -176,6 +199,14 @@ SPECS: Final = (
             {"num_heads": 6, "head_dim": 8, "d_state": 4, "n_groups": 2, "norm_groups": 2, "d_conv": 2},
             {"num_heads": 4, "head_dim": 8, "d_state": 4, "bias": True, "conv_bias": False, "norm": False},
             {"expand": 1, "head_dim": 8, "d_state": 4, "dt_min": 1e-3, "dt_max": 0.1, "norm_before_gate": True},
+            {
+                "num_heads": 4,
+                "head_dim": 8,
+                "d_state": 4,
+                "out_bias": True,
+                "input_scale": 1.25,
+                "section_scales": {"z": 0.5, "B": 0.25, "dt": 2.0},
+            },
         ),
     ),
 )

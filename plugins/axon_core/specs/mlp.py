@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import ComponentSpec, Dims, Options
 
-__all__ = ["ACTIVATION_HELP", "LIMIT_HELP", "SPECS", "ActivationName", "MLPOptions", "check_gated", "mlp_params"]
+__all__ = [
+    "ACTIVATION_HELP",
+    "LIMIT_HELP",
+    "SPECS",
+    "Activation",
+    "ActivationName",
+    "MLPOptions",
+    "check_gated",
+    "mlp_params",
+]
 
 ActivationName = Literal["silu", "gelu", "gelu_tanh", "gelu_quick", "relu", "relu2", "swiglu_oai"]
+HuggingFaceName = Literal["gelu_pytorch_tanh", "gelu_new", "gelu_fast", "quick_gelu", "swish"]
+
+#: What `config.json` calls some of them.
+_CANONICAL: Final[dict[HuggingFaceName, ActivationName]] = {
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "quick_gelu": "gelu_quick",
+    "swish": "silu",
+}
+
+
+def _canonical(value: Any) -> Any:
+    return _CANONICAL.get(value, value) if isinstance(value, str) else value  # type: ignore[call-overload]
+
+
+Activation = Annotated[
+    ActivationName, BeforeValidator(_canonical, json_schema_input_type=Literal[ActivationName, HuggingFaceName])
+]
 ACTIVATION_HELP: Final = (
     "Activation: gelu is the exact one, gelu_tanh and gelu_quick its approximations by tanh and by a sigmoid; "
-    "relu2 is the square of relu; swiglu_oai the bounded, shifted product of gpt-oss."
+    "relu2 is the square of relu; swiglu_oai the bounded, shifted product of gpt-oss. The names of Hugging Face "
+    "(gelu_pytorch_tanh, gelu_new, gelu_fast, quick_gelu, swish) are understood."
 )
 LIMIT_HELP: Final = (
     "Bound L of a gated layer: min(act(gate), L) times the second projection within -L and L. "
@@ -25,14 +54,17 @@ class MLPOptions(Options):
     """Feed-forward layer: gated (SwiGLU, GeGLU, ...) or with two matrices."""
 
     intermediate_size: int = Field(gt=0, description="Width between the matrices.")
-    activation: ActivationName = Field("silu", description=ACTIVATION_HELP)
+    activation: Activation = Field("silu", description=ACTIVATION_HELP)
     gated: bool = Field(True, description="Multiply by a second projection; without it there are two matrices.")
     bias: bool = Field(False, description="Bias of every projection.")
     limit: float | None = Field(None, gt=0, description=LIMIT_HELP)
+    gate_scale: float = Field(1.0, gt=0, description="Factor of the gate's projection, before its activation.")
 
     @model_validator(mode="after")
     def _consistent(self) -> MLPOptions:
         check_gated(self.activation, self.gated, self.limit)
+        if not self.gated and self.gate_scale != 1.0:
+            raise ValueError("`gate_scale` scales the gate: it needs `gated: true`")
         return self
 
 
@@ -82,6 +114,7 @@ SPECS: Final = (
             {"intermediate_size": 48, "activation": "relu2", "gated": False},
             {"intermediate_size": 48, "activation": "swiglu_oai", "bias": True},
             {"intermediate_size": 48, "activation": "gelu_quick", "limit": 0.5},
+            {"intermediate_size": 48, "activation": "gelu_pytorch_tanh", "gate_scale": 0.5},
         ),
     ),
 )

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, model_validator
 
 from axon_compose.registry import ComponentSpec, Options
-from axon_core.specs.mlp import ACTIVATION_HELP, LIMIT_HELP, ActivationName, check_gated, mlp_params
+from axon_core.specs.mlp import ACTIVATION_HELP, LIMIT_HELP, Activation, check_gated, mlp_params
 
 __all__ = [
     "SPECS",
@@ -77,10 +77,13 @@ class MoEOptions(Options):
     group_score: GroupScoreName = Field(
         "top2", description="Score of a group: the sum of its best two experts (DeepSeek-V3), or its best one's (V2)."
     )
-    activation: ActivationName = Field("silu", description=ACTIVATION_HELP)
+    activation: Activation = Field("silu", description=ACTIVATION_HELP)
     limit: float | None = Field(None, gt=0, description=LIMIT_HELP)
     gated: bool = Field(True, description="Experts have a gate; without it, two matrices.")
     bias: bool = Field(False, description="Bias of every expert's projections.")
+    shared_bias: bool | None = Field(
+        None, description="Bias of the shared expert and of the projections to `latent_size`; as `bias` unless given."
+    )
     latent_size: int | None = Field(
         None,
         gt=0,
@@ -107,6 +110,11 @@ class MoEOptions(Options):
                 "`shared_gate` needs a shared expert: give `num_shared_experts` or `shared_intermediate_size`"
             )
         return self
+
+    @property
+    def side_bias(self) -> bool:
+        """Whether what stands beside the routed experts has biases."""
+        return self.bias if self.shared_bias is None else self.shared_bias
 
     @property
     def shared_size(self) -> int | None:
@@ -160,7 +168,7 @@ def _expert_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...
 def _latent_params(options: MoEOptions, hidden: int, latent: int) -> dict[str, tuple[int, ...]]:
     matrices = {"fc1_latent_proj": (latent, hidden), "fc2_latent_proj": (hidden, latent)}
     shapes: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in matrices.items()}
-    return shapes | ({f"{name}.bias": shape[:1] for name, shape in matrices.items()} if options.bias else {})
+    return shapes | ({f"{name}.bias": shape[:1] for name, shape in matrices.items()} if options.side_bias else {})
 
 
 def moe_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
@@ -174,7 +182,7 @@ def moe_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
     if options.latent_size:
         shapes |= _latent_params(options, hidden, options.latent_size)
     if options.shared_size:
-        shared = mlp_params(hidden, options.shared_size, gated=options.gated, bias=options.bias)
+        shared = mlp_params(hidden, options.shared_size, gated=options.gated, bias=options.side_bias)
         shapes |= {f"shared_expert.{name}": shape for name, shape in shared.items()}
     if options.shared_gate:
         shapes["shared_expert_gate.weight"] = (1, hidden)
@@ -259,6 +267,7 @@ SPECS: Final = (
                 "activation": "relu2",
                 "gated": False,
                 "num_shared_experts": 1,
+                "shared_bias": True,
             },
         ),
     ),
