@@ -79,11 +79,9 @@ class _Unrolling:
         written = self.valued(item.model_dump(by_alias=True, exclude_unset=True, warnings=False), names)
         if "parallel" in written:
             written["parallel"] = [_short(member) for member in written["parallel"] if member["use"] is not None]
-            return written if written["parallel"] else None
+            return _short(written) if written["parallel"] else None
         if "use" in written and written["use"] is None:
             return None
-        if isinstance(written.get("norm"), dict) and written["norm"].keys() == {"place"}:
-            written["norm"] = written["norm"]["place"]
         return _short(written)
 
     def block_names(self, kinds: list[tuple[StackLayer, Any]]) -> list[str]:
@@ -176,6 +174,9 @@ class _Unrolling:
 
 
 def _short(written: dict[str, Any]) -> Any:
+    """A branch, or a component in it, in its shortest form."""
+    if isinstance(written.get("norm"), dict) and written["norm"].keys() == {"place"}:
+        written["norm"] = written["norm"]["place"]
     return written["use"] if written.keys() == {"use"} else written
 
 
