@@ -49,6 +49,73 @@ def small(**fields: Any) -> dict[str, Any]:
     return SMALL | fields
 
 
+def without(*names: str) -> dict[str, Any]:
+    """`SMALL` without some fields."""
+    return {key: value for key, value in SMALL.items() if key not in names}
+
+
+def letters(pattern: str) -> list[str]:
+    """The kinds of layers that a pattern of nemotron_h spells."""
+    names = {"M": "linear_attention", "*": "full_attention", "-": "mlp", "E": "moe"}
+    return [names[letter] for letter in pattern]
+
+
+def kinds(pattern: str) -> list[str]:
+    """The kinds of attention: S sliding, F full."""
+    return [{"S": "sliding_attention", "F": "full_attention"}[letter] for letter in pattern]
+
+
+GEMMA4_ROPE: dict[str, Any] = {
+    "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 55000.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 4000.0},
+}
+
+#: The multipliers of muP, and the biases.
+FALCON_H1: dict[str, Any] = {
+    "attention_bias": True,
+    "mlp_bias": True,
+    "projectors_bias": True,
+    "mamba_proj_bias": True,
+    "lm_head_multiplier": 0.7,
+    "embedding_multiplier": 1.4,
+    "mlp_multipliers": [0.8, 0.6],
+    "key_multiplier": 0.39,
+    "attention_in_multiplier": 1.7,
+    "attention_out_multiplier": 0.9,
+    "ssm_multipliers": [0.7, 1.3, 0.8, 1.2, 0.6],
+    "ssm_in_multiplier": 1.25,
+    "ssm_out_multiplier": 0.75,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 75000.0},
+}
+
+MAMBA: dict[str, Any] = {
+    "vocab_size": 96,
+    "hidden_size": 48,
+    "num_hidden_layers": 4,
+    "state_size": 6,
+    "expand": 2,
+    "conv_kernel": 4,
+    "time_step_rank": 5,
+    "layer_norm_epsilon": 3e-5,
+}
+
+GPT_NEOX: dict[str, Any] = {
+    "vocab_size": 96,
+    "hidden_size": 48,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "layer_norm_eps": 3e-4,
+    "max_position_embeddings": 64,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 25000.0, "partial_rotary_factor": 0.5},
+}
+GPT_NEOX_PUBLISHED: dict[str, Any] = {
+    "rope_theta": None,
+    "partial_rotary_factor": None,
+    "rotary_emb_base": 25000,
+    "rotary_pct": 0.5,
+}
+
 FAMILIES: dict[str, Family] = {
     "llama": Family(
         "llama",
@@ -241,5 +308,277 @@ FAMILIES: dict[str, Family] = {
     "olmo2": Family(
         "olmo2",
         small(attention_bias=True, rope_parameters={"rope_type": "default", "rope_theta": 65000.0}),
+    ),
+    "qwen3_next": Family(
+        "qwen3_next",
+        small(
+            num_hidden_layers=7,
+            head_dim=16,
+            full_attention_interval=3,
+            linear_conv_kernel_dim=4,
+            linear_key_head_dim=8,
+            linear_value_head_dim=12,
+            linear_num_key_heads=2,
+            linear_num_value_heads=4,
+            num_experts=4,
+            num_experts_per_tok=2,
+            moe_intermediate_size=12,
+            shared_expert_intermediate_size=20,
+            mlp_only_layers=[1],
+            norm_topk_prob=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 45000.0, "partial_rotary_factor": 0.5},
+        ),
+        {"layer_types": None, "full_attention_interval": 3, "num_experts": 4, "num_local_experts": None},
+    ),
+    "nemotron_h": Family(
+        "nemotron_h",
+        without("num_hidden_layers", "rms_norm_eps")
+        | {
+            "layers_block_type": letters("MM*-MEM*EM-"),
+            "head_dim": 16,
+            "layer_norm_epsilon": 3e-5,
+            "mlp_bias": True,
+            "use_bias": True,
+            "mamba_proj_bias": True,
+            "mamba_num_heads": 4,
+            "mamba_head_dim": 12,
+            "ssm_state_size": 8,
+            "n_groups": 2,
+            "chunk_size": 16,
+            "time_step_min": 1e-9,
+            "n_routed_experts": 8,
+            "n_shared_experts": 1,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 16,
+            "moe_shared_expert_intermediate_size": 24,
+            "n_group": 4,
+            "topk_group": 2,
+            "norm_topk_prob": True,
+            "routed_scaling_factor": 1.6,
+        },
+        {
+            "layers_block_type": None,
+            "layer_types": None,
+            "hybrid_override_pattern": "MM*-MEM*EM-",
+            "num_hidden_layers": 11,
+            "time_step_limit": [0.0, float("inf")],
+        },
+    ),
+    "nemotron_h_latent": Family(
+        "nemotron_h",
+        without("num_hidden_layers", "rms_norm_eps")
+        | {
+            "layers_block_type": letters("M*EME"),
+            "head_dim": 16,
+            "layer_norm_epsilon": 3e-5,
+            "mamba_num_heads": 4,
+            "mamba_head_dim": 12,
+            "ssm_state_size": 8,
+            "n_groups": 2,
+            "chunk_size": 16,
+            "time_step_min": 1e-9,
+            "n_routed_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "moe_shared_expert_intermediate_size": 24,
+            "moe_latent_size": 20,
+            "routed_scaling_factor": 1.6,
+        },
+        {
+            "layers_block_type": None,
+            "layer_types": None,
+            "hybrid_override_pattern": "M*EME",
+            "num_hidden_layers": 5,
+            "time_step_limit": [0.0, float("inf")],
+        },
+    ),
+    "gemma4_text": Family(
+        "gemma4_text",
+        small(
+            num_hidden_layers=9,
+            layer_types=kinds("SSFSSFSSF"),
+            head_dim=8,
+            global_head_dim=16,
+            num_global_key_value_heads=1,
+            attention_k_eq_v=True,
+            sliding_window=8,
+            vocab_size_per_layer_input=96,
+            hidden_size_per_layer_input=8,
+            num_kv_shared_layers=3,
+            use_double_wide_mlp=True,
+            final_logit_softcapping=3.0,
+            tie_word_embeddings=True,
+            rope_parameters=GEMMA4_ROPE,
+        ),
+        {"per_layer_config": None, "global_head_dim": 16, "num_global_key_value_heads": 1},
+    ),
+    "gemma4_text_moe": Family(
+        "gemma4_text",
+        small(
+            num_hidden_layers=6,
+            layer_types=kinds("SSFSSF"),
+            head_dim=8,
+            global_head_dim=16,
+            num_global_key_value_heads=1,
+            attention_k_eq_v=True,
+            sliding_window=8,
+            hidden_size_per_layer_input=0,
+            enable_moe_block=True,
+            num_experts=4,
+            top_k_experts=2,
+            moe_intermediate_size=16,
+            final_logit_softcapping=3.0,
+            tie_word_embeddings=True,
+            rope_parameters=GEMMA4_ROPE,
+        ),
+        {"per_layer_config": None, "global_head_dim": 16, "num_global_key_value_heads": 1},
+    ),
+    "falcon_h1": Family(
+        "falcon_h1",
+        small(
+            mamba_d_ssm=48,
+            mamba_n_heads=4,
+            mamba_d_head=12,
+            mamba_n_groups=2,
+            mamba_d_state=8,
+            mamba_chunk_size=16,
+            mamba_rms_norm=True,
+            mamba_norm_before_gate=False,
+            **FALCON_H1,
+        ),
+        {"head_dim": 12},
+    ),
+    "falcon_h1_plain": Family(
+        "falcon_h1",
+        small(
+            num_hidden_layers=3,
+            mamba_d_ssm=48,
+            mamba_n_heads=4,
+            mamba_d_head=12,
+            mamba_n_groups=1,
+            mamba_d_state=8,
+            mamba_chunk_size=16,
+            mamba_rms_norm=False,
+            tie_word_embeddings=True,
+            **FALCON_H1,
+        ),
+        {"head_dim": 12},
+    ),
+    "mamba": Family("mamba", MAMBA | {"use_bias": True, "use_conv_bias": True}),
+    "falcon_mamba": Family("falcon_mamba", MAMBA | {"mixer_rms_eps": 1e-3, "tie_word_embeddings": False}),
+    "mamba2": Family(
+        "mamba2",
+        {
+            "vocab_size": 96,
+            "hidden_size": 48,
+            "num_hidden_layers": 4,
+            "num_heads": 6,
+            "head_dim": 16,
+            "expand": 2,
+            "state_size": 8,
+            "n_groups": 2,
+            "conv_kernel": 4,
+            "use_bias": True,
+            "chunk_size": 16,
+            "layer_norm_epsilon": 3e-5,
+            "tie_word_embeddings": False,
+            "time_step_limit": [0.002, 0.2],
+        },
+    ),
+    "jamba": Family(
+        "jamba",
+        small(
+            num_hidden_layers=7,
+            attn_layer_period=4,
+            attn_layer_offset=2,
+            expert_layer_period=3,
+            expert_layer_offset=1,
+            num_experts=4,
+            num_experts_per_tok=2,
+            intermediate_size=32,
+            mamba_d_state=6,
+            mamba_expand=2,
+            mamba_dt_rank=5,
+            mamba_proj_bias=True,
+        ),
+        {"num_experts": 4, "num_local_experts": None},
+    ),
+    "granitemoehybrid": Family(
+        "granitemoehybrid",
+        small(
+            num_hidden_layers=6,
+            layer_types=["linear_attention", "linear_attention", "full_attention"] * 2,
+            attention_bias=True,
+            embedding_multiplier=3.0,
+            logits_scaling=2.0,
+            residual_multiplier=0.4,
+            attention_multiplier=0.2,
+            num_local_experts=4,
+            num_experts_per_tok=2,
+            intermediate_size=16,
+            shared_intermediate_size=24,
+            position_embedding_type="rope",
+            mamba_n_heads=4,
+            mamba_d_head=24,
+            mamba_n_groups=2,
+            mamba_d_state=8,
+            mamba_expand=2,
+            mamba_chunk_size=16,
+            mamba_proj_bias=True,
+            tie_word_embeddings=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 35000.0},
+        ),
+        {"layer_types": ["mamba", "mamba", "attention"] * 2},
+    ),
+    "granitemoehybrid_dense": Family(
+        "granitemoehybrid",
+        small(
+            layer_types=["linear_attention", "full_attention"] * 2,
+            embedding_multiplier=3.0,
+            logits_scaling=2.0,
+            residual_multiplier=0.4,
+            attention_multiplier=0.2,
+            num_local_experts=0,
+            num_experts_per_tok=0,
+            intermediate_size=40,
+            shared_intermediate_size=40,
+            position_embedding_type="nope",
+            mamba_n_heads=4,
+            mamba_d_head=24,
+            mamba_n_groups=1,
+            mamba_d_state=8,
+            mamba_chunk_size=16,
+            tie_word_embeddings=True,
+        ),
+        {"layer_types": ["mamba", "attention"] * 2},
+    ),
+    "lfm2": Family(
+        "lfm2",
+        without("rms_norm_eps")
+        | {
+            "num_hidden_layers": 7,
+            "norm_eps": 3e-5,
+            "full_attn_idxs": [2, 4, 6],
+            "conv_bias": True,
+            "conv_L_cache": 3,
+            "block_multiple_of": 8,
+            "block_ffn_dim_multiplier": 1.2,
+            "block_auto_adjust_ff_dim": True,
+            "tie_word_embeddings": True,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 85000.0},
+        },
+        {
+            "layer_types": None,
+            "full_attn_idxs": [2, 4, 6],
+            "block_dim": 48,
+            "block_ff_dim": 72,
+            "tie_embedding": True,
+            "intermediate_size": None,
+            "tie_word_embeddings": None,
+        },
+    ),
+    "gpt_neox": Family("gpt_neox", GPT_NEOX, GPT_NEOX_PUBLISHED),
+    "gpt_neox_sequential": Family(
+        "gpt_neox", GPT_NEOX | {"use_parallel_residual": False, "intermediate_size": 192}, GPT_NEOX_PUBLISHED
     ),
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from fixture_configs import FAMILIES, Family
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -43,42 +44,55 @@ def draw(name: str, old: np.ndarray, rng: np.random.Generator, config: PreTraine
         rng: the source of chance.
         config: the model's config.
     """
-    shape, leaf = old.shape, name.rsplit(".", 1)[-1]
-    normal = rng.standard_normal(shape)
-    parent = name.split(".")[-2] if "." in name else ""
+    shape, (parent, leaf) = old.shape, ("." + name).split(".")[-2:]
     if leaf == "A_log":
         return np.log(rng.uniform(1.0, 16.0, shape))
     if leaf == "dt_bias" or (parent == "dt_proj" and leaf == "bias"):
         return softplus_inverse(np.exp(rng.uniform(math.log(1e-3), math.log(1e-1), shape)))
-    if leaf == "D":
-        return 1.0 + 0.3 * normal
-    if leaf == "sinks":
-        return normal
     if leaf == "layer_scalar":
         return rng.uniform(0.5, 1.0, shape)
+    normal = rng.standard_normal(shape)
     if "bias" in leaf:
         return 0.2 * normal
-    if old.ndim == 1:
-        return (0.2 * normal) if not old.any() else 1.0 + 0.2 * normal
+    return vector(parent, leaf, old, normal, config) if old.ndim == 1 else matrix(name, normal, config)
+
+
+def vector(parent: str, leaf: str, old: np.ndarray, normal: np.ndarray, config: PreTrainedConfig) -> np.ndarray:
+    """Values of a norm or a scale."""
+    if leaf == "sinks":
+        return normal
+    around_one = 1.0 + 0.2 * normal
+    if leaf == "scale":  # of a router whose input is divided by the root of the hidden size
+        return math.sqrt(normal.size) * around_one
+    if parent == "q_norm" and config.model_type == "gemma4_text":  # its scores have no other scale
+        return around_one / math.sqrt(normal.size)
+    return around_one if old.any() else 0.2 * normal
+
+
+def matrix(name: str, normal: np.ndarray, config: PreTrainedConfig) -> np.ndarray:
+    """Values of a matrix (out, in), of one for each expert, or of an embedding."""
+    parent = name.split(".")[-2]
+    if "embed_tokens_per_layer" in name:
+        return normal / math.sqrt(config.hidden_size_per_layer_input)
     if "embed" in name:
-        return normal / math.sqrt(shape[-1]) if config.tie_word_embeddings else normal
-    if "norm" in parent:
-        return 1.0 + 0.2 * normal
+        return normal / math.sqrt(normal.shape[-1]) if config.tie_word_embeddings else normal
     # The experts of gpt_oss lie as (experts, in, out), those of all others as (experts, out, in).
-    fan_in = shape[1] if old.ndim == 3 and config.model_type == "gpt_oss" else shape[-1]
-    if parent in ("router", "gate"):
-        normal = 1.5 * normal
-    return normal / math.sqrt(fan_in)
+    fan_in = normal.shape[1] if normal.ndim == 3 and config.model_type == "gpt_oss" else normal.shape[-1]
+    return normal * (1.5 if parent in ("router", "gate") else 1.0) / math.sqrt(fan_in)
 
 
-def fill(model: PreTrainedModel, seed: int) -> None:
-    """Give every parameter and every saved buffer new values, each from a seed made of its name."""
+def saved_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Every parameter and every saved buffer."""
     saved = model.state_dict()
-    tensors = dict(model.named_parameters()) | {n: b for n, b in model.named_buffers() if n in saved}
+    return dict(model.named_parameters()) | {name: buffer for name, buffer in model.named_buffers() if name in saved}
+
+
+def fill(model: PreTrainedModel, seed: int, initial: dict[str, np.ndarray]) -> None:
+    """Give every tensor new values, each from a seed made of its name."""
     with torch.no_grad():
-        for name, tensor in tensors.items():
+        for name, tensor in saved_tensors(model).items():
             rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-            values = draw(name, tensor.detach().numpy(), rng, model.config)
+            values = draw(name, initial[name], rng, model.config)
             tensor.copy_(torch.from_numpy(np.asarray(values, dtype=np.float32)))
 
 
@@ -91,18 +105,20 @@ def forward(model: PreTrainedModel, tokens: torch.Tensor) -> tuple[np.ndarray, f
     topk = torch.topk
 
     def watched(scores: torch.Tensor, k: int, *args: Any, **kwargs: Any) -> Any:
-        if 0 < k < scores.shape[-1] and scores.ndim <= 2:
+        if 0 < k < scores.shape[-1]:
             ranked = scores.detach().double().sort(dim=-1, descending=True).values
+            if ranked.min() > 0 and torch.allclose(ranked.sum(dim=-1), torch.ones(()).double()):
+                ranked = ranked.log()  # probabilities: their logarithms are the scores
             margin = (ranked[..., k - 1] - ranked[..., k]) / ranked.std(dim=-1)
             margins.append(margin.min().item())
         return topk(scores, k, *args, **kwargs)
 
-    torch.topk = watched
+    torch.topk = torch.Tensor.topk = watched
     try:
         with torch.no_grad():
             logits = model(tokens, use_cache=False).logits
     finally:
-        torch.topk = topk
+        torch.topk = torch.Tensor.topk = topk
     return logits.numpy(), min(margins)
 
 
@@ -115,8 +131,9 @@ def new_model(family: Family) -> PreTrainedModel:
 def filled(model: PreTrainedModel, tokens: int) -> tuple[torch.Tensor, np.ndarray, float]:
     """Fill the model from the first seed with which no choice of experts is a near tie: tokens, logits, margin."""
     vocab_size = model.config.get_text_config().vocab_size
+    initial = {name: tensor.detach().numpy().copy() for name, tensor in saved_tensors(model).items()}
     for seed in range(100):
-        fill(model, seed)
+        fill(model, seed, initial)
         rng = np.random.default_rng([seed, 1])
         row = torch.from_numpy(rng.integers(3, vocab_size, (2, tokens)))
         logits, margin = forward(model, row)
@@ -128,9 +145,18 @@ def filled(model: PreTrainedModel, tokens: int) -> tuple[torch.Tensor, np.ndarra
 # -- Files ----------------------------------------------------------------------------------------------------------
 
 
+def plain(value: Any) -> Any:
+    """Numbers that transformers 5 spells as {"__float__": "Infinity"} as numbers."""
+    if isinstance(value, dict):
+        return float(value["__float__"]) if "__float__" in value else {k: plain(v) for k, v in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
 def published_config(config: dict[str, Any], family: Family) -> dict[str, Any]:
     """The same config in the words of transformers 4, as most published files have it."""
-    config = dict(config)
+    config = plain(config)
+    if family.model_type == "gemma4_text":  # younger than transformers 5: only its own words
+        return without_nones(config | family.published, family)
     rope = config.pop("rope_parameters", None)
     if rope and "full_attention" in rope:
         whole, local = dict(rope["full_attention"]), rope["sliding_attention"]
@@ -146,9 +172,36 @@ def published_config(config: dict[str, Any], family: Family) -> dict[str, Any]:
         config["rope_scaling"] = None if kind == "default" else {family.rope_kind: kind} | rope
     config["torch_dtype"] = config.pop("dtype", "float32")
     config["transformers_version"] = "4.51.0"
-    config |= family.published
-    removed = [name for name, value in family.published.items() if value is None]
-    return {name: value for name, value in config.items() if name not in removed}
+    return without_nones(config | family.published, family)
+
+
+def without_nones(config: dict[str, Any], family: Family) -> dict[str, Any]:
+    """The config without the fields that published files do not have."""
+    return {name: value for name, value in config.items() if family.published.get(name, 0) is not None}
+
+
+def add_unused(file: Path, model: PreTrainedModel) -> None:
+    """Add tensors that published checkpoints hold and no model uses."""
+    config, rng = model.config, np.random.default_rng(0)
+    unused: dict[str, np.ndarray] = {}
+    layers = range(config.num_hidden_layers)
+    if config.model_type == "gpt_neox":
+        size, rotary = config.max_position_embeddings, config.hidden_size // config.num_attention_heads // 4
+        for layer in layers:
+            prefix = f"gpt_neox.layers.{layer}.attention"
+            unused[f"{prefix}.bias"] = np.tril(np.ones((1, 1, size, size), dtype=bool))
+            unused[f"{prefix}.masked_bias"] = np.array(-1e9, dtype=np.float32)
+            unused[f"{prefix}.rotary_emb.inv_freq"] = np.ones(rotary, dtype=np.float32)
+    if config.model_type == "gemma4_text":
+        for layer in layers[len(layers) - config.num_kv_shared_layers :]:
+            prefix = f"model.layers.{layer}.self_attn"
+            heads, head_dim = (1, 16) if config.layer_types[layer] == "full_attention" else (2, 8)
+            unused[f"{prefix}.k_norm.weight"] = rng.standard_normal(head_dim).astype(np.float32)
+            for projection in ("k_proj", "v_proj")[: 1 if head_dim == 16 else 2]:
+                shape = (heads * head_dim, config.hidden_size)
+                unused[f"{prefix}.{projection}.weight"] = rng.standard_normal(shape).astype(np.float32)
+    if unused:
+        save_file(load_file(file) | unused, file, metadata={"format": "pt"})
 
 
 def write(name: str, family: Family) -> str:
@@ -158,6 +211,7 @@ def write(name: str, family: Family) -> str:
     model = new_model(family)
     tokens, logits, margin = filled(model, family.tokens)
     model.save_pretrained(folder)
+    add_unused(folder / "model.safetensors", model)
     (folder / "generation_config.json").unlink(missing_ok=True)
     config = json.loads((folder / "config.json").read_text())
     published = published_config(config, family)
@@ -177,11 +231,12 @@ def write(name: str, family: Family) -> str:
 
 def reloaded(folder: Path, config: dict[str, Any], tokens: torch.Tensor) -> np.ndarray:
     """The logits of the saved checkpoint read back with `config`."""
-    fields = {key: value for key, value in config.items() if key != "model_type"}
-    read = AutoConfig.for_model(config["model_type"], **fields)
-    model, info = AutoModelForCausalLM.from_pretrained(
-        folder, config=read, dtype=torch.float32, output_loading_info=True, **EAGER
-    )
+    with tempfile.TemporaryDirectory() as place:
+        (Path(place) / "config.json").write_text(json.dumps(config))
+        (Path(place) / "model.safetensors").symlink_to((folder / "model.safetensors").resolve())
+        model, info = AutoModelForCausalLM.from_pretrained(
+            place, dtype=torch.float32, output_loading_info=True, **EAGER
+        )
     assert not info["missing_keys"], info
     assert not info["unexpected_keys"], info
     return forward(model.eval(), tokens)[0]
