@@ -15,8 +15,10 @@ from axon_compose.registry import LookupFailure, Registry
 from axon_compose.source import MAX_BYTES, Node, read, to_source
 
 if TYPE_CHECKING:
+    from axon_compose.document import Layout
     from axon_compose.huggingface import Config
     from axon_compose.model import LanguageModel
+    from axon_compose.weights import LoadPlan, Progress
 
 __all__ = ["Architecture", "compile_text", "load"]
 
@@ -45,20 +47,59 @@ class Architecture:
         """The model layer by layer: names, shapes, cache slots and masks. Imports no mlx."""
         return self._plan
 
-    def build(self, *, dtype: str = "float32", seed: int = 0, allow_large: bool = False) -> LanguageModel:
-        """The model with random weights; see `axon_compose.model.build`.
+    def build(
+        self,
+        *,
+        weights: str | Path | None = None,
+        dtype: str | None = None,
+        seed: int = 0,
+        allow_large: bool = False,
+        layout: Layout | None = None,
+        progress: Progress | None = None,
+    ) -> LanguageModel:
+        """The model, with random weights or with those of a checkpoint; see `axon_compose.model.build`.
 
         Args:
-            dtype: `float32`, `bfloat16` or `float16`.
+            weights: Folder of a checkpoint that the file's rules can read; random weights unless given.
+            dtype: `float32`, `bfloat16` or `float16`; random weights are float32 unless given, those of a checkpoint as
+                they come.
             seed: Of the random weights.
             allow_large: Do not compare the size with the memory that is free.
+            layout: Who wrote the checkpoint, `huggingface` or `mlx`; the mark in its files unless given.
+            progress: Called with the bytes read so far and in all.
 
         Raises:
-            CheckpointError: If the weights do not fit into memory.
+            CheckpointError: If the weights do not fit into memory, or are not those of this model.
         """
         from axon_compose.model import build
 
-        return build(self._plan, dtype=dtype, seed=seed, allow_large=allow_large)
+        if weights is None:
+            return build(self._plan, dtype=dtype or "float32", seed=seed, allow_large=allow_large)
+        from axon_compose.checkpoint import require
+        from axon_compose.model import largest_parts, random_weights
+        from axon_compose.weights import load_checkpoint
+
+        load_plan = self.load_plan(weights, layout=layout)
+        if not allow_large:
+            require(load_plan.nbytes, f"`{self.name}` as it is stored", largest_parts(self._plan))
+        model = random_weights(self._plan, seed=seed)
+        load_checkpoint(model, load_plan, dtype=dtype, progress=progress)
+        model.eval()
+        return model
+
+    def load_plan(self, weights: str | Path, *, layout: Layout | None = None) -> LoadPlan:
+        """Which tensor of a checkpoint becomes which weight; reads headers alone and imports no mlx.
+
+        Args:
+            weights: Folder of the checkpoint.
+            layout: Who wrote it, `huggingface` or `mlx`; the mark in its files unless given.
+
+        Raises:
+            CheckpointError: With what is missing, unexpected or of another shape, and the rules to blame.
+        """
+        from axon_compose.weights import checkpoint_plan
+
+        return checkpoint_plan(self._plan, self.document, Path(weights), layout)
 
     @cached_property
     def data(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from shlex import quote
 
@@ -46,15 +47,17 @@ def _dry_run(architecture: Architecture, arguments: argparse.Namespace, terminal
     from axon_compose.integrations.folder import check_write
 
     plan = architecture.plan()
-    nbytes = weight_nbytes(plan, arguments.dtype)
+    dtype = arguments.dtype or "float32"
+    nbytes = architecture.load_plan(arguments.weights, layout=arguments.layout).nbytes if arguments.weights else None
+    nbytes = weight_nbytes(plan, dtype) if nbytes is None or arguments.dtype else nbytes
     where = "in memory"
     if arguments.out is None:
-        architecture.build(dtype=arguments.dtype, seed=arguments.seed, allow_large=arguments.allow_large)
+        architecture.build(dtype=dtype, seed=arguments.seed, allow_large=arguments.allow_large)
     else:
         check_write(
             plan,
             Path(arguments.out),
-            dtype=arguments.dtype,
+            dtype=dtype,
             bits=arguments.quantize,
             tokenizer=_tokenizer(arguments),
             force=arguments.force,
@@ -65,10 +68,11 @@ def _dry_run(architecture: Architecture, arguments: argparse.Namespace, terminal
         "name": plan.name,
         "parameters": total_parameters(plan),
         "weight_bytes": nbytes,
-        "dtype": arguments.dtype,
+        "dtype": arguments.dtype or (None if arguments.weights else dtype),
         "out": arguments.out,
     }
-    what = f"{count(total_parameters(plan))} parameters, {human(nbytes)} in {arguments.dtype}"
+    stored = "as stored" if arguments.weights and not arguments.dtype else f"in {dtype}"
+    what = f"{count(total_parameters(plan))} parameters, {human(nbytes)} {stored}"
     what += f", then quantised to {arguments.quantize} bits" if arguments.quantize else ""
     text = f"would build {plan.name} {where}: {what}\n"
     return terminal.result(text, data)
@@ -77,7 +81,14 @@ def _dry_run(architecture: Architecture, arguments: argparse.Namespace, terminal
 def _in_memory(architecture: Architecture, arguments: argparse.Namespace, terminal: Terminal) -> int:
     from axon_compose.model import quantize, try_out
 
-    model = architecture.build(dtype=arguments.dtype, seed=arguments.seed, allow_large=arguments.allow_large)
+    model = architecture.build(
+        weights=arguments.weights,
+        layout=arguments.layout,
+        dtype=arguments.dtype,
+        seed=arguments.seed,
+        allow_large=arguments.allow_large,
+        progress=partial(terminal.progress, what="reading weights"),
+    )
     if arguments.quantize:
         quantize(model, arguments.quantize)
     trial = try_out(model, seed=arguments.seed)
@@ -100,6 +111,8 @@ def _to_folder(architecture: Architecture, arguments: argparse.Namespace, termin
     record = write_model(
         architecture,
         Path(arguments.out),
+        weights=Path(arguments.weights) if arguments.weights else None,
+        layout=arguments.layout,
         dtype=arguments.dtype,
         seed=arguments.seed,
         quantize_bits=arguments.quantize,
@@ -123,7 +136,9 @@ def _to_folder(architecture: Architecture, arguments: argparse.Namespace, termin
 
 
 def _tokenizer(arguments: argparse.Namespace) -> str | Path:
-    return "bytes" if arguments.tokenizer == "bytes" else Path(arguments.tokenizer)
+    if arguments.tokenizer is None and arguments.weights and (Path(arguments.weights) / "tokenizer.json").exists():
+        return Path(arguments.weights)
+    return "bytes" if arguments.tokenizer in (None, "bytes") else Path(arguments.tokenizer)
 
 
 def check(arguments: argparse.Namespace, terminal: Terminal) -> int:

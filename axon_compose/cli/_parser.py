@@ -79,11 +79,19 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     build = command("build", _lazily("_build", "build"), "build a model, in memory or as a folder that mlx_lm runs")
     build.add_argument("file", metavar="FILE")
     build.add_argument("--out", metavar="DIR", help="write a folder; without it the model is built in memory and tried")
-    build.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights")
+    build.add_argument("--weights", metavar="DIR", help="take sizes and weights of a checkpoint (default: random)")
+    build.add_argument("--layout", choices=("huggingface", "mlx"), help="who wrote it (default: the mark in its files)")
+    build.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        help="of the weights (default: float32, or as in the checkpoint)",
+    )
     build.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the random weights (default: 0)")
     build.add_argument("--quantize", type=int, choices=(2, 3, 4, 5, 6, 8), metavar="BITS", help="2, 3, 4, 5, 6 or 8")
     build.add_argument(
-        "--tokenizer", default="bytes", metavar="bytes|DIR", help="`bytes`, or a folder (default: bytes)"
+        "--tokenizer",
+        metavar="bytes|DIR",
+        help="`bytes`, or a folder (default: that of the checkpoint if it has one, else bytes)",
     )
     build.add_argument("--dry-run", action="store_true", help="say what would be built and write nothing")
     build.add_argument("--force", action="store_true", help="replace a folder that an earlier build wrote")

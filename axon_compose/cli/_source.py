@@ -21,10 +21,11 @@ def load_file(file: str, arguments: argparse.Namespace, problems: Problems | Non
         ArchitectureError: With every fault.
         OSError: If it cannot be read.
     """
-    if file == "-":
+    checkpoint = getattr(arguments, "weights", None)
+    if file == "-" and checkpoint is None:
         data = sys.stdin.buffer.read(MAX_BYTES + 1)
         registry = Registry.installed()
         return compile_text(
             data, "<stdin>", Path.cwd(), settings=arguments.settings, registry=registry, problems=problems or Problems()
         )
-    return load(file, settings=arguments.settings)
+    return load(file, checkpoint=checkpoint, settings=arguments.settings)

@@ -64,10 +64,10 @@ class Terminal:
         """Say in one line what the system answered."""
         return self.fail(Diagnostic("AX500", message))
 
-    def progress(self, done: int, total: int) -> None:
+    def progress(self, done: int, total: int, what: str = "writing weights") -> None:
         """Keep one line of a terminal up to date; elsewhere nothing is printed."""
         if not sys.stderr.isatty():
             return
         end = "\n" if done >= total else ""
-        sys.stderr.write(f"\rwriting weights: {done / max(total, 1):4.0%} of {total / 1e9:.2f} GB{end}")
+        sys.stderr.write(f"\r{what}: {done / max(total, 1):4.0%} of {total / 1e9:.2f} GB{end}")
         sys.stderr.flush()

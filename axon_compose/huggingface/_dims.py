@@ -87,6 +87,11 @@ class _Overlay:
 
     def check_fields(self) -> None:
         """Report every field that may change the model and that nothing reads."""
+        entry = self.config.find("model_type")
+        if entry is not None and not set(self.config.model_types) & set(self.section.model_types):
+            known = " and ".join(f"`{name}`" for name in self.section.model_types)
+            message = f"the checkpoint is a `{self.config.model_types[0]}`, the file is for {known}"
+            self.problems.warning("AX608", message, entry.node.span)
         for name, allowed in self.section.only.items():
             entry = self.config.find(name)
             values = allowed if isinstance(allowed, list) else [allowed]

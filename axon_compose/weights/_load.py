@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from math import prod
 from pathlib import Path
 from typing import Any
 
-from axon_compose.checkpoint._safetensors import ITEM_BYTES
 from axon_compose.weights._packed import Packed, Packing
 from axon_compose.weights._plan_load import LoadPlan
 from axon_compose.weights._storage import Source
@@ -42,12 +40,12 @@ def load_checkpoint(
     names = {name for name, _ in tree_flatten(model.parameters())}
     cast = _Cast(getattr(mx, dtype) if dtype else None, model.cast_predicate)
     files = _Files(load_plan)
-    total = sum(_nbytes(transfer) for transfer in load_plan.transfers)
+    total = load_plan.nbytes
     weights: list[tuple[str, Any]] = []
     done = 0
     for transfer in load_plan.transfers:
         weights += _made(transfer, files, names, cast)
-        done += _nbytes(transfer)
+        done += transfer.nbytes
         if progress:
             progress(done, total)
     model.load_weights(weights, strict=True)
@@ -124,12 +122,6 @@ class _Files:
             if not self.left[header.file]:
                 del self.open[header.file]
         return source.read(arrays, transfer.form)
-
-
-def _nbytes(transfer: Transfer) -> int:
-    return sum(
-        prod(tensor.shape) * ITEM_BYTES[tensor.dtype] for source in transfer.sources for tensor in source.tensors
-    )
 
 
 def _quantize(model: Any, packings: dict[str, Packing]) -> None:

@@ -42,6 +42,11 @@ class LoadPlan:
         """Parameter to the transfer that makes it."""
         return {output.parameter: transfer for transfer in self.transfers for output in transfer.outputs if output}
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors that are read, as they are stored."""
+        return sum(transfer.nbytes for transfer in self.transfers)
+
     @cached_property
     def quantized(self) -> dict[str, Packing]:
         """Module to the packing that its weight comes in."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from axon_compose.checkpoint._safetensors import ITEM_BYTES
 from axon_compose.document import SplitPart
 from axon_compose.weights._packed import Packing, to_packed
 from axon_compose.weights._rules import Found, RuleBook
@@ -59,6 +60,12 @@ class Transfer:
     def plain(self) -> bool:
         """Whether the parameter is the tensor as it is."""
         return not (self.stacked or self.steps or self.split or self.outputs[0] is None or self.outputs[0].steps)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its tensors as they are stored."""
+        tensors = (tensor for source in self.sources for tensor in source.tensors)
+        return sum(prod(tensor.shape) * ITEM_BYTES[tensor.dtype] for tensor in tensors)
 
     @property
     def computes(self) -> bool:
