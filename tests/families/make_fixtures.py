@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rwkv7_fixture
 import torch
 from fixture_configs import FAMILIES, Family
 from safetensors.numpy import load_file, save_file
@@ -243,8 +244,9 @@ def reloaded(folder: Path, config: dict[str, Any], tokens: torch.Tensor) -> np.n
 
 
 def main(names: list[str]) -> None:
-    for name in names or FAMILIES:
-        sys.stdout.write(write(name, FAMILIES[name]) + "\n")
+    for name in names or [*FAMILIES, "rwkv7"]:
+        row = rwkv7_fixture.write(FIXTURES / name) if name == "rwkv7" else write(name, FAMILIES[name])
+        sys.stdout.write(row + "\n")
 
 
 if __name__ == "__main__":
