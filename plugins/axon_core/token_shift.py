@@ -7,9 +7,7 @@ import mlx.core as mx
 __all__ = ["token_shift"]
 
 
-def token_shift(
-    x: mx.array, mask: mx.array | None = None, state: mx.array | None = None
-) -> tuple[mx.array, mx.array]:
+def token_shift(x: mx.array, mask: mx.array | None = None, state: mx.array | None = None) -> tuple[mx.array, mx.array]:
     """For each token the input of the real token before it.
 
     Args:

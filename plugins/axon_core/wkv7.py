@@ -12,7 +12,7 @@ chunk. With P_t the product of w over its tokens 1..t and S the state before it,
     u_t = S (P_{t-1} a_t) + sum_{j<t} [u_j b_j + v_j k_j] . (P_{t-1} / P_j) a_t
     y_t = S (P_t r_t)     + sum_{j<=t} [u_j b_j + v_j k_j] . (P_t / P_j) r_t
 
-where a factor like u_j b_j . z stands for u_j times the number b_j^T z. The first line is a unit lower triangular system
+where u_j b_j . z stands for u_j times the number b_j^T z. The first line is a unit lower triangular system
 
     (I - A_b) U = A S^T + A_k V      A: rows P_{t-1} a_t,  A_b, A_k: the numbers of b and k,  R, R_b, R_k likewise of r
 
@@ -28,7 +28,9 @@ either side, C tokens use C / 2 times -log w. RWKV-7 keeps log w above -exp(-1/2
 
 Measured on two shared x86-64 cores (mlx 0.32 on the CPU), ms for 512 tokens of float32, by tokens of a chunk:
 
-TABLE
+    heads, width     16     32     64   mlx-lm (a step per token)
+    4, 64            53     52     73    193
+    12, 64          154    155    204    371
 """
 
 from __future__ import annotations

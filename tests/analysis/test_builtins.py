@@ -29,16 +29,18 @@ def test_example(name: str, options: Mapping[str, Any]) -> None:
 
 SOURCE = {"type": "attention", "num_heads": 4, "num_kv_heads": 2}
 WINDOW = {"type": "sliding_window_attention", "num_heads": 4, "window_size": 8}
+RWKV = {"head_dim": 16, "decay_low_rank_dim": 8, "a_low_rank_dim": 8, "v_low_rank_dim": 4, "gate_low_rank_dim": 8}
 
 
 @pytest.mark.parametrize(
     ("name", "options", "source"),
     [
-        ("attention", {"num_heads": 4, "qk_norm": True}, SOURCE),
-        ("attention", {"num_heads": 8, "head_dim": 8, "window_size": 5}, SOURCE),
-        ("sliding_window_attention", {"num_heads": 4, "window_size": 8}, WINDOW),
-        ("sliding_window_attention", {"num_heads": 4, "window_size": 3, "bias": True}, WINDOW),
+        ("attention", {"kv_from": "source", "num_heads": 4, "qk_norm": True}, SOURCE),
+        ("attention", {"kv_from": "source", "num_heads": 8, "head_dim": 8, "window_size": 5}, SOURCE),
+        ("sliding_window_attention", {"kv_from": "source", "num_heads": 4, "window_size": 8}, WINDOW),
+        ("sliding_window_attention", {"kv_from": "source", "num_heads": 4, "window_size": 3, "bias": True}, WINDOW),
+        ("rwkv7_time_mix", {"value_from": "source", **RWKV}, {"type": "rwkv7_time_mix", "head_dim": 8}),
     ],
 )
 def test_reader(name: str, options: Mapping[str, Any], source: Mapping[str, Any]) -> None:
-    check_layer(name, {**options, "kv_from": "source"}, DIMS, sources={"source": source})
+    check_layer(name, options, DIMS, sources={"source": source})

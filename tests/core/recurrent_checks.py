@@ -1,6 +1,7 @@
 """What every recurrent layer owes, whatever its mathematics.
 
-A reference is `reference(layer, x) -> (y, *states)`: the layer in float64, token by token, and what its cache then holds.
+A reference is `reference(layer, x) -> (y, *states)`: the layer in float64, token by token, and what its
+cache then holds.
 """
 
 from __future__ import annotations
