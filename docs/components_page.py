@@ -93,9 +93,15 @@ def _caches(spec: ComponentSpec) -> list[CacheSpec | None]:
 
 def _cache(spec: ComponentSpec) -> str:
     named = list(dict.fromkeys(_cache_name(cache) for cache in _caches(spec)))
-    readers = [option for option in spec.reads.values() if option]
+    readers = [option for option in spec.reads.values() if option and _keeps_nothing(spec, option)]
     text = " or ".join(named) + (" (with `window_size`)" if len(named) > 1 else "")
     return text + "".join(f"; none with `{option}`, which reads another layer's" for option in readers)
+
+
+def _keeps_nothing(spec: ComponentSpec, option: str) -> bool:
+    """Whether a layer that reads from another one by this option has no cache of its own."""
+    options, _ = check_options(spec, {**spec.examples[0], option: "source"})
+    return spec.cache(options, _DIMS) is None
 
 
 def _cache_name(cache: CacheSpec | None) -> str:
