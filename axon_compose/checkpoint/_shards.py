@@ -79,9 +79,9 @@ class Shard:
         """The order in the file: wide numbers first, so that each tensor starts at a multiple of its number's size."""
         return sorted(self.specs, key=lambda spec: -ITEM_BYTES[spec.code])
 
-    def header(self) -> bytes:
-        """The bytes before the data, padded to a multiple of 8."""
-        content: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
+    def header(self, mark: str = "mlx") -> bytes:
+        """The bytes before the data, padded to a multiple of 8; `mark` is the `format` of the metadata."""
+        content: dict[str, Any] = {"__metadata__": {"format": mark}}
         start = 0
         for spec in self.layout():
             end = start + spec.nbytes
@@ -135,6 +135,7 @@ def write_shards(
     *,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     progress: Progress | None = None,
+    mark: str = "mlx",
 ) -> dict[str, _disk.FileRecord]:
     """Write safetensors files and their index into `folder`.
 
@@ -147,6 +148,7 @@ def write_shards(
         tensors: Pairs of name and MLX array, or of name and a function without arguments that returns the array.
         max_shard_bytes: Bytes of tensors in one file.
         progress: Called with the bytes of tensors written so far and in all.
+        mark: The `format` of the metadata: `mlx`, or `pt` for the layout of Hugging Face.
 
     Returns:
         File name to size and hash, of the shards and of the index.
@@ -163,7 +165,7 @@ def write_shards(
     records = {}
     for shard in shards:
         pending = _take(source, shard.specs)
-        records[shard.file] = _disk.write_file(folder / shard.file, _content(shard, pending, report))
+        records[shard.file] = _disk.write_file(folder / shard.file, _content(shard, pending, report, mark))
         mx.clear_cache()
     if extra := next(source, None):
         raise ValueError(f"tensor `{extra[0]}` was not announced")
@@ -197,8 +199,8 @@ def _take(source: Iterator[tuple[str, Any]], specs: Iterable[TensorSpec]) -> dic
     return pending
 
 
-def _content(shard: Shard, pending: dict[str, Any], report: Callable[[int], None]) -> Iterator[_disk.Bytes]:
-    yield shard.header()
+def _content(shard: Shard, pending: dict[str, Any], report: Callable[[int], None], mark: str) -> Iterator[_disk.Bytes]:
+    yield shard.header(mark)
     for spec in shard.layout():
         for chunk in _bytes_of(spec, pending.pop(spec.name)):
             yield chunk

@@ -34,6 +34,9 @@ class WeightRule(Section):
     drop: bool = Field(default=False, description="Leave the tensor out.")
     stack: Name | None = Field(default=None, description="Capture whose tensors become one, on a new first axis.")
     reshape: list[Extent] | None = Field(default=None, min_length=1, description="New shape; -1 for what is left.")
+    reshape_from: list[Extent] | None = Field(
+        default=None, min_length=1, description="Shape before `reshape`, for export."
+    )
     transpose: bool | list[int] = Field(default=False, description="Swap the last two axes, or permute.")
     add: Number | None = Field(default=None, description="Number that is added.")
     scale: Number | None = Field(default=None, description="Number that is multiplied.")

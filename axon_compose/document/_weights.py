@@ -16,7 +16,8 @@ __all__ = ["check_weights"]
 
 _SECTION: Final[Path] = ("huggingface", "weights")
 #: Keys that work on a tensor, and so say nothing where it is dropped.
-_STEPS: Final = ("stack", "reshape", "transpose", "add", "scale", "axis", "groups")
+_STEPS: Final = ("stack", "reshape", "reshape_from", "transpose", "add", "scale", "axis", "groups")
+_SHAPES: Final = ("reshape", "reshape_from")
 _Read = TypeVar("_Read", bound=Pattern)
 
 
@@ -123,20 +124,23 @@ class _Check:
         given = self.rule.model_fields_set
         idle = [key for key in _STEPS if key in given and self.rule.drop]
         idle += [key for key in ("axis", "groups") if key in given and self.rule.to is not None]
+        idle += ["reshape_from"] if "reshape_from" in given and not (self.rule.reshape or self.rule.drop) else []
         for key in idle:
-            why = "the tensor is dropped" if self.rule.drop else "it belongs to `split`"
+            owner = "reshape" if key == "reshape_from" else "split"
+            why = "the tensor is dropped" if self.rule.drop else f"it belongs to `{owner}`"
             self.problems.error(
                 "AX163", f"`{key}` has no effect: {why}", self.document.place(*self.path, key, key=True)
             )
 
     def check_numbers(self) -> None:
         for path, value in _values(self.rule):
-            if isinstance(value, int) and not isinstance(value, bool) and path[0] in ("reshape", "split", "groups"):
-                allowed = value >= 1 or (value == -1 and path[0] == "reshape")
+            if isinstance(value, int) and not isinstance(value, bool) and path[0] in ("split", "groups", *_SHAPES):
+                allowed = value >= 1 or (value == -1 and path[0] in _SHAPES)
                 if not allowed:
                     self.bad_number(path, "an extent is a whole number from 1")
-        if self.rule.reshape and self.rule.reshape.count(-1) > 1:
-            self.bad_number(("reshape",), "only one extent can be -1, what is left")
+        for key, extents in zip(_SHAPES, (self.rule.reshape, self.rule.reshape_from), strict=True):
+            if extents and extents.count(-1) > 1:
+                self.bad_number((key,), "only one extent can be -1, what is left")
         for path, axes in self.transposes():
             if isinstance(axes, list) and sorted(axes) != list(range(len(axes))):
                 self.bad_number(path, f"a permutation names every axis from 0 to {len(axes) - 1} once")
@@ -152,8 +156,9 @@ class _Check:
 
 def _values(rule: WeightRule) -> Iterator[tuple[Path, Any]]:
     """Every value of a rule that may be a formula, with its path."""
-    for index, extent in enumerate(rule.reshape or ()):
-        yield ("reshape", index), extent
+    for key, extents in (("reshape", rule.reshape), ("reshape_from", rule.reshape_from)):
+        for index, extent in enumerate(extents or ()):
+            yield (key, index), extent
     for text, part in (rule.split or {}).items():
         yield ("split", text, "size"), part.size
     yield ("add",), rule.add

@@ -1,6 +1,6 @@
-"""Tensors of a published checkpoint to the weights of a model, by the rules of the section `huggingface`.
+"""Tensors of a published checkpoint to the weights of a model and back, by the rules of the section `huggingface`.
 
-Planning (`plan_load`) reads headers alone and imports no mlx; `load_checkpoint` does when called.
+Planning (`plan_load`, `plan_save`) needs headers alone and imports no mlx; `load_checkpoint` and `save_checkpoint` do.
 """
 
 from axon_compose.weights._checkpoint import checkpoint_plan
@@ -8,6 +8,8 @@ from axon_compose.weights._headers import Checkpoint, TensorHeader, read_checkpo
 from axon_compose.weights._load import Progress, load_checkpoint
 from axon_compose.weights._packed import Packing
 from axon_compose.weights._plan_load import LoadPlan, plan_load
+from axon_compose.weights._plan_save import SavePlan, plan_save
+from axon_compose.weights._save import save_checkpoint
 from axon_compose.weights._transfer import Output, Transfer
 
 __all__ = [
@@ -16,10 +18,13 @@ __all__ = [
     "Output",
     "Packing",
     "Progress",
+    "SavePlan",
     "TensorHeader",
     "Transfer",
     "checkpoint_plan",
     "load_checkpoint",
     "plan_load",
+    "plan_save",
     "read_checkpoint",
+    "save_checkpoint",
 ]

@@ -19,7 +19,7 @@ from axon_compose.weights._steps import Shape, StepError, Transpose
 from axon_compose.weights._storage import BLOCK, Form, Source, check_types, gather
 from axon_compose.weights._transfer import Transfer, make_transfer
 
-__all__ = ["LoadPlan", "plan_load"]
+__all__ = ["LoadPlan", "difference", "plan_load"]
 
 #: So many missing parameters are told with the tensor that they should come from.
 _TOLD = 10
@@ -186,7 +186,7 @@ class _Planner:
         for moved, form in product(self.ways(found), sources[0].forms()):
             try:
                 transfer = make_transfer(self.book, found, sources, form, outputs, moved)
-                reason = _difference(transfer, form)
+                reason = difference(transfer, form)
             except StepError as error:
                 reason = str(error)
             if reason is None:
@@ -230,7 +230,7 @@ class _Planner:
         return f"{name}, which no rule makes"
 
 
-def _difference(transfer: Transfer, form: Form) -> str | None:
+def difference(transfer: Transfer, form: Form) -> str | None:
     """How the shapes that come out differ from those of the model."""
     for output, shape in zip(transfer.outputs, transfer.shapes(), strict=True):
         if output is not None and shape != output.shape:

@@ -194,8 +194,9 @@ def unstack(array: Any) -> list[Any]:
 
 
 def _join(arrays: Sequence[Any], axis: int) -> Any:
-    if hasattr(arrays[0], "join"):
-        return arrays[0].join(arrays, axis)
+    own = next((array for array in arrays if hasattr(array, "join")), None)
+    if own is not None:
+        return own.join(arrays, axis)
     return _library(arrays[0]).concatenate(list(arrays), axis=axis)
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 from axon_compose.checkpoint._safetensors import ITEM_BYTES
-from axon_compose.document import SplitPart
 from axon_compose.weights._packed import Packing, to_packed
 from axon_compose.weights._rules import Found, RuleBook
 from axon_compose.weights._steps import Add, Reshape, Scale, Shape, Split, Step, StepError, Transpose, stack, unstack
 from axon_compose.weights._storage import Form, Source
 
-__all__ = ["Output", "Transfer", "make_transfer"]
+__all__ = ["Output", "Transfer", "make_transfer", "transposes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,10 @@ class Output:
     shape: Shape
     steps: tuple[Step, ...] = ()
     packing: Packing | None = None
+
+    def packed_as(self, packing: Packing | None) -> Output:
+        """The same, packed in this way."""
+        return replace(self, packing=packing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,10 @@ class Transfer:
     def computes(self) -> bool:
         """Whether numbers change, not only their places."""
         return any(isinstance(step, Add | Scale) for step in self.steps)
+
+    def with_outputs(self, outputs: tuple[Output | None, ...]) -> Transfer:
+        """The same with other outputs."""
+        return replace(self, outputs=outputs)
 
     def shapes(self) -> list[Shape]:
         """Shapes of the parts, their own steps included.
@@ -148,7 +155,7 @@ def make_transfer(
         steps.append(Reshape(shape, _filled(shape, after)))
     shape = steps[-1].shape(shape) if steps else shape
     if moved:
-        steps += _transposes(written.transpose, len(shape))
+        steps += transposes(written.transpose, len(shape))
         shape = steps[-1].shape(shape) if steps else shape
     if written.add is not None:
         steps.append(Add(book.number(rule, written.add, captures)))
@@ -159,7 +166,7 @@ def make_transfer(
     if parts:
         sizes = tuple(book.extent(rule, part.size, captures) for part in parts)
         split = Split(written.axis, book.extent(rule, written.groups, captures), sizes)
-    own = [_transposes(part.transpose, len(shape)) if moved else [] for part in parts] or [[]]
+    own = [transposes(part.transpose, len(shape)) if moved else [] for part in parts] or [[]]
     made = tuple(
         None if output is None else _output(*output, tuple(part_steps), form.packing)
         for output, part_steps in zip(outputs, own, strict=True)
@@ -184,15 +191,10 @@ def _filled(shape: Shape, after: Sequence[int]) -> Shape:
     return filled
 
 
-def _transposes(written: bool | list[int], axes: int) -> list[Step]:
+def transposes(written: bool | list[int], axes: int) -> list[Transpose]:
     """The permutation that a rule asks for, of what has that many axes."""
     if isinstance(written, list):
         return [Transpose(tuple(written))] if len(written) == axes else []
     if not written or axes < 2:
         return []
     return [Transpose((*range(axes - 2), axes - 1, axes - 2))]
-
-
-def part_transpose(part: SplitPart, axes: int) -> list[Step]:
-    """The permutation of one part."""
-    return _transposes(part.transpose, axes)
