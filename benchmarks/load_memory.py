@@ -2,8 +2,8 @@
 
     python benchmarks/load_memory.py [--rounds 3] [--megabytes 1000]
 
-A Llama of the given size in bfloat16 is written to a temporary folder; with `--experts`, a model whose experts are stored
-one by one (qwen3_moe), so that both loaders have to stack them. Rounds are interleaved, so that a busy machine slows both.
+A Llama of the given size in bfloat16 is written to a temporary folder; with `--experts`, a qwen3_moe whose experts are
+stored one by one, so that both loaders have to stack them. Rounds are interleaved: a busy machine slows both.
 """
 
 from __future__ import annotations
