@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any, Final
 
 from axon_compose.checkpoint import CheckpointError, TensorSpec
 from axon_compose.checkpoint._safetensors import listing
-from axon_compose.document import HuggingFace, Layout
+from axon_compose.document import HuggingFace, Layout, WeightRule
 from axon_compose.plan import Plan
 from axon_compose.weights._headers import TensorHeader
 from axon_compose.weights._packed import Packed, Packing, packings, to_packed
@@ -88,7 +87,7 @@ def plan_save(
         layout: Whose layout is wanted.
 
     Raises:
-        CheckpointError: AX556 a formula has no value; AX557 no rule gives a parameter a name that reads back.
+        CheckpointError: AX556 a formula has no value; AX558 no rule gives a parameter a name that reads back.
     """
     saver = _Saver(dict(plan.parameters()), section, dims, {spec.name: spec for spec in specs}, layout)
     saver.all()
@@ -116,7 +115,7 @@ def _check(plan: Plan, section: HuggingFace, dims: Mapping[str, Any], save_plan:
 
 def _refused(lines: list[str]) -> CheckpointError:
     message = f"the rules do not lead back to a checkpoint{listing('without a tensor', lines)}"
-    return CheckpointError("AX557", message, "each parameter needs a rule with a target that tells the tensor's name")
+    return CheckpointError("AX558", message, "each parameter needs a rule with a target that tells the tensor's name")
 
 
 class _Saver:
@@ -164,9 +163,24 @@ class _Saver:
         return next((packing for length, packing in known if length == self.parameters[name][-1]), None)
 
     def backwards(self, name: str) -> Transfer | None:
-        """The transfer that would read this parameter: for `mlx` one that moves nothing, where there is one."""
-        ways = (True,) if self.layout == "huggingface" else (False, True)
-        for moved, origin in product(ways, list(self.book.origins(name))):
+        """The transfer that would read this parameter.
+
+        For `mlx` the rules that neither stack nor move come first, since mlx-lm keeps its weights as modules have them;
+        then the others without their moves, as a checkpoint of that layout is read.
+        """
+        origins = list(self.book.origins(name))
+        if self.layout == "huggingface":
+            return self.first(name, origins, moved=True)
+        plain = [origin for origin in origins if not _rearranges(origin.rule.written)]
+        return (
+            self.first(name, plain, moved=False)
+            or self.first(name, origins, moved=False)
+            or self.first(name, origins, moved=True)
+        )
+
+    def first(self, name: str, origins: Sequence[Origin], moved: bool) -> Transfer | None:
+        """The first rule that can be followed backwards."""
+        for origin in origins:
             found = self.meet(origin)
             if found is None:
                 continue
@@ -273,6 +287,11 @@ class _Saver:
             for source in transfer.sources:
                 for header in source.tensors:
                     yield TensorSpec(header.name, header.shape, names[header.dtype])
+
+
+def _rearranges(written: WeightRule) -> bool:
+    parts = (written.split or {}).values()
+    return bool(written.stack or written.reshape or written.transpose or any(part.transpose for part in parts))
 
 
 def _source_name(found: Found) -> str:

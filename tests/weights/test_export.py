@@ -271,4 +271,4 @@ def test_no_way_back(weights: dict[str, Any], reason: str) -> None:
     trip = Trip(weights, {"a.weight": (1,), "b.weight": (1,)}, {})
     with pytest.raises(CheckpointError, match=f"1 without a tensor:\n +{reason}") as caught:
         trip.save({"a.weight": numbers(1), "b.weight": numbers(1)}, "huggingface")
-    assert caught.value.code == "AX557"
+    assert caught.value.code == "AX558"
