@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +16,8 @@ __all__ = ["CONFIG_FILE", "Config", "read_config"]
 CONFIG_FILE: Final = "config.json"
 #: Where models of text and images keep the part that is read here.
 _INNER: Final = ("text_config", "language_config", "llm_config")
-#: How Python writes into JSON what JSON has no word for.
-_NUMBERS: Final = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
+#: How Python writes into JSON what JSON has no word for; it stands for no limit.
+_INFINITE: Final = ("Infinity", "-Infinity")
 
 
 @dataclass(frozen=True)
@@ -92,21 +91,23 @@ def read_config(folder: Path, problems: Problems) -> Config | None:
     if not isinstance(node, Mapping):
         problems.error("AX601", f"`{path}` is not a mapping of fields", node.span)
         return None
-    top = _with_numbers(node)
+    top = _without_infinity(node)
     assert isinstance(top, Mapping)
     inner = next((part for name in _INNER if isinstance(part := top.get(name), Mapping)), None)
     return Config(folder, top, inner)
 
 
-def _with_numbers(node: Node) -> Node:
-    """The nodes with infinities as numbers."""
+def _without_infinity(node: Node) -> Node:
+    """The nodes with null for infinity, which is how people write that there is no limit."""
     match node:
-        case Scalar(value=str(text), quoted=False) if text in _NUMBERS:
-            return Scalar(_NUMBERS[text], node.span)
+        case Scalar(value=str(text)) if text in _INFINITE:
+            return Scalar(None, node.span)
         case Sequence():
-            return Sequence(tuple(map(_with_numbers, node.items)), node.span)
+            return Sequence(tuple(map(_without_infinity, node.items)), node.span)
+        case Mapping() if node.entries.keys() == {"__float__"}:  # transformers 5
+            return _without_infinity(node.entries["__float__"].node)
         case Mapping():
-            entries = {key: Entry(entry.key_span, _with_numbers(entry.node)) for key, entry in node.entries.items()}
+            entries = {key: Entry(entry.key_span, _without_infinity(entry.node)) for key, entry in node.entries.items()}
             return Mapping(entries, node.span)
     return node
 

@@ -74,8 +74,9 @@ def test_the_part_about_the_text_comes_first(tmp_path: Path) -> None:
     assert (found["hidden_size"], found["window"]) == (32, 4)
 
 
-def test_infinity_is_a_number(tmp_path: Path) -> None:
-    assert dims(tmp_path, {"limits": [0.0, float("inf")]})["limits"] == [0.0, float("inf")]
+@pytest.mark.parametrize("infinity", [float("inf"), {"__float__": "Infinity"}])
+def test_infinity_is_no_limit(tmp_path: Path, infinity: Any) -> None:
+    assert dims(tmp_path, {"limits": [0.0, infinity]})["limits"] == [0.0, None]
 
 
 def test_whether_a_tensor_is_there(tmp_path: Path) -> None:
