@@ -39,6 +39,7 @@ class Attention(nn.Module):
         rope: Rotary position embedding, none unless given.
         qk_norm: Norm of queries and keys.
         v_norm: RMS norm of each head's values, without weights.
+        k_eq_v: Whether values are the projected keys, before norm and rotation (Gemma 4); there is no `v_proj`.
         clip: Bound of what the projections of queries, keys and values give; none unless given.
         input_scale: Factor of the input.
         key_scale: Factor of what the projection of keys gives.
@@ -63,6 +64,7 @@ class Attention(nn.Module):
         rope: RopeOptions | None = None,
         qk_norm: HeadNormOptions | None = None,
         v_norm: VNormOptions | None = None,
+        k_eq_v: bool = False,
         clip: float | None = None,
         input_scale: float = 1.0,
         key_scale: float = 1.0,
@@ -88,7 +90,8 @@ class Attention(nn.Module):
         self.q_proj = nn.Linear(hidden_dim, num_heads * head_dim, bias=bias.q)
         if kv_from is None:
             self.k_proj = nn.Linear(hidden_dim, num_kv_heads * head_dim, bias=bias.k)
-            self.v_proj = nn.Linear(hidden_dim, num_kv_heads * head_dim, bias=bias.v)
+            if not k_eq_v:
+                self.v_proj = nn.Linear(hidden_dim, num_kv_heads * head_dim, bias=bias.v)
         self.o_proj = nn.Linear(num_heads * head_dim, hidden_dim, bias=bias.o)
         if gate is not None:
             self.g_proj = nn.Linear(hidden_dim, num_heads * (1 if gate == "head" else head_dim), bias=bias.g)
@@ -177,8 +180,9 @@ class Attention(nn.Module):
         return x
 
     def _keys_values(self, x: mx.array, cache: Any, offset: int | mx.array) -> tuple[Any, Any, mx.array | None]:
-        keys = self._turned(self._heads("k", x), "k_norm", offset)
-        values = self._heads("v", x)
+        projected = self._heads("k", x)
+        keys = self._turned(projected, "k_norm", offset)
+        values = self._heads("v", x) if "v_proj" in self else projected
         if "v_norm" in self:
             values = self.v_norm(values)
         values = values.transpose(0, 2, 1, 3)

@@ -10,15 +10,26 @@ import mlx.nn as nn
 from axon_compose.registry import Dims
 from axon_core.experts import ExpertGLU, ExpertMLP
 from axon_core.mlp import MLP
+from axon_core.norms import RMSNorm
 from axon_core.routing import best, within_groups
 from axon_core.specs.mlp import ActivationName
-from axon_core.specs.moe import GroupScoreName, MoEOptions, ScoreName, check_groups
+from axon_core.specs.moe import (
+    ExpertNormOptions,
+    GroupScoreName,
+    MoEOptions,
+    RouterNormOptions,
+    ScoreName,
+    check_groups,
+)
 
 __all__ = ["MoE", "SharedExpertMoE"]
 
 
 class MoE(nn.Module):
     """Mixture of experts (Shazeer 2017; sigmoid scores and the correction bias as in DeepSeek-V3).
+
+    `y = sum of w_e * expert_e(n(x))` over the chosen experts, with weights w from `scores(gate(r(x)))`; r and n are norms
+    that Gemma 4 has (Hugging Face's `Gemma4TextRouter`), as it has a learned factor of each w_e.
 
     The router is computed in float32. Of two experts with the same score, the one with the lower index is chosen.
 
@@ -31,6 +42,9 @@ class MoE(nn.Module):
         norm_topk: Whether the weights of the chosen experts are made to sum to one.
         norm_eps: Added to the sum that they are divided by.
         routed_scaling_factor: Factor of the routed experts' sum.
+        router_norm: RMS norm of what the router reads, times a constant; none unless given.
+        expert_norm: RMS norm of what the experts read, shared ones too, while the router reads x; none unless given.
+        per_expert_scale: Whether the weight of each expert has a learned factor.
         router_bias: Whether the router has a bias.
         router_softcap: Bound of the router's output, `softcap * tanh(output / softcap)`; none unless given.
         correction_bias: Whether a number per expert counts in the choice, but not in the weights. No gradient reaches
@@ -62,6 +76,9 @@ class MoE(nn.Module):
         norm_topk: bool = True,
         norm_eps: float = 0.0,
         routed_scaling_factor: float = 1.0,
+        router_norm: RouterNormOptions | None = None,
+        expert_norm: ExpertNormOptions | None = None,
+        per_expert_scale: bool = False,
         router_bias: bool = False,
         router_softcap: float | None = None,
         correction_bias: bool = False,
@@ -88,6 +105,13 @@ class MoE(nn.Module):
         self.routed_scaling_factor, self.router_softcap = routed_scaling_factor, router_softcap
         self.num_groups, self.top_k_groups, self.group_score = num_groups, top_k_groups, group_score
 
+        self.router_scale = 1.0 if router_norm is None else router_norm.scale
+        if router_norm is not None:
+            self.router_norm = RMSNorm(dim, router_norm.eps)
+        if expert_norm is not None:
+            self.expert_norm = RMSNorm(dim, expert_norm.eps)
+        if per_expert_scale:
+            self.per_expert_scale = mx.ones((num_experts,))
         self.gate = nn.Linear(dim, num_experts, bias=router_bias)
         sizes = (latent_dim or dim, intermediate_dim, num_experts)
         if gated:
@@ -126,6 +150,8 @@ class MoE(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., D); the shape stays."""
         chosen, weights = self.route(x)
+        if "expert_norm" in self:
+            x = self.expert_norm(x)
         inner = self.fc1_latent_proj(x) if "fc1_latent_proj" in self else x
         routed = (self.switch_mlp(inner, chosen) * weights[..., None]).sum(axis=-2)
         if "fc2_latent_proj" in self:
@@ -143,7 +169,10 @@ class MoE(nn.Module):
         Returns:
             The experts, (..., top_k) from the best to the worst, and their weights in float32, of the same shape.
         """
-        logits = self.gate(x.astype(mx.float32))
+        x = x.astype(mx.float32)
+        if "router_norm" in self:
+            x = self.router_norm(x) * self.router_scale
+        logits = self.gate(x)
         if self.router_softcap is not None:
             logits = self.router_softcap * mx.tanh(logits / self.router_softcap)
         scores = mx.sigmoid(logits) if self.score == "sigmoid" else mx.softmax(logits, axis=-1)
@@ -159,6 +188,8 @@ class MoE(nn.Module):
             weights = mx.take_along_axis(scores, chosen, axis=-1)
         if self.norm_topk:
             weights = weights / mx.maximum(weights.sum(axis=-1, keepdims=True) + self.norm_eps, 1e-20)
+        if "per_expert_scale" in self:
+            weights = weights * self.per_expert_scale[chosen]
         return chosen, weights * self.routed_scaling_factor
 
 

@@ -53,8 +53,9 @@ def definition(layer, x, fields, first=0):
     eps, over, when = qk.get("eps", 1e-6), qk.get("over", "head"), qk.get("when", "before_rope")
 
     def heads(name, count):
-        z = x @ weights[f"{name}_proj.weight"].T + weights.get(f"{name}_proj.bias", 0)  # (L, heads * d)
-        z = np.clip(z * (fields.get("key_scale", 1) if name == "k" else 1), -clip, clip)
+        source = "k" if name == "v" and fields.get("k_eq_v") else name
+        z = x @ weights[f"{source}_proj.weight"].T + weights.get(f"{source}_proj.bias", 0)  # (L, heads * d)
+        z = np.clip(z * (fields.get("key_scale", 1) if source == "k" else 1), -clip, clip)
         split = z.reshape(len(x), count, -1)
         scale = weights.get(f"{name}_norm.weight", 1.0) + qk.get("offset", 0.0)
         if name == "v":
@@ -119,6 +120,8 @@ CASES = {
     "norm with an offset": {"qk_norm": {"offset": 0.75, "eps": 0.1}, "num_kv_heads": 2},
     "norm of heads with an offset": {"qk_norm": {"offset": 0.75, "per_head": True, "eps": 0.1}},
     "norm of values": {"v_norm": {"eps": 0.1}, "num_kv_heads": 2},
+    "values are keys": {"k_eq_v": True, "num_kv_heads": 2},
+    "values are keys, norms": {"k_eq_v": True, "qk_norm": {"eps": 0.1}, "v_norm": {"eps": 0.2}},
     "clip": {"clip": 0.4, "rope": False},
     "temperature": {"temperature": {"scale": 0.5, "length": 20, "shift": 1}, "num_kv_heads": 2},
 }

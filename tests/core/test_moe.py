@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from axon_compose.registry import Dims
 from axon_core.experts import ExpertLinear
 from axon_core.moe import MoE, SharedExpertMoE
-from axon_core.specs.moe import SPECS, MoEOptions, SharedExpertMoEOptions
+from axon_core.specs.moe import SPECS, ExpertNormOptions, MoEOptions, RouterNormOptions, SharedExpertMoEOptions
 
 HIDDEN, WIDTH = 16, 12
 MOE, SHARED = SPECS
@@ -31,6 +31,8 @@ def build(seed=0, **options):
     for name, value in tree_flatten(layer.parameters()):
         if name.endswith("bias"):
             _assign(layer, name, 0.5 * mx.random.normal(value.shape))
+        if "norm" in name or name == "per_expert_scale":
+            _assign(layer, name, mx.random.uniform(0.5, 2, value.shape))
     return layer
 
 
@@ -60,6 +62,8 @@ def softmax(v):
 
 def route(p, v, layer):
     """Experts and weights of one token, in float64."""
+    if "router_norm.weight" in p:
+        v = rms_norm(v, layer.router_norm.eps) * p["router_norm.weight"] * layer.router_scale
     logits = p["gate.weight"] @ v + p.get("gate.bias", 0)
     if layer.router_softcap is not None:
         logits = layer.router_softcap * np.tanh(logits / layer.router_softcap)
@@ -76,7 +80,12 @@ def route(p, v, layer):
     weights = softmax(logits[chosen]) if layer.score == "topk_softmax" else scores[chosen]
     if layer.norm_topk:
         weights = weights / (weights.sum() + layer.norm_eps)
+    weights = weights * p["per_expert_scale"][chosen] if "per_expert_scale" in p else weights
     return chosen, weights * layer.routed_scaling_factor
+
+
+def rms_norm(v, eps):
+    return v / np.sqrt((v**2).mean() + eps)
 
 
 def product(gate, x, activation, limit):
@@ -106,10 +115,13 @@ def reference(layer, x):
     y = np.zeros(x.shape)
     for place in np.ndindex(*x.shape[:-1]):
         v = np.array(x[place].astype(mx.float32), np.float64)
+        chosen = route(p, v, layer)
+        if "expert_norm.weight" in p:
+            v = rms_norm(v, layer.expert_norm.eps) * p["expert_norm.weight"]
         latent = "fc1_latent_proj.weight" in p
         inner = p["fc1_latent_proj.weight"] @ v + p.get("fc1_latent_proj.bias", 0) if latent else v
         routed = 0
-        for expert, weight in zip(*route(p, v, layer), strict=True):
+        for expert, weight in zip(*chosen, strict=True):
             routed = routed + weight * feed_forward(p, "switch_mlp", inner, expert, glu)
         y[place] = p["fc2_latent_proj.weight"] @ routed + p.get("fc2_latent_proj.bias", 0) if latent else routed
         if any(name.startswith("shared_expert.") for name in p):
@@ -140,6 +152,9 @@ ROUTERS = [
     {"num_experts": 12, "num_groups": 4, "top_k_groups": 2, "group_score": "max"},
     {"num_experts": 12, "num_groups": 6, "top_k_groups": 3, "score": "topk_softmax"},
     {"num_experts": 12, "num_groups": 3, "top_k_groups": 3, "score": "sigmoid"},
+    {"router_norm": RouterNormOptions(eps=0.5, scale=0.7)},
+    {"router_norm": RouterNormOptions(), "expert_norm": ExpertNormOptions(eps=0.5), "per_expert_scale": True},
+    {"expert_norm": ExpertNormOptions(), "per_expert_scale": True, "score": "sigmoid", "norm_topk": False},
 ]
 
 

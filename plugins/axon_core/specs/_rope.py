@@ -41,7 +41,8 @@ class RopeScaling(Options):
     factor: float | None = Field(
         default=None,
         ge=1,
-        description="New context length over the original one; `longrope` may have `max_position_embeddings` instead.",
+        description="New context length over the original one; `proportional` has 1 unless given, and `longrope` may have "
+        "`max_position_embeddings` instead.",
     )
     original_max_position_embeddings: int | None = Field(
         default=None, gt=1, description="Context length, in tokens, before the stretch."
@@ -82,7 +83,8 @@ class RopeScaling(Options):
         for name in _NEEDS[self.type]:
             if getattr(self, name) is None:
                 raise ValueError(f"`{self.type}` scaling needs `{name}`")
-        if self.factor is None and (self.type != "longrope" or self.max_position_embeddings is None):
+        known = self.type == "proportional" or (self.type == "longrope" and self.max_position_embeddings is not None)
+        if self.factor is None and not known:
             instead = " or `max_position_embeddings`" if self.type == "longrope" else ""
             raise ValueError(f"`{self.type}` scaling needs `factor`{instead}")
         allowed = {"type", "factor", *_NEEDS[self.type], *_TAKES[self.type]}
@@ -107,6 +109,8 @@ class RopeScaling(Options):
         """New length over the original one."""
         if self.factor is not None:
             return self.factor
+        if self.type == "proportional":
+            return 1.0
         assert self.max_position_embeddings is not None
         return max(1.0, self.max_position_embeddings / self.original_length)
 
@@ -150,6 +154,8 @@ class RopeOptions(Options):
             dims = self.dims
         else:
             dims = head_dim if self.fraction is None else int(head_dim * self.fraction)
+            if self.scaling is not None and self.scaling.type == "proportional":
+                dims -= dims % 2  # whole pairs, as Hugging Face counts them
         if dims > head_dim:
             raise ValueError(f"`rope.dims` ({dims}) is more than `head_dim` ({head_dim})")
         if dims == 0 or dims % 2:

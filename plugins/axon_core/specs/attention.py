@@ -65,6 +65,9 @@ class AttentionOptions(Options):
     v_norm: VNorm = Field(
         default=None, description="RMS norm of each head's values, without weights: true or {eps: …}."
     )
+    k_eq_v: bool = Field(
+        default=False, description="Values are the projected keys, before norm and rotation: there is no `v_proj`."
+    )
     clip: float | None = Field(
         default=None, gt=0, description="Bound of projected queries, keys and values; none unless given."
     )
@@ -141,7 +144,7 @@ def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]
     hidden = dims.hidden_size
     shapes = {"q": (heads * width, hidden), "o": (hidden, heads * width)}
     if options.kv_from is None:
-        shapes |= {"k": (kv_heads * width, hidden), "v": (kv_heads * width, hidden)}
+        shapes |= {name: (kv_heads * width, hidden) for name in ("k" if options.k_eq_v else "kv")}
     found: dict[str, tuple[int, ...]] = {}
     for name, shape in shapes.items():
         found[f"{name}_proj.weight"] = shape
@@ -264,6 +267,7 @@ _ATTENTION: Final = ComponentSpec(
         },
         {"num_heads": 4, "qk_norm": {"weight": False}},
         {"num_heads": 4, "qk_norm": {"offset": 1.0}},
+        {"num_heads": 4, "num_kv_heads": 2, "k_eq_v": True, "bias": True, "qk_norm": True, "v_norm": True},
         {"num_heads": 4, "temperature": {"scale": 0.5, "length": 4, "shift": 1}},
     ),
 )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import ComponentSpec, Options
+from axon_core.specs._heads import switch
 from axon_core.specs.mlp import ACTIVATION_HELP, LIMIT_HELP, Activation, check_gated, mlp_params
 
 __all__ = [
     "SPECS",
+    "ExpertNormOptions",
     "GroupScoreName",
     "MoEOptions",
+    "RouterNormOptions",
     "ScoreName",
     "SharedExpertMoEOptions",
     "check_groups",
@@ -49,6 +52,26 @@ def check_groups(num_experts: int, top_k: int, num_groups: int, top_k_groups: in
         raise ValueError("`group_score: top2` needs groups of two experts or more")
 
 
+class ExpertNormOptions(Options):
+    """RMS norm of what the experts read."""
+
+    eps: float = Field(1e-6, gt=0, description="Added to the mean square.")
+
+
+class RouterNormOptions(ExpertNormOptions):
+    """RMS norm of what the router reads."""
+
+    scale: float = Field(1.0, gt=0, description="Constant factor besides the learned scale.")
+
+
+RouterNorm = Annotated[
+    RouterNormOptions | None, BeforeValidator(switch, json_schema_input_type=bool | RouterNormOptions | None)
+]
+ExpertNorm = Annotated[
+    ExpertNormOptions | None, BeforeValidator(switch, json_schema_input_type=bool | ExpertNormOptions | None)
+]
+
+
 class MoEOptions(Options):
     """Mixture of experts: a router sends each token to its best experts; shared experts see every token."""
 
@@ -64,6 +87,15 @@ class MoEOptions(Options):
         0.0, ge=0, description="Added to the sum that the weights of the chosen experts are divided by."
     )
     routed_scaling_factor: float = Field(1.0, gt=0, description="Factor of the routed experts' sum.")
+    router_norm: RouterNorm = Field(
+        None, description="RMS norm of what the router reads, with a learned scale: true, or {eps: …, scale: …}."
+    )
+    expert_norm: ExpertNorm = Field(
+        None,
+        description="RMS norm of what the experts read, with a learned scale: true, or {eps: …}. "
+        "The router reads what comes in.",
+    )
+    per_expert_scale: bool = Field(False, description="Learn a factor of each routed expert's weight.")
     router_bias: bool = Field(False, description="Bias of the router.")
     router_softcap: float | None = Field(
         None, gt=0, description="Bound of the router's output before its score, `softcap * tanh(output / softcap)`."
@@ -175,6 +207,9 @@ def moe_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the parameters of `axon_core.moe.MoE`."""
     experts = options.num_experts
     shapes: dict[str, tuple[int, ...]] = {"gate.weight": (experts, hidden), **_expert_params(options, hidden)}
+    shapes |= {f"{name}.weight": (hidden,) for name in ("router_norm", "expert_norm") if getattr(options, name)}
+    if options.per_expert_scale:
+        shapes["per_expert_scale"] = (experts,)
     if options.router_bias:
         shapes["gate.bias"] = (experts,)
     if options.correction_bias:
@@ -268,6 +303,14 @@ SPECS: Final = (
                 "gated": False,
                 "num_shared_experts": 1,
                 "shared_bias": True,
+            },
+            {
+                "num_experts": 4,
+                "intermediate_size": 32,
+                "activation": "gelu_tanh",
+                "router_norm": {"scale": 0.125},
+                "expert_norm": True,
+                "per_expert_scale": True,
             },
         ),
     ),
