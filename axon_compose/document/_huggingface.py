@@ -18,13 +18,29 @@ Extent = Annotated[int, OrFormula]
 class SplitPart(Section):
     """One target of a split: its share of the axis, and what is done with it."""
 
-    size: Extent = Field(description="Entries of the axis, in each of the groups.")
+    size: Extent | None = Field(default=None, description="Entries of the axis, in each of the groups.")
+    sizes: list[Extent] | None = Field(
+        default=None,
+        min_length=1,
+        description="Several stretches in a row: those of all groups come before the next one's.",
+    )
     transpose: bool | list[int] = Field(default=False, description="Swap the last two axes, or permute.")
 
     @model_validator(mode="before")
     @classmethod
     def _accept_size(cls, value: Any) -> Any:
         return value if isinstance(value, dict) else {"size": value}
+
+    @model_validator(mode="after")
+    def _one_of(self) -> SplitPart:
+        if (self.size is None) == (self.sizes is None):
+            raise PydanticCustomError("split_part", "a part of a split has one of `size` and `sizes`")
+        return self
+
+    @property
+    def extents(self) -> list[Any]:
+        """Lengths of its stretches, in order; numbers or formulas."""
+        return [self.size] if self.sizes is None else self.sizes
 
 
 class WeightRule(Section):

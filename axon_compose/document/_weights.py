@@ -160,7 +160,8 @@ def _values(rule: WeightRule) -> Iterator[tuple[Path, Any]]:
         for index, extent in enumerate(extents or ()):
             yield (key, index), extent
     for text, part in (rule.split or {}).items():
-        yield ("split", text, "size"), part.size
+        for index, extent in enumerate(part.extents):
+            yield ("split", text, "sizes", index) if part.sizes else ("split", text, "size"), extent
     yield ("add",), rule.add
     yield ("scale",), rule.scale
     yield ("groups",), rule.groups

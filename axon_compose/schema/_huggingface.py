@@ -88,10 +88,17 @@ def huggingface_definitions() -> dict[str, Schema]:
             "type": ["integer", "string", "object"],
             "pattern": "^=",
             "properties": {
-                "size": from_field(SplitPart, "size", **extent),
+                "size": from_field(SplitPart, "size", **or_formula({"type": ["integer", "null"]})),
+                "sizes": from_field(SplitPart, "sizes", type=["array", "null"], minItems=1, items=extent),
                 "transpose": from_field(SplitPart, "transpose", **axes),
             },
-            "required": ["size"],
             "additionalProperties": False,
+            "if": {"type": "object"},
+            "then": {
+                "oneOf": [
+                    {"required": ["size"], "properties": {"size": {"type": ["integer", "string"]}}},
+                    {"required": ["sizes"], "properties": {"sizes": {"type": "array"}}},
+                ]
+            },
         },
     }

@@ -134,11 +134,25 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """An axis is `groups` equal parts one after the other, and each of those is divided by `sizes`."""
+    """An axis is `groups` equal parts one after the other, and each of those is divided among targets.
+
+    A target gets one stretch of each group, or several stretches in a row: then all groups' first stretches come before
+    all their second ones.
+
+    Attributes:
+        axis: The axis.
+        groups: Number of groups.
+        parts: Lengths of the stretches of each target, in the order of a group.
+    """
 
     axis: int
     groups: int
-    sizes: tuple[int, ...]
+    parts: tuple[tuple[int, ...], ...]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Lengths of all stretches of a group, in order."""
+        return [size for part in self.parts for size in part]
 
     def shapes(self, shape: Shape) -> list[Shape]:
         """Shapes of the pieces.
@@ -152,31 +166,44 @@ class Split:
             parts = " + ".join(map(str, self.sizes))
             whole = f"{self.groups} · ({parts})" if self.groups > 1 else parts
             raise StepError(f"axis {self.axis} of {list(shape)} is not {whole}")
-        return [(*shape[: self.axis], self.groups * size, *shape[self.axis + 1 :]) for size in self.sizes]
+        return [(*shape[: self.axis], self.groups * sum(part), *shape[self.axis + 1 :]) for part in self.parts]
 
     def apply(self, array: Any) -> list[Any]:
         """The pieces."""
-        ends = list(accumulate(self.sizes))
-        if self.groups == 1:
-            return [array[_along(self.axis, end - size, end)] for size, end in zip(self.sizes, ends, strict=True)]
         shape = tuple(array.shape)
         before, after = shape[: self.axis], shape[self.axis + 1 :]
-        grouped = array.reshape((*before, self.groups, ends[-1], *after))
-        return [
-            grouped[_along(self.axis + 1, end - size, end)].reshape((*before, self.groups * size, *after))
-            for size, end in zip(self.sizes, ends, strict=True)
-        ]
+        grouped = array if self.groups == 1 else array.reshape((*before, self.groups, sum(self.sizes), *after))
+        axis = self.axis + (self.groups > 1)
+        stretches = iter(_cut(grouped, axis, self.sizes))
+        pieces = []
+        for part in self.parts:
+            own = [next(stretches) for _ in part]
+            if self.groups > 1:
+                own = [s.reshape((*before, self.groups * size, *after)) for s, size in zip(own, part, strict=True)]
+            pieces.append(own[0] if len(own) == 1 else _join(own, self.axis))
+        return pieces
 
     def undo(self, pieces: Sequence[Any]) -> Any:
         """The array with these pieces."""
-        if self.groups == 1:
-            return _join(pieces, self.axis)
         shape = tuple(pieces[0].shape)
         before, after = shape[: self.axis], shape[self.axis + 1 :]
-        grouped = [
-            piece.reshape((*before, self.groups, size, *after)) for piece, size in zip(pieces, self.sizes, strict=True)
+        stretches = [
+            stretch
+            for piece, part in zip(pieces, self.parts, strict=True)
+            for stretch in _cut(piece, self.axis, [self.groups * size for size in part])
         ]
+        if self.groups == 1:
+            return _join(stretches, self.axis)
+        grouped = [s.reshape((*before, self.groups, n, *after)) for s, n in zip(stretches, self.sizes, strict=True)]
         return _join(grouped, self.axis + 1).reshape((*before, self.groups * sum(self.sizes), *after))
+
+
+def _cut(array: Any, axis: int, sizes: Sequence[int]) -> list[Any]:
+    """Stretches of an axis, in order."""
+    if len(sizes) == 1:
+        return [array]
+    ends = list(accumulate(sizes))
+    return [array[_along(axis, end - size, end)] for size, end in zip(sizes, ends, strict=True)]
 
 
 def _along(axis: int, start: int, end: int) -> tuple[slice, ...]:

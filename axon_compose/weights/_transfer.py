@@ -164,7 +164,7 @@ def make_transfer(
     split = None
     parts = list((written.split or {}).values())
     if parts:
-        sizes = tuple(book.extent(rule, part.size, captures) for part in parts)
+        sizes = tuple(tuple(book.extent(rule, size, captures) for size in part.extents) for part in parts)
         split = Split(written.axis, book.extent(rule, written.groups, captures), sizes)
     own = [transposes(part.transpose, len(shape)) if moved else [] for part in parts] or [[]]
     made = tuple(
