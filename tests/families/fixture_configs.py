@@ -34,6 +34,7 @@ class Family:
         config: the arguments of the config.
         published: fields that published files have instead or besides; None takes a field away.
         rope_kind: the word for the kind in a published `rope_scaling`.
+        mxfp4: whether the experts are stored in 4 bits.
         tokens: tokens in each of the two rows.
     """
 
@@ -41,6 +42,7 @@ class Family:
     config: dict[str, Any]
     published: dict[str, Any] = field(default_factory=dict)
     rope_kind: str = "rope_type"
+    mxfp4: bool = False
     tokens: int = 40
 
 
@@ -116,6 +118,25 @@ GPT_NEOX_PUBLISHED: dict[str, Any] = {
     "rotary_pct": 0.5,
 }
 
+GPT_OSS: dict[str, Any] = {
+    "head_dim": 16,
+    "num_local_experts": 6,
+    "num_experts_per_tok": 3,
+    "sliding_window": 8,
+    "swiglu_limit": 2.0,
+    "max_position_embeddings": 512,
+    "rope_parameters": {
+        "rope_type": "yarn",
+        "rope_theta": 15000.0,
+        "factor": 8.0,
+        "beta_fast": 32.0,
+        "beta_slow": 1.0,
+        "truncate": False,
+        "original_max_position_embeddings": 64,
+    },
+}
+GPT_OSS_PUBLISHED: dict[str, Any] = {"initial_context_length": 64, "experts_per_token": 3}
+
 FAMILIES: dict[str, Family] = {
     "llama": Family(
         "llama",
@@ -174,27 +195,25 @@ FAMILIES: dict[str, Family] = {
         ),
         {"layer_types": None, "sliding_window_pattern": 3},
     ),
-    "gpt_oss": Family(
+    "gpt_oss": Family("gpt_oss", small(intermediate_size=24, **GPT_OSS), GPT_OSS_PUBLISHED),
+    "gpt_oss_mxfp4": Family(
         "gpt_oss",
         small(
-            head_dim=16,
-            num_local_experts=6,
-            num_experts_per_tok=3,
-            intermediate_size=24,
-            sliding_window=8,
-            swiglu_limit=2.0,
-            max_position_embeddings=512,
-            rope_parameters={
-                "rope_type": "yarn",
-                "rope_theta": 15000.0,
-                "factor": 8.0,
-                "beta_fast": 32.0,
-                "beta_slow": 1.0,
-                "truncate": False,
-                "original_max_position_embeddings": 64,
+            hidden_size=64,
+            intermediate_size=32,
+            quantization_config={
+                "quant_method": "mxfp4",
+                "modules_to_not_convert": [
+                    "model.layers.*.self_attn",
+                    "model.layers.*.mlp.router",
+                    "model.embed_tokens",
+                    "lm_head",
+                ],
             },
+            **GPT_OSS,
         ),
-        {"initial_context_length": 64, "experts_per_token": 3},
+        GPT_OSS_PUBLISHED,
+        mxfp4=True,
     ),
     "cohere2": Family(
         "cohere2",

@@ -15,12 +15,14 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import mxfp4
 import numpy as np
 import rwkv7_fixture
 import torch
 from fixture_configs import FAMILIES, Family
 from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.integrations.mxfp4 import _convert_moe_packed_tensors
 
 FIXTURES = Path(__file__).parent / "fixtures"
 EAGER = {"attn_implementation": "eager", "experts_implementation": "eager"}
@@ -82,6 +84,18 @@ def matrix(name: str, normal: np.ndarray, config: PreTrainedConfig) -> np.ndarra
     return normal * (1.5 if parent in ("router", "gate") else 1.0) / math.sqrt(fan_in)
 
 
+def round_experts(model: PreTrainedModel) -> dict[str, np.ndarray]:
+    """Round the experts of gpt_oss to mxfp4; the answer is what a checkpoint has in their place."""
+    stored: dict[str, np.ndarray] = {}
+    for name, weight in model.named_parameters():
+        if "experts" in name and weight.ndim == 3:
+            blocks, scales = mxfp4.quantize(weight.detach().numpy().swapaxes(1, 2))
+            stored |= {f"{name}_blocks": blocks, f"{name}_scales": scales}
+            with torch.no_grad():
+                weight.copy_(torch.from_numpy(mxfp4.dequantize(blocks, scales).swapaxes(1, 2).copy()))
+    return stored
+
+
 def saved_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """Every parameter and every saved buffer."""
     saved = model.state_dict()
@@ -125,18 +139,21 @@ def forward(model: PreTrainedModel, tokens: torch.Tensor) -> tuple[np.ndarray, f
 
 def new_model(family: Family) -> PreTrainedModel:
     """A float32 model in eval mode."""
-    config = AutoConfig.for_model(family.model_type, **family.config)
+    fields = {name: value for name, value in family.config.items() if name != "quantization_config"}
+    config = AutoConfig.for_model(family.model_type, **fields)
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32, **EAGER).eval()
 
 
-def filled(model: PreTrainedModel, tokens: int) -> tuple[torch.Tensor, np.ndarray, float]:
+def filled(model: PreTrainedModel, family: Family) -> tuple[torch.Tensor, np.ndarray, float]:
     """Fill the model from the first seed with which no choice of experts is a near tie: tokens, logits, margin."""
     vocab_size = model.config.get_text_config().vocab_size
     initial = {name: tensor.detach().numpy().copy() for name, tensor in saved_tensors(model).items()}
     for seed in range(100):
         fill(model, seed, initial)
+        if family.mxfp4:
+            round_experts(model)
         rng = np.random.default_rng([seed, 1])
-        row = torch.from_numpy(rng.integers(3, vocab_size, (2, tokens)))
+        row = torch.from_numpy(rng.integers(3, vocab_size, (2, family.tokens)))
         logits, margin = forward(model, row)
         if margin > MARGIN:
             return row, logits, margin
@@ -181,6 +198,17 @@ def without_nones(config: dict[str, Any], family: Family) -> dict[str, Any]:
     return {name: value for name, value in config.items() if family.published.get(name, 0) is not None}
 
 
+def store_in_four_bits(folder: Path, model: PreTrainedModel, family: Family) -> None:
+    """Put blocks and scales in the place of the experts."""
+    stored = round_experts(model)
+    tensors = load_file(folder / "model.safetensors")
+    tensors = {name: tensor for name, tensor in tensors.items() if f"{name}_blocks" not in stored}
+    save_file(tensors | stored, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = family.config["quantization_config"]
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
 def add_unused(file: Path, model: PreTrainedModel) -> None:
     """Add tensors that published checkpoints hold and no model uses."""
     config, rng = model.config, np.random.default_rng(0)
@@ -210,8 +238,10 @@ def write(name: str, family: Family) -> str:
     folder = FIXTURES / name
     folder.mkdir(parents=True, exist_ok=True)
     model = new_model(family)
-    tokens, logits, margin = filled(model, family.tokens)
+    tokens, logits, margin = filled(model, family)
     model.save_pretrained(folder)
+    if family.mxfp4:
+        store_in_four_bits(folder, model, family)
     add_unused(folder / "model.safetensors", model)
     (folder / "generation_config.json").unlink(missing_ok=True)
     config = json.loads((folder / "config.json").read_text())
@@ -232,15 +262,28 @@ def write(name: str, family: Family) -> str:
 
 def reloaded(folder: Path, config: dict[str, Any], tokens: torch.Tensor) -> np.ndarray:
     """The logits of the saved checkpoint read back with `config`."""
+    config = {name: value for name, value in config.items() if name != "quantization_config"}
+    tensors = load_file(folder / "model.safetensors")
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / "config.json").write_text(json.dumps(config))
-        (Path(place) / "model.safetensors").symlink_to((folder / "model.safetensors").resolve())
+        save_file(in_floats(tensors), Path(place) / "model.safetensors", metadata={"format": "pt"})
         model, info = AutoModelForCausalLM.from_pretrained(
             place, dtype=torch.float32, output_loading_info=True, **EAGER
         )
     assert not info["missing_keys"], info
     assert not info["unexpected_keys"], info
     return forward(model.eval(), tokens)[0]
+
+
+def in_floats(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors with blocks decoded by transformers, whose loader of mxfp4 wants a package that is not here."""
+    found = {name: tensor for name, tensor in tensors.items() if not name.endswith(("_blocks", "_scales"))}
+    for name in tensors:
+        if name.endswith("_blocks"):
+            blocks, scales = (torch.from_numpy(tensors[key]) for key in (name, name.replace("_blocks", "_scales")))
+            decoded = _convert_moe_packed_tensors(blocks, scales, dtype=torch.float32)
+            found[name.removesuffix("_blocks")] = decoded.numpy()
+    return found
 
 
 def main(names: list[str]) -> None:
