@@ -58,6 +58,7 @@ def check_layer(
     *,
     registry: Registry | None = None,
     sources: Mapping[str, Mapping[str, Any]] | None = None,
+    embedding: Mapping[str, Any] | None = None,
     truths: Iterable[str] | None = None,
     seed: int = 0,
 ) -> None:
@@ -71,6 +72,7 @@ def check_layer(
         registry: The plugins; the installed ones unless given.
         sources: For a component that reads from another one (`kv_from`): names to component sections with `type`,
             each put into a layer before it.
+        embedding: For a component that reads from the embedding: its section.
         truths: Names out of `axon_compose.analysis.TRUTHS`; all unless given.
         seed: Of weights and tokens.
 
@@ -87,7 +89,8 @@ def check_layer(
         name = f"{_UNDER_TEST}/{spec.name}"
         registry = Registry.with_plugins({_UNDER_TEST: [replace(spec, default=False)]})
     _check_record(spec, options)
-    plan = _plan(name, spec, options, dims, registry, sources or {})
+    around: dict[str, Any] = {"embedding": dict(embedding)} if embedding else {}
+    plan = _plan(name, spec, options, dims, registry, sources or {}, around)
     if spec.kind in ("layer", "block"):
         _check_contract(next(use for use in plan.layers[-1].uses() if use.type == name or use.spec.name == spec.name))
     report = check_plan(plan, seed=seed, truths=truths)
@@ -97,7 +100,7 @@ def check_layer(
 def check_plugin(namespace: str, dims: Mapping[str, Any] = DIMS, *, registry: Registry | None = None) -> None:
     """Check every component of a plugin with each of its `examples`.
 
-    Examples that read from another component are left out: give them to `check_layer` with `sources`.
+    Examples that read from another component are left out: give them to `check_layer` with `sources` or `embedding`.
 
     Args:
         namespace: The plugin's, as files write it.
@@ -114,8 +117,9 @@ def check_plugin(namespace: str, dims: Mapping[str, Any] = DIMS, *, registry: Re
     for name in status.components:
         spec = registry.component(name)
         assert spec.examples, f"`{name}` has no examples"
+        from_embedding = any(option is None and value != "offset" for value, option in spec.reads.items())
         for options in spec.examples:
-            if not any(option in options for option in spec.reads.values()):
+            if not from_embedding and not any(option in options for option in spec.reads.values()):
                 check_layer(name, options, dims, registry=registry)
 
 
@@ -166,9 +170,10 @@ def _plan(
     dims: Mapping[str, Any],
     registry: Registry,
     sources: Mapping[str, Mapping[str, Any]],
+    around: Mapping[str, Any],
 ) -> Plan:
     try:
-        return load(component_model(name, spec.kind, options, dims, sources), registry=registry).plan()
+        return load({**component_model(name, spec.kind, options, dims, sources), **around}, registry=registry).plan()
     except ArchitectureError as error:
         raise AssertionError(f"`{name}` cannot be planned with {dict(options)}:\n{error}") from error
 

@@ -183,11 +183,9 @@ def _needed(plan: Plan, layer: Layer) -> Iterator[int]:
     if layer.owner is not None:
         yield layer.owner
     for use in layer.uses():
-        for value, published in use.reads.items():
-            if published != value:
-                source = int(published.partition(".")[0])
-                yield source
-                yield from _needed(plan, plan.layers[source])
+        for source in use.source_layers:
+            yield source
+            yield from _needed(plan, plan.layers[source])
 
 
 def shared_group(plan: Plan, layer: Layer) -> int | None:

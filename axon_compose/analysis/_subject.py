@@ -138,8 +138,8 @@ class Subject:
 
 
 def mixes(use: Use) -> bool:
-    """Whether a component lets tokens see each other: it keeps something, or reads what another one kept."""
-    return use.cache is not None or any(value != source for value, source in use.reads.items())
+    """Whether a component lets tokens see each other: it keeps something, or reads what another layer kept."""
+    return use.cache is not None or bool(use.source_layers)
 
 
 def _weights_of(layer: Layer) -> int:

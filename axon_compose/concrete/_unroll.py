@@ -113,16 +113,25 @@ class _Unrolling:
             if name not in places:
                 continue
             uses = places[name]
-            texts = [repr(use.written) for _, use in uses]
+            by_layer = dict(self.by_layer(name, uses))
+            texts = [repr({**use.written, **by_layer}) for _, use in uses]
             usual = uses[texts.index(max(texts, key=texts.count))][1]
             for index, use in uses:
-                for option in {**usual.written, **use.written}:
+                for option in {**usual.written, **use.written}.keys() - by_layer.keys():
                     value = use.written.get(option)
                     if value != usual.written.get(option):
                         changes.setdefault(index, {})[f"{name}.{option}"] = value
             written = self.document.envelope.components[name]
-            found[name] = {"type": written.type, **pruned(usual.spec, usual.options, usual.written)}
+            found[name] = {"type": written.type, **pruned(usual.spec, usual.options, usual.written), **by_layer}
         return found, list(_grouped(changes))
+
+    def by_layer(self, name: str, uses: list[tuple[int, Use]]) -> Iterator[tuple[str, str]]:
+        """Options that are a formula of the layer alone, as `=i`, which is shorter than a value for each layer."""
+        for option, text in self.document.envelope.components[name].options.items():
+            if is_formula(text) and cached_parse(text).names == {"i"}:
+                values = [self.valued(text, {"i": index}) for index, _ in uses]
+                if values == [use.written.get(option) for _, use in uses]:
+                    yield option, text
 
     def end(self, section: str) -> Any:
         """A section before or after the stack, formulas resolved and defaults left out."""

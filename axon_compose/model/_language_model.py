@@ -72,12 +72,22 @@ class LanguageModel(nn.Module):
             raise ValueError(f"the cache has {len(cache)} slots, the model has {len(plan.slots)}")
         masks = tuple(make_mask(group, cache, inputs.shape[1]) for group in plan.masks)
         values: dict[str, Any] = {"offset": position(cache, plan.offset)}
-        h = self.embedding(inputs)
+        h = self._embedded(inputs, values)
         for layer, module in zip(plan.layers, self.layers, strict=True):
             slot = cache[layer.slot] if cache is not None and layer.slot is not None else None
             h, published = module(h, masks, slot, {source: values[source] for source in layer.reads})
             values.update(published)
         return self.norm(h) if plan.final_norm else h
+
+    def _embedded(self, inputs: mx.array, values: dict[str, Any]) -> mx.array:
+        """(B, L, D), what the first layer reads; what the embedding publishes goes into `values`."""
+        if not self._plan.embedding.writes:
+            return self.embedding(inputs)
+
+        def publish(name: str, value: Any) -> None:
+            values[f"embedding.{name}"] = value
+
+        return self.embedding(inputs, publish=publish)
 
     def make_cache(self) -> list[Any]:
         """Fresh caches of mlx-lm's classes, one for each layer that keeps something, in layer order."""

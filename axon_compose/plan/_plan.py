@@ -30,7 +30,8 @@ class Use:
         cache: What it keeps between calls, or None.
         slot: Where its cache is: `(slot,)`, or `(slot, child)` inside a `CacheList`.
         masks: Indices into `Plan.masks`: none, one, or one for each child of a component's own `Composite` cache.
-        reads: Value name to the published key it comes from, `layer.key.value`; `offset` comes from the pass itself.
+        reads: Value name to the published key it comes from: `layer.key.value`, or `embedding.value`; `offset` comes
+            from the pass itself.
         writes: Value names that some later layer reads.
         window: Tokens that a query sees, None if the cache tells.
     """
@@ -60,6 +61,12 @@ class Use:
     def size(self) -> int:
         """Number of parameters."""
         return sum(prod(shape) for shape in self.params.values())
+
+    @property
+    def source_layers(self) -> tuple[int, ...]:
+        """Layers that it reads values from, rising."""
+        places = (source.partition(".")[0] for source in self.reads.values())
+        return tuple(sorted({int(place) for place in places if place.isdigit()}))
 
 
 @dataclass(frozen=True)

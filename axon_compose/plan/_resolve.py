@@ -53,15 +53,15 @@ def _resolve(document: Document, registry: Registry, problems: Problems) -> Plan
     def place(component: str, option: str) -> Span:
         return document.place("components", component, option)
 
-    wiring = wire(layers, parts.dims, place, problems)
-    if problems.failed:
-        return None
     assert ends.embedding is not None
     assert ends.head is not None
+    wiring = wire(layers, ends.embedding, parts.dims, place, problems)
+    if problems.failed:
+        return None
     plan = Plan(
         name=document.envelope.name,
         dims=parts.dims,
-        embedding=ends.embedding,
+        embedding=wiring.embedding,
         layers=tuple(wiring.layers),
         final_norm=ends.final_norm,
         head=ends.head,

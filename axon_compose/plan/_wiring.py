@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Final, Literal
 
 from axon_compose.diagnostics import Problems, Span
 from axon_compose.plan._parts import reason
@@ -18,10 +18,16 @@ __all__ = ["Wiring", "wire"]
 Place = Callable[[str, str], Span]
 
 
+#: The value that comes from the forward pass itself, and the place of those that the embedding publishes.
+POSITION: Final = "offset"
+EMBEDDING: Final = "embedding"
+
+
 @dataclass
 class Wiring:
     """What the wiring of a stack comes to."""
 
+    embedding: Use
     layers: list[Layer] = field(default_factory=list)
     slots: list[CacheSpec] = field(default_factory=list)
     masks: list[MaskGroup] = field(default_factory=list)
@@ -36,22 +42,23 @@ class _Source:
     use: Use
 
 
-def wire(layers: list[Layer], dims: Dims, place: Place, problems: Problems) -> Wiring:
+def wire(layers: list[Layer], embedding: Use, dims: Dims, place: Place, problems: Problems) -> Wiring:
     """Give every layer its slot, its masks and its readings (design rules 1 to 3 and 5).
 
     Args:
         layers: Layers without slots and masks.
+        embedding: What stands before them; it may publish values too.
         dims: Resolved dims.
         place: `(component, option)` to where it is in the file.
         problems: Collects faults.
     """
-    return _Wirer(dims, place, problems).run(layers)
+    return _Wirer(embedding, dims, place, problems).run(layers)
 
 
 class _Wirer:
-    def __init__(self, dims: Dims, place: Place, problems: Problems) -> None:
+    def __init__(self, embedding: Use, dims: Dims, place: Place, problems: Problems) -> None:
         self.dims, self.place, self.problems = dims, place, problems
-        self.wiring = Wiring()
+        self.wiring = Wiring(embedding)
         self.groups: dict[tuple[object, ...], int] = {}
         self.sources: dict[str, list[_Source]] = {}
         self.read: set[str] = set()
@@ -63,6 +70,9 @@ class _Wirer:
             self._map(layer, partial(self._with_writes, layer.index)) if writes else layer
             for layer, writes in zip(wired, publish, strict=True)
         ]
+        embedding = self.wiring.embedding
+        written = tuple(value for value in embedding.spec.writes if f"{EMBEDDING}.{value}" in self.read)
+        self.wiring.embedding = replace(embedding, writes=written)
         self._check_position()
         return self.wiring
 
@@ -70,7 +80,7 @@ class _Wirer:
         """Only keys and values count tokens: without them a cached pass could not tell where it is."""
         if self.wiring.offset is not None or not self.wiring.slots:
             return
-        asking = (use for layer in self.wiring.layers for use in layer.uses() if use.reads.get("offset") == "offset")
+        asking = (use for layer in self.wiring.layers for use in layer.uses() if use.reads.get(POSITION) == POSITION)
         if use := next(asking, None):
             self.problems.error(
                 "AX149",
@@ -103,8 +113,12 @@ class _Wirer:
         reads, source = {}, use
         for value, option in use.spec.reads.items():
             name = use.written.get(option) if option else None
-            if option is None:
+            if option is None and value == POSITION:
                 reads[value] = value
+            elif option is None:
+                if self._from_embedding(use, value):
+                    reads[value] = f"{EMBEDDING}.{value}"
+                    self.read.add(reads[value])
             elif name is not None:
                 found = self._source(use, layer, value, option, str(name))
                 if found:
@@ -133,6 +147,19 @@ class _Wirer:
             help=f"did you mean `{near}`?" if near else "it must stand in an earlier layer and publish what is read",
         )
         return None
+
+    def _from_embedding(self, use: Use, value: str) -> bool:
+        """Whether the embedding publishes a value and the reader takes it; told if not."""
+        embedding = self.wiring.embedding
+        place = self.place(use.name, "type")
+        if value not in embedding.spec.writes:
+            self.problems.error(
+                "AX141", f"`{use.name}` reads `{value}`, which the embedding `{embedding.type}` does not publish", place
+            )
+            return False
+        if fault := self._refusal(use, embedding):
+            self.problems.error("AX142", f"`{use.name}` cannot read from the embedding: {fault}", place)
+        return not fault
 
     def _refusal(self, use: Use, source: Use) -> str | None:
         """Why a reader does not take a source, by its own account."""

@@ -145,9 +145,10 @@ class ComponentSpec:
         active: `(options, dims)` to the number of parameters that one token uses; all of them unless given.
         reads: Named values of the forward pass that the layer takes as keyword arguments. `offset` is the
             position of the first token (int, or (B,) array). Any other name maps to the option that names the
-            component to read from, e.g. `{"kv": "kv_from"}`: the nearest earlier layer that uses it.
-        writes: Named values that the layer can publish through the keyword argument `publish(name, value)`,
-            which is given only when a later layer reads them.
+            component to read from, e.g. `{"kv": "kv_from"}`: the nearest earlier layer that uses it; or to None for a
+            value of the embedding.
+        writes: Named values that the layer or embedding can publish through the keyword argument
+            `publish(name, value)`, which is given only when a later layer reads them.
         accepts: For readers: `(options, options of the source, dims)` to a fault in plain words, or None if the
             source fits.
         window: `(options, dims)` to the tokens that a query sees; the cache's own window unless given. Needed by layers

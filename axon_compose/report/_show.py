@@ -80,9 +80,11 @@ def _branch(branch: Branch) -> str:
 
 
 def _reading(use: Use) -> str:
-    """From which layer values come, for layers that read them."""
-    layers = sorted({source.partition(".")[0] for value, source in use.reads.items() if source != value})
-    return f" ← layer {', '.join(layers)}" if layers else ""
+    """From which layers values come, or from the embedding, for components that read them."""
+    sources = [f"layer {', '.join(map(str, use.source_layers))}"] if use.source_layers else []
+    if any(source.startswith("embedding.") for source in use.reads.values()):
+        sources.append("embedding")
+    return f" ← {', '.join(sources)}" if sources else ""
 
 
 def describe_cache(cache: CacheSpec | None) -> str:

@@ -23,6 +23,7 @@ def axon_components() -> Iterator[ComponentSpec]:
         mlp,
         moe,
         norms,
+        per_layer,
         rwkv7,
         short_conv,
         ssm,
@@ -40,6 +41,7 @@ def axon_components() -> Iterator[ComponentSpec]:
         rwkv7,
         mlp,
         moe,
+        per_layer,
         blocks,
     ):
         yield from family.SPECS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -9,7 +10,9 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims
 from axon_core.norms import LayerNorm, RMSNorm
+from axon_core.per_layer import PerLayerInputs
 from axon_core.specs.embedding import EmbeddingNormOptions
+from axon_core.specs.per_layer import PerLayerOptions
 
 __all__ = ["TokenEmbedding"]
 
@@ -24,6 +27,7 @@ class TokenEmbedding(nn.Module):
         scale: Factor of the vectors.
         scale_dtype: Type that the factor is rounded to, e.g. "bfloat16"; not rounded unless given.
         norm: Norm after the factor, none unless given.
+        per_layer: A second embedding that is published as `per_layer_inputs` (see `axon_core.per_layer`).
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class TokenEmbedding(nn.Module):
         scale: float | None = None,
         scale_dtype: str | None = None,
         norm: EmbeddingNormOptions | None = None,
+        per_layer: PerLayerOptions | None = None,
     ) -> None:
         super().__init__()
         self.width = size or hidden_size
@@ -48,20 +53,34 @@ class TokenEmbedding(nn.Module):
             self.norm = LayerNorm(hidden_size, norm.eps, norm.weight, norm.bias)
         elif norm is not None:
             self.norm = RMSNorm(hidden_size, norm.eps, norm.weight)
+        if per_layer is not None:
+            self.per_layer = PerLayerInputs(vocab_size, hidden_size, per_layer)
 
     @classmethod
     def from_options(cls, options: Any, dims: Dims) -> TokenEmbedding:
         """Build from `TokenEmbeddingOptions`."""
         return cls(dims.vocab_size, dims.hidden_size, **dict(options))
 
-    def __call__(self, tokens: mx.array) -> mx.array:
-        """Vectors (B, L, D) of `tokens` (B, L)."""
+    def __call__(self, tokens: mx.array, publish: Callable[[str, Any], None] | None = None) -> mx.array:
+        """Look up.
+
+        Args:
+            tokens: (B, L).
+            publish: Called with `("per_layer_inputs", inputs)`, (B, L, layers, size), if some layer reads them.
+
+        Returns:
+            Vectors (B, L, D).
+        """
         h = self.embed_tokens(tokens)
         if "in_proj" in self:
             h = self.in_proj(h)
         if self.scale is not None:
             h = h * self.scale
-        return self.norm(h) if "norm" in self else h
+        if "norm" in self:
+            h = self.norm(h)
+        if publish is not None:
+            publish("per_layer_inputs", self.per_layer(tokens, h))
+        return h
 
     def as_linear(self, h: mx.array) -> mx.array:
         """Scores (..., V) of `h` (..., width) against every vector of the table."""

@@ -28,8 +28,8 @@ __all__ = ["MoE", "SharedExpertMoE"]
 class MoE(nn.Module):
     """Mixture of experts (Shazeer 2017; sigmoid scores and the correction bias as in DeepSeek-V3).
 
-    `y = sum of w_e * expert_e(n(x))` over the chosen experts, with weights w from `scores(gate(r(x)))`; r and n are norms
-    that Gemma 4 has (Hugging Face's `Gemma4TextRouter`), as it has a learned factor of each w_e.
+    `y = sum of w_e * expert_e(n(x))` over the chosen experts, with weights w from `scores(gate(r(x)))`; r and n are
+    norms that Gemma 4 has (Hugging Face's `Gemma4TextRouter`), as it has a learned factor of each w_e.
 
     The router is computed in float32. Of two experts with the same score, the one with the lower index is chosen.
 

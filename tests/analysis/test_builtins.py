@@ -15,7 +15,7 @@ DIMS = Dims({"hidden_size": 32, "vocab_size": 97})
 EXAMPLES = [
     pytest.param(name, options, id=f"{spec.name}-{number}")
     for name, spec in Registry.installed().components().items()
-    if name.startswith("core/")
+    if name.startswith("core/") and name != "core/per_layer_input"
     for number, options in enumerate(spec.examples)
 ]
 
@@ -24,7 +24,15 @@ EXAMPLES = [
 def test_example(name: str, options: Mapping[str, Any]) -> None:
     # A token that sees only itself has nothing to choose from: queries and keys have no gradient.
     left_out = {"gradients"} if options.get("window_size") == 1 else set()
+    if name == "core/layer_scale":
+        left_out.add("every-layer")  # the final norm takes a factor out again
     check_layer(name, options, DIMS, truths=[truth for truth in TRUTHS if truth not in left_out])
+
+
+@pytest.mark.parametrize("options", Registry.installed().component("per_layer_input").examples, ids=str)
+def test_reader_of_the_embedding(options: Mapping[str, Any]) -> None:
+    per_layer = {"size": 16, "layers": 2, "vocab_size": 120}
+    check_layer("core/per_layer_input", options, DIMS, embedding={"per_layer": per_layer, "scale": 3.0})
 
 
 SOURCE = {"type": "attention", "num_heads": 4, "num_kv_heads": 2}

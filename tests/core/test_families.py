@@ -15,9 +15,16 @@ ATTENTION = {"type": "attention", "num_heads": 4, "num_kv_heads": 2}
 MLP = {"type": "mlp", "intermediate_size": 96}
 SIZES = {"hidden_size": 64, "vocab_size": 97, "num_attention_heads": 4, "num_key_value_heads": 2}
 
-# Description; arguments of mlx-lm's model; how our names of weights become theirs; what is added to their norms.
+# Description; arguments of mlx-lm's model; how our names of weights become theirs; around what weights of norms lie.
+SANDWICH = {
+    "attn_norm": "input_layernorm",
+    "attn_post_norm": "post_attention_layernorm",
+    "mlp_norm": "pre_feedforward_layernorm",
+    "mlp_post_norm": "post_feedforward_layernorm",
+}
 GEMMA2 = (
     {
+        "norm": {"offset": 1.0},
         "embedding": {"scale": 8.0},
         "components": {
             "attn": ATTENTION | {"softcap": 5.0, "scale": 0.2},
@@ -35,11 +42,124 @@ GEMMA2 = (
         "attn_logit_softcapping": 5.0,
         "query_pre_attn_scalar": 25.0,
     },
+    SANDWICH,
+    0,
+)
+GEMMA3 = (
     {
-        "attn_norm": "input_layernorm",
-        "attn_post_norm": "post_attention_layernorm",
+        "norm": {"offset": 1.0},
+        "embedding": {"scale": 8.0},
+        "components": {
+            "local": ATTENTION | {"scale": 0.2, "qk_norm": {"offset": 1.0}, "window_size": 8},
+            "attn": ATTENTION
+            | {
+                "scale": 0.2,
+                "qk_norm": {"offset": 1.0},
+                "rope": {"theta": 1e6, "scaling": {"type": "linear", "factor": 8.0}},
+            },
+            "mlp": MLP | {"activation": "gelu_tanh"},
+        },
+        "blocks": {
+            "near": [{"use": "local", "norm": "sandwich"}, {"use": "mlp", "norm": "sandwich"}],
+            "far": [{"use": "attn", "norm": "sandwich"}, {"use": "mlp", "norm": "sandwich"}],
+        },
+        "stack": "(near*2 far)*2",
+        "head": {"tied": False},
+    },
+    {
+        "num_hidden_layers": 6,
+        "intermediate_size": 96,
+        "head_dim": 16,
+        "query_pre_attn_scalar": 25.0,
+        "sliding_window": 8,
+        "sliding_window_pattern": 3,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    },
+    SANDWICH,
+    0,
+)
+
+# Everything that Gemma 4 has in one model; the published ones have per-layer inputs or experts.
+GEMMA4_ATTENTION = {"type": "attention", "num_heads": 4, "scale": 1.0, "qk_norm": True}
+GEMMA4_LOCAL = {"num_kv_heads": 2, "head_dim": 16, "window_size": 8}
+GEMMA4_FULL = {
+    "num_kv_heads": 1,
+    "head_dim": 32,
+    "rope": {"theta": 1e6, "fraction": 0.25, "scaling": {"type": "proportional"}},
+}
+GEMMA4 = (
+    {
+        "embedding": {"scale": 8.0, "per_layer": {"size": 8, "layers": "=6", "vocab_size": 101}},
+        "components": {
+            "local": GEMMA4_ATTENTION | GEMMA4_LOCAL | {"v_norm": True},
+            "full": GEMMA4_ATTENTION | GEMMA4_FULL | {"v_norm": True, "k_eq_v": True},
+            "local_reader": GEMMA4_ATTENTION | GEMMA4_LOCAL | {"kv_from": "local"},
+            "full_reader": GEMMA4_ATTENTION | GEMMA4_FULL | {"kv_from": "full"},
+            "mlp": MLP | {"activation": "gelu_tanh", "intermediate_size": "=96 if i < 3 else 192"},
+            "moe": {
+                "type": "moe",
+                "num_experts": 4,
+                "top_k": 2,
+                "intermediate_size": 32,
+                "activation": "gelu_tanh",
+                "router_norm": {"scale": "=hidden_size ** -0.5"},
+                "expert_norm": True,
+                "per_expert_scale": True,
+            },
+            "token": {"type": "per_layer_input", "size": 8, "index": "=i"},
+            "factor": "layer_scale",
+        },
+        "stack": {
+            "layers": 6,
+            "block": [
+                {
+                    "use": "=[local, local, full, local_reader, local_reader, full_reader][i]",
+                    "norm": "sandwich",
+                },
+                {"parallel": [{"use": "mlp", "norm": "sandwich"}, {"use": "moe", "norm": "post"}], "norm": "post"},
+                {"use": "token", "norm": "post"},
+                "factor",
+            ],
+        },
+        "head": {"softcap": 30.0},
+    },
+    {
+        "num_hidden_layers": 6,
+        "intermediate_size": 96,
+        "head_dim": 16,
+        "global_head_dim": 32,
+        "num_global_key_value_heads": 1,
+        "attention_k_eq_v": True,
+        "num_kv_shared_layers": 3,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
+        "sliding_window": 8,
+        "hidden_size_per_layer_input": 8,
+        "vocab_size_per_layer_input": 101,
+        "enable_moe_block": True,
+        "num_experts": 4,
+        "top_k_experts": 2,
+        "moe_intermediate_size": 32,
+    },
+    {
+        **dict.fromkeys(("attn", "attn_reader", "full", "full_reader"), "self_attn"),
+        **{f"{kind}_norm": "input_layernorm" for kind in ("attn", "attn_reader", "full", "full_reader")},
+        **{f"{kind}_post_norm": "post_attention_layernorm" for kind in ("attn", "attn_reader", "full", "full_reader")},
         "mlp_norm": "pre_feedforward_layernorm",
-        "mlp_post_norm": "post_feedforward_layernorm",
+        "mlp_post_norm": "post_feedforward_layernorm_1",
+        "moe.expert_norm": "pre_feedforward_layernorm_2",
+        "moe_post_norm": "post_feedforward_layernorm_2",
+        "mlp_moe_post_norm": "post_feedforward_layernorm",
+        "moe.router_norm.weight": "router.scale",
+        "moe.per_expert_scale": "router.per_expert_scale",
+        "moe.gate": "router.proj",
+        "moe.switch_mlp": "experts.switch_glu",
+        "token.gate_proj": "per_layer_input_gate",
+        "token.down_proj": "per_layer_projection",
+        "token_post_norm": "post_per_layer_input_norm",
+        "factor.scale": "layer_scalar",
+        "per_layer.embed_tokens": "embed_tokens_per_layer",
+        "per_layer.proj": "per_layer_model_projection",
+        "per_layer.norm": "per_layer_projection_norm",
     },
     1,
 )
@@ -80,7 +200,7 @@ GPT_OSS = (
         "moe.gate": "mlp.router",
         "moe.switch_mlp": "mlp.experts",
     },
-    0,
+    1,
 )
 COHERE2 = (
     {
@@ -106,7 +226,7 @@ COHERE2 = (
         "layer_norm_bias": False,
     },
     {"attn_mlp_norm": "input_layernorm"},
-    0,
+    1,
 )
 OLMO2 = (
     {
@@ -117,7 +237,7 @@ OLMO2 = (
     },
     {"num_hidden_layers": 2, "intermediate_size": 96, "rms_norm_eps": 1e-6, "tie_word_embeddings": False},
     {"attn_post_norm": "post_attention_layernorm", "mlp_post_norm": "post_feedforward_layernorm"},
-    0,
+    1,
 )
 
 
@@ -126,7 +246,7 @@ def renamed(name, names):
     name = re.sub(r"^(embedding|head)\.", "", name).replace(".local", ".attn")
     name = name if name.startswith("lm_head") else f"model.{name}"
     for ours in sorted(names, key=len, reverse=True):
-        name = name.replace(f".{ours}.", f".{names[ours]}.")
+        name = re.sub(rf"\.{re.escape(ours)}(?=\.|$)", f".{names[ours]}", name)
     return name.replace(".attn.", ".self_attn.")
 
 
@@ -137,10 +257,18 @@ def decoded(model, x, cache):
 
 
 @pytest.mark.parametrize(
-    ("family", "case"), [("gemma2", GEMMA2), ("gpt_oss", GPT_OSS), ("cohere2", COHERE2), ("olmo2", OLMO2)]
+    ("family", "case"),
+    [
+        ("gemma2", GEMMA2),
+        ("gemma3_text", GEMMA3),
+        ("gemma4_text", GEMMA4),
+        ("gpt_oss", GPT_OSS),
+        ("cohere2", COHERE2),
+        ("olmo2", OLMO2),
+    ],
 )
 def test_logits_are_those_of_mlx_lm(family, case):
-    description, arguments, names, shift = case
+    description, arguments, names, middle = case
     dims = {"hidden_size": 64, "vocab_size": 97}
     ours = load({"version": 1, "name": family, "dims": dims, **description}).build()
     module = importlib.import_module(f"mlx_lm.models.{family}")
@@ -149,9 +277,9 @@ def test_logits_are_those_of_mlx_lm(family, case):
     mx.random.seed(0)
     weights = {}
     for name, value in tree_flatten(ours.parameters()):
-        weight = 0.3 * mx.random.normal(value.shape) + ("norm" in name)
+        weight = 0.3 * mx.random.normal(value.shape) + (middle if "norm" in name or "scale" in name else 0)
         ours.load_weights([(name, weight)], strict=False)
-        weights[renamed(name, names)] = weight - shift if "norm" in name else weight
+        weights[renamed(name, names)] = weight
     theirs.load_weights(list(weights.items()), strict=True)
 
     x = mx.random.randint(0, 97, (1, 40))

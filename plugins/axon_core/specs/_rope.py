@@ -41,8 +41,8 @@ class RopeScaling(Options):
     factor: float | None = Field(
         default=None,
         ge=1,
-        description="New context length over the original one; `proportional` has 1 unless given, and `longrope` may have "
-        "`max_position_embeddings` instead.",
+        description="New context length over the original one; `proportional` has 1 unless given, and `longrope` may "
+        "have `max_position_embeddings` instead.",
     )
     original_max_position_embeddings: int | None = Field(
         default=None, gt=1, description="Context length, in tokens, before the stretch."

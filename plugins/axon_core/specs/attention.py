@@ -144,7 +144,7 @@ def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]
     hidden = dims.hidden_size
     shapes = {"q": (heads * width, hidden), "o": (hidden, heads * width)}
     if options.kv_from is None:
-        shapes |= {name: (kv_heads * width, hidden) for name in ("k" if options.k_eq_v else "kv")}
+        shapes |= dict.fromkeys("k" if options.k_eq_v else "kv", (kv_heads * width, hidden))
     found: dict[str, tuple[int, ...]] = {}
     for name, shape in shapes.items():
         found[f"{name}_proj.weight"] = shape

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import ComponentSpec, Dims, Options
 from axon_core.specs._heads import switch
+from axon_core.specs.per_layer import VALUE, PerLayerOptions, per_layer_params, shrink_inputs
 
 __all__ = ["SPECS", "EmbeddingNormOptions", "LMHeadOptions", "TokenEmbeddingOptions"]
 
@@ -53,6 +54,10 @@ class TokenEmbeddingOptions(Options):
     norm: EmbeddingNorm = Field(
         default=None, description="Norm after the factor: true for an RMS norm, or a mapping; none unless given."
     )
+    per_layer: PerLayerOptions | None = Field(
+        default=None,
+        description="A second, narrow vector of each token for every layer, for `per_layer_input` (Gemma 3n and 4).",
+    )
 
 
 class LMHeadOptions(Options):
@@ -73,6 +78,8 @@ def _embedding_params(options: TokenEmbeddingOptions, dims: Dims) -> Shapes:
         shapes["in_proj.weight"] = (dims.hidden_size, width)
     if options.norm is not None:
         shapes |= {f"norm.{name}": (dims.hidden_size,) for name in ("weight", "bias") if getattr(options.norm, name)}
+    if options.per_layer is not None:
+        shapes |= {f"per_layer.{name}": shape for name, shape in per_layer_params(options.per_layer, dims).items()}
     return shapes
 
 
@@ -86,8 +93,12 @@ def _head_params(options: LMHeadOptions, dims: Dims) -> Shapes:
 
 
 def _shrink_embedding(written: Mapping[str, Any]) -> dict[str, Any]:
-    # 24 is no usual hidden size, so a factored table stays factored.
-    return {**written, "size": min(written["size"], 24)} if written.get("size") is not None else dict(written)
+    small = dict(written)
+    if written.get("size") is not None:  # 24 is no usual hidden size, so a factored table stays factored
+        small["size"] = min(written["size"], 24)
+    if written.get("per_layer") is not None:
+        small["per_layer"] = shrink_inputs(written["per_layer"])
+    return small
 
 
 SPECS: Final = (
@@ -98,6 +109,7 @@ SPECS: Final = (
         module="axon_core.embedding:TokenEmbedding.from_options",
         summary="A table of vectors, optionally of a width of its own.",
         params=_embedding_params,
+        writes=(VALUE,),
         default=True,
         shrink=_shrink_embedding,
         examples=(
