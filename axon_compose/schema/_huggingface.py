@@ -57,6 +57,9 @@ def huggingface_definitions() -> dict[str, Schema]:
                 "drop": from_field(WeightRule, "drop", type="boolean"),
                 "stack": from_field(WeightRule, "stack", type=["string", "null"], pattern=NAME),
                 "reshape": from_field(WeightRule, "reshape", type=["array", "null"], minItems=1, items=extent),
+                "reshape_from": from_field(
+                    WeightRule, "reshape_from", type=["array", "null"], minItems=1, items=extent
+                ),
                 "transpose": from_field(WeightRule, "transpose", **axes),
                 "add": from_field(WeightRule, "add", **nullable),
                 "scale": from_field(WeightRule, "scale", **nullable),

@@ -151,6 +151,17 @@ class RuleBook:
             raise _no_value(rule, written, f"is {shown(str(value))}, not a number")
         return value
 
+    def factor(self, rule: Rule, written: Any, captures: Mapping[str, str]) -> float:
+        """A number other than 0.
+
+        Raises:
+            CheckpointError: AX556.
+        """
+        value = self.number(rule, written, captures)
+        if not value:
+            raise _no_value(rule, written, "is 0, of which no weight can be made again")
+        return value
+
     def value(self, rule: Rule, written: Any, captures: Mapping[str, str]) -> Any:
         """What a value of a rule is, once its formula knows dims and captures."""
         if not is_formula(written):

@@ -185,7 +185,9 @@ def _side(length: int, count: int, side: int) -> int | None:
     """The side of a block if `count` blocks cover `length`: `side`, or one for all, or the next power of two."""
     if count == -(-length // side):
         return side
-    guess = 1 << (-(-length // count) - 1).bit_length() if 1 < count <= length else length
+    if not 0 < count <= length:
+        return None
+    guess = 1 << (-(-length // count) - 1).bit_length() if count > 1 else length
     return guess if count == -(-length // guess) else None
 
 

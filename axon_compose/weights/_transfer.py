@@ -160,7 +160,7 @@ def make_transfer(
     if written.add is not None:
         steps.append(Add(book.number(rule, written.add, captures)))
     if written.scale is not None:
-        steps.append(Scale(book.number(rule, written.scale, captures)))
+        steps.append(Scale(book.factor(rule, written.scale, captures)))
     split = None
     parts = list((written.split or {}).values())
     if parts:

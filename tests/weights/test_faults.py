@@ -86,6 +86,7 @@ def test_steps_that_do_not_fit(tmp_path: Path, rule: dict[str, object], reason: 
     ("rule", "reason"),
     [
         ({"to": "w", "scale": "=1 / n"}, "the rule `a`: `=1 / n` has no value: division by zero"),
+        ({"to": "w", "scale": "=n"}, "`=n` is 0, of which no weight can be made again"),
         ({"to": "w", "add": "='x'"}, "is x, not a number"),
         ({"split": {"w": "=n"}}, "is 0, not a whole number from 1"),
         ({"to": "w", "when": "=half[3]"}, "`=half[3]` has no value"),

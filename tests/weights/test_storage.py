@@ -183,6 +183,9 @@ def test_fp8_without_its_scales(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"`w\.weight` is fp8 without `w\.weight_scale_inv`") as caught:
         Case(tmp_path, {"w": "w", "other": None}, {"w.weight": (4, 4)}).plan()
     assert caught.value.code == "AX555"
+    write_fp8(tmp_path / "model.safetensors", np.zeros((0, 4), np.uint8), mx.zeros((1, 1)))
+    with pytest.raises(CheckpointError, match=r"not one scale for each block of \[0, 4\]"):
+        Case(tmp_path, {"w": "w"}, {"w.weight": (0, 4)}).plan()
     write_fp8(tmp_path / "model.safetensors", np.zeros((4, 4), np.uint8), mx.zeros((5, 9)))
     with pytest.raises(CheckpointError, match=r"not one scale for each block of \[4, 4\]"):
         Case(tmp_path, {"w": "w"}, {"w.weight": (4, 4)}).plan()
