@@ -46,6 +46,12 @@ def test_rules_hold_in_the_order_of_the_page(tmp_path: Path) -> None:
     assert_same(case.load(), {name: np.float32([index]) for index, name in enumerate(shapes)})
 
 
+def test_among_equals_the_later_rule_holds(tmp_path: Path) -> None:
+    case = Case(tmp_path, {"a.<x>": "one.<x>", "a.<y>": "two.<y>"}, {"two.0": (1,)})
+    case.write({"a.0": np.float32([5])})
+    assert_same(case.load(), {"two.0": np.float32([5])})
+
+
 def test_stacked_experts_come_in_numeric_order(tmp_path: Path) -> None:
     weights = {"layers.<l>.experts.<e>.w<n>": {"to": "layers.<l>.switch.w<n>", "stack": "e"}}
     shapes = {

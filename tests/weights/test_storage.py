@@ -88,6 +88,17 @@ def test_packed_rows_are_split_with_their_scales(tmp_path: Path) -> None:
     assert_bits(case.load(), expected)
 
 
+def test_packed_columns_are_unpacked_to_be_split(tmp_path: Path) -> None:
+    shapes = {"a.weight": (4, 32), "b.weight": (4, 64)}
+    case = Case(tmp_path, {"f": {"split": {"a": 32, "b": 64}, "axis": 1}}, shapes, linear=("a", "b"))
+    members = packed(numbers(4, 96), 8, 32)
+    case.write(named("f", members), mark="mlx")
+    dense = mx.dequantize(*members.values(), 32, 8)
+    a, b = (mx.quantize(part, 32, 8) for part in (dense[:, :32], dense[:, 32:]))
+    expected = named("a", dict(zip(members, a, strict=True))) | named("b", dict(zip(members, b, strict=True)))
+    assert_bits(case.load(), expected)
+
+
 def test_packed_latent_attention(tmp_path: Path) -> None:
     """The half that keeps its rows keeps its bits; the transposed half is unpacked and packed again."""
     heads, nope, v, rank = 2, 32, 8, 64
