@@ -75,7 +75,7 @@ class _Reader:
         found: dict[str, Any] = {}
         for ours, names in (("theta", ("rope_theta", "theta")), ("fraction", ("partial_rotary_factor",))):
             value = next((written[name] for name in names if written.get(name) is not None), None)
-            if value is not None and (ours, value) != ("fraction", 1.0):
+            if value is not None:
                 found[ours] = value
         scaling = self._scaling(written)
         return {**found, "scaling": scaling} if scaling else found

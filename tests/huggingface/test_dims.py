@@ -202,6 +202,13 @@ def test_positions_by_kind_of_layer(tmp_path: Path) -> None:
     }
 
 
+def test_a_rotation_of_whole_heads_counts_where_the_family_rotates_a_part(tmp_path: Path) -> None:
+    positions = {"rope_type": "default", "partial_rotary_factor": 1.0}
+    family = {**FAMILY, "dims": {**FAMILY["dims"], "partial_rotary_factor": 0.25}}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "tiny", "rope_parameters": positions}))
+    assert load(family, checkpoint=tmp_path).document.dims["partial_rotary_factor"] == 1.0
+
+
 def test_unknown_positions(tmp_path: Path) -> None:
     assert faults(tmp_path, {"rope_scaling": {"type": "spiral", "factor": 2.0}}) == [
         ("AX604", "`rope_scaling` has the type `spiral`, which is not known")

@@ -1,0 +1,52 @@
+"""Checkpoints as mlx-lm converts them: the weights of its models, made of the same fixtures, give the same logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+from mlx.utils import tree_flatten
+from mlx_lm.utils import load_model
+
+from axon_compose import load
+from axon_compose.checkpoint import CheckpointError
+from tests.families.models import SETTINGS, copied, difference, expected
+
+#: Those of each kind of rule; mlx-lm does not load the other fixtures from their configurations, or differs in nothing.
+NAMES = [
+    "deepseek_v3",
+    "gemma2",
+    "granitemoehybrid",
+    "granitemoehybrid_dense",
+    "lfm2",
+    "mamba",
+    "mixtral",
+    "nemotron_h_latent",
+    "phi3",
+    "qwen3_moe",
+    "qwen3_next",
+]
+
+
+def converted(name: str, folder: Path) -> Path:
+    """The fixture as mlx-lm would write it."""
+    copied(name, folder, "config.published.json")
+    weights = dict(tree_flatten(load_model(folder)[0].parameters()))
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_converted_checkpoint_is_the_same_model(name: str, tmp_path: Path) -> None:
+    folder = converted(name, tmp_path / name)
+    built = load(checkpoint=folder, settings=SETTINGS.get(name, [])).build(weights=folder)
+    tokens, reference = expected(name)
+    assert difference(built(tokens), reference) < 2e-5
+
+
+def test_factors_that_cannot_be_taken_out_again_are_refused(tmp_path: Path) -> None:
+    """mlx-lm multiplies Falcon-H1's factors into the weights, and leaves some out."""
+    folder = converted("falcon_h1", tmp_path / "falcon_h1")
+    with pytest.raises(CheckpointError, match="AX553"):
+        load(checkpoint=folder).build(weights=folder)
