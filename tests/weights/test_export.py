@@ -187,7 +187,8 @@ def test_arithmetic_is_taken_back() -> None:
 @st.composite
 def splits(draw: st.DrawFn) -> tuple[Trip, dict[str, mx.array]]:
     """An axis of a random array, divided at random; perhaps stacked and moved before, perhaps turned after."""
-    sizes = draw(st.lists(st.integers(1, 3), min_size=1, max_size=4))
+    stretches = draw(st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=3), min_size=1, max_size=4))
+    sizes = [sum(own) for own in stretches]
     groups, count = draw(st.integers(1, 3)), draw(st.integers(1, 12))
     stacked, moved = draw(st.booleans()), draw(st.booleans())
     lead = (count,) if stacked else ()
@@ -205,7 +206,10 @@ def splits(draw: st.DrawFn) -> tuple[Trip, dict[str, mx.array]]:
             shape[-1], shape[-2] = shape[-2], shape[-1]
         shapes[f"p{index}.weight"] = tuple(shape)
     rule: dict[str, Any] = {
-        "split": {f"p{i}": {"size": size, "transpose": turned[i]} for i, size in enumerate(sizes)},
+        "split": {
+            f"p{i}": ({"sizes": own} if len(own) > 1 else {"size": own[0]}) | {"transpose": turned[i]}
+            for i, own in enumerate(stretches)
+        },
         "axis": axis,
         "groups": groups,
     }
