@@ -53,7 +53,7 @@ def test_a_published_checkpoint_there_and_back(name: str, tmp_path: Path) -> Non
     again = load(architecture, tmp_path / "mlx")
     assert again.keys() == arrays.keys()
     for parameter, value in arrays.items():
-        np.testing.assert_array_equal(np.array(again[parameter]), np.array(value), err_msg=parameter)
+        np.testing.assert_allclose(np.array(again[parameter]), np.array(value), rtol=1e-6, atol=1e-6, err_msg=parameter)
 
 
 def test_there_are_published_checkpoints() -> None:
