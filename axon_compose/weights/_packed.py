@@ -98,8 +98,11 @@ class Packed:
     def __add__(self, value: float) -> Any:
         return self.dense() + value
 
-    def __mul__(self, value: float) -> Any:
-        return self.dense() * value
+    def __mul__(self, value: Any) -> Any:
+        """Packed: a factor of whole rows goes into their scales, if those are numbers and not codes."""
+        if self.biases is None:
+            return self.dense() * value
+        return Packed(self.weight, self.scales * value, self.biases * value, self.packing)
 
     def astype(self, dtype: Any) -> Packed:
         """Scales and biases in another type, where they are numbers of their own and not codes."""

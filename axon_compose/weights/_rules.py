@@ -151,16 +151,17 @@ class RuleBook:
             raise _no_value(rule, written, f"is {shown(str(value))}, not a number")
         return value
 
-    def factor(self, rule: Rule, written: Any, captures: Mapping[str, str]) -> float:
-        """A number other than 0.
+    def factor(self, rule: Rule, written: Any, captures: Mapping[str, str]) -> float | tuple[float, ...]:
+        """A number other than 0, or one for each row.
 
         Raises:
             CheckpointError: AX556.
         """
-        value = self.number(rule, written, captures)
-        if not value:
+        value = self.value(rule, written, captures)
+        numbers = tuple(self.number(rule, item, captures) for item in (value if isinstance(value, list) else [value]))
+        if not all(numbers):
             raise _no_value(rule, written, "is 0, of which no weight can be made again")
-        return value
+        return numbers if isinstance(value, list) else numbers[0]
 
     def value(self, rule: Rule, written: Any, captures: Mapping[str, str]) -> Any:
         """What a value of a rule is, once its formula knows dims and captures."""

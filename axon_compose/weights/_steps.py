@@ -115,20 +115,30 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A number is multiplied."""
+    """A number is multiplied, or one for each row of the first axis."""
 
-    value: float
+    value: float | tuple[float, ...]
 
     def shape(self, shape: Shape) -> Shape:
-        """Unchanged."""
+        """Unchanged.
+
+        Raises:
+            StepError: There are more or fewer numbers than rows.
+        """
+        if isinstance(self.value, tuple) and len(self.value) != shape[0]:
+            raise StepError(f"{len(self.value)} factors for the rows of {list(shape)}")
         return shape
 
     def apply(self, array: Any) -> Any:
         """Multiply."""
+        if isinstance(self.value, tuple):
+            return array * _column(self.value, array)
         return array * self.value
 
     def undo(self, array: Any) -> Any:
         """Divide."""
+        if isinstance(self.value, tuple):
+            return array * _column([1 / value for value in self.value], array)
         return array * (1 / self.value)
 
 
@@ -225,6 +235,13 @@ def _join(arrays: Sequence[Any], axis: int) -> Any:
     if own is not None:
         return own.join(arrays, axis)
     return _library(arrays[0]).concatenate(list(arrays), axis=axis)
+
+
+def _column(values: Sequence[float], array: Any) -> Any:
+    """One number for each row of an array, in the array's type."""
+    like = getattr(array, "scales", array)
+    column = _library(like).array(list(values)).astype(like.dtype)
+    return column.reshape((-1, *[1] * (len(array.shape) - 1)))
 
 
 def _library(array: Any) -> Any:
