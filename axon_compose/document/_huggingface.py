@@ -97,5 +97,7 @@ class HuggingFace(Section):
         default_factory=dict, description="Fields that may only have this value, or one of these."
     )
     ignore: list[str] = Field(default_factory=list, description="Fields that do not change the model.")
-    prefixes: list[str] = Field(default_factory=list, description="Beginnings taken off the names of tensors.")
+    prefixes: dict[str, str] = Field(
+        default_factory=dict, description="Beginnings of names of tensors, and what is put in their place first."
+    )
     weights: dict[str, WeightRule] = Field(default_factory=dict, description="Patterns of tensors to places.")

@@ -52,7 +52,10 @@ class Config:
         return list(dict.fromkeys(str(name) for name in found))
 
     def find(self, name: str) -> Entry | None:
-        """The field of a name, `a.b` for one inside a mapping; null counts only if nothing else is there."""
+        """The field of a name; null counts only if nothing else is there.
+
+        `a.b` is a field inside a mapping, `a.*.b` what all mappings inside have that have it, if it is the same.
+        """
         null = None
         for part in self._parts():
             entry = _inside(part, name)
@@ -116,8 +119,15 @@ def _inside(part: Mapping, name: str) -> Entry | None:
     if name in part.entries:
         return part.entries[name]
     first, dot, rest = name.partition(".")
+    if first == "*" and dot:
+        found = [entry for below in part.entries.values() if (entry := _within(below.node, rest))]
+        return found[0] if found and all(plain(entry.node) == plain(found[0].node) for entry in found) else None
     below = part.get(first) if dot else None
-    return _inside(below, rest) if isinstance(below, Mapping) else None
+    return _within(below, rest)
+
+
+def _within(node: Node | None, name: str) -> Entry | None:
+    return _inside(node, name) if isinstance(node, Mapping) else None
 
 
 def _is_null(node: Node) -> bool:

@@ -103,10 +103,9 @@ class _Overlay:
             self._check_field(name, entry)
 
     def _check_field(self, name: str, entry: Entry) -> None:
-        if name in HARMLESS or name in self.handled or plain(entry.node) is None:
+        if name in HARMLESS or plain(entry.node) is None or any(_is_at(field, name) for field in self.handled):
             return
-        inside = [field for field in self.handled if field.startswith(f"{name}.")]
-        if inside and isinstance(entry.node, Mapping):
+        if isinstance(entry.node, Mapping) and any(_is_at(field, name, inside=True) for field in self.handled):
             for key, below in entry.node.entries.items():
                 self._check_field(f"{name}.{key}", below)
             return
@@ -134,6 +133,14 @@ def _names(section: HuggingFace, dim: str) -> list[str]:
     """The fields that a dim may come from."""
     names = section.fields.get(dim, dim)
     return [names] if isinstance(names, str) else names
+
+
+def _is_at(field: str, name: str, *, inside: bool = False) -> bool:
+    """Whether a name is that of a handled field, or with `inside` of a mapping that holds it; `*` is any key."""
+    wanted, given = field.split("."), name.split(".")
+    if (len(given) >= len(wanted)) if inside else (len(given) != len(wanted)):
+        return False
+    return all(want in ("*", one) for want, one in zip(wanted, given, strict=False))
 
 
 def _value(node: Node) -> Any:

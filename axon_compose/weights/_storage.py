@@ -105,19 +105,19 @@ class _MlxPacked(Source):
 
 
 def gather(
-    tensors: Mapping[str, TensorHeader], prefixes: Iterable[str] = (), block: tuple[int, int] = BLOCK
+    tensors: Mapping[str, TensorHeader], prefixes: Mapping[str, str] | None = None, block: tuple[int, int] = BLOCK
 ) -> dict[str, Source]:
     """What the tensors of a checkpoint are, by the names that rules see.
 
     Args:
         tensors: The headers by name.
-        prefixes: Beginnings that are taken off, the first that is there.
+        prefixes: Beginnings of names, and what stands in their place; the first that is there counts.
         block: Rows and columns that share a scale in fp8 files.
 
     Raises:
         CheckpointError: AX555 a tensor is stored in a way that cannot be read.
     """
-    named = _without_prefixes(tensors, tuple(prefixes))
+    named = _renamed(tensors, prefixes or {})
     members: set[str] = set()
     found: dict[str, Source] = {}
     for name, header in named.items():
@@ -134,13 +134,13 @@ def _names_of(source: Source, name: str) -> list[str]:
     return [tensor.name[cut:] for tensor in source.tensors]
 
 
-def _without_prefixes(tensors: Mapping[str, TensorHeader], prefixes: tuple[str, ...]) -> dict[str, TensorHeader]:
+def _renamed(tensors: Mapping[str, TensorHeader], prefixes: Mapping[str, str]) -> dict[str, TensorHeader]:
     if not prefixes:
         return dict(tensors)
     named: dict[str, TensorHeader] = {}
     for name, header in tensors.items():
-        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
-        short = name.removeprefix(prefix)
+        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
+        short = name if prefix is None else prefixes[prefix] + name[len(prefix) :]
         if short in named:
             raise _unreadable(header, f"and `{shown(named[short].name)}` have one name without their prefixes")
         named[short] = header

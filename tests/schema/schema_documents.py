@@ -173,7 +173,7 @@ HUGGINGFACE: dict[str, Any] = {
     "tensors": {"vocab_size": "lm_head.weight"},
     "only": {"act": ["silu", None], "scale": 1},
     "ignore": ["attention_dropout"],
-    "prefixes": ["model."],
+    "prefixes": {"model.": "", "language_model.": "model."},
     "weights": {
         "embed": "embedding.embed_tokens?",
         "<*>.inv_freq": None,
