@@ -17,19 +17,19 @@ from axon_compose.memory import count, human
 from axon_compose.plan import total_parameters, weight_nbytes
 from axon_compose.registry import LookupFailure
 
-__all__ = ["build", "check"]
+__all__ = ["build", "check", "faults_of_plugins"]
 
 
 def build(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Build a model: in memory and tried at once, or as a folder."""
     architecture = load_file(arguments.file, arguments)
     run = _dry_run if arguments.dry_run else _in_memory if arguments.out is None else _to_folder
-    with _faults_of_plugins():
+    with faults_of_plugins():
         return run(architecture, arguments, terminal)
 
 
 @contextmanager
-def _faults_of_plugins() -> Iterator[None]:
+def faults_of_plugins() -> Iterator[None]:
     """Only here the code of components runs: what it lacks or makes otherwise than declared is told as a diagnostic."""
     from axon_compose.model import BuildError
 
@@ -147,6 +147,6 @@ def check(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from axon_compose.report._check import check_text
 
     architecture = load_file(arguments.file, arguments)
-    with _faults_of_plugins():
+    with faults_of_plugins():
         report = run_checks(architecture, seed=arguments.seed)
     return terminal.result(check_text(report, terminal.style), report.to_dict(), ok=report.passed)

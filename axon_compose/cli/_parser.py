@@ -21,6 +21,10 @@ Exit codes: 0 ok, 1 the file has errors or a check failed, 2 wrong usage or a fi
 """
 
 
+#: What `verify` can compare with; `axon_compose.analysis.PEERS`, which imports mlx.
+_PEERS = ("mlx-lm", "transformers")
+
+
 def _lazily(module: str, name: str) -> Run:
     """The function of a command, its module imported when it runs: each command pays for itself alone."""
 
@@ -111,6 +115,25 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     check.add_argument("file", metavar="FILE")
     check.add_argument("--seed", type=_seed, default=0, metavar="N", help="of weights and tokens (default: 0)")
     _common(check)
+    verify = command(
+        "verify", _lazily("_verify", "verify"), "compare the model of a checkpoint with mlx-lm and transformers"
+    )
+    verify.add_argument("checkpoint", metavar="DIR", help="a folder with config.json and safetensors")
+    verify.add_argument("--family", dest="file", metavar="FILE", help="read it as this family file instead of its own")
+    verify.add_argument("--tokens", type=_length, default=64, metavar="N", help="how many random ones (default: 64)")
+    verify.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the tokens (default: 0)")
+    verify.add_argument(
+        "--tolerance",
+        type=_tolerance,
+        default=1e-4,
+        metavar="X",
+        help="largest difference, relative to the largest logit (default: 1e-4)",
+    )
+    verify.add_argument(
+        "--against", type=_peers, default=_PEERS, metavar="NAMES", help="out of mlx-lm,transformers (default: both)"
+    )
+    verify.add_argument("--allow-large", action="store_true", help="run it even if memory seems too small")
+    _common(verify)
 
 
 def _add_plugin_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -141,6 +164,30 @@ def _seed(text: str) -> int:
     if not 0 <= number < 2**64:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 2^64 - 1")
     return number
+
+
+def _length(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 2 <= int(text) <= 2**20:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 2 to 2^20")
+    return int(text)
+
+
+def _tolerance(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+    return number
+
+
+def _peers(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.split(",")))
+    unknown = [name for name in names if name not in _PEERS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(_PEERS)}")
+    return names
 
 
 def _json(parser: argparse.ArgumentParser) -> Any:

@@ -1,0 +1,87 @@
+"""config.json as transformers 5 writes it, in the fields that mlx-lm reads.
+
+transformers 5 keeps all that concerns rotary positions in `rope_parameters` and the kinds of layers in `layer_types`;
+most models of mlx-lm 0.32 look for the fields of transformers 4, and take a default where one is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+__all__ = ["older_fields"]
+
+#: Fields that changed their names: model type to the old name and the new one.
+_RENAMED: Final[dict[str, dict[str, str]]] = {
+    "qwen3_moe": {"num_experts": "num_local_experts"},
+    "gpt_neox": {"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"},
+    "lfm2": {"block_dim": "hidden_size", "block_ff_dim": "intermediate_size"},
+}
+_BESIDE: Final = ("rope_theta", "partial_rotary_factor")
+
+
+def older_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of transformers 4 that a configuration lacks and its newer fields imply."""
+    inner = config.get("text_config")
+    if isinstance(inner, Mapping):
+        found = older_fields(inner)
+        return {"text_config": {**inner, **found}} if found else {}
+    family = str(config.get("model_type"))
+    found = {**_rotary(config), **_pattern(config)}
+    both = {**config, **found}
+    found |= {old: both.get(new) for old, new in _RENAMED.get(family, {}).items()}
+    if family in _OF_FAMILY:
+        found |= _OF_FAMILY[family](config)
+    missing = {name: value for name, value in found.items() if config.get(name) is None and value is not None}
+    return missing | {name: found[name] for name in ("layer_types",) if name in found}
+
+
+def _rotary(config: Mapping[str, Any]) -> dict[str, Any]:
+    written = config.get("rope_parameters")
+    if not isinstance(written, Mapping):
+        return {}
+    full, local = written.get("full_attention"), written.get("sliding_attention")
+    if isinstance(full, Mapping) and isinstance(local, Mapping):
+        return {**_flat(full), "rope_local_base_freq": local.get("rope_theta")}
+    return _flat(written)
+
+
+def _flat(written: Mapping[str, Any]) -> dict[str, Any]:
+    """One mapping of `rope_parameters` as `rope_theta`, `partial_rotary_factor` and `rope_scaling`."""
+    kind = written.get("rope_type") or "default"
+    found = {name: written[name] for name in _BESIDE if name in written}
+    if kind != "default":
+        found["rope_scaling"] = {"type": kind, **{key: written[key] for key in written if key not in _BESIDE}}
+    return found
+
+
+def _pattern(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The interval of the layers that see everything, where it is even."""
+    kinds = config.get("layer_types")
+    if not isinstance(kinds, list) or "full_attention" not in kinds:
+        return {}
+    interval = kinds.index("full_attention") + 1
+    if any((kind == "full_attention") != ((at + 1) % interval == 0) for at, kind in enumerate(kinds)):
+        return {}
+    names = {"sliding_attention": "sliding_window_pattern", "linear_attention": "full_attention_interval"}
+    return {name: interval for kind, name in names.items() if kind in kinds}
+
+
+def _of_gemma4(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes of the global layers, which are all alike."""
+    layers = config.get("per_layer_config")
+    first: Mapping[str, Any] = next(iter(layers.values()), {}) if isinstance(layers, Mapping) else {}
+    return {"global_head_dim": first.get("head_dim"), "num_global_key_value_heads": first.get("num_key_value_heads")}
+
+
+def _of_granite(config: Mapping[str, Any]) -> dict[str, Any]:
+    names = {"linear_attention": "mamba", "full_attention": "attention"}
+    kinds = config.get("layer_types") or ()
+    return {"layer_types": [names.get(kind, kind) for kind in kinds]} if set(kinds) & set(names) else {}
+
+
+_OF_FAMILY: Final[dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
+    "gemma4_text": _of_gemma4,
+    "granitemoehybrid": _of_granite,
+    "falcon_h1": lambda config: {"head_dim": config["hidden_size"] // config["num_attention_heads"]},
+}

@@ -1,0 +1,207 @@
+"""`verify` against mlx-lm: what agrees, where a planted difference begins, and which faults are known."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from axon_compose.analysis import PEERS, PeerReport, Verification, verify
+from axon_compose.analysis import _verify as module
+from axon_compose.cli import main
+from axon_compose.cli._parser import _PEERS
+from axon_compose.integrations.peers import FAULTS, run_mlx_lm, trace
+from axon_compose.integrations.peers._fields import older_fields
+from axon_compose.report import PLAIN
+from axon_compose.report._verify import verify_text
+
+FIXTURES = Path(__file__).parent / "fixtures"
+BOTH = sorted(folder.parent.name for folder in FIXTURES.glob("*/config.published.json"))
+
+
+def copied(name: str, place: Path, *, published: bool = True, **changes: Any) -> Path:
+    """A fixture of its own, with the configuration that mlx-lm reads."""
+    source, folder = FIXTURES / name, place / name
+    folder.mkdir()
+    (folder / "model.safetensors").symlink_to(source / "model.safetensors")
+    config = json.loads((source / ("config.published.json" if published else "config.json")).read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    return folder
+
+
+def with_mlx_lm(folder: Path, **options: Any) -> PeerReport:
+    return verify(folder, against=["mlx-lm"], **{"tokens": 24, **options}).peers[0]
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "mixtral", "cohere2", "olmo2"])
+def test_agrees(name: str, tmp_path: Path) -> None:
+    peer = with_mlx_lm(copied(name, tmp_path))
+    assert peer.status == "ok"
+    assert peer.forward is not None
+    assert peer.cached is not None
+    assert 0 < peer.forward < 1e-5
+    assert 0 < peer.cached < 1e-5
+    assert peer.same == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "options", "faults"),
+    [
+        ("gemma2", {}, {}, ["window-ignored"]),
+        ("gemma3_text", {}, {}, ["rounded-scale"]),
+        ("deepseek_v3", {}, {"seed": 1, "tokens": 40}, ["groups-at-zero"]),
+        ("mixtral", {"rope_scaling": {"type": "linear", "factor": 2.0}}, {}, ["rope-scaling-ignored"]),
+        ("qwen2", {"published": False}, {}, ["newer-fields"]),
+        ("qwen3_moe", {"published": False}, {}, ["newer-fields"]),
+        ("gemma2", {"published": False}, {}, ["newer-fields", "window-ignored"]),
+    ],
+)
+def test_a_known_fault_explains(
+    name: str, changes: dict[str, Any], options: dict[str, Any], faults: list[str], tmp_path: Path
+) -> None:
+    peer = with_mlx_lm(copied(name, tmp_path, **changes), **options)
+    assert peer.status == "known fault"
+    assert [fault.name for fault in peer.faults] == faults
+    assert peer.left is not None
+    assert peer.left < 1e-5
+
+
+def test_a_fault_that_does_not_matter_is_not_told(tmp_path: Path) -> None:
+    assert with_mlx_lm(copied("gemma2", tmp_path), tokens=8).status == "ok"  # no longer than the window
+
+
+@pytest.mark.parametrize(("name", "fault"), [("qwen2_moe", "experts-everywhere"), ("gpt_oss", "packed-experts-only")])
+def test_what_cannot_be_loaded_is_not_verified(name: str, fault: str, tmp_path: Path) -> None:
+    found = verify(copied(name, tmp_path), tokens=8, against=["mlx-lm"])
+    assert found.peers[0].status == "known fault"
+    assert [fault.name for fault in found.peers[0].faults] == [fault]
+    assert "parameters not in model" in found.peers[0].error
+    assert not found.passed
+    assert verify_text(found, PLAIN).endswith("nothing could be compared\n")
+
+
+def test_an_unknown_error_is_told(tmp_path: Path) -> None:
+    peer = with_mlx_lm(copied("llama", tmp_path, model_type="new"), family="llama")
+    assert (peer.status, peer.faults) == ("error", ())
+    assert peer.error == "ValueError: Model type new not supported."
+
+
+def other_weights(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str) -> None:
+    """mlx-lm alone gets a checkpoint with one weight changed."""
+    changed = folder.parent / "changed"
+    shutil.copytree(folder, changed)
+    weights = mx.load(str(folder / "model.safetensors"))
+    mx.save_safetensors(str(changed / "model.safetensors"), weights | {name: weights[name] * 1.5}, {"format": "pt"})
+    monkeypatch.setattr(module, "run_mlx_lm", lambda _, *values, **named: run_mlx_lm(changed, *values, **named))
+
+
+@pytest.mark.parametrize(
+    ("weight", "first"),
+    [("model.layers.2.mlp.down_proj.weight", 2), ("model.embed_tokens.weight", -1), ("model.norm.weight", None)],
+)
+def test_a_planted_difference_is_found_where_it_is(
+    weight: str, first: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied("llama", tmp_path)
+    (folder / "model.safetensors").unlink()
+    shutil.copy(FIXTURES / "llama/model.safetensors", folder)
+    other_weights(monkeypatch, folder, weight)
+    found = verify(folder, tokens=16, against=["mlx-lm"])
+    peer = found.peers[0]
+    assert peer.status == "FAIL"
+    assert not found.passed
+    assert peer.layers is not None
+    assert peer.layers.first(1e-4) == first
+    places = {2: "in layer 2 (attn, mlp)", -1: "before the first layer", None: "behind the last layer"}
+    assert f"first differs from mlx-lm {places[first]}" in verify_text(found, PLAIN)
+
+
+def test_a_known_fault_does_not_hide_another_difference(tmp_path: Path) -> None:
+    folder = copied("llama", tmp_path, published=False)
+    peer = with_mlx_lm(folder, settings=["overrides=[{layers: 2, set: {attn.rope.theta: 500}}]"])
+    assert peer.status == "FAIL"
+    assert [fault.name for fault in peer.faults] == ["newer-fields"]
+    assert peer.layers is not None
+    assert peer.layers.first(1e-4) == 2  # not 0, where the fields of config.json matter
+
+
+def test_transformers_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    found = verify(FIXTURES / "qwen3", tokens=8)
+    assert [peer.status for peer in found.peers] == ["ok", "not installed"]
+    assert found.passed
+    assert not verify(FIXTURES / "qwen3", tokens=8, against=["transformers"]).passed
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["verify", str(FIXTURES / "qwen3"), "--against", "mlx-lm", "--tokens", "8"]
+    assert main(argv) == 0
+    text = capsys.readouterr().out
+    assert "ok  mlx-lm" in text
+    assert text.endswith("the same as mlx-lm\n")
+    assert main([*argv, "--tolerance", "0", "--json"]) == 1
+    data = json.loads(capsys.readouterr().out)
+    assert (data["command"], data["ok"], data["result"]["passed"]) == ("verify", False, False)
+    assert data["result"]["peers"][0]["status"] == "FAIL"
+    assert len(data["result"]["peers"][0]["layers"]) == len(data["result"]["layers"]) == 4
+    assert main(["verify", str(tmp_path)]) == 1
+    assert "AX601" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--tokens", "1"], ["--tolerance", "-1"], ["--tolerance", "nan"], ["--against", "x"]]
+)
+def test_wrong_usage(wrong: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["verify", "DIR", *wrong])
+
+
+def test_a_long_table_is_cut() -> None:
+    gaps = module.LayerGaps(0.0, (1e-7,) * 20 + (0.5,) * 30)
+    long = PeerReport("mlx-lm", "0", "FAIL", 0.5, 0.5, 0.1, gaps)
+    found = Verification("DIR", "qwen3", 8, 0, 1e-4, ("attn, mlp",) * 50, (long,))
+    lines = verify_text(found, PLAIN).splitlines()
+    start = next(at for at, line in enumerate(lines) if line.startswith("  after"))
+    assert [line.split()[:2] for line in lines[start + 1 : start + 5]] == [
+        ["embedding", "0"],
+        ["layer", "0..19"],
+        ["layer", "20"],
+        ["layer", "21"],
+    ]
+    assert [line.split()[0] for line in lines[start + 10 : start + 14]] == ["layer", "…", "layer", "head"]
+
+
+def test_tracing_leaves_the_model_as_it_was() -> None:
+    from mlx_lm.utils import load_model
+
+    model, _ = load_model(FIXTURES / "qwen3", strict=True)
+    before = list(model.layers)
+    found = trace(model, mx.array([[1, 2, 3]]), 1)
+    assert len(found.hidden) == len(before) + 1
+    assert all(one is other for one, other in zip(model.layers, before, strict=True))
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_newer_fields_say_the_same_as_older_ones(name: str) -> None:
+    newer, older = (json.loads((FIXTURES / name / f"config{kind}.json").read_text()) for kind in ("", ".published"))
+    for field, value in older_fields(newer).items():
+        if field in older and field != "rope_scaling":
+            assert value == older[field], field
+        elif older.get(field):
+            told = {key: value[key] for key in older[field] if key not in ("type", "rope_type")}
+            assert told == {key: older[field][key] for key in told}
+    if "rope_parameters" not in older:
+        assert older_fields(older | {"layer_types": None}) == {}
+
+
+def test_the_table_of_faults() -> None:
+    assert _PEERS == PEERS
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+    for fault in FAULTS:
+        assert fault.peer in PEERS
+        assert any((fault.fields, fault.settings, fault.repair, fault.error)), f"{fault.name} explains without a proof"
