@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,7 +99,7 @@ class _Subject:
         fields: dict[str, Any] = {}
         for fault in faults:
             fields |= fault.fields(self.config) if fault.fields else {}
-        repairs = tuple(fault.repair for fault in faults if fault.repair)
+        repairs = tuple(partial(fault.repair, config=self.inner) for fault in faults if fault.repair)
         found = run_mlx_lm(self.folder, self.tokens, self.steps, fields=fields, repairs=repairs)
         mx.eval(found.cached)
         return found
@@ -123,34 +122,41 @@ class _Subject:
         return self.explained(report, ours, tolerance)
 
     def explained(self, report: PeerReport, ours: Trace, tolerance: float) -> PeerReport:
-        """The report with the fewest known faults that explain it; if none do, with those that leave the least."""
+        """The report with the known faults that explain it, none that could be left out; or with what they leave."""
         known = faults_of(report.name, self.config, self.tokens.shape[1])
-        for faults in _choices([fault for fault in known if not fault.error]):
-            wanted = tuple(text for fault in faults if fault.settings for text in fault.settings(self.inner))
-            mine = self.ours(wanted) if wanted else ours
-            try:
-                theirs = self.theirs(report.name, faults)
-            except _RAISED:  # as before, or because of the way around the fault
-                continue
-            again = _judged(report, mine, theirs, tolerance)
-            left = max(again.forward or 0.0, again.cached or 0.0)
-            if again.status == "ok":
-                return replace(report, status="known fault", faults=faults, left=left)
-            if left < _apart(report):
-                report = replace(report, status="FAIL", faults=faults, left=left, layers=_gaps(mine, theirs))
-        named = tuple(fault for fault in known if fault.error and fault.error in report.error)
-        return replace(report, status="known fault", faults=named) if named and report.error else report
+        removable = tuple(fault for fault in known if not fault.error)
+        again = self.without(removable, report, ours, tolerance) if removable else report
+        if again.status == "error":
+            named = tuple(fault for fault in known if fault.error and fault.error in again.error)
+            return replace(again, status="known fault", faults=named) if named else again
+        if again.status == "FAIL":
+            return again
+        for fault in removable:
+            fewer = tuple(other for other in again.faults if other is not fault)
+            tried = self.without(fewer, report, ours, tolerance) if fewer else report
+            again = tried if tried.status == "known fault" else again
+        return again
+
+    def without(
+        self, faults: tuple[UpstreamFault, ...], report: PeerReport, ours: Trace, tolerance: float
+    ) -> PeerReport:
+        """The same report, and what is left of the difference when some faults are out of the way."""
+        wanted = tuple(text for fault in faults if fault.settings for text in fault.settings(self.inner))
+        mine = self.ours(wanted) if wanted else ours
+        try:
+            theirs = self.theirs(report.name, faults)
+        except _RAISED as error:
+            return replace(report, error=_one_line(error)) if report.status == "error" else report
+        again = _judged(report, mine, theirs, tolerance)
+        left = max(again.forward or 0.0, again.cached or 0.0)
+        if again.status == "ok":
+            return replace(report, status="known fault", faults=faults, left=left)
+        return replace(report, status="FAIL", faults=faults, left=left, layers=_gaps(mine, theirs))
 
     @property
     def inner(self) -> dict[str, Any]:
         """config.json with the fields of the text model on top."""
         return {**self.config, **(self.config.get("text_config") or {})}
-
-
-def _choices(faults: list[UpstreamFault]) -> Iterator[tuple[UpstreamFault, ...]]:
-    """Every choice of faults, small ones first."""
-    for count in range(1, len(faults) + 1):
-        yield from combinations(faults, count)
 
 
 def _judged(report: PeerReport, ours: Trace, theirs: Trace, tolerance: float) -> PeerReport:
@@ -163,13 +169,6 @@ def _judged(report: PeerReport, ours: Trace, theirs: Trace, tolerance: float) ->
     if ours.logits.shape == theirs.logits.shape:
         same = number(mx.mean(mx.argmax(ours.logits, -1) == mx.argmax(theirs.logits, -1)))
     return replace(report, status="ok" if fine else "FAIL", forward=forward, cached=cached, same=same)
-
-
-def _apart(report: PeerReport) -> float:
-    """The difference that is still to be explained."""
-    if report.left is not None:
-        return report.left
-    return max(report.forward or 0.0, report.cached or 0.0) if report.forward is not None else math.inf
 
 
 def _gaps(ours: Trace, theirs: Trace) -> LayerGaps | None:

@@ -25,9 +25,14 @@ class LayerGaps:
     layers: tuple[float, ...]
 
     def first(self, tolerance: float) -> int | None:
-        """The first layer behind which they differ; -1 if that is so before it, None if all agree."""
-        found = (at for at, gap in enumerate((self.embedding, *self.layers), -1) if not gap <= tolerance)
-        return next(found, None)
+        """The first layer that makes a difference; -1 if it is there before, None if all agree.
+
+        Where the first layer agrees all the same, the implementations only divide the model at another place.
+        """
+        gaps = [self.embedding, *self.layers]
+        if self.layers and self.layers[0] <= tolerance:
+            gaps[0] = 0.0
+        return next((at for at, gap in enumerate(gaps, -1) if not gap <= tolerance), None)
 
 
 @dataclass(frozen=True)

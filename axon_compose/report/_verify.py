@@ -60,9 +60,10 @@ def _remarks(peer: PeerReport, style: Style) -> Iterator[str]:
     yield style.bold(f"known fault{many} of {owner}{left}")
     width = max(len(fault.name) for fault in peer.faults)
     for fault in peer.faults:
-        yield f"  {fault.name:{width}}  {fault.what}"
-        yield f"  {'':{width}}  {style.dim(f'right: {fault.right}')}"
-        yield f"  {'':{width}}  {style.dim(f'see {fault.source}')}"
+        blank = " " * (width + 4)
+        yield from wrap(fault.what, _WIDTH, initial_indent=f"  {fault.name:{width}}  ", subsequent_indent=blank)
+        for line in wrap(f"right: {fault.right}", _WIDTH - len(blank)):
+            yield blank + style.dim(line)
 
 
 def _layers(found: Verification, style: Style) -> Iterator[str]:

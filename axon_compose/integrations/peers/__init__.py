@@ -1,6 +1,7 @@
 """Other implementations of the same checkpoint, run to be compared with ours."""
 
-from axon_compose.integrations.peers._faults import FAULTS, UpstreamFault, faults_of
+from axon_compose.integrations.peers._fault import UpstreamFault
+from axon_compose.integrations.peers._faults import FAULTS, faults_of
 from axon_compose.integrations.peers._mlx_lm import run_mlx_lm
 from axon_compose.integrations.peers._trace import Trace, trace
 from axon_compose.integrations.peers._transformers import run_transformers

@@ -1,74 +1,28 @@
-"""Differences between implementations whose cause is known.
+"""The known faults: where mlx-lm 0.32.2 or transformers 5.24 computes something else than we do, and why.
 
-A fault explains a disagreement only if both sides agree once it is out of the way: it says how to do that, by other
-fields of config.json for theirs, by a repair of their loaded model, or by settings that make ours do the same. What
-keeps a checkpoint from being loaded is recognised by the text of the error instead.
+Each was measured on a small checkpoint (`tests/families/upstream_faults.yaml`): with the fault out of the way, the
+difference is gone. Unless a source is named, right is what transformers computes.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final
 
-import mlx.core as mx
-import mlx.nn as nn
-
+from axon_compose.integrations.peers._fault import UpstreamFault
 from axon_compose.integrations.peers._fields import older_fields
+from axon_compose.integrations.peers._repairs import (
+    falcon_multipliers,
+    first_kinds,
+    head_norm_eps,
+    norm_eps,
+    raise_bias,
+    rounded_scale,
+)
 
-__all__ = ["FAULTS", "UpstreamFault", "faults_of"]
+__all__ = ["FAULTS", "faults_of"]
 
 Config = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class UpstreamFault:
-    """What one implementation does otherwise than the model was made.
-
-    Attributes:
-        name: Stable name.
-        peer: Whom the comparison is with, `mlx-lm` or `transformers`.
-        owner: Whose fault it is; that of the peer unless given.
-        model_types: The families that have it; all of them if empty.
-        what: What is wrong, in one line.
-        right: What is right, in one line.
-        source: Where that can be seen.
-        when: Whether it matters, given config.json and the number of tokens.
-        fields: What to lay over config.json for theirs.
-        settings: Texts of `--set` with which ours does the same.
-        repair: Puts their loaded model right.
-        error: A piece of the error that it leads to while loading.
-    """
-
-    name: str
-    peer: str
-    what: str
-    right: str
-    source: str
-    model_types: tuple[str, ...] = ()
-    owner: str = ""
-    when: Callable[[Config, int], bool] = lambda config, tokens: True
-    fields: Callable[[Config], dict[str, Any]] | None = None
-    settings: Callable[[Config], list[str]] | None = None
-    repair: Callable[[nn.Module], None] | None = None
-    error: str = ""
-
-    def applies(self, peer: str, config: Config, tokens: int) -> bool:
-        """Whether it can matter in this comparison; `config` is the whole config.json."""
-        inner = {**config, **(config.get("text_config") or {})}
-        known = not self.model_types or {config.get("model_type"), inner["model_type"]} & set(self.model_types)
-        return self.peer == peer and bool(known) and self.when(inner, tokens)
-
-    def to_dict(self) -> dict[str, str]:
-        """Its words, as JSON-ready data."""
-        return {
-            "name": self.name,
-            "owner": self.owner or self.peer,
-            "what": self.what,
-            "right": self.right,
-            "source": self.source,
-        }
 
 
 def faults_of(peer: str, config: Config, tokens: int) -> list[UpstreamFault]:
@@ -90,94 +44,188 @@ def _original_length(config: Config) -> int:
     return int(config.get(name) or _rope(config).get(name) or config["max_position_embeddings"])
 
 
-def _raise_bias(model: nn.Module) -> None:
-    """Add the same to every correction bias: the order stays, and no score that counts is below zero any more."""
-    for module in model.modules():
-        if "e_score_correction_bias" in module:
-            bias = module["e_score_correction_bias"]
-            module["e_score_correction_bias"] = bias + mx.maximum(-bias.min(), 0)
+def _slides(config: Config, tokens: int) -> bool:
+    """Whether a window is shorter than the prompt."""
+    return bool(config.get("sliding_window")) and tokens > config["sliding_window"]
 
 
-def _rounded_scale(config: Config) -> list[str]:
-    scale: Any = mx.array(math.sqrt(config["hidden_size"]), mx.bfloat16).item()
-    return [f"embedding.scale={scale}"]
+def _groups(config: Config) -> int:
+    return int(config.get("mamba_n_groups") or config.get("n_groups") or 1)
 
 
-#: Looked at in this order; all seen in mlx-lm 0.32.2 and transformers 5.24.
+#: Looked at in this order.
 FAULTS: Final = (
     UpstreamFault(
         "newer-fields",
         "mlx-lm",
-        "reads the fields of transformers 4 and takes defaults for those of transformers 5",
-        "`rope_parameters` and `layer_types` say the same as `rope_theta`, `rope_scaling` and intervals",
-        "transformers/modeling_rope_utils.py",
+        "fields that transformers 5 writes into config.json are not read; defaults are taken, or it cannot be loaded",
+        "rope_parameters and layer_types say what rope_theta, rope_scaling and intervals said",
         when=lambda config, tokens: bool(older_fields(config)),
         fields=older_fields,
     ),
     UpstreamFault(
         "window-ignored",
         "mlx-lm",
-        "every layer sees all earlier tokens",
-        "the window of every other layer",
-        "transformers/models/gemma2/modeling_gemma2.py, Gemma2Attention",
-        model_types=("gemma2",),
-        when=lambda config, tokens: tokens > (config.get("sliding_window") or tokens),
+        "layers with a window see all earlier tokens",
+        "they see sliding_window tokens",
+        model_types=("gemma2", "mistral", "mixtral", "phi3"),
+        when=_slides,
         settings=lambda config: [f"dims.sliding_window={config['max_position_embeddings']}"],
+    ),
+    UpstreamFault(
+        "window-ignored",
+        "mlx-lm",
+        "use_sliding_window is ignored",
+        "layers from max_window_layers on see sliding_window tokens",
+        model_types=("qwen2", "qwen3"),
+        when=lambda config, tokens: bool(config.get("use_sliding_window")) and _slides(config, tokens),
+        settings=lambda config: ["dims.use_sliding_window=false"],
+    ),
+    UpstreamFault(
+        "layer-types-ignored",
+        "mlx-lm",
+        "layer_types is ignored, only sliding_window_pattern counts",
+        "layer_types says what each layer is",
+        model_types=("cohere2", "gemma3_text"),
+        when=lambda config, tokens: config.get("layer_types") not in (None, first_kinds(config)),
+        settings=lambda config: [f"dims.layer_types=[{', '.join(first_kinds(config))}]"],
     ),
     UpstreamFault(
         "rounded-scale",
         "mlx-lm",
-        "rounds the scale of the embedding to bfloat16, whatever the type of the weights",
-        "sqrt(hidden_size) in the type of the weights",
-        "transformers/models/gemma3/modeling_gemma3.py, Gemma3TextScaledWordEmbedding",
-        model_types=("gemma3_text", "gemma3"),
-        settings=_rounded_scale,
+        "the square root of the hidden size is rounded to bfloat16 in models of every type",
+        "it is rounded to the type of the weights",
+        model_types=("gemma3_text",),
+        settings=rounded_scale,
     ),
     UpstreamFault(
         "groups-at-zero",
         "mlx-lm",
-        "scores of excluded groups of experts become 0, which is more than a negative score that counts",
-        "they become -inf",
-        "transformers/models/deepseek_v3/modeling_deepseek_v3.py, DeepseekV3TopkRouter",
-        model_types=("deepseek_v3", "kimi_k2"),
+        "groups of experts that were not chosen get the score 0, and may win over a negative one",
+        "they get -inf (also in DeepSeek's own code)",
+        model_types=("deepseek_v3", "kimi_k2", "nemotron_h"),
         when=lambda config, tokens: (config.get("n_group") or 1) > (config.get("topk_group") or 1),
-        repair=_raise_bias,
+        repair=raise_bias,
     ),
     UpstreamFault(
         "rope-scaling-ignored",
         "mlx-lm",
-        "ignores the scaling of rotary positions",
-        "rope_scaling, as in every family",
-        "transformers/modeling_rope_utils.py",
-        model_types=("mixtral", "qwen2_moe", "qwen3_moe"),
+        "rope_scaling is ignored",
+        "it acts as for any rope",
+        model_types=("mixtral", "qwen3_moe", "cohere2", "gpt_neox"),
         when=lambda config, tokens: _rope_type(config) != "default",
         settings=lambda config: ["dims.rope_scaling={type: linear, factor: 1.0}"],
     ),
     UpstreamFault(
         "experts-everywhere",
         "mlx-lm",
-        "gives every layer experts",
-        "dense layers at mlp_only_layers, and where decoder_sparse_step says so",
-        "transformers/models/qwen2_moe/modeling_qwen2_moe.py, Qwen2MoeDecoderLayer",
+        "mlp_only_layers is ignored, every layer has experts",
+        "a layer in mlp_only_layers has a plain MLP",
         model_types=("qwen2_moe",),
-        when=lambda config, tokens: bool(config.get("mlp_only_layers")) or config.get("decoder_sparse_step", 1) != 1,
+        when=lambda config, tokens: bool(config.get("mlp_only_layers")),
         error="parameters not in model",
     ),
     UpstreamFault(
         "packed-experts-only",
         "mlx-lm",
-        "reads experts that are packed as mxfp4 alone",
-        "experts in bfloat16 or float32 too, as after fine-tuning",
-        "transformers/models/gpt_oss/modeling_gpt_oss.py, GptOssExperts",
+        "experts that are not in mxfp4 cannot be loaded",
+        "gate_up_proj and down_proj are (experts, in, out) then",
         model_types=("gpt_oss",),
+        error="parameters not in model",
+    ),
+    UpstreamFault(
+        "truncate-ignored",
+        "mlx-lm",
+        "truncate of yarn is ignored, the range of the ramp is rounded",
+        "with `truncate` false nothing is rounded",
+        model_types=("gpt_oss",),
+        when=lambda config, tokens: _rope(config).get("truncate") is False,
+        settings=lambda config: ["dims.rope_scaling.truncate=true"],
+    ),
+    UpstreamFault(
+        "fixed-limit",
+        "mlx-lm",
+        "swiglu_limit is 7 whatever config.json says",
+        "swiglu_limit of config.json",
+        model_types=("gpt_oss",),
+        when=lambda config, tokens: config.get("swiglu_limit", 7.0) != 7.0,
+        settings=lambda config: ["dims.swiglu_limit=7.0"],
+    ),
+    UpstreamFault(
+        "multipliers-missing",
+        "mlx-lm",
+        "keys lack key_multiplier, values attention_in_multiplier, and biases every multiplier",
+        "they act on the input and the output of a projection, its bias included",
+        model_types=("falcon_h1",),
+        repair=falcon_multipliers,
+    ),
+    UpstreamFault(
+        "norm-groups-ignored",
+        "mlx-lm",
+        "the gated norm ignores the number of groups",
+        "one root mean square for each group (also in the code of state-spaces/mamba)",
+        model_types=("falcon_h1", "mamba2", "granitemoehybrid"),
+        when=lambda config, tokens: _groups(config) > 1,
+        settings=lambda config: ["components.mamba.norm_groups=1"],
+    ),
+    UpstreamFault(
+        "fixed-eps",
+        "mlx-lm",
+        "the eps of norms is 1e-5 whatever config.json says",
+        "layer_norm_epsilon",
+        model_types=("mamba", "falcon_mamba", "mamba2"),
+        when=lambda config, tokens: config.get("layer_norm_epsilon", 1e-5) != 1e-5,
+        repair=norm_eps,
+    ),
+    UpstreamFault(
+        "fixed-eps",
+        "mlx-lm",
+        "the eps of the norm over heads is 64e-5 whatever config.json says",
+        "head_dim * norm_eps, as in flash-linear-attention; the same number where heads have 64",
+        model_types=("rwkv7",),
+        repair=head_norm_eps,
+    ),
+    UpstreamFault(
+        "size-required",
+        "mlx-lm",
+        "a config.json without intermediate_size is refused",
+        "it is expand * hidden_size",
+        model_types=("mamba2",),
+        when=lambda config, tokens: config.get("intermediate_size") is None,
+        fields=lambda config: {"intermediate_size": config.get("expand", 2) * config["hidden_size"]},
+    ),
+    UpstreamFault(
+        "gelu-by-tanh",
+        "mlx-lm",
+        "gelu is computed with tanh",
+        "hidden_act gelu is the exact one",
+        model_types=("gpt_neox",),
+        when=lambda config, tokens: config.get("hidden_act", "gelu") == "gelu",
+        settings=lambda config: ["dims.hidden_act=gelu_pytorch_tanh"],
+    ),
+    UpstreamFault(
+        "size-ignored",
+        "mlx-lm",
+        "intermediate_size is ignored, the MLP has 4 * hidden_size",
+        "intermediate_size",
+        model_types=("gpt_neox",),
+        when=lambda config, tokens: config.get("intermediate_size") != 4 * config["hidden_size"],
+        error="Expected shape",
+    ),
+    UpstreamFault(
+        "experts-elsewhere",
+        "mlx-lm",
+        "layers with (index + expert_layer_offset) % expert_layer_period == 0 have experts",
+        "those with index % expert_layer_period == expert_layer_offset",
+        model_types=("jamba",),
+        when=lambda config, tokens: config.get("expert_layer_period", 2) != 2,
         error="parameters not in model",
     ),
     UpstreamFault(
         "one-set-of-factors",
         "transformers",
-        "takes the long factors of longrope for prompts of any length",
-        "the short factors up to original_max_position_embeddings",
-        "transformers/modeling_rope_utils.py, longrope_frequency_update",
+        "the long factors of longrope are taken for prompts of any length, unless a setting says otherwise",
+        "short factors up to original_max_position_embeddings tokens",
         model_types=("phi3",),
         owner="axon-compose",
         when=lambda config, tokens: _rope_type(config) in ("longrope", "su") and tokens <= _original_length(config),
