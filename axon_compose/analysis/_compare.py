@@ -10,7 +10,19 @@ import mlx.core as mx
 from axon_compose.analysis._report import Truth
 from axon_compose.analysis._subject import Forward, Subject
 
-__all__ = ["EXACT", "Rows", "at_least", "at_most", "compare", "distance", "equal", "first_off", "flags", "number"]
+__all__ = [
+    "EXACT",
+    "Rows",
+    "at_least",
+    "at_most",
+    "compare",
+    "distance",
+    "equal",
+    "exact",
+    "first_off",
+    "flags",
+    "number",
+]
 
 #: Sequences one by one, each (1, L, width).
 Rows = list[mx.array]
@@ -18,6 +30,9 @@ Rows = list[mx.array]
 #: Largest difference, relative to the largest value, of things that are equal but summed in another order in float32.
 #: Measured: 1e-6 on stacks of six layers. One wrong key, position or state moves the outputs by 1e-3 and more.
 EXACT: Final = 2e-5
+#: How much more than one rounding of every weight another order of summation may move the outputs of a model. Only
+#: models that turn roundings into much (sharp softmax, many layers) have a limit above `EXACT` by it.
+_ROUNDINGS: Final = 4
 
 
 def distance(got: mx.array, wanted: mx.array) -> float:
@@ -44,24 +59,29 @@ def flags(value: mx.array) -> list[bool]:
     return [bool(flag) for flag in found]
 
 
-def first_off(got: mx.array, wanted: mx.array, scale: mx.array) -> int:
-    """The first position (of (L, width)) where two outputs differ by more than `EXACT` of the largest of `scale`."""
-    same = flags(mx.abs(got - wanted).max(axis=-1) <= EXACT * mx.abs(scale).max())
+def first_off(got: mx.array, wanted: mx.array, scale: mx.array, limit: float = EXACT) -> int:
+    """The first position (of (L, width)) where two outputs differ by more than `limit` of the largest of `scale`."""
+    same = flags(mx.abs(got - wanted).max(axis=-1) <= limit * mx.abs(scale).max())
     return same.index(False)
 
 
-def compare(got: Sequence[mx.array], wanted: Sequence[mx.array]) -> tuple[float, str]:
+def exact(subject: Subject) -> float:
+    """Largest distance of two outputs of a model that are equal: `EXACT`, or what its own roundings come to."""
+    return max(EXACT, _ROUNDINGS * distance(subject.rounded, subject.forward(subject.sample)))
+
+
+def compare(got: Sequence[mx.array], wanted: Sequence[mx.array], limit: float = EXACT) -> tuple[float, str]:
     """The worst distance of pairs of rows, and where the first token is that is too far off."""
     if len(got) != len(wanted):
         return float("inf"), f"{len(got)} rows instead of {len(wanted)}"
     figures = [distance(one, other) for one, other in zip(got, wanted, strict=True)]
     worst = max(range(len(figures)), key=lambda row: figures[row])
-    if figures[worst] <= EXACT:
+    if figures[worst] <= limit:
         return figures[worst], ""
     one, other = got[worst], wanted[worst]
     if one.shape != other.shape:
         return float("inf"), f"row {worst}: {one.shape} instead of {other.shape}"
-    first = first_off(one[0], other[0], other)
+    first = first_off(one[0], other[0], other, limit)
     what = "" if mx.isfinite(one).all().item() else ", not a finite number"
     row = f"row {worst}, " if len(got) > 1 else ""
     return figures[worst], f"first at {row}position {first} of {other.shape[1]}{what}"
@@ -72,7 +92,7 @@ def equal(
     name: str,
     claim: str,
     cases: Sequence[tuple[str, Callable[[Forward], Rows], Callable[[Forward], Rows]]],
-    limit: float = EXACT,
+    limit: float | None = None,
 ) -> Truth:
     """A truth that says: in every case both ways give the same.
 
@@ -81,11 +101,12 @@ def equal(
         name: Of the truth.
         claim: What is claimed.
         cases: What the case is called, and two functions of a forward pass.
-        limit: Largest distance.
+        limit: Largest distance; `exact(subject)` unless given.
     """
+    limit = exact(subject) if limit is None else limit
     worst = 0.0
     for case, got, wanted in cases:
-        figure, where = compare(got(subject.forward), wanted(subject.forward))
+        figure, where = compare(got(subject.forward), wanted(subject.forward), limit)
         worst = max(worst, figure)
         if not figure <= limit:
             layer = _first_layer(subject, got, wanted, limit)
@@ -99,7 +120,7 @@ def _first_layer(
     for index in range(len(subject.plan.layers)):
         try:
             forward = subject.upto(index)
-            if not compare(got(forward), wanted(forward))[0] <= limit:
+            if not compare(got(forward), wanted(forward), limit)[0] <= limit:
                 return f"it begins in {subject.describe(index)}"
         except Exception:  # a broken model may fail in more than one way; the place is only a hint
             return ""

@@ -65,6 +65,26 @@ class Subject:
         return mx.random.randint(0, int(self.plan.dims.vocab_size), (batch, length), key=key)
 
     @cached_property
+    def sample(self) -> mx.array:
+        """Tokens (2, L) of a length that leaves a window's first block."""
+        return self.tokens(2, MEDIUM)
+
+    @cached_property
+    def rounded(self) -> mx.array:
+        """Logits of the sample, by weights that are each moved by at most half of what float32 tells apart."""
+        other = self.fresh("float32", self.seed)
+        keys = iter(mx.random.split(mx.random.key(self.seed + 2), 10_000))
+
+        def move(value: mx.array) -> mx.array:
+            noise = mx.random.uniform(-1, 1, value.shape, key=next(keys)) * 2.0**-24
+            return value * (1 + noise) if value.dtype == mx.float32 else value
+
+        other.update(tree_map(move, other.parameters()))
+        logits = other(self.sample)
+        mx.eval(logits)
+        return logits
+
+    @cached_property
     def windows(self) -> list[int]:
         """Every window of the model that can be filled here, rising."""
         sizes = {size for group in self.plan.masks for size in (group.kept, group.window) if size is not None}

@@ -55,7 +55,9 @@ class WeightRule(Section):
     )
     transpose: bool | list[int] = Field(default=False, description="Swap the last two axes, or permute.")
     add: Number | None = Field(default=None, description="Number that is added.")
-    scale: Number | None = Field(default=None, description="Number that is multiplied, or a formula of one for each row.")
+    scale: Number | None = Field(
+        default=None, description="Number that is multiplied, or a formula of one for each row."
+    )
     split: dict[str, SplitPart] | None = Field(default=None, min_length=1, description="Targets of an axis' parts.")
     axis: int = Field(default=0, ge=0, description="The axis of `split`.")
     groups: Extent = Field(default=1, description="Equal parts of the axis, each divided by the sizes.")

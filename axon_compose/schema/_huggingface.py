@@ -43,9 +43,7 @@ def huggingface_definitions() -> dict[str, Schema]:
                 ),
                 "only": from_field(HuggingFace, "only", type="object"),
                 "ignore": from_field(HuggingFace, "ignore", **texts),
-                "prefixes": from_field(
-                    HuggingFace, "prefixes", type="object", additionalProperties={"type": "string"}
-                ),
+                "prefixes": from_field(HuggingFace, "prefixes", type="object", additionalProperties={"type": "string"}),
                 "weights": from_field(HuggingFace, "weights", type="object", additionalProperties=ref("weight_rule")),
             },
             "additionalProperties": False,
