@@ -81,13 +81,15 @@ class LanguageModel(nn.Module):
 
     def _embedded(self, inputs: mx.array, values: dict[str, Any]) -> mx.array:
         """(B, L, D), what the first layer reads; what the embedding publishes goes into `values`."""
-        if not self._plan.embedding.writes:
-            return self.embedding(inputs)
+        use = self._plan.embedding
+        arguments: dict[str, Any] = {name: values[source] for name, source in use.reads.items()}
 
         def publish(name: str, value: Any) -> None:
             values[f"embedding.{name}"] = value
 
-        return self.embedding(inputs, publish=publish)
+        if use.writes:
+            arguments["publish"] = publish
+        return self.embedding(inputs, **arguments)
 
     def make_cache(self) -> list[Any]:
         """Fresh caches of mlx-lm's classes, one for each layer that keeps something, in layer order."""

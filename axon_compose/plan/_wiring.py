@@ -72,15 +72,23 @@ class _Wirer:
         ]
         embedding = self.wiring.embedding
         written = tuple(value for value in embedding.spec.writes if f"{EMBEDDING}.{value}" in self.read)
-        self.wiring.embedding = replace(embedding, writes=written)
+        reads = {POSITION: POSITION} if self._reads_position(embedding) else {}
+        self.wiring.embedding = replace(embedding, writes=written, reads=reads)
         self._check_position()
         return self.wiring
+
+    @staticmethod
+    def _reads_position(use: Use) -> bool:
+        """Whether it takes the position: always, or with the option that the record names."""
+        option = use.spec.reads.get(POSITION)
+        return POSITION in use.spec.reads and (option is None or use.written.get(option) is not None)
 
     def _check_position(self) -> None:
         """Only keys and values count tokens: without them a cached pass could not tell where it is."""
         if self.wiring.offset is not None or not self.wiring.slots:
             return
-        asking = (use for layer in self.wiring.layers for use in layer.uses() if use.reads.get(POSITION) == POSITION)
+        uses = [self.wiring.embedding, *(use for layer in self.wiring.layers for use in layer.uses())]
+        asking = (use for use in uses if use.reads.get(POSITION) == POSITION)
         if use := next(asking, None):
             self.problems.error(
                 "AX149",
@@ -113,8 +121,9 @@ class _Wirer:
         reads, source = {}, use
         for value, option in use.spec.reads.items():
             name = use.written.get(option) if option else None
-            if option is None and value == POSITION:
-                reads[value] = value
+            if value == POSITION:
+                if self._reads_position(use):
+                    reads[value] = value
             elif option is None:
                 if self._from_embedding(use, value):
                     reads[value] = f"{EMBEDDING}.{value}"

@@ -144,7 +144,8 @@ class ComponentSpec:
         params: `(options, dims)` to names and shapes of every parameter.
         active: `(options, dims)` to the number of parameters that one token uses; all of them unless given.
         reads: Named values of the forward pass that the layer takes as keyword arguments. `offset` is the
-            position of the first token (int, or (B,) array). Any other name maps to the option that names the
+            position of the first token (int, or (B,) array); it maps to None, or to the option without which it is not
+            needed. Any other name maps to the option that names the
             component to read from, e.g. `{"kv": "kv_from"}`: the nearest earlier layer that uses it; or to None for a
             value of the embedding.
         writes: Named values that the layer or embedding can publish through the keyword argument

@@ -26,7 +26,8 @@ class TokenEmbedding(nn.Module):
         size: Width of the table; the hidden size unless given.
         scale: Factor of the vectors.
         scale_dtype: Type that the factor is rounded to, e.g. "bfloat16"; not rounded unless given.
-        norm: Norm after the factor, none unless given.
+        norm: Norm after the factor and the positions, none unless given.
+        positions: Number of positions that have a learned vector, which is added (as in GPT); none unless given.
         per_layer: A second embedding that is published as `per_layer_inputs` (see `axon_core.per_layer`).
     """
 
@@ -38,6 +39,7 @@ class TokenEmbedding(nn.Module):
         scale: float | None = None,
         scale_dtype: str | None = None,
         norm: EmbeddingNormOptions | None = None,
+        positions: int | None = None,
         per_layer: PerLayerOptions | None = None,
     ) -> None:
         super().__init__()
@@ -49,6 +51,8 @@ class TokenEmbedding(nn.Module):
         self.embed_tokens = nn.Embedding(vocab_size, self.width)
         if self.width != hidden_size:
             self.in_proj = nn.Linear(self.width, hidden_size, bias=False)
+        if positions is not None:
+            self.embed_positions = nn.Embedding(positions, hidden_size)
         if norm is not None and norm.type == "layer_norm":
             self.norm = LayerNorm(hidden_size, norm.eps, norm.weight, norm.bias)
         elif norm is not None:
@@ -61,11 +65,17 @@ class TokenEmbedding(nn.Module):
         """Build from `TokenEmbeddingOptions`."""
         return cls(dims.vocab_size, dims.hidden_size, **dict(options))
 
-    def __call__(self, tokens: mx.array, publish: Callable[[str, Any], None] | None = None) -> mx.array:
+    def __call__(
+        self,
+        tokens: mx.array,
+        offset: int | mx.array = 0,
+        publish: Callable[[str, Any], None] | None = None,
+    ) -> mx.array:
         """Look up.
 
         Args:
             tokens: (B, L).
+            offset: Position of the first token, int or (B,); below 0 on padding.
             publish: Called with `("per_layer_inputs", inputs)`, (B, L, layers, size), if some layer reads them.
 
         Returns:
@@ -76,11 +86,18 @@ class TokenEmbedding(nn.Module):
             h = self.in_proj(h)
         if self.scale is not None:
             h = h * self.scale
+        if "embed_positions" in self:
+            h = h + self.embed_positions(self._positions(tokens.shape[1], offset))
         if "norm" in self:
             h = self.norm(h)
         if publish is not None:
             publish("per_layer_inputs", self.per_layer(tokens, h))
         return h
+
+    def _positions(self, length: int, offset: int | mx.array) -> mx.array:
+        """(L,) or (B, L), within the table."""
+        start = offset[:, None] if isinstance(offset, mx.array) and offset.ndim else offset
+        return mx.clip(mx.arange(length) + start, 0, self.embed_positions.weight.shape[0] - 1)
 
     def as_linear(self, h: mx.array) -> mx.array:
         """Scores (..., V) of `h` (..., width) against every vector of the table."""

@@ -600,4 +600,21 @@ FAMILIES: dict[str, Family] = {
     "gpt_neox_sequential": Family(
         "gpt_neox", GPT_NEOX | {"use_parallel_residual": False, "intermediate_size": 192}, GPT_NEOX_PUBLISHED
     ),
+    # One matrix in each layer is square, so that only the mark of the file tells whether it is transposed already.
+    "gpt2": Family(
+        "gpt2",
+        {
+            "vocab_size": 96,
+            "n_embd": 48,
+            "n_layer": 4,
+            "n_head": 4,
+            "n_positions": 64,
+            "n_inner": 80,
+            "activation_function": "gelu_new",
+            "layer_norm_epsilon": 3e-4,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        },
+        {"n_ctx": 64},
+    ),
 }

@@ -17,7 +17,9 @@ from axon_compose.weights import LoadPlan, load_checkpoint, plan_load, read_chec
 
 
 def section(weights: Mapping[str, Any], prefixes: tuple[str, ...] = ()) -> HuggingFace:
-    return HuggingFace.model_validate({"model_types": ["case"], "prefixes": dict.fromkeys(prefixes, ""), "weights": dict(weights)})
+    return HuggingFace.model_validate(
+        {"model_types": ["case"], "prefixes": dict.fromkeys(prefixes, ""), "weights": dict(weights)}
+    )
 
 
 @dataclass

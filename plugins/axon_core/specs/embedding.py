@@ -54,6 +54,12 @@ class TokenEmbeddingOptions(Options):
     norm: EmbeddingNorm = Field(
         default=None, description="Norm after the factor: true for an RMS norm, or a mapping; none unless given."
     )
+    positions: int | None = Field(
+        default=None,
+        gt=0,
+        description="Learn a vector for each of so many positions, which is added; later ones share the last. "
+        "None unless given.",
+    )
     per_layer: PerLayerOptions | None = Field(
         default=None,
         description="A second, narrow vector of each token for every layer, for `per_layer_input` (Gemma 3n and 4).",
@@ -76,6 +82,8 @@ def _embedding_params(options: TokenEmbeddingOptions, dims: Dims) -> Shapes:
     shapes: Shapes = {"embed_tokens.weight": (dims.vocab_size, width)}
     if width != dims.hidden_size:
         shapes["in_proj.weight"] = (dims.hidden_size, width)
+    if options.positions is not None:
+        shapes["embed_positions.weight"] = (options.positions, dims.hidden_size)
     if options.norm is not None:
         shapes |= {f"norm.{name}": (dims.hidden_size,) for name in ("weight", "bias") if getattr(options.norm, name)}
     if options.per_layer is not None:
@@ -109,6 +117,7 @@ SPECS: Final = (
         module="axon_core.embedding:TokenEmbedding.from_options",
         summary="A table of vectors, optionally of a width of its own.",
         params=_embedding_params,
+        reads={"offset": "positions"},
         writes=(VALUE,),
         default=True,
         shrink=_shrink_embedding,
@@ -118,6 +127,7 @@ SPECS: Final = (
             {"size": 24, "scale": 8.0, "norm": {"type": "layer_norm", "bias": True}},
             {"scale": 5.3, "scale_dtype": "bfloat16"},
             {"norm": {"weight": False}},
+            {"positions": 64, "norm": {"type": "layer_norm"}},
         ),
     ),
     ComponentSpec(
