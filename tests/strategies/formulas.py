@@ -52,7 +52,7 @@ def _divide(a: Any, b: Any) -> Any:
 
 _HELPERS = {
     "_number": _number, "_divide": _divide, "min": min, "max": max, "ceil": ceil, "floor": floor, "round": round,
-    "sqrt": sqrt, "len": len,
+    "sqrt": sqrt, "len": len, "ints": lambda text: [int(part) for part in text.split(",") if part.strip()],
 }  # fmt: skip
 _GAPS = st.sampled_from(["", " ", "  "])
 _LEVELS = {"+": 6, "-": 6, "*": 7, "/": 7, "//": 7, "%": 7}

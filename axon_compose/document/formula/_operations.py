@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, sqrt
@@ -18,6 +19,7 @@ __all__ = ["MAX_SIZE", "OperationError", "arithmetic", "call", "compare", "descr
 MAX_SIZE: Final = 100_000
 _MAX_NESTING: Final = 64
 _MAX_PLACES: Final = 100
+_INTEGER: Final = re.compile(r"[-+]?[0-9]{1,18}", re.ASCII)
 
 _ARITHMETIC: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv, "%": operator.mod,
@@ -150,6 +152,8 @@ def call(function: str, arguments: Sequence[Any]) -> Any:
         if not isinstance(value, str | list | tuple | Mapping):
             raise OperationError(f"`len` does not work on {describe(value)}", operand=0)
         return len(value)
+    if function == "ints":
+        return _ints(value)
     if not _is_number(value):
         raise OperationError(f"`{function}` does not work on {describe(value)}", operand=0)
     _checked(value, 0)
@@ -243,6 +247,19 @@ def _extreme(function: str, arguments: Sequence[Any]) -> Any:
         kinds = list(dict.fromkeys(describe(v) for v in values))
         raise OperationError(f"`{function}` takes numbers or texts, not {' and '.join(kinds[:3])}")
     return min(values) if function == "min" else max(values)
+
+
+def _ints(value: Any) -> list[int]:
+    """The whole numbers that a text lists, `"3,4,5"`."""
+    if not isinstance(value, str):
+        raise OperationError(f"`ints` does not work on {describe(value)}", operand=0)
+    if len(value) > MAX_SIZE:
+        raise OperationError(f"the text has more than {MAX_SIZE:,} characters", operand=0)
+    parts = [part.strip() for part in value.split(",")] if value.strip() else []
+    for part in parts:
+        if not _INTEGER.fullmatch(part):
+            raise OperationError(f"{quote(part)} is not a whole number", "numbers are separated by commas", 0)
+    return [int(part) for part in parts]
 
 
 def _round(value: Any, places: Any = None) -> Any:

@@ -36,6 +36,7 @@ KEYWORDS: Final = frozenset({"and", "or", "not", "in", "if", "else"})
 #: Functions and how many values each takes, at least and at most.
 FUNCTIONS: Final[dict[str, tuple[int, int | None]]] = {
     "min": (1, None), "max": (1, None), "ceil": (1, 1), "floor": (1, 1), "round": (1, 2), "sqrt": (1, 1), "len": (1, 1),
+    "ints": (1, 1),
 }  # fmt: skip
 #: Words that cannot be names of values, because a formula gives them a meaning of their own.
 RESERVED: Final = KEYWORDS | CONSTANTS.keys() | FUNCTIONS.keys()
