@@ -101,7 +101,7 @@ def assert_holds_together(architecture: Architecture) -> None:
     assert total_parameters(plan) == sum(math.prod(shape) for _, shape in parameters)
     assert [layer.index for layer in plan.layers] == list(range(len(plan.layers)))
     assert_slots(plan)
-    published: set[str] = set()
+    published = {f"embedding.{value}" for value in plan.embedding.writes}
     for layer in plan.layers:
         for use in layer.uses():
             assert {key for value, key in use.reads.items() if value != "offset"} <= published
