@@ -20,6 +20,8 @@ __all__ = ["unroll"]
 
 #: Sections outside of the stack, and the kind of component that stands there.
 _KINDS: Final[dict[str, Kind]] = {"norm": "norm", "embedding": "embedding", "final_norm": "norm", "head": "head"}
+#: Numbers of a list in dims that are written out.
+_LONGEST: Final = 32
 
 
 def unroll(document: Document, plan: Plan, registry: Registry) -> dict[str, Any]:
@@ -126,11 +128,12 @@ class _Unrolling:
         return found, list(_grouped(changes))
 
     def by_layer(self, name: str, uses: list[tuple[int, Use]]) -> Iterator[tuple[str, str]]:
-        """Options that are a formula of the layer alone, as `=i`, which is shorter than a value for each layer."""
+        """Options with another value in every layer by a formula of the layer alone, such as `=i`."""
         for option, text in self.document.envelope.components[name].options.items():
             if is_formula(text) and cached_parse(text).names == {"i"}:
                 values = [self.valued(text, {"i": index}) for index, _ in uses]
-                if values == [use.written.get(option) for _, use in uses]:
+                every = len(set(map(repr, values))) == len(values) > 1
+                if every and values == [use.written.get(option) for _, use in uses]:
                     yield option, text
 
     def end(self, section: str) -> Any:
@@ -149,7 +152,7 @@ class _Unrolling:
     def dims(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         used = {name for _, text in formulas_in(weights) for name in cached_parse(text).names}
         return {
-            name: value
+            name: _in_stretches(value)
             for name, value in self.document.dims.items()
             if name in ("hidden_size", "vocab_size") or name in used
         }
@@ -180,6 +183,16 @@ class _Unrolling:
             return resolve(data, names, self.document, (), Problems())
         except Unresolved:
             return data
+
+
+def _in_stretches(value: Any) -> Any:
+    """A list of thousands of numbers that repeat, one for each row of a matrix, as `=[0.5] * 2048 + [1.0] * 64`."""
+    if not isinstance(value, list) or len(value) <= _LONGEST or not all(type(item) in (int, float) for item in value):
+        return value
+    stretches = [(item, len(list(run))) for item, run in groupby(value)]
+    if len(stretches) > _LONGEST:
+        return value
+    return "=" + " + ".join(f"[{item}] * {count}" for item, count in stretches)
 
 
 def _short(written: dict[str, Any]) -> Any:
