@@ -1,0 +1,124 @@
+"""Configurations of published checkpoints: every field is accounted for, and the model has the published size.
+
+The files in `configs/` have the fields and values of the files on the hub. Long lists of factors and the parts about
+images and sound are shortened, since nothing depends on them here. They were written down from memory, except where the
+table below says that a public copy of the file was read.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+from axon_compose import Architecture, load
+from axon_compose.concrete import to_text, unroll
+from axon_compose.plan import total_parameters
+from axon_compose.registry import Registry
+
+CONFIGS: Final = Path(__file__).parent / "configs"
+
+
+class Published(NamedTuple):
+    """What is known of a checkpoint besides its config.json.
+
+    Attributes:
+        family: What reads it.
+        parameters: Of the text model, a tied head counted once and predictors of further tokens not at all: the number
+            that the hub shows or that follows from the sizes, or as a text what the authors say, in billions.
+        read: Whether a copy of the file was read; else it is from memory.
+    """
+
+    family: str
+    parameters: int | str
+    read: bool = False
+
+
+PUBLISHED: Final = {
+    "Llama-3.2-1B": Published("llama", 1_235_814_400),
+    "Mistral-7B-v0.1": Published("llama", 7_241_732_096),
+    "Mistral-7B-v0.3": Published("llama", 7_248_023_552),
+    "Qwen2.5-0.5B": Published("qwen2", 494_032_768),
+    "Qwen3-0.6B": Published("qwen3", 596_049_920),
+    "Qwen3-30B-A3B": Published("qwen3_moe", 30_532_122_624),
+    "gemma-2-2b": Published("gemma2", 2_614_341_888),
+    "gemma-3-1b-it": Published("gemma3_text", 999_885_952),
+    "gemma-3-4b-it": Published("gemma3_text", 3_880_263_168),
+    "gemma-4-31B-it": Published("gemma4_text", "30.7", read=True),
+    "gemma-4-26B-A4B-it": Published("gemma4_text", "25.2"),
+    "gemma-4-E2B-it": Published("gemma4_text", "4.6"),  # 5.1 with the parts for images and sound
+    "gpt-oss-20b": Published("gpt_oss", 20_914_757_184),
+    "c4ai-command-r7b-12-2024": Published("cohere2", 8_028_033_024),
+    "DeepSeek-V3": Published("deepseek_v3", 671_026_419_200),
+    "Kimi-K2-Instruct": Published("deepseek_v3", 1_026_408_232_448),
+    "Qwen3-Next-80B-A3B-Instruct": Published("qwen3_next", 79_674_391_296),
+    "Nemotron-H-8B-Base-8K": Published("nemotron_h", "8.1", read=True),
+    "NVIDIA-Nemotron-3-Nano-30B-A3B": Published("nemotron_h", 31_577_940_288),
+    "Falcon-H1-0.5B-Base": Published("falcon_h1", 521_411_104, read=True),
+    "rwkv7-168M-pile": Published("rwkv7", "0.168"),
+    "Mixtral-8x7B-v0.1": Published("mixtral", 46_702_792_704),
+    "Qwen1.5-MoE-A2.7B": Published("qwen2_moe", 14_315_784_192),
+    "Phi-3-mini-4k-instruct": Published("phi3", 3_821_079_552),
+    "Phi-3-mini-128k-instruct": Published("phi3", 3_821_079_552),
+    "Phi-4-mini-instruct": Published("phi3", 3_836_021_760),
+    "OLMo-2-1124-7B": Published("olmo2", 7_298_617_344),
+    "mamba-130m-hf": Published("mamba", 129_135_360),
+    "falcon-mamba-7b": Published("falcon_mamba", 7_272_665_088),
+    "mamba2-130m-hf": Published("mamba2", 128_989_632),
+    "Mamba-Codestral-7B-v0.1": Published("mamba2", 7_285_403_648),
+    "Jamba-v0.1": Published("jamba", 51_570_323_328),
+    "granite-4.0-h-tiny": Published("granitemoehybrid", 6_939_037_248),
+    "granite-4.0-micro": Published("granitemoehybrid", 3_402_836_480),
+    "LFM2-350M": Published("lfm2", 354_483_968),
+    "pythia-70m": Published("gpt_neox", 70_426_624),
+    "gpt-neox-20b": Published("gpt_neox", 20_554_567_680),
+}
+
+
+def architecture(name: str, folder: Path) -> Architecture:
+    (folder / "config.json").write_bytes((CONFIGS / f"{name}.json").read_bytes())
+    return load(checkpoint=folder)
+
+
+def test_every_file_is_in_the_table_and_every_family_has_one() -> None:
+    from axon_compose.huggingface import families
+
+    assert PUBLISHED.keys() == {path.stem for path in CONFIGS.glob("*.json")}
+    assert {known.family for known in PUBLISHED.values()} == {f.name for f in families(Registry.installed())}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_it_plans_with_the_published_size(name: str, tmp_path: Path) -> None:
+    known = PUBLISHED[name]
+    found = architecture(name, tmp_path)
+    assert (found.name, found.warnings) == (known.family, ())
+    count = total_parameters(found.plan())
+    if isinstance(known.parameters, int):
+        assert count == known.parameters
+    else:
+        digits = len(known.parameters.partition(".")[2])
+        assert f"{count / 1e9:.{digits}f}" == known.parameters
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_imported_file_has_the_same_parameters(name: str, tmp_path: Path) -> None:
+    found = architecture(name, tmp_path)
+    (tmp_path / "imported.yaml").write_text(to_text(unroll(found.document, found.plan(), Registry.installed())))
+    imported = load(tmp_path / "imported.yaml")
+    assert list(imported.plan().parameters()) == list(found.plan().parameters())
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_field_that_nobody_knows_is_refused(name: str, tmp_path: Path) -> None:
+    """What was let pass above was let pass by name."""
+    from axon_compose import ArchitectureError
+
+    config = json.loads((CONFIGS / f"{name}.json").read_text())
+    part = config.get("text_config", config)
+    part["attention_novelty"] = 3
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ArchitectureError) as caught:
+        load(checkpoint=tmp_path)
+    assert [d.code for d in caught.value.diagnostics] == ["AX602"]
