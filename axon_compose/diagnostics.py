@@ -67,6 +67,7 @@ class Diagnostic:
         label: What the caret says, beside the excerpt.
         help: What to do, e.g. the nearest valid name.
         labels: Further places.
+        details: Lines below the message, such as the tensors that are missing.
         severity: An `error` stops the build, a `warning` does not.
     """
 
@@ -76,6 +77,7 @@ class Diagnostic:
     label: str = ""
     help: str | None = None
     labels: tuple[Label, ...] = ()
+    details: tuple[str, ...] = ()
     severity: Severity = "error"
 
     def __str__(self) -> str:
@@ -108,22 +110,30 @@ class Refusal(Exception):
         code: Stable identifier, e.g. `AX501`.
         message: What is wrong: lower case, no full stop, names in backticks.
         help: What to do, or None.
+        details: Lines below the message.
     """
 
-    def __init__(self, code: str, message: str, help: str | None = None) -> None:  # noqa: A002 (as in `Diagnostic`)
-        super().__init__(code, message, help)
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        help: str | None = None,  # noqa: A002 (as in `Diagnostic`)
+        details: Iterable[str] = (),
+    ) -> None:
+        self.details = tuple(details)
+        super().__init__(code, message, help, self.details)
         self.code = code
         self.message = message
         self.help = help
 
     def __str__(self) -> str:
-        text = f"error[{self.code}]: {self.message}"
-        return f"{text}\n  = help: {self.help}" if self.help else text
+        lines = [f"error[{self.code}]: {self.message}", *(f"    {line}" for line in self.details)]
+        return "\n".join([*lines, f"  = help: {self.help}"] if self.help else lines)
 
     @property
     def diagnostic(self) -> Diagnostic:
         """The same fault as a record, for the renderer."""
-        return Diagnostic(self.code, self.message, help=self.help)
+        return Diagnostic(self.code, self.message, help=self.help, details=self.details)
 
 
 class Flood(Exception):

@@ -84,7 +84,9 @@ def read_safetensors(path: Path) -> Header:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             room = status.st_size - 8
-            if room < 2 or length > room:
+            if room < 2:
+                raise damaged(path, f"truncated: {status.st_size} bytes, the shortest file has 10")
+            if length > room:
                 raise damaged(path, f"truncated: {status.st_size} bytes, the header alone says {length}")
             if length > MAX_HEADER_BYTES:
                 raise damaged(path, f"a header of {length} bytes is above the limit of {MAX_HEADER_BYTES}")
@@ -223,17 +225,18 @@ def _compare(
     ]
     if not (missing or unexpected or shaped):
         return
-    parts = [listing("missing", missing), listing("unexpected", unexpected), listing("of another shape", shaped)]
-    message = f"the weights in `{folder}` are not those of this model" + "".join(parts)
-    raise CheckpointError("AX512", message, _lost_shards(files))
+    kinds = {"missing": missing, "unexpected": [shown(name) for name in unexpected], "of another shape": shaped}
+    details = [line for kind, lines in kinds.items() for line in listing(kind, lines)]
+    message = f"the weights in `{folder}` are not those of this model"
+    raise CheckpointError("AX512", message, _lost_shards(files), details)
 
 
-def listing(kind: str, names: list[str]) -> str:
+def listing(kind: str, lines: list[str]) -> list[str]:
     """`3 missing:` and the first ten, each on a line of its own; nothing if there is none."""
-    if not names:
-        return ""
-    more = [f"… and {len(names) - 10} more"] if len(names) > 10 else []
-    return "".join(f"\n    {line}" for line in [f"{len(names)} {kind}:", *(f"  {shown(n)}" for n in names[:10]), *more])
+    if not lines:
+        return []
+    more = [f"  … and {len(lines) - 10} more"] if len(lines) > 10 else []
+    return [f"{len(lines)} {kind}:", *(f"  {line}" for line in lines[:10]), *more]
 
 
 def _lost_shards(files: Iterable[Path]) -> str | None:

@@ -2,7 +2,7 @@
 
 from axon_compose.document._blocks import report_no_component, written_norms
 from axon_compose.document._document import Document, Path, place, within
-from axon_compose.document._formulas import Unresolved, cached_parse, resolve
+from axon_compose.document._formulas import MAX_WORK, Unresolved, cached_parse, resolve
 from axon_compose.document._huggingface import HuggingFace, Layout, SplitPart, WeightRule
 from axon_compose.document._merge import FindArchitecture, merge
 from axon_compose.document._models import MODEL_NAME
@@ -18,9 +18,10 @@ from axon_compose.document._sections import (
     NormChoice,
     Stack,
 )
-from axon_compose.document.formula import FormulaError, is_formula
+from axon_compose.document.formula import FormulaError, Meter, is_formula
 
 __all__ = [
+    "MAX_WORK",
     "MODEL_NAME",
     "VERSION",
     "Block",
@@ -34,6 +35,7 @@ __all__ = [
     "InlineBlock",
     "Item",
     "Layout",
+    "Meter",
     "NormChoice",
     "Path",
     "Pattern",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -13,6 +13,10 @@ __all__ = ["HuggingFace", "Layout", "SplitPart", "WeightRule"]
 
 Layout = Literal["huggingface", "mlx"]
 Extent = Annotated[int, OrFormula]
+#: Axes of a tensor, parts of a split, and rules of a file: far more than any model has.
+MAX_AXES: Final = 32
+MAX_PARTS: Final = 64
+MAX_RULES: Final = 1000
 
 
 class SplitPart(Section):
@@ -22,6 +26,7 @@ class SplitPart(Section):
     sizes: list[Extent] | None = Field(
         default=None,
         min_length=1,
+        max_length=MAX_PARTS,
         description="Several stretches in a row: those of all groups come before the next one's.",
     )
     transpose: bool | list[int] = Field(default=False, description="Swap the last two axes, or permute.")
@@ -49,16 +54,20 @@ class WeightRule(Section):
     to: str | None = Field(default=None, min_length=1, description="Place in the model; one with `?` may be missing.")
     drop: bool = Field(default=False, description="Leave the tensor out.")
     stack: Name | None = Field(default=None, description="Capture whose tensors become one, on a new first axis.")
-    reshape: list[Extent] | None = Field(default=None, min_length=1, description="New shape; -1 for what is left.")
+    reshape: list[Extent] | None = Field(
+        default=None, min_length=1, max_length=MAX_AXES, description="New shape; -1 for what is left."
+    )
     reshape_from: list[Extent] | None = Field(
-        default=None, min_length=1, description="Shape before `reshape`, for export."
+        default=None, min_length=1, max_length=MAX_AXES, description="Shape before `reshape`, for export."
     )
     transpose: bool | list[int] = Field(default=False, description="Swap the last two axes, or permute.")
     add: Number | None = Field(default=None, description="Number that is added.")
     scale: Number | None = Field(
         default=None, description="Number that is multiplied, or a formula of one for each row."
     )
-    split: dict[str, SplitPart] | None = Field(default=None, min_length=1, description="Targets of an axis' parts.")
+    split: dict[str, SplitPart] | None = Field(
+        default=None, min_length=1, max_length=MAX_PARTS, description="Targets of an axis' parts."
+    )
     axis: int = Field(default=0, ge=0, description="The axis of `split`.")
     groups: Extent = Field(default=1, description="Equal parts of the axis, each divided by the sizes.")
     when: Annotated[str, Field(pattern="^=")] | bool = Field(
@@ -100,6 +109,10 @@ class HuggingFace(Section):
     )
     ignore: list[str] = Field(default_factory=list, description="Fields that do not change the model.")
     prefixes: dict[str, str] = Field(
-        default_factory=dict, description="Beginnings of names of tensors, and what is put in their place first."
+        default_factory=dict,
+        max_length=MAX_PARTS,
+        description="Beginnings of names of tensors, and what is put in their place first.",
     )
-    weights: dict[str, WeightRule] = Field(default_factory=dict, description="Patterns of tensors to places.")
+    weights: dict[str, WeightRule] = Field(
+        default_factory=dict, max_length=MAX_RULES, description="Patterns of tensors to places."
+    )

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise, product
+from itertools import pairwise, product, zip_longest
+from math import prod
 from typing import Final, NamedTuple
 
 from axon_compose.document._text_error import TextError, character, quote
@@ -17,8 +18,12 @@ from axon_compose.document._text_error import TextError, character, quote
 __all__ = ["Capture", "NameMatch", "Pattern", "PatternError", "Target", "parse_pattern", "parse_target"]
 
 _MAX_LENGTH: Final = 500
-#: No tensor is called so; keeps hostile names from the regular expressions.
-_MAX_NAME: Final = 2000
+#: No tensor is called so.
+_MAX_NAME: Final = 500
+#: Texts that all alternatives of a pattern stand for, and captures that can end in several places of a name. With these
+#: and short names a regular expression that goes back and tries again ends within milliseconds, whatever the name.
+_MAX_SPELLINGS: Final = 64
+_MAX_LOOSE: Final = 2
 _PART: Final = re.compile(r"<(?P<capture>[^<>()|]*)>|\((?P<choice>[^()]*)\)|(?P<text>[^<>()|?]+)")
 _CAPTURE: Final = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _HINTS: Final = {
@@ -166,6 +171,7 @@ def _parts(text: str) -> Iterator[_Part]:
     if text.endswith("."):
         raise PatternError("a dot at the end", len(text) - 1, len(text), "leave it out: what follows moves along")
     _check_borders(found)
+    _check_choices(found, len(text))
     yield from found
 
 
@@ -189,6 +195,26 @@ def _check_borders(parts: list[_Part]) -> None:
         if isinstance(one, Capture) and isinstance(other, Capture):
             message = f"nothing tells where `<{one.name}>` ends and `<{other.name}>` begins"
             raise PatternError(message, one.start, other.end)
+
+
+def _check_choices(parts: list[_Part], length: int) -> None:
+    """Refuse what could be read in so many ways that trying them would not end."""
+    spellings = prod(len(part.options) for part in parts if isinstance(part, _Choice))
+    if spellings > _MAX_SPELLINGS:
+        message = f"the alternatives stand for {spellings:,} texts, more than {_MAX_SPELLINGS}"
+        raise PatternError(message, 0, length, "write several rules")
+    loose = [
+        part
+        for part, after in zip_longest(parts, parts[1:])
+        if isinstance(part, Capture) and (part.wild or not (after is None or _begins_with_dot(after)))
+    ]
+    if len(loose) > _MAX_LOOSE:
+        message = f"more than {_MAX_LOOSE} captures that no dot ends"
+        raise PatternError(message, loose[0].start, loose[-1].end, "let a capture reach up to a dot")
+
+
+def _begins_with_dot(part: _Part) -> bool:
+    return isinstance(part, str) and part.startswith(".")
 
 
 def _literals(parts: tuple[_Part, ...]) -> int:

@@ -103,7 +103,7 @@ class _Overlay:
             self._check_field(name, entry)
 
     def _check_field(self, name: str, entry: Entry) -> None:
-        if name in HARMLESS or plain(entry.node) is None or any(_is_at(field, name) for field in self.handled):
+        if name in HARMLESS or name in self.handled or plain(entry.node) is None or self._at_any_key(name):
             return
         if isinstance(entry.node, Mapping) and any(_is_at(field, name, inside=True) for field in self.handled):
             for key, below in entry.node.entries.items():
@@ -117,6 +117,9 @@ class _Overlay:
             label="it may change the model",
             help=hint,
         )
+
+    def _at_any_key(self, name: str) -> bool:
+        return any("*" in field and _is_at(field, name) for field in self.handled)
 
 
 def fields_used(document: Document, config: Config) -> list[str]:

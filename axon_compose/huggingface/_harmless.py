@@ -22,12 +22,12 @@ _GENERAL: Final = """
 """
 #: Of training, and hints for kernels.
 _TRAINING: Final = """
-    attention_dropout attention_probs_dropout_prob hidden_dropout_prob attn_dropout attn_pdrop aux_loss_alpha classifier_dropout dropout embd_pdrop
-    embedding_dropout embd_dropout hidden_dropout initializer_range initializer_cutoff_factor
-    max_position_embeddings model_max_length output_router_logits resid_pdrop router_aux_loss_coef
-    router_jitter_noise router_z_loss_coef seq_aux use_flash_attn use_flash_attention use_mamba_kernels
-    use_mambapy use_kernels fused_rms_norm fuse_norm fuse_cross_entropy fuse_swiglu ep_size pretraining_tp
-    rescale_prenorm_residual summary_activation summary_first_dropout gradient_checkpointing
+    attention_dropout attention_probs_dropout_prob hidden_dropout_prob attn_dropout attn_pdrop aux_loss_alpha
+    classifier_dropout dropout embd_pdrop embedding_dropout embd_dropout hidden_dropout initializer_range
+    initializer_cutoff_factor max_position_embeddings model_max_length output_router_logits resid_pdrop
+    router_aux_loss_coef router_jitter_noise router_z_loss_coef seq_aux use_flash_attn use_flash_attention
+    use_mamba_kernels use_mambapy use_kernels fused_rms_norm fuse_norm fuse_cross_entropy fuse_swiglu ep_size
+    pretraining_tp rescale_prenorm_residual summary_activation summary_first_dropout gradient_checkpointing
     time_step_init_scheme time_step_scale use_associative_scan keys_to_ignore_at_inference
 """
 #: How the weights are stored: read with the tensors.

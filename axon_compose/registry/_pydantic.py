@@ -56,8 +56,8 @@ _RANGES: Final[dict[str, str]] = {
     "string_too_short": "text of at least {min_length} characters",
     "string_too_long": "text of at most {max_length} characters",
     "string_pattern_mismatch": "text that matches `{pattern}`",
-    "too_short": "a list of at least {min_length} entries",
-    "too_long": "a list of at most {max_length} entries",
+    "too_short": "{kind} of at least {min_length} entries",
+    "too_long": "{kind} of at most {max_length} entries",
 }
 
 
@@ -158,7 +158,9 @@ def _expectation(type_: str, context: Mapping[str, Any]) -> tuple[FaultKind, str
     if type_ in _TYPES:
         return "type", _TYPES[type_], []
     if type_ in _RANGES:
-        return "range", _RANGES[type_].format_map({name: bound(limit) for name, limit in context.items()}), []
+        kind = "a mapping" if context.get("field_type") == "Dictionary" else "a list"
+        limits = {name: bound(limit) for name, limit in context.items()}
+        return "range", _RANGES[type_].format_map({**limits, "kind": kind}), []
     if type_ in ("literal_error", "enum", "union_tag_invalid"):
         choices = _choices(str(context.get("expected", context.get("expected_tags", ""))))
         listed = ", ".join(f"`{c}`" for c in choices)

@@ -65,6 +65,7 @@ def as_dicts(diagnostics: Iterable[Diagnostic]) -> list[dict[str, Any]]:
             "label": d.label or None,
             **_place(d.span),
             "help": d.help,
+            "details": list(d.details),
             "labels": [{"message": label.text, **_place(label.span)} for label in d.labels],
         }
         for d in sorted(diagnostics, key=_order)
@@ -89,7 +90,7 @@ def _place(span: Span | None) -> dict[str, Any]:
 
 
 def _text(d: Diagnostic, sources: Mapping[str, Sequence[str]], style: Style) -> Iterator[str]:
-    """Headline, excerpts file by file, help."""
+    """Headline, excerpts file by file, details, help."""
     yield f"{style.paint(f'{d.severity}[{d.code}]', d.severity)}{style.paint(': ' + _line(d.message), 'strong')}"
     marks = [Mark(d.span, d.label, "^", d.severity)] if d.span else []
     marks += [Mark(label.span, label.text, "-", "frame") for label in d.labels]
@@ -104,6 +105,7 @@ def _text(d: Diagnostic, sources: Mapping[str, Sequence[str]], style: Style) -> 
             yield from excerpt(here, sources[file], margin, style)
         else:
             yield from (f"{pad} = {_line(mark.label)}" for mark in here if mark.label)
+    yield from (f"    {_line(line)}" for line in d.details)
     if d.help:
         yield f"{pad} {style.paint('=', 'frame')} {style.paint('help', 'note')}: {_line(d.help)}"
 
@@ -117,7 +119,8 @@ def _margin(marks: Sequence[Mark], sources: Mapping[str, Sequence[str]]) -> int:
 def _concise(d: Diagnostic, style: Style) -> str:
     where = f"{escape(str(d.span))}: " if d.span else ""
     helped = f" ({_line(d.help)})" if d.help else ""
-    return f"{where}{style.paint(f'{d.severity}[{d.code}]', d.severity)}: {_line(d.message)}{helped}"
+    message = " ".join([d.message, *map(str.strip, d.details)])
+    return f"{where}{style.paint(f'{d.severity}[{d.code}]', d.severity)}: {_line(message)}{helped}"
 
 
 def _line(text: str) -> str:
@@ -126,7 +129,7 @@ def _line(text: str) -> str:
 
 def _github(d: Diagnostic) -> str:
     """A workflow command; GitHub decodes %25, %0D, %0A, and in properties %3A and %2C."""
-    parts = [d.message, d.label, f"help: {d.help}" if d.help else "", *map(_github_label, d.labels)]
+    parts = [d.message, *d.details, d.label, f"help: {d.help}" if d.help else "", *map(_github_label, d.labels)]
     message = "\n".join(_line(part) for part in parts if part)
     properties = {"title": d.code}
     if d.span:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from axon_compose.document import HuggingFace, SplitPart, WeightRule
+from axon_compose.document._huggingface import MAX_AXES, MAX_PARTS, MAX_RULES
 from axon_compose.document._models import NAME
 from axon_compose.schema._fields import Schema, from_field, model_text, ref
 from axon_compose.schema._formulas import or_formula
@@ -19,6 +20,7 @@ def huggingface_definitions() -> dict[str, Schema]:
     """The section itself, its rules, and the parts of a split."""
     texts: Schema = {"type": "array", "items": {"type": "string"}}
     extent = or_formula({"type": "integer"})
+    shape: Schema = {"type": ["array", "null"], "minItems": 1, "maxItems": MAX_AXES, "items": extent}
     nullable = or_formula({"type": ["number", "null"]})
     axes = {"type": ["boolean", "array"], "items": {"type": "integer"}}
     return {
@@ -43,8 +45,20 @@ def huggingface_definitions() -> dict[str, Schema]:
                 ),
                 "only": from_field(HuggingFace, "only", type="object"),
                 "ignore": from_field(HuggingFace, "ignore", **texts),
-                "prefixes": from_field(HuggingFace, "prefixes", type="object", additionalProperties={"type": "string"}),
-                "weights": from_field(HuggingFace, "weights", type="object", additionalProperties=ref("weight_rule")),
+                "prefixes": from_field(
+                    HuggingFace,
+                    "prefixes",
+                    type="object",
+                    maxProperties=MAX_PARTS,
+                    additionalProperties={"type": "string"},
+                ),
+                "weights": from_field(
+                    HuggingFace,
+                    "weights",
+                    type="object",
+                    maxProperties=MAX_RULES,
+                    additionalProperties=ref("weight_rule"),
+                ),
             },
             "additionalProperties": False,
         },
@@ -56,10 +70,8 @@ def huggingface_definitions() -> dict[str, Schema]:
                 "to": from_field(WeightRule, "to", type=["string", "null"]),
                 "drop": from_field(WeightRule, "drop", type="boolean"),
                 "stack": from_field(WeightRule, "stack", type=["string", "null"], pattern=NAME),
-                "reshape": from_field(WeightRule, "reshape", type=["array", "null"], minItems=1, items=extent),
-                "reshape_from": from_field(
-                    WeightRule, "reshape_from", type=["array", "null"], minItems=1, items=extent
-                ),
+                "reshape": from_field(WeightRule, "reshape", **shape),
+                "reshape_from": from_field(WeightRule, "reshape_from", **shape),
                 "transpose": from_field(WeightRule, "transpose", **axes),
                 "add": from_field(WeightRule, "add", **nullable),
                 "scale": from_field(WeightRule, "scale", **nullable),
@@ -68,6 +80,7 @@ def huggingface_definitions() -> dict[str, Schema]:
                     "split",
                     type=["object", "null"],
                     minProperties=1,
+                    maxProperties=MAX_PARTS,
                     additionalProperties=ref("split_part"),
                 ),
                 "axis": from_field(WeightRule, "axis", type="integer", minimum=0),
@@ -92,7 +105,9 @@ def huggingface_definitions() -> dict[str, Schema]:
             "pattern": "^=",
             "properties": {
                 "size": from_field(SplitPart, "size", **or_formula({"type": ["integer", "null"]})),
-                "sizes": from_field(SplitPart, "sizes", type=["array", "null"], minItems=1, items=extent),
+                "sizes": from_field(
+                    SplitPart, "sizes", type=["array", "null"], minItems=1, maxItems=MAX_PARTS, items=extent
+                ),
                 "transpose": from_field(SplitPart, "transpose", **axes),
             },
             "additionalProperties": False,

@@ -32,10 +32,11 @@ class WeightFaults:
             "of another shape": self.misshaped,
             "made twice": self.repeated,
         }
-        parts = "".join(listing(kind, lines) for kind, lines in kinds.items())
-        if parts:
-            raise CheckpointError("AX553", f"the tensors of the checkpoint do not make `{shown(name)}`{parts}")
+        details = [line for kind, lines in kinds.items() for line in listing(kind, lines)]
+        if details:
+            message = f"the tensors of the checkpoint do not make `{shown(name)}`"
+            raise CheckpointError("AX553", message, details=details)
         if self.undecided:
             message = "the files do not say whether Hugging Face or mlx-lm wrote them, and these tensors depend on it"
             hint = "say it with `--layout huggingface` or `--layout mlx`"
-            raise CheckpointError("AX554", message + listing("undecided", self.undecided), hint)
+            raise CheckpointError("AX554", message, hint, listing("undecided", list(dict.fromkeys(self.undecided))))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, Final
 
 from axon_compose.checkpoint._safetensors import shown
 from axon_compose.document import HuggingFace, Layout
@@ -21,8 +22,10 @@ from axon_compose.weights._transfer import Transfer, make_transfer
 
 __all__ = ["LoadPlan", "difference", "plan_load"]
 
+#: A number as names have it: a second spelling of one would take its place unseen.
+_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 #: So many missing parameters are told with the tensor that they should come from.
-_TOLD = 10
+_TOLD: Final = 10
 
 
 @dataclass(frozen=True)
@@ -128,10 +131,10 @@ class _Planner:
 
     def add_stack(self, found: Found, members: Mapping[str, Source]) -> None:
         """Tensors that become one, once all numbers from 0 are there."""
-        if not all(text.isascii() and text.isdecimal() and len(text) < 10 for text in members):
-            name = next(text for text in members if not text.isdecimal() or len(text) >= 10)
+        odd = next((text for text in members if not _NUMBER.fullmatch(text)), None)
+        if odd is not None:
             self.faults.unexpected.append(
-                f"{shown(members[name].name)}: the rule `{found.rule}` counts, this is no number"
+                f"{shown(members[odd].name)}: the rule `{found.rule}` counts, this is no number"
             )
             return
         numbered = {int(text): source for text, source in members.items()}

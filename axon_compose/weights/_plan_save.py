@@ -7,6 +7,7 @@ forwards, so that what is written is known to read back.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -98,9 +99,9 @@ def plan_save(
 
 def _check(plan: Plan, section: HuggingFace, dims: Mapping[str, Any], save_plan: SavePlan) -> None:
     headers = [tensor for t in save_plan.transfers for source in t.sources for tensor in source.tensors]
-    if len({header.name for header in headers}) != len(headers):
-        names = [header.name for header in headers]
-        raise _refused([f"{name} twice" for name in dict.fromkeys(names) if names.count(name) > 1])
+    twice = [name for name, count in Counter(header.name for header in headers).items() if count > 1]
+    if twice:
+        raise _refused([f"{name} twice" for name in twice])
     read = plan_load(plan, section, dims, {header.name: header for header in headers}, save_plan.layout).parameters
     odd = [
         name
@@ -114,8 +115,10 @@ def _check(plan: Plan, section: HuggingFace, dims: Mapping[str, Any], save_plan:
 
 
 def _refused(lines: list[str]) -> CheckpointError:
-    message = f"the rules do not lead back to a checkpoint{listing('without a tensor', lines)}"
-    return CheckpointError("AX558", message, "each parameter needs a rule with a target that tells the tensor's name")
+    hint = "each parameter needs a rule with a target that tells the tensor's name"
+    return CheckpointError(
+        "AX558", "the rules do not lead back to a checkpoint", hint, listing("without a tensor", lines)
+    )
 
 
 class _Saver:
@@ -264,7 +267,11 @@ class _Saver:
                 shape = step.inverse.shape(shape)
             if written.reshape and (len(shape) > 1 or not found.rest):
                 shape = self.before_reshape(found, shape)
-        return (shape[0], shape[1:]) if written.stack else (1, shape)
+        if not written.stack:
+            return 1, shape
+        if not shape:
+            raise StepError("a single number is no stack")
+        return shape[0], shape[1:]
 
     def before_reshape(self, found: Found, shape: Shape) -> Shape:
         """What the rule says in `reshape_from`; else a matrix with the same last axis, or a vector."""

@@ -9,9 +9,11 @@ from typing import Any, Final, NamedTuple
 from axon_compose.checkpoint import CheckpointError
 from axon_compose.checkpoint._safetensors import shown
 from axon_compose.document import (
+    MAX_WORK,
     FormulaError,
     HuggingFace,
     Layout,
+    Meter,
     Pattern,
     Target,
     WeightRule,
@@ -88,6 +90,8 @@ class RuleBook:
         self.dims = dims
         self.layout = layout
         self._values: dict[tuple[str, tuple[Any, ...]], Any] = {}
+        self._factors: dict[int, tuple[float, ...]] = {}
+        self._work = Meter()
         rules = [_compile(text, written) for text, written in section.weights.items()]
         rules = [rule for rule in rules if None in (layout, rule.written.layout) or rule.written.layout == layout]
         rules.reverse()  # among equals the later one, since sorting keeps their order
@@ -158,10 +162,16 @@ class RuleBook:
             CheckpointError: AX556.
         """
         value = self.value(rule, written, captures)
+        key = id(value)  # of a list that `_values` keeps
+        if key in self._factors:
+            return self._factors[key]
         numbers = tuple(self.number(rule, item, captures) for item in (value if isinstance(value, list) else [value]))
         if not all(numbers):
             raise _no_value(rule, written, "is 0, of which no weight can be made again")
-        return numbers if isinstance(value, list) else numbers[0]
+        if not isinstance(value, list):
+            return numbers[0]
+        self._factors[key] = numbers
+        return numbers
 
     def value(self, rule: Rule, written: Any, captures: Mapping[str, str]) -> Any:
         """What a value of a rule is, once its formula knows dims and captures."""
@@ -171,8 +181,11 @@ class RuleBook:
         used = {name: _number(text) for name, text in captures.items() if name in formula.names}
         key = written, tuple(used.items())
         if key not in self._values:
+            dims = {name: self.dims[name] for name in formula.names if name in self.dims}
             try:
-                self._values[key] = formula.evaluate({**self.dims, **used})
+                self._values[key] = formula.evaluate({**dims, **used}, self._work)
+                if self._work.steps > MAX_WORK:
+                    raise FormulaError("the formulas of the rules take too long to compute", 0, len(written))
             except FormulaError as error:
                 raise _no_value(rule, written, f"has no value: {error.message}") from error
         return self._values[key]

@@ -125,7 +125,7 @@ class Scale:
         Raises:
             StepError: There are more or fewer numbers than rows.
         """
-        if isinstance(self.value, tuple) and len(self.value) != shape[0]:
+        if isinstance(self.value, tuple) and shape[:1] != (len(self.value),):
             raise StepError(f"{len(self.value)} factors for the rows of {list(shape)}")
         return shape
 

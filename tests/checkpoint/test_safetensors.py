@@ -167,7 +167,7 @@ def test_names_and_shapes_must_match(tmp_path: Path) -> None:
     mx.save_safetensors(str(tmp_path / "model.safetensors"), arrays)
     with pytest.raises(CheckpointError) as error:
         load_weights(tmp_path, {"a": (3, 2), "b": (2,), "gone": (1,)})
-    text = error.value.message
+    text = str(error.value)
     assert error.value.code == "AX512"
     assert "1 missing:\n      gone" in text
     assert "12 unexpected:\n      extra." in text

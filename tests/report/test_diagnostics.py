@@ -205,18 +205,27 @@ def test_github() -> None:
     assert render([Diagnostic("AX300", "m")], form="github") == "::error title=AX300::m"
 
 
+def test_details_stand_on_lines_of_their_own() -> None:
+    fault = Diagnostic("AX553", "they differ", help="look", details=("2 missing:", "  a", "  b\x1b[31m"))
+    assert render([fault]) == (
+        "error[AX553]: they differ\n    2 missing:\n      a\n      b\\x1b[31m\n  = help: look"
+    )
+    assert render([fault], form="concise") == "error[AX553]: they differ 2 missing: a b\\x1b[31m (look)"
+    assert render([fault], form="github").endswith("::they differ%0A2 missing:%0A  a%0A  b\\x1b[31m%0Ahelp: look")
+
+
 def test_json() -> None:
     fault = Diagnostic("AX007", "twice", span(6, 25, 31), "again", None, (Label(span(1, 2, 3), "first"),))
-    lost = Diagnostic("AX300", "é\x00", help="h", severity="warning")
+    lost = Diagnostic("AX300", "é\x00", help="h", details=("a", "  b"), severity="warning")
     place = {"file": "arch.yaml", "line": 1, "column": 2, "end_line": 1, "end_column": 3}
     nowhere = dict.fromkeys(place)
     assert json.loads(render([lost, fault], form="json")) == as_dicts([fault, lost])
     assert as_dicts([lost, fault]) == [
         {"code": "AX007", "severity": "error", "message": "twice", "label": "again", "help": None}
         | {"file": "arch.yaml", "line": 6, "column": 25, "end_line": 6, "end_column": 31}
-        | {"labels": [{"message": "first", **place}]},
+        | {"details": [], "labels": [{"message": "first", **place}]},
         {"code": "AX300", "severity": "warning", "message": "é\x00", "label": None, "help": "h", "labels": []}
-        | nowhere,
+        | {"details": ["a", "  b"], **nowhere},
     ]
 
 
