@@ -72,6 +72,7 @@ PUBLISHED: Final = {
     "granite-4.0-h-tiny": Published("granitemoehybrid", 6_939_037_248),
     "granite-4.0-micro": Published("granitemoehybrid", 3_402_836_480),
     "LFM2-350M": Published("lfm2", 354_483_968),
+    "gpt2": Published("gpt2", 124_439_808),
     "pythia-70m": Published("gpt_neox", 70_426_624),
     "gpt-neox-20b": Published("gpt_neox", 20_554_567_680),
 }

@@ -207,9 +207,7 @@ def test_github() -> None:
 
 def test_details_stand_on_lines_of_their_own() -> None:
     fault = Diagnostic("AX553", "they differ", help="look", details=("2 missing:", "  a", "  b\x1b[31m"))
-    assert render([fault]) == (
-        "error[AX553]: they differ\n    2 missing:\n      a\n      b\\x1b[31m\n  = help: look"
-    )
+    assert render([fault]) == ("error[AX553]: they differ\n    2 missing:\n      a\n      b\\x1b[31m\n  = help: look")
     assert render([fault], form="concise") == "error[AX553]: they differ 2 missing: a b\\x1b[31m (look)"
     assert render([fault], form="github").endswith("::they differ%0A2 missing:%0A  a%0A  b\\x1b[31m%0Ahelp: look")
 
