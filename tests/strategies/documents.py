@@ -15,6 +15,7 @@ from hypothesis.strategies import DrawFn
 from axon_compose.diagnostics import Problems
 from axon_compose.source import plain, read
 from tests.helpers import BASE
+from tests.strategies import checkpoints as huggingface
 
 __all__ = ["SOUND", "descriptions", "mutated", "trees"]
 
@@ -126,7 +127,9 @@ def mutated(draw: DrawFn) -> dict[str, Any]:
 def descriptions() -> st.SearchStrategy[dict[str, Any]]:
     """Sound descriptions with changes, and sections full of anything."""
     sections = st.dictionaries(st.sampled_from(WORDS), trees(8), max_size=6)
-    return st.one_of(mutated(), mutated(), mutated(), sections.map(lambda drawn: {**BASE, **drawn}), sections)
+    full = sections.map(lambda drawn: {**BASE, **drawn})
+    checkpoints = huggingface.sections().map(lambda drawn: {**BASE, "huggingface": drawn})
+    return st.one_of(mutated(), mutated(), mutated(), full, checkpoints, sections)
 
 
 def _places(data: Any) -> Iterator[tuple[Any, Any]]:
