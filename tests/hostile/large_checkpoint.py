@@ -1,6 +1,6 @@
 """DeepSeek-V3 as it is published, 90 427 tensors, planned from its configuration and headers alone.
 
-Prints as JSON: tensors, transfers, seconds of processor time, megabytes at most, and what was imported that need not be.
+Prints as JSON: tensors, transfers, seconds of processor time, megabytes at most, and what was imported needlessly.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main(folder: str) -> None:
     seconds = time.process_time() - begin
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
     heavy = sorted({"mlx", "mlx_lm", "numpy", "torch", "transformers"} & sys.modules.keys())
-    print(json.dumps([len(tensors), len(plan.transfers), seconds, megabytes, heavy]))
+    sys.stdout.write(json.dumps([len(tensors), len(plan.transfers), seconds, megabytes, heavy]))
 
 
 if __name__ == "__main__":
