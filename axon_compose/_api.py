@@ -15,6 +15,7 @@ from axon_compose.registry import LookupFailure, Registry
 from axon_compose.source import MAX_BYTES, Node, read, to_source
 
 if TYPE_CHECKING:
+    from axon_compose.diff import Difference
     from axon_compose.document import Layout
     from axon_compose.huggingface import Config
     from axon_compose.model import LanguageModel
@@ -100,6 +101,12 @@ class Architecture:
         from axon_compose.weights import checkpoint_plan
 
         return checkpoint_plan(self._plan, self.document, Path(weights), layout)
+
+    def diff(self, other: Architecture) -> Difference:
+        """In what another model differs from this one: what it computes counts, not how the files say it."""
+        from axon_compose.diff import compare
+
+        return compare(self._plan, other.plan())
 
     @cached_property
     def data(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ ORDER = [
     "plan",
     "concrete",
     "memory",
+    "diff",
     "schema",
     "report",
     "checkpoint",

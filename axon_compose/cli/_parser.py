@@ -74,6 +74,19 @@ def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
     show.add_argument("file", metavar="FILE")
     show.add_argument("--stage", choices=("document", "plan"), help="print the result of a stage as JSON instead")
     _common(show)
+    diff = command("diff", _lazily("_diff", "diff"), "say in what two models differ, whatever their files call it")
+    diff.add_argument("a", metavar="A", help="a FILE")
+    diff.add_argument("b", metavar="B", help="the FILE that is compared with it")
+    for side in "ab":
+        diff.add_argument(
+            f"--set-{side}",
+            dest=f"settings_{side}",
+            action="append",
+            default=[],
+            metavar="KEY.KEY=VALUE",
+            help=f"lay a value over {side.upper()}",
+        )
+    _json(diff)
     explain = command("explain", _lazily("_describe", "explain_code"), "explain the code of a diagnostic")
     explain.add_argument("code", metavar="CODE", help="such as AX101")
     _json(explain)

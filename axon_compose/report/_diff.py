@@ -1,0 +1,78 @@
+"""A difference of two models for the terminal and for notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape as html_escape
+from typing import TYPE_CHECKING
+
+from axon_compose.memory import count, human
+from axon_compose.report._cells import escape
+from axon_compose.report._style import PLAIN, Style
+from axon_compose.report._table import table
+
+if TYPE_CHECKING:
+    from axon_compose.diff import Difference, Total
+
+__all__ = ["diff_html", "diff_text"]
+
+
+def diff_text(difference: Difference, style: Style = PLAIN) -> str:
+    """What differs, one line each, then totals of both models."""
+    lines = [style.bold(escape(_headline(difference)))]
+    if difference.changes:
+        rows = [[escape(change.where), escape(change.text)] for change in difference.changes]
+        lines += ["", *table(rows, "<<"), "", *_totals(difference, style)]
+    return "\n".join(lines) + "\n"
+
+
+def _headline(difference: Difference) -> str:
+    before, after = difference.layers
+    if difference.equal:
+        return f"{difference.a} and {difference.b} compute the same: {before} layers"
+    number = len(difference.changes)
+    layers = f"{before} layers" if before == after else f"{before} → {after} layers"
+    return f"{difference.a} → {difference.b}: {number} difference{'s' if number > 1 else ''}, {layers}"
+
+
+def _totals(difference: Difference, style: Style) -> Iterator[str]:
+    lines = table([["total", "before", "after", "change"], *_rows(difference)], "<>>>")
+    yield style.dim(lines[0])
+    yield from lines[1:]
+
+
+def _rows(difference: Difference) -> list[list[str]]:
+    return [
+        [total.name, _figure(total, total.before), _figure(total, total.after), signed(total)]
+        for total in difference.totals
+    ]
+
+
+def _figure(total: Total, value: int) -> str:
+    return human(value) if total.unit else count(value)
+
+
+def signed(total: Total) -> str:
+    """How much more the second model has: `+1.20B`, `−310 MB`, `0`."""
+    if not total.change:
+        return "0"
+    return ("+" if total.change > 0 else "−") + _figure(total, abs(total.change))
+
+
+def diff_html(difference: Difference) -> str:
+    """The same as two tables."""
+    rows = [[change.where, change.text] for change in difference.changes]
+    parts = [f"<p><b>{html_escape(_headline(difference))}</b></p>"]
+    if rows:
+        parts.append(_html_table(["place", "change"], rows))
+        parts.append(_html_table(["total", "before", "after", "change"], _rows(difference)))
+    return "".join(parts)
+
+
+def _html_table(head: list[str], rows: list[list[str]]) -> str:
+    first = "".join(f'<th style="text-align:left">{html_escape(cell)}</th>' for cell in head)
+    body = "".join(
+        "<tr>" + "".join(f'<td style="text-align:left">{html_escape(cell)}</td>' for cell in row) + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{first}</tr></thead><tbody>{body}</tbody></table>"
