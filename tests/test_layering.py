@@ -27,6 +27,7 @@ ORDER = [
     "diff",
     "schema",
     "report",
+    "draw",
     "checkpoint",
     "weights",
     "model",
@@ -100,7 +101,7 @@ def test_stages_before_the_model_load_without_mlx(stage: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["validate", "show"])
+@pytest.mark.parametrize("command", ["validate", "show", "draw"])
 def test_describing_commands_never_import_mlx(command: str) -> None:
     check = (
         f"import sys; from axon_compose.cli import main; code = main([{command!r}, 'hybrid-demo']); "

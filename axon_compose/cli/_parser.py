@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from axon_compose.cli._imports import kept
@@ -87,6 +88,11 @@ def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
             help=f"lay a value over {side.upper()}",
         )
     _json(diff)
+    draw = command("draw", _lazily("_draw", "draw"), "draw the stack: a picture, or a page with tables and a plot")
+    draw.add_argument("file", metavar="FILE")
+    draw.add_argument("-o", "--output", required=True, type=_picture, metavar="PICTURE", help="a .svg, .html or .png")
+    draw.add_argument("--force", action="store_true", help="replace the picture")
+    _common(draw)
     explain = command("explain", _lazily("_describe", "explain_code"), "explain the code of a diagnostic")
     explain.add_argument("code", metavar="CODE", help="such as AX101")
     _json(explain)
@@ -167,6 +173,12 @@ def _common(parser: argparse.ArgumentParser) -> None:
         "--set", dest="settings", action="append", default=[], metavar="KEY.KEY=VALUE", help="lay a value over the file"
     )
     _json(parser)
+
+
+def _picture(text: str) -> str:
+    if Path(text).suffix not in (".svg", ".html", ".png"):
+        raise argparse.ArgumentTypeError(f"{text!r} ends in none of .svg, .html, .png")
+    return text
 
 
 def _seed(text: str) -> int:

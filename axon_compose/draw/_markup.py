@@ -1,0 +1,47 @@
+"""Elements of SVG and HTML as text: escaped, in a fixed order, so that the same picture gives the same bytes."""
+
+from __future__ import annotations
+
+from xml.sax.saxutils import escape, quoteattr
+
+__all__ = ["element", "number", "text", "void"]
+
+
+def number(value: float) -> str:
+    """A coordinate with at most one decimal: `12`, `12.5`."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def text(value: str) -> str:
+    """Text between tags."""
+    return escape(value)
+
+
+def element(tag: str, *children: str, **attributes: str | float) -> str:
+    """An element with attributes in the order given; `_` in a name stands for `-`, one at its end for nothing.
+
+    Args:
+        tag: Its name.
+        children: Markup; plain text goes through `text` first.
+        attributes: Texts, escaped here, or coordinates.
+    """
+    opened = _opened(tag, attributes)
+    return f"<{opened}>{''.join(children)}</{tag}>" if children else f"<{opened}/>"
+
+
+def void(tag: str, **attributes: str | float) -> str:
+    """An element of HTML that has no end tag."""
+    return f"<{_opened(tag, attributes)}>"
+
+
+def _opened(tag: str, attributes: dict[str, str | float]) -> str:
+    written = "".join(f" {_name(name)}={_value(value)}" for name, value in attributes.items())
+    return tag + written
+
+
+def _name(name: str) -> str:
+    return name.rstrip("_").replace("_", "-")
+
+
+def _value(value: str | float) -> str:
+    return quoteattr(value if isinstance(value, str) else number(value))
