@@ -101,11 +101,21 @@ def test_stages_before_the_model_load_without_mlx(stage: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["validate", "show", "draw"])
+@pytest.mark.parametrize("command", ["validate", "show"])
 def test_describing_commands_never_import_mlx(command: str) -> None:
     check = (
         f"import sys; from axon_compose.cli import main; code = main([{command!r}, 'hybrid-demo']); "
         f"assert code == 0; print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_drawing_never_imports_mlx(tmp_path: Path) -> None:
+    check = (
+        f"import sys; from axon_compose.cli import main; code = main(['draw', 'hybrid-demo', '-o', 'a.html']); "
+        f"assert code == 0; print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", check]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stderr.strip() == "[]"
