@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,5 +95,3 @@ def test_a_bitmap(folder: Path) -> None:
     pytest.importorskip("resvg_py")
     assert main(["draw", "hybrid-demo", "-o", "a.png"]) == 0
     assert (folder / "a.png").read_bytes().startswith(b"\x89PNG\r\n")
-
-

@@ -14,7 +14,8 @@ import pytest
 import axon_compose
 from axon_compose.draw import page
 
-BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), "")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next((found for name in NAMES if (found := shutil.which(name))), "")
 
 #: A page around the page, in a frame of the wanted width, that says how wide its content is and how small its letters.
 FRAME = """<!doctype html><iframe id="f" width="{width}" height="900" style="border:0" srcdoc="{page}"></iframe>

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -115,10 +116,10 @@ def test_no_text_leaves_the_canvas_or_meets_another(name: str, size: float) -> N
     root = ET.fromstring(picture(plan, width=size))
     texts = sorted(placed(root), key=lambda found: (found[2], found[0]))
     for left, right, y, said in texts:
-        assert -0.5 <= left, said
+        assert left >= -0.5, said
         assert right <= size + 0.5, said
         assert 0 < y < float(root.get("height", 0)), said
-    for before, after in zip(texts, texts[1:], strict=False):
+    for before, after in pairwise(texts):
         assert before[2] != after[2] or before[1] <= after[0] + 0.5, (before[3], after[3])
 
 
