@@ -32,11 +32,13 @@ class Architecture:
         document: The file with its bases merged in.
         warnings: What was noticed and does not stop a build.
         config: The config.json that the sizes come from, or None.
+        sources: Name to text of the files that diagnostics point into.
     """
 
     document: Document
     warnings: tuple[Diagnostic, ...] = ()
     config: Config | None = None
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     _plan: Plan = field(kw_only=True, repr=False)
 
     @property
@@ -107,6 +109,12 @@ class Architecture:
         from axon_compose.diff import compare
 
         return compare(self._plan, other.plan())
+
+    def lint(self) -> tuple[Diagnostic, ...]:
+        """Advice: what is legal and seldom meant, as warnings with codes AX7xx."""
+        from axon_compose.lint import advise
+
+        return advise(self.document, self._plan)
 
     @cached_property
     def data(self) -> dict[str, Any]:
@@ -234,4 +242,4 @@ def _compiled(
     problems.raise_if_any()
     assert document is not None
     assert plan is not None
-    return Architecture(document, tuple(problems), config, _plan=plan)
+    return Architecture(document, tuple(problems), config, dict(problems.sources), _plan=plan)

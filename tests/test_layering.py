@@ -25,6 +25,7 @@ ORDER = [
     "concrete",
     "memory",
     "diff",
+    "lint",
     "schema",
     "report",
     "draw",
@@ -87,7 +88,7 @@ def test_imports_run_one_way(path: Path) -> None:
 
 def test_the_compiler_names_no_layer() -> None:
     names = {"axon_ssm", "sliding_window_attention", "rms_norm", "shared_expert_moe", "token_embedding", "lm_head"}
-    stages = ("source", "document", "registry", "plan", "model")
+    stages = ("source", "document", "registry", "plan", "diff", "lint", "model")
     for path in FILES:
         if stage_of(path) in stages:
             strings = {n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)}
@@ -101,7 +102,7 @@ def test_stages_before_the_model_load_without_mlx(stage: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["validate", "show"])
+@pytest.mark.parametrize("command", ["validate", "show", "lint"])
 def test_describing_commands_never_import_mlx(command: str) -> None:
     check = (
         f"import sys; from axon_compose.cli import main; code = main([{command!r}, 'hybrid-demo']); "

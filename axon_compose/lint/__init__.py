@@ -1,0 +1,6 @@
+"""Advice on a description that holds together: what is legal and yet seldom meant; imports no mlx."""
+
+from axon_compose.lint._rule import Finding, Rule
+from axon_compose.lint._rules import RULES, advise
+
+__all__ = ["RULES", "Finding", "Rule", "advise"]
