@@ -134,6 +134,16 @@ PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         {}, {"blocks": {**BASE["blocks"], "a": [{"use": "attn", "scale": 0.5}, "mlp"]}},
         ["layer 0: attn scaled by 1 → 0.5"],
     ),
+    "a scale beside another component": (
+        {"blocks": {**BASE["blocks"], "a": [{"parallel": ["attn", "mlp"]}]}},
+        {"blocks": {**BASE["blocks"], "a": [{"parallel": ["attn", {"use": "mlp", "scale": 0.25}]}]}},
+        ["layer 0: mlp scaled by 1 → 0.25"],
+    ),
+    "another kept output": (
+        {"blocks": {**BASE["blocks"], "a": [{"use": "attn", "as": "x"}, {"use": "mlp", "as": "y"}, {"add": "x"}]}},
+        {"blocks": {**BASE["blocks"], "a": [{"use": "attn", "as": "x"}, {"use": "mlp", "as": "y"}, {"add": "y"}]}},
+        ["layer 0: branch 3 adds x → y"],
+    ),
     "an output that is kept": (
         {}, {"blocks": {**BASE["blocks"], "a": ["attn", {"use": "mlp", "as": "x"}, {"add": "x"}]}},
         ["layer 0: add x added", "layer 0: mlp is kept, not added"],
