@@ -47,6 +47,7 @@ SWA = {"type": "sliding_window_attention", "num_heads": 2, "window_size": 4}
 READER = {"type": "attention", "num_heads": 2, "kv_from": "attn"}
 READING = {**components(reader=READER), "blocks": {**BASE["blocks"], "r": ["reader", "mlp"]}}
 
+KEPT = [{"use": "attn", "as": "x"}, {"use": "mlp", "as": "y"}]
 OTHERS = {
     **components(reader=READER, attn2=ATTN),
     "blocks": {**BASE["blocks"], "b": ["attn2", "mlp"], "r": ["reader", "mlp"]},
@@ -139,10 +140,10 @@ PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         {"blocks": {**BASE["blocks"], "a": [{"parallel": ["attn", {"use": "mlp", "scale": 0.25}]}]}},
         ["layer 0: mlp scaled by 1 → 0.25"],
     ),
-    "another kept output": (
-        {"blocks": {**BASE["blocks"], "a": [{"use": "attn", "as": "x"}, {"use": "mlp", "as": "y"}, {"add": "x"}]}},
-        {"blocks": {**BASE["blocks"], "a": [{"use": "attn", "as": "x"}, {"use": "mlp", "as": "y"}, {"add": "y"}]}},
-        ["layer 0: branch 3 adds x → y"],
+    "kept outputs in another order": (
+        {"blocks": {**BASE["blocks"], "a": [*KEPT, {"add": "x"}, {"add": "y"}]}},
+        {"blocks": {**BASE["blocks"], "a": [*KEPT, {"add": "y"}, {"add": "x"}]}},
+        ["layer 0: branch 3 adds x → y", "layer 0: branch 4 adds y → x"],
     ),
     "an output that is kept": (
         {}, {"blocks": {**BASE["blocks"], "a": ["attn", {"use": "mlp", "as": "x"}, {"add": "x"}]}},
