@@ -1,9 +1,10 @@
-"""Write what README and docs show: output of commands and of Python, and the page of components.
+"""Write what README and docs show: output of commands and of Python, and the pages made of data.
 
     python docs/refresh.py            # write every page anew
     python docs/refresh.py README.md  # one page
 
-What the fenced blocks of a page mean, in order, all in one temporary folder:
+What the fenced blocks of a page mean, in order, all in one temporary folder, where the small checkpoints of the tests
+lie as in a checkout (`tests/families/fixtures`):
 
 * `yaml` that begins with `# NAME.yaml` (or `# wrong: NAME.yaml`) is a file; `# over NAME.yaml` marks a fragment of one.
 * any language that begins with `# file: PATH` is a file too.
@@ -21,16 +22,31 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import families_page
+import imports_page
 from components_page import page as components_page
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-PAGES: Final = ("README.md", "docs/language.md", "docs/cli.md", "docs/plugins.md", "docs/python.md")
-GENERATED: Final = "docs/components.md"
+PAGES: Final = (
+    "README.md",
+    "docs/language.md",
+    "docs/huggingface.md",
+    "docs/cli.md",
+    "docs/plugins.md",
+    "docs/python.md",
+)
+#: Pages made of data. The figures of the page of families are kept: `python docs/families_page.py` measures them.
+GENERATED: Final[Mapping[str, Callable[[], str]]] = {
+    "docs/components.md": components_page,
+    "docs/imports.md": imports_page.page,
+    "docs/families.md": lambda: families_page.page(families_page.on_page()),
+}
+CHECKPOINTS: Final = "tests/families/fixtures"
 
 _BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE: Final = re.compile(r"# file: (\S+)\n")
@@ -45,7 +61,7 @@ _MASKS: Final = (
     (re.compile(r"^Generation: \d+ tokens", re.MULTILINE), "Generation: N tokens"),
     (re.compile(r"\d[\d.]* tokens-per-sec"), "N tokens-per-sec"),
     (re.compile(r"^Peak memory: .*$", re.MULTILINE), "Peak memory: N GB"),
-    (re.compile(r"(?<=at most )\d\.\de-\d+"), "SMALL"),
+    (re.compile(r"(?<=at most )\d\.\de[-+]\d+"), "SMALL"),
     (re.compile(r"^( +ok +[\w-]+ +)[\d.e+-]+(?= +[≤≥])", re.MULTILINE), r"\1N"),
     (re.compile(r"[\d.]+ \w?B are available"), "N GB are available"),
     # Versions of Python differ in how argparse writes an option with two spellings, and in where it breaks a line.
@@ -91,8 +107,11 @@ def fragment_of(block: Block) -> str | None:
 
 def refreshed(page: str) -> str:
     """A page with everything that it shows run again."""
-    with tempfile.TemporaryDirectory() as folder:
-        changes = list(_run_page(page, Path(folder).resolve()))
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place).resolve()
+        (folder / CHECKPOINTS).parent.mkdir(parents=True)
+        (folder / CHECKPOINTS).symlink_to(ROOT / CHECKPOINTS)
+        changes = list(_run_page(page, folder))
     for block, text in sorted(changes, key=lambda change: -change[0].start):
         if mask(text) != mask(block.text):
             page = page[: block.start] + text + page[block.end :]
@@ -145,10 +164,12 @@ def run(command: list[str], folder: Path) -> str:
     `pip install` puts packages into a folder of their own, builds without the network, and later commands see them.
     """
     site = str(folder / ".site")
+    paths = [site, *filter(None, [os.environ.get("PYTHONPATH")])]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AXON_COMPOSE", "PIP_"))}
     environment = kept | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "NO_COLOR": "1", "COLUMNS": "100", "TERM": "dumb", "PYTHONUNBUFFERED": "1", "PYTHONPATH": site,
+        "NO_COLOR": "1", "COLUMNS": "100", "TERM": "dumb", "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": os.pathsep.join(paths),
         "HF_HUB_OFFLINE": "1", "PIP_TARGET": site, "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0",
         "PIP_NO_INDEX": "1", "PIP_QUIET": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
@@ -163,12 +184,12 @@ def run(command: list[str], folder: Path) -> str:
 
 def make(name: str) -> str:
     """What the page `name` should hold."""
-    return components_page() if name == GENERATED else refreshed((ROOT / name).read_text(encoding="utf-8"))
+    return GENERATED[name]() if name in GENERATED else refreshed((ROOT / name).read_text(encoding="utf-8"))
 
 
 def main(names: list[str], write: Callable[[str], object] = print) -> None:
     """Write the named pages, or all."""
-    for name in names or (*PAGES, GENERATED):
+    for name in names or (*PAGES, *GENERATED):
         path, text = ROOT / name, make(name)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")

@@ -27,7 +27,7 @@ def text(page: str) -> str:
     return (ROOT / page).read_text("utf-8")
 
 
-@pytest.mark.parametrize("page", [*refresh.PAGES, refresh.GENERATED])
+@pytest.mark.parametrize("page", [*refresh.PAGES, *refresh.GENERATED])
 def test_page_shows_what_the_program_does(page: str) -> None:
     assert refresh.mask(refresh.make(page)) == refresh.mask(text(page)), "run `make readme`"
 

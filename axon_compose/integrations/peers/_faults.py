@@ -213,6 +213,14 @@ FAULTS: Final = (
         error="Expected shape",
     ),
     UpstreamFault(
+        "names-of-the-base",
+        "mlx-lm",
+        "tensors whose names begin with `transformer.` cannot be loaded",
+        "that is how the language model is saved; the first published files lack it",
+        model_types=("gpt2",),
+        error="parameters not in model: model.transformer.",
+    ),
+    UpstreamFault(
         "experts-elsewhere",
         "mlx-lm",
         "layers with (index + expert_layer_offset) % expert_layer_period == 0 have experts",

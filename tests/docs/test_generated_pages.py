@@ -1,0 +1,65 @@
+"""The pages of imports and of families: their files are whole ones, their figures are what is measured."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import families_page
+import imports_page
+import pytest
+import refresh
+
+from axon_compose import load
+from tests.concrete.test_unroll import everything
+
+FIXTURES = refresh.ROOT / refresh.CHECKPOINTS
+FAMILIES = {family.name: family for family in families_page.known()}
+
+
+def test_the_files_on_the_page_of_imports_are_the_models_of_their_checkpoints(tmp_path: Path) -> None:
+    page = (refresh.ROOT / "docs/imports.md").read_text("utf-8")
+    files = [block for block in refresh.blocks(page) if block.language == "yaml"]
+    assert len(files) == len(imports_page.SHOWN)
+    for name, block in zip(imports_page.SHOWN, files, strict=True):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(block.text, "utf-8")
+        assert everything(load(path).plan()) == everything(load(checkpoint=FIXTURES / name).plan())
+
+
+def test_nothing_on_the_page_of_families_is_bad() -> None:
+    figures = families_page.on_page()
+    assert figures.keys() == FAMILIES.keys()
+    for name, found in figures.items():
+        assert found.reference.startswith("< "), name
+        assert "unexplained" not in found.peer, name
+        passed, _, tried = found.truths.partition(" of ")
+        assert passed == tried, name
+
+
+def test_figures_are_rounded() -> None:
+    assert [families_page._bound(x) for x in (3e-7, 1.1e-6, 6e-6, 0.02)] == ["< 1e-6", "< 2e-6", "< 1e-5", "2.0e-02"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(version("mlx-lm") != families_page.MLX_LM, reason="the page tells of another mlx-lm")
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_the_page_of_families_shows_what_is_measured(name: str) -> None:
+    shown, found = families_page.on_page()[name], families_page.measure(FAMILIES[name])
+    assert (found.lines, found.truths) == (shown.lines, shown.truths)
+    for one, other in ((found.reference, shown.reference), (found.peer, shown.peer)):
+        assert words(one) == words(other)
+        assert figure(one) <= 2.5 * figure(other)  # roundings differ from machine to machine
+        assert one.startswith("<") or figure(one) >= 0.8 * figure(other)
+
+
+def words(cell: str) -> str:
+    """A cell without its figure."""
+    return re.sub(r"[\d.]+e-\d+", "", cell)
+
+
+def figure(cell: str) -> float:
+    """The figure of a cell; 0 if it has none."""
+    found = re.search(r"[\d.]+e-\d+|\d+\.\d+", cell)
+    return float(found[0]) if found else 0.0
