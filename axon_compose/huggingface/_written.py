@@ -52,13 +52,15 @@ def whole_config(section: HuggingFace, dims: Mapping[str, Any], defaults: Mappin
         dims: Values of all dims.
         defaults: Those of the family file.
     """
-    config: dict[str, Any] = {"model_type": model_type_of(section, dims), _LENGTH: dims.get(_LENGTH) or _DEFAULT_LENGTH}
+    config: dict[str, Any] = {"model_type": model_type_of(section, dims)}
     for name, allowed in section.only.items():
         value = (allowed or [None])[0] if isinstance(allowed, list) else allowed
         if value not in (None, False) and "*" not in name:
             _put(config, name, value)
     told = {name: value for name, value in dims.items() if value is not None or defaults.get(name) is not None}
     config = with_missing(with_dims(config, section, told), section, dims)
+    if not any(_LENGTH in field_names(section, name) for name in dims):
+        config.setdefault(_LENGTH, _DEFAULT_LENGTH)
     if {"rope_theta", "rope_scaling"} <= dims.keys() and "rope_parameters" not in config:
         options = {"theta": "rope_theta", "fraction": "partial_rotary_factor", "scaling": "rope_scaling"}
         config["rope_parameters"] = _rope({key: dims.get(name) for key, name in options.items()})
