@@ -22,6 +22,8 @@ def export_folder(arguments: argparse.Namespace, terminal: Terminal) -> int:
     size = sum(entry["bytes"] for entry in record["files"].values())
     text = f"wrote {target}: {record['name']} as a stock `{record['model_type']}`, {human(size)}\n"
     code = terminal.result(text, {"out": str(target), **record})
+    for fault in record["upstream_faults"]:
+        terminal.note(f"beware, in {fault['owner']}: {fault['what']}; right is: {fault['right']}")
     if arguments.to == "mlx-lm":
         terminal.note(f"run it:\n  mlx_lm.generate --model {quote(str(target))} --prompt 'Hello'")
     return code

@@ -98,8 +98,8 @@ def with_dims(config: Mapping[str, Any], section: HuggingFace, dims: Mapping[str
 
 def _put_rope(config: dict[str, Any], name: str, value: Any) -> bool:
     """Write a dim about positions where one mapping holds them all, and the scaling in the words of config.json."""
-    mapping = config.get("rope_parameters")
-    flat = isinstance(mapping, dict) and not any(isinstance(item, dict) for item in mapping.values())
+    mapping = config.get("rope_parameters") or {}
+    flat = bool(mapping) and not any(isinstance(item, dict) for item in mapping.values())
     if name == "rope_scaling":
         scaling = dict(value or {})
         if length := scaling.pop(_LENGTH, None):
@@ -151,8 +151,10 @@ def _without_null(value: Any) -> Any:
 
 
 def _with_infinity(value: Any) -> Any:
-    """Infinity for the text that stands for it in what a built folder keeps."""
+    """Infinity for the text that stands for it in what a built folder keeps; what transformers 5 writes stays."""
     if isinstance(value, Mapping):
+        if value.keys() == {"__float__"}:
+            return dict(value)
         return {key: _with_infinity(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_with_infinity(item) for item in value]

@@ -39,6 +39,7 @@ from axon_compose.huggingface import (
 )
 from axon_compose.integrations.folder import without_infinity
 from axon_compose.integrations.names import CONFIG_KEY
+from axon_compose.integrations.peers import faults_of
 from axon_compose.integrations.peers._fields import older_fields
 from axon_compose.plan import differences
 from axon_compose.registry import Registry
@@ -53,6 +54,8 @@ Kind = Literal["mlx-lm", "huggingface"]
 KINDS: Final[Mapping[Kind, Layout]] = {"mlx-lm": "mlx", "huggingface": "huggingface"}
 
 _FLOATS: Final = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+#: Faults that come with the names of Hugging Face alone.
+_OF_OTHER_LAYOUT: Final = ("packed-experts-only",)
 _IDS: Final = ("bos_token_id", "eos_token_id", "pad_token_id")
 _GENERATION: Final = "generation_config.json"
 
@@ -96,8 +99,7 @@ def export(
     save_plan = plan_save(built.plan, built.section, built.architecture.document.dims, specs, KINDS[kind])
     config = built.config(save_plan, specs)
     if kind == "mlx-lm":
-        config |= older_fields(config)
-        config = with_missing(config, *built.stock)
+        config = with_missing(config | older_fields(config), *built.stock)
         config |= _quantization(save_plan)
     small = built.files() | {"config.json": _json(config)}
     check_space(target, sum(spec.nbytes for spec in save_plan.specs) + sum(map(len, small.values())))
@@ -105,6 +107,7 @@ def export(
         "name": built.plan.name,
         "exported": kind,
         "model_type": config["model_type"],
+        "upstream_faults": _upstream_faults(config) if kind == "mlx-lm" else [],
         "versions": {name: version(name) for name in ("axon-compose", "mlx")},
     }
     with atomic_folder(target, force) as place:
@@ -144,7 +147,7 @@ class _Built:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every array that the folder must hold: the parameters, or the members of packed ones as they are."""
-        expected = {}
+        expected: dict[str, tuple[int, ...]] = {}
         for name, shape in self.plan.parameters():
             base = name.removesuffix("weight")
             members = [f"{base}{end}" for end in ("weight", "scales", "biases") if f"{base}{end}" in self.found]
@@ -175,7 +178,9 @@ class _Built:
         else:
             if not self.section.model_types:
                 message = f"`{self.plan.name}` names no model type that a stock loader knows"
-                raise CheckpointError("AX609", message, "`huggingface.model_types` says it; the shipped families have it")
+                raise CheckpointError(
+                    "AX609", message, "`huggingface.model_types` says it; the shipped families have it"
+                )
             first = {"model_type": model_type_of(self.section, dims)}
             defaults = self._stock(first, names).document.dims
             config = whole_config(self.stock[0], dims, defaults) | {"torch_dtype": dtype}
@@ -233,6 +238,12 @@ def _read(folder: Path) -> dict[str, Any]:
         hint = "`axon-compose build FILE --out DIR` writes such a folder"
         raise CheckpointError("AX560", f"`{folder}` is not a folder that axon-compose has built", hint) from error
     return dict(config)
+
+
+def _upstream_faults(config: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What mlx-lm is known to compute otherwise in such a model, at any length."""
+    found = faults_of("mlx-lm", config, config.get("max_position_embeddings") or 1)
+    return [fault.to_dict() for fault in found if fault.name not in _OF_OTHER_LAYOUT]
 
 
 def _dtype(specs: list[TensorSpec]) -> str:
