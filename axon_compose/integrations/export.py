@@ -27,6 +27,7 @@ from axon_compose.checkpoint._record import dump_json, record_of
 from axon_compose.checkpoint._safetensors import listing
 from axon_compose.checkpoint._tokenizer import copied_tokenizer
 from axon_compose.diagnostics import Problems
+from axon_compose.diff import compare
 from axon_compose.document import HuggingFace, Layout
 from axon_compose.huggingface import (
     family_of,
@@ -41,7 +42,6 @@ from axon_compose.integrations.folder import without_infinity
 from axon_compose.integrations.names import CONFIG_KEY
 from axon_compose.integrations.peers import faults_of
 from axon_compose.integrations.peers._fields import older_fields
-from axon_compose.plan import differences
 from axon_compose.registry import Registry
 from axon_compose.source import Mapping as MappingNode
 from axon_compose.source import to_source
@@ -203,7 +203,7 @@ class _Built:
         return stock
 
     def _check(self, config: Mapping[str, Any], tensors: frozenset[str]) -> None:
-        lines = differences(self.plan, self._stock(config, tensors).plan())
+        lines = list(map(str, compare(self.plan, self._stock(config, tensors).plan()).changes))
         if lines:
             message = f"a stock `{config['model_type']}` would be another model{listing('where it differs', lines)}"
             raise CheckpointError("AX610", message, "no field of config.json says this; change the dims alone")

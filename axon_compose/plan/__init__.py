@@ -1,6 +1,5 @@
 """A document and a registry to a plan, layer by layer; imports no mlx."""
 
-from axon_compose.plan._compare import differences
 from axon_compose.plan._plan import Branch, Layer, MaskGroup, Member, Plan, Use
 from axon_compose.plan._print import plan_to_dict
 from axon_compose.plan._resolve import resolve_plan
@@ -26,7 +25,6 @@ __all__ = [
     "active_parameters",
     "cache_nbytes",
     "capabilities",
-    "differences",
     "plan_to_dict",
     "resolve_plan",
     "total_parameters",

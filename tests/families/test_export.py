@@ -322,7 +322,7 @@ def test_a_model_that_no_configuration_says_is_refused(tmp_path: Path) -> None:
     random_model("qwen3", tmp_path / "ours", "components.attn.qk_norm=null")
     error = refusal(tmp_path / "ours", tmp_path)
     assert error.code == "AX610"
-    assert "`layers.0.attn`: `qk_norm` is" in error.message
+    assert "qk_norm" in error.message
 
 
 def test_a_folder_is_not_replaced_by_its_export(tmp_path: Path) -> None:
