@@ -87,7 +87,8 @@ def write_folder(
     generation = {key: full_config[key] for key in ids}
     small = {
         **tokens,
-        "config.json": dump_json(full_config),
+        # The description inside has an order that counts: that of the parts of a split.
+        "config.json": dump_json(dict(sorted(full_config.items())), in_order=True),
         "generation_config.json": dump_json(generation),
         code_file: model_file(build_record.get("plugins", {})),
     }

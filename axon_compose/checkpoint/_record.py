@@ -33,9 +33,10 @@ _CHUNK: Final = 1 << 20
 _NOISE: Final = {"__pycache__", ".DS_Store"}
 
 
-def dump_json(value: Any) -> bytes:
-    """JSON text of one form only: keys sorted, two spaces, UTF-8, no NaN, a newline at the end."""
-    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+def dump_json(value: Any, *, in_order: bool = False) -> bytes:
+    """JSON text of one form only: keys sorted unless `in_order`, two spaces, UTF-8, no NaN, a newline at the end."""
+    text = json.dumps(value, indent=2, sort_keys=not in_order, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()
 
 
 def is_plain_name(name: str) -> bool:

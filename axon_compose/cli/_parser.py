@@ -24,6 +24,8 @@ Exit codes: 0 ok, 1 the file has errors or a check failed, 2 wrong usage or a fi
 
 #: What `verify` can compare with; `axon_compose.analysis.PEERS`, which imports mlx.
 _PEERS = ("mlx-lm", "transformers")
+#: What `export` writes; `axon_compose.integrations.export.KINDS`, which imports mlx.
+_KINDS = ("mlx-lm", "huggingface")
 
 
 def _lazily(module: str, name: str) -> Run:
@@ -135,6 +137,14 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     imported.add_argument("--force", action="store_true", help="replace the file")
     _common(imported)
+    exported = command(
+        "export", _lazily("_export", "export_folder"), "write a built folder as stock loaders read it, without own code"
+    )
+    exported.add_argument("folder", metavar="DIR", help="a folder that `build --out` wrote, fine-tuned since or not")
+    exported.add_argument("--to", required=True, choices=_KINDS, help="who shall read it")
+    exported.add_argument("-o", "--output", metavar="DIR", help="the new folder (default: beside DIR)")
+    exported.add_argument("--force", action="store_true", help="replace an earlier export")
+    _json(exported)
     check = command("check", _lazily("_build", "check"), "prove caches, masks and gradients on a small float32 copy")
     check.add_argument("file", metavar="FILE")
     check.add_argument("--seed", type=_seed, default=0, metavar="N", help="of weights and tokens (default: 0)")

@@ -108,6 +108,10 @@ class HuggingFace(Section):
         default_factory=dict, description="Fields that may only have this value, or one of these."
     )
     ignore: list[str] = Field(default_factory=list, description="Fields that do not change the model.")
+    write: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Fields that other readers of config.json need, for export: values, or formulas over dims.",
+    )
     prefixes: dict[str, str] = Field(
         default_factory=dict,
         max_length=MAX_PARTS,

@@ -11,13 +11,13 @@ from typing import Any, Final
 from axon_compose.diagnostics import Problems
 from axon_compose.source import Entry, Mapping, Node, Scalar, Sequence, plain, read_file
 
-__all__ = ["CONFIG_FILE", "Config", "read_config"]
+__all__ = ["CONFIG_FILE", "INFINITE", "INNER", "Config", "make_config", "read_config"]
 
 CONFIG_FILE: Final = "config.json"
 #: Where models of text and images keep the part that is read here.
-_INNER: Final = ("text_config", "language_config", "llm_config")
+INNER: Final = ("text_config", "language_config", "llm_config")
 #: How Python writes into JSON what JSON has no word for; it stands for no limit.
-_INFINITE: Final = ("Infinity", "-Infinity")
+INFINITE: Final = ("Infinity", "-Infinity")
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,15 @@ class Config:
         folder: Where it is, with the weights beside it.
         top: All of it.
         inner: The part about the text model, where it has one of its own.
+        written: All of it as it stands, with the words for infinity that `top` and `inner` have null for.
+        given_tensors: Names of the tensors that will be beside it; those of the folder unless given.
     """
 
     folder: Path
     top: Mapping
     inner: Mapping | None = None
+    written: Mapping | None = None
+    given_tensors: frozenset[str] | None = None
 
     @cached_property
     def tensors(self) -> frozenset[str]:
@@ -41,6 +45,8 @@ class Config:
         Raises:
             CheckpointError: A file of weights is damaged.
         """
+        if self.given_tensors is not None:
+            return self.given_tensors
         from axon_compose.checkpoint import read_header  # only the few families that ask pay for it
 
         return frozenset(name for path in self.folder.glob("model*.safetensors") for name in read_header(path))
@@ -94,16 +100,21 @@ def read_config(folder: Path, problems: Problems) -> Config | None:
     if not isinstance(node, Mapping):
         problems.error("AX601", f"`{path}` is not a mapping of fields", node.span)
         return None
-    top = _without_infinity(node)
+    return make_config(folder, node)
+
+
+def make_config(folder: Path, written: Mapping, tensors: frozenset[str] | None = None) -> Config:
+    """The configuration that these nodes are; `tensors` where they are not in the folder."""
+    top = _without_infinity(written)
     assert isinstance(top, Mapping)
-    inner = next((part for name in _INNER if isinstance(part := top.get(name), Mapping)), None)
-    return Config(folder, top, inner)
+    inner = next((part for name in INNER if isinstance(part := top.get(name), Mapping)), None)
+    return Config(folder, top, inner, written, tensors)
 
 
 def _without_infinity(node: Node) -> Node:
     """The nodes with null for infinity, which is how people write that there is no limit."""
     match node:
-        case Scalar(value=str(text)) if text in _INFINITE:
+        case Scalar(value=str(text)) if text in INFINITE:
             return Scalar(None, node.span)
         case Sequence():
             return Sequence(tuple(map(_without_infinity, node.items)), node.span)

@@ -15,7 +15,7 @@ from axon_compose.huggingface._harmless import HARMLESS
 from axon_compose.huggingface._rope import ROPE_FIELDS, rope_fields
 from axon_compose.source import Entry, Mapping, Node, Scalar, Sequence, plain
 
-__all__ = ["fields_used", "overlay_of", "with_config"]
+__all__ = ["field_names", "fields_used", "overlay_of", "with_config"]
 
 
 def overlay_of(config: Config) -> Callable[[Mapping, Problems], Mapping]:
@@ -67,7 +67,7 @@ class _Overlay:
         """A dim's value in this checkpoint: its field, or what the file has."""
         if name in self.section.tensors:
             return Entry(entry.key_span, Scalar(self.section.tensors[name] in self.config.tensors, entry.node.span))
-        names = _names(self.section, name)
+        names = field_names(self.section, name)
         self.handled.update(names)
         found = next((field for each in names if (field := self._field(each)) is not None), None)
         if found is None or (_value(found) is None and is_formula(_value(entry.node))):
@@ -127,12 +127,12 @@ def fields_used(document: Document, config: Config) -> list[str]:
     section = document.envelope.huggingface
     if section is None:
         return []
-    names = (name for dim in document.envelope.dims for name in _names(section, dim))
+    names = (name for dim in document.envelope.dims for name in field_names(section, dim))
     told = [*names, *ROPE_FIELDS]
     return list(dict.fromkeys(name for name in told if config.value(name) is not None))
 
 
-def _names(section: HuggingFace, dim: str) -> list[str]:
+def field_names(section: HuggingFace, dim: str) -> list[str]:
     """The fields that a dim may come from."""
     names = section.fields.get(dim, dim)
     return [names] if isinstance(names, str) else names

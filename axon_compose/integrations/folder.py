@@ -23,7 +23,7 @@ from axon_compose.model import LanguageModel, largest_parts, quantize, random_we
 from axon_compose.plan import DTYPES, Plan, plan_to_dict, weight_nbytes
 from axon_compose.source import plain
 
-__all__ = ["check_write", "write_model"]
+__all__ = ["check_write", "without_infinity", "write_model"]
 
 
 def write_model(
@@ -136,7 +136,7 @@ def _config(architecture: Architecture, model: LanguageModel) -> dict[str, Any]:
     carried = {name: source.value(name) for name in _CARRIED} if source else {}
     described: dict[str, Any] = {"architecture": architecture.data}
     if source:
-        described["source"] = _without_infinity(plain(source.top))
+        described["source"] = without_infinity(plain(source.written or source.top))
     dtype = str(_dtype(model)).rpartition(".")[2]
     return {
         **{name: value for name, value in carried.items() if value is not None},
@@ -151,12 +151,12 @@ def _config(architecture: Architecture, model: LanguageModel) -> dict[str, Any]:
     }
 
 
-def _without_infinity(value: Any) -> Any:
+def without_infinity(value: Any) -> Any:
     """The same for JSON, which has no word for infinity: as Python writes it, in quotes."""
     if isinstance(value, dict):
-        return {key: _without_infinity(item) for key, item in value.items()}
+        return {key: without_infinity(item) for key, item in value.items()}
     if isinstance(value, list):
-        return list(map(_without_infinity, value))
+        return list(map(without_infinity, value))
     return json.dumps(value) if isinstance(value, float) and not isfinite(value) else value
 
 

@@ -45,6 +45,7 @@ def huggingface_definitions() -> dict[str, Schema]:
                 ),
                 "only": from_field(HuggingFace, "only", type="object"),
                 "ignore": from_field(HuggingFace, "ignore", **texts),
+                "write": from_field(HuggingFace, "write", type="object"),
                 "prefixes": from_field(
                     HuggingFace,
                     "prefixes",
