@@ -15,6 +15,7 @@ from axon_compose.registry import LookupFailure, Registry
 from axon_compose.source import MAX_BYTES, Node, read, to_source
 
 if TYPE_CHECKING:
+    from axon_compose.cost import CostSheet
     from axon_compose.diff import Difference
     from axon_compose.document import Layout
     from axon_compose.huggingface import Config
@@ -49,6 +50,44 @@ class Architecture:
     def plan(self) -> Plan:
         """The model layer by layer: names, shapes, cache slots and masks. Imports no mlx."""
         return self._plan
+
+    def cost(
+        self,
+        *,
+        context: int | Iterable[int] | None = None,
+        dtype: str = "bfloat16",
+        batch: int = 1,
+        quantize: int | None = None,
+        training: bool = False,
+        memory: int | None = None,
+        bandwidth: float | None = None,
+    ) -> CostSheet:
+        """What the model costs, counted from the plan; builds nothing and imports no mlx. See `axon_compose.cost`.
+
+        Args:
+            context: Tokens of each sequence, one number or several; 4096 and 65536 unless given.
+            dtype: Of weights and caches: `float32`, `bfloat16` or `float16`.
+            batch: Sequences that run together.
+            quantize: Bits of quantised weights; not quantised unless given.
+            training: Count the memory of a training step too.
+            memory: Bytes that there are: does it fit, and how far?
+            bandwidth: Bytes that memory moves in a second.
+
+        Raises:
+            ValueError: If a number is out of its range.
+        """
+        from axon_compose.cost import CONTEXTS, cost
+
+        return cost(
+            self._plan,
+            context=CONTEXTS if context is None else context,
+            dtype=dtype,
+            batch=batch,
+            quantize=quantize,
+            training=training,
+            memory=memory,
+            bandwidth=bandwidth,
+        )
 
     def build(
         self,

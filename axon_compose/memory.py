@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 from typing import Final
 
-__all__ = ["available", "count", "human"]
+__all__ = ["available", "count", "human", "operations"]
 
 _BYTE_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _COUNT_UNITS: Final = ("", "K", "M", "B", "T")
+_FLOP_UNITS: Final = ("", "k", "M", "G", "T", "P", "E", "Z")
 
 
 def human(nbytes: int) -> str:
@@ -25,6 +26,11 @@ def human(nbytes: int) -> str:
 def count(number: int) -> str:
     """A count as papers write it, three digits: `5.77B`, `200K`, `17`."""
     return _scaled(number, _COUNT_UNITS, "")
+
+
+def operations(number: int) -> str:
+    """Floating-point operations with the prefixes of units, three digits: `2.31 G`, `512`."""
+    return _scaled(number, _FLOP_UNITS, " ").rstrip()
 
 
 def _scaled(number: int, units: tuple[str, ...], gap: str) -> str:

@@ -22,6 +22,7 @@ ORDER = [
     "document",
     "huggingface",
     "plan",
+    "cost",
     "concrete",
     "memory",
     "diff",
@@ -102,7 +103,7 @@ def test_stages_before_the_model_load_without_mlx(stage: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["validate", "show", "lint"])
+@pytest.mark.parametrize("command", ["validate", "show", "cost", "lint"])
 def test_describing_commands_never_import_mlx(command: str) -> None:
     check = (
         f"import sys; from axon_compose.cli import main; code = main([{command!r}, 'hybrid-demo']); "

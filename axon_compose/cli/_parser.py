@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from axon_compose.cli._imports import kept
 from axon_compose.cli._terminal import Terminal
@@ -77,6 +78,7 @@ def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
     show.add_argument("file", metavar="FILE")
     show.add_argument("--stage", choices=("document", "plan"), help="print the result of a stage as JSON instead")
     _common(show)
+    _add_cost(command)
     diff = command("diff", _lazily("_diff", "diff"), "say in what two models differ, whatever their files call it")
     diff.add_argument("a", metavar="A", help="a FILE")
     diff.add_argument("b", metavar="B", help="the FILE that is compared with it")
@@ -103,6 +105,34 @@ def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
     explain = command("explain", _lazily("_describe", "explain_code"), "explain the code of a diagnostic")
     explain.add_argument("code", metavar="CODE", help="such as AX101")
     _json(explain)
+
+
+def _add_cost(command: Callable[..., argparse.ArgumentParser]) -> None:
+    cost = command("cost", _lazily("_cost", "cost"), "count weights, caches, operations and memory, from the plan alone")
+    cost.add_argument("file", metavar="FILE")
+    cost.add_argument("--weights", metavar="DIR", help="take the sizes of a checkpoint")
+    cost.add_argument(
+        "--context",
+        type=_contexts,
+        default=(4096, 65536),
+        metavar="N,N",
+        help="tokens of each sequence (default: 4096,65536)",
+    )
+    cost.add_argument("--batch", type=_sequences, default=1, metavar="N", help="sequences together (default: 1)")
+    cost.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        default="bfloat16",
+        help="of weights and caches (default: bfloat16)",
+    )
+    cost.add_argument("--quantize", type=int, choices=(2, 3, 4, 5, 6, 8), metavar="BITS", help="2, 3, 4, 5, 6 or 8")
+    cost.add_argument("--training", action="store_true", help="count the memory of a training step too")
+    cost.add_argument("--memory", type=_bytes, metavar="16GB", help="say whether it fits, and the longest context")
+    cost.add_argument(
+        "--bandwidth", type=_bandwidth, metavar="GB/s", help="of the memory: bounds the tokens per second"
+    )
+    cost.add_argument("--layers", action="store_true", help="list every layer")
+    _common(cost)
 
 
 def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -228,6 +258,35 @@ def _peers(text: str) -> tuple[str, ...]:
     if unknown:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(_PEERS)}")
     return names
+
+
+#: Tokens and sequences at most.
+_MANY: Final = 2**40
+_UNITS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
+
+
+def _contexts(text: str) -> tuple[int, ...]:
+    return tuple(_sequences(part) for part in text.split(","))
+
+
+def _sequences(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,13}", text) or not 1 <= int(text) <= _MANY:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 2^40")
+    return int(text)
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([KMGTP]?)(i?)B?", text, re.IGNORECASE)
+    if not match or (match[3] and not match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory such as 16GB or 24GiB")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** _UNITS[match[2].upper()])
+
+
+def _bandwidth(text: str) -> float:
+    number = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) else 0.0
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of GB/s such as 400")
+    return number
 
 
 def _json(parser: argparse.ArgumentParser) -> Any:

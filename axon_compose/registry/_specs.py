@@ -143,6 +143,12 @@ class ComponentSpec:
         cache: `(options, dims)` to the cache that it needs, or None.
         params: `(options, dims)` to names and shapes of every parameter.
         active: `(options, dims)` to the number of parameters that one token uses; all of them unless given.
+        flops: `(options, dims, tokens, context)` to the floating-point operations for `tokens` new tokens of one
+            sequence, the last of which is its `context`-th: of matrix products, convolutions, attention to what a token
+            may see, and scans; a multiply-add counts as two, elementwise work as nothing. None if unknown.
+        touched: `(options, dims, tokens)` to the parameters of which a pass over `tokens` tokens reads only some rows:
+            name to rows along the first axis, at most. A head names parameters of the embedding that it reads as
+            `embedding.NAME`. Everything is read unless given.
         reads: Named values of the forward pass that the layer takes as keyword arguments. `offset` is the
             position of the first token (int, or (B,) array); it maps to None, or to the option without which it is not
             needed. Any other name maps to the option that names the
@@ -157,7 +163,8 @@ class ComponentSpec:
         mask: `dense` layers get mlx-lm's mask (None, "causal" or an array); `banded` ones apply their window
             themselves in prefill and get a mask only for steps of one token.
         float32: Parameters that stay float32 when a model is cast, e.g. `("A_log", "D")`.
-        unquantized: Submodules that quantisation leaves alone, e.g. `("gate",)`.
+        unquantized: Submodules that quantisation leaves alone, e.g. `("gate",)`; also those that hold a `weight` of two
+            axes or more and cannot be quantised, such as the norms of single heads, so that sizes are known beforehand.
         default: Whether files that name no type for this kind get this one (the namespace `core` alone).
         shrink: `(options as written)` to a copy with small sizes, used by `check`; None keeps the sizes.
         examples: Valid option mappings, tested by `axon_compose.testing`.
@@ -171,6 +178,8 @@ class ComponentSpec:
     cache: Callable[[Any, Dims], CacheSpec | None] = _no_cache
     params: Callable[[Any, Dims], Shapes] = _no_params
     active: Callable[[Any, Dims], int] | None = None
+    flops: Callable[[Any, Dims, int, int], int | None] | None = None
+    touched: Callable[[Any, Dims, int], Mapping[str, int]] | None = None
     reads: Mapping[str, str | None] = field(default_factory=dict)
     writes: tuple[str, ...] = ()
     accepts: Callable[[Any, Any, Dims], str | None] | None = None

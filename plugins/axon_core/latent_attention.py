@@ -17,7 +17,7 @@ from mlx_lm.models.mla import MultiLinear
 from axon_compose.registry import Dims
 from axon_core.norms import RMSNorm
 from axon_core.rope import RoPE
-from axon_core.specs.latent_attention import LatentAttentionOptions
+from axon_core.specs.latent_attention import LatentAttentionOptions, absorbs
 
 __all__ = ["LatentAttention"]
 
@@ -135,13 +135,8 @@ class LatentAttention(nn.Module):
         return _in_blocks(_expanded, (queries,), (keys, values), total, mask)
 
     def _absorbs(self, length: int, total: int) -> bool:
-        """Whether absorbing L queries multiplies less than expanding S keys and values; per head, both less the same.
-
-        Taking one vector to the latents and one back costs rank * widths, for each query or for each key; then a
-        pair of a query and a key costs twice the rank, or the widths.
-        """
-        widths = self.qk_nope_head_dim + self.v_head_dim
-        return length * total * (2 * self.kv_lora_rank - widths) < (total - length) * self.kv_lora_rank * widths
+        """Whether absorbing L queries multiplies less than expanding S keys and values."""
+        return absorbs(length, total, self.kv_lora_rank, self.qk_nope_head_dim + self.v_head_dim)
 
 
 def _in_blocks(

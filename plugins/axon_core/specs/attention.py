@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from axon_compose.registry import KV, ComponentSpec, Dims, Options
+from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._heads import (
     Bias,
     BiasOptions,
@@ -163,6 +164,12 @@ def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]
     return found
 
 
+def _flops(options: AttentionOptions, dims: Dims, tokens: int, context: int) -> int:
+    heads, _, width = head_shape(options, dims)
+    seen = pairs(tokens, context, options.window_size)
+    return product_flops(_params(options, dims), tokens) + attention_flops(heads, width, width, seen)
+
+
 def _cache(options: AttentionOptions, dims: Dims) -> KV | None:
     _, kv_heads, width = head_shape(options, dims)
     return None if options.kv_from else KV(kv_heads, width, window=options.window_size)
@@ -231,12 +238,15 @@ _ATTENTION: Final = ComponentSpec(
     summary="Causal attention: grouped-query, with rope, and optionally a window, biases, norms, gates and sinks.",
     cache=_cache,
     params=_params,
+    flops=_flops,
     reads={"offset": None, "kv": "kv_from"},
     writes=("kv",),
     accepts=_accepts,
     window=lambda options, dims: options.window_size,
     # With a window the layer cuts the band itself; a group without one is always dense.
     mask="banded",
+    # Norms of single heads have two axes when each head has a scale of its own.
+    unquantized=("q_norm", "k_norm"),
     shrink=_shrink,
     examples=(
         {"num_heads": 4},

@@ -8,8 +8,16 @@ from typing import Any, Final
 from pydantic import Field, model_validator
 
 from axon_compose.registry import KV, ComponentSpec, Dims, Options, State
-from axon_core.specs.moe import MoEOptions, SharedExpertMoEOptions, moe_active, moe_params
-from axon_core.specs.ssm import ssm_params, ssm_state
+from axon_core.specs._flops import attention_flops, pairs, product_flops
+from axon_core.specs.moe import (
+    MoEOptions,
+    SharedExpertMoEOptions,
+    moe_active,
+    moe_flops,
+    moe_params,
+    moe_touched,
+)
+from axon_core.specs.ssm import ssm_flops, ssm_params, ssm_state
 
 __all__ = ["SPECS", "AxonSSMBlockOptions", "AxonSSMMoEBlockOptions", "AxonSWAMoEBlockOptions"]
 
@@ -78,10 +86,13 @@ def _inside(name: str, shapes: Shapes) -> Shapes:
     return {f"{name}.{key}": shape for key, shape in shapes.items()}
 
 
-def _ssm(options: _SSM, dims: Dims) -> Shapes:
+def _ssm_inner(options: _SSM, dims: Dims) -> Shapes:
     hidden = dims.hidden_size
-    inner = ssm_params(hidden, options.channels(hidden), options.ssm_d_state, options.ssm_d_conv, 1)
-    return {"input_norm.weight": (hidden,), **_inside("ssm", inner)}
+    return ssm_params(hidden, options.channels(hidden), options.ssm_d_state, options.ssm_d_conv, 1)
+
+
+def _ssm(options: _SSM, dims: Dims) -> Shapes:
+    return {"input_norm.weight": (dims.hidden_size,), **_inside("ssm", _ssm_inner(options, dims))}
 
 
 def _attention(options: AxonSWAMoEBlockOptions, dims: Dims) -> Shapes:
@@ -121,6 +132,25 @@ def _active(shapes: Shapes, options: _MoE, dims: Dims) -> int:
     """Everything outside the experts, and what a token uses of those."""
     outside = sum(prod(shape) for name, shape in shapes.items() if not name.startswith("moe."))
     return outside + moe_active(_moe_options(options), dims.hidden_size)
+
+
+def _ssm_flops(options: _SSM, dims: Dims, tokens: int, context: int) -> int:
+    return ssm_flops(_ssm_inner(options, dims), tokens)
+
+
+def _swa_moe_flops(options: AxonSWAMoEBlockOptions, dims: Dims, tokens: int, context: int) -> int:
+    width, seen = _head_dim(options, dims), pairs(tokens, context, options.swa_window_size)
+    attended = product_flops(_attention(options, dims), tokens) + attention_flops(options.num_heads, width, width, seen)
+    return attended + moe_flops(_moe_options(options), dims.hidden_size, tokens)
+
+
+def _ssm_moe_flops(options: AxonSSMMoEBlockOptions, dims: Dims, tokens: int, context: int) -> int:
+    return _ssm_flops(options, dims, tokens, context) + moe_flops(_moe_options(options), dims.hidden_size, tokens)
+
+
+def _touched(options: _MoE, dims: Dims, tokens: int) -> dict[str, int]:
+    inner = moe_touched(_moe_options(options), dims.hidden_size, tokens)
+    return {f"moe.{name}": rows for name, rows in inner.items()}
 
 
 def _state(options: _SSM, dims: Dims) -> State:
@@ -164,6 +194,7 @@ SPECS: Final = (
         summary="A whole layer: norm, selective state space layer, residual.",
         cache=_state,
         params=_ssm_block,
+        flops=_ssm_flops,
         float32=_SSM_FLOAT32,
         shrink=_shrink_ssm,
         examples=({}, {"ssm_d_state": 4, "ssm_d_conv": 2, "ssm_intermediate_dim": 48, "rms_norm_eps": 1e-5}),
@@ -176,6 +207,8 @@ SPECS: Final = (
         summary="A whole layer: sliding window attention, then experts with a shared one.",
         cache=_window,
         params=_swa_moe_block,
+        flops=_swa_moe_flops,
+        touched=_touched,
         active=lambda options, dims: _active(_swa_moe_block(options, dims), options, dims),
         window=lambda options, dims: options.swa_window_size,
         mask="banded",
@@ -194,6 +227,8 @@ SPECS: Final = (
         summary="A whole layer: selective state space layer, then experts with a shared one.",
         cache=_state,
         params=_ssm_moe_block,
+        flops=_ssm_moe_flops,
+        touched=_touched,
         active=lambda options, dims: _active(_ssm_moe_block(options, dims), options, dims),
         float32=_SSM_FLOAT32,
         unquantized=_ROUTER,

@@ -8,12 +8,16 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import ComponentSpec, Dims, Options
+from axon_core.specs._flops import product_flops
 from axon_core.specs._heads import switch
 from axon_core.specs.per_layer import VALUE, PerLayerOptions, per_layer_params, shrink_inputs
 
 __all__ = ["SPECS", "EmbeddingNormOptions", "LMHeadOptions", "TokenEmbeddingOptions"]
 
 Shapes = dict[str, tuple[int, ...]]
+
+#: Parameters of the embedding of which a token takes one row.
+_TABLES: Final = ("embed_tokens.weight", "embed_positions.weight", "per_layer.embed_tokens.weight")
 
 
 class EmbeddingNormOptions(Options):
@@ -100,6 +104,30 @@ def _head_params(options: LMHeadOptions, dims: Dims) -> Shapes:
     return shapes | ({"bias": (dims.vocab_size,)} if options.bias else {})
 
 
+def _embedding_flops(options: TokenEmbeddingOptions, dims: Dims, tokens: int, context: int) -> int:
+    """The projections; looking up a vector multiplies nothing."""
+    shapes = _embedding_params(options, dims)
+    return product_flops({name: shape for name, shape in shapes.items() if name not in _TABLES}, tokens)
+
+
+def _embedding_touched(options: TokenEmbeddingOptions, dims: Dims, tokens: int) -> dict[str, int]:
+    """A row for each token."""
+    shapes = _embedding_params(options, dims)
+    return {name: min(tokens, shapes[name][0]) for name in _TABLES if name in shapes}
+
+
+def _head_flops(options: LMHeadOptions, dims: Dims, tokens: int, context: int) -> int:
+    """Scores of every token."""
+    width = dims.get("embedding_size", dims.hidden_size) if options.tied else dims.hidden_size
+    matrices = {"out_proj.weight": (width, dims.hidden_size)} if width != dims.hidden_size else {}
+    return product_flops({**matrices, "scores.weight": (dims.vocab_size, width)}, tokens)
+
+
+def _head_touched(options: LMHeadOptions, dims: Dims, tokens: int) -> dict[str, int]:
+    """A tied head reads the table of the embedding."""
+    return {"embedding.embed_tokens.weight": dims.vocab_size} if options.tied else {}
+
+
 def _shrink_embedding(written: Mapping[str, Any]) -> dict[str, Any]:
     small = dict(written)
     if written.get("size") is not None:  # 24 is no usual hidden size, so a factored table stays factored
@@ -117,6 +145,8 @@ SPECS: Final = (
         module="axon_core.embedding:TokenEmbedding.from_options",
         summary="A table of vectors, optionally of a width of its own.",
         params=_embedding_params,
+        flops=_embedding_flops,
+        touched=_embedding_touched,
         reads={"offset": "positions"},
         writes=(VALUE,),
         default=True,
@@ -137,6 +167,8 @@ SPECS: Final = (
         module="axon_core.head:LMHead.from_options",
         summary="Scores of the next token, tied to the embedding or with a matrix of its own.",
         params=_head_params,
+        flops=_head_flops,
+        touched=_head_touched,
         default=True,
         examples=({}, {"tied": False}, {"bias": True, "scale": 0.5}, {"tied": False, "bias": True, "softcap": 30.0}),
     ),

@@ -8,6 +8,7 @@ from typing import Any, Final
 from pydantic import Field, ValidationInfo, field_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
+from axon_core.specs._flops import convolution_flops, product_flops
 
 __all__ = ["SPECS", "GatedDeltaNetOptions"]
 
@@ -57,6 +58,13 @@ def _params(options: GatedDeltaNetOptions, dims: Dims) -> dict[str, tuple[int, .
     }
 
 
+def _flops(options: GatedDeltaNetOptions, dims: Dims, tokens: int, context: int) -> int:
+    """For every number of the state: decay 1, recall 2, correction 2, output 2."""
+    key_heads, key_dim, heads, value_dim = options.head_shapes()
+    convolved = convolution_flops(2 * key_heads * key_dim + heads * value_dim, options.d_conv, tokens)
+    return product_flops(_params(options, dims), tokens) + convolved + 7 * tokens * heads * key_dim * value_dim
+
+
 def _cache(options: GatedDeltaNetOptions, dims: Dims) -> State:
     key_heads, key_dim, heads, value_dim = options.head_shapes()
     channels = 2 * key_heads * key_dim + heads * value_dim
@@ -88,6 +96,7 @@ SPECS: Final = (
         summary="Linear attention by the gated delta rule: causal convolution, self-correcting state, gate.",
         cache=_cache,
         params=_params,
+        flops=_flops,
         float32=("A_log", "dt_bias"),
         shrink=_shrink,
         examples=(

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import KV, ComponentSpec, Dims, Options
+from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._rope import RopeOptions
 
-__all__ = ["SPECS", "LatentAttentionOptions", "LatentRopeOptions", "LoraScaleOptions"]
+__all__ = ["SPECS", "LatentAttentionOptions", "LatentRopeOptions", "LoraScaleOptions", "absorbs"]
 
 
 class LatentRopeOptions(RopeOptions):
@@ -119,6 +120,26 @@ def _params(options: LatentAttentionOptions, dims: Dims) -> dict[str, tuple[int,
     return found
 
 
+def _flops(options: LatentAttentionOptions, dims: Dims, tokens: int, context: int) -> int:
+    """Whichever form `axon_core.latent_attention` takes: queries to the latents, or keys and values out of them."""
+    heads, rank, rope = options.num_heads, options.kv_lora_rank, options.qk_rope_head_dim
+    nope, values = options.qk_nope_head_dim, options.value_dim
+    projected = product_flops(_params(options, dims), tokens)
+    between = 2 * heads * rank * (nope + values)
+    if absorbs(tokens, context, rank, nope + values):
+        return projected + tokens * between + attention_flops(heads, rank + rope, rank, pairs(tokens, context))
+    return projected + context * between + attention_flops(heads, nope + rope, values, pairs(tokens, context))
+
+
+def absorbs(tokens: int, context: int, rank: int, widths: int) -> bool:
+    """Whether to attend in the space of latents: what multiplies less for `tokens` queries on `context` keys.
+
+    Taking one vector to the latents and one back costs rank * widths, for each query or for each key; then a pair of a
+    query and a key costs twice the rank, or the widths.
+    """
+    return tokens * context * (2 * rank - widths) < (context - tokens) * rank * widths
+
+
 def _shrink(written: Mapping[str, Any]) -> dict[str, Any]:
     """Small sizes with the same structure; a latent wider than a head, so that both forms are used."""
     small = dict(written)
@@ -160,6 +181,7 @@ SPECS: Final = (
         summary="Multi-head latent attention (MLA): all heads' keys and values out of one cached vector per token.",
         cache=lambda options, dims: KV(1, options.kv_lora_rank, options.qk_rope_head_dim),
         params=_params,
+        flops=_flops,
         reads={"offset": None},
         shrink=_shrink,
         examples=(

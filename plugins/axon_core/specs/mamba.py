@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
+from axon_core.specs._flops import convolution_flops, product_flops
 from axon_core.specs.ssm import SelectiveOptions, resolve_dt_rank, shrink_selective
 
 __all__ = ["SPECS", "Mamba2Options", "MambaNorm", "MambaOptions", "SectionScales"]
@@ -151,6 +152,13 @@ def _mamba2_params(options: Mamba2Options, dims: Dims) -> dict[str, tuple[int, .
     return shapes
 
 
+def _mamba2_flops(options: Mamba2Options, dims: Dims, tokens: int, context: int) -> int:
+    """Of the scan, for every number of the state: decay 1, input 2, output 2."""
+    inner, convolved = options.widths(dims.hidden_size)
+    products = product_flops(_mamba2_params(options, dims), tokens)
+    return products + convolution_flops(convolved, options.d_conv, tokens) + 5 * tokens * inner * options.d_state
+
+
 def _mamba2_cache(options: Mamba2Options, dims: Dims) -> State:
     state = (options.heads(dims.hidden_size), options.head_dim, options.d_state)
     convolved = options.widths(dims.hidden_size)[1]
@@ -176,6 +184,7 @@ SPECS: Final = (
         summary="Mamba's mixer, also with the norms of Falcon Mamba and Jamba.",
         cache=_mamba_cache,
         params=_mamba_params,
+        flops=lambda options, dims, tokens, context: options.flops(dims.hidden_size, tokens),
         float32=("A_log", "D"),
         shrink=shrink_selective,
         examples=(
@@ -192,6 +201,7 @@ SPECS: Final = (
         summary="Mamba-2's mixer: a state space with one decay per head, computed as matrix products.",
         cache=_mamba2_cache,
         params=_mamba2_params,
+        flops=_mamba2_flops,
         float32=("A_log", "dt_bias", "D"),
         shrink=_shrink_mamba2,
         examples=(

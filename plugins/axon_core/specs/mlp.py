@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import ComponentSpec, Dims, Options
+from axon_core.specs._flops import product_flops
 
 __all__ = [
     "ACTIVATION_HELP",
@@ -107,6 +108,7 @@ SPECS: Final = (
         module="axon_core.mlp:MLP.from_options",
         summary="Feed-forward layer: SwiGLU unless told otherwise.",
         params=_params,
+        flops=lambda options, dims, tokens, context: product_flops(_params(options, dims), tokens),
         shrink=_shrink,
         examples=(
             {"intermediate_size": 48},

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import ComponentSpec, Options
+from axon_core.specs._flops import product_flops
 from axon_core.specs._heads import switch
 from axon_core.specs.mlp import ACTIVATION_HELP, LIMIT_HELP, Activation, check_gated, mlp_params
 
@@ -21,7 +22,9 @@ __all__ = [
     "SharedExpertMoEOptions",
     "check_groups",
     "moe_active",
+    "moe_flops",
     "moe_params",
+    "moe_touched",
 ]
 
 ScoreName = Literal["softmax", "topk_softmax", "sigmoid"]
@@ -231,6 +234,23 @@ def moe_active(options: MoEOptions, hidden: int) -> int:
     return total - routed * (options.num_experts - options.top_k) // options.num_experts
 
 
+def moe_flops(options: MoEOptions, hidden: int, tokens: int) -> int:
+    """The router, what surrounds the experts, and the experts that each token is sent to."""
+    shapes = moe_params(options, hidden)
+    expert = sum(prod(shape[1:]) for name, shape in shapes.items() if _routed(name) and name.endswith(".weight"))
+    return product_flops(shapes, tokens) + 2 * tokens * options.top_k * expert
+
+
+def moe_touched(options: MoEOptions, hidden: int, tokens: int) -> dict[str, int]:
+    """Routed experts that are read: each token may choose others."""
+    read = min(options.num_experts, tokens * options.top_k)
+    return {name: read for name in moe_params(options, hidden) if _routed(name)}
+
+
+def _routed(name: str) -> bool:
+    return name.startswith("switch_mlp.")
+
+
 def _shrink(written: dict[str, Any]) -> dict[str, Any]:
     """Few and narrow experts; where not all are chosen, still not all."""
     small = dict(written)
@@ -253,6 +273,8 @@ SPECS: Final = (
         summary="Mixture of experts: softmax or sigmoid router, top-k, optional shared expert.",
         params=lambda options, dims: moe_params(options, dims.hidden_size),
         active=lambda options, dims: moe_active(options, dims.hidden_size),
+        flops=lambda options, dims, tokens, context: moe_flops(options, dims.hidden_size, tokens),
+        touched=lambda options, dims, tokens: moe_touched(options, dims.hidden_size, tokens),
         float32=("correction_bias",),
         unquantized=("gate", "shared_expert_gate"),
         shrink=_shrink,
@@ -322,6 +344,8 @@ SPECS: Final = (
         summary="Mixture of SwiGLU experts with a gated shared expert.",
         params=lambda options, dims: moe_params(options.general(), dims.hidden_size),
         active=lambda options, dims: moe_active(options.general(), dims.hidden_size),
+        flops=lambda options, dims, tokens, context: moe_flops(options.general(), dims.hidden_size, tokens),
+        touched=lambda options, dims, tokens: moe_touched(options.general(), dims.hidden_size, tokens),
         unquantized=("gate", "shared_expert_gate"),
         shrink=_shrink,
         examples=(

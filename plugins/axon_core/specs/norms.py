@@ -52,6 +52,7 @@ SPECS: Final = (
         module="axon_core.norms:RMSNorm.from_options",
         summary="Root-mean-square norm with a learned scale.",
         params=_params,
+        flops=lambda options, dims, tokens, context: 0,  # elementwise
         default=True,
         examples=({}, {"eps": 1e-5, "weight": False}, {"num_groups": 4}, {"offset": 1.0}),
     ),
@@ -62,6 +63,7 @@ SPECS: Final = (
         module="axon_core.norms:LayerNorm.from_options",
         summary="Layer norm with a learned scale and shift.",
         params=_params,
+        flops=lambda options, dims, tokens, context: 0,  # elementwise
         examples=({}, {"bias": False}, {"eps": 1e-6, "weight": False, "bias": False}),
     ),
 )

@@ -8,6 +8,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from axon_compose.registry import ComponentSpec, Dims, Options
+from axon_core.specs._flops import product_flops
 from axon_core.specs.mlp import ACTIVATION_HELP, Activation
 
 __all__ = [
@@ -95,6 +96,7 @@ SPECS: Final = (
         module="axon_core.per_layer:PerLayerInput.from_options",
         summary="Lets in the vector that a token's embedding holds for this layer (`per_layer` of `token_embedding`).",
         params=_input_params,
+        flops=lambda options, dims, tokens, context: product_flops(_input_params(options, dims), tokens),
         reads={VALUE: None},
         accepts=_accepts,
         shrink=_shrink,
@@ -107,6 +109,7 @@ SPECS: Final = (
         module="axon_core.per_layer:LayerScale.from_options",
         summary="A learned number that multiplies the residual stream.",
         params=lambda options, dims: {"scale": (1,)},
+        flops=lambda options, dims, tokens, context: 0,  # elementwise
         examples=({},),
     ),
 )

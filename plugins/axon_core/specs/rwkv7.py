@@ -9,6 +9,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
+from axon_core.specs._flops import product_flops
 
 __all__ = ["SPECS", "RWKV7ChannelMixOptions", "RWKV7TimeMixOptions"]
 
@@ -62,6 +63,12 @@ def _time_params(options: RWKV7TimeMixOptions, dims: Dims) -> dict[str, tuple[in
     return found | dict.fromkeys(("k_k", "k_a", "r_k", "g_norm.weight", "g_norm.bias"), heads)
 
 
+def _time_flops(options: RWKV7TimeMixOptions, dims: Dims, tokens: int, context: int) -> int:
+    """For every number of the state: decay 1, recall 2, removal 2, value times key 2, output 2."""
+    scanned = 9 * tokens * options.heads(dims.hidden_size) * options.head_dim**2
+    return product_flops(_time_params(options, dims), tokens) + scanned
+
+
 def _time_cache(options: RWKV7TimeMixOptions, dims: Dims) -> State:
     width = options.head_dim
     return State(
@@ -92,8 +99,10 @@ SPECS: Final = (
         summary="RWKV-7's time mixing: token shift, generalised delta rule with a decay for every channel, gate.",
         cache=_time_cache,
         params=_time_params,
+        flops=_time_flops,
         reads={"value": "value_from"},
         writes=("value",),
+        unquantized=("g_norm",),  # a norm, although its weight has two axes
         shrink=_shrink,
         examples=(
             {"head_dim": 16, "decay_low_rank_dim": 8, "a_low_rank_dim": 8, "gate_low_rank_dim": 16},
@@ -109,6 +118,7 @@ SPECS: Final = (
         summary="RWKV-7's feed-forward layer: token shift, two matrices, squared relu.",
         cache=lambda options, dims: State((Array("shift", (1, dims.hidden_size)),)),
         params=_channel_params,
+        flops=lambda options, dims, tokens, context: product_flops(_channel_params(options, dims), tokens),
         shrink=lambda written: {**written, "intermediate_size": min(written["intermediate_size"], 96)},
         examples=({"intermediate_size": 96}, {"intermediate_size": 40}),
     ),

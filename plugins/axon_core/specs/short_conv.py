@@ -7,6 +7,7 @@ from typing import Final
 from pydantic import Field
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
+from axon_core.specs._flops import convolution_flops, product_flops
 
 __all__ = ["SPECS", "ShortConvOptions"]
 
@@ -30,6 +31,11 @@ def _params(options: ShortConvOptions, dims: Dims) -> dict[str, tuple[int, ...]]
     return weights | biases if options.bias else weights
 
 
+def _flops(options: ShortConvOptions, dims: Dims, tokens: int, context: int) -> int:
+    convolved = convolution_flops(dims.hidden_size, options.d_conv, tokens)
+    return product_flops(_params(options, dims), tokens) + convolved
+
+
 SPECS: Final = (
     ComponentSpec(
         name="short_conv",
@@ -39,6 +45,7 @@ SPECS: Final = (
         summary="Causal convolution of a few tokens between two gates (LFM2).",
         cache=lambda options, dims: State((Array("conv", (options.d_conv - 1, dims.hidden_size)),)),
         params=_params,
+        flops=_flops,
         examples=({}, {"d_conv": 4, "bias": True}, {"d_conv": 2}),
     ),
 )

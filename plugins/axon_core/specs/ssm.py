@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from math import ceil
+from collections.abc import Mapping
+from math import ceil, prod
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
+from axon_core.specs._flops import convolution_flops, product_flops
 
 __all__ = [
     "SPECS",
@@ -15,6 +17,7 @@ __all__ = [
     "SelectiveOptions",
     "resolve_dt_rank",
     "shrink_selective",
+    "ssm_flops",
     "ssm_params",
     "ssm_state",
 ]
@@ -70,6 +73,10 @@ class SelectiveOptions(Options):
             hidden_size, channels, self.d_state, self.d_conv, rank, conv_bias=self.conv_bias, bias=self.bias
         )
 
+    def flops(self, hidden_size: int, tokens: int) -> int:
+        """Floating-point operations of so many tokens."""
+        return ssm_flops(self.shapes(hidden_size), tokens)
+
     def state(self, hidden_size: int) -> State:
         """What the layer keeps."""
         return ssm_state(self.channels(hidden_size), self.d_state, self.d_conv)
@@ -115,6 +122,14 @@ def ssm_params(
     return shapes
 
 
+def ssm_flops(shapes: Mapping[str, tuple[int, ...]], tokens: int) -> int:
+    """Products, convolution and scan; of the scan, for every number of the state: decay 1, input 2, output 2."""
+    channels, d_conv, _ = shapes["conv1d.weight"]
+    scanned = 5 * tokens * prod(shapes["A_log"])
+    # `A_log` is named otherwise than a matrix, and the taps of the convolution have three axes.
+    return product_flops(shapes, tokens) + convolution_flops(channels, d_conv, tokens) + scanned
+
+
 def ssm_state(channels: int, d_state: int, d_conv: int) -> State:
     """What the layer keeps: the last inputs of the convolution, and the state in float32."""
     return State((Array("conv", (d_conv - 1, channels)), Array("ssm", (d_state, channels), "float32")))
@@ -147,6 +162,7 @@ SPECS: Final = (
         summary="Selective state space layer: causal convolution, input-dependent diagonal recurrence, gate.",
         cache=_cache,
         params=_params,
+        flops=lambda options, dims, tokens, context: options.flops(dims.hidden_size, tokens),
         float32=("A_log", "D"),
         shrink=shrink_selective,
         examples=(

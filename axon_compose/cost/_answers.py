@@ -1,0 +1,68 @@
+"""What components say of their work, asked and checked: a plugin's own code may answer anything, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from axon_compose.plan import Use
+
+__all__ = ["Answers"]
+
+
+class Answers:
+    """Asks components for operations and for the rows that they read; every answer is kept, since layers are alike.
+
+    Attributes:
+        unknown: Type names of components whose work is not known, each with the reason.
+    """
+
+    def __init__(self) -> None:
+        self.unknown: dict[str, str] = {}
+        self._flops: dict[tuple[Any, ...], int | None] = {}
+        self._touched: dict[tuple[Any, ...], Mapping[str, int]] = {}
+
+    def flops(self, use: Use, tokens: int, context: int) -> int | None:
+        """Operations for `tokens` new tokens, the last of which is the `context`-th; None if unknown."""
+        key = (use.type, id(use.options), tokens, context)
+        if key not in self._flops:
+            self._flops[key] = self._ask_flops(use, tokens, context)
+        return self._flops[key]
+
+    def _ask_flops(self, use: Use, tokens: int, context: int) -> int | None:
+        if use.spec.flops is None:
+            return self._refuse(use, "declares no `flops`")
+        try:
+            answer = use.spec.flops(use.options, use.dims, tokens, context)
+        except Exception as error:  # a plugin's own code: the sheet goes on without it
+            return self._refuse(use, f"`flops` raises {type(error).__name__}")
+        if answer is None:
+            return self._refuse(use, "does not know its `flops` with these options")
+        if not _is_count(answer):
+            return self._refuse(use, f"`flops` gives a `{type(answer).__name__}`, not an integer from 0")
+        return answer
+
+    def _refuse(self, use: Use, reason: str) -> None:
+        self.unknown.setdefault(use.type, reason)
+
+    def touched(self, use: Use, tokens: int) -> Mapping[str, int]:
+        """Parameters that `tokens` tokens read only in part: name to rows. An answer that makes no sense is none."""
+        key = (use.type, id(use.options), tokens)
+        if key not in self._touched:
+            self._touched[key] = self._ask_touched(use, tokens)
+        return self._touched[key]
+
+    def _ask_touched(self, use: Use, tokens: int) -> Mapping[str, int]:
+        if use.spec.touched is None:
+            return {}
+        try:
+            answer = use.spec.touched(use.options, use.dims, tokens)
+        except Exception:  # everything is read then, which is the most that it can be
+            return {}
+        if not isinstance(answer, Mapping):
+            return {}
+        return {name: rows for name, rows in answer.items() if isinstance(name, str) and _is_count(rows)}
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0 and value.bit_length() < 512

@@ -1,0 +1,65 @@
+"""Bytes of caches by how they grow, and what a decoded token reads and writes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from axon_compose.plan import Plan, Use
+from axon_compose.registry import KV, CacheSpec, Composite, State
+
+__all__ = ["cache_parts", "cache_traffic", "leaves"]
+
+
+def leaves(cache: CacheSpec | None) -> Iterator[KV | State]:
+    """The caches that hold arrays."""
+    if isinstance(cache, Composite):
+        for child in cache.children:
+            yield from leaves(child)
+    elif cache is not None:
+        yield cache
+
+
+def cache_parts(plan: Plan, tokens: int, dtype: str) -> tuple[int, int, int]:
+    """Bytes for one sequence: keys and values of all tokens, those within windows, and states of constant size."""
+    growing = window = state = 0
+    for slot in plan.slots:
+        for leaf in leaves(slot):
+            size = leaf.nbytes(tokens, dtype)
+            if isinstance(leaf, State):
+                state += size
+            elif leaf.window is None:
+                growing += size
+            else:
+                window += size
+    return growing, window, state
+
+
+def cache_traffic(plan: Plan, tokens: int, dtype: str) -> int:
+    """Bytes that the last of `tokens` tokens of one sequence moves.
+
+    Keys and values are read whole and those of one token are written, states are read and written. A layer that attends
+    to another one's keys and values reads them once more.
+    """
+    moved = 0
+    for slot in plan.slots:
+        for leaf in leaves(slot):
+            size = leaf.nbytes(tokens, dtype)
+            moved += 2 * size if isinstance(leaf, State) else size + leaf.nbytes(1, dtype)
+    for layer in plan.layers:
+        for use in layer.uses():
+            if use.cache is None and use.masks:
+                moved += sum(_seen(use, leaf, tokens, dtype) for leaf in _sources(plan, use))
+    return moved
+
+
+def _sources(plan: Plan, use: Use) -> Iterator[KV]:
+    """Keys and values of other layers that a component without a cache attends to."""
+    for index in use.source_layers:
+        keys = {source.split(".")[1] for source in use.reads.values() if source.startswith(f"{index}.")}
+        for other in plan.layers[index].uses():
+            if other.key in keys:
+                yield from (leaf for leaf in leaves(other.cache) if isinstance(leaf, KV))
+
+
+def _seen(use: Use, leaf: KV, tokens: int, dtype: str) -> int:
+    return leaf.nbytes(tokens if use.window is None else min(tokens, use.window), dtype)
