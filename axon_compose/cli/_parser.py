@@ -108,7 +108,7 @@ def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _add_cost(command: Callable[..., argparse.ArgumentParser]) -> None:
-    cost = command("cost", _lazily("_cost", "cost"), "count weights, caches, operations and memory, from the plan alone")
+    cost = command("cost", _lazily("_cost", "cost"), "count weights, caches, operations and memory, without building")
     cost.add_argument("file", metavar="FILE")
     cost.add_argument("--weights", metavar="DIR", help="take the sizes of a checkpoint")
     cost.add_argument(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from axon_compose.plan import Use
 
@@ -30,20 +30,11 @@ class Answers:
         return self._flops[key]
 
     def _ask_flops(self, use: Use, tokens: int, context: int) -> int | None:
-        if use.spec.flops is None:
-            return self._refuse(use, "declares no `flops`")
-        try:
-            answer = use.spec.flops(use.options, use.dims, tokens, context)
-        except Exception as error:  # a plugin's own code: the sheet goes on without it
-            return self._refuse(use, f"`flops` raises {type(error).__name__}")
-        if answer is None:
-            return self._refuse(use, "does not know its `flops` with these options")
-        if not _is_count(answer):
-            return self._refuse(use, f"`flops` gives a `{type(answer).__name__}`, not an integer from 0")
-        return answer
-
-    def _refuse(self, use: Use, reason: str) -> None:
-        self.unknown.setdefault(use.type, reason)
+        found = _flops(use, tokens, context)
+        if isinstance(found, int):
+            return found
+        self.unknown.setdefault(use.type, found)
+        return None
 
     def touched(self, use: Use, tokens: int) -> Mapping[str, int]:
         """Parameters that `tokens` tokens read only in part: name to rows. An answer that makes no sense is none."""
@@ -64,5 +55,20 @@ class Answers:
         return {name: rows for name, rows in answer.items() if isinstance(name, str) and _is_count(rows)}
 
 
-def _is_count(value: object) -> bool:
+def _flops(use: Use, tokens: int, context: int) -> int | str:
+    """The operations, or why they are not known."""
+    if use.spec.flops is None:
+        return "declares no `flops`"
+    try:
+        answer: object = use.spec.flops(use.options, use.dims, tokens, context)
+    except Exception as error:  # a plugin's own code: the sheet goes on without it
+        return f"raises {type(error).__name__} in `flops`"
+    if answer is None:
+        return "does not know its `flops` with these options"
+    if not _is_count(answer):
+        return f"gives a `{type(answer).__name__}` as `flops`, not an integer from 0"
+    return answer
+
+
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0 and value.bit_length() < 512

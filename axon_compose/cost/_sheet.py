@@ -65,8 +65,7 @@ class TrainingCost:
         weights: Bytes of the weights, not quantised.
         gradients: As many.
         optimizer: Two moments of every weight, as Adam keeps them.
-        activations: What the backward pass needs of the forward pass: an estimate. Inputs and outputs of every matrix
-            and of every component, and the loss's copy of the logits.
+        activations: What the backward pass needs of the forward pass: an estimate out of the shapes of the matrices.
     """
 
     weights: int
@@ -151,7 +150,8 @@ class CostSheet:
         parts: By component.
         layers: By layer.
         contexts: By number of tokens.
-        unknown: Types whose operations are not known, each with the reason: totals of operations are then a lower bound.
+        unknown: Types whose operations are not known, each with the reason: totals of operations are then a lower
+            bound.
         fit: The answer for an amount of memory, if one was given.
     """
 
