@@ -188,3 +188,12 @@ def test_wrong_usage(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit) as caught:
         main(["cost", "hybrid-demo", *wrong])
     assert caught.value.code == 2
+
+
+def test_states_are_read_and_written() -> None:
+    data = described(stack="s", head={"tied": False})
+    cost = load(data).cost(context=100, dtype="float32")
+    (at,) = cost.contexts
+    table = 4 * 64 * 32
+    assert at.state_bytes == 4 * (3 * 64 + 4 * 64)  # the convolution's last inputs, and 4 states of 64 channels
+    assert at.moved_bytes == cost.weight_bytes - table + 4 * 32 + 2 * at.state_bytes
