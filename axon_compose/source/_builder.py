@@ -13,7 +13,7 @@ from axon_compose.diagnostics import Label, Position, Problems, Span, nearest
 from axon_compose.source._nodes import Entry, Mapping, Node, Scalar, Sequence
 from axon_compose.source._scalars import NumberFault, resolve
 
-__all__ = ["MAX_DEPTH", "MAX_NODES", "Builder", "Halt"]
+__all__ = ["MAX_DEPTH", "MAX_NODES", "Builder", "Halt", "report_depth"]
 
 #: Collections inside one another; an alias counts as deep as what it points at.
 MAX_DEPTH: Final = 64
@@ -278,8 +278,7 @@ class Builder:
             raise Halt
 
     def _too_deep(self, span: Span) -> None:
-        message = f"nested more than {MAX_DEPTH} levels deep"
-        self._problems.error("AX008", message, _first_line(span), label="too deep")
+        report_depth(span, self._problems)
         raise Halt
 
     def _span(self, event: Any) -> Span:
@@ -304,6 +303,11 @@ def _flatten(merged: Node, entries: dict[str, Entry]) -> None:
     if isinstance(merged, Mapping):
         for key, entry in merged.entries.items():
             entries.setdefault(key, entry)
+
+
+def report_depth(span: Span, problems: Problems) -> None:
+    """Say that a collection is nested too deeply; the parser may notice before the builder is told of any of it."""
+    problems.error("AX008", f"nested more than {MAX_DEPTH} levels deep", _first_line(span), label="too deep")
 
 
 def _first_line(span: Span) -> Span:

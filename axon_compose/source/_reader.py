@@ -8,7 +8,7 @@ from typing import Any, Final
 import yaml
 
 from axon_compose.diagnostics import Position, Problems, Span
-from axon_compose.source._builder import MAX_DEPTH, Builder, Halt
+from axon_compose.source._builder import Builder, Halt
 from axon_compose.source._nodes import Node, Scalar
 from axon_compose.source._syntax import report_syntax_error
 from axon_compose.source._text import MAX_BYTES, decode, printable
@@ -46,9 +46,6 @@ def read(data: bytes | str, file: str, problems: Problems) -> Node | None:
     except Halt:
         return builder.root
     except yaml.MarkedYAMLError as error:
-        if "nesting depth" in str(error.problem):  # libyaml gives up before the builder sees the depth
-            problems.error("AX008", f"nested more than {MAX_DEPTH} levels deep", _start(file))
-            return None
         report_syntax_error(error, clean, builder.unclosed(), file, problems)
         return None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # the Python parser's way to refuse "\UFFFFFFFF"

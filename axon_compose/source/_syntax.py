@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from axon_compose.diagnostics import Label, Position, Problems, Span
+from axon_compose.source._builder import report_depth
 
 __all__ = ["report_syntax_error"]
 
@@ -54,6 +55,9 @@ def report_syntax_error(error: Any, text: str, bracket: Span | None, file: str, 
     if "could not find expected ':'" in problem and context is not None:
         at = context  # the parser notices on the next line
     character = text[at.index : at.index + 1]
+    if "nesting depth" in problem:
+        report_depth(_point(file, at.line, at.column, character), problems)
+        return
     opened = bracket and _point(file, bracket.start.line - 1, bracket.start.column - 1, "[")
     if "cannot start any token" in problem:
         _report_character(character, _point(file, at.line, at.column, character), problems)
