@@ -114,10 +114,11 @@ class Builder:
         self._count(1, span)
         if event.tag:
             self._refuse_tag(event.tag, span)
-        style = event.style
+        style, stack = event.style, self._stack
         if style and style in "|>":
             span = Span(self._file, span.start, self._last_character(event))
-        stack = self._stack
+        elif span.start == span.end and stack and stack[-1].key:
+            span = self._empty_value(event, span, stack[-1].key)
         if stack and stack[-1].wants_key:
             node = self._key_scalar(event.value, span, bool(style))
         else:
@@ -125,6 +126,12 @@ class Builder:
         if event.anchor:
             self._anchors[event.anchor] = _Anchor(span, node)
         self._place(node, 0)
+
+    def _empty_value(self, event: Any, span: Span, key: _Key) -> Span:
+        """Where a value that is left out would stand; without a `:` its event has the place of the next token."""
+        index = event.start_mark.index
+        end = key.span.end
+        return span if self._text[index - 1 : index] == ":" else Span(self._file, end, end)
 
     def _value(self, text: str, span: Span, quoted: bool) -> Any:
         if quoted:
@@ -209,6 +216,7 @@ class Builder:
         if not self._stack:
             raise Halt
         top = self._stack[-1]
+        top.last = span
         self._count(1, span)
         if top.entries is not None and top.key is None:
             top.key = _Key(None, span)

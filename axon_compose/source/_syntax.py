@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from axon_compose.diagnostics import Label, Position, Problems, Span
 from axon_compose.source._builder import report_depth
+from axon_compose.source._text import position
 
 __all__ = ["report_syntax_error"]
 
@@ -50,19 +51,20 @@ def report_syntax_error(error: Any, text: str, bracket: Span | None, file: str, 
     """
     at, context, problem = error.problem_mark or error.context_mark, error.context_mark, error.problem or ""
     if at is None:
-        problems.error("AX001", _clean(problem), _point(file, 0, 0))
+        problems.error("AX001", _clean(problem), _point(file, Position(1, 1)))
         return
     if "could not find expected ':'" in problem and context is not None:
         at = context  # the parser notices on the next line
     character = text[at.index : at.index + 1]
+    span = _point(file, _position(at, text), character)
     if "nesting depth" in problem:
-        report_depth(_point(file, at.line, at.column, character), problems)
+        report_depth(span, problems)
         return
-    opened = bracket and _point(file, bracket.start.line - 1, bracket.start.column - 1, "[")
+    opened = bracket and _point(file, bracket.start, "[")
     if "cannot start any token" in problem:
-        _report_character(character, _point(file, at.line, at.column, character), problems)
+        _report_character(character, span, problems)
     elif "quoted scalar" in (error.context or "") and "end of" in problem:
-        quote = _point(file, context.line, context.column, '"')
+        quote = _point(file, _position(context, text), '"')
         problems.error("AX001", "this quote is never closed", quote, label="opened here")
     elif opened and at.index >= len(text.rstrip()):
         problems.error("AX001", "this bracket is never closed", opened, label="opened here")
@@ -70,7 +72,6 @@ def report_syntax_error(error: Any, text: str, bracket: Span | None, file: str, 
         message, advice = next((ours for theirs, ours in _WORDS if theirs in problem), (_clean(problem), None))
         labels = (Label(opened, "opened here"),) if opened else ()
         advice = (opened and _inside_brackets(text, at.index)) or advice
-        span = _point(file, at.line, at.column, character)
         problems.error("AX001", message, span, label="unexpected", help=advice, labels=labels)
 
 
@@ -93,9 +94,14 @@ def _inside_brackets(text: str, index: int) -> str | None:
     return None
 
 
-def _point(file: str, line: int, column: int, character: str = "") -> Span:
+def _position(mark: Any, text: str) -> Position:
+    """Where a mark stands; libyaml's end of the text is on a line of its own, which may not be there."""
+    return position(text, mark.index) if mark.index >= len(text) else Position(mark.line + 1, mark.column + 1)
+
+
+def _point(file: str, start: Position, character: str = "") -> Span:
     width = 1 if character.strip() or character == "\t" else 0
-    return Span(file, Position(line + 1, column + 1), Position(line + 1, column + 1 + width))
+    return Span(file, start, Position(start.line, start.column + width))
 
 
 def _clean(text: str) -> str:

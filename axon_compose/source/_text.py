@@ -9,7 +9,7 @@ from typing import Final
 
 from axon_compose.diagnostics import Position, Problems, Span
 
-__all__ = ["MAX_BYTES", "decode", "printable"]
+__all__ = ["MAX_BYTES", "decode", "position", "printable"]
 
 #: Ten times the largest description that anybody would write.
 MAX_BYTES: Final = 1 << 20
@@ -87,7 +87,11 @@ def _first(file: str) -> Span:
 
 def _character(text: str, index: int, file: str, length: int = 1) -> Span:
     """The span of the characters at `index`."""
+    start = position(text, index)
+    return Span(file, start, Position(start.line, start.column + length))
+
+
+def position(text: str, index: int) -> Position:
+    """Where the character at `index` stands."""
     breaks = [match.end() for match in _LINE_BREAK.finditer(text, 0, index)]
-    column = index - (breaks[-1] if breaks else 0) + 1
-    line = len(breaks) + 1
-    return Span(file, Position(line, column), Position(line, column + length))
+    return Position(len(breaks) + 1, index - (breaks[-1] if breaks else 0) + 1)

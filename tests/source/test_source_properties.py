@@ -2,13 +2,14 @@
 
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from axon_compose.diagnostics import Problems
-from axon_compose.source import plain, read
+from axon_compose.diagnostics import Position, Problems, Span
+from axon_compose.source import Mapping, Node, Sequence, plain, read
 
 PUNCTUATION = ["b: ", "- ", "? ", ": ", "[", "]", "{", "}", ", ", "\n", "\n  ", "\n    ", "\t", "'", '"', "|\n", ">-\n"]
 MARKS = ["&x ", "*x", "*y", "<<: ", "!t ", "!!str ", "%TAG ", "%YAML 1.2\n", "---\n", "...\n", "# c\n", "@"]
@@ -28,11 +29,24 @@ def check(data: bytes | str) -> None:
     lines = problems.sources.get("f", "").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     for fault in problems:
         assert fault.span is not None
-        # a place inside of the text, or one past its end
-        assert 1 <= fault.span.start.line <= len(lines) + 1
-        assert fault.span.start <= fault.span.end
+        assert Position(1, 1) <= fault.span.start <= fault.span.end
+        assert fault.span.end.line <= len(lines)
     if node is not None:
         plain(node)
+        for span in spans(node):
+            assert Position(1, 1) <= span.start <= span.end <= Position(len(lines), len(lines[-1]) + 1)
+
+
+def spans(node: Node) -> Iterator[Span]:
+    """The places of nodes and keys."""
+    yield node.span
+    if isinstance(node, Sequence):
+        for item in node.items:
+            yield from spans(item)
+    elif isinstance(node, Mapping):
+        for entry in node.entries.values():
+            yield entry.key_span
+            yield from spans(entry.node)
 
 
 @given(st.binary(max_size=200))
@@ -46,6 +60,9 @@ def test_any_bytes(data: bytes) -> None:
 @given(st.lists(TOKENS, max_size=30).map("".join))
 @example("&a [*a]")
 @example("[a]: {? [b] : c}")
+@example("a:\n- ?")
+@example("- *y")
+@example("%YAML 1.2\n\t")
 @settings(max_examples=600)
 def test_token_soup(text: str) -> None:
     check(text)

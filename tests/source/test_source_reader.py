@@ -91,6 +91,15 @@ def test_values_and_places() -> None:
     assert cut() == TEXT[len("# comment\n") :].rstrip()
 
 
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize("rest", ["", "\n", "\n\n? b\n", "\n\nb: 1\n"])
+def test_a_value_that_is_left_out_stands_after_its_key(rest: str) -> None:
+    node = read("? key" + rest, "f", Problems())
+    assert node is not None
+    span = locate(node, ("key",))
+    assert (span.start, span.end) == ((1, 6), (1, 6))
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
