@@ -1,6 +1,6 @@
 """Peak memory and time of loading a checkpoint: ours beside `mlx_lm.utils.load_model`, in processes of their own.
 
-    python benchmarks/load_memory.py [--rounds 3] [--megabytes 1000]
+    python -m benchmarks.load_memory [--rounds 3] [--megabytes 1000]
 
 A Llama of the given size in bfloat16 is written to a temporary folder; with `--experts`, a qwen3_moe whose experts are
 stored one by one, so that both loaders have to stack them. Rounds are interleaved: a busy machine slows both.
@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from tests.peak_memory import peak_bytes
 
 HIDDEN, VOCAB, HEADS = 2048, 4096, 16
 
@@ -91,7 +92,7 @@ def load(folder: Path, loader: str) -> None:
     from axon_compose.weights import load_checkpoint, plan_load, read_checkpoint
 
     architecture = axon_compose.load(json.loads((folder / "config.json").read_text())["model_type"], checkpoint=folder)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_bytes()
     start = time.perf_counter()
     if loader == "mlx_lm":
         model = mlx_lm.utils.load_model(folder)[0]
@@ -105,9 +106,8 @@ def load(folder: Path, loader: str) -> None:
         load_checkpoint(model, load_plan)
     mx.eval(model.parameters())
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    unit = 1 if sys.platform == "darwin" else 1024
-    print(json.dumps([seconds, peak * unit / 1e6]))
+    peak = peak_bytes() - before
+    print(json.dumps([seconds, peak / 1e6]))
 
 
 def main() -> None:
@@ -125,7 +125,7 @@ def main() -> None:
         print(f"{size / 1e6:.0f} MB of tensors")
         for _ in range(arguments.rounds):
             for loader in ("axon_compose", "mlx_lm"):
-                command = [sys.executable, __file__, "--load", folder, loader]
+                command = [sys.executable, "-m", "benchmarks.load_memory", "--load", folder, loader]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 seconds, peak = json.loads(done.stdout.splitlines()[-1])
                 print(f"{loader:>12}: {seconds:5.2f} s, peak {peak:5.0f} MB above the start")

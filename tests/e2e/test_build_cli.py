@@ -30,16 +30,14 @@ stack: b
 """
 #: Runs a command and then says its seconds of computing and the most memory it held, on the last line.
 MEASURED = """\
-import pathlib, re, resource, sys, time
+import sys, time
 from axon_compose.cli import main
+from tests.peak_memory import peak_bytes
 code = main()
-status = pathlib.Path("/proc/self/status")
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-if status.exists():  # there the figure above begins with what the parent held
-    peak = int(re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1]) * 1024
-print(time.process_time(), peak, file=sys.stderr)
+print(time.process_time(), peak_bytes(), file=sys.stderr)
 sys.exit(code)
 """
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -339,7 +337,7 @@ def test_what_does_not_fit_is_refused_at_once(
     tmp_path: Path, text: str, code: tuple[str, str], named: str, how: list[str]
 ) -> None:
     (tmp_path / "a.yaml").write_text(text)
-    done = python("-c", MEASURED, "build", "a.yaml", *how, cwd=tmp_path)
+    done = python("-c", MEASURED, "build", "a.yaml", *how, cwd=tmp_path, PYTHONPATH=str(ROOT))
     code_here = code["--out" in how]
     assert done.returncode == (1 if code_here == "AX135" else 2), done.stderr
     assert f"error[{code_here}]" in done.stderr

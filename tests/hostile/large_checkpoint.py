@@ -6,7 +6,6 @@ Prints as JSON: tensors, transfers, seconds of processor time, megabytes at most
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from axon_compose import load
 from axon_compose.concrete import to_text, unroll
 from axon_compose.registry import Registry
 from axon_compose.weights import TensorHeader, plan_load
+from tests.peak_memory import peak_bytes
 
 HIDDEN, HEADS, EXPERTS, LAYERS, DENSE = 7168, 128, 256, 61, 3
 WIDE, NARROW = 18_432, 2_048
@@ -71,7 +71,7 @@ def main(folder: str) -> None:
     plan = plan_load(found.plan(), section, found.document.dims, tensors, "huggingface")
     to_text(unroll(found.document, found.plan(), Registry.installed()))
     seconds = time.process_time() - begin
-    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
+    megabytes = peak_bytes() >> 20
     heavy = sorted({"mlx", "mlx_lm", "numpy", "torch", "transformers"} & sys.modules.keys())
     sys.stdout.write(json.dumps([len(tensors), len(plan.transfers), seconds, megabytes, heavy]))
 
