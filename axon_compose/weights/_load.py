@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from axon_compose.weights._packed import Packed, Packing
 from axon_compose.weights._plan_load import LoadPlan
@@ -16,13 +16,18 @@ __all__ = ["Progress", "load_checkpoint"]
 
 Progress = Callable[[int, int], None]
 
+#: So many parameters are read at once; more are not faster.
+_AHEAD: Final = 8
+
 
 def load_checkpoint(
     model: Any, load_plan: LoadPlan, *, dtype: str | None = None, progress: Progress | None = None
 ) -> None:
     """Read the weights of a model.
 
-    The tensors are read in the order of the files; each is computed and what it is made of is let go before the next.
+    The tensors are read in the order of the files. What is taken as it is is read ahead; the rest is computed one by
+    one, and what it is made of is let go before the next.
+
     Modules whose weights come quantised are quantised first, each with its own bits and group size. A weight that comes
     quantised to a module that cannot be is unpacked.
 
@@ -40,20 +45,22 @@ def load_checkpoint(
     names = {name for name, _ in tree_flatten(model.parameters())}
     cast = _Cast(getattr(mx, dtype) if dtype else None, model.cast_predicate)
     files = _Files(load_plan)
-    total = load_plan.nbytes
+    reading = _Reading(load_plan.nbytes, progress)
     weights: list[tuple[str, Any]] = []
-    done = 0
     for transfer in load_plan.transfers:
-        weights += _made(transfer, files, names, cast)
-        done += transfer.nbytes
-        if progress:
-            progress(done, total)
+        made = _made(transfer, files, names, cast)
+        weights += made
+        # what is neither computed nor cast has no second copy that must be let go
+        reading.add(transfer.nbytes, [value for _, value in made], ahead=transfer.plain and not cast.dtype)
+        if not transfer.plain:
+            mx.clear_cache()
+    reading.finish()
     model.load_weights(weights, strict=True)
     mx.clear_cache()
 
 
 def _made(transfer: Transfer, files: _Files, names: set[str], cast: _Cast) -> list[tuple[str, Any]]:
-    """The parameters of one transfer, computed."""
+    """The parameters of one transfer, not computed yet."""
     import mlx.core as mx
 
     first = next(output for output in transfer.outputs if output).parameter
@@ -70,10 +77,35 @@ def _made(transfer: Transfer, files: _Files, names: set[str], cast: _Cast) -> li
     del values
     if not transfer.plain:
         made = [(name, mx.contiguous(value)) for name, value in made]
-    mx.eval([value for _, value in made])
-    if not transfer.plain:
-        mx.clear_cache()
     return made
+
+
+class _Reading:
+    """Parameters on their way into memory; those that are there are told of."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.total, self.progress = total, progress
+        self.done = 0
+        self.under_way: deque[tuple[int, list[Any]]] = deque()
+
+    def add(self, nbytes: int, values: list[Any], ahead: bool) -> None:
+        """Begin to read; `ahead`: do not wait until it is there."""
+        import mlx.core as mx
+
+        mx.async_eval(values)  # type: ignore[no-untyped-call]
+        self.under_way.append((nbytes, values))
+        self.finish(_AHEAD if ahead else 0)
+
+    def finish(self, left: int = 0) -> None:
+        """Wait until no more than these are under way."""
+        import mlx.core as mx
+
+        while len(self.under_way) > left:
+            nbytes, values = self.under_way.popleft()
+            mx.eval(values)
+            self.done += nbytes
+            if self.progress:
+                self.progress(self.done, self.total)
 
 
 class _Cast:

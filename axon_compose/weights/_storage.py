@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from axon_compose.checkpoint import CheckpointError
 from axon_compose.checkpoint._safetensors import NOT_IN_MLX, shown
@@ -38,6 +38,9 @@ class Source:
     A plain tensor is the base case; the subclasses decode.
     """
 
+    #: Whether its numbers are those of the files, and nothing is computed.
+    as_stored: ClassVar[bool] = True
+
     name: str
     tensors: tuple[TensorHeader, ...]
 
@@ -53,6 +56,8 @@ class Source:
 @dataclass(frozen=True, slots=True)
 class _Fp8(Source):
     """`x` in e4m3 and a scale for each block: DeepSeek-V3, technical report, section 3.3."""
+
+    as_stored: ClassVar[bool] = False
 
     block: tuple[int, int]
 
@@ -72,6 +77,8 @@ class _Fp8(Source):
 @dataclass(frozen=True, slots=True)
 class _Mxfp4(Source):
     """`x_blocks` (..., rows, G, 16) and `x_scales` (..., rows, G): OCP Microscaling formats 1.0, MXFP4."""
+
+    as_stored: ClassVar[bool] = False
 
     def forms(self) -> list[Form]:
         """(..., 32·G, rows): gpt_oss multiplies from the right, and its unpacked files have that order."""

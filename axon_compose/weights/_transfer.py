@@ -61,8 +61,11 @@ class Transfer:
 
     @property
     def plain(self) -> bool:
-        """Whether the parameter is the tensor as it is."""
-        return not (self.stacked or self.steps or self.split or self.outputs[0] is None or self.outputs[0].steps)
+        """Whether the parameter is the tensor of the file as it is."""
+        taken = all(source.as_stored for source in self.sources)
+        return taken and not (
+            self.stacked or self.steps or self.split or self.outputs[0] is None or self.outputs[0].steps
+        )
 
     @property
     def nbytes(self) -> int:
