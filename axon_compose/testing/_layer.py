@@ -1,24 +1,4 @@
-"""The kit for authors of plugins: the truths that the built-in components pass, for yours.
-
-In the tests of a plugin::
-
-    import pytest
-    from acme import axon_components
-    from axon_compose.testing import check_layer, check_plugin
-
-
-    @pytest.mark.parametrize("options", [{"order": 2}, {"order": 3, "bias": True}])
-    def test_hyena(options):
-        check_layer("acme/hyena", options)
-
-
-    def test_everything():
-        check_plugin("acme")
-
-A component is put into a small model with random weights, two layers of it, and the model has to pass every truth of
-`axon-compose check`: with a cache as without, in chunks, token by token, in batches padded on either side, saved and
-loaded, causal, trained, quantised, and of the sizes that its record declares.
-"""
+"""One component, or all of a plugin, held against their records and every truth of `check`."""
 
 from __future__ import annotations
 
@@ -38,14 +18,12 @@ from axon_compose.analysis import check_plan
 from axon_compose.diagnostics import ArchitectureError
 from axon_compose.model import make_cache
 from axon_compose.plan import Plan, Use
-from axon_compose.registry import ComponentSpec, Dims, Registry, check_options, load_factory, options_schema
+from axon_compose.registry import ComponentSpec, Registry, check_options, load_factory, options_schema
 from axon_compose.report._check import check_text
 from axon_compose.report._style import PLAIN
+from axon_compose.testing._model import DIMS, component_model
 
-__all__ = ["DIMS", "check_layer", "check_plugin", "component_model"]
-
-#: What components are tried with unless told otherwise.
-DIMS: Final = Dims({"hidden_size": 64, "vocab_size": 97})
+__all__ = ["check_layer", "check_plugin"]
 
 #: Namespace of a record that is given without a plugin.
 _UNDER_TEST: Final = "under_test"
@@ -121,46 +99,6 @@ def check_plugin(namespace: str, dims: Mapping[str, Any] = DIMS, *, registry: Re
         for options in spec.examples:
             if not from_embedding and not any(option in options for option in spec.reads.values()):
                 check_layer(name, options, dims, registry=registry)
-
-
-def component_model(
-    type_name: str,
-    kind: str,
-    options: Mapping[str, Any],
-    dims: Mapping[str, Any] = DIMS,
-    sources: Mapping[str, Mapping[str, Any]] | None = None,
-) -> dict[str, Any]:
-    """The description of a small model around one component.
-
-    Args:
-        type_name: `namespace/name`.
-        kind: Its kind; `position` components stand in no model by themselves.
-        options: As a file writes them.
-        dims: Its sizes.
-        sources: Components that stand in layers before it.
-
-    Raises:
-        ValueError: For a kind that is part of other components.
-    """
-    section = {"type": type_name, **options}
-    description: dict[str, Any] = {"version": 1, "name": "under-test", "dims": dict(dims)}
-    components = {name: dict(source) for name, source in (sources or {}).items()}
-    blocks = {name: [name] for name in components}
-    if kind in ("layer", "block"):
-        part = "part" if "part" not in components else "part_under_test"
-        components[part], blocks[part] = section, [part]
-        return description | {"components": components, "blocks": blocks, "stack": [*components, part]}
-    if kind not in ("norm", "embedding", "head"):
-        raise ValueError(f"a component of kind {kind} stands in no model by itself")
-    around = {
-        "components": {
-            "attention": {"type": "attention", "num_heads": 2, "head_dim": 16},
-            "mlp": {"type": "mlp", "intermediate_size": 48},
-        },
-        "blocks": {"around": ["attention", "mlp"]},
-        "stack": "around*2",
-    }
-    return description | around | {kind: section}
 
 
 def _plan(
