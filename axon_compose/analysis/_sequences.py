@@ -17,7 +17,7 @@ from axon_compose.analysis._subject import LONG, MEDIUM, Forward, Subject
 from axon_compose.plan import capabilities
 from axon_compose.registry import State
 
-__all__ = ["amplified", "chunks", "large", "one_shot", "saved", "steps", "trimmed"]
+__all__ = ["amplified", "chunks", "large", "one_shot", "plain", "run", "saved", "steps", "trimmed"]
 
 #: Factors of what layers read in `large`. Steps of a state space layer have to come to their upper bound; scores of
 #: attention grow as the square, and beyond this their rounding alone would change what is attended to.

@@ -10,9 +10,10 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 from mlx.utils import tree_flatten
 
-from axon_compose.analysis._compare import EXACT, at_most, distance, equal, flags
+from axon_compose.analysis._compare import EXACT, at_most, distance, equal, flags, number
 from axon_compose.analysis._report import Truth
 from axon_compose.analysis._sequences import run
+from axon_compose.analysis._slopes import loss
 from axon_compose.analysis._subject import Subject
 from axon_compose.plan import DTYPES, Plan, weight_nbytes
 
@@ -22,6 +23,8 @@ __all__ = ["gradients", "parameters", "quantized", "tied"]
 GROUP: Final = 32
 #: Dequantised products are summed in another order for one token than for many; the router adds to it.
 QUANTIZED: Final = 1e-3
+#: How far 8 bits are from the whole weights; measured on shipped architectures: 0.003 to 0.04. A matrix of wrong scale is off by its part of the sum.
+NEAR: Final = 0.2
 
 
 def parameters(subject: Subject) -> Truth:
@@ -49,9 +52,11 @@ def gradients(subject: Subject) -> Truth:
     model, vocabulary = subject.model, int(subject.plan.dims.vocab_size)
     # Enough tokens for every expert and every token of the vocabulary.
     tokens = subject.tokens(8, 65)
-    _, found = nn.value_and_grad(model, _loss)(model, tokens[:, :-1], tokens[:, 1:] % vocabulary)
+    model.train()  # what only training leaves out, shows only there
+    _, found = nn.value_and_grad(model, loss)(model, tokens[:, :-1], tokens[:, 1:] % vocabulary)
     grads = dict(tree_flatten(found))
     mx.eval(grads)
+    model.eval()
     dead = [name for name, grad in grads.items() if grad.size and not mx.any(grad != 0).item()]
     wild = [name for name, grad in grads.items() if not mx.isfinite(grad).all().item()]
     notes = [f"no gradient reaches {name}" for name in dead[:5]]
@@ -63,10 +68,6 @@ def gradients(subject: Subject) -> Truth:
     return at_most(
         "gradients", claim, len(dead) + len(wild), 0, "; ".join([*notes, f"{len(grads)} parameters trained"])
     )
-
-
-def _loss(model: nn.Module, tokens: mx.array, targets: mx.array) -> mx.array:
-    return nn.losses.cross_entropy(model(tokens), targets, reduction="mean")
 
 
 def _idle(name: str, grad: mx.array) -> list[str]:
@@ -82,7 +83,7 @@ def tied(subject: Subject) -> Truth:
     """What is one stays one: after a training step, the saved parameters are all there is to the model."""
     plan, model = subject.plan, subject.fresh("float32", subject.seed)
     tokens = subject.tokens(2, 24)
-    _, grads = nn.value_and_grad(model, _loss)(model, tokens[:, :-1], tokens[:, 1:])
+    _, grads = nn.value_and_grad(model, loss)(model, tokens[:, :-1], tokens[:, 1:])
     optim.SGD(learning_rate=0.5).update(model, grads)
     other = subject.fresh("float32", subject.seed + 1)
     other.load_weights(list(tree_flatten(model.parameters())), strict=True)
@@ -127,8 +128,8 @@ def _follows(plan: Plan, model: Any) -> str:
 
 
 def quantized(subject: Subject) -> Truth:
-    """A copy in 8 bits runs, and its caches are as right as before."""
-    name, claim = "quantized", "a copy in 8 bits runs, with and without a cache alike"
+    """A copy in 8 bits runs, computes nearly what the model does, and its caches are as right as before."""
+    name, claim = "quantized", "a copy in 8 bits runs, near the model, and with a cache as without"
     copy = Subject(subject.plan, subject.seed)
     keep = copy.model.quant_predicate
 
@@ -140,6 +141,9 @@ def quantized(subject: Subject) -> Truth:
         return Truth(name, claim, True, detail=f"no matrix has rows of a multiple of {GROUP}")
     nn.quantize(copy.model, group_size=GROUP, bits=8, class_predicate=fits)
     tokens = copy.tokens(1, 2 * copy.window + 3)
+    off = _typical(copy.forward(tokens), subject.forward(tokens))
+    if not off <= NEAR:
+        return Truth(name, claim, False, off, NEAR, detail=f"{count} matrices; half of the tokens are off by so much")
     return equal(
         copy,
         name,
@@ -147,3 +151,9 @@ def quantized(subject: Subject) -> Truth:
         [(f"{count} matrices", lambda f: [run(copy, f, tokens, cycle([5, 1]))], lambda f: [f(tokens, None)])],
         QUANTIZED,
     )
+
+
+def _typical(got: mx.array, wanted: mx.array) -> float:
+    """The median distance of tokens: single ones may go to other experts, and then are far off rightly."""
+    apart = mx.abs(got - wanted).max(axis=-1) / mx.abs(wanted).max(axis=-1)
+    return number(mx.sort(apart.flatten())[apart.size // 2])

@@ -23,7 +23,7 @@ from axon_compose.report._check import check_text
 from axon_compose.report._style import PLAIN
 from axon_compose.testing._model import DIMS, component_model
 
-__all__ = ["check_layer", "check_plugin"]
+__all__ = ["check_layer", "check_plugin", "registered"]
 
 #: Namespace of a record that is given without a plugin.
 _UNDER_TEST: Final = "under_test"
@@ -59,13 +59,10 @@ def check_layer(
         LookupFailure: If there is no such type.
     """
     options = dict(options or {})
-    registry = registry or Registry.installed()
-    if isinstance(spec, str):
-        name, spec = spec, registry.component(spec)
+    by_name = isinstance(spec, str)
+    name, spec, registry = registered(spec, registry)
+    if by_name:
         _check_imports(name, registry)
-    else:
-        name = f"{_UNDER_TEST}/{spec.name}"
-        registry = Registry.with_plugins({_UNDER_TEST: [replace(spec, default=False)]})
     _check_record(spec, options)
     around: dict[str, Any] = {"embedding": dict(embedding)} if embedding else {}
     plan = _plan(name, spec, options, dims, registry, sources or {}, around)
@@ -99,6 +96,19 @@ def check_plugin(namespace: str, dims: Mapping[str, Any] = DIMS, *, registry: Re
         for options in spec.examples:
             if not from_embedding and not any(option in options for option in spec.reads.values()):
                 check_layer(name, options, dims, registry=registry)
+
+
+def registered(spec: ComponentSpec | str, registry: Registry | None = None) -> tuple[str, ComponentSpec, Registry]:
+    """A type name, its record and a registry that knows it; a bare record gets a namespace of its own.
+
+    Raises:
+        LookupFailure: If there is no such type.
+    """
+    if isinstance(spec, str):
+        registry = registry or Registry.installed()
+        return spec, registry.component(spec), registry
+    registry = Registry.with_plugins({_UNDER_TEST: [replace(spec, default=False)]})
+    return f"{_UNDER_TEST}/{spec.name}", spec, registry
 
 
 def _plan(

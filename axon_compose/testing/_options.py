@@ -17,7 +17,7 @@ Path = tuple[str, ...]
 
 #: Whole numbers are small. One is left to defaults and examples: of one expert, one head or a window of one token,
 #: something is usually without effect.
-_SIZES: Final = (4, 2, 8, 16, 3, 6, 12, 24, 32)
+_SIZES: Final = (4, 2, 8, 3, 6, 16, 12)
 #: Above this, sizes of defaults and examples are not taken over.
 _LARGEST: Final = 64
 #: Factors without a default or example.

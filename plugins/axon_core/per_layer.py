@@ -20,7 +20,8 @@ class PerLayerInputs(nn.Module):
     """A second, narrow embedding with a vector of each token for every layer (Gemma 3n and 4).
 
     `(table(token) * sqrt(size) + norm(proj(h) / sqrt(hidden_size))) / sqrt(2)`, where h are the token's vectors as the
-    stack gets them (Hugging Face's `Gemma4TextModel.project_per_layer_inputs`).
+    stack gets them (Hugging Face's `Gemma4TextModel.project_per_layer_inputs`). Tokens that a shorter table does not have
+    read its first row (`Gemma3nModel.forward`).
 
     Args:
         vocab_size: Number of tokens, unless the options say otherwise.
@@ -32,14 +33,16 @@ class PerLayerInputs(nn.Module):
         super().__init__()
         self.size, self.layers, self.hidden_size = options.size, options.layers, hidden_size
         width = options.layers * options.size
-        self.embed_tokens = nn.Embedding(options.vocab_size or vocab_size, width)
+        self.rows = options.vocab_size or vocab_size
+        self.embed_tokens = nn.Embedding(self.rows, width)
         self.proj = nn.Linear(hidden_size, width, bias=False)
         self.norm = RMSNorm(options.size, options.norm_eps)
 
     def __call__(self, tokens: mx.array, h: mx.array) -> mx.array:
         """Inputs (B, L, layers, size) of `tokens` (B, L) with vectors `h` (B, L, D)."""
         shape = (*tokens.shape, self.layers, self.size)
-        own = (self.embed_tokens(tokens) * self.size**0.5).reshape(shape)
+        known = mx.where(tokens < self.rows, tokens, 0)  # MLX reads, and in training writes, beyond the end of a table
+        own = (self.embed_tokens(known) * self.size**0.5).reshape(shape)
         seen = self.norm((self.proj(h) * self.hidden_size**-0.5).reshape(shape))
         return (own + seen) * 2**-0.5
 

@@ -146,7 +146,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
 
 
 def test_records_that_import_mlx(package: Callable[[str], str]) -> None:
-    from axon_compose.testing import _imports_mlx
+    from axon_compose.testing._layer import _imports_mlx
 
     name = package("import mlx.core")
     _imports_mlx.cache_clear()

@@ -11,9 +11,9 @@ from axon_compose.plan import plan_to_dict
 from axon_compose.registry import Dims
 from axon_compose.report import PLAIN, show_text
 from axon_core.embedding import TokenEmbedding
-from axon_core.per_layer import LayerScale, PerLayerInput
+from axon_core.per_layer import LayerScale, PerLayerInput, PerLayerInputs
 from axon_core.specs.embedding import SPECS, TokenEmbeddingOptions
-from axon_core.specs.per_layer import PerLayerInputOptions
+from axon_core.specs.per_layer import PerLayerInputOptions, PerLayerOptions
 from tests.helpers import codes, faults
 
 DIMS = Dims({"hidden_size": 32, "vocab_size": 11})
@@ -31,6 +31,15 @@ def moved(module):
     for name, value in tree_flatten(module.parameters()):
         module.load_weights([(name, 0.5 + mx.random.normal(value.shape))], strict=False)
     return module
+
+
+def test_tokens_beyond_a_short_table_read_its_first_row():
+    """MLX checks no index of a table: before this, such tokens read what lies behind it, and training wrote there."""
+    inputs = PerLayerInputs(11, 32, PerLayerOptions(**PER_LAYER, vocab_size=4))
+    h = mx.random.normal((1, 1, 32), key=mx.random.key(0))
+    first, last, beyond = (inputs(mx.array([[token]]), h) for token in (0, 3, 4))
+    assert mx.array_equal(beyond, first)
+    assert not mx.array_equal(last, first)
 
 
 @pytest.mark.parametrize("vocab_size", [None, 13])

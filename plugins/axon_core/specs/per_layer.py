@@ -31,7 +31,9 @@ class PerLayerOptions(Options):
     size: int = Field(gt=0, description="Width of a vector.")
     layers: int = Field(gt=0, description="Vectors of a token: one for every layer of the stack.")
     vocab_size: int | None = Field(
-        default=None, gt=0, description="Tokens of its table; the `vocab_size` of `dims` unless given."
+        default=None,
+        gt=0,
+        description="Tokens of its table, whose first row serves all others; the `vocab_size` of `dims` unless given.",
     )
     norm_eps: float = Field(default=1e-6, gt=0, description="Added to the mean square in its norm.")
 
