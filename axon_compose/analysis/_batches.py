@@ -120,9 +120,9 @@ def _joined(subject: Subject, forward: Forward, rows: Rows) -> Rows:
     for leaf in batch:
         leaf.filter([1, 2])
     work.feed([1, 2], batch, 1, times=2)
-    alone = [leaf.extract(0) for leaf in batch]
-    work.feed([1], alone, 3)
-    work.feed([1], alone, 1, times=2)
+    alone = [leaf.extract(1) for leaf in batch]
+    work.feed([2], alone, 3)
+    work.feed([2], alone, 1, times=2)
     return work.finish([subject.model.make_cache() for _ in rows])
 
 

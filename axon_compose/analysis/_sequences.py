@@ -68,7 +68,8 @@ def chunks(subject: Subject) -> Truth:
     medium, long = subject.tokens(2, max(MEDIUM, 3 * window)), subject.tokens(1, LONG)
     sizes = sorted({7, max(2, window - 1), window, window + 1})
     cuts = [(f"chunks of {size}", [size], medium) for size in sizes]
-    cuts += [("chunks of 97", [97], long), ("irregular chunks", [5, 1, window, 1, 1, 2 * window + 1, 64, 1], long)]
+    cuts += [("chunks of 97", [97], long), ("7 tokens, then the rest", [7, LONG], long)]
+    cuts += [("irregular chunks", [5, 1, window, 1, 1, 2 * window + 1, 64, 1], long)]
     cases = [
         (name, lambda f, c=cut, t=tokens: [run(subject, f, t, cycle(c))], lambda f, t=tokens: plain(f, t))
         for name, cut, tokens in cuts

@@ -17,7 +17,7 @@ __all__ = ["loss", "slopes"]
 
 Weights = dict[str, mx.array]
 
-#: By how much a step should change the loss: much more than its rounding of 5e-7, and little enough that it is straight.
+#: By how much a step should change the loss: much more than its rounding of 5e-7, and so little that it is straight.
 CHANGES: Final = (1e-3, 3e-4, 1e-4)
 #: Longest step, as a part of the weights' own length.
 LONGEST: Final = 0.005

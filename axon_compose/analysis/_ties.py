@@ -6,7 +6,7 @@ from itertools import cycle
 
 import mlx.core as mx
 
-from axon_compose.analysis._compare import Rows, equal
+from axon_compose.analysis._compare import Rows, equal, exact
 from axon_compose.analysis._report import Truth
 from axon_compose.analysis._sequences import plain, run
 from axon_compose.analysis._subject import MEDIUM, Forward, Subject
@@ -40,6 +40,7 @@ def ties(subject: Subject) -> Truth:
             ("among others", among, lambda f: plain(f, tokens) * 2),
             ("in chunks", lambda f: [run(copy, f, tokens, cycle([7, 1]))], lambda f: plain(f, tokens)),
         ],
+        exact(subject),
     )
 
 

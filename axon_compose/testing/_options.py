@@ -15,8 +15,8 @@ __all__ = ["Unmakeable", "draw_options"]
 Schema = Mapping[str, Any]
 Path = tuple[str, ...]
 
-#: Whole numbers are small. One is left to defaults and examples: of one expert, one head or a window of one token,
-#: something is usually without effect.
+#: Whole numbers are small, and none is one unless an example has it: of one expert, one state or a window of one token
+#: something is without effect.
 _SIZES: Final = (4, 2, 8, 3, 6, 16, 12)
 #: Above this, sizes of defaults and examples are not taken over.
 _LARGEST: Final = 64
@@ -155,7 +155,7 @@ class _Drawn:
         return list(dict.fromkeys(v for v in values if isinstance(v, kind) and not isinstance(v, bool)))
 
     def _integers(self, schema: Schema, path: Path) -> Iterator[int]:
-        hints = [hint for hint in self._hints(schema, path, int) if hint <= _LARGEST]
+        hints = [hint for hint in self._hints(schema, path, int) if 1 < hint <= _LARGEST]
         fitting = [number for number in dict.fromkeys([*hints, *_SIZES]) if _allowed(schema, number)]
         step = schema.get("multipleOf", 1)
         least = max(schema.get("minimum", 0), schema.get("exclusiveMinimum", -1) + 1)

@@ -14,7 +14,8 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
-from mlx_lm.models.cache import ArraysCache, KVCache, RotatingKVCache
+from mlx.utils import tree_map
+from mlx_lm.models.cache import ArraysCache, BatchRotatingKVCache, KVCache, RotatingKVCache
 
 import axon_compose.model._block
 import axon_compose.model._language_model
@@ -23,6 +24,7 @@ import axon_core.conv
 import axon_core.experts
 import axon_core.head
 import axon_core.mlp
+import axon_core.moe
 import axon_core.norms
 import axon_core.ssm
 import axon_core.window
@@ -455,3 +457,188 @@ def a_matrix_is_used_past_its_module(patch: Patch) -> None:
 @mutation("hybrid", "large")
 def exponential_overflows(patch: Patch) -> None:
     patch.setattr(nn, "silu", lambda x: x * (mx.exp(x) / (1 + mx.exp(x))))
+
+
+# What is right in one way of running and wrong in another.
+
+
+@mutation("hybrid", "float16")
+def state_overflows_float16(patch: Patch) -> None:
+    original = axon_core.ssm.selective_scan
+
+    def scan(x: Any, dt: Any, A: Any, B: Any, C: Any, D: Any, state: Any, mask: Any) -> Any:
+        narrow = None if state is None else state.astype(x.dtype)
+        y, after = original(x, dt, A, B, C, D, narrow, mask)
+        return y, after.astype(x.dtype).astype(mx.float32)
+
+    patch.setattr(axon_core.ssm, "selective_scan", scan)
+
+
+@mutation("hybrid", "ties")
+def ties_of_the_router_are_broken_at_random(patch: Patch) -> None:
+    original = axon_core.moe.best
+    patch.setattr(
+        axon_core.moe, "best", lambda scores, k: original(scores + 1e-6 * mx.random.uniform(0, 1, scores.shape), k)
+    )
+
+
+@mutation("hybrid", "ties")
+def ties_of_the_router_are_broken_otherwise_in_batches(patch: Patch) -> None:
+    original = axon_core.moe.best
+
+    def best(scores: mx.array, k: int) -> mx.array:
+        if scores.shape[0] == 1:
+            return original(scores, k)
+        return scores.shape[-1] - 1 - original(scores[..., ::-1], k)
+
+    patch.setattr(axon_core.moe, "best", best)
+
+
+@mutation("hybrid", "chunks", "left-padded")
+def experts_take_only_so_many_tokens(patch: Patch) -> None:
+    original = axon_core.moe.MoE.__call__
+
+    def call(self: Any, x: mx.array) -> mx.array:
+        place = mx.arange(x.shape[0] * x.shape[1]).reshape(*x.shape[:2], 1)
+        return mx.where(place < 80, original(self, x), 0)
+
+    patch.setattr(axon_core.moe.MoE, "__call__", call)
+
+
+@mutation("full", "left-padded")
+def mask_is_that_of_another_row(patch: Patch) -> None:
+    original = axon_compose.model._language_model.make_mask
+
+    def make(group: Any, caches: Any, length: int) -> Any:
+        mask = original(group, caches, length)
+        return mask[::-1] if isinstance(mask, mx.array) and mask.ndim == 4 else mask
+
+    patch.setattr(axon_compose.model._language_model, "make_mask", make)
+
+
+@mutation("full", "right-padded", "joined")
+def position_is_that_of_the_first_row(patch: Patch) -> None:
+    original = axon_compose.model._language_model.position
+
+    def position(caches: Any, slot: Any) -> Any:
+        found = original(caches, slot)
+        return mx.broadcast_to(found[:1], found.shape) if isinstance(found, mx.array) else found
+
+    patch.setattr(axon_compose.model._language_model, "position", position)
+
+
+@mutation("full", "trimmed")
+def position_forgets_what_was_taken_back(patch: Patch) -> None:
+    original = axon_compose.model._language_model.position
+
+    def position(caches: Any, slot: Any) -> Any:
+        found = original(caches, slot)
+        if caches is None or isinstance(found, mx.array):
+            return found
+        caches[0].taken_back = getattr(caches[0], "taken_back", 0)
+        return found + caches[0].taken_back
+
+    def trim(self: Any, n: int) -> int:
+        self.taken_back = n
+        return before(self, n)
+
+    before = KVCache.trim
+    patch.setattr(KVCache, "trim", trim)
+    patch.setattr(axon_compose.model._language_model, "position", position)
+
+
+@mutation("hybrid", "right-padded")
+def window_is_off_by_one_after_padding_behind(patch: Patch) -> None:
+    original = BatchRotatingKVCache.finalize
+
+    def finalize(self: Any) -> None:
+        original(self)
+        self.left_padding = self.left_padding - 1
+
+    patch.setattr(BatchRotatingKVCache, "finalize", finalize)
+
+
+@mutation("hybrid", "cache-bytes")
+def cache_of_a_window_grows(patch: Patch) -> None:
+    make = axon_compose.model._language_model.make_caches
+    wide = lambda spec: replace(spec, window=1000) if isinstance(spec, KV) else spec  # noqa: E731
+    patch.setattr(axon_compose.model._language_model, "make_caches", lambda slots: make([wide(s) for s in slots]))
+
+
+@mutation("full", "steps", "caches")
+def layers_write_into_one_cache(patch: Patch) -> None:
+    make = axon_compose.model._language_model.make_caches
+    patch.setattr(axon_compose.model._language_model, "make_caches", lambda slots: make(slots[:1]) * len(slots))
+
+
+@mutation("hybrid", "chunks")
+def scan_forgets_its_state_in_long_prompts(patch: Patch) -> None:
+    original = axon_core.ssm.selective_scan
+
+    def scan(x: Any, dt: Any, A: Any, B: Any, C: Any, D: Any, state: Any, mask: Any) -> Any:
+        if x.shape[1] <= 256 or state is None:
+            return original(x, dt, A, B, C, D, state, mask)
+        return original(x, dt, A, B, C, D, None, mask)
+
+    patch.setattr(axon_core.ssm, "selective_scan", scan)
+
+
+@mutation("hybrid", "saved")
+def state_is_saved_in_half_precision(patch: Patch) -> None:
+    whole = ArraysCache.state
+
+    def halved(self: Any) -> Any:
+        cache, *rest = whole.fget(self)
+        return ([None if a is None else a.astype(mx.float16) for a in cache], *rest)
+
+    narrow = property(halved, whole.fset)
+    patch.setattr(ArraysCache, "state", narrow)
+
+
+@mutation("hybrid", "joined")
+def the_first_row_is_extracted_for_every_other(patch: Patch) -> None:
+    original = ArraysCache.extract
+    patch.setattr(ArraysCache, "extract", lambda self, row: original(self, 0))
+
+
+@mutation("full", "gradients")
+def a_layer_is_left_out_in_training(patch: Patch) -> None:
+    original = axon_compose.model._block.Block.__call__
+
+    def call(self: Any, x: mx.array, masks: Any, cache: Any, values: Any, layer: Any = None) -> Any:
+        if self.training and self._plan.index == 1:
+            return x, {}
+        return original(self, x, masks, cache, values, layer)
+
+    patch.setattr(axon_compose.model._block.Block, "__call__", call)
+
+
+@mutation("shared", "slopes")
+def gradient_of_shared_weights_is_counted_once(patch: Patch) -> None:
+    class Once(axon_compose.model._block.Reuse):
+        def __call__(self, *arguments: Any) -> Any:
+            owner = object.__getattribute__(self, "_owner")
+            weights = owner.parameters()
+            owner.update(tree_map(mx.stop_gradient, weights))
+            out = super().__call__(*arguments)
+            owner.update(weights)
+            return out
+
+    patch.setattr(axon_compose.model._language_model, "Reuse", Once)
+
+
+@mutation("hybrid", "slopes")
+def gradient_of_the_scan_is_halved(patch: Patch) -> None:
+    original = axon_core.ssm.selective_scan
+
+    def scan(*arguments: Any) -> Any:
+        y, state = original(*arguments)
+        return (y + mx.stop_gradient(y)) * 0.5, state
+
+    patch.setattr(axon_core.ssm, "selective_scan", scan)
+
+
+@mutation("full", "quantized")
+def scores_of_a_quantised_table_have_another_scale(patch: Patch) -> None:
+    original = nn.QuantizedEmbedding.as_linear
+    patch.setattr(nn.QuantizedEmbedding, "as_linear", lambda self, x: original(self, x) * 1.5)
