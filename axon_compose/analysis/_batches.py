@@ -32,12 +32,12 @@ def _padded_rows(
 ) -> Truth:
     """One truth for prompts that are fed in chunks of several sizes, at and off the edge of a window."""
     rows = _rows(subject)
+
+    def alone(forward: Forward) -> Rows:
+        return [forward(row, None) for row in rows]
+
     cases = [
-        (
-            f"chunks of {size}",
-            lambda f, s=size: run(subject, f, rows, s),
-            lambda f: [f(row, None) for row in rows],
-        )
+        (f"chunks of {size}", lambda f, s=size: run(subject, f, rows, s), alone)
         for size in (7, max(2, subject.window), MEDIUM)
     ]
     return equal(subject, name, statement, cases)

@@ -14,9 +14,14 @@ from axon_compose.analysis._compare import number
 from axon_compose.analysis._report import CheckReport, Truth
 from axon_compose.analysis._shrink import small_architecture
 from axon_compose.analysis._subject import Subject
-from axon_compose.plan import Plan
+from axon_compose.checkpoint import require
+from axon_compose.model import largest_parts
+from axon_compose.plan import Plan, weight_nbytes
 
 __all__ = ["TRUTHS", "check", "check_plan"]
+
+#: Copies of the weights that live at once: the model, another one, gradients of both, and what they are moved by.
+_COPIES: Final = 6
 
 #: Name to truth, in the order of the report.
 TRUTHS: Final[dict[str, Callable[[Subject], Truth]]] = {
@@ -45,22 +50,29 @@ TRUTHS: Final[dict[str, Callable[[Subject], Truth]]] = {
 }
 
 
-def check(architecture: Architecture, *, seed: int = 0, truths: Iterable[str] | None = None) -> CheckReport:
+def check(
+    architecture: Architecture, *, seed: int = 0, truths: Iterable[str] | None = None, as_is: bool = False
+) -> CheckReport:
     """Prove that the caches and masks of a model are right, on a copy in small sizes with random weights in float32.
 
     Args:
         architecture: What `axon_compose.load` gave; of any size, for it is never built itself.
         seed: Of weights and tokens.
         truths: Names out of `TRUTHS`; all unless given.
+        as_is: Try the model itself instead of a copy; it has to be small.
 
     Returns:
         Every truth with what was measured. Nothing is raised for a model that fails.
 
     Raises:
         ArchitectureError: If a component cannot be made small.
+        CheckpointError: If the model itself is tried and does not fit into memory.
         ValueError: If a name is not that of a truth.
     """
     plan = architecture.plan()
+    if as_is:
+        require(_COPIES * weight_nbytes(plan, "float32"), f"a check of `{plan.name}` as it is", largest_parts(plan))
+        return check_plan(plan, seed=seed, truths=truths)
     return check_plan(small_architecture(plan).plan(), seed=seed, truths=truths, described=len(plan.layers))
 
 

@@ -104,13 +104,15 @@ def equal(
         subject: The model.
         name: Of the truth.
         claim: What is claimed.
-        cases: What the case is called, and two functions of a forward pass.
+        cases: What the case is called, and two functions of a forward pass. A second function that stands in several
+            cases is called once.
         limit: Largest distance; `exact(subject)` unless given.
     """
     limit = exact(subject) if limit is None else limit
-    worst = 0.0
+    worst, known = 0.0, dict[int, Rows]()
     for case, got, wanted in cases:
-        figure, where = compare(got(subject.forward), wanted(subject.forward), limit)
+        rows = known[id(wanted)] = known.get(id(wanted)) or wanted(subject.forward)
+        figure, where = compare(got(subject.forward), rows, limit)
         worst = max(worst, figure)
         if not figure <= limit:
             layer = _first_layer(subject, got, wanted, limit)

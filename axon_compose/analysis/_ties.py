@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import cycle
 
 import mlx.core as mx
@@ -31,14 +32,15 @@ def ties(subject: Subject) -> Truth:
         together = forward(batch, None)
         return [together[1:2], together[4:5]]
 
+    whole = partial(plain, tokens=tokens)
     return equal(
         copy,
         name,
         claim,
         [
-            ("again", lambda f: plain(f, tokens), lambda f: plain(f, tokens)),
+            ("again", whole, whole),
             ("among others", among, lambda f: plain(f, tokens) * 2),
-            ("in chunks", lambda f: [run(copy, f, tokens, cycle([7, 1]))], lambda f: plain(f, tokens)),
+            ("in chunks", lambda f: [run(copy, f, tokens, cycle([7, 1]))], whole),
         ],
         exact(subject),
     )

@@ -23,7 +23,7 @@ __all__ = ["gradients", "parameters", "quantized", "tied"]
 GROUP: Final = 32
 #: Dequantised products are summed in another order for one token than for many; the router adds to it.
 QUANTIZED: Final = 1e-3
-#: How far 8 bits are from the whole weights, measured on shipped architectures: 0.003 to 0.04. A matrix of another scale
+#: How far 8 bits are from the whole weights, measured on shipped architectures: 0.003 to 0.04. A matrix of wrong scale
 #: is off by its part of the sum.
 NEAR: Final = 0.2
 

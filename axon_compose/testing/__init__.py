@@ -1,8 +1,32 @@
-"""The kit for authors of plugins: the truths that the built-in components pass, for yours."""
+"""The kit for authors of plugins: the truths that the built-in components pass, for yours.
 
-from axon_compose.testing._choices import Choices, Seeded
-from axon_compose.testing._layer import check_layer, check_plugin
+In the tests of a plugin::
+
+    import pytest
+    from hypothesis import given
+    from axon_compose.testing import check_layer, examples
+    from axon_compose.testing.strategies import options
+
+
+    @pytest.mark.parametrize(("layer", "chosen"), examples("acme"))
+    def test_examples(layer, chosen):
+        check_layer(layer, chosen)
+
+
+    @given(options("acme/hyena"))
+    def test_any_options(chosen):
+        check_layer("acme/hyena", chosen)
+
+A component is put into a small model with random weights, and the model has to pass every truth of `axon-compose
+check`: with a cache as without, in chunks, token by token, in batches padded on either side, saved and loaded, causal,
+trained, quantised, in every type, and of the sizes that its record declares.
+
+`axon_compose.testing.strategies` needs hypothesis, and `axon_compose.testing.fixtures` is a plugin of pytest; both come
+with the extra `testing`.
+"""
+
+from axon_compose.testing._cases import Case, layer_cases
+from axon_compose.testing._layer import check_layer, check_plugin, examples
 from axon_compose.testing._model import DIMS, component_model
-from axon_compose.testing._stacks import drawn_stack
 
-__all__ = ["DIMS", "Choices", "Seeded", "check_layer", "check_plugin", "component_model", "drawn_stack"]
+__all__ = ["DIMS", "Case", "check_layer", "check_plugin", "component_model", "examples", "layer_cases"]

@@ -22,8 +22,9 @@ from axon_compose.registry import ComponentSpec, Registry, check_options, load_f
 from axon_compose.report._check import check_text
 from axon_compose.report._style import PLAIN
 from axon_compose.testing._model import DIMS, component_model
+from axon_compose.testing._parts import reads_embedding
 
-__all__ = ["check_layer", "check_plugin", "registered"]
+__all__ = ["check_layer", "check_plugin", "examples", "registered"]
 
 #: Namespace of a record that is given without a plugin.
 _UNDER_TEST: Final = "under_test"
@@ -86,16 +87,33 @@ def check_plugin(namespace: str, dims: Mapping[str, Any] = DIMS, *, registry: Re
         AssertionError: If the plugin cannot be used, a component has no examples, or one does not pass.
     """
     registry = registry or Registry.installed()
+    for name, options in examples(namespace, registry=registry):
+        check_layer(name, options, dims, registry=registry)
+
+
+def examples(namespace: str, *, registry: Registry | None = None) -> list[tuple[str, Mapping[str, Any]]]:
+    """Every component of a plugin with each of its `examples`: what `pytest.mark.parametrize` takes.
+
+    Examples that read from another component are left out, as in `check_plugin`.
+
+    Args:
+        namespace: The plugin's, as files write it.
+        registry: The plugins; the installed ones unless given.
+
+    Raises:
+        AssertionError: If the plugin cannot be used, or a component has no examples.
+    """
+    registry = registry or Registry.installed()
     status = next((status for status in registry.statuses() if status.namespace == namespace), None)
     assert status is not None, f"no installed plugin provides `{namespace}`"
     assert status.status == "ok", f"plugin `{namespace}`: {status.cause}"
+    found = []
     for name in status.components:
         spec = registry.component(name)
         assert spec.examples, f"`{name}` has no examples"
-        from_embedding = any(option is None and value != "offset" for value, option in spec.reads.items())
-        for options in spec.examples:
-            if not from_embedding and not any(option in options for option in spec.reads.values()):
-                check_layer(name, options, dims, registry=registry)
+        if not reads_embedding(spec):
+            found += [(name, e) for e in spec.examples if not any(option in e for option in spec.reads.values())]
+    return found
 
 
 def registered(spec: ComponentSpec | str, registry: Registry | None = None) -> tuple[str, ComponentSpec, Registry]:

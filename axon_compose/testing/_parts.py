@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from axon_compose.registry import Registry, check_options
+from axon_compose.registry import ComponentSpec, Registry, check_options
 from axon_compose.testing._choices import Choices
 from axon_compose.testing._model import Section, component_model, planned
 from axon_compose.testing._options import draw_options
 
-__all__ = ["drawn_part", "drawn_reader"]
+__all__ = ["drawn_part", "drawn_reader", "reads_embedding"]
 
 #: How often options are made up before it is given up that any fit.
 _ATTEMPTS: Final = 60
@@ -74,3 +74,8 @@ def drawn_reader(
         if planned(component_model(type_name, spec.kind, options, dims) | {"embedding": section}, registry):
             return {"type": type_name, **options}, section
     return None
+
+
+def reads_embedding(spec: ComponentSpec) -> bool:
+    """Whether a component reads what an embedding publishes."""
+    return any(option is None and value != "offset" for value, option in spec.reads.items())

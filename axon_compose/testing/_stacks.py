@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from axon_compose.plan import Plan
-from axon_compose.registry import ComponentSpec, Dims, LookupFailure, Registry
+from axon_compose.registry import Dims, LookupFailure, Registry
 from axon_compose.testing._choices import Choices
 from axon_compose.testing._model import Section, planned
-from axon_compose.testing._parts import drawn_part, drawn_reader
+from axon_compose.testing._parts import drawn_part, drawn_reader, reads_embedding
 
 __all__ = ["drawn_stack"]
 
@@ -119,7 +119,7 @@ class _Stack:
                 return name
         if self.chance(12) and (name := self.reader_of_the_embedding()):
             return name
-        names = [n for n, spec in self.types.items() if spec.kind in ("layer", "block") and not _of_embedding(spec)]
+        names = [n for n, spec in self.types.items() if spec.kind in ("layer", "block") and not reads_embedding(spec)]
         for type_name in [self.choose(names), *names]:
             options = drawn_part(type_name, self.choices, self.dims, self.registry)
             if options is not None:
@@ -149,7 +149,7 @@ class _Stack:
         return None if options is None else self.named(section["type"], options)
 
     def reader_of_the_embedding(self) -> str | None:
-        names = [name for name, spec in self.types.items() if _of_embedding(spec)]
+        names = [name for name, spec in self.types.items() if reads_embedding(spec)]
         tables = [name for name, spec in self.types.items() if spec.kind == "embedding" and spec.writes]
         if not names or not tables or "embedding" in self.around:
             return None
@@ -181,11 +181,6 @@ class _Stack:
                 self.around[kind] = self.section(kind)
         if self.chance(6):
             self.around["final_norm"] = "none"
-
-
-def _of_embedding(spec: ComponentSpec) -> bool:
-    """Whether a component reads what an embedding publishes."""
-    return any(option is None and value != "offset" for value, option in spec.reads.items())
 
 
 def _ends_in_a_factor(plan: Plan) -> bool:
