@@ -1,4 +1,4 @@
-"""`build` and `check`: the commands that run the model."""
+"""`build`: a description to a model, in memory or as a folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from axon_compose.memory import count, human
 from axon_compose.plan import total_parameters, weight_nbytes
 from axon_compose.registry import LookupFailure
 
-__all__ = ["build", "check", "faults_of_plugins"]
+__all__ = ["build", "faults_of_plugins"]
 
 
 def build(arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -139,14 +139,3 @@ def _tokenizer(arguments: argparse.Namespace) -> str | Path:
     if arguments.tokenizer is None and arguments.weights and (Path(arguments.weights) / "tokenizer.json").exists():
         return Path(arguments.weights)
     return "bytes" if arguments.tokenizer in (None, "bytes") else Path(arguments.tokenizer)
-
-
-def check(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """Prove the truths of the wiring on a small copy."""
-    from axon_compose.analysis import check as run_checks
-    from axon_compose.report._check import check_text
-
-    architecture = load_file(arguments.file, arguments)
-    with faults_of_plugins():
-        report = run_checks(architecture, seed=arguments.seed)
-    return terminal.result(check_text(report, terminal.style), report.to_dict(), ok=report.passed)

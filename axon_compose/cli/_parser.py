@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from axon_compose.cli._arguments import (
+    PEERS,
+    bandwidth,
+    cases,
+    contexts,
+    length,
+    memory,
+    names,
+    peers,
+    picture,
+    seed,
+    sequences,
+    tolerance,
+)
 from axon_compose.cli._imports import kept
 from axon_compose.cli._terminal import Terminal
 from axon_compose.report import FORMS
@@ -23,8 +35,6 @@ Exit codes: 0 ok, 1 the file has errors or a check failed, 2 wrong usage or a fi
 """
 
 
-#: What `verify` can compare with; `axon_compose.analysis.PEERS`, which imports mlx.
-_PEERS = ("mlx-lm", "transformers")
 #: What `export` writes; `axon_compose.integrations.export.KINDS`, which imports mlx.
 _KINDS = ("mlx-lm", "huggingface")
 
@@ -94,7 +104,7 @@ def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
     _json(diff)
     draw = command("draw", _lazily("_draw", "draw"), "draw the stack: a picture, or a page with tables and a plot")
     draw.add_argument("file", metavar="FILE")
-    draw.add_argument("-o", "--output", required=True, type=_picture, metavar="PICTURE", help="a .svg, .html or .png")
+    draw.add_argument("-o", "--output", required=True, type=picture, metavar="PICTURE", help="a .svg, .html or .png")
     draw.add_argument("--force", action="store_true", help="replace the picture")
     _common(draw)
     lint = command("lint", _lazily("_lint", "lint"), "give advice on a file: what is legal and seldom meant")
@@ -113,12 +123,12 @@ def _add_cost(command: Callable[..., argparse.ArgumentParser]) -> None:
     cost.add_argument("--weights", metavar="DIR", help="take the sizes of a checkpoint")
     cost.add_argument(
         "--context",
-        type=_contexts,
+        type=contexts,
         default=(4096, 65536),
         metavar="N,N",
         help="tokens of each sequence (default: 4096,65536)",
     )
-    cost.add_argument("--batch", type=_sequences, default=1, metavar="N", help="sequences together (default: 1)")
+    cost.add_argument("--batch", type=sequences, default=1, metavar="N", help="sequences together (default: 1)")
     cost.add_argument(
         "--dtype",
         choices=("float32", "bfloat16", "float16"),
@@ -127,10 +137,8 @@ def _add_cost(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     cost.add_argument("--quantize", type=int, choices=(2, 3, 4, 5, 6, 8), metavar="BITS", help="2, 3, 4, 5, 6 or 8")
     cost.add_argument("--training", action="store_true", help="count the memory of a training step too")
-    cost.add_argument("--memory", type=_bytes, metavar="16GB", help="say whether it fits, and the longest context")
-    cost.add_argument(
-        "--bandwidth", type=_bandwidth, metavar="GB/s", help="of the memory: bounds the tokens per second"
-    )
+    cost.add_argument("--memory", type=memory, metavar="16GB", help="say whether it fits, and the longest context")
+    cost.add_argument("--bandwidth", type=bandwidth, metavar="GB/s", help="of the memory: bounds the tokens per second")
     cost.add_argument("--layers", action="store_true", help="list every layer")
     _common(cost)
 
@@ -146,7 +154,7 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
         choices=("float32", "bfloat16", "float16"),
         help="of the weights (default: float32, or as in the checkpoint)",
     )
-    build.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the random weights (default: 0)")
+    build.add_argument("--seed", type=seed, default=0, metavar="N", help="of the random weights (default: 0)")
     build.add_argument("--quantize", type=int, choices=(2, 3, 4, 5, 6, 8), metavar="BITS", help="2, 3, 4, 5, 6 or 8")
     build.add_argument(
         "--tokenizer",
@@ -175,29 +183,39 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     exported.add_argument("-o", "--output", metavar="DIR", help="the new folder (default: beside DIR)")
     exported.add_argument("--force", action="store_true", help="replace an earlier export")
     _json(exported)
-    check = command("check", _lazily("_build", "check"), "prove caches, masks and gradients on a small float32 copy")
-    check.add_argument("file", metavar="FILE")
-    check.add_argument("--seed", type=_seed, default=0, metavar="N", help="of weights and tokens (default: 0)")
-    _common(check)
+    _add_check(command)
     verify = command(
         "verify", _lazily("_verify", "verify"), "compare the model of a checkpoint with mlx-lm and transformers"
     )
     verify.add_argument("checkpoint", metavar="DIR", help="a folder with config.json and safetensors")
     verify.add_argument("--family", dest="file", metavar="FILE", help="read it as this family file instead of its own")
-    verify.add_argument("--tokens", type=_length, default=64, metavar="N", help="how many random ones (default: 64)")
-    verify.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the tokens (default: 0)")
+    verify.add_argument("--tokens", type=length, default=64, metavar="N", help="how many random ones (default: 64)")
+    verify.add_argument("--seed", type=seed, default=0, metavar="N", help="of the tokens (default: 0)")
     verify.add_argument(
         "--tolerance",
-        type=_tolerance,
+        type=tolerance,
         default=1e-4,
         metavar="X",
         help="largest difference, relative to the largest logit (default: 1e-4)",
     )
     verify.add_argument(
-        "--against", type=_peers, default=_PEERS, metavar="NAMES", help="out of mlx-lm,transformers (default: both)"
+        "--against", type=peers, default=PEERS, metavar="NAMES", help="out of mlx-lm,transformers (default: both)"
     )
     verify.add_argument("--allow-large", action="store_true", help="run it even if memory seems too small")
     _common(verify)
+
+
+def _add_check(command: Callable[..., argparse.ArgumentParser]) -> None:
+    check = command("check", _lazily("_check", "check"), "prove caches, masks and gradients on a small float32 copy")
+    check.add_argument("file", metavar="FILE", nargs="?")
+    check.add_argument("--layer", metavar="TYPE", help="check one component instead of a file, with made-up options")
+    check.add_argument("--options", metavar="JSON", help="with --layer: these options instead of made-up ones")
+    check.add_argument("--cases", type=cases, metavar="N", help="with --layer: how many (default: 5)")
+    check.add_argument("--truth", type=names, metavar="NAME,NAME", help="only these truths (default: all)")
+    check.add_argument("--as-is", action="store_true", help="try the model itself, which has to be small")
+    check.add_argument("--seed", type=seed, default=0, metavar="N", help="of weights and tokens (default: 0)")
+    check.set_defaults(error=check.error)
+    _common(check)
 
 
 def _add_plugin_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -218,75 +236,6 @@ def _common(parser: argparse.ArgumentParser) -> None:
         "--set", dest="settings", action="append", default=[], metavar="KEY.KEY=VALUE", help="lay a value over the file"
     )
     _json(parser)
-
-
-def _picture(text: str) -> str:
-    if Path(text).suffix not in (".svg", ".html", ".png"):
-        raise argparse.ArgumentTypeError(f"{text!r} ends in none of .svg, .html, .png")
-    return text
-
-
-def _seed(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = -1
-    if not 0 <= number < 2**64:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 2^64 - 1")
-    return number
-
-
-def _length(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 2 <= int(text) <= 2**20:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 2 to 2^20")
-    return int(text)
-
-
-def _tolerance(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
-    return number
-
-
-def _peers(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(text.split(",")))
-    unknown = [name for name in names if name not in _PEERS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(_PEERS)}")
-    return names
-
-
-#: Tokens and sequences at most.
-_MANY: Final = 2**40
-_UNITS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
-
-
-def _contexts(text: str) -> tuple[int, ...]:
-    return tuple(_sequences(part) for part in text.split(","))
-
-
-def _sequences(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,13}", text) or not 1 <= int(text) <= _MANY:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 2^40")
-    return int(text)
-
-
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([KMGTP]?)(i?)B?", text, re.IGNORECASE)
-    if not match or (match[3] and not match[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory such as 16GB or 24GiB")
-    return int(float(match[1]) * (1024 if match[3] else 1000) ** _UNITS[match[2].upper()])
-
-
-def _bandwidth(text: str) -> float:
-    number = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) else 0.0
-    if number <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of GB/s such as 400")
-    return number
 
 
 def _json(parser: argparse.ArgumentParser) -> Any:

@@ -34,6 +34,12 @@ class Terminal:
         sys.stdout.write(envelope(self.command, ok=ok, result=data, diagnostics=diagnostics) if self.as_json else text)
         return OK if ok else FAULTY
 
+    def part(self, text: str) -> None:
+        """Print a part of the result as soon as it is known; as JSON, all comes at the end."""
+        if not self.as_json:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
     def note(self, text: str) -> None:
         """Print something beside the result."""
         sys.stderr.write(text + "\n")

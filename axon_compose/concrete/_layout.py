@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from axon_compose.source import scalar_text
 
-__all__ = ["to_text"]
+__all__ = ["flow_text", "to_text"]
 
 _WIDTH: Final = 110
 #: Sections whose entries stand on lines of their own, and how deep.
@@ -33,12 +33,12 @@ def to_text(data: Mapping[str, Any], comments: tuple[str, ...] = ()) -> str:
 def _entry(key: str, value: Any, depth: int, indent: str) -> Iterator[str]:
     """`key: value`, over several lines where it is open or does not fit."""
     head = f"{indent}{scalar_text(key)}:"
-    short = f"{head} {_flow(value)}"
+    short = f"{head} {flow_text(value)}"
     if not (isinstance(value, dict | list) and value) or (depth == 0 and len(short) <= _WIDTH):
         yield short
     elif isinstance(value, list):
         yield head
-        yield from (f"{indent}  - {_flow(item)}" for item in value)
+        yield from (f"{indent}  - {flow_text(item)}" for item in value)
     elif depth == 0:
         yield from _wrapped(head, value)
     else:
@@ -53,7 +53,7 @@ def _wrapped(head: str, value: Mapping[str, Any], tail: str = "") -> list[str]:
     lines, line = [], f"{head} {{"
     for number, (key, item) in enumerate(value.items()):
         end = "," if number < len(value) - 1 else "}" + tail
-        text = f"{scalar_text(key)}: {_flow(item)}{end}"
+        text = f"{scalar_text(key)}: {flow_text(item)}{end}"
         if len(line) + len(text) > _WIDTH and not line.endswith("{"):
             lines.append(line.rstrip())
             line = margin
@@ -66,9 +66,10 @@ def _wrapped(head: str, value: Mapping[str, Any], tail: str = "") -> list[str]:
     return [*lines, line.rstrip()]
 
 
-def _flow(value: Any) -> str:
+def flow_text(value: Any) -> str:
+    """A value as YAML on one line."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{scalar_text(key)}: {_flow(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{scalar_text(key)}: {flow_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_flow, value)) + "]"
+        return "[" + ", ".join(map(flow_text, value)) + "]"
     return scalar_text(value)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from axon_compose.concrete import flow_text
 from axon_compose.report._style import Style
 from axon_compose.report._table import table
 
 if TYPE_CHECKING:
-    from axon_compose.analysis import CheckReport, Truth
+    from collections.abc import Sequence
 
-__all__ = ["check_text"]
+    from axon_compose.analysis import CheckReport, Truth
+    from axon_compose.testing import Case
+
+__all__ = ["case_text", "cases_verdict", "check_text"]
 
 _SIGNS = {"<=": "≤", ">=": "≥"}
 
@@ -29,6 +33,25 @@ def check_text(report: CheckReport, style: Style) -> str:
     return "\n".join([style.bold(head), "", *painted, "", *where, _verdict(report)]) + "\n"
 
 
+def case_text(case: Case, style: Style) -> str:
+    """One case of a component: its seed, its options and, if it fails, where and a file that shows it."""
+    word = style.paint("ok", "good") + "  " if case.report.passed else style.paint("FAIL", "error")
+    lines = [f"  {word}  seed {case.seed}  {flow_text(case.options)}"]
+    lines += [f"        {style.bold(truth.name)}: {truth.detail}" for truth in case.report.failed]
+    if case.file is not None:
+        command = f"axon-compose check {case.report.name}.yaml --as-is --seed {case.seed}"
+        lines += ["", style.dim(f"# {case.report.name}.yaml, for `{command}`"), case.file]
+    return "\n".join(lines) + "\n"
+
+
+def cases_verdict(type_name: str, cases: Sequence[Case]) -> str:
+    """How many cases of a component hold every truth that was tried."""
+    failed = sum(not case.report.passed for case in cases)
+    truths = len(cases[0].report.truths)
+    held = f"{truths} truths hold" if truths != 1 else "1 truth holds"
+    return f"{type_name}: {held} in {len(cases) - failed} of {len(cases)} cases\n"
+
+
 def _row(truth: Truth) -> list[str]:
     limit = "" if truth.limit is None else f"{_SIGNS[truth.relation]} {_number(truth.limit)}"
     return ["ok" if truth.passed else "FAIL", truth.name, _number(truth.figure), limit, truth.claim]
@@ -42,4 +65,6 @@ def _number(value: float | None) -> str:
 
 def _verdict(report: CheckReport) -> str:
     total, failed = len(report.truths), len(report.failed)
-    return f"{total} truths hold" if not failed else f"{failed} of {total} truths do not hold"
+    if failed:
+        return f"{failed} of {total} truths do not hold"
+    return f"{total} truths hold" if total != 1 else "1 truth holds"

@@ -28,5 +28,6 @@ with the extra `testing`.
 from axon_compose.testing._cases import Case, layer_cases
 from axon_compose.testing._layer import check_layer, check_plugin, examples
 from axon_compose.testing._model import DIMS, component_model
+from axon_compose.testing._options import Unmakeable
 
-__all__ = ["DIMS", "Case", "check_layer", "check_plugin", "component_model", "examples", "layer_cases"]
+__all__ = ["DIMS", "Case", "Unmakeable", "check_layer", "check_plugin", "component_model", "examples", "layer_cases"]

@@ -73,7 +73,9 @@ def check_layer(
     assert report.passed, "\n" + check_text(report, PLAIN)
 
 
-def check_plugin(namespace: str, dims: Mapping[str, Any] = DIMS, *, registry: Registry | None = None) -> None:
+def check_plugin(
+    namespace: str, dims: Mapping[str, Any] = DIMS, *, registry: Registry | None = None, seed: int = 0
+) -> None:
     """Check every component of a plugin with each of its `examples`.
 
     Examples that read from another component are left out: give them to `check_layer` with `sources` or `embedding`.
@@ -82,13 +84,14 @@ def check_plugin(namespace: str, dims: Mapping[str, Any] = DIMS, *, registry: Re
         namespace: The plugin's, as files write it.
         dims: See `check_layer`.
         registry: The plugins; the installed ones unless given.
+        seed: Of weights and tokens.
 
     Raises:
         AssertionError: If the plugin cannot be used, a component has no examples, or one does not pass.
     """
     registry = registry or Registry.installed()
     for name, options in examples(namespace, registry=registry):
-        check_layer(name, options, dims, registry=registry)
+        check_layer(name, options, dims, registry=registry, seed=seed)
 
 
 def examples(namespace: str, *, registry: Registry | None = None) -> list[tuple[str, Mapping[str, Any]]]:

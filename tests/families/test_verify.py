@@ -14,7 +14,7 @@ import pytest
 from axon_compose.analysis import PEERS, PeerReport, Verification, verify
 from axon_compose.analysis import _verify as module
 from axon_compose.cli import main
-from axon_compose.cli._parser import _PEERS
+from axon_compose.cli._arguments import PEERS as _PEERS
 from axon_compose.integrations.peers import FAULTS, run_mlx_lm, trace
 from axon_compose.integrations.peers._fields import older_fields
 from axon_compose.report import PLAIN
