@@ -32,9 +32,11 @@ def caches(subject: Subject) -> Truth:
     for _, spec, leaf in leaves(subject.plan, cache):
         if isinstance(spec, State):
             leaf.prepare(lengths=[AHEAD])
-    subject.forward(subject.tokens(1, first), cache)
+    tokens = subject.tokens(1, first)
+    subject.forward(tokens, cache)
     before = [_arrays(leaf) for *_, leaf in leaves(subject.plan, cache)]
-    subject.forward(subject.tokens(1, more, salt=1), cache)
+    # Other tokens than the last ones, for a state may hold no more than those.
+    subject.forward((tokens[:, -more:] + 1) % int(subject.plan.dims.vocab_size), cache)
     for (where, spec, leaf), old in zip(leaves(subject.plan, cache), before, strict=True):
         fault = (
             _state_fault(spec, leaf, old, first + more) if isinstance(spec, State) else _kv_fault(leaf, first + more)

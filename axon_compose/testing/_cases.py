@@ -19,8 +19,8 @@ from axon_compose.testing._parts import drawn_part, drawn_reader, reads_embeddin
 
 __all__ = ["Case", "layer_cases"]
 
-#: One case in so many reads from an earlier layer of the same type, where there is such an option.
-_READERS: Final = 4
+#: One case in so many may read from an earlier layer of the same type, where there is such an option.
+_READERS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def drawn_model(type_name: str, choices: Choices, dims: Mapping[str, Any], regis
         if options is not None and option is not None and choices.choose(range(_READERS)) == _READERS - 1:
             sources = {"source": {"type": type_name, **options}}
             fixed = {option: "source"}
-            reader = drawn_part(type_name, choices, dims, registry, known=options, sources=sources, fixed=fixed)
+            reader = drawn_part(type_name, choices, dims, registry, base=options, sources=sources, fixed=fixed)
             if reader is not None:
                 return component_model(type_name, spec.kind, reader, dims, sources)
         if options is not None:

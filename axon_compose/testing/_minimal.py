@@ -32,16 +32,16 @@ def minimal(description: Section, report: CheckReport, registry: Registry) -> Se
         registry: The plugins.
     """
     names = [truth.name for truth in report.failed]
-    model, tried = deepcopy(description), 0
-    while True:
-        parts = list(_parts(model))
-        for number in range(tried, len(parts)):
-            smaller = _unused(_without(model, parts[number]))
-            if _fails(smaller, names, report.seed, registry):
-                model, tried = smaller, number
-                break
-        else:
-            return model
+    model, smaller = deepcopy(description), None
+    while smaller is None or smaller != model:
+        smaller, number = model, 0
+        while number < len(parts := list(_parts(model))):
+            tried = _unused(_without(model, parts[number]))
+            if _fails(tried, names, report.seed, registry):
+                model = tried
+            else:
+                number += 1
+    return model
 
 
 def _fails(model: Section, names: list[str], seed: int, registry: Registry) -> bool:

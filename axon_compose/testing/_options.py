@@ -32,7 +32,13 @@ class Unmakeable(ValueError):
     """An option that is required and of which no value can be made up; an example in the record would help."""
 
 
-def draw_options(spec: ComponentSpec, choices: Choices, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def draw_options(
+    spec: ComponentSpec,
+    choices: Choices,
+    *,
+    base: Mapping[str, Any] | None = None,
+    known: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Options that the schema allows; whether the record takes them together is for others to see.
 
     One of the examples, if there are any, with some options taken out and others put in. Numbers stay near those of
@@ -42,13 +48,14 @@ def draw_options(spec: ComponentSpec, choices: Choices, known: Mapping[str, Any]
     Args:
         spec: The component's record.
         choices: Makes every choice.
+        base: Options to start from instead of an example.
         known: Values that options of these names, wherever they stand, often take: those of another component that
             this one has to fit.
 
     Raises:
         Unmakeable: If a required option can be anything, and no example has it.
     """
-    return _Drawn(spec, choices, known or {}).options()
+    return _Drawn(spec, choices, known or {}).options(base)
 
 
 class _Drawn:
@@ -59,11 +66,12 @@ class _Drawn:
         for example in spec.examples:
             self._note((), example)
 
-    def options(self) -> dict[str, Any]:
+    def options(self, base: Mapping[str, Any] | None) -> dict[str, Any]:
         left_out = {option for option in self.spec.reads.values() if option is not None}
-        examples = [{}, *self.spec.examples] if not self.schema.get("required") else list(self.spec.examples)
-        base = deepcopy(dict(self.choices.choose(examples))) if examples else {}
-        drawn = self._mapping(self.schema, (), base)
+        if base is None:
+            examples = [{}, *self.spec.examples] if not self.schema.get("required") else self.spec.examples
+            base = self.choices.choose(examples) if examples else {}
+        drawn = self._mapping(self.schema, (), deepcopy(dict(base)))
         if self.spec.kind == "embedding" and self.spec.writes and not self.known:
             # An option without an example may make values that a layer has to read, and there is none.
             left_out |= {name for name in drawn if (name,) not in self.seen}

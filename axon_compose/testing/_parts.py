@@ -22,7 +22,7 @@ def drawn_part(
     dims: Mapping[str, Any],
     registry: Registry,
     *,
-    known: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] | None = None,
     sources: Mapping[str, Section] | None = None,
     fixed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
@@ -33,7 +33,7 @@ def drawn_part(
         choices: Makes every choice.
         dims: Sizes of the model.
         registry: The plugins.
-        known: Values that often fit; see `draw_options`.
+        base: Options to start from instead of an example.
         sources: Components that stand before it.
         fixed: Options that are not made up, such as the component that is read from.
 
@@ -42,7 +42,7 @@ def drawn_part(
     """
     spec = registry.component(type_name)
     for _ in range(_ATTEMPTS):
-        options = draw_options(spec, choices, known) | dict(fixed or {})
+        options = draw_options(spec, choices, base=base) | dict(fixed or {})
         if check_options(spec, options)[1]:
             continue
         if spec.kind == "position" or planned(component_model(type_name, spec.kind, options, dims, sources), registry):
@@ -70,7 +70,7 @@ def drawn_reader(
         options = draw_options(spec, choices)
         if check_options(spec, options)[1]:
             continue
-        section = {"type": embedding, **draw_options(table, choices, options)}
+        section = {"type": embedding, **draw_options(table, choices, known=options)}
         if planned(component_model(type_name, spec.kind, options, dims) | {"embedding": section}, registry):
             return {"type": type_name, **options}, section
     return None

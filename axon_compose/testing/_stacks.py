@@ -136,13 +136,13 @@ class _Stack:
 
     def reader(self, source: str, option: str) -> str | None:
         section = self.components[source]
-        known = {name: value for name, value in section.items() if name != "type"}
+        base = {name: value for name, value in section.items() if name != "type"}
         options = drawn_part(
             section["type"],
             self.choices,
             self.dims,
             self.registry,
-            known=known,
+            base=base,
             sources={source: section},
             fixed={option: source},
         )

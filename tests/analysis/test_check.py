@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import mlx.core as mx
 import pytest
 from mutations import MODELS
 
 import axon_compose
 from axon_compose.analysis import TRUTHS, CheckReport, Truth, check, check_plan
+from axon_compose.analysis._subject import Subject
 from axon_compose.registry import ComponentSpec, Registry
 from axon_compose.report._check import check_text
 from axon_compose.report._style import PLAIN, Style
@@ -50,6 +52,15 @@ def test_same_seed_same_report() -> None:
 def test_unknown_truth() -> None:
     with pytest.raises(ValueError, match="there is no truth `chunk`"):
         check_plan(axon_compose.load(MODELS["full"]).plan(), truths=["chunk"])
+
+
+def test_a_state_of_one_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by a random stack: a state is written anew with what it held if the same token comes twice."""
+    monkeypatch.setattr(Subject, "tokens", lambda self, batch, length, salt=0: mx.full((batch, length), 5))
+    description = {**MODELS["full"], "components": {"conv": {"type": "short_conv", "d_conv": 2}}, "stack": "layer"}
+    plan = axon_compose.load({**description, "blocks": {"layer": ["conv"]}}).plan()
+    report = check_plan(plan, truths=["caches"])
+    assert report.passed, check_text(report, PLAIN)
 
 
 def test_place_of_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
