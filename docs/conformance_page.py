@@ -69,8 +69,7 @@ _FAULTS: Final = """\
 ## What they notice
 
 {count} faults, planted one at a time in a model that passes (`tests/analysis/mutations.py`), and the truths that fail:
-● are those that the tests demand, ○ others. Every fault is noticed, every truth notices some, and no truth is
-there for others to repeat: the models are
+● are those that the tests demand, ○ others. Every fault is noticed, and every truth is demanded by some. The models:
 
 {models}
 

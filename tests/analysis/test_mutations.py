@@ -8,7 +8,7 @@ import pytest
 from mutations import FOUND, MODELS, Mutation
 
 import axon_compose
-from axon_compose.analysis import CheckReport, check_plan
+from axon_compose.analysis import TRUTHS, CheckReport, check_plan
 
 
 @cache
@@ -41,6 +41,10 @@ def test_planted(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert not raised
     assert all(truth.detail for truth in report.failed)
+
+
+def test_every_truth_has_a_fault() -> None:
+    assert {name for mutation in FOUND for name in mutation.noticed_by} == set(TRUTHS)
 
 
 def test_thirds_that_do_not_come_out() -> None:

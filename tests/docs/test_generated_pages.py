@@ -6,6 +6,7 @@ import re
 from importlib.metadata import version
 from pathlib import Path
 
+import conformance_page
 import families_page
 import imports_page
 import pytest
@@ -36,6 +37,24 @@ def test_nothing_on_the_page_of_families_is_bad() -> None:
         assert "unexplained" not in found.peer, name
         passed, _, tried = found.truths.partition(" of ")
         assert passed == tried, name
+
+
+def test_every_fault_and_truth_is_on_the_page_of_conformance() -> None:
+    """The marks are measured on demand; that the demanded truths fail, `tests/analysis/test_mutations.py` holds."""
+    marks = conformance_page.on_page()
+    assert list(marks) == [fault.name for fault in conformance_page.FOUND]
+    assert conformance_page.MEASURED.keys() == conformance_page.TRUTHS.keys()
+    for fault in conformance_page.FOUND:
+        noticed = {name for name, mark in zip(conformance_page.TRUTHS, marks[fault.name], strict=True) if mark != "·"}
+        demanded = {n for n, mark in zip(conformance_page.TRUTHS, marks[fault.name], strict=True) if mark == "●"}
+        assert noticed, f"nothing notices {fault.name}"
+        assert demanded == set(fault.noticed_by), f"python docs/conformance_page.py {fault.name}"
+    assert all("●" in column for column in zip(*marks.values(), strict=True)), "a truth that no fault is held against"
+
+
+def test_a_row_of_the_page_of_conformance_is_what_is_measured() -> None:
+    fault = next(fault for fault in conformance_page.FOUND if fault.name == "head_keeps_a_copy_of_the_table")
+    assert conformance_page.measure(fault) == conformance_page.on_page()[fault.name]
 
 
 def test_figures_are_rounded() -> None:
