@@ -20,6 +20,8 @@ __all__ = ["causal", "every_layer", "reach"]
 SEEN: Final = 5e-7
 #: Least change that a whole layer makes; measured: 0.2 and more.
 COUNTS: Final = 5e-4
+#: Texts that are tried where a component seems not to see a token.
+OTHER_TEXTS: Final = (3, 4, 5, 6)
 #: How far back unlimited attention has to see.
 FAR: Final = 40
 
@@ -56,6 +58,9 @@ def reach(subject: Subject) -> Truth:
         required, asked, hidden = _distances(subject, use)
         with subject.alone(layer, use):
             changes = _changes(subject, [*required, *asked, *hidden])
+            for number, back in enumerate(required):
+                if not changes[number][0] >= SEEN:
+                    changes[number] = _elsewhere(subject, back, changes[number])
         where = f"`{use.name}` in {subject.describe(layer.index)}"
         for back, (low, high) in zip([*required, *asked, *hidden], changes, strict=True):
             if back in hidden and not high <= EXACT:
@@ -110,12 +115,21 @@ def _distances(subject: Subject, use: Use) -> tuple[list[int], list[int], list[i
     return sorted({0, window // 2, window - 1}), [], [window, window + 1, 2 * window]
 
 
-def _changes(subject: Subject, distances: list[int]) -> list[tuple[float, float]]:
-    """How much the last output changes with the token so many places before it: least and most over a few texts."""
+def _elsewhere(subject: Subject, back: int, seen: tuple[float, float]) -> tuple[float, float]:
+    """The same on other texts: a narrow layer behind a ReLU may rightly be silent about a token."""
+    for salt in OTHER_TEXTS:
+        (found,) = _changes(subject, [back], salt)
+        if found[0] >= SEEN:
+            return found
+    return seen
+
+
+def _changes(subject: Subject, distances: list[int], salt: int = 2) -> list[tuple[float, float]]:
+    """How much the last output changes with the token so many places before it: least and most over two lengths."""
     longest = max([*distances, 1])
     figures = []
     for length in (longest + 1, longest + 70):  # the second one is longer than a block of banded attention
-        base = subject.tokens(1, length, salt=2)
+        base = subject.tokens(1, length, salt=salt)
         places = mx.array([length - 1 - back for back in distances])
         changed = (base + 1 + mx.arange(len(distances))[:, None]) % int(subject.plan.dims.vocab_size)
         edited = mx.where(mx.arange(length)[None] == places[:, None], changed, base)

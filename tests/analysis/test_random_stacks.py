@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -26,6 +27,7 @@ from axon_compose.testing.strategies import stacks
 
 FIRST, LAST = map(int, os.environ.get("AXON_COMPOSE_STACKS", "0..3").split(".."))
 REGISTRY = Registry.installed()
+FOUND = sorted((Path(__file__).parent / "found").glob("*.yaml"))
 
 
 def checked(description: dict[str, Any], seed: int) -> CheckReport:
@@ -56,6 +58,14 @@ def test_stack_of_a_seed(seed: int) -> None:
     report = checked(description, seed)
     if not report.passed:
         raise AssertionError(told(minimal(description, report, REGISTRY), report))
+
+
+@pytest.mark.parametrize("file", FOUND, ids=lambda file: file.stem)
+def test_stack_that_was_found(file: Path) -> None:
+    """Stacks that failed once, by the truth that was too strict and the seed: `TRUTH-SEED.yaml`."""
+    truth, _, seed = file.stem.rpartition("-")
+    report = check_plan(axon_compose.load(file).plan(), seed=int(seed), truths=[truth])
+    assert report.passed, check_text(report, PLAIN)
 
 
 @settings(
