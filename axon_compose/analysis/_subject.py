@@ -18,6 +18,8 @@ __all__ = ["Forward", "Subject"]
 #: Tokens and caches to outputs (B, L, width): logits, or what a layer gives.
 Forward = Callable[[mx.array, list[Any] | None], mx.array]
 
+#: Seeds that MLX takes.
+_SEEDS: Final = 2**64
 #: Windows above this are not filled: a component without `shrink` may have one of thousands of tokens.
 LARGEST_WINDOW: Final = 128
 #: Long enough to cross a chunk of a scan (256 tokens) and several blocks of a window (64).
@@ -47,8 +49,8 @@ class Subject:
 
     def fresh(self, dtype: str, seed: int) -> LanguageModel:
         """Another one with weights of its own."""
-        model = random_weights(self.plan, dtype=dtype, seed=seed)
-        keys = iter(mx.random.split(mx.random.key(seed + 1), 10_000))
+        model = random_weights(self.plan, dtype=dtype, seed=seed % _SEEDS)
+        keys = iter(mx.random.split(_key(seed + 1), 10_000))
 
         def move(value: mx.array) -> mx.array:
             noise = 0.02 * mx.random.normal(value.shape, key=next(keys))
@@ -61,7 +63,7 @@ class Subject:
 
     def tokens(self, batch: int, length: int, salt: int = 0) -> mx.array:
         """Random tokens (B, L)."""
-        key = mx.random.key(1_000_003 * self.seed + 7919 * salt + length)
+        key = _key(1_000_003 * self.seed + 7919 * salt + length)
         return mx.random.randint(0, int(self.plan.dims.vocab_size), (batch, length), key=key)
 
     @cached_property
@@ -73,7 +75,7 @@ class Subject:
     def rounded(self) -> mx.array:
         """Logits of the sample, by weights that are each moved by at most half of what float32 tells apart."""
         other = self.fresh("float32", self.seed)
-        keys = iter(mx.random.split(mx.random.key(self.seed + 2), 10_000))
+        keys = iter(mx.random.split(_key(self.seed + 2), 10_000))
 
         def move(value: mx.array) -> mx.array:
             noise = mx.random.uniform(-1, 1, value.shape, key=next(keys)) * 2.0**-24
@@ -155,6 +157,10 @@ class Subject:
         layer = self.plan.layers[index]
         names = ", ".join(member.use.name for branch in layer.branches for member in branch.members)
         return f"layer {index} ({names})"
+
+
+def _key(number: int) -> mx.array:
+    return mx.random.key(number % _SEEDS)
 
 
 def mixes(use: Use) -> bool:

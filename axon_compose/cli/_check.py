@@ -21,7 +21,7 @@ def check(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Prove the truths of the wiring on a small copy."""
     _consistent(arguments)
     truths = _truths(arguments)
-    return _layer(arguments, truths, terminal) if arguments.layer else _file(arguments, truths, terminal)
+    return _file(arguments, truths, terminal) if arguments.layer is None else _layer(arguments, truths, terminal)
 
 
 def _consistent(arguments: argparse.Namespace) -> None:
@@ -88,4 +88,6 @@ def _options(arguments: argparse.Namespace) -> Mapping[str, Any]:
         arguments.error(f"--options is not JSON: {error}")
     if not isinstance(options, dict):
         arguments.error("--options is a JSON object such as '{\"num_heads\": 4}'")
+    if "type" in options:
+        arguments.error("--options holds what the type is told; the type itself stands behind --layer")
     return {str(name): value for name, value in options.items()}

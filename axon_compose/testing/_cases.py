@@ -8,7 +8,7 @@ from itertools import count, islice
 from typing import Any, Final
 
 from axon_compose._api import load
-from axon_compose.analysis import CheckReport, check_plan
+from axon_compose.analysis import CheckReport, check
 from axon_compose.concrete import to_text
 from axon_compose.registry import Registry
 from axon_compose.testing._choices import Choices, Seeded
@@ -68,6 +68,7 @@ def layer_cases(
     Raises:
         LookupFailure: If there is no such type.
         ArchitectureError: If the given options are refused.
+        CheckpointError: If they make a component that does not fit into memory.
         Unmakeable: If no options that fit can be made up.
         ValueError: For a kind that stands in no model by itself, or a name that is not that of a truth.
     """
@@ -79,7 +80,7 @@ def layer_cases(
             model = drawn_model(type_name, Seeded(number), dims, registry)
         else:
             model = component_model(type_name, kind, options, dims)
-        report = check_plan(load(model, registry=registry).plan(), seed=number, truths=names)
+        report = check(load(model, registry=registry), seed=number, truths=names, as_is=True)
         file = None if report.passed else to_text(minimal(model, report, registry))
         yield Case(number, _options(model, kind), report, file)
 

@@ -34,6 +34,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
         (["--layer", "mlp", "--options", "{"], "--options is not JSON: "),
         (["--layer", "mlp", "--options", "[" * 100_000], "--options is not JSON: "),
         (["--layer", "mlp", "--options", "[]"], "--options is a JSON object such as "),
+        (["--layer", "mlp", "--options", '{"type": "moe"}'], "--options holds what the type is told"),
         (["llama", "--truth", "chunk"], "there is no truth `chunk`; did you mean `chunks`?"),
         (["llama", "--truth", "beauty"], "there is no truth `beauty`; one of parameters, one-shot, "),
         (["llama", "--truth", ""], "there is no truth ``"),
@@ -51,6 +52,12 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: list[str], m
     [
         (["nope"], 1, "error[AX202]: unknown component `nope`"),
         (["acme/hyena"], 1, "error[AX201]: unknown plugin `acme`"),
+        ([""], 1, "error[AX210]: `` is not the name of a type"),
+        (["\0"], 1, "error[AX210]"),
+        (["mlp", "--options", '{"a":' * 900 + "1" + "}" * 900], 1, "error[AX008]"),
+        (["mlp", "--options", '{"intermediate_size": "\\ud800"}'], 1, "error[AX004]"),
+        (["mlp", "--options", '{"intermediate_size": NaN}'], 1, "expected an integer, found the number nan"),
+        (["mlp", "--options", '{"intermediate_size": 2000000000}'], 2, "error[AX401]"),
         (["Not a type"], 1, "error[AX210]: `Not a type` is not the name of a type"),
         (["mlp", "--options", '{"intermediate_size": 8, "gatd": true}'], 1, "help: did you mean `gated`?"),
         (["mlp", "--options", "{}"], 1, "missing option `intermediate_size`"),
@@ -79,7 +86,7 @@ def test_a_model_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     result = json.loads(out)["result"]
     assert (code, result["layers"], result["layers_described"]) == (0, 5, 5)
     code, _, err = run(capsys, "bit-axon", "--as-is", "--set", "dims.hidden_size=2560000")
-    assert code == 1
+    assert code == 2
     assert "error[AX401]" in err
 
 
@@ -104,6 +111,12 @@ def test_given_options(capsys: pytest.CaptureFixture[str]) -> None:
         0,
         "  ok    seed 0  {num_heads: 2, window_size: 3}\nattention: 1 truth holds in 1 of 1 cases\n",
     )
+
+
+def test_the_largest_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    largest = str(2**64 - 1)
+    assert run(capsys, "--layer", "mlp", "--cases", "2", "--truth", "steps,tied", "--seed", largest)[0] == 0
+    assert run(capsys, "llama-small", "--truth", "steps,tied,slopes", "--seed", largest)[0] == 0
 
 
 def test_a_failure_shows_the_least_file_that_fails(
