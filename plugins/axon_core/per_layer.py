@@ -20,8 +20,8 @@ class PerLayerInputs(nn.Module):
     """A second, narrow embedding with a vector of each token for every layer (Gemma 3n and 4).
 
     `(table(token) * sqrt(size) + norm(proj(h) / sqrt(hidden_size))) / sqrt(2)`, where h are the token's vectors as the
-    stack gets them (Hugging Face's `Gemma4TextModel.project_per_layer_inputs`). Tokens that a shorter table does not have
-    read its first row (`Gemma3nModel.forward`).
+    stack gets them (Hugging Face's `Gemma4TextModel.project_per_layer_inputs`). Tokens that a shorter table does not
+    have read its first row (`Gemma3nModel.forward`).
 
     Args:
         vocab_size: Number of tokens, unless the options say otherwise.
