@@ -147,7 +147,7 @@ def test_some_modules_are_left_as_they_are(tmp_path: Path) -> None:
 
 
 def test_a_built_folder_lists_modules_that_differ(tmp_path: Path) -> None:
-    """What `mlx_lm` reads of a folder that was written from modules of several widths is the model that it came from."""
+    """What `mlx_lm` reads of a folder built from modules of several widths is the model that they came from."""
 
     def mixed(path: str, module: nn.Module) -> bool | dict[str, Any]:
         if not hasattr(module, "to_quantized"):
