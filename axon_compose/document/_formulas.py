@@ -12,7 +12,16 @@ from axon_compose.document.formula import FormulaError, is_formula, parse
 from axon_compose.source import Mapping as MappingNode
 from axon_compose.source import Node, Scalar, Sequence, plain
 
-__all__ = ["MAX_WORK", "Unresolved", "check_formulas", "formulas_in", "names_in_formulas", "report", "resolve", "resolve_dims"]
+__all__ = [
+    "MAX_WORK",
+    "Unresolved",
+    "check_formulas",
+    "formulas_in",
+    "names_in_formulas",
+    "report",
+    "resolve",
+    "resolve_dims",
+]
 
 #: Most work that all formulas of a file may do, in steps: about a second.
 MAX_WORK: Final = 1_500_000
