@@ -9,7 +9,7 @@ from typing import Any, Final
 from axon_compose.cost._answers import Answers
 from axon_compose.cost._caches import cache_parts, cache_traffic
 from axon_compose.cost._sheet import ContextCost, CostSheet, Fit, LayerCost, PartCost, TrainingCost
-from axon_compose.cost._training import saved_bytes
+from axon_compose.cost._training import training_cost
 from axon_compose.cost._weights import BITS, Storage
 from axon_compose.plan import DTYPES, Layer, Plan, Use, active_parameters, cache_nbytes, total_parameters
 
@@ -100,6 +100,7 @@ class _Measure:
             layers=tuple(self.layers()),
             contexts=contexts,
             unknown=dict(self.answers.unknown),
+            estimated=dict(self.answers.estimated),
             fit=None if memory is None else self.fit(memory, contexts),
         )
 
@@ -201,12 +202,7 @@ class _Measure:
     # Memory.
 
     def trained(self, tokens: int) -> TrainingCost:
-        plain = Storage(self.storage.dtype)
-        weights = sum(map(plain.nbytes, self.plan.uses())) if self.storage.bits else self.weight_bytes
-        saved = sum(
-            number * saved_bytes(self.plan, use, self.answers, self.storage.dtype) for use, number in self.kinds
-        )
-        return TrainingCost(weights, weights, 2 * weights, self.batch * tokens * saved)
+        return training_cost(self.plan, self.kinds, self.answers, self.storage.dtype, self.batch, tokens)
 
     def fit(self, memory: int, contexts: Sequence[ContextCost]) -> Fit:
         fits = tuple(cost.needed_bytes <= memory for cost in contexts)

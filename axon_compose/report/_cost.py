@@ -134,9 +134,11 @@ def _notes(sheet: CostSheet) -> Iterator[str]:
     if last.training:
         kept = last.training
         yield (
-            f"  training: {human(kept.weights)} weights, {human(kept.gradients)} gradients, "
-            f"{human(kept.optimizer)} moments of Adam, about {human(kept.activations)} activations at {last.tokens:,}"
+            f"  training: {human(kept.weights)} weights, {human(kept.optimizer)} moments of Adam, at {last.tokens:,} "
+            f"tokens about {human(kept.activations)} activations and {human(kept.in_flight)} in flight"
         )
+        for name, reason in sheet.estimated.items():
+            yield f"  estimated: `{name}` {reason}; its activations are an estimate from shapes"
     if sheet.fit:
         yield from _fit(sheet, sheet.contexts)
 
