@@ -54,6 +54,16 @@ class Answers:
         self.estimated.setdefault(use.type, found)
         return None
 
+    def recomputed(self, use: Use, batch: int, tokens: int) -> int:
+        """Bytes that the backward pass of a component holds of what it computes again; nonsense is none."""
+        if use.spec.recomputed is None:
+            return 0
+        try:
+            answer: object = use.spec.recomputed(use.options, use.dims, batch, tokens)
+        except Exception:  # a plugin's own code
+            return 0
+        return answer if _is_count(answer) else 0
+
     def touched(self, use: Use, tokens: int) -> Mapping[str, int]:
         """Parameters that `tokens` tokens read only in part: name to rows. An answer that makes no sense is none."""
         key = (use.type, id(use.options), tokens)

@@ -7,9 +7,9 @@ its weight while the backward pass goes on. What lives at the same time, measure
 
 * the weights and Adam's two moments,
 * everything that the forward pass leaves for the backward pass, which is most when the backward pass begins,
-* and what is in flight: MLX runs ahead of what it has freed. That is four times the scores for their loss, ten times
-  the largest array of a layer, or four times the weights of the largest layer (gradient, both moments, new weight),
-  whichever is most.
+* and what is in flight, for MLX runs ahead of what it has freed: four times the scores, for their loss; twice what a
+  component saves, or what it computes again; four times the weights of the largest layer (gradient, both moments, new
+  weight); or three times the table of embedding or head. Whichever is most.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ __all__ = ["training_cost"]
 
 #: How many there are of each at the same time.
 _SCORES: Final = 4
-_LARGEST: Final = 10
+_COMPONENT: Final = 2
 _LAYERS: Final = 4
+_TABLES: Final = 3
 
 
 def training_cost(
@@ -46,18 +47,21 @@ def training_cost(
     """
     storage = Storage(dtype)
     weights = sum(map(storage.nbytes, plan.uses()))
-    saved = largest = 0
+    saved = flying = 0
     for use, number in kinds:
         arrays = answers.saved(use, tokens, dtype)
-        sizes = [tokens * _estimate(plan, use, answers, dtype)] if arrays is None else [a.nbytes(dtype) for a in arrays]
+        if arrays is None:
+            saved += number * batch * tokens * _estimate(plan, use, answers, dtype)
+            continue
+        sizes = [array.nbytes(dtype) * (1 if array.dtype == "bool" else batch) for array in arrays]
         saved += number * sum(sizes)
-        if arrays is not None and use is not plan.head:
-            largest = max(largest, *sizes, 0)
+        if use is not plan.head:
+            flying = max(flying, _COMPONENT * sum(sizes), answers.recomputed(use, batch, tokens))
     owned = [sum(map(storage.nbytes, layer.uses())) for layer in plan.layers if layer.owner is None]
-    layer = max([storage.nbytes(plan.embedding), storage.nbytes(plan.head), *owned])
-    scores = tokens * int(plan.dims.vocab_size) * DTYPES[dtype]
-    flying = max(_LAYERS * layer, batch * max(_SCORES * scores, _LARGEST * largest))
-    return TrainingCost(weights, 2 * weights, batch * saved, flying)
+    table = max(storage.nbytes(plan.embedding), storage.nbytes(plan.head))
+    scores = batch * tokens * int(plan.dims.vocab_size) * DTYPES[dtype]
+    flying = max(flying, _SCORES * scores, _LAYERS * max(owned, default=0), _TABLES * table)
+    return TrainingCost(weights, 2 * weights, saved, flying)
 
 
 def _estimate(plan: Plan, use: Use, answers: Answers, dtype: str) -> int:

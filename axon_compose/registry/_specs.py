@@ -155,8 +155,10 @@ class ComponentSpec:
             `embedding.NAME`. Everything is read unless given.
         saved: `(options, dims, tokens, dtype)` to the arrays that its forward pass over one sequence leaves for the
             backward pass, as `Array(name, shape, dtype)`: what the gradients of its operations are made of, the input
-            of its matrices included, parameters not. A dtype of None follows the activations, `bool` is for masks. None
-            if unknown.
+            of its matrices included, parameters not. A dtype of None follows the activations, `bool` is for masks,
+            which all sequences share. None if unknown.
+        recomputed: `(options, dims, batch, tokens)` to the bytes that are there at once while the backward pass
+            computes again what was not saved, as a recurrence does segment by segment; none unless given.
         reads: Named values of the forward pass that the layer takes as keyword arguments. `offset` is the
             position of the first token (int, or (B,) array); it maps to None, or to the option without which it is not
             needed. Any other name maps to the option that names the
@@ -189,6 +191,7 @@ class ComponentSpec:
     flops: Callable[[Any, Dims, int, int], int | None] | None = None
     touched: Callable[[Any, Dims, int], Mapping[str, int]] | None = None
     saved: Callable[[Any, Dims, int, str], Iterable[Array] | None] | None = None
+    recomputed: Callable[[Any, Dims, int, int], int] | None = None
     reads: Mapping[str, str | None] = field(default_factory=dict)
     writes: tuple[str, ...] = ()
     accepts: Callable[[Any, Any, Dims], str | None] | None = None

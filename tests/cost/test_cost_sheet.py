@@ -138,8 +138,8 @@ def test_training() -> None:
     assert first
     assert second
     plain = architecture.cost().weight_bytes
-    assert (first.weights, first.gradients, first.optimizer) == (plain, plain, 2 * plain)
-    assert second.activations == 2 * first.activations > 0
+    assert (first.weights, first.optimizer) == (plain, 2 * plain)
+    assert second.activations > 2 * first.activations > 0  # scores of attention grow with the square
     assert sheet.fit
     assert sheet.fit.longest
     (at_most,) = architecture.cost(context=sheet.fit.longest, batch=2, training=True).contexts

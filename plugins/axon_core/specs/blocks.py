@@ -20,7 +20,7 @@ from axon_core.specs.moe import (
     moe_saved,
     moe_touched,
 )
-from axon_core.specs.ssm import ssm_flops, ssm_params, ssm_saved, ssm_state
+from axon_core.specs.ssm import ssm_flops, ssm_params, ssm_recomputed, ssm_saved, ssm_state
 
 __all__ = ["SPECS", "AxonSSMBlockOptions", "AxonSSMMoEBlockOptions", "AxonSWAMoEBlockOptions"]
 
@@ -155,6 +155,10 @@ def _ssm_saved(options: _SSM, dims: Dims, tokens: int, dtype: str) -> tuple[Arra
     return norm_saved(tokens, dims.hidden_size) + ssm_saved(_ssm_inner(options, dims), tokens, dtype, clipped=True)
 
 
+def _ssm_recomputed(options: _SSM, dims: Dims, batch: int, tokens: int) -> int:
+    return ssm_recomputed(_ssm_inner(options, dims), batch, tokens)
+
+
 def _experts_saved(options: _MoE, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
     hidden = dims.hidden_size
     return norm_saved(tokens, hidden) + moe_saved(_moe_options(options), hidden, tokens, dtype)
@@ -219,6 +223,7 @@ SPECS: Final = (
         params=_ssm_block,
         flops=_ssm_flops,
         saved=_ssm_saved,
+        recomputed=_ssm_recomputed,
         float32=_SSM_FLOAT32,
         shrink=_shrink_ssm,
         examples=({}, {"ssm_d_state": 4, "ssm_d_conv": 2, "ssm_intermediate_dim": 48, "rms_norm_eps": 1e-5}),
@@ -254,6 +259,7 @@ SPECS: Final = (
         params=_ssm_moe_block,
         flops=_ssm_moe_flops,
         saved=_ssm_moe_saved,
+        recomputed=_ssm_recomputed,
         touched=_touched,
         active=lambda options, dims: _active(_ssm_moe_block(options, dims), options, dims),
         float32=_SSM_FLOAT32,

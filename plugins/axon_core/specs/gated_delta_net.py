@@ -79,6 +79,8 @@ def _saved(options: GatedDeltaNetOptions, dims: Dims, tokens: int, dtype: str) -
     found += in_float32(tokens, gate_input=values)
     # Chunks of 32 tokens, or 64 on a GPU.
     chunk = min(32, 1 << (tokens - 1).bit_length())
+    if tokens % chunk:  # copies with the tokens that the last chunk lacks
+        found += in_float32(tokens + -tokens % chunk, filled_up=keys + values)
     segment = chunk * delta_chunks(heads * chunk * max(chunk, key_dim, value_dim))
     return found + states_saved(tokens, segment, values * key_dim)
 

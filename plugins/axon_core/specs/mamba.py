@@ -11,7 +11,7 @@ from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
 from axon_core.specs._flops import convolution_flops, product_flops
 from axon_core.specs._saved import convolution_saved, each, in_float32, norm_saved, states_saved
 from axon_core.specs._segments import SSD_BLOCK, ssd_blocks
-from axon_core.specs.ssm import SelectiveOptions, resolve_dt_rank, shrink_selective, ssm_saved
+from axon_core.specs.ssm import SelectiveOptions, resolve_dt_rank, shrink_selective, ssm_recomputed, ssm_saved
 
 __all__ = ["SPECS", "Mamba2Options", "MambaNorm", "MambaOptions", "SectionScales"]
 
@@ -219,6 +219,7 @@ SPECS: Final = (
         params=_mamba_params,
         flops=lambda options, dims, tokens, context: options.flops(dims.hidden_size, tokens),
         saved=_mamba_saved,
+        recomputed=lambda options, dims, batch, tokens: ssm_recomputed(options.shapes(dims.hidden_size), batch, tokens),
         float32=("A_log", "D"),
         shrink=shrink_selective,
         examples=(

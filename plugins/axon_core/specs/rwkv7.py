@@ -78,12 +78,15 @@ def _time_saved(options: RWKV7TimeMixOptions, dims: Dims, tokens: int, dtype: st
     found += each(tokens, **{f"mixed_{name}": hidden for name in "rwkvag"})
     ranks = 2 * options.decay_low_rank_dim + options.a_low_rank_dim + options.gate_low_rank_dim
     found += each(tokens, ranks=ranks)
-    # Receptances, decays, keys, values and rates on their way into the recurrence, its output, and the norm's.
-    found += tuple(Array(f"heads_{number}", (tokens, hidden), "float32") for number in range(18))
+    # Receptances, decays, keys, values and rates on their way into the recurrence, its output, and the norm's; where a
+    # chunk is not full, copies of all six inputs take the place of three.
+    chunk = min(32, 1 << (tokens - 1).bit_length())
+    full = tokens % chunk == 0
+    found += tuple(Array(f"heads_{number}", (tokens, hidden), "float32") for number in range(18 if full else 15))
+    found += () if full else in_float32(tokens + -tokens % chunk, filled_up=6 * hidden)
     found += in_float32(tokens, lengths=5 * heads)
     if options.value_from is not None:
         found += each(tokens, value_rank=options.v_low_rank_dim, mixed_value=2 * hidden)
-    chunk = min(32, 1 << (tokens - 1).bit_length())
     largest = heads * max(4 * chunk * chunk, chunk * 2 * width, width * 2 * width)
     return found + states_saved(tokens, chunk * delta_chunks(largest), hidden * width)
 

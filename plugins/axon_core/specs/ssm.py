@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
 from axon_core.specs._flops import convolution_flops, product_flops
 from axon_core.specs._saved import convolution_saved, each, in_float32, states_saved
-from axon_core.specs._segments import scan_tokens
+from axon_core.specs._segments import RECOMPUTED, scan_tokens
 
 __all__ = [
     "SPECS",
@@ -21,6 +21,7 @@ __all__ = [
     "shrink_selective",
     "ssm_flops",
     "ssm_params",
+    "ssm_recomputed",
     "ssm_saved",
     "ssm_state",
 ]
@@ -159,6 +160,12 @@ def ssm_saved(shapes: Mapping[str, tuple[int, ...]], tokens: int, dtype: str, *,
     return found + states_saved(tokens, scan_tokens(channels * states), channels * states)
 
 
+def ssm_recomputed(shapes: Mapping[str, tuple[int, ...]], batch: int, tokens: int) -> int:
+    """What the backward pass of a segment of the scan holds: states of all its tokens, many times."""
+    elements = batch * prod(shapes["A_log"])
+    return RECOMPUTED * 4 * elements * min(tokens, scan_tokens(elements))
+
+
 def _saved(options: SSMOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
     return ssm_saved(options.shapes(dims.hidden_size), tokens, dtype, clipped=True)
 
@@ -192,6 +199,7 @@ SPECS: Final = (
         params=_params,
         flops=lambda options, dims, tokens, context: options.flops(dims.hidden_size, tokens),
         saved=_saved,
+        recomputed=lambda options, dims, batch, tokens: ssm_recomputed(options.shapes(dims.hidden_size), batch, tokens),
         float32=("A_log", "D"),
         shrink=shrink_selective,
         examples=(
