@@ -65,7 +65,7 @@ def test_nonsense_about_rows_reads_everything(touched: Any) -> None:
 
 
 def test_a_record_is_checked() -> None:
-    for field in ("flops", "touched"):
+    for field in ("flops", "touched", "saved", "recomputed"):
         registry = Registry.with_plugins({"acme": [replace(MLP, default=False, **{field: 7})]})
         (status,) = (status for status in registry.statuses() if status.namespace == "acme")
         assert f"`{field}` must be a function or None" in str(status.cause)

@@ -33,7 +33,7 @@ WIDER = {
     # Rotations are counted for each of two sequences, which share them: seen with heads as wide as all of the model.
     "attention-22": 0.035,
     # One normed input serves all members of a branch and is declared by each of them.
-    "cohere2": 0.06,
+    "cohere2": 0.08,
     "falcon_h1": 0.04,
     # Choosing experts among groups, or with norms, keeps more numbers for each of the few experts that are narrow here.
     "moe": 0.04,

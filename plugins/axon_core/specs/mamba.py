@@ -188,6 +188,8 @@ def _mamba2_saved(options: Mamba2Options, dims: Dims, tokens: int, dtype: str) -
         found += () if whole else each(tokens, projected=inner + convolved + heads)
     blocks = -(-tokens // SSD_BLOCK)
     steps = -(-tokens // blocks)
+    if whole and tokens % steps:  # copies with the tokens that the last block lacks
+        found += in_float32(blocks * steps, filled_up=convolved - inner + heads)
     segment = steps * ssd_blocks(heads, steps, options.head_dim, options.d_state)
     return found + states_saved(tokens, segment, inner * options.d_state)
 
