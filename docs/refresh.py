@@ -64,6 +64,8 @@ _MASKS: Final = (
     (re.compile(r"(?<=at most )\d\.\de[-+]\d+"), "SMALL"),
     (re.compile(r"^( +ok +[\w-]+ +)[\d.e+-]+(?= +[≤≥])", re.MULTILINE), r"\1N"),
     (re.compile(r"[\d.]+ \w?B are available"), "N GB are available"),
+    # Versions of matplotlib differ in how many digits and marks a chart has.
+    (re.compile(r"(?<=\.html: )(.*), [\d.]+ \w?B$", re.MULTILINE), r"\1, N kB"),
     # Versions of Python differ in how argparse writes an option with two spellings, and in where it breaks a line.
     (re.compile(r"(-\w) [A-Z]+, (--\w+ [A-Z]+)"), r"\1, \2"),
     (re.compile(r"\n {14,}"), "  "),

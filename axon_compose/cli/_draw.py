@@ -35,11 +35,14 @@ def draw(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _drawn(plan: Plan, suffix: str) -> bytes:
-    from axon_compose.draw import bitmap, page, picture
+    from axon_compose.draw import apart, bitmap, page, picture
 
     if suffix == ".png":
         return bitmap(plan)
-    return (page(plan) if suffix == ".html" else picture(plan)).encode()
+    if suffix == ".svg":
+        return picture(plan).encode()
+    with apart():
+        return page(plan).encode()
 
 
 def _refuse_existing(target: Path, force: bool) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Final
 
 from axon_compose.draw._box import type_name
 from axon_compose.draw._canvas import Canvas
+from axon_compose.draw._curves import cache_curves
 from axon_compose.draw._family import cache_words
 from axon_compose.draw._fold import cards, fold
-from axon_compose.draw._markup import element, text, void
-from axon_compose.draw._palette import style_sheet
-from axon_compose.draw._picture import WIDTH, picture
-from axon_compose.draw._plot import cache_plot
+from axon_compose.draw._html import chart, document, figure, quiet, section, table
+from axon_compose.draw._markup import element, text
+from axon_compose.draw._picture import picture
 from axon_compose.draw._sums import PartSum, cache_sums, facts, part_sums
 from axon_compose.draw._words import ranges, share
 from axon_compose.memory import count, human
@@ -21,28 +20,16 @@ from axon_compose.plan import Branch, Layer, Plan, active_parameters, cache_nbyt
 
 __all__ = ["page"]
 
-#: Width of pictures on a phone, and contexts at which caches are told.
-NARROW: Final = 350.0
+#: Contexts at which caches are told.
 CONTEXTS: Final = (4096, 65536)
-
-_STYLE: Final = Path(__file__).parent / "page.css"
 
 
 def page(plan: Plan) -> str:
     """A page of HTML that holds everything it shows."""
-    style = _STYLE.read_text(encoding="utf-8") + style_sheet()
-    head = element(
-        "head",
-        void("meta", charset="utf-8"),
-        void("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", text(plan.name)),
-        element("style", style),
-    )
-    stack = _figure(lambda width: picture(plan, width=width, inside=True))
-    columns = element("div", _section("The stack", stack), element("div", *_sections(plan)), class_="columns")
+    stack = figure(lambda width: picture(plan, width=width, inside=True))
+    columns = element("div", section("The stack", stack), element("div", *_sections(plan)), class_="columns")
     footer = element("footer", text("Caches are those of one sequence in bfloat16, counted in elements."))
-    body = element("body", element("main", *_lead(plan), columns, footer))
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+    return document(plan.name, *_lead(plan), columns, footer)
 
 
 def _lead(plan: Plan) -> Iterator[str]:
@@ -57,43 +44,11 @@ def _lead(plan: Plan) -> Iterator[str]:
 
 
 def _sections(plan: Plan) -> Iterator[str]:
-    yield _section("Layers", _layers(plan))
-    yield _section("Parameters by component", _parts(plan))
+    yield section("Layers", _layers(plan))
+    yield section("Parameters by component", _parts(plan))
     if plan.slots:
-        plot = _figure(lambda width: cache_plot(plan, width))
-        yield _section("Cache by kind", _caches(plan))
-        yield _section("Cache over context", plot)
-
-
-def _section(title: str, *children: str) -> str:
-    return element("section", element("h2", text(title)), *children)
-
-
-def _figure(draw: Callable[[float], str]) -> str:
-    """A picture in the width of a desk and in that of a phone."""
-    shown = (
-        element("div", draw(width), class_=class_) for width, class_ in ((WIDTH, "wide"), (NARROW, "small-screen"))
-    )
-    return element("figure", *shown)
-
-
-# Tables.
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], amounts: int, last: Sequence[str] = ()) -> str:
-    """A table of markup whose last `amounts` columns are numbers."""
-
-    def row(tag: str, cells: Sequence[str]) -> str:
-        words = len(cells) - amounts
-        return element(
-            "tr",
-            *(element(tag, cell or " ", **({} if n < words else {"class_": "amount"})) for n, cell in enumerate(cells)),
-        )
-
-    parts = [element("thead", row("th", head)), element("tbody", *(row("td", cells) for cells in rows))]
-    if last:
-        parts.append(element("tfoot", row("td", last)))
-    return element("div", element("table", *parts), class_="scroll")
+        yield section("Cache by kind", _caches(plan))
+        yield section("Cache over context", chart(cache_curves(plan)))
 
 
 def _layers(plan: Plan) -> str:
@@ -105,12 +60,12 @@ def _layers(plan: Plan) -> str:
         if layer.owner is not None:
             size = f"of layer {layer.owner}"
         kept = "; ".join(cache_words(use.cache) for use in layer.uses() if use.cache is not None)
-        rows.append([text(numbers), text(_components(layer)) + _quiet(kept), text(size)])
+        rows.append([text(numbers), text(_components(layer)) + quiet(kept), text(size)])
     if plan.final_norm:
         rows.append(["norm", text(type_name(plan.final_norm)), f"{plan.final_norm.size:,}"])
     rows.append(["head", text(type_name(plan.head)), f"{plan.head.size:,}" if plan.head.size else "tied"])
     last = ["all", "", f"{total_parameters(plan):,}"]
-    return _table(["Layers", "Components and cache", "Parameters"], rows, 1, last)
+    return table(["Layers", "Components and cache", "Parameters"], rows, 1, last)
 
 
 def _components(layer: Layer) -> str:
@@ -129,18 +84,13 @@ def _parts(plan: Plan) -> str:
         [_named(part) + _meter(part, total), f"{part.parameters:,}", share(part.parameters, total)]
         for part in part_sums(plan)
     ]
-    return _table(["Component", "Parameters", "Share"], rows, 2, ["all", f"{total:,}", "100 %"])
+    return table(["Component", "Parameters", "Share"], rows, 2, ["all", f"{total:,}", "100 %"])
 
 
 def _named(part: PartSum) -> str:
     kind = [part.type] if part.type != part.name else []
     places = [_counted(part.places, "place")] if part.places > 1 else []
-    return text(part.name) + _quiet(", ".join(kind + places))
-
-
-def _quiet(words: str) -> str:
-    """A second line in a cell."""
-    return element("span", text(words), class_="kind") if words else ""
+    return text(part.name) + quiet(", ".join(kind + places))
 
 
 def _counted(number: int, what: str) -> str:
@@ -161,10 +111,10 @@ def _caches(plan: Plan) -> str:
     sums = cache_sums(plan)
     rows = [
         [
-            text(part.label) + _quiet(_counted(len(part.leaves), "cache")),
+            text(part.label) + quiet(_counted(len(part.leaves), "cache")),
             *(f"{part.nbytes(tokens):,}" for tokens in CONTEXTS),
         ]
         for part in sums
     ]
     head = ["Kind", *(f"Bytes at {tokens:,}" for tokens in CONTEXTS)]
-    return _table(head, rows, 2, ["all", *(f"{cache_nbytes(plan, tokens):,}" for tokens in CONTEXTS)])
+    return table(head, rows, 2, ["all", *(f"{cache_nbytes(plan, tokens):,}" for tokens in CONTEXTS)])

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, Literal
 
-__all__ = ["Theme", "style_sheet"]
+from axon_compose.draw._family import FAMILIES, Family
+
+__all__ = ["TONES", "Theme", "Tone", "style_sheet", "variables"]
 
 Theme = Literal["both", "light", "dark"]
+#: Colours that a page has as variables: `var(--ink)`, and the strong colour of a family.
+Tone = Literal["ink", "quiet", "paper", "panel", "line"] | Family
 
-#: Fill, line and strong colour (bars, lines of a plot) of each family: light, then dark.
+#: Fill, line and strong colour (bars, lines of a chart) of each family: light, then dark.
 _FAMILIES: Final = {
     "embedding": (("#fbe3ec", "#b8487a", "#cf5c8e"), ("#46243a", "#d983ad", "#dd86b0")),
     "attention": (("#ffe3c4", "#b8660a", "#e08a22"), ("#4a3114", "#e5a155", "#eaa75b")),
@@ -31,6 +36,21 @@ _GROUND: Final = (
 _FONT: Final = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
 
 
+#: All of them.
+TONES: Final[tuple[Tone, ...]] = ("ink", "quiet", "paper", "panel", "line", *FAMILIES)
+
+
+def variables() -> str:
+    """The tones of a page, light or dark as the reader's system prefers."""
+    light, dark = (":root{" + ";".join(f"--{name}:{colour}" for name, colour in _tones(n)) + "}" for n in (0, 1))
+    return f"{light}@media (prefers-color-scheme:dark){{{dark}}}"
+
+
+def _tones(dark: int) -> Iterator[tuple[str, str]]:
+    yield from zip(TONES, _GROUND[dark][:5], strict=False)
+    yield from ((name, colours[dark][2]) for name, colours in _FAMILIES.items())
+
+
 def style_sheet(theme: Theme = "both") -> str:
     """The style of a picture; `both` follows what the reader's system prefers."""
     if theme == "dark":
@@ -46,8 +66,8 @@ def _fixed() -> str:
     return (
         f"text{{font-family:{_FONT};font-variant-numeric:tabular-nums}}{texts}"
         ".title,.name,.times{font-weight:600}.times{font-size:13px}.light{font-weight:400}.end{text-anchor:end}.middle{text-anchor:middle}"
-        ".flow,.arc,.bracket,.axis,.grid,.curve{fill:none}.flow{stroke-width:1.5}.arc{stroke-width:1.6}"
-        ".bracket{stroke-width:1.5}.dashed{stroke-dasharray:4 3}.curve{stroke-width:2.2;stroke-linejoin:round}"
+        ".flow,.arc,.bracket{fill:none}.flow{stroke-width:1.5}.arc{stroke-width:1.6}"
+        ".bracket{stroke-width:1.5}.dashed{stroke-dasharray:4 3}"
     )
 
 
@@ -55,13 +75,11 @@ def _rules(dark: int) -> str:
     ink, quiet, paper, panel, line, track = _GROUND[dark]
     rules = [
         f"text,.ink{{fill:{ink}}}.quiet{{fill:{quiet}}}.paper{{fill:{paper}}}.track{{fill:{track};fill-opacity:.1}}",
-        f".panel{{fill:{panel};stroke:{line}}}.grid{{stroke:{line}}}.axis,.bracket{{stroke:{quiet}}}",
+        f".panel{{fill:{panel};stroke:{line}}}.bracket{{stroke:{quiet}}}",
         f".flow{{stroke:{ink}}}.plus{{fill:{paper};stroke:{ink}}}.arc{{stroke:{quiet}}}.tip{{fill:{quiet}}}",
-        f".total{{stroke:{ink}}}.glyph{{fill:none;stroke:{quiet}}}.glyph-full{{fill:{quiet}}}",
+        f".glyph{{fill:none;stroke:{quiet}}}.glyph-full{{fill:{quiet}}}",
     ]
     for name, colours in _FAMILIES.items():
         fill, stroke, strong = colours[dark]
-        rules.append(
-            f".{name}{{fill:{fill};stroke:{stroke}}}.{name}-bar{{fill:{strong}}}.{name}-line{{stroke:{strong}}}"
-        )
+        rules.append(f".{name}{{fill:{fill};stroke:{stroke}}}.{name}-bar{{fill:{strong}}}")
     return "".join(rules)

@@ -94,6 +94,11 @@ def test_sums_of_a_page_are_those_of_the_plan(name: str) -> None:
     assert sum(part.parameters for part in part_sums(plan)) == total_parameters(plan)
     for tokens in (1, 100, 4096, 65536):
         assert sum(part.nbytes(tokens) for part in cache_sums(plan)) == cache_nbytes(plan, tokens)
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_page_tells_the_exact_totals(name: str) -> None:
+    plan = plan_of(name)
     assert f"{total_parameters(plan):,}" in page(plan)
 
 
