@@ -92,10 +92,11 @@ def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
             help=f"lay a value over {side.upper()}",
         )
     _json(diff)
-    draw = command("draw", _lazily("_draw", "draw"), "draw the stack: a picture, or a page with tables and a plot")
+    draw = command("draw", _lazily("_draw", "draw"), "draw the stack: a picture, or a page with tables and charts")
     draw.add_argument("file", metavar="FILE")
     draw.add_argument("-o", "--output", required=True, type=_picture, metavar="PICTURE", help="a .svg, .html or .png")
     draw.add_argument("--force", action="store_true", help="replace the picture")
+    _sizes(draw.add_argument_group("for a page (.html)"))
     _common(draw)
     lint = command("lint", _lazily("_lint", "lint"), "give advice on a file: what is legal and seldom meant")
     lint.add_argument("file", metavar="FILE")
@@ -111,28 +112,27 @@ def _add_cost(command: Callable[..., argparse.ArgumentParser]) -> None:
     cost = command("cost", _lazily("_cost", "cost"), "count weights, caches, operations and memory, without building")
     cost.add_argument("file", metavar="FILE")
     cost.add_argument("--weights", metavar="DIR", help="take the sizes of a checkpoint")
-    cost.add_argument(
-        "--context",
-        type=_contexts,
-        default=(4096, 65536),
-        metavar="N,N",
-        help="tokens of each sequence (default: 4096,65536)",
-    )
-    cost.add_argument("--batch", type=_sequences, default=1, metavar="N", help="sequences together (default: 1)")
-    cost.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16", "float16"),
-        default="bfloat16",
-        help="of weights and caches (default: bfloat16)",
-    )
-    cost.add_argument("--quantize", type=int, choices=(2, 3, 4, 5, 6, 8), metavar="BITS", help="2, 3, 4, 5, 6 or 8")
+    _sizes(cost)
+    cost.set_defaults(context=(4096, 65536), batch=1, dtype="bfloat16")
     cost.add_argument("--training", action="store_true", help="count the memory of a training step too")
-    cost.add_argument("--memory", type=_bytes, metavar="16GB", help="say whether it fits, and the longest context")
-    cost.add_argument(
-        "--bandwidth", type=_bandwidth, metavar="GB/s", help="of the memory: bounds the tokens per second"
-    )
     cost.add_argument("--layers", action="store_true", help="list every layer")
     _common(cost)
+
+
+def _sizes(parser: Any) -> None:
+    """How a model is stored and run; what is not given is None."""
+    parser.add_argument(
+        "--context", type=_contexts, metavar="N,N", help="tokens of each sequence (default: 4096,65536)"
+    )
+    parser.add_argument("--batch", type=_sequences, metavar="N", help="sequences together (default: 1)")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), help="of weights and caches (default: bfloat16)"
+    )
+    parser.add_argument("--quantize", type=int, choices=(2, 3, 4, 5, 6, 8), metavar="BITS", help="2, 3, 4, 5, 6 or 8")
+    parser.add_argument("--memory", type=_bytes, metavar="16GB", help="say whether it fits, and the longest context")
+    parser.add_argument(
+        "--bandwidth", type=_bandwidth, metavar="GB/s", help="of the memory: bounds the tokens per second"
+    )
 
 
 def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:

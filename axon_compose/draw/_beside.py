@@ -43,7 +43,6 @@ def write_names(axes: Axes, names: Sequence[tuple[str, float, float]]) -> None:
     from matplotlib.transforms import Bbox
 
     figure = axes.get_figure()
-    figure.draw_without_rendering()  # settles where the axes are; names do not move them
     corners = (axes.transData.transform((x, y)) for _, x, y in names)
     taken = [Bbox.from_bounds(x - _RADIUS, y - _RADIUS, 2 * _RADIUS, 2 * _RADIUS) for x, y in corners]
     for said, x, y in names:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from axon_compose.draw._axes import Axis, brief, label, scale
+from axon_compose.draw._axes import Axis, Span, brief, lay_out
 from axon_compose.draw._beside import write_names
 from axon_compose.draw._markup import element, text
 from axon_compose.draw._matplotlib import canvas, paint, to_svg
@@ -60,14 +60,13 @@ class Lines:
     def svg(self, width: float, height: float = HEIGHT) -> str:
         """An element of a page, of `width` x `height` pixels; `names` tells the lines."""
         with canvas(self.title, width, height) as (figure, axes):
-            for line in self.lines:
-                across, up = [x for x, _ in line.shown()], [y for _, y in line.shown()]
+            for line in filter(Line.shown, self.lines):
                 style = (0, (2.5, 1.5)) if line.dashed else "-"
-                axes.plot(across, up, color=paint(line.tone), linestyle=style, clip_on=False)
+                axes.plot(*zip(*line.shown(), strict=True), color=paint(line.tone), linestyle=style, clip_on=False)
             every = [point for line in self.lines for point in line.shown()]
-            label(axes, self.across, self.up)
-            scale(axes, "x", self.across, [x for x, _ in every], tight=True)
-            scale(axes, "y", self.up, [y for _, y in every])
+            across = Span.of([x for x, _ in every], tight=True)
+            up = Span.of([y for _, y in every])
+            lay_out(axes, (self.across, across), (self.up, up), width, height)
             return to_svg(figure, self.title)
 
     def names(self) -> str:
@@ -119,8 +118,7 @@ class Points:
         with canvas(self.title, width, height) as (figure, axes):
             for point in self.points:
                 axes.plot(point.x, point.y, "o", color=paint(point.tone), clip_on=False)
-            label(axes, self.across, self.up)
-            scale(axes, "x", self.across, [point.x for point in self.points])
-            scale(axes, "y", self.up, [point.y for point in self.points])
+            across, up = Span.of([point.x for point in self.points]), Span.of([point.y for point in self.points])
+            lay_out(axes, (self.across, across), (self.up, up), width, height)
             write_names(axes, [(point.name, point.x, point.y) for point in self.points])
             return to_svg(figure, self.title)

@@ -10,7 +10,7 @@ from axon_compose.draw._chart import Lines, Points
 from axon_compose.draw._markup import element, text, void
 from axon_compose.draw._palette import style_sheet, variables
 
-__all__ = ["DESK", "PHONE", "chart", "document", "figure", "quiet", "section", "table"]
+__all__ = ["DESK", "PHONE", "chart", "document", "figure", "note", "quiet", "section", "table"]
 
 #: Widths of pictures in pixels, on a desk and on a phone.
 DESK: Final = 560.0
@@ -73,3 +73,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], amounts: int, last
 def quiet(words: str) -> str:
     """A second line in a cell."""
     return element("span", text(words), class_="kind") if words else ""
+
+
+def note(words: str) -> str:
+    """A sentence below a chart or a table."""
+    return element("p", text(words))

@@ -73,7 +73,7 @@ def canvas(title: str, width: float, height: float) -> Iterator[tuple[Figure, Ax
         matplotlib.rcParams.update(_settings(f"{title} {width} {height}"))
         # The reader's fonts have letters that the one for measuring lacks.
         warnings.filterwarnings("ignore", r"Glyph .* missing from font")
-        figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, layout="constrained")
+        figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         axes.grid(clip_on=False)  # nothing that is drawn leaves the axes: no paths to clip with, and no ids for them
@@ -85,13 +85,12 @@ def _settings(salt: str) -> dict[str, object]:
     bare = {f"axes.spines.{side}": False for side in ("left", "right", "top")}
     return bare | {
         "svg.fonttype": "none", "svg.hashsalt": salt, "text.parse_math": False, "font.size": 11, "text.color": ink,
-        "axes.labelsize": 11, "axes.titlesize": 11, "axes.titlelocation": "left", "axes.titlepad": 8,
+        "axes.labelsize": 11, "axes.titlesize": 11, "axes.titlelocation": "left", "axes.titlepad": 13,
         "axes.labelcolor": quiet, "axes.titlecolor": quiet, "axes.edgecolor": quiet,
         "axes.axisbelow": True, "grid.color": grid, "grid.linewidth": 1,
         "xtick.color": quiet, "ytick.color": quiet, "xtick.labelsize": 11, "ytick.labelsize": 11,
         "xtick.major.size": 0, "ytick.major.size": 0, "xtick.major.pad": 6, "ytick.major.pad": 6,
         "lines.markersize": 8, "lines.markeredgewidth": 0, "lines.linewidth": 2.2, "lines.solid_capstyle": "round",
-        "figure.constrained_layout.w_pad": 4 / _DPI, "figure.constrained_layout.h_pad": 4 / _DPI,
     }  # fmt: skip
 
 

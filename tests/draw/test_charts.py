@@ -7,12 +7,15 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import log
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from axon_compose.draw._axes import Span, ticks
 from axon_compose.draw._chart import Axis, Line, Lines, Point, Points, brief
 from axon_compose.draw._html import chart, document
 from axon_compose.draw._palette import TONES, variables
@@ -43,13 +46,13 @@ def curves(root: ET.Element) -> dict[str, list[tuple[float, float]]]:
     return found
 
 
-def ticks(root: ET.Element) -> dict[str, tuple[float, float]]:
+def labels(root: ET.Element) -> dict[str, tuple[float, float]]:
     return {text.text or "": (float(text.get("x", 0)), float(text.get("y", 0))) for text in root.iter(f"{SVG}text")}
 
 
 def test_points_stand_where_the_ticks_say() -> None:
     root = ET.fromstring(TWO.svg(560))
-    lines, where = curves(root), ticks(root)
+    lines, where = curves(root), labels(root)
     left, right = where["256"][0], where["65536"][0]
     bottom, top = where["1 MB"][1] - 4, where["100 MB"][1] - 4  # a text hangs on its line by 4 pixels
     for tone, points in (("attention", TWO.lines[0].points), ("recurrent", TWO.lines[1].points[1:])):
@@ -75,7 +78,7 @@ def test_a_chart_fits_and_carries_only_colours_of_the_page(width: int) -> None:
     assert root[0].text == "two lines"
     assert not re.search(r"#[0-9a-fA-F]{3,6}\b|font-family|font-size|<style|<metadata|\brgb", written)
     assert {f"--{tone}" for tone in TONES} <= set(re.findall(r"(--[\w-]+):", variables()))
-    for x, y in ticks(root).values():
+    for x, y in labels(root).values():
         assert 0 <= x <= width
         assert 0 <= y <= 300
 
@@ -129,6 +132,26 @@ def test_any_name_is_text(name: str) -> None:
     names = ET.fromstring(lines.names())
     assert len(names) == 1
     assert "\x1b" not in lines.names()
+
+
+@pytest.mark.parametrize("base", [4, 10])
+@given(low=st.floats(1e-3, 1e12), factor=st.floats(1, 1e15), room=st.floats(60, 600))
+def test_ticks_are_round_and_have_room(base: int, low: float, factor: float, room: float) -> None:
+    span = Span.of([low, low * factor])
+    assert span.low < low <= low * factor < span.high
+    found = ticks(span, base, room, lambda _: 40)
+    assert all(room * (span.place(b) - span.place(a)) >= 40 for a, b in pairwise(found))
+    for value in found:
+        assert -1e-6 <= span.place(value) <= 1 + 1e-6
+        assert f"{value:e}".rstrip("0123456789")[:-2].rstrip("0").rstrip(".") in "125" or base == 4
+        assert base == 10 or log(value, 4) == pytest.approx(round(log(value, 4)), abs=1e-6)
+
+
+def test_steps_are_equal_where_there_is_a_zero() -> None:
+    span = Span.of([0, 100])
+    assert (span.low, span.powers) == (0, False)
+    assert ticks(span, 10, 300, lambda _: 40) == [0, 25, 50, 75, 100]
+    assert ticks(span, 10, 45, lambda _: 40) == [0, 100]
 
 
 def test_brief_words() -> None:
