@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -29,16 +29,26 @@ __all__ = ["describe_cache", "show_data", "show_text"]
 CONTEXTS = (4096, 65536)
 
 
-def show_text(plan: Plan, style: Style) -> str:
-    """The plan as text: layers that are alike are folded into one row."""
+def show_text(plan: Plan, style: Style, stack: Sequence[str] | None = None) -> str:
+    """The plan as text: totals, the stack, and what follows from it.
+
+    Args:
+        plan: The model.
+        style: Whether there are colours.
+        stack: Lines that draw the stack; unless given, a table in which layers that are alike stand in one row.
+    """
     total, active = total_parameters(plan), active_parameters(plan)
     head = f"{plan.name}: {len(plan.layers)} layers, {total:,} parameters ({count(total)})"
     if active != total:
         head += f", {count(active)} active per token"
+    return "\n".join([style.bold(head), "", *(stack or _table(plan, style)), "", *_notes(plan)]) + "\n"
+
+
+def _table(plan: Plan, style: Style) -> list[str]:
     rows = [["layers", "block", "components", "parameters", "cache"], *_rows(plan)]
     lines = table(rows, "<<<><")
     lines[0] = style.dim(lines[0])
-    return "\n".join([style.bold(head), "", *lines, "", *_notes(plan)]) + "\n"
+    return lines
 
 
 def _rows(plan: Plan) -> Iterator[list[str]]:
