@@ -37,6 +37,7 @@ PAGES: Final = (
     "docs/language.md",
     "docs/huggingface.md",
     "docs/cli.md",
+    "docs/pictures.md",
     "docs/plugins.md",
     "docs/python.md",
 )
