@@ -16,14 +16,14 @@ Tone = Literal["ink", "quiet", "paper", "panel", "line"] | Family
 #: Fill, line and strong colour (bars, lines of a chart) of each family: light, then dark.
 _FAMILIES: Final = {
     "embedding": (("#fbe3ec", "#b8487a", "#cf5c8e"), ("#46243a", "#d983ad", "#dd86b0")),
-    "attention": (("#ffe3c4", "#b8660a", "#e08a22"), ("#4a3114", "#e5a155", "#eaa75b")),
-    "window": (("#fff2bf", "#917304", "#cba70f"), ("#3f3812", "#d9c04f", "#ddc556")),
+    "attention": (("#ffe3c4", "#b8660a", "#cf7a14"), ("#4a3114", "#e5a155", "#eaa75b")),
+    "window": (("#fff2bf", "#917304", "#a88a08"), ("#3f3812", "#d9c04f", "#ddc556")),
     "recurrent": (("#dceaff", "#2f69bd", "#4a87dc"), ("#1b3355", "#7cb0f2", "#7fb2f3")),
     "mixed": (("#d4f1f2", "#1a7d85", "#2a9ba4"), ("#123c40", "#5fc3cb", "#63c6ce")),
     "feed-forward": (("#dbf2df", "#2f7d43", "#4aa562"), ("#1c3d27", "#79c98f", "#7dcc93")),
     "experts": (("#e8e1fb", "#6a4bbd", "#8a6ad8"), ("#33285a", "#b39df0", "#b7a2f2")),
     "block": (("#eceef1", "#5d6672", "#858e9a"), ("#2d333b", "#a3adb9", "#a8b1bd")),
-    "norm": (("#c3c9d2", "#8b94a1", "#97a0ad"), ("#56606d", "#7c8794", "#8a95a3")),
+    "norm": (("#dde2e8", "#8b94a1", "#8b94a1"), ("#37404a", "#7c8794", "#8a95a3")),
     "head": (("#f8dcd6", "#b04532", "#cf6350"), ("#4a251e", "#e08f7e", "#e39382")),
 }
 

@@ -21,7 +21,7 @@ BROWSER = next((found for name in NAMES if (found := shutil.which(name))), "")
 FRAME = """<!doctype html><iframe id="f" width="{width}" height="900" style="border:0" srcdoc="{page}"></iframe>
 <pre id="answer"></pre><script>document.getElementById("f").onload = (event) => {{
   const inner = event.target.contentDocument, view = event.target.contentWindow;
-  const shown = [...inner.querySelectorAll("text, td, th, dt, p, footer")].filter((e) => e.getClientRects().length);
+  const shown = [...inner.querySelectorAll("text, td, th, dt, p, li, footer")].filter((e) => e.getClientRects().length);
   const small = Math.min(...shown.map((e) => parseFloat(view.getComputedStyle(e).fontSize) * (e.closest("svg")
     ? e.closest("svg").getBoundingClientRect().width / e.closest("svg").viewBox.baseVal.width : 1)));
   const wide = [...inner.querySelectorAll(".scroll")].filter((e) => e.scrollWidth > e.clientWidth).length;
@@ -33,9 +33,9 @@ FRAME = """<!doctype html><iframe id="f" width="{width}" height="900" style="bor
 @pytest.mark.slow
 @pytest.mark.skipif(not BROWSER, reason="no Chromium")
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("name", ["bit-axon", "gemma4_text", "nemotron_h"])
+@pytest.mark.parametrize("name", ["bit-axon", "gemma4_text", "nemotron_h", "deepseek_v3"])
 def test_page(name: str, width: int, tmp_path: Path) -> None:
-    inside = html.escape(page(axon_compose.load(name).plan()))
+    inside = html.escape(page(axon_compose.load(name).plan(), memory=16 * 10**9))
     (tmp_path / "frame.html").write_text(FRAME.format(width=width, page=inside), "utf-8")
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
                "--enable-logging=stderr", "--window-size=1400,1000", "--virtual-time-budget=2000", "--dump-dom",
