@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
@@ -55,7 +56,7 @@ def run(subject: Subject, workload: Workload) -> Round:
     """
     asked = {"make": subject.make, "arguments": subject.arguments, "workload": asdict(workload)}
     # The process finds the modules that this one finds, wherever it was started.
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
     command = [sys.executable, "-P", "-m", "axon_compose.bench"]
     done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, env=environment)  # noqa: S603
     try:
