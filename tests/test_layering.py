@@ -36,6 +36,8 @@ ORDER = [
     "_api",
     "integrations",
     "analysis",
+    "bench",
+    "comparison",
     "testing",
     "scaffold",
     "cli",

@@ -2,6 +2,6 @@
 
 from axon_compose.bench._ours import subject
 from axon_compose.bench._record import Measurement, Spread, Subject, Workload
-from axon_compose.bench._rounds import measure
+from axon_compose.bench._rounds import Progress, measure
 
-__all__ = ["Measurement", "Spread", "Subject", "Workload", "measure", "subject"]
+__all__ = ["Measurement", "Progress", "Spread", "Subject", "Workload", "measure", "subject"]

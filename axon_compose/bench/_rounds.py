@@ -8,9 +8,9 @@ from axon_compose.bench._process import Failed, Round, run
 from axon_compose.bench._record import Measurement, Spread, Subject, Workload
 from axon_compose.checkpoint import CheckpointError
 
-__all__ = ["measure"]
+__all__ = ["Progress", "measure"]
 
-#: Called before each run with the name of the subject, the round from 1, and how many there are.
+#: Called before each run with the name of the subject, the round from 1, and how many there are; with no name at last.
 Progress = Callable[[str, int, int], None]
 
 
@@ -25,7 +25,7 @@ def measure(
     Args:
         subjects: What to measure.
         workload: Prompt, steps, sequences and rounds.
-        progress: Called before each run.
+        progress: See `Progress`.
 
     Returns:
         A measurement for each subject, in order.
@@ -46,6 +46,8 @@ def measure(
                 faults[at] = error.message
             except Failed as error:
                 faults[at] = str(error)
+    if progress:
+        progress("", workload.rounds, workload.rounds)
     return [_joined(*parts, workload) for parts in zip(subjects, rounds, faults, strict=True)]
 
 

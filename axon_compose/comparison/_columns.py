@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from axon_compose.bench import Spread
+from axon_compose.bench import Measurement, Spread
 from axon_compose.cost import ContextCost, CostSheet
 from axon_compose.memory import count, human, operations
 
@@ -141,34 +141,37 @@ def _bound(row: Row) -> float | None:
 
 def _bound_text(row: Row) -> str:
     bound = _bound(row)
-    return "-" if bound is None else f"{bound:.3g}"
+    return "-" if bound is None else _rate(bound)
 
 
 # What was measured.
 
 
 def _measured() -> Iterator[Column]:
-    yield _speed("prefill-speed", "prefill", lambda row: row.measured and row.measured.prefill)
-    yield _speed("decode-speed", "decode", lambda row: row.measured and row.measured.decode)
+    yield _speed("prefill-speed", "prefill", lambda found: found.prefill)
+    yield _speed("decode-speed", "decode", lambda found: found.decode)
 
     def peak(row: Row) -> int | None:
-        return row.measured and row.measured.peak_bytes
+        return row.measured.peak_bytes if row.measured else None
 
     yield Column("peak", ("peak", "memory"), peak, lambda row: "-" if (found := peak(row)) is None else human(found))
 
 
-def _speed(name: str, title: str, ask: Callable[[Row], Spread | None]) -> Column:
-    def text(row: Row) -> str:
-        found = ask(row)
-        return "-" if found is None else f"{rate(found.median)} ±{found.variation:.0%}"
+def _speed(name: str, title: str, ask: Callable[[Measurement], Spread | None]) -> Column:
+    def spread(row: Row) -> Spread | None:
+        return ask(row.measured) if row.measured else None
 
     def value(row: Row) -> float | None:
-        found = ask(row)
-        return found and found.median
+        found = spread(row)
+        return found.median if found else None
+
+    def text(row: Row) -> str:
+        found = spread(row)
+        return "-" if found is None else f"{_rate(found.median)} ±{found.variation:.0%}"
 
     return Column(name, (title, "tokens/s"), value, text, more_is_better=True)
 
 
-def rate(number: float) -> str:
+def _rate(number: float) -> str:
     """Tokens a second, three digits: `1,230`, `45.6`."""
     return f"{float(f'{number:.3g}'):,.0f}" if number >= 100 else f"{number:.3g}"

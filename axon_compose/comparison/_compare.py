@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from axon_compose._api import Architecture, load
-from axon_compose.bench import Workload, subject
+from axon_compose.bench import Progress, Workload, subject
 from axon_compose.bench import measure as run
 from axon_compose.comparison._table import Comparison, Row
 from axon_compose.cost import CONTEXTS, cost
@@ -34,8 +34,9 @@ def compare(
     memory: int | None = None,
     bandwidth: float | None = None,
     sort: str | None = None,
+    reverse: bool = False,
     measure: bool | Workload = False,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
     registry: Registry | None = None,
 ) -> Comparison:
     """Put several models side by side: what each costs, and if wanted, how fast it is on this machine.
@@ -52,18 +53,20 @@ def compare(
         memory: Bytes that there are: does it fit, and how far?
         bandwidth: Bytes that memory moves in a second.
         sort: Column to sort by; in the order given otherwise. See `Comparison.sort`.
+        reverse: Sort the other way round.
         measure: Run each model with random weights, in processes of its own; True, or a `bench.Workload`. It needs the
             plugins to be installed, and its sequences are those of `batch`.
-        progress: Called before each run with the model's name, the round from 1, and how many there are.
+        progress: Called before each run; see `bench.Progress`.
         registry: The plugins to load files with; the installed ones unless given.
 
     Raises:
         ArchitectureError: With every fault of every file.
         OSError: If a file cannot be read.
-        ValueError: If a number is out of its range, or there is no such column.
+        UnknownColumn: If there is no column to sort by; a ValueError.
+        ValueError: If a number is out of its range, or there is nothing to compare.
     """
     found = gather([partial(_loaded, model, registry) for model in models])
-    labels = _told_apart([architecture.name for architecture in found]) if names is None else list(names)
+    labels = _told_apart([architecture.name for architecture in found]) if names is None else _told_apart(list(names))
     if len(labels) != len(found):
         raise ValueError(f"`names` has {len(labels)} names for {len(found)} models")
     contexts = CONTEXTS if context is None else (context,) if isinstance(context, int) else tuple(context)
@@ -89,7 +92,7 @@ def compare(
         comparison.column(sort)  # a wrong name is told before anything is measured
     if workload:
         comparison = _measured(comparison, found, workload, progress)
-    return comparison.sort(sort) if sort else comparison
+    return comparison.sort(sort, reverse=reverse) if sort else comparison
 
 
 def _loaded(model: Model, registry: Registry | None) -> Architecture:
@@ -150,7 +153,7 @@ def _measured(
     comparison: Comparison,
     architectures: list[Architecture],
     workload: Workload,
-    progress: Callable[[str, int, int], None] | None,
+    progress: Progress | None,
 ) -> Comparison:
     subjects = [
         subject(architecture, workload, name=row.name, dtype=comparison.dtype, quantize=comparison.quantize)

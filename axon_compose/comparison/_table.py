@@ -11,7 +11,11 @@ from axon_compose.cost import ContextCost, CostSheet
 from axon_compose.diagnostics import nearest
 from axon_compose.plan import Plan
 
-__all__ = ["Comparison", "Row"]
+__all__ = ["Comparison", "Row", "UnknownColumn"]
+
+
+class UnknownColumn(ValueError):
+    """A name that no column has; the message names the nearest one."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Comparison:
         """One of the columns; `cache` is that at the longest context.
 
         Raises:
-            ValueError: If there is none; the message names the nearest one.
+            UnknownColumn: If there is none; the message names the nearest one.
         """
         columns = {column.name: column for column in self.columns}
         if name == "cache":
@@ -86,7 +90,7 @@ class Comparison:
         if name not in columns:
             near = nearest(name, [*columns, "cache"])
             hint = f"did you mean `{near}`?" if near else f"columns are {', '.join(columns)}"
-            raise ValueError(f"there is no column `{name}`; {hint}")
+            raise UnknownColumn(f"there is no column `{name}`; {hint}")
         return columns[name]
 
     def sort(self, column: str, *, reverse: bool = False) -> Comparison:
@@ -97,7 +101,7 @@ class Comparison:
             reverse: The other way round; what has no figure comes last either way.
 
         Raises:
-            ValueError: If there is no such column.
+            UnknownColumn: If there is no such column.
         """
         found = self.column(column)
         known = [row for row in self.rows if found.value(row) is not None]

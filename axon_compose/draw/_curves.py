@@ -15,7 +15,7 @@ from axon_compose.memory import human, operations
 from axon_compose.plan import Plan
 from axon_compose.registry import KV
 
-__all__ = ["decode_chart", "grid", "memory_chart", "prefill_chart", "traffic_chart"]
+__all__ = ["TOKENS", "decode_chart", "grid", "memory_chart", "prefill_chart", "traffic_chart"]
 
 #: Contexts that curves reach from and to at least, as powers of two.
 LOW: Final = 8
@@ -91,11 +91,15 @@ def _whole(sheet: CostSheet, values: Sequence[int]) -> Line:
 
 def _over_context(sheet: CostSheet, what: str, unit: str, words: Callable[[int], str], lines: Sequence[Line]) -> Lines:
     """A chart of the lines that have something to show."""
-    across, up = Axis("tokens of context", _tokens, base=4), Axis(unit, brief(words))
-    return Lines(f"{sheet.name}: {what} over context", across, up, [line for line in lines if line.shown()])
+    up = Axis(unit, brief(words))
+    return Lines(f"{sheet.name}: {what} over context", TOKENS, up, [line for line in lines if line.shown()])
 
 
 def _tokens(tokens: float) -> str:
     """A power of two as people say it: `256`, `64k`."""
     step = int(log2(tokens)) // 10
     return f"{tokens / 1024**step:.0f}{_UNITS[step]}"
+
+
+#: The context, to the right.
+TOKENS: Final = Axis("tokens of context", _tokens, base=4)

@@ -75,7 +75,7 @@ def _measured(comparison: Comparison) -> Iterator[str]:
     work = comparison.workload
     assert work is not None
     devices = sorted({row.measured.device for row in comparison.rows if row.measured and row.measured.device})
-    on = f" on the {' and '.join(devices)}" if devices else ""
+    on = f" on the {' and '.join(devices).upper()}" if devices else ""
     rounds = f"{work.rounds} rounds" if work.rounds > 1 else "1 round"
     yield (
         f"measured{on}, random weights: prompts of {work.prompt:,} tokens, {work.steps:,} decoded; "

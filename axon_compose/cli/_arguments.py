@@ -1,0 +1,126 @@
+"""Arguments that several commands share, and texts to the numbers that they mean."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import Final
+
+__all__ = [
+    "PEERS",
+    "as_json",
+    "bandwidth",
+    "common",
+    "contexts",
+    "html_page",
+    "length",
+    "nbytes",
+    "peers",
+    "picture",
+    "seed",
+    "sequences",
+    "tolerance",
+]
+
+
+#: What `verify` can compare with; `axon_compose.analysis.PEERS`, which imports mlx.
+PEERS: Final = ("mlx-lm", "transformers")
+
+
+def common(parser: argparse.ArgumentParser) -> None:
+    """Add `--set` and `--json`."""
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY.KEY=VALUE", help="lay a value over the file"
+    )
+    as_json(parser)
+
+
+def picture(text: str) -> str:
+    """A file whose name says in which form it is drawn."""
+    if Path(text).suffix not in (".svg", ".html", ".png"):
+        raise argparse.ArgumentTypeError(f"{text!r} ends in none of .svg, .html, .png")
+    return text
+
+
+def html_page(text: str) -> str:
+    """A file that is a page."""
+    if Path(text).suffix != ".html":
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .html")
+    return text
+
+
+def seed(text: str) -> int:
+    """Of random numbers."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 2**64:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 2^64 - 1")
+    return number
+
+
+def length(text: str) -> int:
+    """How many tokens to try."""
+    if not text.isascii() or not text.isdigit() or not 2 <= int(text) <= 2**20:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 2 to 2^20")
+    return int(text)
+
+
+def tolerance(text: str) -> float:
+    """A number from 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+    return number
+
+
+def peers(text: str) -> tuple[str, ...]:
+    """Names of other implementations."""
+    names = tuple(dict.fromkeys(text.split(",")))
+    unknown = [name for name in names if name not in PEERS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(PEERS)}")
+    return names
+
+
+#: Tokens and sequences at most.
+_MANY: Final = 2**40
+_UNITS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
+
+
+def contexts(text: str) -> tuple[int, ...]:
+    """Numbers of tokens."""
+    return tuple(sequences(part) for part in text.split(","))
+
+
+def sequences(text: str) -> int:
+    """A count."""
+    if not re.fullmatch("[0-9]{1,13}", text) or not 1 <= int(text) <= _MANY:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 2^40")
+    return int(text)
+
+
+def nbytes(text: str) -> int:
+    """An amount of memory: `16GB`, `24GiB`."""
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([KMGTP]?)(i?)B?", text, re.IGNORECASE)
+    if not match or (match[3] and not match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory such as 16GB or 24GiB")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** _UNITS[match[2].upper()])
+
+
+def bandwidth(text: str) -> float:
+    """GB a second."""
+    number = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) else 0.0
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of GB/s such as 400")
+    return number
+
+
+def as_json(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
