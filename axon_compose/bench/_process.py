@@ -74,7 +74,7 @@ def _end(done: subprocess.CompletedProcess[str]) -> str:
         hint = ", most likely for want of memory" if name in ("SIGKILL", "SIGABRT") else ""
         return f"the process was ended by {name}{hint}"
     said = done.stderr.strip().splitlines()
-    return said[-1] if said else f"the process ended with {done.returncode}"
+    return f"the process ended with {done.returncode}" + (f": {said[-1]}" if said else "")
 
 
 def answer() -> None:

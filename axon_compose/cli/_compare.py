@@ -54,7 +54,7 @@ def compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
     text, data = comparison_text(found, terminal.style), found.to_dict()
     if target:
         size = _write_page(found, target, arguments.force)
-        text += f"\nwrote {target}: {human(size)}\n"
+        text += f"\nwrote {target}: {len(models)} models, {human(size)}\n"
         data |= {"file": str(target), "bytes": size}
     return terminal.result(text, data, warnings)
 

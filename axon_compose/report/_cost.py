@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from html import escape
 from itertools import groupby
 
 from axon_compose.cost import ContextCost, CostSheet, LayerCost, PartCost
 from axon_compose.memory import count, human, operations
+from axon_compose.report._html import bold, html_table, paragraph
 from axon_compose.report._style import Style
 from axon_compose.report._table import table
 
@@ -29,18 +29,8 @@ def cost_text(sheet: CostSheet, style: Style, *, layers: bool = False) -> str:
 
 def cost_html(sheet: CostSheet) -> str:
     """The same as HTML tables, for a notebook."""
-    parts = [f"<p><b>{escape(_head(sheet))}</b></p>"]
-    for rows, align in _tables(sheet, layers=False):
-        cells = [
-            "".join(
-                f'<{tag} style="text-align:{"right" if side == ">" else "left"}">{escape(cell)}</{tag}>'
-                for cell, side in zip(row, align, strict=True)
-            )
-            for tag, row in (("th" if number == 0 else "td", row) for number, row in enumerate(rows))
-        ]
-        parts.append("<table>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>")
-    parts += [f"<p>{escape(note.strip())}</p>" for note in _notes(sheet)]
-    return "\n".join(parts)
+    tables = (html_table(rows, align) for rows, align in _tables(sheet, layers=False))
+    return "\n".join([bold(_head(sheet)), *tables, *map(paragraph, _notes(sheet))])
 
 
 def _head(sheet: CostSheet) -> str:

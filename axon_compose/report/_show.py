@@ -37,18 +37,26 @@ def show_text(plan: Plan, style: Style, stack: Sequence[str] | None = None) -> s
         style: Whether there are colours.
         stack: Lines that draw the stack; unless given, a table in which layers that are alike stand in one row.
     """
+    lines = stack or _table(plan, style)
+    return "\n".join([style.bold(head(plan)), "", *lines, "", *table(*totals(plan))]) + "\n"
+
+
+def head(plan: Plan) -> str:
+    """How large it is."""
     total, active = total_parameters(plan), active_parameters(plan)
-    head = f"{plan.name}: {len(plan.layers)} layers, {total:,} parameters ({count(total)})"
-    if active != total:
-        head += f", {count(active)} active per token"
-    return "\n".join([style.bold(head), "", *(stack or _table(plan, style)), "", *_notes(plan)]) + "\n"
+    text = f"{plan.name}: {len(plan.layers)} layers, {total:,} parameters ({count(total)})"
+    return text if active == total else f"{text}, {count(active)} active per token"
 
 
 def _table(plan: Plan, style: Style) -> list[str]:
-    rows = [["layers", "block", "components", "parameters", "cache"], *_rows(plan)]
-    lines = table(rows, "<<<><")
+    lines = table(*layers(plan))
     lines[0] = style.dim(lines[0])
     return lines
+
+
+def layers(plan: Plan) -> tuple[list[list[str]], str]:
+    """The stack as rows, layers that are alike in one, and how columns are aligned."""
+    return [["layers", "block", "components", "parameters", "cache"], *_rows(plan)], "<<<><"
 
 
 def _rows(plan: Plan) -> Iterator[list[str]]:
@@ -111,7 +119,8 @@ def describe_cache(cache: CacheSpec | None) -> str:
     return "-"
 
 
-def _notes(plan: Plan) -> list[str]:
+def totals(plan: Plan) -> tuple[list[list[str]], str]:
+    """Sizes, and what the caches allow, as rows; and how columns are aligned."""
     able = capabilities(plan)
     caches = ", ".join(f"{human(cache_nbytes(plan, tokens))} at {tokens:,} tokens" for tokens in CONTEXTS)
     rows = [
@@ -127,7 +136,7 @@ def _notes(plan: Plan) -> list[str]:
         ["quantised keys and values", able.quantizable],
         ["plugins", ", ".join(f"{name} ({version})" for name, version in plan.plugins.items())],
     ]
-    return table(rows, "<<")
+    return rows, "<<"
 
 
 def show_data(plan: Plan) -> dict[str, Any]:
