@@ -105,7 +105,7 @@ def test_stages_before_the_model_load_without_mlx(stage: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["validate", "show", "cost", "lint"])
+@pytest.mark.parametrize("command", ["validate", "show", "cost", "compare", "lint"])
 def test_describing_commands_never_import_mlx(command: str) -> None:
     check = (
         f"import sys; from axon_compose.cli import main; code = main([{command!r}, 'hybrid-demo']); "
@@ -115,14 +115,20 @@ def test_describing_commands_never_import_mlx(command: str) -> None:
     assert done.stderr.strip() == "[]"
 
 
-@pytest.mark.parametrize(("target", "allowed"), [("a.svg", []), ("a.html", ["numpy", "matplotlib"])])
+@pytest.mark.parametrize(
+    ("command", "target", "allowed"),
+    [
+        ("draw", "a.svg", []),
+        ("draw", "a.html", ["numpy", "matplotlib"]),
+        ("compare", "a.html", ["numpy", "matplotlib"]),
+    ],
+)
 def test_drawing_never_imports_mlx_and_only_a_page_needs_charts(
-    target: str, allowed: list[str], tmp_path: Path
+    command: str, target: str, allowed: list[str], tmp_path: Path
 ) -> None:
     check = (
-        f"import sys; from axon_compose.cli import main; code = main(['draw', 'hybrid-demo', '-o', {target!r}]); "
+        f"import sys; from axon_compose.cli import main; code = main([{command!r}, 'hybrid-demo', '-o', {target!r}]); "
         f"assert code == 0; print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
     )
-    command = [sys.executable, "-c", check]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stderr.strip() == str(allowed)

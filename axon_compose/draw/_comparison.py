@@ -98,15 +98,10 @@ def _points(comparison: Comparison, tones: dict[str, Tone], across: Column, up: 
 
 def _lines(comparison: Comparison, tones: dict[str, Tone], ask: Callable[[Row, int], int]) -> list[Line]:
     """A line for each model that has something to show; dashed when the colours have all been taken once."""
-    lines = [
-        Line(
-            row.name,
-            [(n, ask(row, n)) for n in grid(row.plan, comparison.contexts)],
-            tones[row.name],
-            dashed=at // len(CYCLE) % 2 > 0,
-        )
-        for at, row in enumerate(comparison.rows)
-    ]
+    lines = []
+    for at, row in enumerate(comparison.rows):
+        points = [(n, ask(row, n)) for n in grid(row.plan, comparison.contexts)]
+        lines.append(Line(row.name, points, tones[row.name], dashed=at // len(CYCLE) % 2 > 0))
     return [line for line in lines if line.shown()]
 
 
@@ -118,8 +113,8 @@ def _memory(comparison: Comparison, tones: dict[str, Tone]) -> Lines:
     """Weights and caches, and what there is."""
     there = comparison.memory or 0
     lines = _lines(comparison, tones, lambda row, n: row.sheet.weight_bytes + _caches(comparison, row, n))
-    ends = [points[at] for points in [grid(comparison.rows[0].plan, comparison.contexts)] for at in (0, -1)]
-    lines.append(Line(f"{human(there)} of memory", [(n, there) for n in ends], "ink", dashed=True))
+    across = grid(comparison.rows[0].plan, comparison.contexts)
+    lines.append(Line(f"{human(there)} of memory", [(n, there) for n in across], "ink", dashed=True))
     return Lines("Memory over context", TOKENS, Axis("weights and caches", _BYTES), lines)
 
 
