@@ -122,6 +122,11 @@ class Comparison:
             "rows": [row.to_dict() for row in self.rows],
         }
 
+    def __str__(self) -> str:
+        from axon_compose.report._comparison import comparison_text  # only when somebody reads it
+
+        return comparison_text(self).rstrip()
+
     def _repr_html_(self) -> str:
         from axon_compose.report._comparison import comparison_html  # only when a notebook asks
 
