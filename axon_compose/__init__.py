@@ -6,6 +6,9 @@
 
     model = axon_compose.load("hybrid-demo").build()
     cache = model.make_cache()
+
+`Architecture.cost`, `check`, `diff` and `lint` say what it needs, whether it is right, in what it differs from another
+one and what is seldom meant; `compare` puts several side by side.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,10 +17,11 @@ from axon_compose.diagnostics import ArchitectureError, Diagnostic
 
 if TYPE_CHECKING:
     from axon_compose._api import Architecture, load
+    from axon_compose.comparison import compare
 
 __version__ = "0.1.0"
 
-__all__ = ["Architecture", "ArchitectureError", "Diagnostic", "__version__", "load"]
+__all__ = ["Architecture", "ArchitectureError", "Diagnostic", "__version__", "compare", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -26,4 +30,8 @@ def __getattr__(name: str) -> Any:
         from axon_compose import _api
 
         return getattr(_api, name)
+    if name == "compare":
+        from axon_compose.comparison import compare
+
+        return compare
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

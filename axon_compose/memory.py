@@ -1,4 +1,4 @@
-"""How much memory there is, and sizes as people write them."""
+"""How much memory there is and was taken, and sizes as people write them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-__all__ = ["available", "count", "human", "operations"]
+__all__ = ["available", "count", "human", "operations", "peak"]
 
 _BYTE_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _COUNT_UNITS: Final = ("", "K", "M", "B", "T")
@@ -53,6 +53,17 @@ def available() -> int:
     bounds.append(_address_space(Path("/proc/self/statm")))
     known = [bound for bound in bounds if bound is not None]
     return max(0, min(known)) if known else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak() -> int:
+    """The most bytes that this process has held so far.
+
+    Where Linux tells it, its own account is read: what `getrusage` says begins with what the parent held.
+    """
+    found = re.search(r"^VmHWM:\s+(\d+) kB", _read(Path("/proc/self/status")), re.MULTILINE)
+    if found:
+        return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _linux(root: Path) -> int | None:

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.peak_memory import peak_bytes
+from axon_compose.memory import peak
 
 HIDDEN, VOCAB, HEADS = 2048, 4096, 16
 
@@ -92,7 +92,7 @@ def load(folder: Path, loader: str) -> None:
     from axon_compose.weights import load_checkpoint, plan_load, read_checkpoint
 
     architecture = axon_compose.load(json.loads((folder / "config.json").read_text())["model_type"], checkpoint=folder)
-    before = peak_bytes()
+    before = peak()
     start = time.perf_counter()
     if loader == "mlx_lm":
         model = mlx_lm.utils.load_model(folder)[0]
@@ -106,8 +106,7 @@ def load(folder: Path, loader: str) -> None:
         load_checkpoint(model, load_plan)
     mx.eval(model.parameters())
     seconds = time.perf_counter() - start
-    peak = peak_bytes() - before
-    print(json.dumps([seconds, peak / 1e6]))
+    print(json.dumps([seconds, (peak() - before) / 1e6]))
 
 
 def main() -> None:

@@ -38,8 +38,10 @@ PAGES: Final = (
     "docs/language.md",
     "docs/huggingface.md",
     "docs/cli.md",
+    "docs/pictures.md",
     "docs/plugins.md",
     "docs/python.md",
+    "docs/questions.md",
 )
 #: Pages made of data. What is measured is kept; `docs/families_page.py` and `docs/conformance_page.py` measure it anew.
 GENERATED: Final[Mapping[str, Callable[[], str]]] = {
@@ -66,6 +68,10 @@ _MASKS: Final = (
     (re.compile(r"(?<=at most )\d\.\de[-+]\d+"), "SMALL"),
     (re.compile(r"^( +ok +[\w-]+ +)[\d.e+-]+(?= +[≤≥])", re.MULTILINE), r"\1N"),
     (re.compile(r"[\d.]+ \w?B are available"), "N GB are available"),
+    # What is measured: two speeds with their variation and a peak at the end of a row.
+    (re.compile(r"(?: +[\d,.]+ ±\d+%){2} +[\d.]+ \w?B$", re.MULTILINE), "  SPEEDS"),
+    # Versions of matplotlib differ in how many digits and marks a chart has.
+    (re.compile(r"(?<=\.html: )(.*), [\d.]+ \w?B$", re.MULTILINE), r"\1, N kB"),
     # Versions of Python differ in how argparse writes an option with two spellings, and in where it breaks a line.
     (re.compile(r"(-\w) [A-Z]+, (--\w+ [A-Z]+)"), r"\1, \2"),
     (re.compile(r"\n {14,}"), "  "),

@@ -36,6 +36,8 @@ ORDER = [
     "_api",
     "integrations",
     "analysis",
+    "bench",
+    "comparison",
     "testing",
     "scaffold",
     "cli",
@@ -43,7 +45,7 @@ ORDER = [
 #: Names that only carry types or versions between stages.
 FREE = {"axon_compose", "axon_compose.__version__"}
 LIGHT = [stage for stage in ORDER if stage not in ("model", "integrations", "analysis", "testing")]
-HEAVY = ("mlx", "mlx_lm", "numpy", "transformers", "jsonschema", "torch")
+HEAVY = ("mlx", "mlx_lm", "numpy", "matplotlib", "transformers", "jsonschema", "torch")
 
 
 def stage_of(path: Path) -> str:
@@ -103,7 +105,7 @@ def test_stages_before_the_model_load_without_mlx(stage: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["validate", "show", "cost", "lint"])
+@pytest.mark.parametrize("command", ["validate", "show", "cost", "compare", "lint"])
 def test_describing_commands_never_import_mlx(command: str) -> None:
     check = (
         f"import sys; from axon_compose.cli import main; code = main([{command!r}, 'hybrid-demo']); "
@@ -113,11 +115,20 @@ def test_describing_commands_never_import_mlx(command: str) -> None:
     assert done.stderr.strip() == "[]"
 
 
-def test_drawing_never_imports_mlx(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "target", "allowed"),
+    [
+        ("draw", "a.svg", []),
+        ("draw", "a.html", ["numpy", "matplotlib"]),
+        ("compare", "a.html", ["numpy", "matplotlib"]),
+    ],
+)
+def test_drawing_never_imports_mlx_and_only_a_page_needs_charts(
+    command: str, target: str, allowed: list[str], tmp_path: Path
+) -> None:
     check = (
-        f"import sys; from axon_compose.cli import main; code = main(['draw', 'hybrid-demo', '-o', 'a.html']); "
+        f"import sys; from axon_compose.cli import main; code = main([{command!r}, 'hybrid-demo', '-o', {target!r}]); "
         f"assert code == 0; print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
     )
-    command = [sys.executable, "-c", check]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert done.stderr.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stderr.strip() == str(allowed)

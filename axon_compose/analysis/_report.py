@@ -70,6 +70,11 @@ class CheckReport:
             "truths": [{**asdict(truth), "figure": _finite(truth.figure)} for truth in self.truths],
         }
 
+    def _repr_html_(self) -> str:
+        from axon_compose.report._notebook import check_html  # only when a notebook asks
+
+        return check_html(self)
+
 
 def _finite(figure: float | None) -> float | str | None:
     if figure is None or abs(figure) < float("inf"):

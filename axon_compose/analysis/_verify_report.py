@@ -128,6 +128,11 @@ class Verification:
             "peers": [peer.to_dict(self.tolerance) for peer in self.peers],
         }
 
+    def _repr_html_(self) -> str:
+        from axon_compose.report._notebook import verification_html  # only when a notebook asks
+
+        return verification_html(self)
+
 
 def _finite(figure: float | None) -> float | str | None:
     return figure if figure is None or abs(figure) < float("inf") else str(figure)

@@ -1,4 +1,4 @@
-"""What the arguments of commands may be."""
+"""Arguments that several commands share, and texts to the numbers that they mean."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Final
 
 __all__ = [
     "PEERS",
+    "as_json",
     "bandwidth",
     "cases",
+    "common",
     "contexts",
+    "html_page",
     "length",
-    "memory",
     "names",
+    "nbytes",
     "peers",
     "picture",
     "seed",
@@ -22,19 +25,35 @@ __all__ = [
     "tolerance",
 ]
 
+
 #: What `verify` can compare with; `axon_compose.analysis.PEERS`, which imports mlx.
 PEERS: Final = ("mlx-lm", "transformers")
 
 
+def common(parser: argparse.ArgumentParser) -> None:
+    """Add `--set` and `--json`."""
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY.KEY=VALUE", help="lay a value over the file"
+    )
+    as_json(parser)
+
+
 def picture(text: str) -> str:
-    """The file of a picture."""
+    """A file whose name says in which form it is drawn."""
     if Path(text).suffix not in (".svg", ".html", ".png"):
         raise argparse.ArgumentTypeError(f"{text!r} ends in none of .svg, .html, .png")
     return text
 
 
+def html_page(text: str) -> str:
+    """A file that is a page."""
+    if Path(text).suffix != ".html":
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .html")
+    return text
+
+
 def seed(text: str) -> int:
-    """A seed."""
+    """Of random numbers."""
     try:
         number = int(text)
     except ValueError:
@@ -45,7 +64,7 @@ def seed(text: str) -> int:
 
 
 def cases(text: str) -> int:
-    """A number of cases."""
+    """How many cases to try."""
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 10_000:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 10000")
     return int(text)
@@ -57,14 +76,14 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def length(text: str) -> int:
-    """A number of tokens."""
+    """How many tokens to try."""
     if not text.isascii() or not text.isdigit() or not 2 <= int(text) <= 2**20:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 2 to 2^20")
     return int(text)
 
 
 def tolerance(text: str) -> float:
-    """A difference."""
+    """A number from 0."""
     try:
         number = float(text)
     except ValueError:
@@ -75,7 +94,7 @@ def tolerance(text: str) -> float:
 
 
 def peers(text: str) -> tuple[str, ...]:
-    """Other implementations."""
+    """Names of other implementations."""
     names = tuple(dict.fromkeys(text.split(",")))
     unknown = [name for name in names if name not in PEERS]
     if unknown:
@@ -89,19 +108,19 @@ _UNITS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 
 
 def contexts(text: str) -> tuple[int, ...]:
-    """Numbers of tokens between commas."""
+    """Numbers of tokens."""
     return tuple(sequences(part) for part in text.split(","))
 
 
 def sequences(text: str) -> int:
-    """A number of sequences, or of tokens."""
+    """A count."""
     if not re.fullmatch("[0-9]{1,13}", text) or not 1 <= int(text) <= _MANY:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 2^40")
     return int(text)
 
 
-def memory(text: str) -> int:
-    """Bytes, written with a unit."""
+def nbytes(text: str) -> int:
+    """An amount of memory: `16GB`, `24GiB`."""
     match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([KMGTP]?)(i?)B?", text, re.IGNORECASE)
     if not match or (match[3] and not match[2]):
         raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory such as 16GB or 24GiB")
@@ -109,8 +128,13 @@ def memory(text: str) -> int:
 
 
 def bandwidth(text: str) -> float:
-    """Gigabytes a second."""
+    """GB a second."""
     number = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) else 0.0
     if number <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of GB/s such as 400")
     return number
+
+
+def as_json(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")

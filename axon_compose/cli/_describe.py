@@ -45,7 +45,12 @@ def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
         return terminal.result(text, data, architecture.warnings)
     for warning in architecture.warnings:
         terminal.note(render([warning]))
-    return terminal.result(show_text(plan, terminal.style), show_data(plan), architecture.warnings)
+    stack = None
+    if not arguments.table:
+        from axon_compose.draw import characters  # a later stage than all that other commands need
+
+        stack = characters(plan, terminal.style, terminal.width)
+    return terminal.result(show_text(plan, terminal.style, stack), show_data(plan), architecture.warnings)
 
 
 def explain_code(arguments: argparse.Namespace, terminal: Terminal) -> int:

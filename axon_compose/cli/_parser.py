@@ -9,12 +9,15 @@ from typing import Any
 
 from axon_compose.cli._arguments import (
     PEERS,
+    as_json,
     bandwidth,
     cases,
+    common,
     contexts,
+    html_page,
     length,
-    memory,
     names,
+    nbytes,
     peers,
     picture,
     seed,
@@ -83,12 +86,13 @@ def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
     validate = command("validate", _lazily("_describe", "validate"), "say precisely what is wrong with files")
     validate.add_argument("files", nargs="+", metavar="FILE")
     validate.add_argument("--format", choices=FORMS, default="text", help="how faults are printed (default: text)")
-    _common(validate)
-    show = command("show", _lazily("_describe", "show"), "print the stack as a table, totals and capabilities")
+    common(validate)
+    show = command("show", _lazily("_describe", "show"), "draw the stack in characters, with totals and capabilities")
     show.add_argument("file", metavar="FILE")
+    show.add_argument("--table", action="store_true", help="print the stack as a table instead")
     show.add_argument("--stage", choices=("document", "plan"), help="print the result of a stage as JSON instead")
-    _common(show)
-    _add_cost(command)
+    common(show)
+    _add_counting(command)
     diff = command("diff", _lazily("_diff", "diff"), "say in what two models differ, whatever their files call it")
     diff.add_argument("a", metavar="A", help="a FILE")
     diff.add_argument("b", metavar="B", help="the FILE that is compared with it")
@@ -101,46 +105,66 @@ def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
             metavar="KEY.KEY=VALUE",
             help=f"lay a value over {side.upper()}",
         )
-    _json(diff)
-    draw = command("draw", _lazily("_draw", "draw"), "draw the stack: a picture, or a page with tables and a plot")
+    as_json(diff)
+    draw = command("draw", _lazily("_draw", "draw"), "draw the stack: a picture, or a page with tables and charts")
     draw.add_argument("file", metavar="FILE")
     draw.add_argument("-o", "--output", required=True, type=picture, metavar="PICTURE", help="a .svg, .html or .png")
     draw.add_argument("--force", action="store_true", help="replace the picture")
-    _common(draw)
+    _sizes(draw.add_argument_group("for a page (.html)"))
+    common(draw)
     lint = command("lint", _lazily("_lint", "lint"), "give advice on a file: what is legal and seldom meant")
     lint.add_argument("file", metavar="FILE")
     lint.add_argument("--format", choices=FORMS, default="text", help="how advice is printed (default: text)")
     lint.add_argument("--strict", action="store_true", help="end with 1 if there is any")
-    _common(lint)
+    common(lint)
     explain = command("explain", _lazily("_describe", "explain_code"), "explain the code of a diagnostic")
     explain.add_argument("code", metavar="CODE", help="such as AX101")
-    _json(explain)
+    as_json(explain)
 
 
-def _add_cost(command: Callable[..., argparse.ArgumentParser]) -> None:
+def _add_counting(command: Callable[..., argparse.ArgumentParser]) -> None:
     cost = command("cost", _lazily("_cost", "cost"), "count weights, caches, operations and memory, without building")
     cost.add_argument("file", metavar="FILE")
     cost.add_argument("--weights", metavar="DIR", help="take the sizes of a checkpoint")
-    cost.add_argument(
-        "--context",
-        type=contexts,
-        default=(4096, 65536),
-        metavar="N,N",
-        help="tokens of each sequence (default: 4096,65536)",
-    )
-    cost.add_argument("--batch", type=sequences, default=1, metavar="N", help="sequences together (default: 1)")
-    cost.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16", "float16"),
-        default="bfloat16",
-        help="of weights and caches (default: bfloat16)",
-    )
-    cost.add_argument("--quantize", type=int, choices=(2, 3, 4, 5, 6, 8), metavar="BITS", help="2, 3, 4, 5, 6 or 8")
+    _sizes(cost)
+    cost.set_defaults(context=(4096, 65536), batch=1, dtype="bfloat16")
     cost.add_argument("--training", action="store_true", help="count the memory of a training step too")
-    cost.add_argument("--memory", type=memory, metavar="16GB", help="say whether it fits, and the longest context")
-    cost.add_argument("--bandwidth", type=bandwidth, metavar="GB/s", help="of the memory: bounds the tokens per second")
     cost.add_argument("--layers", action="store_true", help="list every layer")
-    _common(cost)
+    common(cost)
+    compare = command(
+        "compare", _lazily("_compare", "compare"), "put models side by side: size, caches, operations, and speed"
+    )
+    compare.add_argument("files", nargs="+", metavar="FILE", help="or a folder with a config.json")
+    _sizes(compare)
+    compare.set_defaults(context=(4096, 65536), batch=1, dtype="bfloat16", wrong=compare.error)
+    compare.add_argument("--sort", metavar="COLUMN", help="such as parameters, cache, longest or decode-speed")
+    compare.add_argument("--reverse", action="store_true", help="sort the other way round")
+    compare.add_argument(
+        "--measure", action="store_true", help="run each model with random weights, in a process of its own"
+    )
+    for name, default, what in (
+        ("prompt", 512, "tokens of the prompt that is measured"),
+        ("steps", 32, "tokens that are decoded behind it"),
+        ("rounds", 3, "how often everything is measured"),
+    ):
+        compare.add_argument(f"--{name}", type=sequences, metavar="N", help=f"{what} (default: {default})")
+    compare.add_argument("-o", "--output", type=html_page, metavar="PAGE.html", help="write a page with charts too")
+    compare.add_argument("--force", action="store_true", help="replace the page")
+    common(compare)
+
+
+def _sizes(parser: Any) -> None:
+    """How a model is stored and run; what is not given is None."""
+    parser.add_argument("--context", type=contexts, metavar="N,N", help="tokens of each sequence (default: 4096,65536)")
+    parser.add_argument("--batch", type=sequences, metavar="N", help="sequences together (default: 1)")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), help="of weights and caches (default: bfloat16)"
+    )
+    parser.add_argument("--quantize", type=int, choices=(2, 3, 4, 5, 6, 8), metavar="BITS", help="2, 3, 4, 5, 6 or 8")
+    parser.add_argument("--memory", type=nbytes, metavar="16GB", help="say whether it fits, and the longest context")
+    parser.add_argument(
+        "--bandwidth", type=bandwidth, metavar="GB/s", help="of the memory: bounds the tokens per second"
+    )
 
 
 def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -164,7 +188,7 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     build.add_argument("--dry-run", action="store_true", help="say what would be built and write nothing")
     build.add_argument("--force", action="store_true", help="replace a folder that an earlier build wrote")
     build.add_argument("--allow-large", action="store_true", help="build even if memory seems too small")
-    _common(build)
+    common(build)
     imported = command(
         "import", _lazily("_import", "import_checkpoint"), "write the architecture of a checkpoint as a file"
     )
@@ -174,7 +198,7 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--family", dest="file", metavar="FILE", help="read it as this family file instead of its own"
     )
     imported.add_argument("--force", action="store_true", help="replace the file")
-    _common(imported)
+    common(imported)
     exported = command(
         "export", _lazily("_export", "export_folder"), "write a built folder as stock loaders read it, without own code"
     )
@@ -182,7 +206,7 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     exported.add_argument("--to", required=True, choices=_KINDS, help="who shall read it")
     exported.add_argument("-o", "--output", metavar="DIR", help="the new folder (default: beside DIR)")
     exported.add_argument("--force", action="store_true", help="replace an earlier export")
-    _json(exported)
+    as_json(exported)
     _add_check(command)
     verify = command(
         "verify", _lazily("_verify", "verify"), "compare the model of a checkpoint with mlx-lm and transformers"
@@ -202,7 +226,7 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--against", type=peers, default=PEERS, metavar="NAMES", help="out of mlx-lm,transformers (default: both)"
     )
     verify.add_argument("--allow-large", action="store_true", help="run it even if memory seems too small")
-    _common(verify)
+    common(verify)
 
 
 def _add_check(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -215,7 +239,7 @@ def _add_check(command: Callable[..., argparse.ArgumentParser]) -> None:
     check.add_argument("--as-is", action="store_true", help="try the model itself, which has to be small")
     check.add_argument("--seed", type=seed, default=0, metavar="N", help="of weights and tokens (default: 0)")
     check.set_defaults(error=check.error)
-    _common(check)
+    common(check)
 
 
 def _add_plugin_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -224,19 +248,8 @@ def _add_plugin_commands(command: Callable[..., argparse.ArgumentParser]) -> Non
     schema.add_argument("--check", action="store_true", help="compare the file with what would be written")
     schema.add_argument("--published", action="store_true", help="of the built-in components alone, as shipped")
     plugins = command("plugins", _lazily("_plugins", "plugins"), "list the installed plugins and what became of them")
-    _json(plugins)
+    as_json(plugins)
     new = command("new-plugin", _lazily("_plugins", "new_plugin"), "write a package with a layer of your own")
     new.add_argument("name", metavar="NAME", help="its namespace, such as `acme`")
     new.add_argument("--directory", default=".", metavar="DIR", help="where its folder is made (default: here)")
-    _json(new)
-
-
-def _common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--set", dest="settings", action="append", default=[], metavar="KEY.KEY=VALUE", help="lay a value over the file"
-    )
-    _json(parser)
-
-
-def _json(parser: argparse.ArgumentParser) -> Any:
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    as_json(new)

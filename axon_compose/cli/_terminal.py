@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterable
 from typing import Any, Final, TextIO
 
+from axon_compose.cli._encoding import write_plainly
 from axon_compose.diagnostics import ArchitectureError, Diagnostic
 from axon_compose.report import Form, Style, envelope, render
 
@@ -15,6 +17,10 @@ OK: Final = 0
 FAULTY: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130
+
+
+#: How long lines may be where there is no terminal.
+_COLUMNS: Final = 100
 
 
 class Terminal:
@@ -27,7 +33,10 @@ class Terminal:
 
     def __init__(self, command: str, *, as_json: bool) -> None:
         self.command, self.as_json = command, as_json
+        for stream in (sys.stdout, sys.stderr):
+            write_plainly(stream, as_json=as_json)
         self.style = Style.of(sys.stdout)
+        self.width = shutil.get_terminal_size((_COLUMNS, 24)).columns
 
     def result(self, text: str, data: Any, diagnostics: Iterable[Diagnostic] = (), *, ok: bool = True) -> int:
         """Print what was found and return the code of the command."""

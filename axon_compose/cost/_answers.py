@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
-from axon_compose.plan import Use
+from axon_compose.plan import DTYPES, Use
+from axon_compose.registry import Array
 
 __all__ = ["Answers"]
 
@@ -15,11 +16,14 @@ class Answers:
 
     Attributes:
         unknown: Type names of components whose work is not known, each with the reason.
+        estimated: Type names of components that do not tell what they save for the backward pass, each with the reason.
     """
 
     def __init__(self) -> None:
         self.unknown: dict[str, str] = {}
         self._flops: dict[tuple[Any, ...], int | None] = {}
+        self.estimated: dict[str, str] = {}
+        self._saved: dict[tuple[Any, ...], Sequence[Array] | None] = {}
         self._touched: dict[tuple[Any, ...], Mapping[str, int]] = {}
 
     def flops(self, use: Use, tokens: int, context: int) -> int | None:
@@ -35,6 +39,30 @@ class Answers:
             return found
         self.unknown.setdefault(use.type, found)
         return None
+
+    def saved(self, use: Use, tokens: int, dtype: str) -> Sequence[Array] | None:
+        """Arrays of one sequence that the backward pass needs; None if unknown."""
+        key = (use.type, id(use.options), tokens, dtype)
+        if key not in self._saved:
+            self._saved[key] = self._ask_saved(use, tokens, dtype)
+        return self._saved[key]
+
+    def _ask_saved(self, use: Use, tokens: int, dtype: str) -> Sequence[Array] | None:
+        found = _saved(use, tokens, dtype)
+        if not isinstance(found, str):
+            return found
+        self.estimated.setdefault(use.type, found)
+        return None
+
+    def recomputed(self, use: Use, batch: int, tokens: int) -> int:
+        """Bytes that the backward pass of a component holds of what it computes again; nonsense is none."""
+        if use.spec.recomputed is None:
+            return 0
+        try:
+            answer: object = use.spec.recomputed(use.options, use.dims, batch, tokens)
+        except Exception:  # a plugin's own code
+            return 0
+        return answer if _is_count(answer) else 0
 
     def touched(self, use: Use, tokens: int) -> Mapping[str, int]:
         """Parameters that `tokens` tokens read only in part: name to rows. An answer that makes no sense is none."""
@@ -68,6 +96,25 @@ def _flops(use: Use, tokens: int, context: int) -> int | str:
     if not _is_count(answer):
         return f"gives a `{type(answer).__name__}` as `flops`, not an integer from 0"
     return answer
+
+
+def _saved(use: Use, tokens: int, dtype: str) -> Sequence[Array] | str:
+    """The arrays, or why they are not known."""
+    if use.spec.saved is None:
+        return "declares no `saved`"
+    try:
+        answer: object = use.spec.saved(use.options, use.dims, tokens, dtype)
+        arrays: tuple[Any, ...] | None = None if answer is None else tuple(answer)  # type: ignore[arg-type]
+    except Exception as error:  # a plugin's own code: the sheet goes on without it
+        return f"raises {type(error).__name__} in `saved`"
+    if arrays is None:
+        return "does not know what it leaves for the backward pass with these options"
+    return arrays if all(map(_is_array, arrays)) else "gives no arrays as `saved`"
+
+
+def _is_array(value: object) -> bool:
+    known = (None, "bool", *DTYPES)
+    return isinstance(value, Array) and value.dtype in known and all(map(_is_count, value.shape))
 
 
 def _is_count(value: object) -> TypeGuard[int]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 from axon_compose.cost._answers import Answers
 from axon_compose.cost._caches import cache_parts, cache_traffic
 from axon_compose.cost._sheet import ContextCost, CostSheet, Fit, LayerCost, PartCost, TrainingCost
-from axon_compose.cost._training import saved_bytes
+from axon_compose.cost._training import training_cost
 from axon_compose.cost._weights import BITS, Storage
-from axon_compose.plan import DTYPES, Plan, Use, active_parameters, cache_nbytes, total_parameters
+from axon_compose.plan import DTYPES, Layer, Plan, Use, active_parameters, cache_nbytes, total_parameters
 
 __all__ = ["CONTEXTS", "cost"]
+
+#: Components that cost the same, one of them for all and how many there are.
+Kinds = list[tuple[Use, int]]
 
 #: Contexts that are looked at unless others are named.
 CONTEXTS: Final = (4096, 65536)
@@ -76,6 +80,7 @@ class _Measure:
         self.training, self.bandwidth = training, bandwidth
         self.answers = Answers()
         self.runs = list(_runs(plan))
+        self.kinds = _alike(use for use, _ in self.runs)
         self.sizes: dict[int, int] = {}
         self.weight_bytes = sum(map(self.nbytes, plan.uses()))
 
@@ -95,6 +100,7 @@ class _Measure:
             layers=tuple(self.layers()),
             contexts=contexts,
             unknown=dict(self.answers.unknown),
+            estimated=dict(self.answers.estimated),
             fit=None if memory is None else self.fit(memory, contexts),
         )
 
@@ -112,43 +118,45 @@ class _Measure:
         for use, owned in self.runs:
             groups.setdefault((_part(self.plan, use), use.type), []).append((use, owned))
         for (name, type_), members in groups.items():
-            uses = [use for use, _ in members]
-            own = [use for use, owned in members if owned]
+            uses = _alike(use for use, _ in members)
+            own = _alike(use for use, owned in members if owned)
             yield PartCost(
                 name=name,
                 type=type_,
-                uses=len(uses),
-                parameters=sum(use.size for use in own),
-                active=sum(use.active for use in own),
-                weight_bytes=sum(map(self.nbytes, own)),
+                uses=len(members),
+                parameters=sum(number * use.size for use, number in own),
+                active=sum(number * use.active for use, number in own),
+                weight_bytes=sum(number * self.nbytes(use) for use, number in own),
                 decode_flops=tuple(self.flops(uses, 1, tokens) for tokens in self.contexts),
                 prefill_flops=tuple(self.flops(uses, tokens, tokens) for tokens in self.contexts),
             )
 
     def layers(self) -> Iterator[LayerCost]:
+        known: dict[tuple[Any, ...], LayerCost] = {}
         for layer in self.plan.layers:
-            uses = list(layer.uses())
-            own = [] if layer.owner is not None else uses
-            caches = (0 if layer.cache is None else layer.cache.nbytes(n, self.storage.dtype) for n in self.contexts)
-            yield LayerCost(
-                index=layer.index,
-                block=layer.block,
-                parameters=layer.size,
-                active=sum(use.active for use in own),
-                weight_bytes=sum(map(self.nbytes, own)),
-                cache_bytes=tuple(self.batch * size for size in caches),
-                decode_flops=tuple(self.flops(uses, 1, tokens) for tokens in self.contexts),
-            )
+            key = (layer.block, layer.owner is None, *map(_kind, layer.uses()))
+            if key not in known:
+                known[key] = self.layer(layer)
+            yield replace(known[key], index=layer.index)
 
-    def flops(self, uses: Sequence[Use], tokens: int, context: int) -> int | None:
+    def layer(self, layer: Layer) -> LayerCost:
+        uses = _alike(layer.uses())
+        own = [] if layer.owner is not None else uses
+        caches = (0 if layer.cache is None else layer.cache.nbytes(n, self.storage.dtype) for n in self.contexts)
+        return LayerCost(
+            index=layer.index,
+            block=layer.block,
+            parameters=layer.size,
+            active=sum(number * use.active for use, number in own),
+            weight_bytes=sum(number * self.nbytes(use) for use, number in own),
+            cache_bytes=tuple(self.batch * size for size in caches),
+            decode_flops=tuple(self.flops(uses, 1, tokens) for tokens in self.contexts),
+        )
+
+    def flops(self, uses: Kinds, tokens: int, context: int) -> int | None:
         """Operations of some components; None if one of them is unknown."""
-        total = 0
-        for use in uses:
-            found = self.answers.flops(use, tokens, context)
-            if found is None:
-                return None
-            total += found
-        return total
+        found = [(self.answers.flops(use, tokens, context), number) for use, number in uses]
+        return None if any(each is None for each, _ in found) else sum((each or 0) * n for each, n in found)
 
     # By context.
 
@@ -170,11 +178,11 @@ class _Measure:
 
     def known(self, tokens: int, context: int) -> int:
         """Operations of all components that say."""
-        return sum(self.answers.flops(use, tokens, context) or 0 for use, _ in self.runs)
+        return sum(number * (self.answers.flops(use, tokens, context) or 0) for use, number in self.kinds)
 
     def weights_read(self) -> int:
         """Bytes of weights that a decoding step reads; those of layers that share them are read by each."""
-        return sum(self.read_by(use) for use, _ in self.runs)
+        return sum(number * self.read_by(use) for use, number in self.kinds)
 
     def read_by(self, use: Use) -> int:
         touched = self.answers.touched(use, self.batch)
@@ -194,10 +202,7 @@ class _Measure:
     # Memory.
 
     def trained(self, tokens: int) -> TrainingCost:
-        plain = Storage(self.storage.dtype)
-        weights = sum(map(plain.nbytes, self.plan.uses())) if self.storage.bits else self.weight_bytes
-        saved = sum(saved_bytes(self.plan, use, self.answers, self.storage.dtype) for use, _ in self.runs)
-        return TrainingCost(weights, weights, 2 * weights, self.batch * tokens * saved)
+        return training_cost(self.plan, self.kinds, self.answers, self.storage.dtype, self.batch, tokens)
 
     def fit(self, memory: int, contexts: Sequence[ContextCost]) -> Fit:
         fits = tuple(cost.needed_bytes <= memory for cost in contexts)
@@ -233,6 +238,19 @@ def _runs(plan: Plan) -> Iterator[tuple[Use, bool]]:
     if plan.final_norm:
         yield plan.final_norm, True
     yield plan.head, True
+
+
+def _kind(use: Use) -> tuple[Any, ...]:
+    """What uses have in common that cost the same."""
+    return use.type, id(use.options), id(use.params)
+
+
+def _alike(uses: Iterable[Use]) -> Kinds:
+    """Uses that cost the same: one of them, and how many they are."""
+    found: dict[tuple[Any, ...], list[Use]] = {}
+    for use in uses:
+        found.setdefault(_kind(use), []).append(use)
+    return [(members[0], len(members)) for members in found.values()]
 
 
 def _part(plan: Plan, use: Use) -> str:

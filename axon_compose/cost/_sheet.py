@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 __all__ = ["ContextCost", "CostSheet", "Fit", "LayerCost", "PartCost", "TrainingCost"]
@@ -59,24 +59,25 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """Memory of a training step in which every weight moves.
+    """Memory of a training step in which every weight moves, evaluated in one go; see `axon_compose.cost._training`.
 
     Attributes:
         weights: Bytes of the weights, not quantised.
-        gradients: As many.
         optimizer: Two moments of every weight, as Adam keeps them.
-        activations: What the backward pass needs of the forward pass: an estimate out of the shapes of the matrices.
+        activations: What the backward pass needs of the forward pass.
+        in_flight: What comes and goes: gradients and new weights of a layer, the scores and their loss, or the largest
+            arrays of the backward pass.
     """
 
     weights: int
-    gradients: int
     optimizer: int
     activations: int
+    in_flight: int
 
     @property
     def total(self) -> int:
         """All together."""
-        return self.weights + self.gradients + self.optimizer + self.activations
+        return self.weights + self.optimizer + self.activations + self.in_flight
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,8 @@ class CostSheet:
         contexts: By number of tokens.
         unknown: Types whose operations are not known, each with the reason: totals of operations are then a lower
             bound.
+        estimated: Types that do not tell what they leave for the backward pass, each with the reason: training memory
+            is then an estimate out of the shapes of their matrices.
         fit: The answer for an amount of memory, if one was given.
     """
 
@@ -167,6 +170,7 @@ class CostSheet:
     layers: tuple[LayerCost, ...]
     contexts: tuple[ContextCost, ...]
     unknown: Mapping[str, str]
+    estimated: Mapping[str, str] = field(default_factory=dict)
     fit: Fit | None = None
 
     @property

@@ -1,22 +1,74 @@
-"""What a backward pass needs of the forward pass: an estimate from the shapes of the matrices."""
+"""Memory of a training step: what stays, what the backward pass needs of the forward pass, and what is in flight.
+
+The step is `mx.value_and_grad` of the cross entropy and an update by Adam, evaluated in one go, as a training loop does
+that evaluates model and optimizer together. Gradients then do not stand side by side: each is used up by the update of
+its weight while the backward pass goes on. What lives at the same time, measured on stacks of many sizes
+(`benchmarks/training_memory.py`), are
+
+* the weights and Adam's two moments,
+* everything that the forward pass leaves for the backward pass, which is most when the backward pass begins,
+* and what is in flight, for MLX runs ahead of what it has freed: four times the scores, for their loss; twice what a
+  component saves, or what it computes again; four times the weights of the largest layer (gradient, both moments, new
+  weight); or three times the table of embedding or head. Whichever is most.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
+from typing import Final
 
 from axon_compose.cost._answers import Answers
+from axon_compose.cost._sheet import TrainingCost
+from axon_compose.cost._weights import Storage
 from axon_compose.plan import DTYPES, Plan, Use
 
-__all__ = ["saved_bytes"]
+__all__ = ["training_cost"]
+
+#: How many there are of each at the same time.
+_SCORES: Final = 4
+_COMPONENT: Final = 2
+_LAYERS: Final = 4
+_TABLES: Final = 3
 
 
-def saved_bytes(plan: Plan, use: Use, answers: Answers, dtype: str) -> int:
-    """Bytes that one token leaves for the backward pass in one component, about.
+def training_cost(
+    plan: Plan, kinds: Sequence[tuple[Use, int]], answers: Answers, dtype: str, batch: int, tokens: int
+) -> TrainingCost:
+    """Count the memory of a step.
 
-    The component's input and output; of each of its matrices the input, and the output before and after what is done
-    with it (an activation, a norm, a rotation), of experts for those that a token is sent to; the products of a
-    convolution in float32. Scores of attention and states of scans are made anew in the backward pass. The head's
-    logits are kept once more in float32, for the loss.
+    Args:
+        plan: The model.
+        kinds: Components that run, one of those that are alike, and how many there are.
+        answers: What they say.
+        dtype: Of weights and activations.
+        batch: Sequences.
+        tokens: Length of each.
+    """
+    storage = Storage(dtype)
+    weights = sum(map(storage.nbytes, plan.uses()))
+    saved = flying = 0
+    for use, number in kinds:
+        arrays = answers.saved(use, tokens, dtype)
+        if arrays is None:
+            saved += number * batch * tokens * _estimate(plan, use, answers, dtype)
+            continue
+        sizes = [array.nbytes(dtype) * (1 if array.dtype == "bool" else batch) for array in arrays]
+        saved += number * sum(sizes)
+        if use is not plan.head:
+            flying = max(flying, _COMPONENT * sum(sizes), answers.recomputed(use, batch, tokens))
+    owned = [sum(map(storage.nbytes, layer.uses())) for layer in plan.layers if layer.owner is None]
+    table = max(storage.nbytes(plan.embedding), storage.nbytes(plan.head))
+    scores = batch * tokens * int(plan.dims.vocab_size) * DTYPES[dtype]
+    flying = max(flying, _SCORES * scores, _LAYERS * max(owned, default=0), _TABLES * table)
+    return TrainingCost(weights, 2 * weights, saved, flying)
+
+
+def _estimate(plan: Plan, use: Use, answers: Answers, dtype: str) -> int:
+    """Bytes of one token, where a component does not tell: from the shapes of its matrices.
+
+    Its input and output; of each of its matrices the input, and the output before and after what is done with it (an
+    activation, a norm, a rotation), of experts for those that a token is sent to.
     """
     touched = answers.touched(use, 1)
     width = DTYPES[dtype]
@@ -31,8 +83,4 @@ def saved_bytes(plan: Plan, use: Use, answers: Answers, dtype: str) -> int:
             saved += shape[-1] * width  # a table: the vector that is looked up
         else:
             saved += (stacked if rows is None else min(rows, stacked)) * (shape[-1] + 2 * shape[-2]) * width
-    if use is plan.head:
-        vocabulary = int(plan.dims.vocab_size)
-        tied = any(name.startswith("embedding.") for name in touched)
-        saved += vocabulary * (4 + (width if tied else 0))
-    return saved
+    return saved + (int(plan.dims.vocab_size) * width if use is plan.head else 0)

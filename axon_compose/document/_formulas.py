@@ -10,9 +10,18 @@ from axon_compose.diagnostics import Problems, Span
 from axon_compose.document._document import Document, Path, within
 from axon_compose.document.formula import FormulaError, is_formula, parse
 from axon_compose.source import Mapping as MappingNode
-from axon_compose.source import Node, Scalar, Sequence
+from axon_compose.source import Node, Scalar, Sequence, plain
 
-__all__ = ["MAX_WORK", "Unresolved", "check_formulas", "formulas_in", "report", "resolve", "resolve_dims"]
+__all__ = [
+    "MAX_WORK",
+    "Unresolved",
+    "check_formulas",
+    "formulas_in",
+    "names_in_formulas",
+    "report",
+    "resolve",
+    "resolve_dims",
+]
 
 #: Most work that all formulas of a file may do, in steps: about a second.
 MAX_WORK: Final = 1_500_000
@@ -39,6 +48,11 @@ def formulas_in(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from formulas_in(item, (*path, index))
+
+
+def names_in_formulas(node: Node) -> set[str]:
+    """Every name that a formula below `node` uses; all of them must parse."""
+    return {name for _, text in formulas_in(plain(node)) for name in cached_parse(text).names}
 
 
 def check_formulas(node: Node, problems: Problems) -> bool:

@@ -1,16 +1,16 @@
-"""`extends` and `--set`: one text laid over another, on nodes, so that every value keeps its place."""
+"""`extends`: one text laid over another, on nodes, so that every value keeps its place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from axon_compose.diagnostics import Position, Problems, Span
+from axon_compose.diagnostics import Problems, Span
 from axon_compose.registry import LookupFailure
-from axon_compose.source import Entry, Mapping, Scalar, read, read_file
+from axon_compose.source import Entry, Mapping, Scalar, read_file
 
-__all__ = ["FindArchitecture", "merge", "with_base", "with_settings"]
+__all__ = ["FindArchitecture", "merge", "with_base"]
 
 #: Longest chain of `extends`.
 MAX_DEPTH: Final = 8
@@ -129,32 +129,3 @@ def _display(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
-
-
-def with_settings(node: Mapping, settings: Iterable[str], problems: Problems) -> Mapping:
-    """Lay `key.key=value` texts over a node; the value is YAML."""
-    for setting in settings:
-        laid = _setting(setting, problems)
-        if laid is not None:
-            node = merge(node, laid)
-    return node
-
-
-def _setting(setting: str, problems: Problems) -> Mapping | None:
-    path, equals, text = setting.partition("=")
-    file = f"--set {setting}"
-    span = Span(file, Position(1, 1), Position(1, max(2, len(setting) + 1)))
-    keys = path.strip().split(".")
-    if not equals or not all(keys):
-        problems.sources[file] = setting
-        problems.error("AX114", "expected `key.key=value`", span, help="for example `--set dims.hidden_size=512`")
-        return None
-    # Read as `key: value`, with a key one shorter than the path, since `: ` is one longer than `=`.
-    laid = read(f"{'x' * max(1, len(path) - 1)}: {text}", file, problems)
-    problems.sources[file] = setting
-    if not isinstance(laid, Mapping) or len(laid.entries) != 1:
-        return None
-    value = next(iter(laid.entries.values())).node
-    for key in reversed(keys):
-        value = Mapping({key: Entry(span, value)}, span)
-    return value if isinstance(value, Mapping) else None

@@ -14,9 +14,10 @@ from axon_compose.diagnostics import Flood, Label, Problems
 from axon_compose.document._blocks import check_blocks
 from axon_compose.document._document import Document, Path
 from axon_compose.document._formulas import check_formulas, resolve_dims
-from axon_compose.document._merge import FindArchitecture, with_base, with_settings
+from axon_compose.document._merge import FindArchitecture, with_base
 from axon_compose.document._models import NAME
 from axon_compose.document._sections import Envelope
+from axon_compose.document._settings import check_new_dims, with_settings
 from axon_compose.document._weights import check_weights
 from axon_compose.document.formula import RESERVED
 from axon_compose.registry import Fault, pydantic_faults
@@ -91,6 +92,7 @@ def _read(
         if key not in ("name", "description") and not check_formulas(section, problems):
             document = replace(document, broken=document.broken | {(f"{key}.formula",)})
     document = _with_dims(document, problems)
+    check_new_dims(document, laid, problems)
     _check_names(document, problems)
     check_blocks(document, problems)
     _check_fields(document, problems)

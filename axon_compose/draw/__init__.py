@@ -1,7 +1,11 @@
 """Pictures of a plan: the stack as SVG, a page around it, a bitmap; imports no mlx."""
 
 from axon_compose.draw._bitmap import bitmap, require_renderer
+from axon_compose.draw._characters import characters
+from axon_compose.draw._comparison import comparison_page
+from axon_compose.draw._matplotlib import apart
+from axon_compose.draw._notebook import embedded
 from axon_compose.draw._page import page
 from axon_compose.draw._picture import picture
 
-__all__ = ["bitmap", "page", "picture", "require_renderer"]
+__all__ = ["apart", "bitmap", "characters", "comparison_page", "embedded", "page", "picture", "require_renderer"]

@@ -42,10 +42,6 @@ class Canvas:
             commands.append(f"L{_at(_towards(corner, before))}Q{_at(corner)} {_at(_towards(corner, after))}")
         self.path("".join([*commands, f"L{_at(points[-1])}"]), class_)
 
-    def curve(self, points: Sequence[tuple[float, float]], class_: str) -> None:
-        """Straight lines through points."""
-        self.path("M" + "L".join(_at(point) for point in points), class_)
-
     def tip(self, x: float, y: float, towards: str, class_: str) -> None:
         """The head of an arrow that points `left`, `right` or `down` and ends at a point."""
         back = {"left": ((6, -4), (6, 4)), "right": ((-6, -4), (-6, 4)), "down": ((-4, -6), (4, -6))}[towards]

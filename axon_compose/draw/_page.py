@@ -1,99 +1,132 @@
-"""A page about one model: its picture, its layers, where the parameters and the cache are. It needs no network."""
+"""A page about one model: its picture, its layers, where the memory goes, what a context costs. It needs no network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import Final
 
+from axon_compose.cost import CONTEXTS, CostSheet, PartCost, cost
+from axon_compose.draw._axes import brief
 from axon_compose.draw._box import type_name
 from axon_compose.draw._canvas import Canvas
-from axon_compose.draw._family import cache_words
+from axon_compose.draw._curves import decode_chart, grid, memory_chart, prefill_chart, traffic_chart
+from axon_compose.draw._family import Family, cache_words
 from axon_compose.draw._fold import cards, fold
-from axon_compose.draw._markup import element, text, void
-from axon_compose.draw._palette import style_sheet
-from axon_compose.draw._picture import WIDTH, picture
-from axon_compose.draw._plot import cache_plot
-from axon_compose.draw._sums import PartSum, cache_sums, facts, part_sums
+from axon_compose.draw._html import chart, document, figure, note, quiet, section, table
+from axon_compose.draw._markup import element, text
+from axon_compose.draw._picture import picture
+from axon_compose.draw._spent import spent
+from axon_compose.draw._sums import facts, parts
 from axon_compose.draw._words import ranges, share
 from axon_compose.memory import count, human
-from axon_compose.plan import Branch, Layer, Plan, active_parameters, cache_nbytes, total_parameters, weight_nbytes
+from axon_compose.plan import Branch, Layer, Plan, total_parameters
 
 __all__ = ["page"]
 
-#: Width of pictures on a phone, and contexts at which caches are told.
-NARROW: Final = 350.0
-CONTEXTS: Final = (4096, 65536)
-
-_STYLE: Final = Path(__file__).parent / "page.css"
+#: Bytes per second for which a page says how fast decoding may be, unless it is asked for another number: those of a
+#: laptop, of a large one, and of a workstation.
+BANDWIDTHS: Final = (100e9, 400e9, 800e9)
 
 
-def page(plan: Plan) -> str:
-    """A page of HTML that holds everything it shows."""
-    style = _STYLE.read_text(encoding="utf-8") + style_sheet()
-    head = element(
-        "head",
-        void("meta", charset="utf-8"),
-        void("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", text(plan.name)),
-        element("style", style),
+def page(
+    plan: Plan,
+    *,
+    context: Iterable[int] = CONTEXTS,
+    dtype: str = "bfloat16",
+    batch: int = 1,
+    quantize: int | None = None,
+    memory: int | None = None,
+    bandwidth: float | None = None,
+) -> str:
+    """A page of HTML that holds everything it shows.
+
+    Args:
+        plan: The model.
+        context: Tokens of each sequence, at which tables look.
+        dtype: Of weights and caches: `float32`, `bfloat16` or `float16`.
+        batch: Sequences that run together.
+        quantize: Bits of quantised weights; not quantised unless given.
+        memory: Bytes that there are, as a line in the chart: does it fit, and how far?
+        bandwidth: Bytes that memory moves in a second; a few usual ones unless given.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+    at = tuple(sorted(set(context)))
+    sheet, curves = (
+        cost(plan, context=contexts, dtype=dtype, batch=batch, quantize=quantize, memory=memory)
+        for contexts in (at, grid(plan, at))
     )
-    stack = _figure(lambda width: picture(plan, width=width, inside=True))
-    columns = element("div", _section("The stack", stack), element("div", *_sections(plan)), class_="columns")
-    footer = element("footer", text("Caches are those of one sequence in bfloat16, counted in elements."))
-    body = element("body", element("main", *_lead(plan), columns, footer))
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+    stack = section("The stack", figure(lambda width: picture(plan, width=width, inside=True)))
+    charts = _charts(plan, sheet, curves, BANDWIDTHS if bandwidth is None else (bandwidth,))
+    columns = element("div", stack, *_tables(plan, sheet), *charts, class_="columns")
+    return document(plan.name, *_lead(plan, sheet), columns, element("footer", text(_terms(sheet))))
 
 
-def _lead(plan: Plan) -> Iterator[str]:
+# Totals.
+
+
+def _lead(plan: Plan, sheet: CostSheet) -> Iterator[str]:
     yield element("h1", text(plan.name))
     yield element("p", text(" · ".join(facts(plan))))
-    total, active = total_parameters(plan), active_parameters(plan)
-    shown = [("Parameters", count(total)), ("Active per token", count(active))]
-    shown += [(f"Weights, {dtype}", human(weight_nbytes(plan, dtype))) for dtype in ("bfloat16", "float32")]
-    shown += [(f"Cache at {tokens:,} tokens", human(cache_nbytes(plan, tokens))) for tokens in CONTEXTS]
+    shown = [("Parameters", count(sheet.parameters)), ("Active per token", count(sheet.active_parameters))]
+    shown.append((f"Weights, {_stored(sheet)}", human(sheet.weight_bytes)))
+    shown += [(f"Caches, {cost.tokens:,} tokens", human(cost.cache_bytes)) for cost in sheet.contexts]
+    if sheet.fit:
+        shown.append((f"Longest context in {brief(human)(sheet.fit.memory_bytes)}", _longest(sheet.fit.longest)))
     tiles = [element("div", element("dt", text(name)), element("dd", text(value))) for name, value in shown]
     yield element("dl", *tiles, class_="totals")
 
 
-def _sections(plan: Plan) -> Iterator[str]:
-    yield _section("Layers", _layers(plan))
-    yield _section("Parameters by component", _parts(plan))
-    if plan.slots:
-        plot = _figure(lambda width: cache_plot(plan, width))
-        yield _section("Cache by kind", _caches(plan))
-        yield _section("Cache over context", plot)
+def _stored(sheet: CostSheet) -> str:
+    return sheet.dtype if sheet.quantize is None else f"{sheet.quantize} bits"
 
 
-def _section(title: str, *children: str) -> str:
-    return element("section", element("h2", text(title)), *children)
+def _longest(tokens: int | None) -> str:
+    return "any" if tokens is None else f"{tokens:,} tokens" if tokens else "does not fit"
 
 
-def _figure(draw: Callable[[float], str]) -> str:
-    """A picture in the width of a desk and in that of a phone."""
-    shown = (
-        element("div", draw(width), class_=class_) for width, class_ in ((WIDTH, "wide"), (NARROW, "small-screen"))
+def _terms(sheet: CostSheet) -> str:
+    """What the numbers hold and what they do not."""
+    who = "one sequence" if sheet.batch == 1 else f"{sheet.batch:,} sequences together"
+    return (
+        f"Caches are those of {who} in {sheet.dtype}, counted in elements. "
+        "What a pass needs in between comes on top of weights and caches."
     )
-    return element("figure", *shown)
+
+
+# Charts.
+
+
+def _charts(plan: Plan, sheet: CostSheet, curves: CostSheet, speeds: tuple[float, ...]) -> Iterator[str]:
+    yield section("Memory over context", chart(memory_chart(curves)))
+    yield section("Decoding: bytes moved", chart(traffic_chart(curves)), _speeds(sheet, speeds))
+    unknown = [note(f"{name} {reason}: it is left out.") for name, reason in sheet.unknown.items()]
+    for title, drawn in (
+        ("Decoding: operations of one token", decode_chart(plan, curves)),
+        ("Prefill: operations of a whole prompt", prefill_chart(plan, curves)),
+    ):
+        yield section(title, *((chart(drawn),) if drawn.lines else ()), *unknown)
+
+
+def _speeds(sheet: CostSheet, speeds: tuple[float, ...]) -> str:
+    """How fast decoding may be at most, if moving bytes alone takes time."""
+    step = "token" if sheet.batch == 1 else "step"
+    head = ["Context", f"Moved per {step}", *(f"at {speed / 1e9:g} GB/s" for speed in speeds)]
+    rows = []
+    for at in sheet.contexts:
+        most = (f"{speed * sheet.batch / at.moved_bytes:#.3g}".rstrip(".") for speed in speeds)
+        rows.append([f"{at.tokens:,}", human(at.moved_bytes), *most])
+    return table(head, rows, 1 + len(speeds)) + note("Tokens per second at most, if moving bytes alone takes time.")
 
 
 # Tables.
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], amounts: int, last: Sequence[str] = ()) -> str:
-    """A table of markup whose last `amounts` columns are numbers."""
-
-    def row(tag: str, cells: Sequence[str]) -> str:
-        words = len(cells) - amounts
-        return element(
-            "tr",
-            *(element(tag, cell or " ", **({} if n < words else {"class_": "amount"})) for n, cell in enumerate(cells)),
-        )
-
-    parts = [element("thead", row("th", head)), element("tbody", *(row("td", cells) for cells in rows))]
-    if last:
-        parts.append(element("tfoot", row("td", last)))
-    return element("div", element("table", *parts), class_="scroll")
+def _tables(plan: Plan, sheet: CostSheet) -> Iterator[str]:
+    yield section("Layers", _layers(plan))
+    yield section("Parameters by component", _parts(plan, sheet))
+    yield section("Where the memory goes", *spent(plan, sheet))
 
 
 def _layers(plan: Plan) -> str:
@@ -105,12 +138,12 @@ def _layers(plan: Plan) -> str:
         if layer.owner is not None:
             size = f"of layer {layer.owner}"
         kept = "; ".join(cache_words(use.cache) for use in layer.uses() if use.cache is not None)
-        rows.append([text(numbers), text(_components(layer)) + _quiet(kept), text(size)])
+        rows.append([text(numbers), text(_components(layer)) + quiet(kept), text(size)])
     if plan.final_norm:
         rows.append(["norm", text(type_name(plan.final_norm)), f"{plan.final_norm.size:,}"])
     rows.append(["head", text(type_name(plan.head)), f"{plan.head.size:,}" if plan.head.size else "tied"])
     last = ["all", "", f"{total_parameters(plan):,}"]
-    return _table(["Layers", "Components and cache", "Parameters"], rows, 1, last)
+    return table(["Layers", "Components and cache", "Parameters"], rows, 1, last)
 
 
 def _components(layer: Layer) -> str:
@@ -123,48 +156,27 @@ def _branch(branch: Branch) -> str:
     return " ∥ ".join(member.use.name for member in branch.members)
 
 
-def _parts(plan: Plan) -> str:
-    total = total_parameters(plan)
+def _parts(plan: Plan, sheet: CostSheet) -> str:
+    total = sheet.parameters
     rows = [
-        [_named(part) + _meter(part, total), f"{part.parameters:,}", share(part.parameters, total)]
-        for part in part_sums(plan)
+        [_named(part) + _meter(kind, part, total), f"{part.parameters:,}", text(share(part.parameters, total))]
+        for kind, part in parts(plan, sheet)
     ]
-    return _table(["Component", "Parameters", "Share"], rows, 2, ["all", f"{total:,}", "100 %"])
+    return table(["Component", "Parameters", "Share"], rows, 2, ["all", f"{total:,}", "100 %"])
 
 
-def _named(part: PartSum) -> str:
-    kind = [part.type] if part.type != part.name else []
-    places = [_counted(part.places, "place")] if part.places > 1 else []
-    return text(part.name) + _quiet(", ".join(kind + places))
+def _named(part: PartCost) -> str:
+    type_ = part.type.removeprefix("core/")
+    kind = [type_] if type_ != part.name else []
+    places = [f"{part.uses} places"] if part.uses > 1 else []
+    return text(part.name) + quiet(", ".join(kind + places))
 
 
-def _quiet(words: str) -> str:
-    """A second line in a cell."""
-    return element("span", text(words), class_="kind") if words else ""
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
-
-
-def _meter(part: PartSum, total: int) -> str:
+def _meter(kind: Family, part: PartCost, total: int) -> str:
     """A bar as long as the share of the component."""
     canvas = Canvas()
     canvas.rect(0, 0, 200, 8, "track")
-    canvas.rect(0, 0, 200 * part.parameters / total, 8, f"{part.family}-bar")
+    canvas.rect(0, 0, 200 * part.parameters / total, 8, f"{kind}-bar")
     return element(
         "svg", *canvas.shapes, class_="meter", viewBox="0 0 200 8", preserveAspectRatio="none", aria_hidden="true"
     )
-
-
-def _caches(plan: Plan) -> str:
-    sums = cache_sums(plan)
-    rows = [
-        [
-            text(part.label) + _quiet(_counted(len(part.leaves), "cache")),
-            *(f"{part.nbytes(tokens):,}" for tokens in CONTEXTS),
-        ]
-        for part in sums
-    ]
-    head = ["Kind", *(f"Bytes at {tokens:,}" for tokens in CONTEXTS)]
-    return _table(head, rows, 2, ["all", *(f"{cache_nbytes(plan, tokens):,}" for tokens in CONTEXTS)])

@@ -8,6 +8,7 @@ from axon_compose.draw._arcs import LANE
 from axon_compose.draw._canvas import Canvas
 from axon_compose.draw._fold import Node, depth, fold
 from axon_compose.draw._legend import legend
+from axon_compose.draw._notes import embedding_notes, head_notes
 from axon_compose.draw._palette import Theme
 from axon_compose.draw._stack import BRACKET, Frame, Stack
 from axon_compose.draw._sums import facts
@@ -52,22 +53,17 @@ def picture(plan: Plan, *, width: float = WIDTH, theme: Theme = "both", inside: 
 
 
 def _drawn(plan: Plan, nodes: list[Node], stack: Stack) -> Stack:
-    stack.boxes[-1, "embedding"] = embedding = stack.end(plan.embedding, _vocabulary(plan))
+    stack.boxes[-1, "embedding"] = embedding = stack.end(plan.embedding, embedding_notes(plan))
     stack.arrow()
     stack.nodes(nodes)
     stack.arrow()
     if plan.final_norm:
         stack.norm(plan.final_norm)
         stack.arrow()
-    tied = not plan.head.size
-    x, y = stack.end(plan.head, ("weights of the embedding",) if tied else ())
-    if tied:
+    x, y = stack.end(plan.head, head_notes(plan))
+    if not plan.head.size:
         stack.arcs.add("embedding", (embedding[0], embedding[1] + 6), (x, y), weights=True)
     return stack
-
-
-def _vocabulary(plan: Plan) -> tuple[str, ...]:
-    return (f"{plan.dims.vocab_size:,} tokens → {plan.dims.hidden_size:,}",)
 
 
 def _title(canvas: Canvas, plan: Plan, room: float) -> float:

@@ -9,8 +9,9 @@ from axon_compose.draw._arcs import Arcs
 from axon_compose.draw._box import PAD, Box, type_name
 from axon_compose.draw._canvas import Canvas
 from axon_compose.draw._fold import Card, Group, Node
+from axon_compose.draw._notes import notes, reads
 from axon_compose.draw._words import fitted, layer_numbers, width
-from axon_compose.plan import Branch, Layer, Member, Plan, Use, total_parameters
+from axon_compose.plan import Branch, Member, Plan, Use, total_parameters
 
 __all__ = ["BRACKET", "Frame", "Stack"]
 
@@ -54,9 +55,9 @@ class Stack:
 
     # What stands before and after the layers.
 
-    def end(self, use: Use, notes: tuple[str, ...] = ()) -> tuple[float, float]:
+    def end(self, use: Use, said: tuple[str, ...] = ()) -> tuple[float, float]:
         """A component on the stream itself; returns the point at its right where arcs begin."""
-        frame, box = self.frame, Box(use, 1, self.total, notes)
+        frame, box = self.frame, Box(use, 1, self.total, said)
         room = frame.right - frame.left
         height = box.height(room)
         box.draw(self.canvas, frame.left, self.y, room, height)
@@ -199,21 +200,15 @@ class Stack:
 
     def box(self, branch: Branch, member: Member, card: Card) -> Box:
         """A component with its notes."""
-        notes = [f"reads {_said(value, source, card.layers)}" for value, source in _reads(member.use)]
-        notes += [f"output × {factor:g}" for factor in (member.scale, branch.scale) if factor != 1]
-        if member.keep:
-            notes.append(f"kept as {member.keep}")
         borrowed = card.layer.owner is not None
-        if borrowed:
-            notes.append(f"weights of layer {card.layer.owner}")
-        return Box(member.use, len(card.layers), self.total, tuple(notes), borrowed)
+        return Box(member.use, len(card.layers), self.total, notes(branch, member, card), borrowed)
 
     def share(self, use: Use, card: Card, anchor: tuple[float, float]) -> None:
         """Arcs from what a component reads, and the point from which others read it."""
         x, y = anchor
         for layer in card.layers:
             self.boxes[layer.index, use.key] = (x, y + 6)
-        for _, source in _reads(use):
+        for _, source in reads(use):
             place, key, *_ = source.split(".")
             origin = self.boxes.get((int(place), key)) if place.isdigit() else self.boxes.get((-1, "embedding"))
             if origin:
@@ -223,18 +218,3 @@ class Stack:
 def _inside(nodes: Sequence[Node]) -> int:
     """How many brackets stand inside."""
     return max((1 + _inside(node.nodes) for node in nodes if isinstance(node, Group)), default=0)
-
-
-def _reads(use: Use) -> list[tuple[str, str]]:
-    return [(value, source) for value, source in use.reads.items() if source != "offset" and "." in source]
-
-
-def _said(value: str, source: str, layers: Sequence[Layer]) -> str:
-    """From where a value comes, for all layers of a card."""
-    place = source.partition(".")[0]
-    if not place.isdigit():
-        return f"{value} of the {place}"
-    sources = {found for layer in layers for use in layer.uses() for found in use.source_layers}
-    if len(sources) == 1:
-        return f"{value} of layer {place}"
-    return f"{value} {layers[0].index - int(place)} layers back"

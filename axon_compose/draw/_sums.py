@@ -1,55 +1,22 @@
-"""What the numbers of a page add up to: parameters by component, caches by kind. All of them are exact."""
+"""What a model adds up to: totals for a title, and whose colour the parts of a cost sheet have."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Final
 
-from axon_compose.draw._family import FAMILIES, Family, cache_leaves, family
+from axon_compose.cost import ContextCost, CostSheet, PartCost
+from axon_compose.draw._family import FAMILIES, Family, family
 from axon_compose.memory import count
 from axon_compose.plan import Plan, active_parameters, total_parameters
-from axon_compose.registry import KV, State
 
-__all__ = ["CacheSum", "PartSum", "cache_sums", "facts", "part_sums"]
+__all__ = ["CACHES", "cache_bytes", "facts", "parts"]
 
-
-@dataclass
-class PartSum:
-    """All places of one component.
-
-    Attributes:
-        name: As the file calls it; norms and ends of the stack by what they are.
-        type: Its type.
-        family: Its family.
-        places: How many hold weights.
-        parameters: Of all of them.
-        active: Those that one token uses.
-    """
-
-    name: str
-    type: str
-    family: Family
-    places: int = 0
-    parameters: int = 0
-    active: int = 0
-
-
-@dataclass
-class CacheSum:
-    """All caches of one kind.
-
-    Attributes:
-        label: The kind, in words.
-        family: Whose colour it has.
-        leaves: The caches.
-    """
-
-    label: str
-    family: Family
-    leaves: list[KV | State] = field(default_factory=list)
-
-    def nbytes(self, tokens: int) -> int:
-        """Bytes in bfloat16 for one sequence of `tokens` tokens."""
-        return sum(leaf.nbytes(tokens) for leaf in self.leaves)
+#: Kinds of caches: what they are called, and the family that keeps most of them.
+CACHES: Final[dict[Family, str]] = {
+    "attention": "keys and values, whole context",
+    "window": "keys and values in windows",
+    "recurrent": "recurrent state",
+}
 
 
 def facts(plan: Plan) -> list[str]:
@@ -60,31 +27,17 @@ def facts(plan: Plan) -> list[str]:
     return found if active == total else [*found, f"{count(active)} active per token"]
 
 
-def part_sums(plan: Plan) -> list[PartSum]:
-    """Parameters by component, in the order of the legend; they add up to those of the model."""
-    found: dict[tuple[str, str], PartSum] = {}
+def parts(plan: Plan, sheet: CostSheet) -> list[tuple[Family, PartCost]]:
+    """The components of a cost sheet with their families, in the order of the legend."""
+    found: dict[tuple[str, str], Family] = {}
     for use in plan.uses():
-        kind = family(use)
-        name = "norms" if kind == "norm" else use.name
-        part = found.setdefault((name, use.type), PartSum(name, use.type.removeprefix("core/"), kind))
-        part.places += 1
-        part.parameters += use.size
-        part.active += use.active
+        name = "norm" if use.spec.kind == "norm" else use.name
+        found.setdefault((name, use.type), family(use))
     order = list(FAMILIES)
-    return sorted(found.values(), key=lambda part: order.index(part.family))
+    told = [(found[part.name, part.type], part) for part in sheet.parts]
+    return sorted(told, key=lambda pair: order.index(pair[0]))
 
 
-def cache_sums(plan: Plan) -> list[CacheSum]:
-    """Caches by kind: those that grow, then windows from the largest, then states."""
-    found: dict[tuple[int, int], CacheSum] = {}
-    key: tuple[int, int]
-    kind: Family
-    for leaf in (leaf for slot in plan.slots for leaf in cache_leaves(slot)):
-        if isinstance(leaf, State):
-            key, label, kind = (2, 0), "recurrent state", "recurrent"
-        elif leaf.window is None:
-            key, label, kind = (0, 0), "keys and values, whole context", "attention"
-        else:
-            key, label, kind = (1, -leaf.window), f"keys and values, window {leaf.window:,}", "window"
-        found.setdefault(key, CacheSum(label, kind)).leaves.append(leaf)
-    return [found[key] for key in sorted(found)]
+def cache_bytes(cost: ContextCost) -> dict[Family, int]:
+    """Bytes of caches by kind, in the order of `CACHES`; they add up to all of them."""
+    return dict(zip(CACHES, (cost.growing_bytes, cost.window_bytes, cost.state_bytes), strict=True))

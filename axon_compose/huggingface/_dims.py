@@ -119,7 +119,9 @@ class _Overlay:
         )
 
     def _at_any_key(self, name: str) -> bool:
-        return any("*" in field and _is_at(field, name) for field in self.handled)
+        """Whether a field with `*` reads it, which needs the same value everywhere."""
+        read = (field for field in self.handled if "*" in field and _is_at(field, name))
+        return any(self.config.find(field) is not None for field in read)
 
 
 def fields_used(document: Document, config: Config) -> list[str]:

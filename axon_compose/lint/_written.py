@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from axon_compose.document import BranchItem, Document, is_formula
-from axon_compose.document._formulas import cached_parse, formulas_in
+from axon_compose.document._formulas import names_in_formulas
 from axon_compose.lint._rule import Finding
 from axon_compose.plan import Plan
-from axon_compose.source import plain
 
 __all__ = ["CONTEXT_DIMS", "idle_overrides", "unused_dims", "unused_parts"]
 
@@ -21,7 +20,7 @@ _SETTING: Final = "--set "
 
 def unused_parts(document: Document, plan: Plan) -> Iterator[Finding]:
     """Components and blocks that no layer has and no formula names: mostly a name that was changed in one place."""
-    in_formulas = _names_in_formulas(document)
+    in_formulas = names_in_formulas(document.node)
     own = _own(document)
     blocks = {layer.block for layer in plan.layers}
     components = {m.use.name for layer in plan.layers for branch in layer.branches for m in branch.members}
@@ -47,7 +46,7 @@ def unused_parts(document: Document, plan: Plan) -> Iterator[Finding]:
 
 def unused_dims(document: Document, plan: Plan) -> Iterator[Finding]:
     """Dims that no formula computes with: the size that was meant stands somewhere else."""
-    used = {"hidden_size", "vocab_size", *CONTEXT_DIMS} | _names_in_formulas(document)
+    used = {"hidden_size", "vocab_size", *CONTEXT_DIMS} | names_in_formulas(document.node)
     own = _own(document)
     for name in document.dims:
         if name not in used and own("dims", name):
@@ -96,10 +95,6 @@ def _at(options: Mapping[str, Any], path: list[str]) -> Any:
     for step in path:
         value = value.get(step) if isinstance(value, Mapping) else None
     return value
-
-
-def _names_in_formulas(document: Document) -> set[str]:
-    return {name for _, text in formulas_in(plain(document.node)) for name in cached_parse(text).names}
 
 
 def _components(branches: list[BranchItem]) -> Iterator[str]:

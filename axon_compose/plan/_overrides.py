@@ -92,6 +92,10 @@ class Overrides:
         report_no_component(self.document, component, self.document.place(*path, key=True), self.problems)
         return False
 
+    def changes(self, component: str, layer: int) -> bool:
+        """Whether the options of a component differ at a layer from what its section says."""
+        return (component, layer) in self._by_layer
+
     def apply(self, component: str, options: Mapping[str, Any], layer: int) -> tuple[dict[str, Any], dict[str, Path]]:
         """The options at a layer, and for each changed option where the change is written."""
         changed, origins = dict(options), dict[str, Path]()

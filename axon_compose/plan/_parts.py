@@ -86,6 +86,7 @@ class Parts:
     overrides: Overrides = field(init=False)
     _specs: dict[Path, ComponentSpec | None] = field(default_factory=dict)
     _parts: dict[tuple[Any, ...], Part | None] = field(default_factory=dict)
+    _alike: dict[tuple[str, Path], Part] = field(default_factory=dict)
     _unknown: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -147,6 +148,15 @@ class Parts:
         Raises:
             Broken: If anything is wrong with it; the fault is reported.
         """
+        changed = layer is not None and self.overrides.changes(name, layer)
+        if not changed and (name, path) in self._alike:
+            return self._alike[name, path]
+        part = self._resolve(name, component, path, kinds, layer)
+        if not changed and not self._by_layer(component.options):
+            self._alike[name, path] = part
+        return part
+
+    def _resolve(self, name: str, component: Component, path: Path, kinds: tuple[Kind, ...], layer: int | None) -> Part:
         spec = self.spec(component, path, kinds)
         if spec is None:
             raise Broken

@@ -224,3 +224,8 @@ class Plan:
         for use in self.uses():
             for name, shape in use.params.items():
                 yield f"{use.path}.{name}", shape
+
+    def _repr_html_(self) -> str:
+        from axon_compose.report._notebook import plan_html  # a later stage: only when a notebook asks
+
+        return plan_html(self)

@@ -107,7 +107,8 @@ class _Wirer:
                 assert slot is not None
                 child = next(children)
                 use = replace(use, slot=(slot, child) if len(caches) > 1 else (slot,))
-            return self._connect(use, layer.index)
+            alone = use.cache is None and not use.spec.reads and not use.spec.writes
+            return use if alone else self._connect(use, layer.index)
 
         layer = self._map(layer, connect)
         if not caches:

@@ -126,7 +126,7 @@ def _fault(spec: ComponentSpec, *, core: bool) -> str | None:
     for name in ("cache", "params"):
         if not callable(getattr(spec, name)):
             return f"`{name}` must be a function of options and dims"
-    for name in ("active", "flops", "touched", "shrink"):
+    for name in ("active", "flops", "touched", "saved", "recomputed", "shrink"):
         if getattr(spec, name) is not None and not callable(getattr(spec, name)):
             return f"`{name}` must be a function or None"
     if spec.mask not in ("dense", "banded"):

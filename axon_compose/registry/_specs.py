@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Final, Literal
@@ -24,7 +24,7 @@ Kind = Literal["layer", "norm", "position", "block", "embedding", "head"]
 KINDS: Final = ("layer", "norm", "position", "block", "embedding", "head")
 Shapes = Mapping[str, tuple[int, ...]]
 
-_DTYPE_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
+_DTYPE_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2, "bool": 1}
 
 
 class Dims(Mapping[str, Any]):
@@ -87,11 +87,15 @@ class KV:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """One array of a recurrent state: shape without the batch axis; `dtype` None follows the activations."""
+    """One array that a component keeps: shape without the batch axis; `dtype` None follows the activations."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str | None = None
+
+    def nbytes(self, dtype: str) -> int:
+        """Bytes for one sequence, with activations in `dtype`."""
+        return prod(self.shape) * _DTYPE_BYTES[self.dtype or dtype]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ class State:
 
     def nbytes(self, tokens: int, dtype: str = "bfloat16") -> int:
         """Bytes of one sequence; `tokens` does not matter unless it is 0."""
-        return sum(prod(a.shape) * _DTYPE_BYTES[a.dtype or dtype] for a in self.arrays) if tokens else 0
+        return sum(array.nbytes(dtype) for array in self.arrays) if tokens else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,12 @@ class ComponentSpec:
         touched: `(options, dims, tokens)` to the parameters of which a pass over `tokens` tokens reads only some rows:
             name to rows along the first axis, at most. A head names parameters of the embedding that it reads as
             `embedding.NAME`. Everything is read unless given.
+        saved: `(options, dims, tokens, dtype)` to the arrays that its forward pass over one sequence leaves for the
+            backward pass, as `Array(name, shape, dtype)`: what the gradients of its operations are made of, the input
+            of its matrices included, parameters not. A dtype of None follows the activations, `bool` is for masks,
+            which all sequences share. None if unknown.
+        recomputed: `(options, dims, batch, tokens)` to the bytes that are there at once while the backward pass
+            computes again what was not saved, as a recurrence does segment by segment; none unless given.
         reads: Named values of the forward pass that the layer takes as keyword arguments. `offset` is the
             position of the first token (int, or (B,) array); it maps to None, or to the option without which it is not
             needed. Any other name maps to the option that names the
@@ -180,6 +190,8 @@ class ComponentSpec:
     active: Callable[[Any, Dims], int] | None = None
     flops: Callable[[Any, Dims, int, int], int | None] | None = None
     touched: Callable[[Any, Dims, int], Mapping[str, int]] | None = None
+    saved: Callable[[Any, Dims, int, str], Iterable[Array] | None] | None = None
+    recomputed: Callable[[Any, Dims, int, int], int] | None = None
     reads: Mapping[str, str | None] = field(default_factory=dict)
     writes: tuple[str, ...] = ()
     accepts: Callable[[Any, Any, Dims], str | None] | None = None

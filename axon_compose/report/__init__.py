@@ -1,5 +1,6 @@
 """Everything that people and programs read: diagnostics, tables, JSON; imports no mlx."""
 
+from axon_compose.report._cells import escape
 from axon_compose.report._diagnostics import FORMS, Form, as_dicts, render
 from axon_compose.report._envelope import ENVELOPE_VERSION, envelope
 from axon_compose.report._show import describe_cache, show_data, show_text
@@ -15,6 +16,7 @@ __all__ = [
     "as_dicts",
     "describe_cache",
     "envelope",
+    "escape",
     "render",
     "show_data",
     "show_text",

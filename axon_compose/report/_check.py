@@ -14,23 +14,31 @@ if TYPE_CHECKING:
     from axon_compose.analysis import CheckReport, Truth
     from axon_compose.testing import Case
 
-__all__ = ["case_text", "cases_verdict", "check_text"]
+__all__ = ["case_text", "cases_verdict", "check_text", "head", "rows", "verdict"]
 
 _SIGNS = {"<=": "≤", ">=": "≥"}
 
 
 def check_text(report: CheckReport, style: Style) -> str:
     """The report as text: ok or FAIL, what was measured and what it may be; below, where the failures are."""
-    of = f" of {report.layers_described}" if report.layers != report.layers_described else ""
-    head = f"{report.name}: {report.layers}{of} layers in small sizes, seed {report.seed}"
-    rows = [["", "truth", "measured", "limit", "what holds"], *(_row(truth) for truth in report.truths)]
-    lines = table(rows, "<<><<")
+    lines = table(*rows(report))
     painted = [style.dim(lines[0])]
     for line, truth in zip(lines[1:], report.truths, strict=True):
         word = "ok" if truth.passed else "FAIL"
         painted.append(line.replace(word, style.paint(word, "good" if truth.passed else "error"), 1))
     where = [f"  {style.bold(truth.name)}: {truth.detail}" for truth in report.truths if not truth.passed]
-    return "\n".join([style.bold(head), "", *painted, "", *where, _verdict(report)]) + "\n"
+    return "\n".join([style.bold(head(report)), "", *painted, "", *where, verdict(report)]) + "\n"
+
+
+def head(report: CheckReport) -> str:
+    """What was checked."""
+    of = f" of {report.layers_described}" if report.layers != report.layers_described else ""
+    return f"{report.name}: {report.layers}{of} layers in small sizes, seed {report.seed}"
+
+
+def rows(report: CheckReport) -> tuple[list[list[str]], str]:
+    """A row for each truth, and how columns are aligned."""
+    return [["", "truth", "measured", "limit", "what holds"], *(_row(truth) for truth in report.truths)], "<<><<"
 
 
 def case_text(case: Case, style: Style) -> str:
@@ -63,7 +71,8 @@ def _number(value: float | None) -> str:
     return str(int(value)) if value == int(min(max(value, -1e9), 1e9)) else f"{value:.1e}"
 
 
-def _verdict(report: CheckReport) -> str:
+def verdict(report: CheckReport) -> str:
+    """How many truths hold, or do not."""
     total, failed = len(report.truths), len(report.failed)
     if failed:
         return f"{failed} of {total} truths do not hold"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from html import escape
 from itertools import groupby
 
 from axon_compose.cost import ContextCost, CostSheet, LayerCost, PartCost
 from axon_compose.memory import count, human, operations
+from axon_compose.report._html import bold, html_table, paragraph
 from axon_compose.report._style import Style
 from axon_compose.report._table import table
 
@@ -29,18 +29,8 @@ def cost_text(sheet: CostSheet, style: Style, *, layers: bool = False) -> str:
 
 def cost_html(sheet: CostSheet) -> str:
     """The same as HTML tables, for a notebook."""
-    parts = [f"<p><b>{escape(_head(sheet))}</b></p>"]
-    for rows, align in _tables(sheet, layers=False):
-        cells = [
-            "".join(
-                f'<{tag} style="text-align:{"right" if side == ">" else "left"}">{escape(cell)}</{tag}>'
-                for cell, side in zip(row, align, strict=True)
-            )
-            for tag, row in (("th" if number == 0 else "td", row) for number, row in enumerate(rows))
-        ]
-        parts.append("<table>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>")
-    parts += [f"<p>{escape(note.strip())}</p>" for note in _notes(sheet)]
-    return "\n".join(parts)
+    tables = (html_table(rows, align) for rows, align in _tables(sheet, layers=False))
+    return "\n".join([bold(_head(sheet)), *tables, *map(paragraph, _notes(sheet))])
 
 
 def _head(sheet: CostSheet) -> str:
@@ -134,9 +124,11 @@ def _notes(sheet: CostSheet) -> Iterator[str]:
     if last.training:
         kept = last.training
         yield (
-            f"  training: {human(kept.weights)} weights, {human(kept.gradients)} gradients, "
-            f"{human(kept.optimizer)} moments of Adam, about {human(kept.activations)} activations at {last.tokens:,}"
+            f"  training: {human(kept.weights)} weights, {human(kept.optimizer)} moments of Adam, at {last.tokens:,} "
+            f"tokens about {human(kept.activations)} activations and {human(kept.in_flight)} in flight"
         )
+        for name, reason in sheet.estimated.items():
+            yield f"  estimated: `{name}` {reason}; its activations are an estimate from shapes"
     if sheet.fit:
         yield from _fit(sheet, sheet.contexts)
 

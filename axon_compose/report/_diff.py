@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape as html_escape
 from typing import TYPE_CHECKING
 
 from axon_compose.memory import count, human
 from axon_compose.report._cells import escape
+from axon_compose.report._html import bold, html_table
 from axon_compose.report._style import PLAIN, Style
 from axon_compose.report._table import table
 
@@ -62,17 +62,8 @@ def signed(total: Total) -> str:
 def diff_html(difference: Difference) -> str:
     """The same as two tables."""
     rows = [[change.where, change.text] for change in difference.changes]
-    parts = [f"<p><b>{html_escape(_headline(difference))}</b></p>"]
+    parts = [bold(_headline(difference))]
     if rows:
-        parts.append(_html_table(["place", "change"], rows))
-        parts.append(_html_table(["total", "before", "after", "change"], _rows(difference)))
+        parts.append(html_table([["place", "change"], *rows], "<<"))
+        parts.append(html_table([["total", "before", "after", "change"], *_rows(difference)], "<>>>"))
     return "".join(parts)
-
-
-def _html_table(head: list[str], rows: list[list[str]]) -> str:
-    first = "".join(f'<th style="text-align:left">{html_escape(cell)}</th>' for cell in head)
-    body = "".join(
-        "<tr>" + "".join(f'<td style="text-align:left">{html_escape(cell)}</td>' for cell in row) + "</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{first}</tr></thead><tbody>{body}</tbody></table>"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -29,16 +29,34 @@ __all__ = ["describe_cache", "show_data", "show_text"]
 CONTEXTS = (4096, 65536)
 
 
-def show_text(plan: Plan, style: Style) -> str:
-    """The plan as text: layers that are alike are folded into one row."""
+def show_text(plan: Plan, style: Style, stack: Sequence[str] | None = None) -> str:
+    """The plan as text: totals, the stack, and what follows from it.
+
+    Args:
+        plan: The model.
+        style: Whether there are colours.
+        stack: Lines that draw the stack; unless given, a table in which layers that are alike stand in one row.
+    """
+    lines = stack or _table(plan, style)
+    return "\n".join([style.bold(head(plan)), "", *lines, "", *table(*totals(plan))]) + "\n"
+
+
+def head(plan: Plan) -> str:
+    """How large it is."""
     total, active = total_parameters(plan), active_parameters(plan)
-    head = f"{plan.name}: {len(plan.layers)} layers, {total:,} parameters ({count(total)})"
-    if active != total:
-        head += f", {count(active)} active per token"
-    rows = [["layers", "block", "components", "parameters", "cache"], *_rows(plan)]
-    lines = table(rows, "<<<><")
+    text = f"{plan.name}: {len(plan.layers)} layers, {total:,} parameters ({count(total)})"
+    return text if active == total else f"{text}, {count(active)} active per token"
+
+
+def _table(plan: Plan, style: Style) -> list[str]:
+    lines = table(*layers(plan))
     lines[0] = style.dim(lines[0])
-    return "\n".join([style.bold(head), "", *lines, "", *_notes(plan)]) + "\n"
+    return lines
+
+
+def layers(plan: Plan) -> tuple[list[list[str]], str]:
+    """The stack as rows, layers that are alike in one, and how columns are aligned."""
+    return [["layers", "block", "components", "parameters", "cache"], *_rows(plan)], "<<<><"
 
 
 def _rows(plan: Plan) -> Iterator[list[str]]:
@@ -101,7 +119,8 @@ def describe_cache(cache: CacheSpec | None) -> str:
     return "-"
 
 
-def _notes(plan: Plan) -> list[str]:
+def totals(plan: Plan) -> tuple[list[list[str]], str]:
+    """Sizes, and what the caches allow, as rows; and how columns are aligned."""
     able = capabilities(plan)
     caches = ", ".join(f"{human(cache_nbytes(plan, tokens))} at {tokens:,} tokens" for tokens in CONTEXTS)
     rows = [
@@ -117,7 +136,7 @@ def _notes(plan: Plan) -> list[str]:
         ["quantised keys and values", able.quantizable],
         ["plugins", ", ".join(f"{name} ({version})" for name, version in plan.plugins.items())],
     ]
-    return table(rows, "<<")
+    return rows, "<<"
 
 
 def show_data(plan: Plan) -> dict[str, Any]:

@@ -60,6 +60,10 @@ class Style:
         """Return `text` in the colour of `role`: error, warning, strong, frame, note, good or dim."""
         return f"\x1b[{_CODES[role]}m{text}{_RESET}" if self.colour and text else text
 
+    def tint(self, text: str, colour: int) -> str:
+        """Return `text` in one of the 256 colours of a terminal."""
+        return f"\x1b[38;5;{colour}m{text}{_RESET}" if self.colour and text else text
+
 
 #: No colour at all.
 PLAIN: Final = Style()

@@ -30,18 +30,13 @@ With a fast BLAS in place of the wheel's, chunks of 32 are the fastest of these,
 
 from __future__ import annotations
 
-from typing import Final
-
 import mlx.core as mx
 
 from axon_core.chunked import cut, unit_lower_inverse
 from axon_core.recompute import recomputed
+from axon_core.specs._segments import delta_chunks
 
 __all__ = ["gated_delta_rule"]
-
-#: One temporary of a segment, and its chunks at most: the memory of the backward pass grows with their square.
-_SEGMENT_BYTES: Final = 2 * 2**20
-_SEGMENT_CHUNKS: Final = 16
 
 
 def gated_delta_rule(
@@ -127,7 +122,7 @@ def _segments(
     # The tokens that a last chunk lacks are zeros, which neither decay nor write.
     inputs = [cut(a, chunk) for a in (q, k, v, log_g, beta)]
     numbers = log_g.size // length * chunk * max(chunk, *state.shape[-2:])
-    fitting = min(_SEGMENT_CHUNKS, max(1, _SEGMENT_BYTES // (4 * numbers)))
+    fitting = delta_chunks(numbers)
     # Split, not sliced, here and below: the gradient of a slice is an array as large as the whole, once per slice.
     cuts = list(range(fitting, inputs[0].shape[-3], fitting))
     # The transpose, copied: the CPU multiplies rows by columns three times as fast as rows by rows.

@@ -24,17 +24,12 @@ About 14 of these are `mx.exp`. The layout with E innermost makes every step one
 
 from __future__ import annotations
 
-from typing import Final
-
 import mlx.core as mx
 
 from axon_core.recompute import recomputed
+from axon_core.specs._segments import scan_tokens
 
 __all__ = ["selective_scan"]
-
-#: One temporary of a chunk; some ten live at once. Above 32 MiB every operation on the CPU pays page faults.
-_CHUNK_BYTES: Final = 8 * 2**20
-_CHUNK_RANGE: Final = (32, 256)
 
 
 def selective_scan(
@@ -80,7 +75,7 @@ def selective_scan(
     if length == 1:
         y, state = _step(A, state, *inputs)
     else:
-        y, state = _chunks(A, state, inputs, _chunk_tokens(batch * A.size) if chunk is None else chunk)
+        y, state = _chunks(A, state, inputs, scan_tokens(batch * A.size) if chunk is None else chunk)
     if D is not None:
         y = y + D.astype(mx.float32) * x
     return y.astype(x.dtype), state
@@ -104,13 +99,6 @@ def _step(
     """One token: (Bt, 1, E) and (Bt, N, E) in and out."""
     state = mx.exp(dt * A) * state + B.swapaxes(1, 2) * u
     return C @ state, state
-
-
-def _chunk_tokens(elements: int) -> int:
-    """Tokens per chunk, a power of two, for states of so many elements."""
-    low, high = _CHUNK_RANGE
-    fitting = max(1, _CHUNK_BYTES // (4 * elements))
-    return min(high, max(low, 1 << (fitting.bit_length() - 1)))
 
 
 def _chunks(A: mx.array, state: mx.array, inputs: tuple[mx.array, ...], chunk: int) -> tuple[mx.array, mx.array]:
@@ -156,7 +144,8 @@ def _chunk(
         h = decay[t] * h + drive[t]
         rows.append(read[t] @ h)
     y = mx.concatenate(rows)[..., 0, :].transpose(2, 1, 0, 3).flatten(1, 2)
-    return y[:, :tokens], h[0, -1]
+    # A copy, for a view would keep the states of all blocks alive.
+    return y[:, :tokens], mx.contiguous(h[0, -1])
 
 
 def _to_blocks(a: mx.array, blocks: int, steps: int) -> mx.array:

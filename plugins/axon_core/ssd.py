@@ -27,18 +27,12 @@ With a fast BLAS in place of the wheel's, blocks of 32 are the fastest of these,
 
 from __future__ import annotations
 
-from typing import Final
-
 import mlx.core as mx
 
 from axon_core.recompute import recomputed
+from axon_core.specs._segments import SSD_BLOCK, ssd_blocks
 
 __all__ = ["ssd_scan"]
-
-#: Tokens of a block.
-_BLOCK: Final = 32
-#: One temporary of a segment; some four live at once. Above 32 MiB every operation on the CPU pays page faults.
-_SEGMENT_BYTES: Final = 8 * 2**20
 
 
 def ssd_scan(
@@ -50,7 +44,7 @@ def ssd_scan(
     D: mx.array | None = None,
     state: mx.array | None = None,
     mask: mx.array | None = None,
-    block: int = _BLOCK,
+    block: int = SSD_BLOCK,
 ) -> tuple[mx.array, mx.array]:
     """Run the scan of Mamba-2 over a sequence.
 
@@ -122,8 +116,7 @@ def _segments(A: mx.array, state: mx.array, inputs: tuple[mx.array, ...], block:
     steps = -(-length // blocks)
     inputs = tuple(_to_blocks(a, blocks, steps) for a in inputs)
     width, states = state.shape[-2:]
-    elements = batch * A.size * max(steps * steps, steps * width, width * states)
-    fitting = max(1, _SEGMENT_BYTES // (4 * elements))
+    fitting = ssd_blocks(batch * A.size, steps, width, states)
     # Split, not sliced: the gradient of a slice is an array as large as the whole, once per slice.
     cuts = list(range(fitting, blocks, fitting))
     outputs: list[mx.array] = []

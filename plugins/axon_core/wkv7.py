@@ -41,14 +41,12 @@ import mlx.core as mx
 
 from axon_core.chunked import cut, unit_lower_inverse
 from axon_core.recompute import recomputed
+from axon_core.specs._segments import delta_chunks
 
 __all__ = ["MIN_LOG_W", "wkv7"]
 
 #: Least logarithm of a decay that the default chunks are made for: 32 powers of e on either side.
 MIN_LOG_W: Final = -2.0
-#: One temporary of a segment, and its chunks at most: the memory of the backward pass grows with their square.
-_SEGMENT_BYTES: Final = 2 * 2**20
-_SEGMENT_CHUNKS: Final = 16
 
 
 def wkv7(
@@ -131,7 +129,7 @@ def _segments(
     # The tokens that a last chunk lacks are zeros, which neither decay nor recall nor write.
     inputs = [cut(x, chunk) for x in (r, log_w, k, v, a, b)]
     numbers = batch * heads * max(4 * chunk * chunk, chunk * both, key_width * both)
-    fitting = min(_SEGMENT_CHUNKS, max(1, _SEGMENT_BYTES // (4 * numbers)))
+    fitting = delta_chunks(numbers)
     # Split, not sliced, here and below: the gradient of a slice is an array as large as the whole, once per slice.
     cuts = list(range(fitting, inputs[0].shape[-3], fitting))
     state = mx.contiguous(state.swapaxes(-1, -2))[..., None, :, :]

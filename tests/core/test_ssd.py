@@ -121,7 +121,7 @@ def test_the_block_size_does_not_matter(block):
 def test_the_number_of_segments_does_not_matter(monkeypatch, limit):
     values = draw(length=100)
     y, states = reference(**values)
-    monkeypatch.setattr("axon_core.ssd._SEGMENT_BYTES", limit)
+    monkeypatch.setattr("axon_core.specs._segments._BYTES", limit)
     found, state = run(values, block=8)
     assert relative(found, y) < 1e-6
     assert relative(state, states[-1]) < 1e-6
@@ -188,7 +188,7 @@ def test_padding_on_either_side_and_within_leaves_the_state_untouched(length, ga
     [(1, 8, 1e-3, 0.1), (8, 8, 1e-3, 0.1), (40, 8, 1e-3, 0.1), (41, 32, 1e-4, 10), (64, 16, 20, 100)],
 )
 def test_gradient_equals_the_reverse_recurrence(monkeypatch, length, block, low, high):
-    monkeypatch.setattr("axon_core.ssd._SEGMENT_BYTES", 4 * 2 * HEADS * block**2 * 2)  # two blocks to a segment
+    monkeypatch.setattr("axon_core.specs._segments._BYTES", 4 * 2 * HEADS * block**2 * 2)  # two blocks to a segment
     values = draw(length=length, low=low, high=high)
     rng = np.random.default_rng(3)
     gy, gh = rng.normal(size=values["x"].shape), rng.normal(size=values["state"].shape)
@@ -242,7 +242,7 @@ def peak(length, function, values=None):
 
 @pytest.mark.parametrize("train", [False, True])
 def test_memory_grows_with_the_sequence_only_by_inputs_and_outputs(monkeypatch, train):
-    monkeypatch.setattr("axon_core.ssd._SEGMENT_BYTES", 2**16)
+    monkeypatch.setattr("axon_core.specs._segments._BYTES", 2**16)
 
     def function(*arrays):
         return ssd_scan(*arrays)
@@ -255,7 +255,7 @@ def test_memory_grows_with_the_sequence_only_by_inputs_and_outputs(monkeypatch, 
 
 
 def test_the_states_between_blocks_are_not_all_kept(monkeypatch):
-    monkeypatch.setattr("axon_core.ssd._SEGMENT_BYTES", 2**20)
+    monkeypatch.setattr("axon_core.specs._segments._BYTES", 2**20)
 
     def wide(length):
         shapes = {"x": (1, length, 16, 4), "dt": (1, length, 16), "A": (16,), "B": (1, length, 1, 64)}

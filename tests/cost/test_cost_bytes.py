@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Any
 
 import mlx.core as mx
@@ -10,10 +11,17 @@ from cost_subjects import ARCHITECTURES, COMPONENTS, component, small
 from mlx.utils import tree_flatten
 
 from axon_compose import Architecture
-from axon_compose.cost import GROUP_SIZE, Storage
+from axon_compose.cost import BITS, GROUP_SIZE, Storage
 from axon_compose.model import GROUP_SIZE as BUILT_GROUP_SIZE
 from axon_compose.model import build, quantize
 from axon_compose.registry import KV
+
+#: Every width of quantised weights, the types of the rest in turn.
+STORED: list[tuple[str, int | None]] = [
+    ("float32", None),
+    ("bfloat16", None),
+    *zip(cycle(("float32", "bfloat16", "float16")), BITS),
+]
 
 
 def built_bytes(model: Any) -> dict[str, int]:
@@ -35,7 +43,7 @@ def declared_bytes(architecture: Architecture, storage: Storage) -> dict[str, in
 
 
 def check_weights(architecture: Architecture) -> None:
-    for dtype, bits in [("float32", None), ("bfloat16", None), ("float32", 3), ("bfloat16", 4), ("float16", 8)]:
+    for dtype, bits in STORED:
         model = build(architecture.plan(), dtype=dtype)
         if bits:
             quantize(model, bits)

@@ -65,7 +65,7 @@ def test_nonsense_about_rows_reads_everything(touched: Any) -> None:
 
 
 def test_a_record_is_checked() -> None:
-    for field in ("flops", "touched"):
+    for field in ("flops", "touched", "saved", "recomputed"):
         registry = Registry.with_plugins({"acme": [replace(MLP, default=False, **{field: 7})]})
         (status,) = (status for status in registry.statuses() if status.namespace == "acme")
         assert f"`{field}` must be a function or None" in str(status.cause)
@@ -138,8 +138,8 @@ def test_training() -> None:
     assert first
     assert second
     plain = architecture.cost().weight_bytes
-    assert (first.weights, first.gradients, first.optimizer) == (plain, plain, 2 * plain)
-    assert second.activations == 2 * first.activations > 0
+    assert (first.weights, first.optimizer) == (plain, 2 * plain)
+    assert second.activations > 2 * first.activations > 0  # scores of attention grow with the square
     assert sheet.fit
     assert sheet.fit.longest
     (at_most,) = architecture.cost(context=sheet.fit.longest, batch=2, training=True).contexts

@@ -46,6 +46,8 @@ def test_masks_hide_no_more_than_they_say() -> None:
     assert refresh.mask("  FAIL  steps  2.9e-02  ≤ 2.0e-05  x\n") == "  FAIL  steps  2.9e-02  ≤ 2.0e-05  x\n"
     older = "  -o FILE, --output FILE\n                        write it\n"
     assert refresh.mask(older) == refresh.mask("  -o, --output FILE     write it\n")
+    page = "wrote a.svg: a, 10.7 kB\nwrote a.html: a, 10.7 kB\n"
+    assert refresh.mask(page) == "wrote a.svg: a, 10.7 kB\nwrote a.html: a, N kB\n"
     speed = "==========\nnoise\n==========\nPrompt: 35 tokens, 572.003 tokens-per-sec\n"
     assert refresh.mask(speed) == ("==========\ngenerated text\n==========\nPrompt: 35 tokens, N tokens-per-sec\n")
 

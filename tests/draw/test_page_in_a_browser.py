@@ -7,12 +7,14 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import axon_compose
-from axon_compose.draw import page
+from axon_compose.bench import Measurement, Spread, Workload
+from axon_compose.draw import comparison_page, page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next((found for name in NAMES if (found := shutil.which(name))), "")
@@ -21,7 +23,7 @@ BROWSER = next((found for name in NAMES if (found := shutil.which(name))), "")
 FRAME = """<!doctype html><iframe id="f" width="{width}" height="900" style="border:0" srcdoc="{page}"></iframe>
 <pre id="answer"></pre><script>document.getElementById("f").onload = (event) => {{
   const inner = event.target.contentDocument, view = event.target.contentWindow;
-  const shown = [...inner.querySelectorAll("text, td, th, dt, p, footer")].filter((e) => e.getClientRects().length);
+  const shown = [...inner.querySelectorAll("text, td, th, dt, p, li, footer")].filter((e) => e.getClientRects().length);
   const small = Math.min(...shown.map((e) => parseFloat(view.getComputedStyle(e).fontSize) * (e.closest("svg")
     ? e.closest("svg").getBoundingClientRect().width / e.closest("svg").viewBox.baseVal.width : 1)));
   const wide = [...inner.querySelectorAll(".scroll")].filter((e) => e.scrollWidth > e.clientWidth).length;
@@ -33,9 +35,26 @@ FRAME = """<!doctype html><iframe id="f" width="{width}" height="900" style="bor
 @pytest.mark.slow
 @pytest.mark.skipif(not BROWSER, reason="no Chromium")
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("name", ["bit-axon", "gemma4_text", "nemotron_h"])
+@pytest.mark.parametrize("name", ["bit-axon", "gemma4_text", "nemotron_h", "deepseek_v3"])
 def test_page(name: str, width: int, tmp_path: Path) -> None:
-    inside = html.escape(page(axon_compose.load(name).plan()))
+    seen(page(axon_compose.load(name).plan(), memory=16 * 10**9), width, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BROWSER, reason="no Chromium")
+@pytest.mark.parametrize("width", [390, 800, 1280])
+def test_page_of_a_comparison(width: int, tmp_path: Path) -> None:
+    """With every column that there is: counted, fitting, bound and measured."""
+    names = ["bit-axon", "granitemoehybrid", "qwen3_next", "nemotron_h"]
+    found = axon_compose.compare(names, quantize=4, memory=16 * 10**9, bandwidth=1e11)
+    speed = Measurement("", Spread((12_345.0, 9_999.0)), Spread((123.0, 100.0)), 10**10, 10**10, "cpu")
+    rows = tuple(replace(row, measured=speed) for row in found.rows)
+    seen(comparison_page(replace(found, rows=rows, workload=Workload())), width, tmp_path)
+
+
+def seen(shown: str, width: int, tmp_path: Path) -> None:
+    """Open a page in a browser and hold what must be true of every one."""
+    inside = html.escape(shown)
     (tmp_path / "frame.html").write_text(FRAME.format(width=width, page=inside), "utf-8")
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
                "--enable-logging=stderr", "--window-size=1400,1000", "--virtual-time-budget=2000", "--dump-dom",

@@ -32,9 +32,9 @@ stack: b
 MEASURED = """\
 import sys, time
 from axon_compose.cli import main
-from tests.peak_memory import peak_bytes
+from axon_compose.memory import peak
 code = main()
-print(time.process_time(), peak_bytes(), file=sys.stderr)
+print(time.process_time(), peak(), file=sys.stderr)
 sys.exit(code)
 """
 ROOT = Path(__file__).parents[2]

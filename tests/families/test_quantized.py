@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.models import granitemoehybrid, qwen3_moe
-from mlx_lm.utils import quantize_model, save_config, save_model
+from mlx_lm.utils import load_model, quantize_model, save_config, save_model
 
 from axon_compose import load
+from axon_compose.integrations.folder import write_model
 from tests.families.models import difference
 
 QWEN3_MOE = {
@@ -143,3 +144,25 @@ def test_some_modules_are_left_as_they_are(tmp_path: Path) -> None:
     assert len(found) == 2 * 3
     assert found["layers.2.moe.switch_mlp.down_proj"] == (3, 32, "affine")
     assert json.loads((tmp_path / "q" / "config.json").read_text())["quantization"]["bits"] == 4
+
+
+def test_a_built_folder_lists_modules_that_differ(tmp_path: Path) -> None:
+    """What `mlx_lm` reads of a folder built from modules of several widths is the model that they came from."""
+
+    def mixed(path: str, module: nn.Module) -> bool | dict[str, Any]:
+        if not hasattr(module, "to_quantized"):
+            return False
+        return {"group_size": 32, "bits": 6} if path.endswith("down_proj") else "gate" not in path.split(".")
+
+    config = QWEN3_MOE | {"vocab_size": 320}  # room for the 259 tokens of bytes
+    source, target = tmp_path / "q", tmp_path / "built"
+    tokens, logits = converted(qwen3_moe, config, source, group_size=64, bits=4, quant_predicate=mixed)
+    write_model(load(checkpoint=source), target, weights=source)
+    written = json.loads((target / "config.json").read_text())["quantization"]
+    assert (written["bits"], written["group_size"]) == (4, 64)
+    different = {path: how["bits"] for path, how in written.items() if isinstance(how, dict)}
+    moe, dense = "moe.switch_mlp.down_proj", "mlp.down_proj"
+    assert different == {f"layers.0.{moe}": 6, f"layers.1.{dense}": 6, f"layers.2.{moe}": 6}
+    model, _ = load_model(target, trust_remote_code=True)
+    assert packed(model) == packed(read(source))
+    assert difference(model(tokens), logits) < 1e-5

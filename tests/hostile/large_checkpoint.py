@@ -12,9 +12,9 @@ from pathlib import Path
 
 from axon_compose import load
 from axon_compose.concrete import to_text, unroll
+from axon_compose.memory import peak
 from axon_compose.registry import Registry
 from axon_compose.weights import TensorHeader, plan_load
-from tests.peak_memory import peak_bytes
 
 HIDDEN, HEADS, EXPERTS, LAYERS, DENSE = 7168, 128, 256, 61, 3
 WIDE, NARROW = 18_432, 2_048
@@ -71,7 +71,7 @@ def main(folder: str) -> None:
     plan = plan_load(found.plan(), section, found.document.dims, tensors, "huggingface")
     to_text(unroll(found.document, found.plan(), Registry.installed()))
     seconds = time.process_time() - begin
-    megabytes = peak_bytes() >> 20
+    megabytes = peak() >> 20
     heavy = sorted({"mlx", "mlx_lm", "numpy", "torch", "transformers"} & sys.modules.keys())
     sys.stdout.write(json.dumps([len(tensors), len(plan.transfers), seconds, megabytes, heavy]))
 

@@ -74,6 +74,25 @@ def test_the_part_about_the_text_comes_first(tmp_path: Path) -> None:
     assert (found["hidden_size"], found["window"]) == (32, 4)
 
 
+def test_any_key_if_all_say_the_same(tmp_path: Path) -> None:
+    family = {**FAMILY, "huggingface": {**FAMILY["huggingface"], "fields": {"width": "layers.*.width"}}}
+    layers: dict[str, Any] = {"first": {"width": 40}, "second": {"width": 40}, "third": {}}
+
+    def write() -> None:
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": "tiny", "layers": layers}))
+
+    write()
+    assert load(family, checkpoint=tmp_path).document.dims["width"] == 40
+    layers["second"]["width"] = 48
+    write()
+    with pytest.raises(ArchitectureError) as caught:
+        load(family, checkpoint=tmp_path)
+    assert [(d.code, d.message.partition(" ")[0]) for d in caught.value.diagnostics] == [
+        ("AX602", "`layers.first.width`"),
+        ("AX602", "`layers.second.width`"),
+    ]
+
+
 @pytest.mark.parametrize("infinity", [float("inf"), {"__float__": "Infinity"}])
 def test_infinity_is_no_limit(tmp_path: Path, infinity: Any) -> None:
     assert dims(tmp_path, {"limits": [0.0, infinity]})["limits"] == [0.0, None]

@@ -252,9 +252,9 @@ def test_what_a_base_brings_along_is_not_judged() -> None:
 
 
 def test_what_the_command_line_adds_is_judged() -> None:
-    idle = load("llama-small", settings=["dims.idle=3"])
-    assert "AX702" not in [d.code for d in load("llama-small", settings=["dims.hidden_size=512"]).lint()]
-    assert [d.message for d in idle.lint() if d.code == "AX702"] == ["no formula uses the dim `idle`"]
+    idle = load("llama-small", settings=["components.idle={type: mlp, intermediate_size: 64}"])
+    assert "AX701" not in [d.code for d in load("llama-small", settings=["dims.hidden_size=512"]).lint()]
+    assert [d.message for d in idle.lint() if d.code == "AX701"] == ["no layer uses the component `idle`"]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

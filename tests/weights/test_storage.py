@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import mlx.core as mx
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from checkpoint_cases import Case, numbers
 
+from axon_compose import load
 from axon_compose.checkpoint import CheckpointError
 from axon_compose.weights import Packing
 
@@ -127,6 +129,17 @@ def test_arithmetic_on_packed_weights(tmp_path: Path) -> None:
     assert_bits(case.load(), named("a", dict(zip(members, expected, strict=True))))
 
 
+def test_a_factor_goes_into_the_scales_of_packed_weights(tmp_path: Path) -> None:
+    """The numbers are not rounded anew, and what is added in each group is multiplied too."""
+    case = Case(tmp_path, {"m": {"to": "a", "scale": 4}}, {"a.weight": (4, 64)}, linear=("a",))
+    members = packed(numbers(4, 64) + 1, 4, 32)
+    case.write(named("m", members), mark="mlx")
+    found = case.load()
+    np.testing.assert_array_equal(np.array(found["a.weight"]), np.array(members["weight"]))
+    dense = mx.dequantize(found["a.weight"], found["a.scales"], found["a.biases"], 32, 4)
+    np.testing.assert_array_equal(np.array(dense), 4 * np.array(mx.dequantize(*members.values(), 32, 4)))
+
+
 def test_packed_numbers_of_another_length(tmp_path: Path) -> None:
     case = Case(tmp_path, {"m": "a"}, {"a.weight": (4, 192)}, linear=("a",))
     case.write(named("m", packed(numbers(4, 64), 4, 32)), mark="mlx")
@@ -187,6 +200,33 @@ def test_fp8_blocks(tmp_path: Path, shape: tuple[int, ...], scales: tuple[int, .
     assert found.dtype == mx.bfloat16
     exact = mx.array((E4M3[codes] * full).astype(np.float32)).astype(mx.bfloat16)
     np.testing.assert_array_equal(np.array(found.astype(mx.float32)), np.array(exact.astype(mx.float32)))
+
+
+def test_fp8_blocks_are_as_large_as_the_configuration_says(tmp_path: Path) -> None:
+    """Blocks of 3 rows and 5 columns, which nothing but the configuration could tell."""
+    config = {"model_type": "case", "quantization_config": {"weight_block_size": [3, 5]}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    described = {
+        "version": 1,
+        "dims": {"hidden_size": 6, "vocab_size": 8},
+        "components": {"mlp": {"type": "mlp", "intermediate_size": 5, "gated": False}},
+        "stack": {"layers": 1, "block": ["mlp"]},
+        "norm": {"weight": False},
+        "huggingface": {
+            "model_types": ["case"],
+            "weights": {"w": "layers.0.mlp.up_proj", "down": "layers.0.mlp.down_proj", "e": "embedding.embed_tokens"},
+        },
+    }
+    codes = np.random.default_rng(0).integers(0, 127, (5, 6)).astype(np.uint8)
+    scale = np.random.default_rng(1).uniform(0.1, 2, (2, 2)).astype(np.float32)
+    write_fp8(tmp_path / "model-1.safetensors", codes, mx.array(scale))
+    others = {"down.weight": mx.zeros((6, 5)), "e.weight": mx.zeros((8, 6))}
+    mx.save_safetensors(str(tmp_path / "model-2.safetensors"), others)
+    model = load(described, checkpoint=tmp_path).build(weights=tmp_path)
+    full = np.repeat(np.repeat(scale, 3, 0), 5, 1)[:5, :6]
+    exact = mx.array((E4M3[codes] * full).astype(np.float32)).astype(mx.bfloat16).astype(mx.float32)
+    found = model.layers[0].mlp.up_proj.weight.astype(mx.float32)
+    np.testing.assert_array_equal(np.array(found), np.array(exact))
 
 
 def test_fp8_without_its_scales(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from axon_compose.registry import KV, ComponentSpec, Dims, Options
+from axon_compose.registry import KV, Array, ComponentSpec, Dims, Options
 from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._heads import (
     Bias,
@@ -21,6 +21,7 @@ from axon_core.specs._heads import (
     switch,
 )
 from axon_core.specs._rope import RopeOptions
+from axon_core.specs._saved_attention import attention_saved
 
 __all__ = [
     "SPECS",
@@ -170,6 +171,11 @@ def _flops(options: AttentionOptions, dims: Dims, tokens: int, context: int) -> 
     return product_flops(_params(options, dims), tokens) + attention_flops(heads, width, width, seen)
 
 
+def _saved(options: AttentionOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+    own = options.kv_from is None
+    return attention_saved(tokens, dims.hidden_size, head_shape(options, dims), options, own_keys=own, dtype=dtype)
+
+
 def _cache(options: AttentionOptions, dims: Dims) -> KV | None:
     _, kv_heads, width = head_shape(options, dims)
     return None if options.kv_from else KV(kv_heads, width, window=options.window_size)
@@ -239,6 +245,7 @@ _ATTENTION: Final = ComponentSpec(
     cache=_cache,
     params=_params,
     flops=_flops,
+    saved=_saved,
     reads={"offset": None, "kv": "kv_from"},
     writes=("kv",),
     accepts=_accepts,

@@ -7,17 +7,20 @@ from typing import Any, Final
 
 from pydantic import Field, model_validator
 
-from axon_compose.registry import KV, ComponentSpec, Dims, Options, State
+from axon_compose.registry import KV, Array, ComponentSpec, Dims, Options, State
 from axon_core.specs._flops import attention_flops, pairs, product_flops
+from axon_core.specs._saved import each, norm_saved
+from axon_core.specs._saved_attention import scores_saved
 from axon_core.specs.moe import (
     MoEOptions,
     SharedExpertMoEOptions,
     moe_active,
     moe_flops,
     moe_params,
+    moe_saved,
     moe_touched,
 )
-from axon_core.specs.ssm import ssm_flops, ssm_params, ssm_state
+from axon_core.specs.ssm import ssm_flops, ssm_params, ssm_recomputed, ssm_saved, ssm_state
 
 __all__ = ["SPECS", "AxonSSMBlockOptions", "AxonSSMMoEBlockOptions", "AxonSWAMoEBlockOptions"]
 
@@ -148,6 +151,30 @@ def _ssm_moe_flops(options: AxonSSMMoEBlockOptions, dims: Dims, tokens: int, con
     return _ssm_flops(options, dims, tokens, context) + moe_flops(_moe_options(options), dims.hidden_size, tokens)
 
 
+def _ssm_saved(options: _SSM, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+    return norm_saved(tokens, dims.hidden_size) + ssm_saved(_ssm_inner(options, dims), tokens, dtype, clipped=True)
+
+
+def _ssm_recomputed(options: _SSM, dims: Dims, batch: int, tokens: int) -> int:
+    return ssm_recomputed(_ssm_inner(options, dims), batch, tokens)
+
+
+def _experts_saved(options: _MoE, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+    hidden = dims.hidden_size
+    return norm_saved(tokens, hidden) + moe_saved(_moe_options(options), hidden, tokens, dtype)
+
+
+def _swa_moe_saved(options: AxonSWAMoEBlockOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+    hidden = dims.hidden_size
+    projected = each(tokens, **dict.fromkeys(("input", "queries", "keys", "values", "attended"), hidden))
+    attended = projected + scores_saved(tokens, options.num_heads, options.swa_window_size)
+    return norm_saved(tokens, hidden) + attended + _experts_saved(options, dims, tokens, dtype)
+
+
+def _ssm_moe_saved(options: AxonSSMMoEBlockOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+    return _ssm_saved(options, dims, tokens, dtype) + _experts_saved(options, dims, tokens, dtype)
+
+
 def _touched(options: _MoE, dims: Dims, tokens: int) -> dict[str, int]:
     inner = moe_touched(_moe_options(options), dims.hidden_size, tokens)
     return {f"moe.{name}": rows for name, rows in inner.items()}
@@ -195,6 +222,8 @@ SPECS: Final = (
         cache=_state,
         params=_ssm_block,
         flops=_ssm_flops,
+        saved=_ssm_saved,
+        recomputed=_ssm_recomputed,
         float32=_SSM_FLOAT32,
         shrink=_shrink_ssm,
         examples=({}, {"ssm_d_state": 4, "ssm_d_conv": 2, "ssm_intermediate_dim": 48, "rms_norm_eps": 1e-5}),
@@ -208,6 +237,7 @@ SPECS: Final = (
         cache=_window,
         params=_swa_moe_block,
         flops=_swa_moe_flops,
+        saved=_swa_moe_saved,
         touched=_touched,
         active=lambda options, dims: _active(_swa_moe_block(options, dims), options, dims),
         window=lambda options, dims: options.swa_window_size,
@@ -228,6 +258,8 @@ SPECS: Final = (
         cache=_state,
         params=_ssm_moe_block,
         flops=_ssm_moe_flops,
+        saved=_ssm_moe_saved,
+        recomputed=_ssm_recomputed,
         touched=_touched,
         active=lambda options, dims: _active(_ssm_moe_block(options, dims), options, dims),
         float32=_SSM_FLOAT32,

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from axon_compose.registry import ComponentSpec, Dims, Options
+from axon_compose.registry import Array, ComponentSpec, Dims, Options
 from axon_core.specs._flops import product_flops
 from axon_core.specs._heads import switch
+from axon_core.specs._saved import each, in_float32, norm_saved
 from axon_core.specs.per_layer import VALUE, PerLayerOptions, per_layer_params, shrink_inputs
 
 __all__ = ["SPECS", "EmbeddingNormOptions", "LMHeadOptions", "TokenEmbeddingOptions"]
@@ -123,6 +124,25 @@ def _head_flops(options: LMHeadOptions, dims: Dims, tokens: int, context: int) -
     return product_flops({**matrices, "scores.weight": (dims.vocab_size, width)}, tokens)
 
 
+def _embedding_saved(options: TokenEmbeddingOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+    """Nothing of the table itself; the input of a projection, and of a norm."""
+    width, hidden = options.size or dims.hidden_size, dims.hidden_size
+    found = each(tokens, table_rows=width) if width != hidden else ()
+    if options.per_layer is not None:
+        inner = options.per_layer.size * options.per_layer.layers
+        found += each(tokens, per_layer_input=hidden, per_layer=inner) + norm_saved(tokens, inner, name="per_layer")
+    return found + (norm_saved(tokens, hidden, weight=options.norm.weight) if options.norm is not None else ())
+
+
+def _head_saved(options: LMHeadOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+    """Its input, and the scores, out of which the gradient of the loss is made; a cap keeps them in float32 too."""
+    width = dims.get("embedding_size", dims.hidden_size)
+    found = each(tokens, input=dims.hidden_size, scores=dims.vocab_size)
+    if options.tied and width != dims.hidden_size:
+        found += each(tokens, projected=width)
+    return found + (in_float32(tokens, capped=dims.vocab_size) if options.softcap is not None else ())
+
+
 def _head_touched(options: LMHeadOptions, dims: Dims, tokens: int) -> dict[str, int]:
     """A tied head reads the table of the embedding."""
     return {"embedding.embed_tokens.weight": dims.vocab_size} if options.tied else {}
@@ -146,6 +166,7 @@ SPECS: Final = (
         summary="A table of vectors, optionally of a width of its own.",
         params=_embedding_params,
         flops=_embedding_flops,
+        saved=_embedding_saved,
         touched=_embedding_touched,
         reads={"offset": "positions"},
         writes=(VALUE,),
@@ -168,6 +189,7 @@ SPECS: Final = (
         summary="Scores of the next token, tied to the embedding or with a matrix of its own.",
         params=_head_params,
         flops=_head_flops,
+        saved=_head_saved,
         touched=_head_touched,
         default=True,
         examples=({}, {"tied": False}, {"bias": True, "scale": 0.5}, {"tied": False, "bias": True, "softcap": 30.0}),

@@ -9,6 +9,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
 from axon_core.specs._flops import convolution_flops, product_flops
+from axon_core.specs._saved import convolution_saved, each, in_float32, states_saved
+from axon_core.specs._segments import delta_chunks
 
 __all__ = ["SPECS", "GatedDeltaNetOptions"]
 
@@ -65,6 +67,24 @@ def _flops(options: GatedDeltaNetOptions, dims: Dims, tokens: int, context: int)
     return product_flops(_params(options, dims), tokens) + convolved + 7 * tokens * heads * key_dim * value_dim
 
 
+def _saved(options: GatedDeltaNetOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+    """The convolution, keys of length one, and the gated norm, mostly in float32; of the rule its inputs and states."""
+    key_heads, key_dim, heads, value_dim = options.head_shapes()
+    keys, values = key_heads * key_dim, heads * value_dim
+    found = each(tokens, input=dims.hidden_size, output=values)
+    found += convolution_saved(tokens, 2 * keys + values, options.d_conv, dtype)
+    found += in_float32(tokens, sigmoid=2 * keys + values, activated=2 * keys + values)
+    found += in_float32(tokens, keys=2 * keys, queries=keys, decays=4 * heads, lengths=4 * key_heads + 2 * heads)
+    found += in_float32(tokens, recalled=values, unit=values, gate_sigmoid=values, gate=values, normed=values)
+    found += in_float32(tokens, gate_input=values)
+    # Chunks of 32 tokens, or 64 on a GPU.
+    chunk = min(32, 1 << (tokens - 1).bit_length())
+    if tokens % chunk:  # copies with the tokens that the last chunk lacks
+        found += in_float32(tokens + -tokens % chunk, filled_up=keys + values)
+    segment = chunk * delta_chunks(heads * chunk * max(chunk, key_dim, value_dim))
+    return found + states_saved(tokens, segment, values * key_dim)
+
+
 def _cache(options: GatedDeltaNetOptions, dims: Dims) -> State:
     key_heads, key_dim, heads, value_dim = options.head_shapes()
     channels = 2 * key_heads * key_dim + heads * value_dim
@@ -97,6 +117,7 @@ SPECS: Final = (
         cache=_cache,
         params=_params,
         flops=_flops,
+        saved=_saved,
         float32=("A_log", "dt_bias"),
         shrink=_shrink,
         examples=(

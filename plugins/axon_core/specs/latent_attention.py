@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from axon_compose.registry import KV, ComponentSpec, Dims, Options
 from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._rope import RopeOptions
+from axon_core.specs._saved_attention import latent_saved
 
 __all__ = ["SPECS", "LatentAttentionOptions", "LatentRopeOptions", "LoraScaleOptions", "absorbs"]
 
@@ -182,6 +183,7 @@ SPECS: Final = (
         cache=lambda options, dims: KV(1, options.kv_lora_rank, options.qk_rope_head_dim),
         params=_params,
         flops=_flops,
+        saved=lambda options, dims, tokens, dtype: latent_saved(tokens, dims.hidden_size, options),
         reads={"offset": None},
         shrink=_shrink,
         examples=(

@@ -9,7 +9,9 @@ from pydantic import Field, field_validator, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
 from axon_core.specs._flops import convolution_flops, product_flops
-from axon_core.specs.ssm import SelectiveOptions, resolve_dt_rank, shrink_selective
+from axon_core.specs._saved import convolution_saved, each, in_float32, norm_saved, states_saved
+from axon_core.specs._segments import SSD_BLOCK, ssd_blocks
+from axon_core.specs.ssm import SelectiveOptions, resolve_dt_rank, shrink_selective, ssm_recomputed, ssm_saved
 
 __all__ = ["SPECS", "Mamba2Options", "MambaNorm", "MambaOptions", "SectionScales"]
 
@@ -32,6 +34,14 @@ def _mamba_params(options: MambaOptions, dims: Dims) -> dict[str, tuple[int, ...
         rank = (resolve_dt_rank(options.dt_rank, dims.hidden_size),)
         shapes |= {"dt_layernorm.weight": rank, "b_layernorm.weight": states, "c_layernorm.weight": states}
     return shapes
+
+
+def _mamba_saved(options: MambaOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+    shapes = options.shapes(dims.hidden_size)
+    found = ssm_saved(shapes, tokens, dtype, clipped=False)
+    if options.norm == "none":
+        return found
+    return found + norm_saved(tokens, shapes["x_proj.weight"][0], 3, weight=options.norm == "learned")
 
 
 def _mamba_cache(options: MambaOptions, dims: Dims) -> State:
@@ -159,6 +169,31 @@ def _mamba2_flops(options: Mamba2Options, dims: Dims, tokens: int, context: int)
     return products + convolution_flops(convolved, options.d_conv, tokens) + 5 * tokens * inner * options.d_state
 
 
+def _mamba2_saved(options: Mamba2Options, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+    """The convolution, the steps, the scan's inputs and states, and the gated norm, mostly in float32."""
+    heads, whole = options.heads(dims.hidden_size), dtype == "float32"
+    inner, convolved = options.widths(dims.hidden_size)
+    found = each(tokens, input=dims.hidden_size, output=inner)
+    found += convolution_saved(tokens, convolved, options.d_conv, dtype)
+    found += in_float32(tokens, sigmoid=convolved, steps=3 * heads, driven=inner)
+    if whole:
+        found += each(tokens, projected=inner + convolved + heads, activated=convolved)
+    else:
+        found += in_float32(tokens, driving=inner, skipped=inner, cast=convolved - inner)
+    if options.norm:
+        found += in_float32(tokens, gate_sigmoid=inner, gate=inner, scanned=inner, gated=inner, unit=inner)
+        found += () if whole else in_float32(tokens, gate_input=inner)
+    else:
+        found += each(tokens, gate_sigmoid=inner, gate=inner, scanned=inner)
+        found += () if whole else each(tokens, projected=inner + convolved + heads)
+    blocks = -(-tokens // SSD_BLOCK)
+    steps = -(-tokens // blocks)
+    if whole and tokens % steps:  # copies with the tokens that the last block lacks
+        found += in_float32(blocks * steps, filled_up=convolved - inner + heads)
+    segment = steps * ssd_blocks(heads, steps, options.head_dim, options.d_state)
+    return found + states_saved(tokens, segment, inner * options.d_state)
+
+
 def _mamba2_cache(options: Mamba2Options, dims: Dims) -> State:
     state = (options.heads(dims.hidden_size), options.head_dim, options.d_state)
     convolved = options.widths(dims.hidden_size)[1]
@@ -185,6 +220,8 @@ SPECS: Final = (
         cache=_mamba_cache,
         params=_mamba_params,
         flops=lambda options, dims, tokens, context: options.flops(dims.hidden_size, tokens),
+        saved=_mamba_saved,
+        recomputed=lambda options, dims, batch, tokens: ssm_recomputed(options.shapes(dims.hidden_size), batch, tokens),
         float32=("A_log", "D"),
         shrink=shrink_selective,
         examples=(
@@ -202,6 +239,7 @@ SPECS: Final = (
         cache=_mamba2_cache,
         params=_mamba2_params,
         flops=_mamba2_flops,
+        saved=_mamba2_saved,
         float32=("A_log", "dt_bias", "D"),
         shrink=_shrink_mamba2,
         examples=(

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from axon_compose.registry import ComponentSpec, Dims, Options
+from axon_compose.registry import Array, ComponentSpec, Dims, Options
 from axon_core.specs._flops import product_flops
+from axon_core.specs._saved import mlp_saved
 
 __all__ = [
     "ACTIVATION_HELP",
@@ -96,6 +97,11 @@ def _params(options: MLPOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
     return mlp_params(dims.hidden_size, options.intermediate_size, gated=options.gated, bias=options.bias)
 
 
+def _saved(options: MLPOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+    width, activation = options.intermediate_size, options.activation
+    return mlp_saved(tokens, dims.hidden_size, width, activation, gated=options.gated, limit=options.limit)
+
+
 def _shrink(written: dict[str, Any]) -> dict[str, Any]:
     return {**written, "intermediate_size": min(written["intermediate_size"], 48)}
 
@@ -109,6 +115,7 @@ SPECS: Final = (
         summary="Feed-forward layer: SwiGLU unless told otherwise.",
         params=_params,
         flops=lambda options, dims, tokens, context: product_flops(_params(options, dims), tokens),
+        saved=_saved,
         shrink=_shrink,
         examples=(
             {"intermediate_size": 48},

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from axon_compose.registry import ComponentSpec, Options
+from axon_compose.registry import Array, ComponentSpec, Options
 from axon_core.specs._flops import product_flops
 from axon_core.specs._heads import switch
+from axon_core.specs._saved import activation_saved, each, in_float32, norm_saved
 from axon_core.specs.mlp import ACTIVATION_HELP, LIMIT_HELP, Activation, check_gated, mlp_params
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "moe_active",
     "moe_flops",
     "moe_params",
+    "moe_saved",
     "moe_touched",
 ]
 
@@ -247,6 +249,30 @@ def moe_touched(options: MoEOptions, hidden: int, tokens: int) -> dict[str, int]
     return {name: read for name in moe_params(options, hidden) if _routed(name)}
 
 
+def moe_saved(options: MoEOptions, hidden: int, tokens: int, dtype: str) -> tuple[Array, ...]:
+    """The router in float32, and each expert that a token is sent to: its rows, what is inside, and its output.
+
+    On the CPU, experts of less than float32 compute in float32 and keep copies of all their matrices too, which is not
+    counted: a GPU needs none.
+    """
+    inner, sent = options.latent_size or hidden, tokens * options.top_k
+    found = each(tokens, input=hidden, latent=2 * options.latent_size if options.latent_size else 0)
+    cast = hidden if dtype != "float32" else 0
+    found += in_float32(tokens, router_input=cast, router=2 * options.num_experts)
+    found += norm_saved(tokens, hidden, name="router_norm") if options.router_norm else ()
+    found += norm_saved(tokens, hidden, name="expert_norm") if options.expert_norm else ()
+    found += each(sent, rows=inner) + in_float32(sent, outputs=inner)
+    found += activation_saved(
+        sent, options.intermediate_size, options.activation, gated=options.gated, limit=options.limit
+    )
+    if options.shared_size:
+        found += activation_saved(
+            tokens, options.shared_size, options.activation, gated=options.gated, limit=options.limit
+        )
+        found += each(tokens, shared_output=hidden) if options.shared_gate else ()
+    return found
+
+
 def _routed(name: str) -> bool:
     return name.startswith("switch_mlp.")
 
@@ -274,6 +300,7 @@ SPECS: Final = (
         params=lambda options, dims: moe_params(options, dims.hidden_size),
         active=lambda options, dims: moe_active(options, dims.hidden_size),
         flops=lambda options, dims, tokens, context: moe_flops(options, dims.hidden_size, tokens),
+        saved=lambda options, dims, tokens, dtype: moe_saved(options, dims.hidden_size, tokens, dtype),
         touched=lambda options, dims, tokens: moe_touched(options, dims.hidden_size, tokens),
         float32=("correction_bias",),
         unquantized=("gate", "shared_expert_gate"),
@@ -345,6 +372,7 @@ SPECS: Final = (
         params=lambda options, dims: moe_params(options.general(), dims.hidden_size),
         active=lambda options, dims: moe_active(options.general(), dims.hidden_size),
         flops=lambda options, dims, tokens, context: moe_flops(options.general(), dims.hidden_size, tokens),
+        saved=lambda options, dims, tokens, dtype: moe_saved(options.general(), dims.hidden_size, tokens, dtype),
         touched=lambda options, dims, tokens: moe_touched(options.general(), dims.hidden_size, tokens),
         unquantized=("gate", "shared_expert_gate"),
         shrink=_shrink,

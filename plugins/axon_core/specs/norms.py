@@ -6,8 +6,9 @@ from typing import Final
 
 from pydantic import Field, model_validator
 
-from axon_compose.registry import ComponentSpec, Dims, Options
+from axon_compose.registry import Array, ComponentSpec, Dims, Options
 from axon_core.specs._heads import OFFSET_HELP, check_offset
+from axon_core.specs._saved import norm_saved
 
 __all__ = ["SPECS", "LayerNormOptions", "RMSNormOptions"]
 
@@ -44,6 +45,11 @@ def _params(options: RMSNormOptions | LayerNormOptions, dims: Dims) -> dict[str,
     return {name: width for name in ("weight", "bias") if getattr(options, name, False)}
 
 
+def _saved(options: RMSNormOptions | LayerNormOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+    groups, offset = getattr(options, "num_groups", 1), getattr(options, "offset", 0.0)
+    return norm_saved(tokens, dims.hidden_size, groups, weight=options.weight, offset=offset)
+
+
 SPECS: Final = (
     ComponentSpec(
         name="rms_norm",
@@ -53,6 +59,7 @@ SPECS: Final = (
         summary="Root-mean-square norm with a learned scale.",
         params=_params,
         flops=lambda options, dims, tokens, context: 0,  # elementwise
+        saved=_saved,
         default=True,
         examples=({}, {"eps": 1e-5, "weight": False}, {"num_groups": 4}, {"offset": 1.0}),
     ),
@@ -64,6 +71,7 @@ SPECS: Final = (
         summary="Layer norm with a learned scale and shift.",
         params=_params,
         flops=lambda options, dims, tokens, context: 0,  # elementwise
+        saved=_saved,
         examples=({}, {"bias": False}, {"eps": 1e-6, "weight": False, "bias": False}),
     ),
 )

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from axon_compose.registry import ComponentSpec, Dims, Options
 from axon_core.specs._flops import product_flops
+from axon_core.specs._saved import each, mlp_saved
 from axon_core.specs.mlp import ACTIVATION_HELP, Activation
 
 __all__ = [
@@ -99,6 +100,9 @@ SPECS: Final = (
         summary="Lets in the vector that a token's embedding holds for this layer (`per_layer` of `token_embedding`).",
         params=_input_params,
         flops=lambda options, dims, tokens, context: product_flops(_input_params(options, dims), tokens),
+        saved=lambda options, dims, tokens, dtype: mlp_saved(
+            tokens, dims.hidden_size, options.size, options.activation
+        ),
         reads={VALUE: None},
         accepts=_accepts,
         shrink=_shrink,
@@ -112,6 +116,7 @@ SPECS: Final = (
         summary="A learned number that multiplies the residual stream.",
         params=lambda options, dims: {"scale": (1,)},
         flops=lambda options, dims, tokens, context: 0,  # elementwise
+        saved=lambda options, dims, tokens, dtype: each(tokens, input=dims.hidden_size),
         examples=({},),
     ),
 )

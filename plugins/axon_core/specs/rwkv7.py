@@ -10,6 +10,8 @@ from pydantic import Field
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
 from axon_core.specs._flops import product_flops
+from axon_core.specs._saved import activation_saved, each, in_float32, states_saved
+from axon_core.specs._segments import delta_chunks
 
 __all__ = ["SPECS", "RWKV7ChannelMixOptions", "RWKV7TimeMixOptions"]
 
@@ -69,6 +71,31 @@ def _time_flops(options: RWKV7TimeMixOptions, dims: Dims, tokens: int, context: 
     return product_flops(_time_params(options, dims), tokens) + scanned
 
 
+def _time_saved(options: RWKV7TimeMixOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+    """The six mixed inputs, the low ranks, and what heads do in float32; of the recurrence its inputs and states."""
+    hidden, heads, width = dims.hidden_size, options.heads(dims.hidden_size), options.head_dim
+    found = each(tokens, step=hidden, output=hidden)
+    found += each(tokens, **{f"mixed_{name}": hidden for name in "rwkvag"})
+    ranks = 2 * options.decay_low_rank_dim + options.a_low_rank_dim + options.gate_low_rank_dim
+    found += each(tokens, ranks=ranks)
+    # Receptances, decays, keys, values and rates on their way into the recurrence, its output, and the norm's; where a
+    # chunk is not full, copies of all six inputs take the place of three.
+    chunk = min(32, 1 << (tokens - 1).bit_length())
+    full = tokens % chunk == 0
+    found += tuple(Array(f"heads_{number}", (tokens, hidden), "float32") for number in range(18 if full else 15))
+    found += () if full else in_float32(tokens + -tokens % chunk, filled_up=6 * hidden)
+    found += in_float32(tokens, lengths=5 * heads)
+    if options.value_from is not None:
+        found += each(tokens, value_rank=options.v_low_rank_dim, mixed_value=2 * hidden)
+    largest = heads * max(4 * chunk * chunk, chunk * 2 * width, width * 2 * width)
+    return found + states_saved(tokens, chunk * delta_chunks(largest), hidden * width)
+
+
+def _channel_saved(options: RWKV7ChannelMixOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+    found = each(tokens, step=dims.hidden_size, mixed=dims.hidden_size)
+    return found + activation_saved(tokens, options.intermediate_size, "relu2", gated=False)
+
+
 def _time_cache(options: RWKV7TimeMixOptions, dims: Dims) -> State:
     width = options.head_dim
     return State(
@@ -100,6 +127,7 @@ SPECS: Final = (
         cache=_time_cache,
         params=_time_params,
         flops=_time_flops,
+        saved=_time_saved,
         reads={"value": "value_from"},
         writes=("value",),
         unquantized=("g_norm",),  # a norm, although its weight has two axes
@@ -119,6 +147,7 @@ SPECS: Final = (
         cache=lambda options, dims: State((Array("shift", (1, dims.hidden_size)),)),
         params=_channel_params,
         flops=lambda options, dims, tokens, context: product_flops(_channel_params(options, dims), tokens),
+        saved=_channel_saved,
         shrink=lambda written: {**written, "intermediate_size": min(written["intermediate_size"], 96)},
         examples=({"intermediate_size": 96}, {"intermediate_size": 40}),
     ),

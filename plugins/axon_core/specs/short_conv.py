@@ -8,6 +8,7 @@ from pydantic import Field
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
 from axon_core.specs._flops import convolution_flops, product_flops
+from axon_core.specs._saved import each, in_float32
 
 __all__ = ["SPECS", "ShortConvOptions"]
 
@@ -36,6 +37,14 @@ def _flops(options: ShortConvOptions, dims: Dims, tokens: int, context: int) -> 
     return product_flops(_params(options, dims), tokens) + convolved
 
 
+def _saved(options: ShortConvOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+    hidden = dims.hidden_size
+    found = each(tokens, input=hidden, projected=3 * hidden, output=hidden)
+    found += each(tokens, convolved_cast=hidden) if dtype != "float32" else in_float32(tokens, convolved=hidden)
+    copies = 1 if dtype == "float32" else options.d_conv
+    return found + in_float32(tokens, shifted=copies * hidden)
+
+
 SPECS: Final = (
     ComponentSpec(
         name="short_conv",
@@ -46,6 +55,7 @@ SPECS: Final = (
         cache=lambda options, dims: State((Array("conv", (options.d_conv - 1, dims.hidden_size)),)),
         params=_params,
         flops=_flops,
+        saved=_saved,
         examples=({}, {"d_conv": 4, "bias": True}, {"d_conv": 2}),
     ),
 )

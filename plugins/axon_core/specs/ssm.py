@@ -10,6 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
 from axon_core.specs._flops import convolution_flops, product_flops
+from axon_core.specs._saved import convolution_saved, each, in_float32, states_saved
+from axon_core.specs._segments import RECOMPUTED, scan_tokens
 
 __all__ = [
     "SPECS",
@@ -19,6 +21,8 @@ __all__ = [
     "shrink_selective",
     "ssm_flops",
     "ssm_params",
+    "ssm_recomputed",
+    "ssm_saved",
     "ssm_state",
 ]
 
@@ -135,6 +139,37 @@ def ssm_state(channels: int, d_state: int, d_conv: int) -> State:
     return State((Array("conv", (d_conv - 1, channels)), Array("ssm", (d_state, channels), "float32")))
 
 
+def ssm_saved(shapes: Mapping[str, tuple[int, ...]], tokens: int, dtype: str, *, clipped: bool) -> tuple[Array, ...]:
+    """Between the projections: the convolution, the steps and the gate; of the scan its inputs and states.
+
+    Args:
+        shapes: Of `ssm_params`.
+        tokens: Length of the sequence.
+        dtype: Of the activations; what the scan takes is cast to float32.
+        clipped: Whether steps have bounds, which keep what they bound.
+    """
+    channels, taps, _ = shapes["conv1d.weight"]
+    hidden, states = shapes["out_proj.weight"][0], shapes["A_log"][1]
+    found = convolution_saved(tokens, channels, taps, dtype)
+    found += in_float32(tokens, sigmoid=channels, step_input=channels, step=channels, driven=channels)
+    found += in_float32(tokens, at_least=channels, at_most=channels) if clipped else ()
+    found += each(tokens, input=hidden, projected=2 * channels, activated=channels, read=shapes["x_proj.weight"][0])
+    found += each(tokens, scanned=channels, gate_sigmoid=channels, gate=channels, gated=channels)
+    if dtype != "float32":
+        found += in_float32(tokens, driving=channels, skipped=channels, cast=2 * states)
+    return found + states_saved(tokens, scan_tokens(channels * states), channels * states)
+
+
+def ssm_recomputed(shapes: Mapping[str, tuple[int, ...]], batch: int, tokens: int) -> int:
+    """What the backward pass of a segment of the scan holds: states of all its tokens, many times."""
+    elements = batch * prod(shapes["A_log"])
+    return RECOMPUTED * 4 * elements * min(tokens, scan_tokens(elements))
+
+
+def _saved(options: SSMOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+    return ssm_saved(options.shapes(dims.hidden_size), tokens, dtype, clipped=True)
+
+
 def _params(options: SSMOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
     return options.shapes(dims.hidden_size)
 
@@ -163,6 +198,8 @@ SPECS: Final = (
         cache=_cache,
         params=_params,
         flops=lambda options, dims, tokens, context: options.flops(dims.hidden_size, tokens),
+        saved=_saved,
+        recomputed=lambda options, dims, batch, tokens: ssm_recomputed(options.shapes(dims.hidden_size), batch, tokens),
         float32=("A_log", "D"),
         shrink=shrink_selective,
         examples=(

@@ -1,0 +1,107 @@
+"""`compare`: several models in one table, and on a page."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from axon_compose._api import Architecture, load
+from axon_compose.bench import Workload
+from axon_compose.cli._files import refuse_existing, write_whole
+from axon_compose.cli._source import load_file
+from axon_compose.cli._terminal import Terminal
+from axon_compose.comparison import Comparison, UnknownColumn, gather
+from axon_compose.comparison import compare as compared
+from axon_compose.memory import human
+from axon_compose.report import escape, render
+from axon_compose.report._comparison import comparison_text
+
+__all__ = ["compare"]
+
+
+def compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Print the table, and write the page. What does not fit, or cannot be measured, is an answer, not a failure."""
+    target = Path(arguments.output) if arguments.output else None
+    if target:
+        refuse_existing(target, arguments.force)
+    workload = _workload(arguments)
+    models = gather(partial(_load, file, arguments) for file in arguments.files)
+    warnings = [warning for model in models for warning in model.warnings]
+    if not terminal.as_json:
+        for warning in warnings:
+            terminal.note(render([warning]))
+    try:
+        found = compared(
+            models,
+            names=_names(arguments.files, models),
+            context=arguments.context,
+            dtype=arguments.dtype,
+            batch=arguments.batch,
+            quantize=arguments.quantize,
+            memory=arguments.memory,
+            bandwidth=arguments.bandwidth * 1e9 if arguments.bandwidth else None,
+            sort=arguments.sort,
+            reverse=arguments.reverse,
+            measure=workload or False,
+            progress=_progress() if workload else None,
+        )
+    except UnknownColumn as error:
+        arguments.wrong(f"argument --sort: {error}")
+    text, data = comparison_text(found, terminal.style), found.to_dict()
+    if target:
+        size = _write_page(found, target, arguments.force)
+        text += f"\nwrote {target}: {len(models)} models, {human(size)}\n"
+        data |= {"file": str(target), "bytes": size}
+    return terminal.result(text, data, warnings)
+
+
+def _load(file: str, arguments: argparse.Namespace) -> Architecture:
+    """A FILE, or the family of a checkpoint with its sizes."""
+    if file != "-" and Path(file).is_dir():
+        return load(checkpoint=file, settings=arguments.settings)
+    return load_file(file, arguments)
+
+
+def _names(files: list[str], models: list[Architecture]) -> list[str]:
+    """Names of the models; where several have the same, the files behind them."""
+    names = [model.name for model in models]
+    return [
+        name if names.count(name) == 1 or file == name else f"{name} ({file})"
+        for name, file in zip(names, files, strict=True)
+    ]
+
+
+def _workload(arguments: argparse.Namespace) -> Workload | None:
+    given = {name: getattr(arguments, name) for name in ("prompt", "steps", "rounds")}
+    wanted: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if arguments.measure:
+        return Workload(batch=arguments.batch, **wanted)
+    if wanted:
+        arguments.wrong(f"argument --{next(iter(wanted))}: it says how to measure, and needs --measure")
+    return None
+
+
+def _progress() -> Callable[[str, int, int], None] | None:
+    """Keep one line of a terminal up to date; elsewhere nothing is printed."""
+    if not sys.stderr.isatty():
+        return None
+
+    def told(name: str, number: int, rounds: int) -> None:
+        what = f"measuring {escape(name)}, round {number} of {rounds}" if name else ""
+        sys.stderr.write(f"\r\x1b[K{what}")
+        sys.stderr.flush()
+
+    return told
+
+
+def _write_page(found: Comparison, target: Path, force: bool) -> int:
+    from axon_compose.draw import apart, comparison_page  # only a page needs it
+
+    with apart():
+        data = comparison_page(found).encode()
+    write_whole(target, data, force)
+    return len(data)

@@ -1,0 +1,35 @@
+"""Advice as a value: the warnings in order, and the texts that they point into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from axon_compose.diagnostics import Diagnostic
+
+__all__ = ["Advice"]
+
+
+class Advice(tuple[Diagnostic, ...]):
+    """Warnings in the order of the file; a tuple that prints as the command `lint` does.
+
+    Args:
+        found: The warnings.
+        sources: Name to text of the files that they point into.
+    """
+
+    sources: Mapping[str, str]
+
+    def __new__(cls, found: Iterable[Diagnostic] = (), *, sources: Mapping[str, str] | None = None) -> Advice:
+        advice = super().__new__(cls, tuple(found))
+        advice.sources = dict(sources or {})
+        return advice
+
+    def __str__(self) -> str:
+        from axon_compose.report import render  # a later stage: only when somebody reads it
+
+        return render(self, dict(self.sources)) if self else "nothing to say"
+
+    def _repr_html_(self) -> str:
+        from axon_compose.report._notebook import advice_html
+
+        return advice_html(self)

@@ -1,0 +1,75 @@
+"""What attention leaves for the backward pass: scores are kept after the softmax, whether a kernel is fused or not."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from axon_compose.registry import Array
+from axon_core.specs._saved import Saved, each, in_float32, norm_saved
+
+__all__ = ["attention_saved", "latent_saved", "scores_saved"]
+
+#: Queries in a block, where they are cut into blocks: `axon_core.window.BLOCK`, which imports mlx.
+_BLOCK: Final = 64
+
+
+def scores_saved(tokens: int, heads: int, window: int | None, *, written_out: bool = False) -> Saved:
+    """Scores of each head after the softmax, and the mask; written out, also those before it, all in float32.
+
+    With a window, or where they are written out, of every block of queries with the keys that it reaches.
+    """
+    whole = window is None and not written_out
+    pairs = tokens * tokens if whole else _block_pairs(tokens, window or tokens)
+    softmax = Array("scores", (heads, pairs), "float32" if written_out else None)
+    capped = (Array("capped", (heads, pairs), "float32"),) if written_out else ()
+    return (softmax, *capped, Array("mask", (pairs,), "bool"))
+
+
+def _block_pairs(tokens: int, window: int) -> int:
+    """Queries times the keys that their block reaches: all before, or those from the first one's window on."""
+    whole, rest = divmod(tokens, _BLOCK)
+    growing = min(whole, (window - 1) // _BLOCK + 1)
+    pairs = _BLOCK * _BLOCK * growing * (growing + 1) // 2
+    pairs += (whole - growing) * _BLOCK * (_BLOCK + window - 1)
+    return pairs + rest * min(tokens, rest + window - 1)
+
+
+def attention_saved(
+    tokens: int, hidden: int, shape: tuple[int, int, int], options: Any, *, own_keys: bool, dtype: str
+) -> Saved:
+    """Softmax attention with `(heads, key heads, width)`; a layer that reads keys of another one keeps none."""
+    heads, key_heads, width = shape
+    queries, keys = heads * width, key_heads * width if own_keys else 0
+    found = each(tokens, input=hidden, queries=queries, keys=keys, values=keys, attended=queries)
+    if options.rope is not None:
+        rotated = options.rope.rotated(width)
+        found += each(tokens, angles=rotated * (2 if own_keys else 1))
+    if options.qk_norm is not None:
+        learned = {"weight": options.qk_norm.weight, "offset": options.qk_norm.offset}
+        found += norm_saved(tokens, queries, heads, name="q_norm", **learned)
+        found += norm_saved(tokens, keys, key_heads, name="k_norm", **learned) if own_keys else ()
+    if options.v_norm is not None and own_keys:
+        found += in_float32(tokens, v_norm=keys)
+    if options.clip is not None:
+        found += each(tokens, clipped=2 * (queries + 2 * keys))
+    if options.gate is not None:
+        found += each(tokens, gate=queries if options.gate == "elementwise" else heads, gated=queries)
+    scores = scores_saved(tokens, heads, options.window_size, written_out=options.softcap is not None)
+    if options.softcap is not None and dtype != "float32":
+        # Casts take the place of queries, keys and values; every block of queries has its own of what it reaches.
+        reached = 2 * key_heads * width * scores[-1].shape[0] // _BLOCK
+        found = tuple(array for array in found if array.name not in ("queries", "keys", "values"))
+        found += in_float32(tokens, cast=queries) + (Array("reached", (reached,), "float32"),)
+    return found + scores
+
+
+def latent_saved(tokens: int, hidden: int, options: Any) -> Saved:
+    """Attention to keys and values out of a latent: the latent, and what is made of it for every head."""
+    heads, rank = options.num_heads, options.kv_lora_rank
+    key, value = options.qk_nope_head_dim + options.qk_rope_head_dim, options.value_dim
+    found = each(tokens, input=hidden, queries=heads * key, keys=heads * key, values=heads * value)
+    found += each(tokens, attended=heads * value, latent=rank, angles=2 * options.qk_rope_head_dim)
+    found += norm_saved(tokens, rank, name="latent_norm")
+    if options.q_lora_rank is not None:
+        found += each(tokens, q_latent=options.q_lora_rank) + norm_saved(tokens, options.q_lora_rank, name="q_norm")
+    return found + scores_saved(tokens, heads, None)

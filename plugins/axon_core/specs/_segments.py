@@ -1,0 +1,37 @@
+"""How many tokens of a recurrence are worked on at a time, between two states that the backward pass starts from."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["RECOMPUTED", "SSD_BLOCK", "delta_chunks", "scan_tokens", "ssd_blocks"]
+
+#: One temporary of a segment, of which some four to ten live at once. Above 32 MiB every operation on the CPU pays page
+#: faults.
+_BYTES: Final = 8 * 2**20
+#: Temporaries of a segment of the selective scan that live at once in its backward pass: measured, 13 to 22.
+RECOMPUTED: Final = 18
+_SCAN_RANGE: Final = (32, 256)
+#: Tokens of a block of state space duality.
+SSD_BLOCK: Final = 32
+#: The same for the delta rules, and chunks at most: the memory of the backward pass grows with their square.
+_DELTA_BYTES: Final = 2 * 2**20
+_DELTA_CHUNKS: Final = 16
+
+
+def scan_tokens(elements: int) -> int:
+    """Tokens of a segment of a selective scan, a power of two, for states of so many elements."""
+    low, high = _SCAN_RANGE
+    fitting = max(1, _BYTES // (4 * elements))
+    return min(high, max(low, 1 << (fitting.bit_length() - 1)))
+
+
+def ssd_blocks(heads: int, steps: int, width: int, states: int) -> int:
+    """Blocks of `steps` tokens in a segment of state space duality; heads of all sequences count."""
+    elements = heads * max(steps * steps, steps * width, width * states)
+    return max(1, _BYTES // (4 * elements))
+
+
+def delta_chunks(numbers: int) -> int:
+    """Chunks in a segment of a delta rule whose largest temporary has so many numbers for each."""
+    return min(_DELTA_CHUNKS, max(1, _DELTA_BYTES // (4 * numbers)))
