@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import mlx.core as mx
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Machines that run the suite may be slow and shared: what a test tries is bounded by its examples, not by a clock.
@@ -12,3 +14,16 @@ settings.register_profile(
     "suite", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("suite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let MLX compile the kernels that every worker needs before there are workers.
+
+    On the CPU it keeps them in one folder for all processes, and one that finds a library half written cannot load it.
+    """
+    if not hasattr(config, "workerinput"):
+        from axon_core.elementary import exp, sigmoid, silu, softplus
+
+        x = mx.full((8192,), -1.0)
+        for of_what in (x, x[:1]):
+            mx.eval([function(of_what) for function in (exp, sigmoid, silu, softplus)])

@@ -12,6 +12,7 @@ from typing import Final
 import mlx.core as mx
 import mlx.nn as nn
 
+from axon_core.elementary import sigmoid, silu
 from axon_core.specs.mlp import ActivationName
 
 __all__ = ["ACTIVATIONS", "OAI_LIMIT", "gated"]
@@ -21,13 +22,13 @@ OAI_LIMIT: Final = 7.0
 
 
 def _quick_gelu(x: mx.array) -> mx.array:
-    return x * mx.sigmoid(1.702 * x)
+    return x * sigmoid(1.702 * x)
 
 
 #: `gelu` is the exact one, `gelu_tanh` its usual approximation, `gelu_quick` the sigmoid form, `relu2` the square of
 #: relu. `swiglu_oai` is no activation by itself: it has a meaning in a gated layer alone.
 ACTIVATIONS: Final[dict[ActivationName, Callable[[mx.array], mx.array]]] = {
-    "silu": nn.silu,
+    "silu": silu,
     "gelu": nn.gelu,
     # Not nn.gelu_fast_approx, which is the sigmoid form.
     "gelu_tanh": nn.gelu_approx,

@@ -33,6 +33,7 @@ from __future__ import annotations
 import mlx.core as mx
 
 from axon_core.chunked import cut, unit_lower_inverse
+from axon_core.elementary import exp
 from axon_core.recompute import recomputed
 from axon_core.specs._segments import delta_chunks
 
@@ -107,7 +108,7 @@ def _step(
     state: mx.array, q: mx.array, k: mx.array, v: mx.array, log_g: mx.array, beta: mx.array
 ) -> tuple[mx.array, mx.array]:
     """One token."""
-    state = mx.exp(log_g) * state
+    state = exp(log_g) * state
     correction = beta * (v - k @ state.swapaxes(-1, -2))
     state = state + correction.swapaxes(-1, -2) * k
     return q @ state.swapaxes(-1, -2), state
@@ -158,4 +159,4 @@ def _decays(log_g: mx.array) -> tuple[mx.array, mx.array]:
     """Of (..., C, 1): decays from token j to i, (..., C, C), zero for j > i; and from the start, (..., C, 1)."""
     chunk = log_g.shape[-2]
     between = mx.cumsum(mx.where(mx.tri(chunk, k=-1, dtype=mx.bool_), log_g, 0.0), axis=-2)
-    return mx.tril(mx.exp(between)), mx.exp(mx.cumsum(log_g, axis=-2))
+    return mx.tril(exp(between)), exp(mx.cumsum(log_g, axis=-2))

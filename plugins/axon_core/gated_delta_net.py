@@ -10,6 +10,7 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims
 from axon_core.conv import causal_conv
+from axon_core.elementary import sigmoid, silu, softplus
 from axon_core.gated_delta import gated_delta_rule
 from axon_core.norms import GatedRMSNorm
 from axon_core.specs.gated_delta_net import GatedDeltaNetOptions
@@ -99,7 +100,7 @@ class GatedDeltaNet(nn.Module):
         """
         (conv_state, state), mask = read_states(cache, mask, x.shape[1])
         qkv, conv_state = causal_conv(self.conv1d, self.in_proj_qkv(x), mask, conv_state)
-        q, k, v = self._heads(nn.silu(qkv))
+        q, k, v = self._heads(silu(qkv))
         o, state = gated_delta_rule(q, k, v, self._log_decay(x), self._beta(x), state, mask)
         z = self.in_proj_z(x).reshape(o.shape)
         y = self.norm(o.astype(mx.float32), z.astype(mx.float32)).astype(x.dtype).flatten(2)
@@ -117,8 +118,8 @@ class GatedDeltaNet(nn.Module):
 
     def _log_decay(self, x: mx.array) -> mx.array:
         """Logarithm of each head's decay, (B, L, num_v_heads)."""
-        step = nn.softplus(self.in_proj_a(x).astype(mx.float32) + self.dt_bias)
+        step = softplus(self.in_proj_a(x).astype(mx.float32) + self.dt_bias)
         return -mx.exp(self.A_log.astype(mx.float32)) * step
 
     def _beta(self, x: mx.array) -> mx.array:
-        return mx.sigmoid(self.in_proj_b(x).astype(mx.float32))
+        return sigmoid(self.in_proj_b(x).astype(mx.float32))

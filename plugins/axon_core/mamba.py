@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from axon_compose.registry import Dims
+from axon_core.elementary import softplus
 from axon_core.norms import RMSNorm
 from axon_core.specs.mamba import MambaNorm, MambaOptions
 from axon_core.ssm import AxonSSM, SSMConfig
@@ -60,4 +60,4 @@ class Mamba(AxonSSM):
         dt, B, C = mx.split(self.x_proj(x), [self.dt_rank, self.dt_rank + self.d_state], axis=-1)
         if self.normalises:
             dt, B, C = self.dt_layernorm(dt), self.b_layernorm(B), self.c_layernorm(C)
-        return nn.softplus(self.dt_proj(dt.astype(mx.float32))), B, C
+        return softplus(self.dt_proj(dt.astype(mx.float32))), B, C

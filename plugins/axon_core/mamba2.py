@@ -10,6 +10,7 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims
 from axon_core.conv import causal_conv
+from axon_core.elementary import silu, softplus
 from axon_core.norms import GatedRMSNorm
 from axon_core.specs.mamba import Mamba2Options, SectionScales
 from axon_core.ssd import ssd_scan
@@ -78,7 +79,7 @@ class Mamba2(nn.Module):
         inner, states = self.num_heads * self.head_dim, self.n_groups * self.d_state
         z, u, dt = mx.split(self._projected(x), [inner, 2 * inner + 2 * states], axis=-1)
         u, conv_state = causal_conv(self.conv1d, u, mask, conv_state)
-        u, B, C = mx.split(nn.silu(u).astype(x.dtype), [inner, inner + states], axis=-1)
+        u, B, C = mx.split(silu(u).astype(x.dtype), [inner, inner + states], axis=-1)
         y, state = ssd_scan(
             mx.unflatten(u, -1, (self.num_heads, self.head_dim)),
             self._steps(dt),
@@ -106,10 +107,10 @@ class Mamba2(nn.Module):
 
     def _gated(self, y: mx.array, z: mx.array) -> mx.array:
         if "norm" not in self:
-            return y * nn.silu(z)
+            return y * silu(z)
         return self.norm(y.astype(mx.float32), z.astype(mx.float32)).astype(y.dtype)
 
     def _steps(self, dt: mx.array) -> mx.array:
         """Step sizes (B, L, H) in float32."""
-        dt = nn.softplus(dt.astype(mx.float32) + self.dt_bias)
+        dt = softplus(dt.astype(mx.float32) + self.dt_bias)
         return mx.clip(dt, self.dt_min, self.dt_max)

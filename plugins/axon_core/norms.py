@@ -8,6 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
+from axon_core.elementary import silu
 from axon_core.specs._heads import HeadNormOptions
 
 __all__ = ["GatedRMSNorm", "HeadNorm", "LayerNorm", "RMSNorm"]
@@ -61,8 +62,8 @@ class GatedRMSNorm(nn.Module):
     def __call__(self, x: mx.array, gate: mx.array) -> mx.array:
         """Gate and normalise `x` (..., dims) with `gate` (..., dims)."""
         if self.before_gate:
-            return _rms_norm(x, self.weight, self.eps, self.num_groups) * nn.silu(gate)
-        return _rms_norm(x * nn.silu(gate), self.weight, self.eps, self.num_groups)
+            return _rms_norm(x, self.weight, self.eps, self.num_groups) * silu(gate)
+        return _rms_norm(x * silu(gate), self.weight, self.eps, self.num_groups)
 
 
 def _shifted(weight: mx.array | None, offset: float) -> mx.array | None:

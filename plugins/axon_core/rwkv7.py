@@ -10,6 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
+from axon_core.elementary import sigmoid
 from axon_core.specs.rwkv7 import RWKV7ChannelMixOptions, RWKV7TimeMixOptions
 from axon_core.states import read_states, write_states
 from axon_core.token_shift import token_shift
@@ -107,9 +108,9 @@ class RWKV7TimeMix(nn.Module):
         if publish is not None:
             publish("value", v)
         if "v_lora" in self:
-            v = v + (value - v) * mx.sigmoid(self.v_lora(x_v))
+            v = v + (value - v) * sigmoid(self.v_lora(x_v))
         r, k, v, a = (self._heads(y) for y in (self.r_proj(x_r), self.k_proj(x_k), v, self.a_lora(x_a)))
-        log_w, a = _LOG_W * mx.sigmoid(self._heads(self.w_lora(x_w))), mx.sigmoid(a)
+        log_w, a = _LOG_W * sigmoid(self._heads(self.w_lora(x_w))), sigmoid(a)
         removed = _unit(k * self.k_k)
         k = k * (1 + (a - 1) * self.k_a)
         o, state = wkv7(r, log_w, k, v, -removed, removed * a, state, mask)

@@ -26,8 +26,9 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from axon_core.elementary import exp
 from axon_core.recompute import recomputed
-from axon_core.specs._segments import scan_tokens
+from axon_core.specs._segments import SCAN_ALONE, scan_tokens
 
 __all__ = ["selective_scan"]
 
@@ -97,7 +98,7 @@ def _step(
     A: mx.array, state: mx.array, dt: mx.array, u: mx.array, B: mx.array, C: mx.array
 ) -> tuple[mx.array, mx.array]:
     """One token: (Bt, 1, E) and (Bt, N, E) in and out."""
-    state = mx.exp(dt * A) * state + B.swapaxes(1, 2) * u
+    state = exp(dt * A) * state + B.swapaxes(1, 2) * u
     return C @ state, state
 
 
@@ -109,6 +110,9 @@ def _chunks(A: mx.array, state: mx.array, inputs: tuple[mx.array, ...], chunk: i
     cuts = list(range(chunk, inputs[0].shape[1], chunk))
     outputs: list[mx.array] = []
     for part in zip(*(mx.split(a, cuts, axis=1) for a in inputs), strict=True):
+        if outputs:
+            # Without this MLX evaluates all chunks side by side and keeps every chunk's decays alive.
+            part = mx.depends(list(part), outputs[-1])
         y, state = _chunk(A, state, *part)
         outputs.append(y)
     return (outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=1)), state
@@ -121,10 +125,10 @@ def _chunk(
     """One chunk of n tokens in blocks: (Bt, n, E) and (Bt, N, E) in and out."""
     tokens = dt.shape[1]
     # The fewest padded tokens: 17 become two blocks of 9, not two of 16.
-    blocks = -(-tokens // (8 if tokens < 128 else 16))
+    blocks = 1 if state.size >= SCAN_ALONE else -(-tokens // (8 if tokens < 128 else 16))
     steps = -(-tokens // blocks)
     dt, u, B, C = (_to_blocks(a, blocks, steps) for a in (dt, u, B, C))
-    decay = mx.split(mx.exp(dt[..., None, :] * A), steps)
+    decay = mx.split(exp(dt[..., None, :] * A), steps)
     drive = mx.split(B[..., None] * u[..., None, :], steps)
     read = mx.split(C[..., None, :], steps)
 
@@ -133,7 +137,7 @@ def _chunk(
         made = drive[0]
         for t in range(1, steps):
             made = decay[t] * made + drive[t]
-        total = mx.split(mx.exp(dt.sum(axis=0)[None, ..., None, :] * A), blocks, axis=1)
+        total = mx.split(exp(dt.sum(axis=0)[None, ..., None, :] * A), blocks, axis=1)
         made = mx.split(made, blocks, axis=1)
         for s in range(blocks - 1):
             states.append(total[s] * states[-1] + made[s])

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from axon_core.elementary import exp
 from axon_core.recompute import recomputed
 from axon_core.specs._segments import SSD_BLOCK, ssd_blocks
 
@@ -103,7 +104,7 @@ def _step(
     A: mx.array, state: mx.array, dt: mx.array, u: mx.array, B: mx.array, C: mx.array
 ) -> tuple[mx.array, mx.array]:
     """One token; the state is (Bt, G, R, P, N)."""
-    decay = mx.exp(dt * A)[:, 0, ..., None, None]
+    decay = exp(dt * A)[:, 0, ..., None, None]
     state = decay * state + u[:, 0, ..., None] * B[:, 0, :, None, None]
     return state @ C[:, 0, :, None, :, None], state
 
@@ -142,13 +143,13 @@ def _segment(
     """One segment of c blocks: dt (Bt, c, Q, G, R), u (Bt, c, Q, G, R, P), B and C (Bt, c, Q, G, N)."""
     logs = (dt * A).transpose(0, 1, 3, 4, 2)
     B, C = B.swapaxes(2, 3), C.swapaxes(2, 3)
-    decay = mx.exp(_segment_sums(logs))
+    decay = exp(_segment_sums(logs))
     seen = (C @ B.swapaxes(-1, -2))[:, :, :, None] * decay
     y = (seen @ u.transpose(0, 1, 3, 4, 2, 5)).transpose(0, 1, 4, 2, 3, 5)
 
     # What every block makes out of nothing, how much of the state before it gets through, and so those states.
     until_end = decay[..., -1, :].transpose(0, 1, 4, 2, 3)[..., None]
-    since_start = mx.exp(mx.cumsum(logs, axis=-1))
+    since_start = exp(mx.cumsum(logs, axis=-1))
     heads, width = state.shape[2:4]
     made = (u * until_end).swapaxes(2, 3).flatten(-2).swapaxes(-1, -2) @ B
     before, state = _carry(state, since_start[..., -1:, None], mx.unflatten(made, 3, (heads, width)))

@@ -11,6 +11,7 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims
 from axon_core.conv import causal_conv
+from axon_core.elementary import silu, softplus
 from axon_core.scan import selective_scan
 from axon_core.specs.ssm import SSMOptions, resolve_dt_rank
 from axon_core.states import read_states, write_states
@@ -118,13 +119,13 @@ class AxonSSM(nn.Module):
         (conv_state, state), mask = read_states(cache, mask, x.shape[1])
         x, z = mx.split(self.in_proj(x), 2, axis=-1)
         u, conv_state = causal_conv(self.conv1d, x, mask, conv_state)
-        x = nn.silu(u).astype(x.dtype)
+        x = silu(u).astype(x.dtype)
         dt, B, C = self._project(x)
         y, state = selective_scan(x, dt, -mx.exp(self.A_log.astype(mx.float32)), B, C, self.D, state, mask)
-        return self.out_proj(y * nn.silu(z)), write_states(cache, [conv_state, state], x.shape[1])
+        return self.out_proj(y * silu(z)), write_states(cache, [conv_state, state], x.shape[1])
 
     def _project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Steps (B, L, E) in float32, and B and C (B, L, N)."""
         B, C, dt = mx.split(self.x_proj(x), [self.d_state, 2 * self.d_state], axis=-1)
-        dt = nn.softplus(self.dt_proj(dt.astype(mx.float32)))
+        dt = softplus(self.dt_proj(dt.astype(mx.float32)))
         return mx.clip(dt, self.dt_min, self.dt_max), B, C

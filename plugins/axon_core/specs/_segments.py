@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["RECOMPUTED", "SSD_BLOCK", "delta_chunks", "scan_tokens", "ssd_blocks"]
+__all__ = ["RECOMPUTED", "SCAN_ALONE", "SSD_BLOCK", "delta_chunks", "scan_tokens", "ssd_blocks"]
 
 #: One temporary of a segment, of which some four to ten live at once. Above 32 MiB every operation on the CPU pays page
 #: faults.
@@ -12,6 +12,8 @@ _BYTES: Final = 8 * 2**20
 #: Temporaries of a segment of the selective scan that live at once in its backward pass: measured, 13 to 22.
 RECOMPUTED: Final = 18
 _SCAN_RANGE: Final = (32, 256)
+#: Numbers of a state from which on one step for each token is faster than blocks that are worked on side by side.
+SCAN_ALONE: Final = 8192
 #: Tokens of a block of state space duality.
 SSD_BLOCK: Final = 32
 #: The same for the delta rules, and chunks at most: the memory of the backward pass grows with their square.
@@ -22,6 +24,8 @@ _DELTA_CHUNKS: Final = 16
 def scan_tokens(elements: int) -> int:
     """Tokens of a segment of a selective scan, a power of two, for states of so many elements."""
     low, high = _SCAN_RANGE
+    if elements >= SCAN_ALONE:
+        return low  # nothing is gained by more
     fitting = max(1, _BYTES // (4 * elements))
     return min(high, max(low, 1 << (fitting.bit_length() - 1)))
 

@@ -1,0 +1,102 @@
+"""Elementary functions against float64 NumPy: values, ends of the range, gradients; and MLX's own."""
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+
+from axon_core import elementary
+from axon_core.elementary import exp, sigmoid, silu, softplus
+
+MANY = 3 * elementary._WORTH
+#: Two roundings of the result (6e-8 each), one of the argument, and the polynomial.
+CLOSE = 5e-7
+
+
+def true_sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+CASES = {
+    "exp": (exp, np.exp, np.exp),
+    "sigmoid": (sigmoid, true_sigmoid, lambda x: true_sigmoid(x) * true_sigmoid(-x)),
+    "silu": (silu, lambda x: x * true_sigmoid(x), lambda x: true_sigmoid(x) * (1 + x * true_sigmoid(-x))),
+    "softplus": (softplus, lambda x: np.logaddexp(x, 0), true_sigmoid),
+}
+PLAIN = {"exp": mx.exp, "sigmoid": mx.sigmoid, "silu": nn.silu, "softplus": nn.softplus}
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu():
+    with mx.stream(mx.cpu):
+        before = mx.default_device()
+        mx.set_default_device(mx.cpu)
+        yield
+        mx.set_default_device(before)
+
+
+def numbers(name, most):
+    low, high = -most, 0.0 if name == "exp" else most
+    return mx.random.uniform(low, high, (3, MANY // 3), key=mx.random.key(0))
+
+
+@pytest.mark.parametrize("most", [1e-3, 1.0, 20.0, 87.0])
+@pytest.mark.parametrize("name", CASES)
+def test_values(name, most):
+    function, true, _ = CASES[name]
+    x = numbers(name, most)
+    np.testing.assert_allclose(np.array(function(x)), true(np.array(x, dtype=np.float64)), rtol=CLOSE, atol=1e-37)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_ends_of_the_range(name):
+    """What MLX gives at zero, at infinity and for what is no number; below the least normal number it is zero."""
+    function, plain = CASES[name][0], PLAIN[name]
+    edges = [-np.inf, -1e30, -200.0, -88.5, -0.0, 0.0, np.nan]
+    edges += [] if name == "exp" else [88.5, 200.0, np.inf]
+    x = mx.concatenate([mx.array(edges), mx.full((MANY,), -1.0)])
+    got, wanted = np.array(function(x))[: len(edges)], np.array(plain(x))[: len(edges)]
+    if name in ("silu", "softplus"):  # MLX has nan in both for an end that has a limit
+        wanted = np.where(np.isinf(edges) & np.isnan(wanted), got, wanted)
+    np.testing.assert_allclose(got, wanted, rtol=CLOSE, atol=1e-37)
+    assert np.isnan(got[6])
+    assert got[2] == got[3] == 0.0
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients(name):
+    function, _, slope = CASES[name]
+    x = numbers(name, 20.0)
+    weight = mx.random.normal(x.shape, key=mx.random.key(1))
+    got = mx.grad(lambda x: (weight * function(x)).sum())(x)
+    wanted = np.array(weight, dtype=np.float64) * slope(np.array(x, dtype=np.float64))
+    # 1 - y loses what y has rounded away: an absolute error.
+    np.testing.assert_allclose(np.array(got), wanted, rtol=2 * CLOSE, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "silu", "softplus"])
+def test_second_gradients(name):
+    function, plain = CASES[name][0], PLAIN[name]
+    x = numbers(name, 4.0)
+    got, wanted = (mx.grad(lambda x, f=f: mx.grad(lambda x: f(x).sum())(x).sum())(x) for f in (function, plain))
+    assert mx.allclose(got, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_inside_of_other_transformations(name):
+    function = CASES[name][0]
+    x = numbers(name, 5.0)
+    wanted = function(x)
+    assert mx.allclose(mx.compile(lambda x: 2 * function(x))(x), 2 * wanted, rtol=1e-6)
+    assert mx.allclose(mx.vmap(function)(x), wanted, rtol=1e-6)
+    assert mx.allclose(mx.vmap(function, in_axes=1, out_axes=1)(x), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_left_to_mlx(name):
+    function, plain = CASES[name][0], PLAIN[name]
+    few, x = numbers(name, 5.0)[:, :8], numbers(name, 5.0)
+    assert mx.array_equal(function(few), plain(few))
+    for dtype in (mx.bfloat16, mx.float16):
+        assert mx.array_equal(function(x.astype(dtype)), plain(x.astype(dtype)))
+    assert function(x).dtype == mx.float32
