@@ -25,6 +25,7 @@ ORDER = [
     "cost",
     "concrete",
     "memory",
+    "blas",
     "diff",
     "lint",
     "schema",

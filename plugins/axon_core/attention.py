@@ -10,6 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
+from axon_core.linear import Linear
 from axon_core.norms import HeadNorm, RMSNorm
 from axon_core.rope import RoPE
 from axon_core.scores import attend, written_out
@@ -87,14 +88,14 @@ class Attention(nn.Module):
         self.input_scale, self.key_scale = input_scale, key_scale
         self.scale = scale or head_dim**-0.5
 
-        self.q_proj = nn.Linear(hidden_dim, num_heads * head_dim, bias=bias.q)
+        self.q_proj = Linear(hidden_dim, num_heads * head_dim, bias=bias.q)
         if kv_from is None:
-            self.k_proj = nn.Linear(hidden_dim, num_kv_heads * head_dim, bias=bias.k)
+            self.k_proj = Linear(hidden_dim, num_kv_heads * head_dim, bias=bias.k)
             if not k_eq_v:
-                self.v_proj = nn.Linear(hidden_dim, num_kv_heads * head_dim, bias=bias.v)
-        self.o_proj = nn.Linear(num_heads * head_dim, hidden_dim, bias=bias.o)
+                self.v_proj = Linear(hidden_dim, num_kv_heads * head_dim, bias=bias.v)
+        self.o_proj = Linear(num_heads * head_dim, hidden_dim, bias=bias.o)
         if gate is not None:
-            self.g_proj = nn.Linear(hidden_dim, num_heads * (1 if gate == "head" else head_dim), bias=bias.g)
+            self.g_proj = Linear(hidden_dim, num_heads * (1 if gate == "head" else head_dim), bias=bias.g)
         if sinks:
             self.sinks = mx.zeros((num_heads,))
         self.norm_after_rope = qk_norm is not None and qk_norm.when == "after_rope"
@@ -195,7 +196,7 @@ class Attention(nn.Module):
         keys, values, left_padding = kv
         sinks = self.sinks if "sinks" in self else None
         scores = partial(attend, scale=self.scale, softcap=self.softcap, sinks=sinks)
-        cut = queries.shape[2] > BLOCK and written_out(keys, self.softcap, sinks)
+        cut = queries.shape[2] > BLOCK and written_out(queries, keys, self.softcap, sinks)
         if isinstance(mask, mx.array) and cut:
             return blockwise_attention(queries, keys, values, scores, mask)
         if isinstance(mask, mx.array) or (self.window_size is None and left_padding is None and not cut):

@@ -9,6 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
+from axon_core.linear import Embedding, Linear
 from axon_core.norms import LayerNorm, RMSNorm
 from axon_core.per_layer import PerLayerInputs
 from axon_core.specs.embedding import EmbeddingNormOptions
@@ -48,9 +49,9 @@ class TokenEmbedding(nn.Module):
         if scale is not None and scale_dtype is not None:
             rounded: Any = mx.array(scale, getattr(mx, scale_dtype)).item()
             self.scale = rounded
-        self.embed_tokens = nn.Embedding(vocab_size, self.width)
+        self.embed_tokens = Embedding(vocab_size, self.width)
         if self.width != hidden_size:
-            self.in_proj = nn.Linear(self.width, hidden_size, bias=False)
+            self.in_proj = Linear(self.width, hidden_size, bias=False)
         if positions is not None:
             self.embed_positions = nn.Embedding(positions, hidden_size)
         if norm is not None and norm.type == "layer_norm":

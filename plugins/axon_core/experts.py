@@ -1,16 +1,22 @@
 """Expert matrices: mlx-lm's switch layers, made to work in every type on every device.
 
 `mx.gather_mm` on the CPU takes float32 alone. `ExpertLinear` therefore works in float32 there and returns the type of
-its input. It is a `SwitchLinear`, so that the recipes for LoRA and quantisation find it.
+its input. It is a `SwitchLinear`, so that the recipes for LoRA and quantisation find it. Many tokens go through the
+experts in blocks there (`axon_core.grouped`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.switch_layers import SwitchGLU, SwitchLinear, SwitchMLP
 
 from axon_core.activations import ACTIVATIONS, gated
+from axon_core.grouped import group, is_worth_grouping, multiplied
+from axon_core.linear import rows_by_columns
 from axon_core.specs.mlp import ActivationName
 
 __all__ = ["ExpertGLU", "ExpertLinear", "ExpertMLP"]
@@ -31,7 +37,7 @@ class ExpertLinear(SwitchLinear):
             Output, (..., 1, output), in the type of `x`.
         """
         weight = self["weight"]
-        if x.dtype == weight.dtype == mx.float32 or mx.default_device().type != mx.DeviceType.cpu:
+        if x.dtype == weight.dtype == mx.float32 or mx.default_device() != mx.cpu:
             return super().__call__(x, indices, sorted_indices)
         wide = x.astype(mx.float32)
         if indices.size <= self.num_experts:
@@ -43,6 +49,35 @@ class ExpertLinear(SwitchLinear):
         if "bias" in self:
             y = y + mx.expand_dims(self["bias"][indices], -2)
         return y.astype(x.dtype)
+
+    def columns(self, x: mx.array, experts: mx.array) -> mx.array:
+        """Multiply blocks of columns by the matrices of their experts.
+
+        Args:
+            x: Input, (blocks, input, b) in float32.
+            experts: Expert of each block, (blocks,).
+
+        Returns:
+            Output, (blocks, output, b) in float32.
+        """
+        y = multiplied(self["weight"].astype(mx.float32), x, experts)
+        return y + self["bias"][experts][..., None] if "bias" in self else y
+
+
+def _in_blocks(
+    layers: Sequence[Any], x: mx.array, indices: mx.array, run: Callable[[mx.array, mx.array], mx.array]
+) -> mx.array | None:
+    """Run experts on blocks of tokens; None where it is not worth it, or they are not what they were made as."""
+    pairs, num_experts = indices.size, layers[0].num_experts
+    if mx.default_device() != mx.cpu or not is_worth_grouping(pairs, num_experts):
+        return None
+    if any(type(layer) is not ExpertLinear for layer in layers):  # quantised, or with an adapter
+        return None
+    groups = group(indices.reshape(-1, indices.shape[-1]), num_experts)
+    rows = x.reshape(-1, x.shape[-1]).astype(mx.float32)[groups.tokens]
+    y = run(rows_by_columns(rows), groups.experts)
+    y = y.swapaxes(-1, -2).flatten(0, 1)[groups.places]
+    return y.reshape(*indices.shape, -1).astype(x.dtype)
 
 
 class _Activation(nn.Module):
@@ -85,6 +120,16 @@ class ExpertGLU(SwitchGLU):
         self.down_proj = ExpertLinear(hidden_dims, dims, num_experts, bias=bias)
         self.activation = _Activation(activation, limit)
 
+    def __call__(self, x: mx.array, indices: mx.array) -> mx.array:
+        """What the experts `indices` (..., k) make of `x` (..., dims): (..., k, dims)."""
+
+        def run(columns: mx.array, experts: mx.array) -> mx.array:
+            up, gate = self.up_proj.columns(columns, experts), self.gate_proj.columns(columns, experts)
+            return self.down_proj.columns(self.activation(up, gate), experts)
+
+        y = _in_blocks((self.gate_proj, self.up_proj, self.down_proj), x, indices, run)
+        return super().__call__(x, indices) if y is None else y
+
 
 class ExpertMLP(SwitchMLP):
     """Feed-forward experts of two matrices: `fc2(act(fc1(x)))`; arguments as for `ExpertGLU`, without a limit."""
@@ -101,3 +146,12 @@ class ExpertMLP(SwitchMLP):
         self.fc1 = ExpertLinear(dims, hidden_dims, num_experts, bias=bias)
         self.fc2 = ExpertLinear(hidden_dims, dims, num_experts, bias=bias)
         self.activation = _Activation(activation)
+
+    def __call__(self, x: mx.array, indices: mx.array) -> mx.array:
+        """What the experts `indices` (..., k) make of `x` (..., dims): (..., k, dims)."""
+
+        def run(columns: mx.array, experts: mx.array) -> mx.array:
+            return self.fc2.columns(self.activation(self.fc1.columns(columns, experts)), experts)
+
+        y = _in_blocks((self.fc1, self.fc2), x, indices, run)
+        return super().__call__(x, indices) if y is None else y

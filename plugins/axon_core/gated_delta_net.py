@@ -12,6 +12,7 @@ from axon_compose.registry import Dims
 from axon_core.conv import causal_conv
 from axon_core.elementary import sigmoid, silu, softplus
 from axon_core.gated_delta import gated_delta_rule
+from axon_core.linear import Linear
 from axon_core.norms import GatedRMSNorm
 from axon_core.specs.gated_delta_net import GatedDeltaNetOptions
 from axon_core.states import read_states, write_states
@@ -65,13 +66,13 @@ class GatedDeltaNet(nn.Module):
         values = self.num_v_heads * self.head_v_dim
         channels = 2 * num_k_heads * head_k_dim + values
 
-        self.in_proj_qkv = nn.Linear(hidden_dim, channels, bias=False)
-        self.in_proj_z = nn.Linear(hidden_dim, values, bias=False)
-        self.in_proj_b = nn.Linear(hidden_dim, self.num_v_heads, bias=False)
-        self.in_proj_a = nn.Linear(hidden_dim, self.num_v_heads, bias=False)
+        self.in_proj_qkv = Linear(hidden_dim, channels, bias=False)
+        self.in_proj_z = Linear(hidden_dim, values, bias=False)
+        self.in_proj_b = Linear(hidden_dim, self.num_v_heads, bias=False)
+        self.in_proj_a = Linear(hidden_dim, self.num_v_heads, bias=False)
         self.conv1d = nn.Conv1d(channels, channels, d_conv, groups=channels, bias=False)
         self.norm = GatedRMSNorm(self.head_v_dim, norm_eps, before_gate=True)
-        self.out_proj = nn.Linear(values, hidden_dim, bias=False)
+        self.out_proj = Linear(values, hidden_dim, bias=False)
 
         # Steps spread evenly in the logarithm from 0.001 to 0.1, as in Mamba-2; filters scaled to their length.
         bound = 1 / sqrt(d_conv)

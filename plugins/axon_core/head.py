@@ -9,6 +9,7 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims
 from axon_core.embedding import TokenEmbedding
+from axon_core.linear import Linear
 
 __all__ = ["LMHead"]
 
@@ -43,10 +44,10 @@ class LMHead(nn.Module):
         self.scale = scale
         self.softcap = softcap
         if not tied:
-            self.lm_head = nn.Linear(hidden_size, vocab_size, bias=bias)
+            self.lm_head = Linear(hidden_size, vocab_size, bias=bias)
             return
         if embedding_size not in (None, hidden_size):
-            self.out_proj = nn.Linear(hidden_size, embedding_size, bias=False)
+            self.out_proj = Linear(hidden_size, embedding_size, bias=False)
         if bias:
             self.bias = mx.zeros((vocab_size,))
 

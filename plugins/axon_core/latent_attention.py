@@ -15,6 +15,7 @@ from mlx.utils import tree_map
 from mlx_lm.models.mla import MultiLinear
 
 from axon_compose.registry import Dims
+from axon_core.linear import Linear
 from axon_core.norms import RMSNorm
 from axon_core.rope import RoPE
 from axon_core.specs.latent_attention import LatentAttentionOptions, absorbs
@@ -60,16 +61,16 @@ class LatentAttention(nn.Module):
 
         queries = heads * (self.qk_nope_head_dim + self.qk_rope_head_dim)
         if options.q_lora_rank is None:
-            self.q_proj = nn.Linear(hidden_size, queries, bias=False)
+            self.q_proj = Linear(hidden_size, queries, bias=False)
         else:
-            self.q_a_proj = nn.Linear(hidden_size, options.q_lora_rank, bias=bias)
+            self.q_a_proj = Linear(hidden_size, options.q_lora_rank, bias=bias)
             self.q_a_layernorm = RMSNorm(options.q_lora_rank, options.norm_eps)
-            self.q_b_proj = nn.Linear(options.q_lora_rank, queries, bias=False)
-        self.kv_a_proj_with_mqa = nn.Linear(hidden_size, self.kv_lora_rank + self.qk_rope_head_dim, bias=bias)
+            self.q_b_proj = Linear(options.q_lora_rank, queries, bias=False)
+        self.kv_a_proj_with_mqa = Linear(hidden_size, self.kv_lora_rank + self.qk_rope_head_dim, bias=bias)
         self.kv_a_layernorm = RMSNorm(self.kv_lora_rank, options.norm_eps)
         self.embed_q = MultiLinear(self.qk_nope_head_dim, self.kv_lora_rank, heads)
         self.unembed_out = MultiLinear(self.kv_lora_rank, self.v_head_dim, heads)
-        self.o_proj = nn.Linear(heads * self.v_head_dim, hidden_size, bias=bias)
+        self.o_proj = Linear(heads * self.v_head_dim, hidden_size, bias=bias)
         self.rope = None if options.rope is None else RoPE(self.qk_rope_head_dim, options.rope)
 
     @classmethod

@@ -11,6 +11,7 @@ import mlx.nn as nn
 from axon_compose.registry import Dims
 from axon_core.conv import causal_conv
 from axon_core.elementary import silu, softplus
+from axon_core.linear import Linear
 from axon_core.norms import GatedRMSNorm
 from axon_core.specs.mamba import Mamba2Options, SectionScales
 from axon_core.ssd import ssd_scan
@@ -44,7 +45,7 @@ class Mamba2(nn.Module):
         inner, convolved = options.widths(hidden_size)
         self._section_scales = self._spread(options.section_scales, inner)
 
-        self.in_proj = nn.Linear(hidden_size, inner + convolved + self.num_heads, bias=options.bias)
+        self.in_proj = Linear(hidden_size, inner + convolved + self.num_heads, bias=options.bias)
         self.conv1d = nn.Conv1d(convolved, convolved, options.d_conv, groups=convolved, bias=options.conv_bias)
         taps = 1 / sqrt(options.d_conv)
         self.conv1d.weight = mx.random.uniform(-taps, taps, self.conv1d.weight.shape)
@@ -55,7 +56,7 @@ class Mamba2(nn.Module):
         self.D = mx.ones((self.num_heads,))
         if options.norm:
             self.norm = GatedRMSNorm(inner, options.norm_eps, options.norm_groups, options.norm_before_gate)
-        self.out_proj = nn.Linear(inner, hidden_size, bias=options.output_bias)
+        self.out_proj = Linear(inner, hidden_size, bias=options.output_bias)
 
     @classmethod
     def from_options(cls, options: Mamba2Options, dims: Dims) -> Mamba2:

@@ -7,6 +7,7 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims
 from axon_core.activations import ACTIVATIONS, gated
+from axon_core.linear import Linear
 from axon_core.specs.mlp import ActivationName, MLPOptions
 
 __all__ = ["MLP"]
@@ -39,9 +40,9 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         if gated:
-            self.gate_proj = nn.Linear(dims, hidden_dims, bias=bias)
-        self.up_proj = nn.Linear(dims, hidden_dims, bias=bias)
-        self.down_proj = nn.Linear(hidden_dims, dims, bias=bias)
+            self.gate_proj = Linear(dims, hidden_dims, bias=bias)
+        self.up_proj = Linear(dims, hidden_dims, bias=bias)
+        self.down_proj = Linear(hidden_dims, dims, bias=bias)
         # The name, for a compiled function cannot be copied or pickled.
         self.activation, self.limit, self.gate_scale = activation, limit, gate_scale
 

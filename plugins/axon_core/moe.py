@@ -9,6 +9,7 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims
 from axon_core.experts import ExpertGLU, ExpertMLP
+from axon_core.linear import Linear
 from axon_core.mlp import MLP
 from axon_core.norms import RMSNorm
 from axon_core.routing import best, within_groups
@@ -112,7 +113,7 @@ class MoE(nn.Module):
             self.expert_norm = RMSNorm(dim, expert_norm.eps)
         if per_expert_scale:
             self.per_expert_scale = mx.ones((num_experts,))
-        self.gate = nn.Linear(dim, num_experts, bias=router_bias)
+        self.gate = Linear(dim, num_experts, bias=router_bias)
         sizes = (latent_dim or dim, intermediate_dim, num_experts)
         if gated:
             self.switch_mlp = ExpertGLU(*sizes, activation, bias=bias, limit=limit)
@@ -120,12 +121,12 @@ class MoE(nn.Module):
             self.switch_mlp = ExpertMLP(*sizes, activation, bias=bias)
         shared_bias = bias if shared_bias is None else shared_bias
         if latent_dim:
-            self.fc1_latent_proj = nn.Linear(dim, latent_dim, bias=shared_bias)
-            self.fc2_latent_proj = nn.Linear(latent_dim, dim, bias=shared_bias)
+            self.fc1_latent_proj = Linear(dim, latent_dim, bias=shared_bias)
+            self.fc2_latent_proj = Linear(latent_dim, dim, bias=shared_bias)
         if shared_intermediate_dim:
             self.shared_expert = MLP(dim, shared_intermediate_dim, activation, gated, shared_bias, limit)
         if shared_gate:
-            self.shared_expert_gate = nn.Linear(dim, 1, bias=False)
+            self.shared_expert_gate = Linear(dim, 1, bias=False)
         if correction_bias:
             self.correction_bias = mx.zeros((num_experts,))
             self.freeze(recurse=False, keys="correction_bias")

@@ -9,6 +9,7 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims
 from axon_core.activations import gated
+from axon_core.linear import Linear
 from axon_core.norms import RMSNorm
 from axon_core.specs.mlp import ActivationName
 from axon_core.specs.per_layer import PerLayerInputOptions, PerLayerOptions
@@ -35,7 +36,7 @@ class PerLayerInputs(nn.Module):
         width = options.layers * options.size
         self.rows = options.vocab_size or vocab_size
         self.embed_tokens = nn.Embedding(self.rows, width)
-        self.proj = nn.Linear(hidden_size, width, bias=False)
+        self.proj = Linear(hidden_size, width, bias=False)
         self.norm = RMSNorm(options.size, options.norm_eps)
 
     def __call__(self, tokens: mx.array, h: mx.array) -> mx.array:
@@ -62,8 +63,8 @@ class PerLayerInput(nn.Module):
     def __init__(self, dims: int, size: int, index: int, activation: ActivationName = "gelu_tanh") -> None:
         super().__init__()
         self.index, self.activation = index, activation
-        self.gate_proj = nn.Linear(dims, size, bias=False)
-        self.down_proj = nn.Linear(size, dims, bias=False)
+        self.gate_proj = Linear(dims, size, bias=False)
+        self.down_proj = Linear(size, dims, bias=False)
 
     @classmethod
     def from_options(cls, options: PerLayerInputOptions, dims: Dims) -> PerLayerInput:

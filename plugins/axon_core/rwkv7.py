@@ -11,6 +11,7 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims
 from axon_core.elementary import sigmoid
+from axon_core.linear import Linear
 from axon_core.specs.rwkv7 import RWKV7ChannelMixOptions, RWKV7TimeMixOptions
 from axon_core.states import read_states, write_states
 from axon_core.token_shift import token_shift
@@ -57,7 +58,7 @@ class RWKV7TimeMix(nn.Module):
         for name, slope in _SLOPES.items():
             self[f"x_{name}"] = _shares(hidden_size, slope).reshape(1, 1, -1)
         for name in "rkvo":
-            self[f"{name}_proj"] = nn.Linear(hidden_size, hidden_size, bias=False)
+            self[f"{name}_proj"] = Linear(hidden_size, hidden_size, bias=False)
         self.w_lora = LowRank(hidden_size, options.decay_low_rank_dim, nn.Tanh())
         self.a_lora = LowRank(hidden_size, options.a_low_rank_dim, nn.Identity())
         if options.value_from is not None:
@@ -136,8 +137,8 @@ class RWKV7ChannelMix(nn.Module):
     def __init__(self, hidden_size: int, intermediate_size: int) -> None:
         super().__init__()
         self.x_k = _shares(hidden_size, 1.0)
-        self.key = nn.Linear(hidden_size, intermediate_size, bias=False)
-        self.value = nn.Linear(intermediate_size, hidden_size, bias=False)
+        self.key = Linear(hidden_size, intermediate_size, bias=False)
+        self.value = Linear(intermediate_size, hidden_size, bias=False)
 
     @classmethod
     def from_options(cls, options: RWKV7ChannelMixOptions, dims: Dims) -> RWKV7ChannelMix:
@@ -174,7 +175,7 @@ class LowRank(nn.Module):
 
     def __init__(self, dims: int, rank: int, activation: nn.Module, bias: bool = True) -> None:
         super().__init__()
-        self.lora = [nn.Linear(dims, rank, bias=False), activation, nn.Linear(rank, dims, bias=bias)]
+        self.lora = [Linear(dims, rank, bias=False), activation, Linear(rank, dims, bias=bias)]
 
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., dims); the shape stays."""

@@ -10,6 +10,7 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims
 from axon_core.conv import causal_conv
+from axon_core.linear import Linear
 from axon_core.specs.short_conv import ShortConvOptions
 from axon_core.states import read_states, write_states
 
@@ -32,9 +33,9 @@ class ShortConv(nn.Module):
 
     def __init__(self, hidden_size: int, d_conv: int = 3, bias: bool = False) -> None:
         super().__init__()
-        self.in_proj = nn.Linear(hidden_size, 3 * hidden_size, bias=bias)
+        self.in_proj = Linear(hidden_size, 3 * hidden_size, bias=bias)
         self.conv = nn.Conv1d(hidden_size, hidden_size, d_conv, groups=hidden_size, bias=bias)
-        self.out_proj = nn.Linear(hidden_size, hidden_size, bias=bias)
+        self.out_proj = Linear(hidden_size, hidden_size, bias=bias)
         # Scaled to the taps that a channel has; MLX counts all channels.
         self.conv.weight = mx.random.uniform(-1 / sqrt(d_conv), 1 / sqrt(d_conv), self.conv.weight.shape)
 

@@ -12,6 +12,7 @@ import mlx.nn as nn
 from axon_compose.registry import Dims
 from axon_core.conv import causal_conv
 from axon_core.elementary import silu, softplus
+from axon_core.linear import Linear
 from axon_core.scan import selective_scan
 from axon_core.specs.ssm import SSMOptions, resolve_dt_rank
 from axon_core.states import read_states, write_states
@@ -70,11 +71,11 @@ class AxonSSM(nn.Module):
         self.dt_min, self.dt_max = getattr(config, "ssm_dt_min", 1e-4), getattr(config, "ssm_dt_max", 100.0)
         bias, conv_bias = getattr(config, "ssm_bias", False), getattr(config, "ssm_conv_bias", True)
 
-        self.in_proj = nn.Linear(hidden, 2 * channels, bias=bias)
+        self.in_proj = Linear(hidden, 2 * channels, bias=bias)
         self.conv1d = nn.Conv1d(channels, channels, self.d_conv, groups=channels, bias=conv_bias)
-        self.x_proj = nn.Linear(channels, 2 * self.d_state + self.dt_rank, bias=False)
-        self.dt_proj = nn.Linear(self.dt_rank, channels)
-        self.out_proj = nn.Linear(channels, hidden, bias=bias)
+        self.x_proj = Linear(channels, 2 * self.d_state + self.dt_rank, bias=False)
+        self.dt_proj = Linear(self.dt_rank, channels)
+        self.out_proj = Linear(channels, hidden, bias=bias)
         self.A_log = mx.broadcast_to(mx.log(mx.arange(1.0, self.d_state + 1)), (channels, self.d_state)) + 0.0
         self.D = mx.ones((channels,))
         self._init_steps(channels)
