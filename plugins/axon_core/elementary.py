@@ -35,6 +35,8 @@ from typing import Any, Final, cast
 import mlx.core as mx
 import mlx.nn as nn
 
+from axon_core.cpu import fast
+
 __all__ = ["exp", "sigmoid", "silu", "softplus"]
 
 Function = Callable[[mx.array], mx.array]
@@ -91,15 +93,15 @@ def _rectified(x: mx.array, e: mx.array) -> mx.array:
     return mx.where(x > 0, x, 0.0) + 2.0 * z * series
 
 
-def _elementwise(plain: Function, fast: Function, slope: Callable[[mx.array, mx.array], mx.array]) -> Function:
+def _elementwise(plain: Function, quick: Function, slope: Callable[[mx.array, mx.array], mx.array]) -> Function:
     """A function that chooses its form.
 
     Args:
         plain: MLX's.
-        fast: The form for many float32 numbers on the CPU.
+        quick: The form for many float32 numbers on the CPU.
         slope: The derivative at (x, y).
     """
-    shaped = mx.custom_function(fast)
+    shaped = mx.custom_function(quick)
 
     @shaped.vjp  # type: ignore[untyped-decorator, unused-ignore]
     def _vjp(x: mx.array, cotangent: mx.array, y: mx.array) -> mx.array:
@@ -110,7 +112,7 @@ def _elementwise(plain: Function, fast: Function, slope: Callable[[mx.array, mx.
         return cast("mx.array", shaped(x)), axis
 
     def function(x: mx.array) -> mx.array:
-        if x.size < _WORTH or x.dtype != mx.float32 or mx.default_device() != mx.cpu:
+        if x.size < _WORTH or x.dtype != mx.float32 or not fast():
             return plain(x)
         return cast("mx.array", shaped(x))
 

@@ -15,6 +15,7 @@ import mlx.nn as nn
 from mlx_lm.models.switch_layers import SwitchGLU, SwitchLinear, SwitchMLP
 
 from axon_core.activations import ACTIVATIONS, gated
+from axon_core.cpu import fast
 from axon_core.grouped import group, is_worth_grouping, multiplied
 from axon_core.linear import rows_by_columns
 from axon_core.specs.mlp import ActivationName
@@ -69,7 +70,7 @@ def _in_blocks(
 ) -> mx.array | None:
     """Run experts on blocks of tokens; None where it is not worth it, or they are not what they were made as."""
     pairs, num_experts = indices.size, layers[0].num_experts
-    if mx.default_device() != mx.cpu or not is_worth_grouping(pairs, num_experts):
+    if not fast() or not is_worth_grouping(pairs, num_experts):
         return None
     if any(type(layer) is not ExpertLinear for layer in layers):  # quantised, or with an adapter
         return None

@@ -8,6 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.blas import is_reference_blas
+from axon_core.cpu import fast
 
 __all__ = ["Embedding", "Linear", "product", "rows_by_columns"]
 
@@ -42,7 +43,7 @@ def rows_by_columns(matrices: mx.array) -> mx.array:
 
 
 def _slow(a: mx.array, b: mx.array) -> bool:
-    return a.dtype == b.dtype == mx.float32 and mx.default_device() == mx.cpu and is_reference_blas()
+    return a.dtype == b.dtype == mx.float32 and fast() and is_reference_blas()
 
 
 def _copied(x: mx.array) -> mx.array:

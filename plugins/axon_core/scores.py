@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import mlx.core as mx
 
+from axon_core.cpu import fast
 from axon_core.elementary import exp
 from axon_core.linear import rows_by_columns
 from axon_core.window import Mask
@@ -29,8 +30,9 @@ def written_out(queries: mx.array, keys: Any, softcap: float | None, sinks: mx.a
     """Whether scores are arrays of their own, so that a long prompt has to be cut into blocks of queries."""
     if softcap is not None or not isinstance(keys, mx.array):
         return softcap is not None or sinks is not None
-    on_the_cpu = queries.dtype == keys.dtype == mx.float32 and mx.default_device() == mx.cpu
-    return on_the_cpu and queries.size // queries.shape[-1] * keys.shape[2] >= _MANY
+    if not queries.dtype == keys.dtype == mx.float32 or not fast():
+        return False
+    return queries.size // queries.shape[-1] * keys.shape[2] >= _MANY
 
 
 def attend(
@@ -69,6 +71,12 @@ def attend(
     if mask is not None:
         # Finite: a row without any key, padding that nobody reads, must not become NaN.
         scores = mx.where(mask, scores, mx.finfo(mx.float32).min)
+    weigh = _weighed if fast() else _weighed_by_softmax
+    return weigh(scores, values, width, sinks).astype(queries.dtype)
+
+
+def _weighed(scores: mx.array, values: Any, width: int, sinks: mx.array | None) -> mx.array:
+    """Means of the values, whose weights are divided by their sum only at the end."""
     highest = mx.stop_gradient(scores.max(axis=-1, keepdims=True))
     if sinks is not None:
         sinks = sinks.astype(mx.float32)[:, None, None]
@@ -77,7 +85,16 @@ def attend(
     total = weights.sum(axis=-1, keepdims=True)
     if sinks is not None:
         total = total + mx.exp(sinks - highest)
-    return (_product(weights, values, width, transpose=False) / total).astype(queries.dtype)
+    return _product(weights, values, width, transpose=False) / total
+
+
+def _weighed_by_softmax(scores: mx.array, values: Any, width: int, sinks: mx.array | None) -> mx.array:
+    """The same by MLX's softmax, which is one kernel on a GPU."""
+    y = _product(mx.softmax(scores, axis=-1), values, width, transpose=False)
+    if sinks is None:
+        return y
+    every = mx.logsumexp(scores, axis=-1, keepdims=True)
+    return y * mx.sigmoid(every - sinks.astype(mx.float32)[:, None, None])
 
 
 def _fused(queries: mx.array, keys: Any, values: Any, mask: Mask, scale: float, sinks: mx.array | None) -> mx.array:
