@@ -9,7 +9,7 @@ from typing import Any, Final
 import mlx.core as mx
 
 from axon_compose._api import Architecture
-from axon_compose.analysis import _batches, _half, _sequences, _sight, _slopes, _storage, _ties, _weights
+from axon_compose.analysis import _batches, _half, _large, _sequences, _sight, _slopes, _storage, _ties, _weights
 from axon_compose.analysis._compare import number
 from axon_compose.analysis._report import CheckReport, Truth
 from axon_compose.analysis._shrink import small_architecture
@@ -40,7 +40,7 @@ TRUTHS: Final[dict[str, Callable[[Subject], Truth]]] = {
     "caches": _storage.caches,
     "cache-bytes": _storage.cache_bytes,
     "dtypes": _storage.dtypes,
-    "large": _sequences.large,
+    "large": _large.large,
     "float16": _half.half,
     "ties": _ties.ties,
     "gradients": _weights.gradients,

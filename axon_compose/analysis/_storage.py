@@ -8,8 +8,8 @@ from typing import Any, Final
 import mlx.core as mx
 
 from axon_compose.analysis._compare import at_most
+from axon_compose.analysis._large import amplified
 from axon_compose.analysis._report import Truth
-from axon_compose.analysis._sequences import amplified
 from axon_compose.analysis._subject import Subject
 from axon_compose.plan import Plan
 from axon_compose.registry import CacheSpec, Composite, State

@@ -73,18 +73,23 @@ class Subject:
 
     @cached_property
     def rounded(self) -> mx.array:
-        """Logits of the sample, by weights that are each moved by at most half of what float32 tells apart."""
-        other = self.fresh("float32", self.seed)
+        """Logits of the sample by rounded weights."""
+        return self.roundly(self.sample)
+
+    def roundly(self, tokens: mx.array) -> mx.array:
+        """Logits by weights that are each moved by at most half of what float32 tells apart."""
+        kept = self.model.parameters()
         keys = iter(mx.random.split(_key(self.seed + 2), 10_000))
 
         def move(value: mx.array) -> mx.array:
             noise = mx.random.uniform(-1, 1, value.shape, key=next(keys)) * 2.0**-24
             return value * (1 + noise) if value.dtype == mx.float32 else value
 
-        other.update(tree_map(move, other.parameters()))
-        logits = other(self.sample)
-        mx.eval(logits)
-        return logits
+        self.model.update(tree_map(move, kept))
+        try:
+            return self.forward(tokens)
+        finally:
+            self.model.update(kept)
 
     @cached_property
     def windows(self) -> list[int]:
