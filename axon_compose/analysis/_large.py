@@ -70,7 +70,9 @@ def large(subject: Subject) -> Truth:
     tokens = subject.tokens(1, MEDIUM)
     for share in SHARES:
         with amplified(subject, subject.model, share):
-            if share != SHARES[-1] and distance(subject.roundly(tokens), subject.forward(tokens)) > ROUGH * LARGE:
+            rough = distance(subject.roundly(tokens), subject.forward(tokens))
+            # What is not finite is no rounding, and not excused.
+            if share != SHARES[-1] and ROUGH * LARGE < rough < float("inf"):
                 continue
             return equal(
                 subject,
