@@ -8,8 +8,8 @@ For every channel e and state n
 The sequence is cut into chunks, so that memory does not grow with its length. Where states are large, a chunk is a step
 for each token. Small ones would not be worth the operations: there a chunk is cut into S blocks of T tokens, and three
 short passes treat all blocks at once: the state that each block makes out of nothing (T steps), the states carried from
-block to block (S steps), and the true states with their read-outs (T steps). That is `2 T + S` steps for `S * T` tokens,
-at twice the multiply-adds.
+block to block (S steps), and the true states with their read-outs (T steps). That is `2 T + S` steps for `S * T`
+tokens, at twice the multiply-adds.
 
 Nothing is ever divided by a decay and no cumulative sums are subtracted: every factor is the exponential of a number
 that is at most zero, so neither a step of 100 nor a long sequence can overflow or cancel.
