@@ -30,6 +30,7 @@ there is nothing to gain. Without a C++ compiler the kernels run operation by op
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, Final, cast
 
 import mlx.core as mx
@@ -81,7 +82,7 @@ def _share(x: mx.array, e: mx.array) -> mx.array:
 
 @mx.compile
 def _gated(x: mx.array, e: mx.array) -> mx.array:
-    return x * (mx.where(x < 0, e, 1.0) / (1.0 + e))
+    return x * _share(x, e)
 
 
 @mx.compile
@@ -93,59 +94,64 @@ def _rectified(x: mx.array, e: mx.array) -> mx.array:
     return mx.where(x > 0, x, 0.0) + 2.0 * z * series
 
 
-def _elementwise(plain: Function, quick: Function, slope: Callable[[mx.array, mx.array], mx.array]) -> Function:
-    """A function that chooses its form.
+def _or_plain(plain: Function, slope: Callable[[mx.array, mx.array], mx.array]) -> Callable[[Function], Function]:
+    """Make a form for many float32 numbers on the CPU a function that takes MLX's own form for all others.
 
     Args:
         plain: MLX's.
-        quick: The form for many float32 numbers on the CPU.
         slope: The derivative at (x, y).
     """
-    shaped = mx.custom_function(quick)
 
-    @shaped.vjp  # type: ignore[untyped-decorator, unused-ignore]
-    def _vjp(x: mx.array, cotangent: mx.array, y: mx.array) -> mx.array:
-        return cotangent * slope(x, y)
+    def decorated(quick: Function) -> Function:
+        shaped = mx.custom_function(quick)
 
-    @shaped.vmap  # type: ignore[untyped-decorator, unused-ignore]
-    def _vmap(x: mx.array, axis: Any) -> tuple[mx.array, Any]:
-        return cast("mx.array", shaped(x)), axis
+        @shaped.vjp  # type: ignore[untyped-decorator, unused-ignore]
+        def _vjp(x: mx.array, cotangent: mx.array, y: mx.array) -> mx.array:
+            return cotangent * slope(x, y)
 
-    def function(x: mx.array) -> mx.array:
-        if x.size < _WORTH or x.dtype != mx.float32 or not fast():
-            return plain(x)
-        return cast("mx.array", shaped(x))
+        @shaped.vmap  # type: ignore[untyped-decorator, unused-ignore]
+        def _vmap(x: mx.array, axis: Any) -> tuple[mx.array, Any]:
+            return cast("mx.array", shaped(x)), axis
 
-    return function
+        @wraps(quick)
+        def function(x: mx.array) -> mx.array:
+            if x.size < _WORTH or x.dtype != mx.float32 or not fast():
+                return plain(x)
+            return cast("mx.array", shaped(x))
 
+        return function
 
-_exp = _elementwise(mx.exp, _exp_of_minus_abs, lambda x, y: y)
-_sigmoid = _elementwise(mx.sigmoid, lambda x: _share(x, _exp_of_minus_abs(x)), lambda x, y: y * (1 - y))
-_silu = _elementwise(
-    nn.silu, lambda x: _gated(x, _exp_of_minus_abs(x)), lambda x, y: _sigmoid(x) + y * (1 - _sigmoid(x))
-)
-_softplus = _elementwise(nn.softplus, lambda x: _rectified(x, _exp_of_minus_abs(x)), lambda x, y: _sigmoid(x))
+    return decorated
 
 
+@_or_plain(mx.exp, lambda x, y: y)
 def exp(x: mx.array) -> mx.array:
     """The exponential of numbers that are at most zero, such as logarithms of decays.
 
     Args:
         x: Any shape; minus infinity gives zero. What it gives for a positive number is not defined.
     """
-    return _exp(x)
+    return _exp_of_minus_abs(x)
 
 
+@_or_plain(mx.sigmoid, lambda x, y: y * (1 - y))
 def sigmoid(x: mx.array) -> mx.array:
     """`1 / (1 + exp(-x))` of any shape."""
-    return _sigmoid(x)
+    return _share(x, _exp_of_minus_abs(x))
 
 
+def _silu_slope(x: mx.array, y: mx.array) -> mx.array:
+    share = sigmoid(x)
+    return share + y * (1 - share)
+
+
+@_or_plain(nn.silu, _silu_slope)
 def silu(x: mx.array) -> mx.array:
     """`x * sigmoid(x)` of any shape."""
-    return _silu(x)
+    return _gated(x, _exp_of_minus_abs(x))
 
 
+@_or_plain(nn.softplus, lambda x, y: sigmoid(x))
 def softplus(x: mx.array) -> mx.array:
     """`log(1 + exp(x))` of any shape."""
-    return _softplus(x)
+    return _rectified(x, _exp_of_minus_abs(x))
