@@ -8,7 +8,7 @@ import pytest
 from axon_core import elementary
 from axon_core.elementary import exp, sigmoid, silu, softplus
 
-MANY = 3 * elementary._WORTH
+MANY = 3 * elementary._MANY
 #: Two roundings of the result (6e-8 each), one of the argument, and the polynomial.
 CLOSE = 5e-7
 
