@@ -10,6 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
+from axon_core.elementary import sigmoid
 from axon_core.linear import Linear
 from axon_core.norms import HeadNorm, RMSNorm
 from axon_core.rope import RoPE
@@ -149,7 +150,7 @@ class Attention(nn.Module):
             publish("kv", kv)
         y = self._attend(queries, kv, mask).transpose(0, 2, 1, 3)
         if "g_proj" in self:
-            y = y * mx.sigmoid(self.g_proj(x)).reshape(*y.shape[:3], -1)
+            y = y * sigmoid(self.g_proj(x)).reshape(*y.shape[:3], -1)
         return self.o_proj(y.flatten(2)), cache
 
     def _default_mask(self, mask: Mask, cache: Any, length: int) -> Mask:

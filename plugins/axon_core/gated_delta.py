@@ -35,7 +35,7 @@ import mlx.core as mx
 from axon_core.chunked import cut, unit_lower_inverse
 from axon_core.elementary import exp
 from axon_core.recompute import recomputed
-from axon_core.specs._segments import delta_chunks
+from axon_core.specs._segments import delta_chunk, delta_chunks
 
 __all__ = ["gated_delta_rule"]
 
@@ -119,7 +119,7 @@ def _segments(
 ) -> tuple[mx.array, mx.array]:
     """Any number of tokens, as many chunks at a time as keep the temporaries small."""
     length = v.shape[-2]
-    chunk = min(chunk, 1 << (length - 1).bit_length())
+    chunk = delta_chunk(length, chunk)
     # The tokens that a last chunk lacks are zeros, which neither decay nor write.
     inputs = [cut(a, chunk) for a in (q, k, v, log_g, beta)]
     numbers = log_g.size // length * chunk * max(chunk, *state.shape[-2:])

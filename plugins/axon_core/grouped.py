@@ -58,14 +58,14 @@ def group(indices: mx.array, num_experts: int) -> Groups:
     """
     count, each = indices.size, indices.shape[-1]
     columns = _columns(count // num_experts)
-    experts = mx.arange(num_experts)
     chosen = indices.flatten()
     order = mx.argsort(chosen)
     chosen = chosen[order]
 
-    counts = (chosen[:, None] == experts).sum(axis=0)
-    ends = mx.cumsum((counts + columns - 1) // columns)
-    first_column = columns * (ends - (counts + columns - 1) // columns)
+    counts = (chosen[:, None] == mx.arange(num_experts)).sum(axis=0)
+    needed = (counts + columns - 1) // columns
+    ends = mx.cumsum(needed)
+    first_column = columns * (ends - needed)
     first_pair = mx.cumsum(counts, inclusive=False)
     place = (first_column - first_pair)[chosen] + mx.arange(count)
 

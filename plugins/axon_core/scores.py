@@ -28,11 +28,12 @@ _MANY: Final = 2**14
 
 def written_out(queries: mx.array, keys: Any, softcap: float | None, sinks: mx.array | None) -> bool:
     """Whether scores are arrays of their own, so that a long prompt has to be cut into blocks of queries."""
-    if softcap is not None or not isinstance(keys, mx.array):
-        return softcap is not None or sinks is not None
-    if not queries.dtype == keys.dtype == mx.float32 or not fast():
-        return False
-    return queries.size // queries.shape[-1] * keys.shape[2] >= _MANY
+    if softcap is not None:
+        return True
+    if not isinstance(keys, mx.array):
+        return sinks is not None
+    many = queries.size // queries.shape[-1] * keys.shape[2] >= _MANY
+    return many and queries.dtype == keys.dtype == mx.float32 and fast()
 
 
 def attend(
@@ -66,8 +67,8 @@ def attend(
     if softcap is not None:
         scores = softcap * mx.tanh(scores / softcap)
     if isinstance(mask, str):
-        length, keys_ = scores.shape[2:]
-        mask = mx.arange(keys_ - length, keys_)[:, None] >= mx.arange(keys_)
+        length, total = scores.shape[2:]
+        mask = mx.arange(total - length, total)[:, None] >= mx.arange(total)
     if mask is not None:
         # Finite: a row without any key, padding that nobody reads, must not become NaN.
         scores = mx.where(mask, scores, mx.finfo(mx.float32).min)

@@ -7,15 +7,14 @@ the usual fused attention on a slice, so every backend and every kind of key (gr
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
 
-__all__ = ["BLOCK", "Mask", "banded_attention", "blockwise_attention"]
+from axon_core.specs._segments import BLOCK
 
-#: Queries in a block. Smaller wastes fewer scores outside the band, larger makes fewer calls; 64 to 128 is flat.
-BLOCK: Final = 64
+__all__ = ["BLOCK", "Mask", "banded_attention", "blockwise_attention"]
 
 Mask = mx.array | str | None
 

@@ -41,7 +41,7 @@ import mlx.core as mx
 
 from axon_core.chunked import cut, unit_lower_inverse
 from axon_core.recompute import recomputed
-from axon_core.specs._segments import delta_chunks
+from axon_core.specs._segments import delta_chunk, delta_chunks
 
 __all__ = ["MIN_LOG_W", "wkv7"]
 
@@ -125,7 +125,7 @@ def _segments(
     """Any number of tokens, as many chunks at a time as keep the temporaries small."""
     batch, heads, length, key_width = k.shape
     both = key_width + v.shape[-1]
-    chunk = min(chunk, 1 << (length - 1).bit_length())
+    chunk = delta_chunk(length, chunk)
     # The tokens that a last chunk lacks are zeros, which neither decay nor recall nor write.
     inputs = [cut(x, chunk) for x in (r, log_w, k, v, a, b)]
     numbers = batch * heads * max(4 * chunk * chunk, chunk * both, key_width * both)

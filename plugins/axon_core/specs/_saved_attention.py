@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from axon_compose.registry import Array
 from axon_core.specs._saved import Saved, each, in_float32, norm_saved
+from axon_core.specs._segments import BLOCK
 
 __all__ = ["attention_saved", "latent_saved", "scores_saved"]
-
-#: Queries in a block, where they are cut into blocks: `axon_core.window.BLOCK`, which imports mlx.
-_BLOCK: Final = 64
 
 
 def scores_saved(tokens: int, heads: int, window: int | None, *, written_out: bool = False) -> Saved:
@@ -27,10 +25,10 @@ def scores_saved(tokens: int, heads: int, window: int | None, *, written_out: bo
 
 def _block_pairs(tokens: int, window: int) -> int:
     """Queries times the keys that their block reaches: all before, or those from the first one's window on."""
-    whole, rest = divmod(tokens, _BLOCK)
-    growing = min(whole, (window - 1) // _BLOCK + 1)
-    pairs = _BLOCK * _BLOCK * growing * (growing + 1) // 2
-    pairs += (whole - growing) * _BLOCK * (_BLOCK + window - 1)
+    whole, rest = divmod(tokens, BLOCK)
+    growing = min(whole, (window - 1) // BLOCK + 1)
+    pairs = BLOCK * BLOCK * growing * (growing + 1) // 2
+    pairs += (whole - growing) * BLOCK * (BLOCK + window - 1)
     return pairs + rest * min(tokens, rest + window - 1)
 
 
@@ -57,7 +55,7 @@ def attention_saved(
     scores = scores_saved(tokens, heads, options.window_size, written_out=options.softcap is not None)
     if options.softcap is not None and dtype != "float32":
         # Casts take the place of queries, keys and values; every block of queries has its own of what it reaches.
-        reached = 2 * key_heads * width * scores[-1].shape[0] // _BLOCK
+        reached = 2 * key_heads * width * scores[-1].shape[0] // BLOCK
         found = tuple(array for array in found if array.name not in ("queries", "keys", "values"))
         found += in_float32(tokens, cast=queries) + (Array("reached", (reached,), "float32"),)
     return found + scores

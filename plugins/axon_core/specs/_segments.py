@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["RECOMPUTED", "SCAN_ALONE", "SSD_BLOCK", "delta_chunks", "scan_tokens", "ssd_blocks"]
+__all__ = ["BLOCK", "RECOMPUTED", "SCAN_ALONE", "SSD_BLOCK", "delta_chunk", "delta_chunks", "scan_tokens", "ssd_blocks"]
 
+#: Queries in a block of attention. Smaller wastes fewer scores outside the band, larger makes fewer calls; 64 to 128 is
+#: flat.
+BLOCK: Final = 64
 #: One temporary of a segment, of which some four to ten live at once. Above 32 MiB every operation on the CPU pays page
 #: faults.
 _BYTES: Final = 8 * 2**20
@@ -34,6 +37,11 @@ def ssd_blocks(heads: int, steps: int, width: int, states: int) -> int:
     """Blocks of `steps` tokens in a segment of state space duality; heads of all sequences count."""
     elements = heads * max(steps * steps, steps * width, width * states)
     return max(1, _BYTES // (4 * elements))
+
+
+def delta_chunk(tokens: int, most: int = 32) -> int:
+    """Tokens that a delta rule solves together, a power of two: no more than hold the sequence."""
+    return min(most, 1 << (tokens - 1).bit_length())
 
 
 def delta_chunks(numbers: int) -> int:

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
 from axon_core.specs._flops import convolution_flops, product_flops
 from axon_core.specs._saved import convolution_saved, each, in_float32, states_saved
-from axon_core.specs._segments import delta_chunks
+from axon_core.specs._segments import delta_chunk, delta_chunks
 
 __all__ = ["SPECS", "GatedDeltaNetOptions"]
 
@@ -78,7 +78,7 @@ def _saved(options: GatedDeltaNetOptions, dims: Dims, tokens: int, dtype: str) -
     found += in_float32(tokens, recalled=values, unit=values, gate_sigmoid=values, gate=values, normed=values)
     found += in_float32(tokens, gate_input=values)
     # Chunks of 32 tokens, or 64 on a GPU.
-    chunk = min(32, 1 << (tokens - 1).bit_length())
+    chunk = delta_chunk(tokens)
     if tokens % chunk:  # copies with the tokens that the last chunk lacks
         found += in_float32(tokens + -tokens % chunk, filled_up=keys + values)
     segment = chunk * delta_chunks(heads * chunk * max(chunk, key_dim, value_dim))

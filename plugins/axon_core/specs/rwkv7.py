@@ -11,7 +11,7 @@ from pydantic import Field
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
 from axon_core.specs._flops import product_flops
 from axon_core.specs._saved import activation_saved, each, in_float32, states_saved
-from axon_core.specs._segments import delta_chunks
+from axon_core.specs._segments import delta_chunk, delta_chunks
 
 __all__ = ["SPECS", "RWKV7ChannelMixOptions", "RWKV7TimeMixOptions"]
 
@@ -80,7 +80,7 @@ def _time_saved(options: RWKV7TimeMixOptions, dims: Dims, tokens: int, dtype: st
     found += each(tokens, ranks=ranks)
     # Receptances, decays, keys, values and rates on their way into the recurrence, its output, and the norm's; where a
     # chunk is not full, copies of all six inputs take the place of three.
-    chunk = min(32, 1 << (tokens - 1).bit_length())
+    chunk = delta_chunk(tokens)
     full = tokens % chunk == 0
     found += tuple(Array(f"heads_{number}", (tokens, hidden), "float32") for number in range(18 if full else 15))
     found += () if full else in_float32(tokens + -tokens % chunk, filled_up=6 * hidden)
