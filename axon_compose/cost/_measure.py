@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from axon_compose.cost._answers import Answers
 from axon_compose.cost._caches import cache_parts, cache_traffic
-from axon_compose.cost._sheet import ContextCost, CostSheet, Fit, LayerCost, PartCost, TrainingCost
-from axon_compose.cost._training import training_cost
+from axon_compose.cost._sheet import ContextCost, CostSheet, Fit, LayerCost, PartCost
+from axon_compose.cost._training import Training
 from axon_compose.cost._weights import BITS, Storage
 from axon_compose.plan import DTYPES, Layer, Plan, Use, active_parameters, cache_nbytes, total_parameters
 
@@ -77,10 +77,11 @@ class _Measure:
         bandwidth: float | None,
     ) -> None:
         self.plan, self.contexts, self.storage, self.batch = plan, contexts, storage, batch
-        self.training, self.bandwidth = training, bandwidth
+        self.bandwidth = bandwidth
         self.answers = Answers()
         self.runs = list(_runs(plan))
         self.kinds = _alike(use for use, _ in self.runs)
+        self.training = Training(plan, self.kinds, self.answers, storage.dtype, batch) if training else None
         self.sizes: dict[int, int] = {}
         self.weight_bytes = sum(map(self.nbytes, plan.uses()))
 
@@ -173,7 +174,7 @@ class _Measure:
             decode_flops=self.known(1, tokens),
             moved_bytes=moved,
             tokens_per_second=self.bandwidth * self.batch / moved if self.bandwidth and moved else None,
-            training=self.trained(tokens) if self.training else None,
+            training=self.training.cost(tokens) if self.training else None,
         )
 
     def known(self, tokens: int, context: int) -> int:
@@ -201,9 +202,6 @@ class _Measure:
 
     # Memory.
 
-    def trained(self, tokens: int) -> TrainingCost:
-        return training_cost(self.plan, self.kinds, self.answers, self.storage.dtype, self.batch, tokens)
-
     def fit(self, memory: int, contexts: Sequence[ContextCost]) -> Fit:
         fits = tuple(cost.needed_bytes <= memory for cost in contexts)
         return Fit(memory, fits, _longest(lambda tokens: self.needed(tokens) <= memory))
@@ -211,7 +209,7 @@ class _Measure:
     def needed(self, tokens: int) -> int:
         """The context's `needed_bytes`, without its operations."""
         if self.training:
-            return self.trained(tokens).total
+            return self.training.cost(tokens).total
         return self.weight_bytes + self.batch * cache_nbytes(self.plan, tokens, self.storage.dtype)
 
 

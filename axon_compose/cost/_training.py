@@ -23,7 +23,7 @@ from axon_compose.cost._sheet import TrainingCost
 from axon_compose.cost._weights import Storage
 from axon_compose.plan import DTYPES, Plan, Use
 
-__all__ = ["training_cost"]
+__all__ = ["Training"]
 
 #: How many there are of each at the same time.
 _SCORES: Final = 4
@@ -32,10 +32,8 @@ _LAYERS: Final = 4
 _TABLES: Final = 3
 
 
-def training_cost(
-    plan: Plan, kinds: Sequence[tuple[Use, int]], answers: Answers, dtype: str, batch: int, tokens: int
-) -> TrainingCost:
-    """Count the memory of a step.
+class Training:
+    """Counts the memory of a step, for any number of tokens.
 
     Args:
         plan: The model.
@@ -43,25 +41,29 @@ def training_cost(
         answers: What they say.
         dtype: Of weights and activations.
         batch: Sequences.
-        tokens: Length of each.
     """
-    storage = Storage(dtype)
-    weights = sum(map(storage.nbytes, plan.uses()))
-    saved = flying = 0
-    for use, number in kinds:
-        arrays = answers.saved(use, tokens, dtype)
-        if arrays is None:
-            saved += number * batch * tokens * _estimate(plan, use, answers, dtype)
-            continue
-        sizes = [array.nbytes(dtype) * (1 if array.dtype == "bool" else batch) for array in arrays]
-        saved += number * sum(sizes)
-        if use is not plan.head:
-            flying = max(flying, _COMPONENT * sum(sizes), answers.recomputed(use, batch, tokens))
-    owned = [sum(map(storage.nbytes, layer.uses())) for layer in plan.layers if layer.owner is None]
-    table = max(storage.nbytes(plan.embedding), storage.nbytes(plan.head))
-    scores = batch * tokens * int(plan.dims.vocab_size) * DTYPES[dtype]
-    flying = max(flying, _SCORES * scores, _LAYERS * max(owned, default=0), _TABLES * table)
-    return TrainingCost(weights, 2 * weights, saved, flying)
+
+    def __init__(self, plan: Plan, kinds: Sequence[tuple[Use, int]], answers: Answers, dtype: str, batch: int) -> None:
+        self.plan, self.kinds, self.answers, self.dtype, self.batch = plan, kinds, answers, dtype, batch
+        nbytes = Storage(dtype).nbytes
+        self.weights = sum(map(nbytes, plan.uses()))
+        largest = max((sum(map(nbytes, layer.uses())) for layer in plan.layers if layer.owner is None), default=0)
+        self.moved = max(_LAYERS * largest, _TABLES * max(nbytes(plan.embedding), nbytes(plan.head)))
+
+    def cost(self, tokens: int) -> TrainingCost:
+        """The memory of a step on sequences of so many tokens."""
+        saved, flying = 0, self.moved
+        for use, number in self.kinds:
+            arrays = self.answers.saved(use, tokens, self.dtype)
+            if arrays is None:
+                saved += number * self.batch * tokens * _estimate(self.plan, use, self.answers, self.dtype)
+                continue
+            size = sum(array.nbytes(self.dtype) * (1 if array.dtype == "bool" else self.batch) for array in arrays)
+            saved += number * size
+            if use is not self.plan.head:
+                flying = max(flying, _COMPONENT * size, self.answers.recomputed(use, self.batch, tokens))
+        scores = self.batch * tokens * int(self.plan.dims.vocab_size) * DTYPES[self.dtype]
+        return TrainingCost(self.weights, 2 * self.weights, saved, max(flying, _SCORES * scores))
 
 
 def _estimate(plan: Plan, use: Use, answers: Answers, dtype: str) -> int:
