@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 __all__ = [
     "PEERS",
@@ -22,10 +22,12 @@ __all__ = [
     "picture",
     "seed",
     "sequences",
+    "sizes",
     "tolerance",
 ]
 
-
+#: Arguments of `cost`, `compare` and `page`, by their names on the command line.
+_SIZES: Final = ("context", "batch", "dtype", "quantize", "memory", "bandwidth")
 #: What `verify` can compare with; `axon_compose.analysis.PEERS`, which imports mlx.
 PEERS: Final = ("mlx-lm", "transformers")
 
@@ -36,6 +38,11 @@ def common(parser: argparse.ArgumentParser) -> None:
         "--set", dest="settings", action="append", default=[], metavar="KEY.KEY=VALUE", help="lay a value over the file"
     )
     as_json(parser)
+
+
+def sizes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How a model is stored and run, as far as it is said."""
+    return {name: value for name in _SIZES if (value := getattr(arguments, name)) is not None}
 
 
 def picture(text: str) -> str:
@@ -65,9 +72,7 @@ def seed(text: str) -> int:
 
 def cases(text: str) -> int:
     """How many cases to try."""
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 10_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 10000")
-    return int(text)
+    return _from_to(text, 1, 10_000, "10000")
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -77,8 +82,12 @@ def names(text: str) -> tuple[str, ...]:
 
 def length(text: str) -> int:
     """How many tokens to try."""
-    if not text.isascii() or not text.isdigit() or not 2 <= int(text) <= 2**20:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 2 to 2^20")
+    return _from_to(text, 2, 2**20, "2^20")
+
+
+def _from_to(text: str, least: int, most: int, said: str) -> int:
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least} to {said}")
     return int(text)
 
 
@@ -128,11 +137,11 @@ def nbytes(text: str) -> int:
 
 
 def bandwidth(text: str) -> float:
-    """GB a second."""
+    """GB a second to bytes."""
     number = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) else 0.0
     if number <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of GB/s such as 400")
-    return number
+    return number * 1e9
 
 
 def as_json(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from axon_compose._api import Architecture, load
 from axon_compose.bench import Workload
+from axon_compose.cli._arguments import sizes
 from axon_compose.cli._files import refuse_existing, write_whole
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import Terminal
@@ -38,19 +39,14 @@ def compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
         found = compared(
             models,
             names=_names(arguments.files, models),
-            context=arguments.context,
-            dtype=arguments.dtype,
-            batch=arguments.batch,
-            quantize=arguments.quantize,
-            memory=arguments.memory,
-            bandwidth=arguments.bandwidth * 1e9 if arguments.bandwidth else None,
+            **sizes(arguments),
             sort=arguments.sort,
             reverse=arguments.reverse,
             measure=workload or False,
             progress=_progress() if workload else None,
         )
     except UnknownColumn as error:
-        arguments.wrong(f"argument --sort: {error}")
+        arguments.error(f"argument --sort: {error}")
     text, data = comparison_text(found, terminal.style), found.to_dict()
     if target:
         size = _write_page(found, target, arguments.force)
@@ -79,9 +75,9 @@ def _workload(arguments: argparse.Namespace) -> Workload | None:
     given = {name: getattr(arguments, name) for name in ("prompt", "steps", "rounds")}
     wanted: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if arguments.measure:
-        return Workload(batch=arguments.batch, **wanted)
+        return Workload(batch=arguments.batch or 1, **wanted)
     if wanted:
-        arguments.wrong(f"argument --{next(iter(wanted))}: it says how to measure, and needs --measure")
+        arguments.error(f"argument --{next(iter(wanted))}: it says how to measure, and needs --measure")
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from axon_compose.cli._arguments import sizes
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import Terminal
 from axon_compose.report import render
@@ -15,15 +16,7 @@ __all__ = ["cost"]
 def cost(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Print the cost sheet. Whether it fits is an answer, not a failure."""
     architecture = load_file(arguments.file, arguments)
-    sheet = architecture.cost(
-        context=arguments.context,
-        dtype=arguments.dtype,
-        batch=arguments.batch,
-        quantize=arguments.quantize,
-        training=arguments.training,
-        memory=arguments.memory,
-        bandwidth=arguments.bandwidth * 1e9 if arguments.bandwidth else None,
-    )
+    sheet = architecture.cost(**sizes(arguments), training=arguments.training)
     if not terminal.as_json:
         for warning in architecture.warnings:
             terminal.note(render([warning]))

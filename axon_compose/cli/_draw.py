@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from axon_compose.cli._arguments import sizes
 from axon_compose.cli._files import refuse_existing, write_whole
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import USAGE, Terminal
@@ -15,16 +16,13 @@ from axon_compose.report import render
 
 __all__ = ["draw"]
 
-#: Arguments of `page`, by their names on the command line.
-_SIZES: Final = ("context", "batch", "dtype", "quantize", "memory", "bandwidth")
-
 
 def draw(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Draw a model into a file, whose name says in which form."""
     target = Path(arguments.output)
-    sizes = {name: value for name in _SIZES if (value := getattr(arguments, name)) is not None}
-    if sizes and target.suffix != ".html":
-        terminal.note(f"error: a picture shows nothing of --{next(iter(sizes))}; a page (.html) does")
+    given = sizes(arguments)
+    if given and target.suffix != ".html":
+        terminal.note(f"error: a picture shows nothing of --{next(iter(given))}; a page (.html) does")
         return USAGE
     if target.suffix == ".png":
         from axon_compose.draw import require_renderer
@@ -34,20 +32,18 @@ def draw(arguments: argparse.Namespace, terminal: Terminal) -> int:
     architecture = load_file(arguments.file, arguments)
     for warning in architecture.warnings:
         terminal.note(render([warning]))
-    data = _drawn(architecture.plan(), target.suffix, sizes)
+    data = _drawn(architecture.plan(), target.suffix, given)
     write_whole(target, data, arguments.force)
     text = f"wrote {target}: {architecture.name}, {human(len(data))}\n"
     return terminal.result(text, {"file": str(target), "bytes": len(data)}, architecture.warnings)
 
 
-def _drawn(plan: Plan, suffix: str, sizes: dict[str, Any]) -> bytes:
+def _drawn(plan: Plan, suffix: str, given: dict[str, Any]) -> bytes:
     from axon_compose.draw import apart, bitmap, page, picture
 
     if suffix == ".png":
         return bitmap(plan)
     if suffix == ".svg":
         return picture(plan).encode()
-    if "bandwidth" in sizes:
-        sizes["bandwidth"] *= 1e9
     with apart():
-        return page(plan, **sizes).encode()
+        return page(plan, **given).encode()

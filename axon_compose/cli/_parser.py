@@ -54,7 +54,7 @@ def _lazily(module: str, name: str) -> Run:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of `axon-compose`; each command leaves its function in `run`."""
+    """The parser of `axon-compose`; each command leaves its function in `run`, and in `error` that of wrong usage."""
     from axon_compose import __version__
 
     formatter = argparse.RawDescriptionHelpFormatter
@@ -73,7 +73,7 @@ def make_parser() -> argparse.ArgumentParser:
         added = commands.add_parser(
             name, help=summary, description=summary, formatter_class=formatter, allow_abbrev=False
         )
-        added.set_defaults(run=run)
+        added.set_defaults(run=run, error=added.error)
         return added
 
     _add_describing(command)
@@ -127,7 +127,6 @@ def _add_counting(command: Callable[..., argparse.ArgumentParser]) -> None:
     cost.add_argument("file", metavar="FILE")
     cost.add_argument("--weights", metavar="DIR", help="take the sizes of a checkpoint")
     _sizes(cost)
-    cost.set_defaults(context=(4096, 65536), batch=1, dtype="bfloat16")
     cost.add_argument("--training", action="store_true", help="count the memory of a training step too")
     cost.add_argument("--layers", action="store_true", help="list every layer")
     common(cost)
@@ -136,7 +135,6 @@ def _add_counting(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     compare.add_argument("files", nargs="+", metavar="FILE", help="or a folder with a config.json")
     _sizes(compare)
-    compare.set_defaults(context=(4096, 65536), batch=1, dtype="bfloat16", wrong=compare.error)
     compare.add_argument("--sort", metavar="COLUMN", help="such as parameters, cache, longest or decode-speed")
     compare.add_argument("--reverse", action="store_true", help="sort the other way round")
     compare.add_argument(
@@ -238,7 +236,6 @@ def _add_check(command: Callable[..., argparse.ArgumentParser]) -> None:
     check.add_argument("--truth", type=names, metavar="NAME,NAME", help="only these truths (default: all)")
     check.add_argument("--as-is", action="store_true", help="try the model itself, which has to be small")
     check.add_argument("--seed", type=seed, default=0, metavar="N", help="of weights and tokens (default: 0)")
-    check.set_defaults(error=check.error)
     common(check)
 
 
