@@ -40,7 +40,7 @@ MEASURED: Final[Mapping[str, str]] = {
     "caches": "what each cache holds and counts after a prompt and two tokens",
     "cache-bytes": "bytes after 3 and 3 W + 6 tokens, in float32 and bfloat16",
     "dtypes": "weights, caches and logits in float32 and bfloat16, also with large values inside",
-    "large": "norms that make inputs of layers 30 and 1000 times as large; in one piece and token by token",
+    "large": "inputs of layers 30 and 1000 times as large, less where roundings would move the outputs; token by token",
     "float16": "a model in float16, with numbers beyond 65504 in each state that is declared float32",
     "ties": "routers made even: twice, in a batch among others, and in chunks",
     "gradients": "one backward pass over 512 tokens, in training mode",

@@ -93,7 +93,8 @@ def check_plan(
         raise ValueError(f"there is no truth `{unknown[0]}`; truths are {', '.join(TRUTHS)}")
     with _exact_device():
         found = _run(Subject(plan, seed), names)
-    return CheckReport(plan.name, seed, len(plan.layers), described or len(plan.layers), tuple(found))
+    layers = len(plan.layers)
+    return CheckReport(plan.name, seed, layers, described or layers, tuple(found), shrunk=described is not None)
 
 
 def _run(subject: Subject, names: list[str]) -> list[Truth]:

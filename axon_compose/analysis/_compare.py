@@ -109,10 +109,11 @@ def equal(
         limit: Largest distance; `exact(subject)` unless given.
     """
     limit = exact(subject) if limit is None else limit
-    worst, known = 0.0, dict[int, Rows]()
+    worst, known = 0.0, dict[Callable[[Forward], Rows], Rows]()
     for case, got, wanted in cases:
-        rows = known[id(wanted)] = known.get(id(wanted)) or wanted(subject.forward)
-        figure, where = compare(got(subject.forward), rows, limit)
+        if wanted not in known:
+            known[wanted] = wanted(subject.forward)
+        figure, where = compare(got(subject.forward), known[wanted], limit)
         worst = max(worst, figure)
         if not figure <= limit:
             layer = _first_layer(subject, got, wanted, limit)

@@ -41,6 +41,7 @@ class CheckReport:
         layers: Number of layers that were run.
         layers_described: Number of layers of the description, of which those are a choice.
         truths: Every truth that was tried, in order.
+        shrunk: Whether it is a copy in small sizes that was run.
     """
 
     name: str
@@ -48,6 +49,7 @@ class CheckReport:
     layers: int
     layers_described: int
     truths: tuple[Truth, ...]
+    shrunk: bool = True
 
     @property
     def passed(self) -> bool:
@@ -66,6 +68,7 @@ class CheckReport:
             "seed": self.seed,
             "layers": self.layers,
             "layers_described": self.layers_described,
+            "shrunk": self.shrunk,
             "passed": self.passed,
             "truths": [{**asdict(truth), "figure": _finite(truth.figure)} for truth in self.truths],
         }

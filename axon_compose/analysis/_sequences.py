@@ -58,13 +58,14 @@ def chunks(subject: Subject) -> Truth:
     window = subject.window
     medium, long = subject.tokens(2, max(MEDIUM, 3 * window)), subject.tokens(1, LONG)
     sizes = sorted({7, max(2, window - 1), window, window + 1})
-    cuts = [(f"chunks of {size}", [size], medium) for size in sizes]
-    cuts += [("chunks of 97", [97], long), ("7 tokens, then the rest", [7, LONG], long)]
-    cuts += [("irregular chunks", [5, 1, window, 1, 1, 2 * window + 1, 64, 1], long)]
-    whole = {id(tokens): partial(plain, tokens=tokens) for tokens in (medium, long)}
+    cuts = {f"chunks of {size}": [size] for size in sizes}
+    longer = {"chunks of 97": [97], "7 tokens, then the rest": [7, LONG]}
+    longer["irregular chunks"] = [5, 1, window, 1, 1, 2 * window + 1, 64, 1]
     cases = [
-        (name, lambda f, c=cut, t=tokens: [run(subject, f, t, cycle(c))], whole[id(tokens)])
-        for name, cut, tokens in cuts
+        (name, lambda f, c=cut, t=tokens: [run(subject, f, t, cycle(c))], whole)
+        for tokens, chosen in ((medium, cuts), (long, longer))
+        for whole in [partial(plain, tokens=tokens)]
+        for name, cut in chosen.items()
     ]
     return equal(subject, "chunks", "a prompt fed in chunks = a prompt in one piece", cases)
 

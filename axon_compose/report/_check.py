@@ -33,7 +33,8 @@ def check_text(report: CheckReport, style: Style) -> str:
 def head(report: CheckReport) -> str:
     """What was checked."""
     of = f" of {report.layers_described}" if report.layers != report.layers_described else ""
-    return f"{report.name}: {report.layers}{of} layers in small sizes, seed {report.seed}"
+    sizes = " in small sizes" if report.shrunk else ""
+    return f"{report.name}: {report.layers}{of} layers{sizes}, seed {report.seed}"
 
 
 def rows(report: CheckReport) -> tuple[list[list[str]], str]:

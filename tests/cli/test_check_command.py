@@ -84,7 +84,9 @@ def test_a_model_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     """Small copies have fewer layers; what is checked as it is has all."""
     code, out, _ = run(capsys, "hybrid-demo", "--as-is", *QUICK, "--json")
     result = json.loads(out)["result"]
-    assert (code, result["layers"], result["layers_described"]) == (0, 5, 5)
+    assert (code, result["layers"], result["layers_described"], result["shrunk"]) == (0, 5, 5, False)
+    assert run(capsys, "hybrid-demo", "--as-is", *QUICK)[1].startswith("hybrid-demo: 5 layers, seed 0\n")
+    assert run(capsys, "hybrid-demo", *QUICK)[1].startswith("hybrid-demo: 4 of 5 layers in small sizes, seed 0\n")
     code, _, err = run(capsys, "bit-axon", "--as-is", "--set", "dims.hidden_size=2560000")
     assert code == 2
     assert "error[AX401]" in err
