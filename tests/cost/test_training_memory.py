@@ -119,9 +119,15 @@ def peak(architecture: Architecture, batch: int, tokens: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "vocabulary"), [pytest.param(128, 512, id="activations"), pytest.param(8, 2048, id="weights")]
+    ("tokens", "vocabulary", "layers"),
+    [
+        pytest.param(128, 512, 6, id="activations"),
+        pytest.param(8, 2048, 6, id="weights"),
+        pytest.param(8, 16384, 6, id="table"),
+        pytest.param(4, 97, 2, id="layers"),
+    ],
 )
-def test_the_peak_of_a_step(tokens: int, vocabulary: int) -> None:
+def test_the_peak_of_a_step(tokens: int, vocabulary: int, layers: int) -> None:
     """Within 15 %: how far MLX runs ahead of what it has freed depends on the load of the machine."""
     architecture = load(
         {
@@ -132,7 +138,7 @@ def test_the_peak_of_a_step(tokens: int, vocabulary: int) -> None:
                 "mlp": {"type": "mlp", "intermediate_size": 256},
             },
             "blocks": {"layer": ["attn", "mlp"]},
-            "stack": "layer*6",
+            "stack": f"layer*{layers}",
         }
     )
     (cost,) = architecture.cost(context=tokens, batch=2, dtype="float32", training=True).contexts
