@@ -26,6 +26,7 @@ ORDER = [
     "concrete",
     "memory",
     "blas",
+    "doctor",
     "diff",
     "lint",
     "schema",

@@ -1,7 +1,25 @@
 """Speed and memory on this machine: what is measured runs in a process of its own, so that this one imports no mlx."""
 
+from axon_compose.bench._contest import Contest, Line, workloads
+from axon_compose.bench._folders import Peer, same_weights
 from axon_compose.bench._ours import subject
+from axon_compose.bench._process import Failed
 from axon_compose.bench._record import Measurement, Spread, Subject, Workload
-from axon_compose.bench._rounds import Progress, measure
+from axon_compose.bench._rounds import Progress, contest, measure
 
-__all__ = ["Measurement", "Progress", "Spread", "Subject", "Workload", "measure", "subject"]
+__all__ = [
+    "Contest",
+    "Failed",
+    "Line",
+    "Measurement",
+    "Peer",
+    "Progress",
+    "Spread",
+    "Subject",
+    "Workload",
+    "contest",
+    "measure",
+    "same_weights",
+    "subject",
+    "workloads",
+]

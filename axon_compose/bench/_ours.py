@@ -1,4 +1,4 @@
-"""An architecture as a subject: built with random weights, run as `mlx_lm` generates."""
+"""An architecture as a subject: built with random weights."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["make", "subject"]
 
-#: Tokens of a prompt that go through the model at once, as in `mlx_lm`.
-CHUNK: Final = 2048
 #: Arrays of float32 that are there at once while a random weight is made.
 _COPIES: Final = 3
 
@@ -55,52 +53,13 @@ def _widest(plan: Plan) -> int:
     return _COPIES * 4 * max(sizes, default=0)
 
 
-def make(arguments: Mapping[str, Any], workload: Workload) -> Run:
+def make(arguments: Mapping[str, Any]) -> Run:
     """The other side of `subject`: build the model in this process."""
     from axon_compose._api import load
+    from axon_compose.bench._mlx import MLXModel
     from axon_compose.model import quantize
 
     model = load(arguments["description"]).build(dtype=arguments["dtype"], allow_large=True)
     if arguments["quantize"]:
         quantize(model, arguments["quantize"])
-    return _Model(model, workload)
-
-
-class _Model:
-    """Runs a model of MLX with caches of mlx-lm, greedily, on random tokens."""
-
-    def __init__(self, model: Any, workload: Workload) -> None:
-        import mlx.core as mx
-        from mlx.utils import tree_flatten
-
-        for _, weight in tree_flatten(model.parameters()):
-            mx.eval(weight)  # one at a time: what a random weight is made of goes before the next
-        self.mx, self.model = mx, model
-        self.device = str(mx.default_device().type).removeprefix("DeviceType.")
-        shape = (workload.batch, workload.prompt)
-        self.prompt = mx.random.randint(0, model.plan.dims.vocab_size, shape, key=mx.random.key(0))
-        self.cache: list[Any] = []
-        self.token = self.prompt[:, -1:]
-
-    def prefill(self) -> None:
-        """All but the last token fill the caches, whose logits nobody asks for; the last one is a step."""
-        self.cache = self.model.make_cache()
-        known, self.token = self.prompt[:, :-1], self.prompt[:, -1:]
-        for start in range(0, known.shape[1], CHUNK):
-            self.model(known[:, start : start + CHUNK], self.cache)
-            self.mx.eval([entry.state for entry in self.cache])
-            self.mx.clear_cache()
-        self.step()
-
-    def step(self) -> None:
-        self.token = self.mx.argmax(self.model(self.token, self.cache)[:, -1:], axis=-1)
-        self.mx.eval(self.token)
-
-    def reset_peak(self) -> None:
-        self.cache = []
-        self.mx.clear_cache()
-        self.mx.reset_peak_memory()
-
-    def peak_bytes(self) -> int:
-        found: int = self.mx.get_peak_memory()
-        return found
+    return MLXModel(model, model.plan.dims.vocab_size)

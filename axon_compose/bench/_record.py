@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Protocol
 
@@ -18,9 +18,10 @@ class Workload:
 
     Attributes:
         prompt: Tokens of each sequence that are read at once.
-        steps: Tokens of each sequence that are decoded behind them, one by one.
+        steps: Tokens of each sequence that are decoded behind them, one by one; with 0, none is.
         batch: Sequences that run together.
-        rounds: How often everything is measured, each time in a fresh process.
+        rounds: How often everything is measured.
+        training: One training step on the prompts instead: all weights, with Adam.
 
     Raises:
         ValueError: If a number is below 1.
@@ -30,15 +31,16 @@ class Workload:
     steps: int = 32
     batch: int = 1
     rounds: int = 3
+    training: bool = False
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value < 1:
-                raise ValueError(f"`{name}` must be 1 or more")
+        for name, least in (("prompt", 1), ("steps", 0), ("batch", 1), ("rounds", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be {least} or more")
 
 
 class Run(Protocol):
-    """A model that is ready to run; a `Subject` says how to make one. Each method returns when all is computed.
+    """A model that is ready to run; a `Subject` says how to make one. Its methods return when all is computed.
 
     Attributes:
         device: Where it runs, such as `cpu`.
@@ -46,11 +48,17 @@ class Run(Protocol):
 
     device: str
 
+    def begin(self, workload: Workload) -> None:
+        """Make prompts for this work, which is run next; forget what was there for another."""
+
     def prefill(self) -> None:
         """Read the prompt of every sequence into fresh caches."""
 
     def step(self) -> None:
         """Decode one more token of every sequence."""
+
+    def train(self) -> None:
+        """One step of training on the prompts."""
 
     def reset_peak(self) -> None:
         """Count the peak of memory anew."""
@@ -65,7 +73,7 @@ class Subject:
 
     Attributes:
         name: What it is called in the answer.
-        make: `module:function`, which gets `arguments` and a `Workload` and gives a `Run`.
+        make: `module:function`, which gets `arguments` and gives a `Run`.
         arguments: JSON-ready.
         needs: Bytes that it takes for sure: with fewer it is not tried.
         largest: Names and bytes of its largest parts, for the refusal.
@@ -119,11 +127,13 @@ class Measurement:
     Attributes:
         name: Of the subject.
         prefill: Tokens of prompts a second, all sequences together.
-        decode: Decoded tokens a second, all sequences together.
+        decode: Decoded tokens a second, all sequences together; None without steps.
         peak_bytes: The most that arrays took while it ran, over all rounds.
         process_bytes: The most that the process held, its making included.
         device: Where it ran, such as `cpu`.
         fault: Why there are no figures; empty if there are.
+        training: Tokens a second of a training step, all sequences together; where that is the work, `prefill` and
+            `decode` are None.
     """
 
     name: str
@@ -133,6 +143,7 @@ class Measurement:
     process_bytes: int | None = None
     device: str = ""
     fault: str = ""
+    training: Spread | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON-ready data."""
@@ -140,6 +151,7 @@ class Measurement:
             "name": self.name,
             "prefill_tokens_per_second": self.prefill and self.prefill.to_dict(),
             "decode_tokens_per_second": self.decode and self.decode.to_dict(),
+            "training_tokens_per_second": self.training and self.training.to_dict(),
             "peak_bytes": self.peak_bytes,
             "process_bytes": self.process_bytes,
             "device": self.device or None,

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from axon_compose._api import Architecture, load
+from axon_compose._api import Architecture
 from axon_compose.bench import Workload
 from axon_compose.cli._arguments import sizes
 from axon_compose.cli._files import refuse_existing, write_whole
-from axon_compose.cli._source import load_file
+from axon_compose.cli._source import load_model
 from axon_compose.cli._terminal import Terminal
 from axon_compose.comparison import Comparison, UnknownColumn, gather
 from axon_compose.comparison import compare as compared
 from axon_compose.memory import human
-from axon_compose.report import escape, render
+from axon_compose.report import render
 from axon_compose.report._comparison import comparison_text
 
 __all__ = ["compare"]
@@ -30,7 +28,7 @@ def compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if target:
         refuse_existing(target, arguments.force)
     workload = _workload(arguments)
-    models = gather(partial(_load, file, arguments) for file in arguments.files)
+    models = gather(partial(load_model, file, arguments) for file in arguments.files)
     warnings = [warning for model in models for warning in model.warnings]
     if not terminal.as_json:
         for warning in warnings:
@@ -43,7 +41,7 @@ def compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
             sort=arguments.sort,
             reverse=arguments.reverse,
             measure=workload or False,
-            progress=_progress() if workload else None,
+            progress=terminal.rounds if workload else None,
         )
     except UnknownColumn as error:
         arguments.error(f"argument --sort: {error}")
@@ -53,13 +51,6 @@ def compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
         text += f"\nwrote {target}: {len(models)} models, {human(size)}\n"
         data |= {"file": str(target), "bytes": size}
     return terminal.result(text, data, warnings)
-
-
-def _load(file: str, arguments: argparse.Namespace) -> Architecture:
-    """A FILE, or the family of a checkpoint with its sizes."""
-    if file != "-" and Path(file).is_dir():
-        return load(checkpoint=file, settings=arguments.settings)
-    return load_file(file, arguments)
 
 
 def _names(files: list[str], models: list[Architecture]) -> list[str]:
@@ -79,19 +70,6 @@ def _workload(arguments: argparse.Namespace) -> Workload | None:
     if wanted:
         arguments.error(f"argument --{next(iter(wanted))}: it says how to measure, and needs --measure")
     return None
-
-
-def _progress() -> Callable[[str, int, int], None] | None:
-    """Keep one line of a terminal up to date; elsewhere nothing is printed."""
-    if not sys.stderr.isatty():
-        return None
-
-    def told(name: str, number: int, rounds: int) -> None:
-        what = f"measuring {escape(name)}, round {number} of {rounds}" if name else ""
-        sys.stderr.write(f"\r\x1b[K{what}")
-        sys.stderr.flush()
-
-    return told
 
 
 def _write_page(found: Comparison, target: Path, force: bool) -> int:

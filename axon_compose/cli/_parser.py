@@ -149,6 +149,40 @@ def _add_counting(command: Callable[..., argparse.ArgumentParser]) -> None:
     compare.add_argument("-o", "--output", type=html_page, metavar="PAGE.html", help="write a page with charts too")
     compare.add_argument("--force", action="store_true", help="replace the page")
     common(compare)
+    _add_bench(command)
+
+
+def _add_bench(command: Callable[..., argparse.ArgumentParser]) -> None:
+    bench = command(
+        "bench", _lazily("_bench", "bench"), "time a model here, alone or in turns with mlx-lm's and others"
+    )
+    bench.add_argument("file", metavar="FILE", help="or a folder with a config.json, whose sizes are taken")
+    bench.add_argument(
+        "--against", type=peers, default=(), metavar="NAMES", help="out of mlx-lm,transformers (default: none)"
+    )
+    bench.add_argument(
+        "--prompt", type=contexts, default=(128, 512, 2048), metavar="N,N", help="tokens (default: 128,512,2048)"
+    )
+    bench.add_argument(
+        "--batch",
+        type=contexts,
+        default=(1, 8),
+        metavar="N,N",
+        help="sequences that are decoded together (default: 1,8)",
+    )
+    bench.add_argument("--steps", type=sequences, default=32, metavar="N", help="tokens that are decoded (default: 32)")
+    bench.add_argument("--rounds", type=sequences, default=5, metavar="N", help="how often (default: 5)")
+    bench.add_argument("--training", action="store_true", help="time a training step on each prompt too")
+    bench.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="of weights and caches (default: float32)",
+    )
+    bench.add_argument("--quantize", type=int, choices=(2, 3, 4, 5, 6, 8), metavar="BITS", help="2, 3, 4, 5, 6 or 8")
+    common(bench)
+    doctor = command("doctor", _lazily("_bench", "doctor"), "say what this machine lacks to run models fast")
+    as_json(doctor)
 
 
 def _sizes(parser: Any) -> None:

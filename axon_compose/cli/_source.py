@@ -11,7 +11,7 @@ from axon_compose.diagnostics import Problems
 from axon_compose.registry import Registry
 from axon_compose.source import MAX_BYTES
 
-__all__ = ["load_file"]
+__all__ = ["load_file", "load_model"]
 
 
 def load_file(file: str, arguments: argparse.Namespace, problems: Problems | None = None) -> Architecture:
@@ -29,3 +29,15 @@ def load_file(file: str, arguments: argparse.Namespace, problems: Problems | Non
             data, "<stdin>", Path.cwd(), settings=arguments.settings, registry=registry, problems=problems or Problems()
         )
     return load(file, checkpoint=checkpoint, settings=arguments.settings)
+
+
+def load_model(file: str, arguments: argparse.Namespace) -> Architecture:
+    """A FILE, or the family of a checkpoint with its sizes.
+
+    Raises:
+        ArchitectureError: With every fault.
+        OSError: If it cannot be read.
+    """
+    if file != "-" and Path(file).is_dir():
+        return load(checkpoint=file, settings=arguments.settings)
+    return load_file(file, arguments)

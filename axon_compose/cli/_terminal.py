@@ -9,7 +9,7 @@ from typing import Any, Final, TextIO
 
 from axon_compose.cli._encoding import write_plainly
 from axon_compose.diagnostics import ArchitectureError, Diagnostic
-from axon_compose.report import Form, Style, envelope, render
+from axon_compose.report import Form, Style, envelope, escape, render
 
 __all__ = ["FAULTY", "INTERRUPTED", "OK", "USAGE", "Terminal"]
 
@@ -85,4 +85,12 @@ class Terminal:
             return
         end = "\n" if done >= total else ""
         sys.stderr.write(f"\r{what}: {done / max(total, 1):4.0%} of {total / 1e9:.2f} GB{end}")
+        sys.stderr.flush()
+
+    def rounds(self, name: str, number: int, rounds: int) -> None:
+        """Say in one line of a terminal what is measured; with no name, take it away."""
+        if not sys.stderr.isatty():
+            return
+        what = f"measuring {escape(name)}, round {number} of {rounds}" if name else ""
+        sys.stderr.write(f"\r\x1b[K{what}")
         sys.stderr.flush()

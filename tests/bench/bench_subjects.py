@@ -20,8 +20,17 @@ def stand_in(name: str, **arguments: Any) -> Subject:
 class Sleeper:
     device = "pillow"
 
-    def __init__(self, arguments: Mapping[str, Any], workload: Workload) -> None:
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
         self.arguments, self.counted = arguments, 0
+
+    def begin(self, workload: Workload) -> None:
+        if workload.prompt == self.arguments.get("dies_of"):
+            os._exit(3)
+        if workload.prompt == self.arguments.get("refuses"):
+            raise RuntimeError("not this one")
+
+    def train(self) -> None:
+        time.sleep(self.arguments.get("train", 0.0))
 
     def prefill(self) -> None:
         time.sleep(self.arguments.get("prefill", 0.0))
@@ -37,7 +46,7 @@ class Sleeper:
         return 1000 + self.counted
 
 
-def make(arguments: Mapping[str, Any], workload: Workload) -> Sleeper:
+def make(arguments: Mapping[str, Any]) -> Sleeper:
     sys.stdout.write("this is not the answer\n")
     sys.stdout.flush()
     if "log" in arguments:
@@ -52,4 +61,4 @@ def make(arguments: Mapping[str, Any], workload: Workload) -> Sleeper:
             os.kill(os.getpid(), signal.SIGKILL)
         case "leave":
             os._exit(3)
-    return Sleeper(arguments, workload)
+    return Sleeper(arguments)

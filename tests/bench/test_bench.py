@@ -109,10 +109,10 @@ def test_spread() -> None:
     assert spread.to_dict() == {"median": 10.5, "least": 8.0, "most": 12.0, "rounds": [10.0, 12.0, 11.0, 8.0]}
 
 
-@pytest.mark.parametrize("name", ["prompt", "steps", "batch", "rounds"])
-def test_wrong_workload(name: str) -> None:
-    with pytest.raises(ValueError, match=f"`{name}` must be 1 or more"):
-        Workload(**{name: 0})
+@pytest.mark.parametrize(("name", "least"), [("prompt", 1), ("steps", 0), ("batch", 1), ("rounds", 1)])
+def test_wrong_workload(name: str, least: int) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must be {least} or more"):
+        Workload(**{name: least - 1})
 
 
 def test_this_process_needs_no_mlx() -> None:

@@ -170,7 +170,7 @@ def test_measured_figures() -> None:
     assert "measured on the CPU, random weights: prompts of 64 tokens, 4 decoded; median of 3 rounds" in text
     assert "not measured: llama: it needs 1 TB" in text
     data = json.loads(json.dumps(found.to_dict()))
-    assert data["workload"] == {"prompt": 64, "steps": 4, "batch": 1, "rounds": 3}
+    assert data["workload"] == {"prompt": 64, "steps": 4, "batch": 1, "rounds": 3, "training": False}
     assert data["rows"][0]["measured"]["decode_tokens_per_second"] == {
         "median": 10.5, "least": 10.0, "most": 11.0, "rounds": [10.0, 10.5, 11.0],
     }  # fmt: skip
