@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import exp, log
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from axon_compose.bench._record import Measurement, Spread, Workload
 
 __all__ = ["Contest", "Line", "workloads"]
+
+#: Tokens of the prompt that decoding follows: what is there to be read does not make its time.
+_BEFORE: Final = 32
 
 Kind = Literal["prefill", "decode", "training", "memory"]
 
@@ -131,7 +134,7 @@ def workloads(
     """
     lengths = tuple(prompts)
     work = [Workload(length, 0, rounds=rounds) for length in lengths]
-    work += [Workload(min(lengths), steps, batch, rounds) for batch in batches]
+    work += [Workload(min(_BEFORE, *lengths), steps, batch, rounds) for batch in batches]
     if training:
         work += [Workload(length, 0, rounds=rounds, training=True) for length in lengths]
     return work

@@ -45,17 +45,21 @@ class MLXModel:
         mx.eval(self.prompt)
 
     def prefill(self) -> None:
-        """All but the last token fill the caches, whose logits nobody asks for; the last one is a step."""
+        """All but the last token fill the caches, whose logits nobody asks for; the last one is as in decoding."""
         self.cache = make_prompt_cache(self.model)
         known, self.token = self.prompt[:, :-1], self.prompt[:, -1:]
         for start in range(0, known.shape[1], CHUNK):
             self.model(known[:, start : start + CHUNK], self.cache)
             mx.eval([entry.state for entry in self.cache])
             mx.clear_cache()
-        self.step()
+        self.decode(1)
 
-    def step(self) -> None:
-        self.token = mx.argmax(self.model(self.token, self.cache)[:, -1:], axis=-1)
+    def decode(self, steps: int) -> None:
+        """A token is asked for while the one before it is computed."""
+        for _ in range(steps):
+            before, self.token = self.token, mx.argmax(self.model(self.token, self.cache)[:, -1:], axis=-1)
+            mx.async_eval(self.token)  # type: ignore[no-untyped-call]
+            mx.eval(before)
         mx.eval(self.token)
 
     def train(self) -> None:

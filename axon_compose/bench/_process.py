@@ -178,8 +178,7 @@ class _Runner:
         start = perf_counter()
         self.model.prefill()
         read = perf_counter()
-        for _ in range(steps):
-            self.model.step()
+        self.model.decode(steps)
         return read - start, perf_counter() - read, 0.0
 
     def _train(self, workload: Workload, steps: int) -> tuple[float, float, float]:

@@ -54,8 +54,8 @@ class Run(Protocol):
     def prefill(self) -> None:
         """Read the prompt of every sequence into fresh caches."""
 
-    def step(self) -> None:
-        """Decode one more token of every sequence."""
+    def decode(self, steps: int) -> None:
+        """Decode so many more tokens of every sequence, one behind the other."""
 
     def train(self) -> None:
         """One step of training on the prompts."""

@@ -55,14 +55,15 @@ class TorchModel:
 
     def prefill(self) -> None:
         self.cache, self.token = {}, self.prompt
-        self.step()
+        self.decode(1)
 
     @torch.inference_mode()  # type: ignore[untyped-decorator, unused-ignore]
-    def step(self) -> None:
-        found = self.model(self.token, use_cache=True, logits_to_keep=1, **self.cache)
-        # Its name has changed from release to release.
-        self.cache = {name: found[name] for name in _CACHES if found.get(name) is not None}
-        self.token = found.logits[:, -1:].argmax(-1)
+    def decode(self, steps: int) -> None:
+        for _ in range(steps):
+            found = self.model(self.token, use_cache=True, logits_to_keep=1, **self.cache)
+            # Its name has changed from release to release.
+            self.cache = {name: found[name] for name in _CACHES if found.get(name) is not None}
+            self.token = found.logits[:, -1:].argmax(-1)
         self._wait()
 
     def train(self) -> None:

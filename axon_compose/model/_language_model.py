@@ -8,6 +8,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from axon_compose.model._arrange import arrange
 from axon_compose.model._block import Block, Reuse
 from axon_compose.model._caches import make_caches
 from axon_compose.model._forward import make_mask, position
@@ -90,6 +91,27 @@ class LanguageModel(nn.Module):
         if use.writes:
             arguments["publish"] = publish
         return self.embedding(inputs, **arguments)
+
+    def train(self, mode: bool = True) -> LanguageModel:
+        """Make ready for training, or with `mode=False`, as `eval` does, for inference.
+
+        On the CPU the matrices are put in the order that either is fast with (`axon_compose.model._arrange`).
+        """
+        super().train(mode)
+        self._arrange()
+        return self
+
+    def load_weights(self, file_or_weights: Any, strict: bool = True) -> LanguageModel:
+        """Take weights as `mlx.nn.Module` does, and put their matrices in order as `train` does."""
+        super().load_weights(file_or_weights, strict)
+        self._arrange()
+        return self
+
+    def _arrange(self) -> None:
+        if mx.default_device() == mx.cpu:
+            for part in (*self.layers, self.head):
+                arrange(part, by_columns=not self.training)
+            arrange(self.embedding, by_columns=not self.training, tables=getattr(self.head, "reads_table", False))
 
     def make_cache(self) -> list[Any]:
         """Fresh caches of mlx-lm's classes, one for each layer that keeps something, in layer order."""

@@ -12,7 +12,7 @@ from typing import Final
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_core.elementary import sigmoid, silu
+from axon_core.elementary import sigmoid, silu, swiglu
 from axon_core.specs.mlp import ActivationName
 
 __all__ = ["ACTIVATIONS", "OAI_LIMIT", "gated"]
@@ -54,5 +54,7 @@ def gated(name: ActivationName, gate: mx.array, x: mx.array, limit: float | None
     if name == "swiglu_oai":
         limit = limit or OAI_LIMIT
         return _quick_gelu(mx.minimum(gate, limit)) * (mx.clip(x, -limit, limit) + 1)
+    if name == "silu" and limit is None:
+        return swiglu(gate, x)
     active = ACTIVATIONS[name](gate)
     return active * x if limit is None else mx.minimum(active, limit) * mx.clip(x, -limit, limit)

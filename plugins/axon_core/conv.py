@@ -31,10 +31,13 @@ def causal_conv(
         state = mx.zeros((batch, taps - 1, channels), dtype=x.dtype)
     window = mx.concatenate([state.astype(x.dtype), x], axis=1)
 
-    # A sum of shifted products is several times faster than a grouped convolution on the CPU.
-    y = window[:, :length] * weight[:, 0]
-    for k in range(1, taps):
-        y = y + window[:, k : k + length] * weight[:, k]
+    if length == 1:
+        y = (window * weight.T).sum(axis=1, keepdims=True)
+    else:
+        # A sum of shifted products is several times faster than a grouped convolution on the CPU.
+        y = window[:, :length] * weight[:, 0]
+        for k in range(1, taps):
+            y = y + window[:, k : k + length] * weight[:, k]
     if "bias" in conv:
         y = y + conv.bias
     return y, last_inputs(window, mask, taps - 1)

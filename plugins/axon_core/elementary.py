@@ -38,7 +38,7 @@ import mlx.nn as nn
 
 from axon_core.cpu import fast
 
-__all__ = ["exp", "sigmoid", "silu", "softplus"]
+__all__ = ["exp", "sigmoid", "silu", "softplus", "swiglu"]
 
 Function = Callable[[mx.array], mx.array]
 
@@ -141,6 +141,16 @@ def silu(x: mx.array) -> mx.array:
     """`x * sigmoid(x)` of any shape."""
     # In two steps, for the backward pass has use for the sigmoid.
     return x * sigmoid(x) if _worth(x) else nn.silu(x)
+
+
+def swiglu(gate: mx.array, x: mx.array) -> mx.array:
+    """`silu(gate) * x` of one shape."""
+    return silu(gate) * x if _worth(gate) else _swiglu(gate, x)
+
+
+@mx.compile
+def _swiglu(gate: mx.array, x: mx.array) -> mx.array:
+    return nn.silu(gate) * x
 
 
 @_or_plain(nn.softplus, lambda x, y: sigmoid(x))

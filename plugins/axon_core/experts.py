@@ -8,7 +8,7 @@ experts in blocks there (`axon_core.grouped`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -25,6 +25,9 @@ __all__ = ["ExpertGLU", "ExpertLinear", "ExpertMLP"]
 
 class ExpertLinear(SwitchLinear):
     """One linear layer per expert, `weight` (experts, output, input); each row of the input goes to one of them."""
+
+    #: Its weight may stand by columns; see `axon_compose.model`.
+    by_columns: Final = True
 
     def __call__(self, x: mx.array, indices: mx.array, sorted_indices: bool = False) -> mx.array:
         """Multiply each row by the matrix of its expert.

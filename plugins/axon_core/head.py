@@ -43,6 +43,7 @@ class LMHead(nn.Module):
         super().__init__()
         self.scale = scale
         self.softcap = softcap
+        self.reads_table = tied
         if not tied:
             self.lm_head = Linear(hidden_size, vocab_size, bias=bias)
             return

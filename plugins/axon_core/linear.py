@@ -31,7 +31,7 @@ def product(x: mx.array, weight: mx.array) -> mx.array:
     Returns:
         (..., N).
     """
-    if not _slow(x, weight) or x.size // x.shape[-1] < _ROWS:
+    if x.size < _ROWS * x.shape[-1] or not _slow(x, weight):
         return x @ weight.T
     return cast("mx.array", _by_columns(x.reshape(-1, x.shape[-1]), weight)).reshape(*x.shape[:-1], -1)
 
@@ -63,17 +63,22 @@ def _by_columns_vjp(primals: tuple[mx.array, mx.array], cotangent: mx.array, _: 
 
 
 class Linear(nn.Linear):
-    """`x @ weight.T + bias`, by `product`."""
+    """`x @ weight.T + bias`: in training by `product`, else as it stands, for then the weight does so by columns."""
 
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., input) to (..., output)."""
+        if not self.training or x.size < _ROWS * x.shape[-1]:
+            return super().__call__(x)
         y = product(x, self["weight"])
         return y + self["bias"] if "bias" in self else y
 
 
 class Embedding(nn.Embedding):
-    """A table of vectors that is a linear layer too, by `product`."""
+    """A table of vectors that is a linear layer too, as `Linear` is one."""
+
+    #: Its weight may stand by columns; see `axon_compose.model`.
+    by_columns: Final = True
 
     def as_linear(self, x: mx.array) -> mx.array:
         """Scores (..., vectors) of `x` (..., width)."""
-        return product(x, self["weight"])
+        return product(x, self["weight"]) if self.training else super().as_linear(x)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
+from axon_core.cpu import fast
 from axon_core.elementary import silu
 from axon_core.specs._heads import HeadNormOptions
 
 __all__ = ["GatedRMSNorm", "HeadNorm", "LayerNorm", "RMSNorm"]
+
+
+#: Numbers up to which the fewest operations win on the CPU; above, those that sweep over memory most simply.
+_FEW: Final = 8192
 
 
 class RMSNorm(nn.Module):
@@ -74,9 +80,27 @@ def _shifted(weight: mx.array | None, offset: float) -> mx.array | None:
 def _rms_norm(x: mx.array, weight: mx.array | None, eps: float, num_groups: int) -> mx.array:
     """The norm of each of `num_groups` neighbouring parts of the last axis."""
     if num_groups == 1:
+        if x.size < _FEW and weight is not None and weight.dtype == x.dtype == mx.float32 and fast():
+            return _rms_norm_of_few(x, weight, eps)
         return mx.fast.rms_norm(x, weight, eps)
     y = mx.fast.rms_norm(x.reshape(*x.shape[:-1], num_groups, -1), None, eps).reshape(x.shape)
     return y if weight is None else y * weight
+
+
+def _rms_norm_of_few(x: mx.array, weight: mx.array, eps: float) -> mx.array:
+    """The same in three operations: on the CPU MLX has nine."""
+    return _divided(x, mx.square(x).sum(axis=-1, keepdims=True), _scalars(x.shape[-1], eps), weight)
+
+
+@lru_cache(maxsize=64)
+def _scalars(dims: int, eps: float) -> tuple[mx.array, mx.array]:
+    """As arrays, for numbers would make a kernel of their own."""
+    return mx.array(1 / dims), mx.array(eps)
+
+
+@mx.compile
+def _divided(x: mx.array, squares: mx.array, scalars: tuple[mx.array, mx.array], weight: mx.array) -> mx.array:
+    return x * mx.rsqrt(squares * scalars[0] + scalars[1]) * weight
 
 
 class LayerNorm(nn.Module):

@@ -11,10 +11,15 @@ short ones.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
+
+from axon_core.cpu import fast
 
 if TYPE_CHECKING:
     from axon_core.specs._rope import RopeOptions, RopeScaling
@@ -42,15 +47,71 @@ class RoPE(nn.Module):
         # The underscore keeps them out of the parameters: they are derived, not learned and not saved.
         self._periods = mx.array(periods, dtype=mx.float32)
         gain = rope_gain(options)
+        self._layout = _layout(tuple(periods), head_dim, options.traditional)
         self._gain = None if gain == 1.0 else mx.array([gain] * self.dims + [1.0] * (head_dim - self.dims))
 
     def __call__(self, x: mx.array, offset: int | mx.array = 0) -> mx.array:
         """Rotate `x` (B, H, L, head_dim), whose first token stands at `offset` (int, or (B,) integers)."""
         if self._gain is not None:
             x = x * self._gain.astype(x.dtype)
+        if isinstance(offset, int) and x.dtype == mx.float32 and fast():
+            cosines, sines = _angles(self._layout, offset, x.shape[2])
+            return x * cosines + self._layout.partners(x) * sines
         return mx.fast.rope(
             x, self.dims, traditional=self.traditional, base=None, scale=1.0, offset=offset, freqs=self._periods
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """How a rotation is written out: a dimension times its cosine, plus its partner times a signed sine.
+
+    Attributes:
+        periods: Of the pairs.
+        head_dim: Width of a head.
+        traditional: Pairs are neighbours; else halves of what is rotated.
+    """
+
+    periods: tuple[float, ...]
+    head_dim: int
+    traditional: bool
+
+    @property
+    def members(self) -> tuple[slice, slice]:
+        """Where the first and the second dimension of each pair stand."""
+        pairs = len(self.periods)
+        if self.traditional:
+            return slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
+        return slice(pairs), slice(pairs, 2 * pairs)
+
+    def partners(self, x: mx.array) -> mx.array:
+        """Every dimension of `x` (..., head_dim) in the place of its partner; others stay."""
+        pairs = len(self.periods)
+        turned, *rest = mx.split(x, [2 * pairs], axis=-1) if 2 * pairs < self.head_dim else (x,)
+        if self.traditional:
+            swapped = mx.unflatten(turned, -1, (pairs, 2))[..., ::-1].flatten(-2)
+            return mx.concatenate([swapped, *rest], axis=-1) if rest else swapped
+        low, high = mx.split(turned, 2, axis=-1)
+        return mx.concatenate([high, low, *rest], axis=-1)
+
+
+#: One for all layers that rotate alike, so that it can be told by what it is instead of by its numbers.
+_layout = lru_cache(maxsize=64)(_Layout)
+
+
+@lru_cache(maxsize=4)
+def _angles(layout: _Layout, offset: int, length: int) -> tuple[mx.array, mx.array]:
+    """Cosines and signed sines (length, head_dim), made once for all layers of a forward pass."""
+    # By numpy, for these arrays outlive the pass, and the thread and stream that first asked for them.
+    positions = np.arange(offset, offset + length, dtype=np.float32)[:, None]
+    angles = positions * np.reciprocal(np.array(layout.periods, dtype=np.float32))  # rounded as MLX's kernel does
+    cosines, sines = np.cos(angles), np.sin(angles)
+    shape = (length, layout.head_dim)
+    cosine, sine = np.ones(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
+    first, second = layout.members
+    cosine[:, first] = cosine[:, second] = cosines
+    sine[:, first], sine[:, second] = -sines, sines
+    return mx.array(cosine), mx.array(sine)
 
 
 def rope_periods(options: RopeOptions, dims: int, head_dim: int | None = None) -> list[float]:

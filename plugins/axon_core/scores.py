@@ -22,7 +22,7 @@ from axon_core.window import Mask
 
 __all__ = ["attend", "written_out"]
 
-#: Scores from which on the CPU has them written out here.
+#: Scores from which on the exponential of `axon_core.elementary` is worth its operations.
 _MANY: Final = 2**14
 
 
@@ -32,8 +32,7 @@ def written_out(queries: mx.array, keys: Any, softcap: float | None, sinks: mx.a
         return True
     if not isinstance(keys, mx.array):
         return sinks is not None
-    many = queries.size // queries.shape[-1] * keys.shape[2] >= _MANY
-    return many and queries.dtype == keys.dtype == mx.float32 and fast()
+    return queries.dtype == keys.dtype == mx.float32 and fast()
 
 
 def attend(
@@ -72,7 +71,7 @@ def attend(
     if mask is not None:
         # Finite: a row without any key, padding that nobody reads, must not become NaN.
         scores = mx.where(mask, scores, mx.finfo(mx.float32).min)
-    weigh = _weighed if fast() else _weighed_by_softmax
+    weigh = _weighed if scores.size >= _MANY and fast() else _weighed_by_softmax
     return weigh(scores, values, width, sinks).astype(queries.dtype)
 
 

@@ -35,9 +35,9 @@ class Sleeper:
     def prefill(self) -> None:
         time.sleep(self.arguments.get("prefill", 0.0))
 
-    def step(self) -> None:
-        time.sleep(self.arguments.get("step", 0.0))
-        self.counted += 1
+    def decode(self, steps: int) -> None:
+        time.sleep(steps * self.arguments.get("step", 0.0))
+        self.counted += steps
 
     def reset_peak(self) -> None:
         self.counted = 0

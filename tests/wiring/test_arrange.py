@@ -1,0 +1,146 @@
+"""Matrices stand by columns for inference on the CPU and by rows for training, and nobody can tell but by the clock."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import pytest
+from mlx.utils import tree_flatten
+
+from axon_compose import load
+from axon_compose.model import LanguageModel, quantize
+from axon_compose.model._arrange import arrange
+
+pytestmark = pytest.mark.skipif(mx.default_device() != mx.cpu, reason="matrices are put in order on the CPU alone")
+
+
+def by_columns(weight: mx.array) -> bool:
+    """Told by the strides, of all leading axes but that of experts."""
+    mx.eval(weight)
+    strides = memoryview(weight).strides
+    assert strides is not None
+    return strides[-2] == weight.itemsize
+
+
+def orders(model: nn.Module) -> dict[str, bool]:
+    matrices = {name: value for name, value in tree_flatten(model.parameters()) if value.ndim > 1}
+    return {name: by_columns(value) for name, value in matrices.items() if min(value.shape[-2:]) > 1}
+
+
+@pytest.fixture
+def model() -> LanguageModel:
+    return load("hybrid-demo").build()
+
+
+def test_for_inference_and_for_training(model: LanguageModel) -> None:
+    found = orders(model)
+    linear = {name for name in found if name.endswith(("_proj.weight", "gate.weight"))}
+    assert len(linear) > 10
+    assert all(found[name] for name in linear)
+    assert not any(orders(model.train()).values())
+    assert orders(model.eval()) == found
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_table_takes_part_where_it_multiplies(tied: bool) -> None:
+    sizes = {"hidden_size": 32, "vocab_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    settings = [f"dims.{name}={value}" for name, value in sizes.items()]
+    model = load("llama", settings=[*settings, f"dims.tie_word_embeddings={str(tied).lower()}"]).build()
+    assert orders(model)["embedding.embed_tokens.weight"] is tied
+    assert not orders(model.train())["embedding.embed_tokens.weight"]
+
+
+def test_numbers_stay(model: LanguageModel) -> None:
+    tokens = mx.array([[1, 2, 3, 4]])
+    before = {name: mx.array(value) for name, value in tree_flatten(model.parameters())}
+    logits = model(tokens)
+    trained = model.train()(tokens)
+    assert mx.abs(logits - trained).max() < 1e-5
+    for name, value in tree_flatten(model.parameters()):
+        assert mx.array_equal(value, before[name])
+
+
+def test_weights_that_are_loaded_are_put_in_order(model: LanguageModel) -> None:
+    other = load("hybrid-demo").build(seed=1)
+    found = orders(model)
+    weights = [(name, mx.contiguous(value)) for name, value in tree_flatten(other.parameters())]
+    assert model.load_weights(weights) is model
+    assert orders(model) == found
+    assert all(mx.array_equal(value, dict(weights)[name]) for name, value in tree_flatten(model.parameters()))
+    assert not any(orders(model.train().load_weights(weights)).values())
+
+
+def test_what_is_saved_is_the_same(model: LanguageModel, tmp_path: Path) -> None:
+    for name, mode in (("a", True), ("b", False)):
+        model.train(mode)
+        mx.save_safetensors(str(tmp_path / name), dict(tree_flatten(model.parameters())))
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_what_is_lazy_stays_lazy() -> None:
+    """A model that would not fit is put in order at once, for nothing is computed."""
+
+    class Large(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(1, 1)
+            self.layer.weight = mx.zeros((1 << 24, 1 << 20))
+
+    mx.reset_peak_memory()
+    arrange(Large(), by_columns=True)
+    assert mx.get_peak_memory() < 1 << 30
+
+
+def test_other_types_and_packed_weights_stay_as_they_are(model: LanguageModel) -> None:
+    half = load("hybrid-demo").build(dtype="bfloat16")
+    assert not any(orders(half).values())
+    quantize(model, 4)
+    packed = {name: value for name, value in tree_flatten(model.parameters()) if value.dtype == mx.uint32}
+    model.eval()
+    after = dict(tree_flatten(model.parameters()))
+    assert all(mx.array_equal(value, after[name]) for name, value in packed.items())
+    assert not any(by_columns(after[name]) for name in packed)
+
+
+class Own(nn.Module):
+    """A class that says for itself whether it takes part."""
+
+    def __init__(self, told: bool | None) -> None:
+        super().__init__()
+        self.weight = mx.zeros((2, 3, 5))
+        if told is not None:
+            self.by_columns = told
+
+
+class Plain(nn.Linear):
+    by_columns = False
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: Own(True), True),
+        (lambda: Own(False), False),
+        (lambda: Own(None), False),
+        (lambda: nn.Linear(3, 5), True),
+        (lambda: Plain(3, 5), False),
+        (lambda: nn.Embedding(3, 5), False),
+    ],
+)
+def test_who_takes_part(make: Callable[[], Any], expected: bool) -> None:
+    layer = make()
+    arrange(layer, by_columns=True)
+    assert by_columns(layer.weight) is expected
+
+
+def test_a_copy_and_a_second_time(model: LanguageModel) -> None:
+    found = orders(model)
+    held = model.head
+    again = copy.deepcopy(model).eval().eval()
+    assert orders(again) == found
+    assert model.head is held
