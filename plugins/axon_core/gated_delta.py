@@ -25,13 +25,17 @@ Measured on two shared x86-64 cores (mlx 0.32 on the CPU), ms for 512 tokens, by
     4, 4, 64          23     28     41    157     57
     32, 16, 128      461    507    852   2894   1260
 
-With a fast BLAS in place of the wheel's, chunks of 32 are the fastest of these, at 5 and 72 ms.
+With a fast BLAS in place of the wheel's, chunks of 32 are the fastest of these, at 5 and 72 ms. On a GPU a kernel takes
+over where Dk divides by 32 (`kernels`).
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import mlx.core as mx
 
+from axon_core import kernels
 from axon_core.chunked import cut, unit_lower_inverse
 from axon_core.elementary import exp
 from axon_core.recompute import recomputed
@@ -75,33 +79,42 @@ def gated_delta_rule(
     if chunk < 1 or chunk & (chunk - 1):
         raise ValueError(f"chunk must be a power of two, not {chunk}")
     batch, length, heads, width = v.shape
-    key_heads, key_width = k.shape[2:]
     if state is None:
-        state = mx.zeros((batch, heads, width, key_width))
+        state = mx.zeros((batch, heads, width, k.shape[-1]))
     state = state.astype(mx.float32)
     if length == 0:
         return v, state
-    inputs = _by_head(q, k, v, log_g, beta, mask)
+    inputs = [_prepare(a, mask) for a in (q, k, v, log_g, beta)]
+    y, state = kernels.gated_delta_rule(partial(_tokens, chunk), state, *inputs)
+    return y.astype(v.dtype), state
+
+
+def _prepare(a: mx.array, mask: mx.array | None) -> mx.array:
+    """(B, L, ...) in float32; padding neither decays nor writes."""
+    a = a.astype(mx.float32)
+    if mask is None:
+        return a
+    # All of them: what stands at padding may be anything, and 0 * nan is nan.
+    return mx.where(mask.reshape(*mask.shape, *[1] * (a.ndim - 2)), a, 0.0)
+
+
+def _tokens(
+    chunk: int, state: mx.array, q: mx.array, k: mx.array, v: mx.array, log_g: mx.array, beta: mx.array
+) -> tuple[mx.array, mx.array]:
+    """All tokens: (B, L, H, W), gates (B, L, Hv), and (B, Hv, Dv, Dk) in and out."""
+    batch, length, heads, width = v.shape
+    key_heads, key_width = k.shape[2:]
+    inputs = (_by_head(a, key_heads) for a in (q, k, v, log_g[..., None], beta[..., None]))
     # Value heads by the key that they share, so that keys need not be repeated.
-    state = state.reshape(batch, key_heads, -1, width, key_width)
-    y, state = _step(state, *inputs) if length == 1 else _segments(chunk, state, *inputs)
-    y = y.reshape(batch, heads, length, width).swapaxes(1, 2)
-    return y.astype(v.dtype), state.reshape(batch, heads, width, key_width)
+    by_key = state.reshape(batch, key_heads, -1, width, key_width)
+    y, by_key = _step(by_key, *inputs) if length == 1 else _segments(chunk, by_key, *inputs)
+    return y.reshape(batch, heads, length, width).swapaxes(1, 2), by_key.reshape(state.shape)
 
 
-def _by_head(
-    q: mx.array, k: mx.array, v: mx.array, log_g: mx.array, beta: mx.array, mask: mx.array | None
-) -> list[mx.array]:
-    """Each in float32 as (B, Hk, 1 or Hv / Hk, L, ...); padding neither decays nor writes."""
-    batch, length, key_heads, _ = k.shape
-    found = []
-    for a in (q, k, v, log_g[..., None], beta[..., None]):
-        a = a.astype(mx.float32)
-        if mask is not None:
-            # All of them: what stands at padding may be anything, and 0 * nan is nan.
-            a = mx.where(mask[..., None, None], a, 0.0)
-        found.append(a.reshape(batch, length, key_heads, -1, a.shape[-1]).transpose(0, 2, 3, 1, 4))
-    return found
+def _by_head(a: mx.array, key_heads: int) -> mx.array:
+    """(B, L, H, W) to (B, Hk, H / Hk, L, W)."""
+    batch, length, _, width = a.shape
+    return a.reshape(batch, length, key_heads, -1, width).transpose(0, 2, 3, 1, 4)
 
 
 def _step(

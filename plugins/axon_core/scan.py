@@ -20,13 +20,17 @@ Measured on two x86-64 cores (mlx 0.32 on the CPU), in ns per token, channel and
     1536, 16   4.3         20.9
     512, 4     6.4         52.2
 
-Of the former, 1.3 are the exponentials. The layout with E innermost makes every step one contiguous sweep.
+Of the former, 1.3 are the exponentials. The layout with E innermost makes every step one contiguous sweep. On a GPU a
+kernel takes over (`kernels`).
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import mlx.core as mx
 
+from axon_core import kernels
 from axon_core.elementary import exp
 from axon_core.recompute import recomputed
 from axon_core.specs._segments import SCAN_ALONE, scan_tokens
@@ -74,10 +78,8 @@ def selective_scan(
     state = state.astype(mx.float32)
     if length == 0:
         return x, state
-    if length == 1:
-        y, state = _step(A, state, *inputs)
-    else:
-        y, state = _chunks(A, state, inputs, scan_tokens(batch * A.size) if chunk is None else chunk)
+    pure = partial(_tokens, scan_tokens(batch * A.size) if chunk is None else chunk)
+    y, state = kernels.selective_scan(pure, A, state, *inputs)
     if D is not None:
         y = y + D.astype(mx.float32) * x
     return y.astype(x.dtype), state
@@ -93,6 +95,15 @@ def _prepare(
         # B as well: what stands at padding may be anything, and 0 * nan is nan.
         dt, u, B = (mx.where(mask[..., None], a, 0.0) for a in (dt, u, B))
     return dt, u, B, C
+
+
+def _tokens(
+    chunk: int, A: mx.array, state: mx.array, dt: mx.array, u: mx.array, B: mx.array, C: mx.array
+) -> tuple[mx.array, mx.array]:
+    """All tokens: (Bt, L, E) and (Bt, N, E) in and out."""
+    if dt.shape[1] == 1:
+        return _step(A, state, dt, u, B, C)
+    return _chunks(A, state, (dt, u, B, C), chunk)
 
 
 def _step(

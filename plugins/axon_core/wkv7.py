@@ -31,14 +31,18 @@ Measured on two shared x86-64 cores (mlx 0.32 on the CPU), ms for 512 tokens of 
     heads, width     16     32     64   mlx-lm (a step per token)
     4, 64            53     52     73    193
     12, 64          154    155    204    371
+
+On a GPU a kernel takes over where Dk divides by 32 (`kernels`).
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import mlx.core as mx
 
+from axon_core import kernels
 from axon_core.chunked import cut, unit_lower_inverse
 from axon_core.recompute import recomputed
 from axon_core.specs._segments import delta_chunk, delta_chunks
@@ -89,18 +93,32 @@ def wkv7(
     state = state.astype(mx.float32)
     if length == 0:
         return v, state
-    inputs = [_by_head(x, mask) for x in (r, log_w, k, v, a, b)]
-    y, state = _step(state, *inputs) if length == 1 else _segments(chunk, state, *inputs)
-    return y.swapaxes(1, 2).astype(v.dtype), state
+    inputs = [_prepare(x, mask) for x in (r, log_w, k, v, a, b)]
+    y, state = kernels.wkv7(partial(_tokens, chunk), state, *inputs)
+    return y.astype(v.dtype), state
 
 
-def _by_head(x: mx.array, mask: mx.array | None) -> mx.array:
-    """(B, L, H, W) to (B, H, L, W) in float32; padding neither decays nor recalls nor writes."""
+def _prepare(x: mx.array, mask: mx.array | None) -> mx.array:
+    """(B, L, H, W) in float32; padding neither decays nor recalls nor writes."""
     x = x.astype(mx.float32)
-    if mask is not None:
-        # All of them: what stands at padding may be anything, and 0 * nan is nan.
-        x = mx.where(mask[..., None, None], x, 0.0)
-    return x.swapaxes(1, 2)
+    # All of them: what stands at padding may be anything, and 0 * nan is nan.
+    return x if mask is None else mx.where(mask[..., None, None], x, 0.0)
+
+
+def _tokens(
+    chunk: int,
+    state: mx.array,
+    r: mx.array,
+    log_w: mx.array,
+    k: mx.array,
+    v: mx.array,
+    a: mx.array,
+    b: mx.array,
+) -> tuple[mx.array, mx.array]:
+    """All tokens: (B, L, H, W) and (B, H, Dv, Dk) in and out."""
+    inputs = [x.swapaxes(1, 2) for x in (r, log_w, k, v, a, b)]
+    y, state = _step(state, *inputs) if v.shape[1] == 1 else _segments(chunk, state, *inputs)
+    return y.swapaxes(1, 2), state
 
 
 def _step(
