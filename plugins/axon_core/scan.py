@@ -78,8 +78,7 @@ def selective_scan(
     state = state.astype(mx.float32)
     if length == 0:
         return x, state
-    pure = partial(_tokens, scan_tokens(batch * A.size) if chunk is None else chunk)
-    y, state = kernels.selective_scan(pure, A, state, *inputs)
+    y, state = kernels.selective_scan(partial(_tokens, chunk), A, state, *inputs)
     if D is not None:
         y = y + D.astype(mx.float32) * x
     return y.astype(x.dtype), state
@@ -98,12 +97,12 @@ def _prepare(
 
 
 def _tokens(
-    chunk: int, A: mx.array, state: mx.array, dt: mx.array, u: mx.array, B: mx.array, C: mx.array
+    chunk: int | None, A: mx.array, state: mx.array, dt: mx.array, u: mx.array, B: mx.array, C: mx.array
 ) -> tuple[mx.array, mx.array]:
     """All tokens: (Bt, L, E) and (Bt, N, E) in and out."""
     if dt.shape[1] == 1:
         return _step(A, state, dt, u, B, C)
-    return _chunks(A, state, (dt, u, B, C), chunk)
+    return _chunks(A, state, (dt, u, B, C), scan_tokens(state.size) if chunk is None else chunk)
 
 
 def _step(
