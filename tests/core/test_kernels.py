@@ -294,6 +294,23 @@ def test_transformations_take_the_pure_form(lazy, kind):
         assert mx.abs(a).max() > 0
 
 
+@pytest.mark.parametrize("kind", RECURRENCES)
+def test_training_takes_the_memory_of_the_pure_form(lazy, kind):
+    values = arrays(draw(kind, batch=1, length=2048))
+
+    def peak():
+        mx.eval(values)
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        before = mx.get_active_memory()
+        mx.eval(mx.grad(lambda values: sum(a.sum() for a in RECURRENCES[kind](**values)))(values))
+        return mx.get_peak_memory() - before
+
+    found = peak()
+    with plain_forms():
+        assert found < 1.1 * peak()
+
+
 def test_the_pure_form_runs_where_a_kernel_does_not_fit(gpu):
     for kind, options in [("scan", {"states": 65}), ("delta", {"key_dim": 40}), ("wkv7", {"key_dim": 16})]:
         values = draw(kind, length=3, **options)
