@@ -12,7 +12,7 @@ from axon_compose.bench._record import Measurement, Spread, Workload
 __all__ = ["Contest", "Line", "workloads"]
 
 #: Tokens of the prompt that decoding follows: what is there to be read does not make its time.
-_BEFORE: Final = 32
+_BEFORE: Final = 16
 
 Kind = Literal["prefill", "decode", "training", "memory"]
 

@@ -121,8 +121,8 @@ def test_usual_work() -> None:
     assert work == [
         Workload(128, 0, 1, 3),
         Workload(512, 0, 1, 3),
-        Workload(32, 16, 1, 3),
-        Workload(32, 16, 8, 3),
+        Workload(16, 16, 1, 3),
+        Workload(16, 16, 8, 3),
         Workload(128, 0, 1, 3, training=True),
         Workload(512, 0, 1, 3, training=True),
     ]

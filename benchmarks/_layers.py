@@ -1,0 +1,235 @@
+"""The two sides of each item of `layers.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, Final
+
+import mlx.core as mx
+import mlx.nn as nn
+from layers import WIDTH, WINDOW
+from mlx_lm.models import jamba, mamba
+from mlx_lm.models.cache import ArraysCache
+from mlx_lm.models.gated_delta import gated_delta_ops
+from mlx_lm.models.rwkv7 import _wkv7_step_ops
+from mlx_lm.models.ssm import ssm_attn
+from mlx_lm.models.switch_layers import SwitchGLU
+
+from axon_compose.bench import Workload
+from axon_compose.model._arrange import arrange
+from axon_core.experts import ExpertGLU
+from axon_core.gated_delta import gated_delta_rule
+from axon_core.mamba import Mamba
+from axon_core.scan import selective_scan
+from axon_core.scores import attend
+from axon_core.ssd import ssd_scan
+from axon_core.ssm import AxonSSM, SSMConfig
+from axon_core.window import banded_attention
+from axon_core.wkv7 import wkv7
+
+Side = Callable[..., Any]
+Sides = tuple[Callable[[int], list[mx.array]], Side, Side]
+
+
+class Runner:
+    """A function of arrays as a `Run`; a prompt is one call, a training step its gradient by everything."""
+
+    def __init__(self, inputs: Callable[[int], list[mx.array]], side: Side) -> None:
+        self.make_inputs, self.side = inputs, side
+        self.device = str(mx.default_device().type).removeprefix("DeviceType.")
+        self.inputs: list[mx.array] = []
+        self.gradient: Any = None
+
+    def begin(self, workload: Workload) -> None:
+        mx.random.seed(0)
+        self.inputs = self.make_inputs(workload.prompt)
+        mx.eval(self.inputs)
+
+        def loss(inputs: list[mx.array]) -> mx.array:
+            y = self.side(*inputs)
+            return mx.square(y if isinstance(y, mx.array) else y[0]).sum()
+
+        self.gradient = mx.compile(mx.grad(loss))
+
+    def prefill(self) -> None:
+        mx.eval(self.side(*self.inputs))
+
+    def decode(self, steps: int) -> None:
+        """Nothing is decoded."""
+
+    def train(self) -> None:
+        floats = [a for a in self.inputs if mx.issubdtype(a.dtype, mx.floating)]
+        assert len(floats) == len(self.inputs)
+        mx.eval(self.gradient(self.inputs))
+
+    def reset_peak(self) -> None:
+        mx.clear_cache()
+        mx.reset_peak_memory()
+
+    def peak_bytes(self) -> int:
+        found: int = mx.get_peak_memory()
+        return found
+
+
+def _normal(*shapes: tuple[int, ...]) -> list[mx.array]:
+    return [mx.random.normal(shape) for shape in shapes]
+
+
+def _ready(layer: nn.Module) -> nn.Module:
+    layer.eval()
+    arrange(layer, by_columns=mx.default_device() == mx.cpu)
+    mx.eval(layer.parameters())
+    return layer
+
+
+def _mamba() -> Sides:
+    ours = _ready(AxonSSM(SSMConfig(WIDTH, 2 * WIDTH, 16, 4, 24)))
+    args = mamba.ModelArgs("mamba", 1, WIDTH, 2 * WIDTH, 16, 1, 4, False, True, 24)
+    theirs = mamba.MambaBlock(args)
+    mx.eval(theirs.parameters())
+    return lambda n: _normal((1, n, WIDTH)), lambda x: ours(x)[0], lambda x: theirs(x, ArraysCache(2))
+
+
+def _jamba() -> Sides:
+    ours = _ready(Mamba(SSMConfig(WIDTH, 2 * WIDTH, 16, 4, 24), "learned"))
+    args = SimpleNamespace(
+        hidden_size=WIDTH,
+        mamba_d_state=16,
+        mamba_d_conv=4,
+        mamba_expand=2,
+        mamba_dt_rank=24,
+        mamba_conv_bias=True,
+        mamba_proj_bias=False,
+        rms_norm_eps=1e-6,
+    )
+    theirs = jamba.JambaMambaMixer(args)
+    mx.eval(theirs.parameters())
+    return lambda n: _normal((1, n, WIDTH)), lambda x: ours(x)[0], lambda x: theirs(x, ArraysCache(2))
+
+
+def _scan(channels: int, states: int) -> Sides:
+    A = -mx.broadcast_to(mx.arange(1.0, states + 1), (channels, states)) + 0.0
+
+    def inputs(n: int) -> list[mx.array]:
+        x, B, C = _normal((1, n, channels), (1, n, states), (1, n, states))
+        return [x, mx.random.uniform(0.001, 0.1, x.shape), B, C]
+
+    def ours(x: mx.array, dt: mx.array, B: mx.array, C: mx.array) -> Any:
+        return selective_scan(x, dt, A, B, C)
+
+    def theirs(x: mx.array, dt: mx.array, B: mx.array, C: mx.array) -> Any:
+        state, rows = None, []
+        for t in range(x.shape[1]):  # as in MambaBlock.ssm_step
+            new = mx.expand_dims(dt[:, t] * x[:, t], -1) * mx.expand_dims(B[:, t], 1)
+            if state is not None:
+                new = new + state * mx.exp(mx.expand_dims(dt[:, t], -1) * A)
+            rows.append((new @ mx.expand_dims(C[:, t], -1)).squeeze(2))
+            state = new
+        return mx.stack(rows, axis=1), state
+
+    return inputs, ours, theirs
+
+
+def _ssd() -> Sides:
+    heads, width, states = 12, 64, 64
+    A_log, D, bias = mx.log(mx.arange(1.0, heads + 1)), mx.ones((heads,)), mx.zeros((heads,))
+
+    def inputs(n: int) -> list[mx.array]:
+        return _normal((1, n, heads, width), (1, n, 1, states), (1, n, 1, states), (1, n, heads))
+
+    def ours(x: mx.array, B: mx.array, C: mx.array, dt: mx.array) -> Any:
+        return ssd_scan(x, mx.clip(nn.softplus(dt + bias), 0.001, 100.0), -mx.exp(A_log), B, C, D)
+
+    def theirs(x: mx.array, B: mx.array, C: mx.array, dt: mx.array) -> Any:
+        return ssm_attn(x, A_log, B, C, D, dt, bias)
+
+    return inputs, ours, theirs
+
+
+def _unit(x: mx.array) -> mx.array:
+    return x / mx.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def _delta(by_channel: bool) -> Sides:
+    heads, width = 6, 64
+
+    def inputs(n: int) -> list[mx.array]:
+        q, k, v, beta = _normal(*[(1, n, heads, width)] * 3, (1, n, heads))
+        gates = (1, n, heads, width) if by_channel else (1, n, heads)
+        return [_unit(q), _unit(k), v, -mx.random.uniform(0.01, 1.0, gates), mx.sigmoid(beta)]
+
+    def theirs(q: mx.array, k: mx.array, v: mx.array, log_g: mx.array, beta: mx.array) -> Any:
+        return gated_delta_ops(q, k, v, mx.exp(log_g), beta)
+
+    return inputs, gated_delta_rule, theirs
+
+
+def _rwkv7() -> Sides:
+    heads, width = 6, 64
+
+    def inputs(n: int) -> list[mx.array]:
+        r, k, v, kappa, rate = _normal(*[(1, n, heads, width)] * 5)
+        kappa = _unit(kappa)
+        return [r, -mx.random.uniform(0.01, 0.6, r.shape), k, v, -kappa, kappa * mx.sigmoid(rate)]
+
+    def theirs(r: mx.array, w: mx.array, k: mx.array, v: mx.array, a: mx.array, b: mx.array) -> Any:
+        w = mx.exp(w)
+        state, rows = mx.zeros((1, heads, width, width)), []
+        for t in range(r.shape[1]):
+            y, state = _wkv7_step_ops(r[:, t], w[:, t], k[:, t], v[:, t], a[:, t], b[:, t], state)
+            rows.append(y)
+        return mx.stack(rows, axis=1), state
+
+    return inputs, wkv7, theirs
+
+
+def _attention(window: int | None) -> Sides:
+    heads, width = 8, 64
+    scale = width**-0.5
+
+    def ours(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        return banded_attention(q, k, v, partial(attend, scale=scale), window)
+
+    def theirs(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        mask: Any = "causal"
+        if window is not None:
+            query, key = mx.arange(q.shape[2])[:, None], mx.arange(q.shape[2])
+            mask = (key <= query) & (key > query - window)
+        return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
+
+    return lambda n: _normal(*[(1, heads, n, width)] * 3), ours, theirs
+
+
+def _experts(dtype: mx.Dtype = mx.float32) -> Sides:
+    width, hidden, experts = 512, 1024, 8
+    ours, theirs = ExpertGLU(width, hidden, experts), SwitchGLU(width, hidden, experts)
+    for layer in (ours, theirs):
+        layer.set_dtype(dtype)
+        mx.eval(layer.parameters())
+    _ready(ours)
+
+    def inputs(n: int) -> list[mx.array]:
+        return [mx.random.normal((1, n, width)).astype(dtype)]
+
+    def chosen(x: mx.array) -> mx.array:
+        return mx.argpartition(-mx.stop_gradient(x[..., :experts]), 1, axis=-1)[..., :2]
+
+    return inputs, lambda x: ours(x, chosen(x)), lambda x: theirs(x, chosen(x))
+
+
+SIDES: Final[dict[str, Callable[[], Sides]]] = {
+    "axon_ssm layer": _mamba,
+    "mamba layer with norms": _jamba,
+    "selective scan, 1536 x 16": partial(_scan, 1536, 16),
+    "selective scan, 512 x 4": partial(_scan, 512, 4),
+    "Mamba-2 scan, 12 x 64 x 64": _ssd,
+    "gated delta rule, 6 x 64": partial(_delta, False),
+    "Kimi delta rule, 6 x 64": partial(_delta, True),
+    "RWKV-7, 6 x 64": _rwkv7,
+    f"window attention, {WINDOW} tokens": partial(_attention, WINDOW),
+    "causal attention": partial(_attention, None),
+    "experts, 2 of 8 of 1024": _experts,
+    "experts in bfloat16": partial(_experts, mx.bfloat16),
+}

@@ -1,0 +1,108 @@
+"""All that `docs/performance.md` shows, measured with the BLAS of MLX's wheel and, where it is found, with OpenBLAS.
+
+    python benchmarks/everything.py                     # all of it: an hour and more on two cores
+    python benchmarks/everything.py layers              # a part: layers, families, transformers, growth or hybrid
+    python benchmarks/everything.py families/llama      # a single one
+
+Results go into `benchmarks/results.json`, those that were there before are kept; `python docs/performance_page.py`
+writes the page. What else the machine does slows all sides alike, for their rounds are interleaved, but it widens the
+spread: leave it alone while this runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from ctypes.util import find_library
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import layers
+import models
+from models import Effort
+
+from axon_compose.bench import Contest
+from axon_compose.doctor import examine
+
+RESULTS: Final = Path(__file__).parent / "results.json"
+REGIMES: Final = ("stock", "openblas")
+Job = Callable[[], Contest]
+
+
+def jobs(regime: str) -> Iterator[tuple[str, Job]]:
+    """Names and what measures them."""
+    for item in layers.ITEMS:
+        yield f"layers/{item.name}", partial(layers.measured, item, 3, told)
+    for name in models.FAMILIES:
+        yield f"families/{name}", partial(models.measured, name, ("mlx-lm",), Effort(), told)
+    if regime != "openblas":
+        return  # torch brings a fast BLAS of its own, and long prompts take too long with the slow one
+    compared = Effort(prompts=(512,), training=True)
+    for name in models.TRANSFORMERS:
+        yield f"transformers/{name}", partial(models.measured, name, ("transformers",), compared, told)
+    growing = Effort(prompts=(128, 512, 2048, 8192), batches=())
+    for name in models.GROWTH:
+        yield f"growth/{name}", partial(models.measured, name, ("mlx-lm",), growing, told)
+    yield "hybrid/bit-axon", partial(models.hybrid, Effort(prompts=(128, 512)), told)
+
+
+def told(name: str, number: int, rounds: int) -> None:
+    """One line of a terminal."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{name}, round {number} of {rounds}" if name else "\r\x1b[K")
+        sys.stderr.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help="layers, families, transformers, growth, hybrid")
+    parser.add_argument("--regime", choices=REGIMES, help="only this one, with the library that is loaded")
+    arguments = parser.parse_args()
+    if arguments.regime:
+        measure(arguments.regime, arguments.parts)
+        return
+    library = find_library("openblas")
+    for regime in REGIMES if library else REGIMES[:1]:
+        preload = {"LD_PRELOAD": library} if regime == "openblas" and library else {}
+        command = [sys.executable, __file__, "--regime", regime, *arguments.parts]
+        subprocess.run(command, check=True, env=os.environ | preload)
+
+
+def measure(regime: str, parts: list[str]) -> None:
+    """Measure in this regime what the parts name, and keep what was measured of others."""
+    for name, job in jobs(regime):
+        if parts and not any(name == part or name.startswith(f"{part}/") for part in parts):
+            continue
+        found = job()
+        sys.stdout.write("\n".join([f"{regime} {name}", *lines(found)]) + "\n")
+        sys.stdout.flush()
+        keep(regime, name, found)
+
+
+def lines(found: Contest) -> Iterator[str]:
+    """Short lines with all ratios."""
+    for line in found.lines:
+        ratios = [line.ratio(at) for at in range(1, len(found.subjects))]
+        what = f"{line.kind} {line.workload.prompt} x {line.workload.batch}"
+        yield f"  {what:20} " + "  ".join("-" if ratio is None else f"{ratio:.2f}x" for ratio in ratios)
+
+
+def keep(regime: str, name: str, found: Contest) -> None:
+    """Put a result beside the others, at once: this may be stopped at any time."""
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    machine = {finding.name: finding.value for finding in examine()}
+    results.setdefault("machines", {})[regime] = machine
+    day = datetime.now(UTC).date().isoformat()
+    results.setdefault(regime, {})[name] = {"day": day, "mlx": version("mlx"), **found.to_dict()}
+    RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
