@@ -1,4 +1,4 @@
-"""What delta rules share that run over chunks of tokens: the cut into chunks, and the system that is solved in each."""
+"""What delta rules share that run over chunks of tokens: the cut, the system that is solved in each, and the states."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import cast
 
 import mlx.core as mx
 
-__all__ = ["cut", "unit_lower_inverse"]
+__all__ = ["cut", "through_chunks", "unit_lower_inverse"]
 
 
 def cut(a: mx.array, chunk: int) -> mx.array:
@@ -15,6 +15,38 @@ def cut(a: mx.array, chunk: int) -> mx.array:
     if missing:
         a = mx.pad(a, [(0, 0)] * (a.ndim - 2) + [(0, missing), (0, 0)])
     return a.reshape(*a.shape[:-2], -1, chunk, a.shape[-1])
+
+
+def through_chunks(
+    state: mx.array,
+    written: mx.array,
+    recalled: mx.array,
+    keys: mx.array,
+    through: mx.array,
+    queries: mx.array,
+    scores: mx.array,
+) -> tuple[mx.array, mx.array]:
+    """Hand the state through chunks of which all is known that does not depend on it.
+
+    Args:
+        state: Before the first chunk, transposed, (..., 1, Dk, Dv).
+        written: What the tokens of each chunk would write if it started from nothing, (..., chunks, C, Dv).
+        recalled: What they take off for each number of the state, (..., chunks, C, Dk).
+        keys: Where they write, decayed up to the end of the chunk, (..., chunks, Dk, C).
+        through: How much of the state outlives the chunk, (..., chunks, Dk or 1, 1).
+        queries: Decayed since the start of the chunk, (..., chunks, C, Dk).
+        scores: What each token reads of what each has written, (..., chunks, C, C).
+
+    Returns:
+        The outputs (..., chunks, C, Dv), and the state after the last chunk.
+    """
+    per_chunk = (mx.split(a, written.shape[-3], axis=-3) for a in (written, recalled, keys, through, queries, scores))
+    outputs = []
+    for u, w, k, g, q, qk in zip(*per_chunk, strict=True):
+        u = u - w @ state
+        outputs.append(q @ state + qk @ u)
+        state = g * state + k @ u
+    return mx.concatenate(outputs, axis=-3), state
 
 
 def unit_lower_inverse(lower: mx.array) -> mx.array:

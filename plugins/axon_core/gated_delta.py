@@ -5,7 +5,8 @@ For every head, with a state S of shape (Dv, Dk),
     S_t = g_t S_{t-1} (I - beta_t k_t k_t^T) + beta_t v_t k_t^T
     o_t = S_t q_t
 
-(Yang et al. 2024, "Gated Delta Networks"). In a chunk that starts from S
+(Yang et al. 2024, "Gated Delta Networks"), where g_t is a number for each head, or one for every channel of the key
+(`axon_core.channel_delta` has that form of what follows). In a chunk that starts from S
 
     S_t = exp(G_t) S + sum_{j<=t} exp(D_tj) u_j k_j^T
 
@@ -36,7 +37,8 @@ from functools import partial
 import mlx.core as mx
 
 from axon_core import kernels
-from axon_core.chunked import cut, unit_lower_inverse
+from axon_core.channel_delta import channel_segment
+from axon_core.chunked import cut, through_chunks, unit_lower_inverse
 from axon_core.elementary import exp
 from axon_core.recompute import recomputed
 from axon_core.specs._segments import delta_chunk, delta_chunks
@@ -62,7 +64,7 @@ def gated_delta_rule(
         q: Queries, (B, L, Hk, Dk); they are not scaled here.
         k: Keys, (B, L, Hk, Dk), of length at most one.
         v: Values, (B, L, Hv, Dv). Hv is a multiple of Hk; Hv / Hk neighbouring heads share a key.
-        log_g: Logarithms of the decays, not positive, (B, L, Hv).
+        log_g: Logarithms of the decays, not positive, (B, L, Hv), or (B, L, Hv, Dk) for each channel of a key.
         beta: Which part of the correction is written, from 0 to 1, (B, L, Hv).
         state: State before the first token, (B, Hv, Dv, Dk); zeros by default.
         mask: False on padding, (B, L). A padded token leaves the state untouched, its output means nothing.
@@ -101,10 +103,11 @@ def _prepare(a: mx.array, mask: mx.array | None) -> mx.array:
 def _tokens(
     chunk: int, state: mx.array, q: mx.array, k: mx.array, v: mx.array, log_g: mx.array, beta: mx.array
 ) -> tuple[mx.array, mx.array]:
-    """All tokens: (B, L, H, W), gates (B, L, Hv), and (B, Hv, Dv, Dk) in and out."""
+    """All tokens: (B, L, H, W), gates (B, L, Hv) or (B, L, Hv, Dk), and (B, Hv, Dv, Dk) in and out."""
     batch, length, heads, width = v.shape
     key_heads, key_width = k.shape[2:]
-    inputs = (_by_head(a, key_heads) for a in (q, k, v, log_g[..., None], beta[..., None]))
+    gates = log_g if log_g.ndim == 4 else log_g[..., None]
+    inputs = (_by_head(a, key_heads) for a in (q, k, v, gates, beta[..., None]))
     # Value heads by the key that they share, so that keys need not be repeated.
     by_key = state.reshape(batch, key_heads, -1, width, key_width)
     y, by_key = _step(by_key, *inputs) if length == 1 else _segments(chunk, by_key, *inputs)
@@ -132,10 +135,11 @@ def _segments(
 ) -> tuple[mx.array, mx.array]:
     """Any number of tokens, as many chunks at a time as keep the temporaries small."""
     length = v.shape[-2]
+    segment = _segment if log_g.shape[-1] == 1 else channel_segment
     chunk = delta_chunk(length, chunk)
     # The tokens that a last chunk lacks are zeros, which neither decay nor write.
     inputs = [cut(a, chunk) for a in (q, k, v, log_g, beta)]
-    numbers = log_g.size // length * chunk * max(chunk, *state.shape[-2:])
+    numbers = beta.size // length * chunk * max(chunk, *state.shape[-2:])
     fitting = delta_chunks(numbers)
     # Split, not sliced, here and below: the gradient of a slice is an array as large as the whole, once per slice.
     cuts = list(range(fitting, inputs[0].shape[-3], fitting))
@@ -143,7 +147,7 @@ def _segments(
     state = mx.contiguous(state.swapaxes(-1, -2))[..., None, :, :]
     outputs = []
     for q, *others in zip(*(mx.split(a, cuts, axis=-3) for a in inputs), strict=True):
-        y, state = _segment(q, state, *others)
+        y, state = segment(q, state, *others)
         outputs.append(y)
     y = mx.concatenate(outputs, axis=-3).flatten(-3, -2)
     return y[..., :length, :], state.squeeze(-3).swapaxes(-1, -2)
@@ -159,13 +163,8 @@ def _segment(
     lower = mx.tril(beta * decay * (k @ columns), -1)
     solve = unit_lower_inverse(lower) * beta.swapaxes(-1, -2)
     written, recalled = solve @ v, (solve * since.swapaxes(-1, -2)) @ k
-    per_chunk = (written, recalled, columns * decay[..., -1:, :], since[..., -1:, :], since * q, decay * (q @ columns))
-    outputs = []
-    for u, w, k_n, g_n, q_n, qk_n in zip(*(mx.split(a, v.shape[-3], axis=-3) for a in per_chunk), strict=True):
-        u = u - w @ state
-        outputs.append(q_n @ state + qk_n @ u)
-        state = g_n * state + k_n @ u
-    return mx.concatenate(outputs, axis=-3), state
+    keys, through = columns * decay[..., -1:, :], since[..., -1:, :]
+    return through_chunks(state, written, recalled, keys, through, since * q, decay * (q @ columns))
 
 
 def _decays(log_g: mx.array) -> tuple[mx.array, mx.array]:

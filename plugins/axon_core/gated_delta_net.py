@@ -13,7 +13,7 @@ from axon_core.conv import causal_conv
 from axon_core.elementary import sigmoid, silu, softplus
 from axon_core.gated_delta import gated_delta_rule
 from axon_core.linear import Linear
-from axon_core.norms import GatedRMSNorm
+from axon_core.norms import GatedRMSNorm, unit_length
 from axon_core.specs.gated_delta_net import GatedDeltaNetOptions
 from axon_core.states import read_states, write_states
 
@@ -112,8 +112,7 @@ class GatedDeltaNet(nn.Module):
         keys, scale = self.num_k_heads * self.head_k_dim, self.head_k_dim**-0.5
         qk, v = mx.split(qkv, [2 * keys], axis=-1)
         qk = qk.reshape(*qk.shape[:2], 2, self.num_k_heads, self.head_k_dim)
-        # The norm divides by the root of the mean square, not of the sum: what it adds and what it gives are scaled.
-        qk = scale * mx.fast.rms_norm(qk, None, _EPS * scale**2)
+        qk = unit_length(qk, _EPS)
         q, k = qk[:, :, 0], qk[:, :, 1]
         return scale * q, k, v.reshape(*v.shape[:2], self.num_v_heads, self.head_v_dim)
 

@@ -13,7 +13,7 @@ from axon_core.cpu import fast
 from axon_core.elementary import silu
 from axon_core.specs._heads import HeadNormOptions
 
-__all__ = ["GatedRMSNorm", "HeadNorm", "LayerNorm", "RMSNorm"]
+__all__ = ["GatedRMSNorm", "HeadNorm", "LayerNorm", "RMSNorm", "unit_length"]
 
 
 #: Numbers up to which the fewest operations win on the CPU; above, those that sweep over memory most simply.
@@ -70,6 +70,13 @@ class GatedRMSNorm(nn.Module):
         if self.before_gate:
             return _rms_norm(x, self.weight, self.eps, self.num_groups) * silu(gate)
         return _rms_norm(x * silu(gate), self.weight, self.eps, self.num_groups)
+
+
+def unit_length(x: mx.array, eps: float) -> mx.array:
+    """`x / sqrt(sum(x²) + eps)` over the last axis."""
+    # The norm divides by the root of the mean square, not of the sum: what it adds and what it gives are scaled.
+    scale = x.shape[-1] ** -0.5
+    return scale * mx.fast.rms_norm(x, None, eps * scale**2)
 
 
 def _shifted(weight: mx.array | None, offset: float) -> mx.array | None:

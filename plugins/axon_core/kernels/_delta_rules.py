@@ -2,7 +2,7 @@
 
 A row s of a state (Dv, Dk) never meets the other rows: with the value v and the output y of its row,
 
-    gated delta rule                  s' = g s,    s = s' + beta (v - s' . k) k         y = s . q
+    gated delta rule, KDA             s' = g * s,  s = s' + beta (v - s' . k) k         y = s . q
     RWKV-7                            u = s . a,   s = w * s + u b + v k                y = s . r
 
 Each of 32 lanes keeps every 32nd number of the row in registers, so that neighbouring lanes read neighbouring numbers
@@ -53,12 +53,12 @@ _GATED_DELTA: Final = Kernel(
     const size_t key_heads = k_shape[2], key_head = head / (heads / key_heads);
     q += (sequence * tokens * key_heads + key_head) * Dk + lane;
     k += (sequence * tokens * key_heads + key_head) * Dk + lane;
-    g += sequence * tokens * heads + head; beta += sequence * tokens * heads + head;
+    g += (sequence * tokens * heads + head) * Dg + lane * (Dg > 1); beta += sequence * tokens * heads + head;
 
     for (size_t t = 0; t < tokens; ++t) {
         float recalled = 0.0f, found = 0.0f;
         #pragma unroll
-        for (int i = 0; i < Dk / 32; ++i) { s[i] *= *g; recalled += s[i] * k[32 * i]; }
+        for (int i = 0; i < Dk / 32; ++i) { s[i] *= g[Dg > 1 ? 32 * i : 0]; recalled += s[i] * k[32 * i]; }
         const float written = *beta * (*v - lane_sum(recalled));
         #pragma unroll
         for (int i = 0; i < Dk / 32; ++i) { s[i] += written * k[32 * i]; found += s[i] * q[32 * i]; }
@@ -66,7 +66,7 @@ _GATED_DELTA: Final = Kernel(
         if (lane == 0) { *y = found; }
         q += key_heads * Dk; k += key_heads * Dk;
         v += heads * rows; y += heads * rows;
-        g += heads; beta += heads;
+        g += heads * Dg; beta += heads;
     }
 """
     + _LAST,
@@ -113,7 +113,7 @@ def gated_delta_rule(
         q: Queries, (B, L, Hk, Dk).
         k: Keys, (B, L, Hk, Dk).
         v: Values, (B, L, Hv, Dv); Hv is a multiple of Hk.
-        log_g: Logarithms of the decays, not positive, (B, L, Hv).
+        log_g: Logarithms of the decays, not positive, (B, L, Hv), or (B, L, Hv, Dk) for each channel.
         beta: Rates, (B, L, Hv).
 
     Returns:
@@ -159,7 +159,8 @@ def _fits(state: mx.array, v: mx.array) -> bool:
 def _gated_delta(
     state: mx.array, q: mx.array, k: mx.array, v: mx.array, log_g: mx.array, beta: mx.array
 ) -> tuple[mx.array, mx.array]:
-    return _launch(_GATED_DELTA, state, v, q, k, v, mx.exp(log_g), beta)
+    by_channel = log_g.shape[-1] if log_g.ndim == 4 else 1
+    return _launch(_GATED_DELTA, state, v, q, k, v, mx.exp(log_g), beta, Dg=by_channel)
 
 
 def _wkv7(
@@ -168,7 +169,9 @@ def _wkv7(
     return _launch(_WKV7, state, v, r, mx.exp(log_w), k, v, a, b)
 
 
-def _launch(kernel: Kernel, state: mx.array, v: mx.array, *inputs: mx.array) -> tuple[mx.array, mx.array]:
+def _launch(
+    kernel: Kernel, state: mx.array, v: mx.array, *inputs: mx.array, **constants: int
+) -> tuple[mx.array, mx.array]:
     rows, width = state.size // state.shape[-1], state.shape[-1]
-    y, last = kernel(state, *inputs, shapes=[v.shape, state.shape], threads=LANES * rows, Dk=width)
+    y, last = kernel(state, *inputs, shapes=[v.shape, state.shape], threads=LANES * rows, Dk=width, **constants)
     return y, last

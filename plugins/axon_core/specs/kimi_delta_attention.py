@@ -1,0 +1,112 @@
+"""Kimi delta attention: options and record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import Field
+
+from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
+from axon_core.specs._flops import convolution_flops, product_flops
+from axon_core.specs._saved import convolution_saved, each, in_float32, states_saved
+from axon_core.specs._segments import delta_chunk, delta_chunks
+
+__all__ = ["SPECS", "KimiDeltaAttentionOptions"]
+
+
+class KimiDeltaAttentionOptions(Options):
+    """Linear attention by the delta rule with a decay for every channel of the key, as in Kimi Linear."""
+
+    num_heads: int = Field(gt=0, description="Number of heads.")
+    head_dim: int = Field(default=128, gt=0, description="Width of a query, of a key and of a value.")
+    d_conv: int = Field(default=4, gt=0, description="Tokens that the convolutions see, the current one included.")
+    low_rank_dim: int | None = Field(
+        default=None,
+        gt=0,
+        description="Rank of the projections that make the decays and the output's gate; `head_dim` unless given.",
+    )
+    norm_eps: float = Field(default=1e-5, gt=0, description="Added to the mean square by the norm of the output.")
+
+    @property
+    def rank(self) -> int:
+        """Rank of the projections to decays and gate."""
+        return self.low_rank_dim or self.head_dim
+
+
+def _params(options: KimiDeltaAttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
+    hidden, heads, width = dims.hidden_size, options.num_heads, options.head_dim
+    inner, rank = heads * width, options.rank
+    shapes: dict[str, tuple[int, ...]] = {f"{name}_proj.weight": (inner, hidden) for name in "qkv"}
+    shapes |= {f"{name}_conv.conv.weight": (inner, options.d_conv, 1) for name in "qkv"}
+    shapes |= {f"{name}_a_proj.weight": (rank, hidden) for name in "fg"}
+    shapes |= {f"{name}_b_proj.weight": (inner, rank) for name in "fg"}
+    return shapes | {
+        "b_proj.weight": (heads, hidden),
+        "A_log": (1, 1, heads, 1),
+        "dt_bias": (inner,),
+        "o_norm.weight": (width,),
+        "o_proj.weight": (hidden, inner),
+    }
+
+
+def _flops(options: KimiDeltaAttentionOptions, dims: Dims, tokens: int, context: int) -> int:
+    """For every number of the state: decay 1, recall 2, correction 2, output 2."""
+    inner = options.num_heads * options.head_dim
+    convolved = convolution_flops(3 * inner, options.d_conv, tokens)
+    return product_flops(_params(options, dims), tokens) + convolved + 7 * tokens * inner * options.head_dim
+
+
+def _saved(options: KimiDeltaAttentionOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+    """The convolutions, keys of length one, decays and the gated norm in float32; of the rule its inputs and states."""
+    heads, width = options.num_heads, options.head_dim
+    inner = heads * width
+    found = each(tokens, input=dims.hidden_size, output=inner, ranks=2 * options.rank)
+    found += convolution_saved(tokens, 3 * inner, options.d_conv, dtype)
+    found += in_float32(tokens, sigmoid=3 * inner, activated=3 * inner, keys=inner, queries=inner)
+    found += in_float32(tokens, decays=3 * inner, rates=2 * heads, lengths=6 * heads)
+    found += in_float32(tokens, read=inner, unit=inner, gate=inner, normed=inner)
+    # Chunks of 32 tokens, or 64 on a GPU.
+    chunk = delta_chunk(tokens)
+    if tokens % chunk:  # copies with the tokens that the last chunk lacks
+        found += in_float32(tokens + -tokens % chunk, filled_up=3 * inner // 2)
+    segment = chunk * delta_chunks(heads * chunk * max(chunk, width))
+    return found + states_saved(tokens, segment, inner * width)
+
+
+def _cache(options: KimiDeltaAttentionOptions, dims: Dims) -> State:
+    heads, width = options.num_heads, options.head_dim
+    before = (options.d_conv - 1, heads * width)
+    return State(
+        (*(Array(f"{name}_conv", before) for name in "qkv"), Array("delta", (heads, width, width), "float32")),
+    )
+
+
+def _shrink(written: Mapping[str, Any]) -> dict[str, Any]:
+    """At most two heads of 16; `d_conv` stays, for it decides what the cache holds."""
+    small = {**written, "num_heads": min(written["num_heads"], 2), "head_dim": 16}
+    if small.get("low_rank_dim") is not None:
+        small["low_rank_dim"] = 8
+    return small | {"d_conv": min(written.get("d_conv", 4), 4)}
+
+
+SPECS: Final = (
+    ComponentSpec(
+        name="kimi_delta_attention",
+        kind="layer",
+        options=KimiDeltaAttentionOptions,
+        module="axon_core.kimi_delta_attention:KimiDeltaAttention.from_options",
+        summary="Kimi Linear's linear attention: delta rule with a decay for every channel, convolutions, gate.",
+        cache=_cache,
+        params=_params,
+        flops=_flops,
+        saved=_saved,
+        float32=("A_log", "dt_bias"),
+        shrink=_shrink,
+        examples=(
+            {"num_heads": 2, "head_dim": 16},
+            {"num_heads": 3, "head_dim": 16, "d_conv": 1, "norm_eps": 1e-6},
+            {"num_heads": 2, "head_dim": 24, "d_conv": 2, "low_rank_dim": 8},
+        ),
+    ),
+)

@@ -1,0 +1,201 @@
+"""Kimi delta attention against a float64 forward pass and mlx-lm's layer, cut, padded and continued."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+from mlx_lm.models import kimi_linear
+from mlx_lm.models.cache import ArraysCache
+from pydantic import ValidationError
+from recurrent_checks import (
+    check_declared,
+    check_gradient,
+    check_pieces,
+    check_ragged,
+    close,
+    convolved,
+    parameters,
+    pieces,
+    sequence,
+    softplus,
+    stirred,
+)
+
+from axon_compose.registry import Dims
+from axon_core.kimi_delta_attention import KimiDeltaAttention
+from axon_core.specs.kimi_delta_attention import SPECS, KimiDeltaAttentionOptions
+
+HIDDEN = 12
+DIMS = Dims({"hidden_size": HIDDEN, "vocab_size": 8})
+(SPEC,) = SPECS
+BASE = {"num_heads": 3, "head_dim": 4}
+VARIANTS = [
+    BASE,
+    BASE | {"num_heads": 2, "head_dim": 6, "d_conv": 2, "norm_eps": 1e-2},
+    BASE | {"d_conv": 1, "low_rank_dim": 5},
+]
+
+
+def build(options):
+    mx.random.seed(0)
+    return stirred(KimiDeltaAttention.from_options(KimiDeltaAttentionOptions.model_validate(options), DIMS))
+
+
+def sigmoid(v):
+    return 1 / (1 + np.exp(-v))
+
+
+def reference_of(options):
+    """The layer of these options in float64, token by token."""
+    o = KimiDeltaAttentionOptions.model_validate(options)
+
+    def reference(layer, x):
+        p = parameters(layer)
+        x = np.array(x, np.float64)
+        shape = (*x.shape[:2], o.num_heads, o.head_dim)
+        states, heads = [], []
+        for name in "qkv":
+            taps = {"conv1d.weight": p[f"{name}_conv.conv.weight"]}
+            y, state = convolved(taps, x @ p[f"{name}_proj.weight"].T)
+            heads.append(y.reshape(shape))
+            states.append(state)
+        q, k, v = heads
+        q, k = (a / np.sqrt((a**2).sum(-1, keepdims=True) + 1e-6) for a in (q, k))
+        beta = sigmoid(x @ p["b_proj.weight"].T)
+        step = softplus(x @ p["f_a_proj.weight"].T @ p["f_b_proj.weight"].T + p["dt_bias"])
+        decay = np.exp(-np.exp(p["A_log"]) * step.reshape(shape))
+        state, y = np.zeros((len(x), o.num_heads, o.head_dim, o.head_dim)), np.zeros_like(v)
+        for t in range(x.shape[1]):
+            state = state * decay[:, t, :, None, :]
+            error = beta[:, t, :, None] * (v[:, t] - (state @ k[:, t, ..., None])[..., 0])
+            state = state + error[..., None] * k[:, t, :, None, :]
+            y[:, t] = (state @ q[:, t, ..., None])[..., 0] / np.sqrt(o.head_dim)
+        y = y / np.sqrt((y**2).mean(-1, keepdims=True) + o.norm_eps) * p["o_norm.weight"]
+        y = y.reshape(*x.shape[:2], -1) * sigmoid(x @ p["g_a_proj.weight"].T @ p["g_b_proj.weight"].T)
+        return y @ p["o_proj.weight"].T, *states, state
+
+    return reference
+
+
+@pytest.mark.parametrize("length", [1, 2, 33, 70])
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_forward_equals_the_float64_layer(options, length):
+    layer, x = build(options), sequence(length=length)
+    y, cache = layer(x)
+    assert isinstance(cache, list)
+    for found, expected in zip((y, *cache), reference_of(options)(layer, x), strict=True):
+        close(found, expected)
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+@pytest.mark.parametrize("sizes", [[1] * 40, [2, 1, 30, 7]], ids=len)
+@pytest.mark.parametrize("make", [lambda: None, lambda: ArraysCache(4)], ids=["None", "mlx"])
+def test_a_sequence_cut_anywhere_equals_the_whole(options, sizes, make):
+    check_pieces(build(options), reference_of(options), sizes, make())
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+@pytest.mark.parametrize("sizes", [[40], [1] * 40, [7, 13, 20], [16, 16, 8]], ids=len)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_every_row_of_a_ragged_batch_equals_its_single_run(options, sizes, side):
+    check_ragged(build(options), reference_of(options), sizes, side)
+
+
+@pytest.mark.parametrize("options", VARIANTS[:2], ids=str)
+def test_it_is_the_layer_of_mlx_lm(options):
+    layer = build(options)
+    o = KimiDeltaAttentionOptions.model_validate(options)
+    arguments = dict.fromkeys(kimi_linear.ModelArgs.__dataclass_fields__) | {
+        "hidden_size": HIDDEN,
+        "rms_norm_eps": o.norm_eps,
+        "linear_attn_config": {"num_heads": o.num_heads, "head_dim": o.head_dim, "short_conv_kernel_size": o.d_conv},
+    }
+    theirs = kimi_linear.KimiDeltaAttention(kimi_linear.ModelArgs(**arguments), 0)
+    theirs.load_weights(tree_flatten(layer.parameters()))
+    mine, other = ArraysCache(4), ArraysCache(4)
+    for part in mx.split(sequence(length=60), [40, 41, 50], axis=1):
+        close(layer(part, None, mine)[0], theirs(part, None, other), 1e-5)
+    for number in range(4):
+        close(mine[number], other[number], 1e-5)
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_gradient_agrees_with_differences_of_the_float64_layer(options):
+    layer, x = build(options), sequence(1, 20)
+    weight = np.random.default_rng(5).normal(size=x.shape)
+    w = mx.array(weight.astype(np.float32))
+    gradients = dict(tree_flatten(nn.value_and_grad(layer, lambda x: (w * layer(x)[0]).sum())(x)[1]))
+    check_gradient(layer, reference_of(options), x, gradients, weight)
+
+
+@pytest.mark.parametrize("shift", [-1e4, 1e4])
+def test_decays_beyond_any_exponential_stay_exact(shift):
+    """Every other channel forgets nothing or everything."""
+    layer, x = build(BASE), sequence(length=100)
+    layer.dt_bias = layer.dt_bias + mx.where(mx.arange(12) % 2 == 0, shift, 0.0)
+    y, cache = layer(x)
+    for found, expected in zip((y, *cache), reference_of(BASE)(layer, x), strict=True):
+        close(found, expected, 1e-5)
+    gradients = nn.value_and_grad(layer, lambda x: layer(x)[0].sum())(x)[1]
+    for name, gradient in tree_flatten(gradients):
+        assert mx.isfinite(gradient).all(), name
+
+
+def test_padding_that_is_not_a_number_does_not_spread():
+    layer, x = build(BASE), sequence(1, 40)
+    dirty = mx.concatenate([mx.full((1, 3, HIDDEN), mx.nan), x], axis=1)
+    y, cache = layer(dirty, mx.arange(43)[None] >= 3)
+    close(y[:, 3:], reference_of(BASE)(layer, x)[0])
+    assert mx.isfinite(cache[3]).all()
+
+
+def test_low_precision_keeps_its_type_and_a_float32_state():
+    layer, x = build(BASE), sequence(length=30)
+    expected, *_ = reference_of(BASE)(layer, x)
+    layer.set_dtype(mx.bfloat16)
+    for name in SPEC.float32:
+        layer[name] = layer[name].astype(mx.float32)
+    y, cache = pieces(layer, x.astype(mx.bfloat16), [17, 1, 12], ArraysCache(4))
+    assert [y.dtype, *(cache[i].dtype for i in range(4))] == [mx.bfloat16] * 4 + [mx.float32]
+    # Weights and activations are rounded to 8 bits at several places on the way.
+    close(y.astype(mx.float32), expected, 0.04)
+
+
+def test_the_layer_starts_with_a_memory_of_many_tokens():
+    mx.random.seed(0)
+    layer = KimiDeltaAttention(KimiDeltaAttentionOptions(num_heads=400, head_dim=1), 8)
+    rates, steps = np.exp(np.array(layer.A_log)), softplus(np.array(layer.dt_bias, np.float64))
+    assert 1 <= rates.min() < 1.5
+    assert 15.5 < rates.max() <= 16.01
+    assert 0.9e-3 <= steps.min() < steps.max() <= 0.101
+    assert 0.45 < np.abs(np.array(layer.q_conv.conv.weight)).max() <= 0.5
+
+
+@pytest.mark.parametrize("example", SPEC.examples, ids=str)
+def test_the_record_states_what_is_built(example):
+    dims = Dims({"hidden_size": 32, "vocab_size": 8})
+    options = KimiDeltaAttentionOptions.model_validate(example)
+    check_declared(SPEC, KimiDeltaAttention.from_options(options, dims), options, dims)
+    KimiDeltaAttentionOptions.model_validate(SPEC.shrink(dict(example)))
+
+
+def test_sizes_of_a_published_model_are_those_of_its_checkpoint():
+    """Kimi-Linear-48B-A3B: hidden size 2304 and 32 heads of 128."""
+    shapes = SPEC.params(KimiDeltaAttentionOptions(num_heads=32), Dims({"hidden_size": 2304, "vocab_size": 8}))
+    assert shapes["q_proj.weight"] == (4096, 2304)
+    assert shapes["f_a_proj.weight"] == (128, 2304)
+    assert shapes["A_log"] == (1, 1, 32, 1)
+    assert shapes["dt_bias"] == (4096,)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({}, "Field required"), ({"num_heads": 2, "d_conv": 0}, "greater than 0"), ({"num_k_heads": 2}, "Extra inputs")],
+    ids=str,
+)
+def test_wrong_options_are_refused(options, words):
+    with pytest.raises(ValidationError, match=words):
+        KimiDeltaAttentionOptions.model_validate(options)
