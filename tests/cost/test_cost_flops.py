@@ -37,7 +37,7 @@ def convolutions(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return right(conv, x, *rest)
 
     with monkeypatch.context() as patch:
-        for module in ("gated_delta_net", "kimi_delta_attention", "mamba2", "short_conv", "ssm"):
+        for module in ("gated_delta_net", "kimi_delta_attention", "mamba2", "rg_lru", "short_conv", "ssm"):
             patch.setattr(f"axon_core.{module}.causal_conv", counted)
         yield seen
 
