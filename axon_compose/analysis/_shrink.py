@@ -120,7 +120,8 @@ class _Shrinker:
         """The name of a component with the use's options, small."""
         options = typed(use)
         for value, option in use.spec.reads.items():
-            if option is not None and value in use.reads:
+            # The position comes from no component: the option only says whether it is wanted.
+            if option is not None and value in use.reads and use.reads[value] != value:
                 options[option] = self.component(self.source(use.reads[value]))
         return self.named(self.components, use.name, options)
 

@@ -81,7 +81,7 @@ class _Wirer:
     def _reads_position(use: Use) -> bool:
         """Whether it takes the position: always, or with the option that the record names."""
         option = use.spec.reads.get(POSITION)
-        return POSITION in use.spec.reads and (option is None or use.written.get(option) is not None)
+        return POSITION in use.spec.reads and (option is None or use.written.get(option) not in (None, False))
 
     def _check_position(self) -> None:
         """Only keys and values count tokens: without them a cached pass could not tell where it is."""

@@ -25,6 +25,9 @@ _MORE: list[tuple[str, dict[str, Any]]] = [
     ("core/attention", {"kv_from": "source", "num_heads": 4, "qk_norm": True}),
     ("core/attention", {"kv_from": "source", "num_heads": 8, "head_dim": 16, "window_size": 5}),
     ("core/attention", {"num_heads": 2, "head_dim": 64, "qk_norm": {"per_head": True}}),
+    ("core/lightning_attention", {"num_heads": 4, "rope": {"fraction": 0.5}}),
+    ("core/lightning_attention", {"num_heads": 2, "rope": True, "qk_norm": {"when": "after_rope", "over": "all"}}),
+    ("core/lightning_attention", {"num_heads": 2, "rope": True, "qk_norm": True, "activation": "silu"}),
     ("core/rwkv7_time_mix", {"value_from": "source", **_RWKV}),
     ("core/rwkv7_time_mix", {**_RWKV, "head_dim": 64}),
     ("core/token_embedding", {"per_layer": {"size": 16, "layers": 4, "vocab_size": 120}}),
@@ -43,7 +46,9 @@ def component(name: str, options: dict[str, Any]) -> Architecture:
     """A small model around one component."""
     spec = Registry.installed().component(name)
     source = _SOURCE if "attention" in name else {"type": name, **_RWKV, "head_dim": 16}
-    sources = {"source": {**source, "head_dim": options.get("head_dim", 16)}} if "source" in options.values() else {}
+    # Recurrent layers that rotate need a layer that counts tokens.
+    wanted = "source" in options.values() or (name == "core/lightning_attention" and "rope" in options)
+    sources = {"source": {**source, "head_dim": options.get("head_dim", 16)}} if wanted else {}
     described = component_model(name, spec.kind, options, DIMS, sources)
     if spec.name == "per_layer_input":
         described["embedding"] = {"per_layer": {"size": 16, "layers": 2}}

@@ -29,6 +29,7 @@ __all__ = [
     "BiasOptions",
     "GateName",
     "HeadNormOptions",
+    "Rope",
     "RopeOptions",
     "SlidingWindowAttentionOptions",
     "TemperatureOptions",
