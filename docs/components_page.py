@@ -93,7 +93,8 @@ def _caches(spec: ComponentSpec) -> list[CacheSpec | None]:
 
 def _cache(spec: ComponentSpec) -> str:
     named = list(dict.fromkeys(_cache_name(cache) for cache in _caches(spec)))
-    readers = [option for option in spec.reads.values() if option and _keeps_nothing(spec, option)]
+    asked = [option for value, option in spec.reads.items() if option and value != "offset"]
+    readers = [option for option in asked if _keeps_nothing(spec, option)]
     text = " or ".join(named) + (" (with `window_size`)" if len(named) > 1 else "")
     return text + "".join(f"; none with `{option}`, which reads another layer's" for option in readers)
 
