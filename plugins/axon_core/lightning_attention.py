@@ -1,4 +1,13 @@
-"""Lightning attention: linear attention that forgets at a fixed rate (Qin et al. 2024, "Lightning Attention-2")."""
+"""Lightning attention: linear attention that forgets at a fixed rate (Qin et al. 2024, "Lightning Attention-2").
+
+Measured on two shared x86-64 cores (mlx 0.32 on the CPU), ms for the recurrence alone:
+
+    heads, width    tokens    this form    mlx-lm (a step per token)
+    4, 64              512      31           59
+    16, 128            512     294          739
+    4, 64             2048     122          221
+    16, 128           2048    1082         3649
+"""
 
 from __future__ import annotations
 

@@ -14,6 +14,13 @@ output:
 
 so that training keeps the input and the output and nothing of what is inside.
 
+Measured on two shared x86-64 cores (mlx 0.32 on the CPU), ms:
+
+    channels    tokens    this form    mlx-lm (a step per token)
+    1024           512      6.3          35
+    2560           512     19            59
+    1024          2048     33           163
+    2560          2048     65           174
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from recurrent_checks import (
 )
 
 from axon_compose.registry import Dims
+from axon_core.gated_delta import gated_delta_rule
 from axon_core.kimi_delta_attention import KimiDeltaAttention
 from axon_core.specs.kimi_delta_attention import SPECS, KimiDeltaAttentionOptions
 
@@ -180,6 +181,22 @@ def test_the_record_states_what_is_built(example):
     options = KimiDeltaAttentionOptions.model_validate(example)
     check_declared(SPEC, KimiDeltaAttention.from_options(options, dims), options, dims)
     KimiDeltaAttentionOptions.model_validate(SPEC.shrink(dict(example)))
+
+
+@pytest.mark.parametrize(("heads", "width", "tokens"), [(4, 64, 256), (2, 128, 256), (16, 128, 256)])
+def test_what_the_backward_pass_computes_again_is_declared(heads, width, tokens):
+    rng = np.random.default_rng(0)
+    q, k, v, log_g = (mx.array(rng.normal(size=(1, tokens, heads, width)).astype(np.float32)) for _ in range(4))
+    inputs = (q, k / 10, v, -mx.exp(log_g), mx.full((1, tokens, heads), 0.5))
+    gradient = mx.grad(lambda *a: gated_delta_rule(*a)[0].sum(), argnums=tuple(range(5)))
+    before, limit = (mx.eval(inputs), mx.get_active_memory())[1], mx.set_cache_limit(0)
+    mx.reset_peak_memory()
+    mx.eval(gradient(*inputs))
+    mx.set_cache_limit(limit)
+    # Beside them are the inputs in the order of heads, their gradients, and the output and its own.
+    found = mx.get_peak_memory() - before - 10 * 4 * v.size
+    options = KimiDeltaAttentionOptions(num_heads=heads, head_dim=width)
+    assert SPEC.recomputed(options, DIMS, 1, tokens) == pytest.approx(found, rel=0.25)
 
 
 def test_sizes_of_a_published_model_are_those_of_its_checkpoint():

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["BLOCK", "RECOMPUTED", "SCAN_ALONE", "SSD_BLOCK", "delta_chunk", "delta_chunks", "scan_tokens", "ssd_blocks"]
+__all__ = [
+    "BLOCK",
+    "CHANNELS_RECOMPUTED",
+    "RECOMPUTED",
+    "SCAN_ALONE",
+    "SSD_BLOCK",
+    "delta_chunk",
+    "delta_chunks",
+    "scan_tokens",
+    "ssd_blocks",
+]
 
 #: Queries in a block of attention. Smaller wastes fewer scores outside the band, larger makes fewer calls; 64 to 128 is
 #: flat.
@@ -22,6 +32,8 @@ SSD_BLOCK: Final = 32
 #: The same for the delta rules, and chunks at most: the memory of the backward pass grows with their square.
 _DELTA_BYTES: Final = 2 * 2**20
 _DELTA_CHUNKS: Final = 16
+#: Temporaries of a segment of the delta rule with decays of channels that live at once in its backward pass: measured.
+CHANNELS_RECOMPUTED: Final = 44
 
 
 def scan_tokens(elements: int) -> int:

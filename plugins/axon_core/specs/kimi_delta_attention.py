@@ -10,7 +10,7 @@ from pydantic import Field
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
 from axon_core.specs._flops import convolution_flops, product_flops
 from axon_core.specs._saved import convolution_saved, each, in_float32, states_saved
-from axon_core.specs._segments import delta_chunk, delta_chunks
+from axon_core.specs._segments import CHANNELS_RECOMPUTED, delta_chunk, delta_chunks
 
 __all__ = ["SPECS", "KimiDeltaAttentionOptions"]
 
@@ -74,6 +74,13 @@ def _saved(options: KimiDeltaAttentionOptions, dims: Dims, tokens: int, dtype: s
     return found + states_saved(tokens, segment, inner * width)
 
 
+def _recomputed(options: KimiDeltaAttentionOptions, dims: Dims, batch: int, tokens: int) -> int:
+    """Keys and queries decayed to every cut of every chunk of a segment, and the products made of them."""
+    chunk = delta_chunk(tokens)
+    numbers = batch * options.num_heads * chunk * max(chunk, options.head_dim)
+    return CHANNELS_RECOMPUTED * 4 * numbers * min(-(-tokens // chunk), delta_chunks(numbers))
+
+
 def _cache(options: KimiDeltaAttentionOptions, dims: Dims) -> State:
     heads, width = options.num_heads, options.head_dim
     before = (options.d_conv - 1, heads * width)
@@ -101,6 +108,7 @@ SPECS: Final = (
         params=_params,
         flops=_flops,
         saved=_saved,
+        recomputed=_recomputed,
         float32=("A_log", "dt_bias"),
         shrink=_shrink,
         examples=(
