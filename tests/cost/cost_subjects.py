@@ -28,6 +28,7 @@ _MORE: list[tuple[str, dict[str, Any]]] = [
     ("core/lightning_attention", {"num_heads": 4, "rope": {"fraction": 0.5}}),
     ("core/lightning_attention", {"num_heads": 2, "rope": True, "qk_norm": {"when": "after_rope", "over": "all"}}),
     ("core/lightning_attention", {"num_heads": 2, "rope": True, "qk_norm": True, "activation": "silu"}),
+    ("core/lightning_attention", {"num_heads": 2, "head_dim": 64, "qk_norm": {"per_head": True}}),
     ("core/rwkv7_time_mix", {"value_from": "source", **_RWKV}),
     ("core/rwkv7_time_mix", {**_RWKV, "head_dim": 64}),
     ("core/token_embedding", {"per_layer": {"size": 16, "layers": 4, "vocab_size": 120}}),

@@ -150,6 +150,7 @@ SPECS: Final = (
         flops=_flops,
         saved=_saved,
         reads={"offset": "rope"},
+        unquantized=("query_layernorm", "key_layernorm"),
         shrink=_shrink,
         examples=(
             {"num_heads": 4},
