@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import delta_reference
 import mlx.core as mx
 import numpy as np
-import test_gated_delta
 import test_scan
 import test_wkv7
 
@@ -13,10 +15,11 @@ from axon_core.kernels import _device
 from axon_core.scan import selective_scan
 from axon_core.wkv7 import wkv7
 
-RECURRENCES = {"scan": selective_scan, "delta": gated_delta_rule, "wkv7": wkv7}
+RECURRENCES = {"scan": selective_scan, "delta": gated_delta_rule, "channels": gated_delta_rule, "wkv7": wkv7}
 SEQUENCES = {
     "scan": ("x", "dt", "B", "C"),
-    "delta": test_gated_delta.SEQUENCES,
+    "delta": delta_reference.SEQUENCES,
+    "channels": delta_reference.SEQUENCES,
     "wkv7": test_wkv7.SEQUENCES,
 }
 
@@ -25,14 +28,19 @@ def draw(kind, **options):
     """Arguments for which there is a kernel."""
     if kind == "scan":
         return test_scan.draw(**{"states": 4} | options)
-    return {"delta": test_gated_delta, "wkv7": test_wkv7}[kind].draw(**{"key_dim": 32, "value_dim": 3} | options)
+    drawn = {
+        "delta": delta_reference.draw,
+        "channels": partial(delta_reference.draw, channels=True),
+        "wkv7": test_wkv7.draw,
+    }
+    return drawn[kind](**{"key_dim": 32, "value_dim": 3} | options)
 
 
 def reference(kind, values):
     """Outputs and last state in float64."""
     if kind == "wkv7":
         return test_wkv7.reference(values)
-    y, states = test_scan.reference(**values) if kind == "scan" else test_gated_delta.reference(values)
+    y, states = test_scan.reference(**values) if kind == "scan" else delta_reference.reference(values)
     return y, states[-1]
 
 

@@ -70,7 +70,12 @@ def test_the_stand_in_gives_what_a_simd_group_does(gpu):
 
 
 def test_the_pure_form_runs_where_a_kernel_does_not_fit(gpu):
-    for kind, options in [("scan", {"states": 65}), ("delta", {"key_dim": 40}), ("wkv7", {"key_dim": 16})]:
+    for kind, options in [
+        ("scan", {"states": 65}),
+        ("delta", {"key_dim": 40}),
+        ("channels", {"key_dim": 40}),
+        ("wkv7", {"key_dim": 16}),
+    ]:
         values = draw(kind, length=3, **options)
         y, _ = RECURRENCES[kind](**arrays(values))
         assert relative(y, reference(kind, values)[0]) < 2e-6

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 import pytest
-import test_gated_delta
 import test_scan
 import test_wkv7
 from kernel_cases import RECURRENCES, SEQUENCES, arrays, draw, reference, relative
@@ -41,13 +40,16 @@ def test_the_selective_scan_with_any_step(gpu, low, high):
     ("batch", "length", "key_heads", "heads", "value_dim"),
     [(1, 1, 1, 1, 1), (2, 1, 2, 4, 32), (3, 17, 1, 3, 6), (1, 60, 2, 2, 3)],
 )
-def test_the_gated_delta_rule(gpu, batch, length, key_heads, heads, key_dim, value_dim):
-    check(gpu, "delta", test_gated_delta.draw(batch, length, key_heads, heads, key_dim, value_dim))
+@pytest.mark.parametrize("kind", ["delta", "channels"])
+def test_the_gated_delta_rule(gpu, kind, batch, length, key_heads, heads, key_dim, value_dim):
+    sizes = {"batch": batch, "length": length, "key_heads": key_heads, "heads": heads}
+    check(gpu, kind, draw(kind, **sizes, key_dim=key_dim, value_dim=value_dim))
 
 
+@pytest.mark.parametrize("kind", ["delta", "channels"])
 @pytest.mark.parametrize(("low", "high"), [(-10, -8), (1, 9)])
-def test_the_gated_delta_rule_with_any_decay(gpu, low, high):
-    check(gpu, "delta", draw("delta", length=30, low=low, high=high))
+def test_the_gated_delta_rule_with_any_decay(gpu, kind, low, high):
+    check(gpu, kind, draw(kind, length=30, low=low, high=high))
 
 
 @pytest.mark.parametrize("key_dim", [32, 64])
