@@ -179,7 +179,7 @@ def _rwkv7() -> Sides:
         state, rows = mx.zeros((1, heads, width, width)), []
         for t in range(r.shape[1]):
             y, state = _wkv7_step_ops(r[:, t], w[:, t], k[:, t], v[:, t], a[:, t], b[:, t], state)
-            rows.append(y)
+            rows.append(y.squeeze(-1))
         return mx.stack(rows, axis=1), state
 
     return inputs, wkv7, theirs

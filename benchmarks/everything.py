@@ -39,7 +39,7 @@ Job = Callable[[], Contest]
 def jobs(regime: str) -> Iterator[tuple[str, Job]]:
     """Names and what measures them."""
     for item in layers.ITEMS:
-        yield f"layers/{item.name}", partial(layers.measured, item, 3, told)
+        yield f"layers/{item.name}", partial(layers.measured, item, 3, patient=regime == "openblas", progress=told)
     for name in models.FAMILIES:
         yield f"families/{name}", partial(models.measured, name, ("mlx-lm",), Effort(), told)
     if regime != "openblas":
@@ -100,8 +100,35 @@ def keep(regime: str, name: str, found: Contest) -> None:
     machine = {finding.name: finding.value for finding in examine()}
     results.setdefault("machines", {})[regime] = machine
     day = datetime.now(UTC).date().isoformat()
-    results.setdefault(regime, {})[name] = {"day": day, "mlx": version("mlx"), **found.to_dict()}
-    RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    results.setdefault(regime, {})[name] = {"day": day, "mlx": version("mlx"), **brief(found.to_dict())}
+    RESULTS.write_text(dumped(results))
+
+
+def brief(result: dict[str, Any]) -> dict[str, Any]:
+    """Without what the page has no use for."""
+    for line in result["lines"]:
+        line["workload"] = {name: line["workload"][name] for name in ("prompt", "batch", "training")}
+        line["ratios"] = [ratio and round(ratio, 4) for ratio in line["ratios"]]
+        line["measurements"] = [_of(line["kind"], measured) for measured in line["measurements"]]
+    return result
+
+
+def _of(kind: str, measured: dict[str, Any]) -> dict[str, Any]:
+    if measured.get("fault"):
+        return {"fault": measured["fault"]}
+    if kind == "memory":
+        return {"peak_bytes": measured["peak_bytes"]}
+    speed = measured[f"{kind}_tokens_per_second"]
+    return {f"{kind}_tokens_per_second": {name: float(f"{speed[name]:.5g}") for name in ("median", "least", "most")}}
+
+
+def dumped(results: dict[str, Any]) -> str:
+    """JSON with a line for each result, for a change of one should be a change of a line."""
+    parts = []
+    for part, entries in results.items():
+        rows = ",\n".join(f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items())
+        parts.append(f"{json.dumps(part)}: {{\n{rows}\n}}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 if __name__ == "__main__":

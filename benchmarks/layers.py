@@ -27,7 +27,7 @@ class Item:
         theirs: What it is compared with.
         prompts: Tokens.
         training: Tokens of a forward and backward pass.
-        slow: Tokens from which on the other side is measured once.
+        slow: Tokens from which on the other side takes minutes: they are measured once, and with the fast BLAS alone.
     """
 
     name: str
@@ -36,12 +36,13 @@ class Item:
     training: tuple[int, ...] = ()
     slow: int = 1 << 30
 
-    def workloads(self, rounds: int) -> list[Workload]:
+    def workloads(self, rounds: int, *, patient: bool) -> list[Workload]:
         """What is run."""
         work = [(tokens, False) for tokens in self.prompts] + [(tokens, True) for tokens in self.training]
         return [
             Workload(tokens, 0, rounds=1 if tokens >= self.slow else rounds, training=training)
             for tokens, training in work
+            if patient or tokens < self.slow
         ]
 
 
@@ -61,13 +62,13 @@ ITEMS: Final = (
 )
 
 
-def measured(item: Item, rounds: int, progress: Progress | None = None) -> Contest:
-    """Both sides in turns."""
+def measured(item: Item, rounds: int, *, patient: bool, progress: Progress | None = None) -> Contest:
+    """Both sides in turns; those that take minutes only by a patient user."""
     subjects = [
         Subject(name, f"{__name__}:make", {"item": item.name, "side": side})
         for side, name in (("ours", "axon-compose"), ("theirs", item.theirs))
     ]
-    work = item.workloads(rounds)
+    work = item.workloads(rounds, patient=patient)
     return Contest.of(item.name, {"dtype": "float32"}, work, contest(subjects, work, progress=progress))
 
 

@@ -37,7 +37,7 @@ class Effort:
     """
 
     rounds: int = 3
-    prompts: tuple[int, ...] = (256,)
+    prompts: tuple[int, ...] = (128,)
     steps: int = 16
     batches: tuple[int, ...] = (1, 8)
     training: bool = False
@@ -62,11 +62,15 @@ def measured(name: str, peers: tuple[Peer, ...], effort: Effort, progress: Progr
         return Contest.of(name, {"dtype": "float32"}, work, contest(subjects, work, progress=progress))
 
 
+def bit_axon() -> Architecture:
+    """The hybrid of 24 layers."""
+    return load("bit-axon", settings=SIZES["hybrid"]["bit-axon"])
+
+
 def hybrid(effort: Effort, progress: Progress | None = None) -> Contest:
     """State spaces, windows and experts in 24 layers, and two other models of about its size."""
-    sizes, work = dict(SIZES["hybrid"]), effort.work()
-    ours = load("bit-axon", settings=sizes.pop("bit-axon"))
-    subjects = [subject(ours, work[-1], name="axon-compose: bit-axon", dtype="float32")]
+    sizes, work = SIZES["hybrid"], effort.work()
+    subjects = [subject(bit_axon(), work[-1], name="axon-compose: bit-axon", dtype="float32")]
     peers: dict[str, Peer] = {"granitemoehybrid": "mlx-lm", "jamba": "transformers"}
     with ExitStack() as stack:
         for name, peer in peers.items():

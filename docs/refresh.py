@@ -70,6 +70,14 @@ _MASKS: Final = (
     (re.compile(r"[\d.]+ \w?B are available"), "N GB are available"),
     # What is measured: two speeds with their variation and a peak at the end of a row.
     (re.compile(r"(?: +[\d,.]+ ±\d+%){2} +[\d.]+ \w?B$", re.MULTILINE), "  SPEEDS"),
+    # Two speeds and their ratio, or two amounts of memory; and how fast the machine multiplies.
+    (
+        re.compile(r"^(  (?:prefill|decode|training|memory) .*?(?:tokens|sequences?))  .*$", re.MULTILINE),
+        r"\1  FIGURES",
+    ),
+    (re.compile(r"^ +axon-compose  +mlx-lm  +ratio$", re.MULTILINE), "  HEAD"),
+    (re.compile(r"^  this BLAS is slow, whoever uses it: .*\n", re.MULTILINE), ""),
+    (re.compile(r"\Asystem  .*\Z", re.DOTALL), "FINDINGS\n"),
     # Versions of matplotlib differ in how many digits and marks a chart has.
     (re.compile(r"(?<=\.html: )(.*), [\d.]+ \w?B$", re.MULTILINE), r"\1, N kB"),
     # Versions of Python differ in how argparse writes an option with two spellings, and in where it breaks a line.
