@@ -33,6 +33,32 @@ Side = Callable[..., Any]
 Sides = tuple[Callable[[int], list[mx.array]], Side, Side]
 
 
+class Layer:
+    """A module, and how it is called."""
+
+    def __init__(self, module: nn.Module, run: Side) -> None:
+        self.module, self.run = module, run
+        mx.eval(module.parameters())
+
+    def __call__(self, *inputs: mx.array) -> Any:
+        return self.run(self.module, *inputs)
+
+    def with_weights(self, weights: dict[str, Any]) -> Layer:
+        """Itself, with other weights from now on."""
+        self.module.update(weights)
+        return self
+
+    def ready(self, *, training: bool) -> None:
+        """As a model of ours does for its parts; it changes nothing that mlx-lm's layers could tell."""
+        self.module.train(training)
+        arrange(self.module, by_columns=mx.default_device() == mx.cpu and not training and self.ours)
+        mx.eval(self.module.parameters())
+
+    @property
+    def ours(self) -> bool:
+        return type(self.module).__module__.startswith("axon_core.")
+
+
 class Runner:
     """A function of arrays as a `Run`; a prompt is one call, a training step its gradient by everything."""
 
@@ -47,8 +73,12 @@ class Runner:
         self.inputs = self.make_inputs(workload.prompt)
         mx.eval(self.inputs)
 
-        def loss(inputs: list[mx.array]) -> mx.array:
-            y = self.side(*inputs)
+        if isinstance(self.side, Layer):
+            self.side.ready(training=workload.training)
+
+        def loss(everything: list[Any]) -> mx.array:
+            *inputs, weights = everything
+            y = self.side.with_weights(weights)(*inputs) if isinstance(self.side, Layer) else self.side(*inputs)
             return mx.square(y if isinstance(y, mx.array) else y[0]).sum()
 
         self.gradient = mx.compile(mx.grad(loss))
@@ -60,9 +90,10 @@ class Runner:
         """Nothing is decoded."""
 
     def train(self) -> None:
-        floats = [a for a in self.inputs if mx.issubdtype(a.dtype, mx.floating)]
-        assert len(floats) == len(self.inputs)
-        mx.eval(self.gradient(self.inputs))
+        weights = self.side.module.parameters() if isinstance(self.side, Layer) else {}
+        mx.eval(self.gradient([*self.inputs, weights]))
+        if isinstance(self.side, Layer):
+            self.side.with_weights(weights)  # not those that the compiler has left there
 
     def reset_peak(self) -> None:
         mx.clear_cache()
@@ -77,23 +108,14 @@ def _normal(*shapes: tuple[int, ...]) -> list[mx.array]:
     return [mx.random.normal(shape) for shape in shapes]
 
 
-def _ready(layer: nn.Module) -> nn.Module:
-    layer.eval()
-    arrange(layer, by_columns=mx.default_device() == mx.cpu)
-    mx.eval(layer.parameters())
-    return layer
-
-
 def _mamba() -> Sides:
-    ours = _ready(AxonSSM(SSMConfig(WIDTH, 2 * WIDTH, 16, 4, 24)))
+    ours = AxonSSM(SSMConfig(WIDTH, 2 * WIDTH, 16, 4, 24))
     args = mamba.ModelArgs("mamba", 1, WIDTH, 2 * WIDTH, 16, 1, 4, False, True, 24)
-    theirs = mamba.MambaBlock(args)
-    mx.eval(theirs.parameters())
-    return lambda n: _normal((1, n, WIDTH)), lambda x: ours(x)[0], lambda x: theirs(x, ArraysCache(2))
+    return _recurrent(ours, mamba.MambaBlock(args))
 
 
 def _jamba() -> Sides:
-    ours = _ready(Mamba(SSMConfig(WIDTH, 2 * WIDTH, 16, 4, 24), "learned"))
+    ours = Mamba(SSMConfig(WIDTH, 2 * WIDTH, 16, 4, 24), "learned")
     args = SimpleNamespace(
         hidden_size=WIDTH,
         mamba_d_state=16,
@@ -104,9 +126,14 @@ def _jamba() -> Sides:
         mamba_proj_bias=False,
         rms_norm_eps=1e-6,
     )
-    theirs = jamba.JambaMambaMixer(args)
-    mx.eval(theirs.parameters())
-    return lambda n: _normal((1, n, WIDTH)), lambda x: ours(x)[0], lambda x: theirs(x, ArraysCache(2))
+    return _recurrent(ours, jamba.JambaMambaMixer(args))
+
+
+def _recurrent(ours: nn.Module, theirs: nn.Module) -> Sides:
+    def inputs(n: int) -> list[mx.array]:
+        return _normal((1, n, WIDTH))
+
+    return inputs, Layer(ours, lambda layer, x: layer(x)[0]), Layer(theirs, lambda layer, x: layer(x, ArraysCache(2)))
 
 
 def _scan(channels: int, states: int) -> Sides:
@@ -207,8 +234,6 @@ def _experts(dtype: mx.Dtype = mx.float32) -> Sides:
     ours, theirs = ExpertGLU(width, hidden, experts), SwitchGLU(width, hidden, experts)
     for layer in (ours, theirs):
         layer.set_dtype(dtype)
-        mx.eval(layer.parameters())
-    _ready(ours)
 
     def inputs(n: int) -> list[mx.array]:
         return [mx.random.normal((1, n, width)).astype(dtype)]
@@ -216,7 +241,10 @@ def _experts(dtype: mx.Dtype = mx.float32) -> Sides:
     def chosen(x: mx.array) -> mx.array:
         return mx.argpartition(-mx.stop_gradient(x[..., :experts]), 1, axis=-1)[..., :2]
 
-    return inputs, lambda x: ours(x, chosen(x)), lambda x: theirs(x, chosen(x))
+    def run(layer: nn.Module, x: mx.array) -> mx.array:
+        return layer(x, chosen(x))
+
+    return inputs, Layer(ours, run), Layer(theirs, run)
 
 
 SIDES: Final[dict[str, Callable[[], Sides]]] = {

@@ -139,8 +139,8 @@ def _hybrid(results: Mapping[str, Any]) -> str:
     told = (
         "## A hybrid of 24 layers\n\n"
         "Eight layers of state space, eight of windows with experts, eight of state space with experts, 100M\n"
-        "parameters; and two hybrids of about its size in other implementations. Tokens a second, with OpenBLAS. What a\n"
-        "machine of this kind could do at most are 1,430 tokens a second of prefill and 139 of decoding.\n\n"
+        "parameters; and two hybrids of about its size in other implementations. Tokens a second, with OpenBLAS. A\n"
+        "machine of this kind could do 1,430 tokens a second of prefill at most, and 139 of decoding.\n\n"
     )
     peers = found["subjects"][1:]
     return told + _table(["", *found["subjects"], *(f"ratio to {peer}" for peer in peers)], rows)

@@ -16,7 +16,7 @@ from mlx_lm.models.switch_layers import SwitchGLU, SwitchLinear, SwitchMLP
 
 from axon_core.activations import ACTIVATIONS, gated
 from axon_core.cpu import fast
-from axon_core.grouped import group, is_worth_grouping, multiplied
+from axon_core.grouped import columns_multiplied, group, is_worth_grouping, rows_multiplied
 from axon_core.linear import rows_by_columns
 from axon_core.specs.mlp import ActivationName
 
@@ -54,18 +54,21 @@ class ExpertLinear(SwitchLinear):
             y = y + mx.expand_dims(self["bias"][indices], -2)
         return y.astype(x.dtype)
 
-    def columns(self, x: mx.array, experts: mx.array) -> mx.array:
-        """Multiply blocks of columns by the matrices of their experts.
+    def in_blocks(self, x: mx.array, experts: mx.array) -> mx.array:
+        """Multiply blocks of tokens by the matrices of their experts.
 
         Args:
-            x: Input, (blocks, input, b) in float32.
+            x: Input in float32, (blocks, b, input), or in training (blocks, input, b): as the weight likes it.
             experts: Expert of each block, (blocks,).
 
         Returns:
-            Output, (blocks, output, b) in float32.
+            Output in float32, (blocks, b, output), or in training (blocks, output, b).
         """
-        y = multiplied(self["weight"].astype(mx.float32), x, experts)
-        return y + self["bias"][experts][..., None] if "bias" in self else y
+        weight = self["weight"].astype(mx.float32)
+        y = columns_multiplied(weight, x, experts) if self.training else rows_multiplied(weight, x, experts)
+        if "bias" in self:
+            y = y + mx.expand_dims(self["bias"][experts], -1 if self.training else -2)
+        return y
 
 
 def _in_blocks(
@@ -79,8 +82,9 @@ def _in_blocks(
         return None
     groups = group(indices.reshape(-1, indices.shape[-1]), num_experts)
     rows = x.reshape(-1, x.shape[-1]).astype(mx.float32)[groups.tokens]
-    y = run(rows_by_columns(rows), groups.experts)
-    y = y.swapaxes(-1, -2).flatten(0, 1)[groups.places]
+    training = layers[0].training
+    y = run(rows_by_columns(rows) if training else rows, groups.experts)
+    y = (y.swapaxes(-1, -2) if training else y).flatten(0, 1)[groups.places]
     return y.reshape(*indices.shape, -1).astype(x.dtype)
 
 
@@ -127,9 +131,9 @@ class ExpertGLU(SwitchGLU):
     def __call__(self, x: mx.array, indices: mx.array) -> mx.array:
         """What the experts `indices` (..., k) make of `x` (..., dims): (..., k, dims)."""
 
-        def run(columns: mx.array, experts: mx.array) -> mx.array:
-            up, gate = self.up_proj.columns(columns, experts), self.gate_proj.columns(columns, experts)
-            return self.down_proj.columns(self.activation(up, gate), experts)
+        def run(blocks: mx.array, experts: mx.array) -> mx.array:
+            up, gate = self.up_proj.in_blocks(blocks, experts), self.gate_proj.in_blocks(blocks, experts)
+            return self.down_proj.in_blocks(self.activation(up, gate), experts)
 
         y = _in_blocks((self.gate_proj, self.up_proj, self.down_proj), x, indices, run)
         return super().__call__(x, indices) if y is None else y
@@ -154,8 +158,8 @@ class ExpertMLP(SwitchMLP):
     def __call__(self, x: mx.array, indices: mx.array) -> mx.array:
         """What the experts `indices` (..., k) make of `x` (..., dims): (..., k, dims)."""
 
-        def run(columns: mx.array, experts: mx.array) -> mx.array:
-            return self.fc2.columns(self.activation(self.fc1.columns(columns, experts)), experts)
+        def run(blocks: mx.array, experts: mx.array) -> mx.array:
+            return self.fc2.in_blocks(self.activation(self.fc1.in_blocks(blocks, experts)), experts)
 
         y = _in_blocks((self.fc1, self.fc2), x, indices, run)
         return super().__call__(x, indices) if y is None else y

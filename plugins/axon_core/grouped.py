@@ -22,7 +22,7 @@ import mlx.core as mx
 
 from axon_compose.blas import is_reference_blas
 
-__all__ = ["Groups", "group", "is_worth_grouping", "multiplied"]
+__all__ = ["Groups", "columns_multiplied", "group", "is_worth_grouping", "rows_multiplied"]
 
 #: Pairs of a token and an expert, for each expert, from which on blocks are faster.
 _LEAST: Final = 16
@@ -86,8 +86,23 @@ def _columns(pairs: int) -> int:
     return max(least, min(_MOST_COLUMNS, 1 << (pairs // 4).bit_length() - 1))
 
 
-def multiplied(weight: mx.array, columns: mx.array, experts: mx.array) -> mx.array:
-    """Multiply every block by the matrix of its expert.
+def rows_multiplied(weight: mx.array, rows: mx.array, experts: mx.array) -> mx.array:
+    """Multiply every block by the transpose of its expert's matrix: the fastest where that stands by columns.
+
+    Args:
+        weight: (E, output, input).
+        rows: (blocks, b, input).
+        experts: (blocks,).
+
+    Returns:
+        (blocks, b, output).
+    """
+    blocks = mx.arange(experts.shape[0])
+    return mx.gather_mm(rows, weight.swapaxes(-1, -2), lhs_indices=blocks, rhs_indices=experts)
+
+
+def columns_multiplied(weight: mx.array, columns: mx.array, experts: mx.array) -> mx.array:
+    """The same for a weight that stands by rows: the matrix from the left, so that neither factor is transposed.
 
     Args:
         weight: (E, output, input).
@@ -97,5 +112,4 @@ def multiplied(weight: mx.array, columns: mx.array, experts: mx.array) -> mx.arr
     Returns:
         (blocks, output, b).
     """
-    # The matrix from the left: neither factor is transposed, which every BLAS likes best.
     return mx.gather_mm(weight, columns, lhs_indices=experts, rhs_indices=mx.arange(experts.shape[0]))

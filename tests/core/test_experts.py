@@ -6,7 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchGLU, SwitchLinear, SwitchMLP
 from mlx_lm.tuner.lora import LoRASwitchLinear
 
@@ -88,18 +88,26 @@ def test_gradients_equal_those_of_the_loop(dtype, count):
     assert grads["weight"].dtype == dtype
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("kind", [ExpertGLU, ExpertMLP])
 @pytest.mark.parametrize("tokens", [1, 3, 50])
-def test_expert_layers_are_those_of_mlx_lm(kind, tokens):
+def test_expert_layers_are_those_of_mlx_lm(kind, tokens, bias, training):
     mx.random.seed(0)
-    layer = kind(INPUT, OUTPUT, EXPERTS, "silu")
+    layer = kind(INPUT, OUTPUT, EXPERTS, "silu", bias)
     base = {ExpertGLU: SwitchGLU, ExpertMLP: SwitchMLP}[kind]
     assert isinstance(layer, base)
-    other = base(INPUT, OUTPUT, EXPERTS, *([nn.silu] if kind is ExpertMLP else []))
+    other = base(INPUT, OUTPUT, EXPERTS, *([nn.silu] if kind is ExpertMLP else []), bias=bias)
+    if bias:
+        layer.update(tree_map(lambda a: mx.random.normal(a.shape) / 4, layer.parameters()))
     other.load_weights(tree_flatten(layer.parameters()))
+    layer.train(training)
     x = mx.random.normal((2, tokens, INPUT))
     indices = mx.random.randint(0, EXPERTS, (2, tokens, 2))
-    np.testing.assert_allclose(np.array(layer(x, indices)), np.array(other(x, indices)), atol=1e-6)
+    expected = np.array(other(x, indices))
+    np.testing.assert_allclose(
+        np.array(layer(x, indices)), expected, rtol=0, atol=1e-6 * max(1, np.abs(expected).max())
+    )
 
 
 @pytest.mark.parametrize("tokens", [1, 50])
