@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 RUN := run/hybrid-demo
 
-.PHONY: run test check lint schema readme clean
+.PHONY: run test check lint bench schema readme clean
 
 # Builds a shipped architecture and lets mlx_lm generate text with it. The weights are random, so the text is too.
 run: .venv/run.stamp
@@ -22,6 +22,12 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Measures all that docs/performance.md shows, which takes an hour and more: leave the machine alone meanwhile.
+# A part of it: make bench ARGS=families/llama
+bench: .venv/dev.stamp
+	$(BIN)/python benchmarks/everything.py $(ARGS)
+	$(BIN)/python docs/performance_page.py
 
 # Writes what is generated: the published schema, and the output that README and docs show.
 schema: .venv/dev.stamp

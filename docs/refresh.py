@@ -30,6 +30,7 @@ from typing import Final
 import conformance_page
 import families_page
 import imports_page
+import performance_page
 from components_page import page as components_page
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -43,12 +44,14 @@ PAGES: Final = (
     "docs/python.md",
     "docs/questions.md",
 )
-#: Pages made of data. What is measured is kept; `docs/families_page.py` and `docs/conformance_page.py` measure it anew.
+#: Pages made of data. What is measured is kept; `docs/families_page.py`, `docs/conformance_page.py` and `make bench`
+#: measure it anew.
 GENERATED: Final[Mapping[str, Callable[[], str]]] = {
     "docs/components.md": components_page,
     "docs/imports.md": imports_page.page,
     "docs/conformance.md": lambda: conformance_page.page(conformance_page.on_page()),
     "docs/families.md": lambda: families_page.page(families_page.on_page()),
+    "docs/performance.md": performance_page.page,
 }
 CHECKPOINTS: Final = "tests/families/fixtures"
 
@@ -77,7 +80,7 @@ _MASKS: Final = (
     ),
     (re.compile(r"^ +axon-compose  +mlx-lm  +ratio$", re.MULTILINE), "  HEAD"),
     (re.compile(r"^  this BLAS is slow, whoever uses it: .*\n", re.MULTILINE), ""),
-    (re.compile(r"\Asystem  .*\Z", re.DOTALL), "FINDINGS\n"),
+    (re.compile(r"^system  +.*?(?=^```$)", re.MULTILINE | re.DOTALL), "FINDINGS\n"),
     # Versions of matplotlib differ in how many digits and marks a chart has.
     (re.compile(r"(?<=\.html: )(.*), [\d.]+ \w?B$", re.MULTILINE), r"\1, N kB"),
     # Versions of Python differ in how argparse writes an option with two spellings, and in where it breaks a line.
