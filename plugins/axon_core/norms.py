@@ -162,7 +162,7 @@ class HeadNorm(nn.Module):
         if self.type == "layer_norm":
             y = mx.fast.layer_norm(x, shared, None, self.eps)
         else:
-            y = mx.fast.rms_norm(x, shared, self.eps)
+            y = _rms_norm(x, shared, self.eps, 1)
         if shared is None and weight is not None:
             y = y * weight
         return y.reshape(shape).astype(dtype)
