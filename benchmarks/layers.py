@@ -48,7 +48,7 @@ class Item:
 
 ITEMS: Final = (
     Item("axon_ssm layer", "Mamba mixer of mlx-lm", (128, 512, 2048), (512,)),
-    Item("mamba layer with norms", "Jamba mixer of mlx-lm", (128, 512, 2048), slow=2048),
+    Item("mamba layer with norms", "Jamba mixer of mlx-lm", (128, 512, 1024), slow=1024),
     Item("selective scan, 1536 x 16", "loop of mlx-lm", (512, 2048, 8192), (1024,)),
     Item("selective scan, 512 x 4", "loop of mlx-lm", (512, 2048)),
     Item("Mamba-2 scan, 12 x 64 x 64", "ssm_attn of mlx-lm", (512, 2048), (512,)),

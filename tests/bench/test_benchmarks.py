@@ -81,7 +81,9 @@ def test_the_page_is_what_the_results_say() -> None:
     assert performance_page.PAGE.read_text("utf-8") == performance_page.page()
 
 
-def test_the_page_has_all_that_is_measured() -> None:
+def test_the_page_has_what_is_measured() -> None:
     results = json.loads(performance_page.RESULTS.read_text())
     for regime in everything.REGIMES:
-        assert set(results[regime]) == {name for name, _ in everything.jobs(regime)}
+        known = [name for name, _ in everything.jobs(regime)]
+        assert set(results[regime]) <= set(known), "a result of something that is no longer measured"
+        assert {name for name in known if name.startswith("families/")} <= set(results[regime])
