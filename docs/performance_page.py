@@ -232,7 +232,7 @@ def _draw_families(results: Mapping[str, Any], path: Path) -> None:
 
     with plt.rc_context(_STYLE):
         names = sorted(_part(results, "stock", "families"), reverse=True)
-        figure, panels = plt.subplots(1, 3, figsize=(9, 6.4), sharey=True)
+        figure, panels = plt.subplots(1, 3, figsize=(9, 6.6), sharey=True, layout="constrained")
         for axes, (kind, batch) in zip(panels, [("prefill", 1), ("decode", 1), ("decode", 8)], strict=True):
             for regime, marker in (("stock", "o"), ("openblas", "s")):
                 part = _part(results, regime, "families")
@@ -243,7 +243,7 @@ def _draw_families(results: Mapping[str, Any], path: Path) -> None:
             axes.set_xscale("log", base=2)
             axes.set_title("prompt of 128" if kind == "prefill" else f"decode, {batch} at a time")
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
-        panels[0].legend(loc="lower right", fontsize=8)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
         _save(figure, path)
 
 
@@ -251,7 +251,7 @@ def _draw_growth(results: Mapping[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(9, 3.6))
+        figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
         for number, (name, result) in enumerate(_part(results, "openblas", "growth").items()):
             for at, style in ((0, "-"), (1, "--")):
                 points = [(line["workload"]["prompt"], _median(line, at)) for line in _lines(result, "prefill")]
@@ -292,7 +292,6 @@ _STYLE: Final = {
 def _save(figure: Any, path: Path) -> None:
     import matplotlib.pyplot as plt
 
-    figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 

@@ -17,8 +17,8 @@ import mlx.nn as nn
 __all__ = ["arrange"]
 
 
-def arrange(module: nn.Module, *, by_columns: bool, tables: bool = False) -> None:
-    """Put the matrices of all linear layers in order; what is lazy stays lazy.
+def arrange(module: nn.Module, *, by_columns: bool, tables: bool = False) -> bool:
+    """Put the matrices of all linear layers in order, one after the other, so that only one is there twice.
 
     Layers of `mlx.nn.Linear` and of classes that say `by_columns = True` take part, with their `weight`.
 
@@ -26,15 +26,21 @@ def arrange(module: nn.Module, *, by_columns: bool, tables: bool = False) -> Non
         module: A model or a part of it.
         by_columns: For inference on the CPU; else by rows.
         tables: Tables of embeddings that multiply take part too.
+
+    Returns:
+        Whether it was done: while MLX traces a function, nothing can be computed, and all stays as it is.
     """
     for layer in _layers(module, tables):
         weight = layer["weight"]
         if weight.dtype != mx.float32 or weight.ndim < 2:
             continue  # for other types MLX has products of its own
-        if by_columns:
-            layer["weight"] = mx.contiguous(weight.swapaxes(-1, -2)).swapaxes(-1, -2)
-        else:
-            layer["weight"] = mx.contiguous(weight)
+        ordered = mx.contiguous(weight.swapaxes(-1, -2)).swapaxes(-1, -2) if by_columns else mx.contiguous(weight)
+        try:
+            mx.eval(ordered)
+        except ValueError:
+            return False
+        layer["weight"] = ordered
+    return True
 
 
 def _layers(module: nn.Module, tables: bool) -> Iterator[nn.Module]:

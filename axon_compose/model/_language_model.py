@@ -34,6 +34,7 @@ class LanguageModel(nn.Module):
     def __init__(self, plan: Plan, make: Callable[[Use], nn.Module]) -> None:
         super().__init__()
         self._plan = plan
+        self._in_order = True  # weights as they are made are of no use yet
         self.embedding = make(plan.embedding)
         self.layers: list[Block | Reuse] = []
         for layer in plan.layers:
@@ -69,6 +70,8 @@ class LanguageModel(nn.Module):
     def hidden(self, inputs: mx.array, cache: list[Any] | None = None) -> mx.array:
         """(B, L, D), what the head reads: the output of the stack behind the final norm."""
         plan = self._plan
+        if not self._in_order:
+            self._in_order = self._arrange()
         if cache is not None and len(cache) != len(plan.slots):
             raise ValueError(f"the cache has {len(cache)} slots, the model has {len(plan.slots)}")
         masks = tuple(make_mask(group, cache, inputs.shape[1]) for group in plan.masks)
@@ -95,23 +98,23 @@ class LanguageModel(nn.Module):
     def train(self, mode: bool = True) -> LanguageModel:
         """Make ready for training, or with `mode=False`, as `eval` does, for inference.
 
-        On the CPU the matrices are put in the order that either is fast with (`axon_compose.model._arrange`).
+        On the CPU, the next call puts the matrices in the order that either is fast with
+        (`axon_compose.model._arrange`).
         """
         super().train(mode)
-        self._arrange()
+        self._in_order = False
         return self
 
     def load_weights(self, file_or_weights: Any, strict: bool = True) -> LanguageModel:
-        """Take weights as `mlx.nn.Module` does, and put their matrices in order as `train` does."""
+        """Take weights as `mlx.nn.Module` does; the next call puts them in order, as after `train`."""
         super().load_weights(file_or_weights, strict)
-        self._arrange()
+        self._in_order = False
         return self
 
-    def _arrange(self) -> None:
-        if mx.default_device() == mx.cpu:
-            for part in (*self.layers, self.head):
-                arrange(part, by_columns=not self.training)
-            arrange(self.embedding, by_columns=not self.training, tables=getattr(self.head, "reads_table", False))
+    def _arrange(self) -> bool:
+        if mx.default_device() != mx.cpu:
+            return True
+        return arrange(self, by_columns=not self.training, tables=getattr(self.head, "reads_table", False))
 
     def make_cache(self) -> list[Any]:
         """Fresh caches of mlx-lm's classes, one for each layer that keeps something, in layer order."""

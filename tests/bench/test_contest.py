@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +156,9 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     work = ["--prompt", "8,16", "--batch", "1,2", "--steps", "2", "--rounds", "1", "--training"]
-    code, out, _ = run(capsys, "llama", *SET, "--against", "mlx-lm,transformers", *work)
+    code, out, _ = run(capsys, "llama", *SET, "--against", "mlx-lm", *work)
     assert code == 0
-    kinds = re.findall(r"^  (\w+)  +(.+?)  .*\d.*x.*\d.*x$", out, re.MULTILINE)
+    kinds = re.findall(r"^  (\w+)  +(.+?)  .*\d.*x$", out, re.MULTILINE)
     assert kinds == [
         ("prefill", "8 tokens"),
         ("memory", "prefill, 8 tokens"),
@@ -170,6 +171,17 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
         ("training", "16 tokens"),
         ("memory", "training, 16 tokens"),
     ]
+
+
+def test_transformers(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without torch, it is told that it lacks, and the others are measured."""
+    work = ["--prompt", "8", "--batch", "1", "--steps", "2", "--rounds", "1", "--training"]
+    code, out, _ = run(capsys, "llama", *SET, "--against", "transformers", *work)
+    assert code == 0
+    if find_spec("torch"):
+        assert len(re.findall(r"^  \w+  .*\d.*x$", out, re.MULTILINE)) == 5
+    else:
+        assert "not measured: transformers: ModuleNotFoundError: No module named 'torch'" in out
 
 
 def test_command_in_json(capsys: pytest.CaptureFixture[str]) -> None:

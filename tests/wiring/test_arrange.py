@@ -27,7 +27,9 @@ def by_columns(weight: mx.array) -> bool:
     return strides[-2] == weight.itemsize
 
 
-def orders(model: nn.Module) -> dict[str, bool]:
+def orders(model: LanguageModel) -> dict[str, bool]:
+    """Of all matrices, once the model has run."""
+    mx.eval(model(mx.array([[1]])))
     matrices = {name: value for name, value in tree_flatten(model.parameters()) if value.ndim > 1}
     return {name: by_columns(value) for name, value in matrices.items() if min(value.shape[-2:]) > 1}
 
@@ -82,18 +84,32 @@ def test_what_is_saved_is_the_same(model: LanguageModel, tmp_path: Path) -> None
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
-def test_what_is_lazy_stays_lazy() -> None:
-    """A model that would not fit is put in order at once, for nothing is computed."""
-
-    class Large(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(1, 1)
-            self.layer.weight = mx.zeros((1 << 24, 1 << 20))
-
+def test_loading_takes_no_room_and_a_call_that_of_one_matrix(model: LanguageModel) -> None:
+    weights = list(tree_flatten(load("hybrid-demo").build(seed=1).parameters()))
+    mx.eval(weights)
+    model.load_weights(weights)
+    largest = max(value.nbytes for _, value in weights)
+    mx.clear_cache()
     mx.reset_peak_memory()
-    arrange(Large(), by_columns=True)
-    assert mx.get_peak_memory() < 1 << 30
+    before = mx.get_active_memory()
+    model._arrange()
+    # The list above keeps the old ones.
+    kept = sum(value.nbytes for _, value in weights if value.ndim > 1)
+    assert mx.get_peak_memory() - before < kept + 2 * largest
+    del weights
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    model.train()._arrange()
+    assert mx.get_peak_memory() - before < 2.5 * largest
+
+
+def test_while_a_function_is_traced_nothing_is_computed(model: LanguageModel) -> None:
+    step = mx.compile(lambda tokens: model(tokens), inputs=model.state)
+    tokens = mx.array([[1, 2, 3]])
+    traced = step(tokens)
+    assert not model._in_order
+    assert mx.abs(traced - model(tokens)).max() < 1e-5
+    assert model._in_order
 
 
 def test_other_types_and_packed_weights_stay_as_they_are(model: LanguageModel) -> None:
