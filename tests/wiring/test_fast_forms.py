@@ -60,7 +60,9 @@ def logits(net: LanguageModel, tokens: mx.array, cuts: list[int], padding: list[
 
 @st.composite
 def runs(draw: st.DrawFn) -> tuple[str, str, int, list[int], list[int], bool]:
-    name, dtype = draw(st.sampled_from(sorted(COMPONENTS))), draw(st.sampled_from(sorted(ROUNDING)))
+    name = draw(st.sampled_from(sorted(COMPONENTS)))
+    # In bfloat16 a rounding may send a token to another expert, and then nothing is close.
+    dtype = "float32" if name == "moe" else draw(st.sampled_from(sorted(ROUNDING)))
     batch, length = draw(st.integers(1, 3)), draw(st.integers(1, LONGEST))
     cuts = sorted(draw(st.sets(st.integers(1, length - 1), max_size=3))) if length > 1 else []
     # Padding that ends within the first piece, as mlx-lm has it.
