@@ -189,12 +189,17 @@ def test_what_the_backward_pass_computes_again_is_declared(heads, width, tokens)
     q, k, v, log_g = (mx.array(rng.normal(size=(1, tokens, heads, width)).astype(np.float32)) for _ in range(4))
     inputs = (q, k / 10, v, -mx.exp(log_g), mx.full((1, tokens, heads), 0.5))
     gradient = mx.grad(lambda *a: gated_delta_rule(*a)[0].sum(), argnums=tuple(range(5)))
-    before, limit = (mx.eval(inputs), mx.get_active_memory())[1], mx.set_cache_limit(0)
-    mx.reset_peak_memory()
-    mx.eval(gradient(*inputs))
+    mx.eval(inputs)
+    before, limit = mx.get_active_memory(), mx.set_cache_limit(0)
+    peaks = []
+    for _ in range(5):
+        mx.reset_peak_memory()
+        mx.eval(gradient(*inputs))
+        peaks.append(mx.get_peak_memory())
     mx.set_cache_limit(limit)
-    # Beside them are the inputs in the order of heads, their gradients, and the output and its own.
-    found = mx.get_peak_memory() - before - 10 * 4 * v.size
+    # How far MLX runs ahead of what it frees depends on what else the machine does, so the middle one counts. Beside
+    # what is computed again are the inputs in the order of heads, their gradients, and the output and its own.
+    found = sorted(peaks)[2] - before - 10 * 4 * v.size
     options = KimiDeltaAttentionOptions(num_heads=heads, head_dim=width)
     assert SPEC.recomputed(options, DIMS, 1, tokens) == pytest.approx(found, rel=0.25)
 
