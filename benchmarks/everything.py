@@ -24,9 +24,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import layers
-import models
-from models import Effort
+import bench_layers
+import bench_models
+from bench_models import Effort
 
 from axon_compose.bench import Contest
 from axon_compose.doctor import examine
@@ -38,19 +38,22 @@ Job = Callable[[], Contest]
 
 def jobs(regime: str) -> Iterator[tuple[str, Job]]:
     """Names and what measures them."""
-    for item in layers.ITEMS:
-        yield f"layers/{item.name}", partial(layers.measured, item, 3, patient=regime == "openblas", progress=told)
-    for name in models.FAMILIES:
-        yield f"families/{name}", partial(models.measured, name, ("mlx-lm",), Effort(), told)
+    for item in bench_layers.ITEMS:
+        yield (
+            f"layers/{item.name}",
+            partial(bench_layers.measured, item, 3, patient=regime == "openblas", progress=told),
+        )
+    for name in bench_models.FAMILIES:
+        yield f"families/{name}", partial(bench_models.measured, name, ("mlx-lm",), Effort(), told)
     if regime != "openblas":
         return  # torch brings a fast BLAS of its own, and long prompts take too long with the slow one
     compared = Effort(prompts=(512,), training=True)
-    for name in models.TRANSFORMERS:
-        yield f"transformers/{name}", partial(models.measured, name, ("transformers",), compared, told)
+    for name in bench_models.TRANSFORMERS:
+        yield f"transformers/{name}", partial(bench_models.measured, name, ("transformers",), compared, told)
     growing = Effort(prompts=(128, 512, 2048, 8192), batches=())
-    for name in models.GROWTH:
-        yield f"growth/{name}", partial(models.measured, name, ("mlx-lm",), growing, told)
-    yield "hybrid/bit-axon", partial(models.hybrid, Effort(prompts=(128, 512)), told)
+    for name in bench_models.GROWTH:
+        yield f"growth/{name}", partial(bench_models.measured, name, ("mlx-lm",), growing, told)
+    yield "hybrid/bit-axon", partial(bench_models.hybrid, Effort(prompts=(128, 512)), told)
 
 
 def told(name: str, number: int, rounds: int) -> None:

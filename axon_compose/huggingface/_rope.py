@@ -112,6 +112,15 @@ class _Reader:
         if kind == "longrope" and longest:
             kept["max_position_embeddings"] = longest
         if "factor" not in kept:
-            original = kept.get(_LENGTH)
-            kept["factor"] = longest / original if longest and original else 1.0
+            kept["factor"] = _growth(longest, kept.get(_LENGTH))
         return kept
+
+
+def _growth(longest: Any, original: Any) -> float:
+    """How many times as long; 1 where a length is missing, or is no number, which is told where it is validated."""
+    if not all(type(length) in (int, float) and length for length in (longest, original)):
+        return 1.0
+    try:
+        return float(longest / original)
+    except OverflowError:
+        return 1.0

@@ -17,10 +17,10 @@ from axon_compose.registry import Registry
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "docs")]
 
-import _layers  # noqa: E402
+import bench_layers  # noqa: E402
+import bench_models  # noqa: E402
+import bench_sides  # noqa: E402
 import everything  # noqa: E402
-import layers  # noqa: E402
-import models  # noqa: E402
 import performance_page  # noqa: E402
 
 #: Layers have random weights of their own.
@@ -28,13 +28,13 @@ WEIGHTED = ("axon_ssm layer", "mamba layer with norms", "experts, 2 of 8 of 1024
 
 
 def test_every_item_has_two_sides() -> None:
-    assert [item.name for item in layers.ITEMS] == list(_layers.SIDES)
+    assert [item.name for item in bench_layers.ITEMS] == list(bench_sides.SIDES)
 
 
-@pytest.mark.parametrize("name", _layers.SIDES)
+@pytest.mark.parametrize("name", bench_sides.SIDES)
 def test_both_sides_compute_the_same(name: str) -> None:
     mx.random.seed(0)
-    inputs, ours, theirs = _layers.SIDES[name]()
+    inputs, ours, theirs = bench_sides.SIDES[name]()
     arrays = inputs(300 if "attention" in name else 40)
     if name == "experts in bfloat16" and mx.default_device() == mx.cpu:
         assert ours(*arrays).dtype == mx.bfloat16
@@ -47,7 +47,7 @@ def test_both_sides_compute_the_same(name: str) -> None:
 
 
 def test_an_item_runs_and_trains() -> None:
-    runner = layers.make({"item": "RWKV-7, 6 x 64", "side": "theirs"})
+    runner = bench_layers.make({"item": "RWKV-7, 6 x 64", "side": "theirs"})
     runner.begin(Workload(4, 0, training=True))
     runner.prefill()
     runner.train()
@@ -56,17 +56,17 @@ def test_an_item_runs_and_trains() -> None:
 
 def test_every_family_is_measured() -> None:
     known = {family.name for family in families(Registry.installed())}
-    assert set(models.FAMILIES) == known
+    assert set(bench_models.FAMILIES) == known
 
 
-@pytest.mark.parametrize("name", models.FAMILIES)
+@pytest.mark.parametrize("name", bench_models.FAMILIES)
 def test_sizes_fit_a_family(name: str) -> None:
-    plan = models.family(name).plan()
+    plan = bench_models.family(name).plan()
     assert 5e6 < sum(use.size for use in plan.uses()) < 4e7
 
 
 def test_the_hybrid_has_the_size_that_is_told() -> None:
-    size = sum(use.size for use in models.bit_axon().plan().uses())
+    size = sum(use.size for use in bench_models.bit_axon().plan().uses())
     assert size == pytest.approx(100e6, rel=0.02)
 
 

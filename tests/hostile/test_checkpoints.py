@@ -262,3 +262,14 @@ def test_the_largest_checkpoint_is_planned_from_its_headers(tmp_path: Path) -> N
     assert (tensors, transfers, heavy) == (90_427, 1025, [])
     assert seconds < SECONDS
     assert megabytes < 256
+
+
+@pytest.mark.parametrize("length", [[], [64], "64", True, 0, -1, 0.0, 10**400, {}])
+@pytest.mark.parametrize("field", ["original_max_position_embeddings", "max_position_embeddings"])
+def test_lengths_of_a_rotation_that_are_none(tmp_path: Path, field: str, length: object) -> None:
+    """Found by made-up values: the factor between them was computed before anybody had looked at them."""
+    config = json.loads((FIXTURES / "phi3" / "config.published.json").read_text())
+    config[field] = length
+    config["rope_scaling"]["original_max_position_embeddings"] = length if field.startswith("orig") else 64
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    plans_or_tells(tmp_path)

@@ -74,7 +74,7 @@ def measured(item: Item, rounds: int, *, patient: bool, progress: Progress | Non
 
 def make(arguments: Mapping[str, Any]) -> Any:
     """The other side of `measured`."""
-    import _layers  # mlx lives in the processes alone
+    import bench_sides  # mlx lives in the processes alone
 
-    inputs, ours, theirs = _layers.SIDES[arguments["item"]]()
-    return _layers.Runner(inputs, ours if arguments["side"] == "ours" else theirs)
+    inputs, ours, theirs = bench_sides.SIDES[arguments["item"]]()
+    return bench_sides.Runner(inputs, ours if arguments["side"] == "ours" else theirs)

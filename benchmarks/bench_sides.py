@@ -1,4 +1,4 @@
-"""The two sides of each item of `layers.py`."""
+"""The two sides of each item of `bench_layers.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import mlx.core as mx
 import mlx.nn as nn
-from layers import WIDTH, WINDOW
+from bench_layers import WIDTH, WINDOW
 from mlx_lm.models import jamba, mamba
 from mlx_lm.models.cache import ArraysCache
 from mlx_lm.models.gated_delta import gated_delta_ops
