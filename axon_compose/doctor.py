@@ -81,6 +81,7 @@ def examine() -> Iterator[Finding]:
     if device == "cpu":
         yield _products()
         yield _compiler()
+        yield native()
 
 
 def processor() -> str:
@@ -131,6 +132,20 @@ def _compiler() -> Finding:
         return Finding("compiler", f"{found}, which makes fused kernels at run time")
     advice = _for_system(_COMPILERS) or "install a C++ compiler that is called g++"
     return Finding("compiler", "no g++: operations are not fused, and exponentials are slow", advice)
+
+
+def native() -> Finding:
+    """Whether recurrences run in C++."""
+    name = "recurrences"
+    try:
+        found = f"in C++, axon-native {version('axon-native')}"
+    except PackageNotFoundError:
+        return Finding(name, "of operations of MLX; axon-native, which is optional, makes them some ten times as fast")
+    try:
+        import axon_native  # noqa: F401
+    except ImportError as error:
+        return Finding(name, str(error), "pip install --no-build-isolation ./plugins/axon-native")
+    return Finding(name, found)
 
 
 def _for_system(commands: dict[str, str]) -> str | None:

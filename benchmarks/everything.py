@@ -44,7 +44,7 @@ def jobs(regime: str) -> Iterator[tuple[str, Job]]:
             partial(bench_layers.measured, item, 3, patient=regime == "openblas", progress=told),
         )
     for name in bench_models.FAMILIES:
-        yield f"families/{name}", partial(bench_models.measured, name, ("mlx-lm",), Effort(), told)
+        yield f"families/{name}", partial(bench_models.measured, name, ("mlx-lm",), Effort(rounds=5), told)
     if regime != "openblas":
         return  # torch brings a fast BLAS of its own, and long prompts take too long with the slow one
     compared = Effort(prompts=(512,), training=True)

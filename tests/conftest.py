@@ -8,6 +8,9 @@ import mlx.core as mx
 import pytest
 from hypothesis import HealthCheck, settings
 
+# What is tested are the forms that everybody has, also where `axon-native` is installed; its own tests build it.
+os.environ["AXON_NATIVE"] = "0"
+
 # Machines that run the suite may be slow and shared: what a test tries is bounded by its examples, not by a clock.
 # In CI the examples are always the same, so that a failure there can be repeated.
 settings.register_profile(

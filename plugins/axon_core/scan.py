@@ -70,6 +70,8 @@ def selective_scan(
     Raises:
         ValueError: If `chunk` is not positive.
     """
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk must be positive, not {chunk}")
     batch, length, _ = x.shape
     A = A.astype(mx.float32).T
     inputs = _prepare(x, dt, B, C, mask)
@@ -115,8 +117,6 @@ def _step(
 
 def _chunks(A: mx.array, state: mx.array, inputs: tuple[mx.array, ...], chunk: int) -> tuple[mx.array, mx.array]:
     """All chunks in order."""
-    if chunk < 1:
-        raise ValueError(f"chunk must be positive, not {chunk}")
     # Split, not sliced, here and below: the gradient of a slice is an array as large as the whole, once per slice.
     cuts = list(range(chunk, inputs[0].shape[1], chunk))
     outputs: list[mx.array] = []

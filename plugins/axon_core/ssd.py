@@ -27,8 +27,11 @@ With a fast BLAS in place of the wheel's, blocks of 32 are the fastest of these,
 
 from __future__ import annotations
 
+from functools import partial
+
 import mlx.core as mx
 
+from axon_core import kernels
 from axon_core.elementary import exp
 from axon_core.recompute import recomputed
 from axon_core.specs._segments import SSD_BLOCK, ssd_blocks
@@ -71,33 +74,40 @@ def ssd_scan(
     if block < 1:
         raise ValueError(f"block must be positive, not {block}")
     batch, length, heads, width = x.shape
-    groups, states = B.shape[2:]
     if state is None:
-        state = mx.zeros((batch, heads, width, states), dtype=mx.float32)
+        state = mx.zeros((batch, heads, width, B.shape[-1]), dtype=mx.float32)
     state = state.astype(mx.float32)
     if length == 0:
         return x, state
-    A = A.astype(mx.float32).reshape(groups, -1)
-    grouped = state.reshape(batch, groups, -1, width, states)
     inputs = _prepare(x, dt, B, C, mask)
-    y, grouped = _step(A, grouped, *inputs) if length == 1 else _segments(A, grouped, inputs, block)
-    y = y.reshape(x.shape)
+    y, state = kernels.ssd_scan(partial(_tokens, block), A.astype(mx.float32), state, *inputs)
     if D is not None:
         y = y + D.astype(mx.float32)[:, None] * x
-    return y.astype(x.dtype), grouped.reshape(state.shape)
+    return y.astype(x.dtype), state
 
 
 def _prepare(
     x: mx.array, dt: mx.array, B: mx.array, C: mx.array, mask: mx.array | None
 ) -> tuple[mx.array, mx.array, mx.array, mx.array]:
-    """Steps (Bt, L, G, R), inputs times steps (Bt, L, G, R, P), B and C; padding becomes a step of size zero."""
+    """Steps, inputs times steps (Bt, L, H, P), B and C in float32; padding becomes a step of size zero."""
     dt, B, C = (a.astype(mx.float32) for a in (dt, B, C))
     u = dt[..., None] * x
     if mask is not None:
         # B as well: what stands at padding may be anything, and 0 * nan is nan.
         dt, u, B = (mx.where(mask.reshape(*mask.shape, *[1] * (a.ndim - 2)), a, 0.0) for a in (dt, u, B))
+    return dt, u, B, C
+
+
+def _tokens(
+    block: int, A: mx.array, state: mx.array, dt: mx.array, u: mx.array, B: mx.array, C: mx.array
+) -> tuple[mx.array, mx.array]:
+    """All tokens: (Bt, L, H, P) and (Bt, H, P, N) in and out, heads by their groups in between."""
     groups = B.shape[2]
-    return mx.unflatten(dt, 2, (groups, -1)), mx.unflatten(u, 2, (groups, -1)), B, C
+    by_group = mx.unflatten(state, 1, (groups, -1))
+    A = A.reshape(groups, -1)
+    inputs = mx.unflatten(dt, 2, (groups, -1)), mx.unflatten(u, 2, (groups, -1)), B, C
+    y, by_group = _step(A, by_group, *inputs) if dt.shape[1] == 1 else _segments(A, by_group, inputs, block)
+    return y.reshape(u.shape), by_group.reshape(state.shape)
 
 
 def _step(

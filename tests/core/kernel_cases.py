@@ -1,4 +1,4 @@
-"""Recurrences that have a kernel, with arguments and references for each, and a device as the components see it."""
+"""Recurrences that have a kernel, with arguments, references and checks for each, and a device as components see it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,23 @@ import delta_reference
 import mlx.core as mx
 import numpy as np
 import test_scan
+import test_ssd
 import test_wkv7
 
+from axon_core.cpu import plain_forms
 from axon_core.gated_delta import gated_delta_rule
 from axon_core.kernels import _device
 from axon_core.scan import selective_scan
+from axon_core.ssd import ssd_scan
 from axon_core.wkv7 import wkv7
 
+#: Those with a kernel for GPUs.
 RECURRENCES = {"scan": selective_scan, "delta": gated_delta_rule, "channels": gated_delta_rule, "wkv7": wkv7}
+#: Those that `axon-native` has.
+NATIVE = RECURRENCES | {"ssd": ssd_scan}
 SEQUENCES = {
     "scan": ("x", "dt", "B", "C"),
+    "ssd": ("x", "dt", "B", "C"),
     "delta": delta_reference.SEQUENCES,
     "channels": delta_reference.SEQUENCES,
     "wkv7": test_wkv7.SEQUENCES,
@@ -28,6 +35,8 @@ def draw(kind, **options):
     """Arguments for which there is a kernel."""
     if kind == "scan":
         return test_scan.draw(**{"states": 4} | options)
+    if kind == "ssd":
+        return test_ssd.draw(**options)
     drawn = {
         "delta": delta_reference.draw,
         "channels": partial(delta_reference.draw, channels=True),
@@ -40,7 +49,10 @@ def reference(kind, values):
     """Outputs and last state in float64."""
     if kind == "wkv7":
         return test_wkv7.reference(values)
-    y, states = test_scan.reference(**values) if kind == "scan" else delta_reference.reference(values)
+    if kind in ("scan", "ssd"):
+        y, states = {"scan": test_scan, "ssd": test_ssd}[kind].reference(**values)
+    else:
+        y, states = delta_reference.reference(values)
     return y, states[-1]
 
 
@@ -51,6 +63,81 @@ def arrays(values):
 def relative(found, expected):
     expected = np.asarray(expected, np.float64)
     return np.abs(np.asarray(found, np.float64) - expected).max() / np.abs(expected).max()
+
+
+def run(kind, values, **options):
+    return NATIVE[kind](**arrays(values), **options)
+
+
+def pieces_equal_the_whole(kind):
+    values = draw(kind, length=24)
+    y, state = run(kind, values)
+    outputs, carried = [], values["state"]
+    for start, end in ((0, 1), (1, 14), (14, 15), (15, 24)):
+        part = values | {name: values[name][:, start:end] for name in SEQUENCES[kind]}
+        piece, carried = run(kind, part | {"state": carried})
+        outputs.append(piece)
+    assert np.array_equal(mx.concatenate(outputs, axis=1), y)
+    assert np.array_equal(carried, state)
+
+
+def padding_leaves_the_state_alone(kind):
+    values = draw(kind, length=20)
+    kept = np.random.default_rng(1).random((2, 20)) < 0.6
+    for name in SEQUENCES[kind]:
+        values[name][~kept] = np.nan
+    y, state = run(kind, values, mask=mx.array(kept))
+    for row in range(2):
+        single = {name: value[row : row + 1] for name, value in values.items() if name in (*SEQUENCES[kind], "state")}
+        single = values | single | {name: single[name][:, kept[row]] for name in SEQUENCES[kind]}
+        expected, last = reference(kind, single)
+        assert relative(np.array(y)[row : row + 1, kept[row]], expected) < 2e-6
+        assert relative(state[row : row + 1], last) < 2e-6
+
+
+def low_precision_outside_is_float32_inside(kind):
+    values = {name: mx.array(value).astype(mx.bfloat16) for name, value in draw(kind).items()}
+    y, state = run(kind, values)
+    assert (y.dtype, state.dtype) == (mx.bfloat16, mx.float32)
+    exact = {name: np.array(value.astype(mx.float32)) for name, value in values.items()}
+    assert relative(state, reference(kind, exact)[1]) < 2e-6
+
+
+def gaps_do_not_matter(kind):
+    values = draw(kind)
+    views = {name: mx.array(np.ascontiguousarray(value.T)).T for name, value in values.items()}
+    for found, exact in zip(run(kind, views), reference(kind, values), strict=True):
+        assert relative(found, exact) < 2e-6
+
+
+def transformations_are_those_of_the_pure_form(kind):
+    """Gradients, maps over a batch and forward derivatives, and those that are compiled."""
+    values = arrays(draw(kind, length=4))
+    names = list(values)
+
+    def function(*inputs):
+        return run(kind, dict(zip(names, inputs, strict=True)))
+
+    def gradient(*inputs):
+        return mx.grad(lambda *inputs: sum(a.sum() for a in function(*inputs)), argnums=range(len(names)))(*inputs)
+
+    inputs = list(values.values())
+    several = [a if name in ("A", "D") else mx.stack([a, a, a]) for name, a in values.items()]
+    axes = tuple(None if name in ("A", "D") else 0 for name in names)
+
+    def transformed():
+        return [
+            *mx.vmap(function, in_axes=axes)(*several),
+            *mx.jvp(function, inputs, [mx.ones_like(a) for a in inputs])[1],
+            *mx.compile(gradient)(*inputs),
+        ]
+
+    found = transformed()
+    with plain_forms():
+        expected = transformed()
+    for a, b in zip(found, expected, strict=True):
+        assert mx.allclose(a, b, rtol=1e-5, atol=1e-5 * float(mx.abs(b).max()))
+        assert mx.abs(a).max() > 0
 
 
 def install(monkeypatch, spoken, kernel):

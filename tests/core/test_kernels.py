@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 import test_scan
 import test_wkv7
-from kernel_cases import RECURRENCES, SEQUENCES, arrays, draw, reference, relative
+from kernel_cases import (
+    RECURRENCES,
+    arrays,
+    draw,
+    gaps_do_not_matter,
+    low_precision_outside_is_float32_inside,
+    padding_leaves_the_state_alone,
+    pieces_equal_the_whole,
+    reference,
+    relative,
+    transformations_are_those_of_the_pure_form,
+)
 
 from axon_core.cpu import plain_forms
 from axon_core.kernels._derivatives import in_place_of
@@ -75,49 +86,23 @@ def test_random_sizes(gpu, kind):
 
 @pytest.mark.parametrize("kind", RECURRENCES)
 def test_a_sequence_in_pieces_equals_the_whole(gpu, kind):
-    values = draw(kind, length=24)
-    y, state = RECURRENCES[kind](**arrays(values))
-    outputs, carried = [], mx.array(values["state"])
-    for start, end in ((0, 1), (1, 14), (14, 15), (15, 24)):
-        part = values | {name: values[name][:, start:end] for name in SEQUENCES[kind]}
-        piece, carried = RECURRENCES[kind](**arrays(part) | {"state": carried})
-        outputs.append(piece)
-    assert np.array_equal(mx.concatenate(outputs, axis=1), y)
-    assert np.array_equal(carried, state)
+    pieces_equal_the_whole(kind)
 
 
 @pytest.mark.parametrize("kind", RECURRENCES)
 def test_padding_leaves_the_state_alone_whatever_stands_there(gpu, kind):
-    values = draw(kind, length=20)
-    kept = np.random.default_rng(1).random((2, 20)) < 0.6
-    for name in SEQUENCES[kind]:
-        values[name][~kept] = np.nan
-    y, state = RECURRENCES[kind](**arrays(values), mask=mx.array(kept))
-    for row in range(2):
-        single = {name: value[row : row + 1] for name, value in values.items() if name in (*SEQUENCES[kind], "state")}
-        single = values | single | {name: single[name][:, kept[row]] for name in SEQUENCES[kind]}
-        expected, last = reference(kind, single)
-        assert relative(np.array(y)[row : row + 1, kept[row]], expected) < 2e-6
-        assert relative(state[row : row + 1], last) < 2e-6
+    padding_leaves_the_state_alone(kind)
 
 
 @pytest.mark.parametrize("kind", RECURRENCES)
 def test_low_precision_in_is_low_precision_out_and_float32_inside(gpu, kind):
-    values = {name: mx.array(value).astype(mx.bfloat16) for name, value in draw(kind).items()}
-    y, state = RECURRENCES[kind](**values)
-    assert (y.dtype, state.dtype) == (mx.bfloat16, mx.float32)
-    exact = {name: np.array(value.astype(mx.float32)) for name, value in values.items()}
-    assert relative(state, reference(kind, exact)[1]) < 2e-6
+    low_precision_outside_is_float32_inside(kind)
 
 
 @pytest.mark.parametrize("kind", RECURRENCES)
 def test_arrays_that_are_not_contiguous(gpu, kind):
     """MLX copies them, as the stand-in does; the shapes must be those of the view."""
-    values = draw(kind)
-    views = {name: mx.array(np.ascontiguousarray(value.T)).T for name, value in values.items()}
-    y, state = RECURRENCES[kind](**views)
-    for found, exact in zip((y, state), reference(kind, values), strict=True):
-        assert relative(found, exact) < 2e-6
+    gaps_do_not_matter(kind)
 
 
 @pytest.mark.parametrize("kind", RECURRENCES)
@@ -138,37 +123,13 @@ def test_the_gradient_is_that_of_the_pure_form(gpu, kind):
 
 @pytest.mark.parametrize("kind", RECURRENCES)
 def test_transformations_take_the_pure_form(lazy, kind):
-    values = arrays(draw(kind, length=4))
-    names = list(values)
-
-    def function(*inputs):
-        return RECURRENCES[kind](**dict(zip(names, inputs, strict=True)))
-
-    def gradient(*inputs):
-        return mx.grad(lambda *inputs: sum(a.sum() for a in function(*inputs)), argnums=range(len(names)))(*inputs)
-
-    inputs = list(values.values())
-    several = [a if name in ("A", "D") else mx.stack([a, a, a]) for name, a in values.items()]
-    axes = tuple(None if name in ("A", "D") else 0 for name in names)
-
-    def transformed():
-        return [
-            *mx.vmap(function, in_axes=axes)(*several),
-            *mx.jvp(function, inputs, [mx.ones_like(a) for a in inputs])[1],
-            *mx.compile(gradient)(*inputs),
-        ]
-
-    found = transformed()
-    with plain_forms():
-        expected = transformed()
-    for a, b in zip(found, expected, strict=True):
-        assert mx.allclose(a, b, rtol=1e-5, atol=1e-5 * float(mx.abs(b).max()))
-        assert mx.abs(a).max() > 0
+    transformations_are_those_of_the_pure_form(kind)
 
 
 @pytest.mark.parametrize("kind", RECURRENCES)
 def test_training_takes_the_memory_of_the_pure_form(lazy, kind):
-    values = arrays(draw(kind, batch=1, length=2048))
+    # Large enough that it does not matter how far MLX runs ahead of itself.
+    values = arrays(draw(kind, batch=1, length=1024, **{"channels": 64} if kind == "scan" else {"value_dim": 32}))
 
     def peak():
         mx.eval(values)
@@ -178,9 +139,9 @@ def test_training_takes_the_memory_of_the_pure_form(lazy, kind):
         mx.eval(mx.grad(lambda values: sum(a.sum() for a in RECURRENCES[kind](**values)))(values))
         return mx.get_peak_memory() - before
 
-    found = peak()
+    found = min(peak(), peak())
     with plain_forms():
-        assert found < 1.1 * peak()
+        assert found < 1.1 * min(peak(), peak())
 
 
 def test_a_kernel_in_place_of_a_pure_form_gives_its_own_values():

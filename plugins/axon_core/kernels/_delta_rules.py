@@ -19,6 +19,7 @@ import mlx.core as mx
 
 from axon_core.kernels._derivatives import Recurrence, in_place_of
 from axon_core.kernels._device import LANES, Kernel, language
+from axon_core.kernels._native import native
 
 __all__ = ["gated_delta_rule", "wkv7"]
 
@@ -105,7 +106,7 @@ _WKV7: Final = Kernel(
 def gated_delta_rule(
     pure: Recurrence, state: mx.array, q: mx.array, k: mx.array, v: mx.array, log_g: mx.array, beta: mx.array
 ) -> tuple[mx.array, mx.array]:
-    """Run the gated delta rule over any number of tokens, all in float32; Dk must divide by 32 for the kernel.
+    """Run the gated delta rule over any number of tokens, all in float32; Dk must divide by 32 for a kernel on a GPU.
 
     Args:
         pure: The same, of the arguments that follow.
@@ -119,8 +120,9 @@ def gated_delta_rule(
     Returns:
         The output, (B, L, Hv, Dv), and the state after the last token.
     """
-    run = in_place_of(pure, _gated_delta) if _fits(state, v) else pure
-    return run(state, q, k, v, log_g, beta)
+    module = native()
+    kernel = module.gated_delta_rule if module else _gated_delta if _fits(state, v) else None
+    return _run(pure, kernel, state, q, k, v, log_g, beta)
 
 
 def wkv7(
@@ -133,7 +135,7 @@ def wkv7(
     a: mx.array,
     b: mx.array,
 ) -> tuple[mx.array, mx.array]:
-    """Run RWKV-7's recurrence over any number of tokens, all in float32; Dk must divide by 32 for the kernel.
+    """Run RWKV-7's recurrence over any number of tokens, all in float32; Dk must divide by 32 for a kernel on a GPU.
 
     Args:
         pure: The same, of the arguments that follow.
@@ -148,8 +150,14 @@ def wkv7(
     Returns:
         The output, (B, L, H, Dv), and the state after the last token.
     """
-    run = in_place_of(pure, _wkv7) if _fits(state, v) else pure
-    return run(state, r, log_w, k, v, a, b)
+    module = native()
+    kernel = module.wkv7 if module else _wkv7 if _fits(state, v) else None
+    return _run(pure, kernel, state, r, log_w, k, v, a, b)
+
+
+def _run(pure: Recurrence, kernel: Recurrence | None, *arrays: mx.array) -> tuple[mx.array, mx.array]:
+    y, last = (in_place_of(pure, kernel) if kernel else pure)(*arrays)
+    return y, last
 
 
 def _fits(state: mx.array, v: mx.array) -> bool:

@@ -16,7 +16,8 @@ def in_place_of(pure: Recurrence, kernel: Recurrence) -> Recurrence:
     """A kernel that is differentiated, and mapped over a batch, as the pure form.
 
     The backward pass runs the pure form from the start, in its own chunks: training takes the memory of the pure form,
-    and a forward pass more.
+    and a forward pass more. `mx.vmap` and `mx.jvp` ask the kernel too before they take the pure form, and MLX's own for
+    GPUs refuse: they need `plain_forms` there.
 
     Args:
         pure: `(*arrays) -> (outputs, state)` out of operations of MLX.

@@ -19,6 +19,7 @@ import mlx.core as mx
 
 from axon_core.kernels._derivatives import Recurrence, in_place_of
 from axon_core.kernels._device import LANES, Kernel, language
+from axon_core.kernels._native import native
 
 __all__ = ["selective_scan"]
 
@@ -80,9 +81,13 @@ def selective_scan(
     Returns:
         The output, (Bt, L, E), and the state after the last token.
     """
-    fits = language() is not None and u.size > 0 and 0 < A.shape[0] <= _STATES
-    run = in_place_of(pure, _launch) if fits else pure
-    return run(A, state, dt, u, B, C)
+    run = pure
+    if module := native():
+        run = in_place_of(pure, module.selective_scan)
+    elif language() is not None and u.size > 0 and 0 < A.shape[0] <= _STATES:
+        run = in_place_of(pure, _launch)
+    y, last = run(A, state, dt, u, B, C)
+    return y, last
 
 
 def _launch(

@@ -1,0 +1,20 @@
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/vector.h>
+
+#include "mlx/version.h"
+#include "recurrences.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+NB_MODULE(_recurrences, m) {
+  nb::module_::import_("mlx.core");  // which tells nanobind about arrays
+  if (!nb::type<mlx::core::array>().is_valid()) {
+    throw nb::import_error("axon-native was built with another nanobind than mlx and does not know its arrays");
+  }
+  m.attr("BUILT_FOR") = nb::make_tuple(MLX_VERSION_MAJOR, MLX_VERSION_MINOR, MLX_VERSION_PATCH);
+  m.def("selective_scan", &axon::selective_scan, "A"_a, "state"_a, "dt"_a, "u"_a, "B"_a, "C"_a);
+  m.def("ssd_scan", &axon::ssd_scan, "state"_a, "log_decay"_a, "u"_a, "B"_a, "C"_a);
+  m.def("gated_delta_rule", &axon::gated_delta_rule, "state"_a, "q"_a, "k"_a, "v"_a, "log_g"_a, "beta"_a);
+  m.def("wkv7", &axon::wkv7, "state"_a, "r"_a, "log_w"_a, "k"_a, "v"_a, "a"_a, "b"_a);
+}

@@ -1,0 +1,30 @@
+"""Recurrences in C++ on the CPU, where the distribution `axon-native` is installed (`plugins/axon-native`)."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from types import ModuleType
+
+from axon_core.cpu import fast
+
+__all__ = ["native"]
+
+
+def native() -> ModuleType | None:
+    """The module with the recurrences; None on a GPU, without it, and where the plain forms are asked for.
+
+    The environment variable `AXON_NATIVE=0` leaves it alone.
+    """
+    return _installed() if fast() else None
+
+
+@cache
+def _installed() -> ModuleType | None:
+    if os.environ.get("AXON_NATIVE") == "0":
+        return None
+    try:
+        import axon_native
+    except ImportError:  # built for another version of MLX, too: `axon-compose doctor` tells
+        return None
+    return axon_native  # type: ignore[no-any-return, unused-ignore]
