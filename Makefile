@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 RUN := run/hybrid-demo
 
-.PHONY: run test check lint bench schema readme clean
+.PHONY: run test check lint native bench schema readme clean
 
 # Builds a shipped architecture and lets mlx_lm generate text with it. The weights are random, so the text is too.
 run: .venv/run.stamp
@@ -22,6 +22,10 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Builds the recurrences in C++ for this machine and its MLX, which is optional: plugins/axon-native/README.md.
+native: .venv/dev.stamp
+	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps ./plugins/axon-native
 
 # Measures all that docs/performance.md shows, which takes an hour and more: leave the machine alone meanwhile.
 # A part of it: make bench ARGS=families/llama

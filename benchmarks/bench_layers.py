@@ -28,6 +28,7 @@ class Item:
         prompts: Tokens.
         training: Tokens of a forward and backward pass.
         slow: Tokens from which on the other side takes minutes: they are measured once, and with the fast BLAS alone.
+        recurrent: Whether axon-native has a part in it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Item:
     prompts: tuple[int, ...]
     training: tuple[int, ...] = ()
     slow: int = 1 << 30
+    recurrent: bool = False
 
     def workloads(self, rounds: int, *, patient: bool) -> list[Workload]:
         """What is run."""
@@ -47,14 +49,14 @@ class Item:
 
 
 ITEMS: Final = (
-    Item("axon_ssm layer", "Mamba mixer of mlx-lm", (128, 512, 2048), (512,)),
-    Item("mamba layer with norms", "Jamba mixer of mlx-lm", (128, 512, 1024), slow=1024),
-    Item("selective scan, 1536 x 16", "loop of mlx-lm", (512, 2048, 8192), (1024,)),
-    Item("selective scan, 512 x 4", "loop of mlx-lm", (512, 2048)),
-    Item("Mamba-2 scan, 12 x 64 x 64", "ssm_attn of mlx-lm", (512, 2048), (512,)),
-    Item("gated delta rule, 6 x 64", "loop of mlx-lm", (512, 2048), (512,)),
-    Item("Kimi delta rule, 6 x 64", "loop of mlx-lm", (512, 2048), (512,)),
-    Item("RWKV-7, 6 x 64", "loop of mlx-lm", (512, 2048), (512,)),
+    Item("axon_ssm layer", "Mamba mixer of mlx-lm", (128, 512, 2048), (512,), recurrent=True),
+    Item("mamba layer with norms", "Jamba mixer of mlx-lm", (128, 512, 2048), slow=2048, recurrent=True),
+    Item("selective scan, 1536 x 16", "loop of mlx-lm", (512, 2048, 8192), (1024,), recurrent=True),
+    Item("selective scan, 512 x 4", "loop of mlx-lm", (512, 2048), recurrent=True),
+    Item("Mamba-2 scan, 12 x 64 x 64", "ssm_attn of mlx-lm", (512, 2048), (512,), recurrent=True),
+    Item("gated delta rule, 6 x 64", "loop of mlx-lm", (512, 2048), (512,), recurrent=True),
+    Item("Kimi delta rule, 6 x 64", "loop of mlx-lm", (512, 2048), (512,), recurrent=True),
+    Item("RWKV-7, 6 x 64", "loop of mlx-lm", (512, 2048), (512,), recurrent=True),
     Item(f"window attention, {WINDOW} tokens", "full mask, fused attention", (2048, 8192), slow=8192),
     Item("causal attention", "fused attention", (512, 2048)),
     Item("experts, 2 of 8 of 1024", "SwitchGLU of mlx-lm", (1, 8, 128, 512, 2048), (512,)),
@@ -77,4 +79,5 @@ def make(arguments: Mapping[str, Any]) -> Any:
     import bench_sides  # mlx lives in the processes alone
 
     inputs, ours, theirs = bench_sides.SIDES[arguments["item"]]()
-    return bench_sides.Runner(inputs, ours if arguments["side"] == "ours" else theirs)
+    is_ours = arguments["side"] == "ours"
+    return bench_sides.Runner(inputs, ours if is_ours else theirs, ours=is_ours)

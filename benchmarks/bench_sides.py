@@ -19,6 +19,7 @@ from mlx_lm.models.switch_layers import SwitchGLU
 
 from axon_compose.bench import Workload
 from axon_compose.model._arrange import arrange
+from axon_compose.model._heap import keep_freed
 from axon_core.experts import ExpertGLU
 from axon_core.gated_delta import gated_delta_rule
 from axon_core.mamba import Mamba
@@ -48,22 +49,18 @@ class Layer:
         self.module.update(weights)
         return self
 
-    def ready(self, *, training: bool) -> None:
+    def ready(self, *, by_columns: bool, training: bool) -> None:
         """As a model of ours does for its parts; it changes nothing that mlx-lm's layers could tell."""
         self.module.train(training)
-        arrange(self.module, by_columns=mx.default_device() == mx.cpu and not training and self.ours)
+        arrange(self.module, by_columns=mx.default_device() == mx.cpu and by_columns)
         mx.eval(self.module.parameters())
-
-    @property
-    def ours(self) -> bool:
-        return type(self.module).__module__.startswith("axon_core.")
 
 
 class Runner:
     """A function of arrays as a `Run`; a prompt is one call, a training step its gradient by everything."""
 
-    def __init__(self, inputs: Callable[[int], list[mx.array]], side: Side) -> None:
-        self.make_inputs, self.side = inputs, side
+    def __init__(self, inputs: Callable[[int], list[mx.array]], side: Side, *, ours: bool) -> None:
+        self.make_inputs, self.side, self.ours = inputs, side, ours
         self.device = str(mx.default_device().type).removeprefix("DeviceType.")
         self.inputs: list[mx.array] = []
         self.gradient: Any = None
@@ -72,9 +69,10 @@ class Runner:
         mx.random.seed(0)
         self.inputs = self.make_inputs(workload.prompt)
         mx.eval(self.inputs)
-
+        if self.ours:
+            keep_freed()  # as a model of ours does
         if isinstance(self.side, Layer):
-            self.side.ready(training=workload.training)
+            self.side.ready(by_columns=self.ours and not workload.training, training=workload.training)
 
         def loss(everything: list[Any]) -> mx.array:
             *inputs, weights = everything

@@ -1,4 +1,6 @@
-"""All that `docs/performance.md` shows, measured with the BLAS of MLX's wheel and, where it is found, with OpenBLAS.
+"""All that `docs/performance.md` shows, measured with the BLAS of MLX's wheel, with OpenBLAS, and with axon-native.
+
+The latter two where they are installed (`make native`).
 
     python benchmarks/everything.py                     # all of it: an hour and more on two cores
     python benchmarks/everything.py layers              # a part: layers, families, transformers, growth or hybrid
@@ -21,6 +23,7 @@ from ctypes.util import find_library
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,28 +35,33 @@ from axon_compose.bench import Contest
 from axon_compose.doctor import examine
 
 RESULTS: Final = Path(__file__).parent / "results.json"
-REGIMES: Final = ("stock", "openblas")
+#: The wheel's own BLAS; OpenBLAS in its place; the recurrences in C++ besides.
+REGIMES: Final = ("stock", "openblas", "native")
 Job = Callable[[], Contest]
 
 
 def jobs(regime: str) -> Iterator[tuple[str, Job]]:
     """Names and what measures them."""
+    native = regime == "native"
     for item in bench_layers.ITEMS:
-        yield (
-            f"layers/{item.name}",
-            partial(bench_layers.measured, item, 3, patient=regime == "openblas", progress=told),
-        )
-    for name in bench_models.FAMILIES:
+        if item.recurrent or not native:
+            measured = partial(bench_layers.measured, item, 3, patient=regime == "openblas", progress=told)
+            yield f"layers/{item.name}", measured
+    for name in bench_models.RECURRENT if native else bench_models.FAMILIES:
         yield f"families/{name}", partial(bench_models.measured, name, ("mlx-lm",), Effort(rounds=5), told)
-    if regime != "openblas":
+    if regime == "stock":
         return  # torch brings a fast BLAS of its own, and long prompts take too long with the slow one
+    hybrid = partial(bench_models.hybrid, Effort(prompts=(128, 512, 2048)), told)
+    if native:
+        yield "hybrid/bit-axon", hybrid
+        return
     compared = Effort(prompts=(512,), training=True)
     for name in bench_models.TRANSFORMERS:
         yield f"transformers/{name}", partial(bench_models.measured, name, ("transformers",), compared, told)
     growing = Effort(prompts=(128, 512, 2048, 8192), batches=())
     for name in bench_models.GROWTH:
         yield f"growth/{name}", partial(bench_models.measured, name, ("mlx-lm",), growing, told)
-    yield "hybrid/bit-axon", partial(bench_models.hybrid, Effort(prompts=(128, 512)), told)
+    yield "hybrid/bit-axon", hybrid
 
 
 def told(name: str, number: int, rounds: int) -> None:
@@ -66,16 +74,25 @@ def told(name: str, number: int, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help="layers, families, transformers, growth, hybrid")
-    parser.add_argument("--regime", choices=REGIMES, help="only this one, with the library that is loaded")
+    parser.add_argument("--regime", choices=REGIMES, help="only this one, in the surroundings that there are")
     arguments = parser.parse_args()
     if arguments.regime:
         measure(arguments.regime, arguments.parts)
         return
-    library = find_library("openblas")
-    for regime in REGIMES if library else REGIMES[:1]:
-        preload = {"LD_PRELOAD": library} if regime == "openblas" and library else {}
-        command = [sys.executable, __file__, "--regime", regime, *arguments.parts]
-        subprocess.run(command, check=True, env=os.environ | preload)
+    for regime in REGIMES:
+        if (environment := surroundings(regime)) is not None:
+            command = [sys.executable, __file__, "--regime", regime, *arguments.parts]
+            subprocess.run(command, check=True, env=os.environ | environment)
+
+
+def surroundings(regime: str) -> dict[str, str] | None:
+    """Variables of the environment that make it; None where something is not installed."""
+    library, native = find_library("openblas"), find_spec("axon_native")
+    if regime == "stock":
+        return {"AXON_NATIVE": "0"}
+    if library is None or (regime == "native" and native is None):
+        return None
+    return {"LD_PRELOAD": library, "AXON_NATIVE": "1" if regime == "native" else "0"}
 
 
 def measure(regime: str, parts: list[str]) -> None:

@@ -47,9 +47,9 @@ def doctor(arguments: argparse.Namespace, terminal: Terminal) -> int:
     findings = []
     for finding in examine():
         findings.append(finding)
-        terminal.part(f"{terminal.style.bold(f'{finding.name:<10}')} {finding.value}\n")
+        terminal.part(f"{terminal.style.bold(f'{finding.name:<11}')} {finding.value}\n")
         for line in finding.advice.splitlines():
-            terminal.part(f"{'':<10} → {line}\n")
+            terminal.part(f"{'':<11} → {line}\n")
     broken = any(finding.broken for finding in findings)
     if terminal.as_json:
         terminal.result("", {"findings": [finding.to_dict() for finding in findings]}, ok=not broken)

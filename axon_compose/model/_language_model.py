@@ -12,6 +12,7 @@ from axon_compose.model._arrange import arrange
 from axon_compose.model._block import Block, Reuse
 from axon_compose.model._caches import make_caches
 from axon_compose.model._forward import make_mask, position
+from axon_compose.model._heap import keep_freed
 from axon_compose.plan import Plan, Use
 
 __all__ = ["LanguageModel"]
@@ -114,6 +115,7 @@ class LanguageModel(nn.Module):
     def _arrange(self) -> bool:
         if mx.default_device() != mx.cpu:
             return True
+        keep_freed()
         return arrange(self, by_columns=not self.training, tables=getattr(self.head, "reads_table", False))
 
     def make_cache(self) -> list[Any]:

@@ -82,7 +82,7 @@ def test_the_page_is_what_the_results_say() -> None:
 
 
 def test_the_page_has_what_is_measured() -> None:
-    results = json.loads(performance_page.RESULTS.read_text())
+    results = performance_page.load_results()
     for regime in everything.REGIMES:
         known = [name for name, _ in everything.jobs(regime)]
         assert set(results[regime]) <= set(known), "a result of something that is no longer measured"
