@@ -31,8 +31,8 @@ Above 1, axon-compose is faster or takes less memory. `make bench` measures all 
 * Everything is in float32 on the CPU. Nothing here was run on Metal or CUDA.
 * MLX's wheel for Linux multiplies with the reference BLAS; what a fast one does is told beside it. [`axon-compose
   doctor`](cli.md#doctor) says which one a machine has, and what to install: `mlx_lm` gains as much.
-* On Linux a model of axon-compose lets the C library keep freed memory, which makes prompts up to 1.5 times as fast.
-  For mlx-lm, `MALLOC_TRIM_THRESHOLD_=536870912 MALLOC_MMAP_THRESHOLD_=33554432` would; it runs here as it comes.
+* A model of axon-compose has MLX keep freed memory on the CPU, which makes prompts up to 1.5 times as fast. For mlx-lm,
+  `mlx.core.set_cache_limit(512 << 20)` would; it runs here as it comes.
 * Recurrences are those out of operations of MLX that everybody has, except in [the last section](#with-axon-native).
 """
 

@@ -98,10 +98,10 @@ def test_package_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pyte
         return "1"
 
     assert main(["doctor"]) == 1
-    assert "mlx-lm     not installed\n           → pip install mlx-lm" in capsys.readouterr().out
+    assert "mlx-lm      not installed\n            → pip install mlx-lm" in capsys.readouterr().out
 
 
 def test_text(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(doctor, "examine", lambda: iter([Finding("BLAS", "slow", "do this\nthen that")]))
     assert main(["doctor"]) == 0
-    assert capsys.readouterr().out == "BLAS       slow\n           → do this\n           → then that\n"
+    assert capsys.readouterr().out == "BLAS        slow\n            → do this\n            → then that\n"

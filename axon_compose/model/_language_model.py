@@ -12,7 +12,7 @@ from axon_compose.model._arrange import arrange
 from axon_compose.model._block import Block, Reuse
 from axon_compose.model._caches import make_caches
 from axon_compose.model._forward import make_mask, position
-from axon_compose.model._heap import keep_freed
+from axon_compose.model._freed import keep_freed
 from axon_compose.plan import Plan, Use
 
 __all__ = ["LanguageModel"]
