@@ -1,10 +1,10 @@
 """How much memory of arrays that are no longer needed is kept for the next ones.
 
-On GPUs MLX keeps all of it. On the CPU it keeps 32 MiB, a few arrays of a long prompt: all others go back to the system,
-and every new one begins with a page fault for each 4 KiB, which cost as much as the operation that fills it.
+On GPUs MLX keeps all of it. On the CPU it keeps 32 MiB, a few arrays of a long prompt: all others go back to the
+system, and every new one begins with a page fault for each 4 KiB, which cost as much as the operation that fills it.
 
-Measured on two x86-64 cores: llama of 384 wide takes prompts of 1,024 tokens 1.5 times as fast, mamba 1.1 times; a Mamba
-layer of 384 wide with recurrences in C++ needs 0.6 of its time. The processes grew by a tenth.
+Measured on two x86-64 cores: llama of 384 wide takes prompts of 1,024 tokens 1.5 times as fast, mamba 1.1 times; a
+Mamba layer of 384 wide with recurrences in C++ needs 0.6 of its time. The processes grew by a tenth.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@
  * Rows never meet. So a unit is some neighbouring rows of a head, from the first token to the last, and S lies with the
  * rows innermost: products with it are then sums of whole vectors, and it stays in the cache.
  */
+#include <algorithm>
+
 #include "lanes.h"
 #include "mlx/ops.h"
 #include "recurrence.h"

@@ -1,5 +1,6 @@
 #include "recurrence.h"
 
+#include <algorithm>
 #include <atomic>
 #include <limits>
 #include <sstream>

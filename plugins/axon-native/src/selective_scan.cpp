@@ -5,6 +5,8 @@
  * A unit is some neighbouring channels of a sequence, from the first token to the last: their states stay in the cache,
  * and what is read of dt and u and written of y lies side by side. The states lie with the channels innermost.
  */
+#include <algorithm>
+
 #include "lanes.h"
 #include "recurrence.h"
 #include "recurrences.h"
@@ -16,25 +18,21 @@ namespace {
 /** Channels of a unit: their states and as many numbers of A are 8 KiB for 16 states. */
 constexpr size_t BLOCK = 8 * LANES;
 
-struct Sizes {
-  size_t sequences, tokens, channels, states;
-};
-
 /** Copies `rows` rows of `count` numbers, which lie `from_stride` and then `to_stride` apart. */
 void copy(float* to, size_t to_stride, const float* from, size_t from_stride, size_t rows, size_t count) {
   for (size_t row = 0; row < rows; ++row) {
-    std::memcpy(to + row * to_stride, from + row * from_stride, count * sizeof(float));
+    std::copy_n(from + row * from_stride, count, to + row * to_stride);
   }
 }
 
 /** One token of a block: `h` and `A` are (N, BLOCK), the others BLOCK channels, and N numbers of B and C. */
-void token(const Sizes& sizes, float* h, const float* A, const float* dt, const float* u, const float* B,
-           const float* C, float* y) {
+void token(size_t states, float* h, const float* A, const float* dt, const float* u, const float* B, const float* C,
+           float* y) {
   for (size_t at = 0; at < BLOCK; at += 2 * LANES) {
     const Lanes step[2] = {load(dt + at), load(dt + at + LANES)};
     const Lanes drive[2] = {load(u + at), load(u + at + LANES)};
     Lanes sum[2] = {};
-    for (size_t n = 0; n < sizes.states; ++n) {
+    for (size_t n = 0; n < states; ++n) {
       for (int half = 0; half < 2; ++half) {
         float* state = h + n * BLOCK + at + half * LANES;
         const Lanes before = load(state), lost = decay_less_one(step[half] * load(A + n * BLOCK + at + half * LANES));
@@ -48,31 +46,35 @@ void token(const Sizes& sizes, float* h, const float* A, const float* dt, const 
   }
 }
 
-void run(const std::vector<View>& in, float* y, float* last) {
-  const auto& shape = in[3].shape;
-  const Sizes sizes{size_t(shape[0]), size_t(shape[1]), size_t(shape[2]), size_t(in[0].shape[0])};
-  const size_t blocks = (sizes.channels + BLOCK - 1) / BLOCK;
-  in_parallel(sizes.sequences * blocks, sizes.sequences * sizes.tokens * sizes.channels * sizes.states * 4, [&](size_t i) {
-    const size_t sequence = i / blocks, first = i % blocks * BLOCK;
-    const size_t count = std::min(BLOCK, sizes.channels - first), N = sizes.states;
-    std::vector<float> A(N * BLOCK), h(N * BLOCK);
-    copy(A.data(), BLOCK, in[0].data + first, sizes.channels, N, count);
-    copy(h.data(), BLOCK, in[1].data + sequence * N * sizes.channels + first, sizes.channels, N, count);
-    // A block that is not full works on copies of its tokens, whose missing channels are zeros.
-    float dt[BLOCK] = {}, u[BLOCK] = {}, made[BLOCK];
-    for (size_t t = 0; t < sizes.tokens; ++t) {
-      const size_t at = sequence * sizes.tokens + t, channel = at * sizes.channels + first;
-      const float *steps = in[2].data + channel, *drives = in[3].data + channel;
-      if (count < BLOCK) {
-        copy(dt, 0, steps, 0, 1, count);
-        copy(u, 0, drives, 0, 1, count);
-        token(sizes, h.data(), A.data(), dt, u, in[4].data + at * N, in[5].data + at * N, made);
-        copy(y + channel, 0, made, 0, 1, count);
-      } else {
-        token(sizes, h.data(), A.data(), steps, drives, in[4].data + at * N, in[5].data + at * N, y + channel);
-      }
+/** Some channels of a sequence, from the first token to the last. */
+void channels(const std::vector<View>& in, size_t sequence, size_t first, float* y, float* last) {
+  const size_t tokens = in[3].shape[1], E = in[3].shape[2], N = in[0].shape[0], count = std::min(BLOCK, E - first);
+  std::vector<float> A(N * BLOCK), h(N * BLOCK);
+  copy(A.data(), BLOCK, in[0].data + first, E, N, count);
+  copy(h.data(), BLOCK, in[1].data + sequence * N * E + first, E, N, count);
+  // A block that is not full works on copies of its tokens, whose missing channels are zeros.
+  float steps[BLOCK] = {}, drives[BLOCK] = {}, made[BLOCK];
+  for (size_t t = 0; t < tokens; ++t) {
+    const size_t at = sequence * tokens + t, channel = at * E + first;
+    const float *dt = in[2].data + channel, *u = in[3].data + channel;
+    const float *B = in[4].data + at * N, *C = in[5].data + at * N;
+    if (count < BLOCK) {
+      std::copy_n(dt, count, steps);
+      std::copy_n(u, count, drives);
+      token(N, h.data(), A.data(), steps, drives, B, C, made);
+      std::copy_n(made, count, y + channel);
+    } else {
+      token(N, h.data(), A.data(), dt, u, B, C, y + channel);
     }
-    copy(last + sequence * N * sizes.channels + first, sizes.channels, h.data(), BLOCK, N, count);
+  }
+  copy(last + sequence * N * E + first, E, h.data(), BLOCK, N, count);
+}
+
+void run(const std::vector<View>& in, float* y, float* last) {
+  const size_t sequences = in[3].shape[0], tokens = in[3].shape[1], E = in[3].shape[2], N = in[0].shape[0];
+  const size_t blocks = (E + BLOCK - 1) / BLOCK, work = sequences * tokens * E * N * 4;
+  in_parallel(sequences * blocks, work, [&](size_t unit) {
+    channels(in, unit / blocks, unit % blocks * BLOCK, y, last);
   });
 }
 
