@@ -1,8 +1,8 @@
 """Recurrences in C++, as operations of MLX on the CPU.
 
 All take arrays of any type, compute in float32 and return the outputs of all tokens and the state after the last one.
-They have no gradients, and no mask: `axon_core` sees to both. Sources of the formulas: Gu and Dao 2023, "Mamba"; Dao and
-Gu 2024, "Mamba-2"; Yang et al. 2024, "Gated Delta Networks"; Peng et al. 2025, "RWKV-7 Goose".
+They have no gradients, and no mask: `axon_core` sees to both. The formulas are those of Gu and Dao 2023, "Mamba"; Dao
+and Gu 2024, "Mamba-2"; Yang et al. 2024, "Gated Delta Networks"; Peng et al. 2025, "RWKV-7 Goose".
 
     selective_scan(A, state, dt, u, B, C)           h = exp(dt A) h + B u
                                                     y = sum_n C h
