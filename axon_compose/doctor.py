@@ -81,7 +81,7 @@ def examine() -> Iterator[Finding]:
     if device == "cpu":
         yield _products()
         yield _compiler()
-        yield native()
+        yield _native()
 
 
 def processor() -> str:
@@ -134,17 +134,19 @@ def _compiler() -> Finding:
     return Finding("compiler", "no g++: operations are not fused, and exponentials are slow", advice)
 
 
-def native() -> Finding:
+def _native() -> Finding:
     """Whether recurrences run in C++."""
     name = "recurrences"
     try:
         found = f"in C++, axon-native {version('axon-native')}"
     except PackageNotFoundError:
-        return Finding(name, "of operations of MLX; axon-native, which is optional, makes them some ten times as fast")
+        return Finding(name, "of operations of MLX; axon-native, which is optional, makes them several times as fast")
     try:
         import axon_native  # noqa: F401
     except ImportError as error:
         return Finding(name, str(error), "pip install --no-build-isolation ./plugins/axon-native")
+    if os.environ.get("AXON_NATIVE") == "0":
+        return Finding(name, "of operations of MLX; axon-native is left alone, for AXON_NATIVE is 0")
     return Finding(name, found)
 
 

@@ -51,9 +51,8 @@ def jobs(regime: str) -> Iterator[tuple[str, Job]]:
         yield f"families/{name}", partial(bench_models.measured, name, ("mlx-lm",), Effort(rounds=5), told)
     if regime == "stock":
         return  # torch brings a fast BLAS of its own, and long prompts take too long with the slow one
-    hybrid = partial(bench_models.hybrid, Effort(prompts=(128, 512, 2048)), told)
+    yield "hybrid/bit-axon", partial(bench_models.hybrid, Effort(prompts=(128, 512, 2048)), told)
     if native:
-        yield "hybrid/bit-axon", hybrid
         return
     compared = Effort(prompts=(512,), training=True)
     for name in bench_models.TRANSFORMERS:
@@ -61,7 +60,6 @@ def jobs(regime: str) -> Iterator[tuple[str, Job]]:
     growing = Effort(prompts=(128, 512, 2048, 8192), batches=())
     for name in bench_models.GROWTH:
         yield f"growth/{name}", partial(bench_models.measured, name, ("mlx-lm",), growing, told)
-    yield "hybrid/bit-axon", hybrid
 
 
 def told(name: str, number: int, rounds: int) -> None:

@@ -27,12 +27,12 @@ Above 1, axon-compose is faster or takes less memory. `make bench` measures all 
 * Both sides run the same numbers: whole families have the same weights, recurrences the same inputs. Single layers
   have random weights of their own.
 * Each side has a process of its own. Rounds are interleaved (A B A B), so that whatever else the machine does slows
-  both alike; figures are medians of three, behind a round that nobody counts.
+  both alike; figures are medians of three, for families of five, behind a round that nobody counts.
 * Everything is in float32 on the CPU. Nothing here was run on Metal or CUDA.
 * MLX's wheel for Linux multiplies with the reference BLAS; what a fast one does is told beside it. [`axon-compose
   doctor`](cli.md#doctor) says which one a machine has, and what to install: `mlx_lm` gains as much.
-* A model of axon-compose has MLX keep freed memory on the CPU, which makes prompts up to 1.5 times as fast. For mlx-lm,
-  `mlx.core.set_cache_limit(512 << 20)` would; it runs here as it comes.
+* A model of axon-compose has MLX keep freed memory on the CPU, which makes long prompts 1.1 to 1.25 times as fast. For
+  mlx-lm, `mlx.core.set_cache_limit(512 << 20)` would; it runs here as it comes.
 * Recurrences are those out of operations of MLX that everybody has, except in [the last section](#with-axon-native).
 """
 

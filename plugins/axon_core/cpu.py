@@ -2,7 +2,7 @@
 
 MLX has no fused kernels for the CPU, evaluates exponentials one by one, and its wheel for Linux multiplies slowly. What
 is done about it (`elementary`, `linear`, `scores`, `grouped`) gives the same numbers to a few roundings, and each has
-the form that runs everywhere else beside it. So have the kernels for GPUs (`kernels`), which hear the same switch.
+the form that runs everywhere else beside it. So have kernels of recurrences (`kernels`), which hear the same switch.
 """
 
 from __future__ import annotations

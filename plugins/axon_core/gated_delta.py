@@ -26,8 +26,8 @@ Measured on two shared x86-64 cores (mlx 0.32 on the CPU), ms for 512 tokens, by
     4, 4, 64          23     28     41    157     57
     32, 16, 128      461    507    852   2894   1260
 
-With a fast BLAS in place of the wheel's, chunks of 32 are the fastest of these, at 5 and 72 ms. On a GPU a kernel takes
-over where Dk divides by 32 (`kernels`).
+With a fast BLAS in place of the wheel's, chunks of 32 are the fastest of these, at 5 and 72 ms. A kernel takes over on
+a GPU where Dk divides by 32, and on the CPU where `axon-native` is installed (`kernels`).
 """
 
 from __future__ import annotations

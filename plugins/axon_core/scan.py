@@ -20,8 +20,8 @@ Measured on two x86-64 cores (mlx 0.32 on the CPU), in ns per token, channel and
     1536, 16   4.3         20.9
     512, 4     6.4         52.2
 
-Of the former, 1.3 are the exponentials. The layout with E innermost makes every step one contiguous sweep. On a GPU a
-kernel takes over (`kernels`).
+Of the former, 1.3 are the exponentials. The layout with E innermost makes every step one contiguous sweep. A kernel
+takes over on a GPU, and on the CPU where `axon-native` is installed (`kernels`).
 """
 
 from __future__ import annotations

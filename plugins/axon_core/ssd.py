@@ -23,6 +23,7 @@ Measured on two x86-64 cores (mlx 0.32 on the CPU), ms for 2048 tokens, by token
     16, 64, 8, 128   351   368   436   610   1487
 
 With a fast BLAS in place of the wheel's, blocks of 32 are the fastest of these, at 34, 85 and 78 ms.
+On the CPU a kernel takes over where `axon-native` is installed (`kernels`).
 """
 
 from __future__ import annotations

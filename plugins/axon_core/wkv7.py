@@ -32,7 +32,7 @@ Measured on two shared x86-64 cores (mlx 0.32 on the CPU), ms for 512 tokens of 
     4, 64            53     52     73    193
     12, 64          154    155    204    371
 
-On a GPU a kernel takes over where Dk divides by 32 (`kernels`).
+A kernel takes over on a GPU where Dk divides by 32, and on the CPU where `axon-native` is installed (`kernels`).
 """
 
 from __future__ import annotations

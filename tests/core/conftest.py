@@ -53,7 +53,7 @@ def lazy(monkeypatch):
 
 def missing() -> str | None:
     """What this machine lacks to build it."""
-    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+    if COMPILER is None:
         return "a C++ compiler"
     if not Path(sysconfig.get_path("include"), "Python.h").exists():
         return "the headers of Python"

@@ -110,6 +110,15 @@ def gaps_do_not_matter(kind):
         assert relative(found, exact) < 2e-6
 
 
+#: What holds of every form of every recurrence.
+SHARED = (
+    pieces_equal_the_whole,
+    padding_leaves_the_state_alone,
+    low_precision_outside_is_float32_inside,
+    gaps_do_not_matter,
+)
+
+
 def transformations_are_those_of_the_pure_form(kind):
     """Gradients, maps over a batch and forward derivatives, and those that are compiled."""
     values = arrays(draw(kind, length=4))

@@ -9,12 +9,9 @@ import test_scan
 import test_wkv7
 from kernel_cases import (
     RECURRENCES,
+    SHARED,
     arrays,
     draw,
-    gaps_do_not_matter,
-    low_precision_outside_is_float32_inside,
-    padding_leaves_the_state_alone,
-    pieces_equal_the_whole,
     reference,
     relative,
     transformations_are_those_of_the_pure_form,
@@ -85,24 +82,10 @@ def test_random_sizes(gpu, kind):
 
 
 @pytest.mark.parametrize("kind", RECURRENCES)
-def test_a_sequence_in_pieces_equals_the_whole(gpu, kind):
-    pieces_equal_the_whole(kind)
-
-
-@pytest.mark.parametrize("kind", RECURRENCES)
-def test_padding_leaves_the_state_alone_whatever_stands_there(gpu, kind):
-    padding_leaves_the_state_alone(kind)
-
-
-@pytest.mark.parametrize("kind", RECURRENCES)
-def test_low_precision_in_is_low_precision_out_and_float32_inside(gpu, kind):
-    low_precision_outside_is_float32_inside(kind)
-
-
-@pytest.mark.parametrize("kind", RECURRENCES)
-def test_arrays_that_are_not_contiguous(gpu, kind):
-    """MLX copies them, as the stand-in does; the shapes must be those of the view."""
-    gaps_do_not_matter(kind)
+@pytest.mark.parametrize("holds", SHARED)
+def test_what_holds_of_every_form(gpu, kind, holds):
+    """MLX copies what has gaps, as the stand-in does; the shapes must be those of the view."""
+    holds(kind)
 
 
 @pytest.mark.parametrize("kind", RECURRENCES)
@@ -123,6 +106,7 @@ def test_the_gradient_is_that_of_the_pure_form(gpu, kind):
 
 @pytest.mark.parametrize("kind", RECURRENCES)
 def test_transformations_take_the_pure_form(lazy, kind):
+    """Maps over a batch and forward derivatives pass for the stand-in alone: kernels of MLX itself have none."""
     transformations_are_those_of_the_pure_form(kind)
 
 

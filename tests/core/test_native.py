@@ -13,12 +13,9 @@ import test_scan
 from kernel_cases import (
     NATIVE,
     SEQUENCES,
+    SHARED,
     arrays,
     draw,
-    gaps_do_not_matter,
-    low_precision_outside_is_float32_inside,
-    padding_leaves_the_state_alone,
-    pieces_equal_the_whole,
     reference,
     relative,
     run,
@@ -93,13 +90,9 @@ def test_the_gated_delta_rule_with_any_decay(kind, low, high):
 
 
 @pytest.mark.parametrize("kind", NATIVE)
-def test_a_sequence_in_pieces_equals_the_whole(kind):
-    pieces_equal_the_whole(kind)
-
-
-@pytest.mark.parametrize("kind", NATIVE)
-def test_padding_leaves_the_state_alone_whatever_stands_there(kind):
-    padding_leaves_the_state_alone(kind)
+@pytest.mark.parametrize("holds", SHARED)
+def test_what_holds_of_every_form(kind, holds):
+    holds(kind)
 
 
 @pytest.mark.parametrize("kind", NATIVE)
@@ -110,16 +103,6 @@ def test_what_is_not_a_number_stays_so(kind):
             name: np.where(np.arange(values[name].size).reshape(values[name].shape), values[name], np.nan)
         }
         assert np.isnan(run(kind, spoilt)[0]).any(), name
-
-
-@pytest.mark.parametrize("kind", NATIVE)
-def test_low_precision_in_is_low_precision_out_and_float32_inside(kind):
-    low_precision_outside_is_float32_inside(kind)
-
-
-@pytest.mark.parametrize("kind", NATIVE)
-def test_arrays_that_are_not_contiguous(kind):
-    gaps_do_not_matter(kind)
 
 
 @pytest.mark.parametrize("kind", NATIVE)
@@ -218,9 +201,18 @@ def test_another_version_of_mlx_is_left_alone(built, tmp_path):
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: mlx\nVersion: 99.0\n")
     code = (
         "from axon_core.kernels._native import native; print(native())\n"
-        "from axon_compose.doctor import native as finding; print(finding().value)"
+        "from axon_compose.doctor import examine\n"
+        "print(*(finding.value for finding in examine() if finding.name == 'recurrences'))"
     )
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{built}", "AXON_NATIVE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.startswith("None\naxon-native was built for mlx 0."), done.stderr
     assert "not 99.0: build it again" in done.stdout
+
+
+@pytest.mark.parametrize(("switch", "told"), [("0", "AXON_NATIVE is 0"), ("1", "in C++, axon-native ")])
+def test_doctor_tells_whether_it_is_used(built, switch, told):
+    code = "from axon_compose.doctor import examine; print(*(finding.value for finding in examine()))"
+    environment = os.environ | {"PYTHONPATH": str(built), "AXON_NATIVE": switch}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert told in done.stdout, done.stderr

@@ -46,3 +46,8 @@ def test_arrays_take_the_pages_of_those_before_them() -> None:
 
 def test_what_the_user_has_told_stays() -> None:
     assert run("mx.set_cache_limit(1 << 20); keep_freed()")[1] == 1 << 20
+
+
+def test_a_model_keeps_it_from_its_first_call_on() -> None:
+    model = "from axon_compose import load; net = load('hybrid-demo').build(); net.eval(); net(mx.array([[1, 2]]))"
+    assert run(model)[1] == 512 << 20

@@ -14,7 +14,6 @@
 #include "lanes.h"
 #include "mlx/ops.h"
 #include "recurrence.h"
-#include "recurrences.h"
 
 namespace axon {
 
@@ -176,7 +175,7 @@ void expect_heads(const mx::array& state, const mx::array& keys, const mx::array
 
 }  // namespace
 
-std::vector<mx::array> ssd_scan(const mx::array& state, const mx::array& log_decay, const mx::array& u,
+Outcome ssd_scan(const mx::array& state, const mx::array& log_decay, const mx::array& u,
                                 const mx::array& B, const mx::array& C) {
   expect_heads(state, B, u);
   expect(C, "C", B.shape());
@@ -184,7 +183,7 @@ std::vector<mx::array> ssd_scan(const mx::array& state, const mx::array& log_dec
   return recurrence(SSD_SCAN, {state, log_decay, u, B, C});
 }
 
-std::vector<mx::array> gated_delta_rule(const mx::array& state, const mx::array& q, const mx::array& k,
+Outcome gated_delta_rule(const mx::array& state, const mx::array& q, const mx::array& k,
                                         const mx::array& v, const mx::array& log_g, const mx::array& beta) {
   expect_heads(state, k, v);
   expect(q, "q", k.shape());
@@ -195,7 +194,7 @@ std::vector<mx::array> gated_delta_rule(const mx::array& state, const mx::array&
   return recurrence(GATED_DELTA_RULE, {state, q, k, v, gates, beta});
 }
 
-std::vector<mx::array> wkv7(const mx::array& state, const mx::array& r, const mx::array& log_w, const mx::array& k,
+Outcome wkv7(const mx::array& state, const mx::array& r, const mx::array& log_w, const mx::array& k,
                             const mx::array& v, const mx::array& a, const mx::array& b) {
   expect_heads(state, k, v);
   const mx::Shape keys{v.shape(0), v.shape(1), v.shape(2), k.shape(3)};

@@ -1,5 +1,5 @@
 #include <nanobind/nanobind.h>
-#include <nanobind/stl/vector.h>
+#include <nanobind/stl/pair.h>
 
 #include "mlx/version.h"
 #include "recurrences.h"

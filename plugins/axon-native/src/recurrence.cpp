@@ -57,9 +57,9 @@ std::pair<std::vector<mx::array>, std::vector<int>> Recurrence::vmap(const std::
     for (size_t i = 0; i < inputs.size(); ++i) {
       own.push_back(axes[i] < 0 ? inputs[i] : mx::take(inputs[i], at, axes[i], stream()));
     }
-    const auto outputs = recurrence(definition_, own);
-    y.push_back(outputs[0]);
-    last.push_back(outputs[1]);
+    auto outcome = recurrence(definition_, own);
+    y.push_back(outcome.first);
+    last.push_back(outcome.second);
   }
   return {{mx::stack(y, 0, stream()), mx::stack(last, 0, stream())}, {0, 0}};
 }
@@ -72,14 +72,15 @@ bool Recurrence::is_equivalent(const Primitive& other) const {
   return &definition_ == &static_cast<const Recurrence&>(other).definition_;
 }
 
-std::vector<mx::array> recurrence(const Definition& definition, std::vector<mx::array> inputs) {
+Outcome recurrence(const Definition& definition, std::vector<mx::array> inputs) {
   const mx::Stream stream = mx::default_stream(mx::Device::cpu);
   for (auto& input : inputs) {
     input = mx::contiguous(mx::astype(input, mx::float32, stream), false, stream);
   }
   auto primitive = std::make_shared<Recurrence>(stream, definition);
   auto shapes = primitive->output_shapes(inputs);
-  return mx::array::make_arrays(std::move(shapes), {mx::float32, mx::float32}, primitive, inputs);
+  const auto outputs = mx::array::make_arrays(std::move(shapes), {mx::float32, mx::float32}, primitive, inputs);
+  return {outputs[0], outputs[1]};
 }
 
 void expect(const mx::array& input, const char* name, const mx::Shape& shape) {

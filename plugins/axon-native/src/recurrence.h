@@ -7,10 +7,9 @@
 
 #include "mlx/array.h"
 #include "mlx/primitives.h"
+#include "recurrences.h"
 
 namespace axon {
-
-namespace mx = mlx::core;
 
 /** An array without gaps, in C order. */
 struct View {
@@ -51,7 +50,7 @@ class Recurrence : public mx::Primitive {
 };
 
 /** The graph of a recurrence on the CPU; its inputs may have gaps and any type, its outputs are float32. */
-std::vector<mx::array> recurrence(const Definition& definition, std::vector<mx::array> inputs);
+Outcome recurrence(const Definition& definition, std::vector<mx::array> inputs);
 
 /** Throws std::invalid_argument unless an input has this shape. */
 void expect(const mx::array& input, const char* name, const mx::Shape& shape);

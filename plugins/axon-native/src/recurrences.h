@@ -1,7 +1,7 @@
 /** The recurrences, as operations of MLX. Shapes and formulas: `axon_native/__init__.py`. */
 #pragma once
 
-#include <vector>
+#include <utility>
 
 #include "mlx/array.h"
 
@@ -10,13 +10,16 @@ namespace axon {
 namespace mx = mlx::core;
 using mx::array;
 
-std::vector<array> selective_scan(const array& A, const array& state, const array& dt, const array& u, const array& B,
+/** The outputs of all tokens, and the state after the last one. */
+using Outcome = std::pair<array, array>;
+
+Outcome selective_scan(const array& A, const array& state, const array& dt, const array& u, const array& B,
                                   const array& C);
-std::vector<array> ssd_scan(const array& state, const array& log_decay, const array& u, const array& B,
+Outcome ssd_scan(const array& state, const array& log_decay, const array& u, const array& B,
                             const array& C);
-std::vector<array> gated_delta_rule(const array& state, const array& q, const array& k, const array& v,
+Outcome gated_delta_rule(const array& state, const array& q, const array& k, const array& v,
                                     const array& log_g, const array& beta);
-std::vector<array> wkv7(const array& state, const array& r, const array& log_w, const array& k, const array& v,
+Outcome wkv7(const array& state, const array& r, const array& log_w, const array& k, const array& v,
                         const array& a, const array& b);
 
 }  // namespace axon

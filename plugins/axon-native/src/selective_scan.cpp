@@ -9,7 +9,6 @@
 
 #include "lanes.h"
 #include "recurrence.h"
-#include "recurrences.h"
 
 namespace axon {
 
@@ -82,7 +81,7 @@ const Definition SELECTIVE_SCAN{"SelectiveScan", run, 3, 1};
 
 }  // namespace
 
-std::vector<mx::array> selective_scan(const mx::array& A, const mx::array& state, const mx::array& dt,
+Outcome selective_scan(const mx::array& A, const mx::array& state, const mx::array& dt,
                                       const mx::array& u, const mx::array& B, const mx::array& C) {
   if (u.ndim() != 3 || A.ndim() != 2) {
     throw std::invalid_argument("u should be (Bt, L, E), and A (N, E)");

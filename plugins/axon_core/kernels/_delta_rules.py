@@ -121,8 +121,8 @@ def gated_delta_rule(
         The output, (B, L, Hv, Dv), and the state after the last token.
     """
     module = native()
-    kernel = module.gated_delta_rule if module else _gated_delta if _fits(state, v) else None
-    return _run(pure, kernel, state, q, k, v, log_g, beta)
+    run = in_place_of(pure, module.gated_delta_rule if module else _gated_delta if _fits(state, v) else None)
+    return run(state, q, k, v, log_g, beta)
 
 
 def wkv7(
@@ -151,13 +151,8 @@ def wkv7(
         The output, (B, L, H, Dv), and the state after the last token.
     """
     module = native()
-    kernel = module.wkv7 if module else _wkv7 if _fits(state, v) else None
-    return _run(pure, kernel, state, r, log_w, k, v, a, b)
-
-
-def _run(pure: Recurrence, kernel: Recurrence | None, *arrays: mx.array) -> tuple[mx.array, mx.array]:
-    y, last = (in_place_of(pure, kernel) if kernel else pure)(*arrays)
-    return y, last
+    run = in_place_of(pure, module.wkv7 if module else _wkv7 if _fits(state, v) else None)
+    return run(state, r, log_w, k, v, a, b)
 
 
 def _fits(state: mx.array, v: mx.array) -> bool:

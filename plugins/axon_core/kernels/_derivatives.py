@@ -12,8 +12,8 @@ __all__ = ["in_place_of"]
 Recurrence = Callable[..., tuple[mx.array, mx.array]]
 
 
-def in_place_of(pure: Recurrence, kernel: Recurrence) -> Recurrence:
-    """A kernel that is differentiated, and mapped over a batch, as the pure form.
+def in_place_of(pure: Recurrence, kernel: Recurrence | None) -> Recurrence:
+    """A kernel that is differentiated, and mapped over a batch, as the pure form; that form where there is no kernel.
 
     The backward pass runs the pure form from the start, in its own chunks: training takes the memory of the pure form,
     and a forward pass more. `mx.vmap` and `mx.jvp` ask the kernel too before they take the pure form, and MLX's own for
@@ -21,8 +21,10 @@ def in_place_of(pure: Recurrence, kernel: Recurrence) -> Recurrence:
 
     Args:
         pure: `(*arrays) -> (outputs, state)` out of operations of MLX.
-        kernel: The same in another way.
+        kernel: The same in another way, if there is one here.
     """
+    if kernel is None:
+        return pure
     wrapped = mx.custom_function(kernel)
 
     @wrapped.vjp  # type: ignore[untyped-decorator, unused-ignore]

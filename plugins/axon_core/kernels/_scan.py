@@ -81,13 +81,10 @@ def selective_scan(
     Returns:
         The output, (Bt, L, E), and the state after the last token.
     """
-    run = pure
-    if module := native():
-        run = in_place_of(pure, module.selective_scan)
-    elif language() is not None and u.size > 0 and 0 < A.shape[0] <= _STATES:
-        run = in_place_of(pure, _launch)
-    y, last = run(A, state, dt, u, B, C)
-    return y, last
+    module = native()
+    fits = language() is not None and u.size > 0 and 0 < A.shape[0] <= _STATES
+    run = in_place_of(pure, module.selective_scan if module else _launch if fits else None)
+    return run(A, state, dt, u, B, C)
 
 
 def _launch(

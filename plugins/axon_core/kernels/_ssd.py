@@ -31,12 +31,12 @@ def ssd_scan(
         The output, (Bt, L, H, P), and the state after the last token.
     """
     module = native()
-    run = in_place_of(pure, partial(_native, module)) if module else pure
+    run = in_place_of(pure, partial(_native, module) if module else None)
     return run(A, state, dt, u, B, C)
 
 
 def _native(
     module: ModuleType, A: mx.array, state: mx.array, dt: mx.array, u: mx.array, B: mx.array, C: mx.array
 ) -> tuple[mx.array, mx.array]:
-    y, last = module.ssd_scan(state, dt * A, u, B, C)
-    return y, last
+    found: tuple[mx.array, mx.array] = module.ssd_scan(state, dt * A, u, B, C)
+    return found
