@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from axon_compose import _data_files
+from axon_compose.registry import _data_files
 
 ROOT = Path(__file__).parents[2]
 
