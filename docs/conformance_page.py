@@ -68,8 +68,9 @@ errors come to. Every failure names the case, the position, and the first layer 
 _FAULTS: Final = """\
 ## What they notice
 
-{count} faults, planted one at a time in a model that passes (`tests/proof/check/mutations.py`), and the
-truths that fail: ● are those that the tests demand, ○ others. Every fault is noticed, and every truth is demanded by some. The models:
+{count} faults, planted one at a time in a model that passes (`tests/proof/check/mutations.py`), and the truths
+that fail: ● are those that the tests demand, ○ others. Every fault is noticed, and every truth is demanded by some.
+The models:
 
 {models}
 

@@ -50,5 +50,5 @@ def load_text(
     data: bytes, file: str, directory: Path, *, settings: Iterable[str] = (), problems: Problems | None = None
 ) -> Architecture:
     """The same for the bytes of a file, such as those of standard input; see `axon_compose.plan.compile_text`."""
-    registry, problems = Registry.installed(), problems or Problems()
+    registry, problems = Registry.installed(), Problems() if problems is None else problems
     return Architecture.of(compile_text(data, file, directory, settings=settings, registry=registry, problems=problems))

@@ -78,7 +78,8 @@ def compile_source(
         ArchitectureError: With every fault that was found.
         OSError: If the file cannot be read.
     """
-    registry, problems = registry or Registry.installed(), problems or Problems()
+    registry = registry or Registry.installed()
+    problems = Problems() if problems is None else problems  # one without faults counts as false
     if isinstance(source, Mapping):
         node, directory = to_source(dict(source), "<dict>", problems), Path.cwd()
     else:

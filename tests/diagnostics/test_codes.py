@@ -35,7 +35,7 @@ def test_every_explained_code_is_in_use() -> None:
 
 
 def test_each_code_is_explained_once() -> None:
-    texts = [file.read_text(encoding="utf-8") for file in (PACKAGE / "explanations").glob("*.md")]
+    texts = [file.read_text(encoding="utf-8") for file in (PACKAGE / "diagnostics" / "explanations").glob("*.md")]
     headings = [code for text in texts for code in re.findall(r"^## (\S+)", text, re.MULTILINE)]
     assert sorted(headings) == sorted(CODES)
 

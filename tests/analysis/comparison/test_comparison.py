@@ -90,7 +90,7 @@ def test_a_typo_is_told_with_the_nearest_name(shipped: Comparison, column: str, 
 
 
 def test_a_typo_is_told_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("axon_compose.analysis.comparison._compare.run", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr("axon_compose.architecture._compare.run", lambda *_, **__: pytest.fail("measured"))
     with pytest.raises(UnknownColumn):
         compare(["hybrid-demo"], sort="dcode-speed", measure=True)
 
@@ -194,6 +194,6 @@ def test_to_dict_is_json_with_every_figure(shipped: Comparison) -> None:
 
 
 def test_exported() -> None:
-    import axon_compose.analysis.comparison
+    import axon_compose.architecture
 
-    assert axon_compose.compare is axon_compose.analysis.comparison.compare
+    assert axon_compose.compare is axon_compose.architecture.compare
