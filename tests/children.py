@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 #: Seconds to wait for what a child should do: only a child that never does it takes so long.
 PATIENCE: Final = 120
@@ -43,7 +43,8 @@ def child(
     stderr: int | IO[str] = subprocess.DEVNULL,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-) -> Iterator[subprocess.Popen[str]]:
+    text: bool = True,
+) -> Iterator[subprocess.Popen[Any]]:
     """Run a command in a session of its own; at the end, also that of a failed test, its whole group is killed.
 
     Args:
@@ -54,6 +55,7 @@ def child(
         stderr: See `stdin`.
         env: All variables of the child, or None for those of the test.
         cwd: Where it runs.
+        text: Whether pipes carry text or bytes.
 
     Yields:
         The process, which has the PID of the command itself.
@@ -66,7 +68,7 @@ def child(
         stderr=stderr,
         env=env,
         cwd=cwd,
-        text=True,
+        text=text,
         start_new_session=True,
     )
     try:
