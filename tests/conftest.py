@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import mlx.core as mx
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests import children
 
 # What is tested are the forms that everybody has, also where `axon-native` is installed; its own tests build it.
 os.environ["AXON_NATIVE"] = "0"
@@ -17,6 +20,13 @@ settings.register_profile(
     "suite", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("suite")
+
+
+@pytest.fixture
+def default_signals() -> Iterator[None]:
+    """For tests that send signals to their own process, which may ignore them."""
+    with children.default_signals():
+        yield
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from commands import SMALL, axon, complaints, environment, generated, python, se
 from axon_compose.checkpoints.files import CheckpointError, read_header, verify
 from axon_compose.cli import main
 from tests.checkpoints.files.checkpoint_models import FailingDisk, content
+from tests.children import PATIENCE, child
 
 TINY = """\
 version: 1
@@ -384,32 +384,64 @@ def test_a_reader_that_goes_away(tiny: Path, tmp_path: Path, command: list[str])
         verify(tmp_path / "m")
 
 
+#: Builds, and says on the standard output when the first bytes of a weight are written. Before anything is synced it
+#: waits for the signal, should that come late: two minutes, or a moment when it ignores this signal.
+SAYING = """\
+import sys, time
+from axon_compose.checkpoint import _disk
+from axon_compose.cli import main
+write_chunk, sync, seconds = _disk.write_chunk, _disk.sync, float(sys.argv.pop(1))
+weights = []
+def say(file, chunk):
+    write_chunk(file, chunk)
+    if "safetensors" in file.name and not weights:
+        weights.append(file.name)
+        print("writing", flush=True)
+def wait(path):
+    if weights:
+        time.sleep(seconds)
+    sync(path)
+_disk.write_chunk, _disk.sync = say, wait
+sys.exit(main())
+"""
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("old", [False, True], ids=["new", "replacing"])
 def test_a_signal_in_the_middle_leaves_what_was_there(
-    tiny: Path, tmp_path: Path, number: int, code: int, old: bool
+    tiny: Path, tmp_path: Path, number: signal.Signals, code: int, old: bool
 ) -> None:
     place = tmp_path / "place"
     place.mkdir()
     if old:
-        assert axon("build", tiny, "--out", place / "m").returncode == 0
+        assert main(["build", str(tiny), "--out", str(place / "m")]) == 0
     before = content(place / "m")
-    # 200 MB, which take seconds; the signal comes when the first byte of a weight is on the disk.
-    large = settings("dims.hidden_size=2048", "components.mlp.intermediate_size=8192", "dims.vocab_size=300")
-    run = "import sys; from axon_compose.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", run, "build", str(tiny), "--out", str(place / "m"), "--force", *large]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
-    deadline = time.monotonic() + 60
-    while not list(place.glob(".m.*.partial/model*.safetensors")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    # 50 MB, so that the signal mostly comes while the rest is written.
+    large = settings("dims.hidden_size=1024", "components.mlp.intermediate_size=4096", "dims.vocab_size=300")
+    command = [sys.executable, "-c", SAYING, "120", "build", str(tiny), "--out", str(place / "m"), "--force", *large]
+    with child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
+        assert process.stdout.readline() == "writing\n", process.communicate()
+        assert list(place.glob(".m.*.partial/model*.safetensors"))
+        process.send_signal(number)
+        out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, (out, err)
     assert (out, complaints(err)) == ("", [])
     assert names(place) == ["m"] * old
     assert content(place / "m") == before
+
+
+def test_a_build_under_nohup_goes_on_after_the_hangup(tiny: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SAYING, "0.1", "build", str(tiny), "--out", str(tmp_path / "m")]
+    with child(
+        command, ignored=[signal.SIGHUP], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    ) as process:
+        assert process.stdout.readline() == "writing\n", process.communicate()
+        process.send_signal(signal.SIGHUP)
+        out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, complaints(err)) == (0, []), (out, err)
+    assert out.startswith("wrote ")
+    verify(tmp_path / "m")
+    assert names(tmp_path) == ["m", "tiny.yaml"]
 
 
 # ---- failures of the disk

@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 from commands import complaints, environment, plain
 
+from tests.children import PATIENCE, child
+
 PROMPTS = ["ok", "a window of sixteen tokens", "state space, a window and experts: describe, trust, run. " * 2]
 CROWD = ["who", "a stack of sixteen layers", "one expert, two experts and a shared one: run, trust, describe. " * 3]
 TOKENS = 24
@@ -27,19 +29,9 @@ TOKENS = 24
 class Server:
     """A running server; what it prints goes to a file."""
 
-    def __init__(self, model: Path, folder: Path) -> None:
-        self.port = free_port()
-        (folder / "hub").mkdir()
-        self.log = folder / "log.txt"
-        command = [sys.executable, "-m", "mlx_lm", "server", "--trust-remote-code", "--model", str(model)]
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [*command, "--port", str(self.port)],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment(HF_HOME=str(folder)),
-            )
-        deadline = time.monotonic() + 60
+    def __init__(self, process: subprocess.Popen[str], port: int, log: Path) -> None:
+        self.process, self.port, self.log = process, port, log
+        deadline = time.monotonic() + PATIENCE
         while not self.answers():
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
@@ -61,7 +53,7 @@ class Server:
         url = f"http://127.0.0.1:{self.port}{path}"
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=60) as response:
+        with opener.open(request, timeout=PATIENCE) as response:
             content: bytes = response.read()
         return content
 
@@ -71,7 +63,7 @@ class Server:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=PATIENCE)
 
 
 def free_port() -> int:
@@ -83,11 +75,16 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(model, tmp_path_factory.mktemp("server"))
-    yield running
-    if running.process.poll() is None:
-        running.process.kill()
-        running.process.wait()
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "hub").mkdir()
+    port = free_port()
+    command = [sys.executable, "-m", "mlx_lm", "server", "--trust-remote-code", "--model", str(model)]
+    variables = environment(HF_HOME=str(folder))
+    with (
+        (folder / "log.txt").open("w") as log,
+        child([*command, "--port", str(port)], stdout=log, stderr=subprocess.STDOUT, env=variables) as process,
+    ):
+        yield Server(process, port, folder / "log.txt")
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +139,7 @@ def at_once(server: Server, prompts: list[str]) -> dict[str, str]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=PATIENCE)
     return answers
 
 

@@ -12,12 +12,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from checkpoint_models import FailingDisk, build, content
 
 from axon_compose.checkpoints.files import CheckpointError, _disk, atomic_folder, verify
+from tests.children import PATIENCE, child
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -240,16 +243,12 @@ def test_a_swap_that_was_killed_between_its_renames_is_recovered(tmp_path: Path)
 def test_the_partial_folder_of_a_running_build_is_not_swept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locks: bool
 ) -> None:
-    process = start(tmp_path / "m", "pause")
-    try:
+    with builds(tmp_path / "m", "pause"):
         (partial,) = tmp_path.iterdir()
         if not locks:
             monkeypatch.setattr("fcntl.flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOLCK, "no locks")))
         with atomic_folder(tmp_path / "m"):
             assert partial.exists()
-    finally:
-        process.kill()
-        process.wait()
     with atomic_folder(tmp_path / "m", force=True):
         assert not partial.exists()
 
@@ -277,35 +276,45 @@ def test_of_two_builds_of_one_target_the_slower_gives_way(tmp_path: Path) -> Non
 
 # ---- signals and real kills
 
+#: Says how many seconds a build took, elsewhere, when the signal may come; after two minutes it has waited in vain.
 CHILD = """
-import sys, time
+import sys, tempfile, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from checkpoint_models import build
 from axon_compose.checkpoints.files import atomic_folder
 target, mode = Path(sys.argv[1]), sys.argv[2]
+end = time.monotonic() + 120
 if mode == "pause":
     with atomic_folder(target):
-        print("ready", flush=True)
-        time.sleep(60)
-fill = 0.0
-if mode == "first":
-    print("ready", flush=True)
-while True:
-    build(target, fill=fill, force=True)
-    if not fill and mode == "again":
-        print("ready", flush=True)
-    fill += 1.0
+        print(0.0, flush=True)
+        time.sleep(120)
+elif mode == "once":
+    build(target)
+else:
+    with tempfile.TemporaryDirectory() as elsewhere:
+        build(Path(elsewhere, "m"))
+        start = time.perf_counter()
+        build(Path(elsewhere, "m"), force=True)
+        duration = time.perf_counter() - start
+    fill = 0.0
+    if mode == "first":
+        print(duration, flush=True)
+    while time.monotonic() < end:
+        build(target, fill=fill, force=True)
+        if not fill and mode == "again":
+            print(duration, flush=True)
+        fill += 1.0
 """
 
 
-def start(target: Path, mode: str) -> subprocess.Popen[str]:
+@contextmanager
+def builds(target: Path, mode: str) -> Iterator[tuple[subprocess.Popen[str], float]]:
+    """A process that builds, and the seconds that one of its builds takes."""
     command = [sys.executable, "-c", CHILD, str(target), mode, str(Path(__file__).parent)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdout
-    assert process.stdout.readline() == "ready\n"
-    process.stdout.close()
-    return process
+    with child(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        yield process, float(process.stdout.readline())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
@@ -314,10 +323,12 @@ def test_real_kills_leave_a_whole_folder_or_none(tmp_path: Path, number: signal.
     for seed in range(3):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        process = start(folder / "m", mode)
-        time.sleep(random.Random(f"{seed}{number}{mode}").uniform(0, 0.03 if mode == "first" else 0.2))
-        process.send_signal(number)
-        process.wait(timeout=20)
+        with builds(folder / "m", mode) as (process, duration):
+            moment = random.Random(f"{seed}{number}{mode}").uniform(0, 1 if mode == "first" else 4)
+            time.sleep(moment * duration)
+            assert process.poll() is None
+            process.send_signal(number)
+            assert process.wait(timeout=PATIENCE) in {-number, 128 + number}
         if mode == "again" or (folder / "m").exists():
             verify(folder / "m")
         if number != signal.SIGKILL and mode == "again":
@@ -328,13 +339,14 @@ def test_real_kills_leave_a_whole_folder_or_none(tmp_path: Path, number: signal.
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, -2)])
 def test_a_signal_in_the_body_removes_the_partial_folder(tmp_path: Path, number: signal.Signals, status: int) -> None:
-    process = start(tmp_path / "m", "pause")
-    assert len(names(tmp_path)) == 1
-    process.send_signal(number)
-    assert process.wait(timeout=20) == status
+    with builds(tmp_path / "m", "pause") as (process, _):
+        assert len(names(tmp_path)) == 1
+        process.send_signal(number)
+        assert process.wait(timeout=PATIENCE) == status
     assert names(tmp_path) == []
 
 
+@pytest.mark.usefixtures("default_signals")
 def test_signal_handlers_come_back_and_own_ones_are_left_alone(tmp_path: Path) -> None:
     seen = []
 

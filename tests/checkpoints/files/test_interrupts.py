@@ -14,6 +14,8 @@ import pytest
 from axon_compose.checkpoints.files import atomic_folder
 from axon_compose.checkpoints.files._interrupts import Interrupts
 
+pytestmark = pytest.mark.usefixtures("default_signals")
+
 
 def test_outside_of_allowed_a_signal_waits_for_the_end() -> None:
     reached = []
@@ -39,6 +41,14 @@ def test_one_signal_ends_the_body_and_a_second_waits() -> None:
     assert reached == ["tidied"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with Interrupts() as interrupts, interrupts.allowed():
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 # A signal between `open` and `with` leaves the file to the garbage collector: Python itself cannot prevent that.

@@ -6,8 +6,11 @@ import json
 import shutil
 import subprocess
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+from tests.children import PATIENCE, child
 
 SERVER = (
     Path(__file__).parent
@@ -35,13 +38,21 @@ class LanguageServer:
         self.folder = folder
         self.number = 0
         self.found: dict[str, list[dict[str, Any]]] = {}
-        self.process = subprocess.Popen(
-            ["node", str(SERVER), "--stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        self.patience = threading.Timer(60, self.process.kill)  # reading has no time limit of its own
-        self.patience.start()
+        self.stack = ExitStack()
 
     def __enter__(self) -> LanguageServer:
+        with ExitStack() as stack:
+            command = ["node", str(SERVER), "--stdio"]
+            running = child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=False)
+            self.process = stack.enter_context(running)
+            patience = threading.Timer(PATIENCE, self.process.kill)  # reading has no time limit of its own
+            patience.start()
+            stack.callback(patience.cancel)
+            self.initialize()
+            self.stack = stack.pop_all()
+        return self
+
+    def initialize(self) -> None:
         capabilities = {"textDocument": {"completion": {"completionItem": {"snippetSupport": True}}, "hover": {}}}
         uri = self.folder.as_uri()
         folders = [{"uri": uri, "name": "files"}]
@@ -51,21 +62,12 @@ class LanguageServer:
         self.notify("initialized", {})
         settings = {"validate": True, "hover": True, "completion": True, "schemaStore": {"enable": False}}
         self.notify("workspace/didChangeConfiguration", {"settings": {"yaml": settings}})
-        return self
 
     def __exit__(self, *_: object) -> None:
-        assert self.process.stdin
-        assert self.process.stdout
-        try:
+        with self.stack:
             self.request("shutdown", None)
             self.notify("exit", None)
-            self.process.wait(5)
-        finally:
-            self.patience.cancel()
-            self.process.kill()
-            self.process.wait()
-            self.process.stdin.close()
-            self.process.stdout.close()
+            self.process.wait(PATIENCE)
 
     def open(self, name: str, text: str) -> str:
         """Show a text in the editor; gives its URI."""
