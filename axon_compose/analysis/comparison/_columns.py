@@ -1,17 +1,15 @@
-"""The columns of a comparison: how each is called, its figure of a row, and how people write it."""
+"""The columns of a comparison: name, title, the figure for a row, and its text."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
+from axon_compose.analysis.comparison._row import Row
 from axon_compose.analysis.cost import ContextCost, CostSheet
 from axon_compose.analysis.measurement import Measurement, Spread
 from axon_compose.machine.units import count, human, operations
-
-if TYPE_CHECKING:
-    from axon_compose.analysis.comparison._table import Comparison, Row
 
 __all__ = ["Column", "make_columns"]
 
@@ -23,11 +21,11 @@ class Column:
     """One figure of every model.
 
     Attributes:
-        name: What `sort` calls it.
-        title: Its head in two lines, the second of which may be empty.
-        value: The figure of a row; None if there is none.
-        text: The same as people write it.
-        more_is_better: Whether the most comes first when rows are sorted by it.
+        name: Its name for `sort`.
+        title: Its heading, two lines; the second may be empty.
+        value: The figure for a row, or None.
+        text: The figure as text.
+        more_is_better: Whether sorting puts the largest first.
     """
 
     name: str
@@ -37,34 +35,43 @@ class Column:
     more_is_better: bool = False
 
     def key(self, row: Row) -> tuple[bool, str, float]:
-        """What rows with a figure are sorted by: names regardless of case."""
+        """Sort key of rows that have a figure; names ignore case."""
         value = self.value(row)
         return (False, value.casefold(), 0.0) if isinstance(value, str) else (True, "", value or 0.0)
 
 
-def make_columns(comparison: Comparison) -> tuple[Column, ...]:
-    """The columns that a comparison has figures for."""
-    columns = list(_costs(comparison))
-    if comparison.memory is not None:
-        columns += _fit(comparison.memory)
-    if comparison.bandwidth is not None:
+def make_columns(
+    contexts: tuple[int, ...], *, memory: int | None, bandwidth: float | None, measured: bool
+) -> tuple[Column, ...]:
+    """The columns that a comparison has figures for: costs, then fit, then speed.
+
+    Args:
+        contexts: Sequence lengths in tokens, each with a column for its cache.
+        memory: Bytes available, or None for no columns of fit.
+        bandwidth: Memory bandwidth in bytes per second, or None for no bound on speed.
+        measured: Whether rows were measured.
+    """
+    columns = list(_costs(contexts))
+    if memory is not None:
+        columns += _fit(memory)
+    if bandwidth is not None:
         columns.append(Column("tokens-per-second", ("tokens/s", "at most"), _bound, _bound_text, more_is_better=True))
-    if comparison.workload is not None:
+    if measured:
         columns += _measured()
     return tuple(columns)
 
 
-def _costs(comparison: Comparison) -> Iterator[Column]:
+def _costs(contexts: tuple[int, ...]) -> Iterator[Column]:
     yield Column("name", ("model", ""), lambda row: row.name, lambda row: row.name)
-    for name, title, attribute, tell in (
+    for name, title, attribute, write in (
         ("parameters", "parameters", "parameters", count),
         ("active", "active", "active_parameters", count),
         ("weights", "weights", "weight_bytes", human),
     ):
-        yield _of_sheet(name, title, attribute, tell)
-    for at, tokens in enumerate(comparison.contexts):
+        yield _of_sheet(name, title, attribute, write)
+    for at, tokens in enumerate(contexts):
         yield _cache(at, tokens)
-    longest = f"{max(comparison.contexts):,}"
+    longest = f"{max(contexts):,}"
     yield Column(
         "memory",
         ("memory at", longest),
@@ -75,12 +82,12 @@ def _costs(comparison: Comparison) -> Iterator[Column]:
     yield _flops("prefill-flops", "prefill", _prefill)
 
 
-def _of_sheet(name: str, title: str, attribute: str, tell: Callable[[int], str]) -> Column:
+def _of_sheet(name: str, title: str, attribute: str, write: Callable[[int], str]) -> Column:
     def value(row: Row) -> int:
         found: int = getattr(row.sheet, attribute)
         return found
 
-    return Column(name, (title, ""), value, lambda row: tell(value(row)))
+    return Column(name, (title, ""), value, lambda row: write(value(row)))
 
 
 def _cache(at: int, tokens: int) -> Column:
@@ -91,7 +98,7 @@ def _cache(at: int, tokens: int) -> Column:
 
 
 def _prefill(row: Row) -> int:
-    """Operations of a prompt for each of its tokens."""
+    """Prefill FLOPs per prompt token."""
     cost: ContextCost = row.longest_context
     return round(cost.prefill_flops / (row.sheet.batch * cost.tokens))
 
@@ -173,5 +180,5 @@ def _speed(name: str, title: str, ask: Callable[[Measurement], Spread | None]) -
 
 
 def _rate(number: float) -> str:
-    """Tokens a second, three digits: `1,230`, `45.6`."""
+    """Tokens per second, three digits: `1,230`, `45.6`."""
     return f"{float(f'{number:.3g}'):,.0f}" if number >= 100 else f"{number:.3g}"

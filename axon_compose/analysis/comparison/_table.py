@@ -2,52 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from axon_compose.analysis.comparison._columns import Column, make_columns
-from axon_compose.analysis.cost import ContextCost, CostSheet
-from axon_compose.analysis.measurement import Measurement, Workload
+from axon_compose.analysis.comparison._row import Row
+from axon_compose.analysis.measurement import Workload
 from axon_compose.diagnostics import nearest
 from axon_compose.notebook import Printed
-from axon_compose.plan import Plan
 
-__all__ = ["Comparison", "Row", "UnknownColumn"]
+__all__ = ["Comparison", "UnknownColumn"]
 
 
 class UnknownColumn(ValueError):
     """A name that no column has; the message names the nearest one."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One model.
-
-    Attributes:
-        name: What the table calls it: its `name`, told apart where several have the same.
-        sheet: What it costs.
-        measured: What was measured of it, or None.
-        plan: The model.
-    """
-
-    name: str
-    sheet: CostSheet
-    measured: Measurement | None = None
-    plan: Plan = field(kw_only=True, repr=False, compare=False)
-
-    @property
-    def longest_context(self) -> ContextCost:
-        """The costs at the most tokens that were asked for."""
-        return max(self.sheet.contexts, key=lambda cost: cost.tokens)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as JSON-ready data; costs by layer and component are left to the sheet."""
-        sheet = self.sheet.to_dict()
-        data = {name: value for name, value in sheet.items() if name not in ("parts", "layers", "dtype", "batch")}
-        del data["quantize"]
-        data |= {"name": self.name, "layers": len(self.sheet.layers)}
-        data["measured"] = self.measured and self.measured.to_dict()
-        return data
 
 
 @dataclass(frozen=True)
@@ -56,12 +24,12 @@ class Comparison(Printed):
 
     Attributes:
         rows: One for each model, in order.
-        contexts: Tokens of each sequence, as asked for.
+        contexts: Sequence lengths in tokens, as asked for.
         dtype: Of weights and caches.
         quantize: Bits of quantised weights, or None.
-        batch: Sequences that run together.
-        memory: Bytes that there are, or None if nobody asked what fits.
-        bandwidth: Bytes that memory moves in a second, or None.
+        batch: Sequences per batch.
+        memory: Bytes available, or None if fit was not asked for.
+        bandwidth: Memory bandwidth in bytes per second, or None.
         workload: What was measured, or None.
     """
 
@@ -77,7 +45,12 @@ class Comparison(Printed):
     @property
     def columns(self) -> tuple[Column, ...]:
         """The figures of the table: those that were asked for."""
-        return make_columns(self)
+        return make_columns(
+            self.contexts,
+            memory=self.memory,
+            bandwidth=self.bandwidth,
+            measured=self.workload is not None,
+        )
 
     def column(self, name: str) -> Column:
         """One of the columns; `cache` is that at the longest context.
@@ -95,11 +68,11 @@ class Comparison(Printed):
         return columns[name]
 
     def sort(self, column: str, *, reverse: bool = False) -> Comparison:
-        """The same with its rows in another order: the least first, or the most where more is better, as of speeds.
+        """The comparison with its rows sorted: smallest first, or largest first where more is better, such as speeds.
 
         Args:
             column: Its name, such as `parameters`, `cache` or `longest`.
-            reverse: The other way round; what has no figure comes last either way.
+            reverse: Reverse the order; rows without a figure come last either way.
 
         Raises:
             UnknownColumn: If there is no such column.
