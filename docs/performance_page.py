@@ -20,20 +20,20 @@ _INTRODUCTION: Final = """\
 
 <!-- Written by `python docs/performance_page.py` from benchmarks/results.json; do not edit. -->
 
-Speed and memory against other implementations on one machine: ratios travel between machines, absolute figures do not.
+Speed and memory against other implementations on one machine: ratios carry over between machines, absolute figures do not.
 Above 1, axon-compose is faster or takes less memory. `make bench` measures all of it again, and
-[`axon-compose bench`](cli.md#bench) a file of your own.
+[`axon-compose bench`](cli.md#bench) measures your own file.
 
-* Both sides run the same numbers: whole families have the same weights, recurrences the same inputs. Single layers
-  have random weights of their own.
-* Each side has a process of its own. Rounds are interleaved (A B A B), so that whatever else the machine does slows
-  both alike; figures are medians of three, for families of five, behind a round that nobody counts.
-* Everything is in float32 on the CPU. Nothing here was run on Metal or CUDA.
-* MLX's wheel for Linux multiplies with the reference BLAS; what a fast one does is told beside it. [`axon-compose
+* Both sides compute on the same numbers: the same weights for whole families, the same inputs for recurrences.
+  Single layers have their own random weights.
+* Each side has its own process. Rounds are interleaved (A B A B), so that other load slows both alike; figures are
+  medians of three rounds (families: five), after one discarded warm-up round.
+* Everything is float32 on the CPU; nothing here was run on Metal or CUDA.
+* MLX's Linux wheel uses the reference BLAS; results with a fast one are shown beside it. [`axon-compose
   doctor`](cli.md#doctor) says which one a machine has, and what to install: `mlx_lm` gains as much.
-* A model of axon-compose has MLX keep freed memory on the CPU, which makes long prompts 1.1 to 1.25 times as fast. For
-  mlx-lm, `mlx.core.set_cache_limit(512 << 20)` would; it runs here as it comes.
-* Recurrences are those out of operations of MLX that everybody has, except in [the last section](#with-axon-native).
+* axon-compose models let MLX keep freed memory on the CPU, which makes long prompts 1.1 to 1.25 times as fast. For
+  mlx-lm, `mlx.core.set_cache_limit(512 << 20)` would do the same; it runs here with its defaults.
+* Recurrences use the reference implementations in MLX operations, except in [the last section](#with-axon-native).
 """
 
 
@@ -117,8 +117,8 @@ def _others(results: Results) -> str:
         return ""
     told = (
         "## Against transformers on torch\n\n"
-        "Tokens a second and ratios, with OpenBLAS under MLX; torch brings a BLAS of its own, and kernels for the CPU\n"
-        "that MLX does not have.\n\n"
+        "Tokens a second and ratios, with OpenBLAS under MLX; torch has its own BLAS, and CPU kernels that MLX\n"
+        "lacks.\n\n"
     )
     heads = ["family", "prefill of 512", "ratio", "decode, 1", "ratio", "decode, 8", "ratio", "training, 512", "ratio"]
     return told + _table(heads, rows)
@@ -168,8 +168,8 @@ def _native(results: Results) -> str:
     told = (
         "## With axon-native\n\n"
         "The same with OpenBLAS and the recurrences in C++, an optional distribution (`make native`,\n"
-        "[plugins/axon-native](../plugins/axon-native/README.md)). Backward passes are those of the forms out of\n"
-        "operations of MLX.\n\n"
+        "[plugins/axon-native](../plugins/axon-native/README.md)). Backward passes are those of the reference\n"
+        "implementations in MLX operations.\n\n"
     )
     figures = [("prefill", 1), ("decode", 1), ("decode", 8)]
     several = [
