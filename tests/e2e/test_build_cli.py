@@ -388,7 +388,7 @@ def test_a_reader_that_goes_away(tiny: Path, tmp_path: Path, command: list[str])
 #: waits for the signal, should that come late: two minutes, or a moment when it ignores this signal.
 SAYING = """\
 import sys, time
-from axon_compose.checkpoint import _disk
+from axon_compose.checkpoints.files import _disk
 from axon_compose.cli import main
 write_chunk, sync, seconds = _disk.write_chunk, _disk.sync, float(sys.argv.pop(1))
 weights = []
