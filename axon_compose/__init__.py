@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from axon_compose.diagnostics import ArchitectureError, Diagnostic
 
 if TYPE_CHECKING:
-    from axon_compose._api import Architecture, load
-    from axon_compose.comparison import compare
+    from axon_compose.architecture import Architecture, compare, load
 
 __version__ = "0.1.0"
 
@@ -26,12 +25,8 @@ __all__ = ["Architecture", "ArchitectureError", "Diagnostic", "__version__", "co
 
 def __getattr__(name: str) -> Any:
     """Import the compiler when it is asked for: a plugin that imports the registry does not pay for it."""
-    if name in ("Architecture", "load"):
-        from axon_compose import _api
+    if name in ("Architecture", "compare", "load"):
+        from axon_compose import architecture
 
-        return getattr(_api, name)
-    if name == "compare":
-        from axon_compose.comparison import compare
-
-        return compare
+        return getattr(architecture, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from axon_compose.bench import Contest, Progress, Subject, Workload, contest
+from axon_compose.proof.bench import Contest, Progress, Subject, Workload, contest
 
 __all__ = ["ITEMS", "Item", "make", "measured"]
 

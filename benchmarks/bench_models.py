@@ -12,7 +12,7 @@ from typing import Any, Final
 import yaml
 
 from axon_compose import Architecture, load
-from axon_compose.bench import Contest, Peer, Progress, Workload, contest, same_weights, subject, workloads
+from axon_compose.proof.bench import Contest, Peer, Progress, Workload, contest, same_weights, subject, workloads
 
 __all__ = ["FAMILIES", "GROWTH", "RECURRENT", "TRANSFORMERS", "Effort", "family", "hybrid", "measured"]
 

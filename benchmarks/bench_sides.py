@@ -17,9 +17,9 @@ from mlx_lm.models.rwkv7 import _wkv7_step_ops
 from mlx_lm.models.ssm import ssm_attn
 from mlx_lm.models.switch_layers import SwitchGLU
 
-from axon_compose.bench import Workload
 from axon_compose.model._arrange import arrange
 from axon_compose.model._freed import keep_freed
+from axon_compose.proof.bench import Workload
 from axon_core.experts import ExpertGLU
 from axon_core.gated_delta import gated_delta_rule
 from axon_core.mamba import Mamba

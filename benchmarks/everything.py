@@ -31,8 +31,8 @@ import bench_layers
 import bench_models
 from bench_models import Effort
 
-from axon_compose.bench import Contest
-from axon_compose.doctor import examine
+from axon_compose.proof.bench import Contest
+from axon_compose.proof.doctor import examine
 
 RESULTS: Final = Path(__file__).parent / "results.json"
 #: The wheel's own BLAS; OpenBLAS in its place; the recurrences in C++ besides.

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from axon_compose.memory import peak
+from axon_compose.machine.memory import peak
 
 HIDDEN, VOCAB, HEADS = 2048, 4096, 16
 
@@ -72,7 +72,7 @@ def shapes(fields: dict[str, object]) -> dict[str, tuple[int, ...]]:
 def write(folder: Path, megabytes: int, experts: bool) -> int:
     import mlx.core as mx
 
-    from axon_compose.checkpoint import TensorSpec, write_shards
+    from axon_compose.checkpoints.files import TensorSpec, write_shards
 
     fields = config(megabytes, experts)
     (folder / "config.json").write_text(json.dumps(fields))
@@ -88,8 +88,8 @@ def load(folder: Path, loader: str) -> None:
     import mlx_lm.utils
 
     import axon_compose
+    from axon_compose.checkpoints.weights import load_checkpoint, plan_load, read_checkpoint
     from axon_compose.model import build
-    from axon_compose.weights import load_checkpoint, plan_load, read_checkpoint
 
     architecture = axon_compose.load(json.loads((folder / "config.json").read_text())["model_type"], checkpoint=folder)
     before = peak()

@@ -15,11 +15,11 @@ from typing import Final
 import pytest
 
 from axon_compose import load
-from axon_compose.analysis import TRUTHS, check_plan
+from axon_compose.proof.check import TRUTHS, check_plan
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = ROOT / "docs" / "conformance.md"
-sys.path.insert(0, str(ROOT / "tests" / "analysis"))
+sys.path.insert(0, str(ROOT / "tests" / "proof" / "check"))
 
 from mutations import FOUND, MODELS, Mutation  # noqa: E402
 
@@ -68,8 +68,9 @@ errors come to. Every failure names the case, the position, and the first layer 
 _FAULTS: Final = """\
 ## What they notice
 
-{count} faults, planted one at a time in a model that passes (`tests/analysis/mutations.py`), and the truths that fail:
-● are those that the tests demand, ○ others. Every fault is noticed, and every truth is demanded by some. The models:
+{count} faults, planted one at a time in a model that passes (`tests/proof/check/mutations.py`), and the truths
+that fail: ● are those that the tests demand, ○ others. Every fault is noticed, and every truth is demanded by some.
+The models:
 
 {models}
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Final
 
 from axon_compose import load
+from axon_compose.checkpoints.huggingface import Family, families
+from axon_compose.checkpoints.upstream import FAULTS
 from axon_compose.diagnostics import Problems
-from axon_compose.huggingface import Family, families
-from axon_compose.integrations.peers import FAULTS
+from axon_compose.language.source import plain, read_file
 from axon_compose.registry import Registry
 from axon_compose.report import describe_cache
-from axon_compose.source import plain, read_file
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = ROOT / "docs" / "families.md"
@@ -149,7 +149,7 @@ def on_page() -> dict[str, Figures]:
 
 def measure(family: Family) -> Figures:
     """Run the checkpoint of a family in every way; takes some seconds."""
-    from axon_compose.analysis import check_plan
+    from axon_compose.proof.check import check_plan
     from tests.families.models import architecture, difference, expected, model
 
     name = fixture(family.name)
@@ -173,7 +173,7 @@ def _module_lines(model_type: str) -> int:
 
 def _against_mlx_lm(name: str) -> str:
     """How far mlx-lm is off, and the faults that explain it."""
-    from axon_compose.analysis import verify
+    from axon_compose.proof.verify import verify
     from tests.families.models import copied
 
     config = "config.published.json" if (FIXTURES / name / "config.published.json").exists() else "config.json"

@@ -7,10 +7,10 @@ from typing import Any
 
 from axon_compose import ArchitectureError, Diagnostic, load
 from axon_compose.diagnostics import Problems
-from axon_compose.document import Document, read_document
+from axon_compose.language.document import Document, read_document
+from axon_compose.language.source import to_source
 from axon_compose.plan import Plan
 from axon_compose.registry import Registry
-from axon_compose.source import to_source
 
 #: A complete description with two layers; tests lay their own sections over it.
 BASE: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The stages stand in one order, and those before the model know no mlx."""
+"""The rooms stand in one order, every import runs down it, and those before the model know no mlx."""
 
 from __future__ import annotations
 
@@ -12,97 +12,109 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "axon_compose"
 
-#: A module may import what stands above it, itself, and nothing else of ours.
+#: A module may import what stands above it, its own room, and nothing else of ours: lazily and for types too.
 ORDER = [
     "diagnostics",
-    "_data_files",
-    "codes",
-    "source",
+    "machine",
+    "notebook",
     "registry",
-    "document",
-    "huggingface",
+    "language",
     "plan",
-    "cost",
-    "concrete",
-    "memory",
-    "blas",
-    "doctor",
-    "diff",
-    "lint",
-    "schema",
-    "report",
-    "draw",
-    "checkpoint",
-    "weights",
-    "model",
-    "_api",
-    "integrations",
     "analysis",
-    "bench",
-    "comparison",
-    "testing",
+    "model",
+    "checkpoints",
+    "integrations",
+    "proof",
+    "report",
+    "architecture",
     "scaffold",
+    "testing",
     "cli",
 ]
-#: Names that only carry types or versions between stages.
-FREE = {"axon_compose", "axon_compose.__version__"}
-LIGHT = [stage for stage in ORDER if stage not in ("model", "integrations", "analysis", "testing")]
+#: The one look-up against the order: results are shown by `report`, which is found by name when somebody looks.
+UPWARD = {("notebook.py", "axon_compose.report.display")}
+#: Who may import the front door.
+GUESTS = {"architecture", "cli", "testing"}
+#: Names that only carry versions.
+FREE = {"axon_compose.__version__"}
 HEAVY = ("mlx", "mlx_lm", "numpy", "matplotlib", "transformers", "jsonschema", "torch")
+#: Everything that has to load without any of those.
+LIGHT = [
+    *(room for room in ORDER if room not in ("model", "integrations", "proof", "testing")),
+    *(f"language.{part}" for part in ("source", "document", "schema", "config", "layout")),
+    *(f"analysis.{part}" for part in ("cost", "diff", "lint", "comparison", "measurement")),
+    *(f"checkpoints.{part}" for part in ("files", "huggingface", "weights")),
+    *("proof", "proof.bench", "proof.doctor", "report.draw", "machine.memory", "machine.blas", "plan.concrete"),
+]
 
 
-def stage_of(path: Path) -> str:
+def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> set[str]:
-    """Modules of ours that a file imports when it is imported itself."""
+def imports(text: str) -> set[str]:
+    """Modules of ours that a file imports anywhere: at its top, in a function, for types, or by a name in a string."""
     found: set[str] = set()
-    tree = ast.parse(path.read_text())
-    hidden = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-        for inner in ast.walk(node)
-        if inner is not node
-    }
-    for node in ast.walk(tree):
-        if id(node) in hidden:
-            continue
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("axon_compose"):
-            found.add(node.module)
-        elif isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names if alias.name.startswith("axon_compose"))
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.ImportFrom(module="axon_compose"):
+                found.update(f"axon_compose.{alias.name}" for alias in node.names)
+            case ast.ImportFrom(module=str(module), level=0) if module.startswith("axon_compose."):
+                found.add(module)
+            case ast.ImportFrom(level=level) if level:
+                raise AssertionError("imports are absolute, so that a reader sees the room")
+            case ast.Import():
+                found.update(alias.name for alias in node.names if alias.name.startswith("axon_compose."))
+            case ast.Constant(value=str(value)) if value.startswith("axon_compose.") and " " not in value:
+                found.add(value.partition(":")[0])
     return found - FREE
 
 
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
 
 
-def test_every_module_has_a_place_in_the_order() -> None:
-    assert {stage_of(path) for path in FILES} <= set(ORDER)
+def test_every_module_has_a_room() -> None:
+    assert {room_of(path) for path in FILES} == set(ORDER)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_run_one_way(path: Path) -> None:
-    stage = stage_of(path)
-    for name in imports(path):
+    room = room_of(path)
+    for name in imports(path.read_text()):
+        if (str(path.relative_to(PACKAGE)), name) in UPWARD:
+            continue
         other = name.split(".")[1]
-        assert ORDER.index(other) <= ORDER.index(stage), f"{stage} imports {other}, which is a later stage"
+        assert ORDER.index(other) <= ORDER.index(room), f"{room} imports {name}, which is in a later room"
+        assert other != "architecture" or room in GUESTS, f"{room} imports the front door"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from axon_compose.report import render",
+        "import axon_compose.report",
+        "from axon_compose import report",
+        "if TYPE_CHECKING:\n    from axon_compose.report import render",
+        "def show():\n    from axon_compose.report import render",
+        "import_module('axon_compose.report.display')",
+    ],
+)
+def test_every_form_of_import_is_seen(line: str) -> None:
+    assert {name.split(".")[1] for name in imports(line)} == {"report"}
 
 
 def test_the_compiler_names_no_layer() -> None:
     names = {"axon_ssm", "sliding_window_attention", "rms_norm", "shared_expert_moe", "token_embedding", "lm_head"}
-    stages = ("source", "document", "registry", "plan", "diff", "lint", "model")
+    rooms = ("registry", "language", "plan", "analysis", "model")
     for path in FILES:
-        if stage_of(path) in stages:
+        if room_of(path) in rooms:
             strings = {n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)}
             assert not strings & names, f"{path} names a layer"
 
 
-@pytest.mark.parametrize("stage", LIGHT)
-def test_stages_before_the_model_load_without_mlx(stage: str) -> None:
-    check = f"import axon_compose.{stage}, sys; print([m for m in {HEAVY!r} if m in sys.modules])"
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_runs_no_model_loads_without_mlx(module: str) -> None:
+    check = f"import axon_compose.{module}, sys; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -28,7 +28,7 @@ __all__ = [
 
 #: Arguments of `cost`, `compare` and `page`, by their names on the command line.
 _SIZES: Final = ("context", "batch", "dtype", "quantize", "memory", "bandwidth")
-#: What `verify` can compare with; `axon_compose.analysis.PEERS`, which imports mlx.
+#: What `verify` can compare with; `axon_compose.proof.check.PEERS`, which imports mlx.
 PEERS: Final = ("mlx-lm", "transformers")
 
 

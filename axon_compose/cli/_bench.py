@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from axon_compose.bench import Contest, Failed, contest, same_weights, workloads
 from axon_compose.cli._source import load_model
 from axon_compose.cli._terminal import FAULTY, OK, Terminal
+from axon_compose.proof.bench import Contest, Failed, contest, same_weights, workloads
 from axon_compose.report import render
 from axon_compose.report._contest import contest_text
 
@@ -29,7 +29,7 @@ def bench(arguments: argparse.Namespace, terminal: Terminal) -> int:
             found = contest(subjects, work, progress=terminal.rounds)
     except Failed as error:
         return terminal.fail_with(str(error))
-    from axon_compose.blas import is_reference_blas
+    from axon_compose.machine.blas import is_reference_blas
 
     device = next((one.device for one, *_ in found if one.device), "cpu")
     slow = device == "cpu" and is_reference_blas()
@@ -42,7 +42,7 @@ def bench(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 def doctor(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Print what was found, each line as soon as it is known, and what to do."""
-    from axon_compose.doctor import examine
+    from axon_compose.proof.doctor import examine
 
     findings = []
     for finding in examine():

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from shlex import quote
 
-from axon_compose._api import Architecture
+from axon_compose.architecture import Architecture
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import Terminal
 from axon_compose.diagnostics import ArchitectureError, Diagnostic
-from axon_compose.memory import count, human
+from axon_compose.machine.units import count, human
 from axon_compose.plan import total_parameters, weight_nbytes
 from axon_compose.registry import LookupFailure
 
@@ -44,7 +44,7 @@ def faults_of_plugins() -> Iterator[None]:
 
 def _dry_run(architecture: Architecture, arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Refuse whatever the build would refuse, then say what it would make."""
-    from axon_compose.integrations.folder import check_write
+    from axon_compose.checkpoints.folder import check_write
 
     plan = architecture.plan()
     dtype = arguments.dtype or "float32"
@@ -106,7 +106,7 @@ def _in_memory(architecture: Architecture, arguments: argparse.Namespace, termin
 
 
 def _to_folder(architecture: Architecture, arguments: argparse.Namespace, terminal: Terminal) -> int:
-    from axon_compose.integrations.folder import write_model
+    from axon_compose.checkpoints.folder import write_model
 
     record = write_model(
         architecture,

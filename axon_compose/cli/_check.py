@@ -37,7 +37,7 @@ def _consistent(arguments: argparse.Namespace) -> None:
 
 
 def _truths(arguments: argparse.Namespace) -> list[str] | None:
-    from axon_compose.analysis import TRUTHS
+    from axon_compose.proof.check import TRUTHS
 
     names = arguments.truth
     for name in names or ():
@@ -51,7 +51,7 @@ def _truths(arguments: argparse.Namespace) -> list[str] | None:
 
 
 def _file(arguments: argparse.Namespace, truths: list[str] | None, terminal: Terminal) -> int:
-    from axon_compose.analysis import check as run_checks
+    from axon_compose.proof.check import check as run_checks
     from axon_compose.report._check import check_text
 
     architecture = load_file(arguments.file, arguments)
@@ -61,8 +61,8 @@ def _file(arguments: argparse.Namespace, truths: list[str] | None, terminal: Ter
 
 
 def _layer(arguments: argparse.Namespace, truths: list[str] | None, terminal: Terminal) -> int:
-    from axon_compose.report._check import case_text, cases_verdict
     from axon_compose.testing import Unmakeable, layer_cases
+    from axon_compose.testing._report import case_text, cases_verdict
 
     options = None if arguments.options is None else _options(arguments)
     found = []

@@ -7,15 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from axon_compose._api import Architecture
-from axon_compose.bench import Workload
+from axon_compose.analysis.comparison import Comparison, UnknownColumn
+from axon_compose.architecture import Architecture, gather
+from axon_compose.architecture import compare as compared
 from axon_compose.cli._arguments import sizes
 from axon_compose.cli._files import refuse_existing, write_whole
 from axon_compose.cli._source import load_model
 from axon_compose.cli._terminal import Terminal
-from axon_compose.comparison import Comparison, UnknownColumn, gather
-from axon_compose.comparison import compare as compared
-from axon_compose.memory import human
+from axon_compose.machine.units import human
+from axon_compose.proof.bench import Workload
 from axon_compose.report import render
 from axon_compose.report._comparison import comparison_text
 
@@ -73,7 +73,7 @@ def _workload(arguments: argparse.Namespace) -> Workload | None:
 
 
 def _write_page(found: Comparison, target: Path, force: bool) -> int:
-    from axon_compose.draw import apart, comparison_page  # only a page needs it
+    from axon_compose.report.draw import apart, comparison_page  # only a page needs it
 
     with apart():
         data = comparison_page(found).encode()

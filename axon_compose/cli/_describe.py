@@ -47,7 +47,7 @@ def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.note(render([warning]))
     stack = None
     if not arguments.table:
-        from axon_compose.draw import characters  # a later stage than all that other commands need
+        from axon_compose.report.draw import characters  # a later stage than all that other commands need
 
         stack = characters(plan, terminal.style, terminal.width)
     return terminal.result(show_text(plan, terminal.style, stack), show_data(plan), architecture.warnings)
@@ -55,7 +55,7 @@ def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 def explain_code(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Print what a code means and how to put the fault right."""
-    from axon_compose.codes import CODES, explain  # reads every explanation: other commands need none
+    from axon_compose.diagnostics.codes import CODES, explain  # reads every explanation: other commands need none
 
     try:
         text = explain(arguments.code)

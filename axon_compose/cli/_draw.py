@@ -10,7 +10,7 @@ from axon_compose.cli._arguments import sizes
 from axon_compose.cli._files import refuse_existing, write_whole
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import USAGE, Terminal
-from axon_compose.memory import human
+from axon_compose.machine.units import human
 from axon_compose.plan import Plan
 from axon_compose.report import render
 
@@ -25,7 +25,7 @@ def draw(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.note(f"error: a picture shows nothing of --{next(iter(given))}; a page (.html) does")
         return USAGE
     if target.suffix == ".png":
-        from axon_compose.draw import require_renderer
+        from axon_compose.report.draw import require_renderer
 
         require_renderer()
     refuse_existing(target, arguments.force)
@@ -39,7 +39,7 @@ def draw(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _drawn(plan: Plan, suffix: str, given: dict[str, Any]) -> bytes:
-    from axon_compose.draw import apart, bitmap, page, picture
+    from axon_compose.report.draw import apart, bitmap, page, picture
 
     if suffix == ".png":
         return bitmap(plan)

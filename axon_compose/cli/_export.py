@@ -7,14 +7,14 @@ from pathlib import Path
 from shlex import quote
 
 from axon_compose.cli._terminal import Terminal
-from axon_compose.memory import human
+from axon_compose.machine.units import human
 
 __all__ = ["export_folder"]
 
 
 def export_folder(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Write the weights of a built folder back under their original names, with the config.json of a stock model."""
-    from axon_compose.integrations.export import export
+    from axon_compose.checkpoints.export import export
 
     folder = Path(arguments.folder)
     target = Path(arguments.output) if arguments.output else _beside(folder, arguments.to)

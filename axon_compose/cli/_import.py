@@ -6,10 +6,10 @@ import argparse
 import re
 from pathlib import Path
 
-from axon_compose._api import Architecture, load
+from axon_compose.architecture import Architecture, load
 from axon_compose.cli._terminal import Terminal
 from axon_compose.diagnostics import Diagnostic
-from axon_compose.document import MODEL_NAME
+from axon_compose.language.document import MODEL_NAME
 from axon_compose.registry import Registry
 
 __all__ = ["import_checkpoint"]
@@ -17,8 +17,9 @@ __all__ = ["import_checkpoint"]
 
 def import_checkpoint(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Recognise a checkpoint and write its architecture as a file without formulas of sizes."""
-    from axon_compose.concrete import to_text, unroll
-    from axon_compose.huggingface import fields_used
+    from axon_compose.checkpoints.huggingface import fields_used
+    from axon_compose.language.layout import to_text
+    from axon_compose.plan.concrete import unroll
 
     target = Path(arguments.output) if arguments.output else None
     if target and target.exists() and not arguments.force:

@@ -38,7 +38,7 @@ Exit codes: 0 ok, 1 the file has errors or a check failed, 2 wrong usage or a fi
 """
 
 
-#: What `export` writes; `axon_compose.integrations.export.KINDS`, which imports mlx.
+#: What `export` writes; `axon_compose.checkpoints.export.KINDS`, which imports mlx.
 _KINDS = ("mlx-lm", "huggingface")
 
 

@@ -16,7 +16,7 @@ __all__ = ["new_plugin", "plugins", "schema"]
 
 def schema(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Print, write or compare the JSON Schema of the language with the components that are installed."""
-    from axon_compose.schema import architecture_schema, dumps
+    from axon_compose.language.schema import architecture_schema, dumps
 
     text = dumps(architecture_schema(Registry.installed(), published=arguments.published))
     if arguments.check:
@@ -30,8 +30,8 @@ def schema(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _compare(text: str, output: str | None, terminal: Terminal) -> int:
-    from axon_compose._data_files import data_dir
-    from axon_compose.schema import PUBLISHED_NAME
+    from axon_compose.language.schema import PUBLISHED_NAME
+    from axon_compose.registry._data_files import data_dir
 
     path = Path(output) if output else data_dir("schemas") / PUBLISHED_NAME
     if path.read_text(encoding="utf-8") == text:

@@ -6,10 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from axon_compose._api import Architecture, compile_text, load
+from axon_compose.architecture import Architecture, load, load_text
 from axon_compose.diagnostics import Problems
-from axon_compose.registry import Registry
-from axon_compose.source import MAX_BYTES
+from axon_compose.language.source import MAX_BYTES
 
 __all__ = ["load_file", "load_model"]
 
@@ -24,10 +23,7 @@ def load_file(file: str, arguments: argparse.Namespace, problems: Problems | Non
     checkpoint = getattr(arguments, "weights", None)
     if file == "-" and checkpoint is None:
         data = sys.stdin.buffer.read(MAX_BYTES + 1)
-        registry = Registry.installed()
-        return compile_text(
-            data, "<stdin>", Path.cwd(), settings=arguments.settings, registry=registry, problems=problems or Problems()
-        )
+        return load_text(data, "<stdin>", Path.cwd(), settings=arguments.settings, problems=problems)
     return load(file, checkpoint=checkpoint, settings=arguments.settings)
 
 

@@ -12,7 +12,7 @@ __all__ = ["verify"]
 
 def verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Compare what is built from a checkpoint with mlx-lm and transformers."""
-    from axon_compose.analysis import verify as run
+    from axon_compose.proof.verify import verify as run
     from axon_compose.report._verify import verify_text
 
     with faults_of_plugins():

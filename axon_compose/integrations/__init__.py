@@ -1,1 +1,1 @@
-"""Adapters to other packages."""
+"""Where the model files of folders built by version 0.1 look for the adapter; nothing else lives here."""

@@ -1,57 +1,5 @@
-"""What a built folder's `model_file` imports: the classes that `mlx_lm` asks of an architecture."""
+"""What `axon_model.py` of a folder built by version 0.1 imports."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
-
-from transformers import AutoConfig, PretrainedConfig
-
-from axon_compose._api import load
-from axon_compose.integrations.names import CONFIG_KEY, MODEL_TYPE
-from axon_compose.model import LanguageModel
-from axon_compose.model._build import make_module
-from axon_compose.plan import Plan
+from axon_compose.model.mlx_lm import Model, ModelArgs
 
 __all__ = ["Model", "ModelArgs"]
-
-
-class Config(PretrainedConfig):
-    """Makes `model_type` known to transformers, which reads tokenizers and would warn at every command."""
-
-    model_type = MODEL_TYPE
-
-
-AutoConfig.register(MODEL_TYPE, Config, exist_ok=True)
-
-
-class ModelArgs:
-    """The configuration of a built folder.
-
-    Attributes:
-        model_type: Always `axon_compose`.
-        plan: The model, compiled again from the description in config.json.
-    """
-
-    def __init__(self, plan: Plan, config: Mapping[str, Any]) -> None:
-        self.plan = plan
-        self.model_type = MODEL_TYPE
-        self.config = dict(config)
-
-    @classmethod
-    def from_dict(cls, config: Mapping[str, Any]) -> ModelArgs:
-        """Compile the description that `build` wrote into config.json.
-
-        Raises:
-            ArchitectureError: If it no longer holds, such as without a plugin that it names.
-        """
-        return cls(load(config[CONFIG_KEY]["architecture"]).plan(), config)
-
-
-class Model(LanguageModel):
-    """A compiled model as `mlx_lm` makes it: from its arguments, weights to be loaded."""
-
-    def __init__(self, args: ModelArgs) -> None:
-        super().__init__(args.plan, make_module)
-        self.args = args
-        self.model_type = args.model_type

@@ -8,7 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map_with_path
 
-from axon_compose.checkpoint import require
+from axon_compose.machine.memory import require
 from axon_compose.model._language_model import LanguageModel
 from axon_compose.plan import DTYPES, Plan, Use, weight_nbytes
 from axon_compose.registry import load_factory

@@ -1,5 +1,6 @@
 """A document and a registry to a plan, layer by layer; imports no mlx."""
 
+from axon_compose.plan._compile import Compiled, Overlay, compile_source, compile_text
 from axon_compose.plan._plan import Branch, Layer, MaskGroup, Member, Plan, Use
 from axon_compose.plan._print import plan_to_dict
 from axon_compose.plan._resolve import resolve_plan
@@ -17,14 +18,18 @@ __all__ = [
     "DTYPES",
     "Branch",
     "Capabilities",
+    "Compiled",
     "Layer",
     "MaskGroup",
     "Member",
+    "Overlay",
     "Plan",
     "Use",
     "active_parameters",
     "cache_nbytes",
     "capabilities",
+    "compile_source",
+    "compile_text",
     "plan_to_dict",
     "resolve_plan",
     "total_parameters",

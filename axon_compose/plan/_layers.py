@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from math import isfinite
 from typing import Any, NoReturn
 
-from axon_compose.document import BranchItem, Item, NormChoice, Path, Unresolved, is_formula, resolve
+from axon_compose.language.document import BranchItem, Item, NormChoice, Path, Unresolved, is_formula, resolve
 from axon_compose.plan._parts import Broken, Part, Parts
 from axon_compose.plan._plan import Branch, Layer, Member, Use
 from axon_compose.plan._stack import StackLayer

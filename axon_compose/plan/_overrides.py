@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from axon_compose.diagnostics import Problems
-from axon_compose.document import Document, Path, report_no_component
+from axon_compose.language.document import Document, Path, report_no_component
 from axon_compose.plan._stack import MAX_LAYERS
 
 __all__ = ["Overrides"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from axon_compose.diagnostics import Problems
-from axon_compose.document import (
+from axon_compose.language.document import (
     Component,
     Document,
     NormChoice,
@@ -18,7 +18,7 @@ from axon_compose.document import (
     resolve,
     written_norms,
 )
-from axon_compose.document._formulas import cached_parse, formulas_in
+from axon_compose.language.document._formulas import cached_parse, formulas_in
 from axon_compose.plan._declared import Declared, declared
 from axon_compose.plan._overrides import Overrides
 from axon_compose.plan._plan import Use

@@ -8,6 +8,7 @@ from functools import cached_property
 from math import prod
 from typing import Any, Literal
 
+from axon_compose.notebook import Shown
 from axon_compose.registry import CacheSpec, ComponentSpec, Dims
 
 __all__ = ["Branch", "Layer", "MaskGroup", "Member", "Plan", "Use"]
@@ -182,7 +183,7 @@ class MaskGroup:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Shown):
     """A whole model, explicit.
 
     Attributes:
@@ -224,8 +225,3 @@ class Plan:
         for use in self.uses():
             for name, shape in use.params.items():
                 yield f"{use.path}.{name}", shape
-
-    def _repr_html_(self) -> str:
-        from axon_compose.report._notebook import plan_html  # a later stage: only when a notebook asks
-
-        return plan_html(self)

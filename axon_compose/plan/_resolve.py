@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from axon_compose.diagnostics import Flood, Label, Problems, Span
-from axon_compose.document import Component, Document
+from axon_compose.language.document import Component, Document
 from axon_compose.plan._layers import LayerPlanner
 from axon_compose.plan._parts import Broken, Part, Parts
 from axon_compose.plan._plan import Layer, Plan, Use

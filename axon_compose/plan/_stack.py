@@ -7,8 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from axon_compose.diagnostics import Problems, Span
-from axon_compose.document import BranchItem, Document, InlineBlock, Path, Unresolved, is_formula, resolve, within
-from axon_compose.document._stack_text import StackError, parse_stack
+from axon_compose.language.document import (
+    BranchItem,
+    Document,
+    InlineBlock,
+    Path,
+    Unresolved,
+    is_formula,
+    resolve,
+    within,
+)
+from axon_compose.language.document._stack_text import StackError, parse_stack
 
 __all__ = ["MAX_LAYERS", "StackLayer", "expand_stack"]
 

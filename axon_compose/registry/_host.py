@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from axon_compose._data_files import data_dir
+from axon_compose.registry._data_files import data_dir
 from axon_compose.registry._discovery import OURS, Candidate, in_memory, installed, normalized
 from axon_compose.registry._failure import LookupFailure, suggestion
 from axon_compose.registry._loading import NAME, Contents, PluginError, load

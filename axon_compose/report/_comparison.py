@@ -11,7 +11,7 @@ from axon_compose.report._style import PLAIN, Style
 from axon_compose.report._table import table
 
 if TYPE_CHECKING:
-    from axon_compose.comparison import Column, Comparison
+    from axon_compose.analysis.comparison import Column, Comparison
 
 __all__ = ["comparison_html", "comparison_rows", "comparison_text", "headline", "notes"]
 

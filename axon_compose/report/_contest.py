@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from axon_compose.memory import human
+from axon_compose.machine.units import human
 from axon_compose.report._cells import escape
 from axon_compose.report._style import PLAIN, Style
 from axon_compose.report._table import table
 
 if TYPE_CHECKING:
-    from axon_compose.bench import Contest, Line
+    from axon_compose.proof.bench import Contest, Line
 
 __all__ = ["contest_rows", "contest_text"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from axon_compose.cost import ContextCost, CostSheet, LayerCost, PartCost
-from axon_compose.memory import count, human, operations
+from axon_compose.analysis.cost import ContextCost, CostSheet, LayerCost, PartCost
+from axon_compose.machine.units import count, human, operations
 from axon_compose.report._html import bold, html_table, paragraph
 from axon_compose.report._style import Style
 from axon_compose.report._table import table

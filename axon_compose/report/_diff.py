@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from axon_compose.memory import count, human
+from axon_compose.machine.units import count, human
 from axon_compose.report._cells import escape
 from axon_compose.report._html import bold, html_table
 from axon_compose.report._style import PLAIN, Style
 from axon_compose.report._table import table
 
 if TYPE_CHECKING:
-    from axon_compose.diff import Difference, Total
+    from axon_compose.analysis.diff import Difference, Total
 
 __all__ = ["diff_html", "diff_text"]
 

@@ -14,7 +14,8 @@ from axon_compose.report._style import PLAIN
 from axon_compose.report._verify import verify_text
 
 if TYPE_CHECKING:
-    from axon_compose.analysis import CheckReport, Verification
+    from axon_compose.proof.check import CheckReport
+    from axon_compose.proof.verify import Verification
 
 __all__ = ["advice_html", "check_html", "plan_html", "verification_html"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from axon_compose.memory import count, human
+from axon_compose.machine.units import count, human
 from axon_compose.plan import (
     Branch,
     Layer,

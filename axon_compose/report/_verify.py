@@ -11,7 +11,7 @@ from axon_compose.report._style import Style
 from axon_compose.report._table import table
 
 if TYPE_CHECKING:
-    from axon_compose.analysis import PeerReport, Verification
+    from axon_compose.proof.verify import PeerReport, Verification
 
 __all__ = ["verify_text"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any, Final
 
-from axon_compose._api import load
-from axon_compose.analysis import CheckReport, check
-from axon_compose.concrete import to_text
+from axon_compose.architecture import load
+from axon_compose.language.layout import to_text
+from axon_compose.proof.check import CheckReport, check
 from axon_compose.registry import Registry
 from axon_compose.testing._choices import Choices, Seeded
 from axon_compose.testing._minimal import minimal
@@ -61,7 +61,7 @@ def layer_cases(
         options: The options of every case; made up anew for each unless given.
         cases: How many.
         seed: Of the first case; each further one has the next.
-        truths: Names out of `axon_compose.analysis.TRUTHS`; all unless given.
+        truths: Names out of `axon_compose.proof.check.TRUTHS`; all unless given.
         dims: Sizes of the model.
         registry: The plugins; the installed ones unless given.
 

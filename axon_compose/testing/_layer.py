@@ -13,11 +13,11 @@ from typing import Any, Final
 import mlx.core as mx
 from jsonschema import Draft202012Validator
 
-from axon_compose._api import load
-from axon_compose.analysis import check_plan
+from axon_compose.architecture import load
 from axon_compose.diagnostics import ArchitectureError
 from axon_compose.model import make_cache
 from axon_compose.plan import Plan, Use
+from axon_compose.proof.check import check_plan
 from axon_compose.registry import ComponentSpec, Registry, check_options, load_factory, options_schema
 from axon_compose.report._check import check_text
 from axon_compose.report._style import PLAIN
@@ -52,7 +52,7 @@ def check_layer(
         sources: For a component that reads from another one (`kv_from`): names to component sections with `type`,
             each put into a layer before it.
         embedding: For a component that reads from the embedding: its section.
-        truths: Names out of `axon_compose.analysis.TRUTHS`; all unless given.
+        truths: Names out of `axon_compose.proof.check.TRUTHS`; all unless given.
         seed: Of weights and tokens.
 
     Raises:

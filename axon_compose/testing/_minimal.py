@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any, Final
 
-from axon_compose._api import load
-from axon_compose.analysis import CheckReport, check_plan
+from axon_compose.architecture import load
 from axon_compose.diagnostics import ArchitectureError
+from axon_compose.proof.check import CheckReport, check_plan
 from axon_compose.registry import Registry
 from axon_compose.testing._model import Section
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from axon_compose._api import load
+from axon_compose.architecture import load
 from axon_compose.diagnostics import ArchitectureError
 from axon_compose.plan import Plan
 from axon_compose.registry import Dims, Registry

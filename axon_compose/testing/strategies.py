@@ -74,7 +74,7 @@ def stacks(*, registry: Registry | None = None) -> SearchStrategy[dict[str, Any]
 
     Their blocks have one or two branches: side by side, kept for later, with norms before, behind or around, with
     factors; components read keys and values of earlier layers, blocks share their weights, and embedding, norms and
-    head are drawn too. Few enough parameters that `axon_compose.analysis.check_plan` takes seconds.
+    head are drawn too. Few enough parameters that `axon_compose.proof.check.check_plan` takes seconds.
 
     Args:
         registry: The plugins; the installed ones unless given.

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import mlx.core as mx
 
-from axon_compose.blas import is_reference_blas
+from axon_compose.machine.blas import is_reference_blas
 
 __all__ = ["Groups", "columns_multiplied", "group", "is_worth_grouping", "rows_multiplied"]
 

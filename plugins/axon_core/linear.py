@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.blas import is_reference_blas
+from axon_compose.machine.blas import is_reference_blas
 from axon_core.cpu import fast
 
 __all__ = ["Embedding", "Linear", "product", "rows_by_columns"]

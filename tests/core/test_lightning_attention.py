@@ -26,7 +26,7 @@ from recurrent_checks import (
 )
 
 from axon_compose import load
-from axon_compose.analysis import check
+from axon_compose.proof.check import check
 from axon_compose.registry import Dims
 from axon_core.lightning_attention import LightningAttention, slopes
 from axon_core.specs.lightning_attention import SPECS, LightningAttentionOptions

@@ -201,7 +201,7 @@ def test_another_version_of_mlx_is_left_alone(built, tmp_path):
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: mlx\nVersion: 99.0\n")
     code = (
         "from axon_core.kernels._native import native; print(native())\n"
-        "from axon_compose.doctor import examine\n"
+        "from axon_compose.proof.doctor import examine\n"
         "print(*(finding.value for finding in examine() if finding.name == 'recurrences'))"
     )
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{built}", "AXON_NATIVE": "1"}
@@ -212,7 +212,7 @@ def test_another_version_of_mlx_is_left_alone(built, tmp_path):
 
 @pytest.mark.parametrize(("switch", "told"), [("0", "AXON_NATIVE is 0"), ("1", "in C++, axon-native ")])
 def test_doctor_tells_whether_it_is_used(built, switch, told):
-    code = "from axon_compose.doctor import examine; print(*(finding.value for finding in examine()))"
+    code = "from axon_compose.proof.doctor import examine; print(*(finding.value for finding in examine()))"
     environment = os.environ | {"PYTHONPATH": str(built), "AXON_NATIVE": switch}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert told in done.stdout, done.stderr

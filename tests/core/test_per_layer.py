@@ -6,8 +6,8 @@ import pytest
 from mlx.utils import tree_flatten
 
 from axon_compose import load
-from axon_compose.analysis import small_architecture
 from axon_compose.plan import plan_to_dict
+from axon_compose.proof.check import small_architecture
 from axon_compose.registry import Dims
 from axon_compose.report import PLAIN, show_text
 from axon_core.embedding import TokenEmbedding

@@ -22,7 +22,7 @@ from recurrent_checks import (
 )
 
 from axon_compose import load
-from axon_compose.analysis import check
+from axon_compose.proof.check import check
 from axon_compose.registry import Dims
 from axon_core.rwkv7 import RWKV7ChannelMix, RWKV7TimeMix
 from axon_core.specs.rwkv7 import SPECS, RWKV7ChannelMixOptions, RWKV7TimeMixOptions

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from checkpoint_folders import CASES, FOLDER
 
+from axon_compose.checkpoints.huggingface import families
 from axon_compose.cli import main
-from axon_compose.huggingface import families
 from axon_compose.registry import Registry
 
 GOLDEN = Path(__file__).parent / "checkpoints"

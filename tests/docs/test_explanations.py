@@ -1,4 +1,4 @@
-"""Every example in `axon_compose/explanations` does what it claims, laid over a small file where it is a fragment."""
+"""Every example in `diagnostics/explanations` does what it claims, laid over a small file where it is a fragment."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 
 import axon_compose
 from axon_compose import ArchitectureError
-from axon_compose.codes import CODES
 from axon_compose.diagnostics import Problems
-from axon_compose.source import Mapping, read
+from axon_compose.diagnostics.codes import CODES
+from axon_compose.language.source import Mapping, read
 
 BASE = Path(__file__).parent / "base.yaml"
 EXAMPLE = re.compile(r"^```yaml\n# (wrong|right)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-#: The text itself (AX0) is judged without a base, in `tests/test_codes.py`.
+#: The text itself (AX0) is judged without a base, in `tests/diagnostics/test_codes.py`.
 EXAMPLES = [
     pytest.param(code, kind, text, id=f"{code}-{kind}")
     for code, entry in CODES.items()

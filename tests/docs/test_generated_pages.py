@@ -13,7 +13,7 @@ import pytest
 import refresh
 
 from axon_compose import load
-from tests.concrete.test_unroll import everything
+from tests.plan.concrete.test_unroll import everything
 
 FIXTURES = refresh.ROOT / refresh.CHECKPOINTS
 FAMILIES = {family.name: family for family in families_page.known()}
@@ -40,7 +40,7 @@ def test_nothing_on_the_page_of_families_is_bad() -> None:
 
 
 def test_every_fault_and_truth_is_on_the_page_of_conformance() -> None:
-    """The marks are measured on demand; that the demanded truths fail, `tests/analysis/test_mutations.py` holds."""
+    """The marks are measured on demand; that the demanded truths fail, `tests/proof/check/test_mutations.py` holds."""
     marks = conformance_page.on_page()
     assert list(marks) == [fault.name for fault in conformance_page.FOUND]
     assert conformance_page.MEASURED.keys() == conformance_page.TRUTHS.keys()

@@ -13,8 +13,8 @@ import pytest
 import refresh
 
 from axon_compose.cli._parser import make_parser
-from axon_compose.document import BranchItem, Envelope, Item
-from axon_compose.document.formula import FUNCTIONS
+from axon_compose.language.document import BranchItem, Envelope, Item
+from axon_compose.language.document.formula import FUNCTIONS
 from axon_compose.registry import ComponentSpec
 
 ROOT = refresh.ROOT

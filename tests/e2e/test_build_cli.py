@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from commands import SMALL, axon, complaints, environment, generated, python, settings
 
-from axon_compose.checkpoint import CheckpointError, read_header, verify
+from axon_compose.checkpoints.files import CheckpointError, read_header, verify
 from axon_compose.cli import main
-from tests.checkpoint.checkpoint_models import FailingDisk, content
+from tests.checkpoints.files.checkpoint_models import FailingDisk, content
 
 TINY = """\
 version: 1
@@ -32,7 +32,7 @@ stack: b
 MEASURED = """\
 import sys, time
 from axon_compose.cli import main
-from axon_compose.memory import peak
+from axon_compose.machine.memory import peak
 code = main()
 print(time.process_time(), peak(), file=sys.stderr)
 sys.exit(code)

@@ -16,7 +16,7 @@ import mlx.core as mx
 import pytest
 from commands import generated, mlx_lm, python
 
-from axon_compose.checkpoint import read_header
+from axon_compose.checkpoints.files import read_header
 
 PROMPT = "State space, a window and experts: describe, trust, run."
 #: What the pip package `datasets` does for a path to a folder; it is no requirement of mlx-lm.

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from axon_compose import load
-from axon_compose.analysis import check_plan
-from axon_compose.concrete import to_text, unroll
+from axon_compose.language.layout import to_text
+from axon_compose.plan.concrete import unroll
+from axon_compose.proof.check import check_plan
 from axon_compose.registry import Registry
-from tests.concrete.test_unroll import everything
 from tests.families.models import FIXTURES, NAMES, SETTINGS, architecture, decoded, difference, expected, model
+from tests.plan.concrete.test_unroll import everything
 
 #: Float32 in another order of summation: the worst family is at 8e-6 (a recurrence over 40 tokens), most below 1e-6.
 #: Whatever is forgotten or misplaced costs a thousandth or more.
@@ -68,7 +69,7 @@ def test_every_truth_holds(name: str) -> None:
 
 
 def test_every_fixture_is_of_a_family_and_every_family_has_one() -> None:
-    from axon_compose.huggingface import families as all_families
+    from axon_compose.checkpoints.huggingface import families as all_families
 
     found = {architecture(name).name for name in NAMES}
     assert found == {family.name for family in all_families(Registry.installed())}

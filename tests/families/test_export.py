@@ -15,15 +15,15 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model, save_config, save_model
 
 from axon_compose import load
-from axon_compose.checkpoint import BUILD_FILE, CheckpointError, read_safetensors, verify
+from axon_compose.checkpoints.export import KINDS, export
+from axon_compose.checkpoints.files import BUILD_FILE, CheckpointError, read_safetensors, verify
+from axon_compose.checkpoints.folder import write_model
+from axon_compose.checkpoints.huggingface import families, whole_config
 from axon_compose.cli import main
 from axon_compose.cli._parser import _KINDS
-from axon_compose.huggingface import families, whole_config
-from axon_compose.integrations.export import KINDS, export
-from axon_compose.integrations.folder import write_model
 from axon_compose.registry import Registry
-from tests.concrete.test_unroll import everything
 from tests.families.models import FIXTURES, NAMES, copied, difference, expected
+from tests.plan.concrete.test_unroll import everything
 
 #: Tensors of published checkpoints that no model uses.
 IDLE = {

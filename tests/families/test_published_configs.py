@@ -14,8 +14,9 @@ from typing import Final, NamedTuple
 import pytest
 
 from axon_compose import Architecture, load
-from axon_compose.concrete import to_text, unroll
+from axon_compose.language.layout import to_text
 from axon_compose.plan import total_parameters
+from axon_compose.plan.concrete import unroll
 from axon_compose.registry import Registry
 
 CONFIGS: Final = Path(__file__).parent / "configs"
@@ -84,7 +85,7 @@ def architecture(name: str, folder: Path) -> Architecture:
 
 
 def test_every_file_is_in_the_table_and_every_family_has_one() -> None:
-    from axon_compose.huggingface import families
+    from axon_compose.checkpoints.huggingface import families
 
     assert PUBLISHED.keys() == {path.stem for path in CONFIGS.glob("*.json")}
     assert {known.family for known in PUBLISHED.values()} == {f.name for f in families(Registry.installed())}

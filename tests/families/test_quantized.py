@@ -16,7 +16,7 @@ from mlx_lm.models import granitemoehybrid, qwen3_moe
 from mlx_lm.utils import load_model, quantize_model, save_config, save_model
 
 from axon_compose import load
-from axon_compose.integrations.folder import write_model
+from axon_compose.checkpoints.folder import write_model
 from tests.families.models import difference
 
 QWEN3_MOE = {

@@ -11,12 +11,13 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from axon_compose.analysis import PEERS, PeerReport, Verification, verify
-from axon_compose.analysis import _verify as module
+from axon_compose.checkpoints.upstream import FAULTS
+from axon_compose.checkpoints.upstream._fields import older_fields
 from axon_compose.cli import main
 from axon_compose.cli._arguments import PEERS as _PEERS
-from axon_compose.integrations.peers import FAULTS, run_mlx_lm, trace
-from axon_compose.integrations.peers._fields import older_fields
+from axon_compose.proof.verify import PEERS, PeerReport, Verification, trace, verify
+from axon_compose.proof.verify import _verify as module
+from axon_compose.proof.verify._mlx_lm import run_mlx_lm
 from axon_compose.report import PLAIN
 from axon_compose.report._verify import verify_text
 

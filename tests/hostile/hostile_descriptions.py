@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from axon_compose import ArchitectureError
-from axon_compose._api import compile_text
 from axon_compose.diagnostics import Problems
+from axon_compose.plan import compile_text
 from axon_compose.registry import Registry
 from axon_compose.report import FORMS, render
 

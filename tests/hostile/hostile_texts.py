@@ -78,8 +78,8 @@ def main() -> None:
     import time
 
     from axon_compose.diagnostics import Problems
+    from axon_compose.language.source import plain, read
     from axon_compose.report._diagnostics import render
-    from axon_compose.source import plain, read
 
     for name, (make, _) in HOSTILE.items():
         data, problems = make(), Problems()

@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 
 from axon_compose import load
-from axon_compose.concrete import to_text, unroll
-from axon_compose.memory import peak
+from axon_compose.checkpoints.weights import TensorHeader, plan_load
+from axon_compose.language.layout import to_text
+from axon_compose.machine.memory import peak
+from axon_compose.plan.concrete import unroll
 from axon_compose.registry import Registry
-from axon_compose.weights import TensorHeader, plan_load
 
 HIDDEN, HEADS, EXPERTS, LAYERS, DENSE = 7168, 128, 256, 61, 3
 WIDE, NARROW = 18_432, 2_048

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from test_descriptions import assert_told_well
 
 from axon_compose import ArchitectureError, load
-from axon_compose.concrete import to_text, unroll
+from axon_compose.checkpoints.huggingface import fields_used
+from axon_compose.checkpoints.weights import TensorHeader, plan_load, read_checkpoint
 from axon_compose.diagnostics import Problems, Refusal
-from axon_compose.document import HuggingFace, parse_pattern
-from axon_compose.huggingface import fields_used
+from axon_compose.language.document import HuggingFace, parse_pattern
+from axon_compose.language.layout import to_text
+from axon_compose.plan.concrete import unroll
 from axon_compose.registry import Registry
-from axon_compose.weights import TensorHeader, plan_load, read_checkpoint
 from tests.helpers import described
 from tests.strategies.checkpoints import RULE_WORDS, rules, values
 

@@ -18,8 +18,8 @@ from hypothesis import event, given, settings
 from test_hostile_source import limit_memory
 
 from axon_compose import Architecture, ArchitectureError, load
-from axon_compose.codes import CODES
 from axon_compose.diagnostics import Span
+from axon_compose.diagnostics.codes import CODES
 from axon_compose.plan import Plan, cache_nbytes, capabilities, plan_to_dict, total_parameters
 from axon_compose.registry import KV, Array, ComponentSpec, Composite, Options, Registry, State
 from axon_compose.report import FORMS, Style, render, show_text

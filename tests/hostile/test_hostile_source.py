@@ -10,8 +10,8 @@ import pytest
 from hostile_texts import HOSTILE
 
 from axon_compose.diagnostics import Problems
+from axon_compose.language.source import read
 from axon_compose.report._diagnostics import render
-from axon_compose.source import read
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from axon_compose import load
-from axon_compose._data_files import data_dir
 from axon_compose.plan import Plan, active_parameters, plan_to_dict, total_parameters
+from axon_compose.registry._data_files import data_dir
 from axon_compose.report import PLAIN, show_text
 
 SHIPPED = sorted(path.stem for path in data_dir("architectures").glob("*.yaml"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from axon_compose import _data_files
+from axon_compose.registry import _data_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,7 +20,7 @@ def test_checkout() -> None:
 def test_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "axon_compose"
     (package / "_data" / "schemas").mkdir(parents=True)
-    monkeypatch.setattr(_data_files, "__file__", str(package / "_data_files.py"))
+    monkeypatch.setattr(_data_files, "__file__", str(package / "registry" / "_data_files.py"))
     assert _data_files.data_dir("schemas") == package.resolve() / "_data" / "schemas"
     assert _data_files.data_dir("architectures") == tmp_path.resolve() / "architectures"
 

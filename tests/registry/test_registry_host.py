@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from registry_fakes import BROKEN, module, spec
 
-from axon_compose.codes import CODES
+from axon_compose.diagnostics.codes import CODES
 from axon_compose.registry import ArchitectureSpec, Candidate, LookupFailure, PluginStatus, Registry
 from axon_compose.registry._discovery import in_memory
 

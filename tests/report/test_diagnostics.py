@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from axon_compose.diagnostics import Diagnostic, Label, Position, Problems, Span
+from axon_compose.language.source import read
 from axon_compose.report._cells import escape, width
 from axon_compose.report._diagnostics import FORMS, MAX_SHOWN, as_dicts, render
 from axon_compose.report._style import PLAIN, Style
-from axon_compose.source import read
 
 
 def span(line: int, column: int, end_column: int, file: str = "arch.yaml", end_line: int | None = None) -> Span:

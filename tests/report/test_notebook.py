@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from axon_compose import Architecture, compare, load
-from axon_compose.analysis import CheckReport, Truth, verify
-from axon_compose.bench import Measurement, Workload
+from axon_compose.proof.bench import Measurement, Workload
+from axon_compose.proof.check import CheckReport, Truth
+from axon_compose.proof.verify import verify
 from tests.helpers import described
 
 EVIL = "<script>alert(1)</script>&\"'"

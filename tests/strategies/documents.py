@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from axon_compose.diagnostics import Problems
-from axon_compose.source import plain, read
+from axon_compose.language.source import plain, read
 from tests.helpers import BASE
 from tests.strategies import checkpoints as huggingface
 

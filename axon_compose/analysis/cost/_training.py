@@ -1,0 +1,88 @@
+"""Memory of a training step: what stays, what the backward pass needs of the forward pass, and what is in flight.
+
+The step is `mx.value_and_grad` of the cross entropy and an update by Adam, evaluated in one go, as a training loop does
+that evaluates model and optimizer together. Gradients then do not stand side by side: each is used up by the update of
+its weight while the backward pass goes on. What lives at the same time, measured on stacks of many sizes
+(`benchmarks/training_memory.py`), are
+
+* the weights and Adam's two moments,
+* everything that the forward pass leaves for the backward pass, which is most when the backward pass begins,
+* and what is in flight, for MLX runs ahead of what it has freed: four times the scores, for their loss; twice what a
+  component saves, or what it computes again; four times the weights of the largest layer (gradient, both moments, new
+  weight); or three times the table of embedding or head. Whichever is most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Final
+
+from axon_compose.analysis.cost._answers import Answers
+from axon_compose.analysis.cost._sheet import TrainingCost
+from axon_compose.analysis.cost._weights import Storage
+from axon_compose.plan import DTYPES, Plan, Use
+
+__all__ = ["Training"]
+
+#: How many there are of each at the same time.
+_SCORES: Final = 4
+_COMPONENT: Final = 2
+_LAYERS: Final = 4
+_TABLES: Final = 3
+
+
+class Training:
+    """Counts the memory of a step, for any number of tokens.
+
+    Args:
+        plan: The model.
+        kinds: Components that run, one of those that are alike, and how many there are.
+        answers: What they say.
+        dtype: Of weights and activations.
+        batch: Sequences.
+    """
+
+    def __init__(self, plan: Plan, kinds: Sequence[tuple[Use, int]], answers: Answers, dtype: str, batch: int) -> None:
+        self.plan, self.kinds, self.answers, self.dtype, self.batch = plan, kinds, answers, dtype, batch
+        nbytes = Storage(dtype).nbytes
+        self.weights = sum(map(nbytes, plan.uses()))
+        largest = max((sum(map(nbytes, layer.uses())) for layer in plan.layers if layer.owner is None), default=0)
+        self.moved = max(_LAYERS * largest, _TABLES * max(nbytes(plan.embedding), nbytes(plan.head)))
+
+    def cost(self, tokens: int) -> TrainingCost:
+        """The memory of a step on sequences of so many tokens."""
+        saved, flying = 0, self.moved
+        for use, number in self.kinds:
+            arrays = self.answers.saved(use, tokens, self.dtype)
+            if arrays is None:
+                saved += number * self.batch * tokens * _estimate(self.plan, use, self.answers, self.dtype)
+                continue
+            size = sum(array.nbytes(self.dtype) * (1 if array.dtype == "bool" else self.batch) for array in arrays)
+            saved += number * size
+            if use is not self.plan.head:
+                flying = max(flying, _COMPONENT * size, self.answers.recomputed(use, self.batch, tokens))
+        scores = self.batch * tokens * int(self.plan.dims.vocab_size) * DTYPES[self.dtype]
+        return TrainingCost(self.weights, 2 * self.weights, saved, max(flying, _SCORES * scores))
+
+
+def _estimate(plan: Plan, use: Use, answers: Answers, dtype: str) -> int:
+    """Bytes of one token, where a component does not tell: from the shapes of its matrices.
+
+    Its input and output; of each of its matrices the input, and the output before and after what is done with it (an
+    activation, a norm, a rotation), of experts for those that a token is sent to.
+    """
+    touched = answers.touched(use, 1)
+    width = DTYPES[dtype]
+    saved = 2 * int(plan.dims.hidden_size) * width
+    for name, shape in use.params.items():
+        if len(shape) < 2 or not name.endswith(".weight"):
+            continue
+        rows, stacked = touched.get(name), prod(shape[:-2])
+        if shape[-1] == 1 and len(shape) == 3:
+            saved += 4 * prod(shape)
+        elif len(shape) == 2 and rows is not None:
+            saved += shape[-1] * width  # a table: the vector that is looked up
+        else:
+            saved += (stacked if rows is None else min(rows, stacked)) * (shape[-1] + 2 * shape[-2]) * width
+    return saved + (int(plan.dims.vocab_size) * width if use is plan.head else 0)

@@ -1,0 +1,7 @@
+"""Advice on a description that holds together: what is legal and yet seldom meant; imports no mlx."""
+
+from axon_compose.analysis.lint._advice import Advice
+from axon_compose.analysis.lint._rule import Finding, Rule
+from axon_compose.analysis.lint._rules import RULES, advise
+
+__all__ = ["RULES", "Advice", "Finding", "Rule", "advise"]

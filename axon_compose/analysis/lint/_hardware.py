@@ -1,0 +1,98 @@
+"""Advice on sizes that the machine does not like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import Final
+
+from axon_compose.analysis.lint._rule import Finding, layer_uses, option, option_path, place_of
+from axon_compose.language.document import Document
+from axon_compose.machine.units import human
+from axon_compose.plan import Plan, cache_nbytes, total_parameters
+from axon_compose.registry import KV
+
+__all__ = ["large_caches", "ragged_vocabulary", "unfused_heads", "unquantised_rows"]
+
+#: Widths of a head for which MLX has fused kernels, of prompts or of single tokens
+#: (mlx/backend/metal/scaled_dot_product_attention.cpp).
+_FUSED: Final = (64, 72, 80, 96, 128, 192, 256, 512)
+#: Numbers that share a scale when `build --quantize` runs.
+_GROUP: Final = 64
+#: Rows shorter than this are no matrices that anybody would quantise.
+_SHORTEST: Final = 32
+_SHARE: Final = 0.01
+#: Matrix units work on tiles of eight rows.
+_TILE: Final = 8
+_CONTEXT: Final = 65536
+_LARGE: Final = 8_000_000_000
+
+
+def unfused_heads(document: Document, plan: Plan) -> Iterator[Finding]:
+    """Attention whose heads have a width that no fused kernel takes: all scores are written to memory."""
+    for use in layer_uses(plan):
+        cache = use.cache
+        if isinstance(cache, KV) and cache.value_dim is None and cache.head_dim not in _FUSED:
+            yield Finding(
+                f"heads of `{use.name}` are {cache.head_dim} wide, for which MLX has no fused attention",
+                option_path(use, plan, "head_dim"),
+                "64, 96, 128 and 256 are fast for prompts and for single tokens",
+            )
+
+
+def unquantised_rows(document: Document, plan: Plan) -> Iterator[Finding]:
+    """Matrices whose rows groups of 64 do not divide: `--quantize` leaves them as they are."""
+    total = total_parameters(plan)
+    skipped: dict[tuple[str, str], tuple[int, int]] = {}
+    places = {}
+    for use in plan.uses():
+        for name, shape in use.params.items():
+            kept = any(name.startswith(f"{module}.") for module in use.spec.unquantized)
+            if (
+                not name.endswith("weight")
+                or kept
+                or len(shape) < 2
+                or shape[-1] < _SHORTEST
+                or shape[-1] % _GROUP == 0
+            ):
+                continue
+            size, _ = skipped.get((use.name, name), (0, 0))
+            skipped[use.name, name] = size + prod(shape), shape[-1]
+            places[use.name] = place_of(use, plan)
+    for (component, name), (size, width) in skipped.items():
+        if size >= _SHARE * total:
+            yield Finding(
+                f"rows of `{component}.{name}` have {width} numbers, no multiple of {_GROUP}: "
+                f"{size / total:.0%} of the parameters stay unquantised",
+                places[component],
+                f"the next width is {-(-width // _GROUP) * _GROUP}",
+                key=True,
+            )
+
+
+def ragged_vocabulary(document: Document, plan: Plan) -> Iterator[Finding]:
+    """A vocabulary that leaves the head's last tile of rows partly empty; padding costs next to nothing."""
+    size = plan.dims["vocab_size"]
+    if size % _TILE:
+        yield Finding(
+            f"`vocab_size` is {size:,}, no multiple of {_TILE}",
+            ("dims", "vocab_size"),
+            f"pad it to {-(-size // 64) * 64:,}; tokens that are never seen do no harm",
+        )
+
+
+def large_caches(document: Document, plan: Plan) -> Iterator[Finding]:
+    """Keys and values of as many heads as there are queries, where they fill the memory at a long context."""
+    total = cache_nbytes(plan, _CONTEXT)
+    for use in layer_uses(plan):
+        cache, heads = use.cache, option(use, "num_heads")
+        if not isinstance(cache, KV) or cache.window is not None or cache.heads != heads or heads < 8 or total < _LARGE:
+            continue
+        yield Finding(
+            f"`{use.name}` keeps keys and values of all its {heads} heads: caches take {human(total)} "
+            f"at {_CONTEXT:,} tokens",
+            option_path(use, plan, "num_kv_heads"),
+            f"`num_kv_heads: {heads // 4}` keeps a quarter ({heads // 4} groups of 4 queries)"
+            if heads % 4 == 0
+            else "give `num_kv_heads` a divisor of `num_heads`",
+        )

@@ -1,0 +1,133 @@
+"""Advice on how far tokens see, and whether they know where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import pi
+from typing import Any
+
+from axon_compose.analysis.lint._rule import Finding, layer_uses, option, option_path
+from axon_compose.analysis.lint._written import CONTEXT_DIMS
+from axon_compose.language.document import Document
+from axon_compose.plan import Plan, Use
+from axon_compose.registry import KV, CacheSpec, Composite, State, option_names
+
+__all__ = ["no_mixer", "no_positions", "nothing_beyond_the_window", "short_rotation", "window_never_closes"]
+
+
+def nothing_beyond_the_window(document: Document, plan: Plan) -> Iterator[Finding]:
+    """No layer attends to all tokens: what is older than the window can only have been passed on."""
+    leaves = list(_leaves(plan))
+    windows = [leaf.window for leaf in leaves if isinstance(leaf, KV)]
+    bounded = [window for window in windows if window is not None]
+    if not bounded or len(bounded) < len(windows):
+        return
+    if any(isinstance(leaf, State) for leaf in leaves):
+        rest = "what is older reaches a token through states of constant size alone"
+    else:
+        rest = f"through all of them a token can hear of at most {sum(bounded) - len(bounded):,} tokens before it"
+    yield Finding(
+        f"no layer attends beyond {max(bounded):,} tokens; {rest}",
+        ("stack",),
+        "one layer without a window in a few is enough to look things up; leave it if this is meant",
+        key=True,
+    )
+
+
+def window_never_closes(document: Document, plan: Plan) -> Iterator[Finding]:
+    """A window that is not smaller than the longest text."""
+    if context := _context(plan):
+        for use in layer_uses(plan):
+            window = use.window or getattr(use.cache, "window", None)
+            if window is not None and window >= context:
+                yield Finding(
+                    f"the window of `{use.name}` has {window:,} tokens and texts at most {context:,}: it never closes",
+                    option_path(use, plan, "window_size"),
+                    "take the window away: the cache is then one that can be quantised and trimmed",
+                )
+
+
+def short_rotation(document: Document, plan: Plan) -> Iterator[Finding]:
+    """Rotary positions whose slowest angle turns round inside of the context: far tokens look like near ones."""
+    context = _context(plan)
+    for use in layer_uses(plan) if context else ():
+        rope = option(use, "rope")
+        theta, width = getattr(rope, "theta", None), _rotated(use, rope)
+        if theta is None or width is None or getattr(rope, "scaling", None) is not None:
+            continue
+        assert context is not None
+        seen = min(context, getattr(use.cache, "window", None) or context)
+        turn = 2 * pi * theta ** ((width - 2) / width)
+        if turn < seen:
+            yield Finding(
+                f"the slowest angle of `{use.name}` turns round in {turn:,.0f} tokens, and it sees {seen:,}",
+                option_path(use, plan, "rope", "theta"),
+                "give `rope.theta` a larger value, or `rope.scaling`",
+            )
+
+
+def no_positions(document: Document, plan: Plan) -> Iterator[Finding]:
+    """Attention alone, and nothing takes the position: the order of the tokens shows in the causal mask alone."""
+    uses = [plan.embedding, *(use for layer in plan.layers for use in layer.uses())]
+    leaves = list(_leaves(plan))
+    told = any(_takes_position(use) for use in uses) or any(isinstance(leaf, State) for leaf in leaves)
+    if leaves and not told:
+        yield Finding(
+            "no component takes the position of a token, and no state depends on the order",
+            ("components",),
+            "give some attention `rope`, or the embedding learned positions; leave it if this is meant",
+            key=True,
+        )
+
+
+def no_mixer(document: Document, plan: Plan) -> Iterator[Finding]:
+    """No layer looks at other tokens: the next token would depend on the last one alone."""
+    if not plan.slots and not any(use.source_layers for layer in plan.layers for use in layer.uses()):
+        yield Finding(
+            "no layer looks at other tokens: each prediction depends on one token alone",
+            ("stack",),
+            "add an attention or a recurrent layer",
+            key=True,
+        )
+
+
+def _takes_position(use: Use) -> bool:
+    """Whether it reads the position, and for more than a rotation that is off."""
+    if "offset" not in use.reads:
+        return False
+    asks = use.spec.reads.get("offset")
+    if asks is not None:
+        return option(use, asks) not in (None, False)
+    return "rope" not in option_names(use.spec) or any(
+        option(use, name) is not None for name in ("rope", "temperature")
+    )
+
+
+def _context(plan: Plan) -> int | None:
+    """The longest text that the file speaks of, or None."""
+    stated: list[Any] = [plan.dims.get(name) for name in CONTEXT_DIMS]
+    stated.append(option(plan.embedding, "positions"))
+    numbers = [value for value in stated if isinstance(value, int) and not isinstance(value, bool)]
+    return max(numbers, default=None)
+
+
+def _rotated(use: Use, rope: Any) -> int | None:
+    """How many numbers of a head are rotated."""
+    width = getattr(use.cache, "head_dim", None)
+    if width is None or rope is None:
+        return None
+    dims, fraction = getattr(rope, "dims", None), getattr(rope, "fraction", None)
+    rotated = dims or (int(width * fraction) if fraction else width)
+    return rotated if isinstance(rotated, int) and rotated >= 2 else None
+
+
+def _leaves(plan: Plan) -> Iterator[KV | State]:
+    def inside(cache: CacheSpec) -> Iterator[KV | State]:
+        if isinstance(cache, Composite):
+            for child in cache.children:
+                yield from inside(child)
+        else:
+            yield cache
+
+    for slot in plan.slots:
+        yield from inside(slot)

@@ -1,0 +1,68 @@
+"""Advice on values that are legal and seldom meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from axon_compose.analysis.lint._rule import Finding, layer_uses, option, option_path
+from axon_compose.language.document import Document
+from axon_compose.plan import Plan, total_parameters
+
+__all__ = ["every_expert", "mostly_vocabulary", "unusual_eps"]
+
+#: Published models lie between 1e-8 and 1e-4.
+_EPS: Final = (1e-10, 1e-3)
+#: Smaller models are toys, whose vocabulary outweighs everything.
+_REAL: Final = 50_000_000
+
+
+def every_expert(document: Document, plan: Plan) -> Iterator[Finding]:
+    """Experts of which each token takes all: a router that chooses nothing, and no parameter that rests."""
+    for use in layer_uses(plan):
+        experts, chosen = option(use, "num_experts"), option(use, "top_k")
+        if isinstance(experts, int) and experts == chosen and experts > 1:
+            yield Finding(
+                f"`{use.name}` sends every token to all {experts} experts",
+                option_path(use, plan, "top_k"),
+                "make `top_k` smaller, or use one wide feed-forward layer in their place",
+            )
+
+
+def unusual_eps(document: Document, plan: Plan) -> Iterator[Finding]:
+    """An eps that float32 loses beside the mean square, or that changes the outcome."""
+    uses = [use for layer in plan.layers for use in layer.uses()]
+    for use in [plan.embedding, *uses, *([plan.final_norm] if plan.final_norm else ()), plan.head]:
+        for path, value in _eps(use.options):
+            if len(path) == 1 and option(use, "num_experts") is not None:
+                continue  # a guard of the division of the chosen scores, which may well be zero
+            if not _EPS[0] <= value <= _EPS[1]:
+                size = "small" if value < _EPS[0] else "large"
+                yield Finding(
+                    f"`{'.'.join(path)}` of `{use.spec.name}` is unusually {size}: {value:g}",
+                    option_path(use, plan, *path),
+                    "1e-5 and 1e-6 are usual",
+                )
+
+
+def _eps(options: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float]]:
+    data = options.model_dump(by_alias=True) if isinstance(options, BaseModel) else options
+    for name, value in data.items() if isinstance(data, Mapping) else ():
+        if isinstance(value, Mapping):
+            yield from _eps(value, (*above, name))
+        elif (name == "eps" or str(name).endswith("_eps")) and isinstance(value, float):
+            yield (*above, name), value
+
+
+def mostly_vocabulary(document: Document, plan: Plan) -> Iterator[Finding]:
+    """More parameters in the table of tokens and in the head than in all layers."""
+    ends, total = plan.embedding.size + plan.head.size, total_parameters(plan)
+    if 2 * ends > total >= _REAL:
+        tied = plan.head.size * 2 < plan.embedding.size
+        yield Finding(
+            f"embedding and head have {ends / total:.0%} of the parameters",
+            ("dims", "vocab_size"),
+            "take a smaller vocabulary" if tied else "tie the head to the embedding, or take a smaller vocabulary",
+        )

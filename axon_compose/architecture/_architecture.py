@@ -1,0 +1,152 @@
+"""A description that was loaded: what can be asked of it, and the model that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from axon_compose.notebook import Shown
+from axon_compose.plan import Compiled
+
+if TYPE_CHECKING:
+    from axon_compose.analysis.cost import CostSheet
+    from axon_compose.analysis.diff import Difference
+    from axon_compose.analysis.lint import Advice
+    from axon_compose.checkpoints.weights import LoadPlan, Progress
+    from axon_compose.language.document import Layout
+    from axon_compose.model import LanguageModel
+    from axon_compose.proof.check import CheckReport
+
+__all__ = ["Architecture"]
+
+
+@dataclass(frozen=True)
+class Architecture(Shown, Compiled):
+    """A description without errors: read, validated and planned.
+
+    Attributes:
+        document: The file with its bases merged in.
+        warnings: What was noticed and does not stop a build.
+        config: The config.json that the sizes come from, or None.
+        sources: Name to text of the files that diagnostics point into.
+    """
+
+    @classmethod
+    def of(cls, compiled: Compiled) -> Architecture:
+        """The front door to what was compiled."""
+        return cls(**{part.name: getattr(compiled, part.name) for part in fields(compiled)})
+
+    def cost(
+        self,
+        *,
+        context: int | Iterable[int] | None = None,
+        dtype: str = "bfloat16",
+        batch: int = 1,
+        quantize: int | None = None,
+        training: bool = False,
+        memory: int | None = None,
+        bandwidth: float | None = None,
+    ) -> CostSheet:
+        """What the model costs, counted from the plan; builds nothing and imports no mlx. See `analysis.cost`.
+
+        Args:
+            context: Tokens of each sequence, one number or several; 4096 and 65536 unless given.
+            dtype: Of weights and caches: `float32`, `bfloat16` or `float16`.
+            batch: Sequences that run together.
+            quantize: Bits of quantised weights; not quantised unless given.
+            training: Count the memory of a training step too.
+            memory: Bytes that there are: does it fit, and how far?
+            bandwidth: Bytes that memory moves in a second.
+
+        Raises:
+            ValueError: If a number is out of its range.
+        """
+        from axon_compose.analysis.cost import CONTEXTS, cost
+
+        return cost(
+            self._plan,
+            context=CONTEXTS if context is None else context,
+            dtype=dtype,
+            batch=batch,
+            quantize=quantize,
+            training=training,
+            memory=memory,
+            bandwidth=bandwidth,
+        )
+
+    def build(
+        self,
+        *,
+        weights: str | Path | None = None,
+        dtype: str | None = None,
+        seed: int = 0,
+        allow_large: bool = False,
+        layout: Layout | None = None,
+        progress: Progress | None = None,
+    ) -> LanguageModel:
+        """The model, with random weights or with those of a checkpoint; see `axon_compose.model.build`.
+
+        Args:
+            weights: Folder of a checkpoint that the file's rules can read; random weights unless given.
+            dtype: `float32`, `bfloat16` or `float16`; random weights are float32 unless given, those of a checkpoint as
+                they come.
+            seed: Of the random weights.
+            allow_large: Do not compare the size with the memory that is free.
+            layout: Who wrote the checkpoint, `huggingface` or `mlx`; the mark in its files unless given.
+            progress: Called with the bytes read so far and in all.
+
+        Raises:
+            CheckpointError: If the weights do not fit into memory, or are not those of this model.
+        """
+        from axon_compose.model import build
+
+        if weights is None:
+            return build(self._plan, dtype=dtype or "float32", seed=seed, allow_large=allow_large)
+        from axon_compose.checkpoints.trained import build_trained
+
+        return build_trained(
+            self, weights, dtype=dtype, seed=seed, allow_large=allow_large, layout=layout, progress=progress
+        )
+
+    def load_plan(self, weights: str | Path, *, layout: Layout | None = None) -> LoadPlan:
+        """Which tensor of a checkpoint becomes which weight; reads headers alone and imports no mlx.
+
+        Args:
+            weights: Folder of the checkpoint.
+            layout: Who wrote it, `huggingface` or `mlx`; the mark in its files unless given.
+
+        Raises:
+            CheckpointError: With what is missing, unexpected or of another shape, and the rules to blame.
+        """
+        from axon_compose.checkpoints.weights import checkpoint_plan
+
+        return checkpoint_plan(self._plan, self.document, Path(weights), layout)
+
+    def diff(self, other: Architecture) -> Difference:
+        """In what another model differs from this one: what it computes counts, not how the files say it."""
+        from axon_compose.analysis.diff import compare
+
+        return compare(self._plan, other.plan())
+
+    def lint(self) -> Advice:
+        """Advice: what is legal and seldom meant, as warnings with codes AX7xx."""
+        from axon_compose.analysis.lint import Advice, advise
+
+        return Advice(advise(self.document, self._plan), sources=self.sources)
+
+    def check(self, *, seed: int = 0, truths: Iterable[str] | None = None) -> CheckReport:
+        """Prove caches, masks and gradients on a small copy with random weights in float32.
+
+        Args:
+            seed: Of weights and tokens.
+            truths: Names out of `axon_compose.proof.check.TRUTHS`; all unless given.
+
+        Raises:
+            ArchitectureError: If a component cannot be made small.
+            ValueError: If a name is not that of a truth.
+        """
+        from axon_compose.proof.check import check
+
+        return check(self, seed=seed, truths=truths)

@@ -1,7 +1,0 @@
-"""The process in which something is measured; see `axon_compose.bench._process`."""
-
-import sys
-
-from axon_compose.bench._process import answer
-
-answer(sys.stdin, sys.stdout)

@@ -1,0 +1,280 @@
+"""A built folder to one that stock loaders read without code of ours: original names, original config.json."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from axon_compose.analysis.diff import compare
+from axon_compose.checkpoints.files import (
+    BUILD_FILE,
+    MAX_SHARD_BYTES,
+    CheckpointError,
+    TensorSpec,
+    atomic_folder,
+    check_space,
+    check_target,
+    load_weights,
+    read_header,
+    tensor_specs,
+)
+from axon_compose.checkpoints.files import _disk as disk
+from axon_compose.checkpoints.files._record import dump_json, record_of
+from axon_compose.checkpoints.files._safetensors import listing
+from axon_compose.checkpoints.files._tokenizer import copied_tokenizer
+from axon_compose.checkpoints.folder import without_infinity
+from axon_compose.checkpoints.huggingface import (
+    family_of,
+    model_type_of,
+    original_config,
+    overlay_of,
+    whole_config,
+    with_dims,
+    with_missing,
+)
+from axon_compose.checkpoints.upstream import faults_of
+from axon_compose.checkpoints.upstream._fields import older_fields
+from axon_compose.checkpoints.weights import SavePlan, plan_save, save_checkpoint
+from axon_compose.diagnostics import Problems
+from axon_compose.language.config import make_config
+from axon_compose.language.document import HuggingFace, Layout
+from axon_compose.language.source import Mapping as MappingNode
+from axon_compose.language.source import to_source
+from axon_compose.model.names import CONFIG_KEY
+from axon_compose.plan import Compiled, compile_source, compile_text
+from axon_compose.registry import Registry
+
+__all__ = ["KINDS", "Kind", "export"]
+
+Kind = Literal["mlx-lm", "huggingface"]
+#: What can be written, and how tensors are laid out there.
+KINDS: Final[Mapping[Kind, Layout]] = {"mlx-lm": "mlx", "huggingface": "huggingface"}
+
+_FLOATS: Final = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+#: Faults that come with the names of Hugging Face alone.
+_OF_OTHER_LAYOUT: Final = ("packed-experts-only",)
+_IDS: Final = ("bos_token_id", "eos_token_id", "pad_token_id")
+_GENERATION: Final = "generation_config.json"
+
+
+def export(
+    folder: Path,
+    target: Path,
+    kind: Kind,
+    *,
+    force: bool = False,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Write a folder that stock loaders read, whole or not at all; weights go from file to file one by one.
+
+    Args:
+        folder: What `write_model` wrote, or what mlx_lm made of that.
+        target: The new folder.
+        kind: Who shall read it: `mlx-lm`, or `huggingface` and all that reads its checkpoints.
+        force: Replace an earlier export.
+        max_shard_bytes: Largest weight file.
+        progress: Called with bytes written and bytes in all.
+
+    Returns:
+        The content of the new build.json.
+
+    Raises:
+        ArchitectureError: The description in the folder does not hold, such as without a plugin that it names.
+        CheckpointError: AX557, AX558 the rules do not lead back; AX559 quantised weights for `huggingface`; AX560 the
+            folder is not of ours; AX609, AX610 no stock model is this one; and what `atomic_folder` raises.
+    """
+    if target.resolve() == folder.resolve():
+        raise CheckpointError("AX502", f"`{target}` is the folder that is exported", "choose another place with `-o`")
+    check_target(target, force)
+    built = _Built(folder)
+    weights = load_weights(folder, built.shapes())
+    specs = tensor_specs(weights)
+    if kind == "huggingface" and built.quantised:
+        message = f"`{folder}` is quantised, which Hugging Face's layout cannot say"
+        raise CheckpointError("AX559", message, "use `--to mlx-lm`, or export a build without `--quantize`")
+    save_plan = plan_save(built.plan, built.section, built.architecture.document.dims, specs, KINDS[kind])
+    config = built.config(save_plan, specs)
+    if kind == "mlx-lm":
+        config = with_missing(config | older_fields(config), *built.stock)
+        config |= _quantization(save_plan)
+    small = built.files() | {"config.json": _json(config)}
+    check_space(target, sum(spec.nbytes for spec in save_plan.specs) + sum(map(len, small.values())))
+    record = {
+        "name": built.plan.name,
+        "exported": kind,
+        "model_type": config["model_type"],
+        "upstream_faults": _upstream_faults(config) if kind == "mlx-lm" else [],
+        "versions": {name: version(name) for name in ("axon-compose", "mlx")},
+    }
+    with atomic_folder(target, force) as place:
+        written = {name: disk.write_file(place / name, [small[name]]) for name in sorted(small)}
+        written |= save_checkpoint(place, save_plan, weights, max_shard_bytes=max_shard_bytes, progress=progress)
+        content = record_of(record, written)
+        disk.write_file(place / BUILD_FILE, [dump_json(content)])
+    return content
+
+
+class _Built:
+    """A folder of ours: its description, what its sizes came from, and the headers of its weights."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.written = _read(folder)
+        described = self.written[CONFIG_KEY]
+        self.source: Mapping[str, Any] | None = described.get("source")
+        self.architecture: Compiled = compile_source(described["architecture"])
+        self.plan = self.architecture.plan()
+        section = self.architecture.document.envelope.huggingface
+        if section is None or not section.weights:
+            raise CheckpointError(
+                "AX557",
+                f"`{self.plan.name}` has no rules for tensors",
+                "`huggingface.weights` says which tensor is which weight; the shipped families have it",
+            )
+        self.section = section
+        self.stock: tuple[HuggingFace, Mapping[str, Any]] = section, {}
+        headers = (read_header(path) for path in sorted(folder.glob("model*.safetensors")))
+        self.found = {name: entry.shape for header in headers for name, entry in header.items()}
+
+    @property
+    def quantised(self) -> bool:
+        """Whether weights are packed."""
+        return any(name.endswith(".scales") and name not in dict(self.plan.parameters()) for name in self.found)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every array that the folder must hold: the parameters, or the members of packed ones as they are."""
+        expected: dict[str, tuple[int, ...]] = {}
+        for name, shape in self.plan.parameters():
+            base = name.removesuffix("weight")
+            members = [f"{base}{end}" for end in ("weight", "scales", "biases") if f"{base}{end}" in self.found]
+            packed = name.endswith(".weight") and f"{base}scales" in members
+            expected |= {member: self.found[member] for member in members} if packed else {name: shape}
+        return expected
+
+    def config(self, save_plan: SavePlan, specs: list[TensorSpec]) -> dict[str, Any]:
+        """The config.json of a stock model that is this one.
+
+        Raises:
+            CheckpointError: AX609 no model type; AX610 the stock model is another one.
+        """
+        names = frozenset(spec.name for spec in save_plan.specs)
+        dims = self.architecture.document.dims
+        dtype = _dtype(specs)
+        if self.source is not None:
+            config = original_config(self.source, self.section)
+            stock = self._stock(config, names)
+            changed = {
+                name: dims[name]
+                for name, value in stock.document.dims.items()
+                if name in dims and dims[name] != value and not _follows(stock, self.architecture, name)
+            }
+            config = with_dims(config, self.stock[0], changed)
+            given = [name for name in ("dtype", "torch_dtype") if name in config]
+            config |= {name: dtype for name in given if config[name] != dtype}
+        else:
+            if not self.section.model_types:
+                message = f"`{self.plan.name}` names no model type that a stock loader knows"
+                raise CheckpointError(
+                    "AX609", message, "`huggingface.model_types` says it; the shipped families have it"
+                )
+            first = {"model_type": model_type_of(self.section, dims)}
+            defaults = self._stock(first, names).document.dims
+            config = whole_config(self.stock[0], dims, defaults) | {"torch_dtype": dtype}
+            config |= {name: self.written[name] for name in _IDS if self.written.get(name) is not None}
+        self._check(config, names)
+        return config
+
+    def _stock(self, config: Mapping[str, Any], tensors: frozenset[str]) -> Compiled:
+        """What the shipped family makes of a configuration; the file's own rules where no family reads it."""
+        problems, registry = Problems(), Registry.installed()
+        node = to_source(without_infinity(dict(config)), "config.json", problems)
+        assert isinstance(node, MappingNode)
+        laid = make_config(self.folder, node, lambda: tensors)
+        family = family_of(laid, registry, Problems())
+        text = family.path.read_bytes() if family else _json(self.architecture.data)
+        place = family.path.parent if family else self.folder
+        name = family.name if family else self.plan.name
+        stock = compile_text(
+            text, name, place, config=laid, overlay=overlay_of(laid), registry=registry, problems=problems
+        )
+        self.stock = stock.document.envelope.huggingface or self.section, stock.document.dims
+        return stock
+
+    def _check(self, config: Mapping[str, Any], tensors: frozenset[str]) -> None:
+        lines = list(map(str, compare(self.plan, self._stock(config, tensors).plan()).changes))
+        if lines:
+            message = f"a stock `{config['model_type']}` would be another model{listing('where it differs', lines)}"
+            raise CheckpointError("AX610", message, "no field of config.json says this; change the dims alone")
+
+    def files(self) -> dict[str, bytes]:
+        """What is taken over as it is: the tokenizer, and how text is generated."""
+        has_tokenizer = (self.folder / "tokenizer.json").exists()
+        found = dict(copied_tokenizer(self.folder)) if has_tokenizer else {}
+        generation = self.folder / _GENERATION
+        return found | ({_GENERATION: generation.read_bytes()} if generation.is_file() else {})
+
+
+def _follows(stock: Compiled, ours: Compiled, name: str) -> bool:
+    """Whether a dim is the same formula in both files: then it changes with those that it is made of."""
+    written = [architecture.document.envelope.dims.get(name) for architecture in (stock, ours)]
+    return isinstance(written[0], str) and written[0].startswith("=") and written[0] == written[1]
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """The config.json of a folder of ours.
+
+    Raises:
+        CheckpointError: AX560.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_bytes())
+        described = config[CONFIG_KEY]
+        if not isinstance(described["architecture"], dict) or not isinstance(described.get("source", {}), dict):
+            raise TypeError
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        hint = "`axon-compose build FILE --out DIR` writes such a folder"
+        raise CheckpointError("AX560", f"`{folder}` is not a folder that axon-compose has built", hint) from error
+    return dict(config)
+
+
+def _upstream_faults(config: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What mlx-lm is known to compute otherwise in such a model, at any length."""
+    found = faults_of("mlx-lm", config, config.get("max_position_embeddings") or 1)
+    return [fault.to_dict() for fault in found if fault.name not in _OF_OTHER_LAYOUT]
+
+
+def _dtype(specs: list[TensorSpec]) -> str:
+    """The type that most numbers have, packed ones left aside."""
+    sizes: Counter[str] = Counter()
+    for spec in specs:
+        if spec.code in _FLOATS:
+            sizes[_FLOATS[spec.code]] += spec.nbytes
+    return sizes.most_common(1)[0][0] if sizes else "float32"
+
+
+def _quantization(save_plan: SavePlan) -> dict[str, Any]:
+    """How mlx-lm's modules are quantised: the usual way, and each module that differs."""
+    modules = dict(_packed(save_plan))
+    if not modules:
+        return {}
+    usual = json.loads(Counter(json.dumps(how) for how in modules.values()).most_common(1)[0][0])
+    return {"quantization": usual | {path: how for path, how in modules.items() if how != usual}}
+
+
+def _packed(save_plan: SavePlan) -> Iterator[tuple[str, dict[str, Any]]]:
+    for transfer in save_plan.transfers:
+        if packing := transfer.form.packing:
+            how = {"group_size": packing.group_size, "bits": packing.bits, "mode": packing.mode}
+            for source in transfer.sources:
+                yield source.name.removesuffix(".weight"), how
+
+
+def _json(value: Any) -> bytes:
+    """JSON in the order given; infinity as every reader of config.json in Python knows it."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

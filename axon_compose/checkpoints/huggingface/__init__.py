@@ -1,0 +1,29 @@
+"""config.json of a published checkpoint to dims of a family file, and back; imports no mlx."""
+
+from axon_compose.checkpoints.huggingface._compile import compile_checkpoint
+from axon_compose.checkpoints.huggingface._config import read_config
+from axon_compose.checkpoints.huggingface._dims import fields_used, overlay_of, with_config
+from axon_compose.checkpoints.huggingface._families import Family, families, family_of
+from axon_compose.checkpoints.huggingface._written import (
+    model_type_of,
+    original_config,
+    whole_config,
+    with_dims,
+    with_missing,
+)
+
+__all__ = [
+    "Family",
+    "compile_checkpoint",
+    "families",
+    "family_of",
+    "fields_used",
+    "model_type_of",
+    "original_config",
+    "overlay_of",
+    "read_config",
+    "whole_config",
+    "with_config",
+    "with_dims",
+    "with_missing",
+]

@@ -1,0 +1,64 @@
+"""Which shipped architecture reads which checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from axon_compose.diagnostics import Problems
+from axon_compose.language.config import Config
+from axon_compose.language.source import Mapping, plain, read_file
+from axon_compose.registry import Registry
+
+__all__ = ["Family", "families", "family_of"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A shipped architecture with a section `huggingface`.
+
+    Attributes:
+        name: Its name, for `extends` and on the command line.
+        path: Its file.
+        model_types: What it reads.
+    """
+
+    name: str
+    path: Path
+    model_types: tuple[str, ...]
+
+
+def families(registry: Registry) -> list[Family]:
+    """Every family that is installed, in the order of their names."""
+    found = (_read(name, Path(spec.path)) for name, spec in sorted(registry.architectures().items()))
+    return [family for family in found if family]
+
+
+def _read(name: str, path: Path) -> Family | None:
+    node = read_file(path, Problems())
+    section = node.get("huggingface") if isinstance(node, Mapping) else None
+    types = plain(section).get("model_types") if isinstance(section, Mapping) else None
+    if not isinstance(types, list):
+        return None
+    return Family(name.removeprefix("core/"), path, tuple(map(str, types)))
+
+
+def family_of(config: Config, registry: Registry, problems: Problems) -> Family | None:
+    """The family that reads a checkpoint; that there is none is reported, with the nearest name."""
+    known = {model_type: family for family in families(registry) for model_type in family.model_types}
+    for model_type in config.model_types:
+        if model_type in known:
+            return known[model_type]
+    entry = config.find("model_type")
+    if entry is None:
+        problems.error("AX606", "config.json has no `model_type`", config.top.span, help=_listed(known))
+        return None
+    wanted = config.model_types[0]
+    near = problems.nearest(wanted, known)
+    hint = f"did you mean `{near}`?" if near else _listed(known)
+    problems.error("AX606", f"no family reads the model type `{wanted}`", entry.node.span, help=hint)
+    return None
+
+
+def _listed(known: dict[str, Family]) -> str:
+    return f"known are {', '.join(sorted(known))}"

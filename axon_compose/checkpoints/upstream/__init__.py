@@ -1,0 +1,7 @@
+"""What is known of other implementations, as data: fields that they expect, and where they compute something else."""
+
+from axon_compose.checkpoints.upstream._fault import UpstreamFault
+from axon_compose.checkpoints.upstream._faults import FAULTS, faults_of
+from axon_compose.checkpoints.upstream._fields import older_fields
+
+__all__ = ["FAULTS", "UpstreamFault", "faults_of", "older_fields"]

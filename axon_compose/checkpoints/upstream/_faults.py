@@ -1,0 +1,242 @@
+"""The known faults: where mlx-lm 0.32.2 or transformers 5.24 computes something else than we do, and why.
+
+Each was measured on a small checkpoint (`tests/families/upstream_faults.yaml`): with the fault out of the way, the
+difference is gone. Unless a source is named, right is what transformers computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from axon_compose.checkpoints.upstream._fault import UpstreamFault
+from axon_compose.checkpoints.upstream._fields import older_fields
+from axon_compose.checkpoints.upstream._repairs import (
+    falcon_multipliers,
+    first_kinds,
+    head_norm_eps,
+    norm_eps,
+    raise_bias,
+    rounded_scale,
+)
+
+__all__ = ["FAULTS", "faults_of"]
+
+Config = Mapping[str, Any]
+
+
+def faults_of(peer: str, config: Config, tokens: int) -> list[UpstreamFault]:
+    """The known faults that can matter in a comparison."""
+    return [fault for fault in FAULTS if fault.applies(peer, config, tokens)]
+
+
+def _rope(config: Config) -> Mapping[str, Any]:
+    found = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def _rope_type(config: Config) -> str:
+    return str(_rope(config).get("rope_type") or _rope(config).get("type") or "default")
+
+
+def _original_length(config: Config) -> int:
+    name = "original_max_position_embeddings"
+    return int(config.get(name) or _rope(config).get(name) or config["max_position_embeddings"])
+
+
+def _slides(config: Config, tokens: int) -> bool:
+    """Whether a window is shorter than the prompt."""
+    return bool(config.get("sliding_window")) and tokens > config["sliding_window"]
+
+
+def _groups(config: Config) -> int:
+    return int(config.get("mamba_n_groups") or config.get("n_groups") or 1)
+
+
+#: Looked at in this order.
+FAULTS: Final = (
+    UpstreamFault(
+        "newer-fields",
+        "mlx-lm",
+        "fields that transformers 5 writes into config.json are not read; defaults are taken, or it cannot be loaded",
+        "rope_parameters and layer_types say what rope_theta, rope_scaling and intervals said",
+        when=lambda config, tokens: bool(older_fields(config)),
+        fields=older_fields,
+    ),
+    UpstreamFault(
+        "window-ignored",
+        "mlx-lm",
+        "layers with a window see all earlier tokens",
+        "they see sliding_window tokens",
+        model_types=("gemma2", "mistral", "mixtral", "phi3"),
+        when=_slides,
+        settings=lambda config: [f"dims.sliding_window={config['max_position_embeddings']}"],
+    ),
+    UpstreamFault(
+        "window-ignored",
+        "mlx-lm",
+        "use_sliding_window is ignored",
+        "layers from max_window_layers on see sliding_window tokens",
+        model_types=("qwen2", "qwen3"),
+        when=lambda config, tokens: bool(config.get("use_sliding_window")) and _slides(config, tokens),
+        settings=lambda config: ["dims.use_sliding_window=false"],
+    ),
+    UpstreamFault(
+        "layer-types-ignored",
+        "mlx-lm",
+        "layer_types is ignored, only sliding_window_pattern counts",
+        "layer_types says what each layer is",
+        model_types=("cohere2", "gemma3_text"),
+        when=lambda config, tokens: config.get("layer_types") not in (None, first_kinds(config)),
+        settings=lambda config: [f"dims.layer_types=[{', '.join(first_kinds(config))}]"],
+    ),
+    UpstreamFault(
+        "rounded-scale",
+        "mlx-lm",
+        "the square root of the hidden size is rounded to bfloat16 in models of every type",
+        "it is rounded to the type of the weights",
+        model_types=("gemma3_text",),
+        settings=rounded_scale,
+    ),
+    UpstreamFault(
+        "groups-at-zero",
+        "mlx-lm",
+        "groups of experts that were not chosen get the score 0, and may win over a negative one",
+        "they get -inf (also in DeepSeek's own code)",
+        model_types=("deepseek_v3", "kimi_k2", "nemotron_h"),
+        when=lambda config, tokens: (config.get("n_group") or 1) > (config.get("topk_group") or 1),
+        repair=raise_bias,
+    ),
+    UpstreamFault(
+        "rope-scaling-ignored",
+        "mlx-lm",
+        "rope_scaling is ignored",
+        "it acts as for any rope",
+        model_types=("mixtral", "qwen3_moe", "cohere2", "gpt_neox"),
+        when=lambda config, tokens: _rope_type(config) != "default",
+        settings=lambda config: ["dims.rope_scaling={type: linear, factor: 1.0}"],
+    ),
+    UpstreamFault(
+        "experts-everywhere",
+        "mlx-lm",
+        "mlp_only_layers is ignored, every layer has experts",
+        "a layer in mlp_only_layers has a plain MLP",
+        model_types=("qwen2_moe",),
+        when=lambda config, tokens: bool(config.get("mlp_only_layers")),
+        error="parameters not in model",
+    ),
+    UpstreamFault(
+        "packed-experts-only",
+        "mlx-lm",
+        "experts that are not in mxfp4 cannot be loaded",
+        "gate_up_proj and down_proj are (experts, in, out) then",
+        model_types=("gpt_oss",),
+        error="parameters not in model",
+    ),
+    UpstreamFault(
+        "truncate-ignored",
+        "mlx-lm",
+        "truncate of yarn is ignored, the range of the ramp is rounded",
+        "with `truncate` false nothing is rounded",
+        model_types=("gpt_oss",),
+        when=lambda config, tokens: _rope(config).get("truncate") is False,
+        settings=lambda config: ["dims.rope_scaling.truncate=true"],
+    ),
+    UpstreamFault(
+        "fixed-limit",
+        "mlx-lm",
+        "swiglu_limit is 7 whatever config.json says",
+        "swiglu_limit of config.json",
+        model_types=("gpt_oss",),
+        when=lambda config, tokens: config.get("swiglu_limit", 7.0) != 7.0,
+        settings=lambda config: ["dims.swiglu_limit=7.0"],
+    ),
+    UpstreamFault(
+        "multipliers-missing",
+        "mlx-lm",
+        "keys lack key_multiplier, values attention_in_multiplier, and biases every multiplier",
+        "they act on the input and the output of a projection, its bias included",
+        model_types=("falcon_h1",),
+        repair=falcon_multipliers,
+    ),
+    UpstreamFault(
+        "norm-groups-ignored",
+        "mlx-lm",
+        "the gated norm ignores the number of groups",
+        "one root mean square for each group (also in the code of state-spaces/mamba)",
+        model_types=("falcon_h1", "mamba2", "granitemoehybrid"),
+        when=lambda config, tokens: _groups(config) > 1,
+        settings=lambda config: ["components.mamba.norm_groups=1"],
+    ),
+    UpstreamFault(
+        "fixed-eps",
+        "mlx-lm",
+        "the eps of norms is 1e-5 whatever config.json says",
+        "layer_norm_epsilon",
+        model_types=("mamba", "falcon_mamba", "mamba2"),
+        when=lambda config, tokens: config.get("layer_norm_epsilon", 1e-5) != 1e-5,
+        repair=norm_eps,
+    ),
+    UpstreamFault(
+        "fixed-eps",
+        "mlx-lm",
+        "the eps of the norm over heads is 64e-5 whatever config.json says",
+        "head_dim * norm_eps, as in flash-linear-attention; the same number where heads have 64",
+        model_types=("rwkv7",),
+        repair=head_norm_eps,
+    ),
+    UpstreamFault(
+        "size-required",
+        "mlx-lm",
+        "a config.json without intermediate_size is refused",
+        "it is expand * hidden_size",
+        model_types=("mamba2",),
+        when=lambda config, tokens: config.get("intermediate_size") is None,
+        fields=lambda config: {"intermediate_size": config.get("expand", 2) * config["hidden_size"]},
+    ),
+    UpstreamFault(
+        "gelu-by-tanh",
+        "mlx-lm",
+        "gelu is computed with tanh",
+        "hidden_act gelu is the exact one",
+        model_types=("gpt_neox",),
+        when=lambda config, tokens: config.get("hidden_act", "gelu") == "gelu",
+        settings=lambda config: ["dims.hidden_act=gelu_pytorch_tanh"],
+    ),
+    UpstreamFault(
+        "size-ignored",
+        "mlx-lm",
+        "intermediate_size is ignored, the MLP has 4 * hidden_size",
+        "intermediate_size",
+        model_types=("gpt_neox",),
+        when=lambda config, tokens: config.get("intermediate_size") != 4 * config["hidden_size"],
+        error="Expected shape",
+    ),
+    UpstreamFault(
+        "names-of-the-base",
+        "mlx-lm",
+        "tensors whose names begin with `transformer.` cannot be loaded",
+        "that is how the language model is saved; the first published files lack it",
+        model_types=("gpt2",),
+        error="parameters not in model: model.transformer.",
+    ),
+    UpstreamFault(
+        "experts-elsewhere",
+        "mlx-lm",
+        "layers with (index + expert_layer_offset) % expert_layer_period == 0 have experts",
+        "those with index % expert_layer_period == expert_layer_offset",
+        model_types=("jamba",),
+        when=lambda config, tokens: config.get("expert_layer_period", 2) != 2,
+        error="parameters not in model",
+    ),
+    UpstreamFault(
+        "one-set-of-factors",
+        "transformers",
+        "the long factors of longrope are taken for prompts of any length, unless a setting says otherwise",
+        "short factors up to original_max_position_embeddings tokens",
+        model_types=("phi3",),
+        owner="axon-compose",
+        when=lambda config, tokens: _rope_type(config) in ("longrope", "su") and tokens <= _original_length(config),
+        settings=lambda config: [f"dims.rope_scaling.max_position_embeddings={_original_length(config)}"],
+    ),
+)

@@ -1,0 +1,50 @@
+"""The folder of a checkpoint against a planned file: its headers, its config.json, and the rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from axon_compose.checkpoints.files import CheckpointError
+from axon_compose.checkpoints.huggingface import read_config
+from axon_compose.checkpoints.weights._headers import read_checkpoint
+from axon_compose.checkpoints.weights._plan_load import LoadPlan, plan_load
+from axon_compose.checkpoints.weights._storage import BLOCK
+from axon_compose.diagnostics import Problems
+from axon_compose.language.document import Document, Layout
+from axon_compose.plan import Plan
+
+__all__ = ["checkpoint_plan"]
+
+
+def checkpoint_plan(plan: Plan, document: Document, folder: Path, layout: Layout | None = None) -> LoadPlan:
+    """Decide what becomes of every tensor of a folder; see `plan_load`.
+
+    Args:
+        plan: The model.
+        document: The file that it comes from, with the rules.
+        folder: The checkpoint.
+        layout: Who wrote it; the mark in its files unless given.
+
+    Raises:
+        CheckpointError: What `read_checkpoint` and `plan_load` raise; AX557 the file has no rules.
+    """
+    section = document.envelope.huggingface
+    if section is None or not section.weights:
+        raise CheckpointError(
+            "AX557",
+            f"`{plan.name}` has no rules for tensors",
+            "`huggingface.weights` says which tensor is which weight; the shipped families have it",
+        )
+    found = read_checkpoint(folder)
+    return plan_load(plan, section, document.dims, found.tensors, layout or found.layout, block=_block(folder))
+
+
+def _block(folder: Path) -> tuple[int, int]:
+    """Rows and columns of an fp8 block, as config.json has it."""
+    config = read_config(folder, Problems())
+    written: Any = config.value("quantization_config.weight_block_size") if config else None
+    match written:
+        case [int(rows), int(columns)] if rows > 0 and columns > 0:
+            return rows, columns
+    return BLOCK

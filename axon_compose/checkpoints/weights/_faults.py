@@ -1,0 +1,42 @@
+"""What is wrong between a checkpoint and a model, collected and told at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from axon_compose.checkpoints.files import CheckpointError
+from axon_compose.checkpoints.files._safetensors import listing, shown
+
+__all__ = ["WeightFaults"]
+
+
+@dataclass
+class WeightFaults:
+    """The faults of a whole checkpoint, as lines; the first ten of each kind are told."""
+
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    misshaped: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    undecided: list[str] = field(default_factory=list)
+
+    def raise_if_any(self, name: str) -> None:
+        """End with the faults of the model `name`, if there are any.
+
+        Raises:
+            CheckpointError: AX553 the weights are others; AX554 they depend on a layout that nothing tells.
+        """
+        kinds = {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "of another shape": self.misshaped,
+            "made twice": self.repeated,
+        }
+        details = [line for kind, lines in kinds.items() for line in listing(kind, lines)]
+        if details:
+            message = f"the tensors of the checkpoint do not make `{shown(name)}`"
+            raise CheckpointError("AX553", message, details=details)
+        if self.undecided:
+            message = "the files do not say whether Hugging Face or mlx-lm wrote them, and these tensors depend on it"
+            hint = "say it with `--layout huggingface` or `--layout mlx`"
+            raise CheckpointError("AX554", message, hint, listing("undecided", list(dict.fromkeys(self.undecided))))

@@ -1,0 +1,120 @@
+"""The folder of a published checkpoint: which files it has, and what they say of their tensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from axon_compose.checkpoints.files import CheckpointError, read_safetensors
+from axon_compose.checkpoints.files._record import is_plain_name
+from axon_compose.checkpoints.files._safetensors import damaged
+from axon_compose.checkpoints.files._shards import INDEX_FILE
+from axon_compose.language.document import Layout
+
+__all__ = ["Checkpoint", "TensorHeader", "read_checkpoint"]
+
+_MAX_INDEX_BYTES: Final = 64 * 1024 * 1024
+_PICKLED: Final = (".bin", ".pth", ".pt", ".ckpt")
+
+
+class TensorHeader(NamedTuple):
+    """One tensor of a checkpoint: name, shape, type as the file format calls it, file, and its place in the data."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    file: Path
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a folder holds, no tensor read.
+
+    Attributes:
+        folder: The folder.
+        tensors: Name to header, in the order of the files.
+        layout: `mlx` or `huggingface` by the mark `format` of the files, None without one.
+    """
+
+    folder: Path
+    tensors: dict[str, TensorHeader]
+    layout: Layout | None
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read the headers of all safetensors files of a folder; nothing is unpickled.
+
+    The files are those of the index where there is one, else `model*.safetensors`, else all.
+
+    Raises:
+        CheckpointError: AX511 a damaged file; AX551 there is no safetensors file; AX552 a file of the index is missing.
+    """
+    folder = Path(folder)
+    tensors: dict[str, TensorHeader] = {}
+    marks: set[str | None] = set()
+    for path in _files(folder):
+        header = read_safetensors(path)
+        marks.add(header.metadata.get("format"))
+        for name, entry in header.entries.items():
+            if name in tensors:
+                raise damaged(path, f"is in `{tensors[name].file.name}` too", name)
+            tensors[name] = TensorHeader(name, entry.shape, entry.dtype, path, entry.start)
+    return Checkpoint(folder, tensors, _layout(marks))
+
+
+def _layout(marks: set[str | None]) -> Layout | None:
+    """The layout if all files have one mark."""
+    if len(marks) != 1 or None in marks:
+        return None
+    return "mlx" if marks == {"mlx"} else "huggingface"
+
+
+def _files(folder: Path) -> list[Path]:
+    index = folder / INDEX_FILE
+    if index.exists():
+        names = _indexed(index)
+        lost = [name for name in names if not (folder / name).is_file()]
+        if lost:
+            message = f"`{folder}` has not the file `{lost[0]}`, which `{INDEX_FILE}` names"
+            more = f", and {len(lost) - 1} more are missing" if len(lost) > 1 else ""
+            raise CheckpointError("AX552", message + more, "download the whole folder again")
+        return [folder / name for name in names]
+    found = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("*.safetensors"))
+    if found:
+        return found
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLED) if folder.is_dir() else []
+    if pickled:
+        message = f"the weights in `{folder}` are pickled: `{pickled[0]}`"
+        hint = "a pickle can run any code, so it is not opened; take a revision with safetensors, or convert it"
+        raise CheckpointError("AX551", message, hint)
+    raise CheckpointError("AX551", f"`{folder}` has no safetensors file", "weights are read from safetensors only")
+
+
+def _indexed(index: Path) -> list[str]:
+    """The files that an index names, each once, sorted."""
+    try:
+        if index.stat().st_size > _MAX_INDEX_BYTES:
+            raise damaged(index, f"larger than {_MAX_INDEX_BYTES} bytes")
+        weight_map = json.loads(index.read_bytes())["weight_map"]
+        names = sorted(set(_texts(weight_map.values())))
+    except OSError as error:
+        raise damaged(index, error.strerror or str(error)) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged(index, "not an index: `weight_map` must map names to files") from error
+    for name in names:
+        if not is_plain_name(name) or not name.endswith(".safetensors"):
+            raise damaged(index, f"`{name[:80]}` is not the name of a safetensors file beside it")
+    if not names:
+        raise damaged(index, "names no file")
+    return names
+
+
+def _texts(values: Iterable[object]) -> list[str]:
+    texts = [value for value in values if isinstance(value, str)]
+    if len(texts) != len(list(values)):
+        raise TypeError
+    return texts

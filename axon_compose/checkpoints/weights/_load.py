@@ -1,0 +1,168 @@
+"""Reading a checkpoint into a model, one tensor after the other: never two copies of the weights."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from axon_compose.checkpoints.weights._packed import Packed, Packing
+from axon_compose.checkpoints.weights._plan_load import LoadPlan
+from axon_compose.checkpoints.weights._storage import Source
+from axon_compose.checkpoints.weights._transfer import Transfer
+
+__all__ = ["Progress", "load_checkpoint"]
+
+Progress = Callable[[int, int], None]
+
+#: So many parameters are read at once; more are not faster.
+_AHEAD: Final = 8
+
+
+def load_checkpoint(
+    model: Any, load_plan: LoadPlan, *, dtype: str | None = None, progress: Progress | None = None
+) -> None:
+    """Read the weights of a model.
+
+    The tensors are read in the order of the files. What is taken as it is is read ahead; the rest is computed one by
+    one, and what it is made of is let go before the next.
+
+    Modules whose weights come quantised are quantised first, each with its own bits and group size. A weight that comes
+    quantised to a module that cannot be is unpacked.
+
+    Args:
+        model: What `build` gave for the plan of `load_plan`, its weights not computed yet.
+        load_plan: What `plan_load` gave.
+        dtype: `float32`, `bfloat16` or `float16` for parameters that the model allows to be cast (`cast_predicate`);
+            None leaves every tensor in its own type.
+        progress: Called with the bytes read so far and in all.
+    """
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
+    _quantize(model, load_plan.quantized)
+    names = {name for name, _ in tree_flatten(model.parameters())}
+    cast = _Cast(getattr(mx, dtype) if dtype else None, model.cast_predicate)
+    files = _Files(load_plan)
+    reading = _Reading(load_plan.nbytes, progress)
+    weights: list[tuple[str, Any]] = []
+    for transfer in load_plan.transfers:
+        made = _made(transfer, files, names, cast)
+        weights += made
+        # what is neither computed nor cast has no second copy that must be let go
+        reading.add(transfer.nbytes, [value for _, value in made], ahead=transfer.plain and not cast.dtype)
+        if not transfer.plain:
+            mx.clear_cache()
+    reading.finish()
+    model.load_weights(weights, strict=True)
+    mx.clear_cache()
+
+
+def _made(transfer: Transfer, files: _Files, names: set[str], cast: _Cast) -> list[tuple[str, Any]]:
+    """The parameters of one transfer, not computed yet."""
+    import mlx.core as mx
+
+    first = next(output for output in transfer.outputs if output).parameter
+    values = [files.read(source, transfer) for source in transfer.sources]
+    if transfer.computes:
+        values = [cast.wider(first, value) for value in values]
+    made: list[tuple[str, Any]] = []
+    for output, value in transfer.apply(values):
+        base = output.parameter.removesuffix("weight")
+        packed = isinstance(value, Packed)
+        value = cast(output.parameter, value.dense() if packed and f"{base}scales" not in names else value)
+        members = value.members if isinstance(value, Packed) else {output.parameter.removeprefix(base): value}
+        made += [(base + name, member) for name, member in members.items()]
+    del values
+    if not transfer.plain:
+        made = [(name, mx.contiguous(value)) for name, value in made]
+    return made
+
+
+class _Reading:
+    """Parameters on their way into memory; those that are there are told of."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.total, self.progress = total, progress
+        self.done = 0
+        self.under_way: deque[tuple[int, list[Any]]] = deque()
+
+    def add(self, nbytes: int, values: list[Any], ahead: bool) -> None:
+        """Begin to read; `ahead`: do not wait until it is there."""
+        import mlx.core as mx
+
+        mx.async_eval(values)  # type: ignore[no-untyped-call]
+        self.under_way.append((nbytes, values))
+        self.finish(_AHEAD if ahead else 0)
+
+    def finish(self, left: int = 0) -> None:
+        """Wait until no more than these are under way."""
+        import mlx.core as mx
+
+        while len(self.under_way) > left:
+            nbytes, values = self.under_way.popleft()
+            mx.eval(values)
+            self.done += nbytes
+            if self.progress:
+                self.progress(self.done, self.total)
+
+
+class _Cast:
+    """Casts what the model allows to be cast."""
+
+    def __init__(self, dtype: Any, may_change: Callable[[str], bool]) -> None:
+        self.dtype, self.may_change = dtype, may_change
+
+    def __call__(self, parameter: str, value: Any) -> Any:
+        import mlx.core as mx
+
+        if self.dtype is None or not self.may_change(parameter):
+            return value
+        if isinstance(value, Packed) or mx.issubdtype(value.dtype, mx.floating):
+            return value.astype(self.dtype)
+        return value
+
+    def wider(self, parameter: str, value: Any) -> Any:
+        """The same before numbers change, if the wanted type holds more than the one of the file."""
+        if self.dtype is None or isinstance(value, Packed) or self.dtype.size <= value.dtype.size:
+            return value
+        return self(parameter, value)
+
+
+class _Files:
+    """Lazy arrays of the files; each array is handed out and forgotten, each file closed after its last."""
+
+    def __init__(self, load_plan: LoadPlan) -> None:
+        headers = (
+            tensor for transfer in load_plan.transfers for source in transfer.sources for tensor in source.tensors
+        )
+        self.left = Counter(header.file for header in headers)
+        self.open: dict[Path, dict[str, Any]] = {}
+
+    def read(self, source: Source, transfer: Transfer) -> Any:
+        """The tensor of a source, not computed yet."""
+        import mlx.core as mx
+
+        arrays = []
+        for header in source.tensors:
+            if header.file not in self.open:
+                loaded: Any = mx.load(str(header.file), format="safetensors")
+                self.open[header.file] = loaded
+            arrays.append(self.open[header.file].pop(header.name))
+            self.left[header.file] -= 1
+            if not self.left[header.file]:
+                del self.open[header.file]
+        return source.read(arrays, transfer.form)
+
+
+def _quantize(model: Any, packings: dict[str, Packing]) -> None:
+    """Quantise the modules whose weights come so; lazily, since the weights are replaced."""
+    import mlx.nn as nn
+
+    def packing_of(path: str, module: Any) -> bool | dict[str, Any]:
+        found = packings.get(path)
+        return found.to_dict() if found and hasattr(module, "to_quantized") else False
+
+    if packings:
+        nn.quantize(model, class_predicate=packing_of)

@@ -1,0 +1,263 @@
+"""A plan, rules and the headers of a checkpoint to a load plan: every parameter with the tensors it is made of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any, Final
+
+from axon_compose.checkpoints.files._safetensors import shown
+from axon_compose.checkpoints.weights._faults import WeightFaults
+from axon_compose.checkpoints.weights._headers import TensorHeader
+from axon_compose.checkpoints.weights._packed import Packing
+from axon_compose.checkpoints.weights._rules import Found, RuleBook
+from axon_compose.checkpoints.weights._steps import Shape, StepError, Transpose
+from axon_compose.checkpoints.weights._storage import BLOCK, Form, Source, check_types, gather
+from axon_compose.checkpoints.weights._transfer import Transfer, make_transfer
+from axon_compose.language.document import HuggingFace, Layout
+from axon_compose.plan import Plan
+
+__all__ = ["LoadPlan", "difference", "plan_load"]
+
+#: A number as names have it: a second spelling of one would take its place unseen.
+_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,8}")
+#: So many missing parameters are told with the tensor that they should come from.
+_TOLD: Final = 10
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """How a checkpoint becomes the weights of a model.
+
+    Attributes:
+        transfers: What is done, in the order of the files.
+        dropped: Tensors that go nowhere, by a rule or because the model has no place for them.
+    """
+
+    transfers: tuple[Transfer, ...]
+    dropped: tuple[str, ...]
+
+    @cached_property
+    def parameters(self) -> dict[str, Transfer]:
+        """Parameter to the transfer that makes it."""
+        return {output.parameter: transfer for transfer in self.transfers for output in transfer.outputs if output}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors that are read, as they are stored."""
+        return sum(transfer.nbytes for transfer in self.transfers)
+
+    @cached_property
+    def quantized(self) -> dict[str, Packing]:
+        """Module to the packing that its weight comes in."""
+        outputs = [output for transfer in self.transfers for output in transfer.outputs if output]
+        return {output.parameter.removesuffix(".weight"): output.packing for output in outputs if output.packing}
+
+
+def plan_load(
+    plan: Plan,
+    section: HuggingFace,
+    dims: Mapping[str, Any],
+    tensors: Mapping[str, TensorHeader],
+    layout: Layout | None = None,
+    *,
+    block: tuple[int, int] = BLOCK,
+) -> LoadPlan:
+    """Decide what becomes of every tensor, and where every parameter comes from. Reads no tensor.
+
+    Args:
+        plan: The model.
+        section: The rules.
+        dims: What the rules' formulas know.
+        tensors: The headers of the checkpoint by name.
+        layout: Who wrote it; None if nothing tells.
+        block: Rows and columns that share a scale in fp8 files (`weight_block_size` of config.json).
+
+    Raises:
+        CheckpointError: AX553 parameters are missing, tensors are unexpected, or shapes differ; AX554 the outcome
+            depends on the layout; AX555 a tensor is stored in an unknown way; AX556 a rule's formula gives no value.
+    """
+    planner = _Planner(plan, section, dims, layout)
+    planner.take(gather(tensors, section.prefixes, block))
+    planner.finish()
+    planner.faults.raise_if_any(plan.name)
+    transfers = sorted(planner.transfers, key=_place)
+    check_types(source for transfer in transfers for source in transfer.sources)
+    return LoadPlan(tuple(transfers), tuple(planner.dropped))
+
+
+def _place(transfer: Transfer) -> tuple[str, int]:
+    first = transfer.sources[0].tensors[0]
+    return str(first.file), first.start
+
+
+class _Planner:
+    """Goes through the tensors once, then looks at what is left."""
+
+    def __init__(self, plan: Plan, section: HuggingFace, dims: Mapping[str, Any], layout: Layout | None) -> None:
+        self.parameters: dict[str, Shape] = dict(plan.parameters())
+        self.layout = layout
+        self.book = RuleBook(section, dims, layout)
+        self.faults = WeightFaults()
+        self.transfers: list[Transfer] = []
+        self.dropped: list[str] = []
+        self.made: dict[str, Source] = {}
+        self.touched: set[str] = set()
+
+    def take(self, sources: Mapping[str, Source]) -> None:
+        """Find the rule of every tensor; those that are stacked wait for each other."""
+        stacks: dict[tuple[Any, ...], tuple[Found, dict[str, Source]]] = {}
+        for name, source in sources.items():
+            found = self.book.find(name)
+            if found is None:
+                self.faults.unexpected.append(f"{shown(name)}, which no rule matches")
+                continue
+            if self.layout is None and found.rule.written.layout is not None:
+                self.faults.undecided.append(f"{shown(name)}: the rule `{found.rule}`")
+            stack = found.rule.written.stack
+            if found.rule.written.drop:
+                self.dropped.append(name)
+            elif stack is None:
+                self.add(found, [source])
+            else:
+                others = tuple((key, text) for key, text in found.captures.items() if key != stack)
+                group = stacks.setdefault((found.rule, others, found.rest), (found, {}))
+                group[1][found.captures[stack]] = source
+        for found, members in stacks.values():
+            self.add_stack(found, members)
+
+    def add_stack(self, found: Found, members: Mapping[str, Source]) -> None:
+        """Tensors that become one, once all numbers from 0 are there."""
+        odd = next((text for text in members if not _NUMBER.fullmatch(text)), None)
+        if odd is not None:
+            self.faults.unexpected.append(
+                f"{shown(members[odd].name)}: the rule `{found.rule}` counts, this is no number"
+            )
+            return
+        numbered = {int(text): source for text, source in members.items()}
+        sources = [numbered[number] for number in sorted(numbered)]
+        lost = next(number for number in range(len(sources) + 1) if number not in numbered)
+        if lost <= max(numbered):
+            names = self.names(found)
+            self.touched.update(name for name in names if name)
+            stack = str(found.rule.written.stack)
+            wanted = next(found.rule.pattern.spellings({**found.captures, stack: str(lost)})) + found.rest
+            self.faults.missing.append(f"{shown(wanted)}, which the rule `{found.rule}` stacks")
+            return
+        self.add(found, sources)
+
+    def names(self, found: Found) -> list[str | None]:
+        """The parameters that a rule's targets are."""
+        return [found.target(index, self.parameters) for index in range(len(found.rule.targets))]
+
+    def add(self, found: Found, sources: Sequence[Source]) -> None:
+        """Plan what a rule does with its tensors."""
+        names = self.names(found)
+        for index, name in enumerate(names):
+            if name is None and not found.rule.targets[index].optional:
+                wanted = shown(found.first_target(index))
+                line = f"{shown(sources[0].name)}: the rule `{found.rule}` gives `{wanted}`, which the model has not"
+                self.faults.unexpected.append(line)
+                return
+        wanted_names = [name for name in names if name is not None]
+        if not wanted_names:
+            self.dropped += [source.name for source in sources]
+            return
+        for name in wanted_names:
+            if name in self.made:
+                self.faults.repeated.append(f"{name}, of {shown(self.made[name].name)} and {shown(sources[0].name)}")
+            self.made[name] = sources[0]
+        transfer = self.fit(found, sources, names)
+        if transfer is not None:
+            self.transfers.append(transfer)
+
+    def fit(self, found: Found, sources: Sequence[Source], names: Sequence[str | None]) -> Transfer | None:
+        """The one way of doing it that gives the shapes of the model."""
+        if any(source.forms() != sources[0].forms() for source in sources):
+            odd = next(source for source in sources if source.forms() != sources[0].forms())
+            self.faults.misshaped.append(
+                f"{shown(odd.name)} is {_told(odd)}, {shown(sources[0].name)} is {_told(sources[0])}, and "
+                f"the rule `{found.rule}` stacks them"
+            )
+            return None
+        outputs = [None if name is None else (name, self.parameters[name]) for name in names]
+        fitting: list[tuple[bool, Transfer]] = []
+        reasons: list[str] = []
+        for moved, form in product(self.ways(found), sources[0].forms()):
+            try:
+                transfer = make_transfer(self.book, found, sources, form, outputs, moved)
+                reason = difference(transfer, form)
+            except StepError as error:
+                reason = str(error)
+            if reason is None:
+                fitting.append((moved, transfer))
+            else:
+                reasons.append(reason)
+        if not fitting:
+            name = next(name for name in names if name is not None)
+            self.faults.misshaped.append(
+                f"{name}, of {shown(sources[0].name)} by the rule `{found.rule}`: {reasons[0]}"
+            )
+            return None
+        self.note_doubt(found, sources, fitting)
+        return fitting[0][1]
+
+    def ways(self, found: Found) -> tuple[bool, ...]:
+        """Whether to move numbers as the rule says: not where MLX has laid them out already."""
+        written = found.rule.written
+        moving = written.reshape or written.transpose or any(p.transpose for p in (written.split or {}).values())
+        if not moving or self.layout == "huggingface":
+            return (True,)
+        return (False, True) if self.layout == "mlx" else (True, False)
+
+    def note_doubt(self, found: Found, sources: Sequence[Source], fitting: Sequence[tuple[bool, Transfer]]) -> None:
+        """Without a mark: a tensor that has the right shape both as it is and moved."""
+        both = {moved for moved, _ in fitting} == {True, False}
+        if self.layout is None and both and _moves(fitting[0][1]):
+            self.faults.undecided.append(f"{shown(sources[0].name)}: the rule `{found.rule}`")
+
+    def finish(self) -> None:
+        """Tell what no tensor makes."""
+        missing = [name for name in self.parameters if name not in self.made and name not in self.touched]
+        self.faults.missing += [self.explain(name) if i < _TOLD else name for i, name in enumerate(missing)]
+
+    def explain(self, name: str) -> str:
+        """A missing parameter with the tensor that it should come from."""
+        for origin in self.book.origins(name):
+            rule, known = origin.rule, origin.captures.keys() >= origin.rule.pattern.names
+            if not known or self.book.holds(rule, origin.captures):
+                return f"{name}, of {shown(origin.source())} by the rule `{rule}`"
+        return f"{name}, which no rule makes"
+
+
+def difference(transfer: Transfer, form: Form) -> str | None:
+    """How the shapes that come out differ from those of the model."""
+    for output, shape in zip(transfer.outputs, transfer.shapes(), strict=True):
+        if output is not None and shape != output.shape:
+            made = f"makes {list(shape)} of {list(form.shape)}" if shape != form.shape else f"gives {list(shape)}"
+            name = f" for {output.parameter}" if len(transfer.outputs) > 1 else ""
+            return f"it {made}{name}, the model has {list(output.shape)}"
+    return None
+
+
+def _moves(transfer: Transfer) -> bool:
+    """Whether the steps bring any number to another place."""
+    shape = (len(transfer.sources), *transfer.form.shape) if transfer.stacked else transfer.form.shape
+    for step in transfer.steps:
+        if isinstance(step, Transpose) and step.moves(shape):
+            return True
+        shape = step.shape(shape)
+    shapes = transfer.split.shapes(shape) if transfer.split else [shape]
+    return any(
+        isinstance(step, Transpose) and step.moves(piece)
+        for output, piece in zip(transfer.outputs, shapes, strict=True)
+        for step in (output.steps if output else ())
+    )
+
+
+def _told(source: Source) -> str:
+    """The shape of a tensor for a message."""
+    return " or ".join(str(list(form.shape)) for form in source.forms())

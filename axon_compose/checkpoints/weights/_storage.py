@@ -1,0 +1,230 @@
+"""How published checkpoints store matrices: plain, fp8 with scales of blocks, mxfp4, or packed by MLX.
+
+Files are looked through before the rules, so that a rule sees one tensor with one name, whatever it is stored as.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from axon_compose.checkpoints.files import CheckpointError
+from axon_compose.checkpoints.files._safetensors import NOT_IN_MLX, shown
+from axon_compose.checkpoints.weights._headers import TensorHeader
+from axon_compose.checkpoints.weights._packed import Packed, Packing, packings
+from axon_compose.checkpoints.weights._steps import Shape
+
+__all__ = ["Form", "Source", "gather"]
+
+#: The block of DeepSeek's fp8 files.
+BLOCK: Final = (128, 128)
+_FP8_SCALES: Final = ("_scale_inv", "_scale")
+_FLOATS: Final = ("F32", "F16", "BF16")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A shape that a source may have, and how it is packed if it is."""
+
+    shape: Shape
+    packing: Packing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A tensor under the name that rules see, and the tensors of the files that it is stored in.
+
+    A plain tensor is the base case; the subclasses decode.
+    """
+
+    #: Whether its numbers are those of the files, and nothing is computed.
+    as_stored: ClassVar[bool] = True
+
+    name: str
+    tensors: tuple[TensorHeader, ...]
+
+    def forms(self) -> list[Form]:
+        """What it can be; the shape of the parameter decides if there are several."""
+        return [Form(self.tensors[0].shape)]
+
+    def read(self, arrays: Sequence[Any], form: Form) -> Any:
+        """The tensor out of the arrays of the files."""
+        return arrays[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fp8(Source):
+    """`x` in e4m3 and a scale for each block: DeepSeek-V3, technical report, section 3.3."""
+
+    as_stored: ClassVar[bool] = False
+
+    block: tuple[int, int]
+
+    def read(self, arrays: Sequence[Any], form: Form) -> Any:
+        """(..., M, N) bfloat16: each number times the scale of its block."""
+        import mlx.core as mx
+
+        weight, scale = arrays
+        weight = mx.from_fp8(weight, dtype=mx.bfloat16)
+        if scale.size == 1:
+            return (weight * scale.reshape(())).astype(mx.bfloat16)
+        rows, columns = form.shape[-2:]
+        scale = mx.repeat(mx.repeat(scale, self.block[0], axis=-2), self.block[1], axis=-1)
+        return (weight * scale[..., :rows, :columns]).astype(mx.bfloat16)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mxfp4(Source):
+    """`x_blocks` (..., rows, G, 16) and `x_scales` (..., rows, G): OCP Microscaling formats 1.0, MXFP4."""
+
+    as_stored: ClassVar[bool] = False
+
+    def forms(self) -> list[Form]:
+        """(..., 32·G, rows): gpt_oss multiplies from the right, and its unpacked files have that order."""
+        *lead, rows, groups, _ = self.tensors[0].shape
+        return [Form((*lead, groups * 32, rows))]
+
+    def read(self, arrays: Sequence[Any], form: Form) -> Any:
+        """bfloat16; the low half of a byte is the number before the high half."""
+        import mlx.core as mx
+
+        blocks, scales = arrays
+        words = blocks.reshape((*blocks.shape[:-2], -1)).view(mx.uint32)
+        return mx.dequantize(words, scales, group_size=32, bits=4, mode="mxfp4").astype(mx.bfloat16).swapaxes(-1, -2)
+
+
+@dataclass(frozen=True, slots=True)
+class _MlxPacked(Source):
+    """`x.weight` in 32-bit words with `x.scales`, and `x.biases` unless the format has none."""
+
+    def forms(self) -> list[Form]:
+        """Every packing that has these words and groups."""
+        weight, scales, *biases = self.tensors
+        found = packings(weight.shape[-1], scales.shape[-1], bool(biases))
+        return [Form((*weight.shape[:-1], length), packing) for length, packing in found]
+
+    def read(self, arrays: Sequence[Any], form: Form) -> Any:
+        """It stays packed."""
+        assert form.packing is not None
+        weight, scales, *biases = arrays
+        return Packed(weight, scales, biases[0] if biases else None, form.packing)
+
+
+def gather(
+    tensors: Mapping[str, TensorHeader], prefixes: Mapping[str, str] | None = None, block: tuple[int, int] = BLOCK
+) -> dict[str, Source]:
+    """What the tensors of a checkpoint are, by the names that rules see.
+
+    Args:
+        tensors: The headers by name.
+        prefixes: Beginnings of names, and what stands in their place; the first that is there counts.
+        block: Rows and columns that share a scale in fp8 files.
+
+    Raises:
+        CheckpointError: AX555 a tensor is stored in a way that cannot be read.
+    """
+    named = _renamed(tensors, prefixes or {})
+    members: set[str] = set()
+    found: dict[str, Source] = {}
+    for name, header in named.items():
+        source = _stored(name, header, named, block)
+        if source is not None:
+            found[source.name] = source
+            members.update(own for own in _names_of(source, name) if own != source.name)
+    return {name: source for name, source in found.items() if name not in members}
+
+
+def _names_of(source: Source, name: str) -> list[str]:
+    """The names of a source's tensors without the prefix."""
+    cut = len(source.tensors[0].name) - len(name)
+    return [tensor.name[cut:] for tensor in source.tensors]
+
+
+def _renamed(tensors: Mapping[str, TensorHeader], prefixes: Mapping[str, str]) -> dict[str, TensorHeader]:
+    if not prefixes:
+        return dict(tensors)
+    named: dict[str, TensorHeader] = {}
+    for name, header in tensors.items():
+        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
+        short = name if prefix is None else prefixes[prefix] + name[len(prefix) :]
+        if short in named:
+            raise _unreadable(header, f"and `{shown(named[short].name)}` have one name without their prefixes")
+        named[short] = header
+    return named
+
+
+def _stored(
+    name: str, header: TensorHeader, named: Mapping[str, TensorHeader], block: tuple[int, int]
+) -> Source | None:
+    """The source that a tensor is the first part of."""
+    if header.dtype == "F8_E4M3":
+        return _fp8(name, header, named, block)
+    if header.dtype == "U8" and name.endswith("_blocks"):
+        scales = named.get(f"{name.removesuffix('_blocks')}_scales")
+        if scales is not None:
+            return _mxfp4(name.removesuffix("_blocks"), header, scales)
+    if header.dtype == "U32" and name.endswith(".weight"):
+        base = name.removesuffix("weight")
+        scales = named.get(f"{base}scales")
+        if scales is not None:
+            return _mlx_packed(name, header, scales, named.get(f"{base}biases"))
+    return Source(name, (header,))
+
+
+def _fp8(name: str, header: TensorHeader, named: Mapping[str, TensorHeader], block: tuple[int, int]) -> Source:
+    scale = next((named[name + end] for end in _FP8_SCALES if name + end in named), None)
+    if scale is None:
+        raise _unreadable(header, f"is fp8 without `{shown(name)}_scale_inv`")
+    if scale.dtype not in _FLOATS:
+        raise _unreadable(scale, f"is {scale.dtype}, not a float")
+    if scale.shape in ((), (1,)):
+        return _Fp8(name, (header, scale), block)
+    shape, scales = header.shape, scale.shape
+    if len(shape) >= 2 and len(scales) == len(shape) and scales[:-2] == shape[:-2]:
+        sides = [_side(length, count, side) for length, count, side in zip(shape[-2:], scales[-2:], block, strict=True)]
+        if None not in sides:
+            return _Fp8(name, (header, scale), (sides[0] or 1, sides[1] or 1))
+    raise _unreadable(scale, f"has shape {list(scales)}, which is not one scale for each block of {list(shape)}")
+
+
+def _side(length: int, count: int, side: int) -> int | None:
+    """The side of a block if `count` blocks cover `length`: `side`, or one for all, or the next power of two."""
+    if count == -(-length // side):
+        return side
+    if not 0 < count <= length:
+        return None
+    guess = 1 << (-(-length // count) - 1).bit_length() if count > 1 else length
+    return guess if count == -(-length // guess) else None
+
+
+def _mxfp4(name: str, blocks: TensorHeader, scales: TensorHeader) -> Source:
+    if scales.dtype != "U8" or len(blocks.shape) < 3 or blocks.shape[-1] != 16 or blocks.shape[:-1] != scales.shape:
+        raise _unreadable(blocks, f"{list(blocks.shape)} and its scales {list(scales.shape)} are not mxfp4")
+    return _Mxfp4(name, (blocks, scales))
+
+
+def _mlx_packed(name: str, weight: TensorHeader, scales: TensorHeader, biases: TensorHeader | None) -> Source:
+    source = _MlxPacked(name, (weight, scales) if biases is None else (weight, scales, biases))
+    same = len(weight.shape) >= 2 and weight.shape[:-1] == scales.shape[:-1] and scales.shape[-1] > 0
+    kind = scales.dtype in (_FLOATS if biases else ("U8",))
+    if not same or not kind or (biases and biases[1:3] != scales[1:3]) or not source.forms():
+        raise _unreadable(weight, f"{list(weight.shape)} with scales {scales.dtype} {list(scales.shape)} is not packed")
+    return source
+
+
+def _unreadable(header: TensorHeader, what: str) -> CheckpointError:
+    message = f"`{header.file.name}`: tensor `{shown(header.name)}` {what}"
+    return CheckpointError("AX555", message, "the storage format is not known, or the file was changed")
+
+
+def check_types(sources: Iterable[Source]) -> None:
+    """Refuse tensors that are needed and whose type MLX does not have.
+
+    Raises:
+        CheckpointError: AX555.
+    """
+    for source in sources:
+        for header in source.tensors:
+            if header.dtype in NOT_IN_MLX:
+                raise _unreadable(header, f"is {header.dtype}, a type that MLX does not have")

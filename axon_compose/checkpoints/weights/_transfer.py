@@ -1,0 +1,214 @@
+"""How tensors of a checkpoint become parameters: the steps that a rule asks for, with shapes known beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from axon_compose.checkpoints.files._safetensors import ITEM_BYTES
+from axon_compose.checkpoints.weights._packed import Packing, to_packed
+from axon_compose.checkpoints.weights._rules import Found, RuleBook
+from axon_compose.checkpoints.weights._steps import (
+    Add,
+    Reshape,
+    Scale,
+    Shape,
+    Split,
+    Step,
+    StepError,
+    Transpose,
+    stack,
+    unstack,
+)
+from axon_compose.checkpoints.weights._storage import Form, Source
+
+__all__ = ["Output", "Transfer", "make_transfer", "transposes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One parameter that a transfer makes.
+
+    Attributes:
+        parameter: Its full name.
+        shape: Its shape.
+        steps: What its part of the split goes through.
+        packing: How it is packed if it comes quantised; else None.
+    """
+
+    parameter: str
+    shape: Shape
+    steps: tuple[Step, ...] = ()
+    packing: Packing | None = None
+
+    def packed_as(self, packing: Packing | None) -> Output:
+        """The same, packed in this way."""
+        return replace(self, packing=packing)
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Tensors that become parameters together.
+
+    Attributes:
+        rule: Pattern of the rule.
+        sources: One tensor, or those that are stacked, in order.
+        form: Shape and packing of each of them.
+        stacked: Whether they become one on a new first axis.
+        steps: What is done next.
+        split: How it is divided, if it is.
+        outputs: One, or one for each part of the split: None where the model has no place for it.
+    """
+
+    rule: str
+    sources: tuple[Source, ...]
+    form: Form
+    stacked: bool
+    steps: tuple[Step, ...]
+    split: Split | None
+    outputs: tuple[Output | None, ...]
+
+    @property
+    def plain(self) -> bool:
+        """Whether the parameter is the tensor of the file as it is."""
+        taken = all(source.as_stored for source in self.sources)
+        return taken and not (
+            self.stacked or self.steps or self.split or self.outputs[0] is None or self.outputs[0].steps
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its tensors as they are stored."""
+        tensors = (tensor for source in self.sources for tensor in source.tensors)
+        return sum(prod(tensor.shape) * ITEM_BYTES[tensor.dtype] for tensor in tensors)
+
+    @property
+    def computes(self) -> bool:
+        """Whether numbers change, not only their places."""
+        return any(isinstance(step, Add | Scale) for step in self.steps)
+
+    def with_outputs(self, outputs: tuple[Output | None, ...]) -> Transfer:
+        """The same with other outputs."""
+        return replace(self, outputs=outputs)
+
+    def shapes(self) -> list[Shape]:
+        """Shapes of the parts, their own steps included.
+
+        Raises:
+            StepError: A step does not fit.
+        """
+        shape = (len(self.sources), *self.form.shape) if self.stacked else self.form.shape
+        for step in self.steps:
+            shape = step.shape(shape)
+        shapes = self.split.shapes(shape) if self.split else [shape]
+        for index, output in enumerate(self.outputs):
+            for step in output.steps if output else ():
+                shapes[index] = step.shape(shapes[index])
+        return shapes
+
+    def apply(self, values: Sequence[Any]) -> Iterator[tuple[Output, Any]]:
+        """The parameters out of the tensors of the sources."""
+        array = stack(values) if self.stacked else values[0]
+        for step in self.steps:
+            array = step.apply(array)
+        pieces = self.split.apply(array) if self.split else [array]
+        del array
+        for output, piece in zip(self.outputs, pieces, strict=True):
+            if output is None:
+                continue
+            for step in output.steps:
+                piece = step.apply(piece)
+            yield output, to_packed(piece, output.packing) if output.packing else piece
+
+    def undo(self, parameters: Mapping[str, Any]) -> list[Any]:
+        """The tensors of the sources out of the parameters; every part of a split must be there."""
+        pieces = []
+        for output in self.outputs:
+            assert output is not None
+            piece = parameters[output.parameter]
+            for step in reversed(output.steps):
+                piece = step.undo(piece)
+            pieces.append(piece)
+        array = self.split.undo(pieces) if self.split else pieces[0]
+        for step in reversed(self.steps):
+            array = step.undo(array)
+        return unstack(array) if self.stacked else [array]
+
+
+def make_transfer(
+    book: RuleBook,
+    found: Found,
+    sources: Sequence[Source],
+    form: Form,
+    outputs: Sequence[tuple[str, Shape] | None],
+    moved: bool = True,
+) -> Transfer:
+    """Resolve the rule for these tensors.
+
+    Args:
+        book: Computes the rule's formulas.
+        found: The rule and its captures.
+        sources: One tensor, or those that are stacked.
+        form: What each of them is.
+        outputs: Name and shape of the parameter for each target, None where the model has none.
+        moved: Do what `reshape` and `transpose` say; false for tensors that are laid out already.
+
+    Raises:
+        StepError: A step does not fit the shape.
+        CheckpointError: AX556 a formula gives no usable value.
+    """
+    rule, captures = found.rule, found.captures
+    written = rule.written
+    stacked = written.stack is not None
+    shape = (len(sources), *form.shape) if stacked else form.shape
+    steps: list[Step] = []
+    if moved and written.reshape and (len(form.shape) > 1 or not found.rest):
+        after = [book.extent(rule, extent, captures, rest=True) for extent in written.reshape]
+        steps.append(Reshape(shape, _filled(shape, after)))
+    shape = steps[-1].shape(shape) if steps else shape
+    if moved:
+        steps += transposes(written.transpose, len(shape))
+        shape = steps[-1].shape(shape) if steps else shape
+    if written.add is not None:
+        steps.append(Add(book.number(rule, written.add, captures)))
+    if written.scale is not None:
+        steps.append(Scale(book.factor(rule, written.scale, captures)))
+    split = None
+    parts = list((written.split or {}).values())
+    if parts:
+        sizes = tuple(tuple(book.extent(rule, size, captures) for size in part.extents) for part in parts)
+        split = Split(written.axis, book.extent(rule, written.groups, captures), sizes)
+    own = [transposes(part.transpose, len(shape)) if moved else [] for part in parts] or [[]]
+    made = tuple(
+        None if output is None else _output(*output, tuple(part_steps), form.packing)
+        for output, part_steps in zip(outputs, own, strict=True)
+    )
+    return Transfer(str(rule), tuple(sources), form, stacked, tuple(steps), split, made)
+
+
+def _output(parameter: str, shape: Shape, steps: tuple[Step, ...], packing: Packing | None) -> Output:
+    fits = packing is not None and parameter.endswith(".weight") and packing.fits(shape)
+    return Output(parameter, shape, steps, packing if fits else None)
+
+
+def _filled(shape: Shape, after: Sequence[int]) -> Shape:
+    """The new shape with a number in place of -1."""
+    known = prod(extent for extent in after if extent != -1)
+    if -1 not in after or prod(shape) % known:
+        filled = tuple(after)
+    else:
+        filled = tuple(prod(shape) // known if extent == -1 else extent for extent in after)
+    if prod(filled) != prod(shape):
+        raise StepError(f"{list(shape)} cannot be reshaped to {list(after)}")
+    return filled
+
+
+def transposes(written: bool | list[int], axes: int) -> list[Transpose]:
+    """The permutation that a rule asks for, of what has that many axes."""
+    if isinstance(written, list):
+        return [Transpose(tuple(written))] if len(written) == axes else []
+    if not written or axes < 2:
+        return []
+    return [Transpose((*range(axes - 2), axes - 1, axes - 2))]

@@ -1,6 +1,0 @@
-"""The difference between two plans in what they compute, whatever the files call it; imports no mlx."""
-
-from axon_compose.diff._change import Change, Difference, Total
-from axon_compose.diff._compare import compare
-
-__all__ = ["Change", "Difference", "Total", "compare"]

@@ -1,0 +1,121 @@
+"""config.json as nodes, so that faults have a place; fields of the text model come before those of a wrapper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from axon_compose.language.source import Entry, Mapping, Node, Scalar, Sequence, plain
+
+__all__ = ["INFINITE", "INNER", "Config", "make_config"]
+
+#: Where models of text and images keep the part that is read here.
+INNER: Final = ("text_config", "language_config", "llm_config")
+#: How Python writes into JSON what JSON has no word for; it stands for no limit.
+INFINITE: Final = ("Infinity", "-Infinity")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A config.json.
+
+    Attributes:
+        folder: Where it is, with the weights beside it.
+        top: All of it.
+        inner: The part about the text model, where it has one of its own.
+        written: All of it as it stands, with the words for infinity that `top` and `inner` have null for.
+        list_tensors: Gives the names of the tensors beside it; asked at most once, and only by families that need it.
+    """
+
+    folder: Path
+    top: Mapping
+    inner: Mapping | None = None
+    written: Mapping | None = None
+    list_tensors: Callable[[], frozenset[str]] = frozenset
+
+    @cached_property
+    def tensors(self) -> frozenset[str]:
+        """Names of the tensors beside it.
+
+        Raises:
+            CheckpointError: A file of weights is damaged.
+        """
+        return self.list_tensors()
+
+    @property
+    def model_types(self) -> list[str]:
+        """`model_type` of the text model and of the whole, in this order."""
+        found = (plain(part.entries["model_type"].node) for part in self._parts() if "model_type" in part.entries)
+        return list(dict.fromkeys(str(name) for name in found))
+
+    def find(self, name: str) -> Entry | None:
+        """The field of a name; null counts only if nothing else is there.
+
+        `a.b` is a field inside a mapping, `a.*.b` what all mappings inside have that have it, if it is the same.
+        """
+        null = None
+        for part in self._parts():
+            entry = _inside(part, name)
+            if entry is not None and not _is_null(entry.node):
+                return entry
+            null = null or entry
+        return null
+
+    def value(self, name: str) -> Any:
+        """The field as plain data; None if it is not there."""
+        entry = self.find(name)
+        return None if entry is None else plain(entry.node)
+
+    def items(self) -> Iterator[tuple[str, Entry]]:
+        """The fields that tell of the text model: those of its part alone, where it has one."""
+        return iter((self.inner or self.top).entries.items())
+
+    def _parts(self) -> Iterator[Mapping]:
+        if self.inner is not None:
+            yield self.inner
+        yield self.top
+
+
+def make_config(folder: Path, written: Mapping, list_tensors: Callable[[], frozenset[str]]) -> Config:
+    """The configuration that these nodes are."""
+    top = _without_infinity(written)
+    assert isinstance(top, Mapping)
+    inner = next((part for name in INNER if isinstance(part := top.get(name), Mapping)), None)
+    return Config(folder, top, inner, written, list_tensors)
+
+
+def _without_infinity(node: Node) -> Node:
+    """The nodes with null for infinity, which is how people write that there is no limit."""
+    match node:
+        case Scalar(value=str(text)) if text in INFINITE:
+            return Scalar(None, node.span)
+        case Sequence():
+            return Sequence(tuple(map(_without_infinity, node.items)), node.span)
+        case Mapping() if node.entries.keys() == {"__float__"}:  # transformers 5
+            return _without_infinity(node.entries["__float__"].node)
+        case Mapping():
+            entries = {key: Entry(entry.key_span, _without_infinity(entry.node)) for key, entry in node.entries.items()}
+            return Mapping(entries, node.span)
+    return node
+
+
+def _inside(part: Mapping, name: str) -> Entry | None:
+    if name in part.entries:
+        return part.entries[name]
+    first, dot, rest = name.partition(".")
+    if first == "*" and dot:
+        found = [entry for below in part.entries.values() if (entry := _within(below.node, rest))]
+        return found[0] if found and all(plain(entry.node) == plain(found[0].node) for entry in found) else None
+    below = part.get(first) if dot else None
+    return _within(below, rest)
+
+
+def _within(node: Node | None, name: str) -> Entry | None:
+    return _inside(node, name) if isinstance(node, Mapping) else None
+
+
+def _is_null(node: Node) -> bool:
+    return isinstance(node, Scalar) and node.value is None

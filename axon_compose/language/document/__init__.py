@@ -1,0 +1,59 @@
+"""Nodes to a validated document: dims, components, blocks and stack, bases merged in; imports no mlx."""
+
+from axon_compose.language.document._blocks import report_no_component, written_norms
+from axon_compose.language.document._document import Document, Path, place, within
+from axon_compose.language.document._formulas import MAX_WORK, Unresolved, cached_parse, resolve
+from axon_compose.language.document._huggingface import HuggingFace, Layout, SplitPart, WeightRule
+from axon_compose.language.document._merge import FindArchitecture, merge
+from axon_compose.language.document._models import MODEL_NAME
+from axon_compose.language.document._patterns import Pattern, PatternError, Target, parse_pattern, parse_target
+from axon_compose.language.document._read import VERSION, read_document
+from axon_compose.language.document._sections import (
+    Block,
+    BranchItem,
+    Component,
+    Envelope,
+    InlineBlock,
+    Item,
+    NormChoice,
+    Stack,
+)
+from axon_compose.language.document.formula import FormulaError, Meter, is_formula
+
+__all__ = [
+    "MAX_WORK",
+    "MODEL_NAME",
+    "VERSION",
+    "Block",
+    "BranchItem",
+    "Component",
+    "Document",
+    "Envelope",
+    "FindArchitecture",
+    "FormulaError",
+    "HuggingFace",
+    "InlineBlock",
+    "Item",
+    "Layout",
+    "Meter",
+    "NormChoice",
+    "Path",
+    "Pattern",
+    "PatternError",
+    "SplitPart",
+    "Stack",
+    "Target",
+    "Unresolved",
+    "WeightRule",
+    "cached_parse",
+    "is_formula",
+    "merge",
+    "parse_pattern",
+    "parse_target",
+    "place",
+    "read_document",
+    "report_no_component",
+    "resolve",
+    "within",
+    "written_norms",
+]

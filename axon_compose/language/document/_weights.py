@@ -1,0 +1,180 @@
+"""What can be told of the rules for tensors from the file alone: patterns, captures, and names in formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
+
+from axon_compose.diagnostics import Problems, Span
+from axon_compose.language.document._document import Document, Path, within
+from axon_compose.language.document._formulas import cached_parse
+from axon_compose.language.document._huggingface import WeightRule
+from axon_compose.language.document._patterns import Pattern, PatternError, Target, parse_pattern, parse_target
+from axon_compose.language.document.formula import RESERVED, FormulaError, is_formula
+
+__all__ = ["check_weights"]
+
+_SECTION: Final[Path] = ("huggingface", "weights")
+#: Keys that work on a tensor, and so say nothing where it is dropped.
+_STEPS: Final = ("stack", "reshape", "reshape_from", "transpose", "add", "scale", "axis", "groups")
+_SHAPES: Final = ("reshape", "reshape_from")
+_Read = TypeVar("_Read", bound=Pattern)
+
+
+def check_weights(document: Document, problems: Problems) -> None:
+    """Report the faults of every rule of the section `huggingface`."""
+    section = document.envelope.huggingface
+    if section is None:
+        return
+    for text, rule in section.weights.items():
+        _Check(document, text, rule, problems).all()
+
+
+class _Check:
+    """The checks of one rule."""
+
+    def __init__(self, document: Document, text: str, rule: WeightRule, problems: Problems) -> None:
+        self.document, self.text, self.rule, self.problems = document, text, rule, problems
+        self.path: Path = (*_SECTION, text)
+
+    def all(self) -> None:
+        pattern = self.read(parse_pattern, self.text, self.document.place(*self.path, key=True))
+        targets = [(read, span) for text, span in self.targets() if (read := self.read(parse_target, text, span))]
+        self.check_keys()
+        self.check_numbers()
+        if pattern is None:
+            return
+        self.check_pattern(pattern)
+        for target, span in targets:
+            self.check_target(pattern, target, span)
+        self.check_formulas(pattern)
+
+    def read(self, parse: Callable[[str], _Read], text: str, span: Span) -> _Read | None:
+        try:
+            return parse(text)
+        except PatternError as error:
+            place = within(span, error.start, error.end, len(text))
+            self.problems.error("AX160", error.message, place, help=error.help)
+            return None
+
+    def targets(self) -> Iterator[tuple[str, Span]]:
+        if self.rule.to is not None:
+            yield self.rule.to, self.document.place(*self.path, "to")
+        for text in self.rule.split or ():
+            yield text, self.document.place(*self.path, "split", text, key=True)
+
+    def check_pattern(self, pattern: Pattern) -> None:
+        span = self.document.place(*self.path, key=True)
+        dims = self.document.envelope.dims
+        for capture in pattern.captures:
+            place = within(span, capture.start, capture.end, len(self.text))
+            if capture.wild and not self.rule.drop:
+                message = "`<*>` loses text that the name of the tensor cannot be made of again"
+                self.problems.error("AX161", message, place, help="capture it by a name, and use it in the target")
+            elif capture.name in RESERVED or capture.name in dims:
+                what = "a dim" if capture.name in dims else "a word of formulas"
+                message = f"`{capture.name}` is a capture and {what}"
+                self.problems.error("AX122", message, place, help="rename the capture: formulas could not tell them")
+        stack = self.rule.stack
+        if stack is not None and stack not in pattern.names:
+            place = self.document.place(*self.path, "stack")
+            self.problems.error("AX161", f"the pattern captures no `<{stack}>`", place, help=self.known(pattern, stack))
+
+    def check_target(self, pattern: Pattern, target: Target, span: Span) -> None:
+        for capture in target.captures:
+            place = within(span, capture.start, capture.end, len(target.text))
+            if capture.name not in pattern.names:
+                message = f"the pattern captures no `<{capture.name}>`"
+                self.problems.error("AX161", message, place, help=self.known(pattern, capture.name))
+            elif capture.name == self.rule.stack:
+                message = f"`<{capture.name}>` is stacked, so the target has no text for it"
+                self.problems.error("AX161", message, place, help="leave it out: the tensors become one")
+        if not target.names <= pattern.names or not {self.rule.stack} <= pattern.names | {None}:
+            return  # a capture that is misspelt there is not told again as one that is missing here
+        condition = self.rule.when
+        used = _names(condition) if isinstance(condition, str) else frozenset[str]()
+        for name in sorted(pattern.names - target.names - used - {self.rule.stack}):
+            message = f"tensors that differ in `<{name}>` would all go to this target"
+            self.problems.error("AX161", message, span, help=f"use `<{name}>` in the target, or `stack: {name}`")
+
+    def known(self, pattern: Pattern, name: str) -> str:
+        near = self.problems.nearest(name, pattern.names)
+        names = ", ".join(f"`<{known}>`" for known in sorted(pattern.names))
+        return f"did you mean `<{near}>`?" if near else f"it captures {names or 'nothing'}"
+
+    def check_formulas(self, pattern: Pattern) -> None:
+        if ("dims",) in self.document.broken:
+            return
+        broken = {str(path[1]) for path in self.document.broken if path[0] == "dims" and len(path) == 2}
+        known = pattern.names | self.document.envelope.dims.keys() | broken
+        for path, value in _values(self.rule):
+            if not is_formula(value):
+                continue
+            span = self.document.place(*self.path, *path)
+            for name, (start, end) in _places(value):
+                place = within(span, start, end, len(value))
+                if name not in known:
+                    near = self.problems.nearest(name, known)
+                    hint = f"did you mean `{near}`?" if near else "formulas of rules know dims and captures"
+                    self.problems.error("AX162", f"unknown name `{name}`", place, help=hint)
+                elif name == self.rule.stack and path != ("when",):
+                    self.problems.error("AX162", f"`{name}` differs among the stacked tensors", place)
+
+    def check_keys(self) -> None:
+        given = self.rule.model_fields_set
+        idle = [key for key in _STEPS if key in given and self.rule.drop]
+        idle += [key for key in ("axis", "groups") if key in given and self.rule.to is not None]
+        idle += ["reshape_from"] if "reshape_from" in given and not (self.rule.reshape or self.rule.drop) else []
+        for key in idle:
+            owner = "reshape" if key == "reshape_from" else "split"
+            why = "the tensor is dropped" if self.rule.drop else f"it belongs to `{owner}`"
+            self.problems.error(
+                "AX163", f"`{key}` has no effect: {why}", self.document.place(*self.path, key, key=True)
+            )
+
+    def check_numbers(self) -> None:
+        for path, value in _values(self.rule):
+            if isinstance(value, int) and not isinstance(value, bool) and path[0] in ("split", "groups", *_SHAPES):
+                allowed = value >= 1 or (value == -1 and path[0] in _SHAPES)
+                if not allowed:
+                    self.bad_number(path, "an extent is a whole number from 1")
+        for key, extents in zip(_SHAPES, (self.rule.reshape, self.rule.reshape_from), strict=True):
+            if extents and extents.count(-1) > 1:
+                self.bad_number((key,), "only one extent can be -1, what is left")
+        for path, axes in self.transposes():
+            if isinstance(axes, list) and sorted(axes) != list(range(len(axes))):
+                self.bad_number(path, f"a permutation names every axis from 0 to {len(axes) - 1} once")
+
+    def transposes(self) -> Iterator[tuple[Path, bool | list[int]]]:
+        yield ("transpose",), self.rule.transpose
+        for text, part in (self.rule.split or {}).items():
+            yield ("split", text, "transpose"), part.transpose
+
+    def bad_number(self, path: Path, message: str) -> None:
+        self.problems.error("AX164", message, self.document.place(*self.path, *path))
+
+
+def _values(rule: WeightRule) -> Iterator[tuple[Path, Any]]:
+    """Every value of a rule that may be a formula, with its path."""
+    for key, extents in (("reshape", rule.reshape), ("reshape_from", rule.reshape_from)):
+        for index, extent in enumerate(extents or ()):
+            yield (key, index), extent
+    for text, part in (rule.split or {}).items():
+        for index, extent in enumerate(part.extents):
+            yield ("split", text, "sizes", index) if part.sizes else ("split", text, "size"), extent
+    yield ("add",), rule.add
+    yield ("scale",), rule.scale
+    yield ("groups",), rule.groups
+    yield ("when",), rule.when
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(name for name, _ in _places(text))
+
+
+def _places(text: str) -> list[tuple[str, tuple[int, int]]]:
+    """The names of a formula and where they stand; none of one that was reported already."""
+    try:
+        return [(name, place) for name, places in cached_parse(text).places.items() for place in places]
+    except FormulaError:
+        return []

@@ -1,0 +1,184 @@
+"""From a tree and named values to a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from axon_compose.diagnostics import nearest
+from axon_compose.language.document._text_error import quote
+from axon_compose.language.document.formula import _operations as operations
+from axon_compose.language.document.formula._operations import OperationError
+from axon_compose.language.document.formula._tokens import FormulaError
+from axon_compose.language.document.formula._tree import (
+    Arithmetic,
+    Call,
+    Choice,
+    Comparison,
+    Index,
+    ListOf,
+    Literal,
+    Logic,
+    MappingOf,
+    Name,
+    Node,
+    Unary,
+)
+
+__all__ = ["MAX_STEPS", "Meter", "evaluate"]
+
+#: Most work that one evaluation may do: one step for every node, and one for every part of a list or mapping it makes.
+MAX_STEPS: Final = 300_000
+#: Parts of a list that the interpreter's own loops pass in the time of one step.
+_PARTS_PER_STEP: Final = 16
+_SIZED: Final = (str, list, dict)
+
+
+@dataclass
+class Meter:
+    """Adds up the steps of many evaluations."""
+
+    steps: int = 0
+
+
+def evaluate(tree: Node, names: Mapping[str, Any], meter: Meter | None = None) -> Any:
+    """Compute the value of a tree.
+
+    Raises:
+        FormulaError: It has no value; the offsets are those of the part to blame.
+    """
+    evaluator = _Evaluator(names)
+    try:
+        value = evaluator.value(tree)
+        evaluator.weigh(tree, value)
+    finally:
+        if meter:
+            meter.steps += evaluator.steps + evaluator.parts // _PARTS_PER_STEP
+    return value
+
+
+class _Evaluator:
+    def __init__(self, names: Mapping[str, Any]) -> None:
+        self.names = names
+        self.steps = 0
+        self.parts = 0
+
+    def value(self, node: Node) -> Any:
+        self.spend(node, 1)
+        return _VISIT[type(node)](self, node)
+
+    def spend(self, node: Node, steps: int) -> None:
+        self.steps += steps
+        if self.steps > MAX_STEPS:
+            raise FormulaError("the formula takes too long to compute", node.start, node.end)
+
+    def weigh(self, node: Node, value: Any) -> Any:
+        """Bound the size of a value that was made, so that later steps with it are bounded too."""
+        self.spend(node, self.attempt(node, (), operations.weigh, value))
+        return value
+
+    def attempt(self, whole: Node, operands: tuple[Node, ...], operation: Callable[..., Any], *values: Any) -> Any:
+        """Apply an operation; its fault is told at the operand to blame."""
+        if operation is not operations.index:
+            for value in values:
+                if type(value) in _SIZED:
+                    self.parts += len(value)
+        try:
+            return operation(*values)
+        except OperationError as fault:
+            blamed = operands[fault.operand] if fault.operand is not None and operands else whole
+            raise FormulaError(fault.message, blamed.start, blamed.end, fault.help) from None
+
+    def name(self, node: Name, hint: str | None = None) -> Any:
+        if node.id in self.names:
+            return self.names[node.id]
+        near = nearest(node.id, self.names)
+        hint = f"did you mean `{near}`?" if near else hint
+        raise FormulaError(f"unknown name {quote(node.id)}", node.start, node.end, hint)
+
+    def list(self, node: ListOf) -> Any:
+        return self.weigh(node, [self.value(item) for item in node.items])
+
+    def mapping(self, node: MappingOf) -> Any:
+        result: dict[Any, Any] = {}
+        for key_node, value_node in node.pairs:
+            key = self.key(key_node)
+            if key in result:
+                raise FormulaError(f"the key {quote(str(key))} stands here twice", key_node.start, key_node.end)
+            result[key] = self.value(value_node)
+        return self.weigh(node, result)
+
+    def key(self, node: Node) -> Any:
+        if isinstance(node, Name):
+            key = self.name(node, f"a key that is a text needs quotes: `'{node.id}'`")
+        else:
+            key = self.value(node)
+        if key is None or isinstance(key, str | int | float):
+            return key
+        raise FormulaError(f"{operations.describe(key)} cannot be a key", node.start, node.end)
+
+    def unary(self, node: Unary) -> Any:
+        value = self.value(node.operand)
+        return not value if node.operator == "not" else self.attempt(node, (), operations.sign, node.operator, value)
+
+    def arithmetic(self, node: Arithmetic) -> Any:
+        first, *rest = node.operands
+        result = self.value(first)
+        for symbol, operand in zip(node.operators, rest, strict=True):
+            value = self.value(operand)
+            whole = Node(first.start, operand.end)
+            result = self.attempt(whole, (first, operand), operations.arithmetic, symbol, result, value)
+            if isinstance(result, list):
+                self.weigh(whole, result)
+        return result
+
+    def comparison(self, node: Comparison) -> bool:
+        left_node, *rest = node.operands
+        left = self.value(left_node)
+        for symbol, right_node in zip(node.operators, rest, strict=True):
+            right = self.value(right_node)
+            whole = Node(left_node.start, right_node.end)
+            if not self.attempt(whole, (left_node, right_node), operations.compare, symbol, left, right):
+                return False
+            left_node, left = right_node, right
+        return True
+
+    def logic(self, node: Logic) -> Any:
+        decisive = node.operator == "or"
+        value = None
+        for operand in node.operands:
+            value = self.value(operand)
+            if bool(value) == decisive:
+                break
+        return value
+
+    def choice(self, node: Choice) -> Any:
+        return self.value(node.then if self.value(node.condition) else node.otherwise)
+
+    def index(self, node: Index) -> Any:
+        value, done = self.value(node.base), node.base
+        for key_node in node.keys:
+            key = self.value(key_node)
+            value = self.attempt(node, (done, key_node), operations.index, value, key)
+            done = Node(node.start, key_node.end + 1)
+        return value
+
+    def call(self, node: Call) -> Any:
+        values = [self.value(argument) for argument in node.arguments]
+        return self.attempt(node, node.arguments, operations.call, node.function, values)
+
+
+_VISIT: Final[dict[type[Node], Callable[[_Evaluator, Any], Any]]] = {
+    Literal: lambda _, node: node.value,
+    Name: _Evaluator.name,
+    ListOf: _Evaluator.list,
+    MappingOf: _Evaluator.mapping,
+    Unary: _Evaluator.unary,
+    Arithmetic: _Evaluator.arithmetic,
+    Comparison: _Evaluator.comparison,
+    Logic: _Evaluator.logic,
+    Choice: _Evaluator.choice,
+    Index: _Evaluator.index,
+    Call: _Evaluator.call,
+}

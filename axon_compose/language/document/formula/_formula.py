@@ -1,0 +1,79 @@
+"""A formula: its text, the names that it uses, and its value once those are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from axon_compose.language.document.formula._evaluate import Meter, evaluate
+from axon_compose.language.document.formula._parse import parse_tree
+from axon_compose.language.document.formula._tree import Name, Node, walk
+
+__all__ = ["Formula", "is_formula", "parse"]
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """A formula that was read and found well-formed.
+
+    Attributes:
+        text: As written, the leading `=` included.
+        tree: Its parts.
+        places: Every name that it uses, in the order of the text, with the offsets of each use.
+    """
+
+    text: str
+    tree: Node = field(repr=False, compare=False)
+    places: Mapping[str, tuple[tuple[int, int], ...]] = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names that it uses, in a branch that is not taken too."""
+        return frozenset(self.places)
+
+    def evaluate(self, names: Mapping[str, Any], meter: Meter | None = None) -> Any:
+        """Compute the value.
+
+        Operators mean what they mean in Python, with these differences. `/` of two whole numbers is a whole number
+        if it leaves no rest (`4096 / 32` is 128) and a float otherwise. A truth value is no number. Only numbers and
+        texts have an order. `+` and `*` work on lists and texts as in Python, `%` on numbers alone. A mapping has no
+        key twice. `and`, `or` and `a if c else b` compute only what they need.
+
+        Args:
+            names: Values by name; may hold more than `self.names`. Null, truth values, numbers, texts, lists,
+                mappings; anything else can only be passed on and compared.
+            meter: Told how much work it was.
+
+        Returns:
+            A value of at most 100,000 parts. Whole numbers have at most 256 bits, floats are finite.
+
+        Raises:
+            FormulaError: There is no value: division by zero, a position out of range, an unknown key or name,
+                kinds that do not fit, or a result that is too large.
+        """
+        return evaluate(self.tree, names, meter)
+
+
+def is_formula(value: object) -> bool:
+    """Whether a value of a description is a formula: a text that begins with `=`."""
+    return isinstance(value, str) and value.startswith("=")
+
+
+def parse(text: str) -> Formula:
+    """Read a formula, such as `=hidden_size // num_heads`.
+
+    Takes time linear in the text: at most 2000 characters, at most 64 levels deep.
+
+    Raises:
+        FormulaError: It is none; says which characters are to blame, and what was expected.
+    """
+    tree = parse_tree(text)
+    places: dict[str, tuple[tuple[int, int], ...]] = {}
+    for node in walk(tree):
+        if isinstance(node, Name):
+            places[node.id] = (*places.get(node.id, ()), (node.start, node.end))
+    return Formula(text, tree, places)

@@ -1,0 +1,273 @@
+"""What the operators and functions of formulas do with values: as Python, but typed strictly and bounded in size."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, floor, isfinite, sqrt
+from typing import Any, Final
+
+from axon_compose.diagnostics import nearest
+from axon_compose.language.document._text_error import quote
+from axon_compose.language.document.formula._tokens import MAX_BITS
+
+__all__ = ["MAX_SIZE", "OperationError", "arithmetic", "call", "compare", "describe", "index", "sign", "weigh"]
+
+#: Most items and characters that a value may have, its parts included.
+MAX_SIZE: Final = 100_000
+_MAX_NESTING: Final = 64
+_MAX_PLACES: Final = 100
+_INTEGER: Final = re.compile(r"[-+]?[0-9]{1,18}", re.ASCII)
+
+_ARITHMETIC: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv, "%": operator.mod,
+}  # fmt: skip
+_ORDER: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+
+_KINDS: Final[dict[type, str]] = {
+    bool: "a truth value", int: "a whole number", float: "a number", str: "a text", list: "a list", tuple: "a list",
+}  # fmt: skip
+
+
+@dataclass(eq=False)
+class OperationError(Exception):
+    """An operation that has no result.
+
+    Attributes:
+        message: What is wrong.
+        help: What to do, or None.
+        operand: Which operand is to blame, from 0; None if all are.
+    """
+
+    message: str
+    help: str | None = None
+    operand: int | None = None
+
+
+def describe(value: Any) -> str:
+    """What kind of value it is, for a message."""
+    if value is None:
+        return "null"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    return _KINDS.get(type(value), f"a {type(value).__name__}")
+
+
+def weigh(value: Any) -> int:
+    """Count the parts of a value, itself included.
+
+    Raises:
+        OperationError: It has more than `MAX_SIZE` parts and characters, nests too deeply, or has a number that is
+            not finite.
+    """
+    parts, size, todo = 0, 0, [(value, 1)]
+    while todo:
+        part, depth = todo.pop()
+        parts += 1
+        size += max(1, len(part)) if isinstance(part, str) else 1
+        if size > MAX_SIZE:
+            raise OperationError(f"the result has more than {MAX_SIZE:,} parts")
+        if depth > _MAX_NESTING:
+            raise OperationError(f"the result nests deeper than {_MAX_NESTING} levels")
+        if isinstance(part, Mapping):
+            todo.extend((item, depth + 1) for item in part.values())
+        elif isinstance(part, list | tuple):
+            todo.extend((item, depth + 1) for item in part)
+        else:
+            _checked(part)
+    return parts
+
+
+def sign(symbol: str, value: Any) -> Any:
+    """`-value` or `+value`."""
+    if not _is_number(value):
+        raise OperationError(f"`{symbol}` does not work on {describe(value)}")
+    return _checked(-value if symbol == "-" else +value)
+
+
+def arithmetic(symbol: str, a: Any, b: Any) -> Any:
+    """`a + b` and so on. `/` of whole numbers that leaves no rest is a whole number."""
+    if not (_is_number(a) and _is_number(b)):
+        return _joined(symbol, a, b)
+    _checked(a, 0)
+    _checked(b, 1)
+    if b == 0 and symbol in ("/", "//", "%"):
+        raise OperationError("division by zero", operand=1)
+    try:
+        if symbol == "**":
+            return _checked(_power(a, b))
+        if symbol == "/":
+            exact = isinstance(a, int) and isinstance(b, int) and a % b == 0
+            return _checked(a // b if exact else a / b)
+        return _checked(_ARITHMETIC[symbol](a, b))
+    except OverflowError:
+        raise OperationError("the result is too large") from None
+
+
+def compare(symbol: str, a: Any, b: Any) -> bool:
+    """`a < b` and so on, `in` and `not in` too. Equality takes any two values, order two numbers or two texts."""
+    if symbol == "==":
+        return bool(a == b)
+    if symbol == "!=":
+        return bool(a != b)
+    if symbol == "in":
+        return _contains(b, a)
+    if symbol == "not in":
+        return not _contains(b, a)
+    if not (_is_number(a) and _is_number(b)) and not (isinstance(a, str) and isinstance(b, str)):
+        raise OperationError(f"`{symbol}` does not compare {describe(a)} with {describe(b)}")
+    return _ORDER[symbol](a, b)
+
+
+def index(base: Any, key: Any) -> Any:
+    """`base[key]` of a list, a text or a mapping; negative positions count from the end."""
+    if isinstance(base, Mapping):
+        if not _is_scalar(key):
+            raise OperationError(f"{describe(key)} cannot be a key", operand=1)
+        if key not in base:
+            near = nearest(key, (k for k in base if isinstance(k, str))) if isinstance(key, str) else None
+            raise OperationError(f"unknown key {_shown(key)}", f"did you mean `{near}`?" if near else _keys(base), 1)
+        return base[key]
+    if not isinstance(base, list | tuple | str):
+        raise OperationError(f"{describe(base)} has no parts to take", operand=0)
+    if not isinstance(key, int) or isinstance(key, bool):
+        raise OperationError(f"a position is a whole number, not {describe(key)}", operand=1)
+    if not -len(base) <= key < len(base):
+        things = "character" if isinstance(base, str) else "item"
+        count = f"there is 1 {things}" if len(base) == 1 else f"there are {len(base)} {things}s"
+        raise OperationError(f"position {_shown(key)} is out of range: {count}", "positions count from 0", 1)
+    return base[key]
+
+
+def call(function: str, arguments: Sequence[Any]) -> Any:
+    """`function(*arguments)`; the number of arguments is right."""
+    if function in ("min", "max"):
+        return _extreme(function, arguments)
+    value = arguments[0]
+    if function == "len":
+        if not isinstance(value, str | list | tuple | Mapping):
+            raise OperationError(f"`len` does not work on {describe(value)}", operand=0)
+        return len(value)
+    if function == "ints":
+        return _ints(value)
+    if not _is_number(value):
+        raise OperationError(f"`{function}` does not work on {describe(value)}", operand=0)
+    _checked(value, 0)
+    if function == "sqrt":
+        if value < 0:
+            raise OperationError("`sqrt` of a negative number", operand=0)
+        return sqrt(value)
+    if function == "round":
+        return _checked(_round(*arguments))
+    return _checked(ceil(value) if function == "ceil" else floor(value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
+def _checked(value: Any, operand: int | None = None) -> Any:
+    if isinstance(value, float) and not isfinite(value):
+        raise OperationError("the number is not finite", operand=operand)
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise OperationError("the number is too large", f"whole numbers have at most {MAX_BITS} bits", operand)
+    return value
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        return "(too large to print)"
+    return quote(value if isinstance(value, str) else str(value))
+
+
+def _keys(mapping: Mapping[Any, Any]) -> str:
+    shown = [_shown(key) for key in list(mapping)[:8]]
+    return f"the keys are {', '.join(shown)}{', …' if len(mapping) > 8 else ''}" if shown else "the mapping is empty"
+
+
+def _power(a: Any, b: Any) -> Any:
+    whole = isinstance(a, int) and isinstance(b, int)
+    if a == 0 and b < 0:
+        raise OperationError("division by zero: zero to a negative power")
+    if whole and b > 0 and (abs(a).bit_length() - 1) * b > MAX_BITS:
+        raise OverflowError
+    if a < 0 and not float(b).is_integer():
+        raise OperationError("a negative number to a broken power is no real number")
+    return a**b
+
+
+def _joined(symbol: str, a: Any, b: Any) -> Any:
+    """`+` and `*` of texts and lists."""
+    if symbol == "+" and (isinstance(a, str) and isinstance(b, str)):
+        return _fits(len(a) + len(b), lambda: a + b)
+    if symbol == "+" and isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return _fits(len(a) + len(b), lambda: [*a, *b])
+    if symbol == "*":
+        times, value = (a, b) if isinstance(a, int) else (b, a)
+        if isinstance(times, int) and not isinstance(times, bool) and isinstance(value, str | list | tuple):
+            repeated = value if isinstance(value, str) else list(value)
+            return _fits(len(value) * times, lambda: repeated * times if len(value) else repeated)
+    truth = "write `1 if … else 0`" if isinstance(a, bool) or isinstance(b, bool) else None
+    raise OperationError(f"`{symbol}` does not work on {describe(a)} and {describe(b)}", truth)
+
+
+def _fits(size: int, make: Callable[[], Any]) -> Any:
+    if size >= MAX_SIZE:  # the list itself is a part too
+        raise OperationError(f"the result has more than {MAX_SIZE:,} parts")
+    return make()
+
+
+def _contains(collection: Any, value: Any) -> bool:
+    if isinstance(collection, str) and not isinstance(value, str):
+        raise OperationError(f"a text contains texts, not {describe(value)}", operand=0)
+    if isinstance(collection, Mapping) and not _is_scalar(value):
+        raise OperationError(f"{describe(value)} cannot be a key", operand=0)
+    if not isinstance(collection, str | list | tuple | Mapping):
+        raise OperationError(f"`in` looks into a list, a text or a mapping, not {describe(collection)}", operand=1)
+    return value in collection
+
+
+def _extreme(function: str, arguments: Sequence[Any]) -> Any:
+    values = arguments
+    if len(arguments) == 1:
+        if not isinstance(arguments[0], list | tuple):
+            raise OperationError(f"`{function}` of one value takes a list, not {describe(arguments[0])}", operand=0)
+        values = arguments[0]
+    if not values:
+        raise OperationError(f"`{function}` of an empty list", operand=0)
+    if not (all(_is_number(v) for v in values) or all(isinstance(v, str) for v in values)):
+        kinds = list(dict.fromkeys(describe(v) for v in values))
+        raise OperationError(f"`{function}` takes numbers or texts, not {' and '.join(kinds[:3])}")
+    return min(values) if function == "min" else max(values)
+
+
+def _ints(value: Any) -> list[int]:
+    """The whole numbers that a text lists, `"3,4,5"`."""
+    if not isinstance(value, str):
+        raise OperationError(f"`ints` does not work on {describe(value)}", operand=0)
+    if len(value) > MAX_SIZE:
+        raise OperationError(f"the text has more than {MAX_SIZE:,} characters", operand=0)
+    parts = [part.strip() for part in value.split(",")] if value.strip() else []
+    for part in parts:
+        if not _INTEGER.fullmatch(part):
+            raise OperationError(f"{quote(part)} is not a whole number", "numbers are separated by commas", 0)
+    return [int(part) for part in parts]
+
+
+def _round(value: Any, places: Any = None) -> Any:
+    if places is not None and (not isinstance(places, int) or isinstance(places, bool)):
+        raise OperationError(f"`round` takes a whole number of places, not {describe(places)}", operand=1)
+    if places is not None and abs(places) > _MAX_PLACES:
+        raise OperationError(f"`round` takes at most {_MAX_PLACES} places", operand=1)
+    try:
+        return round(value, places)
+    except OverflowError:
+        raise OperationError("the result is too large") from None

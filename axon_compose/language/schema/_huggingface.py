@@ -1,0 +1,123 @@
+"""The section `huggingface` in the JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from axon_compose.language.document import HuggingFace, SplitPart, WeightRule
+from axon_compose.language.document._huggingface import MAX_AXES, MAX_PARTS, MAX_RULES
+from axon_compose.language.document._models import NAME
+from axon_compose.language.schema._fields import Schema, from_field, model_text, ref
+from axon_compose.language.schema._formulas import or_formula
+
+__all__ = ["HUGGINGFACE", "huggingface_definitions"]
+
+#: The definitions, each before those that it refers to.
+HUGGINGFACE: Final = ("huggingface", "weight_rule", "split_part")
+
+
+def huggingface_definitions() -> dict[str, Schema]:
+    """The section itself, its rules, and the parts of a split."""
+    texts: Schema = {"type": "array", "items": {"type": "string"}}
+    extent = or_formula({"type": "integer"})
+    shape: Schema = {"type": ["array", "null"], "minItems": 1, "maxItems": MAX_AXES, "items": extent}
+    nullable = or_formula({"type": ["number", "null"]})
+    axes = {"type": ["boolean", "array"], "items": {"type": "integer"}}
+    return {
+        "huggingface": {
+            "description": model_text(HuggingFace),
+            "type": ["object", "null"],
+            "properties": {
+                "model_types": from_field(HuggingFace, "model_types", **texts),
+                "fields": from_field(
+                    HuggingFace,
+                    "fields",
+                    type="object",
+                    propertyNames={"pattern": NAME},
+                    additionalProperties={"type": ["string", "array"], "items": {"type": "string"}},
+                ),
+                "tensors": from_field(
+                    HuggingFace,
+                    "tensors",
+                    type="object",
+                    propertyNames={"pattern": NAME},
+                    additionalProperties={"type": "string"},
+                ),
+                "only": from_field(HuggingFace, "only", type="object"),
+                "ignore": from_field(HuggingFace, "ignore", **texts),
+                "write": from_field(HuggingFace, "write", type="object"),
+                "prefixes": from_field(
+                    HuggingFace,
+                    "prefixes",
+                    type="object",
+                    maxProperties=MAX_PARTS,
+                    additionalProperties={"type": "string"},
+                ),
+                "weights": from_field(
+                    HuggingFace,
+                    "weights",
+                    type="object",
+                    maxProperties=MAX_RULES,
+                    additionalProperties=ref("weight_rule"),
+                ),
+            },
+            "additionalProperties": False,
+        },
+        "weight_rule": {
+            "title": "rule",
+            "description": model_text(WeightRule),
+            "type": ["string", "object", "null"],
+            "properties": {
+                "to": from_field(WeightRule, "to", type=["string", "null"]),
+                "drop": from_field(WeightRule, "drop", type="boolean"),
+                "stack": from_field(WeightRule, "stack", type=["string", "null"], pattern=NAME),
+                "reshape": from_field(WeightRule, "reshape", **shape),
+                "reshape_from": from_field(WeightRule, "reshape_from", **shape),
+                "transpose": from_field(WeightRule, "transpose", **axes),
+                "add": from_field(WeightRule, "add", **nullable),
+                "scale": from_field(WeightRule, "scale", **nullable),
+                "split": from_field(
+                    WeightRule,
+                    "split",
+                    type=["object", "null"],
+                    minProperties=1,
+                    maxProperties=MAX_PARTS,
+                    additionalProperties=ref("split_part"),
+                ),
+                "axis": from_field(WeightRule, "axis", type="integer", minimum=0),
+                "groups": from_field(WeightRule, "groups", **extent),
+                "when": from_field(WeightRule, "when", type=["boolean", "string"], pattern="^="),
+                "layout": from_field(WeightRule, "layout", enum=["huggingface", "mlx", None]),
+            },
+            "additionalProperties": False,
+            "if": {"type": "object"},
+            "then": {
+                "oneOf": [
+                    {"required": ["to"], "properties": {"to": {"type": "string", "minLength": 1}}},
+                    {"required": ["split"], "properties": {"split": {"type": "object"}}},
+                    {"required": ["drop"], "properties": {"drop": {"const": True}}},
+                ]
+            },
+        },
+        "split_part": {
+            "title": "part",
+            "description": model_text(SplitPart),
+            "type": ["integer", "string", "object"],
+            "pattern": "^=",
+            "properties": {
+                "size": from_field(SplitPart, "size", **or_formula({"type": ["integer", "null"]})),
+                "sizes": from_field(
+                    SplitPart, "sizes", type=["array", "null"], minItems=1, maxItems=MAX_PARTS, items=extent
+                ),
+                "transpose": from_field(SplitPart, "transpose", **axes),
+            },
+            "additionalProperties": False,
+            "if": {"type": "object"},
+            "then": {
+                "oneOf": [
+                    {"required": ["size"], "properties": {"size": {"type": ["integer", "string"]}}},
+                    {"required": ["sizes"], "properties": {"sizes": {"type": "array"}}},
+                ]
+            },
+        },
+    }

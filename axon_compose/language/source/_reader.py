@@ -1,0 +1,83 @@
+"""A YAML text to nodes. Only the parser's event stream is used: no loader, no tags, no YAML 1.1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from axon_compose.diagnostics import Position, Problems, Span
+from axon_compose.language.source._builder import Builder, Halt
+from axon_compose.language.source._nodes import Node, Scalar
+from axon_compose.language.source._syntax import report_syntax_error
+from axon_compose.language.source._text import MAX_BYTES, decode, printable
+
+__all__ = ["read", "read_file"]
+
+_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def read(data: bytes | str, file: str, problems: Problems) -> Node | None:
+    """Read one YAML document; never raises, whatever the bytes are.
+
+    Scalars follow the core schema of YAML 1.2. `<<` copies the entries of a mapping, as every editor and most readers
+    understand it; keys written beside it win. A faulty part is reported and left out, and reading goes on.
+
+    Args:
+        data: UTF-8 bytes or a text, at most 1 MiB.
+        file: Name for diagnostics; the text is kept under it in `problems.sources`.
+        problems: Told of every fault, AX001 to AX016.
+
+    Returns:
+        The root, with the place of everything; None when nothing usable was read.
+    """
+    text = decode(data, file, problems)
+    if text is None:
+        return None
+    problems.sources[file] = text
+    clean = printable(text, file, problems)
+    if clean is None:
+        return None
+    builder = Builder(file, clean, problems)
+    try:
+        for event in yaml.parse(clean, Loader=_LOADER):
+            builder.feed(event)
+    except Halt:
+        return builder.root
+    except yaml.MarkedYAMLError as error:
+        report_syntax_error(error, clean, builder.unclosed(), file, problems)
+        return None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the Python parser's way to refuse "\UFFFFFFFF"
+        problems.error("AX001", f"the text is not YAML: {error}", _start(file))
+        return None
+    return _not_empty(builder.root, file, problems)
+
+
+def read_file(path: Path, problems: Problems, file: str | None = None) -> Node | None:
+    """Read a file, no more of it than the limit; see `read`.
+
+    Args:
+        path: A file, or a device or pipe that may never end.
+        problems: Told of every fault.
+        file: Name for diagnostics, the path itself unless given.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as stream:
+        data = stream.read(MAX_BYTES + 1)
+    return read(data, file or str(path), problems)
+
+
+def _not_empty(root: Node | None, file: str, problems: Problems) -> Node | None:
+    empty = root is None or (isinstance(root, Scalar) and root.value is None)
+    if empty:
+        problems.error(
+            "AX006", "the file is empty", _start(file), help="`axon-compose explain AX006` shows a first file"
+        )
+    return None if empty else root
+
+
+def _start(file: str) -> Span:
+    return Span(file, Position(1, 1), Position(1, 1))

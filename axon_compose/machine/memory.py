@@ -1,0 +1,127 @@
+"""How much memory is free, how much was taken, and the refusal of what does not fit."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from axon_compose.diagnostics import CheckpointError
+from axon_compose.machine.units import human
+
+__all__ = ["available", "peak", "require"]
+
+
+def available() -> int:
+    """Bytes that this process can still take: the least of free memory, limits of its cgroups and RLIMIT_AS."""
+    bounds = [_macos() if sys.platform == "darwin" else _linux(Path("/"))]
+    bounds.append(_address_space(Path("/proc/self/statm")))
+    known = [bound for bound in bounds if bound is not None]
+    return max(0, min(known)) if known else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def require(bytes_needed: int, what: str, largest: Iterable[tuple[str, int]] = ()) -> None:
+    """Refuse what does not fit into memory.
+
+    Args:
+        bytes_needed: Bytes about to be allocated.
+        what: What needs them, as the sentence begins, e.g. "`bit-axon` in bfloat16".
+        largest: Names and bytes of the largest parts; the help names the first three by size.
+
+    Raises:
+        CheckpointError: AX401.
+    """
+    free = available()
+    if bytes_needed <= free:
+        return
+    parts = sorted(largest, key=lambda part: -part[1])[:3]
+    named = ", ".join(f"`{name}` takes {human(size)}" for name, size in parts)
+    message = f"{what} needs {human(bytes_needed)} of memory, {human(free)} are available"
+    raise CheckpointError("AX401", message, named or None)
+
+
+def peak() -> int:
+    """The most bytes that this process has held so far.
+
+    Where Linux tells it, its own account is read: what `getrusage` says begins with what the parent held.
+    """
+    found = re.search(r"^VmHWM:\s+(\d+) kB", _read(Path("/proc/self/status")), re.MULTILINE)
+    if found:
+        return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _linux(root: Path) -> int | None:
+    """The least of `MemAvailable` and what the cgroups (version 1 and 2) of this process leave."""
+    bounds = [_meminfo(root / "proc/meminfo")]
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            bounds += _cgroup(root / "sys/fs/cgroup", path, "memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+            bounds += _cgroup(root / "sys/fs/cgroup/memory", path, *names)
+    known = [bound for bound in bounds if bound is not None]
+    return min(known) if known else None
+
+
+def _meminfo(path: Path) -> int | None:
+    match = re.search(r"^MemAvailable:\s+(\d+) kB", _read(path), re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
+
+
+def _cgroup(mount: Path, path: str, limit: str, used: str, cached: str) -> list[int]:
+    """What every group from that of the process up to the root leaves; a container may see only its own as the root."""
+    group = mount / path.strip("/")
+    folders = [group, *(parent for parent in group.parents if parent.is_relative_to(mount))]
+    return [left for folder in folders if (left := _left(folder, limit, used, cached)) is not None]
+
+
+def _left(folder: Path, limit: str, used: str, cached: str) -> int | None:
+    most, taken = _read(folder / limit).strip(), _read(folder / used).strip()
+    if not most.isdigit() or not taken.isdigit():  # no such group, or the limit is `max`
+        return None
+    match = re.search(rf"^{cached} (\d+)", _read(folder / "memory.stat"), re.MULTILINE)
+    return int(most) - int(taken) + (int(match[1]) if match else 0)  # unused file pages are given back under pressure
+
+
+def _address_space(statm: Path) -> int | None:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    pages = _read(statm).split()
+    return limit - (int(pages[0]) * os.sysconf("SC_PAGE_SIZE") if pages else 0)
+
+
+def _macos() -> int | None:
+    """Free, inactive, speculative and purgeable pages; half of the memory where `vm_stat` does not answer."""
+    pages = _pages(_run("/usr/bin/vm_stat"))
+    if pages is not None:
+        return pages
+    size = _run("/usr/sbin/sysctl", "-n", "hw.memsize").strip()
+    return int(size) // 2 if size.isdigit() else None
+
+
+def _pages(vm_stat: str) -> int | None:
+    size = re.search(r"page size of (\d+) bytes", vm_stat)
+    counts = re.findall(r"^Pages (?:free|inactive|speculative|purgeable):\s+(\d+)\.", vm_stat, re.MULTILINE)
+    return int(size[1]) * sum(map(int, counts)) if size and counts else None
+
+
+def _run(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, ValueError):
+        return ""

@@ -1,0 +1,127 @@
+"""`check`: every truth on a small copy of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from typing import Any, Final
+
+import mlx.core as mx
+
+from axon_compose.machine.memory import require
+from axon_compose.model import largest_parts
+from axon_compose.plan import Compiled, Plan, weight_nbytes
+from axon_compose.proof.check import _batches, _half, _large, _sequences, _sight, _slopes, _storage, _ties, _weights
+from axon_compose.proof.check._compare import number
+from axon_compose.proof.check._report import CheckReport, Truth
+from axon_compose.proof.check._shrink import small_architecture
+from axon_compose.proof.check._subject import Subject
+
+__all__ = ["TRUTHS", "check", "check_plan"]
+
+#: Copies of the weights that live at once: the model, another one, gradients of both, and what they are moved by.
+_COPIES: Final = 6
+
+#: Name to truth, in the order of the report.
+TRUTHS: Final[dict[str, Callable[[Subject], Truth]]] = {
+    "parameters": _weights.parameters,
+    "one-shot": _sequences.one_shot,
+    "chunks": _sequences.chunks,
+    "steps": _sequences.steps,
+    "causal": _sight.causal,
+    "reach": _sight.reach,
+    "every-layer": _sight.every_layer,
+    "left-padded": _batches.left_padded,
+    "right-padded": _batches.right_padded,
+    "joined": _batches.joined,
+    "saved": _sequences.saved,
+    "trimmed": _sequences.trimmed,
+    "caches": _storage.caches,
+    "cache-bytes": _storage.cache_bytes,
+    "dtypes": _storage.dtypes,
+    "large": _large.large,
+    "float16": _half.half,
+    "ties": _ties.ties,
+    "gradients": _weights.gradients,
+    "slopes": _slopes.slopes,
+    "tied": _weights.tied,
+    "quantized": _weights.quantized,
+}
+
+
+def check(
+    architecture: Compiled, *, seed: int = 0, truths: Iterable[str] | None = None, as_is: bool = False
+) -> CheckReport:
+    """Prove that the caches and masks of a model are right, on a copy in small sizes with random weights in float32.
+
+    Args:
+        architecture: What `axon_compose.load` gave; of any size, for it is never built itself.
+        seed: Of weights and tokens.
+        truths: Names out of `TRUTHS`; all unless given.
+        as_is: Try the model itself instead of a copy; it has to be small.
+
+    Returns:
+        Every truth with what was measured. Nothing is raised for a model that fails.
+
+    Raises:
+        ArchitectureError: If a component cannot be made small.
+        CheckpointError: If the model itself is tried and does not fit into memory.
+        ValueError: If a name is not that of a truth.
+    """
+    plan = architecture.plan()
+    if as_is:
+        require(_COPIES * weight_nbytes(plan, "float32"), f"a check of `{plan.name}` as it is", largest_parts(plan))
+        return check_plan(plan, seed=seed, truths=truths)
+    return check_plan(small_architecture(plan).plan(), seed=seed, truths=truths, described=len(plan.layers))
+
+
+def check_plan(
+    plan: Plan, *, seed: int = 0, truths: Iterable[str] | None = None, described: int | None = None
+) -> CheckReport:
+    """The same on a plan as it is, which is built in its own sizes.
+
+    Args:
+        plan: A small model.
+        seed: Of weights and tokens.
+        truths: Names out of `TRUTHS`; all unless given.
+        described: Layers of the model that the plan is a small copy of.
+    """
+    names = list(TRUTHS) if truths is None else list(truths)
+    unknown = [name for name in names if name not in TRUTHS]
+    if unknown:
+        raise ValueError(f"there is no truth `{unknown[0]}`; truths are {', '.join(TRUTHS)}")
+    with _exact_device():
+        found = _run(Subject(plan, seed), names)
+    layers = len(plan.layers)
+    return CheckReport(plan.name, seed, layers, described or layers, tuple(found), shrunk=described is not None)
+
+
+def _run(subject: Subject, names: list[str]) -> list[Truth]:
+    try:
+        mx.eval(subject.model.parameters())
+    except Exception as error:  # a plugin's own code may raise anything, and that is what is asked about
+        return [Truth("parameters", "the model can be built", False, detail=_told(error))]
+    found = []
+    for name in names:
+        try:
+            found.append(TRUTHS[name](subject))
+        except Exception as error:
+            found.append(Truth(name, "runs without an error", False, detail=_told(error)))
+    return found
+
+
+def _told(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextmanager
+def _exact_device() -> Any:
+    """The default device, unless it multiplies float32 in fewer bits (as GPUs with TF32 do): then the CPU."""
+    a, b = (mx.random.normal((64, 64), key=mx.random.key(i)) for i in range(2))
+    exact = mx.matmul(a, b, stream=mx.cpu)
+    if number(mx.abs(a @ b - exact).max()) < 1e-4:
+        yield
+    else:
+        with mx.stream(mx.cpu):
+            yield

@@ -1,0 +1,166 @@
+"""What this machine gives to models: versions, device, the library that multiplies, the compiler; and what to install.
+
+On Linux, MLX's wheel for the CPU multiplies with the reference BLAS, some thirty times slower than the processor could.
+Nothing says so: models are slow, and that is all. So it is looked up, measured, and told.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from ctypes.util import find_library
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final
+
+from axon_compose.machine.blas import blas_library, is_reference_blas
+from axon_compose.machine.memory import available
+from axon_compose.machine.units import human
+
+__all__ = ["Finding", "examine", "processor"]
+
+#: Rows and columns of the matrices that are multiplied.
+_SIZE: Final = 384
+#: Packages with a faster BLAS, by the names of systems in `/etc/os-release`.
+_PACKAGES: Final = {
+    "debian": "sudo apt install libopenblas0-pthread",
+    "fedora": "sudo dnf install openblas-threads",
+    "rhel": "sudo dnf install openblas-threads",
+    "suse": "sudo zypper install libopenblas_pthreads0",
+    "arch": "sudo pacman -S openblas",
+}
+_COMPILERS: Final = {
+    "debian": "sudo apt install g++",
+    "fedora": "sudo dnf install gcc-c++",
+    "rhel": "sudo dnf install gcc-c++",
+    "suse": "sudo zypper install gcc-c++",
+    "arch": "sudo pacman -S gcc",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about the machine.
+
+    Attributes:
+        name: What it is about.
+        value: What was found.
+        advice: What to do about it; empty if it is well.
+        broken: Nothing runs before that is done.
+    """
+
+    name: str
+    value: str
+    advice: str = ""
+    broken: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON-ready data."""
+        return asdict(self)
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything, in the order in which one would. It imports mlx and takes less than a second."""
+    yield Finding("system", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}")
+    yield Finding("processor", f"{processor()}, {os.cpu_count()} cores, {human(available())} of memory free")
+    for package in ("mlx", "mlx-lm"):
+        yield _package(package)
+    try:
+        import mlx.core as mx
+    except ImportError as error:
+        extra = "'mlx[cpu]' or 'mlx[cuda]'" if sys.platform.startswith("linux") else "mlx"
+        yield Finding("device", f"mlx cannot be imported: {error}", f"pip install {extra}", broken=True)
+        return
+    device = str(mx.default_device().type).removeprefix("DeviceType.")
+    yield Finding("device", "the CPU" if device == "cpu" else "Metal" if mx.metal.is_available() else "CUDA")
+    if device == "cpu":
+        yield _products()
+        yield _compiler()
+        yield _native()
+
+
+def processor() -> str:
+    """Its name, as far as the system tells it."""
+    if sys.platform.startswith("linux"):
+        found = re.search(r"^model name\s*: (.+)$", _text("/proc/cpuinfo"), re.MULTILINE)
+        if found:
+            return found[1]
+    return platform.processor() or platform.machine()
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, version(name))
+    except PackageNotFoundError:
+        return Finding(name, "not installed", f"pip install {name}", broken=True)
+
+
+def _products() -> Finding:
+    """The library behind matrix products, and how fast they are."""
+    library = blas_library()
+    speed = f"{_gigaflops():.3g} GFLOP/s in products of float32"
+    if not is_reference_blas():
+        return Finding("BLAS", f"{library.name if library else 'of the system'}, {speed}")
+    preload = "export LD_PRELOAD={}  # before python starts; `mlx_lm` gains as much"
+    there = find_library("openblas") or find_library("blis")
+    if there:
+        return Finding("BLAS", f"the reference BLAS of the wheel, {speed}", preload.format(there))
+    install = _for_system(_PACKAGES) or "install OpenBLAS"
+    advice = f"{install}\n{preload.format('libopenblas.so.0')}"
+    return Finding("BLAS", f"the reference BLAS of the wheel, {speed}", advice)
+
+
+def _gigaflops() -> float:
+    import mlx.core as mx
+
+    a = mx.ones((_SIZE, _SIZE))
+    mx.eval(a, a @ a)
+    start = perf_counter()
+    mx.eval(a @ a.T)
+    return 2 * _SIZE**3 / (perf_counter() - start) / 1e9
+
+
+def _compiler() -> Finding:
+    """What `mx.compile` makes its kernels with."""
+    found = shutil.which("g++")
+    if found:
+        return Finding("compiler", f"{found}, which makes fused kernels at run time")
+    advice = _for_system(_COMPILERS) or "install a C++ compiler that is called g++"
+    return Finding("compiler", "no g++: operations are not fused, and exponentials are slow", advice)
+
+
+def _native() -> Finding:
+    """Whether recurrences run in C++."""
+    name = "recurrences"
+    try:
+        found = f"in C++, axon-native {version('axon-native')}"
+    except PackageNotFoundError:
+        return Finding(name, "of operations of MLX; axon-native, which is optional, makes them several times as fast")
+    try:
+        import axon_native  # noqa: F401
+    except ImportError as error:
+        return Finding(name, str(error), "pip install --no-build-isolation ./plugins/axon-native")
+    if os.environ.get("AXON_NATIVE") == "0":
+        return Finding(name, "of operations of MLX; axon-native is left alone, for AXON_NATIVE is 0")
+    return Finding(name, found)
+
+
+def _for_system(commands: dict[str, str]) -> str | None:
+    """The command of this distribution, or of one that it is like."""
+    release = _text("/etc/os-release")
+    names = re.findall(r'^(?:ID|ID_LIKE)="?([^"\n]+)"?$', release, re.MULTILINE)
+    words = [word for name in names for word in name.split()]
+    return next((commands[word] for word in words if word in commands), None)
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

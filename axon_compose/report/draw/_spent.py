@@ -1,0 +1,68 @@
+"""Where the memory goes: weights by component and caches by kind at each context, as bars and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from axon_compose.analysis.cost import ContextCost, CostSheet, PartCost
+from axon_compose.machine.units import human
+from axon_compose.plan import Plan
+from axon_compose.report.draw._canvas import Canvas
+from axon_compose.report.draw._family import Family
+from axon_compose.report.draw._html import figure, table
+from axon_compose.report.draw._markup import element, text
+from axon_compose.report.draw._sums import CACHES, cache_bytes, parts
+
+__all__ = ["spent"]
+
+ROW: Final = 48.0
+BAR: Final = 16.0
+
+
+def spent(plan: Plan, sheet: CostSheet) -> Iterator[str]:
+    """Markup of the bars, and of a table whose columns add up to them."""
+    held = [(kind, part) for kind, part in parts(plan, sheet) if part.weight_bytes]
+    yield figure(lambda width: _bars(sheet, held, width))
+    yield _table(sheet, held)
+
+
+def _bars(sheet: CostSheet, held: Sequence[tuple[Family, PartCost]], width: float) -> str:
+    """A bar for each context, all in one scale: weights full, caches in outline."""
+    canvas = Canvas()
+    most = max(1, *(cost.memory_bytes for cost in sheet.contexts))
+    for row, cost in enumerate(sheet.contexts):
+        x, top = 0.5, row * ROW
+        canvas.words(0, top + 14, f"{cost.tokens:,} tokens", "small quiet")
+        canvas.words(width, top + 14, human(cost.memory_bytes), "small end")
+        for class_, said, nbytes in _pieces(held, cost):
+            room = (width - 1) * nbytes / most
+            canvas.rect(x, top + 22, room, BAR, class_, tip=f"{said}: {human(nbytes)}")
+            x += room
+    label = f"{sheet.name}: weights and caches at each context"
+    return canvas.svg(width, len(sheet.contexts) * ROW, label, style=False)
+
+
+def _pieces(held: Sequence[tuple[Family, PartCost]], cost: ContextCost) -> Iterator[tuple[str, str, int]]:
+    for kind, part in held:
+        yield f"{kind}-bar", part.name, part.weight_bytes
+    for kind, nbytes in cache_bytes(cost).items():
+        if nbytes:
+            yield kind, CACHES[kind], nbytes
+
+
+def _table(sheet: CostSheet, held: Sequence[tuple[Family, PartCost]]) -> str:
+    costs = sheet.contexts
+    rows = [[_swatch(f"{kind}-bar") + text(part.name), *[f"{part.weight_bytes:,}"] * len(costs)] for kind, part in held]
+    for kind, label in CACHES.items():
+        sizes = [cache_bytes(cost)[kind] for cost in costs]
+        if any(sizes):
+            rows.append([_swatch(kind) + text(label), *(f"{size:,}" for size in sizes)])
+    head = ["Weights and caches", *(f"Bytes at {cost.tokens:,}" for cost in costs)]
+    return table(head, rows, len(costs), ["all", *(f"{cost.memory_bytes:,}" for cost in costs)])
+
+
+def _swatch(class_: str) -> str:
+    canvas = Canvas()
+    canvas.rect(0.5, 0.5, 11, 11, class_, round_=2)
+    return element("svg", *canvas.shapes, class_="swatch", width=12, height=12, aria_hidden="true")

@@ -1,0 +1,30 @@
+"""The cases of a component for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from axon_compose.language.layout import flow_text
+from axon_compose.report import Style
+from axon_compose.testing._cases import Case
+
+__all__ = ["case_text", "cases_verdict"]
+
+
+def case_text(case: Case, style: Style) -> str:
+    """One case of a component: its seed, its options and, if it fails, where and a file that shows it."""
+    word = style.paint("ok", "good") + "  " if case.report.passed else style.paint("FAIL", "error")
+    lines = [f"  {word}  seed {case.seed}  {flow_text(case.options)}"]
+    lines += [f"        {style.bold(truth.name)}: {truth.detail}" for truth in case.report.failed]
+    if case.file is not None:
+        command = f"axon-compose check {case.report.name}.yaml --as-is --seed {case.seed}"
+        lines += ["", style.dim(f"# {case.report.name}.yaml, for `{command}`"), case.file]
+    return "\n".join(lines) + "\n"
+
+
+def cases_verdict(type_name: str, cases: Sequence[Case]) -> str:
+    """How many cases of a component hold every truth that was tried."""
+    failed = sum(not case.report.passed for case in cases)
+    truths = len(cases[0].report.truths)
+    held = f"{truths} truths hold" if truths != 1 else "1 truth holds"
+    return f"{type_name}: {held} in {len(cases) - failed} of {len(cases)} cases\n"

@@ -1,0 +1,81 @@
+"""Random stacks of all components hold every truth; a failure shows a file that `axon-compose check --as-is` fails on.
+
+`AXON_COMPOSE_STACKS=0..499 pytest -n 2 tests/proof/check/test_random_stacks.py` tries the stacks of those seeds.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
+
+import axon_compose
+from axon_compose.language.layout import to_text
+from axon_compose.proof.check import CheckReport, check_plan
+from axon_compose.registry import Registry
+from axon_compose.report._check import check_text
+from axon_compose.report._style import PLAIN
+from axon_compose.testing._choices import Seeded
+from axon_compose.testing._minimal import minimal
+from axon_compose.testing._stacks import drawn_stack
+from axon_compose.testing.strategies import stacks
+
+FIRST, LAST = map(int, os.environ.get("AXON_COMPOSE_STACKS", "0..3").split(".."))
+REGISTRY = Registry.installed()
+FOUND = sorted((Path(__file__).parent / "found").glob("*.yaml"))
+
+
+def checked(description: dict[str, Any], seed: int) -> CheckReport:
+    report = check_plan(axon_compose.load(description).plan(), seed=seed)
+    mx.clear_cache()  # every stack has sizes of its own
+    return report
+
+
+def router_without_a_choice(description: dict[str, Any]) -> bool:
+    """Whether a router sends each token to one expert, whose weight is one: it learns nothing, as `gradients` says."""
+    return any(
+        section.get("top_k") == 1 and (section.get("score") == "topk_softmax" or section.get("norm_topk", True))
+        for section in description["components"].values()
+    )
+
+
+def told(description: dict[str, Any], report: CheckReport) -> str:
+    """The report, and how to see it again."""
+    command = f"axon-compose check random.yaml --as-is --seed {report.seed}"
+    return f"\n{check_text(report, PLAIN)}\n{command}\n\n# random.yaml\n{to_text(description)}"
+
+
+@pytest.mark.parametrize("seed", range(FIRST, LAST + 1))
+def test_stack_of_a_seed(seed: int) -> None:
+    description = drawn_stack(Seeded(seed), REGISTRY)
+    if description is None or router_without_a_choice(description):
+        pytest.skip("what was drawn does not fit together, or has a part that learns nothing")
+    report = checked(description, seed)
+    if not report.passed:
+        raise AssertionError(told(minimal(description, report, REGISTRY), report))
+
+
+@pytest.mark.parametrize("file", FOUND, ids=lambda file: file.stem)
+def test_stack_that_was_found(file: Path) -> None:
+    """Stacks that failed once, by the truth that was too strict and the seed: `TRUTH-SEED.yaml`."""
+    truth, _, seed = file.stem.rpartition("-")
+    report = check_plan(axon_compose.load(file).plan(), seed=int(seed), truths=[truth])
+    assert report.passed, check_text(report, PLAIN)
+
+
+@settings(
+    max_examples=3,
+    suppress_health_check=list(HealthCheck),
+    # Explaining a failure costs as much as finding it, and the message has a file.
+    phases=(Phase.generate, Phase.shrink),
+)
+@given(stacks(), st.integers(0, 999))
+def test_any_stack(description: dict[str, Any], seed: int) -> None:
+    assume(not router_without_a_choice(description))
+    report = checked(description, seed)
+    assert report.passed, told(description, report)
