@@ -18,7 +18,7 @@ from axon_compose.diagnostics import ArchitectureError, Diagnostic
 if TYPE_CHECKING:
     from axon_compose.architecture import Architecture, compare, load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["Architecture", "ArchitectureError", "Diagnostic", "__version__", "compare", "load"]
 

@@ -34,7 +34,7 @@ def build(target: Path, fill: float = 0.0, **changes: Any) -> dict[str, Any]:
         "config": {"model_type": "axon_compose", "vocab_size": 300},
         "tensors": arrays(fill),
         "tokenizer": "bytes",
-        "build_record": {"seed": 7, "plugins": {"core": "axon-compose 0.1.0"}},
+        "build_record": {"seed": 7, "plugins": {"core": "axon-compose 0.2.0"}},
         "max_shard_bytes": 4850,
     }
     return write_folder(target, **(arguments | changes))

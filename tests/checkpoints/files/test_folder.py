@@ -107,10 +107,10 @@ def test_the_model_file_hands_out_the_adapter(tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_model_file_says_what_to_install(tmp_path: Path) -> None:
-    build(tmp_path / "m", build_record={"plugins": {"core": "axon-compose 0.1.0", "acme": "acme-axon 1.2.0+cpu"}})
+    build(tmp_path / "m", build_record={"plugins": {"core": "axon-compose 0.2.0", "acme": "acme-axon 1.2.0+cpu"}})
     isolated = [sys.executable, "-I", "-S", str(tmp_path / "m" / "axon_model.py")]  # no site-packages
     result = subprocess.run(isolated, capture_output=True, text=True)
-    assert "ImportError: this model needs `pip install 'acme-axon>=1.2.0+cpu' 'axon-compose>=0.1.0'`" in result.stderr
+    assert "ImportError: this model needs `pip install 'acme-axon>=1.2.0+cpu' 'axon-compose>=0.2.0'`" in result.stderr
 
 
 def test_a_plugin_cannot_write_code_into_the_model_file(tmp_path: Path) -> None:
