@@ -56,7 +56,7 @@ def seen(shown: str, width: int, tmp_path: Path) -> None:
     """Open a page in a browser and hold what must be true of every one."""
     inside = html.escape(shown)
     (tmp_path / "frame.html").write_text(FRAME.format(width=width, page=inside), "utf-8")
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}",
                "--enable-logging=stderr", "--window-size=1400,1000", "--virtual-time-budget=2000", "--dump-dom",
                (tmp_path / "frame.html").as_uri()]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
