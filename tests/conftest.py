@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 import mlx.core as mx
 import pytest
@@ -30,3 +31,16 @@ def pytest_configure(config: pytest.Config) -> None:
         x = mx.full((8192,), -1.0)
         for of_what in (x, x[:1]):
             mx.eval([function(of_what) for function in (exp, sigmoid, silu, softplus)])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line which tests were left out for want of an optional program or package: reasons with "needs"."""
+    reasons = [
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    ]
+    counts = Counter(reason for reason in reasons if reason.startswith("needs "))
+    if counts:
+        parts = ", ".join(f"{count} {'test' if count == 1 else 'tests'} {why}" for why, count in sorted(counts.items()))
+        terminalreporter.write_line(f"left out: {parts}")

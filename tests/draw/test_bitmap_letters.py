@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import axon_compose
 from axon_compose.draw._bitmap import ZOOM, _fonts, bitmap
 from axon_compose.draw._picture import picture
 
-pytest.importorskip("resvg_py", reason="resvg-py is not installed")
+pytestmark = pytest.mark.skipif(find_spec("resvg_py") is None, reason="needs resvg-py (the extra `png`)")
 
 #: Brightness between that of quiet text and of every fill that text stands on.
 DARK = 0.6

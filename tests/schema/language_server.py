@@ -22,9 +22,9 @@ SERVER = (
 def missing() -> str | None:
     """Why the server cannot be run, or None."""
     if shutil.which("node") is None:
-        return "node is not installed"
+        return "needs node (install_language_server.sh)"
     if not SERVER.is_file():
-        return "yaml-language-server is not installed: run tests/schema/install_language_server.sh"
+        return "needs yaml-language-server (install_language_server.sh)"
     return None
 
 
@@ -38,10 +38,21 @@ class LanguageServer:
         self.process = subprocess.Popen(
             ["node", str(SERVER), "--stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
-        self.patience = threading.Timer(60, self.process.kill)  # reading has no time limit of its own
+        self.patience = threading.Timer(300, self.process.kill)  # reading has no time limit of its own
         self.patience.start()
 
     def __enter__(self) -> LanguageServer:
+        try:
+            self.greet()
+        except BaseException:  # nobody calls __exit__ then
+            self.patience.cancel()
+            self.process.kill()
+            self.process.wait()
+            raise
+        return self
+
+    def greet(self) -> None:
+        """Begin the conversation."""
         capabilities = {"textDocument": {"completion": {"completionItem": {"snippetSupport": True}}, "hover": {}}}
         uri = self.folder.as_uri()
         folders = [{"uri": uri, "name": "files"}]
@@ -51,7 +62,6 @@ class LanguageServer:
         self.notify("initialized", {})
         settings = {"validate": True, "hover": True, "completion": True, "schemaStore": {"enable": False}}
         self.notify("workspace/didChangeConfiguration", {"settings": {"yaml": settings}})
-        return self
 
     def __exit__(self, *_: object) -> None:
         assert self.process.stdin
