@@ -60,7 +60,8 @@ def seen(shown: str, width: int, tmp_path: Path) -> None:
     inside = html.escape(shown)
     (tmp_path / "frame.html").write_text(FRAME.format(width=width, page=inside), "utf-8")
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-               "--disable-background-networking", "--enable-logging=stderr", "--window-size=1400,1000", "--virtual-time-budget=2000", "--dump-dom",
+               "--disable-background-networking", "--enable-logging=stderr", "--window-size=1400,1000",
+               "--virtual-time-budget=2000", "--dump-dom",
                (tmp_path / "frame.html").as_uri()]  # fmt: skip
     printed, said = ran(command)
     found = re.search(r'<pre id="answer">(\{.*?\})</pre>', printed)
