@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 
 import mlx.core as mx
 import pytest
@@ -33,8 +34,10 @@ def pytest_configure(config: pytest.Config) -> None:
             mx.eval([function(of_what) for function in (exp, sigmoid, silu, softplus)])
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
     """Say in one line which tests were left out for want of an optional program or package: reasons with "needs"."""
+    yield  # what others say comes first
     reasons = [
         report.longrepr[2].removeprefix("Skipped: ")
         for report in terminalreporter.stats.get("skipped", [])
