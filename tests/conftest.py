@@ -45,5 +45,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
     ]
     counts = Counter(reason for reason in reasons if reason.startswith("needs "))
     if counts:
-        parts = ", ".join(f"{count} {'test' if count == 1 else 'tests'} {why}" for why, count in sorted(counts.items()))
-        terminalreporter.write_line(f"left out: {parts}")
+        parts = "; ".join(f"{count} x {why}" for why, count in sorted(counts.items()))
+        terminalreporter.write_line(f"tests left out: {parts}")
