@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 import mlx.core as mx
@@ -40,3 +41,18 @@ def pytest_configure(config: pytest.Config) -> None:
         x = mx.full((8192,), -1.0)
         for of_what in (x, x[:1]):
             mx.eval([function(of_what) for function in (exp, sigmoid, silu, softplus)])
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Say in one line which tests were left out for want of an optional program or package: reasons with "needs"."""
+    yield  # what others say comes first
+    reasons = [
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    ]
+    counts = Counter(reason for reason in reasons if reason.startswith("needs "))
+    if counts:
+        parts = "; ".join(f"{count} x {why}" for why, count in sorted(counts.items()))
+        terminalreporter.write_line(f"tests left out: {parts}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 
 from axon_compose.diagnostics import Refusal
@@ -14,6 +16,9 @@ __all__ = ["EXTRA", "bitmap", "require_renderer"]
 EXTRA: Final = "axon-compose[png]"
 #: Pixels of the bitmap for one of the picture.
 ZOOM: Final = 2
+#: The letters of a bitmap, whatever fonts the system has: those that matplotlib, which is always there, brings along.
+FAMILY: Final = "DejaVu Sans"
+_FILES: Final = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf")
 
 
 def require_renderer() -> None:
@@ -39,5 +44,27 @@ def bitmap(plan: Plan) -> bytes:
     require_renderer()
     import resvg_py
 
-    data: bytes = bytes(resvg_py.svg_to_bytes(svg_string=picture(plan, theme="light"), zoom=ZOOM))
+    svg = picture(plan, theme="light")
+    # resvg leaves out text whose font it does not find, and by default takes Arial for the generic sans-serif.
+    data: bytes = bytes(
+        resvg_py.svg_to_bytes(
+            svg_string=svg, zoom=ZOOM, skip_system_fonts=True, font_files=_fonts(), sans_serif_family=FAMILY
+        )
+    )
     return data
+
+
+def _fonts() -> list[str]:
+    """The font files, found without importing matplotlib.
+
+    Raises:
+        Refusal: AX506 if this matplotlib was installed without them.
+    """
+    spec = find_spec("matplotlib")
+    places = spec.submodule_search_locations if spec else None
+    for place in places or ():
+        files = [Path(place, "mpl-data", "fonts", "ttf", name) for name in _FILES]
+        if all(file.is_file() for file in files):
+            return [str(file) for file in files]
+    message = f"a PNG needs {FAMILY}, which this installation of matplotlib lacks"
+    raise Refusal("AX506", message, "`pip install --force-reinstall matplotlib`, or write a `.svg` or `.html`")

@@ -25,9 +25,9 @@ SERVER = (
 def missing() -> str | None:
     """Why the server cannot be run, or None."""
     if shutil.which("node") is None:
-        return "node is not installed"
+        return "needs node (install_language_server.sh)"
     if not SERVER.is_file():
-        return "yaml-language-server is not installed: run tests/language/schema/install_language_server.sh"
+        return "needs yaml-language-server (install_language_server.sh)"
     return None
 
 

@@ -92,6 +92,6 @@ def test_a_bitmap_names_the_extra(
 
 
 def test_a_bitmap(folder: Path) -> None:
-    pytest.importorskip("resvg_py")
+    pytest.importorskip("resvg_py", reason="needs resvg-py (the extra `png`)")
     assert main(["draw", "hybrid-demo", "-o", "a.png"]) == 0
     assert (folder / "a.png").read_bytes().startswith(b"\x89PNG\r\n")
