@@ -51,11 +51,13 @@ published ones (`tests/families/fixtures`).
 * *YAML* is the line count of the file, and of those it `extends`; *mlx-lm* that of the module in mlx-lm {version}.
 * *from transformers* is the largest difference of a logit from those that transformers computes for the same
   checkpoint, relative to the largest logit, in float32. For `rwkv7`, which transformers does not have, they come from a
-  float64 reference. `phi3` uses its original context there, since transformers changes its RoPE factors with the prompt length.
+  float64 reference. `phi3` uses its original context there, since transformers changes its RoPE factors with the prompt
+  length.
 * *from mlx-lm* is the same from mlx-lm's own model, on {tokens} random tokens, as `axon-compose verify` compares it.
   Where the two differ, the name of the bug is given; it is explained [below](#where-mlx-lm-differs). With the bug
   worked around, the difference is gone.
-* *truths* are the checks of `axon-compose check` that passed, on layers like those of the checkpoint: caches, masks, batches, gradients.
+* *truths* are the checks of `axon-compose check` that passed, on layers like those of the checkpoint: caches, masks,
+  batches, gradients.
 """
 
 _FAULTS: Final = """\
