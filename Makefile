@@ -23,17 +23,17 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Builds the recurrences in C++ for this machine and its MLX, which is optional: plugins/axon-native/README.md.
+# Optional: builds the C++ recurrences for this machine and its MLX, see plugins/axon-native/README.md.
 native: .venv/dev.stamp
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps ./plugins/axon-native
 
-# Measures all that docs/performance.md shows, which takes an hour and more: leave the machine alone meanwhile.
-# A part of it: make bench ARGS=families/llama
+# Measures everything in docs/performance.md, which takes over an hour: keep the machine otherwise idle.
+# Part of it: make bench ARGS=families/llama
 bench: .venv/dev.stamp
 	$(BIN)/python benchmarks/everything.py $(ARGS)
 	$(BIN)/python docs/performance_page.py
 
-# Writes what is generated: the published schema, and the output that README and docs show.
+# Generated files: the published schema, and the output that README and docs show.
 schema: .venv/dev.stamp
 	$(BIN)/axon-compose schema --published -o schemas/architecture-1.schema.json
 

@@ -17,12 +17,12 @@ _INTRODUCTION: Final = """\
 
 <!-- Written by `python docs/refresh.py` from the records of the built-in components; do not edit. -->
 
-What a file can name as `type`, with every option. This page covers what axon-compose brings itself;
+What a file can name as `type`, with every option. This page covers the built-in types;
 `axon-compose plugins` lists the types of installed plugins, and `axon-compose schema` describes the options of all of
 them for an editor.
 
 A value may be a formula (see [language.md](language.md#formulas)). In the calls, `x` and `y` are arrays of shape
-(B, L, D): sequences, tokens, hidden size. How to write a layer of your own is told in [plugins.md](plugins.md).
+(B, L, D): sequences, tokens, hidden size. [plugins.md](plugins.md) explains how to write your own layer.
 """
 
 _KINDS: Final = {

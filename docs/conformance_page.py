@@ -28,25 +28,25 @@ MEASURED: Final[Mapping[str, str]] = {
     "parameters": "names, shapes, dtypes and bytes of what is built, in float32 and bfloat16",
     "one-shot": "two sequences of 1, W − 1, W, W + 1, 2 W + 3 and 291 tokens, with a fresh cache and without",
     "chunks": "chunks of 7, W − 1, W, W + 1 and 97 tokens, irregular ones, and one longer than a block of a scan",
-    "steps": "single tokens from the start, and behind a prompt of 2 W + 3, until a window has wrapped",
+    "steps": "single tokens from the start, and after a prompt of 2 W + 3, until a window has wrapped",
     "causal": "all tokens from some position on replaced, at the edges of windows and blocks",
     "reach": "one token replaced at the edges of a window, with every other component that mixes tokens silenced",
-    "every-layer": "each layer skipped, with a cache and without",
-    "left-padded": "five prompts of unequal length padded in front, in chunks, then decoded until a window has wrapped",
-    "right-padded": "the same, padded behind, with mlx-lm's `prepare` and `finalize`",
+    "every-layer": "each layer skipped, with and without a cache",
+    "left-padded": "five left-padded prompts of unequal length, in chunks, then decoded until a window has wrapped",
+    "right-padded": "the same, right-padded, with mlx-lm's `prepare` and `finalize`",
     "joined": "mlx-lm's `merge`, `extend`, `filter` and `extract` in the middle of three sequences",
-    "saved": "mlx-lm's file of a cache, written and read behind a wrapped window",
-    "trimmed": "a token taken back and others put in its place, where the plan allows it",
+    "saved": "mlx-lm's cache file, written and read after a window has wrapped",
+    "trimmed": "a token trimmed and others put in its place, where the plan allows it",
     "caches": "what each cache holds and counts after a prompt and two tokens",
     "cache-bytes": "bytes after 3 and 3 W + 6 tokens, in float32 and bfloat16",
     "dtypes": "weights, caches and logits in float32 and bfloat16, also with large values inside",
-    "large": "inputs of layers 30 and 1000 times as large, less where roundings would move the outputs; token by token",
-    "float16": "a model in float16, with numbers beyond 65504 in each state that is declared float32",
-    "ties": "routers made even: twice, in a batch among others, and in chunks",
+    "large": "layer inputs scaled by 30 and 1000, less where rounding would change the outputs; token by token",
+    "float16": "a float16 model, with values beyond 65504 in each state that is declared float32",
+    "ties": "tied router scores: twice, in a batch among others, and in chunks",
     "gradients": "one backward pass over 512 tokens, in training mode",
     "slopes": "central differences of the loss along each component's gradient",
     "tied": "a training step, its weights loaded into another model; one row of the table changed",
-    "quantized": "8-bit weights: the typical token against whole weights, and with a cache against without",
+    "quantized": "8-bit weights: the typical token against unquantised weights, and with a cache against without",
 }
 
 _INTRODUCTION: Final = """\
@@ -54,23 +54,23 @@ _INTRODUCTION: Final = """\
 
 <!-- Written by `python docs/conformance_page.py`; do not edit. -->
 
-What `axon-compose check` holds a model against: the *truths*, which are claims about any causal language model with
+What `axon-compose check` tests: *truths* are properties of any causal language model with
 caches, each measured on a small copy with random weights in float32 (W is the largest window of the model, or 8).
-`axon_compose.testing` holds the components of plugins against the same ones ([plugins.md](plugins.md#tests)).
+`axon_compose.testing` runs the same checks on components of plugins ([plugins.md](plugins.md#tests)).
 
 Equal means equal up to the rounding of float32: 2e-5 of the largest output, or four times what the model's own rounding
-errors come to. Every failure names the case, the position, and the first layer in which it shows.
+errors come to. Every failure names the case, the position, and the first affected layer.
 
 | truth | claim | measured by |
 |---|---|---|
 """
 
 _FAULTS: Final = """\
-## What they notice
+## What they detect
 
 {count} faults, planted one at a time in a model that passes (`tests/proof/check/mutations.py`), and the truths
-that fail: ● are those that the tests demand, ○ others. Every fault is noticed, and every truth is demanded by some.
-The models:
+that fail: ● are those that the tests require, ○ others. Every fault is detected, and every truth is required by some
+fault. The models:
 
 {models}
 

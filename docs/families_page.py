@@ -45,24 +45,25 @@ _INTRODUCTION: Final = """\
 <!-- Written by `python docs/families_page.py`; do not edit. -->
 
 The published models that axon-compose reads: `axon-compose import DIR` recognises them by the `model_type` in
-config.json. Each is a file in [architectures/](../architectures), held against a small checkpoint in the layout of the
+config.json. Each is a file in [architectures/](../architectures), tested on a small checkpoint in the layout of the
 published ones (`tests/families/fixtures`).
 
-* *YAML* are the lines of the file, and of those it `extends`; *mlx-lm* are the lines of the module in mlx-lm {version}.
+* *YAML* is the line count of the file, and of those it `extends`; *mlx-lm* that of the module in mlx-lm {version}.
 * *from transformers* is the largest difference of a logit from those that transformers computes for the same
   checkpoint, relative to the largest logit, in float32. For `rwkv7`, which transformers does not have, they come from a
-  reference in float64. `phi3` is laid out for its original context there, since transformers changes the factors of its
-  rotation with the length of a prompt.
+  float64 reference. `phi3` uses its original context there, since transformers changes its RoPE factors with the prompt
+  length.
 * *from mlx-lm* is the same from mlx-lm's own model, on {tokens} random tokens, as `axon-compose verify` compares it.
-  Where the two differ, the name of the fault stands beside it; it is told [below](#where-mlx-lm-differs). With the
-  fault out of the way, the difference is gone.
-* *truths* are those of `axon-compose check`, on layers like those of the checkpoint: caches, masks, batches, gradients.
+  Where the two differ, the name of the bug is given; it is explained [below](#where-mlx-lm-differs). With the bug
+  worked around, the difference is gone.
+* *truths* are the checks of `axon-compose check` that passed, on layers like those of the checkpoint: caches, masks,
+  batches, gradients.
 """
 
 _FAULTS: Final = """\
 ## Where mlx-lm differs
 
-Found with these checkpoints in mlx-lm {version}. Right is what transformers computes, unless another source is
+Found with these checkpoints in mlx-lm {version}. Transformers is taken as correct, unless another source is
 named. The figures are in `tests/families/upstream_faults.yaml`.
 
 | fault | families | mlx-lm | right |

@@ -17,15 +17,15 @@ FOLDER: Final = "tests/families/fixtures"
 #: Checkpoints, and what is worth a look in the file.
 SHOWN: Final = {
     "llama": "Every layer alike.",
-    "qwen3_moe": "Experts in some layers: two kinds of layers, and the stack says in which order they stand.",
-    "gemma3_text": "Norms before and after each branch; windows in all layers but every third.",
-    "gpt_oss": "Experts with a clamped activation, sinks in the softmax; queries, keys and values are told apart.",
-    "deepseek_v3": "Latent attention, and experts in groups behind dense layers.",
-    "qwen3_next": "Gated delta nets, and full attention with a gate in some layers.",
-    "nemotron_h": "One branch in each layer: Mamba-2, attention, an MLP or experts, in an order of its own.",
-    "gemma4_text": "Late layers read keys and values of earlier ones (`overrides`); a narrow vector of each token.",
-    "falcon_h1": "Mamba-2 and attention side by side, and a factor for nearly everything.",
-    "rwkv7": "No attention; the first layer's values go to all others.",
+    "qwen3_moe": "MoE in some layers: two kinds of layers, and the stack gives their order.",
+    "gemma3_text": "Norms before and after each branch; sliding windows in all layers but every third.",
+    "gpt_oss": "Experts with a clamped activation, attention sinks; separate query, key and value projections.",
+    "deepseek_v3": "Latent attention, and group-limited MoE after dense layers.",
+    "qwen3_next": "Gated delta rule, and gated full attention in some layers.",
+    "nemotron_h": "One branch in each layer: Mamba-2, attention, an MLP or MoE, in an irregular order.",
+    "gemma4_text": "Late layers read keys and values of earlier ones (`overrides`); per-layer token embeddings.",
+    "falcon_h1": "Mamba-2 and attention in parallel, and multipliers nearly everywhere.",
+    "rwkv7": "No attention; value residuals from the first layer.",
 }
 
 _INTRODUCTION: Final = f"""\
@@ -33,13 +33,12 @@ _INTRODUCTION: Final = f"""\
 
 <!-- Written by `python docs/refresh.py` from the checkpoints in {FOLDER}; do not edit. -->
 
-`axon-compose import DIR` writes the architecture of a checkpoint as a file of its own: sizes instead of formulas,
-layers by name in the order of the stack, no option that has its default, and the rules that read its weights. The file
-needs neither the checkpoint nor the family to be changed, built and trained; with `--weights DIR` it reads the weights
-again.
+`axon-compose import DIR` writes the architecture of a checkpoint as a standalone file: sizes instead of formulas,
+layers by name in the order of the stack, no options at their defaults, and the weight map. The file can be edited,
+built and trained without the checkpoint or the family; with `--weights DIR` it reads the weights again.
 
 These are the files of ten of the small checkpoints that the tests use, as they are written. [families.md](families.md)
-tells how they compare with other implementations, [huggingface.md](huggingface.md) how a checkpoint is read.
+compares them with other implementations, [huggingface.md](huggingface.md) explains how a checkpoint is read.
 """
 
 

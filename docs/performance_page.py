@@ -20,8 +20,8 @@ _INTRODUCTION: Final = """\
 
 <!-- Written by `python docs/performance_page.py` from benchmarks/results.json; do not edit. -->
 
-Speed and memory against other implementations on one machine: ratios carry over between machines, absolute figures do not.
-Above 1, axon-compose is faster or takes less memory. `make bench` measures all of it again, and
+Speed and memory against other implementations on one machine: ratios carry over between machines, absolute figures
+do not. Above 1, axon-compose is faster or takes less memory. `make bench` measures all of it again, and
 [`axon-compose bench`](cli.md#bench) measures your own file.
 
 * Both sides compute on the same numbers: the same weights for whole families, the same inputs for recurrences.
@@ -33,7 +33,7 @@ Above 1, axon-compose is faster or takes less memory. `make bench` measures all 
   doctor`](cli.md#doctor) says which one a machine has, and what to install: `mlx_lm` gains as much.
 * axon-compose models let MLX keep freed memory on the CPU, which makes long prompts 1.1 to 1.25 times as fast. For
   mlx-lm, `mlx.core.set_cache_limit(512 << 20)` would do the same; it runs here with its defaults.
-* Recurrences use the reference implementations in MLX operations, except in [the last section](#with-axon-native).
+* Recurrences run in MLX operations, except in [the last section](#with-axon-native).
 """
 
 

@@ -15,8 +15,8 @@ import pytest
 from fontTools.ttLib import TTFont  # comes with matplotlib
 
 import axon_compose
-from axon_compose.draw._bitmap import ZOOM, _fonts, bitmap
-from axon_compose.draw._picture import picture
+from axon_compose.report.draw._bitmap import ZOOM, _fonts, bitmap
+from axon_compose.report.draw._picture import picture
 
 pytestmark = pytest.mark.skipif(find_spec("resvg_py") is None, reason="needs resvg-py (the extra `png`)")
 
@@ -25,7 +25,7 @@ DARK = 0.6
 WRITES = """\
 import sys
 import axon_compose
-from axon_compose.draw._bitmap import bitmap
+from axon_compose.report.draw._bitmap import bitmap
 sys.stdout.buffer.write(bitmap(axon_compose.load("hybrid-demo").plan()))
 """
 
