@@ -127,4 +127,4 @@ def test_check_from_the_front_door() -> None:
     assert found.seed == 3
     assert [truth.name for truth in found.truths] == ["parameters", "steps"]
     assert found.passed
-    assert "2 truths hold" in parsed(found).text
+    assert "2 checks passed" in parsed(found).text

@@ -128,7 +128,7 @@ def trimmed(subject: Subject) -> Truth:
     """Tokens can be taken back where the plan says so, and nowhere else."""
     from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
 
-    name, claim = "trimmed", "tokens can be taken back as the plan says"
+    name, claim = "trimmed", "caches can be trimmed as the plan declares"
     able = capabilities(subject.plan).trimmable if subject.plan.slots else "yes"
     length = max(2, min([*subject.windows, 6]) - 1)
     tokens, others = subject.tokens(1, length), subject.tokens(1, 2 * subject.window + 3, salt=1)
