@@ -74,10 +74,10 @@ def measured() -> Any:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (evil().plan, ["attn → mlp", "KVCache", "trimming"]),
+        (evil().plan, ["attn → mlp", "KVCache", "cache trimming"]),
         (lambda: evil().cost(memory=10**6), ["longest context", "attn"]),
         (lambda: evil().diff(load(described(name=None))), ["removed"]),
-        (report, ["1 of 2 truths do not hold", "5.0e-01"]),
+        (report, ["1 of 2 checks failed", "5.0e-01"]),
         (measured, ["not measured", "llama-small", "cache at 32"]),
     ],
     ids=["plan", "cost", "diff", "check", "compare"],
