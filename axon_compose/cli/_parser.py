@@ -153,9 +153,7 @@ def _add_counting(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _add_bench(command: Callable[..., argparse.ArgumentParser]) -> None:
-    bench = command(
-        "bench", _lazily("_bench", "bench"), "time a model here, optionally against mlx-lm and others"
-    )
+    bench = command("bench", _lazily("_bench", "bench"), "time a model here, optionally against mlx-lm and others")
     bench.add_argument("file", metavar="FILE", help="or a folder with a config.json, whose sizes are taken")
     bench.add_argument(
         "--against", type=peers, default=(), metavar="NAMES", help="out of mlx-lm,transformers (default: none)"

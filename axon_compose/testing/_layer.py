@@ -176,7 +176,7 @@ def _check_contract(use: Use) -> None:
     out = module(x, **arguments)
     if use.cache is None:
         assert isinstance(out, mx.array), (
-            f"`{use.type}` has no cache spec, so it gives y alone, not {type(out).__name__}"
+            f"`{use.type}` has no cache spec, so it returns only y, not {type(out).__name__}"
         )
         y = out
     else:
