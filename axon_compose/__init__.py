@@ -7,8 +7,8 @@
     model = axon_compose.load("hybrid-demo").build()
     cache = model.make_cache()
 
-`Architecture.cost`, `check`, `diff` and `lint` say what it needs, whether it is right, in what it differs from another
-one and what is seldom meant; `compare` puts several side by side.
+`Architecture.cost`, `check`, `diff` and `lint` say what it needs, whether it is right, how it differs from another
+one and what is valid but suspicious; `compare` puts several side by side.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -126,7 +126,7 @@ def test_build_and_check(env: PluginVenv) -> None:
     done = env.cli("check", "small.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     done = env.cli("check", "--layer", "leaky/leaky_integrator", "--cases", "2", "--truth", "chunks,left-padded")
-    assert done.stdout.endswith("leaky/leaky_integrator: 2 truths hold in 2 of 2 cases\n"), done.stdout + done.stderr
+    assert done.stdout.endswith("leaky/leaky_integrator: 2 checks passed in 2 of 2 cases\n"), done.stdout + done.stderr
 
 
 def test_every_layer_passes_the_kit(env: PluginVenv) -> None:

@@ -125,13 +125,13 @@ class Architecture(Shown, Compiled):
         return checkpoint_plan(self._plan, self.document, Path(weights), layout)
 
     def diff(self, other: Architecture) -> Difference:
-        """In what another model differs from this one: what it computes counts, not how the files say it."""
+        """How another model differs from this one, in what it computes rather than how it is written."""
         from axon_compose.analysis.diff import compare
 
         return compare(self._plan, other.plan())
 
     def lint(self) -> Advice:
-        """Advice: what is legal and seldom meant, as warnings with codes AX7xx."""
+        """Advice: what is valid but suspicious, as warnings with codes AX7xx."""
         from axon_compose.analysis.lint import Advice, advise
 
         return Advice(advise(self.document, self._plan), sources=self.sources)
@@ -145,7 +145,7 @@ class Architecture(Shown, Compiled):
 
         Raises:
             ArchitectureError: If a component cannot be made small.
-            ValueError: If a name is not that of a truth.
+            ValueError: If a name is not that of a check.
         """
         from axon_compose.proof.check import check
 

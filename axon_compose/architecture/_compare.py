@@ -1,4 +1,4 @@
-"""`compare`: load every model, tell the faults of all of them together, and count."""
+"""`compare`: load every model, report all their errors together, and count."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def compare(
         memory: Bytes that there are: does it fit, and how far?
         bandwidth: Bytes that memory moves in a second.
         sort: Column to sort by; in the order given otherwise. See `Comparison.sort`.
-        reverse: Sort the other way round.
+        reverse: Reverse the order of the sort.
         measure: Run each model with random weights, in processes of its own; True, or a `bench.Workload`. It needs the
             plugins to be installed, and its sequences are those of `batch`.
         progress: Called before each run; see `bench.Progress`.
@@ -90,7 +90,7 @@ def compare(
     )
     comparison = Comparison(rows, contexts, dtype, quantize, batch, memory, bandwidth, workload)
     if sort:
-        comparison.column(sort)  # a wrong name is told before anything is measured
+        comparison.column(sort)  # a wrong name is reported before anything is measured
     if workload:
         comparison = _measured(comparison, found, workload, progress)
     return comparison.sort(sort, reverse=reverse) if sort else comparison
@@ -101,7 +101,7 @@ def _loaded(model: Model, registry: Registry | None) -> Architecture:
 
 
 def gather(loaders: Iterable[Callable[[], Architecture]]) -> list[Architecture]:
-    """Load every model, and tell the faults of all of them together.
+    """Load every model, and report all their errors together.
 
     Raises:
         ArchitectureError: With every fault of every file.

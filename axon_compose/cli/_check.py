@@ -1,4 +1,4 @@
-"""`check`: the truths of a file, or of one component with options that are made up."""
+"""`check`: run the checks on a file, or on one component with generated options."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CASES: Final = 5
 
 
 def check(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """Prove the truths of the wiring on a small copy."""
+    """Check the wiring on a small copy."""
     _consistent(arguments)
     truths = _truths(arguments)
     return _file(arguments, truths, terminal) if arguments.layer is None else _layer(arguments, truths, terminal)
@@ -44,7 +44,7 @@ def _truths(arguments: argparse.Namespace) -> list[str] | None:
         if name not in TRUTHS:
             match = nearest(name, TRUTHS)
             arguments.error(
-                f"there is no truth `{name}`; "
+                f"there is no check `{name}`; "
                 + (f"did you mean `{match}`?" if match else f"one of {', '.join(TRUTHS)}")
             )
     return list(names) if names else None
@@ -89,5 +89,5 @@ def _options(arguments: argparse.Namespace) -> Mapping[str, Any]:
     if not isinstance(options, dict):
         arguments.error("--options is a JSON object such as '{\"num_heads\": 4}'")
     if "type" in options:
-        arguments.error("--options holds what the type is told; the type itself stands behind --layer")
+        arguments.error("--options takes the options of the type; the type itself is given by --layer")
     return {str(name): value for name, value in options.items()}

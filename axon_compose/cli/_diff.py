@@ -12,7 +12,7 @@ __all__ = ["diff"]
 
 
 def diff(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """Say in what the second model differs from the first; 1 if it does, 2 if either cannot be compiled."""
+    """Show how the second model differs from the first; 1 if it does, 2 if either cannot be compiled."""
     from axon_compose.report._diff import diff_text
 
     try:

@@ -12,7 +12,7 @@ __all__ = ["lint"]
 
 
 def lint(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """Say what is legal and seldom meant; advice alone is no failure unless `--strict` says so."""
+    """Report what is valid but suspicious; advice is not a failure unless `--strict` says so."""
     architecture = load_file(arguments.file, arguments)
     found = architecture.lint()
     text = render(found, architecture.sources, arguments.format, terminal.style)

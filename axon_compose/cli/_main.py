@@ -1,4 +1,4 @@
-"""`axon-compose`: results on stdout, everything else on stderr, and a code that tells how it went."""
+"""`axon-compose`: results on stdout, everything else on stderr, and an exit code that says how it went."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
     show.add_argument("--stage", choices=("document", "plan"), help="print the result of a stage as JSON instead")
     common(show)
     _add_counting(command)
-    diff = command("diff", _lazily("_diff", "diff"), "say in what two models differ, whatever their files call it")
+    diff = command("diff", _lazily("_diff", "diff"), "compare what two models compute, whatever names their files use")
     diff.add_argument("a", metavar="A", help="a FILE")
     diff.add_argument("b", metavar="B", help="the FILE that is compared with it")
     for side in "ab":
@@ -112,10 +112,10 @@ def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
     draw.add_argument("--force", action="store_true", help="replace the picture")
     _sizes(draw.add_argument_group("for a page (.html)"))
     common(draw)
-    lint = command("lint", _lazily("_lint", "lint"), "give advice on a file: what is legal and seldom meant")
+    lint = command("lint", _lazily("_lint", "lint"), "report what is valid but suspicious in a file")
     lint.add_argument("file", metavar="FILE")
     lint.add_argument("--format", choices=FORMS, default="text", help="how advice is printed (default: text)")
-    lint.add_argument("--strict", action="store_true", help="end with 1 if there is any")
+    lint.add_argument("--strict", action="store_true", help="exit with 1 if there is any")
     common(lint)
     explain = command("explain", _lazily("_describe", "explain_code"), "explain the code of a diagnostic")
     explain.add_argument("code", metavar="CODE", help="such as AX101")
@@ -136,13 +136,13 @@ def _add_counting(command: Callable[..., argparse.ArgumentParser]) -> None:
     compare.add_argument("files", nargs="+", metavar="FILE", help="or a folder with a config.json")
     _sizes(compare)
     compare.add_argument("--sort", metavar="COLUMN", help="such as parameters, cache, longest or decode-speed")
-    compare.add_argument("--reverse", action="store_true", help="sort the other way round")
+    compare.add_argument("--reverse", action="store_true", help="reverse the order")
     compare.add_argument(
         "--measure", action="store_true", help="run each model with random weights, in a process of its own"
     )
     for name, default, what in (
         ("prompt", 512, "tokens of the prompt that is measured"),
-        ("steps", 32, "tokens that are decoded behind it"),
+        ("steps", 32, "tokens decoded after the prompt"),
         ("rounds", 3, "how often everything is measured"),
     ):
         compare.add_argument(f"--{name}", type=sequences, metavar="N", help=f"{what} (default: {default})")
@@ -153,9 +153,7 @@ def _add_counting(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _add_bench(command: Callable[..., argparse.ArgumentParser]) -> None:
-    bench = command(
-        "bench", _lazily("_bench", "bench"), "time a model here, alone or in turns with mlx-lm's and others"
-    )
+    bench = command("bench", _lazily("_bench", "bench"), "time a model here, optionally against mlx-lm and others")
     bench.add_argument("file", metavar="FILE", help="or a folder with a config.json, whose sizes are taken")
     bench.add_argument(
         "--against", type=peers, default=(), metavar="NAMES", help="out of mlx-lm,transformers (default: none)"
@@ -264,10 +262,10 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
 def _add_check(command: Callable[..., argparse.ArgumentParser]) -> None:
     check = command("check", _lazily("_check", "check"), "prove caches, masks and gradients on a small float32 copy")
     check.add_argument("file", metavar="FILE", nargs="?")
-    check.add_argument("--layer", metavar="TYPE", help="check one component instead of a file, with made-up options")
-    check.add_argument("--options", metavar="JSON", help="with --layer: these options instead of made-up ones")
+    check.add_argument("--layer", metavar="TYPE", help="check one component instead of a file, with generated options")
+    check.add_argument("--options", metavar="JSON", help="with --layer: these options instead of generated ones")
     check.add_argument("--cases", type=cases, metavar="N", help="with --layer: how many (default: 5)")
-    check.add_argument("--truth", type=names, metavar="NAME,NAME", help="only these truths (default: all)")
+    check.add_argument("--truth", type=names, metavar="NAME,NAME", help="only these checks (default: all)")
     check.add_argument("--as-is", action="store_true", help="try the model itself, which has to be small")
     check.add_argument("--seed", type=seed, default=0, metavar="N", help="of weights and tokens (default: 0)")
     common(check)
@@ -277,7 +275,7 @@ def _add_plugin_commands(command: Callable[..., argparse.ArgumentParser]) -> Non
     schema = command("schema", _lazily("_plugins", "schema"), "print the JSON Schema of everything installed")
     schema.add_argument("-o", "--output", metavar="FILE", help="write it to a file")
     schema.add_argument("--check", action="store_true", help="compare the file with what would be written")
-    schema.add_argument("--published", action="store_true", help="of the built-in components alone, as shipped")
+    schema.add_argument("--published", action="store_true", help="only the built-in components, as shipped")
     plugins = command("plugins", _lazily("_plugins", "plugins"), "list the installed plugins and what became of them")
     as_json(plugins)
     new = command("new-plugin", _lazily("_plugins", "new_plugin"), "write a package with a layer of your own")

@@ -147,7 +147,7 @@ def _native() -> Finding:
     except ImportError as error:
         return Finding(name, str(error), "pip install --no-build-isolation ./plugins/axon-native")
     if os.environ.get("AXON_NATIVE") == "0":
-        return Finding(name, "of operations of MLX; axon-native is left alone, for AXON_NATIVE is 0")
+        return Finding(name, "of operations of MLX; axon-native is not used because AXON_NATIVE is 0")
     return Finding(name, found)
 
 

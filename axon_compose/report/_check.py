@@ -34,8 +34,8 @@ def head(report: CheckReport) -> str:
 
 
 def rows(report: CheckReport) -> tuple[list[list[str]], str]:
-    """A row for each truth, and how columns are aligned."""
-    return [["", "truth", "measured", "limit", "what holds"], *(_row(truth) for truth in report.truths)], "<<><<"
+    """A row for each check, and how columns are aligned."""
+    return [["", "check", "measured", "limit", "claim"], *(_row(truth) for truth in report.truths)], "<<><<"
 
 
 def _row(truth: Truth) -> list[str]:
@@ -50,8 +50,8 @@ def _number(value: float | None) -> str:
 
 
 def verdict(report: CheckReport) -> str:
-    """How many truths hold, or do not."""
+    """How many checks passed or failed."""
     total, failed = len(report.truths), len(report.failed)
     if failed:
-        return f"{failed} of {total} truths do not hold"
-    return f"{total} truths hold" if total != 1 else "1 truth holds"
+        return f"{failed} of {total} checks failed"
+    return f"{total} checks passed" if total != 1 else "1 check passed"

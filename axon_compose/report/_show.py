@@ -131,9 +131,9 @@ def totals(plan: Plan) -> tuple[list[list[str]], str]:
         ["caches", f"{len(plan.slots)} slots, {caches} (bfloat16)" if plan.slots else "none"],
         ["masks", f"{len(plan.masks)} made per forward pass" if plan.masks else "none"],
         ["batches", "of unequal length" if able.batchable else "no"],
-        ["trimming", able.trimmable],
-        ["draft models", "can check their tokens" if able.speculative else "no"],
-        ["quantised keys and values", able.quantizable],
+        ["cache trimming", able.trimmable],
+        ["speculative decoding", "yes" if able.speculative else "no"],
+        ["KV quantisation", able.quantizable],
         ["plugins", ", ".join(f"{name} ({version})" for name, version in plan.plugins.items())],
     ]
     return rows, "<<"

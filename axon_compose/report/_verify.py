@@ -76,7 +76,7 @@ def _layers(found: Verification, style: Style) -> Iterator[str]:
         if peer.layers is None:
             continue
         first = peer.layers.first(found.tolerance)
-        place = "behind the last layer" if first is None else _place(first, found.layers)
+        place = "after the last layer" if first is None else _place(first, found.layers)
         yield ""
         yield style.bold(f"it first differs from {peer.name} {place}")
         lines = table([["after", "components", "difference"], *_rows(found, peer)], "<<>")

@@ -1,4 +1,4 @@
-"""The kit for authors of plugins: the truths that the built-in components pass, for yours.
+"""The kit for authors of plugins: the checks that the built-in components pass, for yours.
 
 In the tests of a plugin::
 
@@ -17,7 +17,7 @@ In the tests of a plugin::
     def test_any_options(chosen):
         check_layer("acme/hyena", chosen)
 
-A component is put into a small model with random weights, and the model has to pass every truth of `axon-compose
+A component is put into a small model with random weights, and the model has to pass every check of `axon-compose
 check`: with a cache as without, in chunks, token by token, in batches padded on either side, saved and loaded, causal,
 trained, quantised, in every type, and of the sizes that its record declares.
 

@@ -70,7 +70,7 @@ def layer_cases(
         ArchitectureError: If the given options are refused.
         CheckpointError: If they make a component that does not fit into memory.
         Unmakeable: If no options that fit can be made up.
-        ValueError: For a kind that stands in no model by itself, or a name that is not that of a truth.
+        ValueError: For a kind that stands in no model by itself, or a name that is not that of a check.
     """
     registry = registry or Registry.installed()
     kind = registry.component(type_name).kind

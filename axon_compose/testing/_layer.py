@@ -1,4 +1,4 @@
-"""One component, or all of a plugin, held against their records and every truth of `check`."""
+"""One component, or all of a plugin, tested against their records and every check of `check`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_layer(
     truths: Iterable[str] | None = None,
     seed: int = 0,
 ) -> None:
-    """Hold one component against its record and every truth of `check`.
+    """Test one component against its record and every check of `check`.
 
     Args:
         spec: Its record, or the type as a file writes it, `namespace/name`. A type's plugin also has to load without
@@ -56,7 +56,7 @@ def check_layer(
         seed: Of weights and tokens.
 
     Raises:
-        AssertionError: With the report, if anything does not hold.
+        AssertionError: With the report, if anything fails.
         LookupFailure: If there is no such type.
     """
     options = dict(options or {})
@@ -176,7 +176,7 @@ def _check_contract(use: Use) -> None:
     out = module(x, **arguments)
     if use.cache is None:
         assert isinstance(out, mx.array), (
-            f"`{use.type}` has no cache spec, so it gives y alone, not {type(out).__name__}"
+            f"`{use.type}` has no cache spec, so it returns only y, not {type(out).__name__}"
         )
         y = out
     else:

@@ -23,8 +23,8 @@ def case_text(case: Case, style: Style) -> str:
 
 
 def cases_verdict(type_name: str, cases: Sequence[Case]) -> str:
-    """How many cases of a component hold every truth that was tried."""
+    """How many cases of a component passed every check that was run."""
     failed = sum(not case.report.passed for case in cases)
     truths = len(cases[0].report.truths)
-    held = f"{truths} truths hold" if truths != 1 else "1 truth holds"
+    held = f"{truths} checks passed" if truths != 1 else "1 check passed"
     return f"{type_name}: {held} in {len(cases) - failed} of {len(cases)} cases\n"

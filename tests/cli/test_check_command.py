@@ -34,10 +34,10 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
         (["--layer", "mlp", "--options", "{"], "--options is not JSON: "),
         (["--layer", "mlp", "--options", "[" * 100_000], "--options is not JSON: "),
         (["--layer", "mlp", "--options", "[]"], "--options is a JSON object such as "),
-        (["--layer", "mlp", "--options", '{"type": "moe"}'], "--options holds what the type is told"),
-        (["llama", "--truth", "chunk"], "there is no truth `chunk`; did you mean `chunks`?"),
-        (["llama", "--truth", "beauty"], "there is no truth `beauty`; one of parameters, one-shot, "),
-        (["llama", "--truth", ""], "there is no truth ``"),
+        (["--layer", "mlp", "--options", '{"type": "moe"}'], "--options takes the options of the type"),
+        (["llama", "--truth", "chunk"], "there is no check `chunk`; did you mean `chunks`?"),
+        (["llama", "--truth", "beauty"], "there is no check `beauty`; one of parameters, one-shot, "),
+        (["llama", "--truth", ""], "there is no check ``"),
     ],
 )
 def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
@@ -77,7 +77,7 @@ def test_single_truths_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     result = json.loads(out)["result"]
     assert code == 0
     assert [truth["name"] for truth in result["truths"]] == ["causal", "steps"]
-    assert run(capsys, "llama-small", "--truth", "causal")[1].endswith("\n1 truth holds\n")
+    assert run(capsys, "llama-small", "--truth", "causal")[1].endswith("\n1 check passed\n")
 
 
 def test_a_model_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,7 +96,7 @@ def test_cases_of_a_component(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--layer", "mlp", "--cases", "3", "--seed", "7", *QUICK)
     *cases, verdict = out.splitlines()
     assert code == 0
-    assert verdict == "mlp: 2 truths hold in 3 of 3 cases"
+    assert verdict == "mlp: 2 checks passed in 3 of 3 cases"
     assert [case.split("  {")[0] for case in cases] == [f"  ok    seed {seed}" for seed in (7, 8, 9)]
     assert all("intermediate_size: " in case for case in cases)
     # One case can be repeated by its seed, and its options are those of the JSON.
@@ -111,7 +111,7 @@ def test_given_options(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--layer", "attention", "--options", options, "--truth", "reach")
     assert (code, out) == (
         0,
-        "  ok    seed 0  {num_heads: 2, window_size: 3}\nattention: 1 truth holds in 1 of 1 cases\n",
+        "  ok    seed 0  {num_heads: 2, window_size: 3}\nattention: 1 check passed in 1 of 1 cases\n",
     )
 
 
@@ -138,11 +138,11 @@ def test_a_failure_shows_the_least_file_that_fails(
     assert code == 1
     assert out.startswith("  FAIL  seed 0  {intermediate_size: 24, activation: relu2, gated: false, bias: true}\n")
     assert "        causal: an edit at position 1 changes the output at 0\n" in out
-    assert out.endswith("mlp: 2 truths hold in 0 of 1 cases\n")
+    assert out.endswith("mlp: 2 checks passed in 0 of 1 cases\n")
     assert "`axon-compose check under-test.yaml --as-is --seed 0`" in out
 
     file = tmp_path / "under-test.yaml"
-    file.write_text(out[out.index("version: 1") : out.index("mlp: 2 truths hold")])
+    file.write_text(out[out.index("version: 1") : out.index("mlp: 2 checks passed")])
     # Biases are what it takes, and the layer needs a width.
     assert "{type: mlp, intermediate_size: 24, bias: true}" in file.read_text()
     assert run(capsys, str(file), "--as-is", "--truth", "causal")[0] == 1
@@ -152,7 +152,7 @@ def test_a_failure_shows_the_least_file_that_fails(
 
 def test_a_component_that_reads_from_the_embedding(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--layer", "per_layer_input", "--cases", "2", *QUICK)
-    assert (code, out.splitlines()[-1]) == (0, "per_layer_input: 2 truths hold in 2 of 2 cases")
+    assert (code, out.splitlines()[-1]) == (0, "per_layer_input: 2 checks passed in 2 of 2 cases")
 
 
 def test_examples_leave_out_readers() -> None:

@@ -130,7 +130,7 @@ def test_a_planted_difference_is_found_where_it_is(
     assert not found.passed
     assert peer.layers is not None
     assert peer.layers.first(1e-4) == first
-    places = {2: "in layer 2 (attn, mlp)", -1: "before the first layer", None: "behind the last layer"}
+    places = {2: "in layer 2 (attn, mlp)", -1: "before the first layer", None: "after the last layer"}
     assert f"first differs from mlx-lm {places[first]}" in verify_text(found, PLAIN)
 
 

@@ -74,10 +74,10 @@ def measured() -> Any:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (evil().plan, ["attn → mlp", "KVCache", "trimming"]),
+        (evil().plan, ["attn → mlp", "KVCache", "cache trimming"]),
         (lambda: evil().cost(memory=10**6), ["longest context", "attn"]),
         (lambda: evil().diff(load(described(name=None))), ["removed"]),
-        (report, ["1 of 2 truths do not hold", "5.0e-01"]),
+        (report, ["1 of 2 checks failed", "5.0e-01"]),
         (measured, ["not measured", "llama-small", "cache at 32"]),
     ],
     ids=["plan", "cost", "diff", "check", "compare"],
@@ -127,4 +127,4 @@ def test_check_from_the_front_door() -> None:
     assert found.seed == 3
     assert [truth.name for truth in found.truths] == ["parameters", "steps"]
     assert found.passed
-    assert "2 truths hold" in parsed(found).text
+    assert "2 checks passed" in parsed(found).text

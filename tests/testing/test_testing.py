@@ -80,7 +80,7 @@ def test_right_layer() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"module": of(Pair)}, "gives y alone, not tuple"),
+        ({"module": of(Pair)}, "returns only y, not tuple"),
         ({"module": of(Narrow)}, r"turns \(2, 5, 64\) into \(2, 5, 1\)"),
         ({"module": of(Wide)}, "turns mlx.core.float32 into mlx.core.float16"),
         ({"module": of(Leaking)}, "FAIL  causal"),

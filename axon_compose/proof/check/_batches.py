@@ -18,19 +18,19 @@ Caches = list[Any]
 
 
 def left_padded(subject: Subject) -> Truth:
-    """Rows of a batch with padding in front = rows alone."""
-    return _padded_rows(subject, "left-padded", "rows of a batch padded in front = rows alone", _left)
+    """Left-padded rows match unpadded runs."""
+    return _padded_rows(subject, "left-padded", "left-padded rows match unpadded runs", _left)
 
 
 def right_padded(subject: Subject) -> Truth:
-    """Rows of a batch with padding behind, as mlx-lm's batch generation makes it = rows alone."""
-    return _padded_rows(subject, "right-padded", "rows of a batch padded behind = rows alone", _right)
+    """Right-padded rows, as in mlx-lm's batch generation, match unpadded runs."""
+    return _padded_rows(subject, "right-padded", "right-padded rows match unpadded runs", _right)
 
 
 def _padded_rows(
     subject: Subject, name: str, statement: str, run: Callable[[Subject, Forward, Rows, int], Rows]
 ) -> Truth:
-    """One truth for prompts that are fed in chunks of several sizes, at and off the edge of a window."""
+    """One check for prompts that are fed in chunks of several sizes, at and off the edge of a window."""
     rows = _rows(subject)
 
     def alone(forward: Forward) -> Rows:
@@ -44,13 +44,13 @@ def _padded_rows(
 
 
 def joined(subject: Subject) -> Truth:
-    """Sequences that join a batch in the middle, and leave it, go on as alone."""
+    """Sequences that join a batch in the middle, and leave it, go on as in single runs."""
     window = subject.window
     rows = [subject.tokens(1, size, salt=i) for i, size in enumerate((window + 21, 2 * window + 30, window + 12))]
     return equal(
         subject,
         "joined",
-        "sequences that join and leave a batch = sequences alone",
+        "sequences that join and leave a batch match single runs",
         [("merge, extend, filter, extract", lambda f: _joined(subject, f, rows), lambda f: [f(r, None) for r in rows])],
     )
 

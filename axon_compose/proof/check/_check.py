@@ -1,4 +1,4 @@
-"""`check`: every truth on a small copy of a model."""
+"""`check`: every check on a small copy of a model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["TRUTHS", "check", "check_plan"]
 #: Copies of the weights that live at once: the model, another one, gradients of both, and what they are moved by.
 _COPIES: Final = 6
 
-#: Name to truth, in the order of the report.
+#: Name to check, in the order of the report.
 TRUTHS: Final[dict[str, Callable[[Subject], Truth]]] = {
     "parameters": _weights.parameters,
     "one-shot": _sequences.one_shot,
@@ -61,12 +61,12 @@ def check(
         as_is: Try the model itself instead of a copy; it has to be small.
 
     Returns:
-        Every truth with what was measured. Nothing is raised for a model that fails.
+        Every check with what was measured. Nothing is raised for a model that fails.
 
     Raises:
         ArchitectureError: If a component cannot be made small.
         CheckpointError: If the model itself is tried and does not fit into memory.
-        ValueError: If a name is not that of a truth.
+        ValueError: If a name is not that of a check.
     """
     plan = architecture.plan()
     if as_is:
@@ -89,7 +89,7 @@ def check_plan(
     names = list(TRUTHS) if truths is None else list(truths)
     unknown = [name for name in names if name not in TRUTHS]
     if unknown:
-        raise ValueError(f"there is no truth `{unknown[0]}`; truths are {', '.join(TRUTHS)}")
+        raise ValueError(f"there is no check `{unknown[0]}`; checks are {', '.join(TRUTHS)}")
     with _exact_device():
         found = _run(Subject(plan, seed), names)
     layers = len(plan.layers)

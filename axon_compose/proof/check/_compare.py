@@ -131,14 +131,14 @@ def _first_layer(
                 return f"it begins in {subject.describe(index)}"
         except Exception:  # a broken model may fail in more than one way; the place is only a hint
             return ""
-    return "every layer agrees, so it is behind the stack or in a layer that is left out"
+    return "every layer agrees, so it is after the stack or in a layer that is left out"
 
 
 def at_most(name: str, claim: str, figure: float, limit: float, detail: str) -> Truth:
-    """A truth whose figure may not exceed the limit."""
+    """A check whose figure may not exceed the limit."""
     return Truth(name, claim, figure <= limit, figure, limit, "<=", detail)
 
 
 def at_least(name: str, claim: str, figure: float, limit: float, detail: str) -> Truth:
-    """A truth whose figure has to reach the limit."""
+    """A check whose figure has to reach the limit."""
     return Truth(name, claim, figure >= limit, figure, limit, ">=", detail)

@@ -21,7 +21,7 @@ BEYOND: Final = 1e5
 
 
 def half(subject: Subject) -> Truth:
-    """In float16 all is finite, and states that are declared float32 hold what float16 cannot."""
+    """float16 stays finite, and states declared float32 represent values that overflow float16."""
     model = subject.fresh("float16", subject.seed)
     tokens = subject.tokens(2, 2 * subject.window + 3)
     cache = model.make_cache()
@@ -29,10 +29,10 @@ def half(subject: Subject) -> Truth:
     faults = [f"{where}: {value.dtype}" for where, value in outputs.items() if value.dtype != mx.float16]
     faults += [f"{where}: not finite" for where, value in outputs.items() if not _finite(value)]
     wide = sum(1 for _ in _wide(subject.plan, cache))
-    detail = f"{wide} states above 65504" if wide else "nothing is kept in float32"
+    detail = f"{wide} states above 65504" if wide else "no float32 states"
     if wide and not faults:
         faults = list(_overflows(subject, model))
-    claim = "in float16 all is finite, and states kept in float32 are"
+    claim = "float16 stays finite; float32 states keep their dtype"
     return at_most("float16", claim, len(faults), 0, "; ".join(faults[:5]) or detail)
 
 

@@ -55,7 +55,7 @@ class CheckReport(Shown):
 
     @property
     def passed(self) -> bool:
-        """Whether every truth holds."""
+        """Whether every check passed."""
         return all(truth.passed for truth in self.truths)
 
     @property

@@ -1,4 +1,4 @@
-"""One sequence, cut in every way: in one piece, in chunks, token by token, saved and loaded, taken back."""
+"""One sequence, cut in every way: in one piece, in chunks, token by token, saved and loaded, trimmed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def one_shot(subject: Subject) -> Truth:
                 lambda f, t=tokens: plain(f, t),
             )
         )
-    return equal(subject, "one-shot", "a pass with a fresh cache = a pass without", cases)
+    return equal(subject, "one-shot", "a fresh cache changes nothing", cases)
 
 
 def chunks(subject: Subject) -> Truth:
@@ -67,7 +67,7 @@ def chunks(subject: Subject) -> Truth:
         for whole in [partial(plain, tokens=tokens)]
         for name, cut in chosen.items()
     ]
-    return equal(subject, "chunks", "a prompt fed in chunks = a prompt in one piece", cases)
+    return equal(subject, "chunks", "chunked prefill matches a single pass", cases)
 
 
 def steps(subject: Subject) -> Truth:
@@ -83,7 +83,7 @@ def steps(subject: Subject) -> Truth:
             lambda f: plain(f, prompt),
         ),
     ]
-    return equal(subject, "steps", "token by token = in one piece", cases)
+    return equal(subject, "steps", "token-by-token decoding matches a single pass", cases)
 
 
 def saved(subject: Subject) -> Truth:
@@ -100,7 +100,7 @@ def saved(subject: Subject) -> Truth:
         return [mx.concatenate([before, after], axis=1)]
 
     return equal(
-        subject, "saved", "a cache that was saved and loaded goes on as before", [("", got, lambda f: plain(f, tokens))]
+        subject, "saved", "a saved and reloaded cache continues identically", [("", got, lambda f: plain(f, tokens))]
     )
 
 
@@ -125,10 +125,10 @@ def save_and_load(cache: list[Any]) -> list[Any]:
 
 
 def trimmed(subject: Subject) -> Truth:
-    """Tokens can be taken back where the plan says so, and nowhere else."""
+    """Caches can be trimmed where the plan says so, and nowhere else."""
     from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
 
-    name, claim = "trimmed", "tokens can be taken back as the plan says"
+    name, claim = "trimmed", "caches can be trimmed as the plan declares"
     able = capabilities(subject.plan).trimmable if subject.plan.slots else "yes"
     length = max(2, min([*subject.windows, 6]) - 1)
     tokens, others = subject.tokens(1, length), subject.tokens(1, 2 * subject.window + 3, salt=1)

@@ -116,7 +116,7 @@ def _distances(subject: Subject, use: Use) -> tuple[list[int], list[int], list[i
 
 
 def _elsewhere(subject: Subject, back: int, seen: tuple[float, float]) -> tuple[float, float]:
-    """The same on other texts: a narrow layer behind a ReLU may rightly be silent about a token."""
+    """The same on other texts: a narrow layer after a ReLU may rightly be silent about a token."""
     for salt in OTHER_TEXTS:
         (found,) = _changes(subject, [back], salt)
         if found[0] >= SEEN:

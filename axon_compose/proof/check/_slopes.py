@@ -59,7 +59,7 @@ def slopes(subject: Subject) -> Truth:
             break
     worst, where = max(best.values(), default=(0.0, ""))
     detail = f"most of all {where}; {len(best)} components" if where else "no gradient is large enough to be measured"
-    return at_most("slopes", "gradients are the slopes of the loss", worst, LIMIT, detail)
+    return at_most("slopes", "gradients match finite differences of the loss", worst, LIMIT, detail)
 
 
 def _gradients(model: Any, tokens: mx.array) -> Weights:

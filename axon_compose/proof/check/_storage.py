@@ -51,7 +51,7 @@ def _kv_fault(leaf: Any, tokens: int) -> str:
         return "is created and never written"
     if leaf.offset != tokens:
         return f"counts {leaf.offset} tokens of {tokens}"
-    return "" if _finite(_arrays(leaf)) else "holds what is not a number"
+    return "" if _finite(_arrays(leaf)) else "contains NaN or infinity"
 
 
 def _state_fault(spec: State, leaf: Any, before: list[Any], tokens: int) -> str:
@@ -68,7 +68,7 @@ def _state_fault(spec: State, leaf: Any, before: list[Any], tokens: int) -> str:
     advanced = AHEAD - leaf.lengths.item()
     if advanced != tokens:
         return f"is advanced by {advanced} tokens in {tokens}"
-    return "" if _finite(now) else "holds what is not a number"
+    return "" if _finite(now) else "contains NaN or infinity"
 
 
 def cache_bytes(subject: Subject) -> Truth:
@@ -93,7 +93,7 @@ def cache_bytes(subject: Subject) -> Truth:
                     )
             sizes.append(f"{sum(slot.nbytes(prompt + 1, dtype) for slot in subject.plan.slots):,}")
     detail = "; ".join(faults[:5]) or f"{' and '.join(sizes)} bytes"
-    return at_most("cache-bytes", "caches hold as many bytes as declared", len(faults), 0, detail)
+    return at_most("cache-bytes", "cache sizes match the declared bytes", len(faults), 0, detail)
 
 
 def _held(leaf: Any) -> int:

@@ -45,7 +45,7 @@ def parameters(subject: Subject) -> Truth:
                 is_ = "missing" if value is None else f"{tuple(value.shape)} {value.dtype}"
                 faults.append(f"{name} is {is_}, declared {tuple(shape)} {wanted}")
     detail = "; ".join(faults[:5]) or f"{weight_nbytes(plan, 'float32') // DTYPES['float32']:,} parameters"
-    return at_most("parameters", "built parameters are the declared ones, to the byte", len(faults), 0, detail)
+    return at_most("parameters", "built parameters match the declared ones, to the byte", len(faults), 0, detail)
 
 
 def gradients(subject: Subject) -> Truth:
@@ -98,7 +98,7 @@ def tied(subject: Subject) -> Truth:
             figure, detail = float("inf"), wrong
         else:
             detail += "; the head uses the embedding's table"
-    return at_most("tied", "shared weights stay one through a training step", figure, EXACT, detail)
+    return at_most("tied", "tied weights stay tied through a training step", figure, EXACT, detail)
 
 
 def _head_is_tied(plan: Plan) -> bool:
@@ -130,7 +130,7 @@ def _follows(plan: Plan, model: Any) -> str:
 
 def quantized(subject: Subject) -> Truth:
     """A copy in 8 bits runs, computes nearly what the model does, and its caches are as right as before."""
-    name, claim = "quantized", "a copy in 8 bits runs, near the model, and with a cache as without"
+    name, claim = "quantized", "an 8-bit copy runs, stays close to the model, and matches with and without a cache"
     copy = Subject(subject.plan, subject.seed)
     keep = copy.model.quant_predicate
 

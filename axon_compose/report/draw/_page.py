@@ -117,7 +117,7 @@ def _speeds(sheet: CostSheet, speeds: tuple[float, ...]) -> str:
     for at in sheet.contexts:
         most = (f"{speed * sheet.batch / at.moved_bytes:#.3g}".rstrip(".") for speed in speeds)
         rows.append([f"{at.tokens:,}", human(at.moved_bytes), *most])
-    return table(head, rows, 1 + len(speeds)) + note("Tokens per second at most, if moving bytes alone takes time.")
+    return table(head, rows, 1 + len(speeds)) + note("Upper bound on tokens per second from memory bandwidth.")
 
 
 # Tables.

@@ -50,7 +50,7 @@ def test_same_seed_same_report() -> None:
 
 
 def test_unknown_truth() -> None:
-    with pytest.raises(ValueError, match="there is no truth `chunk`"):
+    with pytest.raises(ValueError, match="there is no check `chunk`"):
         check_plan(axon_compose.load(MODELS["full"]).plan(), truths=["chunk"])
 
 
@@ -115,7 +115,7 @@ def test_report_as_text() -> None:
     assert check_text(REPORT, PLAIN) == (
         "m: 2 of 24 layers in small sizes, seed 3\n"
         "\n"
-        "        truth   measured  limit      what holds\n"
+        "        check   measured  limit      claim\n"
         "  ok    chunks   3.0e-07  ≤ 2.0e-05  in chunks = in one piece\n"
         "  FAIL  steps        inf  ≤ 2.0e-05  token by token = in one piece\n"
         "  ok    reach    5.0e-01  ≥ 5.0e-05  sees\n"
@@ -123,7 +123,7 @@ def test_report_as_text() -> None:
         "\n"
         "  steps: first at position 9 of 20\n"
         "  caches: ValueError: no\n"
-        "2 of 4 truths do not hold\n"
+        "2 of 4 checks failed\n"
     )
     assert "\x1b[1;31mFAIL\x1b[0m" in check_text(REPORT, Style(colour=True))
 
