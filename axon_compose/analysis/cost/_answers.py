@@ -92,9 +92,9 @@ def _flops(use: Use, tokens: int, context: int) -> int | str:
     except Exception as error:  # a plugin's own code: the sheet goes on without it
         return f"raises {type(error).__name__} in `flops`"
     if answer is None:
-        return "does not know its `flops` with these options"
+        return "cannot compute `flops` for these options"
     if not _is_count(answer):
-        return f"gives a `{type(answer).__name__}` as `flops`, not an integer from 0"
+        return f"returns a `{type(answer).__name__}` from `flops`, not an integer of 0 or more"
     return answer
 
 
@@ -108,8 +108,8 @@ def _saved(use: Use, tokens: int, dtype: str) -> Sequence[Array] | str:
     except Exception as error:  # a plugin's own code: the sheet goes on without it
         return f"raises {type(error).__name__} in `saved`"
     if arrays is None:
-        return "does not know what it leaves for the backward pass with these options"
-    return arrays if all(map(_is_array, arrays)) else "gives no arrays as `saved`"
+        return "cannot compute `saved` for these options"
+    return arrays if all(map(_is_array, arrays)) else "returns no arrays from `saved`"
 
 
 def _is_array(value: object) -> bool:

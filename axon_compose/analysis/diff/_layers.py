@@ -146,7 +146,7 @@ def _branch_atoms(a: Branch, b: Branch) -> Iterator[Atom]:
     yield from part_atoms(a.post, b.post, label, "norm after")
     yield from _scale(a.scale, b.scale, f"branch {label}" if len(a.members) > 1 else label)
     if a.residual != b.residual:
-        yield Atom("wiring", label, "has no residual connection now" if a.residual else "has a residual connection now")
+        yield Atom("wiring", label, "loses its residual connection" if a.residual else "gains a residual connection")
 
 
 def _member_atoms(a: Member, b: Member) -> Iterator[Atom]:

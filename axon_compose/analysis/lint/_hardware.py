@@ -34,9 +34,9 @@ def unfused_heads(document: Document, plan: Plan) -> Iterator[Finding]:
         cache = use.cache
         if isinstance(cache, KV) and cache.value_dim is None and cache.head_dim not in _FUSED:
             yield Finding(
-                f"heads of `{use.name}` are {cache.head_dim} wide, for which MLX has no fused attention",
+                f"`{use.name}` has heads of width {cache.head_dim}, for which MLX has no fused attention kernel",
                 option_path(use, plan, "head_dim"),
-                "64, 96, 128 and 256 are fast for prompts and for single tokens",
+                "64, 96, 128 and 256 are fast for both prefill and decode",
             )
 
 
@@ -62,10 +62,10 @@ def unquantised_rows(document: Document, plan: Plan) -> Iterator[Finding]:
     for (component, name), (size, width) in skipped.items():
         if size >= _SHARE * total:
             yield Finding(
-                f"rows of `{component}.{name}` have {width} numbers, no multiple of {_GROUP}: "
+                f"rows of `{component}.{name}` have length {width}, not a multiple of {_GROUP}: "
                 f"{size / total:.0%} of the parameters stay unquantised",
                 places[component],
-                f"the next width is {-(-width // _GROUP) * _GROUP}",
+                f"the next multiple is {-(-width // _GROUP) * _GROUP}",
                 key=True,
             )
 
@@ -75,9 +75,9 @@ def ragged_vocabulary(document: Document, plan: Plan) -> Iterator[Finding]:
     size = plan.dims["vocab_size"]
     if size % _TILE:
         yield Finding(
-            f"`vocab_size` is {size:,}, no multiple of {_TILE}",
+            f"`vocab_size` is {size:,}, not a multiple of {_TILE}",
             ("dims", "vocab_size"),
-            f"pad it to {-(-size // 64) * 64:,}; tokens that are never seen do no harm",
+            f"pad it to {-(-size // 64) * 64:,}; unused tokens do no harm",
         )
 
 
@@ -89,7 +89,7 @@ def large_caches(document: Document, plan: Plan) -> Iterator[Finding]:
         if not isinstance(cache, KV) or cache.window is not None or cache.heads != heads or heads < 8 or total < _LARGE:
             continue
         yield Finding(
-            f"`{use.name}` keeps keys and values of all its {heads} heads: caches take {human(total)} "
+            f"`{use.name}` caches keys and values of all {heads} heads; caches total {human(total)} "
             f"at {_CONTEXT:,} tokens",
             option_path(use, plan, "num_kv_heads"),
             f"`num_kv_heads: {heads // 4}` keeps a quarter ({heads // 4} groups of 4 queries)"

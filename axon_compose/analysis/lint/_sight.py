@@ -23,13 +23,13 @@ def nothing_beyond_the_window(document: Document, plan: Plan) -> Iterator[Findin
     if not bounded or len(bounded) < len(windows):
         return
     if any(isinstance(leaf, State) for leaf in leaves):
-        rest = "what is older reaches a token through states of constant size alone"
+        rest = "older tokens are seen only through states of constant size"
     else:
-        rest = f"through all of them a token can hear of at most {sum(bounded) - len(bounded):,} tokens before it"
+        rest = f"all layers together reach back at most {sum(bounded) - len(bounded):,} tokens"
     yield Finding(
         f"no layer attends beyond {max(bounded):,} tokens; {rest}",
         ("stack",),
-        "one layer without a window in a few is enough to look things up; leave it if this is meant",
+        "one full-attention layer in a few is enough for long-range recall; ignore this if it is intended",
         key=True,
     )
 
@@ -41,9 +41,9 @@ def window_never_closes(document: Document, plan: Plan) -> Iterator[Finding]:
             window = use.window or getattr(use.cache, "window", None)
             if window is not None and window >= context:
                 yield Finding(
-                    f"the window of `{use.name}` has {window:,} tokens and texts at most {context:,}: it never closes",
+                    f"the window of `{use.name}` is {window:,} tokens and the context at most {context:,}: it has no effect",
                     option_path(use, plan, "window_size"),
-                    "take the window away: the cache is then one that can be quantised and trimmed",
+                    "remove the window: the cache can then be quantised and trimmed",
                 )
 
 
@@ -60,9 +60,9 @@ def short_rotation(document: Document, plan: Plan) -> Iterator[Finding]:
         turn = 2 * pi * theta ** ((width - 2) / width)
         if turn < seen:
             yield Finding(
-                f"the slowest angle of `{use.name}` turns round in {turn:,.0f} tokens, and it sees {seen:,}",
+                f"the lowest RoPE frequency of `{use.name}` repeats after {turn:,.0f} tokens, and it attends to {seen:,}",
                 option_path(use, plan, "rope", "theta"),
-                "give `rope.theta` a larger value, or `rope.scaling`",
+                "increase `rope.theta`, or set `rope.scaling`",
             )
 
 
@@ -73,9 +73,9 @@ def no_positions(document: Document, plan: Plan) -> Iterator[Finding]:
     told = any(_takes_position(use) for use in uses) or any(isinstance(leaf, State) for leaf in leaves)
     if leaves and not told:
         yield Finding(
-            "no component takes the position of a token, and no state depends on the order",
+            "no component uses positions (NoPE), and no recurrent state depends on the order",
             ("components",),
-            "give some attention `rope`, or the embedding learned positions; leave it if this is meant",
+            "give attention `rope`, or the embedding learned positions; ignore this if it is intended",
             key=True,
         )
 
@@ -84,9 +84,9 @@ def no_mixer(document: Document, plan: Plan) -> Iterator[Finding]:
     """No layer looks at other tokens: the next token would depend on the last one alone."""
     if not plan.slots and not any(use.source_layers for layer in plan.layers for use in layer.uses()):
         yield Finding(
-            "no layer looks at other tokens: each prediction depends on one token alone",
+            "no layer mixes tokens: each prediction depends on the current token alone",
             ("stack",),
-            "add an attention or a recurrent layer",
+            "add an attention or recurrent layer",
             key=True,
         )
 

@@ -27,7 +27,7 @@ def every_expert(document: Document, plan: Plan) -> Iterator[Finding]:
             yield Finding(
                 f"`{use.name}` sends every token to all {experts} experts",
                 option_path(use, plan, "top_k"),
-                "make `top_k` smaller, or use one wide feed-forward layer in their place",
+                "lower `top_k`, or use one wide dense MLP instead",
             )
 
 
@@ -64,5 +64,5 @@ def mostly_vocabulary(document: Document, plan: Plan) -> Iterator[Finding]:
         yield Finding(
             f"embedding and head have {ends / total:.0%} of the parameters",
             ("dims", "vocab_size"),
-            "take a smaller vocabulary" if tied else "tie the head to the embedding, or take a smaller vocabulary",
+            "use a smaller vocabulary" if tied else "tie the head to the embedding, or use a smaller vocabulary",
         )

@@ -29,9 +29,9 @@ def unused_parts(document: Document, plan: Plan) -> Iterator[Finding]:
             components |= set(_components(block.branches))
         elif own("blocks", name):
             yield Finding(
-                f"no layer is a `{name}`",
+                f"no layer uses the block `{name}`",
                 ("blocks", name),
-                "take the block away, or use it in `stack`",
+                "remove the block, or use it in `stack`",
                 key=True,
             )
     for name in document.envelope.components:
@@ -39,7 +39,7 @@ def unused_parts(document: Document, plan: Plan) -> Iterator[Finding]:
             yield Finding(
                 f"no layer uses the component `{name}`",
                 ("components", name),
-                "take it away, or use it in a block",
+                "remove it, or use it in a block",
                 key=True,
             )
 
@@ -53,7 +53,7 @@ def unused_dims(document: Document, plan: Plan) -> Iterator[Finding]:
             yield Finding(
                 f"no formula uses the dim `{name}`",
                 ("dims", name),
-                f"write `={name}` where its value is meant, or take it away",
+                f"write `={name}` where its value is used, or remove it",
                 key=True,
             )
 
@@ -70,9 +70,9 @@ def idle_overrides(document: Document, plan: Plan) -> Iterator[Finding]:
             if targets.count(target) > 1 or written is None or is_formula(written) or written != value:
                 continue
             yield Finding(
-                f"`{target}` is {value} without this override",
+                f"`{target}` is already {value} without this override",
                 ("overrides", number, "set", target),
-                "take it away, or set another value",
+                "remove it, or set another value",
                 key=True,
             )
 
