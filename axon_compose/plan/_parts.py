@@ -202,7 +202,7 @@ class Parts:
                 "AX206",
                 f"`{component.type}` is a component of kind {spec.kind}",
                 self.document.place(*path, "type"),
-                label=f"a {wanted} stands here",
+                label=f"expected a {wanted}",
             )
             return None
         return spec

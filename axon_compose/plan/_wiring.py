@@ -92,9 +92,9 @@ class _Wirer:
         if use := next(asking, None):
             self.problems.error(
                 "AX149",
-                f"`{use.name}` needs the position of its tokens, which no layer counts",
+                f"`{use.name}` needs token positions, which no layer tracks",
                 self.place(use.name, "type"),
-                help="add a layer that keeps keys and values: recurrent caches do not count tokens",
+                help="add a layer with a KV cache: recurrent caches do not track positions",
             )
 
     def _layer(self, layer: Layer) -> Layer:
@@ -154,7 +154,7 @@ class _Wirer:
             "AX141",
             f"`{use.name}` reads from `{name}`, which no earlier layer uses",
             self.place(use.name, option),
-            help=f"did you mean `{near}`?" if near else "it must stand in an earlier layer and publish what is read",
+            help=f"did you mean `{near}`?" if near else "it must be in an earlier layer and publish the value",
         )
         return None
 

@@ -135,7 +135,11 @@ class Registry:
         if rest in known:
             return known[rest]
         written = [f"{namespace}/{n}" if namespace else n for n in known]
-        label = f"`{namespace}` ships none of this name" if namespace else "none of this name is shipped"
+        label = (
+            f"`{namespace}` ships no architecture of this name"
+            if namespace
+            else "no shipped architecture has this name"
+        )
         help_ = suggestion(name, written, "architectures")
         raise LookupFailure("AX209", f"unknown architecture `{name}`", label, help_)
 

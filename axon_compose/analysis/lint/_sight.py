@@ -41,7 +41,8 @@ def window_never_closes(document: Document, plan: Plan) -> Iterator[Finding]:
             window = use.window or getattr(use.cache, "window", None)
             if window is not None and window >= context:
                 yield Finding(
-                    f"the window of `{use.name}` is {window:,} tokens and the context at most {context:,}: it has no effect",
+                    f"the window of `{use.name}` is {window:,} tokens and the context at most {context:,}: "
+                    "it has no effect",
                     option_path(use, plan, "window_size"),
                     "remove the window: the cache can then be quantised and trimmed",
                 )
@@ -60,7 +61,8 @@ def short_rotation(document: Document, plan: Plan) -> Iterator[Finding]:
         turn = 2 * pi * theta ** ((width - 2) / width)
         if turn < seen:
             yield Finding(
-                f"the lowest RoPE frequency of `{use.name}` repeats after {turn:,.0f} tokens, and it attends to {seen:,}",
+                f"the lowest RoPE frequency of `{use.name}` repeats after {turn:,.0f} tokens, "
+                f"and it attends to {seen:,}",
                 option_path(use, plan, "rope", "theta"),
                 "increase `rope.theta`, or set `rope.scaling`",
             )

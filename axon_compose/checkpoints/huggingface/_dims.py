@@ -97,7 +97,7 @@ class _Overlay:
             values = allowed if isinstance(allowed, list) else [allowed]
             if entry is not None and plain(entry.node) is not None and plain(entry.node) not in values:
                 shown = " or ".join(f"`{_shown(value)}`" for value in values)
-                message = f"`{name}` is `{_shown(plain(entry.node))}`; this family file handles {shown} alone"
+                message = f"`{name}` is `{_shown(plain(entry.node))}`; this family file supports only {shown}"
                 self.problems.error("AX603", message, entry.node.span)
         for name, entry in self.config.items():
             self._check_field(name, entry)

@@ -90,7 +90,7 @@ class _Reader:
                 "AX604",
                 f"`{self.field}` has the type `{kind}`, which is not known",
                 self.span,
-                help=f"known are default, {', '.join(_KEPT)}",
+                help=f"known types: default, {', '.join(_KEPT)}",
             )
             return None
         kept = {name: written[name] for name in _KEPT[kind] if written.get(name) is not None}

@@ -29,14 +29,14 @@ class WeightFaults:
         kinds = {
             "missing": self.missing,
             "unexpected": self.unexpected,
-            "of another shape": self.misshaped,
-            "made twice": self.repeated,
+            "of the wrong shape": self.misshaped,
+            "assigned twice": self.repeated,
         }
         details = [line for kind, lines in kinds.items() for line in listing(kind, lines)]
         if details:
-            message = f"the tensors of the checkpoint do not make `{shown(name)}`"
+            message = f"the tensors of the checkpoint do not match `{shown(name)}`"
             raise CheckpointError("AX553", message, details=details)
         if self.undecided:
             message = "the files do not say whether Hugging Face or mlx-lm wrote them, and these tensors depend on it"
-            hint = "say it with `--layout huggingface` or `--layout mlx`"
+            hint = "pass `--layout huggingface` or `--layout mlx`"
             raise CheckpointError("AX554", message, hint, listing("undecided", list(dict.fromkeys(self.undecided))))

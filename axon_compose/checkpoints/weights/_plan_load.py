@@ -134,7 +134,7 @@ class _Planner:
         odd = next((text for text in members if not _NUMBER.fullmatch(text)), None)
         if odd is not None:
             self.faults.unexpected.append(
-                f"{shown(members[odd].name)}: the rule `{found.rule}` counts, this is no number"
+                f"{shown(members[odd].name)}: the rule `{found.rule}` stacks by number, and this is not a number"
             )
             return
         numbered = {int(text): source for text, source in members.items()}
@@ -159,7 +159,9 @@ class _Planner:
         for index, name in enumerate(names):
             if name is None and not found.rule.targets[index].optional:
                 wanted = shown(found.first_target(index))
-                line = f"{shown(sources[0].name)}: the rule `{found.rule}` gives `{wanted}`, which the model has not"
+                line = (
+                    f"{shown(sources[0].name)}: the rule `{found.rule}` gives `{wanted}`, which the model does not have"
+                )
                 self.faults.unexpected.append(line)
                 return
         wanted_names = [name for name in names if name is not None]
@@ -230,14 +232,14 @@ class _Planner:
             rule, known = origin.rule, origin.captures.keys() >= origin.rule.pattern.names
             if not known or self.book.holds(rule, origin.captures):
                 return f"{name}, of {shown(origin.source())} by the rule `{rule}`"
-        return f"{name}, which no rule makes"
+        return f"{name}, which no rule produces"
 
 
 def difference(transfer: Transfer, form: Form) -> str | None:
     """How the shapes that come out differ from those of the model."""
     for output, shape in zip(transfer.outputs, transfer.shapes(), strict=True):
         if output is not None and shape != output.shape:
-            made = f"makes {list(shape)} of {list(form.shape)}" if shape != form.shape else f"gives {list(shape)}"
+            made = f"produces {list(shape)} from {list(form.shape)}" if shape != form.shape else f"gives {list(shape)}"
             name = f" for {output.parameter}" if len(transfer.outputs) > 1 else ""
             return f"it {made}{name}, the model has {list(output.shape)}"
     return None

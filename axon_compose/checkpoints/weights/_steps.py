@@ -72,7 +72,7 @@ class Transpose:
     def shape(self, shape: Shape) -> Shape:
         """The extents in their new order."""
         if len(shape) != len(self.axes):
-            raise StepError(f"{list(shape)} has not {len(self.axes)} axes")
+            raise StepError(f"{list(shape)} does not have {len(self.axes)} axes")
         return tuple(shape[axis] for axis in self.axes)
 
     def apply(self, array: Any) -> Any:

@@ -218,7 +218,7 @@ class Override(Section):
 
 def _no_truth_value(value: Any) -> Any:
     if value is True:  # which is equal to 1
-        raise PydanticCustomError("version", "the version is a whole number")
+        raise PydanticCustomError("version", "the version must be an integer")
     return value
 
 

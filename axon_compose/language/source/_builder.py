@@ -105,7 +105,7 @@ class Builder:
         self._documents += 1
         if self._documents > 1:
             message = "a second document begins here"
-            helped = "keep one document in a file; the line `---` may stand only before it"
+            helped = "keep one document in a file; the line `---` may only come before it"
             self._problems.error("AX013", message, self._span(event), label="one file, one document", help=helped)
             raise Halt
 
@@ -136,7 +136,7 @@ class Builder:
     def _value(self, text: str, span: Span, quoted: bool) -> Any:
         if quoted:
             if not text.isascii() and _SURROGATE.search(text):  # only the pure Python parser lets them pass
-                self._problems.error("AX004", "half of a surrogate pair is not a character", span)
+                self._problems.error("AX004", "a lone surrogate is not a character", span)
                 return _SURROGATE.sub("\ufffd", text)
             return text
         try:
@@ -149,7 +149,7 @@ class Builder:
         """A key: always text, whatever it looks like."""
         value = self._value(text, span, quoted)
         if not isinstance(value, str):
-            kind = {bool: "a truth value", type(None): "null"}.get(type(value), "a number")
+            kind = {bool: "a boolean", type(None): "null"}.get(type(value), "a number")
             message = f"the key `{_shorten(text)}` is {kind}, not text" if text else "a key is missing before the `:`"
             helped = f'put it in quotes: `"{_shorten(text)}"`' if text else None
             self._problems.error("AX012", message, span, label="not text", help=helped)
@@ -204,11 +204,11 @@ class Builder:
         if anchor is None:
             guess = nearest(name, self._anchors)
             helped = f"did you mean `*{guess}`?" if guess else f"mark a value before it with `&{shown}`"
-            message, label = f"unknown anchor `{shown}`", "nothing has this name so far"
+            message, label = f"unknown anchor `{shown}`", "not defined so far"
             self._problems.error("AX014", message, span, label=label, help=helped)
         else:
             labels = (Label(Span(self._file, anchor.span.start, anchor.span.start), "which begins here"),)
-            message = f"`*{shown}` stands inside of what it points at"
+            message = f"`*{shown}` is inside the value that it refers to"
             self._problems.error("AX015", message, span, label="a cycle", labels=labels)
 
     def _place_nothing(self, span: Span) -> None:
@@ -273,7 +273,7 @@ class Builder:
         written = tag.replace("tag:yaml.org,2002:", "!!")
         message = f"the tag `{_shorten(written)}` is not allowed"
         helped = "remove it; a text that looks like a number goes into quotes"
-        self._problems.error("AX011", message, _first_line(span), label="tags are not used here", help=helped)
+        self._problems.error("AX011", message, _first_line(span), label="tags are not supported", help=helped)
 
     def _count(self, nodes: int, span: Span) -> None:
         if self._problems.dropped > _HOPELESS:
@@ -281,8 +281,8 @@ class Builder:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
             message = f"more than {MAX_NODES:,} keys and values"
-            helped = "aliases count as much as what they point at"
-            self._problems.error("AX009", message, _first_line(span), label="the limit is passed here", help=helped)
+            helped = "an alias counts as much as the value that it refers to"
+            self._problems.error("AX009", message, _first_line(span), label="the limit is exceeded here", help=helped)
             raise Halt
 
     def _too_deep(self, span: Span) -> None:

@@ -61,14 +61,14 @@ def printable(text: str, file: str, problems: Problems) -> str | None:
     tags = list(_TAG_DIRECTIVE.finditer(text))
     if tags:
         span = _character(text, tags[0].start(1), file, 4)
-        problems.error("AX011", "a tag directive", span, label="tags are not used here", help="remove the line")
+        problems.error("AX011", "a tag directive", span, label="tags are not supported", help="remove the line")
         if len(tags) > 1:
             return None
     clean, count = _FORBIDDEN.subn("\ufffd", text)
     for match in islice(_FORBIDDEN.finditer(text), _SHOWN):
         code = ord(match.group())
         message = f"character U+{code:04X} is not allowed in a YAML file"
-        helped = None if 0xD800 <= code < 0xE000 else f"write `\\u{code:04x}` inside double quotes if it is meant"
+        helped = None if 0xD800 <= code < 0xE000 else f"write `\\u{code:04x}` inside double quotes if it is intended"
         problems.error("AX004", message, _character(text, match.start(), file), label="here", help=helped)
     if count > _SHOWN:
         message = f"{count - _SHOWN} more characters are not allowed in a YAML file"
