@@ -192,7 +192,7 @@ def test_a_tensor_in_two_files_and_types_that_mlx_lacks(tmp_path: Path) -> None:
         load_weights(tmp_path, {"a": (2,)})
     (tmp_path / "model.safetensors").write_bytes(made(a=tensor()))
     (tmp_path / "model-00001-of-00001.safetensors").write_bytes(made(a=tensor()))
-    with pytest.raises(CheckpointError, match=r"is in `model-00001-of-00001\.safetensors` too"):
+    with pytest.raises(CheckpointError, match=r"is also in `model-00001-of-00001\.safetensors`"):
         load_weights(tmp_path, {"a": (2, 2)})
 
 

@@ -49,7 +49,7 @@ def test_all_kinds_are_told_together(tmp_path: Path) -> None:
         "m.7.q.w: the rule `m.<l>.q` gives `l.7.q.w`, which the model does not have",
         "2 of the wrong shape:",
         "l.0.k.w, of m.0.k.w by the rule `m.<l>.k`: it gives [3, 2], the model has [2, 2]",
-        "l.0.x.w, of m.0.qkv.w by the rule `m.<l>.qkv`: it makes [1, 2] of [2, 2] for l.0.y.w, the model has [2, 2]",
+        "l.0.x.w, of m.0.qkv.w by the rule `m.<l>.qkv`: it produces [1, 2] from [2, 2] for l.0.y.w, the model has [2, 2]",
         "1 assigned twice:",
     ):
         assert line in str(error)
@@ -73,7 +73,7 @@ def test_the_first_ten_of_a_kind_are_told(tmp_path: Path) -> None:
         ({"split": {"w": 1, "v?": 3}}, "axis 0 of [2, 4] is not 1 + 3"),
         ({"split": {"w": 1, "v?": 1}, "groups": 2}, "axis 0 of [2, 4] is not 2 · (1 + 1)"),
         ({"split": {"w": 1, "v?": 1}, "axis": 2}, "[2, 4] has no axis 2"),
-        ({"to": "w", "transpose": True}, "it makes [4, 2] of [2, 4], the model has [5, 5]"),
+        ({"to": "w", "transpose": True}, "it produces [4, 2] from [2, 4], the model has [5, 5]"),
     ],
 )
 def test_steps_that_do_not_fit(tmp_path: Path, rule: dict[str, object], reason: str) -> None:
@@ -150,7 +150,7 @@ def test_a_tensor_in_two_files(tmp_path: Path) -> None:
     case = Case(tmp_path, {"a": "a"}, {"a": (1,)})
     for number in (1, 2):
         case.write({"a": np.float32([number])}, name=f"model-0000{number}-of-00002.safetensors")
-    with pytest.raises(CheckpointError, match=r"is in `model-00001-of-00002\.safetensors` too"):
+    with pytest.raises(CheckpointError, match=r"is also in `model-00001-of-00002\.safetensors`"):
         read_checkpoint(tmp_path)
 
 
