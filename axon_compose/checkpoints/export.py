@@ -244,7 +244,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _upstream_faults(config: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What mlx-lm is known to compute otherwise in such a model, at any length."""
+    """What mlx-lm is known to compute differently in such a model, at any length."""
     found = faults_of("mlx-lm", config, config.get("max_position_embeddings") or 1)
     return [fault.to_dict() for fault in found if fault.name not in _OF_OTHER_LAYOUT]
 

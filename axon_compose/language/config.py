@@ -70,7 +70,7 @@ class Config:
         return None if entry is None else plain(entry.node)
 
     def items(self) -> Iterator[tuple[str, Entry]]:
-        """The fields that tell of the text model: those of its part alone, where it has one."""
+        """The fields that describe the text model: those of its part alone, where it has one."""
         return iter((self.inner or self.top).entries.items())
 
     def _parts(self) -> Iterator[Mapping]:

@@ -24,7 +24,7 @@ class Declared:
         params: Names to shapes.
         active: Parameters that one token uses.
         cache: What it keeps between calls, or None.
-        window: Tokens that a query sees, None if the cache tells.
+        window: Tokens that a query sees, None if it follows from the cache.
     """
 
     params: Mapping[str, tuple[int, ...]]

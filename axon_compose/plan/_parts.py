@@ -31,7 +31,7 @@ MAX_EXTENT: Final = 2**31 - 1
 
 
 def reason(error: BaseException) -> str:
-    """Why a plugin's own code gave up: a `ValueError` is meant for people."""
+    """Why a plugin's own code failed: the text of a `ValueError` is meant for users."""
     return " ".join(str(error).split()) if isinstance(error, ValueError) and str(error) else one_line(error)
 
 
@@ -75,7 +75,7 @@ class Parts:
     Attributes:
         document: The file.
         registry: The installed plugins.
-        problems: Collects faults; each is told once.
+        problems: Collects faults; each is reported once.
         dims: What factories see.
     """
 

@@ -84,7 +84,7 @@ class _Wirer:
         return POSITION in use.spec.reads and (option is None or use.written.get(option) not in (None, False))
 
     def _check_position(self) -> None:
-        """Only keys and values count tokens: without them a cached pass could not tell where it is."""
+        """Only keys and values count tokens: without them a cached pass would not know its position."""
         if self.wiring.offset is not None or not self.wiring.slots:
             return
         uses = [self.wiring.embedding, *(use for layer in self.wiring.layers for use in layer.uses())]
@@ -159,7 +159,7 @@ class _Wirer:
         return None
 
     def _from_embedding(self, use: Use, value: str) -> bool:
-        """Whether the embedding publishes a value and the reader takes it; told if not."""
+        """Whether the embedding publishes a value and the reader accepts it; reported if not."""
         embedding = self.wiring.embedding
         place = self.place(use.name, "type")
         if value not in embedding.spec.writes:

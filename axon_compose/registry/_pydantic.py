@@ -25,7 +25,7 @@ class Options(BaseModel):
 
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
-#: Faults of one mapping that are worth telling.
+#: Most faults reported for one mapping.
 _MOST: Final = 1000
 #: What pydantic calls the members of a union of plain types.
 _TAGS: Final = frozenset({"bool", "int", "float", "str", "none", "list", "dict", "tuple"})

@@ -1,4 +1,4 @@
-"""Advice on sizes that the machine does not like."""
+"""Advice on sizes that the hardware handles badly."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["large_caches", "ragged_vocabulary", "unfused_heads", "unquantised_ro
 _FUSED: Final = (64, 72, 80, 96, 128, 192, 256, 512)
 #: Numbers that share a scale when `build --quantize` runs.
 _GROUP: Final = 64
-#: Rows shorter than this are no matrices that anybody would quantise.
+#: Matrices with shorter rows are not worth quantising.
 _SHORTEST: Final = 32
 _SHARE: Final = 0.01
 #: Matrix units work on tiles of eight rows.
@@ -29,7 +29,7 @@ _LARGE: Final = 8_000_000_000
 
 
 def unfused_heads(document: Document, plan: Plan) -> Iterator[Finding]:
-    """Attention whose heads have a width that no fused kernel takes: all scores are written to memory."""
+    """Attention whose head width no fused kernel supports: all scores are written to memory."""
     for use in layer_uses(plan):
         cache = use.cache
         if isinstance(cache, KV) and cache.value_dim is None and cache.head_dim not in _FUSED:
@@ -41,7 +41,7 @@ def unfused_heads(document: Document, plan: Plan) -> Iterator[Finding]:
 
 
 def unquantised_rows(document: Document, plan: Plan) -> Iterator[Finding]:
-    """Matrices whose rows groups of 64 do not divide: `--quantize` leaves them as they are."""
+    """Matrices whose row length is not a multiple of 64: `--quantize` leaves them as they are."""
     total = total_parameters(plan)
     skipped: dict[tuple[str, str], tuple[int, int]] = {}
     places = {}
@@ -82,7 +82,7 @@ def ragged_vocabulary(document: Document, plan: Plan) -> Iterator[Finding]:
 
 
 def large_caches(document: Document, plan: Plan) -> Iterator[Finding]:
-    """Keys and values of as many heads as there are queries, where they fill the memory at a long context."""
+    """Multi-head KV caches (no GQA) that are large at a long context."""
     total = cache_nbytes(plan, _CONTEXT)
     for use in layer_uses(plan):
         cache, heads = use.cache, option(use, "num_heads")

@@ -1,4 +1,4 @@
-"""Advice on how far tokens see, and whether they know where they are."""
+"""Advice on how far attention reaches, and on positional encoding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["no_mixer", "no_positions", "nothing_beyond_the_window", "short_rotat
 
 
 def nothing_beyond_the_window(document: Document, plan: Plan) -> Iterator[Finding]:
-    """No layer attends to all tokens: what is older than the window can only have been passed on."""
+    """No layer attends to all tokens: older ones are seen only indirectly, through other layers."""
     leaves = list(_leaves(plan))
     windows = [leaf.window for leaf in leaves if isinstance(leaf, KV)]
     bounded = [window for window in windows if window is not None]
@@ -35,7 +35,7 @@ def nothing_beyond_the_window(document: Document, plan: Plan) -> Iterator[Findin
 
 
 def window_never_closes(document: Document, plan: Plan) -> Iterator[Finding]:
-    """A window that is not smaller than the longest text."""
+    """A window that is not smaller than the context."""
     if context := _context(plan):
         for use in layer_uses(plan):
             window = use.window or getattr(use.cache, "window", None)
@@ -49,7 +49,7 @@ def window_never_closes(document: Document, plan: Plan) -> Iterator[Finding]:
 
 
 def short_rotation(document: Document, plan: Plan) -> Iterator[Finding]:
-    """Rotary positions whose slowest angle turns round inside of the context: far tokens look like near ones."""
+    """RoPE whose lowest frequency repeats within the context: distant tokens look like near ones."""
     context = _context(plan)
     for use in layer_uses(plan) if context else ():
         rope = option(use, "rope")
@@ -69,7 +69,7 @@ def short_rotation(document: Document, plan: Plan) -> Iterator[Finding]:
 
 
 def no_positions(document: Document, plan: Plan) -> Iterator[Finding]:
-    """Attention alone, and nothing takes the position: the order of the tokens shows in the causal mask alone."""
+    """Attention only and no positional encoding (NoPE): order enters through the causal mask alone."""
     uses = [plan.embedding, *(use for layer in plan.layers for use in layer.uses())]
     leaves = list(_leaves(plan))
     told = any(_takes_position(use) for use in uses) or any(isinstance(leaf, State) for leaf in leaves)
@@ -83,7 +83,7 @@ def no_positions(document: Document, plan: Plan) -> Iterator[Finding]:
 
 
 def no_mixer(document: Document, plan: Plan) -> Iterator[Finding]:
-    """No layer looks at other tokens: the next token would depend on the last one alone."""
+    """No layer mixes tokens: the next token would depend on the last one alone."""
     if not plan.slots and not any(use.source_layers for layer in plan.layers for use in layer.uses()):
         yield Finding(
             "no layer mixes tokens: each prediction depends on the current token alone",
@@ -106,7 +106,7 @@ def _takes_position(use: Use) -> bool:
 
 
 def _context(plan: Plan) -> int | None:
-    """The longest text that the file speaks of, or None."""
+    """The longest context that the file names, or None."""
     stated: list[Any] = [plan.dims.get(name) for name in CONTEXT_DIMS]
     stated.append(option(plan.embedding, "positions"))
     numbers = [value for value in stated if isinstance(value, int) and not isinstance(value, bool)]

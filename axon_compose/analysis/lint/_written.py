@@ -1,4 +1,4 @@
-"""Advice on what is written and has no effect."""
+"""Advice on what is written but has no effect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from axon_compose.plan import Plan
 
 __all__ = ["CONTEXT_DIMS", "idle_overrides", "unused_dims", "unused_parts"]
 
-#: Dims that say how long texts are; nothing has to compute with them.
+#: Dims that state the context length; no formula has to use them.
 CONTEXT_DIMS: Final = ("max_position_embeddings", "context_length", "max_seq_len", "n_positions")
 #: How places of values from the command line begin.
 _SETTING: Final = "--set "
@@ -45,7 +45,7 @@ def unused_parts(document: Document, plan: Plan) -> Iterator[Finding]:
 
 
 def unused_dims(document: Document, plan: Plan) -> Iterator[Finding]:
-    """Dims that no formula computes with: the size that was meant stands somewhere else."""
+    """Dims that no formula uses: the intended size is written elsewhere."""
     used = {"hidden_size", "vocab_size", *CONTEXT_DIMS} | names_in_formulas(document.node)
     own = _own(document)
     for name in document.dims:
@@ -59,7 +59,7 @@ def unused_dims(document: Document, plan: Plan) -> Iterator[Finding]:
 
 
 def idle_overrides(document: Document, plan: Plan) -> Iterator[Finding]:
-    """Overrides that set what holds already."""
+    """Overrides that set the value already in effect."""
     overrides = document.envelope.overrides
     targets = [target for override in overrides for target in override.set]
     for number, override in enumerate(overrides):

@@ -33,7 +33,7 @@ def with_config(node: Mapping, config: Config, problems: Problems) -> Mapping:
     Args:
         node: The file, bases merged in.
         config: The checkpoint's config.json.
-        problems: Told of every field that the file does not handle.
+        problems: Collects every field that the file does not handle.
 
     Returns:
         The file, values of `dims` replaced by those of the configuration.
@@ -46,7 +46,7 @@ def with_config(node: Mapping, config: Config, problems: Problems) -> Mapping:
     try:
         section = HuggingFace.model_validate(plain(written))
     except ValidationError:
-        return node  # told when the document is validated
+        return node  # reported when the document is validated
     if not isinstance(dims, Mapping) or not section.model_types:
         return node
     overlay = _Overlay(section, config, problems)
@@ -81,7 +81,7 @@ class _Overlay:
         if name in self.rope:
             return _node(*self.rope[name])
         if name in ROPE_FIELDS:
-            return None  # told in other words, or null
+            return None  # given by other fields, or null
         entry = self.config.find(name)
         return entry.node if entry else None
 

@@ -15,7 +15,7 @@ __all__ = ["model_type_of", "original_config", "whole_config", "with_dims", "wit
 
 #: How the tensors were stored: what is written is stored in its own way.
 _STORAGE: Final = ("quantization", "quantization_config", "compression_config")
-#: Of the wrapper of a model of text and images, what tells of the text model too.
+#: Of the wrapper of a model of text and images, what also describes the text model.
 _OF_WRAPPER: Final = (
     "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "dtype", "torch_dtype",
     "transformers_version",

@@ -1,4 +1,4 @@
-"""The known faults: where mlx-lm 0.32.2 or transformers 5.24 computes something else than we do, and why.
+"""The known faults: where mlx-lm 0.32.2 or transformers 5.24 computes something different from us, and why.
 
 Each was measured on a small checkpoint (`tests/families/upstream_faults.yaml`): with the fault out of the way, the
 difference is gone. Unless a source is named, right is what transformers computes.

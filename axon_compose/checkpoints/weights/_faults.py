@@ -1,4 +1,4 @@
-"""What is wrong between a checkpoint and a model, collected and told at once."""
+"""Mismatches between a checkpoint and a model, collected and reported together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["WeightFaults"]
 
 @dataclass
 class WeightFaults:
-    """The faults of a whole checkpoint, as lines; the first ten of each kind are told."""
+    """The faults of a whole checkpoint, as lines; the first ten of each kind are reported."""
 
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -24,7 +24,7 @@ class WeightFaults:
         """End with the faults of the model `name`, if there are any.
 
         Raises:
-            CheckpointError: AX553 the weights are others; AX554 they depend on a layout that nothing tells.
+            CheckpointError: AX553 the weights are others; AX554 they depend on a layout that is not known.
         """
         kinds = {
             "missing": self.missing,

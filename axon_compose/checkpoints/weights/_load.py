@@ -81,7 +81,7 @@ def _made(transfer: Transfer, files: _Files, names: set[str], cast: _Cast) -> li
 
 
 class _Reading:
-    """Parameters on their way into memory; those that are there are told of."""
+    """Parameters on their way into memory; progress reports those that have arrived."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self.total, self.progress = total, progress

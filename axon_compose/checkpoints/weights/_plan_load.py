@@ -24,7 +24,7 @@ __all__ = ["LoadPlan", "difference", "plan_load"]
 
 #: A number as names have it: a second spelling of one would take its place unseen.
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,8}")
-#: So many missing parameters are told with the tensor that they should come from.
+#: Up to this many missing parameters are listed with their expected tensor.
 _TOLD: Final = 10
 
 
@@ -73,7 +73,7 @@ def plan_load(
         section: The rules.
         dims: What the rules' formulas know.
         tensors: The headers of the checkpoint by name.
-        layout: Who wrote it; None if nothing tells.
+        layout: Who wrote it; None if unknown.
         block: Rows and columns that share a scale in fp8 files (`weight_block_size` of config.json).
 
     Raises:
@@ -222,7 +222,7 @@ class _Planner:
             self.faults.undecided.append(f"{shown(sources[0].name)}: the rule `{found.rule}`")
 
     def finish(self) -> None:
-        """Tell what no tensor makes."""
+        """Report the parameters that no tensor produces."""
         missing = [name for name in self.parameters if name not in self.made and name not in self.touched]
         self.faults.missing += [self.explain(name) if i < _TOLD else name for i, name in enumerate(missing)]
 

@@ -28,7 +28,7 @@ from axon_compose.plan import Plan
 
 __all__ = ["SavePlan", "plan_save"]
 
-#: Values that are tried for a capture that only the condition of a rule tells, such as the number of a layer.
+#: Values that are tried for a capture that only the condition of a rule determines, such as the number of a layer.
 _TRIED: Final = 1024
 _NOWHERE: Final = Path()
 

@@ -72,7 +72,7 @@ class Origin(NamedTuple):
     rest: str
 
     def source(self, **more: str) -> str:
-        """The name of the tensor; captures that the target does not tell are `more`, or stand as written."""
+        """The name of the tensor; captures that the target does not determine are `more`, or stand as written."""
         unknown = {name: f"<{name}>" for name in self.rule.pattern.names}
         return next(self.rule.pattern.spellings({**unknown, "*": "<*>", **self.captures, **more})) + self.rest
 
@@ -121,7 +121,7 @@ class RuleBook:
     def origins(self, parameter: str) -> Iterator[Origin]:
         """Every rule with a target that can be this parameter, in the order in which rules hold.
 
-        Whether `when` holds is not asked: it may need captures that the target does not tell.
+        Whether `when` holds is not asked: it may need captures that the target does not determine.
         """
         found: list[tuple[bool, Origin]] = []
         for rules in self.groups:

@@ -1,4 +1,4 @@
-"""What can be told of blocks from the file alone: components that do not exist, outputs kept and never added."""
+"""What can be checked of blocks from the file alone: components that do not exist, outputs kept and never added."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from axon_compose.language.document._text_error import TextError, character, quo
 __all__ = ["Capture", "NameMatch", "Pattern", "PatternError", "Target", "parse_pattern", "parse_target"]
 
 _MAX_LENGTH: Final = 500
-#: No tensor is called so.
+#: No tensor has such a name.
 _MAX_NAME: Final = 500
 #: Texts that all alternatives of a pattern stand for, and captures that can end in several places of a name. With these
 #: and short names a regular expression that goes back and tries again ends within milliseconds, whatever the name.

@@ -1,4 +1,4 @@
-"""What can be told of the rules for tensors from the file alone: patterns, captures, and names in formulas."""
+"""What can be checked of the tensor rules from the file alone: patterns, captures, and names in formulas."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class _Check:
                 message = f"`<{capture.name}>` is stacked, so the target cannot use it"
                 self.problems.error("AX161", message, place, help="leave it out: the tensors are stacked into one")
         if not target.names <= pattern.names or not {self.rule.stack} <= pattern.names | {None}:
-            return  # a capture that is misspelt there is not told again as one that is missing here
+            return  # a capture that is misspelt there is not reported again as missing here
         condition = self.rule.when
         used = _names(condition) if isinstance(condition, str) else frozenset[str]()
         for name in sorted(pattern.names - target.names - used - {self.rule.stack}):

@@ -74,7 +74,7 @@ class Builder:
     Args:
         file: Name for spans.
         text: What the events come from, for the end of block scalars.
-        problems: Told of AX006 to AX016 where they are found.
+        problems: Collects AX006 to AX016 where they are found.
     """
 
     def __init__(self, file: str, text: str, problems: Problems) -> None:
@@ -143,7 +143,7 @@ class Builder:
             return resolve(text)
         except NumberFault as fault:
             self._problems.error("AX010", f"{fault} is out of range", span, label="out of range")
-            return 1  # a number that most checks accept, so that one mistake is told once
+            return 1  # a number that most checks accept, so that one mistake is reported once
 
     def _key_scalar(self, text: str, span: Span, quoted: bool) -> Scalar:
         """A key: always text, whatever it looks like."""
@@ -314,7 +314,7 @@ def _flatten(merged: Node, entries: dict[str, Entry]) -> None:
 
 
 def report_depth(span: Span, problems: Problems) -> None:
-    """Say that a collection is nested too deeply; the parser may notice before the builder is told of any of it."""
+    """Say that a collection is nested too deeply; the parser may notice before the builder sees any of it."""
     problems.error("AX008", f"nested more than {MAX_DEPTH} levels deep", _first_line(span), label="too deep")
 
 

@@ -41,7 +41,7 @@ def to_source(data: Any, file: str, problems: Problems) -> Node | None:
     Args:
         data: None, bool, int, float, str, and lists, tuples and mappings with text keys of them.
         file: Name for diagnostics, such as `<dict>`.
-        problems: Told of values that YAML cannot hold (AX017), and of all that `read` reports.
+        problems: Collects values that YAML cannot hold (AX017), and of all that `read` reports.
     """
     try:
         text = to_yaml(data)

@@ -11,7 +11,7 @@ from axon_compose.diagnostics import Position, Problems, Span
 
 __all__ = ["MAX_BYTES", "decode", "position", "printable"]
 
-#: Ten times the largest description that anybody would write.
+#: Ten times the largest plausible description.
 MAX_BYTES: Final = 1 << 20
 
 _LINE_BREAK: Final = re.compile(r"\r\n?|\n")
@@ -30,7 +30,7 @@ def decode(data: bytes | str, file: str, problems: Problems) -> str | None:
     Args:
         data: UTF-8 with or without a byte order mark, or a text.
         file: Name for diagnostics.
-        problems: Told of AX003 (encoding) and AX005 (size); bad bytes become U+FFFD, so that parsing can go on.
+        problems: Collects AX003 (encoding) and AX005 (size); bad bytes become U+FFFD, so that parsing can go on.
     """
     if _size(data) > MAX_BYTES:
         message = f"the file is larger than {MAX_BYTES >> 20} MiB"

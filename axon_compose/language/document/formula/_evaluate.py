@@ -79,7 +79,7 @@ class _Evaluator:
         return value
 
     def attempt(self, whole: Node, operands: tuple[Node, ...], operation: Callable[..., Any], *values: Any) -> Any:
-        """Apply an operation; its fault is told at the operand to blame."""
+        """Apply an operation; its fault points at the operand to blame."""
         if operation is not operations.index:
             for value in values:
                 if type(value) in _SIZED:

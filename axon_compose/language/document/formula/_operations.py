@@ -90,7 +90,7 @@ def sign(symbol: str, value: Any) -> Any:
 
 
 def arithmetic(symbol: str, a: Any, b: Any) -> Any:
-    """`a + b` and so on. `/` of whole numbers that leaves no rest is a whole number."""
+    """`a + b` and so on. `/` of integers is an integer if the division is exact."""
     if not (_is_number(a) and _is_number(b)):
         return _joined(symbol, a, b)
     _checked(a, 0)
