@@ -1,4 +1,4 @@
-"""What `proof.bench` measures, and the work behind it, as plain data: a comparison shows it beside what is counted."""
+"""What `proof.bench` measures, and the work behind it, as plain data: comparisons show it beside counted costs."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def make_config(folder: Path, written: Mapping, list_tensors: Callable[[], froze
 
 
 def _without_infinity(node: Node) -> Node:
-    """The nodes with null for infinity, which is how people write that there is no limit."""
+    """The nodes with null for infinity, which stands for no limit."""
     match node:
         case Scalar(value=str(text)) if text in INFINITE:
             return Scalar(None, node.span)

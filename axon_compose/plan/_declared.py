@@ -1,4 +1,4 @@
-"""What a component declares of itself, asked once and checked: a plugin's own code may answer anything."""
+"""What a component declares of itself, asked once and checked: a plugin's own code may return anything."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Declared", "Nonsense", "declared"]
 
 
 class Nonsense(TypeError):
-    """An answer that is not of the agreed kind."""
+    """An answer of the wrong type."""
 
 
 @dataclass(frozen=True)

@@ -174,8 +174,8 @@ class Parts:
             raise Broken from None
         key = (name, path, repr(values), repr(origins))
         if key not in self._parts:
-            told = layer if self._by_layer(written) else None
-            self._parts[key] = self._part(name, spec, values, path, origins, told)
+            at = layer if self._by_layer(written) else None
+            self._parts[key] = self._part(name, spec, values, path, origins, at)
         part = self._parts[key]
         if part is None:
             raise Broken
@@ -223,7 +223,7 @@ class Parts:
             return None
         try:
             sizes = declared(spec, options, self.dims)
-        except (Exception, SystemExit) as error:  # a plugin's own code: whatever it raises must not end the tool
+        except (Exception, SystemExit) as error:  # a plugin's own code: whatever it raises must not stop the tool
             message = f"`{name}` does not work with these sizes: {reason(error)}"
             self.problems.error("AX145", message, self.document.place(*path, key=True))
             return None

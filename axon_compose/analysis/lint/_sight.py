@@ -72,8 +72,8 @@ def no_positions(document: Document, plan: Plan) -> Iterator[Finding]:
     """Attention only and no positional encoding (NoPE): order enters through the causal mask alone."""
     uses = [plan.embedding, *(use for layer in plan.layers for use in layer.uses())]
     leaves = list(_leaves(plan))
-    told = any(_takes_position(use) for use in uses) or any(isinstance(leaf, State) for leaf in leaves)
-    if leaves and not told:
+    positioned = any(_takes_position(use) for use in uses) or any(isinstance(leaf, State) for leaf in leaves)
+    if leaves and not positioned:
         yield Finding(
             "no component uses positions (NoPE), and no recurrent state depends on the order",
             ("components",),

@@ -2,7 +2,7 @@
 
 The body fills a hidden sibling, `.NAME.PID-RANDOM.partial`. When it is done, everything is synced and the sibling takes
 the name of the target in one step. Whatever ends the body, the target is what it was before, or the new folder, whole.
-A kill that nobody can catch leaves the sibling behind; the next build of the same target removes it.
+SIGKILL leaves the sibling; the next build of the same target removes it.
 """
 
 from __future__ import annotations

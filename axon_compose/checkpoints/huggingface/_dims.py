@@ -130,8 +130,8 @@ def fields_used(document: Document, config: Config) -> list[str]:
     if section is None:
         return []
     names = (name for dim in document.envelope.dims for name in field_names(section, dim))
-    told = [*names, *ROPE_FIELDS]
-    return list(dict.fromkeys(name for name in told if config.value(name) is not None))
+    read = [*names, *ROPE_FIELDS]
+    return list(dict.fromkeys(name for name in read if config.value(name) is not None))
 
 
 def field_names(section: HuggingFace, dim: str) -> list[str]:

@@ -25,7 +25,7 @@ __all__ = ["LoadPlan", "difference", "plan_load"]
 #: A number as names have it: a second spelling of one would take its place unseen.
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 #: Up to this many missing parameters are listed with their expected tensor.
-_TOLD: Final = 10
+_LISTED: Final = 10
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class _Planner:
         if any(source.forms() != sources[0].forms() for source in sources):
             odd = next(source for source in sources if source.forms() != sources[0].forms())
             self.faults.misshaped.append(
-                f"{shown(odd.name)} is {_told(odd)}, {shown(sources[0].name)} is {_told(sources[0])}, and "
+                f"{shown(odd.name)} is {_shape_text(odd)}, {shown(sources[0].name)} is {_shape_text(sources[0])}, and "
                 f"the rule `{found.rule}` stacks them"
             )
             return None
@@ -208,7 +208,7 @@ class _Planner:
         return fitting[0][1]
 
     def ways(self, found: Found) -> tuple[bool, ...]:
-        """Whether to move numbers as the rule says: not where MLX has laid them out already."""
+        """Whether to permute as the rule says: not where the tensor already has MLX's layout."""
         written = found.rule.written
         moving = written.reshape or written.transpose or any(p.transpose for p in (written.split or {}).values())
         if not moving or self.layout == "huggingface":
@@ -224,7 +224,7 @@ class _Planner:
     def finish(self) -> None:
         """Report the parameters that no tensor produces."""
         missing = [name for name in self.parameters if name not in self.made and name not in self.touched]
-        self.faults.missing += [self.explain(name) if i < _TOLD else name for i, name in enumerate(missing)]
+        self.faults.missing += [self.explain(name) if i < _LISTED else name for i, name in enumerate(missing)]
 
     def explain(self, name: str) -> str:
         """A missing parameter with the tensor that it should come from."""
@@ -246,7 +246,7 @@ def difference(transfer: Transfer, form: Form) -> str | None:
 
 
 def _moves(transfer: Transfer) -> bool:
-    """Whether the steps bring any number to another place."""
+    """Whether the steps move any element."""
     shape = (len(transfer.sources), *transfer.form.shape) if transfer.stacked else transfer.form.shape
     for step in transfer.steps:
         if isinstance(step, Transpose) and step.moves(shape):
@@ -260,6 +260,6 @@ def _moves(transfer: Transfer) -> bool:
     )
 
 
-def _told(source: Source) -> str:
+def _shape_text(source: Source) -> str:
     """The shape of a tensor for a message."""
     return " or ".join(str(list(form.shape)) for form in source.forms())

@@ -1,4 +1,4 @@
-"""The rules backwards: every parameter of a model to the tensors of a published checkpoint.
+"""The inverse of the rules: every parameter of a model to the tensors of a published checkpoint.
 
 For each parameter the rules that could have made it are tried in the order in which they hold. One is right if the name
 that it gives meets the same rule again, and if all of its targets are in the model. In the end the whole is planned
@@ -28,7 +28,7 @@ from axon_compose.plan import Plan
 
 __all__ = ["SavePlan", "plan_save"]
 
-#: Values that are tried for a capture that only the condition of a rule determines, such as the number of a layer.
+#: Values tried for a capture that only the condition of a rule determines, such as the number of a layer.
 _TRIED: Final = 1024
 _NOWHERE: Final = Path()
 

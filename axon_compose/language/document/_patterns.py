@@ -63,7 +63,7 @@ _Part = str | Capture | _Choice
 
 
 class NameMatch(NamedTuple):
-    """What a name has at the captures, and what of it is behind the pattern: empty, or a dot and more."""
+    """What a name has at the captures, and what follows the pattern: empty, or a dot and more."""
 
     captures: Mapping[str, str]
     rest: str

@@ -151,7 +151,7 @@ class InlineBlock(Section):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """A name or a list, as people write it."""
+        """The short form: a name or a list."""
         branches = handler(schema)["properties"]["branches"]["anyOf"][0]
         return {"anyOf": [{"type": "string"}, branches]}
 

@@ -250,7 +250,7 @@ def _extreme(function: str, arguments: Sequence[Any]) -> Any:
 
 
 def _ints(value: Any) -> list[int]:
-    """The whole numbers that a text lists, `"3,4,5"`."""
+    """The integers that a string lists, `"3,4,5"`."""
     if not isinstance(value, str):
         raise OperationError(f"`ints` does not work on {describe(value)}", operand=0)
     if len(value) > MAX_SIZE:
