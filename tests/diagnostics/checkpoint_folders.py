@@ -286,7 +286,9 @@ CASES: Final[dict[str, Case]] = {
     "float64": Case(tensors(in_float64), "AX555", ("model.norm.weight", "F64")),
     "fp8_without_scale": Case(tensors(fp8_without_scale), "AX555", ("up_proj.weight", "up_proj.weight_scale_inv")),
     "fp8_with_odd_scales": Case(tensors(fp8_with_odd_scales), "AX555", ("weight_scale_inv", "[5, 7]", "[72, 48]")),
-    "packed_in_odd_groups": Case(tensors(packed_oddly), "AX553", ("1 of the wrong shape", "lm_head.weight", "[96, 48]")),
+    "packed_in_odd_groups": Case(
+        tensors(packed_oddly), "AX553", ("1 of the wrong shape", "lm_head.weight", "[96, 48]")
+    ),
     "packed_without_biases": Case(tensors(packed_without_biases), "AX555", ("lm_head.weight", "not packed")),
     "no_mark": Case(
         tensors(as_it_is, "gpt_oss", mark=None),
