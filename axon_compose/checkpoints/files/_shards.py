@@ -139,7 +139,7 @@ def write_shards(
 ) -> dict[str, _disk.FileRecord]:
     """Write safetensors files and their index into `folder`.
 
-    Peak memory is near the largest tensor if each array is lazy and unreferenced elsewhere: give `drain(arrays)` and drop
+    Peak memory is near the largest tensor if each array is lazy and has no other user: give `drain(arrays)` and drop
     the model that the arrays come from. Arrays that are computed already cost what they weigh until their turn.
 
     Args:
