@@ -1,4 +1,4 @@
-"""What `proof.bench` measures, and the work behind it, as plain data: a comparison shows it beside what is counted."""
+"""What `proof.bench` measures, and the work behind it, as plain data: comparisons show it beside counted costs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Workload:
 
     Attributes:
         prompt: Tokens of each sequence that are read at once.
-        steps: Tokens of each sequence that are decoded behind them, one by one; with 0, none is.
-        batch: Sequences that run together.
+        steps: Tokens of each sequence decoded after the prompt, one by one; may be 0.
+        batch: Sequences per batch.
         rounds: How often everything is measured.
         training: One training step on the prompts instead: all weights, with Adam.
 
@@ -48,12 +48,12 @@ class Spread:
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """The median."""
         return median(self.values)
 
     @property
     def variation(self) -> float:
-        """How far the farthest round is from the median, as a part of it."""
+        """Largest deviation from the median, relative to it."""
         middle = self.median
         return max(abs(value - middle) for value in self.values) / middle
 
@@ -68,13 +68,13 @@ class Measurement:
 
     Attributes:
         name: Of the subject.
-        prefill: Tokens of prompts a second, all sequences together.
-        decode: Decoded tokens a second, all sequences together; None without steps.
+        prefill: Prompt tokens per second, all sequences together.
+        decode: Decoded tokens per second, all sequences together; None without steps.
         peak_bytes: The most that arrays took while it ran, over all rounds.
         process_bytes: The most that the process held, its making included.
         device: Where it ran, such as `cpu`.
         fault: Why there are no figures; empty if there are.
-        training: Tokens a second of a training step, all sequences together; where that is the work, `prefill` and
+        training: Tokens per second of a training step, all sequences together; where that is the work, `prefill` and
             `decode` are None.
     """
 

@@ -89,13 +89,13 @@ def export(
             folder is not of ours; AX609, AX610 no stock model is this one; and what `atomic_folder` raises.
     """
     if target.resolve() == folder.resolve():
-        raise CheckpointError("AX502", f"`{target}` is the folder that is exported", "choose another place with `-o`")
+        raise CheckpointError("AX502", f"`{target}` is the folder that is exported", "choose another path with `-o`")
     check_target(target, force)
     built = _Built(folder)
     weights = load_weights(folder, built.shapes())
     specs = tensor_specs(weights)
     if kind == "huggingface" and built.quantised:
-        message = f"`{folder}` is quantised, which Hugging Face's layout cannot say"
+        message = f"`{folder}` is quantised, which Hugging Face's layout cannot express"
         raise CheckpointError("AX559", message, "use `--to mlx-lm`, or export a build without `--quantize`")
     save_plan = plan_save(built.plan, built.section, built.architecture.document.dims, specs, KINDS[kind])
     config = built.config(save_plan, specs)
@@ -208,8 +208,8 @@ class _Built:
     def _check(self, config: Mapping[str, Any], tensors: frozenset[str]) -> None:
         lines = list(map(str, compare(self.plan, self._stock(config, tensors).plan()).changes))
         if lines:
-            message = f"a stock `{config['model_type']}` would be another model{listing('where it differs', lines)}"
-            raise CheckpointError("AX610", message, "no field of config.json says this; change the dims alone")
+            message = f"a stock `{config['model_type']}` would be a different model{listing('where it differs', lines)}"
+            raise CheckpointError("AX610", message, "config.json cannot express this; change only dims")
 
     def files(self) -> dict[str, bytes]:
         """What is taken over as it is: the tokenizer, and how text is generated."""
@@ -244,7 +244,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _upstream_faults(config: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What mlx-lm is known to compute otherwise in such a model, at any length."""
+    """What mlx-lm is known to compute differently in such a model, at any length."""
     found = faults_of("mlx-lm", config, config.get("max_position_embeddings") or 1)
     return [fault.to_dict() for fault in found if fault.name not in _OF_OTHER_LAYOUT]
 

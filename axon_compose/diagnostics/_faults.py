@@ -31,7 +31,7 @@ Severity = Literal["error", "warning"]
 MAX_PROBLEMS: Final = 200
 #: A stage that goes on after so many more is ended (`Flood`).
 MAX_DROPPED: Final = 2000
-#: Characters of a message, a label or a help: a name of a megabyte must not be told whole two hundred times.
+#: Characters of a message, a label or a help: a name of a megabyte must not be printed two hundred times.
 _LONGEST_TEXT: Final = 1000
 #: Names that a misspelt one is compared with, of those whose length is nearest.
 _MAX_SEEN: Final = 2000
@@ -72,7 +72,7 @@ class Diagnostic:
     """One fault.
 
     Attributes:
-        code: Stable identifier, `AX` and three digits; `axon-compose explain CODE` tells more.
+        code: Stable identifier, `AX` and three digits; `axon-compose explain CODE` explains it.
         message: What is wrong: one line, lower case, no full stop, names in backticks.
         span: Where; `None` when no place in a file is to blame.
         label: What the caret says, beside the excerpt.
@@ -175,7 +175,7 @@ class Problems:
         return len(self._found)
 
     def add(self, diagnostic: Diagnostic) -> None:
-        """Keep a fault, once; what stands where nothing could be read is not judged again.
+        """Keep a fault, once; later stages' faults at a place that could not be read are dropped.
 
         Raises:
             Flood: After two thousand faults that were counted and not kept.

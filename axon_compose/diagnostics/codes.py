@@ -1,4 +1,4 @@
-"""Every code that a diagnostic can carry, with an explanation for people.
+"""Every code that a diagnostic can carry, with an explanation.
 
 The texts live in `explanations/*.md`, one file per hundred. An entry is a heading and what follows it:
 

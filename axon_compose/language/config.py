@@ -70,7 +70,7 @@ class Config:
         return None if entry is None else plain(entry.node)
 
     def items(self) -> Iterator[tuple[str, Entry]]:
-        """The fields that tell of the text model: those of its part alone, where it has one."""
+        """The fields that describe the text model: those of its part alone, where it has one."""
         return iter((self.inner or self.top).entries.items())
 
     def _parts(self) -> Iterator[Mapping]:
@@ -88,7 +88,7 @@ def make_config(folder: Path, written: Mapping, list_tensors: Callable[[], froze
 
 
 def _without_infinity(node: Node) -> Node:
-    """The nodes with null for infinity, which is how people write that there is no limit."""
+    """The nodes with null for infinity, which stands for no limit."""
     match node:
         case Scalar(value=str(text)) if text in INFINITE:
             return Scalar(None, node.span)

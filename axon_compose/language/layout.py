@@ -1,4 +1,4 @@
-"""The text of an unrolled file, laid out as people write it: short mappings on a line, one component a line."""
+"""The text of an unrolled file in the usual layout: short mappings on a line, one component a line."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What this computer has: free memory, the BLAS that MLX uses, and sizes as people write them."""
+"""What this computer has: free memory, the BLAS that MLX uses, and human-readable sizes."""

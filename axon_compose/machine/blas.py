@@ -1,6 +1,6 @@
-"""Which library multiplies MLX's float32 matrices on the CPU of Linux.
+"""Which BLAS multiplies MLX's float32 matrices on Linux CPUs.
 
-The wheel brings the reference BLAS, whose products are some thirty times slower than those of OpenBLAS. Its functions
+The wheel ships the reference BLAS, whose products are some thirty times slower than those of OpenBLAS. Its functions
 are looked up by name when `mlx` is first imported, among all that is loaded globally: `LD_PRELOAD=libopenblas.so.0`
 puts another library in its place.
 """
@@ -21,7 +21,7 @@ _FUNCTION = "cblas_sgemm"
 
 @cache
 def blas_library() -> Path | None:
-    """The file that MLX takes its products from, or None where it has another way or there is no telling.
+    """The BLAS library file that MLX uses, or None where it uses none or that is unknown.
 
     It holds for the whole process from the first import of `mlx.core` on, which this function does.
     """
@@ -44,14 +44,14 @@ def blas_library() -> Path | None:
 
 @cache
 def is_reference_blas() -> bool:
-    """Whether that is the slow one of the wheel: it multiplies rows by rows at half the speed of rows by columns."""
+    """Whether it is the wheel's slow reference BLAS, which runs x @ W.T at half the speed of x @ W."""
     library = blas_library()
     # Its name carries the hash of those that a wheel brings.
     return library is not None and re.match(r"libblas-[0-9a-f]+\.so", library.name) is not None
 
 
 class _Symbol(ctypes.Structure):
-    """What `dladdr` tells of an address."""
+    """What `dladdr` reports for an address."""
 
     _fields_ = (
         ("file", ctypes.c_char_p),

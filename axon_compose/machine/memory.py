@@ -47,7 +47,7 @@ def require(bytes_needed: int, what: str, largest: Iterable[tuple[str, int]] = (
 def peak() -> int:
     """The most bytes that this process has held so far.
 
-    Where Linux tells it, its own account is read: what `getrusage` says begins with what the parent held.
+    Where Linux reports it, that is read: what `getrusage` says begins with what the parent held.
     """
     found = re.search(r"^VmHWM:\s+(\d+) kB", _read(Path("/proc/self/status")), re.MULTILINE)
     if found:

@@ -1,4 +1,4 @@
-"""Sizes as people write them: bytes, counts and floating-point operations."""
+"""Human-readable sizes: bytes, counts and floating-point operations."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _FLOP_UNITS: Final = ("", "k", "M", "G", "T", "P", "E", "Z")
 
 
 def human(nbytes: int) -> str:
-    """Bytes as people write them, three digits, powers of 1000: `11.5 GB`, `512 B`."""
+    """Bytes to three digits, powers of 1000: `11.5 GB`, `512 B`."""
     return _scaled(nbytes, _BYTE_UNITS, " ")
 
 
 def count(number: int) -> str:
-    """A count as papers write it, three digits: `5.77B`, `200K`, `17`."""
+    """A count to three digits, as in papers: `5.77B`, `200K`, `17`."""
     return _scaled(number, _COUNT_UNITS, "")
 
 

@@ -1,4 +1,4 @@
-"""The first stages in a row: a text or a mapping to a `Compiled`, the record that all later rooms take."""
+"""The first stages in sequence: a text or a mapping to a `Compiled`, the record for all later stages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Compiled:
 
     Attributes:
         document: The file with its bases merged in.
-        warnings: What was noticed and does not stop a build.
+        warnings: Warnings, which do not stop a build.
         config: The config.json that the sizes come from, or None.
         sources: Name to text of the files that diagnostics point into.
     """

@@ -1,4 +1,4 @@
-"""What a component declares of itself, asked once and checked: a plugin's own code may answer anything."""
+"""What a component declares of itself, asked once and checked: a plugin's own code may return anything."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Declared", "Nonsense", "declared"]
 
 
 class Nonsense(TypeError):
-    """An answer that is not of the agreed kind."""
+    """An answer of the wrong type."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Declared:
         params: Names to shapes.
         active: Parameters that one token uses.
         cache: What it keeps between calls, or None.
-        window: Tokens that a query sees, None if the cache tells.
+        window: Tokens that a query sees, None if it follows from the cache.
     """
 
     params: Mapping[str, tuple[int, ...]]

@@ -81,7 +81,7 @@ class Overrides:
                     "AX136",
                     message,
                     self.document.place(*path),
-                    help="write `8`, `8..15` or a list of them; both ends count",
+                    help="write `8`, `8..15` or a list of them; both ends are included",
                 )
                 continue
             yield first, last

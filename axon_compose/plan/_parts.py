@@ -31,7 +31,7 @@ MAX_EXTENT: Final = 2**31 - 1
 
 
 def reason(error: BaseException) -> str:
-    """Why a plugin's own code gave up: a `ValueError` is meant for people."""
+    """Why a plugin's own code failed: the text of a `ValueError` is meant for users."""
     return " ".join(str(error).split()) if isinstance(error, ValueError) and str(error) else one_line(error)
 
 
@@ -75,7 +75,7 @@ class Parts:
     Attributes:
         document: The file.
         registry: The installed plugins.
-        problems: Collects faults; each is told once.
+        problems: Collects faults; each is reported once.
         dims: What factories see.
     """
 
@@ -174,8 +174,8 @@ class Parts:
             raise Broken from None
         key = (name, path, repr(values), repr(origins))
         if key not in self._parts:
-            told = layer if self._by_layer(written) else None
-            self._parts[key] = self._part(name, spec, values, path, origins, told)
+            at = layer if self._by_layer(written) else None
+            self._parts[key] = self._part(name, spec, values, path, origins, at)
         part = self._parts[key]
         if part is None:
             raise Broken
@@ -202,7 +202,7 @@ class Parts:
                 "AX206",
                 f"`{component.type}` is a component of kind {spec.kind}",
                 self.document.place(*path, "type"),
-                label=f"a {wanted} stands here",
+                label=f"expected a {wanted}",
             )
             return None
         return spec
@@ -223,7 +223,7 @@ class Parts:
             return None
         try:
             sizes = declared(spec, options, self.dims)
-        except (Exception, SystemExit) as error:  # a plugin's own code: whatever it raises must not end the tool
+        except (Exception, SystemExit) as error:  # a plugin's own code: whatever it raises must not stop the tool
             message = f"`{name}` does not work with these sizes: {reason(error)}"
             self.problems.error("AX145", message, self.document.place(*path, key=True))
             return None

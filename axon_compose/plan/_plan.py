@@ -34,7 +34,7 @@ class Use:
         reads: Value name to the published key it comes from: `layer.key.value`, or `embedding.value`; `offset` comes
             from the pass itself.
         writes: Value names that some later layer reads.
-        window: Tokens that a query sees, None if the cache tells.
+        window: Tokens that a query sees, None if it follows from the cache.
     """
 
     name: str

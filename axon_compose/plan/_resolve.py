@@ -74,7 +74,7 @@ def _resolve(document: Document, registry: Registry, problems: Problems) -> Plan
 
 
 def _check_types_only(document: Document, registry: Registry, problems: Problems) -> None:
-    """Without sizes no shape can be told, but types can be looked up."""
+    """Without sizes no shape is known, but types can be looked up."""
     parts = Parts(document, registry, problems, Dims(document.dims))
     for name, component in document.envelope.components.items():
         parts.spec(component, ("components", name), ("layer", "block"))

@@ -66,7 +66,7 @@ class _Expansion:
         self.blocks = document.envelope.blocks
         self.names: dict[str, Any] = {**document.names(), **document.dims}
         self.broken_blocks = {path[1] for path in document.broken if path[0] == "blocks" and len(path) == 2}
-        self.told: set[str] = set()
+        self.reported: set[str] = set()
 
     def run(self) -> list[StackLayer] | None:
         stack = self.document.envelope.stack
@@ -164,8 +164,8 @@ class _Expansion:
         block = self.blocks.get(name)
         if block is not None:
             return StackLayer(name, tuple(block.branches), block.share, ("blocks", name, "branches"))
-        if name not in self.broken_blocks and ("blocks",) not in self.document.broken and name not in self.told:
-            self.told.add(name)
+        if name not in self.broken_blocks and ("blocks",) not in self.document.broken and name not in self.reported:
+            self.reported.add(name)
             near = self.problems.nearest(name, self.blocks)
             hint = f"did you mean `{near}`?" if near else f"blocks are {', '.join(self.blocks) or 'missing'}"
             if name in self.document.envelope.components:

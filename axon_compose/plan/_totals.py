@@ -54,10 +54,10 @@ class Capabilities:
     """What the caches of a model allow, known before it is built.
 
     Attributes:
-        trimmable: Tokens can be taken back: `yes`, `no`, or `within the window`.
+        trimmable: The cache can be trimmed: `yes`, `no`, or `within the window`.
         batchable: Sequences of unequal length can run in one batch.
-        quantizable: Which keys and values `--kv-bits` can quantise: `yes`, `no` or `partly`.
-        speculative: It can check the tokens of a draft model.
+        quantizable: KV quantisation (`--kv-bits`) is supported: `yes`, `no` or `partly`.
+        speculative: Speculative decoding is possible.
         constant_memory: The caches stop growing with the context.
     """
 

@@ -84,7 +84,7 @@ class _Wirer:
         return POSITION in use.spec.reads and (option is None or use.written.get(option) not in (None, False))
 
     def _check_position(self) -> None:
-        """Only keys and values count tokens: without them a cached pass could not tell where it is."""
+        """Only keys and values count tokens: without them a cached pass would not know its position."""
         if self.wiring.offset is not None or not self.wiring.slots:
             return
         uses = [self.wiring.embedding, *(use for layer in self.wiring.layers for use in layer.uses())]
@@ -92,9 +92,9 @@ class _Wirer:
         if use := next(asking, None):
             self.problems.error(
                 "AX149",
-                f"`{use.name}` needs the position of its tokens, which no layer counts",
+                f"`{use.name}` needs token positions, which no layer tracks",
                 self.place(use.name, "type"),
-                help="add a layer that keeps keys and values: recurrent caches do not count tokens",
+                help="add a layer with a KV cache: recurrent caches do not track positions",
             )
 
     def _layer(self, layer: Layer) -> Layer:
@@ -154,12 +154,12 @@ class _Wirer:
             "AX141",
             f"`{use.name}` reads from `{name}`, which no earlier layer uses",
             self.place(use.name, option),
-            help=f"did you mean `{near}`?" if near else "it must stand in an earlier layer and publish what is read",
+            help=f"did you mean `{near}`?" if near else "it must be in an earlier layer and publish the value",
         )
         return None
 
     def _from_embedding(self, use: Use, value: str) -> bool:
-        """Whether the embedding publishes a value and the reader takes it; told if not."""
+        """Whether the embedding publishes a value and the reader accepts it; reported if not."""
         embedding = self.wiring.embedding
         place = self.place(use.name, "type")
         if value not in embedding.spec.writes:

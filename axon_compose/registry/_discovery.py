@@ -71,7 +71,7 @@ def normalized(name: str) -> str:
 
 
 def _candidates(distribution: Distribution) -> Iterator[Candidate]:
-    """The candidates of one distribution; damaged metadata of a stranger must not end the tool."""
+    """The candidates of one distribution; damaged metadata of another package must not stop the tool."""
     try:
         text = distribution.read_text("entry_points.txt") or ""
     except (OSError, UnicodeDecodeError):

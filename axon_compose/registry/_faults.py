@@ -142,7 +142,7 @@ class Findings:
 
 
 def bound(limit: Any) -> str:
-    """A limit as people write it: 1 for 1.0."""
+    """A limit without a trailing `.0`: 1 for 1.0."""
     return f"{limit:.15g}" if isinstance(limit, float) else str(limit)
 
 

@@ -1,4 +1,4 @@
-"""What a plugin may implement: one hook for each thing that it can bring.
+"""What a plugin may implement: one hook for each kind of contribution.
 
 A plugin is a module (or any object) with functions marked by `hookimpl`, named in the entry-point group
 `axon_compose`. The name of the entry point is its namespace:
@@ -30,7 +30,7 @@ hookimpl: Final = pluggy.HookimplMarker(GROUP)
 
 @hookspec
 def axon_components() -> Iterable[ComponentSpec]:  # type: ignore[empty-body]
-    """The components that the plugin brings, as records; nothing here may import mlx."""
+    """The components that the plugin provides, as records; nothing here may import mlx."""
 
 
 @hookspec

@@ -22,7 +22,7 @@ _DEBUG_HELP: Final = "AXON_COMPOSE_PLUGIN_DEBUG=1 shows the traceback"
 
 @dataclass(frozen=True, slots=True)
 class PluginStatus:
-    """What became of one installed plugin.
+    """Status of one installed plugin.
 
     Attributes:
         namespace: The prefix of its types in a file.
@@ -44,7 +44,7 @@ class PluginStatus:
 
 
 class Registry:
-    """Every component and architecture that the installed plugins bring.
+    """Every component and architecture of the installed plugins.
 
     Args:
         candidates: The plugins; `Registry.installed()` takes those of the environment.
@@ -135,7 +135,11 @@ class Registry:
         if rest in known:
             return known[rest]
         written = [f"{namespace}/{n}" if namespace else n for n in known]
-        label = f"`{namespace}` ships none of this name" if namespace else "none of this name is shipped"
+        label = (
+            f"`{namespace}` ships no architecture of this name"
+            if namespace
+            else "no shipped architecture has this name"
+        )
         help_ = suggestion(name, written, "architectures")
         raise LookupFailure("AX209", f"unknown architecture `{name}`", label, help_)
 

@@ -162,7 +162,7 @@ def _expectation(keyword: str, wanted: Any) -> tuple[FaultKind, str, list[str]] 
 
 
 def _best_branches(error: ValidationError) -> list[ValidationError]:
-    """The errors of the alternatives worth telling: of those that got deepest, or all at the top."""
+    """The errors of the alternatives worth reporting: of those that got deepest, or all at the top."""
     context = list(error.context or ())
     deepest = max(len(e.absolute_path) + (e.validator in (*_CLOSED, "required")) for e in context)
     branch = {

@@ -47,7 +47,7 @@ def load(candidate: Candidate) -> Contents:
     """Import a plugin, ask its hooks and check every record.
 
     Raises:
-        PluginError: It cannot be used; nothing of it stays behind. `AXON_COMPOSE_PLUGIN_DEBUG=1` prints the
+        PluginError: It cannot be used; nothing of it remains registered. `AXON_COMPOSE_PLUGIN_DEBUG=1` prints the
             traceback to stderr.
     """
     try:

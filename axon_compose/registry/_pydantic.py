@@ -25,7 +25,7 @@ class Options(BaseModel):
 
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
-#: Faults of one mapping that are worth telling.
+#: Most faults reported for one mapping.
 _MOST: Final = 1000
 #: What pydantic calls the members of a union of plain types.
 _TAGS: Final = frozenset({"bool", "int", "float", "str", "none", "list", "dict", "tuple"})
@@ -102,7 +102,7 @@ def pydantic_faults(
         error: What pydantic raised.
         data: What was validated. Pydantic puts tags of unions, and whatever a `before` validator wrapped around a
             value, between the steps of a location; only steps that lead somewhere in `data` are kept. Without it
-            tags are told from names by their spelling.
+            tags are distinguished from names by their spelling.
         model: The model that raised it; needed to suggest names for unknown ones and to describe missing ones.
         owner: Whose entries these are, for messages, e.g. `attention`.
         noun: What an entry is called, for messages.

@@ -143,7 +143,7 @@ class ComponentSpec:
         module: `package.module:attribute[.attribute]`, imported by `build` alone and called as
             `factory(options, dims)`; returns an `mlx.nn.Module`. `options` is an instance of the pydantic
             model, or a dict with the schema's defaults filled in.
-        summary: One line for people.
+        summary: One-line summary.
         cache: `(options, dims)` to the cache that it needs, or None.
         params: `(options, dims)` to names and shapes of every parameter.
         active: `(options, dims)` to the number of parameters that one token uses; all of them unless given.

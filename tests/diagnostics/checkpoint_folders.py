@@ -275,18 +275,20 @@ CASES: Final[dict[str, Case]] = {
         ("1 missing", "model.layers.1.mlp.experts.2.up_proj.weight"),
         ("build", "qwen3_moe", "--dry-run", "--weights", FOLDER),
     ),
-    "wrong_shape": Case(tensors(with_another_shape), "AX553", ("1 of another shape", "norm.weight", "[47]", "[48]")),
+    "wrong_shape": Case(tensors(with_another_shape), "AX553", ("1 of the wrong shape", "norm.weight", "[47]", "[48]")),
     "unexpected_tensor": Case(
         tensors(with_one_more), "AX553", ("1 unexpected", "model.layers.0.self_attn.q_norm.weight")
     ),
     "a_layer_too_many": Case(tensors(with_a_layer_more), "AX553", ("1 unexpected", "model.layers.9.mlp.up_proj")),
     "several_at_once": Case(
-        tensors(with_everything), "AX553", ("1 missing", "1 unexpected", "1 of another shape"), exit=2
+        tensors(with_everything), "AX553", ("1 missing", "1 unexpected", "1 of the wrong shape"), exit=2
     ),
     "float64": Case(tensors(in_float64), "AX555", ("model.norm.weight", "F64")),
     "fp8_without_scale": Case(tensors(fp8_without_scale), "AX555", ("up_proj.weight", "up_proj.weight_scale_inv")),
     "fp8_with_odd_scales": Case(tensors(fp8_with_odd_scales), "AX555", ("weight_scale_inv", "[5, 7]", "[72, 48]")),
-    "packed_in_odd_groups": Case(tensors(packed_oddly), "AX553", ("1 of another shape", "lm_head.weight", "[96, 48]")),
+    "packed_in_odd_groups": Case(
+        tensors(packed_oddly), "AX553", ("1 of the wrong shape", "lm_head.weight", "[96, 48]")
+    ),
     "packed_without_biases": Case(tensors(packed_without_biases), "AX555", ("lm_head.weight", "not packed")),
     "no_mark": Case(
         tensors(as_it_is, "gpt_oss", mark=None),
@@ -299,7 +301,7 @@ CASES: Final[dict[str, Case]] = {
     ),
     "unknown_model_type": Case(config(model_type="quen3"), "AX606", ("`quen3`", "did you mean `qwen3`?"), FAMILY, 1),
     "strange_model_type": Case(
-        config(model_type="whisper"), "AX606", ("`whisper`", "known are every family in order"), FAMILY, 1
+        config(model_type="whisper"), "AX606", ("`whisper`", "known types: every family in order"), FAMILY, 1
     ),
     "no_model_type": Case(config_text(b"{}"), "AX606", ("no `model_type`",), FAMILY, 1),
     "another_model_type": Case(

@@ -1,4 +1,4 @@
-"""What components say of their work, asked and checked: a plugin's own code may answer anything, or nothing."""
+"""What components declare of their work, checked: a plugin's own code may return anything, or nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Answers:
 
     Attributes:
         unknown: Type names of components whose work is not known, each with the reason.
-        estimated: Type names of components that do not tell what they save for the backward pass, each with the reason.
+        estimated: Type names of components that declare no `saved`, each with the reason.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Answers:
         return None
 
     def recomputed(self, use: Use, batch: int, tokens: int) -> int:
-        """Bytes that the backward pass of a component holds of what it computes again; nonsense is none."""
+        """Bytes that a component's backward pass recomputes and holds; 0 for an invalid answer."""
         if use.spec.recomputed is None:
             return 0
         try:
@@ -65,7 +65,7 @@ class Answers:
         return answer if _is_count(answer) else 0
 
     def touched(self, use: Use, tokens: int) -> Mapping[str, int]:
-        """Parameters that `tokens` tokens read only in part: name to rows. An answer that makes no sense is none."""
+        """Parameters that `tokens` tokens read only in part: name to rows. An invalid answer counts as none."""
         key = (use.type, id(use.options), tokens)
         if key not in self._touched:
             self._touched[key] = self._ask_touched(use, tokens)
@@ -92,9 +92,9 @@ def _flops(use: Use, tokens: int, context: int) -> int | str:
     except Exception as error:  # a plugin's own code: the sheet goes on without it
         return f"raises {type(error).__name__} in `flops`"
     if answer is None:
-        return "does not know its `flops` with these options"
+        return "cannot compute `flops` for these options"
     if not _is_count(answer):
-        return f"gives a `{type(answer).__name__}` as `flops`, not an integer from 0"
+        return f"returns a `{type(answer).__name__}` from `flops`, not an integer of 0 or more"
     return answer
 
 
@@ -108,8 +108,8 @@ def _saved(use: Use, tokens: int, dtype: str) -> Sequence[Array] | str:
     except Exception as error:  # a plugin's own code: the sheet goes on without it
         return f"raises {type(error).__name__} in `saved`"
     if arrays is None:
-        return "does not know what it leaves for the backward pass with these options"
-    return arrays if all(map(_is_array, arrays)) else "gives no arrays as `saved`"
+        return "cannot compute `saved` for these options"
+    return arrays if all(map(_is_array, arrays)) else "returns no arrays from `saved`"
 
 
 def _is_array(value: object) -> bool:

@@ -20,7 +20,7 @@ Kinds = list[tuple[Use, int]]
 
 #: Contexts that are looked at unless others are named.
 CONTEXTS: Final = (4096, 65536)
-#: Beyond this, a context is as good as any.
+#: A longer context counts as unlimited.
 _ENDLESS: Final = 2**40
 
 
@@ -41,11 +41,11 @@ def cost(
         plan: The model.
         context: Tokens of each sequence, one number or several.
         dtype: Of weights and caches: `float32`, `bfloat16` or `float16`.
-        batch: Sequences that run together.
+        batch: Sequences per batch.
         quantize: Bits of quantised weights; not quantised unless given.
         training: Count the memory of a training step too.
-        memory: Bytes that there are: does it fit, and how far?
-        bandwidth: Bytes that memory moves in a second.
+        memory: Bytes available: does it fit, and up to which context?
+        bandwidth: Memory bandwidth in bytes per second.
 
     Raises:
         ValueError: If a number is out of its range.

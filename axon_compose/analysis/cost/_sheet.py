@@ -145,7 +145,7 @@ class CostSheet(Shown):
         name: The file's `name`.
         dtype: Of weights and caches.
         quantize: Bits of quantised weights, or None.
-        batch: Sequences that run together.
+        batch: Sequences per batch.
         parameters: All of them; shared and tied ones count once.
         active_parameters: Those that one token uses.
         embedding_parameters: Those of the embedding.
@@ -155,7 +155,7 @@ class CostSheet(Shown):
         contexts: By number of tokens.
         unknown: Types whose operations are not known, each with the reason: totals of operations are then a lower
             bound.
-        estimated: Types that do not tell what they leave for the backward pass, each with the reason: training memory
+        estimated: Types that do not declare what they save for the backward pass, each with the reason: training memory
             is then an estimate out of the shapes of their matrices.
         fit: The answer for an amount of memory, if one was given.
     """

@@ -67,7 +67,7 @@ class Training:
 
 
 def _estimate(plan: Plan, use: Use, answers: Answers, dtype: str) -> int:
-    """Bytes of one token, where a component does not tell: from the shapes of its matrices.
+    """Bytes of one token, where a component declares nothing: from the shapes of its matrices.
 
     Its input and output; of each of its matrices the input, and the output before and after what is done with it (an
     activation, a norm, a rotation), of experts for those that a token is sent to.

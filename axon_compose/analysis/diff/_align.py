@@ -19,7 +19,7 @@ def align_stacks(
 ) -> Pairs:
     """Pair the layers of two stacks.
 
-    By what their layers are, and by what they are exactly; whichever leaves less to tell. Stacks of the same kinds in
+    By the kinds of their layers, and by exact equality; whichever leaves fewer differences. Stacks of the same kinds in
     the same order are paired as they stand.
 
     Args:

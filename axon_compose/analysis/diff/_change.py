@@ -11,9 +11,9 @@ from axon_compose.notebook import Printed
 
 __all__ = ["Change", "Difference", "Total", "ranges"]
 
-#: Runs of layers that are told one by one; of more, the first ones stand for the rest.
+#: Runs of layers listed one by one; of more, the first ones are listed.
 _RUNS: Final = 6
-#: Layers at equal distances from so many on are told as a range with a step.
+#: From this many on, evenly spaced layers are written as a range with a step.
 _STEPS: Final = 4
 
 

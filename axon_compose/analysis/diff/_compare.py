@@ -10,7 +10,7 @@ from axon_compose.analysis.diff._form import Places, layer_form, layer_kind
 from axon_compose.analysis.diff._gather import Atom, Gathered, said
 from axon_compose.analysis.diff._layers import LayerPair
 from axon_compose.analysis.diff._parts import part_atoms, read_atoms, shape_atoms
-from axon_compose.analysis.diff._words import Teller, ready
+from axon_compose.analysis.diff._words import Describer, ready
 from axon_compose.plan import Plan, Use, active_parameters, cache_nbytes, total_parameters
 
 __all__ = ["CONTEXTS", "compare"]
@@ -66,9 +66,9 @@ class _Stacks:
         kinds = [layer_kind(layer) for layer in a.layers], [layer_kind(layer) for layer in b.layers]
         self.pairs: Pairs = align_stacks(kinds, self.forms)
         self.layers = {one: other for one, other in self.pairs if one is not None and other is not None}
-        self.tellers = Teller(a), Teller(b)
+        self.describers = Describer(a), Describer(b)
         self.matched = [
-            LayerPair(a.layers[one], b.layers[other], self.tellers[1]) for one, other in self.layers.items()
+            LayerPair(a.layers[one], b.layers[other], self.describers[1]) for one, other in self.layers.items()
         ]
         self.across = {
             (pair.a.index, *one): (pair.b.index, *other) for pair in self.matched for one, other in pair.members
@@ -87,12 +87,12 @@ class _Stacks:
         atoms = list(pair.atoms())
         for one, other in pair.members:
             atoms += read_atoms(pair.member(0, one).use, pair.member(1, other).use, self.places, self.across)
-        told = {atom.subject for atom in atoms}
+        reported = {atom.subject for atom in atoms}
         yield from atoms
         yield from self._sharing(pair)
         if _same_sizes(self.a, self.b):
             for first, second in pair.uses():
-                if first.name not in told and first.spec.kind != "norm":
+                if first.name not in reported and first.spec.kind != "norm":
                     yield from shape_atoms(first, second)
 
     def _sharing(self, pair: LayerPair) -> Iterator[Atom]:
@@ -108,14 +108,14 @@ class _Stacks:
         for one in gone:
             same = next((other for other in new if self.forms[0][one] == self.forms[1][other]), None)
             if same is None:
-                text = f"removed: {self.tellers[0].layer(self.a.layers[one])}"
+                text = f"removed: {self.describers[0].layer(self.a.layers[one])}"
                 self.found.add(Atom("removed", "", text), one, None)
             else:
                 new.remove(same)
-                text = f"moved: {self.tellers[0].layer(self.a.layers[one])}"
+                text = f"moved: {self.describers[0].layer(self.a.layers[one])}"
                 self.found.add(Atom("moved", "", text), one, same)
         for other in new:
-            self.found.add(Atom("added", "", f"added: {self.tellers[1].layer(self.b.layers[other])}"), None, other)
+            self.found.add(Atom("added", "", f"added: {self.describers[1].layer(self.b.layers[other])}"), None, other)
 
 
 def _totals(a: Plan, b: Plan) -> Iterator[Total]:

@@ -61,7 +61,7 @@ def options_of(use: Use) -> Form:
 
 
 def frozen(value: Any) -> Any:
-    """Plain data as tuples; truth values and numbers stay apart, not-a-number is like itself."""
+    """Plain data as tuples; booleans and numbers stay distinct, NaN equals itself."""
     if isinstance(value, Mapping):
         return tuple(sorted((str(key), frozen(item)) for key, item in value.items()))
     if isinstance(value, list | tuple):

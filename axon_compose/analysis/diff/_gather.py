@@ -11,7 +11,7 @@ from axon_compose.analysis.diff._words import ready
 
 __all__ = ["Atom", "Gathered"]
 
-#: In which order the kinds of changes of one range of layers are told.
+#: The order in which kinds of changes of one range of layers are listed.
 _ORDER: Final = ("removed", "added", "moved", "replaced", "option", "norm", "scale", "wiring", "size")
 
 

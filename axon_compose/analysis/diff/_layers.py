@@ -9,7 +9,7 @@ from axon_compose.analysis.diff._align import align
 from axon_compose.analysis.diff._form import branch_kind, options_of
 from axon_compose.analysis.diff._gather import Atom
 from axon_compose.analysis.diff._parts import part_atoms
-from axon_compose.analysis.diff._words import Teller, branch_label, short_type, value_text
+from axon_compose.analysis.diff._words import Describer, branch_label, short_type, value_text
 from axon_compose.plan import Branch, Layer, Member, Use
 
 __all__ = ["LayerPair"]
@@ -22,14 +22,14 @@ class LayerPair:
     Attributes:
         a: The layer of the first model.
         b: That of the second one.
-        teller: Introduces components of the second model.
+        describer: Introduces components of the second model.
         members: Pairs of places `(branch, member)` whose components are of one type.
         branches: Pairs of indices of branches.
     """
 
     a: Layer
     b: Layer
-    teller: Teller
+    describer: Describer
     members: list[tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=list)
     branches: list[tuple[int | None, int | None]] = field(default_factory=list)
 
@@ -102,11 +102,11 @@ class LayerPair:
         for place in new:
             use = self.member(1, place).use
             kind = "" if use.name == short_type(use) else f" ({short_type(use)})"
-            words = ", ".join(part for part in (f"added{kind}", self.teller.details(use)) if part)
+            words = ", ".join(part for part in (f"added{kind}", self.describer.details(use)) if part)
             yield Atom("added", use.name, words, "", None, None, use.type)
         for one, other in self.replaced:
             use, by = self.member(0, one).use, self.member(1, other).use
-            words = f"replaced by {self.teller.named(by)}"
+            words = f"replaced by {self.describer.named(by)}"
             yield Atom("replaced", use.name, words, "", None, use.type, by.type)
 
     def _kept(self, first: int, second: int) -> Iterator[Atom]:
@@ -146,7 +146,7 @@ def _branch_atoms(a: Branch, b: Branch) -> Iterator[Atom]:
     yield from part_atoms(a.post, b.post, label, "norm after")
     yield from _scale(a.scale, b.scale, f"branch {label}" if len(a.members) > 1 else label)
     if a.residual != b.residual:
-        yield Atom("wiring", label, "has no residual connection now" if a.residual else "has a residual connection now")
+        yield Atom("wiring", label, "loses its residual connection" if a.residual else "gains a residual connection")
 
 
 def _member_atoms(a: Member, b: Member) -> Iterator[Atom]:

@@ -49,9 +49,9 @@ def shape_atoms(a: Use, b: Use) -> Iterator[Atom]:
     """Sizes that differ though all options are the same: the component looks at other dims."""
     if dict(a.params) != dict(b.params):
         names = [name for name in dict.fromkeys((*a.params, *b.params)) if a.params.get(name) != b.params.get(name)]
-        yield Atom("size", a.name, f"has other shapes: {', '.join(names[:3])}")
+        yield Atom("size", a.name, f"has different shapes: {', '.join(names[:3])}")
     elif a.cache != b.cache or a.window != b.window:
-        yield Atom("size", a.name, "keeps another cache")
+        yield Atom("size", a.name, "has a different cache")
 
 
 def read_atoms(a: Use, b: Use, places: tuple[Places, Places], across: PlaceMap) -> Iterator[Atom]:

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from axon_compose.plan import Branch, Layer, Plan, Use
 
-__all__ = ["Teller", "branch_label", "ready", "short_type", "value_text"]
+__all__ = ["Describer", "branch_label", "ready", "short_type", "value_text"]
 
 _LONGEST: Final = 60
 #: Options that a component is introduced with.
-_TOLD: Final = 3
+_SHOWN: Final = 3
 #: An option with more values than this in one stack is a number of the layer, not a size.
 _MANY: Final = 3
 
@@ -58,7 +58,7 @@ def branch_label(branch: Branch) -> str:
     return " + ".join(member.use.name for member in branch.members) or f"add {branch.add}"
 
 
-class Teller:
+class Describer:
     """Introduces the components of a model by the first options that were written.
 
     Options that differ in many layers, such as the number of a layer itself, are left out.
@@ -82,7 +82,7 @@ class Teller:
         plain = [(key, value) for key, value in plain if not isinstance(value, bool)]
         plain.sort(key=lambda entry: isinstance(entry[1], str))
         parts += [f"{key} {value_text(value)}" for key, value in plain]
-        return ", ".join(parts[:_TOLD])
+        return ", ".join(parts[:_SHOWN])
 
     def named(self, use: Use) -> str:
         """Name, type where that is another word, and details."""

@@ -1,4 +1,4 @@
-"""Advice on a description that holds together: what is legal and yet seldom meant; imports no mlx."""
+"""Advice on a valid description: what is valid but suspicious; imports no mlx."""
 
 from axon_compose.analysis.lint._advice import Advice
 from axon_compose.analysis.lint._rule import Finding, Rule

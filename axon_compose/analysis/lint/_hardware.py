@@ -1,4 +1,4 @@
-"""Advice on sizes that the machine does not like."""
+"""Advice on sizes that the hardware handles badly."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["large_caches", "ragged_vocabulary", "unfused_heads", "unquantised_ro
 _FUSED: Final = (64, 72, 80, 96, 128, 192, 256, 512)
 #: Numbers that share a scale when `build --quantize` runs.
 _GROUP: Final = 64
-#: Rows shorter than this are no matrices that anybody would quantise.
+#: Matrices with shorter rows are not worth quantising.
 _SHORTEST: Final = 32
 _SHARE: Final = 0.01
 #: Matrix units work on tiles of eight rows.
@@ -29,19 +29,19 @@ _LARGE: Final = 8_000_000_000
 
 
 def unfused_heads(document: Document, plan: Plan) -> Iterator[Finding]:
-    """Attention whose heads have a width that no fused kernel takes: all scores are written to memory."""
+    """Attention whose head width no fused kernel supports: all scores are written to memory."""
     for use in layer_uses(plan):
         cache = use.cache
         if isinstance(cache, KV) and cache.value_dim is None and cache.head_dim not in _FUSED:
             yield Finding(
-                f"heads of `{use.name}` are {cache.head_dim} wide, for which MLX has no fused attention",
+                f"`{use.name}` has heads of width {cache.head_dim}, for which MLX has no fused attention kernel",
                 option_path(use, plan, "head_dim"),
-                "64, 96, 128 and 256 are fast for prompts and for single tokens",
+                "64, 96, 128 and 256 are fast for both prefill and decode",
             )
 
 
 def unquantised_rows(document: Document, plan: Plan) -> Iterator[Finding]:
-    """Matrices whose rows groups of 64 do not divide: `--quantize` leaves them as they are."""
+    """Matrices whose row length is not a multiple of 64: `--quantize` leaves them as they are."""
     total = total_parameters(plan)
     skipped: dict[tuple[str, str], tuple[int, int]] = {}
     places = {}
@@ -62,10 +62,10 @@ def unquantised_rows(document: Document, plan: Plan) -> Iterator[Finding]:
     for (component, name), (size, width) in skipped.items():
         if size >= _SHARE * total:
             yield Finding(
-                f"rows of `{component}.{name}` have {width} numbers, no multiple of {_GROUP}: "
+                f"rows of `{component}.{name}` have length {width}, not a multiple of {_GROUP}: "
                 f"{size / total:.0%} of the parameters stay unquantised",
                 places[component],
-                f"the next width is {-(-width // _GROUP) * _GROUP}",
+                f"the next multiple is {-(-width // _GROUP) * _GROUP}",
                 key=True,
             )
 
@@ -75,21 +75,21 @@ def ragged_vocabulary(document: Document, plan: Plan) -> Iterator[Finding]:
     size = plan.dims["vocab_size"]
     if size % _TILE:
         yield Finding(
-            f"`vocab_size` is {size:,}, no multiple of {_TILE}",
+            f"`vocab_size` is {size:,}, not a multiple of {_TILE}",
             ("dims", "vocab_size"),
-            f"pad it to {-(-size // 64) * 64:,}; tokens that are never seen do no harm",
+            f"pad it to {-(-size // 64) * 64:,}; unused tokens do no harm",
         )
 
 
 def large_caches(document: Document, plan: Plan) -> Iterator[Finding]:
-    """Keys and values of as many heads as there are queries, where they fill the memory at a long context."""
+    """Multi-head KV caches (no GQA) that are large at a long context."""
     total = cache_nbytes(plan, _CONTEXT)
     for use in layer_uses(plan):
         cache, heads = use.cache, option(use, "num_heads")
         if not isinstance(cache, KV) or cache.window is not None or cache.heads != heads or heads < 8 or total < _LARGE:
             continue
         yield Finding(
-            f"`{use.name}` keeps keys and values of all its {heads} heads: caches take {human(total)} "
+            f"`{use.name}` caches keys and values of all {heads} heads; caches total {human(total)} "
             f"at {_CONTEXT:,} tokens",
             option_path(use, plan, "num_kv_heads"),
             f"`num_kv_heads: {heads // 4}` keeps a quarter ({heads // 4} groups of 4 queries)"

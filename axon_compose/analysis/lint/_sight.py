@@ -1,4 +1,4 @@
-"""Advice on how far tokens see, and whether they know where they are."""
+"""Advice on how far attention reaches, and on positional encoding."""
 
 from __future__ import annotations
 
@@ -16,39 +16,40 @@ __all__ = ["no_mixer", "no_positions", "nothing_beyond_the_window", "short_rotat
 
 
 def nothing_beyond_the_window(document: Document, plan: Plan) -> Iterator[Finding]:
-    """No layer attends to all tokens: what is older than the window can only have been passed on."""
+    """No layer attends to all tokens: older ones are seen only indirectly, through other layers."""
     leaves = list(_leaves(plan))
     windows = [leaf.window for leaf in leaves if isinstance(leaf, KV)]
     bounded = [window for window in windows if window is not None]
     if not bounded or len(bounded) < len(windows):
         return
     if any(isinstance(leaf, State) for leaf in leaves):
-        rest = "what is older reaches a token through states of constant size alone"
+        rest = "older tokens are seen only through states of constant size"
     else:
-        rest = f"through all of them a token can hear of at most {sum(bounded) - len(bounded):,} tokens before it"
+        rest = f"all layers together reach back at most {sum(bounded) - len(bounded):,} tokens"
     yield Finding(
         f"no layer attends beyond {max(bounded):,} tokens; {rest}",
         ("stack",),
-        "one layer without a window in a few is enough to look things up; leave it if this is meant",
+        "one full-attention layer in a few is enough for long-range recall; ignore this if it is intended",
         key=True,
     )
 
 
 def window_never_closes(document: Document, plan: Plan) -> Iterator[Finding]:
-    """A window that is not smaller than the longest text."""
+    """A window that is not smaller than the context."""
     if context := _context(plan):
         for use in layer_uses(plan):
             window = use.window or getattr(use.cache, "window", None)
             if window is not None and window >= context:
                 yield Finding(
-                    f"the window of `{use.name}` has {window:,} tokens and texts at most {context:,}: it never closes",
+                    f"the window of `{use.name}` is {window:,} tokens and the context at most {context:,}: "
+                    "it has no effect",
                     option_path(use, plan, "window_size"),
-                    "take the window away: the cache is then one that can be quantised and trimmed",
+                    "remove the window: the cache can then be quantised and trimmed",
                 )
 
 
 def short_rotation(document: Document, plan: Plan) -> Iterator[Finding]:
-    """Rotary positions whose slowest angle turns round inside of the context: far tokens look like near ones."""
+    """RoPE whose lowest frequency repeats within the context: distant tokens look like near ones."""
     context = _context(plan)
     for use in layer_uses(plan) if context else ():
         rope = option(use, "rope")
@@ -60,33 +61,34 @@ def short_rotation(document: Document, plan: Plan) -> Iterator[Finding]:
         turn = 2 * pi * theta ** ((width - 2) / width)
         if turn < seen:
             yield Finding(
-                f"the slowest angle of `{use.name}` turns round in {turn:,.0f} tokens, and it sees {seen:,}",
+                f"the lowest RoPE frequency of `{use.name}` repeats after {turn:,.0f} tokens, "
+                f"and it attends to {seen:,}",
                 option_path(use, plan, "rope", "theta"),
-                "give `rope.theta` a larger value, or `rope.scaling`",
+                "increase `rope.theta`, or set `rope.scaling`",
             )
 
 
 def no_positions(document: Document, plan: Plan) -> Iterator[Finding]:
-    """Attention alone, and nothing takes the position: the order of the tokens shows in the causal mask alone."""
+    """Attention only and no positional encoding (NoPE): order enters through the causal mask alone."""
     uses = [plan.embedding, *(use for layer in plan.layers for use in layer.uses())]
     leaves = list(_leaves(plan))
-    told = any(_takes_position(use) for use in uses) or any(isinstance(leaf, State) for leaf in leaves)
-    if leaves and not told:
+    positioned = any(_takes_position(use) for use in uses) or any(isinstance(leaf, State) for leaf in leaves)
+    if leaves and not positioned:
         yield Finding(
-            "no component takes the position of a token, and no state depends on the order",
+            "no component uses positions (NoPE), and no recurrent state depends on the order",
             ("components",),
-            "give some attention `rope`, or the embedding learned positions; leave it if this is meant",
+            "give attention `rope`, or the embedding learned positions; ignore this if it is intended",
             key=True,
         )
 
 
 def no_mixer(document: Document, plan: Plan) -> Iterator[Finding]:
-    """No layer looks at other tokens: the next token would depend on the last one alone."""
+    """No layer mixes tokens: the next token would depend on the last one alone."""
     if not plan.slots and not any(use.source_layers for layer in plan.layers for use in layer.uses()):
         yield Finding(
-            "no layer looks at other tokens: each prediction depends on one token alone",
+            "no layer mixes tokens: each prediction depends on the current token alone",
             ("stack",),
-            "add an attention or a recurrent layer",
+            "add an attention or recurrent layer",
             key=True,
         )
 
@@ -104,7 +106,7 @@ def _takes_position(use: Use) -> bool:
 
 
 def _context(plan: Plan) -> int | None:
-    """The longest text that the file speaks of, or None."""
+    """The longest context that the file names, or None."""
     stated: list[Any] = [plan.dims.get(name) for name in CONTEXT_DIMS]
     stated.append(option(plan.embedding, "positions"))
     numbers = [value for value in stated if isinstance(value, int) and not isinstance(value, bool)]

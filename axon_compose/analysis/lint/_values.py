@@ -1,4 +1,4 @@
-"""Advice on values that are legal and seldom meant."""
+"""Advice on values that are valid but suspicious."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _REAL: Final = 50_000_000
 
 
 def every_expert(document: Document, plan: Plan) -> Iterator[Finding]:
-    """Experts of which each token takes all: a router that chooses nothing, and no parameter that rests."""
+    """Experts that every token uses: the router selects nothing, and all parameters are active."""
     for use in layer_uses(plan):
         experts, chosen = option(use, "num_experts"), option(use, "top_k")
         if isinstance(experts, int) and experts == chosen and experts > 1:
             yield Finding(
                 f"`{use.name}` sends every token to all {experts} experts",
                 option_path(use, plan, "top_k"),
-                "make `top_k` smaller, or use one wide feed-forward layer in their place",
+                "lower `top_k`, or use one wide dense MLP instead",
             )
 
 
 def unusual_eps(document: Document, plan: Plan) -> Iterator[Finding]:
-    """An eps that float32 loses beside the mean square, or that changes the outcome."""
+    """An eps that vanishes beside the mean square in float32, or that changes the result."""
     uses = [use for layer in plan.layers for use in layer.uses()]
     for use in [plan.embedding, *uses, *([plan.final_norm] if plan.final_norm else ()), plan.head]:
         for path, value in _eps(use.options):
             if len(path) == 1 and option(use, "num_experts") is not None:
-                continue  # a guard of the division of the chosen scores, which may well be zero
+                continue  # guards the division by the selected scores' sum, which may be zero
             if not _EPS[0] <= value <= _EPS[1]:
                 size = "small" if value < _EPS[0] else "large"
                 yield Finding(
@@ -57,12 +57,12 @@ def _eps(options: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 
 def mostly_vocabulary(document: Document, plan: Plan) -> Iterator[Finding]:
-    """More parameters in the table of tokens and in the head than in all layers."""
+    """More parameters in embedding and head than in all layers."""
     ends, total = plan.embedding.size + plan.head.size, total_parameters(plan)
     if 2 * ends > total >= _REAL:
         tied = plan.head.size * 2 < plan.embedding.size
         yield Finding(
             f"embedding and head have {ends / total:.0%} of the parameters",
             ("dims", "vocab_size"),
-            "take a smaller vocabulary" if tied else "tie the head to the embedding, or take a smaller vocabulary",
+            "use a smaller vocabulary" if tied else "tie the head to the embedding, or use a smaller vocabulary",
         )

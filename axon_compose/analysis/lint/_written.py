@@ -1,4 +1,4 @@
-"""Advice on what is written and has no effect."""
+"""Advice on what is written but has no effect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from axon_compose.plan import Plan
 
 __all__ = ["CONTEXT_DIMS", "idle_overrides", "unused_dims", "unused_parts"]
 
-#: Dims that say how long texts are; nothing has to compute with them.
+#: Dims that state the context length; no formula has to use them.
 CONTEXT_DIMS: Final = ("max_position_embeddings", "context_length", "max_seq_len", "n_positions")
 #: How places of values from the command line begin.
 _SETTING: Final = "--set "
@@ -29,9 +29,9 @@ def unused_parts(document: Document, plan: Plan) -> Iterator[Finding]:
             components |= set(_components(block.branches))
         elif own("blocks", name):
             yield Finding(
-                f"no layer is a `{name}`",
+                f"no layer uses the block `{name}`",
                 ("blocks", name),
-                "take the block away, or use it in `stack`",
+                "remove the block, or use it in `stack`",
                 key=True,
             )
     for name in document.envelope.components:
@@ -39,13 +39,13 @@ def unused_parts(document: Document, plan: Plan) -> Iterator[Finding]:
             yield Finding(
                 f"no layer uses the component `{name}`",
                 ("components", name),
-                "take it away, or use it in a block",
+                "remove it, or use it in a block",
                 key=True,
             )
 
 
 def unused_dims(document: Document, plan: Plan) -> Iterator[Finding]:
-    """Dims that no formula computes with: the size that was meant stands somewhere else."""
+    """Dims that no formula uses: the intended size is written elsewhere."""
     used = {"hidden_size", "vocab_size", *CONTEXT_DIMS} | names_in_formulas(document.node)
     own = _own(document)
     for name in document.dims:
@@ -53,13 +53,13 @@ def unused_dims(document: Document, plan: Plan) -> Iterator[Finding]:
             yield Finding(
                 f"no formula uses the dim `{name}`",
                 ("dims", name),
-                f"write `={name}` where its value is meant, or take it away",
+                f"write `={name}` where its value is used, or remove it",
                 key=True,
             )
 
 
 def idle_overrides(document: Document, plan: Plan) -> Iterator[Finding]:
-    """Overrides that set what holds already."""
+    """Overrides that set the value already in effect."""
     overrides = document.envelope.overrides
     targets = [target for override in overrides for target in override.set]
     for number, override in enumerate(overrides):
@@ -70,9 +70,9 @@ def idle_overrides(document: Document, plan: Plan) -> Iterator[Finding]:
             if targets.count(target) > 1 or written is None or is_formula(written) or written != value:
                 continue
             yield Finding(
-                f"`{target}` is {value} without this override",
+                f"`{target}` is already {value} without this override",
                 ("overrides", number, "set", target),
-                "take it away, or set another value",
+                "remove it, or set another value",
                 key=True,
             )
 

@@ -2,7 +2,7 @@
 
 The body fills a hidden sibling, `.NAME.PID-RANDOM.partial`. When it is done, everything is synced and the sibling takes
 the name of the target in one step. Whatever ends the body, the target is what it was before, or the new folder, whole.
-A kill that nobody can catch leaves the sibling behind; the next build of the same target removes it.
+SIGKILL leaves the sibling; the next build of the same target removes it.
 """
 
 from __future__ import annotations
@@ -68,11 +68,13 @@ def check_target(target: Path, force: bool) -> None:
     if not os.path.lexists(target):
         return
     if not target.is_dir():
-        raise CheckpointError("AX502", f"`{given}` exists and is not a folder", "choose another place")
+        raise CheckpointError("AX502", f"`{given}` exists and is not a folder", "choose another path")
     if foreign := strangers(target):
         named = ", ".join(f"`{name}`" for name in foreign[:3]) + (", …" if len(foreign) > 3 else "")
-        message = f"`{given}` holds what no build wrote: {named}"
-        raise CheckpointError("AX502", message, "it is never replaced; choose another place, or move those files away")
+        message = f"`{given}` contains files that no build wrote: {named}"
+        raise CheckpointError(
+            "AX502", message, "such a folder is never replaced; choose another path, or move those files"
+        )
     if not force:
         raise CheckpointError("AX501", f"`{given}` exists already", "`--force` replaces it")
 

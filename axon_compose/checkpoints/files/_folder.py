@@ -151,7 +151,7 @@ def check_space(target: Path, nbytes: int) -> None:
     free = shutil.disk_usage(place).free
     if nbytes + _SLACK_BYTES > free:
         advice = (
-            "the old folder is kept until the new one is whole"
+            "the old folder is kept until the new one is complete"
             if target.exists()
             else "choose another disk with `--out`"
         )

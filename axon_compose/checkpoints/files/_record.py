@@ -66,10 +66,10 @@ def read_build(folder: Path) -> dict[str, Any]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
-            raise ValueError("not a file of sensible size")
+            raise ValueError("not a file of reasonable size")
         content = json.loads(path.read_bytes().decode("utf-8"))
     except FileNotFoundError:
-        raise CheckpointError("AX521", f"`{folder}` has no `{BUILD_FILE}`: no build of ours") from None
+        raise CheckpointError("AX521", f"`{folder}` has no `{BUILD_FILE}`: not an axon-compose build") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError("AX521", f"cannot read `{path}`: {error}") from error
     _check_form(content, path)
@@ -131,7 +131,7 @@ def verify(folder: Path, progress: Callable[[int, int], None] | None = None) -> 
     if faults:
         more = f" and {len(faults) - 10} more" if len(faults) > 10 else ""
         raise CheckpointError(
-            "AX522", f"`{folder}` is not as it was built: {', '.join(faults[:10])}{more}", "build it again"
+            "AX522", f"`{folder}` has changed since it was built: {', '.join(faults[:10])}{more}", "build it again"
         )
     return content
 

@@ -103,9 +103,7 @@ def read_safetensors(path: Path) -> Header:
 def damaged(path: Path, what: str, tensor: str | None = None) -> CheckpointError:
     """AX511 of a file, and of one tensor where that is to blame."""
     of_tensor = f"tensor `{shown(tensor)}`: " if tensor is not None else ""
-    return CheckpointError(
-        "AX511", f"`{path}`: {of_tensor}{what}", "the file is damaged or was not made by a good writer"
-    )
+    return CheckpointError("AX511", f"`{path}`: {of_tensor}{what}", "the file is damaged or was written incorrectly")
 
 
 def shown(name: str) -> str:
@@ -120,7 +118,7 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
         if len(result) != len(pairs):
             seen: set[str] = set()
             twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise damaged(path, "named twice", twice)
+            raise damaged(path, "duplicate name", twice)
         return result
 
     try:
@@ -167,10 +165,10 @@ def _check_layout(path: Path, entries: Mapping[str, Entry], data_bytes: int) -> 
         if entry.start < end:
             raise damaged(path, f"starts at byte {entry.start}, inside the tensor before it", name)
         if entry.start > end:
-            raise damaged(path, f"starts at byte {entry.start}, after a hole from byte {end}", name)
+            raise damaged(path, f"starts at byte {entry.start}, after a gap from byte {end}", name)
         end = entry.end
     if end != data_bytes:
-        raise damaged(path, f"{data_bytes - end} bytes after the last tensor belong to none")
+        raise damaged(path, f"{data_bytes - end} bytes after the last tensor belong to no tensor")
 
 
 def load_weights(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -198,9 +196,9 @@ def load_weights(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[
     for path in files:
         for name, entry in read_header(path).items():
             if name in found:
-                raise damaged(path, f"is in `{found[name][0].name}` too", name)
+                raise damaged(path, f"is also in `{found[name][0].name}`", name)
             if entry.dtype in NOT_IN_MLX:
-                raise damaged(path, f"MLX has no type for {entry.dtype}", name)
+                raise damaged(path, f"MLX has no dtype for {entry.dtype}", name)
             found[name] = path, entry
     _compare(folder, files, {name: entry.shape for name, (_, entry) in found.items()}, expected)
 
@@ -225,7 +223,7 @@ def _compare(
     ]
     if not (missing or unexpected or shaped):
         return
-    kinds = {"missing": missing, "unexpected": [shown(name) for name in unexpected], "of another shape": shaped}
+    kinds = {"missing": missing, "unexpected": [shown(name) for name in unexpected], "of the wrong shape": shaped}
     details = [line for kind, lines in kinds.items() for line in listing(kind, lines)]
     message = f"the weights in `{folder}` are not those of this model"
     raise CheckpointError("AX512", message, _lost_shards(files), details)

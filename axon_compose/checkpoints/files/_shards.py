@@ -1,7 +1,7 @@
 """Writing safetensors, one tensor at a time.
 
 A model of any size goes to disk with little more memory than its largest tensor: arrays come in lazy, each is computed,
-written, hashed and dropped before the next. That holds only if nobody else keeps a reference; see `write_shards`.
+written, hashed and dropped before the next. That is true only if nothing else keeps a reference; see `write_shards`.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def write_shards(
 ) -> dict[str, _disk.FileRecord]:
     """Write safetensors files and their index into `folder`.
 
-    Peak memory is near the largest tensor if each array is lazy and held by nobody else: give `drain(arrays)` and drop
+    Peak memory is near the largest tensor if each array is lazy and has no other user: give `drain(arrays)` and drop
     the model that the arrays come from. Arrays that are computed already cost what they weigh until their turn.
 
     Args:

@@ -166,10 +166,10 @@ def _read(folder: Path, name: str) -> bytes | None:
         roots = [root, root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [root]
         real = path.resolve(strict=True)
         if real.parent not in roots:
-            raise CheckpointError("AX542", f"`{path}` is a link that leads out of its folder", "copy the file there")
+            raise CheckpointError("AX542", f"`{path}` is a link that points outside its folder", "copy the file there")
         status = real.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
-            raise CheckpointError("AX542", f"`{path}` is not a file of sensible size")
+            raise CheckpointError("AX542", f"`{path}` is not a file of reasonable size")
         return real.read_bytes()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

@@ -33,7 +33,7 @@ def with_config(node: Mapping, config: Config, problems: Problems) -> Mapping:
     Args:
         node: The file, bases merged in.
         config: The checkpoint's config.json.
-        problems: Told of every field that the file does not handle.
+        problems: Collects every field that the file does not handle.
 
     Returns:
         The file, values of `dims` replaced by those of the configuration.
@@ -46,7 +46,7 @@ def with_config(node: Mapping, config: Config, problems: Problems) -> Mapping:
     try:
         section = HuggingFace.model_validate(plain(written))
     except ValidationError:
-        return node  # told when the document is validated
+        return node  # reported when the document is validated
     if not isinstance(dims, Mapping) or not section.model_types:
         return node
     overlay = _Overlay(section, config, problems)
@@ -81,7 +81,7 @@ class _Overlay:
         if name in self.rope:
             return _node(*self.rope[name])
         if name in ROPE_FIELDS:
-            return None  # told in other words, or null
+            return None  # given by other fields, or null
         entry = self.config.find(name)
         return entry.node if entry else None
 
@@ -97,7 +97,7 @@ class _Overlay:
             values = allowed if isinstance(allowed, list) else [allowed]
             if entry is not None and plain(entry.node) is not None and plain(entry.node) not in values:
                 shown = " or ".join(f"`{_shown(value)}`" for value in values)
-                message = f"`{name}` is `{_shown(plain(entry.node))}`; this family file handles {shown} alone"
+                message = f"`{name}` is `{_shown(plain(entry.node))}`; this family file supports only {shown}"
                 self.problems.error("AX603", message, entry.node.span)
         for name, entry in self.config.items():
             self._check_field(name, entry)
@@ -130,8 +130,8 @@ def fields_used(document: Document, config: Config) -> list[str]:
     if section is None:
         return []
     names = (name for dim in document.envelope.dims for name in field_names(section, dim))
-    told = [*names, *ROPE_FIELDS]
-    return list(dict.fromkeys(name for name in told if config.value(name) is not None))
+    read = [*names, *ROPE_FIELDS]
+    return list(dict.fromkeys(name for name in read if config.value(name) is not None))
 
 
 def field_names(section: HuggingFace, dim: str) -> list[str]:

@@ -61,4 +61,4 @@ def family_of(config: Config, registry: Registry, problems: Problems) -> Family 
 
 
 def _listed(known: dict[str, Family]) -> str:
-    return f"known are {', '.join(sorted(known))}"
+    return f"known types: {', '.join(sorted(known))}"

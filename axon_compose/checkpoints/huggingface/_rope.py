@@ -32,7 +32,7 @@ _KEPT: Final[dict[str, tuple[str, ...]]] = {
     "longrope": ("factor", _LENGTH, "attention_factor", "short_factor", "long_factor"),
     "proportional": ("factor",),
 }  # fmt: skip
-#: Read elsewhere, or only told.
+#: Read elsewhere, or informative only.
 _BESIDE: Final = {
     "type", "rope_type", "rope_theta", "theta", "partial_rotary_factor", "mrope_section", "mrope_interleaved",
     "finetuned", "max_position_embeddings",
@@ -71,7 +71,7 @@ class _Reader:
         self.config, self.problems, self.field, self.span = config, problems, field, span
 
     def options(self, written: Mapping[str, Any]) -> dict[str, Any]:
-        """One mapping as options of `rope`: theta, fraction and scaling, those that are told."""
+        """One mapping as options of `rope`: theta, fraction and scaling, where given."""
         found: dict[str, Any] = {}
         for ours, names in (("theta", ("rope_theta", "theta")), ("fraction", ("partial_rotary_factor",))):
             value = next((written[name] for name in names if written.get(name) is not None), None)
@@ -90,7 +90,7 @@ class _Reader:
                 "AX604",
                 f"`{self.field}` has the type `{kind}`, which is not known",
                 self.span,
-                help=f"known are default, {', '.join(_KEPT)}",
+                help=f"known types: default, {', '.join(_KEPT)}",
             )
             return None
         kept = {name: written[name] for name in _KEPT[kind] if written.get(name) is not None}
@@ -117,7 +117,7 @@ class _Reader:
 
 
 def _growth(longest: Any, original: Any) -> float:
-    """How many times as long; 1 where a length is missing, or is no number, which is told where it is validated."""
+    """How many times as long; 1 where a length is missing, or is no number, which is reported at validation."""
     if not all(type(length) in (int, float) and length for length in (longest, original)):
         return 1.0
     try:

@@ -15,7 +15,7 @@ __all__ = ["model_type_of", "original_config", "whole_config", "with_dims", "wit
 
 #: How the tensors were stored: what is written is stored in its own way.
 _STORAGE: Final = ("quantization", "quantization_config", "compression_config")
-#: Of the wrapper of a model of text and images, what tells of the text model too.
+#: Of the wrapper of a model of text and images, what also describes the text model.
 _OF_WRAPPER: Final = (
     "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "dtype", "torch_dtype",
     "transformers_version",
@@ -57,8 +57,8 @@ def whole_config(section: HuggingFace, dims: Mapping[str, Any], defaults: Mappin
         value = (allowed or [None])[0] if isinstance(allowed, list) else allowed
         if value not in (None, False) and "*" not in name:
             _put(config, name, value)
-    told = {name: value for name, value in dims.items() if value is not None or defaults.get(name) is not None}
-    config = with_missing(with_dims(config, section, told), section, dims)
+    written = {name: value for name, value in dims.items() if value is not None or defaults.get(name) is not None}
+    config = with_missing(with_dims(config, section, written), section, dims)
     if not any(_LENGTH in field_names(section, name) for name in dims):
         config.setdefault(_LENGTH, _DEFAULT_LENGTH)
     if {"rope_theta", "rope_scaling"} <= dims.keys() and "rope_parameters" not in config:

@@ -1,4 +1,4 @@
-"""What is known of other implementations, as data: fields that they expect, and where they compute something else."""
+"""Known differences of other implementations, as data: fields that they expect, and deviating results."""
 
 from axon_compose.checkpoints.upstream._fault import UpstreamFault
 from axon_compose.checkpoints.upstream._faults import FAULTS, faults_of

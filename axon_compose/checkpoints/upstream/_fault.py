@@ -18,7 +18,7 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class UpstreamFault:
-    """What one implementation does otherwise than the model was made.
+    """Where one implementation deviates from the original model.
 
     Attributes:
         name: Stable name.

@@ -1,4 +1,4 @@
-"""The known faults: where mlx-lm 0.32.2 or transformers 5.24 computes something else than we do, and why.
+"""The known faults: where mlx-lm 0.32.2 or transformers 5.24 computes something different from us, and why.
 
 Each was measured on a small checkpoint (`tests/families/upstream_faults.yaml`): with the fault out of the way, the
 difference is gone. Unless a source is named, right is what transformers computes.
@@ -66,8 +66,8 @@ FAULTS: Final = (
     UpstreamFault(
         "window-ignored",
         "mlx-lm",
-        "layers with a window see all earlier tokens",
-        "they see sliding_window tokens",
+        "sliding-window layers attend to all earlier tokens",
+        "they attend to sliding_window tokens",
         model_types=("gemma2", "mistral", "mixtral", "phi3"),
         when=_slides,
         settings=lambda config: [f"dims.sliding_window={config['max_position_embeddings']}"],
@@ -76,7 +76,7 @@ FAULTS: Final = (
         "window-ignored",
         "mlx-lm",
         "use_sliding_window is ignored",
-        "layers from max_window_layers on see sliding_window tokens",
+        "layers from max_window_layers on attend to sliding_window tokens",
         model_types=("qwen2", "qwen3"),
         when=lambda config, tokens: bool(config.get("use_sliding_window")) and _slides(config, tokens),
         settings=lambda config: ["dims.use_sliding_window=false"],
@@ -111,7 +111,7 @@ FAULTS: Final = (
         "rope-scaling-ignored",
         "mlx-lm",
         "rope_scaling is ignored",
-        "it acts as for any rope",
+        "it applies as for any RoPE",
         model_types=("mixtral", "qwen3_moe", "cohere2", "gpt_neox"),
         when=lambda config, tokens: _rope_type(config) != "default",
         settings=lambda config: ["dims.rope_scaling={type: linear, factor: 1.0}"],

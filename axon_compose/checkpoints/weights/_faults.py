@@ -1,4 +1,4 @@
-"""What is wrong between a checkpoint and a model, collected and told at once."""
+"""Mismatches between a checkpoint and a model, collected and reported together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["WeightFaults"]
 
 @dataclass
 class WeightFaults:
-    """The faults of a whole checkpoint, as lines; the first ten of each kind are told."""
+    """The faults of a whole checkpoint, as lines; the first ten of each kind are reported."""
 
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -24,19 +24,19 @@ class WeightFaults:
         """End with the faults of the model `name`, if there are any.
 
         Raises:
-            CheckpointError: AX553 the weights are others; AX554 they depend on a layout that nothing tells.
+            CheckpointError: AX553 the weights are others; AX554 they depend on a layout that is not known.
         """
         kinds = {
             "missing": self.missing,
             "unexpected": self.unexpected,
-            "of another shape": self.misshaped,
-            "made twice": self.repeated,
+            "of the wrong shape": self.misshaped,
+            "assigned twice": self.repeated,
         }
         details = [line for kind, lines in kinds.items() for line in listing(kind, lines)]
         if details:
-            message = f"the tensors of the checkpoint do not make `{shown(name)}`"
+            message = f"the tensors of the checkpoint do not match `{shown(name)}`"
             raise CheckpointError("AX553", message, details=details)
         if self.undecided:
             message = "the files do not say whether Hugging Face or mlx-lm wrote them, and these tensors depend on it"
-            hint = "say it with `--layout huggingface` or `--layout mlx`"
+            hint = "pass `--layout huggingface` or `--layout mlx`"
             raise CheckpointError("AX554", message, hint, listing("undecided", list(dict.fromkeys(self.undecided))))

@@ -61,7 +61,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         marks.add(header.metadata.get("format"))
         for name, entry in header.entries.items():
             if name in tensors:
-                raise damaged(path, f"is in `{tensors[name].file.name}` too", name)
+                raise damaged(path, f"is also in `{tensors[name].file.name}`", name)
             tensors[name] = TensorHeader(name, entry.shape, entry.dtype, path, entry.start)
     return Checkpoint(folder, tensors, _layout(marks))
 
@@ -79,7 +79,7 @@ def _files(folder: Path) -> list[Path]:
         names = _indexed(index)
         lost = [name for name in names if not (folder / name).is_file()]
         if lost:
-            message = f"`{folder}` has not the file `{lost[0]}`, which `{INDEX_FILE}` names"
+            message = f"`{folder}` lacks the file `{lost[0]}`, which `{INDEX_FILE}` lists"
             more = f", and {len(lost) - 1} more are missing" if len(lost) > 1 else ""
             raise CheckpointError("AX552", message + more, "download the whole folder again")
         return [folder / name for name in names]

@@ -1,4 +1,4 @@
-"""Reading a checkpoint into a model, one tensor after the other: never two copies of the weights."""
+"""Reading a checkpoint into a model, tensor by tensor: never two copies of the weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Progress", "load_checkpoint"]
 
 Progress = Callable[[int, int], None]
 
-#: So many parameters are read at once; more are not faster.
+#: Parameters read concurrently; more are not faster.
 _AHEAD: Final = 8
 
 
@@ -81,7 +81,7 @@ def _made(transfer: Transfer, files: _Files, names: set[str], cast: _Cast) -> li
 
 
 class _Reading:
-    """Parameters on their way into memory; those that are there are told of."""
+    """Parameters on their way into memory; progress reports those that have arrived."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self.total, self.progress = total, progress

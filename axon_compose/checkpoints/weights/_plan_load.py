@@ -24,8 +24,8 @@ __all__ = ["LoadPlan", "difference", "plan_load"]
 
 #: A number as names have it: a second spelling of one would take its place unseen.
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,8}")
-#: So many missing parameters are told with the tensor that they should come from.
-_TOLD: Final = 10
+#: Up to this many missing parameters are listed with their expected tensor.
+_LISTED: Final = 10
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def plan_load(
         section: The rules.
         dims: What the rules' formulas know.
         tensors: The headers of the checkpoint by name.
-        layout: Who wrote it; None if nothing tells.
+        layout: Who wrote it; None if unknown.
         block: Rows and columns that share a scale in fp8 files (`weight_block_size` of config.json).
 
     Raises:
@@ -134,7 +134,7 @@ class _Planner:
         odd = next((text for text in members if not _NUMBER.fullmatch(text)), None)
         if odd is not None:
             self.faults.unexpected.append(
-                f"{shown(members[odd].name)}: the rule `{found.rule}` counts, this is no number"
+                f"{shown(members[odd].name)}: the rule `{found.rule}` stacks by number, and this is not a number"
             )
             return
         numbered = {int(text): source for text, source in members.items()}
@@ -159,7 +159,9 @@ class _Planner:
         for index, name in enumerate(names):
             if name is None and not found.rule.targets[index].optional:
                 wanted = shown(found.first_target(index))
-                line = f"{shown(sources[0].name)}: the rule `{found.rule}` gives `{wanted}`, which the model has not"
+                line = (
+                    f"{shown(sources[0].name)}: the rule `{found.rule}` gives `{wanted}`, which the model does not have"
+                )
                 self.faults.unexpected.append(line)
                 return
         wanted_names = [name for name in names if name is not None]
@@ -179,7 +181,7 @@ class _Planner:
         if any(source.forms() != sources[0].forms() for source in sources):
             odd = next(source for source in sources if source.forms() != sources[0].forms())
             self.faults.misshaped.append(
-                f"{shown(odd.name)} is {_told(odd)}, {shown(sources[0].name)} is {_told(sources[0])}, and "
+                f"{shown(odd.name)} is {_shape_text(odd)}, {shown(sources[0].name)} is {_shape_text(sources[0])}, and "
                 f"the rule `{found.rule}` stacks them"
             )
             return None
@@ -206,7 +208,7 @@ class _Planner:
         return fitting[0][1]
 
     def ways(self, found: Found) -> tuple[bool, ...]:
-        """Whether to move numbers as the rule says: not where MLX has laid them out already."""
+        """Whether to permute as the rule says: not where the tensor already has MLX's layout."""
         written = found.rule.written
         moving = written.reshape or written.transpose or any(p.transpose for p in (written.split or {}).values())
         if not moving or self.layout == "huggingface":
@@ -220,9 +222,9 @@ class _Planner:
             self.faults.undecided.append(f"{shown(sources[0].name)}: the rule `{found.rule}`")
 
     def finish(self) -> None:
-        """Tell what no tensor makes."""
+        """Report the parameters that no tensor produces."""
         missing = [name for name in self.parameters if name not in self.made and name not in self.touched]
-        self.faults.missing += [self.explain(name) if i < _TOLD else name for i, name in enumerate(missing)]
+        self.faults.missing += [self.explain(name) if i < _LISTED else name for i, name in enumerate(missing)]
 
     def explain(self, name: str) -> str:
         """A missing parameter with the tensor that it should come from."""
@@ -230,21 +232,21 @@ class _Planner:
             rule, known = origin.rule, origin.captures.keys() >= origin.rule.pattern.names
             if not known or self.book.holds(rule, origin.captures):
                 return f"{name}, of {shown(origin.source())} by the rule `{rule}`"
-        return f"{name}, which no rule makes"
+        return f"{name}, which no rule produces"
 
 
 def difference(transfer: Transfer, form: Form) -> str | None:
     """How the shapes that come out differ from those of the model."""
     for output, shape in zip(transfer.outputs, transfer.shapes(), strict=True):
         if output is not None and shape != output.shape:
-            made = f"makes {list(shape)} of {list(form.shape)}" if shape != form.shape else f"gives {list(shape)}"
+            made = f"produces {list(shape)} from {list(form.shape)}" if shape != form.shape else f"gives {list(shape)}"
             name = f" for {output.parameter}" if len(transfer.outputs) > 1 else ""
             return f"it {made}{name}, the model has {list(output.shape)}"
     return None
 
 
 def _moves(transfer: Transfer) -> bool:
-    """Whether the steps bring any number to another place."""
+    """Whether the steps move any element."""
     shape = (len(transfer.sources), *transfer.form.shape) if transfer.stacked else transfer.form.shape
     for step in transfer.steps:
         if isinstance(step, Transpose) and step.moves(shape):
@@ -258,6 +260,6 @@ def _moves(transfer: Transfer) -> bool:
     )
 
 
-def _told(source: Source) -> str:
+def _shape_text(source: Source) -> str:
     """The shape of a tensor for a message."""
     return " or ".join(str(list(form.shape)) for form in source.forms())

@@ -1,4 +1,4 @@
-"""The rules backwards: every parameter of a model to the tensors of a published checkpoint.
+"""The inverse of the rules: every parameter of a model to the tensors of a published checkpoint.
 
 For each parameter the rules that could have made it are tried in the order in which they hold. One is right if the name
 that it gives meets the same rule again, and if all of its targets are in the model. In the end the whole is planned
@@ -28,7 +28,7 @@ from axon_compose.plan import Plan
 
 __all__ = ["SavePlan", "plan_save"]
 
-#: Values that are tried for a capture that only the condition of a rule tells, such as the number of a layer.
+#: Values tried for a capture that only the condition of a rule determines, such as the number of a layer.
 _TRIED: Final = 1024
 _NOWHERE: Final = Path()
 
@@ -111,13 +111,13 @@ def _check(plan: Plan, section: HuggingFace, dims: Mapping[str, Any], save_plan:
         or read[name].steps != transfer.steps
     ]
     if odd:
-        raise _refused([f"{name}, which would be read otherwise than it is written" for name in odd])
+        raise _refused([f"{name}, which would not read back as written" for name in odd])
 
 
 def _refused(lines: list[str]) -> CheckpointError:
-    hint = "each parameter needs a rule with a target that tells the tensor's name"
+    hint = "each parameter needs a rule whose target determines the tensor's name"
     return CheckpointError(
-        "AX558", "the rules do not lead back to a checkpoint", hint, listing("without a tensor", lines)
+        "AX558", "the rules cannot be inverted to write a checkpoint", hint, listing("without a tensor", lines)
     )
 
 
@@ -270,7 +270,7 @@ class _Saver:
         if not written.stack:
             return 1, shape
         if not shape:
-            raise StepError("a single number is no stack")
+            raise StepError("a scalar cannot be unstacked")
         return shape[0], shape[1:]
 
     def before_reshape(self, found: Found, shape: Shape) -> Shape:

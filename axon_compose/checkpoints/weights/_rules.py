@@ -72,7 +72,7 @@ class Origin(NamedTuple):
     rest: str
 
     def source(self, **more: str) -> str:
-        """The name of the tensor; captures that the target does not tell are `more`, or stand as written."""
+        """The name of the tensor; captures that the target does not determine are `more`, or stand as written."""
         unknown = {name: f"<{name}>" for name in self.rule.pattern.names}
         return next(self.rule.pattern.spellings({**unknown, "*": "<*>", **self.captures, **more})) + self.rest
 
@@ -121,7 +121,7 @@ class RuleBook:
     def origins(self, parameter: str) -> Iterator[Origin]:
         """Every rule with a target that can be this parameter, in the order in which rules hold.
 
-        Whether `when` holds is not asked: it may need captures that the target does not tell.
+        Whether `when` holds is not asked: it may need captures that the target does not determine.
         """
         found: list[tuple[bool, Origin]] = []
         for rules in self.groups:
@@ -141,7 +141,7 @@ class RuleBook:
         """
         value = self.value(rule, written, captures)
         if not isinstance(value, int) or isinstance(value, bool) or (value < 1 and not (rest and value == -1)):
-            raise _no_value(rule, written, f"is {shown(str(value))}, not a whole number from 1")
+            raise _no_value(rule, written, f"is {shown(str(value))}, not a positive integer")
         return value
 
     def number(self, rule: Rule, written: Any, captures: Mapping[str, str]) -> float:
@@ -167,7 +167,7 @@ class RuleBook:
             return self._factors[key]
         numbers = tuple(self.number(rule, item, captures) for item in (value if isinstance(value, list) else [value]))
         if not all(numbers):
-            raise _no_value(rule, written, "is 0, of which no weight can be made again")
+            raise _no_value(rule, written, "is 0, which cannot be inverted")
         if not isinstance(value, list):
             return numbers[0]
         self._factors[key] = numbers

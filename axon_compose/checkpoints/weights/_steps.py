@@ -72,7 +72,7 @@ class Transpose:
     def shape(self, shape: Shape) -> Shape:
         """The extents in their new order."""
         if len(shape) != len(self.axes):
-            raise StepError(f"{list(shape)} has not {len(self.axes)} axes")
+            raise StepError(f"{list(shape)} does not have {len(self.axes)} axes")
         return tuple(shape[axis] for axis in self.axes)
 
     def apply(self, array: Any) -> Any:
@@ -80,7 +80,7 @@ class Transpose:
         return array.transpose(self.axes)
 
     def undo(self, array: Any) -> Any:
-        """Permute back."""
+        """Undo the permutation."""
         return array.transpose(self.inverse.axes)
 
     @property
@@ -89,14 +89,14 @@ class Transpose:
         return Transpose(tuple(self.axes.index(axis) for axis in range(len(self.axes))))
 
     def moves(self, shape: Shape) -> bool:
-        """Whether any number changes its place: axes of length 1 do not count."""
+        """Whether any element moves: axes of length 1 do not count."""
         order = [axis for axis in self.axes if shape[axis] != 1]
         return order != sorted(order)
 
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """A number is added."""
+    """Adds a constant."""
 
     value: float
 
@@ -115,7 +115,7 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A number is multiplied, or one for each row of the first axis."""
+    """Multiplies by a factor, or by one per row of the first axis."""
 
     value: float | tuple[float, ...]
 

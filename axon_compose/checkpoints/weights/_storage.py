@@ -81,7 +81,7 @@ class _Mxfp4(Source):
     as_stored: ClassVar[bool] = False
 
     def forms(self) -> list[Form]:
-        """(..., 32·G, rows): gpt_oss multiplies from the right, and its unpacked files have that order."""
+        """(..., 32·G, rows): gpt_oss computes x @ W, and its unpacked files are transposed accordingly."""
         *lead, rows, groups, _ = self.tensors[0].shape
         return [Form((*lead, groups * 32, rows))]
 

@@ -86,7 +86,7 @@ class Transfer:
 
     @property
     def computes(self) -> bool:
-        """Whether numbers change, not only their places."""
+        """Whether values change, not only their positions."""
         return any(isinstance(step, Add | Scale) for step in self.steps)
 
     def with_outputs(self, outputs: tuple[Output | None, ...]) -> Transfer:

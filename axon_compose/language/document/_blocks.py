@@ -1,4 +1,4 @@
-"""What can be told of blocks from the file alone: components that do not exist, outputs kept and never added."""
+"""What can be checked of blocks from the file alone: components that do not exist, outputs kept and never added."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["check_blocks", "report_no_component", "written_blocks", "written_nor
 
 def check_blocks(document: Document, problems: Problems) -> None:
     """Report the faults of every block, used or not."""
-    told: set[str] = set()
+    reported: set[str] = set()
     for path, branches in written_blocks(document):
-        _check_components(document, path, branches, told, problems)
+        _check_components(document, path, branches, reported, problems)
         _check_kept(document, path, branches, problems)
 
 
@@ -63,12 +63,12 @@ def _uses(branch: BranchItem, path: Path) -> Iterator[tuple[str, str | None, Pat
 
 
 def _check_components(
-    document: Document, path: Path, branches: list[BranchItem], told: set[str], problems: Problems
+    document: Document, path: Path, branches: list[BranchItem], reported: set[str], problems: Problems
 ) -> None:
     for number, branch in enumerate(branches):
         for name, _, place in _uses(branch, (*path, number)):
-            if not is_formula(name) and name not in document.envelope.components and name not in told:
-                told.add(name)
+            if not is_formula(name) and name not in document.envelope.components and name not in reported:
+                reported.add(name)
                 report_no_component(document, name, document.place(*place, "use"), problems)
 
 

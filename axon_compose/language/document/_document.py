@@ -46,7 +46,7 @@ def _first_key(node: Node, place: Span) -> Span:
 def within(span: Span, start: int, end: int, length: int) -> Span:
     """The characters `start` to `end` of a text of `length` that stands at `span`.
 
-    The whole span if the text is folded or escaped in the file, so that offsets do not tell places.
+    The whole span if the text is folded or escaped in the file, so that offsets are not positions in the file.
     """
     width = span.end.column - span.start.column
     quote = (width - length) // 2
@@ -64,7 +64,7 @@ class Document:
         envelope: The sections, validated; faulty entries are left out.
         dims: Values of `dims`, formulas resolved.
         node: The merged source, for places.
-        broken: Paths `(section,)` or `(section, name)` whose faults were already told.
+        broken: Paths `(section,)` or `(section, name)` whose faults are already reported.
         work: What its formulas have cost so far.
     """
 

@@ -23,7 +23,7 @@ __all__ = [
     "resolve_dims",
 ]
 
-#: Most work that all formulas of a file may do, in steps: about a second.
+#: Limit on the work of all formulas of a file, in steps: about a second.
 MAX_WORK: Final = 1_500_000
 
 cached_parse = lru_cache(maxsize=4096)(parse)

@@ -20,14 +20,14 @@ MAX_RULES: Final = 1000
 
 
 class SplitPart(Section):
-    """One target of a split: its share of the axis, and what is done with it."""
+    """One target of a split: its share of the axis, and the steps applied to it."""
 
-    size: Extent | None = Field(default=None, description="Entries of the axis, in each of the groups.")
+    size: Extent | None = Field(default=None, description="Entries along the axis, per group.")
     sizes: list[Extent] | None = Field(
         default=None,
         min_length=1,
         max_length=MAX_PARTS,
-        description="Several stretches in a row: those of all groups come before the next one's.",
+        description="Several slices: slice k of every group comes before slice k + 1.",
     )
     transpose: bool | list[int] = Field(default=False, description="Swap the last two axes, or permute.")
 
@@ -49,31 +49,31 @@ class SplitPart(Section):
 
 
 class WeightRule(Section):
-    """What becomes of the tensors that a pattern matches: a target, null (dropped), or a mapping with the steps."""
+    """What to do with the tensors that a pattern matches: a target, null (drop them), or a mapping of steps."""
 
-    to: str | None = Field(default=None, min_length=1, description="Place in the model; one with `?` may be missing.")
-    drop: bool = Field(default=False, description="Leave the tensor out.")
-    stack: Name | None = Field(default=None, description="Capture whose tensors become one, on a new first axis.")
+    to: str | None = Field(
+        default=None, min_length=1, description="Parameter path in the model; with `?` it may be missing."
+    )
+    drop: bool = Field(default=False, description="Drop the tensor.")
+    stack: Name | None = Field(default=None, description="Capture over which tensors are stacked, on a new first axis.")
     reshape: list[Extent] | None = Field(
-        default=None, min_length=1, max_length=MAX_AXES, description="New shape; -1 for what is left."
+        default=None, min_length=1, max_length=MAX_AXES, description="New shape; one -1 is inferred."
     )
     reshape_from: list[Extent] | None = Field(
         default=None, min_length=1, max_length=MAX_AXES, description="Shape before `reshape`, for export."
     )
     transpose: bool | list[int] = Field(default=False, description="Swap the last two axes, or permute.")
-    add: Number | None = Field(default=None, description="Number that is added.")
-    scale: Number | None = Field(
-        default=None, description="Number that is multiplied, or a formula of one for each row."
-    )
+    add: Number | None = Field(default=None, description="Constant to add.")
+    scale: Number | None = Field(default=None, description="Factor, or a formula giving one factor per row.")
     split: dict[str, SplitPart] | None = Field(
-        default=None, min_length=1, max_length=MAX_PARTS, description="Targets of an axis' parts."
+        default=None, min_length=1, max_length=MAX_PARTS, description="Targets of the parts of `axis`."
     )
     axis: int = Field(default=0, ge=0, description="The axis of `split`.")
-    groups: Extent = Field(default=1, description="Equal parts of the axis, each divided by the sizes.")
+    groups: Extent = Field(default=1, description="Equal groups along the axis, each split by the sizes.")
     when: Annotated[str, Field(pattern="^=")] | bool = Field(
-        default=True, description="Formula over dims and captures: whether the rule exists."
+        default=True, description="Formula over dims and captures: whether the rule applies."
     )
-    layout: Layout | None = Field(default=None, description="Kind of checkpoint it is for; any unless given.")
+    layout: Layout | None = Field(default=None, description="Checkpoint layout it applies to; all by default.")
 
     @model_validator(mode="before")
     @classmethod
@@ -96,27 +96,25 @@ class HuggingFace(Section):
 
     model_types: list[str] = Field(
         default_factory=list,
-        description="Values of `model_type` in config.json that the file is for; none for one model.",
+        description="Values of `model_type` in config.json that the file reads; empty for a single model.",
     )
     fields: dict[Name, str | list[str]] = Field(
-        default_factory=dict, description="Dims to the names of their fields in config.json, where they differ."
+        default_factory=dict, description="Dim to its field in config.json, where the names differ."
     )
     tensors: dict[Name, str] = Field(
         default_factory=dict, description="Dims that are true if the checkpoint has this tensor, else false."
     )
-    only: dict[str, Any] = Field(
-        default_factory=dict, description="Fields that may only have this value, or one of these."
-    )
+    only: dict[str, Any] = Field(default_factory=dict, description="Fields that must have this value, or one of these.")
     ignore: list[str] = Field(default_factory=list, description="Fields that do not change the model.")
     write: dict[str, Any] = Field(
         default_factory=dict,
-        description="Fields that other readers of config.json need, for export: values, or formulas over dims.",
+        description="Extra fields of config.json for export: values, or formulas over dims.",
     )
     prefixes: dict[str, str] = Field(
         default_factory=dict,
         max_length=MAX_PARTS,
-        description="Beginnings of names of tensors, and what is put in their place first.",
+        description="Prefixes of tensor names and their replacements, applied first.",
     )
     weights: dict[str, WeightRule] = Field(
-        default_factory=dict, max_length=MAX_RULES, description="Patterns of tensors to places."
+        default_factory=dict, max_length=MAX_RULES, description="Tensor name patterns to parameter paths."
     )

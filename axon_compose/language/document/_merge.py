@@ -89,7 +89,10 @@ def _find_base(
         return path.resolve(), path.resolve().parent
     if "\0" in reference or Path(reference).is_absolute() or reference.startswith("~") or "://" in reference:
         problems.error(
-            "AX113", f"`extends` leaves the folder of the file: `{reference}`", span, label="must be a relative path"
+            "AX113",
+            f"`extends` points outside the folder of the file: `{reference}`",
+            span,
+            label="must be a relative path",
         )
         return None
     try:
@@ -101,7 +104,7 @@ def _find_base(
         return None
     if not inside:
         problems.error(
-            "AX113", f"`extends` leaves the folder of the file: `{reference}`", span, label=f"outside of {root}"
+            "AX113", f"`extends` points outside the folder of the file: `{reference}`", span, label=f"outside of {root}"
         )
         return None
     if not exists:
@@ -120,7 +123,7 @@ def _read_base(path: Path, span: Span, problems: Problems) -> Mapping | None:
     if isinstance(node, Mapping):
         return node
     if len(problems) == before:
-        problems.error("AX101", f"`{path.name}` is not an architecture file: it holds no mapping", span)
+        problems.error("AX101", f"`{path.name}` is not an architecture file: it is not a mapping", span)
     return None
 
 

@@ -18,7 +18,7 @@ from axon_compose.language.document._text_error import TextError, character, quo
 __all__ = ["Capture", "NameMatch", "Pattern", "PatternError", "Target", "parse_pattern", "parse_target"]
 
 _MAX_LENGTH: Final = 500
-#: No tensor is called so.
+#: No tensor has such a name.
 _MAX_NAME: Final = 500
 #: Texts that all alternatives of a pattern stand for, and captures that can end in several places of a name. With these
 #: and short names a regular expression that goes back and tries again ends within milliseconds, whatever the name.
@@ -63,7 +63,7 @@ _Part = str | Capture | _Choice
 
 
 class NameMatch(NamedTuple):
-    """What a name has at the captures, and what of it is behind the pattern: empty, or a dot and more."""
+    """What a name has at the captures, and what follows the pattern: empty, or a dot and more."""
 
     captures: Mapping[str, str]
     rest: str
@@ -151,7 +151,7 @@ def parse_target(text: str) -> Target:
     parts = tuple(_parts(text.removesuffix("?")))
     for part in parts:
         if isinstance(part, Capture) and part.wild:
-            raise PatternError("`<*>` keeps no text for a target", part.start, part.end, "capture it by a name")
+            raise PatternError("`<*>` captures no text for a target", part.start, part.end, "capture it by a name")
     return Target(text, parts, _literals(parts), _expression(parts), optional)
 
 
@@ -165,11 +165,13 @@ def _parts(text: str) -> Iterator[_Part]:
     while at < len(text):
         match = _PART.match(text, at)
         if match is None:
-            raise PatternError(f"{character(text[at])} stands alone", at, at + 1, _HINTS[text[at]])
+            raise PatternError(f"unexpected {character(text[at])}", at, at + 1, _HINTS[text[at]])
         found.append(_part(match))
         at = match.end()
     if text.endswith("."):
-        raise PatternError("a dot at the end", len(text) - 1, len(text), "leave it out: what follows moves along")
+        raise PatternError(
+            "a dot at the end", len(text) - 1, len(text), "leave it out: the rest of the name is carried over"
+        )
     _check_borders(found)
     _check_choices(found, len(text))
     yield from found
@@ -179,7 +181,7 @@ def _part(match: re.Match[str]) -> _Part:
     start, end = match.span()
     if (name := match["capture"]) is not None:
         if name != "*" and not _CAPTURE.fullmatch(name):
-            hint = "small letters, digits and `_`, a letter first; or `<*>` for any text"
+            hint = "lower-case letters, digits and `_`, a letter first; or `<*>` for any text"
             raise PatternError(f"{quote(name)} cannot be the name of a capture", start, end, hint)
         return Capture(name, start, end)
     if (choice := match["choice"]) is not None:
@@ -193,7 +195,7 @@ def _part(match: re.Match[str]) -> _Part:
 def _check_borders(parts: list[_Part]) -> None:
     for one, other in pairwise(parts):
         if isinstance(one, Capture) and isinstance(other, Capture):
-            message = f"nothing tells where `<{one.name}>` ends and `<{other.name}>` begins"
+            message = f"it is ambiguous where `<{one.name}>` ends and `<{other.name}>` begins"
             raise PatternError(message, one.start, other.end)
 
 
@@ -201,7 +203,7 @@ def _check_choices(parts: list[_Part], length: int) -> None:
     """Refuse what could be read in so many ways that trying them would not end."""
     spellings = prod(len(part.options) for part in parts if isinstance(part, _Choice))
     if spellings > _MAX_SPELLINGS:
-        message = f"the alternatives stand for {spellings:,} texts, more than {_MAX_SPELLINGS}"
+        message = f"the alternatives expand to {spellings:,} names, more than {_MAX_SPELLINGS}"
         raise PatternError(message, 0, length, "write several rules")
     loose = [
         part
@@ -209,7 +211,7 @@ def _check_choices(parts: list[_Part], length: int) -> None:
         if isinstance(part, Capture) and (part.wild or not (after is None or _begins_with_dot(after)))
     ]
     if len(loose) > _MAX_LOOSE:
-        message = f"more than {_MAX_LOOSE} captures that no dot ends"
+        message = f"more than {_MAX_LOOSE} captures not ended by a dot"
         raise PatternError(message, loose[0].start, loose[-1].end, "let a capture reach up to a dot")
 
 

@@ -110,9 +110,7 @@ def _without_private(node: MappingNode, problems: Problems) -> MappingNode:
         elif not key.startswith("x-"):
             near = problems.nearest(key, known)
             hint = (
-                f"did you mean `{near}`?"
-                if near
-                else f"sections are {', '.join(known)}; keys of your own begin with `x-`"
+                f"did you mean `{near}`?" if near else f"sections are {', '.join(known)}; custom keys begin with `x-`"
             )
             problems.error(
                 "AX101",
@@ -130,7 +128,7 @@ def _right_version(node: MappingNode, problems: Problems) -> bool:
         return True  # reported as missing with the other sections
     value = plain(version)
     if isinstance(value, bool) or value == str(VERSION):
-        problems.error("AX105", "the version is a whole number", version.span, help=f"write `version: {VERSION}`")
+        problems.error("AX105", "the version must be an integer", version.span, help=f"write `version: {VERSION}`")
         return False
     if isinstance(value, int) and value != VERSION:
         problems.error(
@@ -259,7 +257,7 @@ def _check_names(document: Document, problems: Problems) -> None:
             if name == "i" or name in RESERVED:
                 problems.error(
                     "AX122",
-                    f"`{name}` has a meaning of its own in formulas",
+                    f"`{name}` is reserved in formulas",
                     document.place(section, name, key=True),
                     help="choose another name",
                 )
@@ -275,7 +273,7 @@ def _check_fields(document: Document, problems: Problems) -> None:
                 near = problems.nearest(name, known)
                 problems.error(
                     "AX607",
-                    f"`{name}` is no dim of this file",
+                    f"`{name}` is not a dim of this file",
                     document.place("huggingface", key, name, key=True),
                     help=f"did you mean `{near}`?" if near else "give it a default in `dims`",
                 )

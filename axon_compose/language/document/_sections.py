@@ -39,7 +39,7 @@ class Component(Section):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
-    type: str | None = Field(default=None, description="A component type: `name` of the core, or `plugin/name`.")
+    type: str | None = Field(default=None, description="A component type: `name` if built in, else `plugin/name`.")
 
     @model_validator(mode="before")
     @classmethod
@@ -55,11 +55,11 @@ class Component(Section):
 class PartComponent(Component):
     """A component that must name its type."""
 
-    type: str = Field(description="A component type: `name` of the core, or `plugin/name`.")
+    type: str = Field(description="A component type: `name` if built in, else `plugin/name`.")
 
 
 class NormChoice(Component):
-    """A norm of a branch, or of a component in it: where it stands, and which if it is not the file's."""
+    """The norm of a branch or of a component in it: its position, and its type if not the file's."""
 
     place: NormPlace = Field(default="pre", description="`pre`, `post`, `sandwich` (both) or `none`.")
 
@@ -75,10 +75,12 @@ class Item(Section):
     use: Annotated[Name, OrFormula] = Field(description="A component, or a formula that gives one.")
     norm: NormChoice = Field(
         default=NormChoice(place="none"),
-        description="A norm of this component alone, inside that of the branch; none unless given.",
+        description="Norm of this component alone, inside the branch's norm; none by default.",
     )
     scale: Number = Field(default=1.0, description="Factor of the output.")
-    keep: Name | None = Field(default=None, alias="as", description="Keep the output under this name, do not add it.")
+    keep: Name | None = Field(
+        default=None, alias="as", description="Keep the output under this name instead of adding it."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -93,14 +95,16 @@ class BranchItem(Section):
         default=None, description="A component, or a formula that gives one (or null: no branch)."
     )
     parallel: list[Item] | None = Field(
-        default=None, min_length=1, description="Components that read one input; their outputs are summed."
+        default=None, min_length=1, description="Components that share an input; their outputs are summed."
     )
-    add: Name | None = Field(default=None, description="Add an output that was kept with `as`.")
+    add: Name | None = Field(default=None, description="Add an output kept with `as`.")
     norm: NormChoice = Field(
         default=NormChoice(), description="`pre`, `post`, `sandwich`, `none`, or a norm of its own."
     )
     scale: Number = Field(default=1.0, description="Factor of the branch before it is added.")
-    keep: Name | None = Field(default=None, alias="as", description="Keep the output under this name, do not add it.")
+    keep: Name | None = Field(
+        default=None, alias="as", description="Keep the output under this name instead of adding it."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -119,10 +123,10 @@ class BranchItem(Section):
 
 
 class Block(Section):
-    """How a layer is made: a list of branches, or `{branches: […], share: name}`."""
+    """How a layer is built: a list of branches, or `{branches: […], share: name}`."""
 
     branches: list[BranchItem] = Field(min_length=1, description="Residual branches in order.")
-    share: Name | None = Field(default=None, description="Every use of blocks with this name has one set of weights.")
+    share: Name | None = Field(default=None, description="All layers with this name share one set of weights.")
 
     @model_validator(mode="before")
     @classmethod
@@ -131,7 +135,7 @@ class Block(Section):
 
 
 class InlineBlock(Section):
-    """A block at a place of the stack: its name (or a formula that gives one), or branches written there."""
+    """A block in the stack: its name (or a formula that gives one), or inline branches."""
 
     name: str | None = None
     branches: list[BranchItem] | None = Field(default=None, min_length=1)
@@ -147,7 +151,7 @@ class InlineBlock(Section):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """A name or a list, as people write it."""
+        """The short form: a name or a list."""
         branches = handler(schema)["properties"]["branches"]["anyOf"][0]
         return {"anyOf": [{"type": "string"}, branches]}
 
@@ -156,7 +160,7 @@ class StackItem(Section):
     """One run of layers in the list form of `stack`: a name, stack text, or a mapping."""
 
     text: str | None = None
-    block: InlineBlock | None = Field(default=None, description="A block's name, or branches written here.")
+    block: InlineBlock | None = Field(default=None, description="A block's name, or inline branches.")
     repeat: Count = Field(default=1, description="How many layers.")
 
     @model_validator(mode="before")
@@ -172,10 +176,10 @@ class StackItem(Section):
 
 
 class GeneratedStack(Section):
-    """A stack made by formulas of `i`, the layer index."""
+    """A stack generated by formulas over `i`, the layer index."""
 
     layers: Count = Field(description="Number of layers.")
-    block: InlineBlock = Field(description="A block's name, or branches written here; formulas may use `i`.")
+    block: InlineBlock = Field(description="A block's name, or inline branches; formulas may use `i`.")
 
 
 class Stack(Section):
@@ -204,7 +208,7 @@ def _as_text(value: Any) -> Any:
 
 
 class Override(Section):
-    """Options of components, changed in some layers."""
+    """Component options that differ in some layers."""
 
     layers: Annotated[str, BeforeValidator(_as_text)] = Field(
         description="A layer, a range `8..15` with both ends, or a list of them."
@@ -214,7 +218,7 @@ class Override(Section):
 
 def _no_truth_value(value: Any) -> Any:
     if value is True:  # which is equal to 1
-        raise PydanticCustomError("version", "the version is a whole number")
+        raise PydanticCustomError("version", "the version must be an integer")
     return value
 
 
@@ -229,16 +233,16 @@ class Envelope(Section):
         pattern=MODEL_NAME,
         description="Name of the model.",
     )
-    description: str = Field(default="", description="What it is, for people.")
+    description: str = Field(default="", description="A description for readers.")
     extends: str | None = Field(
-        default=None, description="A file beside this one, or a shipped architecture, to start from."
+        default=None, description="A file beside this one, or a shipped architecture, to extend."
     )
     dims: dict[Name, Any] = Field(default_factory=dict, description="Sizes that formulas and components use.")
-    components: dict[Name, PartComponent] = Field(default_factory=dict, description="What parts exist.")
-    blocks: dict[Name, Block] = Field(default_factory=dict, description="How one layer is put together.")
-    stack: Stack = Field(description="In which order layers stand.")
+    components: dict[Name, PartComponent] = Field(default_factory=dict, description="Components by name.")
+    blocks: dict[Name, Block] = Field(default_factory=dict, description="Kinds of layers: the branches of each.")
+    stack: Stack = Field(description="The order of the layers.")
     layers: Count | None = Field(default=None, description="Number of layers that the stack must have.")
-    overrides: list[Override] = Field(default_factory=list, description="Options changed in some layers.")
+    overrides: list[Override] = Field(default_factory=list, description="Options that differ in some layers.")
     norm: Component = Field(default=Component(), description="The norm of branches and of the end of the stack.")
     embedding: Component = Field(default=Component(), description="Tokens to vectors.")
     final_norm: Component = Field(default=Component(), description="The norm before the head: `none`, or a norm.")

@@ -32,10 +32,8 @@ _HINTS: Final = {
     "{": "a group is written `(a b)*3`",
     "=": "a generated stack is written `{layers: =…, block: […]}`",
 }
-_NAME_HINT: Final = "a name has small letters, digits and `_`, and begins with a letter"
-_COUNT_HINT: Final = (
-    "a count is a whole number from 1; for a computed one write the list form `[{block: a, repeat: =…}]`"
-)
+_NAME_HINT: Final = "a name has lower-case letters, digits and `_`, and begins with a letter"
+_COUNT_HINT: Final = "a count is a positive integer; for a computed one write the list form `[{block: a, repeat: =…}]`"
 
 
 class StackError(TextError):
@@ -164,7 +162,7 @@ def _tokens(text: str) -> Iterator[_Token]:
             yield _Token(match[0], at, match.end())
             at = match.end()
         else:
-            message = f"the character {character(text[at])} has no meaning in a stack"
+            message = f"the character {character(text[at])} is not allowed in a stack"
             raise StackError(message, at, at + 1, _HINTS.get(text[at]))
 
 

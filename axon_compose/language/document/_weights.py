@@ -1,4 +1,4 @@
-"""What can be told of the rules for tensors from the file alone: patterns, captures, and names in formulas."""
+"""What can be checked of the tensor rules from the file alone: patterns, captures, and names in formulas."""
 
 from __future__ import annotations
 
@@ -69,12 +69,14 @@ class _Check:
         for capture in pattern.captures:
             place = within(span, capture.start, capture.end, len(self.text))
             if capture.wild and not self.rule.drop:
-                message = "`<*>` loses text that the name of the tensor cannot be made of again"
+                message = "`<*>` discards text, so the tensor's name cannot be reconstructed"
                 self.problems.error("AX161", message, place, help="capture it by a name, and use it in the target")
             elif capture.name in RESERVED or capture.name in dims:
-                what = "a dim" if capture.name in dims else "a word of formulas"
+                what = "a dim" if capture.name in dims else "reserved in formulas"
                 message = f"`{capture.name}` is a capture and {what}"
-                self.problems.error("AX122", message, place, help="rename the capture: formulas could not tell them")
+                self.problems.error(
+                    "AX122", message, place, help="rename the capture: formulas could not tell them apart"
+                )
         stack = self.rule.stack
         if stack is not None and stack not in pattern.names:
             place = self.document.place(*self.path, "stack")
@@ -87,10 +89,10 @@ class _Check:
                 message = f"the pattern captures no `<{capture.name}>`"
                 self.problems.error("AX161", message, place, help=self.known(pattern, capture.name))
             elif capture.name == self.rule.stack:
-                message = f"`<{capture.name}>` is stacked, so the target has no text for it"
-                self.problems.error("AX161", message, place, help="leave it out: the tensors become one")
+                message = f"`<{capture.name}>` is stacked, so the target cannot use it"
+                self.problems.error("AX161", message, place, help="leave it out: the tensors are stacked into one")
         if not target.names <= pattern.names or not {self.rule.stack} <= pattern.names | {None}:
-            return  # a capture that is misspelt there is not told again as one that is missing here
+            return  # a capture that is misspelt there is not reported again as missing here
         condition = self.rule.when
         used = _names(condition) if isinstance(condition, str) else frozenset[str]()
         for name in sorted(pattern.names - target.names - used - {self.rule.stack}):
@@ -115,7 +117,7 @@ class _Check:
                 place = within(span, start, end, len(value))
                 if name not in known:
                     near = self.problems.nearest(name, known)
-                    hint = f"did you mean `{near}`?" if near else "formulas of rules know dims and captures"
+                    hint = f"did you mean `{near}`?" if near else "formulas in rules can use dims and captures"
                     self.problems.error("AX162", f"unknown name `{name}`", place, help=hint)
                 elif name == self.rule.stack and path != ("when",):
                     self.problems.error("AX162", f"`{name}` differs among the stacked tensors", place)
@@ -137,10 +139,10 @@ class _Check:
             if isinstance(value, int) and not isinstance(value, bool) and path[0] in ("split", "groups", *_SHAPES):
                 allowed = value >= 1 or (value == -1 and path[0] in _SHAPES)
                 if not allowed:
-                    self.bad_number(path, "an extent is a whole number from 1")
+                    self.bad_number(path, "an extent must be a positive integer")
         for key, extents in zip(_SHAPES, (self.rule.reshape, self.rule.reshape_from), strict=True):
             if extents and extents.count(-1) > 1:
-                self.bad_number((key,), "only one extent can be -1, what is left")
+                self.bad_number((key,), "only one extent can be -1")
         for path, axes in self.transposes():
             if isinstance(axes, list) and sorted(axes) != list(range(len(axes))):
                 self.bad_number(path, f"a permutation names every axis from 0 to {len(axes) - 1} once")

@@ -46,8 +46,8 @@ def architecture_schema(registry: Registry, *, published: bool) -> dict[str, Any
         "$schema": _DIALECT,
         "$id": "urn:axon-compose:architecture:1",
         "title": "axon-compose architecture",
-        "description": "A language model for MLX: which parts it has, how a layer is made of them, in which order "
-        "layers stand.",
+        "description": "A language model for MLX: its components, how layers are built from them, and the order "
+        "of the layers.",
         "type": "object",
         "if": {"required": ["extends"]},
         "then": _file({name: _over_base(section) for name, section in sections().items()}),
@@ -84,14 +84,12 @@ def dumps(schema: dict[str, Any]) -> str:
 def _components(registry: Registry, published: bool) -> Components:
     found = Components(registry, published)
     texts = {name: str(info.description) for name, info in Envelope.model_fields.items()}
-    found.place(
-        "component", ("layer", "block"), "A part of the model: its type, or a mapping of type and options.", typed=True
-    )
+    found.place("component", ("layer", "block"), "A component: its type, or a mapping of type and options.", typed=True)
     found.place("norm", ("norm",), texts["norm"])
     found.place("final_norm", ("norm",), texts["final_norm"], words={"none": "No norm before the head."})
     found.place("embedding", ("embedding",), texts["embedding"])
     found.place("head", ("head",), texts["head"])
-    found.branch_norm("A norm: its place (`pre`, `post`, `sandwich`, `none`), or one that is not the file's.")
+    found.branch_norm("A norm: its position (`pre`, `post`, `sandwich`, `none`), or a norm of its own.")
     return found
 
 

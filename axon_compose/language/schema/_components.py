@@ -19,9 +19,9 @@ __all__ = ["OVER_BASE", "Components"]
 OVER_BASE: Final = "_over_base"
 
 _THIRD_PARTY: Final = r"^(?!core/)[a-z][a-z0-9_-]*/[a-z][a-z0-9_-]*$"
-_TYPE_TEXT: Final = "A component type: `name` of the core, or `plugin/name`."
+_TYPE_TEXT: Final = "A component type: `name` if built in, else `plugin/name`."
 _PLACES: Final = ["pre", "post", "sandwich", "none"]
-_PLACE_TEXT: Final = "Where the norm stands: before the component, behind it, on both sides, or nowhere."
+_PLACE_TEXT: Final = "Position of the norm: before the component, after it, both, or none."
 
 
 @dataclass(frozen=True)

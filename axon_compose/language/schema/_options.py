@@ -79,7 +79,7 @@ def nullable(schema: Any) -> Any:
 
 
 def _tidy(schema: Any) -> Any:
-    """Without what tells a reader nothing: titles made from names, and null for "not given"."""
+    """Without uninformative entries: titles made from names, and null for "not given"."""
     found = rebuild(schema, _tidy, _tidy)
     if isinstance(found, dict):
         found.pop("title", None)

@@ -1,7 +1,7 @@
-"""The sections of a file, short forms included, as people write them.
+"""The sections of a file, short forms included.
 
 The models in `language.document` decide; their texts and defaults are taken over here. A short form is written as
-one schema with several types (`string` and `object`, say) rather than a union, for then a fault is told at its place.
+one schema with several types (`string` and `object`, say) rather than a union, so that faults have a location.
 """
 
 from __future__ import annotations

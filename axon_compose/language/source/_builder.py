@@ -74,7 +74,7 @@ class Builder:
     Args:
         file: Name for spans.
         text: What the events come from, for the end of block scalars.
-        problems: Told of AX006 to AX016 where they are found.
+        problems: Collects AX006 to AX016 where they are found.
     """
 
     def __init__(self, file: str, text: str, problems: Problems) -> None:
@@ -105,7 +105,7 @@ class Builder:
         self._documents += 1
         if self._documents > 1:
             message = "a second document begins here"
-            helped = "keep one document in a file; the line `---` may stand only before it"
+            helped = "keep one document in a file; the line `---` may only come before it"
             self._problems.error("AX013", message, self._span(event), label="one file, one document", help=helped)
             raise Halt
 
@@ -136,20 +136,20 @@ class Builder:
     def _value(self, text: str, span: Span, quoted: bool) -> Any:
         if quoted:
             if not text.isascii() and _SURROGATE.search(text):  # only the pure Python parser lets them pass
-                self._problems.error("AX004", "half of a surrogate pair is not a character", span)
+                self._problems.error("AX004", "a lone surrogate is not a character", span)
                 return _SURROGATE.sub("\ufffd", text)
             return text
         try:
             return resolve(text)
         except NumberFault as fault:
             self._problems.error("AX010", f"{fault} is out of range", span, label="out of range")
-            return 1  # a number that most checks accept, so that one mistake is told once
+            return 1  # a number that most checks accept, so that one mistake is reported once
 
     def _key_scalar(self, text: str, span: Span, quoted: bool) -> Scalar:
         """A key: always text, whatever it looks like."""
         value = self._value(text, span, quoted)
         if not isinstance(value, str):
-            kind = {bool: "a truth value", type(None): "null"}.get(type(value), "a number")
+            kind = {bool: "a boolean", type(None): "null"}.get(type(value), "a number")
             message = f"the key `{_shorten(text)}` is {kind}, not text" if text else "a key is missing before the `:`"
             helped = f'put it in quotes: `"{_shorten(text)}"`' if text else None
             self._problems.error("AX012", message, span, label="not text", help=helped)
@@ -204,11 +204,11 @@ class Builder:
         if anchor is None:
             guess = nearest(name, self._anchors)
             helped = f"did you mean `*{guess}`?" if guess else f"mark a value before it with `&{shown}`"
-            message, label = f"unknown anchor `{shown}`", "nothing has this name so far"
+            message, label = f"unknown anchor `{shown}`", "not defined so far"
             self._problems.error("AX014", message, span, label=label, help=helped)
         else:
             labels = (Label(Span(self._file, anchor.span.start, anchor.span.start), "which begins here"),)
-            message = f"`*{shown}` stands inside of what it points at"
+            message = f"`*{shown}` is inside the value that it refers to"
             self._problems.error("AX015", message, span, label="a cycle", labels=labels)
 
     def _place_nothing(self, span: Span) -> None:
@@ -273,7 +273,7 @@ class Builder:
         written = tag.replace("tag:yaml.org,2002:", "!!")
         message = f"the tag `{_shorten(written)}` is not allowed"
         helped = "remove it; a text that looks like a number goes into quotes"
-        self._problems.error("AX011", message, _first_line(span), label="tags are not used here", help=helped)
+        self._problems.error("AX011", message, _first_line(span), label="tags are not supported", help=helped)
 
     def _count(self, nodes: int, span: Span) -> None:
         if self._problems.dropped > _HOPELESS:
@@ -281,8 +281,8 @@ class Builder:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
             message = f"more than {MAX_NODES:,} keys and values"
-            helped = "aliases count as much as what they point at"
-            self._problems.error("AX009", message, _first_line(span), label="the limit is passed here", help=helped)
+            helped = "an alias counts as much as the value that it refers to"
+            self._problems.error("AX009", message, _first_line(span), label="the limit is exceeded here", help=helped)
             raise Halt
 
     def _too_deep(self, span: Span) -> None:
@@ -314,7 +314,7 @@ def _flatten(merged: Node, entries: dict[str, Entry]) -> None:
 
 
 def report_depth(span: Span, problems: Problems) -> None:
-    """Say that a collection is nested too deeply; the parser may notice before the builder is told of any of it."""
+    """Say that a collection is nested too deeply; the parser may notice before the builder sees any of it."""
     problems.error("AX008", f"nested more than {MAX_DEPTH} levels deep", _first_line(span), label="too deep")
 
 

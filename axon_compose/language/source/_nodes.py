@@ -15,7 +15,7 @@ Value = None | bool | int | float | str
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A value without parts; `quoted` tells a text `"12"` from a number `12`."""
+    """A value without parts; `quoted` distinguishes the string `"12"` from the number `12`."""
 
     value: Value
     span: Span

@@ -41,7 +41,7 @@ def to_source(data: Any, file: str, problems: Problems) -> Node | None:
     Args:
         data: None, bool, int, float, str, and lists, tuples and mappings with text keys of them.
         file: Name for diagnostics, such as `<dict>`.
-        problems: Told of values that YAML cannot hold (AX017), and of all that `read` reports.
+        problems: Collects values that YAML cannot hold (AX017), and of all that `read` reports.
     """
     try:
         text = to_yaml(data)
@@ -157,7 +157,7 @@ def _text(value: str, where: str) -> str:
     if _BARE.fullmatch(value) and value.lower() not in _WORDS_OF_1_1 and is_text(value):
         return value
     if _SURROGATE.search(value):
-        raise Unwritable("AX004", f"half of a surrogate pair in the text{_at(where)}")
+        raise Unwritable("AX004", f"a lone surrogate in the text{_at(where)}")
     return f'"{_ESCAPED.sub(_escape, value)}"'
 
 

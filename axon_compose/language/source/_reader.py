@@ -27,7 +27,7 @@ def read(data: bytes | str, file: str, problems: Problems) -> Node | None:
     Args:
         data: UTF-8 bytes or a text, at most 1 MiB.
         file: Name for diagnostics; the text is kept under it in `problems.sources`.
-        problems: Told of every fault, AX001 to AX016.
+        problems: Collects every fault, AX001 to AX016.
 
     Returns:
         The root, with the place of everything; None when nothing usable was read.
@@ -59,7 +59,7 @@ def read_file(path: Path, problems: Problems, file: str | None = None) -> Node |
 
     Args:
         path: A file, or a device or pipe that may never end.
-        problems: Told of every fault.
+        problems: Collects every fault.
         file: Name for diagnostics, the path itself unless given.
 
     Raises:

@@ -11,14 +11,14 @@ from axon_compose.language.source._text import position
 __all__ = ["report_syntax_error"]
 
 # What the parser says (either of the two, C or Python), what we say, what to do about it.
-_FIT: Final = ("this does not fit what it stands in", "check the indentation and the quotes before it")
-_DASH: Final = ("this does not fit the list it stands in", "give each `- ` of a list the same indentation")
+_FIT: Final = ("this does not fit here", "check the indentation and the quotes before it")
+_DASH: Final = ("this does not fit the list around it", "give each `- ` of a list the same indentation")
 _COLON: Final = ("a line without `key: value`", "add the `:`, or indent it if it belongs to the line above")
 _BAR: Final = ("unexpected text after `|` or `>`", "begin the text on the next line, or put it in quotes")
 _WORDS: Final[tuple[tuple[str, tuple[str, str | None]], ...]] = (
     (
         "mapping values are not",
-        ("a `:` that cannot stand here", "check the indentation, or quote a text with `: ` in it"),
+        ("unexpected `:`", "check the indentation, or quote a text with `: ` in it"),
     ),
     ("sequence entries are not", ("a list cannot begin here", "begin `- ` on a line of its own")),
     ("could not find expected ':'", _COLON),
@@ -27,9 +27,9 @@ _WORDS: Final[tuple[tuple[str, tuple[str, str | None]], ...]] = (
     ("expected <block end>", _FIT),
     ("',' or '}'", ("expected `,` or `}`", None)),
     ("',' or ']'", ("expected `,` or `]`", None)),
-    ("undefined tag handle", ("a tag that is not defined", "remove it: tags are not used here")),
+    ("undefined tag handle", ("a tag that is not defined", "remove it: tags are not supported")),
     ("unknown escape", ("an unknown escape in double quotes", "write `\\\\` for a backslash, or use single quotes")),
-    ("invalid Unicode", ("an escape that is no character", None)),
+    ("invalid Unicode", ("an escape that is not a character", None)),
     ("incompatible YAML", ("a YAML version that is not supported", "remove the line; YAML 1.2 is what is read")),
     ("comment or line break", _BAR),
     ("chomping or indentation", _BAR),
@@ -77,7 +77,7 @@ def report_syntax_error(error: Any, text: str, bracket: Span | None, file: str, 
 
 def _report_character(character: str, span: Span, problems: Problems) -> None:
     if character == "\t":
-        problems.error("AX002", "a tab where only spaces may stand", span, label="a tab", help="indent with spaces")
+        problems.error("AX002", "a tab where only spaces are allowed", span, label="a tab", help="indent with spaces")
         return
     advice = f"put a text that begins with `{character}` in quotes"
     problems.error("AX001", f"a value cannot begin with `{character}`", span, label="unexpected", help=advice)

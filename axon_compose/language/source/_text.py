@@ -11,7 +11,7 @@ from axon_compose.diagnostics import Position, Problems, Span
 
 __all__ = ["MAX_BYTES", "decode", "position", "printable"]
 
-#: Ten times the largest description that anybody would write.
+#: Ten times the largest plausible description.
 MAX_BYTES: Final = 1 << 20
 
 _LINE_BREAK: Final = re.compile(r"\r\n?|\n")
@@ -30,7 +30,7 @@ def decode(data: bytes | str, file: str, problems: Problems) -> str | None:
     Args:
         data: UTF-8 with or without a byte order mark, or a text.
         file: Name for diagnostics.
-        problems: Told of AX003 (encoding) and AX005 (size); bad bytes become U+FFFD, so that parsing can go on.
+        problems: Collects AX003 (encoding) and AX005 (size); bad bytes become U+FFFD, so that parsing can go on.
     """
     if _size(data) > MAX_BYTES:
         message = f"the file is larger than {MAX_BYTES >> 20} MiB"
@@ -61,14 +61,14 @@ def printable(text: str, file: str, problems: Problems) -> str | None:
     tags = list(_TAG_DIRECTIVE.finditer(text))
     if tags:
         span = _character(text, tags[0].start(1), file, 4)
-        problems.error("AX011", "a tag directive", span, label="tags are not used here", help="remove the line")
+        problems.error("AX011", "a tag directive", span, label="tags are not supported", help="remove the line")
         if len(tags) > 1:
             return None
     clean, count = _FORBIDDEN.subn("\ufffd", text)
     for match in islice(_FORBIDDEN.finditer(text), _SHOWN):
         code = ord(match.group())
         message = f"character U+{code:04X} is not allowed in a YAML file"
-        helped = None if 0xD800 <= code < 0xE000 else f"write `\\u{code:04x}` inside double quotes if it is meant"
+        helped = None if 0xD800 <= code < 0xE000 else f"write `\\u{code:04x}` inside double quotes if it is intended"
         problems.error("AX004", message, _character(text, match.start(), file), label="here", help=helped)
     if count > _SHOWN:
         message = f"{count - _SHOWN} more characters are not allowed in a YAML file"

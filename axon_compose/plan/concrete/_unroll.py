@@ -87,7 +87,7 @@ class _Unrolling:
         return _short(written)
 
     def block_names(self, kinds: list[tuple[StackLayer, Any]]) -> list[str]:
-        """A name for each kind: that of its block, of its first component, or of all, whichever tells it apart."""
+        """A name for each kind: that of its block, of its first component, or of all, whichever is unique."""
         uses = [list(_components(written)) for _, written in kinds]
         choices = [
             [layer.block for layer, _ in kinds],

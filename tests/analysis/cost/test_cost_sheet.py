@@ -36,11 +36,11 @@ def boom(*arguments: Any) -> int:
     ("flops", "reason"),
     [
         (None, "declares no `flops`"),
-        (lambda options, dims, tokens, context: None, "does not know"),
-        (lambda options, dims, tokens, context: 1.5, "gives a `float`"),
-        (lambda options, dims, tokens, context: -1, "gives a `int`"),
-        (lambda options, dims, tokens, context: True, "gives a `bool`"),
-        (lambda options, dims, tokens, context: 1 << 600, "gives a `int`"),
+        (lambda options, dims, tokens, context: None, "cannot compute"),
+        (lambda options, dims, tokens, context: 1.5, "returns a `float`"),
+        (lambda options, dims, tokens, context: -1, "returns a `int`"),
+        (lambda options, dims, tokens, context: True, "returns a `bool`"),
+        (lambda options, dims, tokens, context: 1 << 600, "returns a `int`"),
         (boom, "raises RuntimeError"),
     ],
 )

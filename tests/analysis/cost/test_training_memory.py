@@ -156,11 +156,11 @@ def boom(*arguments: Any) -> Any:
     ("saved", "reason"),
     [
         (None, "declares no `saved`"),
-        (lambda *_: None, "does not know"),
+        (lambda *_: None, "cannot compute"),
         (lambda *_: 3, "raises TypeError"),
-        (lambda *_: [3], "gives no arrays"),
-        (lambda *_: [Array("x", (1,), "int64")], "gives no arrays"),
-        (lambda *_: [Array("x", (-1,))], "gives no arrays"),
+        (lambda *_: [3], "returns no arrays"),
+        (lambda *_: [Array("x", (1,), "int64")], "returns no arrays"),
+        (lambda *_: [Array("x", (-1,))], "returns no arrays"),
         (boom, "raises RuntimeError"),
     ],
 )

@@ -353,7 +353,7 @@ def test_a_component_that_looks_at_another_dim() -> None:
     architecture = load(described())
     other = Architecture(architecture.document, _plan=replace(plan, layers=(changed, *plan.layers[1:])))
     (sentence,) = said(architecture, other)
-    assert sentence.startswith("layer 0: mlp has other shapes: ")
+    assert sentence.startswith("layer 0: mlp has different shapes: ")
 
 
 # What people and programs read.

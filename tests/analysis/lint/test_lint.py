@@ -62,39 +62,40 @@ LARGE = {"dims": {"hidden_size": 4096, "vocab_size": 64}, "stack": "layer*32"}
 SPEAKS: dict[str, list[tuple[dict[str, Any], str, str]]] = {
     "AX701": [
         ({"components": {**CLEAN["components"], "x": MLP}}, "no layer uses the component `x`", "x"),
-        ({"blocks": {**CLEAN["blocks"], "y": ["mlp"]}}, "no layer is a `y`", "y"),
+        ({"blocks": {**CLEAN["blocks"], "y": ["mlp"]}}, "no layer uses the block `y`", "y"),
     ],
     "AX702": [(sizes(width=3), "no formula uses the dim `width`", "width")],
     "AX703": [
         (
             {"overrides": [{"layers": 1, "set": {"mlp.intermediate_size": 128}}]},
-            "`mlp.intermediate_size` is 128 without this override",
+            "`mlp.intermediate_size` is already 128 without this override",
             "mlp.intermediate_size",
         )
     ],
     "AX704": [
-        (attention(head_dim=48), "heads of `attn` are 48 wide, for which MLX has no fused attention", "48"),
-        (attention(num_heads=4), "heads of `attn` are 32 wide, for which MLX has no fused attention", "attn"),
+        (attention(head_dim=48), "`attn` has heads of width 48, for which MLX has no fused attention kernel", "48"),
+        (attention(num_heads=4), "`attn` has heads of width 32, for which MLX has no fused attention kernel", "attn"),
     ],
     "AX705": [
         (
             {"components": {**CLEAN["components"], "mlp": {"type": "mlp", "intermediate_size": 96}}},
-            "rows of `mlp.down_proj.weight` have 96 numbers, no multiple of 64: 12% of the parameters stay unquantised",
+            "rows of `mlp.down_proj.weight` have length 96, not a multiple of 64: "
+            "12% of the parameters stay unquantised",
             "mlp",
         )
     ],
-    "AX706": [(sizes(vocab_size=100), "`vocab_size` is 100, no multiple of 8", "100")],
+    "AX706": [(sizes(vocab_size=100), "`vocab_size` is 100, not a multiple of 8", "100")],
     "AX707": [
         (
             {**LARGE, **attention(num_heads=32)},
-            "`attn` keeps keys and values of all its 32 heads: caches take 34.4 GB at 65,536 tokens",
+            "`attn` caches keys and values of all 32 heads; caches total 34.4 GB at 65,536 tokens",
             "attn",
         )
     ],
     "AX708": [
         (
             attention(window_size=16),
-            "no layer attends beyond 16 tokens; through all of them a token can hear of at most 60 tokens before it",
+            "no layer attends beyond 16 tokens; all layers together reach back at most 60 tokens",
             "stack",
         ),
         (
@@ -103,7 +104,7 @@ SPEAKS: dict[str, list[tuple[dict[str, Any], str, str]]] = {
                 "blocks": {"layer": ["attn", "mlp"], "s": ["ssm"]},
                 "stack": "layer s",
             },
-            "no layer attends beyond 16 tokens; what is older reaches a token through states of constant size alone",
+            "no layer attends beyond 16 tokens; older tokens are seen only through states of constant size",
             "stack",
         ),
     ],
@@ -114,28 +115,28 @@ SPEAKS: dict[str, list[tuple[dict[str, Any], str, str]]] = {
                 **attention(window_size=64),
                 "overrides": [{"layers": 3, "set": {"attn.window_size": None}}],
             },
-            "the window of `attn` has 64 tokens and texts at most 64: it never closes",
+            "the window of `attn` is 64 tokens and the context at most 64: it has no effect",
             "64",
         )
     ],
     "AX710": [
         (
             {**sizes(context_length=60000), **attention(rope={"theta": 10000})},
-            "the slowest angle of `attn` turns round in 47,117 tokens, and it sees 60,000",
+            "the lowest RoPE frequency of `attn` repeats after 47,117 tokens, and it attends to 60,000",
             "10000",
         )
     ],
     "AX711": [
         (
             attention(rope=False),
-            "no component takes the position of a token, and no state depends on the order",
+            "no component uses positions (NoPE), and no recurrent state depends on the order",
             "components",
         )
     ],
     "AX712": [
         (
             {"components": {"mlp": MLP}, "blocks": {"layer": ["mlp"]}},
-            "no layer looks at other tokens: each prediction depends on one token alone",
+            "no layer mixes tokens: each prediction depends on the current token alone",
             "stack",
         )
     ],

@@ -48,10 +48,10 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a number": (raw(b"12"), "not a JSON object"),
     "bad metadata": (made(__metadata__={"format": 1}), "__metadata__"),
     "metadata a list": (made(__metadata__=["x"]), "__metadata__"),
-    "name twice": (raw(b'{"a": %s, "a": %s}' % ((json.dumps(tensor()).encode(),) * 2)), "`a`: named twice"),
+    "name twice": (raw(b'{"a": %s, "a": %s}' % ((json.dumps(tensor()).encode(),) * 2)), "`a`: duplicate name"),
     "dtype twice": (
         raw(b'{"a": {"dtype": "F32", "dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}'),
-        "`dtype`: named twice",
+        "`dtype`: duplicate name",
     ),
     "tensor a number": (made(a=5), "`a`: needs exactly"),
     "no offsets": (made(a={"dtype": "F32", "shape": [4]}), "`a`: needs exactly"),
@@ -73,8 +73,8 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "beyond the end": (made(15, a=tensor()), "`a`: ends at byte 16 of 15"),
     "overlap": (made(24, a=tensor(), b=tensor(offsets=(8, 24))), "`b`: starts at byte 8, inside"),
     "same bytes twice": (made(16, a=tensor(), b=tensor()), "`b`: starts at byte 0, inside"),
-    "hole": (made(40, a=tensor(), b=tensor(offsets=(24, 40))), "`b`: starts at byte 24, after a hole from byte 16"),
-    "hole at the start": (made(24, a=tensor(offsets=(8, 24))), "`a`: starts at byte 8, after a hole"),
+    "hole": (made(40, a=tensor(), b=tensor(offsets=(24, 40))), "`b`: starts at byte 24, after a gap from byte 16"),
+    "hole at the start": (made(24, a=tensor(offsets=(8, 24))), "`a`: starts at byte 8, after a gap"),
     "bytes left over": (made(17, a=tensor()), "1 bytes after the last tensor"),
     "surrogate in the name": (raw(b'{"\\ud800": 1}'), r"`\ud800`: needs exactly"),
     "escape codes in the name": (raw(b'{"\\u001b[2J": 1}'), r"`\x1b[2J`: needs exactly"),
@@ -173,7 +173,7 @@ def test_names_and_shapes_must_match(tmp_path: Path) -> None:
     assert "12 unexpected:\n      extra." in text
     assert "… and 2 more" in text
     assert text.count("extra.") == 10
-    assert "1 of another shape:\n      a is [2, 3], the model has [3, 2]" in text
+    assert "1 of the wrong shape:\n      a is [2, 3], the model has [3, 2]" in text
     assert " b " not in text
 
 
@@ -188,11 +188,11 @@ def test_a_lost_shard_is_named(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_mlx_load")
 def test_a_tensor_in_two_files_and_types_that_mlx_lacks(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(made(a=tensor("F64", (2,))))
-    with pytest.raises(CheckpointError, match="`a`: MLX has no type for F64"):
+    with pytest.raises(CheckpointError, match="`a`: MLX has no dtype for F64"):
         load_weights(tmp_path, {"a": (2,)})
     (tmp_path / "model.safetensors").write_bytes(made(a=tensor()))
     (tmp_path / "model-00001-of-00001.safetensors").write_bytes(made(a=tensor()))
-    with pytest.raises(CheckpointError, match=r"is in `model-00001-of-00001\.safetensors` too"):
+    with pytest.raises(CheckpointError, match=r"is also in `model-00001-of-00001\.safetensors`"):
         load_weights(tmp_path, {"a": (2, 2)})
 
 

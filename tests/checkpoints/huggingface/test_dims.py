@@ -120,8 +120,8 @@ def test_harmless_null_and_ignored_fields_are_let_pass(tmp_path: Path) -> None:
 def test_a_value_that_the_file_does_not_handle(tmp_path: Path) -> None:
     assert dims(tmp_path, {"hidden_act": "swish", "gated": True})
     assert faults(tmp_path, {"hidden_act": "gelu", "gated": False}) == [
-        ("AX603", "`hidden_act` is `gelu`; this family file handles `silu` or `swish` alone"),
-        ("AX603", "`gated` is `false`; this family file handles `true` alone"),
+        ("AX603", "`hidden_act` is `gelu`; this family file supports only `silu` or `swish`"),
+        ("AX603", "`gated` is `false`; this family file supports only `true`"),
     ]
 
 

@@ -31,7 +31,7 @@ def test_an_unknown_model_type(tmp_path: Path, config: str, near: str | None) ->
         load(checkpoint=tmp_path)
     (fault,) = caught.value.diagnostics
     assert fault.code == "AX606"
-    assert fault.help == near or (near is None and (fault.help or "").startswith("known are "))
+    assert fault.help == near or (near is None and (fault.help or "").startswith("known types: "))
 
 
 def test_a_wrapper_is_read_by_its_text_model(tmp_path: Path) -> None:

@@ -40,17 +40,18 @@ def test_all_kinds_are_told_together(tmp_path: Path) -> None:
     error = refused(case)
     assert error.code == "AX553"
     for line in (
-        "the tensors of the checkpoint do not make `case`",
+        "the tensors of the checkpoint do not match `case`",
         "2 missing:",
         "l.1.q.w, of m.1.q.w by the rule `m.<l>.q`",
-        "odd, which no rule makes",
+        "odd, which no rule produces",
         "2 unexpected:",
         "stranger, which no rule matches",
-        "m.7.q.w: the rule `m.<l>.q` gives `l.7.q.w`, which the model has not",
-        "2 of another shape:",
+        "m.7.q.w: the rule `m.<l>.q` gives `l.7.q.w`, which the model does not have",
+        "2 of the wrong shape:",
         "l.0.k.w, of m.0.k.w by the rule `m.<l>.k`: it gives [3, 2], the model has [2, 2]",
-        "l.0.x.w, of m.0.qkv.w by the rule `m.<l>.qkv`: it makes [1, 2] of [2, 2] for l.0.y.w, the model has [2, 2]",
-        "1 made twice:",
+        "l.0.x.w, of m.0.qkv.w by the rule `m.<l>.qkv`: "
+        "it produces [1, 2] from [2, 2] for l.0.y.w, the model has [2, 2]",
+        "1 assigned twice:",
     ):
         assert line in str(error)
     assert "l.0.q.w, of m.0.q.w and twin.w" in str(error)
@@ -73,7 +74,7 @@ def test_the_first_ten_of_a_kind_are_told(tmp_path: Path) -> None:
         ({"split": {"w": 1, "v?": 3}}, "axis 0 of [2, 4] is not 1 + 3"),
         ({"split": {"w": 1, "v?": 1}, "groups": 2}, "axis 0 of [2, 4] is not 2 · (1 + 1)"),
         ({"split": {"w": 1, "v?": 1}, "axis": 2}, "[2, 4] has no axis 2"),
-        ({"to": "w", "transpose": True}, "it makes [4, 2] of [2, 4], the model has [5, 5]"),
+        ({"to": "w", "transpose": True}, "it produces [4, 2] from [2, 4], the model has [5, 5]"),
     ],
 )
 def test_steps_that_do_not_fit(tmp_path: Path, rule: dict[str, object], reason: str) -> None:
@@ -86,9 +87,9 @@ def test_steps_that_do_not_fit(tmp_path: Path, rule: dict[str, object], reason: 
     ("rule", "reason"),
     [
         ({"to": "w", "scale": "=1 / n"}, "the rule `a`: `=1 / n` has no value: division by zero"),
-        ({"to": "w", "scale": "=n"}, "`=n` is 0, of which no weight can be made again"),
+        ({"to": "w", "scale": "=n"}, "`=n` is 0, which cannot be inverted"),
         ({"to": "w", "add": "='x'"}, "is x, not a number"),
-        ({"split": {"w": "=n"}}, "is 0, not a whole number from 1"),
+        ({"split": {"w": "=n"}}, "is 0, not a positive integer"),
         ({"to": "w", "when": "=half[3]"}, "`=half[3]` has no value"),
     ],
 )
@@ -105,7 +106,7 @@ def test_experts_of_different_shapes(tmp_path: Path) -> None:
     case.write({"e.0.weight": numbers(3), "e.1.weight": numbers(4)})
     assert "e.1.weight is [4], e.0.weight is [3], and the rule `e.<e>` stacks them" in str(refused(case))
     case.write({"e.x.weight": numbers(3)})
-    assert "e.x.weight: the rule `e.<e>` counts, this is no number" in str(refused(case))
+    assert "e.x.weight: the rule `e.<e>` stacks by number, and this is not a number" in str(refused(case))
 
 
 def test_pickled_weights_are_not_opened(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     case = Case(tmp_path, {"a": "a", "b": "b"}, {"a": (1,), "b": (1,)})
     case.write({"a": numbers(1)}, name="model-00001-of-00002.safetensors")
     index(tmp_path, {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}})
-    with pytest.raises(CheckpointError, match=r"has not the file `model-00002-of-00002\.safetensors`") as caught:
+    with pytest.raises(CheckpointError, match=r"lacks the file `model-00002-of-00002\.safetensors`") as caught:
         read_checkpoint(tmp_path)
     assert caught.value.code == "AX552"
     case.write({"b": numbers(1)}, name="model-00002-of-00002.safetensors")
@@ -150,7 +151,7 @@ def test_a_tensor_in_two_files(tmp_path: Path) -> None:
     case = Case(tmp_path, {"a": "a"}, {"a": (1,)})
     for number in (1, 2):
         case.write({"a": np.float32([number])}, name=f"model-0000{number}-of-00002.safetensors")
-    with pytest.raises(CheckpointError, match=r"is in `model-00001-of-00002\.safetensors` too"):
+    with pytest.raises(CheckpointError, match=r"is also in `model-00001-of-00002\.safetensors`"):
         read_checkpoint(tmp_path)
 
 

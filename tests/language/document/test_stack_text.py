@@ -19,18 +19,18 @@ UNREADABLE = [
     ("a lin 3", "3", "expected a name, found `3`", "a count is written `lin*3`"),
     ("12", "12", "expected a name, found `12`", "a count is written `a*12`"),
     ("a 2nd", "2nd", "expected a name, found `2nd`",
-     "a name has small letters, digits and `_`, and begins with a letter"),
-    ("a, b", ",", "the character `,` has no meaning in a stack", "separate layers by spaces"),
-    ("[a b]*3", "[", "the character `[` has no meaning in a stack", "a group is written `(a b)*3`"),
-    ("=a", "=", "the character `=` has no meaning in a stack",
+     "a name has lower-case letters, digits and `_`, and begins with a letter"),
+    ("a, b", ",", "the character `,` is not allowed in a stack", "separate layers by spaces"),
+    ("[a b]*3", "[", "the character `[` is not allowed in a stack", "a group is written `(a b)*3`"),
+    ("=a", "=", "the character `=` is not allowed in a stack",
      "a generated stack is written `{layers: =…, block: […]}`"),
-    ("a\0", "\0", "the character U+0000 has no meaning in a stack", None),
-    ("a\u00a0b", "\u00a0", "the character U+00A0 has no meaning in a stack", None),
-    ("é", "é", "the character `é` has no meaning in a stack", None),
-    ("Lin", "Lin", "`Lin` is not a name", "a name has small letters, digits and `_`, and begins with a letter"),
+    ("a\0", "\0", "the character U+0000 is not allowed in a stack", None),
+    ("a\u00a0b", "\u00a0", "the character U+00A0 is not allowed in a stack", None),
+    ("é", "é", "the character `é` is not allowed in a stack", None),
+    ("Lin", "Lin", "`Lin` is not a name", "a name has lower-case letters, digits and `_`, and begins with a letter"),
     ("a my-block", "my-block", "`my-block` is not a name",
-     "a name has small letters, digits and `_`, and begins with a letter"),
-    ("_a", "_a", "`_a` is not a name", "a name has small letters, digits and `_`, and begins with a letter"),
+     "a name has lower-case letters, digits and `_`, and begins with a letter"),
+    ("_a", "_a", "`_a` is not a name", "a name has lower-case letters, digits and `_`, and begins with a letter"),
     ("a" * 101, "a" * 101, "a name has at most 100 characters", None),
     ("(a b", "(", "`(` is never closed", "add a `)`"),
     ("a)", ")", "`)` closes nothing", None),
@@ -43,7 +43,7 @@ UNREADABLE = [
     ("a" * 2**18 + "a", "a" * (2**18 + 1), "the stack is longer than 262,144 characters", "write runs as `name*3`"),
 ]  # fmt: skip
 
-COUNT = "a count is a whole number from 1; for a computed one write the list form `[{block: a, repeat: =…}]`"
+COUNT = "a count is a positive integer; for a computed one write the list form `[{block: a, repeat: =…}]`"
 BAD_COUNTS = [
     ("a*0", "0", "`0` is not a count"),
     ("a*00", "00", "`00` is not a count"),

@@ -79,7 +79,7 @@ class _Evaluator:
         return value
 
     def attempt(self, whole: Node, operands: tuple[Node, ...], operation: Callable[..., Any], *values: Any) -> Any:
-        """Apply an operation; its fault is told at the operand to blame."""
+        """Apply an operation; its fault points at the operand to blame."""
         if operation is not operations.index:
             for value in values:
                 if type(value) in _SIZED:
@@ -105,13 +105,13 @@ class _Evaluator:
         for key_node, value_node in node.pairs:
             key = self.key(key_node)
             if key in result:
-                raise FormulaError(f"the key {quote(str(key))} stands here twice", key_node.start, key_node.end)
+                raise FormulaError(f"the key {quote(str(key))} appears twice", key_node.start, key_node.end)
             result[key] = self.value(value_node)
         return self.weigh(node, result)
 
     def key(self, node: Node) -> Any:
         if isinstance(node, Name):
-            key = self.name(node, f"a key that is a text needs quotes: `'{node.id}'`")
+            key = self.name(node, f"a string key needs quotes: `'{node.id}'`")
         else:
             key = self.value(node)
         if key is None or isinstance(key, str | int | float):

@@ -38,15 +38,15 @@ class Formula:
     def evaluate(self, names: Mapping[str, Any], meter: Meter | None = None) -> Any:
         """Compute the value.
 
-        Operators mean what they mean in Python, with these differences. `/` of two whole numbers is a whole number
-        if it leaves no rest (`4096 / 32` is 128) and a float otherwise. A truth value is no number. Only numbers and
+        Operators mean what they mean in Python, with these differences. `/` of two integers is an integer
+        if the division is exact (`4096 / 32` is 128) and a float otherwise. A boolean is not a number. Only numbers and
         texts have an order. `+` and `*` work on lists and texts as in Python, `%` on numbers alone. A mapping has no
         key twice. `and`, `or` and `a if c else b` compute only what they need.
 
         Args:
-            names: Values by name; may hold more than `self.names`. Null, truth values, numbers, texts, lists,
+            names: Values by name; may hold more than `self.names`. Null, booleans, numbers, strings, lists,
                 mappings; anything else can only be passed on and compared.
-            meter: Told how much work it was.
+            meter: Counts the work.
 
         Returns:
             A value of at most 100,000 parts. Whole numbers have at most 256 bits, floats are finite.

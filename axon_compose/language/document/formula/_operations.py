@@ -29,7 +29,7 @@ _ORDER: Final[dict[str, Callable[[Any, Any], bool]]] = {
 }  # fmt: skip
 
 _KINDS: Final[dict[type, str]] = {
-    bool: "a truth value", int: "a whole number", float: "a number", str: "a text", list: "a list", tuple: "a list",
+    bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "a list", tuple: "a list",
 }  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def sign(symbol: str, value: Any) -> Any:
 
 
 def arithmetic(symbol: str, a: Any, b: Any) -> Any:
-    """`a + b` and so on. `/` of whole numbers that leaves no rest is a whole number."""
+    """`a + b` and so on. `/` of integers is an integer if the division is exact."""
     if not (_is_number(a) and _is_number(b)):
         return _joined(symbol, a, b)
     _checked(a, 0)
@@ -133,13 +133,13 @@ def index(base: Any, key: Any) -> Any:
             raise OperationError(f"unknown key {_shown(key)}", f"did you mean `{near}`?" if near else _keys(base), 1)
         return base[key]
     if not isinstance(base, list | tuple | str):
-        raise OperationError(f"{describe(base)} has no parts to take", operand=0)
+        raise OperationError(f"{describe(base)} cannot be indexed", operand=0)
     if not isinstance(key, int) or isinstance(key, bool):
-        raise OperationError(f"a position is a whole number, not {describe(key)}", operand=1)
+        raise OperationError(f"an index is an integer, not {describe(key)}", operand=1)
     if not -len(base) <= key < len(base):
         things = "character" if isinstance(base, str) else "item"
         count = f"there is 1 {things}" if len(base) == 1 else f"there are {len(base)} {things}s"
-        raise OperationError(f"position {_shown(key)} is out of range: {count}", "positions count from 0", 1)
+        raise OperationError(f"index {_shown(key)} is out of range: {count}", "indices start at 0", 1)
     return base[key]
 
 
@@ -178,7 +178,7 @@ def _checked(value: Any, operand: int | None = None) -> Any:
     if isinstance(value, float) and not isfinite(value):
         raise OperationError("the number is not finite", operand=operand)
     if isinstance(value, int) and value.bit_length() > MAX_BITS:
-        raise OperationError("the number is too large", f"whole numbers have at most {MAX_BITS} bits", operand)
+        raise OperationError("the number is too large", f"integers have at most {MAX_BITS} bits", operand)
     return value
 
 
@@ -200,7 +200,7 @@ def _power(a: Any, b: Any) -> Any:
     if whole and b > 0 and (abs(a).bit_length() - 1) * b > MAX_BITS:
         raise OverflowError
     if a < 0 and not float(b).is_integer():
-        raise OperationError("a negative number to a broken power is no real number")
+        raise OperationError("a negative number to a fractional power is not real")
     return a**b
 
 
@@ -227,11 +227,11 @@ def _fits(size: int, make: Callable[[], Any]) -> Any:
 
 def _contains(collection: Any, value: Any) -> bool:
     if isinstance(collection, str) and not isinstance(value, str):
-        raise OperationError(f"a text contains texts, not {describe(value)}", operand=0)
+        raise OperationError(f"a string contains strings, not {describe(value)}", operand=0)
     if isinstance(collection, Mapping) and not _is_scalar(value):
         raise OperationError(f"{describe(value)} cannot be a key", operand=0)
     if not isinstance(collection, str | list | tuple | Mapping):
-        raise OperationError(f"`in` looks into a list, a text or a mapping, not {describe(collection)}", operand=1)
+        raise OperationError(f"`in` searches a list, a string or a mapping, not {describe(collection)}", operand=1)
     return value in collection
 
 
@@ -245,26 +245,26 @@ def _extreme(function: str, arguments: Sequence[Any]) -> Any:
         raise OperationError(f"`{function}` of an empty list", operand=0)
     if not (all(_is_number(v) for v in values) or all(isinstance(v, str) for v in values)):
         kinds = list(dict.fromkeys(describe(v) for v in values))
-        raise OperationError(f"`{function}` takes numbers or texts, not {' and '.join(kinds[:3])}")
+        raise OperationError(f"`{function}` takes numbers or strings, not {' and '.join(kinds[:3])}")
     return min(values) if function == "min" else max(values)
 
 
 def _ints(value: Any) -> list[int]:
-    """The whole numbers that a text lists, `"3,4,5"`."""
+    """The integers that a string lists, `"3,4,5"`."""
     if not isinstance(value, str):
         raise OperationError(f"`ints` does not work on {describe(value)}", operand=0)
     if len(value) > MAX_SIZE:
-        raise OperationError(f"the text has more than {MAX_SIZE:,} characters", operand=0)
+        raise OperationError(f"the string has more than {MAX_SIZE:,} characters", operand=0)
     parts = [part.strip() for part in value.split(",")] if value.strip() else []
     for part in parts:
         if not _INTEGER.fullmatch(part):
-            raise OperationError(f"{quote(part)} is not a whole number", "numbers are separated by commas", 0)
+            raise OperationError(f"{quote(part)} is not an integer", "numbers are separated by commas", 0)
     return [int(part) for part in parts]
 
 
 def _round(value: Any, places: Any = None) -> Any:
     if places is not None and (not isinstance(places, int) or isinstance(places, bool)):
-        raise OperationError(f"`round` takes a whole number of places, not {describe(places)}", operand=1)
+        raise OperationError(f"`round` takes an integer number of places, not {describe(places)}", operand=1)
     if places is not None and abs(places) > _MAX_PLACES:
         raise OperationError(f"`round` takes at most {_MAX_PLACES} places", operand=1)
     try:

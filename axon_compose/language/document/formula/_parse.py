@@ -261,5 +261,5 @@ class _Parser:
         if token.kind == "name" and token.value.lower() in KEYWORDS:
             return f"write `{token.value.lower()}`"
         if token.kind == "value" and isinstance(token.value, str):
-            return "a text has no prefix" if self.before.end == token.start else "texts are joined with `+`"
+            return "strings have no prefix" if self.before.end == token.start else "join strings with `+`"
         return _HINTS.get(token.value) if token.kind in ("name", "operator") else None

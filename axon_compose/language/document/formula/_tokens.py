@@ -61,8 +61,8 @@ _HINTS: Final = {
     "=": "`==` compares two values",
     "^": "a power is written `**`",
     "?": "write `a if condition else b`",
-    ".": "there are no attributes; a part of a mapping is written `name['part']`",
-    "$": "a name stands by itself, without `$`",
+    ".": "there are no attributes; index a mapping with `name['key']`",
+    "$": "write the name without `$`",
 }
 
 
@@ -121,8 +121,8 @@ def _token(text: str, at: int) -> Token:
     if operator := _OPERATOR.match(text, at):
         return Token("operator", operator[0], at, operator.end())
     if foreign := _FOREIGN.match(text, at):
-        raise FormulaError(f"`{foreign[0]}` has no meaning in a formula", at, foreign.end(), _HINTS.get(foreign[0]))
-    raise FormulaError(f"the character {character(text[at])} has no meaning in a formula", at, at + 1)
+        raise FormulaError(f"`{foreign[0]}` is not allowed in a formula", at, foreign.end(), _HINTS.get(foreign[0]))
+    raise FormulaError(f"the character {character(text[at])} is not allowed in a formula", at, at + 1)
 
 
 def _word(word: str, start: int, end: int) -> Token:
@@ -163,12 +163,12 @@ def _quoted(text: str, start: int) -> Token:
             char = _ESCAPES.get(text[at : at + 1], "")
             if not char:
                 raise FormulaError(
-                    "unknown escape in a text", at - 1, min(at + 1, len(text)), "a backslash is written `\\\\`"
+                    "unknown escape in a string", at - 1, min(at + 1, len(text)), "a backslash is written `\\\\`"
                 )
         elif not char.isprintable():
-            raise FormulaError(f"the character {character(char)} cannot stand in a text", at, at + 1)
+            raise FormulaError(f"the character {character(char)} is not allowed in a string", at, at + 1)
         parts.append(char)
         at += 1
     if at >= len(text):
-        raise FormulaError("the text is never closed", start, len(text), f"close it with `{mark}`")
+        raise FormulaError("the string is never closed", start, len(text), f"close it with `{mark}`")
     return Token("value", "".join(parts), start, at + 1)
