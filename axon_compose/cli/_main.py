@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from axon_compose.cli._parser import make_parser
 from axon_compose.cli._terminal import INTERRUPTED, USAGE, Terminal
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 if it went well, 1 if a file has errors or a check failed, 2 for wrong usage or a file that cannot be read or
         written, 130 when interrupted.
     """
+    _open_streams()
     arguments = make_parser().parse_args(argv)
     terminal = Terminal(arguments.command, as_json=getattr(arguments, "json", False))
     try:
@@ -42,3 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     return code
+
+
+def _open_streams() -> None:
+    """Give standard streams that are closed (`>&-`, some services) nothing to read and nobody who listens."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  # open to the end of the process

@@ -384,6 +384,20 @@ def test_a_reader_that_goes_away(tiny: Path, tmp_path: Path, command: list[str])
         verify(tmp_path / "m")
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(tiny: Path, tmp_path: Path, closed: str) -> None:
+    code = "import sys; from axon_compose.cli import main; sys.exit(main())"
+    arguments = [sys.executable, "-c", code, "build", str(tiny), "--out", str(tmp_path / "m")]
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment(), timeout=240)
+    assert (done.returncode, complaints(done.stderr)) == (0, []), done
+    assert done.stdout.startswith("wrote ") == (" >&-" not in f" {closed}")
+    verify(tmp_path / "m")
+    empty = subprocess.run([*command, *arguments[:4], "-"], capture_output=True, text=True, input="", env=environment())
+    assert (empty.returncode, "Traceback" in empty.stderr) == (1, False), empty
+    assert ("error[AX006]" in empty.stderr) == ("2>&-" not in closed)
+
+
 #: Builds, and says on the standard output when the first bytes of a weight are written. Before anything is synced it
 #: waits for the signal, should that come late: two minutes, or a moment when it ignores this signal.
 SAYING = """\
