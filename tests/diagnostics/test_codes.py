@@ -62,7 +62,7 @@ def test_the_examples_of_the_text_stage(code: str) -> None:
 
 def test_explain() -> None:
     text = explain(" ax007 ")
-    assert text.startswith("AX007: duplicate key\n\nA mapping says the same key twice.")
+    assert text.startswith("AX007: duplicate key\n\nA mapping has the same key twice.")
     assert text.endswith("```\n")
     with pytest.raises(LookupError, match="no code `AX0007`; did you mean `AX007`"):
         explain("AX0007")

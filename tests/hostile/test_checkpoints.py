@@ -211,7 +211,7 @@ def test_numbers_are_written_in_one_way(tmp_path: Path) -> None:
     section = HuggingFace.model_validate({"weights": {"q.<e>": {"to": "w", "stack": "e"}}})
     for names in (["q.0", "q.1", "q.01"], ["q.0", "q.١"]):
         headers = {name: TensorHeader(name, (2,), "F32", Path("m.safetensors")) for name in names}
-        with pytest.raises(Refusal, match="this is no number"):
+        with pytest.raises(Refusal, match="this is not a number"):
             plan_load(Shapes({"w": (2, 2)}), section, {}, headers)  # type: ignore[arg-type]
 
 
