@@ -139,7 +139,7 @@ def test_sections_and_words_are_proposed(
     [
         ("d_state", "d_st|ate", "axon\\_ssm", "States of each channel."),
         ("num_heads", "num|_heads", "attention", "Number of query heads."),
-        ("norm: post", "no|rm: post", "norm of a branch", "A norm: its place"),
+        ("norm: post", "no|rm: post", "norm of a branch", "A norm: its position"),
         ("stack:", "sta|ck:", "stack", "The order of the layers"),
     ],
 )
