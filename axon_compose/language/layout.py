@@ -1,4 +1,4 @@
-"""The text of an unrolled file in the usual layout: short mappings on a line, one component a line."""
+"""Plain data as YAML to be read: block style, an option a line, short mappings on one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from axon_compose.language.source import scalar_text
 
 __all__ = ["flow_text", "to_text"]
 
+#: A mapping stands on one line with so many entries at most, and a line has so many characters.
+_FEW: Final = 4
 _WIDTH: Final = 110
-#: Sections whose entries stand on lines of their own, and how deep.
-_OPEN: Final = {"components": 1, "blocks": 1, "overrides": 1, "huggingface": 2}
-_SPACED: Final = ("components", "stack", "huggingface")
+#: Sections with an empty line before them.
+_SPACED: Final = ("dims", "components", "blocks", "stack", "overrides", "norm", "huggingface")
+#: Sections whose entries have lines of their own, however short they are.
+_OPEN: Final = ("components", "blocks", "overrides", "huggingface")
 
 
 def to_text(data: Mapping[str, Any], comments: tuple[str, ...] = ()) -> str:
@@ -26,44 +29,54 @@ def to_text(data: Mapping[str, Any], comments: tuple[str, ...] = ()) -> str:
     for section, value in data.items():
         if section in _SPACED:
             lines.append("")
-        lines += _entry(section, value, _OPEN.get(section, 0), "")
+        if section == "components" and isinstance(value, Mapping) and value:
+            lines += ["components:", *_apart(value)]
+        else:
+            lines += _entry(section, value, "", is_open=section in _OPEN)
     return "\n".join(lines) + "\n"
 
 
-def _entry(key: str, value: Any, depth: int, indent: str) -> Iterator[str]:
-    """`key: value`, over several lines where it is open or does not fit."""
+def _apart(components: Mapping[str, Any]) -> Iterator[str]:
+    """Components, those of several lines with an empty line on both sides."""
+    long = False
+    for number, (name, value) in enumerate(components.items()):
+        lines = list(_entry(name, value, "  "))
+        if number and (long or len(lines) > 1):
+            yield ""
+        yield from lines
+        long = len(lines) > 1
+
+
+def _entry(key: str, value: Any, indent: str, *, is_open: bool = False) -> Iterator[str]:
+    """`key: value` on one line where that is short, in block style otherwise."""
     head = f"{indent}{scalar_text(key)}:"
-    short = f"{head} {flow_text(value)}"
-    if not (isinstance(value, dict | list) and value) or (depth == 0 and len(short) <= _WIDTH):
-        yield short
+    line = f"{head} {flow_text(value)}"
+    if not (isinstance(value, dict | list) and value) or (not is_open and _is_short(value, line)):
+        yield line
     elif isinstance(value, list):
         yield head
-        yield from (f"{indent}  - {flow_text(item)}" for item in value)
-    elif depth == 0:
-        yield from _wrapped(head, value)
+        for item in value:
+            yield from _item(item, indent + "  ")
     else:
         yield head
         for name, item in value.items():
-            yield from _entry(name, item, depth - 1, indent + "  ")
+            yield from _entry(name, item, indent + "  ", is_open=key == "huggingface" and name == "weights")
 
 
-def _wrapped(head: str, value: Mapping[str, Any], tail: str = "") -> list[str]:
-    """A flow mapping over several lines, broken between its entries, and where one is too long inside of it."""
-    margin = " " * (len(head) + 2)
-    lines, line = [], f"{head} {{"
-    for number, (key, item) in enumerate(value.items()):
-        end = "," if number < len(value) - 1 else "}" + tail
-        text = f"{scalar_text(key)}: {flow_text(item)}{end}"
-        if len(line) + len(text) > _WIDTH and not line.endswith("{"):
-            lines.append(line.rstrip())
-            line = margin
-        if len(line) + len(text) > _WIDTH and isinstance(item, Mapping) and len(item) > 1:
-            *above, line = _wrapped(f"{line}{scalar_text(key)}:", item, end)
-            lines += above
-        else:
-            line += text
-        line += " "
-    return [*lines, line.rstrip()]
+def _item(value: Any, indent: str) -> Iterator[str]:
+    """One item of a list."""
+    line = f"{indent}- {flow_text(value)}"
+    if isinstance(value, dict) and value and not _is_short(value, line):
+        lines = [line for name, item in value.items() for line in _entry(name, item, indent + "  ")]
+        yield f"{indent}- {lines[0].lstrip()}"
+        yield from lines[1:]
+    else:
+        yield line
+
+
+def _is_short(value: dict[str, Any] | list[Any], line: str) -> bool:
+    few = isinstance(value, list) or len(value) <= _FEW
+    return few and len(line) <= _WIDTH
 
 
 def flow_text(value: Any) -> str:
