@@ -5,13 +5,12 @@ An item is a pair of functions, ours and theirs, of the same inputs. Each side r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from axon_compose.proof.bench import Contest, Progress, Subject, Workload, contest
 
-__all__ = ["ITEMS", "Item", "make", "measured"]
+__all__ = ["ITEMS", "Item", "measured"]
 
 #: Width of the layers: 6 heads of 64, 768 channels.
 WIDTH: Final = 384
@@ -67,17 +66,8 @@ ITEMS: Final = (
 def measured(item: Item, rounds: int, *, patient: bool, progress: Progress | None = None) -> Contest:
     """Both sides in turns; those that take minutes only by a patient user."""
     subjects = [
-        Subject(name, f"{__name__}:make", {"item": item.name, "side": side})
+        Subject(name, "bench_sides:make", {"item": item.name, "side": side})
         for side, name in (("ours", "axon-compose"), ("theirs", item.theirs))
     ]
     work = item.workloads(rounds, patient=patient)
     return Contest.of(item.name, {"dtype": "float32"}, work, contest(subjects, work, progress=progress))
-
-
-def make(arguments: Mapping[str, Any]) -> Any:
-    """The other side of `measured`."""
-    import bench_sides  # mlx lives in the processes alone
-
-    inputs, ours, theirs = bench_sides.SIDES[arguments["item"]]()
-    is_ours = arguments["side"] == "ours"
-    return bench_sides.Runner(inputs, ours if is_ours else theirs, ours=is_ours)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final
@@ -49,10 +49,10 @@ class Layer:
         self.module.update(weights)
         return self
 
-    def ready(self, *, by_columns: bool, training: bool) -> None:
-        """As a model of ours does for its parts; it changes nothing that mlx-lm's layers could tell."""
+    def ready(self, *, column_major: bool, training: bool) -> None:
+        """As a model of ours does for its parts; it changes nothing for mlx-lm's layers."""
         self.module.train(training)
-        arrange(self.module, by_columns=mx.default_device() == mx.cpu and by_columns)
+        arrange(self.module, column_major=mx.default_device() == mx.cpu and column_major)
         mx.eval(self.module.parameters())
 
 
@@ -72,7 +72,7 @@ class Runner:
         if self.ours:
             keep_freed()  # as a model of ours does
         if isinstance(self.side, Layer):
-            self.side.ready(by_columns=self.ours and not workload.training, training=workload.training)
+            self.side.ready(column_major=self.ours and not workload.training, training=workload.training)
 
         def loss(everything: list[Any]) -> mx.array:
             *inputs, weights = everything
@@ -259,3 +259,10 @@ SIDES: Final[dict[str, Callable[[], Sides]]] = {
     "experts, 2 of 8 of 1024": _experts,
     "experts in bfloat16": partial(_experts, mx.bfloat16),
 }
+
+
+def make(arguments: Mapping[str, Any]) -> Runner:
+    """What `bench_layers.measured` runs, in a process that may import mlx."""
+    inputs, ours, theirs = SIDES[arguments["item"]]()
+    is_ours = arguments["side"] == "ours"
+    return Runner(inputs, ours if is_ours else theirs, ours=is_ours)

@@ -1,7 +1,7 @@
 """Time and memory of commands that only describe, over `python -c pass`: interleaved runs as whole processes.
 
 Bytecode is already written. Processor time leaves out what neighbours on the machine take. The file of a trillion
-parameters and 200 layers stands beside this script.
+parameters and 200 layers lies beside this script.
 """
 
 from __future__ import annotations

@@ -45,24 +45,24 @@ def jobs(regime: str) -> Iterator[tuple[str, Job]]:
     native = regime == "native"
     for item in bench_layers.ITEMS:
         if item.recurrent or not native:
-            measured = partial(bench_layers.measured, item, 3, patient=regime == "openblas", progress=told)
+            measured = partial(bench_layers.measured, item, 3, patient=regime == "openblas", progress=report)
             yield f"layers/{item.name}", measured
     for name in bench_models.RECURRENT if native else bench_models.FAMILIES:
-        yield f"families/{name}", partial(bench_models.measured, name, ("mlx-lm",), Effort(rounds=5), told)
+        yield f"families/{name}", partial(bench_models.measured, name, ("mlx-lm",), Effort(rounds=5), report)
     if regime == "stock":
         return  # torch brings a fast BLAS of its own, and long prompts take too long with the slow one
-    yield "hybrid/bit-axon", partial(bench_models.hybrid, Effort(prompts=(128, 512, 2048)), told)
+    yield "hybrid/bit-axon", partial(bench_models.hybrid, Effort(prompts=(128, 512, 2048)), report)
     if native:
         return
     compared = Effort(prompts=(512,), training=True)
     for name in bench_models.TRANSFORMERS:
-        yield f"transformers/{name}", partial(bench_models.measured, name, ("transformers",), compared, told)
+        yield f"transformers/{name}", partial(bench_models.measured, name, ("transformers",), compared, report)
     growing = Effort(prompts=(128, 512, 2048, 8192), batches=())
     for name in bench_models.GROWTH:
-        yield f"growth/{name}", partial(bench_models.measured, name, ("mlx-lm",), growing, told)
+        yield f"growth/{name}", partial(bench_models.measured, name, ("mlx-lm",), growing, report)
 
 
-def told(name: str, number: int, rounds: int) -> None:
+def report(name: str, number: int, rounds: int) -> None:
     """One line of a terminal."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{name}, round {number} of {rounds}" if name else "\r\x1b[K")

@@ -1,4 +1,4 @@
-"""Peak memory of a training step, measured and as `axon-compose cost --training` tells it.
+"""Peak memory of a training step, measured and as `axon-compose cost --training` predicts it.
 
 A step is the gradient of the cross entropy and an update by Adam, evaluated together; the second one is measured. How
 far MLX runs ahead of what it has freed depends a little on the load of the machine.
@@ -41,7 +41,7 @@ def measured(architecture: Architecture, batch: int, tokens: int, dtype: str) ->
     return int(mx.get_peak_memory())
 
 
-def told(architecture: Architecture, batch: int, tokens: int, dtype: str) -> int:
+def predicted(architecture: Architecture, batch: int, tokens: int, dtype: str) -> int:
     """The sheet's bytes."""
     (cost,) = architecture.cost(context=tokens, batch=batch, dtype=dtype, training=True).contexts
     return cost.needed_bytes
@@ -78,12 +78,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="sequences (default: 1 4)")
     parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"], help="(default: float32 bfloat16)")
     arguments = parser.parse_args()
-    print(f"{'':22} {'type':9} batch tokens   measured       told   error")
+    print(f"{'':22} {'type':9} batch tokens   measured       predicted   error")
     for architecture in subjects(arguments.files):
         for dtype in arguments.dtype:
             for batch in arguments.batch:
                 for tokens in arguments.tokens:
-                    found, expected = (f(architecture, batch, tokens, dtype) for f in (measured, told))
+                    found, expected = (f(architecture, batch, tokens, dtype) for f in (measured, predicted))
                     figures = f"{found / 1e6:7.1f} MB {expected / 1e6:7.1f} MB {expected / found - 1:+7.1%}"
                     print(f"{architecture.name:22} {dtype:9} {batch:5} {tokens:6} {figures}", flush=True)
 

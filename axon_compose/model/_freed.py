@@ -17,13 +17,13 @@ import mlx.core as mx
 __all__ = ["keep_freed"]
 
 _KEPT: Final = 512 << 20
-#: What MLX keeps on the CPU unless it is told otherwise.
+#: What MLX keeps on the CPU by default.
 _DEFAULT: Final = 32 << 20
 
 
 @cache
 def keep_freed() -> None:
-    """Tell MLX to keep more, once in this process, unless somebody has told it something else before."""
+    """Let MLX keep more, once in this process, unless the limit was set before."""
     before = mx.set_cache_limit(_KEPT)
     if before != _DEFAULT:
         mx.set_cache_limit(before)

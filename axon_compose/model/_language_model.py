@@ -69,7 +69,7 @@ class LanguageModel(nn.Module):
         return self.head(h, self.embedding)
 
     def hidden(self, inputs: mx.array, cache: list[Any] | None = None) -> mx.array:
-        """(B, L, D), what the head reads: the output of the stack behind the final norm."""
+        """(B, L, D), what the head reads: the output of the stack after the final norm."""
         plan = self._plan
         if not self._in_order:
             self._in_order = self._arrange()
@@ -116,7 +116,7 @@ class LanguageModel(nn.Module):
         if mx.default_device() != mx.cpu:
             return True
         keep_freed()
-        return arrange(self, by_columns=not self.training, tables=getattr(self.head, "reads_table", False))
+        return arrange(self, column_major=not self.training, tables=getattr(self.head, "reads_table", False))
 
     def make_cache(self) -> list[Any]:
         """Fresh caches of mlx-lm's classes, one for each layer that keeps something, in layer order."""

@@ -1,7 +1,7 @@
 """Activations by name, and what gated layers do with them.
 
 A gated layer multiplies `act(gate)` by a second projection. gpt-oss (OpenAI, 2025) shifts that one by 1, so that a
-layer starts out near a plain one, and bounds both, which low precision is thankful for; others bound without a shift.
+layer starts out near the identity gate, and bounds both, which helps low precision; others bound without a shift.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from axon_core.specs.mlp import ActivationName
 
 __all__ = ["ACTIVATIONS", "OAI_LIMIT", "gated"]
 
-#: Bound of `swiglu_oai` unless told otherwise.
+#: Default bound of `swiglu_oai`.
 OAI_LIMIT: Final = 7.0
 
 

@@ -70,7 +70,7 @@ def _decayed(q: mx.array, k: mx.array, log_g: mx.array) -> tuple[mx.array, mx.ar
 
     Returns:
         Products of keys with earlier keys and of queries with earlier keys, (..., C, C), zero for j >= i; sums of the
-        logarithms up to each token and of those behind it, (..., C, Dk).
+        logarithms up to each token and of those after it, (..., C, Dk).
     """
     tokens, width = log_g.shape[-2:]
     rows = mx.stack([k, q], axis=-3)

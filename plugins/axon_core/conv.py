@@ -1,4 +1,4 @@
-"""The causal depthwise convolution that stands in front of recurrent layers, and the inputs that it has to remember."""
+"""The causal depthwise convolution before recurrent layers, and the inputs that it keeps as state."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Where components take the forms that are made for the CPU, and the way to do without any form for one device.
+"""When components take their CPU fast paths, and the switch to reference implementations alone.
 
 MLX has no fused kernels for the CPU, evaluates exponentials one by one, and its wheel for Linux multiplies slowly. What
-is done about it (`elementary`, `linear`, `scores`, `grouped`) gives the same numbers to a few roundings, and each has
-the form that runs everywhere else beside it. So have kernels of recurrences (`kernels`), which hear the same switch.
+is done about it (`elementary`, `linear`, `scores`, `grouped`) gives the same numbers up to rounding, and each has the
+reference implementation that runs everywhere else beside it. So have the kernels of recurrences (`kernels`), which obey
+the same switch.
 """
 
 from __future__ import annotations
@@ -13,26 +14,26 @@ from contextvars import ContextVar
 
 import mlx.core as mx
 
-__all__ = ["fast", "plain", "plain_forms"]
+__all__ = ["fast", "reference_implementations", "reference_only"]
 
-_PLAIN: ContextVar[bool] = ContextVar("plain", default=False)
+_REFERENCE: ContextVar[bool] = ContextVar("reference", default=False)
 
 
 def fast() -> bool:
-    """Whether forms for the CPU are wanted: it is the default device, and nobody asked for the plain ones."""
-    return mx.default_device() == mx.cpu and not plain()
+    """Whether to take CPU fast paths: the CPU is the default device, and nobody asked for the reference."""
+    return mx.default_device() == mx.cpu and not reference_only()
 
 
-def plain() -> bool:
-    """Whether somebody asked for the forms that run on every device."""
-    return _PLAIN.get()
+def reference_only() -> bool:
+    """Whether only reference implementations may run."""
+    return _REFERENCE.get()
 
 
 @contextmanager
-def plain_forms() -> Iterator[None]:
-    """Use the forms that run on every device, in this thread: to compare, or to trace operations of MLX alone."""
-    token = _PLAIN.set(True)
+def reference_implementations() -> Iterator[None]:
+    """Use the reference implementations, in this thread: to compare with, or to trace MLX operations alone."""
+    token = _REFERENCE.set(True)
     try:
         yield
     finally:
-        _PLAIN.reset(token)
+        _REFERENCE.reset(token)

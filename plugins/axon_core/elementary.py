@@ -1,6 +1,6 @@
 r"""Exponentials and what is made of them, in kernels that run at the speed of memory on the CPU.
 
-MLX evaluates the exponential one number at a time on the CPU. Here it is a polynomial that the C++ compiler behind
+MLX evaluates the exponential one number at a time on the CPU. Here it is a polynomial that the C++ compiler below
 `mx.compile` turns into vector instructions. For x at most 0, with n the integer next to :math:`x / \ln 2`,
 
 .. math::
@@ -46,7 +46,7 @@ Function = Callable[[mx.array], mx.array]
 _MANY: Final = 4096
 #: Here n is -127, whose bits are those of zero: the exponential would not be a normal float.
 _LEAST: Final = -88.0
-#: The bits that are lost behind the point when this is added: what is left is the next integer.
+#: Adding this drops the bits after the binary point: what is left is the nearest integer.
 _ROUND: Final = 1.5 * 2**23
 _LOG2_E: Final = 1.4426950408889634
 _LN2_HIGH: Final = 0.693359375

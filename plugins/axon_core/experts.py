@@ -17,7 +17,7 @@ from mlx_lm.models.switch_layers import SwitchGLU, SwitchLinear, SwitchMLP
 from axon_core.activations import ACTIVATIONS, gated
 from axon_core.cpu import fast
 from axon_core.grouped import columns_multiplied, group, is_worth_grouping, rows_multiplied
-from axon_core.linear import rows_by_columns
+from axon_core.linear import transposed_factor
 from axon_core.specs.mlp import ActivationName
 
 __all__ = ["ExpertGLU", "ExpertLinear", "ExpertMLP"]
@@ -26,8 +26,8 @@ __all__ = ["ExpertGLU", "ExpertLinear", "ExpertMLP"]
 class ExpertLinear(SwitchLinear):
     """One linear layer per expert, `weight` (experts, output, input); each row of the input goes to one of them."""
 
-    #: Its weight may stand by columns; see `axon_compose.model`.
-    by_columns: Final = True
+    #: Its weight may be column-major; see `axon_compose.model`.
+    column_major: Final = True
 
     def __call__(self, x: mx.array, indices: mx.array, sorted_indices: bool = False) -> mx.array:
         """Multiply each row by the matrix of its expert.
@@ -83,7 +83,7 @@ def _in_blocks(
     groups = group(indices.reshape(-1, indices.shape[-1]), num_experts)
     rows = x.reshape(-1, x.shape[-1]).astype(mx.float32)[groups.tokens]
     training = layers[0].training
-    y = run(rows_by_columns(rows) if training else rows, groups.experts)
+    y = run(transposed_factor(rows) if training else rows, groups.experts)
     y = (y.swapaxes(-1, -2) if training else y).flatten(0, 1)[groups.places]
     return y.reshape(*indices.shape, -1).astype(x.dtype)
 

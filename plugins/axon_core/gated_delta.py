@@ -96,7 +96,7 @@ def _prepare(a: mx.array, mask: mx.array | None) -> mx.array:
     a = a.astype(mx.float32)
     if mask is None:
         return a
-    # All of them: what stands at padding may be anything, and 0 * nan is nan.
+    # All of them: values at padding may be anything, and 0 * nan is nan.
     return mx.where(mask.reshape(*mask.shape, *[1] * (a.ndim - 2)), a, 0.0)
 
 

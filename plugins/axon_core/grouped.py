@@ -72,7 +72,7 @@ def group(indices: mx.array, num_experts: int) -> Groups:
     blocks = count // columns + num_experts
     tokens = mx.zeros((blocks * columns,), dtype=mx.uint32)
     tokens[place] = (order // each).astype(mx.uint32)
-    # Blocks behind the last one that is used count for the last expert, to no effect.
+    # Blocks after the last one in use count for the last expert, to no effect.
     of_block = mx.minimum((ends <= mx.arange(blocks)[:, None]).sum(axis=1), num_experts - 1)
     places = mx.zeros((count,), dtype=mx.int32)
     places[order] = place.astype(mx.int32)
@@ -87,7 +87,7 @@ def _columns(pairs: int) -> int:
 
 
 def rows_multiplied(weight: mx.array, rows: mx.array, experts: mx.array) -> mx.array:
-    """Multiply every block by the transpose of its expert's matrix: the fastest where that stands by columns.
+    """Multiply every block by the transpose of its expert's matrix: fastest where that is column-major.
 
     Args:
         weight: (E, output, input).
@@ -102,7 +102,7 @@ def rows_multiplied(weight: mx.array, rows: mx.array, experts: mx.array) -> mx.a
 
 
 def columns_multiplied(weight: mx.array, columns: mx.array, experts: mx.array) -> mx.array:
-    """The same for a weight that stands by rows: the matrix from the left, so that neither factor is transposed.
+    """The same for a row-major weight: the matrix from the left, so that neither factor is transposed.
 
     Args:
         weight: (E, output, input).
@@ -124,7 +124,7 @@ def _from_the_left(weight: mx.array, columns: mx.array, experts: mx.array) -> mx
 def _from_the_left_vjp(
     primals: tuple[mx.array, mx.array, mx.array], cotangent: mx.array, _: Any
 ) -> tuple[mx.array, mx.array, mx.array]:
-    """Blocks of an expert stand side by side, so its gradient is one product; MLX's own has a matrix for each block."""
+    """Blocks of an expert are contiguous, so its gradient is one product; MLX's own has a matrix for each block."""
     weight, columns, experts = primals
     b, each = columns.shape[-1], mx.arange(weight.shape[0])[:, None]
     bounds = mx.stack([(experts < each).sum(axis=1), (experts <= each).sum(axis=1)], axis=1) * b

@@ -1,4 +1,4 @@
-"""Linear layers whose products are as fast as the library behind MLX allows."""
+"""Linear layers whose products are as fast as the BLAS below MLX allows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import mlx.nn as nn
 from axon_compose.machine.blas import is_reference_blas
 from axon_core.cpu import fast
 
-__all__ = ["Embedding", "Linear", "product", "rows_by_columns"]
+__all__ = ["Embedding", "Linear", "product", "transposed_factor"]
 
 #: Rows from which on a copy of them is worth it.
 _ROWS: Final = 8
@@ -21,8 +21,8 @@ def product(x: mx.array, weight: mx.array) -> mx.array:
 
     The reference BLAS, which the wheel for Linux brings, takes sums of products along rows at half the speed of sums of
     multiples of rows. There the product is written as `(weight @ x.T).T`, and its gradients likewise, with the small
-    factor copied. Measured on two shared x86-64 cores, in GFLOP/s, for 512 rows of 384 to 1536: 1.8 as it stands and
-    4.3 so; with OpenBLAS 70 and 51, so there it stays as it is.
+    factor copied. Measured on two shared x86-64 cores, in GFLOP/s, for 512 rows of 384 to 1536: 1.8 as `x @ weight.T`
+    and 4.3 so; with OpenBLAS 70 and 51, so there it is left alone.
 
     Args:
         x: (..., K).
@@ -33,10 +33,10 @@ def product(x: mx.array, weight: mx.array) -> mx.array:
     """
     if x.size < _ROWS * x.shape[-1] or not _slow(x, weight):
         return x @ weight.T
-    return cast("mx.array", _by_columns(x.reshape(-1, x.shape[-1]), weight)).reshape(*x.shape[:-1], -1)
+    return cast("mx.array", _transposed_product(x.reshape(-1, x.shape[-1]), weight)).reshape(*x.shape[:-1], -1)
 
 
-def rows_by_columns(matrices: mx.array) -> mx.array:
+def transposed_factor(matrices: mx.array) -> mx.array:
     """The transposes of (..., N, K) as a right factor: copied, where multiplying rows by rows is slow."""
     transposed = matrices.swapaxes(-1, -2)
     return _copied(transposed) if _slow(matrices, matrices) else transposed
@@ -52,18 +52,20 @@ def _copied(x: mx.array) -> mx.array:
 
 
 @mx.custom_function
-def _by_columns(x: mx.array, weight: mx.array) -> mx.array:
+def _transposed_product(x: mx.array, weight: mx.array) -> mx.array:
     return _copied((weight @ _copied(x.T)).T)
 
 
-@_by_columns.vjp
-def _by_columns_vjp(primals: tuple[mx.array, mx.array], cotangent: mx.array, _: Any) -> tuple[mx.array, mx.array]:
+@_transposed_product.vjp
+def _transposed_product_vjp(
+    primals: tuple[mx.array, mx.array], cotangent: mx.array, _: Any
+) -> tuple[mx.array, mx.array]:
     x, weight = primals
     return cotangent @ weight, _copied(cotangent.T) @ x
 
 
 class Linear(nn.Linear):
-    """`x @ weight.T + bias`: in training by `product`, else as it stands, for then the weight does so by columns."""
+    """`x @ weight.T + bias`: in training by `product`; otherwise as it is, since the weight is column-major then."""
 
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., input) to (..., output)."""
@@ -76,8 +78,8 @@ class Linear(nn.Linear):
 class Embedding(nn.Embedding):
     """A table of vectors that is a linear layer too, as `Linear` is one."""
 
-    #: Its weight may stand by columns; see `axon_compose.model`.
-    by_columns: Final = True
+    #: Its weight may be column-major; see `axon_compose.model`.
+    column_major: Final = True
 
     def as_linear(self, x: mx.array) -> mx.array:
         """Scores (..., vectors) of `x` (..., width)."""

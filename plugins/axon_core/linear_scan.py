@@ -71,7 +71,7 @@ def linear_scan(
         raise ValueError(f"chunk must be positive, not {chunk}")
     dtype, x, log_a = x.dtype, x.astype(mx.float32), log_a.astype(mx.float32)
     if mask is not None:
-        # Both of them: what stands at padding may be anything, and 0 * nan is nan.
+        # Both of them: values at padding may be anything, and 0 * nan is nan.
         x, log_a = (mx.where(mask[..., None], a, 0.0) for a in (x, log_a))
     state = mx.zeros((batch, channels)) if state is None else state.astype(mx.float32)
     if length == 0:

@@ -195,7 +195,7 @@ class MoE(nn.Module):
 
 
 class SharedExpertMoE(MoE):
-    """Softmax router over SwiGLU experts, and a shared expert behind a sigmoid gate that sees every token (Qwen2-MoE).
+    """Softmax router over SwiGLU experts, and a shared expert with a sigmoid gate that sees every token (Qwen2-MoE).
 
     The weights of the chosen experts are their softmax scores, which do not sum to one, unless `norm_topk`.
 

@@ -80,7 +80,7 @@ def unit_length(x: mx.array, eps: float) -> mx.array:
 
 
 def _shifted(weight: mx.array | None, offset: float) -> mx.array | None:
-    """The scale that a weight stands for: in float32 if something is added, for in bfloat16 1 + 0.003 is 1."""
+    """The scale that a weight means: in float32 if an offset is added, since 1 + 0.003 is 1 in bfloat16."""
     return weight if weight is None or offset == 0.0 else weight.astype(mx.float32) + offset
 
 

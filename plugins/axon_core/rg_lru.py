@@ -138,7 +138,7 @@ def _weight(log_a: mx.array, first: mx.array) -> mx.array:
 
 
 def _first(x: mx.array, mask: mx.array | None, seen: mx.array | None) -> tuple[mx.array, mx.array]:
-    """Where rows begin, (B, L, 1), and how many tokens they have seen behind these, (B, 1)."""
+    """Where rows begin, (B, L, 1), and how many tokens they have seen after these, (B, 1)."""
     batch, length, _ = x.shape
     real = mx.ones((batch, length)) if mask is None else mask.astype(mx.float32)
     position = mx.cumsum(real, axis=1) + (0.0 if seen is None else seen)

@@ -41,7 +41,7 @@ class RoPE(nn.Module):
         self.traditional = options.traditional
         periods = rope_periods(options, self.dims, head_dim)
         if options.scaling is not None and options.scaling.type == "proportional":
-            # Pairs are those of the whole head, and all but the chosen ones stand still.
+            # Pairs are those of the whole head, and only the chosen ones rotate.
             periods += [math.inf] * ((head_dim - self.dims) // 2)
             self.dims = 2 * len(periods)
         # The underscore keeps them out of the parameters: they are derived, not learned and not saved.
@@ -51,7 +51,7 @@ class RoPE(nn.Module):
         self._gain = None if gain == 1.0 else mx.array([gain] * self.dims + [1.0] * (head_dim - self.dims))
 
     def __call__(self, x: mx.array, offset: int | mx.array = 0) -> mx.array:
-        """Rotate `x` (B, H, L, head_dim), whose first token stands at `offset` (int, or (B,) integers)."""
+        """Rotate `x` (B, H, L, head_dim), whose first token is at `offset` (int, or (B,) integers)."""
         if self._gain is not None:
             x = x * self._gain.astype(x.dtype)
         if isinstance(offset, int) and x.dtype == mx.float32 and fast():
@@ -78,7 +78,7 @@ class _Layout:
 
     @property
     def members(self) -> tuple[slice, slice]:
-        """Where the first and the second dimension of each pair stand."""
+        """The indices of the first and the second dimension of each pair."""
         pairs = len(self.periods)
         if self.traditional:
             return slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
@@ -95,7 +95,7 @@ class _Layout:
         return mx.concatenate([high, low, *rest], axis=-1)
 
 
-#: One for all layers that rotate alike, so that it can be told by what it is instead of by its numbers.
+#: One for all layers that rotate alike, so that it is compared by identity instead of by value.
 _layout = lru_cache(maxsize=64)(_Layout)
 
 

@@ -93,7 +93,7 @@ def _prepare(
     dt, B, C = (a.astype(mx.float32) for a in (dt, B, C))
     u = dt * x
     if mask is not None:
-        # B as well: what stands at padding may be anything, and 0 * nan is nan.
+        # B as well: values at padding may be anything, and 0 * nan is nan.
         dt, u, B = (mx.where(mask[..., None], a, 0.0) for a in (dt, u, B))
     return dt, u, B, C
 

@@ -17,7 +17,7 @@ import mlx.core as mx
 
 from axon_core.cpu import fast
 from axon_core.elementary import exp
-from axon_core.linear import rows_by_columns
+from axon_core.linear import transposed_factor
 from axon_core.window import Mask
 
 __all__ = ["attend", "written_out"]
@@ -51,7 +51,7 @@ def attend(
         queries: (B, H, L, head_dim).
         keys: (B, G, S, head_dim), G a divisor of H; or (packed, scales, biases) from a quantised cache.
         values: The same for values, as wide as keys if they are quantised.
-        mask: None, "causal" (the last query stands at the last key), or booleans that broadcast to (B, H, L, S).
+        mask: None, "causal" (the last query is at the last key), or booleans that broadcast to (B, H, L, S).
         scale: Factor of the scores.
         softcap: Bound of the scores.
         sinks: (H,) score of each head's sink.
@@ -69,7 +69,7 @@ def attend(
         length, total = scores.shape[2:]
         mask = mx.arange(total - length, total)[:, None] >= mx.arange(total)
     if mask is not None:
-        # Finite: a row without any key, padding that nobody reads, must not become NaN.
+        # Finite: a row without any key, padding that is never read, must not become NaN.
         scores = mx.where(mask, scores, mx.finfo(mx.float32).min)
     weigh = _weighed if scores.size >= _MANY and fast() else _weighed_by_softmax
     return weigh(scores, values, width, sinks).astype(queries.dtype)
@@ -125,7 +125,7 @@ def _product(x: mx.array, other: Any, width: int, *, transpose: bool) -> mx.arra
     rows = x.reshape(batch, groups, heads // groups * length, -1)
     if isinstance(other, mx.array):
         other = other.astype(mx.float32)
-        y = rows @ (rows_by_columns(other) if transpose else other)
+        y = rows @ (transposed_factor(other) if transpose else other)
     else:
         packed, scales, biases = other
         group_size, bits = _quantisation(other, width)

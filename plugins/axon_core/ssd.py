@@ -12,7 +12,7 @@ The sequence is cut into blocks of Q tokens. Within a block, token i sees token 
 and the blocks hand a state on, in float32. All blocks of a segment are worked on at once, and a sequence has as many
 segments as keep the matrices small, so that memory grows with the sequence only by inputs and outputs.
 
-The sums of decays are summed as they stand, never as differences of running sums, and are masked before they are
+The sums of decays are summed directly, never as differences of running sums, and are masked before they are
 exponentiated: every factor is the exponential of a number that is at most zero, so no step can overflow or cancel.
 
 Measured on two x86-64 cores (mlx 0.32 on the CPU), ms for 2048 tokens, by tokens of a block:
@@ -94,7 +94,7 @@ def _prepare(
     dt, B, C = (a.astype(mx.float32) for a in (dt, B, C))
     u = dt[..., None] * x
     if mask is not None:
-        # B as well: what stands at padding may be anything, and 0 * nan is nan.
+        # B as well: values at padding may be anything, and 0 * nan is nan.
         dt, u, B = (mx.where(mask.reshape(*mask.shape, *[1] * (a.ndim - 2)), a, 0.0) for a in (dt, u, B))
     return dt, u, B, C
 

@@ -12,7 +12,7 @@ def token_shift(x: mx.array, mask: mx.array | None = None, state: mx.array | Non
 
     Args:
         x: Input, (B, L, D).
-        mask: False on padding, (B, L). Padding is skipped wherever it stands; a padded token's result means nothing.
+        mask: False on padding, (B, L). Padding is skipped on either side; a padded token's result means nothing.
         state: Input of the token before the first, (B, 1, D); zeros by default.
 
     Returns:

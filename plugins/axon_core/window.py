@@ -37,7 +37,7 @@ def banded_attention(
         attend: Attention of a block, `(queries, keys, values, mask)` to (B, H, block, value_dim).
         window: Tokens that a query sees, None for all.
         left_padding: (B,) index of each row's first real key; keys before it are not seen. A query on padding sees
-            itself, so its output is finite; nobody reads it.
+            itself, so its output is finite; it is never read.
 
     Returns:
         (B, H, L, value_dim).

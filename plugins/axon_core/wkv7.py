@@ -12,7 +12,7 @@ chunk. With P_t the product of w over its tokens 1..t and S the state before it,
     u_t = S (P_{t-1} a_t) + sum_{j<t} [u_j b_j + v_j k_j] . (P_{t-1} / P_j) a_t
     y_t = S (P_t r_t)     + sum_{j<=t} [u_j b_j + v_j k_j] . (P_t / P_j) r_t
 
-where u_j b_j . z stands for u_j times the number b_j^T z. The first line is a unit lower triangular system
+where u_j b_j . z means u_j times the number b_j^T z. The first line is a unit lower triangular system
 
     (I - A_b) U = A S^T + A_k V      A: rows P_{t-1} a_t,  A_b, A_k: the numbers of b and k,  R, R_b, R_k likewise of r
 
@@ -101,7 +101,7 @@ def wkv7(
 def _prepare(x: mx.array, mask: mx.array | None) -> mx.array:
     """(B, L, H, W) in float32; padding neither decays nor recalls nor writes."""
     x = x.astype(mx.float32)
-    # All of them: what stands at padding may be anything, and 0 * nan is nan.
+    # All of them: values at padding may be anything, and 0 * nan is nan.
     return x if mask is None else mx.where(mask[..., None, None], x, 0.0)
 
 

@@ -11,7 +11,7 @@ import test_scan
 import test_ssd
 import test_wkv7
 
-from axon_core.cpu import plain_forms
+from axon_core.cpu import reference_implementations
 from axon_core.gated_delta import gated_delta_rule
 from axon_core.kernels import _device
 from axon_core.scan import selective_scan
@@ -142,7 +142,7 @@ def transformations_are_those_of_the_pure_form(kind):
         ]
 
     found = transformed()
-    with plain_forms():
+    with reference_implementations():
         expected = transformed()
     for a, b in zip(found, expected, strict=True):
         assert mx.allclose(a, b, rtol=1e-5, atol=1e-5 * float(mx.abs(b).max()))

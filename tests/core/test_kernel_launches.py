@@ -11,7 +11,7 @@ import pytest
 from host_gpu import HostGPU
 from kernel_cases import RECURRENCES, arrays, draw, install, reference, relative
 
-from axon_core.cpu import plain_forms
+from axon_core.cpu import reference_implementations
 from axon_core.kernels import _device
 from axon_core.kernels._device import Kernel, language
 from axon_core.scan import selective_scan
@@ -90,7 +90,7 @@ def test_the_pure_form_runs_where_a_kernel_does_not_fit(gpu):
 def test_the_language_is_that_of_the_device(monkeypatch):
     install(monkeypatch, "metal", None)
     assert language() == "metal"
-    with plain_forms():
+    with reference_implementations():
         assert language() is None
     install(monkeypatch, "cuda", None)
     assert language() == "cuda"
@@ -137,7 +137,7 @@ def test_on_the_device_itself(kind, length):
     values = draw(kind, length=length)
     y, state = RECURRENCES[kind](**arrays(values))
     assert _device._built.cache_info().currsize > 0
-    with plain_forms():
+    with reference_implementations():
         pure = RECURRENCES[kind](**arrays(values))
     for found, as_pure, exact in zip((y, state), pure, reference(kind, values), strict=True):
         assert relative(found, exact) < 1e-5

@@ -17,14 +17,14 @@ from kernel_cases import (
     transformations_are_those_of_the_pure_form,
 )
 
-from axon_core.cpu import plain_forms
+from axon_core.cpu import reference_implementations
 from axon_core.kernels._derivatives import in_place_of
 
 
 def check(gpu, kind, values, limit=2e-6):
     y, state = RECURRENCES[kind](**arrays(values))
     assert len(gpu.launches) == 1
-    with plain_forms():
+    with reference_implementations():
         pure, last = RECURRENCES[kind](**arrays(values))
     assert len(gpu.launches) == 1
     for found, as_pure, exact in zip((y, state), (pure, last), reference(kind, values), strict=True):
@@ -98,7 +98,7 @@ def test_the_gradient_is_that_of_the_pure_form(gpu, kind):
 
     found = mx.grad(loss)(values)
     assert len(gpu.launches) == 1
-    with plain_forms():
+    with reference_implementations():
         expected = mx.grad(loss)(values)
     for name, gradient in expected.items():
         assert np.array_equal(found[name], gradient), name
@@ -124,7 +124,7 @@ def test_training_takes_the_memory_of_the_pure_form(lazy, kind):
         return mx.get_peak_memory() - before
 
     found = min(peak(), peak())
-    with plain_forms():
+    with reference_implementations():
         assert found < 1.1 * min(peak(), peak())
 
 

@@ -7,7 +7,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 import axon_core.linear
-from axon_core.linear import Embedding, Linear, product, rows_by_columns
+from axon_core.linear import Embedding, Linear, product, transposed_factor
 
 SHAPES = [(5,), (1, 5), (7, 5), (8, 5), (2, 9, 5), (2, 3, 4, 5)]
 
@@ -39,8 +39,8 @@ def test_values_and_gradients(blas, shape):
 def test_the_form_follows_the_library(monkeypatch):
     """Both forms give the same number, so only the graph tells which one was taken."""
     taken = []
-    original = axon_core.linear._by_columns
-    monkeypatch.setattr(axon_core.linear, "_by_columns", lambda x, w: taken.append(x.shape) or original(x, w))
+    original = axon_core.linear._transposed_product
+    monkeypatch.setattr(axon_core.linear, "_transposed_product", lambda x, w: taken.append(x.shape) or original(x, w))
     monkeypatch.setattr(mx, "default_device", lambda: mx.cpu)
     for reference in (False, True):
         monkeypatch.setattr(axon_core.linear, "is_reference_blas", lambda reference=reference: reference)
@@ -53,8 +53,8 @@ def test_the_form_follows_the_library(monkeypatch):
 
 def test_transposes(blas):
     matrices = normal(2, 3, 4)
-    assert mx.array_equal(rows_by_columns(matrices), matrices.swapaxes(-1, -2))
-    assert rows_by_columns(matrices.astype(mx.float16)).dtype == mx.float16
+    assert mx.array_equal(transposed_factor(matrices), matrices.swapaxes(-1, -2))
+    assert transposed_factor(matrices.astype(mx.float16)).dtype == mx.float16
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -23,7 +23,7 @@ from kernel_cases import (
 )
 
 from axon_compose.cli import main
-from axon_core.cpu import plain_forms
+from axon_core.cpu import reference_implementations
 from axon_core.kernels import _native
 
 # One worker builds it, and runs all of them.
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.xdist_group("native"), pytest.mark.usefixtures("native
 
 def check(kind, values, limit=2e-6):
     found = run(kind, values)
-    with plain_forms():
+    with reference_implementations():
         pure = run(kind, values)
     for one, other, truth in zip(found, pure, reference(kind, values), strict=True):
         assert relative(one, truth) < limit
@@ -162,7 +162,7 @@ def test_shapes_that_do_not_fit_are_refused(module, name, sizes):
 
 def test_it_is_left_alone_where_it_should_be(module, monkeypatch):
     assert _native.native() is module
-    with plain_forms():
+    with reference_implementations():
         assert _native.native() is None
     monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu))
     assert _native.native() is None

@@ -19,7 +19,7 @@ from axon_compose.model._arrange import arrange
 pytestmark = pytest.mark.skipif(mx.default_device() != mx.cpu, reason="matrices are put in order on the CPU alone")
 
 
-def by_columns(weight: mx.array) -> bool:
+def column_major(weight: mx.array) -> bool:
     """Told by the strides, of all leading axes but that of experts."""
     mx.eval(weight)
     strides = memoryview(weight).strides
@@ -31,7 +31,7 @@ def orders(model: LanguageModel) -> dict[str, bool]:
     """Of all matrices, once the model has run."""
     mx.eval(model(mx.array([[1]])))
     matrices = {name: value for name, value in tree_flatten(model.parameters()) if value.ndim > 1}
-    return {name: by_columns(value) for name, value in matrices.items() if min(value.shape[-2:]) > 1}
+    return {name: column_major(value) for name, value in matrices.items() if min(value.shape[-2:]) > 1}
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_other_types_and_packed_weights_stay_as_they_are(model: LanguageModel) -
     model.eval()
     after = dict(tree_flatten(model.parameters()))
     assert all(mx.array_equal(value, after[name]) for name, value in packed.items())
-    assert not any(by_columns(after[name]) for name in packed)
+    assert not any(column_major(after[name]) for name in packed)
 
 
 class Own(nn.Module):
@@ -130,11 +130,11 @@ class Own(nn.Module):
         super().__init__()
         self.weight = mx.zeros((2, 3, 5))
         if told is not None:
-            self.by_columns = told
+            self.column_major = told
 
 
 class Plain(nn.Linear):
-    by_columns = False
+    column_major = False
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ class Plain(nn.Linear):
 )
 def test_who_takes_part(make: Callable[[], Any], expected: bool) -> None:
     layer = make()
-    arrange(layer, by_columns=True)
-    assert by_columns(layer.weight) is expected
+    arrange(layer, column_major=True)
+    assert column_major(layer.weight) is expected
 
 
 def test_a_copy_and_a_second_time(model: LanguageModel) -> None:

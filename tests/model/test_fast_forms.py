@@ -17,7 +17,7 @@ from axon_compose.model import LanguageModel
 from axon_compose.proof.check import check_plan
 from axon_compose.proof.check._batches import with_left_padding
 from axon_compose.proof.check._shrink import small_architecture
-from axon_core.cpu import plain_forms
+from axon_core.cpu import reference_implementations
 from tests.helpers import described
 
 pytestmark = pytest.mark.skipif(mx.default_device() != mx.cpu, reason="on a GPU the kernels have tests of their own")
@@ -74,13 +74,13 @@ def runs(draw: st.DrawFn) -> tuple[str, str, int, list[int], list[int], bool]:
 
 @settings(max_examples=120, deadline=None)
 @given(runs())
-def test_fast_and_plain_forms_agree(run: tuple[str, str, int, list[int], list[int], bool]) -> None:
+def test_fast_paths_and_reference_implementations_agree(run: tuple[str, str, int, list[int], list[int], bool]) -> None:
     name, dtype, length, cuts, padding, training = run
     net = model(name, dtype)
     net.train(training)
     tokens = mx.random.randint(0, 96, (len(padding), length), key=mx.random.key(length))
     fast = logits(net, tokens, cuts, padding)
-    with plain_forms():
+    with reference_implementations():
         plain = logits(net, tokens, cuts, padding)
     for row, before in enumerate(padding):
         scale = np.abs(plain[row, before:]).max()
@@ -89,8 +89,8 @@ def test_fast_and_plain_forms_agree(run: tuple[str, str, int, list[int], list[in
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["hybrid-demo", "qwen3_next", "rwkv7", "gpt_oss", "falcon_h1", "deepseek_v3"])
-def test_every_truth_holds_in_plain_forms(name: str) -> None:
+def test_every_truth_holds_in_the_reference_implementations(name: str) -> None:
     """In the fast ones they hold in the tests of families and architectures."""
-    with plain_forms():
+    with reference_implementations():
         report = check_plan(small_architecture(load(name).plan()).plan())
     assert [truth.name for truth in report.truths if not truth.passed] == []

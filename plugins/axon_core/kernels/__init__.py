@@ -1,9 +1,9 @@
 """Recurrences as kernels: one launch for a whole sequence, with the states in registers or in the cache.
 
-Each function here takes the pure form of a recurrence and what to give to it. Where Metal or CUDA is the default device
-and the sizes fit, or the CPU is and `axon-native` is installed, it runs a kernel instead, and keeps the pure form for
-derivatives; everywhere else it runs the pure form. So a caller has one line for all, and `axon_core.cpu.plain_forms`
-turns kernels off.
+Each function here takes the reference implementation of a recurrence and its arguments. Where Metal or CUDA is the
+default device and the sizes fit, or on the CPU with `axon-native` installed, it runs a kernel instead, and keeps the
+reference for derivatives; everywhere else it runs the reference. So a caller has one line for all devices, and
+`axon_core.cpu.reference_implementations` turns kernels off.
 
 A kernel for a GPU reads and writes float32. Both languages have one text, the body of a function over flat arrays, in
 which
@@ -13,8 +13,8 @@ which
     lane_sum(x)      sum of x over the 32 lanes, the same in all of them
     a_shape          shape of the input `a`
 
-Tests compile the generated texts of both languages as C++ and compare them with the pure forms, and the one for CUDA
-also goes through NVIDIA's compiler where that is installed. The kernels have not yet run on Metal or CUDA.
+Tests compile the generated sources of both languages as C++ and compare them with the reference implementations; the
+one for CUDA also goes through NVIDIA's compiler where that is installed. The kernels have not yet run on Metal or CUDA.
 """
 
 from __future__ import annotations

@@ -12,33 +12,33 @@ __all__ = ["in_place_of"]
 Recurrence = Callable[..., tuple[mx.array, mx.array]]
 
 
-def in_place_of(pure: Recurrence, kernel: Recurrence | None) -> Recurrence:
-    """A kernel that is differentiated, and mapped over a batch, as the pure form; that form where there is no kernel.
+def in_place_of(reference: Recurrence, kernel: Recurrence | None) -> Recurrence:
+    """A kernel with the derivatives and `vmap` of the reference implementation, or that one itself without a kernel.
 
-    The backward pass runs the pure form from the start, in its own chunks: training takes the memory of the pure form,
-    and a forward pass more. `mx.vmap` and `mx.jvp` ask the kernel too before they take the pure form, and MLX's own for
-    GPUs refuse: they need `plain_forms` there.
+    The backward pass runs the reference from the start, in its own chunks: training takes the memory of the reference,
+    and one forward pass more. `mx.vmap` and `mx.jvp` first ask the kernel, and MLX's own for GPUs refuse: they need
+    `reference_implementations` there.
 
     Args:
-        pure: `(*arrays) -> (outputs, state)` out of operations of MLX.
+        reference: `(*arrays) -> (outputs, state)` out of operations of MLX.
         kernel: The same in another way, if there is one here.
     """
     if kernel is None:
-        return pure
+        return reference
     wrapped = mx.custom_function(kernel)
 
     @wrapped.vjp  # type: ignore[untyped-decorator, unused-ignore]
     def _vjp(primals: tuple[mx.array, ...], cotangents: tuple[mx.array, ...], _: Any) -> Any:
         # Not before the backward pass comes here: the states between chunks would stay alive for every layer.
         primals = mx.depends(list(primals), list(cotangents))
-        return mx.vjp(pure, list(primals), list(cotangents))[1]
+        return mx.vjp(reference, list(primals), list(cotangents))[1]
 
     @wrapped.jvp  # type: ignore[untyped-decorator, unused-ignore]
     def _jvp(primals: tuple[mx.array, ...], tangents: tuple[mx.array, ...]) -> Any:
-        return mx.jvp(pure, list(primals), list(tangents))[1]
+        return mx.jvp(reference, list(primals), list(tangents))[1]
 
     @wrapped.vmap  # type: ignore[untyped-decorator, unused-ignore]
     def _vmap(arrays: tuple[mx.array, ...], axes: tuple[int | None, ...]) -> Any:
-        return mx.vmap(pure, in_axes=tuple(axes), out_axes=0)(*arrays), (0, 0)
+        return mx.vmap(reference, in_axes=tuple(axes), out_axes=0)(*arrays), (0, 0)
 
     return cast("Recurrence", wrapped)

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import mlx.core as mx
 
-from axon_core.cpu import plain
+from axon_core.cpu import reference_only
 
 __all__ = ["LANES", "Kernel", "Language", "language"]
 
@@ -20,8 +20,8 @@ LANES: Final = 32
 
 
 def language() -> Language | None:
-    """The language of kernels on the default device; None on the CPU, and where the plain forms are asked for."""
-    if mx.default_device() != mx.gpu or plain():
+    """The language of kernels on the default device; None on the CPU, and if the reference is asked for."""
+    if mx.default_device() != mx.gpu or reference_only():
         return None
     if mx.metal.is_available():
         return "metal"
@@ -71,7 +71,7 @@ class Kernel:
         inputs: Names of the inputs.
         outputs: Names of the outputs.
         group: Threads that are launched together. CUDA fills the last group up: the body returns for an `at` too large.
-        body: The text, in the words that the package tells.
+        body: The source, in the words that the package documents.
     """
 
     name: str

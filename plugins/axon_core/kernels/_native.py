@@ -12,7 +12,7 @@ __all__ = ["native"]
 
 
 def native() -> ModuleType | None:
-    """The module with the recurrences; None on a GPU, without it, and where the plain forms are asked for.
+    """The module with the recurrences; None on a GPU, without it, and where reference implementations are asked for.
 
     The environment variable `AXON_NATIVE=0` leaves it alone.
     """
@@ -25,6 +25,6 @@ def _installed() -> ModuleType | None:
         return None
     try:
         import axon_native
-    except ImportError:  # built for another version of MLX, too: `axon-compose doctor` tells
+    except ImportError:  # built for another version of MLX, too: `axon-compose doctor` says so
         return None
     return axon_native  # type: ignore[no-any-return, unused-ignore]

@@ -41,7 +41,7 @@ class BiasOptions(Options):
     k: bool = Field(default=False, description="Bias of the keys.")
     v: bool = Field(default=False, description="Bias of the values.")
     o: bool = Field(default=False, description="Bias of the output.")
-    g: bool = Field(default=False, description="Bias of the gate; not among those that `bias: true` stands for.")
+    g: bool = Field(default=False, description="Bias of the gate; not included in `bias: true`.")
 
 
 class HeadNormOptions(Options):

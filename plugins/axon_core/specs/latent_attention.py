@@ -28,7 +28,7 @@ class LoraScaleOptions(Options):
     """Factors of what comes out of the latents, e.g. `=sqrt(hidden_size / kv_lora_rank)` (LongCat-Flash)."""
 
     q: float = Field(default=1.0, gt=0, description="Factor of the queries.")
-    kv: float = Field(default=1.0, gt=0, description="Factor of the latent of keys and values, behind its norm.")
+    kv: float = Field(default=1.0, gt=0, description="Factor of the latent of keys and values, after its norm.")
 
 
 # `true` and `false` are short for a mapping. They are rewritten before validation, for a union in pydantic would put
@@ -190,7 +190,7 @@ SPECS: Final = (
             _SMALL,
             {**_SMALL, "q_lora_rank": 20, "bias": True, "v_head_dim": 12, "rope": {"scaling": _YARN_DEEPSEEK}},
             {**_SMALL, "q_lora_rank": 20, "lora_scale": {"q": 1.3, "kv": 1.2}, "rope": False, "norm_eps": 1e-5},
-            # A latent narrower than what it stands for: absorbed throughout.
+            # A latent narrower than what it replaces: absorbed throughout.
             {**_SMALL, "num_heads": 2, "kv_lora_rank": 12, "scale": 0.3, "rope": {"traditional": False}},
         ),
     ),

@@ -150,7 +150,7 @@ class MoEOptions(Options):
 
     @property
     def side_bias(self) -> bool:
-        """Whether what stands beside the routed experts has biases."""
+        """Whether the parts beside the routed experts have biases."""
         return self.bias if self.shared_bias is None else self.shared_bias
 
     @property
@@ -162,7 +162,7 @@ class MoEOptions(Options):
 
 
 class SharedExpertMoEOptions(Options):
-    """Softmax router, SwiGLU experts, and a shared expert behind a sigmoid gate (as in Qwen2-MoE)."""
+    """Softmax router, SwiGLU experts, and a shared expert with a sigmoid gate (as in Qwen2-MoE)."""
 
     num_experts: int = Field(8, gt=0, description="Number of routed experts.")
     top_k: int = Field(2, gt=0, description="Experts that a token is sent to.")

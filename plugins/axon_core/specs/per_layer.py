@@ -40,7 +40,7 @@ class PerLayerOptions(Options):
 
 
 class PerLayerInputOptions(Options):
-    """Gated projection of a vector that the token's embedding holds for this layer."""
+    """Gated projection of a vector that the token embedding has for this layer."""
 
     size: int = Field(gt=0, description="Width of the vectors: `per_layer.size` of the embedding.")
     index: int = Field(ge=0, description="Which of the token's vectors is read; `=i` for that of the layer.")
@@ -97,7 +97,7 @@ SPECS: Final = (
         kind="layer",
         options=PerLayerInputOptions,
         module="axon_core.per_layer:PerLayerInput.from_options",
-        summary="Lets in the vector that a token's embedding holds for this layer (`per_layer` of `token_embedding`).",
+        summary="Gated projection of the per-layer input of the embedding (`per_layer` of `token_embedding`).",
         params=_input_params,
         flops=lambda options, dims, tokens, context: product_flops(_input_params(options, dims), tokens),
         saved=lambda options, dims, tokens, dtype: mlp_saved(

@@ -32,7 +32,7 @@ _RANK: Final = 'Rank of the projection to step sizes: a number, or "auto" for a 
 
 
 class SelectiveOptions(Options):
-    """What all layers around the selective scan are told."""
+    """Options of all layers around the selective scan."""
 
     d_state: int = Field(16, gt=0, description="States of each channel.")
     d_conv: int = Field(4, gt=0, description="Tokens that the convolution sees, the current one included.")
@@ -87,7 +87,7 @@ class SelectiveOptions(Options):
 
 
 class SSMOptions(SelectiveOptions):
-    """Selective state space layer with a causal convolution in front and a gate behind (Mamba)."""
+    """Selective state space layer with a causal convolution before and a gate after it (Mamba)."""
 
     dt_rank: Rank = Field(1, description=_RANK)
     dt_min: float = Field(1e-4, gt=0, description="Smallest step; smaller ones are clipped.")

@@ -20,7 +20,7 @@ import axon_core.conv
 from axon_compose import Architecture, load
 from axon_compose.model import build
 from axon_compose.registry import State
-from axon_core.cpu import plain_forms
+from axon_core.cpu import reference_implementations
 
 PRODUCTS = ("Matmul", "AddMM", "GatherMM")
 
@@ -53,7 +53,7 @@ def traced(
     mx.eval(model.parameters(), [entry.state for entry in cache] if before else [])
     steps: list[dict[str, Any]] = []
     # MLX exports no function with a gradient of its own, as forms for the CPU have.
-    with plain_forms(), convolutions(monkeypatch) as convolved:
+    with reference_implementations(), convolutions(monkeypatch) as convolved:
         mx.export_function(steps.append, lambda ids: model(ids, cache), mx.zeros((batch, tokens), mx.int32))
     steps = [step for step in steps if step["type"] == "primitive"]
     exponents = {name for step in steps if step["name"] == "Exp" for name, *_ in step["inputs"]}

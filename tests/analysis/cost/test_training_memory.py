@@ -24,7 +24,7 @@ from axon_compose.plan import Plan
 from axon_compose.registry import Array, Registry
 from axon_compose.report import PLAIN
 from axon_compose.report._cost import cost_text
-from axon_core.cpu import plain_forms
+from axon_core.cpu import reference_implementations
 from tests.helpers import described
 
 #: Numbers of a few bytes per token are left out of what is declared; with sizes as small as these they are up to this.
@@ -73,7 +73,7 @@ def held(plan: Plan, batch: int, tokens: int, dtype: str) -> int:
 
 
 def check(architecture: Architecture, name: str, batch: int, tokens: int, dtype: str) -> None:
-    with plain_forms():
+    with reference_implementations():
         found = held(architecture.plan(), batch, tokens, dtype)
     sheet = architecture.cost(context=tokens, batch=batch, dtype=dtype, training=True)
     assert not sheet.estimated

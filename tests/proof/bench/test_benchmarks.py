@@ -47,7 +47,7 @@ def test_both_sides_compute_the_same(name: str) -> None:
 
 
 def test_an_item_runs_and_trains() -> None:
-    runner = bench_layers.make({"item": "RWKV-7, 6 x 64", "side": "theirs"})
+    runner = bench_sides.make({"item": "RWKV-7, 6 x 64", "side": "theirs"})
     runner.begin(Workload(4, 0, training=True))
     runner.prefill()
     runner.train()
