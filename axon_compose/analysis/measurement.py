@@ -1,4 +1,4 @@
-"""What `proof.bench` measures, and the work behind it, as plain data: comparisons show it beside counted costs."""
+"""What `proof.bench` measures, and its workload, as plain data: comparisons show it beside counted costs."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def gather(loaders: Iterable[Callable[[], Architecture]]) -> list[Architecture]:
 
 
 def _told_apart(names: list[str]) -> list[str]:
-    """Names, with a number behind those that stand there before."""
+    """Names, with a number after those that occurred before."""
     seen: Counter[str] = Counter()
     apart = []
     for name in names:

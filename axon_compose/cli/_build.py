@@ -30,14 +30,14 @@ def build(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 @contextmanager
 def faults_of_plugins() -> Iterator[None]:
-    """Only here the code of components runs: what it lacks or makes otherwise than declared is told as a diagnostic."""
+    """Only here does code of components run: what it lacks or builds otherwise is reported as a diagnostic."""
     from axon_compose.model import BuildError
 
     try:
         yield
     except LookupFailure as error:
-        told = Diagnostic(error.code, f"{error.message}: {error.label}", help=error.help)
-        raise ArchitectureError([told]) from error
+        described = Diagnostic(error.code, f"{error.message}: {error.label}", help=error.help)
+        raise ArchitectureError([described]) from error
     except BuildError as error:
         raise ArchitectureError([Diagnostic("AX211", str(error))]) from error
 

@@ -54,7 +54,7 @@ def compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _names(files: list[str], models: list[Architecture]) -> list[str]:
-    """Names of the models; where several have the same, the files behind them."""
+    """Names of the models; where several have the same, the files they come from."""
     names = [model.name for model in models]
     return [
         name if names.count(name) == 1 or file == name else f"{name} ({file})"

@@ -30,6 +30,6 @@ def export_folder(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _beside(folder: Path, kind: str) -> Path:
-    """Where it goes unless told: beside the folder."""
+    """Where it goes by default: beside the folder."""
     real = folder.resolve()
     return folder.with_name(f"{real.name}-{kind}") if folder.name else real.with_name(f"{real.name}-{kind}")

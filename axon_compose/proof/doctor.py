@@ -1,7 +1,7 @@
 """What this machine gives to models: versions, device, the library that multiplies, the compiler; and what to install.
 
 On Linux, MLX's wheel for the CPU multiplies with the reference BLAS, some thirty times slower than the processor could.
-Nothing says so: models are slow, and that is all. So it is looked up, measured, and told.
+Nothing says so: models are slow, and that is all. So it is looked up, measured, and reported.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def examine() -> Iterator[Finding]:
 
 
 def processor() -> str:
-    """Its name, as far as the system tells it."""
+    """Its name, as far as the system says."""
     if sys.platform.startswith("linux"):
         found = re.search(r"^model name\s*: (.+)$", _text("/proc/cpuinfo"), re.MULTILINE)
         if found:
@@ -102,7 +102,7 @@ def _package(name: str) -> Finding:
 
 
 def _products() -> Finding:
-    """The library behind matrix products, and how fast they are."""
+    """The library for matrix products, and how fast they are."""
     library = blas_library()
     speed = f"{_gigaflops():.3g} GFLOP/s in products of float32"
     if not is_reference_blas():

@@ -29,8 +29,8 @@ def comparison_text(comparison: Comparison, style: Style = PLAIN) -> str:
 
 def comparison_html(comparison: Comparison) -> str:
     """The same as a table."""
-    told = "".join(map(paragraph, notes(comparison)))
-    return bold(headline(comparison)) + html_table(comparison_rows(comparison), alignment(comparison.columns)) + told
+    below = "".join(map(paragraph, notes(comparison)))
+    return bold(headline(comparison)) + html_table(comparison_rows(comparison), alignment(comparison.columns)) + below
 
 
 def comparison_rows(comparison: Comparison) -> list[list[str]]:

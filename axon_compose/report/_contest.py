@@ -32,7 +32,7 @@ def contest_text(found: Contest, style: Style = PLAIN) -> str:
         notes.append("memory of transformers: the whole process without its libraries, for torch keeps no account")
     notes += [f"not measured: {escape(name)}: {escape(fault)}" for name, fault in _faults(found).items()]
     if settings.get("blas") == "reference":
-        notes.append("this BLAS is slow, whoever uses it: `axon-compose doctor` tells what to install")
+        notes.append("this BLAS is slow, whoever uses it: `axon-compose doctor` says what to install")
     return "\n\n".join((style.bold(escape(head)), "\n".join(lines), "\n".join(f"  {note}" for note in notes))) + "\n"
 
 

@@ -16,7 +16,7 @@ __all__ = ["FORMS", "Form", "as_dicts", "render"]
 Form = Literal["text", "concise", "github", "json"]
 FORMS: Final = ("text", "concise", "github", "json")
 
-#: More than a screen helps nobody.
+#: More than a screen does not help.
 MAX_SHOWN: Final = 20
 _MESSAGE: Final = 500
 

@@ -25,7 +25,7 @@ from axon_compose.report._table import table
 
 __all__ = ["describe_cache", "show_data", "show_text"]
 
-#: Contexts for which cache sizes are told.
+#: Contexts for which cache sizes are shown.
 CONTEXTS = (4096, 65536)
 
 

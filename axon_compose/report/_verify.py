@@ -17,15 +17,15 @@ __all__ = ["verify_text"]
 
 _ROLES: Final = {"ok": "good", "known fault": "warning", "FAIL": "error", "error": "warning", "not installed": "dim"}
 _WIDTH: Final = 100
-#: Lines about layers behind the first that differs, before the rest is left out.
+#: Lines about layers after the first that differs, before the rest is left out.
 _SHOWN: Final = 8
 
 
 def verify_text(found: Verification, style: Style) -> str:
     """The report as text: a line for each implementation, then what explains a difference, or where it begins."""
     head = f"{escape(found.folder)}: {found.family}, {len(found.layers)} layers in float32"
-    told = f"{found.tokens} random tokens, seed {found.seed}; differences relative to the largest logit"
-    told += f", up to {found.tolerance:.0e} is rounding"
+    conditions = f"{found.tokens} random tokens, seed {found.seed}; differences relative to the largest logit"
+    conditions += f", up to {found.tolerance:.0e} is rounding"
     rows = [["", "compared with", "forward", "cached", "same token"], *map(_row, found.peers)]
     lines = table(rows, "<<>>>")
     painted = [style.dim(lines[0])]
@@ -33,7 +33,7 @@ def verify_text(found: Verification, style: Style) -> str:
         painted.append(line.replace(peer.status, style.paint(peer.status, _ROLES[peer.status]), 1))
     parts = [part for peer in found.peers for part in _remarks(peer, style)]
     parts += _layers(found, style)
-    return "\n".join([style.bold(head), told, "", *painted, *parts, "", _verdict(found)]) + "\n"
+    return "\n".join([style.bold(head), conditions, "", *painted, *parts, "", _verdict(found)]) + "\n"
 
 
 def _row(peer: PeerReport) -> list[str]:

@@ -160,9 +160,9 @@ def _check_record(spec: ComponentSpec, options: Mapping[str, Any]) -> None:
     ]:
         _, faults = check_options(spec, each)
         assert not faults, f"`{spec.name}`: {what} {dict(each)}: {faults[0].message} {faults[0].label}"
-        told = next(iter(validator.iter_errors(dict(each))), None)
-        assert told is None, (
-            f"`{spec.name}`: the schema refuses valid {what} {dict(each)}: {told.message if told else ''}"
+        fault = next(iter(validator.iter_errors(dict(each))), None)
+        assert fault is None, (
+            f"`{spec.name}`: the schema refuses valid {what} {dict(each)}: {fault.message if fault else ''}"
         )
 
 

@@ -14,7 +14,7 @@ __all__ = ["DIMS", "Section", "component_model", "planned"]
 
 Section = dict[str, Any]
 
-#: What components are tried with unless told otherwise.
+#: The default sizes that components are tried with.
 DIMS: Final = Dims({"hidden_size": 64, "vocab_size": 97})
 #: Parameters of a model that is checked in seconds.
 _LARGEST: Final = 2_000_000

@@ -72,7 +72,7 @@ def options(
 def stacks(*, registry: Registry | None = None) -> SearchStrategy[dict[str, Any]]:
     """Whole descriptions for `axon_compose.load`: one to three layers of the components of every plugin.
 
-    Their blocks have one or two branches: side by side, kept for later, with norms before, behind or around, with
+    Their blocks have one or two branches: side by side, kept for later, with norms before, after or around, with
     factors; components read keys and values of earlier layers, blocks share their weights, and embedding, norms and
     head are drawn too. Few enough parameters that `axon_compose.proof.check.check_plan` takes seconds.
 

@@ -123,7 +123,7 @@ def _kinds(workload: Workload) -> Iterator[Kind]:
 def workloads(
     prompts: Iterable[int], batches: Iterable[int], steps: int, rounds: int, *, training: bool = False
 ) -> list[Workload]:
-    """The usual work: each prompt alone, decoding of several batches behind a short prompt, and training if wanted.
+    """The usual work: each prompt alone, decoding of several batches after a short prompt, and training if wanted.
 
     Args:
         prompts: Tokens of prompts.

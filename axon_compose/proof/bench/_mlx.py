@@ -45,7 +45,7 @@ class MLXModel:
         mx.eval(self.prompt)
 
     def prefill(self) -> None:
-        """All but the last token fill the caches, whose logits nobody asks for; the last one is as in decoding."""
+        """All but the last token fill the caches, whose logits are not needed; the last one is as in decoding."""
         self.cache = make_prompt_cache(self.model)
         known, self.token = self.prompt[:, :-1], self.prompt[:, -1:]
         for start in range(0, known.shape[1], CHUNK):

@@ -1,6 +1,6 @@
 """A process in which one subject lives, on both sides: what asks it to run, and what answers.
 
-Both sides write lines of JSON. The first asks for a subject to be made, each one behind it for a workload to be run.
+Both sides write lines of JSON. The first asks for a subject to be made, each later one for a workload to be run.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Process:
             raise
 
     def run(self, workload: Workload) -> Round:
-        """Run the subject once. The first run of a workload is preceded by one that nobody times.
+        """Run the subject once. The first run of a workload is preceded by an untimed warm-up run.
 
         Raises:
             Failed: If the process ends, or the subject raises an exception.
@@ -96,15 +96,15 @@ class Process:
         try:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
-            told = json.loads(self._process.stdout.readline())
+            reply = json.loads(self._process.stdout.readline())
         except (OSError, ValueError):
             self._process.wait()
             raise Failed(self._end()) from None
-        if "refused" in told:
-            raise Refusal(*told["refused"])
-        if "fault" in told:
-            raise Failed(told["fault"])
-        return dict(told)
+        if "refused" in reply:
+            raise Refusal(*reply["refused"])
+        if "fault" in reply:
+            raise Failed(reply["fault"])
+        return dict(reply)
 
     def _end(self) -> str:
         code = self._process.returncode
@@ -129,12 +129,12 @@ class Process:
         self.close()
 
 
-def answer(asked: TextIO, told: TextIO) -> None:
+def answer(asked: TextIO, replies: TextIO) -> None:
     """The other side: make what is asked, run it as often as asked, and tell results and faults.
 
     Args:
         asked: Lines of JSON; the process ends with them.
-        told: A line for each.
+        replies: A line for each.
     """
     runner = _Runner()
     handle: Callable[[dict[str, Any]], dict[str, Any]] = runner.make
@@ -147,8 +147,8 @@ def answer(asked: TextIO, told: TextIO) -> None:
             except Exception as error:  # the code of a component may raise anything, and the other side wants to know
                 traceback.print_exc()
                 result = {"fault": f"{type(error).__name__}: {error}".removesuffix(": ")}
-        told.write(json.dumps(result) + "\n")
-        told.flush()
+        replies.write(json.dumps(result) + "\n")
+        replies.flush()
         handle = runner.run
 
 

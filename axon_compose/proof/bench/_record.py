@@ -28,7 +28,7 @@ class Run(Protocol):
         """Read the prompt of every sequence into fresh caches."""
 
     def decode(self, steps: int) -> None:
-        """Decode so many more tokens of every sequence, one behind the other."""
+        """Decode so many more tokens of every sequence, one after the other."""
 
     def train(self) -> None:
         """One step of training on the prompts."""

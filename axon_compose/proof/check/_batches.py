@@ -140,7 +140,7 @@ class _Work:
             self._keep(rows, self.forward(mx.concatenate([self._next(row, size) for row in rows]), cache), [size] * 9)
 
     def prompt(self, rows: list[int], cache: Caches, lengths: tuple[int, ...], size: int) -> None:
-        """The next tokens of some rows, padded behind and in chunks."""
+        """The next tokens of some rows, right-padded and in chunks."""
         tokens, padding = _padded([self._next(row, n) for row, n in zip(rows, lengths, strict=True)], left=False)
         for leaf in cache:
             leaf.prepare(lengths=list(lengths), right_padding=padding)

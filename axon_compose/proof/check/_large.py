@@ -65,7 +65,7 @@ def large(subject: Subject) -> Truth:
     """Large values inside the layers do no harm: finite, and still the same however the sequence is cut.
 
     Some models turn a rounding of their weights into much when all is large. What another order of summation does to
-    them tells nothing, so they are tried with smaller factors.
+    them shows nothing, so they are tried with smaller factors.
     """
     tokens = subject.tokens(1, MEDIUM)
     for share in SHARES:

@@ -189,7 +189,7 @@ def _needed(plan: Plan, layer: Layer) -> Iterator[int]:
 
 
 def shared_group(plan: Plan, layer: Layer) -> int | None:
-    """The layer that owns the weights which this one shares with others, or None if nobody does."""
+    """The layer that owns the weights which this one shares with others, or None if there is none."""
     if layer.owner is not None:
         return layer.owner
     return layer.index if any(other.owner == layer.index for other in plan.layers) else None

@@ -77,7 +77,7 @@ class Subject:
         return self.roundly(self.sample)
 
     def roundly(self, tokens: mx.array) -> mx.array:
-        """Logits by weights that are each moved by at most half of what float32 tells apart."""
+        """Logits by weights that are each moved by at most half of what float32 can distinguish."""
         kept = self.model.parameters()
         keys = iter(mx.random.split(_key(self.seed + 2), 10_000))
 

@@ -47,7 +47,7 @@ def ties(subject: Subject) -> Truth:
 
 
 def _equal_scores(use: Use, subject: Subject) -> list[tuple[str, mx.array]]:
-    """Parameters with which a router tells no expert from another: what has a row or a number for each is the same.
+    """Parameters that make a router treat all experts alike: what has a row or a number for each is the same.
 
     Experts are what is stacked; their number is the first extent of those stacks.
     """

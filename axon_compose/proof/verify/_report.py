@@ -67,7 +67,7 @@ class PeerReport:
 
     @property
     def compared(self) -> bool:
-        """Whether logits were compared, and told right from wrong."""
+        """Whether logits were compared, with a verdict."""
         return self.status in ("ok", "FAIL") or self.left is not None
 
     def to_dict(self, tolerance: float) -> dict[str, Any]:

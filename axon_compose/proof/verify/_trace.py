@@ -71,7 +71,7 @@ def _same(one: Any, other: Any) -> bool:
 
 @contextmanager
 def _seen(layers: list[Any] | None) -> Iterator[list[mx.array]]:
-    """Put a tap behind every layer for a while; the list fills with what goes in and comes out."""
+    """Put a tap after every layer for a while; the list fills with what goes in and comes out."""
     seen: list[mx.array] = []
     if layers is None:
         yield seen

@@ -30,7 +30,7 @@ __all__ = ["PEERS", "TOLERANCE", "verify"]
 PEERS: Final = ("mlx-lm", "transformers")
 #: Largest difference relative to the largest logit. Two float32 runs of a right model stay below 1e-5.
 TOLERANCE: Final = 1e-4
-#: It is their code: whatever it raises is told, and the next is tried. A model of mlx-lm ends the process on import.
+#: It is their code: whatever it raises is reported, and the next is tried. One in mlx-lm ends the process on import.
 _RAISED: Final = (Exception, SystemExit)
 
 
@@ -47,7 +47,7 @@ def verify(
 ) -> Verification:
     """Run a checkpoint in float32 in our model and in others, on the same random tokens.
 
-    A peer that disagrees is run again without the known faults that can matter; the fewest that explain it are told.
+    A peer that disagrees is run again without known faults that can matter; the fewest that explain it are reported.
 
     Args:
         folder: Of the checkpoint.

@@ -135,9 +135,9 @@ def lay_out(axes: Axes, across: tuple[Axis, Span], up: tuple[Axis, Span], width:
     wide = width - left - right
     places = ticks(span, axis.base, wide, lambda value: _wide(axis, value) + _GAP)
     axes.set_position((left / width, _BOTTOM / height, wide / width, tall / height))
-    for side, chosen, marks, told in ((axes.xaxis, span, places, axis), (axes.yaxis, rise, heights, upward)):
+    for side, chosen, marks, formatter in ((axes.xaxis, span, places, axis), (axes.yaxis, rise, heights, upward)):
         side.axes.set(**{f"{side.axis_name}scale": "log" if chosen.powers else "linear"})
-        side.set_ticks(marks, [told.words(mark) for mark in marks])
+        side.set_ticks(marks, [formatter.words(mark) for mark in marks])
         side.set_ticks([], minor=True)
     axes.set(xlim=(span.low, span.high), ylim=(rise.low, rise.high), xlabel=axis.label)
     axes.set_title(upward.label, x=-left / wide + _GAP / wide)

@@ -26,7 +26,7 @@ class Box:
 
     Attributes:
         use: The component.
-        times: Of how many layers its card tells.
+        times: How many layers its card stands for.
         total: Parameters of the whole model.
         notes: Further lines, such as where it reads from.
         borrowed: Its weights belong to another layer.

@@ -23,9 +23,9 @@ class Canvas:
         self, x: float, y: float, width: float, height: float, class_: str, *, round_: float = 0, tip: str = ""
     ) -> None:
         """A box, with a text that appears under the pointer."""
-        told = (element("title", text(tip)),) if tip else ()
+        nested = (element("title", text(tip)),) if tip else ()
         corners = {"rx": round_} if round_ else {}
-        self.shapes.append(element("rect", *told, x=x, y=y, width=width, height=height, **corners, class_=class_))
+        self.shapes.append(element("rect", *nested, x=x, y=y, width=width, height=height, **corners, class_=class_))
 
     def circle(self, x: float, y: float, radius: float, class_: str) -> None:
         """A circle around a point."""
@@ -53,9 +53,9 @@ class Canvas:
             self.shapes.append(element("text", text(said), x=x, y=y, class_=class_))
 
     def pair(self, x: float, y: float, name: str, kind: str) -> None:
-        """A name, and behind it in quiet letters what it is."""
-        told = (element("tspan", text(kind), dx=6, class_="small quiet light"),) if kind else ()
-        self.shapes.append(element("text", text(name), *told, x=x, y=y, class_="name"))
+        """A name, and after it in quiet letters what it is."""
+        nested = (element("tspan", text(kind), dx=6, class_="small quiet light"),) if kind else ()
+        self.shapes.append(element("text", text(name), *nested, x=x, y=y, class_="name"))
 
     def svg(self, width: float, height: float, label: str, theme: Theme = "both", *, style: bool = True) -> str:
         """Everything as one SVG.

@@ -41,7 +41,7 @@ def characters(plan: Plan, style: Style, width: int) -> list[str]:
 
 
 def _on_the_stream(plan: Plan) -> Iterator[tuple[Use, Sequence[str]]]:
-    """What stands before and behind the layers."""
+    """What comes before and after the layers."""
     yield plan.embedding, embedding_notes(plan)
     if plan.final_norm:
         yield plan.final_norm, ()
@@ -99,8 +99,8 @@ def _grouped(group: Group, columns: Columns, label: int) -> tuple[list[str], int
     signs = ["┌", *"│" * (len(lines) - 2), "└"]
     signs[middle] = "┤"
     said = ["" if row != middle else f"×{group.times}" for row in range(len(lines))]
-    told = zip(said, signs, lines, strict=True)
-    return [_bracketed(word, label, sign, line) for word, sign, line in told], level + 1
+    entries = zip(said, signs, lines, strict=True)
+    return [_bracketed(word, label, sign, line) for word, sign, line in entries], level + 1
 
 
 def _bracketed(said: str, label: int, sign: str, line: str) -> str:

@@ -58,7 +58,7 @@ class Lines:
     lines: Sequence[Line]
 
     def svg(self, width: float, height: float = HEIGHT) -> str:
-        """An element of a page, of `width` x `height` pixels; `names` tells the lines."""
+        """An element of a page, of `width` x `height` pixels; `names` labels the lines."""
         with canvas(self.title, width, height) as (figure, axes):
             for line in filter(Line.shown, self.lines):
                 style = (0, (2.5, 1.5)) if line.dashed else "-"

@@ -122,8 +122,8 @@ class Columns:
     def figures(self, part: Part | None) -> str:
         """Parameters, share and bar; as many blanks without a part, or for one that has none."""
         size, whole = (_size(part), part.size * part.times) if part else ("", 0)
-        told = share(whole, self.total) if whole else ""
-        text = f"{size:>{self.sizes}}{_GAP}{told:>{_SHARE}}"
+        portion = share(whole, self.total) if whole else ""
+        text = f"{size:>{self.sizes}}{_GAP}{portion:>{_SHARE}}"
         if not self.bar:
             return text
         bar = f"{_blocks(whole, self.total, self.bar):<{self.bar}}"

@@ -29,10 +29,10 @@ def comparison_page(comparison: Comparison) -> str:
     """A page of HTML that holds everything it shows."""
     names = [text(escape(row.name)) for row in comparison.rows]
     lead = element("h1", ", ".join(names[:-1]) + (" and " if names[:-1] else "") + names[-1])
-    told = (element("p", text(escape(note[:1].upper() + note[1:])), class_="note") for note in notes(comparison))
+    remarks = (element("p", text(escape(note[:1].upper() + note[1:])), class_="note") for note in notes(comparison))
     columns = element("div", *(section(title, drawn) for title, drawn in _charts(comparison)), class_="halves")
     title = ", ".join(escape(row.name) for row in comparison.rows)
-    return document(title, lead, element("p", text(headline(comparison))), _table(comparison), *told, columns)
+    return document(title, lead, element("p", text(headline(comparison))), _table(comparison), *remarks, columns)
 
 
 def _table(comparison: Comparison) -> str:
@@ -49,8 +49,8 @@ def _head(column: Column) -> str:
 
 
 def _cell(column: Column, row: Row) -> str:
-    told = {} if column.name == "name" else {"data_label": " ".join(column.title).strip()}
-    return element("td", text(escape(column.text(row))), **_class(column), **told)
+    label = {} if column.name == "name" else {"data_label": " ".join(column.title).strip()}
+    return element("td", text(escape(column.text(row))), **_class(column), **label)
 
 
 def _class(column: Column) -> dict[str, str]:

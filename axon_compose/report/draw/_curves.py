@@ -76,7 +76,7 @@ def _level(sheet: CostSheet, label: str, tone: Tone, value: int, *, dashed: bool
 
 
 def _by_family(plan: Plan, sheet: CostSheet, work: Callable[[PartCost], Sequence[int | None]]) -> Iterator[Line]:
-    """A line for each family; components whose work is unknown are left out, which the page tells."""
+    """A line for each family; components whose work is unknown are left out, which the page says."""
     sums: dict[Family, list[int]] = {}
     for family, part in parts(plan, sheet):
         before = sums.get(family, [0] * len(sheet.contexts))

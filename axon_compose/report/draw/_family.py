@@ -1,4 +1,4 @@
-"""What kind of part a component is, told from its record alone: no layer is known by name here."""
+"""What kind of part a component is, derived from its record alone: no layer is known by name here."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ Node = Card | Group
 def fold(plan: Plan) -> list[Node]:
     """The stack with its repetitions folded; every layer of the plan is on one card.
 
-    Layers are alike if they would be drawn alike. What a layer reads from another may be told by the other's number or
+    Layers are alike if they would be drawn alike. What a layer reads from another may be given by the other's number or
     by how far back it is; whichever needs fewer cards is taken.
     """
     found = [_folded(plan.layers, source) for source in (_absolute, _relative)]

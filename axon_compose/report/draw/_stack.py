@@ -126,7 +126,7 @@ class Stack:
                           (frame.right, top + 12), weights=True)  # fmt: skip
 
     def branch(self, branch: Branch, card: Card) -> None:
-        """One branch of the residual stream: norms as bars before and behind, members side by side."""
+        """One branch of the residual stream: norms as bars before and after, members in parallel."""
         if branch.add is not None:
             self.add(branch)
             return

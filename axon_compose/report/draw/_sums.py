@@ -34,8 +34,8 @@ def parts(plan: Plan, sheet: CostSheet) -> list[tuple[Family, PartCost]]:
         name = "norm" if use.spec.kind == "norm" else use.name
         found.setdefault((name, use.type), family(use))
     order = list(FAMILIES)
-    told = [(found[part.name, part.type], part) for part in sheet.parts]
-    return sorted(told, key=lambda pair: order.index(pair[0]))
+    pairs = [(found[part.name, part.type], part) for part in sheet.parts]
+    return sorted(pairs, key=lambda pair: order.index(pair[0]))
 
 
 def cache_bytes(cost: ContextCost) -> dict[Family, int]:

@@ -113,7 +113,7 @@ def test_text() -> None:
         "  the same random weights; one run, tokens a second; peak of arrays\n"
         "  ratios: above 1, axon-compose is faster or takes less\n"
         "  not measured: x: too\\x1b large\n"
-        "  this BLAS is slow, whoever uses it: `axon-compose doctor` tells what to install\n"
+        "  this BLAS is slow, whoever uses it: `axon-compose doctor` says what to install\n"
     )
 
 
