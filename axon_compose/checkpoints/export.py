@@ -23,9 +23,11 @@ from axon_compose.checkpoints.files import (
     tensor_specs,
 )
 from axon_compose.checkpoints.files import _disk as disk
+from axon_compose.checkpoints.files._copied_tokenizer import copied_tokenizer
+from axon_compose.checkpoints.files._generation import GENERATION_FILE, read_generation
 from axon_compose.checkpoints.files._record import dump_json, record_of
 from axon_compose.checkpoints.files._safetensors import listing
-from axon_compose.checkpoints.files._tokenizer import copied_tokenizer
+from axon_compose.checkpoints.files._trust import without_code
 from axon_compose.checkpoints.folder import without_infinity
 from axon_compose.checkpoints.huggingface import (
     family_of,
@@ -58,7 +60,6 @@ _FLOATS: Final = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 #: Faults that come with the names of Hugging Face alone.
 _OF_OTHER_LAYOUT: Final = ("packed-experts-only",)
 _IDS: Final = ("bos_token_id", "eos_token_id", "pad_token_id")
-_GENERATION: Final = "generation_config.json"
 
 
 def export(
@@ -166,7 +167,7 @@ class _Built:
         dims = self.architecture.document.dims
         dtype = _dtype(specs)
         if self.source is not None:
-            config = original_config(self.source, self.section)
+            config = original_config(without_code(self.source)[0], self.section)
             stock = self._stock(config, names)
             changed = {
                 name: dims[name]
@@ -215,8 +216,8 @@ class _Built:
         """What is taken over as it is: the tokenizer, and how text is generated."""
         has_tokenizer = (self.folder / "tokenizer.json").exists()
         found = dict(copied_tokenizer(self.folder)) if has_tokenizer else {}
-        generation = self.folder / _GENERATION
-        return found | ({_GENERATION: generation.read_bytes()} if generation.is_file() else {})
+        generation = read_generation(self.folder)
+        return found | ({GENERATION_FILE: dump_json(generation)} if generation else {})
 
 
 def _follows(stock: Compiled, ours: Compiled, name: str) -> bool:

@@ -15,7 +15,9 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from axon_compose.checkpoints.files import MAX_SHARD_BYTES, check_space, check_target, require, write_folder
+from axon_compose.checkpoints.files._generation import generation_of
 from axon_compose.checkpoints.files._tokenizer import tokenizer_files
+from axon_compose.checkpoints.files._trust import without_code
 from axon_compose.checkpoints.trained import build_trained
 from axon_compose.language.document import Layout
 from axon_compose.language.source import plain
@@ -35,7 +37,7 @@ def write_model(
     dtype: str | None = None,
     seed: int = 0,
     quantize_bits: int | None = None,
-    tokenizer: str | Path = "bytes",
+    tokenizer: str | Path | None = None,
     force: bool = False,
     allow_large: bool = False,
     max_shard_bytes: int = MAX_SHARD_BYTES,
@@ -54,7 +56,8 @@ def write_model(
         dtype: `float32`, `bfloat16` or `float16`; float32, or as the checkpoint has it, unless given.
         seed: Of the random weights; the same seed and versions give the same bytes.
         quantize_bits: Quantise to so many bits, or None.
-        tokenizer: `bytes`, or a folder with a `tokenizer.json`.
+        tokenizer: `bytes`, or a folder with the files of a tokenizer; that of `weights` unless given, and `bytes`
+            without one.
         force: Replace an earlier build.
         allow_large: Do not compare the size with the memory that is free.
         max_shard_bytes: Largest weight file.
@@ -67,6 +70,7 @@ def write_model(
         CheckpointError: If it cannot be written, or a tensor does not fit into memory.
     """
     plan = architecture.plan()
+    tokenizer = tokenizer or weights or "bytes"
     check_write(
         plan,
         target,
@@ -84,7 +88,7 @@ def write_model(
         )
     if quantize_bits:
         quantize(model, quantize_bits)
-    config = _config(architecture, model)
+    config = _config(architecture, model, ids=weights is not None and weights.resolve() == Path(tokenizer).resolve())
     tensors = dict(tree_flatten(model.parameters()))
     del model  # the writer must be the last to hold each tensor, so that it is freed once it is written
     return write_folder(
@@ -92,6 +96,7 @@ def write_model(
         config=config,
         tensors=tensors,
         tokenizer=tokenizer,
+        generation=generation_of(weights, None if tokenizer == "bytes" else Path(tokenizer)),
         build_record=_record(plan, config["torch_dtype"], seed if weights is None else None, quantize_bits),
         force=force,
         progress=progress,
@@ -127,16 +132,21 @@ def _peak(plan: Plan, dtype: str) -> int:
     return max(prod(shape) for _, shape in plan.parameters()) * (4 + DTYPES[dtype])
 
 
-#: What a checkpoint's config.json says beside its sizes, and the commands go by.
-_CARRIED: Final = ("bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings")
+#: Tokens that config.json names: of a wrapper, those at its top, as mlx_lm and transformers read them.
+_IDS: Final = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
-def _config(architecture: Compiled, model: LanguageModel) -> dict[str, Any]:
+def _config(architecture: Compiled, model: LanguageModel, *, ids: bool) -> dict[str, Any]:
+    """The config.json of a folder; `ids`: with the tokens that the checkpoint's config.json names."""
     plan, source = architecture.plan(), architecture.config
-    carried = {name: source.value(name) for name in _CARRIED} if source else {}
+    carried: dict[str, Any] = {}
     described: dict[str, Any] = {"architecture": architecture.data}
     if source:
-        described["source"] = without_infinity(plain(source.written or source.top))
+        written = without_infinity(plain(source.written or source.top))
+        described["source"], _ = without_code(written)
+        carried["max_position_embeddings"] = source.value("max_position_embeddings")
+        if ids:
+            carried |= {name: written.get(name, source.value(name)) for name in _IDS}
     dtype = str(_dtype(model)).rpartition(".")[2]
     return {
         **{name: value for name, value in carried.items() if value is not None},

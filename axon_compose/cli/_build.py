@@ -59,7 +59,7 @@ def _dry_run(architecture: Architecture, arguments: argparse.Namespace, terminal
             Path(arguments.out),
             dtype=dtype,
             bits=arguments.quantize,
-            tokenizer=_tokenizer(arguments),
+            tokenizer=arguments.tokenizer or arguments.weights or "bytes",
             force=arguments.force,
             allow_large=arguments.allow_large,
         )
@@ -116,7 +116,7 @@ def _to_folder(architecture: Architecture, arguments: argparse.Namespace, termin
         dtype=arguments.dtype,
         seed=arguments.seed,
         quantize_bits=arguments.quantize,
-        tokenizer=_tokenizer(arguments),
+        tokenizer=arguments.tokenizer,
         force=arguments.force,
         allow_large=arguments.allow_large,
         progress=terminal.progress,
@@ -126,6 +126,8 @@ def _to_folder(architecture: Architecture, arguments: argparse.Namespace, termin
     layers = len(plan.layers)
     text = f"wrote {arguments.out}: {plan.name}, {count(total_parameters(plan))} parameters, {human(size)}\n"
     code = terminal.result(text, {"out": arguments.out, **record})
+    for note in record["notes"]:
+        terminal.note(f"note: {note}")
     folder = quote(arguments.out)
     terminal.note(
         "run it:\n"
@@ -133,9 +135,3 @@ def _to_folder(architecture: Architecture, arguments: argparse.Namespace, termin
         f"  mlx_lm.lora --model {folder} --trust-remote-code --train --data DIR --num-layers {min(layers, 16)}"
     )
     return code
-
-
-def _tokenizer(arguments: argparse.Namespace) -> str | Path:
-    if arguments.tokenizer is None and arguments.weights and (Path(arguments.weights) / "tokenizer.json").exists():
-        return Path(arguments.weights)
-    return "bytes" if arguments.tokenizer in (None, "bytes") else Path(arguments.tokenizer)

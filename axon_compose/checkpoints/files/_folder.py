@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from axon_compose.checkpoints.files import _disk
 from axon_compose.checkpoints.files._atomic import atomic_folder, check_target
+from axon_compose.checkpoints.files._generation import GENERATION_FILE
 from axon_compose.checkpoints.files._record import BUILD_FILE, dump_json, is_plain_name, record_of
 from axon_compose.checkpoints.files._shards import (
     MAX_SHARD_BYTES,
@@ -49,6 +50,7 @@ def write_folder(
     specs: Sequence[TensorSpec] | None = None,
     tokenizer: str | Path,
     build_record: Mapping[str, Any],
+    generation: Mapping[str, Any] | None = None,
     force: bool = False,
     progress: Progress | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
@@ -62,9 +64,11 @@ def write_folder(
         tensors: Name to lazy array. A dict is emptied on the way, so that each array is freed once it is written (drop
             the model that they come from); any other iterable of pairs needs `specs`. See `write_shards`.
         specs: Every tensor, in the order in which `tensors` hands them out.
-        tokenizer: `bytes`, or a folder with a `tokenizer.json`.
+        tokenizer: `bytes`, or a folder with the files of a tokenizer.
         build_record: What `build.json` shall say; no times, so that the same build gives the same bytes. Its
-            `plugins`, a mapping of namespace to `distribution version`, is what `pip install` advice is made of.
+            `plugins`, a mapping of namespace to `distribution version`, is what `pip install` advice is made of. The
+            remarks on the tokenizer are added to its `notes`.
+        generation: Content of `generation_config.json`, beside the token ids of the config.
         force: Replace an existing build.
         progress: Called with the bytes of tensors written so far and in all.
         max_shard_bytes: Bytes of tensors in one file, 5 GB unless given.
@@ -84,12 +88,13 @@ def write_folder(
     ids = {key: value for key, value in tokens.ids.items() if key != "vocab_size"}
     full_config = {**ids, "model_file": MODEL_FILE, **config}
     code_file = require_plain_name(full_config["model_file"])
-    generation = {key: full_config[key] for key in ids}
+    generation = {key: full_config[key] for key in ids} | dict(generation or {})
+    build_record = {**build_record, "notes": [*build_record.get("notes", ()), *tokens.notes]}
     small = {
         **tokens,
         # The description inside has an order that counts: that of the parts of a split.
         "config.json": dump_json(dict(sorted(full_config.items())), in_order=True),
-        "generation_config.json": dump_json(generation),
+        GENERATION_FILE: dump_json(generation),
         code_file: model_file(build_record.get("plugins", {})),
     }
     weights = sum(spec.nbytes for shard in plan_shards(specs, max_shard_bytes) for spec in shard.specs)

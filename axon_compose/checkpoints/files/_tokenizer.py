@@ -1,50 +1,20 @@
-"""The tokenizer of a model folder: one token per byte, written here, or the files of an existing one, copied."""
+"""The tokenizer of a model folder: one token per byte, or that of another folder, copied or converted."""
 
 from __future__ import annotations
 
-import json
-import stat
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from axon_compose.checkpoints.files import _disk
-from axon_compose.checkpoints.files._record import dump_json
+from axon_compose.checkpoints.files._byte_tokenizer import byte_tokenizer
+from axon_compose.checkpoints.files._copied_tokenizer import copied_tokenizer
+from axon_compose.checkpoints.files._tokenizer_files import TokenizerFiles
 from axon_compose.diagnostics import CheckpointError
 
-__all__ = ["TokenizerFiles", "byte_tokenizer", "copied_tokenizer", "tokenizer_files", "write_tokenizer"]
+__all__ = ["tokenizer_files", "write_tokenizer"]
 
-#: Token ids follow the 256 bytes in this order.
-SPECIAL_TOKENS: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-
-CHAT_TEMPLATE: Final = (
-    "{%- for message in messages -%}\n"
-    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}\n"
-    "{%- endfor -%}\n"
-    "{%- if add_generation_prompt -%}\n"
-    "{{ '<|im_start|>assistant\\n' }}\n"
-    "{%- endif -%}\n"
-)
-
-#: Data files that transformers reads; Python files are not among them.
-_COPIED: Final = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
-    "chat_template.json", "vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model",
-)  # fmt: skip
-_MAX_BYTES: Final = 256 * 1024 * 1024
-
-
-class TokenizerFiles(dict[str, bytes]):
-    """File name to content, and what a model's config needs to know.
-
-    Attributes:
-        ids: `eos_token_id`, `bos_token_id`, `pad_token_id` where there are such tokens, and `vocab_size`, the highest
-            token id plus one.
-    """
-
-    def __init__(self, files: dict[str, bytes], ids: dict[str, Any]) -> None:
-        super().__init__(files)
-        self.ids = ids
+#: Tokens that are produced at the begin and end of every text.
+_ROLES = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def write_tokenizer(folder: Path, choice: str | Path, vocab_size: int) -> dict[str, Any]:
@@ -52,7 +22,7 @@ def write_tokenizer(folder: Path, choice: str | Path, vocab_size: int) -> dict[s
 
     Args:
         folder: The model folder.
-        choice: `bytes`, or a folder with a `tokenizer.json`.
+        choice: `bytes`, or a folder with the files of a tokenizer.
         vocab_size: Rows of the model's embedding.
 
     Returns:
@@ -70,125 +40,33 @@ def write_tokenizer(folder: Path, choice: str | Path, vocab_size: int) -> dict[s
 
 def tokenizer_files(choice: str | Path, vocab_size: int) -> TokenizerFiles:
     """The files that `write_tokenizer` writes; raises the same errors, writes nothing."""
-    files = byte_tokenizer() if choice == "bytes" else copied_tokenizer(Path(choice))
-    if files.ids["vocab_size"] > vocab_size:
-        message = f"the tokenizer has {files.ids['vocab_size']} tokens, the model {vocab_size}"
-        raise CheckpointError("AX541", message, f"set `vocab_size` to {files.ids['vocab_size']} or more")
+    if choice == "bytes":
+        files, hint = byte_tokenizer(), "set `vocab_size` to 259 or more, or choose another with `--tokenizer DIR`"
+    else:
+        files, hint = copied_tokenizer(Path(choice)), "the tokenizer is that of another model: `--tokenizer` takes one"
+    _check_size(files, vocab_size, hint)
     return files
 
 
-def byte_tokenizer() -> TokenizerFiles:
-    """A tokenizer without training: token id b is the byte b, then three special tokens; every text comes back."""
-    letters = _byte_letters()
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    specials = {token: 256 + i for i, token in enumerate(SPECIAL_TOKENS)}
-    tokenizer: dict[str, Any] = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [{"id": number, "content": token, **flags} for token, number in specials.items()],
-        "normalizer": None,
-        "pre_tokenizer": level,
-        "post_processor": None,
-        "decoder": level,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {letters[byte]: byte for byte in range(256)},
-            "merges": [],
-        },
-    }
-    end = SPECIAL_TOKENS[0]
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "clean_up_tokenization_spaces": False,
-        "bos_token": end,
-        "eos_token": end,
-        "pad_token": end,
-        "chat_template": CHAT_TEMPLATE,
-    }
-    # A base model ends with the first, a turn of a chat with the second.
-    ends = [specials["<|endoftext|>"], specials["<|im_end|>"]]
-    ids = {"bos_token_id": ends[0], "eos_token_id": ends, "pad_token_id": ends[0], "vocab_size": 256 + len(specials)}
-    return TokenizerFiles({"tokenizer.json": dump_json(tokenizer), "tokenizer_config.json": dump_json(config)}, ids)
+def _check_size(files: TokenizerFiles, rows: int, hint: str) -> None:
+    """Every token that a text can give needs a row of the embedding.
 
-
-def _byte_letters() -> list[str]:
-    """The visible letter that stands for each byte: itself in Latin-1 where visible, else one from U+0100 on.
-
-    Source: Radford et al. 2019, the byte-level BPE of GPT-2.
+    Added tokens without one are accepted with a note, since only a prompt with their literal text reaches them: the
+    image token of Gemma 3 1B, the infilling tokens of CodeLlama 34B.
     """
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    rest = (chr(0x100 + i) for i in range(256))
-    return [chr(byte) if byte in visible else next(rest) for byte in range(256)]
+    count = files.ids["vocab_size"]
+    if count <= rows:
+        return
+    beyond = {token: number for token, number in files.added.items() if number >= rows}
+    roles = {number for role in _ROLES for number in _numbers(files.ids.get(role))}
+    if len(beyond) < count - rows or roles & set(beyond.values()):
+        raise CheckpointError("AX541", f"the tokenizer has {count} tokens, the model {rows}", hint)
+    names = ", ".join(f"`{token}`" for token in list(beyond)[:3])
+    files.notes.append(
+        f"the tokenizer has {count} tokens, the embedding {rows} rows: no prompt may contain {names}"
+        + (f" or {len(beyond) - 3} others" if len(beyond) > 3 else "")
+    )
 
 
-def copied_tokenizer(folder: Path) -> TokenizerFiles:
-    """Read the tokenizer files of a folder: plain files in it, or in the blob store beside a Hugging Face snapshot.
-
-    Raises:
-        CheckpointError: AX542.
-    """
-    files = {name: content for name in _COPIED if (content := _read(folder, name)) is not None}
-    if "tokenizer.json" not in files:
-        advice = "save it once with transformers: `AutoTokenizer.from_pretrained(…).save_pretrained(DIR)`"
-        raise CheckpointError("AX542", f"`{folder}` has no `tokenizer.json`", advice)
-    tokenizer = _parse(folder / "tokenizer.json", files["tokenizer.json"])
-    config = _parse(folder / "tokenizer_config.json", files.get("tokenizer_config.json", b"{}"))
-    named = _parse(folder / "special_tokens_map.json", files.get("special_tokens_map.json", b"{}"))
-    try:
-        tokens = dict(_tokens(tokenizer))
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError("AX542", f"`{folder / 'tokenizer.json'}` has no vocabulary that can be read") from error
-    ids: dict[str, Any] = {"vocab_size": max(tokens.values(), default=-1) + 1}
-    for role in ("bos", "eos", "pad"):
-        token = config.get(f"{role}_token") or named.get(f"{role}_token")
-        text = token.get("content") if isinstance(token, dict) else token
-        if isinstance(text, str) and text in tokens:
-            ids[f"{role}_token_id"] = tokens[text]
-    return TokenizerFiles(files, ids)
-
-
-def _read(folder: Path, name: str) -> bytes | None:
-    """The content of a file, None if there is none; a link must not lead out of the folder or its blob store."""
-    path = folder / name
-    try:
-        root = folder.resolve(strict=True)
-        if not path.exists():
-            return None
-        roots = [root, root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [root]
-        real = path.resolve(strict=True)
-        if real.parent not in roots:
-            raise CheckpointError("AX542", f"`{path}` is a link that points outside its folder", "copy the file there")
-        status = real.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
-            raise CheckpointError("AX542", f"`{path}` is not a file of reasonable size")
-        return real.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise CheckpointError("AX542", f"cannot read the tokenizer `{path}`: {reason}") from error
-
-
-def _parse(path: Path, content: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError("AX542", f"`{path}` is not JSON") from error
-    if not isinstance(value, dict):
-        raise CheckpointError("AX542", f"`{path}` is not a JSON object")
-    return value
-
-
-def _tokens(tokenizer: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """Every token with its id; a unigram vocabulary is a list of pairs, all others map token to id."""
-    vocab = tokenizer["model"]["vocab"]
-    pairs = ((piece, i) for i, (piece, _) in enumerate(vocab)) if isinstance(vocab, list) else vocab.items()
-    yield from ((str(token), int(number)) for token, number in pairs)
-    yield from ((token["content"], int(token["id"])) for token in tokenizer.get("added_tokens") or ())
+def _numbers(value: Any) -> list[int]:
+    return value if isinstance(value, list) else [] if value is None else [value]

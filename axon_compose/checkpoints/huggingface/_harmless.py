@@ -10,7 +10,8 @@ __all__ = ["HARMLESS"]
 _GENERAL: Final = """
     _attn_implementation _attn_implementation_autoset _name_or_path _commit_hash add_cross_attention
     architectures attn_implementation auto_map bad_words_ids begin_suppress_tokens bos_token_id cache_implementation
-    chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample
+    chunk_size_feed_forward cross_attention_hidden_size custom_pipelines decoder_start_token_id diversity_penalty
+    do_sample
     dtype early_stopping encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty
     finetuning_task forced_bos_token_id forced_eos_token_id id2label is_decoder is_encoder_decoder label2id
     length_penalty max_length min_length model_type no_repeat_ngram_size num_beam_groups num_beams num_labels

@@ -173,7 +173,7 @@ def test_a_snapshot_of_the_hugging_face_cache(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, "has no `tokenizer.json`"),
+        (None, "has no tokenizer that can be used: none of `tokenizer.json`"),
         (b"\xff", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
         (b"[]", "is not a JSON object"),
