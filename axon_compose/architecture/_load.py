@@ -38,7 +38,7 @@ def load(
         OSError: If the file cannot be read.
     """
     if checkpoint is not None:
-        from axon_compose.checkpoints.huggingface import compile_checkpoint  # only checkpoints need it
+        from axon_compose.checkpoints.compile import compile_checkpoint  # only checkpoints need it
 
         return Architecture.of(compile_checkpoint(checkpoint, source, settings=settings, registry=registry))
     if source is None:

@@ -73,6 +73,18 @@ class Config:
         """The fields that describe the text model: those of its part alone, where it has one."""
         return iter((self.inner or self.top).entries.items())
 
+    def with_field(self, name: str, value: Scalar) -> Config:
+        """The same with one field of the text model in place of what was there, or beside the others."""
+        written = self.written or self.top
+        inner = next((key for key in INNER if isinstance(written.get(key), Mapping)), None)
+        if inner is None:
+            changed = _with_entry(written, name, value)
+        else:
+            part = written.entries[inner].node
+            assert isinstance(part, Mapping)
+            changed = _with_entry(written, inner, _with_entry(part, name, value))
+        return make_config(self.folder, changed, self.list_tensors)
+
     def _parts(self) -> Iterator[Mapping]:
         if self.inner is not None:
             yield self.inner
@@ -85,6 +97,11 @@ def make_config(folder: Path, written: Mapping, list_tensors: Callable[[], froze
     assert isinstance(top, Mapping)
     inner = next((part for name in INNER if isinstance(part := top.get(name), Mapping)), None)
     return Config(folder, top, inner, written, list_tensors)
+
+
+def _with_entry(part: Mapping, name: str, node: Node) -> Mapping:
+    key_span = part.entries[name].key_span if name in part.entries else node.span
+    return Mapping({**part.entries, name: Entry(key_span, node)}, part.span)
 
 
 def _without_infinity(node: Node) -> Node:

@@ -23,6 +23,7 @@ __all__ = [
     "Entry",
     "Header",
     "damaged",
+    "data_start",
     "listing",
     "load_weights",
     "read_header",
@@ -98,6 +99,12 @@ def read_safetensors(path: Path) -> Header:
     entries = {name: _entry(path, name, value) for name, value in parsed.items()}
     _check_layout(path, entries, status.st_size - 8 - length)
     return Header(entries, metadata)
+
+
+def data_start(path: Path) -> int:
+    """Where the data of a file begins, whose header has been checked."""
+    with path.open("rb") as file:
+        return 8 + int.from_bytes(file.read(8), "little")
 
 
 def damaged(path: Path, what: str, tensor: str | None = None) -> CheckpointError:

@@ -1,8 +1,7 @@
 """config.json of a published checkpoint to dims of a family file, and back; imports no mlx."""
 
-from axon_compose.checkpoints.huggingface._compile import compile_checkpoint
 from axon_compose.checkpoints.huggingface._config import read_config
-from axon_compose.checkpoints.huggingface._dims import fields_used, overlay_of, with_config
+from axon_compose.checkpoints.huggingface._dims import field_names, fields_used, overlay_of, with_config
 from axon_compose.checkpoints.huggingface._families import Family, families, family_of
 from axon_compose.checkpoints.huggingface._written import (
     model_type_of,
@@ -14,9 +13,9 @@ from axon_compose.checkpoints.huggingface._written import (
 
 __all__ = [
     "Family",
-    "compile_checkpoint",
     "families",
     "family_of",
+    "field_names",
     "fields_used",
     "model_type_of",
     "original_config",

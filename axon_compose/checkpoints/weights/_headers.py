@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from axon_compose.checkpoints.files import CheckpointError, read_safetensors
 from axon_compose.checkpoints.files._record import is_plain_name
-from axon_compose.checkpoints.files._safetensors import damaged
+from axon_compose.checkpoints.files._safetensors import ITEM_BYTES, damaged
 from axon_compose.checkpoints.files._shards import INDEX_FILE
 from axon_compose.language.document import Layout
 
@@ -28,6 +29,11 @@ class TensorHeader(NamedTuple):
     dtype: str
     file: Path
     start: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes in its file."""
+        return prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-from axon_compose.checkpoints.files._safetensors import ITEM_BYTES
 from axon_compose.checkpoints.weights._packed import Packing, to_packed
 from axon_compose.checkpoints.weights._rules import Found, RuleBook
 from axon_compose.checkpoints.weights._steps import (
@@ -81,8 +80,7 @@ class Transfer:
     @property
     def nbytes(self) -> int:
         """Bytes of its tensors as they are stored."""
-        tensors = (tensor for source in self.sources for tensor in source.tensors)
-        return sum(prod(tensor.shape) * ITEM_BYTES[tensor.dtype] for tensor in tensors)
+        return sum(tensor.nbytes for source in self.sources for tensor in source.tensors)
 
     @property
     def computes(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import mlx.core as mx
 
-from axon_compose.checkpoints.huggingface import compile_checkpoint
+from axon_compose.checkpoints.compile import compile_checkpoint
 from axon_compose.checkpoints.trained import build_trained
 from axon_compose.checkpoints.upstream import UpstreamFault, faults_of
 from axon_compose.machine.memory import require

@@ -1,0 +1,101 @@
+"""Two different matrices are not tied, whatever config.json says; equal ones are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from axon_compose import load
+from axon_compose.checkpoints.export import KINDS, export
+from axon_compose.checkpoints.folder import write_model
+
+FIXTURES = Path(__file__).parents[2] / "families" / "fixtures"
+#: Families with the names of their table and head in the files.
+NAMES = {
+    "llama": ("model.embed_tokens.weight", "lm_head.weight"),
+    "qwen3": ("model.embed_tokens.weight", "lm_head.weight"),
+    "gemma2": ("model.embed_tokens.weight", "lm_head.weight"),
+    "lfm2": ("model.embed_tokens.weight", "lm_head.weight"),
+    "falcon_h1": ("model.embed_tokens.weight", "lm_head.weight"),
+    "qwen3_next": ("model.embed_tokens.weight", "lm_head.weight"),
+    "granitemoehybrid": ("model.embed_tokens.weight", "lm_head.weight"),
+    "gpt2": ("transformer.wte.weight", "lm_head.weight"),
+    "mamba": ("backbone.embeddings.weight", "lm_head.weight"),
+}
+TOKENS = mx.array([[1, 5, 9, 2, 7, 3, 88, 11]])
+
+
+def with_head(path: Path, family: str, head: Any, *, tied: bool | None) -> Path:
+    """A fixture with a head in its file, and what config.json says of it."""
+    copytree(FIXTURES / family, path)
+    weights: Any = mx.load(str(path / "model.safetensors"), return_metadata=True)
+    tensors, metadata = weights
+    table, name = NAMES[family]
+    table = next(key for key in tensors if key.endswith(table.removeprefix("transformer.")))
+    rng = mx.random.normal(tensors[table].shape, key=mx.random.key(3)).astype(tensors[table].dtype)
+    tensors[name] = {"own": rng, "copy": tensors[table]}[head]
+    mx.save_safetensors(str(path / "model.safetensors"), tensors, metadata)
+    config = json.loads((path / "config.json").read_text())
+    config = {name: value for name, value in config.items() if name not in ("tie_embedding", "tie_word_embeddings")}
+    config |= {} if tied is None else {"tie_word_embeddings": tied}
+    (path / "config.json").write_text(json.dumps(config))
+    return path
+
+
+def logits(model: Any) -> np.ndarray[Any, Any]:
+    return np.array(model(TOKENS).astype(mx.float32))
+
+
+@pytest.mark.parametrize("family", NAMES)
+def test_a_head_of_its_own_is_kept_and_reported(family: str, tmp_path: Path) -> None:
+    checkpoint = with_head(tmp_path / "tied", family, "own", tied=True)
+    truth = with_head(tmp_path / "untied", family, "own", tied=False)
+    architecture = load(checkpoint=checkpoint)
+    assert [warning.code for warning in architecture.warnings] == ["AX611"]
+    assert "head.lm_head.weight" in dict(architecture.plan().parameters())
+    expected = logits(load(checkpoint=truth).build(weights=truth))
+    assert np.array_equal(logits(architecture.build(weights=checkpoint)), expected)
+
+
+@pytest.mark.parametrize("family", NAMES)
+def test_a_copy_of_the_table_is_tied(family: str, tmp_path: Path) -> None:
+    checkpoint = with_head(tmp_path / "tied", family, "copy", tied=True)
+    architecture = load(checkpoint=checkpoint)
+    assert not architecture.warnings
+    assert "head.lm_head.weight" not in dict(architecture.plan().parameters())
+    architecture.build(weights=checkpoint)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "lfm2"])
+def test_it_travels_through_build_and_export(family: str, tmp_path: Path) -> None:
+    """What is written says so itself, so that tools which obey config.json compute the same."""
+    checkpoint = with_head(tmp_path / "tied", family, "own", tied=True)
+    architecture = load(checkpoint=checkpoint)
+    write_model(architecture, tmp_path / "out", weights=checkpoint, tokenizer=small_tokenizer(tmp_path / "words"))
+    expected = logits(architecture.build(weights=checkpoint))
+    for kind in KINDS:
+        export(tmp_path / "out", tmp_path / kind, kind)
+        again = load(checkpoint=tmp_path / kind)
+        assert not again.warnings
+        assert np.array_equal(logits(again.build(weights=tmp_path / kind)), expected)
+
+
+def test_the_default_of_the_model_type_is_overruled_too(tmp_path: Path) -> None:
+    """gemma2 ties without a word in config.json."""
+    checkpoint = with_head(tmp_path / "tied", "gemma2", "own", tied=None)
+    architecture = load(checkpoint=checkpoint)
+    assert [warning.code for warning in architecture.warnings] == ["AX611"]
+    assert "head.lm_head.weight" in dict(architecture.plan().parameters())
+
+
+def small_tokenizer(folder: Path) -> Path:
+    folder.mkdir()
+    model = {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"}
+    (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": model}))
+    return folder
