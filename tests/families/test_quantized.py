@@ -157,7 +157,7 @@ def test_a_built_folder_lists_modules_that_differ(tmp_path: Path) -> None:
     config = QWEN3_MOE | {"vocab_size": 320}  # room for the 259 tokens of bytes
     source, target = tmp_path / "q", tmp_path / "built"
     tokens, logits = converted(qwen3_moe, config, source, group_size=64, bits=4, quant_predicate=mixed)
-    write_model(load(checkpoint=source), target, weights=source)
+    write_model(load(checkpoint=source), target, weights=source, tokenizer="bytes")
     written = json.loads((target / "config.json").read_text())["quantization"]
     assert (written["bits"], written["group_size"]) == (4, 64)
     different = {path: how["bits"] for path, how in written.items() if isinstance(how, dict)}

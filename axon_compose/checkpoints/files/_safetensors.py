@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from axon_compose.diagnostics import CheckpointError
 
 __all__ = [
-    "ITEM_BYTES",
+    "ITEM_BITS",
     "MAX_HEADER_BYTES",
     "NOT_IN_MLX",
     "Entry",
@@ -34,15 +34,16 @@ __all__ = [
 #: A longer header is refused: this is room for about 250 000 tensors.
 MAX_HEADER_BYTES: Final = 32 * 1024 * 1024
 
-#: Bytes of one number, for every type that has whole bytes.
-ITEM_BYTES: Final[Mapping[str, int]] = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "F8_E8M0": 1,
-    "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
-    "I32": 4, "U32": 4, "F32": 4,
-    "F64": 8, "I64": 8, "U64": 8, "C64": 8,
+#: Bits of one number, for every type of the format (safetensors 0.8).
+ITEM_BITS: Final[Mapping[str, int]] = {
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+    "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
+    "I32": 32, "U32": 32, "F32": 32,
+    "F64": 64, "I64": 64, "U64": 64, "C64": 64,
 }  # fmt: skip
-#: Types that MLX cannot hold.
-NOT_IN_MLX: Final = {"F64", "F8_E5M2"}
+#: Types that MLX cannot hold; `mx.load` refuses a whole file for one tensor of these.
+NOT_IN_MLX: Final = {"F64", "F8_E5M2", "F4", "F6_E2M3", "F6_E3M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"}
 
 _MAX_DIM: Final = 2**31 - 1
 _SHARD: Final = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
@@ -144,14 +145,16 @@ def _entry(path: Path, name: str, value: Any) -> Entry:
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise damaged(path, "needs exactly dtype, shape and data_offsets", name)
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+    if not isinstance(dtype, str) or dtype not in ITEM_BITS:
         raise damaged(path, f"unknown dtype {shown(str(dtype))}", name)
     if not _is_counts(shape) or any(dim > _MAX_DIM for dim in shape):
         raise damaged(path, "the shape is not a list of integers from 0 to 2^31 - 1", name)
     if not _is_counts(offsets) or len(offsets) != 2:
         raise damaged(path, "data_offsets are not two integers from 0", name)
     entry = Entry(dtype, tuple(shape), offsets[0], offsets[1])
-    needed = ITEM_BYTES[dtype] * prod(shape)
+    needed, part = divmod(ITEM_BITS[dtype] * prod(shape), 8)
+    if part:
+        raise damaged(path, f"{dtype} of shape {shape} does not fill whole bytes", name)
     if entry.end - entry.start != needed:
         raise damaged(
             path, f"{dtype} of shape {shape} takes {needed} bytes, offsets give {entry.end - entry.start}", name

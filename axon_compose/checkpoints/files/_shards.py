@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from axon_compose.checkpoints.files import _disk
 from axon_compose.checkpoints.files._record import dump_json
-from axon_compose.checkpoints.files._safetensors import ITEM_BYTES
+from axon_compose.checkpoints.files._safetensors import ITEM_BITS
 
 __all__ = [
     "INDEX_FILE",
@@ -65,7 +65,7 @@ class TensorSpec(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Bytes of its numbers."""
-        return prod(self.shape) * ITEM_BYTES[self.code]
+        return prod(self.shape) * ITEM_BITS[self.code] // 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Shard:
 
     def layout(self) -> list[TensorSpec]:
         """The order in the file: wide numbers first, so that each tensor starts at a multiple of its number's size."""
-        return sorted(self.specs, key=lambda spec: -ITEM_BYTES[spec.code])
+        return sorted(self.specs, key=lambda spec: -ITEM_BITS[spec.code])
 
     def header(self, mark: str = "mlx") -> bytes:
         """The bytes before the data, padded to a multiple of 8; `mark` is the `format` of the metadata."""

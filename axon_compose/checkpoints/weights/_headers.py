@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from axon_compose.checkpoints.files import CheckpointError, read_safetensors
 from axon_compose.checkpoints.files._record import is_plain_name
-from axon_compose.checkpoints.files._safetensors import ITEM_BYTES, damaged
+from axon_compose.checkpoints.files._safetensors import ITEM_BITS, damaged
 from axon_compose.checkpoints.files._shards import INDEX_FILE
 from axon_compose.language.document import Layout
 
@@ -33,7 +33,7 @@ class TensorHeader(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Bytes that it takes in its file."""
-        return prod(self.shape) * ITEM_BYTES[self.dtype]
+        return prod(self.shape) * ITEM_BITS[self.dtype] // 8
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from axon_compose.checkpoints.files._tensors import Tensors, open_tensors
 from axon_compose.checkpoints.weights._packed import Packed, Packing
 from axon_compose.checkpoints.weights._plan_load import LoadPlan
 from axon_compose.checkpoints.weights._storage import Source
@@ -138,17 +139,14 @@ class _Files:
             tensor for transfer in load_plan.transfers for source in transfer.sources for tensor in source.tensors
         )
         self.left = Counter(header.file for header in headers)
-        self.open: dict[Path, dict[str, Any]] = {}
+        self.open: dict[Path, Tensors] = {}
 
     def read(self, source: Source, transfer: Transfer) -> Any:
         """The tensor of a source, not computed yet."""
-        import mlx.core as mx
-
         arrays = []
         for header in source.tensors:
             if header.file not in self.open:
-                loaded: Any = mx.load(str(header.file), format="safetensors")
-                self.open[header.file] = loaded
+                self.open[header.file] = open_tensors(header.file)
             arrays.append(self.open[header.file].pop(header.name))
             self.left[header.file] -= 1
             if not self.left[header.file]:

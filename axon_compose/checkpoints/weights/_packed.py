@@ -12,7 +12,7 @@ __all__ = ["Packed", "Packing", "packings", "to_packed"]
 
 #: Group sizes of affine quantisation, and of formats with one fixed group size: bits, group size and name.
 _GROUPS: Final = (32, 64, 128)
-_BITS: Final = (2, 3, 4, 5, 6, 8)
+_BITS: Final = (1, 2, 3, 4, 5, 6, 8)
 _FORMATS: Final = ((4, 32, "mxfp4"), (8, 32, "mxfp8"), (4, 16, "nvfp4"))
 
 

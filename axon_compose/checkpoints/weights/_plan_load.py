@@ -15,7 +15,14 @@ from axon_compose.checkpoints.weights._headers import TensorHeader
 from axon_compose.checkpoints.weights._packed import Packing
 from axon_compose.checkpoints.weights._rules import Found, RuleBook
 from axon_compose.checkpoints.weights._steps import Shape, StepError, Transpose
-from axon_compose.checkpoints.weights._storage import BLOCK, Form, Source, check_types, gather
+from axon_compose.checkpoints.weights._storage import (
+    BLOCK,
+    Form,
+    Source,
+    check_sources,
+    gather,
+    is_activation_scale,
+)
 from axon_compose.checkpoints.weights._transfer import Transfer, make_transfer
 from axon_compose.language.document import HuggingFace, Layout
 from axon_compose.plan import Plan
@@ -85,7 +92,7 @@ def plan_load(
     planner.finish()
     planner.faults.raise_if_any(plan.name)
     transfers = sorted(planner.transfers, key=_place)
-    check_types(source for transfer in transfers for source in transfer.sources)
+    check_sources(source for transfer in transfers for source in transfer.sources)
     return LoadPlan(tuple(transfers), tuple(planner.dropped))
 
 
@@ -112,6 +119,9 @@ class _Planner:
         stacks: dict[tuple[Any, ...], tuple[Found, dict[str, Source]]] = {}
         for name, source in sources.items():
             found = self.book.find(name)
+            if is_activation_scale(name) and not self.has_place(found):
+                self.dropped.append(name)
+                continue
             if found is None:
                 self.faults.unexpected.append(f"{shown(name)}, which no rule matches")
                 continue
@@ -124,8 +134,11 @@ class _Planner:
                 self.add(found, [source])
             else:
                 others = tuple((key, text) for key, text in found.captures.items() if key != stack)
-                group = stacks.setdefault((found.rule, others, found.rest), (found, {}))
-                group[1][found.captures[stack]] = source
+                _, members = stacks.setdefault((found.rule, others, found.rest), (found, {}))
+                number = found.captures[stack]
+                if number in members:
+                    self.repeat(found.first_target(0), members[number], source)
+                members[number] = source
         for found, members in stacks.values():
             self.add_stack(found, members)
 
@@ -149,6 +162,10 @@ class _Planner:
             return
         self.add(found, sources)
 
+    def has_place(self, found: Found | None) -> bool:
+        """Whether the model has a parameter for what a rule makes."""
+        return found is not None and any(name in self.parameters for name in self.names(found))
+
     def names(self, found: Found) -> list[str | None]:
         """The parameters that a rule's targets are."""
         return [found.target(index, self.parameters) for index in range(len(found.rule.targets))]
@@ -170,11 +187,15 @@ class _Planner:
             return
         for name in wanted_names:
             if name in self.made:
-                self.faults.repeated.append(f"{name}, of {shown(self.made[name].name)} and {shown(sources[0].name)}")
+                self.repeat(name, self.made[name], sources[0])
             self.made[name] = sources[0]
         transfer = self.fit(found, sources, names)
         if transfer is not None:
             self.transfers.append(transfer)
+
+    def repeat(self, name: str, one: Source, other: Source) -> None:
+        """Report two tensors for one place."""
+        self.faults.repeated.append(f"{name}, of {shown(one.name)} and {shown(other.name)}")
 
     def fit(self, found: Found, sources: Sequence[Source], names: Sequence[str | None]) -> Transfer | None:
         """The one way of doing it that gives the shapes of the model."""

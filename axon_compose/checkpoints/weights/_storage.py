@@ -15,12 +15,19 @@ from axon_compose.checkpoints.weights._headers import TensorHeader
 from axon_compose.checkpoints.weights._packed import Packed, Packing, packings
 from axon_compose.checkpoints.weights._steps import Shape
 
-__all__ = ["Form", "Source", "gather"]
+__all__ = ["Form", "Source", "check_sources", "gather", "is_activation_scale"]
 
 #: The block of DeepSeek's fp8 files.
 BLOCK: Final = (128, 128)
 _FP8_SCALES: Final = ("_scale_inv", "_scale")
 _FLOATS: Final = ("F32", "F16", "BF16")
+#: Scales of activations and of cached keys and values, which weights do not need.
+_ACTIVATION_SCALES: Final = ("input_scale", "output_scale", "q_scale", "k_scale", "v_scale", "kv_scale")
+
+
+def is_activation_scale(name: str) -> bool:
+    """Whether a tensor only serves kernels that also quantise activations or caches."""
+    return name.rpartition(".")[2] in _ACTIVATION_SCALES
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +118,19 @@ class _MlxPacked(Source):
         return Packed(weight, scales, biases[0] if biases else None, form.packing)
 
 
+@dataclass(frozen=True, slots=True)
+class _Unreadable(Source):
+    """A tensor whose storage is not known: a fault only where the model needs it."""
+
+    fault: CheckpointError
+
+
 def gather(
     tensors: Mapping[str, TensorHeader], prefixes: Mapping[str, str] | None = None, block: tuple[int, int] = BLOCK
 ) -> dict[str, Source]:
     """What the tensors of a checkpoint are, by the names that rules see.
+
+    One that is stored in an unknown way is a fault once it is needed: `check_sources`.
 
     Args:
         tensors: The headers by name.
@@ -122,16 +138,22 @@ def gather(
         block: Rows and columns that share a scale in fp8 files.
 
     Raises:
-        CheckpointError: AX555 a tensor is stored in a way that cannot be read.
+        CheckpointError: AX555 two tensors have one name without their prefixes, or are two forms of one.
     """
     named = _renamed(tensors, prefixes or {})
     members: set[str] = set()
     found: dict[str, Source] = {}
     for name, header in named.items():
-        source = _stored(name, header, named, block)
-        if source is not None:
-            found[source.name] = source
-            members.update(own for own in _names_of(source, name) if own != source.name)
+        try:
+            source = _stored(name, header, named, block)
+        except CheckpointError as fault:
+            scales = [named[name + end] for end in _FP8_SCALES if name + end in named]
+            source = _Unreadable(name, (header, *scales), fault)
+        if source.name in found:
+            other = found[source.name].tensors[0]
+            raise _unreadable(header, f"and `{shown(other.name)}` are both stored for `{shown(source.name)}`")
+        found[source.name] = source
+        members.update(own for own in _names_of(source, name) if own != source.name)
     return {name: source for name, source in found.items() if name not in members}
 
 
@@ -154,9 +176,7 @@ def _renamed(tensors: Mapping[str, TensorHeader], prefixes: Mapping[str, str]) -
     return named
 
 
-def _stored(
-    name: str, header: TensorHeader, named: Mapping[str, TensorHeader], block: tuple[int, int]
-) -> Source | None:
+def _stored(name: str, header: TensorHeader, named: Mapping[str, TensorHeader], block: tuple[int, int]) -> Source:
     """The source that a tensor is the first part of."""
     if header.dtype == "F8_E4M3":
         return _fp8(name, header, named, block)
@@ -218,13 +238,16 @@ def _unreadable(header: TensorHeader, what: str) -> CheckpointError:
     return CheckpointError("AX555", message, "the storage format is not known, or the file was changed")
 
 
-def check_types(sources: Iterable[Source]) -> None:
-    """Refuse tensors that are needed and whose type MLX does not have.
+def check_sources(sources: Iterable[Source]) -> None:
+    """Refuse what is needed and cannot be read: unknown storage, or plain tensors that are not floats.
 
     Raises:
         CheckpointError: AX555.
     """
     for source in sources:
-        for header in source.tensors:
-            if header.dtype in NOT_IN_MLX:
-                raise _unreadable(header, f"is {header.dtype}, a type that MLX does not have")
+        if isinstance(source, _Unreadable):
+            raise source.fault
+        header = source.tensors[0]
+        if type(source) is Source and header.dtype not in _FLOATS:
+            why = "a type that MLX does not have" if header.dtype in NOT_IN_MLX else "not a float"
+            raise _unreadable(header, f"is {header.dtype}, {why}")
