@@ -98,7 +98,8 @@ def export(
     if kind == "huggingface" and built.quantised:
         message = f"`{folder}` is quantised, which Hugging Face's layout cannot express"
         raise CheckpointError("AX559", message, "use `--to mlx-lm`, or export a build without `--quantize`")
-    save_plan = plan_save(built.plan, built.section, built.architecture.document.dims, specs, KINDS[kind])
+    known = built.names(KINDS[kind])
+    save_plan = plan_save(built.plan, built.section, built.architecture.document.dims, specs, KINDS[kind], known=known)
     config = built.config(save_plan, specs)
     if kind == "mlx-lm":
         config = with_missing(config | older_fields(config), *built.stock)
@@ -141,6 +142,12 @@ class _Built:
         self.stock: tuple[HuggingFace, Mapping[str, Any]] = section, {}
         headers = (read_header(path) for path in sorted(folder.glob("model*.safetensors")))
         self.found = {name: entry.shape for header in headers for name, entry in header.items()}
+
+    def names(self, layout: Layout) -> list[str]:
+        """The kinds of names of the checkpoint that the folder was built from, if it had this layout."""
+        origin = self.written[CONFIG_KEY].get("tensors")
+        same = isinstance(origin, dict) and origin.get("layout") == layout
+        return list(map(str, origin.get("names", ()))) if same else []
 
     @property
     def quantised(self) -> bool:

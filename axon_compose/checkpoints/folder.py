@@ -19,6 +19,7 @@ from axon_compose.checkpoints.files._generation import generation_of
 from axon_compose.checkpoints.files._tokenizer import tokenizer_files
 from axon_compose.checkpoints.files._trust import without_code
 from axon_compose.checkpoints.trained import build_trained
+from axon_compose.checkpoints.weights import checkpoint_plan, name_kind, read_checkpoint
 from axon_compose.language.document import Layout
 from axon_compose.language.source import plain
 from axon_compose.model import LanguageModel, largest_parts, quantize, random_weights
@@ -89,6 +90,8 @@ def write_model(
     if quantize_bits:
         quantize(model, quantize_bits)
     config = _config(architecture, model, ids=weights is not None and weights.resolve() == Path(tokenizer).resolve())
+    if weights is not None:
+        config[CONFIG_KEY]["tensors"] = _origin(architecture, weights, layout)
     tensors = dict(tree_flatten(model.parameters()))
     del model  # the writer must be the last to hold each tensor, so that it is freed once it is written
     return write_folder(
@@ -159,6 +162,13 @@ def _config(architecture: Compiled, model: LanguageModel, *, ids: bool) -> dict[
         CONFIG_KEY: described,
         **_quantization(model),
     }
+
+
+def _origin(architecture: Compiled, weights: Path, layout: Layout | None) -> dict[str, Any]:
+    """The layout of a checkpoint and the kinds of names that it has, which an export gives back."""
+    plan = checkpoint_plan(architecture.plan(), architecture.document, weights, layout)
+    names = {name_kind(source.name) for transfer in plan.transfers for source in transfer.sources}
+    return {"layout": layout or read_checkpoint(weights).layout, "names": sorted(names)}
 
 
 def without_infinity(value: Any) -> Any:

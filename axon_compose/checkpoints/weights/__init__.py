@@ -8,7 +8,7 @@ from axon_compose.checkpoints.weights._headers import Checkpoint, TensorHeader, 
 from axon_compose.checkpoints.weights._load import Progress, load_checkpoint
 from axon_compose.checkpoints.weights._packed import Packing
 from axon_compose.checkpoints.weights._plan_load import LoadPlan, plan_load
-from axon_compose.checkpoints.weights._plan_save import SavePlan, plan_save
+from axon_compose.checkpoints.weights._plan_save import SavePlan, name_kind, plan_save
 from axon_compose.checkpoints.weights._save import save_checkpoint
 from axon_compose.checkpoints.weights._transfer import Output, Transfer
 
@@ -23,6 +23,7 @@ __all__ = [
     "Transfer",
     "checkpoint_plan",
     "load_checkpoint",
+    "name_kind",
     "plan_load",
     "plan_save",
     "read_checkpoint",

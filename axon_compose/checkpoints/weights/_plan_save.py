@@ -7,8 +7,9 @@ forwards, so that what is written is known to read back.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -26,11 +27,12 @@ from axon_compose.checkpoints.weights._transfer import Transfer, make_transfer, 
 from axon_compose.language.document import HuggingFace, Layout, WeightRule
 from axon_compose.plan import Plan
 
-__all__ = ["SavePlan", "plan_save"]
+__all__ = ["SavePlan", "name_kind", "plan_save"]
 
 #: Values tried for a capture that only the condition of a rule determines, such as the number of a layer.
 _TRIED: Final = 1024
 _NOWHERE: Final = Path()
+_INDEX: Final = re.compile(r"(?<![^.])(?:[0-9]+|<[^>]*>)(?![^.])")
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,13 @@ def _taken(arrays: dict[str, Any], parameter: str, packing: Packing | None) -> A
 
 
 def plan_save(
-    plan: Plan, section: HuggingFace, dims: Mapping[str, Any], specs: Sequence[TensorSpec], layout: Layout
+    plan: Plan,
+    section: HuggingFace,
+    dims: Mapping[str, Any],
+    specs: Sequence[TensorSpec],
+    layout: Layout,
+    *,
+    known: Collection[str] = (),
 ) -> SavePlan:
     """Decide which tensors the parameters of a model become.
 
@@ -86,11 +94,13 @@ def plan_save(
         dims: What the rules' formulas know.
         specs: Every parameter as it is, `.scales` and `.biases` of quantised ones too (`checkpoint.tensor_specs`).
         layout: Whose layout is wanted.
+        known: Names of the checkpoint that the model came from, each as `name_kind` gives it. Of several rules the one
+            that gives such a name is taken.
 
     Raises:
         CheckpointError: AX556 a formula has no value; AX558 no rule gives a parameter a name that reads back.
     """
-    saver = _Saver(dict(plan.parameters()), section, dims, {spec.name: spec for spec in specs}, layout)
+    saver = _Saver(dict(plan.parameters()), section, dims, {spec.name: spec for spec in specs}, layout, known)
     saver.all()
     save_plan = SavePlan(tuple(saver.transfers), tuple(saver.specs()), layout)
     _check(plan, section, dims, save_plan)
@@ -131,8 +141,10 @@ class _Saver:
         dims: Mapping[str, Any],
         found: Mapping[str, TensorSpec],
         layout: Layout,
+        known: Collection[str],
     ) -> None:
         self.parameters = parameters
+        self.known = known
         self.found = found
         self.layout = layout
         self.book = RuleBook(section, dims, layout)
@@ -172,6 +184,8 @@ class _Saver:
         then the others without their moves, as a checkpoint of that layout is read.
         """
         origins = list(self.book.origins(name))
+        if self.known:
+            origins.sort(key=lambda origin: name_kind(origin.source()) not in self.known)
         if self.layout == "huggingface":
             return self.first(name, origins, moved=True)
         plain = [origin for origin in origins if not _rearranges(origin.rule.written)]
@@ -294,6 +308,11 @@ class _Saver:
             for source in transfer.sources:
                 for header in source.tensors:
                     yield TensorSpec(header.name, header.shape, names[header.dtype])
+
+
+def name_kind(name: str) -> str:
+    """A name with `#` for every index, and for every capture: what tensors of all layers share."""
+    return _INDEX.sub("#", name)
 
 
 def _rearranges(written: WeightRule) -> bool:

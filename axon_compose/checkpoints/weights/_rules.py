@@ -119,9 +119,10 @@ class RuleBook:
         return rule.written.when is True or bool(self.value(rule, rule.written.when, captures))
 
     def origins(self, parameter: str) -> Iterator[Origin]:
-        """Every rule with a target that can be this parameter, in the order in which rules hold.
+        """Every rule with a target that can be this parameter: whole names first, then those with more literal text.
 
-        Whether `when` holds is not asked: it may need captures that the target does not determine.
+        Among equals they come in the order in which rules hold. Whether `when` holds is not asked: it may need captures
+        that the target does not determine.
         """
         found: list[tuple[bool, Origin]] = []
         for rules in self.groups:
@@ -130,7 +131,8 @@ class RuleBook:
                     match = target.match(parameter)
                     if match is not None:
                         found.append((bool(match.rest), Origin(rule, index, *match)))
-            yield from (origin for _, origin in sorted(found, key=lambda item: item[0]))
+            found.sort(key=lambda item: (item[0], -item[1].rule.targets[item[1].part].literals))
+            yield from (origin for _, origin in found)
             found.clear()
 
     def extent(self, rule: Rule, written: Any, captures: Mapping[str, str], rest: bool = False) -> int:
@@ -193,7 +195,8 @@ class RuleBook:
 
 def _compile(text: str, written: WeightRule) -> Rule:
     targets = [written.to] if written.to is not None else list(written.split or ())
-    return Rule(parse_pattern(text), written, tuple(parse_target(target) for target in targets))
+    pattern = parse_pattern(text)
+    return Rule(pattern, written, tuple(parse_target(target, pattern.numbers) for target in targets))
 
 
 def _number(text: str) -> int | str:

@@ -24,8 +24,10 @@ _MAX_NAME: Final = 500
 #: and short names a regular expression that goes back and tries again ends within milliseconds, whatever the name.
 _MAX_SPELLINGS: Final = 64
 _MAX_LOOSE: Final = 2
+#: A number as names have it, in one spelling.
+_NUMBER: Final = "(?:0|[1-9][0-9]{0,8})"
 _PART: Final = re.compile(r"<(?P<capture>[^<>()|]*)>|\((?P<choice>[^()]*)\)|(?P<text>[^<>()|?]+)")
-_CAPTURE: Final = re.compile(r"[a-z][a-z0-9_]{0,99}")
+_CAPTURE: Final = re.compile(r"(?P<name>[a-z][a-z0-9_]{0,99})(?P<int>:int)?")
 _HINTS: Final = {
     "<": "a capture is written `<name>`",
     ">": "a capture is written `<name>`",
@@ -41,11 +43,15 @@ class PatternError(TextError):
 
 
 class Capture(NamedTuple):
-    """`<name>`, one part of a name or a piece of it; `<*>` is any text. Offsets are those of the text."""
+    """One part of a name or a piece of it; offsets are those of the text.
+
+    `<name>` is any text without a dot, `<name:int>` a number as indices are written, `<*>` any text.
+    """
 
     name: str
     start: int
     end: int
+    number: bool = False
 
     @property
     def wild(self) -> bool:
@@ -97,6 +103,11 @@ class Pattern:
         """Names of the captures, without `<*>`."""
         return frozenset(capture.name for capture in self.captures if not capture.wild)
 
+    @property
+    def numbers(self) -> frozenset[str]:
+        """Names of the captures that are written `<name:int>`."""
+        return frozenset(capture.name for capture in self.captures if capture.number)
+
     def match(self, name: str) -> NameMatch | None:
         """Compare with a whole name, or with the part of it before a dot."""
         found = self._expression.fullmatch(name) if len(name) <= _MAX_NAME else None
@@ -141,8 +152,12 @@ def parse_pattern(text: str) -> Pattern:
 
 
 @lru_cache(maxsize=4096)
-def parse_target(text: str) -> Target:
+def parse_target(text: str, numbers: frozenset[str] = frozenset()) -> Target:
     """Read a target.
+
+    Args:
+        text: As written.
+        numbers: Captures that are numbers, as the pattern of the rule says.
 
     Raises:
         PatternError: It is none; says which characters are to blame.
@@ -152,6 +167,11 @@ def parse_target(text: str) -> Target:
     for part in parts:
         if isinstance(part, Capture) and part.wild:
             raise PatternError("`<*>` captures no text for a target", part.start, part.end, "capture it by a name")
+        if isinstance(part, Capture) and part.number:
+            raise PatternError(
+                f"`<{part.name}:int>` in a target", part.start, part.end, f"write `<{part.name}>`: the pattern says int"
+            )
+    parts = tuple(part._replace(number=part.name in numbers) if isinstance(part, Capture) else part for part in parts)
     return Target(text, parts, _literals(parts), _expression(parts), optional)
 
 
@@ -180,10 +200,11 @@ def _parts(text: str) -> Iterator[_Part]:
 def _part(match: re.Match[str]) -> _Part:
     start, end = match.span()
     if (name := match["capture"]) is not None:
-        if name != "*" and not _CAPTURE.fullmatch(name):
-            hint = "lower-case letters, digits and `_`, a letter first; or `<*>` for any text"
+        capture = _CAPTURE.fullmatch(name)
+        if capture is None and name != "*":
+            hint = "lower-case letters, digits and `_`, a letter first; `<l:int>` for a number, `<*>` for any text"
             raise PatternError(f"{quote(name)} cannot be the name of a capture", start, end, hint)
-        return Capture(name, start, end)
+        return Capture(capture["name"], start, end, bool(capture["int"])) if capture else Capture(name, start, end)
     if (choice := match["choice"]) is not None:
         options = tuple(choice.split("|"))
         if any(char in choice for char in "<>?") or len(set(options)) != len(options) or len(options) < 2:
@@ -240,6 +261,7 @@ def _expression(parts: tuple[_Part, ...]) -> re.Pattern[str]:
         elif part.wild:
             text += ".*"
         else:
-            text += f"(?P={part.name})" if part.name in seen else f"(?P<{part.name}>[^.]+)"
+            body = _NUMBER if part.number else "[^.]+"
+            text += f"(?P={part.name})" if part.name in seen else f"(?P<{part.name}>{body})"
             seen.add(part.name)
     return re.compile(rf"{text}(?P<_rest>(?:\..*)?)", re.DOTALL)
