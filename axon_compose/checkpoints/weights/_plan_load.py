@@ -92,7 +92,6 @@ def plan_load(
     planner.finish()
     planner.faults.raise_if_any(plan.name)
     transfers = sorted(planner.transfers, key=_place)
-    check_sources(source for transfer in transfers for source in transfer.sources)
     return LoadPlan(tuple(transfers), tuple(planner.dropped))
 
 
@@ -185,6 +184,7 @@ class _Planner:
         if not wanted_names:
             self.dropped += [source.name for source in sources]
             return
+        check_sources(sources)
         for name in wanted_names:
             if name in self.made:
                 self.repeat(name, self.made[name], sources[0])
