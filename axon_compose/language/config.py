@@ -48,7 +48,7 @@ class Config:
     @property
     def model_types(self) -> list[str]:
         """`model_type` of the text model and of the whole, in this order."""
-        found = (plain(part.entries["model_type"].node) for part in self._parts() if "model_type" in part.entries)
+        found = (plain(part.entries["model_type"].node) for part in self.parts() if "model_type" in part.entries)
         return list(dict.fromkeys(str(name) for name in found))
 
     def find(self, name: str) -> Entry | None:
@@ -57,7 +57,7 @@ class Config:
         `a.b` is a field inside a mapping, `a.*.b` what all mappings inside have that have it, if it is the same.
         """
         null = None
-        for part in self._parts():
+        for part in self.parts():
             entry = _inside(part, name)
             if entry is not None and not _is_null(entry.node):
                 return entry
@@ -85,7 +85,8 @@ class Config:
             changed = _with_entry(written, inner, _with_entry(part, name, value))
         return make_config(self.folder, changed, self.list_tensors)
 
-    def _parts(self) -> Iterator[Mapping]:
+    def parts(self) -> Iterator[Mapping]:
+        """The parts in which a field is searched: the one about the text model first, then the whole."""
         if self.inner is not None:
             yield self.inner
         yield self.top

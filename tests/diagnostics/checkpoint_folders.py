@@ -321,6 +321,26 @@ CASES: Final[dict[str, Case]] = {
     "unhandled_rope_field": Case(
         config(rope_parameters={"rope_type": "linear", "factor": 2.0, "twist": 3}), "AX602", ("twist",), FAMILY, 1
     ),
+    "positions_twice": Case(
+        config(
+            rope_parameters={"rope_type": "default", "rope_theta": 5e5},
+            rope_scaling={"rope_type": "linear", "factor": 2.0},
+        ),
+        "AX612",
+        ("`rope_theta` would get lost", "the other one", "remove `rope_scaling`"),
+        FAMILY,
+        1,
+    ),
+    "a_rope_key_that_nobody_reads": Case(
+        config(
+            rope_parameters=None,
+            rope_scaling={"rope_type": "yarn", "factor": 2.0, "attn_factor": 0.8, "attention_novelty": 3},
+        ),
+        "AX602",
+        ("warning[AX613]: `rope_scaling.attn_factor` is not read", "`rope_scaling.attention_novelty`"),
+        FAMILY,
+        1,
+    ),
     "a_field_that_is_a_formula": Case(config(hidden_size="=2 * 24"), "AX601", ("formula",), FAMILY, 1),
     "a_field_of_another_type": Case(config(hidden_size="wide"), "AX102", ("hidden_size",), FAMILY, 1),
     "a_size_of_zero": Case(config(num_key_value_heads=0), "AX102", ("num_kv_heads",), FAMILY, 1),

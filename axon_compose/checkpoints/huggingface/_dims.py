@@ -9,7 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from axon_compose.checkpoints.huggingface._harmless import HARMLESS
-from axon_compose.checkpoints.huggingface._rope import ROPE_FIELDS, rope_fields
+from axon_compose.checkpoints.huggingface._rope import ORIGINAL_LENGTH, ROPE_FIELDS, rope_fields
+from axon_compose.checkpoints.huggingface._rope_twice import written_positions
+from axon_compose.checkpoints.huggingface._unhandled import report_unhandled
 from axon_compose.diagnostics import Problems, Span
 from axon_compose.language.config import Config
 from axon_compose.language.document import Document, HuggingFace, is_formula
@@ -60,8 +62,8 @@ def with_config(node: Mapping, config: Config, problems: Problems) -> Mapping:
 class _Overlay:
     def __init__(self, section: HuggingFace, config: Config, problems: Problems) -> None:
         self.section, self.config, self.problems = section, config, problems
-        self.rope = rope_fields(config, problems)
-        self.handled: set[str] = {*section.ignore, *section.only, *ROPE_FIELDS, *self.rope}
+        self.rope = rope_fields(config, problems, section.ignore)
+        self.handled: set[str] = {*section.ignore, *section.only, *ROPE_FIELDS, ORIGINAL_LENGTH, *self.rope}
 
     def dim(self, name: str, entry: Entry) -> Entry:
         """A dim's value in this checkpoint: its field, or what the file has."""
@@ -109,14 +111,8 @@ class _Overlay:
             for key, below in entry.node.entries.items():
                 self._check_field(f"{name}.{key}", below)
             return
-        hint = "give the file a dim for it, or name it in `huggingface.ignore` if it changes nothing"
-        self.problems.error(
-            "AX602",
-            f"`{name}` in config.json is not handled by this family file",
-            entry.key_span,
-            label="it may change the model",
-            help=hint,
-        )
+        message = f"`{name}` in config.json is not handled by this family file"
+        report_unhandled(name, entry.key_span, self.problems, message)
 
     def _at_any_key(self, name: str) -> bool:
         """Whether a field with `*` reads it, which needs the same value everywhere."""
@@ -130,7 +126,8 @@ def fields_used(document: Document, config: Config) -> list[str]:
     if section is None:
         return []
     names = (name for dim in document.envelope.dims for name in field_names(section, dim))
-    read = [*names, *ROPE_FIELDS]
+    positions = written_positions(config, Problems())
+    read = [*(name for name in names if name not in ROPE_FIELDS), *(positions or ())[:1]]
     return list(dict.fromkeys(name for name in read if config.value(name) is not None))
 
 

@@ -2,73 +2,80 @@
 
 Older configurations have `rope_theta` beside `rope_scaling: {type or rope_type, …}` (or null); newer ones
 `rope_parameters`, which holds both, for the whole model or for each kind of layer.
-Source: transformers, modeling_rope_utils.py.
+Source: transformers 5.24, modeling_rope_utils.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+from axon_compose.checkpoints.huggingface._rope_twice import written_positions
+from axon_compose.checkpoints.huggingface._unhandled import report_unhandled
 from axon_compose.diagnostics import Problems, Span
 from axon_compose.language.config import Config
 
-__all__ = ["ROPE_FIELDS", "rope_fields"]
+__all__ = ["ORIGINAL_LENGTH", "ROPE_FIELDS", "rope_fields"]
 
-#: Fields that are read here.
+#: Fields that are read here and nowhere else.
 ROPE_FIELDS: Final = ("rope_parameters", "rope_scaling")
+#: Read here too; a family may have a dim of this name.
+ORIGINAL_LENGTH: Final = "original_max_position_embeddings"
+_LONGEST: Final = "max_position_embeddings"
 
 #: Names of one type of scaling; `mrope` differs only where there are images.
 _TYPES: Final = {"su": "longrope", "mrope": "default", "deepseek_yarn": "yarn", "telechat3-yarn": "yarn"}
-_LENGTH: Final = "original_max_position_embeddings"
 #: What each type takes over as it is.
 _KEPT: Final[dict[str, tuple[str, ...]]] = {
     "linear": ("factor",),
-    "dynamic": ("factor", _LENGTH),
-    "llama3": ("factor", _LENGTH, "low_freq_factor", "high_freq_factor"),
+    "dynamic": ("factor",),
+    "llama3": ("factor", ORIGINAL_LENGTH, "low_freq_factor", "high_freq_factor"),
     "yarn": (
-        "factor", _LENGTH, "beta_fast", "beta_slow", "truncate", "attention_factor", "mscale", "mscale_all_dim",
+        "factor", ORIGINAL_LENGTH, "beta_fast", "beta_slow", "truncate", "attention_factor", "mscale", "mscale_all_dim",
     ),
-    "longrope": ("factor", _LENGTH, "attention_factor", "short_factor", "long_factor"),
+    "longrope": ("factor", ORIGINAL_LENGTH, "attention_factor", "short_factor", "long_factor"),
     "proportional": ("factor",),
 }  # fmt: skip
 #: Read elsewhere, or informative only.
 _BESIDE: Final = {
     "type", "rope_type", "rope_theta", "theta", "partial_rotary_factor", "mrope_section", "mrope_interleaved",
-    "finetuned", "max_position_embeddings",
+    "finetuned", _LONGEST, ORIGINAL_LENGTH,
 }  # fmt: skip
+#: Keys of a type that vLLM multiplies by and transformers does not read; 1 changes nothing in either.
+_UNREAD: Final = {"yarn": ("attn_factor", "extrapolation_factor")}
+_FLAT: Final = {"theta": "rope_theta", "fraction": "partial_rotary_factor"}
 
 
-def rope_fields(config: Config, problems: Problems) -> dict[str, tuple[Any, Span]]:
+def rope_fields(config: Config, problems: Problems, ignored: Collection[str] = ()) -> dict[str, tuple[Any, Span]]:
     """Fields to their values in one form, each with the place that it comes from.
+
+    Args:
+        config: The configuration.
+        problems: Collects keys and types that are not known, and contradictions.
+        ignored: Keys that change nothing, such as `rope_scaling.note`.
 
     Returns:
         `rope_theta`, `rope_scaling` and `partial_rotary_factor` where one mapping serves all layers; `rope_parameters`,
         kinds to options of `rope`, where layers differ. Only what the configuration says.
     """
-    name = next((name for name in ROPE_FIELDS if isinstance(config.value(name), dict)), None)
-    entry = config.find(name) if name else None
-    if name is None or entry is None:
+    found = written_positions(config, problems)
+    if found is None:
         return {}
-    written, span = config.value(name), entry.key_span
-    reader = _Reader(config, problems, name, span)
-    kinds = {key: value for key, value in written.items() if isinstance(value, dict)}
+    name, entry, written = found
+    kinds = [key for key, value in written.items() if isinstance(value, dict)]
     if kinds:
-        return {"rope_parameters": ({kind: reader.options(value) for kind, value in kinds.items()}, span)}
-    options = reader.options(written)
-    found = {"rope_scaling": options.get("scaling")}
-    found |= {ours: options[key] for key, ours in _FLAT.items() if key in options}
-    return {key: (value, span) for key, value in found.items()}
-
-
-_FLAT: Final = {"theta": "rope_theta", "fraction": "partial_rotary_factor"}
+        options = {kind: _Reader(config, problems, f"{name}.{kind}", ignored).options(written[kind]) for kind in kinds}
+        return {"rope_parameters": (options, entry.key_span)}
+    flat = _Reader(config, problems, name, ignored).options(written)
+    fields = {"rope_scaling": flat.get("scaling")} | {_FLAT[key]: flat[key] for key in _FLAT if key in flat}
+    return {field: (value, entry.key_span) for field, value in fields.items()}
 
 
 class _Reader:
-    """Translates the mappings of one field."""
+    """Translates one mapping."""
 
-    def __init__(self, config: Config, problems: Problems, field: str, span: Span) -> None:
-        self.config, self.problems, self.field, self.span = config, problems, field, span
+    def __init__(self, config: Config, problems: Problems, field: str, ignored: Collection[str]) -> None:
+        self.config, self.problems, self.field, self.ignored = config, problems, field, ignored
 
     def options(self, written: Mapping[str, Any]) -> dict[str, Any]:
         """One mapping as options of `rope`: theta, fraction and scaling, where given."""
@@ -89,31 +96,47 @@ class _Reader:
             self.problems.error(
                 "AX604",
                 f"`{self.field}` has the type `{kind}`, which is not known",
-                self.span,
+                self._place(),
                 help=f"known types: default, {', '.join(_KEPT)}",
             )
             return None
         kept = {name: written[name] for name in _KEPT[kind] if written.get(name) is not None}
         for name, value in written.items():
-            if name not in kept and name not in _BESIDE and value is not None and name != _LENGTH:
-                self.problems.error(
-                    "AX602",
-                    f"`{self.field}.{name}` is not handled by `{kind}` scaling",
-                    self.span,
-                    label="it may change the model",
-                )
+            if name not in kept and name not in _BESIDE and value is not None:
+                self._check(kind, name, value)
         return {"type": kind, **self._with_lengths(kind, kept)}
 
+    def _check(self, kind: str, name: str, value: Any) -> None:
+        """Report a key that the type does not have; a note for one that transformers does not read."""
+        field = f"{self.field}.{name}"
+        if field in self.ignored:
+            return
+        if name not in _UNREAD.get(kind, ()):
+            report_unhandled(field, self._place(name), self.problems, f"`{field}` is not handled by `{kind}` scaling")
+        elif value != 1:
+            message = f"`{field}` is not read, as in transformers; vLLM multiplies by it"
+            self.problems.warning("AX613", message, self._place(name))
+
     def _with_lengths(self, kind: str, kept: dict[str, Any]) -> dict[str, Any]:
-        """What follows from fields beside the mapping: the lengths, and the factor between them."""
-        longest = self.config.value("max_position_embeddings")
-        if _LENGTH in _KEPT[kind] and _LENGTH not in kept:
-            kept[_LENGTH] = self.config.value(_LENGTH) or longest
+        """What follows from fields beside the mapping: the lengths, and the factor between them.
+
+        The original length beside a mapping for all layers comes before the one inside.
+        """
+        longest = self.config.value(_LONGEST)
+        if ORIGINAL_LENGTH in _KEPT[kind]:
+            beside = self.config.value(ORIGINAL_LENGTH) if "." not in self.field else None
+            kept[ORIGINAL_LENGTH] = beside or kept.get(ORIGINAL_LENGTH) or longest
+        elif kind == "dynamic":
+            kept[ORIGINAL_LENGTH] = longest
         if kind == "longrope" and longest:
-            kept["max_position_embeddings"] = longest
+            kept[_LONGEST] = longest
         if "factor" not in kept:
-            kept["factor"] = _growth(longest, kept.get(_LENGTH))
+            kept["factor"] = _growth(longest, kept.get(ORIGINAL_LENGTH))
         return kept
+
+    def _place(self, name: str | None = None) -> Span | None:
+        entry = self.config.find(f"{self.field}.{name}" if name else self.field)
+        return entry.key_span if entry else None
 
 
 def _growth(longest: Any, original: Any) -> float:

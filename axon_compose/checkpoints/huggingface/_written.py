@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from axon_compose.checkpoints.huggingface._dims import field_names
-from axon_compose.checkpoints.huggingface._rope import ROPE_FIELDS
+from axon_compose.checkpoints.huggingface._rope import ORIGINAL_LENGTH, ROPE_FIELDS
 from axon_compose.language.config import INFINITE, INNER
 from axon_compose.language.document import FormulaError, HuggingFace, cached_parse, is_formula
 
@@ -105,7 +105,10 @@ def _put_rope(config: dict[str, Any], name: str, value: Any) -> bool:
         if length := scaling.pop(_LENGTH, None):
             config[_LENGTH] = length
         kind = scaling.pop("type", "default")
+        if ORIGINAL_LENGTH in config and ORIGINAL_LENGTH in scaling:
+            config[ORIGINAL_LENGTH] = scaling[ORIGINAL_LENGTH]
         if flat:
+            config.pop("rope_scaling", None)
             kept = {word: mapping[word] for word in _WORDS.values() if word in mapping}
             config["rope_parameters"] = {**kept, "rope_type": kind, **scaling}
         else:

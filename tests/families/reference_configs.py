@@ -1,0 +1,54 @@
+"""config.json as the configuration classes of the installed transformers read it: the truth for defaults."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import Any, Final
+
+__all__ = ["Refused", "explicit", "reference_class"]
+
+#: Model types that transformers knows by another name.
+_SAME: Final = {"kimi_k2": "deepseek_v3"}
+
+
+class Refused(Exception):
+    """transformers does not read such a configuration."""
+
+
+def reference_class(config: dict[str, Any]) -> Any:
+    """The class that `AutoConfig` chooses; one of Mistral with kinds of layers counts as Ministral there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformers import CONFIG_MAPPING
+
+        name = config["model_type"]
+        if name == "mistral" and "layer_types" in config:
+            name = "ministral"
+        return CONFIG_MAPPING[_SAME.get(name, name)]
+
+
+def explicit(config: dict[str, Any]) -> dict[str, Any]:
+    """The same configuration with every field that its class has.
+
+    Raises:
+        Refused: With what the class says.
+    """
+    fields = {name: value for name, value in _infinite(config).items() if name != "model_type"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            found = reference_class(config).from_dict(fields)
+        except Exception as error:
+            raise Refused(str(error)) from error
+        read: dict[str, Any] = json.loads(found.to_json_string(use_diff=False))
+    return {**read, "model_type": config["model_type"]}
+
+
+def _infinite(value: Any) -> Any:
+    """The value with numbers for the words that transformers 5 writes for infinity."""
+    if isinstance(value, dict):
+        if value.keys() == {"__float__"}:
+            return float(value["__float__"])
+        return {key: _infinite(item) for key, item in value.items()}
+    return [_infinite(item) for item in value] if isinstance(value, list) else value
