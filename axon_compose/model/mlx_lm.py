@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoConfig, PretrainedConfig
 
 from axon_compose.model import LanguageModel
-from axon_compose.model._build import make_module
+from axon_compose.model._calls import make_module
 from axon_compose.model.names import CONFIG_KEY, MODEL_TYPE
 from axon_compose.plan import Plan, compile_source
 

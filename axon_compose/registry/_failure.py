@@ -18,8 +18,8 @@ class LookupFailure(Exception):
 
     Attributes:
         code: `AX201` unknown plugin, `AX202` unknown component, `AX203` plugin failed, `AX204` two distributions
-            claim one namespace, `AX205` plugin disabled, `AX207` no default of a kind, `AX208` code of a component
-            cannot be imported, `AX209` unknown architecture, `AX210` not the name of a type.
+            claim one namespace, `AX205` plugin disabled, `AX207` no default of a kind, `AX209` unknown architecture,
+            `AX210` not the name of a type.
         message: What is wrong, one line.
         label: What to say beside the place.
         help: What to do, or None.
@@ -56,8 +56,15 @@ def suggestion(name: str, candidates: Iterable[str], what: str) -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception as one printable line of bounded length."""
-    text = "".join(c if c.isprintable() else " " for c in str(error))
-    text = " ".join(text.split())
-    whole = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    """An exception as one printable line of bounded length, whatever its own text does."""
+    try:
+        text = str(error)
+    except BaseException as worse:
+        text = f"its text cannot be had, for that raises {type(worse).__name__}"
+    name, text = map(_printable, (type(error).__name__, text))
+    whole = f"{name}: {text}" if text else name
     return whole if len(whole) <= _LONGEST_CAUSE else whole[: _LONGEST_CAUSE - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
