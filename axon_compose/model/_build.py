@@ -13,7 +13,7 @@ from axon_compose.model._calls import BuildError, make_module
 from axon_compose.model._language_model import LanguageModel
 from axon_compose.plan import DTYPES, Plan, weight_nbytes
 
-__all__ = ["build", "check_shapes", "largest_parts", "random_weights"]
+__all__ = ["build", "check_shapes", "largest_parts", "make_module", "random_weights"]
 
 #: How many parameters and components one message names.
 _MOST: Final = 10
@@ -79,8 +79,8 @@ def check_shapes(plan: Plan, model: nn.Module) -> None:
     built = {name: tuple(value.shape) for name, value in tree_flatten(model.parameters())}
     if declared == built:
         return
-    faults = {name: "missing" for name in declared.keys() - built.keys()}
-    faults |= {name: "undeclared" for name in built.keys() - declared.keys()}
+    faults = dict.fromkeys(declared.keys() - built.keys(), "missing")
+    faults |= dict.fromkeys(built.keys() - declared.keys(), "undeclared")
     faults |= {
         name: f"built {built[name]}, declared {declared[name]}:"
         for name in declared.keys() & built.keys()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
@@ -14,7 +14,7 @@ from mlx.utils import tree_flatten
 from axon_compose.plan import Plan, Use
 from axon_compose.registry import DEBUG_HELP, Guard, PluginFault, Raised, debug_traceback, load_factory
 
-__all__ = ["BuildError", "at_once", "blamed", "call", "make_module"]
+__all__ = ["BuildError", "at_once", "blamed", "call", "make_module", "weight_fault"]
 
 #: Whether every output is computed before the next component is called, so that a lazy array raises where it was made.
 _AT_ONCE: Final[ContextVar[bool]] = ContextVar("_AT_ONCE", default=False)
@@ -85,42 +85,38 @@ def at_once() -> Iterator[None]:
 
 
 @contextmanager
-def blamed(plan: Plan, parameters: Mapping[str, Any] | nn.Module, again: Any = None) -> Iterator[None]:
-    """Find out whose lazy arrays raise, where many are computed together.
+def blamed(plan: Plan, model: nn.Module, again: Callable[[], object] | None = None) -> Iterator[None]:
+    """Compute lazy arrays of a model, and find out whose they are if that raises.
 
     Args:
         plan: The model.
-        parameters: Its weights by name, or the model.
-        again: A function that runs the model once more.
+        model: Its modules.
+        again: Runs the model once more.
 
     Raises:
         PluginFault: Instead of what was raised, if a component's arrays raise when they are computed one by one.
     """
     try:
-        yield
-    except (PluginFault, MemoryError):
-        raise
-    except Exception:
-        named = dict(tree_flatten(parameters.parameters())) if isinstance(parameters, nn.Module) else parameters
+        with Guard(None):
+            yield
+    except Raised as raised:
+        weights = dict(tree_flatten(model.parameters()))
         for use in plan.uses():
             for name in use.params:
-                weight_raises(use, named.get(f"{use.path}.{name}"), name)
+                try:
+                    with Guard(None):
+                        mx.eval(weights.get(f"{use.path}.{name}"))
+                except Raised as own:
+                    raise weight_fault(use, name, own) from own
         if again is not None:
             with at_once():
                 again()
-        raise
+        raise raised.error if isinstance(raised.error, Exception) else raised from None
 
 
-def weight_raises(use: Use, value: Any, name: str) -> None:
-    """Compute one weight.
-
-    Raises:
-        PluginFault: If that raises.
-    """
-    try:
-        mx.eval(value)
-    except Exception as error:
-        raise _fault(f"the weight `{name}` that {use.who} makes raises {Raised(error)} when it is computed") from error
+def weight_fault(use: Use, name: str, raised: Raised) -> PluginFault:
+    """A weight that its component's factory left lazy, and that cannot be computed."""
+    return _fault(f"`{name}`, made by the factory of {use.who}, raises {raised} when it is computed")
 
 
 def _fault(message: str) -> PluginFault:

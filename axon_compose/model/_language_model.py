@@ -10,8 +10,8 @@ import mlx.nn as nn
 
 from axon_compose.model._arrange import arrange
 from axon_compose.model._block import Block, Reuse
-from axon_compose.model._calls import call
 from axon_compose.model._caches import make_caches
+from axon_compose.model._calls import call
 from axon_compose.model._forward import make_mask, position
 from axon_compose.model._freed import keep_freed
 from axon_compose.plan import Plan, Use

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from axon_compose.diagnostics import nearest
+from axon_compose.diagnostics import Diagnostic, Refusal, nearest
 
 __all__ = ["LookupFailure", "one_line", "suggestion"]
 
@@ -13,7 +13,7 @@ _LONGEST_LIST: Final = 8
 _LONGEST_CAUSE: Final = 300
 
 
-class LookupFailure(Exception):
+class LookupFailure(Refusal):
     """What was asked for cannot be had.
 
     Attributes:
@@ -25,16 +25,19 @@ class LookupFailure(Exception):
         help: What to do, or None.
     """
 
+    faulty = True
+
     def __init__(self, code: str, message: str, label: str = "", help: str | None = None) -> None:  # noqa: A002
-        super().__init__(message)
-        self.code = code
-        self.message = message
+        super().__init__(code, message, help)
         self.label = label
-        self.help = help
 
     def __str__(self) -> str:
-        parts = [f"{self.message}: {self.label}" if self.label else self.message]
-        return " - ".join(parts + ([self.help] if self.help else []))
+        return " - ".join([self.diagnostic.message, *([self.help] if self.help else [])])
+
+    @property
+    def diagnostic(self) -> Diagnostic:
+        """The same fault as a record, for a place that is in no file."""
+        return Diagnostic(self.code, f"{self.message}: {self.label}" if self.label else self.message, help=self.help)
 
 
 def suggestion(name: str, candidates: Iterable[str], what: str) -> str | None:

@@ -37,8 +37,7 @@ class PluginFault(Refusal):
         message: What happened, with the component's type, its place in the model and the distribution.
     """
 
-    def __init__(self, code: str, message: str, help: str | None = None) -> None:  # noqa: A002 (as in `Diagnostic`)
-        super().__init__(code, message, help)
+    faulty = True
 
 
 class Raised(Exception):

@@ -341,7 +341,10 @@ def test_validators_speak_for_themselves() -> None:
 def test_a_validator_that_breaks_blames_the_plugin() -> None:
     (found,) = faults(Checked, {"heads": 5, "groups": 7})
     line = Checked._divides.__code__.co_firstlineno + 3
-    assert (found.kind, found.label) == ("plugin", f"ZeroDivisionError: seven, at registry/test_registry_options.py:{line}")
+    assert (found.kind, found.label) == (
+        "plugin",
+        f"ZeroDivisionError: seven, at registry/test_registry_options.py:{line}",
+    )
 
 
 def test_a_number_that_python_cannot_write() -> None:

@@ -105,7 +105,9 @@ class Subject:
 
     def forward(self, tokens: mx.array, cache: list[Any] | None = None) -> mx.array:
         """Logits, computed."""
-        with blamed(self.plan, self.model, lambda: self.model(tokens, None if cache is None else self.model.make_cache())):
+        with blamed(
+            self.plan, self.model, lambda: self.model(tokens, None if cache is None else self.model.make_cache())
+        ):
             logits = self.model(tokens, cache)
             mx.eval(logits, [leaf.state for leaf in cache or ()])
         return logits
