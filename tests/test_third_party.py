@@ -66,7 +66,7 @@ print(json.dumps([registry.full_name(spec), registry.distribution("leaky"), load
     # One component of the plugin has a raw JSON Schema, which is checked when the plugin is loaded.
     assert loaded == ["jsonschema"]
     assert ["leaky", "axon-leaky", "0.3.1", "ok", ""] in statuses
-    cause = "ModuleNotFoundError: No module named 'package_that_is_not_there'"
+    cause = "ModuleNotFoundError: No module named 'package_that_is_not_there', at axon_broken/__init__.py:3"
     assert ["broken", "axon-broken", "6.6.6", "failed", cause] in statuses
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from math import isfinite, prod
 from pathlib import Path
@@ -16,15 +17,17 @@ from mlx.utils import tree_flatten
 
 from axon_compose.checkpoints.files import MAX_SHARD_BYTES, check_space, check_target, require, write_folder
 from axon_compose.checkpoints.files._generation import generation_of
+from axon_compose.checkpoints.files._shards import NotComputed
 from axon_compose.checkpoints.files._tokenizer import tokenizer_files
 from axon_compose.checkpoints.files._trust import without_code
 from axon_compose.checkpoints.trained import build_trained
 from axon_compose.checkpoints.weights import checkpoint_plan, name_kind, read_checkpoint
 from axon_compose.language.document import Layout
 from axon_compose.language.source import plain
-from axon_compose.model import LanguageModel, largest_parts, quantize, random_weights
+from axon_compose.model import LanguageModel, largest_parts, quantize, random_weights, weight_fault
 from axon_compose.model.names import CONFIG_KEY, MODEL_TYPE
 from axon_compose.plan import DTYPES, Compiled, Plan, plan_to_dict, weight_nbytes
+from axon_compose.registry import Raised
 
 __all__ = ["check_write", "without_infinity", "write_model"]
 
@@ -94,17 +97,39 @@ def write_model(
         config[CONFIG_KEY]["tensors"] = _origin(architecture, weights, layout)
     tensors = dict(tree_flatten(model.parameters()))
     del model  # the writer must be the last to hold each tensor, so that it is freed once it is written
-    return write_folder(
-        target,
-        config=config,
-        tensors=tensors,
-        tokenizer=tokenizer,
-        generation=generation_of(weights, None if tokenizer == "bytes" else Path(tokenizer)),
-        build_record=_record(plan, config["torch_dtype"], seed if weights is None else None, quantize_bits),
-        force=force,
-        progress=progress,
-        max_shard_bytes=max_shard_bytes,
-    )
+    with _blamed(plan, made=weights is None):
+        return write_folder(
+            target,
+            config=config,
+            tensors=tensors,
+            tokenizer=tokenizer,
+            generation=generation_of(weights, None if tokenizer == "bytes" else Path(tokenizer)),
+            build_record=_record(plan, config["torch_dtype"], seed if weights is None else None, quantize_bits),
+            force=force,
+            progress=progress,
+            max_shard_bytes=max_shard_bytes,
+        )
+
+
+@contextmanager
+def _blamed(plan: Plan, *, made: bool) -> Iterator[None]:
+    """Say whose array it is that cannot be computed.
+
+    Args:
+        plan: The model.
+        made: Whether the factories of components made the weights; else a checkpoint has them.
+
+    Raises:
+        PluginFault: If a component's factory made it; what was raised for any other.
+    """
+    try:
+        yield
+    except NotComputed as error:
+        for use in plan.uses() if made else ():
+            if error.tensor.startswith(f"{use.path}."):
+                name = error.tensor.removeprefix(f"{use.path}.")
+                raise weight_fault(use, name, Raised(error.cause)) from error.cause
+        raise error.cause from None
 
 
 def check_write(
@@ -144,6 +169,8 @@ def _config(architecture: Compiled, model: LanguageModel, *, ids: bool) -> dict[
     plan, source = architecture.plan(), architecture.config
     carried: dict[str, Any] = {}
     described: dict[str, Any] = {"architecture": architecture.data}
+    carried = {name: source.value(name) for name in _CARRIED} if source else {}
+    described: dict[str, Any] = {"architecture": architecture.data, "plugins": dict(plan.plugins)}
     if source:
         written = without_infinity(plain(source.written or source.top))
         described["source"], _ = without_code(written)

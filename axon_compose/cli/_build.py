@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -12,34 +10,17 @@ from shlex import quote
 from axon_compose.architecture import Architecture
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import Terminal
-from axon_compose.diagnostics import ArchitectureError, Diagnostic
 from axon_compose.machine.units import count, human
 from axon_compose.plan import total_parameters, weight_nbytes
-from axon_compose.registry import LookupFailure
 
-__all__ = ["build", "faults_of_plugins"]
+__all__ = ["build"]
 
 
 def build(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Build a model: in memory and tried at once, or as a folder."""
     architecture = load_file(arguments.file, arguments)
     run = _dry_run if arguments.dry_run else _in_memory if arguments.out is None else _to_folder
-    with faults_of_plugins():
-        return run(architecture, arguments, terminal)
-
-
-@contextmanager
-def faults_of_plugins() -> Iterator[None]:
-    """Only here does code of components run: what it lacks or builds otherwise is reported as a diagnostic."""
-    from axon_compose.model import BuildError
-
-    try:
-        yield
-    except LookupFailure as error:
-        described = Diagnostic(error.code, f"{error.message}: {error.label}", help=error.help)
-        raise ArchitectureError([described]) from error
-    except BuildError as error:
-        raise ArchitectureError([Diagnostic("AX211", str(error))]) from error
+    return run(architecture, arguments, terminal)
 
 
 def _dry_run(architecture: Architecture, arguments: argparse.Namespace, terminal: Terminal) -> int:

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from axon_compose.cli._build import faults_of_plugins
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import Terminal
 from axon_compose.diagnostics import Diagnostic, nearest
@@ -55,8 +54,7 @@ def _file(arguments: argparse.Namespace, truths: list[str] | None, terminal: Ter
     from axon_compose.report._check import check_text
 
     architecture = load_file(arguments.file, arguments)
-    with faults_of_plugins():
-        report = run_checks(architecture, seed=arguments.seed, truths=truths, as_is=arguments.as_is)
+    report = run_checks(architecture, seed=arguments.seed, truths=truths, as_is=arguments.as_is)
     return terminal.result(check_text(report, terminal.style), report.to_dict(), ok=report.passed)
 
 
@@ -67,11 +65,10 @@ def _layer(arguments: argparse.Namespace, truths: list[str] | None, terminal: Te
     options = None if arguments.options is None else _options(arguments)
     found = []
     try:
-        with faults_of_plugins():
-            number = arguments.cases or (_CASES if options is None else 1)
-            for case in layer_cases(arguments.layer, options, cases=number, seed=arguments.seed, truths=truths):
-                found.append(case)
-                terminal.part(case_text(case, terminal.style))
+        number = arguments.cases or (_CASES if options is None else 1)
+        for case in layer_cases(arguments.layer, options, cases=number, seed=arguments.seed, truths=truths):
+            found.append(case)
+            terminal.part(case_text(case, terminal.style))
     except Unmakeable as error:
         return terminal.fail(Diagnostic("AX500", str(error)))
     except ValueError as error:  # a kind that stands in no model

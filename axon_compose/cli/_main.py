@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from axon_compose.cli._parser import make_parser
-from axon_compose.cli._terminal import INTERRUPTED, USAGE, Terminal
+from axon_compose.cli._terminal import FAULTY, INTERRUPTED, USAGE, Terminal
 from axon_compose.diagnostics import ArchitectureError, Refusal
+from axon_compose.machine.output import results_alone
 
 __all__ = ["main"]
 
@@ -28,12 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     terminal = Terminal(arguments.command, as_json=getattr(arguments, "json", False))
     try:
-        code: int = arguments.run(arguments, terminal)
-        sys.stdout.flush()
+        with results_alone(to_the_end=argv is None):
+            code: int = arguments.run(arguments, terminal)
+            sys.stdout.flush()
     except ArchitectureError as error:
         return terminal.refuse(error)
     except Refusal as error:
-        return terminal.fail(error.diagnostic)
+        return terminal.fail(error.diagnostic, FAULTY if error.faulty else USAGE)
     except BrokenPipeError:
         # The reader went away (`… | head`): nothing is left to say, and the interpreter must not try at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

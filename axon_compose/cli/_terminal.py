@@ -67,13 +67,13 @@ class Terminal:
         self.diagnostics(error)
         return FAULTY
 
-    def fail(self, diagnostic: Diagnostic) -> int:
+    def fail(self, diagnostic: Diagnostic, code: int = USAGE) -> int:
         """Say what went wrong outside of the file."""
         if self.as_json:
             self.result("", None, [diagnostic], ok=False)
         else:
             self.note(render([diagnostic], style=Style.of(sys.stderr)))
-        return USAGE
+        return code
 
     def fail_with(self, message: str) -> int:
         """Say in one line what the system answered."""

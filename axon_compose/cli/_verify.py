@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from axon_compose.cli._build import faults_of_plugins
 from axon_compose.cli._terminal import Terminal
 
 __all__ = ["verify"]
@@ -15,15 +14,14 @@ def verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from axon_compose.proof.verify import verify as run
     from axon_compose.report._verify import verify_text
 
-    with faults_of_plugins():
-        found = run(
-            arguments.checkpoint,
-            family=arguments.file,
-            tokens=arguments.tokens,
-            seed=arguments.seed,
-            tolerance=arguments.tolerance,
-            against=arguments.against,
-            settings=arguments.settings,
-            allow_large=arguments.allow_large,
-        )
+    found = run(
+        arguments.checkpoint,
+        family=arguments.file,
+        tokens=arguments.tokens,
+        seed=arguments.seed,
+        tolerance=arguments.tolerance,
+        against=arguments.against,
+        settings=arguments.settings,
+        allow_large=arguments.allow_large,
+    )
     return terminal.result(verify_text(found, terminal.style), found.to_dict(), ok=found.passed)

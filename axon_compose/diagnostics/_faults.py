@@ -122,7 +122,10 @@ class Refusal(Exception):
         message: What is wrong: lower case, no full stop, names in backticks.
         help: What to do, or None.
         details: Lines below the message.
+        faulty: Whether the model is at fault, as where a file has errors; else a folder, a disk or a machine is.
     """
+
+    faulty = False
 
     def __init__(
         self,

@@ -1,8 +1,9 @@
 """A plan to an `mlx.nn.Module` with caches and masks wired; knows no YAML."""
 
 from axon_compose.model._block import Block, Reuse
-from axon_compose.model._build import BuildError, build, check_shapes, largest_parts, random_weights
+from axon_compose.model._build import build, check_shapes, largest_parts, random_weights
 from axon_compose.model._caches import make_cache, make_caches
+from axon_compose.model._calls import BuildError, blamed, weight_fault
 from axon_compose.model._language_model import LanguageModel
 from axon_compose.model._quantize import GROUP_SIZE, quantize
 from axon_compose.model._trial import Trial, try_out
@@ -14,6 +15,7 @@ __all__ = [
     "LanguageModel",
     "Reuse",
     "Trial",
+    "blamed",
     "build",
     "check_shapes",
     "largest_parts",
@@ -22,4 +24,5 @@ __all__ = [
     "quantize",
     "random_weights",
     "try_out",
+    "weight_fault",
 ]

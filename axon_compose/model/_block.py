@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from axon_compose.model._calls import call
 from axon_compose.plan import Branch, Layer, Use
 
 __all__ = ["Block", "Reuse"]
@@ -113,7 +114,7 @@ class _Run:
         return _scaled(self.normed(branch.post, y), branch.scale)
 
     def normed(self, norm: Use | None, x: mx.array) -> mx.array:
-        return self.modules[norm.key](x) if norm else x
+        return call(norm, self.modules[norm.key], x.shape, x) if norm else x
 
     def component(self, use: Use, x: mx.array) -> mx.array:
         arguments: Values = {name: self.values[source] for name, source in use.reads.items()}
@@ -125,8 +126,7 @@ class _Run:
             arguments["cache"] = self.cache if own else self.cache[use.slot[1]]
         if use.writes:
             arguments["publish"] = partial(self.publish, use.key)
-        out = self.modules[use.key](x, **arguments)
-        return out[0] if isinstance(out, tuple) else out
+        return call(use, self.modules[use.key], x.shape, x, **arguments)
 
     def publish(self, key: str, name: str, value: Any) -> None:
         self.published[f"{self.layer.index}.{key}.{name}"] = value

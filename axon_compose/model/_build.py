@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map_with_path
 
 from axon_compose.machine.memory import require
+from axon_compose.model._calls import BuildError, make_module
 from axon_compose.model._language_model import LanguageModel
-from axon_compose.plan import DTYPES, Plan, Use, weight_nbytes
-from axon_compose.registry import load_factory
+from axon_compose.plan import DTYPES, Plan, weight_nbytes
 
-__all__ = ["BuildError", "build", "check_shapes", "largest_parts", "make_module", "random_weights"]
+__all__ = ["build", "check_shapes", "largest_parts", "make_module", "random_weights"]
 
-
-class BuildError(Exception):
-    """A component built something else than its spec declares."""
+#: How many parameters and components one message names.
+_MOST: Final = 10
 
 
 def build(plan: Plan, *, dtype: str = "float32", seed: int = 0, allow_large: bool = False) -> LanguageModel:
@@ -36,7 +35,8 @@ def build(plan: Plan, *, dtype: str = "float32", seed: int = 0, allow_large: boo
 
     Raises:
         CheckpointError: If the weights do not fit into memory (`AX401`), naming the layers that weigh most.
-        BuildError: If a component's parameters are not those that its spec declares.
+        BuildError: If a component's parameters are not those that its spec declares (`AX211`).
+        PluginFault: If the code of a component cannot be imported (`AX208`) or raises (`AX212`).
     """
     if not allow_large:
         require(weight_nbytes(plan, dtype), f"`{plan.name}` in {dtype}", largest_parts(plan, dtype))
@@ -60,14 +60,6 @@ def random_weights(plan: Plan, *, dtype: str = "float32", seed: int = 0) -> Lang
     return model
 
 
-def make_module(use: Use) -> nn.Module:
-    factory = load_factory(use.spec)
-    module = factory(use.options, use.dims)
-    if not isinstance(module, nn.Module):
-        raise BuildError(f"`{use.type}` built a {type(module).__name__}, not an mlx.nn.Module")
-    return module
-
-
 def _cast(model: LanguageModel, dtype: mx.Dtype) -> None:
     may_change = model.cast_predicate
 
@@ -87,14 +79,16 @@ def check_shapes(plan: Plan, model: nn.Module) -> None:
     built = {name: tuple(value.shape) for name, value in tree_flatten(model.parameters())}
     if declared == built:
         return
-    faults = [f"missing {name}" for name in declared.keys() - built.keys()]
-    faults += [f"undeclared {name}" for name in built.keys() - declared.keys()]
-    faults += [
-        f"{name} is {built[name]}, declared {declared[name]}"
+    faults = dict.fromkeys(declared.keys() - built.keys(), "missing")
+    faults |= dict.fromkeys(built.keys() - declared.keys(), "undeclared")
+    faults |= {
+        name: f"built {built[name]}, declared {declared[name]}:"
         for name in declared.keys() & built.keys()
         if declared[name] != built[name]
-    ]
-    raise BuildError("a component builds other parameters than it declares: " + "; ".join(sorted(faults)[:10]))
+    }
+    whose = [use.who for use in plan.uses() if any(name.startswith(f"{use.path}.") for name in faults)]
+    told = "; ".join(f"{fault} {name}" for name, fault in sorted(faults.items())[:_MOST])
+    raise BuildError(f"{' and '.join(whose[:_MOST])} builds other parameters than it declares: {told}")
 
 
 def largest_parts(plan: Plan, dtype: str = "bfloat16", count: int = 3) -> list[tuple[str, int]]:

@@ -11,6 +11,7 @@ import mlx.nn as nn
 from axon_compose.model._arrange import arrange
 from axon_compose.model._block import Block, Reuse
 from axon_compose.model._caches import make_caches
+from axon_compose.model._calls import call
 from axon_compose.model._forward import make_mask, position
 from axon_compose.model._freed import keep_freed
 from axon_compose.plan import Plan, Use
@@ -64,9 +65,11 @@ class LanguageModel(nn.Module):
 
         Raises:
             ValueError: If `cache` has another number of slots.
+            PluginFault: If the code of a component raises, or gives no array of the right shape (`AX212`).
         """
         h = self.hidden(inputs, cache)
-        return self.head(h, self.embedding)
+        plan = self._plan
+        return call(plan.head, self.head, (*inputs.shape, int(plan.dims.vocab_size)), h, self.embedding)
 
     def hidden(self, inputs: mx.array, cache: list[Any] | None = None) -> mx.array:
         """(B, L, D), what the head reads: the output of the stack after the final norm."""
@@ -82,7 +85,7 @@ class LanguageModel(nn.Module):
             slot = cache[layer.slot] if cache is not None and layer.slot is not None else None
             h, published = module(h, masks, slot, {source: values[source] for source in layer.reads})
             values.update(published)
-        return self.norm(h) if plan.final_norm else h
+        return call(plan.final_norm, self.norm, h.shape, h) if plan.final_norm else h
 
     def _embedded(self, inputs: mx.array, values: dict[str, Any]) -> mx.array:
         """(B, L, D), what the first layer reads; what the embedding publishes goes into `values`."""
@@ -94,7 +97,8 @@ class LanguageModel(nn.Module):
 
         if use.writes:
             arguments["publish"] = publish
-        return self.embedding(inputs, **arguments)
+        shape = (*inputs.shape, int(self._plan.dims.hidden_size))
+        return call(use, self.embedding, shape, inputs, **arguments)
 
     def train(self, mode: bool = True) -> LanguageModel:
         """Make ready for training, or with `mode=False`, as `eval` does, for inference.

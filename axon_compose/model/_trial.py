@@ -8,6 +8,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from axon_compose.model._calls import blamed
 from axon_compose.model._language_model import LanguageModel
 
 __all__ = ["Trial", "try_out"]
@@ -50,16 +51,20 @@ def try_out(model: LanguageModel, *, tokens: int = 48, steps: int = 8, seed: int
         tokens: Length of the forward pass.
         steps: How many of its last tokens are repeated one by one through the caches.
         seed: Of the tokens.
+
+    Raises:
+        PluginFault: If the code of a component raises, or gives no array of the right shape (`AX212`).
     """
     key = mx.random.key(seed)
     prompt = mx.random.randint(0, model.plan.dims.vocab_size, (1, tokens), key=key)
-    plain = model(prompt)
-    mx.eval(plain)
-    cache = model.make_cache()
-    outputs = [model(prompt[:, : tokens - steps], cache)]
-    for at in range(tokens - steps, tokens):
-        outputs.append(model(prompt[:, at : at + 1], cache))
-        mx.eval(outputs[-1])
+    with blamed(model.plan, model, lambda: model(prompt)):
+        plain = model(prompt)
+        mx.eval(plain)
+        cache = model.make_cache()
+        outputs = [model(prompt[:, : tokens - steps], cache)]
+        for at in range(tokens - steps, tokens):
+            outputs.append(model(prompt[:, at : at + 1], cache))
+            mx.eval(outputs[-1])
     cached = mx.concatenate(outputs, axis=1)
     finite: Any = (mx.isfinite(plain) & mx.isfinite(cached)).all().item()
     difference: Any = mx.abs(cached.astype(mx.float32) - plain.astype(mx.float32)).max().item()

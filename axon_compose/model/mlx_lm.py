@@ -9,6 +9,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from axon_compose.model import LanguageModel
 from axon_compose.model._build import make_module
+from axon_compose.model._requirements import saying_what_to_install, without_tracebacks
 from axon_compose.model.names import CONFIG_KEY, MODEL_TYPE
 from axon_compose.plan import Plan, compile_source
 
@@ -22,6 +23,7 @@ class Config(PretrainedConfig):
 
 
 AutoConfig.register(MODEL_TYPE, Config, exist_ok=True)
+without_tracebacks()
 
 
 class ModelArgs:
@@ -42,9 +44,12 @@ class ModelArgs:
         """Compile the description that `build` wrote into config.json.
 
         Raises:
-            ArchitectureError: If it no longer holds, such as without a plugin that it names.
+            ArchitectureError: If it no longer holds, such as without a plugin that it names; the message says what to
+                install.
         """
-        return cls(compile_source(config[CONFIG_KEY]["architecture"]).plan(), config)
+        described = config[CONFIG_KEY]
+        with saying_what_to_install(described.get("plugins", {})):
+            return cls(compile_source(described["architecture"]).plan(), config)
 
 
 class Model(LanguageModel):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from axon_compose.registry import KV, Array, CacheSpec, ComponentSpec, Composite, Dims, State
+from axon_compose.registry import KV, Array, CacheSpec, ComponentSpec, Composite, Dims, Guard, State
 
 __all__ = ["Declared", "Nonsense", "declared"]
 
@@ -37,16 +37,17 @@ def declared(spec: ComponentSpec, options: Any, dims: Dims) -> Declared:
     """Ask a component for its sizes.
 
     Raises:
-        Exception: Whatever its code raises, and `Nonsense` if an answer is not of the agreed kind.
+        Raised: Whatever its code raises, and `Nonsense` if an answer is not of the agreed kind.
     """
-    params = _params(spec.params(options, dims))
-    total = sum(map(prod, params.values()))
-    active = _integer("active", spec.active(options, dims), 0) if spec.active else total
-    cache = spec.cache(options, dims)
-    if cache is not None:
-        _check_cache(cache, inner=False)
-    window = spec.window(options, dims) if spec.window else None
-    return Declared(params, active, cache, None if window is None else _integer("window", window))
+    with Guard():
+        params = _params(spec.params(options, dims))
+        total = sum(map(prod, params.values()))
+        active = _integer("active", spec.active(options, dims), 0) if spec.active else total
+        cache = spec.cache(options, dims)
+        if cache is not None:
+            _check_cache(cache, inner=False)
+        window = spec.window(options, dims) if spec.window else None
+        return Declared(params, active, cache, None if window is None else _integer("window", window))
 
 
 def _params(answer: object) -> dict[str, tuple[int, ...]]:

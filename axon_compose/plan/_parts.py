@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from axon_compose.diagnostics import Problems
@@ -22,17 +22,12 @@ from axon_compose.language.document._formulas import cached_parse, formulas_in
 from axon_compose.plan._declared import Declared, declared
 from axon_compose.plan._overrides import Overrides
 from axon_compose.plan._plan import Use
-from axon_compose.registry import ComponentSpec, Dims, Fault, Kind, LookupFailure, Registry, check_options, one_line
+from axon_compose.registry import ComponentSpec, Dims, Fault, Kind, LookupFailure, Raised, Registry, check_options
 
-__all__ = ["Broken", "Part", "Parts", "reason"]
+__all__ = ["Broken", "Part", "Parts"]
 
 #: Largest extent of one axis that MLX can address.
 MAX_EXTENT: Final = 2**31 - 1
-
-
-def reason(error: BaseException) -> str:
-    """Why a plugin's own code failed: the text of a `ValueError` is meant for users."""
-    return " ".join(str(error).split()) if isinstance(error, ValueError) and str(error) else one_line(error)
 
 
 class Broken(Exception):
@@ -50,6 +45,7 @@ class Part:
     written: Mapping[str, Any]
     dims: Dims
     declared: Declared
+    owner: str
 
     def at(self, path: str) -> Use:
         """The part at a place of the model."""
@@ -65,6 +61,7 @@ class Part:
             self.declared.active,
             self.declared.cache,
             window=self.declared.window,
+            owner=self.owner,
         )
 
 
@@ -216,16 +213,19 @@ class Parts:
         origins: Mapping[str, Path],
         layer: int | None,
     ) -> Part | None:
+        type_name, owner = self.registry.full_name(spec), self.registry.owner(spec)
         options, faults = check_options(spec, values)
         for fault in faults:
-            self._report(fault, path, origins, layer)
+            told = replace(fault, message=f"{fault.message} by {owner}") if fault.kind == "plugin" else fault
+            self._report(told, path, origins, layer)
         if faults:
             return None
         try:
             sizes = declared(spec, options, self.dims)
-        except (Exception, SystemExit) as error:  # a plugin's own code: whatever it raises must not stop the tool
-            message = f"`{name}` does not work with these sizes: {reason(error)}"
-            self.problems.error("AX145", message, self.document.place(*path, key=True))
+        except Raised as raised:
+            message = f"`{name}` does not work with these sizes: {raised.reason}"
+            label = "" if type_name.startswith("core/") else f"says the record of `{type_name}`, {owner}"
+            self.problems.error("AX145", message, self.document.place(*path, key=True), label=label)
             return None
         for parameter, shape in sizes.params.items():
             if any(extent > MAX_EXTENT or extent < 1 for extent in shape):
@@ -236,7 +236,7 @@ class Parts:
                     label=f"every extent must be from 1 to {MAX_EXTENT:,}",
                 )
                 return None
-        return Part(name, self.registry.full_name(spec), spec, options, values, self.dims, sizes)
+        return Part(name, type_name, spec, options, values, self.dims, sizes, owner)
 
     def _report(self, fault: Fault, path: Path, origins: Mapping[str, Path], layer: int | None) -> None:
         first = str(fault.path[0]) if fault.path else ""

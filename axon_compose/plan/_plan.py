@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -35,6 +36,7 @@ class Use:
             from the pass itself.
         writes: Value names that some later layer reads.
         window: Tokens that a query sees, None if it follows from the cache.
+        owner: The distribution that brings it and its version, e.g. `axon-acme 1.2`.
     """
 
     name: str
@@ -52,6 +54,14 @@ class Use:
     reads: Mapping[str, str] = field(default_factory=dict)
     writes: tuple[str, ...] = ()
     window: int | None = None
+    owner: str = ""
+
+    @property
+    def who(self) -> str:
+        """What messages call it where its own code fails: its type, its place in the model and its distribution."""
+        layer = re.search(r"(?:^|\.)layers\.(\d+)\.", self.path)
+        where = f"`{self.name}` in layer {layer[1]}" if layer else f"the model's {self.spec.kind}"
+        return f"`{self.type}` ({where}; {self.owner})"
 
     @property
     def key(self) -> str:

@@ -8,9 +8,8 @@ from functools import partial
 from typing import Final, Literal
 
 from axon_compose.diagnostics import Problems, Span
-from axon_compose.plan._parts import reason
 from axon_compose.plan._plan import Branch, Layer, MaskGroup, Member, Use
-from axon_compose.registry import KV, CacheSpec, Composite, Dims, State
+from axon_compose.registry import KV, CacheSpec, Composite, Dims, Guard, Raised, State
 
 __all__ = ["Wiring", "wire"]
 
@@ -176,10 +175,11 @@ class _Wirer:
         if use.spec.accepts is None:
             return None
         try:
-            fault = use.spec.accepts(use.options, source.options, self.dims)
-        except (Exception, SystemExit) as error:  # a plugin's own code
-            return reason(error)
-        return str(fault) if fault else None
+            with Guard():
+                fault = use.spec.accepts(use.options, source.options, self.dims)
+                return str(fault) if fault else None
+        except Raised as raised:
+            return f"`accepts` of {use.who} raises {raised}"
 
     def _masks(self, use: Use, source: Use) -> Iterator[int]:
         """Groups for the caches that the component attends with: its own, or that of its source."""

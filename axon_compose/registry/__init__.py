@@ -3,6 +3,7 @@
 from axon_compose.registry._discovery import Candidate
 from axon_compose.registry._failure import LookupFailure, one_line
 from axon_compose.registry._faults import Fault
+from axon_compose.registry._guard import DEBUG_HELP, Guard, PluginFault, Raised, debug_traceback, place_of
 from axon_compose.registry._hooks import hookimpl, hookspec
 from axon_compose.registry._host import PluginStatus, Registry
 from axon_compose.registry._options import check_options, defaults, load_factory, option_names, options_schema
@@ -21,6 +22,7 @@ from axon_compose.registry._specs import (
 )
 
 __all__ = [
+    "DEBUG_HELP",
     "KINDS",
     "KV",
     "ArchitectureSpec",
@@ -31,13 +33,17 @@ __all__ = [
     "Composite",
     "Dims",
     "Fault",
+    "Guard",
     "Kind",
     "LookupFailure",
     "Options",
+    "PluginFault",
     "PluginStatus",
+    "Raised",
     "Registry",
     "State",
     "check_options",
+    "debug_traceback",
     "defaults",
     "hookimpl",
     "hookspec",
@@ -45,5 +51,6 @@ __all__ = [
     "one_line",
     "option_names",
     "options_schema",
+    "place_of",
     "pydantic_faults",
 ]

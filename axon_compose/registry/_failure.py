@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from axon_compose.diagnostics import nearest
+from axon_compose.diagnostics import Diagnostic, Refusal, nearest
 
 __all__ = ["LookupFailure", "one_line", "suggestion"]
 
@@ -13,28 +13,31 @@ _LONGEST_LIST: Final = 8
 _LONGEST_CAUSE: Final = 300
 
 
-class LookupFailure(Exception):
+class LookupFailure(Refusal):
     """What was asked for cannot be had.
 
     Attributes:
         code: `AX201` unknown plugin, `AX202` unknown component, `AX203` plugin failed, `AX204` two distributions
-            claim one namespace, `AX205` plugin disabled, `AX207` no default of a kind, `AX208` code of a component
-            cannot be imported, `AX209` unknown architecture, `AX210` not the name of a type.
+            claim one namespace, `AX205` plugin disabled, `AX207` no default of a kind, `AX209` unknown architecture,
+            `AX210` not the name of a type.
         message: What is wrong, one line.
         label: What to say beside the place.
         help: What to do, or None.
     """
 
+    faulty = True
+
     def __init__(self, code: str, message: str, label: str = "", help: str | None = None) -> None:  # noqa: A002
-        super().__init__(message)
-        self.code = code
-        self.message = message
+        super().__init__(code, message, help)
         self.label = label
-        self.help = help
 
     def __str__(self) -> str:
-        parts = [f"{self.message}: {self.label}" if self.label else self.message]
-        return " - ".join(parts + ([self.help] if self.help else []))
+        return " - ".join([self.diagnostic.message, *([self.help] if self.help else [])])
+
+    @property
+    def diagnostic(self) -> Diagnostic:
+        """The same fault as a record, for a place that is in no file."""
+        return Diagnostic(self.code, f"{self.message}: {self.label}" if self.label else self.message, help=self.help)
 
 
 def suggestion(name: str, candidates: Iterable[str], what: str) -> str | None:
@@ -56,8 +59,15 @@ def suggestion(name: str, candidates: Iterable[str], what: str) -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception as one printable line of bounded length."""
-    text = "".join(c if c.isprintable() else " " for c in str(error))
-    text = " ".join(text.split())
-    whole = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    """An exception as one printable line of bounded length, whatever its own text does."""
+    try:
+        text = str(error)
+    except BaseException as worse:
+        text = f"its text cannot be had, for that raises {type(worse).__name__}"
+    name, text = map(_printable, (type(error).__name__, text))
+    whole = f"{name}: {text}" if text else name
     return whole if len(whole) <= _LONGEST_CAUSE else whole[: _LONGEST_CAUSE - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -11,13 +11,13 @@ from typing import Final, Literal
 from axon_compose.registry._data_files import data_dir
 from axon_compose.registry._discovery import OURS, Candidate, in_memory, installed, normalized
 from axon_compose.registry._failure import LookupFailure, suggestion
+from axon_compose.registry._guard import DEBUG_HELP
 from axon_compose.registry._loading import NAME, Contents, PluginError, load
 from axon_compose.registry._specs import ArchitectureSpec, ComponentSpec, Kind
 
 __all__ = ["PluginStatus", "Registry"]
 
 _DISABLE: Final = "AXON_COMPOSE_DISABLE_PLUGINS"
-_DEBUG_HELP: Final = "AXON_COMPOSE_PLUGIN_DEBUG=1 shows the traceback"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,10 @@ class Registry:
         """`namespace/name` of a record that this registry gave out."""
         return self._names[id(spec)]
 
+    def owner(self, spec: ComponentSpec) -> str:
+        """Distribution and version of a record that this registry gave out."""
+        return self.distribution(self.full_name(spec).partition("/")[0])
+
     def distribution(self, namespace: str) -> str:
         """Distribution and version that bring a namespace, e.g. `axon-acme 1.2`."""
         self._contents(namespace, namespace)
@@ -194,7 +198,7 @@ class Registry:
         contents = self._load(namespace)
         if isinstance(contents, PluginError):
             owner = self._claims[namespace][0].owner
-            raise LookupFailure("AX203", f"plugin `{namespace}` cannot be used", f"{owner}: {contents}", _DEBUG_HELP)
+            raise LookupFailure("AX203", f"plugin `{namespace}` cannot be used", f"{owner}: {contents}", DEBUG_HELP)
         return contents
 
     def _unknown(self, namespace: str, wanted: str) -> LookupFailure:

@@ -78,15 +78,18 @@ def check_data(
 
     Returns:
         A new dict with the defaults filled in and no faults, or None and every fault.
+
+    Raises:
+        Exception: If the schema cannot be applied, as with a dangling or endless reference.
     """
     filled: dict[str, Any] = _filled(data, schema, schema)
     findings = Findings(owner, noun)
-    try:
-        for error in _validator(schema).iter_errors(filled):
-            _translate(error, findings, schema)
-    except Exception as error:  # a dangling or endless reference in the plugin's schema
-        return None, [Fault((), "plugin", f"the {noun}s of `{owner}` cannot be checked", one_line(error))]
+    errors = list(_validator(schema).iter_errors(filled))
+    for error in errors:
+        _translate(error, findings, schema)
     faults = findings.faults()
+    if errors and not faults:  # whatever it was that seemed to follow from something else
+        faults = [Fault((), "value", errors[0].message)]
     return (None, faults) if faults else (filled, [])
 
 
@@ -128,13 +131,14 @@ def _translate(error: ValidationError, findings: Findings, schema: Mapping[str, 
     part: Any = error.schema
     instance: Any = error.instance
     if keyword in _CLOSED:
+        # What stands beside a mistyped option in an alternative is no option to a validator; it is reported once.
+        parts = [part] if keyword == "additionalProperties" else list(_applying(part, instance, schema))
         known = _properties(part, schema, alternatives=True)
-        patterns = part.get("patternProperties", ())
-        unknown = [n for n in instance if n not in known and not any(re.search(p, n) for p in patterns)]
-        for name in unknown:
-            findings.unknown(path, name, known)
-        if not unknown:  # it belongs to an alternative that was not taken
-            findings.value(path, error.message)
+        for name in (name for name in instance if not any(_names(each, name) for each in parts)):
+            if name in known:
+                findings.value((*path, name), f"`{name}` does not belong to the alternative that the others choose")
+            else:
+                findings.unknown(path, name, known)
     elif keyword == "required":
         for name in (n for n in wanted if n not in instance):
             described = _properties(part, schema).get(name, {})
@@ -199,6 +203,37 @@ def _filled(value: Any, schema: Any, root: Mapping[str, Any], depth: int = 0) ->
                 filled[name] = deepcopy(part["default"])
         return filled
     return deepcopy(value)
+
+
+def _applying(schema: Any, instance: Mapping[str, Any], root: Mapping[str, Any], depth: int = 0) -> Iterator[Any]:
+    """The parts of a schema that speak about an object: of alternatives those that fit, or all if none does."""
+    if not isinstance(schema, Mapping) or depth > _DEEPEST:
+        return
+    yield schema
+    parts = [_resolve(schema["$ref"], root)] if isinstance(schema.get("$ref"), str) else []
+    parts += schema.get("allOf", ())
+    parts += [part for name, part in schema.get("dependentSchemas", {}).items() if name in instance]
+    if "if" in schema:
+        fits = _fits(schema["if"], instance, root)
+        parts += [schema["if"], schema.get("then")] if fits else [schema.get("else")]
+    for keyword in ("anyOf", "oneOf"):
+        alternatives = schema.get(keyword, ())
+        parts += [part for part in alternatives if _fits(part, instance, root)] or alternatives
+    for part in parts:
+        yield from _applying(part, instance, root, depth + 1)
+
+
+def _fits(part: Any, instance: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
+    return _validator(root).evolve(schema=part).is_valid(instance)
+
+
+def _names(schema: Mapping[str, Any], name: str) -> bool:
+    """Whether a schema itself says what an option of this name is."""
+    return (
+        name in schema.get("properties", ())
+        or any(re.search(pattern, name) for pattern in schema.get("patternProperties", ()))
+        or any(schema.get(keyword, False) is not False for keyword in _CLOSED)
+    )
 
 
 def _resolve(reference: str, root: Mapping[str, Any]) -> Any:

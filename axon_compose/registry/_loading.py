@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import sys
-import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +14,9 @@ from pydantic import BaseModel
 from axon_compose.diagnostics import nearest
 from axon_compose.registry import _hooks, _json_schema
 from axon_compose.registry._discovery import Candidate
-from axon_compose.registry._failure import one_line
+from axon_compose.registry._guard import Guard, Raised
 from axon_compose.registry._options import option_names
+from axon_compose.registry._pydantic import definition_fault
 from axon_compose.registry._specs import KINDS, ArchitectureSpec, ComponentSpec
 
 __all__ = ["NAME", "Contents", "PluginError", "load"]
@@ -28,7 +25,8 @@ __all__ = ["NAME", "Contents", "PluginError", "load"]
 NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
 _ARCHITECTURE: Final = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-_DEBUG: Final = "AXON_COMPOSE_PLUGIN_DEBUG"
+#: Seconds of computing for an import, which may bring large packages along, and the hooks.
+_IMPORT_SECONDS: Final = 60.0
 
 
 class PluginError(Exception):
@@ -51,13 +49,13 @@ def load(candidate: Candidate) -> Contents:
             traceback to stderr.
     """
     try:
-        # Standard output belongs to the command's result.
-        with contextlib.redirect_stdout(sys.stderr):
-            return _ask(candidate)
-    except (Exception, SystemExit) as error:
-        if os.environ.get(_DEBUG, "0") not in ("", "0"):
-            traceback.print_exc(file=sys.stderr)
-        raise PluginError(str(error) if isinstance(error, PluginError) else one_line(error)) from error
+        with Guard(_IMPORT_SECONDS):
+            found = _ask(candidate)
+        for component in found.components.values():
+            _check_component(component, core=candidate.namespace == "core")
+    except Raised as raised:
+        raise raised.error if isinstance(raised.error, PluginError) else PluginError(str(raised)) from raised
+    return found
 
 
 def _ask(candidate: Candidate) -> Contents:
@@ -68,9 +66,10 @@ def _ask(candidate: Candidate) -> Contents:
     manager.register(plugin, candidate.namespace)
     _check_hooks(manager, plugin)
     components = _records(manager.hook.axon_components(), ComponentSpec, "axon_components")
+    for name in components:
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise PluginError(f"`{name}` is not a component name: write it as {NAME.pattern}")
     architectures = _records(manager.hook.axon_architectures(), ArchitectureSpec, "axon_architectures")
-    for component in components.values():
-        _check_component(component, core=candidate.namespace == "core")
     _check_defaults(components.values())
     for architecture in architectures.values():
         _check_architecture(architecture)
@@ -108,9 +107,12 @@ def _records(results: Iterable[Any], record: type[Any], hook: str) -> dict[str, 
 
 
 def _check_component(spec: ComponentSpec, *, core: bool) -> None:
-    if not isinstance(spec.name, str) or not NAME.fullmatch(spec.name):
-        raise PluginError(f"`{spec.name}` is not a component name: write it as {NAME.pattern}")
-    if fault := _fault(spec, core=core):
+    try:
+        with Guard():
+            fault = _fault(spec, core=core)
+    except Raised as raised:
+        fault = str(raised)
+    if fault:
         raise PluginError(f"component `{spec.name}`: {fault}")
 
 
@@ -147,7 +149,7 @@ def _options_fault(options: object) -> str | None:
     config = options.model_config
     if config.get("extra") != "forbid" or not config.get("strict"):
         return f'`{options.__name__}` needs `model_config = ConfigDict(strict=True, extra="forbid")`'
-    return None
+    return definition_fault(options)
 
 
 def _check_defaults(components: Iterable[ComponentSpec]) -> None:

@@ -11,8 +11,8 @@ from pydantic_core import PydanticUndefined
 
 from axon_compose.diagnostics import nearest
 from axon_compose.registry import _json_schema, _pydantic
-from axon_compose.registry._failure import LookupFailure, one_line
 from axon_compose.registry._faults import Fault
+from axon_compose.registry._guard import DEBUG_HELP, Guard, PluginFault, Raised
 from axon_compose.registry._specs import ComponentSpec
 
 __all__ = ["check_options", "defaults", "load_factory", "option_names", "options_schema"]
@@ -31,9 +31,13 @@ def check_options(spec: ComponentSpec, data: Mapping[str, Any], owner: str | Non
         pydantic model, or a dict with the schema's defaults filled in.
     """
     owner = owner or spec.name
-    if isinstance(spec.options, Mapping):
-        return _json_schema.check_data(spec.options, data, owner)
-    return _pydantic.check_model(_model(spec), data, owner)
+    try:
+        with Guard():  # validators of the plugin's author, and patterns that may never end
+            if isinstance(spec.options, Mapping):
+                return _json_schema.check_data(spec.options, data, owner)
+            return _pydantic.check_model(_model(spec), data, owner)
+    except Raised as raised:
+        return None, [Fault((), "plugin", f"the options of `{owner}` cannot be checked", str(raised))]
 
 
 def option_names(spec: ComponentSpec) -> list[str]:
@@ -56,32 +60,42 @@ def defaults(spec: ComponentSpec) -> dict[str, Any]:
 
 
 def options_schema(spec: ComponentSpec) -> dict[str, Any]:
-    """A JSON Schema (draft 2020-12) of the options."""
-    if isinstance(spec.options, Mapping):
-        return _json_schema.closed(spec.options)
-    return _model(spec).model_json_schema()
-
-
-def load_factory(spec: ComponentSpec) -> Callable[[Any, Any], Any]:
-    """Import the code of a component: `factory(options, dims)` gives the module. Only `build` calls this.
+    """A JSON Schema (draft 2020-12) of the options; those of types that it has no word for, as a function, are open.
 
     Raises:
-        LookupFailure: `AX208`, the code cannot be imported or is not there.
+        Raised: The types of a plugin's author have no schema.
+    """
+    with Guard():
+        if isinstance(spec.options, Mapping):
+            return _json_schema.closed(spec.options)
+        return _model(spec).model_json_schema(schema_generator=_pydantic.OpenSchema)
+
+
+def load_factory(spec: ComponentSpec, who: str | None = None) -> Callable[[Any, Any], Any]:
+    """Import the code of a component: `factory(options, dims)` gives the module. Only `build` calls this.
+
+    Args:
+        spec: The component.
+        who: What messages call it, with its distribution; its name unless given.
+
+    Raises:
+        PluginFault: `AX208`, the code cannot be imported or is not there.
     """
     module_name, _, attributes = spec.module.partition(":")
-    message = f"the code of `{spec.name}` cannot be imported"
+    message = f"the code of {who or f'`{spec.name}`'} cannot be imported"
     try:
-        found: Any = import_module(module_name)
-    except (Exception, SystemExit) as error:
-        raise LookupFailure("AX208", message, f"`import {module_name}` fails: {one_line(error)}") from error
-    for name in attributes.split("."):
-        if not hasattr(found, name):
-            match = nearest(name, dir(found))
-            help_ = f"did you mean `{match}`?" if match else None
-            raise LookupFailure("AX208", message, f"`{module_name}` has no `{attributes}`", help_)
-        found = getattr(found, name)
+        with Guard(None):
+            found: Any = import_module(module_name)
+            for name in attributes.split("."):
+                if not hasattr(found, name):
+                    match = nearest(name, dir(found))
+                    help_ = f"did you mean `{match}`?" if match else None
+                    raise PluginFault("AX208", f"{message}: `{module_name}` has no `{attributes}`", help_)
+                found = getattr(found, name)
+    except Raised as raised:
+        raise PluginFault("AX208", f"{message}: `import {module_name}` fails: {raised}", DEBUG_HELP) from raised
     if not callable(found):
-        raise LookupFailure("AX208", message, f"`{spec.module}` cannot be called")
+        raise PluginFault("AX208", f"{message}: `{spec.module}` cannot be called")
     return found  # type: ignore[no-any-return]
 
 

@@ -10,18 +10,29 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.errors import PydanticUndefinedAnnotation
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import ErrorDetails
 
-from axon_compose.registry._failure import one_line
 from axon_compose.registry._faults import Fault, FaultKind, Findings, Path, bound
 
-__all__ = ["Options", "check_model", "field_names", "pydantic_faults"]
+__all__ = ["OpenSchema", "Options", "check_model", "definition_fault", "field_names", "pydantic_faults"]
 
 
 class Options(BaseModel):
     """Base of option models: no conversions, no unknown names, no infinities, read-only."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
+
+
+class OpenSchema(GenerateJsonSchema):
+    """Leaves open what JSON Schema has no word for, instead of refusing the whole model."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  # as pydantic declares it
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
+        """Any value."""
+        return {}
 
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
@@ -74,6 +85,9 @@ def check_model(
 
     Returns:
         The model's instance and no faults, or None and every fault.
+
+    Raises:
+        Exception: Whatever a validator of the model's author raises.
     """
     try:
         text = json.dumps(data)
@@ -84,8 +98,20 @@ def check_model(
         return model.model_validate_json(text), []
     except ValidationError as error:
         return None, pydantic_faults(error, data, model=model, owner=owner, noun=noun)
-    except Exception as error:  # a validator of the model's author is broken
-        return None, [Fault((), "plugin", f"the {noun}s of `{owner}` cannot be checked", one_line(error))]
+
+
+def definition_fault(model: type[BaseModel]) -> str | None:
+    """What is wrong with the model itself, such as an annotation that names nothing; or None.
+
+    Models are completed when they are first used, which takes time. This looks only where a name was not known yet.
+    """
+    if getattr(model, "__pydantic_fields_complete__", True):
+        return None
+    try:
+        model.model_rebuild()
+    except PydanticUndefinedAnnotation as error:
+        return f"an annotation of `{model.__name__}` names `{error.name}`, which is not defined"
+    return None
 
 
 def pydantic_faults(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from axon_compose.report._style import Style
@@ -10,7 +12,10 @@ from axon_compose.report._table import table
 if TYPE_CHECKING:
     from axon_compose.proof.check import CheckReport, Truth
 
-__all__ = ["check_text", "head", "rows", "verdict"]
+__all__ = ["check_text", "failures", "head", "rows", "verdict"]
+
+#: Names of checks before one detail.
+_NAMED = 4
 
 _SIGNS = {"<=": "≤", ">=": "≥"}
 
@@ -22,8 +27,24 @@ def check_text(report: CheckReport, style: Style) -> str:
     for line, truth in zip(lines[1:], report.truths, strict=True):
         word = "ok" if truth.passed else "FAIL"
         painted.append(line.replace(word, style.paint(word, "good" if truth.passed else "error"), 1))
-    where = [f"  {style.bold(truth.name)}: {truth.detail}" for truth in report.truths if not truth.passed]
+    where = [f"  {style.bold(names)}: {text}" for names, text in failures(report)]
     return "\n".join([style.bold(head(report)), "", *painted, "", *where, verdict(report)]) + "\n"
+
+
+def failures(report: CheckReport, *, figures: bool = False) -> Iterator[tuple[str, str]]:
+    """Where the failures are: names of checks, and their detail, once for those that fail in the same way.
+
+    Args:
+        report: What was found.
+        figures: Say also what was measured.
+    """
+    alike: dict[str, list[str]] = {}
+    for truth in report.failed:
+        text = "; ".join(filter(None, [_measured(truth) if figures else "", truth.detail]))
+        alike.setdefault(text, []).append(truth.name)
+    for text, names in alike.items():
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        yield ", ".join(names[:_NAMED]) + more, text
 
 
 def head(report: CheckReport) -> str:
@@ -43,10 +64,17 @@ def _row(truth: Truth) -> list[str]:
     return ["ok" if truth.passed else "FAIL", truth.name, _number(truth.figure), limit, truth.claim]
 
 
+def _measured(truth: Truth) -> str:
+    """What was measured and what it may be, in words; empty if nothing could be."""
+    if truth.figure is None or truth.limit is None:
+        return ""
+    return f"measured {_number(truth.figure)}, limit {_SIGNS[truth.relation]} {_number(truth.limit)}"
+
+
 def _number(value: float | None) -> str:
     if value is None:
         return "-"
-    return str(int(value)) if value == int(min(max(value, -1e9), 1e9)) else f"{value:.1e}"
+    return str(int(value)) if isfinite(value) and value == int(min(max(value, -1e9), 1e9)) else f"{value:.1e}"
 
 
 def verdict(report: CheckReport) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -84,16 +85,32 @@ def test_a_broken_plugin_fails_alone(kind: str) -> None:
     assert cause in status["acme"].cause
 
 
+class Panic(BaseException):
+    """What extensions in other languages raise, and pytest to skip: no `Exception`."""
+
+
 @pytest.mark.parametrize(
-    "error", [ImportError("no module named scipy"), SystemExit("bye"), SystemExit(), RecursionError()]
+    "error",
+    [
+        ImportError("no module named scipy"),
+        SystemExit("bye"),
+        SystemExit(),
+        SystemExit(0),
+        RecursionError(),
+        Panic("panicked"),
+        GeneratorExit(),
+        KeyboardInterrupt(),
+    ],
+    ids=repr,
 )
 def test_a_plugin_that_cannot_be_imported(error: BaseException) -> None:
     def load() -> object:
         raise error
 
+    line = load.__code__.co_firstlineno + 1
     label = failing(Registry([candidate("acme", load=load)]), "acme/hyena").label
     text = f": {error}" if str(error) else ""
-    assert label == f"axon-acme 1.2: {type(error).__name__}{text}"
+    assert label == f"axon-acme 1.2: {type(error).__name__}{text}, at registry/test_registry_host.py:{line}"
 
 
 def test_a_cause_is_short_and_printable() -> None:
@@ -102,15 +119,18 @@ def test_a_cause_is_short_and_printable() -> None:
 
     label = failing(Registry([candidate("acme", load=load)]), "acme/hyena").label
     assert label.isprintable()
-    assert len(label) < 350
+    assert len(label.removesuffix(f", at registry/test_registry_host.py:{load.__code__.co_firstlineno + 1}")) < 350
 
 
 def test_an_interrupt_is_not_swallowed() -> None:
     def load() -> object:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("Python acts on the signal before this line")
 
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         Registry([candidate("acme", load=load)]).component("acme/hyena")
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_debug_prints_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

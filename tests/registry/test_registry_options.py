@@ -16,8 +16,8 @@ from registry_fakes import spec
 
 from axon_compose.registry import (
     Fault,
-    LookupFailure,
     Options,
+    PluginFault,
     check_options,
     defaults,
     load_factory,
@@ -340,7 +340,11 @@ def test_validators_speak_for_themselves() -> None:
 
 def test_a_validator_that_breaks_blames_the_plugin() -> None:
     (found,) = faults(Checked, {"heads": 5, "groups": 7})
-    assert (found.kind, found.label) == ("plugin", "ZeroDivisionError: seven")
+    line = Checked._divides.__code__.co_firstlineno + 3
+    assert (found.kind, found.label) == (
+        "plugin",
+        f"ZeroDivisionError: seven, at registry/test_registry_options.py:{line}",
+    )
 
 
 def test_a_number_that_python_cannot_write() -> None:
@@ -404,7 +408,7 @@ def test_factory_is_found(acme: Any) -> None:
         (
             "no_such_module:X",
             "`import no_such_module` fails: ModuleNotFoundError: No module named 'no_such_module'",
-            None,
+            "AXON_COMPOSE_PLUGIN_DEBUG=1 shows the traceback",
         ),
         ("acme_layers:Hyana", "`acme_layers` has no `Hyana`", "did you mean `Hyena`?"),
         ("acme_layers:Hyena.mkae", "`acme_layers` has no `Hyena.mkae`", "did you mean `make`?"),
@@ -412,6 +416,7 @@ def test_factory_is_found(acme: Any) -> None:
     ],
 )
 def test_factory_is_not_found(acme: Any, module: str, label: str, help_: str | None) -> None:
-    with pytest.raises(LookupFailure) as caught:
-        load_factory(spec(module=module))
-    assert (caught.value.code, caught.value.label, caught.value.help) == ("AX208", label, help_)
+    with pytest.raises(PluginFault) as caught:
+        load_factory(spec(module=module), "`acme/hyena` (axon-acme 1.2)")
+    message = f"the code of `acme/hyena` (axon-acme 1.2) cannot be imported: {label}"
+    assert (caught.value.code, caught.value.message, caught.value.help) == ("AX208", message, help_)

@@ -20,6 +20,7 @@ from axon_compose.checkpoints.files._safetensors import ITEM_BITS
 __all__ = [
     "INDEX_FILE",
     "MAX_SHARD_BYTES",
+    "NotComputed",
     "Progress",
     "Shard",
     "TensorSpec",
@@ -41,6 +42,19 @@ _DTYPES: Final[Mapping[str, str]] = {
     "complex64": "C64",
 }  # fmt: skip
 _CHUNK: Final = 16 * 1024 * 1024
+
+
+class NotComputed(Exception):
+    """A lazy array that cannot be computed.
+
+    Attributes:
+        tensor: Its name.
+        cause: What was raised.
+    """
+
+    def __init__(self, tensor: str, cause: Exception) -> None:
+        super().__init__(f"`{tensor}` cannot be computed")
+        self.tensor, self.cause = tensor, cause
 
 
 class TensorSpec(NamedTuple):
@@ -155,6 +169,7 @@ def write_shards(
 
     Raises:
         ValueError: The tensors are not those of `specs`.
+        NotComputed: A lazy array raises.
         OSError: The disk failed.
     """
     import mlx.core as mx
@@ -215,7 +230,10 @@ def _bytes_of(spec: TensorSpec, array: Any) -> Iterator[memoryview]:
     if tensor_specs({spec.name: array}) != [spec]:
         raise ValueError(f"tensor `{spec.name}` is {array.dtype} {array.shape}, announced as {spec.dtype} {spec.shape}")
     array = array.reshape(-1).view(mx.uint8)
-    mx.eval(array)
+    try:
+        mx.eval(array)
+    except Exception as error:
+        raise NotComputed(spec.name, error) from error
     whole = memoryview(array)
     for start in range(0, len(whole), _CHUNK):
         yield whole[start : start + _CHUNK]

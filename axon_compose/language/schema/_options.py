@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from axon_compose.language.schema._formulas import Schema, rebuild, with_formulas
-from axon_compose.registry import ComponentSpec, options_schema
+from axon_compose.registry import ComponentSpec, Raised, options_schema
 
 __all__ = ["has_required", "nullable", "options", "over_base"]
 
@@ -25,7 +25,7 @@ def options(spec: ComponentSpec, key: str, extra: dict[str, Any] | None = None) 
     """
     try:
         written: Schema = {k: v for k, v in options_schema(spec).items() if k not in _DROPPED}
-    except Exception:  # a plugin's own types, of which pydantic knows no JSON Schema: leave its options open
+    except Raised:  # a plugin's own types, of which pydantic knows no JSON Schema: leave its options open
         written = {"type": "object"}
     found: Schema = _redirected(with_formulas(_tidy(written)), f"#/$defs/{key}")
     found["title"] = spec.name

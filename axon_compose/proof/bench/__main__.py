@@ -2,6 +2,8 @@
 
 import sys
 
+from axon_compose.machine.output import results_alone
 from axon_compose.proof.bench._process import answer
 
-answer(sys.stdin, sys.stdout)
+with results_alone(to_the_end=True):
+    answer(sys.stdin, sys.stdout)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import mlx.core as mx
 
+from axon_compose.diagnostics import Refusal
 from axon_compose.machine.memory import require
 from axon_compose.model import largest_parts
 from axon_compose.plan import Compiled, Plan, weight_nbytes
@@ -16,6 +17,7 @@ from axon_compose.proof.check._compare import number
 from axon_compose.proof.check._report import CheckReport, Truth
 from axon_compose.proof.check._shrink import small_architecture
 from axon_compose.proof.check._subject import Subject
+from axon_compose.registry import Guard, Raised
 
 __all__ = ["TRUTHS", "check", "check_plan"]
 
@@ -97,22 +99,23 @@ def check_plan(
 
 
 def _run(subject: Subject, names: list[str]) -> list[Truth]:
-    try:
-        mx.eval(subject.model.parameters())
-    except Exception as error:  # a plugin's own code may raise anything, and that is what is asked about
-        return [Truth("parameters", "the model can be built", False, detail=_told(error))]
     found = []
+    try:
+        with Guard(None):
+            mx.eval(subject.model.parameters())
+    except (Refusal, Raised) as error:  # a plugin's own code may raise anything, and that is what is asked about
+        return [Truth("parameters", "the model can be built", False, detail=_told(error))]
     for name in names:
         try:
-            found.append(TRUTHS[name](subject))
-        except Exception as error:
+            with Guard(None):
+                found.append(TRUTHS[name](subject))
+        except (Refusal, Raised) as error:
             found.append(Truth(name, "runs without an error", False, detail=_told(error)))
     return found
 
 
-def _told(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _told(error: Refusal | Raised) -> str:
+    return error.message if isinstance(error, Refusal) else str(error)
 
 
 @contextmanager

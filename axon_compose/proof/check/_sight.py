@@ -22,6 +22,8 @@ SEEN: Final = 5e-7
 COUNTS: Final = 5e-4
 #: Texts that are tried where a component seems not to see a token.
 OTHER_TEXTS: Final = (3, 4, 5, 6)
+#: What is said where there is nothing to compare.
+NOT_FINITE: Final = "the outputs are not finite numbers"
 #: How far back unlimited attention has to see.
 FAR: Final = 40
 
@@ -45,6 +47,7 @@ def causal(subject: Subject) -> Truth:
         if not moved <= EXACT and figure <= EXACT:
             first = first_off(logits[row, :position], logits[0, :position], logits[0, :position])
             detail = f"an edit at position {position} changes the output at {first}"
+            detail = detail if moved < float("inf") else f"position {first}: {NOT_FINITE}"
         figure = max(figure, moved)
     claim = "a later token never changes an earlier output"
     return Truth("causal", claim, figure <= EXACT, figure, EXACT, detail=detail)
@@ -66,8 +69,8 @@ def reach(subject: Subject) -> Truth:
             if back in hidden and not high <= EXACT:
                 text = f"{where} sees {back} tokens back, outside of its window"
                 return Truth("reach", claim, False, high, EXACT, detail=text)
-            if back in required and not low >= SEEN:
-                text = f"{where} does not see {back} tokens back"
+            if back in required and not SEEN <= low < float("inf"):
+                text = f"{where} does not see {back} tokens back" if low < SEEN else f"{where}: {NOT_FINITE}"
                 return Truth("reach", claim, False, low, SEEN, ">=", detail=text)
             least = min(least, low) if back in required else least
         far = max(
@@ -81,6 +84,7 @@ def reach(subject: Subject) -> Truth:
 
 def every_layer(subject: Subject) -> Truth:
     """Leaving a layer out changes the outputs, without a cache and with one."""
+    claim = "leaving any layer out changes the outputs"
     tokens = subject.tokens(2, 2 * subject.window + 3)
     least, where = float("inf"), ""
     for cached in (False, True):
@@ -89,10 +93,12 @@ def every_layer(subject: Subject) -> Truth:
             with subject.without(layer.index):
                 left = subject.forward(tokens, subject.model.make_cache() if cached else None)
             change = distance(left, whole)
+            how = f"{subject.describe(layer.index)} {'with a cache' if cached else 'without a cache'}"
+            if not change < float("inf"):
+                return Truth("every-layer", claim, False, change, COUNTS, ">=", detail=f"{how}: {NOT_FINITE}")
             if change < least:
-                how = "with a cache" if cached else "without a cache"
-                least, where = change, f"least of all {subject.describe(layer.index)} {how}"
-    return at_least("every-layer", "leaving any layer out changes the outputs", least, COUNTS, where)
+                least, where = change, f"least of all {how}"
+    return at_least("every-layer", claim, least, COUNTS, where)
 
 
 def _mixers(subject: Subject) -> Iterator[tuple[Layer, Use]]:

@@ -54,11 +54,12 @@ def slopes(subject: Subject) -> Truth:
         for path, name in names.items():
             part = {weight: grad for weight, grad in grads.items() if weight.startswith(f"{path}.")}
             if best.get(path, (1.0, ""))[0] > LIMIT and (off := list(_differences(model, part, tokens))):
-                best[path] = min(best.get(path, (float("inf"), "")), (min(off), name))
+                best[path] = min(best.get(path, (float("inf"), name)), (min(off), name))
         if all(off <= LIMIT for off, _ in best.values()):
             break
     worst, where = max(best.values(), default=(0.0, ""))
     detail = f"most of all {where}; {len(best)} components" if where else "no gradient is large enough to be measured"
+    detail = detail if worst < float("inf") else "gradients or losses are not finite numbers"
     return at_most("slopes", "gradients match finite differences of the loss", worst, LIMIT, detail)
 
 
@@ -73,6 +74,9 @@ def _differences(model: Any, grads: Weights, tokens: mx.array) -> Iterator[float
     """How far the slope is from the length of the gradient, as a part of it; ends with the first step that fits."""
     weights = dict(tree_flatten(model.parameters()))
     length, size = _length(grads.values()), _length(weights[name] for name in grads)
+    if not length < float("inf"):
+        yield float("inf")
+        return
     for change in CHANGES if length > 0 else ():
         step = min(change / length, LONGEST * size)
         if step * length < MEASURABLE:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import mlx.core as mx
 from mlx.utils import tree_map
 
-from axon_compose.model import LanguageModel, random_weights
+from axon_compose.model import LanguageModel, blamed, random_weights
 from axon_compose.plan import Layer, Plan, Use
 
 __all__ = ["Forward", "Subject"]
@@ -58,7 +58,8 @@ class Subject:
 
         model.update(tree_map(move, model.parameters()))
         model.eval()
-        mx.eval(model.parameters())
+        with blamed(self.plan, model):
+            mx.eval(model.parameters())
         return model
 
     def tokens(self, batch: int, length: int, salt: int = 0) -> mx.array:
@@ -104,8 +105,11 @@ class Subject:
 
     def forward(self, tokens: mx.array, cache: list[Any] | None = None) -> mx.array:
         """Logits, computed."""
-        logits = self.model(tokens, cache)
-        mx.eval(logits, [leaf.state for leaf in cache or ()])
+        with blamed(
+            self.plan, self.model, lambda: self.model(tokens, None if cache is None else self.model.make_cache())
+        ):
+            logits = self.model(tokens, cache)
+            mx.eval(logits, [leaf.state for leaf in cache or ()])
         return logits
 
     def upto(self, index: int) -> Forward:

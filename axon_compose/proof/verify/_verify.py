@@ -16,7 +16,7 @@ from axon_compose.checkpoints.compile import compile_checkpoint
 from axon_compose.checkpoints.trained import build_trained
 from axon_compose.checkpoints.upstream import UpstreamFault, faults_of
 from axon_compose.machine.memory import require
-from axon_compose.model import largest_parts
+from axon_compose.model import blamed, largest_parts
 from axon_compose.plan import Compiled, weight_nbytes
 from axon_compose.proof.check._compare import distance, number
 from axon_compose.proof.verify._mlx_lm import run_mlx_lm
@@ -93,8 +93,9 @@ class _Subject:
         if not self.large:
             require(weight_nbytes(plan, "float32"), f"`{plan.name}` in float32", largest_parts(plan, "float32"))
         model = build_trained(architecture, self.folder, dtype="float32", allow_large=self.large)
-        found = trace(model, self.tokens, self.steps)
-        mx.eval(found.cached)
+        with blamed(plan, model, lambda: model(self.tokens)):
+            found = trace(model, self.tokens, self.steps)
+            mx.eval(found.cached)
         return found
 
     def theirs(self, peer: str, faults: Sequence[UpstreamFault] = ()) -> Trace:

@@ -1,0 +1,123 @@
+"""Code of components, called: what it raises, or gives instead of an array, is reported with its place in the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from axon_compose.plan import Plan, Use
+from axon_compose.registry import DEBUG_HELP, Guard, PluginFault, Raised, debug_traceback, load_factory
+
+__all__ = ["BuildError", "at_once", "blamed", "call", "make_module", "weight_fault"]
+
+#: Whether every output is computed before the next component is called, so that a lazy array raises where it was made.
+_AT_ONCE: Final[ContextVar[bool]] = ContextVar("_AT_ONCE", default=False)
+
+
+class BuildError(PluginFault):
+    """A component built something else than its spec declares."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("AX211", message)
+
+
+def make_module(use: Use) -> nn.Module:
+    """The module of a component, with random weights.
+
+    Raises:
+        PluginFault: If its code cannot be imported, or raises.
+        BuildError: If it is no module.
+    """
+    factory = load_factory(use.spec, use.who)
+    try:
+        with Guard(None):  # weights are lazy, but it may take its time
+            module = factory(use.options, use.dims)
+    except Raised as raised:
+        raise _fault(f"the factory of {use.who} raises {raised}") from raised
+    if not isinstance(module, nn.Module):
+        raise BuildError(f"{use.who} built a {type(module).__name__}, not an mlx.nn.Module")
+    return module
+
+
+def call(use: Use, module: Any, shape: tuple[int, ...], /, *inputs: Any, **arguments: Any) -> mx.array:
+    """The output of a component.
+
+    Args:
+        use: The component.
+        module: Its module, or what stands in for it.
+        shape: What the output must have, as no broadcasting shows that it has another.
+        inputs: What it is called with by position.
+        arguments: The same by name.
+
+    Raises:
+        PluginFault: If its code raises anything, or gives anything else. Ctrl-C stays as it is.
+    """
+    try:
+        out = module(*inputs, **arguments)
+        y = out[0] if isinstance(out, tuple) and out else out
+        if isinstance(y, mx.array) and y.shape == shape:
+            if _AT_ONCE.get():
+                mx.eval(y)
+            return y
+    except (PluginFault, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        debug_traceback(error)
+        raise _fault(f"the forward pass of {use.who} raises {Raised(error)}") from error
+    found = f"an array {y.shape}" if isinstance(y, mx.array) else "None" if y is None else f"a `{type(y).__name__}`"
+    raise _fault(f"the forward pass of {use.who} gives {found}, not an array {shape}")
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Compute every output before the next component is called."""
+    token = _AT_ONCE.set(True)
+    try:
+        yield
+    finally:
+        _AT_ONCE.reset(token)
+
+
+@contextmanager
+def blamed(plan: Plan, model: nn.Module, again: Callable[[], object] | None = None) -> Iterator[None]:
+    """Compute lazy arrays of a model, and find out whose they are if that raises.
+
+    Args:
+        plan: The model.
+        model: Its modules.
+        again: Runs the model once more.
+
+    Raises:
+        PluginFault: Instead of what was raised, if a component's arrays raise when they are computed one by one.
+    """
+    try:
+        with Guard(None):
+            yield
+    except Raised as raised:
+        weights = dict(tree_flatten(model.parameters()))
+        for use in plan.uses():
+            for name in use.params:
+                try:
+                    with Guard(None):
+                        mx.eval(weights.get(f"{use.path}.{name}"))
+                except Raised as own:
+                    raise weight_fault(use, name, own) from own
+        if again is not None:
+            with at_once():
+                again()
+        raise raised.error if isinstance(raised.error, Exception) else raised from None
+
+
+def weight_fault(use: Use, name: str, raised: Raised) -> PluginFault:
+    """A weight that its component's factory left lazy, and that cannot be computed."""
+    return _fault(f"`{name}`, made by the factory of {use.who}, raises {raised} when it is computed")
+
+
+def _fault(message: str) -> PluginFault:
+    return PluginFault("AX212", message, DEBUG_HELP)
