@@ -44,6 +44,7 @@ from axon_compose.language.config import make_config
 from axon_compose.language.document import HuggingFace, Layout
 from axon_compose.language.source import Mapping as MappingNode
 from axon_compose.language.source import to_source
+from axon_compose.machine.files import read_regular
 from axon_compose.model.names import CONFIG_KEY
 from axon_compose.plan import Compiled, compile_source, compile_text
 from axon_compose.registry import Registry
@@ -196,7 +197,7 @@ class _Built:
         assert isinstance(node, MappingNode)
         laid = make_config(self.folder, node, lambda: tensors)
         family = family_of(laid, registry, Problems())
-        text = family.path.read_bytes() if family else _json(self.architecture.data)
+        text = read_regular(family.path) if family else _json(self.architecture.data)
         place = family.path.parent if family else self.folder
         name = family.name if family else self.plan.name
         stock = compile_text(
@@ -216,7 +217,7 @@ class _Built:
         has_tokenizer = (self.folder / "tokenizer.json").exists()
         found = dict(copied_tokenizer(self.folder)) if has_tokenizer else {}
         generation = self.folder / _GENERATION
-        return found | ({_GENERATION: generation.read_bytes()} if generation.is_file() else {})
+        return found | ({_GENERATION: read_regular(generation)} if generation.is_file() else {})
 
 
 def _follows(stock: Compiled, ours: Compiled, name: str) -> bool:
@@ -233,7 +234,7 @@ def _read(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_bytes())
+        config = json.loads(read_regular(path))
         described = config[CONFIG_KEY]
         if not isinstance(described["architecture"], dict) or not isinstance(described.get("source", {}), dict):
             raise TypeError

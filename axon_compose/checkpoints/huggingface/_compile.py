@@ -8,10 +8,11 @@ from typing import Any
 
 from axon_compose.checkpoints.huggingface._config import read_config
 from axon_compose.checkpoints.huggingface._dims import overlay_of
-from axon_compose.checkpoints.huggingface._families import family_of
+from axon_compose.checkpoints.huggingface._families import Family, family_of
 from axon_compose.diagnostics import Problems
 from axon_compose.language.config import Config
-from axon_compose.plan import Compiled, compile_source
+from axon_compose.machine.files import read_regular
+from axon_compose.plan import Compiled, compile_source, compile_text
 from axon_compose.registry import Registry
 
 __all__ = ["compile_checkpoint"]
@@ -38,17 +39,27 @@ def compile_checkpoint(
     """
     registry, problems = registry or Registry.installed(), Problems()
     config = read_config(Path(folder), problems)
-    if source is None:
-        source = _family(config, registry, problems)
     overlay = overlay_of(config) if config else None
-    return compile_source(
-        source, settings=settings, config=config, overlay=overlay, registry=registry, problems=problems
+    if source is not None:
+        return compile_source(
+            source, settings=settings, config=config, overlay=overlay, registry=registry, problems=problems
+        )
+    family = _family(config, registry, problems)  # its file, whatever the current folder has under that name
+    return compile_text(
+        read_regular(family.path),
+        family.name,
+        family.path.parent,
+        settings=settings,
+        config=config,
+        overlay=overlay,
+        registry=registry,
+        problems=problems,
     )
 
 
-def _family(config: Config | None, registry: Registry, problems: Problems) -> str:
-    """The name of the family of a checkpoint."""
+def _family(config: Config | None, registry: Registry, problems: Problems) -> Family:
+    """The family of a checkpoint."""
     family = family_of(config, registry, problems) if config else None
     problems.raise_if_any()
     assert family is not None  # otherwise it was reported
-    return family.name
+    return family
