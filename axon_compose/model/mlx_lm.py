@@ -9,7 +9,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from axon_compose.model import LanguageModel
 from axon_compose.model._build import make_module
-from axon_compose.model.names import CONFIG_KEY, MODEL_TYPE
+from axon_compose.model.names import MODEL_TYPE, description_in
 from axon_compose.plan import Plan, compile_source
 
 __all__ = ["Model", "ModelArgs"]
@@ -43,8 +43,9 @@ class ModelArgs:
 
         Raises:
             ArchitectureError: If it no longer holds, such as without a plugin that it names.
+            CheckpointError: AX560 there is none.
         """
-        return cls(compile_source(config[CONFIG_KEY]["architecture"]).plan(), config)
+        return cls(compile_source(description_in(config)["architecture"]).plan(), config)
 
 
 class Model(LanguageModel):
