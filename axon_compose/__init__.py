@@ -11,22 +11,28 @@
 one and what is valid but suspicious; `compare` puts several side by side.
 """
 
-from typing import TYPE_CHECKING, Any
-
-from axon_compose.diagnostics import ArchitectureError, Diagnostic
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from axon_compose.architecture import Architecture, compare, load
+    from axon_compose.diagnostics import ArchitectureError, Diagnostic
 
 __version__ = "0.2.0"
 
 __all__ = ["Architecture", "ArchitectureError", "Diagnostic", "__version__", "compare", "load"]
 
+_HOMES: Final = {
+    "Architecture": "architecture",
+    "ArchitectureError": "diagnostics",
+    "Diagnostic": "diagnostics",
+    "compare": "architecture",
+    "load": "architecture",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Import the compiler when it is asked for: a plugin that imports the registry does not pay for it."""
-    if name in ("Architecture", "compare", "load"):
-        from axon_compose import architecture
-
-        return getattr(architecture, name)
+    """Import what is asked for: neither a plugin that imports the registry nor a command that begins pays for more."""
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,6 +30,7 @@ ORDER = [
     "scaffold",
     "testing",
     "cli",
+    "__main__",
 ]
 #: The one look-up against the order: results are shown by `report`, which is found by name when somebody looks.
 UPWARD = {("notebook.py", "axon_compose.report.display")}

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from axon_compose.checkpoints.huggingface import family_of, field_names, overlay_of, read_config
+from axon_compose.checkpoints.huggingface import Family, family_of, field_names, overlay_of, read_config
 from axon_compose.checkpoints.weights._own_head import OwnHead, own_head
 from axon_compose.diagnostics import Problems
 from axon_compose.language.config import Config
 from axon_compose.language.document import cached_parse, is_formula
 from axon_compose.language.source import Scalar
-from axon_compose.plan import Compiled, compile_source
+from axon_compose.machine.files import read_regular
+from axon_compose.plan import Compiled, compile_source, compile_text
 from axon_compose.registry import Registry
 
 __all__ = ["compile_checkpoint"]
@@ -39,14 +40,17 @@ def compile_checkpoint(
     """
     registry, problems, settings = registry or Registry.installed(), Problems(), tuple(settings)
     config = read_config(Path(folder), problems)
-    if source is None:
-        source = _family(config, registry, problems)
+    family = _family(config, registry, problems) if source is None else None
 
     def compiled(config: Config | None, problems: Problems) -> Compiled:
         overlay = overlay_of(config) if config else None
-        return compile_source(
-            source, settings=settings, config=config, overlay=overlay, registry=registry, problems=problems
-        )
+        options: dict[str, Any] = {"settings": settings, "config": config, "overlay": overlay}
+        if source is not None:
+            return compile_source(source, **options, registry=registry, problems=problems)
+        assert family is not None
+        # Its file, whatever the current folder has under that name.
+        data, place = read_regular(family.path), family.path.parent
+        return compile_text(data, family.name, place, **options, registry=registry, problems=problems)
 
     first = compiled(config, problems)
     own = own_head(first, Path(folder)) if config else None
@@ -56,12 +60,12 @@ def compile_checkpoint(
     return compiled(_untied(first, config, own, problems), problems)
 
 
-def _family(config: Config | None, registry: Registry, problems: Problems) -> str:
-    """The name of the family of a checkpoint."""
+def _family(config: Config | None, registry: Registry, problems: Problems) -> Family:
+    """The family of a checkpoint."""
     family = family_of(config, registry, problems) if config else None
     problems.raise_if_any()
     assert family is not None  # otherwise it was reported
-    return family.name
+    return family
 
 
 def _untied(compiled: Compiled, config: Config, own: OwnHead, problems: Problems) -> Config:

@@ -15,6 +15,7 @@ from axon_compose.checkpoints.files import (
     MAX_SHARD_BYTES,
     CheckpointError,
     TensorSpec,
+    Unchanged,
     atomic_folder,
     check_space,
     check_target,
@@ -46,7 +47,8 @@ from axon_compose.language.config import make_config
 from axon_compose.language.document import HuggingFace, Layout
 from axon_compose.language.source import Mapping as MappingNode
 from axon_compose.language.source import to_source
-from axon_compose.model.names import CONFIG_KEY
+from axon_compose.machine.files import read_regular
+from axon_compose.model.names import CONFIG_KEY, description_in
 from axon_compose.plan import Compiled, compile_source, compile_text
 from axon_compose.registry import Registry
 
@@ -87,13 +89,16 @@ def export(
     Raises:
         ArchitectureError: The description in the folder does not hold, such as without a plugin that it names.
         CheckpointError: AX557, AX558 the rules do not lead back; AX559 quantised weights for `huggingface`; AX560 the
-            folder is not of ours; AX609, AX610 no stock model is this one; and what `atomic_folder` raises.
+            folder is not of ours; AX513 it changes meanwhile; AX609, AX610 no stock model is this one; and what
+            `atomic_folder` raises.
     """
     if target.resolve() == folder.resolve():
         raise CheckpointError("AX502", f"`{target}` is the folder that is exported", "choose another path with `-o`")
     check_target(target, force)
-    built = _Built(folder)
-    weights = load_weights(folder, built.shapes())
+    unchanged = Unchanged(folder)
+    with unchanged:
+        built = _Built(folder)
+        weights = load_weights(folder, built.shapes())
     specs = tensor_specs(weights)
     if kind == "huggingface" and built.quantised:
         message = f"`{folder}` is quantised, which Hugging Face's layout cannot express"
@@ -113,7 +118,7 @@ def export(
         "upstream_faults": _upstream_faults(config) if kind == "mlx-lm" else [],
         "versions": {name: version(name) for name in ("axon-compose", "mlx")},
     }
-    with atomic_folder(target, force) as place:
+    with atomic_folder(target, force) as place, unchanged:
         written = {name: disk.write_file(place / name, [small[name]]) for name in sorted(small)}
         written |= save_checkpoint(place, save_plan, weights, max_shard_bytes=max_shard_bytes, progress=progress)
         content = record_of(record, written)
@@ -127,7 +132,7 @@ class _Built:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.written = _read(folder)
-        described = self.written[CONFIG_KEY]
+        described = description_in(self.written)
         self.source: Mapping[str, Any] | None = described.get("source")
         self.architecture: Compiled = compile_source(described["architecture"])
         self.plan = self.architecture.plan()
@@ -204,7 +209,7 @@ class _Built:
         assert isinstance(node, MappingNode)
         laid = make_config(self.folder, node, lambda: tensors)
         family = family_of(laid, registry, Problems())
-        text = family.path.read_bytes() if family else _json(self.architecture.data)
+        text = read_regular(family.path) if family else _json(self.architecture.data)
         place = family.path.parent if family else self.folder
         name = family.name if family else self.plan.name
         stock = compile_text(
@@ -241,11 +246,9 @@ def _read(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_bytes())
-        described = config[CONFIG_KEY]
-        if not isinstance(described["architecture"], dict) or not isinstance(described.get("source", {}), dict):
-            raise TypeError
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        config = json.loads(read_regular(path))
+        description_in(config)
+    except (OSError, ValueError, RecursionError, CheckpointError) as error:
         hint = "`axon-compose build FILE --out DIR` writes such a folder"
         raise CheckpointError("AX560", f"`{folder}` is not a folder that axon-compose has built", hint) from error
     return dict(config)

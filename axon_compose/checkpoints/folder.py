@@ -168,8 +168,6 @@ def _config(architecture: Compiled, model: LanguageModel, *, ids: bool) -> dict[
     """The config.json of a folder; `ids`: with the tokens that the checkpoint's config.json names."""
     plan, source = architecture.plan(), architecture.config
     carried: dict[str, Any] = {}
-    described: dict[str, Any] = {"architecture": architecture.data}
-    carried = {name: source.value(name) for name in _CARRIED} if source else {}
     described: dict[str, Any] = {"architecture": architecture.data, "plugins": dict(plan.plugins)}
     if source:
         written = without_infinity(plain(source.written or source.top))

@@ -11,9 +11,9 @@ from axon_compose.analysis.comparison import Comparison, UnknownColumn
 from axon_compose.architecture import Architecture, gather
 from axon_compose.architecture import compare as compared
 from axon_compose.cli._arguments import sizes
-from axon_compose.cli._files import refuse_existing, write_whole
 from axon_compose.cli._source import load_model
 from axon_compose.cli._terminal import Terminal
+from axon_compose.machine.files import check_output, write_output
 from axon_compose.machine.units import human
 from axon_compose.proof.bench import Workload
 from axon_compose.report import render
@@ -26,7 +26,7 @@ def compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Print the table, and write the page. What does not fit, or cannot be measured, is an answer, not a failure."""
     target = Path(arguments.output) if arguments.output else None
     if target:
-        refuse_existing(target, arguments.force)
+        check_output(target, arguments.force)
     workload = _workload(arguments)
     models = gather(partial(load_model, file, arguments) for file in arguments.files)
     warnings = [warning for model in models for warning in model.warnings]
@@ -77,5 +77,5 @@ def _write_page(found: Comparison, target: Path, force: bool) -> int:
 
     with apart():
         data = comparison_page(found).encode()
-    write_whole(target, data, force)
+    write_output(target, data, force)
     return len(data)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from axon_compose.cli._arguments import sizes
-from axon_compose.cli._files import refuse_existing, write_whole
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import USAGE, Terminal
+from axon_compose.machine.files import check_output, write_output
 from axon_compose.machine.units import human
 from axon_compose.plan import Plan
 from axon_compose.report import render
@@ -28,12 +28,12 @@ def draw(arguments: argparse.Namespace, terminal: Terminal) -> int:
         from axon_compose.report.draw import require_renderer
 
         require_renderer()
-    refuse_existing(target, arguments.force)
+    check_output(target, arguments.force)
     architecture = load_file(arguments.file, arguments)
     for warning in architecture.warnings:
         terminal.note(render([warning]))
     data = _drawn(architecture.plan(), target.suffix, given)
-    write_whole(target, data, arguments.force)
+    write_output(target, data, arguments.force)
     text = f"wrote {target}: {architecture.name}, {human(len(data))}\n"
     return terminal.result(text, {"file": str(target), "bytes": len(data)}, architecture.warnings)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from axon_compose.architecture import Architecture, load
 from axon_compose.cli._terminal import Terminal
-from axon_compose.diagnostics import Diagnostic
 from axon_compose.language.document import MODEL_NAME
+from axon_compose.machine.files import check_output, write_output
 from axon_compose.registry import Registry
 
 __all__ = ["import_checkpoint"]
@@ -22,8 +22,8 @@ def import_checkpoint(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from axon_compose.plan.concrete import unroll
 
     target = Path(arguments.output) if arguments.output else None
-    if target and target.exists() and not arguments.force:
-        return terminal.fail(Diagnostic("AX500", f"`{target}` exists", help="replace it with `--force`"))
+    if target:
+        check_output(target, arguments.force)
     architecture = load(arguments.file, checkpoint=arguments.checkpoint, settings=arguments.settings)
     config = architecture.config
     assert config is not None
@@ -33,7 +33,7 @@ def import_checkpoint(arguments: argparse.Namespace, terminal: Terminal) -> int:
     text = to_text({**data, "name": _name(architecture, target)}, _comments(family, config.model_types))
     note = f"family {family} (model type {config.model_types[0]}); read from config.json: {', '.join(used)}"
     if target:
-        target.write_text(text, encoding="utf-8")
+        write_output(target, text.encode(), arguments.force)
         note += f"\nwrote {target}"
     terminal.note(note)
     result = {"family": family, "model_type": config.model_types[0], "fields": used, "architecture": data}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from axon_compose.cli._parser import make_parser
-from axon_compose.cli._terminal import FAULTY, INTERRUPTED, USAGE, Terminal
+from axon_compose.cli._streams import OutputError, give_up, open_streams, put
+from axon_compose.cli._terminal import FAULTY, USAGE, Terminal
 from axon_compose.diagnostics import ArchitectureError, Refusal
+from axon_compose.machine.interrupts import INTERRUPTED
 from axon_compose.machine.output import results_alone
 
 __all__ = ["main"]
@@ -25,31 +24,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 if it went well, 1 if a file has errors or a check failed, 2 for wrong usage or a file that cannot be read or
         written, 130 when interrupted.
     """
-    _open_streams()
-    arguments = make_parser().parse_args(argv)
-    terminal = Terminal(arguments.command, as_json=getattr(arguments, "json", False))
+    open_streams()
     try:
         with results_alone(to_the_end=argv is None):
-            code: int = arguments.run(arguments, terminal)
-            sys.stdout.flush()
-    except ArchitectureError as error:
-        return terminal.refuse(error)
-    except Refusal as error:
-        return terminal.fail(error.diagnostic, FAULTY if error.faulty else USAGE)
-    except BrokenPipeError:
-        # The reader went away (`… | head`): nothing is left to say, and the interpreter must not try at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = _run(argv)
+            put("", now=True)
+    except OutputError as error:
+        give_up(error)
         return USAGE
-    except OSError as error:
-        name = f"`{error.filename}`: " if error.filename else ""
-        return terminal.fail_with(f"{name}{error.strerror or error}")
     except KeyboardInterrupt:
         return INTERRUPTED
     return code
 
 
-def _open_streams() -> None:
-    """Give standard streams that are closed (`>&-`, some services) nothing to read and nowhere to write."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  # open to the end of the process
+def _run(argv: Sequence[str] | None) -> int:
+    arguments = make_parser().parse_args(argv)
+    terminal = Terminal(arguments.command, as_json=getattr(arguments, "json", False))
+    try:
+        code: int = arguments.run(arguments, terminal)
+    except ArchitectureError as error:
+        return terminal.refuse(error)
+    except Refusal as error:
+        return terminal.fail(error.diagnostic, FAULTY if error.faulty else USAGE)
+    except OSError as error:
+        name = f"`{error.filename}`: " if error.filename else ""
+        return terminal.fail_with(f"{name}{error.strerror or error}")
+    return code

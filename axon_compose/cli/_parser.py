@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -25,6 +26,7 @@ from axon_compose.cli._arguments import (
     tolerance,
 )
 from axon_compose.cli._imports import kept
+from axon_compose.cli._streams import note, put
 from axon_compose.cli._terminal import Terminal
 from axon_compose.report import FORMS
 
@@ -34,6 +36,7 @@ Run = Callable[[argparse.Namespace, Terminal], int]
 
 _EPILOG = """\
 FILE is a YAML file, the name of a shipped architecture such as `hybrid-demo`, or `-` for standard input.
+A folder that has the name of a shipped architecture is written with its path: `./hybrid-demo`.
 Exit codes: 0 ok, 1 the file has errors or a check failed, 2 wrong usage or a file that cannot be read or written.
 """
 
@@ -53,12 +56,22 @@ def _lazily(module: str, name: str) -> Run:
     return run
 
 
+class _Parser(argparse.ArgumentParser):
+    """Help and versions are results: that they cannot be written is not passed over."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stdout:
+            put(message, now=True)
+        else:
+            note(message)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of `axon-compose`; each command leaves its function in `run`, and in `error` that of wrong usage."""
     from axon_compose import __version__
 
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="axon-compose",
         description="Compile a YAML file to a working MLX language model.",
         epilog=_EPILOG,
@@ -274,6 +287,7 @@ def _add_check(command: Callable[..., argparse.ArgumentParser]) -> None:
 def _add_plugin_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     schema = command("schema", _lazily("_plugins", "schema"), "print the JSON Schema of everything installed")
     schema.add_argument("-o", "--output", metavar="FILE", help="write it to a file")
+    schema.add_argument("--force", action="store_true", help="replace the file")
     schema.add_argument("--check", action="store_true", help="compare the file with what would be written")
     schema.add_argument("--published", action="store_true", help="only the built-in components, as shipped")
     plugins = command("plugins", _lazily("_plugins", "plugins"), "list the installed plugins and what became of them")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from axon_compose.cli._streams import put
 from axon_compose.cli._terminal import FAULTY, OK, Terminal
+from axon_compose.machine.files import check_output, read_regular, write_output
 from axon_compose.registry import Registry
 from axon_compose.report import table
 
@@ -18,14 +19,16 @@ def schema(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Print, write or compare the JSON Schema of the language with the components that are installed."""
     from axon_compose.language.schema import architecture_schema, dumps
 
+    if arguments.output and not arguments.check:
+        check_output(Path(arguments.output), arguments.force)
     text = dumps(architecture_schema(Registry.installed(), published=arguments.published))
     if arguments.check:
         return _compare(text, arguments.output, terminal)
     if arguments.output:
-        Path(arguments.output).write_text(text, encoding="utf-8")
+        write_output(Path(arguments.output), text.encode(), arguments.force)
         terminal.note(f"wrote {arguments.output}")
         return OK
-    sys.stdout.write(text)
+    put(text)
     return OK
 
 
@@ -34,10 +37,10 @@ def _compare(text: str, output: str | None, terminal: Terminal) -> int:
     from axon_compose.registry._data_files import data_dir
 
     path = Path(output) if output else data_dir("schemas") / PUBLISHED_NAME
-    if path.read_text(encoding="utf-8") == text:
+    if read_regular(path) == text.encode():
         terminal.note(f"{path} is up to date")
         return OK
-    terminal.note(f"{path} differs from what `axon-compose schema` makes; write it again with `-o`")
+    terminal.note(f"{path} differs from what `axon-compose schema` makes; write it again with `-o` and `--force`")
     return FAULTY
 
 

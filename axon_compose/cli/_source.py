@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from axon_compose.architecture import Architecture, load, load_text
 from axon_compose.diagnostics import Problems
 from axon_compose.language.source import MAX_BYTES
+from axon_compose.plan import is_shipped
+from axon_compose.registry import Registry
 
 __all__ = ["load_file", "load_model"]
 
@@ -21,10 +25,20 @@ def load_file(file: str, arguments: argparse.Namespace, problems: Problems | Non
         OSError: If it cannot be read.
     """
     checkpoint = getattr(arguments, "weights", None)
-    if file == "-" and checkpoint is None:
-        data = sys.stdin.buffer.read(MAX_BYTES + 1)
-        return load_text(data, "<stdin>", Path.cwd(), settings=arguments.settings, problems=problems)
+    if checkpoint is None and (file == "-" or _is_descriptor(file)):
+        name = "<stdin>" if file == "-" else file
+        with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+        return load_text(data, name, Path.cwd(), settings=arguments.settings, problems=problems)
     return load(file, checkpoint=checkpoint, settings=arguments.settings)
+
+
+def _is_descriptor(file: str) -> bool:
+    """Whether the shell hands over an open stream by this path, as in `diff <(make-a) <(make-b)`.
+
+    Such a pipe is read like standard input; any other FIFO or device is refused.
+    """
+    return file == "/dev/stdin" or re.fullmatch(r"/(dev|proc/self)/fd/[0-9]+", file) is not None
 
 
 def load_model(file: str, arguments: argparse.Namespace) -> Architecture:
@@ -34,6 +48,6 @@ def load_model(file: str, arguments: argparse.Namespace) -> Architecture:
         ArchitectureError: With every fault.
         OSError: If it cannot be read.
     """
-    if file != "-" and Path(file).is_dir():
+    if file != "-" and Path(file).is_dir() and not is_shipped(file, Registry.installed()):
         return load(checkpoint=file, settings=arguments.settings)
     return load_file(file, arguments)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterable
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 from axon_compose.cli._encoding import write_plainly
+from axon_compose.cli._streams import note, put
 from axon_compose.diagnostics import ArchitectureError, Diagnostic
-from axon_compose.report import Form, Style, envelope, escape, render
+from axon_compose.report import Style, envelope, escape, render
 
-__all__ = ["FAULTY", "INTERRUPTED", "OK", "USAGE", "Terminal"]
+__all__ = ["FAULTY", "OK", "USAGE", "Terminal"]
 
 OK: Final = 0
 FAULTY: Final = 1
 USAGE: Final = 2
-INTERRUPTED: Final = 130
 
 
 #: How long lines may be where there is no terminal.
@@ -40,31 +40,25 @@ class Terminal:
 
     def result(self, text: str, data: Any, diagnostics: Iterable[Diagnostic] = (), *, ok: bool = True) -> int:
         """Print what was found and return the code of the command."""
-        sys.stdout.write(envelope(self.command, ok=ok, result=data, diagnostics=diagnostics) if self.as_json else text)
+        put(envelope(self.command, ok=ok, result=data, diagnostics=diagnostics) if self.as_json else text)
         return OK if ok else FAULTY
 
     def part(self, text: str) -> None:
         """Print a part of the result as soon as it is known; as JSON, all comes at the end."""
         if not self.as_json:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            put(text, now=True)
 
     def note(self, text: str) -> None:
         """Print something beside the result."""
-        sys.stderr.write(text + "\n")
-
-    def diagnostics(self, error: ArchitectureError, form: Form = "text", stream: TextIO | None = None) -> None:
-        """Print the faults of a file."""
-        stream = stream or sys.stderr
-        text = render(error.diagnostics, error.sources, form, Style.of(stream), dropped=error.dropped)
-        if text:
-            stream.write(text + "\n")
+        note(text + "\n")
 
     def refuse(self, error: ArchitectureError) -> int:
         """Say why a file cannot be compiled."""
         if self.as_json:
             return self.result("", None, error.diagnostics, ok=False)
-        self.diagnostics(error)
+        text = render(error.diagnostics, error.sources, style=Style.of(sys.stderr), dropped=error.dropped)
+        if text:
+            self.note(text)
         return FAULTY
 
     def fail(self, diagnostic: Diagnostic, code: int = USAGE) -> int:
@@ -84,13 +78,11 @@ class Terminal:
         if not sys.stderr.isatty():
             return
         end = "\n" if done >= total else ""
-        sys.stderr.write(f"\r{what}: {done / max(total, 1):4.0%} of {total / 1e9:.2f} GB{end}")
-        sys.stderr.flush()
+        note(f"\r{what}: {done / max(total, 1):4.0%} of {total / 1e9:.2f} GB{end}")
 
     def rounds(self, name: str, number: int, rounds: int) -> None:
         """Say in one line of a terminal what is measured; with no name, take it away."""
         if not sys.stderr.isatty():
             return
         what = f"measuring {escape(name)}, round {number} of {rounds}" if name else ""
-        sys.stderr.write(f"\r\x1b[K{what}")
-        sys.stderr.flush()
+        note(f"\r\x1b[K{what}")

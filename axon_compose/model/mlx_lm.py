@@ -10,7 +10,7 @@ from transformers import AutoConfig, PretrainedConfig
 from axon_compose.model import LanguageModel
 from axon_compose.model._build import make_module
 from axon_compose.model._requirements import saying_what_to_install, without_tracebacks
-from axon_compose.model.names import CONFIG_KEY, MODEL_TYPE
+from axon_compose.model.names import MODEL_TYPE, description_in
 from axon_compose.plan import Plan, compile_source
 
 __all__ = ["Model", "ModelArgs"]
@@ -46,8 +46,9 @@ class ModelArgs:
         Raises:
             ArchitectureError: If it no longer holds, such as without a plugin that it names; the message says what to
                 install.
+            CheckpointError: AX560 there is none.
         """
-        described = config[CONFIG_KEY]
+        described = description_in(config)
         with saying_what_to_install(described.get("plugins", {})):
             return cls(compile_source(described["architecture"]).plan(), config)
 

@@ -11,13 +11,13 @@ from typing import Any, TypeAlias
 from axon_compose.diagnostics import Diagnostic, Problems
 from axon_compose.language.config import Config
 from axon_compose.language.document import Document, read_document
-from axon_compose.language.source import MAX_BYTES, Node, read, to_source
 from axon_compose.language.source import Mapping as MappingNode
+from axon_compose.language.source import Node, read, read_file, to_source
 from axon_compose.plan._plan import Plan
 from axon_compose.plan._resolve import resolve_plan
 from axon_compose.registry import LookupFailure, Registry
 
-__all__ = ["Compiled", "Overlay", "compile_source", "compile_text"]
+__all__ = ["Compiled", "Overlay", "compile_source", "compile_text", "is_shipped"]
 
 #: Lays values from elsewhere, such as a config.json, over the nodes of a file before they are validated.
 Overlay: TypeAlias = Callable[[MappingNode, Problems], MappingNode]
@@ -84,9 +84,7 @@ def compile_source(
         node, directory = to_source(dict(source), "<dict>", problems), Path.cwd()
     else:
         path = _find(source, registry)
-        with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-        node, directory = read(data, str(source), problems), path.parent
+        node, directory = read_file(path, problems, str(source)), path.parent
     return _compiled(node, directory, tuple(settings), config, overlay, registry, problems)
 
 
@@ -119,9 +117,15 @@ def compile_text(
     return _compiled(read(data, file, problems), directory, tuple(settings), config, overlay, registry, problems)
 
 
+def is_shipped(source: str, registry: Registry) -> bool:
+    """Whether a text is the name of a shipped architecture, and not that of a regular file."""
+    return _find(source, registry) != Path(source)
+
+
 def _find(source: str | Path, registry: Registry) -> Path:
+    """A path, or the file of a name; a folder of that name does not count."""
     path = Path(source)
-    if isinstance(source, str) and not path.exists() and path.suffix not in (".yaml", ".yml"):
+    if isinstance(source, str) and not path.is_file() and path.suffix not in (".yaml", ".yml"):
         try:
             return registry.architecture_path(source)
         except LookupFailure:

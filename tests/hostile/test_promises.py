@@ -222,12 +222,6 @@ def test_a_base_beside_the_file(folder: Path) -> None:
         assert load(folder / "file.yaml").name == "mine"
 
 
-def test_a_file_without_end() -> None:
-    with pytest.raises(ArchitectureError) as caught:
-        load("/dev/zero")
-    assert [d.code for d in caught.value.diagnostics] == ["AX005"]
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_base_that_may_not_be_read(folder: Path) -> None:
     (folder / "good.yaml").chmod(0)

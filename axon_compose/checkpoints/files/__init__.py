@@ -17,6 +17,7 @@ from axon_compose.checkpoints.files._shards import (
     write_shards,
 )
 from axon_compose.checkpoints.files._tokenizer import write_tokenizer
+from axon_compose.checkpoints.files._unchanged import Unchanged
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.machine.memory import require
 
@@ -29,6 +30,7 @@ __all__ = [
     "FileRecord",
     "Header",
     "TensorSpec",
+    "Unchanged",
     "atomic_folder",
     "check_space",
     "check_target",

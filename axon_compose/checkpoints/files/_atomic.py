@@ -7,7 +7,6 @@ SIGKILL leaves the sibling; the next build of the same target removes it.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
@@ -21,13 +20,13 @@ from axon_compose.checkpoints.files import _disk
 from axon_compose.checkpoints.files._interrupts import Interrupts
 from axon_compose.checkpoints.files._record import strangers
 from axon_compose.diagnostics import CheckpointError
+from axon_compose.machine.files import cannot_write
 
 __all__ = ["atomic_folder", "check_target"]
 
 _PARTIAL: Final = ".partial"
 _ASIDE: Final = ".old"
 _LEFTOVER: Final = re.compile(r"[0-9]{1,10}-[0-9a-f]{8}\.(partial|old)")
-_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 
 
 @contextmanager
@@ -55,9 +54,7 @@ def atomic_folder(target: Path, force: bool = False) -> Iterator[Path]:
                 check_target(target, force)
                 _publish(partial, target)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        remedy = "free some space and build again" if error.errno in _FULL else None
-        raise CheckpointError("AX503", f"cannot write `{target}`: {reason}", remedy) from error
+        raise cannot_write(target, error) from error
 
 
 def check_target(target: Path, force: bool) -> None:

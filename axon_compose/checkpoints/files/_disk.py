@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import shutil
 import sys
@@ -16,6 +15,8 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
+
+from axon_compose.machine.files import sync
 
 __all__ = [
     "FileRecord",
@@ -70,20 +71,6 @@ def write_file(path: Path, chunks: Iterable[Bytes]) -> FileRecord:
     if path.stat().st_size != size:
         raise OSError(errno.EIO, "the file is shorter than what was written", str(path))
     return FileRecord(size, digest.hexdigest())
-
-
-def sync(path: Path) -> None:
-    """Bring a file or a folder (its list of names) to the disk itself."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-        if sys.platform == "darwin":  # fsync stops at the cache of the drive there
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:  # some file systems cannot sync a folder
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def rename(source: Path, target: Path) -> None:

@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Final
 
+from axon_compose.machine.interrupts import interrupt
+
 __all__ = ["Interrupts"]
 
-_DEFAULTS: Final[dict[int, Any]] = {
-    signal.SIGINT: signal.default_int_handler,
-    signal.SIGTERM: signal.SIG_DFL,
-    signal.SIGHUP: signal.SIG_DFL,
+#: The handlers of a program that handles nothing itself; the second of SIGINT is that of our commands.
+_DEFAULTS: Final[dict[int, tuple[Any, ...]]] = {
+    signal.SIGINT: (signal.default_int_handler, interrupt),
+    signal.SIGTERM: (signal.SIG_DFL,),
+    signal.SIGHUP: (signal.SIG_DFL,),
 }
 
 
@@ -23,17 +26,18 @@ class Interrupts:
 
     SIGINT raises `KeyboardInterrupt`, SIGTERM and SIGHUP raise `SystemExit(128 + signal)`. After the first one the rest
     wait, so the tidying that follows is not cut short. A signal that the program handles or ignores itself is left
-    alone, and so are all of them outside the main thread. The default handlers come back at the end.
+    alone, and so are all of them outside the main thread. The handlers from before come back at the end.
     """
 
     def __init__(self) -> None:
         self._open = False
         self._kept: BaseException | None = None
-        self._taken: list[int] = []
+        self._taken: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            self._taken = [number for number, default in _DEFAULTS.items() if signal.getsignal(number) is default]
+            before = {number: signal.getsignal(number) for number in _DEFAULTS}
+            self._taken = {number: handler for number, handler in before.items() if handler in _DEFAULTS[number]}
         for number in self._taken:
             signal.signal(number, self._arrived)
         return self
@@ -41,8 +45,8 @@ class Interrupts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for number in self._taken:
-            signal.signal(number, _DEFAULTS[number])
+        for number, handler in self._taken.items():
+            signal.signal(number, handler)
         if self._kept and error is None:
             raise self._kept
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import stat
+import os
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from axon_compose.checkpoints.files._disk import FileRecord
 from axon_compose.diagnostics import CheckpointError
+from axon_compose.machine.files import open_regular, read_regular
 
 __all__ = [
     "BUILD_FILE",
@@ -64,10 +65,10 @@ def read_build(folder: Path) -> dict[str, Any]:
     """
     path = Path(folder) / BUILD_FILE
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
+        text = read_regular(path, _MAX_BYTES + 1)
+        if len(text) > _MAX_BYTES:
             raise ValueError("not a file of reasonable size")
-        content = json.loads(path.read_bytes().decode("utf-8"))
+        content = json.loads(text.decode("utf-8"))
     except FileNotFoundError:
         raise CheckpointError("AX521", f"`{folder}` has no `{BUILD_FILE}`: not an axon-compose build") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -138,13 +139,11 @@ def verify(folder: Path, progress: Callable[[int, int], None] | None = None) -> 
 
 def _difference(path: Path, entry: Mapping[str, Any]) -> str | None:
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            return "is not a file"
-        if status.st_size != entry["bytes"]:
-            return f"has {status.st_size} bytes instead of {entry['bytes']}"
         digest = sha256()
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != entry["bytes"]:
+                return f"has {size} bytes instead of {entry['bytes']}"
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     except FileNotFoundError:

@@ -7,14 +7,15 @@ Source: https://github.com/huggingface/safetensors, section "Format".
 from __future__ import annotations
 
 import json
+import os
 import re
-import stat
 from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from axon_compose.diagnostics import CheckpointError
+from axon_compose.machine.files import open_regular
 
 __all__ = [
     "ITEM_BITS",
@@ -80,10 +81,8 @@ def read_safetensors(path: Path) -> Header:
     """
     path = Path(path)
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise damaged(path, "not a regular file")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            status = os.fstat(file.fileno())
             length = int.from_bytes(file.read(8), "little")
             room = status.st_size - 8
             if room < 2:

@@ -14,6 +14,7 @@ from axon_compose.checkpoints.files._record import is_plain_name
 from axon_compose.checkpoints.files._safetensors import ITEM_BITS, damaged
 from axon_compose.checkpoints.files._shards import INDEX_FILE
 from axon_compose.language.document import Layout
+from axon_compose.machine.files import read_regular
 
 __all__ = ["Checkpoint", "TensorHeader", "read_checkpoint"]
 
@@ -103,9 +104,10 @@ def _files(folder: Path) -> list[Path]:
 def _indexed(index: Path) -> list[str]:
     """The files that an index names, each once, sorted."""
     try:
-        if index.stat().st_size > _MAX_INDEX_BYTES:
+        content = read_regular(index, _MAX_INDEX_BYTES + 1)
+        if len(content) > _MAX_INDEX_BYTES:
             raise damaged(index, f"larger than {_MAX_INDEX_BYTES} bytes")
-        weight_map = json.loads(index.read_bytes())["weight_map"]
+        weight_map = json.loads(content)["weight_map"]
         names = sorted(set(_texts(weight_map.values())))
     except OSError as error:
         raise damaged(index, error.strerror or str(error)) from error

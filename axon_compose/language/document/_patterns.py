@@ -180,6 +180,9 @@ def _parts(text: str) -> Iterator[_Part]:
         raise PatternError("the text is empty", 0, 0, "write a name of a tensor, or its beginning up to a dot")
     if len(text) > _MAX_LENGTH:
         raise PatternError(f"longer than {_MAX_LENGTH} characters", 0, len(text))
+    if text.startswith("="):
+        hint = "only captures differ; a choice among rules is made by `when`"
+        raise PatternError("the name of a tensor is not a formula", 0, 1, hint)
     found: list[_Part] = []
     at = 0
     while at < len(text):

@@ -26,6 +26,10 @@ def check_weights(document: Document, problems: Problems) -> None:
     section = document.envelope.huggingface
     if section is None:
         return
+    for prefix, text in section.prefixes.items():
+        if is_formula(text):
+            span = document.place("huggingface", "prefixes", prefix)
+            problems.error("AX160", "the beginning of a tensor's name is not a formula", span)
     for text, rule in section.weights.items():
         _Check(document, text, rule, problems).all()
 

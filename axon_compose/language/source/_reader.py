@@ -12,6 +12,7 @@ from axon_compose.language.source._builder import Builder, Halt
 from axon_compose.language.source._nodes import Node, Scalar
 from axon_compose.language.source._syntax import report_syntax_error
 from axon_compose.language.source._text import MAX_BYTES, decode, printable
+from axon_compose.machine.files import read_regular
 
 __all__ = ["read", "read_file"]
 
@@ -58,16 +59,14 @@ def read_file(path: Path, problems: Problems, file: str | None = None) -> Node |
     """Read a file, no more of it than the limit; see `read`.
 
     Args:
-        path: A file, or a device or pipe that may never end.
+        path: A regular file.
         problems: Collects every fault.
         file: Name for diagnostics, the path itself unless given.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read; see `axon_compose.machine.files.open_regular`.
     """
-    with path.open("rb") as stream:
-        data = stream.read(MAX_BYTES + 1)
-    return read(data, file or str(path), problems)
+    return read(read_regular(path, MAX_BYTES + 1), file or str(path), problems)
 
 
 def _not_empty(root: Node | None, file: str, problems: Problems) -> Node | None:

@@ -15,6 +15,8 @@ import mlx.core as mx
 from axon_compose.checkpoints.compile import compile_checkpoint
 from axon_compose.checkpoints.trained import build_trained
 from axon_compose.checkpoints.upstream import UpstreamFault, faults_of
+from axon_compose.diagnostics import CheckpointError
+from axon_compose.machine.files import read_regular
 from axon_compose.machine.memory import require
 from axon_compose.model import blamed, largest_parts
 from axon_compose.plan import Compiled, weight_nbytes
@@ -71,6 +73,18 @@ def verify(
     return Verification(str(folder), plan.name, tokens, seed, tolerance, tuple(names), tuple(peers))
 
 
+def _config(path: Path) -> dict[str, Any]:
+    """config.json as the other implementations read it.
+
+    Raises:
+        CheckpointError: AX601 it is YAML that is not JSON, or has been changed.
+    """
+    try:
+        return dict(json.loads(read_regular(path)))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError("AX601", f"`{path}` is not JSON, so only axon-compose can read it: {error}") from error
+
+
 class _Subject:
     """A checkpoint and the tokens that it is tried on."""
 
@@ -79,7 +93,7 @@ class _Subject:
     ) -> None:
         self.folder, self.family, self.settings, self.large = folder, family, settings, large
         self.architecture = self.load(())
-        self.config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self.config = _config(folder / "config.json")
         width = self.architecture.plan().dims.vocab_size
         self.tokens = mx.random.randint(0, width, (1, length), key=mx.random.key(seed))
         self.steps = min(8, length)

@@ -53,18 +53,6 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(folder: Path, monkeypatch
     assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("a.svg", "mine")]
 
 
-def test_a_failed_write_leaves_what_was_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "a.svg").write_text("mine")
-
-    def full(path: Path, data: bytes) -> None:
-        path.write_text(data[:10].decode())
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    assert main(["draw", "hybrid-demo", "-o", "a.svg", "--force"]) == 2
-    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("a.svg", "mine")]
-
-
 @pytest.mark.parametrize("target", ["a.pdf", "a"])
 def test_other_forms_are_wrong_usage(target: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

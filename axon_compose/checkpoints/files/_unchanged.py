@@ -1,0 +1,66 @@
+"""A checkpoint that somebody else writes while it is read: a download, a training run, another build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NamedTuple
+
+from axon_compose.diagnostics import CheckpointError
+
+__all__ = ["Unchanged"]
+
+#: What is read of a folder.
+_READ: Final = ("config.json", "*.safetensors", "*.safetensors.index.json")
+
+
+class _Stamp(NamedTuple):
+    """What differs once a file was written, cut or replaced."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+
+
+class Unchanged:
+    """While it is entered, and between the times that it is, the files of a folder must stay as they are.
+
+    Headers are read first and numbers later, by MLX, lazily. A file that changes in between can end in any exception
+    of MLX, or in numbers of which some are old and some new.
+
+    Args:
+        folder: The checkpoint, nothing of it read yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._before = _stamps(folder)
+
+    def __enter__(self) -> None:
+        """Begin to read."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Raise AX513 if a file has changed, whatever the body raised because of it."""
+        if error is not None and not isinstance(error, Exception):
+            return
+        now = _stamps(self._folder)
+        changed = sorted(name for name in self._before | now if self._before.get(name) != now.get(name))
+        if changed:
+            what = "has changed" if changed[0] in now else "has gone"
+            message = f"`{self._folder / changed[0]}` {what} while the checkpoint was read"
+            hint = "wait until whatever writes to that folder has finished, and begin again"
+            raise CheckpointError("AX513", message, hint) from error
+
+
+def _stamps(folder: Path) -> dict[str, _Stamp]:
+    found = {}
+    for path in (path for pattern in _READ for path in folder.glob(pattern)):
+        try:
+            status = path.stat()
+        except OSError:
+            continue  # it counts as gone
+        found[path.name] = _Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return found
