@@ -30,3 +30,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(architecture, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, also those that are not imported yet: what completion in a shell or notebook offers."""
+    return sorted({*globals(), *__all__})

@@ -53,6 +53,9 @@ class Use:
     writes: tuple[str, ...] = ()
     window: int | None = None
 
+    def __repr__(self) -> str:
+        return f"<Use {self.path}: {self.type}, {self.size:,} parameters>"
+
     @property
     def key(self) -> str:
         """The name of its module inside the layer."""
@@ -88,6 +91,9 @@ class Member:
     pre: Use | None = None
     post: Use | None = None
 
+    def __repr__(self) -> str:
+        return f"<Member {self.use.name}>"
+
     def uses(self) -> Iterator[Use]:
         """The component and its norms, in the order of computation."""
         if self.pre:
@@ -116,6 +122,9 @@ class Branch:
     scale: float = 1.0
     residual: bool = True
     add: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Branch {' + '.join(member.use.name for member in self.members) or f'adds {self.add}'}>"
 
     def uses(self) -> Iterator[Use]:
         """Every component, norms included, in the order of computation."""
@@ -146,6 +155,9 @@ class Layer:
     slot: int | None = None
     cache: CacheSpec | None = None
     owner: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<Layer {self.index}: {self.block}, {len(self.branches)} branches, {self.size:,} parameters>"
 
     def uses(self) -> Iterator[Use]:
         """Every component, norms included, in the order of computation."""
@@ -209,6 +221,9 @@ class Plan(Shown):
     masks: tuple[MaskGroup, ...]
     offset: tuple[int, ...] | None
     plugins: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"<Plan {self.name}: {len(self.layers)} layers, {sum(use.size for use in self.uses()):,} parameters>"
 
     def uses(self) -> Iterator[Use]:
         """Every component with weights of its own, in the order of computation."""

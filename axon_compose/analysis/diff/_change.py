@@ -110,6 +110,9 @@ class Difference(Printed):
     changes: tuple[Change, ...]
     totals: tuple[Total, ...]
 
+    def __repr__(self) -> str:
+        return f"<Difference {self.a} → {self.b}: {len(self.changes)} changes>"
+
     @property
     def equal(self) -> bool:
         """Whether both compute the same, given the same weights."""
