@@ -37,7 +37,10 @@ _MODEL_SOURCE: Final = '''\
 try:
     from axon_compose.model.mlx_lm import Model, ModelArgs  # noqa: F401
 except ImportError as error:
-    raise ImportError(f"this model needs `pip install {packages}` ({{error}})") from error
+    raise ImportError(
+        "this model needs {packages}: `pip install` a wheel or a checkout of each. "
+        f"axon-compose is on no package index, its README says how to install it ({{error}})"
+    ) from error
 '''
 
 
@@ -64,7 +67,7 @@ def write_folder(
         specs: Every tensor, in the order in which `tensors` hands them out.
         tokenizer: `bytes`, or a folder with a `tokenizer.json`.
         build_record: What `build.json` shall say; no times, so that the same build gives the same bytes. Its
-            `plugins`, a mapping of namespace to `distribution version`, is what `pip install` advice is made of.
+            `plugins`, a mapping of namespace to `distribution version`, is what the advice to install is made of.
         force: Replace an existing build.
         progress: Called with the bytes of tensors written so far and in all.
         max_shard_bytes: Bytes of tensors in one file, 5 GB unless given.
@@ -124,7 +127,7 @@ def model_file(plugins: Mapping[str, str]) -> bytes:
         needed[name] = version
     if not all(_DISTRIBUTION.fullmatch(f"{name}{version}") for name, version in needed.items()):
         raise ValueError(f"not names and versions of distributions: {sorted(plugins.values())}")
-    packages = " ".join(f"'{name}>={version}'" if version else name for name, version in sorted(needed.items()))
+    packages = " and ".join(f"{name}>={version}" if version else name for name, version in sorted(needed.items()))
     return _MODEL_SOURCE.format(packages=packages).encode()
 
 

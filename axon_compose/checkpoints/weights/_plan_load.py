@@ -41,7 +41,9 @@ class LoadPlan:
     dropped: tuple[str, ...]
 
     def __repr__(self) -> str:
-        return f"<LoadPlan: {len(self.transfers)} transfers, {len(self.dropped)} tensors dropped, {self.nbytes:,} bytes>"
+        return (
+            f"<LoadPlan: {len(self.transfers)} transfers, {len(self.dropped)} tensors dropped, {self.nbytes:,} bytes>"
+        )
 
     @cached_property
     def parameters(self) -> dict[str, Transfer]:
