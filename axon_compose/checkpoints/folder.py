@@ -54,7 +54,7 @@ def write_model(
         dtype: `float32`, `bfloat16` or `float16`; float32, or as the checkpoint has it, unless given.
         seed: Of the random weights; the same seed and versions give the same bytes.
         quantize_bits: Quantise to so many bits, or None.
-        tokenizer: `bytes`, or a folder with a `tokenizer.json`.
+        tokenizer: `bytes`, `bytes-chat` (the same with a chat template), or a folder with a `tokenizer.json`.
         force: Replace an earlier build.
         allow_large: Do not compare the size with the memory that is free.
         max_shard_bytes: Largest weight file.

@@ -138,4 +138,5 @@ def _to_folder(architecture: Architecture, arguments: argparse.Namespace, termin
 def _tokenizer(arguments: argparse.Namespace) -> str | Path:
     if arguments.tokenizer is None and arguments.weights and (Path(arguments.weights) / "tokenizer.json").exists():
         return Path(arguments.weights)
-    return "bytes" if arguments.tokenizer in (None, "bytes") else Path(arguments.tokenizer)
+    name = arguments.tokenizer or "bytes"
+    return name if name in ("bytes", "bytes-chat") else Path(name)

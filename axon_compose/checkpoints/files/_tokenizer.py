@@ -12,8 +12,10 @@ from axon_compose.checkpoints.files import _disk
 from axon_compose.checkpoints.files._record import dump_json
 from axon_compose.diagnostics import CheckpointError
 
-__all__ = ["TokenizerFiles", "byte_tokenizer", "copied_tokenizer", "tokenizer_files", "write_tokenizer"]
+__all__ = ["BYTES", "TokenizerFiles", "byte_tokenizer", "copied_tokenizer", "tokenizer_files", "write_tokenizer"]
 
+#: Names of the tokenizers that are made here.
+BYTES: Final = ("bytes", "bytes-chat")
 #: Token ids follow the 256 bytes in this order.
 SPECIAL_TOKENS: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
@@ -52,7 +54,7 @@ def write_tokenizer(folder: Path, choice: str | Path, vocab_size: int) -> dict[s
 
     Args:
         folder: The model folder.
-        choice: `bytes`, or a folder with a `tokenizer.json`.
+        choice: `bytes`, `bytes-chat` (the same with a chat template), or a folder with a `tokenizer.json`.
         vocab_size: Rows of the model's embedding.
 
     Returns:
@@ -70,15 +72,21 @@ def write_tokenizer(folder: Path, choice: str | Path, vocab_size: int) -> dict[s
 
 def tokenizer_files(choice: str | Path, vocab_size: int) -> TokenizerFiles:
     """The files that `write_tokenizer` writes; raises the same errors, writes nothing."""
-    files = byte_tokenizer() if choice == "bytes" else copied_tokenizer(Path(choice))
+    made = choice in BYTES
+    files = byte_tokenizer(chat=choice == "bytes-chat") if made else copied_tokenizer(Path(choice))
     if files.ids["vocab_size"] > vocab_size:
         message = f"the tokenizer has {files.ids['vocab_size']} tokens, the model {vocab_size}"
         raise CheckpointError("AX541", message, f"set `vocab_size` to {files.ids['vocab_size']} or more")
     return files
 
 
-def byte_tokenizer() -> TokenizerFiles:
-    """A tokenizer without training: token id b is the byte b, then three special tokens; every text comes back."""
+def byte_tokenizer(*, chat: bool = False) -> TokenizerFiles:
+    """A tokenizer without training: token id b is the byte b, then three special tokens; every text comes back.
+
+    Args:
+        chat: With a template that wraps the turns of a chat in special tokens, as a model expects that was trained on
+            them. A base model's prompt is left as it is.
+    """
     letters = _byte_letters()
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
@@ -106,17 +114,19 @@ def byte_tokenizer() -> TokenizerFiles:
         },
     }
     end = SPECIAL_TOKENS[0]
-    config = {
+    config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
         "bos_token": end,
         "eos_token": end,
         "pad_token": end,
-        "chat_template": CHAT_TEMPLATE,
     }
-    # A base model ends with the first, a turn of a chat with the second.
-    ends = [specials["<|endoftext|>"], specials["<|im_end|>"]]
-    ids = {"bos_token_id": ends[0], "eos_token_id": ends, "pad_token_id": ends[0], "vocab_size": 256 + len(specials)}
+    first = specials[end]
+    ids: dict[str, Any] = {"bos_token_id": first, "eos_token_id": first, "pad_token_id": first}
+    ids["vocab_size"] = 256 + len(specials)
+    if chat:
+        config["chat_template"] = CHAT_TEMPLATE
+        ids["eos_token_id"] = [first, specials["<|im_end|>"]]  # the end of a text, and of a turn
     return TokenizerFiles({"tokenizer.json": dump_json(tokenizer), "tokenizer_config.json": dump_json(config)}, ids)
 
 
