@@ -1,6 +1,7 @@
 """A document and a registry to a plan, layer by layer; imports no mlx."""
 
 from axon_compose.plan._compile import Compiled, Overlay, compile_source, compile_text
+from axon_compose.plan._numbers import layer_numbers, layer_ranges
 from axon_compose.plan._plan import Branch, Layer, MaskGroup, Member, Plan, Use
 from axon_compose.plan._print import plan_to_dict
 from axon_compose.plan._resolve import resolve_plan
@@ -30,6 +31,8 @@ __all__ = [
     "capabilities",
     "compile_source",
     "compile_text",
+    "layer_numbers",
+    "layer_ranges",
     "plan_to_dict",
     "resolve_plan",
     "total_parameters",
