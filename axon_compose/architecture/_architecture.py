@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Architecture"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Architecture(Shown, Compiled):
     """A description without errors: read, validated and planned.
 

@@ -18,7 +18,7 @@ from mlx.utils import tree_flatten
 from axon_compose.checkpoints.files import MAX_SHARD_BYTES, check_space, check_target, require, write_folder
 from axon_compose.checkpoints.files._generation import generation_of
 from axon_compose.checkpoints.files._shards import NotComputed
-from axon_compose.checkpoints.files._tokenizer import tokenizer_files
+from axon_compose.checkpoints.files._tokenizer import BYTES, tokenizer_files
 from axon_compose.checkpoints.files._trust import without_code
 from axon_compose.checkpoints.trained import build_trained
 from axon_compose.checkpoints.weights import checkpoint_plan, name_kind, read_checkpoint
@@ -60,8 +60,8 @@ def write_model(
         dtype: `float32`, `bfloat16` or `float16`; float32, or as the checkpoint has it, unless given.
         seed: Of the random weights; the same seed and versions give the same bytes.
         quantize_bits: Quantise to so many bits, or None.
-        tokenizer: `bytes`, or a folder with the files of a tokenizer; that of `weights` unless given, and `bytes`
-            without one.
+        tokenizer: `bytes`, `bytes-chat` (the same with a chat template), or a folder with the files of a tokenizer;
+            that of `weights` unless given, `bytes` without one.
         force: Replace an earlier build.
         allow_large: Do not compare the size with the memory that is free.
         max_shard_bytes: Largest weight file.
@@ -103,7 +103,7 @@ def write_model(
             config=config,
             tensors=tensors,
             tokenizer=tokenizer,
-            generation=generation_of(weights, None if tokenizer == "bytes" else Path(tokenizer)),
+            generation=generation_of(weights, None if tokenizer in BYTES else Path(tokenizer)),
             build_record=_record(plan, config["torch_dtype"], seed if weights is None else None, quantize_bits),
             force=force,
             progress=progress,

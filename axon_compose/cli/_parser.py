@@ -225,8 +225,9 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     build.add_argument("--quantize", type=int, choices=(2, 3, 4, 5, 6, 8), metavar="BITS", help="2, 3, 4, 5, 6 or 8")
     build.add_argument(
         "--tokenizer",
-        metavar="bytes|DIR",
-        help="`bytes`, or a folder (default: that of the checkpoint if it has one, else bytes)",
+        metavar="bytes|bytes-chat|DIR",
+        help="of bytes, the same with a chat template, or that of a folder (default: that of the checkpoint if it has "
+        "one, else bytes)",
     )
     build.add_argument("--dry-run", action="store_true", help="say what would be built and write nothing")
     build.add_argument("--force", action="store_true", help="replace a folder that an earlier build wrote")

@@ -1,6 +1,7 @@
 """A document and a registry to a plan, layer by layer; imports no mlx."""
 
 from axon_compose.plan._compile import Compiled, Overlay, compile_source, compile_text, is_shipped
+from axon_compose.plan._numbers import layer_numbers, layer_ranges
 from axon_compose.plan._plan import Branch, Layer, MaskGroup, Member, Plan, Use
 from axon_compose.plan._print import plan_to_dict
 from axon_compose.plan._resolve import resolve_plan
@@ -31,6 +32,8 @@ __all__ = [
     "compile_source",
     "compile_text",
     "is_shipped",
+    "layer_numbers",
+    "layer_ranges",
     "plan_to_dict",
     "resolve_plan",
     "total_parameters",

@@ -37,8 +37,13 @@ class Compiled:
     document: Document
     warnings: tuple[Diagnostic, ...] = ()
     config: Config | None = None
-    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    _plan: Plan = field(kw_only=True, repr=False)
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+    _plan: Plan = field(kw_only=True)
+
+    def __repr__(self) -> str:
+        plan = self._plan
+        size = sum(use.size for use in plan.uses())
+        return f"<{type(self).__name__} {plan.name}: {len(plan.layers)} layers, {size:,} parameters>"
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from axon_compose.diagnostics import Problems
 from axon_compose.language.document import Document, Path, report_no_component
+from axon_compose.plan._numbers import layer_numbers
 from axon_compose.plan._stack import MAX_LAYERS
 
 __all__ = ["Overrides"]
@@ -114,9 +115,8 @@ class Overrides:
             if change.last >= layers:
                 reported.add(change.path)
                 where = self.document.place(*change.path[:2], "layers")
-                self.problems.error(
-                    "AX137", f"there is no layer {change.last}", where, label=f"the stack has layers 0 to {layers - 1}"
-                )
+                has = f"the stack has {layer_numbers(range(layers))}"
+                self.problems.error("AX137", f"there is no layer {change.last}", where, label=has)
             elif change.path not in self._used:
                 reported.add(change.path)
                 message = f"none of these layers uses `{change.component}`: the override changes nothing"

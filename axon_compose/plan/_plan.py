@@ -63,6 +63,9 @@ class Use:
         where = f"`{self.name}` in layer {layer[1]}" if layer else f"the model's {self.spec.kind}"
         return f"`{self.type}` ({where}; {self.owner})"
 
+    def __repr__(self) -> str:
+        return f"<Use {self.path}: {self.type}, {self.size:,} parameters>"
+
     @property
     def key(self) -> str:
         """The name of its module inside the layer."""
@@ -98,6 +101,9 @@ class Member:
     pre: Use | None = None
     post: Use | None = None
 
+    def __repr__(self) -> str:
+        return f"<Member {self.use.name}>"
+
     def uses(self) -> Iterator[Use]:
         """The component and its norms, in the order of computation."""
         if self.pre:
@@ -126,6 +132,9 @@ class Branch:
     scale: float = 1.0
     residual: bool = True
     add: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Branch {' + '.join(member.use.name for member in self.members) or f'adds {self.add}'}>"
 
     def uses(self) -> Iterator[Use]:
         """Every component, norms included, in the order of computation."""
@@ -156,6 +165,9 @@ class Layer:
     slot: int | None = None
     cache: CacheSpec | None = None
     owner: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<Layer {self.index}: {self.block}, {len(self.branches)} branches, {self.size:,} parameters>"
 
     def uses(self) -> Iterator[Use]:
         """Every component, norms included, in the order of computation."""
@@ -219,6 +231,9 @@ class Plan(Shown):
     masks: tuple[MaskGroup, ...]
     offset: tuple[int, ...] | None
     plugins: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"<Plan {self.name}: {len(self.layers)} layers, {sum(use.size for use in self.uses()):,} parameters>"
 
     def uses(self) -> Iterator[Use]:
         """Every component with weights of its own, in the order of computation."""

@@ -7,6 +7,7 @@ from itertools import groupby
 
 from axon_compose.analysis.cost import ContextCost, CostSheet, LayerCost, PartCost
 from axon_compose.machine.units import count, human, operations
+from axon_compose.plan import layer_ranges
 from axon_compose.report._html import bold, html_table, paragraph
 from axon_compose.report._style import Style
 from axon_compose.report._table import table
@@ -70,8 +71,8 @@ def _layers(sheet: CostSheet) -> Rows:
     rows = [["layers", "block", "parameters", "active", "weights", f"cache at {first:,}", "FLOPs per token"]]
     for _, group in groupby(sheet.layers, key=_likeness):
         members = list(group)
-        layer, last = members[0], members[-1]
-        number = str(layer.index) if layer is last else f"{layer.index}..{last.index}"
+        layer = members[0]
+        number = layer_ranges(member.index for member in members)
         sizes = [f"{layer.parameters:,}", f"{layer.active:,}", human(layer.weight_bytes), human(layer.cache_bytes[0])]
         rows.append([number, layer.block, *sizes, _known(layer.decode_flops[0])])
     return rows

@@ -15,6 +15,8 @@ from axon_compose.plan import (
     active_parameters,
     cache_nbytes,
     capabilities,
+    layer_numbers,
+    layer_ranges,
     plan_to_dict,
     total_parameters,
     weight_nbytes,
@@ -63,8 +65,8 @@ def _rows(plan: Plan) -> Iterator[list[str]]:
     yield ["", "embedding", _type(plan.embedding), f"{plan.embedding.size:,}", "-"]
     for _, group in groupby(plan.layers, key=_likeness):
         layers = list(group)
-        first, last = layers[0], layers[-1]
-        number = str(first.index) if first is last else f"{first.index}..{last.index}"
+        first = layers[0]
+        number = layer_ranges(layer.index for layer in layers)
         sizes = {layer.size for layer in layers}
         each = " each" if len(layers) > 1 else ""
         size = f"{first.size:,}{each}" if len(sizes) == 1 else f"{sum(layer.size for layer in layers):,} together"
@@ -99,7 +101,7 @@ def _branch(branch: Branch) -> str:
 
 def _reading(use: Use) -> str:
     """From which layers values come, or from the embedding, for components that read them."""
-    sources = [f"layer {', '.join(map(str, use.source_layers))}"] if use.source_layers else []
+    sources = [layer_numbers(use.source_layers)] if use.source_layers else []
     if any(source.startswith("embedding.") for source in use.reads.values()):
         sources.append("embedding")
     return f" ← {', '.join(sources)}" if sources else ""

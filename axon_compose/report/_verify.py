@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
+from axon_compose.plan import layer_numbers
 from axon_compose.report._cells import escape, shorten
 from axon_compose.report._style import Style
 from axon_compose.report._table import table
@@ -95,8 +96,7 @@ def _rows(found: Verification, peer: PeerReport) -> Iterator[list[str]]:
     first = gaps.first(found.tolerance)
     start = len(gaps.layers) if first is None else max(first, 0)
     if start:
-        name = "0" if start == 1 else f"0..{start - 1}"
-        yield [f"layer {name}", "", f"≤ {_number(max(gaps.layers[:start]))}"]
+        yield [layer_numbers(range(start)), "", f"≤ {_number(max(gaps.layers[:start]))}"]
     stop = min(start + _SHOWN, len(gaps.layers))
     for at in range(start, stop):
         yield [f"layer {at}", found.layers[at], _number(gaps.layers[at])]

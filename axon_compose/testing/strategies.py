@@ -28,7 +28,7 @@ try:
     from hypothesis.strategies import DrawFn, SearchStrategy
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
-        "axon_compose.testing.strategies needs hypothesis: pip install 'axon-compose[testing]'", name=missing.name
+        "axon_compose.testing.strategies needs hypothesis: pip install hypothesis", name=missing.name
     ) from None
 
 __all__ = ["options", "stacks"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import mlx.core as mx
@@ -16,6 +18,7 @@ from axon_compose.model import BuildError, random_weights
 from axon_compose.plan import Plan
 from axon_compose.registry import ComponentSpec, Registry
 from axon_core.specs.norms import RMSNormOptions
+from tests.children import PATIENCE, child
 from tests.helpers import described
 
 
@@ -25,6 +28,43 @@ def test_exported_members() -> None:
         if inspect.isclass(member) or inspect.isfunction(member):
             assert inspect.getdoc(member), name
     assert axon_compose.__all__ == sorted(axon_compose.__all__, key=str)
+
+
+def test_completion_offers_every_public_name() -> None:
+    code = "import axon_compose; print(set(axon_compose.__all__) <= set(dir(axon_compose)))"
+    with child([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.communicate(timeout=PATIENCE)[0] == "True\n"
+
+
+def test_results_are_short_in_a_prompt() -> None:
+    """One line says what a result is, however large the model."""
+    model = load("bit-axon")
+    folder = Path(__file__).parents[1] / "families" / "fixtures" / "llama"
+    family = load("llama", checkpoint=folder)
+    plan = model.plan()
+    layer = plan.layers[8]
+    member = layer.branches[0].members[0]
+    compared = axon_compose.compare(["bit-axon", "hybrid-demo"])
+    results = [
+        (model, "<Architecture bit-axon: 24 layers, 5,766,781,440 parameters>"),
+        (plan, "<Plan bit-axon: 24 layers, 5,766,781,440 parameters>"),
+        (layer, "<Layer 8: reason, 2 branches, 309,358,080 parameters>"),
+        (layer.branches[0], "<Branch swa>"),
+        (member, "<Member swa>"),
+        (member.use, "<Use layers.8.swa: core/sliding_window_attention, 26,214,400 parameters>"),
+        (model.document, "<Document bit-axon: 3 components, 3 blocks>"),
+        (
+            model.cost(quantize=4),
+            "<CostSheet bit-axon: 5,766,781,440 parameters, 3,252,912,640 bytes in 4 bits and bfloat16>",
+        ),
+        (compared, "<Comparison of 2 models in bfloat16>"),
+        (compared.rows[1], "<Row hybrid-demo: 1,035,520 parameters>"),
+        (model.diff(model), "<Difference bit-axon → bit-axon: 0 changes>"),
+        (model.lint(), "<Advice: AX708>"),
+        (load("hybrid-demo").check(truths=["steps"]), "<CheckReport hybrid-demo: 0 of 1 checks failed>"),
+        (family.load_plan(folder), "<LoadPlan: 67 transfers, 0 tensors dropped, 320,448 bytes>"),
+    ]
+    assert [repr(result) for result, _ in results] == [line for _, line in results]
 
 
 def test_a_name_a_path_and_a_mapping_are_the_same() -> None:

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,22 @@ def test_no_file_knows_a_machine() -> None:
         text = path.read_bytes().decode("utf-8", errors="replace")
         told += [f"{path.relative_to(ROOT)}: {match[0]}" for match in MACHINE.finditer(text)]
     assert not told
+
+
+def test_nobody_is_sent_to_a_package_index() -> None:
+    """axon-compose is on none: how it is installed is in one place, the section `Install` of the README."""
+    indexed = re.compile(r"pip3? install [^\n`]*(?<![/\w.-])axon-compose\b|pypi\.org/project/axon-compose")
+    assert indexed.search("run `pip install 'axon-compose[png]'`")
+    assert indexed.search("pip install -e x axon-compose")
+    assert not indexed.search("`pip install` a wheel of axon-compose")
+    files = [path for path in tracked() if path.is_file() and path != Path(__file__)]
+    found = [(path, indexed.search(path.read_text("utf-8", "replace"))) for path in files]
+    told = [f"{path.relative_to(ROOT)}: {match[0]}" for path, match in found if match]
+    assert not told
+    readme = (ROOT / "README.md").read_text("utf-8")
+    (install,) = re.findall(r"^## Install\n(.*?)^## ", readme, re.MULTILINE | re.DOTALL)
+    assert "is on no package index" in install
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert f"dist/axon_compose-{project['version']}-py3-none-any.whl" in install
+    extras = set(re.findall(r"^\| `(\w+)` \|", install, re.MULTILINE))
+    assert extras == set(project["optional-dependencies"]) - {"dev", "native"}  # those are for a checkout, by make

@@ -32,7 +32,7 @@ def built(shared_folder: Path) -> Path:
     with (shared_folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            done = axon("build", "hybrid-demo", "--out", folder, *settings(*SMALL))
+            done = axon("build", "hybrid-demo", "--out", folder, "--tokenizer", "bytes-chat", *settings(*SMALL))
             assert done.returncode == 0, done.stderr
     return folder
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
-from commands import generated, mlx_lm, python
+from commands import SMALL, axon, generated, mlx_lm, python, settings
 
 from axon_compose.checkpoints.files import read_header
 
@@ -43,6 +43,13 @@ def answer(model: Path) -> str:
 def test_generate(model: Path, answer: str) -> None:
     assert generated(model, PROMPT) == answer
     assert generated(model, "X" + PROMPT[1:]) != answer
+
+
+def test_a_base_models_prompt_has_no_template(tmp_path: Path) -> None:
+    done = axon("build", "hybrid-demo", "--out", tmp_path / "base", *settings(*SMALL))
+    assert done.returncode == 0, done.stderr
+    said = mlx_lm("generate", "--model", tmp_path / "base", "--prompt", "only these four words", "--max-tokens", 2)
+    assert f"Prompt: {len('only these four words')} tokens" in said
 
 
 def test_generate_prefills_in_pieces_and_from_standard_input(model: Path, answer: str) -> None:

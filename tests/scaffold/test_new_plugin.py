@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from plugin_venv import PluginVenv
 
 from axon_compose.scaffold import ScaffoldError, new_plugin
@@ -37,6 +39,23 @@ def test_every_file_is_written_and_filled_in(tmp_path: Path) -> None:
     project = tomllib.loads((tmp_path / "axon-deep-sea" / "pyproject.toml").read_text())["project"]
     assert project["name"] == "axon-deep-sea"
     assert project["entry-points"]["axon_compose"] == {"deep-sea": "axon_deep_sea"}
+
+
+def test_its_workflow_says_what_it_installs_axon_compose_from(tmp_path: Path) -> None:
+    """axon-compose is on no package index: without the variable the first step fails, and says so."""
+    new_plugin("acme", tmp_path)
+    workflow = yaml.safe_load((tmp_path / "axon-acme" / ".github" / "workflows" / "test.yml").read_text())
+    job = workflow["jobs"]["test"]
+    assert job["env"] == {"AXON_COMPOSE": "${{ vars.AXON_COMPOSE }}"}
+    first, second = [step["run"] for step in job["steps"] if "run" in step][:2]
+    assert second == "pip install -e '.[test]'"
+    pip = "pip() { printf '%s\\n' \"$@\"; }; "
+    done = subprocess.run(["sh", "-c", pip + first], capture_output=True, text=True, env={"AXON_COMPOSE": ""})
+    assert done.returncode != 0
+    assert "set the variable AXON_COMPOSE of this repository" in done.stderr
+    source = "git+https://example.org/axon compose"
+    done = subprocess.run(["sh", "-c", pip + first], capture_output=True, text=True, env={"AXON_COMPOSE": source})
+    assert done.stdout.splitlines() == ["install", source]
 
 
 @pytest.mark.parametrize("name", ["acme", "axon-acme", "axon_acme"])

@@ -228,7 +228,7 @@ def test_hypothesis_and_pytest_are_not_needed() -> None:
     assert done.stdout == "[]\n", done.stderr
     done = python("import sys; sys.modules['hypothesis'] = None; import axon_compose.testing.strategies")
     assert done.stderr.splitlines()[-1] == (
-        "ModuleNotFoundError: axon_compose.testing.strategies needs hypothesis: pip install 'axon-compose[testing]'"
+        "ModuleNotFoundError: axon_compose.testing.strategies needs hypothesis: pip install hypothesis"
     )
 
 

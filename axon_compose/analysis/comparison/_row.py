@@ -26,7 +26,10 @@ class Row:
     name: str
     sheet: CostSheet
     measured: Measurement | None = None
-    plan: Plan = field(kw_only=True, repr=False, compare=False)
+    plan: Plan = field(kw_only=True, compare=False)
+
+    def __repr__(self) -> str:
+        return f"<Row {self.name}: {self.sheet.parameters:,} parameters>"
 
     @property
     def longest_context(self) -> ContextCost:

@@ -42,6 +42,9 @@ class Comparison(Printed):
     bandwidth: float | None = None
     workload: Workload | None = None
 
+    def __repr__(self) -> str:
+        return f"<Comparison of {len(self.rows)} models in {self.dtype}>"
+
     @property
     def columns(self) -> tuple[Column, ...]:
         """The figures of the table: those that were asked for."""

@@ -175,6 +175,10 @@ class CostSheet(Shown):
     estimated: Mapping[str, str] = field(default_factory=dict)
     fit: Fit | None = None
 
+    def __repr__(self) -> str:
+        stored = self.dtype if self.quantize is None else f"{self.quantize} bits and {self.dtype}"
+        return f"<CostSheet {self.name}: {self.parameters:,} parameters, {self.weight_bytes:,} bytes in {stored}>"
+
     @property
     def exact_flops(self) -> bool:
         """Whether every component says how much it computes; if not, totals are "at least"."""

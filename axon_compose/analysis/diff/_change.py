@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby, pairwise
 from typing import Any, Final
 
 from axon_compose.notebook import Printed
+from axon_compose.plan import layer_ranges
 
-__all__ = ["Change", "Difference", "Total", "ranges"]
+__all__ = ["Change", "Difference", "Total"]
 
-#: Runs of layers listed one by one; of more, the first ones are listed.
+#: Ranges of layers listed one by one.
 _RUNS: Final = 6
-#: From this many on, evenly spaced layers are written as a range with a step.
-_STEPS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class Change:
         """The place in words: `layers 8..15`, with the numbers of the second model where they are others."""
         if self.place != "layers":
             return self.place
-        old, new = ranges(self.layers), ranges(self.now)
+        old, new = layer_ranges(self.layers, _RUNS), layer_ranges(self.now, _RUNS)
         word = "layer" if len(self.layers or self.now) == 1 else "layers"
         return f"{word} {old} → {new}" if old and new and old != new else f"{word} {old or new}"
 
@@ -110,6 +107,9 @@ class Difference(Printed):
     changes: tuple[Change, ...]
     totals: tuple[Total, ...]
 
+    def __repr__(self) -> str:
+        return f"<Difference {self.a} → {self.b}: {len(self.changes)} changes>"
+
     @property
     def equal(self) -> bool:
         """Whether both compute the same, given the same weights."""
@@ -136,18 +136,3 @@ class Difference(Printed):
                 for total in self.totals
             },
         }
-
-
-def ranges(layers: Iterable[int]) -> str:
-    """Layers in a few words: `0..3, 8`, `0..34 step 2`, `0..4, 6..10, … (38 layers)`."""
-    numbers = sorted(layers)
-    steps = {after - before for before, after in pairwise(numbers)}
-    if len(numbers) >= _STEPS and len(steps) == 1 and steps != {1}:
-        return f"{numbers[0]}..{numbers[-1]} step {steps.pop()}"
-    parts = []
-    for _, run in groupby(enumerate(numbers), key=lambda item: item[1] - item[0]):
-        found = [number for _, number in run]
-        parts.append(str(found[0]) if len(found) == 1 else f"{found[0]}..{found[-1]}")
-    if len(parts) > _RUNS:
-        return f"{', '.join(parts[:3])}, … {parts[-1]} ({len(numbers)} layers)"
-    return ", ".join(parts)

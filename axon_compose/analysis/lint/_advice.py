@@ -24,3 +24,6 @@ class Advice(Printed, tuple[Diagnostic, ...]):
         advice = super().__new__(cls, tuple(found))
         advice.sources = dict(sources or {})
         return advice
+
+    def __repr__(self) -> str:
+        return f"<Advice: {', '.join(one.code for one in self) or 'none'}>"

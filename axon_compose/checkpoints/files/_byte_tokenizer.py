@@ -22,8 +22,13 @@ CHAT_TEMPLATE: Final = (
 )
 
 
-def byte_tokenizer() -> TokenizerFiles:
-    """A tokenizer without training: token id b is the byte b, then three special tokens; every text comes back."""
+def byte_tokenizer(*, chat: bool = False) -> TokenizerFiles:
+    """A tokenizer without training: token id b is the byte b, then three special tokens; every text comes back.
+
+    Args:
+        chat: With a template that wraps the turns of a chat in special tokens, as a model expects that was trained on
+            them. A base model's prompt is left as it is.
+    """
     letters = _byte_letters()
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
@@ -51,17 +56,19 @@ def byte_tokenizer() -> TokenizerFiles:
         },
     }
     end = SPECIAL_TOKENS[0]
-    config = {
+    config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
         "bos_token": end,
         "eos_token": end,
         "pad_token": end,
-        "chat_template": CHAT_TEMPLATE,
     }
-    # A base model ends with the first, a turn of a chat with the second.
-    ends = [specials["<|endoftext|>"], specials["<|im_end|>"]]
-    ids = {"bos_token_id": ends[0], "eos_token_id": ends, "pad_token_id": ends[0], "vocab_size": 256 + len(specials)}
+    first = specials[end]
+    ids: dict[str, Any] = {"bos_token_id": first, "eos_token_id": first, "pad_token_id": first}
+    ids["vocab_size"] = 256 + len(specials)
+    if chat:
+        config["chat_template"] = CHAT_TEMPLATE
+        ids["eos_token_id"] = [first, specials["<|im_end|>"]]  # the end of a text, and of a turn
     return TokenizerFiles({"tokenizer.json": dump_json(tokenizer), "tokenizer_config.json": dump_json(config)}, ids)
 
 

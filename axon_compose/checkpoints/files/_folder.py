@@ -38,7 +38,10 @@ _MODEL_SOURCE: Final = '''\
 try:
     from axon_compose.model.mlx_lm import Model, ModelArgs  # noqa: F401
 except ImportError as error:
-    raise ImportError(f"this model needs `pip install {packages}` ({{error}})") from error
+    raise ImportError(
+        "this model needs {packages}: `pip install` a wheel or a checkout of each. "
+        f"axon-compose is on no package index, its README says how to install it ({{error}})"
+    ) from error
 '''
 
 
@@ -64,9 +67,9 @@ def write_folder(
         tensors: Name to lazy array. A dict is emptied on the way, so that each array is freed once it is written (drop
             the model that they come from); any other iterable of pairs needs `specs`. See `write_shards`.
         specs: Every tensor, in the order in which `tensors` hands them out.
-        tokenizer: `bytes`, or a folder with the files of a tokenizer.
+        tokenizer: `bytes`, `bytes-chat`, or a folder with the files of a tokenizer.
         build_record: What `build.json` shall say; no times, so that the same build gives the same bytes. Its
-            `plugins`, a mapping of namespace to `distribution version`, is what `pip install` advice is made of. The
+            `plugins`, a mapping of namespace to `distribution version`, is what the advice to install is made of. The
             remarks on the tokenizer are added to its `notes`.
         generation: Content of `generation_config.json`, beside the token ids of the config.
         force: Replace an existing build.
@@ -129,7 +132,7 @@ def model_file(plugins: Mapping[str, str]) -> bytes:
         needed[name] = version
     if not all(_DISTRIBUTION.fullmatch(f"{name}{version}") for name, version in needed.items()):
         raise ValueError(f"not names and versions of distributions: {sorted(plugins.values())}")
-    packages = " ".join(f"'{name}>={version}'" if version else name for name, version in sorted(needed.items()))
+    packages = " and ".join(f"{name}>={version}" if version else name for name, version in sorted(needed.items()))
     return _MODEL_SOURCE.format(packages=packages).encode()
 
 

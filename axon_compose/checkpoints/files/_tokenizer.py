@@ -11,7 +11,10 @@ from axon_compose.checkpoints.files._copied_tokenizer import copied_tokenizer
 from axon_compose.checkpoints.files._tokenizer_files import TokenizerFiles
 from axon_compose.diagnostics import CheckpointError
 
-__all__ = ["tokenizer_files", "write_tokenizer"]
+__all__ = ["BYTES", "tokenizer_files", "write_tokenizer"]
+
+#: Names of the tokenizers that are made here.
+BYTES = ("bytes", "bytes-chat")
 
 #: Tokens that are produced at the begin and end of every text.
 _ROLES = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -22,7 +25,7 @@ def write_tokenizer(folder: Path, choice: str | Path, vocab_size: int) -> dict[s
 
     Args:
         folder: The model folder.
-        choice: `bytes`, or a folder with the files of a tokenizer.
+        choice: `bytes`, `bytes-chat` (the same with a chat template), or a folder with the files of a tokenizer.
         vocab_size: Rows of the model's embedding.
 
     Returns:
@@ -40,10 +43,12 @@ def write_tokenizer(folder: Path, choice: str | Path, vocab_size: int) -> dict[s
 
 def tokenizer_files(choice: str | Path, vocab_size: int) -> TokenizerFiles:
     """The files that `write_tokenizer` writes; raises the same errors, writes nothing."""
-    if choice == "bytes":
-        files, hint = byte_tokenizer(), "set `vocab_size` to 259 or more, or choose another with `--tokenizer DIR`"
+    if choice in BYTES:
+        files = byte_tokenizer(chat=choice == "bytes-chat")
+        hint = "set `vocab_size` to 259 or more, or choose another with `--tokenizer DIR`"
     else:
-        files, hint = copied_tokenizer(Path(choice)), "the tokenizer is that of another model: `--tokenizer` takes one"
+        files = copied_tokenizer(Path(choice))
+        hint = "the tokenizer is that of another model: `--tokenizer` takes one"
     _check_size(files, vocab_size, hint)
     return files
 

@@ -47,6 +47,11 @@ class LoadPlan:
     transfers: tuple[Transfer, ...]
     dropped: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return (
+            f"<LoadPlan: {len(self.transfers)} transfers, {len(self.dropped)} tensors dropped, {self.nbytes:,} bytes>"
+        )
+
     @cached_property
     def parameters(self) -> dict[str, Transfer]:
         """Parameter to the transfer that makes it."""

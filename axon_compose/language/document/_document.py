@@ -72,7 +72,11 @@ class Document:
     dims: MappingABC[str, Any]
     node: Mapping
     broken: frozenset[Path] = field(default_factory=frozenset)
-    work: Meter = field(default_factory=Meter, repr=False, compare=False)
+    work: Meter = field(default_factory=Meter, compare=False)
+
+    def __repr__(self) -> str:
+        envelope = self.envelope
+        return f"<Document {envelope.name}: {len(envelope.components)} components, {len(envelope.blocks)} blocks>"
 
     def place(self, *path: str | int, key: bool = False) -> Span:
         """Where a path of keys and indices is in the file."""

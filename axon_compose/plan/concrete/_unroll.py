@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from axon_compose.language.document import BranchItem, Document, Unresolved, is_
 from axon_compose.language.document._formulas import cached_parse, formulas_in
 from axon_compose.language.document._stack_compress import compress
 from axon_compose.language.source import plain
-from axon_compose.plan import Plan, Use
+from axon_compose.plan import Plan, Use, layer_ranges
 from axon_compose.plan._stack import StackLayer, expand_stack
 from axon_compose.plan.concrete._options import pruned
 from axon_compose.registry import Kind, Registry
@@ -220,16 +220,7 @@ def _grouped(changes: Mapping[int, dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for layer in sorted(changes):
         groups.setdefault(repr(changes[layer]), []).append(layer)
     for layers in groups.values():
-        yield {"layers": _ranges(layers), "set": changes[layers[0]]}
-
-
-def _ranges(layers: Iterable[int]) -> str:
-    """Layers as text: `0..3, 8`."""
-    parts = []
-    for _, run in groupby(enumerate(layers), key=lambda item: item[1] - item[0]):
-        numbers = [number for _, number in run]
-        parts.append(str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}..{numbers[-1]}")
-    return ", ".join(parts)
+        yield {"layers": layer_ranges(layers), "set": changes[layers[0]]}
 
 
 def _never(rule: Any) -> bool:

@@ -70,6 +70,9 @@ class Contest:
     settings: Mapping[str, Any]
     lines: tuple[Line, ...]
 
+    def __repr__(self) -> str:
+        return f"<Contest {self.name}: {', '.join(self.subjects)}, {len(self.lines)} figures>"
+
     @classmethod
     def of(
         cls,

@@ -53,6 +53,9 @@ class CheckReport(Shown):
     truths: tuple[Truth, ...]
     shrunk: bool = True
 
+    def __repr__(self) -> str:
+        return f"<CheckReport {self.name}: {len(self.failed)} of {len(self.truths)} checks failed>"
+
     @property
     def passed(self) -> bool:
         """Whether every check passed."""

@@ -111,6 +111,10 @@ class Verification(Shown):
     layers: tuple[str, ...]
     peers: tuple[PeerReport, ...]
 
+    def __repr__(self) -> str:
+        found = ", ".join(f"{peer.name} {peer.status}" for peer in self.peers)
+        return f"<Verification of {self.folder} as {self.family}: {found or 'nothing compared'}>"
+
     @property
     def passed(self) -> bool:
         """Whether something was compared, and nothing differs that is not explained."""

@@ -10,10 +10,8 @@ from axon_compose.diagnostics import Refusal
 from axon_compose.plan import Plan
 from axon_compose.report.draw._picture import picture
 
-__all__ = ["EXTRA", "bitmap", "require_renderer"]
+__all__ = ["bitmap", "require_renderer"]
 
-#: The extra of the package that brings the library.
-EXTRA: Final = "axon-compose[png]"
 #: Pixels of the bitmap for one of the picture.
 ZOOM: Final = 2
 #: The letters of a bitmap, whatever fonts the system has: those that matplotlib, which is always there, brings along.
@@ -31,7 +29,7 @@ def require_renderer() -> None:
         import resvg_py  # noqa: F401
     except ImportError:
         message = "a PNG needs a library that is not installed"
-        help_ = f"`pip install '{EXTRA}'`, or write a `.svg` or `.html`"
+        help_ = "`pip install resvg-py`, or write a `.svg` or `.html`"
         raise Refusal("AX506", message, help_) from None
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from axon_compose.plan import Plan, Use, total_parameters
+from axon_compose.plan import Plan, Use, layer_numbers, total_parameters
 from axon_compose.report import Style
 from axon_compose.report.draw._box import kind_of_cache, type_name
 from axon_compose.report.draw._columns import NARROW, Columns, Part
 from axon_compose.report.draw._family import cache_words, family
 from axon_compose.report.draw._fold import Card, Group, Node, cards, depth, fold
 from axon_compose.report.draw._notes import embedding_notes, head_notes, notes
-from axon_compose.report.draw._words import layer_numbers
 
 __all__ = ["characters"]
 
@@ -110,7 +109,7 @@ def _bracketed(said: str, label: int, sign: str, line: str) -> str:
 def _card(card: Card, columns: Columns) -> list[str]:
     """One layer as a box, and the parameters of all layers for which it stands."""
     layer, times = card.layer, len(card.layers)
-    numbers = layer_numbers([layer.index for layer in card.layers])
+    numbers = layer_numbers((layer.index for layer in card.layers), most=4)
     title = numbers if layer.block == "=" else f"{layer.block}, {numbers}"
     size = f"{times} × {layer.size:,}" if times > 1 else f"{layer.size:,}"
     return list(columns.box(title, size if layer.owner is None else "shared", list(_parts(card))))

@@ -7,7 +7,7 @@ from typing import Final
 
 from axon_compose.analysis.cost import CONTEXTS, CostSheet, PartCost, cost
 from axon_compose.machine.units import count, human
-from axon_compose.plan import Branch, Layer, Plan, total_parameters
+from axon_compose.plan import Branch, Layer, Plan, layer_ranges, total_parameters
 from axon_compose.report.draw._axes import brief
 from axon_compose.report.draw._box import type_name
 from axon_compose.report.draw._canvas import Canvas
@@ -19,7 +19,7 @@ from axon_compose.report.draw._markup import element, text
 from axon_compose.report.draw._picture import picture
 from axon_compose.report.draw._spent import spent
 from axon_compose.report.draw._sums import facts, parts
-from axon_compose.report.draw._words import ranges, share
+from axon_compose.report.draw._words import share
 
 __all__ = ["page"]
 
@@ -133,7 +133,7 @@ def _layers(plan: Plan) -> str:
     rows = [["embedding", text(type_name(plan.embedding)), f"{plan.embedding.size:,}"]]
     for card in cards(fold(plan)):
         layer, times = card.layer, len(card.layers)
-        numbers = ranges([layer.index for layer in card.layers])
+        numbers = layer_ranges(layer.index for layer in card.layers)
         size = f"{layer.size:,}" if times == 1 else f"{times} × {layer.size:,}"
         if layer.owner is not None:
             size = f"of layer {layer.owner}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from axon_compose.plan import Branch, Member, Plan, Use, total_parameters
+from axon_compose.plan import Branch, Member, Plan, Use, layer_numbers, total_parameters
 from axon_compose.report.draw._arcs import Arcs
 from axon_compose.report.draw._box import PAD, Box, type_name
 from axon_compose.report.draw._canvas import Canvas
 from axon_compose.report.draw._fold import Card, Group, Node
 from axon_compose.report.draw._notes import notes, reads
-from axon_compose.report.draw._words import fitted, layer_numbers, width
+from axon_compose.report.draw._words import fitted, width
 
 __all__ = ["BRACKET", "Frame", "Stack"]
 
@@ -108,7 +108,7 @@ class Stack:
         self.tops[layer.index] = (frame.right, top + 12)
         for member in card.layers:
             self.cards[member.index] = card
-        numbers = layer_numbers([member.index for member in card.layers])
+        numbers = layer_numbers((member.index for member in card.layers), most=4)
         room = frame.room - width(numbers, 11) - 8
         name = "" if layer.block == "=" else layer.block
         canvas.words(frame.box, top + 18, fitted(name, room, 13, strong=True), "name")

@@ -1,11 +1,8 @@
-"""Words that fit: widths of text, numbers of layers, shares."""
+"""Words that fit: widths of text, shares."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby, pairwise
-
-__all__ = ["fitted", "layer_numbers", "ranges", "share", "width"]
+__all__ = ["fitted", "share", "width"]
 
 _NARROW = frozenset("fijlrtI.,:;'|()[]!- /")
 _WIDE = frozenset("mwMWQO@%∥×→←—")
@@ -24,27 +21,6 @@ def fitted(text: str, room: float, size: float, *, strong: bool = False) -> str:
     while text and width(text + "…", size, strong=strong) > room:
         text = text[:-1]
     return text.rstrip() + "…" if text else ""
-
-
-def layer_numbers(numbers: Sequence[int]) -> str:
-    """Rising numbers of layers in a few words: `layer 5`, `layers 0–7`, `layers 0, 6, … 18`, `9 layers, 0 … 50`."""
-    first, last = numbers[0], numbers[-1]
-    if len(numbers) == 1:
-        return f"layer {first}"
-    steps = {b - a for a, b in pairwise(numbers)}
-    if steps == {1}:
-        return f"layers {first}–{last}"
-    if len(numbers) <= 4:
-        return "layers " + ", ".join(map(str, numbers))
-    if len(steps) == 1:
-        return f"layers {first}, {numbers[1]}, … {last}"
-    return f"{len(numbers)} layers, {first} … {last}"
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Rising numbers, all of them: `0–7, 9, 11`."""
-    runs = [[n for _, n in run] for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])]
-    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
 
 
 def share(part: int, whole: int) -> str:

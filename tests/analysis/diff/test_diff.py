@@ -66,7 +66,7 @@ PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "layers at equal distances": (
         {"stack": "a*8"},
         {"stack": "a*8", "overrides": [{"layers": "1,3,5,7", "set": {"attn.softcap": 30.0}}]},
-        ["layers 1..7 step 2: attn.softcap none → 30"],
+        ["layers 1, 3, 5, 7: attn.softcap none → 30"],
     ),
     "one option of two components": (
         {"stack": "a a", "blocks": {"a": ["attn", "swa"]}, "components": {"attn": ATTN, "swa": {**SWA}}},

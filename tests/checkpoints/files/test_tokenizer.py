@@ -41,7 +41,7 @@ def tokenizer(folder: Path) -> Any:
 
 def test_ids_and_files(folder: Path, tokenizer: Any, tmp_path: Path) -> None:
     ids = write_tokenizer(tmp_path, "bytes", 1000)
-    assert ids == {"bos_token_id": 256, "eos_token_id": [256, 258], "pad_token_id": 256, "vocab_size": 259}
+    assert ids == {"bos_token_id": 256, "eos_token_id": 256, "pad_token_id": 256, "vocab_size": 259}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tokenizer.json", "tokenizer_config.json"]
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (folder / path.name).read_bytes()
@@ -89,7 +89,16 @@ def test_mlx_lm_streams_bytes_as_whole_characters(folder: Path, text: str) -> No
     assert not any("\ufffd" in piece for piece in pieces)
 
 
-def test_the_chat_template(tokenizer: Any) -> None:
+def test_a_base_models_prompt_is_left_as_it_is(tokenizer: Any, folder: Path) -> None:
+    """Where there is a template, mlx_lm wraps every prompt in it."""
+    assert tokenizer.chat_template is None
+    assert not load_wrapped(folder).has_chat_template
+
+
+def test_the_chat_template(tmp_path: Path) -> None:
+    ids = write_tokenizer(tmp_path, "bytes-chat", 259)
+    assert ids == {"bos_token_id": 256, "eos_token_id": [256, 258], "pad_token_id": 256, "vocab_size": 259}
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": " hi\n"}]
     text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     assert text == "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n hi\n<|im_end|>\n<|im_start|>assistant\n"

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted(path.stem for path in (ROOT / "architectures").glob("*.yaml"))
 DEMO = """\
          embedding  512 tokens → 128               65,536    6.3 %  ▋
-   ┌ ╭ absorb, layers 0–2 ─────────────────── 3 × 106,880 ─────────────────────╮
+   ┌ ╭ absorb, layers 0..2 ────────────────── 3 × 106,880 ─────────────────────╮
 ×3 ┤ │ + ssm        ■ state conv, ssm             106,752   30.9 %  ███        │
    └ ╰─────────────────────────────────────────────────────────────────────────╯
      ╭ reason, layer 3 ────────────────────────── 295,808 ─────────────────────╮
@@ -100,7 +100,7 @@ def test_sharing_and_factors_are_told() -> None:
     plan = axon_compose.load(shared).plan()
     lines = characters(plan, PLAIN, 110)
     assert sum("weights of layer 0" in line for line in lines) == 2
-    assert any("layers 1–2" in line and " shared ─" in line for line in lines)
+    assert any("layers 1..2" in line and " shared ─" in line for line in lines)
     assert any("kept as k" in line for line in lines)
     assert any(re.search(r"\+ k\b", line) for line in lines)
     assert any("output × 0.22" in line for line in lines)

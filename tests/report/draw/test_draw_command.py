@@ -61,7 +61,7 @@ def test_other_forms_are_wrong_usage(target: str, capsys: pytest.CaptureFixture[
     assert "ends in none of .svg, .html, .png" in capsys.readouterr().err
 
 
-def test_a_bitmap_names_the_extra(
+def test_a_bitmap_says_what_to_install(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real = builtins.__import__
@@ -75,7 +75,7 @@ def test_a_bitmap_names_the_extra(
     assert main(["draw", "hybrid-demo", "-o", "a.png"]) == 2
     error = capsys.readouterr().err
     assert "error[AX506]" in error
-    assert "pip install 'axon-compose[png]'" in error
+    assert "pip install resvg-py" in error
     assert not list(folder.iterdir())
 
 

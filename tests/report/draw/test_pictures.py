@@ -16,7 +16,7 @@ from axon_compose.report.draw import page, picture
 from axon_compose.report.draw._fold import Card, Node, cards, fold
 from axon_compose.report.draw._markup import element, text
 from axon_compose.report.draw._palette import _FAMILIES, _GROUND
-from axon_compose.report.draw._words import fitted, layer_numbers, ranges, share, width
+from axon_compose.report.draw._words import fitted, share, width
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted(path.stem for path in (ROOT / "architectures").glob("*.yaml"))
@@ -164,11 +164,6 @@ def test_both_themes_or_one() -> None:
 
 
 def test_words() -> None:
-    assert layer_numbers([3]) == "layer 3"
-    assert layer_numbers([0, 1, 2]) == "layers 0–2"
-    assert layer_numbers([0, 6, 12, 18, 24]) == "layers 0, 6, … 24"
-    assert layer_numbers([0, 1, 7, 8, 20]) == "5 layers, 0 … 20"
-    assert ranges([0, 1, 2, 5, 7, 8]) == "0–2, 5, 7, 8"
     assert (share(0, 5), share(1, 10**6), share(5, 5), share(1, 3)) == ("0 %", "< 0.1 %", "100 %", "33.3 %")
     assert fitted("sliding_window", 40, 11).endswith("…")
     assert fitted("ssm", 40, 11) == "ssm"
