@@ -1,4 +1,4 @@
-"""The FILE of a command: a path, the name of a shipped architecture, or standard input."""
+"""The FILE of a command: whatever `load` takes, or standard input."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 from axon_compose.architecture import Architecture, load, load_text
+from axon_compose.checkpoints.places import is_model_folder
 from axon_compose.diagnostics import Problems
 from axon_compose.language.source import MAX_BYTES
 
-__all__ = ["load_file", "load_model"]
+__all__ = ["load_file", "weights_of"]
 
 
 def load_file(file: str, arguments: argparse.Namespace, problems: Problems | None = None) -> Architecture:
@@ -27,13 +28,7 @@ def load_file(file: str, arguments: argparse.Namespace, problems: Problems | Non
     return load(file, checkpoint=checkpoint, settings=arguments.settings)
 
 
-def load_model(file: str, arguments: argparse.Namespace) -> Architecture:
-    """A FILE, or the family of a checkpoint with its sizes.
-
-    Raises:
-        ArchitectureError: With every fault.
-        OSError: If it cannot be read.
-    """
-    if file != "-" and Path(file).is_dir():
-        return load(checkpoint=file, settings=arguments.settings)
-    return load_file(file, arguments)
+def weights_of(arguments: argparse.Namespace) -> str | None:
+    """The folder that the weights come from: what `--weights` says, else FILE where that is a folder with a model."""
+    given: str | None = arguments.weights
+    return str(arguments.file) if given is None and is_model_folder(arguments.file) else given

@@ -10,8 +10,12 @@ from typing import Any, Final
 
 from axon_compose.language.source import Entry, Mapping, Node, Scalar, Sequence, plain
 
-__all__ = ["INFINITE", "INNER", "Config", "make_config"]
+__all__ = ["CONFIG_KEY", "INFINITE", "INNER", "MODEL_TYPE", "Config", "make_config"]
 
+#: `model_type` in the config.json of a built folder.
+MODEL_TYPE: Final = "axon_compose"
+#: The key of its config.json that holds the description.
+CONFIG_KEY: Final = "axon_compose"
 #: Where models of text and images keep the part that is read here.
 INNER: Final = ("text_config", "language_config", "llm_config")
 #: How Python writes into JSON what JSON has no word for; it stands for no limit.

@@ -10,7 +10,7 @@ from transformers import AutoConfig, PretrainedConfig
 from axon_compose.model import LanguageModel
 from axon_compose.model._build import make_module
 from axon_compose.model.names import CONFIG_KEY, MODEL_TYPE
-from axon_compose.plan import Plan, compile_source
+from axon_compose.plan import Compiled, Plan, compile_source
 
 __all__ = ["Model", "ModelArgs"]
 
@@ -30,10 +30,13 @@ class ModelArgs:
     Attributes:
         model_type: Always `axon_compose`.
         plan: The model, compiled again from the description in config.json.
+        compiled: That description.
+        config: All of config.json.
     """
 
-    def __init__(self, plan: Plan, config: Mapping[str, Any]) -> None:
+    def __init__(self, plan: Plan, config: Mapping[str, Any], compiled: Compiled | None = None) -> None:
         self.plan = plan
+        self.compiled = compiled
         self.model_type = MODEL_TYPE
         self.config = dict(config)
 
@@ -44,7 +47,8 @@ class ModelArgs:
         Raises:
             ArchitectureError: If it no longer holds, such as without a plugin that it names.
         """
-        return cls(compile_source(config[CONFIG_KEY]["architecture"]).plan(), config)
+        compiled = compile_source(config[CONFIG_KEY]["architecture"])
+        return cls(compiled.plan(), config, compiled)
 
 
 class Model(LanguageModel):
@@ -53,4 +57,10 @@ class Model(LanguageModel):
     def __init__(self, args: ModelArgs) -> None:
         super().__init__(args.plan, make_module)
         self.args = args
+        self.compiled = args.compiled
         self.model_type = args.model_type
+
+    @property
+    def written(self) -> Mapping[str, Any]:
+        """The config.json that the model was made of."""
+        return self.args.config

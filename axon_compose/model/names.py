@@ -1,10 +1,5 @@
 """Names that built folders and their readers agree on."""
 
-from typing import Final
+from axon_compose.language.config import CONFIG_KEY, MODEL_TYPE
 
 __all__ = ["CONFIG_KEY", "MODEL_TYPE"]
-
-#: `model_type` in config.json.
-MODEL_TYPE: Final = "axon_compose"
-#: The key of config.json that holds the description.
-CONFIG_KEY: Final = "axon_compose"
