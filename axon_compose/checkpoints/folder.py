@@ -92,7 +92,7 @@ def write_model(
         )
     if quantize_bits:
         quantize(model, quantize_bits)
-    config = folder_config(architecture, model, ids=is_tokenizer_of(home, tokenizer))
+    config = folder_config(model.compiled or architecture, model, ids=is_tokenizer_of(home, tokenizer))
     tensors = dict(tree_flatten(model.parameters()))
     del model  # the writer must be the last to hold each tensor, so that it is freed once it is written
     return write_folder(

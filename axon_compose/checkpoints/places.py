@@ -10,11 +10,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
-from axon_compose.checkpoints.built import compile_built, is_adapter, is_built
+from axon_compose.checkpoints.built import compile_built, is_adapter, is_built, read_built
+from axon_compose.diagnostics import Problems
+from axon_compose.language.config import Config
 from axon_compose.plan import Compiled, compile_source
 from axon_compose.registry import LookupFailure, Registry
 
-__all__ = ["Given", "compile_place", "is_model_folder"]
+__all__ = ["Given", "compile_place", "config_of", "is_model_folder"]
 
 #: What a description is given as.
 Given: TypeAlias = "str | Path | Mapping[str, Any]"
@@ -53,6 +55,19 @@ def compile_place(
         same = Path(source).resolve() == Path(weights).resolve()
         source = None if same else _of_folder(Path(source), None, (), registry).data
     return _of_folder(Path(weights), source, settings, registry)
+
+
+def config_of(folder: Path) -> Config | None:
+    """What a folder says beside its weights: of tokens, lengths, and the checkpoint that it came from.
+
+    Raises:
+        CheckpointError: AX560 the folder, or the model of its adapters, is none of ours.
+    """
+    if is_built(folder) or is_adapter(folder):
+        return read_built(folder).config
+    from axon_compose.checkpoints.huggingface import read_config
+
+    return read_config(folder, Problems())
 
 
 def is_model_folder(source: Given | None, registry: Registry | None = None) -> TypeGuard[str | Path]:

@@ -65,7 +65,7 @@ def save(
         config=config,
         tensors=dict(tree_flatten(model.parameters())),
         tokenizer=tokenizer,
-        generation=generation_of(home, tokenizer_folder(tokenizer)),
+        generation=generation_of(home if home and home.is_dir() else None, tokenizer_folder(tokenizer)),
         build_record=folder_record(plan, config["torch_dtype"], None, bits),
         force=force,
         progress=progress,

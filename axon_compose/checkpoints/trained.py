@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from axon_compose.checkpoints.adapters import join_adapters
-from axon_compose.checkpoints.built import is_adapter
-from axon_compose.checkpoints.places import compile_place
+from axon_compose.checkpoints.built import is_adapter, model_folder
+from axon_compose.checkpoints.places import compile_place, config_of
 from axon_compose.checkpoints.weights import Progress, checkpoint_plan, load_checkpoint
 from axon_compose.language.document import Layout
 from axon_compose.machine.memory import require
@@ -73,6 +74,9 @@ def build_trained(
     load_checkpoint(model, load_plan, dtype=dtype, progress=progress)
     if is_adapter(folder):
         join_adapters(model, folder)
-    model.compiled = compiled
+    config = compiled.config
+    if config is None or config.folder != model_folder(folder):  # loaded without a checkpoint, or with another one
+        config = config_of(folder)
+    model.compiled = replace(compiled, config=config)
     model.eval()
     return model
