@@ -7,6 +7,8 @@
     model = axon_compose.load("hybrid-demo").build()
     cache = model.make_cache()
 
+`save` writes a model with what it has learned as a folder, and `load_model` reads it back.
+
 `Architecture.cost`, `check`, `diff` and `lint` say what it needs, whether it is right, how it differs from another
 one and what is valid but suspicious; `compare` puts several side by side.
 """
@@ -16,18 +18,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from axon_compose.architecture import Architecture, compare, load
+    from axon_compose.checkpoints.saved import save
+    from axon_compose.checkpoints.trained import load_model
     from axon_compose.diagnostics import ArchitectureError, Diagnostic
 
 __version__ = "0.2.0"
 
-__all__ = ["Architecture", "ArchitectureError", "Diagnostic", "__version__", "compare", "load"]
+__all__ = ["Architecture", "ArchitectureError", "Diagnostic", "__version__", "compare", "load", "load_model", "save"]
 
+#: Where the names come from that are imported when they are asked for.
 _HOMES: Final = {
     "Architecture": "architecture",
     "ArchitectureError": "diagnostics",
     "Diagnostic": "diagnostics",
     "compare": "architecture",
     "load": "architecture",
+    "load_model": "checkpoints.trained",
+    "save": "checkpoints.saved",
 }
 
 

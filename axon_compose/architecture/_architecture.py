@@ -89,7 +89,8 @@ class Architecture(Shown, Compiled):
         """The model, with random weights or with those of a checkpoint; see `axon_compose.model.build`.
 
         Args:
-            weights: Folder of a checkpoint that the file's rules can read; random weights unless given.
+            weights: Folder that `build` or `save` wrote, or of a checkpoint that the file's rules can read; random
+                weights unless given.
             dtype: `float32`, `bfloat16` or `float16`; random weights are float32 unless given, those of a checkpoint as
                 they come.
             seed: Of the random weights.
@@ -103,7 +104,9 @@ class Architecture(Shown, Compiled):
         from axon_compose.model import build
 
         if weights is None:
-            return build(self._plan, dtype=dtype or "float32", seed=seed, allow_large=allow_large)
+            model = build(self._plan, dtype=dtype or "float32", seed=seed, allow_large=allow_large)
+            model.compiled = self
+            return model
         from axon_compose.checkpoints.trained import build_trained
 
         return build_trained(

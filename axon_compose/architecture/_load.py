@@ -1,4 +1,4 @@
-"""`load`: a file, a name, a mapping or a checkpoint to an `Architecture`."""
+"""`load`: a file, a name, a mapping or a folder to an `Architecture`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from axon_compose.architecture._architecture import Architecture
+from axon_compose.checkpoints.places import compile_place
 from axon_compose.diagnostics import Problems
-from axon_compose.plan import compile_source, compile_text
+from axon_compose.plan import compile_text
 from axon_compose.registry import Registry
 
 __all__ = ["load", "load_text"]
@@ -24,8 +25,9 @@ def load(
     """Read, validate and plan a description.
 
     Args:
-        source: Path of a YAML file, name of a shipped architecture, or the description as a mapping. With a checkpoint
-            it may be left out: the family that reads its model type is taken.
+        source: Path of a YAML file, name of a shipped architecture, or the description as a mapping; or a folder with a
+            model: one that `build` or `save` wrote, or a published checkpoint. With a checkpoint it may be left out:
+            the folder's own description is taken, or the family that reads its model type.
         checkpoint: Folder with a config.json, from which a family file takes its sizes.
         settings: `key.key=value` texts, laid over the file as `--set` does.
         registry: The plugins to use; the installed ones unless given.
@@ -35,15 +37,11 @@ def load(
 
     Raises:
         ArchitectureError: With every fault that was found.
+        CheckpointError: If a folder looks like one that `build` wrote, and is not.
         OSError: If the file cannot be read.
+        TypeError: If there is neither a source nor a checkpoint.
     """
-    if checkpoint is not None:
-        from axon_compose.checkpoints.compile import compile_checkpoint  # only checkpoints need it
-
-        return Architecture.of(compile_checkpoint(checkpoint, source, settings=settings, registry=registry))
-    if source is None:
-        raise TypeError("give a source, or a checkpoint")
-    return Architecture.of(compile_source(source, settings=settings, registry=registry))
+    return Architecture.of(compile_place(source, checkpoint, settings=settings, registry=registry))
 
 
 def load_text(

@@ -15,10 +15,12 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from axon_compose.checkpoints.built import is_adapter, is_built, model_folder, read_built
 from axon_compose.checkpoints.files import MAX_SHARD_BYTES, check_space, check_target, require, write_folder
+from axon_compose.checkpoints.files._copied_tokenizer import has_tokenizer
 from axon_compose.checkpoints.files._generation import generation_of
 from axon_compose.checkpoints.files._shards import NotComputed
-from axon_compose.checkpoints.files._tokenizer import BYTES, tokenizer_files
+from axon_compose.checkpoints.files._tokenizer import is_tokenizer_of, tokenizer_files, tokenizer_folder
 from axon_compose.checkpoints.files._trust import without_code
 from axon_compose.checkpoints.trained import build_trained
 from axon_compose.checkpoints.weights import checkpoint_plan, name_kind, read_checkpoint
@@ -29,7 +31,7 @@ from axon_compose.model.names import CONFIG_KEY, MODEL_TYPE
 from axon_compose.plan import DTYPES, Compiled, Plan, plan_to_dict, weight_nbytes
 from axon_compose.registry import Raised
 
-__all__ = ["check_write", "without_infinity", "write_model"]
+__all__ = ["check_write", "folder_config", "folder_record", "usual_tokenizer", "without_infinity", "write_model"]
 
 
 def write_model(
@@ -60,8 +62,8 @@ def write_model(
         dtype: `float32`, `bfloat16` or `float16`; float32, or as the checkpoint has it, unless given.
         seed: Of the random weights; the same seed and versions give the same bytes.
         quantize_bits: Quantise to so many bits, or None.
-        tokenizer: `bytes`, `bytes-chat` (the same with a chat template), or a folder with the files of a tokenizer;
-            that of `weights` unless given, `bytes` without one.
+        tokenizer: `bytes`, `bytes-chat` (the same with a chat template), `none`, or a folder with the files of a
+            tokenizer; that of `weights` unless given, `bytes` without one.
         force: Replace an earlier build.
         allow_large: Do not compare the size with the memory that is free.
         max_shard_bytes: Largest weight file.
@@ -74,7 +76,8 @@ def write_model(
         CheckpointError: If it cannot be written, or a tensor does not fit into memory.
     """
     plan = architecture.plan()
-    tokenizer = tokenizer or weights or "bytes"
+    home = weights and model_folder(weights)
+    tokenizer = tokenizer or (usual_tokenizer(home) if home else "bytes")
     check_write(
         plan,
         target,
@@ -83,6 +86,7 @@ def write_model(
         tokenizer=tokenizer,
         force=force,
         allow_large=allow_large or weights is not None,
+        trained=weights is not None,
     )
     if weights is None:
         model = random_weights(plan, dtype=dtype or "float32", seed=seed)
@@ -92,9 +96,9 @@ def write_model(
         )
     if quantize_bits:
         quantize(model, quantize_bits)
-    config = _config(architecture, model, ids=weights is not None and weights.resolve() == Path(tokenizer).resolve())
-    if weights is not None:
-        config[CONFIG_KEY]["tensors"] = _origin(architecture, weights, layout)
+    config = folder_config(model.compiled or architecture, model, ids=is_tokenizer_of(home, tokenizer))
+    if weights is not None and (origin := _origin(architecture, weights, layout)):
+        config[CONFIG_KEY]["tensors"] = origin
     tensors = dict(tree_flatten(model.parameters()))
     del model  # the writer must be the last to hold each tensor, so that it is freed once it is written
     with _blamed(plan, made=weights is None):
@@ -103,8 +107,8 @@ def write_model(
             config=config,
             tensors=tensors,
             tokenizer=tokenizer,
-            generation=generation_of(weights, None if tokenizer in BYTES else Path(tokenizer)),
-            build_record=_record(plan, config["torch_dtype"], seed if weights is None else None, quantize_bits),
+            generation=generation_of(home, tokenizer_folder(tokenizer)),
+            build_record=folder_record(plan, config["torch_dtype"], seed if weights is None else None, quantize_bits),
             force=force,
             progress=progress,
             max_shard_bytes=max_shard_bytes,
@@ -132,6 +136,11 @@ def _blamed(plan: Plan, *, made: bool) -> Iterator[None]:
         raise error.cause from None
 
 
+def usual_tokenizer(home: Path) -> str | Path:
+    """The tokenizer of a model that came from a folder: what is there, also none where we wrote none."""
+    return "none" if is_built(home) and not has_tokenizer(home) else home
+
+
 def check_write(
     plan: Plan,
     target: Path,
@@ -141,6 +150,7 @@ def check_write(
     tokenizer: str | Path,
     force: bool = False,
     allow_large: bool = False,
+    trained: bool = False,
 ) -> None:
     """Raise what `write_model` would refuse, before anything is made; the arguments are those of `write_model`.
 
@@ -148,7 +158,7 @@ def check_write(
         CheckpointError: If the folder is taken, the tokenizer unusable, or memory or disk too small.
     """
     check_target(target, force)
-    tokenizer_files(tokenizer, plan.dims.vocab_size)
+    tokenizer_files(tokenizer, plan.dims.vocab_size, trained=trained)
     if not allow_large:
         require(_peak(plan, dtype), f"the largest tensor of `{plan.name}`", largest_parts(plan, dtype))
     # Quantised sizes depend on which rows the groups divide; the exact ones are compared before writing.
@@ -164,14 +174,15 @@ def _peak(plan: Plan, dtype: str) -> int:
 _IDS: Final = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
-def _config(architecture: Compiled, model: LanguageModel, *, ids: bool) -> dict[str, Any]:
+def folder_config(architecture: Compiled, model: LanguageModel, *, ids: bool) -> dict[str, Any]:
     """The config.json of a folder; `ids`: with the tokens that the checkpoint's config.json names."""
     plan, source = architecture.plan(), architecture.config
     carried: dict[str, Any] = {}
     described: dict[str, Any] = {"architecture": architecture.data, "plugins": dict(plan.plugins)}
     if source:
         written = without_infinity(plain(source.written or source.top))
-        described["source"], _ = without_code(written)
+        if source.model_types:  # a folder that was built of no checkpoint has none
+            described["source"], _ = without_code(written)
         carried["max_position_embeddings"] = source.value("max_position_embeddings")
         if ids:
             carried |= {name: written.get(name, source.value(name)) for name in _IDS}
@@ -189,8 +200,13 @@ def _config(architecture: Compiled, model: LanguageModel, *, ids: bool) -> dict[
     }
 
 
-def _origin(architecture: Compiled, weights: Path, layout: Layout | None) -> dict[str, Any]:
-    """The layout of a checkpoint and the kinds of names that it has, which an export gives back."""
+def _origin(architecture: Compiled, weights: Path, layout: Layout | None) -> dict[str, Any] | None:
+    """The layout of a checkpoint and the kinds of names that it has, which an export gives back.
+
+    A folder of ours hands on those of the checkpoint that it came from, None if there was none.
+    """
+    if is_built(weights) or is_adapter(weights):
+        return read_built(weights).written[CONFIG_KEY].get("tensors")
     plan = checkpoint_plan(architecture.plan(), architecture.document, weights, layout)
     names = {name_kind(source.name) for transfer in plan.transfers for source in transfer.sources}
     return {"layout": layout or read_checkpoint(weights).layout, "names": sorted(names)}
@@ -227,7 +243,8 @@ def _quantization(model: LanguageModel) -> dict[str, Any]:
     return {"quantization": usual | {path: how for path, how in modules.items() if how != usual}}
 
 
-def _record(plan: Plan, dtype: str, seed: int | None, bits: int | None) -> dict[str, Any]:
+def folder_record(plan: Plan, dtype: str, seed: int | None, bits: int | None) -> dict[str, Any]:
+    """What build.json says of a build, beside the files."""
     versions = {name: version(name) for name in ("axon-compose", "mlx", "mlx-lm")}
     return {
         "name": plan.name,

@@ -1,17 +1,55 @@
-"""A model with the weights of a checkpoint, instead of random ones."""
+"""A model with weights out of a folder, instead of random ones."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
+from axon_compose.checkpoints.adapters import join_adapters
+from axon_compose.checkpoints.built import is_adapter, model_folder
 from axon_compose.checkpoints.files import Unchanged
+from axon_compose.checkpoints.places import compile_place, config_of
 from axon_compose.checkpoints.weights import Progress, checkpoint_plan, load_checkpoint
 from axon_compose.language.document import Layout
 from axon_compose.machine.memory import require
 from axon_compose.model import LanguageModel, largest_parts, random_weights
 from axon_compose.plan import Compiled
+from axon_compose.registry import Registry
 
-__all__ = ["build_trained"]
+__all__ = ["build_trained", "load_model"]
+
+
+def load_model(
+    folder: str | Path,
+    *,
+    dtype: str | None = None,
+    settings: Iterable[str] = (),
+    registry: Registry | None = None,
+    allow_large: bool = False,
+    progress: Progress | None = None,
+) -> LanguageModel:
+    """The model in a folder, with its weights.
+
+    Args:
+        folder: What `build --out` or `save` wrote; what `mlx_lm.convert`, `mlx_lm.fuse` or `mlx_lm.lora` made of that,
+            adapters joined with the model that they were trained on; or a published checkpoint of a known family.
+        dtype: `float32`, `bfloat16` or `float16`; as the weights are stored unless given. Quantised weights stay so.
+        settings: `key.key=value` texts, laid over the description as `--set` does.
+        registry: The plugins to use; the installed ones unless given.
+        allow_large: Do not compare the size with the memory that is free.
+        progress: Called with the bytes read so far and in all.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        ArchitectureError: With every fault of the description, such as a plugin that is missing.
+        CheckpointError: If the folder holds no model, or its weights do not fit into memory or are not those of the
+            model.
+    """
+    compiled = compile_place(None, folder, settings=settings, registry=registry)
+    return build_trained(compiled, folder, dtype=dtype, allow_large=allow_large, progress=progress)
 
 
 def build_trained(
@@ -24,18 +62,24 @@ def build_trained(
     layout: Layout | None = None,
     progress: Progress | None = None,
 ) -> LanguageModel:
-    """Build a model and load a checkpoint into it; the arguments are those of `Architecture.build`.
+    """Build a model and load the weights of a folder into it; the arguments are those of `Architecture.build`.
 
     Raises:
         CheckpointError: If the weights do not fit into memory, are not those of this model, or change while they are
             read.
     """
     plan, folder = compiled.plan(), Path(weights)
-    with Unchanged(folder):
+    with Unchanged(model_folder(folder)):
         load_plan = checkpoint_plan(plan, compiled.document, folder, layout)
         if not allow_large:
             require(load_plan.nbytes, f"`{compiled.name}` as it is stored", largest_parts(plan))
         model = random_weights(plan, seed=seed)
         load_checkpoint(model, load_plan, dtype=dtype, progress=progress)
+    if is_adapter(folder):
+        join_adapters(model, folder)
+    config = compiled.config
+    if config is None or config.folder != model_folder(folder):  # loaded without a checkpoint, or with another one
+        config = config_of(folder)
+    model.compiled = replace(compiled, config=config)
     model.eval()
     return model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from axon_compose.cli._source import load_model
+from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import FAULTY, OK, Terminal
 from axon_compose.proof.bench import Contest, Failed, contest, same_weights, workloads
 from axon_compose.report import render
@@ -17,7 +17,7 @@ def bench(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Time a model, alone or in turns with other implementations of it."""
     if arguments.quantize and "transformers" in arguments.against:
         arguments.error("argument --quantize: transformers reads no such weights")
-    architecture = load_model(arguments.file, arguments)
+    architecture = load_file(arguments.file, arguments)
     if not terminal.as_json:
         for warning in architecture.warnings:
             terminal.note(render([warning]))

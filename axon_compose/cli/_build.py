@@ -8,7 +8,8 @@ from pathlib import Path
 from shlex import quote
 
 from axon_compose.architecture import Architecture
-from axon_compose.cli._source import load_file
+from axon_compose.checkpoints.built import model_folder
+from axon_compose.cli._source import load_file, weights_of
 from axon_compose.cli._terminal import Terminal
 from axon_compose.machine.units import count, human
 from axon_compose.plan import total_parameters, weight_nbytes
@@ -18,6 +19,7 @@ __all__ = ["build"]
 
 def build(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Build a model: in memory and tried at once, or as a folder."""
+    arguments.weights = weights_of(arguments)
     architecture = load_file(arguments.file, arguments)
     run = _dry_run if arguments.dry_run else _in_memory if arguments.out is None else _to_folder
     return run(architecture, arguments, terminal)
@@ -40,9 +42,10 @@ def _dry_run(architecture: Architecture, arguments: argparse.Namespace, terminal
             Path(arguments.out),
             dtype=dtype,
             bits=arguments.quantize,
-            tokenizer=arguments.tokenizer or arguments.weights or "bytes",
+            tokenizer=_tokenizer(arguments),
             force=arguments.force,
             allow_large=arguments.allow_large,
+            trained=arguments.weights is not None,
         )
         where = f"in `{arguments.out}`"
     data = {
@@ -110,9 +113,21 @@ def _to_folder(architecture: Architecture, arguments: argparse.Namespace, termin
     for note in record["notes"]:
         terminal.note(f"note: {note}")
     folder = quote(arguments.out)
+    if "tokenizer.json" not in record["files"]:
+        terminal.note("without a tokenizer, the folder is for `axon_compose.load_model` and `export`")
+        return code
     terminal.note(
         "run it:\n"
         f"  mlx_lm.generate --model {folder} --trust-remote-code --prompt 'Hello'\n"
         f"  mlx_lm.lora --model {folder} --trust-remote-code --train --data DIR --num-layers {min(layers, 16)}"
     )
     return code
+
+
+def _tokenizer(arguments: argparse.Namespace) -> str | Path:
+    """What `write_model` takes unless told otherwise."""
+    from axon_compose.checkpoints.folder import usual_tokenizer
+
+    if arguments.tokenizer or not arguments.weights:
+        return arguments.tokenizer or "bytes"
+    return usual_tokenizer(model_folder(Path(arguments.weights)))

@@ -11,7 +11,7 @@ from axon_compose.analysis.comparison import Comparison, UnknownColumn
 from axon_compose.architecture import Architecture, gather
 from axon_compose.architecture import compare as compared
 from axon_compose.cli._arguments import sizes
-from axon_compose.cli._source import load_model
+from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import Terminal
 from axon_compose.machine.files import check_output, write_output
 from axon_compose.machine.units import human
@@ -28,7 +28,7 @@ def compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if target:
         check_output(target, arguments.force)
     workload = _workload(arguments)
-    models = gather(partial(load_model, file, arguments) for file in arguments.files)
+    models = gather(partial(load_file, file, arguments) for file in arguments.files)
     warnings = [warning for model in models for warning in model.warnings]
     if not terminal.as_json:
         for warning in warnings:

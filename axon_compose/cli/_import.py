@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from typing import Any, Final
 
 from axon_compose.architecture import Architecture, load
 from axon_compose.cli._terminal import Terminal
@@ -13,6 +14,8 @@ from axon_compose.machine.files import check_output, write_output
 from axon_compose.registry import Registry
 
 __all__ = ["import_checkpoint"]
+
+_OWN: Final = ("The description of a folder that axon-compose built.",)
 
 
 def import_checkpoint(arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -27,17 +30,23 @@ def import_checkpoint(arguments: argparse.Namespace, terminal: Terminal) -> int:
     architecture = load(arguments.file, checkpoint=arguments.checkpoint, settings=arguments.settings)
     config = architecture.config
     assert config is not None
-    family = architecture.name
-    data = unroll(architecture.document, architecture.plan(), Registry.installed())
-    used = fields_used(architecture.document, config)
-    text = to_text({**data, "name": _name(architecture, target)}, _comments(family, config.model_types))
-    note = f"family {family} (model type {config.model_types[0]}); read from config.json: {', '.join(used)}"
+    if not config.model_types:  # a folder that `build` or `save` wrote of a description of one's own
+        text = to_text(architecture.data | {"name": _name(architecture, target)}, _OWN)
+        found: dict[str, Any] = {"family": None, "model_type": None, "fields": []}
+        note = "a folder with a description of its own"
+        data = architecture.data
+    else:
+        family, model_type = architecture.name, config.model_types[0]
+        data = unroll(architecture.document, architecture.plan(), Registry.installed())
+        used = fields_used(architecture.document, config)
+        text = to_text({**data, "name": _name(architecture, target)}, _comments(family, config.model_types))
+        found = {"family": family, "model_type": model_type, "fields": used}
+        note = f"family {family} (model type {model_type}); read from config.json: {', '.join(used)}"
     if target:
         write_output(target, text.encode(), arguments.force)
         note += f"\nwrote {target}"
     terminal.note(note)
-    result = {"family": family, "model_type": config.model_types[0], "fields": used, "architecture": data}
-    return terminal.result("" if target else text, result)
+    return terminal.result("" if target else text, found | {"architecture": data})
 
 
 def _name(architecture: Architecture, target: Path | None) -> str:

@@ -1,4 +1,4 @@
-"""The FILE of a command: a path, the name of a shipped architecture, or standard input."""
+"""The FILE of a command: whatever `load` takes, or standard input."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from axon_compose.architecture import Architecture, load, load_text
+from axon_compose.checkpoints.places import is_model_folder
 from axon_compose.diagnostics import Problems
 from axon_compose.language.source import MAX_BYTES
-from axon_compose.plan import is_shipped
-from axon_compose.registry import Registry
 
-__all__ = ["load_file", "load_model"]
+__all__ = ["load_file", "weights_of"]
 
 
 def load_file(file: str, arguments: argparse.Namespace, problems: Problems | None = None) -> Architecture:
@@ -41,13 +40,7 @@ def _is_descriptor(file: str) -> bool:
     return file == "/dev/stdin" or re.fullmatch(r"/(dev|proc/self)/fd/[0-9]+", file) is not None
 
 
-def load_model(file: str, arguments: argparse.Namespace) -> Architecture:
-    """A FILE, or the family of a checkpoint with its sizes.
-
-    Raises:
-        ArchitectureError: With every fault.
-        OSError: If it cannot be read.
-    """
-    if file != "-" and Path(file).is_dir() and not is_shipped(file, Registry.installed()):
-        return load(checkpoint=file, settings=arguments.settings)
-    return load_file(file, arguments)
+def weights_of(arguments: argparse.Namespace) -> str | None:
+    """The folder that the weights come from: what `--weights` says, else FILE where that is a folder with a model."""
+    given: str | None = arguments.weights
+    return str(arguments.file) if given is None and is_model_folder(arguments.file) else given

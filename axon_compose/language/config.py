@@ -8,10 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from axon_compose.diagnostics import CheckpointError
 from axon_compose.language.source import Entry, Mapping, Node, Scalar, Sequence, plain
 
-__all__ = ["INFINITE", "INNER", "Config", "make_config"]
+__all__ = ["CONFIG_KEY", "INFINITE", "INNER", "MODEL_TYPE", "Config", "description_in", "make_config"]
 
+#: `model_type` in the config.json of a built folder.
+MODEL_TYPE: Final = "axon_compose"
+#: The key of its config.json that holds the description.
+CONFIG_KEY: Final = "axon_compose"
 #: Where models of text and images keep the part that is read here.
 INNER: Final = ("text_config", "language_config", "llm_config")
 #: How Python writes into JSON what JSON has no word for; it stands for no limit.
@@ -137,3 +142,22 @@ def _within(node: Node | None, name: str) -> Entry | None:
 
 def _is_null(node: Node) -> bool:
     return isinstance(node, Scalar) and node.value is None
+
+
+def description_in(config: Any) -> dict[str, Any]:
+    """What `build` wrote about the model: `architecture`, all bases merged in, and `source` if it read a checkpoint.
+
+    Args:
+        config: The content of a config.json. A text in place of the architecture would be a path, and `extends` names
+            another file: neither is followed.
+
+    Raises:
+        CheckpointError: AX560 it is not that of a built folder.
+    """
+    described: Any = config.get(CONFIG_KEY) if isinstance(config, dict) else None
+    if isinstance(described, dict):
+        architecture, source = described.get("architecture"), described.get("source", {})
+        if isinstance(architecture, dict) and isinstance(source, dict) and "extends" not in architecture:
+            return dict(described)
+    hint = "`axon-compose build FILE --out DIR` writes such a folder"
+    raise CheckpointError("AX560", "config.json does not describe a model that axon-compose has built", hint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import mlx.core as mx
@@ -14,7 +14,7 @@ from axon_compose.model._caches import make_caches
 from axon_compose.model._calls import call
 from axon_compose.model._forward import make_mask, position
 from axon_compose.model._freed import keep_freed
-from axon_compose.plan import Plan, Use
+from axon_compose.plan import Compiled, Plan, Use
 
 __all__ = ["LanguageModel"]
 
@@ -27,11 +27,15 @@ class LanguageModel(nn.Module):
         make: Gives the module of a component.
 
     Attributes:
+        compiled: The description that the plan was made of, which `axon_compose.save` writes; None if only the plan is
+            known.
         embedding: Tokens to vectors.
         layers: The stack; layers that share weights hold them once.
         norm: The final norm, if the plan has one.
         head: Vectors to logits.
     """
+
+    compiled: Compiled | None = None
 
     def __init__(self, plan: Plan, make: Callable[[Use], nn.Module]) -> None:
         super().__init__()
@@ -52,6 +56,11 @@ class LanguageModel(nn.Module):
     def plan(self) -> Plan:
         """The plan that the model was compiled from."""
         return self._plan
+
+    @property
+    def written(self) -> Mapping[str, Any] | None:
+        """The config.json that mlx_lm made the model of, if it did."""
+        return None
 
     def __call__(self, inputs: mx.array, cache: list[Any] | None = None) -> mx.array:
         """Logits of every position.

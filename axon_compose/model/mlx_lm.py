@@ -11,7 +11,7 @@ from axon_compose.model import LanguageModel
 from axon_compose.model._build import make_module
 from axon_compose.model._requirements import saying_what_to_install, without_tracebacks
 from axon_compose.model.names import MODEL_TYPE, description_in
-from axon_compose.plan import Plan, compile_source
+from axon_compose.plan import Compiled, Plan, compile_source
 
 __all__ = ["Model", "ModelArgs"]
 
@@ -32,10 +32,13 @@ class ModelArgs:
     Attributes:
         model_type: Always `axon_compose`.
         plan: The model, compiled again from the description in config.json.
+        compiled: That description.
+        config: All of config.json.
     """
 
-    def __init__(self, plan: Plan, config: Mapping[str, Any]) -> None:
+    def __init__(self, plan: Plan, config: Mapping[str, Any], compiled: Compiled | None = None) -> None:
         self.plan = plan
+        self.compiled = compiled
         self.model_type = MODEL_TYPE
         self.config = dict(config)
 
@@ -50,7 +53,8 @@ class ModelArgs:
         """
         described = description_in(config)
         with saying_what_to_install(described.get("plugins", {})):
-            return cls(compile_source(described["architecture"]).plan(), config)
+            compiled = compile_source(described["architecture"])
+        return cls(compiled.plan(), config, compiled)
 
 
 class Model(LanguageModel):
@@ -59,4 +63,10 @@ class Model(LanguageModel):
     def __init__(self, args: ModelArgs) -> None:
         super().__init__(args.plan, make_module)
         self.args = args
+        self.compiled = args.compiled
         self.model_type = args.model_type
+
+    @property
+    def written(self) -> Mapping[str, Any]:
+        """The config.json that the model was made of."""
+        return self.args.config

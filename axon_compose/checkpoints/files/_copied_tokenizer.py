@@ -14,7 +14,7 @@ from axon_compose.checkpoints.files._tokenizer_files import TokenizerFiles
 from axon_compose.checkpoints.files._trust import without_code
 from axon_compose.diagnostics import CheckpointError
 
-__all__ = ["copied_tokenizer", "read_data_file"]
+__all__ = ["copied_tokenizer", "has_tokenizer", "read_data_file"]
 
 #: Data files that transformers reads; Python files are not among them.
 _COPIED: Final = (
@@ -51,11 +51,20 @@ def copied_tokenizer(folder: Path) -> TokenizerFiles:
     return _described(folder, files, notes)
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder has any file of a tokenizer, usable or not."""
+    named = (set(_COPIED) | set(_CONVERTED)) - {"config.json"}
+    return any((folder / name).exists() for name in named) or bool(_foreign(folder))
+
+
 def _unusable(folder: Path, why: str) -> CheckpointError:
     """AX542 of a folder whose tokenizer cannot be had."""
     foreign = _foreign(folder)
     has = f"; `{foreign[0]}` is not a format that transformers reads without code of the checkpoint" if foreign else ""
-    hint = "give one with `--tokenizer DIR`, or ask for one token per byte with `--tokenizer bytes`"
+    hint = (
+        "give one with `--tokenizer DIR`, or ask for one token per byte with `--tokenizer bytes`, or for no tokenizer "
+        "with `--tokenizer none`"
+    )
     return CheckpointError("AX542", f"`{folder}` has no tokenizer that can be used: {why}{has}", hint)
 
 

@@ -67,7 +67,7 @@ def write_folder(
         tensors: Name to lazy array. A dict is emptied on the way, so that each array is freed once it is written (drop
             the model that they come from); any other iterable of pairs needs `specs`. See `write_shards`.
         specs: Every tensor, in the order in which `tensors` hands them out.
-        tokenizer: `bytes`, `bytes-chat`, or a folder with the files of a tokenizer.
+        tokenizer: `bytes`, `bytes-chat`, `none`, or a folder with the files of a tokenizer.
         build_record: What `build.json` shall say; no times, so that the same build gives the same bytes. Its
             `plugins`, a mapping of namespace to `distribution version`, is what the advice to install is made of. The
             remarks on the tokenizer are added to its `notes`.

@@ -23,8 +23,10 @@ __all__ = [
     "NOT_IN_MLX",
     "Entry",
     "Header",
+    "compare_shapes",
     "damaged",
     "data_start",
+    "differences",
     "listing",
     "load_weights",
     "read_header",
@@ -209,7 +211,7 @@ def load_weights(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[
             if entry.dtype in NOT_IN_MLX:
                 raise damaged(path, f"MLX has no dtype for {entry.dtype}", name)
             found[name] = path, entry
-    _compare(folder, files, {name: entry.shape for name, (_, entry) in found.items()}, expected)
+    compare_shapes(folder, files, {name: entry.shape for name, (_, entry) in found.items()}, expected)
 
     import mlx.core as mx
 
@@ -220,22 +222,44 @@ def load_weights(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[
     return {name: arrays[name] for name in expected}
 
 
-def _compare(
-    folder: Path, files: Iterable[Path], found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+def compare_shapes(
+    folder: Path,
+    files: Iterable[Path],
+    found: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, tuple[int, ...]],
+    hint: str | None = None,
 ) -> None:
-    missing = [name for name in expected if name not in found]
-    unexpected = [name for name in found if name not in expected]
+    """Compare names and shapes of tensors with those of a model.
+
+    Args:
+        folder: Where the tensors are.
+        files: Their files.
+        found: Name to shape.
+        expected: Name to shape of every parameter.
+        hint: What to do where tensors differ and no file is missing.
+
+    Raises:
+        CheckpointError: AX512, with the first ten of each kind of difference.
+    """
+    details = differences(found, expected)
+    if details:
+        message = f"the weights in `{folder}` are not those of this model"
+        raise CheckpointError("AX512", message, _lost_shards(files) or hint, details)
+
+
+def differences(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """How names and shapes differ from those of a model, the first ten of each kind as lines; none if they do not."""
     shaped = [
         f"{shown(name)} is {list(found[name])}, the model has {list(shape)}"
         for name, shape in expected.items()
         if name in found and tuple(shape) != found[name]
     ]
-    if not (missing or unexpected or shaped):
-        return
-    kinds = {"missing": missing, "unexpected": [shown(name) for name in unexpected], "of the wrong shape": shaped}
-    details = [line for kind, lines in kinds.items() for line in listing(kind, lines)]
-    message = f"the weights in `{folder}` are not those of this model"
-    raise CheckpointError("AX512", message, _lost_shards(files), details)
+    kinds = {
+        "missing": [name for name in expected if name not in found],
+        "unexpected": [shown(name) for name in found if name not in expected],
+        "of the wrong shape": shaped,
+    }
+    return [line for kind, lines in kinds.items() for line in listing(kind, lines)]
 
 
 def listing(kind: str, lines: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The tokenizer of a model folder: one token per byte, or that of another folder, copied or converted."""
+"""The tokenizer of a model folder: one token per byte, that of another folder, copied or converted, or none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from axon_compose.checkpoints.files._copied_tokenizer import copied_tokenizer
 from axon_compose.checkpoints.files._tokenizer_files import TokenizerFiles
 from axon_compose.diagnostics import CheckpointError
 
-__all__ = ["BYTES", "tokenizer_files", "write_tokenizer"]
+__all__ = ["BYTES", "is_tokenizer_of", "tokenizer_files", "tokenizer_folder", "write_tokenizer"]
 
 #: Names of the tokenizers that are made here.
 BYTES = ("bytes", "bytes-chat")
@@ -25,7 +25,8 @@ def write_tokenizer(folder: Path, choice: str | Path, vocab_size: int) -> dict[s
 
     Args:
         folder: The model folder.
-        choice: `bytes`, `bytes-chat` (the same with a chat template), or a folder with the files of a tokenizer.
+        choice: `bytes`, `bytes-chat` (the same with a chat template), `none`, or a folder with the files of a
+            tokenizer.
         vocab_size: Rows of the model's embedding.
 
     Returns:
@@ -41,16 +42,36 @@ def write_tokenizer(folder: Path, choice: str | Path, vocab_size: int) -> dict[s
     return files.ids
 
 
-def tokenizer_files(choice: str | Path, vocab_size: int) -> TokenizerFiles:
-    """The files that `write_tokenizer` writes; raises the same errors, writes nothing."""
+def tokenizer_files(choice: str | Path, vocab_size: int, *, trained: bool = False) -> TokenizerFiles:
+    """The files that `write_tokenizer` writes; raises the same errors, writes nothing.
+
+    Args:
+        choice: As for `write_tokenizer`.
+        vocab_size: Rows of the model's embedding.
+        trained: Whether the weights are there already, so that their number of rows is not to be chosen.
+    """
+    if choice == "none":
+        return TokenizerFiles({}, {"vocab_size": 0})
     if choice in BYTES:
         files = byte_tokenizer(chat=choice == "bytes-chat")
-        hint = "set `vocab_size` to 259 or more, or choose another with `--tokenizer DIR`"
+        own = "choose" if trained else "set `dims.vocab_size` to 259 or more, choose"
+        hint = f"{own} a smaller tokenizer with `--tokenizer DIR`, or write none with `--tokenizer none`"
     else:
         files = copied_tokenizer(Path(choice))
         hint = "the tokenizer is that of another model: `--tokenizer` takes one"
     _check_size(files, vocab_size, hint)
     return files
+
+
+def tokenizer_folder(choice: str | Path) -> Path | None:
+    """The folder that a choice of tokenizer names, if it names one."""
+    return None if choice in (*BYTES, "none") else Path(choice)
+
+
+def is_tokenizer_of(home: Path | None, choice: str | Path) -> bool:
+    """Whether a choice of tokenizer is that of the folder that the weights come from."""
+    folder = tokenizer_folder(choice)
+    return home is not None and folder is not None and home.resolve() == folder.resolve()
 
 
 def _check_size(files: TokenizerFiles, rows: int, hint: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from axon_compose.diagnostics import Problems
-from axon_compose.language.config import Config
+from axon_compose.language.config import MODEL_TYPE, Config
 from axon_compose.language.source import Mapping, plain, read_file
 from axon_compose.registry import Registry
 
@@ -56,6 +56,8 @@ def family_of(config: Config, registry: Registry, problems: Problems) -> Family 
     wanted = config.model_types[0]
     near = problems.nearest(wanted, known)
     hint = f"did you mean `{near}`?" if near else _listed(known)
+    if wanted == MODEL_TYPE:
+        hint = "axon-compose built this folder; `axon-compose export DIR --to huggingface` writes it as a checkpoint"
     problems.error("AX606", f"no family reads the model type `{wanted}`", entry.node.span, help=hint)
     return None
 

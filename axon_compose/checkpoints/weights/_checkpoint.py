@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from axon_compose.checkpoints.built import is_adapter, is_built, read_built
 from axon_compose.checkpoints.files import CheckpointError
 from axon_compose.checkpoints.huggingface import read_config
 from axon_compose.checkpoints.weights._headers import read_checkpoint
+from axon_compose.checkpoints.weights._own import plan_own
 from axon_compose.checkpoints.weights._plan_load import LoadPlan, plan_load
 from axon_compose.checkpoints.weights._storage import BLOCK
 from axon_compose.diagnostics import Problems
@@ -18,7 +20,9 @@ __all__ = ["checkpoint_plan"]
 
 
 def checkpoint_plan(plan: Plan, document: Document, folder: Path, layout: Layout | None = None) -> LoadPlan:
-    """Decide what becomes of every tensor of a folder; see `plan_load`.
+    """Decide what becomes of every tensor of a folder: by the rules, or in a built folder by its name.
+
+    See `plan_load` and `plan_own`.
 
     Args:
         plan: The model.
@@ -27,8 +31,10 @@ def checkpoint_plan(plan: Plan, document: Document, folder: Path, layout: Layout
         layout: Who wrote it; the mark in its files unless given.
 
     Raises:
-        CheckpointError: What `read_checkpoint` and `plan_load` raise; AX557 the file has no rules.
+        CheckpointError: What `read_checkpoint`, `plan_load` and `plan_own` raise; AX557 the file has no rules.
     """
+    if is_built(folder) or is_adapter(folder):
+        return plan_own(plan, read_checkpoint(read_built(folder).folder))
     section = document.envelope.huggingface
     if section is None or not section.weights:
         raise CheckpointError(

@@ -1,0 +1,57 @@
+"""Adapters that `mlx_lm.lora` trained, joined with the weights of their model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from axon_compose.checkpoints.files import read_header
+from axon_compose.diagnostics import CheckpointError
+from axon_compose.model import LanguageModel
+
+__all__ = ["join_adapters"]
+
+_WEIGHTS = "adapters.safetensors"
+
+
+def join_adapters(model: LanguageModel, folder: Path) -> None:
+    """Add adapters to the weights of a model, in place; what `mlx_lm.fuse` does.
+
+    LoRA and DoRA are added to the matrices that they belong to, quantised ones are quantised again; weights of a full
+    fine-tuning take the place of those of the model. Modules keep their classes.
+
+    Args:
+        model: With the weights that the adapters were trained on.
+        folder: What `mlx_lm.lora` wrote.
+
+    Raises:
+        CheckpointError: AX511 a damaged file; AX512 the adapters are those of another model.
+    """
+    from mlx_lm.tuner.utils import load_adapters
+
+    read_header(folder / _WEIGHTS)
+    before: dict[str, Any] = dict(model.named_modules())
+    try:
+        load_adapters(model, str(folder))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        details = [line.strip() for line in str(error).splitlines()[1:11]]
+        message = f"the adapters in `{folder}` are not those of this model: {str(error).splitlines()[0]}"
+        raise CheckpointError("AX512", message, details=details) from error
+    joined = {name: module.fuse() for name, module in model.named_modules() if hasattr(module, "fuse")}
+    for name, module in joined.items():
+        kept = before[name]
+        kept.update(module.parameters())
+        _put(model, name, kept)
+    mx.eval([value for _, value in tree_flatten(model.parameters())])
+
+
+def _put(model: LanguageModel, name: str, module: Any) -> None:
+    """Give a module its place back."""
+    *outer, last = name.split(".")
+    place: Any = model
+    for part in outer:
+        place = place[int(part)] if isinstance(place, list) else place[part]
+    place[last] = module
