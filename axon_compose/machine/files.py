@@ -29,13 +29,19 @@ def open_regular(path: Path) -> BinaryIO:
         OSError: There is no such file, it may not be read, or it is not a regular file.
     """
     _require_regular(path, path.stat())
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # what is there may be another one by now
+    # What is there may be another one by now. A file object closes once, whenever a signal comes; a bare descriptor
+    # would be closed twice if it came between its hand-over and the return.
+    file: BinaryIO = open(path, "rb", opener=_without_waiting)  # noqa: SIM115, PTH123  # the caller closes it
     try:
-        _require_regular(path, os.fstat(descriptor))
-        return os.fdopen(descriptor, "rb")
+        _require_regular(path, os.fstat(file.fileno()))
     except BaseException:
-        os.close(descriptor)
+        file.close()
         raise
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_regular(path: Path, limit: int = -1) -> bytes:

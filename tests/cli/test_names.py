@@ -59,8 +59,8 @@ def test_the_folder_itself_is_named_by_its_path(capsys: pytest.CaptureFixture[st
     assert "llama" in capsys.readouterr().out
     assert main(["compare", "hybrid-demo"]) == 0
     assert "llama" not in capsys.readouterr().out
-    assert main(["show", "./hybrid-demo/"]) == 2
-    assert "Is a directory" in capsys.readouterr().err
+    assert main(["show", "./hybrid-demo/"]) == 0
+    assert "llama" in capsys.readouterr().out
 
 
 def _fifo(path: Path) -> None:

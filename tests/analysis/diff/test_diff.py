@@ -335,9 +335,9 @@ def test_totals_are_those_of_the_plans() -> None:
 def test_stacks_of_the_largest_size() -> None:
     a = load(described(stack="(a s)*2000 w*90"))
     b = load(described(stack="(s a)*2000 w*90"))
-    start = time.perf_counter()
+    start = time.process_time()
     assert a.diff(b)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
 
 
 def test_a_component_that_looks_at_another_dim() -> None:

@@ -263,13 +263,13 @@ def test_the_place_is_exact_when_words_repeat() -> None:
 )  # fmt: skip
 def test_attacks_end_soon_with_a_value_or_a_formula_error(text: str) -> None:
     names = {"x": 2**255, "xs": list(range(9999)), "ys": list(range(9999))}
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         parse(text).evaluate(names)
     except FormulaError as error:
         assert 0 <= error.start < error.end <= len(text)  # noqa: PT017
     # Milliseconds as a rule; the bound only has to tell a bounded computation from an unbounded one.
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 6
 
 
 def _again_and_again(text: str, value: object) -> None:

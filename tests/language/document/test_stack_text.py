@@ -120,12 +120,12 @@ def test_counting_is_exact_and_never_expands() -> None:
     text = "a"
     for _ in range(32):
         text = f"({text})*{'9' * 18}"
-    began = time.perf_counter()
+    began = time.process_time()
     stack = parse_stack(text + " b*1000000000000")
     assert stack.count() == (10**18 - 1) ** 32 + 10**12
     with pytest.raises(StackError):
         stack.expand(10**6)
-    assert time.perf_counter() - began < 2  # well under a millisecond; expanding would not end
+    assert time.process_time() - began < 6  # well under a millisecond; expanding would not end
 
 
 def test_groups_nest_to_a_limit() -> None:
@@ -156,12 +156,12 @@ def test_any_text_gives_a_stack_or_a_stack_error(text: str) -> None:
     ids=range(6),
 )
 def test_attacks_end_soon(text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         parse_stack(text)
     except StackError as error:
         assert error.start < error.end  # noqa: PT017
-    assert time.perf_counter() - began < 3  # a quarter of a second as a rule; quadratic time would be minutes
+    assert time.process_time() - began < 9  # a quarter of a second as a rule; quadratic time would be minutes
 
 
 Tree = list[tuple["str | Tree", int]]
@@ -233,7 +233,7 @@ def _fibonacci(length: int) -> list[str]:
     ids=["equal", "pairs", "fibonacci", "random"],
 )
 def test_compressing_thousands_of_layers_takes_about_a_second(names: list[str]) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     text = compress(names)
-    assert time.perf_counter() - began < 8  # 0.2 to 1 s on an idle core; cubic time would be minutes
+    assert time.process_time() - began < 24  # 0.2 to 1 s on an idle core; cubic time would be minutes
     assert [name for name, _ in parse_stack(text).expand(4096)] == names

@@ -127,7 +127,11 @@ class Odd(Options):
 
 def test_options_that_cannot_be_described_are_left_open() -> None:
     spec = ComponentSpec("odd", "layer", Odd, "acme:Odd", "Odd.")
-    assert options(spec, "acme.odd", {"type": True})["properties"] == {"type": True}
+    found = options(spec, "acme.odd", {"type": True})
+    assert found["properties"]["type"] is True
+    assert all(
+        Draft202012Validator(found).is_valid({"type": "acme/odd", "call": value}) for value in (None, 3, "x", [])
+    )
 
 
 def test_a_plugin_takes_part_with_its_full_name() -> None:

@@ -22,9 +22,9 @@ SECONDS = 4.0
 
 def check(data: bytes | str) -> None:
     problems = Problems()
-    begin = time.perf_counter()
+    begin = time.process_time()
     node = read(data, "f", problems)
-    assert time.perf_counter() - begin < SECONDS
+    assert time.process_time() - begin < SECONDS
     assert node is not None or problems.failed
     lines = problems.sources.get("f", "").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     for fault in problems:
