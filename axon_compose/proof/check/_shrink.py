@@ -49,7 +49,7 @@ def registry_of(plan: Plan) -> Registry:
         namespace, _, name = use.type.partition("/")
         plugins.setdefault(namespace, {})[name] = use.spec
     strangers = {namespace: list(specs.values()) for namespace, specs in plugins.items() if namespace != "core"}
-    return Registry.with_plugins(strangers)
+    return Registry.with_plugins(strangers, plan.plugins)
 
 
 def shrink(plan: Plan, *, hidden_size: int = HIDDEN_SIZES[0]) -> dict[str, Any]:
