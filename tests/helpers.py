@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 from axon_compose import ArchitectureError, Diagnostic, load
@@ -10,7 +11,7 @@ from axon_compose.diagnostics import Problems
 from axon_compose.language.document import Document, read_document
 from axon_compose.language.source import to_source
 from axon_compose.plan import Plan
-from axon_compose.registry import Registry
+from axon_compose.registry import ComponentSpec, Dims, Registry, shrunken
 
 #: A complete description with two layers; tests lay their own sections over it.
 BASE: dict[str, Any] = {
@@ -59,3 +60,8 @@ def document_of(data: dict[str, Any]) -> Document:
     problems.raise_if_any()
     assert document is not None
     return document
+
+
+def shrunk(spec: ComponentSpec, written: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a component made small by its own `shrink`, and found valid."""
+    return shrunken(spec, written, Dims({"hidden_size": 64, "vocab_size": 97}))

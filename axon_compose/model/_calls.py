@@ -70,8 +70,17 @@ def call(use: Use, module: Any, shape: tuple[int, ...], /, *inputs: Any, **argum
     except BaseException as error:
         debug_traceback(error)
         raise _fault(f"the forward pass of {use.who} raises {Raised(error)}") from error
-    found = f"an array {y.shape}" if isinstance(y, mx.array) else "None" if y is None else f"a `{type(y).__name__}`"
-    raise _fault(f"the forward pass of {use.who} gives {found}, not an array {shape}")
+    found = f"an array {_named(y.shape, shape)}" if isinstance(y, mx.array) else f"a `{type(y).__name__}`"
+    raise _fault(
+        f"the forward pass of {use.who} gives {'None' if y is None else found}, not an array {_named(shape, shape)}"
+    )
+
+
+def _named(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """A shape with letters for the numbers of sequences and tokens, so that every call says the same of a layer."""
+    letters = dict(zip((0, 1), "BL", strict=True))
+    sizes = (letters[i] if i in letters and size == wanted[i] else str(size) for i, size in enumerate(found))
+    return f"({', '.join(sizes)})"
 
 
 @contextmanager
@@ -85,12 +94,11 @@ def at_once() -> Iterator[None]:
 
 
 @contextmanager
-def blamed(plan: Plan, model: nn.Module, again: Callable[[], object] | None = None) -> Iterator[None]:
+def blamed(plan: Plan, again: Callable[[], object] | None = None) -> Iterator[None]:
     """Compute lazy arrays of a model, and find out whose they are if that raises.
 
     Args:
         plan: The model.
-        model: Its modules.
         again: Runs the model once more.
 
     Raises:
@@ -100,18 +108,22 @@ def blamed(plan: Plan, model: nn.Module, again: Callable[[], object] | None = No
         with Guard(None):
             yield
     except Raised as raised:
-        weights = dict(tree_flatten(model.parameters()))
         for use in plan.uses():
-            for name in use.params:
-                try:
-                    with Guard(None):
-                        mx.eval(weights.get(f"{use.path}.{name}"))
-                except Raised as own:
-                    raise weight_fault(use, name, own) from own
+            _compute_weights(use)
         if again is not None:
             with at_once():
                 again()
         raise raised.error if isinstance(raised.error, Exception) else raised from None
+
+
+def _compute_weights(use: Use) -> None:
+    """Make the weights of a component anew, for of arrays that raised together it is not known which did."""
+    for name, value in tree_flatten(make_module(use).parameters()):
+        try:
+            with Guard(None):
+                mx.eval(value)
+        except Raised as raised:
+            raise weight_fault(use, name, raised) from raised
 
 
 def weight_fault(use: Use, name: str, raised: Raised) -> PluginFault:

@@ -57,7 +57,7 @@ def try_out(model: LanguageModel, *, tokens: int = 48, steps: int = 8, seed: int
     """
     key = mx.random.key(seed)
     prompt = mx.random.randint(0, model.plan.dims.vocab_size, (1, tokens), key=key)
-    with blamed(model.plan, model, lambda: model(prompt)):
+    with blamed(model.plan, lambda: model(prompt)):
         plain = model(prompt)
         mx.eval(plain)
         cache = model.make_cache()

@@ -6,7 +6,15 @@ from axon_compose.registry._faults import Fault
 from axon_compose.registry._guard import DEBUG_HELP, Guard, PluginFault, Raised, debug_traceback, place_of
 from axon_compose.registry._hooks import hookimpl, hookspec
 from axon_compose.registry._host import PluginStatus, Registry
-from axon_compose.registry._options import check_options, defaults, load_factory, option_names, options_schema
+from axon_compose.registry._options import (
+    check_options,
+    defaults,
+    load_factory,
+    option_names,
+    options_schema,
+    shrunken,
+    written,
+)
 from axon_compose.registry._pydantic import Options, pydantic_faults
 from axon_compose.registry._specs import (
     KINDS,
@@ -53,4 +61,6 @@ __all__ = [
     "options_schema",
     "place_of",
     "pydantic_faults",
+    "shrunken",
+    "written",
 ]

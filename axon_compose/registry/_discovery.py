@@ -13,10 +13,12 @@ from axon_compose.registry._failure import one_line
 from axon_compose.registry._hooks import GROUP, hookimpl
 from axon_compose.registry._specs import ArchitectureSpec, ComponentSpec
 
-__all__ = ["Candidate", "in_memory", "installed", "normalized"]
+__all__ = ["IN_MEMORY", "Candidate", "in_memory", "installed", "normalized"]
 
 #: The one distribution that may claim the namespace `core`.
 OURS: Final = "axon-compose"
+#: The version of a plugin that is no installed distribution.
+IN_MEMORY: Final = "in-memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,12 @@ def installed() -> tuple[Candidate, ...]:
     return tuple(candidate for candidates in found.values() for candidate in candidates)
 
 
-def in_memory(namespace: str, plugin: object) -> Candidate:
+def in_memory(namespace: str, plugin: object, owner: str | None = None) -> Candidate:
     """A candidate for something that is not installed: a module, an object with hooks, or a list of records."""
+    distribution, _, version = (owner or f"{namespace} {IN_MEMORY}").rpartition(" ")
     if isinstance(plugin, Sequence) and not isinstance(plugin, str):
         plugin = _Records(plugin)
-    return Candidate(namespace, namespace, "in-memory", lambda: plugin)
+    return Candidate(namespace, distribution, version, lambda: plugin)
 
 
 def normalized(name: str) -> str:

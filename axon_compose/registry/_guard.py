@@ -74,7 +74,8 @@ class Guard:
     The working directory is put back. In the main thread, computing is limited.
 
     Args:
-        seconds: Of computing by this process, so that a busy machine does not matter; None for no limit.
+        patience: How many times `SECONDS` it may compute, in time of this process, so that a busy machine does not
+            matter; None for no limit.
 
     Raises:
         Raised: Instead of every exception, other than those of axon-compose itself.
@@ -82,8 +83,8 @@ class Guard:
 
     __slots__ = ("_armed", "_before", "_folder", "_interrupted", "_late", "_output", "_seconds")
 
-    def __init__(self, seconds: float | None = SECONDS) -> None:
-        self._seconds = seconds
+    def __init__(self, patience: float | None = 1.0) -> None:
+        self._seconds = None if patience is None else patience * SECONDS
         self._interrupted = False
         self._armed = False
         self._before: dict[int, Any] = {}

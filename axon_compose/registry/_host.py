@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from axon_compose.registry._data_files import data_dir
-from axon_compose.registry._discovery import OURS, Candidate, in_memory, installed, normalized
+from axon_compose.registry._discovery import IN_MEMORY, OURS, Candidate, in_memory, installed, normalized
 from axon_compose.registry._failure import LookupFailure, suggestion
 from axon_compose.registry._guard import DEBUG_HELP
 from axon_compose.registry._loading import NAME, Contents, PluginError, load
@@ -67,15 +67,17 @@ class Registry:
         return cls(installed())
 
     @classmethod
-    def with_plugins(cls, plugins: Mapping[str, object]) -> Registry:
+    def with_plugins(cls, plugins: Mapping[str, object], owners: Mapping[str, str] | None = None) -> Registry:
         """The registry of this environment, with further plugins that are not installed.
 
         Args:
             plugins: Namespace to a module, an object with hooks, or a list of records. They take the place of
                 installed plugins of the same namespace.
+            owners: Namespace to distribution and version that messages name; in memory unless given.
         """
         kept = (candidate for candidate in installed() if candidate.namespace not in plugins)
-        return cls([*kept, *(in_memory(namespace, plugin) for namespace, plugin in plugins.items())])
+        owners = owners or {}
+        return cls([*kept, *(in_memory(name, plugin, owners.get(name)) for name, plugin in plugins.items())])
 
     def component(self, type_name: str) -> ComponentSpec:
         """The record of a type as written in a file: `namespace/name`, or `name` for those of `core`."""
@@ -154,7 +156,7 @@ class Registry:
 
     def _claim(self, candidate: Candidate) -> None:
         namespace = candidate.namespace
-        ours = normalized(candidate.distribution) == OURS or candidate.version == "in-memory"
+        ours = normalized(candidate.distribution) == OURS or candidate.version == IN_MEMORY
         if not NAME.fullmatch(namespace):
             self._refuse(candidate, "failed", f"`{namespace}` cannot be a namespace: write it as {NAME.pattern}")
         elif namespace == "core" and not ours:

@@ -166,8 +166,14 @@ def _expectation(keyword: str, wanted: Any) -> tuple[FaultKind, str, list[str]] 
 
 
 def _best_branches(error: ValidationError) -> list[ValidationError]:
-    """The errors of the alternatives worth reporting: of those that got deepest, or all at the top."""
+    """The errors of the alternatives worth reporting.
+
+    Those are not meant whose constant says so, such as another `kind`; of the rest, those that got deepest, or all at
+    the top.
+    """
     context = list(error.context or ())
+    others = {e.relative_schema_path[0] for e in context if e.validator == "const" and e.relative_path}
+    context = [e for e in context if e.relative_schema_path[0] not in others] or context
     deepest = max(len(e.absolute_path) + (e.validator in (*_CLOSED, "required")) for e in context)
     branch = {
         e.relative_schema_path[0]

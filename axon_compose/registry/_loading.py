@@ -25,8 +25,8 @@ __all__ = ["NAME", "Contents", "PluginError", "load"]
 NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
 _ARCHITECTURE: Final = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-#: Seconds of computing for an import, which may bring large packages along, and the hooks.
-_IMPORT_SECONDS: Final = 60.0
+#: An import may bring large packages along.
+_PATIENCE: Final = 6.0
 
 
 class PluginError(Exception):
@@ -49,7 +49,7 @@ def load(candidate: Candidate) -> Contents:
             traceback to stderr.
     """
     try:
-        with Guard(_IMPORT_SECONDS):
+        with Guard(_PATIENCE):
             found = _ask(candidate)
         for component in found.components.values():
             _check_component(component, core=candidate.namespace == "core")

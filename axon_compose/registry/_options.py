@@ -13,9 +13,9 @@ from axon_compose.diagnostics import nearest
 from axon_compose.registry import _json_schema, _pydantic
 from axon_compose.registry._faults import Fault
 from axon_compose.registry._guard import DEBUG_HELP, Guard, PluginFault, Raised
-from axon_compose.registry._specs import ComponentSpec
+from axon_compose.registry._specs import ComponentSpec, Dims
 
-__all__ = ["check_options", "defaults", "load_factory", "option_names", "options_schema"]
+__all__ = ["check_options", "defaults", "load_factory", "option_names", "options_schema", "shrunken", "written"]
 
 
 def check_options(spec: ComponentSpec, data: Mapping[str, Any], owner: str | None = None) -> tuple[Any, list[Fault]]:
@@ -69,6 +69,44 @@ def options_schema(spec: ComponentSpec) -> dict[str, Any]:
         if isinstance(spec.options, Mapping):
             return _json_schema.closed(spec.options)
         return _model(spec).model_json_schema(schema_generator=_pydantic.OpenSchema)
+
+
+def written(options: Any) -> dict[str, Any]:
+    """Options as a file writes them: plain data, without what was left at its default.
+
+    Args:
+        options: What functions of a record get: an instance of the pydantic model, or a mapping.
+    """
+    if isinstance(options, BaseModel):
+        return options.model_dump(mode="json", by_alias=True, exclude_unset=True, warnings=False)
+    return dict(options)
+
+
+def shrunken(spec: ComponentSpec, values: Mapping[str, Any], dims: Dims, who: str | None = None) -> dict[str, Any]:
+    """Options as written, made small by the component's own `shrink`; without one they stay.
+
+    Args:
+        spec: The component.
+        values: Its options as a file writes them, right ones, formulas resolved.
+        dims: Of the model as it is.
+        who: What messages call it, with its distribution; its name unless given.
+
+    Raises:
+        PluginFault: `AX212`, `shrink` raises, or gives something else than options that the component takes.
+    """
+    if spec.shrink is None:
+        return dict(values)
+    options, _ = check_options(spec, values)
+    name = f"`shrink` of {who or f'`{spec.name}`'}"
+    try:
+        with Guard():
+            small = written(spec.shrink(options, dims))
+    except Raised as raised:
+        raise PluginFault("AX212", f"{name} raises {raised}", DEBUG_HELP) from raised
+    if faults := check_options(spec, small)[1]:
+        told = ": ".join(filter(None, (faults[0].message, faults[0].label)))
+        raise PluginFault("AX212", f"{name} gives options that the component does not take: {told}")
+    return small
 
 
 def load_factory(spec: ComponentSpec, who: str | None = None) -> Callable[[Any, Any], Any]:

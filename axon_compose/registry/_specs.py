@@ -176,7 +176,9 @@ class ComponentSpec:
         unquantized: Submodules that quantisation leaves alone, e.g. `("gate",)`; also those that hold a `weight` of two
             axes or more and cannot be quantised, such as the norms of single heads, so that sizes are known beforehand.
         default: Whether files that name no type for this kind get this one (the namespace `core` alone).
-        shrink: `(options as written)` to a copy with small sizes, used by `check`; None keeps the sizes.
+        shrink: `(options, dims)` to options with small sizes and the same structure, used by `check`: a model of the
+            same class, or a mapping as a file writes it, such as `written(options) | {"num_heads": 2}`; None keeps the
+            sizes.
         examples: Valid option mappings, tested by `axon_compose.testing`.
     """
 
@@ -200,7 +202,7 @@ class ComponentSpec:
     float32: tuple[str, ...] = ()
     unquantized: tuple[str, ...] = ()
     default: bool = False
-    shrink: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    shrink: Callable[[Any, Dims], Any] | None = None
     examples: tuple[Mapping[str, Any], ...] = ()
 
 

@@ -121,6 +121,8 @@ def _known(number: int | None) -> str:
 def _notes(sheet: CostSheet) -> Iterator[str]:
     for name, reason in sheet.unknown.items():
         yield f"  unknown: `{name}` {reason}; totals of FLOPs are a lower bound"
+    for name, fault in sheet.faulty.items():
+        yield f"  fault: `{name}` {fault}"
     last = sheet.contexts[-1]
     if last.training:
         kept = last.training

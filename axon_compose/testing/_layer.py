@@ -18,7 +18,16 @@ from axon_compose.diagnostics import ArchitectureError
 from axon_compose.model import make_cache
 from axon_compose.plan import Plan, Use
 from axon_compose.proof.check import check_plan
-from axon_compose.registry import ComponentSpec, Registry, check_options, load_factory, options_schema
+from axon_compose.registry import (
+    ComponentSpec,
+    Dims,
+    PluginFault,
+    Registry,
+    check_options,
+    load_factory,
+    options_schema,
+    shrunken,
+)
 from axon_compose.report._check import check_text
 from axon_compose.report._style import PLAIN
 from axon_compose.testing._model import DIMS, component_model
@@ -64,7 +73,7 @@ def check_layer(
     name, spec, registry = registered(spec, registry)
     if by_name:
         _check_imports(name, registry)
-    _check_record(spec, options)
+    _check_record(spec, options, Dims(dims))
     around: dict[str, Any] = {"embedding": dict(embedding)} if embedding else {}
     plan = _plan(name, spec, options, dims, registry, sources or {}, around)
     if spec.kind in ("layer", "block"):
@@ -147,23 +156,23 @@ def _plan(
         raise AssertionError(f"`{name}` cannot be planned with {dict(options)}:\n{error}") from error
 
 
-def _check_record(spec: ComponentSpec, options: Mapping[str, Any]) -> None:
+def _check_record(spec: ComponentSpec, options: Mapping[str, Any], dims: Dims) -> None:
     """The schema is one and takes what validation takes; examples and shrunken options are valid."""
     schema = options_schema(spec)
     Draft202012Validator.check_schema(schema)
     validator = Draft202012Validator(schema)
-    small = [spec.shrink(dict(each)) for each in (options, *spec.examples)] if spec.shrink else []
-    for what, each in [
-        ("options", options),
-        *(("example", e) for e in spec.examples),
-        *(("shrunken", s) for s in small),
-    ]:
+    for what, each in [("options", options), *(("example", e) for e in spec.examples)]:
         _, faults = check_options(spec, each)
         assert not faults, f"`{spec.name}`: {what} {dict(each)}: {faults[0].message} {faults[0].label}"
-        fault = next(iter(validator.iter_errors(dict(each))), None)
-        assert fault is None, (
-            f"`{spec.name}`: the schema refuses valid {what} {dict(each)}: {fault.message if fault else ''}"
-        )
+        try:
+            small = shrunken(spec, each, dims)
+        except PluginFault as error:
+            raise AssertionError(f"{what} {dict(each)}: {error.message}") from error
+        for kind, valid in ((what, dict(each)), (f"shrunken {what}", small)):
+            fault = next(iter(validator.iter_errors(valid)), None)
+            assert fault is None, (
+                f"`{spec.name}`: the schema refuses valid {kind} {valid}: {fault.message if fault else ''}"
+            )
 
 
 def _check_contract(use: Use) -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from copy import deepcopy
 from typing import Any, Final
 
-from axon_compose.registry import ComponentSpec, options_schema
+from axon_compose.registry import ComponentSpec, Raised, options_schema
 from axon_compose.testing._choices import Choices
 
 __all__ = ["Unmakeable", "draw_options"]
@@ -61,7 +61,12 @@ def draw_options(
 class _Drawn:
     def __init__(self, spec: ComponentSpec, choices: Choices, known: Mapping[str, Any]) -> None:
         self.spec, self.choices, self.known = spec, choices, known
-        self.schema = options_schema(spec)
+        try:
+            self.schema = options_schema(spec)
+        except Raised as raised:
+            raise Unmakeable(
+                f"the options of `{spec.name}` have no JSON Schema, so none can be made up: {raised}"
+            ) from None
         self.seen: dict[Path, list[Any]] = {}
         for example in spec.examples:
             self._note((), example)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +138,14 @@ def test_a_failure_shows_the_least_file_that_fails(
     code, out, _ = run(capsys, "--layer", "mlp", "--options", json.dumps(options), "--truth", "causal,parameters")
     assert code == 1
     assert out.startswith("  FAIL  seed 0  {intermediate_size: 24, activation: relu2, gated: false, bias: true}\n")
-    assert "        causal: an edit at position 1 changes the output at 0\n" in out
-    assert out.endswith("mlp: 2 checks passed in 0 of 1 cases\n")
+    measured, limit = re.search(r"^        causal: measured (\S+), limit ≤ (\S+); an edit at ", out, re.M).groups()  # type: ignore[union-attr]
+    assert float(measured) > 100 * float(limit) > 0
+    assert "; an edit at position 1 changes the output at 0\n" in out
+    assert out.endswith("mlp: 1 of 1 cases failed: causal\n")
     assert "`axon-compose check under-test.yaml --as-is --seed 0`" in out
 
     file = tmp_path / "under-test.yaml"
-    file.write_text(out[out.index("version: 1") : out.index("mlp: 2 checks passed")])
+    file.write_text(out[out.index("version: 1") : out.index("mlp: 1 of 1 cases")])
     # Biases are what it takes, and the layer needs a width.
     assert "{type: mlp, intermediate_size: 24, bias: true}" in file.read_text()
     assert run(capsys, str(file), "--as-is", "--truth", "causal")[0] == 1

@@ -5,6 +5,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from helpers import shrunk
 from mlx.utils import tree_flatten
 from pydantic import ValidationError
 
@@ -157,7 +158,7 @@ def test_memory_of_a_long_prompt_is_linear():
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.name)
 def test_declared_parameters_are_the_built_ones(spec):
     kv_from = [{**example, "kv_from": "other"} for example in spec.examples]
-    for example in (*spec.examples, *kv_from, *(spec.shrink(e) for e in spec.examples)):
+    for example in (*spec.examples, *kv_from, *(shrunk(spec, e) for e in spec.examples)):
         options = spec.options.model_validate(example)
         layer = Attention.from_options(options, DIMS)
         built = {name: array.shape for name, array in tree_flatten(layer.parameters())}
@@ -177,12 +178,12 @@ def test_shrink_keeps_the_structure():
     long |= {"short_factor": [1.0] * 32, "long_factor": [2.0] * 32}
     written = {"num_heads": 32, "num_kv_heads": 8, "head_dim": 128, "window_size": 4096, "qk_norm": True}
     written |= {"rope": {"dims": 64, "scaling": long}}
-    small = ATTENTION.shrink(written)
+    small = shrunk(ATTENTION, written)
     assert (small["num_heads"], small["num_kv_heads"], small["head_dim"], small["window_size"]) == (4, 2, 16, 8)
     assert AttentionOptions.model_validate(small).rope.rotated(16) == 8
     assert written["rope"]["scaling"]["short_factor"] == [1.0] * 32
-    assert ATTENTION.shrink({"num_heads": 3}) == {"num_heads": 2, "head_dim": 16}
-    assert ATTENTION.shrink({"num_heads": 16, "num_kv_heads": 1})["num_kv_heads"] == 1
+    assert shrunk(ATTENTION, {"num_heads": 3}) == {"num_heads": 2, "head_dim": 16}
+    assert shrunk(ATTENTION, {"num_heads": 16, "num_kv_heads": 1})["num_kv_heads"] == 1
 
 
 @pytest.mark.parametrize(

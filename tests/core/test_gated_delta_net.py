@@ -6,6 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from helpers import shrunk
 from mlx.utils import tree_flatten
 from mlx_lm.models import qwen3_5, qwen3_next
 from mlx_lm.models.cache import ArraysCache
@@ -292,7 +293,7 @@ def test_the_record_states_what_is_built(example):
 
 def test_shrinking_keeps_the_structure():
     def small(**written):
-        options = GatedDeltaNetOptions.model_validate(SPEC.shrink(written))
+        options = GatedDeltaNetOptions.model_validate(shrunk(SPEC, written))
         return options.head_shapes()
 
     assert small(num_k_heads=16, num_v_heads=32) == (2, 16, 4, 16)

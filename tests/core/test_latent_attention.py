@@ -7,6 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from helpers import shrunk
 from mlx.utils import tree_flatten
 from mlx_lm.models import deepseek_v2, deepseek_v3, kimi_linear, longcat_flash, minicpm3, youtu_llm
 from pydantic import ValidationError
@@ -330,7 +331,7 @@ def test_equals_the_module_of_mlx_lm(family):
     close(ours(x)[0], theirs(x, mask=causal))
 
 
-@pytest.mark.parametrize("example", [*SPEC.examples, *map(SPEC.shrink, SPEC.examples)], ids=str)
+@pytest.mark.parametrize("example", [*SPEC.examples, *(shrunk(SPEC, e) for e in SPEC.examples)], ids=str)
 def test_declared_parameters_are_the_built_ones(example):
     options = LatentAttentionOptions.model_validate(example)
     layer = LatentAttention.from_options(options, DIMS)
@@ -351,13 +352,13 @@ def test_shrink_keeps_the_structure():
     long |= {"short_factor": [1.0] * 32, "long_factor": [2.0] * 32}
     written = {"num_heads": 128, "q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128}
     written |= {"qk_rope_head_dim": 64, "rope": {"scaling": long}}
-    small = SPEC.shrink(written)
+    small = shrunk(SPEC, written)
     assert small["q_lora_rank"] == 24
     assert "v_head_dim" not in small
     options = LatentAttentionOptions.model_validate(small)
     assert options.rope.rotated(options.qk_rope_head_dim) == 8
     assert written["rope"]["scaling"]["short_factor"] == [1.0] * 32
-    assert SPEC.shrink(SMALL | {"q_lora_rank": None, "num_heads": 2})["q_lora_rank"] is None
+    assert shrunk(SPEC, SMALL | {"q_lora_rank": None, "num_heads": 2})["q_lora_rank"] is None
     layer = LatentAttention.from_options(options, DIMS)
     assert layer._absorbs(1, 9)
     assert not layer._absorbs(9, 9)

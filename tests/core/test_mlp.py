@@ -8,6 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from helpers import shrunk
 from mlx.utils import tree_flatten
 from pydantic import ValidationError
 
@@ -110,7 +111,7 @@ def test_the_record_states_what_is_built_and_gradients_reach_it(example):
     assert {name: value.shape for name, value in tree_flatten(layer.parameters())} == SPEC.params(options, dims)
     grads = nn.value_and_grad(layer, lambda x: layer(x).square().sum())(mx.random.normal((1, 4, 12)))[1]
     assert all(mx.abs(value).max() > 0 for _, value in tree_flatten(grads))
-    MLPOptions.model_validate(SPEC.shrink(dict(example)))
+    MLPOptions.model_validate(shrunk(SPEC, example))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from helpers import shrunk
 from mlx.utils import tree_flatten
 from mlx_lm.models import rwkv7
 from mlx_lm.models.cache import ArraysCache, make_prompt_cache
@@ -324,7 +325,7 @@ def test_a_new_layer_remembers_many_tokens():
 @pytest.mark.parametrize(("head_dim", "small"), [(64, 16), (16, 16), (8, 8), (24, 8), (None, 16)])
 def test_shrinking_keeps_a_width_that_divides(head_dim, small):
     written = {"head_dim": head_dim} if head_dim else {}
-    assert TIME.shrink(written | {"value_from": "first"}) == {
+    assert shrunk(TIME, written | {"value_from": "first"}) == {
         "head_dim": small,
         "value_from": "first",
         **dict.fromkeys(RANKS, 8),

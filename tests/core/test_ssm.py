@@ -6,6 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from helpers import shrunk
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import ArraysCache
 from pydantic import ValidationError
@@ -290,7 +291,7 @@ def test_the_record_states_what_is_built(example):
         assert array.shape[1:] == declared.shape
         assert array.dtype == getattr(mx, declared.dtype or "bfloat16")
     assert cache.nbytes == 2 * spec.nbytes(6)
-    SSMOptions.model_validate(SPEC.shrink(dict(example)))
+    SSMOptions.model_validate(shrunk(SPEC, example))
 
 
 @pytest.mark.parametrize(

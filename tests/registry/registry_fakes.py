@@ -11,6 +11,10 @@ from pydantic import Field
 from axon_compose.registry import ArchitectureSpec, ComponentSpec, Options, hookimpl
 
 
+class Dangling(Options):
+    width: Nowhere  # type: ignore[name-defined]  # noqa: F821
+
+
 class HyenaOptions(Options):
     order: int = Field(2, ge=1, description="Number of filters.")
     width: int
@@ -72,6 +76,10 @@ BROKEN: Mapping[str, tuple[object, str]] = {
     "odd kind": ([spec(kind="xyz")], "unknown kind `xyz`; one of layer, norm"),
     "options are data": ([spec(options=["order"])], "neither a pydantic model nor a JSON Schema"),
     "options are a class": ([spec(options=int)], "neither a pydantic model nor a JSON Schema"),
+    "options of an unknown type": (
+        [spec(options=Dangling)],
+        "component `hyena`: an annotation of `Dangling` names `Nowhere`, which is not defined",
+    ),
     "lax options": (
         [spec(options=type("Lax", (HyenaOptions,), {"model_config": {"extra": "allow"}}))],
         '`Lax` needs `model_config = ConfigDict(strict=True, extra="forbid")`',

@@ -6,6 +6,7 @@ import enum
 import io
 import sys
 import types
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
@@ -18,6 +19,7 @@ from axon_compose.registry import (
     Fault,
     Options,
     PluginFault,
+    Raised,
     check_options,
     defaults,
     load_factory,
@@ -306,6 +308,50 @@ def test_a_name_of_another_alternative_is_refused() -> None:
     assert faults(schema, {"a": 1, "b": "x"})
 
 
+WIDTHS: dict[str, Any] = {
+    "properties": {"kind": {"enum": ["wide", "deep"], "default": "wide"}},
+    "if": {"properties": {"kind": {"const": "wide"}}},
+    "then": {"properties": {"width": {"type": "integer"}, "bias": {"type": "boolean"}}, "required": ["width"]},
+    "else": {"properties": {"depth": {"type": "integer"}}},
+}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        WIDTHS,
+        {"allOf": [WIDTHS, {"properties": {"name": {"type": "string"}}}]},
+        {"$ref": "#/$defs/widths", "$defs": {"widths": WIDTHS}},
+        {
+            "properties": WIDTHS["properties"],
+            "anyOf": [
+                {"properties": {"kind": {"const": "wide"}} | WIDTHS["then"]["properties"], "required": ["width"]},
+                {"properties": {"kind": {"const": "deep"}} | WIDTHS["else"]["properties"], "required": ["kind"]},
+            ],
+        },
+    ],
+    ids=["if", "allOf", "$ref", "anyOf"],
+)
+def test_a_mistyped_option_of_an_alternative_is_reported_once(schema: dict[str, Any]) -> None:
+    """A validator calls whatever stands beside it unevaluated, too."""
+    assert faults(schema, {"width": 3, "bias": True}) == []
+    assert faults(schema, {"kind": "deep", "depth": 3}) == []
+    found = faults(schema, {"width": "3", "bias": True})
+    assert [(f.path, f.kind) for f in found] == [(("width",), "type")]
+    found = faults(schema, {"width": "3", "bias": True, "depht": 1})
+    assert {(f.path, f.kind, f.help) for f in found} == {
+        (("width",), "type", "write 3 without quotes"),
+        (("depht",), "unknown", "did you mean `depth`?"),
+    }
+
+
+def test_an_option_of_the_other_alternative() -> None:
+    (found,) = faults(WIDTHS, {"width": 3, "depth": 1})
+    assert found.path == ("depth",)
+    assert found.message == "`depth` does not belong to the alternative that the others choose"
+    assert {f.path for f in faults(WIDTHS, {"width": "3", "depth": 1})} == {("depth",), ("width",)}
+
+
 def test_a_dangling_reference_blames_the_plugin() -> None:
     found = faults({"properties": {"a": {"$ref": "#/$defs/nothing"}}}, {"a": 1})
     assert [(f.path, f.kind, f.message) for f in found] == [((), "plugin", "the options of `moe` cannot be checked")]
@@ -336,6 +382,31 @@ def test_validators_speak_for_themselves() -> None:
     assert faults(Checked, {"heads": 5, "groups": 2}) == [
         Fault((), "value", "`heads` (5) is not a multiple of `groups` (2)")
     ]
+
+
+class Loose(Options):
+    activation: Callable[[float], float] = abs
+    width: int = Field(4, gt=0)
+
+
+def test_options_that_have_no_schema_are_open_and_the_others_are_not() -> None:
+    """A function cannot be written in a file anyway."""
+    schema = options_schema(spec(options=Loose))
+    assert schema["properties"]["width"]["exclusiveMinimum"] == 0
+    assert set(schema["properties"]["activation"]) <= {"title"}
+    assert faults(Loose, {"width": 3}) == []
+    (found,) = faults(Loose, {"activation": "abs"})
+    assert found.path == ("activation",)
+
+
+def test_a_schema_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Odd(Options):
+        @classmethod
+        def __get_pydantic_json_schema__(cls, *arguments: Any) -> Any:
+            raise SystemExit(0)
+
+    with pytest.raises(Raised, match=r"SystemExit: 0, at registry/test_registry_options\.py:\d+"):
+        options_schema(spec(options=Odd))
 
 
 def test_a_validator_that_breaks_blames_the_plugin() -> None:

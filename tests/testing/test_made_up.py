@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from pydantic import Field
 
 import axon_compose
 from axon_compose.proof.check import CheckReport, Truth
-from axon_compose.registry import ComponentSpec, Registry, options_schema
+from axon_compose.registry import ComponentSpec, Options, Registry, options_schema
 from axon_compose.testing import DIMS, Unmakeable, component_model, layer_cases
 from axon_compose.testing import _minimal as minimal_module
 from axon_compose.testing._cases import drawn_model
@@ -79,7 +80,7 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-def spec_of(schema: dict[str, Any], **more: Any) -> ComponentSpec:
+def spec_of(schema: Any, **more: Any) -> ComponentSpec:
     return ComponentSpec("made", "layer", schema, "nowhere:Made", "For its options alone.", **more)
 
 
@@ -117,6 +118,30 @@ def test_what_cannot_be_made_up() -> None:
     deep = {"type": "object", "properties": {"x": {"$ref": "#/properties/x"}}, "required": ["x"]}
     with pytest.raises(Unmakeable, match="never ends"):
         draw_options(spec_of({"properties": {"x": deep}, "required": ["x"]}), Seeded(0))
+
+
+class Functional(Options):
+    """An option that no file can give."""
+
+    activation: Callable[[float], float] = abs
+    width: int = Field(8, gt=0)
+
+
+class Undescribed(Options):
+    @classmethod
+    def __get_pydantic_json_schema__(cls, *arguments: Any) -> Any:
+        raise SystemExit(0)
+
+
+def test_options_without_a_schema() -> None:
+    """What has no schema is left out; where nothing has one, that is said, and given options are still checked."""
+    drawn = [draw_options(spec_of(Functional), Seeded(seed)) for seed in range(20)]
+    assert any("width" in each for each in drawn)
+    assert not any("activation" in each for each in drawn)
+    with pytest.raises(
+        Unmakeable, match="the options of `made` have no JSON Schema, so none can be made up: SystemExit: 0"
+    ):
+        draw_options(spec_of(Undescribed), Seeded(0))
 
 
 @pytest.mark.parametrize("name", ["attention", "rwkv7_time_mix"])

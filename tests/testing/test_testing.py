@@ -88,7 +88,8 @@ def test_right_layer() -> None:
         ({"params": lambda o, d: {"gain": (d.hidden_size + 1,)}}, "FAIL  parameters"),
         ({"params": lambda o, d: {"gains": (d.hidden_size,)}}, "FAIL  parameters"),
         ({"examples": ({"rte": 1.0},)}, "`scale`: example .*unknown option `rte`"),
-        ({"shrink": lambda written: {**written, "rate": "small"}}, "`scale`: shrunken "),
+        ({"shrink": lambda options, dims: {**options, "rate": "small"}}, "`shrink` of `scale` gives options that"),
+        ({"shrink": lambda written: written}, "`shrink` of `scale` raises TypeError: .* takes 1 positional argument"),
     ],
 )
 def test_wrong_layer(changes: dict[str, Any], message: str) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 from axon_compose.plan import DTYPES, Use
-from axon_compose.registry import Array
+from axon_compose.registry import Array, Guard, Raised
 
 __all__ = ["Answers"]
 
@@ -17,12 +17,14 @@ class Answers:
     Attributes:
         unknown: Type names of components whose work is not known, each with the reason.
         estimated: Type names of components that declare no `saved`, each with the reason.
+        faulty: Type names of components whose `touched` or `recomputed` fails, each with how.
     """
 
     def __init__(self) -> None:
         self.unknown: dict[str, str] = {}
         self._flops: dict[tuple[Any, ...], int | None] = {}
         self.estimated: dict[str, str] = {}
+        self.faulty: dict[str, str] = {}
         self._saved: dict[tuple[Any, ...], Sequence[Array] | None] = {}
         self._touched: dict[tuple[Any, ...], Mapping[str, int]] = {}
 
@@ -58,11 +60,11 @@ class Answers:
         """Bytes that a component's backward pass recomputes and holds; 0 for an invalid answer."""
         if use.spec.recomputed is None:
             return 0
-        try:
-            answer: object = use.spec.recomputed(use.options, use.dims, batch, tokens)
-        except Exception:  # a plugin's own code
-            return 0
-        return answer if _is_count(answer) else 0
+        answer, fault = _asked(use, "recomputed", batch, tokens)
+        if fault is None and _is_count(answer):
+            return answer
+        self.faulty.setdefault(use.type, f"{fault or _nonsense('recomputed', answer)}; nothing is counted for it")
+        return 0
 
     def touched(self, use: Use, tokens: int) -> Mapping[str, int]:
         """Parameters that `tokens` tokens read only in part: name to rows. An invalid answer counts as none."""
@@ -72,44 +74,61 @@ class Answers:
         return self._touched[key]
 
     def _ask_touched(self, use: Use, tokens: int) -> Mapping[str, int]:
+        """The rows; everything is read where they are not known, which is the most that it can be."""
         if use.spec.touched is None:
             return {}
-        try:
-            answer = use.spec.touched(use.options, use.dims, tokens)
-        except Exception:  # everything is read then, which is the most that it can be
-            return {}
-        if not isinstance(answer, Mapping):
-            return {}
-        return {name: rows for name, rows in answer.items() if isinstance(name, str) and _is_count(rows)}
+        answer, fault = _asked(use, "touched", tokens, convert=_rows)
+        if answer is None:
+            self.faulty.setdefault(use.type, f"{fault or 'returns no names and rows from `touched`'}; all is read")
+        return answer or {}
+
+
+def _asked(use: Use, name: str, *arguments: Any, convert: Callable[[Any], Any] | None = None) -> tuple[Any, str | None]:
+    """What a function of a record answers, or why it does not; `convert` looks at the answer, which may raise too."""
+    try:
+        with Guard():
+            answer = getattr(use.spec, name)(use.options, use.dims, *arguments)
+            return (convert(answer) if convert else answer), None
+    except Raised as raised:
+        where = ", ".join(filter(None, (use.owner, raised.place)))
+        return None, f"raises {raised.cause} in `{name}` ({where})"
 
 
 def _flops(use: Use, tokens: int, context: int) -> int | str:
     """The operations, or why they are not known."""
     if use.spec.flops is None:
         return "declares no `flops`"
-    try:
-        answer: object = use.spec.flops(use.options, use.dims, tokens, context)
-    except Exception as error:  # a plugin's own code: the sheet goes on without it
-        return f"raises {type(error).__name__} in `flops`"
+    answer, fault = _asked(use, "flops", tokens, context)
+    if fault is not None:
+        return fault
     if answer is None:
         return "cannot compute `flops` for these options"
-    if not _is_count(answer):
-        return f"returns a `{type(answer).__name__}` from `flops`, not an integer of 0 or more"
-    return answer
+    return answer if _is_count(answer) else _nonsense("flops", answer)
 
 
 def _saved(use: Use, tokens: int, dtype: str) -> Sequence[Array] | str:
     """The arrays, or why they are not known."""
     if use.spec.saved is None:
         return "declares no `saved`"
-    try:
-        answer: object = use.spec.saved(use.options, use.dims, tokens, dtype)
-        arrays: tuple[Any, ...] | None = None if answer is None else tuple(answer)  # type: ignore[arg-type]
-    except Exception as error:  # a plugin's own code: the sheet goes on without it
-        return f"raises {type(error).__name__} in `saved`"
+    arrays, fault = _asked(
+        use, "saved", tokens, dtype, convert=lambda answer: answer if answer is None else tuple(answer)
+    )
+    if fault is not None:
+        return fault
     if arrays is None:
         return "cannot compute `saved` for these options"
     return arrays if all(map(_is_array, arrays)) else "returns no arrays from `saved`"
+
+
+def _rows(answer: Any) -> dict[str, int] | None:
+    """Names and rows; None if that is not what it is."""
+    if not isinstance(answer, Mapping):
+        return None
+    return {name: rows for name, rows in answer.items() if isinstance(name, str) and _is_count(rows)}
+
+
+def _nonsense(name: str, answer: object) -> str:
+    return f"returns a `{type(answer).__name__}` from `{name}`, not an integer of 0 or more"
 
 
 def _is_array(value: object) -> bool:

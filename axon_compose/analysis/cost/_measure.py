@@ -102,6 +102,7 @@ class _Measure:
             contexts=contexts,
             unknown=dict(self.answers.unknown),
             estimated=dict(self.answers.estimated),
+            faulty=dict(self.answers.faulty),
             fit=None if memory is None else self.fit(memory, contexts),
         )
 

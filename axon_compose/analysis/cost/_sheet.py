@@ -158,6 +158,7 @@ class CostSheet(Shown):
         estimated: Types that do not declare what they save for the backward pass, each with the reason: training memory
             is then an estimate out of the shapes of their matrices.
         fit: The answer for an amount of memory, if one was given.
+        faulty: Types whose plugin fails when it is asked what is read or recomputed, each with how.
     """
 
     name: str
@@ -174,6 +175,7 @@ class CostSheet(Shown):
     unknown: Mapping[str, str]
     estimated: Mapping[str, str] = field(default_factory=dict)
     fit: Fit | None = None
+    faulty: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         stored = self.dtype if self.quantize is None else f"{self.quantize} bits and {self.dtype}"

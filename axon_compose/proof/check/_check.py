@@ -67,6 +67,7 @@ def check(
 
     Raises:
         ArchitectureError: If a component cannot be made small.
+        PluginFault: If its `shrink` raises, or gives options that it does not take (`AX212`).
         CheckpointError: If the model itself is tried and does not fit into memory.
         ValueError: If a name is not that of a check.
     """

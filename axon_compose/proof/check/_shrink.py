@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from axon_compose.diagnostics import ArchitectureError
 from axon_compose.plan import Branch, Compiled, Layer, Member, Plan, Use, compile_source
-from axon_compose.registry import ComponentSpec, Registry
+from axon_compose.registry import ComponentSpec, Registry, shrunken
 
 __all__ = ["registry_of", "shrink", "small_architecture"]
 
@@ -29,6 +29,7 @@ def small_architecture(plan: Plan) -> Compiled:
 
     Raises:
         ArchitectureError: If none does, not even its own.
+        PluginFault: If a component's `shrink` fails (`AX212`).
     """
     own = int(plan.dims.hidden_size)
     sizes = [*(size for size in HIDDEN_SIZES if size < own), own]
@@ -48,7 +49,7 @@ def registry_of(plan: Plan) -> Registry:
         namespace, _, name = use.type.partition("/")
         plugins.setdefault(namespace, {})[name] = use.spec
     strangers = {namespace: list(specs.values()) for namespace, specs in plugins.items() if namespace != "core"}
-    return Registry.with_plugins(strangers)
+    return Registry.with_plugins(strangers, plan.plugins)
 
 
 def shrink(plan: Plan, *, hidden_size: int = HIDDEN_SIZES[0]) -> dict[str, Any]:
@@ -63,6 +64,9 @@ def shrink(plan: Plan, *, hidden_size: int = HIDDEN_SIZES[0]) -> dict[str, Any]:
 
     Returns:
         A description for `load`, free of formulas.
+
+    Raises:
+        PluginFault: If a component's `shrink` fails (`AX212`).
     """
     return _Shrinker(plan, hidden_size).describe()
 
@@ -148,13 +152,8 @@ def typed(use: Use) -> dict[str, Any]:
 
 
 def _small(use: Use) -> dict[str, Any]:
-    written = {name: value for name, value in use.written.items() if name != "type"}
-    if use.spec.shrink is None:
-        return written
-    try:
-        return dict(use.spec.shrink(dict(written)))
-    except Exception:  # a plugin's own code: without it the sizes stay, which costs time and hides nothing
-        return written
+    options = {name: value for name, value in use.written.items() if name != "type"}
+    return shrunken(use.spec, options, use.dims, use.who)
 
 
 def norm(around: Branch | Member) -> Any:

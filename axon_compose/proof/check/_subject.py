@@ -58,7 +58,7 @@ class Subject:
 
         model.update(tree_map(move, model.parameters()))
         model.eval()
-        with blamed(self.plan, model):
+        with blamed(self.plan):
             mx.eval(model.parameters())
         return model
 
@@ -105,9 +105,7 @@ class Subject:
 
     def forward(self, tokens: mx.array, cache: list[Any] | None = None) -> mx.array:
         """Logits, computed."""
-        with blamed(
-            self.plan, self.model, lambda: self.model(tokens, None if cache is None else self.model.make_cache())
-        ):
+        with blamed(self.plan, lambda: self.model(tokens)):
             logits = self.model(tokens, cache)
             mx.eval(logits, [leaf.state for leaf in cache or ()])
         return logits

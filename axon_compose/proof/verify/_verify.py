@@ -107,7 +107,7 @@ class _Subject:
         if not self.large:
             require(weight_nbytes(plan, "float32"), f"`{plan.name}` in float32", largest_parts(plan, "float32"))
         model = build_trained(architecture, self.folder, dtype="float32", allow_large=self.large)
-        with blamed(plan, model, lambda: model(self.tokens)):
+        with blamed(plan, lambda: model(self.tokens)):
             found = trace(model, self.tokens, self.steps)
             mx.eval(found.cached)
         return found

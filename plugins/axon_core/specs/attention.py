@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from axon_compose.registry import KV, Array, ComponentSpec, Dims, Options
+from axon_compose.registry import KV, Array, ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._heads import (
     Bias,
@@ -22,6 +22,7 @@ from axon_core.specs._heads import (
 )
 from axon_core.specs._rope import RopeOptions
 from axon_core.specs._saved_attention import attention_saved
+from axon_core.specs._small import limited
 
 __all__ = [
     "SPECS",
@@ -201,19 +202,16 @@ def _accepts(options: AttentionOptions, source: Any, dims: Dims) -> str | None:
     return None
 
 
-def _shrink(written: Mapping[str, Any]) -> dict[str, Any]:
+def _shrink(options: AttentionOptions, dims: Dims) -> dict[str, Any]:
     """Small sizes with the same structure; one width and few head counts, so that sources and readers still fit."""
-    small = dict(written)
-    heads, kv_heads = written["num_heads"], written.get("num_kv_heads")
+    small = written(options) | limited(options, {"window_size": 8}) | {"head_dim": 16}
+    heads, kv_heads = options.num_heads, options.num_kv_heads
     grouped = kv_heads is not None and kv_heads < heads
     small["num_heads"] = 4 if heads >= 4 else 2 if heads >= 2 else 1
     if kv_heads is not None:
         small["num_kv_heads"] = (1 if kv_heads == 1 else 2) if grouped else small["num_heads"]
-    small["head_dim"] = 16
-    if written.get("window_size") is not None:
-        small["window_size"] = min(written["window_size"], 8)
-    if isinstance(written.get("rope"), Mapping):
-        small["rope"] = _shrink_rope(written["rope"], written.get("head_dim"))
+    if isinstance(small.get("rope"), Mapping):
+        small["rope"] = _shrink_rope(small["rope"], options.head_dim)
     return small
 
 

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from pydantic import Field, model_validator
 
-from axon_compose.registry import KV, Array, ComponentSpec, Dims, Options, State
+from axon_compose.registry import KV, Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._saved import each, norm_saved
 from axon_core.specs._saved_attention import scores_saved
+from axon_core.specs._small import limited
 from axon_core.specs.moe import (
     MoEOptions,
     SharedExpertMoEOptions,
@@ -188,25 +189,13 @@ def _window(options: AxonSWAMoEBlockOptions, dims: Dims) -> KV:
     return KV(options.num_heads, _head_dim(options, dims), window=options.swa_window_size)
 
 
-def _shrink(written: dict[str, Any]) -> dict[str, Any]:
-    small = dict(written)
+def _shrink(options: AxonSSMBlockOptions | AxonSWAMoEBlockOptions | AxonSSMMoEBlockOptions, dims: Dims) -> Any:
     limits = {"ssm_d_state": 4, "ssm_d_conv": 4, "swa_window_size": 8, "moe_num_experts": 4, "moe_top_k": 2}
-    limits |= {"ssm_intermediate_dim": 48, "moe_intermediate_dim": 32}
-    for name, limit in limits.items():
-        if isinstance(small.get(name), int):
-            small[name] = min(small[name], limit)
-    if "num_heads" in small:
+    small = written(options) | limited(options, limits | {"ssm_intermediate_dim": 48, "moe_intermediate_dim": 32})
+    if isinstance(options, AxonSWAMoEBlockOptions):
         # A power of two, for it has to divide whatever small hidden size there is.
-        small["num_heads"] = 4 if small["num_heads"] >= 4 else min(small["num_heads"], 2)
+        small["num_heads"] = 4 if options.num_heads >= 4 else min(options.num_heads, 2)
     return small
-
-
-def _shrink_ssm(written: dict[str, Any]) -> dict[str, Any]:
-    return {"ssm_d_state": 4, **_shrink(written)}
-
-
-def _shrink_moe(written: dict[str, Any]) -> dict[str, Any]:
-    return {"moe_num_experts": 4, **_shrink(written)}
 
 
 _SSM_FLOAT32: Final = ("ssm.A_log", "ssm.D")
@@ -225,7 +214,7 @@ SPECS: Final = (
         saved=_ssm_saved,
         recomputed=_ssm_recomputed,
         float32=_SSM_FLOAT32,
-        shrink=_shrink_ssm,
+        shrink=_shrink,
         examples=({}, {"ssm_d_state": 4, "ssm_d_conv": 2, "ssm_intermediate_dim": 48, "rms_norm_eps": 1e-5}),
     ),
     ComponentSpec(
@@ -243,7 +232,7 @@ SPECS: Final = (
         window=lambda options, dims: options.swa_window_size,
         mask="banded",
         unquantized=_ROUTER,
-        shrink=_shrink_moe,
+        shrink=_shrink,
         examples=(
             {"num_heads": 4, "swa_window_size": 8, "moe_num_experts": 4, "moe_intermediate_dim": 32},
             {"num_heads": 2, "swa_window_size": 4, "moe_intermediate_dim": 32, "moe_shared_expert": False},
@@ -264,7 +253,7 @@ SPECS: Final = (
         active=lambda options, dims: _active(_ssm_moe_block(options, dims), options, dims),
         float32=_SSM_FLOAT32,
         unquantized=_ROUTER,
-        shrink=lambda written: _shrink_ssm(_shrink_moe(written)),
+        shrink=_shrink,
         examples=({"moe_num_experts": 4, "moe_intermediate_dim": 32}, {"moe_intermediate_dim": 32, "moe_top_k": 1}),
     ),
 )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from axon_compose.registry import Array, ComponentSpec, Dims, Options
+from axon_compose.registry import Array, ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import product_flops
 from axon_core.specs._heads import switch
 from axon_core.specs._saved import each, in_float32, norm_saved
+from axon_core.specs._small import limited
 from axon_core.specs.per_layer import VALUE, PerLayerOptions, per_layer_params, shrink_inputs
 
 __all__ = ["SPECS", "EmbeddingNormOptions", "LMHeadOptions", "TokenEmbeddingOptions"]
@@ -148,12 +148,11 @@ def _head_touched(options: LMHeadOptions, dims: Dims, tokens: int) -> dict[str, 
     return {"embedding.embed_tokens.weight": dims.vocab_size} if options.tied else {}
 
 
-def _shrink_embedding(written: Mapping[str, Any]) -> dict[str, Any]:
-    small = dict(written)
-    if written.get("size") is not None:  # 24 is no usual hidden size, so a factored table stays factored
-        small["size"] = min(written["size"], 24)
-    if written.get("per_layer") is not None:
-        small["per_layer"] = shrink_inputs(written["per_layer"])
+def _shrink_embedding(options: TokenEmbeddingOptions, dims: Dims) -> dict[str, Any]:
+    # 24 is no usual hidden size, so a factored table stays factored.
+    small = written(options) | limited(options, {"size": 24})
+    if options.per_layer is not None:
+        small["per_layer"] = shrink_inputs(options.per_layer)
     return small
 
 

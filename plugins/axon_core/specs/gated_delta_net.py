@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
+from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import convolution_flops, product_flops
 from axon_core.specs._saved import convolution_saved, each, in_float32, states_saved
 from axon_core.specs._segments import delta_chunk, delta_chunks
+from axon_core.specs._small import limited
 
 __all__ = ["SPECS", "GatedDeltaNetOptions"]
 
@@ -93,17 +93,15 @@ def _cache(options: GatedDeltaNetOptions, dims: Dims) -> State:
     )
 
 
-def _shrink(written: Mapping[str, Any]) -> dict[str, Any]:
+def _shrink(options: GatedDeltaNetOptions, dims: Dims) -> dict[str, Any]:
     """One or two key heads, each with one or two value heads; `d_conv` stays, for it decides what the cache holds."""
-    small = dict(written)
-    key_heads, heads = written["num_k_heads"], written.get("num_v_heads")
+    small = written(options) | limited(options, {"d_conv": 4}) | {"head_k_dim": 16}
+    key_heads, heads = options.num_k_heads, options.num_v_heads
     small["num_k_heads"] = min(key_heads, 2)
     if heads is not None:
         small["num_v_heads"] = small["num_k_heads"] * min(heads // key_heads, 2)
-    small["head_k_dim"] = 16
-    if written.get("head_v_dim") is not None:
-        small["head_v_dim"] = 16 if written["head_v_dim"] == written.get("head_k_dim", 128) else 32
-    small["d_conv"] = min(written.get("d_conv", 4), 4)
+    if options.head_v_dim is not None:
+        small["head_v_dim"] = 16 if options.head_v_dim == options.head_k_dim else 32
     return small
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import Field
 
-from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
+from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import convolution_flops, product_flops
 from axon_core.specs._saved import convolution_saved, each, in_float32, states_saved
 from axon_core.specs._segments import CHANNELS_RECOMPUTED, delta_chunk, delta_chunks
+from axon_core.specs._small import limited
 
 __all__ = ["SPECS", "KimiDeltaAttentionOptions"]
 
@@ -89,12 +89,10 @@ def _cache(options: KimiDeltaAttentionOptions, dims: Dims) -> State:
     )
 
 
-def _shrink(written: Mapping[str, Any]) -> dict[str, Any]:
+def _shrink(options: KimiDeltaAttentionOptions, dims: Dims) -> dict[str, Any]:
     """At most two heads of 16; `d_conv` stays, for it decides what the cache holds."""
-    small = {**written, "num_heads": min(written["num_heads"], 2), "head_dim": 16}
-    if small.get("low_rank_dim") is not None:
-        small["low_rank_dim"] = 8
-    return small | {"d_conv": min(written.get("d_conv", 4), 4)}
+    rank = {"low_rank_dim": 8} if options.low_rank_dim is not None else {}
+    return written(options) | limited(options, {"num_heads": 2, "d_conv": 4}) | {"head_dim": 16} | rank
 
 
 SPECS: Final = (

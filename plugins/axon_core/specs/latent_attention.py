@@ -8,10 +8,11 @@ from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from axon_compose.registry import KV, ComponentSpec, Dims, Options
+from axon_compose.registry import KV, ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._rope import RopeOptions
 from axon_core.specs._saved_attention import latent_saved
+from axon_core.specs._small import limited
 
 __all__ = ["SPECS", "LatentAttentionOptions", "LatentRopeOptions", "LoraScaleOptions", "absorbs"]
 
@@ -141,17 +142,12 @@ def absorbs(tokens: int, context: int, rank: int, widths: int) -> bool:
     return tokens * context * (2 * rank - widths) < (context - tokens) * rank * widths
 
 
-def _shrink(written: Mapping[str, Any]) -> dict[str, Any]:
+def _shrink(options: LatentAttentionOptions, dims: Dims) -> dict[str, Any]:
     """Small sizes with the same structure; a latent wider than a head, so that both forms are used."""
-    small = dict(written)
-    small["num_heads"] = min(written["num_heads"], 4)
-    limits = {"q_lora_rank": 24, "kv_lora_rank": 32, "qk_nope_head_dim": 16, "v_head_dim": 16}
-    for name, limit in limits.items():
-        if small.get(name) is not None:
-            small[name] = min(small[name], limit)
-    small["qk_rope_head_dim"] = 8
-    if isinstance(written.get("rope"), Mapping):
-        small["rope"] = _shrink_rope(written["rope"], written["qk_rope_head_dim"])
+    limits = {"num_heads": 4, "q_lora_rank": 24, "kv_lora_rank": 32, "qk_nope_head_dim": 16, "v_head_dim": 16}
+    small = written(options) | limited(options, limits) | {"qk_rope_head_dim": 8}
+    if isinstance(small.get("rope"), Mapping):
+        small["rope"] = _shrink_rope(small["rope"], options.qk_rope_head_dim)
     return small
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import gcd
 from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
+from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import product_flops
 from axon_core.specs._heads import QKNorm
 from axon_core.specs._saved import each, in_float32, norm_saved, states_saved
 from axon_core.specs._segments import SSD_BLOCK, ssd_blocks
+from axon_core.specs._small import limited
 from axon_core.specs.attention import Rope
 
 __all__ = ["SPECS", "LightningAttentionOptions"]
@@ -132,10 +132,10 @@ def _cache(options: LightningAttentionOptions, dims: Dims) -> State:
     return State((Array("state", (options.num_heads, width, width), "float32"),))
 
 
-def _shrink(written: Mapping[str, Any]) -> dict[str, Any]:
+def _shrink(options: LightningAttentionOptions, dims: Dims) -> dict[str, Any]:
     """At most four heads of 16, which any number of groups up to eight divides that divided the old ones."""
-    small = {**written, "num_heads": min(written["num_heads"], 4), "head_dim": 16}
-    return small | {"norm_groups": gcd(written.get("norm_groups", 1), 4)}
+    small = written(options) | limited(options, {"num_heads": 4}) | {"head_dim": 16}
+    return small | {"norm_groups": gcd(options.norm_groups, 4)}
 
 
 SPECS: Final = (

@@ -7,10 +7,11 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
+from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import convolution_flops, product_flops
 from axon_core.specs._saved import convolution_saved, each, in_float32, norm_saved, states_saved
 from axon_core.specs._segments import SSD_BLOCK, ssd_blocks
+from axon_core.specs._small import limited
 from axon_core.specs.ssm import SelectiveOptions, resolve_dt_rank, shrink_selective, ssm_recomputed, ssm_saved
 
 __all__ = ["SPECS", "Mamba2Options", "MambaNorm", "MambaOptions", "SectionScales"]
@@ -200,14 +201,11 @@ def _mamba2_cache(options: Mamba2Options, dims: Dims) -> State:
     return State((Array("conv", (options.d_conv - 1, convolved)), Array("ssm", state, "float32")))
 
 
-def _shrink_mamba2(written: dict[str, Any]) -> dict[str, Any]:
+def _shrink_mamba2(options: Mamba2Options, dims: Dims) -> dict[str, Any]:
     """Four heads of eight channels in at most two groups; `d_conv` stays, for it decides what the cache looks like."""
-    small = {name: value for name, value in written.items() if name != "expand"}
-    for name in ("n_groups", "norm_groups"):
-        if name in small:
-            small[name] = min(small[name], 2)
+    small = {name: value for name, value in written(options).items() if name != "expand"}
     sizes = {"num_heads": 4, "head_dim": 8, "d_state": 4}
-    return small | sizes | {"d_conv": min(small.get("d_conv", 4), 4)}
+    return small | limited(options, {"n_groups": 2, "norm_groups": 2, "d_conv": 4}) | sizes
 
 
 SPECS: Final = (

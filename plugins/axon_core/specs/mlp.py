@@ -6,9 +6,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from axon_compose.registry import Array, ComponentSpec, Dims, Options
+from axon_compose.registry import Array, ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import product_flops
 from axon_core.specs._saved import mlp_saved
+from axon_core.specs._small import limited
 
 __all__ = [
     "ACTIVATION_HELP",
@@ -102,10 +103,6 @@ def _saved(options: MLPOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Ar
     return mlp_saved(tokens, dims.hidden_size, width, activation, gated=options.gated, limit=options.limit)
 
 
-def _shrink(written: dict[str, Any]) -> dict[str, Any]:
-    return {**written, "intermediate_size": min(written["intermediate_size"], 48)}
-
-
 SPECS: Final = (
     ComponentSpec(
         name="mlp",
@@ -116,7 +113,7 @@ SPECS: Final = (
         params=_params,
         flops=lambda options, dims, tokens, context: product_flops(_params(options, dims), tokens),
         saved=_saved,
-        shrink=_shrink,
+        shrink=lambda options, dims: written(options) | limited(options, {"intermediate_size": 48}),
         examples=(
             {"intermediate_size": 48},
             {"intermediate_size": 48, "activation": "gelu_tanh", "bias": True},

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from axon_compose.registry import Array, ComponentSpec, Options
+from axon_compose.registry import Array, ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import product_flops
 from axon_core.specs._heads import switch
 from axon_core.specs._saved import activation_saved, each, in_float32, norm_saved
+from axon_core.specs._small import limited
 from axon_core.specs.mlp import ACTIVATION_HELP, LIMIT_HELP, Activation, check_gated, mlp_params
 
 __all__ = [
@@ -277,17 +278,14 @@ def _routed(name: str) -> bool:
     return name.startswith("switch_mlp.")
 
 
-def _shrink(written: dict[str, Any]) -> dict[str, Any]:
+def _shrink(options: SharedExpertMoEOptions | MoEOptions, dims: Dims) -> dict[str, Any]:
     """Few and narrow experts; where not all are chosen, still not all."""
-    small = dict(written)
     limits = {"num_experts": 4, "top_k": 2, "intermediate_size": 32, "shared_intermediate_size": 32, "latent_size": 24}
-    for name, limit in limits.items():
-        if isinstance(small.get(name), int):
-            small[name] = min(small[name], limit)
-    if written.get("num_groups", 1) > 1:
-        all_groups = written.get("top_k_groups", 1) == written["num_groups"]
+    small = written(options) | limited(options, limits)
+    if isinstance(options, MoEOptions) and options.num_groups > 1:
+        all_groups = options.top_k_groups == options.num_groups
         small |= {"num_experts": 4, "num_groups": 2, "top_k_groups": 2 if all_groups else 1}
-    return {"num_experts": 4, **small}
+    return small
 
 
 SPECS: Final = (

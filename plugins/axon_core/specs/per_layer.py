@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import Field
 
-from axon_compose.registry import ComponentSpec, Dims, Options
+from axon_compose.registry import ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import product_flops
 from axon_core.specs._saved import each, mlp_saved
+from axon_core.specs._small import limited
 from axon_core.specs.mlp import ACTIVATION_HELP, Activation
 
 __all__ = [
@@ -80,15 +80,15 @@ def _accepts(options: PerLayerInputOptions, source: Any, dims: Dims) -> str | No
     return None
 
 
-def shrink_inputs(written: Mapping[str, Any]) -> dict[str, Any]:
+def shrink_inputs(options: PerLayerOptions) -> dict[str, Any]:
     """A narrow table for two layers, of the vocabulary that the whole model has."""
-    small = {key: value for key, value in written.items() if key != "vocab_size"}
-    return small | {"size": min(written["size"], 16), "layers": min(written["layers"], 2)}
+    small = {key: value for key, value in written(options).items() if key != "vocab_size"}
+    return small | limited(options, {"size": 16, "layers": 2})
 
 
-def _shrink(written: Mapping[str, Any]) -> dict[str, Any]:
+def _shrink(options: PerLayerInputOptions, dims: Dims) -> dict[str, Any]:
     """Layers beyond the second read what the second reads, so that they are of one kind."""
-    return {**written, "size": min(written["size"], 16), "index": min(written["index"], 1)}
+    return written(options) | limited(options, {"size": 16, "index": 1})
 
 
 SPECS: Final = (

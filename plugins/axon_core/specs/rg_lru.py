@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import Field
 
-from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
+from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import convolution_flops, product_flops
 from axon_core.specs._saved import activation_saved, convolution_saved, each, in_float32
+from axon_core.specs._small import limited
 
 __all__ = ["SPECS", "RGLRUOptions"]
 
@@ -83,12 +83,10 @@ def _cache(options: RGLRUOptions, dims: Dims) -> State:
     )
 
 
-def _shrink(written: Mapping[str, Any]) -> dict[str, Any]:
+def _shrink(options: RGLRUOptions, dims: Dims) -> dict[str, Any]:
     """Two heads at most, which divide any small width; `d_conv` stays, for it decides what the cache holds."""
-    small = {**written, "num_heads": min(written["num_heads"], 2), "d_conv": min(written.get("d_conv", 4), 4)}
-    if small.get("lru_width") is not None:
-        small["lru_width"] = 48
-    return small
+    width = {"lru_width": 48} if options.lru_width is not None else {}
+    return written(options) | limited(options, {"num_heads": 2, "d_conv": 4}) | width
 
 
 SPECS: Final = (

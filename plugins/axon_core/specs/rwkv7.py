@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import gcd
 from typing import Any, Final
 
 from pydantic import Field
 
-from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
+from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import product_flops
 from axon_core.specs._saved import activation_saved, each, in_float32, states_saved
 from axon_core.specs._segments import delta_chunk, delta_chunks
+from axon_core.specs._small import limited
 
 __all__ = ["SPECS", "RWKV7ChannelMixOptions", "RWKV7TimeMixOptions"]
 
@@ -106,10 +106,10 @@ def _time_cache(options: RWKV7TimeMixOptions, dims: Dims) -> State:
     )
 
 
-def _shrink(written: Mapping[str, Any]) -> dict[str, Any]:
+def _shrink(options: RWKV7TimeMixOptions, dims: Dims) -> dict[str, Any]:
     """Low ranks, and a width of heads that divides the hidden size if the written one does."""
     ranks = {f"{name}_low_rank_dim": 8 for name in ("decay", "a", "v", "gate")}
-    return {**written, **ranks, "head_dim": gcd(written.get("head_dim", 64), 16)}
+    return written(options) | ranks | {"head_dim": gcd(options.head_dim, 16)}
 
 
 def _channel_params(options: RWKV7ChannelMixOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
@@ -148,7 +148,7 @@ SPECS: Final = (
         params=_channel_params,
         flops=lambda options, dims, tokens, context: product_flops(_channel_params(options, dims), tokens),
         saved=_channel_saved,
-        shrink=lambda written: {**written, "intermediate_size": min(written["intermediate_size"], 96)},
+        shrink=lambda options, dims: written(options) | limited(options, {"intermediate_size": 96}),
         examples=({"intermediate_size": 96}, {"intermediate_size": 40}),
     ),
 )

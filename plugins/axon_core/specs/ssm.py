@@ -8,10 +8,11 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
+from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import convolution_flops, product_flops
 from axon_core.specs._saved import convolution_saved, each, in_float32, states_saved
 from axon_core.specs._segments import RECOMPUTED, scan_tokens
+from axon_core.specs._small import limited
 
 __all__ = [
     "SPECS",
@@ -178,14 +179,10 @@ def _cache(options: SSMOptions, dims: Dims) -> State:
     return options.state(dims.hidden_size)
 
 
-def shrink_selective(written: dict[str, Any]) -> dict[str, Any]:
+def shrink_selective(options: SelectiveOptions, dims: Dims) -> dict[str, Any]:
     """Small sizes, same structure; `d_conv` stays, for it decides what the cache looks like."""
-    small = dict(written)
     limits = {"d_state": 4, "d_conv": 4, "intermediate_size": 48, "expand": 3, "dt_rank": 2}
-    for name, limit in limits.items():
-        if isinstance(small.get(name), int | float):
-            small[name] = min(small[name], limit)
-    return {"d_state": 4, **small}
+    return written(options) | limited(options, limits)
 
 
 SPECS: Final = (

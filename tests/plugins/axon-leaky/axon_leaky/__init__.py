@@ -68,7 +68,7 @@ def axon_components() -> Iterator[ComponentSpec]:
         cache=leaky_cache,
         params=leaky_params,
         float32=("leak",),
-        shrink=lambda written: {**written, "channels": min(int(written["channels"]), 12)},
+        shrink=lambda options, dims: options.model_copy(update={"channels": min(options.channels, 12)}),
         examples=({"channels": 24}, {"channels": 7, "slowest": 8.0}),
     )
     yield ComponentSpec(
@@ -78,7 +78,7 @@ def axon_components() -> Iterator[ComponentSpec]:
         module="axon_leaky.layers:SquaredReluMLP",
         summary="Two matrices with a squared ReLU between them.",
         params=squared_relu_params,
-        shrink=lambda written: {**written, "intermediate_size": min(int(written["intermediate_size"]), 24)},
+        shrink=lambda options, dims: {**options, "intermediate_size": min(options["intermediate_size"], 24)},
         examples=({"intermediate_size": 48}, {"intermediate_size": 16, "bias": True}),
     )
 
