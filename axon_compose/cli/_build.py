@@ -35,6 +35,7 @@ def _dry_run(architecture: Architecture, arguments: argparse.Namespace, terminal
     nbytes = weight_nbytes(plan, dtype) if nbytes is None or arguments.dtype else nbytes
     where = "in memory"
     if arguments.out is None:
+        _check_vocabulary(architecture, arguments)
         architecture.build(dtype=dtype, seed=arguments.seed, allow_large=arguments.allow_large)
     else:
         check_write(
@@ -65,6 +66,7 @@ def _dry_run(architecture: Architecture, arguments: argparse.Namespace, terminal
 def _in_memory(architecture: Architecture, arguments: argparse.Namespace, terminal: Terminal) -> int:
     from axon_compose.model import quantize, try_out
 
+    _check_vocabulary(architecture, arguments)
     model = architecture.build(
         weights=arguments.weights,
         layout=arguments.layout,
@@ -122,6 +124,19 @@ def _to_folder(architecture: Architecture, arguments: argparse.Namespace, termin
         f"  mlx_lm.lora --model {folder} --trust-remote-code --train --data DIR --num-layers {min(layers, 16)}"
     )
     return code
+
+
+def _check_vocabulary(architecture: Architecture, arguments: argparse.Namespace) -> None:
+    """Refuse a tokenizer whose ids the model has no rows for; without one named or beside the weights, none is meant.
+
+    Raises:
+        CheckpointError: AX541, AX542.
+    """
+    tokenizer = _tokenizer(arguments)
+    if arguments.tokenizer or tokenizer != "bytes":
+        from axon_compose.checkpoints.files._tokenizer import tokenizer_files
+
+        tokenizer_files(tokenizer, architecture.plan().dims.vocab_size)
 
 
 def _tokenizer(arguments: argparse.Namespace) -> str | Path:

@@ -31,7 +31,7 @@ def open_regular(path: Path) -> BinaryIO:
     _require_regular(path, path.stat())
     # What is there may be another one by now. A file object closes once, whenever a signal comes; a bare descriptor
     # would be closed twice if it came between its hand-over and the return.
-    file: BinaryIO = open(path, "rb", opener=_without_waiting)  # noqa: SIM115, PTH123  # the caller closes it
+    file: BinaryIO = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  # the caller closes it
     try:
         _require_regular(path, os.fstat(file.fileno()))
     except BaseException:

@@ -66,14 +66,17 @@ class LanguageModel(nn.Module):
         """Logits of every position.
 
         Args:
-            inputs: (B, L) token ids.
+            inputs: (B, L) token ids, at least one, each from 0 to vocab_size - 1. Others are not noticed, since looking
+                at them would make every step wait for the one before: MLX then reads what lies beside the embedding.
             cache: What `make_cache` gave, advanced by L tokens; None for a plain forward pass.
 
         Returns:
             (B, L, vocab_size).
 
         Raises:
-            ValueError: If `cache` has another number of slots.
+            TypeError: If `inputs` is no array.
+            ValueError: If `inputs` has another shape, is empty or holds no integers, or `cache` has another number of
+                slots.
             PluginFault: If the code of a component raises, or gives no array of the right shape (`AX212`).
         """
         h = self.hidden(inputs, cache)
@@ -83,6 +86,7 @@ class LanguageModel(nn.Module):
     def hidden(self, inputs: mx.array, cache: list[Any] | None = None) -> mx.array:
         """(B, L, D), what the head reads: the output of the stack after the final norm."""
         plan = self._plan
+        _require_tokens(inputs)
         if not self._in_order:
             self._in_order = self._arrange()
         if cache is not None and len(cache) != len(plan.slots):
@@ -146,3 +150,12 @@ class LanguageModel(nn.Module):
         """Whether a module may be quantised; routers and what else the components name stay as they are."""
         kept = {f"{use.path}.{name}" for use in self._plan.uses() for name in use.spec.unquantized}
         return lambda path, module: hasattr(module, "to_quantized") and path not in kept
+
+
+def _require_tokens(inputs: Any) -> None:
+    if not isinstance(inputs, mx.array):
+        raise TypeError(f"tokens must be an mlx.core.array, not {type(inputs).__name__}")
+    if inputs.ndim != 2 or inputs.size == 0:
+        raise ValueError(f"tokens must be (B, L) with at least one token, not {tuple(inputs.shape)}")
+    if not mx.issubdtype(inputs.dtype, mx.integer):
+        raise ValueError(f"tokens must be integers, not {str(inputs.dtype).removeprefix('mlx.core.')}")
