@@ -20,9 +20,9 @@ from axon_compose.language.source import Mapping as MappingNode
 from axon_compose.plan import Compiled, Overlay, compile_source, compile_text
 from axon_compose.registry import Registry
 
-__all__ = ["BuiltFolder", "compile_built", "is_adapter", "is_built", "model_folder", "read_built"]
+__all__ = ["CONFIG_FILE", "BuiltFolder", "compile_built", "is_adapter", "is_built", "model_folder", "read_built"]
 
-_CONFIG: Final = "config.json"
+CONFIG_FILE: Final = "config.json"
 _ADAPTER: Final = "adapter_config.json"
 _MAX_BYTES: Final = 64 * 1024 * 1024
 #: Fields of config.json that every build writes anew.
@@ -63,13 +63,13 @@ class BuiltFolder:
 
 def is_built(folder: Path) -> bool:
     """Whether a folder's config.json has a description of ours, whole or not."""
-    config = _json(folder / _CONFIG)
+    config = _json(folder / CONFIG_FILE)
     return isinstance(config, dict) and CONFIG_KEY in config
 
 
 def is_adapter(folder: Path) -> bool:
     """Whether a folder holds what `mlx_lm.lora` trained, and no model."""
-    return (folder / _ADAPTER).is_file() and not (folder / _CONFIG).exists()
+    return (folder / _ADAPTER).is_file() and not (folder / CONFIG_FILE).exists()
 
 
 def read_built(folder: Path) -> BuiltFolder:
@@ -79,7 +79,7 @@ def read_built(folder: Path) -> BuiltFolder:
         CheckpointError: AX560 it is no such folder, or the model of the adapters is not there.
     """
     folder = model_folder(folder)
-    config = _json(folder / _CONFIG)
+    config = _json(folder / CONFIG_FILE)
     try:
         description_in(config)
     except CheckpointError as error:
@@ -136,7 +136,7 @@ def compile_built(
     if source is not None:
         overlay = _sizes_of(built)
         return compile_source(source, settings=settings, config=built.config, overlay=overlay, registry=registry)
-    name = f"<description in {built.folder / _CONFIG}>"
+    name = f"<description in {built.folder / CONFIG_FILE}>"
     try:
         text = to_yaml(built.description).encode()
     except Unwritable as error:
@@ -166,7 +166,7 @@ def _sizes_of(built: BuiltFolder) -> Overlay:
 
 def _mapping(data: Mapping[str, Any]) -> MappingNode:
     """Plain data as nodes; an empty mapping where they cannot be nodes."""
-    node, empty = (to_source(each, _CONFIG, Problems()) for each in (dict(data), {}))
+    node, empty = (to_source(each, CONFIG_FILE, Problems()) for each in (dict(data), {}))
     assert isinstance(empty, MappingNode)
     return node if isinstance(node, MappingNode) else empty
 

@@ -6,12 +6,13 @@ published checkpoint. A name is taken for a name before a folder of that name is
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
-from axon_compose.checkpoints.built import compile_built, is_adapter, is_built, read_built
-from axon_compose.diagnostics import Problems
+from axon_compose.checkpoints.built import CONFIG_FILE, compile_built, is_adapter, is_built, read_built
+from axon_compose.diagnostics import CheckpointError, Problems
 from axon_compose.language.config import Config
 from axon_compose.plan import Compiled, compile_source, is_shipped
 from axon_compose.registry import Registry
@@ -45,16 +46,32 @@ def compile_place(
         TypeError: If there is neither a source nor weights.
     """
     registry = registry or Registry.installed()
+    folder = _folder(source, registry)
     if weights is None:
+        if folder is not None:
+            return _of_folder(folder, None, settings, registry)
         if source is None:
             raise TypeError("give a source, or a checkpoint")
-        if is_model_folder(source, registry):
-            return _of_folder(Path(source), None, settings, registry)
         return compile_source(source, settings=settings, registry=registry)
-    if is_model_folder(source, registry):
-        same = Path(source).resolve() == Path(weights).resolve()
-        source = None if same else _of_folder(Path(source), None, (), registry).data
+    if folder is not None:
+        same = folder.resolve() == Path(weights).resolve()
+        source = None if same else _of_folder(folder, None, (), registry).data
     return _of_folder(Path(weights), source, settings, registry)
+
+
+def _folder(source: Given | None, registry: Registry) -> Path | None:
+    """The folder of a model that a source is, or None.
+
+    Raises:
+        CheckpointError: AX560 it is a folder without a model.
+    """
+    if not is_model_folder(source, registry):
+        return None
+    folder = Path(source)
+    if not is_adapter(folder) and not os.path.lexists(folder / CONFIG_FILE):
+        hint = f"a folder with a model has a `{CONFIG_FILE}`; a description is a YAML file"
+        raise CheckpointError("AX560", f"`{folder}` is a directory without a model", hint)
+    return folder
 
 
 def config_of(folder: Path) -> Config | None:
@@ -71,7 +88,7 @@ def config_of(folder: Path) -> Config | None:
 
 
 def is_model_folder(source: Given | None, registry: Registry | None = None) -> TypeGuard[str | Path]:
-    """Whether a source is a folder with a model in it, and not the name of an architecture."""
+    """Whether a source is a folder, where a model is expected, and not the name of an architecture."""
     if not isinstance(source, str | Path) or not Path(source).is_dir():
         return False
     return isinstance(source, Path) or not is_shipped(source, registry or Registry.installed())

@@ -231,8 +231,8 @@ def test_what_no_build_wrote_stays(tiny: Path, tmp_path: Path, kind: str) -> Non
         (["hybrid-demo", "--set", "components.swa.windw_size=8"], 1, "did you mean `window_size`?"),
         (["hybrid-demo", "--out", "file/m"], 2, "file"),
         (["hybrid-demo", "--out", "n" * 300], 2, "too long"),
-        (["hybrid-demo", "--out", "m", "--tokenizer", "none"], 2, "AX542"),
-        (["hybrid-demo", "--out", "m", "--tokenizer", "none", "--dry-run"], 2, "AX542"),
+        (["hybrid-demo", "--out", "m", "--tokenizer", "nothing"], 2, "AX542"),
+        (["hybrid-demo", "--out", "m", "--tokenizer", "nothing", "--dry-run"], 2, "AX542"),
         (["hybrid-demo", "--out", "m", "--set", "dims.vocab_size=100"], 2, "AX541"),
     ],
 )

@@ -19,6 +19,7 @@ import mxfp4
 import numpy as np
 import rwkv7_fixture
 import torch
+from character_tokenizer import write_tokenizer
 from fixture_configs import FAMILIES, Family
 from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
@@ -289,6 +290,7 @@ def in_floats(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def main(names: list[str]) -> None:
     for name in names or [*FAMILIES, "rwkv7"]:
         row = rwkv7_fixture.write(FIXTURES / name) if name == "rwkv7" else write(name, FAMILIES[name])
+        write_tokenizer(FIXTURES / name)
         sys.stdout.write(row + "\n")
 
 

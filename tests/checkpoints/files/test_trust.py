@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, ignore_patterns
 from typing import Any
 
 import pytest
@@ -30,7 +30,7 @@ def edit(path: Path, **fields: Any) -> None:
 def checkpoint(tmp_path: Path) -> Path:
     """A checkpoint whose every JSON file names code that leaves a marker when it runs."""
     folder = tmp_path / "checkpoint"
-    copytree(FIXTURE, folder)
+    copytree(FIXTURE, folder, ignore=ignore_patterns("tokenizer*"))
     edit(folder / "config.json", vocab_size=96)
     write_tokenizer(folder, small_tokenizer(tmp_path / "tokenizer"), 96)
     (folder / "marker.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass Marker: pass\n")

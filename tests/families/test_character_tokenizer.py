@@ -1,0 +1,27 @@
+"""Every fixture has a tokenizer, as a published checkpoint has one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from character_tokenizer import CHARACTERS, write_tokenizer
+from mlx_lm.utils import load_config, load_tokenizer
+
+from tests.families.models import FIXTURES, NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_token_for_each_row(name: str, tmp_path: Path) -> None:
+    folder, config = FIXTURES / name, load_config(FIXTURES / name)
+    tokenizer = load_tokenizer(folder, eos_token_ids=config["eos_token_id"])
+    assert len(tokenizer) == config["vocab_size"]
+    assert tokenizer.decode(tokenizer.encode("".join(CHARACTERS))) == "".join(CHARACTERS)
+    assert tokenizer.eos_token_ids == {config["eos_token_id"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    write_tokenizer(tmp_path)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / file).read_bytes() == (folder / file).read_bytes(), (
+            "run tests/families/character_tokenizer.py"
+        )
