@@ -44,7 +44,7 @@ from axon_compose.language.config import make_config
 from axon_compose.language.document import HuggingFace, Layout
 from axon_compose.language.source import Mapping as MappingNode
 from axon_compose.language.source import to_source
-from axon_compose.model.names import CONFIG_KEY
+from axon_compose.model.names import CONFIG_KEY, FolderNames
 from axon_compose.plan import Compiled, compile_source, compile_text
 from axon_compose.registry import Registry
 
@@ -92,7 +92,7 @@ def export(
         raise CheckpointError("AX502", f"`{target}` is the folder that is exported", "choose another path with `-o`")
     check_target(target, force)
     built = _Built(folder)
-    weights = load_weights(folder, built.shapes())
+    weights = built.weights()
     specs = tensor_specs(weights)
     if kind == "huggingface" and built.quantised:
         message = f"`{folder}` is quantised, which Hugging Face's layout cannot express"
@@ -139,12 +139,18 @@ class _Built:
         self.section = section
         self.stock: tuple[HuggingFace, Mapping[str, Any]] = section, {}
         headers = (read_header(path) for path in sorted(folder.glob("model*.safetensors")))
-        self.found = {name: entry.shape for header in headers for name, entry in header.items()}
+        self.names = FolderNames(self.plan, self.written)
+        self.found = {self.names.in_plan(name): entry.shape for header in headers for name, entry in header.items()}
 
     @property
     def quantised(self) -> bool:
         """Whether weights are packed."""
         return any(name.endswith(".scales") and name not in dict(self.plan.parameters()) for name in self.found)
+
+    def weights(self) -> dict[str, Any]:
+        """The lazy arrays of the folder, by the names of the plan."""
+        expected = {self.names.in_folder(name): shape for name, shape in self.shapes().items()}
+        return {self.names.in_plan(name): array for name, array in load_weights(self.folder, expected).items()}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every array that the folder must hold: the parameters, or the members of packed ones as they are."""

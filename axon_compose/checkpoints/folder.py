@@ -20,7 +20,7 @@ from axon_compose.checkpoints.trained import build_trained
 from axon_compose.language.document import Layout
 from axon_compose.language.source import plain
 from axon_compose.model import LanguageModel, largest_parts, quantize, random_weights
-from axon_compose.model.names import CONFIG_KEY, MODEL_TYPE
+from axon_compose.model.names import CONFIG_KEY, MODEL_TYPE, FolderNames
 from axon_compose.plan import DTYPES, Compiled, Plan, plan_to_dict, weight_nbytes
 
 __all__ = ["check_write", "without_infinity", "write_model"]
@@ -85,7 +85,8 @@ def write_model(
     if quantize_bits:
         quantize(model, quantize_bits)
     config = _config(architecture, model)
-    tensors = dict(tree_flatten(model.parameters()))
+    names = FolderNames(plan)
+    tensors = {names.in_folder(name): value for name, value in tree_flatten(model.parameters())}
     del model  # the writer must be the last to hold each tensor, so that it is freed once it is written
     return write_folder(
         target,
@@ -134,7 +135,7 @@ _CARRIED: Final = ("bos_token_id", "eos_token_id", "pad_token_id", "max_position
 def _config(architecture: Compiled, model: LanguageModel) -> dict[str, Any]:
     plan, source = architecture.plan(), architecture.config
     carried = {name: source.value(name) for name in _CARRIED} if source else {}
-    described: dict[str, Any] = {"architecture": architecture.data}
+    described: dict[str, Any] = {"architecture": architecture.data, **FolderNames.note}
     if source:
         described["source"] = without_infinity(plain(source.written or source.top))
     dtype = str(_dtype(model)).rpartition(".")[2]
@@ -147,7 +148,7 @@ def _config(architecture: Compiled, model: LanguageModel) -> dict[str, Any]:
         "num_hidden_layers": len(plan.layers),
         "torch_dtype": dtype,
         CONFIG_KEY: described,
-        **_quantization(model),
+        **_quantization(model, FolderNames(plan)),
     }
 
 
@@ -169,10 +170,10 @@ def _dtype(model: LanguageModel) -> Any:
     return sizes.most_common(1)[0][0]
 
 
-def _quantization(model: LanguageModel) -> dict[str, Any]:
+def _quantization(model: LanguageModel, names: FolderNames) -> dict[str, Any]:
     """How the modules are quantised, as `mlx_lm` reads it: the usual way, and each module that differs."""
     modules = {
-        path: {"group_size": module.group_size, "bits": module.bits, "mode": module.mode}
+        names.in_folder(path): {"group_size": module.group_size, "bits": module.bits, "mode": module.mode}
         for path, module in tree_flatten(model.leaf_modules(), is_leaf=lambda leaf: isinstance(leaf, nn.Module))
         if hasattr(module, "bits")
     }

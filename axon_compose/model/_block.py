@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -30,13 +31,18 @@ class Block(nn.Module):
     Args:
         layer: Its part of the plan.
         modules: Name inside the layer to module.
+        names: What the modules are called here, by their names in the plan, where that is something else.
     """
 
-    def __init__(self, layer: Layer, modules: Mapping[str, nn.Module]) -> None:
+    def __init__(self, layer: Layer, modules: Mapping[str, nn.Module], names: Mapping[str, str] | None = None) -> None:
         super().__init__()
+        self._plan, self._names = layer, _Names(names or {})
         for key, module in modules.items():
-            self[key] = module
-        self._plan = layer
+            self[self._names.get(key, key)] = module
+
+    def module(self, use: Use) -> Any:
+        """The module of a component."""
+        return self[self._names.get(use.key, use.key)]
 
     def __call__(
         self, x: mx.array, masks: Sequence[Any], cache: Any, values: Values, layer: Layer | None = None
@@ -60,6 +66,10 @@ class Block(nn.Module):
         for branch in run.layer.branches:
             x = run.branch(branch, x)
         return x, run.published
+
+
+class _Names(UserDict[str, str]):
+    """A mapping that `mlx.nn.Module` does not take for parameters."""
 
 
 class Reuse(nn.Module):
@@ -113,7 +123,7 @@ class _Run:
         return _scaled(self.normed(branch.post, y), branch.scale)
 
     def normed(self, norm: Use | None, x: mx.array) -> mx.array:
-        return self.modules[norm.key](x) if norm else x
+        return self.modules.module(norm)(x) if norm else x
 
     def component(self, use: Use, x: mx.array) -> mx.array:
         arguments: Values = {name: self.values[source] for name, source in use.reads.items()}
@@ -125,7 +135,7 @@ class _Run:
             arguments["cache"] = self.cache if own else self.cache[use.slot[1]]
         if use.writes:
             arguments["publish"] = partial(self.publish, use.key)
-        out = self.modules[use.key](x, **arguments)
+        out = self.modules.module(use)(x, **arguments)
         return out[0] if isinstance(out, tuple) else out
 
     def publish(self, key: str, name: str, value: Any) -> None:

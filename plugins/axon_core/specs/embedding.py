@@ -160,6 +160,7 @@ def _shrink_embedding(written: Mapping[str, Any]) -> dict[str, Any]:
 SPECS: Final = (
     ComponentSpec(
         name="token_embedding",
+        module_name="embed_tokens",
         kind="embedding",
         options=TokenEmbeddingOptions,
         module="axon_core.embedding:TokenEmbedding.from_options",
@@ -183,6 +184,7 @@ SPECS: Final = (
     ),
     ComponentSpec(
         name="lm_head",
+        module_name="lm_head",
         kind="head",
         options=LMHeadOptions,
         module="axon_core.head:LMHead.from_options",

@@ -110,6 +110,7 @@ def _shrink(written: Mapping[str, Any]) -> dict[str, Any]:
 SPECS: Final = (
     ComponentSpec(
         name="gated_delta_net",
+        module_name="linear_attn",
         kind="layer",
         options=GatedDeltaNetOptions,
         module="axon_core.gated_delta_net:GatedDeltaNet.from_options",

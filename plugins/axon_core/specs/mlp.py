@@ -109,6 +109,7 @@ def _shrink(written: dict[str, Any]) -> dict[str, Any]:
 SPECS: Final = (
     ComponentSpec(
         name="mlp",
+        module_name="mlp",
         kind="layer",
         options=MLPOptions,
         module="axon_core.mlp:MLP.from_options",

@@ -293,6 +293,7 @@ def _shrink(written: dict[str, Any]) -> dict[str, Any]:
 SPECS: Final = (
     ComponentSpec(
         name="moe",
+        module_name="mlp",
         kind="layer",
         options=MoEOptions,
         module="axon_core.moe:MoE.from_options",
@@ -365,6 +366,7 @@ SPECS: Final = (
     ),
     ComponentSpec(
         name="shared_expert_moe",
+        module_name="mlp",
         kind="layer",
         options=SharedExpertMoEOptions,
         module="axon_core.moe:SharedExpertMoE.from_options",
