@@ -3,6 +3,7 @@
 from axon_compose.model._block import Block, Reuse
 from axon_compose.model._build import BuildError, build, check_shapes, largest_parts, random_weights
 from axon_compose.model._caches import make_cache, make_caches
+from axon_compose.model._folder_model import FolderModel, with_folder_names
 from axon_compose.model._language_model import LanguageModel
 from axon_compose.model._quantize import GROUP_SIZE, quantize
 from axon_compose.model._trial import Trial, try_out
@@ -11,6 +12,7 @@ __all__ = [
     "GROUP_SIZE",
     "Block",
     "BuildError",
+    "FolderModel",
     "LanguageModel",
     "Reuse",
     "Trial",
@@ -22,4 +24,5 @@ __all__ = [
     "quantize",
     "random_weights",
     "try_out",
+    "with_folder_names",
 ]

@@ -20,7 +20,7 @@ from mlx_lm.utils import load_model, quantize_model
 
 import axon_compose
 from axon_compose.checkpoints.folder import write_model
-from axon_compose.model import LanguageModel, build
+from axon_compose.model import LanguageModel, build, with_folder_names
 from axon_compose.model.names import CONFIG_KEY, FolderNames, module_names
 from axon_compose.plan import Compiled
 from tests.families.models import FIXTURES, NAMES, architecture
@@ -154,6 +154,17 @@ def test_keys_for_lora_find_their_layers(tmp_path: Path) -> None:
         "model.layers.2.self_attn.v_proj",
         "model.layers.2.mlp.down_proj",
     }
+
+
+def test_a_model_in_memory_has_the_names_too() -> None:
+    model = build(compiled(**ENDS).plan())
+    view = with_folder_names(model)
+    assert same(view, model)
+    view.model.layers[1].self_attn.q_proj.weight *= 0
+    assert not mx.any(model.layers[1].swa.q_proj.weight).item()
+    names = FolderNames(model.plan)
+    mine = {names.in_folder(name): value.shape for name, value in tree_flatten(model.parameters())}
+    assert mine == {name: value.shape for name, value in tree_flatten(view.parameters())}
 
 
 def as_version_0_1(path: Path, plan: Any) -> None:
