@@ -36,8 +36,7 @@ from axon_compose.checkpoints.huggingface import (
     with_dims,
     with_missing,
 )
-from axon_compose.checkpoints.upstream import faults_of
-from axon_compose.checkpoints.upstream._fields import older_fields
+from axon_compose.checkpoints.upstream import faults_of, older_fields, require_loadable
 from axon_compose.checkpoints.weights import SavePlan, plan_save, save_checkpoint
 from axon_compose.diagnostics import Problems
 from axon_compose.language.config import make_config
@@ -86,7 +85,7 @@ def export(
     Raises:
         ArchitectureError: The description in the folder does not hold, such as without a plugin that it names.
         CheckpointError: AX557, AX558 the rules do not lead back; AX559 quantised weights for `huggingface`; AX560 the
-            folder is not of ours; AX609, AX610 no stock model is this one; and what `atomic_folder` raises.
+            folder is not of ours; AX609, AX610, AX620 no stock model is this one; and what `atomic_folder` raises.
     """
     if target.resolve() == folder.resolve():
         raise CheckpointError("AX502", f"`{target}` is the folder that is exported", "choose another path with `-o`")
@@ -114,6 +113,8 @@ def export(
     with atomic_folder(target, force) as place:
         written = {name: disk.write_file(place / name, [small[name]]) for name in sorted(small)}
         written |= save_checkpoint(place, save_plan, weights, max_shard_bytes=max_shard_bytes, progress=progress)
+        if kind == "mlx-lm":
+            require_loadable(place, config)
         content = record_of(record, written)
         disk.write_file(place / BUILD_FILE, [dump_json(content)])
     return content
