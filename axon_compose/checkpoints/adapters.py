@@ -8,9 +8,11 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from axon_compose.checkpoints.built import read_built
 from axon_compose.checkpoints.files import read_header
 from axon_compose.diagnostics import CheckpointError
-from axon_compose.model import LanguageModel
+from axon_compose.model import LanguageModel, with_folder_names
+from axon_compose.model.names import FolderNames
 
 __all__ = ["join_adapters"]
 
@@ -33,19 +35,26 @@ def join_adapters(model: LanguageModel, folder: Path) -> None:
     from mlx_lm.tuner.utils import load_adapters
 
     read_header(folder / _WEIGHTS)
-    before: dict[str, Any] = dict(model.named_modules())
+    seen = _as_trained(model, folder)
+    before: dict[str, Any] = dict(seen.named_modules())
     try:
-        load_adapters(model, str(folder))
+        load_adapters(seen, str(folder))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         details = [line.strip() for line in str(error).splitlines()[1:11]]
         message = f"the adapters in `{folder}` are not those of this model: {str(error).splitlines()[0]}"
         raise CheckpointError("AX512", message, details=details) from error
-    joined = {name: module.fuse() for name, module in model.named_modules() if hasattr(module, "fuse")}
+    joined = {name: module.fuse() for name, module in seen.named_modules() if hasattr(module, "fuse")}
     for name, module in joined.items():
         kept = before[name]
         kept.update(module.parameters())
-        _put(model, name, kept)
+        _put(seen, name, kept)
     mx.eval([value for _, value in tree_flatten(model.parameters())])
+
+
+def _as_trained(model: LanguageModel, folder: Path) -> LanguageModel:
+    """The same modules by the names that they had when the adapters were trained."""
+    names = FolderNames(model.plan, read_built(folder).written)
+    return with_folder_names(model) if names.like_mlx_lm else model
 
 
 def _put(model: LanguageModel, name: str, module: Any) -> None:

@@ -39,8 +39,7 @@ from axon_compose.checkpoints.huggingface import (
     with_dims,
     with_missing,
 )
-from axon_compose.checkpoints.upstream import faults_of
-from axon_compose.checkpoints.upstream._fields import older_fields
+from axon_compose.checkpoints.upstream import faults_of, older_fields, require_loadable
 from axon_compose.checkpoints.weights import SavePlan, plan_save, save_checkpoint
 from axon_compose.diagnostics import Problems
 from axon_compose.language.config import make_config
@@ -48,7 +47,7 @@ from axon_compose.language.document import HuggingFace, Layout
 from axon_compose.language.source import Mapping as MappingNode
 from axon_compose.language.source import to_source
 from axon_compose.machine.files import read_regular
-from axon_compose.model.names import CONFIG_KEY, description_in
+from axon_compose.model.names import CONFIG_KEY, FolderNames, description_in
 from axon_compose.plan import Compiled, compile_source, compile_text
 from axon_compose.registry import Registry
 
@@ -89,7 +88,7 @@ def export(
     Raises:
         ArchitectureError: The description in the folder does not hold, such as without a plugin that it names.
         CheckpointError: AX557, AX558 the rules do not lead back; AX559 quantised weights for `huggingface`; AX560 the
-            folder is not of ours; AX513 it changes meanwhile; AX609, AX610 no stock model is this one; and what
+            folder is not of ours; AX513 it changes meanwhile; AX609, AX610, AX620 no stock model is this one; and what
             `atomic_folder` raises.
     """
     if target.resolve() == folder.resolve():
@@ -98,12 +97,12 @@ def export(
     unchanged = Unchanged(folder)
     with unchanged:
         built = _Built(folder)
-        weights = load_weights(folder, built.shapes())
+        weights = built.weights()
     specs = tensor_specs(weights)
     if kind == "huggingface" and built.quantised:
         message = f"`{folder}` is quantised, which Hugging Face's layout cannot express"
         raise CheckpointError("AX559", message, "use `--to mlx-lm`, or export a build without `--quantize`")
-    known = built.names(KINDS[kind])
+    known = built.known(KINDS[kind])
     save_plan = plan_save(built.plan, built.section, built.architecture.document.dims, specs, KINDS[kind], known=known)
     config = built.config(save_plan, specs)
     if kind == "mlx-lm":
@@ -121,6 +120,8 @@ def export(
     with atomic_folder(target, force) as place, unchanged:
         written = {name: disk.write_file(place / name, [small[name]]) for name in sorted(small)}
         written |= save_checkpoint(place, save_plan, weights, max_shard_bytes=max_shard_bytes, progress=progress)
+        if kind == "mlx-lm":
+            require_loadable(place, config)
         content = record_of(record, written)
         disk.write_file(place / BUILD_FILE, [dump_json(content)])
     return content
@@ -146,9 +147,10 @@ class _Built:
         self.section = section
         self.stock: tuple[HuggingFace, Mapping[str, Any]] = section, {}
         headers = (read_header(path) for path in sorted(folder.glob("model*.safetensors")))
-        self.found = {name: entry.shape for header in headers for name, entry in header.items()}
+        self.names = FolderNames(self.plan, self.written)
+        self.found = {self.names.in_plan(name): entry.shape for header in headers for name, entry in header.items()}
 
-    def names(self, layout: Layout) -> list[str]:
+    def known(self, layout: Layout) -> list[str]:
         """The kinds of names of the checkpoint that the folder was built from, if it had this layout."""
         origin = self.written[CONFIG_KEY].get("tensors")
         same = isinstance(origin, dict) and origin.get("layout") == layout
@@ -158,6 +160,11 @@ class _Built:
     def quantised(self) -> bool:
         """Whether weights are packed."""
         return any(name.endswith(".scales") and name not in dict(self.plan.parameters()) for name in self.found)
+
+    def weights(self) -> dict[str, Any]:
+        """The lazy arrays of the folder, by the names of the plan."""
+        expected = {self.names.in_folder(name): shape for name, shape in self.shapes().items()}
+        return {self.names.in_plan(name): array for name, array in load_weights(self.folder, expected).items()}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every array that the folder must hold: the parameters, or the members of packed ones as they are."""

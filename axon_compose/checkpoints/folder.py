@@ -27,11 +27,19 @@ from axon_compose.checkpoints.weights import checkpoint_plan, name_kind, read_ch
 from axon_compose.language.document import Layout
 from axon_compose.language.source import plain
 from axon_compose.model import LanguageModel, largest_parts, quantize, random_weights, weight_fault
-from axon_compose.model.names import CONFIG_KEY, MODEL_TYPE
+from axon_compose.model.names import CONFIG_KEY, MODEL_TYPE, FolderNames
 from axon_compose.plan import DTYPES, Compiled, Plan, plan_to_dict, weight_nbytes
 from axon_compose.registry import Raised
 
-__all__ = ["check_write", "folder_config", "folder_record", "usual_tokenizer", "without_infinity", "write_model"]
+__all__ = [
+    "check_write",
+    "folder_config",
+    "folder_record",
+    "folder_tensors",
+    "usual_tokenizer",
+    "without_infinity",
+    "write_model",
+]
 
 
 def write_model(
@@ -99,7 +107,7 @@ def write_model(
     config = folder_config(model.compiled or architecture, model, ids=is_tokenizer_of(home, tokenizer))
     if weights is not None and (origin := _origin(architecture, weights, layout)):
         config[CONFIG_KEY]["tensors"] = origin
-    tensors = dict(tree_flatten(model.parameters()))
+    tensors = folder_tensors(model)
     del model  # the writer must be the last to hold each tensor, so that it is freed once it is written
     with _blamed(plan, made=weights is None):
         return write_folder(
@@ -129,9 +137,10 @@ def _blamed(plan: Plan, *, made: bool) -> Iterator[None]:
     try:
         yield
     except NotComputed as error:
+        tensor = FolderNames(plan).in_plan(error.tensor)
         for use in plan.uses() if made else ():
-            if error.tensor.startswith(f"{use.path}."):
-                name = error.tensor.removeprefix(f"{use.path}.")
+            if tensor.startswith(f"{use.path}."):
+                name = tensor.removeprefix(f"{use.path}.")
                 raise weight_fault(use, name, Raised(error.cause)) from error.cause
         raise error.cause from None
 
@@ -178,7 +187,7 @@ def folder_config(architecture: Compiled, model: LanguageModel, *, ids: bool) ->
     """The config.json of a folder; `ids`: with the tokens that the checkpoint's config.json names."""
     plan, source = architecture.plan(), architecture.config
     carried: dict[str, Any] = {}
-    described: dict[str, Any] = {"architecture": architecture.data, "plugins": dict(plan.plugins)}
+    described = {"architecture": architecture.data, "plugins": dict(plan.plugins), **FolderNames.note}
     if source:
         written = without_infinity(plain(source.written or source.top))
         if source.model_types:  # a folder that was built of no checkpoint has none
@@ -196,7 +205,7 @@ def folder_config(architecture: Compiled, model: LanguageModel, *, ids: bool) ->
         "num_hidden_layers": len(plan.layers),
         "torch_dtype": dtype,
         CONFIG_KEY: described,
-        **_quantization(model),
+        **_quantization(model, FolderNames(plan)),
     }
 
 
@@ -210,6 +219,12 @@ def _origin(architecture: Compiled, weights: Path, layout: Layout | None) -> dic
     plan = checkpoint_plan(architecture.plan(), architecture.document, weights, layout)
     names = {name_kind(source.name) for transfer in plan.transfers for source in transfer.sources}
     return {"layout": layout or read_checkpoint(weights).layout, "names": sorted(names)}
+
+
+def folder_tensors(model: LanguageModel) -> dict[str, Any]:
+    """The arrays of a model by the names that they have in a new folder."""
+    names = FolderNames(model.plan)
+    return {names.in_folder(model.plan_name(name)): value for name, value in tree_flatten(model.parameters())}
 
 
 def without_infinity(value: Any) -> Any:
@@ -230,10 +245,14 @@ def _dtype(model: LanguageModel) -> Any:
     return sizes.most_common(1)[0][0]
 
 
-def _quantization(model: LanguageModel) -> dict[str, Any]:
+def _quantization(model: LanguageModel, names: FolderNames) -> dict[str, Any]:
     """How the modules are quantised, as `mlx_lm` reads it: the usual way, and each module that differs."""
     modules = {
-        path: {"group_size": module.group_size, "bits": module.bits, "mode": module.mode}
+        names.in_folder(model.plan_name(path)): {
+            "group_size": module.group_size,
+            "bits": module.bits,
+            "mode": module.mode,
+        }
         for path, module in tree_flatten(model.leaf_modules(), is_leaf=lambda leaf: isinstance(leaf, nn.Module))
         if hasattr(module, "bits")
     }

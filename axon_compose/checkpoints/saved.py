@@ -16,7 +16,7 @@ from axon_compose.checkpoints.files._byte_tokenizer import byte_tokenizer
 from axon_compose.checkpoints.files._generation import generation_of
 from axon_compose.checkpoints.files._safetensors import differences
 from axon_compose.checkpoints.files._tokenizer import is_tokenizer_of, tokenizer_folder
-from axon_compose.checkpoints.folder import folder_config, folder_record, usual_tokenizer
+from axon_compose.checkpoints.folder import folder_config, folder_record, folder_tensors, usual_tokenizer
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.model import LanguageModel
 from axon_compose.plan import Compiled
@@ -63,7 +63,7 @@ def save(
     return write_folder(
         target,
         config=config,
-        tensors=dict(tree_flatten(model.parameters())),
+        tensors=folder_tensors(model),
         tokenizer=tokenizer,
         generation=generation_of(home if home and home.is_dir() else None, tokenizer_folder(tokenizer)),
         build_record=folder_record(plan, config["torch_dtype"], None, bits),
@@ -98,9 +98,10 @@ def _require_weights(model: LanguageModel) -> None:
     Raises:
         CheckpointError: AX512.
     """
-    found = {name: tuple(value.shape) for name, value in tree_flatten(model.parameters())}
-    for path, module in tree_flatten(model.leaf_modules(), is_leaf=lambda leaf: isinstance(leaf, nn.Module)):
+    found = {model.plan_name(name): tuple(value.shape) for name, value in tree_flatten(model.parameters())}
+    for place, module in tree_flatten(model.leaf_modules(), is_leaf=lambda leaf: isinstance(leaf, nn.Module)):
         if hasattr(module, "bits"):
+            path = model.plan_name(place)
             found = {name: shape for name, shape in found.items() if name not in _packing(path)}
             *rows, words = module.weight.shape
             found[f"{path}.weight"] = (*rows, words * 32 // module.bits)

@@ -4,6 +4,7 @@ from axon_compose.model._block import Block, Reuse
 from axon_compose.model._build import build, check_shapes, largest_parts, random_weights
 from axon_compose.model._caches import make_cache, make_caches
 from axon_compose.model._calls import BuildError, blamed, weight_fault
+from axon_compose.model._folder_model import FolderModel, with_folder_names
 from axon_compose.model._language_model import LanguageModel
 from axon_compose.model._quantize import GROUP_SIZE, quantize
 from axon_compose.model._trial import Trial, try_out
@@ -12,6 +13,7 @@ __all__ = [
     "GROUP_SIZE",
     "Block",
     "BuildError",
+    "FolderModel",
     "LanguageModel",
     "Reuse",
     "Trial",
@@ -25,4 +27,5 @@ __all__ = [
     "random_weights",
     "try_out",
     "weight_fault",
+    "with_folder_names",
 ]

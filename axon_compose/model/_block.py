@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -31,13 +32,18 @@ class Block(nn.Module):
     Args:
         layer: Its part of the plan.
         modules: Name inside the layer to module.
+        names: What the modules are called here, by their names in the plan, where that is something else.
     """
 
-    def __init__(self, layer: Layer, modules: Mapping[str, nn.Module]) -> None:
+    def __init__(self, layer: Layer, modules: Mapping[str, nn.Module], names: Mapping[str, str] | None = None) -> None:
         super().__init__()
+        self._plan, self._names = layer, _Names(names or {})
         for key, module in modules.items():
-            self[key] = module
-        self._plan = layer
+            self[self._names.get(key, key)] = module
+
+    def module(self, use: Use) -> Any:
+        """The module of a component."""
+        return self[self._names.get(use.key, use.key)]
 
     def __call__(
         self, x: mx.array, masks: Sequence[Any], cache: Any, values: Values, layer: Layer | None = None
@@ -61,6 +67,10 @@ class Block(nn.Module):
         for branch in run.layer.branches:
             x = run.branch(branch, x)
         return x, run.published
+
+
+class _Names(UserDict[str, str]):
+    """A mapping that `mlx.nn.Module` does not take for parameters."""
 
 
 class Reuse(nn.Module):
@@ -114,7 +124,7 @@ class _Run:
         return _scaled(self.normed(branch.post, y), branch.scale)
 
     def normed(self, norm: Use | None, x: mx.array) -> mx.array:
-        return call(norm, self.modules[norm.key], x.shape, x) if norm else x
+        return call(norm, self.modules.module(norm), x.shape, x) if norm else x
 
     def component(self, use: Use, x: mx.array) -> mx.array:
         arguments: Values = {name: self.values[source] for name, source in use.reads.items()}
@@ -126,7 +136,7 @@ class _Run:
             arguments["cache"] = self.cache if own else self.cache[use.slot[1]]
         if use.writes:
             arguments["publish"] = partial(self.publish, use.key)
-        return call(use, self.modules[use.key], x.shape, x, **arguments)
+        return call(use, self.modules.module(use), x.shape, x, **arguments)
 
     def publish(self, key: str, name: str, value: Any) -> None:
         self.published[f"{self.layer.index}.{key}.{name}"] = value

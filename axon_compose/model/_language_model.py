@@ -14,7 +14,7 @@ from axon_compose.model._caches import make_caches
 from axon_compose.model._calls import call
 from axon_compose.model._forward import make_mask, position
 from axon_compose.model._freed import keep_freed
-from axon_compose.plan import Compiled, Plan, Use
+from axon_compose.plan import Compiled, Layer, Plan, Use
 
 __all__ = ["LanguageModel"]
 
@@ -25,6 +25,7 @@ class LanguageModel(nn.Module):
     Args:
         plan: The model, layer by layer.
         make: Gives the module of a component.
+        names: Gives the names of a layer's modules, by their names in the plan, where they are called otherwise.
 
     Attributes:
         compiled: The description that the plan was made of, which `axon_compose.save` writes; None if only the plan is
@@ -37,7 +38,12 @@ class LanguageModel(nn.Module):
 
     compiled: Compiled | None = None
 
-    def __init__(self, plan: Plan, make: Callable[[Use], nn.Module]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        make: Callable[[Use], nn.Module],
+        names: Callable[[Layer], Mapping[str, str]] = lambda layer: {},
+    ) -> None:
         super().__init__()
         self._plan = plan
         self._in_order = True  # weights as they are made are of no use yet
@@ -45,7 +51,7 @@ class LanguageModel(nn.Module):
         self.layers: list[Block | Reuse] = []
         for layer in plan.layers:
             if layer.owner is None:
-                self.layers.append(Block(layer, {use.key: make(use) for use in layer.uses()}))
+                self.layers.append(Block(layer, {use.key: make(use) for use in layer.uses()}, names(layer)))
             else:
                 self.layers.append(Reuse(layer, self.layers[layer.owner]))
         if plan.final_norm:
@@ -139,16 +145,24 @@ class LanguageModel(nn.Module):
         """Fresh caches of mlx-lm's classes, one for each layer that keeps something, in layer order."""
         return make_caches(self._plan.slots)
 
+    def path_of(self, name: str) -> str:
+        """Where in this module the plan's parameter or module is."""
+        return name
+
+    def plan_name(self, path: str) -> str:
+        """What the plan calls a parameter or module of this module: the inverse of `path_of`."""
+        return path
+
     @property
     def cast_predicate(self) -> Callable[[str], bool]:
         """Whether a parameter may change its dtype; mlx-lm's `convert` and `build` ask."""
-        kept = {f"{use.path}.{name}" for use in self._plan.uses() for name in use.spec.float32}
+        kept = {self.path_of(f"{use.path}.{name}") for use in self._plan.uses() for name in use.spec.float32}
         return lambda path: path not in kept
 
     @property
     def quant_predicate(self) -> Callable[[str, nn.Module], bool]:
         """Whether a module may be quantised; routers and what else the components name stay as they are."""
-        kept = {f"{use.path}.{name}" for use in self._plan.uses() for name in use.spec.unquantized}
+        kept = {self.path_of(f"{use.path}.{name}") for use in self._plan.uses() for name in use.spec.unquantized}
         return lambda path, module: hasattr(module, "to_quantized") and path not in kept
 
 

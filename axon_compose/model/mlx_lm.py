@@ -7,10 +7,10 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
-from axon_compose.model import LanguageModel
 from axon_compose.model._build import make_module
+from axon_compose.model._folder_model import FolderModel
 from axon_compose.model._requirements import saying_what_to_install, without_tracebacks
-from axon_compose.model.names import MODEL_TYPE, description_in
+from axon_compose.model.names import MODEL_TYPE, FolderNames, description_in
 from axon_compose.plan import Compiled, Plan, compile_source
 
 __all__ = ["Model", "ModelArgs"]
@@ -34,6 +34,7 @@ class ModelArgs:
         plan: The model, compiled again from the description in config.json.
         compiled: That description.
         config: All of config.json.
+        names: The names of the folder's weights.
     """
 
     def __init__(self, plan: Plan, config: Mapping[str, Any], compiled: Compiled | None = None) -> None:
@@ -41,6 +42,7 @@ class ModelArgs:
         self.compiled = compiled
         self.model_type = MODEL_TYPE
         self.config = dict(config)
+        self.names = FolderNames(plan, config)
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> ModelArgs:
@@ -57,11 +59,14 @@ class ModelArgs:
         return cls(compiled.plan(), config, compiled)
 
 
-class Model(LanguageModel):
-    """A compiled model as `mlx_lm` makes it: from its arguments, weights to be loaded."""
+class Model(FolderModel):
+    """A compiled model as `mlx_lm` makes it: from its arguments, weights to be loaded.
+
+    Folders of version 0.1 keep the paths that they were built with, and so do adapters that were trained on them.
+    """
 
     def __init__(self, args: ModelArgs) -> None:
-        super().__init__(args.plan, make_module)
+        super().__init__(args.plan, make_module, args.names)
         self.args = args
         self.compiled = args.compiled
         self.model_type = args.model_type

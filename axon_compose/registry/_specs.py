@@ -175,6 +175,8 @@ class ComponentSpec:
         float32: Parameters that stay float32 when a model is cast, e.g. `("A_log", "D")`.
         unquantized: Submodules that quantisation leaves alone, e.g. `("gate",)`; also those that hold a `weight` of two
             axes or more and cannot be quantised, such as the norms of single heads, so that sizes are known beforehand.
+        module_name: What mlx-lm's own models call such a module, e.g. `self_attn`, so that its recipes find it. Built
+            folders use it where one component of a layer has it; unless given, the name in the file stays.
         default: Whether files that name no type for this kind get this one (the namespace `core` alone).
         shrink: `(options, dims)` to options with small sizes and the same structure, used by `check`: a model of the
             same class, or a mapping as a file writes it, such as `written(options) | {"num_heads": 2}`; None keeps the
@@ -201,6 +203,7 @@ class ComponentSpec:
     mask: Literal["dense", "banded"] = "dense"
     float32: tuple[str, ...] = ()
     unquantized: tuple[str, ...] = ()
+    module_name: str | None = None
     default: bool = False
     shrink: Callable[[Any, Dims], Any] | None = None
     examples: tuple[Mapping[str, Any], ...] = ()

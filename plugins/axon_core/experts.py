@@ -8,13 +8,14 @@ experts in blocks there (`axon_core.grouped`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.switch_layers import SwitchGLU, SwitchLinear, SwitchMLP
 
 from axon_core.activations import ACTIVATIONS, gated
+from axon_core.alike import Alike, not_offered
 from axon_core.cpu import fast
 from axon_core.grouped import columns_multiplied, group, is_worth_grouping, rows_multiplied
 from axon_core.linear import transposed_factor
@@ -23,8 +24,11 @@ from axon_core.specs.mlp import ActivationName
 __all__ = ["ExpertGLU", "ExpertLinear", "ExpertMLP"]
 
 
-class ExpertLinear(SwitchLinear):
+class ExpertLinear(SwitchLinear, metaclass=Alike):
     """One linear layer per expert, `weight` (experts, output, input); each row of the input goes to one of them."""
+
+    alike: Final = SwitchLinear
+    narrow: ClassVar[type[ExpertLinear]]
 
     #: Its weight may be column-major; see `axon_compose.model`.
     column_major: Final = True
@@ -71,14 +75,23 @@ class ExpertLinear(SwitchLinear):
         return y
 
 
+class NarrowExpertLinear(ExpertLinear):
+    """Experts whose width no group of quantised numbers divides; see `axon_core.alike`."""
+
+    to_quantized = not_offered
+
+
+ExpertLinear.narrow = NarrowExpertLinear
+
+
 def _in_blocks(
     layers: Sequence[Any], x: mx.array, indices: mx.array, run: Callable[[mx.array, mx.array], mx.array]
 ) -> mx.array | None:
     """Run experts on blocks of tokens; None where it is not worth it, or they are not what they were made as."""
-    pairs, num_experts = indices.size, layers[0].num_experts
-    if not fast() or not is_worth_grouping(pairs, num_experts):
+    if not fast() or not all(isinstance(layer, ExpertLinear) for layer in layers):  # quantised, or with an adapter
         return None
-    if any(type(layer) is not ExpertLinear for layer in layers):  # quantised, or with an adapter
+    num_experts = layers[0].num_experts
+    if not is_worth_grouping(indices.size, num_experts):
         return None
     groups = group(indices.reshape(-1, indices.shape[-1]), num_experts)
     rows = x.reshape(-1, x.shape[-1]).astype(mx.float32)[groups.tokens]

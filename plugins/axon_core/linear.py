@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.machine.blas import is_reference_blas
+from axon_core.alike import Alike, not_offered
 from axon_core.cpu import fast
 
 __all__ = ["Embedding", "Linear", "product", "transposed_factor"]
@@ -64,8 +65,11 @@ def _transposed_product_vjp(
     return cotangent @ weight, _copied(cotangent.T) @ x
 
 
-class Linear(nn.Linear):
+class Linear(nn.Linear, metaclass=Alike):
     """`x @ weight.T + bias`: in training by `product`; otherwise as it is, since the weight is column-major then."""
+
+    alike: Final = nn.Linear
+    narrow: ClassVar[type[Linear]]
 
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., input) to (..., output)."""
@@ -73,6 +77,15 @@ class Linear(nn.Linear):
             return super().__call__(x)
         y = product(x, self["weight"])
         return y + self["bias"] if "bias" in self else y
+
+
+class NarrowLinear(Linear):
+    """A linear layer whose width no group of quantised numbers divides; see `axon_core.alike`."""
+
+    to_quantized = not_offered
+
+
+Linear.narrow = NarrowLinear
 
 
 class Embedding(nn.Embedding):

@@ -107,7 +107,7 @@ def test_bfloat16_folder(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     header = read_header(tmp_path / "m" / "model.safetensors")
     wide = {name for name, entry in header.items() if entry.dtype == "F32"}
-    assert wide == {f"layers.{i}.ssm.{name}" for i in (0, 1, 2, 4) for name in ("A_log", "D")}
+    assert wide == {f"model.layers.{i}.ssm.{name}" for i in (0, 1, 2, 4) for name in ("A_log", "D")}
     assert {entry.dtype for entry in header.values()} == {"F32", "BF16"}
     assert len(set(generated(tmp_path / "m", "describe, trust, run"))) > 4
 
@@ -118,13 +118,13 @@ def test_quantised_folder(tmp_path: Path) -> None:
     header = read_header(tmp_path / "m" / "model.safetensors")
     quantised = {name.removesuffix(".scales") for name in header if name.endswith(".scales")}
     assert {
-        "head.lm_head",
-        "layers.0.ssm.in_proj",
-        "layers.3.moe.switch_mlp.up_proj",
-        "layers.3.swa.o_proj",
+        "lm_head",
+        "model.layers.0.ssm.in_proj",
+        "model.layers.3.mlp.switch_mlp.up_proj",
+        "model.layers.3.self_attn.o_proj",
     } <= quantised
     assert [name for name in quantised if "gate" in name.split(".")[-1] and "proj" not in name] == []
-    assert header["layers.3.moe.gate.weight"].dtype == "F32"
+    assert header["model.layers.3.mlp.gate.weight"].dtype == "F32"
     assert json.loads((tmp_path / "m" / "config.json").read_text())["quantization"]["bits"] == 4
     assert len(set(generated(tmp_path / "m", "describe, trust, run"))) > 4
 

@@ -94,9 +94,9 @@ def test_convert_quantises_all_but_routers_and_gates(model: Path, tmp_path: Path
     said = mlx_lm("convert", "--hf-path", model, "--mlx-path", tmp_path / "q4", "-q")
     assert float(re.findall(r"([\d.]+) bits per weight", said)[0]) < 8
     names = set(read_header(tmp_path / "q4" / "model.safetensors"))
-    assert "layers.3.swa.q_proj.scales" in names
-    assert "layers.4.moe.switch_mlp.down_proj.scales" in names
-    assert "head.lm_head.scales" in names
+    assert "model.layers.3.self_attn.q_proj.scales" in names
+    assert "model.layers.4.mlp.switch_mlp.down_proj.scales" in names
+    assert "lm_head.scales" in names
     assert [name for name in names if name.endswith("gate.scales")] == []
     text = generated(tmp_path / "q4", PROMPT)
     assert len(set(text)) > 4
@@ -108,8 +108,8 @@ def test_convert_to_bfloat16_keeps_what_must_be_float32(model: Path, tmp_path: P
     mlx_lm("convert", "--hf-path", model, "--mlx-path", tmp_path / "b", "--dtype", "bfloat16", *["-q"] * quantised)
     header = read_header(tmp_path / "b" / "model.safetensors")
     kept = {name for name, entry in header.items() if entry.dtype == "F32"}
-    assert kept == {f"layers.{i}.ssm.{name}" for i in (0, 1, 2, 4) for name in ("A_log", "D")}
-    weights = [f"layers.0.ssm.in_proj.{'scales' if quantised else 'weight'}", "norm.weight"]
+    assert kept == {f"model.layers.{i}.ssm.{name}" for i in (0, 1, 2, 4) for name in ("A_log", "D")}
+    weights = [f"model.layers.0.ssm.in_proj.{'scales' if quantised else 'weight'}", "model.norm.weight"]
     assert {header[name].dtype for name in weights} == {"BF16"}
     assert len(set(generated(tmp_path / "b", PROMPT))) > 4
 
@@ -125,8 +125,8 @@ def test_train_fuse_and_generate(
     said = mlx_lm("lora", "--model", model, *run, *sizes, "--learning-rate", 0.01, *flags)
     assert re.search(r"5\.\d{3}", said), said  # near log(259), the loss of a model that knows nothing
     weights = mx.load(str(tmp_path / "a" / "adapters.safetensors"))
-    trained = {name.split(".")[2] for name in weights if name.startswith("layers.") and "lora" in name}
-    assert trained == ({"ssm", "swa", "moe"} if kind == "lora" else set())
+    trained = {name.split(".")[3] for name in weights if name.startswith("model.layers.") and "lora" in name}
+    assert trained == ({"ssm", "self_attn", "mlp"} if kind == "lora" else set())
     assert all(mx.isfinite(value).all().item() for value in weights.values())
     mlx_lm("fuse", "--model", model, "--adapter-path", tmp_path / "a", "--save-path", tmp_path / "fused")
     fused = generated(tmp_path / "fused", PROMPT)

@@ -117,6 +117,57 @@ def test_there_and_back(name: str, tmp_path: Path, tokenizer: Path) -> None:
     assert {read_safetensors(path).metadata["format"] for path in target.glob("*.safetensors")} == {"pt"}
 
 
+#: Why mlx-lm does not load the export of a fixture.
+REFUSED = {
+    "gpt2": "n_inner is ignored",
+    "gpt_neox": "intermediate_size is ignored",
+    "jamba": "expert_layer_offset",
+    "qwen2_moe": "mlp_only_layers is ignored",
+}
+
+
+@pytest.mark.parametrize("config", ["config.json", "config.published.json"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_export_is_imported_again(name: str, config: str, tmp_path: Path, tokenizer: Path) -> None:
+    if not (FIXTURES / name / config).exists():
+        pytest.skip(f"{name} has one config.json")
+    ours = built(name, tmp_path, tokenizer, config)
+    plan = load(checkpoint=tmp_path / "source").plan()
+    for kind in KINDS:
+        if kind == "mlx-lm" and name in REFUSED:
+            error = refusal(ours, tmp_path, kind)
+            assert error.code == "AX620"
+            assert error.help is not None
+            assert REFUSED[name] in error.help
+            continue
+        export(ours, tmp_path / kind, kind)
+        again = load(checkpoint=tmp_path / kind)
+        assert everything(again.plan()) == everything(plan)
+        weights = dict(tree_flatten(again.build(weights=tmp_path / kind).parameters()))
+        assert weights.keys() == dict(plan.parameters()).keys()
+        if kind == "mlx-lm":
+            load_model(tmp_path / kind, strict=True)
+
+
+def test_an_export_that_mlx_lm_refuses_is_not_written(tmp_path: Path) -> None:
+    """Three kinds: tensors under names that it does not know, arguments that it lacks, a model that it lacks."""
+    random_model("llama", tmp_path / "split")
+    rules = json.loads((tmp_path / "split" / "config.json").read_text())
+    section = rules["axon_compose"]["architecture"]["huggingface"]
+    section["weights"] |= {"model.layers.<l>.self_attn.query": section["weights"].pop("model.layers.<l>.self_attn")}
+    (tmp_path / "split" / "config.json").write_text(json.dumps(rules))
+    error = refusal(tmp_path / "split", tmp_path, "mlx-lm")
+    assert error.code == "AX620"
+    assert "self_attn.query" in error.message
+    for model_type, reason in (("minicpm", "missing"), ("plamo9", "not supported")):
+        name = f"of-{model_type}"
+        random_model("llama", tmp_path / name, f"huggingface.model_types=[{model_type}]", "huggingface.write={}")
+        error = refusal(tmp_path / name, tmp_path, "mlx-lm")
+        assert error.code == "AX620"
+        assert reason in error.message
+        export(tmp_path / name, tmp_path / f"{name}-hf", "huggingface")
+
+
 def test_infinity_is_written_as_it_stood(tmp_path: Path, tokenizer: Path) -> None:
     ours = built("falcon_h1", tmp_path, tokenizer, "config.published.json")
     export(ours, tmp_path / "back", "huggingface")

@@ -3,5 +3,7 @@
 from axon_compose.checkpoints.upstream._fault import UpstreamFault
 from axon_compose.checkpoints.upstream._faults import FAULTS, faults_of
 from axon_compose.checkpoints.upstream._fields import older_fields
+from axon_compose.checkpoints.upstream._loadable import require_loadable
+from axon_compose.checkpoints.upstream._stock import stock_fields
 
-__all__ = ["FAULTS", "UpstreamFault", "faults_of", "older_fields"]
+__all__ = ["FAULTS", "UpstreamFault", "faults_of", "older_fields", "require_loadable", "stock_fields"]

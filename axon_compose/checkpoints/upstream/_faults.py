@@ -213,6 +213,15 @@ FAULTS: Final = (
         error="Expected shape",
     ),
     UpstreamFault(
+        "size-ignored",
+        "mlx-lm",
+        "n_inner is ignored, the MLP has 4 * n_embd",
+        "n_inner, where it is given",
+        model_types=("gpt2",),
+        when=lambda config, tokens: (config.get("n_inner") or 4 * config["n_embd"]) != 4 * config["n_embd"],
+        error="Expected shape",
+    ),
+    UpstreamFault(
         "names-of-the-base",
         "mlx-lm",
         "tensors whose names begin with `transformer.` cannot be loaded",

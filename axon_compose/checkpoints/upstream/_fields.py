@@ -1,13 +1,16 @@
 """config.json as transformers 5 writes it, in the fields that mlx-lm reads.
 
 transformers 5 keeps all that concerns rotary positions in `rope_parameters` and the kinds of layers in `layer_types`;
-most models of mlx-lm 0.32 look for the fields of transformers 4, and take a default where one is missing.
+most models of mlx-lm 0.32 look for the fields of transformers 4, and take a default where one is missing. Which fields
+a model reads, its own `ModelArgs` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+
+from axon_compose.checkpoints.upstream._stock import stock_fields
 
 __all__ = ["older_fields"]
 
@@ -27,12 +30,15 @@ def older_fields(config: Mapping[str, Any]) -> dict[str, Any]:
         found = older_fields(inner)
         return {"text_config": {**inner, **found}} if found else {}
     family = str(config.get("model_type"))
-    found = {**_rotary(config), **_pattern(config)}
+    read = stock_fields(family)
+    found = {} if "rope_parameters" in read else _rotary(config)
+    found |= {} if "layer_types" in read else _pattern(config)
     both = {**config, **found}
     found |= {old: both.get(new) for old, new in _RENAMED.get(family, {}).items()}
     if family in _OF_FAMILY:
         found |= _OF_FAMILY[family](config)
-    missing = {name: value for name, value in found.items() if config.get(name) is None and value is not None}
+    found = {name: value for name, value in found.items() if name in read and value is not None}
+    missing = {name: value for name, value in found.items() if config.get(name) is None}
     return missing | {name: found[name] for name in ("layer_types",) if name in found}
 
 

@@ -15,6 +15,7 @@ from axon_compose.checkpoints.weights._storage import BLOCK
 from axon_compose.diagnostics import Problems
 from axon_compose.language.document import Document, Layout
 from axon_compose.plan import Plan
+from axon_compose.plan.folder_names import FolderNames
 
 __all__ = ["checkpoint_plan"]
 
@@ -34,7 +35,8 @@ def checkpoint_plan(plan: Plan, document: Document, folder: Path, layout: Layout
         CheckpointError: What `read_checkpoint`, `plan_load` and `plan_own` raise; AX557 the file has no rules.
     """
     if is_built(folder) or is_adapter(folder):
-        return plan_own(plan, read_checkpoint(read_built(folder).folder))
+        built = read_built(folder)
+        return plan_own(plan, read_checkpoint(built.folder), FolderNames(plan, built.written))
     section = document.envelope.huggingface
     if section is None or not section.weights:
         raise CheckpointError(

@@ -237,6 +237,7 @@ _YARN: Final = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings
 
 _ATTENTION: Final = ComponentSpec(
     name="attention",
+    module_name="self_attn",
     kind="layer",
     options=AttentionOptions,
     module="axon_core.attention:Attention.from_options",

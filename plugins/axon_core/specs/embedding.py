@@ -159,6 +159,7 @@ def _shrink_embedding(options: TokenEmbeddingOptions, dims: Dims) -> dict[str, A
 SPECS: Final = (
     ComponentSpec(
         name="token_embedding",
+        module_name="embed_tokens",
         kind="embedding",
         options=TokenEmbeddingOptions,
         module="axon_core.embedding:TokenEmbedding.from_options",
@@ -182,6 +183,7 @@ SPECS: Final = (
     ),
     ComponentSpec(
         name="lm_head",
+        module_name="lm_head",
         kind="head",
         options=LMHeadOptions,
         module="axon_core.head:LMHead.from_options",

@@ -108,6 +108,7 @@ def _shrink(options: GatedDeltaNetOptions, dims: Dims) -> dict[str, Any]:
 SPECS: Final = (
     ComponentSpec(
         name="gated_delta_net",
+        module_name="linear_attn",
         kind="layer",
         options=GatedDeltaNetOptions,
         module="axon_core.gated_delta_net:GatedDeltaNet.from_options",

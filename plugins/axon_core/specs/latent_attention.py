@@ -172,6 +172,7 @@ _YARN_DEEPSEEK: Final = {**_YARN, "mscale": 1.0, "mscale_all_dim": 0.707}
 SPECS: Final = (
     ComponentSpec(
         name="latent_attention",
+        module_name="self_attn",
         kind="layer",
         options=LatentAttentionOptions,
         module="axon_core.latent_attention:LatentAttention.from_options",

@@ -106,6 +106,7 @@ def _saved(options: MLPOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Ar
 SPECS: Final = (
     ComponentSpec(
         name="mlp",
+        module_name="mlp",
         kind="layer",
         options=MLPOptions,
         module="axon_core.mlp:MLP.from_options",

@@ -291,6 +291,7 @@ def _shrink(options: SharedExpertMoEOptions | MoEOptions, dims: Dims) -> dict[st
 SPECS: Final = (
     ComponentSpec(
         name="moe",
+        module_name="mlp",
         kind="layer",
         options=MoEOptions,
         module="axon_core.moe:MoE.from_options",
@@ -363,6 +364,7 @@ SPECS: Final = (
     ),
     ComponentSpec(
         name="shared_expert_moe",
+        module_name="mlp",
         kind="layer",
         options=SharedExpertMoEOptions,
         module="axon_core.moe:SharedExpertMoE.from_options",

@@ -1,0 +1,107 @@
+"""The model with the module paths of mlx-lm's own models, as its recipes want to walk through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from axon_compose.model._language_model import LanguageModel
+from axon_compose.model.names import FolderNames, ends, module_names
+from axon_compose.plan import Plan, Use
+
+__all__ = ["FolderModel", "with_folder_names"]
+
+
+class FolderModel(LanguageModel):
+    """A language model whose modules have the paths of `axon_compose.model.names`.
+
+    Layers and the final norm are in `model`, and beside them what the embedding and the head consist of, which
+    themselves are out of sight of whoever walks through the modules. Before they run, they take their parts from
+    there, whatever those were replaced by.
+
+    Args:
+        plan: The model, layer by layer.
+        make: Gives the module of a component.
+        names: Those of the folder; with the plan's own names it is a `LanguageModel` like any other.
+    """
+
+    def __init__(self, plan: Plan, make: Callable[[Use], nn.Module], names: FolderNames) -> None:
+        super().__init__(plan, make, module_names if names.like_mlx_lm else lambda layer: {})
+        self._folder_names = names
+        if names.like_mlx_lm:
+            self._move()
+
+    def _move(self) -> None:
+        for name in ("embedding", "layers", "norm", "head"):
+            if name in self:
+                object.__setattr__(self, name, self.pop(name))
+        self.model = nn.Module()
+        for use, part, name in ends(self.plan):
+            holder, key = self._place(name)
+            holder[key] = self._part(use.path, part)
+        self.model.layers = self.layers
+        if self.plan.final_norm:
+            self.model.norm = self.norm
+
+    def hidden(self, inputs: mx.array, cache: list[Any] | None = None) -> mx.array:
+        """See `LanguageModel.hidden`."""
+        if "model" in self:
+            self._take_parts()
+        return super().hidden(inputs, cache)
+
+    def _take_parts(self) -> None:
+        """Give the embedding, the final norm and the head the modules and arrays that are in sight now."""
+        for use, part, name in ends(self.plan):
+            holder, key = self._place(name)
+            if part:
+                outer, _, last = part.rpartition(".")
+                self._part(use.path, outer)[last] = holder[key]
+            else:
+                object.__setattr__(self, use.path, holder[key])
+        if self.plan.final_norm:
+            object.__setattr__(self, "norm", self.model["norm"])
+
+    def _place(self, name: str) -> tuple[Any, str]:
+        """The module that a part of the embedding or head is in, and its name there."""
+        place, _, key = name.rpartition(".")
+        return (self[place] if place else self), key
+
+    def _part(self, end: str, part: str) -> Any:
+        """A part of the embedding or head."""
+        found: Any = getattr(self, end)
+        for key in filter(None, part.split(".")):
+            found = found[int(key)] if isinstance(found, list) else found[key]
+        return found
+
+    def train(self, mode: bool = True) -> FolderModel:
+        """See `LanguageModel.train`."""
+        super().train(mode)
+        if "model" in self:
+            self.embedding.train(mode)
+            self.head.train(mode)
+        return self
+
+    def path_of(self, name: str) -> str:
+        """See `LanguageModel.path_of`."""
+        return self._folder_names.in_folder(name)
+
+    def plan_name(self, path: str) -> str:
+        """See `LanguageModel.plan_name`."""
+        return self._folder_names.in_plan(path)
+
+
+def with_folder_names(model: LanguageModel) -> FolderModel:
+    """The same modules under the paths that they have in a new folder, to load adapters into or to apply a recipe to.
+
+    What is changed in a module changes in both; a module that is replaced is replaced in the result alone.
+    """
+    modules: dict[str, Any] = {"embedding": model.embedding, "head": model.head}
+    if model.plan.final_norm:
+        modules[model.plan.final_norm.path] = model.norm
+    for layer, block in zip(model.plan.layers, model.layers, strict=True):
+        if layer.owner is None:
+            modules |= {use.path: block.module(use) for use in layer.uses()}
+    return FolderModel(model.plan, lambda use: modules[use.path], FolderNames(model.plan))
