@@ -102,8 +102,7 @@ def write_model(
         model = build_trained(
             architecture, weights, dtype=dtype, seed=seed, allow_large=allow_large, layout=layout, progress=progress
         )
-    if quantize_bits:
-        quantize(model, quantize_bits)
+    notes = quantize(model, quantize_bits) if quantize_bits else []
     config = folder_config(model.compiled or architecture, model, ids=is_tokenizer_of(home, tokenizer))
     if weights is not None and (origin := _origin(architecture, weights, layout)):
         config[CONFIG_KEY]["tensors"] = origin
@@ -116,7 +115,8 @@ def write_model(
             tensors=tensors,
             tokenizer=tokenizer,
             generation=generation_of(home, tokenizer_folder(tokenizer)),
-            build_record=folder_record(plan, config["torch_dtype"], seed if weights is None else None, quantize_bits),
+            build_record=folder_record(plan, config["torch_dtype"], seed if weights is None else None, quantize_bits)
+            | {"notes": notes},
             force=force,
             progress=progress,
             max_shard_bytes=max_shard_bytes,

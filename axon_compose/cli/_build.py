@@ -75,8 +75,8 @@ def _in_memory(architecture: Architecture, arguments: argparse.Namespace, termin
         allow_large=arguments.allow_large,
         progress=partial(terminal.progress, what="reading weights"),
     )
-    if arguments.quantize:
-        quantize(model, arguments.quantize)
+    for note in quantize(model, arguments.quantize) if arguments.quantize else ():
+        terminal.note(f"note: {note}")
     trial = try_out(model, seed=arguments.seed)
     plan = architecture.plan()
     size = f"{count(total_parameters(plan))} parameters, {human(trial.weight_bytes)}"

@@ -41,6 +41,8 @@ Exit codes: 0 ok, 1 the file has errors or a check failed, 2 wrong usage or a fi
 """
 
 
+#: Widths of quantised weights; `axon_compose.analysis.cost.BITS`, which a parser need not import.
+BITS = (1, 2, 3, 4, 5, 6, 8)
 #: What `export` writes; `axon_compose.checkpoints.export.KINDS`, which imports mlx.
 _KINDS = ("mlx-lm", "huggingface")
 
@@ -190,7 +192,7 @@ def _add_bench(command: Callable[..., argparse.ArgumentParser]) -> None:
         default="float32",
         help="of weights and caches (default: float32)",
     )
-    bench.add_argument("--quantize", type=int, choices=(2, 3, 4, 5, 6, 8), metavar="BITS", help="2, 3, 4, 5, 6 or 8")
+    bench.add_argument("--quantize", type=int, choices=BITS, metavar="BITS", help="1, 2, 3, 4, 5, 6 or 8")
     common(bench)
     doctor = command("doctor", _lazily("_bench", "doctor"), "say what this machine lacks to run models fast")
     as_json(doctor)
@@ -203,7 +205,7 @@ def _sizes(parser: Any) -> None:
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), help="of weights and caches (default: bfloat16)"
     )
-    parser.add_argument("--quantize", type=int, choices=(2, 3, 4, 5, 6, 8), metavar="BITS", help="2, 3, 4, 5, 6 or 8")
+    parser.add_argument("--quantize", type=int, choices=BITS, metavar="BITS", help="1, 2, 3, 4, 5, 6 or 8")
     parser.add_argument("--memory", type=nbytes, metavar="16GB", help="say whether it fits, and the longest context")
     parser.add_argument(
         "--bandwidth", type=bandwidth, metavar="GB/s", help="of the memory: bounds the tokens per second"
@@ -222,7 +224,7 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
         help="of the weights (default: float32, or as in the checkpoint)",
     )
     build.add_argument("--seed", type=seed, default=0, metavar="N", help="of the random weights (default: 0)")
-    build.add_argument("--quantize", type=int, choices=(2, 3, 4, 5, 6, 8), metavar="BITS", help="2, 3, 4, 5, 6 or 8")
+    build.add_argument("--quantize", type=int, choices=BITS, metavar="BITS", help="1, 2, 3, 4, 5, 6 or 8")
     build.add_argument(
         "--tokenizer",
         metavar="bytes|bytes-chat|DIR",

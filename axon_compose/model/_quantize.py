@@ -6,6 +6,7 @@ from typing import Final
 
 import mlx.nn as nn
 
+from axon_compose.diagnostics import CheckpointError
 from axon_compose.model._language_model import LanguageModel
 
 __all__ = ["GROUP_SIZE", "quantize"]
@@ -14,17 +15,49 @@ __all__ = ["GROUP_SIZE", "quantize"]
 GROUP_SIZE: Final = 64
 
 
-def quantize(model: LanguageModel, bits: int, group_size: int = GROUP_SIZE) -> None:
+def quantize(model: LanguageModel, bits: int, group_size: int = GROUP_SIZE) -> list[str]:
     """Quantise a model in place, lazily.
 
     Args:
         model: What `build` gave.
-        bits: 2, 3, 4, 5, 6 or 8.
+        bits: 1, 2, 3, 4, 5, 6 or 8.
         group_size: Numbers that share a scale: 32, 64 or 128.
+
+    Returns:
+        What the user should know: a sentence if matrices stay as they are because groups do not divide their rows.
+
+    Raises:
+        CheckpointError: AX561 nothing is quantised.
     """
-    may = model.quant_predicate
+    exempt = {f"{use.path}.{name}" for use in model.plan.uses() for name in use.spec.unquantized}
+    done: list[str] = []
+    odd: dict[str, int] = {}
 
     def fits(path: str, module: nn.Module) -> bool:
-        return may(path, module) and module.weight.shape[-1] % group_size == 0
+        weight = module.get("weight")
+        if weight is None or weight.ndim < 2 or hasattr(module, "bits") or model.plan_name(path) in exempt:
+            return False
+        if width := weight.shape[-1] if weight.shape[-1] % group_size else 0:
+            odd[path] = width
+        elif hasattr(module, "to_quantized"):
+            done.append(path)
+        return done[-1:] == [path]
 
     nn.quantize(model, group_size=group_size, bits=bits, class_predicate=fits)
+    if not done:
+        why = "the weights are quantised already" if _is_quantised(model) else _undivided(odd, group_size)
+        raise CheckpointError("AX561", f"nothing is quantised: {why}", f"make the widths multiples of {group_size}")
+    whole = len(done) + len(odd)
+    return [f"{len(odd)} of {whole} matrices are not quantised: {_undivided(odd, group_size)}"] if odd else []
+
+
+def _undivided(odd: dict[str, int], group_size: int) -> str:
+    """Which rows groups do not divide, for a message."""
+    if not odd:
+        return "no component has a matrix that may be"
+    path, width = next(iter(odd.items()))
+    return f"groups of {group_size} do not divide rows of {width} (`{path}`)"
+
+
+def _is_quantised(model: LanguageModel) -> bool:
+    return any(hasattr(module, "bits") for _, module in model.named_modules())

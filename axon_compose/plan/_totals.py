@@ -49,6 +49,10 @@ def cache_nbytes(plan: Plan, tokens: int, dtype: str = "bfloat16") -> int:
     return sum(slot.nbytes(tokens, dtype) for slot in plan.slots)
 
 
+#: Numbers that share a scale in quantised keys and values: the default of the mlx_lm commands, and what is smaller.
+_KV_GROUPS: Final = (64, 32)
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """What the caches of a model allow, known before it is built.
@@ -56,7 +60,8 @@ class Capabilities:
     Attributes:
         trimmable: The cache can be trimmed: `yes`, `no`, or `within the window`.
         batchable: Sequences of unequal length can run in one batch.
-        quantizable: KV quantisation (`--kv-bits`) is supported: `yes`, `no` or `partly`.
+        quantizable: KV quantisation (`--kv-bits`) is supported: `yes`, `no` or `partly`; with the group size where the
+            default of 64 does not divide keys and values.
         speculative: Speculative decoding is possible.
         constant_memory: The caches stop growing with the context.
     """
@@ -75,9 +80,13 @@ def capabilities(plan: Plan) -> Capabilities:
     windows = [leaf for leaf in leaves if isinstance(leaf, KV) and leaf.window is not None]
     grows = [leaf for leaf in leaves if isinstance(leaf, KV) and leaf.window is None]
     trimmable = "no" if states else "within the window" if windows else "yes"
-    quantizable = (
-        "no" if windows or not grows else "yes" if all(isinstance(slot, KV) for slot in plan.slots) else "partly"
-    )
+    widths = {width for leaf in grows for width in leaf.widths}
+    group = next((size for size in _KV_GROUPS if not any(width % size for width in widths)), None)
+    quantizable = "yes" if all(isinstance(slot, KV) for slot in plan.slots) else "partly"
+    if windows or not grows or group is None:
+        quantizable = "no"
+    elif group != _KV_GROUPS[0]:
+        quantizable += f", with `--kv-group-size {group}`"
     return Capabilities(
         trimmable=trimmable,
         batchable=True,

@@ -75,10 +75,15 @@ class KV:
     value_dim: int | None = None
     window: int | None = None
 
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Of a key and of a value."""
+        return self.head_dim, self.value_dim or self.head_dim
+
     def elements(self, tokens: int) -> int:
         """Numbers held for one sequence after `tokens` tokens."""
         kept = tokens if self.window is None else min(tokens, self.window)
-        return kept * self.heads * (self.head_dim + (self.value_dim or self.head_dim))
+        return kept * self.heads * sum(self.widths)
 
     def nbytes(self, tokens: int, dtype: str = "bfloat16") -> int:
         """Bytes that hold real tokens of one sequence (allocation steps are not counted)."""

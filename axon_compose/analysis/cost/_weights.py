@@ -11,7 +11,7 @@ from axon_compose.plan import DTYPES, Use
 __all__ = ["BITS", "GROUP_SIZE", "Storage"]
 
 #: Widths that weights can be quantised to.
-BITS: Final = (2, 3, 4, 5, 6, 8)
+BITS: Final = (1, 2, 3, 4, 5, 6, 8)
 #: Numbers that share a scale and a bias, as `mlx_lm.convert` has it.
 GROUP_SIZE: Final = 64
 
