@@ -8,11 +8,13 @@ from typing import Any
 from axon_compose.checkpoints.built import is_adapter, is_built, read_built
 from axon_compose.checkpoints.files import CheckpointError
 from axon_compose.checkpoints.huggingface import read_config
+from axon_compose.checkpoints.weights._declared import declared_in
 from axon_compose.checkpoints.weights._headers import read_checkpoint
 from axon_compose.checkpoints.weights._own import plan_own
 from axon_compose.checkpoints.weights._plan_load import LoadPlan, plan_load
 from axon_compose.checkpoints.weights._storage import BLOCK
 from axon_compose.diagnostics import Problems
+from axon_compose.language.config import Config
 from axon_compose.language.document import Document, Layout
 from axon_compose.plan import Plan
 from axon_compose.plan.folder_names import FolderNames
@@ -44,13 +46,20 @@ def checkpoint_plan(plan: Plan, document: Document, folder: Path, layout: Layout
             f"`{plan.name}` has no rules for tensors",
             "`huggingface.weights` says which tensor is which weight; the shipped families have it",
         )
-    found = read_checkpoint(folder)
-    return plan_load(plan, section, document.dims, found.tensors, layout or found.layout, block=_block(folder))
+    found, config = read_checkpoint(folder), read_config(folder, Problems())
+    return plan_load(
+        plan,
+        section,
+        document.dims,
+        found.tensors,
+        layout or found.layout,
+        block=_block(config),
+        declared=declared_in(config),
+    )
 
 
-def _block(folder: Path) -> tuple[int, int]:
+def _block(config: Config | None) -> tuple[int, int]:
     """Rows and columns of an fp8 block, as config.json has it."""
-    config = read_config(folder, Problems())
     written: Any = config.value("quantization_config.weight_block_size") if config else None
     match written:
         case [int(rows), int(columns)] if rows > 0 and columns > 0:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from axon_compose.checkpoints.files._safetensors import shown
 from axon_compose.checkpoints.weights._faults import WeightFaults
 from axon_compose.checkpoints.weights._headers import TensorHeader
+from axon_compose.checkpoints.weights._integers import NOT_DECLARED, Declared
 from axon_compose.checkpoints.weights._packed import Packing
 from axon_compose.checkpoints.weights._rules import Found, RuleBook
 from axon_compose.checkpoints.weights._steps import Shape, StepError, Transpose
@@ -77,6 +78,7 @@ def plan_load(
     layout: Layout | None = None,
     *,
     block: tuple[int, int] = BLOCK,
+    declared: Declared = NOT_DECLARED,
 ) -> LoadPlan:
     """Decide what becomes of every tensor, and where every parameter comes from. Reads no tensor.
 
@@ -87,13 +89,14 @@ def plan_load(
         tensors: The headers of the checkpoint by name.
         layout: Who wrote it; None if unknown.
         block: Rows and columns that share a scale in fp8 files (`weight_block_size` of config.json).
+        declared: What config.json says of integer weights.
 
     Raises:
         CheckpointError: AX553 parameters are missing, tensors are unexpected, or shapes differ; AX554 the outcome
             depends on the layout; AX555 a tensor is stored in an unknown way; AX556 a rule's formula gives no value.
     """
     planner = _Planner(plan, section, dims, layout)
-    planner.take(gather(tensors, section.prefixes, block))
+    planner.take(gather(tensors, section.prefixes, block, declared))
     planner.finish()
     planner.faults.raise_if_any(plan.name)
     transfers = sorted(planner.transfers, key=_place)

@@ -1,4 +1,4 @@
-"""How published checkpoints store matrices: plain, fp8 with scales of blocks, mxfp4, or packed by MLX.
+"""How published checkpoints store matrices: plain, fp8 with scales of blocks, mxfp4, packed by MLX, or integers.
 
 Files are looked through before the rules, so that a rule sees one tensor with one name, whatever it is stored as.
 """
@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Final
 from axon_compose.checkpoints.files import CheckpointError
 from axon_compose.checkpoints.files._safetensors import NOT_IN_MLX, shown
 from axon_compose.checkpoints.weights._headers import TensorHeader
-from axon_compose.checkpoints.weights._packed import Packed, Packing, packings
-from axon_compose.checkpoints.weights._steps import Shape
+from axon_compose.checkpoints.weights._integers import NOT_DECLARED, Declared, Unknown, integers
+from axon_compose.checkpoints.weights._packed import Packed, packings
+from axon_compose.checkpoints.weights._source import Form, Source
 
 __all__ = ["Form", "Source", "check_sources", "gather", "is_activation_scale"]
 
@@ -28,36 +29,6 @@ _ACTIVATION_SCALES: Final = ("input_scale", "output_scale", "q_scale", "k_scale"
 def is_activation_scale(name: str) -> bool:
     """Whether a tensor only serves kernels that also quantise activations or caches."""
     return name.rpartition(".")[2] in _ACTIVATION_SCALES
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """A shape that a source may have, and how it is packed if it is."""
-
-    shape: Shape
-    packing: Packing | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A tensor under the name that rules see, and the tensors of the files that it is stored in.
-
-    A plain tensor is the base case; the subclasses decode.
-    """
-
-    #: Whether its numbers are those of the files, and nothing is computed.
-    as_stored: ClassVar[bool] = True
-
-    name: str
-    tensors: tuple[TensorHeader, ...]
-
-    def forms(self) -> list[Form]:
-        """What it can be; the shape of the parameter decides if there are several."""
-        return [Form(self.tensors[0].shape)]
-
-    def read(self, arrays: Sequence[Any], form: Form) -> Any:
-        """The tensor out of the arrays of the files."""
-        return arrays[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +97,10 @@ class _Unreadable(Source):
 
 
 def gather(
-    tensors: Mapping[str, TensorHeader], prefixes: Mapping[str, str] | None = None, block: tuple[int, int] = BLOCK
+    tensors: Mapping[str, TensorHeader],
+    prefixes: Mapping[str, str] | None = None,
+    block: tuple[int, int] = BLOCK,
+    declared: Declared = NOT_DECLARED,
 ) -> dict[str, Source]:
     """What the tensors of a checkpoint are, by the names that rules see.
 
@@ -136,6 +110,7 @@ def gather(
         tensors: The headers by name.
         prefixes: Beginnings of names, and what stands in their place; the first that is there counts.
         block: Rows and columns that share a scale in fp8 files.
+        declared: What config.json says of integer weights.
 
     Raises:
         CheckpointError: AX555 two tensors have one name without their prefixes, or are two forms of one.
@@ -145,7 +120,7 @@ def gather(
     found: dict[str, Source] = {}
     for name, header in named.items():
         try:
-            source = _stored(name, header, named, block)
+            source = _stored(name, header, named, block, declared)
         except CheckpointError as fault:
             scales = [named[name + end] for end in _FP8_SCALES if name + end in named]
             source = _Unreadable(name, (header, *scales), fault)
@@ -160,7 +135,7 @@ def gather(
 def _names_of(source: Source, name: str) -> list[str]:
     """The names of a source's tensors without the prefix."""
     cut = len(source.tensors[0].name) - len(name)
-    return [tensor.name[cut:] for tensor in source.tensors]
+    return [tensor.name[cut:] for tensor in source.members()]
 
 
 def _renamed(tensors: Mapping[str, TensorHeader], prefixes: Mapping[str, str]) -> dict[str, TensorHeader]:
@@ -176,8 +151,15 @@ def _renamed(tensors: Mapping[str, TensorHeader], prefixes: Mapping[str, str]) -
     return named
 
 
-def _stored(name: str, header: TensorHeader, named: Mapping[str, TensorHeader], block: tuple[int, int]) -> Source:
+def _stored(
+    name: str, header: TensorHeader, named: Mapping[str, TensorHeader], block: tuple[int, int], declared: Declared
+) -> Source:
     """The source that a tensor is the first part of."""
+    try:
+        if (source := integers(name, header, named, declared)) is not None:
+            return source
+    except Unknown as unknown:
+        return _Unreadable(unknown.name, unknown.tensors, _unreadable(header, str(unknown)))
     if header.dtype == "F8_E4M3":
         return _fp8(name, header, named, block)
     if header.dtype == "U8" and name.endswith("_blocks"):

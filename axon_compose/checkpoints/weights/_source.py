@@ -1,0 +1,47 @@
+"""A tensor of a checkpoint as rules see it, whatever it is stored as."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from axon_compose.checkpoints.weights._headers import TensorHeader
+from axon_compose.checkpoints.weights._packed import Packing
+from axon_compose.checkpoints.weights._steps import Shape
+
+__all__ = ["Form", "Source"]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A shape that a source may have, and how it is packed if it is."""
+
+    shape: Shape
+    packing: Packing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A tensor under the name that rules see, and the tensors of the files that it is stored in.
+
+    A plain tensor is the base case; the subclasses decode.
+    """
+
+    #: Whether its numbers are those of the files, and nothing is computed.
+    as_stored: ClassVar[bool] = True
+
+    name: str
+    tensors: tuple[TensorHeader, ...]
+
+    def forms(self) -> list[Form]:
+        """What it can be; the shape of the parameter decides if there are several."""
+        return [Form(self.tensors[0].shape)]
+
+    def members(self) -> tuple[TensorHeader, ...]:
+        """The tensors that belong to it: those that it is read from, and what says nothing more."""
+        return self.tensors
+
+    def read(self, arrays: Sequence[Any], form: Form) -> Any:
+        """The tensor out of the arrays of the files."""
+        return arrays[0]
