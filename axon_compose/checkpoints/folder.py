@@ -23,7 +23,7 @@ from axon_compose.checkpoints.files._shards import NotComputed
 from axon_compose.checkpoints.files._tokenizer import is_tokenizer_of, tokenizer_files, tokenizer_folder
 from axon_compose.checkpoints.files._trust import without_code
 from axon_compose.checkpoints.trained import build_trained
-from axon_compose.checkpoints.weights import checkpoint_plan, name_kind, read_checkpoint
+from axon_compose.checkpoints.weights import LoadPlan, checkpoint_plan, name_kind, read_checkpoint
 from axon_compose.language.document import Layout
 from axon_compose.language.source import plain
 from axon_compose.model import LanguageModel, largest_parts, quantize, random_weights, weight_fault
@@ -104,8 +104,12 @@ def write_model(
         )
     notes = quantize(model, quantize_bits) if quantize_bits else []
     config = folder_config(model.compiled or architecture, model, ids=is_tokenizer_of(home, tokenizer))
-    if weights is not None and (origin := _origin(architecture, weights, layout)):
-        config[CONFIG_KEY]["tensors"] = origin
+    if weights is not None:
+        load_plan = checkpoint_plan(plan, architecture.document, weights, layout)
+        if origin := _origin(load_plan, weights, layout):
+            config[CONFIG_KEY]["tensors"] = origin
+        if load_plan.unpacked:
+            notes.append(f"{load_plan.unpacked} quantised tensors are unpacked: MLX has no exact form for them")
     tensors = folder_tensors(model)
     del model  # the writer must be the last to hold each tensor, so that it is freed once it is written
     with _blamed(plan, made=weights is None):
@@ -209,14 +213,13 @@ def folder_config(architecture: Compiled, model: LanguageModel, *, ids: bool) ->
     }
 
 
-def _origin(architecture: Compiled, weights: Path, layout: Layout | None) -> dict[str, Any] | None:
+def _origin(plan: LoadPlan, weights: Path, layout: Layout | None) -> dict[str, Any] | None:
     """The layout of a checkpoint and the kinds of names that it has, which an export gives back.
 
     A folder of ours hands on those of the checkpoint that it came from, None if there was none.
     """
     if is_built(weights) or is_adapter(weights):
         return read_built(weights).written[CONFIG_KEY].get("tensors")
-    plan = checkpoint_plan(architecture.plan(), architecture.document, weights, layout)
     names = {name_kind(source.name) for transfer in plan.transfers for source in transfer.sources}
     return {"layout": layout or read_checkpoint(weights).layout, "names": sorted(names)}
 

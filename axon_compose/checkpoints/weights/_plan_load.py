@@ -63,6 +63,11 @@ class LoadPlan:
         """Bytes of all tensors that are read, as they are stored."""
         return sum(transfer.nbytes for transfer in self.transfers)
 
+    @property
+    def unpacked(self) -> int:
+        """Number of quantised tensors that MLX has no exact form for, so that they become plain numbers."""
+        return sum(len(t.sources) for t in self.transfers if not t.form.packing and not t.sources[0].as_stored)
+
     @cached_property
     def quantized(self) -> dict[str, Packing]:
         """Module to the packing that its weight comes in."""

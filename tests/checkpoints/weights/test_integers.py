@@ -13,7 +13,9 @@ import pytest
 from checkpoint_cases import Case
 
 from axon_compose import load
+from axon_compose.checkpoints.export import export
 from axon_compose.checkpoints.files import CheckpointError
+from axon_compose.checkpoints.folder import write_model
 from axon_compose.checkpoints.weights._declared import declared_in
 from axon_compose.checkpoints.weights._integers import Declared
 from axon_compose.diagnostics import Problems
@@ -166,6 +168,44 @@ def test_parts_that_do_not_fit(tensors: dict[str, tuple[int, ...]], says: str, t
     with pytest.raises(CheckpointError) as caught:
         case.plan()
     assert says in caught.value.message + "".join(caught.value.details)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_whole_model(symmetric: bool, tmp_path: Path) -> None:
+    """Every projection in GPTQ, the rest as it was: the logits are those of the numbers that it means."""
+    dims = ["dims.hidden_size=64", "dims.intermediate_size=128", "dims.num_hidden_layers=2", "dims.vocab_size=320"]
+    settings = [*dims, "dims.num_attention_heads=4"]
+    dense = load("llama", settings=settings).build()
+    write_model(load("llama", settings=settings), tmp_path / "built")
+    export(tmp_path / "built", tmp_path / "c", "huggingface")
+    tensors: Any = mx.load(str(tmp_path / "c" / "model.safetensors"))
+    plain = dict(tensors)
+    for name in [name for name in tensors if name.endswith("_proj.weight")]:
+        rows, columns = tensors.pop(name).shape
+        codes = RNG.integers(0, 16, (rows, columns))
+        scales = RNG.uniform(0.01, 0.02, (rows, columns // 32)).astype(np.float16)
+        zeros = np.full(scales.shape, 8) if symmetric else RNG.integers(4, 12, scales.shape)
+        spread = [np.repeat(part, 32, axis=1) for part in (scales.astype(np.float64), zeros)]
+        plain[name] = mx.array((spread[0] * (codes - spread[1])).astype(np.float16))
+        parts = {"qweight": words(codes, 4).T, "qzeros": words((zeros - 1).T, 4), "scales": scales.T}
+        base = name.removesuffix("weight")
+        tensors |= {base + end: mx.array(np.ascontiguousarray(part)) for end, part in parts.items()}
+    mx.save_safetensors(str(tmp_path / "c" / "model.safetensors"), tensors, {"format": "pt"})
+    config = json.loads((tmp_path / "c" / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4, "group_size": 32, "sym": symmetric}
+    (tmp_path / "c" / "config.json").write_text(json.dumps(config))
+
+    architecture = load(checkpoint=tmp_path / "c")
+    (tmp_path / "d").mkdir()
+    mx.save_safetensors(str(tmp_path / "d" / "model.safetensors"), plain, {"format": "pt"})
+    (tmp_path / "d" / "config.json").write_text((tmp_path / "c" / "config.json").read_text().replace('"gptq"', "null"))
+    expected = load(checkpoint=tmp_path / "d").build(weights=tmp_path / "d", dtype="float32")
+    found = architecture.build(weights=tmp_path / "c", dtype="float32")
+    tokens = mx.array([[3, 14, 159, 26, 5, 35]])
+    np.testing.assert_allclose(np.array(found(tokens)), np.array(expected(tokens)), rtol=0, atol=2e-3)
+    assert not np.allclose(np.array(found(tokens)), np.array(dense(tokens)), atol=1e-2)
+    notes = write_model(architecture, tmp_path / "again", weights=tmp_path / "c", tokenizer="bytes")["notes"]
+    assert any("14 quantised tensors are unpacked" in note for note in notes) == (not symmetric)
 
 
 def config_of(**quantization: Any) -> Any:
