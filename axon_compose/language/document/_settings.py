@@ -10,7 +10,16 @@ from axon_compose.language.document._formulas import names_in_formulas
 from axon_compose.language.document._merge import merge
 from axon_compose.language.source import Entry, Mapping, read
 
-__all__ = ["check_new_dims", "with_settings"]
+__all__ = ["check_new_dims", "reading_first", "with_settings"]
+
+
+def reading_first(settings: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The settings that say how a config.json is read, which come before it is laid over the file, and the others."""
+    found: tuple[list[str], list[str]] = [], []
+    for setting in settings:
+        section = setting.partition("=")[0].partition(".")[0].strip()
+        found[section != "huggingface"].append(setting)
+    return found
 
 
 def with_settings(node: Mapping, settings: Iterable[str], problems: Problems) -> Mapping:
