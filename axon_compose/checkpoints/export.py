@@ -219,8 +219,16 @@ class _Built:
         text = read_regular(family.path) if family else _json(self.architecture.data)
         place = family.path.parent if family else self.folder
         name = family.name if family else self.plan.name
+        ignored = f"huggingface.ignore={json.dumps(self.section.ignore)}"  # what a setting has let pass is in the file
         stock = compile_text(
-            text, name, place, config=laid, overlay=overlay_of(laid), registry=registry, problems=problems
+            text,
+            name,
+            place,
+            settings=[ignored],
+            config=laid,
+            overlay=overlay_of(laid),
+            registry=registry,
+            problems=problems,
         )
         self.stock = stock.document.envelope.huggingface or self.section, stock.document.dims
         return stock

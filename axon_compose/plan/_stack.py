@@ -141,13 +141,18 @@ class _Expansion:
             return None
         path: Path = ("stack", "block")
         layers: list[StackLayer] = []
+        unresolved = False
         for index in range(count):
-            name = self._name(generated.block, {**self.names, "i": index}, path)
+            try:
+                name = self._name(generated.block, {**self.names, "i": index}, path)
+            except Unresolved:
+                unresolved = True  # what is wrong in other layers is reported too
+                continue
             layer = self._layer(name, self.document.place(*path), generated.block, path)
             if layer is None:
                 return None
             layers.append(layer)
-        return layers
+        return None if unresolved else layers
 
     def _name(self, block: InlineBlock, names: dict[str, Any], path: Path) -> str | None:
         if block.name is None:

@@ -79,6 +79,10 @@ _PATTERNS: Final = st.sampled_from(
 _FIELDS: Final = st.sampled_from(("n_embd", "a.b", "*.x", "", [], ["a", "b"], [3], None)).map(copy.deepcopy)
 _PREFIXES: Final = st.dictionaries(st.sampled_from(("model.", "", "<a>")), st.sampled_from(("", "m.", 3)), max_size=2)
 
+_PER_TYPE: Final = st.sampled_from(
+    (None, {}, {"ignore": ["a"]}, {"defaults": {"vocab_size": 3, "B": "=1"}}, {"ignore": [None]}, {"defaults": [1]}, 3)
+)
+
 
 def rules() -> st.SearchStrategy[Any]:
     """A section `weights`."""
@@ -92,6 +96,7 @@ def sections() -> st.SearchStrategy[Any]:
         {},
         optional={
             "model_types": st.lists(names, max_size=2),
+            "per_type": st.dictionaries(names, _PER_TYPE, max_size=2),
             "fields": st.dictionaries(names, _FIELDS, max_size=3),
             "tensors": st.dictionaries(names, st.sampled_from(("lm_head.weight", "", 3)), max_size=2),
             "only": st.dictionaries(names, values(), max_size=2),

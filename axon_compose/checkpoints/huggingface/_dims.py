@@ -1,4 +1,4 @@
-"""The fields of a config.json laid over the dims of a family file, and every field accounted for."""
+"""The fields of a config.json laid over the dims of a family file."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from axon_compose.checkpoints.huggingface._harmless import HARMLESS
+from axon_compose.checkpoints.huggingface._fields import check_fields
 from axon_compose.checkpoints.huggingface._rope import ORIGINAL_LENGTH, ROPE_FIELDS, rope_fields
 from axon_compose.checkpoints.huggingface._rope_twice import written_positions
-from axon_compose.checkpoints.huggingface._unhandled import report_unhandled
 from axon_compose.diagnostics import Problems, Span
 from axon_compose.language.config import Config
-from axon_compose.language.document import Document, HuggingFace, is_formula
+from axon_compose.language.document import Document, HuggingFace, ModelType, is_formula
 from axon_compose.language.source import Entry, Mapping, Node, Scalar, Sequence, plain
 
 __all__ = ["field_names", "fields_used", "overlay_of", "with_config"]
@@ -51,73 +50,71 @@ def with_config(node: Mapping, config: Config, problems: Problems) -> Mapping:
         return node  # reported when the document is validated
     if not isinstance(dims, Mapping) or not section.model_types:
         return node
-    overlay = _Overlay(section, config, problems)
-    entries = {name: overlay.dim(name, entry) for name, entry in dims.entries.items()}
-    overlay.check_fields()
-    return Mapping(
-        {**node.entries, "dims": Entry(node.entries["dims"].key_span, Mapping(entries, dims.span))}, node.span
-    )
+    overlay = _Overlay(node, section, config, problems)
+    laid = overlay.dims()
+    check_fields(config, section, overlay.of_type, overlay.handled, laid, problems)
+    return Mapping({**node.entries, "dims": Entry(node.entries["dims"].key_span, laid)}, node.span)
 
 
 class _Overlay:
-    def __init__(self, section: HuggingFace, config: Config, problems: Problems) -> None:
-        self.section, self.config, self.problems = section, config, problems
-        self.rope = rope_fields(config, problems, section.ignore)
-        self.handled: set[str] = {*section.ignore, *section.only, *ROPE_FIELDS, ORIGINAL_LENGTH, *self.rope}
+    """One configuration, as a file reads it.
 
-    def dim(self, name: str, entry: Entry) -> Entry:
-        """A dim's value in this checkpoint: its field, or what the file has."""
+    Attributes:
+        of_type: What is particular to its model type.
+        rope: Positions in the words of the option `rope`, by the names of their dims.
+        handled: Fields that something reads.
+    """
+
+    def __init__(self, node: Mapping, section: HuggingFace, config: Config, problems: Problems) -> None:
+        self.node, self.section, self.config, self.problems = node, section, config, problems
+        self.model_type = next((name for name in config.model_types if name in section.model_types), "")
+        self.of_type = section.per_type.get(self.model_type, ModelType())
+        self.rope = rope_fields(config, problems, section.ignore, self._number)
+        self.handled = {*section.ignore, *self.of_type.ignore, *section.only, *ROPE_FIELDS, ORIGINAL_LENGTH, *self.rope}
+
+    def dims(self) -> Mapping:
+        """Every dim with its value in this checkpoint."""
+        written = self.node.get("dims")
+        assert isinstance(written, Mapping)
+        return Mapping({name: self._dim(name, entry) for name, entry in written.entries.items()}, written.span)
+
+    def _dim(self, name: str, entry: Entry) -> Entry:
+        """A dim's value in this checkpoint: its field, the default of the model type, or what the file has."""
         if name in self.section.tensors:
             return Entry(entry.key_span, Scalar(self.section.tensors[name] in self.config.tensors, entry.node.span))
-        names = field_names(self.section, name)
+        names = [field for field in field_names(self.section, name) if field not in self.of_type.ignore]
         self.handled.update(names)
+        for each in names:
+            if each in self.rope:  # null too is what the configuration says
+                value, span = self.rope[each]
+                return Entry(span, _node(value, span))
         found = next((field for each in names if (field := self._field(each)) is not None), None)
-        if found is None or (_value(found) is None and is_formula(_value(entry.node))):
+        if found is None:
+            return self._default(name) or entry
+        if _value(found.node) is None and is_formula(_value(entry.node)):
             return entry
-        if is_formula(_value(found)):
-            self.problems.error("AX601", "a field of config.json cannot be a formula", found.span)
+        if is_formula(_value(found.node)):
+            self.problems.error("AX601", "a field of config.json cannot be a formula", found.node.span)
             return entry
-        return Entry(entry.key_span, found)
+        return found
 
-    def _field(self, name: str) -> Node | None:
-        if name in self.rope:
-            return _node(*self.rope[name])
-        if name in ROPE_FIELDS:
-            return None  # given by other fields, or null
-        entry = self.config.find(name)
-        return entry.node if entry else None
+    def _field(self, name: str) -> Entry | None:
+        return None if name in ROPE_FIELDS else self.config.find(name)  # given by other fields, or null
 
-    def check_fields(self) -> None:
-        """Report every field that may change the model and that nothing reads."""
-        entry = self.config.find("model_type")
-        if entry is not None and not set(self.config.model_types) & set(self.section.model_types):
-            known = " and ".join(f"`{name}`" for name in self.section.model_types)
-            message = f"the checkpoint is a `{self.config.model_types[0]}`, the file is for {known}"
-            self.problems.warning("AX608", message, entry.node.span)
-        for name, allowed in self.section.only.items():
-            entry = self.config.find(name)
-            values = allowed if isinstance(allowed, list) else [allowed]
-            if entry is not None and plain(entry.node) is not None and plain(entry.node) not in values:
-                shown = " or ".join(f"`{_shown(value)}`" for value in values)
-                message = f"`{name}` is `{_shown(plain(entry.node))}`; this family file supports only {shown}"
-                self.problems.error("AX603", message, entry.node.span)
-        for name, entry in self.config.items():
-            self._check_field(name, entry)
+    def _default(self, name: str) -> Entry | None:
+        """What checkpoints of this model type mean by a missing field."""
+        node: Node | None = self.node
+        for key in ("huggingface", "per_type", self.model_type, "defaults"):
+            node = node.get(key) if isinstance(node, Mapping) else None
+        return node.entries.get(name) if isinstance(node, Mapping) else None
 
-    def _check_field(self, name: str, entry: Entry) -> None:
-        if name in HARMLESS or name in self.handled or plain(entry.node) is None or self._at_any_key(name):
-            return
-        if isinstance(entry.node, Mapping) and any(_is_at(field, name, inside=True) for field in self.handled):
-            for key, below in entry.node.entries.items():
-                self._check_field(f"{name}.{key}", below)
-            return
-        message = f"`{name}` in config.json is not handled by this family file"
-        report_unhandled(name, entry.key_span, self.problems, message)
-
-    def _at_any_key(self, name: str) -> bool:
-        """Whether a field with `*` reads it, which needs the same value everywhere."""
-        read = (field for field in self.handled if "*" in field and _is_at(field, name))
-        return any(self.config.find(field) is not None for field in read)
+    def _number(self, name: str) -> Any:
+        """A field as plain data, or the default of its dim where that is a number."""
+        value = self.config.value(name)
+        dims = self.node.get("dims")
+        if value is None and isinstance(dims, Mapping) and (node := dims.get(name)) is not None:
+            value = plain(node)
+        return None if is_formula(value) else value
 
 
 def fields_used(document: Document, config: Config) -> list[str]:
@@ -137,21 +134,8 @@ def field_names(section: HuggingFace, dim: str) -> list[str]:
     return [names] if isinstance(names, str) else names
 
 
-def _is_at(field: str, name: str, *, inside: bool = False) -> bool:
-    """Whether a name is that of a handled field, or with `inside` of a mapping that holds it; `*` is any key."""
-    wanted, given = field.split("."), name.split(".")
-    if (len(given) >= len(wanted)) if inside else (len(given) != len(wanted)):
-        return False
-    return all(want in ("*", one) for want, one in zip(wanted, given, strict=False))
-
-
 def _value(node: Node) -> Any:
     return node.value if isinstance(node, Scalar) else node
-
-
-def _shown(value: Any) -> str:
-    text = {None: "null", True: "true", False: "false"}.get(value) if isinstance(value, bool | None) else None
-    return text or f"{value}"[:40]
 
 
 def _node(value: Any, span: Span) -> Node:

@@ -55,11 +55,22 @@ def family_of(config: Config, registry: Registry, problems: Problems) -> Family 
         return None
     wanted = config.model_types[0]
     near = problems.nearest(wanted, known)
-    hint = f"did you mean `{near}`?" if near else _listed(known)
+    if near:
+        hint = f"did you mean `{near}`? {_naming(known[near].name)}"
+    else:
+        hint = f"{_listed(known)}; if it is built like one of them, {_naming('llama')}"
     if wanted == MODEL_TYPE:
         hint = "axon-compose built this folder; `axon-compose export DIR --to huggingface` writes it as a checkpoint"
     problems.error("AX606", f"no family reads the model type `{wanted}`", entry.node.span, help=hint)
     return None
+
+
+def _naming(family: str) -> str:
+    """What helps with a model type that is spelt right."""
+    return (
+        f"name the family (`import DIR --family {family}`, `build {family} --weights DIR`), or write one "
+        "(docs/huggingface.md)"
+    )
 
 
 def _listed(known: dict[str, Family]) -> str:

@@ -2,36 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import Any, Final
 
-__all__ = ["HARMLESS"]
+__all__ = ["NEUTRAL", "is_harmless"]
 
-#: Of the class of all configurations: names, versions, token ids, and defaults for generation and for classifiers.
+#: Of the class of all configurations of transformers, also of version 4: names, token ids, defaults for generation
+#: and for classifiers, what a forward pass returns.
 _GENERAL: Final = """
-    _attn_implementation _attn_implementation_autoset _name_or_path _commit_hash add_cross_attention
-    architectures attn_implementation auto_map bad_words_ids begin_suppress_tokens bos_token_id cache_implementation
-    chunk_size_feed_forward cross_attention_hidden_size custom_pipelines decoder_start_token_id diversity_penalty
-    do_sample
-    dtype early_stopping encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty
-    finetuning_task forced_bos_token_id forced_eos_token_id id2label is_decoder is_encoder_decoder label2id
-    length_penalty max_length min_length model_type no_repeat_ngram_size num_beam_groups num_beams num_labels
-    num_return_sequences output_attentions output_hidden_states output_scores pad_token_id prefix problem_type
-    pruned_heads remove_invalid_values repetition_penalty return_dict return_dict_in_generate sep_token_id
-    suppress_tokens task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p torch_dtype
-    torchscript transformers_version typical_p use_bfloat16 use_cache unsloth_fixed unsloth_version
-    mlx_lm_version transformers.js_config output_past
+    _attn_implementation _attn_implementation_autoset _name_or_path _commit_hash architectures attn_implementation
+    auto_map bad_words_ids begin_suppress_tokens bos_token_id cache_implementation custom_pipelines
+    decoder_start_token_id
+    diversity_penalty do_sample dtype early_stopping encoder_no_repeat_ngram_size eos_token_id
+    experts_implementation exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id
+    id2label is_decoder label2id length_penalty max_length min_length model_type name_or_path no_repeat_ngram_size
+    num_beam_groups num_beams num_labels num_return_sequences output_attentions output_hidden_states output_scores
+    pad_token_id prefix problem_type remove_invalid_values repetition_penalty return_dict return_dict_in_generate
+    sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder
+    tie_last_hidden_states tokenizer_class top_k top_p torch_dtype torchscript transformers_version typical_p
+    use_bfloat16 use_cache xla_device
 """
-#: Of training, and hints for kernels.
+#: Further defaults for generation, as transformers 5 takes them out of config.json, and a misspelt one in LLaMA 1.
+_GENERATION: Final = """
+    assistant_confidence_threshold assistant_lookbehind badwordsids encoder_repetition_penalty epsilon_cutoff
+    eta_cutoff num_assistant_tokens num_assistant_tokens_schedule target_lookbehind
+"""
+#: Of other programs.
+_PROGRAMS: Final = """
+    internal_version mlx_lm_version output_past transformers.js_config unsloth_fixed unsloth_version
+"""
+#: Of training, lengths that say how long a context may be, and hints for kernels.
 _TRAINING: Final = """
-    attention_dropout attention_probs_dropout_prob hidden_dropout_prob attn_dropout attn_pdrop aux_loss_alpha
-    classifier_dropout dropout embd_pdrop embedding_dropout embd_dropout hidden_dropout initializer_range
-    initializer_cutoff_factor max_position_embeddings model_max_length output_router_logits resid_pdrop
-    router_aux_loss_coef router_jitter_noise router_z_loss_coef seq_aux use_flash_attn use_flash_attention
-    use_mamba_kernels use_mambapy use_kernels fused_rms_norm fuse_norm fuse_cross_entropy fuse_swiglu ep_size
-    pretraining_tp rescale_prenorm_residual summary_activation summary_first_dropout gradient_checkpointing
-    time_step_init_scheme time_step_scale use_associative_scan keys_to_ignore_at_inference
+    aux_loss_alpha attn_pdrop embd_pdrop resid_pdrop hidden_dropout_prob attention_probs_dropout_prob
+    ep_size fused_rms_norm fuse_cross_entropy fuse_norm fuse_swiglu gradient_checkpointing initializer_cutoff_factor
+    initializer_range keys_to_ignore_at_inference max_position_embeddings max_seq_len max_sequence_length
+    model_max_length output_router_logits pretraining_tp rescale_prenorm_residual router_aux_loss_coef
+    router_jitter_noise router_z_loss_coef seq_aux summary_activation time_step_init_scheme time_step_scale
+    use_associative_scan use_flash_attention use_flash_attn use_kernels use_mamba_kernels use_mambapy
 """
 #: How the weights are stored: read with the tensors.
 _STORAGE: Final = "quantization quantization_config compression_config _pre_quantization_dtype"
+_HARMLESS: Final = frozenset(f"{_GENERAL} {_GENERATION} {_PROGRAMS} {_TRAINING} {_STORAGE}".split())
+#: Dropout, wherever it is, such as `resid_dropout` and `moe_dropout_rate`.
+_DROPOUT: Final = re.compile(r"(\w+_)?dropout(_prob|_rate|_p)?", re.ASCII)
 
-HARMLESS: Final = frozenset(f"{_GENERAL} {_TRAINING} {_STORAGE}".split())
+#: Of the class of all configurations too, but without effect at this value alone.
+NEUTRAL: Final[dict[str, Any]] = {
+    "add_cross_attention": False,
+    "chunk_size_feed_forward": 0,
+    "cross_attention_hidden_size": None,
+    "is_encoder_decoder": False,
+    "pruned_heads": {},
+}
+
+
+def is_harmless(name: str) -> bool:
+    """Whether a field never changes what a model computes from given weights, whatever its value."""
+    return name in _HARMLESS or _DROPOUT.fullmatch(name) is not None

@@ -7,7 +7,7 @@ Source: transformers 5.24, modeling_rope_utils.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from axon_compose.checkpoints.huggingface._rope_twice import written_positions
@@ -46,13 +46,16 @@ _UNREAD: Final = {"yarn": ("attn_factor", "extrapolation_factor")}
 _FLAT: Final = {"theta": "rope_theta", "fraction": "partial_rotary_factor"}
 
 
-def rope_fields(config: Config, problems: Problems, ignored: Collection[str] = ()) -> dict[str, tuple[Any, Span]]:
+def rope_fields(
+    config: Config, problems: Problems, ignored: Collection[str], length: Callable[[str], Any]
+) -> dict[str, tuple[Any, Span]]:
     """Fields to their values in one form, each with the place that it comes from.
 
     Args:
         config: The configuration.
         problems: Collects keys and types that are not known, and contradictions.
         ignored: Keys that change nothing, such as `rope_scaling.note`.
+        length: Gives a field about the length of the context, also where it has its default.
 
     Returns:
         `rope_theta`, `rope_scaling` and `partial_rotary_factor` where one mapping serves all layers; `rope_parameters`,
@@ -64,9 +67,10 @@ def rope_fields(config: Config, problems: Problems, ignored: Collection[str] = (
     name, entry, written = found
     kinds = [key for key, value in written.items() if isinstance(value, dict)]
     if kinds:
-        options = {kind: _Reader(config, problems, f"{name}.{kind}", ignored).options(written[kind]) for kind in kinds}
+        readers = {kind: _Reader(config, problems, f"{name}.{kind}", ignored, length) for kind in kinds}
+        options = {kind: reader.options(written[kind]) for kind, reader in readers.items()}
         return {"rope_parameters": (options, entry.key_span)}
-    flat = _Reader(config, problems, name, ignored).options(written)
+    flat = _Reader(config, problems, name, ignored, length).options(written)
     fields = {"rope_scaling": flat.get("scaling")} | {_FLAT[key]: flat[key] for key in _FLAT if key in flat}
     return {field: (value, entry.key_span) for field, value in fields.items()}
 
@@ -74,8 +78,15 @@ def rope_fields(config: Config, problems: Problems, ignored: Collection[str] = (
 class _Reader:
     """Translates one mapping."""
 
-    def __init__(self, config: Config, problems: Problems, field: str, ignored: Collection[str]) -> None:
-        self.config, self.problems, self.field, self.ignored = config, problems, field, ignored
+    def __init__(
+        self,
+        config: Config,
+        problems: Problems,
+        field: str,
+        ignored: Collection[str],
+        length: Callable[[str], Any],
+    ) -> None:
+        self.config, self.problems, self.field, self.ignored, self.length = config, problems, field, ignored, length
 
     def options(self, written: Mapping[str, Any]) -> dict[str, Any]:
         """One mapping as options of `rope`: theta, fraction and scaling, where given."""
@@ -122,16 +133,17 @@ class _Reader:
 
         The original length beside a mapping for all layers comes before the one inside.
         """
-        longest = self.config.value(_LONGEST)
+        longest = self.length(_LONGEST)
         if ORIGINAL_LENGTH in _KEPT[kind]:
-            beside = self.config.value(ORIGINAL_LENGTH) if "." not in self.field else None
+            beside = self.length(ORIGINAL_LENGTH) if "." not in self.field else None
             kept[ORIGINAL_LENGTH] = beside or kept.get(ORIGINAL_LENGTH) or longest
         elif kind == "dynamic":
             kept[ORIGINAL_LENGTH] = longest
         if kind == "longrope" and longest:
             kept[_LONGEST] = longest
         if "factor" not in kept:
-            kept["factor"] = _growth(longest, kept.get(ORIGINAL_LENGTH))
+            factor = _growth(longest, kept.get(ORIGINAL_LENGTH))
+            kept["factor"] = max(factor, 1.0) if kind == "longrope" else factor  # no more than 1 scales nothing there
         return kept
 
     def _place(self, name: str | None = None) -> Span | None:

@@ -55,7 +55,7 @@ def whole_config(section: HuggingFace, dims: Mapping[str, Any], defaults: Mappin
     config: dict[str, Any] = {"model_type": model_type_of(section, dims)}
     for name, allowed in section.only.items():
         value = (allowed or [None])[0] if isinstance(allowed, list) else allowed
-        if value not in (None, False) and "*" not in name:
+        if value not in (None, False) and "*" not in name and not is_formula(value):
             _put(config, name, value)
     written = {name: value for name, value in dims.items() if value is not None or defaults.get(name) is not None}
     config = with_missing(with_dims(config, section, written), section, dims)

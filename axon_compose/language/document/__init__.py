@@ -2,8 +2,8 @@
 
 from axon_compose.language.document._blocks import report_no_component, written_norms
 from axon_compose.language.document._document import Document, Path, place, within
-from axon_compose.language.document._formulas import MAX_WORK, Unresolved, cached_parse, resolve
-from axon_compose.language.document._huggingface import HuggingFace, Layout, SplitPart, WeightRule
+from axon_compose.language.document._formulas import MAX_WORK, Unresolved, cached_parse, dim_values, resolve
+from axon_compose.language.document._huggingface import HuggingFace, Layout, ModelType, SplitPart, WeightRule
 from axon_compose.language.document._merge import FindArchitecture, merge
 from axon_compose.language.document._models import MODEL_NAME
 from axon_compose.language.document._patterns import Pattern, PatternError, Target, parse_pattern, parse_target
@@ -36,6 +36,7 @@ __all__ = [
     "Item",
     "Layout",
     "Meter",
+    "ModelType",
     "NormChoice",
     "Path",
     "Pattern",
@@ -46,6 +47,7 @@ __all__ = [
     "Unresolved",
     "WeightRule",
     "cached_parse",
+    "dim_values",
     "is_formula",
     "merge",
     "parse_pattern",

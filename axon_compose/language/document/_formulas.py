@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from axon_compose.diagnostics import Problems, Span
 from axon_compose.language.document._document import Document, Path, within
+from axon_compose.language.document._lookups import report_lookup
+from axon_compose.language.document._sections import Envelope
 from axon_compose.language.document.formula import FormulaError, is_formula, parse
 from axon_compose.language.source import Mapping as MappingNode
 from axon_compose.language.source import Node, Scalar, Sequence, plain
@@ -16,6 +18,7 @@ __all__ = [
     "MAX_WORK",
     "Unresolved",
     "check_formulas",
+    "dim_values",
     "formulas_in",
     "names_in_formulas",
     "report",
@@ -35,7 +38,12 @@ class Unresolved(Exception):
 
 def report(error: FormulaError, text: str, span: Span, problems: Problems) -> None:
     """Report a formula's fault at its own characters inside the value at `span`."""
-    problems.error("AX120", error.message, within(span, error.start, error.end, len(text)), help=error.help)
+    problems.error("AX120", error.message, _inside(error, text, span), help=error.help)
+
+
+def _inside(error: FormulaError, text: str, span: Span) -> Span:
+    """The characters to blame of a formula that stands at `span`."""
+    return within(span, error.start, error.end, len(text))
 
 
 def formulas_in(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
@@ -89,7 +97,9 @@ def resolve(value: Any, names: Mapping[str, Any], document: Document, path: Path
                 return result
             raise FormulaError("the formulas of this file take too long to compute", 0, len(value))
         except FormulaError as error:
-            report(error, value, document.place(*path), problems)
+            span = document.place(*path)
+            if not report_lookup(error, _inside(error, value, span), names, document, problems):
+                report(error, value, span, problems)
             raise Unresolved from None
     if isinstance(value, Mapping):
         return {key: resolve(item, names, document, (*path, key), problems) for key, item in value.items()}
@@ -101,6 +111,12 @@ def resolve(value: Any, names: Mapping[str, Any], document: Document, path: Path
 def resolve_dims(document: Document, problems: Problems) -> tuple[dict[str, Any], set[str]]:
     """Values of `dims`, and the names of those that failed; a circle is reported with its names."""
     return _Dims(document, problems).all()
+
+
+def dim_values(dims: MappingNode) -> dict[str, Any]:
+    """Values of the section `dims` alone, as far as they can be computed; faults are reported elsewhere."""
+    envelope = Envelope.model_construct(dims=plain(dims), components={}, blocks={})
+    return resolve_dims(Document(envelope, {}, dims), Problems())[0]
 
 
 class _Dims:

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from axon_compose.language.document._models import Name, Number, OrFormula, Section
 
-__all__ = ["HuggingFace", "Layout", "SplitPart", "WeightRule"]
+__all__ = ["HuggingFace", "Layout", "ModelType", "SplitPart", "WeightRule"]
 
 Layout = Literal["huggingface", "mlx"]
 Extent = Annotated[int, OrFormula]
@@ -91,6 +91,22 @@ class WeightRule(Section):
         return self
 
 
+class ModelType(Section):
+    """What is particular to checkpoints of one `model_type`."""
+
+    defaults: dict[Name, Any] = Field(
+        default_factory=dict, description="Dim to its value where config.json does not have its field."
+    )
+    ignore: list[str] = Field(
+        default_factory=list, description="Fields that are without effect in such checkpoints, dims included."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_null(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+
 class HuggingFace(Section):
     """Which checkpoints the file reads, and how."""
 
@@ -98,14 +114,24 @@ class HuggingFace(Section):
         default_factory=list,
         description="Values of `model_type` in config.json that the file reads; empty for a single model.",
     )
+    per_type: dict[str, ModelType] = Field(
+        default_factory=dict, description="What is particular to some of the model types."
+    )
     fields: dict[Name, str | list[str]] = Field(
         default_factory=dict, description="Dim to its field in config.json, where the names differ."
     )
     tensors: dict[Name, str] = Field(
         default_factory=dict, description="Dims that are true if the checkpoint has this tensor, else false."
     )
-    only: dict[str, Any] = Field(default_factory=dict, description="Fields that must have this value, or one of these.")
-    ignore: list[str] = Field(default_factory=list, description="Fields that do not change the model.")
+    only: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Fields that must have this value, or one of these; a value may be a formula over dims. An empty "
+        "list is a value.",
+    )
+    ignore: list[str] = Field(
+        default_factory=list,
+        description="Fields that do not change the model, `a.b` inside a mapping; added to those of a base.",
+    )
     write: dict[str, Any] = Field(
         default_factory=dict,
         description="Extra fields of config.json for export: values, or formulas over dims.",

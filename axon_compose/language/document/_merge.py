@@ -2,44 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from axon_compose.diagnostics import Problems, Span
-from axon_compose.language.source import Entry, Mapping, Scalar, read_file
+from axon_compose.language.source import Entry, Mapping, Node, Scalar, Sequence, plain, read_file
 from axon_compose.registry import LookupFailure
 
 __all__ = ["FindArchitecture", "merge", "with_base"]
 
 #: Longest chain of `extends`.
 MAX_DEPTH: Final = 8
+#: The section whose nulls are values, and the list that is added to.
+_VALUES: Final = ("dims",)
+_ADDED: Final = ("huggingface", "ignore")
 
 #: Gives the path of a shipped architecture, or raises `LookupFailure`.
 FindArchitecture = Callable[[str], Path]
 
 
-def merge(base: Mapping, top: Mapping) -> Mapping:
+def merge(base: Mapping, top: Mapping, path: tuple[str, ...] = ()) -> Mapping:
     """Lay `top` over `base`.
 
     Mappings merge deeply, null removes a key of the base, and a mapping whose `type` changes replaces the base's whole.
+    Two sections differ: in `dims` null is a value like any other, and the names in `huggingface.ignore` are added to
+    those of the base.
+
+    Args:
+        base: What is below.
+        top: What is laid over it.
+        path: Keys that lead to both from the top of the file.
     """
     entries = dict(base.entries)
     for key, entry in top.entries.items():
         below = entries.get(key)
         if below is None:
             entries[key] = entry
-        elif isinstance(entry.node, Scalar) and entry.node.value is None:
+        elif isinstance(entry.node, Scalar) and entry.node.value is None and path != _VALUES:
             del entries[key]
-        elif (
-            isinstance(entry.node, Mapping)
-            and isinstance(below.node, Mapping)
-            and not _changes_type(below.node, entry.node)
-        ):
-            entries[key] = Entry(entry.key_span, merge(below.node, entry.node))
         else:
-            entries[key] = entry
+            entries[key] = Entry(entry.key_span, _laid(below.node, entry.node, (*path, key)))
     return Mapping(entries, top.span)
+
+
+def _laid(base: Node, top: Node, path: tuple[str, ...]) -> Node:
+    if isinstance(top, Mapping) and isinstance(base, Mapping) and not _changes_type(base, top):
+        return merge(base, top, path)
+    if isinstance(top, Sequence) and isinstance(base, Sequence) and path == _ADDED:
+        known = [plain(item) for item in base.items]
+        return Sequence((*base.items, *(item for item in top.items if plain(item) not in known)), top.span)
+    return top
 
 
 def _changes_type(base: Mapping, top: Mapping) -> bool:
@@ -48,7 +61,7 @@ def _changes_type(base: Mapping, top: Mapping) -> bool:
 
 
 def with_base(
-    node: Mapping, directory: Path, root: Path, find: FindArchitecture, problems: Problems, chain: Sequence[Path] = ()
+    node: Mapping, directory: Path, root: Path, find: FindArchitecture, problems: Problems, chain: tuple[Path, ...] = ()
 ) -> Mapping | None:
     """Resolve `extends` of a node that was read in `directory`; bases stay inside `root`.
 
@@ -73,7 +86,7 @@ def with_base(
         problems.error("AX112", f"`extends` {kind}: {names}", value.span)
         return None
     base = _read_base(path, value.span, problems)
-    whole = with_base(base, path.parent, base_root, find, problems, [*chain, path]) if base else None
+    whole = with_base(base, path.parent, base_root, find, problems, (*chain, path)) if base else None
     return merge(whole, rest) if whole else None
 
 

@@ -17,7 +17,7 @@ from axon_compose.language.document._formulas import check_formulas, resolve_dim
 from axon_compose.language.document._merge import FindArchitecture, with_base
 from axon_compose.language.document._models import NAME
 from axon_compose.language.document._sections import Envelope
-from axon_compose.language.document._settings import check_new_dims, with_settings
+from axon_compose.language.document._settings import check_new_dims, reading_first, with_settings
 from axon_compose.language.document._weights import check_weights
 from axon_compose.language.document.formula import RESERVED
 from axon_compose.language.source import Entry, Node, Sequence, plain
@@ -55,7 +55,8 @@ def read_document(
         find: Gives the path of a shipped architecture for `extends`.
         directory: Folder of the file; bases stay inside it. The current folder unless given.
         settings: Texts of `--set`.
-        overlay: Lays the sizes of a checkpoint over the file, below `settings`.
+        overlay: Lays the sizes of a checkpoint over the file, below the `settings` of all other sections than
+            `huggingface`, which says how they are read.
 
     Returns:
         The document without its faulty entries, or None if there is no mapping to read.
@@ -82,8 +83,10 @@ def _read(
     overlay: Overlay | None,
 ) -> Document | None:
     merged = with_base(node, root, root, find, problems)
-    laid = overlay(merged, problems) if merged and overlay else merged or node
-    kept = _without_private(with_settings(laid, settings, problems), problems)
+    first, then = reading_first(settings)
+    readable = with_settings(merged or node, first, problems)
+    laid = overlay(readable, problems) if merged and overlay else readable
+    kept = _without_private(with_settings(laid, then, problems), problems)
     if merged is None or not _right_version(kept, problems):
         return None  # without its base, most of what a file lacks is no fault of its own
     envelope, broken, kept = _validate(kept, problems)
@@ -267,13 +270,17 @@ def _check_fields(document: Document, problems: Problems) -> None:
     """Fields of config.json that go to dims which do not exist."""
     section = document.envelope.huggingface
     known = document.envelope.dims
-    for key in ("fields", "tensors") if section else ():
-        for name in getattr(section, key):
-            if name not in known and ("dims",) not in document.broken and ("dims", name) not in document.broken:
-                near = problems.nearest(name, known)
-                problems.error(
-                    "AX607",
-                    f"`{name}` is not a dim of this file",
-                    document.place("huggingface", key, name, key=True),
-                    help=f"did you mean `{near}`?" if near else "give it a default in `dims`",
-                )
+    if section is None or ("dims",) in document.broken:
+        return
+    named: list[Path] = [(key, name) for key in ("fields", "tensors") for name in getattr(section, key)]
+    named += [("per_type", kind, "defaults", name) for kind, of in section.per_type.items() for name in of.defaults]
+    for path in named:
+        name = str(path[-1])
+        if name not in known and ("dims", name) not in document.broken:
+            near = problems.nearest(name, known)
+            problems.error(
+                "AX607",
+                f"`{name}` is not a dim of this file",
+                document.place("huggingface", *path, key=True),
+                help=f"did you mean `{near}`?" if near else "give it a default in `dims`",
+            )

@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, Final
 
 from axon_compose.diagnostics import Position, Problems, Span
 from axon_compose.language.document._document import Document
 from axon_compose.language.document._formulas import names_in_formulas
 from axon_compose.language.document._merge import merge
-from axon_compose.language.source import Entry, Mapping, read
+from axon_compose.language.source import Entry, Mapping, Node, Sequence, plain, read
 
-__all__ = ["check_new_dims", "with_settings"]
+__all__ = ["check_new_dims", "names_from_settings", "reading_first", "with_settings"]
+
+#: What spans of a setting have in place of a file, before its text.
+_FILE: Final = "--set"
+
+
+def names_from_settings(node: Node | None) -> list[Any]:
+    """The items of a list that settings have added."""
+    items = node.items if isinstance(node, Sequence) else ()
+    return [plain(item) for item in items if item.span.file.startswith(f"{_FILE} ")]
+
+
+def reading_first(settings: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The settings that say how a config.json is read, which come before it is laid over the file, and the others."""
+    found: tuple[list[str], list[str]] = [], []
+    for setting in settings:
+        section = setting.partition("=")[0].partition(".")[0].strip()
+        found[section != "huggingface"].append(setting)
+    return found
 
 
 def with_settings(node: Mapping, settings: Iterable[str], problems: Problems) -> Mapping:
@@ -24,7 +43,7 @@ def with_settings(node: Mapping, settings: Iterable[str], problems: Problems) ->
 
 def _setting(setting: str, problems: Problems) -> Mapping | None:
     path, equals, text = setting.partition("=")
-    file = f"--set {setting}"
+    file = f"{_FILE} {setting}"
     span = Span(file, Position(1, 1), Position(1, max(2, len(setting) + 1)))
     keys = path.strip().split(".")
     if not equals or not all(keys):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
+from itertools import permutations
 from typing import Any, Final
 
 from axon_compose.language.document import Envelope
@@ -40,7 +40,7 @@ def architecture_schema(registry: Registry, *, published: bool) -> dict[str, Any
         whole = {key: value for key, value in parts[name].items() if key not in ("if", "then")}
         laid = over_base(whole, f"#/$defs/{name}", f"#/$defs/{name}{OVER_BASE}")
         shared[name + OVER_BASE] = nullable(laid)
-    for outer, inner in pairwise(HUGGINGFACE):
+    for outer, inner in permutations(HUGGINGFACE, 2):
         shared[outer + OVER_BASE] = _with_reference(shared[outer + OVER_BASE], inner)
     return {
         "$schema": _DIALECT,

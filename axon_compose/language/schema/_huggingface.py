@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from axon_compose.language.document import HuggingFace, SplitPart, WeightRule
+from axon_compose.language.document import HuggingFace, ModelType, SplitPart, WeightRule
 from axon_compose.language.document._huggingface import MAX_AXES, MAX_PARTS, MAX_RULES
 from axon_compose.language.document._models import NAME
 from axon_compose.language.schema._fields import Schema, from_field, model_text, ref
@@ -13,11 +13,11 @@ from axon_compose.language.schema._formulas import or_formula
 __all__ = ["HUGGINGFACE", "huggingface_definitions"]
 
 #: The definitions, each before those that it refers to.
-HUGGINGFACE: Final = ("huggingface", "weight_rule", "split_part")
+HUGGINGFACE: Final = ("huggingface", "model_type", "weight_rule", "split_part")
 
 
 def huggingface_definitions() -> dict[str, Schema]:
-    """The section itself, its rules, and the parts of a split."""
+    """The section itself, what is particular to a model type, its rules, and the parts of a split."""
     texts: Schema = {"type": "array", "items": {"type": "string"}}
     extent = or_formula({"type": "integer"})
     shape: Schema = {"type": ["array", "null"], "minItems": 1, "maxItems": MAX_AXES, "items": extent}
@@ -29,6 +29,7 @@ def huggingface_definitions() -> dict[str, Schema]:
             "type": ["object", "null"],
             "properties": {
                 "model_types": from_field(HuggingFace, "model_types", **texts),
+                "per_type": from_field(HuggingFace, "per_type", type="object", additionalProperties=ref("model_type")),
                 "fields": from_field(
                     HuggingFace,
                     "fields",
@@ -60,6 +61,15 @@ def huggingface_definitions() -> dict[str, Schema]:
                     maxProperties=MAX_RULES,
                     additionalProperties=ref("weight_rule"),
                 ),
+            },
+            "additionalProperties": False,
+        },
+        "model_type": {
+            "description": model_text(ModelType),
+            "type": ["object", "null"],
+            "properties": {
+                "defaults": from_field(ModelType, "defaults", type="object", propertyNames={"pattern": NAME}),
+                "ignore": from_field(ModelType, "ignore", **texts),
             },
             "additionalProperties": False,
         },

@@ -9,7 +9,9 @@ from typing import Any, Final
 from axon_compose.diagnostics import Problems
 from axon_compose.language.document import BranchItem, Document, Unresolved, is_formula, resolve
 from axon_compose.language.document._formulas import cached_parse, formulas_in
+from axon_compose.language.document._settings import names_from_settings
 from axon_compose.language.document._stack_compress import compress
+from axon_compose.language.source import Mapping as MappingNode
 from axon_compose.language.source import plain
 from axon_compose.plan import Plan, Use, layer_ranges
 from axon_compose.plan._stack import StackLayer, expand_stack
@@ -158,7 +160,10 @@ class _Unrolling:
         }
 
     def weights(self) -> dict[str, Any]:
-        """The rules for tensors, with values for formulas that need no capture."""
+        """The rules for tensors, with values for formulas that need no capture.
+
+        Fields of config.json that a setting has let pass are kept too, for an export of the checkpoint's own.
+        """
         section = self.written.get("huggingface") or {}
         found = {key: section[key] for key in ("prefixes", "weights") if section.get(key)}
         valued: dict[str, Any] = self.valued(found, self.names, strict=False)
@@ -169,7 +174,9 @@ class _Unrolling:
                 del rule["when"]
         if kept:
             valued["weights"] = {pattern: _plain_rule(rule) for pattern, rule in kept.items()}
-        return valued
+        written = self.document.node.get("huggingface")
+        ignored = names_from_settings(written.get("ignore") if isinstance(written, MappingNode) else None)
+        return ({"ignore": ignored} if ignored else {}) | valued
 
     def valued(self, data: Any, names: Mapping[str, Any], *, strict: bool = True) -> Any:
         """Plain data with values for formulas; where names are not known, the formula unless `strict`."""

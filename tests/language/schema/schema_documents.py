@@ -169,6 +169,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
 #: Every key of the section, each rule in one of its forms.
 HUGGINGFACE: dict[str, Any] = {
     "model_types": ["llama"],
+    "per_type": {"llama": {"defaults": {"widths": [4, None]}, "ignore": ["act"]}, "mistral": None},
     "fields": {"widths": ["width_list", "widths"], "hidden_size": "d_model"},
     "tensors": {"vocab_size": "lm_head.weight"},
     "only": {"act": ["silu", None], "scale": 1},

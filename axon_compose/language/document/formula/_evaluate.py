@@ -10,6 +10,7 @@ from axon_compose.diagnostics import nearest
 from axon_compose.language.document._text_error import quote
 from axon_compose.language.document.formula import _operations as operations
 from axon_compose.language.document.formula._operations import OperationError
+from axon_compose.language.document.formula._origin import Origin, origin
 from axon_compose.language.document.formula._tokens import FormulaError
 from axon_compose.language.document.formula._tree import (
     Arithmetic,
@@ -26,7 +27,7 @@ from axon_compose.language.document.formula._tree import (
     Unary,
 )
 
-__all__ = ["MAX_STEPS", "Meter", "evaluate"]
+__all__ = ["MAX_STEPS", "Meter", "evaluate", "origin_of"]
 
 #: Most work that one evaluation may do: one step for every node, and one for every part of a list or mapping it makes.
 MAX_STEPS: Final = 300_000
@@ -56,6 +57,15 @@ def evaluate(tree: Node, names: Mapping[str, Any], meter: Meter | None = None) -
         if meter:
             meter.steps += evaluator.steps + evaluator.parts // _PARTS_PER_STEP
     return value
+
+
+def origin_of(tree: Node, names: Mapping[str, Any]) -> Origin | None:
+    """The part of a named value that a tree passes on as it is, see `Formula.origin`.
+
+    Raises:
+        FormulaError: It has no value.
+    """
+    return origin(tree, _Evaluator(names).value)
 
 
 class _Evaluator:
@@ -158,11 +168,24 @@ class _Evaluator:
 
     def index(self, node: Index) -> Any:
         value, done = self.value(node.base), node.base
-        for key_node in node.keys:
+        for number, key_node in enumerate(node.keys):
             key = self.value(key_node)
-            value = self.attempt(node, (done, key_node), operations.index, value, key)
+            try:
+                value = self.attempt(node, (done, key_node), operations.index, value, key)
+            except FormulaError as error:
+                self.blame(error, value, key_node, Index(node.start, done.end, node.base, node.keys[:number]))
+                raise
             done = Node(node.start, key_node.end + 1)
         return value
+
+    def blame(self, error: FormulaError, searched: Any, key: Node, before: Node) -> None:
+        """Note where the key comes from that a mapping lacks, or what is too short or has no items at all."""
+        if isinstance(searched, Mapping):
+            error.missing, error.origin = "key", origin(key, self.value)
+        elif not isinstance(searched, _SIZED):
+            error.missing, error.origin = "items", origin(before, self.value)
+        elif type(self.value(key)) is int:
+            error.missing, error.origin = "item", origin(before, self.value)
 
     def call(self, node: Call) -> Any:
         values = [self.value(argument) for argument in node.arguments]

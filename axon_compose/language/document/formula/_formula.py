@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from axon_compose.language.document.formula._evaluate import Meter, evaluate
+from axon_compose.language.document.formula._evaluate import Meter, evaluate, origin_of
 from axon_compose.language.document.formula._parse import parse_tree
 from axon_compose.language.document.formula._tree import Name, Node, walk
 
@@ -56,6 +56,14 @@ class Formula:
                 kinds that do not fit, or a result that is too large.
         """
         return evaluate(self.tree, names, meter)
+
+    def origin(self, names: Mapping[str, Any]) -> tuple[str | int, ...] | None:
+        """The part of a named value that it passes on as it is, as name, keys and positions; None if it computes.
+
+        Raises:
+            FormulaError: There is no value.
+        """
+        return origin_of(self.tree, names)
 
 
 def is_formula(value: object) -> bool:

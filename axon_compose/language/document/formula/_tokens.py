@@ -66,8 +66,19 @@ _HINTS: Final = {
 }
 
 
+@dataclass(eq=False)
 class FormulaError(TextError):
-    """A formula that cannot be read or computed; offsets count from the `=`."""
+    """A formula that cannot be read or computed; offsets count from the `=`.
+
+    Attributes:
+        origin: Of a failed look-up what is to blame, where that is a part of a named value: the name, then keys and
+            positions.
+        missing: What that is: a `key` that a mapping does not have, a list without a certain `item`, or a value that
+            has no `items` at all.
+    """
+
+    origin: tuple[str | int, ...] | None = None
+    missing: Literal["key", "item", "items"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,127 @@
+"""Every field of a config.json accounted for: read, without effect, or reported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+from axon_compose.checkpoints.huggingface._harmless import NEUTRAL, is_harmless
+from axon_compose.checkpoints.huggingface._unhandled import report_unhandled
+from axon_compose.diagnostics import Problems
+from axon_compose.language.config import Config
+from axon_compose.language.document import FormulaError, HuggingFace, ModelType, cached_parse, dim_values, is_formula
+from axon_compose.language.source import Entry, Mapping, plain
+
+__all__ = ["check_fields"]
+
+
+def check_fields(
+    config: Config,
+    section: HuggingFace,
+    of_type: ModelType,
+    handled: Collection[str],
+    dims: Mapping,
+    problems: Problems,
+) -> None:
+    """Report every field that may change the model and that nothing reads, and values that the file does not support.
+
+    Args:
+        config: The configuration.
+        section: How the file reads it.
+        of_type: What is particular to its model type.
+        handled: Fields that are read, or named by the section.
+        dims: The dims with the values of the checkpoint.
+        problems: Collects what is found.
+    """
+    _Check(config, section, handled, dims, problems).all(of_type)
+
+
+class _Check:
+    def __init__(
+        self, config: Config, section: HuggingFace, handled: Collection[str], dims: Mapping, problems: Problems
+    ) -> None:
+        self.config, self.section, self.handled, self.problems = config, section, handled, problems
+        self.neutral = {name: value for name, value in NEUTRAL.items() if name not in handled}
+        self.dims = dims
+
+    def all(self, of_type: ModelType) -> None:
+        self.check_type()
+        for name, allowed in (self.neutral | self.section.only).items():
+            self.check_value(name, self.values(allowed))
+        self.check_layer_types()
+        for name in of_type.ignore:
+            entry = self.config.find(name)
+            if entry is not None and plain(entry.node) is not None:
+                message = f"`{name}` is not read for the model type `{self.config.model_types[0]}`, as in transformers"
+                self.problems.warning("AX613", message, entry.key_span)
+        for name, entry in self.config.items():
+            self.check_field(name, entry)
+
+    def check_type(self) -> None:
+        entry = self.config.find("model_type")
+        if entry is not None and not set(self.config.model_types) & set(self.section.model_types):
+            known = " and ".join(f"`{name}`" for name in self.section.model_types)
+            message = f"the checkpoint is a `{self.config.model_types[0]}`, the file is for {known}"
+            self.problems.warning("AX608", message, entry.node.span)
+
+    def values(self, allowed: Any) -> list[Any]:
+        """What `only` allows, formulas over dims computed."""
+        values = allowed if isinstance(allowed, list) and allowed else [allowed]
+        if not any(map(is_formula, values)):
+            return values
+        names = dim_values(self.dims)
+        return [_computed(value, names) if is_formula(value) else value for value in values]
+
+    def check_value(self, name: str, allowed: list[Any]) -> None:
+        entry = self.config.find(name)
+        if entry is None or plain(entry.node) is None or plain(entry.node) in allowed:
+            return
+        shown = " or ".join(f"`{_shown(value)}`" for value in allowed)
+        message = f"`{name}` is `{_shown(plain(entry.node))}`; this family file supports only {shown}"
+        self.problems.error("AX603", message, entry.node.span)
+
+    def check_layer_types(self) -> None:
+        """A kind for more layers than there are: which of the two is meant cannot be known."""
+        entry, layers = self.config.find("layer_types"), self.config.value("num_hidden_layers")
+        kinds = plain(entry.node) if entry else None
+        if entry and isinstance(kinds, list) and isinstance(layers, int) and len(kinds) > layers:
+            message = f"`layer_types` has {len(kinds)} items for {layers} layers"
+            self.problems.error("AX603", message, entry.key_span)
+
+    def check_field(self, name: str, entry: Entry) -> None:
+        if plain(entry.node) is None or name in self.handled or name in self.neutral or is_harmless(name):
+            return
+        if self.at_any_key(name):
+            return
+        if isinstance(entry.node, Mapping) and any(_is_at(field, name, inside=True) for field in self.handled):
+            for key, below in entry.node.entries.items():
+                self.check_field(f"{name}.{key}", below)
+            return
+        message = f"`{name}` in config.json is not handled by this family file"
+        report_unhandled(name, entry.key_span, self.problems, message)
+
+    def at_any_key(self, name: str) -> bool:
+        """Whether a field with `*` reads it, which needs the same value everywhere."""
+        read = (field for field in self.handled if "*" in field and _is_at(field, name))
+        return any(self.config.find(field) is not None or field in self.section.ignore for field in read)
+
+
+def _is_at(field: str, name: str, *, inside: bool = False) -> bool:
+    """Whether a name is that of a handled field, or with `inside` of a mapping that holds it; `*` is any key."""
+    wanted, given = field.split("."), name.split(".")
+    if (len(given) >= len(wanted)) if inside else (len(given) != len(wanted)):
+        return False
+    return all(want in ("*", one) for want, one in zip(wanted, given, strict=False))
+
+
+def _computed(formula: str, names: dict[str, Any]) -> Any:
+    """The value of a formula, or its text where it has none: then no field has it."""
+    try:
+        return cached_parse(formula).evaluate(names)
+    except FormulaError:
+        return formula
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False).strip('"')[:40]

@@ -1,0 +1,142 @@
+"""Kinds of layers that a family does not know, and lists of another length, are refused where they are written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from axon_compose import ArchitectureError, Diagnostic, load
+from tests.families.models import FIXTURES
+
+#: Every family whose configuration names the kinds of its layers, and the field.
+KINDS: Final = {
+    "cohere2": "layer_types",
+    "gemma2": "layer_types",
+    "gemma3_text": "layer_types",
+    "gemma4_text": "layer_types",
+    "gpt_oss": "layer_types",
+    "granitemoehybrid": "layer_types",
+    "lfm2": "layer_types",
+    "mistral": "layer_types",
+    "nemotron_h": "layers_block_type",
+    "qwen2": "layer_types",
+    "qwen2_moe": "layer_types",
+    "qwen3": "layer_types",
+    "qwen3_next": "layer_types",
+}
+
+
+def config_of(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((FIXTURES / name / "config.json").read_text())
+    if name == "mistral":
+        found["layer_types"] = ["full_attention"] * found["num_hidden_layers"]
+    return found
+
+
+def faults(folder: Path, config: dict[str, Any], **options: Any) -> list[Diagnostic]:
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    with pytest.raises(ArchitectureError) as caught:
+        load(checkpoint=folder, **options)
+    return list(caught.value.diagnostics)
+
+
+def written_at(fault: Diagnostic) -> str:
+    """What the configuration has where a fault points to."""
+    assert fault.span is not None
+    start, end = fault.span.start, fault.span.end
+    line = Path(fault.span.file).read_text().splitlines()[start.line - 1]
+    return line[start.column - 1 : end.column - 1]
+
+
+@pytest.mark.parametrize("unknown", ["chunked_attention", "", None])
+@pytest.mark.parametrize("name", KINDS)
+def test_an_unknown_kind(name: str, unknown: Any, tmp_path: Path) -> None:
+    config, field = config_of(name), KINDS[name]
+    config[field][1] = config[field][-1] = unknown
+    found = faults(tmp_path, config)
+    assert {fault.code for fault in found} == {"AX123"}
+    shown = "null" if unknown is None else unknown
+    message = "`{}[{}]` is `{}`, which no case of the formula is for"
+    last = len(config[field]) - 1
+    assert {fault.message for fault in found} == {message.format(field, index, shown) for index in (1, last)}
+    for fault in found:
+        assert written_at(fault) == json.dumps(unknown)
+        assert fault.help is not None
+        assert "_attention" in fault.help
+        assert fault.labels[0].span.file != fault.span.file  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_list_that_is_too_short(name: str, tmp_path: Path) -> None:
+    if name == "nemotron_h":
+        pytest.skip("its list says how many layers there are")
+    config, field = config_of(name), KINDS[name]
+    config[field].pop()
+    (fault,) = faults(tmp_path, config)
+    assert (fault.code, written_at(fault)) == ("AX123", f'"{field}"')
+    assert fault.message == f"`{field}` has too few items: {len(config[field])}"
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "nemotron_h"])
+def test_a_list_that_is_too_long(name: str, tmp_path: Path) -> None:
+    """transformers refuses it too."""
+    config = config_of(name)
+    config["layer_types"].append(config["layer_types"][0])
+    (fault,) = faults(tmp_path, config)
+    count = config["num_hidden_layers"]
+    assert (fault.code, written_at(fault)) == ("AX603", '"layer_types"')
+    assert fault.message == f"`layer_types` has {count + 1} items for {count} layers"
+
+
+def test_a_letter_of_a_pattern(tmp_path: Path) -> None:
+    config = config_of("nemotron_h")
+    del config["layers_block_type"]
+    config["hybrid_override_pattern"] = "ME*-X"
+    (fault,) = faults(tmp_path, config)
+    assert (fault.code, written_at(fault)) == ("AX123", "X")
+
+
+def test_a_list_that_a_setting_gives(tmp_path: Path) -> None:
+    config = config_of("gemma2")
+    kinds = ["round_attention", *config["layer_types"][1:]]
+    setting = f"dims.layer_types={json.dumps(kinds)}"
+    (fault,) = faults(tmp_path, config, settings=[setting])
+    assert fault.span is not None
+    assert (fault.code, fault.span.file) == ("AX123", f"--set {setting}")
+
+
+def test_fewer_layers_may_be_asked_for(tmp_path: Path) -> None:
+    config = config_of("gemma2")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert len(load(checkpoint=tmp_path, settings=["dims.num_hidden_layers=2"]).plan().layers) == 2
+
+
+@pytest.mark.parametrize("name", ["llama", "mixtral", "olmo2", "phi3", "qwen3_moe"])
+def test_what_transformers_does_not_read_is_noted(name: str, tmp_path: Path) -> None:
+    config = config_of(name)
+    config["layer_types"] = ["sliding_attention"] * config["num_hidden_layers"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found, plain = load(checkpoint=tmp_path), load(checkpoint=FIXTURES / name)
+    assert [warning.code for warning in found.warnings] == ["AX613"]
+    assert [use.options for use in found.plan().uses()] == [use.options for use in plain.plan().uses()]
+
+
+def test_a_llama_has_no_windows(tmp_path: Path) -> None:
+    """A field that `transformers.LlamaConfig` does not have; the same file as a mistral has them."""
+    config = {**config_of("llama"), "sliding_window": 8}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found = load(checkpoint=tmp_path)
+    assert [warning.code for warning in found.warnings] == ["AX613"]
+    assert {use.window for use in found.plan().uses() if use.name == "attn"} == {None}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "mistral"}))
+    assert {use.window for use in load(checkpoint=tmp_path).plan().uses() if use.name == "attn"} == {8}
+
+
+def test_the_last_layer_of_gemma_4_is_global(tmp_path: Path) -> None:
+    config = config_of("gemma4_text")
+    config["layer_types"][-1] = "sliding_attention"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert load(checkpoint=tmp_path).plan().layers[-1].branches[0].members[0].use.name == "full"

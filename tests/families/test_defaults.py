@@ -1,0 +1,108 @@
+"""Fields that a config.json leaves out: every family means by them what transformers means.
+
+Each configuration of the fixtures is read twice: as it is but for one field, and with every field written out by the
+installed configuration class. Both must be the same model.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from axon_compose import ArchitectureError, load
+from axon_compose.checkpoints.huggingface._harmless import is_harmless
+from axon_compose.plan import Plan
+from tests.families.models import FIXTURES, NAMES
+from tests.families.reference_configs import Refused, explicit
+
+
+def config_of(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((FIXTURES / name / "config.json").read_text())
+    return found
+
+
+#: RWKV-7 is not in transformers.
+KNOWN: Final = [name for name in NAMES if name != "rwkv7"]
+#: One of each model type.
+TYPES: Final = {config_of(name)["model_type"]: name for name in reversed(KNOWN)}
+#: Whatever the family, these decide what the rotation of a long context is.
+_LENGTHS: Final = ("max_position_embeddings", "original_max_position_embeddings")
+#: Of options that may be left to the component: its number is in the shapes of the parameters.
+_DERIVED: Final = "dt_rank"
+
+
+def matters(field: str) -> bool:
+    return field != "model_type" and (field in _LENGTHS or not is_harmless(field))
+
+
+class Reader:
+    """Reads configurations with the family of their model type, each once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.known: dict[str, Any] = {}
+
+    def model(self, config: dict[str, Any]) -> Any:
+        """What decides what a model computes, or why there is none."""
+        key = json.dumps(config, sort_keys=True)
+        if key not in self.known:
+            (self.folder / "config.json").write_text(json.dumps(config))
+            try:
+                self.known[key] = _parts(load(checkpoint=self.folder).plan())
+            except ArchitectureError as error:
+                self.known[key] = sorted(d.code for d in error.diagnostics if d.severity == "error")
+        return self.known[key]
+
+
+def _parts(plan: Plan) -> list[Any]:
+    outside = [use for use in (plan.embedding, plan.final_norm, plan.head) if use]
+    uses = [*outside, *(use for layer in plan.layers for use in layer.uses())]
+    return [
+        [(use.path, use.type, use.options.model_dump(exclude={_DERIVED}), use.params) for use in uses],
+        [[(b.scale, b.residual, [m.scale for m in b.members]) for b in layer.branches] for layer in plan.layers],
+        plan.slots,
+        plan.masks,
+    ]
+
+
+def compare(config: dict[str, Any], read: Reader) -> None:
+    """Both ways to read a configuration, unless transformers does not read it."""
+    try:
+        whole = explicit(config)
+    except Refused:
+        return
+    assert read.model(config) == read.model(whole)
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_a_configuration_that_says_nothing(model_type: str, tmp_path: Path) -> None:
+    compare({"model_type": model_type}, Reader(tmp_path))
+
+
+@pytest.mark.parametrize("name", TYPES.values())
+def test_a_configuration_without_one_field(name: str, tmp_path: Path) -> None:
+    config, read = config_of(name), Reader(tmp_path)
+    compare(config, read)
+    for field in filter(matters, config):
+        compare({key: value for key, value in config.items() if key != field}, read)
+
+
+@pytest.mark.parametrize("name", TYPES.values())
+def test_a_configuration_with_null_for_one_field(name: str, tmp_path: Path) -> None:
+    config, read = config_of(name), Reader(tmp_path)
+    for field in filter(matters, config):
+        compare({**config, field: None}, read)
+
+
+@pytest.mark.parametrize("name", TYPES.values())
+def test_a_configuration_with_one_truth_turned_around(name: str, tmp_path: Path) -> None:
+    """Fields that depend on each other, such as kinds of layers on whether there are windows at all."""
+    config, read = config_of(name), Reader(tmp_path)
+    without = {key: value for key, value in config.items() if key != "layer_types"}
+    for field, value in explicit(config).items():
+        if isinstance(value, bool) and matters(field):
+            compare({**config, field: not value}, read)
+            compare({**without, field: not value}, read)
