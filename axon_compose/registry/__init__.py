@@ -7,6 +7,7 @@ from axon_compose.registry._guard import DEBUG_HELP, Guard, PluginFault, Raised,
 from axon_compose.registry._hooks import hookimpl, hookspec
 from axon_compose.registry._host import PluginStatus, Registry
 from axon_compose.registry._options import (
+    as_data,
     check_options,
     defaults,
     load_factory,
@@ -50,6 +51,7 @@ __all__ = [
     "Raised",
     "Registry",
     "State",
+    "as_data",
     "check_options",
     "debug_traceback",
     "defaults",

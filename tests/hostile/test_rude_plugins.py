@@ -186,6 +186,15 @@ def test_lazy_weights_that_raise_when_they_are_written(run: Run, tmp_path: Path)
 
 
 @pytest.mark.parametrize("act", ENDS)
+@pytest.mark.parametrize("command", [["lint", "rude.yaml"], ["diff", "rude.yaml", "rude.yaml"]], ids=" ".join)
+def test_options_that_cannot_be_read(run: Run, command: list[str], act: str) -> None:
+    code, _, err = run(f"serializer:{act}", *command)
+    assert code == 1
+    assert "error[AX212]: the options of `rude/layer` (`rude` in layer 0; axon-rude 1.5) cannot be read: " in err
+    assert f"Error calling function `write`: {ENDS[act].partition(':')[0]}: " in err
+
+
+@pytest.mark.parametrize("act", ENDS)
 def test_shrink_that_raises(run: Run, act: str) -> None:
     code, out, err = run(f"shrink:{act}", "check", "rude.yaml")
     assert (code, out) == (1, "")
