@@ -6,6 +6,7 @@ from typing import Final
 
 import mlx.nn as nn
 
+from axon_compose.model._calls import blamed
 from axon_compose.model._language_model import LanguageModel
 
 __all__ = ["GROUP_SIZE", "quantize"]
@@ -21,10 +22,14 @@ def quantize(model: LanguageModel, bits: int, group_size: int = GROUP_SIZE) -> N
         model: What `build` gave.
         bits: 2, 3, 4, 5, 6 or 8.
         group_size: Numbers that share a scale: 32, 64 or 128.
+
+    Raises:
+        PluginFault: If the code of a component raises (`AX212`).
     """
     may = model.quant_predicate
 
     def fits(path: str, module: nn.Module) -> bool:
         return may(path, module) and module.weight.shape[-1] % group_size == 0
 
-    nn.quantize(model, group_size=group_size, bits=bits, class_predicate=fits)
+    with blamed(model.plan):
+        nn.quantize(model, group_size=group_size, bits=bits, class_predicate=fits)

@@ -3,7 +3,7 @@
 from axon_compose.registry._discovery import Candidate
 from axon_compose.registry._failure import LookupFailure, one_line
 from axon_compose.registry._faults import Fault
-from axon_compose.registry._guard import DEBUG_HELP, Guard, PluginFault, Raised, debug_traceback, place_of
+from axon_compose.registry._guard import DEBUG_HELP, Guard, PluginFault, Raised, debug_traceback
 from axon_compose.registry._hooks import hookimpl, hookspec
 from axon_compose.registry._host import PluginStatus, Registry
 from axon_compose.registry._options import (
@@ -61,7 +61,6 @@ __all__ = [
     "one_line",
     "option_names",
     "options_schema",
-    "place_of",
     "pydantic_faults",
     "shrunken",
     "written",

@@ -124,6 +124,15 @@ def test_code_of_a_model_that_raises(run: Run, place: str, message: str, act: st
     assert (code, fault["code"]) == (1, message[6:11])
 
 
+@pytest.mark.parametrize("act", ENDS)
+@pytest.mark.parametrize("place", ["quantized", "train"])
+def test_other_code_of_a_module_that_raises(run: Run, place: str, act: str) -> None:
+    """It is not known for which layer it was called, but whose it is and where."""
+    code, out, err = run(f"{place}:{act}", "build", "rude.yaml", "--quantize", "4", "--set", "dims.hidden_size=64")
+    assert (code, out) == (1, "")
+    assert f"error[AX212]: the package of `rude/layer` (axon-rude 1.5) raises {ENDS[act]}, at axon_rude/acts.py:" in err
+
+
 @pytest.mark.parametrize(
     ("rude", "message"),
     [

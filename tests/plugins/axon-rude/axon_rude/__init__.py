@@ -36,7 +36,7 @@ SCHEMA = {"type": "object", "properties": {"name": Pattern(type="string", patter
 
 
 def params(options, dims):
-    return act("params", {"weight": (dims.hidden_size, 4)})
+    return act("params", {"weight": (4, dims.hidden_size)})
 
 
 @hookimpl
