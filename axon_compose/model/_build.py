@@ -9,7 +9,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map_with_path
 
 from axon_compose.machine.memory import require
-from axon_compose.model._calls import BuildError, make_module
+from axon_compose.model._calls import BuildError, blamed, make_module
 from axon_compose.model._language_model import LanguageModel
 from axon_compose.plan import DTYPES, Plan, weight_nbytes
 
@@ -40,8 +40,9 @@ def build(plan: Plan, *, dtype: str = "float32", seed: int = 0, allow_large: boo
     """
     if not allow_large:
         require(weight_nbytes(plan, dtype), f"`{plan.name}` in {dtype}", largest_parts(plan, dtype))
-    model = random_weights(plan, dtype=dtype, seed=seed)
-    model.eval()
+    with blamed(plan):
+        model = random_weights(plan, dtype=dtype, seed=seed)
+        model.eval()
     return model
 
 
@@ -51,12 +52,13 @@ def random_weights(plan: Plan, *, dtype: str = "float32", seed: int = 0) -> Lang
     high, low = state[0].tolist()
     mx.random.seed(seed)
     try:
-        model = LanguageModel(plan, make_module)
+        with blamed(plan):
+            model = LanguageModel(plan, make_module)
+            check_shapes(plan, model)
+            if DTYPES[dtype] != 4:
+                _cast(model, getattr(mx, dtype))
     finally:
         mx.random.seed(high << 32 | low)  # the caller's random numbers go on as if nothing had happened
-    check_shapes(plan, model)
-    if DTYPES[dtype] != 4:
-        _cast(model, getattr(mx, dtype))
     return model
 
 

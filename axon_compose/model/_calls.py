@@ -102,7 +102,8 @@ def blamed(plan: Plan, again: Callable[[], object] | None = None) -> Iterator[No
         again: Runs the model once more.
 
     Raises:
-        PluginFault: Instead of what was raised, if a component's arrays raise when they are computed one by one.
+        PluginFault: Instead of what was raised, if a component's arrays raise when they are computed one by one, or if
+            it comes out of any other code of a component, such as that for quantisation.
     """
     try:
         with Guard(None):
@@ -113,6 +114,9 @@ def blamed(plan: Plan, again: Callable[[], object] | None = None) -> Iterator[No
         if again is not None:
             with at_once():
                 again()
+        for use in plan.uses():
+            if raised.package and use.spec.module.startswith((f"{raised.package}.", f"{raised.package}:")):
+                raise _fault(f"the package of `{use.type}` ({use.owner}) raises {raised}") from raised
         raise raised.error if isinstance(raised.error, Exception) else raised from None
 
 

@@ -7,6 +7,7 @@ from typing import Final
 import mlx.nn as nn
 
 from axon_compose.diagnostics import CheckpointError
+from axon_compose.model._calls import blamed
 from axon_compose.model._language_model import LanguageModel
 
 __all__ = ["GROUP_SIZE", "quantize"]
@@ -28,6 +29,7 @@ def quantize(model: LanguageModel, bits: int, group_size: int = GROUP_SIZE) -> l
 
     Raises:
         CheckpointError: AX561 nothing is quantised.
+        PluginFault: If the code of a component raises (`AX212`).
     """
     exempt = {f"{use.path}.{name}" for use in model.plan.uses() for name in use.spec.unquantized}
     done: list[str] = []
@@ -43,7 +45,8 @@ def quantize(model: LanguageModel, bits: int, group_size: int = GROUP_SIZE) -> l
             done.append(path)
         return done[-1:] == [path]
 
-    nn.quantize(model, group_size=group_size, bits=bits, class_predicate=fits)
+    with blamed(model.plan):
+        nn.quantize(model, group_size=group_size, bits=bits, class_predicate=fits)
     if not done:
         why = "the weights are quantised already" if _is_quantised(model) else _undivided(odd, group_size)
         raise CheckpointError("AX561", f"nothing is quantised: {why}", f"make the widths multiples of {group_size}")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
-from typing import Any
 
 from axon_compose.diagnostics import ArchitectureError, Diagnostic, Refusal
 
@@ -17,13 +16,13 @@ __all__ = ["saying_what_to_install", "without_tracebacks"]
 
 @contextmanager
 def saying_what_to_install(plugins: Mapping[str, str]) -> Iterator[None]:
-    """Name the packages in every message of a description that does not compile, if these are not the recorded ones.
+    """Name packages where a description does not compile, if those that are here are not the recorded ones.
 
     Args:
         plugins: Namespace to `distribution version`, as the build recorded them; folders of version 0.1 have none.
 
     Raises:
-        ArchitectureError: With the same faults.
+        ArchitectureError: With the same faults; the last one says what to install.
     """
     try:
         yield
@@ -31,12 +30,9 @@ def saying_what_to_install(plugins: Mapping[str, str]) -> Iterator[None]:
         advice = "; ".join(filter(None, map(_advice, plugins.values())))
         if not advice:
             raise
-        told = [_with(diagnostic, advice) for diagnostic in error.diagnostics]
-        raise ArchitectureError(told, error.sources, error.dropped) from None
-
-
-def _with(diagnostic: Diagnostic, advice: str) -> Diagnostic:
-    return replace(diagnostic, message=f"{diagnostic.message}: {advice}", help=None)
+        *others, last = error.diagnostics
+        told = Diagnostic(last.code, ": ".join(filter(None, (last.message, last.label, advice))))
+        raise ArchitectureError([*others, told], error.sources, error.dropped) from None
 
 
 def _advice(recorded: str) -> str:
@@ -53,16 +49,25 @@ def _advice(recorded: str) -> str:
 
 
 def without_tracebacks() -> None:
-    """Let faults of a model that nobody catches end the process with their message alone, as in our own commands."""
-    before: Any = sys.excepthook
-    if getattr(before, "_axon_compose", False):
+    """Let faults of a model that nobody catches end a process, or a thread, with their message alone."""
+    if sys.excepthook.__module__ == __name__:
         return
+    whole, thread = sys.excepthook, threading.excepthook
 
-    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        if isinstance(error, ArchitectureError | Refusal):
-            sys.stderr.write(f"{error}\n")
-        else:
-            before(kind, error, traceback)
+    def of_process(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if not _told(error):
+            whole(kind, error, traceback)
 
-    hook._axon_compose = True  # type: ignore[attr-defined]
-    sys.excepthook = hook
+    def of_thread(arguments: threading.ExceptHookArgs) -> None:
+        if not _told(arguments.exc_value):
+            thread(arguments)
+
+    sys.excepthook, threading.excepthook = of_process, of_thread
+
+
+def _told(error: BaseException | None) -> bool:
+    """Whether it is ours, and written to standard error."""
+    if not isinstance(error, ArchitectureError | Refusal):
+        return False
+    sys.stderr.write(f"{error}\n")
+    return True

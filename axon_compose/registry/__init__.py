@@ -3,10 +3,11 @@
 from axon_compose.registry._discovery import Candidate
 from axon_compose.registry._failure import LookupFailure, one_line
 from axon_compose.registry._faults import Fault
-from axon_compose.registry._guard import DEBUG_HELP, Guard, PluginFault, Raised, debug_traceback, place_of
+from axon_compose.registry._guard import DEBUG_HELP, Guard, PluginFault, Raised, debug_traceback
 from axon_compose.registry._hooks import hookimpl, hookspec
 from axon_compose.registry._host import PluginStatus, Registry
 from axon_compose.registry._options import (
+    as_data,
     check_options,
     defaults,
     load_factory,
@@ -50,6 +51,7 @@ __all__ = [
     "Raised",
     "Registry",
     "State",
+    "as_data",
     "check_options",
     "debug_traceback",
     "defaults",
@@ -59,7 +61,6 @@ __all__ = [
     "one_line",
     "option_names",
     "options_schema",
-    "place_of",
     "pydantic_faults",
     "shrunken",
     "written",

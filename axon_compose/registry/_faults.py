@@ -97,6 +97,11 @@ class Findings:
         subject = "" if not path or "`" in text else f"{self._name(path)}: "
         self._add(Fault(path, "value", f"{subject}{text}"))
 
+    def about(self, path: Path) -> bool:
+        """Whether anything has been found at a place or inside of it."""
+        found = (*(fault.path for fault in self._faults), *self._mismatches)
+        return any(place[: len(path)] == path for place in found)
+
     def faults(self) -> list[Fault]:
         """Everything found, without what only follows from something else."""
         for (parent, name), description in self._missing.items():

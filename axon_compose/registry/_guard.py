@@ -47,12 +47,13 @@ class Raised(Exception):
         error: The exception itself.
         cause: Its type and text in one line.
         place: The plugin's line that raised it, such as `axon_acme/layers.py:23`; empty if there is none.
+        package: The package of that line.
     """
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
         self.cause = error.text if isinstance(error, _Late) else one_line(error)
-        self.place = place_of(error)
+        self.package, self.place = place_of(error)
         super().__init__(self.cause)
 
     def __str__(self) -> str:
@@ -144,8 +145,8 @@ class _Late(BaseException):
         super().__init__(self.text)
 
 
-def place_of(error: BaseException) -> str:
-    """The line of a plugin's package that an exception comes from, as `package/file.py:23`; empty if there is none.
+def place_of(error: BaseException) -> tuple[str, str]:
+    """The package of a plugin that an exception comes from, and the line, as `package/file.py:23`; or empty texts.
 
     The innermost frame of the first package that is neither ours nor in between: a plugin's call into mlx is its own.
     """
@@ -156,7 +157,7 @@ def place_of(error: BaseException) -> str:
             package = here
         if package and here == package:
             place = f"{'/'.join(Path(frame.f_code.co_filename).parts[-2:])}:{line}"
-    return place
+    return package, place
 
 
 def debug_traceback(error: BaseException) -> None:

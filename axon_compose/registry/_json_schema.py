@@ -84,7 +84,7 @@ def check_data(
     """
     filled: dict[str, Any] = _filled(data, schema, schema)
     findings = Findings(owner, noun)
-    errors = list(_validator(schema).iter_errors(filled))
+    errors = sorted(_validator(schema).iter_errors(filled), key=lambda error: error.validator in _CLOSED)
     for error in errors:
         _translate(error, findings, schema)
     faults = findings.faults()
@@ -135,10 +135,11 @@ def _translate(error: ValidationError, findings: Findings, schema: Mapping[str, 
         parts = [part] if keyword == "additionalProperties" else list(_applying(part, instance, schema))
         known = _properties(part, schema, alternatives=True)
         for name in (name for name in instance if not any(_names(each, name) for each in parts)):
-            if name in known:
-                findings.value((*path, name), f"`{name}` does not belong to the alternative that the others choose")
-            else:
+            if name not in known:
                 findings.unknown(path, name, known)
+            elif not findings.about((*path, name)):
+                why = "the schema refuses it" if keyword == "additionalProperties" else "another one is chosen"
+                findings.value((*path, name), f"`{name}` belongs to an alternative of the options, and {why}")
     elif keyword == "required":
         for name in (n for n in wanted if n not in instance):
             described = _properties(part, schema).get(name, {})

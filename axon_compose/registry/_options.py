@@ -15,7 +15,16 @@ from axon_compose.registry._faults import Fault
 from axon_compose.registry._guard import DEBUG_HELP, Guard, PluginFault, Raised
 from axon_compose.registry._specs import ComponentSpec, Dims
 
-__all__ = ["check_options", "defaults", "load_factory", "option_names", "options_schema", "shrunken", "written"]
+__all__ = [
+    "as_data",
+    "check_options",
+    "defaults",
+    "load_factory",
+    "option_names",
+    "options_schema",
+    "shrunken",
+    "written",
+]
 
 
 def check_options(spec: ComponentSpec, data: Mapping[str, Any], owner: str | None = None) -> tuple[Any, list[Fault]]:
@@ -80,6 +89,23 @@ def written(options: Any) -> dict[str, Any]:
     if isinstance(options, BaseModel):
         return options.model_dump(mode="json", by_alias=True, exclude_unset=True, warnings=False)
     return dict(options)
+
+
+def as_data(options: Any, who: str) -> dict[str, Any]:
+    """Options as plain data, defaults included.
+
+    Args:
+        options: What functions of a record get.
+        who: What messages call the component.
+
+    Raises:
+        PluginFault: `AX212`, code of the plugin that turns them into data raises.
+    """
+    try:
+        with Guard():
+            return options.model_dump(by_alias=True) if isinstance(options, BaseModel) else dict(options or {})
+    except Raised as raised:
+        raise PluginFault("AX212", f"the options of {who} cannot be read: {raised}", DEBUG_HELP) from raised
 
 
 def shrunken(spec: ComponentSpec, values: Mapping[str, Any], dims: Dims, who: str | None = None) -> dict[str, Any]:

@@ -11,7 +11,9 @@ import mlx.core as mx
 import pytest
 
 from axon_compose.cli import main
-from axon_compose.testing import examples
+from axon_compose.proof.check import CheckReport, Truth
+from axon_compose.testing import Case, examples
+from axon_compose.testing._report import cases_verdict
 
 QUICK = ["--truth", "chunks,causal"]
 
@@ -151,6 +153,17 @@ def test_a_failure_shows_the_least_file_that_fails(
     assert run(capsys, str(file), "--as-is", "--truth", "causal")[0] == 1
     monkeypatch.undo()
     assert run(capsys, str(file), "--as-is", "--truth", "causal")[0] == 0
+
+
+def test_the_verdict_counts_what_failed() -> None:
+    def case(*wrong: str) -> Case:
+        truths = tuple(Truth(name, "claim", name not in wrong) for name in ("chunks", "causal", "tied"))
+        return Case(0, {}, CheckReport("m", 0, 1, 1, truths))
+
+    assert cases_verdict("a/b", [case(), case()]) == "a/b: 3 checks passed in 2 of 2 cases\n"
+    assert cases_verdict("a/b", [case("causal")]) == "a/b: 1 of 1 cases failed: causal\n"
+    several = [case("causal", "tied"), case(), case("tied")]
+    assert cases_verdict("a/b", several) == "a/b: 2 of 3 cases failed: causal in 1, tied in 2\n"
 
 
 def test_a_component_that_reads_from_the_embedding(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,4 @@
-"""A plugin that raises, ends the process, prints, moves away or takes for ever, at every place where it is called.
-
-`RUDE=place:act` says what the plugin of `tests/plugins/axon-rude` does where.
-"""
+"""A plugin that raises, ends the process, prints, moves away or takes for ever, at every place where it is called."""
 
 from __future__ import annotations
 
@@ -21,21 +18,8 @@ import axon_compose
 from axon_compose.cli import main
 from axon_compose.registry import Guard, PluginFault, Raised, _discovery, _guard
 from tests.children import PATIENCE, child
+from tests.rude import RUDE_FILE, install_rude
 
-PLUGIN = Path(__file__).resolve().parents[1] / "plugins" / "axon-rude"
-FILE = """\
-version: 1
-name: rude
-dims: {hidden_size: 32, vocab_size: 300}
-components:
-  rude: {type: rude/layer, width: 4}
-  state: {type: rude/state}
-  attn: {type: attention, num_heads: 2}
-blocks:
-  near: [attn, rude]
-  far: [state]
-stack: near*2 far
-"""
 #: What ends a command, or a careless `except Exception`, and how it is named.
 ENDS = {
     "leave": "SystemExit: 0",
@@ -48,13 +32,7 @@ ENDS = {
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for `PYTHONPATH` in which the plugin is installed, as far as Python can see."""
-    folder = tmp_path_factory.mktemp("site")
-    (folder / "axon_rude").symlink_to(PLUGIN / "axon_rude", target_is_directory=True)
-    metadata = folder / "axon_rude-1.5.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: axon-rude\nVersion: 1.5\n")
-    (metadata / "entry_points.txt").write_text("[axon_compose]\nrude = axon_rude\n")
-    return folder
+    return install_rude(tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture
@@ -63,7 +41,7 @@ def file(tmp_path: Path, installed: Path, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.syspath_prepend(str(installed))
     _forget()
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "rude.yaml").write_text(FILE)
+    (tmp_path / "rude.yaml").write_text(RUDE_FILE)
     yield Path("rude.yaml")
     _forget()
 
@@ -146,6 +124,15 @@ def test_code_of_a_model_that_raises(run: Run, place: str, message: str, act: st
     assert (code, fault["code"]) == (1, message[6:11])
 
 
+@pytest.mark.parametrize("act", ENDS)
+@pytest.mark.parametrize("place", ["quantized", "train"])
+def test_other_code_of_a_module_that_raises(run: Run, place: str, act: str) -> None:
+    """It is not known for which layer it was called, but whose it is and where."""
+    code, out, err = run(f"{place}:{act}", "build", "rude.yaml", "--quantize", "4", "--set", "dims.hidden_size=64")
+    assert (code, out) == (1, "")
+    assert f"error[AX212]: the package of `rude/layer` (axon-rude 1.5) raises {ENDS[act]}, at axon_rude/acts.py:" in err
+
+
 @pytest.mark.parametrize(
     ("rude", "message"),
     [
@@ -205,6 +192,15 @@ def test_lazy_weights_that_raise_when_they_are_written(run: Run, tmp_path: Path)
         "error[AX212]: `weight`, made by the factory of `rude/layer` (`rude` in layer 0; axon-rude 1.5), raises " in err
     )
     assert [path.name for path in tmp_path.iterdir()] == ["rude.yaml"]
+
+
+@pytest.mark.parametrize("act", ENDS)
+@pytest.mark.parametrize("command", [["lint", "rude.yaml"], ["diff", "rude.yaml", "rude.yaml"]], ids=" ".join)
+def test_options_that_cannot_be_read(run: Run, command: list[str], act: str) -> None:
+    code, _, err = run(f"serializer:{act}", *command)
+    assert code == 1
+    assert "error[AX212]: the options of `rude/layer` (`rude` in layer 0; axon-rude 1.5) cannot be read: " in err
+    assert f"Error calling function `write`: {ENDS[act].partition(':')[0]}: " in err
 
 
 @pytest.mark.parametrize("act", ENDS)
@@ -285,7 +281,7 @@ def command(installed: Path, folder: Path, rude: str, *arguments: str) -> tuple[
 )
 def test_what_a_plugin_prints_is_no_part_of_the_result(installed: Path, tmp_path: Path, arguments: list[str]) -> None:
     """Neither by `print`, nor through the stream that Python began with, nor past Python."""
-    (tmp_path / "rude.yaml").write_text(FILE)
+    (tmp_path / "rude.yaml").write_text(RUDE_FILE)
     code, out, err = command(installed, tmp_path, SPEAKING, *arguments)
     assert code == 0, err
     assert json.loads(out)["ok"] is True
@@ -294,7 +290,7 @@ def test_what_a_plugin_prints_is_no_part_of_the_result(installed: Path, tmp_path
 
 
 def test_text_is_kept_apart_too(installed: Path, tmp_path: Path) -> None:
-    (tmp_path / "rude.yaml").write_text(FILE)
+    (tmp_path / "rude.yaml").write_text(RUDE_FILE)
     assert command(installed, tmp_path, SPEAKING, "build", "rude.yaml")[1].startswith("rude: 3 layers")
     assert command(installed, tmp_path, SPEAKING, "validate", "rude.yaml")[1] == "rude.yaml: ok\n"
 

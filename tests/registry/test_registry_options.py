@@ -345,10 +345,19 @@ def test_a_mistyped_option_of_an_alternative_is_reported_once(schema: dict[str, 
     }
 
 
+def test_a_schema_that_is_closed_before_its_alternatives() -> None:
+    """`additionalProperties` sees none of them, so the schema is wrong; a mistyped option is still reported once."""
+    closed = {**WIDTHS, "additionalProperties": False}
+    assert [f.path for f in faults(closed, {"width": "3"})] == [("width",)]
+    assert "must be an integer" in faults(closed, {"width": "3"})[0].message
+    (found,) = faults(closed, {"width": 3})
+    assert found.message == "`width` belongs to an alternative of the options, and the schema refuses it"
+
+
 def test_an_option_of_the_other_alternative() -> None:
     (found,) = faults(WIDTHS, {"width": 3, "depth": 1})
     assert found.path == ("depth",)
-    assert found.message == "`depth` does not belong to the alternative that the others choose"
+    assert found.message == "`depth` belongs to an alternative of the options, and another one is chosen"
     assert {f.path for f in faults(WIDTHS, {"width": "3", "depth": 1})} == {("depth",), ("width",)}
 
 

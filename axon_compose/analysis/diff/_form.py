@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
-
 from axon_compose.plan import Branch, Layer, Plan, Use
+from axon_compose.registry import as_data
 
 __all__ = ["Places", "branch_kind", "frozen", "layer_form", "layer_kind", "options_of", "part_form", "plain_options"]
 
@@ -48,8 +47,7 @@ class Places:
 
 def plain_options(use: Use) -> dict[str, Any]:
     """Validated options as plain data, those left out that only name a component to read from."""
-    options = use.options
-    data = options.model_dump(by_alias=True) if isinstance(options, BaseModel) else dict(options or {})
+    data = as_data(use.options, use.who)
     names = {option for option in use.spec.reads.values() if option and use.spec.reads.get("offset") != option}
     return {key: value for key, value in data.items() if key not in names}
 

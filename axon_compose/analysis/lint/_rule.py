@@ -8,6 +8,7 @@ from typing import Any
 
 from axon_compose.language.document import Document, Path
 from axon_compose.plan import Plan, Use
+from axon_compose.registry import as_data
 
 __all__ = ["Finding", "Rule", "layer_uses", "option", "option_path", "place_of"]
 
@@ -49,7 +50,7 @@ def layer_uses(plan: Plan) -> Iterator[Use]:
     for layer in plan.layers:
         for branch in layer.branches:
             for member in branch.members:
-                key = (member.use.name, repr(member.use.options), member.use.cache)
+                key = (member.use.name, repr(as_data(member.use.options, member.use.who)), member.use.cache)
                 if key not in seen:
                     seen.add(key)
                     yield member.use

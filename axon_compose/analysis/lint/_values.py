@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from axon_compose.analysis.lint._rule import Finding, layer_uses, option, option_path
 from axon_compose.language.document import Document
 from axon_compose.plan import Plan, total_parameters
+from axon_compose.registry import as_data
 
 __all__ = ["every_expert", "mostly_vocabulary", "unusual_eps"]
 
@@ -35,7 +34,7 @@ def unusual_eps(document: Document, plan: Plan) -> Iterator[Finding]:
     """An eps that vanishes beside the mean square in float32, or that changes the result."""
     uses = [use for layer in plan.layers for use in layer.uses()]
     for use in [plan.embedding, *uses, *([plan.final_norm] if plan.final_norm else ()), plan.head]:
-        for path, value in _eps(use.options):
+        for path, value in _eps(as_data(use.options, use.who)):
             if len(path) == 1 and option(use, "num_experts") is not None:
                 continue  # guards the division by the selected scores' sum, which may be zero
             if not _EPS[0] <= value <= _EPS[1]:
@@ -47,9 +46,8 @@ def unusual_eps(document: Document, plan: Plan) -> Iterator[Finding]:
                 )
 
 
-def _eps(options: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float]]:
-    data = options.model_dump(by_alias=True) if isinstance(options, BaseModel) else options
-    for name, value in data.items() if isinstance(data, Mapping) else ():
+def _eps(data: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float]]:
+    for name, value in data.items():
         if isinstance(value, Mapping):
             yield from _eps(value, (*above, name))
         elif (name == "eps" or str(name).endswith("_eps")) and isinstance(value, float):

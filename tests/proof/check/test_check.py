@@ -13,7 +13,7 @@ import axon_compose
 from axon_compose.proof.check import TRUTHS, CheckReport, Truth, check, check_plan
 from axon_compose.proof.check._subject import Subject
 from axon_compose.registry import ComponentSpec, Registry
-from axon_compose.report._check import check_text
+from axon_compose.report._check import check_text, failures
 from axon_compose.report._style import PLAIN, Style
 
 
@@ -88,6 +88,53 @@ def test_component_that_raises() -> None:
     (truth,) = report.truths
     assert (truth.name, truth.passed, report.passed) == ("parameters", False, False)
     assert "TypeError" in truth.detail
+
+
+#: What says nothing of the outputs' values, and so holds for any.
+OF_ANY_VALUE = {"parameters", "caches", "cache-bytes", "ties"}
+
+
+def _never(self: Any, x: mx.array) -> mx.array:
+    return x * float("nan")
+
+
+def _endless(self: Any, x: mx.array) -> mx.array:
+    return x + float("inf")
+
+
+@pytest.mark.parametrize("fault", [None, _never, _endless], ids=["scale", "nan", "inf"])
+def test_a_model_without_finite_outputs(monkeypatch: pytest.MonkeyPatch, fault: Any) -> None:
+    """Nothing is compared with NaN and found equal, or different enough."""
+    from axon_core.mlp import MLP
+
+    description = dict(MODELS["full"])
+    if fault:
+        monkeypatch.setattr(MLP, "__call__", fault)
+    else:
+        description["head"] = {"scale": 1e39}
+    report = check(axon_compose.load(description))
+    assert {truth.name for truth in report.truths if truth.passed} <= OF_ANY_VALUE
+    text = check_text(report, PLAIN)
+    assert "finite" in text
+    data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert {truth["figure"] for truth in data["truths"]} & {"inf", "nan"}
+
+
+def test_failures_that_are_alike_are_shown_once() -> None:
+    alike = [
+        Truth(name, "runs", False, detail="no") for name in ("chunks", "steps", "causal", "joined", "saved", "tied")
+    ]
+    odd = Truth("reach", "sees", False, 1e-9, 5e-7, ">=", detail="blind")
+    report = CheckReport("m", 0, 1, 1, (alike[0], odd, *alike[1:]))
+    assert check_text(report, PLAIN).splitlines()[-3:] == [
+        "  chunks, steps, causal, joined and 2 more: no",
+        "  reach: blind",
+        "7 of 7 checks failed",
+    ]
+    assert list(failures(report, figures=True)) == [
+        ("chunks, steps, causal, joined and 2 more", "no"),
+        ("reach", "measured 1.0e-09, limit ≥ 5.0e-07; blind"),
+    ]
 
 
 REPORT = CheckReport(

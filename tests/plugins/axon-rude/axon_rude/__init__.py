@@ -1,6 +1,6 @@
 """A plugin that behaves badly wherever it is told to."""
 
-from pydantic import field_validator
+from pydantic import field_serializer, field_validator
 
 from axon_compose.registry import Array, ComponentSpec, Options, State, hookimpl
 from axon_rude.acts import act
@@ -14,6 +14,10 @@ class RudeOptions(Options):
     @field_validator("width")
     def check(cls, value):
         return act("validator", value)
+
+    @field_serializer("width")
+    def write(self, value):
+        return act("serializer", value)
 
 
 class Pattern(dict):
@@ -32,7 +36,7 @@ SCHEMA = {"type": "object", "properties": {"name": Pattern(type="string", patter
 
 
 def params(options, dims):
-    return act("params", {"weight": (dims.hidden_size, 4)})
+    return act("params", {"weight": (4, dims.hidden_size)})
 
 
 @hookimpl

@@ -11,10 +11,17 @@ act("module")
 class Rude(nn.Module):
     def __init__(self, options, dims):
         super().__init__()
-        self.weight = act("factory", mx.random.normal((dims.hidden_size, 4)) * 0.1)
+        self.weight = act("factory", mx.random.normal((4, dims.hidden_size)) * 0.1)
 
     def __call__(self, x):
-        return act("forward", (x @ self.weight) @ self.weight.T)
+        return act("forward", (x @ self.weight.T) @ self.weight)
+
+    def to_quantized(self, **how):
+        return act("quantized", self)
+
+    def _set_training_mode(self, mode):
+        act("train")
+        super()._set_training_mode(mode)
 
 
 class Stateful(Rude):
