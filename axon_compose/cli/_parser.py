@@ -14,6 +14,7 @@ from axon_compose.cli._arguments import (
     cases,
     common,
     contexts,
+    dtype,
     html_page,
     length,
     names,
@@ -22,6 +23,7 @@ from axon_compose.cli._arguments import (
     picture,
     seed,
     sequences,
+    tokens,
     tolerance,
 )
 from axon_compose.cli._imports import kept
@@ -145,7 +147,12 @@ def _add_counting(command: Callable[..., argparse.ArgumentParser]) -> None:
         ("steps", 32, "tokens decoded after the prompt"),
         ("rounds", 3, "how often everything is measured"),
     ):
-        compare.add_argument(f"--{name}", type=sequences, metavar="N", help=f"{what} (default: {default})")
+        compare.add_argument(
+            f"--{name}",
+            type=sequences if name == "rounds" else tokens,
+            metavar="N",
+            help=f"{what} (default: {default})",
+        )
     compare.add_argument("-o", "--output", type=html_page, metavar="PAGE.html", help="write a page with charts too")
     compare.add_argument("--force", action="store_true", help="replace the page")
     common(compare)
@@ -168,11 +175,12 @@ def _add_bench(command: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="N,N",
         help="sequences that are decoded together (default: 1,8)",
     )
-    bench.add_argument("--steps", type=sequences, default=32, metavar="N", help="tokens that are decoded (default: 32)")
+    bench.add_argument("--steps", type=tokens, default=32, metavar="N", help="tokens that are decoded (default: 32)")
     bench.add_argument("--rounds", type=sequences, default=5, metavar="N", help="how often (default: 5)")
     bench.add_argument("--training", action="store_true", help="time a training step on each prompt too")
     bench.add_argument(
         "--dtype",
+        type=dtype,
         choices=("float32", "bfloat16", "float16"),
         default="float32",
         help="of weights and caches (default: float32)",
@@ -185,10 +193,15 @@ def _add_bench(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _sizes(parser: Any) -> None:
     """How a model is stored and run; what is not given is None."""
-    parser.add_argument("--context", type=contexts, metavar="N,N", help="tokens of each sequence (default: 4096,65536)")
+    parser.add_argument(
+        "--context", type=contexts, metavar="N,N", help="tokens of each sequence, 4k is 4096 (default: 4096,65536)"
+    )
     parser.add_argument("--batch", type=sequences, metavar="N", help="sequences together (default: 1)")
     parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16"), help="of weights and caches (default: bfloat16)"
+        "--dtype",
+        type=dtype,
+        choices=("float32", "bfloat16", "float16"),
+        help="of weights and caches (default: bfloat16)",
     )
     parser.add_argument("--quantize", type=int, choices=(2, 3, 4, 5, 6, 8), metavar="BITS", help="2, 3, 4, 5, 6 or 8")
     parser.add_argument("--memory", type=nbytes, metavar="16GB", help="say whether it fits, and the longest context")
@@ -205,6 +218,7 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     build.add_argument("--layout", choices=("huggingface", "mlx"), help="who wrote it (default: the mark in its files)")
     build.add_argument(
         "--dtype",
+        type=dtype,
         choices=("float32", "bfloat16", "float16"),
         help="of the weights (default: float32, or as in the checkpoint)",
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from axon_compose.analysis.cost import ContextCost, CostSheet, LayerCost, PartCost
-from axon_compose.machine.units import count, human, operations
+from axon_compose.machine.units import count, human, operations, rate
 from axon_compose.plan import layer_ranges
 from axon_compose.report._html import bold, html_table, paragraph
 from axon_compose.report._style import Style
@@ -101,7 +101,7 @@ def _contexts(sheet: CostSheet) -> list[list[str]]:
         column("moved per step", [human(cost.moved_bytes) for cost in costs]),
     ]
     if costs[0].tokens_per_second is not None:
-        columns.append(column("tokens/s at most", [f"{cost.tokens_per_second:.3g}" for cost in costs]))
+        columns.append(column("tokens/s at most", [rate(cost.tokens_per_second or 0.0) for cost in costs]))
     if costs[0].training is not None:
         columns.append(column("training", [f"about {human(cost.needed_bytes)}" for cost in costs]))
     return columns

@@ -43,7 +43,7 @@ Rope = Annotated[RopeOptions | None, BeforeValidator(switch, json_schema_input_t
 
 
 class AttentionOptions(Options):
-    """Causal softmax attention; grouped-query with fewer key/value heads than heads."""
+    """Causal softmax attention with rotary positions (RoPE) unless `rope: false`; GQA with fewer key/value heads."""
 
     num_heads: int = Field(gt=0, description="Number of query heads.")
     num_kv_heads: int | None = Field(
@@ -121,7 +121,7 @@ class AttentionOptions(Options):
 
 
 class SlidingWindowAttentionOptions(AttentionOptions):
-    """Causal attention to the last `window_size` tokens; no position encoding unless `rope` is given."""
+    """Causal attention to the last `window_size` tokens, without positions (NoPE) unless `rope: true` is given."""
 
     window_size: int = Field(gt=0, description="Tokens that a query sees, itself included.")
     rope: Rope = Field(default=None, description="Rotary position embedding: true, or a mapping; none unless given.")
@@ -242,7 +242,8 @@ _ATTENTION: Final = ComponentSpec(
     kind="layer",
     options=AttentionOptions,
     module="axon_core.attention:Attention.from_options",
-    summary="Causal attention: grouped-query, with rope, and optionally a window, biases, norms, gates and sinks.",
+    summary="Causal attention with rotary positions (RoPE) unless `rope: false`; grouped-query, and optionally a "
+    "window, biases, norms, gates and sinks.",
     cache=_cache,
     params=_params,
     flops=_flops,
@@ -297,7 +298,8 @@ SPECS: Final = (
         name="sliding_window_attention",
         options=SlidingWindowAttentionOptions,
         module="axon_core.attention:SlidingWindowAttention.from_options",
-        summary="Causal attention to the last `window_size` tokens, in time and memory linear in the length.",
+        summary="Causal attention to the last `window_size` tokens, without positions (NoPE) unless `rope: true`; time "
+        "and memory linear in the length.",
         examples=(
             {"num_heads": 4, "window_size": 8},
             {"num_heads": 4, "num_kv_heads": 2, "window_size": 1, "rope": {}},
