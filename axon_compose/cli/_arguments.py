@@ -19,6 +19,7 @@ __all__ = [
     "length",
     "names",
     "nbytes",
+    "output",
     "peers",
     "picture",
     "seed",
@@ -40,6 +41,12 @@ def common(parser: argparse.ArgumentParser) -> None:
         "--set", dest="settings", action="append", default=[], metavar="KEY.KEY=VALUE", help="lay a value over the file"
     )
     as_json(parser)
+
+
+def output(parser: argparse.ArgumentParser, metavar: str, help_: str, *, dest: str = "output", **more: Any) -> None:
+    """Where a command writes, by the same names everywhere."""
+    action = parser.add_argument("-o", "--out", dest=dest, metavar=metavar, help=help_, **more)
+    parser._option_string_actions["--output"] = action  # the long name of version 0.1: read, and not shown
 
 
 def sizes(arguments: argparse.Namespace) -> dict[str, Any]:

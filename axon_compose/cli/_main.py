@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from axon_compose.cli._missing import meant_instead
 from axon_compose.cli._parser import make_parser
 from axon_compose.cli._terminal import INTERRUPTED, USAGE, Terminal
 from axon_compose.diagnostics import ArchitectureError, Refusal
@@ -40,10 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     except OSError as error:
         name = f"`{error.filename}`: " if error.filename else ""
-        return terminal.fail_with(f"{name}{error.strerror or error}")
+        missing = isinstance(error, FileNotFoundError) and str(error.filename) in _files(arguments)
+        help_ = meant_instead(str(error.filename)) if missing else None
+        return terminal.fail_with(f"{name}{error.strerror or error}", help_)
     except KeyboardInterrupt:
         return INTERRUPTED
     return code
+
+
+def _files(arguments: argparse.Namespace) -> list[str]:
+    """Every FILE of a command."""
+    given = [getattr(arguments, name, None) for name in ("file", "a", "b")]
+    return [*filter(None, given), *getattr(arguments, "files", ())]
 
 
 def _open_streams() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +19,7 @@ from axon_compose.cli._arguments import (
     length,
     names,
     nbytes,
+    output,
     peers,
     picture,
     seed,
@@ -27,7 +28,8 @@ from axon_compose.cli._arguments import (
     tolerance,
 )
 from axon_compose.cli._imports import kept
-from axon_compose.cli._terminal import Terminal
+from axon_compose.cli._terminal import OK, Terminal
+from axon_compose.diagnostics import nearest
 from axon_compose.report import FORMS
 
 __all__ = ["make_parser"]
@@ -81,11 +83,28 @@ def make_parser() -> argparse.ArgumentParser:
     _add_describing(command)
     _add_building(command)
     _add_plugin_commands(command)
+    command("help", _help(parser, commands.choices), "show this text, or that of a command").add_argument(
+        "about", nargs="?", metavar="COMMAND"
+    )
     return parser
 
 
+def _help(parser: argparse.ArgumentParser, commands: Mapping[str, argparse.ArgumentParser]) -> Run:
+    def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
+        about = arguments.about
+        if about is not None and about not in commands:
+            near = nearest(about, commands)
+            arguments.error(f"there is no command `{about}`" + (f"; did you mean `{near}`?" if near else ""))
+        terminal.part((commands[about] if about else parser).format_help())
+        return OK
+
+    return run
+
+
 def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
-    validate = command("validate", _lazily("_describe", "validate"), "say precisely what is wrong with files")
+    validate = command(
+        "validate", _lazily("_describe", "validate"), "is it valid? every error of files, with its place"
+    )
     validate.add_argument("files", nargs="+", metavar="FILE")
     validate.add_argument("--format", choices=FORMS, default="text", help="how faults are printed (default: text)")
     common(validate)
@@ -110,15 +129,21 @@ def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
     as_json(diff)
     draw = command("draw", _lazily("_draw", "draw"), "draw the stack: a picture, or a page with tables and charts")
     draw.add_argument("file", metavar="FILE")
-    draw.add_argument("-o", "--output", required=True, type=picture, metavar="PICTURE", help="a .svg, .html or .png")
+    output(draw, "PICTURE", "a .svg, .html or .png", required=True, type=picture)
     draw.add_argument("--force", action="store_true", help="replace the picture")
     _sizes(draw.add_argument_group("for a page (.html)"))
     common(draw)
-    lint = command("lint", _lazily("_lint", "lint"), "report what is valid but suspicious in a file")
+    lint = command("lint", _lazily("_lint", "lint"), "is it sensible? what is valid but suspicious in a file")
     lint.add_argument("file", metavar="FILE")
     lint.add_argument("--format", choices=FORMS, default="text", help="how advice is printed (default: text)")
     lint.add_argument("--strict", action="store_true", help="exit with 1 if there is any")
     common(lint)
+    listed = command("list", _lazily("_catalogue", "list_all"), "list architectures, families and components")
+    listed.add_argument("search", nargs="?", metavar="SEARCH", help="only what has this in its name or summary")
+    as_json(listed)
+    described = command("describe", _lazily("_catalogue", "describe"), "show a component type with all its options")
+    described.add_argument("type", metavar="TYPE", help="such as attention, or plugin/name")
+    as_json(described)
     explain = command("explain", _lazily("_describe", "explain_code"), "explain the code of a diagnostic")
     explain.add_argument("code", metavar="CODE", help="such as AX101")
     as_json(explain)
@@ -153,7 +178,7 @@ def _add_counting(command: Callable[..., argparse.ArgumentParser]) -> None:
             metavar="N",
             help=f"{what} (default: {default})",
         )
-    compare.add_argument("-o", "--output", type=html_page, metavar="PAGE.html", help="write a page with charts too")
+    output(compare, "PAGE.html", "write a page with charts too", type=html_page)
     compare.add_argument("--force", action="store_true", help="replace the page")
     common(compare)
     _add_bench(command)
@@ -213,7 +238,7 @@ def _sizes(parser: Any) -> None:
 def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     build = command("build", _lazily("_build", "build"), "build a model, in memory or as a folder that mlx_lm runs")
     build.add_argument("file", metavar="FILE")
-    build.add_argument("--out", metavar="DIR", help="write a folder; without it the model is built in memory and tried")
+    output(build, "DIR", "write a folder; without it the model is built in memory and tried", dest="out")
     build.add_argument("--weights", metavar="DIR", help="take sizes and weights of a checkpoint (default: random)")
     build.add_argument("--layout", choices=("huggingface", "mlx"), help="who wrote it (default: the mark in its files)")
     build.add_argument(
@@ -238,7 +263,7 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
         "import", _lazily("_import", "import_checkpoint"), "write the architecture of a checkpoint as a file"
     )
     imported.add_argument("checkpoint", metavar="DIR", help="a folder with config.json and safetensors")
-    imported.add_argument("-o", "--output", metavar="FILE", help="write it to a file (default: print it)")
+    output(imported, "FILE", "write it to a file (default: print it)")
     imported.add_argument(
         "--family", dest="file", metavar="FILE", help="read it as this family file instead of its own"
     )
@@ -249,12 +274,12 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     exported.add_argument("folder", metavar="DIR", help="a folder that `build --out` wrote, fine-tuned since or not")
     exported.add_argument("--to", required=True, choices=_KINDS, help="who shall read it")
-    exported.add_argument("-o", "--output", metavar="DIR", help="the new folder (default: beside DIR)")
+    output(exported, "DIR", "the new folder (default: beside DIR)")
     exported.add_argument("--force", action="store_true", help="replace an earlier export")
     as_json(exported)
     _add_check(command)
     verify = command(
-        "verify", _lazily("_verify", "verify"), "compare the model of a checkpoint with mlx-lm and transformers"
+        "verify", _lazily("_verify", "verify"), "is it the published model? against mlx-lm and transformers"
     )
     verify.add_argument("checkpoint", metavar="DIR", help="a folder with config.json and safetensors")
     verify.add_argument("--family", dest="file", metavar="FILE", help="read it as this family file instead of its own")
@@ -275,7 +300,9 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _add_check(command: Callable[..., argparse.ArgumentParser]) -> None:
-    check = command("check", _lazily("_check", "check"), "prove caches, masks and gradients on a small float32 copy")
+    check = command(
+        "check", _lazily("_check", "check"), "does it run right? caches, masks and gradients of a small copy"
+    )
     check.add_argument("file", metavar="FILE", nargs="?")
     check.add_argument("--layer", metavar="TYPE", help="check one component instead of a file, with generated options")
     check.add_argument("--options", metavar="JSON", help="with --layer: these options instead of generated ones")
@@ -288,11 +315,13 @@ def _add_check(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _add_plugin_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     schema = command("schema", _lazily("_plugins", "schema"), "print the JSON Schema of everything installed")
-    schema.add_argument("-o", "--output", metavar="FILE", help="write it to a file")
+    output(schema, "FILE", "write it to a file")
     schema.add_argument("--check", action="store_true", help="compare the file with what would be written")
     schema.add_argument("--published", action="store_true", help="only the built-in components, as shipped")
     plugins = command("plugins", _lazily("_plugins", "plugins"), "list the installed plugins and what became of them")
     as_json(plugins)
+    shell = command("completion", _lazily("_completion", "completion"), "print a script that completes commands")
+    shell.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell that reads it")
     new = command("new-plugin", _lazily("_plugins", "new_plugin"), "write a package with a layer of your own")
     new.add_argument("name", metavar="NAME", help="its namespace, such as `acme`")
     new.add_argument("--directory", default=".", metavar="DIR", help="where its folder is made (default: here)")

@@ -21,9 +21,7 @@ def cost_text(sheet: CostSheet, style: Style, *, layers: bool = False) -> str:
     """The sheet as text: by component, by context, and whether it fits; by layer if asked for."""
     parts = [[style.bold(_head(sheet))]]
     for rows, align in _tables(sheet, layers=layers):
-        lines = table(rows, align)
-        lines[0] = style.dim(lines[0])
-        parts.append(lines)
+        parts.append(table(rows, align, style=style))
     parts.append(list(_notes(sheet)))
     return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
 

@@ -41,7 +41,7 @@ def show_text(plan: Plan, style: Style, stack: Sequence[str] | None = None) -> s
         stack: Lines that draw the stack; unless given, a table in which layers that are alike stand in one row.
     """
     lines = stack or _table(plan, style)
-    return "\n".join([style.bold(head(plan)), "", *lines, "", *table(*totals(plan))]) + "\n"
+    return "\n".join([style.bold(head(plan)), "", *lines, "", *table(*totals(plan), style=style, heads=0)]) + "\n"
 
 
 def head(plan: Plan) -> str:
@@ -52,9 +52,7 @@ def head(plan: Plan) -> str:
 
 
 def _table(plan: Plan, style: Style) -> list[str]:
-    lines = table(*layers(plan))
-    lines[0] = style.dim(lines[0])
-    return lines
+    return table(*layers(plan), style=style)
 
 
 def layers(plan: Plan) -> tuple[list[list[str]], str]:

@@ -244,6 +244,8 @@ _ATTENTION: Final = ComponentSpec(
     module="axon_core.attention:Attention.from_options",
     summary="Causal attention with rotary positions (RoPE) unless `rope: false`; grouped-query, and optionally a "
     "window, biases, norms, gates and sinks.",
+    source='Vaswani et al. 2017, "Attention Is All You Need" (arXiv:1706.03762); '
+    "groups: Ainslie et al. 2023 (arXiv:2305.13245); RoPE: Su et al. 2021 (arXiv:2104.09864)",
     cache=_cache,
     params=_params,
     flops=_flops,
@@ -300,6 +302,8 @@ SPECS: Final = (
         module="axon_core.attention:SlidingWindowAttention.from_options",
         summary="Causal attention to the last `window_size` tokens, without positions (NoPE) unless `rope: true`; time "
         "and memory linear in the length.",
+        source='Beltagy et al. 2020, "Longformer" (arXiv:2004.05150); '
+        'Jiang et al. 2023, "Mistral 7B" (arXiv:2310.06825)',
         examples=(
             {"num_heads": 4, "window_size": 8},
             {"num_heads": 4, "num_kv_heads": 2, "window_size": 1, "rope": {}},
