@@ -73,9 +73,7 @@ def component_text(name: str, owner: str, spec: ComponentSpec, style: Style) -> 
     return "\n".join(lines) + "\n"
 
 
-_FORMULAS: Final = (
-    "Every value may be a formula over dims and the layer's index i, such as `=hidden_size // 64` or `=i % 4 == 3`."
-)
+_FORMULAS: Final = "A value may be a formula over dims and the layer's index: `=hidden_size // 64`, `=i % 4 == 3`."
 
 
 def _facts(name: str, spec: ComponentSpec, words: Described) -> Iterator[list[str]]:
