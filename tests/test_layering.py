@@ -120,10 +120,15 @@ def test_what_runs_no_model_loads_without_mlx(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["validate", "show", "cost", "compare", "lint"])
-def test_describing_commands_never_import_mlx(command: str) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [*([name, "hybrid-demo"] for name in ("validate", "show", "cost", "compare", "lint")),
+     ["list", "mamba"], ["describe", "attention"], ["help", "show"]],
+    ids=lambda command: command[0],
+)  # fmt: skip
+def test_describing_commands_never_import_mlx(command: list[str]) -> None:
     check = (
-        f"import sys; from axon_compose.cli import main; code = main([{command!r}, 'hybrid-demo']); "
+        f"import sys; from axon_compose.cli import main; code = main({command!r}); "
         f"assert code == 0; print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)

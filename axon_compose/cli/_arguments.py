@@ -14,15 +14,18 @@ __all__ = [
     "cases",
     "common",
     "contexts",
+    "dtype",
     "html_page",
     "length",
     "names",
     "nbytes",
+    "output",
     "peers",
     "picture",
     "seed",
     "sequences",
     "sizes",
+    "tokens",
     "tolerance",
 ]
 
@@ -38,6 +41,12 @@ def common(parser: argparse.ArgumentParser) -> None:
         "--set", dest="settings", action="append", default=[], metavar="KEY.KEY=VALUE", help="lay a value over the file"
     )
     as_json(parser)
+
+
+def output(parser: argparse.ArgumentParser, metavar: str, help_: str, *, dest: str = "output", **more: Any) -> None:
+    """Where a command writes, by the same names everywhere."""
+    action = parser.add_argument("-o", "--out", dest=dest, metavar=metavar, help=help_, **more)
+    parser._option_string_actions["--output"] = action  # the long name of version 0.1: read, and not shown
 
 
 def sizes(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -114,11 +123,31 @@ def peers(text: str) -> tuple[str, ...]:
 #: Tokens and sequences at most.
 _MANY: Final = 2**40
 _UNITS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
+#: A number without a unit is meant as bytes from here on: less memory than this holds no model.
+_BYTES: Final = 1_000_000
+#: Short names of dtypes, as people write them.
+_DTYPES: Final = {
+    "fp32": "float32", "f32": "float32", "bf16": "bfloat16", "fp16": "float16", "f16": "float16", "half": "float16",
+}  # fmt: skip
 
 
 def contexts(text: str) -> tuple[int, ...]:
     """Numbers of tokens."""
-    return tuple(sequences(part) for part in text.split(","))
+    return tuple(tokens(part) for part in text.split(","))
+
+
+def tokens(text: str) -> int:
+    """A number of tokens; `4k` is 4096, as contexts are named."""
+    match = re.fullmatch("([0-9]{1,13})([kKmM]?)", text.strip())
+    number = int(match[1]) * 1024 ** _UNITS[match[2].upper()] if match else 0
+    if not 1 <= number <= _MANY:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of tokens from 1 to 2^40, such as 4096 or 4k")
+    return number
+
+
+def dtype(text: str) -> str:
+    """The name of a dtype, or the name as it is where it is none."""
+    return _DTYPES.get(text.lower(), text)
 
 
 def sequences(text: str) -> int:
@@ -130,18 +159,21 @@ def sequences(text: str) -> int:
 
 def nbytes(text: str) -> int:
     """An amount of memory: `16GB`, `24GiB`."""
-    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([KMGTP]?)(i?)B?", text, re.IGNORECASE)
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([KMGTP]?)(i?)(B?)", text, re.IGNORECASE)
     if not match or (match[3] and not match[2]):
         raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory such as 16GB or 24GiB")
+    if not match[2] and not match[4] and float(text) < _BYTES:
+        raise argparse.ArgumentTypeError(f"{text!r} has no unit: is {text}GB meant, or {text}GiB?")
     return int(float(match[1]) * (1024 if match[3] else 1000) ** _UNITS[match[2].upper()])
 
 
 def bandwidth(text: str) -> float:
-    """GB a second to bytes."""
-    number = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) else 0.0
-    if number <= 0:
+    """GB a second to bytes; the unit may be named: `400`, `400GB/s`, `1.6TB/s`."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(GB/s|TB/s)?", text, re.IGNORECASE)
+    number = float(match[1]) if match else 0.0
+    if match is None or number <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of GB/s such as 400")
-    return number * 1e9
+    return number * (1e12 if (match[2] or "").upper() == "TB/S" else 1e9)
 
 
 def as_json(parser: argparse.ArgumentParser) -> None:

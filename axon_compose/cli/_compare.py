@@ -26,6 +26,9 @@ def compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Print the table, and write the page. What does not fit, or cannot be measured, is an answer, not a failure."""
     target = Path(arguments.output) if arguments.output else None
     if target:
+        from axon_compose.report.draw import require_charts
+
+        require_charts()
         check_output(target, arguments.force)
     workload = _workload(arguments)
     models = gather(partial(load_file, file, arguments) for file in arguments.files)

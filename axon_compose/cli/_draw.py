@@ -28,6 +28,10 @@ def draw(arguments: argparse.Namespace, terminal: Terminal) -> int:
         from axon_compose.report.draw import require_renderer
 
         require_renderer()
+    if target.suffix == ".html":
+        from axon_compose.report.draw import require_charts
+
+        require_charts()
     check_output(target, arguments.force)
     architecture = load_file(arguments.file, arguments)
     for warning in architecture.warnings:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
+from axon_compose.cli._missing import meant_instead
 from axon_compose.cli._parser import make_parser
 from axon_compose.cli._streams import OutputError, give_up, open_streams, put
 from axon_compose.cli._terminal import FAULTY, USAGE, Terminal
@@ -48,5 +50,13 @@ def _run(argv: Sequence[str] | None) -> int:
         return terminal.fail(error.diagnostic, FAULTY if error.faulty else USAGE)
     except OSError as error:
         name = f"`{error.filename}`: " if error.filename else ""
-        return terminal.fail_with(f"{name}{error.strerror or error}")
+        missing = isinstance(error, FileNotFoundError) and str(error.filename) in _files(arguments)
+        help_ = meant_instead(str(error.filename)) if missing else None
+        return terminal.fail_with(f"{name}{error.strerror or error}", help_)
     return code
+
+
+def _files(arguments: argparse.Namespace) -> list[str]:
+    """Every FILE of a command."""
+    given = [getattr(arguments, name, None) for name in ("file", "a", "b")]
+    return [*filter(None, given), *getattr(arguments, "files", ())]

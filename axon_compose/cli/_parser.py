@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -15,19 +15,23 @@ from axon_compose.cli._arguments import (
     cases,
     common,
     contexts,
+    dtype,
     html_page,
     length,
     names,
     nbytes,
+    output,
     peers,
     picture,
     seed,
     sequences,
+    tokens,
     tolerance,
 )
 from axon_compose.cli._imports import kept
 from axon_compose.cli._streams import note, put
-from axon_compose.cli._terminal import Terminal
+from axon_compose.cli._terminal import OK, Terminal
+from axon_compose.diagnostics import nearest
 from axon_compose.report import FORMS
 
 __all__ = ["make_parser"]
@@ -94,11 +98,28 @@ def make_parser() -> argparse.ArgumentParser:
     _add_describing(command)
     _add_building(command)
     _add_plugin_commands(command)
+    command("help", _help(parser, commands.choices), "show this text, or that of a command").add_argument(
+        "about", nargs="?", metavar="COMMAND"
+    )
     return parser
 
 
+def _help(parser: argparse.ArgumentParser, commands: Mapping[str, argparse.ArgumentParser]) -> Run:
+    def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
+        about = arguments.about
+        if about is not None and about not in commands:
+            near = nearest(about, commands)
+            arguments.error(f"there is no command `{about}`" + (f"; did you mean `{near}`?" if near else ""))
+        terminal.part((commands[about] if about else parser).format_help())
+        return OK
+
+    return run
+
+
 def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
-    validate = command("validate", _lazily("_describe", "validate"), "say precisely what is wrong with files")
+    validate = command(
+        "validate", _lazily("_describe", "validate"), "is it valid? every error of files, with its place"
+    )
     validate.add_argument("files", nargs="+", metavar="FILE")
     validate.add_argument("--format", choices=FORMS, default="text", help="how faults are printed (default: text)")
     common(validate)
@@ -123,15 +144,21 @@ def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
     as_json(diff)
     draw = command("draw", _lazily("_draw", "draw"), "draw the stack: a picture, or a page with tables and charts")
     draw.add_argument("file", metavar="FILE")
-    draw.add_argument("-o", "--output", required=True, type=picture, metavar="PICTURE", help="a .svg, .html or .png")
+    output(draw, "PICTURE", "a .svg, .html or .png", required=True, type=picture)
     draw.add_argument("--force", action="store_true", help="replace the picture")
     _sizes(draw.add_argument_group("for a page (.html)"))
     common(draw)
-    lint = command("lint", _lazily("_lint", "lint"), "report what is valid but suspicious in a file")
+    lint = command("lint", _lazily("_lint", "lint"), "is it sensible? what is valid but suspicious in a file")
     lint.add_argument("file", metavar="FILE")
     lint.add_argument("--format", choices=FORMS, default="text", help="how advice is printed (default: text)")
     lint.add_argument("--strict", action="store_true", help="exit with 1 if there is any")
     common(lint)
+    listed = command("list", _lazily("_catalogue", "list_all"), "list architectures, families and components")
+    listed.add_argument("search", nargs="?", metavar="SEARCH", help="only what has this in its name or summary")
+    as_json(listed)
+    described = command("describe", _lazily("_catalogue", "describe"), "show a component type with all its options")
+    described.add_argument("type", metavar="TYPE", help="such as attention, or plugin/name")
+    as_json(described)
     explain = command("explain", _lazily("_describe", "explain_code"), "explain the code of a diagnostic")
     explain.add_argument("code", metavar="CODE", help="such as AX101")
     as_json(explain)
@@ -160,8 +187,13 @@ def _add_counting(command: Callable[..., argparse.ArgumentParser]) -> None:
         ("steps", 32, "tokens decoded after the prompt"),
         ("rounds", 3, "how often everything is measured"),
     ):
-        compare.add_argument(f"--{name}", type=sequences, metavar="N", help=f"{what} (default: {default})")
-    compare.add_argument("-o", "--output", type=html_page, metavar="PAGE.html", help="write a page with charts too")
+        compare.add_argument(
+            f"--{name}",
+            type=sequences if name == "rounds" else tokens,
+            metavar="N",
+            help=f"{what} (default: {default})",
+        )
+    output(compare, "PAGE.html", "write a page with charts too", type=html_page)
     compare.add_argument("--force", action="store_true", help="replace the page")
     common(compare)
     _add_bench(command)
@@ -183,11 +215,12 @@ def _add_bench(command: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="N,N",
         help="sequences that are decoded together (default: 1,8)",
     )
-    bench.add_argument("--steps", type=sequences, default=32, metavar="N", help="tokens that are decoded (default: 32)")
+    bench.add_argument("--steps", type=tokens, default=32, metavar="N", help="tokens that are decoded (default: 32)")
     bench.add_argument("--rounds", type=sequences, default=5, metavar="N", help="how often (default: 5)")
     bench.add_argument("--training", action="store_true", help="time a training step on each prompt too")
     bench.add_argument(
         "--dtype",
+        type=dtype,
         choices=("float32", "bfloat16", "float16"),
         default="float32",
         help="of weights and caches (default: float32)",
@@ -200,10 +233,15 @@ def _add_bench(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _sizes(parser: Any) -> None:
     """How a model is stored and run; what is not given is None."""
-    parser.add_argument("--context", type=contexts, metavar="N,N", help="tokens of each sequence (default: 4096,65536)")
+    parser.add_argument(
+        "--context", type=contexts, metavar="N,N", help="tokens of each sequence, 4k is 4096 (default: 4096,65536)"
+    )
     parser.add_argument("--batch", type=sequences, metavar="N", help="sequences together (default: 1)")
     parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16"), help="of weights and caches (default: bfloat16)"
+        "--dtype",
+        type=dtype,
+        choices=("float32", "bfloat16", "float16"),
+        help="of weights and caches (default: bfloat16)",
     )
     parser.add_argument("--quantize", type=int, choices=BITS, metavar="BITS", help="1, 2, 3, 4, 5, 6 or 8")
     parser.add_argument("--memory", type=nbytes, metavar="16GB", help="say whether it fits, and the longest context")
@@ -215,11 +253,12 @@ def _sizes(parser: Any) -> None:
 def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     build = command("build", _lazily("_build", "build"), "build a model, in memory or as a folder that mlx_lm runs")
     build.add_argument("file", metavar="FILE")
-    build.add_argument("--out", metavar="DIR", help="write a folder; without it the model is built in memory and tried")
+    output(build, "DIR", "write a folder; without it the model is built in memory and tried", dest="out")
     build.add_argument("--weights", metavar="DIR", help="take sizes and weights of a checkpoint (default: random)")
     build.add_argument("--layout", choices=("huggingface", "mlx"), help="who wrote it (default: the mark in its files)")
     build.add_argument(
         "--dtype",
+        type=dtype,
         choices=("float32", "bfloat16", "float16"),
         help="of the weights (default: float32, or as in the checkpoint)",
     )
@@ -239,7 +278,7 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
         "import", _lazily("_import", "import_checkpoint"), "write the architecture of a checkpoint as a file"
     )
     imported.add_argument("checkpoint", metavar="DIR", help="a folder with config.json and safetensors")
-    imported.add_argument("-o", "--output", metavar="FILE", help="write it to a file (default: print it)")
+    output(imported, "FILE", "write it to a file (default: print it)")
     imported.add_argument(
         "--family", dest="file", metavar="FILE", help="read it as this family file instead of its own"
     )
@@ -250,12 +289,12 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     exported.add_argument("folder", metavar="DIR", help="a folder that `build --out` wrote, fine-tuned since or not")
     exported.add_argument("--to", required=True, choices=_KINDS, help="who shall read it")
-    exported.add_argument("-o", "--output", metavar="DIR", help="the new folder (default: beside DIR)")
+    output(exported, "DIR", "the new folder (default: beside DIR)")
     exported.add_argument("--force", action="store_true", help="replace an earlier export")
     as_json(exported)
     _add_check(command)
     verify = command(
-        "verify", _lazily("_verify", "verify"), "compare the model of a checkpoint with mlx-lm and transformers"
+        "verify", _lazily("_verify", "verify"), "is it the published model? against mlx-lm and transformers"
     )
     verify.add_argument("checkpoint", metavar="DIR", help="a folder with config.json and safetensors")
     verify.add_argument("--family", dest="file", metavar="FILE", help="read it as this family file instead of its own")
@@ -276,7 +315,9 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _add_check(command: Callable[..., argparse.ArgumentParser]) -> None:
-    check = command("check", _lazily("_check", "check"), "prove caches, masks and gradients on a small float32 copy")
+    check = command(
+        "check", _lazily("_check", "check"), "does it run right? caches, masks and gradients of a small copy"
+    )
     check.add_argument("file", metavar="FILE", nargs="?")
     check.add_argument("--layer", metavar="TYPE", help="check one component instead of a file, with generated options")
     check.add_argument("--options", metavar="JSON", help="with --layer: these options instead of generated ones")
@@ -289,12 +330,14 @@ def _add_check(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _add_plugin_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     schema = command("schema", _lazily("_plugins", "schema"), "print the JSON Schema of everything installed")
-    schema.add_argument("-o", "--output", metavar="FILE", help="write it to a file")
+    output(schema, "FILE", "write it to a file")
     schema.add_argument("--force", action="store_true", help="replace the file")
     schema.add_argument("--check", action="store_true", help="compare the file with what would be written")
     schema.add_argument("--published", action="store_true", help="only the built-in components, as shipped")
     plugins = command("plugins", _lazily("_plugins", "plugins"), "list the installed plugins and what became of them")
     as_json(plugins)
+    shell = command("completion", _lazily("_completion", "completion"), "print a script that completes commands")
+    shell.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell that reads it")
     new = command("new-plugin", _lazily("_plugins", "new_plugin"), "write a package with a layer of your own")
     new.add_argument("name", metavar="NAME", help="its namespace, such as `acme`")
     new.add_argument("--directory", default=".", metavar="DIR", help="where its folder is made (default: here)")

@@ -51,7 +51,7 @@ def plugins(arguments: argparse.Namespace, terminal: Terminal) -> int:
     for status in statuses:
         what = ", ".join(name.partition("/")[2] for name in status.components) or status.cause
         rows.append([status.namespace, f"{status.distribution} {status.version}", status.status, what])
-    text = "\n".join(table(rows, "<<<<", indent=0)) + "\n"
+    text = "\n".join(table(rows, "<<<<", indent=0, style=terminal.style)) + "\n"
     return terminal.result(text, [asdict(status) for status in statuses])
 
 

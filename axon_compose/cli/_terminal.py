@@ -69,9 +69,9 @@ class Terminal:
             self.note(render([diagnostic], style=Style.of(sys.stderr)))
         return code
 
-    def fail_with(self, message: str) -> int:
-        """Say in one line what the system answered."""
-        return self.fail(Diagnostic("AX500", message))
+    def fail_with(self, message: str, help_: str | None = None) -> int:
+        """Say in one line what the system answered, and what to do if that is known."""
+        return self.fail(Diagnostic("AX500", message, help=help_))
 
     def progress(self, done: int, total: int, what: str = "writing weights") -> None:
         """Keep one line of a terminal up to date; elsewhere nothing is printed."""

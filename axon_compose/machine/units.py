@@ -1,11 +1,11 @@
-"""Human-readable sizes: bytes, counts and floating-point operations."""
+"""Human-readable sizes: bytes, counts, floating-point operations and rates."""
 
 from __future__ import annotations
 
 import math
 from typing import Final
 
-__all__ = ["count", "human", "operations"]
+__all__ = ["count", "human", "operations", "rate"]
 
 _BYTE_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _COUNT_UNITS: Final = ("", "K", "M", "B", "T")
@@ -25,6 +25,13 @@ def count(number: int) -> str:
 def operations(number: int) -> str:
     """Floating-point operations with the prefixes of units, three digits: `2.31 G`, `512`."""
     return _scaled(number, _FLOP_UNITS, " ").rstrip()
+
+
+def rate(number: float) -> str:
+    """A rate to three digits, such as tokens per second, never with an exponent: `11,900`, `45.6`, `0.00123`."""
+    if number >= 100:
+        return f"{float(f'{number:.3g}'):,.0f}"
+    return f"{number:.3g}" if number >= 1e-4 or not number else "< 0.0001"
 
 
 def _scaled(number: int, units: tuple[str, ...], gap: str) -> str:

@@ -3,6 +3,7 @@
 from axon_compose.plan._compile import Compiled, Overlay, compile_source, compile_text, is_shipped
 from axon_compose.plan._numbers import layer_numbers, layer_ranges
 from axon_compose.plan._plan import Branch, Layer, MaskGroup, Member, Plan, Use
+from axon_compose.plan._positions import attends, position_words, takes_position
 from axon_compose.plan._print import plan_to_dict
 from axon_compose.plan._resolve import resolve_plan
 from axon_compose.plan._totals import (
@@ -27,6 +28,7 @@ __all__ = [
     "Plan",
     "Use",
     "active_parameters",
+    "attends",
     "cache_nbytes",
     "capabilities",
     "compile_source",
@@ -35,7 +37,9 @@ __all__ = [
     "layer_numbers",
     "layer_ranges",
     "plan_to_dict",
+    "position_words",
     "resolve_plan",
+    "takes_position",
     "total_parameters",
     "weight_nbytes",
 ]

@@ -13,15 +13,14 @@ def layer_ranges(layers: Iterable[int], most: int | None = None) -> str:
 
     Args:
         layers: Their numbers, in any order.
-        most: Where there is little room: of more ranges than these, only the first two and the last are shown, and how
-            many layers there are: `0, 6, … 48 (9 in all)`.
+        most: Where there is little room: of more ranges than these, only the first two and the last: `0, 6, … 48`.
     """
     numbers = sorted(set(layers))
     runs = [[number for _, number in run] for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])]
     parts = [str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs]
     if most is None or len(parts) <= most:
         return ", ".join(parts)
-    return f"{', '.join(parts[:2])}, … {parts[-1]} ({len(numbers)} in all)"
+    return f"{', '.join(parts[:2])}, … {parts[-1]}"
 
 
 def layer_numbers(layers: Iterable[int], most: int | None = None) -> str:

@@ -76,6 +76,10 @@ class Use:
         """Number of parameters."""
         return sum(prod(shape) for shape in self.params.values())
 
+    def option(self, name: str) -> Any:
+        """An option by its name; None if the component has none of it."""
+        return self.options.get(name) if isinstance(self.options, Mapping) else getattr(self.options, name, None)
+
     @property
     def source_layers(self) -> tuple[int, ...]:
         """Layers that it reads values from, rising."""

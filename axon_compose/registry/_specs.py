@@ -149,6 +149,7 @@ class ComponentSpec:
             `factory(options, dims)`; returns an `mlx.nn.Module`. `options` is an instance of the pydantic
             model, or a dict with the schema's defaults filled in.
         summary: One-line summary.
+        source: Where it was published, such as `Gu and Dao 2023, "Mamba" (arXiv:2312.00752)`.
         cache: `(options, dims)` to the cache that it needs, or None.
         params: `(options, dims)` to names and shapes of every parameter.
         active: `(options, dims)` to the number of parameters that one token uses; all of them unless given.
@@ -212,6 +213,7 @@ class ComponentSpec:
     default: bool = False
     shrink: Callable[[Any, Dims], Any] | None = None
     examples: tuple[Mapping[str, Any], ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ _SIGNS = {"<=": "≤", ">=": "≥"}
 
 def check_text(report: CheckReport, style: Style) -> str:
     """The report as text: ok or FAIL, what was measured and what it may be; below, where the failures are."""
-    lines = table(*rows(report))
-    painted = [style.dim(lines[0])]
+    lines = table(*rows(report), style=style)
+    painted = [lines[0]]
     for line, truth in zip(lines[1:], report.truths, strict=True):
         word = "ok" if truth.passed else "FAIL"
         painted.append(line.replace(word, style.paint(word, "good" if truth.passed else "error"), 1))

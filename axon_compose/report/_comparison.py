@@ -21,8 +21,7 @@ def comparison_text(comparison: Comparison, style: Style = PLAIN) -> str:
     columns = comparison.columns
     heads = [[_title(column, line) for column in columns] for line in (0, 1)]
     rows = [[escape(column.text(row)) for column in columns] for row in comparison.rows]
-    lines = table([*heads, *rows], alignment(columns))
-    lines[:2] = map(style.dim, lines[:2])
+    lines = table([*heads, *rows], alignment(columns), style=style, heads=2)
     parts = [[style.bold(headline(comparison))], lines, [f"  {escape(note)}" for note in notes(comparison)]]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 

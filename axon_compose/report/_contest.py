@@ -21,8 +21,7 @@ def contest_text(found: Contest, style: Style = PLAIN) -> str:
     peers = len(found.subjects) > 1
     rounds = max(line.workload.rounds for line in found.lines)
     head = f"{found.name} in {settings['dtype']} on the {settings['device'].upper()}"
-    lines = table(contest_rows(found), "<<" + ">" * (2 * len(found.subjects) - 1))
-    lines[0] = style.dim(lines[0])
+    lines = table(contest_rows(found), "<<" + ">" * (2 * len(found.subjects) - 1), style=style, keys=2)
     weights = "the same random weights" if peers else "random weights"
     taken = f"median of {rounds} rounds and the farthest from it" if rounds > 1 else "one run"
     notes = [f"{weights}; {taken}, tokens a second; peak of arrays"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from axon_compose.analysis.cost import ContextCost, CostSheet, LayerCost, PartCost
-from axon_compose.machine.units import count, human, operations
+from axon_compose.machine.units import count, human, operations, rate
 from axon_compose.plan import layer_ranges
 from axon_compose.report._html import bold, html_table, paragraph
 from axon_compose.report._style import Style
@@ -21,9 +21,7 @@ def cost_text(sheet: CostSheet, style: Style, *, layers: bool = False) -> str:
     """The sheet as text: by component, by context, and whether it fits; by layer if asked for."""
     parts = [[style.bold(_head(sheet))]]
     for rows, align in _tables(sheet, layers=layers):
-        lines = table(rows, align)
-        lines[0] = style.dim(lines[0])
-        parts.append(lines)
+        parts.append(table(rows, align, style=style))
     parts.append(list(_notes(sheet)))
     return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
 
@@ -101,7 +99,7 @@ def _contexts(sheet: CostSheet) -> list[list[str]]:
         column("moved per step", [human(cost.moved_bytes) for cost in costs]),
     ]
     if costs[0].tokens_per_second is not None:
-        columns.append(column("tokens/s at most", [f"{cost.tokens_per_second:.3g}" for cost in costs]))
+        columns.append(column("tokens/s at most", [rate(cost.tokens_per_second or 0.0) for cost in costs]))
     if costs[0].training is not None:
         columns.append(column("training", [f"about {human(cost.needed_bytes)}" for cost in costs]))
     return columns

@@ -22,7 +22,7 @@ def diff_text(difference: Difference, style: Style = PLAIN) -> str:
     lines = [style.bold(escape(_headline(difference)))]
     if difference.changes:
         rows = [[escape(change.where), escape(change.text)] for change in difference.changes]
-        lines += ["", *table(rows, "<<"), "", *_totals(difference, style)]
+        lines += ["", *table(rows, "<<", style=style, heads=0), "", *_totals(difference, style)]
     return "\n".join(lines) + "\n"
 
 
@@ -36,9 +36,7 @@ def _headline(difference: Difference) -> str:
 
 
 def _totals(difference: Difference, style: Style) -> Iterator[str]:
-    lines = table([["total", "before", "after", "change"], *_rows(difference)], "<>>>")
-    yield style.dim(lines[0])
-    yield from lines[1:]
+    yield from table([["total", "before", "after", "change"], *_rows(difference)], "<>>>", style=style)
 
 
 def _rows(difference: Difference) -> list[list[str]]:

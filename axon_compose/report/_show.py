@@ -18,6 +18,7 @@ from axon_compose.plan import (
     layer_numbers,
     layer_ranges,
     plan_to_dict,
+    position_words,
     total_parameters,
     weight_nbytes,
 )
@@ -40,7 +41,7 @@ def show_text(plan: Plan, style: Style, stack: Sequence[str] | None = None) -> s
         stack: Lines that draw the stack; unless given, a table in which layers that are alike stand in one row.
     """
     lines = stack or _table(plan, style)
-    return "\n".join([style.bold(head(plan)), "", *lines, "", *table(*totals(plan))]) + "\n"
+    return "\n".join([style.bold(head(plan)), "", *lines, "", *table(*totals(plan), style=style, heads=0)]) + "\n"
 
 
 def head(plan: Plan) -> str:
@@ -51,9 +52,7 @@ def head(plan: Plan) -> str:
 
 
 def _table(plan: Plan, style: Style) -> list[str]:
-    lines = table(*layers(plan))
-    lines[0] = style.dim(lines[0])
-    return lines
+    return table(*layers(plan), style=style)
 
 
 def layers(plan: Plan) -> tuple[list[list[str]], str]:
@@ -63,21 +62,28 @@ def layers(plan: Plan) -> tuple[list[list[str]], str]:
 
 def _rows(plan: Plan) -> Iterator[list[str]]:
     yield ["", "embedding", _type(plan.embedding), f"{plan.embedding.size:,}", "-"]
-    for _, group in groupby(plan.layers, key=_likeness):
+    for _, group in groupby(plan.layers, key=lambda layer: _likeness(layer, plan)):
         layers = list(group)
         first = layers[0]
         number = layer_ranges(layer.index for layer in layers)
         sizes = {layer.size for layer in layers}
         each = " each" if len(layers) > 1 else ""
         size = f"{first.size:,}{each}" if len(sizes) == 1 else f"{sum(layer.size for layer in layers):,} together"
-        yield [number, first.block, _components(first), size, describe_cache(first.cache)]
+        yield [number, first.block, _components(first), size, _kept(first, plan)]
     if plan.final_norm:
         yield ["", "norm", _type(plan.final_norm), f"{plan.final_norm.size:,}", "-"]
     yield ["", "head", _type(plan.head), f"{plan.head.size:,}" if plan.head.size else "tied", "-"]
 
 
-def _likeness(layer: Layer) -> tuple[Any, ...]:
-    return layer.block, _components(layer), layer.size, layer.cache, layer.owner
+def _likeness(layer: Layer, plan: Plan) -> tuple[Any, ...]:
+    return layer.block, _components(layer), layer.size, layer.cache, _kept(layer, plan), layer.owner
+
+
+def _kept(layer: Layer, plan: Plan) -> str:
+    """Its cache, and what gives its attention the order of tokens: `KVCache, RoPE`."""
+    words = dict.fromkeys(position_words(use, plan) for use in layer.uses())
+    found = [describe_cache(layer.cache) if layer.cache is not None else "", *words]
+    return ", ".join(filter(None, found)) or "-"
 
 
 def _type(use: Use) -> str:

@@ -1,10 +1,11 @@
-"""Colour in a terminal, none anywhere else."""
+"""Colour and width of a terminal; none anywhere else."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from shutil import get_terminal_size
 from typing import Final, TextIO
 
 __all__ = ["PLAIN", "Style"]
@@ -27,9 +28,11 @@ class Style:
 
     Attributes:
         colour: Whether ANSI escapes are written.
+        columns: Of the terminal that tables have to fit, None where there is none.
     """
 
     colour: bool = False
+    columns: int | None = None
 
     @classmethod
     def of(cls, stream: TextIO, environ: Mapping[str, str] = os.environ) -> Style:
@@ -38,15 +41,16 @@ class Style:
         `NO_COLOR` (any value but an empty one) turns colour off, else `FORCE_COLOR` on; without them a terminal has
         colour unless `TERM` is `dumb`.
         """
-        if environ.get("NO_COLOR"):
-            return cls(False)
-        if environ.get("FORCE_COLOR", "0") not in ("", "0"):
-            return cls(True)
         try:
             terminal = stream.isatty()
         except (AttributeError, ValueError):  # a closed stream, or something that only writes
             terminal = False
-        return cls(terminal and environ.get("TERM") != "dumb")
+        columns = get_terminal_size().columns if terminal else None
+        if environ.get("NO_COLOR"):
+            return cls(False, columns)
+        if environ.get("FORCE_COLOR", "0") not in ("", "0"):
+            return cls(True, columns)
+        return cls(terminal and environ.get("TERM") != "dumb", columns)
 
     def bold(self, text: str) -> str:
         """Return `text` emphasised."""

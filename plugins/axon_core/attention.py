@@ -30,7 +30,7 @@ __all__ = ["Attention", "SlidingWindowAttention"]
 
 
 class Attention(nn.Module):
-    """Causal attention.
+    """Causal attention, with rotary positions (RoPE) where `rope` is given.
 
     Args:
         hidden_dim: Width D of the model.
@@ -206,7 +206,9 @@ class Attention(nn.Module):
 
 
 class SlidingWindowAttention(Attention):
-    """Causal attention to the last `window_size` tokens, in time and memory linear in the length.
+    """Causal attention to the last `window_size` tokens, without positions (NoPE) unless `rope` is given.
+
+    Time and memory are linear in the length.
 
     Args:
         hidden_dim: Width D of the model.

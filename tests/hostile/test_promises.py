@@ -72,6 +72,8 @@ COMMANDS = (
     ["show", "bit-axon"],
     ["schema"],
     ["plugins"],
+    ["list"],
+    ["describe", "attention"],
     ["explain", "AX101"],
 )
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from axon_compose.checkpoints.files import CheckpointError, require
 from axon_compose.machine import memory, units
@@ -40,6 +42,24 @@ def test_numbers_too_long_to_print() -> None:
 )  # fmt: skip
 def test_counts_for_people(number: int, text: str) -> None:
     assert units.count(number) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (11_900.4, "11,900"), (123_456, "123,000"), (100, "100"), (99.96, "100"), (45.67, "45.7"), (1.0, "1"),
+        (0.01234, "0.0123"), (0.000123, "0.000123"), (1e-5, "< 0.0001"), (0, "0"),
+    ],
+)  # fmt: skip
+def test_rates_for_people(number: float, text: str) -> None:
+    assert units.rate(number) == text
+
+
+@given(st.floats(1e-3, 1e15))
+def test_a_rate_reads_back_to_three_digits(number: float) -> None:
+    text = units.rate(number)
+    assert "e" not in text
+    assert float(text.replace(",", "")) == pytest.approx(number, rel=0.005)
 
 
 def machine(root: Path, available_kb: int, cgroup: str, files: dict[str, str]) -> Path:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from axon_compose.analysis.comparison._row import Row
 from axon_compose.analysis.cost import ContextCost, CostSheet
 from axon_compose.analysis.measurement import Measurement, Spread
-from axon_compose.machine.units import count, human, operations
+from axon_compose.machine.units import count, human, operations, rate
 
 __all__ = ["Column", "make_columns"]
 
@@ -148,7 +148,7 @@ def _bound(row: Row) -> float | None:
 
 def _bound_text(row: Row) -> str:
     bound = _bound(row)
-    return "-" if bound is None else _rate(bound)
+    return "-" if bound is None else rate(bound)
 
 
 # What was measured.
@@ -174,11 +174,6 @@ def _speed(name: str, title: str, ask: Callable[[Measurement], Spread | None]) -
 
     def text(row: Row) -> str:
         found = spread(row)
-        return "-" if found is None else f"{_rate(found.median)} ±{found.variation:.0%}"
+        return "-" if found is None else f"{rate(found.median)} ±{found.variation:.0%}"
 
     return Column(name, (title, "tokens/s"), value, text, more_is_better=True)
-
-
-def _rate(number: float) -> str:
-    """Tokens per second, three digits: `1,230`, `45.6`."""
-    return f"{float(f'{number:.3g}'):,.0f}" if number >= 100 else f"{number:.3g}"

@@ -45,7 +45,7 @@ class Change:
         """The place in words: `layers 8..15`, with the numbers of the second model where they are others."""
         if self.place != "layers":
             return self.place
-        old, new = layer_ranges(self.layers, _RUNS), layer_ranges(self.now, _RUNS)
+        old, new = _counted(self.layers), _counted(self.now)
         word = "layer" if len(self.layers or self.now) == 1 else "layers"
         return f"{word} {old} → {new}" if old and new and old != new else f"{word} {old or new}"
 
@@ -136,3 +136,9 @@ class Difference(Printed):
                 for total in self.totals
             },
         }
+
+
+def _counted(layers: tuple[int, ...]) -> str:
+    """Layers in a few words: `0..3, 8`; where not all are named, also how many they are: `0, 2, … 48 (25 in all)`."""
+    text = layer_ranges(layers, _RUNS)
+    return f"{text} ({len(layers)} in all)" if "…" in text else text

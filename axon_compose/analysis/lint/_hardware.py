@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import prod
 from typing import Final
 
-from axon_compose.analysis.lint._rule import Finding, layer_uses, option, option_path, place_of
+from axon_compose.analysis.lint._rule import Finding, layer_uses, option_path, place_of
 from axon_compose.language.document import Document
 from axon_compose.machine.units import human
 from axon_compose.plan import Plan, cache_nbytes, total_parameters
@@ -85,7 +85,7 @@ def large_caches(document: Document, plan: Plan) -> Iterator[Finding]:
     """Multi-head KV caches (no GQA) that are large at a long context."""
     total = cache_nbytes(plan, _CONTEXT)
     for use in layer_uses(plan):
-        cache, heads = use.cache, option(use, "num_heads")
+        cache, heads = use.cache, use.option("num_heads")
         if not isinstance(cache, KV) or cache.window is not None or cache.heads != heads or heads < 8 or total < _LARGE:
             continue
         yield Finding(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from axon_compose.language.document import Document, Path
 from axon_compose.plan import Plan, Use
 from axon_compose.registry import as_data
 
-__all__ = ["Finding", "Rule", "layer_uses", "option", "option_path", "place_of"]
+__all__ = ["Finding", "Rule", "layer_uses", "option_path", "place_of"]
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,6 @@ def layer_uses(plan: Plan) -> Iterator[Use]:
                 if key not in seen:
                     seen.add(key)
                     yield member.use
-
-
-def option(use: Use, name: str) -> Any:
-    """An option by its name; None if the component has none of it."""
-    options = use.options
-    return options.get(name) if isinstance(options, Mapping) else getattr(options, name, None)
 
 
 def place_of(use: Use, plan: Plan) -> Path:

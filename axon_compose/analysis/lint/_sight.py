@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from math import pi
 from typing import Any
 
-from axon_compose.analysis.lint._rule import Finding, layer_uses, option, option_path
+from axon_compose.analysis.lint._rule import Finding, layer_uses, option_path, place_of
 from axon_compose.analysis.lint._written import CONTEXT_DIMS
 from axon_compose.language.document import Document
-from axon_compose.plan import Plan, Use
+from axon_compose.plan import Plan, Use, attends, takes_position
 from axon_compose.registry import KV, CacheSpec, Composite, State, option_names
 
 __all__ = ["no_mixer", "no_positions", "nothing_beyond_the_window", "short_rotation", "window_never_closes"]
@@ -52,7 +52,7 @@ def short_rotation(document: Document, plan: Plan) -> Iterator[Finding]:
     """RoPE whose lowest frequency repeats within the context: distant tokens look like near ones."""
     context = _context(plan)
     for use in layer_uses(plan) if context else ():
-        rope = option(use, "rope")
+        rope = use.option("rope")
         theta, width = getattr(rope, "theta", None), _rotated(use, rope)
         if theta is None or width is None or getattr(rope, "scaling", None) is not None:
             continue
@@ -71,13 +71,16 @@ def short_rotation(document: Document, plan: Plan) -> Iterator[Finding]:
 def no_positions(document: Document, plan: Plan) -> Iterator[Finding]:
     """Attention only and no positional encoding (NoPE): order enters through the causal mask alone."""
     uses = [plan.embedding, *(use for layer in plan.layers for use in layer.uses())]
-    leaves = list(_leaves(plan))
-    positioned = any(_takes_position(use) for use in uses) or any(isinstance(leaf, State) for leaf in leaves)
-    if leaves and not positioned:
+    positioned = any(map(takes_position, uses)) or any(isinstance(leaf, State) for leaf in _leaves(plan))
+    blind = {use.name: use for use in layer_uses(plan) if attends(use)}
+    if blind and not positioned:
+        first = next(iter(blind.values()))
+        turned = next((use for use in blind.values() if "rope" in option_names(use.spec)), None)
+        rotary = "" if turned is None else f"`rope: true` gives `{turned.name}` rotary positions, "
         yield Finding(
-            "no component uses positions (NoPE), and no recurrent state depends on the order",
-            ("components",),
-            "give attention `rope`, or the embedding learned positions; ignore this if it is intended",
+            f"no attention has positions (NoPE: `{'`, `'.join(blind)}`), and no recurrent state depends on the order",
+            place_of(first, plan),
+            f"{rotary}`embedding: {{positions: …}}` adds learned ones; ignore this if it is intended",
             key=True,
         )
 
@@ -93,22 +96,10 @@ def no_mixer(document: Document, plan: Plan) -> Iterator[Finding]:
         )
 
 
-def _takes_position(use: Use) -> bool:
-    """Whether it reads the position, and for more than a rotation that is off."""
-    if "offset" not in use.reads:
-        return False
-    asks = use.spec.reads.get("offset")
-    if asks is not None:
-        return option(use, asks) not in (None, False)
-    return "rope" not in option_names(use.spec) or any(
-        option(use, name) is not None for name in ("rope", "temperature")
-    )
-
-
 def _context(plan: Plan) -> int | None:
     """The longest context that the file names, or None."""
     stated: list[Any] = [plan.dims.get(name) for name in CONTEXT_DIMS]
-    stated.append(option(plan.embedding, "positions"))
+    stated.append(plan.embedding.option("positions"))
     numbers = [value for value in stated if isinstance(value, int) and not isinstance(value, bool)]
     return max(numbers, default=None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from axon_compose.analysis.lint._rule import Finding, layer_uses, option, option_path
+from axon_compose.analysis.lint._rule import Finding, layer_uses, option_path
 from axon_compose.language.document import Document
 from axon_compose.plan import Plan, total_parameters
 from axon_compose.registry import as_data
@@ -21,7 +21,7 @@ _REAL: Final = 50_000_000
 def every_expert(document: Document, plan: Plan) -> Iterator[Finding]:
     """Experts that every token uses: the router selects nothing, and all parameters are active."""
     for use in layer_uses(plan):
-        experts, chosen = option(use, "num_experts"), option(use, "top_k")
+        experts, chosen = use.option("num_experts"), use.option("top_k")
         if isinstance(experts, int) and experts == chosen and experts > 1:
             yield Finding(
                 f"`{use.name}` sends every token to all {experts} experts",
@@ -35,7 +35,7 @@ def unusual_eps(document: Document, plan: Plan) -> Iterator[Finding]:
     uses = [use for layer in plan.layers for use in layer.uses()]
     for use in [plan.embedding, *uses, *([plan.final_norm] if plan.final_norm else ()), plan.head]:
         for path, value in _eps(as_data(use.options, use.who)):
-            if len(path) == 1 and option(use, "num_experts") is not None:
+            if len(path) == 1 and use.option("num_experts") is not None:
                 continue  # guards the division by the selected scores' sum, which may be zero
             if not _EPS[0] <= value <= _EPS[1]:
                 size = "small" if value < _EPS[0] else "large"

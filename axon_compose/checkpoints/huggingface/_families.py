@@ -7,7 +7,7 @@ from pathlib import Path
 
 from axon_compose.diagnostics import Problems
 from axon_compose.language.config import MODEL_TYPE, Config
-from axon_compose.language.source import Mapping, plain, read_file
+from axon_compose.language.families import model_types_of
 from axon_compose.registry import Registry
 
 __all__ = ["Family", "families", "family_of"]
@@ -35,12 +35,8 @@ def families(registry: Registry) -> list[Family]:
 
 
 def _read(name: str, path: Path) -> Family | None:
-    node = read_file(path, Problems())
-    section = node.get("huggingface") if isinstance(node, Mapping) else None
-    types = plain(section).get("model_types") if isinstance(section, Mapping) else None
-    if not isinstance(types, list):
-        return None
-    return Family(name.removeprefix("core/"), path, tuple(map(str, types)))
+    types = model_types_of(path)
+    return None if types is None else Family(name.removeprefix("core/"), path, types)
 
 
 def family_of(config: Config, registry: Registry, problems: Problems) -> Family | None:

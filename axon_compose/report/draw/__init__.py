@@ -3,9 +3,19 @@
 from axon_compose.report.draw._bitmap import bitmap, require_renderer
 from axon_compose.report.draw._characters import characters
 from axon_compose.report.draw._comparison import comparison_page
-from axon_compose.report.draw._matplotlib import apart
+from axon_compose.report.draw._matplotlib import apart, require_charts
 from axon_compose.report.draw._notebook import embedded
 from axon_compose.report.draw._page import page
 from axon_compose.report.draw._picture import picture
 
-__all__ = ["apart", "bitmap", "characters", "comparison_page", "embedded", "page", "picture", "require_renderer"]
+__all__ = [
+    "apart",
+    "bitmap",
+    "characters",
+    "comparison_page",
+    "embedded",
+    "page",
+    "picture",
+    "require_charts",
+    "require_renderer",
+]

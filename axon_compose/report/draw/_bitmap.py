@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from axon_compose.diagnostics import Refusal
+from axon_compose.machine.libraries import require_library
 from axon_compose.plan import Plan
 from axon_compose.report.draw._picture import picture
 
@@ -14,23 +15,20 @@ __all__ = ["bitmap", "require_renderer"]
 
 #: Pixels of the bitmap for one of the picture.
 ZOOM: Final = 2
-#: The letters of a bitmap, whatever fonts the system has: those that matplotlib, which is always there, brings along.
+#: The letters of a bitmap, whatever fonts the system has: those that matplotlib brings along.
 FAMILY: Final = "DejaVu Sans"
 _FILES: Final = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf")
 
 
 def require_renderer() -> None:
-    """Refuse if there is nothing that makes a bitmap.
+    """Refuse if there is nothing that makes a bitmap, or no font for it.
 
     Raises:
         Refusal: AX506 with what to install.
     """
-    try:
-        import resvg_py  # noqa: F401
-    except ImportError:
-        message = "a PNG needs a library that is not installed"
-        help_ = "`pip install resvg-py`, or write a `.svg` or `.html`"
-        raise Refusal("AX506", message, help_) from None
+    instead = "write a `.svg`"
+    require_library("resvg_py", "resvg-py", "a PNG", instead)
+    require_library("matplotlib", "matplotlib", "the font of a PNG", instead)
 
 
 def bitmap(plan: Plan) -> bytes:
@@ -65,4 +63,4 @@ def _fonts() -> list[str]:
         if all(file.is_file() for file in files):
             return [str(file) for file in files]
     message = f"a PNG needs {FAMILY}, which this installation of matplotlib lacks"
-    raise Refusal("AX506", message, "`pip install --force-reinstall matplotlib`, or write a `.svg` or `.html`")
+    raise Refusal("AX506", message, "`pip install --force-reinstall matplotlib`, or write a `.svg`")

@@ -8,7 +8,7 @@ from typing import Final
 from axon_compose.plan import Use
 from axon_compose.registry import KV
 from axon_compose.report.draw._canvas import Canvas
-from axon_compose.report.draw._family import cache_leaves, cache_words, family
+from axon_compose.report.draw._family import cache_leaves, family
 from axon_compose.report.draw._words import fitted, share, width
 
 __all__ = ["GLYPH", "Box", "glyph", "kind_of_cache", "type_name"]
@@ -28,6 +28,7 @@ class Box:
         use: The component.
         times: How many layers its card stands for.
         total: Parameters of the whole model.
+        kept: Its cache and how it knows positions, as far as there is either; in one line where there is room.
         notes: Further lines, such as where it reads from.
         borrowed: Its weights belong to another layer.
     """
@@ -35,6 +36,7 @@ class Box:
     use: Use
     times: int
     total: int
+    kept: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     borrowed: bool = False
 
@@ -54,7 +56,7 @@ class Box:
             if row == 0:
                 self._name(canvas, start, base, free)
                 continue
-            if left and left == cache_words(use.cache):
+            if row == 1 and use.cache is not None:
                 glyph(canvas, start, base - 9, kind_of_cache(use))
                 start, free = start + GLYPH + 6, free - GLYPH - 6
             canvas.words(start, base, fitted(left, free, 11), "small quiet")
@@ -77,8 +79,8 @@ class Box:
         """Words at the left and numbers at the right, the name in the first line."""
         use = self.use
         active = () if use.active == use.size or self.borrowed else (f"{use.active:,} active per token",)
-        words = [*filter(None, (cache_words(use.cache),)), *active, *self.notes]
         numbers = self._numbers()
+        words = [*self._kept(room, numbers), *active, *self.notes]
         if room < WIDE:
             together = " · ".join(numbers)
             below = [together] if numbers and width(together, 11) <= room - 2 * PAD else numbers
@@ -89,6 +91,12 @@ class Box:
         right += [""] * (rows - len(right))
         return list(zip(left, right, strict=True))
 
+    def _kept(self, room: float, numbers: list[str]) -> tuple[str, ...]:
+        beside = max((width(number, 11) + 12 for number in numbers), default=0) if room >= WIDE else 0
+        together = ", ".join(self.kept)
+        fits = width(together, 11) <= room - 2 * PAD - GLYPH - 6 - beside
+        return (together,) if self.kept and fits else self.kept
+
     def _numbers(self) -> list[str]:
         use = self.use
         if self.borrowed or not use.size:
@@ -98,8 +106,7 @@ class Box:
 
     def _tip(self) -> str:
         owned = "" if self.borrowed else f", {self.use.size:,} parameters"
-        kept = cache_words(self.use.cache)
-        return f"{self.use.name}: {type_name(self.use)}{owned}" + (f", {kept}" if kept else "")
+        return f"{self.use.name}: {type_name(self.use)}{owned}" + (f", {', '.join(self.kept)}" if self.kept else "")
 
 
 def type_name(use: Use) -> str:

@@ -9,7 +9,7 @@ from axon_compose.plan import Plan, Use, layer_numbers, total_parameters
 from axon_compose.report import Style
 from axon_compose.report.draw._box import kind_of_cache, type_name
 from axon_compose.report.draw._columns import NARROW, Columns, Part
-from axon_compose.report.draw._family import cache_words, family
+from axon_compose.report.draw._family import family, kept_words
 from axon_compose.report.draw._fold import Card, Group, Node, cards, depth, fold
 from axon_compose.report.draw._notes import embedding_notes, head_notes, notes
 
@@ -33,10 +33,10 @@ def characters(plan: Plan, style: Style, width: int) -> list[str]:
     label = max(map(len, _labels(nodes)), default=0)
     indent = depth(nodes) * len(_bracketed("", label, "", ""))
     ends = [_end(use, said) for use, said in _on_the_stream(plan)]
-    every = [*ends, *(part for card in cards(nodes) for part in _parts(card))]
+    every = [*ends, *(part for card in cards(nodes) for part in _parts(plan, card))]
     columns = Columns(every, total_parameters(plan), max(min(width, WIDE) - indent, NARROW), style)
     before, *after = ([" " * indent + line for line in columns.bare(end)] for end in ends)
-    return [*before, *_stacked(nodes, columns, label)[0], *(line for lines in after for line in lines)]
+    return [*before, *_stacked(plan, nodes, columns, label)[0], *(line for lines in after for line in lines)]
 
 
 def _on_the_stream(plan: Plan) -> Iterator[tuple[Use, Sequence[str]]]:
@@ -51,19 +51,20 @@ def _end(use: Use, said: Sequence[str]) -> Part:
     return Part(use.name, "", _type(use), said, use.size, 1, family(use))
 
 
-def _parts(card: Card) -> Iterator[Part]:
+def _parts(plan: Plan, card: Card) -> Iterator[Part]:
     """The components of a layer, branch by branch."""
     for branch in card.layer.branches:
         if branch.add is not None:
             yield Part(branch.add, "+", said=(f"× {branch.scale:g}",) if branch.scale != 1 else ())
         for number, member in enumerate(branch.members):
             mark = "∥" if number else "+" if branch.residual else ""
-            yield _part(mark, member.use, notes(branch, member, card), card)
+            yield _part(plan, mark, member.use, notes(branch, member, card), card)
 
 
-def _part(mark: str, use: Use, noted: Sequence[str], card: Card) -> Part:
+def _part(plan: Plan, mark: str, use: Use, noted: Sequence[str], card: Card) -> Part:
     own = card.layer.owner is None
-    kept = [f"{_SIGNS[kind_of_cache(use)]} {cache_words(use.cache)}"] if use.cache is not None else []
+    sign = f"{_SIGNS[kind_of_cache(use)]} " if use.cache is not None else ""
+    kept = [sign + said] if (said := ", ".join(kept_words(use, plan))) else []
     active = [f"{use.active:,} active"] if own and use.active != use.size else []
     size = use.size if own else 0
     return Part(use.name, mark, _type(use), (*kept, *active, *noted), size, len(card.layers), family(use))
@@ -83,17 +84,20 @@ def _labels(nodes: Sequence[Node]) -> Iterator[str]:
             yield from _labels(node.nodes)
 
 
-def _stacked(nodes: Sequence[Node], columns: Columns, label: int) -> tuple[list[str], int]:
+def _stacked(plan: Plan, nodes: Sequence[Node], columns: Columns, label: int) -> tuple[list[str], int]:
     """Lines of cards and groups below each other, and how many brackets stand at their left."""
-    drawn = [_grouped(node, columns, label) if isinstance(node, Group) else (_card(node, columns), 0) for node in nodes]
+    drawn = [
+        _grouped(plan, node, columns, label) if isinstance(node, Group) else (_card(plan, node, columns), 0)
+        for node in nodes
+    ]
     most = max(level for _, level in drawn)
     blank = len(_bracketed("", label, "", ""))
     return [" " * blank * (most - level) + line for lines, level in drawn for line in lines], most
 
 
-def _grouped(group: Group, columns: Columns, label: int) -> tuple[list[str], int]:
+def _grouped(plan: Plan, group: Group, columns: Columns, label: int) -> tuple[list[str], int]:
     """What repeats, with a bracket at its left."""
-    lines, level = _stacked(group.nodes, columns, label)
+    lines, level = _stacked(plan, group.nodes, columns, label)
     middle = (len(lines) - 1) // 2
     signs = ["┌", *"│" * (len(lines) - 2), "└"]
     signs[middle] = "┤"
@@ -106,10 +110,10 @@ def _bracketed(said: str, label: int, sign: str, line: str) -> str:
     return f"{said:>{label}} {sign or ' '} {line}"
 
 
-def _card(card: Card, columns: Columns) -> list[str]:
+def _card(plan: Plan, card: Card, columns: Columns) -> list[str]:
     """One layer as a box, and the parameters of all layers for which it stands."""
     layer, times = card.layer, len(card.layers)
     numbers = layer_numbers((layer.index for layer in card.layers), most=4)
     title = numbers if layer.block == "=" else f"{layer.block}, {numbers}"
     size = f"{times} × {layer.size:,}" if times > 1 else f"{layer.size:,}"
-    return list(columns.box(title, size if layer.owner is None else "shared", list(_parts(card))))
+    return list(columns.box(title, size if layer.owner is None else "shared", list(_parts(plan, card))))

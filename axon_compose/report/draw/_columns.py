@@ -78,12 +78,13 @@ class Columns:
         self.sizes = max(len(_size(part)) for part in parts)
         self.names = max(len(part.name) for part in parts)
         self.said = max((len(said) + _AROUND for part in parts for said in part.said), default=_AROUND)
-        # What is said goes first, then bars, then types, since those that are cut say little.
+        # What is said goes first, then bars, then types, since those that are cut say little; a short bar says enough.
         frame = len("│ + ") + len(" │") + self.sizes + len(_GAP) + _SHARE
         left = width - frame - self.names - self.said
-        self.bar = _BAR if left >= _BAR + len(_GAP) else left - len(_GAP) if left >= _LEAST + len(_GAP) else 0
-        left -= self.bar + len(_GAP) if self.bar else 0
         types = max(len(part.type) for part in parts) + len(_GAP)
+        room = left - types if left - types >= _LEAST + len(_GAP) else left
+        self.bar = min(_BAR, room - len(_GAP)) if room >= _LEAST + len(_GAP) else 0
+        left -= self.bar + len(_GAP) if self.bar else 0
         self.types = types if len(_GAP) < types <= left else 0
         self.said = max(self.said + left - self.types, 0)
         self.names = min(self.names, width - frame - self.said)
@@ -109,7 +110,7 @@ class Columns:
     def lines(self, part: Part) -> Iterator[str]:
         """A part, with one line for each thing that is said of it."""
         room = self.said - _AROUND
-        words = [shorten(said, room) for said in part.said] if room > 0 else []
+        words = [row for said in part.said for row in _rows(said, room)] if room > 0 else []
         for row, said in zip_longest(range(max(len(words), 1)), words, fillvalue=""):
             notes = f"{_GAP}{said}".ljust(self.said)
             if row:
@@ -132,6 +133,14 @@ class Columns:
     def tinted(self, text: str, part: Part) -> str:
         """A text in the colour of a part's family."""
         return self.style.tint(text, _COLOURS[part.family]) if part.family else text
+
+
+def _rows(said: str, room: int) -> Iterator[str]:
+    """A text in lines that fit, broken after commas."""
+    while len(said) > room and (at := said.rfind(", ", 0, room)) > 0:
+        yield said[: at + 1]
+        said = said[at + 2 :]
+    yield shorten(said, room)
 
 
 def _size(part: Part) -> str:

@@ -123,4 +123,4 @@ def _exact(comparison: Comparison) -> bool:
 
 
 def _rate(number: float) -> str:
-    return f"{number:,.4g}"
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.4g}"

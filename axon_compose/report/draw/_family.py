@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, Literal
 
-from axon_compose.plan import Plan, Use
+from axon_compose.plan import Plan, Use, position_words
 from axon_compose.registry import KV, CacheSpec, Composite, State
 
-__all__ = ["FAMILIES", "Family", "cache_leaves", "cache_words", "family", "present"]
+__all__ = ["FAMILIES", "Family", "cache_leaves", "cache_words", "family", "kept_words", "present"]
 
 Family = Literal[
     "embedding", "attention", "window", "recurrent", "mixed", "feed-forward", "experts", "block", "norm", "head"
@@ -62,6 +62,11 @@ def cache_leaves(cache: CacheSpec | None) -> Iterator[KV | State]:
 def cache_words(cache: CacheSpec | None) -> str:
     """What a cache holds, in a few words: `K/V 8 × 128, window 4,096`."""
     return "; ".join(_leaf_words(leaf) for leaf in cache_leaves(cache))
+
+
+def kept_words(use: Use, plan: Plan) -> tuple[str, ...]:
+    """The same, and what gives attention the order of tokens, such as `RoPE`, as far as there is either."""
+    return tuple(filter(None, (cache_words(use.cache), position_words(use, plan))))
 
 
 def _leaf_words(leaf: KV | State) -> str:

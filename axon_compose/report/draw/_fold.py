@@ -140,4 +140,5 @@ def _use(use: Use, layer: int, place: _Place) -> object:
     for value, source in use.reads.items():
         where, _, rest = source.partition(".")
         sources.append((value, place(layer, int(where)), rest) if where.isdigit() else (value, source))
-    return use.name, use.type, use.size, use.active, use.cache, use.window, tuple(sources)
+    rotated = bool(use.option("rope"))
+    return use.name, use.type, use.size, use.active, use.cache, use.window, rotated, tuple(sources)

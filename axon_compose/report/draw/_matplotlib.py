@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from io import StringIO
 from typing import TYPE_CHECKING, Final
 
+from axon_compose.machine.libraries import require_library
 from axon_compose.report._cells import escape
 from axon_compose.report.draw._markup import element, number, text
 from axon_compose.report.draw._palette import TONES, Tone
@@ -20,11 +21,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["apart", "canvas", "paint", "to_svg"]
+__all__ = ["apart", "canvas", "paint", "require_charts", "to_svg"]
 
 #: The format counts 72 to the inch: with as many dots, a point is a pixel.
 _DPI: Final = 72
 _FRACTION: Final = re.compile(r"-?\d+\.\d+")
+
+
+def require_charts() -> None:
+    """Refuse a page if there is nothing that draws its charts.
+
+    Raises:
+        Refusal: AX506 with what to install.
+    """
+    require_library("matplotlib", "matplotlib", "a page with charts", "write a `.svg`, which has none")
 
 
 @contextmanager
@@ -64,6 +74,7 @@ def canvas(title: str, width: float, height: float) -> Iterator[tuple[Figure, Ax
         width: In pixels.
         height: In pixels.
     """
+    require_charts()
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from axon_compose.analysis.cost import CONTEXTS, CostSheet, PartCost, cost
-from axon_compose.machine.units import count, human
+from axon_compose.machine.units import count, human, rate
 from axon_compose.plan import Branch, Layer, Plan, layer_ranges, total_parameters
 from axon_compose.report.draw._axes import brief
 from axon_compose.report.draw._box import type_name
 from axon_compose.report.draw._canvas import Canvas
 from axon_compose.report.draw._curves import decode_chart, grid, memory_chart, prefill_chart, traffic_chart
-from axon_compose.report.draw._family import Family, cache_words
+from axon_compose.report.draw._family import Family, kept_words
 from axon_compose.report.draw._fold import cards, fold
 from axon_compose.report.draw._html import chart, document, figure, note, quiet, section, table
 from axon_compose.report.draw._markup import element, text
@@ -115,7 +115,7 @@ def _speeds(sheet: CostSheet, speeds: tuple[float, ...]) -> str:
     head = ["Context", f"Moved per {step}", *(f"at {speed / 1e9:g} GB/s" for speed in speeds)]
     rows = []
     for at in sheet.contexts:
-        most = (f"{speed * sheet.batch / at.moved_bytes:#.3g}".rstrip(".") for speed in speeds)
+        most = (rate(speed * sheet.batch / at.moved_bytes) for speed in speeds)
         rows.append([f"{at.tokens:,}", human(at.moved_bytes), *most])
     return table(head, rows, 1 + len(speeds)) + note("Upper bound on tokens per second from memory bandwidth.")
 
@@ -137,7 +137,7 @@ def _layers(plan: Plan) -> str:
         size = f"{layer.size:,}" if times == 1 else f"{times} × {layer.size:,}"
         if layer.owner is not None:
             size = f"of layer {layer.owner}"
-        kept = "; ".join(cache_words(use.cache) for use in layer.uses() if use.cache is not None)
+        kept = "; ".join(filter(None, (", ".join(kept_words(use, plan)) for use in layer.uses())))
         rows.append([text(numbers), text(_components(layer)) + quiet(kept), text(size)])
     if plan.final_norm:
         rows.append(["norm", text(type_name(plan.final_norm)), f"{plan.final_norm.size:,}"])

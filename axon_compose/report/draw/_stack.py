@@ -9,6 +9,7 @@ from axon_compose.plan import Branch, Member, Plan, Use, layer_numbers, total_pa
 from axon_compose.report.draw._arcs import Arcs
 from axon_compose.report.draw._box import PAD, Box, type_name
 from axon_compose.report.draw._canvas import Canvas
+from axon_compose.report.draw._family import kept_words
 from axon_compose.report.draw._fold import Card, Group, Node
 from axon_compose.report.draw._notes import notes, reads
 from axon_compose.report.draw._words import fitted, width
@@ -57,7 +58,7 @@ class Stack:
 
     def end(self, use: Use, said: tuple[str, ...] = ()) -> tuple[float, float]:
         """A component on the stream itself; returns the point at its right where arcs begin."""
-        frame, box = self.frame, Box(use, 1, self.total, said)
+        frame, box = self.frame, Box(use, 1, self.total, notes=said)
         room = frame.right - frame.left
         height = box.height(room)
         box.draw(self.canvas, frame.left, self.y, room, height)
@@ -201,7 +202,8 @@ class Stack:
     def box(self, branch: Branch, member: Member, card: Card) -> Box:
         """A component with its notes."""
         borrowed = card.layer.owner is not None
-        return Box(member.use, len(card.layers), self.total, notes(branch, member, card), borrowed)
+        kept = kept_words(member.use, self.plan)
+        return Box(member.use, len(card.layers), self.total, kept, notes(branch, member, card), borrowed)
 
     def share(self, use: Use, card: Card, anchor: tuple[float, float]) -> None:
         """Arcs from what a component reads, and the point from which others read it."""

@@ -44,7 +44,7 @@ Rope = Annotated[RopeOptions | None, BeforeValidator(switch, json_schema_input_t
 
 
 class AttentionOptions(Options):
-    """Causal softmax attention; grouped-query with fewer key/value heads than heads."""
+    """Causal softmax attention with rotary positions (RoPE) unless `rope: false`; GQA with fewer key/value heads."""
 
     num_heads: int = Field(gt=0, description="Number of query heads.")
     num_kv_heads: int | None = Field(
@@ -122,7 +122,7 @@ class AttentionOptions(Options):
 
 
 class SlidingWindowAttentionOptions(AttentionOptions):
-    """Causal attention to the last `window_size` tokens; no position encoding unless `rope` is given."""
+    """Causal attention to the last `window_size` tokens, without positions (NoPE) unless `rope: true` is given."""
 
     window_size: int = Field(gt=0, description="Tokens that a query sees, itself included.")
     rope: Rope = Field(default=None, description="Rotary position embedding: true, or a mapping; none unless given.")
@@ -241,7 +241,10 @@ _ATTENTION: Final = ComponentSpec(
     kind="layer",
     options=AttentionOptions,
     module="axon_core.attention:Attention.from_options",
-    summary="Causal attention: grouped-query, with rope, and optionally a window, biases, norms, gates and sinks.",
+    summary="Causal attention with rotary positions (RoPE) unless `rope: false`; grouped-query, and optionally a "
+    "window, biases, norms, gates and sinks.",
+    source='Vaswani et al. 2017, "Attention Is All You Need" (arXiv:1706.03762); '
+    "groups: Ainslie et al. 2023 (arXiv:2305.13245); RoPE: Su et al. 2021 (arXiv:2104.09864)",
     cache=_cache,
     params=_params,
     flops=_flops,
@@ -296,7 +299,10 @@ SPECS: Final = (
         name="sliding_window_attention",
         options=SlidingWindowAttentionOptions,
         module="axon_core.attention:SlidingWindowAttention.from_options",
-        summary="Causal attention to the last `window_size` tokens, in time and memory linear in the length.",
+        summary="Causal attention to the last `window_size` tokens, without positions (NoPE) unless `rope: true`; time "
+        "and memory linear in the length.",
+        source='Beltagy et al. 2020, "Longformer" (arXiv:2004.05150); '
+        'Jiang et al. 2023, "Mistral 7B" (arXiv:2310.06825)',
         examples=(
             {"num_heads": 4, "window_size": 8},
             {"num_heads": 4, "num_kv_heads": 2, "window_size": 1, "rope": {}},

@@ -188,6 +188,7 @@ SPECS: Final = (
         options=LMHeadOptions,
         module="axon_core.head:LMHead.from_options",
         summary="Scores of the next token, tied to the embedding or with a matrix of its own.",
+        source='tying: Press and Wolf 2017, "Using the Output Embedding to Improve Language Models" (arXiv:1608.05859)',
         params=_head_params,
         flops=_head_flops,
         saved=_head_saved,

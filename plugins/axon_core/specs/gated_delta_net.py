@@ -113,6 +113,7 @@ SPECS: Final = (
         options=GatedDeltaNetOptions,
         module="axon_core.gated_delta_net:GatedDeltaNet.from_options",
         summary="Linear attention by the gated delta rule: causal convolution, self-correcting state, gate.",
+        source='Yang et al. 2024, "Gated Delta Networks" (arXiv:2412.06464)',
         cache=_cache,
         params=_params,
         flops=_flops,

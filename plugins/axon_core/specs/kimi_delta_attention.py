@@ -102,6 +102,7 @@ SPECS: Final = (
         options=KimiDeltaAttentionOptions,
         module="axon_core.kimi_delta_attention:KimiDeltaAttention.from_options",
         summary="Kimi Linear's linear attention: delta rule with a decay for every channel, convolutions, gate.",
+        source='Kimi Team 2025, "Kimi Linear" (arXiv:2510.26692)',
         cache=_cache,
         params=_params,
         flops=_flops,

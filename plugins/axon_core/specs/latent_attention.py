@@ -177,6 +177,7 @@ SPECS: Final = (
         options=LatentAttentionOptions,
         module="axon_core.latent_attention:LatentAttention.from_options",
         summary="Multi-head latent attention (MLA): all heads' keys and values out of one cached vector per token.",
+        source='DeepSeek-AI 2024, "DeepSeek-V2" (arXiv:2405.04434)',
         cache=lambda options, dims: KV(1, options.kv_lora_rank, options.qk_rope_head_dim),
         params=_params,
         flops=_flops,

@@ -145,6 +145,8 @@ SPECS: Final = (
         options=LightningAttentionOptions,
         module="axon_core.lightning_attention:LightningAttention.from_options",
         summary="Linear attention with a fixed decay for every head (MiniMax-01, Ring-linear).",
+        source='Qin et al. 2024, "Lightning Attention-2" (arXiv:2401.04658); '
+        'MiniMax 2025, "MiniMax-01" (arXiv:2501.08313)',
         cache=_cache,
         params=_params,
         flops=_flops,

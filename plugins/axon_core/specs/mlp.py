@@ -111,6 +111,7 @@ SPECS: Final = (
         options=MLPOptions,
         module="axon_core.mlp:MLP.from_options",
         summary="Feed-forward layer: SwiGLU by default.",
+        source='Shazeer 2020, "GLU Variants Improve Transformer" (arXiv:2002.05202)',
         params=_params,
         flops=lambda options, dims, tokens, context: product_flops(_params(options, dims), tokens),
         saved=_saved,

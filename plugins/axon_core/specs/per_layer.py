@@ -98,6 +98,7 @@ SPECS: Final = (
         options=PerLayerInputOptions,
         module="axon_core.per_layer:PerLayerInput.from_options",
         summary="Gated projection of the per-layer input of the embedding (`per_layer` of `token_embedding`).",
+        source="Google, Gemma 3n",
         params=_input_params,
         flops=lambda options, dims, tokens, context: product_flops(_input_params(options, dims), tokens),
         saved=lambda options, dims, tokens, dtype: mlp_saved(
@@ -114,6 +115,7 @@ SPECS: Final = (
         options=LayerScaleOptions,
         module="axon_core.per_layer:LayerScale.from_options",
         summary="A learned number that multiplies the residual stream.",
+        source="Google, Gemma 4",
         params=lambda options, dims: {"scale": (1,)},
         flops=lambda options, dims, tokens, context: 0,  # elementwise
         saved=lambda options, dims, tokens, dtype: each(tokens, input=dims.hidden_size),

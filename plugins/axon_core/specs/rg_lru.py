@@ -96,6 +96,7 @@ SPECS: Final = (
         options=RGLRUOptions,
         module="axon_core.rg_lru:GriffinRecurrent.from_options",
         summary="Griffin's recurrent block: causal convolution, gated diagonal recurrence, GELU branch.",
+        source='De et al. 2024, "Griffin" (arXiv:2402.19427)',
         cache=_cache,
         params=_params,
         flops=_flops,

@@ -52,6 +52,7 @@ SPECS: Final = (
         options=ShortConvOptions,
         module="axon_core.short_conv:ShortConv.from_options",
         summary="Causal convolution of a few tokens between two gates (LFM2).",
+        source="Liquid AI 2025, LFM2",
         cache=lambda options, dims: State((Array("conv", (options.d_conv - 1, dims.hidden_size)),)),
         params=_params,
         flops=_flops,

@@ -192,6 +192,7 @@ SPECS: Final = (
         options=SSMOptions,
         module="axon_core.ssm:AxonSSM.from_options",
         summary="Selective state space layer: causal convolution, input-dependent diagonal recurrence, gate.",
+        source='Gu and Dao 2023, "Mamba" (arXiv:2312.00752)',
         cache=_cache,
         params=_params,
         flops=lambda options, dims, tokens, context: options.flops(dims.hidden_size, tokens),

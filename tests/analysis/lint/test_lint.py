@@ -129,9 +129,14 @@ SPEAKS: dict[str, list[tuple[dict[str, Any], str, str]]] = {
     "AX711": [
         (
             attention(rope=False),
-            "no component uses positions (NoPE), and no recurrent state depends on the order",
-            "components",
-        )
+            "no attention has positions (NoPE: `attn`), and no recurrent state depends on the order",
+            "attn",
+        ),
+        (
+            attention(type="sliding_window_attention", window_size=16),
+            "no attention has positions (NoPE: `attn`), and no recurrent state depends on the order",
+            "attn",
+        ),
     ],
     "AX712": [
         (
@@ -201,6 +206,7 @@ SILENT: dict[str, list[dict[str, Any]]] = {
     ],
     "AX711": [
         {**attention(rope=False), "embedding": {"positions": 64}},
+        attention(type="sliding_window_attention", window_size=16, rope=True),  # as the hint says
         {"components": {**attention(rope=False)["components"], "mlp": SSM}},
         attention(rope=False, temperature={"scale": 0.1, "length": 8}),
     ],

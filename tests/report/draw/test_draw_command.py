@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
+from axon_compose import load
 from axon_compose.cli import main
+from axon_compose.diagnostics import Refusal
+from axon_compose.machine import libraries
+from axon_compose.report.draw import page
 
 
 @pytest.fixture(autouse=True)
@@ -61,22 +65,65 @@ def test_other_forms_are_wrong_usage(target: str, capsys: pytest.CaptureFixture[
     assert "ends in none of .svg, .html, .png" in capsys.readouterr().err
 
 
-def test_a_bitmap_says_what_to_install(
+@pytest.mark.parametrize(
+    ("missing", "command", "message"),
+    [
+        ("resvg_py", ["draw", "hybrid-demo", "-o", "a.png"], "a PNG needs resvg-py, which is not installed"),
+        (
+            "matplotlib",
+            ["draw", "hybrid-demo", "-o", "a.html"],
+            "a page with charts needs matplotlib, which is not installed",
+        ),
+        (
+            "matplotlib",
+            ["compare", "hybrid-demo", "bit-axon", "-o", "a.html"],
+            "a page with charts needs matplotlib, which is not installed",
+        ),
+    ],
+)
+def test_a_missing_library_is_named_before_anything_is_done(
+    missing: str,
+    command: list[str],
+    message: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    without(missing, monkeypatch)
+    assert main(command) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert f"error[AX506]: {message}" in error
+    assert f"`pip install {missing.replace('_py', '-py')}`" in error
+    assert not list(folder.iterdir())
+
+
+def test_the_font_of_a_bitmap_may_be_missing_too(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any, **named: Any) -> Any:
-        if name == "resvg_py":
-            raise ImportError(name)
-        return real(name, *rest, **named)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    pytest.importorskip("resvg_py", reason="needs resvg-py (the extra `png`)")
+    without("matplotlib", monkeypatch)
     assert main(["draw", "hybrid-demo", "-o", "a.png"]) == 2
-    error = capsys.readouterr().err
-    assert "error[AX506]" in error
-    assert "pip install resvg-py" in error
-    assert not list(folder.iterdir())
+    assert "the font of a PNG needs matplotlib" in capsys.readouterr().err
+
+
+def test_pictures_need_no_library(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The stack as SVG, in characters and in a notebook, and the table of a comparison."""
+    without("matplotlib", monkeypatch)
+    assert main(["draw", "hybrid-demo", "-o", "a.svg"]) == 0
+    assert main(["show", "hybrid-demo"]) == 0
+    assert main(["compare", "hybrid-demo", "llama-small"]) == 0
+    assert load("hybrid-demo")._repr_html_()
+    with pytest.raises(Refusal, match="a page with charts needs matplotlib"):
+        page(load("hybrid-demo").plan())
+
+
+def without(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a library be missing."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr(libraries, "find_spec", lambda name: None if name == module else real(name))
 
 
 def test_a_bitmap(folder: Path) -> None:

@@ -1,0 +1,128 @@
+"""What there is to name in a file, for the terminal: lists, and a component with all its options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import wrap
+from typing import Any, Final
+
+from axon_compose.registry import ComponentSpec
+from axon_compose.report._component import Described, Option, describe, option_rows
+from axon_compose.report._style import Style
+from axon_compose.report._table import table
+
+__all__ = ["Entry", "catalogue_text", "component_data", "component_text"]
+
+_WIDTH: Final = 100
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something that can be named.
+
+    Attributes:
+        name: As a file or command names it.
+        what: Its kind, or for a family the model types that it reads.
+        summary: One line.
+    """
+
+    name: str
+    what: str
+    summary: str
+
+    def holds(self, search: str) -> bool:
+        """Whether a text is in it, whatever its case."""
+        return search.lower() in f"{self.name}\n{self.what}\n{self.summary}".lower()
+
+
+def catalogue_text(sections: Mapping[str, Sequence[Entry]], style: Style) -> str:
+    """A list for each section that has entries.
+
+    Args:
+        sections: Title to entries.
+        style: Colours, and how wide the terminal is.
+    """
+    parts = []
+    for title, entries in sections.items():
+        if entries:
+            rows = [[entry.name, entry.what, entry.summary] for entry in entries]
+            if not any(entry.what for entry in entries):
+                rows = [[name, summary] for name, _, summary in rows]
+            parts.append("\n".join([style.bold(title), *table(rows, "<" * len(rows[0]), style=style, heads=0)]))
+    return "\n\n".join(parts) + "\n"
+
+
+def component_text(name: str, owner: str, spec: ComponentSpec, style: Style) -> str:
+    """A component: what it is, where it was published, how it is written and called, and every option.
+
+    Args:
+        name: As a file names it.
+        owner: Distribution and version that bring it.
+        spec: Its record.
+        style: Colours, and how wide the terminal is.
+    """
+    words = describe(spec)
+    width = style.columns or _WIDTH
+    lines = [style.bold(f"{name}: {spec.kind} of {owner}"), *wrap(spec.summary, width, break_on_hyphens=False), ""]
+    lines += table(list(_facts(name, spec, words)), "<<", style=Style(style.colour, width), heads=0)
+    options = [_row(option) for option in option_rows(spec)]
+    if options:
+        lines += ["", style.bold("options"), *table(options, "<<", style=Style(style.colour, width), heads=0)]
+        lines += ["", *wrap(_FORMULAS, width)]
+    return "\n".join(lines) + "\n"
+
+
+_FORMULAS: Final = "A value may be a formula over dims and the layer's index: `=hidden_size // 64`, `=i % 4 == 3`."
+
+
+def _facts(name: str, spec: ComponentSpec, words: Described) -> Iterator[list[str]]:
+    if spec.source:
+        yield ["source", spec.source]
+    yield ["example", words.example.replace(f"type: {spec.name}", f"type: {name}", 1)]
+    yield ["call", words.call]
+    yield ["cache", _plain(words.cache)]
+    yield ["weights", _plain(words.weights)]
+    if spec.float32:
+        yield ["in float32", ", ".join(spec.float32)]
+    if spec.unquantized:
+        yield ["unquantised", ", ".join(spec.unquantized)]
+
+
+def _row(option: Option) -> list[str]:
+    """An option, indented below the mapping that it belongs to."""
+    depth, name = option.name.count("."), option.name.rpartition(".")[2]
+    default = {"none": "", "required": "; required", "see below": ""}.get(option.default, f"; default {option.default}")
+    return ["  " * depth + name, f"{_plain(option.type)}{default}. {option.description}"]
+
+
+def _plain(text: str) -> str:
+    return text.replace("`", "")
+
+
+def component_data(name: str, owner: str, spec: ComponentSpec) -> dict[str, Any]:
+    """The same as JSON-ready data."""
+    words = describe(spec)
+    return {
+        "type": name,
+        "kind": spec.kind,
+        "distribution": owner,
+        "summary": spec.summary,
+        "source": spec.source or None,
+        "examples": [{"type": name, **example} for example in spec.examples],
+        "call": words.call,
+        "cache": _plain(words.cache),
+        "weights": _plain(words.weights),
+        "float32": list(spec.float32),
+        "unquantized": list(spec.unquantized),
+        "options": [
+            {
+                "name": option.name,
+                "type": _plain(option.type),
+                "required": option.default == "required",
+                "default": option.value,
+                "description": option.description,
+            }
+            for option in option_rows(spec)
+        ],
+    }
