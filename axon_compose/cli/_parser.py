@@ -39,7 +39,8 @@ __all__ = ["make_parser"]
 Run = Callable[[argparse.Namespace, Terminal], int]
 
 _EPILOG = """\
-FILE is a YAML file, the name of a shipped architecture such as `hybrid-demo`, or `-` for standard input.
+FILE is a YAML file, the name of a shipped architecture such as `hybrid-demo`, a folder with a model, or `-` for
+standard input.
 A folder that has the name of a shipped architecture is written with its path: `./hybrid-demo`.
 Exit codes: 0 ok, 1 the file has errors or a check failed, 2 wrong usage or a file that cannot be read or written.
 """
@@ -167,7 +168,7 @@ def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
 def _add_counting(command: Callable[..., argparse.ArgumentParser]) -> None:
     cost = command("cost", _lazily("_cost", "cost"), "count weights, caches, operations and memory, without building")
     cost.add_argument("file", metavar="FILE")
-    cost.add_argument("--weights", metavar="DIR", help="take the sizes of a checkpoint")
+    cost.add_argument("--weights", metavar="DIR", help="take the sizes of a checkpoint or a folder")
     _sizes(cost)
     cost.add_argument("--training", action="store_true", help="count the memory of a training step too")
     cost.add_argument("--layers", action="store_true", help="list every layer")
@@ -175,7 +176,7 @@ def _add_counting(command: Callable[..., argparse.ArgumentParser]) -> None:
     compare = command(
         "compare", _lazily("_compare", "compare"), "put models side by side: size, caches, operations, and speed"
     )
-    compare.add_argument("files", nargs="+", metavar="FILE", help="or a folder with a config.json")
+    compare.add_argument("files", nargs="+", metavar="FILE")
     _sizes(compare)
     compare.add_argument("--sort", metavar="COLUMN", help="such as parameters, cache, longest or decode-speed")
     compare.add_argument("--reverse", action="store_true", help="reverse the order")
@@ -201,7 +202,7 @@ def _add_counting(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _add_bench(command: Callable[..., argparse.ArgumentParser]) -> None:
     bench = command("bench", _lazily("_bench", "bench"), "time a model here, optionally against mlx-lm and others")
-    bench.add_argument("file", metavar="FILE", help="or a folder with a config.json, whose sizes are taken")
+    bench.add_argument("file", metavar="FILE")
     bench.add_argument(
         "--against", type=peers, default=(), metavar="NAMES", help="out of mlx-lm,transformers (default: none)"
     )
@@ -252,9 +253,9 @@ def _sizes(parser: Any) -> None:
 
 def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     build = command("build", _lazily("_build", "build"), "build a model, in memory or as a folder that mlx_lm runs")
-    build.add_argument("file", metavar="FILE")
+    build.add_argument("file", metavar="FILE", help="of a folder, the weights are taken too")
     output(build, "DIR", "write a folder; without it the model is built in memory and tried", dest="out")
-    build.add_argument("--weights", metavar="DIR", help="take sizes and weights of a checkpoint (default: random)")
+    build.add_argument("--weights", metavar="DIR", help="take the weights of a folder or checkpoint (default: random)")
     build.add_argument("--layout", choices=("huggingface", "mlx"), help="who wrote it (default: the mark in its files)")
     build.add_argument(
         "--dtype",
@@ -266,9 +267,9 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     build.add_argument("--quantize", type=int, choices=BITS, metavar="BITS", help="1, 2, 3, 4, 5, 6 or 8")
     build.add_argument(
         "--tokenizer",
-        metavar="bytes|bytes-chat|DIR",
-        help="of bytes, the same with a chat template, or that of a folder (default: that of the checkpoint if it has "
-        "one, else bytes)",
+        metavar="bytes|bytes-chat|none|DIR",
+        help="of bytes, the same with a chat template, none, or that of a folder (default: that of the weights if they "
+        "come from a folder, else bytes)",
     )
     build.add_argument("--dry-run", action="store_true", help="say what would be built and write nothing")
     build.add_argument("--force", action="store_true", help="replace a folder that an earlier build wrote")

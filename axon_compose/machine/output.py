@@ -33,7 +33,7 @@ def results_alone(*, to_the_end: bool = False) -> Iterator[None]:
         "w",
         encoding=before.encoding,
         errors=before.errors,
-        buffering=1 if before.line_buffering else -1,
+        buffering=1 if before.line_buffering or before.write_through else -1,
     )
     _standard_error_as(1)
     try:
