@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from axon_compose.checkpoints.huggingface._fields import check_fields
+from axon_compose.checkpoints.huggingface._fields import check_fields, shown
 from axon_compose.checkpoints.huggingface._rope import ORIGINAL_LENGTH, ROPE_FIELDS, rope_fields
 from axon_compose.checkpoints.huggingface._rope_twice import written_positions
 from axon_compose.diagnostics import Problems, Span
@@ -88,13 +88,17 @@ class _Overlay:
             if each in self.rope:  # null too is what the configuration says
                 value, span = self.rope[each]
                 return Entry(span, _node(value, span))
-        found = next((field for each in names if (field := self._field(each)) is not None), None)
+        field, found = next(((each, at) for each in names if (at := self._field(each)) is not None), ("", None))
         if found is None:
             return self._default(name) or entry
         if _value(found.node) is None and is_formula(_value(entry.node)):
             return entry
         if is_formula(_value(found.node)):
             self.problems.error("AX601", "a field of config.json cannot be a formula", found.node.span)
+            return entry
+        if isinstance(_value(entry.node), bool) and not isinstance(_value(found.node), bool | None):
+            message = f"`{field}` is `{shown(plain(found.node))}`; this family file supports only `true` or `false`"
+            self.problems.error("AX603", message, found.node.span)
             return entry
         return found
 

@@ -13,7 +13,7 @@ from axon_compose.language.config import Config
 from axon_compose.language.document import FormulaError, HuggingFace, ModelType, cached_parse, dim_values, is_formula
 from axon_compose.language.source import Entry, Mapping, plain
 
-__all__ = ["check_fields"]
+__all__ = ["check_fields", "shown"]
 
 
 def check_fields(
@@ -77,8 +77,8 @@ class _Check:
         entry = self.config.find(name)
         if entry is None or plain(entry.node) is None or plain(entry.node) in allowed:
             return
-        shown = " or ".join(f"`{_shown(value)}`" for value in allowed)
-        message = f"`{name}` is `{_shown(plain(entry.node))}`; this family file supports only {shown}"
+        supported = " or ".join(f"`{shown(value)}`" for value in allowed)
+        message = f"`{name}` is `{shown(plain(entry.node))}`; this family file supports only {supported}"
         self.problems.error("AX603", message, entry.node.span)
 
     def check_layer_types(self) -> None:
@@ -123,5 +123,6 @@ def _computed(formula: str, names: dict[str, Any]) -> Any:
         return formula
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value for a message, as config.json writes it, texts without quotes."""
     return json.dumps(value, ensure_ascii=False).strip('"')[:40]

@@ -126,6 +126,14 @@ class _Planner:
         self.made: dict[str, Source] = {}
         self.touched: set[str] = set()
 
+    @cached_property
+    def modules(self) -> frozenset[str]:
+        """Every path that has parameters below it."""
+        paths = {name.rpartition(".")[0] for name in self.parameters}
+        return frozenset(
+            ".".join(parts[:n]) for path in paths if (parts := path.split(".")) for n in range(1, len(parts) + 1)
+        )
+
     def take(self, sources: Mapping[str, Source]) -> None:
         """Find the rule of every tensor; those that are stacked wait for each other."""
         stacks: dict[tuple[Any, ...], tuple[Found, dict[str, Source]]] = {}
@@ -187,7 +195,7 @@ class _Planner:
         names = self.names(found)
         for index, name in enumerate(names):
             if name is None and not found.rule.targets[index].optional:
-                wanted = shown(found.first_target(index))
+                wanted = shown(found.likeliest_target(index, self.modules))
                 line = (
                     f"{shown(sources[0].name)}: the rule `{found.rule}` gives `{wanted}`, which the model does not have"
                 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -61,6 +61,20 @@ class Found(NamedTuple):
     def first_target(self, index: int) -> str:
         """The first spelling of a target, whether the model has it or not."""
         return next(self.rule.targets[index].spellings(self.captures)) + self.rest
+
+    def likeliest_target(self, index: int, modules: Collection[str]) -> str:
+        """The spelling of a target of which the model has most, such as the component that the layer has.
+
+        Args:
+            index: Which target.
+            modules: Every path in the model that has parameters below it.
+        """
+
+        def known(name: str) -> int:
+            parts = name.split(".")
+            return sum(".".join(parts[:count]) in modules for count in range(1, len(parts)))
+
+        return max((text + self.rest for text in self.rule.targets[index].spellings(self.captures)), key=known)
 
 
 class Origin(NamedTuple):

@@ -168,9 +168,12 @@ class _Unrolling:
         found = {key: section[key] for key in ("prefixes", "weights") if section.get(key)}
         valued: dict[str, Any] = self.valued(found, self.names, strict=False)
         rules = valued.get("weights", {})
+        for rule in rules.values():
+            if isinstance(rule, dict) and not is_formula(rule.get("when", True)):
+                rule["when"] = bool(rule.get("when", True))
         kept = {pattern: rule for pattern, rule in rules.items() if not _never(rule)}
         for rule in kept.values():
-            if isinstance(rule, dict) and rule.get("when") is True:
+            if isinstance(rule, dict) and rule["when"] is True:
                 del rule["when"]
         if kept:
             valued["weights"] = {pattern: _plain_rule(rule) for pattern, rule in kept.items()}

@@ -125,6 +125,81 @@ def test_a_value_that_the_file_does_not_handle(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("value", [[False], "false", 0, {}, 1.0])
+def test_a_truth_takes_only_truths(value: Any, tmp_path: Path) -> None:
+    """A formula would take each of them for true or false, whatever is meant."""
+    family = {**FAMILY, "huggingface": {**FAMILY["huggingface"], "fields": {"has_head": "with_head"}, "tensors": {}}}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "tiny", "with_head": value}))
+    with pytest.raises(ArchitectureError) as caught:
+        load(family, checkpoint=tmp_path)
+    (fault,) = caught.value.diagnostics
+    assert fault.code == "AX603"
+    assert "`with_head`" in fault.message
+    assert fault.message.endswith("this family file supports only `true` or `false`")
+
+
+def only(tmp_path: Path, allowed: Any, value: Any) -> list[str]:
+    """What is said of a field of this value, where the family allows others."""
+    family = {**FAMILY, "huggingface": {**FAMILY["huggingface"], "only": {"extra": allowed}}}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "tiny", "window": 6, "extra": value}))
+    try:
+        load(family, checkpoint=tmp_path)
+    except ArchitectureError as error:
+        return [fault.message for fault in error.diagnostics]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("allowed", "neutral", "other", "supported"),
+    [
+        (False, False, True, "`false`"),
+        (0, 0, 4, "`0`"),
+        (1.0, 1, 0.5, "`1.0`"),
+        ([], [], [1], "`[]`"),
+        ({}, {}, {"a": 1}, "`{}`"),
+        ("=null", None, 1, "`null`"),
+        ("=window", 6, 8, "`6`"),
+        (["=window // 2", "=2 * window"], 12, 6, "`3` or `12`"),
+        (["a", "=head_dim"], 16, "b", "`a` or `16`"),
+        ([[1, 2], [3]], [3], [4], "`[1, 2]` or `[3]`"),
+    ],
+)
+def test_a_field_without_effect_at_some_values(
+    allowed: Any, neutral: Any, other: Any, supported: str, tmp_path: Path
+) -> None:
+    assert only(tmp_path, allowed, neutral) == []
+    assert only(tmp_path, allowed, None) == []
+    (message,) = only(tmp_path, allowed, other)
+    assert message.endswith(f"; this family file supports only {supported}")
+
+
+def test_what_a_model_type_means_by_a_missing_field(tmp_path: Path) -> None:
+    per_type = {"tiny": {"defaults": {"window": 3, "head_dim": "=width // 2"}}, "other": {"defaults": {"window": 5}}}
+    family = {
+        **FAMILY,
+        "huggingface": {**FAMILY["huggingface"], "model_types": ["tiny", "other"], "per_type": per_type},
+    }
+
+    def read(config: dict[str, Any]) -> tuple[Any, Any]:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        found = load(family, checkpoint=tmp_path).document.dims
+        return found["window"], found["head_dim"]
+
+    assert read({"model_type": "tiny"}) == (3, 48)
+    assert read({"model_type": "tiny", "window": 7, "head_dim": None}) == (7, 16)
+    assert read({"model_type": "tiny", "window": None}) == (None, 48)
+    assert read({"model_type": "other"}) == (5, 16)
+    assert load(family).document.dims["window"] == 8
+
+
+def test_defaults_of_a_dim_that_does_not_exist() -> None:
+    section = {"model_types": ["tiny"], "per_type": {"tiny": {"defaults": {"windo": 3}}}}
+    with pytest.raises(ArchitectureError) as caught:
+        load({**FAMILY, "huggingface": section})
+    (fault,) = caught.value.diagnostics
+    assert (fault.code, fault.help) == ("AX607", "did you mean `window`?")
+
+
 def test_a_field_cannot_be_a_formula(tmp_path: Path) -> None:
     assert faults(tmp_path, {"window": "=2 ** 64"}) == [("AX601", "a field of config.json cannot be a formula")]
 

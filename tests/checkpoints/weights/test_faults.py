@@ -57,6 +57,15 @@ def test_all_kinds_are_told_together(tmp_path: Path) -> None:
     assert "l.0.q.w, of m.0.q.w and twin.w" in str(error)
 
 
+def test_of_alternatives_the_one_that_the_layer_has_is_named(tmp_path: Path) -> None:
+    shapes = {"l.0.local.q.w": (2, 2), "l.1.full.q.w": (2, 2)}
+    case = Case(tmp_path, {"m.<l>.attn": "l.<l>.(local|full)"}, shapes)
+    case.write({name: numbers(2, 2) for name in ("m.0.attn.q.w", "m.1.attn.q.w", "m.0.attn.z.w", "m.1.attn.z.w")})
+    text = str(refused(case))
+    assert "m.0.attn.z.w: the rule `m.<l>.attn` gives `l.0.local.z.w`, which the model does not have" in text
+    assert "m.1.attn.z.w: the rule `m.<l>.attn` gives `l.1.full.z.w`, which the model does not have" in text
+
+
 def test_the_first_ten_of_a_kind_are_told(tmp_path: Path) -> None:
     case = Case(tmp_path, {}, {})
     case.write({f"t{i:02}": numbers(1) for i in range(13)})

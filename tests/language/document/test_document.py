@@ -42,6 +42,20 @@ def merged(base: dict[str, Any], top: dict[str, Any]) -> Any:
         ({"c": {"type": "mlp", "bias": True}}, {"c": {"type": "mlp"}}, {"c": {"type": "mlp", "bias": True}}),
         ({"c": {"type": "mlp", "bias": True}}, {"c": {"type": "moe"}}, {"c": {"type": "moe"}}),
         ({"a": 1}, {"a": {"x": 1}}, {"a": {"x": 1}}),
+        # In dims null is a value, but not inside of one.
+        ({"dims": {"x": 1, "y": 2}}, {"dims": {"x": None}}, {"dims": {"x": None, "y": 2}}),
+        ({"dims": {"x": {"a": 1, "b": 2}}}, {"dims": {"x": {"a": None}}}, {"dims": {"x": {"b": 2}}}),
+        ({"dims": {"x": 1}}, {"dims": None}, {}),
+        ({"a": {"dims": {"x": 1}}}, {"a": {"dims": {"x": None}}}, {"a": {"dims": {}}}),
+        # What is ignored adds up.
+        (
+            {"huggingface": {"ignore": ["a", "b"], "model_types": ["x"]}},
+            {"huggingface": {"ignore": ["b", "c"], "model_types": ["y"]}},
+            {"huggingface": {"ignore": ["a", "b", "c"], "model_types": ["y"]}},
+        ),
+        ({"huggingface": {"ignore": ["a"]}}, {"huggingface": {"ignore": None}}, {"huggingface": {}}),
+        ({"huggingface": {"ignore": ["a"]}}, {"huggingface": {"ignore": "b"}}, {"huggingface": {"ignore": "b"}}),
+        ({"ignore": ["a"]}, {"ignore": ["b"]}, {"ignore": ["b"]}),
     ],
 )
 def test_merge(base: dict[str, Any], top: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -96,6 +110,20 @@ def test_extends_a_file_beside_it(tmp_path: Path) -> None:
     assert dict(next(plan.layers[0].uses()).params) == {"weight": (32,)}
     mlp = list(plan.layers[0].uses())[1]
     assert mlp.written == {"intermediate_size": 16, "bias": True}
+
+
+@pytest.mark.parametrize("how", ["extends", "--set"])
+def test_null_for_a_dim_is_a_value(how: str, tmp_path: Path) -> None:
+    text = BASE_TEXT.replace("vocab_size: 64}", "vocab_size: 64, width: 48}").replace(
+        "intermediate_size: 48", "intermediate_size: =width or 16"
+    )
+    base = write(tmp_path, "base.yaml", text)
+    if how == "extends":
+        found = load(write(tmp_path, "top.yaml", "extends: base.yaml\ndims: {width: null}\n"))
+    else:
+        found = load(base, settings=["dims.width=null"])
+    assert found.document.dims["width"] is None
+    assert list(found.plan().layers[0].uses())[1].written["intermediate_size"] == 16
 
 
 def test_extends_a_chain_through_folders(tmp_path: Path) -> None:
