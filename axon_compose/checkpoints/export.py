@@ -39,7 +39,7 @@ from axon_compose.checkpoints.huggingface import (
     with_dims,
     with_missing,
 )
-from axon_compose.checkpoints.upstream import faults_of, older_fields, require_loadable
+from axon_compose.checkpoints.upstream import faults_of, require_loadable, with_older_fields
 from axon_compose.checkpoints.weights import SavePlan, plan_save, save_checkpoint
 from axon_compose.diagnostics import Problems
 from axon_compose.language.config import make_config
@@ -106,7 +106,7 @@ def export(
     save_plan = plan_save(built.plan, built.section, built.architecture.document.dims, specs, KINDS[kind], known=known)
     config = built.config(save_plan, specs)
     if kind == "mlx-lm":
-        config = with_missing(config | older_fields(config), *built.stock)
+        config = with_missing(with_older_fields(config), *built.stock)
         config |= _quantization(save_plan)
     small = built.files() | {"config.json": _json(config)}
     check_space(target, sum(spec.nbytes for spec in save_plan.specs) + sum(map(len, small.values())))

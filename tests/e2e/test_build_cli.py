@@ -292,7 +292,7 @@ class Lies(nn.Module):
 @pytest.mark.parametrize(
     ("layer", "said"),
     [
-        ("lies", ["error[AX211]", "layers.0.ssm.weight is (3,), declared (16,)"]),
+        ("lies", ["error[AX211]", "built (3,), declared (16,): layers.0.ssm.weight"]),
         ("no_module", ["error[AX211]", "built a int, not an mlx.nn.Module"]),
         ("no_name", ["error[AX208]", "`acme_layers` has no `Lie`", "did you mean `Lies`?"]),
         ("gone", ["error[AX208]", "No module named 'acme_x'"]),

@@ -180,6 +180,6 @@ def test_folder_without_a_plugin(model: Path, tmp_path: Path) -> None:
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))
     done = python("-m", "mlx_lm", "generate", "--model", tmp_path / "m", "--trust-remote-code", "--prompt", "hi")
     assert done.returncode == 1
-    assert "ArchitectureError" in done.stderr
+    assert "Traceback" not in done.stderr
     assert "AX201" in done.stderr
     assert "`acme`" in done.stderr

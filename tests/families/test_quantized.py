@@ -161,8 +161,8 @@ def test_a_built_folder_lists_modules_that_differ(tmp_path: Path) -> None:
     written = json.loads((target / "config.json").read_text())["quantization"]
     assert (written["bits"], written["group_size"]) == (4, 64)
     different = {path: how["bits"] for path, how in written.items() if isinstance(how, dict)}
-    moe, dense = "moe.switch_mlp.down_proj", "mlp.down_proj"
-    assert different == {f"layers.0.{moe}": 6, f"layers.1.{dense}": 6, f"layers.2.{moe}": 6}
+    moe, dense = "mlp.switch_mlp.down_proj", "mlp.down_proj"
+    assert different == {f"model.layers.{place}": 6 for place in (f"0.{moe}", f"1.{dense}", f"2.{moe}")}
     model, _ = load_model(target, trust_remote_code=True)
     assert packed(model) == packed(read(source))
     assert difference(model(tokens), logits) < 1e-5

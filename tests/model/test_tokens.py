@@ -57,6 +57,8 @@ def test_a_vocabulary_that_does_not_fit_the_tokenizer(
 ) -> None:
     checkpoint = tmp_path / "m"
     shutil.copytree(FIXTURES / "llama", checkpoint)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (checkpoint / name).unlink(missing_ok=True)
     write_tokenizer(checkpoint if where != "named" else tmp_path, "bytes", 259)
     command = ["build", "llama", "--weights", str(checkpoint), *options]
     command += ["--tokenizer", str(tmp_path)] if where == "named" else []

@@ -2,8 +2,16 @@
 
 from axon_compose.checkpoints.upstream._fault import UpstreamFault
 from axon_compose.checkpoints.upstream._faults import FAULTS, faults_of
-from axon_compose.checkpoints.upstream._fields import older_fields
+from axon_compose.checkpoints.upstream._fields import older_fields, with_older_fields
 from axon_compose.checkpoints.upstream._loadable import require_loadable
 from axon_compose.checkpoints.upstream._stock import stock_fields
 
-__all__ = ["FAULTS", "UpstreamFault", "faults_of", "older_fields", "require_loadable", "stock_fields"]
+__all__ = [
+    "FAULTS",
+    "UpstreamFault",
+    "faults_of",
+    "older_fields",
+    "require_loadable",
+    "stock_fields",
+    "with_older_fields",
+]

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from axon_compose.checkpoints.upstream._stock import stock_fields
 
-__all__ = ["older_fields"]
+__all__ = ["older_fields", "with_older_fields"]
 
 #: Fields that changed their names: model type to the old name and the new one.
 _RENAMED: Final[dict[str, dict[str, str]]] = {
@@ -40,6 +40,20 @@ def older_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in found.items() if name in read and value is not None}
     missing = {name: value for name, value in found.items() if config.get(name) is None}
     return missing | {name: found[name] for name in ("layer_types",) if name in found}
+
+
+def with_older_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with those fields, and without `rope_parameters` where a `rope_scaling` now says the same.
+
+    transformers takes `rope_scaling` first where both are there, and drops the rest of `rope_parameters`.
+    """
+    found = older_fields(config)
+    inner = config.get("text_config")
+    if isinstance(inner, Mapping):
+        found = {"text_config": with_older_fields(inner)}
+    elif "rope_scaling" in found:
+        config = {name: value for name, value in config.items() if name != "rope_parameters"}
+    return {**config, **found}
 
 
 def _rotary(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 
 from axon_compose import load
 from axon_compose.checkpoints.export import KINDS, export
+from axon_compose.checkpoints.files import CheckpointError
 from axon_compose.checkpoints.folder import write_model
 
 FIXTURES = Path(__file__).parents[2] / "families" / "fixtures"
@@ -80,6 +81,10 @@ def test_it_travels_through_build_and_export(family: str, tmp_path: Path) -> Non
     write_model(architecture, tmp_path / "out", weights=checkpoint, tokenizer=small_tokenizer(tmp_path / "words"))
     expected = logits(architecture.build(weights=checkpoint))
     for kind in KINDS:
+        if kind == "mlx-lm" and family != "llama":  # its models have no head of their own
+            with pytest.raises(CheckpointError, match="AX620"):
+                export(tmp_path / "out", tmp_path / kind, kind)
+            continue
         export(tmp_path / "out", tmp_path / kind, kind)
         again = load(checkpoint=tmp_path / kind)
         assert not again.warnings
