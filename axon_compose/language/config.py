@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.language.source import Entry, Mapping, Node, Scalar, Sequence, plain
+from axon_compose.language.wrappers import TEXT_TYPES
 
 __all__ = ["CONFIG_KEY", "INFINITE", "INNER", "MODEL_TYPE", "Config", "description_in", "make_config"]
 
@@ -52,9 +53,11 @@ class Config:
 
     @property
     def model_types(self) -> list[str]:
-        """`model_type` of the text model and of the whole, in this order."""
-        found = (plain(part.entries["model_type"].node) for part in self.parts() if "model_type" in part.entries)
-        return list(dict.fromkeys(str(name) for name in found))
+        """`model_type` of the text model, or its default where that is left out, and of the whole, in this order."""
+        found = [str(plain(part.entries["model_type"].node)) for part in self.parts() if "model_type" in part.entries]
+        if self.inner is not None and "model_type" not in self.inner.entries and found:
+            found = [TEXT_TYPES[found[0]], *found] if found[0] in TEXT_TYPES else found
+        return list(dict.fromkeys(found))
 
     def find(self, name: str) -> Entry | None:
         """The field of a name; null counts only if nothing else is there.

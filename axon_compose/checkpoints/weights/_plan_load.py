@@ -25,6 +25,7 @@ from axon_compose.checkpoints.weights._storage import (
     is_activation_scale,
 )
 from axon_compose.checkpoints.weights._transfer import Transfer, make_transfer
+from axon_compose.checkpoints.weights._wrappers import PREFIXES, other_parts
 from axon_compose.language.document import HuggingFace, Layout
 from axon_compose.plan import Plan
 
@@ -84,6 +85,7 @@ def plan_load(
     *,
     block: tuple[int, int] = BLOCK,
     declared: Declared = NOT_DECLARED,
+    wrapped: bool = False,
 ) -> LoadPlan:
     """Decide what becomes of every tensor, and where every parameter comes from. Reads no tensor.
 
@@ -95,13 +97,20 @@ def plan_load(
         layout: Who wrote it; None if unknown.
         block: Rows and columns that share a scale in fp8 files (`weight_block_size` of config.json).
         declared: What config.json says of integer weights.
+        wrapped: The model is the text model of a larger one: tensors of its other parts are dropped.
 
     Raises:
         CheckpointError: AX553 parameters are missing, tensors are unexpected, or shapes differ; AX554 the outcome
             depends on the layout; AX555 a tensor is stored in an unknown way; AX556 a rule's formula gives no value.
     """
     planner = _Planner(plan, section, dims, layout)
-    planner.take(gather(tensors, section.prefixes, block, declared))
+    prefixes = section.prefixes or (PREFIXES if wrapped else {})
+    sources = gather(tensors, prefixes, block, declared)
+    if wrapped:
+        others = other_parts(sources, lambda name: planner.book.find(name) is not None)
+        planner.dropped += others
+        sources = {name: source for name, source in sources.items() if name not in others}
+    planner.take(sources)
     planner.finish()
     planner.faults.raise_if_any(plan.name)
     transfers = sorted(planner.transfers, key=_place)

@@ -1,0 +1,27 @@
+"""Models of text and images or sound: what their text model is called where config.json leaves it out.
+
+Source: the default `text_config` of transformers 5.24's configuration classes; a test reads them again.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["TEXT_TYPES"]
+
+_BY_TEXT_TYPE: Final = {
+    "cohere2": "aya_vision cohere2_vision",
+    "deepseek_v3": "kimi_k25",
+    "gemma3_text": "gemma3 shieldgemma2",
+    "gemma4_text": "gemma4",
+    "lfm2": "lfm2_vl",
+    "llama": "deepseek_vl deepseek_vl_hybrid glmasr idefics3 janus llava llava_next llava_next_video omniasr "
+    "perception_lm smolvlm video_llava vipllava voxtral",
+    "mistral": "idefics2 mistral3",
+    "nemotron_h": "nemo_speechlm nemotron_h_omni",
+    "qwen2": "audioflamingo3 fast_vlm got_ocr2 internvl llava_onevision musicflamingo ovis2 pp_chart2table qwen2_audio "
+    "vibevoice vibevoice_asr video_llama_3",
+    "qwen3": "fun_asr_nano lighton_ocr moss_transcribe_diarize qianfan_ocr qwen3_asr",
+}
+#: `model_type` of the whole to that of its text model, unless it says another.
+TEXT_TYPES: Final = {whole: text for text, wholes in _BY_TEXT_TYPE.items() for whole in wholes.split()}
