@@ -135,10 +135,11 @@ class RuleBook:
     def origins(self, parameter: str) -> Iterator[Origin]:
         """Every rule with a target that can be this parameter: whole names first, then those with more literal text.
 
-        Among equals they come in the order in which rules hold. Whether `when` holds is not asked: it may need captures
-        that the target does not determine.
+        Alternative forms come last. Among equals they come in the order in which rules hold. Whether `when` holds is
+        not asked: it may need captures that the target does not determine.
         """
         found: list[tuple[bool, Origin]] = []
+        last: list[Origin] = []
         for rules in self.groups:
             for rule in rules:
                 for index, target in enumerate(rule.targets):
@@ -146,8 +147,10 @@ class RuleBook:
                     if match is not None:
                         found.append((bool(match.rest), Origin(rule, index, *match)))
             found.sort(key=lambda item: (item[0], -item[1].rule.targets[item[1].part].literals))
-            yield from (origin for _, origin in found)
+            last += [origin for _, origin in found if origin.rule.written.alternative]
+            yield from (origin for _, origin in found if not origin.rule.written.alternative)
             found.clear()
+        yield from last
 
     def extent(self, rule: Rule, written: Any, captures: Mapping[str, str], rest: bool = False) -> int:
         """A whole number from 1; also -1 where that stands for the rest.

@@ -74,6 +74,10 @@ class WeightRule(Section):
         default=True, description="Formula over dims and captures: whether the rule applies."
     )
     layout: Layout | None = Field(default=None, description="Checkpoint layout it applies to; all by default.")
+    alternative: bool = Field(
+        default=False,
+        description="Another form of weights that other rules read; exported only if the checkpoint had it.",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -98,6 +98,7 @@ def huggingface_definitions() -> dict[str, Schema]:
                 "groups": from_field(WeightRule, "groups", **extent),
                 "when": from_field(WeightRule, "when", type=["boolean", "string"], pattern="^="),
                 "layout": from_field(WeightRule, "layout", enum=["huggingface", "mlx", None]),
+                "alternative": from_field(WeightRule, "alternative", type="boolean"),
             },
             "additionalProperties": False,
             "if": {"type": "object"},
