@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import fields
 from typing import Any, Final
 
-__all__ = ["Refused", "explicit", "reference_class"]
+__all__ = ["Refused", "explicit", "fields_of", "reference_class"]
 
 #: Model types that transformers knows by another name.
 _SAME: Final = {"kimi_k2": "deepseek_v3"}
@@ -28,17 +29,23 @@ def reference_class(config: dict[str, Any]) -> Any:
         return CONFIG_MAPPING[_SAME.get(name, name)]
 
 
+def fields_of(config: dict[str, Any]) -> set[str]:
+    """The fields that its class has, further names for them included."""
+    found = reference_class(config)
+    return {field.name for field in fields(found)} | found.attribute_map.keys() | set(found.attribute_map.values())
+
+
 def explicit(config: dict[str, Any]) -> dict[str, Any]:
     """The same configuration with every field that its class has.
 
     Raises:
         Refused: With what the class says.
     """
-    fields = {name: value for name, value in _infinite(config).items() if name != "model_type"}
+    written = {name: value for name, value in _infinite(config).items() if name != "model_type"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            found = reference_class(config).from_dict(fields)
+            found = reference_class(config).from_dict(written)
         except Exception as error:
             raise Refused(str(error)) from error
         read: dict[str, Any] = json.loads(found.to_json_string(use_diff=False))

@@ -7,6 +7,7 @@ installed configuration class. Both must be the same model.
 from __future__ import annotations
 
 import json
+from itertools import permutations
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from axon_compose import ArchitectureError, load
 from axon_compose.checkpoints.huggingface._harmless import is_harmless
 from axon_compose.plan import Plan
 from tests.families.models import FIXTURES, NAMES
-from tests.families.reference_configs import Refused, explicit
+from tests.families.reference_configs import Refused, explicit, fields_of
 
 
 def config_of(name: str) -> dict[str, Any]:
@@ -32,6 +33,8 @@ TYPES: Final = {config_of(name)["model_type"]: name for name in reversed(KNOWN)}
 _LENGTHS: Final = ("max_position_embeddings", "original_max_position_embeddings")
 #: Of options that may be left to the component: its number is in the shapes of the parameters.
 _DERIVED: Final = "dt_rank"
+#: Computed by transformers whatever the configuration says; tensors of another width do not fit.
+_SHAPED: Final = (("mamba", "intermediate_size"), ("falcon_mamba", "intermediate_size"))
 
 
 def matters(field: str) -> bool:
@@ -95,6 +98,26 @@ def test_a_configuration_with_null_for_one_field(name: str, tmp_path: Path) -> N
     config, read = config_of(name), Reader(tmp_path)
     for field in filter(matters, config):
         compare({**config, field: None}, read)
+
+
+@pytest.mark.parametrize("name", TYPES.values())
+def test_two_names_for_one_field(name: str, tmp_path: Path) -> None:
+    """Where they differ, the one counts that transformers takes; or it is refused."""
+    config, read = config_of(name), Reader(tmp_path)
+    found = load(checkpoint=FIXTURES / name).document
+    assert found.envelope.huggingface is not None
+    for dim, fields in found.envelope.huggingface.fields.items():
+        value = found.dims[dim]
+        names = [field for field in fields if "." not in field] if isinstance(fields, list) else []
+        if len(names) < 2 or isinstance(value, list) or (config["model_type"], dim) in _SHAPED:
+            continue
+        other = not value if isinstance(value, bool) else 2 * value
+        rest = {key: of for key, of in config.items() if key not in (*names, "rope_parameters")}
+        for first, second in permutations(names, 2):
+            twice = {**rest, first: other, second: value}
+            known = fields_of(twice)
+            whole = {key: of for key, of in explicit(twice).items() if key in known or key not in names}
+            assert read.model(twice) in (read.model(whole), ["AX603"]), (first, second)
 
 
 @pytest.mark.parametrize("name", TYPES.values())

@@ -31,7 +31,9 @@ def written_positions(config: Config, problems: Problems) -> tuple[str, Entry, d
     if part is None:
         return None
     found = _mappings(part)
-    if len(found) == 2:
+    if len(found) == 2 and _repeats(plain(found[_NEW].node), plain(found[_OLD].node)):
+        del found[_OLD]
+    elif len(found) == 2:
         _check_both(config, found[_NEW], found[_OLD], problems)
     name = _OLD if _OLD in found else _NEW
     return name, found[name], plain(found[name].node)
@@ -41,6 +43,14 @@ def _mappings(part: Mapping) -> dict[str, Entry]:
     """Those of the two fields that are mappings with something in them."""
     entries = {name: part.entries[name] for name in (_NEW, _OLD) if name in part.entries}
     return {name: entry for name, entry in entries.items() if isinstance(entry.node, Mapping) and entry.node.entries}
+
+
+def _repeats(newer: dict[str, Any], older: dict[str, Any]) -> bool:
+    """Whether the scaling is that of the layers with full attention, written once more for older readers."""
+    full = newer.get("full_attention")
+    if not isinstance(full, dict) or _scaling(full) != _scaling(older):
+        return False
+    return all(older.get(name) in (None, full.get(name)) for name in _BESIDE)
 
 
 def _check_both(config: Config, new: Entry, old: Entry, problems: Problems) -> None:

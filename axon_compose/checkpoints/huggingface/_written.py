@@ -39,6 +39,10 @@ def original_config(source: Mapping[str, Any], section: HuggingFace) -> dict[str
     inner = next((part for name in INNER if isinstance(part := source.get(name), Mapping)), None)
     found = source if inner is None else {name: source[name] for name in _OF_WRAPPER if name in source} | dict(inner)
     kept = {name: _with_infinity(value) for name, value in found.items() if name not in _STORAGE}
+    if isinstance(kept.get("rope_parameters"), Mapping) and isinstance(kept.get("rope_scaling"), Mapping):
+        scaling = kept.pop("rope_scaling")  # written twice: it counts, unless it is empty
+        if scaling and not any(isinstance(item, Mapping) for item in kept["rope_parameters"].values()):
+            kept["rope_parameters"] = {"rope_type": scaling.get("type", "default"), **scaling}
     if "model_type" not in kept and section.model_types:
         kept["model_type"] = section.model_types[0]
     return kept

@@ -60,6 +60,8 @@ def _rotary(config: Mapping[str, Any]) -> dict[str, Any]:
     written = config.get("rope_parameters")
     if not isinstance(written, Mapping):
         return {}
+    if isinstance(twice := config.get("rope_scaling"), Mapping) and twice:
+        written = twice  # as transformers takes it
     full, local = written.get("full_attention"), written.get("sliding_attention")
     if isinstance(full, Mapping) and isinstance(local, Mapping):
         return {**_flat(full), "rope_local_base_freq": local.get("rope_theta")}
@@ -68,7 +70,7 @@ def _rotary(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _flat(written: Mapping[str, Any]) -> dict[str, Any]:
     """One mapping of `rope_parameters` as `rope_theta`, `partial_rotary_factor` and `rope_scaling`."""
-    kind = written.get("rope_type") or "default"
+    kind = written.get("rope_type") or written.get("type") or "default"
     found = {name: written[name] for name in _BESIDE if name in written}
     if kind != "default":
         found["rope_scaling"] = {"type": kind, **{key: written[key] for key in written if key not in _BESIDE}}

@@ -10,6 +10,8 @@ import pytest
 
 from axon_compose import Architecture, ArchitectureError, load
 from axon_compose.checkpoints.huggingface import fields_used
+from axon_compose.cli import main
+from tests.families.models import FIXTURES
 from tests.families.reference_configs import explicit
 
 QWEN3: dict[str, Any] = {
@@ -85,6 +87,40 @@ def test_what_would_get_lost_is_refused_at_its_place(newer: dict[str, Any], lost
     assert fault.span is not None
     line = (tmp_path / "config.json").read_text().splitlines()[fault.span.start.line - 1]
     assert line.lstrip().startswith('"rope_scaling"')
+
+
+@pytest.mark.parametrize("settings", [[], ["--set", "dims.rope_theta=3e5"]])
+@pytest.mark.parametrize("kind", ["huggingface", "mlx-lm"])
+def test_an_export_has_them_once(kind: str, settings: list[str], tmp_path: Path) -> None:
+    first, folder, built, out = (str(tmp_path / name) for name in ("first", "checkpoint", "built", "exported"))
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48, "vocab_size": 320}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+    small = [word for name, size in sizes.items() for word in ("--set", f"dims.{name}={size}")]
+    assert main(["build", "qwen3", "--out", first, *small]) == 0
+    assert main(["export", first, "-o", folder, "--to", "huggingface"]) == 0
+    twice = {"rope_parameters": PLAIN, "rope_scaling": {"type": "linear", "factor": 2.0, "rope_theta": 7e5}}
+    path = Path(folder) / "config.json"
+    config = {key: value for key, value in json.loads(path.read_text()).items() if key != "rope_theta"}
+    path.write_text(json.dumps(config | twice))
+    assert main(["build", "qwen3", "--weights", folder, "--out", built, *settings]) == 0
+    assert main(["export", built, "-o", out, "--to", kind]) == 0
+    expected = {"rope_theta": 3e5 if settings else 7e5, "rope_type": "linear", "factor": 2.0}
+    assert positions(load(checkpoint=out)) == expected
+    written = json.loads((Path(out) / "config.json").read_text())
+    says = [written, *(written[name] for name in ("rope_parameters", "rope_scaling") if written.get(name))]
+    assert {part["rope_theta"] for part in says if "rope_theta" in part} == {expected["rope_theta"]}
+    assert kind == "mlx-lm" or "rope_scaling" not in written
+
+
+def test_kinds_of_layers_and_the_scaling_of_one_of_them_once_more(tmp_path: Path) -> None:
+    """What an export for mlx-lm has, whose Gemma 3 reads the fields of transformers 4."""
+    kinds = {"full_attention": {**LINEAR, "rope_theta": 5e5}, "sliding_attention": {**PLAIN, "rope_theta": 1e4}}
+    config = json.loads((FIXTURES / "gemma3_text" / "config.json").read_text()) | {"rope_parameters": kinds}
+    once = read(tmp_path, {}, config).document.dims
+    twice = read(tmp_path, {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_theta": 5e5}, config)
+    assert (twice.document.dims["rope_parameters"], twice.warnings) == (once["rope_parameters"], ())
+    with pytest.raises(ArchitectureError, match="AX612"):
+        read(tmp_path, {"rope_scaling": {"type": "linear", "factor": 4.0}, "rope_theta": 5e5}, config)
 
 
 def test_the_scaling_that_is_left_out_is_named(tmp_path: Path) -> None:
