@@ -25,7 +25,7 @@ SECONDS: Final = 10.0
 #: A plugin that ignores being out of time is told again after so many seconds.
 _AGAIN: Final = 0.5
 #: Packages between ours and a plugin's, which are not what a reader looks for.
-_MACHINERY: Final = frozenset({"axon_compose", "contextlib", "importlib", "jsonschema", "mlx", "pluggy", "pydantic"})
+_MACHINERY: Final = sys.stdlib_module_names | {"axon_compose", "jsonschema", "mlx", "pluggy", "pydantic"}
 
 
 class PluginFault(Refusal):

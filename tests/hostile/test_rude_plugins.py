@@ -124,6 +124,25 @@ def test_code_of_a_model_that_raises(run: Run, place: str, message: str, act: st
     assert (code, fault["code"]) == (1, message[6:11])
 
 
+@pytest.mark.parametrize("place", ["import", "validator", "params", "module", "factory", "forward", "train", "shrink"])
+def test_an_interrupt_that_nobody_sent(run: Run, place: str) -> None:
+    """Not the silence that Ctrl-C is answered with."""
+    code, out, err = run(f"{place}:interrupt", "check", "rude.yaml", "--truth", "steps")
+    assert code == 1
+    assert "KeyboardInterrupt, at axon_rude/acts.py:" in out + err
+    code, out, err = run(f"{place}:interrupt", "build", "rude.yaml")
+    assert code == (0 if place == "shrink" else 1)
+
+
+@pytest.mark.parametrize("act", ENDS)
+def test_bench_goes_on_without_what_raises(run: Run, act: str) -> None:
+    tiny = ("--prompt", "2", "--steps", "1", "--rounds", "1")
+    for place in ("factory", "forward"):
+        code, out, _ = run(f"{place}:{act}", "bench", "rude.yaml", *tiny)
+        assert code == 1
+        assert f"`rude/layer` (`rude` in layer 0; axon-rude 1.5) raises {ENDS[act]}" in out
+
+
 @pytest.mark.parametrize("act", ENDS)
 @pytest.mark.parametrize("place", ["quantized", "train"])
 def test_other_code_of_a_module_that_raises(run: Run, place: str, act: str) -> None:
