@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -336,6 +337,26 @@ def test_a_guard_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch, t
     assert Path.cwd() == tmp_path
     assert sys.stdout is before
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+
+
+def test_guards_of_several_threads_leave_standard_output_as_it_was() -> None:
+    """Though the first to come is the first to go."""
+    before = sys.stdout
+    inside, first_gone = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with Guard():
+            inside.set()
+            first_gone.wait(PATIENCE)
+
+    thread = threading.Thread(target=second)
+    with Guard():
+        thread.start()
+        assert inside.wait(PATIENCE)
+    assert sys.stdout is sys.stderr
+    first_gone.set()
+    thread.join()
+    assert sys.stdout is before
 
 
 GONE = """
