@@ -27,15 +27,17 @@ def results_alone(*, to_the_end: bool = False) -> Iterator[None]:
         yield
         return
     before.flush()
+    noise = _standard_error()  # first, so that the result cannot get the number of a closed standard error
     own = os.dup(1)
-    sys.stdout = open(  # noqa: SIM115, PTH123  # a descriptor; open to the end of the block or the process
-        own,
-        "w",
+    sys.stdout = TextIOWrapper(
+        open(own, "wb", buffering=0 if before.write_through else -1),  # noqa: SIM115, PTH123  # a descriptor, kept open
         encoding=before.encoding,
         errors=before.errors,
-        buffering=1 if before.line_buffering else -1,
+        line_buffering=before.line_buffering,
+        write_through=before.write_through,
     )
-    _standard_error_as(1)
+    os.dup2(noise, 1)
+    os.close(noise)
     try:
         yield
     finally:
@@ -57,10 +59,9 @@ def _is_descriptor_1(stream: TextIOWrapper) -> bool:
         return False
 
 
-def _standard_error_as(descriptor: int) -> None:
+def _standard_error() -> int:
+    """A new descriptor for what standard error is, or for nothing if it is closed."""
     try:
-        os.dup2(2, descriptor)
-    except OSError:  # it is closed
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, descriptor)
-        os.close(nowhere)
+        return os.dup(2)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY)
