@@ -16,14 +16,15 @@ def results_alone(*, to_the_end: bool = False) -> Iterator[None]:
     """Let only `sys.stdout` reach standard output, through a descriptor of its own; descriptor 1 is standard error's.
 
     So code of components, and what it calls in other languages, cannot get between the lines of a result by
-    `os.write(1, …)`, `sys.__stdout__` or `printf`. `print` is the business of `axon_compose.registry.Guard`. Where
-    `sys.stdout` is no file of its own, as in tests and notebooks, nothing is changed.
+    `os.write(1, …)`, `sys.__stdout__` or `printf`. `print` is the business of `axon_compose.registry.Guard`. Nothing is
+    changed where `sys.stdout` is no file of its own, as in tests and notebooks, or a terminal, which shows both anyway
+    and is asked for its width.
 
     Args:
         to_the_end: Leave it so, because the process ends now and buffers of other languages are emptied then.
     """
     before = sys.stdout
-    if not isinstance(before, TextIOWrapper) or not _is_descriptor_1(before):
+    if not isinstance(before, TextIOWrapper) or not _is_descriptor_1(before) or before.isatty():
         yield
         return
     before.flush()

@@ -64,6 +64,25 @@ def test_a_closed_stream(closed: int) -> None:
     assert out == ("result 1\nresult 2\nresult 3\n" if closed == 2 else "")
 
 
+ASKED = """
+import os
+from axon_compose.machine.output import results_alone
+with results_alone():
+    os.write(2, str(os.get_terminal_size(1).columns).encode())
+"""
+
+
+def test_a_terminal_is_left_alone() -> None:
+    """It shows both, and its width is found through descriptor 1."""
+    main, other = os.openpty()
+    try:
+        code, _, err = run(ASKED, stdout=other)
+        assert (code, str(err).isdigit()) == (0, True)
+    finally:
+        os.close(main)
+        os.close(other)
+
+
 def test_what_is_no_descriptor_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stdout", stream)
