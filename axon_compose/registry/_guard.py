@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # as `signal`, without conversions that take ten times as long
+import io
 import os
 import signal
 import sys
@@ -67,6 +68,32 @@ class Raised(Exception):
         return text or str(self)
 
 
+class _Noise(io.TextIOBase):
+    """Standard error in the place of standard output; closing it closes nothing."""
+
+    @property
+    def buffer(self) -> Any:
+        return sys.stderr.buffer
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def fileno(self) -> int:
+        return sys.stderr.fileno()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
+
+    def writable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
 class _Printed:
     """Makes `sys.stdout` standard error while there are guards, in whichever threads, and then what it was before."""
 
@@ -74,11 +101,12 @@ class _Printed:
         self._lock = threading.Lock()
         self._guards = 0
         self._before: TextIO = sys.stdout
+        self._noise: Any = _Noise()
 
     def enter(self) -> None:
         with self._lock:
             if not self._guards:
-                self._before, sys.stdout = sys.stdout, sys.stderr
+                self._before, sys.stdout = sys.stdout, self._noise
             self._guards += 1
 
     def leave(self) -> None:

@@ -339,6 +339,17 @@ def test_a_guard_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch, t
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
 
 
+def test_standard_output_that_a_plugin_closes_stays_open(capsys: pytest.CaptureFixture[str]) -> None:
+    with Guard():
+        print("one", end=" ", flush=True)  # noqa: T201
+        sys.stdout.writelines(["two", "\n"])
+        sys.stdout.close()
+    with Guard():
+        print("three")  # noqa: T201
+    print("result")  # noqa: T201
+    assert capsys.readouterr() == ("result\n", "one two\nthree\n")
+
+
 def test_guards_of_several_threads_leave_standard_output_as_it_was() -> None:
     """Though the first to come is the first to go."""
     before = sys.stdout
@@ -353,7 +364,7 @@ def test_guards_of_several_threads_leave_standard_output_as_it_was() -> None:
     with Guard():
         thread.start()
         assert inside.wait(PATIENCE)
-    assert sys.stdout is sys.stderr
+    assert sys.stdout is not before
     first_gone.set()
     thread.join()
     assert sys.stdout is before
