@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterable
@@ -36,7 +37,8 @@ class Terminal:
         for stream in (sys.stdout, sys.stderr):
             write_plainly(stream, as_json=as_json)
         self.style = Style.of(sys.stdout)
-        self.width = shutil.get_terminal_size((_COLUMNS, 24)).columns
+        asked = sys.stdout.isatty() or "COLUMNS" in os.environ  # descriptor 1 may be that of standard error now
+        self.width = shutil.get_terminal_size((_COLUMNS, 24)).columns if asked else _COLUMNS
 
     def result(self, text: str, data: Any, diagnostics: Iterable[Diagnostic] = (), *, ok: bool = True) -> int:
         """Print what was found and return the code of the command."""

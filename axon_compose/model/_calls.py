@@ -111,7 +111,7 @@ def blamed(plan: Plan, again: Callable[[], object] | None = None) -> Iterator[No
     except Raised as raised:
         for use in plan.uses():
             _compute_weights(use)
-        if again is not None:
+        if again is not None and isinstance(raised.error, Exception):
             with at_once():
                 again()
         for use in plan.uses():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # as `signal`, without conversions that take ten times as long
+import io
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ import threading
 import traceback
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from axon_compose.diagnostics import Refusal
 from axon_compose.registry._failure import one_line
@@ -25,7 +26,7 @@ SECONDS: Final = 10.0
 #: A plugin that ignores being out of time is told again after so many seconds.
 _AGAIN: Final = 0.5
 #: Packages between ours and a plugin's, which are not what a reader looks for.
-_MACHINERY: Final = frozenset({"axon_compose", "contextlib", "importlib", "jsonschema", "mlx", "pluggy", "pydantic"})
+_MACHINERY: Final = sys.stdlib_module_names | {"axon_compose", "jsonschema", "mlx", "pluggy", "pydantic"}
 
 
 class PluginFault(Refusal):
@@ -67,12 +68,63 @@ class Raised(Exception):
         return text or str(self)
 
 
+class _Noise(io.TextIOBase):
+    """Standard error in the place of standard output; closing it closes nothing."""
+
+    @property
+    def buffer(self) -> Any:
+        return sys.stderr.buffer
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def fileno(self) -> int:
+        return sys.stderr.fileno()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
+
+    def writable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+class _Printed:
+    """Makes `sys.stdout` standard error while there are guards, in whichever threads, and then what it was before."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._guards = 0
+        self._before: TextIO = sys.stdout
+        self._noise: Any = _Noise()
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._guards:
+                self._before, sys.stdout = sys.stdout, self._noise
+            self._guards += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._guards -= 1
+            if not self._guards:
+                sys.stdout = self._before
+
+
+_PRINTED: Final = _Printed()
+
+
 class Guard:
     """Runs code of a plugin in a `with` statement, and leaves the process as it was.
 
     Whatever is raised comes out as `Raised`, also what ends a process, such as `SystemExit`; a real Ctrl-C stays a
     `KeyboardInterrupt`. What is printed goes to standard error, for standard output belongs to the command's result.
-    The working directory is put back. In the main thread, computing is limited.
+    In the main thread, the working directory is put back and computing is limited.
 
     Args:
         patience: How many times `SECONDS` it may compute, in time of this process, so that a busy machine does not
@@ -82,18 +134,19 @@ class Guard:
         Raised: Instead of every exception, other than those of axon-compose itself.
     """
 
-    __slots__ = ("_armed", "_before", "_folder", "_interrupted", "_late", "_output", "_seconds")
+    __slots__ = ("_armed", "_before", "_folder", "_interrupted", "_seconds")
 
     def __init__(self, patience: float | None = 1.0) -> None:
         self._seconds = None if patience is None else patience * SECONDS
         self._interrupted = False
         self._armed = False
         self._before: dict[int, Any] = {}
+        self._folder: str | None = None
 
     def __enter__(self) -> Guard:
-        self._folder = _working_directory()
-        self._output, sys.stdout = sys.stdout, sys.stderr
+        _PRINTED.enter()
         if threading.current_thread() is threading.main_thread():
+            self._folder = _working_directory()
             self._watch()
         return self
 
@@ -103,7 +156,7 @@ class Guard:
             if number != signal.SIGINT:
                 signal.setitimer(signal.ITIMER_VIRTUAL, 0)
             _signal.signal(number, handler)
-        sys.stdout = self._output
+        _PRINTED.leave()
         if self._folder is not None and _working_directory() != self._folder:
             os.chdir(self._folder)
         if error is None or isinstance(error, Refusal | Raised) or self._is_interrupt(error):

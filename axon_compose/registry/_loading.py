@@ -5,26 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import pluggy
-from pydantic import BaseModel
 
 from axon_compose.diagnostics import nearest
-from axon_compose.registry import _hooks, _json_schema
+from axon_compose.registry import _hooks
 from axon_compose.registry._discovery import Candidate
 from axon_compose.registry._guard import Guard, Raised
-from axon_compose.registry._options import option_names
-from axon_compose.registry._pydantic import definition_fault
-from axon_compose.registry._specs import KINDS, ArchitectureSpec, ComponentSpec
+from axon_compose.registry._records import architecture_fault, component_fault, defaults_fault
+from axon_compose.registry._specs import ArchitectureSpec, ComponentSpec
 
 __all__ = ["NAME", "Contents", "PluginError", "load"]
 
 #: What namespaces and components may be called.
 NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
-_ARCHITECTURE: Final = re.compile(r"[a-z0-9][a-z0-9_.-]*")
-_MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 #: An import may bring large packages along.
 _PATIENCE: Final = 6.0
 
@@ -52,10 +47,20 @@ def load(candidate: Candidate) -> Contents:
         with Guard(_PATIENCE):
             found = _ask(candidate)
         for component in found.components.values():
-            _check_component(component, core=candidate.namespace == "core")
+            _check(component, core=candidate.namespace == "core")
     except Raised as raised:
         raise raised.error if isinstance(raised.error, PluginError) else PluginError(str(raised)) from raised
     return found
+
+
+def _check(component: ComponentSpec, *, core: bool) -> None:
+    try:
+        with Guard():
+            fault = component_fault(component, core=core)
+    except Raised as raised:
+        fault = str(raised)
+    if fault:
+        raise PluginError(f"component `{component.name}`: {fault}")
 
 
 def _ask(candidate: Candidate) -> Contents:
@@ -70,9 +75,9 @@ def _ask(candidate: Candidate) -> Contents:
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise PluginError(f"`{name}` is not a component name: write it as {NAME.pattern}")
     architectures = _records(manager.hook.axon_architectures(), ArchitectureSpec, "axon_architectures")
-    _check_defaults(components.values())
-    for architecture in architectures.values():
-        _check_architecture(architecture)
+    faults = [defaults_fault(components.values()), *map(architecture_fault, architectures.values())]
+    if fault := next(filter(None, faults), None):
+        raise PluginError(fault)
     return Contents(components, architectures)
 
 
@@ -104,65 +109,3 @@ def _records(results: Iterable[Any], record: type[Any], hook: str) -> dict[str, 
                 raise PluginError(f"`{hook}` gave `{item.name}` twice")
             found[item.name] = item
     return found
-
-
-def _check_component(spec: ComponentSpec, *, core: bool) -> None:
-    try:
-        with Guard():
-            fault = _fault(spec, core=core)
-    except Raised as raised:
-        fault = str(raised)
-    if fault:
-        raise PluginError(f"component `{spec.name}`: {fault}")
-
-
-def _fault(spec: ComponentSpec, *, core: bool) -> str | None:
-    """What is wrong with a record, or None."""
-    if spec.kind not in KINDS:
-        match = nearest(str(spec.kind), KINDS)
-        return f"unknown kind `{spec.kind}`; " + (f"did you mean `{match}`?" if match else f"one of {', '.join(KINDS)}")
-    if fault := _options_fault(spec.options):
-        return fault
-    if not isinstance(spec.module, str) or not _MODULE.fullmatch(spec.module):
-        return f"module `{spec.module}` is not of the form `package.module:attribute`"
-    for name in ("cache", "params"):
-        if not callable(getattr(spec, name)):
-            return f"`{name}` must be a function of options and dims"
-    for name in ("active", "flops", "touched", "saved", "recomputed", "shrink"):
-        if getattr(spec, name) is not None and not callable(getattr(spec, name)):
-            return f"`{name}` must be a function or None"
-    if spec.mask not in ("dense", "banded"):
-        return f"unknown mask `{spec.mask}`; one of dense, banded"
-    if spec.default and not core:
-        return "only `core` may mark a default"
-    for value, option in spec.reads.items():
-        if option is not None and option not in option_names(spec):
-            return f"`reads` takes `{value}` from the option `{option}`, which does not exist"
-    return None
-
-
-def _options_fault(options: object) -> str | None:
-    if isinstance(options, Mapping):
-        return _json_schema.schema_fault(options)
-    if not (isinstance(options, type) and issubclass(options, BaseModel)):
-        return "`options` is neither a pydantic model nor a JSON Schema"
-    config = options.model_config
-    if config.get("extra") != "forbid" or not config.get("strict"):
-        return f'`{options.__name__}` needs `model_config = ConfigDict(strict=True, extra="forbid")`'
-    return definition_fault(options)
-
-
-def _check_defaults(components: Iterable[ComponentSpec]) -> None:
-    chosen: dict[str, str] = {}
-    for spec in components:
-        if spec.default and chosen.setdefault(spec.kind, spec.name) != spec.name:
-            raise PluginError(f"two defaults of kind {spec.kind}: `{chosen[spec.kind]}` and `{spec.name}`")
-
-
-def _check_architecture(spec: ArchitectureSpec) -> None:
-    if not isinstance(spec.name, str) or not _ARCHITECTURE.fullmatch(spec.name):
-        raise PluginError(f"`{spec.name}` is not an architecture name: write it as {_ARCHITECTURE.pattern}")
-    if not Path(spec.path).is_absolute():
-        raise PluginError(f"architecture `{spec.name}`: the path `{spec.path}` is not absolute")
-    if not Path(spec.path).is_file():
-        raise PluginError(f"architecture `{spec.name}`: there is no file `{spec.path}`")

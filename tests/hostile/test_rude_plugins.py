@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,25 @@ def test_code_of_a_model_that_raises(run: Run, place: str, message: str, act: st
     code, out, err = run(f"{place}:{act}", "build", "rude.yaml", "--json")
     (fault,) = json.loads(out)["diagnostics"]
     assert (code, fault["code"]) == (1, message[6:11])
+
+
+@pytest.mark.parametrize("place", ["import", "validator", "params", "module", "factory", "forward", "train", "shrink"])
+def test_an_interrupt_that_nobody_sent(run: Run, place: str) -> None:
+    """Not the silence that Ctrl-C is answered with."""
+    code, out, err = run(f"{place}:interrupt", "check", "rude.yaml", "--truth", "steps")
+    assert code == 1
+    assert "KeyboardInterrupt, at axon_rude/acts.py:" in out + err
+    code, out, err = run(f"{place}:interrupt", "build", "rude.yaml")
+    assert code == (0 if place == "shrink" else 1)
+
+
+@pytest.mark.parametrize("act", ENDS)
+def test_bench_goes_on_without_what_raises(run: Run, act: str) -> None:
+    tiny = ("--prompt", "2", "--steps", "1", "--rounds", "1")
+    for place in ("factory", "forward"):
+        code, out, _ = run(f"{place}:{act}", "bench", "rude.yaml", *tiny)
+        assert code == 1
+        assert f"`rude/layer` (`rude` in layer 0; axon-rude 1.5) raises {ENDS[act]}" in out
 
 
 @pytest.mark.parametrize("act", ENDS)
@@ -317,6 +337,37 @@ def test_a_guard_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch, t
     assert Path.cwd() == tmp_path
     assert sys.stdout is before
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+
+
+def test_standard_output_that_a_plugin_closes_stays_open(capsys: pytest.CaptureFixture[str]) -> None:
+    with Guard():
+        print("one", end=" ", flush=True)  # noqa: T201
+        sys.stdout.writelines(["two", "\n"])
+        sys.stdout.close()
+    with Guard():
+        print("three")  # noqa: T201
+    print("result")  # noqa: T201
+    assert capsys.readouterr() == ("result\n", "one two\nthree\n")
+
+
+def test_guards_of_several_threads_leave_standard_output_as_it_was() -> None:
+    """Though the first to come is the first to go."""
+    before = sys.stdout
+    inside, first_gone = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with Guard():
+            inside.set()
+            first_gone.wait(PATIENCE)
+
+    thread = threading.Thread(target=second)
+    with Guard():
+        thread.start()
+        assert inside.wait(PATIENCE)
+    assert sys.stdout is not before
+    first_gone.set()
+    thread.join()
+    assert sys.stdout is before
 
 
 GONE = """

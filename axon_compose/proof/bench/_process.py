@@ -13,7 +13,6 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +23,7 @@ from axon_compose.analysis.measurement import Workload
 from axon_compose.diagnostics import Refusal
 from axon_compose.machine.memory import peak
 from axon_compose.proof.bench._record import Run, Subject
+from axon_compose.registry import Guard, Raised
 
 __all__ = ["Failed", "Process", "Round", "answer"]
 
@@ -139,14 +139,14 @@ def answer(asked: TextIO, replies: TextIO) -> None:
     runner = _Runner()
     handle: Callable[[dict[str, Any]], dict[str, Any]] = runner.make
     for line in asked:
-        with redirect_stdout(sys.stderr):  # what components print is not the answer
-            try:
+        try:
+            with Guard(None):  # the code of a component may print and raise anything
                 result = handle(json.loads(line))
-            except Refusal as error:
-                result = {"refused": [error.code, error.message, error.help, error.details]}
-            except Exception as error:  # the code of a component may raise anything, and the other side wants to know
-                traceback.print_exc()
-                result = {"fault": f"{type(error).__name__}: {error}".removesuffix(": ")}
+        except Refusal as error:
+            result = {"refused": [error.code, error.message, error.help, error.details]}
+        except Raised as raised:
+            traceback.print_exception(raised.error)
+            result = {"fault": raised.cause}
         replies.write(json.dumps(result) + "\n")
         replies.flush()
         handle = runner.run

@@ -1,0 +1,101 @@
+"""What is wrong with the records that a plugin hands in, in one line each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel
+
+from axon_compose.diagnostics import nearest
+from axon_compose.registry import _json_schema
+from axon_compose.registry._options import option_names
+from axon_compose.registry._pydantic import definition_fault
+from axon_compose.registry._specs import KINDS, ArchitectureSpec, ComponentSpec
+
+__all__ = ["architecture_fault", "component_fault", "defaults_fault"]
+
+_ARCHITECTURE: Final = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+_MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def component_fault(spec: ComponentSpec, *, core: bool) -> str | None:
+    """What is wrong with the record of a component, or None; its options are looked at as well."""
+    return next(_faults(spec, core=core), None)
+
+
+def defaults_fault(components: Iterable[ComponentSpec]) -> str | None:
+    """Whether two components are the default of one kind; or None."""
+    chosen: dict[str, str] = {}
+    for spec in components:
+        if spec.default and chosen.setdefault(spec.kind, spec.name) != spec.name:
+            return f"two defaults of kind {spec.kind}: `{chosen[spec.kind]}` and `{spec.name}`"
+    return None
+
+
+def architecture_fault(spec: ArchitectureSpec) -> str | None:
+    """What is wrong with the record of an architecture, or None."""
+    if not isinstance(spec.name, str) or not _ARCHITECTURE.fullmatch(spec.name):
+        return f"`{spec.name}` is not an architecture name: write it as {_ARCHITECTURE.pattern}"
+    if not Path(spec.path).is_absolute():
+        return f"architecture `{spec.name}`: the path `{spec.path}` is not absolute"
+    if not Path(spec.path).is_file():
+        return f"architecture `{spec.name}`: there is no file `{spec.path}`"
+    return None
+
+
+def _faults(spec: ComponentSpec, *, core: bool) -> Iterator[str]:
+    if spec.kind not in KINDS:
+        match = nearest(str(spec.kind), KINDS)
+        yield f"unknown kind `{spec.kind}`; " + (f"did you mean `{match}`?" if match else f"one of {', '.join(KINDS)}")
+    if fault := _options_fault(spec.options):
+        yield fault
+    if not isinstance(spec.module, str) or not _MODULE.fullmatch(spec.module):
+        yield f"module `{spec.module}` is not of the form `package.module:attribute`"
+    yield from _function_faults(spec)
+    yield from _data_faults(spec)
+    if spec.mask not in ("dense", "banded"):
+        yield f"unknown mask `{spec.mask}`; one of dense, banded"
+    if spec.default and not core:
+        yield "only `core` may mark a default"
+    for value, option in spec.reads.items():
+        if option is not None and option not in option_names(spec):
+            yield f"`reads` takes `{value}` from the option `{option}`, which does not exist"
+
+
+def _function_faults(spec: ComponentSpec) -> Iterator[str]:
+    for name in ("cache", "params"):
+        if not callable(getattr(spec, name)):
+            yield f"`{name}` must be a function of options and dims"
+    for name in ("active", "flops", "touched", "saved", "recomputed", "accepts", "window", "shrink"):
+        if getattr(spec, name) is not None and not callable(getattr(spec, name)):
+            yield f"`{name}` must be a function or None"
+
+
+def _data_faults(spec: ComponentSpec) -> Iterator[str]:
+    """Such as a text where a tuple of texts belongs."""
+    if not isinstance(spec.summary, str):
+        yield "`summary` must be a text"
+    for name in ("writes", "float32", "unquantized"):
+        value = getattr(spec, name)
+        if not isinstance(value, tuple | list) or not all(isinstance(each, str) for each in value):
+            yield f"`{name}` must be a tuple of texts"
+    if not isinstance(spec.examples, tuple | list) or not all(isinstance(each, Mapping) for each in spec.examples):
+        yield "`examples` must be a tuple of mappings"
+    if not isinstance(spec.reads, Mapping) or not all(
+        isinstance(value, str) and isinstance(option, str | None) for value, option in spec.reads.items()
+    ):
+        yield "`reads` must map names of values to names of options or None"
+
+
+def _options_fault(options: object) -> str | None:
+    if isinstance(options, Mapping):
+        return _json_schema.schema_fault(options)
+    if not (isinstance(options, type) and issubclass(options, BaseModel)):
+        return "`options` is neither a pydantic model nor a JSON Schema"
+    config = options.model_config
+    if config.get("extra") != "forbid" or not config.get("strict"):
+        return f'`{options.__name__}` needs `model_config = ConfigDict(strict=True, extra="forbid")`'
+    return definition_fault(options)
