@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from axon_compose.checkpoints.files import Unchanged
-from axon_compose.checkpoints.weights import Progress, checkpoint_plan, load_checkpoint
+from axon_compose.checkpoints.weights import LoadPlan, Progress, checkpoint_plan, load_checkpoint, load_nbytes
 from axon_compose.language.document import Layout
 from axon_compose.machine.memory import require
 from axon_compose.model import LanguageModel, largest_parts, random_weights
-from axon_compose.plan import Compiled
+from axon_compose.plan import Compiled, running_nbytes
 
-__all__ = ["build_trained"]
+__all__ = ["build_trained", "plan_trained"]
 
 
 def build_trained(
@@ -30,12 +30,33 @@ def build_trained(
         CheckpointError: If the weights do not fit into memory, are not those of this model, or change while they are
             read.
     """
-    plan, folder = compiled.plan(), Path(weights)
+    folder = Path(weights)
     with Unchanged(folder):
-        load_plan = checkpoint_plan(plan, compiled.document, folder, layout)
-        if not allow_large:
-            require(load_plan.nbytes, f"`{compiled.name}` as it is stored", largest_parts(plan))
-        model = random_weights(plan, seed=seed)
+        load_plan = plan_trained(compiled, folder, dtype=dtype, allow_large=allow_large, layout=layout)
+        model = random_weights(compiled.plan(), seed=seed)
         load_checkpoint(model, load_plan, dtype=dtype, progress=progress)
     model.eval()
     return model
+
+
+def plan_trained(
+    compiled: Compiled,
+    weights: Path,
+    *,
+    dtype: str | None = None,
+    allow_large: bool = False,
+    layout: Layout | None = None,
+) -> LoadPlan:
+    """What `build_trained` will read, once it is known to fit into memory; reads headers alone.
+
+    Raises:
+        CheckpointError: As `build_trained` does.
+    """
+    plan = compiled.plan()
+    load_plan = checkpoint_plan(plan, compiled.document, weights, layout)
+    if not allow_large:
+        loaded, passing = load_nbytes(load_plan, plan, dtype)
+        stored = f"in {dtype}" if dtype else "as it is stored"
+        needed = loaded + max(passing, running_nbytes(plan))
+        require(needed, f"`{compiled.name}` {stored}", largest_parts(plan, dtype or "bfloat16"))
+    return load_plan

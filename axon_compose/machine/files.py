@@ -29,13 +29,17 @@ def open_regular(path: Path) -> BinaryIO:
         OSError: There is no such file, it may not be read, or it is not a regular file.
     """
     _require_regular(path, path.stat())
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # what is there may be another one by now
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  # `Path.open` takes no opener
     try:
-        _require_regular(path, os.fstat(descriptor))
-        return os.fdopen(descriptor, "rb")
+        _require_regular(path, os.fstat(file.fileno()))  # another one may be there by now
     except BaseException:
-        os.close(descriptor)
+        file.close()
         raise
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_regular(path: Path, limit: int = -1) -> bytes:

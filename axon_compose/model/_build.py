@@ -10,7 +10,7 @@ from mlx.utils import tree_flatten, tree_map_with_path
 
 from axon_compose.machine.memory import require
 from axon_compose.model._language_model import LanguageModel
-from axon_compose.plan import DTYPES, Plan, Use, weight_nbytes
+from axon_compose.plan import DTYPES, Plan, Use, running_nbytes, weight_nbytes
 from axon_compose.registry import load_factory
 
 __all__ = ["BuildError", "build", "check_shapes", "largest_parts", "make_module", "random_weights"]
@@ -39,7 +39,8 @@ def build(plan: Plan, *, dtype: str = "float32", seed: int = 0, allow_large: boo
         BuildError: If a component's parameters are not those that its spec declares.
     """
     if not allow_large:
-        require(weight_nbytes(plan, dtype), f"`{plan.name}` in {dtype}", largest_parts(plan, dtype))
+        needed = weight_nbytes(plan, dtype) + running_nbytes(plan)
+        require(needed, f"`{plan.name}` in {dtype}", largest_parts(plan, dtype))
     model = random_weights(plan, dtype=dtype, seed=seed)
     model.eval()
     return model

@@ -10,6 +10,8 @@ from axon_compose.plan._totals import (
     active_parameters,
     cache_nbytes,
     capabilities,
+    kept_in_float32,
+    running_nbytes,
     total_parameters,
     weight_nbytes,
 )
@@ -31,8 +33,10 @@ __all__ = [
     "compile_source",
     "compile_text",
     "is_shipped",
+    "kept_in_float32",
     "plan_to_dict",
     "resolve_plan",
+    "running_nbytes",
     "total_parameters",
     "weight_nbytes",
 ]

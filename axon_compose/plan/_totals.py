@@ -16,6 +16,8 @@ __all__ = [
     "active_parameters",
     "cache_nbytes",
     "capabilities",
+    "kept_in_float32",
+    "running_nbytes",
     "total_parameters",
     "weight_nbytes",
 ]
@@ -36,12 +38,23 @@ def active_parameters(plan: Plan) -> int:
 
 def weight_nbytes(plan: Plan, dtype: str) -> int:
     """Bytes of all weights in `dtype`, parameters that stay float32 included as such."""
-    width = DTYPES[dtype]
-    total = 0
-    for use in plan.uses():
-        kept = sum(prod(shape) for name, shape in use.params.items() if name in use.spec.float32)
-        total += kept * 4 + (use.size - kept) * width
-    return total
+    kept = kept_in_float32(plan)
+    return sum(prod(shape) * (4 if name in kept else DTYPES[dtype]) for name, shape in plan.parameters())
+
+
+def kept_in_float32(plan: Plan) -> frozenset[str]:
+    """Full names of the parameters that stay float32 whatever the model is built in."""
+    return frozenset(f"{use.path}.{name}" for use in plan.uses() for name in use.spec.float32)
+
+
+def running_nbytes(plan: Plan) -> int:
+    """Bytes that a model may take besides its weights until it has run once, long prompts and caches aside.
+
+    One component at most is there again in float32: while its random numbers are drawn, while a matrix is laid out
+    anew, and where the CPU multiplies in float32 only, as it does with the matrices of experts, half of which may be
+    there in both orders.
+    """
+    return max(sum(prod(shape) * (6 if len(shape) > 2 else 4) for shape in use.params.values()) for use in plan.uses())
 
 
 def cache_nbytes(plan: Plan, tokens: int, dtype: str = "bfloat16") -> int:
