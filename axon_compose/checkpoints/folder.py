@@ -179,8 +179,8 @@ def check_write(
 
 
 def _peak(plan: Plan, dtype: str) -> int:
-    """Bytes while the largest tensor is made: random numbers in float32, and the copy in `dtype`."""
-    return max(prod(shape) for _, shape in plan.parameters()) * (4 + DTYPES[dtype])
+    """Bytes while the largest tensor is made: random numbers in float32, and in another type what becomes of them."""
+    return max(prod(shape) for _, shape in plan.parameters()) * (4 + (DTYPES[dtype] if dtype != "float32" else 0))
 
 
 #: Tokens that config.json names: of a wrapper, those at its top, as mlx_lm and transformers read them.

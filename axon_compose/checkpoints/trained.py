@@ -10,14 +10,14 @@ from axon_compose.checkpoints.adapters import join_adapters
 from axon_compose.checkpoints.built import is_adapter, model_folder
 from axon_compose.checkpoints.files import Unchanged
 from axon_compose.checkpoints.places import compile_place, config_of
-from axon_compose.checkpoints.weights import Progress, checkpoint_plan, load_checkpoint
+from axon_compose.checkpoints.weights import LoadPlan, Progress, checkpoint_plan, load_checkpoint, load_nbytes
 from axon_compose.language.document import Layout
 from axon_compose.machine.memory import require
 from axon_compose.model import LanguageModel, largest_parts, random_weights
 from axon_compose.plan import Compiled
 from axon_compose.registry import Registry
 
-__all__ = ["build_trained", "load_model"]
+__all__ = ["build_trained", "load_model", "plan_trained"]
 
 
 def load_model(
@@ -68,12 +68,10 @@ def build_trained(
         CheckpointError: If the weights do not fit into memory, are not those of this model, or change while they are
             read.
     """
-    plan, folder = compiled.plan(), Path(weights)
+    folder = Path(weights)
     with Unchanged(model_folder(folder)):
-        load_plan = checkpoint_plan(plan, compiled.document, folder, layout)
-        if not allow_large:
-            require(load_plan.nbytes, f"`{compiled.name}` as it is stored", largest_parts(plan))
-        model = random_weights(plan, seed=seed)
+        load_plan = plan_trained(compiled, folder, dtype=dtype, allow_large=allow_large, layout=layout)
+        model = random_weights(compiled.plan(), seed=seed)
         load_checkpoint(model, load_plan, dtype=dtype, progress=progress)
     if is_adapter(folder):
         join_adapters(model, folder)
@@ -83,3 +81,25 @@ def build_trained(
     model.compiled = replace(compiled, config=config)
     model.eval()
     return model
+
+
+def plan_trained(
+    compiled: Compiled,
+    weights: Path,
+    *,
+    dtype: str | None = None,
+    allow_large: bool = False,
+    layout: Layout | None = None,
+) -> LoadPlan:
+    """What `build_trained` will read, once it is known to fit into memory; reads headers alone.
+
+    Raises:
+        CheckpointError: As `build_trained` does.
+    """
+    plan = compiled.plan()
+    load_plan = checkpoint_plan(plan, compiled.document, weights, layout)
+    if not allow_large:
+        stored = f"in {dtype}" if dtype else "as it is stored"
+        needed = sum(load_nbytes(load_plan, plan, dtype))
+        require(needed, f"`{compiled.name}` {stored}", largest_parts(plan, dtype or "bfloat16"))
+    return load_plan

@@ -28,15 +28,20 @@ def build(arguments: argparse.Namespace, terminal: Terminal) -> int:
 def _dry_run(architecture: Architecture, arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Refuse whatever the build would refuse, then say what it would make."""
     from axon_compose.checkpoints.folder import check_write
+    from axon_compose.checkpoints.trained import plan_trained
 
     plan = architecture.plan()
     dtype = arguments.dtype or "float32"
-    nbytes = architecture.load_plan(arguments.weights, layout=arguments.layout).nbytes if arguments.weights else None
-    nbytes = weight_nbytes(plan, dtype) if nbytes is None or arguments.dtype else nbytes
+    nbytes = weight_nbytes(plan, dtype)
+    if arguments.weights:
+        settings = {"dtype": arguments.dtype, "layout": arguments.layout, "allow_large": arguments.allow_large}
+        load_plan = plan_trained(architecture, Path(arguments.weights), **settings)
+        nbytes = nbytes if arguments.dtype else load_plan.nbytes
     where = "in memory"
     if arguments.out is None:
         _check_vocabulary(architecture, arguments)
-        architecture.build(dtype=dtype, seed=arguments.seed, allow_large=arguments.allow_large)
+        if not arguments.weights:
+            architecture.build(dtype=dtype, seed=arguments.seed, allow_large=arguments.allow_large)
     else:
         check_write(
             plan,
@@ -45,7 +50,7 @@ def _dry_run(architecture: Architecture, arguments: argparse.Namespace, terminal
             bits=arguments.quantize,
             tokenizer=_tokenizer(arguments),
             force=arguments.force,
-            allow_large=arguments.allow_large,
+            allow_large=arguments.allow_large or arguments.weights is not None,
             trained=arguments.weights is not None,
         )
         where = f"in `{arguments.out}`"

@@ -9,19 +9,26 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.machine.units import human
 
 __all__ = ["available", "peak", "require"]
 
+#: What the program takes besides arrays: modules of components that are yet to be imported, compiled kernels.
+_PROGRAM: Final = 128 << 20
+#: Addresses, no memory: each of MLX's threads reserves 64 MiB for small allocations and 8 MiB for its stack.
+_THREADS: Final = 768 << 20
+
 
 def available() -> int:
-    """Bytes that this process can still take: the least of free memory, limits of its cgroups and RLIMIT_AS."""
+    """Bytes of arrays that this process can still take, by free memory, the limits of its cgroups and RLIMIT_AS."""
     bounds = [_macos() if sys.platform == "darwin" else _linux(Path("/"))]
     bounds.append(_address_space(Path("/proc/self/statm")))
     known = [bound for bound in bounds if bound is not None]
-    return max(0, min(known)) if known else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = min(known) if known else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(0, free - _PROGRAM)
 
 
 def require(bytes_needed: int, what: str, largest: Iterable[tuple[str, int]] = ()) -> None:
@@ -95,7 +102,7 @@ def _address_space(statm: Path) -> int | None:
     if limit == resource.RLIM_INFINITY:
         return None
     pages = _read(statm).split()
-    return limit - (int(pages[0]) * os.sysconf("SC_PAGE_SIZE") if pages else 0)
+    return limit - _THREADS - (int(pages[0]) * os.sysconf("SC_PAGE_SIZE") if pages else 0)
 
 
 def _macos() -> int | None:

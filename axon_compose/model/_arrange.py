@@ -13,8 +13,9 @@ from collections.abc import Iterator
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
-__all__ = ["arrange"]
+__all__ = ["arrange", "make_weights"]
 
 
 def arrange(module: nn.Module, *, column_major: bool, tables: bool = False) -> bool:
@@ -40,6 +41,27 @@ def arrange(module: nn.Module, *, column_major: bool, tables: bool = False) -> b
         except ValueError:
             return False
         layer["weight"] = ordered
+    return True
+
+
+def make_weights(module: nn.Module) -> bool:
+    """Compute the weights that are lazy still, one after the other.
+
+    Left to the first call they would be made side by side, random ones in float32 whatever they become. What they
+    leave behind is given back.
+
+    Args:
+        module: A model or a part of it.
+
+    Returns:
+        Whether it was done; see `arrange`.
+    """
+    for _, weight in tree_flatten(module.parameters()):
+        try:
+            mx.eval(weight)
+        except ValueError:
+            return False
+    mx.clear_cache()
     return True
 
 

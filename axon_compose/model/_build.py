@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, Final
 
 import mlx.core as mx
@@ -11,9 +12,9 @@ from mlx.utils import tree_flatten, tree_map_with_path
 from axon_compose.machine.memory import require
 from axon_compose.model._calls import BuildError, blamed, make_module
 from axon_compose.model._language_model import LanguageModel
-from axon_compose.plan import DTYPES, Plan, weight_nbytes
+from axon_compose.plan import DTYPES, Plan, number_widths, running_nbytes, weight_nbytes
 
-__all__ = ["build", "check_shapes", "largest_parts", "make_module", "random_weights"]
+__all__ = ["build", "build_nbytes", "check_shapes", "largest_parts", "make_module", "random_weights"]
 
 #: How many parameters and components one message names.
 _MOST: Final = 10
@@ -39,11 +40,20 @@ def build(plan: Plan, *, dtype: str = "float32", seed: int = 0, allow_large: boo
         PluginFault: If the code of a component cannot be imported (`AX208`) or raises (`AX212`).
     """
     if not allow_large:
-        require(weight_nbytes(plan, dtype), f"`{plan.name}` in {dtype}", largest_parts(plan, dtype))
+        require(build_nbytes(plan, dtype), f"`{plan.name}` in {dtype}", largest_parts(plan, dtype))
     with blamed(plan):
         model = random_weights(plan, dtype=dtype, seed=seed)
         model.eval()
     return model
+
+
+def build_nbytes(plan: Plan, dtype: str) -> int:
+    """The most bytes that a model with random weights takes until it has run once.
+
+    The numbers of one parameter at a time are drawn in float32.
+    """
+    drawn = 4 * max(prod(shape) for _, shape in plan.parameters())
+    return weight_nbytes(plan, dtype) + max(drawn, running_nbytes(plan, number_widths(plan, dtype)))
 
 
 def random_weights(plan: Plan, *, dtype: str = "float32", seed: int = 0) -> LanguageModel:

@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.model._arrange import arrange
+from axon_compose.model._arrange import arrange, make_weights
 from axon_compose.model._block import Block, Reuse
 from axon_compose.model._caches import make_caches
 from axon_compose.model._calls import call
@@ -137,9 +137,13 @@ class LanguageModel(nn.Module):
 
     def _arrange(self) -> bool:
         if mx.default_device() != mx.cpu:
+            make_weights(self)
             return True
-        keep_freed()
-        return arrange(self, column_major=not self.training, tables=getattr(self.head, "reads_table", False))
+        tables = getattr(self.head, "reads_table", False)
+        done = arrange(self, column_major=not self.training, tables=tables) and make_weights(self)
+        if done:
+            keep_freed()
+        return done
 
     def make_cache(self) -> list[Any]:
         """Fresh caches of mlx-lm's classes, one for each layer that keeps something, in layer order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Final
@@ -16,6 +16,9 @@ __all__ = [
     "active_parameters",
     "cache_nbytes",
     "capabilities",
+    "kept_in_float32",
+    "number_widths",
+    "running_nbytes",
     "total_parameters",
     "weight_nbytes",
 ]
@@ -34,14 +37,39 @@ def active_parameters(plan: Plan) -> int:
     return sum(use.active for use in plan.uses())
 
 
+def number_widths(plan: Plan, dtype: str) -> dict[str, int]:
+    """Bytes of a number of every parameter in a model of `dtype`: some parameters stay float32."""
+    kept = kept_in_float32(plan)
+    return {name: 4 if name in kept else DTYPES[dtype] for name, _ in plan.parameters()}
+
+
+def kept_in_float32(plan: Plan) -> frozenset[str]:
+    """Full names of the parameters that stay float32 whatever the model is built in."""
+    return frozenset(f"{use.path}.{name}" for use in plan.uses() for name in use.spec.float32)
+
+
 def weight_nbytes(plan: Plan, dtype: str) -> int:
     """Bytes of all weights in `dtype`, parameters that stay float32 included as such."""
-    width = DTYPES[dtype]
-    total = 0
+    widths = number_widths(plan, dtype)
+    return sum(prod(shape) * widths[name] for name, shape in plan.parameters())
+
+
+def running_nbytes(plan: Plan, widths: Mapping[str, int]) -> int:
+    """Bytes that the first run takes besides the weights, long prompts and caches aside.
+
+    On the CPU a float32 matrix is there twice while it is laid out anew. Experts of other types are multiplied in
+    float32, all of a component, about half of them in both orders.
+
+    Args:
+        plan: The model.
+        widths: Parameter to the bytes of one of its numbers, packed ones left out.
+    """
+    most = 0
     for use in plan.uses():
-        kept = sum(prod(shape) for name, shape in use.params.items() if name in use.spec.float32)
-        total += kept * 4 + (use.size - kept) * width
-    return total
+        found = [(shape, widths.get(f"{use.path}.{name}")) for name, shape in use.params.items()]
+        experts = sum(6 * prod(shape) for shape, width in found if width and width < 4 and len(shape) > 2)
+        most = max(most, experts, *(4 * prod(shape) for shape, width in found if width == 4))
+    return most
 
 
 def cache_nbytes(plan: Plan, tokens: int, dtype: str = "bfloat16") -> int:

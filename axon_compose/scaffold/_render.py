@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
+
+from axon_compose.checkpoints.files import CheckpointError, atomic_folder
 
 __all__ = ["ScaffoldError", "new_plugin"]
 
@@ -41,19 +42,16 @@ def new_plugin(name: str, directory: str | Path = ".") -> list[Path]:
     target = Path(directory) / values["distribution"]
     if os.path.lexists(target):
         raise ScaffoldError(f"`{target}` is there already; nothing was written")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        try:
+        with atomic_folder(target) as partial:
             for path, text in files.items():
                 file = partial / path
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(text, encoding="utf-8")
-            partial.rename(target)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise ScaffoldError(f"`{target}` cannot be written: {error.strerror or error}") from error
+    except CheckpointError as error:
+        cause = error.__cause__
+        reason = cause.strerror or cause if isinstance(cause, OSError) else error.message
+        raise ScaffoldError(f"`{target}` cannot be written: {reason}") from error
     return [target / path for path in files]
 
 

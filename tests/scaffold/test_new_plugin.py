@@ -11,6 +11,7 @@ import pytest
 import yaml
 from plugin_venv import PluginVenv
 
+from axon_compose.checkpoints.files import _disk
 from axon_compose.scaffold import ScaffoldError, new_plugin
 
 PACKAGE = [
@@ -86,9 +87,9 @@ def test_the_folder_may_be_new(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("call", range(10))
 def test_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
-    """Fail the n-th write, for every n; past the last one the rename fails, and then nothing does."""
+    """Fail the n-th write, for every n; past the last one the move to its name fails, and then nothing does."""
     calls = iter(range(100))
-    write, rename = Path.write_text, Path.rename
+    write, move = Path.write_text, _disk.move
 
     def failing(real: Any) -> Any:
         def do(self: Path, *arguments: Any, **named: Any) -> Any:
@@ -99,7 +100,7 @@ def test_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: i
         return do
 
     monkeypatch.setattr(Path, "write_text", failing(write))
-    monkeypatch.setattr(Path, "rename", failing(rename))
+    monkeypatch.setattr(_disk, "move", failing(move))
     if call == len(PACKAGE) + 1:
         assert len(new_plugin("acme", tmp_path)) == len(PACKAGE)
         return
@@ -112,7 +113,7 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def interrupted(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "rename", interrupted)
+    monkeypatch.setattr(_disk, "move", interrupted)
     with pytest.raises(KeyboardInterrupt):
         new_plugin("acme", tmp_path)
     assert not list(tmp_path.iterdir())

@@ -68,6 +68,7 @@ def write_file(path: Path, chunks: Iterable[Bytes]) -> FileRecord:
             write_chunk(file, chunk)
             digest.update(chunk)
             size += len(chunk)
+            del chunk  # what it is a part of is not kept until there is another one
     if path.stat().st_size != size:
         raise OSError(errno.EIO, "the file is shorter than what was written", str(path))
     return FileRecord(size, digest.hexdigest())

@@ -220,6 +220,7 @@ def _content(shard: Shard, pending: dict[str, Any], report: Callable[[int], None
         for chunk in _bytes_of(spec, pending.pop(spec.name)):
             yield chunk
             report(len(chunk))
+            del chunk  # a view of the whole tensor, which must be gone before the next one is computed
 
 
 def _bytes_of(spec: TensorSpec, array: Any) -> Iterator[memoryview]:

@@ -6,6 +6,7 @@ Planning (`plan_load`, `plan_save`) needs headers alone and imports no mlx; `loa
 from axon_compose.checkpoints.weights._checkpoint import checkpoint_plan
 from axon_compose.checkpoints.weights._headers import Checkpoint, TensorHeader, read_checkpoint
 from axon_compose.checkpoints.weights._load import Progress, load_checkpoint
+from axon_compose.checkpoints.weights._memory import load_nbytes
 from axon_compose.checkpoints.weights._packed import Packing
 from axon_compose.checkpoints.weights._plan_load import LoadPlan, plan_load
 from axon_compose.checkpoints.weights._plan_save import SavePlan, name_kind, plan_save
@@ -23,6 +24,7 @@ __all__ = [
     "Transfer",
     "checkpoint_plan",
     "load_checkpoint",
+    "load_nbytes",
     "name_kind",
     "plan_load",
     "plan_save",

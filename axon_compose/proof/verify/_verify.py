@@ -17,9 +17,8 @@ from axon_compose.checkpoints.trained import build_trained
 from axon_compose.checkpoints.upstream import UpstreamFault, faults_of
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.machine.files import read_regular
-from axon_compose.machine.memory import require
-from axon_compose.model import blamed, largest_parts
-from axon_compose.plan import Compiled, weight_nbytes
+from axon_compose.model import blamed
+from axon_compose.plan import Compiled
 from axon_compose.proof.check._compare import distance, number
 from axon_compose.proof.verify._mlx_lm import run_mlx_lm
 from axon_compose.proof.verify._report import LayerGaps, PeerReport, Verification
@@ -103,11 +102,8 @@ class _Subject:
 
     def ours(self, settings: tuple[str, ...] = ()) -> Trace:
         architecture = self.load(settings) if settings else self.architecture
-        plan = architecture.plan()
-        if not self.large:
-            require(weight_nbytes(plan, "float32"), f"`{plan.name}` in float32", largest_parts(plan, "float32"))
         model = build_trained(architecture, self.folder, dtype="float32", allow_large=self.large)
-        with blamed(plan, lambda: model(self.tokens)):
+        with blamed(architecture.plan(), lambda: model(self.tokens)):
             found = trace(model, self.tokens, self.steps)
             mx.eval(found.cached)
         return found
