@@ -27,7 +27,6 @@ from axon_compose.checkpoints.files import _disk as disk
 from axon_compose.checkpoints.files._copied_tokenizer import copied_tokenizer
 from axon_compose.checkpoints.files._generation import GENERATION_FILE, read_generation
 from axon_compose.checkpoints.files._record import dump_json, record_of
-from axon_compose.checkpoints.files._safetensors import listing
 from axon_compose.checkpoints.files._trust import without_code
 from axon_compose.checkpoints.folder import without_infinity
 from axon_compose.checkpoints.huggingface import (
@@ -39,9 +38,10 @@ from axon_compose.checkpoints.huggingface import (
     with_dims,
     with_missing,
 )
+from axon_compose.checkpoints.huggingface._said import dims_that_say, other_model
 from axon_compose.checkpoints.upstream import faults_of, require_loadable, with_older_fields
 from axon_compose.checkpoints.weights import SavePlan, plan_save, save_checkpoint
-from axon_compose.diagnostics import Problems
+from axon_compose.diagnostics import ArchitectureError, Problems
 from axon_compose.language.config import make_config
 from axon_compose.language.document import HuggingFace, Layout
 from axon_compose.language.source import Mapping as MappingNode
@@ -206,8 +206,7 @@ class _Built:
             defaults = self._stock(first, names).document.dims
             config = whole_config(self.stock[0], dims, defaults) | {"torch_dtype": dtype}
             config |= {name: self.written[name] for name in _IDS if self.written.get(name) is not None}
-        self._check(config, names)
-        return config
+        return self._settled(config, names)
 
     def _stock(self, config: Mapping[str, Any], tensors: frozenset[str]) -> Compiled:
         """What the shipped family makes of a configuration; the file's own rules where no family reads it."""
@@ -233,11 +232,30 @@ class _Built:
         self.stock = stock.document.envelope.huggingface or self.section, stock.document.dims
         return stock
 
-    def _check(self, config: Mapping[str, Any], tensors: frozenset[str]) -> None:
-        lines = list(map(str, compare(self.plan, self._stock(config, tensors).plan()).changes))
-        if lines:
-            message = f"a stock `{config['model_type']}` would be a different model{listing('where it differs', lines)}"
-            raise CheckpointError("AX610", message, "config.json cannot express this; change only dims")
+    def _settled(self, config: dict[str, Any], tensors: frozenset[str]) -> dict[str, Any]:
+        """The configuration of this model: options that were changed in its file go to the fields that say them.
+
+        Raises:
+            CheckpointError: AX610.
+        """
+        stock = self._stock(config, tensors)
+        first = changes = compare(self.plan, stock.plan()).changes
+        for said in dims_that_say(changes, stock):
+            kept, better = self.stock, with_dims(config, self.stock[0], said)
+            try:
+                closer = self._stock(better, tensors)
+            except ArchitectureError:  # no value for this field
+                self.stock = kept
+                continue
+            left = compare(self.plan, closer.plan()).changes
+            if len(left) < len(changes):
+                config, stock, changes = better, closer, left
+            else:
+                self.stock = kept
+        if changes:
+            # What a field brought along is none of the file's: then all is shown that the file has otherwise.
+            raise other_model(config["model_type"], [change for change in first if change in changes] or first, stock)
+        return config
 
     def files(self) -> dict[str, bytes]:
         """What is taken over as it is: the tokenizer, and how text is generated."""

@@ -94,16 +94,21 @@ def test_readme_leads_to_every_page() -> None:
 
 
 def test_commands_that_are_not_run_exist() -> None:
-    """In `sh` blocks: targets of make, and extras of the package."""
+    """In `sh` blocks: targets of make, extras of the package, and our own commands."""
     makefile, project = text("Makefile"), text("pyproject.toml")
+    (commands,) = (action for action in make_parser()._actions if action.dest == "command")
     for page in refresh.PAGES:
         for block in refresh.blocks(text(page)):
             for line in block.text.splitlines() if block.language == "sh" else ():
                 command = line.partition("#")[0].split()
+                if not command:
+                    continue
                 if command[0] == "make":
                     assert re.search(rf"^{command[1]}:", makefile, re.MULTILINE), line
+                elif ours := re.findall(r"axon-compose (\w[\w-]*)", line):
+                    assert set(ours) <= set(commands.choices or ()), line
                 else:
-                    assert command[:2] == ["pip", "install"], line
+                    assert command[:2] in (["pip", "install"], ["pip", "wheel"]), line
                     extra = re.search(r"\[(\w+)\]", line)
                     assert not extra or re.search(rf"^{extra[1]} = \[", project, re.MULTILINE), line
 

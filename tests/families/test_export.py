@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -373,7 +374,70 @@ def test_a_model_that_no_configuration_says_is_refused(tmp_path: Path) -> None:
     random_model("qwen3", tmp_path / "ours", "components.attn.qk_norm=null")
     error = refusal(tmp_path / "ours", tmp_path)
     assert error.code == "AX610"
-    assert "qk_norm" in error.message
+    assert error.message == "a stock `qwen3` would be a different model"
+    assert any("attn.qk_norm none → " in line for line in error.details)
+    assert not re.search(r"\[['\"]", str(error)), "no list of Python"
+    assert "no field of config.json says this" in str(error.help)
+
+
+def edited(name: str, place: Path, tokenizer: Path, *settings: str) -> Path:
+    """A fixture imported as a file of sizes, changed there, and built into a folder of ours."""
+    source = copied(name, place / "source")
+    assert main(["import", str(source), "-o", str(place / "file.yaml")]) == 0
+    changed = load(place / "file.yaml", checkpoint=source, settings=settings)
+    write_model(changed, place / "ours", weights=source, tokenizer=tokenizer)
+    return place / "ours"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "fields"),
+    [
+        ("gemma2", ["components.local.window_size=3"], {"sliding_window": 3}),
+        ("gpt_oss", ["components.local.window_size=3"], {"sliding_window": 3}),
+        ("mixtral", ["components.moe.top_k=1"], {"num_experts_per_tok": 1}),
+        ("mixtral", ["components.attn.window_size=5"], {"sliding_window": 5}),  # which a formula hands on
+        ("llama", ["components.attn.rope.theta=5000.0", "norm.eps=0.001"], {"rms_norm_eps": 0.001}),
+        ("gemma2", ["head.softcap=7.0"], {"final_logit_softcapping": 7.0}),
+    ],
+)
+def test_a_changed_option_goes_to_the_field_that_says_it(
+    name: str, settings: list[str], fields: dict[str, Any], tmp_path: Path, tokenizer: Path
+) -> None:
+    """The file of an import has numbers, not dims: what is changed there is found again in config.json."""
+    folder = edited(name, tmp_path, tokenizer, *settings)
+    export(folder, tmp_path / "back", "huggingface")
+    config = told(tmp_path / "back")
+    assert {field: config[field] for field in fields} == fields
+    again, ours = load(checkpoint=tmp_path / "back"), load(tmp_path / "file.yaml", settings=settings)
+    assert not ours.diff(again)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "line", "help_"),
+    [
+        (
+            "gemma2",
+            ["components.local.scale=0.5"],
+            "layers 0, 2, 4: local.scale 0.5 → 0.204124145232 (made of `query_pre_attn_scalar`)",
+            "change `query_pre_attn_scalar` instead",
+        ),
+        (
+            "mixtral",
+            ["overrides=[{layers: 0, set: {attn.rope.theta: 5.0}}]"],
+            "layer 0: attn.rope.theta 5 → ",
+            "change `rope_theta` instead",
+        ),
+        ("olmo2", ["norm.eps=0.001"], "eps 0.001 → 3e-05 (made of `rms_norm_eps`)", "change `rms_norm_eps` instead"),
+        ("llama", ["components.attn.softcap=3.0"], "attn.softcap 3 → none", "no field of config.json says this"),
+    ],
+)
+def test_what_a_field_cannot_say_names_it(
+    name: str, settings: list[str], line: str, help_: str, tmp_path: Path, tokenizer: Path
+) -> None:
+    error = refusal(edited(name, tmp_path, tokenizer, *settings), tmp_path)
+    assert error.code == "AX610"
+    assert any(line in told for told in error.details)
+    assert help_ in str(error.help)
 
 
 def test_a_folder_is_not_replaced_by_its_export(tmp_path: Path) -> None:

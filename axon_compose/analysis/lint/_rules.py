@@ -28,6 +28,7 @@ RULES: Final = (
     Rule("AX713", _values.every_expert),
     Rule("AX714", _values.unusual_eps),
     Rule("AX715", _values.mostly_vocabulary),
+    Rule("AX716", _sight.window_without_positions),
 )
 
 

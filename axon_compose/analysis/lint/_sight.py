@@ -12,7 +12,14 @@ from axon_compose.language.document import Document
 from axon_compose.plan import Plan, Use, attends, takes_position
 from axon_compose.registry import KV, CacheSpec, Composite, State, option_names
 
-__all__ = ["no_mixer", "no_positions", "nothing_beyond_the_window", "short_rotation", "window_never_closes"]
+__all__ = [
+    "no_mixer",
+    "no_positions",
+    "nothing_beyond_the_window",
+    "short_rotation",
+    "window_never_closes",
+    "window_without_positions",
+]
 
 
 def nothing_beyond_the_window(document: Document, plan: Plan) -> Iterator[Finding]:
@@ -83,6 +90,24 @@ def no_positions(document: Document, plan: Plan) -> Iterator[Finding]:
             f"{rotary}`embedding: {{positions: …}}` adds learned ones; ignore this if it is intended",
             key=True,
         )
+
+
+def window_without_positions(document: Document, plan: Plan) -> Iterator[Finding]:
+    """Attention in a window that has no positions, in a stack whose other attention has them."""
+    if takes_position(plan.embedding) or any(isinstance(leaf, State) for leaf in _leaves(plan)):
+        return
+    attention = [use for use in layer_uses(plan) if attends(use)]
+    positioned = next((use.name for use in attention if takes_position(use)), None)
+    for use in attention if positioned else ():
+        window = use.window or getattr(use.cache, "window", None)
+        if window is not None and not takes_position(use) and positioned != use.name:
+            hint = "`rope: true` gives it rotary positions; " if "rope" in option_names(use.spec) else ""
+            yield Finding(
+                f"`{use.name}` attends within {window:,} tokens without positions (NoPE), and `{positioned}` has them",
+                place_of(use, plan),
+                f"{hint}published models leave positions out of layers without a window, if of any",
+                key=True,
+            )
 
 
 def no_mixer(document: Document, plan: Plan) -> Iterator[Finding]:

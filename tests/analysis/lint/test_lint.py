@@ -39,6 +39,9 @@ LATENT = {
     "type": "latent_attention", "num_heads": 2, "kv_lora_rank": 64, "qk_nope_head_dim": 64, "qk_rope_head_dim": 64,
 }  # fmt: skip
 
+WINDOW = {"type": "sliding_window_attention", "num_heads": 2, "window_size": 16}
+LOCAL = {"blocks": {"layer": ["attn", "mlp"], "near": ["local", "mlp"]}, "stack": "near*3 layer"}
+
 
 def attention(**options: Any) -> dict[str, Any]:
     return {"components": {"mlp": MLP, "attn": {"type": "attention", "num_heads": 2, **options}}}
@@ -165,6 +168,13 @@ SPEAKS: dict[str, list[tuple[dict[str, Any], str, str]]] = {
             "128000",
         )
     ],
+    "AX716": [
+        (
+            {**LOCAL, "components": {**attention()["components"], "local": WINDOW}},
+            "`local` attends within 16 tokens without positions (NoPE), and `attn` has them",
+            "local",
+        )
+    ],
 }
 
 #: What looks like the above and is right.
@@ -217,6 +227,13 @@ SILENT: dict[str, list[dict[str, Any]]] = {
     ],
     "AX714": [{"norm": {"eps": 1e-8}}, {"components": {**CLEAN["components"], "mlp": {**MOE, "norm_eps": 1e-20}}}],
     "AX715": [{"head": {"tied": False}, **sizes(vocab_size=25600)}],
+    "AX716": [
+        {**LOCAL, "components": {**attention()["components"], "local": {**WINDOW, "rope": True}}},  # as the hint says
+        {**LOCAL, "components": {**attention(rope=False)["components"], "local": {**WINDOW, "rope": True}}},
+        {**LOCAL, "components": {**attention(rope=False)["components"], "local": WINDOW}},  # AX711 says it
+        {**LOCAL, "components": {**attention()["components"], "local": WINDOW}, "embedding": {"positions": 64}},
+        {**LOCAL, "components": {**attention()["components"], "local": WINDOW, "mlp": SSM}},
+    ],
 }  # fmt: skip
 
 
