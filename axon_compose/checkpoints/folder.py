@@ -35,6 +35,7 @@ def write_model(
     dtype: str | None = None,
     seed: int = 0,
     quantize_bits: int | None = None,
+    model_file: bool = True,
     tokenizer: str | Path = "bytes",
     force: bool = False,
     allow_large: bool = False,
@@ -54,6 +55,8 @@ def write_model(
         dtype: `float32`, `bfloat16` or `float16`; float32, or as the checkpoint has it, unless given.
         seed: Of the random weights; the same seed and versions give the same bytes.
         quantize_bits: Quantise to so many bits, or None.
+        model_file: Name a Python file in config.json, which mlx_lm runs if it is trusted; without one, tools that
+            trust no code load the folder where axon-compose is installed (`axon_compose.checkpoints.tools`).
         tokenizer: `bytes`, or a folder with a `tokenizer.json`.
         force: Replace an earlier build.
         allow_large: Do not compare the size with the memory that is free.
@@ -84,7 +87,7 @@ def write_model(
         )
     if quantize_bits:
         quantize(model, quantize_bits)
-    config = _config(architecture, model)
+    config = _config(architecture, model) | ({} if model_file else {"model_file": None})
     names = FolderNames(plan)
     tensors = {names.in_folder(name): value for name, value in tree_flatten(model.parameters())}
     del model  # the writer must be the last to hold each tensor, so that it is freed once it is written

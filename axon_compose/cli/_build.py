@@ -10,6 +10,7 @@ from pathlib import Path
 from shlex import quote
 
 from axon_compose.architecture import Architecture
+from axon_compose.checkpoints.tools import MODULE, tools
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import Terminal
 from axon_compose.diagnostics import ArchitectureError, Diagnostic
@@ -116,6 +117,7 @@ def _to_folder(architecture: Architecture, arguments: argparse.Namespace, termin
         dtype=arguments.dtype,
         seed=arguments.seed,
         quantize_bits=arguments.quantize,
+        model_file=not arguments.no_model_file,
         tokenizer=_tokenizer(arguments),
         force=arguments.force,
         allow_large=arguments.allow_large,
@@ -126,13 +128,23 @@ def _to_folder(architecture: Architecture, arguments: argparse.Namespace, termin
     layers = len(plan.layers)
     text = f"wrote {arguments.out}: {plan.name}, {count(total_parameters(plan))} parameters, {human(size)}\n"
     code = terminal.result(text, {"out": arguments.out, **record})
-    folder = quote(arguments.out)
+    folder = quote(arguments.out) + ("" if arguments.no_model_file else " --trust-remote-code")
     terminal.note(
         "run it:\n"
-        f"  mlx_lm.generate --model {folder} --trust-remote-code --prompt 'Hello'\n"
-        f"  mlx_lm.lora --model {folder} --trust-remote-code --train --data DIR --num-layers {min(layers, 16)}"
+        f"  mlx_lm.generate --model {folder} --prompt 'Hello'\n"
+        f"  mlx_lm.lora --model {folder} --train --data DIR --num-layers {min(layers, 16)}\n"
+        f"runs with: {tools(architecture, model_file=not arguments.no_model_file)}"
     )
+    if arguments.no_model_file and not _registered():
+        terminal.note(f"here it does not run yet: `{MODULE}` is missing, which a wheel of axon-compose brings")
     return code
+
+
+def _registered() -> bool:
+    """Whether mlx_lm finds our classes by itself."""
+    from importlib.util import find_spec
+
+    return find_spec(MODULE) is not None
 
 
 def _tokenizer(arguments: argparse.Namespace) -> str | Path:

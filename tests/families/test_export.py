@@ -150,7 +150,7 @@ def test_every_export_is_imported_again(name: str, config: str, tmp_path: Path, 
 
 
 def test_an_export_that_mlx_lm_refuses_is_not_written(tmp_path: Path) -> None:
-    """Three kinds: tensors under names that it does not know, arguments that it lacks, a model that it does not have."""
+    """Three kinds: tensors under names that it does not know, arguments that it lacks, a model that it lacks."""
     random_model("llama", tmp_path / "split")
     rules = json.loads((tmp_path / "split" / "config.json").read_text())
     section = rules["axon_compose"]["architecture"]["huggingface"]
