@@ -30,6 +30,7 @@ from typing import Final
 import conformance_page
 import families_page
 import imports_page
+import mlx_lm_page
 import performance_page
 from components_page import page as components_page
 
@@ -51,6 +52,7 @@ GENERATED: Final[Mapping[str, Callable[[], str]]] = {
     "docs/imports.md": imports_page.page,
     "docs/conformance.md": lambda: conformance_page.page(conformance_page.on_page()),
     "docs/families.md": lambda: families_page.page(families_page.on_page()),
+    "docs/mlx-lm-commands.md": mlx_lm_page.page,
     "docs/performance.md": performance_page.page,
 }
 CHECKPOINTS: Final = "tests/families/fixtures"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -65,3 +66,41 @@ def test_an_installed_wheel_works_on_its_own(wheel: Path, tmp_path: Path) -> Non
     environment = {**os.environ, "PYTHONPATH": str(target)}
     out = run(sys.executable, "-c", script, str(target), cwd=tmp_path, env=environment)
     assert "5,766,781,440 parameters" in out
+
+
+@pytest.mark.slow
+def test_tools_without_a_flag_load_a_folder_where_the_wheel_is_installed(wheel: Path, tmp_path: Path) -> None:
+    """With mlx-lm in one place, as in any environment; as a model, and as a draft for another one."""
+    site = tmp_path / "site"
+    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site), str(wheel))
+    import mlx_lm
+
+    shutil.copytree(Path(mlx_lm.__file__).parent, site / "mlx_lm", dirs_exist_ok=True)
+    environment = {**os.environ, "PYTHONPATH": str(site), "HF_HUB_OFFLINE": "1"}
+    build = "import sys; from axon_compose.cli import main; sys.exit(main(sys.argv[1:]))"
+    sizes = ("--set", "dims.hidden_size=64", "--set", "dims.vocab_size=259")
+    common = (*sizes, "--out", "m", "--no-model-file")
+    run(sys.executable, "-c", build, "build", "llama-small", *common, cwd=tmp_path, env=environment)
+    assert not list((tmp_path / "m").glob("*.py"))
+    use = (
+        "from mlx_lm import load, generate\n"
+        "model, tokenizer = load('m')\n"
+        "text = generate(model, tokenizer, 'Hello', max_tokens=8)\n"
+        "draft, _ = load('m')\n"
+        "assert generate(model, tokenizer, 'Hello', max_tokens=8, draft_model=draft) == text\n"
+    )
+    run(sys.executable, "-c", use, cwd=tmp_path, env=environment)
+    command = (
+        "-m",
+        "mlx_lm",
+        "generate",
+        "--model",
+        "m",
+        "--draft-model",
+        "m",
+        "--prompt",
+        "Hello",
+        "--max-tokens",
+        "4",
+    )
+    run(sys.executable, *command, cwd=tmp_path, env=environment)

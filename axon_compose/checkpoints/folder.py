@@ -51,6 +51,7 @@ def write_model(
     dtype: str | None = None,
     seed: int = 0,
     quantize_bits: int | None = None,
+    model_file: bool = True,
     tokenizer: str | Path | None = None,
     force: bool = False,
     allow_large: bool = False,
@@ -70,6 +71,8 @@ def write_model(
         dtype: `float32`, `bfloat16` or `float16`; float32, or as the checkpoint has it, unless given.
         seed: Of the random weights; the same seed and versions give the same bytes.
         quantize_bits: Quantise to so many bits, or None.
+        model_file: Name a Python file in config.json, which mlx_lm runs if it is trusted; without one, tools that
+            trust no code load the folder where axon-compose is installed (`axon_compose.checkpoints.tools`).
         tokenizer: `bytes`, `bytes-chat` (the same with a chat template), `none`, or a folder with the files of a
             tokenizer; that of `weights` unless given, `bytes` without one.
         force: Replace an earlier build.
@@ -104,6 +107,7 @@ def write_model(
         )
     notes = quantize(model, quantize_bits) if quantize_bits else []
     config = folder_config(model.compiled or architecture, model, ids=is_tokenizer_of(home, tokenizer))
+    config |= {} if model_file else {"model_file": None}
     if weights is not None:
         load_plan = checkpoint_plan(plan, architecture.document, weights, layout)
         if origin := _origin(load_plan, weights, layout):

@@ -9,6 +9,7 @@ from shlex import quote
 
 from axon_compose.architecture import Architecture
 from axon_compose.checkpoints.built import model_folder
+from axon_compose.checkpoints.tools import MODULE, tools
 from axon_compose.cli._source import load_file, weights_of
 from axon_compose.cli._terminal import Terminal
 from axon_compose.machine.units import count, human
@@ -107,6 +108,7 @@ def _to_folder(architecture: Architecture, arguments: argparse.Namespace, termin
         dtype=arguments.dtype,
         seed=arguments.seed,
         quantize_bits=arguments.quantize,
+        model_file=not arguments.no_model_file,
         tokenizer=arguments.tokenizer,
         force=arguments.force,
         allow_large=arguments.allow_large,
@@ -119,15 +121,18 @@ def _to_folder(architecture: Architecture, arguments: argparse.Namespace, termin
     code = terminal.result(text, {"out": arguments.out, **record})
     for note in record["notes"]:
         terminal.note(f"note: {note}")
-    folder = quote(arguments.out)
+    folder = quote(arguments.out) + ("" if arguments.no_model_file else " --trust-remote-code")
     if "tokenizer.json" not in record["files"]:
         terminal.note("without a tokenizer, the folder is for `axon_compose.load_model` and `export`")
         return code
     terminal.note(
         "run it:\n"
-        f"  mlx_lm.generate --model {folder} --trust-remote-code --prompt 'Hello'\n"
-        f"  mlx_lm.lora --model {folder} --trust-remote-code --train --data DIR --num-layers {min(layers, 16)}"
+        f"  mlx_lm.generate --model {folder} --prompt 'Hello'\n"
+        f"  mlx_lm.lora --model {folder} --train --data DIR --num-layers {min(layers, 16)}\n"
+        f"runs with: {tools(architecture, model_file=not arguments.no_model_file)}"
     )
+    if arguments.no_model_file and not _registered():
+        terminal.note(f"here it does not run yet: `{MODULE}` is missing, which a wheel of axon-compose brings")
     return code
 
 
@@ -142,6 +147,13 @@ def _check_vocabulary(architecture: Architecture, arguments: argparse.Namespace)
         from axon_compose.checkpoints.files._tokenizer import tokenizer_files
 
         tokenizer_files(tokenizer, architecture.plan().dims.vocab_size)
+
+
+def _registered() -> bool:
+    """Whether mlx_lm finds our classes by itself."""
+    from importlib.util import find_spec
+
+    return find_spec(MODULE) is not None
 
 
 def _tokenizer(arguments: argparse.Namespace) -> str | Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from axon_compose.checkpoints.tools import tools
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import USAGE, Terminal
 from axon_compose.diagnostics import ArchitectureError, Diagnostic
@@ -50,7 +51,9 @@ def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
         from axon_compose.report.draw import characters  # a later stage than all that other commands need
 
         stack = characters(plan, terminal.style, terminal.width)
-    return terminal.result(show_text(plan, terminal.style, stack), show_data(plan), architecture.warnings)
+    runs = tools(architecture)
+    text = show_text(plan, terminal.style, stack, [["runs with", runs]])
+    return terminal.result(text, {**show_data(plan), "runs_with": runs}, architecture.warnings)
 
 
 def explain_code(arguments: argparse.Namespace, terminal: Terminal) -> int:

@@ -271,6 +271,11 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
         help="of bytes, the same with a chat template, none, or that of a folder (default: that of the weights if they "
         "come from a folder, else bytes)",
     )
+    build.add_argument(
+        "--no-model-file",
+        action="store_true",
+        help="for tools without --trust-remote-code, where a wheel of axon-compose is installed",
+    )
     build.add_argument("--dry-run", action="store_true", help="say what would be built and write nothing")
     build.add_argument("--force", action="store_true", help="replace a folder that an earlier build wrote")
     build.add_argument("--allow-large", action="store_true", help="build even if memory seems too small")

@@ -1,4 +1,4 @@
-"""What `axon_model.py` of a folder built by version 0.1 imports."""
+"""What `axon_model.py` of a folder built by version 0.1 imports; in the wheel also `mlx_lm/models/axon_compose.py`."""
 
 from axon_compose.model.mlx_lm import Model, ModelArgs
 

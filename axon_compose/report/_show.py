@@ -32,16 +32,19 @@ __all__ = ["describe_cache", "show_data", "show_text"]
 CONTEXTS = (4096, 65536)
 
 
-def show_text(plan: Plan, style: Style, stack: Sequence[str] | None = None) -> str:
+def show_text(plan: Plan, style: Style, stack: Sequence[str] | None = None, more: Sequence[list[str]] = ()) -> str:
     """The plan as text: totals, the stack, and what follows from it.
 
     Args:
         plan: The model.
         style: Whether there are colours.
         stack: Lines that draw the stack; unless given, a table in which layers that are alike stand in one row.
+        more: Rows below the totals, of a word and its text each.
     """
+    rows, aligned = totals(plan)
     lines = stack or _table(plan, style)
-    return "\n".join([style.bold(head(plan)), "", *lines, "", *table(*totals(plan), style=style, heads=0)]) + "\n"
+    last = table([*rows, *more], aligned, style=style, heads=0)
+    return "\n".join([style.bold(head(plan)), "", *lines, "", *last]) + "\n"
 
 
 def head(plan: Plan) -> str:

@@ -83,7 +83,14 @@ def test_logits_that_are_no_numbers_fail_the_build() -> None:
 
 
 def test_folder(built: Path) -> None:
-    expected = ["axon_model.py", "build.json", "config.json", "generation_config.json", "model.safetensors"]
+    expected = [
+        "README.md",
+        "axon_model.py",
+        "build.json",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+    ]
     expected += ["model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json"]
     assert names(built) == expected
     record = verify(built)

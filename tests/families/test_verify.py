@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import sys
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import pytest
 
-from axon_compose.checkpoints.upstream import FAULTS
-from axon_compose.checkpoints.upstream._fields import older_fields
+from axon_compose import load
+from axon_compose.checkpoints.upstream import FAULTS, faults_of, older_fields
 from axon_compose.cli import main
 from axon_compose.cli._arguments import PEERS as _PEERS
 from axon_compose.proof.verify import PEERS, PeerReport, Verification, trace, verify
@@ -20,8 +22,9 @@ from axon_compose.proof.verify import _verify as module
 from axon_compose.proof.verify._mlx_lm import run_mlx_lm
 from axon_compose.report import PLAIN
 from axon_compose.report._verify import verify_text
+from tests.families.models import FIXTURES, SETTINGS, difference, expected, model
 
-FIXTURES = Path(__file__).parent / "fixtures"
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 UNEVEN = [f"{'full' if at % 2 else 'sliding'}_attention" for at in range(7)]
 BOTH = sorted(folder.parent.name for folder in FIXTURES.glob("*/config.published.json"))
 
@@ -62,6 +65,11 @@ def test_agrees(name: str, tmp_path: Path) -> None:
         ("qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2}, {}, ["window-ignored"]),
         ("cohere2", {"layer_types": UNEVEN}, {}, ["layer-types-ignored"]),
         ("cohere2", {"rope_scaling": {"rope_type": "linear", "factor": 4.0}}, {}, ["rope-scaling-ignored"]),
+        ("llama", {"rope_scaling": YARN | {"truncate": False}}, {}, ["truncate-ignored"]),
+        ("qwen3", {"rope_scaling": YARN | {"attention_factor": 0.7}}, {}, ["attention-factor-ignored"]),
+        ("qwen3_next", {"rope_scaling": YARN | {"attention_factor": 0.7}}, {}, ["attention-factor-ignored"]),
+        ("lfm2", {"rope_scaling": YARN}, {}, ["rope-scaling-ignored"]),
+        ("lfm2", {"rope_scaling": {"rope_type": "linear", "factor": 4.0}}, {}, ["rope-scaling-ignored"]),
         ("gpt_oss_mxfp4", {}, {}, ["truncate-ignored", "fixed-limit"]),
         ("gpt_neox_sequential", {}, {}, ["gelu-by-tanh"]),
         ("falcon_h1_plain", {}, {}, ["multipliers-missing"]),
@@ -151,6 +159,23 @@ def test_transformers_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not verify(FIXTURES / "qwen3", tokens=8, against=["transformers"]).passed
 
 
+def test_transformers_clamps_the_steps_of_nemotron_h(tmp_path: Path) -> None:
+    """At the published `time_step_min`; mlx-lm, NVIDIA's code and ours do not."""
+    config = json.loads((FIXTURES / "nemotron_h_published" / "config.json").read_text())
+    assert config["time_step_min"] == 0.001
+    (fault,) = faults_of("transformers", config, 8)
+    assert fault.name == "step-clamped"
+    assert faults_of("transformers", config | {"time_step_limit": [0.001, None]}, 8) == []
+    assert with_mlx_lm(FIXTURES / "nemotron_h_published").status == "ok"
+    tokens, reference = expected("nemotron_h_published")
+    plain = load(checkpoint=FIXTURES / "nemotron_h_published").build(weights=FIXTURES / "nemotron_h_published")
+    clamped = model("nemotron_h_published")  # with the setting of the fault, as `models.SETTINGS` has it
+    assert fault.settings is not None
+    assert fault.settings(config) == SETTINGS["nemotron_h_published"]
+    assert difference(plain(tokens), reference) > 2e-4
+    assert difference(clamped(tokens), reference) < 1e-5
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["verify", str(FIXTURES / "qwen3"), "--against", "mlx-lm", "--tokens", "8"]
     assert main(argv) == 0
@@ -197,6 +222,23 @@ def test_tracing_leaves_the_model_as_it_was() -> None:
     found = trace(model, mx.array([[1, 2, 3]]), 1)
     assert len(found.hidden) == len(before) + 1
     assert all(one is other for one, other in zip(model.layers, before, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["gptj", "llama"])
+def test_layers_that_are_called_by_keyword_are_traced(kind: str) -> None:
+    """gptj calls its blocks as `block(inputs=…, mask=…, cache=…)`."""
+    peer = importlib.import_module(f"mlx_lm.models.{kind}")
+    sizes = {"n_embd": 16, "n_head": 2, "n_layer": 3, "n_inner": 32, "rotary_dim": 4} if kind == "gptj" else {
+        "hidden_size": 16, "num_hidden_layers": 3, "intermediate_size": 32, "num_attention_heads": 2,
+        "rms_norm_eps": 1e-5,
+    }  # fmt: skip
+    model = peer.Model(peer.ModelArgs.from_dict({"model_type": kind, "vocab_size": 32, **sizes}))
+    tokens = mx.array([[1, 2, 3, 4]])
+    found = trace(model, tokens, 2)
+    table = next(value for name, value in model.named_modules() if isinstance(value, nn.Embedding))
+    assert len(found.hidden) == 4
+    assert mx.array_equal(found.hidden[0], table(tokens))
+    assert mx.array_equal(found.logits, model(tokens))
 
 
 @pytest.mark.parametrize("name", BOTH)

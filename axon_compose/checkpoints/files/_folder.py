@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from axon_compose.checkpoints.files import _disk
 from axon_compose.checkpoints.files._atomic import atomic_folder, check_target
+from axon_compose.checkpoints.files._card import CARD_FILE, model_card
 from axon_compose.checkpoints.files._generation import GENERATION_FILE
 from axon_compose.checkpoints.files._record import BUILD_FILE, dump_json, is_plain_name, record_of
 from axon_compose.checkpoints.files._shards import (
@@ -63,7 +64,8 @@ def write_folder(
     Args:
         target: The folder.
         config: Content of `config.json`; `vocab_size` is required. `model_file` and the token ids (`eos_token_id`, …)
-            are filled in unless given.
+            are filled in unless given; a `model_file` of None leaves the Python file out (see
+            `axon_compose.checkpoints.tools`).
         tensors: Name to lazy array. A dict is emptied on the way, so that each array is freed once it is written (drop
             the model that they come from); any other iterable of pairs needs `specs`. See `write_shards`.
         specs: Every tensor, in the order in which `tensors` hands them out.
@@ -90,7 +92,11 @@ def write_folder(
     tokens = tokenizer_files(tokenizer, config["vocab_size"])
     ids = {key: value for key, value in tokens.ids.items() if key != "vocab_size"}
     full_config = {**ids, "model_file": MODEL_FILE, **config}
-    code_file = require_plain_name(full_config["model_file"])
+    code = {}
+    if full_config["model_file"] is None:
+        del full_config["model_file"]
+    else:
+        code[require_plain_name(full_config["model_file"])] = model_file(build_record.get("plugins", {}))
     generation = {key: full_config[key] for key in ids} | dict(generation or {})
     build_record = {**build_record, "notes": [*build_record.get("notes", ()), *tokens.notes]}
     small = {
@@ -98,7 +104,8 @@ def write_folder(
         # The description inside has an order that counts: that of the parts of a split.
         "config.json": dump_json(dict(sorted(full_config.items())), in_order=True),
         GENERATION_FILE: dump_json(generation),
-        code_file: model_file(build_record.get("plugins", {})),
+        **code,
+        CARD_FILE: model_card(str(build_record.get("name", "model")), model_file=bool(code)),
     }
     weights = sum(spec.nbytes for shard in plan_shards(specs, max_shard_bytes) for spec in shard.specs)
     check_space(target, weights + sum(map(len, small.values())))

@@ -49,9 +49,18 @@ def _slides(config: Config, tokens: int) -> bool:
     return bool(config.get("sliding_window")) and tokens > config["sliding_window"]
 
 
+def _least_step(config: Config) -> float:
+    return float(config.get("time_step_min", 0.001))
+
+
 def _groups(config: Config) -> int:
     return int(config.get("mamba_n_groups") or config.get("n_groups") or 1)
 
+
+#: Families with yarn whose RoPE mlx-lm makes by one function.
+_YARN: Final = (
+    "deepseek_v3", "falcon_h1", "gpt_oss", "kimi_k2", "llama", "mistral", "olmo2", "qwen2", "qwen3", "qwen3_next",
+)  # fmt: skip
 
 #: Looked at in this order.
 FAULTS: Final = (
@@ -112,7 +121,7 @@ FAULTS: Final = (
         "mlx-lm",
         "rope_scaling is ignored",
         "it applies as for any RoPE",
-        model_types=("mixtral", "qwen3_moe", "cohere2", "gpt_neox"),
+        model_types=("mixtral", "qwen3_moe", "cohere2", "gpt_neox", "lfm2"),
         when=lambda config, tokens: _rope_type(config) != "default",
         settings=lambda config: ["dims.rope_scaling={type: linear, factor: 1.0}"],
     ),
@@ -138,9 +147,18 @@ FAULTS: Final = (
         "mlx-lm",
         "truncate of yarn is ignored, the range of the ramp is rounded",
         "with `truncate` false nothing is rounded",
-        model_types=("gpt_oss",),
-        when=lambda config, tokens: _rope(config).get("truncate") is False,
+        model_types=_YARN,
+        when=lambda config, tokens: _rope_type(config) == "yarn" and _rope(config).get("truncate") is False,
         settings=lambda config: ["dims.rope_scaling.truncate=true"],
+    ),
+    UpstreamFault(
+        "attention-factor-ignored",
+        "mlx-lm",
+        "attention_factor of yarn is ignored, what scales queries and keys follows from the factor alone",
+        "attention_factor, where config.json has it",
+        model_types=_YARN,
+        when=lambda config, tokens: _rope_type(config) == "yarn" and bool(_rope(config).get("attention_factor")),
+        settings=lambda config: ["dims.rope_scaling.attention_factor=null"],
     ),
     UpstreamFault(
         "fixed-limit",
@@ -237,6 +255,15 @@ FAULTS: Final = (
         model_types=("jamba",),
         when=lambda config, tokens: config.get("expert_layer_period", 2) != 2,
         error="parameters not in model",
+    ),
+    UpstreamFault(
+        "step-clamped",
+        "transformers",
+        "steps of the state space layers are at least time_step_min, which is for drawing new weights",
+        "time_step_limit bounds them, by default not at all (also in NVIDIA's own code, and in mlx-lm)",
+        model_types=("nemotron_h",),
+        when=lambda config, tokens: _least_step(config) > (config.get("time_step_limit") or [0.0])[0],
+        settings=lambda config: [f"dims.time_step_limit=[{_least_step(config)}, null]"],
     ),
     UpstreamFault(
         "one-set-of-factors",

@@ -69,6 +69,11 @@ def _same(one: Any, other: Any) -> bool:
     return one is other
 
 
+def _hidden(arguments: list[Any]) -> Any:
+    """The hidden states among the arguments of a layer: the first array of three axes."""
+    return next(value for value in arguments if isinstance(value, mx.array) and value.ndim == 3)
+
+
 @contextmanager
 def _seen(layers: list[Any] | None) -> Iterator[list[mx.array]]:
     """Put a tap after every layer for a while; the list fills with what goes in and comes out."""
@@ -85,15 +90,15 @@ def _seen(layers: list[Any] | None) -> Iterator[list[mx.array]]:
 
 
 class _Tap:
-    """Stands in for a layer and writes down what it gives."""
+    """Stands in for a layer and writes down what it gives, whether it is called by position or by keyword."""
 
     def __init__(self, layer: nn.Module, seen: list[mx.array]) -> None:
         self._layer, self._seen = layer, seen
 
-    def __call__(self, x: mx.array, *arguments: Any, **named: Any) -> Any:
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
         if not self._seen:
-            self._seen.append(x)
-        out = self._layer(x, *arguments, **named)
+            self._seen.append(_hidden([*arguments, *named.values()]))
+        out = self._layer(*arguments, **named)
         self._seen.append(out[0] if isinstance(out, tuple) else out)
         return out
 

@@ -1,0 +1,45 @@
+"""What `show` and `build` say of the tools that run a model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from mlx_lm.utils import MODEL_REMAPPING
+
+from axon_compose import load
+from axon_compose.checkpoints.huggingface import families
+from axon_compose.checkpoints.tools import _known, tools
+from axon_compose.cli import main
+from axon_compose.registry import Registry
+from tests.e2e.commands import SMALL, settings
+
+
+def test_models_that_mlx_lm_has() -> None:
+    assert {"llama", "qwen3_moe", "rwkv7"} | MODEL_REMAPPING.keys() <= _known()
+    assert "quill" not in _known()
+
+
+def test_families_are_exported_and_hybrids_are_not() -> None:
+    for family in families(Registry.installed()):
+        assert "export --to mlx-lm" in tools(load(family.name)), family.name
+    for name in ("hybrid-demo", "bit-axon", "llama-small"):
+        assert "build --no-model-file" in tools(load(name))
+        assert "where a wheel of axon-compose is installed" in tools(load(name), model_file=False)
+    unknown = load("llama", settings=["huggingface.model_types=[quill]", "huggingface.write={}"])
+    assert "export" not in tools(unknown)
+
+
+def test_show_and_build_say_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "llama"]) == 0
+    assert "as a stock llama" in capsys.readouterr().out
+    arguments = ["build", "hybrid-demo", *settings(*SMALL), "--out", str(tmp_path / "m")]
+    assert main(arguments) == 0
+    assert "runs with: mlx_lm with --trust-remote-code" in capsys.readouterr().err
+    assert main([*arguments, "--no-model-file", "--force"]) == 0
+    said = capsys.readouterr().err
+    assert "mlx_lm.generate --model" in said
+    assert "--trust-remote-code" not in said
+    assert not list((tmp_path / "m").glob("*.py"))
+    assert re.search("does not run yet", said)  # tests run from a checkout
