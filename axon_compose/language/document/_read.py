@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from axon_compose.diagnostics import Flood, Label, Problems
 from axon_compose.language.document._blocks import check_blocks
 from axon_compose.language.document._document import Document, Path
-from axon_compose.language.document._formulas import check_formulas, resolve_dims
+from axon_compose.language.document._formulas import cached_parse, check_formulas, formulas_in, resolve_dims
 from axon_compose.language.document._merge import FindArchitecture, with_base
 from axon_compose.language.document._models import NAME
 from axon_compose.language.document._sections import Envelope
@@ -284,3 +284,17 @@ def _check_fields(document: Document, problems: Problems) -> None:
                 document.place("huggingface", *path, key=True),
                 help=f"did you mean `{near}`?" if near else "give it a default in `dims`",
             )
+    if ("huggingface.formula",) not in document.broken:
+        _check_values(document, section.only, problems)
+
+
+def _check_values(document: Document, only: Mapping[str, Any], problems: Problems) -> None:
+    """Formulas of `huggingface.only`, which know the dims."""
+    dims = document.envelope.dims
+    for path, text in formulas_in(only):
+        for name in sorted(cached_parse(text).names - dims.keys()):
+            if ("dims", name) not in document.broken:
+                near = problems.nearest(name, dims)
+                hint = f"did you mean `{near}`?" if near else "these formulas know the dims"
+                place = document.place("huggingface", "only", *path)
+                problems.error("AX120", f"unknown name `{name}`", place, help=hint)
