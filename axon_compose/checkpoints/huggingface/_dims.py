@@ -67,7 +67,7 @@ class _Overlay:
 
     def __init__(self, node: Mapping, section: HuggingFace, config: Config, problems: Problems) -> None:
         self.node, self.section, self.config, self.problems = node, section, config, problems
-        self.model_type = next((name for name in config.model_types if name in section.model_types), "")
+        self.model_type = _type_of(section, config)
         self.of_type = section.per_type.get(self.model_type, ModelType())
         self.rope = rope_fields(config, problems, section.ignore, self._number)
         self.handled = {*section.ignore, *self.of_type.ignore, *section.only, *ROPE_FIELDS, ORIGINAL_LENGTH, *self.rope}
@@ -126,10 +126,17 @@ def fields_used(document: Document, config: Config) -> list[str]:
     section = document.envelope.huggingface
     if section is None:
         return []
-    names = (name for dim in document.envelope.dims for name in field_names(section, dim))
+    without_effect = section.per_type.get(_type_of(section, config), ModelType()).ignore
+    fields = (name for dim in document.envelope.dims for name in field_names(section, dim))
+    names = (name for name in fields if name not in without_effect)
     positions = written_positions(config, Problems())
     read = [*(name for name in names if name not in ROPE_FIELDS), *(positions or ())[:1]]
     return list(dict.fromkeys(name for name in read if config.value(name) is not None))
+
+
+def _type_of(section: HuggingFace, config: Config) -> str:
+    """The model type as which the file reads a configuration; empty if it is for none of them."""
+    return next((name for name in config.model_types if name in section.model_types), "")
 
 
 def field_names(section: HuggingFace, dim: str) -> list[str]:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from axon_compose.diagnostics import Flood, Label, Problems
 from axon_compose.language.document._blocks import check_blocks
 from axon_compose.language.document._document import Document, Path
+from axon_compose.language.document._fields import check_fields
 from axon_compose.language.document._formulas import check_formulas, resolve_dims
 from axon_compose.language.document._merge import FindArchitecture, with_base
 from axon_compose.language.document._models import NAME
@@ -98,7 +99,7 @@ def _read(
     check_new_dims(document, laid, problems)
     _check_names(document, problems)
     check_blocks(document, problems)
-    _check_fields(document, problems)
+    check_fields(document, problems)
     check_weights(document, problems)
     return document
 
@@ -264,23 +265,3 @@ def _check_names(document: Document, problems: Problems) -> None:
                     document.place(section, name, key=True),
                     help="choose another name",
                 )
-
-
-def _check_fields(document: Document, problems: Problems) -> None:
-    """Fields of config.json that go to dims which do not exist."""
-    section = document.envelope.huggingface
-    known = document.envelope.dims
-    if section is None or ("dims",) in document.broken:
-        return
-    named: list[Path] = [(key, name) for key in ("fields", "tensors") for name in getattr(section, key)]
-    named += [("per_type", kind, "defaults", name) for kind, of in section.per_type.items() for name in of.defaults]
-    for path in named:
-        name = str(path[-1])
-        if name not in known and ("dims", name) not in document.broken:
-            near = problems.nearest(name, known)
-            problems.error(
-                "AX607",
-                f"`{name}` is not a dim of this file",
-                document.place("huggingface", *path, key=True),
-                help=f"did you mean `{near}`?" if near else "give it a default in `dims`",
-            )

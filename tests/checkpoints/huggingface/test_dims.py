@@ -173,6 +173,14 @@ def test_a_field_without_effect_at_some_values(
     assert message.endswith(f"; this family file supports only {supported}")
 
 
+def test_a_formula_that_knows_no_such_dim() -> None:
+    section = {**FAMILY["huggingface"], "only": {"extra": ["a", "=windw"]}}
+    with pytest.raises(ArchitectureError) as caught:
+        load({**FAMILY, "huggingface": section})
+    (fault,) = caught.value.diagnostics
+    assert (fault.code, fault.message, fault.help) == ("AX120", "unknown name `windw`", "did you mean `window`?")
+
+
 def test_what_a_model_type_means_by_a_missing_field(tmp_path: Path) -> None:
     per_type = {"tiny": {"defaults": {"window": 3, "head_dim": "=width // 2"}}, "other": {"defaults": {"window": 5}}}
     family = {

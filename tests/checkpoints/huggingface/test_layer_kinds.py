@@ -9,6 +9,7 @@ from typing import Any, Final
 import pytest
 
 from axon_compose import ArchitectureError, Diagnostic, load
+from axon_compose.checkpoints.huggingface import fields_used
 from tests.families.models import FIXTURES
 
 #: Every family whose configuration names the kinds of its layers, and the field.
@@ -131,6 +132,8 @@ def test_a_llama_has_no_windows(tmp_path: Path) -> None:
     found = load(checkpoint=tmp_path)
     assert [warning.code for warning in found.warnings] == ["AX613"]
     assert {use.window for use in found.plan().uses() if use.name == "attn"} == {None}
+    assert found.config is not None
+    assert "sliding_window" not in fields_used(found.document, found.config)
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "mistral"}))
     assert {use.window for use in load(checkpoint=tmp_path).plan().uses() if use.name == "attn"} == {8}
 
