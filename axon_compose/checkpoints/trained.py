@@ -9,7 +9,7 @@ from axon_compose.checkpoints.weights import LoadPlan, Progress, checkpoint_plan
 from axon_compose.language.document import Layout
 from axon_compose.machine.memory import require
 from axon_compose.model import LanguageModel, largest_parts, random_weights
-from axon_compose.plan import Compiled, running_nbytes
+from axon_compose.plan import Compiled
 
 __all__ = ["build_trained", "plan_trained"]
 
@@ -55,8 +55,7 @@ def plan_trained(
     plan = compiled.plan()
     load_plan = checkpoint_plan(plan, compiled.document, weights, layout)
     if not allow_large:
-        loaded, passing = load_nbytes(load_plan, plan, dtype)
         stored = f"in {dtype}" if dtype else "as it is stored"
-        needed = loaded + max(passing, running_nbytes(plan))
+        needed = sum(load_nbytes(load_plan, plan, dtype))
         require(needed, f"`{compiled.name}` {stored}", largest_parts(plan, dtype or "bfloat16"))
     return load_plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import mlx.core as mx
@@ -10,10 +11,10 @@ from mlx.utils import tree_flatten, tree_map_with_path
 
 from axon_compose.machine.memory import require
 from axon_compose.model._language_model import LanguageModel
-from axon_compose.plan import DTYPES, Plan, Use, running_nbytes, weight_nbytes
+from axon_compose.plan import DTYPES, Plan, Use, number_widths, running_nbytes, weight_nbytes
 from axon_compose.registry import load_factory
 
-__all__ = ["BuildError", "build", "check_shapes", "largest_parts", "make_module", "random_weights"]
+__all__ = ["BuildError", "build", "build_nbytes", "check_shapes", "largest_parts", "make_module", "random_weights"]
 
 
 class BuildError(Exception):
@@ -39,11 +40,19 @@ def build(plan: Plan, *, dtype: str = "float32", seed: int = 0, allow_large: boo
         BuildError: If a component's parameters are not those that its spec declares.
     """
     if not allow_large:
-        needed = weight_nbytes(plan, dtype) + running_nbytes(plan)
-        require(needed, f"`{plan.name}` in {dtype}", largest_parts(plan, dtype))
+        require(build_nbytes(plan, dtype), f"`{plan.name}` in {dtype}", largest_parts(plan, dtype))
     model = random_weights(plan, dtype=dtype, seed=seed)
     model.eval()
     return model
+
+
+def build_nbytes(plan: Plan, dtype: str) -> int:
+    """The most bytes that a model with random weights takes until it has run once.
+
+    The numbers of one parameter at a time are drawn in float32.
+    """
+    drawn = 4 * max(prod(shape) for _, shape in plan.parameters())
+    return weight_nbytes(plan, dtype) + max(drawn, running_nbytes(plan, number_widths(plan, dtype)))
 
 
 def random_weights(plan: Plan, *, dtype: str = "float32", seed: int = 0) -> LanguageModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Final
@@ -17,6 +17,7 @@ __all__ = [
     "cache_nbytes",
     "capabilities",
     "kept_in_float32",
+    "number_widths",
     "running_nbytes",
     "total_parameters",
     "weight_nbytes",
@@ -36,10 +37,10 @@ def active_parameters(plan: Plan) -> int:
     return sum(use.active for use in plan.uses())
 
 
-def weight_nbytes(plan: Plan, dtype: str) -> int:
-    """Bytes of all weights in `dtype`, parameters that stay float32 included as such."""
+def number_widths(plan: Plan, dtype: str) -> dict[str, int]:
+    """Bytes of a number of every parameter in a model of `dtype`: some parameters stay float32."""
     kept = kept_in_float32(plan)
-    return sum(prod(shape) * (4 if name in kept else DTYPES[dtype]) for name, shape in plan.parameters())
+    return {name: 4 if name in kept else DTYPES[dtype] for name, _ in plan.parameters()}
 
 
 def kept_in_float32(plan: Plan) -> frozenset[str]:
@@ -47,14 +48,28 @@ def kept_in_float32(plan: Plan) -> frozenset[str]:
     return frozenset(f"{use.path}.{name}" for use in plan.uses() for name in use.spec.float32)
 
 
-def running_nbytes(plan: Plan) -> int:
-    """Bytes that a model may take besides its weights until it has run once, long prompts and caches aside.
+def weight_nbytes(plan: Plan, dtype: str) -> int:
+    """Bytes of all weights in `dtype`, parameters that stay float32 included as such."""
+    widths = number_widths(plan, dtype)
+    return sum(prod(shape) * widths[name] for name, shape in plan.parameters())
 
-    One component at most is there again in float32: while its random numbers are drawn, while a matrix is laid out
-    anew, and where the CPU multiplies in float32 only, as it does with the matrices of experts, half of which may be
-    there in both orders.
+
+def running_nbytes(plan: Plan, widths: Mapping[str, int]) -> int:
+    """Bytes that the first run takes besides the weights, long prompts and caches aside.
+
+    On the CPU a float32 matrix is there twice while it is laid out anew. Experts of other types are multiplied in
+    float32, all of a component, about half of them in both orders.
+
+    Args:
+        plan: The model.
+        widths: Parameter to the bytes of one of its numbers, packed ones left out.
     """
-    return max(sum(prod(shape) * (6 if len(shape) > 2 else 4) for shape in use.params.values()) for use in plan.uses())
+    most = 0
+    for use in plan.uses():
+        found = [(shape, widths.get(f"{use.path}.{name}")) for name, shape in use.params.items()]
+        experts = sum(6 * prod(shape) for shape, width in found if width and width < 4 and len(shape) > 2)
+        most = max(most, experts, *(4 * prod(shape) for shape, width in found if width == 4))
+    return most
 
 
 def cache_nbytes(plan: Plan, tokens: int, dtype: str = "bfloat16") -> int:

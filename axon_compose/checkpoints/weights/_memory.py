@@ -8,7 +8,7 @@ from typing import Final
 from axon_compose.checkpoints.files._safetensors import ITEM_BYTES
 from axon_compose.checkpoints.weights._plan_load import LoadPlan
 from axon_compose.checkpoints.weights._transfer import Output, Transfer
-from axon_compose.plan import DTYPES, Plan, kept_in_float32
+from axon_compose.plan import DTYPES, Plan, kept_in_float32, running_nbytes
 
 __all__ = ["load_nbytes"]
 
@@ -16,10 +16,11 @@ __all__ = ["load_nbytes"]
 #: float32.
 _DECODED: Final = 2
 _DECODING: Final = 8
+_FLOATS: Final = ("F32", "F16", "BF16")
 
 
 def load_nbytes(load_plan: LoadPlan, plan: Plan, dtype: str | None = None) -> tuple[int, int]:
-    """Bytes of the weights once they are read, and of the most that is there besides while one of them is read.
+    """Bytes of the weights once they are read, and of what is there besides at most until the model has run once.
 
     Args:
         load_plan: What `plan_load` gave.
@@ -27,30 +28,36 @@ def load_nbytes(load_plan: LoadPlan, plan: Plan, dtype: str | None = None) -> tu
         dtype: What parameters are cast to, where they may be; None leaves them as they come.
     """
     kept = kept_in_float32(plan)
-    weights = largest = 0
+    widths: dict[str, int] = {}
+    packed = 0
     for transfer in load_plan.transfers:
-        weights += sum(
-            _nbytes(transfer, output, None if output.parameter in kept else dtype) for output in _made(transfer)
-        )
-        largest = max(largest, _passing(transfer, dtype))
-    return weights, largest
+        for output in filter(None, transfer.outputs):
+            cast = None if output.parameter in kept else dtype
+            if output.packing:
+                packed += _packed_nbytes(transfer, output, cast)
+            else:
+                widths[output.parameter] = DTYPES[cast] if cast else _item(transfer)
+    weights = packed + sum(prod(shape) * widths.get(name, 0) for name, shape in plan.parameters())
+    passing = max((_passing(transfer, dtype) for transfer in load_plan.transfers), default=0)
+    return weights, max(passing, running_nbytes(plan, widths))
 
 
-def _made(transfer: Transfer) -> list[Output]:
-    return [output for output in transfer.outputs if output]
-
-
-def _nbytes(transfer: Transfer, output: Output, dtype: str | None) -> int:
-    """Bytes of a parameter; one that stays packed takes its share of what is stored."""
-    if output.packing:
-        every = sum(prod(other.shape) for other in _made(transfer))
-        return transfer.nbytes * prod(output.shape) // max(every, 1)
-    return prod(output.shape) * (DTYPES[dtype] if dtype else _item(transfer))
+def _packed_nbytes(transfer: Transfer, output: Output, dtype: str | None) -> int:
+    """Bytes of a parameter that stays packed: its share of what is stored, scales cast where they are floats."""
+    stored = 0
+    for tensor in (tensor for source in transfer.sources for tensor in source.tensors):
+        is_float = tensor.dtype in _FLOATS
+        stored += prod(tensor.shape) * (DTYPES[dtype] if dtype and is_float else ITEM_BYTES[tensor.dtype])
+    every = sum(prod(other.shape) for other in transfer.outputs if other)
+    return stored * prod(output.shape) // max(every, 1)
 
 
 def _item(transfer: Transfer) -> int:
     """Bytes of a number as it comes."""
     source = transfer.sources[0]
+    if transfer.form.packing:  # unpacked, for its module cannot be packed
+        scales = source.tensors[1].dtype
+        return ITEM_BYTES[scales] if scales in _FLOATS else _DECODED
     return ITEM_BYTES[source.tensors[0].dtype] if source.as_stored else _DECODED
 
 
