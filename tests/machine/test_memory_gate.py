@@ -148,7 +148,9 @@ def test_checkpoints(name: str, kind: str, dtype: str | None, tmp_path: Path) ->
     assert weights == sum(value.nbytes for value in _arrays(model))
     del model
     peak = measured(data, weights=str(tmp_path), dtype=dtype)
-    assert peak <= counted * 1.05 + 8 * MIB
+    # A dozen arrays of 48 tokens and 8192 channels in float32 weigh as much as the packed weights of the small model.
+    activations = 12 * 48 * 8192 * 4 if kind == "4 bits of MLX" else 0
+    assert peak <= counted * 1.05 + 8 * MIB + activations
     assert counted <= 2 * peak
 
 
