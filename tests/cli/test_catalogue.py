@@ -14,6 +14,7 @@ import pytest
 from axon_compose import load
 from axon_compose.cli import main
 from axon_compose.cli._parser import make_parser
+from axon_compose.machine import libraries
 from axon_compose.registry import ComponentSpec, Options, Registry, option_names
 from axon_compose.report import PLAIN
 from axon_compose.report._catalogue import component_data, component_text
@@ -245,3 +246,13 @@ def test_other_shells_get_a_script(shell: str, capsys: pytest.CaptureFixture[str
     code, out, _ = run(capsys, "completion", shell)
     assert code == 0
     assert "validate" in out
+
+
+def test_without_the_library_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(libraries, "find_spec", lambda name: None)
+    code, out, err = run(capsys, "completion", "bash")
+    assert (code, out) == (2, "")
+    assert "completion needs shtab, which is not installed" in err
+    assert "`pip install shtab`" in err
