@@ -5,5 +5,6 @@ from axon_compose.checkpoints.upstream._faults import FAULTS, faults_of
 from axon_compose.checkpoints.upstream._fields import older_fields
 from axon_compose.checkpoints.upstream._loadable import require_loadable
 from axon_compose.checkpoints.upstream._stock import stock_fields
+from axon_compose.checkpoints.upstream._written import written_faults
 
-__all__ = ["FAULTS", "UpstreamFault", "faults_of", "older_fields", "require_loadable", "stock_fields"]
+__all__ = ["FAULTS", "UpstreamFault", "faults_of", "older_fields", "require_loadable", "stock_fields", "written_faults"]
