@@ -17,6 +17,7 @@ from axon_compose.diagnostics import CheckpointError, Problems
 from axon_compose.language.config import CONFIG_KEY, Config, description_in, make_config
 from axon_compose.language.source import Entry, Unwritable, to_source, to_yaml
 from axon_compose.language.source import Mapping as MappingNode
+from axon_compose.machine.files import read_regular
 from axon_compose.plan import Compiled, Overlay, compile_source, compile_text
 from axon_compose.registry import Registry
 
@@ -177,6 +178,6 @@ def _json(path: Path) -> Any:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
             return None
-        return json.loads(path.read_bytes())
+        return json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError):
         return None

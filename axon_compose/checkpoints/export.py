@@ -39,7 +39,13 @@ from axon_compose.checkpoints.huggingface import (
     with_missing,
 )
 from axon_compose.checkpoints.huggingface._said import dims_that_say, other_model
-from axon_compose.checkpoints.upstream import faults_of, require_loadable, with_older_fields
+from axon_compose.checkpoints.upstream import (
+    UpstreamFault,
+    faults_of,
+    require_loadable,
+    with_older_fields,
+    written_faults,
+)
 from axon_compose.checkpoints.weights import SavePlan, plan_save, save_checkpoint
 from axon_compose.diagnostics import ArchitectureError, Problems
 from axon_compose.language.config import make_config
@@ -108,20 +114,21 @@ def export(
     if kind == "mlx-lm":
         config = with_missing(with_older_fields(config), *built.stock)
         config |= _quantization(save_plan)
+    faults = written_faults(built.architecture)
     small = built.files() | {"config.json": _json(config)}
     check_space(target, sum(spec.nbytes for spec in save_plan.specs) + sum(map(len, small.values())))
     record = {
         "name": built.plan.name,
         "exported": kind,
         "model_type": config["model_type"],
-        "upstream_faults": _upstream_faults(config) if kind == "mlx-lm" else [],
+        "upstream_faults": _upstream_faults(kind, config, faults),
         "versions": {name: version(name) for name in ("axon-compose", "mlx")},
     }
     with atomic_folder(target, force) as place, unchanged:
         written = {name: disk.write_file(place / name, [small[name]]) for name in sorted(small)}
         written |= save_checkpoint(place, save_plan, weights, max_shard_bytes=max_shard_bytes, progress=progress)
         if kind == "mlx-lm":
-            require_loadable(place, config)
+            require_loadable(place, config, faults)
         content = record_of(record, written)
         disk.write_file(place / BUILD_FILE, [dump_json(content)])
     return content
@@ -287,9 +294,10 @@ def _read(folder: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def _upstream_faults(config: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What mlx-lm is known to compute differently in such a model, at any length."""
-    found = faults_of("mlx-lm", config, config.get("max_position_embeddings") or 1)
+def _upstream_faults(kind: Kind, config: Mapping[str, Any], written: tuple[UpstreamFault, ...]) -> list[dict[str, str]]:
+    """What the readers are known to compute differently in such a model, at any length."""
+    peer = "mlx-lm" if kind == "mlx-lm" else "transformers"
+    found = faults_of(peer, config, config.get("max_position_embeddings") or 1, written)
     return [fault.to_dict() for fault in found if fault.name not in _OF_OTHER_LAYOUT]
 
 

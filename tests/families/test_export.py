@@ -16,7 +16,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model, save_config, save_model
 
 from axon_compose import load
-from axon_compose.checkpoints.export import KINDS, export
+from axon_compose.checkpoints.export import KINDS, Kind, export
 from axon_compose.checkpoints.files import BUILD_FILE, CheckpointError, read_safetensors, verify
 from axon_compose.checkpoints.folder import write_model
 from axon_compose.checkpoints.huggingface import families, whole_config
@@ -313,6 +313,18 @@ def test_llama_with_a_window_is_a_mistral(tmp_path: Path) -> None:
     record = export(tmp_path / "ours", tmp_path / "mlx", "mlx-lm")
     assert told(tmp_path / "mlx")["model_type"] == "mistral"
     assert [fault["name"] for fault in record["upstream_faults"]] == ["window-ignored"]
+
+
+def test_an_export_names_the_faults_that_its_file_carries(tmp_path: Path) -> None:
+    fault = (
+        "{name: odd, peer: PEER, what: sums are odd, right: even, when: =tokens > 8, settings: {dims.rope_theta: 1.0}}"
+    )
+    peers: dict[Kind, str] = {"mlx-lm": "mlx-lm", "huggingface": "transformers"}
+    for kind, peer in peers.items():
+        random_model("llama", tmp_path / peer, f"huggingface.faults=[{fault.replace('PEER', peer)}]")
+        assert export(tmp_path / peer, tmp_path / f"{peer}-out", kind)["upstream_faults"] == [
+            {"name": "odd", "owner": peer, "what": "sums are odd", "right": "even"}
+        ]
 
 
 def run(*arguments: object) -> int:

@@ -254,6 +254,45 @@ def test_newer_fields_say_the_same_as_older_ones(name: str) -> None:
         assert older_fields(older | {"layer_types": None}) == {}
 
 
+#: A family of one's own, whose norms have an eps that mlx-lm's llama does not know.
+OWN = """\
+version: 1
+name: own
+extends: llama
+norm: {eps: "=0.5 if hidden_size < 4096 else rms_norm_eps"}
+huggingface:
+  faults:
+    - name: eps-of-norms
+      what: the eps of small models is not 0.5
+      right: it is
+      when: =hidden_size < 4096 and tokens > 1
+      settings: {norm.eps: =rms_norm_eps}
+    - {name: never, what: nothing, right: nothing, when: =tokens > 4096, settings: {norm.eps: 1.0}}
+"""
+
+
+def test_a_family_file_carries_faults(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(OWN)
+    folder = copied("llama", tmp_path)
+    peer = with_mlx_lm(folder, family=tmp_path / "own.yaml")
+    assert peer.status == "known fault"
+    assert [(fault.name, fault.owner or fault.peer) for fault in peer.faults] == [("eps-of-norms", "mlx-lm")]
+    assert peer.left is not None
+    assert peer.left < 1e-5
+    (tmp_path / "own.yaml").write_text(OWN.replace("hidden_size < 4096 and", "hidden_size > 4096 and"))
+    assert with_mlx_lm(folder, family=tmp_path / "own.yaml").status == "FAIL"
+    fields = "fields: {rms_norm_eps: 0.5}"
+    (tmp_path / "own.yaml").write_text(OWN.replace("settings: {norm.eps: =rms_norm_eps}", fields))
+    assert with_mlx_lm(folder, family=tmp_path / "own.yaml").status == "known fault"
+
+
+def test_a_family_file_explains_what_mlx_lm_does_not_load(tmp_path: Path) -> None:
+    text = OWN.replace("settings: {norm.eps: =rms_norm_eps}", "error: Model type new not supported")
+    (tmp_path / "own.yaml").write_text(text)
+    peer = with_mlx_lm(copied("llama", tmp_path, model_type="new"), family=tmp_path / "own.yaml")
+    assert (peer.status, [fault.name for fault in peer.faults]) == ("known fault", ["eps-of-norms"])
+
+
 def test_the_table_of_faults() -> None:
     assert _PEERS == PEERS
     named = [(fault.name, family) for fault in FAULTS for family in fault.model_types or ("",)]

@@ -5,6 +5,7 @@ from axon_compose.checkpoints.upstream._faults import FAULTS, faults_of
 from axon_compose.checkpoints.upstream._fields import older_fields, with_older_fields
 from axon_compose.checkpoints.upstream._loadable import require_loadable
 from axon_compose.checkpoints.upstream._stock import stock_fields
+from axon_compose.checkpoints.upstream._written import written_faults
 
 __all__ = [
     "FAULTS",
@@ -14,4 +15,5 @@ __all__ = [
     "require_loadable",
     "stock_fields",
     "with_older_fields",
+    "written_faults",
 ]

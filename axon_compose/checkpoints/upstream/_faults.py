@@ -25,9 +25,16 @@ __all__ = ["FAULTS", "faults_of"]
 Config = Mapping[str, Any]
 
 
-def faults_of(peer: str, config: Config, tokens: int) -> list[UpstreamFault]:
-    """The known faults that can matter in a comparison."""
-    return [fault for fault in FAULTS if fault.applies(peer, config, tokens)]
+def faults_of(peer: str, config: Config, tokens: int, written: tuple[UpstreamFault, ...] = ()) -> list[UpstreamFault]:
+    """The known faults that can matter in a comparison.
+
+    Args:
+        peer: Whom the comparison is with.
+        config: config.json.
+        tokens: Length of the comparison.
+        written: Faults that the architecture file carries.
+    """
+    return [fault for fault in (*written, *FAULTS) if fault.applies(peer, config, tokens)]
 
 
 def _rope(config: Config) -> Mapping[str, Any]:

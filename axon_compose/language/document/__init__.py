@@ -3,7 +3,14 @@
 from axon_compose.language.document._blocks import report_no_component, written_norms
 from axon_compose.language.document._document import Document, Path, place, within
 from axon_compose.language.document._formulas import MAX_WORK, Unresolved, cached_parse, dim_values, resolve
-from axon_compose.language.document._huggingface import HuggingFace, Layout, ModelType, SplitPart, WeightRule
+from axon_compose.language.document._huggingface import (
+    HuggingFace,
+    KnownFault,
+    Layout,
+    ModelType,
+    SplitPart,
+    WeightRule,
+)
 from axon_compose.language.document._merge import FindArchitecture, merge
 from axon_compose.language.document._models import MODEL_NAME
 from axon_compose.language.document._patterns import Pattern, PatternError, Target, parse_pattern, parse_target
@@ -34,6 +41,7 @@ __all__ = [
     "HuggingFace",
     "InlineBlock",
     "Item",
+    "KnownFault",
     "Layout",
     "Meter",
     "ModelType",

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from axon_compose.language.document._models import Name, Number, OrFormula, Section
 
-__all__ = ["HuggingFace", "Layout", "ModelType", "SplitPart", "WeightRule"]
+__all__ = ["HuggingFace", "KnownFault", "Layout", "ModelType", "SplitPart", "WeightRule"]
 
 Layout = Literal["huggingface", "mlx"]
 Extent = Annotated[int, OrFormula]
@@ -17,6 +17,7 @@ Extent = Annotated[int, OrFormula]
 MAX_AXES: Final = 32
 MAX_PARTS: Final = 64
 MAX_RULES: Final = 1000
+FAULT_NAME: Final = "^[a-z0-9]+(-[a-z0-9]+)*$"
 
 
 class SplitPart(Section):
@@ -111,6 +112,36 @@ class ModelType(Section):
         return {} if value is None else value
 
 
+class KnownFault(Section):
+    """Where another implementation computes something else from the same checkpoint, and how both agree without it."""
+
+    name: str = Field(pattern=FAULT_NAME, description="A short name, `words-with-hyphens`, shown by `verify`.")
+    peer: Literal["mlx-lm", "transformers"] = Field(default="mlx-lm", description="Whose result differs.")
+    owner: str | None = Field(default=None, description="Whose fault it is; that of the peer by default.")
+    what: str = Field(min_length=1, description="What is wrong, in a line.")
+    right: str = Field(min_length=1, description="What is right, in a line.")
+    when: Annotated[str, Field(pattern="^=")] | bool = Field(
+        default=True, description="Formula over dims and `tokens`, the length compared: whether it matters."
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict,
+        max_length=MAX_PARTS,
+        description="Keys and values of `--set` with which this model does the same; formulas over dims too.",
+    )
+    fields: dict[str, Any] = Field(
+        default_factory=dict,
+        max_length=MAX_PARTS,
+        description="Fields laid over config.json, with which the peer does what is right; formulas over dims too.",
+    )
+    error: str | None = Field(default=None, min_length=1, description="Part of the error that loading ends in.")
+
+    @model_validator(mode="after")
+    def _has_a_proof(self) -> KnownFault:
+        if not (self.settings or self.fields or self.error):
+            raise PydanticCustomError("fault", "a fault has `settings`, `fields` or `error`, or it explains nothing")
+        return self
+
+
 class HuggingFace(Section):
     """Which checkpoints the file reads, and how."""
 
@@ -147,4 +178,9 @@ class HuggingFace(Section):
     )
     weights: dict[str, WeightRule] = Field(
         default_factory=dict, max_length=MAX_RULES, description="Tensor name patterns to parameter paths."
+    )
+    faults: list[KnownFault] = Field(
+        default_factory=list,
+        max_length=MAX_PARTS,
+        description="Known differences of mlx-lm and transformers, for `verify` and `export`.",
     )

@@ -19,7 +19,7 @@ from axon_compose.language.document._merge import FindArchitecture, with_base
 from axon_compose.language.document._models import NAME
 from axon_compose.language.document._sections import Envelope
 from axon_compose.language.document._settings import check_new_dims, reading_first, with_settings
-from axon_compose.language.document._weights import check_weights
+from axon_compose.language.document._weights import check_faults, check_weights
 from axon_compose.language.document.formula import RESERVED
 from axon_compose.language.source import Entry, Node, Sequence, plain
 from axon_compose.language.source import Mapping as MappingNode
@@ -101,6 +101,7 @@ def _read(
     check_blocks(document, problems)
     check_fields(document, problems)
     check_weights(document, problems)
+    check_faults(document, problems)
     return document
 
 

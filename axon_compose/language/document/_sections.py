@@ -39,7 +39,9 @@ class Component(Section):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
-    type: str | None = Field(default=None, description="A component type: `name` if built in, else `plugin/name`.")
+    type: str | None = Field(
+        default=None, min_length=1, description="A component type: `name` if built in, else `plugin/name`."
+    )
 
     @model_validator(mode="before")
     @classmethod

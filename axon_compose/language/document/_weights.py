@@ -12,7 +12,7 @@ from axon_compose.language.document._huggingface import WeightRule
 from axon_compose.language.document._patterns import Pattern, PatternError, Target, parse_pattern, parse_target
 from axon_compose.language.document.formula import RESERVED, FormulaError, is_formula
 
-__all__ = ["check_weights"]
+__all__ = ["check_faults", "check_weights"]
 
 _SECTION: Final[Path] = ("huggingface", "weights")
 #: Keys that work on a tensor, and so say nothing where it is dropped.
@@ -32,6 +32,29 @@ def check_weights(document: Document, problems: Problems) -> None:
             problems.error("AX160", "the beginning of a tensor's name is not a formula", span)
     for text, rule in section.weights.items():
         _Check(document, text, rule, problems).all()
+
+
+def check_faults(document: Document, problems: Problems) -> None:
+    """Report unknown names in the formulas of known faults."""
+    section = document.envelope.huggingface
+    if section is None or ("dims",) in document.broken:
+        return
+    broken = {str(path[1]) for path in document.broken if path[0] == "dims" and len(path) == 2}
+    known = document.envelope.dims.keys() | broken | {"tokens"}
+    for index, fault in enumerate(section.faults):
+        values: list[tuple[Path, Any]] = [(("when",), fault.when)]
+        values += [
+            ((key, name), value) for key in ("settings", "fields") for name, value in getattr(fault, key).items()
+        ]
+        for path, value in values:
+            if not is_formula(value):
+                continue
+            span = document.place("huggingface", "faults", index, *path)
+            for name, (start, end) in _places(value):
+                if name not in known:
+                    near = problems.nearest(name, known)
+                    hint = f"did you mean `{near}`?" if near else "formulas of a fault can use dims and `tokens`"
+                    problems.error("AX162", f"unknown name `{name}`", within(span, start, end, len(value)), help=hint)
 
 
 class _Check:

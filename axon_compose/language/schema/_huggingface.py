@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from axon_compose.language.document import HuggingFace, ModelType, SplitPart, WeightRule
-from axon_compose.language.document._huggingface import MAX_AXES, MAX_PARTS, MAX_RULES
+from axon_compose.language.document import HuggingFace, KnownFault, ModelType, SplitPart, WeightRule
+from axon_compose.language.document._huggingface import FAULT_NAME, MAX_AXES, MAX_PARTS, MAX_RULES
 from axon_compose.language.document._models import NAME
 from axon_compose.language.schema._fields import Schema, from_field, model_text, ref
 from axon_compose.language.schema._formulas import or_formula
@@ -13,7 +13,7 @@ from axon_compose.language.schema._formulas import or_formula
 __all__ = ["HUGGINGFACE", "huggingface_definitions"]
 
 #: The definitions, each before those that it refers to.
-HUGGINGFACE: Final = ("huggingface", "model_type", "weight_rule", "split_part")
+HUGGINGFACE: Final = ("huggingface", "model_type", "weight_rule", "split_part", "known_fault")
 
 
 def huggingface_definitions() -> dict[str, Schema]:
@@ -61,6 +61,7 @@ def huggingface_definitions() -> dict[str, Schema]:
                     maxProperties=MAX_RULES,
                     additionalProperties=ref("weight_rule"),
                 ),
+                "faults": from_field(HuggingFace, "faults", type="array", maxItems=MAX_PARTS, items=ref("known_fault")),
             },
             "additionalProperties": False,
         },
@@ -73,6 +74,7 @@ def huggingface_definitions() -> dict[str, Schema]:
             },
             "additionalProperties": False,
         },
+        "known_fault": _known_fault(),
         "weight_rule": {
             "title": "rule",
             "description": model_text(WeightRule),
@@ -131,4 +133,37 @@ def huggingface_definitions() -> dict[str, Schema]:
                 ]
             },
         },
+    }
+
+
+def _known_fault() -> Schema:
+    text: Schema = {"type": "string", "minLength": 1}
+    values: Schema = {"type": "object", "maxProperties": MAX_PARTS}
+    return {
+        "title": "fault",
+        "description": model_text(KnownFault),
+        "type": "object",
+        "properties": {
+            "name": from_field(KnownFault, "name", type="string", pattern=FAULT_NAME),
+            "peer": from_field(KnownFault, "peer", enum=["mlx-lm", "transformers"]),
+            "owner": from_field(KnownFault, "owner", type=["string", "null"]),
+            "what": from_field(KnownFault, "what", **text),
+            "right": from_field(KnownFault, "right", **text),
+            "when": from_field(KnownFault, "when", type=["boolean", "string"], pattern="^="),
+            "settings": from_field(KnownFault, "settings", **values),
+            "fields": from_field(KnownFault, "fields", **values),
+            "error": from_field(KnownFault, "error", type=["string", "null"], minLength=1),
+        },
+        "required": ["name", "what", "right"],
+        "additionalProperties": False,
+        # One of these has to be there: without, a fault explains nothing.
+        "if": {
+            "type": "object",
+            "properties": {
+                "settings": {"maxProperties": 0},
+                "fields": {"maxProperties": 0},
+                "error": {"type": "null"},
+            },
+        },
+        "then": False,
     }

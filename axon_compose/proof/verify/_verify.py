@@ -14,7 +14,7 @@ import mlx.core as mx
 
 from axon_compose.checkpoints.compile import compile_checkpoint
 from axon_compose.checkpoints.trained import build_trained
-from axon_compose.checkpoints.upstream import UpstreamFault, faults_of
+from axon_compose.checkpoints.upstream import UpstreamFault, faults_of, written_faults
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.machine.files import read_regular
 from axon_compose.model import blamed
@@ -138,7 +138,8 @@ class _Subject:
 
     def explained(self, report: PeerReport, ours: Trace, tolerance: float) -> PeerReport:
         """The report with the known faults that explain it, none that could be left out; or with what they leave."""
-        known = faults_of(report.name, self.config, self.tokens.shape[1])
+        length, written = self.tokens.shape[1], written_faults(self.architecture)
+        known = faults_of(report.name, self.config, length, written)
         removable = tuple(fault for fault in known if not fault.error)
         again = self.without(removable, report, ours, tolerance) if removable else report
         if again.status == "error":
