@@ -5,6 +5,6 @@ It imports every room, lazily where that costs, and has no logic of its own; `cl
 
 from axon_compose.architecture._architecture import Architecture
 from axon_compose.architecture._compare import Model, compare, gather
-from axon_compose.architecture._load import load, load_text
+from axon_compose.architecture._load import load
 
-__all__ = ["Architecture", "Model", "compare", "gather", "load", "load_text"]
+__all__ = ["Architecture", "Model", "compare", "gather", "load"]

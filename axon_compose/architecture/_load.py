@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from axon_compose.architecture._architecture import Architecture
 from axon_compose.checkpoints.places import compile_place
-from axon_compose.diagnostics import Problems
-from axon_compose.plan import compile_text
+from axon_compose.plan import Given
 from axon_compose.registry import Registry
 
-__all__ = ["load", "load_text"]
+__all__ = ["load"]
 
 
 def load(
-    source: str | Path | Mapping[str, Any] | None = None,
+    source: Given | None = None,
     *,
     checkpoint: str | Path | None = None,
     settings: Iterable[str] = (),
@@ -42,11 +40,3 @@ def load(
         TypeError: If there is neither a source nor a checkpoint.
     """
     return Architecture.of(compile_place(source, checkpoint, settings=settings, registry=registry))
-
-
-def load_text(
-    data: bytes, file: str, directory: Path, *, settings: Iterable[str] = (), problems: Problems | None = None
-) -> Architecture:
-    """The same for the bytes of a file, such as those of standard input; see `axon_compose.plan.compile_text`."""
-    registry, problems = Registry.installed(), Problems() if problems is None else problems
-    return Architecture.of(compile_text(data, file, directory, settings=settings, registry=registry, problems=problems))

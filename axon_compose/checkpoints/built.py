@@ -7,7 +7,6 @@ parameters. A folder of adapters belongs to the built folder that they were trai
 from __future__ import annotations
 
 import json
-import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from axon_compose.language.config import CONFIG_KEY, Config, description_in, mak
 from axon_compose.language.source import Entry, Unwritable, to_source, to_yaml
 from axon_compose.language.source import Mapping as MappingNode
 from axon_compose.machine.files import read_regular
-from axon_compose.plan import Compiled, Overlay, compile_source, compile_text
+from axon_compose.plan import Compiled, Given, Overlay, compile_source, compile_text
 from axon_compose.registry import Registry
 
 __all__ = ["CONFIG_FILE", "BuiltFolder", "compile_built", "is_adapter", "is_built", "model_folder", "read_built"]
@@ -114,7 +113,7 @@ def _base(folder: Path) -> Path:
 
 def compile_built(
     folder: Path,
-    source: str | Path | Mapping[str, Any] | None = None,
+    source: Given | None = None,
     *,
     settings: Iterable[str] = (),
     registry: Registry | None = None,
@@ -175,9 +174,7 @@ def _mapping(data: Mapping[str, Any]) -> MappingNode:
 def _json(path: Path) -> Any:
     """What a JSON file holds; None if it cannot be read, is not a regular file, or is beyond any reasonable size."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
-            return None
-        return json.loads(read_regular(path))
+        content = read_regular(path, _MAX_BYTES + 1)
+        return json.loads(content) if len(content) <= _MAX_BYTES else None
     except (OSError, ValueError, RecursionError):
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from axon_compose.language.config import Config
 from axon_compose.language.document import cached_parse, is_formula
 from axon_compose.language.source import Scalar
 from axon_compose.machine.files import read_regular
-from axon_compose.plan import Compiled, compile_source, compile_text
+from axon_compose.plan import Compiled, Given, compile_source, compile_text
 from axon_compose.registry import Registry
 
 __all__ = ["compile_checkpoint"]
@@ -21,7 +21,7 @@ __all__ = ["compile_checkpoint"]
 
 def compile_checkpoint(
     folder: str | Path,
-    source: str | Path | Mapping[str, Any] | None = None,
+    source: Given | None = None,
     *,
     settings: Iterable[str] = (),
     registry: Registry | None = None,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from axon_compose.analysis.diff import compare
+from axon_compose.checkpoints.built import is_adapter, read_built
 from axon_compose.checkpoints.files import (
     BUILD_FILE,
     MAX_SHARD_BYTES,
@@ -284,14 +285,10 @@ def _read(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: AX560.
     """
-    path = folder / "config.json"
-    try:
-        config = json.loads(read_regular(path))
-        description_in(config)
-    except (OSError, ValueError, RecursionError, CheckpointError) as error:
-        hint = "`axon-compose build FILE --out DIR` writes such a folder"
-        raise CheckpointError("AX560", f"`{folder}` is not a folder that axon-compose has built", hint) from error
-    return dict(config)
+    if is_adapter(folder):
+        hint = f"`axon-compose build {folder} --out DIR` joins the two: export DIR"
+        raise CheckpointError("AX560", f"`{folder}` holds adapters without their model", hint)
+    return dict(read_built(folder).written)
 
 
 def _upstream_faults(kind: Kind, config: Mapping[str, Any], written: tuple[UpstreamFault, ...]) -> list[dict[str, str]]:

@@ -7,20 +7,17 @@ published checkpoint. A name is taken for a name before a folder of that name is
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard
+from typing import TypeGuard
 
 from axon_compose.checkpoints.built import CONFIG_FILE, compile_built, is_adapter, is_built, read_built
 from axon_compose.diagnostics import CheckpointError, Problems
 from axon_compose.language.config import Config
-from axon_compose.plan import Compiled, compile_source, is_shipped
+from axon_compose.plan import Compiled, Given, compile_source, is_shipped
 from axon_compose.registry import Registry
 
-__all__ = ["Given", "compile_place", "config_of", "is_model_folder"]
-
-#: What a description is given as.
-Given: TypeAlias = "str | Path | Mapping[str, Any]"
+__all__ = ["compile_place", "config_of", "is_model_folder"]
 
 
 def compile_place(
@@ -33,8 +30,8 @@ def compile_place(
     """Read, validate and plan whatever a path is.
 
     Args:
-        source: A description: a path, a name or a mapping; or a folder, whose description or family is taken. With
-            `weights` it may be left out: their folder says what they are the weights of.
+        source: A description: a path, a name, a mapping or a text; or a folder, whose description or family is taken.
+            With `weights` it may be left out: their folder says what they are the weights of.
         weights: Folder that the weights, and the sizes of a family, come from.
         settings: Texts of `--set`.
         registry: The plugins to use; the installed ones unless given.

@@ -39,8 +39,8 @@ def save(
         model: What `Architecture.build`, `load_model` or `mlx_lm.load` gave, trained since or not; quantised weights
             stay so.
         folder: The new folder.
-        tokenizer: `bytes`, `none`, or a folder with the files of a tokenizer. Unless given, that of the folder that the
-            model came from; for a new model `bytes`, or `none` if its vocabulary is smaller.
+        tokenizer: `bytes`, `bytes-chat`, `none`, or a folder with the files of a tokenizer. Unless given, that of the
+            folder that the model came from; for a new model `bytes`, or `none` if its vocabulary is smaller.
         force: Replace an earlier build.
         max_shard_bytes: Largest weight file.
         progress: Called with bytes written and bytes in all.

@@ -8,28 +8,30 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from axon_compose.architecture import Architecture, load, load_text
+from axon_compose.architecture import Architecture, load
 from axon_compose.checkpoints.places import is_model_folder
-from axon_compose.diagnostics import Problems
 from axon_compose.language.source import MAX_BYTES
+from axon_compose.plan import Text
 
 __all__ = ["load_file", "weights_of"]
 
 
-def load_file(file: str, arguments: argparse.Namespace, problems: Problems | None = None) -> Architecture:
+def load_file(file: str, arguments: argparse.Namespace) -> Architecture:
     """Read, validate and plan the FILE of a command.
 
     Raises:
         ArchitectureError: With every fault.
+        CheckpointError: If it is a folder without a model.
         OSError: If it cannot be read.
     """
-    checkpoint = getattr(arguments, "weights", None)
-    if checkpoint is None and (file == "-" or _is_descriptor(file)):
-        name = "<stdin>" if file == "-" else file
-        with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-        return load_text(data, name, Path.cwd(), settings=arguments.settings, problems=problems)
-    return load(file, checkpoint=checkpoint, settings=arguments.settings)
+    source = _streamed(file) if file == "-" or _is_descriptor(file) else file
+    return load(source, checkpoint=getattr(arguments, "weights", None), settings=arguments.settings)
+
+
+def _streamed(file: str) -> Text:
+    """What comes by an open stream: standard input, or what the shell hands over."""
+    with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as stream:
+        return Text(stream.read(MAX_BYTES + 1), "<stdin>" if file == "-" else file, Path.cwd())
 
 
 def _is_descriptor(file: str) -> bool:

@@ -1,6 +1,6 @@
 """A document and a registry to a plan, layer by layer; imports no mlx."""
 
-from axon_compose.plan._compile import Compiled, Overlay, compile_source, compile_text, is_shipped
+from axon_compose.plan._compile import Compiled, Given, Overlay, Text, compile_source, compile_text, is_shipped
 from axon_compose.plan._numbers import layer_numbers, layer_ranges
 from axon_compose.plan._plan import Branch, Layer, MaskGroup, Member, Plan, Use
 from axon_compose.plan._positions import attends, position_words, takes_position
@@ -24,11 +24,13 @@ __all__ = [
     "Branch",
     "Capabilities",
     "Compiled",
+    "Given",
     "Layer",
     "MaskGroup",
     "Member",
     "Overlay",
     "Plan",
+    "Text",
     "Use",
     "active_parameters",
     "attends",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from axon_compose.diagnostics import Diagnostic, Problems
 from axon_compose.language.config import Config
@@ -17,7 +17,7 @@ from axon_compose.plan._plan import Plan
 from axon_compose.plan._resolve import resolve_plan
 from axon_compose.registry import LookupFailure, Registry
 
-__all__ = ["Compiled", "Overlay", "compile_source", "compile_text", "is_shipped"]
+__all__ = ["Compiled", "Given", "Overlay", "Text", "compile_source", "compile_text", "is_shipped"]
 
 #: Lays values from elsewhere, such as a config.json, over the nodes of a file before they are validated.
 Overlay: TypeAlias = Callable[[MappingNode, Problems], MappingNode]
@@ -60,8 +60,26 @@ class Compiled:
         return self.document.to_dict()
 
 
+class Text(NamedTuple):
+    """The bytes of a file that is not read by its path, such as those of standard input.
+
+    Attributes:
+        data: YAML.
+        file: Name for diagnostics.
+        directory: Folder in which `extends` may look.
+    """
+
+    data: bytes
+    file: str
+    directory: Path
+
+
+#: What a description is given as.
+Given: TypeAlias = "str | Path | Mapping[str, Any] | Text"
+
+
 def compile_source(
-    source: str | Path | Mapping[str, Any],
+    source: Given,
     *,
     settings: Iterable[str] = (),
     config: Config | None = None,
@@ -72,7 +90,7 @@ def compile_source(
     """Run the stages up to the plan on a file, a shipped architecture or a mapping.
 
     Args:
-        source: Path of a YAML file, name of a shipped architecture, or the description as a mapping.
+        source: Path of a YAML file, name of a shipped architecture, the description as a mapping, or its text.
         settings: Texts of `--set`.
         config: The config.json that the overlay was made of.
         overlay: Values to be laid over the file.
@@ -87,6 +105,8 @@ def compile_source(
     problems = Problems() if problems is None else problems  # one without faults counts as false
     if isinstance(source, Mapping):
         node, directory = to_source(dict(source), "<dict>", problems), Path.cwd()
+    elif isinstance(source, Text):
+        node, directory = read(source.data, source.file, problems), source.directory
     else:
         path = _find(source, registry)
         node, directory = read_file(path, problems, str(source)), path.parent

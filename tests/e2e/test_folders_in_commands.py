@@ -114,3 +114,16 @@ def test_verify_says_what_to_do_with_a_built_folder(
 ) -> None:
     assert main(["verify", str(folders["built"])]) == 1
     assert "`axon-compose export DIR --to huggingface`" in capsys.readouterr().err
+
+
+def test_weights_for_a_description_of_standard_input(folders: dict[str, Path], tmp_path: Path) -> None:
+    text = "extends: hybrid-demo\nname: piped\n"
+    done = axon("build", "-", *settings(*SMALL), "--weights", folders["fused"], "--out", tmp_path / "m", stdin=text)
+    assert done.returncode == 0, done.stderr
+    assert mx.array_equal(load_model(tmp_path / "m")(TOKENS), load_model(folders["fused"])(TOKENS))
+    assert axon("cost", "-", "--weights", folders["fused"], stdin=text).stdout.startswith("piped: ")
+
+
+def test_export_says_what_to_do_with_adapters(folders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(folders["adapters"]), "--to", "mlx-lm"]) == 2
+    assert f"`axon-compose build {folders['adapters']} --out DIR` joins the two" in capsys.readouterr().err
