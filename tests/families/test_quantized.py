@@ -67,7 +67,7 @@ def packed(model: nn.Module) -> dict[str, tuple[int, int, str]]:
     return {path: (m.bits, m.group_size, m.mode) for path, m in model.named_modules() if hasattr(m, "bits")}
 
 
-@pytest.mark.parametrize(("bits", "group_size"), [(4, 64), (4, 32), (8, 64)])
+@pytest.mark.parametrize(("bits", "group_size"), [(4, 64), (4, 32), (8, 64), (1, 64), (1, 32)])
 def test_qwen3_moe(bits: int, group_size: int, tmp_path: Path) -> None:
     tokens, logits = converted(qwen3_moe, QWEN3_MOE, tmp_path / "q", group_size=group_size, bits=bits)
     model = read(tmp_path / "q")

@@ -20,7 +20,7 @@ from axon_compose.checkpoints.upstream._repairs import (
     rounded_scale,
 )
 
-__all__ = ["FAULTS", "faults_of"]
+__all__ = ["FAULTS", "OWN_HEAD", "faults_of"]
 
 Config = Mapping[str, Any]
 
@@ -68,6 +68,15 @@ def _groups(config: Config) -> int:
 _YARN: Final = (
     "deepseek_v3", "falcon_h1", "gpt_oss", "kimi_k2", "llama", "mistral", "olmo2", "qwen2", "qwen3", "qwen3_next",
 )  # fmt: skip
+
+#: Of checkpoints whose files hold two different matrices under a config.json that ties them, which is seen there alone.
+OWN_HEAD: Final = UpstreamFault(
+    "own-head-dropped",
+    "mlx-lm",
+    "a head that differs from the embedding is dropped where config.json ties the two",
+    "two different matrices are not tied",
+    fields=lambda config: {"tie_word_embeddings": False},
+)
 
 #: Looked at in this order.
 FAULTS: Final = (

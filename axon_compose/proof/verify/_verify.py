@@ -14,7 +14,7 @@ import mlx.core as mx
 
 from axon_compose.checkpoints.compile import compile_checkpoint
 from axon_compose.checkpoints.trained import build_trained
-from axon_compose.checkpoints.upstream import UpstreamFault, faults_of, written_faults
+from axon_compose.checkpoints.upstream import OWN_HEAD, UpstreamFault, faults_of, written_faults
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.machine.files import read_regular
 from axon_compose.model import blamed
@@ -139,7 +139,8 @@ class _Subject:
     def explained(self, report: PeerReport, ours: Trace, tolerance: float) -> PeerReport:
         """The report with the known faults that explain it, none that could be left out; or with what they leave."""
         length, written = self.tokens.shape[1], written_faults(self.architecture)
-        known = faults_of(report.name, self.config, length, written)
+        own_head = report.name == OWN_HEAD.peer and any(found.code == "AX611" for found in self.architecture.warnings)
+        known = (*faults_of(report.name, self.config, length, written), *((OWN_HEAD,) if own_head else ()))
         removable = tuple(fault for fault in known if not fault.error)
         again = self.without(removable, report, ours, tolerance) if removable else report
         if again.status == "error":

@@ -15,6 +15,7 @@ from mlx_lm.tokenizer_utils import load as load_wrapped
 from transformers import AutoTokenizer
 
 from axon_compose.checkpoints.files import CheckpointError, write_tokenizer
+from axon_compose.checkpoints.files._tokenizer import tokenizer_files
 
 TEXTS = [
     "hello world",
@@ -140,6 +141,38 @@ def test_a_folder_is_copied_without_its_code(tmp_path: Path) -> None:
     assert (out / "tokenizer.json").read_bytes() == (source / "tokenizer.json").read_bytes()
     with pytest.raises(CheckpointError, match="has 5 tokens, the model 4"):
         write_tokenizer(tmp_path, source, 4)
+
+
+def with_added(path: Path, roles: dict[str, str], *contents: str) -> Path:
+    """The word tokenizer with more added tokens after its five."""
+    source = donor(path, **roles)
+    tokenizer = json.loads((source / "tokenizer.json").read_text())
+    tokenizer["added_tokens"] += [{"id": 5 + n, "content": text, "special": True} for n, text in enumerate(contents)]
+    (source / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return source
+
+
+@pytest.mark.parametrize("contents", [["<image>"], ["<fill>", "<pre>", "<mid>", "<suf>"]])
+def test_added_tokens_without_a_row_are_noted(contents: list[str], tmp_path: Path) -> None:
+    """Gemma 3 1B has one such token, CodeLlama 34B four: only a prompt with their literal text reaches them."""
+    files = tokenizer_files(with_added(tmp_path / "in", {}, *contents), 5)
+    assert files.ids["vocab_size"] == 5 + len(contents)
+    (note,) = files.notes
+    assert f"the tokenizer has {5 + len(contents)} tokens, the embedding 5 rows" in note
+    assert f"`{contents[0]}`" in note
+    assert tokenizer_files(tmp_path / "in", 5 + len(contents)).notes == []
+
+
+@pytest.mark.parametrize("role", ["bos_token", "eos_token", "pad_token"])
+def test_a_token_that_every_text_has_needs_a_row(role: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="AX541"):
+        tokenizer_files(with_added(tmp_path / "in", {role: "<image>"}, "<image>"), 5)
+
+
+def test_a_word_of_the_vocabulary_needs_a_row(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="AX541") as error:
+        tokenizer_files(with_added(tmp_path / "in", {}, "<image>"), 3)
+    assert "vocab_size" not in str(error.value.help)
 
 
 def test_our_own_tokenizer_can_be_copied(tmp_path: Path, folder: Path) -> None:

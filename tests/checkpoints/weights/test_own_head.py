@@ -15,6 +15,7 @@ from axon_compose import load
 from axon_compose.checkpoints.export import KINDS, export
 from axon_compose.checkpoints.files import CheckpointError
 from axon_compose.checkpoints.folder import write_model
+from axon_compose.proof.verify import verify
 
 FIXTURES = Path(__file__).parents[2] / "families" / "fixtures"
 #: Families with the names of their table and head in the files.
@@ -89,6 +90,18 @@ def test_it_travels_through_build_and_export(family: str, tmp_path: Path) -> Non
         again = load(checkpoint=tmp_path / kind)
         assert not again.warnings
         assert np.array_equal(logits(again.build(weights=tmp_path / kind)), expected)
+
+
+def test_verify_knows_what_mlx_lm_does_with_it(tmp_path: Path) -> None:
+    """The fixture has fields of transformers 5 too, which mlx-lm does not read."""
+    found = {}
+    for head in ("own", "copy"):
+        checkpoint = with_head(tmp_path / head, "llama", head, tied=True)
+        (report,) = verify(checkpoint, tokens=8, against=["mlx-lm"]).peers
+        assert report.status == "known fault"
+        found[head] = {fault.name for fault in report.faults}
+    assert found["own"] - found["copy"] == {"own-head-dropped"}
+    assert found["copy"] == {"newer-fields"}
 
 
 def test_the_default_of_the_model_type_is_overruled_too(tmp_path: Path) -> None:
