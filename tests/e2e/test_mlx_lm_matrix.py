@@ -42,8 +42,8 @@ DIMS = {
 }  # fmt: skip
 FAMILIES = {"dense": "llama", "moe": "qwen3_moe"}
 LOUD = re.compile(r"\b(x|in|q|k)_proj\.weight")
-#: Which quantisation is chosen can hang on the last digit of a sum; what is chosen is then another one of equal worth.
-LIMITS = {"gptq": 0.15, "dwq": 0.05}
+#: Training moves the scales; how far apart the logits may be then, relative to the largest.
+LIMITS = {"dwq": 2e-3}
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,22 @@ def tensors(folder: Path) -> dict[str, bytes]:
     for path in folder.glob("model*.safetensors"):
         found |= mx.load(str(path))
     return {name: bytes(np.array(value.view(mx.uint8))) for name, value in found.items() if "norm" not in name}
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """Tensors in which a number halfway between two others may have gone either way: sums end in other digits."""
+
+    tensors: dict[str, bytes]
+
+    def like(self, other: Rounded) -> bool:
+        same, total = 0, 0
+        for name, found in self.tensors.items():
+            if name.endswith(".weight"):
+                wanted = np.frombuffer(other.tensors[name], np.uint8)
+                same += int((np.frombuffer(found, np.uint8) == wanted).sum())
+                total += len(found)
+        return self.tensors.keys() == other.tensors.keys() and same / total > 0.999
 
 
 def logits(folder: Path) -> np.ndarray:
@@ -303,7 +319,7 @@ TRIALS: dict[str, Callable[..., Any]] = {
     },
     "convert --dtype float16": converted("--dtype", "float16"),
     "convert --dequantize": dequantized,
-    "gptq": calibrated("gptq", "--sequence-length", 128, "--num-samples", 16),
+    "gptq": lambda side: Rounded(tensors(side.made("gptq", "--sequence-length", 128))),
     "dynamic_quant": calibrated("dynamic_quant"),
     "dwq": dwq,
     "awq": calibrated("awq", "--num-samples", 8, "--n-grid", 2, "--sequence-length", 64),
@@ -351,7 +367,9 @@ def test_a_cell(row: dict[str, str], column: str, cases: dict[str, Case], data: 
         assert all(".mlp.gate." in name for name in differ)
         return
     assert row[column] == "equal"
-    if isinstance(wanted, np.ndarray):
+    if isinstance(wanted, Rounded):
+        assert found.like(wanted)
+    elif isinstance(wanted, np.ndarray):
         assert np.abs(found - wanted).max() <= LIMITS.get(row["command"], 1e-4) * np.abs(wanted).max()
     elif isinstance(wanted, float):
         assert found == pytest.approx(wanted, rel=1e-4)
