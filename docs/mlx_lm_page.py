@@ -59,13 +59,14 @@ can load, `show` and `build` say for each model:
 | folder | runs in |
 |---|---|
 | `build FILE --out DIR` | commands with `--trust-remote-code`; in Python `mlx_lm.load(DIR, trust_remote_code=True)` |
-| `build FILE --out DIR --no-model-file` | any tool on mlx-lm, where axon-compose is installed from a wheel |
+| `build FILE --out DIR --no-model-file` | any tool on mlx-lm, where axon-compose is installed |
 | `export DIR --to mlx-lm`, of a family | any tool on mlx-lm, also without axon-compose |
 
 mlx_lm takes a model's classes from the Python file that config.json names as `model_file`, if it may, and otherwise
-from the module `mlx_lm.models.MODEL_TYPE`. A wheel of axon-compose brings that module, as
-`mlx_lm/models/axon_compose.py`; an editable installation cannot, since `mlx_lm.models` is no namespace package. No code
-of the folder runs then, so there is nothing to trust. `build` says when the module is missing.
+from the module `mlx_lm.models.MODEL_TYPE`. `pip install` of axon-compose, editable or not, puts that module into the
+folder of mlx-lm, as `mlx_lm/models/axon_compose.py`; a package of its own could not, since `mlx_lm.models` is no
+namespace package. No code of the folder runs then, so there is nothing to trust. `build` says when the module is
+missing, as in a checkout that was put on the path without `pip install`.
 """
 
 

@@ -4,9 +4,9 @@ mlx_lm takes the classes of a model from the Python file that config.json names 
 it (`--trust-remote-code`), or else from `mlx_lm.models.MODEL_TYPE`. Tools without such a flag (`mlx_lm.load(folder)`,
 `--draft-model`, most packages that train with mlx-lm) have the second way alone. What was measured of it:
 
-* A namespace package cannot add to `mlx_lm.models`, which has an `__init__.py`; a file in its folder can. Our wheel
-  brings one, `mlx_lm/models/axon_compose.py`, which an editable installation does not. A folder without `model_file`
-  runs by it in every tool, as far as axon-compose and the plugins are installed.
+* A namespace package cannot add to `mlx_lm.models`, which has an `__init__.py`; a file in its folder can. `pip install`
+  of axon-compose, editable or not, puts one there: `mlx_lm/models/axon_compose.py`. A folder without `model_file` runs
+  by it in every tool, as far as axon-compose and the plugins are installed.
 * A stock `model_type` runs everywhere, without axon-compose: `export --to mlx-lm` writes it for families.
 * A model file that needs no axon-compose is a `model_file` still, and needs the flag.
 """
@@ -35,7 +35,7 @@ def tools(compiled: Compiled, *, model_file: bool = True) -> str:
         model_file: Whether config.json names a Python file.
     """
     if not model_file:
-        return "all that is made on mlx-lm, where a wheel of axon-compose is installed"
+        return "all that is made on mlx-lm, where axon-compose is installed"
     flag = "mlx_lm with --trust-remote-code; without the flag"
     stock = _stock(compiled)
     if stock:

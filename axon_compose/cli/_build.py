@@ -132,7 +132,7 @@ def _to_folder(architecture: Architecture, arguments: argparse.Namespace, termin
         f"runs with: {tools(architecture, model_file=not arguments.no_model_file)}"
     )
     if arguments.no_model_file and not _registered():
-        terminal.note(f"here it does not run yet: `{MODULE}` is missing, which a wheel of axon-compose brings")
+        terminal.note(f"here it does not run yet: `{MODULE}` is missing, which `pip install` of axon-compose brings")
     return code
 
 

@@ -274,7 +274,7 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     build.add_argument(
         "--no-model-file",
         action="store_true",
-        help="for tools without --trust-remote-code, where a wheel of axon-compose is installed",
+        help="for tools without --trust-remote-code, where axon-compose is installed",
     )
     build.add_argument("--dry-run", action="store_true", help="say what would be built and write nothing")
     build.add_argument("--force", action="store_true", help="replace a folder that an earlier build wrote")
