@@ -142,11 +142,12 @@ def _check_vocabulary(architecture: Architecture, arguments: argparse.Namespace)
     Raises:
         CheckpointError: AX541, AX542.
     """
-    tokenizer = _tokenizer(arguments)
-    if arguments.tokenizer or tokenizer != "bytes":
-        from axon_compose.checkpoints.files._tokenizer import tokenizer_files
+    from axon_compose.checkpoints.files._copied_tokenizer import has_tokenizer
+    from axon_compose.checkpoints.files._tokenizer import tokenizer_files
 
-        tokenizer_files(tokenizer, architecture.plan().dims.vocab_size)
+    beside = arguments.weights and has_tokenizer(model_folder(Path(arguments.weights)))
+    if arguments.tokenizer or beside:
+        tokenizer_files(_tokenizer(arguments), architecture.plan().dims.vocab_size)
 
 
 def _registered() -> bool:

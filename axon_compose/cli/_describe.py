@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 
-from axon_compose.checkpoints.tools import tools
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import USAGE, Terminal
 from axon_compose.diagnostics import ArchitectureError, Diagnostic
@@ -51,6 +50,8 @@ def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
         from axon_compose.report.draw import characters  # a later stage than all that other commands need
 
         stack = characters(plan, terminal.style, terminal.width)
+    from axon_compose.checkpoints.tools import tools  # it looks for mlx_lm
+
     runs = tools(architecture)
     text = show_text(plan, terminal.style, stack, [["runs with", runs]])
     return terminal.result(text, {**show_data(plan), "runs_with": runs}, architecture.warnings)

@@ -165,13 +165,17 @@ class Guard:
         raise Raised(error) from error
 
     def _is_interrupt(self, error: BaseException) -> bool:
-        """Whether it comes from the keyboard; outside of the main thread nothing else is known of it."""
+        """Whether it comes from the keyboard, which a signal that is ignored never does.
+
+        Outside of the main thread nothing else is known of it.
+        """
         return isinstance(error, KeyboardInterrupt) and (self._interrupted or signal.SIGINT not in self._before)
 
     def _watch(self) -> None:
         before = _signal.getsignal(signal.SIGINT)
-        if callable(before):
+        if before is not None:  # a handler of C, of which nothing is known
             self._before[signal.SIGINT] = before
+        if callable(before):
             _signal.signal(signal.SIGINT, self._note)
         if self._seconds is None or not hasattr(signal, "setitimer"):
             return

@@ -7,6 +7,7 @@ types of numbers, so they may be taken for them.
 
 from __future__ import annotations
 
+from inspect import Signature, signature
 from typing import Any, Final, NoReturn
 
 __all__ = ["Alike", "not_offered"]
@@ -27,6 +28,12 @@ class Alike(type):
 
     def __hash__(cls) -> int:
         return hash(cls.__dict__["alike"]) if "alike" in cls.__dict__ else super().__hash__()
+
+    @property
+    def __signature__(cls) -> Signature:
+        """That of the class, which would be hidden by the call below."""
+        own = signature(getattr(cls, "__init__"))  # noqa: B009  # of the class, whatever its instances have
+        return own.replace(parameters=list(own.parameters.values())[1:])
 
     def __call__(cls, input_dims: int, *args: Any, **kwargs: Any) -> Any:
         """Make a layer, of the narrow kind where the width asks for it."""

@@ -10,12 +10,12 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from models import FIXTURES
 
 from axon_compose import load
 from axon_compose.checkpoints.export import export
 from axon_compose.checkpoints.files import read_header
 from axon_compose.checkpoints.folder import write_model
+from tests.families.models import FIXTURES
 
 #: Family to the place of experts, the names of their gate, up and down projections, and the place of the fused ones.
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")

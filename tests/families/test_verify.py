@@ -207,7 +207,7 @@ def test_a_long_table_is_cut() -> None:
     start = next(at for at, line in enumerate(lines) if line.startswith("  after"))
     assert [line.split()[:2] for line in lines[start + 1 : start + 5]] == [
         ["embedding", "0"],
-        ["layer", "0..19"],
+        ["layers", "0..19"],
         ["layer", "20"],
         ["layer", "21"],
     ]

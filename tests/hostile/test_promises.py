@@ -25,7 +25,7 @@ WATCHED = ("socket.", "subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os
 def watch(event, args):
     if event == "open":
         path, mode, flags = args
-        if flags & MODES and path != os.devnull:
+        if flags & MODES and path != os.devnull and not isinstance(path, int):  # a descriptor was open before
             did.append(f"open {path} {mode}")
     elif event.startswith(WATCHED) and event not in ("socket.gethostname",):
         did.append(f"{event} {args}")

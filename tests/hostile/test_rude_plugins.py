@@ -329,14 +329,19 @@ def test_a_guard_lets_ctrl_c_through_and_nothing_else(default_signals: None) -> 
 
 def test_a_guard_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    before = sys.stdout
-    with Guard():
-        os.chdir("/")
-        sys.stdout = io.StringIO()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    assert Path.cwd() == tmp_path
-    assert sys.stdout is before
-    assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    before, handler = sys.stdout, signal.getsignal(signal.SIGINT)
+    try:
+        for outside, inside in ((signal.default_int_handler, signal.SIG_IGN), (signal.SIG_IGN, signal.SIG_DFL)):
+            signal.signal(signal.SIGINT, outside)
+            with Guard():
+                os.chdir("/")
+                sys.stdout = io.StringIO()
+                signal.signal(signal.SIGINT, inside)
+            assert Path.cwd() == tmp_path
+            assert sys.stdout is before
+            assert signal.getsignal(signal.SIGINT) is outside
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def test_standard_output_that_a_plugin_closes_stays_open(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,8 @@ __all__ = ["CONTEXT_DIMS", "idle_overrides", "unused_dims", "unused_parts"]
 
 #: Dims that state the context length; no formula has to use them.
 CONTEXT_DIMS: Final = ("max_position_embeddings", "context_length", "max_seq_len", "n_positions")
+#: Dims that config.json gives to rotary scaling, without a formula.
+_READ: Final = ("original_max_position_embeddings",)
 #: How places of values from the command line begin.
 _SETTING: Final = "--set "
 
@@ -45,11 +47,11 @@ def unused_parts(document: Document, plan: Plan) -> Iterator[Finding]:
 
 
 def unused_dims(document: Document, plan: Plan) -> Iterator[Finding]:
-    """Dims that no formula uses: the intended size is written elsewhere."""
-    used = {"hidden_size", "vocab_size", *CONTEXT_DIMS} | names_in_formulas(document.node)
+    """Dims that no formula uses, but for those that are null: the intended size is written elsewhere."""
+    used = {"hidden_size", "vocab_size", *CONTEXT_DIMS, *_READ} | names_in_formulas(document.node)
     own = _own(document)
-    for name in document.dims:
-        if name not in used and own("dims", name):
+    for name, value in document.dims.items():
+        if value is not None and name not in used and own("dims", name):
             yield Finding(
                 f"no formula uses the dim `{name}`",
                 ("dims", name),

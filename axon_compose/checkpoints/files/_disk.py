@@ -6,7 +6,6 @@ fail, for every n, has tried every way in which a build can be cut short.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import shutil
@@ -96,6 +95,8 @@ def remove_tree(path: Path) -> None:
 
 
 def _system_rename(first: Path, second: Path, flags: tuple[int, int]) -> bool:
+    import ctypes  # it opens libraries, which reading a file need not
+
     libc = ctypes.CDLL(None, use_errno=True)
     names = os.fsencode(first), os.fsencode(second)
     try:

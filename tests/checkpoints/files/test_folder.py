@@ -77,7 +77,7 @@ def test_a_tensor_iterable_needs_specs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../x.py", "/x.py", "a/x.py", "a\\x.py", "C:x.py", ".x.py", "x.txt", "", "x\n.py", None, 3, ["x.py"]]
+    "name", ["../x.py", "/x.py", "a/x.py", "a\\x.py", "C:x.py", ".x.py", "x.txt", "", "x\n.py", 3, ["x.py"]]
 )
 def test_the_model_file_is_a_plain_name(tmp_path: Path, name: Any) -> None:
     with pytest.raises(CheckpointError) as error:
