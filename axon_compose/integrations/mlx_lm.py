@@ -1,4 +1,4 @@
-"""What `axon_model.py` of a folder built by version 0.1 imports; in the wheel also `mlx_lm/models/axon_compose.py`."""
+"""What `axon_model.py` of a folder built by version 0.1 imports."""
 
 from axon_compose.model.mlx_lm import Model, ModelArgs
 
