@@ -43,6 +43,7 @@ def results() -> dict[str, Result]:
     return {name: tuple(rest) for name, *rest in map(json.loads, done.stdout.splitlines())}
 
 
+@pytest.mark.xdist_group("hostile-descriptions")  # one worker makes the results
 @pytest.mark.parametrize("name", DESCRIPTIONS)
 def test_generated(name: str, results: dict[str, Result]) -> None:
     codes, seconds, size = results[name]
