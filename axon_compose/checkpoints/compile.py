@@ -42,9 +42,9 @@ def compile_checkpoint(
     config = read_config(Path(folder), problems)
     family = _family(config, registry, problems) if source is None else None
 
-    def compiled(config: Config | None, problems: Problems) -> Compiled:
+    def compiled(config: Config | None, problems: Problems, *more: str) -> Compiled:
         overlay = overlay_of(config) if config else None
-        options: dict[str, Any] = {"settings": settings, "config": config, "overlay": overlay}
+        options: dict[str, Any] = {"settings": (*settings, *more), "config": config, "overlay": overlay}
         if source is not None:
             return compile_source(source, **options, registry=registry, problems=problems)
         assert family is not None
@@ -57,7 +57,13 @@ def compile_checkpoint(
     if config is None or own is None:
         return first
     problems = Problems()
-    return compiled(_untied(first, config, own, problems), problems)
+    untied = _untied(first, config, own, problems)
+    if untied is config:  # no field says that they are tied, the file does
+        hint = "write `head: {tied: false}` into the file"
+        message = f"`{own.head}` differs from `{own.embedding}`, so the head is not tied"
+        problems.warning("AX611", message, config.top.span, help=hint)
+        return compiled(config, problems, "head.tied=false")
+    return compiled(untied, problems)
 
 
 def _family(config: Config | None, registry: Registry, problems: Problems) -> Family:

@@ -92,6 +92,23 @@ def test_it_travels_through_build_and_export(family: str, tmp_path: Path) -> Non
         assert np.array_equal(logits(again.build(weights=tmp_path / kind)), expected)
 
 
+@pytest.mark.parametrize("head", [None, {"tied": True}])
+def test_a_file_that_ties_without_a_field_is_overruled_too(head: Any, tmp_path: Path) -> None:
+    """Tied is the default of the head, and may be written as a constant."""
+    checkpoint = with_head(tmp_path / "own", "llama", "own", tied=False)
+    config = json.loads((checkpoint / "config.json").read_text())
+    del config["tie_word_embeddings"]
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    family = {**load("llama").data, "head": head or {}}
+    family["dims"] = {name: value for name, value in family["dims"].items() if name != "tie_word_embeddings"}
+    architecture = load(family, checkpoint=checkpoint)
+    assert [warning.code for warning in architecture.warnings] == ["AX611"]
+    expected = logits(
+        load(checkpoint=with_head(tmp_path / "untied", "llama", "own", tied=False)).build(weights=checkpoint)
+    )
+    assert np.array_equal(logits(architecture.build(weights=checkpoint)), expected)
+
+
 def test_verify_knows_what_mlx_lm_does_with_it(tmp_path: Path) -> None:
     """The fixture has fields of transformers 5 too, which mlx-lm does not read."""
     found = {}
