@@ -48,8 +48,11 @@ def quantize(model: LanguageModel, bits: int, group_size: int = GROUP_SIZE) -> l
     with blamed(model.plan):
         nn.quantize(model, group_size=group_size, bits=bits, class_predicate=fits)
     if not done:
-        why = "the weights are quantised already" if _is_quantised(model) else _undivided(odd, group_size)
-        raise CheckpointError("AX561", f"nothing is quantised: {why}", f"make the widths multiples of {group_size}")
+        if _is_quantised(model):
+            message = "nothing is quantised: the weights are quantised already"
+            raise CheckpointError("AX561", message, "build without `--quantize`, or from weights that are not")
+        message = f"nothing is quantised: {_undivided(odd, group_size)}"
+        raise CheckpointError("AX561", message, f"make the widths multiples of {group_size}")
     whole = len(done) + len(odd)
     return [f"{len(odd)} of {whole} matrices are not quantised: {_undivided(odd, group_size)}"] if odd else []
 

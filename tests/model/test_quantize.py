@@ -42,8 +42,9 @@ def test_nothing_to_quantise_is_an_error() -> None:
 def test_quantising_twice_is_an_error() -> None:
     built = model(64).build()
     assert quantize(built, 4) == []
-    with pytest.raises(CheckpointError, match="quantised already"):
+    with pytest.raises(CheckpointError, match="quantised already") as caught:
         quantize(built, 4)
+    assert "multiples" not in str(caught.value.help)
 
 
 def test_what_stays_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
