@@ -22,8 +22,8 @@ from axon_compose.checkpoints.files._generation import generation_of
 from axon_compose.checkpoints.files._shards import NotComputed
 from axon_compose.checkpoints.files._tokenizer import is_tokenizer_of, tokenizer_files, tokenizer_folder
 from axon_compose.checkpoints.files._trust import without_code
-from axon_compose.checkpoints.trained import build_trained
-from axon_compose.checkpoints.weights import LoadPlan, checkpoint_plan, name_kind, read_checkpoint
+from axon_compose.checkpoints.trained import load_trained
+from axon_compose.checkpoints.weights import LoadPlan, name_kind, read_checkpoint
 from axon_compose.language.document import Layout
 from axon_compose.language.source import plain
 from axon_compose.model import LanguageModel, largest_parts, quantize, random_weights, weight_fault
@@ -99,17 +99,17 @@ def write_model(
         allow_large=allow_large or weights is not None,
         trained=weights is not None,
     )
+    load_plan = None
     if weights is None:
         model = random_weights(plan, dtype=dtype or "float32", seed=seed)
     else:
-        model = build_trained(
+        model, load_plan = load_trained(
             architecture, weights, dtype=dtype, seed=seed, allow_large=allow_large, layout=layout, progress=progress
         )
     notes = quantize(model, quantize_bits) if quantize_bits else []
     config = folder_config(model.compiled or architecture, model, ids=is_tokenizer_of(home, tokenizer))
     config |= {} if model_file else {"model_file": None}
-    if weights is not None:
-        load_plan = checkpoint_plan(plan, architecture.document, weights, layout)
+    if weights is not None and load_plan is not None:
         if origin := _origin(load_plan, weights, layout):
             config[CONFIG_KEY]["tensors"] = origin
         if load_plan.unpacked:

@@ -17,7 +17,7 @@ from axon_compose.model import LanguageModel, largest_parts, random_weights
 from axon_compose.plan import Compiled
 from axon_compose.registry import Registry
 
-__all__ = ["build_trained", "load_model", "plan_trained"]
+__all__ = ["build_trained", "load_model", "load_trained", "plan_trained"]
 
 
 def load_model(
@@ -68,6 +68,22 @@ def build_trained(
         CheckpointError: If the weights do not fit into memory, are not those of this model, or change while they are
             read.
     """
+    return load_trained(
+        compiled, weights, dtype=dtype, seed=seed, allow_large=allow_large, layout=layout, progress=progress
+    )[0]
+
+
+def load_trained(
+    compiled: Compiled,
+    weights: str | Path,
+    *,
+    dtype: str | None = None,
+    seed: int = 0,
+    allow_large: bool = False,
+    layout: Layout | None = None,
+    progress: Progress | None = None,
+) -> tuple[LanguageModel, LoadPlan]:
+    """The same with what was decided about every tensor; see `build_trained`."""
     folder = Path(weights)
     with Unchanged(model_folder(folder)):
         load_plan = plan_trained(compiled, folder, dtype=dtype, allow_large=allow_large, layout=layout)
@@ -80,7 +96,7 @@ def build_trained(
         config = config_of(folder)
     model.compiled = replace(compiled, config=config)
     model.eval()
-    return model
+    return model, load_plan
 
 
 def plan_trained(

@@ -59,6 +59,11 @@ class Config:
             found = [TEXT_TYPES[found[0]], *found] if found[0] in TEXT_TYPES else found
         return list(dict.fromkeys(found))
 
+    @property
+    def wrapped(self) -> bool:
+        """Whether the text model is a part of a larger one."""
+        return self.inner is not None
+
     def find(self, name: str) -> Entry | None:
         """The field of a name; null counts only if nothing else is there.
 

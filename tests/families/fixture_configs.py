@@ -137,6 +137,30 @@ GPT_OSS: dict[str, Any] = {
 }
 GPT_OSS_PUBLISHED: dict[str, Any] = {"initial_context_length": 64, "experts_per_token": 3}
 
+#: Mamba-2, attention and experts of Nemotron-H in small, and its fields before transformers 5.
+NEMOTRON_EXPERTS = without("num_hidden_layers", "rms_norm_eps") | {
+    "layers_block_type": letters("M*EME"),
+    "head_dim": 16,
+    "layer_norm_epsilon": 3e-5,
+    "mamba_num_heads": 4,
+    "mamba_head_dim": 12,
+    "ssm_state_size": 8,
+    "n_groups": 2,
+    "chunk_size": 16,
+    "n_routed_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "moe_shared_expert_intermediate_size": 24,
+    "routed_scaling_factor": 1.6,
+}
+NEMOTRON_EXPERTS_BEFORE = {
+    "layers_block_type": None,
+    "layer_types": None,
+    "hybrid_override_pattern": "M*EME",
+    "num_hidden_layers": 5,
+    "time_step_limit": [0.0, float("inf")],
+}
+
 FAMILIES: dict[str, Family] = {
     "llama": Family(
         "llama",
@@ -384,60 +408,9 @@ FAMILIES: dict[str, Family] = {
         },
     ),
     "nemotron_h_latent": Family(
-        "nemotron_h",
-        without("num_hidden_layers", "rms_norm_eps")
-        | {
-            "layers_block_type": letters("M*EME"),
-            "head_dim": 16,
-            "layer_norm_epsilon": 3e-5,
-            "mamba_num_heads": 4,
-            "mamba_head_dim": 12,
-            "ssm_state_size": 8,
-            "n_groups": 2,
-            "chunk_size": 16,
-            "time_step_min": 1e-9,
-            "n_routed_experts": 6,
-            "num_experts_per_tok": 2,
-            "moe_intermediate_size": 16,
-            "moe_shared_expert_intermediate_size": 24,
-            "moe_latent_size": 20,
-            "routed_scaling_factor": 1.6,
-        },
-        {
-            "layers_block_type": None,
-            "layer_types": None,
-            "hybrid_override_pattern": "M*EME",
-            "num_hidden_layers": 5,
-            "time_step_limit": [0.0, float("inf")],
-        },
+        "nemotron_h", NEMOTRON_EXPERTS | {"time_step_min": 1e-9, "moe_latent_size": 20}, NEMOTRON_EXPERTS_BEFORE
     ),
-    "nemotron_h_published": Family(
-        "nemotron_h",
-        without("num_hidden_layers", "rms_norm_eps")
-        | {
-            "layers_block_type": letters("M*EME"),
-            "head_dim": 16,
-            "layer_norm_epsilon": 3e-5,
-            "mamba_num_heads": 4,
-            "mamba_head_dim": 12,
-            "ssm_state_size": 8,
-            "n_groups": 2,
-            "chunk_size": 16,
-            "time_step_min": 1e-3,
-            "n_routed_experts": 6,
-            "num_experts_per_tok": 2,
-            "moe_intermediate_size": 16,
-            "moe_shared_expert_intermediate_size": 24,
-            "routed_scaling_factor": 1.6,
-        },
-        {
-            "layers_block_type": None,
-            "layer_types": None,
-            "hybrid_override_pattern": "M*EME",
-            "num_hidden_layers": 5,
-            "time_step_limit": [0.0, float("inf")],
-        },
-    ),
+    "nemotron_h_published": Family("nemotron_h", NEMOTRON_EXPERTS | {"time_step_min": 1e-3}, NEMOTRON_EXPERTS_BEFORE),
     "gemma4_text": Family(
         "gemma4_text",
         small(

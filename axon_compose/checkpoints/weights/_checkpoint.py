@@ -55,7 +55,7 @@ def checkpoint_plan(plan: Plan, document: Document, folder: Path, layout: Layout
         layout or found.layout,
         block=_block(config),
         declared=declared_in(config),
-        wrapped=config is not None and config.inner is not None,
+        wrapped=config is not None and config.wrapped,
     )
 
 

@@ -11,7 +11,7 @@ from axon_compose.checkpoints.files._safetensors import data_start
 from axon_compose.checkpoints.weights._headers import TensorHeader, read_checkpoint
 from axon_compose.checkpoints.weights._rules import RuleBook
 from axon_compose.checkpoints.weights._storage import Source, gather
-from axon_compose.checkpoints.weights._wrappers import PREFIXES
+from axon_compose.checkpoints.weights._wrappers import prefixes_of
 from axon_compose.plan import Compiled
 
 __all__ = ["OwnHead", "own_head"]
@@ -43,8 +43,7 @@ def own_head(compiled: Compiled, folder: Path) -> OwnHead | None:
     heads: list[Source] = []
     embeddings: list[Source] = []
     try:
-        wrapped = compiled.config is not None and compiled.config.inner is not None
-        prefixes = section.prefixes or (PREFIXES if wrapped else {})
+        prefixes = prefixes_of(section, wrapped=compiled.config is not None and compiled.config.wrapped)
         for source in gather(read_checkpoint(folder).tensors, prefixes).values():
             for target in _targets(book, source.name):
                 if target in tables:

@@ -25,7 +25,7 @@ from axon_compose.checkpoints.weights._storage import (
     is_activation_scale,
 )
 from axon_compose.checkpoints.weights._transfer import Transfer, make_transfer
-from axon_compose.checkpoints.weights._wrappers import PREFIXES, other_parts
+from axon_compose.checkpoints.weights._wrappers import other_parts, prefixes_of
 from axon_compose.language.document import HuggingFace, Layout
 from axon_compose.plan import Plan
 
@@ -104,8 +104,7 @@ def plan_load(
             depends on the layout; AX555 a tensor is stored in an unknown way; AX556 a rule's formula gives no value.
     """
     planner = _Planner(plan, section, dims, layout)
-    prefixes = section.prefixes or (PREFIXES if wrapped else {})
-    sources = gather(tensors, prefixes, block, declared)
+    sources = gather(tensors, prefixes_of(section, wrapped=wrapped), block, declared)
     if wrapped:
         others = other_parts(sources, lambda name: planner.book.find(name) is not None)
         planner.dropped += others

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from axon_compose.checkpoints.weights._source import Source
+from axon_compose.language.document import HuggingFace
 
-__all__ = ["PREFIXES", "other_parts"]
+__all__ = ["other_parts", "prefixes_of"]
 
 #: Beginnings of the names of a text model, and what they are in the model alone; the first that is there counts.
 PREFIXES: Final[Mapping[str, str]] = {
@@ -20,6 +21,11 @@ PREFIXES: Final[Mapping[str, str]] = {
     "language_model.": "",
     "model.text_model.": "model.",
 }
+
+
+def prefixes_of(section: HuggingFace, *, wrapped: bool) -> Mapping[str, str]:
+    """The prefixes that a file names, else in a larger model those that all have."""
+    return section.prefixes or (PREFIXES if wrapped else {})
 
 
 def other_parts(sources: Mapping[str, Source], matches: Callable[[str], bool]) -> set[str]:
