@@ -73,4 +73,4 @@ def complete(fixtures: Path = FIXTURES) -> None:
             write_tokenizer(described.parent)
             partial = described.with_name(f"model.{os.getpid()}.partial")
             save_file(drawn(described.parent), partial, metadata={"format": "pt"})
-            os.replace(partial, weights)
+            partial.replace(weights)
