@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from axon_compose.checkpoints.huggingface._dims import field_names, rope_keys
-from axon_compose.checkpoints.huggingface._rope import ORIGINAL_LENGTH, ROPE_FIELDS, key_of_rope
+from axon_compose.checkpoints.huggingface._rope import ORIGINAL_LENGTH, key_of_rope
 from axon_compose.language.config import INFINITE, INNER
 from axon_compose.language.document import FormulaError, HuggingFace, cached_parse, is_formula
 
@@ -115,9 +115,10 @@ def _put_scaling(config: dict[str, Any], value: Mapping[str, Any] | None, beside
         besides: What the mapping keeps.
     """
     scaling = dict(value or {})
-    if length := scaling.pop(_LENGTH, None):
-        config[_LENGTH] = length
     kind = scaling.pop("type", "default")
+    length = scaling.pop(_LENGTH, None) or (scaling.get(ORIGINAL_LENGTH) if kind == "dynamic" else None)
+    if length:
+        config[_LENGTH] = length
     if ORIGINAL_LENGTH in config and ORIGINAL_LENGTH in scaling:
         config[ORIGINAL_LENGTH] = scaling[ORIGINAL_LENGTH]
     if _flat(config):
