@@ -132,7 +132,7 @@ class Stack:
             self.add(branch)
             return
         frame = self.frame
-        left = frame.box if branch.residual else frame.left + 8
+        left = frame.box if branch.adds else frame.left + 8
         room = frame.right - 12 - left
         top = self.y
         if branch.pre:
@@ -142,7 +142,7 @@ class Stack:
             self.y += GAP
             self.bar(branch.post, left, room)
             self.y -= GAP
-        if branch.residual:
+        if branch.adds:
             self.flow(top + (BAR / 2 if branch.pre or rows else 12), self.y - (BAR / 2 if branch.post else 11))
         self.y += 12
 
