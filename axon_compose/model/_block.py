@@ -27,8 +27,8 @@ class Block(nn.Module):
         x \leftarrow r x + s \cdot \mathrm{post}\Big(\sum_j s_j \, \mathrm{post}_j(f_j(\mathrm{pre}_j(h)))\Big),
         \qquad h = \mathrm{pre}(x)
 
-    Norms that a branch or a component does not have are left out. Where the plan has a residual scheme, what comes in and
-    goes out is its residual state, and x is what its connections read from that.
+    Norms that a branch or a component does not have are left out. Where the plan has a residual scheme, what comes in
+    and goes out is its residual state, and x is what its connections read from that.
 
     Args:
         layer: Its part of the plan.

@@ -55,7 +55,9 @@ class FolderNames:
 
 
 def ends(plan: Plan) -> Iterator[tuple[Use, str, str]]:
-    """The parts of the embedding, the residual scheme and the head in a folder: modules that hold parameters, and arrays beside such modules.
+    """Parts in a folder of what is around the layers: modules that hold parameters, and arrays beside such modules.
+
+    What is around them is the embedding, the residual scheme and the head.
 
     Their names have two parts at most, since `mlx_lm.convert --quant-predicate` would take a third for the index of a
     layer.

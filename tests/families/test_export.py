@@ -30,6 +30,7 @@ from tests.plan.concrete.test_unroll import everything
 IDLE = {
     "gpt_neox": (".bias", ".masked_bias", ".inv_freq"),
     "gpt_neox_sequential": (".bias", ".masked_bias", ".inv_freq"),
+    "gemma3n_text": ("k_proj.weight", "k_norm.weight", "v_proj.weight"),
     "gemma4_text": ("k_proj.weight", "k_norm.weight", "v_proj.weight"),
 }
 #: Where mlx-lm computes what the reference does.
@@ -120,6 +121,7 @@ def test_there_and_back(name: str, tmp_path: Path, tokenizer: Path) -> None:
 
 #: Why mlx-lm does not load the export of a fixture.
 REFUSED = {
+    "gemma3n_text": "Gemma 3n is read as gemma3n alone",
     "gpt2": "n_inner is ignored",
     "gpt_neox": "intermediate_size is ignored",
     "jamba": "expert_layer_offset",

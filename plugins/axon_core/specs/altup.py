@@ -35,7 +35,7 @@ class AltUpOptions(Options):
 
 def _end_params(options: AltUpOptions, dims: Dims) -> Shapes:
     names = (f"{place}_proj_{number}.weight" for place in ("in", "out") for number in range(options.streams - 1))
-    return {name: (dims.hidden_size, dims.hidden_size) for name in names}
+    return dict.fromkeys(names, (dims.hidden_size, dims.hidden_size))
 
 
 def _layer_params(options: AltUpOptions, dims: Dims) -> Shapes:
