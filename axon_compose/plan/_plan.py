@@ -121,8 +121,8 @@ class Member:
 class Branch:
     """One residual branch: `x = skip * x + scale * post(sum(member(pre(x))))`.
 
-    With a residual scheme, x is what a connection reads from the residual state: once for the branch, whose output alone
-    the connection then writes back, or once for several branches, after which it writes x back.
+    With a residual scheme, x is what a connection reads from the residual state: once for the branch, whose output
+    alone the connection then writes back, or once for several branches, after which it writes x back.
 
     Attributes:
         members: One component, or several that read the same input. Empty for `add`.

@@ -185,8 +185,9 @@ class ComponentSpec:
             axes or more and cannot be quantised, such as the norms of single heads, so that sizes are known beforehand.
         module_name: What mlx-lm's own models call such a module, e.g. `self_attn`, so that its recipes find it. Built
             folders use it where one component of a layer has it; unless given, the name in the file stays.
-        connections: For residual schemes: how branches or layers are joined to the residual state, the usual one first.
-            Each is a record of kind `connection` with a name that branches may write, and has the options of the scheme.
+        connections: For residual schemes: how branches or layers are joined to the residual state, the usual one
+            first. Each is a record of kind `connection` with a name that branches may write, and has the options of the
+            scheme.
         around: For connections: `branch` joins one branch and is given its output; `layer` joins branches that follow
             each other, which add to a stream of their own meanwhile, and is given that stream.
         default: Whether files that name no type for this kind get this one (the namespace `core` alone).

@@ -54,7 +54,7 @@ class HyperConnection(nn.Module):
         reading = mx.sigmoid(raw[..., :n] * self.scale[0] + self.base[:n]) + self.options.eps
         writing = mx.sigmoid(raw[..., n : 2 * n] * self.scale[1] + self.base[n : 2 * n])
         writing = self.options.output_scale * writing + self.options.output_eps
-        held = (streams, reading, writing)
+        held: tuple[mx.array, ...] = (streams, reading, writing)
         if self.mixed:
             logits = raw[..., 2 * n :] * self.scale[2] + self.base[2 * n :]
             held = (*held, self._mixing(logits.reshape(*logits.shape[:-1], n, n)))

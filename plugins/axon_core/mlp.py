@@ -19,8 +19,9 @@ class MLP(nn.Module):
     """Feed-forward layer: `down(act(s * gate(x)) * up(x))`, or `down(act(up(x)))` without a gate.
 
     With `silu` and a gate it is SwiGLU, with `gelu` GeGLU (Shazeer 2020). The factor s is that of Falcon-H1. With a
-    sparsity p, what is below a cutoff in the gate becomes 0 before the activation, and the cutoff is taken off the rest:
-    `relu(g - mean(g) - std(g) * q)` with q the p-quantile of the normal distribution (Gemma 3n's `_gaussian_topk`).
+    sparsity p, what is below a cutoff in the gate becomes 0 before the activation, and the cutoff is taken off the
+    rest: `relu(g - mean(g) - std(g) * q)` with q the p-quantile of the normal distribution (Gemma 3n's
+    `_gaussian_topk`).
 
     Args:
         dims: Width of input and output.

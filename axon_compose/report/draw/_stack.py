@@ -134,6 +134,8 @@ class Stack:
         frame = self.frame
         left = frame.box if branch.adds else frame.left + 8
         room = frame.right - 12 - left
+        if branch.connection:
+            self.bar(branch.connection, frame.left + 8, frame.right - 20 - frame.left)
         top = self.y
         if branch.pre:
             self.bar(branch.pre, left, room)
@@ -172,7 +174,7 @@ class Stack:
         self.y += 24
 
     def bar(self, norm: Use, x: float, room: float) -> None:
-        """A norm."""
+        """A norm, or a connection to the residual state."""
         tip = f"{norm.name}: {type_name(norm)}, {norm.size:,} parameters"
         self.canvas.rect(x, self.y, room, BAR, "norm", round_=3, tip=tip)
         self.y += BAR + GAP

@@ -22,8 +22,8 @@ class HyperConnectionsOptions(Options):
     streams: int = Field(4, gt=1, description="Residual streams; the embedding is the start of each.")
     mixing: Literal["sinkhorn", "none"] = Field(
         "sinkhorn",
-        description="How the streams themselves are mixed at each branch: by a matrix whose rows and columns sum to one, "
-        "or not at all.",
+        description="How the streams themselves are mixed at each branch: by a matrix whose rows and columns sum to "
+        "one, or not at all.",
     )
     iterations: int = Field(20, gt=0, description="Rounds in which that matrix is brought to sums of one.")
     output_scale: float = Field(2.0, gt=0, description="Largest gate of a branch's output.")
@@ -34,8 +34,8 @@ class HyperConnectionsOptions(Options):
     )
     gates: Literal["own", "previous"] = Field(
         "own",
-        description="Gates of a branch's input: from the streams that it reads, or from those that the branch before it "
-        "read; the first branch then reads the first stream.",
+        description="Gates of a branch's input: from the streams that it reads, or from those that the branch before "
+        "it read; the first branch then reads the first stream.",
     )
     end: Literal["gated", "mean"] = Field(
         "gated", description="What the final norm reads: the streams summed by gates, or their mean."
