@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import sys
+from contextlib import redirect_stdout
 from functools import cache
 
 __all__ = ["stock_fields"]
@@ -14,7 +16,8 @@ def stock_fields(model_type: str) -> frozenset[str]:
     from mlx_lm.utils import _get_classes
 
     try:
-        _, arguments = _get_classes({"model_type": model_type})
-    except ValueError:
+        with redirect_stdout(sys.stderr):
+            _, arguments = _get_classes({"model_type": model_type})
+    except (ValueError, SystemExit):  # OLMo's ends the process without a package of its own
         return frozenset()
     return frozenset(inspect.signature(arguments).parameters)
