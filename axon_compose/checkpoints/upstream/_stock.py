@@ -19,7 +19,9 @@ def stock_fields(model_type: str, architecture: str | None = None) -> frozenset[
     from mlx_lm.utils import _get_classes
 
     try:
-        _, arguments = _get_classes({"model_type": model_type, "architectures": [architecture] if architecture else None})
+        _, arguments = _get_classes(
+            {"model_type": model_type, "architectures": [architecture] if architecture else None}
+        )
     except ValueError:
         return frozenset()
     return frozenset(inspect.signature(arguments).parameters)
