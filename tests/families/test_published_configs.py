@@ -90,6 +90,8 @@ PUBLISHED: Final = {
     "gpt-j-6b": Published("gptj", 6_050_882_784),
     "AFM-4.5B": Published("arcee", 4_619_184_640),
     "Jais-2-8B-Chat": Published("jais2", 8_090_401_280),
+    "Ministral-3-8B-Instruct-2512": Published("ministral3", 8_489_553_920),
+    "Hunyuan-0.5B-Instruct": Published("hunyuan_v1_dense", 539_010_048),
     # Names and paths left out, counted by transformers; each has fields that change nothing.
     "allam-7b": Published("llama", 7_000_559_616, read=True),
     "gemma-2-a": Published("gemma2", 9_241_705_984, read=True),
