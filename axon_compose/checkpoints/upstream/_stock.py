@@ -21,15 +21,10 @@ def stock_fields(model_type: str, architecture: str | None = None) -> frozenset[
     from mlx_lm.utils import _get_classes
 
     try:
-<<<<<<< HEAD
         with redirect_stdout(sys.stderr):
-            _, arguments = _get_classes({"model_type": model_type})
+            _, arguments = _get_classes(
+                {"model_type": model_type, "architectures": [architecture] if architecture else None}
+            )
     except (ValueError, SystemExit):  # OLMo's ends the process without a package of its own
-=======
-        _, arguments = _get_classes(
-            {"model_type": model_type, "architectures": [architecture] if architecture else None}
-        )
-    except ValueError:
->>>>>>> main
         return frozenset()
     return frozenset(inspect.signature(arguments).parameters)
