@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import children
+from tests.families import seeded
 
 # What is tested are the forms that everybody has, also where `axon-native` is installed; its own tests build it.
 os.environ["AXON_NATIVE"] = "0"
@@ -31,11 +32,12 @@ def default_signals() -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let MLX compile the kernels that every worker needs before there are workers.
+    """Make the drawn weights, and let MLX compile the kernels that every worker needs, before there are workers.
 
     On the CPU it keeps them in one folder for all processes, and one that finds a library half written cannot load it.
     """
     if not hasattr(config, "workerinput"):
+        seeded.complete()
         from axon_core.elementary import exp, sigmoid, silu, softplus
 
         x = mx.full((8192,), -1.0)
