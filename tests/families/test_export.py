@@ -124,6 +124,7 @@ REFUSED = {
     "gpt_neox": "intermediate_size is ignored",
     "jamba": "expert_layer_offset",
     "qwen2_moe": "mlp_only_layers is ignored",
+    "stablelm_parallel": "tie_word_embeddings is ignored",
 }
 
 

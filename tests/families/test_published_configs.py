@@ -78,6 +78,13 @@ PUBLISHED: Final = {
     "gpt2": Published("gpt2", 124_439_808),
     "pythia-70m": Published("gpt_neox", 70_426_624),
     "gpt-neox-20b": Published("gpt_neox", 20_554_567_680),
+    "stablelm-3b-4e1t": Published("stablelm", 2_795_443_200),
+    "stablelm-2-12b": Published("stablelm", 12_143_185_920),
+    "starcoder": Published("gpt_bigcode", 15_517_456_384),
+    "Trinity-Mini": Published("afmoe", 26_123_974_400),
+    "recurrentgemma-2b": Published("recurrent_gemma", 2_682_862_080),
+    "MiniCPM3-4B": Published("minicpm3", 4_073_875_968),
+    "dbrx-base": Published("dbrx", 131_596_523_520),
     # Names and paths left out, counted by transformers; each has fields that change nothing.
     "allam-7b": Published("llama", 7_000_559_616, read=True),
     "gemma-2-a": Published("gemma2", 9_241_705_984, read=True),
