@@ -34,7 +34,11 @@ _LENGTHS: Final = ("max_position_embeddings", "original_max_position_embeddings"
 #: Of options that may be left to the component: its number is in the shapes of the parameters.
 _DERIVED: Final = "dt_rank"
 #: Computed by transformers whatever the configuration says; tensors of another width do not fit.
-_SHAPED: Final = (("mamba", "intermediate_size"), ("falcon_mamba", "intermediate_size"))
+_SHAPED: Final = (
+    ("mamba", "intermediate_size"),
+    ("falcon_mamba", "intermediate_size"),
+    ("bailing_hybrid", "head_dim"),
+)
 #: transformers 5 takes theta of DBRX from rope_parameters, which older files do not have.
 _MOVED: Final = (("dbrx", "rope_parameters"),)
 

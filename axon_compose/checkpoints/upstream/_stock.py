@@ -9,12 +9,19 @@ __all__ = ["stock_fields"]
 
 
 @cache
-def stock_fields(model_type: str) -> frozenset[str]:
-    """The fields of config.json that mlx-lm's model of this type reads; none if it has no such model."""
+def stock_fields(model_type: str, architecture: str | None = None) -> frozenset[str]:
+    """The fields of config.json that mlx-lm's model of this type reads; none if it has no such model.
+
+    Args:
+        model_type: As in config.json.
+        architecture: First of `architectures` in config.json, by which mlx-lm chooses among models of one type.
+    """
     from mlx_lm.utils import _get_classes
 
     try:
-        _, arguments = _get_classes({"model_type": model_type})
+        _, arguments = _get_classes(
+            {"model_type": model_type, "architectures": [architecture] if architecture else None}
+        )
     except ValueError:
         return frozenset()
     return frozenset(inspect.signature(arguments).parameters)

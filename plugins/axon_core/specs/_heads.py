@@ -12,6 +12,7 @@ __all__ = [
     "OFFSET_HELP",
     "Bias",
     "BiasOptions",
+    "GateName",
     "HeadNormOptions",
     "QKNorm",
     "TemperatureOptions",
@@ -22,6 +23,10 @@ __all__ = [
 ]
 
 OFFSET_HELP: Final = "Added to the learned scale; 1 for weights around zero, as Gemma and Qwen3-Next store them."
+
+
+#: Of what a gate on the output of attention has one number.
+GateName = Literal["elementwise", "head"]
 
 
 def check_offset(offset: float, weight: bool) -> None:

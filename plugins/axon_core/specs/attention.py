@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -13,6 +13,7 @@ from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._heads import (
     Bias,
     BiasOptions,
+    GateName,
     HeadNormOptions,
     QKNorm,
     TemperatureOptions,
@@ -39,7 +40,6 @@ __all__ = [
 ]
 
 
-GateName = Literal["elementwise", "head"]
 Rope = Annotated[RopeOptions | None, BeforeValidator(switch, json_schema_input_type=bool | RopeOptions | None)]
 
 
