@@ -129,6 +129,7 @@ REFUSED = {
     "olmo": "AI2's first format",
     "phi": "qk_layernorm is ignored",
     "qwen2_moe": "mlp_only_layers is ignored",
+    "stablelm_parallel": "tie_word_embeddings is ignored",
 }
 
 

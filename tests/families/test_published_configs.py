@@ -90,6 +90,13 @@ PUBLISHED: Final = {
     "gpt-j-6b": Published("gptj", 6_050_882_784),
     "AFM-4.5B": Published("arcee", 4_619_184_640),
     "Jais-2-8B-Chat": Published("jais2", 8_090_401_280),
+    "stablelm-3b-4e1t": Published("stablelm", 2_795_443_200),
+    "stablelm-2-12b": Published("stablelm", 12_143_185_920),
+    "starcoder": Published("gpt_bigcode", 15_517_456_384),
+    "Trinity-Mini": Published("afmoe", 26_123_974_400),
+    "recurrentgemma-2b": Published("recurrent_gemma", 2_682_862_080),
+    "MiniCPM3-4B": Published("minicpm3", 4_073_875_968),
+    "dbrx-base": Published("dbrx", 131_596_523_520),
     "Ministral-3-8B-Instruct-2512": Published("ministral3", 8_489_553_920),
     "Hunyuan-0.5B-Instruct": Published("hunyuan_v1_dense", 539_010_048),
     # Names and paths left out, counted by transformers; each has fields that change nothing.
