@@ -9,7 +9,7 @@ __all__ = ["stock_fields"]
 
 
 @cache
-def stock_fields(model_type: str, architecture: str | None = None) -> frozenset[str]:
+def stock_fields(model_type: str, architecture: str = "") -> frozenset[str]:
     """The fields of config.json that mlx-lm's model of this type reads; none if it has no such model.
 
     Args:
