@@ -21,6 +21,8 @@ _BY_TEXT_TYPE: Final = {
     "nemotron_h": "nemo_speechlm nemotron_h_omni",
     "qwen2": "audioflamingo3 fast_vlm got_ocr2 internvl llava_onevision musicflamingo ovis2 pp_chart2table qwen2_audio "
     "vibevoice vibevoice_asr video_llama_3",
+    "qwen3_5_moe_text": "qwen3_5_moe",
+    "qwen3_5_text": "jev minicpm_ocr minicpmv4_6 minicpmv4_7 qwen3_5",
     "qwen3": "fun_asr_nano lighton_ocr moss_transcribe_diarize qianfan_ocr qwen3_asr",
 }
 #: `model_type` of the whole to that of its text model, unless it says another.
