@@ -71,6 +71,11 @@ _YARN: Final = (
     "seed_oss", "smollm3",
 )  # fmt: skip
 
+#: Families whose experts are chosen out of the best groups.
+_GROUPED: Final = (
+    "bailing_moe", "deepseek_v3", "dots1", "exaone_moe", "glm4_moe", "glm4_moe_lite", "kimi_k2", "nemotron_h",
+)  # fmt: skip
+
 #: Of checkpoints whose files hold two different matrices under a config.json that ties them, which is seen there alone.
 OWN_HEAD: Final = UpstreamFault(
     "own-head-dropped",
@@ -130,9 +135,7 @@ FAULTS: Final = (
         "mlx-lm",
         "groups of experts that were not chosen get the score 0, and may win over a negative one",
         "they get -inf (also in DeepSeek's own code)",
-        model_types=(
-            "bailing_moe", "deepseek_v3", "dots1", "exaone_moe", "glm4_moe", "glm4_moe_lite", "kimi_k2", "nemotron_h",
-        ),  # fmt: skip
+        model_types=_GROUPED,
         when=lambda config, tokens: (config.get("n_group") or 1) > (config.get("topk_group") or 1),
         repair=raise_bias,
     ),
