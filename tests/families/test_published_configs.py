@@ -62,6 +62,16 @@ PUBLISHED: Final = {
     "GLM-4.5-Air": Published("glm4_moe", 106_852_251_264),
     "GLM-4.7-Flash": Published("glm4_moe_lite", 29_943_393_920),
     "MiniMax-M2": Published("minimax_m2", 228_689_764_864),
+    "LFM2-8B-A1B": Published("lfm2_moe", 8_339_930_560),
+    "LFM3-1.7B": Published("lfm3", 1_728_801_536),  # the defaults of its class
+    "SmolLM3-3B": Published("smollm3", 3_075_098_624),
+    "Olmo-3-1025-7B": Published("olmo3", 7_298_011_136),
+    "OLMoE-1B-7B-0924": Published("olmoe", 6_919_161_856),
+    "ERNIE-4.5-0.3B-PT": Published("ernie4_5", 360_748_032),
+    "ERNIE-4.5-21B-A3B-PT": Published("ernie4_5_moe", 21_825_437_888),
+    "granite-3.3-2b-instruct": Published("granite", 2_533_539_840),
+    "granite-3.1-3b-a800m-instruct": Published("granitemoe", 3_298_793_472),
+    "granite-swash-2b": Published("granite_swa", 2_144_463_840),  # the defaults of its class
     "Nemotron-H-8B-Base-8K": Published("nemotron_h", "8.1", read=True),
     "NVIDIA-Nemotron-3-Nano-30B-A3B": Published("nemotron_h", 31_577_940_288),
     "Falcon-H1-0.5B-Base": Published("falcon_h1", 521_411_104, read=True),
