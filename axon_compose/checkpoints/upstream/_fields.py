@@ -34,15 +34,10 @@ def older_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(inner, Mapping):
         found = older_fields(inner)
         return {"text_config": {**inner, **found}} if found else {}
-<<<<<<< HEAD
     family = stock_type(config)
-    read = stock_fields(family)
-=======
-    family = str(config.get("model_type"))
     classes = config.get("architectures")
     written = classes[0] if isinstance(classes, list) and classes else None
     read = stock_fields(family, _CLASSES.get(written, written))
->>>>>>> main
     found = {} if "rope_parameters" in read else _rotary(config)
     found |= {} if "layer_types" in read else _pattern(config)
     found |= {} if "mlp_layer_types" in read else _dense_layers(config)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import inspect
-<<<<<<< HEAD
-from collections.abc import Mapping
-=======
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stdout
->>>>>>> main
 from functools import cache
 from typing import Any
 
@@ -33,16 +30,11 @@ def stock_fields(model_type: str, architecture: str | None = None) -> frozenset[
     from mlx_lm.utils import _get_classes
 
     try:
-<<<<<<< HEAD
-        model, arguments = _get_classes({"model_type": model_type})
-    except ValueError:
-=======
         with redirect_stdout(sys.stderr):
-            _, arguments = _get_classes(
+            model, arguments = _get_classes(
                 {"model_type": model_type, "architectures": [architecture] if architecture else None}
             )
     except (ValueError, SystemExit):  # OLMo's ends the process without a package of its own
->>>>>>> main
         return frozenset()
     whole = frozenset(inspect.signature(arguments).parameters)
     modules = (inspect.getmodule(base) for base in model.__mro__)
