@@ -39,6 +39,8 @@ _SHAPED: Final = (
     ("falcon_mamba", "intermediate_size"),
     ("bailing_hybrid", "head_dim"),
 )
+#: transformers 5 takes theta of DBRX from rope_parameters, which older files do not have.
+_MOVED: Final = (("dbrx", "rope_parameters"),)
 
 
 def matters(field: str) -> bool:
@@ -94,14 +96,16 @@ def test_a_configuration_without_one_field(name: str, tmp_path: Path) -> None:
     config, read = config_of(name), Reader(tmp_path)
     compare(config, read)
     for field in filter(matters, config):
-        compare({key: value for key, value in config.items() if key != field}, read)
+        if (name, field) not in _MOVED:
+            compare({key: value for key, value in config.items() if key != field}, read)
 
 
 @pytest.mark.parametrize("name", TYPES.values())
 def test_a_configuration_with_null_for_one_field(name: str, tmp_path: Path) -> None:
     config, read = config_of(name), Reader(tmp_path)
     for field in filter(matters, config):
-        compare({**config, field: None}, read)
+        if (name, field) not in _MOVED:
+            compare({**config, field: None}, read)
 
 
 @pytest.mark.parametrize("name", TYPES.values())
