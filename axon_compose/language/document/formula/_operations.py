@@ -6,14 +6,14 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, floor, isfinite, sqrt
+from math import ceil, floor, isfinite, log, sqrt
 from typing import Any, Final
 
 from axon_compose.diagnostics import nearest
 from axon_compose.language.document._text_error import quote
 from axon_compose.language.document.formula._tokens import MAX_BITS
 
-__all__ = ["MAX_SIZE", "OperationError", "arithmetic", "call", "compare", "describe", "index", "sign", "weigh"]
+__all__ = ["MAX_SIZE", "OperationError", "arithmetic", "call", "compare", "describe", "index", "items", "sign", "weigh"]
 
 #: Most items and characters that a value may have, its parts included.
 MAX_SIZE: Final = 100_000
@@ -91,7 +91,7 @@ def sign(symbol: str, value: Any) -> Any:
 
 def arithmetic(symbol: str, a: Any, b: Any) -> Any:
     """`a + b` and so on. `/` of integers is an integer if the division is exact."""
-    if not (_is_number(a) and _is_number(b)):
+    if symbol == "|" or not (_is_number(a) and _is_number(b)):
         return _joined(symbol, a, b)
     _checked(a, 0)
     _checked(b, 1)
@@ -143,6 +143,13 @@ def index(base: Any, key: Any) -> Any:
     return base[key]
 
 
+def items(value: Any) -> list[Any]:
+    """The items of a list, the characters of a text, or the keys of a mapping."""
+    if not isinstance(value, str | list | tuple | Mapping):
+        raise OperationError(f"{describe(value)} has no items", operand=0)
+    return list(value)
+
+
 def call(function: str, arguments: Sequence[Any]) -> Any:
     """`function(*arguments)`; the number of arguments is right."""
     if function in ("min", "max"):
@@ -154,6 +161,12 @@ def call(function: str, arguments: Sequence[Any]) -> Any:
         return len(value)
     if function == "ints":
         return _ints(value)
+    if function == "is_list":
+        return isinstance(value, list | tuple)
+    if function == "sum":
+        return _sum(value)
+    if function == "range":
+        return _range(*arguments)
     if not _is_number(value):
         raise OperationError(f"`{function}` does not work on {describe(value)}", operand=0)
     _checked(value, 0)
@@ -161,6 +174,10 @@ def call(function: str, arguments: Sequence[Any]) -> Any:
         if value < 0:
             raise OperationError("`sqrt` of a negative number", operand=0)
         return sqrt(value)
+    if function == "log":
+        if value <= 0:
+            raise OperationError("`log` of a number that is not positive", operand=0)
+        return log(value)
     if function == "round":
         return _checked(_round(*arguments))
     return _checked(ceil(value) if function == "ceil" else floor(value))
@@ -205,7 +222,9 @@ def _power(a: Any, b: Any) -> Any:
 
 
 def _joined(symbol: str, a: Any, b: Any) -> Any:
-    """`+` and `*` of texts and lists."""
+    """`+` and `*` of texts and lists, `|` of mappings."""
+    if symbol == "|" and isinstance(a, Mapping) and isinstance(b, Mapping):
+        return _fits(len(a) + len(b), lambda: {**a, **b})
     if symbol == "+" and (isinstance(a, str) and isinstance(b, str)):
         return _fits(len(a) + len(b), lambda: a + b)
     if symbol == "+" and isinstance(a, list | tuple) and isinstance(b, list | tuple):
@@ -216,6 +235,7 @@ def _joined(symbol: str, a: Any, b: Any) -> Any:
             repeated = value if isinstance(value, str) else list(value)
             return _fits(len(value) * times, lambda: repeated * times if len(value) else repeated)
     truth = "write `1 if … else 0`" if isinstance(a, bool) or isinstance(b, bool) else None
+    truth = "write `or` for a choice; `|` puts two mappings together" if symbol == "|" else truth
     raise OperationError(f"`{symbol}` does not work on {describe(a)} and {describe(b)}", truth)
 
 
@@ -260,6 +280,25 @@ def _ints(value: Any) -> list[int]:
         if not _INTEGER.fullmatch(part):
             raise OperationError(f"{quote(part)} is not an integer", "numbers are separated by commas", 0)
     return [int(part) for part in parts]
+
+
+def _sum(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        raise OperationError(f"`sum` takes a list, not {describe(value)}", operand=0)
+    odd = next((item for item in value if not _is_number(item)), 0)
+    if not _is_number(odd):
+        raise OperationError(f"`sum` takes numbers, not {describe(odd)}", operand=0)
+    return _checked(sum(value))
+
+
+def _range(*ends: Any) -> list[int]:
+    """Whole numbers from 0, or from the first argument, up to and without the last one."""
+    for number, end in enumerate(ends):
+        if not isinstance(end, int) or isinstance(end, bool):
+            raise OperationError(f"`range` takes integers, not {describe(end)}", operand=number)
+    start, stop = ends if len(ends) == 2 else (0, ends[0])
+    made: list[int] = _fits(max(0, stop - start), lambda: list(range(start, stop)))
+    return made
 
 
 def _round(value: Any, places: Any = None) -> Any:
