@@ -53,7 +53,8 @@ def _divide(a: Any, b: Any) -> Any:
 _HELPERS = {
     "_number": _number, "_divide": _divide, "min": min, "max": max, "ceil": ceil, "floor": floor, "round": round,
     "sqrt": sqrt, "log": log, "len": len, "sum": sum, "range": lambda *ends: list(range(*ends)),
-    "is_list": lambda value: isinstance(value, list), "at": lambda value, at: value[at] if type(value) is list else value,
+    "is_list": lambda value: isinstance(value, list),
+    "at": lambda value, at: value[at] if type(value) is list else value,
     "ints": lambda text: [int(part) for part in text.split(",") if part.strip()],
 }  # fmt: skip
 _GAPS = st.sampled_from(["", " ", "  "])
@@ -238,8 +239,8 @@ def pairs() -> st.SearchStrategy[Pair]:
 
 WORDS = [
     "+", "-", "*", "/", "//", "%", "**", "==", "!=", "<", "<=", ">", ">=", "and", "or", "not", "in", "if",
-    "else", "for", "x", "|", "(", ")", "[", "]", "{", "}", ",", ":", "0", "1", "2.5", "'a'", "i", "pattern", "sizes", "true",
-    "None", "min(", "len(", "round(",
+    "else", "for", "x", "|", "(", ")", "[", "]", "{", "}", ",", ":", "0", "1", "2.5", "'a'", "i", "pattern", "sizes",
+    "true", "None", "min(", "len(", "round(",
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from axon_compose.diagnostics import nearest
 from axon_compose.language.document._text_error import quote
 from axon_compose.language.document.formula import _operations as operations
+from axon_compose.language.document.formula._functions import call
 from axon_compose.language.document.formula._operations import OperationError
 from axon_compose.language.document.formula._origin import Origin, origin
 from axon_compose.language.document.formula._tokens import FormulaError
@@ -215,7 +216,7 @@ class _Evaluator:
         items = self.attempt(node, (node.items,), operations.items, whole)
         outer, result = self.names, []
         for number, item in enumerate(items):
-            self.names = ChainMap({name: item}, outer)
+            self.names = ChainMap({name: item}, outer)  # type: ignore[arg-type]  # never written to
             try:
                 if node.condition is None or self.value(node.condition):
                     result.append(self.value(node.item))
@@ -235,7 +236,7 @@ class _Evaluator:
             return self.part(node, value, key, base, base) if isinstance(value, list | tuple) else value
         values = [self.value(argument) for argument in node.arguments]
         self.spend(node, sum(len(value) // _ITEMS_PER_STEP for value in values if type(value) in _SIZED))
-        return self.attempt(node, node.arguments, operations.call, node.function, values)
+        return self.attempt(node, node.arguments, call, node.function, values)
 
 
 _VISIT: Final[dict[type[Node], Callable[[_Evaluator, Any], Any]]] = {

@@ -41,7 +41,8 @@ class Formula:
         Operators mean what they mean in Python, with these differences. `/` of two integers is an integer
         if the division is exact (`4096 / 32` is 128) and a float otherwise. A boolean is not a number. Only numbers and
         texts have an order. `+` and `*` work on lists and texts as in Python, `%` on numbers alone. A mapping has no
-        key twice, and `a | b` has the keys of both mappings, with the values of `b`. `and`, `or` and `a if c else b` compute only what they need.
+        key twice; `a | b` has the keys of both mappings, with the values of `b`. `and`, `or` and `a if c else b`
+        compute only what they need.
 
         Args:
             names: Values by name; may hold more than `self.names`. Null, booleans, numbers, strings, lists,
