@@ -17,7 +17,7 @@ from axon_compose import ArchitectureError, load
 from axon_compose.checkpoints.huggingface._harmless import is_harmless
 from axon_compose.plan import Plan
 from tests.families.models import FIXTURES, NAMES
-from tests.families.reference_configs import Refused, explicit, fields_of
+from tests.families.reference_configs import Refused, explicit, fields_of, is_known
 
 
 def config_of(name: str) -> dict[str, Any]:
@@ -25,8 +25,8 @@ def config_of(name: str) -> dict[str, Any]:
     return found
 
 
-#: RWKV-7 is not in transformers.
-KNOWN: Final = [name for name in NAMES if name != "rwkv7"]
+#: Those that are in transformers.
+KNOWN: Final = [name for name in NAMES if is_known(config_of(name)["model_type"])]
 #: One of each model type.
 TYPES: Final = {config_of(name)["model_type"]: name for name in reversed(KNOWN)}
 #: Whatever the family, these decide what the rotation of a long context is.
