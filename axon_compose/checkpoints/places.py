@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from axon_compose.checkpoints.built import CONFIG_FILE, compile_built, is_adapter, is_built, read_built
-from axon_compose.checkpoints.gguf._header import is_gguf
+from axon_compose.checkpoints.gguf._path import is_gguf
 from axon_compose.diagnostics import CheckpointError, Problems
 from axon_compose.language.config import Config
 from axon_compose.plan import Compiled, Given, compile_source, is_shipped

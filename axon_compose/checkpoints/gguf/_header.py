@@ -22,7 +22,7 @@ from axon_compose.checkpoints.files._safetensors import damaged
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.machine.files import open_regular
 
-__all__ = ["GgufFile", "GgufTensor", "is_gguf", "read_gguf"]
+__all__ = ["GgufFile", "GgufTensor", "read_gguf"]
 
 _MAGIC: Final = b"GGUF"
 _VERSIONS: Final = (2, 3)
@@ -65,11 +65,6 @@ class GgufFile:
         """`general.architecture`; empty if it is not said."""
         found = self.metadata.get("general.architecture")
         return found if isinstance(found, str) else ""
-
-
-def is_gguf(path: Any) -> bool:
-    """Whether a path is that of a GGUF file, by its name."""
-    return isinstance(path, str | Path) and Path(path).suffix.lower() == ".gguf" and Path(path).is_file()
 
 
 def read_gguf(path: Path) -> GgufFile:

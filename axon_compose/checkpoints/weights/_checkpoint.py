@@ -7,7 +7,7 @@ from typing import Any
 
 from axon_compose.checkpoints.built import is_adapter, is_built, read_built
 from axon_compose.checkpoints.files import CheckpointError
-from axon_compose.checkpoints.gguf._header import is_gguf
+from axon_compose.checkpoints.gguf._path import is_gguf
 from axon_compose.checkpoints.gguf._rope import FACTORS
 from axon_compose.checkpoints.huggingface import read_config
 from axon_compose.checkpoints.weights._declared import declared_in

@@ -13,7 +13,8 @@ from axon_compose.checkpoints.files import CheckpointError, read_safetensors
 from axon_compose.checkpoints.files._record import is_plain_name
 from axon_compose.checkpoints.files._safetensors import ITEM_BITS, damaged
 from axon_compose.checkpoints.files._shards import INDEX_FILE
-from axon_compose.checkpoints.gguf._header import is_gguf, read_gguf
+from axon_compose.checkpoints.gguf._header import read_gguf
+from axon_compose.checkpoints.gguf._path import is_gguf
 from axon_compose.checkpoints.gguf._tensors import PLAIN, stored_as
 from axon_compose.language.document import Layout
 from axon_compose.machine.files import read_regular

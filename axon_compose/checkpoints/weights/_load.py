@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from axon_compose.checkpoints.files._tensors import Tensors, open_tensors
-from axon_compose.checkpoints.gguf._header import is_gguf
+from axon_compose.checkpoints.gguf._path import is_gguf
 from axon_compose.checkpoints.gguf._tensors import GgufTensors
 from axon_compose.checkpoints.weights._packed import Packed, Packing
 from axon_compose.checkpoints.weights._plan_load import LoadPlan
