@@ -255,7 +255,7 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     build = command("build", _lazily("_build", "build"), "build a model, in memory or as a folder that mlx_lm runs")
     build.add_argument("file", metavar="FILE", help="of a folder, the weights are taken too")
     output(build, "DIR", "write a folder; without it the model is built in memory and tried", dest="out")
-    build.add_argument("--weights", metavar="DIR", help="take the weights of a folder or checkpoint (default: random)")
+    build.add_argument("--weights", metavar="DIR", help="take the weights of a folder, checkpoint or GGUF file (default: random)")
     build.add_argument("--layout", choices=("huggingface", "mlx"), help="who wrote it (default: the mark in its files)")
     build.add_argument(
         "--dtype",
@@ -283,7 +283,7 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     imported = command(
         "import", _lazily("_import", "import_checkpoint"), "write the architecture of a checkpoint as a file"
     )
-    imported.add_argument("checkpoint", metavar="DIR", help="a folder with config.json and safetensors")
+    imported.add_argument("checkpoint", metavar="DIR", help="a folder with config.json and safetensors, or a GGUF file")
     output(imported, "FILE", "write it to a file (default: print it)")
     imported.add_argument(
         "--family", dest="file", metavar="FILE", help="read it as this family file instead of its own"
@@ -302,7 +302,7 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     verify = command(
         "verify", _lazily("_verify", "verify"), "is it the published model? against mlx-lm and transformers"
     )
-    verify.add_argument("checkpoint", metavar="DIR", help="a folder with config.json and safetensors")
+    verify.add_argument("checkpoint", metavar="DIR", help="a folder with config.json and safetensors, or a GGUF file")
     verify.add_argument("--family", dest="file", metavar="FILE", help="read it as this family file instead of its own")
     verify.add_argument("--tokens", type=length, default=64, metavar="N", help="how many random ones (default: 64)")
     verify.add_argument("--seed", type=seed, default=0, metavar="N", help="of the tokens (default: 0)")

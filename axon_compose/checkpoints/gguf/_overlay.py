@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ def overlay_of(metadata: Metadata) -> Callable[[Mapping, Problems], Mapping]:
     return partial(_laid, metadata)
 
 
-def keys_used(section: Gguf, dims: Iterator[str], metadata: Metadata) -> list[str]:
+def keys_used(section: Gguf, dims: Iterable[str], metadata: Metadata) -> list[str]:
     """The keys that became dims."""
     written = (text for dim in dims for text in _texts(section, dim))
     keys = [key for text in written for key in _keys_in(text, metadata)]

@@ -9,5 +9,5 @@ __all__ = ["is_gguf"]
 
 
 def is_gguf(path: Any) -> TypeGuard[str | Path]:
-    """Whether a path is that of a GGUF file, by its name."""
-    return isinstance(path, str | Path) and Path(path).suffix.lower() == ".gguf" and Path(path).is_file()
+    """Whether a path is that of a GGUF file, by its name; the file may be missing."""
+    return isinstance(path, str | Path) and Path(path).suffix.lower() == ".gguf" and not Path(path).is_dir()
