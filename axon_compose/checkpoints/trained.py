@@ -97,9 +97,7 @@ def load_trained(
     """The same with what was decided about every tensor; see `build_trained`."""
     folder = Path(weights)
     with Unchanged(model_folder(folder)):
-        load_plan = plan_trained(
-            compiled, folder, dtype=dtype, allow_large=allow_large, layout=layout, unpack=unpack
-        )
+        load_plan = plan_trained(compiled, folder, dtype=dtype, allow_large=allow_large, layout=layout, unpack=unpack)
         model = random_weights(compiled.plan(), seed=seed)
         load_checkpoint(model, load_plan, dtype=dtype, progress=progress)
     if is_adapter(folder):

@@ -255,7 +255,9 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     build = command("build", _lazily("_build", "build"), "build a model, in memory or as a folder that mlx_lm runs")
     build.add_argument("file", metavar="FILE", help="of a folder, the weights are taken too")
     output(build, "DIR", "write a folder; without it the model is built in memory and tried", dest="out")
-    build.add_argument("--weights", metavar="DIR", help="take the weights of a folder, checkpoint or GGUF file (default: random)")
+    build.add_argument(
+        "--weights", metavar="DIR", help="take the weights of a folder, checkpoint or GGUF file (default: random)"
+    )
     build.add_argument("--layout", choices=("huggingface", "mlx"), help="who wrote it (default: the mark in its files)")
     build.add_argument(
         "--dtype",

@@ -1,4 +1,4 @@
-"""The metadata of a GGUF file as formulas and messages see it: keys without the name of the architecture, with places."""
+"""The metadata of a GGUF file as formulas and messages see it: keys without the architecture's name, with places."""
 
 from __future__ import annotations
 

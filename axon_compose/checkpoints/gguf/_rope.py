@@ -1,4 +1,4 @@
-"""Rotary scaling out of a GGUF file: keys of `rope.scaling`, or factors that the converter has computed into tensors."""
+"""Rotary scaling out of a GGUF file: keys of `rope.scaling`, or factors that the converter has put into tensors."""
 
 from __future__ import annotations
 

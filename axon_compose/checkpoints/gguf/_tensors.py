@@ -11,8 +11,26 @@ from axon_compose.checkpoints.gguf._header import GgufFile, GgufTensor, read_ggu
 __all__ = ["PLAIN", "GgufTensors", "shape_in_numbers", "stored_as"]
 
 #: Types of the format that are single numbers, and what safetensors calls them.
-PLAIN: Final = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F64", "I8": "I8", "I16": "I16", "I32": "I32", "I64": "I64"}
-_NUMPY: Final = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
+PLAIN: Final = {
+    "F32": "F32",
+    "F16": "F16",
+    "BF16": "BF16",
+    "F64": "F64",
+    "I8": "I8",
+    "I16": "I16",
+    "I32": "I32",
+    "I64": "I64",
+}
+_NUMPY: Final = {
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "F64": "<f8",
+    "I8": "i1",
+    "I16": "<i2",
+    "I32": "<i4",
+    "I64": "<i8",
+}
 
 
 def stored_as(tensor: GgufTensor) -> tuple[tuple[int, ...], str]:

@@ -8,7 +8,6 @@ Source: llama.cpp, `src/llama-vocab.cpp`.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,13 +58,13 @@ def tokenizer_of_gguf(path: Path) -> dict[str, bytes]:
     for role, number in named.items():
         if number is not None and (type(number) is not int or not 0 <= number < len(tokens)):
             raise _unusable(file, f"`{role}` is the token {str(number)[:20]}, of {len(tokens)}")
-    starts = _starts(keys) and named["bos_token"] is not None
-    if starts:
-        _begin_with(backend, tokens[named["bos_token"]], named["bos_token"])
+    first = named["bos_token"] if _starts(keys) else None
+    if first is not None:
+        _begin_with(backend, tokens[first], first)
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
-        "add_bos_token": starts,
+        "add_bos_token": first is not None,
         **{role: tokens[number] for role, number in named.items() if number is not None},
     }
     if isinstance(length := file.metadata.get(f"{file.architecture}.context_length"), int):
@@ -140,9 +139,10 @@ def _starts(keys: dict[str, Any]) -> bool:
 def _begin_with(backend: Any, token: str, number: int) -> None:
     from tokenizers import processors
 
-    place = json.dumps(token)[1:-1] if ":" in token else token
+    name = "<begin>"  # in the template alone, where a token with a colon would be read as one with a type
+    special = {"id": name, "ids": [number], "tokens": [token]}
     backend.post_processor = processors.TemplateProcessing(
-        single=[place, "$A"], pair=[place, "$A", place, "$B"], special_tokens=[(place, number)]
+        single=[name, "$A"], pair=[name, "$A", name, "$B"], special_tokens=[special]
     )
 
 

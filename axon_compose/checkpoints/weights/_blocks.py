@@ -44,9 +44,8 @@ class Blocks(Source):
         if form.packing is None:
             return mx.array(_decoded(blocks, self.kind).reshape(self.shape))
         words, scales, biases = pack(blocks.reshape(-1, blocks.shape[-1]), self.kind)
-        lead = self.shape[:-1]
-        parts = (mx.array(part).reshape((*lead, part.shape[-1])) for part in (words, scales, biases))
-        return Packed(*parts, form.packing)
+        weight, scales, biases = (mx.array(part.reshape((*self.shape[:-1], -1))) for part in (words, scales, biases))
+        return Packed(weight, scales, biases, form.packing)
 
 
 def _decoded(blocks: Any, kind: str) -> Any:

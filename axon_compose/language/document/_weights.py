@@ -16,7 +16,8 @@ __all__ = ["check_faults", "check_weights"]
 
 #: Keys that work on a tensor, and so say nothing where it is dropped.
 _STEPS: Final = (
-    "stack", "reshape", "reshape_from", "transpose", "add", "scale", "pairs_to_halves", "negative_exp", "axis", "groups",
+    "stack", "reshape", "reshape_from", "transpose", "add", "scale", "pairs_to_halves", "negative_exp",
+    "axis", "groups",
 )  # fmt: skip
 _SHAPES: Final = ("reshape", "reshape_from")
 _Read = TypeVar("_Read", bound=Pattern)
@@ -163,7 +164,11 @@ class _Check:
 
     def check_numbers(self) -> None:
         for path, value in _values(self.rule):
-            if isinstance(value, int) and not isinstance(value, bool) and path[0] in ("split", "groups", "pairs_to_halves", *_SHAPES):
+            if (
+                isinstance(value, int)
+                and not isinstance(value, bool)
+                and path[0] in ("split", "groups", "pairs_to_halves", *_SHAPES)
+            ):
                 allowed = value >= 1 or (value == -1 and path[0] in _SHAPES)
                 if not allowed:
                     self.bad_number(path, "an extent must be a positive integer")
