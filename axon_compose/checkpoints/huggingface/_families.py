@@ -8,7 +8,7 @@ from pathlib import Path
 
 from axon_compose.diagnostics import Problems
 from axon_compose.language.config import MODEL_TYPE, Config
-from axon_compose.language.families import mentions, model_types_of
+from axon_compose.language.families import mentions, reads
 from axon_compose.registry import Registry
 
 __all__ = ["Family", "families", "family_of"]
@@ -22,11 +22,13 @@ class Family:
         name: Its name, for `extends` and on the command line.
         path: Its file.
         model_types: What it reads.
+        architectures: Classes named in config.json by which it is chosen among the families of one model type.
     """
 
     name: str
     path: Path
     model_types: tuple[str, ...]
+    architectures: tuple[str, ...] = ()
 
 
 def families(registry: Registry) -> list[Family]:
@@ -46,16 +48,17 @@ def _types(found: list[Family]) -> dict[str, Family]:
 
 
 def _read(name: str, path: Path) -> Family | None:
-    types = model_types_of(path)
-    return None if types is None else Family(name.removeprefix("core/"), path, types)
+    found = reads(path)
+    return None if found is None else Family(name.removeprefix("core/"), path, *found)
 
 
 def family_of(config: Config, registry: Registry, problems: Problems) -> Family | None:
     """The family that reads a checkpoint; that there is none is reported, with the nearest name."""
-    likely = _types(_families(registry, config.model_types)) if config.model_types else {}
+    likely = _families(registry, config.model_types) if config.model_types else []
     for model_type in config.model_types:
-        if model_type in likely:
-            return likely[model_type]
+        candidates = [family for family in likely if model_type in family.model_types]
+        if candidates:
+            return _chosen(candidates, config)
     known = _types(families(registry))
     entry = config.find("model_type")
     if entry is None:
@@ -71,6 +74,15 @@ def family_of(config: Config, registry: Registry, problems: Problems) -> Family 
         hint = "axon-compose built this folder; `axon-compose export DIR --to huggingface` writes it as a checkpoint"
     problems.error("AX606", f"no family reads the model type `{wanted}`", entry.node.span, help=hint)
     return None
+
+
+def _chosen(candidates: list[Family], config: Config) -> Family:
+    """Of the families of one model type the one that names the checkpoint's class, else one that names none."""
+    classes = config.value("architectures")
+    classes = set(map(str, classes)) if isinstance(classes, list) else set()
+    named = [family for family in candidates if classes & set(family.architectures)]
+    open_to_all = [family for family in candidates if not family.architectures]
+    return (named or open_to_all or candidates)[0]
 
 
 def _naming(family: str) -> str:

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import KV, ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import attention_flops, pairs, product_flops
+from axon_core.specs._heads import GateName, TemperatureOptions, switch
 from axon_core.specs._rope import RopeOptions
 from axon_core.specs._saved_attention import latent_saved
 from axon_core.specs._small import limited
@@ -32,14 +33,8 @@ class LoraScaleOptions(Options):
     kv: float = Field(default=1.0, gt=0, description="Factor of the latent of keys and values, after its norm.")
 
 
-# `true` and `false` are short for a mapping. They are rewritten before validation, for a union in pydantic would put
-# its own tags into the place of a fault.
-def _switch(value: Any) -> Any:
-    return ({} if value else None) if isinstance(value, bool) else value
-
-
 Rope = Annotated[
-    LatentRopeOptions | None, BeforeValidator(_switch, json_schema_input_type=bool | LatentRopeOptions | None)
+    LatentRopeOptions | None, BeforeValidator(switch, json_schema_input_type=bool | LatentRopeOptions | None)
 ]
 
 
@@ -73,6 +68,14 @@ class LatentAttentionOptions(Options):
     lora_scale: LoraScaleOptions = Field(
         default_factory=LoraScaleOptions, description="Factors of what comes out of the latents; 1 unless given."
     )
+    temperature: TemperatureOptions | None = Field(
+        default=None, description="Factor of queries far into a long context; none unless given."
+    )
+    gate: GateName | None = Field(
+        default=None,
+        description="Multiply the output, before its projection, by the sigmoid of a projection of the input: "
+        "elementwise, or one number for each head.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> LatentAttentionOptions:
@@ -84,6 +87,13 @@ class LatentAttentionOptions(Options):
     def value_dim(self) -> int:
         """Width of a head's value."""
         return self.v_head_dim or self.qk_nope_head_dim
+
+    @property
+    def gate_dim(self) -> int:
+        """Numbers of the gate for each token; 0 without one."""
+        if self.gate is None:
+            return 0
+        return self.num_heads * (1 if self.gate == "head" else self.value_dim)
 
     @property
     def softmax_scale(self) -> float:
@@ -115,6 +125,8 @@ def _params(options: LatentAttentionOptions, dims: Dims) -> dict[str, tuple[int,
         found["q_a_proj.weight"] = (options.q_lora_rank, hidden)
         found["q_a_layernorm.weight"] = (options.q_lora_rank,)
         found["q_b_proj.weight"] = (queries, options.q_lora_rank)
+    if options.gate is not None:
+        found["g_proj.weight"] = (options.gate_dim, hidden)
     if options.bias:
         for name in ("q_a_proj", "kv_a_proj_with_mqa", "o_proj"):
             if f"{name}.weight" in found:
@@ -190,6 +202,8 @@ SPECS: Final = (
             {**_SMALL, "q_lora_rank": 20, "lora_scale": {"q": 1.3, "kv": 1.2}, "rope": False, "norm_eps": 1e-5},
             # A latent narrower than what it replaces: absorbed throughout.
             {**_SMALL, "num_heads": 2, "kv_lora_rank": 12, "scale": 0.3, "rope": {"traditional": False}},
+            {**_SMALL, "gate": "head", "temperature": {"scale": 0.5, "length": 4}},
+            {**_SMALL, "v_head_dim": 12, "gate": "elementwise", "rope": False},
         ),
     ),
 )
