@@ -5,6 +5,7 @@
 `tests/families/recipes/NAME.yaml` has
 
     reference: transformers       # or mlx-lm, where transformers has no class for it
+    class: Mistral4ForCausalLM    # optional: transformers' class, where its AutoModelForCausalLM does not find one
     config: {model_type: …, …}    # every field that changes the model has a value that is not its default
     published: {…}                # optional: fields that files before transformers 5 have instead; null takes one away
     rope_kind: type               # optional: the word for the kind in a published `rope_scaling`
@@ -115,12 +116,15 @@ class Transformers:
     def __init__(self, recipe: dict[str, Any]) -> None:
         import make_fixtures as old
         import torch
-        from transformers import AutoConfig, AutoModelForCausalLM
+        import transformers
+        from transformers import AutoConfig
 
+        self.reads = getattr(transformers, recipe.get("class", "AutoModelForCausalLM"))
         self.old, self.torch = old, torch
         fields = {key: value for key, value in recipe["config"].items() if key != "model_type"}
         config = AutoConfig.for_model(recipe["config"]["model_type"], **fields)
-        self.model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, **old.EAGER).eval()
+        make = self.reads._from_config if "class" in recipe else self.reads.from_config
+        self.model = make(config, dtype=torch.float32, **old.EAGER).eval()
         with tempfile.TemporaryDirectory() as place:
             self.model.save_pretrained(place)
             from safetensors.numpy import load_file
@@ -131,12 +135,10 @@ class Transformers:
 
     def logits(self, tensors: dict[str, np.ndarray], tokens: np.ndarray) -> tuple[np.ndarray, float]:
         """Logits of the checkpoint read back as published, and the smallest margin of a choice of experts."""
-        from transformers import AutoModelForCausalLM
-
         with tempfile.TemporaryDirectory() as place:
             (Path(place) / "config.json").write_text(json.dumps(self.config))
             save_file(tensors, Path(place) / "model.safetensors", metadata={"format": "pt"})
-            self.model, info = AutoModelForCausalLM.from_pretrained(
+            self.model, info = self.reads.from_pretrained(
                 place, dtype=self.torch.float32, output_loading_info=True, **self.old.EAGER
             )
         assert not info["missing_keys"], info["missing_keys"]

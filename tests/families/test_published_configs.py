@@ -40,6 +40,9 @@ class Published(NamedTuple):
 
 
 PUBLISHED: Final = {
+    "Ling-3.0-Flash": Published("bailing_moe_v3", 124_414_211_552),
+    "Mistral-Small-4-119B-2603": Published("mistral4", 118_972_826_624),
+    "LongCat-Flash-Chat": Published("longcat_flash", 560_664_980_480),
     "Llama-3.2-1B": Published("llama", 1_235_814_400),
     "Mistral-7B-v0.1": Published("llama", 7_241_732_096),
     "Mistral-7B-v0.3": Published("llama", 7_248_023_552),
