@@ -7,23 +7,14 @@ import warnings
 from dataclasses import fields
 from typing import Any, Final
 
-__all__ = ["Refused", "explicit", "fields_of", "is_known", "reference_class"]
+__all__ = ["Refused", "explicit", "fields_of", "reference_class"]
 
 #: Model types that transformers knows by another name.
 _SAME: Final = {"kimi_k2": "deepseek_v3"}
-#: Model types that transformers knows as a part of another model alone, with fields of its own.
-_PARTS: Final = ("step3p5",)
 
 
 class Refused(Exception):
     """transformers does not read such a configuration."""
-
-
-def is_known(model_type: str) -> bool:
-    """Whether transformers has a class for a model type."""
-    from transformers import CONFIG_MAPPING
-
-    return model_type not in _PARTS and _SAME.get(model_type, model_type) in CONFIG_MAPPING
 
 
 def reference_class(config: dict[str, Any]) -> Any:

@@ -116,6 +116,7 @@ PUBLISHED: Final = {
     "MiniCPM3-4B": Published("minicpm3", 4_073_875_968),
     "dbrx-base": Published("dbrx", 131_596_523_520),
     "Ministral-3-8B-Instruct-2512": Published("ministral3", 8_489_553_920),
+    "TeleChat3-36B-Thinking": Published("telechat3", "36"),
     "Hunyuan-0.5B-Instruct": Published("hunyuan_v1_dense", 539_010_048),
     "MiniCPM-2B-sft-bf16": Published("minicpm", 2_724_880_896),
     "OpenELM-270M": Published("openelm", 271_527_168),
