@@ -152,6 +152,10 @@ class Transformers:
         return self.old.forward(self.model.double(), self.torch.from_numpy(tokens.astype(np.int64)))[0]
 
 
+def _member(owner: Any, key: str) -> Any:
+    return owner[int(key)] if key.isdigit() else getattr(owner, key)
+
+
 class MlxLm:
     """mlx-lm's own model, read from the folder as its commands read it."""
 
@@ -177,7 +181,7 @@ class MlxLm:
             model, _ = load_model(Path(place), strict=True)
         for path, factor in self.repairs.items():
             *parents, leaf = path.split(".")
-            owner = functools.reduce(lambda at, key: at[int(key)] if key.isdigit() else getattr(at, key), parents, model)
+            owner = functools.reduce(_member, parents, model)
             setattr(owner, leaf, getattr(owner, leaf) * factor)
         logits = np.array(model(mx.array(tokens.astype(np.int32))).astype(mx.float32))
         return logits, math.inf
