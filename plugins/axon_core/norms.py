@@ -21,7 +21,7 @@ _FEW: Final = 8192
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm: `x / sqrt(mean(x²) + eps) * (offset + weight)`; the mean is not subtracted, unless asked for.
+    """Root-mean-square norm: `x / sqrt(mean(x²) + eps) * (offset + weight)`; the mean stays unless asked for.
 
     Zhang and Sennrich, 2019; weights around zero with an offset of 1 as in Gemma (Hugging Face's `Gemma3RMSNorm`).
 
