@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from axon_compose.diagnostics import Problems
 from axon_compose.language.config import MODEL_TYPE, Config
@@ -12,6 +13,8 @@ from axon_compose.language.families import mentions, reads
 from axon_compose.registry import Registry
 
 __all__ = ["Family", "families", "family_of"]
+
+_LISTED: Final = "`axon-compose import --families` lists the types that are read"
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,14 @@ def family_of(config: Config, registry: Registry, problems: Problems) -> Family 
     known = _types(families(registry))
     entry = config.find("model_type")
     if entry is None:
-        problems.error("AX606", "config.json has no `model_type`", config.top.span, help=_listed(known))
+        problems.error("AX606", "config.json has no `model_type`", config.top.span, help=_LISTED)
         return None
     wanted = config.model_types[0]
     near = problems.nearest(wanted, known)
     if near:
         hint = f"did you mean `{near}`? {_naming(known[near].name)}"
     else:
-        hint = f"{_listed(known)}; if it is built like one of them, {_naming('llama')}"
+        hint = f"{_LISTED}; if it is built like one of them, {_naming('llama')}"
     if wanted == MODEL_TYPE:
         hint = "axon-compose built this folder; `axon-compose export DIR --to huggingface` writes it as a checkpoint"
     problems.error("AX606", f"no family reads the model type `{wanted}`", entry.node.span, help=hint)
@@ -88,10 +91,6 @@ def _chosen(candidates: list[Family], config: Config) -> Family:
 def _naming(family: str) -> str:
     """What helps with a model type that is spelt right."""
     return (
-        f"name the family (`import DIR --family {family}`, `build {family} --weights DIR`), or write one "
-        "(docs/huggingface.md)"
+        f"name the family (`import DIR --family {family}`, `build {family} --weights DIR`), or start one "
+        "(`import DIR --draft FILE`)"
     )
-
-
-def _listed(known: dict[str, Family]) -> str:
-    return f"known types: {', '.join(sorted(known))}"

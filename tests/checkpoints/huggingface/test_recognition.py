@@ -36,8 +36,8 @@ def test_every_family_reads_its_own_name() -> None:
     ("config", "near"),
     [
         ('{"model_type": "qwen33"}', "did you mean `qwen3`? name the family (`import DIR --family qwen3`"),
-        ("{}", "known types: "),
-        ('{"model_type": "x"}', "known types: "),
+        ("{}", "`axon-compose import --families`"),
+        ('{"model_type": "x"}', "`axon-compose import --families`"),
     ],
 )
 def test_an_unknown_model_type(tmp_path: Path, config: str, near: str) -> None:
