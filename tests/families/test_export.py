@@ -121,11 +121,10 @@ def test_there_and_back(name: str, tmp_path: Path, tokenizer: Path) -> None:
 
 #: Why mlx-lm does not load the export of a fixture.
 REFUSED = {
-    "arcee": "arcee not supported",
+    "dots1": "have no bias",
     "gpt2": "n_inner is ignored",
     "gptj": "n_inner is ignored",
     "gpt_neox": "intermediate_size is ignored",
-    "jais2": "jais2 not supported",
     "jamba": "expert_layer_offset",
     "olmo": "AI2's first format",
     "phi": "qk_layernorm is ignored",
