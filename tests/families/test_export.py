@@ -29,9 +29,11 @@ from tests.plan.concrete.test_unroll import everything
 
 #: Tensors of published checkpoints that no model uses.
 IDLE = {
+    "longcat_flash": tuple(f"experts.{e}.{name}_proj.weight" for e in (6, 7, 8) for name in ("gate", "up")),
     "gpt_neox": (".bias", ".masked_bias", ".inv_freq"),
     "gpt_neox_sequential": (".bias", ".masked_bias", ".inv_freq"),
     "gemma4_text": ("k_proj.weight", "k_norm.weight", "v_proj.weight"),
+    "step3p5": ("layers.5.enorm.weight", "layers.5.self_attn.o_proj.weight"),
 }
 #: Where mlx-lm computes what the reference does.
 RIGHT = [

@@ -40,6 +40,9 @@ class Published(NamedTuple):
 
 
 PUBLISHED: Final = {
+    "Ling-3.0-Flash": Published("bailing_moe_v3", 124_414_211_552),
+    "Mistral-Small-4-119B-2603": Published("mistral4", 118_972_826_624),
+    "LongCat-Flash-Chat": Published("longcat_flash", 560_664_980_480),
     "Llama-3.2-1B": Published("llama", 1_235_814_400),
     "Mistral-7B-v0.1": Published("llama", 7_241_732_096),
     "Mistral-7B-v0.3": Published("llama", 7_248_023_552),
@@ -119,7 +122,13 @@ PUBLISHED: Final = {
     "MiniCPM3-4B": Published("minicpm3", 4_073_875_968),
     "dbrx-base": Published("dbrx", 131_596_523_520),
     "Ministral-3-8B-Instruct-2512": Published("ministral3", 8_489_553_920),
+    "TeleChat3-36B-Thinking": Published("telechat3", "36"),
     "Hunyuan-0.5B-Instruct": Published("hunyuan_v1_dense", 539_010_048),
+    "MiniCPM-2B-sft-bf16": Published("minicpm", 2_724_880_896),
+    "OpenELM-270M": Published("openelm", 271_527_168),
+    "phixtral-2x2_8": Published("phixtral", 4_457_978_880),
+    "Ring-mini-linear-2.0": Published("bailing_moe_linear", 16_423_448_320),
+    "Step-3.5-Flash": Published("step3p5", 196_956_130_368),
     # Names and paths left out, counted by transformers; each has fields that change nothing.
     "allam-7b": Published("llama", 7_000_559_616, read=True),
     "gemma-2-a": Published("gemma2", 9_241_705_984, read=True),

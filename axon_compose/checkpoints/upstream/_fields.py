@@ -36,7 +36,7 @@ def older_fields(config: Mapping[str, Any]) -> dict[str, Any]:
         return {"text_config": {**inner, **found}} if found else {}
     family = stock_type(config)
     classes = config.get("architectures")
-    written = classes[0] if isinstance(classes, list) and classes else None
+    written = str(classes[0]) if isinstance(classes, list) and classes else ""
     read = stock_fields(family, _CLASSES.get(written, written))
     found = {} if "rope_parameters" in read else _rotary(config)
     found |= {} if "layer_types" in read else _pattern(config)

@@ -20,7 +20,7 @@ def stock_type(config: Mapping[str, Any]) -> str:
 
 
 @cache
-def stock_fields(model_type: str, architecture: str | None = None) -> frozenset[str]:
+def stock_fields(model_type: str, architecture: str = "") -> frozenset[str]:
     """The fields of config.json that mlx-lm's model of this type reads; none if it has no such model.
 
     Args:
