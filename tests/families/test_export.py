@@ -33,6 +33,7 @@ IDLE = {
     "gpt_neox": (".bias", ".masked_bias", ".inv_freq"),
     "gpt_neox_sequential": (".bias", ".masked_bias", ".inv_freq"),
     "gemma4_text": ("k_proj.weight", "k_norm.weight", "v_proj.weight"),
+    "step3p5": ("layers.5.enorm.weight", "layers.5.self_attn.o_proj.weight"),
 }
 #: Where mlx-lm computes what the reference does.
 RIGHT = [

@@ -118,6 +118,11 @@ PUBLISHED: Final = {
     "Ministral-3-8B-Instruct-2512": Published("ministral3", 8_489_553_920),
     "TeleChat3-36B-Thinking": Published("telechat3", "36"),
     "Hunyuan-0.5B-Instruct": Published("hunyuan_v1_dense", 539_010_048),
+    "MiniCPM-2B-sft-bf16": Published("minicpm", 2_724_880_896),
+    "OpenELM-270M": Published("openelm", 271_527_168),
+    "phixtral-2x2_8": Published("phixtral", 4_457_978_880),
+    "Ring-mini-linear-2.0": Published("bailing_moe_linear", 16_423_448_320),
+    "Step-3.5-Flash": Published("step3p5", 196_956_130_368),
     # Names and paths left out, counted by transformers; each has fields that change nothing.
     "allam-7b": Published("llama", 7_000_559_616, read=True),
     "gemma-2-a": Published("gemma2", 9_241_705_984, read=True),
