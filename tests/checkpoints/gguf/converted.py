@@ -241,10 +241,11 @@ def gemma3_keys(config: Config) -> dict[str, Any]:
 
 def phi3_keys(config: Config) -> dict[str, Any]:
     rope = config["rope_parameters"]
-    growth = config["max_position_embeddings"] / rope["original_max_position_embeddings"]
+    original = rope["original_max_position_embeddings"]
+    growth = config["max_position_embeddings"] / original
     return usual(config) | {
-        "rope.scaling.original_context_length": rope["original_max_position_embeddings"],
-        "rope.scaling.attn_factor": math.sqrt(1 + math.log(growth) / math.log(rope["original_max_position_embeddings"])),
+        "rope.scaling.original_context_length": original,
+        "rope.scaling.attn_factor": math.sqrt(1 + math.log(growth) / math.log(original)),
         "rope.dimension_count": int(rope["partial_rotary_factor"] * config["hidden_size"])
         // config["num_attention_heads"],
         "attention.sliding_window": config["sliding_window"] or 0,
