@@ -14,6 +14,7 @@
                                   # reference's own model; "layers.{0..3}.a.{0,2}.weight" is eight names
     draws: {pattern: [normal, 0.0, 1.0]}   # optional: distributions for names that match a shell pattern
     unused: {pattern: shape}      # optional: tensors that published files have and no model uses
+    repairs: {path: factor}       # optional: of arrays of mlx-lm's loaded model, where a fault of it is known
 
 and the folder `fixtures/NAME` gets `config.json`, `config.published.json` (where the recipe has `published`),
 `tensors.json` and `expected.safetensors`. Weights are drawn by `seeded.py`, here as in the tests. Needs transformers,
@@ -23,6 +24,7 @@ and torch where that is the reference.
 from __future__ import annotations
 
 import fnmatch
+import functools
 import itertools
 import json
 import math
@@ -150,6 +152,10 @@ class Transformers:
         return self.old.forward(self.model.double(), self.torch.from_numpy(tokens.astype(np.int64)))[0]
 
 
+def _member(owner: Any, key: str) -> Any:
+    return owner[int(key)] if key.isdigit() else getattr(owner, key)
+
+
 class MlxLm:
     """mlx-lm's own model, read from the folder as its commands read it."""
 
@@ -157,7 +163,7 @@ class MlxLm:
         from mlx.utils import tree_flatten
         from mlx_lm.utils import _get_classes
 
-        self.config = recipe["config"]
+        self.config, self.repairs = recipe["config"], recipe.get("repairs", {})
         model_class, args_class = _get_classes(self.config)
         model = model_class(args_class.from_dict(self.config))
         self.own = {
@@ -173,6 +179,10 @@ class MlxLm:
             (Path(place) / "config.json").write_text(json.dumps(self.config))
             save_file(tensors, Path(place) / "model.safetensors", metadata={"format": "pt"})
             model, _ = load_model(Path(place), strict=True)
+        for path, factor in self.repairs.items():
+            *parents, leaf = path.split(".")
+            owner = functools.reduce(_member, parents, model)
+            setattr(owner, leaf, getattr(owner, leaf) * factor)
         logits = np.array(model(mx.array(tokens.astype(np.int32))).astype(mx.float32))
         return logits, math.inf
 

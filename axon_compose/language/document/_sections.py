@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, m
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from axon_compose.language.document._gguf import Gguf
 from axon_compose.language.document._huggingface import HuggingFace
 from axon_compose.language.document._models import MODEL_NAME, Count, Name, Number, OrFormula, Section
 from axon_compose.language.document.formula import is_formula
@@ -250,3 +251,4 @@ class Envelope(Section):
     final_norm: Component = Field(default=Component(), description="The norm before the head: `none`, or a norm.")
     head: Component = Field(default=Component(), description="Vectors to logits.")
     huggingface: HuggingFace | None = Field(default=None, description="Checkpoints that the file reads, and how.")
+    gguf: Gguf | None = Field(default=None, description="GGUF files that the file reads, and how.")

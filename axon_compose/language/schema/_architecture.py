@@ -19,7 +19,7 @@ __all__ = ["architecture_schema", "dumps"]
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _REQUIRED: Final = ["version", "dims", "stack"]
 #: Sections whose mappings are laid over those of a base, key by key.
-_MERGED: Final = ("component", "block", "stack", "norm", "embedding", "final_norm", "head", "huggingface")
+_MERGED: Final = ("component", "block", "stack", "norm", "embedding", "final_norm", "head", "huggingface", "gguf")
 
 
 def architecture_schema(registry: Registry, *, published: bool) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def sections() -> dict[str, Schema]:
         "final_norm": ref("final_norm"),
         "head": ref("head"),
         "huggingface": from_field(Envelope, "huggingface", **ref("huggingface")),
+        "gguf": from_field(Envelope, "gguf", **ref("gguf")),
     }
 
 
