@@ -13,6 +13,7 @@ from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._heads import (
     Bias,
     BiasOptions,
+    GateActivationName,
     GateName,
     HeadNormOptions,
     QKNorm,
@@ -29,6 +30,7 @@ __all__ = [
     "SPECS",
     "AttentionOptions",
     "BiasOptions",
+    "GateActivationName",
     "GateName",
     "HeadNormOptions",
     "Rope",
@@ -101,6 +103,9 @@ class AttentionOptions(Options):
         description="Multiply the output, before its projection, by the sigmoid of a projection of the input: "
         "elementwise, or one number for each head.",
     )
+    gate_activation: GateActivationName = Field(
+        default="sigmoid", description="What the gate is of that projection instead of the sigmoid."
+    )
     kv_from: str | None = Field(
         default=None,
         description="Component whose keys and values are read, from the nearest earlier layer that uses it.",
@@ -118,6 +123,8 @@ class AttentionOptions(Options):
     def _consistent(self) -> AttentionOptions:
         if self.bias.g and self.gate is None:
             raise ValueError("`bias.g` is the bias of the gate: it needs `gate`")
+        if self.gate_activation != "sigmoid" and self.gate is None:
+            raise ValueError("`gate_activation` is that of the gate: it needs `gate`")
         return self
 
 
@@ -276,6 +283,7 @@ _ATTENTION: Final = ComponentSpec(
         {"num_heads": 4, "num_kv_heads": 2, "softcap": 5.0, "window_size": 8},
         {"num_heads": 4, "num_kv_heads": 2, "softcap": 5.0},
         {"num_heads": 4, "num_kv_heads": 2, "sinks": True, "gate": "head"},
+        {"num_heads": 4, "num_kv_heads": 2, "gate": "head", "gate_activation": "softplus"},
         {"num_heads": 4, "gate": "elementwise", "bias": {"q": True, "g": True}},
         {"num_heads": 4, "num_kv_heads": 2, "input_scale": 0.8, "key_scale": 0.4},
         {"num_heads": 4, "sinks": True, "window_size": 8, "rope": {}, "gate": "elementwise", "clip": 4.0},
