@@ -62,6 +62,9 @@ PUBLISHED: Final = {
     "Qwen3-Next-80B-A3B-Instruct": Published("qwen3_next", 79_674_391_296),
     "Qwen3.5-27B": Published("qwen3_5", 26_895_998_464),
     "Qwen3.5-35B-A3B": Published("qwen3_5_moe", 34_660_610_688),
+    "Qwen3-VL-4B-Instruct": Published("qwen3_vl", 4_022_468_096),
+    "Qwen3-VL-30B-A3B-Instruct": Published("qwen3_vl_moe", 30_532_122_624),
+    "Muse-Glimmer-30B": Published("muse_glimmer", 27_854_780_928),  # the defaults of its class
     "GLM-4.5-Air": Published("glm4_moe", 106_852_251_264),
     "GLM-4.7-Flash": Published("glm4_moe_lite", 29_943_393_920),
     "MiniMax-M2": Published("minimax_m2", 228_689_764_864),
