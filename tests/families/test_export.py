@@ -32,6 +32,7 @@ IDLE = {
     "longcat_flash": tuple(f"experts.{e}.{name}_proj.weight" for e in (6, 7, 8) for name in ("gate", "up")),
     "gpt_neox": (".bias", ".masked_bias", ".inv_freq"),
     "gpt_neox_sequential": (".bias", ".masked_bias", ".inv_freq"),
+    "gemma3n_text": ("k_proj.weight", "k_norm.weight", "v_proj.weight"),
     "gemma4_text": ("k_proj.weight", "k_norm.weight", "v_proj.weight"),
     "step3p5": ("layers.5.enorm.weight", "layers.5.self_attn.o_proj.weight"),
 }
@@ -123,6 +124,8 @@ def test_there_and_back(name: str, tmp_path: Path, tokenizer: Path) -> None:
 
 #: Why mlx-lm does not load the export of a fixture.
 REFUSED = {
+    "arcee": "arcee not supported",
+    "gemma3n_text": "Gemma 3n is read as gemma3n alone",
     "deepseek_v2": "mlp_bias is ignored",
     "deepseek_v2_lite": "without rope_scaling is refused",
     "dots1": "have no bias",
