@@ -32,6 +32,7 @@ IDLE = {
     "longcat_flash": tuple(f"experts.{e}.{name}_proj.weight" for e in (6, 7, 8) for name in ("gate", "up")),
     "gpt_neox": (".bias", ".masked_bias", ".inv_freq"),
     "gpt_neox_sequential": (".bias", ".masked_bias", ".inv_freq"),
+    "gemma3n_text": ("k_proj.weight", "k_norm.weight", "v_proj.weight"),
     "gemma4_text": ("k_proj.weight", "k_norm.weight", "v_proj.weight"),
     "step3p5": ("layers.5.enorm.weight", "layers.5.self_attn.o_proj.weight"),
 }
@@ -124,6 +125,7 @@ def test_there_and_back(name: str, tmp_path: Path, tokenizer: Path) -> None:
 #: Why mlx-lm does not load the export of a fixture.
 REFUSED = {
     "arcee": "arcee not supported",
+    "gemma3n_text": "Gemma 3n is read as gemma3n alone",
     "gpt2": "n_inner is ignored",
     "gptj": "n_inner is ignored",
     "gpt_neox": "intermediate_size is ignored",
