@@ -16,6 +16,7 @@ def axon_components() -> Iterator[ComponentSpec]:
     from axon_core.specs import (
         altup,
         attention,
+        attention_residuals,
         blocks,
         embedding,
         gated_delta_net,
@@ -57,5 +58,6 @@ def axon_components() -> Iterator[ComponentSpec]:
         blocks,
         hyper_connections,
         altup,
+        attention_residuals,
     ):
         yield from family.SPECS
