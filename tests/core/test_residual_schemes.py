@@ -59,7 +59,7 @@ def unit(x, eps):
     return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps)
 
 
-# -- Hyper-connections ------------------------------------------------------------------------------------------------
+# -- Hyper-connections -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mixing", ["sinkhorn", "none"])
@@ -115,7 +115,7 @@ def test_gates_of_the_branch_before_read_the_first_stream_first():
     assert mx.allclose(ends.collapse((state[0], later[1])), own, atol=1e-5)
 
 
-# -- Alternating updates ------------------------------------------------------------------------------------------------
+# -- Alternating updates ---------------------------------------------------------------------------
 
 
 def test_alternating_updates_are_what_their_formulas_say():
@@ -157,7 +157,7 @@ def test_projected_streams_have_the_length_of_the_first():
     np.testing.assert_allclose(array(ends.collapse(streams)), np.mean(parts, axis=0), rtol=1e-4, atol=1e-5)
 
 
-# -- As a plan wires them ---------------------------------------------------------------------------------------------
+# -- As a plan wires them --------------------------------------------------------------------------
 
 
 def test_connections_have_weights_named_after_what_they_are_around():
@@ -226,7 +226,7 @@ def test_a_gradient_checkpoint_around_layers_changes_nothing(residual):
         np.testing.assert_allclose(np.array(found[name]), np.array(value), rtol=1e-4, atol=1e-6)
 
 
-# -- A stranger's -------------------------------------------------------------------------------------------------------
+# -- A stranger's ----------------------------------------------------------------------------------
 
 
 class Weighted(Options):

@@ -19,8 +19,9 @@ __all__ = ["architecture_schema", "dumps"]
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _REQUIRED: Final = ["version", "dims", "stack"]
 #: Sections whose mappings are laid over those of a base, key by key.
-_PARTS: Final = ("component", "block", "stack", "norm", "embedding", "residual", "final_norm", "head")
-_MERGED: Final = (*_PARTS, "huggingface", "gguf")
+_MERGED: Final = (
+    "component", "block", "stack", "norm", "embedding", "residual", "final_norm", "head", "huggingface", "gguf",
+)  # fmt: skip
 
 
 def architecture_schema(registry: Registry, *, published: bool) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import product_flops
-from axon_core.specs._saved import each, in_float32, norm_saved
+from axon_core.specs._saved import each
 from axon_core.specs._small import limited
 
 __all__ = ["SPECS", "AltUpOptions"]
@@ -59,16 +59,18 @@ def _layer_flops(options: AltUpOptions, dims: Dims, tokens: int, context: int) -
 
 
 def _layer_saved(options: AltUpOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
-    """The streams, those predicted, what the layer added, and twice what the router reads."""
-    wide, hidden = options.streams * dims.hidden_size, dims.hidden_size
-    arrays = each(tokens, streams=wide, innovation=hidden, routed=2 * hidden) + in_float32(tokens, mixed=wide)
-    return arrays + norm_saved(tokens, 2 * hidden, name="router_norm")
+    """Twice what the router reads and its norms, what the layer adds, and the streams: in float32 predicted ones too."""
+    streams, hidden = options.streams, dims.hidden_size
+    coefficients = streams**2 + 6 * streams
+    if dtype == "float32":
+        return each(tokens, streams=2 * streams * hidden, routed=5 * hidden, coefficients=coefficients)
+    return each(tokens, streams=streams * hidden, routed=9 * hidden, coefficients=coefficients)
 
 
 def _end_saved(options: AltUpOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
-    """Of both ends: the streams before and after they are brought to one length."""
-    passive, hidden = (options.streams - 1) * dims.hidden_size, dims.hidden_size
-    return each(tokens, h=hidden, last=options.streams * hidden, projected=2 * passive, squared=2 * passive)
+    """Of both ends: the first stream, and of each other what is projected, its length, and what comes of them."""
+    others, hidden = options.streams - 1, dims.hidden_size
+    return each(tokens, first=2 * hidden, others=5 * others * hidden, lengths=4 * options.streams - 2)
 
 
 def _shrink(options: AltUpOptions, dims: Dims) -> dict[str, Any]:
@@ -109,7 +111,7 @@ SPECS: Final = (
                 summary="A branch reads the active stream, and its output is added to all streams but the first.",
                 params=_others_params,
                 flops=lambda options, dims, tokens, context: 0,  # elementwise
-                saved=lambda options, dims, tokens, dtype: each(tokens, active=dims.hidden_size),
+                saved=lambda options, dims, tokens, dtype: each(tokens, streams=options.streams * dims.hidden_size),
             ),
         ),
         examples=({}, {"streams": 2, "active": 1, "correct_scale": False, "norm_eps": 1e-5}),

@@ -72,17 +72,25 @@ def _end_flops(options: HyperConnectionsOptions, dims: Dims, tokens: int, contex
 
 
 def _connection_saved(options: HyperConnectionsOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
-    """Streams before and inside the norm, what the branch gave, and two matrices for each half round of sums."""
-    streams, hidden = options.streams, dims.hidden_size
-    found = each(tokens, streams=streams * hidden, output=hidden) + in_float32(tokens, unit=streams * hidden)
-    if options.mixing == "none":
-        return found
-    return found + in_float32(tokens, mixing=4 * options.iterations * streams**2)
+    """Streams before and after, what the branch gave, the gates; casts of streams; two matrices for each half round."""
+    n, wide = options.streams, options.streams * dims.hidden_size
+    mixed, cast = options.mixing == "sinkhorn", dtype != "float32"
+    found = each(tokens, streams=2 * wide, output=dims.hidden_size) + in_float32(tokens, gates=6 * n + 2)
+    if mixed:
+        found += in_float32(tokens, mixing=4 * n**2 + n, rounds=(options.iterations - 1) * 2 * n * (n + 1))
+    if cast:
+        found += in_float32(tokens, casts=2 * wide) + each(tokens, mixed=wide if mixed else 0)
+    return found
 
 
 def _end_saved(options: HyperConnectionsOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
-    wide = options.streams * dims.hidden_size
-    return each(tokens, streams=wide) + in_float32(tokens, unit=wide) if _end_params(options, dims) else ()
+    """Streams as they are normalised and as they are summed; gates of the last branch share those with it."""
+    n, wide = options.streams, options.streams * dims.hidden_size
+    if options.end == "mean":
+        return ()
+    if options.gates == "previous":
+        return in_float32(tokens, streams=wide if dtype == "float32" else 0)
+    return in_float32(tokens, streams=2 * wide, sum=dims.hidden_size, gates=3 * n + 2)
 
 
 def _shrink(options: HyperConnectionsOptions, dims: Dims) -> dict[str, Any]:
