@@ -31,6 +31,7 @@ def axon_components() -> Iterator[ComponentSpec]:
         moe,
         norms,
         per_layer,
+        residual_gains,
         rg_lru,
         rwkv7,
         short_conv,
@@ -59,5 +60,6 @@ def axon_components() -> Iterator[ComponentSpec]:
         hyper_connections,
         altup,
         attention_residuals,
+        residual_gains,
     ):
         yield from family.SPECS

@@ -62,8 +62,8 @@ class MoE(nn.Module):
         bias: Whether the experts' projections have biases.
         shared_bias: Whether the shared expert's, and those to the latent width, have; as `bias` unless given.
         latent_dim: Width that the routed experts work in, between two projections; `dim`, and none, unless given.
-        latent_norm: RMS norms in that width, of what the experts read and of the sum of what they give; none unless
-            given.
+        latent_norm: RMS norms in that width, of what the experts read, of what each gives and of the sum of that;
+            none unless given.
         shared_intermediate_dim: Width of the expert that sees every token; None for none.
         shared_gate: Whether a learned sigmoid multiplies the shared expert.
 
@@ -144,7 +144,7 @@ class MoE(nn.Module):
         self.fc2_latent_proj = Linear(width, dim, bias=bias)
         for name, norm in norms or ():
             if norm is not None:
-                self[f"latent_{name}_norm"] = RMSNorm(width, norm.eps)
+                self[f"latent_{name}_norm"] = RMSNorm(width, norm.eps, offset=norm.offset, scale_first=norm.scale_first)
 
     @classmethod
     def from_options(cls, options: MoEOptions, dims: Dims) -> MoE:
@@ -177,7 +177,10 @@ class MoE(nn.Module):
         inner = self.fc1_latent_proj(x) if "fc1_latent_proj" in self else x
         if "latent_read_norm" in self:
             inner = self.latent_read_norm(inner)
-        routed = (self.switch_mlp(inner, chosen) * weights[..., None]).sum(axis=-2)
+        routed = self.switch_mlp(inner, chosen)
+        if "latent_expert_norm" in self:
+            routed = self.latent_expert_norm(routed)
+        routed = (routed * weights[..., None]).sum(axis=-2)
         if "latent_sum_norm" in self:
             routed = self.latent_sum_norm(routed)
         if "fc2_latent_proj" in self:

@@ -136,7 +136,11 @@ def reference(layer, x):
         routed = 0
         for expert, weight in zip(*chosen, strict=True):
             if expert < layer.num_experts:
-                routed = routed + weight * feed_forward(p, "switch_mlp", inner, expert, glu)
+                given = feed_forward(p, "switch_mlp", inner, expert, glu)
+                if "latent_expert_norm.weight" in p:
+                    norm = layer.latent_expert_norm
+                    given = rms_norm(given * (p["latent_expert_norm.weight"] + norm.offset), norm.eps)
+                routed = routed + weight * given
         if "latent_sum_norm.weight" in p:
             routed = rms_norm(routed, layer.latent_sum_norm.eps) * p["latent_sum_norm.weight"]
         y[place] = p["fc2_latent_proj.weight"] @ routed + p.get("fc2_latent_proj.bias", 0) if latent else routed
@@ -255,6 +259,7 @@ LAYERS = [
     {"latent_dim": 10, "gated": False, "activation": "relu2", "num_groups": 3, "top_k_groups": 2},
     {"latent_dim": 10, "latent_norm": LatentNormOptions(read=True), "activation": "situ", "limit": (2.0, 0.7)},
     {"latent_dim": 10, "latent_norm": LatentNormOptions(sum={"eps": 0.3}), "activation": "situ", "limit": (0.5, None)},
+    {"latent_dim": 10, "latent_norm": LatentNormOptions(expert={"eps": 0.1, "scale_first": True, "offset": 1.0})},
 ]
 
 

@@ -65,9 +65,7 @@ SPECS: Final = (
         connections=(
             _connection("inside", "AttentionResidual", "A branch reads the mixture and is added to its block's sum."),
             _connection("start", "BlockStart", "The same for the first branch of a block, which ends the one before."),
-            _connection(
-                "first", "FirstStart", "The same for the first branch of all: it reads the embedding."
-            ),
+            _connection("first", "FirstStart", "The same for the first branch of all: it reads the embedding."),
         ),
         examples=({}, {"norm_eps": 1e-3}),
     ),

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import product_flops
-from axon_core.specs._heads import switch
+from axon_core.specs._heads import OFFSET_HELP, switch
 from axon_core.specs._saved import activation_saved, each, in_float32, norm_saved
 from axon_core.specs._small import limited
 from axon_core.specs.mlp import ACTIVATION_HELP, LIMIT_HELP, SITU_HELP, Activation, SituOptions, check_gated, mlp_params
@@ -79,11 +79,24 @@ ExpertNorm = Annotated[
 ]
 
 
+class LatentNormPartOptions(ExpertNormOptions):
+    """One RMS norm in the width that routed experts work in, with a learned scale."""
+
+    offset: float = Field(0.0, description=OFFSET_HELP)
+    scale_first: bool = Field(False, description="Multiply by the scale before the division instead of after it.")
+
+
+LatentNorm = Annotated[
+    LatentNormPartOptions | None, BeforeValidator(switch, json_schema_input_type=bool | LatentNormPartOptions | None)
+]
+
+
 class LatentNormOptions(Options):
     """RMS norms in the width that routed experts work in, each with a learned scale: true, or {eps: …}."""
 
-    read: ExpertNorm = Field(default=None, description="Norm of what the experts read.")
-    sum: ExpertNorm = Field(default=None, description="Norm of the sum of their outputs.")
+    read: LatentNorm = Field(default=None, description="Norm of what the experts read.")
+    expert: LatentNorm = Field(default=None, description="Norm of what each expert gives.")
+    sum: LatentNorm = Field(default=None, description="Norm of the sum of their outputs.")
 
 
 class MoEOptions(Options):
@@ -141,7 +154,7 @@ class MoEOptions(Options):
         "the hidden size itself, without projections, unless given.",
     )
     latent_norm: LatentNormOptions = Field(
-        LatentNormOptions(), description="RMS norms of that width: {read: …, sum: …}; none unless given."
+        LatentNormOptions(), description="RMS norms of that width: {read: …, expert: …, sum: …}; none unless given."
     )
     num_shared_experts: int | None = Field(
         None, gt=0, description="Experts that see every token, as one of so many times the width; none unless given."
@@ -244,8 +257,8 @@ def moe_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
         shapes["correction_bias"] = (experts,)
     if options.latent_size:
         shapes |= _latent_params(options, hidden, options.latent_size)
-        norms = {name for name, norm in options.latent_norm if norm is not None}
-        shapes |= {f"latent_{name}_norm.weight": (options.latent_size,) for name in ("read", "sum") if name in norms}
+        norms = (name for name, norm in options.latent_norm if norm is not None)
+        shapes |= {f"latent_{name}_norm.weight": (options.latent_size,) for name in norms}
     if options.shared_size:
         shared = mlp_params(hidden, options.shared_size, gated=options.gated, bias=options.side_bias)
         shapes |= {f"shared_expert.{name}": shape for name, shape in shared.items()}
@@ -287,7 +300,8 @@ def moe_saved(options: MoEOptions, hidden: int, tokens: int, dtype: str) -> tupl
     found += norm_saved(tokens, hidden, name="router_norm") if options.router_norm else ()
     found += norm_saved(tokens, hidden, name="expert_norm") if options.expert_norm else ()
     for name, norm in options.latent_norm:
-        found += norm_saved(tokens, inner, name=f"latent_{name}_norm") if norm else ()
+        rows = sent if name == "expert" else tokens
+        found += norm_saved(rows, inner, name=f"latent_{name}_norm", offset=norm.offset) if norm else ()
     found += each(sent, rows=inner) + in_float32(sent, outputs=inner)
     found += activation_saved(
         sent, options.intermediate_size, options.activation, gated=options.gated, limit=options.limit
@@ -385,7 +399,11 @@ SPECS: Final = (
                 "num_experts": 4,
                 "intermediate_size": 32,
                 "latent_size": 24,
-                "latent_norm": {"read": True, "sum": {"eps": 1e-5}},
+                "latent_norm": {
+                    "read": {"offset": 1.0},
+                    "expert": {"scale_first": True, "offset": 1.0},
+                    "sum": {"eps": 1e-5},
+                },
                 "activation": "situ",
                 "num_shared_experts": 1,
             },
