@@ -59,7 +59,7 @@ def _layer_flops(options: AltUpOptions, dims: Dims, tokens: int, context: int) -
 
 
 def _layer_saved(options: AltUpOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
-    """Twice what the router reads and its norms, what the layer adds, and the streams: in float32 predicted ones too."""
+    """Twice what the router reads, what the layer adds, and the streams: in float32 predicted ones too."""
     streams, hidden = options.streams, dims.hidden_size
     coefficients = streams**2 + 6 * streams
     if dtype == "float32":
