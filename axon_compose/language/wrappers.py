@@ -14,6 +14,7 @@ _BY_TEXT_TYPE: Final = {
     "deepseek_v3": "kimi_k25",
     "gemma": "paligemma",
     "gemma3_text": "gemma3 shieldgemma2",
+    "gemma3n_text": "gemma3n",
     "gemma4_text": "gemma4",
     "granite": "granite_speech granite_speech_plus",
     "lfm2": "lfm2_vl",
