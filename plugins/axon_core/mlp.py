@@ -8,7 +8,8 @@ import mlx.nn as nn
 from axon_compose.registry import Dims
 from axon_core.activations import ACTIVATIONS, gated
 from axon_core.linear import Linear
-from axon_core.specs.mlp import ActivationName, MLPOptions
+from axon_core.specs.mlp import MLPActivationName, MLPOptions
+from axon_core.xielu import XIELU
 
 __all__ = ["MLP"]
 
@@ -21,7 +22,7 @@ class MLP(nn.Module):
     Args:
         dims: Width of input and output.
         hidden_dims: Width between the matrices.
-        activation: A name of `axon_core.activations.ACTIVATIONS`, or `swiglu_oai`.
+        activation: A name of `axon_core.activations.ACTIVATIONS`, `swiglu_oai`, or without a gate `xielu`.
         gated: Whether there is a gate.
         bias: Whether the projections have biases.
         limit: Bound of both factors of a gated layer (see `axon_core.activations.gated`).
@@ -32,7 +33,7 @@ class MLP(nn.Module):
         self,
         dims: int,
         hidden_dims: int,
-        activation: ActivationName = "silu",
+        activation: MLPActivationName = "silu",
         gated: bool = True,
         bias: bool = False,
         limit: float | None = None,
@@ -45,6 +46,8 @@ class MLP(nn.Module):
         self.down_proj = Linear(hidden_dims, dims, bias=bias)
         # The name, for a compiled function cannot be copied or pickled.
         self.activation, self.limit, self.gate_scale = activation, limit, gate_scale
+        if activation == "xielu":
+            self.act_fn = XIELU()
 
     @classmethod
     def from_options(cls, options: MLPOptions, dims: Dims) -> MLP:
@@ -60,4 +63,5 @@ class MLP(nn.Module):
             if self.gate_scale != 1.0:
                 gate = gate * self.gate_scale
             return self.down_proj(gated(self.activation, gate, up, self.limit))
-        return self.down_proj(ACTIVATIONS[self.activation](up))
+        act = self.act_fn if "act_fn" in self else ACTIVATIONS[self.activation]
+        return self.down_proj(act(up))

@@ -123,6 +123,9 @@ PUBLISHED: Final = {
     "phixtral-2x2_8": Published("phixtral", 4_457_978_880),
     "Ring-mini-linear-2.0": Published("bailing_moe_linear", 16_423_448_320),
     "Step-3.5-Flash": Published("step3p5", 196_956_130_368),
+    "Apertus-8B-2509": Published("apertus", 8_053_338_240),
+    "MiMo-V2-Flash": Published("mimo_v2_flash", 308_778_780_864),
+    "nanochat-d32": Published("nanochat", 1_879_048_192),
     # Names and paths left out, counted by transformers; each has fields that change nothing.
     "allam-7b": Published("llama", 7_000_559_616, read=True),
     "gemma-2-a": Published("gemma2", 9_241_705_984, read=True),
