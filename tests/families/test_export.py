@@ -32,6 +32,7 @@ IDLE = {
     "longcat_flash": tuple(f"experts.{e}.{name}_proj.weight" for e in (6, 7, 8) for name in ("gate", "up")),
     "gpt_neox": (".bias", ".masked_bias", ".inv_freq"),
     "gpt_neox_sequential": (".bias", ".masked_bias", ".inv_freq"),
+    "gemma3n_text": ("k_proj.weight", "k_norm.weight", "v_proj.weight"),
     "gemma4_text": ("k_proj.weight", "k_norm.weight", "v_proj.weight"),
     "step3p5": ("layers.5.enorm.weight", "layers.5.self_attn.o_proj.weight"),
 }
@@ -124,12 +125,16 @@ def test_there_and_back(name: str, tmp_path: Path, tokenizer: Path) -> None:
 #: Why mlx-lm does not load the export of a fixture.
 REFUSED = {
     "arcee": "arcee not supported",
+    "gemma3n_text": "Gemma 3n is read as gemma3n alone",
+    "deepseek_v2": "mlp_bias is ignored",
+    "deepseek_v2_lite": "without rope_scaling is refused",
+    "dots1": "have no bias",
     "gpt2": "n_inner is ignored",
     "gptj": "n_inner is ignored",
     "gpt_neox": "intermediate_size is ignored",
-    "jais2": "jais2 not supported",
     "jamba": "expert_layer_offset",
     "mimo_v2_flash": "ModelArgs.__init__() missing",
+    "mellum": "mlp_layer_types is ignored",
     "olmo": "AI2's first format",
     "phi": "qk_layernorm is ignored",
     "qwen2_moe": "mlp_only_layers is ignored",
