@@ -66,6 +66,8 @@ class MLP(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., dims); the shape stays."""
         up = self.up_proj(x)
+        if self.activation == "xielu":
+            return self.down_proj(self.act_fn(up))
         if "gate_proj" in self:
             gate = self.gate_proj(x)
             if self.gate_scale != 1.0:
@@ -73,8 +75,7 @@ class MLP(nn.Module):
             if self.cutoff is not None:
                 gate = _above(gate, self.cutoff)
             return self.down_proj(gated(self.activation, gate, up, self.limit))
-        act = self.act_fn if "act_fn" in self else ACTIVATIONS[self.activation]
-        return self.down_proj(act(up))
+        return self.down_proj(ACTIVATIONS[self.activation](up))
 
 
 def _above(gate: mx.array, cutoff: float) -> mx.array:
