@@ -103,6 +103,13 @@ class AttentionOptions(Options):
         description="Multiply the output, before its projection, by the sigmoid of a projection of the input: "
         "elementwise, or one number for each head.",
     )
+    output_norm: VNorm = Field(
+        default=None,
+        description="RMS norm of each head's output, before the gate, without weights: true or {eps: …}.",
+    )
+    head_gain: bool = Field(
+        default=False, description="Learn a factor for each head's queries, after their norm and rotation."
+    )
     kv_from: str | None = Field(
         default=None,
         description="Component whose keys and values are read, from the nearest earlier layer that uses it.",
@@ -168,6 +175,8 @@ def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]
             found["g_proj.bias"] = (gates,)
     if options.sinks:
         found["sinks"] = (heads,)
+    if options.head_gain:
+        found["head_gain"] = (heads,)
     return found
 
 
@@ -302,6 +311,7 @@ _ATTENTION: Final = ComponentSpec(
         {"num_heads": 4, "num_kv_heads": 2, "v_head_dim": 12, "value_scale": 0.7, "gate": "elementwise"},
         {"num_heads": 4, "v_head_dim": 12, "v_norm": True, "clip": 2.0},
         {"num_heads": 4, "v_head_dim": 24, "window_size": 8, "sinks": True, "rope": {"reverse": True}},
+        {"num_heads": 4, "num_kv_heads": 2, "output_norm": True, "gate": "elementwise", "head_gain": True},
     ),
 )
 
