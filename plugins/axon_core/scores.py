@@ -133,5 +133,7 @@ def _product(x: mx.array, other: Any, packing: Packing, *, transpose: bool) -> m
         y = rows @ (transposed_factor(other) if transpose else other)
     else:
         assert packing is not None
-        y = mx.quantized_matmul(rows, *other, transpose, *packing)
+        packed, scales, biases = other
+        group_size, bits = packing
+        y = mx.quantized_matmul(rows, packed, scales, biases, transpose, group_size, bits)
     return y.reshape(batch, heads, length, -1)

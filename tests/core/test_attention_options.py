@@ -134,7 +134,7 @@ CASES = {
     "values are keys": {"k_eq_v": True, "num_kv_heads": 2},
     "values are keys, norms": {"k_eq_v": True, "qk_norm": {"eps": 0.1}, "v_norm": {"eps": 0.2}},
     "values of another width": {"v_head_dim": 12, "num_kv_heads": 2, "gate": "elementwise"},
-    "values of two groups": {"head_dim": 64, "v_head_dim": 32, "num_kv_heads": 2},
+    "values of two groups": {"head_dim": 64, "v_head_dim": 32, "num_kv_heads": 2, "rope": False},
     "values scaled": {"value_scale": 0.7, "v_norm": {"eps": 0.2}, "num_kv_heads": 2},
     "values that are keys scaled": {"value_scale": 0.7, "k_eq_v": True},
     "turned the other way": {"rope": {"reverse": True}, "num_kv_heads": 2},

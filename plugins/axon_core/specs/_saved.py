@@ -28,7 +28,7 @@ Saved = tuple[Array, ...]
 
 #: Arrays as wide as its input that an activation and the product after it keep; some are several steps.
 _ACTIVATED: Final = {
-    "relu": 2, "silu": 3, "gelu_quick": 3, "relu2": 3, "gelu": 4, "gelu_tanh": 5, "xielu": 5, "situ": 5,
+    "relu": 2, "silu": 3, "gelu_quick": 3, "relu2": 3, "gelu": 4, "gelu_tanh": 5, "situ": 5, "xielu": 5,
 }  # fmt: skip
 
 
