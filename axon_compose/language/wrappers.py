@@ -22,6 +22,7 @@ _BY_TEXT_TYPE: Final = {
     "lfm3": "lfm3_vl",
     "llama": "deepseek_vl deepseek_vl_hybrid glmasr idefics3 janus llava llava_next llava_next_video omniasr "
     "perception_lm smolvlm video_llava vipllava voxtral",
+    "llama4_text": "llama4",
     "mistral": "idefics2 mistral3",
     "muse_glimmer_text": "muse_glimmer",
     "nemotron_h": "nemo_speechlm nemotron_h_omni",

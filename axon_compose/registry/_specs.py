@@ -178,6 +178,8 @@ class ComponentSpec:
             source fits.
         window: `(options, dims)` to the tokens that a query sees; the cache's own window unless given. Needed by layers
             that attend without a cache of their own.
+        chunk: `(options, dims)` to the tokens of a chunk, to which what a query sees is limited; None where there are
+            no chunks.
         mask: `dense` layers get mlx-lm's mask (None, "causal" or an array); `banded` ones apply their window
             themselves in prefill and get a mask only for steps of one token.
         float32: Parameters that stay float32 when a model is cast, e.g. `("A_log", "D")`.
@@ -213,6 +215,7 @@ class ComponentSpec:
     writes: tuple[str, ...] = ()
     accepts: Callable[[Any, Any, Dims], str | None] | None = None
     window: Callable[[Any, Dims], int | None] | None = None
+    chunk: Callable[[Any, Dims], int | None] | None = None
     mask: Literal["dense", "banded"] = "dense"
     float32: tuple[str, ...] = ()
     unquantized: tuple[str, ...] = ()

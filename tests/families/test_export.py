@@ -141,6 +141,7 @@ REFUSED = {
     "gpt_neox": "intermediate_size is ignored",
     "jamba": "expert_layer_offset",
     "mimo_v2_flash": "ModelArgs.__init__() missing",
+    "llama4_text": "have no experts",
     "mellum": "mlp_layer_types is ignored",
     "olmo": "AI2's first format",
     "phi": "qk_layernorm is ignored",

@@ -155,6 +155,8 @@ PUBLISHED: Final = {
     "deepseek-moe-16b-base": Published("deepseek", 16_375_728_128),
     "Qwen-7B": Published("qwen", 7_721_324_544),
     "lille-130m-instruct": Published("lille_130m", 127_171_200),
+    "Llama-4-Scout-17B-16E-Instruct": Published("llama4_text", 107_769_861_120),
+    "MobileLLM-R1-950M": Published("llama4_text", 949_685_760),
     # Names and paths left out, counted by transformers; each has fields that change nothing.
     "allam-7b": Published("llama", 7_000_559_616, read=True),
     "gemma-2-a": Published("gemma2", 9_241_705_984, read=True),

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from axon_compose.registry import KV, Array, ComponentSpec, Dims, Options, written
-from axon_core.specs._flops import attention_flops, pairs, product_flops
+from axon_core.specs._flops import attention_flops, chunk_pairs, pairs, product_flops
 from axon_core.specs._heads import (
     Bias,
     BiasOptions,
@@ -84,6 +84,11 @@ class AttentionOptions(Options):
     window_size: int | None = Field(
         default=None, gt=0, description="Tokens that a query sees, itself included; all unless given."
     )
+    chunk_size: int | None = Field(
+        default=None,
+        gt=0,
+        description="Tokens of a chunk: a query sees those of its own chunk alone, up to itself (Llama 4).",
+    )
     scale: float | None = Field(
         default=None, gt=0, description="Factor of the scores before softmax; `head_dim ** -0.5` unless given."
     )
@@ -134,6 +139,8 @@ class AttentionOptions(Options):
             raise ValueError("`bias.g` is the bias of the gate: it needs `gate`")
         if self.gate_activation != "sigmoid" and self.gate is None:
             raise ValueError("`gate_activation` is that of the gate: it needs `gate`")
+        if self.chunk_size is not None and self.window_size is not None:
+            raise ValueError("give `chunk_size` or `window_size`, not both")
         if self.k_eq_v and self.v_head_dim is not None:
             raise ValueError("with `k_eq_v` values are keys: `v_head_dim` is the width of values of their own")
         return self
@@ -189,7 +196,8 @@ def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]
 
 def _flops(options: AttentionOptions, dims: Dims, tokens: int, context: int) -> int:
     heads, _, width = head_shape(options, dims)
-    seen = pairs(tokens, context, options.window_size)
+    chunk = options.chunk_size
+    seen = chunk_pairs(tokens, context, chunk) if chunk else pairs(tokens, context, options.window_size)
     attended = attention_flops(heads, width, options.v_head_dim or width, seen)
     return product_flops(_params(options, dims), tokens) + attended
 
@@ -227,7 +235,7 @@ def _accepts(options: AttentionOptions, source: Any, dims: Dims) -> str | None:
 
 def _shrink(options: AttentionOptions, dims: Dims) -> dict[str, Any]:
     """Small sizes with the same structure; one width and few head counts, so that sources and readers still fit."""
-    small = written(options) | limited(options, {"window_size": 8}) | {"head_dim": 16}
+    small = written(options) | limited(options, {"window_size": 8, "chunk_size": 64}) | {"head_dim": 16}
     heads, kv_heads = options.num_heads, options.num_kv_heads
     grouped = kv_heads is not None and kv_heads < heads
     small["num_heads"] = 4 if heads >= 4 else 2 if heads >= 2 else 1
@@ -278,6 +286,7 @@ _ATTENTION: Final = ComponentSpec(
     writes=("kv",),
     accepts=_accepts,
     window=lambda options, dims: options.window_size,
+    chunk=lambda options, dims: options.chunk_size,
     # With a window the layer cuts the band itself; a group without one is always dense.
     mask="banded",
     # Norms of single heads have two axes when each head has a scale of its own.
@@ -318,6 +327,7 @@ _ATTENTION: Final = ComponentSpec(
         {"num_heads": 4, "temperature": {"scale": 0.5, "length": 4, "shift": 1}},
         {"num_heads": 4, "num_kv_heads": 2, "v_head_dim": 12, "value_scale": 0.7, "gate": "elementwise"},
         {"num_heads": 4, "v_head_dim": 12, "v_norm": True, "clip": 2.0},
+        {"num_heads": 4, "num_kv_heads": 2, "chunk_size": 6},
         {"num_heads": 4, "v_head_dim": 24, "window_size": 8, "sinks": True, "rope": {"reverse": True}},
         {"num_heads": 4, "num_kv_heads": 2, "output_norm": True, "gate": "elementwise", "head_gain": True},
     ),
