@@ -29,12 +29,16 @@ from tests.plan.concrete.test_unroll import everything
 
 #: Tensors of published checkpoints that no model uses.
 IDLE = {
+    "mimo": ("mtp_layers.0.input_layernorm.weight",),
     "longcat_flash": tuple(f"experts.{e}.{name}_proj.weight" for e in (6, 7, 8) for name in ("gate", "up")),
     "gpt_neox": (".bias", ".masked_bias", ".inv_freq"),
     "gpt_neox_sequential": (".bias", ".masked_bias", ".inv_freq"),
+    "gemma3n_text": ("k_proj.weight", "k_norm.weight", "v_proj.weight"),
     "gemma4_text": ("k_proj.weight", "k_norm.weight", "v_proj.weight"),
     "step3p5": ("layers.5.enorm.weight", "layers.5.self_attn.o_proj.weight"),
 }
+#: Text models that a checkpoint has inside of another one: exported by themselves, they have other names.
+INSIDE = {"muse_spark"}
 #: Where mlx-lm computes what the reference does.
 RIGHT = [
     "cohere2", "gemma4_text", "granitemoehybrid_dense", "lfm2", "llama", "mixtral", "nemotron_h_latent", "olmo2",
@@ -76,7 +80,7 @@ def arrays(folder: Path) -> dict[str, mx.array]:
 
 def same(found: mx.array, wanted: mx.array) -> bool:
     alike = (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
-    return alike and bool(mx.array_equal(found.view(mx.uint8), wanted.view(mx.uint8)))
+    return alike and bool(mx.array_equal(found.reshape(-1).view(mx.uint8), wanted.reshape(-1).view(mx.uint8)))
 
 
 def told(folder: Path) -> Any:
@@ -101,6 +105,8 @@ def random_model(name: str, folder: Path, *settings: str, **options: Any) -> tup
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group(f"family-{n}")) for n in NAMES])
 def test_there_and_back(name: str, tmp_path: Path, tokenizer: Path) -> None:
+    if name in INSIDE:
+        pytest.skip(f"{name} is a part of its checkpoint")
     target = tmp_path / "back"
     export(built(name, tmp_path, tokenizer), target, "huggingface")
     wanted, found = arrays(FIXTURES / name), arrays(target)
@@ -123,14 +129,17 @@ def test_there_and_back(name: str, tmp_path: Path, tokenizer: Path) -> None:
 
 #: Why mlx-lm does not load the export of a fixture.
 REFUSED = {
+    "muse_spark": "text_config",
     "arcee": "arcee not supported",
+    "gemma3n_text": "Gemma 3n is read as gemma3n alone",
     "deepseek_v2": "mlp_bias is ignored",
     "deepseek_v2_lite": "without rope_scaling is refused",
+    "dots1": "have no bias",
     "gpt2": "n_inner is ignored",
     "gptj": "n_inner is ignored",
     "gpt_neox": "intermediate_size is ignored",
-    "jais2": "jais2 not supported",
     "jamba": "expert_layer_offset",
+    "mimo_v2_flash": "ModelArgs.__init__() missing",
     "mellum": "mlp_layer_types is ignored",
     "olmo": "AI2's first format",
     "phi": "qk_layernorm is ignored",

@@ -21,7 +21,13 @@ from axon_compose.registry import Kind, Registry
 __all__ = ["unroll"]
 
 #: Sections outside of the stack, and the kind of component that stands there.
-_KINDS: Final[dict[str, Kind]] = {"norm": "norm", "embedding": "embedding", "final_norm": "norm", "head": "head"}
+_KINDS: Final[dict[str, Kind]] = {
+    "norm": "norm",
+    "embedding": "embedding",
+    "residual": "residual",
+    "final_norm": "norm",
+    "head": "head",
+}
 #: Numbers of a list in dims that are written out.
 _LONGEST: Final = 32
 
@@ -145,6 +151,8 @@ class _Unrolling:
             return written
         values = self.valued(written, self.names)
         kind = values.pop("type", None)
+        if kind is None and section == "final_norm":
+            return values  # laid over `norm`, whose options are not the defaults
         spec = self.registry.component(kind) if kind else self.registry.default(_KINDS[section])
         values = pruned(spec, None, values)
         return {"type": kind, **values} if kind else values
