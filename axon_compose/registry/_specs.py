@@ -176,8 +176,8 @@ class ComponentSpec:
             source fits.
         window: `(options, dims)` to the tokens that a query sees; the cache's own window unless given. Needed by layers
             that attend without a cache of their own.
-        chosen: `(options, dims)` to the tokens that a query attends to at most, chosen by what they hold among those that
-            it may see; all of them unless given, or None. Readers of another layer's values get its number.
+        chosen: `(options, dims)` to the tokens that a query attends to at most, chosen by what they hold among those
+            that it may see; all of them unless given, or None. Readers of another layer's values get its number.
         mask: `dense` layers get mlx-lm's mask (None, "causal" or an array); `banded` ones apply their window
             themselves in prefill and get a mask only for steps of one token.
         float32: Parameters that stay float32 when a model is cast, e.g. `("A_log", "D")`.

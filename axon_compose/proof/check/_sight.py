@@ -125,9 +125,7 @@ def _distances(subject: Subject, use: Use) -> tuple[list[int], list[int], list[i
     return sorted({0, window // 2, window - 1}), [], [window, window + 1, 2 * window]
 
 
-def _elsewhere(
-    subject: Subject, back: int, beyond: tuple[int, ...], seen: tuple[float, float]
-) -> tuple[float, float]:
+def _elsewhere(subject: Subject, back: int, beyond: tuple[int, ...], seen: tuple[float, float]) -> tuple[float, float]:
     """The same on other texts: a narrow layer after a ReLU may rightly be silent about a token."""
     for salt in OTHER_TEXTS:
         (found,) = _changes(subject, [back], beyond, salt)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import BeforeValidator, Field
+from pydantic import Field, model_validator
 
 from axon_compose.registry import KV, Options
 from axon_core.specs._flops import attention_flops, pairs
-from axon_core.specs._heads import HeadNormOptions, switch
+from axon_core.specs._heads import HeadNormOptions, QKNorm
 
-__all__ = ["BlockIndexer", "BlockIndexerOptions", "IndexerOptions", "block_params", "indexer_cache", "token_params"]
+__all__ = ["BlockIndexerOptions", "IndexerOptions", "block_params", "indexer_cache", "token_params"]
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -49,26 +47,29 @@ class BlockIndexerOptions(Options):
     local_blocks: int = Field(
         default=1, ge=0, description="Blocks that are always among them: the query's own, and those before it."
     )
-    norm: Annotated[HeadNormOptions | None, BeforeValidator(switch, json_schema_input_type=bool | HeadNormOptions)] = (
-        Field(
-            default_factory=HeadNormOptions,
-            description="Norm of queries and keys before rope: a mapping, or false for none.",
-        )
+    norm: QKNorm = Field(
+        default_factory=HeadNormOptions,
+        description="Norm of queries and keys before rope: a mapping, or false for none.",
     )
 
-    def seen(self, tokens: int, context: int) -> int:
-        """Pairs of a query and a key that it attends to, counted in whole blocks."""
-        return pairs(tokens, context, self.top_k * self.block_size)
+    @model_validator(mode="after")
+    def _consistent(self) -> BlockIndexerOptions:
+        if self.local_blocks > self.top_k:
+            raise ValueError(f"`local_blocks` ({self.local_blocks}) is more than `top_k` ({self.top_k})")
+        if self.norm is not None and self.norm.when == "after_rope":
+            raise ValueError("the `norm` of an indexer is before rope")
+        return self
+
+    @property
+    def chosen(self) -> int:
+        """Tokens of all blocks that a query attends to."""
+        return self.top_k * self.block_size
 
     def flops(self, tokens: int, context: int) -> int:
         """Scores of every pair, once there are more blocks than are chosen."""
-        if context <= self.top_k * self.block_size:
+        if context <= self.chosen:
             return 0
         return attention_flops(self.num_heads, self.head_dim, 0, pairs(tokens, context))
-
-
-# `false` is short for none, as for other options.
-BlockIndexer = Annotated[BlockIndexerOptions | None, Field(default=None)]
 
 
 def token_params(options: IndexerOptions, hidden: int, queries: int) -> Shapes:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from axon_compose.registry import KV, Array, ComponentSpec, Dims, Options, written
+from axon_compose.registry import KV, Array, CacheSpec, ComponentSpec, Composite, Dims, Options, written
 from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._heads import (
     Bias,
@@ -20,6 +20,7 @@ from axon_core.specs._heads import (
     VNormOptions,
     switch,
 )
+from axon_core.specs._indexer import BlockIndexerOptions, block_params, indexer_cache
 from axon_core.specs._rope import RopeOptions
 from axon_core.specs._saved_attention import attention_saved
 from axon_core.specs._small import limited
@@ -106,6 +107,12 @@ class AttentionOptions(Options):
         description="Component whose keys and values are read, from the nearest earlier layer that uses it.",
     )
 
+    indexer: BlockIndexerOptions | None = Field(
+        default=None,
+        description="Attend to the blocks of keys with the best scores of a small attention, which has a cache of its "
+        "own (MiniMax-M3); to all unless given.",
+    )
+
     @field_validator("num_kv_heads")
     @classmethod
     def _grouped(cls, value: int | None, info: ValidationInfo) -> int | None:
@@ -118,6 +125,15 @@ class AttentionOptions(Options):
     def _consistent(self) -> AttentionOptions:
         if self.bias.g and self.gate is None:
             raise ValueError("`bias.g` is the bias of the gate: it needs `gate`")
+        if self.indexer is not None:
+            if self.num_heads % self.indexer.num_heads:
+                raise ValueError(
+                    f"`num_heads` ({self.num_heads}) is not a multiple of `indexer.num_heads` "
+                    f"({self.indexer.num_heads})"
+                )
+            for name in ("window_size", "kv_from"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"`indexer` chooses among all tokens: it cannot be given with `{name}`")
         return self
 
 
@@ -164,13 +180,21 @@ def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]
             found["g_proj.bias"] = (gates,)
     if options.sinks:
         found["sinks"] = (heads,)
+    if options.indexer is not None:
+        if options.rope is not None and (rotated := options.rope.rotated(width)) > options.indexer.head_dim:
+            raise ValueError(f"`indexer.head_dim` ({options.indexer.head_dim}) is less than the {rotated} rotated ones")
+        found |= block_params(options.indexer, hidden)
     return found
 
 
 def _flops(options: AttentionOptions, dims: Dims, tokens: int, context: int) -> int:
     heads, _, width = head_shape(options, dims)
+    projected = product_flops(_params(options, dims), tokens)
     seen = pairs(tokens, context, options.window_size)
-    return product_flops(_params(options, dims), tokens) + attention_flops(heads, width, width, seen)
+    if options.indexer is not None:
+        projected += options.indexer.flops(tokens, context)
+        seen = pairs(tokens, context, options.indexer.chosen)
+    return projected + attention_flops(heads, width, width, seen)
 
 
 def _saved(options: AttentionOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
@@ -178,15 +202,20 @@ def _saved(options: AttentionOptions, dims: Dims, tokens: int, dtype: str) -> tu
     return attention_saved(tokens, dims.hidden_size, head_shape(options, dims), options, own_keys=own, dtype=dtype)
 
 
-def _cache(options: AttentionOptions, dims: Dims) -> KV | None:
+def _cache(options: AttentionOptions, dims: Dims) -> CacheSpec | None:
     _, kv_heads, width = head_shape(options, dims)
-    return None if options.kv_from else KV(kv_heads, width, window=options.window_size)
+    if options.kv_from:
+        return None
+    cache = KV(kv_heads, width, window=options.window_size)
+    return cache if options.indexer is None else Composite((cache, indexer_cache(options.indexer)))
 
 
 def _accepts(options: AttentionOptions, source: Any, dims: Dims) -> str | None:
     """Why the keys of `source` cannot serve, or None: they come rotated, in its widths and within its window."""
     if not isinstance(source, AttentionOptions):
         return None
+    if source.indexer is not None:
+        return "each of its queries chooses what it attends to"
     heads, _, width = head_shape(options, dims)
     _, kv_heads, source_width = head_shape(source, dims)
     if width != source_width:
@@ -212,6 +241,11 @@ def _shrink(options: AttentionOptions, dims: Dims) -> dict[str, Any]:
         small["num_kv_heads"] = (1 if kv_heads == 1 else 2) if grouped else small["num_heads"]
     if isinstance(small.get("rope"), Mapping):
         small["rope"] = _shrink_rope(small["rope"], options.head_dim)
+    if options.indexer is not None:
+        heads = small["num_kv_heads"] if options.indexer.num_heads == (kv_heads or options.num_heads) else 1
+        limits = {"block_size": 4, "top_k": 3, "local_blocks": 2}
+        small["indexer"] = written(options.indexer) | limited(options.indexer, limits)
+        small["indexer"] |= {"num_heads": heads, "head_dim": 16}
     return small
 
 
@@ -253,10 +287,11 @@ _ATTENTION: Final = ComponentSpec(
     writes=("kv",),
     accepts=_accepts,
     window=lambda options, dims: options.window_size,
+    chosen=lambda options, dims: options.indexer and options.indexer.chosen,
     # With a window the layer cuts the band itself; a group without one is always dense.
     mask="banded",
     # Norms of single heads have two axes when each head has a scale of its own.
-    unquantized=("q_norm", "k_norm"),
+    unquantized=("q_norm", "k_norm", "indexer.q_norm", "indexer.k_norm"),
     shrink=_shrink,
     examples=(
         {"num_heads": 4},
@@ -289,6 +324,17 @@ _ATTENTION: Final = ComponentSpec(
         {"num_heads": 4, "qk_norm": {"offset": 1.0}},
         {"num_heads": 4, "num_kv_heads": 2, "k_eq_v": True, "bias": True, "qk_norm": True, "v_norm": True},
         {"num_heads": 4, "temperature": {"scale": 0.5, "length": 4, "shift": 1}},
+        {
+            "num_heads": 4,
+            "num_kv_heads": 2,
+            "indexer": {"num_heads": 2, "head_dim": 16, "block_size": 4, "top_k": 3, "norm": {"offset": 1.0}},
+        },
+        {
+            "num_heads": 4,
+            "num_kv_heads": 2,
+            "sinks": True,
+            "indexer": {"num_heads": 1, "head_dim": 24, "block_size": 3, "top_k": 4, "local_blocks": 2, "norm": False},
+        },
     ),
 )
 
