@@ -78,6 +78,8 @@ PUBLISHED: Final = {
     "gpt2": Published("gpt2", 124_439_808),
     "pythia-70m": Published("gpt_neox", 70_426_624),
     "gpt-neox-20b": Published("gpt_neox", 20_554_567_680),
+    "Ministral-3-8B-Instruct-2512": Published("ministral3", 8_489_553_920),
+    "Hunyuan-0.5B-Instruct": Published("hunyuan_v1_dense", 539_010_048),
     # Names and paths left out, counted by transformers; each has fields that change nothing.
     "allam-7b": Published("llama", 7_000_559_616, read=True),
     "gemma-2-a": Published("gemma2", 9_241_705_984, read=True),

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
 
 from axon_compose.checkpoints.huggingface._fields import check_fields, shown
-from axon_compose.checkpoints.huggingface._rope import ORIGINAL_LENGTH, ROPE_FIELDS, rope_fields
+from axon_compose.checkpoints.huggingface._rope import ORIGINAL_LENGTH, ROPE_FIELDS, key_of_rope, rope_fields, rope_key
 from axon_compose.checkpoints.huggingface._rope_twice import written_positions
 from axon_compose.diagnostics import Problems, Span
 from axon_compose.language.config import Config
 from axon_compose.language.document import Document, HuggingFace, ModelType, is_formula
 from axon_compose.language.source import Entry, Mapping, Node, Scalar, Sequence, plain
 
-__all__ = ["field_names", "fields_used", "overlay_of", "with_config"]
+__all__ = ["field_names", "fields_used", "overlay_of", "rope_keys", "with_config"]
 
 
 def overlay_of(config: Config) -> Callable[[Mapping, Problems], Mapping]:
@@ -69,7 +69,9 @@ class _Overlay:
         self.node, self.section, self.config, self.problems = node, section, config, problems
         self.model_type = _type_of(section, config)
         self.of_type = section.per_type.get(self.model_type, ModelType())
-        self.rope = rope_fields(config, problems, section.ignore, self._number)
+        dims = node.get("dims")
+        assert isinstance(dims, Mapping)
+        self.rope = rope_fields(config, problems, section.ignore, self._number, rope_keys(section, dims.entries))
         self.handled = {*section.ignore, *self.of_type.ignore, *section.only, *ROPE_FIELDS, ORIGINAL_LENGTH, *self.rope}
 
     def dims(self) -> Mapping:
@@ -103,7 +105,10 @@ class _Overlay:
         return found
 
     def _field(self, name: str) -> Entry | None:
-        return None if name in ROPE_FIELDS else self.config.find(name)  # given by other fields, or null
+        if name in ROPE_FIELDS:
+            return None  # given by other fields, or null
+        key = key_of_rope(name)
+        return self.config.find(name) if key is None else rope_key(self.config, key)
 
     def _default(self, name: str) -> Entry | None:
         """What checkpoints of this model type mean by a missing field."""
@@ -132,6 +137,12 @@ def fields_used(document: Document, config: Config) -> list[str]:
     positions = written_positions(config, Problems())
     read = [*(name for name in names if name not in ROPE_FIELDS), *(positions or ())[:1]]
     return list(dict.fromkeys(name for name in read if config.value(name) is not None))
+
+
+def rope_keys(section: HuggingFace, dims: Iterable[str]) -> list[str]:
+    """Keys of the mapping about positions that dims read by name."""
+    fields = (key_of_rope(field) for name in dims for field in field_names(section, name))
+    return [key for key in fields if key is not None]
 
 
 def _type_of(section: HuggingFace, config: Config) -> str:

@@ -2,20 +2,23 @@
 
 Older configurations have `rope_theta` beside `rope_scaling: {type or rope_type, …}` (or null); newer ones
 `rope_parameters`, which holds both, for the whole model or for each kind of layer.
-Source: transformers 5.24, modeling_rope_utils.py.
+Further keys of the mapping belong to a family: a dim reads one as the field `rope_parameters.KEY`, however the mapping
+is called and wherever it is. Source: transformers 5.24, modeling_rope_utils.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
+from collections.abc import Mapping as MappingOf
 from typing import Any, Final
 
 from axon_compose.checkpoints.huggingface._rope_twice import written_positions
 from axon_compose.checkpoints.huggingface._unhandled import report_unhandled
 from axon_compose.diagnostics import Problems, Span
 from axon_compose.language.config import Config
+from axon_compose.language.source import Entry, Mapping, Node
 
-__all__ = ["ORIGINAL_LENGTH", "ROPE_FIELDS", "rope_fields"]
+__all__ = ["ORIGINAL_LENGTH", "ROPE_FIELDS", "SCALING_KEYS", "key_of_rope", "rope_fields", "rope_key"]
 
 #: Fields that are read here and nowhere else.
 ROPE_FIELDS: Final = ("rope_parameters", "rope_scaling")
@@ -36,6 +39,8 @@ _KEPT: Final[dict[str, tuple[str, ...]]] = {
     "longrope": ("factor", ORIGINAL_LENGTH, "attention_factor", "short_factor", "long_factor"),
     "proportional": ("factor",),
 }  # fmt: skip
+#: What belongs to the scaling itself, type and lengths included.
+SCALING_KEYS: Final = frozenset({"type", "rope_type", "max_position_embeddings"}.union(*_KEPT.values()))
 #: Read elsewhere, or informative only.
 _BESIDE: Final = {
     "type", "rope_type", "rope_theta", "theta", "partial_rotary_factor", "mrope_section", "mrope_interleaved",
@@ -46,8 +51,31 @@ _UNREAD: Final = {"yarn": ("attn_factor", "extrapolation_factor")}
 _FLAT: Final = {"theta": "rope_theta", "fraction": "partial_rotary_factor"}
 
 
+def key_of_rope(field: str) -> str | None:
+    """The key that a field is of the mapping about positions, such as `alpha` for `rope_parameters.alpha`.
+
+    `rope_scaling.alpha` is the same, since a checkpoint has the mapping under either name. None for another field.
+    """
+    name, dot, key = field.partition(".")
+    return key if dot and name in ROPE_FIELDS else None
+
+
+def rope_key(config: Config, key: str) -> Entry | None:
+    """A key of the mapping about positions, `kind.key` where layers differ; None where it is not there."""
+    found = written_positions(config, Problems())
+    node: Node | None = None if found is None else found[1].node
+    *outer, last = key.split(".")
+    for name in outer:
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node.entries.get(last) if isinstance(node, Mapping) else None
+
+
 def rope_fields(
-    config: Config, problems: Problems, ignored: Collection[str], length: Callable[[str], Any]
+    config: Config,
+    problems: Problems,
+    ignored: Collection[str],
+    length: Callable[[str], Any],
+    read: Collection[str] = (),
 ) -> dict[str, tuple[Any, Span]]:
     """Fields to their values in one form, each with the place that it comes from.
 
@@ -56,39 +84,50 @@ def rope_fields(
         problems: Collects keys and types that are not known, and contradictions.
         ignored: Keys that change nothing, such as `rope_scaling.note`.
         length: Gives a field about the length of the context, also where it has its default.
+        read: Keys that dims of the family read, `kind.key` where layers differ. A family that reads `rope_type` may
+            have types of its own, without a scaling.
 
     Returns:
         `rope_theta`, `rope_scaling` and `partial_rotary_factor` where one mapping serves all layers; `rope_parameters`,
         kinds to options of `rope`, where layers differ. Only what the configuration says.
     """
+    ignored = {key_of_rope(name) or "" for name in ignored}
     found = written_positions(config, problems)
     if found is None:
         return {}
     name, entry, written = found
     kinds = [key for key, value in written.items() if isinstance(value, dict)]
     if kinds:
-        readers = {kind: _Reader(config, problems, f"{name}.{kind}", ignored, length) for kind in kinds}
+        readers = {kind: _Reader(config, problems, (name, kind), ignored, length, read) for kind in kinds}
         options = {kind: reader.options(written[kind]) for kind, reader in readers.items()}
         return {"rope_parameters": (options, entry.key_span)}
-    flat = _Reader(config, problems, name, ignored, length).options(written)
+    flat = _Reader(config, problems, (name,), ignored, length, read).options(written)
     fields = {"rope_scaling": flat.get("scaling")} | {_FLAT[key]: flat[key] for key in _FLAT if key in flat}
     return {field: (value, entry.key_span) for field, value in fields.items()}
 
 
 class _Reader:
-    """Translates one mapping."""
+    """Translates one mapping, that of all layers or of one kind."""
 
     def __init__(
         self,
         config: Config,
         problems: Problems,
-        field: str,
+        path: tuple[str, ...],
         ignored: Collection[str],
         length: Callable[[str], Any],
+        read: Collection[str],
     ) -> None:
-        self.config, self.problems, self.field, self.ignored, self.length = config, problems, field, ignored, length
+        self.config, self.problems, self.length = config, problems, length
+        self.field, self.kind = ".".join(path), path[1:]
+        self.ignored, self.read = self._own_keys(ignored), self._own_keys(read)
 
-    def options(self, written: Mapping[str, Any]) -> dict[str, Any]:
+    def _own_keys(self, names: Collection[str]) -> frozenset[str]:
+        """Keys of this mapping among those of the whole."""
+        start = "".join(f"{kind}." for kind in self.kind)
+        return frozenset(name.removeprefix(start) for name in names if name.startswith(start))
+
+    def options(self, written: MappingOf[str, Any]) -> dict[str, Any]:
         """One mapping as options of `rope`: theta, fraction and scaling, where given."""
         found: dict[str, Any] = {}
         for ours, names in (("theta", ("rope_theta", "theta")), ("fraction", ("partial_rotary_factor",))):
@@ -98,12 +137,15 @@ class _Reader:
         scaling = self._scaling(written)
         return {**found, "scaling": scaling} if scaling else found
 
-    def _scaling(self, written: Mapping[str, Any]) -> dict[str, Any] | None:
+    def _scaling(self, written: MappingOf[str, Any]) -> dict[str, Any] | None:
         kind = str(written.get("rope_type") or written.get("type") or "default")
         kind = _TYPES.get(kind, kind)
         if kind == "default":
             return None
         if kind not in _KEPT:
+            if "rope_type" in self.read:
+                self._check_all(kind, written, {})
+                return None
             self.problems.error(
                 "AX604",
                 f"`{self.field}` has the type `{kind}`, which is not known",
@@ -112,16 +154,17 @@ class _Reader:
             )
             return None
         kept = {name: written[name] for name in _KEPT[kind] if written.get(name) is not None}
-        for name, value in written.items():
-            if name not in kept and name not in _BESIDE and value is not None:
-                self._check(kind, name, value)
+        self._check_all(kind, written, kept)
         return {"type": kind, **self._with_lengths(kind, kept)}
+
+    def _check_all(self, kind: str, written: MappingOf[str, Any], kept: MappingOf[str, Any]) -> None:
+        for name, value in written.items():
+            if name not in kept and name not in (_BESIDE | self.read | self.ignored) and value is not None:
+                self._check(kind, name, value)
 
     def _check(self, kind: str, name: str, value: Any) -> None:
         """Report a key that the type does not have; a note for one that transformers does not read."""
         field = f"{self.field}.{name}"
-        if field in self.ignored:
-            return
         if name not in _UNREAD.get(kind, ()):
             report_unhandled(field, self._place(name), self.problems, f"`{field}` is not handled by `{kind}` scaling")
         elif value != 1:
@@ -135,7 +178,7 @@ class _Reader:
         """
         longest = self.length(_LONGEST)
         if ORIGINAL_LENGTH in _KEPT[kind]:
-            beside = self.length(ORIGINAL_LENGTH) if "." not in self.field else None
+            beside = self.length(ORIGINAL_LENGTH) if not self.kind else None
             kept[ORIGINAL_LENGTH] = beside or kept.get(ORIGINAL_LENGTH) or longest
         elif kind == "dynamic":
             kept[ORIGINAL_LENGTH] = longest

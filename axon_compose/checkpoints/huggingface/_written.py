@@ -6,8 +6,8 @@ import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
-from axon_compose.checkpoints.huggingface._dims import field_names
-from axon_compose.checkpoints.huggingface._rope import ORIGINAL_LENGTH, ROPE_FIELDS
+from axon_compose.checkpoints.huggingface._dims import field_names, rope_keys
+from axon_compose.checkpoints.huggingface._rope import ORIGINAL_LENGTH, key_of_rope
 from axon_compose.language.config import INFINITE, INNER
 from axon_compose.language.document import FormulaError, HuggingFace, cached_parse, is_formula
 
@@ -65,9 +65,10 @@ def whole_config(section: HuggingFace, dims: Mapping[str, Any], defaults: Mappin
     config = with_missing(with_dims(config, section, written), section, dims)
     if not any(_LENGTH in field_names(section, name) for name in dims):
         config.setdefault(_LENGTH, _DEFAULT_LENGTH)
-    if {"rope_theta", "rope_scaling"} <= dims.keys() and "rope_parameters" not in config:
+    if {"rope_theta", "rope_scaling"} <= dims.keys():
         options = {"theta": "rope_theta", "fraction": "partial_rotary_factor", "scaling": "rope_scaling"}
-        config["rope_parameters"] = _rope({key: dims.get(name) for key, name in options.items()})
+        own = _besides(config.get("rope_scaling") or {}, section, dims) | (config.get("rope_parameters") or {})
+        config["rope_parameters"] = _rope({key: dims.get(name) for key, name in options.items()}) | own
     return config
 
 
@@ -95,34 +96,65 @@ def with_dims(config: Mapping[str, Any], section: HuggingFace, dims: Mapping[str
         if name == "rope_parameters":
             found.pop("rope_scaling", None)
             found[name] = {kind: _rope(options) for kind, options in value.items()} if value else None
+        elif name == "rope_scaling":
+            written = found.get("rope_parameters" if _flat(found) else name) or {}
+            _put_scaling(found, value, _besides(written, section, dims))
+        elif (key := key_of_rope(names[0])) is not None:
+            _put_key(found, key, value)
         elif not _put_rope(found, name, value):
             _put(found, next((field for field in names if _has(found, field)), names[0]), _without_null(value))
     return found
 
 
+def _put_scaling(config: dict[str, Any], value: Mapping[str, Any] | None, besides: Mapping[str, Any]) -> None:
+    """Write the scaling of positions in the words of config.json, where one mapping holds them all.
+
+    Args:
+        config: The configuration.
+        value: The option `rope.scaling`.
+        besides: What the mapping keeps.
+    """
+    scaling = dict(value or {})
+    kind = scaling.pop("type", "default")
+    length = scaling.pop(_LENGTH, None) or (scaling.get(ORIGINAL_LENGTH) if kind == "dynamic" else None)
+    if length:
+        config[_LENGTH] = length
+    if ORIGINAL_LENGTH in config and ORIGINAL_LENGTH in scaling:
+        config[ORIGINAL_LENGTH] = scaling[ORIGINAL_LENGTH]
+    if _flat(config):
+        config.pop("rope_scaling", None)
+        config["rope_parameters"] = {**besides, "rope_type": kind, **scaling}
+    elif value or besides:
+        config["rope_scaling"] = {**besides, "rope_type": kind, "type": kind, **scaling}
+    else:
+        config["rope_scaling"] = None
+
+
+def _put_key(config: dict[str, Any], key: str, value: Any) -> None:
+    """Write a key of the mapping about positions, under the name that the mapping has there."""
+    name = "rope_scaling" if config.get("rope_scaling") and not config.get("rope_parameters") else "rope_parameters"
+    if value is not None or _has(config, f"{name}.{key}"):
+        _put(config, f"{name}.{key}", _without_null(value))
+
+
 def _put_rope(config: dict[str, Any], name: str, value: Any) -> bool:
-    """Write a dim about positions where one mapping holds them all, and the scaling in the words of config.json."""
+    """Write the base or the fraction of the rotation into the mapping, if there is one for all layers."""
+    if name not in _WORDS.values() or not _flat(config):
+        return False
+    config["rope_parameters"][name] = value
+    return name not in config
+
+
+def _flat(config: Mapping[str, Any]) -> bool:
+    """Whether one mapping of `rope_parameters` holds what all layers have."""
     mapping = config.get("rope_parameters") or {}
-    flat = bool(mapping) and not any(isinstance(item, dict) for item in mapping.values())
-    if name == "rope_scaling":
-        scaling = dict(value or {})
-        if length := scaling.pop(_LENGTH, None):
-            config[_LENGTH] = length
-        kind = scaling.pop("type", "default")
-        if ORIGINAL_LENGTH in config and ORIGINAL_LENGTH in scaling:
-            config[ORIGINAL_LENGTH] = scaling[ORIGINAL_LENGTH]
-        if flat:
-            config.pop("rope_scaling", None)
-            kept = {word: mapping[word] for word in _WORDS.values() if word in mapping}
-            config["rope_parameters"] = {**kept, "rope_type": kind, **scaling}
-        else:
-            config["rope_scaling"] = {"rope_type": kind, "type": kind, **scaling} if value else None
-        return True
-    if flat and name in _WORDS.values() and name not in ROPE_FIELDS:
-        mapping[name] = value
-        if name not in config:
-            return True
-    return False
+    return bool(mapping) and not any(isinstance(item, dict) for item in mapping.values())
+
+
+def _besides(mapping: Mapping[str, Any], section: HuggingFace, dims: Mapping[str, Any]) -> dict[str, Any]:
+    """What a mapping about positions has besides the scaling: the base, and keys that are dims of their own."""
+    kept = {*_WORDS.values(), *rope_keys(section, dims)}
+    return {name: value for name, value in mapping.items() if name in kept}
 
 
 def _rope(options: Mapping[str, Any]) -> dict[str, Any]:
