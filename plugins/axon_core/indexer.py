@@ -57,9 +57,8 @@ class Indexer(nn.Module):
         self.wk = Linear(hidden_size, options.head_dim, bias=False)
         self.k_norm = LayerNorm(options.head_dim, options.norm_eps)
         self.weights_proj = Linear(hidden_size, options.num_heads, bias=False)
-        self.rope = (
-            None if rope is None else RoPE(rope_dim, rope.model_copy(update={"traditional": options.traditional}))
-        )
+        turned = rope and rope.model_copy(update={"traditional": options.traditional})
+        self.rope = turned and RoPE(rope_dim, turned)
         self.rope_last = options.rope_last
         self.cut = options.head_dim - rope_dim if options.rope_last else rope_dim
         self.scale = (options.num_heads * options.head_dim) ** -0.5

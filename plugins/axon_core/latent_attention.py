@@ -75,9 +75,9 @@ class LatentAttention(nn.Module):
         self.unembed_out = MultiLinear(self.kv_lora_rank, self.v_head_dim, heads)
         self.o_proj = Linear(heads * self.v_head_dim, hidden_size, bias=bias)
         self.rope = None if options.rope is None else RoPE(self.qk_rope_head_dim, options.rope)
-        if options.indexer is not None:
+        if options.own_indexer is not None:
             queries = options.q_lora_rank or hidden_size
-            self.indexer = Indexer(hidden_size, queries, options.indexer, options.rope, self.qk_rope_head_dim)
+            self.indexer = Indexer(hidden_size, queries, options.own_indexer, options.rope, self.qk_rope_head_dim)
 
     @classmethod
     def from_options(cls, options: LatentAttentionOptions, dims: Dims) -> LatentAttention:

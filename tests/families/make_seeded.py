@@ -12,6 +12,7 @@
     tensors: {pattern: shape}     # optional: names and shapes of the published files, where they are not those of the
                                   # reference's own model; "layers.{0..3}.a.{0,2}.weight" is eight names
     draws: {pattern: [normal, 0.0, 1.0]}   # optional: distributions for names that match a shell pattern
+    margin: 2e-4                  # optional: by how much choices (of experts, of tokens) are clear, in deviations of scores
     unused: {pattern: shape}      # optional: tensors that published files have and no model uses
 
 and the folder `fixtures/NAME` gets `config.json`, `config.published.json` (where the recipe has `published`),
@@ -191,10 +192,10 @@ def write(name: str) -> str:
         tensors = {key: seeded.draw(key, entry, seed) for key, entry in entries.items()}
         tokens = np.random.RandomState([seed, 1]).randint(3, vocab_size, (2, recipe.get("tokens", 40)))
         logits, margin = reference.logits(tensors, tokens)
-        if margin > 2e-3:
+        if margin > recipe.get("margin", 2e-3):
             break
     else:
-        raise RuntimeError("no seed keeps the choices of experts apart")
+        raise RuntimeError("no seed keeps the choices apart")
     folder = seeded.FIXTURES / name
     folder.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(entry)}" for key, entry in entries.items())

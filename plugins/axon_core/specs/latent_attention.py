@@ -81,21 +81,25 @@ class LatentAttentionOptions(Options):
     )
     index_from: str | None = Field(
         default=None,
-        description="Component whose choice of tokens is taken, from the nearest earlier layer that uses it.",
+        description="Component whose choice of tokens is taken, from the nearest earlier layer that uses it, instead of "
+        "one by an indexer of its own.",
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> LatentAttentionOptions:
         if self.q_lora_rank is None and self.lora_scale.q != 1.0:
             raise ValueError("`lora_scale.q` needs a `q_lora_rank`: without one, queries come out of no latent")
-        if self.indexer is not None and self.index_from is not None:
-            raise ValueError("`indexer` chooses tokens and `index_from` takes another one's choice: give one of them")
         if self.indexer is not None and self.rope is not None and self.indexer.head_dim < self.qk_rope_head_dim:
             raise ValueError(
                 f"`indexer.head_dim` ({self.indexer.head_dim}) is less than `qk_rope_head_dim` "
                 f"({self.qk_rope_head_dim}), which is rotated"
             )
         return self
+
+    @property
+    def own_indexer(self) -> IndexerOptions | None:
+        """The indexer of this layer itself."""
+        return None if self.index_from is not None else self.indexer
 
     @property
     def value_dim(self) -> int:
@@ -136,8 +140,8 @@ def _params(options: LatentAttentionOptions, dims: Dims) -> dict[str, tuple[int,
         for name in ("q_a_proj", "kv_a_proj_with_mqa", "o_proj"):
             if f"{name}.weight" in found:
                 found[f"{name}.bias"] = found[f"{name}.weight"][:1]
-    if options.indexer is not None:
-        found |= token_params(options.indexer, hidden, options.q_lora_rank or hidden)
+    if options.own_indexer is not None:
+        found |= token_params(options.own_indexer, hidden, options.q_lora_rank or hidden)
     return found
 
 
@@ -148,7 +152,7 @@ def _flops(options: LatentAttentionOptions, dims: Dims, tokens: int, context: in
     projected = product_flops(_params(options, dims), tokens)
     chosen = None
     if options.indexer is not None:
-        projected += options.indexer.flops(tokens, context)
+        projected += options.indexer.flops(tokens, context) if options.own_indexer else 0
         chosen = options.indexer.top_k
         context = min(context, chosen) if tokens == 1 else context  # a single query reads only what it chose
     seen = pairs(tokens, context, chosen)
@@ -181,13 +185,15 @@ def _shrink(options: LatentAttentionOptions, dims: Dims) -> dict[str, Any]:
 
 def _cache(options: LatentAttentionOptions, dims: Dims) -> CacheSpec:
     latents = KV(1, options.kv_lora_rank, options.qk_rope_head_dim)
-    return latents if options.indexer is None else Composite((latents, indexer_cache(options.indexer)))
+    return latents if options.own_indexer is None else Composite((latents, indexer_cache(options.own_indexer)))
 
 
 def _accepts(options: LatentAttentionOptions, source: Any, dims: Dims) -> str | None:
     """Why the choice of `source` cannot serve, or None."""
-    if getattr(source, "indexer", None) is None:
+    if not isinstance(source, LatentAttentionOptions) or source.indexer is None:
         return "it has no `indexer`"
+    if options.indexer is not None and options.indexer.top_k != source.indexer.top_k:
+        return f"`indexer.top_k` is {options.indexer.top_k}, that of the source {source.indexer.top_k}"
     return None
 
 
