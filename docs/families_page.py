@@ -10,7 +10,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +21,7 @@ from axon_compose.checkpoints.huggingface import Family, families
 from axon_compose.checkpoints.upstream import FAULTS
 from axon_compose.diagnostics import Problems
 from axon_compose.language.source import plain, read_file
+from axon_compose.language.wrappers import TEXT_TYPES
 from axon_compose.registry import Registry
 from axon_compose.report import describe_cache
 
@@ -36,6 +37,8 @@ FIXTURE_OF: Final = {"gpt_oss": "gpt_oss_mxfp4"}
 _COLUMNS: Final = (
     "family", "what it is", "YAML", "mlx-lm", "from transformers", "from mlx-lm", "truths", "caches", "model types",
 )  # fmt: skip
+#: A cell for what there is not.
+NONE: Final = "–"
 #: What a difference is told to be less than.
 STEPS: Final = (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 1e-4)
 
@@ -50,14 +53,27 @@ published ones (`tests/families/fixtures`).
 
 * *YAML* is the line count of the file, and of those it `extends`; *mlx-lm* that of the module in mlx-lm {version}.
 * *from transformers* is the largest difference of a logit from those that transformers computes for the same
-  checkpoint, relative to the largest logit, in float32. For `rwkv7`, which transformers does not have, they come from a
-  float64 reference. `phi3` uses its original context there, since transformers changes its RoPE factors with the prompt
-  length.
+  checkpoint, relative to the largest logit, in float32. For families that transformers does not have they come from
+  mlx-lm, where the cell says so, and for `rwkv7` from a float64 reference. `phi3` uses its original context there,
+  since transformers changes its RoPE factors with the prompt length.
 * *from mlx-lm* is the same from mlx-lm's own model, on {tokens} random tokens, as `axon-compose verify` compares it.
   Where the two differ, the name of the bug is given; it is explained [below](#where-mlx-lm-differs). With the bug
   worked around, the difference is gone.
 * *truths* are the checks of `axon-compose check` that passed, on layers like those of the checkpoint: caches, masks,
   batches, gradients.
+"""
+
+#: Architectures of mlx-lm that are not served, and why; shown on the page.
+NOT_SERVED: Final[dict[str, str]] = {}
+
+_ZOO: Final = """\
+## The zoo of mlx-lm
+
+Every architecture of mlx-lm {version}, by the name of its module, and every other name that it takes for one: {served}
+of {count} are read, {wrapped} of them as the text model of a model of images or sound.
+
+| mlx-lm | read by |
+|---|---|
 """
 
 _FAULTS: Final = """\
@@ -89,6 +105,7 @@ def page(figures: dict[str, Figures]) -> str:
         "|---" * len(_COLUMNS) + "|",
         *(f"| {' | '.join(_cells(family, figures[family.name]))} |" for family in known()),
         "",
+        _zoo(),
         _FAULTS.format(version=MLX_LM) + "\n".join(_fault_rows()),
     ]
     return "\n".join(parts) + "\n"
@@ -132,6 +149,37 @@ def fixture(family: str) -> str:
     return FIXTURE_OF.get(family, family)
 
 
+def zoo() -> dict[str, str]:
+    """Each architecture of mlx-lm, aliases too, with the cell that says what reads it."""
+    from mlx_lm.utils import MODEL_REMAPPING
+
+    names = [path.stem for path in _modules() if re.search(r"^class ModelArgs\b", path.read_text("utf-8"), re.M)]
+    return {name: _served(name) for name in sorted([*names, *MODEL_REMAPPING], key=str.lower)}
+
+
+def _modules() -> list[Path]:
+    (package,) = find_spec("mlx_lm").submodule_search_locations  # type: ignore[union-attr, misc]
+    return sorted(Path(package, "models").glob("*.py"))
+
+
+def _served(name: str) -> str:
+    types = {model_type: family for family in known() for model_type in family.model_types}
+    for spelling in (name, name.replace("-", "_")):
+        if spelling in types:
+            return f"`{types[spelling].name}`"
+        if TEXT_TYPES.get(spelling) in types:
+            return f"text model: `{types[TEXT_TYPES[spelling]].name}`"
+    return f"not read: {NOT_SERVED.get(name, 'no family yet')}"
+
+
+def _zoo() -> str:
+    rows = zoo()
+    unread = sum(cell.startswith("not read") for cell in rows.values())
+    wrapped = sum(cell.startswith("text model") for cell in rows.values())
+    text = _ZOO.format(version=MLX_LM, served=len(rows) - unread, count=len(rows), wrapped=wrapped)
+    return text + "\n".join(f"| `{name}` | {cell} |" for name, cell in rows.items()) + "\n"
+
+
 def _fault_rows() -> Iterator[str]:
     for fault in FAULTS:
         if fault.peer == "mlx-lm":
@@ -145,31 +193,48 @@ def _fault_rows() -> Iterator[str]:
 def on_page() -> dict[str, Figures]:
     """The figures that the page shows."""
     rows = re.findall(r"^\| `(\w+)` \|(.*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    return {name: Figures(*(cell.strip() for cell in row.split(" | ")[2:6])) for name, row in rows}
+    cells = {name: [cell.strip() for cell in row.split(" | ")] for name, row in rows}
+    return {name: Figures(*row[2:6]) for name, row in cells.items() if len(row) == len(_COLUMNS) - 1}
 
 
 def measure(family: Family) -> Figures:
     """Run the checkpoint of a family in every way; takes some seconds."""
     from axon_compose.proof.check import check_plan
-    from tests.families.models import architecture, difference, expected, model
+    from axon_compose.proof.check._shrink import small_architecture
+    from tests.families.models import architecture
 
-    name = fixture(family.name)
+    truths = check_plan(small_architecture(architecture(fixture(family.name)).plan(), alike=1).plan()).truths
+    return replace(compared(family), truths=f"{sum(truth.passed for truth in truths)} of {len(truths)}")
+
+
+def compared(family: Family) -> Figures:
+    """The same without the truths, in about a second."""
+    from tests.families.models import difference, expected, model
+
+    name, lines = fixture(family.name), _module_lines(family.model_types)
     tokens, reference = expected(name)
-    truths = check_plan(architecture(name).plan()).truths
     return Figures(
-        lines=str(_module_lines(family.model_types[0])),
-        reference=_bound(difference(model(name)(tokens), reference)),
-        peer=_against_mlx_lm(name),
-        truths=f"{sum(truth.passed for truth in truths)} of {len(truths)}",
+        lines=lines,
+        reference=_bound(difference(model(name)(tokens), reference)) + _by_whom(name),
+        peer=NONE if lines == NONE else _against_mlx_lm(name),
+        truths="",
     )
 
 
-def _module_lines(model_type: str) -> int:
+def _module_lines(model_types: tuple[str, ...]) -> str:
+    """Lines of mlx-lm's module for the first of the types that it has."""
     from mlx_lm.utils import MODEL_REMAPPING
 
-    (package,) = find_spec("mlx_lm").submodule_search_locations  # type: ignore[union-attr, misc]
-    path = Path(package) / "models" / f"{MODEL_REMAPPING.get(model_type, model_type)}.py"
-    return len(path.read_text(encoding="utf-8").splitlines())
+    modules = {path.stem: path for path in _modules()}
+    found = [modules[name] for name in (MODEL_REMAPPING.get(t, t) for t in model_types) if name in modules]
+    return str(len(found[0].read_text(encoding="utf-8").splitlines())) if found else NONE
+
+
+def _by_whom(name: str) -> str:
+    """What is added to the figure of a family that transformers does not have."""
+    recipe = ROOT / "tests" / "families" / "recipes" / f"{name}.yaml"
+    by_mlx_lm = recipe.exists() and "\nreference: mlx-lm" in "\n" + recipe.read_text(encoding="utf-8")
+    return " (mlx-lm)" if by_mlx_lm else ""
 
 
 def _against_mlx_lm(name: str) -> str:

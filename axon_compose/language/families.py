@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from axon_compose.diagnostics import Problems
 from axon_compose.language.source import Mapping, plain, read_file
 
-__all__ = ["model_types_of"]
+__all__ = ["mentions", "model_types_of"]
 
 
 def model_types_of(path: Path) -> tuple[str, ...] | None:
-    """The `model_types` of the section `huggingface`; None for a file that is no family, or cannot be read."""
+    """The `model_types` of the section `huggingface`; None for a file that is no family, or cannot be read.
+
+    Every checkpoint is looked up among all families, so a file is parsed once and again only after it has changed.
+    """
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return _model_types(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _model_types(path: Path, _changed: int, _size: int) -> tuple[str, ...] | None:
     node = read_file(path, Problems())
     section = node.get("huggingface") if isinstance(node, Mapping) else None
     types = plain(section).get("model_types") if isinstance(section, Mapping) else None
     return tuple(map(str, types)) if isinstance(types, list) else None
+
+
+def mentions(path: Path, names: Iterable[str]) -> bool:
+    """Whether one of the names is anywhere in a file: what has to be parsed to find a family is a few of hundreds."""
+    try:
+        text = path.read_bytes() if path.is_file() else b""
+    except OSError:
+        return False
+    return any(name.encode() in text for name in names)

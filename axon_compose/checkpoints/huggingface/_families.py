@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from axon_compose.diagnostics import Problems
 from axon_compose.language.config import MODEL_TYPE, Config
-from axon_compose.language.families import model_types_of
+from axon_compose.language.families import mentions, model_types_of
 from axon_compose.registry import Registry
 
 __all__ = ["Family", "families", "family_of"]
@@ -30,8 +31,18 @@ class Family:
 
 def families(registry: Registry) -> list[Family]:
     """Every family that is installed, in the order of their names."""
-    found = (_read(name, Path(spec.path)) for name, spec in sorted(registry.architectures().items()))
+    return _families(registry)
+
+
+def _families(registry: Registry, names: Collection[str] = ()) -> list[Family]:
+    """Every family, or those whose files have one of the names in them."""
+    files = [(name, Path(spec.path)) for name, spec in sorted(registry.architectures().items())]
+    found = (_read(name, path) for name, path in files if not names or mentions(path, names))
     return [family for family in found if family]
+
+
+def _types(found: list[Family]) -> dict[str, Family]:
+    return {model_type: family for family in found for model_type in family.model_types}
 
 
 def _read(name: str, path: Path) -> Family | None:
@@ -41,10 +52,11 @@ def _read(name: str, path: Path) -> Family | None:
 
 def family_of(config: Config, registry: Registry, problems: Problems) -> Family | None:
     """The family that reads a checkpoint; that there is none is reported, with the nearest name."""
-    known = {model_type: family for family in families(registry) for model_type in family.model_types}
+    likely = _types(_families(registry, config.model_types)) if config.model_types else {}
     for model_type in config.model_types:
-        if model_type in known:
-            return known[model_type]
+        if model_type in likely:
+            return likely[model_type]
+    known = _types(families(registry))
     entry = config.find("model_type")
     if entry is None:
         problems.error("AX606", "config.json has no `model_type`", config.top.span, help=_listed(known))

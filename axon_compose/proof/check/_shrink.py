@@ -24,8 +24,12 @@ VOCABULARY: Final = 97
 ALIKE: Final = 2
 
 
-def small_architecture(plan: Plan) -> Compiled:
+def small_architecture(plan: Plan, *, alike: int = ALIKE) -> Compiled:
     """The plan's model in the smallest of a few widths that all of its components can live with.
+
+    Args:
+        plan: The model.
+        alike: Layers of one kind that are kept.
 
     Raises:
         ArchitectureError: If none does, not even its own.
@@ -36,10 +40,10 @@ def small_architecture(plan: Plan) -> Compiled:
     registry = registry_of(plan)
     for size in sizes[:-1]:
         try:
-            return compile_source(shrink(plan, hidden_size=size), registry=registry)
+            return compile_source(shrink(plan, hidden_size=size, alike=alike), registry=registry)
         except ArchitectureError:
             continue
-    return compile_source(shrink(plan, hidden_size=own), registry=registry)
+    return compile_source(shrink(plan, hidden_size=own, alike=alike), registry=registry)
 
 
 def registry_of(plan: Plan) -> Registry:
@@ -52,7 +56,7 @@ def registry_of(plan: Plan) -> Registry:
     return Registry.with_plugins(strangers, plan.plugins)
 
 
-def shrink(plan: Plan, *, hidden_size: int = HIDDEN_SIZES[0]) -> dict[str, Any]:
+def shrink(plan: Plan, *, hidden_size: int = HIDDEN_SIZES[0], alike: int = ALIKE) -> dict[str, Any]:
     """Describe the same model in small sizes.
 
     Options are made small by each component's own `shrink`; where a spec has none they stay. Of the layers, the
@@ -61,6 +65,7 @@ def shrink(plan: Plan, *, hidden_size: int = HIDDEN_SIZES[0]) -> dict[str, Any]:
     Args:
         plan: The model.
         hidden_size: Its new width, if that is less.
+        alike: Layers of one kind that are kept.
 
     Returns:
         A description for `load`, free of formulas.
@@ -68,12 +73,12 @@ def shrink(plan: Plan, *, hidden_size: int = HIDDEN_SIZES[0]) -> dict[str, Any]:
     Raises:
         PluginFault: If a component's `shrink` fails (`AX212`).
     """
-    return _Shrinker(plan, hidden_size).describe()
+    return _Shrinker(plan, hidden_size, kept_layers(plan, alike)).describe()
 
 
 class _Shrinker:
-    def __init__(self, plan: Plan, hidden_size: int) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, hidden_size: int, kept: set[int]) -> None:
+        self.plan, self.kept = plan, kept
         self.hidden_size = min(hidden_size, int(plan.dims.hidden_size))
         self.components: dict[str, dict[str, Any]] = {}
         self.blocks: dict[str, dict[str, Any]] = {}
@@ -82,8 +87,7 @@ class _Shrinker:
     def describe(self) -> dict[str, Any]:
         plan = self.plan
         vocabulary = min(VOCABULARY, int(plan.dims.vocab_size))
-        kept = kept_layers(plan)
-        stack = [self.block(layer) for layer in plan.layers if layer.index in kept]
+        stack = [self.block(layer) for layer in plan.layers if layer.index in self.kept]
         dims = {name: value for name, value in plan.dims.items() if name != "embedding_size"}
         return {
             "version": 1,
@@ -165,14 +169,14 @@ def norm(around: Branch | Member) -> Any:
     return {"place": place, **typed(use)}
 
 
-def kept_layers(plan: Plan) -> set[int]:
+def kept_layers(plan: Plan, alike: int = ALIKE) -> set[int]:
     """Indices of the layers that show all there is to see."""
     counts: Counter[str] = Counter()
     kept: set[int] = set()
     for layer in plan.layers:
         kind = _kind(plan, layer)
         counts[kind] += 1
-        if counts[kind] <= ALIKE:
+        if counts[kind] <= alike:
             kept |= {layer.index, *_needed(plan, layer)}
     return kept
 
