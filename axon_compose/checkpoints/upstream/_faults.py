@@ -66,7 +66,8 @@ def _groups(config: Config) -> int:
 
 #: Families with yarn whose RoPE mlx-lm makes by one function.
 _YARN: Final = (
-    "deepseek_v3", "falcon_h1", "gpt_oss", "kimi_k2", "llama", "mistral", "olmo2", "qwen2", "qwen3", "qwen3_next",
+    "deepseek_v3", "deepseek_v32", "falcon_h1", "glm_moe_dsa", "gpt_oss", "kimi_k2", "llama", "mistral", "olmo2", "qwen2",
+    "qwen3", "qwen3_next",
 )  # fmt: skip
 
 #: Of checkpoints whose files hold two different matrices under a config.json that ties them, which is seen there alone.
@@ -128,7 +129,7 @@ FAULTS: Final = (
         "mlx-lm",
         "groups of experts that were not chosen get the score 0, and may win over a negative one",
         "they get -inf (also in DeepSeek's own code)",
-        model_types=("deepseek_v3", "kimi_k2", "nemotron_h"),
+        model_types=("deepseek_v3", "deepseek_v32", "glm_moe_dsa", "kimi_k2", "nemotron_h"),
         when=lambda config, tokens: (config.get("n_group") or 1) > (config.get("topk_group") or 1),
         repair=raise_bias,
     ),
