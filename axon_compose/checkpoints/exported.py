@@ -122,7 +122,7 @@ class Exported:
                 raise CheckpointError(
                     "AX609", message, "`huggingface.model_types` says it; the shipped families have it"
                 )
-            first = {"model_type": model_type_of(self.section, dims)}
+            first = {"model_type": model_type_of(self.section, dims), "architectures": self.section.architectures}
             defaults = self._stock(first, names).document.dims
             config = whole_config(self.stock[0], dims, defaults) | {"torch_dtype": dtype}
             config |= {name: self.written[name] for name in _IDS if self.written.get(name) is not None}

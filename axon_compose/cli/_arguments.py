@@ -54,6 +54,13 @@ def sizes(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name in _SIZES if (value := getattr(arguments, name)) is not None}
 
 
+def checkpoint(text: str) -> str:
+    """The folder of a model, or one of the cache of huggingface_hub."""
+    from axon_compose.checkpoints.hub_cache import snapshot_of
+
+    return str(snapshot_of(Path(text)))
+
+
 def picture(text: str) -> str:
     """A file whose name says in which form it is drawn."""
     if Path(text).suffix not in (".svg", ".html", ".png"):

@@ -14,24 +14,31 @@ from axon_compose.language.families import model_types_of
 from axon_compose.registry import LookupFailure, Registry
 from axon_compose.report._catalogue import Entry, catalogue_text, component_data, component_text
 
-__all__ = ["describe", "list_all"]
+__all__ = ["describe", "list_all", "list_families"]
 
 _MODE_LINE: Final = re.compile(r"# yaml-language-server:.*\n")
 
 
 def list_all(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """List architectures, families and components, or those that a search finds."""
-    registry = Registry.installed()
-    sections = _sections(registry)
-    search = arguments.search
+    return _listed(_sections(Registry.installed()), arguments.search, terminal)
+
+
+def list_families(search: str, terminal: Terminal) -> int:
+    """List the families that read checkpoints, those that a search finds unless it is empty."""
+    return _listed({"families": _sections(Registry.installed())["families"]}, search or None, terminal)
+
+
+def _listed(everything: dict[str, list[Entry]], search: str | None, terminal: Terminal) -> int:
+    sections = everything
     if search is not None:
         sections = {title: [e for e in entries if e.holds(search)] for title, entries in sections.items()}
     found = any(sections.values())
     data = {title: [asdict(entry) for entry in entries] for title, entries in sections.items()}
     if found:
         return terminal.result(catalogue_text(sections, terminal.style), data)
-    known = [entry.name for entries in _sections(registry).values() for entry in entries]
-    near = nearest(search, known)
+    known = [entry.name for entries in everything.values() for entry in entries]
+    near = nearest(search or "", known)
     hint = f"; did you mean `{near}`?" if near else ""
     terminal.result("", data, ok=False)
     terminal.note(f"nothing has `{search}` in its name or summary{hint}")

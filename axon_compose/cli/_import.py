@@ -1,4 +1,4 @@
-"""`import`: the folder of a checkpoint to a short file of its own."""
+"""`import`: the folder of a checkpoint to a short file of its own, or to a draft of a family file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from axon_compose.architecture import Architecture, load
+from axon_compose.cli._catalogue import list_families
+from axon_compose.cli._draft import draft, nearest_text
 from axon_compose.cli._terminal import Terminal
+from axon_compose.diagnostics import ArchitectureError
 from axon_compose.language.document import MODEL_NAME
 from axon_compose.machine.files import check_output, write_output
 from axon_compose.registry import Registry
@@ -20,6 +23,24 @@ _OWN: Final = ("The description of a folder that axon-compose built.",)
 
 def import_checkpoint(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Recognise a checkpoint and write its architecture as a file without formulas of sizes."""
+    if arguments.families is not None:
+        return list_families(arguments.families, terminal)
+    if arguments.checkpoint is None:
+        arguments.error("give DIR, or --families for a list of what is known")
+    if arguments.draft:
+        return draft(arguments, terminal)
+    try:
+        return _imported(arguments, terminal)
+    except ArchitectureError as error:
+        if not any(found.code == "AX606" for found in error.diagnostics) or terminal.as_json:
+            raise
+        code = terminal.refuse(error)
+        if near := nearest_text(Path(arguments.checkpoint)):
+            terminal.note(near)
+        return code
+
+
+def _imported(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from axon_compose.checkpoints.huggingface import fields_used
     from axon_compose.language.layout import to_text
     from axon_compose.plan.concrete import unroll

@@ -13,6 +13,7 @@ from axon_compose.cli._arguments import (
     as_json,
     bandwidth,
     cases,
+    checkpoint,
     common,
     contexts,
     dtype,
@@ -168,7 +169,7 @@ def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
 def _add_counting(command: Callable[..., argparse.ArgumentParser]) -> None:
     cost = command("cost", _lazily("_cost", "cost"), "count weights, caches, operations and memory, without building")
     cost.add_argument("file", metavar="FILE")
-    cost.add_argument("--weights", metavar="DIR", help="take the sizes of a checkpoint or a folder")
+    cost.add_argument("--weights", type=checkpoint, metavar="DIR", help="take the sizes of a checkpoint or a folder")
     _sizes(cost)
     cost.add_argument("--training", action="store_true", help="count the memory of a training step too")
     cost.add_argument("--layers", action="store_true", help="list every layer")
@@ -255,7 +256,9 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     build = command("build", _lazily("_build", "build"), "build a model, in memory or as a folder that mlx_lm runs")
     build.add_argument("file", metavar="FILE", help="of a folder, the weights are taken too")
     output(build, "DIR", "write a folder; without it the model is built in memory and tried", dest="out")
-    build.add_argument("--weights", metavar="DIR", help="take the weights of a folder or checkpoint (default: random)")
+    build.add_argument(
+        "--weights", type=checkpoint, metavar="DIR", help="take the weights of a folder or checkpoint (default: random)"
+    )
     build.add_argument("--layout", choices=("huggingface", "mlx"), help="who wrote it (default: the mark in its files)")
     build.add_argument(
         "--dtype",
@@ -283,10 +286,18 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     imported = command(
         "import", _lazily("_import", "import_checkpoint"), "write the architecture of a checkpoint as a file"
     )
-    imported.add_argument("checkpoint", metavar="DIR", help="a folder with config.json and safetensors")
+    imported.add_argument(
+        "checkpoint", nargs="?", type=checkpoint, metavar="DIR", help="a folder with config.json and safetensors"
+    )
     output(imported, "FILE", "write it to a file (default: print it)")
     imported.add_argument(
         "--family", dest="file", metavar="FILE", help="read it as this family file instead of its own"
+    )
+    imported.add_argument(
+        "--draft", metavar="FILE", help="write a family file to start from, over the nearest family or that of --family"
+    )
+    imported.add_argument(
+        "--families", nargs="?", const="", metavar="SEARCH", help="list the families that are known, and read nothing"
     )
     imported.add_argument("--force", action="store_true", help="replace the file")
     common(imported)
@@ -302,7 +313,7 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     verify = command(
         "verify", _lazily("_verify", "verify"), "is it the published model? against mlx-lm and transformers"
     )
-    verify.add_argument("checkpoint", metavar="DIR", help="a folder with config.json and safetensors")
+    verify.add_argument("checkpoint", type=checkpoint, metavar="DIR", help="a folder with config.json and safetensors")
     verify.add_argument("--family", dest="file", metavar="FILE", help="read it as this family file instead of its own")
     verify.add_argument("--tokens", type=length, default=64, metavar="N", help="how many random ones (default: 64)")
     verify.add_argument("--seed", type=seed, default=0, metavar="N", help="of the tokens (default: 0)")

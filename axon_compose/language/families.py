@@ -9,11 +9,17 @@ from pathlib import Path
 from axon_compose.diagnostics import Problems
 from axon_compose.language.source import Mapping, plain, read_file
 
-__all__ = ["mentions", "model_types_of"]
+__all__ = ["mentions", "model_types_of", "reads"]
 
 
 def model_types_of(path: Path) -> tuple[str, ...] | None:
-    """The `model_types` of the section `huggingface`; None for a file that is no family, or cannot be read.
+    """The `model_types` of the section `huggingface`; None for a file that is no family, or cannot be read."""
+    found = reads(path)
+    return None if found is None else found[0]
+
+
+def reads(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """The `model_types` and the `architectures` of the section `huggingface`; None as for `model_types_of`.
 
     Every checkpoint is looked up among all families, so a file is parsed once and again only after it has changed.
     """
@@ -21,15 +27,18 @@ def model_types_of(path: Path) -> tuple[str, ...] | None:
         state = path.stat()
     except OSError:
         return None
-    return _model_types(path, state.st_mtime_ns, state.st_size)
+    return _reads(path, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=4096)
-def _model_types(path: Path, _changed: int, _size: int) -> tuple[str, ...] | None:
+def _reads(path: Path, _changed: int, _size: int) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     node = read_file(path, Problems())
     section = node.get("huggingface") if isinstance(node, Mapping) else None
-    types = plain(section).get("model_types") if isinstance(section, Mapping) else None
-    return tuple(map(str, types)) if isinstance(types, list) else None
+    written = plain(section) if isinstance(section, Mapping) else {}
+    types, classes = written.get("model_types"), written.get("architectures")
+    if not isinstance(types, list):
+        return None
+    return tuple(map(str, types)), tuple(map(str, classes)) if isinstance(classes, list) else ()
 
 
 def mentions(path: Path, names: Iterable[str]) -> bool:

@@ -53,9 +53,9 @@ def unit_lower_inverse(lower: mx.array) -> mx.array:
     """Inverse of I + T, merged from the inverses of its diagonal blocks of 2, 4, 8, ... tokens.
 
     An entry of any of them is what one token's correction makes of another's through the transitions in between, so
-    that it is as bounded as the recurrence: not above one for the gated delta rule. The product of I + (-T)^(2^k) is
-    shorter but passes through powers of T, whose entries are binomials: a key repeated 64 times and wholly corrected
-    makes it wrong by 3e10 in float32, where this form is exact.
+    that it is as bounded as the recurrence: not above one for the gated delta rule, two with negative eigenvalues. The
+    product of I + (-T)^(2^k) is shorter but passes through powers of T, whose entries are binomials: a key repeated 64
+    times and wholly corrected makes it wrong by 3e10 in float32, where this form is exact.
 
     Args:
         lower: T, strictly lower triangular, (..., C, C); C is a power of two.

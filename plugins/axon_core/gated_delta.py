@@ -65,7 +65,8 @@ def gated_delta_rule(
         k: Keys, (B, L, Hk, Dk), of length at most one.
         v: Values, (B, L, Hv, Dv). Hv is a multiple of Hk; Hv / Hk neighbouring heads share a key.
         log_g: Logarithms of the decays, not positive, (B, L, Hv), or (B, L, Hv, Dk) for each channel of a key.
-        beta: Which part of the correction is written, from 0 to 1, (B, L, Hv).
+        beta: Which part of the correction is written, from 0 to 1, or to 2 for transitions with negative eigenvalues,
+            (B, L, Hv).
         state: State before the first token, (B, Hv, Dv, Dk); zeros by default.
         mask: False on padding, (B, L). A padded token leaves the state untouched, its output means nothing.
         chunk: Tokens that are solved together, a power of two; by default 32 on the CPU and 64 on a GPU.

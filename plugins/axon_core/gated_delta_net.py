@@ -27,7 +27,7 @@ class GatedDeltaNet(nn.Module):
     """Linear attention by the gated delta rule, with an output gate, as in Qwen3-Next.
 
         q, k, v = silu(conv1d(in_proj_qkv(x)))
-        beta = sigmoid(in_proj_b(x))
+        beta = sigmoid(in_proj_b(x))                                            twice that with `neg_eigval`
         g    = exp(-exp(A_log) * softplus(in_proj_a(x) + dt_bias))
         o    = gated_delta_rule(q / |q| / sqrt(head_k_dim), k / |k|, v, g, beta)
         y    = out_proj(norm(o) * silu(in_proj_z(x)))
@@ -43,6 +43,8 @@ class GatedDeltaNet(nn.Module):
         head_v_dim: Width of a value; `head_k_dim` unless given.
         d_conv: Tokens that the convolution sees, the current one included.
         norm_eps: Added to the mean square by the norm of the output.
+        neg_eigval: Whether twice the correction is written, which gives transitions negative eigenvalues (Grazzi et al.
+            2024, "Unlocking State-Tracking in Linear RNNs Through Negative Eigenvalues").
 
     Raises:
         ValueError: If `num_v_heads` is not a multiple of `num_k_heads`.
@@ -57,10 +59,12 @@ class GatedDeltaNet(nn.Module):
         head_v_dim: int | None = None,
         d_conv: int = 4,
         norm_eps: float = 1e-6,
+        neg_eigval: bool = False,
     ) -> None:
         super().__init__()
         self.num_k_heads, self.num_v_heads = num_k_heads, num_v_heads or num_k_heads
         self.head_k_dim, self.head_v_dim = head_k_dim, head_v_dim or head_k_dim
+        self.neg_eigval = neg_eigval
         if self.num_v_heads % num_k_heads:
             raise ValueError(f"num_v_heads ({num_v_heads}) is not a multiple of num_k_heads ({num_k_heads})")
         values = self.num_v_heads * self.head_v_dim
@@ -122,4 +126,5 @@ class GatedDeltaNet(nn.Module):
         return -mx.exp(self.A_log.astype(mx.float32)) * step
 
     def _beta(self, x: mx.array) -> mx.array:
-        return sigmoid(self.in_proj_b(x).astype(mx.float32))
+        beta = sigmoid(self.in_proj_b(x).astype(mx.float32))
+        return 2 * beta if self.neg_eigval else beta

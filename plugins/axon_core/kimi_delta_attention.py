@@ -29,9 +29,11 @@ class KimiDeltaAttention(nn.Module):
         q, k, v = silu(q_conv(q_proj(x))), silu(k_conv(k_proj(x))), silu(v_conv(v_proj(x)))
         beta = sigmoid(b_proj(x))                                               for each head
         g    = exp(-exp(A_log) * softplus(f_b_proj(f_a_proj(x)) + dt_bias))     for each channel of each head
+        g    = exp(lower_bound * sigmoid(exp(A_log) * (f_b_proj(f_a_proj(x)) + dt_bias)))    with a `lower_bound`
         o    = gated_delta_rule(q / |q| / sqrt(head_dim), k / |k|, v, g, beta)
         y    = o_proj(o_norm(o) * sigmoid(g_b_proj(g_a_proj(x))))
 
+    With `full_rank`, `f_proj` or `g_proj` takes the place of two projections; with `neg_eigval`, beta is twice that.
     Everything between the projections is computed in float32. Parameters and caches are named and laid out as in
     mlx-lm's `KimiDeltaAttention`, which gives the same but for convolutions of one token, where it keeps all of its
     input as the state.
@@ -48,9 +50,13 @@ class KimiDeltaAttention(nn.Module):
         for name in "qkv":
             self[f"{name}_proj"] = Linear(hidden_size, inner, bias=False)
             self[f"{name}_conv"] = ShortConvolution(inner, options.d_conv)
+        self.lower_bound, self.neg_eigval = options.lower_bound, options.neg_eigval
         for name in "fg":
-            self[f"{name}_a_proj"] = Linear(hidden_size, options.rank, bias=False)
-            self[f"{name}_b_proj"] = Linear(options.rank, inner, bias=False)
+            if name in options.low_rank:
+                self[f"{name}_a_proj"] = Linear(hidden_size, options.rank, bias=False)
+                self[f"{name}_b_proj"] = Linear(options.rank, inner, bias=False)
+            else:
+                self[f"{name}_proj"] = Linear(hidden_size, inner, bias=False)
         self.b_proj = Linear(hidden_size, self.num_heads, bias=False)
         # Rates from 1 to 16, and steps spread evenly in the logarithm from 0.001 to 0.1, as in the paper's code.
         self.A_log = mx.log(mx.random.uniform(1.0, 16.0, (1, 1, self.num_heads, 1)))
@@ -87,8 +93,10 @@ class KimiDeltaAttention(nn.Module):
         q, k, v = heads
         q, k = self.head_dim**-0.5 * unit_length(q, _EPS), unit_length(k, _EPS)
         beta = sigmoid(self.b_proj(x).astype(mx.float32))
+        if self.neg_eigval:
+            beta = 2 * beta
         o, state = gated_delta_rule(q, k, v, self._log_decay(x), beta, state, mask)
-        gate = sigmoid(self._heads(self.g_b_proj(self.g_a_proj(x)).astype(mx.float32)))
+        gate = sigmoid(self._heads(self._projected("g", x)))
         y = self.o_proj((self.o_norm(o) * gate).astype(x.dtype).flatten(2))
         return y, write_states(cache, [*after, state], length)
 
@@ -96,10 +104,18 @@ class KimiDeltaAttention(nn.Module):
         """(B, L, H head_dim) to (B, L, H, head_dim)."""
         return mx.unflatten(y, -1, (self.num_heads, self.head_dim))
 
+    def _projected(self, name: str, x: mx.array) -> mx.array:
+        """What decays (f) or gate (g) are made of, (B, L, H head_dim) in float32."""
+        full = f"{name}_proj"
+        y = self[full](x) if full in self else self[f"{name}_b_proj"](self[f"{name}_a_proj"](x))
+        return y.astype(mx.float32)
+
     def _log_decay(self, x: mx.array) -> mx.array:
         """Logarithm of each channel's decay, (B, L, H, head_dim)."""
-        step = softplus(self.f_b_proj(self.f_a_proj(x)).astype(mx.float32) + self.dt_bias)
-        return -mx.exp(self.A_log.astype(mx.float32)) * self._heads(step)
+        step, rate = self._projected("f", x) + self.dt_bias, mx.exp(self.A_log.astype(mx.float32))
+        if self.lower_bound is None:
+            return -rate * self._heads(softplus(step))
+        return self.lower_bound * sigmoid(rate * self._heads(step))
 
 
 class ShortConvolution(nn.Module):

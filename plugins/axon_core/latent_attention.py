@@ -15,12 +15,20 @@ from mlx.utils import tree_map
 from mlx_lm.models.mla import MultiLinear
 
 from axon_compose.registry import Dims
+<<<<<<< HEAD
 from axon_core.indexer import Indexer, Selection
+=======
+from axon_core.elementary import sigmoid
+>>>>>>> main
 from axon_core.linear import Linear
 from axon_core.norms import RMSNorm
 from axon_core.rope import RoPE
 from axon_core.specs.latent_attention import LatentAttentionOptions, absorbs
+<<<<<<< HEAD
 from axon_core.window import Mask
+=======
+from axon_core.temperature import query_gain
+>>>>>>> main
 
 __all__ = ["LatentAttention"]
 
@@ -37,7 +45,8 @@ class LatentAttention(nn.Module):
         latent, k_pe = kv_a_proj_with_mqa(x)                  one for all heads
         latent       = norm(latent)
         k_nope, v    = embed_q(latent), unembed_out(latent)   per head
-        y            = o_proj(softmax(scale * (q_nope · k_nope + rope(q_pe) · rope(k_pe))) v)
+        a            = softmax(scale * (q_nope · k_nope + rope(q_pe) · rope(k_pe))) v
+        y            = o_proj(a * sigmoid(g_proj(x)))         or o_proj(a), without a gate
 
     The cache holds `latent` and `rope(k_pe)`: `kv_lora_rank + qk_rope_head_dim` numbers per token, however many heads.
     The score `q_nope · (W latent)` is `(Wᵀ q_nope) · latent`, so a few queries on a long context are taken to the
@@ -61,6 +70,7 @@ class LatentAttention(nn.Module):
         self.v_head_dim = options.value_dim
         self.scale = options.softmax_scale
         self.q_lora_scale, self.kv_lora_scale = options.lora_scale.q, options.lora_scale.kv
+        self.temperature = options.temperature
 
         queries = heads * (self.qk_nope_head_dim + self.qk_rope_head_dim)
         if options.q_lora_rank is None:
@@ -74,6 +84,8 @@ class LatentAttention(nn.Module):
         self.embed_q = MultiLinear(self.qk_nope_head_dim, self.kv_lora_rank, heads)
         self.unembed_out = MultiLinear(self.kv_lora_rank, self.v_head_dim, heads)
         self.o_proj = Linear(heads * self.v_head_dim, hidden_size, bias=bias)
+        if options.gate is not None:
+            self.g_proj = Linear(hidden_size, options.gate_dim, bias=False)
         self.rope = None if options.rope is None else RoPE(self.qk_rope_head_dim, options.rope)
         if options.own_indexer is not None:
             queries = options.q_lora_rank or hidden_size
@@ -118,6 +130,7 @@ class LatentAttention(nn.Module):
         q_latent = x if "q_proj" in self else self.q_a_layernorm(self.q_a_proj(x))
         q_nope, q_pe = self._queries(q_latent, offset)
         latent, k_pe = self._latent(x, offset)
+<<<<<<< HEAD
         if "indexer" in self:
             selection, held = self.indexer(x, q_latent, mask, index_cache, offset)
             latent = mx.depends(latent, held) if held else latent
@@ -129,11 +142,21 @@ class LatentAttention(nn.Module):
             latent, k_pe, mask = _chosen(latent, k_pe, *selection)
         y = self._attend(q_nope, q_pe, latent, k_pe, mask)
         return self.o_proj(y.transpose(0, 2, 1, 3).flatten(2)), cache
+=======
+        if cache is not None:
+            latent, k_pe = cache.update_and_fetch(latent, k_pe)
+        y = self._attend(q_nope, q_pe, latent, k_pe, mask).transpose(0, 2, 1, 3)
+        if "g_proj" in self:
+            y = y * sigmoid(self.g_proj(x)).reshape(*y.shape[:3], -1)
+        return self.o_proj(y.flatten(2)), cache
+>>>>>>> main
 
     def _queries(self, x: mx.array, offset: int | mx.array) -> tuple[mx.array, mx.array]:
         """Per head: (B, H, L, qk_nope_head_dim), and (B, H, L, qk_rope_head_dim) rotated; both times the scale."""
         q = self.q_proj(x) if "q_proj" in self else self.q_b_proj(x)
         q = q.reshape(*x.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3) * (self.scale * self.q_lora_scale)
+        if self.temperature is not None:
+            q = q * query_gain(x.shape[1], offset, self.temperature).astype(q.dtype)
         q_nope, q_pe = mx.split(q, [self.qk_nope_head_dim], axis=-1)
         return q_nope, self._rotated(q_pe, offset)
 

@@ -111,19 +111,24 @@ def _divided(x: mx.array, squares: mx.array, scalars: tuple[mx.array, mx.array],
 
 
 class LayerNorm(nn.Module):
-    """Layer norm: `(x - mean(x)) / sqrt(var(x) + eps) * weight + bias`.
+    """Layer norm: `(x - mean(x)) / sqrt(var(x) + eps) * (offset + weight) + bias`.
+
+    Ba et al., 2016; weights around zero with an offset of 1 as in Nemotron (Hugging Face's `NemotronLayerNorm1P`).
 
     Args:
         dims: Width of the last axis.
         eps: Added to the variance.
         weight: Whether each dimension has a learned scale.
         bias: Whether each dimension has a learned shift.
+        offset: Added to the scale, in float32 whatever the weights are.
     """
 
-    def __init__(self, dims: int, eps: float = 1e-5, weight: bool = True, bias: bool = True) -> None:
+    def __init__(
+        self, dims: int, eps: float = 1e-5, weight: bool = True, bias: bool = True, *, offset: float = 0.0
+    ) -> None:
         super().__init__()
-        self.eps = eps
-        self.weight = mx.ones((dims,)) if weight else None
+        self.eps, self.offset = eps, offset
+        self.weight = mx.full((dims,), 1.0 - offset) if weight else None
         self.bias = mx.zeros((dims,)) if bias else None
 
     @classmethod
@@ -133,11 +138,11 @@ class LayerNorm(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Normalise `x` (..., dims)."""
-        return mx.fast.layer_norm(x, self.weight, self.bias, self.eps)
+        return mx.fast.layer_norm(x, _shifted(self.weight, self.offset), self.bias, self.eps).astype(x.dtype)
 
 
 class HeadNorm(nn.Module):
-    """Norm of the heads of queries or keys: of each by itself, or of all together; nothing is added.
+    """Norm of the heads of queries or keys: of each by itself, or of all together.
 
     Args:
         heads: Number of heads.
@@ -149,8 +154,9 @@ class HeadNorm(nn.Module):
         super().__init__()
         self.eps, self.offset, self.type = options.eps, options.offset, options.type
         self.over_all, self.per_head = options.over == "all", options.per_head
-        shape = options.weight_shape(heads, head_dim)
-        self.weight = None if shape is None else mx.full(shape, 1.0 - options.offset)
+        shapes = options.shapes(heads, head_dim)
+        self.weight = mx.full(shapes["weight"], 1.0 - options.offset) if "weight" in shapes else None
+        self.bias = mx.zeros(shapes["bias"]) if "bias" in shapes else None
 
     def __call__(self, x: mx.array) -> mx.array:
         """Normalise `x` (B, L, heads, head_dim)."""
@@ -158,11 +164,12 @@ class HeadNorm(nn.Module):
         if self.over_all:
             x = x.flatten(-2)
         weight = _shifted(self.weight, self.offset)
-        shared = None if self.per_head else weight
+        shared, shift = (None, None) if self.per_head else (weight, self.bias)
         if self.type == "layer_norm":
-            y = mx.fast.layer_norm(x, shared, None, self.eps)
+            y = mx.fast.layer_norm(x, shared, shift, self.eps)
         else:
             y = _rms_norm(x, shared, self.eps, 1)
         if shared is None and weight is not None:
             y = y * weight
+            y = y if self.bias is None else y + self.bias
         return y.reshape(shape).astype(dtype)

@@ -58,12 +58,13 @@ def definition(layer, x, fields, first=0):
         z = np.clip(z * (fields.get("key_scale", 1) if source == "k" else 1), -clip, clip)
         split = z.reshape(len(x), count, -1)
         scale = weights.get(f"{name}_norm.weight", 1.0) + qk.get("offset", 0.0)
+        shift = weights.get(f"{name}_norm.bias", 0.0)
         if name == "v":
             return (norm(split, fields["v_norm"]["eps"]) if "v_norm" in fields else split).transpose(1, 0, 2)
         if qk and over == "all":
             split = (norm(z, eps, qk.get("type")) * scale).reshape(split.shape)
         elif qk and when == "before_rope":
-            split = norm(split, eps, qk.get("type")) * scale
+            split = norm(split, eps, qk.get("type")) * scale + shift
         turned = split.transpose(1, 0, 2)
         if fields.get("rope", True):
             turned = reference.rotate(turned, PERIODS, np.arange(len(x)) - first)
@@ -116,6 +117,8 @@ CASES = {
     "norm over all": {"qk_norm": {"over": "all", "eps": 0.1}, "num_kv_heads": 2},
     "layer norm": {"qk_norm": {"type": "layer_norm", "eps": 0.1}},
     "layer norm of heads": {"qk_norm": {"type": "layer_norm", "per_head": True, "eps": 0.1}, "num_kv_heads": 2},
+    "layer norm with a bias": {"qk_norm": {"type": "layer_norm", "bias": True, "eps": 0.1}, "num_kv_heads": 2},
+    "layer norm of heads with a bias": {"qk_norm": {"type": "layer_norm", "bias": True, "per_head": True, "eps": 0.1}},
     "norm of heads after rope": {"qk_norm": {"per_head": True, "when": "after_rope", "eps": 0.1}},
     "norm with an offset": {"qk_norm": {"offset": 0.75, "eps": 0.1}, "num_kv_heads": 2},
     "norm of heads with an offset": {"qk_norm": {"offset": 0.75, "per_head": True, "eps": 0.1}},

@@ -26,7 +26,7 @@ STABLE = {
     "routing.best": "scores k",
     "routing.within_groups": "scores num_groups top_k_groups group_score",
     "norms.RMSNorm": "dims eps= weight= num_groups= offset=",
-    "norms.LayerNorm": "dims eps= weight= bias=",
+    "norms.LayerNorm": "dims eps= weight= bias= offset=",
     "norms.GatedRMSNorm": "dims eps num_groups= before_gate=",
     "mlp.MLP": "dims hidden_dims activation= gated= bias= limit= gate_scale=",
     "window.banded_attention": "queries keys values attend window left_padding=",

@@ -53,6 +53,18 @@ def test_one_key_repeated(beta, log_g, chunk):
     close(values, 5e-6, chunk=chunk)
 
 
+@pytest.mark.parametrize("beta", [1.6, 1.9, 2.0])
+def test_one_key_written_beyond_its_error(beta):
+    """Transitions with an eigenvalue down to -1, which keep every rounding: it grows with the tokens, not faster."""
+    values = draw(length=300)
+    values["k"][:] = values["k"][:, :1]
+    values["beta"][:], values["log_g"][:] = beta, 0.0
+    close(values, 5e-5)
+    values = draw(length=300)
+    values["beta"][:], values["log_g"][:] = beta, 0.0
+    close(values, 1e-5)
+
+
 @pytest.mark.parametrize("chunk", [16, 32, 128])
 @pytest.mark.parametrize(("low", "high"), [(-18, -16), (-8, -6), (-4, 9.3), (1, 4), (9, 9.3)], ids=lambda v: f"{v:g}")
 def test_gates_from_almost_one_to_nothing(low, high, chunk):

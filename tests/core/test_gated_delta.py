@@ -46,6 +46,18 @@ def test_one_key_repeated(beta, log_g, chunk):
     close(values, 5e-6, chunk=chunk)
 
 
+@pytest.mark.parametrize("beta", [1.6, 1.9, 2.0])
+def test_one_key_written_beyond_its_error(beta):
+    """Transitions with an eigenvalue down to -1, which keep every rounding: it grows with the tokens, not faster."""
+    values = draw(length=300)
+    values["k"][:] = values["k"][:, :1]
+    values["beta"][:], values["log_g"][:] = beta, 0.0
+    close(values, 5e-5)
+    values = draw(length=300)
+    values["beta"][:], values["log_g"][:] = beta, 0.0
+    close(values, 1e-5)
+
+
 def test_keys_that_almost_repeat_and_are_written_in_full():
     values = draw(length=300)
     k = values["k"][:, :1] + 1e-3 * values["k"]

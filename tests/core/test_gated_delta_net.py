@@ -56,7 +56,7 @@ def reference(layer, x, parameters=None):
     q, k = (a / np.sqrt((a**2).sum(-1, keepdims=True) + 1e-6) for a in (q, k))
     q, k = (np.repeat(a, heads // key_heads, axis=2) for a in (q / np.sqrt(key_dim), k))
     v = v.reshape(batch, length, heads, value_dim)
-    beta = sigmoid(x @ p["in_proj_b.weight"].T)
+    beta = sigmoid(x @ p["in_proj_b.weight"].T) * (2 if layer.neg_eigval else 1)
     decay = np.exp(-np.exp(p["A_log"]) * np.logaddexp(0, x @ p["in_proj_a.weight"].T + p["dt_bias"]))
 
     state, o = np.zeros((batch, heads, value_dim, key_dim)), np.zeros_like(v)
@@ -80,6 +80,7 @@ VARIANTS = [
     {},
     {"d_conv": 1, "num_v_heads": None},
     {"d_conv": 2, "num_k_heads": 1, "head_v_dim": None},
+    {"neg_eigval": True},
 ]
 
 

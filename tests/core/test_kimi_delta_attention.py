@@ -38,6 +38,8 @@ VARIANTS = [
     BASE,
     BASE | {"num_heads": 2, "head_dim": 6, "d_conv": 2, "norm_eps": 1e-2},
     BASE | {"d_conv": 1, "low_rank_dim": 5},
+    BASE | {"full_rank": True, "lower_bound": -2.5},
+    BASE | {"full_rank": {"decay": True}, "low_rank_dim": 5, "neg_eigval": True},
 ]
 
 
@@ -48,6 +50,12 @@ def build(options):
 
 def sigmoid(v):
     return 1 / (1 + np.exp(-v))
+
+
+def projected(name, p, x):
+    if f"{name}_proj.weight" in p:
+        return x @ p[f"{name}_proj.weight"].T
+    return x @ p[f"{name}_a_proj.weight"].T @ p[f"{name}_b_proj.weight"].T
 
 
 def reference_of(options):
@@ -66,9 +74,9 @@ def reference_of(options):
             states.append(state)
         q, k, v = heads
         q, k = (a / np.sqrt((a**2).sum(-1, keepdims=True) + 1e-6) for a in (q, k))
-        beta = sigmoid(x @ p["b_proj.weight"].T)
-        step = softplus(x @ p["f_a_proj.weight"].T @ p["f_b_proj.weight"].T + p["dt_bias"])
-        decay = np.exp(-np.exp(p["A_log"]) * step.reshape(shape))
+        beta = sigmoid(x @ p["b_proj.weight"].T) * (2 if o.neg_eigval else 1)
+        step, rate = (projected("f", p, x) + p["dt_bias"]).reshape(shape), np.exp(p["A_log"])
+        decay = np.exp(-rate * softplus(step) if o.lower_bound is None else o.lower_bound * sigmoid(rate * step))
         state, y = np.zeros((len(x), o.num_heads, o.head_dim, o.head_dim)), np.zeros_like(v)
         for t in range(x.shape[1]):
             state = state * decay[:, t, :, None, :]
@@ -76,7 +84,7 @@ def reference_of(options):
             state = state + error[..., None] * k[:, t, :, None, :]
             y[:, t] = (state @ q[:, t, ..., None])[..., 0] / np.sqrt(o.head_dim)
         y = y / np.sqrt((y**2).mean(-1, keepdims=True) + o.norm_eps) * p["o_norm.weight"]
-        y = y.reshape(*x.shape[:2], -1) * sigmoid(x @ p["g_a_proj.weight"].T @ p["g_b_proj.weight"].T)
+        y = y.reshape(*x.shape[:2], -1) * sigmoid(projected("g", p, x))
         return y @ p["o_proj.weight"].T, *states, state
 
     return reference
@@ -216,7 +224,13 @@ def test_sizes_of_a_published_model_are_those_of_its_checkpoint():
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({}, "Field required"), ({"num_heads": 2, "d_conv": 0}, "greater than 0"), ({"num_k_heads": 2}, "Extra inputs")],
+    [
+        ({}, "Field required"),
+        ({"num_heads": 2, "d_conv": 0}, "greater than 0"),
+        ({"num_k_heads": 2}, "Extra inputs"),
+        ({"num_heads": 2, "lower_bound": 1.0}, "less than 0"),
+        ({"num_heads": 2, "low_rank_dim": 4, "full_rank": True}, "does without"),
+    ],
     ids=str,
 )
 def test_wrong_options_are_refused(options, words):

@@ -78,8 +78,13 @@ def definition(layer, fields, x):
     scaling = options.rope and options.rope.scaling
     if options.scale is None and scaling and scaling.mscale_all_dim:
         scale *= (1 + 0.1 * scaling.mscale_all_dim * math.log(scaling.factor)) ** 2
-    y = reference.softmax_attention(queries, np.stack(keys), np.stack(values), scale)
-    return project("o_proj", y.transpose(1, 0, 2).reshape(len(x), -1))
+    if options.temperature:
+        step = (np.arange(len(x)) + options.temperature.shift) // options.temperature.length
+        queries = queries * (1 + options.temperature.scale * np.log(1 + step))[:, None]
+    y = reference.softmax_attention(queries, np.stack(keys), np.stack(values), scale).transpose(1, 0, 2)
+    if options.gate:
+        y = y / (1 + np.exp(-project("g_proj", x))).reshape(len(x), heads, -1)
+    return project("o_proj", y.reshape(len(x), -1))
 
 
 CASES = {
@@ -95,6 +100,9 @@ CASES = {
     "values as wide as keys": {"v_head_dim": None},
     "one head": {"num_heads": 1},
     "narrow latent": {"kv_lora_rank": 6, "q_lora_rank": 16},
+    "gate of a head": {"gate": "head", "rope": False},
+    "gate of an element": {"q_lora_rank": 16, "gate": "elementwise"},
+    "temperature": {"temperature": {"scale": 0.4, "length": 4, "shift": 1}},
 }
 
 

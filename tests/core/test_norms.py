@@ -44,8 +44,9 @@ def test_an_offset_is_added_to_the_scale(num_groups):
     np.testing.assert_allclose(np.array(norm(inputs())), want, atol=3e-6)
     # A fresh one is as if it had no weights.
     np.testing.assert_array_equal(np.array(RMSNorm(24, offset=1.0)(inputs())), np.array(RMSNorm(24)(inputs())))
-    with pytest.raises(ValidationError, match="`offset` is added to the learned scale: it needs `weight: true`"):
-        RMSNormOptions(offset=1.0, weight=False)
+    for options in (RMSNormOptions, LayerNormOptions):
+        with pytest.raises(ValidationError, match="`offset` is added to the learned scale: it needs `weight: true`"):
+            options(offset=1.0, weight=False)
 
 
 def test_an_offset_is_added_in_float32():
@@ -71,12 +72,15 @@ def test_groups_are_normalised_each_by_itself(weight):
         RMS.params(RMSNormOptions(num_groups=7), DIMS)
 
 
-@pytest.mark.parametrize(("eps", "weight", "bias"), [(1e-5, True, True), (0.5, True, False), (1e-5, False, False)])
-def test_layer_norm_equals_the_definition(eps, weight, bias):
-    norm = build(LAYER, {"eps": eps, "weight": weight, "bias": bias})
+@pytest.mark.parametrize(
+    ("eps", "weight", "bias", "offset"),
+    [(1e-5, True, True, 0.0), (0.5, True, False, 0.0), (1e-5, False, False, 0.0), (0.5, True, True, 1.0)],
+)
+def test_layer_norm_equals_the_definition(eps, weight, bias, offset):
+    norm = build(LAYER, {"eps": eps, "weight": weight, "bias": bias, "offset": offset})
     x = np.array(inputs(), dtype=np.float64)
     want = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps)
-    want = want * (np.array(norm.weight) if weight else 1.0) + (np.array(norm.bias) if bias else 0.0)
+    want = want * (np.array(norm.weight) + offset if weight else 1.0) + (np.array(norm.bias) if bias else 0.0)
     np.testing.assert_allclose(np.array(norm(inputs())), want, atol=2e-6)
 
 

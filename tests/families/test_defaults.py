@@ -34,7 +34,13 @@ _LENGTHS: Final = ("max_position_embeddings", "original_max_position_embeddings"
 #: Of options that may be left to the component: its number is in the shapes of the parameters.
 _DERIVED: Final = "dt_rank"
 #: Computed by transformers whatever the configuration says; tensors of another width do not fit.
-_SHAPED: Final = (("mamba", "intermediate_size"), ("falcon_mamba", "intermediate_size"))
+_SHAPED: Final = (
+    ("mamba", "intermediate_size"),
+    ("falcon_mamba", "intermediate_size"),
+    ("bailing_hybrid", "head_dim"),
+)
+#: transformers 5 takes theta of DBRX from rope_parameters, which older files do not have.
+_MOVED: Final = (("dbrx", "rope_parameters"),)
 
 
 def matters(field: str) -> bool:
@@ -90,14 +96,16 @@ def test_a_configuration_without_one_field(name: str, tmp_path: Path) -> None:
     config, read = config_of(name), Reader(tmp_path)
     compare(config, read)
     for field in filter(matters, config):
-        compare({key: value for key, value in config.items() if key != field}, read)
+        if (name, field) not in _MOVED:
+            compare({key: value for key, value in config.items() if key != field}, read)
 
 
 @pytest.mark.parametrize("name", TYPES.values())
 def test_a_configuration_with_null_for_one_field(name: str, tmp_path: Path) -> None:
     config, read = config_of(name), Reader(tmp_path)
     for field in filter(matters, config):
-        compare({**config, field: None}, read)
+        if (name, field) not in _MOVED:
+            compare({**config, field: None}, read)
 
 
 @pytest.mark.parametrize("name", TYPES.values())

@@ -75,6 +75,9 @@ def test_agrees(name: str, tmp_path: Path) -> None:
         ("falcon_h1_plain", {}, {}, ["multipliers-missing"]),
         ("granitemoehybrid", {}, {}, ["norm-groups-ignored"]),
         ("mamba", {}, {}, ["fixed-eps"]),
+        ("gemma", {}, {"tolerance": 1e-5}, ["exact-gelu"]),
+        ("starcoder2", {}, {"tolerance": 1e-5}, ["window-ignored", "exact-gelu"]),
+        ("glm", {}, {}, ["whole-head-rotated"]),
         ("rwkv7", {"published": False}, {}, ["fixed-eps"]),
         ("cohere2", {"published": False}, {}, ["newer-fields"]),
         ("qwen2", {"published": False}, {}, ["newer-fields"]),
@@ -96,7 +99,10 @@ def test_a_fault_that_does_not_matter_is_not_told(tmp_path: Path) -> None:
     assert with_mlx_lm(copied("gemma2", tmp_path), tokens=8).status == "ok"  # no longer than the window
 
 
-@pytest.mark.parametrize(("name", "fault"), [("qwen2_moe", "experts-everywhere"), ("gpt_oss", "packed-experts-only")])
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("qwen2_moe", "experts-everywhere"), ("gpt_oss", "packed-experts-only"), ("phi", "norms-unknown")],
+)
 def test_what_cannot_be_loaded_is_not_verified(name: str, fault: str, tmp_path: Path) -> None:
     found = verify(copied(name, tmp_path), tokens=8, against=["mlx-lm"])
     assert found.peers[0].status == "known fault"

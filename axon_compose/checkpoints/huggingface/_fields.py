@@ -95,11 +95,20 @@ class _Check:
         if self.at_any_key(name):
             return
         if isinstance(entry.node, Mapping) and any(_is_at(field, name, inside=True) for field in self.handled):
-            for key, below in entry.node.entries.items():
-                self.check_field(f"{name}.{key}", below)
+            self.check_inside(name, entry.node)
             return
         message = f"`{name}` in config.json is not handled by this family file"
         report_unhandled(name, entry.key_span, self.problems, message)
+
+    def check_inside(self, name: str, node: Mapping) -> None:
+        """The fields of a mapping; one with a `model_type` is a configuration, with what every configuration has."""
+        whole = "model_type" in node.entries
+        for key, below in node.entries.items():
+            inner = f"{name}.{key}"
+            if whole and inner not in self.handled and key in NEUTRAL:
+                self.check_value(inner, [NEUTRAL[key]])
+            elif not whole or not is_harmless(key):
+                self.check_field(inner, below)
 
     def at_any_key(self, name: str) -> bool:
         """Whether a field with `*` reads it, which needs the same value everywhere."""

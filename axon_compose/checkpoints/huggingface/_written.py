@@ -57,6 +57,8 @@ def whole_config(section: HuggingFace, dims: Mapping[str, Any], defaults: Mappin
         defaults: Those of the family file.
     """
     config: dict[str, Any] = {"model_type": model_type_of(section, dims)}
+    if section.architectures:
+        config["architectures"] = section.architectures[:1]
     for name, allowed in section.only.items():
         value = (allowed or [None])[0] if isinstance(allowed, list) else allowed
         if value not in (None, False) and "*" not in name and not is_formula(value):

@@ -19,7 +19,12 @@ _RENAMED: Final[dict[str, dict[str, str]]] = {
     "qwen3_moe": {"num_experts": "num_local_experts"},
     "gpt_neox": {"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"},
     "lfm2": {"block_dim": "hidden_size", "block_ff_dim": "intermediate_size"},
+    "bailing_hybrid": {"n_group": "num_expert_group", "num_experts_per_tok": "num_experts_per_token"},
 }
+#: Fields whose value is the one of another field, whatever they say.
+_REPLACED: Final = {"bailing_hybrid": {"head_dim": "linear_head_dim"}}
+#: Classes that transformers writes into `architectures`, and by what name mlx-lm knows them.
+_CLASSES: Final = {"BailingHybridForCausalLM": "BailingMoeV3ForCausalLM"}
 _BESIDE: Final = ("rope_theta", "partial_rotary_factor")
 
 
@@ -30,7 +35,9 @@ def older_fields(config: Mapping[str, Any]) -> dict[str, Any]:
         found = older_fields(inner)
         return {"text_config": {**inner, **found}} if found else {}
     family = str(config.get("model_type"))
-    read = stock_fields(family)
+    classes = config.get("architectures")
+    written = classes[0] if isinstance(classes, list) and classes else None
+    read = stock_fields(family, _CLASSES.get(written, written))
     found = {} if "rope_parameters" in read else _rotary(config)
     found |= {} if "layer_types" in read else _pattern(config)
     both = {**config, **found}
@@ -39,6 +46,8 @@ def older_fields(config: Mapping[str, Any]) -> dict[str, Any]:
         found |= _OF_FAMILY[family](config)
     found = {name: value for name, value in found.items() if name in read and value is not None}
     missing = {name: value for name, value in found.items() if config.get(name) is None}
+    missing |= {name: config[source] for name, source in _REPLACED.get(family, {}).items() if source in config}
+    missing |= {"architectures": [_CLASSES[written]]} if written in _CLASSES else {}
     return missing | {name: found[name] for name in ("layer_types",) if name in found}
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,9 @@ def require_loadable(folder: Path, config: Mapping[str, Any], written: tuple[Ups
     from mlx_lm.utils import load_model
 
     try:
-        load_model(folder, lazy=True, strict=True)
-    except Exception as error:  # whatever its classes raise
+        with redirect_stdout(sys.stderr):
+            load_model(folder, lazy=True, strict=True)
+    except (Exception, SystemExit) as error:  # whatever its classes raise; OLMo's leave without a package of its own
         text = f"{type(error).__name__}: {error}".strip()
         known = (fault for fault in faults_of("mlx-lm", config, 1, written) if fault.error and fault.error in text)
         what = next((f"a known fault of mlx-lm: {fault.what}; " for fault in known), "")

@@ -4,6 +4,7 @@ Planning (`plan_load`, `plan_save`) needs headers alone and imports no mlx; `loa
 """
 
 from axon_compose.checkpoints.weights._checkpoint import checkpoint_plan
+from axon_compose.checkpoints.weights._faults import WeightFaults, WeightMismatch
 from axon_compose.checkpoints.weights._headers import Checkpoint, TensorHeader, read_checkpoint
 from axon_compose.checkpoints.weights._load import Progress, load_checkpoint
 from axon_compose.checkpoints.weights._memory import load_nbytes
@@ -22,6 +23,8 @@ __all__ = [
     "SavePlan",
     "TensorHeader",
     "Transfer",
+    "WeightFaults",
+    "WeightMismatch",
     "checkpoint_plan",
     "load_checkpoint",
     "load_nbytes",

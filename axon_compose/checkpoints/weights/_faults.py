@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from axon_compose.checkpoints.files import CheckpointError
 from axon_compose.checkpoints.files._safetensors import listing, shown
 
-__all__ = ["WeightFaults"]
+__all__ = ["WeightFaults", "WeightMismatch"]
+
+
+class WeightMismatch(CheckpointError):
+    """AX553, with every fault.
+
+    Attributes:
+        faults: What is missing, unexpected, or of another shape.
+    """
+
+    faults: WeightFaults
 
 
 @dataclass
@@ -24,7 +34,8 @@ class WeightFaults:
         """End with the faults of the model `name`, if there are any.
 
         Raises:
-            CheckpointError: AX553 the weights are others; AX554 they depend on a layout that is not known.
+            WeightMismatch: AX553 the weights are others.
+            CheckpointError: AX554 they depend on a layout that is not known.
         """
         kinds = {
             "missing": self.missing,
@@ -35,7 +46,9 @@ class WeightFaults:
         details = [line for kind, lines in kinds.items() for line in listing(kind, lines)]
         if details:
             message = f"the tensors of the checkpoint do not match `{shown(name)}`"
-            raise CheckpointError("AX553", message, details=details)
+            mismatch = WeightMismatch("AX553", message, details=details)
+            mismatch.faults = self
+            raise mismatch
         if self.undecided:
             message = "the files do not say whether Hugging Face or mlx-lm wrote them, and these tensors depend on it"
             hint = "pass `--layout huggingface` or `--layout mlx`"

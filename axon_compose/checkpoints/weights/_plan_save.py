@@ -181,7 +181,7 @@ class _Saver:
         """The transfer that would read this parameter.
 
         For `mlx` the rules that neither stack nor move come first, since mlx-lm keeps its weights as modules have them;
-        then the others without their moves, as a checkpoint of that layout is read.
+        then the others without their moves, as a checkpoint of that layout is read, unless they are for it alone.
         """
         origins = list(self.book.origins(name))
         if self.known:
@@ -189,9 +189,10 @@ class _Saver:
         if self.layout == "huggingface":
             return self.first(name, origins, moved=True)
         plain = [origin for origin in origins if not _rearranges(origin.rule.written)]
+        shared = [origin for origin in origins if origin.rule.written.layout is None]
         return (
             self.first(name, plain, moved=False)
-            or self.first(name, origins, moved=False)
+            or self.first(name, shared, moved=False)
             or self.first(name, origins, moved=True)
         )
 

@@ -149,6 +149,11 @@ class HuggingFace(Section):
         default_factory=list,
         description="Values of `model_type` in config.json that the file reads; empty for a single model.",
     )
+    architectures: list[str] = Field(
+        default_factory=list,
+        description="Values of `architectures` in config.json by which the file is chosen where another one reads the "
+        "same model type.",
+    )
     per_type: dict[str, ModelType] = Field(
         default_factory=dict, description="What is particular to some of the model types."
     )

@@ -29,6 +29,7 @@ def huggingface_definitions() -> dict[str, Schema]:
             "type": ["object", "null"],
             "properties": {
                 "model_types": from_field(HuggingFace, "model_types", **texts),
+                "architectures": from_field(HuggingFace, "architectures", **texts),
                 "per_type": from_field(HuggingFace, "per_type", type="object", additionalProperties=ref("model_type")),
                 "fields": from_field(
                     HuggingFace,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,8 @@ def run_mlx_lm(
     """
     from mlx_lm.utils import load_model
 
-    model, _ = load_model(folder, lazy=True, strict=True, model_config=dict(fields or {}), trust_remote_code=False)
+    with redirect_stdout(sys.stderr):
+        model, _ = load_model(folder, lazy=True, strict=True, model_config=dict(fields or {}), trust_remote_code=False)
     model.set_dtype(mx.float32)
     for repair in repairs:
         repair(model)

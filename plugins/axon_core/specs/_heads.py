@@ -12,6 +12,7 @@ __all__ = [
     "OFFSET_HELP",
     "Bias",
     "BiasOptions",
+    "GateName",
     "HeadNormOptions",
     "QKNorm",
     "TemperatureOptions",
@@ -21,7 +22,11 @@ __all__ = [
     "switch",
 ]
 
-OFFSET_HELP: Final = "Added to the learned scale; 1 for weights around zero, as Gemma and Qwen3-Next store them."
+OFFSET_HELP: Final = "Added to the learned scale; 1 for weights around zero, as Gemma and Nemotron store them."
+
+
+#: Of what a gate on the output of attention has one number.
+GateName = Literal["elementwise", "head"]
 
 
 def check_offset(offset: float, weight: bool) -> None:
@@ -49,7 +54,7 @@ class HeadNormOptions(Options):
 
     eps: float = Field(default=1e-6, gt=0, description="Added to the mean square.")
     type: Literal["rms_norm", "layer_norm"] = Field(
-        default="rms_norm", description="layer_norm also subtracts the mean; it has no bias."
+        default="rms_norm", description="layer_norm also subtracts the mean."
     )
     over: Literal["head", "all"] = Field(
         default="head", description="head: each head by itself; all: all heads together, before they are split."
@@ -58,6 +63,7 @@ class HeadNormOptions(Options):
         default="before_rope", description="Whether the norm or the rotation comes first."
     )
     weight: bool = Field(default=True, description="Learn a scale for each dimension.")
+    bias: bool = Field(default=False, description="layer_norm: learn a shift for each dimension.")
     offset: float = Field(default=0.0, description=OFFSET_HELP)
     per_head: bool = Field(default=False, description="Every head learns a scale of its own; else they share one.")
 
@@ -65,16 +71,18 @@ class HeadNormOptions(Options):
     def _own_weights(self) -> HeadNormOptions:
         if self.per_head and (self.over == "all" or not self.weight):
             raise ValueError("`per_head` needs `over: head` and `weight: true`")
+        if self.bias and (self.type != "layer_norm" or not self.weight):
+            raise ValueError("`bias` needs `type: layer_norm` and `weight: true`")
         check_offset(self.offset, self.weight)
         return self
 
-    def weight_shape(self, heads: int, head_dim: int) -> tuple[int, ...] | None:
-        """Shape of the learned scale, None without one."""
-        if not self.weight:
-            return None
+    def shapes(self, heads: int, head_dim: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of what is learned: `weight`, `bias`, both or nothing."""
         if self.over == "all":
-            return (heads * head_dim,)
-        return (heads, head_dim) if self.per_head else (head_dim,)
+            shape: tuple[int, ...] = (heads * head_dim,)
+        else:
+            shape = (heads, head_dim) if self.per_head else (head_dim,)
+        return {name: shape for name in ("weight", "bias") if getattr(self, name)}
 
 
 class VNormOptions(Options):

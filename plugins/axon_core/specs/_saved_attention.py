@@ -70,4 +70,6 @@ def latent_saved(tokens: int, hidden: int, options: Any) -> Saved:
     found += norm_saved(tokens, rank, name="latent_norm")
     if options.q_lora_rank is not None:
         found += each(tokens, q_latent=options.q_lora_rank) + norm_saved(tokens, options.q_lora_rank, name="q_norm")
+    if options.gate is not None:
+        found += each(tokens, gate=options.gate_dim, gated=heads * value)
     return found + scores_saved(tokens, heads, None)

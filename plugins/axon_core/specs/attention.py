@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -13,6 +13,7 @@ from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._heads import (
     Bias,
     BiasOptions,
+    GateName,
     HeadNormOptions,
     QKNorm,
     TemperatureOptions,
@@ -40,7 +41,6 @@ __all__ = [
 ]
 
 
-GateName = Literal["elementwise", "head"]
 Rope = Annotated[RopeOptions | None, BeforeValidator(switch, json_schema_input_type=bool | RopeOptions | None)]
 
 
@@ -171,8 +171,8 @@ def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]
         if getattr(options.bias, name):
             found[f"{name}_proj.bias"] = shape[:1]
         count = heads if name == "q" else kv_heads
-        if options.qk_norm and name in "qk" and (scale := options.qk_norm.weight_shape(count, width)):
-            found[f"{name}_norm.weight"] = scale
+        if options.qk_norm and name in "qk":
+            found |= {f"{name}_norm.{learned}": of for learned, of in options.qk_norm.shapes(count, width).items()}
     if options.gate is not None:
         gates = heads * (1 if options.gate == "head" else width)
         found["g_proj.weight"] = (gates, hidden)
@@ -320,6 +320,7 @@ _ATTENTION: Final = ComponentSpec(
             "num_kv_heads": 2,
             "qk_norm": {"type": "layer_norm", "per_head": True, "when": "after_rope"},
         },
+        {"num_heads": 4, "num_kv_heads": 2, "qk_norm": {"type": "layer_norm", "bias": True}},
         {"num_heads": 4, "qk_norm": {"weight": False}},
         {"num_heads": 4, "qk_norm": {"offset": 1.0}},
         {"num_heads": 4, "num_kv_heads": 2, "k_eq_v": True, "bias": True, "qk_norm": True, "v_norm": True},

@@ -28,6 +28,10 @@ class GatedDeltaNetOptions(Options):
     head_v_dim: int | None = Field(default=None, gt=0, description="Width of a value; `head_k_dim` unless given.")
     d_conv: int = Field(default=4, gt=0, description="Tokens that the convolution sees, the current one included.")
     norm_eps: float = Field(default=1e-6, gt=0, description="Added to the mean square by the norm of the output.")
+    neg_eigval: bool = Field(
+        default=False,
+        description="Twice the correction is written, so that a transition may have negative eigenvalues.",
+    )
 
     @field_validator("num_v_heads")
     @classmethod
@@ -125,6 +129,7 @@ SPECS: Final = (
             {"num_k_heads": 2, "num_v_heads": 4, "head_k_dim": 16, "head_v_dim": 32},
             {"num_k_heads": 1, "num_v_heads": 3, "head_k_dim": 32, "d_conv": 1, "norm_eps": 1e-5},
             {"num_k_heads": 2, "head_k_dim": 24, "d_conv": 2},
+            {"num_k_heads": 2, "head_k_dim": 16, "neg_eigval": True},
         ),
     ),
 )

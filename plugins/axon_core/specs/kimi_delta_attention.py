@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import convolution_flops, product_flops
@@ -13,6 +13,20 @@ from axon_core.specs._segments import CHANNELS_RECOMPUTED, delta_chunk, delta_ch
 from axon_core.specs._small import limited
 
 __all__ = ["SPECS", "KimiDeltaAttentionOptions"]
+
+
+class FullRankOptions(Options):
+    """Which projections of the input are one matrix instead of the product of two narrow ones."""
+
+    decay: bool = Field(default=False, description="`f_proj`, which makes the decays.")
+    gate: bool = Field(default=False, description="`g_proj`, which makes the gate of the output.")
+
+
+def _both(value: Any) -> Any:
+    return {"decay": value, "gate": value} if isinstance(value, bool) else value
+
+
+FullRank = Annotated[FullRankOptions, BeforeValidator(_both, json_schema_input_type=bool | FullRankOptions)]
 
 
 class KimiDeltaAttentionOptions(Options):
@@ -26,12 +40,37 @@ class KimiDeltaAttentionOptions(Options):
         gt=0,
         description="Rank of the projections that make the decays and the output's gate; `head_dim` unless given.",
     )
+    full_rank: FullRank = Field(
+        default=FullRankOptions(),
+        description="Projections of full rank: true, false, or a mapping of decay, gate.",
+    )
+    lower_bound: float | None = Field(
+        default=None,
+        lt=0,
+        description="Least logarithm of a decay, `lower_bound * sigmoid(exp(A_log) * (f + dt_bias))`, e.g. -5; "
+        "`-exp(A_log) * softplus(f + dt_bias)`, which has no bound, unless given.",
+    )
+    neg_eigval: bool = Field(
+        default=False,
+        description="Twice the correction is written, so that a transition may have negative eigenvalues.",
+    )
     norm_eps: float = Field(default=1e-5, gt=0, description="Added to the mean square by the norm of the output.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> KimiDeltaAttentionOptions:
+        if self.low_rank_dim is not None and self.full_rank.decay and self.full_rank.gate:
+            raise ValueError("`low_rank_dim` is the rank of projections that `full_rank` does without")
+        return self
 
     @property
     def rank(self) -> int:
-        """Rank of the projections to decays and gate."""
+        """Rank of the projections to decays and gate that are products of two."""
         return self.low_rank_dim or self.head_dim
+
+    @property
+    def low_rank(self) -> str:
+        """Letters of the projections that are products of two: f for the decays, g for the gate."""
+        return "f" * (not self.full_rank.decay) + "g" * (not self.full_rank.gate)
 
 
 def _params(options: KimiDeltaAttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
@@ -39,8 +78,11 @@ def _params(options: KimiDeltaAttentionOptions, dims: Dims) -> dict[str, tuple[i
     inner, rank = heads * width, options.rank
     shapes: dict[str, tuple[int, ...]] = {f"{name}_proj.weight": (inner, hidden) for name in "qkv"}
     shapes |= {f"{name}_conv.conv.weight": (inner, options.d_conv, 1) for name in "qkv"}
-    shapes |= {f"{name}_a_proj.weight": (rank, hidden) for name in "fg"}
-    shapes |= {f"{name}_b_proj.weight": (inner, rank) for name in "fg"}
+    for name in "fg":
+        if name in options.low_rank:
+            shapes |= {f"{name}_a_proj.weight": (rank, hidden), f"{name}_b_proj.weight": (inner, rank)}
+        else:
+            shapes[f"{name}_proj.weight"] = (inner, hidden)
     return shapes | {
         "b_proj.weight": (heads, hidden),
         "A_log": (1, 1, heads, 1),
@@ -61,7 +103,7 @@ def _saved(options: KimiDeltaAttentionOptions, dims: Dims, tokens: int, dtype: s
     """The convolutions, keys of length one, decays and the gated norm in float32; of the rule its inputs and states."""
     heads, width = options.num_heads, options.head_dim
     inner = heads * width
-    found = each(tokens, input=dims.hidden_size, output=inner, ranks=2 * options.rank)
+    found = each(tokens, input=dims.hidden_size, output=inner, ranks=len(options.low_rank) * options.rank)
     found += convolution_saved(tokens, 3 * inner, options.d_conv, dtype)
     found += in_float32(tokens, sigmoid=3 * inner, activated=3 * inner, keys=inner, queries=inner)
     found += in_float32(tokens, decays=3 * inner, rates=2 * heads, lengths=6 * heads)
@@ -114,6 +156,8 @@ SPECS: Final = (
             {"num_heads": 2, "head_dim": 16},
             {"num_heads": 3, "head_dim": 16, "d_conv": 1, "norm_eps": 1e-6},
             {"num_heads": 2, "head_dim": 24, "d_conv": 2, "low_rank_dim": 8},
+            {"num_heads": 2, "head_dim": 16, "full_rank": True, "lower_bound": -5.0},
+            {"num_heads": 2, "head_dim": 16, "full_rank": {"gate": True}, "neg_eigval": True},
         ),
     ),
 )

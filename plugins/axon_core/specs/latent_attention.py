@@ -10,7 +10,11 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import KV, CacheSpec, ComponentSpec, Composite, Dims, Options, written
 from axon_core.specs._flops import attention_flops, pairs, product_flops
+<<<<<<< HEAD
 from axon_core.specs._indexer import IndexerOptions, indexer_cache, token_params
+=======
+from axon_core.specs._heads import GateName, TemperatureOptions, switch
+>>>>>>> main
 from axon_core.specs._rope import RopeOptions
 from axon_core.specs._saved_attention import latent_saved
 from axon_core.specs._small import limited
@@ -33,14 +37,8 @@ class LoraScaleOptions(Options):
     kv: float = Field(default=1.0, gt=0, description="Factor of the latent of keys and values, after its norm.")
 
 
-# `true` and `false` are short for a mapping. They are rewritten before validation, for a union in pydantic would put
-# its own tags into the place of a fault.
-def _switch(value: Any) -> Any:
-    return ({} if value else None) if isinstance(value, bool) else value
-
-
 Rope = Annotated[
-    LatentRopeOptions | None, BeforeValidator(_switch, json_schema_input_type=bool | LatentRopeOptions | None)
+    LatentRopeOptions | None, BeforeValidator(switch, json_schema_input_type=bool | LatentRopeOptions | None)
 ]
 
 
@@ -74,6 +72,7 @@ class LatentAttentionOptions(Options):
     lora_scale: LoraScaleOptions = Field(
         default_factory=LoraScaleOptions, description="Factors of what comes out of the latents; 1 unless given."
     )
+<<<<<<< HEAD
     indexer: IndexerOptions | None = Field(
         default=None,
         description="Attend to the tokens with the best scores of a small attention, which has a cache of its own "
@@ -83,6 +82,15 @@ class LatentAttentionOptions(Options):
         default=None,
         description="Component whose choice of tokens is taken, from the nearest earlier layer that uses it, instead of "
         "one by an indexer of its own.",
+=======
+    temperature: TemperatureOptions | None = Field(
+        default=None, description="Factor of queries far into a long context; none unless given."
+    )
+    gate: GateName | None = Field(
+        default=None,
+        description="Multiply the output, before its projection, by the sigmoid of a projection of the input: "
+        "elementwise, or one number for each head.",
+>>>>>>> main
     )
 
     @model_validator(mode="after")
@@ -105,6 +113,13 @@ class LatentAttentionOptions(Options):
     def value_dim(self) -> int:
         """Width of a head's value."""
         return self.v_head_dim or self.qk_nope_head_dim
+
+    @property
+    def gate_dim(self) -> int:
+        """Numbers of the gate for each token; 0 without one."""
+        if self.gate is None:
+            return 0
+        return self.num_heads * (1 if self.gate == "head" else self.value_dim)
 
     @property
     def softmax_scale(self) -> float:
@@ -136,6 +151,8 @@ def _params(options: LatentAttentionOptions, dims: Dims) -> dict[str, tuple[int,
         found["q_a_proj.weight"] = (options.q_lora_rank, hidden)
         found["q_a_layernorm.weight"] = (options.q_lora_rank,)
         found["q_b_proj.weight"] = (queries, options.q_lora_rank)
+    if options.gate is not None:
+        found["g_proj.weight"] = (options.gate_dim, hidden)
     if options.bias:
         for name in ("q_a_proj", "kv_a_proj_with_mqa", "o_proj"):
             if f"{name}.weight" in found:
@@ -241,8 +258,13 @@ SPECS: Final = (
             {**_SMALL, "q_lora_rank": 20, "lora_scale": {"q": 1.3, "kv": 1.2}, "rope": False, "norm_eps": 1e-5},
             # A latent narrower than what it replaces: absorbed throughout.
             {**_SMALL, "num_heads": 2, "kv_lora_rank": 12, "scale": 0.3, "rope": {"traditional": False}},
+<<<<<<< HEAD
             {**_SMALL, "q_lora_rank": 20, "indexer": {"num_heads": 4, "head_dim": 16, "top_k": 8}},
             {**_SMALL, "indexer": {"num_heads": 2, "head_dim": 12, "top_k": 5, "traditional": True, "rope_last": True}},
+=======
+            {**_SMALL, "gate": "head", "temperature": {"scale": 0.5, "length": 4}},
+            {**_SMALL, "v_head_dim": 12, "gate": "elementwise", "rope": False},
+>>>>>>> main
         ),
     ),
 )

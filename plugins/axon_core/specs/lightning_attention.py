@@ -87,8 +87,9 @@ def _params(options: LightningAttentionOptions, dims: Dims) -> dict[str, tuple[i
         shapes["query_key_value.bias"] = (3 * inner,)
     if options.out_bias:
         shapes["dense.bias"] = (hidden,)
-    if options.qk_norm and (scale := options.qk_norm.weight_shape(options.num_heads, width)):
-        shapes |= {"query_layernorm.weight": scale, "key_layernorm.weight": scale}
+    if options.qk_norm:
+        learned = options.qk_norm.shapes(options.num_heads, width)
+        shapes |= {f"{of}_layernorm.{name}": shape for of in ("query", "key") for name, shape in learned.items()}
     return shapes
 
 

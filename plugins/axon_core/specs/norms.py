@@ -35,6 +35,12 @@ class LayerNormOptions(Options):
     eps: float = Field(default=1e-5, gt=0, description="Added to the variance, against division by zero.")
     weight: bool = Field(default=True, description="Learn a scale for each dimension.")
     bias: bool = Field(default=True, description="Learn a shift for each dimension.")
+    offset: float = Field(default=0.0, description=OFFSET_HELP)
+
+    @model_validator(mode="after")
+    def _offset_of_a_scale(self) -> LayerNormOptions:
+        check_offset(self.offset, self.weight)
+        return self
 
 
 def _params(options: RMSNormOptions | LayerNormOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
@@ -46,8 +52,8 @@ def _params(options: RMSNormOptions | LayerNormOptions, dims: Dims) -> dict[str,
 
 
 def _saved(options: RMSNormOptions | LayerNormOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
-    groups, offset = getattr(options, "num_groups", 1), getattr(options, "offset", 0.0)
-    return norm_saved(tokens, dims.hidden_size, groups, weight=options.weight, offset=offset)
+    groups = getattr(options, "num_groups", 1)
+    return norm_saved(tokens, dims.hidden_size, groups, weight=options.weight, offset=options.offset)
 
 
 SPECS: Final = (
@@ -74,6 +80,6 @@ SPECS: Final = (
         params=_params,
         flops=lambda options, dims, tokens, context: 0,  # elementwise
         saved=_saved,
-        examples=({}, {"bias": False}, {"eps": 1e-6, "weight": False, "bias": False}),
+        examples=({}, {"bias": False}, {"eps": 1e-6, "weight": False, "bias": False}, {"offset": 1.0}),
     ),
 )

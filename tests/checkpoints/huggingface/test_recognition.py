@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from axon_compose import ArchitectureError, load
-from axon_compose.checkpoints.huggingface import families
+from axon_compose.checkpoints.huggingface import families, family_of
+from axon_compose.diagnostics import Problems
+from axon_compose.language.config import make_config
+from axon_compose.language.source import to_source
 from axon_compose.registry import Registry
 
 
 def test_no_model_type_is_claimed_twice() -> None:
-    claimed = [model_type for family in families(Registry.installed()) for model_type in family.model_types]
+    """Unless the class that config.json names decides."""
+    claimed = [
+        (model_type, architecture)
+        for family in families(Registry.installed())
+        for model_type in family.model_types
+        for architecture in family.architectures or [None]
+    ]
     assert len(claimed) == len(set(claimed))
 
 
@@ -25,8 +36,8 @@ def test_every_family_reads_its_own_name() -> None:
     ("config", "near"),
     [
         ('{"model_type": "qwen33"}', "did you mean `qwen3`? name the family (`import DIR --family qwen3`"),
-        ("{}", "known types: "),
-        ('{"model_type": "x"}', "known types: "),
+        ("{}", "`axon-compose import --families`"),
+        ('{"model_type": "x"}', "`axon-compose import --families`"),
     ],
 )
 def test_an_unknown_model_type(tmp_path: Path, config: str, near: str) -> None:
@@ -36,6 +47,23 @@ def test_an_unknown_model_type(tmp_path: Path, config: str, near: str) -> None:
     (fault,) = caught.value.diagnostics
     assert fault.code == "AX606"
     assert (fault.help or "").startswith(near)
+
+
+def test_the_class_chooses_among_families_of_one_model_type(tmp_path: Path) -> None:
+    sections = {
+        "one": {"model_types": ["shared"]},
+        "two": {"model_types": ["shared"], "architectures": ["SharedV2ForCausalLM"]},
+    }
+    specs = {}
+    for name, section in sections.items():
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(json.dumps({"version": 1, "huggingface": section}))
+        specs[name] = SimpleNamespace(path=path)
+    registry = SimpleNamespace(architectures=lambda: specs)
+    for classes, expected in [(["SharedV2ForCausalLM"], "two"), (["SharedForCausalLM"], "one"), (None, "one")]:
+        node = to_source({"model_type": "shared", "architectures": classes}, "config.json", Problems())
+        family = family_of(make_config(tmp_path, node, frozenset), registry, Problems())
+        assert family.name == expected
 
 
 def test_a_wrapper_is_read_by_its_text_model(tmp_path: Path) -> None:
