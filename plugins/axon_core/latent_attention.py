@@ -15,20 +15,14 @@ from mlx.utils import tree_map
 from mlx_lm.models.mla import MultiLinear
 
 from axon_compose.registry import Dims
-<<<<<<< HEAD
-from axon_core.indexer import Indexer, Selection
-=======
 from axon_core.elementary import sigmoid
->>>>>>> main
+from axon_core.indexer import Indexer, Selection
 from axon_core.linear import Linear
 from axon_core.norms import RMSNorm
 from axon_core.rope import RoPE
 from axon_core.specs.latent_attention import LatentAttentionOptions, absorbs
-<<<<<<< HEAD
-from axon_core.window import Mask
-=======
 from axon_core.temperature import query_gain
->>>>>>> main
+from axon_core.window import Mask
 
 __all__ = ["LatentAttention"]
 
@@ -130,7 +124,6 @@ class LatentAttention(nn.Module):
         q_latent = x if "q_proj" in self else self.q_a_layernorm(self.q_a_proj(x))
         q_nope, q_pe = self._queries(q_latent, offset)
         latent, k_pe = self._latent(x, offset)
-<<<<<<< HEAD
         if "indexer" in self:
             selection, held = self.indexer(x, q_latent, mask, index_cache, offset)
             latent = mx.depends(latent, held) if held else latent
@@ -140,16 +133,10 @@ class LatentAttention(nn.Module):
             latent, k_pe = kept.update_and_fetch(latent, k_pe)
         if selection[0] is not None:
             latent, k_pe, mask = _chosen(latent, k_pe, *selection)
-        y = self._attend(q_nope, q_pe, latent, k_pe, mask)
-        return self.o_proj(y.transpose(0, 2, 1, 3).flatten(2)), cache
-=======
-        if cache is not None:
-            latent, k_pe = cache.update_and_fetch(latent, k_pe)
         y = self._attend(q_nope, q_pe, latent, k_pe, mask).transpose(0, 2, 1, 3)
         if "g_proj" in self:
             y = y * sigmoid(self.g_proj(x)).reshape(*y.shape[:3], -1)
         return self.o_proj(y.flatten(2)), cache
->>>>>>> main
 
     def _queries(self, x: mx.array, offset: int | mx.array) -> tuple[mx.array, mx.array]:
         """Per head: (B, H, L, qk_nope_head_dim), and (B, H, L, qk_rope_head_dim) rotated; both times the scale."""

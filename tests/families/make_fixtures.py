@@ -126,10 +126,10 @@ def forward(model: PreTrainedModel, tokens: torch.Tensor) -> tuple[np.ndarray, f
             if ranked.min() > 0 and torch.allclose(ranked.sum(dim=-1), torch.ones(()).double()):
                 ranked = ranked.log()  # probabilities: their logarithms are the scores
             hidden = ranked < -1e30  # by a mask: chosen only where there is nothing else
-            spread = ranked.masked_fill(hidden, math.nan)
+            spread = ranked.masked_fill(ranked.abs() > 1e30, math.nan)
             spread = (spread - spread.nanmean(dim=-1, keepdim=True)).square().nanmean(dim=-1).sqrt()
             margin = (ranked[..., k - 1] - ranked[..., k]) / spread
-            margins.append(margin.masked_fill(hidden[..., k], math.inf).min().item())
+            margins.append(margin.masked_fill(hidden[..., k], math.inf).nan_to_num(math.inf).min().item())
         return topk(scores, k, *args, **kwargs)
 
     torch.topk = torch.Tensor.topk = watched

@@ -127,6 +127,7 @@ REFUSED = {
     "gpt_neox": "intermediate_size is ignored",
     "jais2": "jais2 not supported",
     "jamba": "expert_layer_offset",
+    "minimax_m3": "minimax_m3_vl_text not supported",
     "olmo": "AI2's first format",
     "phi": "qk_layernorm is ignored",
     "qwen2_moe": "mlp_only_layers is ignored",

@@ -10,11 +10,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import KV, CacheSpec, ComponentSpec, Composite, Dims, Options, written
 from axon_core.specs._flops import attention_flops, pairs, product_flops
-<<<<<<< HEAD
-from axon_core.specs._indexer import IndexerOptions, indexer_cache, token_params
-=======
 from axon_core.specs._heads import GateName, TemperatureOptions, switch
->>>>>>> main
+from axon_core.specs._indexer import IndexerOptions, indexer_cache, token_params
 from axon_core.specs._rope import RopeOptions
 from axon_core.specs._saved_attention import latent_saved
 from axon_core.specs._small import limited
@@ -72,7 +69,6 @@ class LatentAttentionOptions(Options):
     lora_scale: LoraScaleOptions = Field(
         default_factory=LoraScaleOptions, description="Factors of what comes out of the latents; 1 unless given."
     )
-<<<<<<< HEAD
     indexer: IndexerOptions | None = Field(
         default=None,
         description="Attend to the tokens with the best scores of a small attention, which has a cache of its own "
@@ -82,7 +78,7 @@ class LatentAttentionOptions(Options):
         default=None,
         description="Component whose choice of tokens is taken, from the nearest earlier layer that uses it, instead of "
         "one by an indexer of its own.",
-=======
+    )
     temperature: TemperatureOptions | None = Field(
         default=None, description="Factor of queries far into a long context; none unless given."
     )
@@ -90,7 +86,6 @@ class LatentAttentionOptions(Options):
         default=None,
         description="Multiply the output, before its projection, by the sigmoid of a projection of the input: "
         "elementwise, or one number for each head.",
->>>>>>> main
     )
 
     @model_validator(mode="after")
@@ -258,13 +253,10 @@ SPECS: Final = (
             {**_SMALL, "q_lora_rank": 20, "lora_scale": {"q": 1.3, "kv": 1.2}, "rope": False, "norm_eps": 1e-5},
             # A latent narrower than what it replaces: absorbed throughout.
             {**_SMALL, "num_heads": 2, "kv_lora_rank": 12, "scale": 0.3, "rope": {"traditional": False}},
-<<<<<<< HEAD
             {**_SMALL, "q_lora_rank": 20, "indexer": {"num_heads": 4, "head_dim": 16, "top_k": 8}},
             {**_SMALL, "indexer": {"num_heads": 2, "head_dim": 12, "top_k": 5, "traditional": True, "rope_last": True}},
-=======
             {**_SMALL, "gate": "head", "temperature": {"scale": 0.5, "length": 4}},
             {**_SMALL, "v_head_dim": 12, "gate": "elementwise", "rope": False},
->>>>>>> main
         ),
     ),
 )
