@@ -227,7 +227,7 @@ def _by_choice(
 ) -> mx.array:
     """Attention to chosen blocks: those alone for a single query, else all keys under a mask."""
     heads = queries.shape[1]
-    if queries.shape[2] == 1 and blocks.queries.shape[1] == keys.shape[1]:
+    if queries.shape[2] == 1 and keys.shape[1] % blocks.queries.shape[1] == 0:
         keys, values, mask = blocks.read(keys, values, heads)
         return scores(queries, keys, values, mask)
     return by_block(queries, lambda block, start, stop: scores(block, keys, values, blocks.mask_of(start, stop, heads)))

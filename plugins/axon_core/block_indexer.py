@@ -105,15 +105,16 @@ class Blocks:
 
     def read(self, keys: mx.array, values: mx.array, heads: int) -> tuple[mx.array, mx.array, mx.array]:
         """For a single query, the chosen blocks of (B, G, S, width) keys and values, and which of them it sees."""
-        size, total = self.options.block_size, self.keys.shape[2]
-        blocks = places(self._chosen(0, 1)[:, :, 0], self.options.top_k)  # (B, G, top_k)
+        size, total, groups = self.options.block_size, self.keys.shape[2], keys.shape[1]
+        blocks = places(self._chosen(0, 1)[:, :, 0], self.options.top_k)  # (B, heads that choose, top_k)
+        blocks = mx.repeat(blocks, groups // blocks.shape[1], axis=1)
         index = (blocks[..., None] * size + mx.arange(size)).flatten(-2)
         if self.left_padding is not None:
             index = index + self.left_padding[:, None, None]
         inside = mx.minimum(index, total - 1)
         keys, values = (mx.take_along_axis(a, inside[..., None], axis=2) for a in (keys, values))
-        whole = mx.take_along_axis(self.mask_of(0, 1, blocks.shape[1])[:, :, 0], inside, axis=-1) & (index < total)
-        return keys, values, mx.repeat(whole[:, :, None], heads // blocks.shape[1], axis=1)
+        whole = mx.take_along_axis(self.mask_of(0, 1, groups)[:, :, 0], inside, axis=-1) & (index < total)
+        return keys, values, mx.repeat(whole[:, :, None], heads // groups, axis=1)
 
     def _content(self, places: mx.array) -> mx.array:
         """Positions within each sequence of places in the cache, (B or 1, count)."""

@@ -12,7 +12,7 @@
     tensors: {pattern: shape}     # optional: names and shapes of the published files, where they are not those of the
                                   # reference's own model; "layers.{0..3}.a.{0,2}.weight" is eight names
     draws: {pattern: [normal, 0.0, 1.0]}   # optional: distributions for names that match a shell pattern
-    margin: 2e-4                  # optional: by how much choices (of experts, of tokens) are clear, in deviations of scores
+    margin: 2e-4                  # optional: by how much choices of experts or tokens are clear
     unused: {pattern: shape}      # optional: tensors that published files have and no model uses
 
 and the folder `fixtures/NAME` gets `config.json`, `config.published.json` (where the recipe has `published`),

@@ -66,8 +66,8 @@ def _groups(config: Config) -> int:
 
 #: Families with yarn whose RoPE mlx-lm makes by one function.
 _YARN: Final = (
-    "deepseek_v3", "deepseek_v32", "falcon_h1", "glm_moe_dsa", "gpt_oss", "kimi_k2", "llama", "mistral", "olmo2", "qwen2",
-    "qwen3", "qwen3_next",
+    "deepseek_v3", "deepseek_v32", "falcon_h1", "glm_moe_dsa", "gpt_oss", "kimi_k2", "llama", "mistral", "olmo2",
+    "qwen2", "qwen3", "qwen3_next",
 )  # fmt: skip
 
 #: Of checkpoints whose files hold two different matrices under a config.json that ties them, which is seen there alone.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from axon_compose.registry import KV, Options
-from axon_core.specs._flops import attention_flops, pairs
+from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._heads import HeadNormOptions, QKNorm
 
 __all__ = ["BlockIndexerOptions", "IndexerOptions", "block_params", "indexer_cache", "token_params"]
@@ -28,11 +28,9 @@ class IndexerOptions(Options):
     )
     norm_eps: float = Field(default=1e-6, gt=0, description="Added to the variance in the norm of keys.")
 
-    def flops(self, tokens: int, context: int) -> int:
-        """Scores of every pair, once there are more tokens than are chosen."""
-        if context <= self.top_k:
-            return 0
-        return attention_flops(self.num_heads, self.head_dim, 0, pairs(tokens, context))
+    def flops(self, shapes: Shapes, tokens: int, context: int) -> int:
+        """Keys of every token; queries and scores of those that see more tokens than are chosen."""
+        return _flops(shapes, "indexer.wk.weight", self.num_heads * self.head_dim, self.top_k, tokens, context)
 
 
 class BlockIndexerOptions(Options):
@@ -65,11 +63,16 @@ class BlockIndexerOptions(Options):
         """Tokens of all blocks that a query attends to."""
         return self.top_k * self.block_size
 
-    def flops(self, tokens: int, context: int) -> int:
-        """Scores of every pair, once there are more blocks than are chosen."""
-        if context <= self.chosen:
-            return 0
-        return attention_flops(self.num_heads, self.head_dim, 0, pairs(tokens, context))
+    def flops(self, shapes: Shapes, tokens: int, context: int) -> int:
+        """Keys of every token; queries and scores of those that see more blocks than are chosen."""
+        return _flops(shapes, "indexer.k_proj.weight", self.num_heads * self.head_dim, self.chosen, tokens, context)
+
+
+def _flops(shapes: Shapes, key: str, width: int, chosen: int, tokens: int, context: int) -> int:
+    choosing = max(0, context - max(context - tokens, chosen))
+    queries = {name: shape for name, shape in shapes.items() if name != key}
+    found = product_flops({key: shapes[key]}, tokens) + product_flops(queries, choosing)
+    return found + attention_flops(1, width, 0, pairs(choosing, context))
 
 
 def token_params(options: IndexerOptions, hidden: int, queries: int) -> Shapes:
@@ -89,8 +92,8 @@ def block_params(options: BlockIndexerOptions, hidden: int) -> Shapes:
     heads, width = options.num_heads, options.head_dim
     found: Shapes = {"indexer.q_proj.weight": (heads * width, hidden), "indexer.k_proj.weight": (width, hidden)}
     for name, count in (("q_norm", heads), ("k_norm", 1)):
-        if options.norm is not None and (scale := options.norm.weight_shape(count, width)):
-            found[f"indexer.{name}.weight"] = scale
+        if options.norm is not None:
+            found |= {f"indexer.{name}.{learned}": of for learned, of in options.norm.shapes(count, width).items()}
     return found
 
 

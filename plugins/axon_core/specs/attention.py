@@ -189,10 +189,12 @@ def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]
 
 def _flops(options: AttentionOptions, dims: Dims, tokens: int, context: int) -> int:
     heads, _, width = head_shape(options, dims)
-    projected = product_flops(_params(options, dims), tokens)
+    shapes = _params(options, dims)
+    own = {name: shapes.pop(name) for name in list(shapes) if name.startswith("indexer.")}
+    projected = product_flops(shapes, tokens)
     seen = pairs(tokens, context, options.window_size)
     if options.indexer is not None:
-        projected += options.indexer.flops(tokens, context)
+        projected += options.indexer.flops(own, tokens, context)
         seen = pairs(tokens, context, options.indexer.chosen)
     return projected + attention_flops(heads, width, width, seen)
 

@@ -76,8 +76,8 @@ class LatentAttentionOptions(Options):
     )
     index_from: str | None = Field(
         default=None,
-        description="Component whose choice of tokens is taken, from the nearest earlier layer that uses it, instead of "
-        "one by an indexer of its own.",
+        description="Component whose choice of tokens is taken, from the nearest earlier layer that uses it, instead "
+        "of one by an indexer of its own.",
     )
     temperature: TemperatureOptions | None = Field(
         default=None, description="Factor of queries far into a long context; none unless given."
@@ -161,10 +161,12 @@ def _flops(options: LatentAttentionOptions, dims: Dims, tokens: int, context: in
     """Whichever form `axon_core.latent_attention` takes: queries to the latents, or keys and values out of them."""
     heads, rank, rope = options.num_heads, options.kv_lora_rank, options.qk_rope_head_dim
     nope, values = options.qk_nope_head_dim, options.value_dim
-    projected = product_flops(_params(options, dims), tokens)
+    shapes = _params(options, dims)
+    own = {name: shapes.pop(name) for name in list(shapes) if name.startswith("indexer.")}
+    projected = product_flops(shapes, tokens)
     chosen = None
     if options.indexer is not None:
-        projected += options.indexer.flops(tokens, context) if options.own_indexer else 0
+        projected += options.indexer.flops(own, tokens, context) if own else 0
         chosen = options.indexer.top_k
         context = min(context, chosen) if tokens == 1 else context  # a single query reads only what it chose
     seen = pairs(tokens, context, chosen)
@@ -253,8 +255,8 @@ SPECS: Final = (
             {**_SMALL, "q_lora_rank": 20, "lora_scale": {"q": 1.3, "kv": 1.2}, "rope": False, "norm_eps": 1e-5},
             # A latent narrower than what it replaces: absorbed throughout.
             {**_SMALL, "num_heads": 2, "kv_lora_rank": 12, "scale": 0.3, "rope": {"traditional": False}},
-            {**_SMALL, "q_lora_rank": 20, "indexer": {"num_heads": 4, "head_dim": 16, "top_k": 8}},
-            {**_SMALL, "indexer": {"num_heads": 2, "head_dim": 12, "top_k": 5, "traditional": True, "rope_last": True}},
+            {**_SMALL, "q_lora_rank": 20, "indexer": {"num_heads": 4, "head_dim": 16, "top_k": 12}},
+            {**_SMALL, "indexer": {"num_heads": 2, "head_dim": 12, "top_k": 13, "traditional": True, "rope_last": True}},
             {**_SMALL, "gate": "head", "temperature": {"scale": 0.5, "length": 4}},
             {**_SMALL, "v_head_dim": 12, "gate": "elementwise", "rope": False},
         ),
