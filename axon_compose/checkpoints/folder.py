@@ -22,6 +22,7 @@ from axon_compose.checkpoints.files._generation import generation_of
 from axon_compose.checkpoints.files._shards import NotComputed
 from axon_compose.checkpoints.files._tokenizer import is_tokenizer_of, tokenizer_files, tokenizer_folder
 from axon_compose.checkpoints.files._trust import without_code
+from axon_compose.checkpoints.gguf._path import is_gguf
 from axon_compose.checkpoints.trained import load_trained
 from axon_compose.checkpoints.weights import LoadPlan, name_kind, read_checkpoint
 from axon_compose.language.document import Layout
@@ -224,6 +225,8 @@ def _origin(plan: LoadPlan, weights: Path, layout: Layout | None) -> dict[str, A
     """
     if is_built(weights) or is_adapter(weights):
         return read_built(weights).written[CONFIG_KEY].get("tensors")
+    if is_gguf(weights):
+        return None
     names = {name_kind(source.name) for transfer in plan.transfers for source in transfer.sources}
     return {"layout": layout or read_checkpoint(weights).layout, "names": sorted(names)}
 

@@ -1,7 +1,7 @@
 """What a path is: the one place that decides it, for every command and for `load`.
 
-A path of a file, the name of a shipped architecture, a folder that we built (or what mlx_lm made of one), or a
-published checkpoint. A name is taken for a name before a folder of that name is looked at.
+A path of a file, the name of a shipped architecture, a folder that we built (or what mlx_lm made of one), a published
+checkpoint, or a GGUF file. A name is taken for a name before a folder of that name is looked at.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from axon_compose.checkpoints.built import CONFIG_FILE, compile_built, is_adapter, is_built, read_built
+from axon_compose.checkpoints.gguf._path import is_gguf
 from axon_compose.diagnostics import CheckpointError, Problems
 from axon_compose.language.config import Config
 from axon_compose.plan import Compiled, Given, compile_source, is_shipped
@@ -65,6 +66,8 @@ def _folder(source: Given | None, registry: Registry) -> Path | None:
     if not is_model_folder(source, registry):
         return None
     folder = Path(source)
+    if is_gguf(folder):
+        return folder
     if not is_adapter(folder) and not os.path.lexists(folder / CONFIG_FILE):
         hint = f"a folder with a model has a `{CONFIG_FILE}`; a description is a YAML file"
         raise CheckpointError("AX560", f"`{folder}` is a directory without a model", hint)
@@ -79,13 +82,19 @@ def config_of(folder: Path) -> Config | None:
     """
     if is_built(folder) or is_adapter(folder):
         return read_built(folder).config
+    if is_gguf(folder):
+        from axon_compose.checkpoints.gguf._compile import gguf_config
+
+        return gguf_config(folder)
     from axon_compose.checkpoints.huggingface import read_config
 
     return read_config(folder, Problems())
 
 
 def is_model_folder(source: Given | None, registry: Registry | None = None) -> TypeGuard[str | Path]:
-    """Whether a source is a folder, where a model is expected, and not the name of an architecture."""
+    """Whether a source is a folder, where a model is expected, and not the name of an architecture; or a GGUF file."""
+    if is_gguf(source):
+        return True
     if not isinstance(source, str | Path) or not Path(source).is_dir():
         return False
     return isinstance(source, Path) or not is_shipped(source, registry or Registry.installed())
@@ -95,6 +104,10 @@ def _of_folder(folder: Path, source: Given | None, settings: Iterable[str], regi
     """What a folder is the model of, or another description with its sizes."""
     if is_built(folder) or is_adapter(folder):
         return compile_built(folder, source, settings=settings, registry=registry)
+    if is_gguf(folder):
+        from axon_compose.checkpoints.gguf._compile import compile_gguf
+
+        return compile_gguf(folder, source, settings=settings, registry=registry)
     from axon_compose.checkpoints.compile import compile_checkpoint  # only published checkpoints need it
 
     return compile_checkpoint(folder, source, settings=settings, registry=registry)

@@ -60,16 +60,26 @@ def build_trained(
     seed: int = 0,
     allow_large: bool = False,
     layout: Layout | None = None,
+    unpack: bool = False,
     progress: Progress | None = None,
 ) -> LanguageModel:
     """Build a model and load the weights of a folder into it; the arguments are those of `Architecture.build`.
+
+    With `unpack` quantised weights become plain numbers.
 
     Raises:
         CheckpointError: If the weights do not fit into memory, are not those of this model, or change while they are
             read.
     """
     return load_trained(
-        compiled, weights, dtype=dtype, seed=seed, allow_large=allow_large, layout=layout, progress=progress
+        compiled,
+        weights,
+        dtype=dtype,
+        seed=seed,
+        allow_large=allow_large,
+        layout=layout,
+        unpack=unpack,
+        progress=progress,
     )[0]
 
 
@@ -81,12 +91,13 @@ def load_trained(
     seed: int = 0,
     allow_large: bool = False,
     layout: Layout | None = None,
+    unpack: bool = False,
     progress: Progress | None = None,
 ) -> tuple[LanguageModel, LoadPlan]:
     """The same with what was decided about every tensor; see `build_trained`."""
     folder = Path(weights)
     with Unchanged(model_folder(folder)):
-        load_plan = plan_trained(compiled, folder, dtype=dtype, allow_large=allow_large, layout=layout)
+        load_plan = plan_trained(compiled, folder, dtype=dtype, allow_large=allow_large, layout=layout, unpack=unpack)
         model = random_weights(compiled.plan(), seed=seed)
         load_checkpoint(model, load_plan, dtype=dtype, progress=progress)
     if is_adapter(folder):
@@ -106,6 +117,7 @@ def plan_trained(
     dtype: str | None = None,
     allow_large: bool = False,
     layout: Layout | None = None,
+    unpack: bool = False,
 ) -> LoadPlan:
     """What `build_trained` will read, once it is known to fit into memory; reads headers alone.
 
@@ -114,6 +126,7 @@ def plan_trained(
     """
     plan = compiled.plan()
     load_plan = checkpoint_plan(plan, compiled.document, weights, layout)
+    load_plan = load_plan.unpacked_all() if unpack else load_plan
     if not allow_large:
         stored = f"in {dtype}" if dtype else "as it is stored"
         needed = sum(load_nbytes(load_plan, plan, dtype))

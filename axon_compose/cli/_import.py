@@ -1,4 +1,4 @@
-"""`import`: the folder of a checkpoint to a short file of its own, or to a draft of a family file."""
+"""`import`: the folder of a checkpoint, or a GGUF file, to a short file of its own, or to a draft of a family."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from axon_compose.cli._catalogue import list_families
 from axon_compose.cli._draft import draft, nearest_text
 from axon_compose.cli._terminal import Terminal
 from axon_compose.diagnostics import ArchitectureError
+from axon_compose.language.config import Config
 from axon_compose.language.document import MODEL_NAME
 from axon_compose.machine.files import check_output, write_output
 from axon_compose.registry import Registry
@@ -41,7 +42,7 @@ def import_checkpoint(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _imported(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    from axon_compose.checkpoints.huggingface import fields_used
+    from axon_compose.checkpoints.gguf._path import is_gguf
     from axon_compose.language.layout import to_text
     from axon_compose.plan.concrete import unroll
 
@@ -57,12 +58,15 @@ def _imported(arguments: argparse.Namespace, terminal: Terminal) -> int:
         note = "a folder with a description of its own"
         data = architecture.data
     else:
-        family, model_type = architecture.name, config.model_types[0]
         data = unroll(architecture.document, architecture.plan(), Registry.installed())
-        used = fields_used(architecture.document, config)
-        text = to_text({**data, "name": _name(architecture, target)}, _comments(family, config.model_types))
-        found = {"family": family, "model_type": model_type, "fields": used}
-        note = f"family {family} (model type {model_type}); read from config.json: {', '.join(used)}"
+        of_gguf = is_gguf(arguments.checkpoint)
+        found = _of_gguf(architecture, arguments.checkpoint) if of_gguf else _of_config(architecture, config)
+        kind = "GGUF architecture" if of_gguf else "model type"
+        named = found["gguf_architecture" if of_gguf else "model_type"]
+        comment = f"Imported from a {'file' if of_gguf else 'checkpoint'} of the {kind} {named}, as the family "
+        text = to_text({**data, "name": _name(architecture, target)}, (f"{comment}{architecture.name} reads it.",))
+        where = "the metadata" if of_gguf else "config.json"
+        note = f"family {architecture.name} ({kind} {named}); read from {where}: {', '.join(found['fields'])}"
     if target:
         write_output(target, text.encode(), arguments.force)
         note += f"\nwrote {target}"
@@ -76,5 +80,20 @@ def _name(architecture: Architecture, target: Path | None) -> str:
     return stem if re.fullmatch(MODEL_NAME, stem) else architecture.name
 
 
-def _comments(family: str, model_types: list[str]) -> tuple[str, ...]:
-    return (f"Imported from a checkpoint of the model type {model_types[0]}, as the family {family} reads it.",)
+def _of_config(architecture: Architecture, config: Config) -> dict[str, Any]:
+    """The family and type of a checkpoint, and the fields that were read."""
+    from axon_compose.checkpoints.huggingface import fields_used
+
+    used = fields_used(architecture.document, config)
+    return {"family": architecture.name, "model_type": config.model_types[0], "fields": used}
+
+
+def _of_gguf(architecture: Architecture, path: str) -> dict[str, Any]:
+    """The same of a GGUF file, by its metadata."""
+    from axon_compose.checkpoints.gguf._header import read_gguf
+    from axon_compose.checkpoints.gguf._metadata import Metadata
+    from axon_compose.checkpoints.gguf._overlay import keys_used
+
+    metadata, section = Metadata(read_gguf(Path(path))), architecture.document.envelope.gguf
+    used = keys_used(section, architecture.document.dims, metadata) if section else []
+    return {"family": architecture.name, "gguf_architecture": metadata.file.architecture, "fields": used}

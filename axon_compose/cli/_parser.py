@@ -257,7 +257,10 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     build.add_argument("file", metavar="FILE", help="of a folder, the weights are taken too")
     output(build, "DIR", "write a folder; without it the model is built in memory and tried", dest="out")
     build.add_argument(
-        "--weights", type=checkpoint, metavar="DIR", help="take the weights of a folder or checkpoint (default: random)"
+        "--weights",
+        type=checkpoint,
+        metavar="DIR",
+        help="take the weights of a folder, checkpoint or GGUF file (default: random)",
     )
     build.add_argument("--layout", choices=("huggingface", "mlx"), help="who wrote it (default: the mark in its files)")
     build.add_argument(
@@ -287,7 +290,11 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
         "import", _lazily("_import", "import_checkpoint"), "write the architecture of a checkpoint as a file"
     )
     imported.add_argument(
-        "checkpoint", nargs="?", type=checkpoint, metavar="DIR", help="a folder with config.json and safetensors"
+        "checkpoint",
+        nargs="?",
+        type=checkpoint,
+        metavar="DIR",
+        help="a folder with config.json and safetensors, or a GGUF file",
     )
     output(imported, "FILE", "write it to a file (default: print it)")
     imported.add_argument(
@@ -313,7 +320,9 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     verify = command(
         "verify", _lazily("_verify", "verify"), "is it the published model? against mlx-lm and transformers"
     )
-    verify.add_argument("checkpoint", type=checkpoint, metavar="DIR", help="a folder with config.json and safetensors")
+    verify.add_argument(
+        "checkpoint", type=checkpoint, metavar="DIR", help="a folder with config.json and safetensors, or a GGUF file"
+    )
     verify.add_argument("--family", dest="file", metavar="FILE", help="read it as this family file instead of its own")
     verify.add_argument("--tokens", type=length, default=64, metavar="N", help="how many random ones (default: 64)")
     verify.add_argument("--seed", type=seed, default=0, metavar="N", help="of the tokens (default: 0)")

@@ -1,15 +1,16 @@
-"""Whether a file is a family: which checkpoints it says that it reads."""
+"""Whether a file is a family: which checkpoints and GGUF files it says that it reads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from axon_compose.diagnostics import Problems
 from axon_compose.language.source import Mapping, plain, read_file
 
-__all__ = ["mentions", "model_types_of", "reads"]
+__all__ = ["GgufFamily", "gguf_family_of", "mentions", "model_types_of", "reads"]
 
 
 def model_types_of(path: Path) -> tuple[str, ...] | None:
@@ -48,3 +49,21 @@ def mentions(path: Path, names: Iterable[str]) -> bool:
     except OSError:
         return False
     return any(name.encode() in text for name in names)
+
+
+class GgufFamily(NamedTuple):
+    """Which GGUF files a family reads: their `general.architecture`, and a condition where others read it too."""
+
+    architectures: tuple[str, ...]
+    when: str | None
+
+
+def gguf_family_of(path: Path) -> GgufFamily | None:
+    """What the section `gguf` of a file itself says, not that of a base; None for one that reads no GGUF file."""
+    node = read_file(path, Problems())
+    section = node.get("gguf") if isinstance(node, Mapping) else None
+    written = plain(section) if isinstance(section, Mapping) else {}
+    names, when = written.get("architectures"), written.get("when")
+    if not isinstance(names, list) or not names:
+        return None
+    return GgufFamily(tuple(map(str, names)), when if isinstance(when, str) else None)

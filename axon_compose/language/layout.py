@@ -13,9 +13,9 @@ __all__ = ["flow_text", "to_text"]
 _FEW: Final = 4
 _WIDTH: Final = 110
 #: Sections with an empty line before them.
-_SPACED: Final = ("dims", "components", "blocks", "stack", "overrides", "norm", "huggingface")
+_SPACED: Final = ("dims", "components", "blocks", "stack", "overrides", "norm", "residual", "huggingface", "gguf")
 #: Sections whose entries have lines of their own, however short they are.
-_OPEN: Final = ("components", "blocks", "overrides", "huggingface")
+_OPEN: Final = ("components", "blocks", "overrides", "huggingface", "gguf")
 
 
 def to_text(data: Mapping[str, Any], comments: tuple[str, ...] = ()) -> str:
@@ -60,7 +60,7 @@ def _entry(key: str, value: Any, indent: str, *, is_open: bool = False) -> Itera
     else:
         yield head
         for name, item in value.items():
-            yield from _entry(name, item, indent + "  ", is_open=key == "huggingface" and name == "weights")
+            yield from _entry(name, item, indent + "  ", is_open=key in ("huggingface", "gguf") and name == "weights")
 
 
 def _item(value: Any, indent: str) -> Iterator[str]:

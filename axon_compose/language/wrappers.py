@@ -12,9 +12,12 @@ __all__ = ["TEXT_TYPES"]
 _BY_TEXT_TYPE: Final = {
     "cohere2": "aya_vision cohere2_vision",
     "deepseek_v3": "kimi_k25",
+    "gemma": "paligemma",
     "gemma3_text": "gemma3 shieldgemma2",
     "gemma4_text": "gemma4",
+    "granite": "granite_speech granite_speech_plus",
     "lfm2": "lfm2_vl",
+    "lfm3": "lfm3_vl",
     "llama": "deepseek_vl deepseek_vl_hybrid glmasr idefics3 janus llava llava_next llava_next_video omniasr "
     "perception_lm smolvlm video_llava vipllava voxtral",
     "mistral": "idefics2 mistral3",
@@ -22,6 +25,8 @@ _BY_TEXT_TYPE: Final = {
     "qwen2": "audioflamingo3 fast_vlm got_ocr2 internvl llava_onevision musicflamingo ovis2 pp_chart2table qwen2_audio "
     "vibevoice vibevoice_asr video_llama_3",
     "qwen3": "fun_asr_nano lighton_ocr moss_transcribe_diarize qianfan_ocr qwen3_asr",
+    "qwen3_5_moe_text": "qwen3_5_moe",
+    "qwen3_5_text": "jev minicpm_ocr minicpmv4_6 minicpmv4_7 qwen3_5",
 }
 #: `model_type` of the whole to that of its text model, unless it says another.
 TEXT_TYPES: Final = {whole: text for text, wholes in _BY_TEXT_TYPE.items() for whole in wholes.split()}

@@ -8,10 +8,11 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from axon_compose.machine.blas import is_reference_blas, use_fast_blas
 from axon_compose.model._arrange import arrange, make_weights
 from axon_compose.model._block import Block, Reuse
 from axon_compose.model._caches import make_caches
-from axon_compose.model._calls import call
+from axon_compose.model._calls import call, expand
 from axon_compose.model._forward import make_mask, position
 from axon_compose.model._freed import keep_freed
 from axon_compose.plan import Compiled, Layer, Plan, Use
@@ -31,6 +32,7 @@ class LanguageModel(nn.Module):
         compiled: The description that the plan was made of, which `axon_compose.save` writes; None if only the plan is
             known.
         embedding: Tokens to vectors.
+        residual: The residual scheme, if the plan has one.
         layers: The stack; layers that share weights hold them once.
         norm: The final norm, if the plan has one.
         head: Vectors to logits.
@@ -45,9 +47,12 @@ class LanguageModel(nn.Module):
         names: Callable[[Layer], Mapping[str, str]] = lambda layer: {},
     ) -> None:
         super().__init__()
+        use_fast_blas()
         self._plan = plan
         self._in_order = True  # weights as they are made are of no use yet
         self.embedding = make(plan.embedding)
+        if plan.residual:
+            self.residual = make(plan.residual)
         self.layers: list[Block | Reuse] = []
         for layer in plan.layers:
             if layer.owner is None:
@@ -100,11 +105,16 @@ class LanguageModel(nn.Module):
         masks = tuple(make_mask(group, cache, inputs.shape[1]) for group in plan.masks)
         values: dict[str, Any] = {"offset": position(cache, plan.offset)}
         h = self._embedded(inputs, values)
+        shape = h.shape
+        if plan.residual:
+            h = expand(plan.residual, self.residual, h)
         for layer, module in zip(plan.layers, self.layers, strict=True):
             slot = cache[layer.slot] if cache is not None and layer.slot is not None else None
             h, published = module(h, masks, slot, {source: values[source] for source in layer.reads})
             values.update(published)
-        return call(plan.final_norm, self.norm, h.shape, h) if plan.final_norm else h
+        if plan.residual:
+            h = call(plan.residual, self.residual.collapse, shape, h)
+        return call(plan.final_norm, self.norm, shape, h) if plan.final_norm else h
 
     def _embedded(self, inputs: mx.array, values: dict[str, Any]) -> mx.array:
         """(B, L, D), what the first layer reads; what the embedding publishes goes into `values`."""
@@ -122,7 +132,7 @@ class LanguageModel(nn.Module):
     def train(self, mode: bool = True) -> LanguageModel:
         """Make ready for training, or with `mode=False`, as `eval` does, for inference.
 
-        On the CPU, the next call puts the matrices in the order that either is fast with
+        With the reference BLAS on the CPU, the next call puts the matrices in the order that either is fast with
         (`axon_compose.model._arrange`).
         """
         super().train(mode)
@@ -139,8 +149,8 @@ class LanguageModel(nn.Module):
         if mx.default_device() != mx.cpu:
             make_weights(self)
             return True
-        tables = getattr(self.head, "reads_table", False)
-        done = arrange(self, column_major=not self.training, tables=tables) and make_weights(self)
+        column_major = not self.training and is_reference_blas()
+        done = arrange(self, column_major=column_major) and make_weights(self)
         if done:
             keep_freed()
         return done

@@ -14,12 +14,16 @@ def axon_components() -> Iterator[ComponentSpec]:
     """The records of every built-in component."""
     # Imported here, so that `import axon_core.attention` alone loads one class and not every record.
     from axon_core.specs import (
+        altup,
         attention,
         blocks,
         embedding,
         gated_delta_net,
+        hyper_connections,
         kimi_delta_attention,
+        kv_conv,
         latent_attention,
+        laurel,
         lightning_attention,
         mamba,
         mlp,
@@ -42,12 +46,16 @@ def axon_components() -> Iterator[ComponentSpec]:
         mamba,
         gated_delta_net,
         kimi_delta_attention,
+        kv_conv,
         lightning_attention,
         rwkv7,
         rg_lru,
         mlp,
         moe,
         per_layer,
+        laurel,
         blocks,
+        hyper_connections,
+        altup,
     ):
         yield from family.SPECS

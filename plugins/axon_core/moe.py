@@ -45,6 +45,8 @@ class MoE(nn.Module):
         routed_scaling_factor: Factor of the routed experts' sum.
         router_norm: RMS norm of what the router reads, times a constant; none unless given.
         expert_norm: RMS norm of what the experts read, shared ones too, while the router reads x; none unless given.
+        identity_experts: Further outputs of the router, after those of the experts, that stand for what the experts
+            read: a token is sent to fewer experts, and keeps a part of itself (LongCat-Flash).
         per_expert_scale: Whether the weight of each expert has a learned factor.
         router_bias: Whether the router has a bias.
         router_softcap: Bound of the router's output, `softcap * tanh(output / softcap)`; none unless given.
@@ -79,6 +81,7 @@ class MoE(nn.Module):
         routed_scaling_factor: float = 1.0,
         router_norm: RouterNormOptions | None = None,
         expert_norm: ExpertNormOptions | None = None,
+        identity_experts: int = 0,
         per_expert_scale: bool = False,
         router_bias: bool = False,
         router_softcap: float | None = None,
@@ -96,12 +99,13 @@ class MoE(nn.Module):
         shared_gate: bool = False,
     ) -> None:
         super().__init__()
-        if top_k > num_experts:
-            raise ValueError(f"top_k ({top_k}) is larger than num_experts ({num_experts})")
+        outputs = num_experts + identity_experts
+        if top_k > outputs:
+            raise ValueError(f"top_k ({top_k}) is larger than num_experts ({outputs})")
         if shared_gate and not shared_intermediate_dim:
             raise ValueError("shared_gate needs a shared expert: give shared_intermediate_dim")
-        check_groups(num_experts, top_k, num_groups, top_k_groups, group_score)
-        self.num_experts, self.top_k = num_experts, top_k
+        check_groups(outputs, top_k, num_groups, top_k_groups, group_score)
+        self.num_experts, self.identity_experts, self.top_k = num_experts, identity_experts, top_k
         self.score, self.norm_topk, self.norm_eps = score, norm_topk, norm_eps
         self.routed_scaling_factor, self.router_softcap = routed_scaling_factor, router_softcap
         self.num_groups, self.top_k_groups, self.group_score = num_groups, top_k_groups, group_score
@@ -112,8 +116,8 @@ class MoE(nn.Module):
         if expert_norm is not None:
             self.expert_norm = RMSNorm(dim, expert_norm.eps)
         if per_expert_scale:
-            self.per_expert_scale = mx.ones((num_experts,))
-        self.gate = Linear(dim, num_experts, bias=router_bias)
+            self.per_expert_scale = mx.ones((outputs,))
+        self.gate = Linear(dim, outputs, bias=router_bias)
         sizes = (latent_dim or dim, intermediate_dim, num_experts)
         if gated:
             self.switch_mlp = ExpertGLU(*sizes, activation, bias=bias, limit=limit)
@@ -128,7 +132,7 @@ class MoE(nn.Module):
         if shared_gate:
             self.shared_expert_gate = Linear(dim, 1, bias=False)
         if correction_bias:
-            self.correction_bias = mx.zeros((num_experts,))
+            self.correction_bias = mx.zeros((outputs,))
             self.freeze(recurse=False, keys="correction_bias")
 
     @classmethod
@@ -153,10 +157,17 @@ class MoE(nn.Module):
         chosen, weights = self.route(x)
         if "expert_norm" in self:
             x = self.expert_norm(x)
+        kept = None
+        if self.identity_experts:
+            kept = mx.where(chosen >= self.num_experts, weights, 0.0)
+            # Sent to the first expert with no weight: what is computed stays the same for every token.
+            weights, chosen = weights - kept, mx.where(chosen >= self.num_experts, 0, chosen)
         inner = self.fc1_latent_proj(x) if "fc1_latent_proj" in self else x
         routed = (self.switch_mlp(inner, chosen) * weights[..., None]).sum(axis=-2)
         if "fc2_latent_proj" in self:
             routed = self.fc2_latent_proj(routed.astype(x.dtype))
+        if kept is not None:
+            routed = routed + kept.sum(axis=-1, keepdims=True) * x
         if "shared_expert" in self:
             shared = self.shared_expert(x)
             if "shared_expert_gate" in self:
@@ -168,7 +179,8 @@ class MoE(nn.Module):
         """Choose experts for `x` (..., D).
 
         Returns:
-            The experts, (..., top_k) from the best to the worst, and their weights in float32, of the same shape.
+            The experts, (..., top_k) from the best to the worst, and their weights in float32, of the same shape. From
+            `num_experts` on they return their input.
         """
         x = x.astype(mx.float32)
         if "router_norm" in self:

@@ -123,8 +123,10 @@ def reference(layer, x):
         inner = p["fc1_latent_proj.weight"] @ v + p.get("fc1_latent_proj.bias", 0) if latent else v
         routed = 0
         for expert, weight in zip(*chosen, strict=True):
-            routed = routed + weight * feed_forward(p, "switch_mlp", inner, expert, glu)
+            if expert < layer.num_experts:
+                routed = routed + weight * feed_forward(p, "switch_mlp", inner, expert, glu)
         y[place] = p["fc2_latent_proj.weight"] @ routed + p.get("fc2_latent_proj.bias", 0) if latent else routed
+        y[place] += sum(weight for expert, weight in zip(*chosen, strict=True) if expert >= layer.num_experts) * v
         if any(name.startswith("shared_expert.") for name in p):
             shared = feed_forward(p, "shared_expert", v, glu=glu)
             gate = sigmoid(p["shared_expert_gate.weight"] @ v) if "shared_expert_gate.weight" in p else 1
@@ -156,6 +158,8 @@ ROUTERS = [
     {"router_norm": RouterNormOptions(eps=0.5, scale=0.7)},
     {"router_norm": RouterNormOptions(), "expert_norm": ExpertNormOptions(eps=0.5), "per_expert_scale": True},
     {"expert_norm": ExpertNormOptions(), "per_expert_scale": True, "score": "sigmoid", "norm_topk": False},
+    {"identity_experts": 3, "correction_bias": True, "top_k": 4},
+    {"identity_experts": 8, "top_k": 7, "norm_topk": False, "expert_norm": ExpertNormOptions()},
 ]
 
 

@@ -5,6 +5,7 @@
 `tests/families/recipes/NAME.yaml` has
 
     reference: transformers       # or mlx-lm, where transformers has no class for it
+    class: Mistral4ForCausalLM    # optional: transformers' class, where its AutoModelForCausalLM does not find one
     config: {model_type: …, …}    # every field that changes the model has a value that is not its default
     published: {…}                # optional: fields that files before transformers 5 have instead; null takes one away
     rope_kind: type               # optional: the word for the kind in a published `rope_scaling`
@@ -14,6 +15,7 @@
     draws: {pattern: [normal, 0.0, 1.0]}   # optional: distributions for names that match a shell pattern
     margin: 2e-4                  # optional: by how much choices of experts or tokens are clear
     unused: {pattern: shape}      # optional: tensors that published files have and no model uses
+    repairs: {path: factor}       # optional: of arrays of mlx-lm's loaded model, where a fault of it is known
 
 and the folder `fixtures/NAME` gets `config.json`, `config.published.json` (where the recipe has `published`),
 `tensors.json` and `expected.safetensors`. Weights are drawn by `seeded.py`, here as in the tests. Needs transformers,
@@ -23,6 +25,7 @@ and torch where that is the reference.
 from __future__ import annotations
 
 import fnmatch
+import functools
 import itertools
 import json
 import math
@@ -116,12 +119,15 @@ class Transformers:
     def __init__(self, recipe: dict[str, Any]) -> None:
         import make_fixtures as old
         import torch
-        from transformers import AutoConfig, AutoModelForCausalLM
+        import transformers
+        from transformers import AutoConfig
 
+        self.reads = getattr(transformers, recipe.get("class", "AutoModelForCausalLM"))
         self.old, self.torch = old, torch
         fields = {key: value for key, value in recipe["config"].items() if key != "model_type"}
         config = AutoConfig.for_model(recipe["config"]["model_type"], **fields)
-        self.model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, **old.EAGER).eval()
+        make = self.reads._from_config if "class" in recipe else self.reads.from_config
+        self.model = make(config, dtype=torch.float32, **old.EAGER).eval()
         with tempfile.TemporaryDirectory() as place:
             self.model.save_pretrained(place)
             from safetensors.numpy import load_file
@@ -132,12 +138,10 @@ class Transformers:
 
     def logits(self, tensors: dict[str, np.ndarray], tokens: np.ndarray) -> tuple[np.ndarray, float]:
         """Logits of the checkpoint read back as published, and the smallest margin of a choice of experts."""
-        from transformers import AutoModelForCausalLM
-
         with tempfile.TemporaryDirectory() as place:
             (Path(place) / "config.json").write_text(json.dumps(self.config))
             save_file(tensors, Path(place) / "model.safetensors", metadata={"format": "pt"})
-            self.model, info = AutoModelForCausalLM.from_pretrained(
+            self.model, info = self.reads.from_pretrained(
                 place, dtype=self.torch.float32, output_loading_info=True, **self.old.EAGER
             )
         assert not info["missing_keys"], info["missing_keys"]
@@ -149,6 +153,10 @@ class Transformers:
         return self.old.forward(self.model.double(), self.torch.from_numpy(tokens.astype(np.int64)))[0]
 
 
+def _member(owner: Any, key: str) -> Any:
+    return owner[int(key)] if key.isdigit() else getattr(owner, key)
+
+
 class MlxLm:
     """mlx-lm's own model, read from the folder as its commands read it."""
 
@@ -156,7 +164,7 @@ class MlxLm:
         from mlx.utils import tree_flatten
         from mlx_lm.utils import _get_classes
 
-        self.config = recipe["config"]
+        self.config, self.repairs = recipe["config"], recipe.get("repairs", {})
         model_class, args_class = _get_classes(self.config)
         model = model_class(args_class.from_dict(self.config))
         self.own = {
@@ -172,6 +180,10 @@ class MlxLm:
             (Path(place) / "config.json").write_text(json.dumps(self.config))
             save_file(tensors, Path(place) / "model.safetensors", metadata={"format": "pt"})
             model, _ = load_model(Path(place), strict=True)
+        for path, factor in self.repairs.items():
+            *parents, leaf = path.split(".")
+            owner = functools.reduce(_member, parents, model)
+            setattr(owner, leaf, getattr(owner, leaf) * factor)
         logits = np.array(model(mx.array(tokens.astype(np.int32))).astype(mx.float32))
         return logits, math.inf
 

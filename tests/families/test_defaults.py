@@ -25,8 +25,10 @@ def config_of(name: str) -> dict[str, Any]:
     return found
 
 
-#: RWKV-7 is not in transformers.
-KNOWN: Final = [name for name in NAMES if name != "rwkv7"]
+RECIPES: Final = Path(__file__).parent / "recipes"
+#: Not in transformers: RWKV-7, and what is compared with mlx-lm.
+UNKNOWN: Final = {"rwkv7"} | {path.stem for path in RECIPES.glob("*.yaml") if "reference: mlx-lm" in path.read_text()}
+KNOWN: Final = [name for name in NAMES if name not in UNKNOWN]
 #: One of each model type.
 TYPES: Final = {config_of(name)["model_type"]: name for name in reversed(KNOWN)}
 #: Whatever the family, these decide what the rotation of a long context is.

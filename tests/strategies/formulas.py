@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from math import ceil, floor, isfinite, sqrt
+from math import ceil, floor, isfinite, log, sqrt
 from typing import Any
 
 from hypothesis import strategies as st
@@ -33,7 +33,7 @@ class Pair:
 
 def truth(pair: Pair) -> Any:
     """What Python makes of it."""
-    return eval(pair.python, {"__builtins__": {}}, {**NAMES, **_HELPERS})
+    return eval(pair.python, {"__builtins__": {}, **NAMES, **_HELPERS})
 
 
 def _number(value: Any) -> Any:
@@ -52,10 +52,13 @@ def _divide(a: Any, b: Any) -> Any:
 
 _HELPERS = {
     "_number": _number, "_divide": _divide, "min": min, "max": max, "ceil": ceil, "floor": floor, "round": round,
-    "sqrt": sqrt, "len": len, "ints": lambda text: [int(part) for part in text.split(",") if part.strip()],
+    "sqrt": sqrt, "log": log, "len": len, "sum": sum, "range": lambda *ends: list(range(*ends)),
+    "is_list": lambda value: isinstance(value, list),
+    "at": lambda value, at: value[at] if type(value) is list else value,
+    "ints": lambda text: [int(part) for part in text.split(",") if part.strip()],
 }  # fmt: skip
 _GAPS = st.sampled_from(["", " ", "  "])
-_LEVELS = {"+": 6, "-": 6, "*": 7, "/": 7, "//": 7, "%": 7}
+_LEVELS = {"+": 7, "-": 7, "*": 8, "/": 8, "//": 8, "%": 8}
 
 
 def _leaf(text: str) -> Pair:
@@ -69,12 +72,12 @@ def _binary(symbol: str, left: Pair, right: Pair, gap: str) -> Pair:
 
 
 def _power(base: Pair, exponent: Pair, gap: str) -> Pair:
-    formula = f"{base.at(10)}{gap}**{gap}{exponent.at(8)}"
-    return Pair(formula, f"_number({base.python} ** {exponent.python})", 9)
+    formula = f"{base.at(11)}{gap}**{gap}{exponent.at(9)}"
+    return Pair(formula, f"_number({base.python} ** {exponent.python})", 10)
 
 
 def _negative(operand: Pair, symbol: str) -> Pair:
-    return Pair(f"{symbol}{operand.at(8)}", f"({symbol}{operand.python})", 8)
+    return Pair(f"{symbol}{operand.at(9)}", f"({symbol}{operand.python})", 9)
 
 
 def _choice(then: Pair, condition: Pair, otherwise: Pair) -> Pair:
@@ -107,11 +110,35 @@ def _list(items: list[Pair], tail: str) -> Pair:
 def _mapping(values: list[Pair], key: Pair) -> Pair:
     pairs = [(repr(k), v) for k, v in zip("ME*", values, strict=True)]
     formula = "{" + ", ".join(f"{k}: {v.formula}" for k, v in pairs) + "}" + f"[{key.formula}]"
-    return Pair(formula, "{" + ", ".join(f"{k}: {v.python}" for k, v in pairs) + "}" + f"[{key.python}]", 10)
+    return Pair(formula, "{" + ", ".join(f"{k}: {v.python}" for k, v in pairs) + "}" + f"[{key.python}]", 11)
+
+
+def _merged(first: list[Pair], second: list[Pair], key: Pair) -> Pair:
+    """A key of two mappings that are put together."""
+    parts = [
+        [(repr(k), v) for k, v in zip(keys, values, strict=True)] for keys, values in (("M*", first), ("E*", second))
+    ]
+    formula = " | ".join("{" + ", ".join(f"{k}: {v.formula}" for k, v in part) + "}" for part in parts)
+    python = ", ".join(f"{k}: {v.python}" for part in parts for k, v in part)
+    return Pair(f"({formula})[{key.formula}]", "{" + python + "}" + f"[{key.python}]", 11)
+
+
+def _each(item: Pair, items: Pair, condition: Pair | None) -> Pair:
+    """A list made of another one; `x` may stand for its items in `item`."""
+    name = f"x{items.formula.count(' for ')}"
+    formula, python = (text.replace("ratio", name) for text in (item.formula, item.python))
+    tail = f" if {condition.at(2)}" if condition else ""
+    tests = f" if {condition.python}" if condition else ""
+    return Pair(f"[{formula} for {name} in {items.at(2)}{tail}]", f"[{python} for {name} in {items.python}{tests}]")
 
 
 def _item(base: Pair, key: Pair) -> Pair:
-    return Pair(f"{base.at(10)}[{key.formula}]", f"{base.python}[{key.python}]", 10)
+    return Pair(f"{base.at(11)}[{key.formula}]", f"{base.python}[{key.python}]", 11)
+
+
+def _bare(pair: Pair) -> Pair:
+    """A list that a function gives, which is no number to be checked."""
+    return Pair(pair.formula, pair.python.removeprefix("_number"), pair.level)
 
 
 @cache
@@ -129,13 +156,15 @@ def numbers(depth: int) -> st.SearchStrategy[Pair]:
         leaf,
         st.builds(_binary, st.sampled_from(sorted(_LEVELS)), below, below, _GAPS),
         st.builds(_power, below, st.sampled_from(["0", "1", "2", "4", "0.5"]).map(_leaf), _GAPS),
-        st.builds(_power, below, st.just(Pair("-1", "(-1)", 8)), _GAPS),
+        st.builds(_power, below, st.just(Pair("-1", "(-1)", 9)), _GAPS),
         st.builds(_negative, below, st.sampled_from("+-")),
         st.builds(_choice, below, tests, below),
         st.builds(_logic, st.sampled_from(["and", "or"]), st.lists(below, min_size=2, max_size=3)),
-        st.builds(_call, st.sampled_from(["ceil", "floor", "round", "sqrt"]), below),
+        st.builds(_call, st.sampled_from(["ceil", "floor", "round", "sqrt", "log"]), below),
         st.builds(_call, st.sampled_from(["min", "max"]), below, below),
-        st.builds(_call, st.sampled_from(["min", "max", "len"]), lists(depth - 1)),
+        st.builds(_call, st.sampled_from(["min", "max", "len", "sum"]), lists(depth - 1)),
+        st.builds(_call, st.just("at"), st.one_of(below, lists(depth - 1)), _positions(depth)),
+        st.builds(_merged, st.lists(below, min_size=2, max_size=2), st.lists(below, min_size=2, max_size=2), texts(0)),
         st.builds(_call, st.just("round"), below, st.sampled_from(["0", "2", "-1"]).map(_leaf)),
         st.builds(_item, lists(depth - 1), _positions(depth)),
         st.builds(_mapping, st.lists(below, min_size=3, max_size=3), texts(depth - 1)),
@@ -144,7 +173,7 @@ def numbers(depth: int) -> st.SearchStrategy[Pair]:
 
 @cache
 def _positions(depth: int) -> st.SearchStrategy[Pair]:
-    near = st.integers(-4, 3).map(lambda n: _leaf(str(n)) if n >= 0 else Pair(str(n), f"({n})", 8))
+    near = st.integers(-4, 3).map(lambda n: _leaf(str(n)) if n >= 0 else Pair(str(n), f"({n})", 9))
     return st.one_of(near, st.builds(_call, st.just("len"), lists(depth - 1)))
 
 
@@ -176,7 +205,7 @@ def texts(depth: int) -> st.SearchStrategy[Pair]:
     below = texts(depth - 1)
     return st.one_of(
         leaf,
-        st.builds(lambda a, b: Pair(f"{a.at(6)} + {b.at(7)}", f"({a.python} + {b.python})", 6), below, below),
+        st.builds(lambda a, b: Pair(f"{a.at(7)} + {b.at(8)}", f"({a.python} + {b.python})", 7), below, below),
         st.builds(_item, below, _positions(depth)),
         st.builds(_choice, below, booleans(depth - 1), below),
     )
@@ -188,13 +217,15 @@ def lists(depth: int) -> st.SearchStrategy[Pair]:
     if not depth:
         return st.just(_leaf("sizes"))
     items = st.lists(numbers(depth - 1), max_size=3)
-    repeat: Callable[[Pair, int], Pair] = lambda a, n: Pair(f"{a.at(7)}*{n}", f"({a.python} * {n})", 7)  # noqa: E731
+    repeat: Callable[[Pair, int], Pair] = lambda a, n: Pair(f"{a.at(8)}*{n}", f"({a.python} * {n})", 8)  # noqa: E731
     return st.one_of(
         st.just(_leaf("sizes")),
         st.builds(_list, items, st.sampled_from(["", ",", " , "])),
+        st.builds(_each, numbers(depth - 1), lists(depth - 1), st.none() | booleans(depth - 1)),
+        st.builds(_call, st.just("range"), st.sampled_from(["i", "0", "len(sizes)"]).map(_leaf)).map(_bare),
         st.builds(repeat, lists(depth - 1), st.integers(0, 3)),
         st.builds(
-            lambda a, b: Pair(f"{a.at(6)}+{b.at(7)}", f"({a.python} + {b.python})", 6),
+            lambda a, b: Pair(f"{a.at(7)}+{b.at(8)}", f"({a.python} + {b.python})", 7),
             lists(depth - 1),
             items.map(lambda x: _list(x, "")),
         ),
@@ -208,8 +239,8 @@ def pairs() -> st.SearchStrategy[Pair]:
 
 WORDS = [
     "+", "-", "*", "/", "//", "%", "**", "==", "!=", "<", "<=", ">", ">=", "and", "or", "not", "in", "if",
-    "else", "(", ")", "[", "]", "{", "}", ",", ":", "0", "1", "2.5", "'a'", "i", "pattern", "sizes", "true",
-    "None", "min(", "len(", "round(",
+    "else", "for", "x", "|", "(", ")", "[", "]", "{", "}", ",", ":", "0", "1", "2.5", "'a'", "i", "pattern", "sizes",
+    "true", "None", "min(", "len(", "round(",
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from axon_compose.checkpoints.files._converted_tokenizer import SOURCES, convert
 from axon_compose.checkpoints.files._record import dump_json
 from axon_compose.checkpoints.files._tokenizer_files import TokenizerFiles
 from axon_compose.checkpoints.files._trust import without_code
+from axon_compose.checkpoints.gguf._path import is_gguf
 from axon_compose.diagnostics import CheckpointError
 
 __all__ = ["copied_tokenizer", "has_tokenizer", "read_data_file"]
@@ -29,11 +30,17 @@ _MAX_BYTES: Final = 256 * 1024 * 1024
 def copied_tokenizer(folder: Path) -> TokenizerFiles:
     """Read the tokenizer files of a folder: plain files in it, or in the blob store beside a Hugging Face snapshot.
 
+    Those of a GGUF file are made of its metadata.
+
     Without a `tokenizer.json` it is made by transformers from what there is. Fields that name code are left out.
 
     Raises:
         CheckpointError: AX542.
     """
+    if is_gguf(folder):
+        from axon_compose.checkpoints.gguf._tokenizer import tokenizer_of_gguf
+
+        return _described(folder, tokenizer_of_gguf(folder), [])
     files = {name: content for name in _COPIED if (content := read_data_file(folder, name)) is not None}
     if "tokenizer.json" not in files:
         more = {name: content for name in _CONVERTED if (content := read_data_file(folder, name)) is not None}
@@ -52,7 +59,11 @@ def copied_tokenizer(folder: Path) -> TokenizerFiles:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a folder has any file of a tokenizer, usable or not."""
+    """Whether a folder has any file of a tokenizer, usable or not, or a GGUF file one in its metadata."""
+    if is_gguf(folder):
+        from axon_compose.checkpoints.gguf._tokenizer import has_gguf_tokenizer
+
+        return has_gguf_tokenizer(folder)
     named = (set(_COPIED) | set(_CONVERTED)) - {"config.json"}
     return any((folder / name).exists() for name in named) or bool(_foreign(folder))
 

@@ -30,7 +30,7 @@ class Unchanged:
     of MLX, or in numbers of which some are old and some new.
 
     Args:
-        folder: The checkpoint, nothing of it read yet.
+        folder: The checkpoint, a folder or one file, nothing of it read yet.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -50,14 +50,16 @@ class Unchanged:
         changed = sorted(name for name in self._before | now if self._before.get(name) != now.get(name))
         if changed:
             what = "has changed" if changed[0] in now else "has gone"
-            message = f"`{self._folder / changed[0]}` {what} while the checkpoint was read"
+            path = self._folder if self._folder.name == changed[0] else self._folder / changed[0]
+            message = f"`{path}` {what} while the checkpoint was read"
             hint = "wait until whatever writes to that folder has finished, and begin again"
             raise CheckpointError("AX513", message, hint) from error
 
 
 def _stamps(folder: Path) -> dict[str, _Stamp]:
     found = {}
-    for path in (path for pattern in _READ for path in folder.glob(pattern)):
+    single = [folder] if folder.is_file() else []
+    for path in (*single, *(path for pattern in _READ for path in folder.glob(pattern))):
         try:
             status = path.stat()
         except OSError:

@@ -82,10 +82,12 @@ class _Check:
         self.problems.error("AX603", message, entry.node.span)
 
     def check_layer_types(self) -> None:
-        """A kind for more layers than there are: which of the two is meant cannot be known."""
+        """A kind for more layers than there are, predictors of further tokens included: what is meant is unknown."""
         entry, layers = self.config.find("layer_types"), self.config.value("num_hidden_layers")
-        kinds = plain(entry.node) if entry else None
-        if entry and isinstance(kinds, list) and isinstance(layers, int) and len(kinds) > layers:
+        kinds, further = plain(entry.node) if entry else None, self.config.value("num_nextn_predict_layers")
+        if not entry or not isinstance(kinds, list) or not isinstance(layers, int):
+            return
+        if len(kinds) > layers and len(kinds) != layers + (further if isinstance(further, int) else 0):
             message = f"`layer_types` has {len(kinds)} items for {layers} layers"
             self.problems.error("AX603", message, entry.key_span)
 

@@ -66,8 +66,15 @@ def _groups(config: Config) -> int:
 
 #: Families with yarn whose RoPE mlx-lm makes by one function.
 _YARN: Final = (
-    "deepseek_v3", "deepseek_v32", "falcon_h1", "glm_moe_dsa", "gpt_oss", "kimi_k2", "llama", "mistral", "olmo2",
-    "qwen2", "qwen3", "qwen3_next",
+    "bailing_moe", "deepseek_v3", "deepseek_v32", "dots1", "ernie4_5", "ernie4_5_moe", "exaone_moe", "falcon_h1",
+    "glm4_moe_lite", "glm_moe_dsa", "gpt_oss", "granite", "granitemoe", "kimi_k2", "llama", "mistral", "olmo2", "olmoe", "qwen2",
+    "qwen3", "qwen3_next", "seed_oss", "smollm3",
+)  # fmt: skip
+
+#: Families whose experts are chosen out of the best groups.
+_GROUPED: Final = (
+    "bailing_moe", "deepseek_v3", "deepseek_v32", "dots1", "exaone_moe", "glm4_moe", "glm4_moe_lite", "glm_moe_dsa",
+    "kimi_k2", "nemotron_h",
 )  # fmt: skip
 
 #: Of checkpoints whose files hold two different matrices under a config.json that ties them, which is seen there alone.
@@ -129,7 +136,7 @@ FAULTS: Final = (
         "mlx-lm",
         "groups of experts that were not chosen get the score 0, and may win over a negative one",
         "they get -inf (also in DeepSeek's own code)",
-        model_types=("deepseek_v3", "deepseek_v32", "glm_moe_dsa", "kimi_k2", "nemotron_h"),
+        model_types=_GROUPED,
         when=lambda config, tokens: (config.get("n_group") or 1) > (config.get("topk_group") or 1),
         repair=raise_bias,
     ),
@@ -138,7 +145,7 @@ FAULTS: Final = (
         "mlx-lm",
         "rope_scaling is ignored",
         "it applies as for any RoPE",
-        model_types=("mixtral", "qwen3_moe", "cohere2", "gpt_neox", "lfm2"),
+        model_types=("mixtral", "qwen3_moe", "cohere2", "gpt_neox", "lfm2", "glm4_moe", "lfm2_moe", "minimax_m2"),
         when=lambda config, tokens: _rope_type(config) != "default",
         settings=lambda config: ["dims.rope_scaling={type: linear, factor: 1.0}"],
     ),

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from axon_compose.checkpoints.upstream._stock import stock_fields
+from axon_compose.checkpoints.upstream._stock import stock_fields, stock_type
 
 __all__ = ["older_fields", "with_older_fields"]
 
 #: Fields that changed their names: model type to the old name and the new one.
 _RENAMED: Final[dict[str, dict[str, str]]] = {
     "qwen3_moe": {"num_experts": "num_local_experts"},
+    "mellum": {"num_experts": "num_local_experts"},
     "gpt_neox": {"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"},
     "lfm2": {"block_dim": "hidden_size", "block_ff_dim": "intermediate_size"},
     "bailing_hybrid": {"n_group": "num_expert_group", "num_experts_per_tok": "num_experts_per_token"},
@@ -34,12 +35,13 @@ def older_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(inner, Mapping):
         found = older_fields(inner)
         return {"text_config": {**inner, **found}} if found else {}
-    family = str(config.get("model_type"))
+    family = stock_type(config)
     classes = config.get("architectures")
-    written = classes[0] if isinstance(classes, list) and classes else None
+    written = str(classes[0]) if isinstance(classes, list) and classes else ""
     read = stock_fields(family, _CLASSES.get(written, written))
     found = {} if "rope_parameters" in read else _rotary(config)
     found |= {} if "layer_types" in read else _pattern(config)
+    found |= {} if "mlp_layer_types" in read else _dense_layers(config)
     both = {**config, **found}
     found |= {old: both.get(new) for old, new in _RENAMED.get(family, {}).items()}
     if family in _OF_FAMILY:
@@ -62,7 +64,7 @@ def with_older_fields(config: Mapping[str, Any]) -> dict[str, Any]:
         found = {"text_config": with_older_fields(inner)}
     elif "rope_scaling" in found:
         config = {name: value for name, value in config.items() if name != "rope_parameters"}
-    return {**config, **found}
+    return {**config, **found, "model_type": stock_type(config)}
 
 
 def _rotary(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,6 +100,15 @@ def _pattern(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: interval for kind, name in names.items() if kind in kinds}
 
 
+def _dense_layers(config: Mapping[str, Any]) -> dict[str, Any]:
+    """How many layers begin without experts, where all others have some."""
+    kinds = config.get("mlp_layer_types")
+    if not isinstance(kinds, list):
+        return {}
+    dense = kinds.count("dense")
+    return {} if "dense" in kinds[dense:] else {"first_k_dense_replace": dense}
+
+
 def _of_gemma4(config: Mapping[str, Any]) -> dict[str, Any]:
     """Sizes of the global layers, which are all alike."""
     layers = config.get("per_layer_config")
@@ -111,8 +122,28 @@ def _of_granite(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"layer_types": [names.get(kind, kind) for kind in kinds]} if set(kinds) & set(names) else {}
 
 
+def _of_kimi(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping of all that concerns linear attention."""
+    kinds = config.get("layer_types")
+    if not isinstance(kinds, list):
+        return {}
+    names = {"head_dim": "linear_head_dim", "num_heads": "linear_num_heads"}
+    names["short_conv_kernel_size"] = "linear_conv_kernel_dim"
+    lists = {"full_attn_layers": "full_attention", "kda_layers": "linear_attention"}
+    layers = {name: [at for at, other in enumerate(kinds, 1) if other == kind] for name, kind in lists.items()}
+    return {"linear_attn_config": layers | {name: config.get(field) for name, field in names.items()}}
+
+
+def _of_exaone(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether each layer has experts."""
+    kinds = config.get("mlp_layer_types")
+    return {"is_moe_layer": [kind == "sparse" for kind in kinds]} if isinstance(kinds, list) else {}
+
+
 _OF_FAMILY: Final[dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
+    "exaone_moe": _of_exaone,
     "gemma4_text": _of_gemma4,
+    "kimi_linear": _of_kimi,
     "granitemoehybrid": _of_granite,
     "falcon_h1": lambda config: {"head_dim": config["hidden_size"] // config["num_attention_heads"]},
 }

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from functools import cache
+from typing import Any
 
-__all__ = ["stock_fields"]
+__all__ = ["stock_fields", "stock_type"]
+
+
+def stock_type(config: Mapping[str, Any]) -> str:
+    """The model type under which mlx-lm reads a model: for some text models that of the whole, such as `qwen3_5`."""
+    name = str(config.get("model_type"))
+    whole = name.removesuffix("_text")
+    return whole if not stock_fields(name) and stock_fields(whole) else name
 
 
 @cache
-def stock_fields(model_type: str, architecture: str | None = None) -> frozenset[str]:
+def stock_fields(model_type: str, architecture: str = "") -> frozenset[str]:
     """The fields of config.json that mlx-lm's model of this type reads; none if it has no such model.
 
     Args:
@@ -22,9 +31,12 @@ def stock_fields(model_type: str, architecture: str | None = None) -> frozenset[
 
     try:
         with redirect_stdout(sys.stderr):
-            _, arguments = _get_classes(
+            model, arguments = _get_classes(
                 {"model_type": model_type, "architectures": [architecture] if architecture else None}
             )
     except (ValueError, SystemExit):  # OLMo's ends the process without a package of its own
         return frozenset()
-    return frozenset(inspect.signature(arguments).parameters)
+    whole = frozenset(inspect.signature(arguments).parameters)
+    modules = (inspect.getmodule(base) for base in model.__mro__)
+    of_text = (getattr(module, "TextModelArgs", None) for module in modules)
+    return whole.union(*(inspect.signature(found).parameters for found in of_text if found))

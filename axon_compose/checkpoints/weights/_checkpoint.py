@@ -1,4 +1,4 @@
-"""The folder of a checkpoint against a planned file: its headers, its config.json, and the rules."""
+"""A checkpoint against a planned file: its headers, its config.json, and the rules."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from axon_compose.checkpoints.built import is_adapter, is_built, read_built
 from axon_compose.checkpoints.files import CheckpointError
+from axon_compose.checkpoints.gguf._path import is_gguf
+from axon_compose.checkpoints.gguf._rope import FACTORS
 from axon_compose.checkpoints.huggingface import read_config
 from axon_compose.checkpoints.weights._declared import declared_in
 from axon_compose.checkpoints.weights._headers import read_checkpoint
@@ -15,7 +17,7 @@ from axon_compose.checkpoints.weights._plan_load import LoadPlan, plan_load
 from axon_compose.checkpoints.weights._storage import BLOCK
 from axon_compose.diagnostics import Problems
 from axon_compose.language.config import Config
-from axon_compose.language.document import Document, Layout
+from axon_compose.language.document import Document, HuggingFace, Layout
 from axon_compose.plan import Plan
 from axon_compose.plan.folder_names import FolderNames
 
@@ -39,6 +41,8 @@ def checkpoint_plan(plan: Plan, document: Document, folder: Path, layout: Layout
     if is_built(folder) or is_adapter(folder):
         built = read_built(folder)
         return plan_own(plan, read_checkpoint(built.folder), FolderNames(plan, built.written))
+    if is_gguf(folder):
+        return _plan_gguf(plan, document, folder)
     section = document.envelope.huggingface
     if section is None or not section.weights:
         raise CheckpointError(
@@ -57,6 +61,18 @@ def checkpoint_plan(plan: Plan, document: Document, folder: Path, layout: Layout
         declared=declared_in(config),
         wrapped=config is not None and config.wrapped,
     )
+
+
+def _plan_gguf(plan: Plan, document: Document, path: Path) -> LoadPlan:
+    """By the rules of the section `gguf`."""
+    section = document.envelope.gguf
+    if section is None or not section.weights:
+        message = f"`{plan.name}` has no rules for the tensors of GGUF files"
+        hint = "`gguf.weights` says which tensor is which weight; `axon-compose import FILE.gguf` writes it"
+        raise CheckpointError("AX557", message, hint)
+    found = read_checkpoint(path)
+    tensors = {name: header for name, header in found.tensors.items() if name not in FACTORS}
+    return plan_load(plan, HuggingFace(weights=section.weights), document.dims, tensors, found.layout)
 
 
 def _block(config: Config | None) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The folder of a published checkpoint: which files it has, and what they say of their tensors."""
+"""The files of a published checkpoint, a folder or a GGUF file, and what they say of their tensors."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from axon_compose.checkpoints.files import CheckpointError, read_safetensors
 from axon_compose.checkpoints.files._record import is_plain_name
 from axon_compose.checkpoints.files._safetensors import ITEM_BITS, damaged
 from axon_compose.checkpoints.files._shards import INDEX_FILE
+from axon_compose.checkpoints.gguf._header import read_gguf
+from axon_compose.checkpoints.gguf._path import is_gguf
+from axon_compose.checkpoints.gguf._tensors import PLAIN, stored_as
 from axon_compose.language.document import Layout
 from axon_compose.machine.files import read_regular
 
@@ -23,13 +26,17 @@ _PICKLED: Final = (".bin", ".pth", ".pt", ".ckpt")
 
 
 class TensorHeader(NamedTuple):
-    """One tensor of a checkpoint: name, shape, type as the file format calls it, file, and its place in the data."""
+    """One tensor of a checkpoint: name, shape, type as the file format calls it, file, and its place in the data.
+
+    `blocks` is the type of the blocks of llama.cpp that the bytes are, where they are that.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     file: Path
     start: int = 0
+    blocks: str | None = None
 
     @property
     def nbytes(self) -> int:
@@ -53,7 +60,7 @@ class Checkpoint:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Read the headers of all safetensors files of a folder; nothing is unpickled.
+    """Read the headers of a GGUF file, or of all safetensors files of a folder; nothing is unpickled.
 
     The files are those of the index where there is one, else `model*.safetensors`, else all.
 
@@ -61,6 +68,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: AX511 a damaged file; AX551 there is no safetensors file; AX552 a file of the index is missing.
     """
     folder = Path(folder)
+    if is_gguf(folder):
+        return Checkpoint(folder, _gguf_tensors(folder), "huggingface")
     tensors: dict[str, TensorHeader] = {}
     marks: set[str | None] = set()
     for path in _files(folder):
@@ -71,6 +80,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
                 raise damaged(path, f"is also in `{tensors[name].file.name}`", name)
             tensors[name] = TensorHeader(name, entry.shape, entry.dtype, path, entry.start)
     return Checkpoint(folder, tensors, _layout(marks))
+
+
+def _gguf_tensors(path: Path) -> dict[str, TensorHeader]:
+    found: dict[str, TensorHeader] = {}
+    for name, tensor in read_gguf(path).tensors.items():
+        shape, dtype = stored_as(tensor)
+        blocks = None if tensor.kind in PLAIN else tensor.kind
+        found[name] = TensorHeader(name, shape, dtype, path, tensor.start, blocks)
+    return found
 
 
 def _layout(marks: set[str | None]) -> Layout | None:

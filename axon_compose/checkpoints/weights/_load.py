@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from axon_compose.checkpoints.files._tensors import Tensors, open_tensors
+from axon_compose.checkpoints.gguf._path import is_gguf
+from axon_compose.checkpoints.gguf._tensors import GgufTensors
 from axon_compose.checkpoints.weights._packed import Packed, Packing
 from axon_compose.checkpoints.weights._plan_load import LoadPlan
 from axon_compose.checkpoints.weights._storage import Source
@@ -72,7 +74,8 @@ def _made(transfer: Transfer, files: _Files, names: set[str], cast: _Cast) -> li
     for output, value in transfer.apply(values):
         base = output.parameter.removesuffix("weight")
         packed = isinstance(value, Packed)
-        value = cast(output.parameter, value.dense() if packed and f"{base}scales" not in names else value)
+        cast_here = cast if packed or cast.dtype else cast.by(transfer.sources[0].unasked)
+        value = cast_here(output.parameter, value.dense() if packed and f"{base}scales" not in names else value)
         members = value.members if isinstance(value, Packed) else {output.parameter.removeprefix(base): value}
         made += [(base + name, member) for name, member in members.items()]
     del values
@@ -124,6 +127,12 @@ class _Cast:
             return value.astype(self.dtype)
         return value
 
+    def by(self, dtype: str | None) -> _Cast:
+        """The same for what has a usual type, where none was asked for."""
+        import mlx.core as mx
+
+        return _Cast(getattr(mx, dtype), self.may_change) if dtype else self
+
     def wider(self, parameter: str, value: Any) -> Any:
         """The same before numbers change, if the wanted type holds more than the one of the file."""
         if self.dtype is None or isinstance(value, Packed) or self.dtype.size <= value.dtype.size:
@@ -146,12 +155,16 @@ class _Files:
         arrays = []
         for header in source.tensors:
             if header.file not in self.open:
-                self.open[header.file] = open_tensors(header.file)
+                self.open[header.file] = _opened(header.file)
             arrays.append(self.open[header.file].pop(header.name))
             self.left[header.file] -= 1
             if not self.left[header.file]:
                 del self.open[header.file]
         return source.read(arrays, transfer.form)
+
+
+def _opened(path: Path) -> Tensors:
+    return GgufTensors(path) if is_gguf(path) else open_tensors(path)
 
 
 def _quantize(model: Any, packings: dict[str, Packing]) -> None:

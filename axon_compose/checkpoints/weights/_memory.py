@@ -6,6 +6,7 @@ from math import prod
 from typing import Final
 
 from axon_compose.checkpoints.files._safetensors import ITEM_BITS
+from axon_compose.checkpoints.weights._blocks import Blocks
 from axon_compose.checkpoints.weights._plan_load import LoadPlan
 from axon_compose.checkpoints.weights._transfer import Output, Transfer
 from axon_compose.plan import DTYPES, Plan, kept_in_float32, running_nbytes
@@ -44,6 +45,14 @@ def load_nbytes(load_plan: LoadPlan, plan: Plan, dtype: str | None = None) -> tu
 
 def _packed_nbytes(transfer: Transfer, output: Output, dtype: str | None) -> int:
     """Bytes of a parameter that stays packed: its share of what is stored, scales cast where they are floats."""
+    source = transfer.sources[0]
+    if isinstance(source, Blocks):
+        packing = output.packing
+        assert packing is not None
+        return (
+            prod(output.shape) * packing.bits // 8
+            + 2 * prod(output.shape) // packing.group_size * DTYPES[dtype or "float32"]
+        )
     stored = 0
     for tensor in (tensor for source in transfer.sources for tensor in source.tensors):
         is_float = tensor.dtype in _FLOATS
@@ -55,6 +64,8 @@ def _packed_nbytes(transfer: Transfer, output: Output, dtype: str | None) -> int
 def _item(transfer: Transfer) -> int:
     """Bytes of a number as it comes."""
     source = transfer.sources[0]
+    if isinstance(source, Blocks):
+        return DTYPES[source.unasked or "float32"]
     if transfer.form.packing:  # unpacked, for its module cannot be packed
         scales = source.tensors[1].dtype
         return ITEM_BITS[scales] // 8 if scales in _FLOATS else _DECODED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import Any, Final
@@ -68,6 +68,14 @@ class LoadPlan:
     def unpacked(self) -> int:
         """Number of quantised tensors that MLX has no exact form for, so that they become plain numbers."""
         return sum(len(t.sources) for t in self.transfers if not t.form.packing and not t.sources[0].as_stored)
+
+    def unpacked_all(self) -> LoadPlan:
+        """The same with plain numbers in place of packed ones."""
+
+        def plain(transfer: Transfer) -> Transfer:
+            return transfer.with_outputs(tuple(output and output.packed_as(None) for output in transfer.outputs))
+
+        return replace(self, transfers=tuple(map(plain, self.transfers)))
 
     @cached_property
     def quantized(self) -> dict[str, Packing]:

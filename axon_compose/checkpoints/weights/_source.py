@@ -31,6 +31,9 @@ class Source:
     #: Whether its numbers are those of the files, and nothing is computed.
     as_stored: ClassVar[bool] = True
 
+    #: Type of what is computed where none is asked for; None for that of the result.
+    unasked: ClassVar[str | None] = None
+
     name: str
     tensors: tuple[TensorHeader, ...]
 

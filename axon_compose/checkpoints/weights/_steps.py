@@ -12,7 +12,7 @@ from itertools import accumulate
 from math import prod
 from typing import Any, Protocol
 
-__all__ = ["Add", "Reshape", "Scale", "Shape", "Split", "Step", "StepError", "Transpose", "stack", "unstack"]
+__all__ = ["Add", "Reshape", "Scale", "Shape", "Split", "Step", "StepError", "Transpose", "library", "stack", "unstack"]
 
 Shape = tuple[int, ...]
 
@@ -222,7 +222,7 @@ def _along(axis: int, start: int, end: int) -> tuple[slice, ...]:
 
 def stack(arrays: Sequence[Any]) -> Any:
     """Arrays of one shape on a new first axis."""
-    return arrays[0].stack(arrays) if hasattr(arrays[0], "stack") else _library(arrays[0]).stack(list(arrays))
+    return arrays[0].stack(arrays) if hasattr(arrays[0], "stack") else library(arrays[0]).stack(list(arrays))
 
 
 def unstack(array: Any) -> list[Any]:
@@ -234,17 +234,17 @@ def _join(arrays: Sequence[Any], axis: int) -> Any:
     own = next((array for array in arrays if hasattr(array, "join")), None)
     if own is not None:
         return own.join(arrays, axis)
-    return _library(arrays[0]).concatenate(list(arrays), axis=axis)
+    return library(arrays[0]).concatenate(list(arrays), axis=axis)
 
 
 def _column(values: Sequence[float], array: Any) -> Any:
     """One number for each row of an array, in the array's type."""
     like = getattr(array, "scales", array)
-    column = _library(like).array(list(values)).astype(like.dtype)
+    column = library(like).array(list(values)).astype(like.dtype)
     return column.reshape((-1, *[1] * (len(array.shape) - 1)))
 
 
-def _library(array: Any) -> Any:
+def library(array: Any) -> Any:
     """The module whose functions work on this array: `mlx.core` or `numpy`."""
     root = type(array).__module__.partition(".")[0]
     return import_module("mlx.core" if root == "mlx" else root)

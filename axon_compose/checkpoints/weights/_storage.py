@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Final
 
 from axon_compose.checkpoints.files import CheckpointError
 from axon_compose.checkpoints.files._safetensors import NOT_IN_MLX, shown
+from axon_compose.checkpoints.gguf._tensors import shape_in_numbers
+from axon_compose.checkpoints.weights._blocks import Blocks
 from axon_compose.checkpoints.weights._headers import TensorHeader
 from axon_compose.checkpoints.weights._integers import NOT_DECLARED, Declared, Unknown, integers
 from axon_compose.checkpoints.weights._packed import Packed, packings
@@ -155,6 +157,8 @@ def _stored(
     name: str, header: TensorHeader, named: Mapping[str, TensorHeader], block: tuple[int, int], declared: Declared
 ) -> Source:
     """The source that a tensor is the first part of."""
+    if header.blocks is not None:
+        return Blocks(name, (header,), shape_in_numbers(header.shape, header.blocks))
     try:
         if (source := integers(name, header, named, declared)) is not None:
             return source

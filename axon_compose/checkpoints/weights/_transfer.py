@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+from axon_compose.checkpoints.weights._llama_cpp_steps import NegativeExp, PairsToHalves
 from axon_compose.checkpoints.weights._packed import Packing, to_packed
 from axon_compose.checkpoints.weights._rules import Found, RuleBook
 from axon_compose.checkpoints.weights._steps import (
@@ -85,7 +86,7 @@ class Transfer:
     @property
     def computes(self) -> bool:
         """Whether values change, not only their positions."""
-        return any(isinstance(step, Add | Scale) for step in self.steps)
+        return any(isinstance(step, Add | Scale | NegativeExp) for step in self.steps)
 
     def with_outputs(self, outputs: tuple[Output | None, ...]) -> Transfer:
         """The same with other outputs."""
@@ -173,6 +174,9 @@ def make_transfer(
         steps.append(Add(book.number(rule, written.add, captures)))
     if written.scale is not None:
         steps.append(Scale(book.factor(rule, written.scale, captures)))
+    if written.pairs_to_halves is not None:
+        steps.append(PairsToHalves(book.extent(rule, written.pairs_to_halves, captures)))
+    steps += [NegativeExp()] if written.negative_exp else []
     split = None
     parts = list((written.split or {}).values())
     if parts:

@@ -3,6 +3,7 @@
 from axon_compose.language.document._blocks import report_no_component, written_norms
 from axon_compose.language.document._document import Document, Path, place, within
 from axon_compose.language.document._formulas import MAX_WORK, Unresolved, cached_parse, dim_values, resolve
+from axon_compose.language.document._gguf import Gguf
 from axon_compose.language.document._huggingface import (
     HuggingFace,
     KnownFault,
@@ -38,6 +39,7 @@ __all__ = [
     "Envelope",
     "FindArchitecture",
     "FormulaError",
+    "Gguf",
     "HuggingFace",
     "InlineBlock",
     "Item",

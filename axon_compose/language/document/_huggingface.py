@@ -66,6 +66,13 @@ class WeightRule(Section):
     transpose: bool | list[int] = Field(default=False, description="Swap the last two axes, or permute.")
     add: Number | None = Field(default=None, description="Constant to add.")
     scale: Number | None = Field(default=None, description="Factor, or a formula giving one factor per row.")
+    pairs_to_halves: Extent | None = Field(
+        default=None,
+        description="Number of heads whose rows are rotary pairs, x0 y0 x1 y1, and become halves, x0 x1 y0 y1.",
+    )
+    negative_exp: bool = Field(
+        default=False, description="The tensor is -exp of the parameter, so the logarithm of its negative is taken."
+    )
     split: dict[str, SplitPart] | None = Field(
         default=None, min_length=1, max_length=MAX_PARTS, description="Targets of the parts of `axis`."
     )

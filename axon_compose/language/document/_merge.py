@@ -14,9 +14,9 @@ __all__ = ["FindArchitecture", "merge", "with_base"]
 
 #: Longest chain of `extends`.
 MAX_DEPTH: Final = 8
-#: The section whose nulls are values, and the list that is added to.
+#: The section whose nulls are values, and the lists that are added to.
 _VALUES: Final = ("dims",)
-_ADDED: Final = ("huggingface", "ignore")
+_ADDED: Final = (("huggingface", "ignore"), ("gguf", "ignore"))
 
 #: Gives the path of a shipped architecture, or raises `LookupFailure`.
 FindArchitecture = Callable[[str], Path]
@@ -26,8 +26,8 @@ def merge(base: Mapping, top: Mapping, path: tuple[str, ...] = ()) -> Mapping:
     """Lay `top` over `base`.
 
     Mappings merge deeply, null removes a key of the base, and a mapping whose `type` changes replaces the base's whole.
-    Two sections differ: in `dims` null is a value like any other, and the names in `huggingface.ignore` are added to
-    those of the base.
+    Two sections differ: in `dims` null is a value like any other, and the names in `huggingface.ignore` and
+    `gguf.ignore` are added to those of the base.
 
     Args:
         base: What is below.
@@ -49,7 +49,7 @@ def merge(base: Mapping, top: Mapping, path: tuple[str, ...] = ()) -> Mapping:
 def _laid(base: Node, top: Node, path: tuple[str, ...]) -> Node:
     if isinstance(top, Mapping) and isinstance(base, Mapping) and not _changes_type(base, top):
         return merge(base, top, path)
-    if isinstance(top, Sequence) and isinstance(base, Sequence) and path == _ADDED:
+    if isinstance(top, Sequence) and isinstance(base, Sequence) and path in _ADDED:
         known = [plain(item) for item in base.items]
         return Sequence((*base.items, *(item for item in top.items if plain(item) not in known)), top.span)
     return top

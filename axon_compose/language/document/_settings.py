@@ -28,7 +28,7 @@ def reading_first(settings: Iterable[str]) -> tuple[list[str], list[str]]:
     found: tuple[list[str], list[str]] = [], []
     for setting in settings:
         section = setting.partition("=")[0].partition(".")[0].strip()
-        found[section != "huggingface"].append(setting)
+        found[section not in ("huggingface", "gguf")].append(setting)
     return found
 
 

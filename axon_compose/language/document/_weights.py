@@ -14,24 +14,25 @@ from axon_compose.language.document.formula import RESERVED, FormulaError, is_fo
 
 __all__ = ["check_faults", "check_weights"]
 
-_SECTION: Final[Path] = ("huggingface", "weights")
 #: Keys that work on a tensor, and so say nothing where it is dropped.
-_STEPS: Final = ("stack", "reshape", "reshape_from", "transpose", "add", "scale", "axis", "groups")
+_STEPS: Final = (
+    "stack", "reshape", "reshape_from", "transpose", "add", "scale", "pairs_to_halves", "negative_exp",
+    "axis", "groups",
+)  # fmt: skip
 _SHAPES: Final = ("reshape", "reshape_from")
 _Read = TypeVar("_Read", bound=Pattern)
 
 
 def check_weights(document: Document, problems: Problems) -> None:
-    """Report the faults of every rule of the section `huggingface`."""
+    """Report the faults of every rule of the sections `huggingface` and `gguf`."""
     section = document.envelope.huggingface
-    if section is None:
-        return
-    for prefix, text in section.prefixes.items():
+    for prefix, text in section.prefixes.items() if section else ():
         if is_formula(text):
             span = document.place("huggingface", "prefixes", prefix)
             problems.error("AX160", "the beginning of a tensor's name is not a formula", span)
-    for text, rule in section.weights.items():
-        _Check(document, text, rule, problems).all()
+    for name, of in (("huggingface", section), ("gguf", document.envelope.gguf)):
+        for text, rule in of.weights.items() if of else ():
+            _Check(document, (name, "weights", text), rule, problems).all()
 
 
 def check_faults(document: Document, problems: Problems) -> None:
@@ -60,9 +61,9 @@ def check_faults(document: Document, problems: Problems) -> None:
 class _Check:
     """The checks of one rule."""
 
-    def __init__(self, document: Document, text: str, rule: WeightRule, problems: Problems) -> None:
-        self.document, self.text, self.rule, self.problems = document, text, rule, problems
-        self.path: Path = (*_SECTION, text)
+    def __init__(self, document: Document, path: Path, rule: WeightRule, problems: Problems) -> None:
+        self.document, self.path, self.rule, self.problems = document, path, rule, problems
+        self.text = str(path[-1])
 
     def all(self) -> None:
         pattern = self.read(parse_pattern, self.text, self.document.place(*self.path, key=True))
@@ -163,7 +164,11 @@ class _Check:
 
     def check_numbers(self) -> None:
         for path, value in _values(self.rule):
-            if isinstance(value, int) and not isinstance(value, bool) and path[0] in ("split", "groups", *_SHAPES):
+            if (
+                isinstance(value, int)
+                and not isinstance(value, bool)
+                and path[0] in ("split", "groups", "pairs_to_halves", *_SHAPES)
+            ):
                 allowed = value >= 1 or (value == -1 and path[0] in _SHAPES)
                 if not allowed:
                     self.bad_number(path, "an extent must be a positive integer")
@@ -193,6 +198,7 @@ def _values(rule: WeightRule) -> Iterator[tuple[Path, Any]]:
             yield ("split", text, "sizes", index) if part.sizes else ("split", text, "size"), extent
     yield ("add",), rule.add
     yield ("scale",), rule.scale
+    yield ("pairs_to_halves",), rule.pairs_to_halves
     yield ("groups",), rule.groups
     yield ("when",), rule.when
 

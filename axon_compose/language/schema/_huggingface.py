@@ -1,10 +1,10 @@
-"""The section `huggingface` in the JSON Schema."""
+"""The sections `huggingface` and `gguf` in the JSON Schema."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from axon_compose.language.document import HuggingFace, KnownFault, ModelType, SplitPart, WeightRule
+from axon_compose.language.document import Gguf, HuggingFace, KnownFault, ModelType, SplitPart, WeightRule
 from axon_compose.language.document._huggingface import FAULT_NAME, MAX_AXES, MAX_PARTS, MAX_RULES
 from axon_compose.language.document._models import NAME
 from axon_compose.language.schema._fields import Schema, from_field, model_text, ref
@@ -13,7 +13,7 @@ from axon_compose.language.schema._formulas import or_formula
 __all__ = ["HUGGINGFACE", "huggingface_definitions"]
 
 #: The definitions, each before those that it refers to.
-HUGGINGFACE: Final = ("huggingface", "model_type", "weight_rule", "split_part", "known_fault")
+HUGGINGFACE: Final = ("huggingface", "gguf", "model_type", "weight_rule", "split_part", "known_fault")
 
 
 def huggingface_definitions() -> dict[str, Schema]:
@@ -66,6 +66,7 @@ def huggingface_definitions() -> dict[str, Schema]:
             },
             "additionalProperties": False,
         },
+        "gguf": _gguf(texts),
         "model_type": {
             "description": model_text(ModelType),
             "type": ["object", "null"],
@@ -89,6 +90,10 @@ def huggingface_definitions() -> dict[str, Schema]:
                 "transpose": from_field(WeightRule, "transpose", **axes),
                 "add": from_field(WeightRule, "add", **nullable),
                 "scale": from_field(WeightRule, "scale", **nullable),
+                "pairs_to_halves": from_field(
+                    WeightRule, "pairs_to_halves", **or_formula({"type": ["integer", "null"]})
+                ),
+                "negative_exp": from_field(WeightRule, "negative_exp", type="boolean"),
                 "split": from_field(
                     WeightRule,
                     "split",
@@ -134,6 +139,25 @@ def huggingface_definitions() -> dict[str, Schema]:
                 ]
             },
         },
+    }
+
+
+def _gguf(texts: Schema) -> Schema:
+    keys: Schema = {"type": ["string", "array"], "items": {"type": "string"}}
+    rules: Schema = {"type": "object", "maxProperties": MAX_RULES, "additionalProperties": ref("weight_rule")}
+    fields: Schema = {"type": "object", "propertyNames": {"pattern": NAME}, "additionalProperties": keys}
+    return {
+        "description": model_text(Gguf),
+        "type": ["object", "null"],
+        "properties": {
+            "architectures": from_field(Gguf, "architectures", **texts),
+            "when": from_field(Gguf, "when", type=["string", "null"], pattern="^="),
+            "fields": from_field(Gguf, "fields", **fields),
+            "only": from_field(Gguf, "only", type="object"),
+            "ignore": from_field(Gguf, "ignore", **texts),
+            "weights": from_field(Gguf, "weights", **rules),
+        },
+        "additionalProperties": False,
     }
 
 

@@ -48,9 +48,11 @@ def sections() -> dict[str, Schema]:
         "overrides": from_field(Envelope, "overrides", type="array", items=ref("override")),
         "norm": ref("norm"),
         "embedding": ref("embedding"),
+        "residual": ref("residual"),
         "final_norm": ref("final_norm"),
         "head": ref("head"),
         "huggingface": from_field(Envelope, "huggingface", **ref("huggingface")),
+        "gguf": from_field(Envelope, "gguf", **ref("gguf")),
     }
 
 
@@ -71,6 +73,8 @@ def definitions() -> dict[str, Schema]:
                 "add": from_field(BranchItem, "add", **keep),
                 "norm": ref("branch_norm"),
                 "scale": from_field(BranchItem, "scale", **number),
+                "skip": from_field(BranchItem, "skip", **number),
+                "residual": from_field(BranchItem, "residual", **{**use, "type": ["string", "null"]}),
                 "as": from_field(BranchItem, "keep", **keep),
             },
             "if": {"type": "object"},

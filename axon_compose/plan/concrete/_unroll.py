@@ -21,7 +21,13 @@ from axon_compose.registry import Kind, Registry
 __all__ = ["unroll"]
 
 #: Sections outside of the stack, and the kind of component that stands there.
-_KINDS: Final[dict[str, Kind]] = {"norm": "norm", "embedding": "embedding", "final_norm": "norm", "head": "head"}
+_KINDS: Final[dict[str, Kind]] = {
+    "norm": "norm",
+    "embedding": "embedding",
+    "residual": "residual",
+    "final_norm": "norm",
+    "head": "head",
+}
 #: Numbers of a list in dims that are written out.
 _LONGEST: Final = 32
 
@@ -52,15 +58,15 @@ class _Unrolling:
         blocks, order = self.blocks(stack)
         components, overrides = self.components()
         found: dict[str, Any] = {"version": 1, "name": self.plan.name}
-        weights = self.weights()
-        found["dims"] = self.dims(weights)
+        sections = {section: of for section in ("huggingface", "gguf") if (of := self.reading(section))}
+        found["dims"] = self.dims(sections)
         found |= {"components": components, "blocks": blocks, "stack": compress(order)}
         if overrides:
             found["overrides"] = overrides
         for section in _KINDS:
             if section in self.written and (value := self.end(section)):
                 found[section] = value
-        return found | ({"huggingface": weights} if weights else {})
+        return found | sections
 
     # Blocks.
 
@@ -149,22 +155,22 @@ class _Unrolling:
         values = pruned(spec, None, values)
         return {"type": kind, **values} if kind else values
 
-    # What is left of dims and of the section huggingface.
+    # What is left of dims and of the sections huggingface and gguf.
 
-    def dims(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        used = {name for _, text in formulas_in(weights) for name in cached_parse(text).names}
+    def dims(self, sections: Mapping[str, Any]) -> dict[str, Any]:
+        used = {name for _, text in formulas_in(sections) for name in cached_parse(text).names}
         return {
             name: _in_stretches(value)
             for name, value in self.document.dims.items()
             if name in ("hidden_size", "vocab_size") or name in used
         }
 
-    def weights(self) -> dict[str, Any]:
-        """The rules for tensors, with values for formulas that need no capture.
+    def reading(self, name: str) -> dict[str, Any]:
+        """The rules of a section for tensors, with values for formulas that need no capture.
 
         Fields of config.json that a setting has let pass are kept too, for an export of the checkpoint's own.
         """
-        section = self.written.get("huggingface") or {}
+        section = self.written.get(name) or {}
         found = {key: section[key] for key in ("prefixes", "weights") if section.get(key)}
         valued: dict[str, Any] = self.valued(found, self.names, strict=False)
         rules = valued.get("weights", {})
@@ -177,7 +183,7 @@ class _Unrolling:
                 del rule["when"]
         if kept:
             valued["weights"] = {pattern: _plain_rule(rule) for pattern, rule in kept.items()}
-        written = self.document.node.get("huggingface")
+        written = self.document.node.get(name)
         ignored = names_from_settings(written.get("ignore") if isinstance(written, MappingNode) else None)
         return ({"ignore": ignored} if ignored else {}) | valued
 

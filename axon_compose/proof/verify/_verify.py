@@ -8,11 +8,14 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import mlx.core as mx
 
 from axon_compose.checkpoints.compile import compile_checkpoint
+from axon_compose.checkpoints.gguf._compile import compile_gguf
+from axon_compose.checkpoints.gguf._path import is_gguf
 from axon_compose.checkpoints.trained import build_trained
 from axon_compose.checkpoints.upstream import OWN_HEAD, UpstreamFault, faults_of, written_faults
 from axon_compose.diagnostics import CheckpointError
@@ -20,6 +23,7 @@ from axon_compose.machine.files import read_regular
 from axon_compose.model import blamed
 from axon_compose.plan import Compiled
 from axon_compose.proof.check._compare import distance, number
+from axon_compose.proof.verify._gguf import write_published
 from axon_compose.proof.verify._mlx_lm import run_mlx_lm
 from axon_compose.proof.verify._report import LayerGaps, PeerReport, Verification
 from axon_compose.proof.verify._trace import Trace, trace
@@ -51,7 +55,7 @@ def verify(
     A peer that disagrees is run again without known faults that can matter; the fewest that explain it are reported.
 
     Args:
-        folder: Of the checkpoint.
+        folder: Of the checkpoint, or a GGUF file: the others then get its decoded weights in a folder of their own.
         family: The file that reads it; its own family unless given.
         tokens: Length of the sequence; the last of them also go one by one through the caches.
         seed: Of the tokens.
@@ -64,9 +68,10 @@ def verify(
         ArchitectureError: If the checkpoint's config.json cannot be read as its family.
         CheckpointError: If its weights are not those of the model, or do not fit into memory.
     """
-    subject = _Subject(Path(folder), family, tuple(settings), tokens, seed, allow_large)
-    ours = subject.ours()
-    peers = [subject.compared(peer, ours, tolerance) for peer in against]
+    with TemporaryDirectory(prefix="axon-compose-verify-") as place:
+        subject = _Subject(Path(folder), family, tuple(settings), tokens, seed, allow_large, Path(place))
+        ours = subject.ours()
+        peers = [subject.compared(peer, ours, tolerance) for peer in against]
     plan = subject.architecture.plan()
     names = (", ".join(m.use.name for branch in layer.branches for m in branch.members) for layer in plan.layers)
     return Verification(str(folder), plan.name, tokens, seed, tolerance, tuple(names), tuple(peers))
@@ -85,24 +90,40 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 class _Subject:
-    """A checkpoint and the tokens that it is tried on."""
+    """A checkpoint and the tokens that it is tried on.
+
+    Attributes:
+        weights: What we read.
+        folder: What the others read: the same, or of a GGUF file its model as a checkpoint.
+    """
 
     def __init__(
-        self, folder: Path, family: str | Path | None, settings: tuple[str, ...], length: int, seed: int, large: bool
+        self,
+        weights: Path,
+        family: str | Path | None,
+        settings: tuple[str, ...],
+        length: int,
+        seed: int,
+        large: bool,
+        place: Path,
     ) -> None:
-        self.folder, self.family, self.settings, self.large = folder, family, settings, large
+        self.weights, self.family, self.settings, self.large = weights, family, settings, large
         self.architecture = self.load(())
+        self.folder = folder = place if is_gguf(weights) else weights
+        if is_gguf(weights):
+            write_published(self.architecture, weights, place, allow_large=large)
         self.config = _config(folder / "config.json")
         width = self.architecture.plan().dims.vocab_size
         self.tokens = mx.random.randint(0, width, (1, length), key=mx.random.key(seed))
         self.steps = min(8, length)
 
     def load(self, settings: tuple[str, ...]) -> Compiled:
-        return compile_checkpoint(self.folder, self.family, settings=(*self.settings, *settings))
+        compiled = compile_gguf if is_gguf(self.weights) else compile_checkpoint
+        return compiled(self.weights, self.family, settings=(*self.settings, *settings))
 
     def ours(self, settings: tuple[str, ...] = ()) -> Trace:
         architecture = self.load(settings) if settings else self.architecture
-        model = build_trained(architecture, self.folder, dtype="float32", allow_large=self.large)
+        model = build_trained(architecture, self.weights, dtype="float32", allow_large=self.large)
         with blamed(architecture.plan(), lambda: model(self.tokens)):
             found = trace(model, self.tokens, self.steps)
             mx.eval(found.cached)

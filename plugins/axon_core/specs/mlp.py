@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import product_flops
-from axon_core.specs._saved import mlp_saved
+from axon_core.specs._saved import each, mlp_saved
 from axon_core.specs._small import limited
 
 __all__ = [
@@ -63,11 +63,21 @@ class MLPOptions(Options):
     limit: float | None = Field(None, gt=0, description=LIMIT_HELP)
     gate_scale: float = Field(1.0, gt=0, description="Factor of the gate's projection, before its activation.")
 
+    sparsity: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of the gate that is set to 0: what is below this quantile of a normal distribution with its "
+        "mean and deviation. None unless given.",
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> MLPOptions:
         check_gated(self.activation, self.gated, self.limit)
         if not self.gated and self.gate_scale != 1.0:
             raise ValueError("`gate_scale` scales the gate: it needs `gated: true`")
+        if not self.gated and self.sparsity is not None:
+            raise ValueError("`sparsity` is that of the gate: it needs `gated: true`")
         return self
 
 
@@ -100,7 +110,8 @@ def _params(options: MLPOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
 
 def _saved(options: MLPOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
     width, activation = options.intermediate_size, options.activation
-    return mlp_saved(tokens, dims.hidden_size, width, activation, gated=options.gated, limit=options.limit)
+    found = mlp_saved(tokens, dims.hidden_size, width, activation, gated=options.gated, limit=options.limit)
+    return found if options.sparsity is None else found + each(tokens, centred=width, above=width)
 
 
 SPECS: Final = (
@@ -123,6 +134,7 @@ SPECS: Final = (
             {"intermediate_size": 48, "activation": "swiglu_oai", "bias": True},
             {"intermediate_size": 48, "activation": "gelu_quick", "limit": 0.5},
             {"intermediate_size": 48, "activation": "gelu_pytorch_tanh", "gate_scale": 0.5},
+            {"intermediate_size": 48, "activation": "gelu_tanh", "sparsity": 0.8},
         ),
     ),
 )

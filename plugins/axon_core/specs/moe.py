@@ -101,6 +101,9 @@ class MoEOptions(Options):
         description="RMS norm of what the experts read, with a learned scale: true, or {eps: …}. "
         "The router reads what comes in.",
     )
+    identity_experts: int = Field(
+        0, ge=0, description="Further outputs of the router, after those of the experts, that stand for what comes in."
+    )
     per_expert_scale: bool = Field(False, description="Learn a factor of each routed expert's weight.")
     router_bias: bool = Field(False, description="Bias of the router.")
     router_softcap: float | None = Field(
@@ -138,8 +141,8 @@ class MoEOptions(Options):
 
     @model_validator(mode="after")
     def _consistent(self) -> MoEOptions:
-        _check_top_k(self.top_k, self.num_experts)
-        check_groups(self.num_experts, self.top_k, self.num_groups, self.top_k_groups, self.group_score)
+        _check_top_k(self.top_k, self.num_outputs)
+        check_groups(self.num_outputs, self.top_k, self.num_groups, self.top_k_groups, self.group_score)
         check_gated(self.activation, self.gated, self.limit)
         if self.num_shared_experts and self.shared_intermediate_size:
             raise ValueError("give one of `num_shared_experts` and `shared_intermediate_size`: both say how wide it is")
@@ -148,6 +151,11 @@ class MoEOptions(Options):
                 "`shared_gate` needs a shared expert: give `num_shared_experts` or `shared_intermediate_size`"
             )
         return self
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of the router: one for each expert, those that return their input included."""
+        return self.num_experts + self.identity_experts
 
     @property
     def side_bias(self) -> bool:
@@ -211,7 +219,7 @@ def _latent_params(options: MoEOptions, hidden: int, latent: int) -> dict[str, t
 
 def moe_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the parameters of `axon_core.moe.MoE`."""
-    experts = options.num_experts
+    experts = options.num_outputs
     shapes: dict[str, tuple[int, ...]] = {"gate.weight": (experts, hidden), **_expert_params(options, hidden)}
     shapes |= {f"{name}.weight": (hidden,) for name in ("router_norm", "expert_norm") if getattr(options, name)}
     if options.per_expert_scale:
@@ -234,7 +242,7 @@ def moe_active(options: MoEOptions, hidden: int) -> int:
     """Parameters that one token uses: all but the experts that it is not sent to."""
     routed = sum(prod(shape) for shape in _expert_params(options, hidden).values())
     total = sum(prod(shape) for shape in moe_params(options, hidden).values())
-    return total - routed * (options.num_experts - options.top_k) // options.num_experts
+    return total - routed * max(0, options.num_experts - options.top_k) // options.num_experts
 
 
 def moe_flops(options: MoEOptions, hidden: int, tokens: int) -> int:
@@ -259,7 +267,7 @@ def moe_saved(options: MoEOptions, hidden: int, tokens: int, dtype: str) -> tupl
     inner, sent = options.latent_size or hidden, tokens * options.top_k
     found = each(tokens, input=hidden, latent=2 * options.latent_size if options.latent_size else 0)
     cast = hidden if dtype != "float32" else 0
-    found += in_float32(tokens, router_input=cast, router=2 * options.num_experts)
+    found += in_float32(tokens, router_input=cast, router=2 * options.num_outputs)
     found += norm_saved(tokens, hidden, name="router_norm") if options.router_norm else ()
     found += norm_saved(tokens, hidden, name="expert_norm") if options.expert_norm else ()
     found += each(sent, rows=inner) + in_float32(sent, outputs=inner)
@@ -285,6 +293,8 @@ def _shrink(options: SharedExpertMoEOptions | MoEOptions, dims: Dims) -> dict[st
     if isinstance(options, MoEOptions) and options.num_groups > 1:
         all_groups = options.top_k_groups == options.num_groups
         small |= {"num_experts": 4, "num_groups": 2, "top_k_groups": 2 if all_groups else 1}
+    if isinstance(options, MoEOptions) and options.identity_experts:
+        small["identity_experts"] = 2
     return small
 
 
@@ -360,6 +370,14 @@ SPECS: Final = (
                 "router_norm": {"scale": 0.125},
                 "expert_norm": True,
                 "per_expert_scale": True,
+            },
+            {
+                "num_experts": 4,
+                "top_k": 3,
+                "intermediate_size": 32,
+                "identity_experts": 2,
+                "norm_topk": False,
+                "correction_bias": True,
             },
         ),
     ),

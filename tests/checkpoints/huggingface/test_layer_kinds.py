@@ -143,3 +143,22 @@ def test_the_last_layer_of_gemma_4_is_global(tmp_path: Path) -> None:
     config["layer_types"][-1] = "sliding_attention"
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert load(checkpoint=tmp_path).plan().layers[-1].branches[0].members[0].use.name == "full"
+
+
+@pytest.mark.parametrize(
+    ("formula", "kinds", "blamed"),
+    [
+        ("=[{'wide': 2, 'narrow': 1}[kind] for kind in kinds]", ["wide", "round"], '"round"'),
+        ("=[at(kinds, x) for x in range(3)]", [2, 1], '"kinds"'),
+        ("=[at(x, 2) for x in kinds]", [[2, 1, 1], [1, 1]], "["),  # a list of several lines
+    ],
+)
+def test_a_list_made_of_another_one(formula: str, kinds: Any, blamed: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**config_of("llama"), "kinds": kinds}, indent=1))
+    path = tmp_path / "own.yaml"
+    text = f'version: 1\nextends: llama\ndims: {{kinds: "=[1]", ratios: "{formula}"}}\n'
+    path.write_text(text + 'components: {attn: {key_scale: "=ratios[0]"}}\nhuggingface: {fields: {ratios: []}}\n')
+    with pytest.raises(ArchitectureError) as caught:
+        load(path, checkpoint=tmp_path)
+    fault = caught.value.diagnostics[0]
+    assert (fault.code, written_at(fault)) == ("AX123", blamed)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from axon_compose.language.document.formula import FUNCTIONS, RESERVED, FormulaError, is_formula, parse
+from axon_compose.language.document.formula import FUNCTIONS, RESERVED, FormulaError, Meter, is_formula, parse
 
 NAMES = {
     "hidden_size": 4096, "num_heads": 32, "i": 5, "ratio": 0.5, "pattern": "MEM*", "kv_heads": [8, 4, 2], "none": None,
@@ -38,6 +38,19 @@ VALUES = [
     ("=ints('3,4, -5')", [3, 4, -5]),
     ("=ints(' ')", []),
     ("=min(kv_heads) + max(1, 2, 3)", 5),
+    ("=[x * 2 for x in kv_heads]", [16, 8, 4]),
+    ("=[x for x in range(1, 4) if x != 2]", [1, 3]),
+    ("=[a if a == 'M' else num_heads for a in pattern]", ["M", 32, "M", 32]),
+    ("=[key + '!' for key in rope]", ["theta!", "type!"]),
+    ("=[[a + b for a in range(b)] for b in [1, 2]]", [[1], [2, 3]]),
+    ("=at(kv_heads, 1) + at(hidden_size, 1)", 4100),
+    ("=at('MEM', 1)", "MEM"),
+    ("=[is_list(kv_heads), is_list(pattern)]", [True, False]),
+    ("=rope | {'theta': 2} | {'factor': 3}", {"theta": 2, "type": "yarn", "factor": 3}),
+    ("={} | {} == {} or 1", True),
+    ("=sum(kv_heads) + sum([])", 14),
+    ("=range(-1)", []),
+    ("=round(log(1000) / log(10), 9)", 3.0),
     ("=max('ab', 'b')", "b"),
     ("=len(pattern) + len(kv_heads) + len(rope)", 9),
     ("=attn if (i + 1) % 4 == 0 else moe", "moe"),
@@ -82,6 +95,7 @@ def test_a_formula_has_this_value(text: str, value: object) -> None:
 
 
 # The text, the characters to blame, the message, the help.
+FUNCTIONS_HINT = "the functions are " + ", ".join(f"`{name}`" for name in FUNCTIONS)
 UNREADABLE = [
     ("=", "=", "the formula is empty", "write a value after the `=`"),
     ("=  ", "=", "the formula is empty", "write a value after the `=`"),
@@ -105,9 +119,9 @@ UNREADABLE = [
     ("=a.b", ".", "`.` is not allowed in a formula",
      "there are no attributes; index a mapping with `name['key']`"),
     ("=abs(1)", "abs", "`abs` is not a function",
-     "the functions are `min`, `max`, `ceil`, `floor`, `round`, `sqrt`, `len`, `ints`"),
+     FUNCTIONS_HINT),
     ("=[1](2)", "(", "expected an operator, found `(`",
-     "the functions are `min`, `max`, `ceil`, `floor`, `round`, `sqrt`, `len`, `ints`"),
+     FUNCTIONS_HINT),
     ("=min + 1", "min", "`min` is a function", "write `min(…)`"),
     ("=sqrt(1, 2)", "sqrt(1, 2)", "`sqrt` takes one value, not 2", None),
     ("=len()", "len()", "`len` takes one value, not 0", None),
@@ -120,11 +134,16 @@ UNREADABLE = [
     ("=a if b then c", "then", "expected `else`, found `then`", "write `a if condition else b`"),
     ("=a AND b", "AND", "expected an operator, found `AND`", "write `and`"),
     ("=a is null", "is", "expected an operator, found `is`", "`==` compares two values"),
-    ("=[x for x in y]", "for", "expected `,` or `]`, found `for`", "a formula has no loops; use `i`, the layer index"),
+    ("=[1, x for x in y]", "for", "expected `,` or `]`, found `for`",
+     "a list is made of another one by `[item for name in list]`"),
+    ("=[x for 1 in y]", "1", "expected a name for the items, found `1`", None),
+    ("=[x for x y]", "y", "expected `in`, found `y`", None),
+    ("=[x for x in y, z]", ",", "expected `]`, found `,`", "a list is written `[a, b]`"),
     ("=a && b", "&&", "`&&` is not allowed in a formula", "write `and`"),
     ("=a || b", "||", "`||` is not allowed in a formula", "write `or`"),
     ("=!a", "!", "`!` is not allowed in a formula", "write `not`"),
     ("=a ? b : c", "?", "`?` is not allowed in a formula", "write `a if condition else b`"),
+    ("=at(a)", "at(a)", "`at` takes two values, not 1", None),
     ("=2 ^ 3", "^", "`^` is not allowed in a formula", "a power is written `**`"),
     ("=a = b", "=", "`=` is not allowed in a formula", "`==` compares two values"),
     ("=${a}", "$", "`$` is not allowed in a formula", "write the name without `$`"),
@@ -154,6 +173,28 @@ UNREADABLE = [
 ]  # fmt: skip
 
 WITHOUT_VALUE = [
+    ("=[i for i in kv_heads]", "i", "`i` has a value already", "choose another name for the items, such as `x`"),
+    ("=[x for x in i]", "i", "an integer has no items", None),
+    ("=[y for x in kv_heads]", "y", "unknown name `y`", None),
+    ("=[10 // x for x in range(2)]", "x", "division by zero", None),
+    ("=at(kv_heads, 7)", "7", "index `7` is out of range: there are 3 items", "indices start at 0"),
+    (
+        "=1 | 2",
+        "1 | 2",
+        "`|` does not work on an integer and an integer",
+        "write `or` for a choice; `|` puts two mappings together",
+    ),
+    (
+        "=rope | kv_heads",
+        "rope | kv_heads",
+        "`|` does not work on a mapping and a list",
+        "write `or` for a choice; `|` puts two mappings together",
+    ),
+    ("=log(1 - 1)", "1 - 1", "`log` of a number that is not positive", None),
+    ("=sum(i)", "i", "`sum` takes a list, not an integer", None),
+    ("=sum([1, 'a'])", "[1, 'a']", "`sum` takes numbers, not a string", None),
+    ("=range(1, 2.0)", "2.0", "`range` takes integers, not a number", None),
+    ("=range(10**9)", "range(10**9)", "the result has more than 100,000 parts", None),
     ("=hidden_sise * 2", "hidden_sise", "unknown name `hidden_sise`", "did you mean `hidden_size`?"),
     ("=1 + zzz", "zzz", "unknown name `zzz`", None),
     ("={M: 1}", "M", "unknown name `M`", "a string key needs quotes: `'M'`"),
@@ -309,6 +350,31 @@ def test_names_are_told_with_every_place() -> None:
     assert formula.places["a"] == ((2, 3), (9, 10))
     assert formula.places["d"] == ((25, 26),)
     assert str(formula) == formula.text == "=[a, b + a if c else len(d)][0]"
+
+
+def test_a_name_for_items_is_none_of_the_names() -> None:
+    formula = parse("=[x + a for x in x if b] + [x]")
+    assert (formula.names, formula.places["x"]) == ({"x", "a", "b"}, ((17, 18), (28, 29)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=[x for x in range(90000) if sum(range(90000))]",
+        "=[x for x in long if deep == copy]",
+        "=[x for x in long if [x] in long]",
+        "=[text * 90 for x in long]",
+        "=[max(long) for x in long]",
+        "=[[y for y in long] for x in long]",
+    ],
+)
+def test_loops_cannot_run_long(text: str) -> None:
+    deep = [[1] * 50_000, [2] * 40_000]
+    names = {"long": list(range(50_000)), "deep": deep, "copy": [list(part) for part in deep], "text": "x" * 1000}
+    meter = Meter()
+    with pytest.raises(FormulaError, match="takes too long to compute"):
+        parse(text).evaluate(names, meter)
+    assert meter.steps < 500_000
 
 
 def test_names_that_are_only_python_keywords_are_free() -> None:

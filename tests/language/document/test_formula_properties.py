@@ -9,7 +9,7 @@ import warnings
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from axon_compose.language.document.formula import FUNCTIONS, FormulaError, parse
+from axon_compose.language.document.formula import FUNCTIONS, RESERVED, FormulaError, parse
 from tests.strategies.formulas import NAMES, Pair, TooLargeError, pairs, soup, truth
 
 FAILURES = (ZeroDivisionError, OverflowError, TooLargeError, IndexError, KeyError, ValueError)
@@ -41,6 +41,10 @@ def _node_is_ours(node: ast.AST) -> bool:
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
             least, most = FUNCTIONS[name]
             return least <= len(args) <= (most or len(args))
+        case ast.ListComp(generators=[ast.comprehension(target=ast.Name(id=name), ifs=ifs, is_async=0)]):
+            return name not in RESERVED and len(ifs) <= 1
+        case ast.comprehension():
+            return True
         case ast.Dict(keys=keys):
             return None not in keys
         case ast.Subscript(slice=key):
@@ -63,6 +67,13 @@ def _node_is_ours(node: ast.AST) -> bool:
 @example("1 < 2 not in sizes == true")
 @example("{ 'a' : 1 , } [ 'a' ]")
 @example("min( 1 , 2 , )")
+@example("[ x for x in sizes if i if i ]")
+@example("[ x for x in sizes if i if i else 1 ]")
+@example("[ x for x in i if i else sizes ]")
+@example("[ 1 , x for x in sizes ]")
+@example("[ x for x in sizes , ]")
+@example("[ x if x else i for x in sizes if not x ]")
+@example("[ [ i for x in sizes ] for x in sizes ] | sizes == true")
 def test_formulas_and_python_agree_on_what_is_well_formed(text: str) -> None:
     assume(not re.search(r"'a' 'a'", text))  # Python joins neighbouring texts, formulas do not
     try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from axon_compose.diagnostics import nearest
 from axon_compose.language.document._text_error import quote
 from axon_compose.language.document.formula import _operations as operations
+from axon_compose.language.document.formula._functions import call
 from axon_compose.language.document.formula._operations import OperationError
 from axon_compose.language.document.formula._origin import Origin, origin
 from axon_compose.language.document.formula._tokens import FormulaError
@@ -17,6 +19,7 @@ from axon_compose.language.document.formula._tree import (
     Call,
     Choice,
     Comparison,
+    Comprehension,
     Index,
     ListOf,
     Literal,
@@ -33,7 +36,10 @@ __all__ = ["MAX_STEPS", "Meter", "evaluate", "origin_of"]
 MAX_STEPS: Final = 300_000
 #: Parts of a list that the interpreter's own loops pass in the time of one step.
 _PARTS_PER_STEP: Final = 16
+#: Those that the loops of functions pass, such as that of `max`.
+_ITEMS_PER_STEP: Final = 4
 _SIZED: Final = (str, list, dict)
+_NESTED: Final = (list, tuple, Mapping)
 
 
 @dataclass
@@ -80,7 +86,7 @@ class _Evaluator:
 
     def spend(self, node: Node, steps: int) -> None:
         self.steps += steps
-        if self.steps > MAX_STEPS:
+        if self.steps + self.parts // _PARTS_PER_STEP > MAX_STEPS:
             raise FormulaError("the formula takes too long to compute", node.start, node.end)
 
     def weigh(self, node: Node, value: Any) -> Any:
@@ -90,15 +96,22 @@ class _Evaluator:
 
     def attempt(self, whole: Node, operands: tuple[Node, ...], operation: Callable[..., Any], *values: Any) -> Any:
         """Apply an operation; its fault points at the operand to blame."""
-        if operation is not operations.index:
-            for value in values:
-                if type(value) in _SIZED:
-                    self.parts += len(value)
+        counts = operation is not operations.index
+        if counts:
+            self.count(whole, values)
         try:
-            return operation(*values)
+            result = operation(*values)
         except OperationError as fault:
             blamed = operands[fault.operand] if fault.operand is not None and operands else whole
             raise FormulaError(fault.message, blamed.start, blamed.end, fault.help) from None
+        if counts:
+            self.count(whole, (result,))
+        return result
+
+    def count(self, node: Node, values: Iterable[Any]) -> None:
+        """Add what values have of items and characters to the work."""
+        self.parts += sum(len(value) for value in values if type(value) in _SIZED)
+        self.spend(node, 0)
 
     def name(self, node: Name, hint: str | None = None) -> Any:
         if node.id in self.names:
@@ -139,7 +152,7 @@ class _Evaluator:
             value = self.value(operand)
             whole = Node(first.start, operand.end)
             result = self.attempt(whole, (first, operand), operations.arithmetic, symbol, result, value)
-            if isinstance(result, list):
+            if isinstance(result, list | dict):
                 self.weigh(whole, result)
         return result
 
@@ -149,6 +162,8 @@ class _Evaluator:
         for symbol, right_node in zip(node.operators, rest, strict=True):
             right = self.value(right_node)
             whole = Node(left_node.start, right_node.end)
+            if isinstance(left, _NESTED) and isinstance(right, _NESTED):
+                self.weigh(left_node, left)  # compared to any depth
             if not self.attempt(whole, (left_node, right_node), operations.compare, symbol, left, right):
                 return False
             left_node, left = right_node, right
@@ -169,14 +184,19 @@ class _Evaluator:
     def index(self, node: Index) -> Any:
         value, done = self.value(node.base), node.base
         for number, key_node in enumerate(node.keys):
-            key = self.value(key_node)
-            try:
-                value = self.attempt(node, (done, key_node), operations.index, value, key)
-            except FormulaError as error:
-                self.blame(error, value, key_node, Index(node.start, done.end, node.base, node.keys[:number]))
-                raise
+            before = Index(node.start, done.end, node.base, node.keys[:number])
+            value = self.part(node, value, key_node, done, before)
             done = Node(node.start, key_node.end + 1)
         return value
+
+    def part(self, node: Node, value: Any, key_node: Node, done: Node, before: Node) -> Any:
+        """The part of a value that a key names; `done` are the characters of the value, `before` computes it."""
+        key = self.value(key_node)
+        try:
+            return self.attempt(node, (done, key_node), operations.index, value, key)
+        except FormulaError as error:
+            self.blame(error, value, key_node, before)
+            raise
 
     def blame(self, error: FormulaError, searched: Any, key: Node, before: Node) -> None:
         """Note where the key comes from that a mapping lacks, or what is too short or has no items at all."""
@@ -187,15 +207,43 @@ class _Evaluator:
         elif type(self.value(key)) is int:
             error.missing, error.origin = "item", origin(before, self.value)
 
+    def comprehension(self, node: Comprehension) -> Any:
+        name = node.name.id
+        if name in self.names:
+            hint = f"choose another name for the items, such as `{'x' if name != 'x' else 'y'}`"
+            raise FormulaError(f"{quote(name)} has a value already", node.name.start, node.name.end, hint)
+        whole = self.value(node.items)
+        items = self.attempt(node, (node.items,), operations.items, whole)
+        outer, result = self.names, []
+        for number, item in enumerate(items):
+            self.names = ChainMap({name: item}, outer)  # type: ignore[arg-type]  # never written to
+            try:
+                if node.condition is None or self.value(node.condition):
+                    result.append(self.value(node.item))
+            except FormulaError as error:
+                self.names = outer
+                if error.origin and error.origin[0] == name:
+                    base = None if isinstance(whole, Mapping) else origin(node.items, self.value)
+                    error.origin = (*base, number, *error.origin[1:]) if base else None
+                raise
+        self.names = outer
+        return self.weigh(node, result)
+
     def call(self, node: Call) -> Any:
+        if node.function == "at":
+            base, key = node.arguments
+            value = self.value(base)
+            return self.part(node, value, key, base, base) if isinstance(value, list | tuple) else value
         values = [self.value(argument) for argument in node.arguments]
-        return self.attempt(node, node.arguments, operations.call, node.function, values)
+        self.spend(node, sum(len(value) // _ITEMS_PER_STEP for value in values if type(value) in _SIZED))
+        return self.attempt(node, node.arguments, call, node.function, values)
 
 
 _VISIT: Final[dict[type[Node], Callable[[_Evaluator, Any], Any]]] = {
     Literal: lambda _, node: node.value,
     Name: _Evaluator.name,
     ListOf: _Evaluator.list,
+    Comprehension: _Evaluator.comprehension,
     MappingOf: _Evaluator.mapping,
     Unary: _Evaluator.unary,
     Arithmetic: _Evaluator.arithmetic,

@@ -8,7 +8,7 @@ from typing import Any
 
 from axon_compose.language.document.formula._evaluate import Meter, evaluate, origin_of
 from axon_compose.language.document.formula._parse import parse_tree
-from axon_compose.language.document.formula._tree import Name, Node, walk
+from axon_compose.language.document.formula._tree import Node, free_names
 
 __all__ = ["Formula", "is_formula", "parse"]
 
@@ -41,7 +41,8 @@ class Formula:
         Operators mean what they mean in Python, with these differences. `/` of two integers is an integer
         if the division is exact (`4096 / 32` is 128) and a float otherwise. A boolean is not a number. Only numbers and
         texts have an order. `+` and `*` work on lists and texts as in Python, `%` on numbers alone. A mapping has no
-        key twice. `and`, `or` and `a if c else b` compute only what they need.
+        key twice; `a | b` has the keys of both mappings, with the values of `b`. `and`, `or` and `a if c else b`
+        compute only what they need.
 
         Args:
             names: Values by name; may hold more than `self.names`. Null, booleans, numbers, strings, lists,
@@ -81,7 +82,6 @@ def parse(text: str) -> Formula:
     """
     tree = parse_tree(text)
     places: dict[str, tuple[tuple[int, int], ...]] = {}
-    for node in walk(tree):
-        if isinstance(node, Name):
-            places[node.id] = (*places.get(node.id, ()), (node.start, node.end))
+    for name in free_names(tree):
+        places[name.id] = (*places.get(name.id, ()), (name.start, name.end))
     return Formula(text, tree, places)

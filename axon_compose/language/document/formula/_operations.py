@@ -1,25 +1,35 @@
-"""What the operators and functions of formulas do with values: as Python, but typed strictly and bounded in size."""
+"""What the operators of formulas do with values: as Python, but typed strictly and bounded in size."""
 
 from __future__ import annotations
 
 import operator
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import ceil, floor, isfinite, sqrt
+from math import isfinite
 from typing import Any, Final
 
 from axon_compose.diagnostics import nearest
 from axon_compose.language.document._text_error import quote
 from axon_compose.language.document.formula._tokens import MAX_BITS
 
-__all__ = ["MAX_SIZE", "OperationError", "arithmetic", "call", "compare", "describe", "index", "sign", "weigh"]
+__all__ = [
+    "MAX_SIZE",
+    "OperationError",
+    "arithmetic",
+    "checked",
+    "compare",
+    "describe",
+    "fits",
+    "index",
+    "is_number",
+    "items",
+    "sign",
+    "weigh",
+]
 
 #: Most items and characters that a value may have, its parts included.
 MAX_SIZE: Final = 100_000
 _MAX_NESTING: Final = 64
-_MAX_PLACES: Final = 100
-_INTEGER: Final = re.compile(r"[-+]?[0-9]{1,18}", re.ASCII)
 
 _ARITHMETIC: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv, "%": operator.mod,
@@ -78,32 +88,32 @@ def weigh(value: Any) -> int:
         elif isinstance(part, list | tuple):
             todo.extend((item, depth + 1) for item in part)
         else:
-            _checked(part)
+            checked(part)
     return parts
 
 
 def sign(symbol: str, value: Any) -> Any:
     """`-value` or `+value`."""
-    if not _is_number(value):
+    if not is_number(value):
         raise OperationError(f"`{symbol}` does not work on {describe(value)}")
-    return _checked(-value if symbol == "-" else +value)
+    return checked(-value if symbol == "-" else +value)
 
 
 def arithmetic(symbol: str, a: Any, b: Any) -> Any:
     """`a + b` and so on. `/` of integers is an integer if the division is exact."""
-    if not (_is_number(a) and _is_number(b)):
+    if symbol == "|" or not (is_number(a) and is_number(b)):
         return _joined(symbol, a, b)
-    _checked(a, 0)
-    _checked(b, 1)
+    checked(a, 0)
+    checked(b, 1)
     if b == 0 and symbol in ("/", "//", "%"):
         raise OperationError("division by zero", operand=1)
     try:
         if symbol == "**":
-            return _checked(_power(a, b))
+            return checked(_power(a, b))
         if symbol == "/":
             exact = isinstance(a, int) and isinstance(b, int) and a % b == 0
-            return _checked(a // b if exact else a / b)
-        return _checked(_ARITHMETIC[symbol](a, b))
+            return checked(a // b if exact else a / b)
+        return checked(_ARITHMETIC[symbol](a, b))
     except OverflowError:
         raise OperationError("the result is too large") from None
 
@@ -118,7 +128,7 @@ def compare(symbol: str, a: Any, b: Any) -> bool:
         return _contains(b, a)
     if symbol == "not in":
         return not _contains(b, a)
-    if not (_is_number(a) and _is_number(b)) and not (isinstance(a, str) and isinstance(b, str)):
+    if not (is_number(a) and is_number(b)) and not (isinstance(a, str) and isinstance(b, str)):
         raise OperationError(f"`{symbol}` does not compare {describe(a)} with {describe(b)}")
     return _ORDER[symbol](a, b)
 
@@ -143,30 +153,15 @@ def index(base: Any, key: Any) -> Any:
     return base[key]
 
 
-def call(function: str, arguments: Sequence[Any]) -> Any:
-    """`function(*arguments)`; the number of arguments is right."""
-    if function in ("min", "max"):
-        return _extreme(function, arguments)
-    value = arguments[0]
-    if function == "len":
-        if not isinstance(value, str | list | tuple | Mapping):
-            raise OperationError(f"`len` does not work on {describe(value)}", operand=0)
-        return len(value)
-    if function == "ints":
-        return _ints(value)
-    if not _is_number(value):
-        raise OperationError(f"`{function}` does not work on {describe(value)}", operand=0)
-    _checked(value, 0)
-    if function == "sqrt":
-        if value < 0:
-            raise OperationError("`sqrt` of a negative number", operand=0)
-        return sqrt(value)
-    if function == "round":
-        return _checked(_round(*arguments))
-    return _checked(ceil(value) if function == "ceil" else floor(value))
+def items(value: Any) -> list[Any]:
+    """The items of a list, the characters of a text, or the keys of a mapping."""
+    if not isinstance(value, str | list | tuple | Mapping):
+        raise OperationError(f"{describe(value)} has no items", operand=0)
+    return list(value)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether it is a number; a boolean is none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -174,7 +169,12 @@ def _is_scalar(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float)
 
 
-def _checked(value: Any, operand: int | None = None) -> Any:
+def checked(value: Any, operand: int | None = None) -> Any:
+    """The value, if it is no number or one within bounds.
+
+    Raises:
+        OperationError: It is too large, or not finite.
+    """
     if isinstance(value, float) and not isfinite(value):
         raise OperationError("the number is not finite", operand=operand)
     if isinstance(value, int) and value.bit_length() > MAX_BITS:
@@ -205,21 +205,29 @@ def _power(a: Any, b: Any) -> Any:
 
 
 def _joined(symbol: str, a: Any, b: Any) -> Any:
-    """`+` and `*` of texts and lists."""
+    """`+` and `*` of texts and lists, `|` of mappings."""
+    if symbol == "|" and isinstance(a, Mapping) and isinstance(b, Mapping):
+        return fits(len(a) + len(b), lambda: {**a, **b})
     if symbol == "+" and (isinstance(a, str) and isinstance(b, str)):
-        return _fits(len(a) + len(b), lambda: a + b)
+        return fits(len(a) + len(b), lambda: a + b)
     if symbol == "+" and isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return _fits(len(a) + len(b), lambda: [*a, *b])
+        return fits(len(a) + len(b), lambda: [*a, *b])
     if symbol == "*":
         times, value = (a, b) if isinstance(a, int) else (b, a)
         if isinstance(times, int) and not isinstance(times, bool) and isinstance(value, str | list | tuple):
             repeated = value if isinstance(value, str) else list(value)
-            return _fits(len(value) * times, lambda: repeated * times if len(value) else repeated)
+            return fits(len(value) * times, lambda: repeated * times if len(value) else repeated)
     truth = "write `1 if … else 0`" if isinstance(a, bool) or isinstance(b, bool) else None
+    truth = "write `or` for a choice; `|` puts two mappings together" if symbol == "|" else truth
     raise OperationError(f"`{symbol}` does not work on {describe(a)} and {describe(b)}", truth)
 
 
-def _fits(size: int, make: Callable[[], Any]) -> Any:
+def fits(size: int, make: Callable[[], Any]) -> Any:
+    """A list or text that `make` makes, if it will have no more than so many parts.
+
+    Raises:
+        OperationError: It would be too large.
+    """
     if size >= MAX_SIZE:  # the list itself is a part too
         raise OperationError(f"the result has more than {MAX_SIZE:,} parts")
     return make()
@@ -233,41 +241,3 @@ def _contains(collection: Any, value: Any) -> bool:
     if not isinstance(collection, str | list | tuple | Mapping):
         raise OperationError(f"`in` searches a list, a string or a mapping, not {describe(collection)}", operand=1)
     return value in collection
-
-
-def _extreme(function: str, arguments: Sequence[Any]) -> Any:
-    values = arguments
-    if len(arguments) == 1:
-        if not isinstance(arguments[0], list | tuple):
-            raise OperationError(f"`{function}` of one value takes a list, not {describe(arguments[0])}", operand=0)
-        values = arguments[0]
-    if not values:
-        raise OperationError(f"`{function}` of an empty list", operand=0)
-    if not (all(_is_number(v) for v in values) or all(isinstance(v, str) for v in values)):
-        kinds = list(dict.fromkeys(describe(v) for v in values))
-        raise OperationError(f"`{function}` takes numbers or strings, not {' and '.join(kinds[:3])}")
-    return min(values) if function == "min" else max(values)
-
-
-def _ints(value: Any) -> list[int]:
-    """The integers that a string lists, `"3,4,5"`."""
-    if not isinstance(value, str):
-        raise OperationError(f"`ints` does not work on {describe(value)}", operand=0)
-    if len(value) > MAX_SIZE:
-        raise OperationError(f"the string has more than {MAX_SIZE:,} characters", operand=0)
-    parts = [part.strip() for part in value.split(",")] if value.strip() else []
-    for part in parts:
-        if not _INTEGER.fullmatch(part):
-            raise OperationError(f"{quote(part)} is not an integer", "numbers are separated by commas", 0)
-    return [int(part) for part in parts]
-
-
-def _round(value: Any, places: Any = None) -> Any:
-    if places is not None and (not isinstance(places, int) or isinstance(places, bool)):
-        raise OperationError(f"`round` takes an integer number of places, not {describe(places)}", operand=1)
-    if places is not None and abs(places) > _MAX_PLACES:
-        raise OperationError(f"`round` takes at most {_MAX_PLACES} places", operand=1)
-    try:
-        return round(value, places)
-    except OverflowError:
-        raise OperationError("the result is too large") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from axon_compose.language.document.formula._tree import Choice, Index, Logic, Name, Node
+from axon_compose.language.document.formula._tree import Call, Choice, Index, Logic, Name, Node
 
 __all__ = ["Origin", "origin"]
 
@@ -27,6 +27,11 @@ def origin(node: Node, value_of: Callable[[Node], Any]) -> Origin | None:
             base = origin(node.base, value_of)
             keys = [value_of(key) for key in node.keys]
             return (*base, *keys) if base and all(isinstance(key, str | int) for key in keys) else None
+        case Call(function="at"):
+            base = origin(node.arguments[0], value_of)
+            key = value_of(node.arguments[1])
+            inside = isinstance(value_of(node.arguments[0]), list | tuple)
+            return (*base, key) if base and inside and isinstance(key, int) else base
         case Choice():
             return origin(node.then if value_of(node.condition) else node.otherwise, value_of)
         case Logic():

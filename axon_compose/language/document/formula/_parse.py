@@ -13,6 +13,7 @@ from axon_compose.language.document.formula._tree import (
     Call,
     Choice,
     Comparison,
+    Comprehension,
     Index,
     ListOf,
     Literal,
@@ -31,17 +32,17 @@ MAX_DEPTH: Final = 64
 _T = TypeVar("_T")
 
 _COMPARISONS: Final = ("==", "!=", "<", "<=", ">", ">=", "in", "not")
-# How tightly an operator binds; the prefixes `not` and `-` have the levels 4 and 8.
+# How tightly an operator binds; the prefixes `not` and `-` have the levels 4 and 9.
 _LEVELS: Final[dict[str, int]] = {
-    "if": 1, "or": 2, "and": 3, **dict.fromkeys(_COMPARISONS, 5), "+": 6, "-": 6,
-    "*": 7, "/": 7, "//": 7, "%": 7, "**": 9, "[": 10,
+    "if": 1, "or": 2, "and": 3, **dict.fromkeys(_COMPARISONS, 5), "|": 6, "+": 7, "-": 7,
+    "*": 8, "/": 8, "//": 8, "%": 8, "**": 10, "[": 11,
 }  # fmt: skip
-_IF, _NOT, _COMPARISON, _SIGN, _POWER, _INDEX = 1, 4, 5, 8, 9, 10
+_IF, _NOT, _COMPARISON, _SIGN, _POWER, _INDEX = 1, 4, 5, 9, 10, 11
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 _FUNCTIONS: Final = "the functions are " + ", ".join(f"`{name}`" for name in FUNCTIONS)
 _HINTS: Final = {
     "is": "`==` compares two values",
-    "for": "a formula has no loops; use `i`, the layer index",
+    "for": "a list is made of another one by `[item for name in list]`",
     ",": "a list is written `[a, b]`",
     ":": "there are no slices",
     "(": _FUNCTIONS,
@@ -145,7 +146,8 @@ class _Parser:
         arguments, _, end = self.bracketed(self.expression)
         least, most = FUNCTIONS[name.value]
         if len(arguments) < least or (most is not None and len(arguments) > most):
-            wanted = "at least one value" if most is None else "one value" if most == 1 else "one or two values"
+            counts = {(1, None): "at least one value", (1, 1): "one value", (1, 2): "one or two values"}
+            wanted = counts.get((least, most), "two values")
             raise FormulaError(f"`{name.value}` takes {wanted}, not {len(arguments)}", name.start, end)
         return Call(name.start, end, name.value, tuple(arguments))
 
@@ -158,8 +160,35 @@ class _Parser:
         return replace(node, start=start, end=end)
 
     def list_literal(self) -> Node:
-        items, start, end = self.bracketed(self.expression)
-        return ListOf(start, end, tuple(items))
+        loops: list[Comprehension] = []
+        items, start, end = self.bracketed(lambda: self.item(loops))
+        return replace(loops[0], start=start, end=end) if loops else ListOf(start, end, tuple(items))
+
+    def item(self, loops: list[Comprehension]) -> Node:
+        """An item of a list; if the whole list is made of another one, that is added to `loops`."""
+        first = self.before.is_operator("[")
+        node = self.expression()
+        if first and self.token.is_operator("for"):
+            loops.append(self.comprehension(node))
+        return node
+
+    def comprehension(self, item: Node) -> Comprehension:
+        self.take()
+        name = self.token
+        if name.kind != "name" or name.value in FUNCTIONS:
+            raise self.unexpected("a name for the items")
+        self.take()
+        self.expect("in")
+        items = self.expression(_IF)
+        condition = None
+        if self.token.is_operator("if"):
+            self.take()
+            condition = self.expression(_IF)
+        if not self.token.is_operator("]"):
+            raise self.unexpected("`]`")
+        return Comprehension(
+            item.start, self.before.end, item, Name(name.start, name.end, name.value), items, condition
+        )
 
     def mapping_literal(self) -> Node:
         pairs, start, end = self.bracketed(self.pair)

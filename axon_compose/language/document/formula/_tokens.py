@@ -32,11 +32,11 @@ _MAX_NUMBER: Final = 100
 CONSTANTS: Final[dict[str, Any]] = {
     "true": True, "false": False, "null": None, "True": True, "False": False, "None": None,
 }  # fmt: skip
-KEYWORDS: Final = frozenset({"and", "or", "not", "in", "if", "else"})
+KEYWORDS: Final = frozenset({"and", "or", "not", "in", "if", "else", "for"})
 #: Functions and how many values each takes, at least and at most.
 FUNCTIONS: Final[dict[str, tuple[int, int | None]]] = {
     "min": (1, None), "max": (1, None), "ceil": (1, 1), "floor": (1, 1), "round": (1, 2), "sqrt": (1, 1), "len": (1, 1),
-    "ints": (1, 1),
+    "ints": (1, 1), "log": (1, 1), "sum": (1, 1), "range": (1, 2), "is_list": (1, 1), "at": (2, 2),
 }  # fmt: skip
 #: Words that cannot be names of values, because a formula gives them a meaning of their own.
 RESERVED: Final = KEYWORDS | CONSTANTS.keys() | FUNCTIONS.keys()
@@ -47,15 +47,14 @@ _DIGITS = r"[0-9](?:_?[0-9])*"
 _NUMBER = re.compile(rf"(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?{_DIGITS})?")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _GLUED = re.compile(r"[A-Za-z0-9_.]*")
-_OPERATOR = re.compile(r"\*\*|//|==|!=|<=|>=|[-+*/%<>()\[\]{},:]")
-_FOREIGN = re.compile(r"&&?|\|\|?|[!=^?.$~@;]")
+_OPERATOR = re.compile(r"\*\*|//|==|!=|<=|>=|[-+*/%<>()\[\]{},:]|\|(?!\|)")
+_FOREIGN = re.compile(r"&&?|\|\||[!=^?.$~@;]")
 _SPACE = " \t\r\n"
 _ESCAPES = {"\\": "\\", "'": "'", '"': '"', "n": "\n", "t": "\t"}
 
 _HINTS: Final = {
     "&": "write `and`",
     "&&": "write `and`",
-    "|": "write `or`",
     "||": "write `or`",
     "!": "write `not`",
     "=": "`==` compares two values",

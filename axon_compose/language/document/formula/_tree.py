@@ -11,6 +11,7 @@ __all__ = [
     "Call",
     "Choice",
     "Comparison",
+    "Comprehension",
     "Index",
     "ListOf",
     "Literal",
@@ -19,7 +20,7 @@ __all__ = [
     "Name",
     "Node",
     "Unary",
-    "walk",
+    "free_names",
 ]
 
 
@@ -57,6 +58,19 @@ class ListOf(Node):
 
     def children(self) -> tuple[Node, ...]:
         return self.items
+
+
+@dataclass(frozen=True, slots=True)
+class Comprehension(Node):
+    """`[item for name in items if condition]`: `item` once for every part of `items`, which `name` stands for."""
+
+    item: Node
+    name: Name
+    items: Node
+    condition: Node | None
+
+    def children(self) -> tuple[Node, ...]:
+        return (self.item, self.items, *((self.condition,) if self.condition else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +161,23 @@ class Call(Node):
         return self.arguments
 
 
-def walk(node: Node) -> Iterator[Node]:
-    """The node and everything below it, in the order of the text."""
-    yield node
-    for child in node.children():
-        yield from walk(child)
+def free_names(node: Node, bound: frozenset[str] = frozenset()) -> Iterator[Name]:
+    """Every use of a name whose value comes from outside, in the order of the text.
+
+    Args:
+        node: Where to look.
+        bound: Names that stand for the part of a list there.
+    """
+    match node:
+        case Name():
+            if node.id not in bound:
+                yield node
+        case Comprehension():
+            inside = bound | {node.name.id}
+            yield from free_names(node.item, inside)
+            yield from free_names(node.items, bound)
+            if node.condition:
+                yield from free_names(node.condition, inside)
+        case _:
+            for child in node.children():
+                yield from free_names(child, bound)
