@@ -57,8 +57,9 @@ class Indexer(nn.Module):
         self.wk = Linear(hidden_size, options.head_dim, bias=False)
         self.k_norm = LayerNorm(options.head_dim, options.norm_eps)
         self.weights_proj = Linear(hidden_size, options.num_heads, bias=False)
-        turned = rope and rope.model_copy(update={"traditional": options.traditional})
-        self.rope = turned and RoPE(rope_dim, turned)
+        self.rope = None
+        if rope is not None:
+            self.rope = RoPE(rope_dim, rope.model_copy(update={"traditional": options.traditional}))
         self.rope_last = options.rope_last
         self.cut = options.head_dim - rope_dim if options.rope_last else rope_dim
         self.scale = (options.num_heads * options.head_dim) ** -0.5
@@ -106,5 +107,5 @@ class Indexer(nn.Module):
         if self.rope is None:
             return x
         first, last = mx.split(x, [self.cut], axis=-1)
-        pair = (first, self.rope(last, offset)) if self.rope_last else (self.rope(first, offset), last)
+        pair = [first, self.rope(last, offset)] if self.rope_last else [self.rope(first, offset), last]
         return mx.concatenate(pair, axis=-1)

@@ -116,24 +116,25 @@ class LatentAttention(nn.Module):
             The output (B, L, D), and `cache`.
         """
         kept, index_cache = (cache[0], cache[1]) if "indexer" in self and cache is not None else (cache, None)
-        mask = mask[0] if isinstance(mask, tuple) else mask
+        seen: Mask = mask[0] if isinstance(mask, tuple) else mask
         if offset is None:
             offset = 0 if kept is None else kept.offset
-        if not isinstance(mask, mx.array) and hasattr(kept, "make_mask"):
-            mask = kept.make_mask(x.shape[1], return_array=False, window_size=None)  # it knows the padding
+        if not isinstance(seen, mx.array) and hasattr(kept, "make_mask"):
+            seen = kept.make_mask(x.shape[1], return_array=False, window_size=None)  # it knows the padding
         q_latent = x if "q_proj" in self else self.q_a_layernorm(self.q_a_proj(x))
         q_nope, q_pe = self._queries(q_latent, offset)
         latent, k_pe = self._latent(x, offset)
         if "indexer" in self:
-            selection, held = self.indexer(x, q_latent, mask, index_cache, offset)
+            selection, held = self.indexer(x, q_latent, seen, index_cache, offset)
             latent = mx.depends(latent, held) if held else latent
         if publish is not None:
             publish("selection", selection)
         if kept is not None:
             latent, k_pe = kept.update_and_fetch(latent, k_pe)
-        if selection[0] is not None:
-            latent, k_pe, mask = _chosen(latent, k_pe, *selection)
-        y = self._attend(q_nope, q_pe, latent, k_pe, mask).transpose(0, 2, 1, 3)
+        chosen, where = selection
+        if chosen is not None:
+            latent, k_pe, seen = _chosen(latent, k_pe, chosen, where)
+        y = self._attend(q_nope, q_pe, latent, k_pe, seen).transpose(0, 2, 1, 3)
         if "g_proj" in self:
             y = y * sigmoid(self.g_proj(x)).reshape(*y.shape[:3], -1)
         return self.o_proj(y.flatten(2)), cache

@@ -134,7 +134,7 @@ REFUSED = {
     "gptj": "n_inner is ignored",
     "gpt_neox": "intermediate_size is ignored",
     "jamba": "expert_layer_offset",
-    "minimax_m3": "minimax_m3_vl_text not supported",
+    "minimax_m3": "the text model by itself is not read",
     "mellum": "mlp_layer_types is ignored",
     "olmo": "AI2's first format",
     "phi": "qk_layernorm is ignored",

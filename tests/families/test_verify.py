@@ -60,6 +60,7 @@ def test_agrees(name: str, tmp_path: Path) -> None:
         ("gemma2", {}, {}, ["window-ignored"]),
         ("gemma3_text", {}, {}, ["rounded-scale"]),
         ("deepseek_v3", {}, {"seed": 1, "tokens": 40}, ["groups-at-zero"]),
+        ("deepseek_v32", {}, {"seed": 1, "tokens": 64}, ["indexer-norm-eps"]),
         ("mixtral", {"rope_scaling": {"type": "linear", "factor": 2.0}}, {}, ["rope-scaling-ignored"]),
         ("mistral", {"sliding_window": 8}, {}, ["window-ignored"]),
         ("qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2}, {}, ["window-ignored"]),

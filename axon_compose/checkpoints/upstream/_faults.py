@@ -67,8 +67,8 @@ def _groups(config: Config) -> int:
 #: Families with yarn whose RoPE mlx-lm makes by one function.
 _YARN: Final = (
     "bailing_moe", "deepseek_v3", "deepseek_v32", "dots1", "ernie4_5", "ernie4_5_moe", "exaone_moe", "falcon_h1",
-    "glm4_moe_lite", "glm_moe_dsa", "gpt_oss", "granite", "granitemoe", "kimi_k2", "llama", "mistral", "olmo2", "olmoe", "qwen2",
-    "qwen3", "qwen3_next", "seed_oss", "smollm3",
+    "glm4_moe_lite", "glm_moe_dsa", "gpt_oss", "granite", "granitemoe", "kimi_k2", "llama", "mistral", "olmo2", "olmoe",
+    "qwen2", "qwen3", "qwen3_next", "seed_oss", "smollm3",
 )  # fmt: skip
 
 #: Families whose experts are chosen out of the best groups.

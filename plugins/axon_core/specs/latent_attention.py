@@ -256,7 +256,10 @@ SPECS: Final = (
             # A latent narrower than what it replaces: absorbed throughout.
             {**_SMALL, "num_heads": 2, "kv_lora_rank": 12, "scale": 0.3, "rope": {"traditional": False}},
             {**_SMALL, "q_lora_rank": 20, "indexer": {"num_heads": 4, "head_dim": 16, "top_k": 12}},
-            {**_SMALL, "indexer": {"num_heads": 2, "head_dim": 12, "top_k": 13, "traditional": True, "rope_last": True}},
+            {
+                **_SMALL,
+                "indexer": {"num_heads": 2, "head_dim": 12, "top_k": 13, "traditional": True, "rope_last": True},
+            },
             {**_SMALL, "gate": "head", "temperature": {"scale": 0.5, "length": 4}},
             {**_SMALL, "v_head_dim": 12, "gate": "elementwise", "rope": False},
         ),
