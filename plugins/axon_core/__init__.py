@@ -16,6 +16,7 @@ def axon_components() -> Iterator[ComponentSpec]:
     from axon_core.specs import (
         altup,
         attention,
+        attention_residuals,
         blocks,
         embedding,
         gated_delta_net,
@@ -30,6 +31,7 @@ def axon_components() -> Iterator[ComponentSpec]:
         moe,
         norms,
         per_layer,
+        residual_gains,
         rg_lru,
         rwkv7,
         short_conv,
@@ -57,5 +59,7 @@ def axon_components() -> Iterator[ComponentSpec]:
         blocks,
         hyper_connections,
         altup,
+        attention_residuals,
+        residual_gains,
     ):
         yield from family.SPECS

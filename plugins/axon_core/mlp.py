@@ -10,7 +10,7 @@ import mlx.nn as nn
 from axon_compose.registry import Dims
 from axon_core.activations import ACTIVATIONS, gated
 from axon_core.linear import Linear
-from axon_core.specs.mlp import ActivationName, MLPOptions
+from axon_core.specs.mlp import ActivationName, Limit, MLPOptions, bound_of
 
 __all__ = ["MLP"]
 
@@ -26,7 +26,7 @@ class MLP(nn.Module):
     Args:
         dims: Width of input and output.
         hidden_dims: Width between the matrices.
-        activation: A name of `axon_core.activations.ACTIVATIONS`, or `swiglu_oai`.
+        activation: A name of `axon_core.activations.ACTIVATIONS`, or `swiglu_oai`, or `situ`.
         gated: Whether there is a gate.
         bias: Whether the projections have biases.
         limit: Bound of both factors of a gated layer (see `axon_core.activations.gated`).
@@ -41,7 +41,7 @@ class MLP(nn.Module):
         activation: ActivationName = "silu",
         gated: bool = True,
         bias: bool = False,
-        limit: float | None = None,
+        limit: Limit = None,
         gate_scale: float = 1.0,
         sparsity: float | None = None,
     ) -> None:
@@ -58,6 +58,7 @@ class MLP(nn.Module):
     def from_options(cls, options: MLPOptions, dims: Dims) -> MLP:
         """Build from `MLPOptions`; input and output are as wide as the hidden size."""
         given = dict(options)
+        given["limit"] = bound_of(options.activation, options.limit, given.pop("situ"))
         return cls(dims.hidden_size, given.pop("intermediate_size"), **given)
 
     def __call__(self, x: mx.array) -> mx.array:

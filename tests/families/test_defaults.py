@@ -46,7 +46,8 @@ _MOVED: Final = (("dbrx", "rope_parameters"),)
 
 
 def matters(field: str) -> bool:
-    return field != "model_type" and (field in _LENGTHS or not is_harmless(field))
+    # A model with an encoder is refused; of a text model inside another one only its own field counts.
+    return field not in ("model_type", "is_encoder_decoder") and (field in _LENGTHS or not is_harmless(field))
 
 
 class Reader:
@@ -126,7 +127,10 @@ def test_two_names_for_one_field(name: str, tmp_path: Path) -> None:
         for first, second in permutations(names, 2):
             twice = {**rest, first: other, second: value}
             known = fields_of(twice)
-            whole = {key: of for key, of in explicit(twice).items() if key in known or key not in names}
+            try:
+                whole = {key: of for key, of in explicit(twice).items() if key in known or key not in names}
+            except Refused:
+                continue
             assert read.model(twice) in (read.model(whole), ["AX603"]), (first, second)
 
 

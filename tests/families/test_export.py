@@ -29,6 +29,7 @@ from tests.plan.concrete.test_unroll import everything
 
 #: Tensors of published checkpoints that no model uses.
 IDLE = {
+    "mimo": ("mtp_layers.0.input_layernorm.weight",),
     "longcat_flash": tuple(f"experts.{e}.{name}_proj.weight" for e in (6, 7, 8) for name in ("gate", "up")),
     "gpt_neox": (".bias", ".masked_bias", ".inv_freq"),
     "gpt_neox_sequential": (".bias", ".masked_bias", ".inv_freq"),
@@ -36,6 +37,8 @@ IDLE = {
     "gemma4_text": ("k_proj.weight", "k_norm.weight", "v_proj.weight"),
     "step3p5": ("layers.5.enorm.weight", "layers.5.self_attn.o_proj.weight"),
 }
+#: Text models that a checkpoint has inside of another one: exported by themselves, they have other names.
+INSIDE = {"muse_spark"}
 #: Where mlx-lm computes what the reference does.
 RIGHT = [
     "cohere2", "gemma4_text", "granitemoehybrid_dense", "lfm2", "llama", "mixtral", "nemotron_h_latent", "olmo2",
@@ -102,6 +105,8 @@ def random_model(name: str, folder: Path, *settings: str, **options: Any) -> tup
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group(f"family-{n}")) for n in NAMES])
 def test_there_and_back(name: str, tmp_path: Path, tokenizer: Path) -> None:
+    if name in INSIDE:
+        pytest.skip(f"{name} is a part of its checkpoint")
     target = tmp_path / "back"
     export(built(name, tmp_path, tokenizer), target, "huggingface")
     wanted, found = arrays(FIXTURES / name), arrays(target)
@@ -124,6 +129,7 @@ def test_there_and_back(name: str, tmp_path: Path, tokenizer: Path) -> None:
 
 #: Why mlx-lm does not load the export of a fixture.
 REFUSED = {
+    "muse_spark": "text_config",
     "arcee": "arcee not supported",
     "glm_moe_dsa": "every layer has an indexer",
     "gemma3n_text": "Gemma 3n is read as gemma3n alone",

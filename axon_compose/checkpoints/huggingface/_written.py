@@ -43,6 +43,8 @@ def original_config(source: Mapping[str, Any], section: HuggingFace) -> dict[str
         scaling = kept.pop("rope_scaling")  # written twice: it counts, unless it is empty
         if scaling and not any(isinstance(item, Mapping) for item in kept["rope_parameters"].values()):
             kept["rope_parameters"] = {"rope_type": scaling.get("type", "default"), **scaling}
+    if inner is not None and set(source.get("architectures") or ()) & set(section.architectures):
+        kept["model_type"] = section.model_types[0]  # that of the part alone is another family's
     if "model_type" not in kept and section.model_types:
         kept["model_type"] = section.model_types[0]
     return kept

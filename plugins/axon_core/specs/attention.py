@@ -102,6 +102,13 @@ class AttentionOptions(Options):
         description="Multiply the output, before its projection, by the sigmoid of a projection of the input: "
         "elementwise, or one number for each head.",
     )
+    output_norm: VNorm = Field(
+        default=None,
+        description="RMS norm of each head's output, before the gate, without weights: true or {eps: …}.",
+    )
+    head_gain: bool = Field(
+        default=False, description="Learn a factor for each head's queries, after their norm and rotation."
+    )
     kv_from: str | None = Field(
         default=None,
         description="Component whose keys and values are read, from the nearest earlier layer that uses it.",
@@ -184,6 +191,8 @@ def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]
         if options.rope is not None and (rotated := options.rope.rotated(width)) > options.indexer.head_dim:
             raise ValueError(f"`indexer.head_dim` ({options.indexer.head_dim}) is less than the {rotated} rotated ones")
         found |= block_params(options.indexer, hidden)
+    if options.head_gain:
+        found["head_gain"] = (heads,)
     return found
 
 
@@ -338,6 +347,7 @@ _ATTENTION: Final = ComponentSpec(
             "sinks": True,
             "indexer": {"num_heads": 1, "head_dim": 24, "block_size": 3, "top_k": 4, "local_blocks": 2, "norm": False},
         },
+        {"num_heads": 4, "num_kv_heads": 2, "output_norm": True, "gate": "elementwise", "head_gain": True},
     ),
 )
 
