@@ -120,11 +120,7 @@ class Attention(nn.Module):
             self.v_norm = RMSNorm(head_dim, v_norm.eps, weight=False)
         self.rope = None if rope is None else RoPE(head_dim, rope)
         if indexer is not None:
-            turned = None
-            if rope is not None:  # as many dimensions as of the attention's own heads
-                same = rope.model_copy(update={"dims": rope.rotated(head_dim), "fraction": None})
-                turned = RoPE(indexer.head_dim, same)
-            self.indexer = BlockIndexer(hidden_dim, indexer, turned)
+            self.indexer = BlockIndexer(hidden_dim, indexer, rope and rope.with_dims(head_dim))
 
     @classmethod
     def from_options(cls, options: Any, dims: Dims) -> Attention:

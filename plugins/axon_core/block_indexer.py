@@ -13,6 +13,7 @@ from axon_core.norms import HeadNorm
 from axon_core.rope import RoPE
 from axon_core.selection import best, places, store, visible
 from axon_core.specs._indexer import BlockIndexerOptions
+from axon_core.specs._rope import RopeOptions
 from axon_core.window import Mask
 
 __all__ = ["BlockIndexer", "Blocks"]
@@ -30,10 +31,10 @@ class BlockIndexer(nn.Module):
     Args:
         hidden_size: Width D of the model.
         options: `BlockIndexerOptions`.
-        rope: Rotation as wide as a head of the indexer, None without.
+        rope: Rotation of as many dimensions as in the attention's heads, None without.
     """
 
-    def __init__(self, hidden_size: int, options: BlockIndexerOptions, rope: RoPE | None) -> None:
+    def __init__(self, hidden_size: int, options: BlockIndexerOptions, rope: RopeOptions | None) -> None:
         super().__init__()
         self.options = options
         self.q_proj = Linear(hidden_size, options.num_heads * options.head_dim, bias=False)
@@ -41,7 +42,7 @@ class BlockIndexer(nn.Module):
         if options.norm is not None:
             self.q_norm = HeadNorm(options.num_heads, options.head_dim, options.norm)
             self.k_norm = HeadNorm(1, options.head_dim, options.norm)
-        self.rope = rope
+        self.rope = None if rope is None else RoPE(options.head_dim, rope)
         self.freeze()
 
     def __call__(

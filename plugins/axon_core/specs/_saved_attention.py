@@ -56,16 +56,16 @@ def attention_saved(
         found += each(tokens, plain_queries=queries)
     if options.gate is not None:
         found += each(tokens, gate=queries if options.gate == "elementwise" else heads, gated=queries)
-    if options.indexer is not None and tokens > options.indexer.chosen:
-        # What each head may see, a byte for a pair; unlike other masks, each sequence has its own.
-        masks = heads if options.indexer.num_heads > 1 else 1
-        found += (Array("chosen", (masks, tokens * tokens // 2), "float16"),)
     scores = scores_saved(tokens, heads, options.window_size, written_out=options.softcap is not None)
     if options.softcap is not None and dtype != "float32":
         # Casts take the place of queries, keys and values; every block of queries has its own of what it reaches.
         reached = 2 * key_heads * width * scores[-1].shape[0] // BLOCK
         found = tuple(array for array in found if array.name not in ("queries", "keys", "values"))
         found += in_float32(tokens, cast=queries) + (Array("reached", (reached,), "float32"),)
+    if options.indexer is not None and tokens > options.indexer.chosen:
+        # What each head may see instead of one mask for all, a byte for a pair in each sequence.
+        masks = heads if options.indexer.num_heads > 1 else 1
+        scores = (*scores[:-1], Array("chosen", (masks, tokens * tokens // 2), "float16"))
     return found + scores
 
 
