@@ -10,6 +10,7 @@ from typing import Final
 __all__ = ["TEXT_TYPES"]
 
 _BY_TEXT_TYPE: Final = {
+    "apertus1p5_text": "apertus1p5",
     "cohere2": "aya_vision cohere2_vision",
     "deepseek_v3": "kimi_k25",
     "gemma": "paligemma",
@@ -31,6 +32,7 @@ _BY_TEXT_TYPE: Final = {
     "qwen3_vl_text": "cosmos3_omni qwen3_vl",
     "qwen3_5_moe_text": "qwen3_5_moe",
     "qwen3_5_text": "jev minicpm_ocr minicpmv4_6 minicpmv4_7 qwen3_5",
+    "step3p5": "step3p7",
 }
 #: `model_type` of the whole to that of its text model, unless it says another.
 TEXT_TYPES: Final = {whole: text for text, wholes in _BY_TEXT_TYPE.items() for whole in wholes.split()}

@@ -56,6 +56,7 @@ class AttentionOptions(Options):
     head_dim: int | None = Field(
         default=None, gt=0, description="Width of a head; `hidden_size // num_heads` unless given."
     )
+    v_head_dim: int | None = Field(default=None, gt=0, description="Width of a head's value; `head_dim` unless given.")
     bias: Bias = Field(
         default=BiasOptions(), description="Biases of the projections: true, false, or a mapping of q, k, v, o, g."
     )
@@ -78,6 +79,7 @@ class AttentionOptions(Options):
     )
     input_scale: float = Field(default=1.0, gt=0, description="Factor of what the layer reads.")
     key_scale: float = Field(default=1.0, gt=0, description="Factor of projected keys, before norm and rotation.")
+    value_scale: float = Field(default=1.0, gt=0, description="Factor of values, before their norm.")
     window_size: int | None = Field(
         default=None, gt=0, description="Tokens that a query sees, itself included; all unless given."
     )
@@ -141,6 +143,8 @@ class AttentionOptions(Options):
             for name in ("window_size", "kv_from"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"`indexer` chooses among all tokens: it cannot be given with `{name}`")
+        if self.k_eq_v and self.v_head_dim is not None:
+            raise ValueError("with `k_eq_v` values are keys: `v_head_dim` is the width of values of their own")
         return self
 
 
@@ -168,10 +172,10 @@ def head_shape(options: AttentionOptions, dims: Dims) -> tuple[int, int, int]:
 
 def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
     heads, kv_heads, width = head_shape(options, dims)
-    hidden = dims.hidden_size
-    shapes = {"q": (heads * width, hidden), "o": (hidden, heads * width)}
+    hidden, value = dims.hidden_size, options.v_head_dim or width
+    shapes = {"q": (heads * width, hidden), "o": (hidden, heads * value)}
     if options.kv_from is None:
-        shapes |= dict.fromkeys("k" if options.k_eq_v else "kv", (kv_heads * width, hidden))
+        shapes |= {"k": (kv_heads * width, hidden)} | ({} if options.k_eq_v else {"v": (kv_heads * value, hidden)})
     found: dict[str, tuple[int, ...]] = {}
     for name, shape in shapes.items():
         found[f"{name}_proj.weight"] = shape
@@ -181,7 +185,7 @@ def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]
         if options.qk_norm and name in "qk":
             found |= {f"{name}_norm.{learned}": of for learned, of in options.qk_norm.shapes(count, width).items()}
     if options.gate is not None:
-        gates = heads * (1 if options.gate == "head" else width)
+        gates = heads * (1 if options.gate == "head" else value)
         found["g_proj.weight"] = (gates, hidden)
         if options.bias.g:
             found["g_proj.bias"] = (gates,)
@@ -205,7 +209,7 @@ def _flops(options: AttentionOptions, dims: Dims, tokens: int, context: int) -> 
     if options.indexer is not None:
         projected += options.indexer.flops(own, tokens, context)
         seen = pairs(tokens, context, options.indexer.chosen)
-    return projected + attention_flops(heads, width, width, seen)
+    return projected + attention_flops(heads, width, options.v_head_dim or width, seen)
 
 
 def _saved(options: AttentionOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
@@ -217,7 +221,7 @@ def _cache(options: AttentionOptions, dims: Dims) -> CacheSpec | None:
     _, kv_heads, width = head_shape(options, dims)
     if options.kv_from:
         return None
-    cache = KV(kv_heads, width, window=options.window_size)
+    cache = KV(kv_heads, width, options.v_head_dim, window=options.window_size)
     return cache if options.indexer is None else Composite((cache, indexer_cache(options.indexer)))
 
 
@@ -231,6 +235,8 @@ def _accepts(options: AttentionOptions, source: Any, dims: Dims) -> str | None:
     _, kv_heads, source_width = head_shape(source, dims)
     if width != source_width:
         return f"`head_dim` is {width}, that of the source {source_width}"
+    if (options.v_head_dim or width) != (source.v_head_dim or width):
+        return "`v_head_dim` differs from that of the source"
     if heads % kv_heads:
         return f"`num_heads` ({heads}) is not a multiple of the source's `num_kv_heads` ({kv_heads})"
     if options.num_kv_heads not in (None, kv_heads):
@@ -250,6 +256,8 @@ def _shrink(options: AttentionOptions, dims: Dims) -> dict[str, Any]:
     small["num_heads"] = 4 if heads >= 4 else 2 if heads >= 2 else 1
     if kv_heads is not None:
         small["num_kv_heads"] = (1 if kv_heads == 1 else 2) if grouped else small["num_heads"]
+    if options.v_head_dim is not None:
+        small["v_head_dim"] = 12
     if isinstance(small.get("rope"), Mapping):
         small["rope"] = _shrink_rope(small["rope"], options.head_dim)
     if options.indexer is not None:
@@ -347,6 +355,9 @@ _ATTENTION: Final = ComponentSpec(
             "sinks": True,
             "indexer": {"num_heads": 1, "head_dim": 24, "block_size": 3, "top_k": 4, "local_blocks": 2, "norm": False},
         },
+        {"num_heads": 4, "num_kv_heads": 2, "v_head_dim": 12, "value_scale": 0.7, "gate": "elementwise"},
+        {"num_heads": 4, "v_head_dim": 12, "v_norm": True, "clip": 2.0},
+        {"num_heads": 4, "v_head_dim": 24, "window_size": 8, "sinks": True, "rope": {"reverse": True}},
         {"num_heads": 4, "num_kv_heads": 2, "output_norm": True, "gate": "elementwise", "head_gain": True},
     ),
 )
