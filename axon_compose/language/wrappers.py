@@ -1,30 +1,41 @@
 """Models of text and images or sound: what their text model is called where config.json leaves it out.
 
-Source: the default `text_config` of transformers 5.24's configuration classes; a test reads them again.
+Source: the default `text_config` of transformers 5.24's configuration classes; a test reads them again. What transformers
+does not know is listed apart.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["TEXT_TYPES"]
+__all__ = ["FOREIGN", "OTHER_PARTS", "TEXT_TYPES"]
+
+#: Fields about other parts than the text model. Older models of images have them beside the fields of the text model.
+OTHER_PARTS: Final = ("vision_config", "audio_config")
+#: Wrappers that transformers does not know, or not by this name.
+FOREIGN: Final = ("kimi_vl", "lfm2-vl", "pixtral")
 
 _BY_TEXT_TYPE: Final = {
     "cohere2": "aya_vision cohere2_vision",
-    "deepseek_v3": "kimi_k25",
+    "deepseek_v3": "kimi_k25 kimi_vl",
     "gemma": "paligemma",
     "gemma3_text": "gemma3 shieldgemma2",
     "gemma4_text": "gemma4",
+    "gemma4_unified_text": "gemma4_unified gemma4_unified_assistant",
     "granite": "granite_speech granite_speech_plus",
-    "lfm2": "lfm2_vl",
+    "lfm2": "lfm2_vl lfm2-vl",
     "lfm3": "lfm3_vl",
     "llama": "deepseek_vl deepseek_vl_hybrid glmasr idefics3 janus llava llava_next llava_next_video omniasr "
     "perception_lm smolvlm video_llava vipllava voxtral",
-    "mistral": "idefics2 mistral3",
+    "mistral": "idefics2 mistral3 pixtral",
     "nemotron_h": "nemo_speechlm nemotron_h_omni",
     "qwen2": "audioflamingo3 fast_vlm got_ocr2 internvl llava_onevision musicflamingo ovis2 pp_chart2table qwen2_audio "
     "vibevoice vibevoice_asr video_llama_3",
+    "qwen2_5_vl_text": "qwen2_5_vl",
+    "qwen2_vl_text": "qwen2_vl",
     "qwen3": "fun_asr_nano lighton_ocr moss_transcribe_diarize qianfan_ocr qwen3_asr",
+    "qwen3_vl_moe_text": "qwen3_vl_moe",
+    "qwen3_vl_text": "cosmos3_omni qwen3_vl",
     "qwen3_5_moe_text": "qwen3_5_moe",
     "qwen3_5_text": "jev minicpm_ocr minicpmv4_6 minicpmv4_7 qwen3_5",
 }

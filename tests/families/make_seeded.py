@@ -12,6 +12,7 @@
     tokens: 40                    # optional: tokens in each of the two rows
     tensors: {pattern: shape}     # optional: names and shapes of the published files, where they are not those of the
                                   # reference's own model; "layers.{0..3}.a.{0,2}.weight" is eight names
+    shapes: {pattern: shape}      # optional: shapes of single tensors in published files
     draws: {pattern: [normal, 0.0, 1.0]}   # optional: distributions for names that match a shell pattern
     unused: {pattern: shape}      # optional: tensors that published files have and no model uses
     repairs: {path: factor}       # optional: of arrays of mlx-lm's loaded model, where a fault of it is known
@@ -99,6 +100,8 @@ def described(recipe: dict[str, Any], own: dict[str, tuple[tuple[int, ...], floa
     """
     if "tensors" in recipe:
         own = {name: (shape, 1.0) for name, shape in expanded(recipe["tensors"]).items()}
+    published = expanded(recipe.get("shapes", {}))
+    own |= {name: (published.get(name, shape), initial) for name, (shape, initial) in own.items()}
     own |= {name: (shape, 1.0) for name, shape in expanded(recipe.get("unused", {})).items()}
     entries = {}
     for name, (shape, initial) in own.items():
@@ -125,7 +128,7 @@ class Transformers:
         self.old, self.torch = old, torch
         fields = {key: value for key, value in recipe["config"].items() if key != "model_type"}
         config = AutoConfig.for_model(recipe["config"]["model_type"], **fields)
-        make = self.reads._from_config if "class" in recipe else self.reads.from_config
+        make = getattr(self.reads, "from_config", None) or self.reads._from_config
         self.model = make(config, dtype=torch.float32, **old.EAGER).eval()
         with tempfile.TemporaryDirectory() as place:
             self.model.save_pretrained(place)

@@ -10,7 +10,7 @@ __all__ = ["NEUTRAL", "is_harmless"]
 #: Of the class of all configurations of transformers, also of version 4: names, token ids, defaults for generation
 #: and for classifiers, what a forward pass returns.
 _GENERAL: Final = """
-    _attn_implementation _attn_implementation_autoset _name_or_path _commit_hash architectures attn_implementation
+    _attn_implementation is_composition _attn_implementation_autoset _name_or_path _commit_hash architectures attn_implementation
     auto_map bad_words_ids begin_suppress_tokens bos_token_id cache_implementation custom_pipelines
     decoder_start_token_id
     diversity_penalty do_sample dtype early_stopping encoder_no_repeat_ngram_size eos_token_id
@@ -42,6 +42,8 @@ _TRAINING: Final = """
 """
 #: How the weights are stored: read with the tensors.
 _STORAGE: Final = "quantization quantization_config compression_config _pre_quantization_dtype"
+#: Of the models of images and sound around a text model.
+_OUTSIDE: Final = re.compile(r"(image|video|audio|vision|boi|eoi|boa|eoa|boc|eoc)(_\w+)?_token(_id|_index)?", re.ASCII)
 _HARMLESS: Final = frozenset(f"{_GENERAL} {_GENERATION} {_PROGRAMS} {_TRAINING} {_STORAGE}".split())
 #: Dropout, wherever it is, such as `resid_dropout` and `moe_dropout_rate`.
 _DROPOUT: Final = re.compile(r"(\w+_)?dropout(_prob|_rate|_p)?", re.ASCII)
@@ -58,4 +60,4 @@ NEUTRAL: Final[dict[str, Any]] = {
 
 def is_harmless(name: str) -> bool:
     """Whether a field never changes what a model computes from given weights, whatever its value."""
-    return name in _HARMLESS or _DROPOUT.fullmatch(name) is not None
+    return name in _HARMLESS or any(pattern.fullmatch(name) for pattern in (_DROPOUT, _OUTSIDE))
