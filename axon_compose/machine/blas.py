@@ -1,38 +1,166 @@
-"""Which BLAS multiplies MLX's float32 matrices on Linux CPUs.
+"""Which BLAS multiplies MLX's float32 matrices on Linux CPUs, and OpenBLAS in the place of a slow one.
 
-The wheel ships the reference BLAS, whose products are some thirty times slower than those of OpenBLAS. Its functions
-are looked up by name when `mlx` is first imported, among all that is loaded globally: `LD_PRELOAD=libopenblas.so.0`
-puts another library in its place.
+MLX's wheel for Linux brings the reference BLAS, whose products are some eighty times slower than those of OpenBLAS.
+`libmlx.so` calls three functions of it (`cblas_sgemm`, `cblas_dgemm`, `cblas_cgemm`) through slots in its own memory;
+`use_fast_blas` lets them point at the same functions of OpenBLAS, from the package `scipy-openblas32`. It does not
+matter what was imported first, and products that were computed before stay as they are.
+
+`AXON_BLAS=wheel` leaves everything as it is. A BLAS that is fast already (`LD_PRELOAD`, MLX of a distribution) is never
+touched.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import sys
 from functools import cache
 from importlib.util import find_spec
+from math import ceil
 from pathlib import Path
+from typing import Final, NamedTuple
 
-__all__ = ["blas_library", "is_reference_blas"]
+__all__ = ["MISSING", "SWITCHED_OFF", "Blas", "is_reference_blas", "use_fast_blas"]
 
-_FUNCTION = "cblas_sgemm"
+_FUNCTION: Final = "cblas_sgemm"
+_VARIABLE: Final = "AXON_BLAS"
+#: The names of scipy-openblas32 begin with this, so that they are nobody else's.
+_PREFIX: Final = "scipy_"
+#: Reasons why it is the reference BLAS.
+MISSING: Final = "`scipy-openblas32` is not installed"
+SWITCHED_OFF: Final = f"{_VARIABLE}=wheel"
+
+
+class Blas(NamedTuple):
+    """The BLAS of this process.
+
+    Attributes:
+        library: Its file, None where MLX uses none or that is unknown.
+        threads: How many threads it multiplies with, None if unknown.
+        reason: Why it is that one.
+    """
+
+    library: Path | None
+    threads: int | None
+    reason: str
 
 
 @cache
-def blas_library() -> Path | None:
-    """The BLAS library file that MLX uses, or None where it uses none or that is unknown.
+def use_fast_blas() -> Blas:
+    """Let MLX multiply with OpenBLAS, where it would with the reference BLAS; imports `mlx.core`.
 
-    It holds for the whole process from the first import of `mlx.core` on, which this function does.
+    A product of every kind is compared with exact integers before it is trusted. Whatever fails, MLX goes on as before.
     """
+    library = _bound()
+    if library is None or not _is_reference(library):
+        return Blas(library, None, "as it was found")
+    if os.environ.get(_VARIABLE) == "wheel":
+        return Blas(library, None, SWITCHED_OFF)
+    package = _openblas()
+    if package is None:
+        return Blas(library, None, MISSING)
+    try:
+        return _replaced(package)
+    except (OSError, ValueError, AttributeError) as error:
+        return Blas(library, None, f"OpenBLAS cannot take its place: {error}")
+
+
+def is_reference_blas() -> bool:
+    """Whether it is the wheel's slow reference BLAS, which runs x @ W.T at half the speed of x @ W."""
+    library = use_fast_blas().library
+    return library is not None and _is_reference(library)
+
+
+def _is_reference(library: Path) -> bool:
+    # Its name carries the hash of those that a wheel brings.
+    return re.match(r"libblas-[0-9a-f]+\.so", library.name) is not None
+
+
+# -- OpenBLAS ---------------------------------------------------------------------------------------------------------
+
+
+def _openblas() -> Path | None:
+    """The library of the package `scipy-openblas32`."""
+    spec = find_spec("scipy_openblas32")
+    folders = (spec.submodule_search_locations if spec else None) or []
+    found = [path for folder in folders for path in Path(folder, "lib").glob("libscipy_openblas.so")]
+    return found[0] if found else None
+
+
+def _replaced(package: Path) -> Blas:
+    """Point MLX's slots at OpenBLAS, and back again if a product is wrong."""
+    from axon_compose.machine._elf import slots, written
+
+    fast = ctypes.CDLL(str(package))
+    threads = _limit_threads(fast)
+    before = []
+    for own in _mlx_libraries():
+        for slot in slots(own, "cblas_"):
+            function = getattr(fast, _PREFIX + slot.name, None)
+            if function is not None:
+                before.append((slot, slot.function))
+                written(slot, ctypes.cast(function, ctypes.c_void_p).value or 0)
+    if not before:
+        raise ValueError("libmlx.so calls no BLAS by name")
+    if not _is_exact():
+        for slot, function in before:
+            written(slot, function)
+        raise ValueError("its products are wrong")
+    return Blas(package, threads, "in the place of the wheel's reference BLAS")
+
+
+def _limit_threads(fast: ctypes.CDLL) -> int:
+    """No more threads than the container may run at once, which OpenBLAS does not look at."""
+    get, set_ = (getattr(fast, f"{_PREFIX}openblas_{verb}_num_threads") for verb in ("get", "set"))
+    most = _quota()
+    asked = any(name in os.environ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
+    if most is not None and most < get() and not asked:
+        set_(most)
+    return int(get())
+
+
+def _quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Processors that the control group grants, None without a limit."""
+    try:
+        if (root / "cpu.max").exists():
+            quota, period = (root / "cpu.max").read_text().split()
+        else:
+            quota, period = ((root / "cpu" / f"cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
+        return max(1, ceil(int(quota) / int(period))) if int(quota) > 0 else None
+    except (OSError, ValueError):  # no control groups, or "max"
+        return None
+
+
+def _is_exact() -> bool:
+    """Whether products of small integers are exact: float32 and complex64, in every orientation and as a vector."""
+    import mlx.core as mx
+
+    a = [[(3 * i + 5 * k) % 7 - 3 for k in range(5)] for i in range(6)]
+    b = [[(2 * k + j) % 5 - 2 for j in range(4)] for k in range(5)]
+    exact = [[sum(a[i][k] * b[k][j] for k in range(5)) for j in range(4)] for i in range(6)]
+    with mx.stream(mx.cpu):
+        for dtype in (mx.float32, mx.complex64, mx.float64):
+            x, y = mx.array(a).astype(dtype), mx.array(b).astype(dtype)
+            turned = [mx.contiguous(matrix.T).T for matrix in (x, y)]
+            for left in (x, turned[0]):
+                for right in (y, turned[1]):
+                    product = (left @ right).astype(mx.float32)
+                    if product.tolist() != exact or (left[:1] @ right).astype(mx.float32).tolist() != exact[:1]:
+                        return False
+    return True
+
+
+# -- What is bound -----------------------------------------------------------------------------------------------------
+
+
+def _bound() -> Path | None:
+    """The library of the function that MLX's products call when nothing is replaced."""
     if not sys.platform.startswith("linux"):
         return None
     import mlx.core  # noqa: F401  # binds the function
 
-    spec = find_spec("mlx")
-    folders = (spec.submodule_search_locations if spec else None) or []
-    own = [Path(folder) / "lib" / "libmlx.so" for folder in folders]
-    for library in (None, *own):
+    for library in (None, *_mlx_libraries()):
         try:
             found = _file_of(getattr(ctypes.CDLL(str(library) if library else None), _FUNCTION))
         except (OSError, AttributeError):
@@ -42,12 +170,10 @@ def blas_library() -> Path | None:
     return None
 
 
-@cache
-def is_reference_blas() -> bool:
-    """Whether it is the wheel's slow reference BLAS, which runs x @ W.T at half the speed of x @ W."""
-    library = blas_library()
-    # Its name carries the hash of those that a wheel brings.
-    return library is not None and re.match(r"libblas-[0-9a-f]+\.so", library.name) is not None
+def _mlx_libraries() -> list[Path]:
+    spec = find_spec("mlx")
+    folders = (spec.submodule_search_locations if spec else None) or []
+    return [path for folder in folders if (path := Path(folder) / "lib" / "libmlx.so").exists()]
 
 
 class _Symbol(ctypes.Structure):

@@ -8,6 +8,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from axon_compose.machine.blas import is_reference_blas, use_fast_blas
 from axon_compose.model._arrange import arrange, make_weights
 from axon_compose.model._block import Block, Reuse
 from axon_compose.model._caches import make_caches
@@ -45,6 +46,7 @@ class LanguageModel(nn.Module):
         names: Callable[[Layer], Mapping[str, str]] = lambda layer: {},
     ) -> None:
         super().__init__()
+        use_fast_blas()
         self._plan = plan
         self._in_order = True  # weights as they are made are of no use yet
         self.embedding = make(plan.embedding)
@@ -122,7 +124,7 @@ class LanguageModel(nn.Module):
     def train(self, mode: bool = True) -> LanguageModel:
         """Make ready for training, or with `mode=False`, as `eval` does, for inference.
 
-        On the CPU, the next call puts the matrices in the order that either is fast with
+        With the reference BLAS on the CPU, the next call puts the matrices in the order that either is fast with
         (`axon_compose.model._arrange`).
         """
         super().train(mode)
@@ -139,8 +141,8 @@ class LanguageModel(nn.Module):
         if mx.default_device() != mx.cpu:
             make_weights(self)
             return True
-        tables = getattr(self.head, "reads_table", False)
-        done = arrange(self, column_major=not self.training, tables=tables) and make_weights(self)
+        column_major = not self.training and is_reference_blas()
+        done = arrange(self, column_major=column_major) and make_weights(self)
         if done:
             keep_freed()
         return done

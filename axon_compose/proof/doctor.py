@@ -1,7 +1,8 @@
 """What this machine gives to models: versions, device, the library that multiplies, the compiler; and what to install.
 
-On Linux, MLX's wheel for the CPU multiplies with the reference BLAS, some thirty times slower than the processor could.
-Nothing says so: models are slow, and that is all. So it is looked up, measured, and reported.
+On Linux, MLX's wheel for the CPU brings the reference BLAS, some eighty times slower than the processor could be, and
+nothing says so. `axon_compose.machine.blas` puts OpenBLAS in its place; what multiplies now is looked up, measured, and
+reported.
 """
 
 from __future__ import annotations
@@ -12,14 +13,13 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from ctypes.util import find_library
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
-from axon_compose.machine.blas import blas_library, is_reference_blas
+from axon_compose.machine.blas import MISSING, SWITCHED_OFF, is_reference_blas, use_fast_blas
 from axon_compose.machine.memory import available
 from axon_compose.machine.units import human
 
@@ -27,14 +27,8 @@ __all__ = ["Finding", "examine", "processor"]
 
 #: Rows and columns of the matrices that are multiplied.
 _SIZE: Final = 384
-#: Packages with a faster BLAS, by the names of systems in `/etc/os-release`.
-_PACKAGES: Final = {
-    "debian": "sudo apt install libopenblas0-pthread",
-    "fedora": "sudo dnf install openblas-threads",
-    "rhel": "sudo dnf install openblas-threads",
-    "suse": "sudo zypper install libopenblas_pthreads0",
-    "arch": "sudo pacman -S openblas",
-}
+#: What to do about the reference BLAS, by the reason why it is still in use.
+_ADVICE: Final = {MISSING: "pip install scipy-openblas32", SWITCHED_OFF: "unset AXON_BLAS"}
 _COMPILERS: Final = {
     "debian": "sudo apt install g++",
     "fedora": "sudo dnf install gcc-c++",
@@ -103,16 +97,12 @@ def _package(name: str) -> Finding:
 
 def _products() -> Finding:
     """The library for matrix products, and how fast they are."""
-    library = blas_library()
+    blas = use_fast_blas()
     speed = f"{_gigaflops():.3g} GFLOP/s in products of float32"
+    threads = f", {blas.threads} threads" if blas.threads else ""
     if not is_reference_blas():
-        return Finding("BLAS", f"{library.name if library else 'of the system'}, {speed}")
-    preload = "export LD_PRELOAD={}  # before python starts; `mlx_lm` gains as much"
-    there = find_library("openblas") or find_library("blis")
-    if there:
-        return Finding("BLAS", f"the reference BLAS of the wheel, {speed}", preload.format(there))
-    install = _for_system(_PACKAGES) or "install OpenBLAS"
-    advice = f"{install}\n{preload.format('libopenblas.so.0')}"
+        return Finding("BLAS", f"{blas.library.name if blas.library else 'of the system'}{threads}, {speed}")
+    advice = _ADVICE.get(blas.reason, f"{blas.reason}\nexport LD_PRELOAD=libopenblas.so.0  # before python starts")
     return Finding("BLAS", f"the reference BLAS of the wheel, {speed}", advice)
 
 

@@ -91,9 +91,6 @@ Linear.narrow = NarrowLinear
 class Embedding(nn.Embedding):
     """A table of vectors that is a linear layer too, as `Linear` is one."""
 
-    #: Its weight may be column-major; see `axon_compose.model`.
-    column_major: Final = True
-
     def as_linear(self, x: mx.array) -> mx.array:
         """Scores (..., vectors) of `x` (..., width)."""
         return product(x, self["weight"]) if self.training else super().as_linear(x)

@@ -21,7 +21,7 @@ _FEW: Final = 8192
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm: `x / sqrt(mean(x²) + eps) * (offset + weight)`; the mean is not subtracted.
+    """Root-mean-square norm: `x / sqrt(mean(x²) + eps) * (offset + weight)`; the mean stays unless asked for.
 
     Zhang and Sennrich, 2019; weights around zero with an offset of 1 as in Gemma (Hugging Face's `Gemma3RMSNorm`).
 
@@ -31,13 +31,21 @@ class RMSNorm(nn.Module):
         weight: Whether each dimension has a learned scale.
         offset: Added to that scale, in float32 whatever the weights are.
         num_groups: Equal parts of neighbouring dimensions that are normalised each by itself.
+        center: Whether the mean is subtracted first, as a layer norm does; of one group alone.
     """
 
     def __init__(
-        self, dims: int, eps: float = 1e-6, weight: bool = True, num_groups: int = 1, *, offset: float = 0.0
+        self,
+        dims: int,
+        eps: float = 1e-6,
+        weight: bool = True,
+        num_groups: int = 1,
+        *,
+        offset: float = 0.0,
+        center: bool = False,
     ) -> None:
         super().__init__()
-        self.eps, self.offset, self.num_groups = eps, offset, num_groups
+        self.eps, self.offset, self.num_groups, self.center = eps, offset, num_groups, center
         self.weight = mx.full((dims,), 1.0 - offset) if weight else None
 
     @classmethod
@@ -47,7 +55,10 @@ class RMSNorm(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Normalise `x` (..., dims)."""
-        return _rms_norm(x, _shifted(self.weight, self.offset), self.eps, self.num_groups).astype(x.dtype)
+        weight = _shifted(self.weight, self.offset)
+        if self.center:
+            return mx.fast.layer_norm(x, weight, None, self.eps).astype(x.dtype)
+        return _rms_norm(x, weight, self.eps, self.num_groups).astype(x.dtype)
 
 
 class GatedRMSNorm(nn.Module):

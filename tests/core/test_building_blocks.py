@@ -25,7 +25,7 @@ STABLE = {
     "experts.ExpertLinear": "input_dims output_dims num_experts bias=",
     "routing.best": "scores k",
     "routing.within_groups": "scores num_groups top_k_groups group_score",
-    "norms.RMSNorm": "dims eps= weight= num_groups= offset=",
+    "norms.RMSNorm": "dims eps= weight= num_groups= offset= center=",
     "norms.LayerNorm": "dims eps= weight= bias= offset=",
     "norms.GatedRMSNorm": "dims eps num_groups= before_gate=",
     "mlp.MLP": "dims hidden_dims activation= gated= bias= limit= gate_scale=",

@@ -84,6 +84,14 @@ def test_layer_norm_equals_the_definition(eps, weight, bias, offset):
     np.testing.assert_allclose(np.array(norm(inputs())), want, atol=2e-6)
 
 
+def test_a_centred_norm_is_a_layer_norm_without_a_shift():
+    norm = build(RMS, {"center": True, "eps": 0.5, "offset": 1.0})
+    other = build(LAYER, {"bias": False, "eps": 0.5, "offset": 1.0})
+    np.testing.assert_array_equal(np.array(norm(inputs())), np.array(other(inputs())))
+    with pytest.raises(ValidationError, match="`center` needs `num_groups: 1`"):
+        RMSNormOptions(center=True, num_groups=2)
+
+
 @pytest.mark.parametrize(("spec", "example"), EXAMPLES)
 def test_declared_parameters_are_the_built_ones_and_learn(spec, example):
     norm = build(spec, example)

@@ -145,11 +145,14 @@ def test_there_and_back(name: str, tmp_path: Path, tokenizer: Path) -> None:
 #: Why mlx-lm does not load the export of a fixture.
 REFUSED = {
     "arcee": "arcee not supported",
+    "deepseek_v2": "mlp_bias is ignored",
+    "deepseek_v2_lite": "without rope_scaling is refused",
     "gpt2": "n_inner is ignored",
     "gptj": "n_inner is ignored",
     "gpt_neox": "intermediate_size is ignored",
     "jais2": "jais2 not supported",
     "jamba": "expert_layer_offset",
+    "mellum": "mlp_layer_types is ignored",
     "olmo": "AI2's first format",
     "phi": "qk_layernorm is ignored",
     "qwen2_moe": "mlp_only_layers is ignored",

@@ -1,4 +1,4 @@
-"""Matrices stand by columns for inference on the CPU and by rows for training, and nobody can tell but by the clock."""
+"""Under the reference BLAS matrices are column-major for inference and row-major for training; only the clock tells."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from axon_compose import load
-from axon_compose.model import LanguageModel, quantize
+from axon_compose.model import LanguageModel, _language_model, quantize
 from axon_compose.model._arrange import arrange
 
 pytestmark = pytest.mark.skipif(mx.default_device() != mx.cpu, reason="matrices are put in order on the CPU alone")
@@ -34,6 +34,11 @@ def orders(model: LanguageModel) -> dict[str, bool]:
     return {name: column_major(value) for name, value in matrices.items() if min(value.shape[-2:]) > 1}
 
 
+@pytest.fixture(autouse=True)
+def _reference_blas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_language_model, "is_reference_blas", lambda: True)
+
+
 @pytest.fixture
 def model() -> LanguageModel:
     return load("hybrid-demo").build()
@@ -49,12 +54,16 @@ def test_for_inference_and_for_training(model: LanguageModel) -> None:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_table_takes_part_where_it_multiplies(tied: bool) -> None:
+def test_a_table_stays_as_it_is(tied: bool) -> None:
     sizes = {"hidden_size": 32, "vocab_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     settings = [f"dims.{name}={value}" for name, value in sizes.items()]
     model = load("llama", settings=[*settings, f"dims.tie_word_embeddings={str(tied).lower()}"]).build()
-    assert orders(model)["embedding.embed_tokens.weight"] is tied
-    assert not orders(model.train())["embedding.embed_tokens.weight"]
+    assert not orders(model)["embedding.embed_tokens.weight"]
+
+
+def test_with_a_fast_blas_nothing_is_laid_out_anew(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_language_model, "is_reference_blas", lambda: False)
+    assert not any(orders(model).values())
 
 
 def test_numbers_stay(model: LanguageModel) -> None:

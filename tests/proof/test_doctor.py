@@ -12,7 +12,7 @@ import mlx.core as mx
 import pytest
 
 from axon_compose.cli import main
-from axon_compose.machine.blas import is_reference_blas
+from axon_compose.machine.blas import MISSING, SWITCHED_OFF, Blas, is_reference_blas
 from axon_compose.proof import doctor
 from axon_compose.proof.doctor import Finding, examine
 
@@ -20,12 +20,12 @@ DEBIAN = 'NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\n'
 
 
 @pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Finding]]:
-    """A machine with the reference BLAS."""
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Finding]]:
+    """Another machine: its release, why it has the reference BLAS, its compiler."""
 
-    def found(release: str, library: str | None = None, compiler: str | None = None) -> dict[str, Finding]:
+    def found(release: str = "", reason: str = MISSING, compiler: str | None = None) -> dict[str, Finding]:
         monkeypatch.setattr(doctor, "is_reference_blas", lambda: True)
-        monkeypatch.setattr(doctor, "find_library", lambda name: library if name == "openblas" else None)
+        monkeypatch.setattr(doctor, "use_fast_blas", lambda: Blas(Path("libblas-bd8a282c.so.3"), None, reason))
         monkeypatch.setattr(doctor.shutil, "which", lambda name: compiler)
         monkeypatch.setattr(doctor, "_text", lambda path: release if path == "/etc/os-release" else "")
         return {finding.name: finding for finding in examine()}
@@ -45,27 +45,34 @@ def test_this_machine() -> None:
         assert "BLAS" not in found
 
 
-def test_nothing_is_installed_that_is_there(slow: Callable[..., dict[str, Finding]]) -> None:
-    found = slow(DEBIAN, library="libopenblas.so.0", compiler="/usr/bin/g++")
-    assert found["BLAS"].advice.startswith("export LD_PRELOAD=libopenblas.so.0 ")
-    assert not found["compiler"].advice
+def test_a_compiler_that_is_there(machine: Callable[..., dict[str, Finding]]) -> None:
+    assert not machine(compiler="/usr/bin/g++")["compiler"].advice
 
 
 @pytest.mark.parametrize(
-    ("release", "blas", "compiler"),
+    ("reason", "advice"),
     [
-        (DEBIAN, "sudo apt install libopenblas0-pthread", "sudo apt install g++"),
-        ("ID=fedora\n", "sudo dnf install openblas-threads", "sudo dnf install gcc-c++"),
-        ('ID="rocky"\nID_LIKE="rhel centos fedora"\n', "sudo dnf install openblas-threads", "sudo dnf install gcc-c++"),
-        ("ID=arch\n", "sudo pacman -S openblas", "sudo pacman -S gcc"),
-        ("", "install OpenBLAS", "install a C++ compiler that is called g++"),
+        (MISSING, "pip install scipy-openblas32"),
+        (SWITCHED_OFF, "unset AXON_BLAS"),
+        ("OpenBLAS cannot take its place: mprotect", "OpenBLAS cannot take its place: mprotect\nexport LD_PRELOAD="),
     ],
 )
-def test_what_to_install(slow: Callable[..., dict[str, Finding]], release: str, blas: str, compiler: str) -> None:
-    found = slow(release)
-    first, second = found["BLAS"].advice.splitlines()
-    assert first == blas
-    assert second.startswith("export LD_PRELOAD=libopenblas.so.0 ")
+def test_what_to_do_about_a_slow_blas(machine: Callable[..., dict[str, Finding]], reason: str, advice: str) -> None:
+    assert machine(reason=reason)["BLAS"].advice.startswith(advice)
+
+
+@pytest.mark.parametrize(
+    ("release", "compiler"),
+    [
+        (DEBIAN, "sudo apt install g++"),
+        ("ID=fedora\n", "sudo dnf install gcc-c++"),
+        ('ID="rocky"\nID_LIKE="rhel centos fedora"\n', "sudo dnf install gcc-c++"),
+        ("ID=arch\n", "sudo pacman -S gcc"),
+        ("", "install a C++ compiler that is called g++"),
+    ],
+)
+def test_what_to_install(machine: Callable[..., dict[str, Finding]], release: str, compiler: str) -> None:
+    found = machine(release)
     assert found["compiler"].advice == compiler
     assert "not fused" in found["compiler"].value
 

@@ -17,6 +17,7 @@ __all__ = ["older_fields", "with_older_fields"]
 #: Fields that changed their names: model type to the old name and the new one.
 _RENAMED: Final[dict[str, dict[str, str]]] = {
     "qwen3_moe": {"num_experts": "num_local_experts"},
+    "mellum": {"num_experts": "num_local_experts"},
     "gpt_neox": {"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"},
     "lfm2": {"block_dim": "hidden_size", "block_ff_dim": "intermediate_size"},
     "bailing_hybrid": {"n_group": "num_expert_group", "num_experts_per_tok": "num_experts_per_token"},

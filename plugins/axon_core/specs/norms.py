@@ -22,10 +22,15 @@ class RMSNormOptions(Options):
     num_groups: int = Field(
         default=1, gt=0, description="Equal parts of neighbouring dimensions that are normalised each by itself."
     )
+    center: bool = Field(
+        default=False, description="Subtract the mean first: a layer norm without a shift, where a formula decides."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> RMSNormOptions:
         check_offset(self.offset, self.weight)
+        if self.center and self.num_groups > 1:
+            raise ValueError("`center` needs `num_groups: 1`")
         return self
 
 
@@ -68,7 +73,7 @@ SPECS: Final = (
         flops=lambda options, dims, tokens, context: 0,  # elementwise
         saved=_saved,
         default=True,
-        examples=({}, {"eps": 1e-5, "weight": False}, {"num_groups": 4}, {"offset": 1.0}),
+        examples=({}, {"eps": 1e-5, "weight": False}, {"num_groups": 4}, {"offset": 1.0}, {"center": True}),
     ),
     ComponentSpec(
         name="layer_norm",

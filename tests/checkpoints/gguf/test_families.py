@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from axon_compose import load
-from tests.checkpoints.gguf.converted import CONVERSIONS, write
-from tests.families.models import SETTINGS, difference, expected
+from tests.checkpoints.gguf.converted import CONVERSIONS, LOST, write
+from tests.families.models import difference, expected
 from tests.families.test_equality import LIMIT
 
 
@@ -17,5 +17,5 @@ def test_logits_are_those_of_the_reference(name: str, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     write(name, path)
     tokens, reference = expected(name)
-    found = load(checkpoint=path, settings=SETTINGS.get(name, []))
+    found = load(checkpoint=path, settings=LOST.get(name, []))
     assert difference(found.build(weights=path)(tokens), reference) < LIMIT
