@@ -276,10 +276,9 @@ class _Planner:
         return (False, True) if self.layout == "mlx" else (True, False)
 
     def note_doubt(self, found: Found, sources: Sequence[Source], fitting: Sequence[tuple[bool, Transfer]]) -> None:
-        """Without a mark of the layout that decides: a tensor that has the right shape both as it is and moved."""
+        """Without a mark: a tensor that has the right shape both as it is and moved."""
         both = {moved for moved, _ in fitting} == {True, False}
-        marked = self.layout == "mlx" or (self.layout == "huggingface" and not found.rule.written.if_needed)
-        if not marked and both and any(_moves(transfer) for _, transfer in fitting):
+        if self.layout is None and both and _moves(fitting[0][1]) and not found.rule.written.if_needed:
             self.faults.undecided.append(f"{shown(sources[0].name)}: the rule `{found.rule}`")
 
     def finish(self) -> None:
