@@ -26,6 +26,7 @@ _KINDS: Final = {
     "block": "Whole blocks: layers with their own norms and residual connections",
     "norm": "Norms: for `norm`, `final_norm` and branches",
     "embedding": "Embeddings: for `embedding`",
+    "residual": "Residual schemes: for `residual`",
     "head": "Heads: for `head`",
 }
 
@@ -50,6 +51,8 @@ def _component(spec: ComponentSpec, shown: dict[str, str]) -> Iterator[str]:
     yield f"* Call: `{words.call}`"
     yield f"* Cache: {words.cache}"
     yield f"* Weights of the example: {words.weights}"
+    for each in spec.connections:
+        yield f"* Connection `{each.name}`, around a {each.around}: {each.summary}"
     yield from _exceptions(spec)
     if spec.source:
         yield f"* Source: {spec.source}."

@@ -13,7 +13,7 @@ __all__ = ["flow_text", "to_text"]
 _FEW: Final = 4
 _WIDTH: Final = 110
 #: Sections with an empty line before them.
-_SPACED: Final = ("dims", "components", "blocks", "stack", "overrides", "norm", "huggingface", "gguf")
+_SPACED: Final = ("dims", "components", "blocks", "stack", "overrides", "norm", "residual", "huggingface", "gguf")
 #: Sections whose entries have lines of their own, however short they are.
 _OPEN: Final = ("components", "blocks", "overrides", "huggingface", "gguf")
 

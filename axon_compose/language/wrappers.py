@@ -1,7 +1,7 @@
 """Models of text and images or sound: what their text model is called where config.json leaves it out.
 
-Source: the default `text_config` of transformers 5.24's configuration classes; a test reads them again. What transformers
-does not know is listed apart.
+Source: the default `text_config` of transformers 5.24's configuration classes; a test reads them again. What
+transformers does not know is listed apart.
 """
 
 from __future__ import annotations

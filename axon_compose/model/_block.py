@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.model._calls import call
+from axon_compose.model._calls import call, read, write
 from axon_compose.plan import Branch, Layer, Use
 
 __all__ = ["Block", "Reuse"]
@@ -24,10 +24,11 @@ class Block(nn.Module):
     For each branch in order, with components :math:`f_j` that read the same input, each within norms of its own:
 
     .. math::
-        x \leftarrow x + s \cdot \mathrm{post}\Big(\sum_j s_j \, \mathrm{post}_j(f_j(\mathrm{pre}_j(h)))\Big),
+        x \leftarrow r x + s \cdot \mathrm{post}\Big(\sum_j s_j \, \mathrm{post}_j(f_j(\mathrm{pre}_j(h)))\Big),
         \qquad h = \mathrm{pre}(x)
 
-    Norms that a branch or a component does not have are left out.
+    Norms that a branch or a component does not have are left out. Where the plan has a residual scheme, what comes in
+    and goes out is its residual state, and x is what its connections read from that.
 
     Args:
         layer: Its part of the plan.
@@ -54,18 +55,22 @@ class Block(nn.Module):
         gradient checkpoint around the call sees it.
 
         Args:
-            x: (B, L, D).
+            x: (B, L, D), or the residual state of the plan's scheme.
             masks: One mask for each group of the plan.
             cache: The layer's cache, or None.
             values: Named values that the layer reads.
             layer: Another layer's plan, to run it with these weights.
 
         Returns:
-            (B, L, D), and the values that the layer publishes.
+            The same, and the values that the layer publishes.
         """
         run = _Run(self, layer or self._plan, masks, cache, values)
         for branch in run.layer.branches:
+            if branch.connection:
+                x = run.read(branch.connection, x)
             x = run.branch(branch, x)
+            if branch.closes:
+                x = run.write(x)
         return x, run.published
 
 
@@ -99,14 +104,27 @@ class _Run:
         self.masks, self.cache, self.values = masks, cache, values
         self.kept: dict[str, mx.array] = {}
         self.published: Values = {}
+        self.open: tuple[Use, Any] | None = None
+
+    def read(self, connection: Use, state: Any) -> mx.array:
+        x, held = read(connection, self.modules.module(connection), state, **self.taken(connection))
+        self.open = connection, held
+        return x
+
+    def write(self, y: mx.array) -> Any:
+        assert self.open is not None, "the plan opens a connection before it closes one"
+        connection, held = self.open
+        return write(connection, self.modules.module(connection), held, y)
 
     def branch(self, branch: Branch, x: mx.array) -> mx.array:
         if branch.add is not None:
-            return x + _scaled(self.kept[branch.add], branch.scale)
-        y = self.members(branch, self.normed(branch.pre, x))
-        if y is None or not branch.residual:
-            return x if y is None else y
-        return x + y
+            y: mx.array | None = _scaled(self.kept[branch.add], branch.scale)
+        else:
+            y = self.members(branch, self.normed(branch.pre, x))
+        if not branch.residual and y is not None:
+            return y
+        x = _scaled(x, branch.skip)
+        return x if y is None else x + y
 
     def members(self, branch: Branch, h: mx.array) -> mx.array | None:
         """The branch's output; None if every component's output is kept instead of added."""
@@ -127,7 +145,7 @@ class _Run:
         return call(norm, self.modules.module(norm), x.shape, x) if norm else x
 
     def component(self, use: Use, x: mx.array) -> mx.array:
-        arguments: Values = {name: self.values[source] for name, source in use.reads.items()}
+        arguments = self.taken(use)
         if use.masks:
             masks = tuple(self.masks[index] for index in use.masks)
             arguments["mask"] = masks[0] if len(masks) == 1 else masks
@@ -137,6 +155,9 @@ class _Run:
         if use.writes:
             arguments["publish"] = partial(self.publish, use.key)
         return call(use, self.modules.module(use), x.shape, x, **arguments)
+
+    def taken(self, use: Use) -> Values:
+        return {name: self.values[source] for name, source in use.reads.items()}
 
     def publish(self, key: str, name: str, value: Any) -> None:
         self.published[f"{self.layer.index}.{key}.{name}"] = value

@@ -14,7 +14,7 @@ from mlx.utils import tree_flatten
 from axon_compose.plan import Plan, Use
 from axon_compose.registry import DEBUG_HELP, Guard, PluginFault, Raised, debug_traceback, load_factory
 
-__all__ = ["BuildError", "at_once", "blamed", "call", "make_module", "weight_fault"]
+__all__ = ["BuildError", "at_once", "blamed", "call", "expand", "make_module", "read", "weight_fault", "write"]
 
 #: Whether every output is computed before the next component is called, so that a lazy array raises where it was made.
 _AT_ONCE: Final[ContextVar[bool]] = ContextVar("_AT_ONCE", default=False)
@@ -58,22 +58,77 @@ def call(use: Use, module: Any, shape: tuple[int, ...], /, *inputs: Any, **argum
     Raises:
         PluginFault: If its code raises anything, or gives anything else. Ctrl-C stays as it is.
     """
+    out = _run(use, module, *inputs, **arguments)
+    y = out[0] if isinstance(out, tuple) and out else out
+    if isinstance(y, mx.array) and y.shape == shape:
+        return y
+    found = f"an array {_named(y.shape, shape)}" if isinstance(y, mx.array) else f"a `{type(y).__name__}`"
+    raise _fault(
+        f"the forward pass of {use.who} gives {'None' if y is None else found}, not an array {_named(shape, shape)}"
+    )
+
+
+def expand(use: Use, module: Any, h: mx.array) -> Any:
+    """The residual state that a scheme makes of the embedding: an array, or a tuple of arrays.
+
+    Args:
+        use: The scheme.
+        module: Its module.
+        h: (B, L, D), of the embedding.
+
+    Raises:
+        PluginFault: If its code raises anything.
+    """
+    return _run(use, module.expand, h)
+
+
+def read(use: Use, module: Any, state: Any, /, **arguments: Any) -> tuple[mx.array, Any]:
+    """What a connection gives to its branches, (B, L, D), and what it holds until they are done.
+
+    Args:
+        use: The connection.
+        module: Its module.
+        state: The residual state.
+        arguments: Named values that it reads.
+
+    Raises:
+        PluginFault: If its code raises anything, or does not give an array and something more.
+    """
+    out = _run(use, module.read, state, **arguments)
+    if isinstance(out, tuple) and len(out) == 2 and isinstance(out[0], mx.array):
+        x, held = out
+        if x.ndim == 3 and x.shape[-1] == int(use.dims.hidden_size):
+            return x, held
+        raise _fault(f"`read` of {use.who} gives an array {x.shape}, not (B, L, {use.dims.hidden_size})")
+    raise _fault(f"`read` of {use.who} gives a `{type(out).__name__}`, not an array and what it holds")
+
+
+def write(use: Use, module: Any, held: Any, y: mx.array) -> Any:
+    """The residual state after the branches of a connection.
+
+    Args:
+        use: The connection.
+        module: Its module.
+        held: What `read` held.
+        y: (B, L, D), of its branches.
+
+    Raises:
+        PluginFault: If its code raises anything.
+    """
+    return _run(use, module.write, held, y)
+
+
+def _run(use: Use, function: Any, /, *inputs: Any, **arguments: Any) -> Any:
     try:
-        out = module(*inputs, **arguments)
-        y = out[0] if isinstance(out, tuple) and out else out
-        if isinstance(y, mx.array) and y.shape == shape:
-            if _AT_ONCE.get():
-                mx.eval(y)
-            return y
+        out = function(*inputs, **arguments)
+        if _AT_ONCE.get():
+            mx.eval(out)
+        return out
     except (PluginFault, KeyboardInterrupt):
         raise
     except BaseException as error:
         debug_traceback(error)
         raise _fault(f"the forward pass of {use.who} raises {Raised(error)}") from error
-    found = f"an array {_named(y.shape, shape)}" if isinstance(y, mx.array) else f"a `{type(y).__name__}`"
-    raise _fault(
-        f"the forward pass of {use.who} gives {'None' if y is None else found}, not an array {_named(shape, shape)}"
-    )
 
 
 def _named(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:

@@ -35,7 +35,7 @@ class FolderModel(LanguageModel):
             self._move()
 
     def _move(self) -> None:
-        for name in ("embedding", "layers", "norm", "head"):
+        for name in ("embedding", "residual", "layers", "norm", "head"):
             if name in self:
                 object.__setattr__(self, name, self.pop(name))
         self.model = nn.Module()
@@ -81,6 +81,8 @@ class FolderModel(LanguageModel):
         super().train(mode)
         if "model" in self:
             self.embedding.train(mode)
+            if self.plan.residual:
+                self.residual.train(mode)
             self.head.train(mode)
         return self
 
@@ -99,6 +101,8 @@ def with_folder_names(model: LanguageModel) -> FolderModel:
     What is changed in a module changes in both; a module that is replaced is replaced in the result alone.
     """
     modules: dict[str, Any] = {"embedding": model.embedding, "head": model.head}
+    if model.plan.residual:
+        modules[model.plan.residual.path] = model.residual
     if model.plan.final_norm:
         modules[model.plan.final_norm.path] = model.norm
     for layer, block in zip(model.plan.layers, model.layers, strict=True):

@@ -12,7 +12,7 @@ from axon_compose.machine.blas import is_reference_blas, use_fast_blas
 from axon_compose.model._arrange import arrange, make_weights
 from axon_compose.model._block import Block, Reuse
 from axon_compose.model._caches import make_caches
-from axon_compose.model._calls import call
+from axon_compose.model._calls import call, expand
 from axon_compose.model._forward import make_mask, position
 from axon_compose.model._freed import keep_freed
 from axon_compose.plan import Compiled, Layer, Plan, Use
@@ -32,6 +32,7 @@ class LanguageModel(nn.Module):
         compiled: The description that the plan was made of, which `axon_compose.save` writes; None if only the plan is
             known.
         embedding: Tokens to vectors.
+        residual: The residual scheme, if the plan has one.
         layers: The stack; layers that share weights hold them once.
         norm: The final norm, if the plan has one.
         head: Vectors to logits.
@@ -50,6 +51,8 @@ class LanguageModel(nn.Module):
         self._plan = plan
         self._in_order = True  # weights as they are made are of no use yet
         self.embedding = make(plan.embedding)
+        if plan.residual:
+            self.residual = make(plan.residual)
         self.layers: list[Block | Reuse] = []
         for layer in plan.layers:
             if layer.owner is None:
@@ -102,11 +105,16 @@ class LanguageModel(nn.Module):
         masks = tuple(make_mask(group, cache, inputs.shape[1]) for group in plan.masks)
         values: dict[str, Any] = {"offset": position(cache, plan.offset)}
         h = self._embedded(inputs, values)
+        shape = h.shape
+        if plan.residual:
+            h = expand(plan.residual, self.residual, h)
         for layer, module in zip(plan.layers, self.layers, strict=True):
             slot = cache[layer.slot] if cache is not None and layer.slot is not None else None
             h, published = module(h, masks, slot, {source: values[source] for source in layer.reads})
             values.update(published)
-        return call(plan.final_norm, self.norm, h.shape, h) if plan.final_norm else h
+        if plan.residual:
+            h = call(plan.residual, self.residual.collapse, shape, h)
+        return call(plan.final_norm, self.norm, shape, h) if plan.final_norm else h
 
     def _embedded(self, inputs: mx.array, values: dict[str, Any]) -> mx.array:
         """(B, L, D), what the first layer reads; what the embedding publishes goes into `values`."""

@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any, NoReturn
 
 from axon_compose.language.document import BranchItem, Item, NormChoice, Path, Unresolved, is_formula, resolve
+from axon_compose.plan._connections import Connections, Joined
 from axon_compose.plan._parts import Broken, Part, Parts
 from axon_compose.plan._plan import Branch, Layer, Member, Use
 from axon_compose.plan._stack import StackLayer
@@ -20,12 +21,13 @@ class LayerPlanner:
 
     Args:
         parts: Components of the file.
+        connections: Joins branches to the residual state.
         index: The layer.
         owner: Layer whose weights it uses, or None.
     """
 
-    def __init__(self, parts: Parts, index: int, owner: int | None) -> None:
-        self.parts, self.index, self.owner = parts, index, owner
+    def __init__(self, parts: Parts, connections: Connections, index: int, owner: int | None) -> None:
+        self.parts, self.connections, self.index, self.owner = parts, connections, index, owner
         self.document, self.problems = parts.document, parts.problems
         self.names: dict[str, Any] = {**parts.names, "i": index}
         self.keys: set[str] = set()
@@ -38,28 +40,31 @@ class LayerPlanner:
         Raises:
             Broken: If a part of it is faulty; everything that is wrong with it is reported.
         """
-        branches: list[Branch] = []
+        found: list[Joined] = []
         broken = False
         for number, item in enumerate(layer.branches):
             try:
-                branches += self._branch(item, (*layer.path, number))
+                path = (*layer.path, number)
+                found += [Joined(branch, self._connection(item, path), path) for branch in self._branch(item, path)]
             except (Broken, Unresolved):
                 broken = True
         if broken:
             raise Broken
-        if not branches:
+        if not found:
             self._fault("AX143", f"layer {self.index} has no branch left", layer.path)
-        return Layer(self.index, layer.block, tuple(branches), owner=self.owner)
+        branches = self.connections.join(found, self._place)
+        return Layer(self.index, layer.block, branches, owner=self.owner)
 
     # Branches.
 
     def _branch(self, item: BranchItem, path: Path) -> Iterator[Branch]:
         scale = self._number(item.scale, (*path, "scale"))
+        skip = self._number(item.skip, (*path, "skip"))
         if item.add is not None:
             if "norm" in item.model_fields_set:
                 self._fault("AX144", "`add` takes no norm: the kept output is added as it is", (*path, "norm"))
             if item.add in self.kept:  # a formula may have left the component out, and with it what it would add
-                yield Branch(scale=scale, add=item.add)
+                yield Branch(scale=scale, skip=skip, add=item.add)
             return
         members = list(self._members(item, path))
         if not members:
@@ -71,7 +76,7 @@ class LayerPlanner:
         label = "_".join(use.key for use in uses)
         placed = [self._member(use, written, place) for use, (_, written, place) in zip(uses, members, strict=True)]
         pre, post = self._norms(item.norm, label, (*path, "norm"))
-        yield Branch(tuple(placed), pre, post, scale)
+        yield Branch(tuple(placed), pre, post, scale, skip)
 
     def _members(self, item: BranchItem, path: Path) -> Iterator[tuple[Part, Item, Path]]:
         """Components with how they are written, and where; one that stands alone has only its name and `as`."""
@@ -108,7 +113,7 @@ class LayerPlanner:
             or item.parallel
             or item.keep
             or "norm" in item.model_fields_set
-            or "scale" in item.model_fields_set
+            or {"scale", "skip"} & item.model_fields_set
         ):
             message = f"`{part.name}` is a whole block: it has its own norm and residual"
             self._fault("AX147", message, path, hint="use it by its name alone")
@@ -139,12 +144,20 @@ class LayerPlanner:
         self.keys.add(key)
         return part.at(f"layers.{self.index if self.owner is None else self.owner}.{key}")
 
+    def _connection(self, item: BranchItem, path: Path) -> str | None:
+        """The name of the branch's connection; None for the usual one."""
+        path = (*path, "residual")
+        value = resolve(item.residual, self.names, self.document, path, self.problems)
+        if not isinstance(value, str | None):
+            self._fault("AX150", f"the formula gives {value!r:.80}, not the name of a connection", path)
+        return value
+
     def _number(self, value: Any, path: Path) -> float:
         value = resolve(value, self.names, self.document, path, self.problems)
         if not isinstance(value, int | float) or isinstance(value, bool):
-            self._fault("AX102", f"`scale` must be a number, this is {value!r:.80}", path)
+            self._fault("AX102", f"`{path[-1]}` must be a number, this is {value!r:.80}", path)
         if not isfinite(value):
-            self._fault("AX102", "`scale` must be finite", path)
+            self._fault("AX102", f"`{path[-1]}` must be finite", path)
         return float(value)
 
     def _fault(self, code: str, message: str, path: Path, hint: str | None = None) -> NoReturn:

@@ -119,29 +119,47 @@ class Member:
 
 @dataclass(frozen=True)
 class Branch:
-    """One residual branch: `x = x + scale * post(sum(member(pre(x))))`.
+    """One residual branch: `x = skip * x + scale * post(sum(member(pre(x))))`.
+
+    With a residual scheme, x is what a connection reads from the residual state: once for the branch, whose output
+    alone the connection then writes back, or once for several branches, after which it writes x back.
 
     Attributes:
         members: One component, or several that read the same input. Empty for `add`.
         pre: Norm of the input, or None.
         post: Norm of the output, or None.
         scale: Factor of the output.
-        residual: False for components of kind `block`, whose output replaces `x`.
+        skip: Factor of `x`.
+        residual: False where the output replaces `x`: for components of kind `block`, and inside of a connection that
+            is around one branch.
         add: Name of a kept output that is added to `x` instead.
+        connection: Reads `x` from the residual state before this branch, or None if it goes on with the `x` of the
+            branch before.
+        closes: Whether the connection that is open writes `x` back after this branch.
     """
 
     members: tuple[Member, ...] = ()
     pre: Use | None = None
     post: Use | None = None
     scale: float = 1.0
+    skip: float = 1.0
     residual: bool = True
     add: str | None = None
+    connection: Use | None = None
+    closes: bool = False
 
     def __repr__(self) -> str:
         return f"<Branch {' + '.join(member.use.name for member in self.members) or f'adds {self.add}'}>"
 
+    @property
+    def adds(self) -> bool:
+        """Whether its output is added to what came before, by itself or by a connection of its own."""
+        return self.residual or self.connection is not None
+
     def uses(self) -> Iterator[Use]:
-        """Every component, norms included, in the order of computation."""
+        """Every component, connection and norms included, in the order of computation."""
+        if self.connection:
+            yield self.connection
         if self.pre:
             yield self.pre
         for member in self.members:
@@ -216,6 +234,7 @@ class Plan(Shown):
         name: The file's `name`.
         dims: Resolved dims.
         embedding: Component of kind `embedding`.
+        residual: Component of kind `residual`, or None for one stream that branches are added to.
         layers: The stack.
         final_norm: Component of kind `norm`, or None.
         head: Component of kind `head`.
@@ -235,6 +254,7 @@ class Plan(Shown):
     masks: tuple[MaskGroup, ...]
     offset: tuple[int, ...] | None
     plugins: Mapping[str, str]
+    residual: Use | None = None
 
     def __repr__(self) -> str:
         return f"<Plan {self.name}: {len(self.layers)} layers, {sum(use.size for use in self.uses()):,} parameters>"
@@ -242,6 +262,8 @@ class Plan(Shown):
     def uses(self) -> Iterator[Use]:
         """Every component with weights of its own, in the order of computation."""
         yield self.embedding
+        if self.residual:
+            yield self.residual
         for layer in self.layers:
             if layer.owner is None:
                 yield from layer.uses()

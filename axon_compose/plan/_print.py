@@ -20,6 +20,7 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "dims": dict(plan.dims),
         "plugins": dict(plan.plugins),
         "embedding": _use(plan.embedding),
+        **({"residual": _use(plan.residual)} if plan.residual else {}),
         "layers": [_layer(layer) for layer in plan.layers],
         "final_norm": _use(plan.final_norm) if plan.final_norm else None,
         "head": _use(plan.head),
@@ -60,6 +61,8 @@ def _layer(layer: Layer) -> dict[str, Any]:
 
 def _branch(branch: Branch) -> dict[str, Any]:
     data: dict[str, Any] = {}
+    if branch.connection:
+        data["connection"] = _use(branch.connection)
     if branch.add:
         data["add"] = branch.add
     if branch.pre:
@@ -70,8 +73,12 @@ def _branch(branch: Branch) -> dict[str, Any]:
         data["post_norm"] = _use(branch.post)
     if branch.scale != 1.0:
         data["scale"] = branch.scale
+    if branch.skip != 1.0:
+        data["skip"] = branch.skip
     if not branch.residual:
         data["residual"] = False
+    if branch.closes:
+        data["closes"] = True
     return data
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from axon_compose.diagnostics import Flood, Label, Problems, Span
 from axon_compose.language.document import Component, Document
+from axon_compose.plan._connections import Connections
 from axon_compose.plan._layers import LayerPlanner
 from axon_compose.plan._parts import Broken, Part, Parts
 from axon_compose.plan._plan import Layer, Plan, Use
@@ -45,7 +46,7 @@ def _resolve(document: Document, registry: Registry, problems: Problems) -> Plan
     parts.check_all()
     parts.check_norms()
     stack = expand_stack(document, problems)
-    layers = _layers(stack, parts) if stack else None
+    layers = _layers(stack, parts, Connections(parts, ends.scheme)) if stack and ends.complete else None
     if layers is None or problems.failed or not ends.complete:
         return None
     parts.overrides.check(len(layers))
@@ -69,6 +70,7 @@ def _resolve(document: Document, registry: Registry, problems: Problems) -> Plan
         masks=tuple(wiring.masks),
         offset=wiring.offset,
         plugins={},
+        residual=ends.residual,
     )
     return _with_plugins(plan, registry)
 
@@ -103,9 +105,16 @@ class _Ends:
                 component = Component(type=wanted.type or base.type, **{**base.options, **wanted.options})
                 norm = self._part(self.parts, "norm", component, ("final_norm",))
             self.final_norm = norm.at("norm") if norm else None
+        self.scheme: Part | None = None
+        self.residual: Use | None = None
+        if envelope.residual:
+            self.scheme = self._part(self.parts, "residual", envelope.residual)
+            self.residual = self.scheme.at("residual") if self.scheme else None
         head = self._part(self.parts, "head", envelope.head)
         self.head: Use | None = head.at("head") if head else None
-        self.complete = part is not None and head is not None and (norm is not None or wanted.type == NO_NORM)
+        normed = norm is not None or wanted.type == NO_NORM
+        schemed = self.residual is not None or envelope.residual is None
+        self.complete = part is not None and head is not None and normed and schemed
 
     @staticmethod
     def _part(parts: Parts, kind: str, component: Component, path: tuple[str, ...] | None = None) -> Part | None:
@@ -118,14 +127,14 @@ class _Ends:
             return None
 
 
-def _layers(stack: list[StackLayer], parts: Parts) -> list[Layer] | None:
+def _layers(stack: list[StackLayer], parts: Parts, connections: Connections) -> list[Layer] | None:
     layers: list[Layer] = []
     owners: dict[str, Layer] = {}
     failed = False
     for index, written in enumerate(stack):
         owner = owners.get(written.share) if written.share else None
         try:
-            layer = LayerPlanner(parts, index, owner.index if owner else None).plan(written)
+            layer = LayerPlanner(parts, connections, index, owner.index if owner else None).plan(written)
         except Broken:
             failed = True
             continue

@@ -224,8 +224,8 @@ class _Wirer:
             return replace(old, pre=norm(old.pre), use=change(old.use), post=norm(old.post))
 
         def branch(old: Branch) -> Branch:
-            pre = norm(old.pre)
+            connection, pre = norm(old.connection), norm(old.pre)
             members = tuple(member(each) for each in old.members)
-            return replace(old, pre=pre, members=members, post=norm(old.post))
+            return replace(old, connection=connection, pre=pre, members=members, post=norm(old.post))
 
         return replace(layer, branches=tuple(branch(old) for old in layer.branches))

@@ -55,7 +55,9 @@ class FolderNames:
 
 
 def ends(plan: Plan) -> Iterator[tuple[Use, str, str]]:
-    """The embedding's and the head's parts in a folder: modules that hold parameters, and arrays beside such modules.
+    """Parts in a folder of what is around the layers: modules that hold parameters, and arrays beside such modules.
+
+    What is around them is the embedding, the residual scheme and the head.
 
     Their names have two parts at most, since `mlx_lm.convert --quant-predicate` would take a third for the index of a
     layer.
@@ -63,7 +65,8 @@ def ends(plan: Plan) -> Iterator[tuple[Use, str, str]]:
     Yields:
         The component, the dotted name inside it (empty for itself), the name in the folder.
     """
-    for use, place in ((plan.embedding, "model."), (plan.head, "")):
+    schemes = [(plan.residual, "model.")] if plan.residual else []
+    for use, place in ((plan.embedding, "model."), *schemes, (plan.head, "")):
         known = use.spec.module_name or use.key
         taken: set[str] = set()
         for part in _parts(use):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from axon_compose.registry._specs import KINDS, ArchitectureSpec, ComponentSpec
 __all__ = ["architecture_fault", "component_fault", "defaults_fault"]
 
 _ARCHITECTURE: Final = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+_CONNECTION: Final = re.compile(r"[a-z][a-z0-9_]*")
 _MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -60,9 +62,31 @@ def _faults(spec: ComponentSpec, *, core: bool) -> Iterator[str]:
         yield f"unknown mask `{spec.mask}`; one of dense, banded"
     if spec.default and not core:
         yield "only `core` may mark a default"
+    yield from _connection_faults(spec, core=core)
     for value, option in spec.reads.items():
         if option is not None and option not in option_names(spec):
             yield f"`reads` takes `{value}` from the option `{option}`, which does not exist"
+
+
+def _connection_faults(spec: ComponentSpec, *, core: bool) -> Iterator[str]:
+    """A residual scheme has connections, each with a name and the options of the scheme; nothing else has any."""
+    if not isinstance(spec.connections, tuple | list) or not all(
+        isinstance(each, ComponentSpec) and each.kind == "connection" for each in spec.connections
+    ):
+        yield "`connections` must be a tuple of records of kind connection"
+        return
+    if bool(spec.connections) != (spec.kind == "residual"):
+        yield "a component has `connections` if it is of kind residual, and only then"
+    names = [each.name for each in spec.connections]
+    if len(set(names)) < len(names) or not all(map(_CONNECTION.fullmatch, names)):
+        yield f"names of connections must differ and be of the form {_CONNECTION.pattern}, not {', '.join(names)}"
+    for each in spec.connections:
+        if each.around not in ("branch", "layer"):
+            yield f"connection `{each.name}`: unknown `around` `{each.around}`; one of branch, layer"
+        if each.options is not spec.options or each.cache is not ComponentSpec.cache or each.writes:
+            yield f"connection `{each.name}`: it has the options of its scheme, and neither a cache nor `writes`"
+        alike = replace(each, kind="layer", around="branch")
+        yield from (f"connection `{each.name}`: {fault}" for fault in _faults(alike, core=core))
 
 
 def _function_faults(spec: ComponentSpec) -> Iterator[str]:

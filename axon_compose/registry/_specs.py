@@ -20,8 +20,9 @@ __all__ = [
     "State",
 ]
 
-Kind = Literal["layer", "norm", "position", "block", "embedding", "head"]
-KINDS: Final = ("layer", "norm", "position", "block", "embedding", "head")
+Kind = Literal["layer", "norm", "position", "block", "embedding", "residual", "connection", "head"]
+#: Kinds of what a plugin hands in; a connection comes with its residual scheme.
+KINDS: Final = ("layer", "norm", "position", "block", "embedding", "residual", "head")
 Shapes = Mapping[str, tuple[int, ...]]
 
 _DTYPE_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2, "bool": 1}
@@ -143,7 +144,8 @@ class ComponentSpec:
     Attributes:
         name: Type name inside the plugin's namespace, e.g. `attention`; in YAML `namespace/name`,
             and for the namespace `core` also just `name`.
-        kind: Where it may stand: `layer`, `norm`, `position`, `block`, `embedding` or `head`.
+        kind: Where it may stand: `layer`, `norm`, `position`, `block`, `embedding`, `residual` or `head`; `connection`
+            for what is in `connections`.
         options: A pydantic model class (strict, extra forbidden) or a JSON Schema of an object.
         module: `package.module:attribute[.attribute]`, imported by `build` alone and called as
             `factory(options, dims)`; returns an `mlx.nn.Module`. `options` is an instance of the pydantic
@@ -183,6 +185,11 @@ class ComponentSpec:
             axes or more and cannot be quantised, such as the norms of single heads, so that sizes are known beforehand.
         module_name: What mlx-lm's own models call such a module, e.g. `self_attn`, so that its recipes find it. Built
             folders use it where one component of a layer has it; unless given, the name in the file stays.
+        connections: For residual schemes: how branches or layers are joined to the residual state, the usual one
+            first. Each is a record of kind `connection` with a name that branches may write, and has the options of the
+            scheme.
+        around: For connections: `branch` joins one branch and is given its output; `layer` joins branches that follow
+            each other, which add to a stream of their own meanwhile, and is given that stream.
         default: Whether files that name no type for this kind get this one (the namespace `core` alone).
         shrink: `(options, dims)` to options with small sizes and the same structure, used by `check`: a model of the
             same class, or a mapping as a file writes it, such as `written(options) | {"num_heads": 2}`; None keeps the
@@ -210,6 +217,8 @@ class ComponentSpec:
     float32: tuple[str, ...] = ()
     unquantized: tuple[str, ...] = ()
     module_name: str | None = None
+    connections: tuple[ComponentSpec, ...] = ()
+    around: Literal["branch", "layer"] = "branch"
     default: bool = False
     shrink: Callable[[Any, Dims], Any] | None = None
     examples: tuple[Mapping[str, Any], ...] = ()

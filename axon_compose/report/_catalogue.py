@@ -83,6 +83,8 @@ def _facts(name: str, spec: ComponentSpec, words: Described) -> Iterator[list[st
     yield ["call", words.call]
     yield ["cache", _plain(words.cache)]
     yield ["weights", _plain(words.weights)]
+    for each in spec.connections:
+        yield [f"connection {each.name}", f"around a {each.around}: {each.summary}"]
     if spec.float32:
         yield ["in float32", ", ".join(spec.float32)]
     if spec.unquantized:
@@ -113,6 +115,11 @@ def component_data(name: str, owner: str, spec: ComponentSpec) -> dict[str, Any]
         "call": words.call,
         "cache": _plain(words.cache),
         "weights": _plain(words.weights),
+        **(
+            {"connections": {each.name: {"around": each.around, "summary": each.summary} for each in spec.connections}}
+            if spec.connections
+            else {}
+        ),
         "float32": list(spec.float32),
         "unquantized": list(spec.unquantized),
         "options": [

@@ -23,7 +23,12 @@ from axon_compose.registry import (
 
 __all__ = ["Described", "Option", "describe", "flow", "option_rows"]
 
-_CALLS: Final = {"norm": "norm(x) -> y", "embedding": "embedding(tokens) -> x", "head": "head(x, embedding) -> logits"}
+_CALLS: Final = {
+    "norm": "norm(x) -> y",
+    "embedding": "embedding(tokens) -> x",
+    "head": "head(x, embedding) -> logits",
+    "residual": "residual.expand(x) -> state, residual.collapse(state) -> x",
+}
 #: Sizes for the examples of caches and weights.
 _DIMS: Final = Dims({"hidden_size": 64, "vocab_size": 256})
 

@@ -65,6 +65,8 @@ def layers(plan: Plan) -> tuple[list[list[str]], str]:
 
 def _rows(plan: Plan) -> Iterator[list[str]]:
     yield ["", "embedding", _type(plan.embedding), f"{plan.embedding.size:,}", "-"]
+    if plan.residual:
+        yield ["", "residual", _type(plan.residual), f"{plan.residual.size:,}", "-"]
     for _, group in groupby(plan.layers, key=lambda layer: _likeness(layer, plan)):
         layers = list(group)
         first = layers[0]

@@ -47,7 +47,7 @@ def component_model(
         part = "part" if "part" not in components else "part_under_test"
         components[part], blocks[part] = section, [part]
         return description | {"components": components, "blocks": blocks, "stack": [*components, part]}
-    if kind not in ("norm", "embedding", "head"):
+    if kind not in ("norm", "embedding", "residual", "head"):
         raise ValueError(f"a component of kind {kind} stands in no model by itself")
     around = {
         "components": {

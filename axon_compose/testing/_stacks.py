@@ -186,4 +186,4 @@ class _Stack:
 def _ends_in_a_factor(plan: Plan) -> bool:
     """Whether the stack ends in a block that mixes no tokens: it may be one factor, which a final norm takes out."""
     last = plan.layers[-1].branches[-1]
-    return not last.residual and last.members[0].use.cache is None
+    return not last.adds and last.members[0].use.cache is None

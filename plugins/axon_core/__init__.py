@@ -14,19 +14,24 @@ def axon_components() -> Iterator[ComponentSpec]:
     """The records of every built-in component."""
     # Imported here, so that `import axon_core.attention` alone loads one class and not every record.
     from axon_core.specs import (
+        altup,
         attention,
+        attention_residuals,
         blocks,
         embedding,
         gated_delta_net,
+        hyper_connections,
         kimi_delta_attention,
         kv_conv,
         latent_attention,
+        laurel,
         lightning_attention,
         mamba,
         mlp,
         moe,
         norms,
         per_layer,
+        residual_gains,
         rg_lru,
         rwkv7,
         short_conv,
@@ -50,6 +55,11 @@ def axon_components() -> Iterator[ComponentSpec]:
         mlp,
         moe,
         per_layer,
+        laurel,
         blocks,
+        hyper_connections,
+        altup,
+        attention_residuals,
+        residual_gains,
     ):
         yield from family.SPECS

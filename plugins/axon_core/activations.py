@@ -13,7 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_core.elementary import sigmoid, silu, swiglu
-from axon_core.specs.mlp import ActivationName
+from axon_core.specs.mlp import ActivationName, Limit
 
 __all__ = ["ACTIVATIONS", "OAI_LIMIT", "gated"]
 
@@ -26,7 +26,7 @@ def _quick_gelu(x: mx.array) -> mx.array:
 
 
 #: `gelu` is the exact one, `gelu_tanh` its usual approximation, `gelu_quick` the sigmoid form, `relu2` the square of
-#: relu. `swiglu_oai` is no activation by itself: it has a meaning in a gated layer alone.
+#: relu. `swiglu_oai` and `situ` are no activations by themselves: they have a meaning in a gated layer alone.
 ACTIVATIONS: Final[dict[ActivationName, Callable[[mx.array], mx.array]]] = {
     "silu": silu,
     "gelu": nn.gelu,
@@ -38,7 +38,13 @@ ACTIVATIONS: Final[dict[ActivationName, Callable[[mx.array], mx.array]]] = {
 }
 
 
-def gated(name: ActivationName, gate: mx.array, x: mx.array, limit: float | None = None) -> mx.array:
+def _situ(gate: mx.array, x: mx.array, bound: float, other: float | None) -> mx.array:
+    dtype, gate, x = x.dtype, gate.astype(mx.float32), x.astype(mx.float32)
+    active = bound * mx.tanh(gate / bound) * sigmoid(gate)
+    return (active * (x if other is None else other * mx.tanh(x / other))).astype(dtype)
+
+
+def gated(name: ActivationName, gate: mx.array, x: mx.array, limit: Limit = None) -> mx.array:
     """The inner product of a gated layer.
 
     Args:
@@ -46,11 +52,15 @@ def gated(name: ActivationName, gate: mx.array, x: mx.array, limit: float | None
         gate: Projection that is activated.
         x: Projection of the same shape that is not.
         limit: Bound L. In general `min(act(gate), L) * clip(x, -L, L)`; for `swiglu_oai`
-            `g * sigmoid(1.702 g) * (clip(x, -L, L) + 1)` with g = min(gate, L), where L is 7 unless given.
+            `g * sigmoid(1.702 g) * (clip(x, -L, L) + 1)` with g = min(gate, L), where L is 7 unless given. For `situ` a
+            pair (A, B): `A * tanh(gate / A) * sigmoid(gate) * B * tanh(x / B)` in float32, where B may be None for x.
 
     Returns:
         An array of the shape of both.
     """
+    if name == "situ":
+        return _situ(gate, x, *(limit if isinstance(limit, tuple) else (1.0, limit)))
+    assert not isinstance(limit, tuple), "a pair of bounds is that of `situ`"
     if name == "swiglu_oai":
         limit = limit or OAI_LIMIT
         return _quick_gelu(mx.minimum(gate, limit)) * (mx.clip(x, -limit, limit) + 1)

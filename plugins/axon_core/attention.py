@@ -52,6 +52,8 @@ class Attention(nn.Module):
         sinks: Whether each head has a learned score that takes part in the softmax and has no value.
         gate: Whether a sigmoid of a projection of the input multiplies the output, one for each of its dimensions or
             one for each head; no gate unless given.
+        output_norm: RMS norm of each head's output, before the gate, without weights; none unless given.
+        head_gain: Whether each head's queries have a learned factor, after norm and rotation.
         kv_from: Set on a layer that reads the keys and values of another one: it has no projections for them.
     """
 
@@ -76,6 +78,8 @@ class Attention(nn.Module):
         temperature: TemperatureOptions | None = None,
         sinks: bool = False,
         gate: GateName | None = None,
+        output_norm: VNormOptions | None = None,
+        head_gain: bool = False,
         kv_from: str | None = None,
     ) -> None:
         super().__init__()
@@ -99,6 +103,10 @@ class Attention(nn.Module):
             self.g_proj = Linear(hidden_dim, num_heads * (1 if gate == "head" else head_dim), bias=bias.g)
         if sinks:
             self.sinks = mx.zeros((num_heads,))
+        if head_gain:
+            self.head_gain = mx.ones((num_heads,))
+        if output_norm is not None:
+            self.output_norm = RMSNorm(head_dim, output_norm.eps, weight=False)
         self.norm_after_rope = qk_norm is not None and qk_norm.when == "after_rope"
         if qk_norm is not None:
             self.q_norm = HeadNorm(num_heads, head_dim, qk_norm)
@@ -142,6 +150,8 @@ class Attention(nn.Module):
         if self.input_scale != 1.0:
             x = x * self.input_scale
         queries = self._turned(self._heads("q", x), "q_norm", offset)
+        if "head_gain" in self:
+            queries = queries * self.head_gain.astype(x.dtype)[:, None, None]
         if self.temperature is not None:
             queries = queries * query_gain(x.shape[1], offset, self.temperature).astype(x.dtype)
         if kv is None:
@@ -149,6 +159,8 @@ class Attention(nn.Module):
         if publish is not None:
             publish("kv", kv)
         y = self._attend(queries, kv, mask).transpose(0, 2, 1, 3)
+        if "output_norm" in self:
+            y = self.output_norm(y)
         if "g_proj" in self:
             y = y * sigmoid(self.g_proj(x)).reshape(*y.shape[:3], -1)
         return self.o_proj(y.flatten(2)), cache

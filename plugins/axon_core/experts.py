@@ -19,7 +19,7 @@ from axon_core.alike import Alike, not_offered
 from axon_core.cpu import fast
 from axon_core.grouped import columns_multiplied, group, is_worth_grouping, rows_multiplied
 from axon_core.linear import transposed_factor
-from axon_core.specs.mlp import ActivationName
+from axon_core.specs.mlp import ActivationName, Limit
 
 __all__ = ["ExpertGLU", "ExpertLinear", "ExpertMLP"]
 
@@ -104,7 +104,7 @@ def _in_blocks(
 class _Activation(nn.Module):
     """An activation by its name, for a compiled function cannot be copied or pickled."""
 
-    def __init__(self, name: ActivationName, limit: float | None = None) -> None:
+    def __init__(self, name: ActivationName, limit: Limit = None) -> None:
         super().__init__()
         self.name, self.limit = name, limit
 
@@ -132,7 +132,7 @@ class ExpertGLU(SwitchGLU):
         num_experts: int,
         activation: ActivationName = "silu",
         bias: bool = False,
-        limit: float | None = None,
+        limit: Limit = None,
     ) -> None:
         # Not SwitchGLU's own: it would make the matrices twice.
         nn.Module.__init__(self)

@@ -15,7 +15,7 @@ __all__ = ["LMHead"]
 
 
 class LMHead(nn.Module):
-    """Scores of the next token: matrix, bias, scale, cap, in this order.
+    """Scores of the next token: matrix, bias, factors, cap, in this order.
 
     A tied head has no matrix: it asks the embedding for its table, so both are one array in training and in files.
 
@@ -26,6 +26,7 @@ class LMHead(nn.Module):
         tied: Whether the embedding's table is the matrix.
         bias: Whether each token's score has a learned shift.
         scale: Factor of the scores.
+        gain: Whether the scores have a learned factor.
         softcap: Bound of the scores, applied in float32 as `softcap * tanh(scores / softcap)`.
     """
 
@@ -39,11 +40,14 @@ class LMHead(nn.Module):
         bias: bool = False,
         scale: float | None = None,
         softcap: float | None = None,
+        gain: bool = False,
     ) -> None:
         super().__init__()
         self.scale = scale
         self.softcap = softcap
         self.reads_table = tied
+        if gain:
+            self.gain = mx.ones((1,))
         if not tied:
             self.lm_head = Linear(hidden_size, vocab_size, bias=bias)
             return
@@ -65,6 +69,8 @@ class LMHead(nn.Module):
             logits = embedding.as_linear(self.out_proj(h) if "out_proj" in self else h)
             if "bias" in self:
                 logits = logits + self.bias
+        if "gain" in self:
+            logits = logits * self.gain.astype(logits.dtype)
         if self.scale is not None:
             logits = logits * self.scale
         if self.softcap is not None:

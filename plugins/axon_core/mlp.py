@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
 from axon_core.activations import ACTIVATIONS, gated
 from axon_core.linear import Linear
-from axon_core.specs.mlp import ActivationName, MLPOptions
+from axon_core.specs.mlp import ActivationName, Limit, MLPOptions, bound_of
 
 __all__ = ["MLP"]
 
@@ -16,16 +18,20 @@ __all__ = ["MLP"]
 class MLP(nn.Module):
     """Feed-forward layer: `down(act(s * gate(x)) * up(x))`, or `down(act(up(x)))` without a gate.
 
-    With `silu` and a gate it is SwiGLU, with `gelu` GeGLU (Shazeer 2020). The factor s is that of Falcon-H1.
+    With `silu` and a gate it is SwiGLU, with `gelu` GeGLU (Shazeer 2020). The factor s is that of Falcon-H1. With a
+    sparsity p, what is below a cutoff in the gate becomes 0 before the activation, and the cutoff is taken off the
+    rest: `relu(g - mean(g) - std(g) * q)` with q the p-quantile of the normal distribution (Gemma 3n's
+    `_gaussian_topk`).
 
     Args:
         dims: Width of input and output.
         hidden_dims: Width between the matrices.
-        activation: A name of `axon_core.activations.ACTIVATIONS`, or `swiglu_oai`.
+        activation: A name of `axon_core.activations.ACTIVATIONS`, or `swiglu_oai`, or `situ`.
         gated: Whether there is a gate.
         bias: Whether the projections have biases.
         limit: Bound of both factors of a gated layer (see `axon_core.activations.gated`).
         gate_scale: Factor s of the gate's projection.
+        sparsity: Share p of the gate that is to be 0; none unless given.
     """
 
     def __init__(
@@ -35,8 +41,9 @@ class MLP(nn.Module):
         activation: ActivationName = "silu",
         gated: bool = True,
         bias: bool = False,
-        limit: float | None = None,
+        limit: Limit = None,
         gate_scale: float = 1.0,
+        sparsity: float | None = None,
     ) -> None:
         super().__init__()
         if gated:
@@ -45,12 +52,14 @@ class MLP(nn.Module):
         self.down_proj = Linear(hidden_dims, dims, bias=bias)
         # The name, for a compiled function cannot be copied or pickled.
         self.activation, self.limit, self.gate_scale = activation, limit, gate_scale
+        self.cutoff = None if sparsity is None else NormalDist().inv_cdf(sparsity)
 
     @classmethod
     def from_options(cls, options: MLPOptions, dims: Dims) -> MLP:
         """Build from `MLPOptions`; input and output are as wide as the hidden size."""
-        hidden, width = dims.hidden_size, options.intermediate_size
-        return cls(hidden, width, options.activation, options.gated, options.bias, options.limit, options.gate_scale)
+        given = dict(options)
+        given["limit"] = bound_of(options.activation, options.limit, given.pop("situ"))
+        return cls(dims.hidden_size, given.pop("intermediate_size"), **given)
 
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., dims); the shape stays."""
@@ -59,5 +68,13 @@ class MLP(nn.Module):
             gate = self.gate_proj(x)
             if self.gate_scale != 1.0:
                 gate = gate * self.gate_scale
+            if self.cutoff is not None:
+                gate = _above(gate, self.cutoff)
             return self.down_proj(gated(self.activation, gate, up, self.limit))
         return self.down_proj(ACTIVATIONS[self.activation](up))
+
+
+def _above(gate: mx.array, cutoff: float) -> mx.array:
+    """How far `gate` (..., width) is above its mean by more than so many standard deviations; 0 where it is not."""
+    mean, deviation = gate.mean(axis=-1, keepdims=True), mx.std(gate, axis=-1, keepdims=True)
+    return mx.maximum(gate - (mean + deviation * cutoff), 0.0)

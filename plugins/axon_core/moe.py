@@ -13,10 +13,11 @@ from axon_core.linear import Linear
 from axon_core.mlp import MLP
 from axon_core.norms import RMSNorm
 from axon_core.routing import best, within_groups
-from axon_core.specs.mlp import ActivationName
+from axon_core.specs.mlp import ActivationName, Limit, bound_of
 from axon_core.specs.moe import (
     ExpertNormOptions,
     GroupScoreName,
+    LatentNormOptions,
     MoEOptions,
     RouterNormOptions,
     ScoreName,
@@ -61,6 +62,8 @@ class MoE(nn.Module):
         bias: Whether the experts' projections have biases.
         shared_bias: Whether the shared expert's, and those to the latent width, have; as `bias` unless given.
         latent_dim: Width that the routed experts work in, between two projections; `dim`, and none, unless given.
+        latent_norm: RMS norms in that width, of what the experts read, of what each gives and of the sum of that;
+            none unless given.
         shared_intermediate_dim: Width of the expert that sees every token; None for none.
         shared_gate: Whether a learned sigmoid multiplies the shared expert.
 
@@ -90,11 +93,12 @@ class MoE(nn.Module):
         top_k_groups: int = 1,
         group_score: GroupScoreName = "top2",
         activation: ActivationName = "silu",
-        limit: float | None = None,
+        limit: Limit = None,
         gated: bool = True,
         bias: bool = False,
         shared_bias: bool | None = None,
         latent_dim: int | None = None,
+        latent_norm: LatentNormOptions | None = None,
         shared_intermediate_dim: int | None = None,
         shared_gate: bool = False,
     ) -> None:
@@ -125,8 +129,7 @@ class MoE(nn.Module):
             self.switch_mlp = ExpertMLP(*sizes, activation, bias=bias)
         shared_bias = bias if shared_bias is None else shared_bias
         if latent_dim:
-            self.fc1_latent_proj = Linear(dim, latent_dim, bias=shared_bias)
-            self.fc2_latent_proj = Linear(latent_dim, dim, bias=shared_bias)
+            self._add_latent(dim, latent_dim, shared_bias, latent_norm)
         if shared_intermediate_dim:
             self.shared_expert = MLP(dim, shared_intermediate_dim, activation, gated, shared_bias, limit)
         if shared_gate:
@@ -135,6 +138,14 @@ class MoE(nn.Module):
             self.correction_bias = mx.zeros((outputs,))
             self.freeze(recurse=False, keys="correction_bias")
 
+    def _add_latent(self, dim: int, width: int, bias: bool, norms: LatentNormOptions | None) -> None:
+        """What takes tokens to the width that the routed experts work in, and back."""
+        self.fc1_latent_proj = Linear(dim, width, bias=bias)
+        self.fc2_latent_proj = Linear(width, dim, bias=bias)
+        for name, norm in norms or ():
+            if norm is not None:
+                self[f"latent_{name}_norm"] = RMSNorm(width, norm.eps, offset=norm.offset, scale_first=norm.scale_first)
+
     @classmethod
     def from_options(cls, options: MoEOptions, dims: Dims) -> MoE:
         """Build from `MoEOptions`; input and output are as wide as the hidden size."""
@@ -142,6 +153,7 @@ class MoE(nn.Module):
         sizes = [given.pop(name) for name in ("intermediate_size", "num_experts", "top_k")]
         for name in ("num_shared_experts", "shared_intermediate_size"):
             given.pop(name)
+        given["limit"] = bound_of(options.activation, options.limit, given.pop("situ"))
         latent = given.pop("latent_size")
         return cls(dims.hidden_size, *sizes, **given, latent_dim=latent, shared_intermediate_dim=options.shared_size)
 
@@ -163,7 +175,14 @@ class MoE(nn.Module):
             # Sent to the first expert with no weight: what is computed stays the same for every token.
             weights, chosen = weights - kept, mx.where(chosen >= self.num_experts, 0, chosen)
         inner = self.fc1_latent_proj(x) if "fc1_latent_proj" in self else x
-        routed = (self.switch_mlp(inner, chosen) * weights[..., None]).sum(axis=-2)
+        if "latent_read_norm" in self:
+            inner = self.latent_read_norm(inner)
+        routed = self.switch_mlp(inner, chosen)
+        if "latent_expert_norm" in self:
+            routed = self.latent_expert_norm(routed)
+        routed = (routed * weights[..., None]).sum(axis=-2)
+        if "latent_sum_norm" in self:
+            routed = self.latent_sum_norm(routed)
         if "fc2_latent_proj" in self:
             routed = self.fc2_latent_proj(routed.astype(x.dtype))
         if kept is not None:

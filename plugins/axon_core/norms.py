@@ -32,6 +32,8 @@ class RMSNorm(nn.Module):
         offset: Added to that scale, in float32 whatever the weights are.
         num_groups: Equal parts of neighbouring dimensions that are normalised each by itself.
         center: Whether the mean is subtracted first, as a layer norm does; of one group alone.
+        scale_first: Whether the scale multiplies what is normalised instead of the result: it then weighs dimensions
+            against each other (Hugging Face's `MuseSparkTextInputScaledRMSNorm`).
     """
 
     def __init__(
@@ -43,9 +45,11 @@ class RMSNorm(nn.Module):
         *,
         offset: float = 0.0,
         center: bool = False,
+        scale_first: bool = False,
     ) -> None:
         super().__init__()
         self.eps, self.offset, self.num_groups, self.center = eps, offset, num_groups, center
+        self.scale_first = scale_first
         self.weight = mx.full((dims,), 1.0 - offset) if weight else None
 
     @classmethod
@@ -56,6 +60,8 @@ class RMSNorm(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         """Normalise `x` (..., dims)."""
         weight = _shifted(self.weight, self.offset)
+        if self.scale_first and weight is not None:
+            return _rms_norm((x * weight).astype(x.dtype), None, self.eps, self.num_groups).astype(x.dtype)
         if self.center:
             return mx.fast.layer_norm(x, weight, None, self.eps).astype(x.dtype)
         return _rms_norm(x, weight, self.eps, self.num_groups).astype(x.dtype)

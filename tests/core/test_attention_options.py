@@ -26,7 +26,7 @@ def build(hidden=32, **fields):
     layer = Attention.from_options(options, Dims({"hidden_size": hidden, "vocab_size": 8}))
     # Norms start at one and sinks at zero, queries and keys small: moved, so that every part counts.
     moved = {name: mx.random.uniform(0.5, 2, a.shape) for name, a in weights_of(layer) if "norm" in name}
-    moved |= {name: mx.random.normal(a.shape) for name, a in weights_of(layer) if name == "sinks"}
+    moved |= {name: mx.random.normal(a.shape) for name, a in weights_of(layer) if name in ("sinks", "head_gain")}
     moved |= {name: 3 * a for name, a in weights_of(layer) if name in ("q_proj.weight", "k_proj.weight")}
     layer.load_weights(list(moved.items()), strict=False)
     mx.eval(layer.parameters())
@@ -75,12 +75,16 @@ def definition(layer, x, fields, first=0):
     x = x * fields.get("input_scale", 1)
     positions = np.maximum(np.arange(len(x)) - first, 0)
     queries, keys, values = (heads(n, layer.num_heads if n == "q" else layer.num_kv_heads) for n in "qkv")
+    if "head_gain" in weights:
+        queries = queries * weights["head_gain"][:, None, None]
     if "temperature" in fields:
         warm = fields["temperature"]
         steps = np.floor((positions + warm.get("shift", 0)) / warm["length"])
         queries = queries * (1 + warm["scale"] * np.log(1 + steps))[:, None]
     y = softmax(queries, keys, values, layer.scale, fields.get("window_size"), fields.get("softcap"),
                 weights.get("sinks"), first)  # fmt: skip
+    if "output_norm" in fields:
+        y = norm(y, fields["output_norm"]["eps"])
     if "gate" in fields:
         gate = 1 / (1 + np.exp(-x @ weights["g_proj.weight"].T - weights.get("g_proj.bias", 0)))
         y = y * gate.reshape(len(x), layer.num_heads, -1)
@@ -106,6 +110,8 @@ CASES = {
     "softcap": {"softcap": 0.7, "num_kv_heads": 2},
     "softcap, window": {"softcap": 0.7, "num_kv_heads": 2, "window_size": 70},
     "sinks": {"sinks": True},
+    "norm of the output, gate": {"output_norm": {"eps": 0.05}, "gate": "elementwise", "num_kv_heads": 2},
+    "factors of heads": {"head_gain": True, "qk_norm": {"when": "after_rope"}},
     "sinks, grouped, window": {"sinks": True, "num_kv_heads": 2, "window_size": 9},
     "sinks, softcap, window": {"sinks": True, "softcap": 0.7, "num_kv_heads": 1, "window_size": 66},
     "gate": {"gate": "elementwise"},

@@ -19,7 +19,14 @@ from pydantic import ValidationError
 from axon_compose.registry import Dims
 from axon_core.experts import ExpertLinear
 from axon_core.moe import MoE, SharedExpertMoE
-from axon_core.specs.moe import SPECS, ExpertNormOptions, MoEOptions, RouterNormOptions, SharedExpertMoEOptions
+from axon_core.specs.moe import (
+    SPECS,
+    ExpertNormOptions,
+    LatentNormOptions,
+    MoEOptions,
+    RouterNormOptions,
+    SharedExpertMoEOptions,
+)
 
 HIDDEN, WIDTH = 16, 12
 MOE, SHARED = SPECS
@@ -93,6 +100,9 @@ def product(gate, x, activation, limit):
     if activation == "swiglu_oai":
         gate, x = np.minimum(gate, limit or 7), np.clip(x, -(limit or 7), limit or 7)
         return gate * sigmoid(1.702 * gate) * (x + 1)
+    if activation == "situ":
+        bound, other = limit
+        return bound * np.tanh(gate / bound) * sigmoid(gate) * (other * np.tanh(x / other) if other else x)
     assert activation == "silu"
     bound = limit or np.inf
     return np.minimum(gate * sigmoid(gate), bound) * np.clip(x, -bound, bound)
@@ -121,10 +131,18 @@ def reference(layer, x):
             v = rms_norm(v, layer.expert_norm.eps) * p["expert_norm.weight"]
         latent = "fc1_latent_proj.weight" in p
         inner = p["fc1_latent_proj.weight"] @ v + p.get("fc1_latent_proj.bias", 0) if latent else v
+        if "latent_read_norm.weight" in p:
+            inner = rms_norm(inner, layer.latent_read_norm.eps) * p["latent_read_norm.weight"]
         routed = 0
         for expert, weight in zip(*chosen, strict=True):
             if expert < layer.num_experts:
-                routed = routed + weight * feed_forward(p, "switch_mlp", inner, expert, glu)
+                given = feed_forward(p, "switch_mlp", inner, expert, glu)
+                if "latent_expert_norm.weight" in p:
+                    norm = layer.latent_expert_norm
+                    given = rms_norm(given * (p["latent_expert_norm.weight"] + norm.offset), norm.eps)
+                routed = routed + weight * given
+        if "latent_sum_norm.weight" in p:
+            routed = rms_norm(routed, layer.latent_sum_norm.eps) * p["latent_sum_norm.weight"]
         y[place] = p["fc2_latent_proj.weight"] @ routed + p.get("fc2_latent_proj.bias", 0) if latent else routed
         y[place] += sum(weight for expert, weight in zip(*chosen, strict=True) if expert >= layer.num_experts) * v
         if any(name.startswith("shared_expert.") for name in p):
@@ -239,6 +257,9 @@ LAYERS = [
     {"latent_dim": 10, "shared_intermediate_dim": 20, "shared_bias": True},
     {"shared_intermediate_dim": 20, "bias": True, "shared_bias": False},
     {"latent_dim": 10, "gated": False, "activation": "relu2", "num_groups": 3, "top_k_groups": 2},
+    {"latent_dim": 10, "latent_norm": LatentNormOptions(read=True), "activation": "situ", "limit": (2.0, 0.7)},
+    {"latent_dim": 10, "latent_norm": LatentNormOptions(sum={"eps": 0.3}), "activation": "situ", "limit": (0.5, None)},
+    {"latent_dim": 10, "latent_norm": LatentNormOptions(expert={"eps": 0.1, "scale_first": True, "offset": 1.0})},
 ]
 
 

@@ -22,6 +22,7 @@ def write_tokenizer(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config |= config.get("text_config", {})
     names = [*SPECIAL, *CHARACTERS]
+    config |= config.get("text_config", {})
     assert config["vocab_size"] == len(names), folder
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}

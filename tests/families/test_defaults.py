@@ -47,7 +47,8 @@ _MOVED: Final = (("dbrx", "rope_parameters"),)
 
 
 def matters(field: str) -> bool:
-    return field != "model_type" and (field in _LENGTHS or not is_harmless(field))
+    # A model with an encoder is refused; of a text model inside another one only its own field counts.
+    return field not in ("model_type", "is_encoder_decoder") and (field in _LENGTHS or not is_harmless(field))
 
 
 class Reader:

@@ -32,9 +32,12 @@ IDLE = {
     "longcat_flash": tuple(f"experts.{e}.{name}_proj.weight" for e in (6, 7, 8) for name in ("gate", "up")),
     "gpt_neox": (".bias", ".masked_bias", ".inv_freq"),
     "gpt_neox_sequential": (".bias", ".masked_bias", ".inv_freq"),
+    "gemma3n_text": ("k_proj.weight", "k_norm.weight", "v_proj.weight"),
     "gemma4_text": ("k_proj.weight", "k_norm.weight", "v_proj.weight"),
     "step3p5": ("layers.5.enorm.weight", "layers.5.self_attn.o_proj.weight"),
 }
+#: Text models that a checkpoint has inside of another one: exported by themselves, they have other names.
+INSIDE = {"muse_spark"}
 #: Where mlx-lm computes what the reference does.
 RIGHT = [
     "cohere2", "gemma4_text", "granitemoehybrid_dense", "lfm2", "llama", "mixtral", "nemotron_h_latent", "olmo2",
@@ -123,6 +126,8 @@ def test_a_text_model_is_exported_alone(name: str, tmp_path: Path, tokenizer: Pa
     "name", [pytest.param(n, marks=pytest.mark.xdist_group(f"family-{n}")) for n in NAMES if n not in RENAMED]
 )
 def test_there_and_back(name: str, tmp_path: Path, tokenizer: Path) -> None:
+    if name in INSIDE:
+        pytest.skip(f"{name} is a part of its checkpoint")
     target = tmp_path / "back"
     export(built(name, tmp_path, tokenizer), target, "huggingface")
     wanted, found = arrays(FIXTURES / name), arrays(target)
@@ -145,13 +150,15 @@ def test_there_and_back(name: str, tmp_path: Path, tokenizer: Path) -> None:
 
 #: Why mlx-lm does not load the export of a fixture.
 REFUSED = {
+    "muse_spark": "text_config",
     "arcee": "arcee not supported",
+    "gemma3n_text": "Gemma 3n is read as gemma3n alone",
     "deepseek_v2": "mlp_bias is ignored",
     "deepseek_v2_lite": "without rope_scaling is refused",
+    "dots1": "have no bias",
     "gpt2": "n_inner is ignored",
     "gptj": "n_inner is ignored",
     "gpt_neox": "intermediate_size is ignored",
-    "jais2": "jais2 not supported",
     "jamba": "expert_layer_offset",
     "mellum": "mlp_layer_types is ignored",
     "olmo": "AI2's first format",

@@ -52,6 +52,7 @@ PUBLISHED: Final = {
     "gemma-2-2b": Published("gemma2", 2_614_341_888),
     "gemma-3-1b-it": Published("gemma3_text", 999_885_952),
     "gemma-3-4b-it": Published("gemma3_text", 3_880_263_168),
+    "gemma-3n-E2B-it": Published("gemma3n_text", 4_435_182_688),  # as many as transformers makes of it
     "gemma-4-31B-it": Published("gemma4_text", "30.7", read=True),
     "gemma-4-26B-A4B-it": Published("gemma4_text", "25.2"),
     "gemma-4-E2B-it": Published("gemma4_text", "4.6"),  # 5.1 with the parts for images and sound
@@ -65,6 +66,12 @@ PUBLISHED: Final = {
     "GLM-4.5-Air": Published("glm4_moe", 106_852_251_264),
     "GLM-4.7-Flash": Published("glm4_moe_lite", 29_943_393_920),
     "MiniMax-M2": Published("minimax_m2", 228_689_764_864),
+    "Kimi-Linear-48B-A3B-Instruct": Published("kimi_linear", 49_122_681_728),
+    "Hy3-preview": Published("hy_v3", 295_033_543_488),  # the defaults of its class
+    "Seed-OSS-36B-Instruct": Published("seed_oss", 36_151_104_512),
+    "dots.llm1.inst": Published("dots1", 142_774_381_696),
+    "K-EXAONE-236B-A23B": Published("exaone_moe", 236_571_156_352),
+    "Ling-mini-2.0": Published("bailing_moe", 16_255_643_392),
     "LFM2-8B-A1B": Published("lfm2_moe", 8_339_930_560),
     "LFM3-1.7B": Published("lfm3", 1_728_801_536),  # the defaults of its class
     "SmolLM3-3B": Published("smollm3", 3_075_098_624),

@@ -30,7 +30,7 @@ class Answers:
 
     def flops(self, use: Use, tokens: int, context: int) -> int | None:
         """Operations for `tokens` new tokens, the last of which is the `context`-th; None if unknown."""
-        key = (use.type, id(use.options), tokens, context)
+        key = (use.type, use.spec.name, id(use.options), tokens, context)
         if key not in self._flops:
             self._flops[key] = self._ask_flops(use, tokens, context)
         return self._flops[key]
@@ -44,7 +44,7 @@ class Answers:
 
     def saved(self, use: Use, tokens: int, dtype: str) -> Sequence[Array] | None:
         """Arrays of one sequence that the backward pass needs; None if unknown."""
-        key = (use.type, id(use.options), tokens, dtype)
+        key = (use.type, use.spec.name, id(use.options), tokens, dtype)
         if key not in self._saved:
             self._saved[key] = self._ask_saved(use, tokens, dtype)
         return self._saved[key]
@@ -68,7 +68,7 @@ class Answers:
 
     def touched(self, use: Use, tokens: int) -> Mapping[str, int]:
         """Parameters that `tokens` tokens read only in part: name to rows. An invalid answer counts as none."""
-        key = (use.type, id(use.options), tokens)
+        key = (use.type, use.spec.name, id(use.options), tokens)
         if key not in self._touched:
             self._touched[key] = self._ask_touched(use, tokens)
         return self._touched[key]

@@ -231,6 +231,8 @@ def _longest(fits: Callable[[int], bool]) -> int | None:
 def _runs(plan: Plan) -> Iterator[tuple[Use, bool]]:
     """Every component that runs in a pass, and whether its weights are its own."""
     yield plan.embedding, True
+    if plan.residual:
+        yield plan.residual, True
     for layer in plan.layers:
         for use in layer.uses():
             yield use, layer.owner is None
@@ -241,7 +243,7 @@ def _runs(plan: Plan) -> Iterator[tuple[Use, bool]]:
 
 def _kind(use: Use) -> tuple[Any, ...]:
     """What uses have in common that cost the same."""
-    return use.type, id(use.options), id(use.params)
+    return use.type, use.spec.name, id(use.options), id(use.params)
 
 
 def _alike(uses: Iterable[Use]) -> Kinds:
@@ -254,4 +256,4 @@ def _alike(uses: Iterable[Use]) -> Kinds:
 
 def _part(plan: Plan, use: Use) -> str:
     """What a component is called in the sheet."""
-    return "norm" if use.spec.kind == "norm" else use.name
+    return "norm" if use.spec.kind == "norm" else "residual" if use.spec.kind == "connection" else use.name

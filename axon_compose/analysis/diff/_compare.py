@@ -28,6 +28,7 @@ def compare(a: Plan, b: Plan) -> Difference:
     """
     changes = [*_dims(a, b), *_end("embedding", a.embedding, b.embedding, a, b)]
     changes += _Stacks(a, b).changes()
+    changes += _end("residual", a.residual, b.residual, a, b)
     changes += _end("final norm", a.final_norm, b.final_norm, a, b)
     changes += _end("head", a.head, b.head, a, b)
     return Difference(a.name, b.name, (len(a.layers), len(b.layers)), tuple(changes), tuple(_totals(a, b)))

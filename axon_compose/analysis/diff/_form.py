@@ -71,7 +71,7 @@ def frozen(value: Any) -> Any:
 
 def part_form(use: Use | None, places: Places) -> Form | None:
     """A component by type, options and what it reads; without shapes, which follow from these and the dims."""
-    return None if use is None else (use.type, options_of(use), tuple(sorted(places.reads(use).items())))
+    return None if use is None else (use.type, use.spec.name, options_of(use), tuple(sorted(places.reads(use).items())))
 
 
 def layer_kind(layer: Layer) -> Form:
@@ -107,8 +107,9 @@ def layer_form(layer: Layer, places: Places) -> Form:
                 tuple(members),
                 part_form(branch.pre, places),
                 part_form(branch.post, places),
-                branch.scale,
-                branch.residual,
+                part_form(branch.connection, places),
+                (branch.scale, branch.skip),
+                (branch.residual, branch.closes),
                 kept.get(branch.add) if branch.add else None,
             )
         )

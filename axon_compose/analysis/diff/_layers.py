@@ -86,7 +86,7 @@ class LayerPair:
         for first, second in self.branches:
             if first is not None and second is not None:
                 old, new = self.a.branches[first], self.b.branches[second]
-                yield from _both((old.pre, new.pre), (old.post, new.post))
+                yield from _both((old.connection, new.connection), (old.pre, new.pre), (old.post, new.post))
 
     def _comings_and_goings(self) -> Iterator[Atom]:
         new = list(self.new)
@@ -145,8 +145,20 @@ def _branch_atoms(a: Branch, b: Branch) -> Iterator[Atom]:
     yield from part_atoms(a.pre, b.pre, label, "norm before")
     yield from part_atoms(a.post, b.post, label, "norm after")
     yield from _scale(a.scale, b.scale, f"branch {label}" if len(a.members) > 1 else label)
-    if a.residual != b.residual:
-        yield Atom("wiring", label, "loses its residual connection" if a.residual else "gains a residual connection")
+    if a.skip != b.skip:
+        words = f"adds to the stream × {value_text(a.skip)} → {value_text(b.skip)}"
+        yield Atom("scale", label, words, "", "skip", a.skip, b.skip)
+    old, new = _connection(a), _connection(b)
+    if old != new:
+        yield Atom("wiring", label, f"connection {old} → {new}")
+    if a.adds != b.adds:
+        yield Atom("wiring", label, "loses its residual connection" if a.adds else "gains a residual connection")
+
+
+def _connection(branch: Branch) -> str:
+    """How a branch is joined to the residual state; options of a scheme are those of the section `residual`."""
+    use = branch.connection
+    return "as before it" if use is None else f"{short_type(use)}.{use.name}"
 
 
 def _member_atoms(a: Member, b: Member) -> Iterator[Atom]:

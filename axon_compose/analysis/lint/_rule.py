@@ -61,6 +61,8 @@ def place_of(use: Use, plan: Plan) -> Path:
         return ("embedding",)
     if use is plan.head:
         return ("head",)
+    if use.spec.kind in ("residual", "connection"):
+        return ("residual",)
     if use.spec.kind == "norm":
         return ("norm",)
     return ("components", use.name)

@@ -94,7 +94,7 @@ def _written(change: Change, stock: Compiled) -> Any:
             section = data.get("norm")
         case _, "final norm", _:
             section = data.get("final_norm") or data.get("norm")
-        case _, "embedding" | "head" | "dims" as place, _:
+        case _, "embedding" | "residual" | "head" | "dims" as place, _:
             section = data.get(place)
         case _, "layers", (name,):
             section = data.get("components", {}).get(name)

@@ -46,7 +46,10 @@ def original_config(source: Mapping[str, Any], section: HuggingFace) -> dict[str
             kept["rope_parameters"] = {"rope_type": scaling.get("type", "default"), **scaling}
     if inner is None:
         kept = {name: value for name, value in kept.items() if name not in OTHER_PARTS}
-        kept |= {"model_type": TEXT_TYPES[name] for name in [kept.get("model_type")] if name in TEXT_TYPES}
+        if (named := kept.get("model_type")) in TEXT_TYPES and named not in section.model_types:
+            kept["model_type"] = TEXT_TYPES[named]
+    elif set(source.get("architectures") or ()) & set(section.architectures):
+        kept["model_type"] = section.model_types[0]  # that of the part alone is another family's
     if "model_type" not in kept and section.model_types:
         kept["model_type"] = section.model_types[0]
     if other := exported_as(section, kept.get("model_type")):

@@ -122,8 +122,28 @@ def _of_granite(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"layer_types": [names.get(kind, kind) for kind in kinds]} if set(kinds) & set(names) else {}
 
 
+def _of_kimi(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping of all that concerns linear attention."""
+    kinds = config.get("layer_types")
+    if not isinstance(kinds, list):
+        return {}
+    names = {"head_dim": "linear_head_dim", "num_heads": "linear_num_heads"}
+    names["short_conv_kernel_size"] = "linear_conv_kernel_dim"
+    lists = {"full_attn_layers": "full_attention", "kda_layers": "linear_attention"}
+    layers = {name: [at for at, other in enumerate(kinds, 1) if other == kind] for name, kind in lists.items()}
+    return {"linear_attn_config": layers | {name: config.get(field) for name, field in names.items()}}
+
+
+def _of_exaone(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether each layer has experts."""
+    kinds = config.get("mlp_layer_types")
+    return {"is_moe_layer": [kind == "sparse" for kind in kinds]} if isinstance(kinds, list) else {}
+
+
 _OF_FAMILY: Final[dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
+    "exaone_moe": _of_exaone,
     "gemma4_text": _of_gemma4,
+    "kimi_linear": _of_kimi,
     "granitemoehybrid": _of_granite,
     "falcon_h1": lambda config: {"head_dim": config["hidden_size"] // config["num_attention_heads"]},
 }

@@ -105,6 +105,10 @@ class BranchItem(Section):
         default=NormChoice(), description="`pre`, `post`, `sandwich`, `none`, or a norm of its own."
     )
     scale: Number = Field(default=1.0, description="Factor of the branch before it is added.")
+    skip: Number = Field(default=1.0, description="Factor of the stream that the branch is added to.")
+    residual: Annotated[Name, OrFormula] | None = Field(
+        default=None, description="A connection of the file's `residual`, or a formula that gives one; its first one."
+    )
     keep: Name | None = Field(
         default=None, alias="as", description="Keep the output under this name instead of adding it."
     )
@@ -248,6 +252,9 @@ class Envelope(Section):
     overrides: list[Override] = Field(default_factory=list, description="Options that differ in some layers.")
     norm: Component = Field(default=Component(), description="The norm of branches and of the end of the stack.")
     embedding: Component = Field(default=Component(), description="Tokens to vectors.")
+    residual: Component | None = Field(
+        default=None, description="How layers read and change what runs through the stack; one stream unless given."
+    )
     final_norm: Component = Field(default=Component(), description="The norm before the head: `none`, or a norm.")
     head: Component = Field(default=Component(), description="Vectors to logits.")
     huggingface: HuggingFace | None = Field(default=None, description="Checkpoints that the file reads, and how.")

@@ -19,7 +19,9 @@ __all__ = ["architecture_schema", "dumps"]
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _REQUIRED: Final = ["version", "dims", "stack"]
 #: Sections whose mappings are laid over those of a base, key by key.
-_MERGED: Final = ("component", "block", "stack", "norm", "embedding", "final_norm", "head", "huggingface", "gguf")
+_MERGED: Final = (
+    "component", "block", "stack", "norm", "embedding", "residual", "final_norm", "head", "huggingface", "gguf",
+)  # fmt: skip
 
 
 def architecture_schema(registry: Registry, *, published: bool) -> dict[str, Any]:
@@ -88,6 +90,7 @@ def _components(registry: Registry, published: bool) -> Components:
     found.place("norm", ("norm",), texts["norm"])
     found.place("final_norm", ("norm",), texts["final_norm"], words={"none": "No norm before the head."})
     found.place("embedding", ("embedding",), texts["embedding"])
+    found.place("residual", ("residual",), texts["residual"], typed=True)
     found.place("head", ("head",), texts["head"])
     found.branch_norm("A norm: its position (`pre`, `post`, `sandwich`, `none`), or a norm of its own.")
     return found

@@ -21,7 +21,13 @@ from axon_compose.registry import Kind, Registry
 __all__ = ["unroll"]
 
 #: Sections outside of the stack, and the kind of component that stands there.
-_KINDS: Final[dict[str, Kind]] = {"norm": "norm", "embedding": "embedding", "final_norm": "norm", "head": "head"}
+_KINDS: Final[dict[str, Kind]] = {
+    "norm": "norm",
+    "embedding": "embedding",
+    "residual": "residual",
+    "final_norm": "norm",
+    "head": "head",
+}
 #: Numbers of a list in dims that are written out.
 _LONGEST: Final = 32
 

@@ -50,7 +50,7 @@ def _amplifiers(subject: Subject) -> Iterator[tuple[str, float]]:
 
     None where a component reads the residual stream as it is: there the outputs of large inputs would be inputs again.
     """
-    branches = [branch for layer in subject.plan.layers for branch in layer.branches if branch.residual]
+    branches = [branch for layer in subject.plan.layers for branch in layer.branches if branch.adds]
     if any(not branch.pre and not member.pre for branch in branches for member in branch.members):
         return
     for branch in branches:

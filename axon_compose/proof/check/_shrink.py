@@ -50,6 +50,8 @@ def registry_of(plan: Plan) -> Registry:
     """The installed plugins, and those of the plan that are not installed."""
     plugins: dict[str, dict[str, ComponentSpec]] = {}
     for use in _every_use(plan):
+        if use.spec.kind == "connection":
+            continue  # a part of its scheme
         namespace, _, name = use.type.partition("/")
         plugins.setdefault(namespace, {})[name] = use.spec
     strangers = {namespace: list(specs.values()) for namespace, specs in plugins.items() if namespace != "core"}
@@ -97,22 +99,26 @@ class _Shrinker:
             "blocks": self.blocks,
             "stack": stack,
             "embedding": typed(plan.embedding),
+            **({"residual": typed(plan.residual)} if plan.residual else {}),
             "final_norm": typed(plan.final_norm) if plan.final_norm else "none",
             "head": typed(plan.head),
         }
 
     def block(self, layer: Layer) -> str:
-        block: dict[str, Any] = {"branches": [self.branch(branch) for branch in layer.branches]}
+        block: dict[str, Any] = {"branches": [self.branch(*each) for each in connected(layer)]}
         group = shared_group(self.plan, layer)
         if group is not None:
             block["share"] = f"weights_{group}"
         return self.named(self.blocks, "layer" if layer.block == "=" else layer.block, block)
 
-    def branch(self, branch: Branch) -> Any:
+    def branch(self, branch: Branch, connection: str | None) -> Any:
+        joined: dict[str, Any] = {"skip": branch.skip} if branch.skip != 1.0 else {}
+        if connection:
+            joined["residual"] = connection
         if branch.add is not None:
-            return {"add": branch.add, "scale": branch.scale}
-        if not branch.residual:
-            return self.component(branch.members[0].use)
+            return {"add": branch.add, "scale": branch.scale} | joined
+        if branch.members[0].use.spec.kind == "block":
+            return {"use": self.component(branch.members[0].use)} | joined
         items: list[dict[str, Any]] = [
             {"use": self.component(m.use), "scale": m.scale, "norm": norm(m)} | ({"as": m.keep} if m.keep else {})
             for m in branch.members
@@ -121,7 +127,7 @@ class _Shrinker:
             item = {**items[0], "scale": branch.scale * branch.members[0].scale}
         else:
             item = {"parallel": items, "scale": branch.scale}
-        return item | {"norm": norm(branch)}
+        return item | {"norm": norm(branch)} | joined
 
     def component(self, use: Use) -> str:
         """The name of a component with the use's options, small."""
@@ -169,6 +175,15 @@ def norm(around: Branch | Member) -> Any:
     return {"place": place, **typed(use)}
 
 
+def connected(layer: Layer) -> Iterator[tuple[Branch, str | None]]:
+    """Branches with the names of their connections; those that follow each other in one have the same."""
+    name = None
+    for branch in layer.branches:
+        if branch.connection:
+            name = branch.connection.name
+        yield branch, name
+
+
 def kept_layers(plan: Plan, alike: int = ALIKE) -> set[int]:
     """Indices of the layers that show all there is to see."""
     counts: Counter[str] = Counter()
@@ -202,12 +217,13 @@ def _kind(plan: Plan, layer: Layer) -> str:
     """Layers with the same text are alike. Fractions (scales, thetas) make no kind of their own."""
     branches = [
         [
+            connection,
             branch.residual,
             branch.add,
             [(m.use.name, m.use.type, m.keep, _coarse(_small(m.use)), sorted(m.use.reads)) for m in branch.members],
             [_coarse(norm(branch)), *(_coarse(norm(member)) for member in branch.members)],
         ]
-        for branch in layer.branches
+        for branch, connection in connected(layer)
     ]
     return repr([branches, shared_group(plan, layer), layer.owner is None])
 

@@ -20,7 +20,8 @@ class Trace:
     Attributes:
         logits: (B, L, vocab_size), of one forward pass.
         cached: The same through the caches, a prompt and then token by token; None if that was not tried.
-        hidden: (B, L, D) each: what goes into the first layer, then what every layer gives. Empty if it is not known.
+        hidden: (B, L, D) each: what goes into the first layer, then what every layer gives. Empty if it is not known,
+            as where several streams run through the layers.
     """
 
     logits: mx.array
@@ -39,7 +40,8 @@ def trace(model: nn.Module, tokens: mx.array, steps: int) -> Trace:
     with _seen(_held(model)) as hidden:
         logits = model(tokens).astype(mx.float32)
         mx.eval(logits, hidden)
-    return Trace(logits, _cached(model, tokens, steps), tuple(hidden))
+    known = all(isinstance(state, mx.array) and state.ndim == 3 for state in hidden)
+    return Trace(logits, _cached(model, tokens, steps), tuple(hidden) if known else ())
 
 
 def _cached(model: nn.Module, tokens: mx.array, steps: int) -> mx.array:
@@ -70,8 +72,8 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _hidden(arguments: list[Any]) -> Any:
-    """The hidden states among the arguments of a layer: the first array of three axes."""
-    return next(value for value in arguments if isinstance(value, mx.array) and value.ndim == 3)
+    """The hidden states among the arguments of a layer: the first array of three axes; None if there is none."""
+    return next((value for value in arguments if isinstance(value, mx.array) and value.ndim == 3), None)
 
 
 @contextmanager

@@ -42,6 +42,8 @@ def characters(plan: Plan, style: Style, width: int) -> list[str]:
 def _on_the_stream(plan: Plan) -> Iterator[tuple[Use, Sequence[str]]]:
     """What comes before and after the layers."""
     yield plan.embedding, embedding_notes(plan)
+    if plan.residual:
+        yield plan.residual, ()
     if plan.final_norm:
         yield plan.final_norm, ()
     yield plan.head, head_notes(plan)
@@ -57,7 +59,7 @@ def _parts(plan: Plan, card: Card) -> Iterator[Part]:
         if branch.add is not None:
             yield Part(branch.add, "+", said=(f"× {branch.scale:g}",) if branch.scale != 1 else ())
         for number, member in enumerate(branch.members):
-            mark = "∥" if number else "+" if branch.residual else ""
+            mark = "∥" if number else "+" if branch.adds else ""
             yield _part(plan, mark, member.use, notes(branch, member, card), card)
 
 

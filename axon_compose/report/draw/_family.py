@@ -36,6 +36,8 @@ def family(use: Use) -> Family:
             return "embedding"
         case "head":
             return "head"
+        case "residual" | "connection":
+            return "block"
         case "norm":
             return "norm"
         case "block":

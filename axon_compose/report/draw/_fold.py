@@ -127,7 +127,8 @@ def _likeness(layer: Layer, place: _Place) -> object:
             ),
             branch.pre and _use(branch.pre, layer.index, place),
             branch.post and _use(branch.post, layer.index, place),
-            (branch.scale, branch.residual, branch.add),
+            branch.connection and _use(branch.connection, layer.index, place),
+            (branch.scale, branch.skip, branch.residual, branch.closes, branch.add),
         )
         for branch in layer.branches
     )

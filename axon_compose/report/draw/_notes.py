@@ -24,6 +24,9 @@ def notes(branch: Branch, member: Member, card: Card) -> tuple[str, ...]:
     """What a component of a layer reads, how its output is scaled or kept, and whose weights it has."""
     found = [f"reads {_said(value, source, card.layers)}" for value, source in reads(member.use)]
     found += [f"output × {factor:g}" for factor in (member.scale, branch.scale) if factor != 1]
+    if member is branch.members[0]:
+        found += [f"added to the stream × {branch.skip:g}"] if branch.skip != 1 else []
+        found += [f"connection {branch.connection.name}"] if branch.connection else []
     if member.keep:
         found.append(f"kept as {member.keep}")
     if card.layer.owner is not None:

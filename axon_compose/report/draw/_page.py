@@ -139,6 +139,8 @@ def _layers(plan: Plan) -> str:
             size = f"of layer {layer.owner}"
         kept = "; ".join(filter(None, (", ".join(kept_words(use, plan)) for use in layer.uses())))
         rows.append([text(numbers), text(_components(layer)) + quiet(kept), text(size)])
+    if plan.residual:
+        rows.insert(1, ["residual", text(type_name(plan.residual)), f"{plan.residual.size:,}"])
     if plan.final_norm:
         rows.append(["norm", text(type_name(plan.final_norm)), f"{plan.final_norm.size:,}"])
     rows.append(["head", text(type_name(plan.head)), f"{plan.head.size:,}" if plan.head.size else "tied"])

@@ -55,6 +55,9 @@ def picture(plan: Plan, *, width: float = WIDTH, theme: Theme = "both", inside: 
 def _drawn(plan: Plan, nodes: list[Node], stack: Stack) -> Stack:
     stack.boxes[-1, "embedding"] = embedding = stack.end(plan.embedding, embedding_notes(plan))
     stack.arrow()
+    if plan.residual:
+        stack.end(plan.residual, ())
+        stack.arrow()
     stack.nodes(nodes)
     stack.arrow()
     if plan.final_norm:

@@ -132,8 +132,10 @@ class Stack:
             self.add(branch)
             return
         frame = self.frame
-        left = frame.box if branch.residual else frame.left + 8
+        left = frame.box if branch.adds else frame.left + 8
         room = frame.right - 12 - left
+        if branch.connection:
+            self.bar(branch.connection, frame.left + 8, frame.right - 20 - frame.left)
         top = self.y
         if branch.pre:
             self.bar(branch.pre, left, room)
@@ -142,7 +144,7 @@ class Stack:
             self.y += GAP
             self.bar(branch.post, left, room)
             self.y -= GAP
-        if branch.residual:
+        if branch.adds:
             self.flow(top + (BAR / 2 if branch.pre or rows else 12), self.y - (BAR / 2 if branch.post else 11))
         self.y += 12
 
@@ -172,7 +174,7 @@ class Stack:
         self.y += 24
 
     def bar(self, norm: Use, x: float, room: float) -> None:
-        """A norm."""
+        """A norm, or a connection to the residual state."""
         tip = f"{norm.name}: {type_name(norm)}, {norm.size:,} parameters"
         self.canvas.rect(x, self.y, room, BAR, "norm", round_=3, tip=tip)
         self.y += BAR + GAP

@@ -31,7 +31,7 @@ def parts(plan: Plan, sheet: CostSheet) -> list[tuple[Family, PartCost]]:
     """The components of a cost sheet with their families, in the order of the legend."""
     found: dict[tuple[str, str], Family] = {}
     for use in plan.uses():
-        name = "norm" if use.spec.kind == "norm" else use.name
+        name = {"norm": "norm", "connection": "residual"}.get(use.spec.kind, use.name)
         found.setdefault((name, use.type), family(use))
     order = list(FAMILIES)
     pairs = [(found[part.name, part.type], part) for part in sheet.parts]

@@ -27,7 +27,7 @@ __all__ = [
 Saved = tuple[Array, ...]
 
 #: Arrays as wide as its input that an activation and the product after it keep; some are several steps.
-_ACTIVATED: Final = {"relu": 2, "silu": 3, "gelu_quick": 3, "relu2": 3, "gelu": 4, "gelu_tanh": 5}
+_ACTIVATED: Final = {"relu": 2, "silu": 3, "gelu_quick": 3, "relu2": 3, "gelu": 4, "gelu_tanh": 5, "situ": 5}
 
 
 def each(tokens: int, **widths: int) -> Saved:

@@ -50,6 +50,10 @@ def attention_saved(
         found += in_float32(tokens, v_norm=keys)
     if options.clip is not None:
         found += each(tokens, clipped=2 * (queries + 2 * keys))
+    if options.output_norm is not None:
+        found += norm_saved(tokens, queries, heads, name="output_norm", weight=False)
+    if options.head_gain:
+        found += each(tokens, plain_queries=queries)
     if options.gate is not None:
         found += each(tokens, gate=queries if options.gate == "elementwise" else heads, gated=queries)
     scores = scores_saved(tokens, heads, options.window_size, written_out=options.softcap is not None)

@@ -101,6 +101,13 @@ class AttentionOptions(Options):
         description="Multiply the output, before its projection, by the sigmoid of a projection of the input: "
         "elementwise, or one number for each head.",
     )
+    output_norm: VNorm = Field(
+        default=None,
+        description="RMS norm of each head's output, before the gate, without weights: true or {eps: …}.",
+    )
+    head_gain: bool = Field(
+        default=False, description="Learn a factor for each head's queries, after their norm and rotation."
+    )
     kv_from: str | None = Field(
         default=None,
         description="Component whose keys and values are read, from the nearest earlier layer that uses it.",
@@ -164,6 +171,8 @@ def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]
             found["g_proj.bias"] = (gates,)
     if options.sinks:
         found["sinks"] = (heads,)
+    if options.head_gain:
+        found["head_gain"] = (heads,)
     return found
 
 
@@ -290,6 +299,7 @@ _ATTENTION: Final = ComponentSpec(
         {"num_heads": 4, "qk_norm": {"offset": 1.0}},
         {"num_heads": 4, "num_kv_heads": 2, "k_eq_v": True, "bias": True, "qk_norm": True, "v_norm": True},
         {"num_heads": 4, "temperature": {"scale": 0.5, "length": 4, "shift": 1}},
+        {"num_heads": 4, "num_kv_heads": 2, "output_norm": True, "gate": "elementwise", "head_gain": True},
     ),
 )
 

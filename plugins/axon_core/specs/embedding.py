@@ -80,6 +80,7 @@ class LMHeadOptions(Options):
     softcap: float | None = Field(
         default=None, gt=0, description="Bound of the scores: `softcap * tanh(scores / softcap)`."
     )
+    gain: bool = Field(default=False, description="Learn a factor of all scores.")
 
 
 def _embedding_params(options: TokenEmbeddingOptions, dims: Dims) -> Shapes:
@@ -97,11 +98,13 @@ def _embedding_params(options: TokenEmbeddingOptions, dims: Dims) -> Shapes:
 
 
 def _head_params(options: LMHeadOptions, dims: Dims) -> Shapes:
+    shapes: Shapes = {"gain": (1,)} if options.gain else {}
     if not options.tied:
-        shapes: Shapes = {"lm_head.weight": (dims.vocab_size, dims.hidden_size)}
+        shapes["lm_head.weight"] = (dims.vocab_size, dims.hidden_size)
         return shapes | ({"lm_head.bias": (dims.vocab_size,)} if options.bias else {})
     width = dims.get("embedding_size", dims.hidden_size)
-    shapes = {"out_proj.weight": (width, dims.hidden_size)} if width != dims.hidden_size else {}
+    if width != dims.hidden_size:
+        shapes["out_proj.weight"] = (width, dims.hidden_size)
     return shapes | ({"bias": (dims.vocab_size,)} if options.bias else {})
 
 

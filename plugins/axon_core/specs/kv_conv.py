@@ -77,9 +77,9 @@ def _saved(options: KVConvOptions, dims: Dims, tokens: int, dtype: str) -> tuple
     found += convolution_saved(tokens, 2 * values, options.d_conv, dtype)
     found += in_float32(tokens, queries=queries, gate=queries)
     if options.qk_norm is not None:
-        learned = {"weight": options.qk_norm.weight, "offset": options.qk_norm.offset}
-        found += norm_saved(tokens, queries, options.num_heads, name="q_norm", **learned)
-        found += norm_saved(tokens, values, options.kv_heads, name="k_norm", **learned)
+        norm = options.qk_norm
+        for name, width, heads in (("q", queries, options.num_heads), ("k", values, options.kv_heads)):
+            found += norm_saved(tokens, width, heads, name=f"{name}_norm", weight=norm.weight, offset=norm.offset)
     return found
 
 

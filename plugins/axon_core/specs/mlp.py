@@ -8,21 +8,25 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import product_flops
-from axon_core.specs._saved import mlp_saved
+from axon_core.specs._saved import each, mlp_saved
 from axon_core.specs._small import limited
 
 __all__ = [
     "ACTIVATION_HELP",
     "LIMIT_HELP",
+    "SITU_HELP",
     "SPECS",
     "Activation",
     "ActivationName",
+    "Limit",
     "MLPOptions",
+    "SituOptions",
+    "bound_of",
     "check_gated",
     "mlp_params",
 ]
 
-ActivationName = Literal["silu", "gelu", "gelu_tanh", "gelu_quick", "relu", "relu2", "swiglu_oai"]
+ActivationName = Literal["silu", "gelu", "gelu_tanh", "gelu_quick", "relu", "relu2", "swiglu_oai", "situ"]
 HuggingFaceName = Literal["gelu_pytorch_tanh", "gelu_new", "gelu_fast", "quick_gelu", "swish"]
 
 #: What `config.json` calls some of them.
@@ -44,13 +48,25 @@ Activation = Annotated[
 ]
 ACTIVATION_HELP: Final = (
     "Activation: gelu is the exact one, gelu_tanh and gelu_quick its approximations by tanh and by a sigmoid; "
-    "relu2 is the square of relu; swiglu_oai the bounded, shifted product of gpt-oss. The names of Hugging Face "
-    "(gelu_pytorch_tanh, gelu_new, gelu_fast, quick_gelu, swish) are understood."
+    "relu2 is the square of relu; swiglu_oai the bounded, shifted product of gpt-oss, situ the bounded one of Kimi K3. "
+    "The names of Hugging Face (gelu_pytorch_tanh, gelu_new, gelu_fast, quick_gelu, swish) are understood."
 )
 LIMIT_HELP: Final = (
     "Bound L of a gated layer: min(act(gate), L) times the second projection within -L and L. "
     "None unless given, for swiglu_oai 7, whose gate is bounded before the activation."
 )
+
+
+SITU_HELP: Final = "Bounds of `activation: situ`: {gate: …, up: …}; the gate's is 1, and the other none, unless given."
+#: What bounds the product of a gated layer: one number, or those of `situ`.
+Limit = float | tuple[float, float | None] | None
+
+
+class SituOptions(Options):
+    """Bounds of a gated layer's factors, by tanh: `A tanh(g / A) sigmoid(g)` times `B tanh(u / B)`."""
+
+    gate: float = Field(1.0, gt=0, description="Bound A of the gate.")
+    up: float | None = Field(None, gt=0, description="Bound B of the second projection; none unless given.")
 
 
 class MLPOptions(Options):
@@ -61,24 +77,45 @@ class MLPOptions(Options):
     gated: bool = Field(True, description="Multiply by a second projection; without it there are two matrices.")
     bias: bool = Field(False, description="Bias of every projection.")
     limit: float | None = Field(None, gt=0, description=LIMIT_HELP)
+    situ: SituOptions | None = Field(None, description=SITU_HELP)
     gate_scale: float = Field(1.0, gt=0, description="Factor of the gate's projection, before its activation.")
+    sparsity: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of the gate that is set to 0: what is below this quantile of a normal distribution with its "
+        "mean and deviation. None unless given.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> MLPOptions:
-        check_gated(self.activation, self.gated, self.limit)
+        check_gated(self.activation, self.gated, self.limit, self.situ)
         if not self.gated and self.gate_scale != 1.0:
             raise ValueError("`gate_scale` scales the gate: it needs `gated: true`")
+        if not self.gated and self.sparsity is not None:
+            raise ValueError("`sparsity` is that of the gate: it needs `gated: true`")
         return self
 
 
-def check_gated(activation: ActivationName, gated: bool, limit: float | None) -> None:
+def bound_of(activation: ActivationName, limit: float | None, situ: SituOptions | None) -> Limit:
+    """What bounds a gated layer, of its options."""
+    if activation != "situ":
+        return limit
+    return (1.0, None) if situ is None else (situ.gate, situ.up)
+
+
+def check_gated(activation: ActivationName, gated: bool, limit: float | None, situ: SituOptions | None = None) -> None:
     """Refuse what a layer without a gate does not have.
 
     Raises:
         ValueError: In plain words.
     """
-    if not gated and activation == "swiglu_oai":
-        raise ValueError("`swiglu_oai` is the product with a gate: it needs `gated: true`")
+    if not gated and activation in ("swiglu_oai", "situ"):
+        raise ValueError(f"`{activation}` is the product with a gate: it needs `gated: true`")
+    if situ is not None and activation != "situ":
+        raise ValueError("`situ` has the bounds of `activation: situ`")
+    if limit is not None and activation == "situ":
+        raise ValueError("the bounds of `activation: situ` are those of `situ`, not `limit`")
     if not gated and limit is not None:
         raise ValueError("`limit` bounds the product with a gate: it needs `gated: true`")
 
@@ -100,7 +137,8 @@ def _params(options: MLPOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
 
 def _saved(options: MLPOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
     width, activation = options.intermediate_size, options.activation
-    return mlp_saved(tokens, dims.hidden_size, width, activation, gated=options.gated, limit=options.limit)
+    found = mlp_saved(tokens, dims.hidden_size, width, activation, gated=options.gated, limit=options.limit)
+    return found if options.sparsity is None else found + each(tokens, centred=width, above=width)
 
 
 SPECS: Final = (
@@ -123,6 +161,8 @@ SPECS: Final = (
             {"intermediate_size": 48, "activation": "swiglu_oai", "bias": True},
             {"intermediate_size": 48, "activation": "gelu_quick", "limit": 0.5},
             {"intermediate_size": 48, "activation": "gelu_pytorch_tanh", "gate_scale": 0.5},
+            {"intermediate_size": 48, "activation": "gelu_tanh", "sparsity": 0.8},
+            {"intermediate_size": 48, "activation": "situ", "situ": {"gate": 2.0, "up": 3.0}},
         ),
     ),
 )

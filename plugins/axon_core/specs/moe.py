@@ -9,15 +9,16 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import product_flops
-from axon_core.specs._heads import switch
+from axon_core.specs._heads import OFFSET_HELP, switch
 from axon_core.specs._saved import activation_saved, each, in_float32, norm_saved
 from axon_core.specs._small import limited
-from axon_core.specs.mlp import ACTIVATION_HELP, LIMIT_HELP, Activation, check_gated, mlp_params
+from axon_core.specs.mlp import ACTIVATION_HELP, LIMIT_HELP, SITU_HELP, Activation, SituOptions, check_gated, mlp_params
 
 __all__ = [
     "SPECS",
     "ExpertNormOptions",
     "GroupScoreName",
+    "LatentNormOptions",
     "MoEOptions",
     "RouterNormOptions",
     "ScoreName",
@@ -78,6 +79,26 @@ ExpertNorm = Annotated[
 ]
 
 
+class LatentNormPartOptions(ExpertNormOptions):
+    """One RMS norm in the width that routed experts work in, with a learned scale."""
+
+    offset: float = Field(0.0, description=OFFSET_HELP)
+    scale_first: bool = Field(False, description="Multiply by the scale before the division instead of after it.")
+
+
+LatentNorm = Annotated[
+    LatentNormPartOptions | None, BeforeValidator(switch, json_schema_input_type=bool | LatentNormPartOptions | None)
+]
+
+
+class LatentNormOptions(Options):
+    """RMS norms in the width that routed experts work in, each with a learned scale: true, or {eps: …}."""
+
+    read: LatentNorm = Field(default=None, description="Norm of what the experts read.")
+    expert: LatentNorm = Field(default=None, description="Norm of what each expert gives.")
+    sum: LatentNorm = Field(default=None, description="Norm of the sum of their outputs.")
+
+
 class MoEOptions(Options):
     """Mixture of experts: a router sends each token to its best experts; shared experts see every token."""
 
@@ -120,6 +141,7 @@ class MoEOptions(Options):
     )
     activation: Activation = Field("silu", description=ACTIVATION_HELP)
     limit: float | None = Field(None, gt=0, description=LIMIT_HELP)
+    situ: SituOptions | None = Field(None, description=SITU_HELP)
     gated: bool = Field(True, description="Experts have a gate; without it, two matrices.")
     bias: bool = Field(False, description="Bias of every expert's projections.")
     shared_bias: bool | None = Field(
@@ -130,6 +152,9 @@ class MoEOptions(Options):
         gt=0,
         description="Width that routed experts work in, between two projections of the hidden size; "
         "the hidden size itself, without projections, unless given.",
+    )
+    latent_norm: LatentNormOptions = Field(
+        LatentNormOptions(), description="RMS norms of that width: {read: …, expert: …, sum: …}; none unless given."
     )
     num_shared_experts: int | None = Field(
         None, gt=0, description="Experts that see every token, as one of so many times the width; none unless given."
@@ -143,7 +168,9 @@ class MoEOptions(Options):
     def _consistent(self) -> MoEOptions:
         _check_top_k(self.top_k, self.num_outputs)
         check_groups(self.num_outputs, self.top_k, self.num_groups, self.top_k_groups, self.group_score)
-        check_gated(self.activation, self.gated, self.limit)
+        check_gated(self.activation, self.gated, self.limit, self.situ)
+        if self.latent_size is None and any(part is not None for _, part in self.latent_norm):
+            raise ValueError("`latent_norm` has norms of `latent_size`: it needs that")
         if self.num_shared_experts and self.shared_intermediate_size:
             raise ValueError("give one of `num_shared_experts` and `shared_intermediate_size`: both say how wide it is")
         if self.shared_gate and not self.shared_size:
@@ -230,6 +257,8 @@ def moe_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
         shapes["correction_bias"] = (experts,)
     if options.latent_size:
         shapes |= _latent_params(options, hidden, options.latent_size)
+        norms = (name for name, norm in options.latent_norm if norm is not None)
+        shapes |= {f"latent_{name}_norm.weight": (options.latent_size,) for name in norms}
     if options.shared_size:
         shared = mlp_params(hidden, options.shared_size, gated=options.gated, bias=options.side_bias)
         shapes |= {f"shared_expert.{name}": shape for name, shape in shared.items()}
@@ -270,6 +299,9 @@ def moe_saved(options: MoEOptions, hidden: int, tokens: int, dtype: str) -> tupl
     found += in_float32(tokens, router_input=cast, router=2 * options.num_outputs)
     found += norm_saved(tokens, hidden, name="router_norm") if options.router_norm else ()
     found += norm_saved(tokens, hidden, name="expert_norm") if options.expert_norm else ()
+    for name, norm in options.latent_norm:
+        rows = sent if name == "expert" else tokens
+        found += norm_saved(rows, inner, name=f"latent_{name}_norm", offset=norm.offset) if norm else ()
     found += each(sent, rows=inner) + in_float32(sent, outputs=inner)
     found += activation_saved(
         sent, options.intermediate_size, options.activation, gated=options.gated, limit=options.limit
@@ -362,6 +394,18 @@ SPECS: Final = (
                 "gated": False,
                 "num_shared_experts": 1,
                 "shared_bias": True,
+            },
+            {
+                "num_experts": 4,
+                "intermediate_size": 32,
+                "latent_size": 24,
+                "latent_norm": {
+                    "read": {"offset": 1.0},
+                    "expert": {"scale_first": True, "offset": 1.0},
+                    "sum": {"eps": 1e-5},
+                },
+                "activation": "situ",
+                "num_shared_experts": 1,
             },
             {
                 "num_experts": 4,

@@ -25,10 +25,15 @@ class RMSNormOptions(Options):
     center: bool = Field(
         default=False, description="Subtract the mean first: a layer norm without a shift, where a formula decides."
     )
+    scale_first: bool = Field(
+        default=False, description="Multiply by the learned scale before the division instead of after it (Muse Spark)."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> RMSNormOptions:
         check_offset(self.offset, self.weight)
+        if self.scale_first and (not self.weight or self.center):
+            raise ValueError("`scale_first` needs `weight: true` and `center: false`")
         if self.center and self.num_groups > 1:
             raise ValueError("`center` needs `num_groups: 1`")
         return self

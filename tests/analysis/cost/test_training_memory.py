@@ -36,6 +36,9 @@ WIDER = {
     # One normed input serves all members of a branch and is declared by each of them.
     "cohere2": 0.08,
     "falcon_h1": 0.04,
+    "gemma3n_text": 0.03,
+    # A mean needs nothing of the streams, and so the last connection keeps less than the others.
+    "hyper_connections-2": 0.06,
     # Choosing experts among groups, or with norms, keeps more numbers for each of the few experts that are narrow here.
     "moe": 0.04,
     # The second embedding is declared as an array of its own; in float32 the norm keeps it.

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from axon_compose import ArchitectureError, load
-from axon_compose.checkpoints.huggingface import families, family_of
+from axon_compose.checkpoints.huggingface import families, family_of, original_config
 from axon_compose.diagnostics import Problems
 from axon_compose.language.config import make_config
 from axon_compose.language.source import to_source
@@ -64,6 +64,18 @@ def test_the_class_chooses_among_families_of_one_model_type(tmp_path: Path) -> N
         node = to_source({"model_type": "shared", "architectures": classes}, "config.json", Problems())
         family = family_of(make_config(tmp_path, node, frozenset), registry, Problems())
         assert family.name == expected
+
+
+def test_the_class_of_a_wrapper_chooses_among_families_of_its_text_model() -> None:
+    text = {"model_type": "kimi_linear", "vocab_size": 96}
+    config = {"model_type": "kimi_k3", "architectures": ["KimiK3ForConditionalGeneration"], "text_config": text}
+    node = to_source(config, "config.json", Problems())
+    family = family_of(make_config(Path(), node, frozenset), Registry.installed(), Problems())
+    assert family is not None
+    assert family.name == "kimi_k3"
+    section = load("kimi_k3").document.envelope.huggingface
+    assert section is not None
+    assert original_config(config, section)["model_type"] == "kimi_k3"
 
 
 def test_a_wrapper_is_read_by_its_text_model(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def told(lines: list[str]) -> int:
     for line in lines:
         if found := re.search(r"(?:(\d+) × )?([\d,]+) ─+╮", line):
             total += int(found[1] or 1) * int(found[2].replace(",", ""))
-        elif found := re.search(r"^ +(?:embedding|norm|head) .*?()([\d,]+) +(?:< )?[\d.]+ %", line):
+        elif found := re.search(r"^ +(?:embedding|residual|norm|head) .*?()([\d,]+) +(?:< )?[\d.]+ %", line):
             total += int(found[2].replace(",", ""))
     return total
 

@@ -73,7 +73,7 @@ def test_numbers_in_a_picture_add_up_to_the_model(name: str) -> None:
     for found in root.iter(f"{SVG}text"):
         if found.get("class") == "small end" and (match := re.fullmatch(r"(?:(\d+) × )?([\d,]+)", found.text or "")):
             shown += int(match[1] or 1) * int(match[2].replace(",", ""))
-    norms = sum(use.size for layer in plan.layers if layer.owner is None for use in layer.uses() if _is_norm(use))
+    norms = sum(use.size for layer in plan.layers if layer.owner is None for use in layer.uses() if _is_bar(use))
     side_by_side = sum(
         member.use.size
         for layer in plan.layers
@@ -84,8 +84,8 @@ def test_numbers_in_a_picture_add_up_to_the_model(name: str) -> None:
     assert shown + norms + side_by_side == total_parameters(plan)
 
 
-def _is_norm(use: object) -> bool:
-    return use.spec.kind == "norm"  # type: ignore[attr-defined]
+def _is_bar(use: object) -> bool:
+    return use.spec.kind in ("norm", "connection")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", SHOWN)

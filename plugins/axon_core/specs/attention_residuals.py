@@ -1,0 +1,72 @@
+"""Attention over depth: options and records."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import Field
+
+from axon_compose.registry import Array, ComponentSpec, Dims, Options
+from axon_core.specs._saved import in_float32
+
+__all__ = ["SPECS", "AttentionResidualsOptions"]
+
+#: Blocks that a mixture reads, for the figures of cost: how many there are, the stack decides.
+_BLOCKS: Final = 8
+
+
+class AttentionResidualsOptions(Options):
+    """Branches read a learned mixture of what earlier blocks of layers gave, instead of their sum."""
+
+    norm_eps: float = Field(1e-5, gt=0, description="Added to the mean square in the norm of what is compared.")
+
+
+def _params(options: AttentionResidualsOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
+    return {"norm.weight": (dims.hidden_size,), "proj.weight": (1, dims.hidden_size)}
+
+
+def _flops(options: AttentionResidualsOptions, dims: Dims, tokens: int, context: int) -> int:
+    """A score and a share of each block."""
+    return 4 * tokens * _BLOCKS * dims.hidden_size
+
+
+def _saved(options: AttentionResidualsOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+    """What is compared, before and after its norm, and the shares."""
+    wide = _BLOCKS * dims.hidden_size
+    return in_float32(tokens, sources=wide, unit=wide, normed=wide, shares=2 * _BLOCKS)
+
+
+def _connection(name: str, factory: str, summary: str) -> ComponentSpec:
+    return ComponentSpec(
+        name=name,
+        kind="connection",
+        options=AttentionResidualsOptions,
+        module=f"axon_core.attention_residuals:{factory}.from_options",
+        summary=summary,
+        params=_params,
+        flops=_flops,
+        saved=_saved,
+        unquantized=("proj",),
+    )
+
+
+SPECS: Final = (
+    ComponentSpec(
+        name="attention_residuals",
+        kind="residual",
+        options=AttentionResidualsOptions,
+        module="axon_core.attention_residuals:AttentionResiduals.from_options",
+        summary="Branches read a softmax mixture of what earlier blocks of layers gave (Kimi K3).",
+        source="Moonshot AI 2026, Kimi K3, as mlx-lm's `kimi_k3` has it",
+        params=_params,
+        flops=_flops,
+        saved=_saved,
+        unquantized=("proj",),
+        connections=(
+            _connection("inside", "AttentionResidual", "A branch reads the mixture and is added to its block's sum."),
+            _connection("start", "BlockStart", "The same for the first branch of a block, which ends the one before."),
+            _connection("first", "FirstStart", "The same for the first branch of all: it reads the embedding."),
+        ),
+        examples=({}, {"norm_eps": 1e-3}),
+    ),
+)
