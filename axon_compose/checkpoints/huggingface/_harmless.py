@@ -15,7 +15,8 @@ _GENERAL: Final = """
     decoder_start_token_id
     diversity_penalty do_sample dtype early_stopping encoder_no_repeat_ngram_size eos_token_id
     experts_implementation exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id
-    id2label is_composition is_decoder label2id length_penalty max_length min_length model_type name_or_path no_repeat_ngram_size
+    id2label is_composition is_decoder label2id length_penalty max_length min_length model_type name_or_path
+    no_repeat_ngram_size
     num_beam_groups num_beams num_labels num_return_sequences output_attentions output_hidden_states output_scores
     pad_token_id prefix problem_type remove_invalid_values repetition_penalty return_dict return_dict_in_generate
     sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder
