@@ -128,7 +128,10 @@ def test_two_names_for_one_field(name: str, tmp_path: Path) -> None:
         for first, second in permutations(names, 2):
             twice = {**rest, first: other, second: value}
             known = fields_of(twice)
-            whole = {key: of for key, of in explicit(twice).items() if key in known or key not in names}
+            try:
+                whole = {key: of for key, of in explicit(twice).items() if key in known or key not in names}
+            except Refused:
+                continue
             assert read.model(twice) in (read.model(whole), ["AX603"]), (first, second)
 
 

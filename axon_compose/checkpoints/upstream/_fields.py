@@ -18,6 +18,7 @@ __all__ = ["older_fields", "with_older_fields"]
 _RENAMED: Final[dict[str, dict[str, str]]] = {
     "qwen3_moe": {"num_experts": "num_local_experts"},
     "mellum": {"num_experts": "num_local_experts"},
+    "internlm3": {"qkv_bias": "attention_bias", "bias": "mlp_bias"},
     "gpt_neox": {"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"},
     "lfm2": {"block_dim": "hidden_size", "block_ff_dim": "intermediate_size"},
     "bailing_hybrid": {"n_group": "num_expert_group", "num_experts_per_tok": "num_experts_per_token"},
@@ -26,6 +27,8 @@ _RENAMED: Final[dict[str, dict[str, str]]] = {
 _REPLACED: Final = {"bailing_hybrid": {"head_dim": "linear_head_dim"}}
 #: Classes that transformers writes into `architectures`, and by what name mlx-lm knows them.
 _CLASSES: Final = {"BailingHybridForCausalLM": "BailingMoeV3ForCausalLM"}
+#: What kinds the layers are: said anew even where something is said, for layer_types counts.
+_KINDS: Final = ("layer_types", "sliding_window_pattern")
 _BESIDE: Final = ("rope_theta", "partial_rotary_factor")
 
 
@@ -50,7 +53,7 @@ def older_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     missing = {name: value for name, value in found.items() if config.get(name) is None}
     missing |= {name: config[source] for name, source in _REPLACED.get(family, {}).items() if source in config}
     missing |= {"architectures": [_CLASSES[written]]} if written in _CLASSES else {}
-    return missing | {name: found[name] for name in ("layer_types",) if name in found}
+    return missing | {name: found[name] for name in _KINDS if name in found}
 
 
 def with_older_fields(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,6 +125,24 @@ def _of_granite(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"layer_types": [names.get(kind, kind) for kind in kinds]} if set(kinds) & set(names) else {}
 
 
+def _of_exaone4(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Kinds of layers as letters, and fields that have to be there."""
+    kinds = config.get("layer_types") if config.get("sliding_window") else None
+    letters = "".join("L" if kind == "sliding_attention" else "G" for kind in kinds or ())
+    return {
+        "sliding_window_pattern": letters or None,
+        "head_dim": config["hidden_size"] // config["num_attention_heads"],
+        "rope_scaling": config.get("rope_scaling") or {"rope_type": "default"},
+    }
+
+
+def _of_solar_open(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields that have to be there, though no layer is dense."""
+    turned = _rotary(config).get("partial_rotary_factor", 1.0)
+    width = config["moe_intermediate_size"]
+    return {"intermediate_size": width, "first_k_dense_replace": 0, "partial_rotary_factor": turned}
+
+
 def _of_kimi(config: Mapping[str, Any]) -> dict[str, Any]:
     """The mapping of all that concerns linear attention."""
     kinds = config.get("layer_types")
@@ -145,5 +166,7 @@ _OF_FAMILY: Final[dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
     "gemma4_text": _of_gemma4,
     "kimi_linear": _of_kimi,
     "granitemoehybrid": _of_granite,
+    "exaone4": _of_exaone4,
+    "solar_open": _of_solar_open,
     "falcon_h1": lambda config: {"head_dim": config["hidden_size"] // config["num_attention_heads"]},
 }
