@@ -127,8 +127,6 @@ PUBLISHED: Final = {
     "dbrx-base": Published("dbrx", 131_596_523_520),
     "Ministral-3-8B-Instruct-2512": Published("ministral3", 8_489_553_920),
     "Qwen2.5-VL-3B-Instruct": Published("qwen2_vl", 3_085_938_688),
-    "Qwen3-VL-4B-Instruct": Published("qwen3_vl", 4_022_468_096),
-    "Qwen3-VL-30B-A3B-Instruct": Published("qwen3_vl_moe", 30_532_122_624),
     "Kimi-VL-A3B-Instruct": Published("deepseek_v3", 15_960_110_208),
     "pixtral-12b": Published("llama", 12_247_782_400),
     "gemma-4-12B-it": Published("gemma4_unified", 11_907_350_320),
