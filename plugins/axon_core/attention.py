@@ -37,6 +37,7 @@ class Attention(nn.Module):
         num_heads: Number of query heads.
         num_kv_heads: Number of key/value heads, a divisor of `num_heads`; as many unless given.
         head_dim: Width of a head; `hidden_dim // num_heads` unless given.
+        v_head_dim: Width of a head's value; `head_dim` unless given.
         bias: Biases of the projections, all or a choice.
         rope: Rotary position embedding, none unless given.
         qk_norm: Norm of queries and keys.
@@ -45,6 +46,7 @@ class Attention(nn.Module):
         clip: Bound of what the projections of queries, keys and values give; none unless given.
         input_scale: Factor of the input.
         key_scale: Factor of what the projection of keys gives.
+        value_scale: Factor of values, before their norm.
         window_size: Tokens that a query sees, itself included; all unless given.
         scale: Factor of the scores; `head_dim ** -0.5` unless given.
         softcap: Bound of the scores, `softcap * tanh(scores / softcap)` in float32; none unless given.
@@ -64,6 +66,7 @@ class Attention(nn.Module):
         *,
         num_kv_heads: int | None = None,
         head_dim: int | None = None,
+        v_head_dim: int | None = None,
         bias: bool | BiasOptions = False,
         rope: RopeOptions | None = None,
         qk_norm: HeadNormOptions | None = None,
@@ -72,6 +75,7 @@ class Attention(nn.Module):
         clip: float | None = None,
         input_scale: float = 1.0,
         key_scale: float = 1.0,
+        value_scale: float = 1.0,
         window_size: int | None = None,
         scale: float | None = None,
         softcap: float | None = None,
@@ -84,36 +88,37 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         head_dim = head_dim or hidden_dim // num_heads
+        value_dim = v_head_dim or head_dim
         if isinstance(bias, bool):
             bias = BiasOptions(q=bias, k=bias, v=bias, o=bias)
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads = num_kv_heads or num_heads
         self.window_size, self.clip, self.softcap = window_size, clip, softcap
         self.temperature = temperature
-        self.input_scale, self.key_scale = input_scale, key_scale
+        self.input_scale, self.key_scale, self.value_scale = input_scale, key_scale, value_scale
         self.scale = scale or head_dim**-0.5
 
         self.q_proj = Linear(hidden_dim, num_heads * head_dim, bias=bias.q)
         if kv_from is None:
             self.k_proj = Linear(hidden_dim, num_kv_heads * head_dim, bias=bias.k)
             if not k_eq_v:
-                self.v_proj = Linear(hidden_dim, num_kv_heads * head_dim, bias=bias.v)
-        self.o_proj = Linear(num_heads * head_dim, hidden_dim, bias=bias.o)
+                self.v_proj = Linear(hidden_dim, num_kv_heads * value_dim, bias=bias.v)
+        self.o_proj = Linear(num_heads * value_dim, hidden_dim, bias=bias.o)
         if gate is not None:
-            self.g_proj = Linear(hidden_dim, num_heads * (1 if gate == "head" else head_dim), bias=bias.g)
+            self.g_proj = Linear(hidden_dim, num_heads * (1 if gate == "head" else value_dim), bias=bias.g)
         if sinks:
             self.sinks = mx.zeros((num_heads,))
         if head_gain:
             self.head_gain = mx.ones((num_heads,))
         if output_norm is not None:
-            self.output_norm = RMSNorm(head_dim, output_norm.eps, weight=False)
+            self.output_norm = RMSNorm(value_dim, output_norm.eps, weight=False)
         self.norm_after_rope = qk_norm is not None and qk_norm.when == "after_rope"
         if qk_norm is not None:
             self.q_norm = HeadNorm(num_heads, head_dim, qk_norm)
             if kv_from is None:
                 self.k_norm = HeadNorm(num_kv_heads, head_dim, qk_norm)
         if v_norm is not None and kv_from is None:
-            self.v_norm = RMSNorm(head_dim, v_norm.eps, weight=False)
+            self.v_norm = RMSNorm(value_dim, v_norm.eps, weight=False)
         self.rope = None if rope is None else RoPE(head_dim, rope)
 
     @classmethod
@@ -174,7 +179,7 @@ class Attention(nn.Module):
         return None if length == 1 else "causal"
 
     def _heads(self, name: str, x: mx.array) -> mx.array:
-        """Project (B, L, D) to (B, L, heads, head_dim)."""
+        """Project (B, L, D) to (B, L, heads, width of a head)."""
         x = self[f"{name}_proj"](x)
         if name == "k" and self.key_scale != 1.0:
             x = x * self.key_scale
@@ -197,6 +202,8 @@ class Attention(nn.Module):
         projected = self._heads("k", x)
         keys = self._turned(projected, "k_norm", offset)
         values = self._heads("v", x) if "v_proj" in self else projected
+        if self.value_scale != 1.0:
+            values = values * self.value_scale
         if "v_norm" in self:
             values = self.v_norm(values)
         values = values.transpose(0, 2, 1, 3)

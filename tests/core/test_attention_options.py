@@ -60,6 +60,7 @@ def definition(layer, x, fields, first=0):
         scale = weights.get(f"{name}_norm.weight", 1.0) + qk.get("offset", 0.0)
         shift = weights.get(f"{name}_norm.bias", 0.0)
         if name == "v":
+            split = split * fields.get("value_scale", 1)
             return (norm(split, fields["v_norm"]["eps"]) if "v_norm" in fields else split).transpose(1, 0, 2)
         if qk and over == "all":
             split = (norm(z, eps, qk.get("type")) * scale).reshape(split.shape)
@@ -67,7 +68,8 @@ def definition(layer, x, fields, first=0):
             split = norm(split, eps, qk.get("type")) * scale + shift
         turned = split.transpose(1, 0, 2)
         if fields.get("rope", True):
-            turned = reference.rotate(turned, PERIODS, np.arange(len(x)) - first)
+            sign = -1 if (fields.get("rope") or {}).get("reverse") else 1
+            turned = reference.rotate(turned, [sign * period for period in PERIODS], np.arange(len(x)) - first)
         if when == "after_rope":
             turned = norm(turned, eps, qk.get("type")) * (scale[:, None] if scale.ndim == 2 else scale)
         return turned
@@ -131,10 +133,15 @@ CASES = {
     "norm of values": {"v_norm": {"eps": 0.1}, "num_kv_heads": 2},
     "values are keys": {"k_eq_v": True, "num_kv_heads": 2},
     "values are keys, norms": {"k_eq_v": True, "qk_norm": {"eps": 0.1}, "v_norm": {"eps": 0.2}},
+    "values of another width": {"v_head_dim": 12, "num_kv_heads": 2, "gate": "elementwise"},
+    "values of two groups": {"head_dim": 64, "v_head_dim": 32, "num_kv_heads": 2, "rope": False},
+    "values scaled": {"value_scale": 0.7, "v_norm": {"eps": 0.2}, "num_kv_heads": 2},
+    "values that are keys scaled": {"value_scale": 0.7, "k_eq_v": True},
+    "turned the other way": {"rope": {"reverse": True}, "num_kv_heads": 2},
     "clip": {"clip": 0.4, "rope": False},
     "temperature": {"temperature": {"scale": 0.5, "length": 20, "shift": 1}, "num_kv_heads": 2},
 }
-SCORED = {name: CASES[name] for name in [*list(CASES)[:5], "temperature"]}
+SCORED = {name: CASES[name] for name in [*list(CASES)[:5], "temperature", "values of two groups"]}
 
 
 @pytest.mark.parametrize("case", CASES)
