@@ -17,6 +17,7 @@ from axon_core.rope import RoPE
 from axon_core.scores import attend, written_out
 from axon_core.specs.attention import (
     BiasOptions,
+    GateActivationName,
     GateName,
     HeadNormOptions,
     RopeOptions,
@@ -54,6 +55,7 @@ class Attention(nn.Module):
         sinks: Whether each head has a learned score that takes part in the softmax and has no value.
         gate: Whether a sigmoid of a projection of the input multiplies the output, one for each of its dimensions or
             one for each head; no gate unless given.
+        gate_activation: `sigmoid`, or `softplus` instead.
         output_norm: RMS norm of each head's output, before the gate, without weights; none unless given.
         head_gain: Whether each head's queries have a learned factor, after norm and rotation.
         kv_from: Set on a layer that reads the keys and values of another one: it has no projections for them.
@@ -82,6 +84,7 @@ class Attention(nn.Module):
         temperature: TemperatureOptions | None = None,
         sinks: bool = False,
         gate: GateName | None = None,
+        gate_activation: GateActivationName = "sigmoid",
         output_norm: VNormOptions | None = None,
         head_gain: bool = False,
         kv_from: str | None = None,
@@ -94,6 +97,7 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads = num_kv_heads or num_heads
         self.window_size, self.clip, self.softcap = window_size, clip, softcap
+        self.gate_activation = gate_activation
         self.temperature = temperature
         self.input_scale, self.key_scale, self.value_scale = input_scale, key_scale, value_scale
         self.scale = scale or head_dim**-0.5
@@ -167,8 +171,13 @@ class Attention(nn.Module):
         if "output_norm" in self:
             y = self.output_norm(y)
         if "g_proj" in self:
-            y = y * sigmoid(self.g_proj(x)).reshape(*y.shape[:3], -1)
+            y = y * self._gate(self.g_proj(x)).reshape(*y.shape[:3], -1)
         return self.o_proj(y.flatten(2)), cache
+
+    def _gate(self, x: mx.array) -> mx.array:
+        if self.gate_activation == "sigmoid":
+            return sigmoid(x)
+        return nn.softplus(x.astype(mx.float32)).astype(x.dtype)
 
     def _default_mask(self, mask: Mask, cache: Any, length: int) -> Mask:
         """What to ask of the cache before its update: only it knows the padding, and the order of a ring."""

@@ -52,6 +52,7 @@ PUBLISHED: Final = {
     "gemma-2-2b": Published("gemma2", 2_614_341_888),
     "gemma-3-1b-it": Published("gemma3_text", 999_885_952),
     "gemma-3-4b-it": Published("gemma3_text", 3_880_263_168),
+    "Klear-46B-A2.5B-Instruct": Published("klear", 46_214_690_880, read=True),  # as many as mlx-lm makes of it
     "gemma-3n-E2B-it": Published("gemma3n_text", 4_435_182_688),  # as many as transformers makes of it
     "gemma-4-31B-it": Published("gemma4_text", "30.7", read=True),
     "gemma-4-26B-A4B-it": Published("gemma4_text", "25.2"),

@@ -13,6 +13,7 @@ from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._heads import (
     Bias,
     BiasOptions,
+    GateActivationName,
     GateName,
     HeadNormOptions,
     QKNorm,
@@ -29,6 +30,7 @@ __all__ = [
     "SPECS",
     "AttentionOptions",
     "BiasOptions",
+    "GateActivationName",
     "GateName",
     "HeadNormOptions",
     "Rope",
@@ -103,6 +105,9 @@ class AttentionOptions(Options):
         description="Multiply the output, before its projection, by the sigmoid of a projection of the input: "
         "elementwise, or one number for each head.",
     )
+    gate_activation: GateActivationName = Field(
+        default="sigmoid", description="What the gate is of that projection instead of the sigmoid."
+    )
     output_norm: VNorm = Field(
         default=None,
         description="RMS norm of each head's output, before the gate, without weights: true or {eps: …}.",
@@ -127,6 +132,8 @@ class AttentionOptions(Options):
     def _consistent(self) -> AttentionOptions:
         if self.bias.g and self.gate is None:
             raise ValueError("`bias.g` is the bias of the gate: it needs `gate`")
+        if self.gate_activation != "sigmoid" and self.gate is None:
+            raise ValueError("`gate_activation` is that of the gate: it needs `gate`")
         if self.k_eq_v and self.v_head_dim is not None:
             raise ValueError("with `k_eq_v` values are keys: `v_head_dim` is the width of values of their own")
         return self
@@ -294,6 +301,7 @@ _ATTENTION: Final = ComponentSpec(
         {"num_heads": 4, "num_kv_heads": 2, "softcap": 5.0, "window_size": 8},
         {"num_heads": 4, "num_kv_heads": 2, "softcap": 5.0},
         {"num_heads": 4, "num_kv_heads": 2, "sinks": True, "gate": "head"},
+        {"num_heads": 4, "num_kv_heads": 2, "gate": "head", "gate_activation": "softplus"},
         {"num_heads": 4, "gate": "elementwise", "bias": {"q": True, "g": True}},
         {"num_heads": 4, "num_kv_heads": 2, "input_scale": 0.8, "key_scale": 0.4},
         {"num_heads": 4, "sinks": True, "window_size": 8, "rope": {}, "gate": "elementwise", "clip": 4.0},
