@@ -11,7 +11,15 @@ import mlx.nn as nn
 
 from axon_compose.checkpoints.upstream._fields import older_fields
 
-__all__ = ["falcon_multipliers", "first_kinds", "head_norm_eps", "longer_cache", "norm_eps", "raise_bias", "rounded_scale"]
+__all__ = [
+    "falcon_multipliers",
+    "first_kinds",
+    "head_norm_eps",
+    "longer_cache",
+    "norm_eps",
+    "raise_bias",
+    "rounded_scale",
+]
 
 Config = Mapping[str, Any]
 
