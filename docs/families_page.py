@@ -76,6 +76,14 @@ of {count} are read, {wrapped} of them as the text model of a model of images or
 |---|---|
 """
 
+_OTHERS: Final = """\
+## The zoo of transformers
+
+transformers {version} has {count} model types with a class for causal language models, encoders and decoders of larger
+models among them; {served} are read. The others: {names}.
+
+"""
+
 _FAULTS: Final = """\
 ## Where mlx-lm differs
 
@@ -106,6 +114,7 @@ def page(figures: dict[str, Figures]) -> str:
         *(f"| {' | '.join(_cells(family, figures[family.name]))} |" for family in known()),
         "",
         _zoo(),
+        _others(),
         _FAULTS.format(version=MLX_LM) + "\n".join(_fault_rows()),
     ]
     return "\n".join(parts) + "\n"
@@ -178,6 +187,15 @@ def _zoo() -> str:
     wrapped = sum(cell.startswith("text model") for cell in rows.values())
     text = _ZOO.format(version=MLX_LM, served=len(rows) - unread, count=len(rows), wrapped=wrapped)
     return text + "\n".join(f"| `{name}` | {cell} |" for name, cell in rows.items()) + "\n"
+
+
+def _others() -> str:
+    from transformers import __version__
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+
+    left = [name for name in sorted(CAUSAL) if _served(name).startswith("not read")]
+    names = ", ".join(f"`{name}`" for name in left)
+    return _OTHERS.format(version=__version__, count=len(CAUSAL), served=len(CAUSAL) - len(left), names=names)
 
 
 def _fault_rows() -> Iterator[str]:

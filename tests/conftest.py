@@ -15,6 +15,10 @@ from tests.families import seeded
 
 # What is tested are the forms that everybody has, also where `axon-native` is installed; its own tests build it.
 os.environ["AXON_NATIVE"] = "0"
+# Workers are as many as processors, so each multiplies with one thread.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+# Hundreds of commands are started, and each would compile the same files again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Machines that run the suite may be slow and shared: what a test tries is bounded by its examples, not by a clock.
 # In CI the examples are always the same, so that a failure there can be repeated.

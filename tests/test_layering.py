@@ -135,6 +135,17 @@ def test_describing_commands_never_import_mlx(command: list[str]) -> None:
     assert done.stderr.strip() == "[]"
 
 
+@pytest.mark.parametrize("command", [["--help"], ["--version"], ["build", "--help"]], ids=" ".join)
+def test_help_reads_no_description(command: list[str]) -> None:
+    """It starts in the time of an interpreter."""
+    check = (
+        f"import sys\nfrom axon_compose.cli import main\ntry: main({command!r})\nexcept SystemExit: pass\n"
+        "print([m for m in ('pydantic', 'yaml', 'pluggy', 'importlib.metadata') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
 @pytest.mark.parametrize(
     ("command", "target", "allowed"),
     [

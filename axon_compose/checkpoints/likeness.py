@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -15,17 +16,19 @@ from axon_compose.checkpoints.huggingface._harmless import is_harmless
 from axon_compose.checkpoints.weights import WeightMismatch, checkpoint_plan
 from axon_compose.diagnostics import ArchitectureError, CheckpointError, Diagnostic, Problems
 from axon_compose.language.config import Config
+from axon_compose.language.source import plain, read_file
 from axon_compose.plan import Compiled
 from axon_compose.registry import LookupFailure, Registry
 
 __all__ = ["Likeness", "likenesses"]
 
 #: Families that are compiled for a checkpoint: those whose files know most of its fields.
-_TRIED: Final = 12
+_TRIED: Final = 16
 #: A file is read again with what it refused taken out of the way, so often at most.
 _ROUNDS: Final = 3
 _NAMED: Final = re.compile(r"`([^`]+)`")
-_BASE: Final = re.compile(r"^extends: *([\w./-]+)", re.MULTILINE)
+#: Fields that are read for every family alike.
+_POSITIONS: Final = re.compile("rope_(parameters|scaling|theta)$|partial_rotary_factor$")
 _NUMBER: Final = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
@@ -75,29 +78,46 @@ def likenesses(folder: Path, registry: Registry, only: str | None = None) -> lis
     config = read_config(folder, problems)
     problems.raise_if_any()
     assert config is not None  # otherwise it was reported
-    fields = [name for name, entry in config.items() if not is_harmless(name)]
+    fields = [name for name, _ in config.items() if not is_harmless(name) and not _POSITIONS.match(name)]
     asked = [family for family in families(registry) if only in (None, family.name)]
-    known = {family.name: _words(family.path, registry) for family in asked}
-    likely = sorted(asked, key=lambda family: _unheard_of(fields, known[family.name]))
+    known = {family.name: _Known.of(family.path, registry) for family in asked}
+
+    def distance(family: Family) -> tuple[int, int, int]:
+        """Fields that it does not know, then dims that the checkpoint leaves open; of two alike, the simpler one."""
+        of_file = known[family.name]
+        return len(set(fields) - of_file.fields), len(of_file.dims - set(fields)), of_file.bases
+
+    likely = sorted(asked, key=distance)
     found = [_with_tensors(_likeness(family, folder, config, registry), folder) for family in likely[:_TRIED]]
-    return sorted(found, key=lambda one: (one.differences, _unheard_of(known[one.family.name], fields)))
+    return sorted(found, key=lambda one: (one.differences, distance(one.family)))
 
 
-def _unheard_of(names: Iterable[str], known: Iterable[str]) -> int:
-    return len(set(names) - set(known))
+@dataclass(frozen=True)
+class _Known:
+    """What a family's file and its bases know of config.json: all fields, and those that are sizes."""
+
+    fields: frozenset[str]
+    dims: frozenset[str]
+    bases: int = 0
+
+    @classmethod
+    def of(cls, path: Path, registry: Registry) -> _Known:
+        node = read_file(path, Problems())
+        data: Any = plain(node) if node is not None else {}
+        section, dims = data.get("huggingface") or {}, data.get("dims") or {}
+        named = section.get("fields") or {}
+        sizes = {first for dim in dims for first in _tops(named.get(dim, dim))}
+        others = {first for part in ("only", "ignore") for name in section.get(part) or () for first in _tops(name)}
+        base = cls(frozenset(), frozenset())
+        if "extends" in data:
+            with suppress(LookupFailure):  # a base that is not there is reported when the family is read
+                base = cls.of(registry.architecture_path(data["extends"]), registry)
+        return cls(base.fields | sizes | others, base.dims | sizes, base.bases + ("extends" in data))
 
 
-def _words(path: Path, registry: Registry) -> set[str]:
-    """Every word of a family's file and of its bases."""
-    text = path.read_text(encoding="utf-8")
-    words = set(re.findall(r"\w+", text))
-    base = _BASE.search(text)
-    if base:
-        try:
-            words |= _words(registry.architecture_path(base[1]), registry)
-        except LookupFailure:
-            return words
-    return words
+def _tops(names: str | Iterable[str]) -> list[str]:
+    """The first parts of `a.b`."""
+    return [name.partition(".")[0] for name in ([names] if isinstance(names, str) else names)]
 
 
 def _likeness(family: Family, folder: Path, config: Config, registry: Registry) -> Likeness:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from axon_compose.diagnostics import nearest
-from axon_compose.registry import Registry
 
 __all__ = ["meant_instead"]
 
 
 def meant_instead(name: str) -> str | None:
     """Help for a missing file: the nearest shipped architecture, or the nearest file in its folder."""
+    from axon_compose.registry import Registry  # only a mistake pays for it
+
     path = Path(name)
     known = [full.removeprefix("core/") for full in Registry.installed().architectures()]
     bare = name.removesuffix(".yaml").removesuffix(".yml")

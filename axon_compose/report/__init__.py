@@ -1,11 +1,15 @@
 """Everything that people and programs read: diagnostics, tables, JSON; imports no mlx."""
 
+from typing import TYPE_CHECKING, Any
+
 from axon_compose.report._cells import escape
 from axon_compose.report._diagnostics import FORMS, Form, as_dicts, render
 from axon_compose.report._envelope import ENVELOPE_VERSION, envelope
-from axon_compose.report._show import describe_cache, show_data, show_text
 from axon_compose.report._style import PLAIN, Style
 from axon_compose.report._table import table
+
+if TYPE_CHECKING:
+    from axon_compose.report._show import describe_cache, show_data, show_text
 
 __all__ = [
     "ENVELOPE_VERSION",
@@ -22,3 +26,12 @@ __all__ = [
     "show_text",
     "table",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What shows plans is imported when it is asked for: `--help` and a usage error need no plan."""
+    if name in ("describe_cache", "show_data", "show_text"):
+        from axon_compose.report import _show
+
+        return getattr(_show, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,6 +17,7 @@ from axon_core.rope import RoPE
 from axon_core.scores import attend, written_out
 from axon_core.specs.attention import (
     BiasOptions,
+    GateActivationName,
     GateName,
     HeadNormOptions,
     RopeOptions,
@@ -37,6 +38,7 @@ class Attention(nn.Module):
         num_heads: Number of query heads.
         num_kv_heads: Number of key/value heads, a divisor of `num_heads`; as many unless given.
         head_dim: Width of a head; `hidden_dim // num_heads` unless given.
+        v_head_dim: Width of a head's value; `head_dim` unless given.
         bias: Biases of the projections, all or a choice.
         rope: Rotary position embedding, none unless given.
         qk_norm: Norm of queries and keys.
@@ -45,6 +47,7 @@ class Attention(nn.Module):
         clip: Bound of what the projections of queries, keys and values give; none unless given.
         input_scale: Factor of the input.
         key_scale: Factor of what the projection of keys gives.
+        value_scale: Factor of values, before their norm.
         window_size: Tokens that a query sees, itself included; all unless given.
         scale: Factor of the scores; `head_dim ** -0.5` unless given.
         softcap: Bound of the scores, `softcap * tanh(scores / softcap)` in float32; none unless given.
@@ -52,6 +55,7 @@ class Attention(nn.Module):
         sinks: Whether each head has a learned score that takes part in the softmax and has no value.
         gate: Whether a sigmoid of a projection of the input multiplies the output, one for each of its dimensions or
             one for each head; no gate unless given.
+        gate_activation: `sigmoid`, or `softplus` instead.
         output_norm: RMS norm of each head's output, before the gate, without weights; none unless given.
         head_gain: Whether each head's queries have a learned factor, after norm and rotation.
         kv_from: Set on a layer that reads the keys and values of another one: it has no projections for them.
@@ -64,6 +68,7 @@ class Attention(nn.Module):
         *,
         num_kv_heads: int | None = None,
         head_dim: int | None = None,
+        v_head_dim: int | None = None,
         bias: bool | BiasOptions = False,
         rope: RopeOptions | None = None,
         qk_norm: HeadNormOptions | None = None,
@@ -72,48 +77,52 @@ class Attention(nn.Module):
         clip: float | None = None,
         input_scale: float = 1.0,
         key_scale: float = 1.0,
+        value_scale: float = 1.0,
         window_size: int | None = None,
         scale: float | None = None,
         softcap: float | None = None,
         temperature: TemperatureOptions | None = None,
         sinks: bool = False,
         gate: GateName | None = None,
+        gate_activation: GateActivationName = "sigmoid",
         output_norm: VNormOptions | None = None,
         head_gain: bool = False,
         kv_from: str | None = None,
     ) -> None:
         super().__init__()
         head_dim = head_dim or hidden_dim // num_heads
+        value_dim = v_head_dim or head_dim
         if isinstance(bias, bool):
             bias = BiasOptions(q=bias, k=bias, v=bias, o=bias)
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads = num_kv_heads or num_heads
         self.window_size, self.clip, self.softcap = window_size, clip, softcap
+        self.gate_activation = gate_activation
         self.temperature = temperature
-        self.input_scale, self.key_scale = input_scale, key_scale
+        self.input_scale, self.key_scale, self.value_scale = input_scale, key_scale, value_scale
         self.scale = scale or head_dim**-0.5
 
         self.q_proj = Linear(hidden_dim, num_heads * head_dim, bias=bias.q)
         if kv_from is None:
             self.k_proj = Linear(hidden_dim, num_kv_heads * head_dim, bias=bias.k)
             if not k_eq_v:
-                self.v_proj = Linear(hidden_dim, num_kv_heads * head_dim, bias=bias.v)
-        self.o_proj = Linear(num_heads * head_dim, hidden_dim, bias=bias.o)
+                self.v_proj = Linear(hidden_dim, num_kv_heads * value_dim, bias=bias.v)
+        self.o_proj = Linear(num_heads * value_dim, hidden_dim, bias=bias.o)
         if gate is not None:
-            self.g_proj = Linear(hidden_dim, num_heads * (1 if gate == "head" else head_dim), bias=bias.g)
+            self.g_proj = Linear(hidden_dim, num_heads * (1 if gate == "head" else value_dim), bias=bias.g)
         if sinks:
             self.sinks = mx.zeros((num_heads,))
         if head_gain:
             self.head_gain = mx.ones((num_heads,))
         if output_norm is not None:
-            self.output_norm = RMSNorm(head_dim, output_norm.eps, weight=False)
+            self.output_norm = RMSNorm(value_dim, output_norm.eps, weight=False)
         self.norm_after_rope = qk_norm is not None and qk_norm.when == "after_rope"
         if qk_norm is not None:
             self.q_norm = HeadNorm(num_heads, head_dim, qk_norm)
             if kv_from is None:
                 self.k_norm = HeadNorm(num_kv_heads, head_dim, qk_norm)
         if v_norm is not None and kv_from is None:
-            self.v_norm = RMSNorm(head_dim, v_norm.eps, weight=False)
+            self.v_norm = RMSNorm(value_dim, v_norm.eps, weight=False)
         self.rope = None if rope is None else RoPE(head_dim, rope)
 
     @classmethod
@@ -162,8 +171,13 @@ class Attention(nn.Module):
         if "output_norm" in self:
             y = self.output_norm(y)
         if "g_proj" in self:
-            y = y * sigmoid(self.g_proj(x)).reshape(*y.shape[:3], -1)
+            y = y * self._gate(self.g_proj(x)).reshape(*y.shape[:3], -1)
         return self.o_proj(y.flatten(2)), cache
+
+    def _gate(self, x: mx.array) -> mx.array:
+        if self.gate_activation == "sigmoid":
+            return sigmoid(x)
+        return nn.softplus(x.astype(mx.float32)).astype(x.dtype)
 
     def _default_mask(self, mask: Mask, cache: Any, length: int) -> Mask:
         """What to ask of the cache before its update: only it knows the padding, and the order of a ring."""
@@ -174,7 +188,7 @@ class Attention(nn.Module):
         return None if length == 1 else "causal"
 
     def _heads(self, name: str, x: mx.array) -> mx.array:
-        """Project (B, L, D) to (B, L, heads, head_dim)."""
+        """Project (B, L, D) to (B, L, heads, width of a head)."""
         x = self[f"{name}_proj"](x)
         if name == "k" and self.key_scale != 1.0:
             x = x * self.key_scale
@@ -197,6 +211,8 @@ class Attention(nn.Module):
         projected = self._heads("k", x)
         keys = self._turned(projected, "k_norm", offset)
         values = self._heads("v", x) if "v_proj" in self else projected
+        if self.value_scale != 1.0:
+            values = values * self.value_scale
         if "v_norm" in self:
             values = self.v_norm(values)
         values = values.transpose(0, 2, 1, 3)

@@ -10,7 +10,8 @@ import mlx.nn as nn
 from axon_compose.registry import Dims
 from axon_core.activations import ACTIVATIONS, gated
 from axon_core.linear import Linear
-from axon_core.specs.mlp import ActivationName, Limit, MLPOptions, bound_of
+from axon_core.specs.mlp import Limit, MLPActivationName, MLPOptions, bound_of
+from axon_core.xielu import XIELU
 
 __all__ = ["MLP"]
 
@@ -26,7 +27,7 @@ class MLP(nn.Module):
     Args:
         dims: Width of input and output.
         hidden_dims: Width between the matrices.
-        activation: A name of `axon_core.activations.ACTIVATIONS`, or `swiglu_oai`, or `situ`.
+        activation: A name of `axon_core.activations.ACTIVATIONS`, `swiglu_oai`, `situ`, or without a gate `xielu`.
         gated: Whether there is a gate.
         bias: Whether the projections have biases.
         limit: Bound of both factors of a gated layer (see `axon_core.activations.gated`).
@@ -38,7 +39,7 @@ class MLP(nn.Module):
         self,
         dims: int,
         hidden_dims: int,
-        activation: ActivationName = "silu",
+        activation: MLPActivationName = "silu",
         gated: bool = True,
         bias: bool = False,
         limit: Limit = None,
@@ -52,6 +53,8 @@ class MLP(nn.Module):
         self.down_proj = Linear(hidden_dims, dims, bias=bias)
         # The name, for a compiled function cannot be copied or pickled.
         self.activation, self.limit, self.gate_scale = activation, limit, gate_scale
+        if activation == "xielu":
+            self.act_fn = XIELU()
         self.cutoff = None if sparsity is None else NormalDist().inv_cdf(sparsity)
 
     @classmethod
@@ -64,6 +67,8 @@ class MLP(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., dims); the shape stays."""
         up = self.up_proj(x)
+        if self.activation == "xielu":
+            return self.down_proj(self.act_fn(up))
         if "gate_proj" in self:
             gate = self.gate_proj(x)
             if self.gate_scale != 1.0:

@@ -44,6 +44,8 @@ class RoPE(nn.Module):
             # Pairs are those of the whole head, and only the chosen ones rotate.
             periods += [math.inf] * ((head_dim - self.dims) // 2)
             self.dims = 2 * len(periods)
+        if options.reverse:
+            periods = [-period for period in periods]
         # The underscore keeps them out of the parameters: they are derived, not learned and not saved.
         self._periods = mx.array(periods, dtype=mx.float32)
         gain = rope_gain(options)

@@ -22,6 +22,9 @@ from axon_core.window import Mask
 
 __all__ = ["attend", "written_out"]
 
+#: Group size and bits of quantised keys and values; None where they are plain arrays.
+Packing = tuple[int, int] | None
+
 #: Scores from which on the exponential of `axon_core.elementary` is worth its operations.
 _MANY: Final = 2**14
 
@@ -50,7 +53,7 @@ def attend(
     Args:
         queries: (B, H, L, head_dim).
         keys: (B, G, S, head_dim), G a divisor of H; or (packed, scales, biases) from a quantised cache.
-        values: The same for values, as wide as keys if they are quantised.
+        values: The same for values, quantised as keys are.
         mask: None, "causal" (the last query is at the last key), or booleans that broadcast to (B, H, L, S).
         scale: Factor of the scores.
         softcap: Bound of the scores.
@@ -59,10 +62,12 @@ def attend(
     Returns:
         (B, H, L, value_dim), in the type of `queries`.
     """
-    if not written_out(queries, keys, softcap, sinks):
+    packing = None if isinstance(keys, mx.array) else _packing(keys, queries.shape[-1])
+    # mlx-lm's attention to quantised keys knows no other width of values.
+    one_width = packing is None or keys[0].shape[-1] == values[0].shape[-1]
+    if one_width and not written_out(queries, keys, softcap, sinks):
         return _fused(queries, keys, values, mask, scale, sinks)
-    width = queries.shape[-1]
-    scores = _product(queries.astype(mx.float32) * scale, keys, width, transpose=True)
+    scores = _product(queries.astype(mx.float32) * scale, keys, packing, transpose=True)
     if softcap is not None:
         scores = softcap * mx.tanh(scores / softcap)
     if isinstance(mask, str):
@@ -72,10 +77,10 @@ def attend(
         # Finite: a row without any key, padding that is never read, must not become NaN.
         scores = mx.where(mask, scores, mx.finfo(mx.float32).min)
     weigh = _weighed if scores.size >= _MANY and fast() else _weighed_by_softmax
-    return weigh(scores, values, width, sinks).astype(queries.dtype)
+    return weigh(scores, values, packing, sinks).astype(queries.dtype)
 
 
-def _weighed(scores: mx.array, values: Any, width: int, sinks: mx.array | None) -> mx.array:
+def _weighed(scores: mx.array, values: Any, packing: Packing, sinks: mx.array | None) -> mx.array:
     """Means of the values, whose weights are divided by their sum only at the end."""
     highest = mx.stop_gradient(scores.max(axis=-1, keepdims=True))
     if sinks is not None:
@@ -85,12 +90,12 @@ def _weighed(scores: mx.array, values: Any, width: int, sinks: mx.array | None) 
     total = weights.sum(axis=-1, keepdims=True)
     if sinks is not None:
         total = total + mx.exp(sinks - highest)
-    return _product(weights, values, width, transpose=False) / total
+    return _product(weights, values, packing, transpose=False) / total
 
 
-def _weighed_by_softmax(scores: mx.array, values: Any, width: int, sinks: mx.array | None) -> mx.array:
+def _weighed_by_softmax(scores: mx.array, values: Any, packing: Packing, sinks: mx.array | None) -> mx.array:
     """The same by MLX's softmax, which is one kernel on a GPU."""
-    y = _product(mx.softmax(scores, axis=-1), values, width, transpose=False)
+    y = _product(mx.softmax(scores, axis=-1), values, packing, transpose=False)
     if sinks is None:
         return y
     every = mx.logsumexp(scores, axis=-1, keepdims=True)
@@ -104,18 +109,18 @@ def _fused(queries: mx.array, keys: Any, values: Any, mask: Mask, scale: float, 
         return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask, sinks=sinks)
     from mlx_lm.models.base import quantized_scaled_dot_product_attention
 
-    group_size, bits = _quantisation(keys, queries.shape[-1])
+    group_size, bits = _packing(keys, queries.shape[-1])
     return quantized_scaled_dot_product_attention(
         queries, keys, values, scale=scale, mask=mask, group_size=group_size, bits=bits
     )
 
 
-def _quantisation(packed: Any, width: int) -> tuple[int, int]:
+def _packing(packed: Any, width: int) -> tuple[int, int]:
     """Group size and bits of (packed, scales, biases) of that width: the figures follow from the shapes."""
     return width // packed[1].shape[-1], packed[0].shape[-1] * 32 // width
 
 
-def _product(x: mx.array, other: Any, width: int, *, transpose: bool) -> mx.array:
+def _product(x: mx.array, other: Any, packing: Packing, *, transpose: bool) -> mx.array:
     """Multiply (B, H, L, n) by each group's matrix of `other` (B, G, S, width), or its transpose; float32.
 
     Heads of a group are stacked as rows of one matrix and taken apart at once, so that masks keep their four axes.
@@ -127,7 +132,8 @@ def _product(x: mx.array, other: Any, width: int, *, transpose: bool) -> mx.arra
         other = other.astype(mx.float32)
         y = rows @ (transposed_factor(other) if transpose else other)
     else:
+        assert packing is not None
         packed, scales, biases = other
-        group_size, bits = _quantisation(other, width)
+        group_size, bits = packing
         y = mx.quantized_matmul(rows, packed, scales, biases, transpose, group_size, bits)
     return y.reshape(batch, heads, length, -1)

@@ -62,9 +62,9 @@ def test_a_draft_without_anything_to_decide_is_the_model(name: str, tmp_path: Pa
 
 
 def test_what_differs_is_named_once_for_all_layers(tmp_path: Path) -> None:
-    folder = renamed("olmo2", tmp_path / "c", {"residual_scale": 0.5, "rope_interleaved": True})
+    folder = renamed("olmo2", tmp_path / "c", {"quill_scale": 0.5, "rope_interleaved": True})
     (found,) = likenesses(folder, Registry.installed(), "llama")
-    assert found.unknown == ("residual_scale",)
+    assert found.unknown == ("quill_scale",)
     assert found.unsupported == ("rope_interleaved",)
     assert "model.layers.<l>.self_attn.q_norm.weight" in found.unexpected
     assert found.missing == ("layers.<l>.attn_norm.weight",)
@@ -72,13 +72,13 @@ def test_what_differs_is_named_once_for_all_layers(tmp_path: Path) -> None:
 
 
 def test_a_draft_says_what_is_to_be_decided(tmp_path: Path) -> None:
-    folder = renamed("olmo2", tmp_path / "c", {"residual_scale": 0.5, "rope_interleaved": True})
+    folder = renamed("olmo2", tmp_path / "c", {"quill_scale": 0.5, "rope_interleaved": True})
     text = draft_text(folder, likenesses(folder, Registry.installed(), "llama")[0])
     (tmp_path / "draft.yaml").write_text(text)
     found = load(tmp_path / "draft.yaml", checkpoint=folder)
-    assert found.document.dims["residual_scale"] == 0.5
+    assert found.document.dims["quill_scale"] == 0.5
     assert [d.message for d in load(tmp_path / "draft.yaml").lint() if d.code == "AX702"] == [
-        "no formula uses the dim `residual_scale`"
+        "no formula uses the dim `quill_scale`"
     ]
     assert "rope_interleaved: true" in text
     assert "#   model.layers.<l>.self_attn.q_norm.weight  (norms of queries and keys: `qk_norm` of attention)" in text

@@ -60,6 +60,7 @@ def definition(layer, x, fields, first=0):
         scale = weights.get(f"{name}_norm.weight", 1.0) + qk.get("offset", 0.0)
         shift = weights.get(f"{name}_norm.bias", 0.0)
         if name == "v":
+            split = split * fields.get("value_scale", 1)
             return (norm(split, fields["v_norm"]["eps"]) if "v_norm" in fields else split).transpose(1, 0, 2)
         if qk and over == "all":
             split = (norm(z, eps, qk.get("type")) * scale).reshape(split.shape)
@@ -67,7 +68,8 @@ def definition(layer, x, fields, first=0):
             split = norm(split, eps, qk.get("type")) * scale + shift
         turned = split.transpose(1, 0, 2)
         if fields.get("rope", True):
-            turned = reference.rotate(turned, PERIODS, np.arange(len(x)) - first)
+            sign = -1 if (fields.get("rope") or {}).get("reverse") else 1
+            turned = reference.rotate(turned, [sign * period for period in PERIODS], np.arange(len(x)) - first)
         if when == "after_rope":
             turned = norm(turned, eps, qk.get("type")) * (scale[:, None] if scale.ndim == 2 else scale)
         return turned
@@ -86,7 +88,8 @@ def definition(layer, x, fields, first=0):
     if "output_norm" in fields:
         y = norm(y, fields["output_norm"]["eps"])
     if "gate" in fields:
-        gate = 1 / (1 + np.exp(-x @ weights["g_proj.weight"].T - weights.get("g_proj.bias", 0)))
+        gate = x @ weights["g_proj.weight"].T + weights.get("g_proj.bias", 0)
+        gate = np.log1p(np.exp(gate)) if "gate_activation" in fields else 1 / (1 + np.exp(-gate))
         y = y * gate.reshape(len(x), layer.num_heads, -1)
     return y.reshape(len(x), -1) @ weights["o_proj.weight"].T + weights.get("o_proj.bias", 0)
 
@@ -116,6 +119,7 @@ CASES = {
     "sinks, softcap, window": {"sinks": True, "softcap": 0.7, "num_kv_heads": 1, "window_size": 66},
     "gate": {"gate": "elementwise"},
     "gate of heads": {"gate": "head", "num_kv_heads": 2},
+    "gate by softplus": {"gate": "head", "gate_activation": "softplus"},
     "gate with bias": {"gate": "head", "num_kv_heads": 2, "bias": {"q": True, "g": True}},
     "input and keys scaled": {"input_scale": 0.6, "key_scale": 0.3, "bias": True, "num_kv_heads": 2, "clip": 1.5},
     "norm after rope": {"qk_norm": {"when": "after_rope", "eps": 0.1}, "num_kv_heads": 2},
@@ -131,10 +135,15 @@ CASES = {
     "norm of values": {"v_norm": {"eps": 0.1}, "num_kv_heads": 2},
     "values are keys": {"k_eq_v": True, "num_kv_heads": 2},
     "values are keys, norms": {"k_eq_v": True, "qk_norm": {"eps": 0.1}, "v_norm": {"eps": 0.2}},
+    "values of another width": {"v_head_dim": 12, "num_kv_heads": 2, "gate": "elementwise"},
+    "values of two groups": {"head_dim": 64, "v_head_dim": 32, "num_kv_heads": 2, "rope": False},
+    "values scaled": {"value_scale": 0.7, "v_norm": {"eps": 0.2}, "num_kv_heads": 2},
+    "values that are keys scaled": {"value_scale": 0.7, "k_eq_v": True},
+    "turned the other way": {"rope": {"reverse": True}, "num_kv_heads": 2},
     "clip": {"clip": 0.4, "rope": False},
     "temperature": {"temperature": {"scale": 0.5, "length": 20, "shift": 1}, "num_kv_heads": 2},
 }
-SCORED = {name: CASES[name] for name in [*list(CASES)[:5], "temperature"]}
+SCORED = {name: CASES[name] for name in [*list(CASES)[:5], "temperature", "values of two groups"]}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -322,6 +331,7 @@ def test_equals_afmoe():
         ({"softcap": 0.0}, ("softcap",), "greater than 0"),
         ({"clip": -1.0}, ("clip",), "greater than 0"),
         ({"gate": "sigmoid"}, ("gate",), "'elementwise' or 'head'"),
+        ({"gate_activation": "softplus"}, (), "it needs `gate`"),
         ({"qk_norm": {"over": "all", "per_head": True}}, ("qk_norm",), "`per_head` needs `over: head`"),
         ({"qk_norm": {"weight": False, "per_head": True}}, ("qk_norm",), "and `weight: true`"),
         ({"qk_norm": {"weight": False, "offset": 1}}, ("qk_norm",), "`offset` is added to the learned scale"),

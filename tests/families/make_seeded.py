@@ -7,6 +7,8 @@
     reference: transformers       # or mlx-lm, where transformers has no class for it
     class: Mistral4ForCausalLM    # optional: transformers' class, where its AutoModelForCausalLM does not find one
     config: {model_type: …, …}    # every field that changes the model has a value that is not its default
+    whole: {model_type: …, …}     # optional: the model of text and images whose text model `config` is; `class` is its
+                                  # class, and the fixture a checkpoint of the text model alone
     published: {…}                # optional: fields that files before transformers 5 have instead; null takes one away
     rope_kind: type               # optional: the word for the kind in a published `rope_scaling`
     tokens: 40                    # optional: tokens in each of the two rows
@@ -112,6 +114,14 @@ def described(recipe: dict[str, Any], own: dict[str, tuple[tuple[int, ...], floa
 # -- References ----------------------------------------------------------------------------------------------------
 
 
+#: How the names of a text model begin in a model of text and images.
+_OF_TEXT = "model.language_model."
+
+
+def _is_of_text(name: str) -> bool:
+    return name.startswith((_OF_TEXT, "lm_head."))
+
+
 class Transformers:
     """transformers' own class, in float32, eager, without a cache."""
 
@@ -123,8 +133,10 @@ class Transformers:
 
         self.reads = getattr(transformers, recipe.get("class", "AutoModelForCausalLM"))
         self.old, self.torch = old, torch
-        fields = {key: value for key, value in recipe["config"].items() if key != "model_type"}
-        config = AutoConfig.for_model(recipe["config"]["model_type"], **fields)
+        whole = recipe.get("whole")
+        written = {**whole, "text_config": recipe["config"]} if whole else recipe["config"]
+        fields = {key: value for key, value in written.items() if key != "model_type"}
+        config = AutoConfig.for_model(written["model_type"], **fields)
         make = self.reads._from_config if "class" in recipe else self.reads.from_config
         self.model = make(config, dtype=torch.float32, **old.EAGER).eval()
         with tempfile.TemporaryDirectory() as place:
@@ -133,12 +145,26 @@ class Transformers:
 
             self.config = json.loads((Path(place) / "config.json").read_text())
             saved = load_file(Path(place) / "model.safetensors")
-        self.own = {name: (tensor.shape, float(np.abs(tensor).mean())) for name, tensor in saved.items()}
+        self.written, self.prefix, self.other_parts = self.config, "", {}
+        if whole:
+            self.config = self.written["text_config"]
+            self.prefix = _OF_TEXT
+            self.other_parts = {name: saved.pop(name) for name in list(saved) if not _is_of_text(name)}
+        self.own = {
+            name.replace(self.prefix, "model.", 1) if self.prefix else name: (
+                tensor.shape,
+                float(np.abs(tensor).mean()),
+            )
+            for name, tensor in saved.items()
+        }
 
     def logits(self, tensors: dict[str, np.ndarray], tokens: np.ndarray) -> tuple[np.ndarray, float]:
         """Logits of the checkpoint read back as published, and the smallest margin of a choice of experts."""
+        if self.prefix:
+            renamed = {name.replace("model.", self.prefix, 1): tensor for name, tensor in tensors.items()}
+            tensors = self.other_parts | renamed
         with tempfile.TemporaryDirectory() as place:
-            (Path(place) / "config.json").write_text(json.dumps(self.config))
+            (Path(place) / "config.json").write_text(json.dumps(self.written))
             save_file(tensors, Path(place) / "model.safetensors", metadata={"format": "pt"})
             self.model, info = self.reads.from_pretrained(
                 place, dtype=self.torch.float32, output_loading_info=True, **self.old.EAGER

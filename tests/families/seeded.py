@@ -55,7 +55,7 @@ def draw(name: str, entry: list[Any], seed: int) -> np.ndarray:
     shape, kind, first, second = entry
     rng = np.random.RandomState([seed, zlib.crc32(name.encode())])
     values = DISTRIBUTIONS[kind](rng, first, second, tuple(shape))
-    return np.ascontiguousarray(values, dtype=np.int32 if kind == "integers" else np.float32)
+    return np.asarray(values, dtype=np.int32 if kind == "integers" else np.float32, order="C")
 
 
 def drawn(folder: Path) -> dict[str, np.ndarray]:

@@ -70,11 +70,14 @@ class Reader:
 
 
 def _parts(plan: Plan) -> list[Any]:
-    outside = [use for use in (plan.embedding, plan.final_norm, plan.head) if use]
+    outside = [use for use in (plan.embedding, plan.residual, plan.final_norm, plan.head) if use]
     uses = [*outside, *(use for layer in plan.layers for use in layer.uses())]
     return [
         [(use.path, use.type, use.options.model_dump(exclude={_DERIVED}), use.params) for use in uses],
-        [[(b.scale, b.residual, [m.scale for m in b.members]) for b in layer.branches] for layer in plan.layers],
+        [
+            [(b.scale, b.skip, b.residual, [m.scale for m in b.members]) for b in layer.branches]
+            for layer in plan.layers
+        ],
         plan.slots,
         plan.masks,
     ]

@@ -52,6 +52,7 @@ PUBLISHED: Final = {
     "gemma-2-2b": Published("gemma2", 2_614_341_888),
     "gemma-3-1b-it": Published("gemma3_text", 999_885_952),
     "gemma-3-4b-it": Published("gemma3_text", 3_880_263_168),
+    "Klear-46B-A2.5B-Instruct": Published("klear", 46_214_690_880, read=True),  # as many as mlx-lm makes of it
     "gemma-3n-E2B-it": Published("gemma3n_text", 4_435_182_688),  # as many as transformers makes of it
     "gemma-4-31B-it": Published("gemma4_text", "30.7", read=True),
     "gemma-4-26B-A4B-it": Published("gemma4_text", "25.2"),
@@ -63,6 +64,9 @@ PUBLISHED: Final = {
     "Qwen3-Next-80B-A3B-Instruct": Published("qwen3_next", 79_674_391_296),
     "Qwen3.5-27B": Published("qwen3_5", 26_895_998_464),
     "Qwen3.5-35B-A3B": Published("qwen3_5_moe", 34_660_610_688),
+    "Qwen3-VL-4B-Instruct": Published("qwen3_vl", 4_022_468_096),
+    "Qwen3-VL-30B-A3B-Instruct": Published("qwen3_vl_moe", 30_532_122_624),
+    "Muse-Glimmer-30B": Published("muse_glimmer", 27_854_780_928),  # the defaults of its class
     "GLM-4.5-Air": Published("glm4_moe", 106_852_251_264),
     "GLM-4.7-Flash": Published("glm4_moe_lite", 29_943_393_920),
     "MiniMax-M2": Published("minimax_m2", 228_689_764_864),
@@ -130,6 +134,9 @@ PUBLISHED: Final = {
     "phixtral-2x2_8": Published("phixtral", 4_457_978_880),
     "Ring-mini-linear-2.0": Published("bailing_moe_linear", 16_423_448_320),
     "Step-3.5-Flash": Published("step3p5", 196_956_130_368),
+    "Apertus-8B-2509": Published("apertus", 8_053_338_240),
+    "MiMo-V2-Flash": Published("mimo_v2_flash", 308_778_780_864),
+    "nanochat-d32": Published("nanochat", 1_879_048_192),
     "DeepSeek-V2-Lite": Published("deepseek_v2", 15_706_484_224),
     "DeepSeek-V2": Published("deepseek_v2", 235_741_434_880),
     "Bamba-9B": Published("bamba", 9_780_235_392),

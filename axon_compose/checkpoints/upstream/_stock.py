@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
 from functools import cache
 from typing import Any
@@ -16,7 +16,7 @@ def stock_type(config: Mapping[str, Any]) -> str:
     """The model type under which mlx-lm reads a model: for some text models that of the whole, such as `qwen3_5`."""
     name = str(config.get("model_type"))
     whole = name.removesuffix("_text")
-    return whole if not stock_fields(name) and stock_fields(whole) else name
+    return whole if not stock_fields(name) and _reads_text_alone(whole) else name
 
 
 @cache
@@ -37,6 +37,19 @@ def stock_fields(model_type: str, architecture: str = "") -> frozenset[str]:
     except (ValueError, SystemExit):  # OLMo's ends the process without a package of its own
         return frozenset()
     whole = frozenset(inspect.signature(arguments).parameters)
-    modules = (inspect.getmodule(base) for base in model.__mro__)
-    of_text = (getattr(module, "TextModelArgs", None) for module in modules)
-    return whole.union(*(inspect.signature(found).parameters for found in of_text if found))
+    return whole.union(*(inspect.signature(found).parameters for found in _of_text(model) if "text_config" in whole))
+
+
+def _of_text(model: type) -> Iterator[type]:
+    """The arguments of the text model inside: a class of their own, or those of the module that has it."""
+    for module in (inspect.getmodule(base) for base in model.__mro__):
+        if found := getattr(module, "TextModelArgs", None):
+            yield found
+        yield from (part.ModelArgs for part in vars(module).values() if hasattr(part, "ModelArgs"))
+
+
+def _reads_text_alone(model_type: str) -> bool:
+    """Whether mlx-lm's model of text and images reads the configuration of a text model too."""
+    from mlx_lm.utils import _get_classes
+
+    return bool(stock_fields(model_type)) and "from_dict" in vars(_get_classes({"model_type": model_type})[1])

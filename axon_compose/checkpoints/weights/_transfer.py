@@ -165,7 +165,8 @@ def make_transfer(
     steps: list[Step] = []
     if moved and written.reshape and (len(form.shape) > 1 or not found.rest):
         after = [book.extent(rule, extent, captures, rest=True) for extent in written.reshape]
-        steps.append(Reshape(shape, _filled(shape, after)))
+        new = _filled(shape, after)
+        steps += [Reshape(shape, new)] if new != shape else []
     shape = steps[-1].shape(shape) if steps else shape
     if moved:
         steps += transposes(written.transpose, len(shape))

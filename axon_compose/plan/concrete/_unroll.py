@@ -151,6 +151,8 @@ class _Unrolling:
             return written
         values = self.valued(written, self.names)
         kind = values.pop("type", None)
+        if kind is None and section == "final_norm":
+            return values  # laid over `norm`, whose options are not the defaults
         spec = self.registry.component(kind) if kind else self.registry.default(_KINDS[section])
         values = pruned(spec, None, values)
         return {"type": kind, **values} if kind else values

@@ -27,7 +27,9 @@ __all__ = [
 Saved = tuple[Array, ...]
 
 #: Arrays as wide as its input that an activation and the product after it keep; some are several steps.
-_ACTIVATED: Final = {"relu": 2, "silu": 3, "gelu_quick": 3, "relu2": 3, "gelu": 4, "gelu_tanh": 5, "situ": 5}
+_ACTIVATED: Final = {
+    "relu": 2, "silu": 3, "gelu_quick": 3, "relu2": 3, "gelu": 4, "gelu_tanh": 5, "situ": 5, "xielu": 5,
+}  # fmt: skip
 
 
 def each(tokens: int, **widths: int) -> Saved:
@@ -57,7 +59,8 @@ def activation_saved(tokens: int, width: int, activation: str, *, gated: bool, l
     arrays = _ACTIVATED.get(activation, 3) + (2 if gated else 0)
     if gated and (limit is not None or activation == "swiglu_oai"):
         arrays += 3  # a bound keeps what it bounds
-    return tuple(Array(f"activated_{number}", (tokens, width)) for number in range(arrays))
+    sides = (Array("sides", (tokens, width), "bool"),) if activation == "xielu" else ()
+    return sides + tuple(Array(f"activated_{number}", (tokens, width)) for number in range(arrays))
 
 
 def mlp_saved(

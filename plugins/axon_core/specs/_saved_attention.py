@@ -37,8 +37,10 @@ def attention_saved(
 ) -> Saved:
     """Softmax attention with `(heads, key heads, width)`; a layer that reads keys of another one keeps none."""
     heads, key_heads, width = shape
-    queries, keys = heads * width, key_heads * width if own_keys else 0
-    found = each(tokens, input=hidden, queries=queries, keys=keys, values=keys, attended=queries)
+    value = options.v_head_dim or width
+    queries, attended = heads * width, heads * value
+    keys, values = (key_heads * width, key_heads * value) if own_keys else (0, 0)
+    found = each(tokens, input=hidden, queries=queries, keys=keys, values=values, attended=attended)
     if options.rope is not None:
         rotated = options.rope.rotated(width)
         found += each(tokens, angles=rotated * (2 if own_keys else 1))
@@ -47,19 +49,19 @@ def attention_saved(
         found += norm_saved(tokens, queries, heads, name="q_norm", **learned)
         found += norm_saved(tokens, keys, key_heads, name="k_norm", **learned) if own_keys else ()
     if options.v_norm is not None and own_keys:
-        found += in_float32(tokens, v_norm=keys)
+        found += in_float32(tokens, v_norm=values)
     if options.clip is not None:
-        found += each(tokens, clipped=2 * (queries + 2 * keys))
+        found += each(tokens, clipped=2 * (queries + keys + values))
     if options.output_norm is not None:
-        found += norm_saved(tokens, queries, heads, name="output_norm", weight=False)
+        found += norm_saved(tokens, attended, heads, name="output_norm", weight=False)
     if options.head_gain:
         found += each(tokens, plain_queries=queries)
     if options.gate is not None:
-        found += each(tokens, gate=queries if options.gate == "elementwise" else heads, gated=queries)
+        found += each(tokens, gate=attended if options.gate == "elementwise" else heads, gated=attended)
     scores = scores_saved(tokens, heads, options.window_size, written_out=options.softcap is not None)
     if options.softcap is not None and dtype != "float32":
         # Casts take the place of queries, keys and values; every block of queries has its own of what it reaches.
-        reached = 2 * key_heads * width * scores[-1].shape[0] // BLOCK
+        reached = key_heads * (width + value) * scores[-1].shape[0] // BLOCK
         found = tuple(array for array in found if array.name not in ("queries", "keys", "values"))
         found += in_float32(tokens, cast=queries) + (Array("reached", (reached,), "float32"),)
     return found + scores

@@ -13,6 +13,7 @@ from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._heads import (
     Bias,
     BiasOptions,
+    GateActivationName,
     GateName,
     HeadNormOptions,
     QKNorm,
@@ -29,6 +30,7 @@ __all__ = [
     "SPECS",
     "AttentionOptions",
     "BiasOptions",
+    "GateActivationName",
     "GateName",
     "HeadNormOptions",
     "Rope",
@@ -55,6 +57,7 @@ class AttentionOptions(Options):
     head_dim: int | None = Field(
         default=None, gt=0, description="Width of a head; `hidden_size // num_heads` unless given."
     )
+    v_head_dim: int | None = Field(default=None, gt=0, description="Width of a head's value; `head_dim` unless given.")
     bias: Bias = Field(
         default=BiasOptions(), description="Biases of the projections: true, false, or a mapping of q, k, v, o, g."
     )
@@ -77,6 +80,7 @@ class AttentionOptions(Options):
     )
     input_scale: float = Field(default=1.0, gt=0, description="Factor of what the layer reads.")
     key_scale: float = Field(default=1.0, gt=0, description="Factor of projected keys, before norm and rotation.")
+    value_scale: float = Field(default=1.0, gt=0, description="Factor of values, before their norm.")
     window_size: int | None = Field(
         default=None, gt=0, description="Tokens that a query sees, itself included; all unless given."
     )
@@ -100,6 +104,9 @@ class AttentionOptions(Options):
         default=None,
         description="Multiply the output, before its projection, by the sigmoid of a projection of the input: "
         "elementwise, or one number for each head.",
+    )
+    gate_activation: GateActivationName = Field(
+        default="sigmoid", description="What the gate is of that projection instead of the sigmoid."
     )
     output_norm: VNorm = Field(
         default=None,
@@ -125,6 +132,10 @@ class AttentionOptions(Options):
     def _consistent(self) -> AttentionOptions:
         if self.bias.g and self.gate is None:
             raise ValueError("`bias.g` is the bias of the gate: it needs `gate`")
+        if self.gate_activation != "sigmoid" and self.gate is None:
+            raise ValueError("`gate_activation` is that of the gate: it needs `gate`")
+        if self.k_eq_v and self.v_head_dim is not None:
+            raise ValueError("with `k_eq_v` values are keys: `v_head_dim` is the width of values of their own")
         return self
 
 
@@ -152,10 +163,10 @@ def head_shape(options: AttentionOptions, dims: Dims) -> tuple[int, int, int]:
 
 def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
     heads, kv_heads, width = head_shape(options, dims)
-    hidden = dims.hidden_size
-    shapes = {"q": (heads * width, hidden), "o": (hidden, heads * width)}
+    hidden, value = dims.hidden_size, options.v_head_dim or width
+    shapes = {"q": (heads * width, hidden), "o": (hidden, heads * value)}
     if options.kv_from is None:
-        shapes |= dict.fromkeys("k" if options.k_eq_v else "kv", (kv_heads * width, hidden))
+        shapes |= {"k": (kv_heads * width, hidden)} | ({} if options.k_eq_v else {"v": (kv_heads * value, hidden)})
     found: dict[str, tuple[int, ...]] = {}
     for name, shape in shapes.items():
         found[f"{name}_proj.weight"] = shape
@@ -165,7 +176,7 @@ def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]
         if options.qk_norm and name in "qk":
             found |= {f"{name}_norm.{learned}": of for learned, of in options.qk_norm.shapes(count, width).items()}
     if options.gate is not None:
-        gates = heads * (1 if options.gate == "head" else width)
+        gates = heads * (1 if options.gate == "head" else value)
         found["g_proj.weight"] = (gates, hidden)
         if options.bias.g:
             found["g_proj.bias"] = (gates,)
@@ -179,7 +190,8 @@ def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]
 def _flops(options: AttentionOptions, dims: Dims, tokens: int, context: int) -> int:
     heads, _, width = head_shape(options, dims)
     seen = pairs(tokens, context, options.window_size)
-    return product_flops(_params(options, dims), tokens) + attention_flops(heads, width, width, seen)
+    attended = attention_flops(heads, width, options.v_head_dim or width, seen)
+    return product_flops(_params(options, dims), tokens) + attended
 
 
 def _saved(options: AttentionOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
@@ -189,7 +201,7 @@ def _saved(options: AttentionOptions, dims: Dims, tokens: int, dtype: str) -> tu
 
 def _cache(options: AttentionOptions, dims: Dims) -> KV | None:
     _, kv_heads, width = head_shape(options, dims)
-    return None if options.kv_from else KV(kv_heads, width, window=options.window_size)
+    return None if options.kv_from else KV(kv_heads, width, options.v_head_dim, window=options.window_size)
 
 
 def _accepts(options: AttentionOptions, source: Any, dims: Dims) -> str | None:
@@ -200,6 +212,8 @@ def _accepts(options: AttentionOptions, source: Any, dims: Dims) -> str | None:
     _, kv_heads, source_width = head_shape(source, dims)
     if width != source_width:
         return f"`head_dim` is {width}, that of the source {source_width}"
+    if (options.v_head_dim or width) != (source.v_head_dim or width):
+        return "`v_head_dim` differs from that of the source"
     if heads % kv_heads:
         return f"`num_heads` ({heads}) is not a multiple of the source's `num_kv_heads` ({kv_heads})"
     if options.num_kv_heads not in (None, kv_heads):
@@ -219,6 +233,8 @@ def _shrink(options: AttentionOptions, dims: Dims) -> dict[str, Any]:
     small["num_heads"] = 4 if heads >= 4 else 2 if heads >= 2 else 1
     if kv_heads is not None:
         small["num_kv_heads"] = (1 if kv_heads == 1 else 2) if grouped else small["num_heads"]
+    if options.v_head_dim is not None:
+        small["v_head_dim"] = 12
     if isinstance(small.get("rope"), Mapping):
         small["rope"] = _shrink_rope(small["rope"], options.head_dim)
     return small
@@ -285,6 +301,7 @@ _ATTENTION: Final = ComponentSpec(
         {"num_heads": 4, "num_kv_heads": 2, "softcap": 5.0, "window_size": 8},
         {"num_heads": 4, "num_kv_heads": 2, "softcap": 5.0},
         {"num_heads": 4, "num_kv_heads": 2, "sinks": True, "gate": "head"},
+        {"num_heads": 4, "num_kv_heads": 2, "gate": "head", "gate_activation": "softplus"},
         {"num_heads": 4, "gate": "elementwise", "bias": {"q": True, "g": True}},
         {"num_heads": 4, "num_kv_heads": 2, "input_scale": 0.8, "key_scale": 0.4},
         {"num_heads": 4, "sinks": True, "window_size": 8, "rope": {}, "gate": "elementwise", "clip": 4.0},
@@ -299,6 +316,9 @@ _ATTENTION: Final = ComponentSpec(
         {"num_heads": 4, "qk_norm": {"offset": 1.0}},
         {"num_heads": 4, "num_kv_heads": 2, "k_eq_v": True, "bias": True, "qk_norm": True, "v_norm": True},
         {"num_heads": 4, "temperature": {"scale": 0.5, "length": 4, "shift": 1}},
+        {"num_heads": 4, "num_kv_heads": 2, "v_head_dim": 12, "value_scale": 0.7, "gate": "elementwise"},
+        {"num_heads": 4, "v_head_dim": 12, "v_norm": True, "clip": 2.0},
+        {"num_heads": 4, "v_head_dim": 24, "window_size": 8, "sinks": True, "rope": {"reverse": True}},
         {"num_heads": 4, "num_kv_heads": 2, "output_norm": True, "gate": "elementwise", "head_gain": True},
     ),
 )

@@ -19,6 +19,7 @@ __all__ = [
     "Activation",
     "ActivationName",
     "Limit",
+    "MLPActivationName",
     "MLPOptions",
     "SituOptions",
     "bound_of",
@@ -45,6 +46,11 @@ def _canonical(value: Any) -> Any:
 
 Activation = Annotated[
     ActivationName, BeforeValidator(_canonical, json_schema_input_type=Literal[ActivationName, HuggingFaceName])
+]
+#: Of layers that are not experts: `xielu` has parameters of its own.
+MLPActivationName = Literal[ActivationName, "xielu"]
+MLPActivation = Annotated[
+    MLPActivationName, BeforeValidator(_canonical, json_schema_input_type=Literal[MLPActivationName, HuggingFaceName])
 ]
 ACTIVATION_HELP: Final = (
     "Activation: gelu is the exact one, gelu_tanh and gelu_quick its approximations by tanh and by a sigmoid; "
@@ -73,7 +79,9 @@ class MLPOptions(Options):
     """Feed-forward layer: gated (SwiGLU, GeGLU, ...) or with two matrices."""
 
     intermediate_size: int = Field(gt=0, description="Width between the matrices.")
-    activation: Activation = Field("silu", description=ACTIVATION_HELP)
+    activation: MLPActivation = Field(
+        "silu", description=f"{ACTIVATION_HELP} xielu, without a gate, has two learned slopes (Apertus)."
+    )
     gated: bool = Field(True, description="Multiply by a second projection; without it there are two matrices.")
     bias: bool = Field(False, description="Bias of every projection.")
     limit: float | None = Field(None, gt=0, description=LIMIT_HELP)
@@ -90,6 +98,8 @@ class MLPOptions(Options):
     @model_validator(mode="after")
     def _consistent(self) -> MLPOptions:
         check_gated(self.activation, self.gated, self.limit, self.situ)
+        if self.gated and self.activation == "xielu":
+            raise ValueError("`xielu` is the activation of a layer without a gate: it needs `gated: false`")
         if not self.gated and self.gate_scale != 1.0:
             raise ValueError("`gate_scale` scales the gate: it needs `gated: true`")
         if not self.gated and self.sparsity is not None:
@@ -97,14 +107,16 @@ class MLPOptions(Options):
         return self
 
 
-def bound_of(activation: ActivationName, limit: float | None, situ: SituOptions | None) -> Limit:
+def bound_of(activation: MLPActivationName, limit: float | None, situ: SituOptions | None) -> Limit:
     """What bounds a gated layer, of its options."""
     if activation != "situ":
         return limit
     return (1.0, None) if situ is None else (situ.gate, situ.up)
 
 
-def check_gated(activation: ActivationName, gated: bool, limit: float | None, situ: SituOptions | None = None) -> None:
+def check_gated(
+    activation: MLPActivationName, gated: bool, limit: float | None, situ: SituOptions | None = None
+) -> None:
     """Refuse what a layer without a gate does not have.
 
     Raises:
@@ -132,7 +144,10 @@ def mlp_params(hidden: int, width: int, *, gated: bool = True, bias: bool = Fals
 
 
 def _params(options: MLPOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
-    return mlp_params(dims.hidden_size, options.intermediate_size, gated=options.gated, bias=options.bias)
+    shapes = mlp_params(dims.hidden_size, options.intermediate_size, gated=options.gated, bias=options.bias)
+    if options.activation == "xielu":
+        shapes |= {"act_fn.alpha_p": (1,), "act_fn.alpha_n": (1,), "act_fn.beta": (), "act_fn.eps": ()}
+    return shapes
 
 
 def _saved(options: MLPOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
@@ -158,6 +173,7 @@ SPECS: Final = (
             {"intermediate_size": 48},
             {"intermediate_size": 48, "activation": "gelu_tanh", "bias": True},
             {"intermediate_size": 48, "activation": "relu2", "gated": False},
+            {"intermediate_size": 48, "activation": "xielu", "gated": False},
             {"intermediate_size": 48, "activation": "swiglu_oai", "bias": True},
             {"intermediate_size": 48, "activation": "gelu_quick", "limit": 0.5},
             {"intermediate_size": 48, "activation": "gelu_pytorch_tanh", "gate_scale": 0.5},

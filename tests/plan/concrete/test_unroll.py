@@ -122,6 +122,17 @@ def test_defaults_are_left_out() -> None:
     assert "head" not in data
 
 
+def test_a_final_norm_keeps_what_it_changes_in_the_norm(tmp_path: Path) -> None:
+    """Its options stand over those of `norm`, so that a default of the component may be what differs."""
+    changes = [
+        ["norm={offset: 1.0}", "final_norm={offset: 0.0}"],
+        ["norm={type: layer_norm}", "final_norm={bias: true}"],
+    ]
+    for settings in changes:
+        architecture = load("llama-small", settings=settings)
+        assert everything(rewritten(architecture, tmp_path).plan()) == everything(architecture.plan())
+
+
 def test_rules_keep_what_only_a_checkpoint_knows() -> None:
     rules = {
         "a.<l>": {"drop": True, "when": "=l >= n"},
