@@ -137,7 +137,7 @@ class Transformers:
         written = {**whole, "text_config": recipe["config"]} if whole else recipe["config"]
         fields = {key: value for key, value in written.items() if key != "model_type"}
         config = AutoConfig.for_model(written["model_type"], **fields)
-        make = self.reads._from_config if "class" in recipe else self.reads.from_config
+        make = getattr(self.reads, "from_config", None) or self.reads._from_config
         self.model = make(config, dtype=torch.float32, **old.EAGER).eval()
         with tempfile.TemporaryDirectory() as place:
             self.model.save_pretrained(place)
