@@ -162,6 +162,13 @@ PUBLISHED: Final = {
     "deepseek-moe-16b-base": Published("deepseek", 16_375_728_128),
     "Qwen-7B": Published("qwen", 7_721_324_544),
     "lille-130m-instruct": Published("lille_130m", 127_171_200),
+    "opt-125m": Published("opt", 125_239_296),
+    "biogpt": Published("biogpt", 346_763_264),
+    "gpt-neo-1.3B": Published("gpt_neo", 1_315_575_808),
+    "codegen-350M-mono": Published("codegen", 356_712_448),
+    "persimmon-8b-base": Published("persimmon", 9_397_175_296),
+    "falcon-7b": Published("falcon", 6_921_720_704),
+    "falcon-40b": Published("falcon", 41_303_293_952),
     # Names and paths left out, counted by transformers; each has fields that change nothing.
     "allam-7b": Published("llama", 7_000_559_616, read=True),
     "gemma-2-a": Published("gemma2", 9_241_705_984, read=True),

@@ -15,6 +15,7 @@ from axon_compose.checkpoints.upstream._repairs import (
     falcon_multipliers,
     first_kinds,
     head_norm_eps,
+    longer_cache,
     norm_eps,
     raise_bias,
     rounded_scale,
@@ -226,6 +227,15 @@ FAULTS: Final = (
         "head_dim * norm_eps, as in flash-linear-attention; the same number where heads have 64",
         model_types=("rwkv7",),
         repair=head_norm_eps,
+    ),
+    UpstreamFault(
+        "cache-too-short",
+        "mlx-lm",
+        "in the cache is one token less than a query of a whole prompt sees: sliding_window of them",
+        "sliding_window tokens besides the query's own, prompt or not (also the mask of mlx-lm)",
+        model_types=("plamo3",),
+        when=_slides,
+        repair=longer_cache,
     ),
     UpstreamFault(
         "size-required",
