@@ -81,10 +81,6 @@ PUBLISHED: Final = {
     "Ling-mini-2.0": Published("bailing_moe", 16_255_643_392),
     "HyperCLOVAX-SEED-Think-14B": Published("hyperclovax", 14_748_112_896),
     "vaultgemma-1b": Published("vaultgemma", 1_038_741_120),
-    "gpt-neo-125m": Published("gpt_neo", 125_198_592),
-    "codegen-350M-mono": Published("codegen", 356_712_448),
-    "falcon-7b": Published("falcon", 6_921_720_704),
-    "falcon-40b": Published("falcon", 41_303_293_952),
     # The defaults of their classes, which are those of the checkpoints that they name.
     "cwm": Published("cwm", 32_581_097_472),
     "FlexOlmo-7x7B-1T": Published("flex_olmo", 33_270_665_216),
