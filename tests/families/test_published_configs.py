@@ -81,7 +81,8 @@ PUBLISHED: Final = {
     "Ling-mini-2.0": Published("bailing_moe", 16_255_643_392),
     "HyperCLOVAX-SEED-Think-14B": Published("hyperclovax", 14_748_112_896),
     "vaultgemma-1b": Published("vaultgemma", 1_038_741_120),
-    # The defaults of their classes, which are those of the checkpoints that they name.
+    # The defaults of their classes, which are mostly those of the checkpoints that they name.
+    "granitemoe_swa": Published("granitemoe_swa", 37_039_117_312),
     "cwm": Published("cwm", 32_581_097_472),
     "FlexOlmo-7x7B-1T": Published("flex_olmo", 33_270_665_216),
     "sarvam-30b": Published("sarvam_moe", 32_152_650_368),
