@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -21,10 +23,19 @@ from axon_core.specs.moe import (
     MoEOptions,
     RouterNormOptions,
     ScoreName,
+    SharedGate,
     check_groups,
 )
 
 __all__ = ["MoE", "SharedExpertMoE"]
+
+#: Scores of all experts by the router's outputs.
+_SCORES: Final[dict[ScoreName, Callable[[mx.array], mx.array]]] = {
+    "softmax": partial(mx.softmax, axis=-1),
+    "topk_softmax": partial(mx.softmax, axis=-1),
+    "sigmoid": mx.sigmoid,
+    "sqrt_softplus": lambda logits: mx.sqrt(nn.softplus(logits)),
+}
 
 
 class MoE(nn.Module):
@@ -40,7 +51,8 @@ class MoE(nn.Module):
         intermediate_dim: Width of each routed expert.
         num_experts: Number of routed experts.
         top_k: Experts that a token is sent to.
-        score: Weights of the experts: `softmax` over all, `topk_softmax` over the chosen ones alone, `sigmoid` of each.
+        score: Weights of the experts: `softmax` over all, `topk_softmax` over the chosen ones alone, `sigmoid` of each,
+            or `sqrt_softplus`, the root of the softplus of each.
         norm_topk: Whether the weights of the chosen experts are made to sum to one.
         norm_eps: Added to the sum that they are divided by.
         routed_scaling_factor: Factor of the routed experts' sum.
@@ -65,7 +77,8 @@ class MoE(nn.Module):
         latent_norm: RMS norms in that width, of what the experts read, of what each gives and of the sum of that;
             none unless given.
         shared_intermediate_dim: Width of the expert that sees every token; None for none.
-        shared_gate: Whether a learned sigmoid multiplies the shared expert.
+        shared_gate: Whether a learned sigmoid multiplies the shared expert; or `softmax`: the routed experts and the
+            shared one are multiplied by two learned shares, which have biases and sum to one (Klear).
 
     Raises:
         ValueError: If `top_k` is larger than `num_experts`, groups do not fit, or a gate has no shared expert.
@@ -100,7 +113,7 @@ class MoE(nn.Module):
         latent_dim: int | None = None,
         latent_norm: LatentNormOptions | None = None,
         shared_intermediate_dim: int | None = None,
-        shared_gate: bool = False,
+        shared_gate: SharedGate = False,
     ) -> None:
         super().__init__()
         outputs = num_experts + identity_experts
@@ -133,7 +146,8 @@ class MoE(nn.Module):
         if shared_intermediate_dim:
             self.shared_expert = MLP(dim, shared_intermediate_dim, activation, gated, shared_bias, limit)
         if shared_gate:
-            self.shared_expert_gate = Linear(dim, 1, bias=False)
+            mixed = shared_gate == "softmax"
+            self.shared_expert_gate = Linear(dim, 2 if mixed else 1, bias=mixed)
         if correction_bias:
             self.correction_bias = mx.zeros((outputs,))
             self.freeze(recurse=False, keys="correction_bias")
@@ -188,11 +202,19 @@ class MoE(nn.Module):
         if kept is not None:
             routed = routed + kept.sum(axis=-1, keepdims=True) * x
         if "shared_expert" in self:
-            shared = self.shared_expert(x)
-            if "shared_expert_gate" in self:
-                shared = mx.sigmoid(self.shared_expert_gate(x.astype(mx.float32))) * shared
-            routed = routed + shared
+            routed = self._with_shared(x, routed)
         return routed.astype(x.dtype)
+
+    def _with_shared(self, x: mx.array, routed: mx.array) -> mx.array:
+        """The routed experts' sum and the shared expert, by the gate if there is one."""
+        shared = self.shared_expert(x)
+        if "shared_expert_gate" not in self:
+            return routed + shared
+        gate = self.shared_expert_gate(x.astype(mx.float32))
+        if gate.shape[-1] == 1:
+            return routed + mx.sigmoid(gate) * shared
+        shares = mx.softmax(gate, axis=-1)
+        return shares[..., :1] * routed + shares[..., 1:] * shared
 
     def route(self, x: mx.array) -> tuple[mx.array, mx.array]:
         """Choose experts for `x` (..., D).
@@ -207,7 +229,7 @@ class MoE(nn.Module):
         logits = self.gate(x)
         if self.router_softcap is not None:
             logits = self.router_softcap * mx.tanh(logits / self.router_softcap)
-        scores = mx.sigmoid(logits) if self.score == "sigmoid" else mx.softmax(logits, axis=-1)
+        scores = _SCORES[self.score](logits)
         # Scores rise with the logits, but may round to the same number where those differ.
         ranking = scores + self.correction_bias if "correction_bias" in self else logits
         if self.top_k_groups < self.num_groups:

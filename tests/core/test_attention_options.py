@@ -88,7 +88,8 @@ def definition(layer, x, fields, first=0):
     if "output_norm" in fields:
         y = norm(y, fields["output_norm"]["eps"])
     if "gate" in fields:
-        gate = 1 / (1 + np.exp(-x @ weights["g_proj.weight"].T - weights.get("g_proj.bias", 0)))
+        gate = x @ weights["g_proj.weight"].T + weights.get("g_proj.bias", 0)
+        gate = np.log1p(np.exp(gate)) if "gate_activation" in fields else 1 / (1 + np.exp(-gate))
         y = y * gate.reshape(len(x), layer.num_heads, -1)
     return y.reshape(len(x), -1) @ weights["o_proj.weight"].T + weights.get("o_proj.bias", 0)
 
@@ -118,6 +119,7 @@ CASES = {
     "sinks, softcap, window": {"sinks": True, "softcap": 0.7, "num_kv_heads": 1, "window_size": 66},
     "gate": {"gate": "elementwise"},
     "gate of heads": {"gate": "head", "num_kv_heads": 2},
+    "gate by softplus": {"gate": "head", "gate_activation": "softplus"},
     "gate with bias": {"gate": "head", "num_kv_heads": 2, "bias": {"q": True, "g": True}},
     "input and keys scaled": {"input_scale": 0.6, "key_scale": 0.3, "bias": True, "num_kv_heads": 2, "clip": 1.5},
     "norm after rope": {"qk_norm": {"when": "after_rope", "eps": 0.1}, "num_kv_heads": 2},
@@ -329,6 +331,7 @@ def test_equals_afmoe():
         ({"softcap": 0.0}, ("softcap",), "greater than 0"),
         ({"clip": -1.0}, ("clip",), "greater than 0"),
         ({"gate": "sigmoid"}, ("gate",), "'elementwise' or 'head'"),
+        ({"gate_activation": "softplus"}, (), "it needs `gate`"),
         ({"qk_norm": {"over": "all", "per_head": True}}, ("qk_norm",), "`per_head` needs `over: head`"),
         ({"qk_norm": {"weight": False, "per_head": True}}, ("qk_norm",), "and `weight: true`"),
         ({"qk_norm": {"weight": False, "offset": 1}}, ("qk_norm",), "`offset` is added to the learned scale"),

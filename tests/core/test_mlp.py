@@ -49,6 +49,20 @@ def test_forward_equals_float64(activation, gated, bias):
     assert np.abs(np.array(layer(x)) - expected).max() < 5e-6 * np.abs(expected).max()
 
 
+def test_a_sparse_gate_keeps_what_is_above_a_quantile():
+    """95 % of a normal distribution are below its mean and 1.6449 deviations."""
+    mx.random.seed(0)
+    layer = MLP(6, 40, "gelu_tanh", sparsity=0.95)
+    x = mx.random.normal((2, 5, 6))
+    p = {name: np.array(value, np.float64) for name, value in tree_flatten(layer.parameters())}
+    gate, up = (np.array(x, np.float64) @ p[f"{name}_proj.weight"].T for name in ("gate", "up"))
+    cutoff = gate.mean(-1, keepdims=True) + gate.std(-1, keepdims=True) * 1.6448536269514722
+    kept = np.maximum(gate - cutoff, 0)
+    assert 0 < (kept > 0).mean() < 0.1
+    expected = (ACTIVATIONS["gelu_tanh"](kept) * up) @ p["down_proj.weight"].T
+    assert np.abs(np.array(layer(x)) - expected).max() < 5e-6 * np.abs(expected).max()
+
+
 def test_xielu_equals_float64():
     layer = MLP(6, 10, "xielu", gated=False)
     layer.act_fn.alpha_p, layer.act_fn.alpha_n = mx.array([0.3]), mx.array([-0.7])
@@ -146,6 +160,8 @@ def test_the_record_states_what_is_built_and_gradients_reach_it(example):
         {"intermediate_size": 8, "gated": False, "gate_scale": 0.5},
         {"intermediate_size": 8, "activation": "swiglu_oai", "gated": False},
         {"intermediate_size": 8, "limit": 1.0, "gated": False},
+        {"intermediate_size": 8, "sparsity": 0.5, "gated": False},
+        {"intermediate_size": 8, "sparsity": 1.0},
         {"intermediate_size": 8, "activation": "xielu"},
     ],
     ids=str,

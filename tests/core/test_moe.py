@@ -63,6 +63,10 @@ def sigmoid(v):
     return 1 / (1 + np.exp(-v))
 
 
+def sqrt_softplus(v):
+    return np.sqrt(np.log1p(np.exp(v)))
+
+
 def softmax(v):
     e = np.exp(v - v.max())
     return e / e.sum()
@@ -75,7 +79,7 @@ def route(p, v, layer):
     logits = p["gate.weight"] @ v + p.get("gate.bias", 0)
     if layer.router_softcap is not None:
         logits = layer.router_softcap * np.tanh(logits / layer.router_softcap)
-    scores = sigmoid(logits) if layer.score == "sigmoid" else softmax(logits)
+    scores = {"sigmoid": sigmoid, "sqrt_softplus": sqrt_softplus}.get(layer.score, softmax)(logits)
     ranking = scores + p["correction_bias"] if "correction_bias" in p else logits
     if layer.top_k_groups < layer.num_groups:
         ranking = scores + p.get("correction_bias", 0)
@@ -147,8 +151,16 @@ def reference(layer, x):
         y[place] += sum(weight for expert, weight in zip(*chosen, strict=True) if expert >= layer.num_experts) * v
         if any(name.startswith("shared_expert.") for name in p):
             shared = feed_forward(p, "shared_expert", v, glu=glu)
-            gate = sigmoid(p["shared_expert_gate.weight"] @ v) if "shared_expert_gate.weight" in p else 1
-            y[place] += gate * shared
+            gate = (
+                p["shared_expert_gate.weight"] @ v + p.get("shared_expert_gate.bias", 0)
+                if "shared_expert_gate" in layer
+                else []
+            )
+            if len(gate) == 2:
+                share = sigmoid(gate[0] - gate[1])
+                y[place] = share * y[place] + (1 - share) * shared
+            else:
+                y[place] += (sigmoid(gate) if len(gate) else 1) * shared
     return y
 
 
@@ -164,6 +176,7 @@ ROUTERS = [
     {"score": "sigmoid", "norm_topk": False, "routed_scaling_factor": 2.5},
     {"router_bias": True},
     {"score": "sigmoid", "correction_bias": True},
+    {"score": "sqrt_softplus", "correction_bias": True, "routed_scaling_factor": 1.5},
     {"correction_bias": True, "router_bias": True, "norm_topk": False},
     {"top_k": 1},
     {"top_k": 6, "score": "topk_softmax"},
@@ -200,7 +213,7 @@ def test_the_correction_counts_in_the_choice_but_not_in_the_weights():
     assert weights.max() < 1
 
 
-@pytest.mark.parametrize("score", ["softmax", "topk_softmax", "sigmoid"])
+@pytest.mark.parametrize("score", ["softmax", "topk_softmax", "sigmoid", "sqrt_softplus"])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 50)])
 def test_of_equal_experts_the_lowest_are_chosen(score, shape):
     layer = MoE(HIDDEN, WIDTH, 64, 8, score=score)
@@ -249,6 +262,7 @@ LAYERS = [
     {"bias": True, "score": "topk_softmax"},
     {"shared_intermediate_dim": 20},
     {"shared_intermediate_dim": 20, "shared_gate": True, "bias": True},
+    {"shared_intermediate_dim": 20, "shared_gate": "softmax", "latent_dim": 10},
     {"shared_intermediate_dim": 8, "gated": False, "activation": "relu2", "score": "sigmoid", "correction_bias": True},
     {"activation": "swiglu_oai", "bias": True},
     {"activation": "swiglu_oai", "limit": 0.25, "shared_intermediate_dim": 8},
@@ -430,7 +444,7 @@ def test_the_record_states_what_is_built(spec, example):
         (SharedExpertMoEOptions, {"top_k": 9}, r"`top_k` \(9\) is larger than `num_experts` \(8\)"),
         (MoEOptions, {"num_experts": 4, "shared_gate": True}, "`shared_gate` needs a shared expert"),
         (MoEOptions, {"num_experts": 4, "num_shared_experts": 1, "shared_intermediate_size": 9}, "give one of"),
-        (MoEOptions, {"num_experts": 4, "score": "soft"}, "'softmax', 'topk_softmax' or 'sigmoid'"),
+        (MoEOptions, {"num_experts": 4, "score": "soft"}, "'softmax', 'topk_softmax', 'sigmoid' or 'sqrt_softplus'"),
         (MoEOptions, {"num_experts": 0}, "greater than 0"),
         (
             MoEOptions,

@@ -21,8 +21,9 @@ from tests.families.reference_configs import Refused, explicit, fields_of
 
 
 def config_of(name: str) -> dict[str, Any]:
+    """The configuration of a fixture, of a wrapper that of its text model."""
     found: dict[str, Any] = json.loads((FIXTURES / name / "config.json").read_text())
-    return found
+    return found.get("text_config", found)
 
 
 RECIPES: Final = Path(__file__).parent / "recipes"
@@ -70,11 +71,14 @@ class Reader:
 
 
 def _parts(plan: Plan) -> list[Any]:
-    outside = [use for use in (plan.embedding, plan.final_norm, plan.head) if use]
+    outside = [use for use in (plan.embedding, plan.residual, plan.final_norm, plan.head) if use]
     uses = [*outside, *(use for layer in plan.layers for use in layer.uses())]
     return [
         [(use.path, use.type, use.options.model_dump(exclude={_DERIVED}), use.params) for use in uses],
-        [[(b.scale, b.residual, [m.scale for m in b.members]) for b in layer.branches] for layer in plan.layers],
+        [
+            [(b.scale, b.skip, b.residual, [m.scale for m in b.members]) for b in layer.branches]
+            for layer in plan.layers
+        ],
         plan.slots,
         plan.masks,
     ]

@@ -12,6 +12,7 @@ __all__ = [
     "OFFSET_HELP",
     "Bias",
     "BiasOptions",
+    "GateActivationName",
     "GateName",
     "HeadNormOptions",
     "QKNorm",
@@ -27,6 +28,7 @@ OFFSET_HELP: Final = "Added to the learned scale; 1 for weights around zero, as 
 
 #: Of what a gate on the output of attention has one number.
 GateName = Literal["elementwise", "head"]
+GateActivationName = Literal["sigmoid", "softplus"]
 
 
 def check_offset(offset: float, weight: bool) -> None:

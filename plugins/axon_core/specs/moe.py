@@ -23,6 +23,7 @@ __all__ = [
     "RouterNormOptions",
     "ScoreName",
     "SharedExpertMoEOptions",
+    "SharedGate",
     "check_groups",
     "moe_active",
     "moe_flops",
@@ -31,7 +32,8 @@ __all__ = [
     "moe_touched",
 ]
 
-ScoreName = Literal["softmax", "topk_softmax", "sigmoid"]
+ScoreName = Literal["softmax", "topk_softmax", "sigmoid", "sqrt_softplus"]
+SharedGate = bool | Literal["softmax"]
 GroupScoreName = Literal["top2", "max"]
 
 
@@ -107,7 +109,8 @@ class MoEOptions(Options):
     intermediate_size: int = Field(gt=0, description="Width of each routed expert.")
     score: ScoreName = Field(
         "softmax",
-        description="Weights of the experts: softmax over all, topk_softmax over the chosen alone, or sigmoid of each.",
+        description="Weights of the experts: softmax over all, topk_softmax over the chosen alone, sigmoid of each, or "
+        "sqrt_softplus of each, the root of its softplus.",
     )
     norm_topk: bool = Field(True, description="Make the weights of the chosen experts sum to one.")
     norm_eps: float = Field(
@@ -162,7 +165,11 @@ class MoEOptions(Options):
     shared_intermediate_size: int | None = Field(
         None, gt=0, description="Width of the shared expert, where it is not a multiple of `intermediate_size`."
     )
-    shared_gate: bool = Field(False, description="Multiply the shared expert by a learned sigmoid gate.")
+    shared_gate: SharedGate = Field(
+        False,
+        description="Multiply the shared expert by a learned sigmoid gate; or, with softmax, the routed experts and "
+        "the shared one by two learned shares that sum to one.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> MoEOptions:
@@ -263,7 +270,10 @@ def moe_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
         shared = mlp_params(hidden, options.shared_size, gated=options.gated, bias=options.side_bias)
         shapes |= {f"shared_expert.{name}": shape for name, shape in shared.items()}
     if options.shared_gate:
-        shapes["shared_expert_gate.weight"] = (1, hidden)
+        mixed = options.shared_gate == "softmax"
+        shapes |= {"shared_expert_gate.weight": (2 if mixed else 1, hidden)} | (
+            {"shared_expert_gate.bias": (2,)} if mixed else {}
+        )
     return shapes
 
 
@@ -311,6 +321,7 @@ def moe_saved(options: MoEOptions, hidden: int, tokens: int, dtype: str) -> tupl
             tokens, options.shared_size, options.activation, gated=options.gated, limit=options.limit
         )
         found += each(tokens, shared_output=hidden) if options.shared_gate else ()
+        found += in_float32(tokens, routed_output=hidden) if options.shared_gate == "softmax" else ()
     return found
 
 
@@ -337,7 +348,7 @@ SPECS: Final = (
         kind="layer",
         options=MoEOptions,
         module="axon_core.moe:MoE.from_options",
-        summary="Mixture of experts: softmax or sigmoid router, top-k, optional shared expert.",
+        summary="Mixture of experts: softmax, sigmoid or softplus router, top-k, optional shared expert.",
         source='Shazeer et al. 2017, "Outrageously Large Neural Networks" (arXiv:1701.06538)',
         params=lambda options, dims: moe_params(options, dims.hidden_size),
         active=lambda options, dims: moe_active(options, dims.hidden_size),
@@ -361,6 +372,14 @@ SPECS: Final = (
             },
             {"num_experts": 4, "top_k": 1, "intermediate_size": 32, "activation": "relu2", "gated": False},
             {"num_experts": 4, "intermediate_size": 32, "shared_intermediate_size": 48, "shared_gate": True},
+            {
+                "num_experts": 4,
+                "intermediate_size": 32,
+                "score": "sqrt_softplus",
+                "correction_bias": True,
+                "num_shared_experts": 1,
+                "shared_gate": "softmax",
+            },
             {
                 "num_experts": 8,
                 "intermediate_size": 32,
