@@ -319,8 +319,8 @@ def moe_saved(options: MoEOptions, hidden: int, tokens: int, dtype: str) -> tupl
     for name, norm in options.latent_norm:
         rows = sent if name == "expert" else tokens
         found += norm_saved(rows, inner, name=f"latent_{name}_norm", offset=norm.offset) if norm else ()
-    if not options.input_scaled:  # what experts give is added as it is, and what they read is no copy
-        found += each(sent, rows=inner) + in_float32(sent, outputs=inner)
+    found += each(sent, rows=inner)
+    found += () if options.input_scaled else in_float32(sent, outputs=inner)
     found += activation_saved(
         sent, options.intermediate_size, options.activation, gated=options.gated, limit=options.limit
     )
