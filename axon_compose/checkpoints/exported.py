@@ -71,7 +71,11 @@ class Exported:
         self.found = {self.names.in_plan(name): entry.shape for header in headers for name, entry in header.items()}
 
     def known(self, layout: Layout) -> list[str]:
-        """The kinds of names of the checkpoint that the folder was built from, if it had this layout."""
+        """The kinds of names of the checkpoint that the folder was built from, if it had this layout and this type."""
+        if self.source is not None:
+            written = original_config(self.source, self.section).get("model_type")
+            if self.section.model_types and written not in self.section.model_types:
+                return []  # the loader of another type, which has names of its own
         origin = self.written[CONFIG_KEY].get("tensors")
         same = isinstance(origin, dict) and origin.get("layout") == layout
         return list(map(str, origin.get("names", ()))) if same else []

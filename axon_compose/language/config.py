@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.language.source import Entry, Mapping, Node, Scalar, Sequence, plain
-from axon_compose.language.wrappers import TEXT_TYPES
+from axon_compose.language.wrappers import OTHER_PARTS, TEXT_TYPES
 
 __all__ = ["CONFIG_KEY", "INFINITE", "INNER", "MODEL_TYPE", "Config", "description_in", "make_config"]
 
@@ -55,14 +55,16 @@ class Config:
     def model_types(self) -> list[str]:
         """`model_type` of the text model, or its default where that is left out, and of the whole, in this order."""
         found = [str(plain(part.entries["model_type"].node)) for part in self.parts() if "model_type" in part.entries]
-        if self.inner is not None and "model_type" not in self.inner.entries and found:
-            found = [TEXT_TYPES[found[0]], *found] if found[0] in TEXT_TYPES else found
-        return list(dict.fromkeys(found))
+        named = self.inner is not None and "model_type" in self.inner.entries
+        text = [TEXT_TYPES[name] for name in found[:1] if name in TEXT_TYPES and not named]
+        return list(dict.fromkeys([*text, *found]))
 
     @property
     def wrapped(self) -> bool:
-        """Whether the text model is a part of a larger one."""
-        return self.inner is not None
+        """Whether the text model is a part of a larger one, its fields in a part of their own or beside the others."""
+        if self.inner is not None or any(isinstance(self.top.get(name), Mapping) for name in OTHER_PARTS):
+            return True
+        return any(name in TEXT_TYPES for name in self.model_types)
 
     def find(self, name: str) -> Entry | None:
         """The field of a name; null counts only if nothing else is there.
@@ -84,7 +86,9 @@ class Config:
 
     def items(self) -> Iterator[tuple[str, Entry]]:
         """The fields that describe the text model: those of its part alone, where it has one."""
-        return iter((self.inner or self.top).entries.items())
+        if self.inner is not None:
+            return iter(self.inner.entries.items())
+        return ((name, entry) for name, entry in self.top.entries.items() if name not in OTHER_PARTS)
 
     def with_field(self, name: str, value: Scalar) -> Config:
         """The same with one field of the text model in place of what was there, or beside the others."""

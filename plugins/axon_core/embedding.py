@@ -29,6 +29,7 @@ class TokenEmbedding(nn.Module):
         scale_dtype: Type that the factor is rounded to, e.g. "bfloat16"; not rounded unless given.
         norm: Norm after the factor and the positions, none unless given.
         positions: Number of positions that have a learned vector, which is added (as in GPT); none unless given.
+        first_position: Index of the first token's vector among these.
         per_layer: A second embedding that is published as `per_layer_inputs` (see `axon_core.per_layer`).
     """
 
@@ -41,10 +42,11 @@ class TokenEmbedding(nn.Module):
         scale_dtype: str | None = None,
         norm: EmbeddingNormOptions | None = None,
         positions: int | None = None,
+        first_position: int = 0,
         per_layer: PerLayerOptions | None = None,
     ) -> None:
         super().__init__()
-        self.width = size or hidden_size
+        self.width, self.first_position = size or hidden_size, first_position
         self.scale = scale
         if scale is not None and scale_dtype is not None:
             rounded: Any = mx.array(scale, getattr(mx, scale_dtype)).item()
@@ -98,7 +100,7 @@ class TokenEmbedding(nn.Module):
     def _positions(self, length: int, offset: int | mx.array) -> mx.array:
         """(L,) or (B, L), within the table."""
         start = offset[:, None] if isinstance(offset, mx.array) and offset.ndim else offset
-        return mx.clip(mx.arange(length) + start, 0, self.embed_positions.weight.shape[0] - 1)
+        return mx.clip(mx.arange(length) + start + self.first_position, 0, self.embed_positions.weight.shape[0] - 1)
 
     def as_linear(self, h: mx.array) -> mx.array:
         """Scores (..., V) of `h` (..., width) against every vector of the table."""

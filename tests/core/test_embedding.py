@@ -115,3 +115,14 @@ def test_faulty_options():
     for fields in ({"size": 0}, {"size": 3.5}, {"scale": "=sqrt(2)"}, {"width": 3}):
         with pytest.raises(ValidationError):
             TokenEmbeddingOptions.model_validate(fields)
+
+
+def test_positions_may_begin_further_on():
+    embedding = build(positions=16, first_position=2)
+    want = array(embedding.embed_tokens.weight)[np.array(TOKENS)]
+    length = TOKENS.shape[1]
+    np.testing.assert_allclose(
+        array(embedding(TOKENS, offset=3)), want + array(embedding.embed_positions.weight)[5 : 5 + length], atol=1e-6
+    )
+    with pytest.raises(ValidationError, match="`first_position` is an index below `positions`"):
+        TokenEmbeddingOptions.model_validate({"first_position": 2})

@@ -21,8 +21,9 @@ from tests.families.reference_configs import Refused, explicit, fields_of
 
 
 def config_of(name: str) -> dict[str, Any]:
+    """The configuration of a fixture, of a wrapper that of its text model."""
     found: dict[str, Any] = json.loads((FIXTURES / name / "config.json").read_text())
-    return found
+    return found.get("text_config", found)
 
 
 RECIPES: Final = Path(__file__).parent / "recipes"

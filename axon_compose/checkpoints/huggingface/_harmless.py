@@ -15,7 +15,8 @@ _GENERAL: Final = """
     decoder_start_token_id
     diversity_penalty do_sample dtype early_stopping encoder_no_repeat_ngram_size eos_token_id
     experts_implementation exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id
-    id2label is_decoder label2id length_penalty max_length min_length model_type name_or_path no_repeat_ngram_size
+    id2label is_composition is_decoder label2id length_penalty max_length min_length model_type name_or_path
+    no_repeat_ngram_size
     num_beam_groups num_beams num_labels num_return_sequences output_attentions output_hidden_states output_scores
     pad_token_id prefix problem_type remove_invalid_values repetition_penalty return_dict return_dict_in_generate
     sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder
@@ -42,6 +43,8 @@ _TRAINING: Final = """
 """
 #: How the weights are stored: read with the tensors.
 _STORAGE: Final = "quantization quantization_config compression_config _pre_quantization_dtype"
+#: Of the models of images and sound around a text model.
+_OUTSIDE: Final = re.compile(r"(image|video|audio|vision|boi|eoi|boa|eoa|boc|eoc)(_\w+)?_token(_id|_index)?", re.ASCII)
 _HARMLESS: Final = frozenset(f"{_GENERAL} {_GENERATION} {_PROGRAMS} {_TRAINING} {_STORAGE}".split())
 #: Dropout, wherever it is, such as `resid_dropout` and `moe_dropout_rate`.
 _DROPOUT: Final = re.compile(r"(\w+_)?dropout(_prob|_rate|_p)?", re.ASCII)
@@ -58,4 +61,4 @@ NEUTRAL: Final[dict[str, Any]] = {
 
 def is_harmless(name: str) -> bool:
     """Whether a field never changes what a model computes from given weights, whatever its value."""
-    return name in _HARMLESS or _DROPOUT.fullmatch(name) is not None
+    return name in _HARMLESS or any(pattern.fullmatch(name) for pattern in (_DROPOUT, _OUTSIDE))

@@ -10,8 +10,9 @@ from axon_compose.checkpoints.huggingface._dims import field_names, rope_keys
 from axon_compose.checkpoints.huggingface._rope import ORIGINAL_LENGTH, key_of_rope
 from axon_compose.language.config import INFINITE, INNER
 from axon_compose.language.document import FormulaError, HuggingFace, cached_parse, is_formula
+from axon_compose.language.wrappers import OTHER_PARTS, TEXT_TYPES
 
-__all__ = ["model_type_of", "original_config", "whole_config", "with_dims", "with_missing"]
+__all__ = ["exported_as", "model_type_of", "original_config", "whole_config", "with_dims", "with_missing"]
 
 #: How the tensors were stored: what is written is stored in its own way.
 _STORAGE: Final = ("quantization", "quantization_config", "compression_config")
@@ -43,11 +44,24 @@ def original_config(source: Mapping[str, Any], section: HuggingFace) -> dict[str
         scaling = kept.pop("rope_scaling")  # written twice: it counts, unless it is empty
         if scaling and not any(isinstance(item, Mapping) for item in kept["rope_parameters"].values()):
             kept["rope_parameters"] = {"rope_type": scaling.get("type", "default"), **scaling}
-    if inner is not None and set(source.get("architectures") or ()) & set(section.architectures):
+    if inner is None:
+        kept = {name: value for name, value in kept.items() if name not in OTHER_PARTS}
+        if (named := kept.get("model_type")) in TEXT_TYPES and named not in section.model_types:
+            kept["model_type"] = TEXT_TYPES[named]
+    elif set(source.get("architectures") or ()) & set(section.architectures):
         kept["model_type"] = section.model_types[0]  # that of the part alone is another family's
     if "model_type" not in kept and section.model_types:
         kept["model_type"] = section.model_types[0]
+    if other := exported_as(section, kept.get("model_type")):
+        kept.pop("architectures", None)
+        kept["model_type"] = other
     return kept
+
+
+def exported_as(section: HuggingFace, model_type: Any) -> str | None:
+    """The model type that an export has instead of this one, if it has another one."""
+    of_type = section.per_type.get(model_type)
+    return of_type.export_as if of_type else None
 
 
 def whole_config(section: HuggingFace, dims: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +93,8 @@ def whole_config(section: HuggingFace, dims: Mapping[str, Any], defaults: Mappin
 def model_type_of(section: HuggingFace, dims: Mapping[str, Any]) -> str:
     """The first model type, unless `huggingface.write` chooses another one."""
     chosen = _value(section.write.get("model_type"), dims)
-    return chosen if chosen in section.model_types else section.model_types[0]
+    found: str = chosen if chosen in section.model_types else section.model_types[0]
+    return exported_as(section, found) or found
 
 
 def with_missing(config: Mapping[str, Any], section: HuggingFace, dims: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from axon_compose.checkpoints.upstream._repairs import (
     falcon_multipliers,
     first_kinds,
     head_norm_eps,
+    longer_cache,
     norm_eps,
     raise_bias,
     rounded_scale,
@@ -66,14 +67,15 @@ def _groups(config: Config) -> int:
 
 #: Families with yarn whose RoPE mlx-lm makes by one function.
 _YARN: Final = (
-    "bailing_moe", "deepseek_v3", "dots1", "ernie4_5", "ernie4_5_moe", "exaone_moe", "falcon_h1", "glm4_moe_lite",
-    "gpt_oss", "granite", "granitemoe", "kimi_k2", "llama", "mistral", "olmo2", "olmoe", "qwen2", "qwen3", "qwen3_next",
-    "seed_oss", "smollm3",
+    "bailing_moe", "deepseek_v3", "deepseek_v32", "dots1", "ernie4_5", "ernie4_5_moe", "exaone_moe", "falcon_h1",
+    "glm4_moe_lite", "glm_moe_dsa", "gpt_oss", "granite", "granitemoe", "kimi_k2", "llama", "mistral", "olmo2", "olmoe",
+    "qwen2", "qwen3", "qwen3_next", "seed_oss", "smollm3",
 )  # fmt: skip
 
 #: Families whose experts are chosen out of the best groups.
 _GROUPED: Final = (
-    "bailing_moe", "deepseek_v3", "dots1", "exaone_moe", "glm4_moe", "glm4_moe_lite", "kimi_k2", "nemotron_h",
+    "bailing_moe", "deepseek_v3", "deepseek_v32", "dots1", "exaone_moe", "glm4_moe", "glm4_moe_lite", "glm_moe_dsa",
+    "kimi_k2", "nemotron_h",
 )  # fmt: skip
 
 #: Of checkpoints whose files hold two different matrices under a config.json that ties them, which is seen there alone.
@@ -225,6 +227,15 @@ FAULTS: Final = (
         "head_dim * norm_eps, as in flash-linear-attention; the same number where heads have 64",
         model_types=("rwkv7",),
         repair=head_norm_eps,
+    ),
+    UpstreamFault(
+        "cache-too-short",
+        "mlx-lm",
+        "in the cache is one token less than a query of a whole prompt sees: sliding_window of them",
+        "sliding_window tokens besides the query's own, prompt or not (also the mask of mlx-lm)",
+        model_types=("plamo3",),
+        when=_slides,
+        repair=longer_cache,
     ),
     UpstreamFault(
         "size-required",

@@ -11,7 +11,15 @@ import mlx.nn as nn
 
 from axon_compose.checkpoints.upstream._fields import older_fields
 
-__all__ = ["falcon_multipliers", "first_kinds", "head_norm_eps", "norm_eps", "raise_bias", "rounded_scale"]
+__all__ = [
+    "falcon_multipliers",
+    "first_kinds",
+    "head_norm_eps",
+    "longer_cache",
+    "norm_eps",
+    "raise_bias",
+    "rounded_scale",
+]
 
 Config = Mapping[str, Any]
 
@@ -71,3 +79,8 @@ def falcon_multipliers(model: nn.Module, config: Config) -> None:
         ):
             if "bias" in linear:
                 linear.bias = linear.bias * factor
+
+
+def longer_cache(model: nn.Module, config: Config) -> None:
+    """Rotating caches that keep what the mask of a window lets through."""
+    model.config.window_size += 1

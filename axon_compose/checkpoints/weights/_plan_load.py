@@ -269,6 +269,8 @@ class _Planner:
         """Whether to permute as the rule says: not where the tensor already has MLX's layout."""
         written = found.rule.written
         moving = written.reshape or written.transpose or any(p.transpose for p in (written.split or {}).values())
+        if moving and written.if_needed:
+            return (False, True)
         if not moving or self.layout == "huggingface":
             return (True,)
         return (False, True) if self.layout == "mlx" else (True, False)
@@ -276,7 +278,7 @@ class _Planner:
     def note_doubt(self, found: Found, sources: Sequence[Source], fitting: Sequence[tuple[bool, Transfer]]) -> None:
         """Without a mark: a tensor that has the right shape both as it is and moved."""
         both = {moved for moved, _ in fitting} == {True, False}
-        if self.layout is None and both and _moves(fitting[0][1]):
+        if self.layout is None and both and _moves(fitting[0][1]) and not found.rule.written.if_needed:
             self.faults.undecided.append(f"{shown(sources[0].name)}: the rule `{found.rule}`")
 
     def finish(self) -> None:

@@ -233,6 +233,8 @@ class _Saver:
             StepError: The parameters cannot be joined or moved back.
         """
         count, shape = self.source_shape(found, names, moved)
+        if moved and found.rule.written.if_needed and (count, shape) == self.source_shape(found, names, moved=False):
+            moved = False  # a tensor of this shape is read as it is
         packed = {self.packed.get(name) for name in names}
         packing = packed.pop() if len(packed) == 1 else None
         form = Form(shape, packing if packing and packing.fits(shape) else None)

@@ -64,6 +64,9 @@ class WeightRule(Section):
         default=None, min_length=1, max_length=MAX_AXES, description="Shape before `reshape`, for export."
     )
     transpose: bool | list[int] = Field(default=False, description="Swap the last two axes, or permute.")
+    if_needed: bool = Field(
+        default=False, description="Leave `reshape` and `transpose` out for tensors that have the shape already."
+    )
     add: Number | None = Field(default=None, description="Constant to add.")
     scale: Number | None = Field(default=None, description="Factor, or a formula giving one factor per row.")
     pairs_to_halves: Extent | None = Field(
@@ -111,6 +114,9 @@ class ModelType(Section):
     )
     ignore: list[str] = Field(
         default_factory=list, description="Fields that are without effect in such checkpoints, dims included."
+    )
+    export_as: str | None = Field(
+        default=None, min_length=1, description="Model type that an export has instead, since no loader knows this one."
     )
 
     @model_validator(mode="before")

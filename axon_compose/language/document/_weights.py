@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 from axon_compose.diagnostics import Problems, Span
 from axon_compose.language.document._document import Document, Path, within
 from axon_compose.language.document._formulas import cached_parse
-from axon_compose.language.document._huggingface import WeightRule
+from axon_compose.language.document._huggingface import SplitPart, WeightRule
 from axon_compose.language.document._patterns import Pattern, PatternError, Target, parse_pattern, parse_target
 from axon_compose.language.document.formula import RESERVED, FormulaError, is_formula
 
@@ -16,7 +16,7 @@ __all__ = ["check_faults", "check_weights"]
 
 #: Keys that work on a tensor, and so say nothing where it is dropped.
 _STEPS: Final = (
-    "stack", "reshape", "reshape_from", "transpose", "add", "scale", "pairs_to_halves", "negative_exp",
+    "stack", "reshape", "reshape_from", "transpose", "if_needed", "add", "scale", "pairs_to_halves", "negative_exp",
     "axis", "groups",
 )  # fmt: skip
 _SHAPES: Final = ("reshape", "reshape_from")
@@ -155,8 +155,10 @@ class _Check:
         idle = [key for key in _STEPS if key in given and self.rule.drop]
         idle += [key for key in ("axis", "groups") if key in given and self.rule.to is not None]
         idle += ["reshape_from"] if "reshape_from" in given and not (self.rule.reshape or self.rule.drop) else []
+        moves = self.rule.reshape or self.rule.transpose or any(part.transpose for part in self.parts())
+        idle += ["if_needed"] if "if_needed" in given and not (moves or self.rule.drop) else []
         for key in idle:
-            owner = "reshape" if key == "reshape_from" else "split"
+            owner = {"reshape_from": "reshape", "if_needed": "reshape` or `transpose"}.get(key, "split")
             why = "the tensor is dropped" if self.rule.drop else f"it belongs to `{owner}`"
             self.problems.error(
                 "AX163", f"`{key}` has no effect: {why}", self.document.place(*self.path, key, key=True)
@@ -183,6 +185,9 @@ class _Check:
         yield ("transpose",), self.rule.transpose
         for text, part in (self.rule.split or {}).items():
             yield ("split", text, "transpose"), part.transpose
+
+    def parts(self) -> list[SplitPart]:
+        return list((self.rule.split or {}).values())
 
     def bad_number(self, path: Path, message: str) -> None:
         self.problems.error("AX164", message, self.document.place(*self.path, *path))

@@ -73,6 +73,7 @@ def huggingface_definitions() -> dict[str, Schema]:
             "properties": {
                 "defaults": from_field(ModelType, "defaults", type="object", propertyNames={"pattern": NAME}),
                 "ignore": from_field(ModelType, "ignore", **texts),
+                "export_as": from_field(ModelType, "export_as", type=["string", "null"], minLength=1),
             },
             "additionalProperties": False,
         },
@@ -88,6 +89,7 @@ def huggingface_definitions() -> dict[str, Schema]:
                 "reshape": from_field(WeightRule, "reshape", **shape),
                 "reshape_from": from_field(WeightRule, "reshape_from", **shape),
                 "transpose": from_field(WeightRule, "transpose", **axes),
+                "if_needed": from_field(WeightRule, "if_needed", type="boolean"),
                 "add": from_field(WeightRule, "add", **nullable),
                 "scale": from_field(WeightRule, "scale", **nullable),
                 "pairs_to_halves": from_field(

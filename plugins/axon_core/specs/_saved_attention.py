@@ -64,6 +64,10 @@ def attention_saved(
         reached = key_heads * (width + value) * scores[-1].shape[0] // BLOCK
         found = tuple(array for array in found if array.name not in ("queries", "keys", "values"))
         found += in_float32(tokens, cast=queries) + (Array("reached", (reached,), "float32"),)
+    if options.indexer is not None and tokens > options.indexer.chosen:
+        # What each head may see instead of one mask for all, a byte for a pair in each sequence.
+        masks = heads if options.indexer.num_heads > 1 else 1
+        scores = (*scores[:-1], Array("chosen", (masks, tokens * tokens // 2), "float16"))
     return found + scores
 
 

@@ -65,10 +65,19 @@ class TokenEmbeddingOptions(Options):
         description="Learn a vector for each of so many positions, which is added; later ones share the last. "
         "None unless given.",
     )
+    first_position: int = Field(
+        default=0, ge=0, description="Which of these vectors is that of the first token; 2 in OPT and BioGPT."
+    )
     per_layer: PerLayerOptions | None = Field(
         default=None,
         description="A second, narrow vector of each token for every layer, for `per_layer_input` (Gemma 3n and 4).",
     )
+
+    @model_validator(mode="after")
+    def _within(self) -> TokenEmbeddingOptions:
+        if self.first_position and self.first_position >= (self.positions or 0):
+            raise ValueError("`first_position` is an index below `positions`")
+        return self
 
 
 class LMHeadOptions(Options):
@@ -182,6 +191,7 @@ SPECS: Final = (
             {"scale": 5.3, "scale_dtype": "bfloat16"},
             {"norm": {"weight": False}},
             {"positions": 64, "norm": {"type": "layer_norm"}},
+            {"positions": 64, "first_position": 2},
         ),
     ),
     ComponentSpec(

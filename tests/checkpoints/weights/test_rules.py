@@ -190,6 +190,23 @@ def test_a_square_matrix_is_transposed_by_the_mark_alone(tmp_path: Path) -> None
     assert_same(case.load(layout="huggingface"), {"c.weight": w.T})
 
 
+@pytest.mark.parametrize("mark", ["pt", "mlx", None])
+def test_what_may_be_transposed_is_taken_by_its_shape(mark: str | None, tmp_path: Path) -> None:
+    rule = {"transpose": True, "if_needed": True, "split": {"a": {"size": 2, "transpose": True}, "b": 1}}
+    case = Case(tmp_path, {"c": {"to": "c", "transpose": True, "if_needed": True}}, {"c.weight": (2, 3)})
+    w = numbers(2, 3)
+    for written in (w, w.T):
+        case.write({"c.weight": written}, mark=mark)
+        assert_same(case.load(), {"c.weight": w})
+    square = Case(tmp_path, case.weights, {"c.weight": (3, 3)})
+    square.write({"c.weight": numbers(3, 3)}, mark=mark)
+    assert_same(square.load(), {"c.weight": numbers(3, 3)})
+    parts = Case(tmp_path, {"c": rule}, {"a.weight": (4, 2), "b.weight": (1, 4)})
+    parts.write({"c.weight": numbers(4, 3)}, mark=mark)
+    whole = numbers(4, 3).T
+    assert_same(parts.load(), {"a.weight": whole[:2].T, "b.weight": whole[2:]})
+
+
 def test_rules_of_one_layout(tmp_path: Path) -> None:
     """A norm that Hugging Face stores without its 1, and mlx-lm with it."""
     case = Case(

@@ -129,6 +129,11 @@ TRIPS = {
         Trip({"c": {"to": "c", "transpose": True}}, {"c.weight": (4, 3, 1), "c.bias": (4,)}, {}),
         {"c.weight": numbers(4, 1, 3), "c.bias": numbers(4)},
     ),
+    "if needed": (
+        Trip({name: {"to": name, "transpose": True, "if_needed": True} for name in "ab"},
+             {"a.weight": (3, 4), "b.weight": (4, 4)}, {}),
+        {"a.weight": numbers(4, 3), "b.weight": numbers(4, 4)},
+    ),
     "shapes": (
         Trip(
             {

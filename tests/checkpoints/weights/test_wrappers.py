@@ -12,10 +12,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from axon_compose import load
+from axon_compose import ArchitectureError, load
 from axon_compose.checkpoints.files import CheckpointError
 from axon_compose.checkpoints.huggingface import families
-from axon_compose.language.wrappers import TEXT_TYPES
+from axon_compose.language.wrappers import FOREIGN, TEXT_TYPES
 from axon_compose.registry import Registry
 
 FIXTURES = Path(__file__).parents[2] / "families" / "fixtures"
@@ -92,6 +92,59 @@ def test_without_a_wrapper_nothing_is_another_part(tmp_path: Path) -> None:
         load(checkpoint=tmp_path / "c").build(weights=tmp_path / "c")
 
 
+#: As the published files name the tensors of the text model, `lm_head` included, and those of other parts.
+PUBLISHED = {
+    "qwen2_vl": ("model.", "lm_head", "visual.merger.mlp.0.weight"),  # Qwen2-VL, Qwen2.5-VL: fields side by side
+    "qwen3_vl": ("model.language_model.", "lm_head", "model.visual.merger.norm.weight"),
+    "qwen3_vl_moe": ("model.language_model.", "lm_head", "model.visual.deepstack_merger_list.0.norm.weight"),
+    "gemma4_unified": ("model.language_model.", None, "model.embed_vision.embedding_projection.weight"),
+    "gemma3_text": ("language_model.model.", None, "multi_modal_projector.mm_soft_emb_norm.weight"),
+    "ministral3": ("language_model.model.", "language_model.lm_head", "multi_modal_projector.linear_1.weight"),
+    "deepseek_v3": ("language_model.model.", "language_model.lm_head", "vision_tower.patch_embed.proj.weight"),
+    "lfm2": ("model.language_model.", None, "model.vision_tower.vision_model.post_layernorm.weight"),
+    "mistral": ("language_model.model.", "language_model.lm_head", "vision_tower.patch_conv.weight"),
+}
+WHOLE = {
+    "gemma3_text": "gemma3", "gemma4_unified": "gemma4_unified", "ministral3": "mistral3", "deepseek_v3": "kimi_vl",
+    "lfm2": "lfm2-vl", "mistral": "pixtral",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_names_are_read(name: str, tmp_path: Path) -> None:
+    """The fixture of a text model, under the names and with the fields of the published wrapper."""
+    body, head, other = PUBLISHED[name]
+    folder = tmp_path / "c"
+    copytree(FIXTURES / name, folder)
+    weights: Any = mx.load(str(folder / "model.safetensors"))
+    texts = {key.replace("model.language_model.", "model.", 1): value for key, value in weights.items()}
+    texts = {key: value for key, value in texts.items() if not key.startswith(("model.visual.", "visual."))}
+    renamed = {
+        key.replace("model.", body, 1) if key.startswith("model.") else key.replace("lm_head", head or "", 1): value
+        for key, value in texts.items()
+    }
+    mx.save_safetensors(str(folder / "model.safetensors"), renamed | {other: mx.zeros((2, 3))}, {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    text = config.pop("text_config", config)
+    if name == "qwen2_vl":
+        whole = {**text, **config}
+    else:
+        whole = {"model_type": WHOLE.get(name, name), "text_config": text, "vision_config": {"depth": 1}}
+    (folder / "config.json").write_text(json.dumps(whole))
+    assert np.array_equal(logits(folder), logits(FIXTURES / name))
+    assert load(checkpoint=folder).load_plan(folder).dropped == (other,)
+
+
+def test_fields_of_other_parts_are_none_of_the_text_model(tmp_path: Path) -> None:
+    config = json.loads((FIXTURES / "qwen2_vl" / "config.json").read_text())
+    flat = {**config.pop("text_config"), **config, "vision_token_id": 5, "image_size": 3}
+    (tmp_path / "config.json").write_text(json.dumps(flat))
+    with pytest.raises(ArchitectureError) as caught:
+        load(checkpoint=tmp_path)
+    (fault,) = caught.value.diagnostics
+    assert (fault.code, "`image_size`" in fault.message) == ("AX602", True)
+
+
 def test_default_types_are_those_of_transformers() -> None:
     """Every wrapper of the installed transformers whose text model by default is one that a family reads."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -103,4 +156,5 @@ def test_default_types_are_those_of_transformers() -> None:
             configuration = CONFIG_MAPPING[name]
             if "text_config" in (getattr(configuration, "sub_configs", None) or {}):
                 found[name] = configuration().text_config.model_type
-    assert {name: text for name, text in found.items() if text in read} == TEXT_TYPES
+    known = {name: text for name, text in TEXT_TYPES.items() if name not in FOREIGN}
+    assert {name: text for name, text in found.items() if text in read}.items() <= known.items() <= found.items()
