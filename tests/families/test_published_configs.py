@@ -175,6 +175,8 @@ PUBLISHED: Final = {
     "deepseek-moe-16b-base": Published("deepseek", 16_375_728_128),
     "Qwen-7B": Published("qwen", 7_721_324_544),
     "lille-130m-instruct": Published("lille_130m", 127_171_200),
+    "Llama-4-Scout-17B-16E-Instruct": Published("llama4_text", 107_769_861_120),
+    "MobileLLM-R1-950M": Published("llama4_text", 949_685_760),
     "opt-125m": Published("opt", 125_239_296),
     "biogpt": Published("biogpt", 346_763_264),
     "gpt-neo-1.3B": Published("gpt_neo", 1_315_575_808),
