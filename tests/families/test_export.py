@@ -165,6 +165,7 @@ REFUSED = {
     "jamba": "expert_layer_offset",
     "minimax_m3": "the text model by itself is not read",
     "mimo_v2_flash": "ModelArgs.__init__() missing",
+    "llama4_text": "have no experts",
     "mellum": "mlp_layer_types is ignored",
     "olmo": "AI2's first format",
     "phi": "qk_layernorm is ignored",
