@@ -91,6 +91,7 @@ PUBLISHED: Final = {
     "flint": Published("flint", 39_785_287_456),
     "A.X-K1": Published("axk1", 518_983_052_288),
     "Lara-4-Mini-Base": Published("lara_mini", 7_281_684_672),
+    "Hunyuan-A13B-Instruct": Published("hunyuan_v1_moe", 80_393_183_232),
     "LFM2-8B-A1B": Published("lfm2_moe", 8_339_930_560),
     "LFM3-1.7B": Published("lfm3", 1_728_801_536),  # the defaults of its class
     "SmolLM3-3B": Published("smollm3", 3_075_098_624),
