@@ -95,6 +95,11 @@ class AttentionOptions(Options):
     temperature: TemperatureOptions | None = Field(
         default=None, description="Factor of queries far into a long context; none unless given."
     )
+    alibi: bool = Field(
+        default=False,
+        description="ALiBi (Press et al. 2022, arXiv:2108.12409): scores fall with the distance of the key, by a slope "
+        "of each head. Not with `window_size` or `sinks`. No fused kernel has it.",
+    )
     sinks: bool = Field(
         default=False,
         description="Learn a score for each head that takes part in the softmax but has no value: "
@@ -134,6 +139,8 @@ class AttentionOptions(Options):
             raise ValueError("`bias.g` is the bias of the gate: it needs `gate`")
         if self.gate_activation != "sigmoid" and self.gate is None:
             raise ValueError("`gate_activation` is that of the gate: it needs `gate`")
+        if self.alibi and (self.window_size is not None or self.sinks):
+            raise ValueError("`alibi` does not go with `window_size` or `sinks`")
         if self.k_eq_v and self.v_head_dim is not None:
             raise ValueError("with `k_eq_v` values are keys: `v_head_dim` is the width of values of their own")
         return self
@@ -315,6 +322,7 @@ _ATTENTION: Final = ComponentSpec(
         {"num_heads": 4, "qk_norm": {"weight": False}},
         {"num_heads": 4, "qk_norm": {"offset": 1.0}},
         {"num_heads": 4, "num_kv_heads": 2, "k_eq_v": True, "bias": True, "qk_norm": True, "v_norm": True},
+        {"num_heads": 6, "num_kv_heads": 2, "head_dim": 8, "rope": False, "alibi": True},
         {"num_heads": 4, "temperature": {"scale": 0.5, "length": 4, "shift": 1}},
         {"num_heads": 4, "num_kv_heads": 2, "v_head_dim": 12, "value_scale": 0.7, "gate": "elementwise"},
         {"num_heads": 4, "v_head_dim": 12, "v_norm": True, "clip": 2.0},
