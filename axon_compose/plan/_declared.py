@@ -25,12 +25,14 @@ class Declared:
         active: Parameters that one token uses.
         cache: What it keeps between calls, or None.
         window: Tokens that a query sees, None if it follows from the cache.
+        chosen: Tokens that a query attends to at most, None if to all that it sees.
     """
 
     params: Mapping[str, tuple[int, ...]]
     active: int
     cache: CacheSpec | None
     window: int | None
+    chosen: int | None
 
 
 def declared(spec: ComponentSpec, options: Any, dims: Dims) -> Declared:
@@ -47,7 +49,8 @@ def declared(spec: ComponentSpec, options: Any, dims: Dims) -> Declared:
         if cache is not None:
             _check_cache(cache, inner=False)
         window = spec.window(options, dims) if spec.window else None
-        return Declared(params, active, cache, None if window is None else _integer("window", window))
+        chosen = spec.chosen(options, dims) if spec.chosen else None
+        return Declared(params, active, cache, _limit("window", window), _limit("chosen", chosen))
 
 
 def _params(answer: object) -> dict[str, tuple[int, ...]]:
@@ -67,7 +70,7 @@ def _check_cache(cache: object, *, inner: bool) -> None:
             for name in ("heads", "head_dim", "value_dim", "window"):
                 value = getattr(cache, name)
                 if value is not None or name in ("heads", "head_dim"):
-                    _integer(f"cache: {name}", value)
+                    _integer(f"cache: {name}", value, 0 if name == "value_dim" else 1)
         case State(arrays=tuple(arrays)):
             for array in arrays:
                 if not isinstance(array, Array) or not isinstance(array.shape, tuple):
@@ -87,6 +90,10 @@ def _integer(what: str, value: object, least: int = 1) -> int:
     if not _is_integer(value) or not least <= value:  # type: ignore[operator]
         raise Nonsense(f"`{what}` gives {_shown(value)}, not an integer from {least}")
     return value  # type: ignore[return-value]
+
+
+def _limit(what: str, value: object) -> int | None:
+    return None if value is None else _integer(what, value)
 
 
 def _is_integer(value: object) -> bool:

@@ -61,6 +61,7 @@ class Part:
             self.declared.active,
             self.declared.cache,
             window=self.declared.window,
+            chosen=self.declared.chosen,
             owner=self.owner,
         )
 

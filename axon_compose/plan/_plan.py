@@ -36,6 +36,7 @@ class Use:
             from the pass itself.
         writes: Value names that some later layer reads.
         window: Tokens that a query sees, None if it follows from the cache.
+        chosen: Tokens that a query attends to at most, None if to all that it sees.
         owner: The distribution that brings it and its version, e.g. `axon-acme 1.2`.
     """
 
@@ -54,6 +55,7 @@ class Use:
     reads: Mapping[str, str] = field(default_factory=dict)
     writes: tuple[str, ...] = ()
     window: int | None = None
+    chosen: int | None = None
     owner: str = ""
 
     @property

@@ -137,7 +137,8 @@ class _Wirer:
         masks = tuple(self._masks(use, source))
         if use.spec.writes and not any(use.spec.reads.get(value) and value in reads for value in use.spec.writes):
             self.sources.setdefault(use.name, []).append(_Source(layer, use))
-        return replace(use, reads=reads, masks=masks) if reads or masks else use
+        chosen = use.chosen or source.chosen
+        return replace(use, reads=reads, masks=masks, chosen=chosen) if reads or masks else use
 
     def _source(self, use: Use, layer: int, value: str, option: str, name: str) -> _Source | None:
         for found in reversed(self.sources.get(name, [])):
@@ -183,7 +184,7 @@ class _Wirer:
 
     def _masks(self, use: Use, source: Use) -> Iterator[int]:
         """Groups for the caches that the component attends with: its own, or that of its source."""
-        cache, slot = source.cache, source.slot
+        cache, slot = (source.cache, source.slot) if use.cache is None else (use.cache, use.slot)
         if cache is None or slot is None:
             return
         children = cache.children if isinstance(cache, Composite) else (cache,)

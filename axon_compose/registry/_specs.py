@@ -67,7 +67,7 @@ class KV:
     Attributes:
         heads: Number of key/value heads.
         head_dim: Width of a key.
-        value_dim: Width of a value; `head_dim` unless given.
+        value_dim: Width of a value; `head_dim` unless given, 0 for none.
         window: Tokens that a query sees, itself included; None keeps all.
     """
 
@@ -79,7 +79,7 @@ class KV:
     @property
     def widths(self) -> tuple[int, int]:
         """Of a key and of a value."""
-        return self.head_dim, self.value_dim or self.head_dim
+        return self.head_dim, self.head_dim if self.value_dim is None else self.value_dim
 
     def elements(self, tokens: int) -> int:
         """Numbers held for one sequence after `tokens` tokens."""
@@ -178,6 +178,10 @@ class ComponentSpec:
             source fits.
         window: `(options, dims)` to the tokens that a query sees; the cache's own window unless given. Needed by layers
             that attend without a cache of their own.
+        chunk: `(options, dims)` to the tokens of a chunk, to which what a query sees is limited; None where there are
+            no chunks.
+        chosen: `(options, dims)` to the tokens that a query attends to at most, chosen by what they hold among those
+            that it may see; all of them unless given, or None. Readers of another layer's values get its number.
         mask: `dense` layers get mlx-lm's mask (None, "causal" or an array); `banded` ones apply their window
             themselves in prefill and get a mask only for steps of one token.
         float32: Parameters that stay float32 when a model is cast, e.g. `("A_log", "D")`.
@@ -213,6 +217,8 @@ class ComponentSpec:
     writes: tuple[str, ...] = ()
     accepts: Callable[[Any, Any, Dims], str | None] | None = None
     window: Callable[[Any, Dims], int | None] | None = None
+    chunk: Callable[[Any, Dims], int | None] | None = None
+    chosen: Callable[[Any, Dims], int | None] | None = None
     mask: Literal["dense", "banded"] = "dense"
     float32: tuple[str, ...] = ()
     unquantized: tuple[str, ...] = ()

@@ -10,12 +10,15 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
+from axon_core.block_indexer import BlockIndexer, Blocks
+from axon_core.chunks import chunked_attention
 from axon_core.elementary import sigmoid
 from axon_core.linear import Linear
 from axon_core.norms import HeadNorm, RMSNorm
 from axon_core.rope import RoPE
 from axon_core.scores import attend, written_out
 from axon_core.slopes import slopes
+from axon_core.specs._indexer import BlockIndexerOptions
 from axon_core.specs.attention import (
     BiasOptions,
     GateActivationName,
@@ -26,7 +29,7 @@ from axon_core.specs.attention import (
     VNormOptions,
 )
 from axon_core.temperature import query_gain
-from axon_core.window import BLOCK, Mask, banded_attention, blockwise_attention
+from axon_core.window import BLOCK, Mask, banded_attention, blockwise_attention, by_block
 
 __all__ = ["Attention", "SlidingWindowAttention"]
 
@@ -50,6 +53,7 @@ class Attention(nn.Module):
         key_scale: Factor of what the projection of keys gives.
         value_scale: Factor of values, before their norm.
         window_size: Tokens that a query sees, itself included; all unless given.
+        chunk_size: Tokens of a chunk, which see each other alone; one chunk unless given.
         scale: Factor of the scores; `head_dim ** -0.5` unless given.
         softcap: Bound of the scores, `softcap * tanh(scores / softcap)` in float32; none unless given.
         temperature: Factor of queries that grows with their position; none unless given.
@@ -61,6 +65,7 @@ class Attention(nn.Module):
         output_norm: RMS norm of each head's output, before the gate, without weights; none unless given.
         head_gain: Whether each head's queries have a learned factor, after norm and rotation.
         kv_from: Set on a layer that reads the keys and values of another one: it has no projections for them.
+        indexer: Choice of the blocks of keys that a query attends to; all unless given.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class Attention(nn.Module):
         key_scale: float = 1.0,
         value_scale: float = 1.0,
         window_size: int | None = None,
+        chunk_size: int | None = None,
         scale: float | None = None,
         softcap: float | None = None,
         temperature: TemperatureOptions | None = None,
@@ -91,6 +97,7 @@ class Attention(nn.Module):
         output_norm: VNormOptions | None = None,
         head_gain: bool = False,
         kv_from: str | None = None,
+        indexer: BlockIndexerOptions | None = None,
     ) -> None:
         super().__init__()
         head_dim = head_dim or hidden_dim // num_heads
@@ -101,7 +108,7 @@ class Attention(nn.Module):
         self.num_kv_heads = num_kv_heads = num_kv_heads or num_heads
         self.window_size, self.clip, self.softcap = window_size, clip, softcap
         self.gate_activation = gate_activation
-        self.temperature = temperature
+        self.temperature, self.chunk_size = temperature, chunk_size
         self.input_scale, self.key_scale, self.value_scale = input_scale, key_scale, value_scale
         self.scale = scale or head_dim**-0.5
         self._slopes = mx.array(slopes(num_heads)) if alibi else None
@@ -128,6 +135,8 @@ class Attention(nn.Module):
         if v_norm is not None and kv_from is None:
             self.v_norm = RMSNorm(value_dim, v_norm.eps, weight=False)
         self.rope = None if rope is None else RoPE(head_dim, rope)
+        if indexer is not None:
+            self.indexer = BlockIndexer(hidden_dim, indexer, rope and rope.with_dims(head_dim))
 
     @classmethod
     def from_options(cls, options: Any, dims: Dims) -> Attention:
@@ -137,7 +146,7 @@ class Attention(nn.Module):
     def __call__(
         self,
         x: mx.array,
-        mask: Mask = None,
+        mask: Mask | tuple[Mask, ...] = None,
         cache: Any = None,
         offset: int | mx.array | None = None,
         kv: tuple[Any, Any, mx.array | None] | None = None,
@@ -148,8 +157,9 @@ class Attention(nn.Module):
         Args:
             x: (B, L, D).
             mask: None for the causal mask within the window, or a boolean array that broadcasts to (B, H, L, S) and
-                is taken as it is. "causal" is the same as None.
-            cache: An mlx-lm cache of keys and values, updated in place, or None.
+                is taken as it is. "causal" is the same as None. With an indexer, a pair of them, for its two caches.
+            cache: An mlx-lm cache of keys and values, updated in place, or None; with an indexer, a `CacheList` of that
+                and the indexer's own.
             offset: Position of the first token, int or (B,); the cache's own, or 0, unless given.
             kv: Published keys, values and left padding of another layer, used instead of own ones.
             publish: Called with `("kv", (keys, values, left padding or None))`, keys and values over all S tokens.
@@ -157,9 +167,10 @@ class Attention(nn.Module):
         Returns:
             The output (B, L, D), and `cache`.
         """
+        kept, index_cache = (cache[0], cache[1]) if "indexer" in self and cache is not None else (cache, None)
         if offset is None:
-            offset = 0 if cache is None else cache.offset
-        mask = self._default_mask(mask, cache, x.shape[1])
+            offset = 0 if kept is None else kept.offset
+        mask = self._default_mask(mask[0] if isinstance(mask, tuple) else mask, kept, x.shape[1])
         if self.input_scale != 1.0:
             x = x * self.input_scale
         queries = self._turned(self._heads("q", x), "q_norm", offset)
@@ -167,11 +178,19 @@ class Attention(nn.Module):
             queries = queries * self.head_gain.astype(x.dtype)[:, None, None]
         if self.temperature is not None:
             queries = queries * query_gain(x.shape[1], offset, self.temperature).astype(x.dtype)
+        blocks = None
+        if "indexer" in self:
+            blocks, held = self.indexer(x, mask, index_cache, offset)
+            queries = mx.depends(queries, held) if held else queries
         if kv is None:
-            kv = self._keys_values(x, cache, offset)
+            kv = self._keys_values(x, kept, offset)
         if publish is not None:
             publish("kv", kv)
-        y = self._attend(queries, kv, mask).transpose(0, 2, 1, 3)
+        if self.chunk_size is not None:
+            y = chunked_attention(queries, kv, mask, self._attend, self.chunk_size, offset)
+        else:
+            y = self._attend(queries, kv, mask, blocks)
+        y = y.transpose(0, 2, 1, 3)
         if "output_norm" in self:
             y = self.output_norm(y)
         if "g_proj" in self:
@@ -225,16 +244,31 @@ class Attention(nn.Module):
         keys, values = cache.update_and_fetch(keys, values)
         return keys, values, getattr(cache, "left_padding", None)
 
-    def _attend(self, queries: mx.array, kv: tuple[Any, Any, mx.array | None], mask: Mask) -> mx.array:
+    def _attend(
+        self, queries: mx.array, kv: tuple[Any, Any, mx.array | None], mask: Mask, blocks: Blocks | None = None
+    ) -> mx.array:
         keys, values, left_padding = kv
         sinks = self.sinks if "sinks" in self else None
         scores = partial(attend, scale=self.scale, softcap=self.softcap, sinks=sinks, slopes=self._slopes)
+        if blocks is not None:
+            return _by_choice(queries, keys, values, scores, blocks)
         cut = queries.shape[2] > BLOCK and written_out(queries, keys, self.softcap, sinks, self._slopes)
         if isinstance(mask, mx.array) and cut:
             return blockwise_attention(queries, keys, values, scores, mask)
         if isinstance(mask, mx.array) or (self.window_size is None and left_padding is None and not cut):
             return scores(queries, keys, values, mask)
         return banded_attention(queries, keys, values, scores, self.window_size, left_padding)
+
+
+def _by_choice(
+    queries: mx.array, keys: mx.array, values: mx.array, scores: Callable[..., mx.array], blocks: Blocks
+) -> mx.array:
+    """Attention to chosen blocks: those alone for a single query, else all keys under a mask."""
+    heads = queries.shape[1]
+    if queries.shape[2] == 1 and keys.shape[1] % blocks.queries.shape[1] == 0:
+        keys, values, mask = blocks.read(keys, values, heads)
+        return scores(queries, keys, values, mask)
+    return by_block(queries, lambda block, start, stop: scores(block, keys, values, blocks.mask_of(start, stop, heads)))
 
 
 class SlidingWindowAttention(Attention):

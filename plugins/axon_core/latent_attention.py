@@ -16,15 +16,15 @@ from mlx_lm.models.mla import MultiLinear
 
 from axon_compose.registry import Dims
 from axon_core.elementary import sigmoid
+from axon_core.indexer import Indexer, Selection
 from axon_core.linear import Linear
 from axon_core.norms import RMSNorm
 from axon_core.rope import RoPE
 from axon_core.specs.latent_attention import LatentAttentionOptions, absorbs
 from axon_core.temperature import query_gain
+from axon_core.window import Mask
 
 __all__ = ["LatentAttention"]
-
-Mask = mx.array | str | None
 
 #: Scores that are held at once, of all rows and heads: 64 MiB in float32.
 _SCORES: Final = 2**24
@@ -45,6 +45,9 @@ class LatentAttention(nn.Module):
     The cache holds `latent` and `rope(k_pe)`: `kv_lora_rank + qk_rope_head_dim` numbers per token, however many heads.
     The score `q_nope · (W latent)` is `(Wᵀ q_nope) · latent`, so a few queries on a long context are taken to the
     latents (absorbed) and many queries have keys and values made for them (expanded), whichever multiplies less.
+
+    With an `indexer`, or the choice of another layer's, each query attends to a part of the tokens. A single query then
+    reads only what it chose; many are masked.
 
     Args:
         hidden_size: Width D of the model.
@@ -78,6 +81,9 @@ class LatentAttention(nn.Module):
         if options.gate is not None:
             self.g_proj = Linear(hidden_size, options.gate_dim, bias=False)
         self.rope = None if options.rope is None else RoPE(self.qk_rope_head_dim, options.rope)
+        if options.own_indexer is not None:
+            queries = options.q_lora_rank or hidden_size
+            self.indexer = Indexer(hidden_size, queries, options.own_indexer, options.rope, self.qk_rope_head_dim)
 
     @classmethod
     def from_options(cls, options: LatentAttentionOptions, dims: Dims) -> LatentAttention:
@@ -85,37 +91,57 @@ class LatentAttention(nn.Module):
         return cls(dims.hidden_size, options)
 
     def __call__(
-        self, x: mx.array, mask: Mask = None, cache: Any = None, offset: int | mx.array | None = None
+        self,
+        x: mx.array,
+        mask: Mask | tuple[Mask, ...] = None,
+        cache: Any = None,
+        offset: int | mx.array | None = None,
+        selection: Selection = (None, None),
+        publish: Callable[[str, Any], None] | None = None,
     ) -> tuple[mx.array, Any]:
         """Attend.
 
         Args:
             x: (B, L, D).
             mask: None or "causal" for the causal mask, or a boolean array that broadcasts to (B, H, L, S) and is taken
-                as it is.
+                as it is. With an indexer, a pair of the same, for its two caches.
             cache: An mlx-lm cache, plain, batched or quantised, updated in place; or None. Its keys are the latents
-                (B, 1, S, kv_lora_rank), its values the rotated keys (B, 1, S, qk_rope_head_dim).
+                (B, 1, S, kv_lora_rank), its values the rotated keys (B, 1, S, qk_rope_head_dim). With an indexer, a
+                `CacheList` of that and the indexer's own.
             offset: Position of the first token, int or (B,); the cache's own, or 0, unless given.
+            selection: Another layer's choice of tokens.
+            publish: Called with `("selection", …)`, the layer's choice.
 
         Returns:
             The output (B, L, D), and `cache`.
         """
+        kept, index_cache = (cache[0], cache[1]) if "indexer" in self and cache is not None else (cache, None)
+        seen: Mask = mask[0] if isinstance(mask, tuple) else mask
         if offset is None:
-            offset = 0 if cache is None else cache.offset
-        if not isinstance(mask, mx.array) and hasattr(cache, "make_mask"):
-            mask = cache.make_mask(x.shape[1], return_array=False, window_size=None)  # it knows the padding
-        q_nope, q_pe = self._queries(x, offset)
+            offset = 0 if kept is None else kept.offset
+        if not isinstance(seen, mx.array) and hasattr(kept, "make_mask"):
+            seen = kept.make_mask(x.shape[1], return_array=False, window_size=None)  # it knows the padding
+        q_latent = x if "q_proj" in self else self.q_a_layernorm(self.q_a_proj(x))
+        q_nope, q_pe = self._queries(q_latent, offset)
         latent, k_pe = self._latent(x, offset)
-        if cache is not None:
-            latent, k_pe = cache.update_and_fetch(latent, k_pe)
-        y = self._attend(q_nope, q_pe, latent, k_pe, mask).transpose(0, 2, 1, 3)
+        if "indexer" in self:
+            selection, held = self.indexer(x, q_latent, seen, index_cache, offset)
+            latent = mx.depends(latent, held) if held else latent
+        if publish is not None:
+            publish("selection", selection)
+        if kept is not None:
+            latent, k_pe = kept.update_and_fetch(latent, k_pe)
+        chosen, where = selection
+        if chosen is not None:
+            latent, k_pe, seen = _chosen(latent, k_pe, chosen, where)
+        y = self._attend(q_nope, q_pe, latent, k_pe, seen).transpose(0, 2, 1, 3)
         if "g_proj" in self:
             y = y * sigmoid(self.g_proj(x)).reshape(*y.shape[:3], -1)
         return self.o_proj(y.flatten(2)), cache
 
     def _queries(self, x: mx.array, offset: int | mx.array) -> tuple[mx.array, mx.array]:
         """Per head: (B, H, L, qk_nope_head_dim), and (B, H, L, qk_rope_head_dim) rotated; both times the scale."""
-        q = self.q_proj(x) if "q_proj" in self else self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))
+        q = self.q_proj(x) if "q_proj" in self else self.q_b_proj(x)
         q = q.reshape(*x.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3) * (self.scale * self.q_lora_scale)
         if self.temperature is not None:
             q = q * query_gain(x.shape[1], offset, self.temperature).astype(q.dtype)
@@ -148,6 +174,15 @@ class LatentAttention(nn.Module):
     def _absorbs(self, length: int, total: int) -> bool:
         """Whether absorbing L queries multiplies less than expanding S keys and values."""
         return absorbs(length, total, self.kv_lora_rank, self.qk_nope_head_dim + self.v_head_dim)
+
+
+def _chosen(latent: Any, k_pe: Any, mask: mx.array, where: mx.array | None) -> tuple[Any, Any, mx.array]:
+    """What a selection leaves: the chosen tokens alone where there is a single query, else a mask."""
+    if where is None or not isinstance(latent, mx.array):
+        return latent, k_pe, mask
+    rows = where.swapaxes(-1, -2)
+    latent, k_pe = (mx.take_along_axis(a, rows, axis=2) for a in (latent, k_pe))
+    return latent, k_pe, mx.take_along_axis(mask, where, axis=-1)
 
 
 def _in_blocks(

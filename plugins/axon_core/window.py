@@ -14,7 +14,7 @@ from mlx.utils import tree_flatten, tree_map
 
 from axon_core.specs._segments import BLOCK
 
-__all__ = ["BLOCK", "Mask", "banded_attention", "blockwise_attention"]
+__all__ = ["BLOCK", "Mask", "banded_attention", "blockwise_attention", "by_block"]
 
 Mask = mx.array | str | None
 
@@ -53,7 +53,7 @@ def banded_attention(
         padding = None if left_padding is None else left_padding - first
         return attend(block, block_keys, block_values, _mask(stop - start, last - first, window, padding))
 
-    return _by_block(queries, attend_block)
+    return by_block(queries, attend_block)
 
 
 def blockwise_attention(
@@ -80,10 +80,10 @@ def blockwise_attention(
         one_row = mask.ndim < 2 or mask.shape[-2] == 1
         return attend(block, keys, values, mask if one_row else mask[..., start:stop, :])
 
-    return _by_block(queries, attend_block)
+    return by_block(queries, attend_block)
 
 
-def _by_block(queries: mx.array, attend_block: Callable[[mx.array, int, int], mx.array]) -> mx.array:
+def by_block(queries: mx.array, attend_block: Callable[[mx.array, int, int], mx.array]) -> mx.array:
     """The outputs of `attend_block(block of queries, start, stop)`, one after the other."""
     length = queries.shape[2]
     outputs: list[mx.array] = []

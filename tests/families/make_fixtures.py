@@ -125,8 +125,11 @@ def forward(model: PreTrainedModel, tokens: torch.Tensor) -> tuple[np.ndarray, f
             ranked = scores.detach().double().sort(dim=-1, descending=True).values
             if ranked.min() > 0 and torch.allclose(ranked.sum(dim=-1), torch.ones(()).double()):
                 ranked = ranked.log()  # probabilities: their logarithms are the scores
-            margin = (ranked[..., k - 1] - ranked[..., k]) / ranked.std(dim=-1)
-            margins.append(margin.min().item())
+            hidden = ranked < -1e30  # by a mask: chosen only where there is nothing else
+            spread = ranked.masked_fill(ranked.abs() > 1e30, math.nan)
+            spread = (spread - spread.nanmean(dim=-1, keepdim=True)).square().nanmean(dim=-1).sqrt()
+            margin = (ranked[..., k - 1] - ranked[..., k]) / spread
+            margins.append(margin.masked_fill(hidden[..., k], math.inf).nan_to_num(math.inf).min().item())
         return topk(scores, k, *args, **kwargs)
 
     torch.topk = torch.Tensor.topk = watched

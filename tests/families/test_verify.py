@@ -43,9 +43,9 @@ def with_mlx_lm(folder: Path, **options: Any) -> PeerReport:
     return verify(folder, against=["mlx-lm"], **{"tokens": 24, **options}).peers[0]
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen2", "mixtral", "cohere2", "olmo2"])
+@pytest.mark.parametrize("name", ["llama", "qwen2", "mixtral", "cohere2", "olmo2", "olmo_hybrid"])
 def test_agrees(name: str, tmp_path: Path) -> None:
-    peer = with_mlx_lm(copied(name, tmp_path))
+    peer = with_mlx_lm(copied(name, tmp_path, published=name in BOTH))
     assert peer.status == "ok"
     assert peer.forward is not None
     assert peer.cached is not None
@@ -60,6 +60,7 @@ def test_agrees(name: str, tmp_path: Path) -> None:
         ("gemma2", {}, {}, ["window-ignored"]),
         ("gemma3_text", {}, {}, ["rounded-scale"]),
         ("deepseek_v3", {}, {"seed": 1, "tokens": 40}, ["groups-at-zero"]),
+        ("deepseek_v32", {}, {"seed": 1, "tokens": 64}, ["indexer-norm-eps"]),
         ("mixtral", {"rope_scaling": {"type": "linear", "factor": 2.0}}, {}, ["rope-scaling-ignored"]),
         ("mistral", {"sliding_window": 8}, {}, ["window-ignored"]),
         ("qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2}, {}, ["window-ignored"]),

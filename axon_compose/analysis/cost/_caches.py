@@ -37,16 +37,19 @@ def cache_parts(plan: Plan, tokens: int, dtype: str) -> tuple[int, int, int]:
 def cache_traffic(plan: Plan, tokens: int, dtype: str) -> int:
     """Bytes that the last of `tokens` tokens of one sequence moves.
 
-    Keys and values are read whole and those of one token are written, states are read and written. A layer that attends
-    to another one's keys and values reads them once more.
+    Keys and values are read whole and those of one token are written, states are read and written. Where a layer
+    chooses what it attends to, of its keys with values only the chosen ones are read. A layer that attends to another
+    one's keys and values reads them once more.
     """
     moved = 0
-    for slot in plan.slots:
-        for leaf in leaves(slot):
-            size = leaf.nbytes(tokens, dtype)
-            moved += 2 * size if isinstance(leaf, State) else size + leaf.nbytes(1, dtype)
     for layer in plan.layers:
         for use in layer.uses():
+            for leaf in leaves(use.cache):
+                if isinstance(leaf, State):
+                    moved += 2 * leaf.nbytes(tokens, dtype)
+                else:
+                    read = tokens if use.chosen is None or leaf.value_dim == 0 else min(tokens, use.chosen)
+                    moved += leaf.nbytes(read, dtype) + leaf.nbytes(1, dtype)
             if use.cache is None and use.masks:
                 moved += sum(_seen(use, leaf, tokens, dtype) for leaf in _sources(plan, use))
     return moved

@@ -67,14 +67,15 @@ def _groups(config: Config) -> int:
 
 #: Families with yarn whose RoPE mlx-lm makes by one function.
 _YARN: Final = (
-    "bailing_moe", "deepseek_v3", "dots1", "ernie4_5", "ernie4_5_moe", "exaone_moe", "falcon_h1", "glm4_moe_lite",
-    "gpt_oss", "granite", "granitemoe", "kimi_k2", "llama", "mistral", "olmo2", "olmoe", "qwen2", "qwen3", "qwen3_next",
-    "seed_oss", "smollm3",
+    "bailing_moe", "deepseek_v3", "deepseek_v32", "dots1", "ernie4_5", "ernie4_5_moe", "exaone_moe", "falcon_h1",
+    "glm4_moe_lite", "glm_moe_dsa", "gpt_oss", "granite", "granitemoe", "kimi_k2", "llama", "mistral", "olmo2", "olmoe",
+    "qwen2", "qwen3", "qwen3_next", "seed_oss", "smollm3",
 )  # fmt: skip
 
 #: Families whose experts are chosen out of the best groups.
 _GROUPED: Final = (
-    "bailing_moe", "deepseek_v3", "dots1", "exaone_moe", "glm4_moe", "glm4_moe_lite", "kimi_k2", "nemotron_h",
+    "bailing_moe", "deepseek_v3", "deepseek_v32", "dots1", "exaone_moe", "glm4_moe", "glm4_moe_lite", "glm_moe_dsa",
+    "kimi_k2", "nemotron_h",
 )  # fmt: skip
 
 #: Of checkpoints whose files hold two different matrices under a config.json that ties them, which is seen there alone.

@@ -59,11 +59,13 @@ def reach(subject: Subject) -> Truth:
     least, detail = float("inf"), []
     for layer, use in _mixers(subject):
         required, asked, hidden = _distances(subject, use)
+        # Longer than a block of banded attention; where tokens are chosen, so short that all of them are.
+        beyond = (1,) if use.chosen else (1, 70)
         with subject.alone(layer, use):
-            changes = _changes(subject, [*required, *asked, *hidden])
+            changes = _changes(subject, [*required, *asked, *hidden], beyond)
             for number, back in enumerate(required):
                 if not changes[number][0] >= SEEN:
-                    changes[number] = _elsewhere(subject, back, changes[number])
+                    changes[number] = _elsewhere(subject, back, beyond, changes[number])
         where = f"`{use.name}` in {subject.describe(layer.index)}"
         for back, (low, high) in zip([*required, *asked, *hidden], changes, strict=True):
             if back in hidden and not high <= EXACT:
@@ -110,10 +112,15 @@ def _mixers(subject: Subject) -> Iterator[tuple[Layer, Use]]:
 
 def _distances(subject: Subject, use: Use) -> tuple[list[int], list[int], list[int]]:
     """How far back the component has to see, how far one would like to know, and where it may not."""
+    if use.chosen:
+        return sorted({0, 1, use.chosen - 1} - ({1} if use.chosen == 1 else set())), [], []
     windows = [subject.plan.masks[index].window for index in use.masks]
     if isinstance(use.cache, State | Composite) or not windows:
         return [1], [FAR], []  # how long a state remembers is its own affair
     window = windows[0]
+    chunk = use.spec.chunk(use.options, subject.plan.dims) if use.spec.chunk else None
+    if chunk is not None:  # whether a token is seen depends on where the chunks are
+        return [], [1, chunk - 1], [chunk, chunk + 1, 2 * chunk]
     if window is None:
         return [1, FAR], [], []
     if window > (subject.windows or [0])[-1]:
@@ -121,20 +128,29 @@ def _distances(subject: Subject, use: Use) -> tuple[list[int], list[int], list[i
     return sorted({0, window // 2, window - 1}), [], [window, window + 1, 2 * window]
 
 
-def _elsewhere(subject: Subject, back: int, seen: tuple[float, float]) -> tuple[float, float]:
+def _elsewhere(subject: Subject, back: int, beyond: tuple[int, ...], seen: tuple[float, float]) -> tuple[float, float]:
     """The same on other texts: a narrow layer after a ReLU may rightly be silent about a token."""
     for salt in OTHER_TEXTS:
-        (found,) = _changes(subject, [back], salt)
+        (found,) = _changes(subject, [back], beyond, salt)
         if found[0] >= SEEN:
             return found
     return seen
 
 
-def _changes(subject: Subject, distances: list[int], salt: int = 2) -> list[tuple[float, float]]:
-    """How much the last output changes with the token so many places before it: least and most over two lengths."""
+def _changes(
+    subject: Subject, distances: list[int], beyond: tuple[int, ...], salt: int = 2
+) -> list[tuple[float, float]]:
+    """How much the last output changes with the token so many places before it: least and most over some lengths.
+
+    Args:
+        subject: The model.
+        distances: Places before the last token.
+        beyond: By how much texts are longer than the largest of them.
+        salt: Chooses the text.
+    """
     longest = max([*distances, 1])
     figures = []
-    for length in (longest + 1, longest + 70):  # the second one is longer than a block of banded attention
+    for length in (longest + more for more in beyond):
         base = subject.tokens(1, length, salt=salt)
         places = mx.array([length - 1 - back for back in distances])
         changed = (base + 1 + mx.arange(len(distances))[:, None]) % int(subject.plan.dims.vocab_size)

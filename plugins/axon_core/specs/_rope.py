@@ -145,6 +145,10 @@ class RopeOptions(Options):
             raise ValueError("give `dims` or `fraction`, not both")
         return self
 
+    def with_dims(self, head_dim: int) -> RopeOptions:
+        """The same with the number of dimensions that are rotated of a head so wide, for heads of another width."""
+        return self.model_copy(update={"dims": self.rotated(head_dim), "fraction": None})
+
     def rotated(self, head_dim: int) -> int:
         """Number of rotated dimensions of a head.
 

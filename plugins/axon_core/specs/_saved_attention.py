@@ -12,7 +12,13 @@ __all__ = ["attention_saved", "latent_saved", "scores_saved"]
 
 
 def scores_saved(
-    tokens: int, heads: int, window: int | None, *, written_out: bool = False, capped: bool = False
+    tokens: int,
+    heads: int,
+    window: int | None,
+    *,
+    written_out: bool = False,
+    capped: bool = False,
+    chunk: int | None = None,
 ) -> Saved:
     """Scores of each head after the softmax, in float32 where they are written out, those under a cap, and the mask.
 
@@ -20,6 +26,8 @@ def scores_saved(
     """
     whole = window is None and not written_out
     pairs = tokens * tokens if whole else _block_pairs(tokens, window or tokens)
+    if chunk is not None:
+        pairs = tokens // chunk * chunk * chunk + (tokens % chunk) ** 2
     softmax = Array("scores", (heads, pairs), "float32" if written_out else None)
     cap = (Array("capped", (heads, pairs), "float32"),) if capped else ()
     return (softmax, *cap, Array("mask", (pairs,), "bool"))
@@ -62,12 +70,18 @@ def attention_saved(
         found += each(tokens, gate=attended if options.gate == "elementwise" else heads, gated=attended)
     capped = options.softcap is not None
     written_out = capped or options.alibi
-    scores = scores_saved(tokens, heads, options.window_size, written_out=written_out, capped=capped)
+    scores = scores_saved(
+        tokens, heads, options.window_size, written_out=written_out, capped=capped, chunk=options.chunk_size
+    )
     if written_out and dtype != "float32":
         # Casts take the place of queries, keys and values; every block of queries has its own of what it reaches.
         reached = key_heads * (width + value) * scores[-1].shape[0] // BLOCK
         found = tuple(array for array in found if array.name not in ("queries", "keys", "values"))
         found += in_float32(tokens, cast=queries) + (Array("reached", (reached,), "float32"),)
+    if options.indexer is not None and tokens > options.indexer.chosen:
+        # What each head may see instead of one mask for all, a byte for a pair in each sequence.
+        masks = heads if options.indexer.num_heads > 1 else 1
+        scores = (*scores[:-1], Array("chosen", (masks, tokens * tokens // 2), "float16"))
     return found + scores
 
 

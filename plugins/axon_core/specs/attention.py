@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from axon_compose.registry import KV, Array, ComponentSpec, Dims, Options, written
-from axon_core.specs._flops import attention_flops, pairs, product_flops
+from axon_compose.registry import KV, Array, CacheSpec, ComponentSpec, Composite, Dims, Options, written
+from axon_core.specs._flops import attention_flops, chunk_pairs, pairs, product_flops
 from axon_core.specs._heads import (
     Bias,
     BiasOptions,
@@ -22,6 +22,7 @@ from axon_core.specs._heads import (
     VNormOptions,
     switch,
 )
+from axon_core.specs._indexer import BlockIndexerOptions, block_params, indexer_cache
 from axon_core.specs._rope import RopeOptions
 from axon_core.specs._saved_attention import attention_saved
 from axon_core.specs._small import limited
@@ -84,6 +85,11 @@ class AttentionOptions(Options):
     window_size: int | None = Field(
         default=None, gt=0, description="Tokens that a query sees, itself included; all unless given."
     )
+    chunk_size: int | None = Field(
+        default=None,
+        gt=0,
+        description="Tokens of a chunk: a query sees those of its own chunk alone, up to itself (Llama 4).",
+    )
     scale: float | None = Field(
         default=None, gt=0, description="Factor of the scores before softmax; `head_dim ** -0.5` unless given."
     )
@@ -98,7 +104,7 @@ class AttentionOptions(Options):
     alibi: bool = Field(
         default=False,
         description="ALiBi (Press et al. 2022, arXiv:2108.12409): scores fall with the distance of the key, by a slope "
-        "of each head. Not with `window_size` or `sinks`. No fused kernel has it.",
+        "of each head. Not with `window_size`, `chunk_size`, `sinks` or `indexer`. No fused kernel has it.",
     )
     sinks: bool = Field(
         default=False,
@@ -125,6 +131,12 @@ class AttentionOptions(Options):
         description="Component whose keys and values are read, from the nearest earlier layer that uses it.",
     )
 
+    indexer: BlockIndexerOptions | None = Field(
+        default=None,
+        description="Attend to the blocks of keys with the best scores of a small attention, which has a cache of its "
+        "own (MiniMax-M3); to all unless given.",
+    )
+
     @field_validator("num_kv_heads")
     @classmethod
     def _grouped(cls, value: int | None, info: ValidationInfo) -> int | None:
@@ -134,13 +146,28 @@ class AttentionOptions(Options):
         return value
 
     @model_validator(mode="after")
+    def _chooses(self) -> AttentionOptions:
+        if self.indexer is not None:
+            if self.num_heads % self.indexer.num_heads:
+                raise ValueError(
+                    f"`num_heads` ({self.num_heads}) is not a multiple of `indexer.num_heads` "
+                    f"({self.indexer.num_heads})"
+                )
+            for name in ("window_size", "chunk_size", "kv_from"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"`indexer` chooses among all tokens: it cannot be given with `{name}`")
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> AttentionOptions:
         if self.bias.g and self.gate is None:
             raise ValueError("`bias.g` is the bias of the gate: it needs `gate`")
         if self.gate_activation != "sigmoid" and self.gate is None:
             raise ValueError("`gate_activation` is that of the gate: it needs `gate`")
-        if self.alibi and (self.window_size is not None or self.sinks):
-            raise ValueError("`alibi` does not go with `window_size` or `sinks`")
+        if self.alibi and (self.sinks or any((self.window_size, self.chunk_size, self.indexer))):
+            raise ValueError("`alibi` does not go with `window_size`, `chunk_size`, `sinks` or `indexer`")
+        if self.chunk_size is not None and self.window_size is not None:
+            raise ValueError("give `chunk_size` or `window_size`, not both")
         if self.k_eq_v and self.v_head_dim is not None:
             raise ValueError("with `k_eq_v` values are keys: `v_head_dim` is the width of values of their own")
         return self
@@ -189,6 +216,10 @@ def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]
             found["g_proj.bias"] = (gates,)
     if options.sinks:
         found["sinks"] = (heads,)
+    if options.indexer is not None:
+        if options.rope is not None and (rotated := options.rope.rotated(width)) > options.indexer.head_dim:
+            raise ValueError(f"`indexer.head_dim` ({options.indexer.head_dim}) is less than the {rotated} rotated ones")
+        found |= block_params(options.indexer, hidden)
     if options.head_gain:
         found["head_gain"] = (heads,)
     return found
@@ -196,9 +227,15 @@ def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]
 
 def _flops(options: AttentionOptions, dims: Dims, tokens: int, context: int) -> int:
     heads, _, width = head_shape(options, dims)
-    seen = pairs(tokens, context, options.window_size)
-    attended = attention_flops(heads, width, options.v_head_dim or width, seen)
-    return product_flops(_params(options, dims), tokens) + attended
+    shapes = _params(options, dims)
+    own = {name: shapes.pop(name) for name in list(shapes) if name.startswith("indexer.")}
+    projected = product_flops(shapes, tokens)
+    chunk = options.chunk_size
+    seen = chunk_pairs(tokens, context, chunk) if chunk else pairs(tokens, context, options.window_size)
+    if options.indexer is not None:
+        projected += options.indexer.flops(own, tokens, context)
+        seen = pairs(tokens, context, options.indexer.chosen)
+    return projected + attention_flops(heads, width, options.v_head_dim or width, seen)
 
 
 def _saved(options: AttentionOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
@@ -206,15 +243,20 @@ def _saved(options: AttentionOptions, dims: Dims, tokens: int, dtype: str) -> tu
     return attention_saved(tokens, dims.hidden_size, head_shape(options, dims), options, own_keys=own, dtype=dtype)
 
 
-def _cache(options: AttentionOptions, dims: Dims) -> KV | None:
+def _cache(options: AttentionOptions, dims: Dims) -> CacheSpec | None:
     _, kv_heads, width = head_shape(options, dims)
-    return None if options.kv_from else KV(kv_heads, width, options.v_head_dim, window=options.window_size)
+    if options.kv_from:
+        return None
+    cache = KV(kv_heads, width, options.v_head_dim, window=options.window_size)
+    return cache if options.indexer is None else Composite((cache, indexer_cache(options.indexer)))
 
 
 def _accepts(options: AttentionOptions, source: Any, dims: Dims) -> str | None:
     """Why the keys of `source` cannot serve, or None: they come rotated, in its widths and within its window."""
     if not isinstance(source, AttentionOptions):
         return None
+    if source.indexer is not None:
+        return "each of its queries chooses what it attends to"
     heads, _, width = head_shape(options, dims)
     _, kv_heads, source_width = head_shape(source, dims)
     if width != source_width:
@@ -234,7 +276,7 @@ def _accepts(options: AttentionOptions, source: Any, dims: Dims) -> str | None:
 
 def _shrink(options: AttentionOptions, dims: Dims) -> dict[str, Any]:
     """Small sizes with the same structure; one width and few head counts, so that sources and readers still fit."""
-    small = written(options) | limited(options, {"window_size": 8}) | {"head_dim": 16}
+    small = written(options) | limited(options, {"window_size": 8, "chunk_size": 64}) | {"head_dim": 16}
     heads, kv_heads = options.num_heads, options.num_kv_heads
     grouped = kv_heads is not None and kv_heads < heads
     small["num_heads"] = 4 if heads >= 4 else 2 if heads >= 2 else 1
@@ -244,6 +286,11 @@ def _shrink(options: AttentionOptions, dims: Dims) -> dict[str, Any]:
         small["v_head_dim"] = 12
     if isinstance(small.get("rope"), Mapping):
         small["rope"] = _shrink_rope(small["rope"], options.head_dim)
+    if options.indexer is not None:
+        heads = small["num_kv_heads"] if options.indexer.num_heads == (kv_heads or options.num_heads) else 1
+        limits = {"block_size": 4, "top_k": 3, "local_blocks": 2}
+        small["indexer"] = written(options.indexer) | limited(options.indexer, limits)
+        small["indexer"] |= {"num_heads": heads, "head_dim": 16}
     return small
 
 
@@ -285,10 +332,12 @@ _ATTENTION: Final = ComponentSpec(
     writes=("kv",),
     accepts=_accepts,
     window=lambda options, dims: options.window_size,
+    chunk=lambda options, dims: options.chunk_size,
+    chosen=lambda options, dims: options.indexer and options.indexer.chosen,
     # With a window the layer cuts the band itself; a group without one is always dense.
     mask="banded",
     # Norms of single heads have two axes when each head has a scale of its own.
-    unquantized=("q_norm", "k_norm"),
+    unquantized=("q_norm", "k_norm", "indexer.q_norm", "indexer.k_norm"),
     shrink=_shrink,
     examples=(
         {"num_heads": 4},
@@ -324,8 +373,20 @@ _ATTENTION: Final = ComponentSpec(
         {"num_heads": 4, "num_kv_heads": 2, "k_eq_v": True, "bias": True, "qk_norm": True, "v_norm": True},
         {"num_heads": 6, "num_kv_heads": 2, "head_dim": 8, "rope": False, "alibi": True},
         {"num_heads": 4, "temperature": {"scale": 0.5, "length": 4, "shift": 1}},
+        {
+            "num_heads": 4,
+            "num_kv_heads": 2,
+            "indexer": {"num_heads": 2, "head_dim": 16, "block_size": 4, "top_k": 3, "norm": {"offset": 1.0}},
+        },
+        {
+            "num_heads": 4,
+            "num_kv_heads": 2,
+            "sinks": True,
+            "indexer": {"num_heads": 1, "head_dim": 24, "block_size": 3, "top_k": 4, "local_blocks": 2, "norm": False},
+        },
         {"num_heads": 4, "num_kv_heads": 2, "v_head_dim": 12, "value_scale": 0.7, "gate": "elementwise"},
         {"num_heads": 4, "v_head_dim": 12, "v_norm": True, "clip": 2.0},
+        {"num_heads": 4, "num_kv_heads": 2, "chunk_size": 6},
         {"num_heads": 4, "v_head_dim": 24, "window_size": 8, "sinks": True, "rope": {"reverse": True}},
         {"num_heads": 4, "num_kv_heads": 2, "output_norm": True, "gate": "elementwise", "head_gain": True},
     ),

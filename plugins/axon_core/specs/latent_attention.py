@@ -8,9 +8,10 @@ from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from axon_compose.registry import KV, ComponentSpec, Dims, Options, written
+from axon_compose.registry import KV, CacheSpec, ComponentSpec, Composite, Dims, Options, written
 from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._heads import GateName, TemperatureOptions, switch
+from axon_core.specs._indexer import IndexerOptions, indexer_cache, token_params
 from axon_core.specs._rope import RopeOptions
 from axon_core.specs._saved_attention import latent_saved
 from axon_core.specs._small import limited
@@ -68,6 +69,16 @@ class LatentAttentionOptions(Options):
     lora_scale: LoraScaleOptions = Field(
         default_factory=LoraScaleOptions, description="Factors of what comes out of the latents; 1 unless given."
     )
+    indexer: IndexerOptions | None = Field(
+        default=None,
+        description="Attend to the tokens with the best scores of a small attention, which has a cache of its own "
+        "(DeepSeek sparse attention); to all unless given.",
+    )
+    index_from: str | None = Field(
+        default=None,
+        description="Component whose choice of tokens is taken, from the nearest earlier layer that uses it, instead "
+        "of one by an indexer of its own.",
+    )
     temperature: TemperatureOptions | None = Field(
         default=None, description="Factor of queries far into a long context; none unless given."
     )
@@ -81,7 +92,17 @@ class LatentAttentionOptions(Options):
     def _consistent(self) -> LatentAttentionOptions:
         if self.q_lora_rank is None and self.lora_scale.q != 1.0:
             raise ValueError("`lora_scale.q` needs a `q_lora_rank`: without one, queries come out of no latent")
+        if self.indexer is not None and self.rope is not None and self.indexer.head_dim < self.qk_rope_head_dim:
+            raise ValueError(
+                f"`indexer.head_dim` ({self.indexer.head_dim}) is less than `qk_rope_head_dim` "
+                f"({self.qk_rope_head_dim}), which is rotated"
+            )
         return self
+
+    @property
+    def own_indexer(self) -> IndexerOptions | None:
+        """The indexer of this layer itself."""
+        return None if self.index_from is not None else self.indexer
 
     @property
     def value_dim(self) -> int:
@@ -131,6 +152,8 @@ def _params(options: LatentAttentionOptions, dims: Dims) -> dict[str, tuple[int,
         for name in ("q_a_proj", "kv_a_proj_with_mqa", "o_proj"):
             if f"{name}.weight" in found:
                 found[f"{name}.bias"] = found[f"{name}.weight"][:1]
+    if options.own_indexer is not None:
+        found |= token_params(options.own_indexer, hidden, options.q_lora_rank or hidden)
     return found
 
 
@@ -138,11 +161,19 @@ def _flops(options: LatentAttentionOptions, dims: Dims, tokens: int, context: in
     """Whichever form `axon_core.latent_attention` takes: queries to the latents, or keys and values out of them."""
     heads, rank, rope = options.num_heads, options.kv_lora_rank, options.qk_rope_head_dim
     nope, values = options.qk_nope_head_dim, options.value_dim
-    projected = product_flops(_params(options, dims), tokens)
+    shapes = _params(options, dims)
+    own = {name: shapes.pop(name) for name in list(shapes) if name.startswith("indexer.")}
+    projected = product_flops(shapes, tokens)
+    chosen = None
+    if options.indexer is not None:
+        projected += options.indexer.flops(own, tokens, context) if own else 0
+        chosen = options.indexer.top_k
+        context = min(context, chosen) if tokens == 1 else context  # a single query reads only what it chose
+    seen = pairs(tokens, context, chosen)
     between = 2 * heads * rank * (nope + values)
     if absorbs(tokens, context, rank, nope + values):
-        return projected + tokens * between + attention_flops(heads, rank + rope, rank, pairs(tokens, context))
-    return projected + context * between + attention_flops(heads, nope + rope, values, pairs(tokens, context))
+        return projected + tokens * between + attention_flops(heads, rank + rope, rank, seen)
+    return projected + context * between + attention_flops(heads, nope + rope, values, seen)
 
 
 def absorbs(tokens: int, context: int, rank: int, widths: int) -> bool:
@@ -160,7 +191,24 @@ def _shrink(options: LatentAttentionOptions, dims: Dims) -> dict[str, Any]:
     small = written(options) | limited(options, limits) | {"qk_rope_head_dim": 8}
     if isinstance(small.get("rope"), Mapping):
         small["rope"] = _shrink_rope(small["rope"], options.qk_rope_head_dim)
+    if options.indexer is not None:
+        limits = {"num_heads": 4, "head_dim": 16, "top_k": 8}
+        small["indexer"] = written(options.indexer) | limited(options.indexer, limits)
     return small
+
+
+def _cache(options: LatentAttentionOptions, dims: Dims) -> CacheSpec:
+    latents = KV(1, options.kv_lora_rank, options.qk_rope_head_dim)
+    return latents if options.own_indexer is None else Composite((latents, indexer_cache(options.own_indexer)))
+
+
+def _accepts(options: LatentAttentionOptions, source: Any, dims: Dims) -> str | None:
+    """Why the choice of `source` cannot serve, or None."""
+    if not isinstance(source, LatentAttentionOptions) or source.indexer is None:
+        return "it has no `indexer`"
+    if options.indexer is not None and options.indexer.top_k != source.indexer.top_k:
+        return f"`indexer.top_k` is {options.indexer.top_k}, that of the source {source.indexer.top_k}"
+    return None
 
 
 def _shrink_rope(written: Mapping[str, Any], width: int) -> dict[str, Any]:
@@ -189,12 +237,17 @@ SPECS: Final = (
         options=LatentAttentionOptions,
         module="axon_core.latent_attention:LatentAttention.from_options",
         summary="Multi-head latent attention (MLA): all heads' keys and values out of one cached vector per token.",
-        source='DeepSeek-AI 2024, "DeepSeek-V2" (arXiv:2405.04434)',
-        cache=lambda options, dims: KV(1, options.kv_lora_rank, options.qk_rope_head_dim),
+        source='DeepSeek-AI 2024, "DeepSeek-V2" (arXiv:2405.04434); '
+        'indexer: DeepSeek-AI 2025, "DeepSeek-V3.2" (arXiv:2512.02556)',
+        cache=_cache,
         params=_params,
         flops=_flops,
         saved=lambda options, dims, tokens, dtype: latent_saved(tokens, dims.hidden_size, options),
-        reads={"offset": None},
+        reads={"offset": None, "selection": "index_from"},
+        writes=("selection",),
+        accepts=_accepts,
+        chosen=lambda options, dims: options.indexer and options.indexer.top_k,
+        unquantized=("indexer.weights_proj",),
         shrink=_shrink,
         examples=(
             _SMALL,
@@ -202,6 +255,11 @@ SPECS: Final = (
             {**_SMALL, "q_lora_rank": 20, "lora_scale": {"q": 1.3, "kv": 1.2}, "rope": False, "norm_eps": 1e-5},
             # A latent narrower than what it replaces: absorbed throughout.
             {**_SMALL, "num_heads": 2, "kv_lora_rank": 12, "scale": 0.3, "rope": {"traditional": False}},
+            {**_SMALL, "q_lora_rank": 20, "indexer": {"num_heads": 4, "head_dim": 16, "top_k": 12}},
+            {
+                **_SMALL,
+                "indexer": {"num_heads": 2, "head_dim": 12, "top_k": 13, "traditional": True, "rope_last": True},
+            },
             {**_SMALL, "gate": "head", "temperature": {"scale": 0.5, "length": 4}},
             {**_SMALL, "v_head_dim": 12, "gate": "elementwise", "rope": False},
         ),

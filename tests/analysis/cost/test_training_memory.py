@@ -32,7 +32,7 @@ SMALL = 0.025
 #: Where more is left out, each with the reason.
 WIDER = {
     # Rotations are counted for each of two sequences, which share them: seen with heads as wide as all of the model.
-    "attention-22": 0.035,
+    "attention-29": 0.035,
     # One normed input serves all members of a branch and is declared by each of them.
     "cohere2": 0.08,
     "falcon_h1": 0.04,

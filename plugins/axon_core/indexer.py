@@ -1,0 +1,111 @@
+"""The lightning indexer of DeepSeek-V3.2 (DeepSeek-AI, 2025, section 2): which tokens each query attends to.
+
+DeepSeek's own code multiplies queries and keys by a Hadamard matrix, which leaves their products as they are, and
+rounds them to 8 bits for speed; neither is done here, as in Hugging Face's implementation.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from axon_core.linear import Linear
+from axon_core.norms import LayerNorm
+from axon_core.rope import RoPE
+from axon_core.selection import best, places, store, visible
+from axon_core.specs._indexer import IndexerOptions
+from axon_core.specs._rope import RopeOptions
+from axon_core.window import Mask
+
+__all__ = ["Indexer", "Selection"]
+
+#: Which keys a query attends to, (B, 1, L, S) booleans, None for all that it may see; and for a single query of each
+#: row the places of the chosen ones, (B, 1, 1, top_k).
+Selection = tuple[mx.array | None, mx.array | None]
+
+#: Scores that are held at once, of all rows and heads: 64 MiB in float32.
+_SCORES: Final = 2**24
+#: Queries in a block, at the least.
+_LEAST_ROWS: Final = 16
+
+
+class Indexer(nn.Module):
+    """Scores every key for every query, and chooses the best.
+
+        q, k     = rope(wq_b(latent)), rope(k_norm(wk(x)))              one key for all heads
+        score_ts = sum over heads h of weights_proj(x_t)_h · relu(q_th · k_s) / sqrt(heads · head_dim)
+
+    Nothing is learned through the choice, so no gradient reaches the parameters and they are frozen; DeepSeek trains
+    them towards the attention's own weights.
+
+    Args:
+        hidden_size: Width D of the model.
+        query_size: Width of the latent that queries come out of.
+        options: `IndexerOptions`.
+        rope: Rotation of the attention's heads, None without.
+        rope_dim: Width that is rotated.
+    """
+
+    def __init__(
+        self, hidden_size: int, query_size: int, options: IndexerOptions, rope: RopeOptions | None, rope_dim: int
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.top_k = options.num_heads, options.top_k
+        self.wq_b = Linear(query_size, options.num_heads * options.head_dim, bias=False)
+        self.wk = Linear(hidden_size, options.head_dim, bias=False)
+        self.k_norm = LayerNorm(options.head_dim, options.norm_eps)
+        self.weights_proj = Linear(hidden_size, options.num_heads, bias=False)
+        self.rope = None
+        if rope is not None:
+            self.rope = RoPE(rope_dim, rope.model_copy(update={"traditional": options.traditional}))
+        self.rope_last = options.rope_last
+        self.cut = options.head_dim - rope_dim if options.rope_last else rope_dim
+        self.scale = (options.num_heads * options.head_dim) ** -0.5
+        self.freeze()
+
+    def __call__(
+        self, x: mx.array, latent: mx.array, mask: Mask, cache: Any, offset: int | mx.array
+    ) -> tuple[Selection, list[mx.array]]:
+        """Choose.
+
+        Args:
+            x: (B, L, D).
+            latent: What queries come out of, (B, L, query_size).
+            mask: What may be seen, as for the attention.
+            cache: An mlx-lm cache of keys (B, 1, S, head_dim) and values without width, updated in place; or None.
+            offset: Position of the first token, int or (B,).
+
+        Returns:
+            The selection, and arrays that have to be computed with the layer's output.
+        """
+        x, latent = mx.stop_gradient(x), mx.stop_gradient(latent)
+        keys, held = store(cache, self._turned(self.k_norm(self.wk(x))[:, None], offset))
+        length, total = x.shape[1], keys.shape[2]
+        if total <= self.top_k:
+            return (None, None), held
+        queries = self.wq_b(latent).reshape(*x.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3)
+        queries = self._turned(queries, offset).astype(mx.float32)
+        weights = (self.weights_proj(x).astype(mx.float32) * self.scale).swapaxes(1, 2)[..., None]
+        transposed = keys.astype(mx.float32).swapaxes(-1, -2)
+        chosen: list[mx.array] = []
+        rows = max(_LEAST_ROWS, _SCORES // (x.shape[0] * self.num_heads * total))
+        for start in range(0, length, rows):
+            stop = min(start + rows, length)
+            block = queries[:, :, start:stop]
+            if chosen:
+                block = mx.depends(block, chosen[-1])  # one block's scores at a time, not all side by side
+            scores = (mx.maximum(block @ transposed, 0) * weights[:, :, start:stop]).sum(axis=1, keepdims=True)
+            seen = visible(mask, start, stop, length, total)
+            chosen.append(best(scores if seen is None else mx.where(seen, scores, -mx.inf), self.top_k))
+        selected = chosen[0] if len(chosen) == 1 else mx.concatenate(chosen, axis=2)
+        return (selected, places(selected, self.top_k) if length == 1 else None), held
+
+    def _turned(self, x: mx.array, offset: int | mx.array) -> mx.array:
+        """Rotate a part of each head, (B, heads, L, head_dim)."""
+        if self.rope is None:
+            return x
+        first, last = mx.split(x, [self.cut], axis=-1)
+        pair = [first, self.rope(last, offset)] if self.rope_last else [self.rope(first, offset), last]
+        return mx.concatenate(pair, axis=-1)

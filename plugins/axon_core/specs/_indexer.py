@@ -1,0 +1,102 @@
+"""Options of indexers: small attentions that choose which tokens a large one looks at."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from axon_compose.registry import KV, Options
+from axon_core.specs._flops import attention_flops, pairs, product_flops
+from axon_core.specs._heads import HeadNormOptions, QKNorm
+
+__all__ = ["BlockIndexerOptions", "IndexerOptions", "block_params", "indexer_cache", "token_params"]
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+class IndexerOptions(Options):
+    """Which tokens a query attends to: those with the best scores of a small attention (DeepSeek sparse attention)."""
+
+    num_heads: int = Field(gt=0, description="Number of heads that score.")
+    head_dim: int = Field(gt=0, description="Width of a head; all heads share one key per token, which is cached.")
+    top_k: int = Field(gt=0, description="Tokens that a query attends to, at most.")
+    traditional: bool = Field(
+        default=False,
+        description="Rotate neighbours (0,1), (2,3) … instead of the two halves; frequencies are the attention's.",
+    )
+    rope_last: bool = Field(
+        default=False, description="Rotate the last `qk_rope_head_dim` dimensions of a head instead of the first."
+    )
+    norm_eps: float = Field(default=1e-6, gt=0, description="Added to the variance in the norm of keys.")
+
+    def flops(self, shapes: Shapes, tokens: int, context: int) -> int:
+        """Keys of every token; queries and scores of those that see more tokens than are chosen."""
+        return _flops(shapes, "indexer.wk.weight", self.num_heads * self.head_dim, self.top_k, tokens, context)
+
+
+class BlockIndexerOptions(Options):
+    """Which blocks of keys a query attends to: those with the best scores of a small attention (MiniMax-M3)."""
+
+    num_heads: int = Field(
+        gt=0, description="Number of heads; each chooses for an equal part of the attention's query heads."
+    )
+    head_dim: int = Field(gt=0, description="Width of a head; all heads share one key per token, which is cached.")
+    block_size: int = Field(gt=0, description="Tokens of a block; blocks are counted from a sequence's first token.")
+    top_k: int = Field(gt=0, description="Blocks that a query attends to, at most.")
+    local_blocks: int = Field(
+        default=1, ge=0, description="Blocks that are always among them: the query's own, and those before it."
+    )
+    norm: QKNorm = Field(
+        default_factory=HeadNormOptions,
+        description="Norm of queries and keys before rope: a mapping, or false for none.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BlockIndexerOptions:
+        if self.local_blocks > self.top_k:
+            raise ValueError(f"`local_blocks` ({self.local_blocks}) is more than `top_k` ({self.top_k})")
+        if self.norm is not None and self.norm.when == "after_rope":
+            raise ValueError("the `norm` of an indexer is before rope")
+        return self
+
+    @property
+    def chosen(self) -> int:
+        """Tokens of all blocks that a query attends to."""
+        return self.top_k * self.block_size
+
+    def flops(self, shapes: Shapes, tokens: int, context: int) -> int:
+        """Keys of every token; queries and scores of those that see more blocks than are chosen."""
+        return _flops(shapes, "indexer.k_proj.weight", self.num_heads * self.head_dim, self.chosen, tokens, context)
+
+
+def _flops(shapes: Shapes, key: str, width: int, chosen: int, tokens: int, context: int) -> int:
+    choosing = max(0, context - max(context - tokens, chosen))
+    queries = {name: shape for name, shape in shapes.items() if name != key}
+    found = product_flops({key: shapes[key]}, tokens) + product_flops(queries, choosing)
+    return found + attention_flops(1, width, 0, pairs(choosing, context))
+
+
+def token_params(options: IndexerOptions, hidden: int, queries: int) -> Shapes:
+    """Shapes of an indexer whose queries come out of `queries` numbers, by their names within the attention."""
+    heads, width = options.num_heads, options.head_dim
+    return {
+        "indexer.wq_b.weight": (heads * width, queries),
+        "indexer.wk.weight": (width, hidden),
+        "indexer.k_norm.weight": (width,),
+        "indexer.k_norm.bias": (width,),
+        "indexer.weights_proj.weight": (heads, hidden),
+    }
+
+
+def block_params(options: BlockIndexerOptions, hidden: int) -> Shapes:
+    """Shapes of an indexer of blocks, by their names within the attention."""
+    heads, width = options.num_heads, options.head_dim
+    found: Shapes = {"indexer.q_proj.weight": (heads * width, hidden), "indexer.k_proj.weight": (width, hidden)}
+    for name, count in (("q_norm", heads), ("k_norm", 1)):
+        if options.norm is not None:
+            found |= {f"indexer.{name}.{learned}": of for learned, of in options.norm.shapes(count, width).items()}
+    return found
+
+
+def indexer_cache(options: IndexerOptions | BlockIndexerOptions) -> KV:
+    """One key per token, and no value."""
+    return KV(1, options.head_dim, 0)
