@@ -50,8 +50,9 @@ class CompressedAttention(nn.Module):
         self.sinks = mx.zeros((heads,))
         self.o_a_proj = MultiLinear(heads * width // self.groups, options.o_lora_rank, self.groups)
         self.o_b_proj = Linear(self.groups * options.o_lora_rank, hidden_size, bias=False)
-        self.rope = Trailing(options.rope_dim, options.rope)
-        self.unrope = Trailing(options.rope_dim, options.rope.model_copy(update={"reverse": not options.rope.reverse}))
+        rotation = options.rotation
+        self.rope = Trailing(options.rope_dim, rotation)
+        self.unrope = Trailing(options.rope_dim, rotation.model_copy(update={"reverse": not rotation.reverse}))
         self.compression = options.compression
         if options.compression is not None:
             shared = (options.compression, options)
@@ -179,7 +180,7 @@ class EntryIndexer(nn.Module):
         self.compressor = _compressor(hidden_size, options.head_dim, compression, attention)
         self.q_b_proj = Linear(attention.q_lora_rank, options.num_heads * options.head_dim, bias=False)
         self.weights_proj = Linear(hidden_size, options.num_heads, bias=False)
-        self.rope = Trailing(attention.rope_dim, attention.rope)
+        self.rope = Trailing(attention.rope_dim, attention.rotation)
         self.scale = (options.num_heads * options.head_dim) ** -0.5
         self.freeze()
 
@@ -235,7 +236,7 @@ def _compressor(
     hidden_size: int, width: int, compression: CompressionOptions, options: CompressedAttentionOptions
 ) -> Compressor:
     shape = (compression.ratio, compression.overlap)
-    return Compressor(hidden_size, width, *shape, options.rope, options.rope_dim, options.norm_eps)
+    return Compressor(hidden_size, width, *shape, options.rotation, options.rope_dim, options.norm_eps)
 
 
 def _joined(

@@ -87,10 +87,14 @@ class Progress:
         return (self.inside + self.valid) // self.ratio
 
     @property
+    def starts(self) -> mx.array:
+        """The position of the first token, (B or 1, 1)."""
+        return mx.array(self.offset).reshape(-1, 1)
+
+    @property
     def seen(self) -> mx.array:
         """Entries that each query may attend to, (B or 1, L): those that are complete with its own token."""
-        start = mx.array([self.offset]) if self.alike else self.offset
-        return (start[:, None] + mx.arange(self.length) + 1) // self.ratio
+        return (self.starts + mx.arange(self.length) + 1) // self.ratio
 
     def part(self, x: mx.array, start: Any, count: int) -> mx.array:
         """`count` places of `x` (B, N, width) from `start`, int or (B,), on; what would be outside is not meant."""
@@ -154,7 +158,7 @@ class Compressor(nn.Module):
             old = state if state is not None else mx.zeros((batch, self.before, held[number].shape[-1]), x.dtype)
             held[number] = mx.concatenate([old, held[number]], axis=1)
         last = states[2] if states[2] is not None else mx.zeros((batch, 1, self.width), x.dtype)
-        entries = mx.concatenate([last, self._entries(*held, at)], axis=1) if at.most else last
+        entries = mx.concatenate([last, self._entries(held[0], held[1], at)], axis=1) if at.most else last
         pieces = entries.reshape(batch, -1, self.width // self.ratio)
         new = [at.part(array, at.valid, self.before) for array in held]
         return entries, at.part(pieces, at.inside, at.length), [*new, at.part(entries, at.done, 1)]
@@ -169,7 +173,7 @@ class Compressor(nn.Module):
         values_of, gates_of = cut(values, start), cut(gates, start) + self.position_bias.astype(gates.dtype)
         if self.overlap:
             # The entry before the first one has no tokens.
-            number = (mx.array([at.first]) if at.alike else at.first)[:, None] + mx.arange(at.most)
+            number = at.starts // self.ratio + mx.arange(at.most)
             earlier = cut(gates, start - self.ratio) + self.position_bias.astype(gates.dtype)
             earlier = mx.where((number <= 0)[..., None, None], -mx.inf, earlier[..., : self.width])
             gates_of = mx.concatenate([earlier, gates_of[..., self.width :]], axis=2)
@@ -197,7 +201,8 @@ class Compressor(nn.Module):
         if at.alike:
             kept = stored[:, self.ratio : max(1, count) * self.ratio].reshape(stored.shape[0], -1, self.width)
             return mx.concatenate([kept, newest], axis=1) if count else kept
-        start = self.ratio + (mx.zeros_like(at.offset) if padding is None else padding)
+        start = mx.broadcast_to(mx.array(0 if padding is None else padding) + self.ratio, (stored.shape[0],))
         kept = at.part(stored, start, count * self.ratio).reshape(stored.shape[0], count, self.width)
-        is_newest = mx.arange(count) == ((at.offset + at.valid) // self.ratio - 1)[:, None]
+        complete = (at.starts + mx.array(at.valid).reshape(-1, 1)) // self.ratio
+        is_newest = mx.arange(count) == complete - 1
         return mx.where(is_newest[..., None], newest, kept)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import Field, model_validator
 
 from axon_compose.registry import KV, Array, CacheSpec, ComponentSpec, Composite, Dims, Options, State, written
 from axon_core.specs._flops import attention_flops, pairs, product_flops
-from axon_core.specs._rope import RopeOptions
 from axon_core.specs._saved import each, in_float32, norm_saved
 from axon_core.specs._saved_attention import scores_saved
 from axon_core.specs._small import limited
+from axon_core.specs.latent_attention import LatentRopeOptions
 
 __all__ = ["SPECS", "CompressedAttentionOptions", "CompressionOptions", "EntryIndexerOptions"]
 
@@ -44,10 +43,10 @@ class CompressedAttentionOptions(Options):
     head_dim: int = Field(gt=0, description="Width of a head.")
     q_lora_rank: int = Field(gt=0, description="Width of the latent of queries.")
     window_size: int = Field(gt=0, description="Tokens that a query sees as they are, itself included.")
-    rope_dim: int = Field(gt=0, multiple_of=2, description="Dimensions of a head that are rotated, the last ones.")
-    rope: RopeOptions = Field(
-        default_factory=lambda: RopeOptions(traditional=True),
-        description="Rotation of those dimensions; on with theta 10000 and neighbours as pairs unless given.",
+    rope: LatentRopeOptions = Field(
+        default_factory=LatentRopeOptions,
+        description="Rotation of the last dimensions of each head, as many as `dims` or `fraction` say; of the "
+        "indexer's heads the same number. Theta is 10000 unless given; `yarn` has no gain without `attention_factor`.",
     )
     compression: CompressionOptions | None = Field(
         default=None, description="Compressed entries; the window alone unless given."
@@ -64,11 +63,24 @@ class CompressedAttentionOptions(Options):
         if self.compression is not None and self.compression.indexer is not None:
             widths["compression.indexer.head_dim"] = self.compression.indexer.head_dim
         for name, width in widths.items():
-            if width < self.rope_dim:
-                raise ValueError(f"`{name}` ({width}) is less than `rope_dim` ({self.rope_dim})")
+            if width < (rotated := self.rope.rotated(self.head_dim)):
+                raise ValueError(f"`{name}` ({width}) is less than the {rotated} rotated dimensions")
             if self.compression is not None and width % self.compression.ratio:
                 raise ValueError(f"`{name}` ({width}) is not a multiple of the `ratio` ({self.compression.ratio})")
         return self
+
+    @property
+    def rope_dim(self) -> int:
+        """Dimensions that are rotated."""
+        return self.rope.rotated(self.head_dim)
+
+    @property
+    def rotation(self) -> LatentRopeOptions:
+        """The rotation of those dimensions alone."""
+        scaling = self.rope.scaling
+        if scaling is not None and scaling.type == "yarn" and scaling.attention_factor is None:
+            scaling = scaling.model_copy(update={"attention_factor": 1.0})
+        return self.rope.model_copy(update={"dims": None, "fraction": None, "scaling": scaling})
 
 
 def _compressor(name: str, hidden: int, width: int, compression: CompressionOptions) -> Shapes:
@@ -83,7 +95,6 @@ def _compressor(name: str, hidden: int, width: int, compression: CompressionOpti
 
 def _params(options: CompressedAttentionOptions, dims: Dims) -> Shapes:
     hidden, width, heads = dims.hidden_size, options.head_dim, options.num_heads
-    options.rope.rotated(options.rope_dim)  # refuses what does not fit
     found: Shapes = {
         "q_a_proj.weight": (options.q_lora_rank, hidden),
         "q_a_norm.weight": (options.q_lora_rank,),
@@ -117,17 +128,19 @@ def _entries_until(context: int, ratio: int, most: int | None) -> int:
     return pairs_of + growing * (context - growing * ratio + 1)
 
 
+#: What only queries need that have something to choose.
+_CHOOSING: Final = ("indexer.q_b_proj.weight", "indexer.weights_proj.weight")
+
+
 def _flops(options: CompressedAttentionOptions, dims: Dims, tokens: int, context: int) -> int:
     shapes, width = _params(options, dims), options.head_dim
-    chooses = {
-        name: shapes.pop(name) for name in ("indexer.q_b_proj.weight", "indexer.weights_proj.weight") if name in shapes
-    }
+    chooses = {name: shapes.pop(name) for name in list(shapes) if name in _CHOOSING}
     grouped = shapes["o_a_proj.weight"]
     total = product_flops(shapes, tokens) + 2 * tokens * grouped[0] * grouped[1] * grouped[2]
     seen = pairs(tokens, context, options.window_size)
     if options.compression is not None:
         ratio, indexer = options.compression.ratio, options.compression.indexer
-        seen += _entries(tokens, context, ratio, indexer and indexer.top_k)
+        seen += _entries(tokens, context, ratio, None if indexer is None else indexer.top_k)
         if indexer is not None:
             choosing = max(0, context - max(context - tokens, (indexer.top_k + 1) * ratio - 1))
             total += product_flops(chooses, choosing)
@@ -180,9 +193,9 @@ def _saved(options: CompressedAttentionOptions, dims: Dims, tokens: int, dtype: 
 def _shrink(options: CompressedAttentionOptions, dims: Dims) -> dict[str, Any]:
     """Small sizes with the same structure."""
     limits = {"num_heads": 4, "q_lora_rank": 24, "window_size": 8, "o_groups": 2, "o_lora_rank": 12}
-    small = written(options) | limited(options, limits) | {"head_dim": 16, "rope_dim": 8}
-    if isinstance(small.get("rope"), Mapping):
-        small["rope"] = {name: value for name, value in small["rope"].items() if name not in ("dims", "fraction")}
+    small = written(options) | limited(options, limits) | {"head_dim": 16}
+    rope = {name: value for name, value in small.get("rope", {}).items() if name not in ("dims", "fraction")}
+    small["rope"] = rope | {"dims": 8}
     if options.compression is not None:
         small["compression"] = written(options.compression) | {"ratio": 4 if options.compression.ratio <= 16 else 8}
         if options.compression.indexer is not None:
@@ -197,10 +210,11 @@ _SMALL: Final = {
     "head_dim": 16,
     "q_lora_rank": 20,
     "window_size": 8,
-    "rope_dim": 8,
+    "rope": {"dims": 8},
     "o_groups": 2,
     "o_lora_rank": 12,
 }
+_YARN: Final = {"type": "yarn", "factor": 16.0, "original_max_position_embeddings": 64}
 _INDEXER: Final = {"num_heads": 4, "head_dim": 16, "top_k": 3}
 
 SPECS: Final = (
@@ -223,7 +237,7 @@ SPECS: Final = (
         unquantized=("indexer.weights_proj",),
         shrink=_shrink,
         examples=(
-            {**_SMALL, "rope": {"theta": 500.0, "traditional": True}},
+            {**_SMALL, "rope": {"theta": 500.0, "fraction": 0.5, "scaling": _YARN}},
             {**_SMALL, "compression": {"ratio": 8}},
             {**_SMALL, "compression": {"ratio": 4, "overlap": True, "indexer": _INDEXER}, "norm_eps": 1e-5},
             {**_SMALL, "o_groups": 1, "compression": {"ratio": 4, "overlap": True}},
