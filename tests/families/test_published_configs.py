@@ -185,6 +185,9 @@ PUBLISHED: Final = {
     "persimmon-8b-base": Published("persimmon", 9_397_175_296),
     "falcon-7b": Published("falcon", 6_921_720_704),
     "falcon-40b": Published("falcon", 41_303_293_952),
+    "Phi-3.5-MoE-instruct": Published("phimoe", 41_873_153_344),
+    "bloom-560m": Published("bloom", 559_214_592),
+    "mpt-7b": Published("mpt", 6_649_286_656),
     # Names and paths left out, counted by transformers; each has fields that change nothing.
     "allam-7b": Published("llama", 7_000_559_616, read=True),
     "gemma-2-a": Published("gemma2", 9_241_705_984, read=True),
