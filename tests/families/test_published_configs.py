@@ -91,6 +91,8 @@ PUBLISHED: Final = {
     "flint": Published("flint", 39_785_287_456),
     "A.X-K1": Published("axk1", 518_983_052_288),
     "Lara-4-Mini-Base": Published("lara_mini", 7_281_684_672),
+    "Hunyuan-A13B-Instruct": Published("hunyuan_v1_moe", 80_393_183_232),
+    "MiniMax-Text-01-hf": Published("minimax", 456_089_655_296),
     "LFM2-8B-A1B": Published("lfm2_moe", 8_339_930_560),
     "LFM3-1.7B": Published("lfm3", 1_728_801_536),  # the defaults of its class
     "SmolLM3-3B": Published("smollm3", 3_075_098_624),
@@ -174,6 +176,8 @@ PUBLISHED: Final = {
     "deepseek-moe-16b-base": Published("deepseek", 16_375_728_128),
     "Qwen-7B": Published("qwen", 7_721_324_544),
     "lille-130m-instruct": Published("lille_130m", 127_171_200),
+    "Llama-4-Scout-17B-16E-Instruct": Published("llama4_text", 107_769_861_120),
+    "MobileLLM-R1-950M": Published("llama4_text", 949_685_760),
     "opt-125m": Published("opt", 125_239_296),
     "biogpt": Published("biogpt", 346_763_264),
     "gpt-neo-1.3B": Published("gpt_neo", 1_315_575_808),
@@ -181,6 +185,9 @@ PUBLISHED: Final = {
     "persimmon-8b-base": Published("persimmon", 9_397_175_296),
     "falcon-7b": Published("falcon", 6_921_720_704),
     "falcon-40b": Published("falcon", 41_303_293_952),
+    "Phi-3.5-MoE-instruct": Published("phimoe", 41_873_153_344),
+    "bloom-560m": Published("bloom", 559_214_592),
+    "mpt-7b": Published("mpt", 6_649_286_656),
     # Names and paths left out, counted by transformers; each has fields that change nothing.
     "allam-7b": Published("llama", 7_000_559_616, read=True),
     "gemma-2-a": Published("gemma2", 9_241_705_984, read=True),
