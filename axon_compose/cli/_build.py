@@ -70,7 +70,9 @@ def _dry_run(architecture: Architecture, arguments: argparse.Namespace, terminal
 
 
 def _in_memory(architecture: Architecture, arguments: argparse.Namespace, terminal: Terminal) -> int:
-    from axon_compose.model import quantize, try_out
+    from axon_compose.checkpoints.folder import quantised_anew
+    from axon_compose.checkpoints.gguf._path import is_gguf
+    from axon_compose.model import try_out
 
     _check_vocabulary(architecture, arguments)
     model = architecture.build(
@@ -79,9 +81,10 @@ def _in_memory(architecture: Architecture, arguments: argparse.Namespace, termin
         dtype=arguments.dtype,
         seed=arguments.seed,
         allow_large=arguments.allow_large,
+        unpack=arguments.quantize is not None and is_gguf(arguments.weights),
         progress=partial(terminal.progress, what="reading weights"),
     )
-    for note in quantize(model, arguments.quantize) if arguments.quantize else ():
+    for note in quantised_anew(model, arguments.quantize, arguments.weights) if arguments.quantize else ():
         terminal.note(f"note: {note}")
     trial = try_out(model, seed=arguments.seed)
     plan = architecture.plan()

@@ -6,7 +6,7 @@ from axon_compose.model._caches import make_cache, make_caches
 from axon_compose.model._calls import BuildError, blamed, weight_fault
 from axon_compose.model._folder_model import FolderModel, with_folder_names
 from axon_compose.model._language_model import LanguageModel
-from axon_compose.model._quantize import GROUP_SIZE, quantize
+from axon_compose.model._quantize import GROUP_SIZE, quantize, rounding
 from axon_compose.model._trial import Trial, try_out
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "make_caches",
     "quantize",
     "random_weights",
+    "rounding",
     "try_out",
     "weight_fault",
     "with_folder_names",

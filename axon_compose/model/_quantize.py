@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
+import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.model._calls import blamed
 from axon_compose.model._language_model import LanguageModel
 
-__all__ = ["GROUP_SIZE", "quantize"]
+__all__ = ["GROUP_SIZE", "quantize", "rounding"]
 
 #: Numbers that share a scale, as `mlx_lm.convert` has it.
 GROUP_SIZE: Final = 64
+#: Rows of a matrix that `rounding` looks at.
+_ROWS: Final = 64
 
 
 def quantize(model: LanguageModel, bits: int, group_size: int = GROUP_SIZE) -> list[str]:
@@ -55,6 +58,24 @@ def quantize(model: LanguageModel, bits: int, group_size: int = GROUP_SIZE) -> l
         raise CheckpointError("AX561", message, f"make the widths multiples of {group_size}")
     whole = len(done) + len(odd)
     return [f"{len(odd)} of {whole} matrices are not quantised: {_undivided(odd, group_size)}"] if odd else []
+
+
+def rounding(model: LanguageModel, bits: int, group_size: int = GROUP_SIZE) -> float:
+    """How far `quantize` will move the weights: the root mean square of the change over that of the weights.
+
+    Counted over the first rows of every matrix, so that no second copy of a model is needed.
+    """
+    change = size = 0.0
+    for _, module in model.named_modules():
+        weight = module.get("weight")
+        if weight is None or not hasattr(module, "to_quantized") or weight.shape[-1] % group_size:
+            continue
+        rows = weight.reshape(-1, weight.shape[-1])[:_ROWS].astype(mx.float32)
+        packed = mx.quantize(rows, group_size, bits)
+        moved = mx.dequantize(*packed, group_size=group_size, bits=bits) - rows
+        change += float(moved.square().sum())
+        size += float(rows.square().sum())
+    return (change / size) ** 0.5 if size else 0.0
 
 
 def _undivided(odd: dict[str, int], group_size: int) -> str:

@@ -20,7 +20,7 @@ class Blocks(Source):
     """The bytes of a tensor in blocks, (..., bytes); `TensorHeader.blocks` names their type."""
 
     as_stored: ClassVar[bool] = False
-    unasked: ClassVar[str | None] = "bfloat16"
+    unasked: ClassVar[str | None] = "float16"  # as llama.cpp has its scales
 
     shape: tuple[int, ...]
 
