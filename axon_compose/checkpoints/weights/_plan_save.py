@@ -241,7 +241,7 @@ class _Saver:
         stack = found.rule.written.stack
         captures = [{**found.captures, stack: str(index)} if stack else found.captures for index in range(count)]
         spelt = [_source_name(found._replace(captures=each)) for each in captures]
-        sources = [Source(name, self.headers(name, form, names[0])) for name in spelt]
+        sources = [Source(name, self.headers(name, form, names[0], found.rule.written.integers)) for name in spelt]
         outputs = [(name, self.parameters[name]) for name in names]
         transfer = make_transfer(self.book, found, sources, form, outputs, moved)
         outputs_packed = tuple(o and o.packed_as(self.packed.get(o.parameter)) for o in transfer.outputs)
@@ -249,8 +249,10 @@ class _Saver:
             raise StepError(reason)
         return transfer.with_outputs(outputs_packed)
 
-    def headers(self, name: str, form: Form, parameter: str) -> tuple[TensorHeader, ...]:
-        """The tensors of one source, as the type of the parameter has them."""
+    def headers(self, name: str, form: Form, parameter: str, integers: bool) -> tuple[TensorHeader, ...]:
+        """The tensors of one source, as the type of the parameter has them, or integers."""
+        if integers:
+            return (TensorHeader(name, form.shape, "I64", _NOWHERE),)
         spec = self.found[parameter]
         if form.packing is None:
             base = parameter.removesuffix("weight")
@@ -306,7 +308,7 @@ class _Saver:
 
     def specs(self) -> Iterator[TensorSpec]:
         """The tensors that are written, in order."""
-        names = {spec.code: spec.dtype for spec in self.found.values()} | {"BF16": "bfloat16"}
+        names = {spec.code: spec.dtype for spec in self.found.values()} | {"BF16": "bfloat16", "I64": "int64"}
         for transfer in self.transfers:
             for source in transfer.sources:
                 for header in source.tensors:

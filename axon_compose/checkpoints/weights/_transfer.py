@@ -12,6 +12,7 @@ from axon_compose.checkpoints.weights._packed import Packing, to_packed
 from axon_compose.checkpoints.weights._rules import Found, RuleBook
 from axon_compose.checkpoints.weights._steps import (
     Add,
+    Integers,
     Reshape,
     Scale,
     Shape,
@@ -178,6 +179,7 @@ def make_transfer(
     if written.pairs_to_halves is not None:
         steps.append(PairsToHalves(book.extent(rule, written.pairs_to_halves, captures)))
     steps += [NegativeExp()] if written.negative_exp else []
+    steps += [Integers()] if written.integers else []
     split = None
     parts = list((written.split or {}).values())
     if parts:
