@@ -68,6 +68,18 @@ def _saved(options: RMSNormOptions | LayerNormOptions, dims: Dims, tokens: int, 
 
 SPECS: Final = (
     ComponentSpec(
+        name="stream_norm",
+        kind="block",
+        options=RMSNormOptions,
+        module="axon_core.norms:RMSNorm.from_options",
+        summary="Root-mean-square norm of the residual stream itself, which skip connections read too.",
+        source='MiniMax 2025, "MiniMax-01" (arXiv:2501.08313), whose residual connections begin after the norms',
+        params=_params,
+        flops=lambda options, dims, tokens, context: 0,  # elementwise
+        saved=_saved,
+        examples=({}, {"eps": 1e-5, "offset": 1.0}),
+    ),
+    ComponentSpec(
         name="rms_norm",
         kind="norm",
         options=RMSNormOptions,
