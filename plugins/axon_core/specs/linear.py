@@ -35,7 +35,8 @@ SPECS: Final = (
         options=LinearOptions,
         module="axon_core.projection:Projection.from_options",
         summary="A matrix, in the place of attention or an MLP.",
-        source='Bercovich et al. 2024, "Puzzle: Distillation-Based NAS for Inference-Optimized LLMs" (arXiv:2411.19146)',
+        source='Bercovich et al. 2024, "Puzzle: Distillation-Based NAS for Inference-Optimized LLMs" '
+        "(arXiv:2411.19146)",
         params=_params,
         flops=lambda options, dims, tokens, context: product_flops(_params(options, dims), tokens),
         saved=_saved,
