@@ -35,6 +35,8 @@ def axon_components() -> Iterator[ComponentSpec]:
         rg_lru,
         rwkv7,
         short_conv,
+        side_input,
+        side_transformer,
         ssm,
     )
 
@@ -56,10 +58,12 @@ def axon_components() -> Iterator[ComponentSpec]:
         moe,
         per_layer,
         laurel,
+        side_transformer,
         blocks,
         hyper_connections,
         altup,
         attention_residuals,
         residual_gains,
+        side_input,
     ):
         yield from family.SPECS
