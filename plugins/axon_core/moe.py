@@ -55,6 +55,7 @@ class MoE(nn.Module):
             or `sqrt_softplus`, the root of the softplus of each.
         norm_topk: Whether the weights of the chosen experts are made to sum to one.
         norm_eps: Added to the sum that they are divided by.
+        input_scaled: Whether the weights multiply what the experts read, instead of what they give.
         routed_scaling_factor: Factor of the routed experts' sum.
         router_norm: RMS norm of what the router reads, times a constant; none unless given.
         expert_norm: RMS norm of what the experts read, shared ones too, while the router reads x; none unless given.
@@ -94,6 +95,7 @@ class MoE(nn.Module):
         score: ScoreName = "softmax",
         norm_topk: bool = True,
         norm_eps: float = 0.0,
+        input_scaled: bool = False,
         routed_scaling_factor: float = 1.0,
         router_norm: RouterNormOptions | None = None,
         expert_norm: ExpertNormOptions | None = None,
@@ -123,7 +125,7 @@ class MoE(nn.Module):
             raise ValueError("shared_gate needs a shared expert: give shared_intermediate_dim")
         check_groups(outputs, top_k, num_groups, top_k_groups, group_score)
         self.num_experts, self.identity_experts, self.top_k = num_experts, identity_experts, top_k
-        self.score, self.norm_topk, self.norm_eps = score, norm_topk, norm_eps
+        self.score, self.norm_topk, self.norm_eps, self.input_scaled = score, norm_topk, norm_eps, input_scaled
         self.routed_scaling_factor, self.router_softcap = routed_scaling_factor, router_softcap
         self.num_groups, self.top_k_groups, self.group_score = num_groups, top_k_groups, group_score
 
@@ -191,10 +193,14 @@ class MoE(nn.Module):
         inner = self.fc1_latent_proj(x) if "fc1_latent_proj" in self else x
         if "latent_read_norm" in self:
             inner = self.latent_read_norm(inner)
-        routed = self.switch_mlp(inner, chosen)
+        if self.input_scaled:  # a row of its own for each expert that a token is sent to
+            rows = (inner[..., None, :] * weights[..., None]).astype(inner.dtype)
+            routed = self.switch_mlp(rows, chosen[..., None])[..., 0, :]
+        else:
+            routed = self.switch_mlp(inner, chosen)
         if "latent_expert_norm" in self:
             routed = self.latent_expert_norm(routed)
-        routed = (routed * weights[..., None]).sum(axis=-2)
+        routed = (routed if self.input_scaled else routed * weights[..., None]).sum(axis=-2)
         if "latent_sum_norm" in self:
             routed = self.latent_sum_norm(routed)
         if "fc2_latent_proj" in self:

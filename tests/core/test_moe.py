@@ -140,11 +140,12 @@ def reference(layer, x):
         routed = 0
         for expert, weight in zip(*chosen, strict=True):
             if expert < layer.num_experts:
-                given = feed_forward(p, "switch_mlp", inner, expert, glu)
+                read = inner * weight if layer.input_scaled else inner
+                given = feed_forward(p, "switch_mlp", read, expert, glu)
                 if "latent_expert_norm.weight" in p:
                     norm = layer.latent_expert_norm
                     given = rms_norm(given * (p["latent_expert_norm.weight"] + norm.offset), norm.eps)
-                routed = routed + weight * given
+                routed = routed + (1 if layer.input_scaled else weight) * given
         if "latent_sum_norm.weight" in p:
             routed = rms_norm(routed, layer.latent_sum_norm.eps) * p["latent_sum_norm.weight"]
         y[place] = p["fc2_latent_proj.weight"] @ routed + p.get("fc2_latent_proj.bias", 0) if latent else routed
@@ -270,6 +271,8 @@ LAYERS = [
     {"latent_dim": 10, "shared_intermediate_dim": 20, "bias": True},
     {"latent_dim": 10, "shared_intermediate_dim": 20, "shared_bias": True},
     {"shared_intermediate_dim": 20, "bias": True, "shared_bias": False},
+    {"shared_intermediate_dim": 20, "input_scaled": True, "score": "sigmoid", "norm_topk": False},
+    {"input_scaled": True, "bias": True, "latent_dim": 10, "gated": False, "activation": "relu2"},
     {"latent_dim": 10, "gated": False, "activation": "relu2", "num_groups": 3, "top_k_groups": 2},
     {"latent_dim": 10, "latent_norm": LatentNormOptions(read=True), "activation": "situ", "limit": (2.0, 0.7)},
     {"latent_dim": 10, "latent_norm": LatentNormOptions(sum={"eps": 0.3}), "activation": "situ", "limit": (0.5, None)},

@@ -92,6 +92,7 @@ PUBLISHED: Final = {
     "flint": Published("flint", 39_785_287_456),
     "A.X-K1": Published("axk1", 518_983_052_288),
     "Lara-4-Mini-Base": Published("lara_mini", 7_281_684_672),
+    "Hunyuan-A13B-Instruct": Published("hunyuan_v1_moe", 80_393_183_232),
     "LFM2-8B-A1B": Published("lfm2_moe", 8_339_930_560),
     "LFM3-1.7B": Published("lfm3", 1_728_801_536),  # the defaults of its class
     "SmolLM3-3B": Published("smollm3", 3_075_098_624),
@@ -175,6 +176,8 @@ PUBLISHED: Final = {
     "deepseek-moe-16b-base": Published("deepseek", 16_375_728_128),
     "Qwen-7B": Published("qwen", 7_721_324_544),
     "lille-130m-instruct": Published("lille_130m", 127_171_200),
+    "Llama-4-Scout-17B-16E-Instruct": Published("llama4_text", 107_769_861_120),
+    "MobileLLM-R1-950M": Published("llama4_text", 949_685_760),
     "opt-125m": Published("opt", 125_239_296),
     "biogpt": Published("biogpt", 346_763_264),
     "gpt-neo-1.3B": Published("gpt_neo", 1_315_575_808),

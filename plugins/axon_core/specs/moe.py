@@ -116,7 +116,12 @@ class MoEOptions(Options):
     norm_eps: float = Field(
         0.0, ge=0, description="Added to the sum that the weights of the chosen experts are divided by."
     )
-    routed_scaling_factor: float = Field(1.0, gt=0, description="Factor of the routed experts' sum.")
+    input_scaled: bool = Field(
+        False, description="The weights multiply what the experts read, instead of what they give (Llama 4)."
+    )
+    routed_scaling_factor: float = Field(
+        1.0, gt=0, description="Factor of the weights of the chosen experts, after they were made to sum to one."
+    )
     router_norm: RouterNorm = Field(
         None, description="RMS norm of what the router reads, with a learned scale: true, or {eps: …, scale: …}."
     )
@@ -178,6 +183,8 @@ class MoEOptions(Options):
         check_gated(self.activation, self.gated, self.limit, self.situ)
         if self.latent_size is None and any(part is not None for _, part in self.latent_norm):
             raise ValueError("`latent_norm` has norms of `latent_size`: it needs that")
+        if self.input_scaled and self.identity_experts:
+            raise ValueError("`identity_experts` have no input of their own: leave out `input_scaled`")
         if self.num_shared_experts and self.shared_intermediate_size:
             raise ValueError("give one of `num_shared_experts` and `shared_intermediate_size`: both say how wide it is")
         if self.shared_gate and not self.shared_size:
@@ -312,7 +319,8 @@ def moe_saved(options: MoEOptions, hidden: int, tokens: int, dtype: str) -> tupl
     for name, norm in options.latent_norm:
         rows = sent if name == "expert" else tokens
         found += norm_saved(rows, inner, name=f"latent_{name}_norm", offset=norm.offset) if norm else ()
-    found += each(sent, rows=inner) + in_float32(sent, outputs=inner)
+    found += each(sent, rows=inner)
+    found += () if options.input_scaled else in_float32(sent, outputs=inner)
     found += activation_saved(
         sent, options.intermediate_size, options.activation, gated=options.gated, limit=options.limit
     )
@@ -396,6 +404,14 @@ SPECS: Final = (
                 "top_k_groups": 3,
                 "group_score": "max",
                 "router_softcap": 3.0,
+            },
+            {
+                "num_experts": 4,
+                "intermediate_size": 32,
+                "score": "sigmoid",
+                "norm_topk": False,
+                "input_scaled": True,
+                "num_shared_experts": 1,
             },
             {
                 "num_experts": 4,
