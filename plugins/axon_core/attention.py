@@ -17,6 +17,7 @@ from axon_core.linear import Linear
 from axon_core.norms import HeadNorm, RMSNorm
 from axon_core.rope import RoPE
 from axon_core.scores import attend, written_out
+from axon_core.slopes import slopes
 from axon_core.specs._indexer import BlockIndexerOptions
 from axon_core.specs.attention import (
     BiasOptions,
@@ -56,6 +57,7 @@ class Attention(nn.Module):
         scale: Factor of the scores; `head_dim ** -0.5` unless given.
         softcap: Bound of the scores, `softcap * tanh(scores / softcap)` in float32; none unless given.
         temperature: Factor of queries that grows with their position; none unless given.
+        alibi: Whether scores fall with the distance of the key, by a fixed slope of each head.
         sinks: Whether each head has a learned score that takes part in the softmax and has no value.
         gate: Whether a sigmoid of a projection of the input multiplies the output, one for each of its dimensions or
             one for each head; no gate unless given.
@@ -88,6 +90,7 @@ class Attention(nn.Module):
         scale: float | None = None,
         softcap: float | None = None,
         temperature: TemperatureOptions | None = None,
+        alibi: bool = False,
         sinks: bool = False,
         gate: GateName | None = None,
         gate_activation: GateActivationName = "sigmoid",
@@ -108,6 +111,7 @@ class Attention(nn.Module):
         self.temperature, self.chunk_size = temperature, chunk_size
         self.input_scale, self.key_scale, self.value_scale = input_scale, key_scale, value_scale
         self.scale = scale or head_dim**-0.5
+        self._slopes = mx.array(slopes(num_heads)) if alibi else None
 
         self.q_proj = Linear(hidden_dim, num_heads * head_dim, bias=bias.q)
         if kv_from is None:
@@ -245,10 +249,10 @@ class Attention(nn.Module):
     ) -> mx.array:
         keys, values, left_padding = kv
         sinks = self.sinks if "sinks" in self else None
-        scores = partial(attend, scale=self.scale, softcap=self.softcap, sinks=sinks)
+        scores = partial(attend, scale=self.scale, softcap=self.softcap, sinks=sinks, slopes=self._slopes)
         if blocks is not None:
             return _by_choice(queries, keys, values, scores, blocks)
-        cut = queries.shape[2] > BLOCK and written_out(queries, keys, self.softcap, sinks)
+        cut = queries.shape[2] > BLOCK and written_out(queries, keys, self.softcap, sinks, self._slopes)
         if isinstance(mask, mx.array) and cut:
             return blockwise_attention(queries, keys, values, scores, mask)
         if isinstance(mask, mx.array) or (self.window_size is None and left_padding is None and not cut):

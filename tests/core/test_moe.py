@@ -90,10 +90,20 @@ def route(p, v, layer):
             ranking[groups[g]] = -np.inf
     chosen = sorted(range(len(logits)), key=lambda e: (-ranking[e], e))[: layer.top_k]
     weights = softmax(logits[chosen]) if layer.score == "topk_softmax" else scores[chosen]
+    if layer.score == "sparsemixer":
+        weights = np.array([mixed(logits, chosen, number, layer.band) for number in range(layer.top_k)])
     if layer.norm_topk:
         weights = weights / (weights.sum() + layer.norm_eps)
     weights = weights * p["per_expert_scale"][chosen] if "per_expert_scale" in p else weights
     return chosen, weights * layer.routed_scaling_factor
+
+
+def mixed(logits, chosen, number, band):
+    """The share of one choice among the experts that are left and near (Phi-3.5-MoE)."""
+    top = logits[chosen[number]]
+    left = [e for e in range(len(logits)) if e not in chosen[:number]]
+    near = [e for e in left if (top - logits[e]) / max(abs(logits[e]), top) <= band]
+    return np.exp(top) / np.exp(logits[near]).sum()
 
 
 def rms_norm(v, eps):
@@ -174,6 +184,8 @@ ROUTERS = [
     {"norm_topk": False},
     {"score": "topk_softmax"},
     {"score": "sigmoid"},
+    {"score": "sparsemixer", "norm_topk": False},
+    {"score": "sparsemixer", "norm_topk": False, "band": 0.9, "top_k": 3},
     {"score": "sigmoid", "norm_topk": False, "routed_scaling_factor": 2.5},
     {"router_bias": True},
     {"score": "sigmoid", "correction_bias": True},

@@ -160,6 +160,7 @@ REFUSED = {
     "deepseek_v2_lite": "without rope_scaling is refused",
     "dots1": "have no bias",
     "gpt2": "n_inner is ignored",
+    "minimax": "the type minimax is that of MiniMax-M2",
     "gptj": "n_inner is ignored",
     "gpt_neox": "intermediate_size is ignored",
     "jamba": "expert_layer_offset",

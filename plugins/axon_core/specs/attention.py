@@ -101,6 +101,11 @@ class AttentionOptions(Options):
     temperature: TemperatureOptions | None = Field(
         default=None, description="Factor of queries far into a long context; none unless given."
     )
+    alibi: bool = Field(
+        default=False,
+        description="ALiBi (Press et al. 2022, arXiv:2108.12409): scores fall with the distance of the key, by a slope "
+        "of each head. Not with `window_size`, `chunk_size`, `sinks` or `indexer`. No fused kernel has it.",
+    )
     sinks: bool = Field(
         default=False,
         description="Learn a score for each head that takes part in the softmax but has no value: "
@@ -159,6 +164,8 @@ class AttentionOptions(Options):
             raise ValueError("`bias.g` is the bias of the gate: it needs `gate`")
         if self.gate_activation != "sigmoid" and self.gate is None:
             raise ValueError("`gate_activation` is that of the gate: it needs `gate`")
+        if self.alibi and (self.sinks or any((self.window_size, self.chunk_size, self.indexer))):
+            raise ValueError("`alibi` does not go with `window_size`, `chunk_size`, `sinks` or `indexer`")
         if self.chunk_size is not None and self.window_size is not None:
             raise ValueError("give `chunk_size` or `window_size`, not both")
         if self.k_eq_v and self.v_head_dim is not None:
@@ -364,6 +371,7 @@ _ATTENTION: Final = ComponentSpec(
         {"num_heads": 4, "qk_norm": {"weight": False}},
         {"num_heads": 4, "qk_norm": {"offset": 1.0}},
         {"num_heads": 4, "num_kv_heads": 2, "k_eq_v": True, "bias": True, "qk_norm": True, "v_norm": True},
+        {"num_heads": 6, "num_kv_heads": 2, "head_dim": 8, "rope": False, "alibi": True},
         {"num_heads": 4, "temperature": {"scale": 0.5, "length": 4, "shift": 1}},
         {
             "num_heads": 4,

@@ -32,7 +32,7 @@ __all__ = [
     "moe_touched",
 ]
 
-ScoreName = Literal["softmax", "topk_softmax", "sigmoid", "sqrt_softplus"]
+ScoreName = Literal["softmax", "topk_softmax", "sigmoid", "sqrt_softplus", "sparsemixer"]
 SharedGate = bool | Literal["softmax"]
 GroupScoreName = Literal["top2", "max"]
 
@@ -109,12 +109,18 @@ class MoEOptions(Options):
     intermediate_size: int = Field(gt=0, description="Width of each routed expert.")
     score: ScoreName = Field(
         "softmax",
-        description="Weights of the experts: softmax over all, topk_softmax over the chosen alone, sigmoid of each, or "
-        "sqrt_softplus of each, the root of its softplus.",
+        description="Weights of the experts: softmax over all, topk_softmax over the chosen alone, sigmoid of each, "
+        "sqrt_softplus of each, the root of its softplus, or sparsemixer (Phi-3.5-MoE): for each choice the softmax "
+        "over those left that are within `band`.",
     )
     norm_topk: bool = Field(True, description="Make the weights of the chosen experts sum to one.")
     norm_eps: float = Field(
         0.0, ge=0, description="Added to the sum that the weights of the chosen experts are divided by."
+    )
+    band: float = Field(
+        0.02,
+        gt=0,
+        description="sparsemixer: experts count whose output is no further below the best, relative to its size.",
     )
     input_scaled: bool = Field(
         False, description="The weights multiply what the experts read, instead of what they give (Llama 4)."
@@ -314,6 +320,10 @@ def moe_saved(options: MoEOptions, hidden: int, tokens: int, dtype: str) -> tupl
     found = each(tokens, input=hidden, latent=2 * options.latent_size if options.latent_size else 0)
     cast = hidden if dtype != "float32" else 0
     found += in_float32(tokens, router_input=cast, router=2 * options.num_outputs)
+    if (
+        options.score == "sparsemixer"
+    ):  # for each choice the softmax, what it is made of, and where the experts are near
+        found += in_float32(tokens, mixed=11 * options.top_k * options.num_outputs // 2)
     found += norm_saved(tokens, hidden, name="router_norm") if options.router_norm else ()
     found += norm_saved(tokens, hidden, name="expert_norm") if options.expert_norm else ()
     for name, norm in options.latent_norm:
@@ -405,6 +415,7 @@ SPECS: Final = (
                 "group_score": "max",
                 "router_softcap": 3.0,
             },
+            {"num_experts": 4, "intermediate_size": 32, "score": "sparsemixer", "norm_topk": False, "band": 0.5},
             {
                 "num_experts": 4,
                 "intermediate_size": 32,
