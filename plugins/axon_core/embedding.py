@@ -82,8 +82,8 @@ class TokenEmbedding(nn.Module):
         Args:
             tokens: (B, L).
             offset: Position of the first token, int or (B,); below 0 on padding.
-            publish: Called with `("per_layer_inputs", inputs)`, (B, L, layers, size), and `("vectors", h)`, (B, L, D), if
-                some layer reads one of them.
+            publish: Called with `("per_layer_inputs", inputs)`, (B, L, layers, size), and `("vectors", h)`, (B, L, D),
+                if some layer reads one of them.
 
         Returns:
             Vectors (B, L, D).
