@@ -40,6 +40,7 @@ class Published(NamedTuple):
 
 
 PUBLISHED: Final = {
+    "Zamba2-2.7B": Published("zamba2", 2_662_214_560),
     "Olmo-Hybrid-7B": Published("olmo_hybrid", 7_430_870_688),
     "Ling-3.0-Flash": Published("bailing_moe_v3", 124_414_211_552),
     "Mistral-Small-4-119B-2603": Published("mistral4", 118_972_826_624),
