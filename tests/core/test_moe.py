@@ -252,6 +252,14 @@ def test_scores_that_round_to_one_number_are_still_told_apart(score):
     assert layer.route(mx.zeros((1, 1, HIDDEN)))[0].item() == 3
 
 
+def test_equal_outputs_of_zero_are_near_to_each_other():
+    layer = build(score="sparsemixer", norm_topk=False)
+    layer.gate.weight = mx.zeros_like(layer.gate.weight)
+    weights = np.array(layer.route(tokens())[1])
+    expected = [1 / (layer.num_experts - earlier) for earlier in range(layer.top_k)]
+    np.testing.assert_allclose(weights, np.broadcast_to(expected, weights.shape), rtol=1e-6)
+
+
 def test_a_router_of_vanishing_scores_divides_by_no_zero():
     layer = MoE(HIDDEN, WIDTH, 4, 2, score="sigmoid", router_bias=True)
     layer.gate.bias = mx.full((4,), -1000.0)
