@@ -196,10 +196,10 @@ class MoEOptions(Options):
             raise ValueError("`latent_norm` has norms of `latent_size`: it needs that")
         if self.input_scaled and self.identity_experts:
             raise ValueError("`identity_experts` have no input of their own: leave out `input_scaled`")
-        if self.hashed and (self.correction_bias or self.num_groups > 1 or self.score == "topk_softmax"):
-            raise ValueError(
-                "with `hashed` no scores are compared: no `correction_bias`, `num_groups` or `topk_softmax`"
-            )
+        if self.hashed and (
+            self.correction_bias or self.num_groups > 1 or self.score in ("topk_softmax", "sparsemixer")
+        ):
+            raise ValueError("with `hashed` no scores are compared: no `correction_bias`, no groups, no such `score`")
         if self.num_shared_experts and self.shared_intermediate_size:
             raise ValueError("give one of `num_shared_experts` and `shared_intermediate_size`: both say how wide it is")
         if self.shared_gate and not self.shared_size:
