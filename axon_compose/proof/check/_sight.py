@@ -105,9 +105,17 @@ def every_layer(subject: Subject) -> Truth:
 
 def _mixers(subject: Subject) -> Iterator[tuple[Layer, Use]]:
     for layer in subject.plan.layers:
+        aside = {use.path for use in _aside(layer)}
         for use in layer.uses():
-            if mixes(use):
+            if mixes(use) and use.path not in aside:
                 yield layer, use
+
+
+def _aside(layer: Layer) -> Iterator[Use]:
+    """What is read by another component alone, and so changes nothing with all others switched off."""
+    for branch in layer.branches:
+        if branch.connection is not None and branch.connection.spec.around == "aside":
+            yield from (member.use for member in branch.members)
 
 
 def _distances(subject: Subject, use: Use) -> tuple[list[int], list[int], list[int]]:
