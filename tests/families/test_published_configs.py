@@ -91,6 +91,7 @@ PUBLISHED: Final = {
     "sarvam-105b": Published("sarvam_mla", 106_031_767_424),
     "flint": Published("flint", 39_785_287_456),
     "A.X-K1": Published("axk1", 518_983_052_288),
+    "Kolibri-1": Published("kolibri1", 78_103_074_560),
     "Lara-4-Mini-Base": Published("lara_mini", 7_281_684_672),
     "Hunyuan-A13B-Instruct": Published("hunyuan_v1_moe", 80_393_183_232),
     "openai-gpt": Published("openai_gpt", 116_534_784),
