@@ -51,6 +51,8 @@ _BY_TEXT_TYPE: Final = {
     "muse_glimmer_text": "muse_glimmer",
     "muse_spark_text": "muse_spark",
     "nemotron_h": "nemo_speechlm nemotron_h_omni",
+    "opt": "blip-2 instructblip instructblipvideo",
+    "persimmon": "fuyu",
     "qwen2": "audioflamingo3 fast_vlm got_ocr2 internvl llava_onevision musicflamingo ovis2 pp_chart2table qwen2_audio "
     "vibevoice vibevoice_asr video_llama_3",
     "qwen2_5_vl_text": "qwen2_5_vl",

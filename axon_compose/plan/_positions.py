@@ -22,23 +22,28 @@ def takes_position(use: Use) -> bool:
     asks = use.spec.reads.get("offset")
     if asks is not None:
         return use.option(asks) not in (None, False)
-    return "rope" not in option_names(use.spec) or any(use.option(name) for name in ("rope", "temperature"))
+    return "rope" not in option_names(use.spec) or any(use.option(name) for name in ("rope", "temperature", "alibi"))
 
 
 def position_words(use: Use, plan: Plan) -> str:
     """What gives a component of a layer the order of tokens; empty for one that neither attends nor takes positions.
 
     Returns:
-        `RoPE`; `positions` for another way of taking them; `learned positions` where the embedding adds them; `NoPE`
-        for attention that has none.
+        `RoPE`; `ALiBi`; `positions` for another way of taking them; `learned positions` or
+        `sinusoidal positions` where the embedding adds them;
+        `NoPE` for attention that has none.
     """
     if use.option("rope"):
         return "RoPE"
+    if use.option("alibi"):
+        return "ALiBi"
     if takes_position(use) and "rope" not in option_names(use.spec):
         return "positions"
     if not attends(use):
         return ""
-    return "learned positions" if takes_position(plan.embedding) else "NoPE"
+    if not takes_position(plan.embedding):
+        return "NoPE"
+    return "sinusoidal positions" if plan.embedding.option("positions") == "sinusoidal" else "learned positions"
 
 
 def _leaves(cache: CacheSpec | None) -> Iterator[CacheSpec]:

@@ -93,7 +93,7 @@ def _function_faults(spec: ComponentSpec) -> Iterator[str]:
     for name in ("cache", "params"):
         if not callable(getattr(spec, name)):
             yield f"`{name}` must be a function of options and dims"
-    for name in ("active", "flops", "touched", "saved", "recomputed", "accepts", "window", "chosen", "shrink"):
+    for name in ("active", "flops", "touched", "saved", "recomputed", "accepts", "window", "chunk", "chosen", "shrink"):
         if getattr(spec, name) is not None and not callable(getattr(spec, name)):
             yield f"`{name}` must be a function or None"
 

@@ -178,6 +178,8 @@ class ComponentSpec:
             source fits.
         window: `(options, dims)` to the tokens that a query sees; the cache's own window unless given. Needed by layers
             that attend without a cache of their own.
+        chunk: `(options, dims)` to the tokens of a chunk, to which what a query sees is limited; None where there are
+            no chunks.
         chosen: `(options, dims)` to the tokens that a query attends to at most, chosen by what they hold among those
             that it may see; all of them unless given, or None. Readers of another layer's values get its number.
         mask: `dense` layers get mlx-lm's mask (None, "causal" or an array); `banded` ones apply their window
@@ -215,6 +217,7 @@ class ComponentSpec:
     writes: tuple[str, ...] = ()
     accepts: Callable[[Any, Any, Dims], str | None] | None = None
     window: Callable[[Any, Dims], int | None] | None = None
+    chunk: Callable[[Any, Dims], int | None] | None = None
     chosen: Callable[[Any, Dims], int | None] | None = None
     mask: Literal["dense", "banded"] = "dense"
     float32: tuple[str, ...] = ()

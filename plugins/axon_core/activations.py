@@ -26,7 +26,7 @@ def _quick_gelu(x: mx.array) -> mx.array:
 
 
 #: `gelu` is the exact one, `gelu_tanh` its usual approximation, `gelu_quick` the sigmoid form, `relu2` the square of
-#: relu. `swiglu_oai` and `situ` are no activations by themselves: they have a meaning in a gated layer alone.
+#: relu. `swiglu_oai`, `swiglu_clipped` and `situ` are no activations by themselves: they are products of gated layers.
 ACTIVATIONS: Final[dict[ActivationName, Callable[[mx.array], mx.array]]] = {
     "silu": silu,
     "gelu": nn.gelu,
@@ -48,12 +48,13 @@ def gated(name: ActivationName, gate: mx.array, x: mx.array, limit: Limit = None
     """The inner product of a gated layer.
 
     Args:
-        name: `swiglu_oai`, or a name of `ACTIVATIONS`.
+        name: `swiglu_oai`, `swiglu_clipped`, `situ`, or a name of `ACTIVATIONS`.
         gate: Projection that is activated.
         x: Projection of the same shape that is not.
         limit: Bound L. In general `min(act(gate), L) * clip(x, -L, L)`; for `swiglu_oai`
-            `g * sigmoid(1.702 g) * (clip(x, -L, L) + 1)` with g = min(gate, L), where L is 7 unless given. For `situ` a
-            pair (A, B): `A * tanh(gate / A) * sigmoid(gate) * B * tanh(x / B)` in float32, where B may be None for x.
+            `g * sigmoid(1.702 g) * (clip(x, -L, L) + 1)` with g = min(gate, L), where L is 7 unless given; for
+            `swiglu_clipped` `silu(min(gate, L)) * clip(x, -L, L)`. For `situ` a pair (A, B):
+            `A * tanh(gate / A) * sigmoid(gate) * B * tanh(x / B)` in float32, where B may be None for x.
 
     Returns:
         An array of the shape of both.
@@ -64,6 +65,9 @@ def gated(name: ActivationName, gate: mx.array, x: mx.array, limit: Limit = None
     if name == "swiglu_oai":
         limit = limit or OAI_LIMIT
         return _quick_gelu(mx.minimum(gate, limit)) * (mx.clip(x, -limit, limit) + 1)
+    if name == "swiglu_clipped":
+        assert limit is not None, "it is refused without a limit"
+        return swiglu(mx.minimum(gate, limit), mx.clip(x, -limit, limit))
     if name == "silu" and limit is None:
         return swiglu(gate, x)
     active = ACTIVATIONS[name](gate)

@@ -11,11 +11,13 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims
 from axon_core.block_indexer import BlockIndexer, Blocks
+from axon_core.chunks import chunked_attention
 from axon_core.elementary import sigmoid
 from axon_core.linear import Linear
 from axon_core.norms import HeadNorm, RMSNorm
 from axon_core.rope import RoPE
 from axon_core.scores import attend, written_out
+from axon_core.slopes import slopes
 from axon_core.specs._indexer import BlockIndexerOptions
 from axon_core.specs.attention import (
     BiasOptions,
@@ -51,9 +53,11 @@ class Attention(nn.Module):
         key_scale: Factor of what the projection of keys gives.
         value_scale: Factor of values, before their norm.
         window_size: Tokens that a query sees, itself included; all unless given.
+        chunk_size: Tokens of a chunk, which see each other alone; one chunk unless given.
         scale: Factor of the scores; `head_dim ** -0.5` unless given.
         softcap: Bound of the scores, `softcap * tanh(scores / softcap)` in float32; none unless given.
         temperature: Factor of queries that grows with their position; none unless given.
+        alibi: Whether scores fall with the distance of the key, by a fixed slope of each head.
         sinks: Whether each head has a learned score that takes part in the softmax and has no value.
         gate: Whether a sigmoid of a projection of the input multiplies the output, one for each of its dimensions or
             one for each head; no gate unless given.
@@ -82,9 +86,11 @@ class Attention(nn.Module):
         key_scale: float = 1.0,
         value_scale: float = 1.0,
         window_size: int | None = None,
+        chunk_size: int | None = None,
         scale: float | None = None,
         softcap: float | None = None,
         temperature: TemperatureOptions | None = None,
+        alibi: bool = False,
         sinks: bool = False,
         gate: GateName | None = None,
         gate_activation: GateActivationName = "sigmoid",
@@ -102,9 +108,10 @@ class Attention(nn.Module):
         self.num_kv_heads = num_kv_heads = num_kv_heads or num_heads
         self.window_size, self.clip, self.softcap = window_size, clip, softcap
         self.gate_activation = gate_activation
-        self.temperature = temperature
+        self.temperature, self.chunk_size = temperature, chunk_size
         self.input_scale, self.key_scale, self.value_scale = input_scale, key_scale, value_scale
         self.scale = scale or head_dim**-0.5
+        self._slopes = mx.array(slopes(num_heads)) if alibi else None
 
         self.q_proj = Linear(hidden_dim, num_heads * head_dim, bias=bias.q)
         if kv_from is None:
@@ -179,7 +186,11 @@ class Attention(nn.Module):
             kv = self._keys_values(x, kept, offset)
         if publish is not None:
             publish("kv", kv)
-        y = self._attend(queries, kv, mask, blocks).transpose(0, 2, 1, 3)
+        if self.chunk_size is not None:
+            y = chunked_attention(queries, kv, mask, self._attend, self.chunk_size, offset)
+        else:
+            y = self._attend(queries, kv, mask, blocks)
+        y = y.transpose(0, 2, 1, 3)
         if "output_norm" in self:
             y = self.output_norm(y)
         if "g_proj" in self:
@@ -234,14 +245,14 @@ class Attention(nn.Module):
         return keys, values, getattr(cache, "left_padding", None)
 
     def _attend(
-        self, queries: mx.array, kv: tuple[Any, Any, mx.array | None], mask: Mask, blocks: Blocks | None
+        self, queries: mx.array, kv: tuple[Any, Any, mx.array | None], mask: Mask, blocks: Blocks | None = None
     ) -> mx.array:
         keys, values, left_padding = kv
         sinks = self.sinks if "sinks" in self else None
-        scores = partial(attend, scale=self.scale, softcap=self.softcap, sinks=sinks)
+        scores = partial(attend, scale=self.scale, softcap=self.softcap, sinks=sinks, slopes=self._slopes)
         if blocks is not None:
             return _by_choice(queries, keys, values, scores, blocks)
-        cut = queries.shape[2] > BLOCK and written_out(queries, keys, self.softcap, sinks)
+        cut = queries.shape[2] > BLOCK and written_out(queries, keys, self.softcap, sinks, self._slopes)
         if isinstance(mask, mx.array) and cut:
             return blockwise_attention(queries, keys, values, scores, mask)
         if isinstance(mask, mx.array) or (self.window_size is None and left_padding is None and not cut):

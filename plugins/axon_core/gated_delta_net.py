@@ -32,8 +32,9 @@ class GatedDeltaNet(nn.Module):
         o    = gated_delta_rule(q / |q| / sqrt(head_k_dim), k / |k|, v, g, beta)
         y    = out_proj(norm(o) * silu(in_proj_z(x)))
 
-    Everything between the projections is computed in float32. Names and shapes of the parameters are those of
-    Qwen3.5's layer in mlx-lm.
+    Where they are `separate`, queries, keys and values have projections and convolutions of their own (`q_proj`,
+    `q_conv1d`, …), as in OLMo Hybrid. Everything between the projections is computed in float32. Names and shapes of
+    the parameters are those of Qwen3.5's layer in mlx-lm.
 
     Args:
         hidden_dim: Width D of input and output.
@@ -45,6 +46,7 @@ class GatedDeltaNet(nn.Module):
         norm_eps: Added to the mean square by the norm of the output.
         neg_eigval: Whether twice the correction is written, which gives transitions negative eigenvalues (Grazzi et al.
             2024, "Unlocking State-Tracking in Linear RNNs Through Negative Eigenvalues").
+        separate: Whether queries, keys and values have matrices and filters of their own.
 
     Raises:
         ValueError: If `num_v_heads` is not a multiple of `num_k_heads`.
@@ -60,27 +62,32 @@ class GatedDeltaNet(nn.Module):
         d_conv: int = 4,
         norm_eps: float = 1e-6,
         neg_eigval: bool = False,
+        separate: bool = False,
     ) -> None:
         super().__init__()
         self.num_k_heads, self.num_v_heads = num_k_heads, num_v_heads or num_k_heads
         self.head_k_dim, self.head_v_dim = head_k_dim, head_v_dim or head_k_dim
-        self.neg_eigval = neg_eigval
+        self.neg_eigval, self.separate = neg_eigval, separate
         if self.num_v_heads % num_k_heads:
             raise ValueError(f"num_v_heads ({num_v_heads}) is not a multiple of num_k_heads ({num_k_heads})")
         values = self.num_v_heads * self.head_v_dim
-        channels = 2 * num_k_heads * head_k_dim + values
+        keys = num_k_heads * head_k_dim
+        widths = {"q_": keys, "k_": keys, "v_": values} if separate else {"": 2 * keys + values}
 
-        self.in_proj_qkv = Linear(hidden_dim, channels, bias=False)
+        for name, channels in widths.items():
+            self[f"{name}proj" if separate else "in_proj_qkv"] = Linear(hidden_dim, channels, bias=False)
         self.in_proj_z = Linear(hidden_dim, values, bias=False)
         self.in_proj_b = Linear(hidden_dim, self.num_v_heads, bias=False)
         self.in_proj_a = Linear(hidden_dim, self.num_v_heads, bias=False)
-        self.conv1d = nn.Conv1d(channels, channels, d_conv, groups=channels, bias=False)
         self.norm = GatedRMSNorm(self.head_v_dim, norm_eps, before_gate=True)
         self.out_proj = Linear(values, hidden_dim, bias=False)
 
         # Steps spread evenly in the logarithm from 0.001 to 0.1, as in Mamba-2; filters scaled to their length.
         bound = 1 / sqrt(d_conv)
-        self.conv1d.weight = mx.random.uniform(-bound, bound, self.conv1d.weight.shape)
+        for name, channels in widths.items():
+            conv = nn.Conv1d(channels, channels, d_conv, groups=channels, bias=False)
+            conv.weight = mx.random.uniform(-bound, bound, conv.weight.shape)
+            self[f"{name}conv1d"] = conv
         self.A_log = mx.log(mx.random.uniform(1.0, 16.0, (self.num_v_heads,)))
         dt = mx.exp(mx.random.uniform(log(1e-3), log(1e-1), (self.num_v_heads,)))
         self.dt_bias = dt + mx.log(-mx.expm1(-dt))
@@ -96,20 +103,28 @@ class GatedDeltaNet(nn.Module):
         Args:
             x: Input, (B, L, D).
             mask: False on padding, (B, L); asked of the cache unless given.
-            cache: None, mlx-lm's `ArraysCache(2)`, which is updated, or a list of the two arrays, which is not.
+            cache: None, mlx-lm's `ArraysCache(2)`, which is updated, or a list of the two arrays, which is not; of four
+                where queries, keys and values are separate.
 
         Returns:
             The output (B, L, D), and the cache: entry 0 holds the last `d_conv - 1` inputs of the convolution,
             (B, d_conv - 1, 2 num_k_heads head_k_dim + num_v_heads head_v_dim), entry 1 the state,
-            (B, num_v_heads, head_v_dim, head_k_dim) in float32. Without a cache, a new list.
+            (B, num_v_heads, head_v_dim, head_k_dim) in float32. Without a cache, a new list. Where they are separate,
+            entries 0 to 2 hold the inputs of the convolutions of queries, keys and values, entry 3 the state.
         """
-        (conv_state, state), mask = read_states(cache, mask, x.shape[1])
-        qkv, conv_state = causal_conv(self.conv1d, self.in_proj_qkv(x), mask, conv_state)
-        q, k, v = self._heads(silu(qkv))
+        names = ("q_", "k_", "v_") if self.separate else ("",)
+        (*before, state), mask = read_states(cache, mask, x.shape[1], count=len(names) + 1)
+        parts, after = [], []
+        for name, seen in zip(names, before, strict=True):
+            projected = self[f"{name}proj" if name else "in_proj_qkv"](x)
+            part, seen = causal_conv(self[f"{name}conv1d"], projected, mask, seen)
+            parts.append(part)
+            after.append(seen)
+        q, k, v = self._heads(silu(parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=-1)))
         o, state = gated_delta_rule(q, k, v, self._log_decay(x), self._beta(x), state, mask)
         z = self.in_proj_z(x).reshape(o.shape)
         y = self.norm(o.astype(mx.float32), z.astype(mx.float32)).astype(x.dtype).flatten(2)
-        return self.out_proj(y), write_states(cache, [conv_state, state], x.shape[1])
+        return self.out_proj(y), write_states(cache, [*after, state], x.shape[1])
 
     def _heads(self, qkv: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Queries, keys and values, (B, L, heads, dim); keys have length one, queries `head_k_dim ** -0.5`."""

@@ -7,6 +7,7 @@ prompt are never held all at once: it is attended in blocks of queries.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import mlx.core as mx
@@ -80,6 +81,8 @@ class LatentAttention(nn.Module):
         self.o_proj = Linear(heads * self.v_head_dim, hidden_size, bias=bias)
         if options.gate is not None:
             self.g_proj = Linear(hidden_size, options.gate_dim, bias=False)
+        if options.sinks:
+            self.sinks = mx.zeros((heads,))
         self.rope = None if options.rope is None else RoPE(self.qk_rope_head_dim, options.rope)
         if options.own_indexer is not None:
             queries = options.q_lora_rank or hidden_size
@@ -163,13 +166,15 @@ class LatentAttention(nn.Module):
         """(B, H, L, v_head_dim), out of arrays or what a quantised cache hands out."""
         total = (latent if isinstance(latent, mx.array) else latent[0]).shape[2]
         if self._absorbs(q_nope.shape[2], total):
-            y = _in_blocks(_absorbed, (self.embed_q(q_nope), q_pe), (latent, k_pe), total, mask)
+            absorbed = partial(_absorbed, sinks=self.sinks if "sinks" in self else None)
+            y = _in_blocks(absorbed, (self.embed_q(q_nope), q_pe), (latent, k_pe), total, mask)
             return self.unembed_out(y)
         latent, k_pe = _plain(latent, self.kv_lora_rank), _plain(k_pe, self.qk_rope_head_dim)
         k_nope, values = self.embed_q(latent, transpose=False), self.unembed_out(latent)
         k_pe = mx.broadcast_to(k_pe, (*k_nope.shape[:3], self.qk_rope_head_dim))
         queries, keys = mx.concatenate([q_nope, q_pe], axis=-1), mx.concatenate([k_nope, k_pe], axis=-1)
-        return _in_blocks(_expanded, (queries,), (keys, values), total, mask)
+        expanded = partial(_expanded, sinks=self.sinks if "sinks" in self else None)
+        return _in_blocks(expanded, (queries,), (keys, values), total, mask)
 
     def _absorbs(self, length: int, total: int) -> bool:
         """Whether absorbing L queries multiplies less than expanding S keys and values."""
@@ -209,12 +214,15 @@ def _blocks(shape: tuple[int, ...], total: int) -> Iterator[tuple[int, int]]:
     return ((start, min(start + rows, length)) for start in range(0, length, rows))
 
 
-def _expanded(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
+def _expanded(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask, sinks: mx.array | None) -> mx.array:
     """Attention with keys and values per head; queries come with the scale."""
-    return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=1.0, mask=mask)
+    sinks = None if sinks is None else sinks.astype(queries.dtype)
+    return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=1.0, mask=mask, sinks=sinks)
 
 
-def _absorbed(q_latent: mx.array, q_pe: mx.array, latent: Any, k_pe: Any, mask: Mask) -> mx.array:
+def _absorbed(
+    q_latent: mx.array, q_pe: mx.array, latent: Any, k_pe: Any, mask: Mask, sinks: mx.array | None
+) -> mx.array:
     """Attention to the latents themselves; (B, H, rows, kv_lora_rank). No fused kernel is as wide as a latent."""
     rows, rank = q_latent.shape[2:]
     scores = _product(q_latent, latent, rank) + _product(q_pe, k_pe, q_pe.shape[-1])
@@ -224,7 +232,11 @@ def _absorbed(q_latent: mx.array, q_pe: mx.array, latent: Any, k_pe: Any, mask: 
     if mask is not None:
         # A finite least number, not -inf: a query on padding sees nothing, and its output has to be finite.
         scores = mx.where(mask, scores, mx.finfo(scores.dtype).min)
-    return _product(mx.softmax(scores, axis=-1, precise=True), latent, rank, transpose=False)
+    if sinks is None:
+        return _product(mx.softmax(scores, axis=-1, precise=True), latent, rank, transpose=False)
+    sink = mx.broadcast_to(sinks.astype(scores.dtype)[:, None, None], (*scores.shape[:3], 1))
+    weights = mx.softmax(mx.concatenate([scores, sink], axis=-1), axis=-1, precise=True)[..., :-1]
+    return _product(weights, latent, rank, transpose=False)
 
 
 def _product(x: mx.array, held: Any, width: int, transpose: bool = True) -> mx.array:

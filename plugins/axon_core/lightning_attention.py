@@ -21,11 +21,12 @@ from axon_core.elementary import sigmoid, silu
 from axon_core.linear import Linear
 from axon_core.norms import HeadNorm, RMSNorm
 from axon_core.rope import RoPE
+from axon_core.slopes import slopes
 from axon_core.specs.lightning_attention import LightningAttentionOptions
 from axon_core.ssd import ssd_scan
 from axon_core.states import read_states, write_states
 
-__all__ = ["LightningAttention", "slopes"]
+__all__ = ["LightningAttention"]
 
 
 class LightningAttention(nn.Module):
@@ -107,13 +108,3 @@ class LightningAttention(nn.Module):
         if norm in self and self.norm_after_rope:
             x = self[norm](x)
         return x
-
-
-def slopes(heads: int) -> list[float]:
-    """ALiBi's slope of each head (Press et al. 2022): 2^(-8 (h + 1) / H).
-
-    If the number of heads is no power of two, those of the next smaller one, and then every other one of twice as many.
-    """
-    whole = 1 << (heads.bit_length() - 1)
-    fine = [2.0 ** (-4 * (head + 1) / whole) for head in range(2 * whole)]
-    return fine[1::2] + fine[::2][: heads - whole]

@@ -14,7 +14,7 @@ from axon_core.experts import ExpertGLU, ExpertMLP
 from axon_core.linear import Linear
 from axon_core.mlp import MLP
 from axon_core.norms import RMSNorm
-from axon_core.routing import best, within_groups
+from axon_core.routing import best, one_by_one, within_groups
 from axon_core.specs.mlp import ActivationName, Limit, bound_of
 from axon_core.specs.moe import (
     ExpertNormOptions,
@@ -33,6 +33,7 @@ __all__ = ["MoE", "SharedExpertMoE"]
 _SCORES: Final[dict[ScoreName, Callable[[mx.array], mx.array]]] = {
     "softmax": partial(mx.softmax, axis=-1),
     "topk_softmax": partial(mx.softmax, axis=-1),
+    "sparsemixer": partial(mx.softmax, axis=-1),
     "sigmoid": mx.sigmoid,
     "sqrt_softplus": lambda logits: mx.sqrt(nn.softplus(logits)),
 }
@@ -52,9 +53,11 @@ class MoE(nn.Module):
         num_experts: Number of routed experts.
         top_k: Experts that a token is sent to.
         score: Weights of the experts: `softmax` over all, `topk_softmax` over the chosen ones alone, `sigmoid` of each,
-            or `sqrt_softplus`, the root of the softplus of each.
+            `sqrt_softplus`, the root of the softplus of each, or `sparsemixer` (see `axon_core.routing.one_by_one`).
         norm_topk: Whether the weights of the chosen experts are made to sum to one.
         norm_eps: Added to the sum that they are divided by.
+        band: Of `sparsemixer`: how far below the best, relative to its size, experts are that it is weighed against.
+        input_scaled: Whether the weights multiply what the experts read, instead of what they give.
         routed_scaling_factor: Factor of the routed experts' sum.
         router_norm: RMS norm of what the router reads, times a constant; none unless given.
         expert_norm: RMS norm of what the experts read, shared ones too, while the router reads x; none unless given.
@@ -94,6 +97,8 @@ class MoE(nn.Module):
         score: ScoreName = "softmax",
         norm_topk: bool = True,
         norm_eps: float = 0.0,
+        input_scaled: bool = False,
+        band: float = 0.02,
         routed_scaling_factor: float = 1.0,
         router_norm: RouterNormOptions | None = None,
         expert_norm: ExpertNormOptions | None = None,
@@ -123,7 +128,8 @@ class MoE(nn.Module):
             raise ValueError("shared_gate needs a shared expert: give shared_intermediate_dim")
         check_groups(outputs, top_k, num_groups, top_k_groups, group_score)
         self.num_experts, self.identity_experts, self.top_k = num_experts, identity_experts, top_k
-        self.score, self.norm_topk, self.norm_eps = score, norm_topk, norm_eps
+        self.score, self.norm_topk, self.norm_eps, self.input_scaled = score, norm_topk, norm_eps, input_scaled
+        self.band = band
         self.routed_scaling_factor, self.router_softcap = routed_scaling_factor, router_softcap
         self.num_groups, self.top_k_groups, self.group_score = num_groups, top_k_groups, group_score
 
@@ -191,10 +197,14 @@ class MoE(nn.Module):
         inner = self.fc1_latent_proj(x) if "fc1_latent_proj" in self else x
         if "latent_read_norm" in self:
             inner = self.latent_read_norm(inner)
-        routed = self.switch_mlp(inner, chosen)
+        if self.input_scaled:  # a row of its own for each expert that a token is sent to
+            rows = (inner[..., None, :] * weights[..., None]).astype(inner.dtype)
+            routed = self.switch_mlp(rows, chosen[..., None])[..., 0, :]
+        else:
+            routed = self.switch_mlp(inner, chosen)
         if "latent_expert_norm" in self:
             routed = self.latent_expert_norm(routed)
-        routed = (routed * weights[..., None]).sum(axis=-2)
+        routed = (routed if self.input_scaled else routed * weights[..., None]).sum(axis=-2)
         if "latent_sum_norm" in self:
             routed = self.latent_sum_norm(routed)
         if "fc2_latent_proj" in self:
@@ -238,6 +248,8 @@ class MoE(nn.Module):
         chosen = best(ranking, self.top_k)
         if self.score == "topk_softmax":
             weights = mx.softmax(mx.take_along_axis(logits, chosen, axis=-1), axis=-1)
+        elif self.score == "sparsemixer":
+            weights = one_by_one(logits, chosen, self.band)
         else:
             weights = mx.take_along_axis(scores, chosen, axis=-1)
         if self.norm_topk:

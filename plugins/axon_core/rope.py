@@ -33,9 +33,10 @@ class RoPE(nn.Module):
     Args:
         head_dim: Width of a head; dimensions beyond the rotated ones pass unchanged.
         options: `RopeOptions`.
+        stride: Tokens between two neighbouring positions.
     """
 
-    def __init__(self, head_dim: int, options: RopeOptions) -> None:
+    def __init__(self, head_dim: int, options: RopeOptions, stride: int = 1) -> None:
         super().__init__()
         self.dims = options.rotated(head_dim)
         self.traditional = options.traditional
@@ -46,6 +47,8 @@ class RoPE(nn.Module):
             self.dims = 2 * len(periods)
         if options.reverse:
             periods = [-period for period in periods]
+        if stride != 1:
+            periods = [period / stride for period in periods]
         # The underscore keeps them out of the parameters: they are derived, not learned and not saved.
         self._periods = mx.array(periods, dtype=mx.float32)
         gain = rope_gain(options)

@@ -6,7 +6,7 @@ import mlx.core as mx
 
 from axon_core.specs.moe import GroupScoreName
 
-__all__ = ["best", "within_groups"]
+__all__ = ["best", "one_by_one", "within_groups"]
 
 
 def best(scores: mx.array, k: int) -> mx.array:
@@ -15,6 +15,31 @@ def best(scores: mx.array, k: int) -> mx.array:
     A sort, which is stable on every device; `mx.argpartition` keeps no order among equals.
     """
     return mx.stop_gradient(mx.argsort(-scores, axis=-1)[..., :k])
+
+
+def one_by_one(logits: mx.array, chosen: mx.array, band: float) -> mx.array:
+    """Weights of SparseMixer (Liu et al. 2023, arXiv:2310.00811), as Phi-3.5-MoE has them when it is not trained.
+
+    Each choice is weighed against the experts that are left and not much worse: the softmax over those whose output is
+    within `band` of the best, relative to the larger of both sizes.
+
+    Args:
+        logits: (..., experts).
+        chosen: (..., k), from the best to the worst.
+        band: Largest relative distance.
+
+    Returns:
+        (..., k).
+    """
+    left, weights = logits, []
+    for number in range(chosen.shape[-1]):
+        index = chosen[..., number : number + 1]
+        top = mx.stop_gradient(mx.take_along_axis(logits, index, axis=-1))
+        near = (top - logits) / mx.maximum(mx.abs(logits), top) <= band
+        shares = mx.softmax(mx.where(near, left, -mx.inf), axis=-1)
+        weights.append(mx.take_along_axis(shares, index, axis=-1))
+        left = mx.put_along_axis(left, index, mx.array(-mx.inf), axis=-1)
+    return mx.concatenate(weights, axis=-1)
 
 
 def within_groups(scores: mx.array, num_groups: int, top_k_groups: int, group_score: GroupScoreName) -> mx.array:

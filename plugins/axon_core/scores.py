@@ -1,9 +1,12 @@
-"""Softmax attention of queries to keys, with what some models add to its scores: a cap, and sinks.
+"""Softmax attention of queries to keys, with what some models add to its scores: a cap, sinks, and ALiBi.
 
 * A cap bounds the scores, `cap * tanh(scores / cap)`, before the mask (Gemma 2). No fused kernel has it, so scores are
   written out, in float32 whatever the inputs are: a score near a cap of 50 in bfloat16 is off by up to an eighth.
 * A sink is a learned score of each head that takes part in the softmax but has no value (gpt-oss; the "off by one" of
   Miller, 2023): `weights = exp(scores) / (sum(exp(scores)) + exp(sink))`, so a head may attend to nothing.
+* ALiBi (Press et al., 2022) takes from each score the distance of the key times the slope of the head. Adding the key's
+  index instead is the same, for the two differ by one number in a row of the softmax. Scores are written out in
+  float32 for it, where an index of thousands times a slope is still exact enough.
 
 MLX has no fused attention for the CPU: it writes scores out as well, and its softmax takes 15 ns for each. There many
 scores are written out here, with the exponential of `axon_core.elementary`, at a third of the time.
@@ -29,9 +32,11 @@ Packing = tuple[int, int] | None
 _MANY: Final = 2**14
 
 
-def written_out(queries: mx.array, keys: Any, softcap: float | None, sinks: mx.array | None) -> bool:
+def written_out(
+    queries: mx.array, keys: Any, softcap: float | None, sinks: mx.array | None, slopes: mx.array | None = None
+) -> bool:
     """Whether scores are arrays of their own, so that a long prompt has to be cut into blocks of queries."""
-    if softcap is not None:
+    if softcap is not None or slopes is not None:
         return True
     if not isinstance(keys, mx.array):
         return sinks is not None
@@ -47,6 +52,7 @@ def attend(
     scale: float,
     softcap: float | None = None,
     sinks: mx.array | None = None,
+    slopes: mx.array | None = None,
 ) -> mx.array:
     """Attend, fused where a kernel can.
 
@@ -58,6 +64,7 @@ def attend(
         scale: Factor of the scores.
         softcap: Bound of the scores.
         sinks: (H,) score of each head's sink.
+        slopes: (H,) slope of each head, for ALiBi; keys are in temporal order then.
 
     Returns:
         (B, H, L, value_dim), in the type of `queries`.
@@ -65,11 +72,13 @@ def attend(
     packing = None if isinstance(keys, mx.array) else _packing(keys, queries.shape[-1])
     # mlx-lm's attention to quantised keys knows no other width of values.
     one_width = packing is None or keys[0].shape[-1] == values[0].shape[-1]
-    if one_width and not written_out(queries, keys, softcap, sinks):
+    if one_width and not written_out(queries, keys, softcap, sinks, slopes):
         return _fused(queries, keys, values, mask, scale, sinks)
     scores = _product(queries.astype(mx.float32) * scale, keys, packing, transpose=True)
     if softcap is not None:
         scores = softcap * mx.tanh(scores / softcap)
+    if slopes is not None:
+        scores = scores + slopes[:, None, None] * mx.arange(scores.shape[-1])
     if isinstance(mask, str):
         length, total = scores.shape[2:]
         mask = mx.arange(total - length, total)[:, None] >= mx.arange(total)

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def softmax_attention(queries, keys, values, scale, window=None, first=0):
+def softmax_attention(queries, keys, values, scale, window=None, first=0, sinks=None):
     """(H, L, d), (G, S, d), (G, S, v) to (H, L, v); query i stands at key S - L + i, keys before `first` are hidden."""
     heads, length, _ = queries.shape
     groups, total, _ = keys.shape
@@ -17,7 +17,8 @@ def softmax_attention(queries, keys, values, scale, window=None, first=0):
                 continue
             scores = keys[g, low : at + 1] @ queries[h, i] * scale
             weights = np.exp(scores - scores.max())
-            out[h, i] = weights @ values[g, low : at + 1] / weights.sum()
+            sink = 0.0 if sinks is None else np.exp(sinks[h] - scores.max())
+            out[h, i] = weights @ values[g, low : at + 1] / (weights.sum() + sink)
     return out
 
 

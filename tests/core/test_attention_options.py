@@ -84,7 +84,8 @@ def definition(layer, x, fields, first=0):
         steps = np.floor((positions + warm.get("shift", 0)) / warm["length"])
         queries = queries * (1 + warm["scale"] * np.log(1 + steps))[:, None]
     y = softmax(queries, keys, values, layer.scale, fields.get("window_size"), fields.get("softcap"),
-                weights.get("sinks"), first)  # fmt: skip
+                weights.get("sinks"), first, fields.get("chunk_size"),
+                [2**-2, 2**-4, 2**-6, 2**-8] if fields.get("alibi") else None)  # fmt: skip
     if "output_norm" in fields:
         y = norm(y, fields["output_norm"]["eps"])
     if "gate" in fields:
@@ -94,15 +95,18 @@ def definition(layer, x, fields, first=0):
     return y.reshape(len(x), -1) @ weights["o_proj.weight"].T + weights.get("o_proj.bias", 0)
 
 
-def softmax(queries, keys, values, scale, window, cap, sinks, first):
+def softmax(queries, keys, values, scale, window, cap, sinks, first, chunk, falls=None):
     heads, length, _ = queries.shape
     out = np.zeros((length, heads, values.shape[-1]))
     for h in range(heads):
         g = h // (heads // len(keys))
         for i in range(first, length):
             low = max(first, 0 if window is None else i - window + 1)
+            low = low if chunk is None else i - (i - first) % chunk
             scores = keys[g, low : i + 1] @ queries[h, i] * scale
             scores = scores if cap is None else cap * np.tanh(scores / cap)
+            if falls is not None:
+                scores = scores - falls[h] * np.arange(i - low, -1, -1)
             sink = 0.0 if sinks is None else np.exp(sinks[h])
             weights = np.exp(scores)
             out[i, h] = weights @ values[g, low : i + 1] / (weights.sum() + sink)
@@ -113,6 +117,8 @@ CASES = {
     "softcap": {"softcap": 0.7, "num_kv_heads": 2},
     "softcap, window": {"softcap": 0.7, "num_kv_heads": 2, "window_size": 70},
     "sinks": {"sinks": True},
+    "alibi": {"alibi": True, "rope": False, "num_kv_heads": 2},
+    "alibi, softcap": {"alibi": True, "softcap": 0.7},
     "norm of the output, gate": {"output_norm": {"eps": 0.05}, "gate": "elementwise", "num_kv_heads": 2},
     "factors of heads": {"head_gain": True, "qk_norm": {"when": "after_rope"}},
     "sinks, grouped, window": {"sinks": True, "num_kv_heads": 2, "window_size": 9},
@@ -135,6 +141,9 @@ CASES = {
     "norm of values": {"v_norm": {"eps": 0.1}, "num_kv_heads": 2},
     "values are keys": {"k_eq_v": True, "num_kv_heads": 2},
     "values are keys, norms": {"k_eq_v": True, "qk_norm": {"eps": 0.1}, "v_norm": {"eps": 0.2}},
+    "chunks": {"chunk_size": 9, "num_kv_heads": 2},
+    "long chunks, sinks": {"chunk_size": 70, "sinks": True},
+    "chunks, softcap": {"chunk_size": 70, "softcap": 0.7, "rope": False},
     "values of another width": {"v_head_dim": 12, "num_kv_heads": 2, "gate": "elementwise"},
     "values of two groups": {"head_dim": 64, "v_head_dim": 32, "num_kv_heads": 2, "rope": False},
     "values scaled": {"value_scale": 0.7, "v_norm": {"eps": 0.2}, "num_kv_heads": 2},
@@ -143,7 +152,7 @@ CASES = {
     "clip": {"clip": 0.4, "rope": False},
     "temperature": {"temperature": {"scale": 0.5, "length": 20, "shift": 1}, "num_kv_heads": 2},
 }
-SCORED = {name: CASES[name] for name in [*list(CASES)[:5], "temperature", "values of two groups"]}
+SCORED = {name: CASES[name] for name in [*list(CASES)[:5], "temperature", "values of two groups", "chunks"]}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -282,7 +282,7 @@ def test_the_record_states_what_is_built(example):
     options, dims = GatedDeltaNetOptions.model_validate(example), Dims({"hidden_size": HIDDEN, "vocab_size": 8})
     layer = GatedDeltaNet.from_options(options, dims)
     assert {name: value.shape for name, value in tree_flatten(layer.parameters())} == SPEC.params(options, dims)
-    cache = ArraysCache(2)
+    cache = ArraysCache(len(SPEC.cache(options, dims).arrays))
     layer.set_dtype(mx.bfloat16)
     layer(sequence(2, 6).astype(mx.bfloat16), None, cache)
     spec = SPEC.cache(options, dims)

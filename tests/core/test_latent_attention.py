@@ -30,6 +30,9 @@ def build(seed=0, **fields):
     layer = LatentAttention.from_options(LatentAttentionOptions.model_validate(SMALL | fields), DIMS)
     # Random norms and biases, and larger weights, so that every one of them matters.
     for name, array in tree_flatten(layer.parameters()):
+        if name == "sinks":
+            layer.sinks = mx.random.normal(array.shape)
+            continue
         module, last = name.rsplit(".", 1)
         if "layernorm" in name:
             layer[module][last] = mx.random.uniform(0.5, 2, array.shape)
@@ -81,7 +84,9 @@ def definition(layer, fields, x):
     if options.temperature:
         step = (np.arange(len(x)) + options.temperature.shift) // options.temperature.length
         queries = queries * (1 + options.temperature.scale * np.log(1 + step))[:, None]
-    y = reference.softmax_attention(queries, np.stack(keys), np.stack(values), scale).transpose(1, 0, 2)
+    y = reference.softmax_attention(queries, np.stack(keys), np.stack(values), scale, sinks=w.get("sinks")).transpose(
+        1, 0, 2
+    )
     if options.gate:
         y = y / (1 + np.exp(-project("g_proj", x))).reshape(len(x), heads, -1)
     return project("o_proj", y.reshape(len(x), -1))
@@ -102,6 +107,7 @@ CASES = {
     "narrow latent": {"kv_lora_rank": 6, "q_lora_rank": 16},
     "gate of a head": {"gate": "head", "rope": False},
     "gate of an element": {"q_lora_rank": 16, "gate": "elementwise"},
+    "sinks": {"q_lora_rank": 16, "sinks": True},
     "temperature": {"temperature": {"scale": 0.4, "length": 4, "shift": 1}},
 }
 

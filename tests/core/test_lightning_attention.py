@@ -29,7 +29,8 @@ from recurrent_checks import (
 from axon_compose import load
 from axon_compose.proof.check import check
 from axon_compose.registry import Dims
-from axon_core.lightning_attention import LightningAttention, slopes
+from axon_core.lightning_attention import LightningAttention
+from axon_core.slopes import slopes
 from axon_core.specs.lightning_attention import SPECS, LightningAttentionOptions
 
 HIDDEN = 12

@@ -117,9 +117,11 @@ def test_names_of_hugging_face(name, definition):
 
 
 @pytest.mark.parametrize("limit", [None, 0.5])
-@pytest.mark.parametrize("activation", ["silu", "gelu", "swiglu_oai"])
+@pytest.mark.parametrize("activation", ["silu", "gelu", "swiglu_oai", "swiglu_clipped"])
 def test_bounded_products(activation, limit):
     x, gate = mx.array([[-20.0, -0.5, 0.25, 0.75, 9, 30]]), mx.array([[9.0, -1, 0.3, 2, 20, 30]])
+    if activation == "swiglu_clipped":
+        limit = limit or 1.5
     layer = MLP(6, 6, activation, limit=limit)
     layer.gate_proj.weight, layer.up_proj.weight = mx.diag(gate[0]), mx.diag(x[0])
     layer.down_proj.weight = mx.eye(6)
@@ -128,6 +130,8 @@ def test_bounded_products(activation, limit):
         bound = limit or 7.0
         g = np.minimum(g, bound)
         expected = g / (1 + np.exp(-1.702 * g)) * (np.clip(v, -bound, bound) + 1)
+    elif activation == "swiglu_clipped":
+        expected = ACTIVATIONS["silu"](np.minimum(g, limit)) * np.clip(v, -limit, limit)
     else:
         expected = np.minimum(ACTIVATIONS[activation](g), bound) * np.clip(v, -bound, bound)
     np.testing.assert_allclose(np.array(layer(mx.ones((1, 6)))), expected, rtol=2e-6, atol=1e-6)
@@ -162,6 +166,7 @@ def test_the_record_states_what_is_built_and_gradients_reach_it(example):
         {"intermediate_size": 8, "limit": 1.0, "gated": False},
         {"intermediate_size": 8, "sparsity": 0.5, "gated": False},
         {"intermediate_size": 8, "sparsity": 1.0},
+        {"intermediate_size": 8, "activation": "swiglu_clipped"},
         {"intermediate_size": 8, "activation": "xielu"},
     ],
     ids=str,

@@ -90,10 +90,20 @@ def route(p, v, layer):
             ranking[groups[g]] = -np.inf
     chosen = sorted(range(len(logits)), key=lambda e: (-ranking[e], e))[: layer.top_k]
     weights = softmax(logits[chosen]) if layer.score == "topk_softmax" else scores[chosen]
+    if layer.score == "sparsemixer":
+        weights = np.array([mixed(logits, chosen, number, layer.band) for number in range(layer.top_k)])
     if layer.norm_topk:
         weights = weights / (weights.sum() + layer.norm_eps)
     weights = weights * p["per_expert_scale"][chosen] if "per_expert_scale" in p else weights
     return chosen, weights * layer.routed_scaling_factor
+
+
+def mixed(logits, chosen, number, band):
+    """The share of one choice among the experts that are left and near (Phi-3.5-MoE)."""
+    top = logits[chosen[number]]
+    left = [e for e in range(len(logits)) if e not in chosen[:number]]
+    near = [e for e in left if (top - logits[e]) / max(abs(logits[e]), top) <= band]
+    return np.exp(top) / np.exp(logits[near]).sum()
 
 
 def rms_norm(v, eps):
@@ -140,11 +150,12 @@ def reference(layer, x):
         routed = 0
         for expert, weight in zip(*chosen, strict=True):
             if expert < layer.num_experts:
-                given = feed_forward(p, "switch_mlp", inner, expert, glu)
+                read = inner * weight if layer.input_scaled else inner
+                given = feed_forward(p, "switch_mlp", read, expert, glu)
                 if "latent_expert_norm.weight" in p:
                     norm = layer.latent_expert_norm
                     given = rms_norm(given * (p["latent_expert_norm.weight"] + norm.offset), norm.eps)
-                routed = routed + weight * given
+                routed = routed + (1 if layer.input_scaled else weight) * given
         if "latent_sum_norm.weight" in p:
             routed = rms_norm(routed, layer.latent_sum_norm.eps) * p["latent_sum_norm.weight"]
         y[place] = p["fc2_latent_proj.weight"] @ routed + p.get("fc2_latent_proj.bias", 0) if latent else routed
@@ -173,6 +184,8 @@ ROUTERS = [
     {"norm_topk": False},
     {"score": "topk_softmax"},
     {"score": "sigmoid"},
+    {"score": "sparsemixer", "norm_topk": False},
+    {"score": "sparsemixer", "norm_topk": False, "band": 0.9, "top_k": 3},
     {"score": "sigmoid", "norm_topk": False, "routed_scaling_factor": 2.5},
     {"router_bias": True},
     {"score": "sigmoid", "correction_bias": True},
@@ -270,6 +283,8 @@ LAYERS = [
     {"latent_dim": 10, "shared_intermediate_dim": 20, "bias": True},
     {"latent_dim": 10, "shared_intermediate_dim": 20, "shared_bias": True},
     {"shared_intermediate_dim": 20, "bias": True, "shared_bias": False},
+    {"shared_intermediate_dim": 20, "input_scaled": True, "score": "sigmoid", "norm_topk": False},
+    {"input_scaled": True, "bias": True, "latent_dim": 10, "gated": False, "activation": "relu2"},
     {"latent_dim": 10, "gated": False, "activation": "relu2", "num_groups": 3, "top_k_groups": 2},
     {"latent_dim": 10, "latent_norm": LatentNormOptions(read=True), "activation": "situ", "limit": (2.0, 0.7)},
     {"latent_dim": 10, "latent_norm": LatentNormOptions(sum={"eps": 0.3}), "activation": "situ", "limit": (0.5, None)},

@@ -82,7 +82,7 @@ def test_logits_and_perplexity_are_those_of_transformers(name: str) -> None:
     assert perplexity(logits, tokens) == pytest.approx(wanted, rel=5e-5)
 
 
-@pytest.mark.parametrize(("bits", "worse"), [(8, 1.01), (4, 1.25)])
+@pytest.mark.parametrize(("bits", "worse"), [(8, 1.02), (4, 1.4)])
 @of_smollm2
 def test_fewer_bits_cost_little(bits: int, worse: float, tmp_path: Path) -> None:
     known = reference("smollm2")

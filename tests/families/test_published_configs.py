@@ -40,6 +40,7 @@ class Published(NamedTuple):
 
 
 PUBLISHED: Final = {
+    "Olmo-Hybrid-7B": Published("olmo_hybrid", 7_430_870_688),
     "Ling-3.0-Flash": Published("bailing_moe_v3", 124_414_211_552),
     "Mistral-Small-4-119B-2603": Published("mistral4", 118_972_826_624),
     "LongCat-Flash-Chat": Published("longcat_flash", 560_664_980_480),
@@ -79,6 +80,21 @@ PUBLISHED: Final = {
     "dots.llm1.inst": Published("dots1", 142_774_381_696),
     "K-EXAONE-236B-A23B": Published("exaone_moe", 236_571_156_352),
     "Ling-mini-2.0": Published("bailing_moe", 16_255_643_392),
+    "HyperCLOVAX-SEED-Think-14B": Published("hyperclovax", 14_748_112_896),
+    "vaultgemma-1b": Published("vaultgemma", 1_038_741_120),
+    # The defaults of their classes, which are mostly those of the checkpoints that they name.
+    "granitemoe_swa": Published("granitemoe_swa", 37_039_117_312),
+    "cwm": Published("cwm", 32_581_097_472),
+    "FlexOlmo-7x7B-1T": Published("flex_olmo", 33_270_665_216),
+    "sarvam-30b": Published("sarvam_moe", 32_152_650_368),
+    "sarvam-105b": Published("sarvam_mla", 106_031_767_424),
+    "flint": Published("flint", 39_785_287_456),
+    "A.X-K1": Published("axk1", 518_983_052_288),
+    "Lara-4-Mini-Base": Published("lara_mini", 7_281_684_672),
+    "Hunyuan-A13B-Instruct": Published("hunyuan_v1_moe", 80_393_183_232),
+    "openai-gpt": Published("openai_gpt", 116_534_784),
+    "gpt-neox-japanese-2.7b": Published("gpt_neox_japanese", 2_598_837_760),
+    "MiniMax-Text-01-hf": Published("minimax", 456_089_655_296),
     "LFM2-8B-A1B": Published("lfm2_moe", 8_339_930_560),
     "LFM3-1.7B": Published("lfm3", 1_728_801_536),  # the defaults of its class
     "SmolLM3-3B": Published("smollm3", 3_075_098_624),
@@ -162,6 +178,8 @@ PUBLISHED: Final = {
     "deepseek-moe-16b-base": Published("deepseek", 16_375_728_128),
     "Qwen-7B": Published("qwen", 7_721_324_544),
     "lille-130m-instruct": Published("lille_130m", 127_171_200),
+    "Llama-4-Scout-17B-16E-Instruct": Published("llama4_text", 107_769_861_120),
+    "MobileLLM-R1-950M": Published("llama4_text", 949_685_760),
     "opt-125m": Published("opt", 125_239_296),
     "biogpt": Published("biogpt", 346_763_264),
     "gpt-neo-1.3B": Published("gpt_neo", 1_315_575_808),
@@ -169,6 +187,10 @@ PUBLISHED: Final = {
     "persimmon-8b-base": Published("persimmon", 9_397_175_296),
     "falcon-7b": Published("falcon", 6_921_720_704),
     "falcon-40b": Published("falcon", 41_303_293_952),
+    "Phi-3.5-MoE-instruct": Published("phimoe", 41_873_153_344),
+    "bloom-560m": Published("bloom", 559_214_592),
+    "mpt-7b": Published("mpt", 6_649_286_656),
+    "xglm-564M": Published("xglm", 564_463_616),
     # Names and paths left out, counted by transformers; each has fields that change nothing.
     "allam-7b": Published("llama", 7_000_559_616, read=True),
     "gemma-2-a": Published("gemma2", 9_241_705_984, read=True),

@@ -43,9 +43,9 @@ def with_mlx_lm(folder: Path, **options: Any) -> PeerReport:
     return verify(folder, against=["mlx-lm"], **{"tokens": 24, **options}).peers[0]
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen2", "mixtral", "cohere2", "olmo2"])
+@pytest.mark.parametrize("name", ["llama", "qwen2", "mixtral", "cohere2", "olmo2", "olmo_hybrid"])
 def test_agrees(name: str, tmp_path: Path) -> None:
-    peer = with_mlx_lm(copied(name, tmp_path))
+    peer = with_mlx_lm(copied(name, tmp_path, published=name in BOTH))
     assert peer.status == "ok"
     assert peer.forward is not None
     assert peer.cached is not None

@@ -53,11 +53,11 @@ def tokenizer_of_gguf(path: Path) -> dict[str, bytes]:
     tokens = keys.get("tokens")
     if not isinstance(tokens, list) or not tokens or not all(isinstance(token, str) for token in tokens):
         raise _unusable(file, "the metadata has no list of tokens")
-    backend = _backend(file, keys)
     named = {role: keys.get(key) for role, key in _ROLES.items()}
     for role, number in named.items():
         if number is not None and (type(number) is not int or not 0 <= number < len(tokens)):
             raise _unusable(file, f"`{role}` is the token {str(number)[:20]}, of {len(tokens)}")
+    backend = _backend(file, keys)
     first = named["bos_token"] if _starts(keys) else None
     if first is not None:
         _begin_with(backend, tokens[first], first)

@@ -76,6 +76,6 @@ def _passing(transfer: Transfer, dtype: str | None) -> int:
     """Bytes besides the result: what is read, and what each step makes of it."""
     if transfer.plain:
         return transfer.nbytes if dtype else 0
-    numbers = len(transfer.sources) * prod(transfer.form.shape)
+    numbers = sum(prod(form.shape) for form in transfer.forms())
     plain = all(source.as_stored for source in transfer.sources) and not transfer.form.packing
     return transfer.nbytes + numbers * (_item(transfer) if plain else _DECODING)

@@ -118,6 +118,9 @@ def _distances(subject: Subject, use: Use) -> tuple[list[int], list[int], list[i
     if isinstance(use.cache, State | Composite) or not windows:
         return [1], [FAR], []  # how long a state remembers is its own affair
     window = windows[0]
+    chunk = use.spec.chunk(use.options, subject.plan.dims) if use.spec.chunk else None
+    if chunk is not None:  # whether a token is seen depends on where the chunks are
+        return [], [1, chunk - 1], [chunk, chunk + 1, 2 * chunk]
     if window is None:
         return [1, FAR], [], []
     if window > (subject.windows or [0])[-1]:

@@ -106,3 +106,7 @@ class _Tap:
 
     def __getattr__(self, name: str) -> Any:  # models ask their layers what kind they are
         return getattr(self._layer, name)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:  # … or by isinstance, as mlx-lm's olmo_hybrid does
+        return type(self._layer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-__all__ = ["attention_flops", "convolution_flops", "pairs", "product_flops"]
+__all__ = ["attention_flops", "chunk_pairs", "convolution_flops", "pairs", "product_flops"]
 
 
 def product_flops(shapes: Mapping[str, tuple[int, ...]], tokens: int) -> int:
@@ -38,3 +38,13 @@ def _seen(tokens: int, window: int | None) -> int:
     """Pairs of a sequence from its start."""
     inside = tokens if window is None else min(tokens, window)
     return inside * (inside + 1) // 2 + (tokens - inside) * inside
+
+
+def chunk_pairs(tokens: int, context: int, chunk: int) -> int:
+    """The same where a query sees the tokens of its own chunk."""
+
+    def until(position: int) -> int:
+        whole, rest = divmod(position, chunk)
+        return whole * chunk * (chunk + 1) // 2 + rest * (rest + 1) // 2
+
+    return until(context) - until(context - tokens)

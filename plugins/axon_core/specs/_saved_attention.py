@@ -11,16 +11,26 @@ from axon_core.specs._segments import BLOCK
 __all__ = ["attention_saved", "latent_saved", "scores_saved"]
 
 
-def scores_saved(tokens: int, heads: int, window: int | None, *, written_out: bool = False) -> Saved:
-    """Scores of each head after the softmax, and the mask; written out, also those before it, all in float32.
+def scores_saved(
+    tokens: int,
+    heads: int,
+    window: int | None,
+    *,
+    written_out: bool = False,
+    capped: bool = False,
+    chunk: int | None = None,
+) -> Saved:
+    """Scores of each head after the softmax, in float32 where they are written out, those under a cap, and the mask.
 
     With a window, or where they are written out, of every block of queries with the keys that it reaches.
     """
     whole = window is None and not written_out
     pairs = tokens * tokens if whole else _block_pairs(tokens, window or tokens)
+    if chunk is not None:
+        pairs = tokens // chunk * chunk * chunk + (tokens % chunk) ** 2
     softmax = Array("scores", (heads, pairs), "float32" if written_out else None)
-    capped = (Array("capped", (heads, pairs), "float32"),) if written_out else ()
-    return (softmax, *capped, Array("mask", (pairs,), "bool"))
+    cap = (Array("capped", (heads, pairs), "float32"),) if capped else ()
+    return (softmax, *cap, Array("mask", (pairs,), "bool"))
 
 
 def _block_pairs(tokens: int, window: int) -> int:
@@ -58,8 +68,12 @@ def attention_saved(
         found += each(tokens, plain_queries=queries)
     if options.gate is not None:
         found += each(tokens, gate=attended if options.gate == "elementwise" else heads, gated=attended)
-    scores = scores_saved(tokens, heads, options.window_size, written_out=options.softcap is not None)
-    if options.softcap is not None and dtype != "float32":
+    capped = options.softcap is not None
+    written_out = capped or options.alibi
+    scores = scores_saved(
+        tokens, heads, options.window_size, written_out=written_out, capped=capped, chunk=options.chunk_size
+    )
+    if written_out and dtype != "float32":
         # Casts take the place of queries, keys and values; every block of queries has its own of what it reaches.
         reached = key_heads * (width + value) * scores[-1].shape[0] // BLOCK
         found = tuple(array for array in found if array.name not in ("queries", "keys", "values"))

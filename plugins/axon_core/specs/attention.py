@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from axon_compose.registry import KV, Array, CacheSpec, ComponentSpec, Composite, Dims, Options, written
-from axon_core.specs._flops import attention_flops, pairs, product_flops
+from axon_core.specs._flops import attention_flops, chunk_pairs, pairs, product_flops
 from axon_core.specs._heads import (
     Bias,
     BiasOptions,
@@ -85,6 +85,11 @@ class AttentionOptions(Options):
     window_size: int | None = Field(
         default=None, gt=0, description="Tokens that a query sees, itself included; all unless given."
     )
+    chunk_size: int | None = Field(
+        default=None,
+        gt=0,
+        description="Tokens of a chunk: a query sees those of its own chunk alone, up to itself (Llama 4).",
+    )
     scale: float | None = Field(
         default=None, gt=0, description="Factor of the scores before softmax; `head_dim ** -0.5` unless given."
     )
@@ -95,6 +100,11 @@ class AttentionOptions(Options):
     )
     temperature: TemperatureOptions | None = Field(
         default=None, description="Factor of queries far into a long context; none unless given."
+    )
+    alibi: bool = Field(
+        default=False,
+        description="ALiBi (Press et al. 2022, arXiv:2108.12409): scores fall with the distance of the key, by a slope "
+        "of each head. Not with `window_size`, `chunk_size`, `sinks` or `indexer`. No fused kernel has it.",
     )
     sinks: bool = Field(
         default=False,
@@ -143,7 +153,7 @@ class AttentionOptions(Options):
                     f"`num_heads` ({self.num_heads}) is not a multiple of `indexer.num_heads` "
                     f"({self.indexer.num_heads})"
                 )
-            for name in ("window_size", "kv_from"):
+            for name in ("window_size", "chunk_size", "kv_from"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"`indexer` chooses among all tokens: it cannot be given with `{name}`")
         return self
@@ -154,6 +164,10 @@ class AttentionOptions(Options):
             raise ValueError("`bias.g` is the bias of the gate: it needs `gate`")
         if self.gate_activation != "sigmoid" and self.gate is None:
             raise ValueError("`gate_activation` is that of the gate: it needs `gate`")
+        if self.alibi and (self.sinks or any((self.window_size, self.chunk_size, self.indexer))):
+            raise ValueError("`alibi` does not go with `window_size`, `chunk_size`, `sinks` or `indexer`")
+        if self.chunk_size is not None and self.window_size is not None:
+            raise ValueError("give `chunk_size` or `window_size`, not both")
         if self.k_eq_v and self.v_head_dim is not None:
             raise ValueError("with `k_eq_v` values are keys: `v_head_dim` is the width of values of their own")
         return self
@@ -216,7 +230,8 @@ def _flops(options: AttentionOptions, dims: Dims, tokens: int, context: int) -> 
     shapes = _params(options, dims)
     own = {name: shapes.pop(name) for name in list(shapes) if name.startswith("indexer.")}
     projected = product_flops(shapes, tokens)
-    seen = pairs(tokens, context, options.window_size)
+    chunk = options.chunk_size
+    seen = chunk_pairs(tokens, context, chunk) if chunk else pairs(tokens, context, options.window_size)
     if options.indexer is not None:
         projected += options.indexer.flops(own, tokens, context)
         seen = pairs(tokens, context, options.indexer.chosen)
@@ -261,7 +276,7 @@ def _accepts(options: AttentionOptions, source: Any, dims: Dims) -> str | None:
 
 def _shrink(options: AttentionOptions, dims: Dims) -> dict[str, Any]:
     """Small sizes with the same structure; one width and few head counts, so that sources and readers still fit."""
-    small = written(options) | limited(options, {"window_size": 8}) | {"head_dim": 16}
+    small = written(options) | limited(options, {"window_size": 8, "chunk_size": 64}) | {"head_dim": 16}
     heads, kv_heads = options.num_heads, options.num_kv_heads
     grouped = kv_heads is not None and kv_heads < heads
     small["num_heads"] = 4 if heads >= 4 else 2 if heads >= 2 else 1
@@ -317,6 +332,7 @@ _ATTENTION: Final = ComponentSpec(
     writes=("kv",),
     accepts=_accepts,
     window=lambda options, dims: options.window_size,
+    chunk=lambda options, dims: options.chunk_size,
     chosen=lambda options, dims: options.indexer and options.indexer.chosen,
     # With a window the layer cuts the band itself; a group without one is always dense.
     mask="banded",
@@ -355,6 +371,7 @@ _ATTENTION: Final = ComponentSpec(
         {"num_heads": 4, "qk_norm": {"weight": False}},
         {"num_heads": 4, "qk_norm": {"offset": 1.0}},
         {"num_heads": 4, "num_kv_heads": 2, "k_eq_v": True, "bias": True, "qk_norm": True, "v_norm": True},
+        {"num_heads": 6, "num_kv_heads": 2, "head_dim": 8, "rope": False, "alibi": True},
         {"num_heads": 4, "temperature": {"scale": 0.5, "length": 4, "shift": 1}},
         {
             "num_heads": 4,
@@ -369,6 +386,7 @@ _ATTENTION: Final = ComponentSpec(
         },
         {"num_heads": 4, "num_kv_heads": 2, "v_head_dim": 12, "value_scale": 0.7, "gate": "elementwise"},
         {"num_heads": 4, "v_head_dim": 12, "v_norm": True, "clip": 2.0},
+        {"num_heads": 4, "num_kv_heads": 2, "chunk_size": 6},
         {"num_heads": 4, "v_head_dim": 24, "window_size": 8, "sinks": True, "rope": {"reverse": True}},
         {"num_heads": 4, "num_kv_heads": 2, "output_norm": True, "gate": "elementwise", "head_gain": True},
     ),

@@ -32,6 +32,11 @@ class GatedDeltaNetOptions(Options):
         default=False,
         description="Twice the correction is written, so that a transition may have negative eigenvalues.",
     )
+    separate: bool = Field(
+        default=False,
+        description="Queries, keys and values have projections and convolutions of their own (OLMo Hybrid); by default "
+        "one for all three.",
+    )
 
     @field_validator("num_v_heads")
     @classmethod
@@ -41,6 +46,13 @@ class GatedDeltaNetOptions(Options):
             raise ValueError(f"`num_v_heads` ({value}) is not a multiple of `num_k_heads` ({heads})")
         return value
 
+    @property
+    def widths(self) -> dict[str, int]:
+        """Channels of each convolution, by the beginning of its name."""
+        key_heads, key_dim, heads, value_dim = self.head_shapes()
+        keys, values = key_heads * key_dim, heads * value_dim
+        return {"q_": keys, "k_": keys, "v_": values} if self.separate else {"": 2 * keys + values}
+
     def head_shapes(self) -> tuple[int, int, int, int]:
         """Number and width of the key heads, number and width of the value heads."""
         value_heads, value_dim = self.num_v_heads or self.num_k_heads, self.head_v_dim or self.head_k_dim
@@ -48,15 +60,19 @@ class GatedDeltaNetOptions(Options):
 
 
 def _params(options: GatedDeltaNetOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
-    key_heads, key_dim, heads, value_dim = options.head_shapes()
+    _, _, heads, value_dim = options.head_shapes()
     hidden, values = dims.hidden_size, heads * value_dim
-    channels = 2 * key_heads * key_dim + values
+    names = {name: f"{name}proj" if name else "in_proj_qkv" for name in options.widths}
+    projections: dict[str, tuple[int, ...]] = {
+        f"{names[name]}.weight": (channels, hidden) for name, channels in options.widths.items()
+    }
+    convolutions = {f"{name}conv1d.weight": (channels, options.d_conv, 1) for name, channels in options.widths.items()}
     return {
-        "in_proj_qkv.weight": (channels, hidden),
+        **projections,
+        **convolutions,
         "in_proj_z.weight": (values, hidden),
         "in_proj_b.weight": (heads, hidden),
         "in_proj_a.weight": (heads, hidden),
-        "conv1d.weight": (channels, options.d_conv, 1),
         "A_log": (heads,),
         "dt_bias": (heads,),
         "norm.weight": (value_dim,),
@@ -90,11 +106,9 @@ def _saved(options: GatedDeltaNetOptions, dims: Dims, tokens: int, dtype: str) -
 
 
 def _cache(options: GatedDeltaNetOptions, dims: Dims) -> State:
-    key_heads, key_dim, heads, value_dim = options.head_shapes()
-    channels = 2 * key_heads * key_dim + heads * value_dim
-    return State(
-        (Array("conv", (options.d_conv - 1, channels)), Array("delta", (heads, value_dim, key_dim), "float32"))
-    )
+    _, key_dim, heads, value_dim = options.head_shapes()
+    before = (Array(f"{name}conv", (options.d_conv - 1, width)) for name, width in options.widths.items())
+    return State((*before, Array("delta", (heads, value_dim, key_dim), "float32")))
 
 
 def _shrink(options: GatedDeltaNetOptions, dims: Dims) -> dict[str, Any]:
@@ -130,6 +144,7 @@ SPECS: Final = (
             {"num_k_heads": 1, "num_v_heads": 3, "head_k_dim": 32, "d_conv": 1, "norm_eps": 1e-5},
             {"num_k_heads": 2, "head_k_dim": 24, "d_conv": 2},
             {"num_k_heads": 2, "head_k_dim": 16, "neg_eigval": True},
+            {"num_k_heads": 2, "num_v_heads": 4, "head_k_dim": 16, "head_v_dim": 24, "separate": True},
         ),
     ),
 )

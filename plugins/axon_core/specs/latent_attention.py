@@ -82,6 +82,11 @@ class LatentAttentionOptions(Options):
     temperature: TemperatureOptions | None = Field(
         default=None, description="Factor of queries far into a long context; none unless given."
     )
+    sinks: bool = Field(
+        default=False,
+        description="Learn a score for each head that takes part in the softmax but has no value: "
+        "the head may attend to nothing.",
+    )
     gate: GateName | None = Field(
         default=None,
         description="Multiply the output, before its projection, by the sigmoid of a projection of the input: "
@@ -148,6 +153,8 @@ def _params(options: LatentAttentionOptions, dims: Dims) -> dict[str, tuple[int,
         found["q_b_proj.weight"] = (queries, options.q_lora_rank)
     if options.gate is not None:
         found["g_proj.weight"] = (options.gate_dim, hidden)
+    if options.sinks:
+        found["sinks"] = (heads,)
     if options.bias:
         for name in ("q_a_proj", "kv_a_proj_with_mqa", "o_proj"):
             if f"{name}.weight" in found:
@@ -262,6 +269,7 @@ SPECS: Final = (
             },
             {**_SMALL, "gate": "head", "temperature": {"scale": 0.5, "length": 4}},
             {**_SMALL, "v_head_dim": 12, "gate": "elementwise", "rope": False},
+            {**_SMALL, "v_head_dim": 12, "sinks": True},
         ),
     ),
 )

@@ -27,7 +27,9 @@ __all__ = [
     "mlp_params",
 ]
 
-ActivationName = Literal["silu", "gelu", "gelu_tanh", "gelu_quick", "relu", "relu2", "swiglu_oai", "situ"]
+ActivationName = Literal[
+    "silu", "gelu", "gelu_tanh", "gelu_quick", "relu", "relu2", "swiglu_oai", "swiglu_clipped", "situ"
+]
 HuggingFaceName = Literal["gelu_pytorch_tanh", "gelu_new", "gelu_fast", "quick_gelu", "swish"]
 
 #: What `config.json` calls some of them.
@@ -54,12 +56,13 @@ MLPActivation = Annotated[
 ]
 ACTIVATION_HELP: Final = (
     "Activation: gelu is the exact one, gelu_tanh and gelu_quick its approximations by tanh and by a sigmoid; "
-    "relu2 is the square of relu; swiglu_oai the bounded, shifted product of gpt-oss, situ the bounded one of Kimi K3. "
+    "relu2 is the square of relu; swiglu_oai the bounded, shifted product of gpt-oss, swiglu_clipped that of "
+    "DeepSeek-V4, which needs a `limit`, situ the bounded one of Kimi K3. "
     "The names of Hugging Face (gelu_pytorch_tanh, gelu_new, gelu_fast, quick_gelu, swish) are understood."
 )
 LIMIT_HELP: Final = (
     "Bound L of a gated layer: min(act(gate), L) times the second projection within -L and L. "
-    "None unless given, for swiglu_oai 7, whose gate is bounded before the activation."
+    "None unless given, for swiglu_oai 7. The gate of swiglu_oai and swiglu_clipped is bounded before the activation."
 )
 
 
@@ -122,8 +125,10 @@ def check_gated(
     Raises:
         ValueError: In plain words.
     """
-    if not gated and activation in ("swiglu_oai", "situ"):
+    if not gated and activation in ("swiglu_oai", "swiglu_clipped", "situ"):
         raise ValueError(f"`{activation}` is the product with a gate: it needs `gated: true`")
+    if activation == "swiglu_clipped" and limit is None:
+        raise ValueError("`swiglu_clipped` is bounded: give `limit`")
     if situ is not None and activation != "situ":
         raise ValueError("`situ` has the bounds of `activation: situ`")
     if limit is not None and activation == "situ":
@@ -175,6 +180,7 @@ SPECS: Final = (
             {"intermediate_size": 48, "activation": "relu2", "gated": False},
             {"intermediate_size": 48, "activation": "xielu", "gated": False},
             {"intermediate_size": 48, "activation": "swiglu_oai", "bias": True},
+            {"intermediate_size": 48, "activation": "swiglu_clipped", "limit": 2.0},
             {"intermediate_size": 48, "activation": "gelu_quick", "limit": 0.5},
             {"intermediate_size": 48, "activation": "gelu_pytorch_tanh", "gate_scale": 0.5},
             {"intermediate_size": 48, "activation": "gelu_tanh", "sparsity": 0.8},

@@ -32,7 +32,7 @@ __all__ = [
     "moe_touched",
 ]
 
-ScoreName = Literal["softmax", "topk_softmax", "sigmoid", "sqrt_softplus"]
+ScoreName = Literal["softmax", "topk_softmax", "sigmoid", "sqrt_softplus", "sparsemixer"]
 SharedGate = bool | Literal["softmax"]
 GroupScoreName = Literal["top2", "max"]
 
@@ -109,14 +109,25 @@ class MoEOptions(Options):
     intermediate_size: int = Field(gt=0, description="Width of each routed expert.")
     score: ScoreName = Field(
         "softmax",
-        description="Weights of the experts: softmax over all, topk_softmax over the chosen alone, sigmoid of each, or "
-        "sqrt_softplus of each, the root of its softplus.",
+        description="Weights of the experts: softmax over all, topk_softmax over the chosen alone, sigmoid of each, "
+        "sqrt_softplus of each, the root of its softplus, or sparsemixer (Phi-3.5-MoE): for each choice the softmax "
+        "over those left that are within `band`.",
     )
     norm_topk: bool = Field(True, description="Make the weights of the chosen experts sum to one.")
     norm_eps: float = Field(
         0.0, ge=0, description="Added to the sum that the weights of the chosen experts are divided by."
     )
-    routed_scaling_factor: float = Field(1.0, gt=0, description="Factor of the routed experts' sum.")
+    band: float = Field(
+        0.02,
+        gt=0,
+        description="sparsemixer: experts count whose output is no further below the best, relative to its size.",
+    )
+    input_scaled: bool = Field(
+        False, description="The weights multiply what the experts read, instead of what they give (Llama 4)."
+    )
+    routed_scaling_factor: float = Field(
+        1.0, gt=0, description="Factor of the weights of the chosen experts, after they were made to sum to one."
+    )
     router_norm: RouterNorm = Field(
         None, description="RMS norm of what the router reads, with a learned scale: true, or {eps: …, scale: …}."
     )
@@ -178,6 +189,8 @@ class MoEOptions(Options):
         check_gated(self.activation, self.gated, self.limit, self.situ)
         if self.latent_size is None and any(part is not None for _, part in self.latent_norm):
             raise ValueError("`latent_norm` has norms of `latent_size`: it needs that")
+        if self.input_scaled and self.identity_experts:
+            raise ValueError("`identity_experts` have no input of their own: leave out `input_scaled`")
         if self.num_shared_experts and self.shared_intermediate_size:
             raise ValueError("give one of `num_shared_experts` and `shared_intermediate_size`: both say how wide it is")
         if self.shared_gate and not self.shared_size:
@@ -307,12 +320,17 @@ def moe_saved(options: MoEOptions, hidden: int, tokens: int, dtype: str) -> tupl
     found = each(tokens, input=hidden, latent=2 * options.latent_size if options.latent_size else 0)
     cast = hidden if dtype != "float32" else 0
     found += in_float32(tokens, router_input=cast, router=2 * options.num_outputs)
+    if (
+        options.score == "sparsemixer"
+    ):  # for each choice the softmax, what it is made of, and where the experts are near
+        found += in_float32(tokens, mixed=11 * options.top_k * options.num_outputs // 2)
     found += norm_saved(tokens, hidden, name="router_norm") if options.router_norm else ()
     found += norm_saved(tokens, hidden, name="expert_norm") if options.expert_norm else ()
     for name, norm in options.latent_norm:
         rows = sent if name == "expert" else tokens
         found += norm_saved(rows, inner, name=f"latent_{name}_norm", offset=norm.offset) if norm else ()
-    found += each(sent, rows=inner) + in_float32(sent, outputs=inner)
+    found += each(sent, rows=inner)
+    found += () if options.input_scaled else in_float32(sent, outputs=inner)
     found += activation_saved(
         sent, options.intermediate_size, options.activation, gated=options.gated, limit=options.limit
     )
@@ -396,6 +414,15 @@ SPECS: Final = (
                 "top_k_groups": 3,
                 "group_score": "max",
                 "router_softcap": 3.0,
+            },
+            {"num_experts": 4, "intermediate_size": 32, "score": "sparsemixer", "norm_topk": False, "band": 0.5},
+            {
+                "num_experts": 4,
+                "intermediate_size": 32,
+                "score": "sigmoid",
+                "norm_topk": False,
+                "input_scaled": True,
+                "num_shared_experts": 1,
             },
             {
                 "num_experts": 4,

@@ -219,6 +219,7 @@ SILENT: dict[str, list[dict[str, Any]]] = {
         attention(type="sliding_window_attention", window_size=16, rope=True),  # as the hint says
         {"components": {**attention(rope=False)["components"], "mlp": SSM}},
         attention(rope=False, temperature={"scale": 0.1, "length": 8}),
+        attention(rope=False, alibi=True),
     ],
     "AX712": [{"components": {"mlp": SSM}, "blocks": {"layer": ["mlp"]}}],
     "AX713": [

@@ -44,7 +44,7 @@ def write(name: str, path: Path, kind: str | None = None, layers: int | None = N
     writer = GGUFWriter(path, MODEL_ARCH_NAMES[conversion.architecture])
     for key, value in conversion.keys(config).items():
         add(writer, f"{writer.arch}.{key}", value)
-    count = config.get("num_hidden_layers") or config["n_layer"]
+    count = config.get("num_hidden_layers") or len(config["layers_block_type"])
     table = get_tensor_name_map(conversion.architecture, count)
     tensors = dict(stacked(fixture(name)))
     for published, array in tensors.items():
@@ -401,6 +401,157 @@ def gpt_oss(name: str, array: np.ndarray, config: Config) -> Iterator[tuple[str,
     yield name, array
 
 
+def deepseek_keys(config: Config) -> dict[str, Any]:
+    rope = config["rope_parameters"]
+    return usual({**config, "num_key_value_heads": 1, "head_dim": None}) | {
+        "leading_dense_block_count": config["first_k_dense_replace"],
+        "vocab_size": config["vocab_size"],
+        "attention.q_lora_rank": config["q_lora_rank"],
+        "attention.kv_lora_rank": config["kv_lora_rank"],
+        "attention.key_length": config["kv_lora_rank"] + config["qk_rope_head_dim"],
+        "attention.value_length": config["kv_lora_rank"],
+        "attention.key_length_mla": config["qk_nope_head_dim"] + config["qk_rope_head_dim"],
+        "attention.value_length_mla": config["v_head_dim"],
+        "expert_feed_forward_length": config["moe_intermediate_size"],
+        "expert_count": config["n_routed_experts"],
+        "expert_used_count": config["num_experts_per_tok"],
+        "expert_shared_count": config["n_shared_experts"],
+        "expert_group_count": config["n_group"],
+        "expert_group_used_count": config["topk_group"],
+        "expert_weights_scale": config["routed_scaling_factor"],
+        "expert_weights_norm": config["norm_topk_prob"],
+        "expert_gating_func": 2,
+        "rope.dimension_count": config["qk_rope_head_dim"],
+        "rope.scaling.yarn_log_multiplier": 0.1 * rope["mscale_all_dim"],
+    }
+
+
+def deepseek(name: str, array: np.ndarray, config: Config) -> Iterator[tuple[str, np.ndarray]]:
+    if name.endswith("kv_b_proj.weight"):
+        both = array.reshape(config["num_attention_heads"], -1, array.shape[-1])
+        keys, values = np.split(both, [config["qk_nope_head_dim"]], axis=1)
+        yield name.replace("kv_b_proj", "k_b_proj"), keys.swapaxes(1, 2)
+        yield name.replace("kv_b_proj", "v_b_proj"), values
+    else:
+        yield name.replace("e_score_correction_bias", "e_score_correction.bias"), array
+
+
+def nemotron_h_keys(config: Config) -> dict[str, Any]:
+    kinds = config["layers_block_type"]
+    heads, inner = config["num_key_value_heads"], config["mamba_num_heads"] * config["mamba_head_dim"]
+    return usual({**config, "num_hidden_layers": len(kinds)}) | {
+        "attention.layer_norm_rms_epsilon": config["layer_norm_epsilon"],
+        "attention.head_count_kv": [heads if kind == "full_attention" else 0 for kind in kinds],
+        "feed_forward_length": [config["moe_intermediate_size"] if kind == "moe" else 0 for kind in kinds],
+        "ssm.conv_kernel": config["conv_kernel"],
+        "ssm.state_size": config["ssm_state_size"],
+        "ssm.group_count": config["n_groups"],
+        "ssm.inner_size": inner,
+        "ssm.time_step_rank": config["mamba_num_heads"],
+        "rope.scaling.finetuned": False,
+        "rope.dimension_count": config["head_dim"],
+        "expert_feed_forward_length": config["moe_intermediate_size"],
+        "expert_shared_feed_forward_length": config["moe_shared_expert_intermediate_size"],
+        "expert_count": config["n_routed_experts"],
+        "expert_used_count": config["num_experts_per_tok"],
+        "expert_shared_count": config["n_shared_experts"],
+        "expert_weights_norm": config["norm_topk_prob"],
+        "expert_weights_scale": config["routed_scaling_factor"],
+        "expert_group_count": config["n_group"],
+    }
+
+
+def nemotron_h(name: str, array: np.ndarray, config: Config) -> Iterator[tuple[str, np.ndarray]]:
+    if merged := re.fullmatch(r"backbone(\.layers\.\d+)\.mixer(\.experts\..+)", name):
+        yield f"model{merged[1]}.mlp{merged[2]}", array
+        return
+    for other, changed in mamba2(name, array, config):
+        other = other.replace(".dt_proj.bias", ".dt.bias")
+        yield from llama(other.replace("e_score_correction_bias", "e_score_correction.bias"), changed, config)
+
+
+def falcon_h1_keys(config: Config) -> dict[str, Any]:
+    return usual({**config, "head_dim": config["hidden_size"] // config["num_attention_heads"]}) | {
+        "vocab_size": config["vocab_size"],
+        "ssm.conv_kernel": config["mamba_d_conv"],
+        "ssm.state_size": config["mamba_d_state"],
+        "ssm.group_count": config["mamba_n_groups"],
+        "ssm.inner_size": config["mamba_d_ssm"],
+        "ssm.time_step_rank": config["mamba_n_heads"],
+    }
+
+
+def falcon_h1(name: str, array: np.ndarray, config: Config) -> Iterator[tuple[str, np.ndarray]]:
+    """Factors of an input go into the weight alone, those of an output into the bias too."""
+    weight = name.endswith(".weight")
+    before, after = 1.0, 1.0
+    if "feed_forward.gate_proj" in name:
+        after = config["mlp_multipliers"][0]
+    elif "feed_forward.down_proj" in name:
+        after = config["mlp_multipliers"][1]
+    elif re.search(r"self_attn\.[qkv]_proj", name):
+        before = config["attention_in_multiplier"]
+        after = config["key_multiplier"] if ".k_proj" in name else 1.0
+    elif "self_attn.o_proj" in name:
+        after = config["attention_out_multiplier"]
+    elif "mamba.out_proj" in name:
+        after = config["ssm_out_multiplier"]
+    elif "mamba.in_proj" in name:
+        before = config["ssm_in_multiplier"]
+        states = config["mamba_n_groups"] * config["mamba_d_state"]
+        sizes = [config["mamba_d_ssm"]] * 2 + [states] * 2 + [config["mamba_n_heads"]]
+        rows = np.repeat(config["ssm_multipliers"], sizes)
+        array = array * (rows[:, None] if weight else rows)
+    elif name == "lm_head.weight":
+        after = config["lm_head_multiplier"]
+    elif name == "model.embed_tokens.weight":
+        after = config["embedding_multiplier"]
+    array = array * (before if weight else 1.0) * after
+    for other, changed in mamba2(name, array, config):
+        yield re.sub(r"model\.layers\.(\d+)\.pre_ff_layernorm\.weight", r"blk.\1.ffn_norm", other), changed
+
+
+def rwkv7_keys(config: Config) -> dict[str, Any]:
+    return {
+        "context_length": 1 << 20,
+        "embedding_length": config["hidden_size"],
+        "block_count": config["num_hidden_layers"],
+        "attention.layer_norm_epsilon": config["norm_eps"],
+        "wkv.head_size": config["head_dim"],
+        "attention.decay_lora_rank": config["decay_low_rank_dim"],
+        "attention.iclr_lora_rank": config["a_low_rank_dim"],
+        "attention.value_residual_mix_lora_rank": config["v_low_rank_dim"],
+        "attention.gate_lora_rank": config["gate_low_rank_dim"],
+        "feed_forward_length": config["intermediate_size"],
+        "attention.head_count": 0,
+    }
+
+
+def rwkv7(name: str, array: np.ndarray, config: Config) -> Iterator[tuple[str, np.ndarray]]:
+    """The six shares of a layer come as one tensor, `rwkv7_shares`."""
+    if re.search(r"\.attn\.x_[rwkvag]$", name):
+        return
+    name = name.replace(".ffn.", ".feed_forward.").replace(".ffn_norm", ".ln2").replace(".g_norm", ".ln_x")
+    name = name.replace("attn", "attention")
+    for ending, other in (("0.weight", "1.weight"), ("2.weight", "2.weight"), ("2.bias", "0.weight")):
+        name = name.replace(f"_lora.lora.{ending}", other)
+    array = array.flatten() if name.endswith("r_k") else array.squeeze()
+    name += "" if name.endswith((".weight", ".bias")) else ".weight"
+    if ".0.attention.a" in name and re.search(r"\.a[012]\.weight", name):
+        yield re.sub(r"model\.layers\.0\.attention\.a", "blk.0.time_mix_v", name), array
+    yield name, array
+
+
+def rwkv7_shares(config: Config) -> Arrays:
+    arrays = fixture("rwkv7")
+    return {
+        f"blk.{layer}.time_mix_lerp_fused.weight": np.stack(
+            [arrays[f"model.layers.{layer}.attn.x_{share}"] for share in "rwkvag"]
+        )
+        for layer in range(config["num_hidden_layers"])
+    }
+
+
 CONVERSIONS = {
     "llama": Conversion(MODEL_ARCH.LLAMA, llama_keys, llama, llama3_factors),
     "mistral": Conversion(MODEL_ARCH.LLAMA, llama_keys, llama, llama3_factors),
@@ -423,6 +574,10 @@ CONVERSIONS = {
     "granitemoehybrid_dense": Conversion(MODEL_ARCH.GRANITE_HYBRID, granitehybrid_keys, granitehybrid),
     "lfm2": Conversion(MODEL_ARCH.LFM2, lfm2_keys, lfm2),
     "gpt_oss": Conversion(MODEL_ARCH.GPT_OSS, gpt_oss_keys, gpt_oss),
+    "deepseek_v3": Conversion(MODEL_ARCH.DEEPSEEK2, deepseek_keys, deepseek),
+    "nemotron_h_published": Conversion(MODEL_ARCH.NEMOTRON_H_MOE, nemotron_h_keys, nemotron_h),
+    "falcon_h1": Conversion(MODEL_ARCH.FALCON_H1, falcon_h1_keys, falcon_h1),
+    "rwkv7": Conversion(MODEL_ARCH.RWKV7, rwkv7_keys, rwkv7, rwkv7_shares),
 }
 #: What llama.cpp has no key for, so that the converter loses it: here the fixtures differ from published models.
 LOST = {
@@ -438,4 +593,6 @@ LOST = {
     "granitemoehybrid": ["dims.attention_bias=true"],
     "lfm2": ["dims.conv_bias=true"],
     "gpt_oss": ["dims.swiglu_limit=2.0"],
+    "deepseek_v3": ["dims.attention_bias=true", "dims.rope_scaling.mscale=0.7"],
+    "nemotron_h_published": ["dims.time_step_limit=[0.001, null]"],
 }  # fmt: skip

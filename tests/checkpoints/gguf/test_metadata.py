@@ -1,0 +1,124 @@
+"""Metadata to dims: every key is accounted for, and faults have a place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gguf import MODEL_ARCH
+
+from axon_compose import ArchitectureError, load
+from axon_compose.checkpoints.gguf import _families
+from axon_compose.language.layout import to_text
+from axon_compose.plan.concrete import unroll
+from axon_compose.registry import Registry
+from axon_compose.report import render
+from tests.checkpoints.gguf import converted
+from tests.checkpoints.gguf.converted import CONVERSIONS, LOST, Conversion, write
+from tests.families.models import architecture, difference, expected
+from tests.plan.concrete.test_unroll import everything
+
+
+def with_keys(monkeypatch: pytest.MonkeyPatch, path: Path, name: str = "qwen2", **keys: Any) -> Path:
+    """A fixture with other keys; null takes one away."""
+    usual = CONVERSIONS[name]
+
+    def changed(config: dict[str, Any]) -> dict[str, Any]:
+        found = usual.keys(config) | {key.replace("__", "."): value for key, value in keys.items()}
+        return {key: value for key, value in found.items() if value is not None}
+
+    monkeypatch.setitem(converted.CONVERSIONS, name, usual._replace(keys=changed))
+    write(name, path)
+    return path
+
+
+def fault(path: Path, **options: Any) -> str:
+    with pytest.raises(ArchitectureError) as caught:
+        load(checkpoint=path, **options)
+    return render(caught.value.diagnostics, caught.value.sources)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "gemma2", "granitemoehybrid", "mixtral"])
+def test_dims_are_those_of_the_checkpoint(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    write(name, path)
+    found = load(checkpoint=path, settings=LOST.get(name, []))
+    assert everything(found.plan()) == everything(architecture(name).plan())
+    assert found.config is not None
+    assert found.config.value("model_type") in (name, "qwen2")
+
+
+def test_the_imported_file_is_the_same_model(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    write("mixtral", path)
+    whole = load(checkpoint=path)
+    file = tmp_path / "imported.yaml"
+    file.write_text(to_text(unroll(whole.document, whole.plan(), Registry.installed())))
+    imported = load(file)
+    assert everything(imported.plan()) == everything(whole.plan())
+    tokens, reference = expected("mixtral")
+    assert difference(imported.build(weights=path)(tokens), reference) < 2e-5
+
+
+def test_a_key_that_nothing_reads_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = with_keys(monkeypatch, tmp_path / "m.gguf", attention__clamp_kqv=8.0)
+    said = fault(path)
+    assert "error[AX602]: `attention.clamp_kqv` in the metadata is not handled" in said
+    assert "qwen2.attention.clamp_kqv: 8.0" in said
+    assert load(checkpoint=path, settings=["gguf.ignore=[attention.clamp_kqv]"]).plan()
+
+
+def test_a_value_that_means_another_model_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = with_keys(monkeypatch, tmp_path / "m.gguf", "gemma2", rope__dimension_count=6)
+    assert "error[AX603]: `rope.dimension_count` is `6`; this family file supports only `16`" in fault(path)
+
+
+def test_a_dim_without_a_value_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = with_keys(monkeypatch, tmp_path / "m.gguf", "lfm2", attention__head_count_kv=2)
+    assert "error[AX614]: the dim `layer_types` cannot be computed from the metadata" in fault(path)
+
+
+def test_an_unknown_scaling_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = with_keys(monkeypatch, tmp_path / "m.gguf", rope__scaling__type="spiral", rope__scaling__factor=2.0)
+    assert "error[AX604]: `rope.scaling.type` is `spiral`" in fault(path)
+
+
+def test_linear_scaling_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = with_keys(monkeypatch, tmp_path / "m.gguf", rope__scaling__type="linear", rope__scaling__factor=4.0)
+    scaling = load(checkpoint=path).document.dims["rope_scaling"]
+    assert scaling == {"type": "linear", "factor": 4.0}
+
+
+def test_an_unknown_architecture_names_the_nearest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    usual = CONVERSIONS["qwen2"]
+    other = Conversion(MODEL_ARCH.QWEN2VL, usual.keys, usual.change)
+    monkeypatch.setitem(converted.CONVERSIONS, "qwen2", other)
+    write("qwen2", tmp_path / "m.gguf")
+    said = fault(tmp_path / "m.gguf")
+    assert "error[AX606]: no family reads the GGUF architecture `qwen2vl`" in said
+    assert "did you mean `qwen2`?" in said
+
+
+def test_the_keys_of_llama3_come_back(tmp_path: Path) -> None:
+    """The converter computes one factor for each frequency; those of Llama 3.1 are recognised."""
+    import math
+
+    from axon_compose.checkpoints.gguf._rope import _of_frequencies
+
+    factors = []
+    for i in range(0, 128, 2):
+        turns = 8192 / (2 * math.pi * 500000.0 ** (i / 128))
+        smooth = (turns - 1) / 3
+        factors.append(1.0 if smooth > 1 else 8.0 if smooth < 0 else 1 / ((1 - smooth) / 8 + smooth))
+    found = _of_frequencies(factors, 500000.0)
+    assert (found["type"], found["factor"], found["original_max_position_embeddings"]) == ("llama3", 8.0, 8192)
+
+
+def test_every_architecture_has_one_family() -> None:
+    """Those that share one say which files they read."""
+    found = _families.gguf_families(Registry.installed())
+    for name in {name for family in found for name in family.reads.architectures}:
+        owners = [family for family in found if name in family.reads.architectures]
+        assert len(owners) == 1 or all(family.reads.when for family in owners), name
+    assert {family.name for family in found} == {architecture(name).name for name in CONVERSIONS}

@@ -1,0 +1,82 @@
+"""Blocks of llama.cpp as packed words of MLX: number by number what the package `gguf` decodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.quants import dequantize, quantize
+from mlx.utils import tree_flatten
+
+from axon_compose import load, load_model
+from axon_compose.checkpoints.folder import write_model
+from axon_compose.checkpoints.gguf._packed import PACKED_BITS, pack
+from axon_compose.model import LanguageModel
+from tests.checkpoints.gguf.converted import fixture, write
+from tests.families.models import expected
+
+ROWS, BLOCKS = 6, 4
+
+
+def any_blocks(kind: str, seed: int = 0) -> np.ndarray:
+    """Rows of blocks with every bit at random, but scales that are numbers."""
+    rng = np.random.default_rng(seed)
+    size = GGML_QUANT_SIZES[GGMLQuantizationType[kind]][1]
+    blocks = rng.integers(0, 256, (ROWS * BLOCKS, size), dtype=np.uint8)
+    for at in (0,) if kind in ("Q4_0", "Q5_0", "Q8_0") else (0, 2):
+        blocks[:, at : at + 2] = rng.normal(size=(len(blocks), 1)).astype("<f2").view(np.uint8)
+    return blocks.reshape(ROWS, -1)
+
+
+@pytest.mark.parametrize("kind", PACKED_BITS)
+def test_every_number_is_the_same(kind: str) -> None:
+    blocks = any_blocks(kind)
+    words, scales, biases = map(mx.array, pack(blocks, kind))
+    found = mx.dequantize(words, scales, biases, group_size=32, bits=PACKED_BITS[kind])
+    np.testing.assert_array_equal(np.array(found), dequantize(blocks, GGMLQuantizationType[kind]))
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q5_1", "Q8_0"])
+def test_a_model_has_the_numbers_of_the_file(kind: str, tmp_path: Path) -> None:
+    """Rows of `phi3` are 64 wide; those that blocks do not divide stay in float32."""
+    path = tmp_path / "model.gguf"
+    write("phi3", path, kind)
+    model = load_model(path)
+    stored = fixture("phi3")["model.layers.1.self_attn.o_proj.weight"]
+    number = GGMLQuantizationType[kind]
+    wanted = dequantize(quantize(stored, number), number)
+    parameters = named(model)
+    base = "layers.1.attn.o_proj."
+    words, scales, biases = (parameters[base + name] for name in ("weight", "scales", "biases"))
+    found = mx.dequantize(words, scales, biases, group_size=32, bits=PACKED_BITS[kind])
+    np.testing.assert_array_equal(np.array(found), wanted)
+    assert "layers.1.mlp.down_proj.scales" not in parameters  # its rows have 72 numbers
+
+
+def named(model: LanguageModel) -> dict[str, mx.array]:
+    return {model.plan_name(name): value for name, value in tree_flatten(model.parameters())}
+
+
+def test_other_types_are_decoded(tmp_path: Path) -> None:
+    """Into float16 unless another type is asked for, and `build` says so."""
+    path = tmp_path / "model.gguf"
+    write("phi3", path, "MXFP4")
+    parameters = named(load_model(path))
+    assert parameters["layers.1.attn.o_proj.weight"].dtype == mx.float16
+    assert named(load_model(path, dtype="float32"))["layers.1.attn.o_proj.weight"].dtype == mx.float32
+    record = write_model(load(checkpoint=path), tmp_path / "out", weights=path, tokenizer="none")
+    assert "quantised tensors are unpacked, into float16" in record["notes"][0]
+
+
+def test_fewer_bits_are_made_of_the_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    write("phi3", path, "Q8_0")
+    architecture = load(checkpoint=path)
+    record = write_model(architecture, tmp_path / "out", weights=path, quantize_bits=4, tokenizer="none")
+    assert "4 bits move them by" in record["notes"][-1]
+    tokens, _ = expected("phi3")
+    whole, fewer = architecture.build(weights=path, unpack=True), load_model(tmp_path / "out")
+    assert 0 < float(mx.abs(whole(tokens) - fewer(tokens)).max()) < 2
