@@ -168,8 +168,8 @@ class ComponentSpec:
         recomputed: `(options, dims, batch, tokens)` to the bytes that are there at once while the backward pass
             computes again what was not saved, as a recurrence does segment by segment; none unless given.
         reads: Named values of the forward pass that the layer takes as keyword arguments. `offset` is the
-            position of the first token (int, or (B,) array); it maps to None, or to the option without which it is not
-            needed. Any other name maps to the option that names the
+            position of the first token (int, or (B,) array), `tokens` are the pass's tokens, (B, L); both map to None,
+            or to the option without which they are not needed. Any other name maps to the option that names the
             component to read from, e.g. `{"kv": "kv_from"}`: the nearest earlier layer that uses it; or to None for a
             value of the embedding.
         writes: Named values that the layer or embedding can publish through the keyword argument
@@ -193,7 +193,8 @@ class ComponentSpec:
             first. Each is a record of kind `connection` with a name that branches may write, and has the options of the
             scheme.
         around: For connections: `branch` joins one branch and is given its output; `layer` joins branches that follow
-            each other, which add to a stream of their own meanwhile, and is given that stream.
+            each other, which add to a stream of their own meanwhile, and is given that stream; `aside` is as `branch`,
+            but what the branch gives is only read by later ones, so that alone it changes nothing.
         default: Whether files that name no type for this kind get this one (the namespace `core` alone).
         shrink: `(options, dims)` to options with small sizes and the same structure, used by `check`: a model of the
             same class, or a mapping as a file writes it, such as `written(options) | {"num_heads": 2}`; None keeps the
@@ -224,7 +225,7 @@ class ComponentSpec:
     unquantized: tuple[str, ...] = ()
     module_name: str | None = None
     connections: tuple[ComponentSpec, ...] = ()
-    around: Literal["branch", "layer"] = "branch"
+    around: Literal["branch", "layer", "aside"] = "branch"
     default: bool = False
     shrink: Callable[[Any, Dims], Any] | None = None
     examples: tuple[Mapping[str, Any], ...] = ()

@@ -27,6 +27,7 @@ def axon_components() -> Iterator[ComponentSpec]:
         latent_attention,
         laurel,
         lightning_attention,
+        linear,
         mamba,
         mlp,
         moe,
@@ -36,6 +37,8 @@ def axon_components() -> Iterator[ComponentSpec]:
         rg_lru,
         rwkv7,
         short_conv,
+        side_input,
+        side_transformer,
         ssm,
     )
 
@@ -56,12 +59,15 @@ def axon_components() -> Iterator[ComponentSpec]:
         rg_lru,
         mlp,
         moe,
+        linear,
         per_layer,
         laurel,
+        side_transformer,
         blocks,
         hyper_connections,
         altup,
         attention_residuals,
         residual_gains,
+        side_input,
     ):
         yield from family.SPECS

@@ -40,6 +40,7 @@ class Published(NamedTuple):
 
 
 PUBLISHED: Final = {
+    "Zamba2-2.7B": Published("zamba2", 2_662_214_560),
     "Olmo-Hybrid-7B": Published("olmo_hybrid", 7_430_870_688),
     "Ling-3.0-Flash": Published("bailing_moe_v3", 124_414_211_552),
     "Mistral-Small-4-119B-2603": Published("mistral4", 118_972_826_624),
@@ -90,6 +91,7 @@ PUBLISHED: Final = {
     "sarvam-105b": Published("sarvam_mla", 106_031_767_424),
     "flint": Published("flint", 39_785_287_456),
     "A.X-K1": Published("axk1", 518_983_052_288),
+    "Kolibri-1": Published("kolibri1", 78_103_074_560),
     "Lara-4-Mini-Base": Published("lara_mini", 7_281_684_672),
     "Hunyuan-A13B-Instruct": Published("hunyuan_v1_moe", 80_393_183_232),
     "openai-gpt": Published("openai_gpt", 116_534_784),
@@ -145,6 +147,7 @@ PUBLISHED: Final = {
     "recurrentgemma-2b": Published("recurrent_gemma", 2_682_862_080),
     "MiniCPM3-4B": Published("minicpm3", 4_073_875_968),
     "dbrx-base": Published("dbrx", 131_596_523_520),
+    "nemotron-nas-mini": Published("nemotron_nas", 416_860_160, read=True),  # of TensorRT-LLM, counted by mlx-lm
     "Ministral-3-8B-Instruct-2512": Published("ministral3", 8_489_553_920),
     "Qwen2.5-VL-3B-Instruct": Published("qwen2_vl", 3_085_938_688),
     "Kimi-VL-A3B-Instruct": Published("deepseek_v3", 15_960_110_208),
@@ -191,6 +194,7 @@ PUBLISHED: Final = {
     "bloom-560m": Published("bloom", 559_214_592),
     "mpt-7b": Published("mpt", 6_649_286_656),
     "xglm-564M": Published("xglm", 564_463_616),
+    "plamo-13b": Published("plamo", 13_099_545_600, read=True),
     # Names and paths left out, counted by transformers; each has fields that change nothing.
     "allam-7b": Published("llama", 7_000_559_616, read=True),
     "gemma-2-a": Published("gemma2", 9_241_705_984, read=True),

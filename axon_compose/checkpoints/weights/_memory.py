@@ -49,10 +49,8 @@ def _packed_nbytes(transfer: Transfer, output: Output, dtype: str | None) -> int
     if isinstance(source, Blocks):
         packing = output.packing
         assert packing is not None
-        return (
-            prod(output.shape) * packing.bits // 8
-            + 2 * prod(output.shape) // packing.group_size * DTYPES[dtype or "float32"]
-        )
+        of_group = 1 if packing.mode == "mxfp4" else 2 * DTYPES[dtype or "float32"]
+        return prod(output.shape) * packing.bits // 8 + prod(output.shape) // packing.group_size * of_group
     stored = 0
     for tensor in (tensor for source in transfer.sources for tensor in source.tensors):
         is_float = tensor.dtype in _FLOATS

@@ -15,7 +15,8 @@ from axon_compose.plan.concrete import unroll
 from axon_compose.registry import Registry
 from axon_compose.report import render
 from tests.checkpoints.gguf import converted
-from tests.checkpoints.gguf.converted import CONVERSIONS, LOST, Conversion, write
+from tests.checkpoints.gguf.converted import CONVERSIONS, LOST, write
+from tests.checkpoints.gguf.writing import Conversion
 from tests.families.models import architecture, difference, expected
 from tests.plan.concrete.test_unroll import everything
 
@@ -90,6 +91,23 @@ def test_linear_scaling_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert scaling == {"type": "linear", "factor": 4.0}
 
 
+def test_yarn_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The gain in the metadata is `attention_factor` of config.json, which the converter hands on."""
+    path = with_keys(
+        monkeypatch, tmp_path / "m.gguf", rope__scaling__type="yarn", rope__scaling__factor=4.0,
+        rope__scaling__original_context_length=64, rope__scaling__yarn_attn_factor=1.25,
+    )  # fmt: skip
+    scaling = load(checkpoint=path).document.dims["rope_scaling"]
+    assert scaling == {
+        "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "attention_factor": 1.25,
+    }  # fmt: skip
+
+
+def test_no_experts_at_all_is_a_llama(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = with_keys(monkeypatch, tmp_path / "m.gguf", "mistral", expert_count=0, expert_used_count=0)
+    assert load(checkpoint=path).name == "llama"
+
+
 def test_an_unknown_architecture_names_the_nearest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usual = CONVERSIONS["qwen2"]
     other = Conversion(MODEL_ARCH.QWEN2VL, usual.keys, usual.change)
@@ -122,3 +140,29 @@ def test_every_architecture_has_one_family() -> None:
         owners = [family for family in found if name in family.reads.architectures]
         assert len(owners) == 1 or all(family.reads.when for family in owners), name
     assert {family.name for family in found} == {architecture(name).name for name in CONVERSIONS}
+
+
+def test_other_implementations_get_the_decoded_weights(tmp_path: Path) -> None:
+    """`verify` writes the model of the file as a checkpoint for them."""
+    from axon_compose.proof.verify import verify
+
+    path = tmp_path / "model.gguf"
+    write("phi3", path, "Q4_0")
+    settings = ["dims.rope_scaling=null", "dims.max_position_embeddings=256"]
+    found = verify(path, tokens=16, against=["mlx-lm"], settings=settings)
+    assert [(peer.name, peer.status) for peer in found.peers] == [("mlx-lm", "ok")]
+
+
+def test_commands_take_it_as_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from axon_compose.cli import main
+
+    path = tmp_path / "model.gguf"
+    write("qwen2", path)
+    assert main(["import", str(path), "-o", str(tmp_path / "mine.yaml")]) == 0
+    assert "family qwen2 (GGUF architecture qwen2); read from the metadata: embedding_length" in capsys.readouterr().err
+    assert main(["build", str(tmp_path / "mine.yaml"), "--weights", str(path), "--tokenizer", "none"]) == 0
+    assert "all finite" in capsys.readouterr().out
+    assert main(["cost", str(path)]) == 0
+    assert "qwen2: " in capsys.readouterr().out
+    assert main(["cost", str(tmp_path / "missing.gguf")]) != 0
+    assert "missing.gguf" in capsys.readouterr().err
