@@ -79,7 +79,8 @@ class TokenEmbedding(nn.Module):
         Args:
             tokens: (B, L).
             offset: Position of the first token, int or (B,); below 0 on padding.
-            publish: Called with `("per_layer_inputs", inputs)`, (B, L, layers, size), if some layer reads them.
+            publish: Called with `("tokens", tokens)`, and with `("per_layer_inputs", inputs)`, (B, L, layers, size),
+                where the embedding has them; given if some layer reads either.
 
         Returns:
             Vectors (B, L, D).
@@ -94,7 +95,9 @@ class TokenEmbedding(nn.Module):
         if "norm" in self:
             h = self.norm(h)
         if publish is not None:
-            publish("per_layer_inputs", self.per_layer(tokens, h))
+            publish("tokens", tokens)
+            if "per_layer" in self:
+                publish("per_layer_inputs", self.per_layer(tokens, h))
         return h
 
     def _positions(self, length: int, offset: int | mx.array) -> mx.array:

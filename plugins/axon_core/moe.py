@@ -186,7 +186,10 @@ class MoE(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., D); the shape stays."""
-        chosen, weights = self.route(x)
+        return self.mix(x, *self.route(x))
+
+    def mix(self, x: mx.array, chosen: mx.array, weights: mx.array) -> mx.array:
+        """The outputs of the chosen experts (..., top_k), weighed, and of those that every token passes."""
         if "expert_norm" in self:
             x = self.expert_norm(x)
         kept = None
@@ -226,8 +229,8 @@ class MoE(nn.Module):
         shares = mx.softmax(gate, axis=-1)
         return shares[..., :1] * routed + shares[..., 1:] * shared
 
-    def route(self, x: mx.array) -> tuple[mx.array, mx.array]:
-        """Choose experts for `x` (..., D).
+    def route(self, x: mx.array, chosen: mx.array | None = None) -> tuple[mx.array, mx.array]:
+        """Choose experts for `x` (..., D), unless they are given.
 
         Returns:
             The experts, (..., top_k) from the best to the worst, and their weights in float32, of the same shape. From
@@ -245,7 +248,7 @@ class MoE(nn.Module):
         if self.top_k_groups < self.num_groups:
             ranking = scores + self.correction_bias if "correction_bias" in self else scores
             ranking = within_groups(ranking, self.num_groups, self.top_k_groups, self.group_score)
-        chosen = best(ranking, self.top_k)
+        chosen = best(ranking, self.top_k) if chosen is None else chosen
         if self.score == "topk_softmax":
             weights = mx.softmax(mx.take_along_axis(logits, chosen, axis=-1), axis=-1)
         elif self.score == "sparsemixer":
@@ -257,6 +260,29 @@ class MoE(nn.Module):
         if "per_expert_scale" in self:
             weights = weights * self.per_expert_scale[chosen]
         return chosen, weights * self.routed_scaling_factor
+
+
+class HashMoE(MoE):
+    """A mixture of experts in which a table says for each token of the vocabulary where it is sent (hash routing).
+
+    The router gives the weights of those experts, but does not choose (DeepSeek-V4, section 2.1; Roller et al., 2021).
+    """
+
+    @classmethod
+    def from_options(cls, options: MoEOptions, dims: Dims) -> HashMoE:
+        """Build from `HashMoEOptions`."""
+        layer = super().from_options(options, dims)
+        assert isinstance(layer, cls)
+        layer.token_experts = mx.random.randint(0, options.num_experts, (dims.vocab_size, options.top_k))
+        layer.token_experts = layer.token_experts.astype(mx.float32)
+        layer.freeze(recurse=False, keys="token_experts")
+        return layer
+
+    def __call__(self, x: mx.array, tokens: mx.array) -> mx.array:  # type: ignore[override]
+        """Transform `x` (B, L, D) of `tokens` (B, L); the shape stays."""
+        # Whole numbers, kept as float32 like all weights.
+        places = mx.round(self.token_experts[tokens]).astype(mx.int32)
+        return self.mix(x, *self.route(x, mx.clip(places, 0, self.num_experts - 1)))
 
 
 class SharedExpertMoE(MoE):

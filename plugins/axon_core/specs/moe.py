@@ -12,6 +12,7 @@ from axon_core.specs._flops import product_flops
 from axon_core.specs._heads import OFFSET_HELP, switch
 from axon_core.specs._saved import activation_saved, each, in_float32, norm_saved
 from axon_core.specs._small import limited
+from axon_core.specs._values import TOKENS
 from axon_core.specs.mlp import ACTIVATION_HELP, LIMIT_HELP, SITU_HELP, Activation, SituOptions, check_gated, mlp_params
 
 __all__ = [
@@ -217,6 +218,17 @@ class MoEOptions(Options):
         return self.shared_intermediate_size
 
 
+class HashMoEOptions(MoEOptions):
+    """Mixture of experts in which a table says for each token of the vocabulary which experts it is sent to."""
+
+    @model_validator(mode="after")
+    def _chosen(self) -> HashMoEOptions:
+        for name, free in (("correction_bias", False), ("num_groups", 1), ("identity_experts", 0)):
+            if getattr(self, name) != free:
+                raise ValueError(f"`{name}` is for routers that choose; here a table does")
+        return self
+
+
 class SharedExpertMoEOptions(Options):
     """Softmax router, SwiGLU experts, and a shared expert with a sigmoid gate (as in Qwen2-MoE)."""
 
@@ -359,6 +371,36 @@ def _shrink(options: SharedExpertMoEOptions | MoEOptions, dims: Dims) -> dict[st
     return small
 
 
+def _hash_params(options: HashMoEOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
+    table = {"token_experts": (int(dims.vocab_size), options.top_k)}
+    return {**moe_params(options, dims.hidden_size), **table}
+
+
+_HASH_MOE: Final = ComponentSpec(
+    name="hash_moe",
+    module_name="mlp",
+    kind="layer",
+    options=HashMoEOptions,
+    module="axon_core.moe:HashMoE.from_options",
+    summary="Mixture of experts: a table says where each token of the vocabulary is sent, a router with what weights.",
+    source='Roller et al. 2021, "Hash Layers for Large Sparse Models" (arXiv:2106.04426)',
+    params=_hash_params,
+    active=lambda options, dims: moe_active(options, dims.hidden_size) + options.top_k,
+    flops=lambda options, dims, tokens, context: moe_flops(options, dims.hidden_size, tokens),
+    saved=lambda options, dims, tokens, dtype: moe_saved(options, dims.hidden_size, tokens, dtype),
+    touched=lambda options, dims, tokens: (
+        moe_touched(options, dims.hidden_size, tokens) | {"token_experts": min(tokens, int(dims.vocab_size))}
+    ),
+    reads={TOKENS: None},
+    float32=("token_experts",),
+    unquantized=("gate", "shared_expert_gate"),
+    shrink=_shrink,
+    examples=(
+        {"num_experts": 4, "intermediate_size": 32},
+        {"num_experts": 6, "top_k": 3, "intermediate_size": 32, "score": "sqrt_softplus", "num_shared_experts": 1},
+    ),
+)
+
 SPECS: Final = (
     ComponentSpec(
         name="moe",
@@ -491,4 +533,5 @@ SPECS: Final = (
             {"num_experts": 4, "top_k": 1, "intermediate_size": 32, "norm_topk": True, "bias": True},
         ),
     ),
+    _HASH_MOE,
 )
