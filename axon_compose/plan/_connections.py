@@ -51,7 +51,7 @@ class Connections:
             part = self.part(name, path)
             if part is None:
                 found.append(branch)
-            elif part.spec.around == "branch":
+            elif part.spec.around != "layer":
                 found.append(self.around(part, branch, path, place))
                 within = None
             elif part is within:

@@ -26,6 +26,7 @@ class Declared:
         cache: What it keeps between calls, or None.
         window: Tokens that a query sees, None if it follows from the cache.
         chosen: Tokens that a query attends to at most, None if to all that it sees.
+        chunk: Tokens of a chunk, which see each other alone; None where there are no chunks.
     """
 
     params: Mapping[str, tuple[int, ...]]
@@ -33,6 +34,7 @@ class Declared:
     cache: CacheSpec | None
     window: int | None
     chosen: int | None
+    chunk: int | None
 
 
 def declared(spec: ComponentSpec, options: Any, dims: Dims) -> Declared:
@@ -50,7 +52,9 @@ def declared(spec: ComponentSpec, options: Any, dims: Dims) -> Declared:
             _check_cache(cache, inner=False)
         window = spec.window(options, dims) if spec.window else None
         chosen = spec.chosen(options, dims) if spec.chosen else None
-        return Declared(params, active, cache, _limit("window", window), _limit("chosen", chosen))
+        chunk = spec.chunk(options, dims) if spec.chunk else None
+        limits = (_limit("window", window), _limit("chosen", chosen), _limit("chunk", chunk))
+        return Declared(params, active, cache, *limits)
 
 
 def _params(answer: object) -> dict[str, tuple[int, ...]]:

@@ -62,6 +62,7 @@ class Part:
             self.declared.cache,
             window=self.declared.window,
             chosen=self.declared.chosen,
+            chunk=self.declared.chunk,
             owner=self.owner,
         )
 

@@ -37,6 +37,7 @@ class Use:
         writes: Value names that some later layer reads.
         window: Tokens that a query sees, None if it follows from the cache.
         chosen: Tokens that a query attends to at most, None if to all that it sees.
+        chunk: Tokens of a chunk, which see each other alone; None where there are no chunks.
         owner: The distribution that brings it and its version, e.g. `axon-acme 1.2`.
     """
 
@@ -56,6 +57,7 @@ class Use:
     writes: tuple[str, ...] = ()
     window: int | None = None
     chosen: int | None = None
+    chunk: int | None = None
     owner: str = ""
 
     @property

@@ -29,7 +29,8 @@ def position_words(use: Use, plan: Plan) -> str:
     """What gives a component of a layer the order of tokens; empty for one that neither attends nor takes positions.
 
     Returns:
-        `RoPE`; `ALiBi`; `positions` for another way of taking them; `learned positions` where the embedding adds them;
+        `RoPE`; `ALiBi`; `positions` for another way of taking them; `learned positions` or
+        `sinusoidal positions` where the embedding adds them;
         `NoPE` for attention that has none.
     """
     if use.option("rope"):
@@ -40,7 +41,9 @@ def position_words(use: Use, plan: Plan) -> str:
         return "positions"
     if not attends(use):
         return ""
-    return "learned positions" if takes_position(plan.embedding) else "NoPE"
+    if not takes_position(plan.embedding):
+        return "NoPE"
+    return "sinusoidal positions" if plan.embedding.option("positions") == "sinusoidal" else "learned positions"
 
 
 def _leaves(cache: CacheSpec | None) -> Iterator[CacheSpec]:

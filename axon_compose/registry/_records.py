@@ -81,8 +81,8 @@ def _connection_faults(spec: ComponentSpec, *, core: bool) -> Iterator[str]:
     if len(set(names)) < len(names) or not all(map(_CONNECTION.fullmatch, names)):
         yield f"names of connections must differ and be of the form {_CONNECTION.pattern}, not {', '.join(names)}"
     for each in spec.connections:
-        if each.around not in ("branch", "layer"):
-            yield f"connection `{each.name}`: unknown `around` `{each.around}`; one of branch, layer"
+        if each.around not in ("branch", "layer", "aside"):
+            yield f"connection `{each.name}`: unknown `around` `{each.around}`; one of branch, layer, aside"
         if each.options is not spec.options or each.cache is not ComponentSpec.cache or each.writes:
             yield f"connection `{each.name}`: it has the options of its scheme, and neither a cache nor `writes`"
         alike = replace(each, kind="layer", around="branch")

@@ -193,7 +193,8 @@ class ComponentSpec:
             first. Each is a record of kind `connection` with a name that branches may write, and has the options of the
             scheme.
         around: For connections: `branch` joins one branch and is given its output; `layer` joins branches that follow
-            each other, which add to a stream of their own meanwhile, and is given that stream.
+            each other, which add to a stream of their own meanwhile, and is given that stream; `aside` is as `branch`,
+            but what the branch gives is only read by later ones, so that alone it changes nothing.
         default: Whether files that name no type for this kind get this one (the namespace `core` alone).
         shrink: `(options, dims)` to options with small sizes and the same structure, used by `check`: a model of the
             same class, or a mapping as a file writes it, such as `written(options) | {"num_heads": 2}`; None keeps the
@@ -224,7 +225,7 @@ class ComponentSpec:
     unquantized: tuple[str, ...] = ()
     module_name: str | None = None
     connections: tuple[ComponentSpec, ...] = ()
-    around: Literal["branch", "layer"] = "branch"
+    around: Literal["branch", "layer", "aside"] = "branch"
     default: bool = False
     shrink: Callable[[Any, Dims], Any] | None = None
     examples: tuple[Mapping[str, Any], ...] = ()

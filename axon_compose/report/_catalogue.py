@@ -84,7 +84,8 @@ def _facts(name: str, spec: ComponentSpec, words: Described) -> Iterator[list[st
     yield ["cache", _plain(words.cache)]
     yield ["weights", _plain(words.weights)]
     for each in spec.connections:
-        yield [f"connection {each.name}", f"around a {each.around}: {each.summary}"]
+        where = "around a branch to the side" if each.around == "aside" else f"around a {each.around}"
+        yield [f"connection {each.name}", f"{where}: {each.summary}"]
     if spec.float32:
         yield ["in float32", ", ".join(spec.float32)]
     if spec.unquantized:

@@ -37,6 +37,8 @@ def axon_components() -> Iterator[ComponentSpec]:
         rg_lru,
         rwkv7,
         short_conv,
+        side_input,
+        side_transformer,
         ssm,
     )
 
@@ -60,10 +62,12 @@ def axon_components() -> Iterator[ComponentSpec]:
         ngram_embedding,
         per_layer,
         laurel,
+        side_transformer,
         blocks,
         hyper_connections,
         altup,
         attention_residuals,
         residual_gains,
+        side_input,
     ):
         yield from family.SPECS

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from math import log
+from typing import Any, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -28,8 +29,9 @@ class TokenEmbedding(nn.Module):
         scale: Factor of the vectors.
         scale_dtype: Type that the factor is rounded to, e.g. "bfloat16"; not rounded unless given.
         norm: Norm after the factor and the positions, none unless given.
-        positions: Number of positions that have a learned vector, which is added (as in GPT); none unless given.
-        first_position: Index of the first token's vector among these.
+        positions: Number of positions that have a learned vector, which is added (as in GPT), or "sinusoidal" for
+            vectors that are computed; none unless given.
+        first_position: Position of the first token.
         per_layer: A second embedding that is published as `per_layer_inputs` (see `axon_core.per_layer`).
     """
 
@@ -41,7 +43,7 @@ class TokenEmbedding(nn.Module):
         scale: float | None = None,
         scale_dtype: str | None = None,
         norm: EmbeddingNormOptions | None = None,
-        positions: int | None = None,
+        positions: int | Literal["sinusoidal"] | None = None,
         first_position: int = 0,
         per_layer: PerLayerOptions | None = None,
     ) -> None:
@@ -54,7 +56,8 @@ class TokenEmbedding(nn.Module):
         self.embed_tokens = Embedding(vocab_size, self.width)
         if self.width != hidden_size:
             self.in_proj = Linear(self.width, hidden_size, bias=False)
-        if positions is not None:
+        self.sinusoidal = positions == "sinusoidal"
+        if isinstance(positions, int):
             self.embed_positions = nn.Embedding(positions, hidden_size)
         if norm is not None and norm.type == "layer_norm":
             self.norm = LayerNorm(hidden_size, norm.eps, norm.weight, norm.bias)
@@ -79,8 +82,8 @@ class TokenEmbedding(nn.Module):
         Args:
             tokens: (B, L).
             offset: Position of the first token, int or (B,); below 0 on padding.
-            publish: Called with `("tokens", tokens)`, and with `("per_layer_inputs", inputs)`, (B, L, layers, size),
-                where the embedding has them; given if some layer reads either.
+            publish: Called with `("tokens", tokens)`, `("vectors", h)`, (B, L, D), and where the embedding has them
+                `("per_layer_inputs", inputs)`, (B, L, layers, size), if some layer reads one of them.
 
         Returns:
             Vectors (B, L, D).
@@ -91,20 +94,33 @@ class TokenEmbedding(nn.Module):
         if self.scale is not None:
             h = h * self.scale
         if "embed_positions" in self:
-            h = h + self.embed_positions(self._positions(tokens.shape[1], offset))
+            last = self.embed_positions.weight.shape[0] - 1
+            h = h + self.embed_positions(mx.clip(self._positions(tokens.shape[1], offset), 0, last))
+        if self.sinusoidal:
+            h = h + sinusoids(self._positions(tokens.shape[1], offset), h.shape[-1]).astype(h.dtype)
         if "norm" in self:
             h = self.norm(h)
         if publish is not None:
             publish("tokens", tokens)
+            publish("vectors", h)
             if "per_layer" in self:
                 publish("per_layer_inputs", self.per_layer(tokens, h))
         return h
 
     def _positions(self, length: int, offset: int | mx.array) -> mx.array:
-        """(L,) or (B, L), within the table."""
+        """(L,) or (B, L)."""
         start = offset[:, None] if isinstance(offset, mx.array) and offset.ndim else offset
-        return mx.clip(mx.arange(length) + start + self.first_position, 0, self.embed_positions.weight.shape[0] - 1)
+        return mx.arange(length) + start + self.first_position
 
     def as_linear(self, h: mx.array) -> mx.array:
         """Scores (..., V) of `h` (..., width) against every vector of the table."""
         return self.embed_tokens.as_linear(h)
+
+
+def sinusoids(positions: mx.array, width: int) -> mx.array:
+    """Sines and then cosines (…, width) of positions (…), from one turn in 2 pi tokens to one in 20,000 pi."""
+    half = width // 2
+    rates = mx.exp(mx.arange(half) * (-log(10000) / max(half - 1, 1)))
+    angles = positions[..., None].astype(mx.float32) * rates
+    waves = mx.concatenate([mx.sin(angles), mx.cos(angles)], axis=-1)
+    return mx.pad(waves, [(0, 0)] * (waves.ndim - 1) + [(0, width % 2)]) if width % 2 else waves

@@ -12,8 +12,9 @@ from axon_compose.registry import Dims
 from axon_core.cpu import fast
 from axon_core.elementary import silu
 from axon_core.specs._heads import HeadNormOptions
+from axon_core.specs.norms import StreamNormOptions
 
-__all__ = ["GatedRMSNorm", "HeadNorm", "LayerNorm", "RMSNorm", "unit_length"]
+__all__ = ["GatedRMSNorm", "HeadNorm", "LayerNorm", "RMSNorm", "stream_norm", "unit_length"]
 
 
 #: Numbers up to which the fewest operations win on the CPU; above, those that sweep over memory most simply.
@@ -156,6 +157,13 @@ class LayerNorm(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         """Normalise `x` (..., dims)."""
         return mx.fast.layer_norm(x, _shifted(self.weight, self.offset), self.bias, self.eps).astype(x.dtype)
+
+
+def stream_norm(options: StreamNormOptions, dims: Dims) -> RMSNorm | LayerNorm:
+    """The norm that stands in a block by itself, as wide as the hidden size."""
+    if options.norm == "layer_norm":
+        return LayerNorm(dims.hidden_size, options.eps, options.weight, options.bias, offset=options.offset)
+    return RMSNorm(dims.hidden_size, options.eps, options.weight, offset=options.offset)
 
 
 class HeadNorm(nn.Module):

@@ -35,8 +35,9 @@ def one_by_one(logits: mx.array, chosen: mx.array, band: float) -> mx.array:
     for number in range(chosen.shape[-1]):
         index = chosen[..., number : number + 1]
         top = mx.stop_gradient(mx.take_along_axis(logits, index, axis=-1))
-        near = (top - logits) / mx.maximum(mx.abs(logits), top) <= band
-        shares = mx.softmax(mx.where(near, left, -mx.inf), axis=-1)
+        # Written so that an output of 0 beside a best of 0, whose distance is no number, counts as near.
+        far = (top - logits) / mx.maximum(mx.abs(logits), top) > band
+        shares = mx.softmax(mx.where(far, -mx.inf, left), axis=-1)
         weights.append(mx.take_along_axis(shares, index, axis=-1))
         left = mx.put_along_axis(left, index, mx.array(-mx.inf), axis=-1)
     return mx.concatenate(weights, axis=-1)

@@ -126,3 +126,16 @@ def test_positions_may_begin_further_on():
     )
     with pytest.raises(ValidationError, match="`first_position` is an index below `positions`"):
         TokenEmbeddingOptions.model_validate({"first_position": 2})
+
+
+def test_sinusoidal_positions():
+    embedding = build(positions="sinusoidal", first_position=2)
+    assert {name for name, _ in tree_flatten(embedding.parameters())} == {"embed_tokens.weight"}
+    width, at = embedding.embed_tokens.weight.shape[1], np.arange(TOKENS.shape[1]) + 5
+    rates = 10000 ** (-np.arange(width // 2) / (width // 2 - 1))
+    waves = np.concatenate([np.sin(at[:, None] * rates), np.cos(at[:, None] * rates)], axis=-1)
+    got = array(embedding(TOKENS, offset=3)) - array(embedding.embed_tokens.weight)[np.array(TOKENS)]
+    np.testing.assert_allclose(got, np.broadcast_to(waves, got.shape), atol=2e-6)
+    for wrong in (0, True, "learned", 1.5):
+        with pytest.raises(ValidationError, match="`positions` is a whole number above 0"):
+            TokenEmbeddingOptions.model_validate({"positions": wrong})

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from axon_compose.registry import Dims
 from axon_core.experts import ExpertLinear
-from axon_core.moe import MoE, SharedExpertMoE
+from axon_core.moe import HashMoE, MoE, SharedExpertMoE
 from axon_core.specs.moe import (
     SPECS,
     ExpertNormOptions,
@@ -29,7 +29,7 @@ from axon_core.specs.moe import (
 )
 
 HIDDEN, WIDTH = 16, 12
-MOE, SHARED = SPECS
+MOE, SHARED, _ = SPECS
 
 
 def build(seed=0, **options):
@@ -252,6 +252,14 @@ def test_scores_that_round_to_one_number_are_still_told_apart(score):
     assert layer.route(mx.zeros((1, 1, HIDDEN)))[0].item() == 3
 
 
+def test_equal_outputs_of_zero_are_near_to_each_other():
+    layer = build(score="sparsemixer", norm_topk=False)
+    layer.gate.weight = mx.zeros_like(layer.gate.weight)
+    weights = np.array(layer.route(tokens())[1])
+    expected = [1 / (layer.num_experts - earlier) for earlier in range(layer.top_k)]
+    np.testing.assert_allclose(weights, np.broadcast_to(expected, weights.shape), rtol=1e-6)
+
+
 def test_a_router_of_vanishing_scores_divides_by_no_zero():
     layer = MoE(HIDDEN, WIDTH, 4, 2, score="sigmoid", router_bias=True)
     layer.gate.bias = mx.full((4,), -1000.0)
@@ -437,11 +445,13 @@ def test_a_token_cannot_be_sent_to_more_experts_than_there_are():
 )
 def test_the_record_states_what_is_built(spec, example):
     options, dims = spec.options.model_validate(example), Dims({"hidden_size": HIDDEN, "vocab_size": 8})
-    layer = {"moe": MoE, "shared_expert_moe": SharedExpertMoE}[spec.name].from_options(options, dims)
+    layer = {"moe": MoE, "shared_expert_moe": SharedExpertMoE, "hash_moe": HashMoE}[spec.name].from_options(options, dims)
     shapes = {name: value.shape for name, value in tree_flatten(layer.parameters())}
     assert shapes == spec.params(options, dims)
     unused = 1 - layer.top_k / layer.num_experts
     routed = sum(prod(shape) for name, shape in shapes.items() if name.startswith("switch_mlp"))
+    if "token_experts" in shapes:  # a token uses its own row
+        shapes["token_experts"] = (1, layer.top_k)
     assert spec.active(options, dims) == sum(map(prod, shapes.values())) - round(unused * routed)
     assert set(spec.unquantized) >= {name for name, _ in layer.named_modules() if "gate" in name and "." not in name}
     small = spec.options.model_validate(shrunk(spec, example))

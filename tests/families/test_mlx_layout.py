@@ -10,10 +10,14 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model
 
 from axon_compose import load
-from tests.families.models import SETTINGS, copied, difference, expected
+from tests.families.models import FIXTURES, SETTINGS, copied, difference, expected
 
 #: Those of each kind of rule; mlx-lm does not load the other fixtures from their configurations, or differs in nothing.
 NAMES = [
+    "afmoe",
+    "apertus",
+    "bailing_moe_linear",
+    "dbrx",
     "deepseek_v3",
     "falcon_h1",
     "falcon_h1_plain",
@@ -24,17 +28,26 @@ NAMES = [
     "granitemoehybrid_dense",
     "lfm2",
     "mamba",
+    "minicpm",
+    "minicpm3",
     "mixtral",
     "nemotron_h_latent",
+    "openelm",
     "phi3",
+    "phimoe",
+    "phixtral",
     "qwen3_moe",
     "qwen3_next",
+    "recurrent_gemma",
+    "stablelm",
+    "step3p5",
 ]
 
 
 def converted(name: str, folder: Path) -> Path:
     """The fixture as mlx-lm would write it."""
-    copied(name, folder, "config.published.json")
+    older = FIXTURES / name / "config.published.json"
+    copied(name, folder, older.name if older.exists() else "config.json")
     weights = dict(tree_flatten(load_model(folder)[0].parameters()))
     mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
     return folder

@@ -40,6 +40,7 @@ class Published(NamedTuple):
 
 
 PUBLISHED: Final = {
+    "Zamba2-2.7B": Published("zamba2", 2_662_214_560),
     "Olmo-Hybrid-7B": Published("olmo_hybrid", 7_430_870_688),
     "Ling-3.0-Flash": Published("bailing_moe_v3", 124_414_211_552),
     "Mistral-Small-4-119B-2603": Published("mistral4", 118_972_826_624),
@@ -92,6 +93,8 @@ PUBLISHED: Final = {
     "A.X-K1": Published("axk1", 518_983_052_288),
     "Lara-4-Mini-Base": Published("lara_mini", 7_281_684_672),
     "Hunyuan-A13B-Instruct": Published("hunyuan_v1_moe", 80_393_183_232),
+    "openai-gpt": Published("openai_gpt", 116_534_784),
+    "gpt-neox-japanese-2.7b": Published("gpt_neox_japanese", 2_598_837_760),
     "MiniMax-Text-01-hf": Published("minimax", 456_089_655_296),
     "LFM2-8B-A1B": Published("lfm2_moe", 8_339_930_560),
     "LFM3-1.7B": Published("lfm3", 1_728_801_536),  # the defaults of its class
@@ -188,6 +191,7 @@ PUBLISHED: Final = {
     "Phi-3.5-MoE-instruct": Published("phimoe", 41_873_153_344),
     "bloom-560m": Published("bloom", 559_214_592),
     "mpt-7b": Published("mpt", 6_649_286_656),
+    "xglm-564M": Published("xglm", 564_463_616),
     # Names and paths left out, counted by transformers; each has fields that change nothing.
     "allam-7b": Published("llama", 7_000_559_616, read=True),
     "gemma-2-a": Published("gemma2", 9_241_705_984, read=True),

@@ -37,7 +37,7 @@ SAME: Final = {"rope.dimension_count": "head_dim", "attention.value_length": "he
 #: Keys that never change what a model computes from given weights; shapes of tensors say the same as some.
 WITHOUT_EFFECT: Final = frozenset({
     "context_length", "vocab_size", "block_count", "embedding_length", "attention.causal", "pooling_type",
-    "tensor_data_layout", "use_parallel_residual.unused", "attention.key_length", "attention.value_length",
+    "tensor_data_layout", "attention.key_length", "attention.value_length",
 })  # fmt: skip
 #: The dim that `rope.scaling.*` and the tensors of factors are read into.
 ROPE_SCALING: Final = "rope_scaling"

@@ -1,7 +1,8 @@
 """Blocks of llama.cpp as the packed words of MLX, without loss: each number is scale · code + bias in both.
 
 A block has 32 numbers, or 256 in eight parts with a scale each, so groups of 32 fit. Scales and biases are float32:
-those of 256 are a product of float16 and 6 bits, which no 16-bit type holds.
+those of 256 are a product of float16 and 6 bits, which no 16-bit type holds. MXFP4 is a format of both, with another
+order of the codes.
 Source: ggml, `ggml-common.h` (the structs `block_*`) and `ggml-quants.c`.
 """
 
@@ -10,14 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-__all__ = ["PACKED_BITS", "Words", "pack"]
+__all__ = ["FP4", "PACKED_BITS", "Words", "pack"]
 
 #: Types that have such a form, and the bits of their codes.
 PACKED_BITS: Final = {"Q4_0": 4, "Q4_1": 4, "Q5_0": 5, "Q5_1": 5, "Q8_0": 8, "Q4_K": 4, "Q5_K": 5}
 
 
+#: The type whose codes are floats of 4 bits, and whose scales are exponents.
+FP4: Final = "MXFP4"
+
+
 class Words(NamedTuple):
-    """(rows, words) uint32, and (rows, groups) float32 scales and biases; NumPy."""
+    """(rows, words) uint32, (rows, groups) float32 scales and biases; of MXFP4 uint8 scales and none. NumPy."""
 
     words: Any
     scales: Any
@@ -33,10 +38,13 @@ class _Codes(NamedTuple):
 
 
 def pack(blocks: Any, kind: str) -> Words:
-    """(rows, bytes) uint8 blocks of a type in `PACKED_BITS` to the words of MLX."""
+    """(rows, bytes) uint8 blocks of a type in `PACKED_BITS`, or of MXFP4, to the words of MLX."""
     import numpy as np
 
     rows = blocks.shape[0]
+    if kind == FP4:
+        blocks = blocks.reshape(-1, 17)
+        return Words(_words(_nibbles(blocks[:, 1:]), 4).reshape(rows, -1), blocks[:, 0].reshape(rows, -1), None)
     codes, scale, bias = _READERS[kind](blocks.reshape(-1, _BYTES[kind]))
     words = _words(codes, PACKED_BITS[kind]).reshape(rows, -1)
     scales, biases = (part.astype(np.float32).reshape(rows, -1) for part in (scale, bias))

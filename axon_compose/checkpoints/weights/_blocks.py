@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from axon_compose.checkpoints.gguf._packed import PACKED_BITS, pack
+from axon_compose.checkpoints.gguf._packed import FP4, PACKED_BITS, pack
 from axon_compose.checkpoints.weights._packed import Packed, Packing
 from axon_compose.checkpoints.weights._source import Form, Source
 
@@ -33,8 +33,10 @@ class Blocks(Source):
 
     def forms(self) -> list[Form]:
         """Packed where MLX has an exact form of a matrix."""
-        bits = PACKED_BITS.get(self.kind)
-        return [Form(self.shape, Packing(bits, _GROUP) if bits and len(self.shape) > 1 else None)]
+        packing = Packing(4, _GROUP, "mxfp4") if self.kind == FP4 else None
+        if bits := PACKED_BITS.get(self.kind):
+            packing = Packing(bits, _GROUP)
+        return [Form(self.shape, packing if len(self.shape) > 1 else None)]
 
     def read(self, arrays: Sequence[Any], form: Form) -> Any:
         """`Packed`, or float32 numbers."""
@@ -44,7 +46,10 @@ class Blocks(Source):
         if form.packing is None:
             return mx.array(_decoded(blocks, self.kind).reshape(self.shape))
         words, scales, biases = pack(blocks.reshape(-1, blocks.shape[-1]), self.kind)
-        weight, scales, biases = (mx.array(part.reshape((*self.shape[:-1], -1))) for part in (words, scales, biases))
+        parts = (
+            None if part is None else mx.array(part.reshape((*self.shape[:-1], -1))) for part in (words, scales, biases)
+        )
+        weight, scales, biases = parts
         return Packed(weight, scales, biases, form.packing)
 
 

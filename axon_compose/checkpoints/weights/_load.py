@@ -12,7 +12,7 @@ from axon_compose.checkpoints.gguf._path import is_gguf
 from axon_compose.checkpoints.gguf._tensors import GgufTensors
 from axon_compose.checkpoints.weights._packed import Packed, Packing
 from axon_compose.checkpoints.weights._plan_load import LoadPlan
-from axon_compose.checkpoints.weights._storage import Source
+from axon_compose.checkpoints.weights._storage import Form, Source
 from axon_compose.checkpoints.weights._transfer import Transfer
 
 __all__ = ["Progress", "load_checkpoint"]
@@ -67,7 +67,7 @@ def _made(transfer: Transfer, files: _Files, names: set[str], cast: _Cast) -> li
     import mlx.core as mx
 
     first = next(output for output in transfer.outputs if output).parameter
-    values = [files.read(source, transfer) for source in transfer.sources]
+    values = [files.read(source, form) for source, form in zip(transfer.sources, transfer.forms(), strict=True)]
     if transfer.computes:
         values = [cast.wider(first, value) for value in values]
     made: list[tuple[str, Any]] = []
@@ -150,7 +150,7 @@ class _Files:
         self.left = Counter(header.file for header in headers)
         self.open: dict[Path, Tensors] = {}
 
-    def read(self, source: Source, transfer: Transfer) -> Any:
+    def read(self, source: Source, form: Form) -> Any:
         """The tensor of a source, not computed yet."""
         arrays = []
         for header in source.tensors:
@@ -160,7 +160,7 @@ class _Files:
             self.left[header.file] -= 1
             if not self.left[header.file]:
                 del self.open[header.file]
-        return source.read(arrays, transfer.form)
+        return source.read(arrays, form)
 
 
 def _opened(path: Path) -> Tensors:

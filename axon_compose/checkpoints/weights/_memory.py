@@ -49,10 +49,8 @@ def _packed_nbytes(transfer: Transfer, output: Output, dtype: str | None) -> int
     if isinstance(source, Blocks):
         packing = output.packing
         assert packing is not None
-        return (
-            prod(output.shape) * packing.bits // 8
-            + 2 * prod(output.shape) // packing.group_size * DTYPES[dtype or "float32"]
-        )
+        of_group = 1 if packing.mode == "mxfp4" else 2 * DTYPES[dtype or "float32"]
+        return prod(output.shape) * packing.bits // 8 + prod(output.shape) // packing.group_size * of_group
     stored = 0
     for tensor in (tensor for source in transfer.sources for tensor in source.tensors):
         is_float = tensor.dtype in _FLOATS
@@ -76,6 +74,6 @@ def _passing(transfer: Transfer, dtype: str | None) -> int:
     """Bytes besides the result: what is read, and what each step makes of it."""
     if transfer.plain:
         return transfer.nbytes if dtype else 0
-    numbers = len(transfer.sources) * prod(transfer.form.shape)
+    numbers = sum(prod(form.shape) for form in transfer.forms())
     plain = all(source.as_stored for source in transfer.sources) and not transfer.form.packing
     return transfer.nbytes + numbers * (_item(transfer) if plain else _DECODING)

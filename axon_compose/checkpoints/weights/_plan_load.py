@@ -151,7 +151,7 @@ class _Planner:
         )
 
     def take(self, sources: Mapping[str, Source]) -> None:
-        """Find the rule of every tensor; those that are stacked wait for each other."""
+        """Find the rule of every tensor; those that become one wait for each other."""
         stacks: dict[tuple[Any, ...], tuple[Found, dict[str, Source]]] = {}
         for name, source in sources.items():
             found = self.book.find(name)
@@ -163,7 +163,7 @@ class _Planner:
                 continue
             if self.layout is None and found.rule.written.layout is not None:
                 self.faults.undecided.append(f"{shown(name)}: the rule `{found.rule}`")
-            stack = found.rule.written.stack
+            stack = found.rule.written.gathers
             if found.rule.written.drop:
                 self.dropped.append(name)
             elif stack is None:
@@ -176,7 +176,25 @@ class _Planner:
                     self.repeat(found.first_target(0), members[number], source)
                 members[number] = source
         for found, members in stacks.values():
-            self.add_stack(found, members)
+            if found.rule.written.join:
+                self.add_joined(found, members)
+            else:
+                self.add_stack(found, members)
+
+    def add_joined(self, found: Found, members: Mapping[str, Source]) -> None:
+        """Tensors that become one, once all that the rule names are there."""
+        lost = [text for text in found.rule.written.members if text not in members]
+        if not lost:
+            self.add(found, [members[text] for text in found.rule.written.members])
+        else:
+            self.report_lost(found, lost[0], "joins")
+
+    def report_lost(self, found: Found, text: str, what: str) -> None:
+        """Report a tensor that is not there among those that become one."""
+        self.touched.update(name for name in self.names(found) if name)
+        captures = {**found.captures, str(found.rule.written.gathers): text}
+        wanted = next(found.rule.pattern.spellings(captures)) + found.rest
+        self.faults.missing.append(f"{shown(wanted)}, which the rule `{found.rule}` {what}")
 
     def add_stack(self, found: Found, members: Mapping[str, Source]) -> None:
         """Tensors that become one, once all numbers from 0 are there."""
@@ -190,11 +208,7 @@ class _Planner:
         sources = [numbered[number] for number in sorted(numbered)]
         lost = next(number for number in range(len(sources) + 1) if number not in numbered)
         if lost <= max(numbered):
-            names = self.names(found)
-            self.touched.update(name for name in names if name)
-            stack = str(found.rule.written.stack)
-            wanted = next(found.rule.pattern.spellings({**found.captures, stack: str(lost)})) + found.rest
-            self.faults.missing.append(f"{shown(wanted)}, which the rule `{found.rule}` stacks")
+            self.report_lost(found, str(lost), "stacks")
             return
         self.add(found, sources)
 
@@ -236,7 +250,8 @@ class _Planner:
 
     def fit(self, found: Found, sources: Sequence[Source], names: Sequence[str | None]) -> Transfer | None:
         """The one way of doing it that gives the shapes of the model."""
-        if any(source.forms() != sources[0].forms() for source in sources):
+        joined = found.rule.written.join is not None
+        if not joined and any(source.forms() != sources[0].forms() for source in sources):
             odd = next(source for source in sources if source.forms() != sources[0].forms())
             self.faults.misshaped.append(
                 f"{shown(odd.name)} is {_shape_text(odd)}, {shown(sources[0].name)} is {_shape_text(sources[0])}, and "
@@ -246,10 +261,10 @@ class _Planner:
         outputs = [None if name is None else (name, self.parameters[name]) for name in names]
         fitting: list[tuple[bool, Transfer]] = []
         reasons: list[str] = []
-        for moved, form in product(self.ways(found), sources[0].forms()):
+        for moved, form in product(self.ways(found), _together(found, sources)):
             try:
                 transfer = make_transfer(self.book, found, sources, form, outputs, moved)
-                reason = difference(transfer, form)
+                reason = _odd_member(transfer) or difference(transfer, form)
             except StepError as error:
                 reason = str(error)
             if reason is None:
@@ -302,6 +317,25 @@ def difference(transfer: Transfer, form: Form) -> str | None:
             made = f"produces {list(shape)} from {list(form.shape)}" if shape != form.shape else f"gives {list(shape)}"
             name = f" for {output.parameter}" if len(transfer.outputs) > 1 else ""
             return f"it {made}{name}, the model has {list(output.shape)}"
+    return None
+
+
+def _together(found: Found, sources: Sequence[Source]) -> list[Form]:
+    """What the tensors may be: each of those that are alike, or all together where they are joined."""
+    forms, axis = sources[0].forms(), found.rule.written.axis
+    if not found.rule.written.join or any(axis >= len(form.shape) for source in sources for form in source.forms()):
+        return forms
+    whole = [sum(source.forms()[0].shape[axis] for source in sources)]
+    return [Form((*form.shape[:axis], *whole, *form.shape[axis + 1 :]), form.packing) for form in forms]
+
+
+def _odd_member(transfer: Transfer) -> str | None:
+    """Which of the tensors that are joined has another shape than the rule says."""
+    if transfer.joined is None:
+        return None
+    for source, form in zip(transfer.sources, transfer.forms(), strict=True):
+        if form not in source.forms():
+            return f"it joins {shown(source.name)} as {list(form.shape)}, which is {_shape_text(source)}"
     return None
 
 

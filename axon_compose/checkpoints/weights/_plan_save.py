@@ -213,11 +213,11 @@ class _Saver:
 
     def meet(self, origin: Origin) -> Found | None:
         """The rule and its captures, if the tensor's name would meet that rule again."""
-        stack = origin.rule.written.stack
-        unknown = origin.rule.pattern.names - origin.captures.keys() - {stack}
+        written = origin.rule.written
+        unknown = origin.rule.pattern.names - origin.captures.keys() - {written.gathers}
         if len(unknown) > 1:
             return None
-        first = {stack: "0"} if stack else {}
+        first = {written.gathers: next(iter(written.members), "0")} if written.gathers else {}
         for number in range(_TRIED if unknown else 1):
             captures = {**origin.captures, **first, **dict.fromkeys(unknown, str(number))}
             if self.book.holds(origin.rule, captures):
@@ -238,12 +238,14 @@ class _Saver:
         packed = {self.packed.get(name) for name in names}
         packing = packed.pop() if len(packed) == 1 else None
         form = Form(shape, packing if packing and packing.fits(shape) else None)
-        stack = found.rule.written.stack
-        captures = [{**found.captures, stack: str(index)} if stack else found.captures for index in range(count)]
+        gathers = found.rule.written.gathers
+        texts = list(found.rule.written.members) or [str(index) for index in range(count)]
+        captures = [{**found.captures, gathers: text} if gathers else found.captures for text in texts]
         spelt = [_source_name(found._replace(captures=each)) for each in captures]
-        sources = [Source(name, self.headers(name, form, names[0])) for name in spelt]
         outputs = [(name, self.parameters[name]) for name in names]
-        transfer = make_transfer(self.book, found, sources, form, outputs, moved)
+        transfer = make_transfer(self.book, found, [Source(name, ()) for name in spelt], form, outputs, moved)
+        forms = zip(spelt, transfer.forms(), strict=True)
+        transfer = transfer.with_sources([Source(name, self.headers(name, each, names[0])) for name, each in forms])
         outputs_packed = tuple(o and o.packed_as(self.packed.get(o.parameter)) for o in transfer.outputs)
         if reason := difference(transfer, form):
             raise StepError(reason)
@@ -266,7 +268,7 @@ class _Saver:
         return tuple(found)
 
     def source_shape(self, found: Found, names: Sequence[str], moved: bool) -> tuple[int, Shape]:
-        """Number of the tensors, and the shape of each."""
+        """Number of the tensors, and the shape of each; of those that are joined one, and the shape of all."""
         written = found.rule.written
         shapes = [self.parameters[name] for name in names]
         if moved:
@@ -320,7 +322,7 @@ def name_kind(name: str) -> str:
 
 def _rearranges(written: WeightRule) -> bool:
     parts = (written.split or {}).values()
-    return bool(written.stack or written.reshape or written.transpose or any(part.transpose for part in parts))
+    return bool(written.gathers or written.reshape or written.transpose or any(part.transpose for part in parts))
 
 
 def _source_name(found: Found) -> str:

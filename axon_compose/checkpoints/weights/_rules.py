@@ -129,7 +129,9 @@ class RuleBook:
         return None
 
     def holds(self, rule: Rule, captures: Mapping[str, str]) -> bool:
-        """Whether the rule exists for these captures."""
+        """Whether the rule exists for these captures; one that joins tensors is for those that it names."""
+        if rule.written.join and captures.get(str(rule.written.gathers)) not in rule.written.members:
+            return False
         return rule.written.when is True or bool(self.value(rule, rule.written.when, captures))
 
     def origins(self, parameter: str) -> Iterator[Origin]:

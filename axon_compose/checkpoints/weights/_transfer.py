@@ -54,9 +54,10 @@ class Transfer:
 
     Attributes:
         rule: Pattern of the rule.
-        sources: One tensor, or those that are stacked, in order.
-        form: Shape and packing of each of them.
+        sources: One tensor, or those that are stacked or joined, in order.
+        form: Shape and packing of each of them; of those that are joined, of all together.
         stacked: Whether they become one on a new first axis.
+        joined: How they are joined, as the division that takes them apart again; None if they are not.
         steps: What is done next.
         split: How it is divided, if it is.
         outputs: One, or one for each part of the split: None where the model has no place for it.
@@ -69,13 +70,14 @@ class Transfer:
     steps: tuple[Step, ...]
     split: Split | None
     outputs: tuple[Output | None, ...]
+    joined: Split | None = None
 
     @property
     def plain(self) -> bool:
         """Whether the parameter is the tensor of the file as it is."""
         taken = all(source.as_stored for source in self.sources)
         return taken and not (
-            self.stacked or self.steps or self.split or self.outputs[0] is None or self.outputs[0].steps
+            self.stacked or self.joined or self.steps or self.split or self.outputs[0] is None or self.outputs[0].steps
         )
 
     @property
@@ -87,6 +89,16 @@ class Transfer:
     def computes(self) -> bool:
         """Whether values change, not only their positions."""
         return any(isinstance(step, Add | Scale | NegativeExp) for step in self.steps)
+
+    def forms(self) -> list[Form]:
+        """Shape and packing of each source."""
+        if self.joined is None:
+            return [self.form] * len(self.sources)
+        return [replace(self.form, shape=shape) for shape in self.joined.shapes(self.form.shape)]
+
+    def with_sources(self, sources: Sequence[Source]) -> Transfer:
+        """The same with other sources."""
+        return replace(self, sources=tuple(sources))
 
     def with_outputs(self, outputs: tuple[Output | None, ...]) -> Transfer:
         """The same with other outputs."""
@@ -109,7 +121,7 @@ class Transfer:
 
     def apply(self, values: Sequence[Any]) -> Iterator[tuple[Output, Any]]:
         """The parameters out of the tensors of the sources."""
-        array = stack(values) if self.stacked else values[0]
+        array = stack(values) if self.stacked else self.joined.undo(values) if self.joined else values[0]
         for step in self.steps:
             array = step.apply(array)
         pieces = self.split.apply(array) if self.split else [array]
@@ -133,6 +145,8 @@ class Transfer:
         array = self.split.undo(pieces) if self.split else pieces[0]
         for step in reversed(self.steps):
             array = step.undo(array)
+        if self.joined:
+            return self.joined.apply(array)
         return unstack(array) if self.stacked else [array]
 
 
@@ -149,8 +163,8 @@ def make_transfer(
     Args:
         book: Computes the rule's formulas.
         found: The rule and its captures.
-        sources: One tensor, or those that are stacked.
-        form: What each of them is.
+        sources: One tensor, or those that are stacked or joined.
+        form: What each of them is; what they are together if they are joined.
         outputs: Name and shape of the parameter for each target, None where the model has none.
         moved: Do what `reshape` and `transpose` say; false for tensors that are laid out already.
 
@@ -161,6 +175,7 @@ def make_transfer(
     rule, captures = found.rule, found.captures
     written = rule.written
     stacked = written.stack is not None
+    joined = _division(book, found, [[size] for size in written.members.values()], form.shape)
     shape = (len(sources), *form.shape) if stacked else form.shape
     steps: list[Step] = []
     if moved and written.reshape and (len(form.shape) > 1 or not found.rest):
@@ -178,17 +193,32 @@ def make_transfer(
     if written.pairs_to_halves is not None:
         steps.append(PairsToHalves(book.extent(rule, written.pairs_to_halves, captures)))
     steps += [NegativeExp()] if written.negative_exp else []
-    split = None
     parts = list((written.split or {}).values())
-    if parts:
-        sizes = tuple(tuple(book.extent(rule, size, captures) for size in part.extents) for part in parts)
-        split = Split(written.axis, book.extent(rule, written.groups, captures), sizes)
+    split = _division(book, found, [part.extents for part in parts], shape)
     own = [transposes(part.transpose, len(shape)) if moved else [] for part in parts] or [[]]
     made = tuple(
         None if output is None else _output(*output, tuple(part_steps), form.packing)
         for output, part_steps in zip(outputs, own, strict=True)
     )
-    return Transfer(str(rule), tuple(sources), form, stacked, tuple(steps), split, made)
+    return Transfer(str(rule), tuple(sources), form, stacked, tuple(steps), split, made, joined)
+
+
+def _division(book: RuleBook, found: Found, parts: Sequence[Sequence[Any]], shape: Shape) -> Split | None:
+    """How an axis is divided into parts of these sizes, or into equal ones where no size is given.
+
+    Raises:
+        StepError: The axis cannot be divided into equal parts.
+    """
+    if not parts:
+        return None
+    rule, axis = found.rule, found.rule.written.axis
+    groups = book.extent(rule, rule.written.groups, found.captures)
+    if any(size is not None for part in parts for size in part):
+        sizes = tuple(tuple(book.extent(rule, size, found.captures) for size in part) for part in parts)
+        return Split(axis, groups, sizes)
+    if axis >= len(shape) or shape[axis] % (groups * len(parts)):
+        raise StepError(f"axis {axis} of {list(shape)} is not {groups * len(parts)} equal parts")
+    return Split(axis, groups, ((shape[axis] // (groups * len(parts)),),) * len(parts))
 
 
 def _output(parameter: str, shape: Shape, steps: tuple[Step, ...], packing: Packing | None) -> Output:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from axon_compose.language.document._models import Name, Number, OrFormula, Section
@@ -39,14 +39,14 @@ class SplitPart(Section):
 
     @model_validator(mode="after")
     def _one_of(self) -> SplitPart:
-        if (self.size is None) == (self.sizes is None):
+        if self.size is not None and self.sizes is not None:
             raise PydanticCustomError("split_part", "a part of a split has one of `size` and `sizes`")
         return self
 
     @property
     def extents(self) -> list[Any]:
-        """Lengths of its stretches, in order; numbers or formulas."""
-        return [self.size] if self.sizes is None else self.sizes
+        """Lengths of its stretches, in order; numbers or formulas; none where all parts are equal."""
+        return ([] if self.size is None else [self.size]) if self.sizes is None else self.sizes
 
 
 class WeightRule(Section):
@@ -57,6 +57,12 @@ class WeightRule(Section):
     )
     drop: bool = Field(default=False, description="Drop the tensor.")
     stack: Name | None = Field(default=None, description="Capture over which tensors are stacked, on a new first axis.")
+    join: dict[Name, dict[str, Extent | None]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1,
+        description="Capture, and its texts in the order in which their tensors are joined along `axis`, with sizes.",
+    )
     reshape: list[Extent] | None = Field(
         default=None, min_length=1, max_length=MAX_AXES, description="New shape; one -1 is inferred."
     )
@@ -79,8 +85,8 @@ class WeightRule(Section):
     split: dict[str, SplitPart] | None = Field(
         default=None, min_length=1, max_length=MAX_PARTS, description="Targets of the parts of `axis`."
     )
-    axis: int = Field(default=0, ge=0, description="The axis of `split`.")
-    groups: Extent = Field(default=1, description="Equal groups along the axis, each split by the sizes.")
+    axis: int = Field(default=0, ge=0, description="The axis of `split` or `join`.")
+    groups: Extent = Field(default=1, description="Equal groups along the axis, each made of parts of these sizes.")
     when: Annotated[str, Field(pattern="^=")] | bool = Field(
         default=True, description="Formula over dims and captures: whether the rule applies."
     )
@@ -97,6 +103,39 @@ class WeightRule(Section):
             return {"drop": True}
         return {"to": value} if isinstance(value, str) else value
 
+    @field_validator("split", mode="before")
+    @classmethod
+    def _accept_targets(cls, value: Any) -> Any:
+        return {name: {} for name in value} if _are_texts(value) else value
+
+    @field_validator("join", mode="before")
+    @classmethod
+    def _accept_order(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: dict.fromkeys(texts) if _are_texts(texts) else texts for name, texts in value.items()}
+
+    @model_validator(mode="after")
+    def _equal_or_not(self) -> WeightRule:
+        for key, sizes in (("split", [part.extents for part in (self.split or {}).values()]), ("join", self.members)):
+            given = [size for size in (sizes.values() if isinstance(sizes, dict) else sizes) if size not in (None, [])]
+            if given and len(given) != len(sizes):
+                raise PydanticCustomError("sizes", f"`{key}` has sizes for all parts, or for none if they are equal")
+        together = [key for key, there in (("stack", self.stack), ("split", self.split)) if there and self.join]
+        if together:
+            raise PydanticCustomError("join", f"a rule has `join` or `{together[0]}`, not both")
+        return self
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """Texts of the capture of `join`, in order, with the sizes of their tensors, or None where all are equal."""
+        return next(iter((self.join or {}).values()), {})
+
+    @property
+    def gathers(self) -> str | None:
+        """The capture in which tensors differ that become one, by `stack` or `join`."""
+        return next(iter(self.join), None) if self.join else self.stack
+
     @model_validator(mode="after")
     def _one_of(self) -> WeightRule:
         given = [name for name, there in (("to", self.to), ("split", self.split), ("drop", self.drop)) if there]
@@ -104,6 +143,10 @@ class WeightRule(Section):
             what = " and ".join(f"`{key}`" for key in given) or "none of them"
             raise PydanticCustomError("rule", f"a rule has one of `to`, `split` and `drop`, this one has {what}")
         return self
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 class ModelType(Section):

@@ -16,8 +16,8 @@ __all__ = ["check_faults", "check_weights"]
 
 #: Keys that work on a tensor, and so say nothing where it is dropped.
 _STEPS: Final = (
-    "stack", "reshape", "reshape_from", "transpose", "if_needed", "add", "scale", "pairs_to_halves", "negative_exp",
-    "axis", "groups",
+    "stack", "join", "reshape", "reshape_from", "transpose", "if_needed", "add", "scale", "pairs_to_halves",
+    "negative_exp", "axis", "groups",
 )  # fmt: skip
 _SHAPES: Final = ("reshape", "reshape_from")
 _Read = TypeVar("_Read", bound=Pattern)
@@ -105,9 +105,9 @@ class _Check:
                 self.problems.error(
                     "AX122", message, place, help="rename the capture: formulas could not tell them apart"
                 )
-        stack = self.rule.stack
+        stack = self.rule.gathers
         if stack is not None and stack not in pattern.names:
-            place = self.document.place(*self.path, "stack")
+            place = self.document.place(*self.path, "join" if self.rule.join else "stack")
             self.problems.error("AX161", f"the pattern captures no `<{stack}>`", place, help=self.known(pattern, stack))
 
     def check_target(self, pattern: Pattern, target: Target, span: Span) -> None:
@@ -116,14 +116,15 @@ class _Check:
             if capture.name not in pattern.names:
                 message = f"the pattern captures no `<{capture.name}>`"
                 self.problems.error("AX161", message, place, help=self.known(pattern, capture.name))
-            elif capture.name == self.rule.stack:
-                message = f"`<{capture.name}>` is stacked, so the target cannot use it"
-                self.problems.error("AX161", message, place, help="leave it out: the tensors are stacked into one")
-        if not target.names <= pattern.names or not {self.rule.stack} <= pattern.names | {None}:
+            elif capture.name == self.rule.gathers:
+                how = "joined" if self.rule.join else "stacked"
+                message = f"`<{capture.name}>` is {how}, so the target cannot use it"
+                self.problems.error("AX161", message, place, help=f"leave it out: the tensors are {how} into one")
+        if not target.names <= pattern.names or not {self.rule.gathers} <= pattern.names | {None}:
             return  # a capture that is misspelt there is not reported again as missing here
         condition = self.rule.when
         used = _names(condition) if isinstance(condition, str) else frozenset[str]()
-        for name in sorted(pattern.names - target.names - used - {self.rule.stack}):
+        for name in sorted(pattern.names - target.names - used - {self.rule.gathers}):
             message = f"tensors that differ in `<{name}>` would all go to this target"
             self.problems.error("AX161", message, span, help=f"use `<{name}>` in the target, or `stack: {name}`")
 
@@ -147,18 +148,20 @@ class _Check:
                     near = self.problems.nearest(name, known)
                     hint = f"did you mean `{near}`?" if near else "formulas in rules can use dims and captures"
                     self.problems.error("AX162", f"unknown name `{name}`", place, help=hint)
-                elif name == self.rule.stack and path != ("when",):
-                    self.problems.error("AX162", f"`{name}` differs among the stacked tensors", place)
+                elif name == self.rule.gathers and (path != ("when",) or self.rule.join):
+                    how = "joined" if self.rule.join else "stacked"
+                    self.problems.error("AX162", f"`{name}` differs among the {how} tensors", place)
 
     def check_keys(self) -> None:
         given = self.rule.model_fields_set
         idle = [key for key in _STEPS if key in given and self.rule.drop]
-        idle += [key for key in ("axis", "groups") if key in given and self.rule.to is not None]
+        parted = self.rule.split or self.rule.join
+        idle += [key for key in ("axis", "groups") if key in given and not parted and self.rule.to is not None]
         idle += ["reshape_from"] if "reshape_from" in given and not (self.rule.reshape or self.rule.drop) else []
         moves = self.rule.reshape or self.rule.transpose or any(part.transpose for part in self.parts())
         idle += ["if_needed"] if "if_needed" in given and not (moves or self.rule.drop) else []
         for key in idle:
-            owner = {"reshape_from": "reshape", "if_needed": "reshape` or `transpose"}.get(key, "split")
+            owner = {"reshape_from": "reshape", "if_needed": "reshape` or `transpose"}.get(key, "split` or `join")
             why = "the tensor is dropped" if self.rule.drop else f"it belongs to `{owner}`"
             self.problems.error(
                 "AX163", f"`{key}` has no effect: {why}", self.document.place(*self.path, key, key=True)
@@ -169,7 +172,7 @@ class _Check:
             if (
                 isinstance(value, int)
                 and not isinstance(value, bool)
-                and path[0] in ("split", "groups", "pairs_to_halves", *_SHAPES)
+                and path[0] in ("split", "join", "groups", "pairs_to_halves", *_SHAPES)
             ):
                 allowed = value >= 1 or (value == -1 and path[0] in _SHAPES)
                 if not allowed:
@@ -201,6 +204,8 @@ def _values(rule: WeightRule) -> Iterator[tuple[Path, Any]]:
     for text, part in (rule.split or {}).items():
         for index, extent in enumerate(part.extents):
             yield ("split", text, "sizes", index) if part.sizes else ("split", text, "size"), extent
+    for text, extent in rule.members.items():
+        yield ("join", str(rule.gathers), text), extent
     yield ("add",), rule.add
     yield ("scale",), rule.scale
     yield ("pairs_to_halves",), rule.pairs_to_halves

@@ -86,6 +86,19 @@ def huggingface_definitions() -> dict[str, Schema]:
                 "to": from_field(WeightRule, "to", type=["string", "null"]),
                 "drop": from_field(WeightRule, "drop", type="boolean"),
                 "stack": from_field(WeightRule, "stack", type=["string", "null"], pattern=NAME),
+                "join": from_field(
+                    WeightRule,
+                    "join",
+                    type=["object", "null"],
+                    minProperties=1,
+                    maxProperties=1,
+                    propertyNames={"pattern": NAME},
+                    additionalProperties={
+                        "type": ["object", "array"],
+                        "items": {"type": "string"},
+                        "additionalProperties": or_formula({"type": ["integer", "null"]}),
+                    },
+                ),
                 "reshape": from_field(WeightRule, "reshape", **shape),
                 "reshape_from": from_field(WeightRule, "reshape_from", **shape),
                 "transpose": from_field(WeightRule, "transpose", **axes),
@@ -99,10 +112,13 @@ def huggingface_definitions() -> dict[str, Schema]:
                 "split": from_field(
                     WeightRule,
                     "split",
-                    type=["object", "null"],
+                    type=["object", "array", "null"],
                     minProperties=1,
                     maxProperties=MAX_PARTS,
                     additionalProperties=ref("split_part"),
+                    minItems=1,
+                    maxItems=MAX_PARTS,
+                    items={"type": "string"},
                 ),
                 "axis": from_field(WeightRule, "axis", type="integer", minimum=0),
                 "groups": from_field(WeightRule, "groups", **extent),
@@ -115,7 +131,7 @@ def huggingface_definitions() -> dict[str, Schema]:
             "then": {
                 "oneOf": [
                     {"required": ["to"], "properties": {"to": {"type": "string", "minLength": 1}}},
-                    {"required": ["split"], "properties": {"split": {"type": "object"}}},
+                    {"required": ["split"], "properties": {"split": {"type": ["object", "array"]}}},
                     {"required": ["drop"], "properties": {"drop": {"const": True}}},
                 ]
             },
@@ -123,7 +139,7 @@ def huggingface_definitions() -> dict[str, Schema]:
         "split_part": {
             "title": "part",
             "description": model_text(SplitPart),
-            "type": ["integer", "string", "object"],
+            "type": ["integer", "string", "object", "null"],
             "pattern": "^=",
             "properties": {
                 "size": from_field(SplitPart, "size", **or_formula({"type": ["integer", "null"]})),
@@ -133,13 +149,12 @@ def huggingface_definitions() -> dict[str, Schema]:
                 "transpose": from_field(SplitPart, "transpose", **axes),
             },
             "additionalProperties": False,
-            "if": {"type": "object"},
-            "then": {
-                "oneOf": [
-                    {"required": ["size"], "properties": {"size": {"type": ["integer", "string"]}}},
-                    {"required": ["sizes"], "properties": {"sizes": {"type": "array"}}},
-                ]
+            "if": {
+                "type": "object",
+                "required": ["size", "sizes"],
+                "properties": {"size": {"type": ["integer", "string"]}, "sizes": {"type": "array"}},
             },
+            "then": False,
         },
     }
 

@@ -105,9 +105,17 @@ def every_layer(subject: Subject) -> Truth:
 
 def _mixers(subject: Subject) -> Iterator[tuple[Layer, Use]]:
     for layer in subject.plan.layers:
+        aside = {use.path for use in _aside(layer)}
         for use in layer.uses():
-            if mixes(use):
+            if mixes(use) and use.path not in aside:
                 yield layer, use
+
+
+def _aside(layer: Layer) -> Iterator[Use]:
+    """What is read by another component alone, and so changes nothing with all others switched off."""
+    for branch in layer.branches:
+        if branch.connection is not None and branch.connection.spec.around == "aside":
+            yield from (member.use for member in branch.members)
 
 
 def _distances(subject: Subject, use: Use) -> tuple[list[int], list[int], list[int]]:
@@ -118,9 +126,8 @@ def _distances(subject: Subject, use: Use) -> tuple[list[int], list[int], list[i
     if isinstance(use.cache, State | Composite) or not windows:
         return [1], [FAR], []  # how long a state remembers is its own affair
     window = windows[0]
-    chunk = use.spec.chunk(use.options, subject.plan.dims) if use.spec.chunk else None
-    if chunk is not None:  # whether a token is seen depends on where the chunks are
-        return [], [1, chunk - 1], [chunk, chunk + 1, 2 * chunk]
+    if use.chunk:  # whether a token is seen depends on where the chunks are
+        return [0], [1, use.chunk - 1], [use.chunk, use.chunk + 1, 2 * use.chunk]
     if window is None:
         return [1, FAR], [], []
     if window > (subject.windows or [0])[-1]:

@@ -68,7 +68,8 @@ def cache_words(cache: CacheSpec | None) -> str:
 
 def kept_words(use: Use, plan: Plan) -> tuple[str, ...]:
     """The same, and what gives attention the order of tokens, such as `RoPE`, as far as there is either."""
-    return tuple(filter(None, (cache_words(use.cache), position_words(use, plan))))
+    chunks = f"chunks of {use.chunk:,}" if use.chunk else ""
+    return tuple(filter(None, (cache_words(use.cache), chunks, position_words(use, plan))))
 
 
 def _leaf_words(leaf: KV | State) -> str:

@@ -67,6 +67,6 @@ SPECS: Final = (
             _connection("start", "BlockStart", "The same for the first branch of a block, which ends the one before."),
             _connection("first", "FirstStart", "The same for the first branch of all: it reads the embedding."),
         ),
-        examples=({}, {"norm_eps": 1e-3}),
+        examples=({}, {"norm_eps": 1e-3}, {"norm_eps": 1e-6}, {"norm_eps": 1e-4}, {"norm_eps": 1e-2}),
     ),
 )

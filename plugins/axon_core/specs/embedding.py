@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import product_flops
@@ -60,23 +60,32 @@ class TokenEmbeddingOptions(Options):
     norm: EmbeddingNorm = Field(
         default=None, description="Norm after the factor: true for an RMS norm, or a mapping; none unless given."
     )
-    positions: int | None = Field(
+    positions: Annotated[int, Field(gt=0)] | Literal["sinusoidal"] | None = Field(
         default=None,
-        gt=0,
-        description="Learn a vector for each of so many positions, which is added; later ones share the last. "
-        "None unless given.",
+        description="Learn a vector for each of so many positions, which is added; later ones share the last. Or "
+        '"sinusoidal": sines and cosines of the position (Vaswani et al. 2017) as in XGLM. None unless given.',
     )
     first_position: int = Field(
-        default=0, ge=0, description="Which of these vectors is that of the first token; 2 in OPT and BioGPT."
+        default=0, ge=0, description="Which position the first token has; 2 in OPT, BioGPT and XGLM."
     )
     per_layer: PerLayerOptions | None = Field(
         default=None,
         description="A second, narrow vector of each token for every layer, for `per_layer_input` (Gemma 3n and 4).",
     )
 
+    # Before the union is tried, for pydantic would name each of its members in the place of the fault.
+    @field_validator("positions", mode="before")
+    @classmethod
+    def _counted(cls, value: Any) -> Any:
+        whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        if value is not None and not whole and value != "sinusoidal":
+            raise ValueError('`positions` is a whole number above 0, or "sinusoidal"')
+        return value
+
     @model_validator(mode="after")
     def _within(self) -> TokenEmbeddingOptions:
-        if self.first_position and self.first_position >= (self.positions or 0):
+        count = self.positions or 0
+        if self.first_position and isinstance(count, int) and self.first_position >= count:
             raise ValueError("`first_position` is an index below `positions`")
         return self
 
@@ -98,7 +107,7 @@ def _embedding_params(options: TokenEmbeddingOptions, dims: Dims) -> Shapes:
     shapes: Shapes = {"embed_tokens.weight": (dims.vocab_size, width)}
     if width != dims.hidden_size:
         shapes["in_proj.weight"] = (dims.hidden_size, width)
-    if options.positions is not None:
+    if isinstance(options.positions, int):
         shapes["embed_positions.weight"] = (options.positions, dims.hidden_size)
     if options.norm is not None:
         shapes |= {f"norm.{name}": (dims.hidden_size,) for name in ("weight", "bias") if getattr(options.norm, name)}
@@ -182,7 +191,7 @@ SPECS: Final = (
         saved=_embedding_saved,
         touched=_embedding_touched,
         reads={"offset": "positions"},
-        writes=(VALUE, TOKENS),
+        writes=(VALUE, "vectors", TOKENS),
         default=True,
         shrink=_shrink_embedding,
         examples=(
@@ -193,6 +202,7 @@ SPECS: Final = (
             {"norm": {"weight": False}},
             {"positions": 64, "norm": {"type": "layer_norm"}},
             {"positions": 64, "first_position": 2},
+            {"positions": "sinusoidal", "first_position": 2, "scale": 2.0},
         ),
     ),
     ComponentSpec(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,7 +10,7 @@ from axon_compose.registry import Array, ComponentSpec, Dims, Options
 from axon_core.specs._heads import OFFSET_HELP, check_offset
 from axon_core.specs._saved import norm_saved
 
-__all__ = ["SPECS", "LayerNormOptions", "RMSNormOptions"]
+__all__ = ["SPECS", "LayerNormOptions", "RMSNormOptions", "StreamNormOptions"]
 
 
 class RMSNormOptions(Options):
@@ -53,7 +53,27 @@ class LayerNormOptions(Options):
         return self
 
 
-def _params(options: RMSNormOptions | LayerNormOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
+class StreamNormOptions(Options):
+    """Norm of the residual stream itself."""
+
+    norm: Literal["rms_norm", "layer_norm"] = Field(default="rms_norm", description="layer_norm subtracts the mean.")
+    eps: float = Field(default=1e-6, gt=0, description="Added to the mean square, or to the variance.")
+    weight: bool = Field(default=True, description="Learn a scale for each dimension.")
+    bias: bool = Field(default=False, description="layer_norm: learn a shift for each dimension.")
+    offset: float = Field(default=0.0, description=OFFSET_HELP)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StreamNormOptions:
+        check_offset(self.offset, self.weight)
+        if self.bias and self.norm == "rms_norm":
+            raise ValueError("`bias` needs `norm: layer_norm`")
+        return self
+
+
+_AnyOptions = RMSNormOptions | LayerNormOptions | StreamNormOptions
+
+
+def _params(options: _AnyOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
     groups = getattr(options, "num_groups", 1)
     if dims.hidden_size % groups:
         raise ValueError(f"`hidden_size` ({dims.hidden_size}) is not a multiple of `num_groups` ({groups})")
@@ -61,7 +81,7 @@ def _params(options: RMSNormOptions | LayerNormOptions, dims: Dims) -> dict[str,
     return {name: width for name in ("weight", "bias") if getattr(options, name, False)}
 
 
-def _saved(options: RMSNormOptions | LayerNormOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+def _saved(options: _AnyOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
     groups = getattr(options, "num_groups", 1)
     return norm_saved(tokens, dims.hidden_size, groups, weight=options.weight, offset=options.offset)
 
@@ -70,14 +90,14 @@ SPECS: Final = (
     ComponentSpec(
         name="stream_norm",
         kind="block",
-        options=RMSNormOptions,
-        module="axon_core.norms:RMSNorm.from_options",
-        summary="Root-mean-square norm of the residual stream itself, which skip connections read too.",
+        options=StreamNormOptions,
+        module="axon_core.norms:stream_norm",
+        summary="Norm of the residual stream itself, which skip connections read too.",
         source='MiniMax 2025, "MiniMax-01" (arXiv:2501.08313), whose residual connections begin after the norms',
         params=_params,
         flops=lambda options, dims, tokens, context: 0,  # elementwise
         saved=_saved,
-        examples=({}, {"eps": 1e-5, "offset": 1.0}),
+        examples=({}, {"eps": 1e-5, "offset": 1.0}, {"norm": "layer_norm", "bias": True}),
     ),
     ComponentSpec(
         name="rms_norm",

@@ -11,7 +11,8 @@ from gguf import GGUFReader, GGUFWriter
 
 from axon_compose.checkpoints.gguf._header import read_gguf
 from axon_compose.diagnostics import CheckpointError
-from tests.checkpoints.gguf.converted import add, finish, write
+from tests.checkpoints.gguf.converted import write
+from tests.checkpoints.gguf.writing import add, finish
 
 
 def small(path: Path, arch: str = "llama", **keys: object) -> Path:

@@ -15,7 +15,8 @@ from axon_compose.plan.concrete import unroll
 from axon_compose.registry import Registry
 from axon_compose.report import render
 from tests.checkpoints.gguf import converted
-from tests.checkpoints.gguf.converted import CONVERSIONS, LOST, Conversion, write
+from tests.checkpoints.gguf.converted import CONVERSIONS, LOST, write
+from tests.checkpoints.gguf.writing import Conversion
 from tests.families.models import architecture, difference, expected
 from tests.plan.concrete.test_unroll import everything
 
@@ -122,3 +123,29 @@ def test_every_architecture_has_one_family() -> None:
         owners = [family for family in found if name in family.reads.architectures]
         assert len(owners) == 1 or all(family.reads.when for family in owners), name
     assert {family.name for family in found} == {architecture(name).name for name in CONVERSIONS}
+
+
+def test_other_implementations_get_the_decoded_weights(tmp_path: Path) -> None:
+    """`verify` writes the model of the file as a checkpoint for them."""
+    from axon_compose.proof.verify import verify
+
+    path = tmp_path / "model.gguf"
+    write("phi3", path, "Q4_0")
+    settings = ["dims.rope_scaling=null", "dims.max_position_embeddings=256"]
+    found = verify(path, tokens=16, against=["mlx-lm"], settings=settings)
+    assert [(peer.name, peer.status) for peer in found.peers] == [("mlx-lm", "ok")]
+
+
+def test_commands_take_it_as_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from axon_compose.cli import main
+
+    path = tmp_path / "model.gguf"
+    write("qwen2", path)
+    assert main(["import", str(path), "-o", str(tmp_path / "mine.yaml")]) == 0
+    assert "family qwen2 (GGUF architecture qwen2); read from the metadata: embedding_length" in capsys.readouterr().err
+    assert main(["build", str(tmp_path / "mine.yaml"), "--weights", str(path), "--tokenizer", "none"]) == 0
+    assert "all finite" in capsys.readouterr().out
+    assert main(["cost", str(path)]) == 0
+    assert "qwen2: " in capsys.readouterr().out
+    assert main(["cost", str(tmp_path / "missing.gguf")]) != 0
+    assert "missing.gguf" in capsys.readouterr().err

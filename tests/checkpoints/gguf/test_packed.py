@@ -15,7 +15,9 @@ from axon_compose import load, load_model
 from axon_compose.checkpoints.folder import write_model
 from axon_compose.checkpoints.gguf._packed import PACKED_BITS, pack
 from axon_compose.model import LanguageModel
-from tests.checkpoints.gguf.converted import fixture, write
+from tests.checkpoints.gguf import writing
+from tests.checkpoints.gguf.converted import write
+from tests.checkpoints.gguf.writing import fixture
 from tests.families.models import expected
 
 ROWS, BLOCKS = 6, 4
@@ -60,10 +62,31 @@ def named(model: LanguageModel) -> dict[str, mx.array]:
     return {model.plan_name(name): value for name, value in tree_flatten(model.parameters())}
 
 
-def test_other_types_are_decoded(tmp_path: Path) -> None:
-    """Into float16 unless another type is asked for, and `build` says so."""
+def test_mxfp4_is_the_same_format(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    blocks = rng.integers(0, 256, (ROWS * BLOCKS, 17), dtype=np.uint8)
+    blocks[:, 0] = rng.integers(110, 140, len(blocks))
+    blocks = blocks.reshape(ROWS, -1)
+    words, scales, _ = pack(blocks, "MXFP4")
+    found = mx.dequantize(mx.array(words), mx.array(scales), group_size=32, bits=4, mode="mxfp4")
+    np.testing.assert_array_equal(np.array(found.astype(mx.float32)), dequantize(blocks, GGMLQuantizationType.MXFP4))
     path = tmp_path / "model.gguf"
     write("phi3", path, "MXFP4")
+    assert named(load_model(path))["layers.1.attn.o_proj.scales"].dtype == mx.uint8
+
+
+def test_other_types_are_decoded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Into float16 unless another type is asked for, and `build` says so."""
+
+    def random_blocks(array: np.ndarray, number: GGMLQuantizationType) -> np.ndarray:
+        block, size = GGML_QUANT_SIZES[number]
+        blocks = np.random.default_rng(2).integers(0, 256, (array.size // block, size), dtype=np.uint8)
+        blocks[:, :2] = np.full((len(blocks), 1), 0.001, "<f2").view(np.uint8)
+        return blocks.reshape(*array.shape[:-1], -1)
+
+    monkeypatch.setattr(writing, "quantize", random_blocks)
+    path = tmp_path / "model.gguf"
+    write("phi3", path, "IQ4_NL")
     parameters = named(load_model(path))
     assert parameters["layers.1.attn.o_proj.weight"].dtype == mx.float16
     assert named(load_model(path, dtype="float32"))["layers.1.attn.o_proj.weight"].dtype == mx.float32

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from axon_compose.checkpoints.files._tokenizer import tokenizer_files
 from axon_compose.diagnostics import CheckpointError
-from tests.checkpoints.gguf.converted import finish
+from tests.checkpoints.gguf.writing import finish
 
 TEXT = "State space, a window and 4096 experts:\n\n  describe,  trust, run. It's 12 o'clock — naïve café!"
 CORPUS = [

@@ -190,6 +190,38 @@ def test_a_square_matrix_is_transposed_by_the_mark_alone(tmp_path: Path) -> None
     assert_same(case.load(layout="huggingface"), {"c.weight": w.T})
 
 
+def test_stretches_of_several_tensors_become_one(tmp_path: Path) -> None:
+    rule = {"to": "layers.<l>.in", "join": {"p": {"q": 2, "v": 1}}, "groups": 3}
+    case = Case(tmp_path, {"h.<l>.<p>_proj": rule, "h.<l>.g_proj": "layers.<l>.g"}, {
+        "layers.7.in.weight": (9, 4), "layers.7.g.weight": (2, 2),
+    })  # fmt: skip
+    q, v, g = numbers(6, 4), numbers(3, 4), numbers(2, 2)
+    tensors = {"h.7.v_proj.weight": v, "h.7.q_proj.weight": q, "h.7.g_proj.weight": g}
+    case.write(tensors)
+    heads = [np.concatenate([q[2 * h : 2 * h + 2], v[h : h + 1]]) for h in range(3)]
+    assert_same(case.load(), {"layers.7.in.weight": np.concatenate(heads), "layers.7.g.weight": g})
+    assert not case.plan().parameters["layers.7.in.weight"].plain
+    case.write({key: value for key, value in tensors.items() if "v_proj" not in key})
+    with pytest.raises(CheckpointError, match=r"h\.7\.v_proj\.weight, which the rule `h\.<l>\.<p>_proj` joins"):
+        case.plan()
+    case.write(tensors | {"h.7.v_proj.weight": numbers(2, 4)})
+    with pytest.raises(CheckpointError, match=r"axis 0 of \[8, 4\] is not 3 · \(2 \+ 1\)"):
+        case.plan()
+    case.write(tensors | {"h.7.v_proj.weight": numbers(4, 4), "h.7.q_proj.weight": numbers(5, 4)})
+    with pytest.raises(CheckpointError, match=r"it joins h\.7\.q_proj\.weight as \[6, 4\], which is \[5, 4\]"):
+        case.plan()
+
+
+def test_equal_parts_need_no_sizes(tmp_path: Path) -> None:
+    case = Case(tmp_path, {"x": {"split": ["a", "b"], "axis": 1}}, {"a.weight": (3, 2), "b.weight": (3, 2)})
+    w = numbers(3, 4)
+    case.write({"x.weight": w})
+    assert_same(case.load(), {"a.weight": w[:, :2], "b.weight": w[:, 2:]})
+    case.write({"x.weight": numbers(3, 5)})
+    with pytest.raises(CheckpointError, match=r"axis 1 of \[3, 5\] is not 2 equal parts"):
+        case.plan()
+
+
 @pytest.mark.parametrize("mark", ["pt", "mlx", None])
 def test_what_may_be_transposed_is_taken_by_its_shape(mark: str | None, tmp_path: Path) -> None:
     rule = {"transpose": True, "if_needed": True, "split": {"a": {"size": 2, "transpose": True}, "b": 1}}

@@ -129,6 +129,27 @@ TRIPS = {
         Trip({"c": {"to": "c", "transpose": True}}, {"c.weight": (4, 3, 1), "c.bias": (4,)}, {}),
         {"c.weight": numbers(4, 1, 3), "c.bias": numbers(4)},
     ),
+    "equal parts": (
+        Trip({"qkv": {"split": ["q", "k", "v"], "groups": "=h"}}, {f"{p}.weight": (6, 5) for p in "qkv"}, {"h": 3}),
+        {"qkv.weight": numbers(18, 5)},
+    ),
+    "joined": (
+        Trip(
+            {"a.<l>.<p>_proj": {"to": "l.<l>.qkv", "join": {"p": {"q": "=d", "k": "=d", "v": 3}}},
+             "a.<l>.o_proj": "l.<l>.o"},
+            {"l.0.qkv.weight": (11, 5), "l.0.qkv.bias": (11,), "l.1.qkv.weight": (11, 5), "l.0.o.weight": (2, 2)},
+            {"d": 4},
+        ),
+        {f"a.{i}.{p}_proj.weight": numbers(3 if p == "v" else 4, 5) * i for i in (0, 1) for p in "qkv"}
+        | {f"a.0.{p}_proj.bias": numbers(3 if p == "v" else 4) for p in "qkv"} | {"a.0.o_proj.weight": numbers(2, 2)},
+    ),
+    "joined by heads": (
+        Trip(
+            {"<p>.conv": {"to": "conv", "join": {"p": ["k", "q"]}, "groups": 2, "transpose": [0, 2, 1]}},
+            {"conv.weight": (12, 4, 1)}, {},
+        ),
+        {f"{p}.conv.weight": numbers(6, 1, 4) * i for i, p in enumerate("kq")},
+    ),
     "if needed": (
         Trip({name: {"to": name, "transpose": True, "if_needed": True} for name in "ab"},
              {"a.weight": (3, 4), "b.weight": (4, 4)}, {}),
