@@ -82,8 +82,8 @@ class TokenEmbedding(nn.Module):
         Args:
             tokens: (B, L).
             offset: Position of the first token, int or (B,); below 0 on padding.
-            publish: Called with `("tokens", tokens)`, `("vectors", h)`, (B, L, D), and where the embedding has them
-                `("per_layer_inputs", inputs)`, (B, L, layers, size), if some layer reads one of them.
+            publish: Called with `("per_layer_inputs", inputs)`, (B, L, layers, size), and `("vectors", h)`, (B, L, D),
+                if some layer reads one of them.
 
         Returns:
             Vectors (B, L, D).
@@ -101,7 +101,6 @@ class TokenEmbedding(nn.Module):
         if "norm" in self:
             h = self.norm(h)
         if publish is not None:
-            publish("tokens", tokens)
             publish("vectors", h)
             if "per_layer" in self:
                 publish("per_layer_inputs", self.per_layer(tokens, h))

@@ -68,6 +68,8 @@ class MoE(nn.Module):
         router_softcap: Bound of the router's output, `softcap * tanh(output / softcap)`; none unless given.
         correction_bias: Whether a number per expert counts in the choice, but not in the weights. No gradient reaches
             it, so it is frozen; training sets it from the load of the experts.
+        hashed_tokens: Tokens of a table that says which experts each of them is sent to, whatever their scores
+            (DeepSeek-V4); none unless given. It is not trained.
         num_groups: Number of groups of neighbouring experts.
         top_k_groups: Groups that the experts are chosen from: the best by `group_score` (see `axon_core.routing`).
         group_score: `top2` or `max`.
@@ -107,6 +109,7 @@ class MoE(nn.Module):
         router_bias: bool = False,
         router_softcap: float | None = None,
         correction_bias: bool = False,
+        hashed_tokens: int | None = None,
         num_groups: int = 1,
         top_k_groups: int = 1,
         group_score: GroupScoreName = "top2",
@@ -156,7 +159,14 @@ class MoE(nn.Module):
             self.shared_expert_gate = Linear(dim, 2 if mixed else 1, bias=mixed)
         if correction_bias:
             self.correction_bias = mx.zeros((outputs,))
-            self.freeze(recurse=False, keys="correction_bias")
+        if hashed_tokens:
+            turns = mx.arange(hashed_tokens)[:, None] + mx.arange(top_k)
+            self.experts_of_token = (turns % outputs).astype(mx.float32)
+        self._freeze_choices()
+
+    def _freeze_choices(self) -> None:
+        """What decides where tokens go, and what no gradient reaches."""
+        self.freeze(recurse=False, keys=[name for name in ("correction_bias", "experts_of_token") if name in self])
 
     def _add_latent(self, dim: int, width: int, bias: bool, norms: LatentNormOptions | None) -> None:
         """What takes tokens to the width that the routed experts work in, and back."""
@@ -175,21 +185,18 @@ class MoE(nn.Module):
             given.pop(name)
         given["limit"] = bound_of(options.activation, options.limit, given.pop("situ"))
         latent = given.pop("latent_size")
+        given["hashed_tokens"] = dims.vocab_size if given.pop("hashed") else None
         return cls(dims.hidden_size, *sizes, **given, latent_dim=latent, shared_intermediate_dim=options.shared_size)
 
     def unfreeze(self, *args: Any, **kwargs: Any) -> nn.Module:
-        """Unfreeze everything but the correction bias."""
+        """Unfreeze everything but the correction bias and the table of tokens."""
         super().unfreeze(*args, **kwargs)
-        if "correction_bias" in self:
-            self.freeze(recurse=False, keys="correction_bias")
+        self._freeze_choices()
         return self
 
-    def __call__(self, x: mx.array) -> mx.array:
-        """Transform `x` (..., D); the shape stays."""
-        return self.mix(x, *self.route(x))
-
-    def mix(self, x: mx.array, chosen: mx.array, weights: mx.array) -> mx.array:
-        """The outputs of the chosen experts (..., top_k), weighed, and of those that every token passes."""
+    def __call__(self, x: mx.array, tokens: mx.array | None = None) -> mx.array:
+        """Transform `x` (..., D) of `tokens` (...), which a table of tokens asks for; the shape stays."""
+        chosen, weights = self.route(x, tokens)
         if "expert_norm" in self:
             x = self.expert_norm(x)
         kept = None
@@ -229,8 +236,8 @@ class MoE(nn.Module):
         shares = mx.softmax(gate, axis=-1)
         return shares[..., :1] * routed + shares[..., 1:] * shared
 
-    def route(self, x: mx.array, chosen: mx.array | None = None) -> tuple[mx.array, mx.array]:
-        """Choose experts for `x` (..., D), unless they are given.
+    def route(self, x: mx.array, tokens: mx.array | None = None) -> tuple[mx.array, mx.array]:
+        """Choose experts for `x` (..., D) of `tokens` (...).
 
         Returns:
             The experts, (..., top_k) from the best to the worst, and their weights in float32, of the same shape. From
@@ -243,12 +250,11 @@ class MoE(nn.Module):
         if self.router_softcap is not None:
             logits = self.router_softcap * mx.tanh(logits / self.router_softcap)
         scores = _SCORES[self.score](logits)
-        # Scores rise with the logits, but may round to the same number where those differ.
-        ranking = scores + self.correction_bias if "correction_bias" in self else logits
-        if self.top_k_groups < self.num_groups:
-            ranking = scores + self.correction_bias if "correction_bias" in self else scores
-            ranking = within_groups(ranking, self.num_groups, self.top_k_groups, self.group_score)
-        chosen = best(ranking, self.top_k) if chosen is None else chosen
+        if "experts_of_token" in self:
+            # MLX reads beyond the end of the experts, whatever a file says.
+            chosen = mx.clip(self.experts_of_token[tokens].astype(mx.int32), 0, self.gate.weight.shape[0] - 1)
+        else:
+            chosen = self._best(logits, scores)
         if self.score == "topk_softmax":
             weights = mx.softmax(mx.take_along_axis(logits, chosen, axis=-1), axis=-1)
         elif self.score == "sparsemixer":
@@ -261,28 +267,14 @@ class MoE(nn.Module):
             weights = weights * self.per_expert_scale[chosen]
         return chosen, weights * self.routed_scaling_factor
 
-
-class HashMoE(MoE):
-    """A mixture of experts in which a table says for each token of the vocabulary where it is sent (hash routing).
-
-    The router gives the weights of those experts, but does not choose (DeepSeek-V4, section 2.1; Roller et al., 2021).
-    """
-
-    @classmethod
-    def from_options(cls, options: MoEOptions, dims: Dims) -> HashMoE:
-        """Build from `HashMoEOptions`."""
-        layer = super().from_options(options, dims)
-        assert isinstance(layer, cls)
-        layer.token_experts = mx.random.randint(0, options.num_experts, (dims.vocab_size, options.top_k))
-        layer.token_experts = layer.token_experts.astype(mx.float32)
-        layer.freeze(recurse=False, keys="token_experts")
-        return layer
-
-    def __call__(self, x: mx.array, tokens: mx.array) -> mx.array:  # type: ignore[override]
-        """Transform `x` (B, L, D) of `tokens` (B, L); the shape stays."""
-        # Whole numbers, kept as float32 like all weights.
-        places = mx.round(self.token_experts[tokens]).astype(mx.int32)
-        return self.mix(x, *self.route(x, mx.clip(places, 0, self.num_experts - 1)))
+    def _best(self, logits: mx.array, scores: mx.array) -> mx.array:
+        """The experts with the best scores, (..., top_k)."""
+        # Scores rise with the logits, but may round to the same number where those differ.
+        ranking = scores + self.correction_bias if "correction_bias" in self else logits
+        if self.top_k_groups < self.num_groups:
+            ranking = scores + self.correction_bias if "correction_bias" in self else scores
+            ranking = within_groups(ranking, self.num_groups, self.top_k_groups, self.group_score)
+        return best(ranking, self.top_k)
 
 
 class SharedExpertMoE(MoE):

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from axon_compose.registry import Dims
 from axon_core.experts import ExpertLinear
-from axon_core.moe import HashMoE, MoE, SharedExpertMoE
+from axon_core.moe import MoE, SharedExpertMoE
 from axon_core.specs.moe import (
     SPECS,
     ExpertNormOptions,
@@ -29,7 +29,7 @@ from axon_core.specs.moe import (
 )
 
 HIDDEN, WIDTH = 16, 12
-MOE, SHARED, _ = SPECS
+MOE, SHARED = SPECS
 
 
 def build(seed=0, **options):
@@ -426,6 +426,25 @@ def test_equals_nemotron_h():
     same(layer, nemotron_h.NemotronHMoE(args), renamed)
 
 
+def test_a_table_of_tokens_chooses_whatever_the_scores_are():
+    layer = build(score="sqrt_softplus", hashed_tokens=11, routed_scaling_factor=1.5)
+    table = np.array([[(5 * token + 2 * k) % 6 for k in range(3)] for token in range(11)])
+    layer.experts_of_token = mx.array(table, mx.float32)
+    x, ids = tokens(), mx.array(np.random.default_rng(0).integers(0, 11, (2, 20)))
+    chosen, weights = layer.route(x, ids)
+    np.testing.assert_array_equal(np.array(chosen), table[np.array(ids)])
+    scores = sqrt_softplus(np.array(x, np.float64) @ parameters(layer)["gate.weight"].T)
+    scores = np.take_along_axis(scores, table[np.array(ids)], axis=-1)
+    np.testing.assert_allclose(np.array(weights), 1.5 * scores / scores.sum(-1, keepdims=True), rtol=1e-5)
+    assert "experts_of_token" not in dict(tree_flatten(layer.unfreeze().trainable_parameters()))
+
+
+def test_a_table_beyond_the_experts_reads_the_last_one():
+    layer = build(hashed_tokens=11)
+    layer.experts_of_token = mx.full((11, 3), 1e6)
+    assert mx.all(layer.route(tokens(), mx.zeros((2, 20), mx.int32))[0] == 5)
+
+
 def test_experts_outside_of_the_best_groups_are_never_chosen():
     """Not even where the correction bias makes all scores of those groups negative; mlx-lm would send tokens there."""
     layer = build(num_experts=4, top_k=2, num_groups=2, top_k_groups=1, score="sigmoid", correction_bias=True)
@@ -445,18 +464,16 @@ def test_a_token_cannot_be_sent_to_more_experts_than_there_are():
 )
 def test_the_record_states_what_is_built(spec, example):
     options, dims = spec.options.model_validate(example), Dims({"hidden_size": HIDDEN, "vocab_size": 8})
-    layer = {"moe": MoE, "shared_expert_moe": SharedExpertMoE, "hash_moe": HashMoE}[spec.name].from_options(options, dims)
+    layer = {"moe": MoE, "shared_expert_moe": SharedExpertMoE}[spec.name].from_options(options, dims)
     shapes = {name: value.shape for name, value in tree_flatten(layer.parameters())}
     assert shapes == spec.params(options, dims)
     unused = 1 - layer.top_k / layer.num_experts
     routed = sum(prod(shape) for name, shape in shapes.items() if name.startswith("switch_mlp"))
-    if "token_experts" in shapes:  # a token uses its own row
-        shapes["token_experts"] = (1, layer.top_k)
     assert spec.active(options, dims) == sum(map(prod, shapes.values())) - round(unused * routed)
     assert set(spec.unquantized) >= {name for name, _ in layer.named_modules() if "gate" in name and "." not in name}
     small = spec.options.model_validate(shrunk(spec, example))
     assert small.num_experts <= 4
-    chosen = layer.route(tokens(2))[1]
+    chosen = layer.route(tokens(2), mx.array([[3, 7], [0, 1]]))[1]
     general = options.general() if isinstance(options, SharedExpertMoEOptions) else options
     if general.norm_topk:
         np.testing.assert_allclose(np.array(chosen.sum(-1)), general.routed_scaling_factor, rtol=1e-5)
@@ -469,8 +486,9 @@ def test_the_record_states_what_is_built(spec, example):
         (SharedExpertMoEOptions, {"top_k": 9}, r"`top_k` \(9\) is larger than `num_experts` \(8\)"),
         (MoEOptions, {"num_experts": 4, "shared_gate": True}, "`shared_gate` needs a shared expert"),
         (MoEOptions, {"num_experts": 4, "num_shared_experts": 1, "shared_intermediate_size": 9}, "give one of"),
-        (MoEOptions, {"num_experts": 4, "score": "soft"}, "'softmax', 'topk_softmax', 'sigmoid' or 'sqrt_softplus'"),
+        (MoEOptions, {"num_experts": 4, "score": "soft"}, "'sqrt_softplus' or 'sparsemixer'"),
         (MoEOptions, {"num_experts": 0}, "greater than 0"),
+        (MoEOptions, {"num_experts": 4, "hashed": True, "correction_bias": True}, "no scores are compared"),
         (
             MoEOptions,
             {"num_experts": 6, "num_groups": 4},

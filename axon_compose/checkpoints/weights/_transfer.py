@@ -12,6 +12,7 @@ from axon_compose.checkpoints.weights._packed import Packing, to_packed
 from axon_compose.checkpoints.weights._rules import Found, RuleBook
 from axon_compose.checkpoints.weights._steps import (
     Add,
+    Integers,
     Reshape,
     Scale,
     Shape,
@@ -193,6 +194,7 @@ def make_transfer(
     if written.pairs_to_halves is not None:
         steps.append(PairsToHalves(book.extent(rule, written.pairs_to_halves, captures)))
     steps += [NegativeExp()] if written.negative_exp else []
+    steps += [Integers()] if written.integers else []
     parts = list((written.split or {}).values())
     split = _division(book, found, [part.extents for part in parts], shape)
     own = [transposes(part.transpose, len(shape)) if moved else [] for part in parts] or [[]]

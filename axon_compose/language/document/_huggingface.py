@@ -82,6 +82,9 @@ class WeightRule(Section):
     negative_exp: bool = Field(
         default=False, description="The tensor is -exp of the parameter, so the logarithm of its negative is taken."
     )
+    integers: bool = Field(
+        default=False, description="The tensor holds integers, such as indices; the parameter has them as numbers."
+    )
     split: dict[str, SplitPart] | None = Field(
         default=None, min_length=1, max_length=MAX_PARTS, description="Targets of the parts of `axis`."
     )

@@ -11,7 +11,6 @@ from axon_core.specs._flops import product_flops
 from axon_core.specs._heads import switch
 from axon_core.specs._saved import each, in_float32, norm_saved
 from axon_core.specs._small import limited
-from axon_core.specs._values import TOKENS
 from axon_core.specs.per_layer import VALUE, PerLayerOptions, per_layer_params, shrink_inputs
 
 __all__ = ["SPECS", "EmbeddingNormOptions", "LMHeadOptions", "TokenEmbeddingOptions"]
@@ -191,7 +190,7 @@ SPECS: Final = (
         saved=_embedding_saved,
         touched=_embedding_touched,
         reads={"offset": "positions"},
-        writes=(VALUE, "vectors", TOKENS),
+        writes=(VALUE, "vectors"),
         default=True,
         shrink=_shrink_embedding,
         examples=(

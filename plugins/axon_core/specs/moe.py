@@ -12,7 +12,6 @@ from axon_core.specs._flops import product_flops
 from axon_core.specs._heads import OFFSET_HELP, switch
 from axon_core.specs._saved import activation_saved, each, in_float32, norm_saved
 from axon_core.specs._small import limited
-from axon_core.specs._values import TOKENS
 from axon_core.specs.mlp import ACTIVATION_HELP, LIMIT_HELP, SITU_HELP, Activation, SituOptions, check_gated, mlp_params
 
 __all__ = [
@@ -149,6 +148,11 @@ class MoEOptions(Options):
         False,
         description="A number per expert that counts in the choice but not in the weights; gradients do not move it.",
     )
+    hashed: bool = Field(
+        False,
+        description="A table says for every token of the vocabulary which experts it is sent to, whatever their "
+        "scores, which are their weights still. It is not trained.",
+    )
     num_groups: int = Field(1, gt=0, description="Groups of neighbouring experts, all of one size.")
     top_k_groups: int = Field(1, gt=0, description="Groups that a token's experts are chosen from.")
     group_score: GroupScoreName = Field(
@@ -192,6 +196,10 @@ class MoEOptions(Options):
             raise ValueError("`latent_norm` has norms of `latent_size`: it needs that")
         if self.input_scaled and self.identity_experts:
             raise ValueError("`identity_experts` have no input of their own: leave out `input_scaled`")
+        if self.hashed and (
+            self.correction_bias or self.num_groups > 1 or self.score in ("topk_softmax", "sparsemixer")
+        ):
+            raise ValueError("with `hashed` no scores are compared: no `correction_bias`, no groups, no such `score`")
         if self.num_shared_experts and self.shared_intermediate_size:
             raise ValueError("give one of `num_shared_experts` and `shared_intermediate_size`: both say how wide it is")
         if self.shared_gate and not self.shared_size:
@@ -216,17 +224,6 @@ class MoEOptions(Options):
         if self.num_shared_experts:
             return self.num_shared_experts * self.intermediate_size
         return self.shared_intermediate_size
-
-
-class HashMoEOptions(MoEOptions):
-    """Mixture of experts in which a table says for each token of the vocabulary which experts it is sent to."""
-
-    @model_validator(mode="after")
-    def _chosen(self) -> HashMoEOptions:
-        for name, free in (("correction_bias", False), ("num_groups", 1), ("identity_experts", 0)):
-            if getattr(self, name) != free:
-                raise ValueError(f"`{name}` is for routers that choose; here a table does")
-        return self
 
 
 class SharedExpertMoEOptions(Options):
@@ -276,7 +273,7 @@ def _latent_params(options: MoEOptions, hidden: int, latent: int) -> dict[str, t
     return shapes | ({f"{name}.bias": shape[:1] for name, shape in matrices.items()} if options.side_bias else {})
 
 
-def moe_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
+def moe_params(options: MoEOptions, hidden: int, vocabulary: int = 0) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the parameters of `axon_core.moe.MoE`."""
     experts = options.num_outputs
     shapes: dict[str, tuple[int, ...]] = {"gate.weight": (experts, hidden), **_expert_params(options, hidden)}
@@ -287,6 +284,8 @@ def moe_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
         shapes["gate.bias"] = (experts,)
     if options.correction_bias:
         shapes["correction_bias"] = (experts,)
+    if options.hashed:
+        shapes["experts_of_token"] = (vocabulary, options.top_k)
     if options.latent_size:
         shapes |= _latent_params(options, hidden, options.latent_size)
         norms = (name for name, norm in options.latent_norm if norm is not None)
@@ -302,10 +301,10 @@ def moe_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def moe_active(options: MoEOptions, hidden: int) -> int:
+def moe_active(options: MoEOptions, hidden: int, vocabulary: int = 0) -> int:
     """Parameters that one token uses: all but the experts that it is not sent to."""
     routed = sum(prod(shape) for shape in _expert_params(options, hidden).values())
-    total = sum(prod(shape) for shape in moe_params(options, hidden).values())
+    total = sum(prod(shape) for shape in moe_params(options, hidden, vocabulary).values())
     return total - routed * max(0, options.num_experts - options.top_k) // options.num_experts
 
 
@@ -319,7 +318,8 @@ def moe_flops(options: MoEOptions, hidden: int, tokens: int) -> int:
 def moe_touched(options: MoEOptions, hidden: int, tokens: int) -> dict[str, int]:
     """Routed experts that are read: each token may choose others."""
     read = min(options.num_experts, tokens * options.top_k)
-    return {name: read for name in moe_params(options, hidden) if _routed(name)}
+    found = {name: read for name in moe_params(options, hidden) if _routed(name)}
+    return found | ({"experts_of_token": tokens} if options.hashed else {})
 
 
 def moe_saved(options: MoEOptions, hidden: int, tokens: int, dtype: str) -> tuple[Array, ...]:
@@ -371,36 +371,6 @@ def _shrink(options: SharedExpertMoEOptions | MoEOptions, dims: Dims) -> dict[st
     return small
 
 
-def _hash_params(options: HashMoEOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
-    table = {"token_experts": (int(dims.vocab_size), options.top_k)}
-    return {**moe_params(options, dims.hidden_size), **table}
-
-
-_HASH_MOE: Final = ComponentSpec(
-    name="hash_moe",
-    module_name="mlp",
-    kind="layer",
-    options=HashMoEOptions,
-    module="axon_core.moe:HashMoE.from_options",
-    summary="Mixture of experts: a table says where each token of the vocabulary is sent, a router with what weights.",
-    source='Roller et al. 2021, "Hash Layers for Large Sparse Models" (arXiv:2106.04426)',
-    params=_hash_params,
-    active=lambda options, dims: moe_active(options, dims.hidden_size) + options.top_k,
-    flops=lambda options, dims, tokens, context: moe_flops(options, dims.hidden_size, tokens),
-    saved=lambda options, dims, tokens, dtype: moe_saved(options, dims.hidden_size, tokens, dtype),
-    touched=lambda options, dims, tokens: (
-        moe_touched(options, dims.hidden_size, tokens) | {"token_experts": min(tokens, int(dims.vocab_size))}
-    ),
-    reads={TOKENS: None},
-    float32=("token_experts",),
-    unquantized=("gate", "shared_expert_gate"),
-    shrink=_shrink,
-    examples=(
-        {"num_experts": 4, "intermediate_size": 32},
-        {"num_experts": 6, "top_k": 3, "intermediate_size": 32, "score": "sqrt_softplus", "num_shared_experts": 1},
-    ),
-)
-
 SPECS: Final = (
     ComponentSpec(
         name="moe",
@@ -410,12 +380,13 @@ SPECS: Final = (
         module="axon_core.moe:MoE.from_options",
         summary="Mixture of experts: softmax, sigmoid or softplus router, top-k, optional shared expert.",
         source='Shazeer et al. 2017, "Outrageously Large Neural Networks" (arXiv:1701.06538)',
-        params=lambda options, dims: moe_params(options, dims.hidden_size),
-        active=lambda options, dims: moe_active(options, dims.hidden_size),
+        params=lambda options, dims: moe_params(options, dims.hidden_size, dims.vocab_size),
+        active=lambda options, dims: moe_active(options, dims.hidden_size, dims.vocab_size),
         flops=lambda options, dims, tokens, context: moe_flops(options, dims.hidden_size, tokens),
         saved=lambda options, dims, tokens, dtype: moe_saved(options, dims.hidden_size, tokens, dtype),
         touched=lambda options, dims, tokens: moe_touched(options, dims.hidden_size, tokens),
-        float32=("correction_bias",),
+        float32=("correction_bias", "experts_of_token"),
+        reads={"tokens": "hashed"},
         unquantized=("gate", "shared_expert_gate"),
         shrink=_shrink,
         examples=(
@@ -505,6 +476,13 @@ SPECS: Final = (
             },
             {
                 "num_experts": 4,
+                "top_k": 2,
+                "intermediate_size": 32,
+                "score": "sqrt_softplus",
+                "hashed": True,
+            },
+            {
+                "num_experts": 4,
                 "top_k": 3,
                 "intermediate_size": 32,
                 "identity_experts": 2,
@@ -533,5 +511,4 @@ SPECS: Final = (
             {"num_experts": 4, "top_k": 1, "intermediate_size": 32, "norm_topk": True, "bias": True},
         ),
     ),
-    _HASH_MOE,
 )

@@ -10,7 +10,6 @@ from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, wr
 from axon_core.specs._flops import product_flops
 from axon_core.specs._saved import each, in_float32
 from axon_core.specs._small import limited
-from axon_core.specs._values import TOKENS
 
 __all__ = ["SPECS", "NGramEmbeddingOptions"]
 
@@ -75,7 +74,7 @@ SPECS: Final = (
             f"embedders.{index}.weight": min(tokens, rows) for index, rows in enumerate(options.sizes)
         },
         saved=_saved,
-        reads={TOKENS: None},
+        reads={"tokens": None},
         shrink=lambda options, dims: _shrink(options),
         examples=({"rows": 101}, {"rows": 50, "longest": 3, "tables": 2}),
     ),

@@ -274,6 +274,17 @@ def test_numbers_change_in_the_wider_type(tmp_path: Path) -> None:
     assert case.load()["n.weight"].dtype == mx.bfloat16
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8])
+def test_integers_become_numbers_where_a_rule_says_so(dtype: type, tmp_path: Path) -> None:
+    table = np.array([[0, 7], [200, 3]], dtype)
+    case = Case(tmp_path, {"t": {"to": "table", "integers": True}}, {"table": (2, 2)})
+    case.write({"t": table})
+    assert_same(case.load(), {"table": table.astype(np.float32)})
+    case.write({"t": table.astype(np.float32)})
+    with pytest.raises(CheckpointError, match="not an integer"):
+        case.load()
+
+
 def test_a_reshape_leaves_vectors_alone_unless_they_are_named_whole(tmp_path: Path) -> None:
     weights = {"a": {"to": "a", "reshape": [2, 2, -1]}, "d": {"to": "d", "reshape": [1, -1, 1]}}
     case = Case(tmp_path, weights, {"a.weight": (2, 2, 3), "a.bias": (4,), "d": (1, 5, 1)})

@@ -1,17 +1,13 @@
-"""Layers that read the tokens themselves: groups of tokens in hashed tables, and experts that a table chooses."""
+"""Groups of tokens in hashed tables."""
 
 import mlx.core as mx
-import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.models import longcat_flash_ngram
-from pydantic import ValidationError
 
 from axon_compose import load
 from axon_compose.registry import Dims
-from axon_core.moe import HashMoE, MoE
 from axon_core.ngram_embedding import NGramEmbedding
-from axon_core.specs.moe import HashMoEOptions, MoEOptions
 from axon_core.specs.ngram_embedding import NGramEmbeddingOptions
 
 VOCABULARY = 50_000
@@ -54,27 +50,7 @@ def test_padding_is_no_token():
     assert mx.abs(got[:, 3:] - alone).max().item() < 1e-6
 
 
-def test_a_table_sends_every_token_where_it_says():
-    dims = Dims({"hidden_size": 32, "vocab_size": 11})
-    sizes = {"num_experts": 5, "top_k": 2, "intermediate_size": 24, "score": "sqrt_softplus"}
-    hashed = HashMoE.from_options(HashMoEOptions(**sizes), dims)
-    tokens, x = mx.arange(11)[None], mx.random.normal((1, 11, 32))
-    plain = MoE.from_options(MoEOptions(**sizes), dims)
-    plain.load_weights([(n, v) for n, v in tree_flatten(hashed.parameters()) if n != "token_experts"], strict=True)
-    chosen, _ = plain.route(x)
-    assert not np.allclose(np.array(hashed(x, tokens)), np.array(plain(x)))
-    hashed.token_experts = chosen[0].astype(mx.float32)  # where the router would have sent them
-    assert np.abs(np.array(hashed(x, tokens)) - np.array(plain(x))).max() < 1e-6
-    assert "token_experts" not in dict(tree_flatten(hashed.trainable_parameters()))
-
-
-def test_a_router_that_does_not_choose_needs_no_correction():
-    with pytest.raises(ValidationError, match="`correction_bias` is for routers that choose"):
-        HashMoEOptions(num_experts=4, intermediate_size=8, correction_bias=True)
-
-
-def test_the_embedding_publishes_both():
-    """Tokens and per-layer inputs in one model."""
+def test_tokens_come_beside_per_layer_inputs():
     data = {
         "version": 1,
         "name": "both",
