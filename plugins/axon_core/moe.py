@@ -17,6 +17,7 @@ from axon_core.norms import RMSNorm
 from axon_core.routing import best, one_by_one, within_groups
 from axon_core.specs.mlp import ActivationName, Limit, bound_of
 from axon_core.specs.moe import (
+    Corrected,
     ExpertNormOptions,
     GroupScoreName,
     LatentNormOptions,
@@ -68,6 +69,7 @@ class MoE(nn.Module):
         router_softcap: Bound of the router's output, `softcap * tanh(output / softcap)`; none unless given.
         correction_bias: Whether a number per expert counts in the choice, but not in the weights. No gradient reaches
             it, so it is frozen; training sets it from the load of the experts.
+        corrected: What it is added to: `scores`, or the router's `logits` before them.
         hashed_tokens: Tokens of a table that says which experts each of them is sent to, whatever their scores
             (DeepSeek-V4); none unless given. It is not trained.
         num_groups: Number of groups of neighbouring experts.
@@ -109,6 +111,7 @@ class MoE(nn.Module):
         router_bias: bool = False,
         router_softcap: float | None = None,
         correction_bias: bool = False,
+        corrected: Corrected = "scores",
         hashed_tokens: int | None = None,
         num_groups: int = 1,
         top_k_groups: int = 1,
@@ -132,7 +135,7 @@ class MoE(nn.Module):
         check_groups(outputs, top_k, num_groups, top_k_groups, group_score)
         self.num_experts, self.identity_experts, self.top_k = num_experts, identity_experts, top_k
         self.score, self.norm_topk, self.norm_eps, self.input_scaled = score, norm_topk, norm_eps, input_scaled
-        self.band = band
+        self.band, self.corrected = band, corrected
         self.routed_scaling_factor, self.router_softcap = routed_scaling_factor, router_softcap
         self.num_groups, self.top_k_groups, self.group_score = num_groups, top_k_groups, group_score
 
@@ -270,9 +273,11 @@ class MoE(nn.Module):
     def _best(self, logits: mx.array, scores: mx.array) -> mx.array:
         """The experts with the best scores, (..., top_k)."""
         # Scores rise with the logits, but may round to the same number where those differ.
-        ranking = scores + self.correction_bias if "correction_bias" in self else logits
+        ranking = logits
+        if "correction_bias" in self:
+            ranking = (logits if self.corrected == "logits" else scores) + self.correction_bias
         if self.top_k_groups < self.num_groups:
-            ranking = scores + self.correction_bias if "correction_bias" in self else scores
+            ranking = ranking if "correction_bias" in self else scores
             ranking = within_groups(ranking, self.num_groups, self.top_k_groups, self.group_score)
         return best(ranking, self.top_k)
 

@@ -80,9 +80,10 @@ def route(p, v, layer):
     if layer.router_softcap is not None:
         logits = layer.router_softcap * np.tanh(logits / layer.router_softcap)
     scores = {"sigmoid": sigmoid, "sqrt_softplus": sqrt_softplus}.get(layer.score, softmax)(logits)
-    ranking = scores + p["correction_bias"] if "correction_bias" in p else logits
+    seen = logits if layer.corrected == "logits" else scores
+    ranking = seen + p["correction_bias"] if "correction_bias" in p else logits
     if layer.top_k_groups < layer.num_groups:
-        ranking = scores + p.get("correction_bias", 0)
+        ranking = seen + p.get("correction_bias", 0)
         groups = np.split(np.arange(len(logits)), layer.num_groups)
         counted = 1 if layer.group_score == "max" else 2
         strength = [np.sort(ranking[g])[-counted:].sum() for g in groups]
@@ -191,6 +192,7 @@ ROUTERS = [
     {"score": "sigmoid", "correction_bias": True},
     {"score": "sqrt_softplus", "correction_bias": True, "routed_scaling_factor": 1.5},
     {"correction_bias": True, "router_bias": True, "norm_topk": False},
+    {"score": "sigmoid", "correction_bias": True, "corrected": "logits"},
     {"top_k": 1},
     {"top_k": 6, "score": "topk_softmax"},
     {"router_softcap": 0.5, "router_bias": True},

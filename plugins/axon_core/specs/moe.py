@@ -16,6 +16,7 @@ from axon_core.specs.mlp import ACTIVATION_HELP, LIMIT_HELP, SITU_HELP, Activati
 
 __all__ = [
     "SPECS",
+    "Corrected",
     "ExpertNormOptions",
     "GroupScoreName",
     "LatentNormOptions",
@@ -35,6 +36,8 @@ __all__ = [
 ScoreName = Literal["softmax", "topk_softmax", "sigmoid", "sqrt_softplus", "sparsemixer"]
 SharedGate = bool | Literal["softmax"]
 GroupScoreName = Literal["top2", "max"]
+#: What the correction bias of experts is added to.
+Corrected = Literal["scores", "logits"]
 
 
 def _check_top_k(top_k: int, num_experts: int) -> None:
@@ -147,6 +150,9 @@ class MoEOptions(Options):
     correction_bias: bool = Field(
         False,
         description="A number per expert that counts in the choice but not in the weights; gradients do not move it.",
+    )
+    corrected: Corrected = Field(
+        "scores", description="What `correction_bias` is added to: the scores, or the router's output before them."
     )
     hashed: bool = Field(
         False,
