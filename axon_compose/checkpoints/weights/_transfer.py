@@ -216,7 +216,7 @@ def _division(book: RuleBook, found: Found, parts: Sequence[Sequence[Any]], shap
     rule, axis = found.rule, found.rule.written.axis
     groups = book.extent(rule, rule.written.groups, found.captures)
     if any(size is not None for part in parts for size in part):
-        sizes = tuple(tuple(book.extent(rule, size, found.captures) for size in part) for part in parts)
+        sizes = tuple(tuple(n for size in part for n in book.extents(rule, size, found.captures)) for part in parts)
         return Split(axis, groups, sizes)
     if axis >= len(shape) or shape[axis] % (groups * len(parts)):
         raise StepError(f"axis {axis} of {list(shape)} is not {groups * len(parts)} equal parts")

@@ -28,7 +28,7 @@ class SplitPart(Section):
         default=None,
         min_length=1,
         max_length=MAX_PARTS,
-        description="Several slices: slice k of every group comes before slice k + 1.",
+        description="Several slices: slice k of every group comes before slice k + 1; a formula may give several.",
     )
     transpose: bool | list[int] = Field(default=False, description="Swap the last two axes, or permute.")
 

@@ -222,6 +222,18 @@ def test_equal_parts_need_no_sizes(tmp_path: Path) -> None:
         case.plan()
 
 
+def test_a_formula_gives_several_stretches(tmp_path: Path) -> None:
+    rule = {"groups": 2, "split": {"a": {"sizes": ["=[1] * 2", 3]}}}
+    case = Case(tmp_path, {"x": rule}, {"a.weight": (10, 2)})
+    w = numbers(10, 2)
+    case.write({"x.weight": w})
+    assert_same(case.load(), {"a.weight": w[[0, 5, 1, 6, 2, 3, 4, 7, 8, 9]]})
+    case = Case(tmp_path, {"x": {"split": {"a": {"sizes": ["=[1, 0.5]"]}}}}, {"a.weight": (10, 2)})
+    case.write({"x.weight": w})
+    with pytest.raises(CheckpointError, match=r"0\.5, not a positive integer"):
+        case.plan()
+
+
 @pytest.mark.parametrize("mark", ["pt", "mlx", None])
 def test_what_may_be_transposed_is_taken_by_its_shape(mark: str | None, tmp_path: Path) -> None:
     rule = {"transpose": True, "if_needed": True, "split": {"a": {"size": 2, "transpose": True}, "b": 1}}
