@@ -147,6 +147,7 @@ PUBLISHED: Final = {
     "MiniCPM3-4B": Published("minicpm3", 4_073_875_968),
     "dbrx-base": Published("dbrx", 131_596_523_520),
     "nemotron-nas-mini": Published("nemotron_nas", 416_860_160, read=True),  # of TensorRT-LLM, counted by mlx-lm
+    "Nanbeige4-3B": Published("nanbeige", 3_933_637_120),
     "Ministral-3-8B-Instruct-2512": Published("ministral3", 8_489_553_920),
     "Qwen2.5-VL-3B-Instruct": Published("qwen2_vl", 3_085_938_688),
     "Kimi-VL-A3B-Instruct": Published("deepseek_v3", 15_960_110_208),
