@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from axon_compose.checkpoints.built import CONFIG_FILE, compile_built, is_adapter, is_built, read_built
-from axon_compose.checkpoints.gguf._path import is_gguf
+from axon_compose.checkpoints.gguf._path import gguf_files, is_gguf
 from axon_compose.diagnostics import CheckpointError, Problems
 from axon_compose.language.config import Config
 from axon_compose.plan import Compiled, Given, compile_source, is_shipped
@@ -70,6 +70,8 @@ def _folder(source: Given | None, registry: Registry) -> Path | None:
         return folder
     if not is_adapter(folder) and not os.path.lexists(folder / CONFIG_FILE):
         hint = f"a folder with a model has a `{CONFIG_FILE}`; a description is a YAML file"
+        if files := gguf_files(folder):
+            hint = f"name one of its GGUF files: `{files[0]}`"
         raise CheckpointError("AX560", f"`{folder}` is a directory without a model", hint)
     return folder
 

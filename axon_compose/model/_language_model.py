@@ -103,7 +103,7 @@ class LanguageModel(nn.Module):
         if cache is not None and len(cache) != len(plan.slots):
             raise ValueError(f"the cache has {len(cache)} slots, the model has {len(plan.slots)}")
         masks = tuple(make_mask(group, cache, inputs.shape[1]) for group in plan.masks)
-        values: dict[str, Any] = {"offset": position(cache, plan.offset)}
+        values: dict[str, Any] = {"offset": position(cache, plan.offset), "tokens": inputs}
         h = self._embedded(inputs, values)
         shape = h.shape
         if plan.residual:

@@ -17,8 +17,9 @@ __all__ = ["Wiring", "wire"]
 Place = Callable[[str, str], Span]
 
 
-#: The value that comes from the forward pass itself, and the place of those that the embedding publishes.
+#: Values that come from the forward pass itself, and the place of those that the embedding publishes.
 POSITION: Final = "offset"
+TOKENS: Final = "tokens"
 EMBEDDING: Final = "embedding"
 
 
@@ -71,16 +72,16 @@ class _Wirer:
         ]
         embedding = self.wiring.embedding
         written = tuple(value for value in embedding.spec.writes if f"{EMBEDDING}.{value}" in self.read)
-        reads = {POSITION: POSITION} if self._reads_position(embedding) else {}
+        reads = {value: value for value in (POSITION, TOKENS) if self._asks(embedding, value)}
         self.wiring.embedding = replace(embedding, writes=written, reads=reads)
         self._check_position()
         return self.wiring
 
     @staticmethod
-    def _reads_position(use: Use) -> bool:
-        """Whether it takes the position: always, or with the option that the record names."""
-        option = use.spec.reads.get(POSITION)
-        return POSITION in use.spec.reads and (option is None or use.written.get(option) not in (None, False))
+    def _asks(use: Use, value: str) -> bool:
+        """Whether it takes a value of the pass: always, or with the option that the record names."""
+        option = use.spec.reads.get(value)
+        return value in use.spec.reads and (option is None or use.written.get(option) not in (None, False))
 
     def _check_position(self) -> None:
         """Only keys and values count tokens: without them a cached pass would not know its position."""
@@ -121,8 +122,8 @@ class _Wirer:
         reads, source = {}, use
         for value, option in use.spec.reads.items():
             name = use.written.get(option) if option else None
-            if value == POSITION:
-                if self._reads_position(use):
+            if value in (POSITION, TOKENS):
+                if self._asks(use, value):
                     reads[value] = value
             elif option is None:
                 if self._from_embedding(use, value):

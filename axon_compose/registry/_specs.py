@@ -168,8 +168,8 @@ class ComponentSpec:
         recomputed: `(options, dims, batch, tokens)` to the bytes that are there at once while the backward pass
             computes again what was not saved, as a recurrence does segment by segment; none unless given.
         reads: Named values of the forward pass that the layer takes as keyword arguments. `offset` is the
-            position of the first token (int, or (B,) array); it maps to None, or to the option without which it is not
-            needed. Any other name maps to the option that names the
+            position of the first token (int, or (B,) array), `tokens` are the pass's tokens, (B, L); both map to None,
+            or to the option without which they are not needed. Any other name maps to the option that names the
             component to read from, e.g. `{"kv": "kv_from"}`: the nearest earlier layer that uses it; or to None for a
             value of the embedding.
         writes: Named values that the layer or embedding can publish through the keyword argument

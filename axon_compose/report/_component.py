@@ -112,7 +112,7 @@ def _caches(spec: ComponentSpec) -> list[CacheSpec | None]:
 
 def _cache(spec: ComponentSpec) -> str:
     named = list(dict.fromkeys(_cache_name(cache) for cache in _caches(spec)))
-    asked = [option for value, option in spec.reads.items() if option and value != "offset"]
+    asked = [option for value, option in spec.reads.items() if option and value not in ("offset", "tokens")]
     readers = [option for option in asked if _keeps_nothing(spec, option)]
     windowed = len(named) > 1 and "window_size" in option_names(spec)
     text = " or ".join(named) + (" (with `window_size`)" if windowed else "")

@@ -124,7 +124,8 @@ def examples(namespace: str, *, registry: Registry | None = None) -> list[tuple[
         spec = registry.component(name)
         assert spec.examples, f"`{name}` has no examples"
         if not reads_embedding(spec):
-            found += [(name, e) for e in spec.examples if not any(option in e for option in spec.reads.values())]
+            options = [option for value, option in spec.reads.items() if value not in ("offset", "tokens")]
+            found += [(name, e) for e in spec.examples if not any(option in e for option in options)]
     return found
 
 
@@ -181,7 +182,9 @@ def _check_contract(use: Use) -> None:
         return  # what it reads only exists inside of a model
     module = load_factory(use.spec)(use.options, use.dims)
     x = mx.random.normal((2, 5, int(use.dims.hidden_size)), key=mx.random.key(0))
-    arguments = {"offset": 0} if "offset" in use.spec.reads else {}
+    arguments: dict[str, Any] = {"offset": 0} if "offset" in use.spec.reads else {}
+    if "tokens" in use.reads:
+        arguments["tokens"] = mx.zeros((2, 5), mx.int32)
     out = module(x, **arguments)
     if use.cache is None:
         assert isinstance(out, mx.array), (

@@ -78,4 +78,4 @@ def drawn_reader(
 
 def reads_embedding(spec: ComponentSpec) -> bool:
     """Whether a component reads what an embedding publishes."""
-    return any(option is None and value != "offset" for value, option in spec.reads.items())
+    return any(option is None and value not in ("offset", "tokens") for value, option in spec.reads.items())

@@ -12,16 +12,21 @@ from typing import Any, ClassVar, Final
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.models.switch_layers import SwitchGLU, SwitchLinear, SwitchMLP
+from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchGLU, SwitchLinear, SwitchMLP
 
+from axon_compose.machine.blas import is_reference_blas
 from axon_core.activations import ACTIVATIONS, gated
 from axon_core.alike import Alike, not_offered
 from axon_core.cpu import fast
+from axon_core.float32_products import Packing, wide
 from axon_core.grouped import columns_multiplied, group, is_worth_grouping, rows_multiplied
 from axon_core.linear import transposed_factor
 from axon_core.specs.mlp import ActivationName, Limit
 
-__all__ = ["ExpertGLU", "ExpertLinear", "ExpertMLP"]
+__all__ = ["ExpertGLU", "ExpertLinear", "ExpertMLP", "QuantizedExpertLinear"]
+
+#: Elements of quantised experts that are unpacked at once: 256 MiB in float32.
+_UNPACKED: Final = 64 << 20
 
 
 class ExpertLinear(SwitchLinear, metaclass=Alike):
@@ -74,6 +79,54 @@ class ExpertLinear(SwitchLinear, metaclass=Alike):
             y = y + mx.expand_dims(self["bias"][experts], -1 if self.training else -2)
         return y
 
+    def to_quantized(
+        self, group_size: int = 64, bits: int = 4, mode: str = "affine", global_scale: bool = False
+    ) -> QuantizedExpertLinear:
+        """The quantised experts, as mlx-lm gives them, with products in float32 on the CPU."""
+        made = QuantizedExpertLinear(self.input_dims, self.output_dims, self.num_experts, False, group_size, bits, mode)
+        made._quantize(self["weight"], global_scale)
+        if "bias" in self:
+            made.bias = self["bias"]
+        return made
+
+
+class QuantizedExpertLinear(QuantizedSwitchLinear, metaclass=Alike):
+    """Quantised experts; on the CPU they compute in float32, whatever type their scales and inputs have."""
+
+    alike: Final = QuantizedSwitchLinear
+
+    def __call__(self, x: mx.array, indices: mx.array, sorted_indices: bool = False) -> mx.array:
+        """Multiply each row by the matrix of its expert; see `ExpertLinear`."""
+        if not fast():
+            return super().__call__(x, indices, sorted_indices)
+        scales, biases = self["scales"], self.get("biases")
+        y = mx.gather_qmm(
+            x.astype(mx.float32),
+            self["weight"],
+            wide(scales),
+            wide(biases),
+            rhs_indices=indices,
+            transpose=True,
+            group_size=self.group_size,
+            bits=self.bits,
+            mode=self.mode,
+            global_scale=self.global_scale,
+            sorted_indices=sorted_indices,
+        ).astype(x.dtype if biases is None else mx.result_type(x, scales))
+        return y + mx.expand_dims(self["bias"][indices], -2) if "bias" in self else y
+
+    def in_blocks(self, x: mx.array, experts: mx.array) -> mx.array:
+        """As in `ExpertLinear`, for inference, with the matrices unpacked for the moment."""
+        packing = Packing(self.group_size, self.bits, self.mode)
+        weight = packing.unpacked(self["weight"], self["scales"], self.get("biases"), self.global_scale)
+        y = rows_multiplied(weight, x, experts)
+        return y + mx.expand_dims(self["bias"][experts], -2) if "bias" in self else y
+
+    def may_be_unpacked(self) -> bool:
+        """Whether all matrices fit into memory in float32 beside the rest, and that is worth it."""
+        bits = self.bits or (8 if self.mode == "mxfp8" else 4)
+        return not self.training and not is_reference_blas() and self["weight"].size * 32 // bits <= _UNPACKED
+
 
 class NarrowExpertLinear(ExpertLinear):
     """Experts whose width no group of quantised numbers divides; see `axon_core.alike`."""
@@ -84,11 +137,18 @@ class NarrowExpertLinear(ExpertLinear):
 ExpertLinear.narrow = NarrowExpertLinear
 
 
+def _goes_in_blocks(layer: Any) -> bool:
+    """Whether a layer of experts takes blocks: not with an adapter, and quantised where it can be unpacked."""
+    if isinstance(layer, QuantizedExpertLinear):
+        return layer.may_be_unpacked()
+    return isinstance(layer, ExpertLinear)
+
+
 def _in_blocks(
     layers: Sequence[Any], x: mx.array, indices: mx.array, run: Callable[[mx.array, mx.array], mx.array]
 ) -> mx.array | None:
     """Run experts on blocks of tokens; None where it is not worth it, or they are not what they were made as."""
-    if not fast() or not all(isinstance(layer, ExpertLinear) for layer in layers):  # quantised, or with an adapter
+    if not fast() or not all(map(_goes_in_blocks, layers)):
         return None
     num_experts = layers[0].num_experts
     if not is_worth_grouping(indices.size, num_experts):

@@ -10,8 +10,9 @@ import mlx.nn as nn
 from axon_compose.machine.blas import is_reference_blas
 from axon_core.alike import Alike, not_offered
 from axon_core.cpu import fast
+from axon_core.float32_products import Packing, half_product, is_half, quantized_product
 
-__all__ = ["Embedding", "Linear", "product", "transposed_factor"]
+__all__ = ["Embedding", "Linear", "QuantizedEmbedding", "QuantizedLinear", "product", "transposed_factor"]
 
 #: Rows from which on a copy of them is worth it.
 _ROWS: Final = 8
@@ -66,17 +67,33 @@ def _transposed_product_vjp(
 
 
 class Linear(nn.Linear, metaclass=Alike):
-    """`x @ weight.T + bias`: in training by `product`; otherwise as it is, since the weight is column-major then."""
+    """`x @ weight.T + bias`, by the fastest product that the CPU has for its types."""
 
     alike: Final = nn.Linear
     narrow: ClassVar[type[Linear]]
 
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., input) to (..., output)."""
-        if not self.training or x.size < _ROWS * x.shape[-1]:
+        weight = self["weight"]
+        if is_half(x, weight):
+            y = half_product(x, weight)
+        elif self.training and x.size >= _ROWS * x.shape[-1]:
+            y = product(x, weight)
+        else:
             return super().__call__(x)
-        y = product(x, self["weight"])
         return y + self["bias"] if "bias" in self else y
+
+    def to_quantized(
+        self,
+        group_size: int | None = None,
+        bits: int | None = None,
+        mode: str = "affine",
+        quantize_input: bool = False,
+    ) -> nn.Module:
+        """The quantised layer, as `mlx.nn.Linear` gives it, with products of its own for the CPU."""
+        if quantize_input:
+            return super().to_quantized(group_size, bits, mode, quantize_input)
+        return QuantizedLinear.from_linear(self, group_size, bits, mode=mode)
 
 
 class NarrowLinear(Linear):
@@ -88,9 +105,49 @@ class NarrowLinear(Linear):
 Linear.narrow = NarrowLinear
 
 
+class QuantizedLinear(nn.QuantizedLinear, metaclass=Alike):
+    """A quantised linear layer; on the CPU it computes in float32, whatever type its scales and inputs have."""
+
+    alike: Final = nn.QuantizedLinear
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Transform `x` (..., input) to (..., output)."""
+        if not fast():
+            return super().__call__(x)
+        packing = Packing(self.group_size, self.bits, self.mode)
+        y = quantized_product(x, self["weight"], self["scales"], self.get("biases"), packing)
+        return y + self["bias"] if "bias" in self else y
+
+
 class Embedding(nn.Embedding):
     """A table of vectors that is a linear layer too, as `Linear` is one."""
 
     def as_linear(self, x: mx.array) -> mx.array:
         """Scores (..., vectors) of `x` (..., width)."""
-        return product(x, self["weight"]) if self.training else super().as_linear(x)
+        weight = self["weight"]
+        if is_half(x, weight):
+            return half_product(x, weight)
+        return product(x, weight) if self.training else super().as_linear(x)
+
+    def to_quantized(
+        self,
+        group_size: int | None = None,
+        bits: int | None = None,
+        mode: str = "affine",
+        quantize_input: bool = False,
+    ) -> nn.Module:
+        """The quantised table, as `mlx.nn.Embedding` gives it, with products of its own for the CPU."""
+        if quantize_input:
+            return super().to_quantized(group_size, bits, mode, quantize_input)
+        return QuantizedEmbedding.from_embedding(self, group_size, bits, mode=mode)
+
+
+class QuantizedEmbedding(nn.QuantizedEmbedding):
+    """A quantised table that is a linear layer too, as `QuantizedLinear` is one."""
+
+    def as_linear(self, x: mx.array) -> mx.array:
+        """Scores (..., vectors) of `x` (..., width)."""
+        if not fast():
+            return super().as_linear(x)
+        packing = Packing(self.group_size, self.bits, self.mode)
+        return quantized_product(x, self["weight"], self["scales"], self.get("biases"), packing)

@@ -17,6 +17,7 @@ from axon_core.norms import RMSNorm
 from axon_core.routing import best, one_by_one, within_groups
 from axon_core.specs.mlp import ActivationName, Limit, bound_of
 from axon_core.specs.moe import (
+    Corrected,
     ExpertNormOptions,
     GroupScoreName,
     LatentNormOptions,
@@ -68,6 +69,9 @@ class MoE(nn.Module):
         router_softcap: Bound of the router's output, `softcap * tanh(output / softcap)`; none unless given.
         correction_bias: Whether a number per expert counts in the choice, but not in the weights. No gradient reaches
             it, so it is frozen; training sets it from the load of the experts.
+        corrected: What it is added to: `scores`, or the router's `logits` before them.
+        hashed_tokens: Tokens of a table that says which experts each of them is sent to, whatever their scores
+            (DeepSeek-V4); none unless given. It is not trained.
         num_groups: Number of groups of neighbouring experts.
         top_k_groups: Groups that the experts are chosen from: the best by `group_score` (see `axon_core.routing`).
         group_score: `top2` or `max`.
@@ -107,6 +111,8 @@ class MoE(nn.Module):
         router_bias: bool = False,
         router_softcap: float | None = None,
         correction_bias: bool = False,
+        corrected: Corrected = "scores",
+        hashed_tokens: int | None = None,
         num_groups: int = 1,
         top_k_groups: int = 1,
         group_score: GroupScoreName = "top2",
@@ -129,7 +135,7 @@ class MoE(nn.Module):
         check_groups(outputs, top_k, num_groups, top_k_groups, group_score)
         self.num_experts, self.identity_experts, self.top_k = num_experts, identity_experts, top_k
         self.score, self.norm_topk, self.norm_eps, self.input_scaled = score, norm_topk, norm_eps, input_scaled
-        self.band = band
+        self.band, self.corrected = band, corrected
         self.routed_scaling_factor, self.router_softcap = routed_scaling_factor, router_softcap
         self.num_groups, self.top_k_groups, self.group_score = num_groups, top_k_groups, group_score
 
@@ -156,7 +162,14 @@ class MoE(nn.Module):
             self.shared_expert_gate = Linear(dim, 2 if mixed else 1, bias=mixed)
         if correction_bias:
             self.correction_bias = mx.zeros((outputs,))
-            self.freeze(recurse=False, keys="correction_bias")
+        if hashed_tokens:
+            turns = mx.arange(hashed_tokens)[:, None] + mx.arange(top_k)
+            self.experts_of_token = (turns % outputs).astype(mx.float32)
+        self._freeze_choices()
+
+    def _freeze_choices(self) -> None:
+        """What decides where tokens go, and what no gradient reaches."""
+        self.freeze(recurse=False, keys=[name for name in ("correction_bias", "experts_of_token") if name in self])
 
     def _add_latent(self, dim: int, width: int, bias: bool, norms: LatentNormOptions | None) -> None:
         """What takes tokens to the width that the routed experts work in, and back."""
@@ -175,18 +188,18 @@ class MoE(nn.Module):
             given.pop(name)
         given["limit"] = bound_of(options.activation, options.limit, given.pop("situ"))
         latent = given.pop("latent_size")
+        given["hashed_tokens"] = dims.vocab_size if given.pop("hashed") else None
         return cls(dims.hidden_size, *sizes, **given, latent_dim=latent, shared_intermediate_dim=options.shared_size)
 
     def unfreeze(self, *args: Any, **kwargs: Any) -> nn.Module:
-        """Unfreeze everything but the correction bias."""
+        """Unfreeze everything but the correction bias and the table of tokens."""
         super().unfreeze(*args, **kwargs)
-        if "correction_bias" in self:
-            self.freeze(recurse=False, keys="correction_bias")
+        self._freeze_choices()
         return self
 
-    def __call__(self, x: mx.array) -> mx.array:
-        """Transform `x` (..., D); the shape stays."""
-        chosen, weights = self.route(x)
+    def __call__(self, x: mx.array, tokens: mx.array | None = None) -> mx.array:
+        """Transform `x` (..., D) of `tokens` (...), which a table of tokens asks for; the shape stays."""
+        chosen, weights = self.route(x, tokens)
         if "expert_norm" in self:
             x = self.expert_norm(x)
         kept = None
@@ -226,8 +239,8 @@ class MoE(nn.Module):
         shares = mx.softmax(gate, axis=-1)
         return shares[..., :1] * routed + shares[..., 1:] * shared
 
-    def route(self, x: mx.array) -> tuple[mx.array, mx.array]:
-        """Choose experts for `x` (..., D).
+    def route(self, x: mx.array, tokens: mx.array | None = None) -> tuple[mx.array, mx.array]:
+        """Choose experts for `x` (..., D) of `tokens` (...).
 
         Returns:
             The experts, (..., top_k) from the best to the worst, and their weights in float32, of the same shape. From
@@ -240,12 +253,11 @@ class MoE(nn.Module):
         if self.router_softcap is not None:
             logits = self.router_softcap * mx.tanh(logits / self.router_softcap)
         scores = _SCORES[self.score](logits)
-        # Scores rise with the logits, but may round to the same number where those differ.
-        ranking = scores + self.correction_bias if "correction_bias" in self else logits
-        if self.top_k_groups < self.num_groups:
-            ranking = scores + self.correction_bias if "correction_bias" in self else scores
-            ranking = within_groups(ranking, self.num_groups, self.top_k_groups, self.group_score)
-        chosen = best(ranking, self.top_k)
+        if "experts_of_token" in self:
+            # MLX reads beyond the end of the experts, whatever a file says.
+            chosen = mx.clip(self.experts_of_token[tokens].astype(mx.int32), 0, self.gate.weight.shape[0] - 1)
+        else:
+            chosen = self._best(logits, scores)
         if self.score == "topk_softmax":
             weights = mx.softmax(mx.take_along_axis(logits, chosen, axis=-1), axis=-1)
         elif self.score == "sparsemixer":
@@ -257,6 +269,17 @@ class MoE(nn.Module):
         if "per_expert_scale" in self:
             weights = weights * self.per_expert_scale[chosen]
         return chosen, weights * self.routed_scaling_factor
+
+    def _best(self, logits: mx.array, scores: mx.array) -> mx.array:
+        """The experts with the best scores, (..., top_k)."""
+        # Scores rise with the logits, but may round to the same number where those differ.
+        ranking = logits
+        if "correction_bias" in self:
+            ranking = (logits if self.corrected == "logits" else scores) + self.correction_bias
+        if self.top_k_groups < self.num_groups:
+            ranking = ranking if "correction_bias" in self else scores
+            ranking = within_groups(ranking, self.num_groups, self.top_k_groups, self.group_score)
+        return best(ranking, self.top_k)
 
 
 class SharedExpertMoE(MoE):

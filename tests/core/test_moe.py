@@ -80,9 +80,10 @@ def route(p, v, layer):
     if layer.router_softcap is not None:
         logits = layer.router_softcap * np.tanh(logits / layer.router_softcap)
     scores = {"sigmoid": sigmoid, "sqrt_softplus": sqrt_softplus}.get(layer.score, softmax)(logits)
-    ranking = scores + p["correction_bias"] if "correction_bias" in p else logits
+    seen = logits if layer.corrected == "logits" else scores
+    ranking = seen + p["correction_bias"] if "correction_bias" in p else logits
     if layer.top_k_groups < layer.num_groups:
-        ranking = scores + p.get("correction_bias", 0)
+        ranking = seen + p.get("correction_bias", 0)
         groups = np.split(np.arange(len(logits)), layer.num_groups)
         counted = 1 if layer.group_score == "max" else 2
         strength = [np.sort(ranking[g])[-counted:].sum() for g in groups]
@@ -191,6 +192,7 @@ ROUTERS = [
     {"score": "sigmoid", "correction_bias": True},
     {"score": "sqrt_softplus", "correction_bias": True, "routed_scaling_factor": 1.5},
     {"correction_bias": True, "router_bias": True, "norm_topk": False},
+    {"score": "sigmoid", "correction_bias": True, "corrected": "logits"},
     {"top_k": 1},
     {"top_k": 6, "score": "topk_softmax"},
     {"router_softcap": 0.5, "router_bias": True},
@@ -426,6 +428,25 @@ def test_equals_nemotron_h():
     same(layer, nemotron_h.NemotronHMoE(args), renamed)
 
 
+def test_a_table_of_tokens_chooses_whatever_the_scores_are():
+    layer = build(score="sqrt_softplus", hashed_tokens=11, routed_scaling_factor=1.5)
+    table = np.array([[(5 * token + 2 * k) % 6 for k in range(3)] for token in range(11)])
+    layer.experts_of_token = mx.array(table, mx.float32)
+    x, ids = tokens(), mx.array(np.random.default_rng(0).integers(0, 11, (2, 20)))
+    chosen, weights = layer.route(x, ids)
+    np.testing.assert_array_equal(np.array(chosen), table[np.array(ids)])
+    scores = sqrt_softplus(np.array(x, np.float64) @ parameters(layer)["gate.weight"].T)
+    scores = np.take_along_axis(scores, table[np.array(ids)], axis=-1)
+    np.testing.assert_allclose(np.array(weights), 1.5 * scores / scores.sum(-1, keepdims=True), rtol=1e-5)
+    assert "experts_of_token" not in dict(tree_flatten(layer.unfreeze().trainable_parameters()))
+
+
+def test_a_table_beyond_the_experts_reads_the_last_one():
+    layer = build(hashed_tokens=11)
+    layer.experts_of_token = mx.full((11, 3), 1e6)
+    assert mx.all(layer.route(tokens(), mx.zeros((2, 20), mx.int32))[0] == 5)
+
+
 def test_experts_outside_of_the_best_groups_are_never_chosen():
     """Not even where the correction bias makes all scores of those groups negative; mlx-lm would send tokens there."""
     layer = build(num_experts=4, top_k=2, num_groups=2, top_k_groups=1, score="sigmoid", correction_bias=True)
@@ -454,7 +475,7 @@ def test_the_record_states_what_is_built(spec, example):
     assert set(spec.unquantized) >= {name for name, _ in layer.named_modules() if "gate" in name and "." not in name}
     small = spec.options.model_validate(shrunk(spec, example))
     assert small.num_experts <= 4
-    chosen = layer.route(tokens(2))[1]
+    chosen = layer.route(tokens(2), mx.array([[3, 7], [0, 1]]))[1]
     general = options.general() if isinstance(options, SharedExpertMoEOptions) else options
     if general.norm_topk:
         np.testing.assert_allclose(np.array(chosen.sum(-1)), general.routed_scaling_factor, rtol=1e-5)
@@ -467,8 +488,9 @@ def test_the_record_states_what_is_built(spec, example):
         (SharedExpertMoEOptions, {"top_k": 9}, r"`top_k` \(9\) is larger than `num_experts` \(8\)"),
         (MoEOptions, {"num_experts": 4, "shared_gate": True}, "`shared_gate` needs a shared expert"),
         (MoEOptions, {"num_experts": 4, "num_shared_experts": 1, "shared_intermediate_size": 9}, "give one of"),
-        (MoEOptions, {"num_experts": 4, "score": "soft"}, "'softmax', 'topk_softmax', 'sigmoid' or 'sqrt_softplus'"),
+        (MoEOptions, {"num_experts": 4, "score": "soft"}, "'sqrt_softplus' or 'sparsemixer'"),
         (MoEOptions, {"num_experts": 0}, "greater than 0"),
+        (MoEOptions, {"num_experts": 4, "hashed": True, "correction_bias": True}, "no scores are compared"),
         (
             MoEOptions,
             {"num_experts": 6, "num_groups": 4},

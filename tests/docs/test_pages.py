@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import refresh
 
+from axon_compose.checkpoints.huggingface import families
 from axon_compose.cli._parser import make_parser
 from axon_compose.language.document import BranchItem, Envelope, Item
 from axon_compose.language.document.formula import FUNCTIONS
-from axon_compose.registry import ComponentSpec
+from axon_compose.registry import ComponentSpec, Registry
 
 ROOT = refresh.ROOT
 MARKDOWN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -83,9 +84,12 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert not section or section in anchors(led), target
 
 
-def test_readme_names_every_architecture() -> None:
+def test_readme_names_every_architecture_and_counts_the_families() -> None:
+    known = {family.name for family in families(Registry.installed())}
     for file in (ROOT / "architectures").glob("*.yaml"):
-        assert f"| `{file.stem}` |" in text("README.md"), file.stem
+        page = "docs/families.md" if file.stem in known else "README.md"
+        assert f"| `{file.stem}` |" in text(page), file.stem
+    assert f"published checkpoints of {len(known)} families" in text("README.md")
 
 
 def test_readme_leads_to_every_page() -> None:

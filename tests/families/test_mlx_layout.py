@@ -36,6 +36,7 @@ NAMES = [
     "phi3",
     "phimoe",
     "phixtral",
+    "plamo",
     "qwen3_moe",
     "qwen3_next",
     "recurrent_gemma",

@@ -91,6 +91,7 @@ PUBLISHED: Final = {
     "sarvam-105b": Published("sarvam_mla", 106_031_767_424),
     "flint": Published("flint", 39_785_287_456),
     "A.X-K1": Published("axk1", 518_983_052_288),
+    "Kolibri-1": Published("kolibri1", 78_103_074_560),
     "Lara-4-Mini-Base": Published("lara_mini", 7_281_684_672),
     "Hunyuan-A13B-Instruct": Published("hunyuan_v1_moe", 80_393_183_232),
     "openai-gpt": Published("openai_gpt", 116_534_784),
@@ -194,6 +195,7 @@ PUBLISHED: Final = {
     "bloom-560m": Published("bloom", 559_214_592),
     "mpt-7b": Published("mpt", 6_649_286_656),
     "xglm-564M": Published("xglm", 564_463_616),
+    "plamo-13b": Published("plamo", 13_099_545_600, read=True),
     # Names and paths left out, counted by transformers; each has fields that change nothing.
     "allam-7b": Published("llama", 7_000_559_616, read=True),
     "gemma-2-a": Published("gemma2", 9_241_705_984, read=True),

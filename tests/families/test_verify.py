@@ -80,6 +80,12 @@ def test_agrees(name: str, tmp_path: Path) -> None:
         ("starcoder2", {}, {"tolerance": 1e-5}, ["window-ignored", "exact-gelu"]),
         ("glm", {}, {}, ["whole-head-rotated"]),
         ("plamo3", {"published": False}, {}, ["cache-too-short"]),
+        (
+            "internlm2",
+            {"published": False, "rope_scaling": {"type": "dynamic", "factor": 2.0}, "max_position_embeddings": 64},
+            {},
+            ["one-theta"],
+        ),
         ("rwkv7", {"published": False}, {}, ["fixed-eps"]),
         ("cohere2", {"published": False}, {}, ["newer-fields"]),
         ("qwen2", {"published": False}, {}, ["newer-fields"]),

@@ -48,7 +48,7 @@ class Places:
 def plain_options(use: Use) -> dict[str, Any]:
     """Validated options as plain data, those left out that only name a component to read from."""
     data = as_data(use.options, use.who)
-    names = {option for option in use.spec.reads.values() if option and use.spec.reads.get("offset") != option}
+    names = {o for value, o in use.spec.reads.items() if o and value not in ("offset", "tokens")}
     return {key: value for key, value in data.items() if key not in names}
 
 

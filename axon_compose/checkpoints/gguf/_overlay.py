@@ -67,9 +67,9 @@ class _Overlay:
         if name == ROPE_SCALING and name not in self.section.fields:
             self.read |= SCALING_KEYS
             return self.entry(rope_scaling(self.metadata, self.theta(written), self.problems), "rope.scaling.type")
-        for text in _texts(self.section, name):
-            keys = list(_keys_in(text, self.metadata))
-            self.read.update(keys)
+        texts = {text: list(_keys_in(text, self.metadata)) for text in _texts(self.section, name)}
+        self.read.update(key for keys in texts.values() for key in keys)
+        for text, keys in texts.items():
             try:
                 return self.entry(self.metadata.value(text), keys[0] if keys else None)
             except KeyError:

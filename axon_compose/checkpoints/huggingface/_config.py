@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from axon_compose.checkpoints.files import read_header
+from axon_compose.checkpoints.gguf._path import gguf_files
 from axon_compose.diagnostics import Problems
 from axon_compose.language.config import Config, make_config
 from axon_compose.language.source import Mapping, read_file
@@ -23,6 +24,8 @@ def read_config(folder: Path, problems: Problems) -> Config | None:
         node = read_file(path, problems, file)
     except OSError as error:
         hint = "a checkpoint is a folder with a config.json and *.safetensors"
+        if files := gguf_files(folder):
+            hint = f"it has GGUF files, which are named themselves: `{files[0]}`"
         problems.error("AX601", f"cannot read `{path}`: {error.strerror or error}", help=hint)
         return None
     if node is None:

@@ -309,4 +309,17 @@ FAULTS: Final = (
         when=lambda config, tokens: _rope_type(config) in ("longrope", "su") and tokens <= _original_length(config),
         settings=lambda config: [f"dims.rope_scaling.max_position_embeddings={_original_length(config)}"],
     ),
+    *(
+        UpstreamFault(
+            "one-theta",
+            peer,
+            "the theta that a dynamic rope_scaling has at its longest is taken for prompts of any length, unless a "
+            "setting says otherwise",
+            "rope_theta itself up to max_position_embeddings tokens",
+            owner="axon-compose",
+            when=lambda config, tokens: _rope_type(config) == "dynamic" and tokens <= _original_length(config),
+            settings=lambda config: [f"dims.rope_scaling.max_position_embeddings={_original_length(config)}"],
+        )
+        for peer in ("mlx-lm", "transformers")
+    ),
 )

@@ -235,7 +235,7 @@ class _Planner:
         if not wanted_names:
             self.dropped += [source.name for source in sources]
             return
-        check_sources(sources)
+        check_sources(sources, integers=found.rule.written.integers)
         for name in wanted_names:
             if name in self.made:
                 self.repeat(name, self.made[name], sources[0])

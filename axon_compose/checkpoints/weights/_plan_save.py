@@ -245,14 +245,17 @@ class _Saver:
         outputs = [(name, self.parameters[name]) for name in names]
         transfer = make_transfer(self.book, found, [Source(name, ()) for name in spelt], form, outputs, moved)
         forms = zip(spelt, transfer.forms(), strict=True)
-        transfer = transfer.with_sources([Source(name, self.headers(name, each, names[0])) for name, each in forms])
+        whole = found.rule.written.integers
+        transfer = transfer.with_sources([Source(name, self.headers(name, it, names[0], whole)) for name, it in forms])
         outputs_packed = tuple(o and o.packed_as(self.packed.get(o.parameter)) for o in transfer.outputs)
         if reason := difference(transfer, form):
             raise StepError(reason)
         return transfer.with_outputs(outputs_packed)
 
-    def headers(self, name: str, form: Form, parameter: str) -> tuple[TensorHeader, ...]:
-        """The tensors of one source, as the type of the parameter has them."""
+    def headers(self, name: str, form: Form, parameter: str, integers: bool) -> tuple[TensorHeader, ...]:
+        """The tensors of one source, as the type of the parameter has them, or integers."""
+        if integers:
+            return (TensorHeader(name, form.shape, "I64", _NOWHERE),)
         spec = self.found[parameter]
         if form.packing is None:
             base = parameter.removesuffix("weight")
@@ -308,7 +311,7 @@ class _Saver:
 
     def specs(self) -> Iterator[TensorSpec]:
         """The tensors that are written, in order."""
-        names = {spec.code: spec.dtype for spec in self.found.values()} | {"BF16": "bfloat16"}
+        names = {spec.code: spec.dtype for spec in self.found.values()} | {"BF16": "bfloat16", "I64": "int64"}
         for transfer in self.transfers:
             for source in transfer.sources:
                 for header in source.tensors:

@@ -165,6 +165,15 @@ class RuleBook:
             raise _no_value(rule, written, f"is {shown(str(value))}, not a positive integer")
         return value
 
+    def extents(self, rule: Rule, written: Any, captures: Mapping[str, str]) -> list[int]:
+        """A whole number from 1, or the several that a formula gives.
+
+        Raises:
+            CheckpointError: AX556.
+        """
+        value = self.value(rule, written, captures)
+        return [self.extent(rule, item, captures) for item in (value if isinstance(value, list) and value else [value])]
+
     def number(self, rule: Rule, written: Any, captures: Mapping[str, str]) -> float:
         """A number.
 

@@ -12,7 +12,20 @@ from itertools import accumulate
 from math import prod
 from typing import Any, Protocol
 
-__all__ = ["Add", "Reshape", "Scale", "Shape", "Split", "Step", "StepError", "Transpose", "library", "stack", "unstack"]
+__all__ = [
+    "Add",
+    "Integers",
+    "Reshape",
+    "Scale",
+    "Shape",
+    "Split",
+    "Step",
+    "StepError",
+    "Transpose",
+    "library",
+    "stack",
+    "unstack",
+]
 
 Shape = tuple[int, ...]
 
@@ -111,6 +124,23 @@ class Add:
     def undo(self, array: Any) -> Any:
         """Subtract."""
         return array + -self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Integers:
+    """From integers, such as indices, to numbers in float32, which has all up to 2^24."""
+
+    def shape(self, shape: Shape) -> Shape:
+        """Unchanged."""
+        return shape
+
+    def apply(self, array: Any) -> Any:
+        """Numbers."""
+        return array.astype(library(array).float32)
+
+    def undo(self, array: Any) -> Any:
+        """Integers of 64 bits."""
+        return array.astype(library(array).int64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ __all__ = ["Form", "Source", "check_sources", "gather", "is_activation_scale"]
 BLOCK: Final = (128, 128)
 _FP8_SCALES: Final = ("_scale_inv", "_scale")
 _FLOATS: Final = ("F32", "F16", "BF16")
+_INTEGERS: Final = ("I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8")
 #: Scales of activations and of cached keys and values, which weights do not need.
 _ACTIVATION_SCALES: Final = ("input_scale", "output_scale", "q_scale", "k_scale", "v_scale", "kv_scale")
 
@@ -224,8 +225,12 @@ def _unreadable(header: TensorHeader, what: str) -> CheckpointError:
     return CheckpointError("AX555", message, "the storage format is not known, or the file was changed")
 
 
-def check_sources(sources: Iterable[Source]) -> None:
+def check_sources(sources: Iterable[Source], integers: bool = False) -> None:
     """Refuse what is needed and cannot be read: unknown storage, or plain tensors that are not floats.
+
+    Args:
+        sources: What a rule takes.
+        integers: Whether the rule is for integers instead.
 
     Raises:
         CheckpointError: AX555.
@@ -234,6 +239,10 @@ def check_sources(sources: Iterable[Source]) -> None:
         if isinstance(source, _Unreadable):
             raise source.fault
         header = source.tensors[0]
-        if type(source) is Source and header.dtype not in _FLOATS:
-            why = "a type that MLX does not have" if header.dtype in NOT_IN_MLX else "not a float"
+        if type(source) is Source and header.dtype not in (_INTEGERS if integers else _FLOATS):
+            why = (
+                "a type that MLX does not have"
+                if header.dtype in NOT_IN_MLX
+                else f"not {'an integer' if integers else 'a float'}"
+            )
             raise _unreadable(header, f"is {header.dtype}, {why}")

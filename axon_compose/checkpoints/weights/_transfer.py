@@ -12,6 +12,7 @@ from axon_compose.checkpoints.weights._packed import Packing, to_packed
 from axon_compose.checkpoints.weights._rules import Found, RuleBook
 from axon_compose.checkpoints.weights._steps import (
     Add,
+    Integers,
     Reshape,
     Scale,
     Shape,
@@ -193,6 +194,7 @@ def make_transfer(
     if written.pairs_to_halves is not None:
         steps.append(PairsToHalves(book.extent(rule, written.pairs_to_halves, captures)))
     steps += [NegativeExp()] if written.negative_exp else []
+    steps += [Integers()] if written.integers else []
     parts = list((written.split or {}).values())
     split = _division(book, found, [part.extents for part in parts], shape)
     own = [transposes(part.transpose, len(shape)) if moved else [] for part in parts] or [[]]
@@ -214,7 +216,7 @@ def _division(book: RuleBook, found: Found, parts: Sequence[Sequence[Any]], shap
     rule, axis = found.rule, found.rule.written.axis
     groups = book.extent(rule, rule.written.groups, found.captures)
     if any(size is not None for part in parts for size in part):
-        sizes = tuple(tuple(book.extent(rule, size, found.captures) for size in part) for part in parts)
+        sizes = tuple(tuple(n for size in part for n in book.extents(rule, size, found.captures)) for part in parts)
         return Split(axis, groups, sizes)
     if axis >= len(shape) or shape[axis] % (groups * len(parts)):
         raise StepError(f"axis {axis} of {list(shape)} is not {groups * len(parts)} equal parts")

@@ -28,7 +28,7 @@ class SplitPart(Section):
         default=None,
         min_length=1,
         max_length=MAX_PARTS,
-        description="Several slices: slice k of every group comes before slice k + 1.",
+        description="Several slices: slice k of every group comes before slice k + 1; a formula may give several.",
     )
     transpose: bool | list[int] = Field(default=False, description="Swap the last two axes, or permute.")
 
@@ -81,6 +81,9 @@ class WeightRule(Section):
     )
     negative_exp: bool = Field(
         default=False, description="The tensor is -exp of the parameter, so the logarithm of its negative is taken."
+    )
+    integers: bool = Field(
+        default=False, description="The tensor holds integers, such as indices; the parameter has them as numbers."
     )
     split: dict[str, SplitPart] | None = Field(
         default=None, min_length=1, max_length=MAX_PARTS, description="Targets of the parts of `axis`."

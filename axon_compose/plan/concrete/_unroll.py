@@ -246,5 +246,9 @@ def _never(rule: Any) -> bool:
 
 
 def _plain_rule(rule: Any) -> Any:
-    """A rule in its shortest form."""
+    """A rule in its shortest form, with stretches that a formula gave together beside the others."""
+    parts = rule.get("split") if isinstance(rule, dict) else None
+    for part in parts.values() if isinstance(parts, dict) else ():
+        if isinstance(part, dict) and "sizes" in part:
+            part["sizes"] = [n for size in part["sizes"] for n in (size if isinstance(size, list) else [size])]
     return rule["to"] if isinstance(rule, dict) and rule.keys() == {"to"} else rule

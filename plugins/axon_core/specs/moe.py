@@ -16,6 +16,7 @@ from axon_core.specs.mlp import ACTIVATION_HELP, LIMIT_HELP, SITU_HELP, Activati
 
 __all__ = [
     "SPECS",
+    "Corrected",
     "ExpertNormOptions",
     "GroupScoreName",
     "LatentNormOptions",
@@ -35,6 +36,8 @@ __all__ = [
 ScoreName = Literal["softmax", "topk_softmax", "sigmoid", "sqrt_softplus", "sparsemixer"]
 SharedGate = bool | Literal["softmax"]
 GroupScoreName = Literal["top2", "max"]
+#: What the correction bias of experts is added to.
+Corrected = Literal["scores", "logits"]
 
 
 def _check_top_k(top_k: int, num_experts: int) -> None:
@@ -148,6 +151,14 @@ class MoEOptions(Options):
         False,
         description="A number per expert that counts in the choice but not in the weights; gradients do not move it.",
     )
+    corrected: Corrected = Field(
+        "scores", description="What `correction_bias` is added to: the scores, or the router's output before them."
+    )
+    hashed: bool = Field(
+        False,
+        description="A table says for every token of the vocabulary which experts it is sent to, whatever their "
+        "scores, which are their weights still. It is not trained.",
+    )
     num_groups: int = Field(1, gt=0, description="Groups of neighbouring experts, all of one size.")
     top_k_groups: int = Field(1, gt=0, description="Groups that a token's experts are chosen from.")
     group_score: GroupScoreName = Field(
@@ -191,6 +202,10 @@ class MoEOptions(Options):
             raise ValueError("`latent_norm` has norms of `latent_size`: it needs that")
         if self.input_scaled and self.identity_experts:
             raise ValueError("`identity_experts` have no input of their own: leave out `input_scaled`")
+        if self.hashed and (
+            self.correction_bias or self.num_groups > 1 or self.score in ("topk_softmax", "sparsemixer")
+        ):
+            raise ValueError("with `hashed` no scores are compared: no `correction_bias`, no groups, no such `score`")
         if self.num_shared_experts and self.shared_intermediate_size:
             raise ValueError("give one of `num_shared_experts` and `shared_intermediate_size`: both say how wide it is")
         if self.shared_gate and not self.shared_size:
@@ -264,7 +279,7 @@ def _latent_params(options: MoEOptions, hidden: int, latent: int) -> dict[str, t
     return shapes | ({f"{name}.bias": shape[:1] for name, shape in matrices.items()} if options.side_bias else {})
 
 
-def moe_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
+def moe_params(options: MoEOptions, hidden: int, vocabulary: int = 0) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the parameters of `axon_core.moe.MoE`."""
     experts = options.num_outputs
     shapes: dict[str, tuple[int, ...]] = {"gate.weight": (experts, hidden), **_expert_params(options, hidden)}
@@ -275,6 +290,8 @@ def moe_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
         shapes["gate.bias"] = (experts,)
     if options.correction_bias:
         shapes["correction_bias"] = (experts,)
+    if options.hashed:
+        shapes["experts_of_token"] = (vocabulary, options.top_k)
     if options.latent_size:
         shapes |= _latent_params(options, hidden, options.latent_size)
         norms = (name for name, norm in options.latent_norm if norm is not None)
@@ -290,10 +307,10 @@ def moe_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def moe_active(options: MoEOptions, hidden: int) -> int:
+def moe_active(options: MoEOptions, hidden: int, vocabulary: int = 0) -> int:
     """Parameters that one token uses: all but the experts that it is not sent to."""
     routed = sum(prod(shape) for shape in _expert_params(options, hidden).values())
-    total = sum(prod(shape) for shape in moe_params(options, hidden).values())
+    total = sum(prod(shape) for shape in moe_params(options, hidden, vocabulary).values())
     return total - routed * max(0, options.num_experts - options.top_k) // options.num_experts
 
 
@@ -307,7 +324,8 @@ def moe_flops(options: MoEOptions, hidden: int, tokens: int) -> int:
 def moe_touched(options: MoEOptions, hidden: int, tokens: int) -> dict[str, int]:
     """Routed experts that are read: each token may choose others."""
     read = min(options.num_experts, tokens * options.top_k)
-    return {name: read for name in moe_params(options, hidden) if _routed(name)}
+    found = {name: read for name in moe_params(options, hidden) if _routed(name)}
+    return found | ({"experts_of_token": tokens} if options.hashed else {})
 
 
 def moe_saved(options: MoEOptions, hidden: int, tokens: int, dtype: str) -> tuple[Array, ...]:
@@ -368,12 +386,13 @@ SPECS: Final = (
         module="axon_core.moe:MoE.from_options",
         summary="Mixture of experts: softmax, sigmoid or softplus router, top-k, optional shared expert.",
         source='Shazeer et al. 2017, "Outrageously Large Neural Networks" (arXiv:1701.06538)',
-        params=lambda options, dims: moe_params(options, dims.hidden_size),
-        active=lambda options, dims: moe_active(options, dims.hidden_size),
+        params=lambda options, dims: moe_params(options, dims.hidden_size, dims.vocab_size),
+        active=lambda options, dims: moe_active(options, dims.hidden_size, dims.vocab_size),
         flops=lambda options, dims, tokens, context: moe_flops(options, dims.hidden_size, tokens),
         saved=lambda options, dims, tokens, dtype: moe_saved(options, dims.hidden_size, tokens, dtype),
         touched=lambda options, dims, tokens: moe_touched(options, dims.hidden_size, tokens),
-        float32=("correction_bias",),
+        float32=("correction_bias", "experts_of_token"),
+        reads={"tokens": "hashed"},
         unquantized=("gate", "shared_expert_gate"),
         shrink=_shrink,
         examples=(
@@ -460,6 +479,13 @@ SPECS: Final = (
                 "router_norm": {"scale": 0.125},
                 "expert_norm": True,
                 "per_expert_scale": True,
+            },
+            {
+                "num_experts": 4,
+                "top_k": 2,
+                "intermediate_size": 32,
+                "score": "sqrt_softplus",
+                "hashed": True,
             },
             {
                 "num_experts": 4,

@@ -91,6 +91,23 @@ def test_linear_scaling_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert scaling == {"type": "linear", "factor": 4.0}
 
 
+def test_yarn_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The gain in the metadata is `attention_factor` of config.json, which the converter hands on."""
+    path = with_keys(
+        monkeypatch, tmp_path / "m.gguf", rope__scaling__type="yarn", rope__scaling__factor=4.0,
+        rope__scaling__original_context_length=64, rope__scaling__yarn_attn_factor=1.25,
+    )  # fmt: skip
+    scaling = load(checkpoint=path).document.dims["rope_scaling"]
+    assert scaling == {
+        "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "attention_factor": 1.25,
+    }  # fmt: skip
+
+
+def test_no_experts_at_all_is_a_llama(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = with_keys(monkeypatch, tmp_path / "m.gguf", "mistral", expert_count=0, expert_used_count=0)
+    assert load(checkpoint=path).name == "llama"
+
+
 def test_an_unknown_architecture_names_the_nearest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usual = CONVERSIONS["qwen2"]
     other = Conversion(MODEL_ARCH.QWEN2VL, usual.keys, usual.change)

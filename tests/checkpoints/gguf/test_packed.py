@@ -11,9 +11,11 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize, quantize
 from mlx.utils import tree_flatten
 
-from axon_compose import load, load_model
+from axon_compose import ArchitectureError, load, load_model
 from axon_compose.checkpoints.folder import write_model
 from axon_compose.checkpoints.gguf._packed import PACKED_BITS, pack
+from axon_compose.checkpoints.weights import load_nbytes
+from axon_compose.diagnostics import CheckpointError
 from axon_compose.model import LanguageModel
 from tests.checkpoints.gguf import writing
 from tests.checkpoints.gguf.converted import write
@@ -103,3 +105,22 @@ def test_fewer_bits_are_made_of_the_numbers(tmp_path: Path) -> None:
     tokens, _ = expected("phi3")
     whole, fewer = architecture.build(weights=path, unpack=True), load_model(tmp_path / "out")
     assert 0 < float(mx.abs(whole(tokens) - fewer(tokens)).max()) < 2
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("Q8_0", None), ("Q5_1", "bfloat16"), ("MXFP4", None), (None, "float16")])
+def test_memory_is_known_beforehand(kind: str | None, dtype: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    write("phi3", path, kind)
+    found = load(checkpoint=path)
+    expected_bytes, _ = load_nbytes(found.load_plan(path), found.plan(), dtype)
+    assert expected_bytes == sum(value.nbytes for value in named(found.build(weights=path, dtype=dtype)).values())
+
+
+def test_a_folder_of_them_names_one(tmp_path: Path) -> None:
+    write("phi3", tmp_path / "model-Q8_0.gguf", "Q8_0")
+    with pytest.raises(CheckpointError) as caught:
+        load(tmp_path)
+    assert "name one of its GGUF files" in str(caught.value)
+    with pytest.raises(ArchitectureError) as refused:
+        load("phi3", checkpoint=tmp_path)
+    assert "model-Q8_0.gguf" in refused.value.diagnostics[0].help

@@ -222,6 +222,18 @@ def test_equal_parts_need_no_sizes(tmp_path: Path) -> None:
         case.plan()
 
 
+def test_a_formula_gives_several_stretches(tmp_path: Path) -> None:
+    rule = {"groups": 2, "split": {"a": {"sizes": ["=[1] * 2", 3]}}}
+    case = Case(tmp_path, {"x": rule}, {"a.weight": (10, 2)})
+    w = numbers(10, 2)
+    case.write({"x.weight": w})
+    assert_same(case.load(), {"a.weight": w[[0, 5, 1, 6, 2, 3, 4, 7, 8, 9]]})
+    case = Case(tmp_path, {"x": {"split": {"a": {"sizes": ["=[1, 0.5]"]}}}}, {"a.weight": (10, 2)})
+    case.write({"x.weight": w})
+    with pytest.raises(CheckpointError, match=r"0\.5, not a positive integer"):
+        case.plan()
+
+
 @pytest.mark.parametrize("mark", ["pt", "mlx", None])
 def test_what_may_be_transposed_is_taken_by_its_shape(mark: str | None, tmp_path: Path) -> None:
     rule = {"transpose": True, "if_needed": True, "split": {"a": {"size": 2, "transpose": True}, "b": 1}}
@@ -272,6 +284,17 @@ def test_numbers_change_in_the_wider_type(tmp_path: Path) -> None:
     exact = np.array(w.astype(mx.float32)) + np.float32(1)
     np.testing.assert_array_equal(np.array(case.load(dtype="float32")["n.weight"]), exact)
     assert case.load()["n.weight"].dtype == mx.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8])
+def test_integers_become_numbers_where_a_rule_says_so(dtype: type, tmp_path: Path) -> None:
+    table = np.array([[0, 7], [200, 3]], dtype)
+    case = Case(tmp_path, {"t": {"to": "table", "integers": True}}, {"table": (2, 2)})
+    case.write({"t": table})
+    assert_same(case.load(), {"table": table.astype(np.float32)})
+    case.write({"t": table.astype(np.float32)})
+    with pytest.raises(CheckpointError, match="not an integer"):
+        case.load()
 
 
 def test_a_reshape_leaves_vectors_alone_unless_they_are_named_whole(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from axon_compose.checkpoints.files import CheckpointError, read_safetensors, tensor_specs
 from axon_compose.checkpoints.weights import LoadPlan, SavePlan, TensorHeader, plan_load, plan_save, save_checkpoint
 
-CODES = {mx.float32: "F32", mx.bfloat16: "BF16", mx.uint32: "U32", mx.float16: "F16"}
+CODES = {mx.float32: "F32", mx.bfloat16: "BF16", mx.uint32: "U32", mx.float16: "F16", mx.int64: "I64"}
 
 
 def headers(tensors: Mapping[str, mx.array]) -> dict[str, TensorHeader]:
@@ -166,6 +166,10 @@ TRIPS = {
             {},
         ),
         {"a.weight": numbers(12, 2), "a.bias": numbers(5), "d": numbers(5), "f.weight": numbers(4, 1, 3)},
+    ),
+    "integers": (
+        Trip({"t": {"to": "table", "integers": True}}, {"table": (4, 2)}, {}),
+        {"t": mx.array([[0, 5], [2, 1], [255, 3], [4, 4]], mx.int64)},
     ),
     "condition": (
         Trip({"m.<l>.x": {"to": "m.<l>.x", "when": "=l < n"}, "m.<l>.y": {"to": "extra.y", "when": "=l == n"}},
