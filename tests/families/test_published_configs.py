@@ -63,6 +63,7 @@ PUBLISHED: Final = {
     "c4ai-command-r7b-12-2024": Published("cohere2", 8_028_033_024),
     "DeepSeek-V3": Published("deepseek_v3", 671_026_419_200),
     "DeepSeek-V3.2": Published("deepseek_v32", 671_877_944_064),
+    "DeepSeek-V4-Flash": Published("deepseek_v4", 284_334_567_511, read=True),
     "GLM-5": Published("glm_moe_dsa", 743_911_218_432),
     "GLM-5.2": Published("glm_moe_dsa", 743_377_019_904),
     "Kimi-K2-Instruct": Published("deepseek_v3", 1_026_408_232_448),
