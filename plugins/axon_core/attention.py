@@ -20,6 +20,7 @@ from axon_core.scores import attend, written_out
 from axon_core.slopes import slopes
 from axon_core.specs._indexer import BlockIndexerOptions
 from axon_core.specs.attention import (
+    ALiBiOptions,
     BiasOptions,
     GateActivationName,
     GateName,
@@ -57,7 +58,7 @@ class Attention(nn.Module):
         scale: Factor of the scores; `head_dim ** -0.5` unless given.
         softcap: Bound of the scores, `softcap * tanh(scores / softcap)` in float32; none unless given.
         temperature: Factor of queries that grows with their position; none unless given.
-        alibi: Whether scores fall with the distance of the key, by a fixed slope of each head.
+        alibi: Scores that fall with the distance of the key, by a fixed slope of each head; none unless given.
         sinks: Whether each head has a learned score that takes part in the softmax and has no value.
         gate: Whether a sigmoid of a projection of the input multiplies the output, one for each of its dimensions or
             one for each head; no gate unless given.
@@ -90,7 +91,7 @@ class Attention(nn.Module):
         scale: float | None = None,
         softcap: float | None = None,
         temperature: TemperatureOptions | None = None,
-        alibi: bool = False,
+        alibi: ALiBiOptions | None = None,
         sinks: bool = False,
         gate: GateName | None = None,
         gate_activation: GateActivationName = "sigmoid",
@@ -111,7 +112,7 @@ class Attention(nn.Module):
         self.temperature, self.chunk_size = temperature, chunk_size
         self.input_scale, self.key_scale, self.value_scale = input_scale, key_scale, value_scale
         self.scale = scale or head_dim**-0.5
-        self._slopes = mx.array(slopes(num_heads)) if alibi else None
+        self._slopes = None if alibi is None else alibi.scale * mx.array(slopes(num_heads))
 
         self.q_proj = Linear(hidden_dim, num_heads * head_dim, bias=bias.q)
         if kv_from is None:

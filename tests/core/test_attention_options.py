@@ -85,7 +85,7 @@ def definition(layer, x, fields, first=0):
         queries = queries * (1 + warm["scale"] * np.log(1 + steps))[:, None]
     y = softmax(queries, keys, values, layer.scale, fields.get("window_size"), fields.get("softcap"),
                 weights.get("sinks"), first, fields.get("chunk_size"),
-                [2**-2, 2**-4, 2**-6, 2**-8] if fields.get("alibi") else None)  # fmt: skip
+                alibi(fields))  # fmt: skip
     if "output_norm" in fields:
         y = norm(y, fields["output_norm"]["eps"])
     if "gate" in fields:
@@ -93,6 +93,14 @@ def definition(layer, x, fields, first=0):
         gate = np.log1p(np.exp(gate)) if "gate_activation" in fields else 1 / (1 + np.exp(-gate))
         y = y * gate.reshape(len(x), layer.num_heads, -1)
     return y.reshape(len(x), -1) @ weights["o_proj.weight"].T + weights.get("o_proj.bias", 0)
+
+
+def alibi(fields):
+    """Slopes of four heads."""
+    if not fields.get("alibi"):
+        return None
+    scale = 1.0 if fields["alibi"] is True else fields["alibi"]["scale"]
+    return [scale * 2 ** -(2 * head) for head in (1, 2, 3, 4)]
 
 
 def softmax(queries, keys, values, scale, window, cap, sinks, first, chunk, falls=None):
@@ -118,7 +126,7 @@ CASES = {
     "softcap, window": {"softcap": 0.7, "num_kv_heads": 2, "window_size": 70},
     "sinks": {"sinks": True},
     "alibi": {"alibi": True, "rope": False, "num_kv_heads": 2},
-    "alibi, softcap": {"alibi": True, "softcap": 0.7},
+    "alibi, softcap": {"alibi": {"scale": 0.5}, "softcap": 0.7},
     "norm of the output, gate": {"output_norm": {"eps": 0.05}, "gate": "elementwise", "num_kv_heads": 2},
     "factors of heads": {"head_gain": True, "qk_norm": {"when": "after_rope"}},
     "sinks, grouped, window": {"sinks": True, "num_kv_heads": 2, "window_size": 9},

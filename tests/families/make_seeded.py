@@ -13,6 +13,7 @@
     published: {…}                # optional: fields that files before transformers 5 have instead; null takes one away
     rope_kind: type               # optional: the word for the kind in a published `rope_scaling`
     tokens: 40                    # optional: tokens in each of the two rows
+    attention: sdpa               # optional: of transformers, where its eager one is wrong
     tensors: {pattern: shape}     # optional: names and shapes of the published files, where they are not those of the
                                   # reference's own model; "layers.{0..3}.a.{0,2}.weight" is eight names
     draws: {pattern: [normal, 0.0, 1.0]}   # optional: distributions for names that match a shell pattern
@@ -135,12 +136,13 @@ class Transformers:
 
         self.reads = getattr(transformers, recipe.get("class", "AutoModelForCausalLM"))
         self.old, self.torch = old, torch
+        self.options = {**old.EAGER, "attn_implementation": recipe.get("attention", "eager")}
         whole = recipe.get("whole")
         written = {**whole, "text_config": recipe["config"]} if whole else recipe["config"]
         fields = {key: value for key, value in written.items() if key != "model_type"}
         config = AutoConfig.for_model(written["model_type"], **fields)
         make = getattr(self.reads, "from_config", None) or self.reads._from_config
-        self.model = make(config, dtype=torch.float32, **old.EAGER).eval()
+        self.model = make(config, dtype=torch.float32, **self.options).eval()
         with tempfile.TemporaryDirectory() as place:
             self.model.save_pretrained(place)
             from safetensors.numpy import load_file
@@ -171,7 +173,7 @@ class Transformers:
             (Path(place) / "config.json").write_text(json.dumps(self.written))
             save_file(tensors, Path(place) / "model.safetensors", metadata={"format": "pt"})
             self.model, info = self.reads.from_pretrained(
-                place, dtype=self.torch.float32, output_loading_info=True, **self.old.EAGER
+                place, dtype=self.torch.float32, output_loading_info=True, **self.options
             )
         missing = [name for name in info["missing_keys"] if not name.endswith(self.computed)]
         assert not missing, missing

@@ -41,11 +41,16 @@ DISTRIBUTIONS: Final[dict[str, Callable[..., np.ndarray]]] = {
     "log_uniform": lambda rng, low, high, shape: np.log(rng.uniform(low, high, shape)),
     "time_step": _time_step,
     "integers": lambda rng, low, high, shape: rng.randint(low, high, shape),
+    "indices": lambda rng, low, high, shape: rng.randint(low, high, shape),
 }
 
 
+#: Those that are no floats.
+_TYPES: Final = {"integers": np.int32, "indices": np.int64}
+
+
 def draw(name: str, entry: list[Any], seed: int) -> np.ndarray:
-    """The values of one tensor: float32, or int32 for `integers`.
+    """The values of one tensor: float32, int32 for `integers`, int64 for `indices`.
 
     Args:
         name: The tensor's name in the checkpoint, which is part of its seed.
@@ -55,7 +60,7 @@ def draw(name: str, entry: list[Any], seed: int) -> np.ndarray:
     shape, kind, first, second = entry
     rng = np.random.RandomState([seed, zlib.crc32(name.encode())])
     values = DISTRIBUTIONS[kind](rng, first, second, tuple(shape))
-    return np.asarray(values, dtype=np.int32 if kind == "integers" else np.float32, order="C")
+    return np.asarray(values, dtype=_TYPES.get(kind, np.float32), order="C")
 
 
 def drawn(folder: Path) -> dict[str, np.ndarray]:

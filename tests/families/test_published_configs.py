@@ -63,6 +63,7 @@ PUBLISHED: Final = {
     "c4ai-command-r7b-12-2024": Published("cohere2", 8_028_033_024),
     "DeepSeek-V3": Published("deepseek_v3", 671_026_419_200),
     "DeepSeek-V3.2": Published("deepseek_v32", 671_877_944_064),
+    "DeepSeek-V4-Flash": Published("deepseek_v4", 284_334_567_511, read=True),
     "GLM-5": Published("glm_moe_dsa", 743_911_218_432),
     "GLM-5.2": Published("glm_moe_dsa", 743_377_019_904),
     "Kimi-K2-Instruct": Published("deepseek_v3", 1_026_408_232_448),
@@ -195,6 +196,7 @@ PUBLISHED: Final = {
     "bloom-560m": Published("bloom", 559_214_592),
     "mpt-7b": Published("mpt", 6_649_286_656),
     "xglm-564M": Published("xglm", 564_463_616),
+    "falcon-rw-1b": Published("falcon", 1_311_625_216),
     "plamo-13b": Published("plamo", 13_099_545_600, read=True),
     # Names and paths left out, counted by transformers; each has fields that change nothing.
     "allam-7b": Published("llama", 7_000_559_616, read=True),

@@ -24,6 +24,18 @@ _AS_GPT2: Final = frozenset({
 })  # fmt: skip
 #: Those where every digit is a word of its own besides.
 _DIGITS: Final = frozenset({"starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b"})
+#: Those that split as another one does that the converter knows.
+_SAME: Final = {
+    "glm4": "llama-bpe", "chatglm-bpe": "llama-bpe", "stablelm2": "qwen2", "hunyuan": "qwen2", "grok-2": "qwen2",
+}  # fmt: skip
+#: DeepSeek-V3's, one after the other: numbers in threes, Chinese and Japanese, and the rest by classes of characters.
+_DEEPSEEK: Final = (
+    r"\p{N}{1,3}",
+    r"[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+    r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+)
+_AS_DEEPSEEK: Final = frozenset({"deepseek-v3", "hunyuan-dense", "joyai-llm"})
 #: Those of Llama 3 and Tekken: a word that is a token stays one, and a text begins with the first token.
 _WHOLE_WORDS: Final = frozenset({
     "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "tekken",
@@ -86,9 +98,10 @@ def _backend(file: GgufFile, keys: dict[str, Any]) -> Any:
     except ImportError as error:
         raise _unusable(file, "transformers is older than 5.24, which has the converter") from error
     model, pre = keys.get("model"), str(keys.get("pre", ""))
-    known = _AS_GPT2 | _DIGITS | _WHOLE_WORDS | GGUF_PRE_TOKENIZER_SPLITS.keys()
+    known = _AS_GPT2 | _DIGITS | _WHOLE_WORDS | _AS_DEEPSEEK | _SAME.keys() | GGUF_PRE_TOKENIZER_SPLITS.keys()
     if model == "gpt2" and pre not in known:
         raise _unusable(file, f"`tokenizer.ggml.pre` is `{pre[:40]}`, a way to split texts that is not known")
+    keys = {**keys, "pre": _SAME.get(pre, pre)}
     names = GGUF_TOKENIZER_MAPPING["tokenizer"]
     given = {name: keys[key] for key, name in ((k.removeprefix("ggml."), n) for k, n in names.items()) if key in keys}
     try:
@@ -105,8 +118,12 @@ def _backend(file: GgufFile, keys: dict[str, Any]) -> Any:
 
 def _split_as(backend: Any, pre: str) -> None:
     """What a kind of byte-level BPE does besides the expression that splits texts."""
-    from tokenizers import pre_tokenizers
+    from tokenizers import Regex, pre_tokenizers
 
+    if pre in _AS_DEEPSEEK:
+        steps = [pre_tokenizers.Split(Regex(text), "isolated") for text in _DEEPSEEK]
+        words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        backend.pre_tokenizer = pre_tokenizers.Sequence([*steps, words])
     if pre in _DIGITS:
         digits = pre_tokenizers.Digits(individual_digits=True)
         words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)

@@ -10,6 +10,8 @@ from axon_compose.registry import Options
 
 __all__ = [
     "OFFSET_HELP",
+    "ALiBi",
+    "ALiBiOptions",
     "Bias",
     "BiasOptions",
     "GateActivationName",
@@ -101,6 +103,12 @@ class TemperatureOptions(Options):
     shift: int = Field(default=0, ge=0, description="Position of the first token; Llama 4 counts from 1.")
 
 
+class ALiBiOptions(Options):
+    """Scores that fall with the distance of the key, by a slope of each head (Press et al. 2022, arXiv:2108.12409)."""
+
+    scale: float = Field(default=1.0, gt=0, description="Factor of the slopes; `head_dim ** -0.5` in Falcon.")
+
+
 # `true` and `false` are short for a mapping. They are rewritten before validation, for a union in pydantic would put
 # its own tags into the place of a fault.
 def _bias(value: Any) -> Any:
@@ -117,3 +125,4 @@ QKNorm = Annotated[
     HeadNormOptions | None, BeforeValidator(switch, json_schema_input_type=bool | HeadNormOptions | None)
 ]
 VNorm = Annotated[VNormOptions | None, BeforeValidator(switch, json_schema_input_type=bool | VNormOptions | None)]
+ALiBi = Annotated[ALiBiOptions | None, BeforeValidator(switch, json_schema_input_type=bool | ALiBiOptions | None)]

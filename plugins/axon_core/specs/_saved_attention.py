@@ -69,7 +69,7 @@ def attention_saved(
     if options.gate is not None:
         found += each(tokens, gate=attended if options.gate == "elementwise" else heads, gated=attended)
     capped = options.softcap is not None
-    written_out = capped or options.alibi
+    written_out = capped or options.alibi is not None
     scores = scores_saved(
         tokens, heads, options.window_size, written_out=written_out, capped=capped, chunk=options.chunk_size
     )

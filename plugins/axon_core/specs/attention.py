@@ -11,6 +11,8 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from axon_compose.registry import KV, Array, CacheSpec, ComponentSpec, Composite, Dims, Options, written
 from axon_core.specs._flops import attention_flops, chunk_pairs, pairs, product_flops
 from axon_core.specs._heads import (
+    ALiBi,
+    ALiBiOptions,
     Bias,
     BiasOptions,
     GateActivationName,
@@ -29,6 +31,7 @@ from axon_core.specs._small import limited
 
 __all__ = [
     "SPECS",
+    "ALiBiOptions",
     "AttentionOptions",
     "BiasOptions",
     "GateActivationName",
@@ -101,10 +104,10 @@ class AttentionOptions(Options):
     temperature: TemperatureOptions | None = Field(
         default=None, description="Factor of queries far into a long context; none unless given."
     )
-    alibi: bool = Field(
-        default=False,
-        description="ALiBi (Press et al. 2022, arXiv:2108.12409): scores fall with the distance of the key, by a slope "
-        "of each head. Not with `window_size`, `chunk_size`, `sinks` or `indexer`. No fused kernel has it.",
+    alibi: ALiBi = Field(
+        default=None,
+        description="Scores fall with the distance of the key, by a slope of each head: true, or {scale: …}. Not with "
+        "`window_size`, `chunk_size`, `sinks` or `indexer`. No fused kernel has it.",
     )
     sinks: bool = Field(
         default=False,
@@ -371,7 +374,7 @@ _ATTENTION: Final = ComponentSpec(
         {"num_heads": 4, "qk_norm": {"weight": False}},
         {"num_heads": 4, "qk_norm": {"offset": 1.0}},
         {"num_heads": 4, "num_kv_heads": 2, "k_eq_v": True, "bias": True, "qk_norm": True, "v_norm": True},
-        {"num_heads": 6, "num_kv_heads": 2, "head_dim": 8, "rope": False, "alibi": True},
+        {"num_heads": 6, "num_kv_heads": 2, "head_dim": 8, "rope": False, "alibi": {"scale": 0.5}},
         {"num_heads": 4, "temperature": {"scale": 0.5, "length": 4, "shift": 1}},
         {
             "num_heads": 4,

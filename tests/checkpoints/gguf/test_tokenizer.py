@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from gguf import GGUFWriter
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from axon_compose.checkpoints.files._tokenizer import tokenizer_files
 from axon_compose.diagnostics import CheckpointError
@@ -35,9 +35,10 @@ def written(path: Path, **keys: Any) -> Path:
 
 
 def byte_level(*before: Any) -> Tokenizer:
-    """A trained BPE with a special token in front."""
+    """A trained BPE with a special token in front; words of GPT-2, after other splits unless those split all."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*before, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    rest = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=len(before) < 3)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*before, rest])
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<|end|>"], initial_alphabet=alphabet)
@@ -68,15 +69,31 @@ def read(path: Path) -> tuple[Tokenizer, dict[str, Any], Any]:
     return Tokenizer.from_str(texts["tokenizer.json"].decode()), json.loads(texts["tokenizer_config.json"]), texts
 
 
+#: The three splits of the tokenizer.json of DeepSeek-V3.
+DEEPSEEK = [
+    "\\p{N}{1,3}",
+    "[一-龥぀-ゟ゠-ヿ]+",
+    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
+    "| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
+]
+
+
 @pytest.mark.parametrize(
-    ("pre", "before"), [("gpt-2", []), ("smollm", [pre_tokenizers.Digits(individual_digits=True)])]
+    ("pre", "before"),
+    [
+        ("gpt-2", []),
+        ("smollm", [pre_tokenizers.Digits(individual_digits=True)]),
+        ("deepseek-v3", [pre_tokenizers.Split(Regex(text), "isolated") for text in DEEPSEEK]),
+    ],
 )
 def test_byte_level_bpe(pre: str, before: list[Any], tmp_path: Path) -> None:
     known = byte_level(*before)
     path = of_bpe(tmp_path / "m.gguf", known, tokenizer_pre=pre, chat_template="{{ messages }}")
     found, config, files = read(path)
-    for text in (TEXT, "a<|end|>b", "  7 77  "):
+    for text in (TEXT, "a<|end|>b", "  7 77  ", "1234567 日本の x\\n\\n (a)\\r\\n"):
         assert found.encode(text).ids == known.encode(text).ids
+        plain = text.replace("<|end|>", "")
+        assert found.pre_tokenizer.pre_tokenize_str(plain) == known.pre_tokenizer.pre_tokenize_str(plain)
         assert found.decode(found.encode(text).ids, skip_special_tokens=False) == text
     assert config["eos_token"] == "<|end|>"
     assert files["chat_template.jinja"] == b"{{ messages }}"

@@ -1,0 +1,91 @@
+"""Embeddings of the last few tokens together, in hashed tables (Meituan, 2026, LongCat-Flash-Lite)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from axon_compose.registry import Dims
+from axon_core.conv import last_inputs
+from axon_core.linear import Embedding, Linear
+from axon_core.specs.ngram_embedding import NGramEmbeddingOptions
+from axon_core.states import read_states, write_states
+
+__all__ = ["NGramEmbedding"]
+
+
+class NGramEmbedding(nn.Module):
+    """The mean of a token's vector and those of the groups of tokens that end with it.
+
+        row = (t + V · t₋₁ + V² · t₋₂ + …) mod rows         V tokens in all, 0 before the first one of the text
+        y   = (x + sum over all tables of post_proj(embedder[row])) / (1 + number of tables)
+
+    Tables have unlike numbers of rows, so that groups that fall on one row of a table differ in the next.
+
+    Args:
+        hidden_size: Width D of the model.
+        vocab_size: V.
+        options: `NGramEmbeddingOptions`.
+    """
+
+    def __init__(self, hidden_size: int, vocab_size: int, options: NGramEmbeddingOptions) -> None:
+        super().__init__()
+        self.options = options
+        width = hidden_size // len(options.sizes)
+        self.embedders = [Embedding(rows, width) for rows in options.sizes]
+        self.post_projs = [Linear(width, hidden_size, bias=False) for _ in options.sizes]
+        #: Powers of V in the arithmetic of each table, so that products stay within 64 bits.
+        self._powers = [[pow(vocab_size, k, rows) for k in range(options.longest)] for rows in options.sizes]
+
+    @classmethod
+    def from_options(cls, options: NGramEmbeddingOptions, dims: Dims) -> NGramEmbedding:
+        """Build from `NGramEmbeddingOptions`."""
+        return cls(dims.hidden_size, dims.vocab_size, options)
+
+    def __call__(
+        self, x: mx.array, mask: mx.array | None = None, cache: Any = None, *, tokens: mx.array
+    ) -> tuple[mx.array, Any]:
+        """Look up.
+
+        Args:
+            x: The tokens' own vectors, (B, L, D).
+            mask: False on padding, (B, L); asked of the cache unless given.
+            cache: None, or mlx-lm's `ArraysCache(1)`, which is updated: it holds the last tokens, as numbers.
+            tokens: (B, L) integers.
+
+        Returns:
+            (B, L, D), and the cache.
+        """
+        batch, length = tokens.shape
+        before = self.options.longest - 1
+        (state,), mask = read_states(cache, mask, length, count=1)
+        seen = tokens.astype(mx.float32)[..., None]
+        if mask is not None:
+            seen = mx.where(mask[..., None], seen, 0.0)
+        old = mx.zeros((batch, before, 1), mx.float32) if state is None else state
+        window = mx.concatenate([old, seen], axis=1)
+        shifted = self._shifted(window[..., 0].astype(mx.int64), length)
+        y = x
+        for index, (embedder, project) in enumerate(zip(self.embedders, self.post_projs, strict=True)):
+            group = index // self.options.tables + 2
+            row = shifted[0]
+            for back in range(1, group):
+                row = row + shifted[back] * self._powers[index][back]
+            y = y + project(embedder(row % self.options.sizes[index]))
+        y = y / (1 + len(self.embedders))
+        return y, write_states(cache, [last_inputs(window, mask, before)], length)
+
+    def _shifted(self, ids: mx.array, length: int) -> list[mx.array]:
+        """Each token, that before it, and so on, (B, length) each; 0 before the text that it belongs to."""
+        before = self.options.longest - 1
+        found = [ids[:, before:]]
+        inside = mx.array(True)
+        for back in range(1, self.options.longest):
+            token = ids[:, before - back : before - back + length]
+            if self.options.eos is not None:
+                inside = inside & (token != self.options.eos)
+                token = mx.where(inside, token, 0)
+            found.append(token)
+        return found

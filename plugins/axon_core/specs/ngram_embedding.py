@@ -1,0 +1,86 @@
+"""Embeddings of the last few tokens together: options and record."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import Field
+
+from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
+from axon_core.specs._flops import product_flops
+from axon_core.specs._saved import each, in_float32
+from axon_core.specs._small import limited
+
+__all__ = ["SPECS", "NGramEmbeddingOptions"]
+
+
+class NGramEmbeddingOptions(Options):
+    """Vectors of the last 2, 3, … tokens, looked up in hashed tables, and averaged with that of the token."""
+
+    longest: int = Field(default=4, gt=1, description="Tokens of the longest group.")
+    tables: int = Field(default=4, gt=0, description="Tables for groups of each length, of unlike sizes.")
+    eos: int | None = Field(default=None, ge=0, description="Token that ends a text, which no group reaches over.")
+    rows: int = Field(gt=0, description="Rows of the first table; every further one has two more, plus one in all.")
+
+    @property
+    def sizes(self) -> list[int]:
+        """Rows of the tables, of the shortest groups first."""
+        return [self.rows + 2 * index + 1 for index in range((self.longest - 1) * self.tables)]
+
+
+def _width(options: NGramEmbeddingOptions, dims: Dims) -> int:
+    count = len(options.sizes)
+    if dims.hidden_size < count:
+        raise ValueError(f"`hidden_size` ({dims.hidden_size}) is less than the number of tables ({count})")
+    return int(dims.hidden_size // count)
+
+
+def _params(options: NGramEmbeddingOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
+    width = _width(options, dims)
+    found: dict[str, tuple[int, ...]] = {}
+    for index, rows in enumerate(options.sizes):
+        found[f"embedders.{index}.weight"] = (rows, width)
+        found[f"post_projs.{index}.weight"] = (dims.hidden_size, width)
+    return found
+
+
+def _projections(options: NGramEmbeddingOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
+    return {name: shape for name, shape in _params(options, dims).items() if name.startswith("post_projs.")}
+
+
+def _active(options: NGramEmbeddingOptions, dims: Dims) -> int:
+    """The projections, and a row of every table."""
+    return sum(rows * width + width for rows, width in _projections(options, dims).values())
+
+
+def _saved(options: NGramEmbeddingOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
+    """What is looked up, and where: indices of eight bytes."""
+    count = len(options.sizes)
+    return each(tokens, looked_up=_width(options, dims) * count) + in_float32(tokens, rows=2 * count)
+
+
+SPECS: Final = (
+    ComponentSpec(
+        name="ngram_embedding",
+        kind="block",
+        options=NGramEmbeddingOptions,
+        module="axon_core.ngram_embedding:NGramEmbedding.from_options",
+        summary="The mean of the stream and of vectors of the last few tokens together, looked up in hashed tables.",
+        source='Meituan 2026, "LongCat-Flash-Lite"',
+        cache=lambda options, dims: State((Array("tokens", (options.longest - 1, 1), "float32"),)),
+        params=_params,
+        active=_active,
+        flops=lambda options, dims, tokens, context: product_flops(_projections(options, dims), tokens),
+        touched=lambda options, dims, tokens: {
+            f"embedders.{index}.weight": min(tokens, rows) for index, rows in enumerate(options.sizes)
+        },
+        saved=_saved,
+        reads={"tokens": None},
+        shrink=lambda options, dims: _shrink(options),
+        examples=({"rows": 101}, {"rows": 50, "longest": 3, "tables": 2, "eos": 2}),
+    ),
+)
+
+
+def _shrink(options: NGramEmbeddingOptions) -> dict[str, Any]:
+    return written(options) | limited(options, {"longest": 3, "tables": 2, "rows": 53})
