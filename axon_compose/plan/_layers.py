@@ -69,8 +69,9 @@ class LayerPlanner:
         members = list(self._members(item, path))
         if not members:
             return
-        if any(part.spec.kind == "block" for part, *_ in members):
-            yield self._whole_block(item, members, path)
+        whole = next((part for part, *_ in members if part.spec.kind in ("block", "norm")), None)
+        if whole:
+            yield self._whole_block(whole, item, members, path)
             return
         uses = [self._place(part) for part, *_ in members]
         label = "_".join(use.key for use in uses)
@@ -106,8 +107,7 @@ class LayerPlanner:
             name = value
         return self.parts.named(name, path, self.index)
 
-    def _whole_block(self, item: BranchItem, members: list[tuple[Part, Item, Path]], path: Path) -> Branch:
-        part = members[0][0]
+    def _whole_block(self, part: Part, item: BranchItem, members: list[tuple[Part, Item, Path]], path: Path) -> Branch:
         if (
             len(members) > 1
             or item.parallel
@@ -115,7 +115,8 @@ class LayerPlanner:
             or "norm" in item.model_fields_set
             or {"scale", "skip"} & item.model_fields_set
         ):
-            message = f"`{part.name}` is a whole block: it has its own norm and residual"
+            what = "a norm" if part.spec.kind == "norm" else "a whole block: it has its own norm and residual"
+            message = f"`{part.name}` is {what}"
             self._fault("AX147", message, path, hint="use it by its name alone")
         return Branch((Member(self._place(part)),), residual=False)
 

@@ -24,7 +24,10 @@ from axon_compose.plan._overrides import Overrides
 from axon_compose.plan._plan import Use
 from axon_compose.registry import ComponentSpec, Dims, Fault, Kind, LookupFailure, Raised, Registry, check_options
 
-__all__ = ["Broken", "Part", "Parts"]
+__all__ = ["IN_LAYERS", "Broken", "Part", "Parts"]
+
+#: Kinds of what may stand in a block; a norm by itself replaces what it reads, as a whole block does.
+IN_LAYERS: Final[tuple[Kind, ...]] = ("layer", "block", "norm")
 
 #: Largest extent of one axis that MLX can address.
 MAX_EXTENT: Final = 2**31 - 1
@@ -98,10 +101,10 @@ class Parts:
             if ("components.formula",) in self.document.broken:
                 return
             if self._by_layer(component.options):
-                self.spec(component, ("components", name), ("layer", "block"))
+                self.spec(component, ("components", name), IN_LAYERS)
                 continue
             with suppress(Broken):
-                self.resolve(name, component, ("components", name), ("layer", "block"))
+                self.resolve(name, component, ("components", name), IN_LAYERS)
 
     def check_norms(self) -> None:
         """Validate the norms of all branches and components that have one of their own, used or not."""
@@ -130,7 +133,7 @@ class Parts:
                 self._unknown.add(name)
                 report_no_component(self.document, name, self.document.place(*path), self.problems)
             raise Broken
-        return self.resolve(name, component, ("components", name), ("layer", "block"), layer)
+        return self.resolve(name, component, ("components", name), IN_LAYERS, layer)
 
     def resolve(
         self, name: str, component: Component, path: Path, kinds: tuple[Kind, ...], layer: int | None = None

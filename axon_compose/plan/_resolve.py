@@ -8,7 +8,7 @@ from axon_compose.diagnostics import Flood, Label, Problems, Span
 from axon_compose.language.document import Component, Document
 from axon_compose.plan._connections import Connections
 from axon_compose.plan._layers import LayerPlanner
-from axon_compose.plan._parts import Broken, Part, Parts
+from axon_compose.plan._parts import IN_LAYERS, Broken, Part, Parts
 from axon_compose.plan._plan import Layer, Plan, Use
 from axon_compose.plan._stack import StackLayer, expand_stack
 from axon_compose.plan._wiring import wire
@@ -79,7 +79,7 @@ def _check_types_only(document: Document, registry: Registry, problems: Problems
     """Without sizes no shape is known, but types can be looked up."""
     parts = Parts(document, registry, problems, Dims(document.dims))
     for name, component in document.envelope.components.items():
-        parts.spec(component, ("components", name), ("layer", "block"))
+        parts.spec(component, ("components", name), IN_LAYERS)
 
 
 class _Ends:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
 from axon_compose.diagnostics import Problems, Span
@@ -17,6 +18,7 @@ from axon_compose.language.document import (
     resolve,
     within,
 )
+from axon_compose.language.document._models import NAME
 from axon_compose.language.document._stack_text import StackError, parse_stack
 
 __all__ = ["MAX_LAYERS", "StackLayer", "expand_stack"]
@@ -71,9 +73,8 @@ class _Expansion:
     def run(self) -> list[StackLayer] | None:
         stack = self.document.envelope.stack
         try:
-            if stack.generated is not None:
-                return self._of_a_size_to_plan(self._generated())
-            return self._of_a_size_to_plan(self._listed())
+            layers = self._of_a_size_to_plan(self._listed() if stack.generated is None else self._generated())
+            return layers and [self._with_share(layer, index) for index, layer in enumerate(layers)]
         except (Unresolved, _Faulty):
             return None
 
@@ -177,6 +178,17 @@ class _Expansion:
                 hint = f"`{name}` is a component; give it a block: `blocks: {{{name}: [{name}]}}`"
             self.problems.error("AX132", f"the stack names a block `{name}` that does not exist", span, help=hint)
         return None
+
+    def _with_share(self, layer: StackLayer, index: int) -> StackLayer:
+        """The layer with the name of its weights, which a formula may give: a text, a number, or null for its own."""
+        if not is_formula(layer.share):
+            return layer
+        path = (*layer.path[:-1], "share")
+        value = resolve(layer.share, {**self.names, "i": index}, self.document, path, self.problems)
+        name = f"weights_{value}" if isinstance(value, int) and not isinstance(value, bool) else value
+        if name is not None and not (isinstance(name, str) and re.fullmatch(NAME, name)):
+            self._fault("AX102", f"`share` must be a name, a number or null, this is {value!r:.80}", path)
+        return replace(layer, share=name)
 
     # Counts.
 

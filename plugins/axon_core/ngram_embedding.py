@@ -19,7 +19,7 @@ __all__ = ["NGramEmbedding"]
 class NGramEmbedding(nn.Module):
     """The mean of a token's vector and those of the groups of tokens that end with it.
 
-        row = (t + V · t₋₁ + V² · t₋₂ + …) mod rows         V the size of the vocabulary, 0 before the first token
+        row = (t + V · t₋₁ + V² · t₋₂ + …) mod rows         V tokens in all, 0 before the first one of the text
         y   = (x + sum over all tables of post_proj(embedder[row])) / (1 + number of tables)
 
     Tables have unlike numbers of rows, so that groups that fall on one row of a table differ in the next.
@@ -66,8 +66,7 @@ class NGramEmbedding(nn.Module):
             seen = mx.where(mask[..., None], seen, 0.0)
         old = mx.zeros((batch, before, 1), mx.float32) if state is None else state
         window = mx.concatenate([old, seen], axis=1)
-        ids = window[..., 0].astype(mx.int64)
-        shifted = [ids[:, before - back : before - back + length] for back in range(self.options.longest)]
+        shifted = self._shifted(window[..., 0].astype(mx.int64), length)
         y = x
         for index, (embedder, project) in enumerate(zip(self.embedders, self.post_projs, strict=True)):
             group = index // self.options.tables + 2
@@ -77,3 +76,16 @@ class NGramEmbedding(nn.Module):
             y = y + project(embedder(row % self.options.sizes[index]))
         y = y / (1 + len(self.embedders))
         return y, write_states(cache, [last_inputs(window, mask, before)], length)
+
+    def _shifted(self, ids: mx.array, length: int) -> list[mx.array]:
+        """Each token, that before it, and so on, (B, length) each; 0 before the text that it belongs to."""
+        before = self.options.longest - 1
+        found = [ids[:, before:]]
+        inside = mx.array(True)
+        for back in range(1, self.options.longest):
+            token = ids[:, before - back : before - back + length]
+            if self.options.eos is not None:
+                inside = inside & (token != self.options.eos)
+                token = mx.where(inside, token, 0)
+            found.append(token)
+        return found

@@ -69,3 +69,16 @@ def test_tokens_come_beside_per_layer_inputs():
     cache = model.make_cache()
     steps = mx.concatenate([model(tokens[:, i : i + 1], cache) for i in range(12)], axis=1)
     assert mx.abs(steps - model(tokens)).max().item() < 1e-4
+
+
+def test_no_group_reaches_over_the_end_of_a_text():
+    """Hashes as the authors' code defines them: what is before the last end counts as none."""
+    layer, x = build(longest=3, tables=2, eos=2), mx.zeros((1, 4, 32))
+    texts = [mx.array([[5, 2, 7, 8]]), mx.array([[9, 2, 7, 8]])]
+    first, second = (layer(x, tokens=text)[0] for text in texts)
+    assert mx.abs(first[:, 2:] - second[:, 2:]).max().item() == 0
+    assert mx.abs(first[:, :2] - second[:, :2]).max().item() > 0
+    alone, _ = layer(x[:, :2], tokens=mx.array([[7, 8]]))
+    assert mx.abs(first[:, 2:] - alone).max().item() < 1e-6
+    over = build(longest=3, tables=2)
+    assert mx.abs(over(x, tokens=texts[0])[0][:, 2] - over(x, tokens=texts[1])[0][:, 2]).max().item() > 0

@@ -63,6 +63,7 @@ PUBLISHED: Final = {
     "c4ai-command-r7b-12-2024": Published("cohere2", 8_028_033_024),
     "DeepSeek-V3": Published("deepseek_v3", 671_026_419_200),
     "DeepSeek-V3.2": Published("deepseek_v32", 671_877_944_064),
+    "DeepSeek-V4-Flash": Published("deepseek_v4", 284_334_567_511, read=True),
     "GLM-5": Published("glm_moe_dsa", 743_911_218_432),
     "GLM-5.2": Published("glm_moe_dsa", 743_377_019_904),
     "Kimi-K2-Instruct": Published("deepseek_v3", 1_026_408_232_448),
@@ -148,6 +149,7 @@ PUBLISHED: Final = {
     "MiniCPM3-4B": Published("minicpm3", 4_073_875_968),
     "dbrx-base": Published("dbrx", 131_596_523_520),
     "nemotron-nas-mini": Published("nemotron_nas", 416_860_160, read=True),  # of TensorRT-LLM, counted by mlx-lm
+    "Nanbeige4-3B": Published("nanbeige", 3_933_637_120),
     "Ministral-3-8B-Instruct-2512": Published("ministral3", 8_489_553_920),
     "Qwen2.5-VL-3B-Instruct": Published("qwen2_vl", 3_085_938_688),
     "Kimi-VL-A3B-Instruct": Published("deepseek_v3", 15_960_110_208),

@@ -67,9 +67,15 @@ def _groups(config: Config) -> int:
 
 #: Families with yarn whose RoPE mlx-lm makes by one function.
 _YARN: Final = (
-    "bailing_moe", "deepseek_v3", "deepseek_v32", "dots1", "ernie4_5", "ernie4_5_moe", "exaone_moe", "falcon_h1",
-    "glm4_moe_lite", "glm_moe_dsa", "gpt_oss", "granite", "granitemoe", "kimi_k2", "llama", "mistral", "olmo2", "olmoe",
-    "qwen2", "qwen3", "qwen3_next", "seed_oss", "smollm3",
+    "bailing_moe", "deepseek_v3", "deepseek_v32", "dots1", "exaone_moe", "falcon_h1", "glm4_moe_lite", "glm_moe_dsa",
+    "gpt_oss", "granite", "granitemoe", "kimi_k2", "llama", "mistral", "olmo2", "olmoe", "qwen2", "qwen3", "qwen3_next",
+    "seed_oss", "smollm3",
+)  # fmt: skip
+
+#: Families whose RoPE mlx-lm makes without its scaling.
+_UNSCALED: Final = (
+    "cohere2", "ernie4_5", "ernie4_5_moe", "glm4_moe", "gpt_neox", "lfm2", "lfm2_moe", "minimax_m2", "mixtral",
+    "qwen3_moe",
 )  # fmt: skip
 
 #: Families whose experts are chosen out of the best groups.
@@ -146,7 +152,7 @@ FAULTS: Final = (
         "mlx-lm",
         "rope_scaling is ignored",
         "it applies as for any RoPE",
-        model_types=("mixtral", "qwen3_moe", "cohere2", "gpt_neox", "lfm2", "glm4_moe", "lfm2_moe", "minimax_m2"),
+        model_types=_UNSCALED,
         when=lambda config, tokens: _rope_type(config) != "default",
         settings=lambda config: ["dims.rope_scaling={type: linear, factor: 1.0}"],
     ),

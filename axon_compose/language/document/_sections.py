@@ -133,7 +133,10 @@ class Block(Section):
     """How a layer is built: a list of branches, or `{branches: […], share: name}`."""
 
     branches: list[BranchItem] = Field(min_length=1, description="Residual branches in order.")
-    share: Name | None = Field(default=None, description="All layers with this name share one set of weights.")
+    share: Annotated[Name, OrFormula] | None = Field(
+        default=None,
+        description="All layers with this name share one set of weights; a formula gives one for each layer, or null.",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -86,7 +86,9 @@ def dumps(schema: dict[str, Any]) -> str:
 def _components(registry: Registry, published: bool) -> Components:
     found = Components(registry, published)
     texts = {name: str(info.description) for name, info in Envelope.model_fields.items()}
-    found.place("component", ("layer", "block"), "A component: its type, or a mapping of type and options.", typed=True)
+    found.place(
+        "component", ("layer", "block", "norm"), "A component: its type, or a mapping of type and options.", typed=True
+    )
     found.place("norm", ("norm",), texts["norm"])
     found.place("final_norm", ("norm",), texts["final_norm"], words={"none": "No norm before the head."})
     found.place("embedding", ("embedding",), texts["embedding"])

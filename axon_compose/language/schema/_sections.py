@@ -94,7 +94,7 @@ def definitions() -> dict[str, Schema]:
             **_short_form(Block, "array", minItems=1, items=ref("branch")),
             "properties": {
                 "branches": from_field(Block, "branches", **branches),
-                "share": from_field(Block, "share", **keep),
+                "share": from_field(Block, "share", **or_formula(dict(keep))),
             },
             "required": ["branches"],
         },

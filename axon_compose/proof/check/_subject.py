@@ -149,7 +149,7 @@ class Subject:
             for part in other.uses():
                 if mixes(part) and (other.index, part.key) != (mine, use.key):
                     silenced.append((blocks[other.index], part.key, blocks[other.index][part.key]))
-                    blocks[other.index][part.key] = _Silent(silenced[-1][-1], whole=part.spec.kind == "block")
+                    blocks[other.index][part.key] = _Silent(silenced[-1][-1], whole=part.spec.kind in ("block", "norm"))
         alike = {other.index for other in self.plan.layers if _weights_of(other) == mine} - {layer.index}
         model.layers = [_Skipped(block) if i in alike else block for i, block in enumerate(blocks)]
         try:

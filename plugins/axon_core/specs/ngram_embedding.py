@@ -19,6 +19,7 @@ class NGramEmbeddingOptions(Options):
 
     longest: int = Field(default=4, gt=1, description="Tokens of the longest group.")
     tables: int = Field(default=4, gt=0, description="Tables for groups of each length, of unlike sizes.")
+    eos: int | None = Field(default=None, ge=0, description="Token that ends a text, which no group reaches over.")
     rows: int = Field(gt=0, description="Rows of the first table; every further one has two more, plus one in all.")
 
     @property
@@ -76,7 +77,7 @@ SPECS: Final = (
         saved=_saved,
         reads={"tokens": None},
         shrink=lambda options, dims: _shrink(options),
-        examples=({"rows": 101}, {"rows": 50, "longest": 3, "tables": 2}),
+        examples=({"rows": 101}, {"rows": 50, "longest": 3, "tables": 2, "eos": 2}),
     ),
 )
 

@@ -58,6 +58,9 @@ CONVERSIONS = {
         MODEL_ARCH.GRANITE_HYBRID, recurrent.granitehybrid_keys, recurrent.granitehybrid
     ),
     "lfm2": Conversion(MODEL_ARCH.LFM2, recurrent.lfm2_keys, recurrent.lfm2),
+    "lfm2_moe": Conversion(MODEL_ARCH.LFM2MOE, recurrent.lfm2_moe_keys, recurrent.lfm2_moe),
+    "olmo2": Conversion(MODEL_ARCH.OLMO2, usual, same),
+    "smollm3": Conversion(MODEL_ARCH.SMOLLM3, attention.llama_keys, attention.llama),
     "gpt_oss": Conversion(MODEL_ARCH.GPT_OSS, attention.gpt_oss_keys, attention.gpt_oss),
     "deepseek_v3": Conversion(MODEL_ARCH.DEEPSEEK2, attention.deepseek_keys, attention.deepseek),
     "nemotron_h_published": Conversion(MODEL_ARCH.NEMOTRON_H_MOE, recurrent.nemotron_h_keys, recurrent.nemotron_h),
@@ -77,6 +80,8 @@ LOST = {
     "mamba2": ["dims.time_step_limit=[0.002, 0.2]"],
     "granitemoehybrid": ["dims.attention_bias=true"],
     "lfm2": ["dims.conv_bias=true"],
+    "lfm2_moe": ["dims.conv_bias=true", "dims.routed_scaling_factor=1.5"],
+    "smollm3": ["dims.no_rope_layer_interval=2", "dims.use_sliding_window=true", "dims.sliding_window=8"],
     "gpt_oss": ["dims.swiglu_limit=2.0"],
     "deepseek_v3": ["dims.attention_bias=true", "dims.rope_scaling.mscale=0.7"],
     "nemotron_h_published": ["dims.time_step_limit=[0.001, null]"],

@@ -133,6 +133,33 @@ def lfm2(name: str, array: np.ndarray, config: Config) -> Changed:
     yield name, array.squeeze(1) if name.endswith("conv.conv.weight") else array
 
 
+def lfm2_moe_keys(config: Config) -> dict[str, Any]:
+    heads = config["num_key_value_heads"]
+    return usual(config) | {
+        "attention.head_count_kv": [0 if kind == "conv" else heads for kind in config["layer_types"]],
+        "attention.layer_norm_rms_epsilon": config["norm_eps"],
+        "shortconv.l_cache": config["conv_L_cache"],
+        "expert_count": config["num_experts"],
+        "expert_used_count": config["num_experts_per_tok"],
+        "expert_feed_forward_length": config["moe_intermediate_size"],
+        "leading_dense_block_count": config["num_dense_layers"],
+        "expert_gating_func": 2,
+    }
+
+
+def lfm2_moe(name: str, array: np.ndarray, config: Config) -> Changed:
+    layer = "".join(name.split(".")[2:3])
+    if name.endswith("feed_forward.experts.gate_up_proj"):
+        gate, up = np.split(array, 2, axis=1)
+        yield f"blk.{layer}.ffn_gate_exps.weight", gate
+        yield f"blk.{layer}.ffn_up_exps.weight", up
+    elif found := re.search(r"feed_forward\.experts\.(w[123]\.weight|down_proj)$", name):
+        part = {"w1.weight": "gate", "w3.weight": "up"}.get(found[1], "down")
+        yield f"blk.{layer}.ffn_{part}_exps.weight", array
+    else:
+        yield from lfm2(name.replace(".expert_bias", ".expert_bias.bias"), array, config)
+
+
 def nemotron_h_keys(config: Config) -> dict[str, Any]:
     kinds = config["layers_block_type"]
     heads, inner = config["num_key_value_heads"], config["mamba_num_heads"] * config["mamba_head_dim"]
