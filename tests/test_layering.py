@@ -38,13 +38,13 @@ UPWARD = {("notebook.py", "axon_compose.report.display")}
 GUESTS = {"architecture", "cli", "testing"}
 #: Names that only carry versions.
 FREE = {"axon_compose.__version__"}
-HEAVY = ("mlx", "mlx_lm", "numpy", "matplotlib", "transformers", "jsonschema", "torch")
+HEAVY = ("gguf", "mlx", "mlx_lm", "numpy", "matplotlib", "transformers", "jsonschema", "torch")
 #: Everything that has to load without any of those.
 LIGHT = [
     *(room for room in ORDER if room not in ("model", "integrations", "proof", "testing")),
     *(f"language.{part}" for part in ("source", "document", "schema", "config", "layout")),
     *(f"analysis.{part}" for part in ("cost", "diff", "lint", "comparison", "measurement")),
-    *(f"checkpoints.{part}" for part in ("files", "huggingface", "weights")),
+    *(f"checkpoints.{part}" for part in ("files", "gguf._compile", "gguf._tokenizer", "huggingface", "weights")),
     *("proof", "proof.bench", "proof.doctor", "report.draw", "machine.memory", "machine.blas", "plan.concrete"),
 ]
 
