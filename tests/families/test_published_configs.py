@@ -40,6 +40,8 @@ class Published(NamedTuple):
 
 
 PUBLISHED: Final = {
+    "Muse-Spark-Open-816B-A42B": Published("muse_spark", 819_990_552_064),
+    "talkie-13b": Published("talkie", 13_280_257_721),
     "Zamba2-2.7B": Published("zamba2", 2_662_214_560),
     "Olmo-Hybrid-7B": Published("olmo_hybrid", 7_430_870_688),
     "Ling-3.0-Flash": Published("bailing_moe_v3", 124_414_211_552),

@@ -62,8 +62,19 @@ class Training:
             saved += number * size
             if use is not self.plan.head:
                 flying = max(flying, _COMPONENT * size, self.answers.recomputed(use, self.batch, tokens))
+        saved -= self.common(tokens)
         scores = self.batch * tokens * int(self.plan.dims.vocab_size) * DTYPES[self.dtype]
         return TrainingCost(self.weights, 2 * self.weights, saved, max(flying, _SCORES * scores))
+
+    def common(self, tokens: int) -> int:
+        """Bytes of the arrays `input` that all but the first member of a branch declare: they read the same one."""
+        found = 0
+        for branch in (branch for layer in self.plan.layers for branch in layer.branches):
+            readers = [member.use for member in branch.members if member.pre is None]
+            for use in readers[1:]:
+                arrays = self.answers.saved(use, tokens, self.dtype) or ()
+                found += sum(array.nbytes(self.dtype) for array in arrays if array.name == "input")
+        return found * self.batch
 
 
 def _estimate(plan: Plan, use: Use, answers: Answers, dtype: str) -> int:

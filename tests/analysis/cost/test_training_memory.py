@@ -33,9 +33,6 @@ SMALL = 0.025
 WIDER = {
     # Rotations are counted for each of two sequences, which share them: seen with heads as wide as all of the model.
     "attention-29": 0.035,
-    # One normed input serves all members of a branch and is declared by each of them.
-    "cohere2": 0.08,
-    "falcon_h1": 0.04,
     "gemma3n_text": 0.03,
     # A mean needs nothing of the streams, and so the last connection keeps less than the others.
     "hyper_connections-2": 0.06,
