@@ -20,7 +20,6 @@ CHARACTERS = sorted(set(string.ascii_letters + string.digits + string.punctuatio
 def write_tokenizer(folder: Path) -> None:
     """Write the tokenizer of a fixture, with the special tokens that its config.json names by number."""
     config = json.loads((folder / "config.json").read_text())
-    config |= config.get("text_config", {})
     names = [*SPECIAL, *CHARACTERS]
     config |= config.get("text_config", {})
     assert config["vocab_size"] == len(names), folder

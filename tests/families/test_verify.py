@@ -309,7 +309,7 @@ def test_a_family_file_explains_what_mlx_lm_does_not_load(tmp_path: Path) -> Non
 
 def test_the_table_of_faults() -> None:
     assert _PEERS == PEERS
-    named = [(fault.name, family) for fault in FAULTS for family in fault.model_types or ("",)]
+    named = [(fault.name, fault.peer, family) for fault in FAULTS for family in fault.model_types or ("",)]
     assert len(set(named)) == len(named)
     for fault in FAULTS:
         assert fault.peer in PEERS

@@ -27,7 +27,7 @@ _RENAMED: Final[dict[str, dict[str, str]]] = {
 _REPLACED: Final = {"bailing_hybrid": {"head_dim": "linear_head_dim"}}
 #: Classes that transformers writes into `architectures`, and by what name mlx-lm knows them.
 _CLASSES: Final = {"BailingHybridForCausalLM": "BailingMoeV3ForCausalLM"}
-#: What kinds the layers are: said anew even where something is said, for layer_types counts.
+#: The kind of each layer: written anew even where the field is given, for layer_types counts. An interval is kept.
 _KINDS: Final = ("layer_types", "sliding_window_pattern")
 _BESIDE: Final = ("rope_theta", "partial_rotary_factor")
 
@@ -53,7 +53,7 @@ def older_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     missing = {name: value for name, value in found.items() if config.get(name) is None}
     missing |= {name: config[source] for name, source in _REPLACED.get(family, {}).items() if source in config}
     missing |= {"architectures": [_CLASSES[written]]} if written in _CLASSES else {}
-    return missing | {name: found[name] for name in _KINDS if name in found}
+    return missing | {name: found[name] for name in _KINDS if isinstance(found.get(name), list | str)}
 
 
 def with_older_fields(config: Mapping[str, Any]) -> dict[str, Any]:
