@@ -58,8 +58,8 @@ def _imported(arguments: argparse.Namespace, terminal: Terminal) -> int:
         note = "a folder with a description of its own"
         data = architecture.data
     else:
-        data = unroll(architecture.document, architecture.plan(), Registry.installed())
         of_gguf = is_gguf(arguments.checkpoint)
+        data = unroll(architecture.document, architecture.plan(), Registry.installed(), gguf=of_gguf)
         found = _of_gguf(architecture, arguments.checkpoint) if of_gguf else _of_config(architecture, config)
         kind = "GGUF architecture" if of_gguf else "model type"
         named = found["gguf_architecture" if of_gguf else "model_type"]

@@ -105,7 +105,7 @@ def assert_holds_together(architecture: Architecture) -> None:
     published = {f"embedding.{value}" for value in plan.embedding.writes}
     for layer in plan.layers:
         for use in layer.uses():
-            assert {key for value, key in use.reads.items() if value != "offset"} <= published
+            assert {key for value, key in use.reads.items() if value not in ("offset", "tokens")} <= published
             assert all(0 <= mask < len(plan.masks) for mask in use.masks)
             published |= {f"{layer.index}.{use.key}.{value}" for value in use.writes}
     data = plan_to_dict(plan)

@@ -52,7 +52,7 @@ def _divide(a: Any, b: Any) -> Any:
 
 _HELPERS = {
     "_number": _number, "_divide": _divide, "min": min, "max": max, "ceil": ceil, "floor": floor, "round": round,
-    "sqrt": sqrt, "log": log, "len": len, "sum": sum, "range": lambda *ends: list(range(*ends)),
+    "sqrt": sqrt, "log": log, "text": str, "len": len, "sum": sum, "range": lambda *ends: list(range(*ends)),
     "is_list": lambda value: isinstance(value, list),
     "at": lambda value, at: value[at] if type(value) is list else value,
     "ints": lambda text: [int(part) for part in text.split(",") if part.strip()],
@@ -125,7 +125,8 @@ def _merged(first: list[Pair], second: list[Pair], key: Pair) -> Pair:
 
 def _each(item: Pair, items: Pair, condition: Pair | None) -> Pair:
     """A list made of another one; `x` may stand for its items in `item`."""
-    name = f"x{items.formula.count(' for ')}"
+    parts = (item, items, condition) if condition else (item, items)
+    name = f"x{sum(part.formula.count(' for ') for part in parts)}"
     formula, python = (text.replace("ratio", name) for text in (item.formula, item.python))
     tail = f" if {condition.at(2)}" if condition else ""
     tests = f" if {condition.python}" if condition else ""

@@ -32,18 +32,19 @@ _KINDS: Final[dict[str, Kind]] = {
 _LONGEST: Final = 32
 
 
-def unroll(document: Document, plan: Plan, registry: Registry) -> dict[str, Any]:
+def unroll(document: Document, plan: Plan, registry: Registry, *, gguf: bool = False) -> dict[str, Any]:
     """The same model as plain data of a file that has no formulas of sizes and no generated stack.
 
     Args:
         document: What was planned.
         plan: What came of it.
         registry: Knows the defaults of options, which are left out.
+        gguf: Keep the rules for the tensors of GGUF files too.
 
     Returns:
         Sections in the order of a file; `load` gives the same plan.
     """
-    return _Unrolling(document, plan, registry).data()
+    return _Unrolling(document, plan, registry).data(("huggingface", "gguf") if gguf else ("huggingface",))
 
 
 class _Unrolling:
@@ -52,13 +53,13 @@ class _Unrolling:
         self.written: dict[str, Any] = plain(document.node)
         self.names: dict[str, Any] = {**document.names(), **document.dims}
 
-    def data(self) -> dict[str, Any]:
+    def data(self, reading: tuple[str, ...]) -> dict[str, Any]:
         stack = expand_stack(self.document, Problems())
         assert stack is not None, "it was planned"
         blocks, order = self.blocks(stack)
         components, overrides = self.components()
         found: dict[str, Any] = {"version": 1, "name": self.plan.name}
-        sections = {section: of for section in ("huggingface", "gguf") if (of := self.reading(section))}
+        sections = {section: of for section in reading if (of := self.reading(section))}
         found["dims"] = self.dims(sections)
         found |= {"components": components, "blocks": blocks, "stack": compress(order)}
         if overrides:

@@ -50,6 +50,8 @@ VALUES = [
     ("={} | {} == {} or 1", True),
     ("=sum(kv_heads) + sum([])", 14),
     ("=range(-1)", []),
+    ("=text(-7) + text(2)", "-72"),
+    ("=[{'5': 'five'}[text(l)] if text(l) in {'5': 1} else l for l in range(4, 6)]", [4, "five"]),
     ("=round(log(1000) / log(10), 9)", 3.0),
     ("=max('ab', 'b')", "b"),
     ("=len(pattern) + len(kv_heads) + len(rope)", 9),
@@ -191,6 +193,7 @@ WITHOUT_VALUE = [
         "write `or` for a choice; `|` puts two mappings together",
     ),
     ("=log(1 - 1)", "1 - 1", "`log` of a number that is not positive", None),
+    ("=text(1.5)", "1.5", "`text` takes an integer, not a number", None),
     ("=sum(i)", "i", "`sum` takes a list, not an integer", None),
     ("=sum([1, 'a'])", "[1, 'a']", "`sum` takes numbers, not a string", None),
     ("=range(1, 2.0)", "2.0", "`range` takes integers, not a number", None),
@@ -363,14 +366,14 @@ def test_a_name_for_items_is_none_of_the_names() -> None:
         "=[x for x in range(90000) if sum(range(90000))]",
         "=[x for x in long if deep == copy]",
         "=[x for x in long if [x] in long]",
-        "=[text * 90 for x in long]",
+        "=[word * 90 for x in long]",
         "=[max(long) for x in long]",
         "=[[y for y in long] for x in long]",
     ],
 )
 def test_loops_cannot_run_long(text: str) -> None:
     deep = [[1] * 50_000, [2] * 40_000]
-    names = {"long": list(range(50_000)), "deep": deep, "copy": [list(part) for part in deep], "text": "x" * 1000}
+    names = {"long": list(range(50_000)), "deep": deep, "copy": [list(part) for part in deep], "word": "x" * 1000}
     meter = Meter()
     with pytest.raises(FormulaError, match="takes too long to compute"):
         parse(text).evaluate(names, meter)

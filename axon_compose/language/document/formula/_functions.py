@@ -84,6 +84,12 @@ def _ints(value: Any) -> list[int]:
     return [int(part) for part in parts]
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise OperationError(f"`text` takes an integer, not {describe(value)}", operand=0)
+    return str(checked(value))
+
+
 def _round(value: Any, places: Any = None) -> Any:
     if places is not None and (not isinstance(places, int) or isinstance(places, bool)):
         raise OperationError(f"`round` takes an integer number of places, not {describe(places)}", operand=1)
@@ -124,5 +130,6 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "sum": _sum,
     "ints": _ints,
     "range": _range,
+    "text": _text,
     "is_list": lambda value: isinstance(value, list | tuple),
 }

@@ -37,6 +37,7 @@ KEYWORDS: Final = frozenset({"and", "or", "not", "in", "if", "else", "for"})
 FUNCTIONS: Final[dict[str, tuple[int, int | None]]] = {
     "min": (1, None), "max": (1, None), "ceil": (1, 1), "floor": (1, 1), "round": (1, 2), "sqrt": (1, 1), "len": (1, 1),
     "ints": (1, 1), "log": (1, 1), "sum": (1, 1), "range": (1, 2), "is_list": (1, 1), "at": (2, 2),
+    "text": (1, 1),
 }  # fmt: skip
 #: Words that cannot be names of values, because a formula gives them a meaning of their own.
 RESERVED: Final = KEYWORDS | CONSTANTS.keys() | FUNCTIONS.keys()
