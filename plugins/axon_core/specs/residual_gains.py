@@ -44,7 +44,7 @@ SPECS: Final = (
         source="mlx-lm 2026, `talkie`",
         params=lambda options, dims: {},
         flops=_nothing,
-        saved=lambda options, dims, tokens, dtype: (),
+        saved=lambda options, dims, tokens, dtype: each(tokens, embedding=dims.hidden_size),
         connections=(
             ComponentSpec(
                 name="gain",
