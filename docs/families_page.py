@@ -265,8 +265,10 @@ def _against_mlx_lm(name: str) -> str:
         folder = copied(name, Path(place) / name, config)
         (found,) = verify(folder, tokens=TOKENS, seed=SEED, against=["mlx-lm"]).peers
     faults = ", ".join(fault.name for fault in found.faults)
+    if found.forward is None and "not supported" in found.error.partition("Model type")[2]:
+        return NONE  # it knows the whole model alone, not its text model
     if found.forward is None:
-        return f"not loaded: {faults or found.error}"
+        return f"not loaded: {faults or found.error.partition(':')[0]}"
     return _bound(found.forward) if found.status == "ok" else f"{found.forward:.1e}: {faults or 'unexplained'}"
 
 

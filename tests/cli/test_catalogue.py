@@ -166,7 +166,7 @@ def test_options_as_a_json_schema() -> None:
         (["cost", "lama"], "did you mean `llama`?"),
         (["lint", "llama.yaml"], "did you mean `llama`?"),
         (["check", "modle.yaml"], "did you mean `model.yaml`?"),
-        (["validate", "qwen"], None),
+        (["validate", "axon"], None),
         (["diff", "model.yaml", "mixtrall"], "did you mean `mixtral`?"),
         (["show", "zzzzzz"], "`axon-compose list` has the shipped architectures"),
     ],
