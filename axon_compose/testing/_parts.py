@@ -66,7 +66,7 @@ def drawn_reader(
         Both sections, or None if none of many drawn ones fit each other.
     """
     spec, table = registry.component(type_name), registry.component(embedding)
-    for _ in range(_ATTEMPTS):
+    for _ in range(5 * _ATTEMPTS):  # both have to be valid, and fit each other
         options = draw_options(spec, choices)
         if check_options(spec, options)[1]:
             continue

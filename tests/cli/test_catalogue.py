@@ -51,7 +51,7 @@ def test_everything_that_can_be_named_is_listed(capsys: pytest.CaptureFixture[st
         name.removeprefix("core/") for name in Registry.installed().components()
     }
     families = {entry["name"]: entry["what"] for entry in result["families"]}
-    assert families["llama"] == "llama, mistral"
+    assert families["llama"].startswith("llama, mistral")
     assert all(load(name).document.envelope.huggingface for name in ("llama", "gpt2"))
     assert all(entry["summary"] for title in result for entry in result[title])
 
@@ -166,7 +166,7 @@ def test_options_as_a_json_schema() -> None:
         (["cost", "lama"], "did you mean `llama`?"),
         (["lint", "llama.yaml"], "did you mean `llama`?"),
         (["check", "modle.yaml"], "did you mean `model.yaml`?"),
-        (["validate", "qwen"], None),
+        (["validate", "axon"], None),
         (["diff", "model.yaml", "mixtrall"], "did you mean `mixtral`?"),
         (["show", "zzzzzz"], "`axon-compose list` has the shipped architectures"),
     ],

@@ -50,7 +50,8 @@ def test_the_families_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import", "--families", "FALCON"]) == 0
     some = capsys.readouterr().out.splitlines()
     assert some[0] == "families"
-    assert {line.split()[0] for line in some[1:]} == {"falcon_h1", "falcon_mamba"}
+    assert {line.split()[0] for line in some[1:]} >= {"falcon_h1", "falcon_mamba"}
+    assert all("falcon" in line.lower() for line in some[1:])
     assert {line.split()[0] for line in some} < {line.split()[0] for line in everything.splitlines()}
     assert main(["import", "--families", "falcn"]) == 1
 

@@ -115,6 +115,15 @@ FAULTS: Final = (
     UpstreamFault(
         "window-ignored",
         "mlx-lm",
+        "without layer_types all layers attend to all earlier tokens",
+        "they attend to sliding_window tokens",
+        model_types=("ministral3",),
+        when=lambda config, tokens: not config.get("layer_types") and _slides(config, tokens),
+        settings=lambda config: [f"dims.sliding_window={config['max_position_embeddings']}"],
+    ),
+    UpstreamFault(
+        "window-ignored",
+        "mlx-lm",
         "use_sliding_window is ignored",
         "layers from max_window_layers on attend to sliding_window tokens",
         model_types=("qwen2", "qwen3"),

@@ -11,14 +11,17 @@ from axon_core.specs._saved import in_float32
 
 __all__ = ["SPECS", "AttentionResidualsOptions"]
 
-#: Blocks that a mixture reads, for the figures of cost: how many there are, the stack decides.
-_BLOCKS: Final = 8
-
 
 class AttentionResidualsOptions(Options):
     """Branches read a learned mixture of what earlier blocks of layers gave, instead of their sum."""
 
     norm_eps: float = Field(1e-5, gt=0, description="Added to the mean square in the norm of what is compared.")
+    mean_blocks: int = Field(
+        0,
+        ge=0,
+        description="Ended blocks that a mixture reads, in the mean over the stack, for estimates of memory and "
+        "operations: how many there are, the stack decides.",
+    )
 
 
 def _params(options: AttentionResidualsOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
@@ -27,13 +30,18 @@ def _params(options: AttentionResidualsOptions, dims: Dims) -> dict[str, tuple[i
 
 def _flops(options: AttentionResidualsOptions, dims: Dims, tokens: int, context: int) -> int:
     """A score and a share of each block."""
-    return 4 * tokens * _BLOCKS * dims.hidden_size
+    return 4 * tokens * _sources(options) * dims.hidden_size
 
 
 def _saved(options: AttentionResidualsOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
     """What is compared, before and after its norm, and the shares."""
-    wide = _BLOCKS * dims.hidden_size
-    return in_float32(tokens, sources=wide, unit=wide, normed=wide, shares=2 * _BLOCKS)
+    wide = _sources(options) * dims.hidden_size
+    return in_float32(tokens, sources=wide, unit=wide, normed=wide, shares=2 * _sources(options))
+
+
+def _sources(options: AttentionResidualsOptions) -> int:
+    """What a mixture is made of: ended blocks and the current one; nothing where none has ended."""
+    return options.mean_blocks + 1 if options.mean_blocks else 0
 
 
 def _connection(name: str, factory: str, summary: str) -> ComponentSpec:

@@ -470,6 +470,7 @@ SPECS: Final = (
                     "sum": {"eps": 1e-5},
                 },
                 "activation": "situ",
+                "situ": {"gate": 2.0, "up": 3.0},
                 "num_shared_experts": 1,
             },
             {

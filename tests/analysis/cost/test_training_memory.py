@@ -34,6 +34,12 @@ WIDER = {
     # Rotations are counted for each of two sequences, which share them: seen with heads as wide as all of the model.
     "attention-29": 0.035,
     "gemma3n_text": 0.03,
+    # The embedding is kept only where a layer adds it, which is not the usual connection.
+    "embedding_skip": 0.04,
+    # How many blocks a mixture reads, the stack decides: unless `mean_blocks` says it, they are left out.
+    "kimi_k3": 0.3,
+    # Its experts are all within norms, see below.
+    "muse_spark": 0.06,
     # A mean needs nothing of the streams, and so the last connection keeps less than the others.
     "hyper_connections-2": 0.06,
     # Choosing experts among groups, or with norms, keeps more numbers for each of the few experts that are narrow here.
