@@ -9,14 +9,14 @@ import pytest
 from axon_compose import Architecture, load
 from axon_compose.proof.check import shrink
 from axon_compose.registry import Registry
-from axon_compose.registry._data_files import data_dir
 from axon_compose.testing import component_model
+from tests.shipped import VARIED
 
 __all__ = ["ARCHITECTURES", "COMPONENTS", "component", "small"]
 
 #: A hidden size that groups of 64 divide, so that quantisation has something to do.
 DIMS = {"hidden_size": 64, "vocab_size": 97}
-ARCHITECTURES = sorted(path.stem for path in data_dir("architectures").glob("*.yaml"))
+ARCHITECTURES = VARIED
 
 _SOURCE = {"type": "attention", "num_heads": 4, "num_kv_heads": 2}
 _RWKV = {"head_dim": 16, "decay_low_rank_dim": 8, "a_low_rank_dim": 8, "v_low_rank_dim": 4, "gate_low_rank_dim": 8}

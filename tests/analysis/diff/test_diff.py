@@ -19,12 +19,11 @@ from axon_compose.language.layout import to_text
 from axon_compose.plan import Plan, Use, active_parameters, cache_nbytes, total_parameters
 from axon_compose.plan.concrete import unroll
 from axon_compose.registry import Registry
-from axon_compose.registry._data_files import data_dir
 from axon_compose.report._diff import diff_html, diff_text
 from tests.helpers import BASE, described
+from tests.shipped import VARIED
 from tests.strategies.documents import SOUND, mutated
 
-SHIPPED = sorted(path.stem for path in data_dir("architectures").glob("*.yaml"))
 GOLDEN = Path(__file__).parent / "golden"
 REGISTRY = Registry.installed()
 
@@ -221,7 +220,7 @@ def test_ways_of_writing_are_equal(pair: str) -> None:
     assert between(first, second) == []
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", VARIED)
 def test_unrolled_files_are_equal(name: str, tmp_path: Path) -> None:
     architecture = load(name)
     path = tmp_path / "concrete.yaml"
@@ -229,9 +228,9 @@ def test_unrolled_files_are_equal(name: str, tmp_path: Path) -> None:
     assert said(architecture, load(path)) == []
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", VARIED)
 def test_families_differ_from_the_next_one(name: str) -> None:
-    other = SHIPPED[(SHIPPED.index(name) + 1) % len(SHIPPED)]
+    other = VARIED[(VARIED.index(name) + 1) % len(VARIED)]
     there, back = load(name).diff(load(other)), load(other).diff(load(name))
     assert there
     assert back

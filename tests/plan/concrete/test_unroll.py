@@ -13,9 +13,8 @@ from axon_compose.language.layout import to_text
 from axon_compose.plan import Plan
 from axon_compose.plan.concrete import unroll
 from axon_compose.registry import Registry
-from axon_compose.registry._data_files import data_dir
+from tests.shipped import VARIED
 
-SHIPPED = sorted(path.stem for path in data_dir("architectures").glob("*.yaml"))
 REGISTRY = Registry.installed()
 
 
@@ -38,13 +37,13 @@ def everything(plan: Plan) -> list[Any]:
     return [parts, branches, plan.slots, plan.masks, plan.offset]
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", VARIED)
 def test_shipped_architectures_come_back_the_same(name: str, tmp_path: Path) -> None:
     architecture = load(name)
     assert everything(rewritten(architecture, tmp_path).plan()) == everything(architecture.plan())
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", VARIED)
 def test_no_formula_is_left_outside_of_the_rules_for_weights(name: str) -> None:
     architecture = load(name)
     data = unroll(architecture.document, architecture.plan(), REGISTRY)

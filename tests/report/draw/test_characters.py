@@ -16,9 +16,9 @@ from axon_compose.report import PLAIN, Style
 from axon_compose.report.draw._characters import characters
 from axon_compose.report.draw._columns import NARROW
 from axon_compose.report.draw._fold import cards, fold
+from tests.shipped import VARIED
 
 ROOT = Path(__file__).resolve().parents[3]
-SHIPPED = sorted(path.stem for path in (ROOT / "architectures").glob("*.yaml"))
 DEMO = """\
          embedding  512 tokens → 128                65,536    6.3 %  ▌
    ┌ ╭ absorb, layers 0..2 ─────────────────── 3 × 106,880 ────────────────────╮
@@ -44,7 +44,7 @@ def test_a_picture() -> None:
     assert "\n".join(characters(plan_of("hybrid-demo"), PLAIN, 80)) == DEMO
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", VARIED)
 def test_every_layer_and_parameter_is_told_in_any_width(name: str) -> None:
     plan = plan_of(name)
     for width in (20, 60, 80, 100, 300):

@@ -19,9 +19,9 @@ from axon_compose.report.draw._curves import decode_chart, grid, memory_chart, p
 from axon_compose.report.draw._spent import spent
 from axon_compose.report.draw._sums import cache_bytes, parts
 from tests.helpers import described
+from tests.shipped import VARIED
 
 ROOT = Path(__file__).resolve().parents[3]
-SHIPPED = sorted(path.stem for path in (ROOT / "architectures").glob("*.yaml"))
 SHOWN = ("bit-axon", "gemma3_text", "nemotron_h", "deepseek_v3")
 
 
@@ -46,7 +46,7 @@ def number(text: str) -> int:
     return int(text.replace(",", ""))
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", VARIED)
 def test_where_the_memory_goes_adds_up(name: str) -> None:
     plan = plan_of(name)
     sheet = cost(plan, context=(100, 4096, 65536), quantize=4, batch=3)
@@ -71,7 +71,7 @@ def test_bars_are_as_long_as_what_they_stand_for() -> None:
     assert list(lengths.values()) == pytest.approx(expected, abs=0.5)  # coordinates have one decimal
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", VARIED)
 def test_parts_and_caches_of_a_page_are_all_there_are(name: str) -> None:
     plan = plan_of(name)
     sheet = cost(plan, context=(1, 100, 65536))

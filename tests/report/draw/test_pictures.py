@@ -17,9 +17,9 @@ from axon_compose.report.draw._fold import Card, Node, cards, fold
 from axon_compose.report.draw._markup import element, text
 from axon_compose.report.draw._palette import _FAMILIES, _GROUND
 from axon_compose.report.draw._words import fitted, share, width
+from tests.shipped import VARIED
 
 ROOT = Path(__file__).resolve().parents[3]
-SHIPPED = sorted(path.stem for path in (ROOT / "architectures").glob("*.yaml"))
 SHOWN = ("bit-axon", "gemma3_text", "nemotron_h")
 SVG = "{http://www.w3.org/2000/svg}"
 SHARED = {
@@ -51,7 +51,7 @@ def expanded(nodes: Sequence[Node], seen: dict[int, int]) -> Iterator[Layer]:
                 yield from expanded(node.nodes, seen)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", VARIED)
 def test_repetitions_are_folded_and_no_layer_is_lost(name: str) -> None:
     plan = plan_of(name)
     nodes = fold(plan)
@@ -65,7 +65,7 @@ def test_repetitions_stand_inside_one_another() -> None:
     assert len(list(cards(fold(plan_of("nemotron_h"))))) == 9
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", VARIED)
 def test_numbers_in_a_picture_add_up_to_the_model(name: str) -> None:
     plan = plan_of(name)
     root = ET.fromstring(picture(plan))
@@ -107,7 +107,7 @@ def placed(root: ET.Element) -> Iterator[tuple[float, float, float, str]]:
 
 
 @pytest.mark.parametrize("size", [350.0, 560.0])
-@pytest.mark.parametrize("name", [*SHIPPED, "shared blocks"])
+@pytest.mark.parametrize("name", [*VARIED, "shared blocks"])
 def test_no_text_leaves_the_canvas_or_meets_another(name: str, size: float) -> None:
     plan = axon_compose.load(SHARED).plan() if name == "shared blocks" else plan_of(name)
     root = ET.fromstring(picture(plan, width=size))

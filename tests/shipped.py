@@ -1,0 +1,62 @@
+"""The shipped architectures, and a part of them that has everything once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from axon_compose.registry._data_files import data_dir
+
+__all__ = ["ALL", "VARIED"]
+
+#: Every file in `architectures`.
+ALL: Final = sorted(path.stem for path in data_dir("architectures").glob("*.yaml"))
+#: Architectures that between them use every component and every option that any shipped one uses: for tests of what is
+#: done with components, which two families of the same components have in common. `test_shipped.py` holds it; a family
+#: that brings something new is added.
+VARIED: Final = [
+    "bailing_moe_v3",
+    "bit-axon",
+    "bit-axon-medium",
+    "bit-axon-small",
+    "cohere2_moe",
+    "deepseek_v2",
+    "deepseek_v3",
+    "deepseek_v4",
+    "falcon_h1",
+    "gemma3n_text",
+    "gemma4_text",
+    "gpt_oss",
+    "hy_v4",
+    "hybrid-demo",
+    "jamba",
+    "kimi_k3",
+    "kolibri1",
+    "laguna",
+    "lfm3",
+    "ling2_5",
+    "llama",
+    "llama-small",
+    "llama4_text",
+    "longcat_flash_ngram",
+    "mamba",
+    "mimo_v2_flash",
+    "minimax",
+    "minimax_m3",
+    "mistral4",
+    "mpt",
+    "muse_spark",
+    "nemotron",
+    "olmo_hybrid",
+    "openai_gpt",
+    "opt",
+    "parallel-hybrid",
+    "phimoe",
+    "phixtral",
+    "qwen3_next",
+    "recurrent_gemma",
+    "rwkv7",
+    "shared-kv",
+    "step3p5",
+    "talkie",
+    "zamba2",
+]
