@@ -268,6 +268,24 @@ def test_newer_fields_say_the_same_as_older_ones(name: str) -> None:
         assert older_fields(older | {"layer_types": None}) == {}
 
 
+@pytest.mark.parametrize("name", ["cohere2", "gemma3_text"])
+def test_an_interval_that_is_given_is_kept(name: str) -> None:
+    """mlx-lm reads it in place of `layer_types`, which `layer-types-ignored` is about."""
+    older = json.loads((FIXTURES / name / "config.published.json").read_text())
+    kinds = (UNEVEN * 2)[: older["num_hidden_layers"]]
+    assert older["sliding_window_pattern"] == 3
+    assert "sliding_window_pattern" not in older_fields(older | {"layer_types": kinds})
+    missing = older | {"layer_types": kinds, "sliding_window_pattern": None}
+    assert older_fields(missing)["sliding_window_pattern"] == 2
+
+
+def test_letters_for_the_layers_are_written_in_place_of_an_interval() -> None:
+    newer = json.loads((FIXTURES / "exaone4" / "config.json").read_text())
+    letters = "".join("L" if kind == "sliding_attention" else "G" for kind in newer["layer_types"])
+    for given in (None, 3, "LLLG"):
+        assert older_fields(newer | {"sliding_window_pattern": given})["sliding_window_pattern"] == letters
+
+
 #: A family of one's own, whose norms have an eps that mlx-lm's llama does not know.
 OWN = """\
 version: 1
