@@ -41,7 +41,7 @@ WIDER = {
     # The embedding is kept only where a layer adds it, which is not the usual connection.
     "embedding_skip": 0.04,
     # How many blocks a mixture reads, the stack decides: unless `mean_blocks` says it, they are left out.
-    "kimi_k3": 0.3,
+    "kimi_k3": 0.32,
     # Its experts are all within norms, see below.
     "muse_spark": 0.06,
     # A mean needs nothing of the streams, and so the last connection keeps less than the others.
