@@ -34,6 +34,7 @@ class XIELU(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         """Activate `x`, of any shape."""
         beta, eps = mx.stop_gradient(self.beta), mx.stop_gradient(self.eps)
-        above, below = nn.softplus(self.alpha_p), beta + nn.softplus(self.alpha_n)
+        # Softplus of the slopes. Not nn.softplus, which is compiled, and what is compiled cannot be exported.
+        above, below = mx.logaddexp(self.alpha_p, 0.0), beta + mx.logaddexp(self.alpha_n, 0.0)
         bent = (mx.expm1(mx.minimum(x, eps)) - x) * below
         return mx.where(x > 0, above * x * x, bent) + beta * x

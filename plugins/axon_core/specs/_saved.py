@@ -25,10 +25,12 @@ __all__ = [
 ]
 
 Saved = tuple[Array, ...]
+#: Of a gated layer: one number, or those of both factors.
+Bound = float | tuple[float, float | None] | None
 
 #: Arrays as wide as its input that an activation and the product after it keep; some are several steps.
 _ACTIVATED: Final = {
-    "relu": 2, "silu": 3, "gelu_quick": 3, "relu2": 3, "gelu": 4, "gelu_tanh": 5, "situ": 5, "xielu": 5,
+    "relu": 2, "silu": 3, "gelu_quick": 3, "relu2": 3, "gelu": 4, "gelu_tanh": 5, "xielu": 5,
 }  # fmt: skip
 
 
@@ -54,8 +56,12 @@ def norm_saved(
     return (*found, unit) if weight else found
 
 
-def activation_saved(tokens: int, width: int, activation: str, *, gated: bool, limit: float | None = None) -> Saved:
+def activation_saved(tokens: int, width: int, activation: str, *, gated: bool, limit: Bound = None) -> Saved:
     """From the projections to the product with the last matrix of a feed-forward layer, that included."""
+    if activation == "situ":
+        # In float32: tanh, its multiple, the sigmoid and the product of both; of the other side the same, or itself.
+        arrays = 5 if not isinstance(limit, tuple) or limit[1] is None else 6
+        return in_float32(tokens, bounded=arrays * width) + each(tokens, activated=width)
     arrays = _ACTIVATED.get(activation, 3) + (2 if gated else 0)
     if gated and (limit is not None or activation == "swiglu_oai"):
         arrays += 3  # a bound keeps what it bounds
@@ -64,7 +70,7 @@ def activation_saved(tokens: int, width: int, activation: str, *, gated: bool, l
 
 
 def mlp_saved(
-    tokens: int, hidden: int, width: int, activation: str = "silu", *, gated: bool = True, limit: float | None = None
+    tokens: int, hidden: int, width: int, activation: str = "silu", *, gated: bool = True, limit: Bound = None
 ) -> Saved:
     """A feed-forward layer, its input included."""
     return each(tokens, input=hidden) + activation_saved(tokens, width, activation, gated=gated, limit=limit)

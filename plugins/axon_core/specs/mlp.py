@@ -157,7 +157,8 @@ def _params(options: MLPOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
 
 def _saved(options: MLPOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
     width, activation = options.intermediate_size, options.activation
-    found = mlp_saved(tokens, dims.hidden_size, width, activation, gated=options.gated, limit=options.limit)
+    limit = bound_of(activation, options.limit, options.situ)
+    found = mlp_saved(tokens, dims.hidden_size, width, activation, gated=options.gated, limit=limit)
     return found if options.sparsity is None else found + each(tokens, centred=width, above=width)
 
 

@@ -12,7 +12,16 @@ from axon_core.specs._flops import product_flops
 from axon_core.specs._heads import OFFSET_HELP, switch
 from axon_core.specs._saved import activation_saved, each, in_float32, norm_saved
 from axon_core.specs._small import limited
-from axon_core.specs.mlp import ACTIVATION_HELP, LIMIT_HELP, SITU_HELP, Activation, SituOptions, check_gated, mlp_params
+from axon_core.specs.mlp import (
+    ACTIVATION_HELP,
+    LIMIT_HELP,
+    SITU_HELP,
+    Activation,
+    SituOptions,
+    bound_of,
+    check_gated,
+    mlp_params,
+)
 
 __all__ = [
     "SPECS",
@@ -349,13 +358,10 @@ def moe_saved(options: MoEOptions, hidden: int, tokens: int, dtype: str) -> tupl
         found += norm_saved(rows, inner, name=f"latent_{name}_norm", offset=norm.offset) if norm else ()
     found += each(sent, rows=inner)
     found += () if options.input_scaled else in_float32(sent, outputs=inner)
-    found += activation_saved(
-        sent, options.intermediate_size, options.activation, gated=options.gated, limit=options.limit
-    )
+    limit = bound_of(options.activation, options.limit, options.situ)
+    found += activation_saved(sent, options.intermediate_size, options.activation, gated=options.gated, limit=limit)
     if options.shared_size:
-        found += activation_saved(
-            tokens, options.shared_size, options.activation, gated=options.gated, limit=options.limit
-        )
+        found += activation_saved(tokens, options.shared_size, options.activation, gated=options.gated, limit=limit)
         found += each(tokens, shared_output=hidden) if options.shared_gate else ()
         found += in_float32(tokens, routed_output=hidden) if options.shared_gate == "softmax" else ()
     return found

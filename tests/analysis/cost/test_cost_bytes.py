@@ -51,9 +51,10 @@ def check_weights(architecture: Architecture) -> None:
         sheet = architecture.cost(context=1, dtype=dtype, quantize=bits)
         assert sheet.weight_bytes == sum(built_bytes(model).values())
         assert sheet.weight_bytes == sum(part.weight_bytes for part in sheet.parts)
+        plan = architecture.plan()
         outside = [part.weight_bytes for part in sheet.parts if part.name in ("embedding", "head")]
-        norm = architecture.plan().final_norm
-        outside += [Storage(dtype, bits).nbytes(norm)] if norm else []
+        # Connections have the name of the residual scheme they belong to, and are within layers.
+        outside += [Storage(dtype, bits).nbytes(use) for use in (plan.final_norm, plan.residual) if use]
         assert sheet.weight_bytes == sum(outside) + sum(layer.weight_bytes for layer in sheet.layers)
 
 

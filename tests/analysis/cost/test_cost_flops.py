@@ -23,6 +23,8 @@ from axon_compose.registry import State
 from axon_core.cpu import reference_implementations
 
 PRODUCTS = ("Matmul", "AddMM", "GatherMM")
+#: Modules of axon_core that convolve.
+CONVOLVING = ("gated_delta_net", "kimi_delta_attention", "kv_conv", "mamba2", "rg_lru", "short_conv", "ssm")
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def convolutions(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return right(conv, x, *rest)
 
     with monkeypatch.context() as patch:
-        for module in ("gated_delta_net", "kimi_delta_attention", "mamba2", "rg_lru", "short_conv", "ssm"):
+        for module in CONVOLVING:
             patch.setattr(f"axon_core.{module}.causal_conv", counted)
         yield seen
 
@@ -117,7 +119,8 @@ def test_a_prompt_in_the_graph(name: str, options: dict[str, Any], monkeypatch: 
     for layer in architecture.plan().layers:
         for use in layer.uses():
             if use.masks:
-                hidden += 2 * masked(tokens, use.window) * score_width(use.options, use.dims.hidden_size)
+                chunk = getattr(use.options, "chunk_size", None) or tokens
+                hidden += 2 * masked(tokens, use.window, chunk) * score_width(use.options, use.dims.hidden_size)
     (cost,) = architecture.cost(context=tokens).contexts
     assert cost.prefill_flops + hidden == traced(architecture, 0, tokens, monkeypatch)
 
@@ -129,16 +132,17 @@ def beyond_the_window(architecture: Architecture, context: int) -> int:
     return sum(n * score_width(use.options, use.dims.hidden_size) for n, use in zip(hidden, uses, strict=True))
 
 
-def masked(tokens: int, window: int | None) -> int:
-    """Pairs that a mask hides, counted one by one."""
-    pairs = ((query, key) for query in range(tokens) for key in range(tokens))
+def masked(tokens: int, window: int | None, chunk: int) -> int:
+    """Pairs that a mask hides, counted one by one; queries of a chunk are multiplied with keys of that chunk alone."""
+    pairs = ((query, key) for query in range(tokens) for key in range(tokens) if query // chunk == key // chunk)
     return sum(key > query or (window is not None and key <= query - window) for query, key in pairs)
 
 
 def score_width(options: Any, hidden_size: int) -> int:
     """Numbers of all heads that are multiplied for one pair."""
     if not hasattr(options, "kv_lora_rank"):
-        return 2 * options.num_heads * (getattr(options, "head_dim", None) or hidden_size // options.num_heads)
+        width = getattr(options, "head_dim", None) or hidden_size // options.num_heads
+        return int(options.num_heads * (width + (getattr(options, "v_head_dim", None) or width)))
     absorbed = 2 * options.kv_lora_rank < options.qk_nope_head_dim + options.value_dim
     widths = 2 * options.kv_lora_rank if absorbed else options.qk_nope_head_dim + options.value_dim
     return int(options.num_heads * (widths + options.qk_rope_head_dim))

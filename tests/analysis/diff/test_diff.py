@@ -80,7 +80,7 @@ PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     ),
     "an option taken away": (
         {}, components(attn={**ATTN, "rope": False}),
-        ["layer 0: attn.rope {theta: 10000, traditional: false} → none"],
+        ["layer 0: attn.rope {theta: 10000, traditional: false, reverse: false} → none"],
     ),
     "a component more": (
         components(moe=MOE), {**components(moe=MOE), "blocks": {**BASE["blocks"], "s": ["ssm", "moe"]}},
