@@ -54,22 +54,27 @@ def weight_nbytes(plan: Plan, dtype: str) -> int:
     return sum(prod(shape) * widths[name] for name, shape in plan.parameters())
 
 
+#: Stretches in float32 of matrices of other types that are in memory at once, on the CPU.
+_STRETCHES: Final = 32 << 20
+
+
 def running_nbytes(plan: Plan, widths: Mapping[str, int]) -> int:
     """Bytes that the first run takes besides the weights, long prompts and caches aside.
 
     On the CPU a float32 matrix is there twice while it is laid out anew. Experts of other types are multiplied in
-    float32, all of a component, about half of them in both orders.
+    float32, all of a component, about half of them in both orders; other matrices too, in stretches.
 
     Args:
         plan: The model.
         widths: Parameter to the bytes of one of its numbers, packed ones left out.
     """
-    most = 0
+    most = narrow = 0
     for use in plan.uses():
         found = [(shape, widths.get(f"{use.path}.{name}")) for name, shape in use.params.items()]
         experts = sum(6 * prod(shape) for shape, width in found if width and width < 4 and len(shape) > 2)
         most = max(most, experts, *(4 * prod(shape) for shape, width in found if width == 4))
-    return most
+        narrow += sum(4 * prod(shape) for shape, width in found if width != 4 and len(shape) == 2)
+    return most + min(narrow, _STRETCHES)
 
 
 def cache_nbytes(plan: Plan, tokens: int, dtype: str = "bfloat16") -> int:

@@ -36,10 +36,11 @@ __all__ = ["Packing", "half_product", "is_half", "quantized_product", "wide"]
 _HALF: Final = (mx.bfloat16, mx.float16)
 #: Rows up to which the quantised product of MLX is faster than unpacking.
 _FEW: Final = 2
-#: Elements up to which a matrix is widened as a whole, and those of a stretch of a larger one: 4 MiB in float32. MLX
-#: makes room for the results of dozens of operations ahead, so this is held about twenty times.
-_WHOLE: Final = 4 << 20
-_STRETCH: Final = 1 << 20
+#: Elements of a stretch: 1 MiB in float32. MLX makes room for the results of dozens of operations ahead, so this is
+#: held about thirty times (`plan.running_nbytes` counts it).
+_STRETCH: Final = 256 << 10
+#: A matrix of so many is multiplied by one row of bfloat16 as MLX does it, which is faster than by stretches.
+_TABLE: Final = 4 << 20
 
 
 def is_half(*arrays: mx.array) -> bool:
@@ -58,7 +59,7 @@ def half_product(x: mx.array, weight: mx.array) -> mx.array:
         (..., N), in the type that the product has in MLX.
     """
     dtype = _common(x, weight)
-    if dtype == mx.bfloat16 and x.size == x.shape[-1] and weight.size > _WHOLE:
+    if dtype == mx.bfloat16 and x.size == x.shape[-1] and weight.size > _TABLE:
         return x @ weight.T  # one row times a table: MLX's own is a third faster than stretches
     return cast("mx.array", _half(x.reshape(-1, x.shape[-1]), weight)).astype(dtype).reshape(*x.shape[:-1], -1)
 
@@ -172,7 +173,7 @@ def _by_stretches(x: mx.array, stored: mx.array, matrix: Callable[[mx.array, sli
     """
     outputs: list[mx.array] = []
     count, width = stored.shape[0], x.shape[-1]
-    step = count if count * width <= _WHOLE else max(1, _STRETCH // width)
+    step = max(1, _STRETCH // width)
     for start in range(0, count, step):
         rows = slice(start, start + step)
         part = mx.depends([stored], outputs[-1:])[0] if outputs else stored  # one stretch after the other

@@ -25,12 +25,12 @@ STABLE = {
     "experts.ExpertLinear": "input_dims output_dims num_experts bias=",
     "routing.best": "scores k",
     "routing.within_groups": "scores num_groups top_k_groups group_score",
-    "norms.RMSNorm": "dims eps= weight= num_groups= offset= center=",
+    "norms.RMSNorm": "dims eps= weight= num_groups= offset= center= scale_first=",
     "norms.LayerNorm": "dims eps= weight= bias= offset=",
     "norms.GatedRMSNorm": "dims eps num_groups= before_gate=",
-    "mlp.MLP": "dims hidden_dims activation= gated= bias= limit= gate_scale=",
+    "mlp.MLP": "dims hidden_dims activation= gated= bias= limit= gate_scale= sparsity=",
     "window.banded_attention": "queries keys values attend window left_padding=",
-    "scores.attend": "queries keys values mask scale softcap= sinks=",
+    "scores.attend": "queries keys values mask scale softcap= sinks= slopes=",
 }
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "plugins.md").read_text("utf-8")
 
