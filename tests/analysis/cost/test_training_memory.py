@@ -36,7 +36,6 @@ WIDER = {
     "gemma3n_text": 0.03,
     # The last six queries of 70 are a block of their own. In each of two layers they may be scaled within the buffer
     # of all 70, whenever that is free of other readers by then: MLX reuses one that is up to 16 KB too large.
-    "bloom": 0.05,
     "mpt": 0.05,
     # The embedding is kept only where a layer adds it, which is not the usual connection.
     "embedding_skip": 0.04,
