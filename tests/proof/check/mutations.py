@@ -30,6 +30,7 @@ import axon_core.ssm
 import axon_core.window
 from axon_compose.registry import KV, Array, ComponentSpec, Registry, State
 from axon_core.attention import Attention
+from axon_core.linear import QuantizedEmbedding
 from axon_core.ssm import AxonSSM
 
 Patch = pytest.MonkeyPatch
@@ -640,5 +641,5 @@ def gradient_of_the_scan_is_halved(patch: Patch) -> None:
 
 @mutation("full", "quantized")
 def scores_of_a_quantised_table_have_another_scale(patch: Patch) -> None:
-    original = nn.QuantizedEmbedding.as_linear
-    patch.setattr(nn.QuantizedEmbedding, "as_linear", lambda self, x: original(self, x) * 1.5)
+    original = QuantizedEmbedding.as_linear
+    patch.setattr(QuantizedEmbedding, "as_linear", lambda self, x: original(self, x) * 1.5)

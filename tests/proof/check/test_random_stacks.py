@@ -37,8 +37,11 @@ def checked(description: dict[str, Any], seed: int) -> CheckReport:
 
 
 def router_without_a_choice(description: dict[str, Any]) -> bool:
-    """Whether a router sends each token to one expert, whose weight is one: it learns nothing, as `gradients` says."""
-    return any(
+    """Whether a part learns nothing, as `gradients` says: a router that sends each token to one expert, whose weight is
+    one, or adapters of uses that are not in the stack; or has entries longer than what `caches` feeds.
+    """
+    others = ("side_transformer", "compressed_attention")
+    return any(section["type"].endswith(others) for section in description["components"].values()) or any(
         section.get("top_k") == 1 and (section.get("score") == "topk_softmax" or section.get("norm_topk", True))
         for section in description["components"].values()
     )
