@@ -168,7 +168,7 @@ REFUSED = {
     "gptj": "n_inner is ignored",
     "gpt_neox": "intermediate_size is ignored",
     "jamba": "expert_layer_offset",
-    "minimax_m3": "the text model by itself is not read",
+    "minimax_m3": "Model type minimax_m3_vl_text not supported",
     "mimo_v2_flash": "ModelArgs.__init__() missing",
     "llama4_text": "have no experts",
     "mellum": "mlp_layer_types is ignored",
