@@ -99,7 +99,7 @@ def _products() -> Finding:
     """The library for matrix products, and how fast they are."""
     blas = use_fast_blas()
     speed = f"{_gigaflops():.3g} GFLOP/s in products of float32"
-    threads = f", {blas.threads} threads" if blas.threads else ""
+    threads = f", {blas.threads} thread{'s' if blas.threads > 1 else ''}" if blas.threads else ""
     if not is_reference_blas():
         return Finding("BLAS", f"{blas.library.name if blas.library else 'of the system'}{threads}, {speed}")
     advice = _ADVICE.get(blas.reason, f"{blas.reason}\nexport LD_PRELOAD=libopenblas.so.0  # before python starts")
