@@ -18,7 +18,7 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
 import pytest
-from commands import environment, plain
+from commands import environment
 from make_real_reference import POSITIONS, REAL, ROOT, TOKENS
 from mlx_lm import generate, load
 from test_mlx_lm_server import Server, free_port
@@ -152,7 +152,7 @@ def test_a_chat_with_the_server(smollm2: Path, tmp_path: Path) -> None:
     ):
         server = Server(process, port, log)
         assert "Paris" in server.chat("What is the capital of France?")
-        assert server.stop() in (0, -2), plain(log.read_text())
+        server.stop()  # how it ends is held by `test_mlx_lm_server.py`
 
 
 @pytest.mark.xdist_group("gemma3")
