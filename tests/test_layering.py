@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from axon_compose.registry import Registry
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "axon_compose"
 
@@ -47,6 +49,10 @@ LIGHT = [
     *(f"checkpoints.{part}" for part in ("files", "gguf._compile", "gguf._tokenizer", "huggingface", "weights")),
     *("proof", "proof.bench", "proof.doctor", "report.draw", "machine.memory", "machine.blas", "plan.concrete"),
 ]
+#: What modules before `model` import of those inside a function, or for types alone.
+LATER = {"machine/blas.py": {"mlx"}, "registry/_json_schema.py": {"jsonschema"}}
+#: Rooms that know components by their records alone.
+NAMELESS = ("diagnostics", "machine", "registry", "language", "plan", "analysis", "model", "proof", "architecture")
 
 
 def room_of(path: Path) -> str:
@@ -105,17 +111,37 @@ def test_every_form_of_import_is_seen(line: str) -> None:
 
 
 def test_the_compiler_names_no_layer() -> None:
-    names = {"axon_ssm", "sliding_window_attention", "rms_norm", "shared_expert_moe", "token_embedding", "lm_head"}
-    rooms = ("registry", "language", "plan", "analysis", "model")
+    names = {name.removeprefix("core/") for name in Registry.installed().components() if name.startswith("core/")}
+    assert {"axon_ssm", "sliding_window_attention", "rms_norm", "shared_expert_moe", "token_embedding"} < names
+    assert {"lm_head", "hyper_connections", "compressed_attention", "ngram_embedding"} < names
     for path in FILES:
-        if room_of(path) in rooms:
+        if room_of(path) in NAMELESS:
             strings = {n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)}
-            assert not strings & names, f"{path} names a layer"
+            assert not {text.removeprefix("core/") for text in strings if isinstance(text, str)} & names, path
+
+
+def packages(text: str) -> set[str]:
+    """Packages that a file imports anywhere."""
+    nodes = list(ast.walk(ast.parse(text)))
+    found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    found |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    return {name.partition(".")[0] for name in found}
+
+
+def test_before_the_model_no_module_imports_mlx() -> None:
+    early = {path for path in FILES if ORDER.index(room_of(path)) < ORDER.index("model")}
+    heavy = {*HEAVY, "axon_core", "axon_native"}
+    found = {str(path.relative_to(PACKAGE)): packages(path.read_text()) & heavy for path in early}
+    assert {path: names for path, names in found.items() if names} == LATER
 
 
 @pytest.mark.parametrize("module", LIGHT)
 def test_what_runs_no_model_loads_without_mlx(module: str) -> None:
-    check = f"import axon_compose.{module}, sys; print([m for m in {HEAVY!r} if m in sys.modules])"
+    """With all that it exports, also what is imported when it is asked for."""
+    check = (
+        f"import axon_compose.{module} as room, sys; [getattr(room, name) for name in getattr(room, '__all__', ())]; "
+        f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
