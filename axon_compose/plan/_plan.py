@@ -32,8 +32,8 @@ class Use:
         cache: What it keeps between calls, or None.
         slot: Where its cache is: `(slot,)`, or `(slot, child)` inside a `CacheList`.
         masks: Indices into `Plan.masks`: none, one, or one for each child of a component's own `Composite` cache.
-        reads: Value name to the published key it comes from: `layer.key.value`, or `embedding.value`; `offset` comes
-            from the pass itself.
+        reads: Value name to the published key it comes from: `layer.key.value`, or `embedding.value`; a value of
+            the pass itself has its own name.
         writes: Value names that some later layer reads.
         window: Tokens that a query sees, None if it follows from the cache.
         chosen: Tokens that a query attends to at most, None if to all that it sees.

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from axon_compose.diagnostics import Problems, Span
 from axon_compose.plan._plan import Branch, Layer, MaskGroup, Member, Use
-from axon_compose.registry import KV, CacheSpec, Composite, Dims, Guard, Raised, State
+from axon_compose.registry import KV, PASS_VALUES, CacheSpec, Composite, Dims, Guard, Raised, State
 
 __all__ = ["Wiring", "wire"]
 
@@ -17,15 +17,14 @@ __all__ = ["Wiring", "wire"]
 Place = Callable[[str, str], Span]
 
 
-#: Values that come from the forward pass itself, and the place of those that the embedding publishes.
+#: The value that caches count, and the place of those that the embedding publishes.
 POSITION: Final = "offset"
-TOKENS: Final = "tokens"
 EMBEDDING: Final = "embedding"
 
 
 @dataclass
 class Wiring:
-    """What the wiring of a stack comes to."""
+    """The wiring of a stack: its layers, connected, with their caches and masks."""
 
     embedding: Use
     layers: list[Layer] = field(default_factory=list)
@@ -72,7 +71,7 @@ class _Wirer:
         ]
         embedding = self.wiring.embedding
         written = tuple(value for value in embedding.spec.writes if f"{EMBEDDING}.{value}" in self.read)
-        reads = {value: value for value in (POSITION, TOKENS) if self._asks(embedding, value)}
+        reads = {value: value for value in PASS_VALUES if self._asks(embedding, value)}
         self.wiring.embedding = replace(embedding, writes=written, reads=reads)
         self._check_position()
         return self.wiring
@@ -122,7 +121,7 @@ class _Wirer:
         reads, source = {}, use
         for value, option in use.spec.reads.items():
             name = use.written.get(option) if option else None
-            if value in (POSITION, TOKENS):
+            if value in PASS_VALUES:
                 if self._asks(use, value):
                     reads[value] = value
             elif option is None:

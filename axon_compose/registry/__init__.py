@@ -20,6 +20,7 @@ from axon_compose.registry._pydantic import Options, pydantic_faults
 from axon_compose.registry._specs import (
     KINDS,
     KV,
+    PASS_VALUES,
     ArchitectureSpec,
     Array,
     CacheSpec,
@@ -34,6 +35,7 @@ __all__ = [
     "DEBUG_HELP",
     "KINDS",
     "KV",
+    "PASS_VALUES",
     "ArchitectureSpec",
     "Array",
     "CacheSpec",

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 __all__ = [
     "KINDS",
     "KV",
+    "PASS_VALUES",
     "ArchitectureSpec",
     "Array",
     "CacheSpec",
@@ -24,6 +25,9 @@ Kind = Literal["layer", "norm", "position", "block", "embedding", "residual", "c
 #: Kinds of what a plugin hands in; a connection comes with its residual scheme.
 KINDS: Final = ("layer", "norm", "position", "block", "embedding", "residual", "head")
 Shapes = Mapping[str, tuple[int, ...]]
+
+#: Named values that come from the forward pass itself: the position of its first token, and its tokens.
+PASS_VALUES: Final = ("offset", "tokens")
 
 _DTYPE_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2, "bool": 1}
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from axon_compose.plan._print import cache_to_dict
 from axon_compose.registry import (
+    PASS_VALUES,
     CacheSpec,
     ComponentSpec,
     Dims,
@@ -112,7 +113,7 @@ def _caches(spec: ComponentSpec) -> list[CacheSpec | None]:
 
 def _cache(spec: ComponentSpec) -> str:
     named = list(dict.fromkeys(_cache_name(cache) for cache in _caches(spec)))
-    asked = [option for value, option in spec.reads.items() if option and value not in ("offset", "tokens")]
+    asked = [option for value, option in spec.reads.items() if option and value not in PASS_VALUES]
     readers = [option for option in asked if _keeps_nothing(spec, option)]
     windowed = len(named) > 1 and "window_size" in option_names(spec)
     text = " or ".join(named) + (" (with `window_size`)" if windowed else "")

@@ -19,6 +19,7 @@ from axon_compose.model import make_cache
 from axon_compose.plan import Plan, Use
 from axon_compose.proof.check import check_plan
 from axon_compose.registry import (
+    PASS_VALUES,
     ComponentSpec,
     Dims,
     PluginFault,
@@ -124,7 +125,7 @@ def examples(namespace: str, *, registry: Registry | None = None) -> list[tuple[
         spec = registry.component(name)
         assert spec.examples, f"`{name}` has no examples"
         if not reads_embedding(spec):
-            options = [option for value, option in spec.reads.items() if value not in ("offset", "tokens")]
+            options = [option for value, option in spec.reads.items() if value not in PASS_VALUES]
             found += [(name, e) for e in spec.examples if not any(option in e for option in options)]
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from axon_compose.registry import ComponentSpec, Registry, check_options
+from axon_compose.registry import PASS_VALUES, ComponentSpec, Registry, check_options
 from axon_compose.testing._choices import Choices
 from axon_compose.testing._model import Section, component_model, planned
 from axon_compose.testing._options import draw_options
@@ -78,4 +78,4 @@ def drawn_reader(
 
 def reads_embedding(spec: ComponentSpec) -> bool:
     """Whether a component reads what an embedding publishes."""
-    return any(option is None and value not in ("offset", "tokens") for value, option in spec.reads.items())
+    return any(option is None and value not in PASS_VALUES for value, option in spec.reads.items())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from axon_compose.plan import Branch, Layer, Plan, Use
-from axon_compose.registry import as_data
+from axon_compose.registry import PASS_VALUES, as_data
 
 __all__ = ["Places", "branch_kind", "frozen", "layer_form", "layer_kind", "options_of", "part_form", "plain_options"]
 
@@ -37,7 +37,7 @@ class Places:
         )
 
     def reads(self, use: Use) -> dict[str, tuple[int, int, int] | str]:
-        """Value name to the component that it comes from, or to `embedding` or `offset`."""
+        """Value name to the component that it comes from, `embedding`, or the value of the pass itself."""
         found: dict[str, tuple[int, int, int] | str] = {}
         for value, source in use.reads.items():
             place = source.rpartition(".")[0]
@@ -48,7 +48,7 @@ class Places:
 def plain_options(use: Use) -> dict[str, Any]:
     """Validated options as plain data, those left out that only name a component to read from."""
     data = as_data(use.options, use.who)
-    names = {o for value, o in use.spec.reads.items() if o and value not in ("offset", "tokens")}
+    names = {option for value, option in use.spec.reads.items() if value not in PASS_VALUES}
     return {key: value for key, value in data.items() if key not in names}
 
 

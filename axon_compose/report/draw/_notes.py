@@ -36,7 +36,7 @@ def notes(branch: Branch, member: Member, card: Card) -> tuple[str, ...]:
 
 def reads(use: Use) -> list[tuple[str, str]]:
     """Values of other places that a component reads, and from where."""
-    return [(value, source) for value, source in use.reads.items() if source != "offset" and "." in source]
+    return [(value, source) for value, source in use.reads.items() if "." in source]
 
 
 def _said(value: str, source: str, layers: Sequence[Layer]) -> str:
