@@ -91,22 +91,23 @@ class _Evaluator:
 
     def weigh(self, node: Node, value: Any) -> Any:
         """Bound the size of a value that was made, so that later steps with it are bounded too."""
-        self.spend(node, self.attempt(node, (), operations.weigh, value))
+        self.spend(node, self.counted(node, (), operations.weigh, value))
         return value
+
+    def counted(self, whole: Node, operands: tuple[Node, ...], operation: Callable[..., Any], *values: Any) -> Any:
+        """As `attempt`, for an operation that passes over what it is given and what it makes."""
+        self.count(whole, values)
+        result = self.attempt(whole, operands, operation, *values)
+        self.count(whole, (result,))
+        return result
 
     def attempt(self, whole: Node, operands: tuple[Node, ...], operation: Callable[..., Any], *values: Any) -> Any:
         """Apply an operation; its fault points at the operand to blame."""
-        counts = operation is not operations.index
-        if counts:
-            self.count(whole, values)
         try:
-            result = operation(*values)
+            return operation(*values)
         except OperationError as fault:
             blamed = operands[fault.operand] if fault.operand is not None and operands else whole
             raise FormulaError(fault.message, blamed.start, blamed.end, fault.help) from None
-        if counts:
-            self.count(whole, (result,))
-        return result
 
     def count(self, node: Node, values: Iterable[Any]) -> None:
         """Add what values have of items and characters to the work."""
@@ -143,7 +144,7 @@ class _Evaluator:
 
     def unary(self, node: Unary) -> Any:
         value = self.value(node.operand)
-        return not value if node.operator == "not" else self.attempt(node, (), operations.sign, node.operator, value)
+        return not value if node.operator == "not" else self.counted(node, (), operations.sign, node.operator, value)
 
     def arithmetic(self, node: Arithmetic) -> Any:
         first, *rest = node.operands
@@ -151,7 +152,7 @@ class _Evaluator:
         for symbol, operand in zip(node.operators, rest, strict=True):
             value = self.value(operand)
             whole = Node(first.start, operand.end)
-            result = self.attempt(whole, (first, operand), operations.arithmetic, symbol, result, value)
+            result = self.counted(whole, (first, operand), operations.arithmetic, symbol, result, value)
             if isinstance(result, list | dict):
                 self.weigh(whole, result)
         return result
@@ -164,7 +165,7 @@ class _Evaluator:
             whole = Node(left_node.start, right_node.end)
             if isinstance(left, _NESTED) and isinstance(right, _NESTED):
                 self.weigh(left_node, left)  # compared to any depth
-            if not self.attempt(whole, (left_node, right_node), operations.compare, symbol, left, right):
+            if not self.counted(whole, (left_node, right_node), operations.compare, symbol, left, right):
                 return False
             left_node, left = right_node, right
         return True
@@ -213,7 +214,7 @@ class _Evaluator:
             hint = f"choose another name for the items, such as `{'x' if name != 'x' else 'y'}`"
             raise FormulaError(f"{quote(name)} has a value already", node.name.start, node.name.end, hint)
         whole = self.value(node.items)
-        items = self.attempt(node, (node.items,), operations.items, whole)
+        items = self.counted(node, (node.items,), operations.items, whole)
         outer, result = self.names, []
         for number, item in enumerate(items):
             self.names = ChainMap({name: item}, outer)  # type: ignore[arg-type]  # never written to
@@ -236,7 +237,7 @@ class _Evaluator:
             return self.part(node, value, key, base, base) if isinstance(value, list | tuple) else value
         values = [self.value(argument) for argument in node.arguments]
         self.spend(node, sum(len(value) // _ITEMS_PER_STEP for value in values if type(value) in _SIZED))
-        return self.attempt(node, node.arguments, call, node.function, values)
+        return self.counted(node, node.arguments, call, node.function, values)
 
 
 _VISIT: Final[dict[type[Node], Callable[[_Evaluator, Any], Any]]] = {
