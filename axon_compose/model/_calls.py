@@ -14,7 +14,18 @@ from mlx.utils import tree_flatten
 from axon_compose.plan import Plan, Use
 from axon_compose.registry import DEBUG_HELP, Guard, PluginFault, Raised, debug_traceback, load_factory
 
-__all__ = ["BuildError", "at_once", "blamed", "call", "expand", "make_module", "read", "weight_fault", "write"]
+__all__ = [
+    "BuildError",
+    "at_once",
+    "blamed",
+    "call",
+    "collapse",
+    "expand",
+    "make_module",
+    "read",
+    "weight_fault",
+    "write",
+]
 
 #: Whether every output is computed before the next component is called, so that a lazy array raises where it was made.
 _AT_ONCE: Final[ContextVar[bool]] = ContextVar("_AT_ONCE", default=False)
@@ -58,14 +69,7 @@ def call(use: Use, module: Any, shape: tuple[int, ...], /, *inputs: Any, **argum
     Raises:
         PluginFault: If its code raises anything, or gives anything else. Ctrl-C stays as it is.
     """
-    out = _run(use, module, *inputs, **arguments)
-    y = out[0] if isinstance(out, tuple) and out else out
-    if isinstance(y, mx.array) and y.shape == shape:
-        return y
-    found = f"an array {_named(y.shape, shape)}" if isinstance(y, mx.array) else f"a `{type(y).__name__}`"
-    raise _fault(
-        f"the forward pass of {use.who} gives {'None' if y is None else found}, not an array {_named(shape, shape)}"
-    )
+    return _shaped(use, _run(use, lambda: module(*inputs, **arguments)), shape)
 
 
 def expand(use: Use, module: Any, h: mx.array) -> Any:
@@ -79,7 +83,22 @@ def expand(use: Use, module: Any, h: mx.array) -> Any:
     Raises:
         PluginFault: If its code raises anything.
     """
-    return _run(use, module.expand, h)
+    return _run(use, lambda: module.expand(h))
+
+
+def collapse(use: Use, module: Any, shape: tuple[int, ...], state: Any) -> mx.array:
+    """What a scheme makes of the residual state after the last layer.
+
+    Args:
+        use: The scheme.
+        module: Its module.
+        shape: (B, L, D).
+        state: The residual state.
+
+    Raises:
+        PluginFault: If its code raises anything, or gives anything else.
+    """
+    return _shaped(use, _run(use, lambda: module.collapse(state)), shape)
 
 
 def read(use: Use, module: Any, state: Any, /, **arguments: Any) -> tuple[mx.array, Any]:
@@ -94,7 +113,7 @@ def read(use: Use, module: Any, state: Any, /, **arguments: Any) -> tuple[mx.arr
     Raises:
         PluginFault: If its code raises anything, or does not give an array and something more.
     """
-    out = _run(use, module.read, state, **arguments)
+    out = _run(use, lambda: module.read(state, **arguments))
     if isinstance(out, tuple) and len(out) == 2 and isinstance(out[0], mx.array):
         x, held = out
         if x.ndim == 3 and x.shape[-1] == int(use.dims.hidden_size):
@@ -115,12 +134,12 @@ def write(use: Use, module: Any, held: Any, y: mx.array) -> Any:
     Raises:
         PluginFault: If its code raises anything.
     """
-    return _run(use, module.write, held, y)
+    return _run(use, lambda: module.write(held, y))
 
 
-def _run(use: Use, function: Any, /, *inputs: Any, **arguments: Any) -> Any:
+def _run(use: Use, run: Callable[[], Any]) -> Any:
     try:
-        out = function(*inputs, **arguments)
+        out = run()
         if _AT_ONCE.get():
             mx.eval(out)
         return out
@@ -129,6 +148,17 @@ def _run(use: Use, function: Any, /, *inputs: Any, **arguments: Any) -> Any:
     except BaseException as error:
         debug_traceback(error)
         raise _fault(f"the forward pass of {use.who} raises {Raised(error)}") from error
+
+
+def _shaped(use: Use, out: Any, shape: tuple[int, ...]) -> mx.array:
+    """The array of an output, alone or the first of a tuple, if it has this shape."""
+    y = out[0] if isinstance(out, tuple) and out else out
+    if isinstance(y, mx.array) and y.shape == shape:
+        return y
+    found = f"an array {_named(y.shape, shape)}" if isinstance(y, mx.array) else f"a `{type(y).__name__}`"
+    raise _fault(
+        f"the forward pass of {use.who} gives {'None' if y is None else found}, not an array {_named(shape, shape)}"
+    )
 
 
 def _named(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:

@@ -12,7 +12,7 @@ from axon_compose.machine.blas import is_reference_blas, use_fast_blas
 from axon_compose.model._arrange import arrange, make_weights
 from axon_compose.model._block import Block, Reuse
 from axon_compose.model._caches import make_caches
-from axon_compose.model._calls import call, expand
+from axon_compose.model._calls import call, collapse, expand
 from axon_compose.model._forward import make_mask, position
 from axon_compose.model._freed import keep_freed
 from axon_compose.plan import Compiled, Layer, Plan, Use
@@ -113,7 +113,7 @@ class LanguageModel(nn.Module):
             h, published = module(h, masks, slot, {source: values[source] for source in layer.reads})
             values.update(published)
         if plan.residual:
-            h = call(plan.residual, self.residual.collapse, shape, h)
+            h = collapse(plan.residual, self.residual, shape, h)
         return call(plan.final_norm, self.norm, shape, h) if plan.final_norm else h
 
     def _embedded(self, inputs: mx.array, values: dict[str, Any]) -> mx.array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
@@ -13,7 +15,7 @@ from axon_compose import load
 from axon_compose.model import build
 from axon_compose.plan.concrete import unroll
 from axon_compose.proof.check import check_plan, small_architecture
-from axon_compose.registry import ComponentSpec, Dims, Options, Registry
+from axon_compose.registry import ComponentSpec, Dims, Options, PluginFault, Registry
 from axon_core.altup import AltUp, AltUpLayer, AltUpOthers
 from axon_core.hyper_connections import HyperConnection, HyperConnections
 from axon_core.specs.altup import AltUpOptions
@@ -290,3 +292,26 @@ def test_a_plugin_brings_a_scheme_whose_state_grows():
 def test_records_of_schemes_that_are_wrong_are_refused(changes, words):
     registry = Registry.with_plugins({"acme": [stranger(**changes)]})
     assert words in str(next(status.cause for status in registry.statuses() if status.namespace == "acme"))
+
+
+class Bare(nn.Module):
+    def __init__(self, options, dims):
+        super().__init__()
+
+
+class Opening(Bare):
+    expand = Ends.expand
+
+
+@pytest.mark.parametrize(
+    ("ends", "connection", "lacks"),
+    [("Bare", "Attending", "expand"), ("Ends", "Bare", "read"), ("Opening", "Attending", "collapse")],
+)
+def test_a_scheme_without_one_of_its_methods_is_reported_as_a_fault_of_the_plugin(ends, connection, lacks):
+    scheme = stranger(module=f"{__name__}:{ends}")
+    if connection == "Bare":
+        bare = replace(scheme.connections[0], module=f"{__name__}:Bare", params=lambda options, dims: {})
+        scheme = replace(scheme, connections=(bare,))
+    model = load(TINY | {"residual": "acme/all"}, registry=Registry.with_plugins({"acme": [scheme]})).build()
+    with pytest.raises(PluginFault, match=f"forward pass of `acme/all` .* raises AttributeError: .*{lacks}"):
+        model(mx.array([[1, 2]]))
