@@ -54,7 +54,7 @@ def slots(library: Path, prefix: str) -> list[Slot]:
     with library.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return list(_File(data).slots(base, prefix.encode()))
-        except (struct.error, KeyError, IndexError) as error:
+        except (struct.error, KeyError, IndexError, StopIteration) as error:
             raise ValueError(f"{library.name}: {error}") from error
 
 

@@ -82,31 +82,31 @@ def _is_reference(library: Path) -> bool:
 
 def _openblas() -> Path | None:
     """The library of the package `scipy-openblas32`."""
-    spec = find_spec("scipy_openblas32")
-    folders = (spec.submodule_search_locations if spec else None) or []
-    found = [path for folder in folders for path in Path(folder, "lib").glob("libscipy_openblas.so")]
-    return found[0] if found else None
+    return next(iter(_libraries("scipy_openblas32", "libscipy_openblas.so")), None)
 
 
 def _replaced(package: Path) -> Blas:
-    """Point MLX's slots at OpenBLAS, and back again if a product is wrong."""
+    """Point MLX's slots at OpenBLAS, and back again if one cannot be changed or a product is wrong."""
     from axon_compose.machine._elf import slots, written
 
     fast = ctypes.CDLL(str(package))
     threads = _limit_threads(fast)
-    before = []
-    for own in _mlx_libraries():
-        for slot in slots(own, "cblas_"):
-            function = getattr(fast, _PREFIX + slot.name, None)
-            if function is not None:
-                before.append((slot, slot.function))
-                written(slot, ctypes.cast(function, ctypes.c_void_p).value or 0)
-    if not before:
+    called = [slot for library in _mlx_libraries() for slot in slots(library, "cblas_")]
+    found = [(slot, getattr(fast, _PREFIX + slot.name)) for slot in called if hasattr(fast, _PREFIX + slot.name)]
+    if not found:
         raise ValueError("libmlx.so calls no BLAS by name")
-    if not _is_exact():
-        for slot, function in before:
-            written(slot, function)
-        raise ValueError("its products are wrong")
+    before = []
+    try:
+        for slot, function in found:
+            old = slot.function
+            written(slot, ctypes.cast(function, ctypes.c_void_p).value or 0)
+            before.append((slot, old))
+        if not _is_exact():
+            raise ValueError("its products are wrong")
+    except BaseException:
+        for slot, old in before:
+            written(slot, old)
+        raise
     return Blas(package, threads, "in the place of the wheel's reference BLAS")
 
 
@@ -133,7 +133,7 @@ def _quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
 
 
 def _is_exact() -> bool:
-    """Whether products of small integers are exact: float32 and complex64, in every orientation and as a vector."""
+    """Whether products of small integers are exact: of every type, in every orientation and as a vector."""
     import mlx.core as mx
 
     a = [[(3 * i + 5 * k) % 7 - 3 for k in range(5)] for i in range(6)]
@@ -171,9 +171,14 @@ def _bound() -> Path | None:
 
 
 def _mlx_libraries() -> list[Path]:
-    spec = find_spec("mlx")
+    return _libraries("mlx", "libmlx.so")
+
+
+def _libraries(package: str, name: str) -> list[Path]:
+    """Files of this name in the folders `lib` of an installed package."""
+    spec = find_spec(package)
     folders = (spec.submodule_search_locations if spec else None) or []
-    return [path for folder in folders if (path := Path(folder) / "lib" / "libmlx.so").exists()]
+    return [path for folder in folders if (path := Path(folder, "lib", name)).exists()]
 
 
 class _Symbol(ctypes.Structure):

@@ -67,18 +67,37 @@ def test_products_are_right(dtype: str) -> None:
             assert error < (1e-13 if dtype == "float64" else 2e-6)
 
 
+def put_back() -> dict[str, str]:
+    """Let MLX multiply with the library that it was linked with."""
+    for library in blas._mlx_libraries():
+        for slot in _elf.slots(library, "cblas_"):
+            original = getattr(ctypes.CDLL(str(library)), slot.name)
+            _elf.written(slot, ctypes.cast(original, ctypes.c_void_p).value or 0)
+    return called()
+
+
 @WHEEL
 def test_wrong_products_are_noticed_and_undone(anew: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    for library in blas._mlx_libraries():
-        original = ctypes.CDLL(str(library)).cblas_sgemm
-        for slot in _elf.slots(library, "cblas_sgemm"):
-            _elf.written(slot, ctypes.cast(original, ctypes.c_void_p).value or 0)
-    before = called()
+    before = put_back()
     monkeypatch.setattr(blas, "_is_exact", lambda: False)
     found = blas.use_fast_blas()
     assert found.reason == "OpenBLAS cannot take its place: its products are wrong"
     assert called() == before
     assert before["cblas_sgemm"].startswith("libblas-")
+
+
+@WHEEL
+def test_slots_are_changed_together_or_not_at_all(anew: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, written, allowed = put_back(), _elf.written, iter([True, False, True])
+
+    def refusing(slot: _elf.Slot, function: int) -> None:
+        if not next(allowed):
+            raise OSError(13, "mprotect")
+        written(slot, function)
+
+    monkeypatch.setattr(_elf, "written", refusing)
+    assert "mprotect" in blas.use_fast_blas().reason
+    assert called() == before
 
 
 def in_a_child(program: str, **variables: str) -> str:
