@@ -72,6 +72,7 @@ def is_reference_blas() -> bool:
     return library is not None and _is_reference(library)
 
 
+@cache  # asked for in every product
 def _is_reference(library: Path) -> bool:
     # Its name carries the hash of those that a wheel brings.
     return re.match(r"libblas-[0-9a-f]+\.so", library.name) is not None
