@@ -63,7 +63,8 @@ def place_of(use: Use, plan: Plan) -> Path:
         return ("head",)
     if use.spec.kind in ("residual", "connection"):
         return ("residual",)
-    if use.spec.kind == "norm":
+    members = (member.use for layer in plan.layers for branch in layer.branches for member in branch.members)
+    if use.spec.kind == "norm" and not any(member is use for member in members):
         return ("norm",)
     return ("components", use.name)
 

@@ -158,6 +158,14 @@ SPEAKS: dict[str, list[tuple[dict[str, Any], str, str]]] = {
     ],
     "AX714": [
         ({"norm": {"eps": 1e-2}}, "`eps` of `rms_norm` is unusually large: 0.01", "0.01"),
+        (
+            {
+                "components": {**CLEAN["components"], "last": {"type": "rms_norm", "eps": 1e-2}},
+                "blocks": {"layer": ["attn", "mlp", "last"]},
+            },
+            "`eps` of `rms_norm` is unusually large: 0.01",
+            "0.01",
+        ),
         (attention(qk_norm={"eps": 1e-30}), "`qk_norm.eps` of `attention` is unusually small: 1e-30", "1e-30"),
     ],
     "AX715": [
