@@ -1,6 +1,6 @@
 """What a plan costs: weights, caches, operations, traffic and memory, from declared shapes alone; imports no mlx."""
 
-from axon_compose.analysis.cost._measure import CONTEXTS, cost
+from axon_compose.analysis.cost._measure import CONTEXTS, cost, part_name
 from axon_compose.analysis.cost._sheet import ContextCost, CostSheet, Fit, LayerCost, PartCost, TrainingCost
 from axon_compose.analysis.cost._weights import BITS, GROUP_SIZE, Storage
 
@@ -16,4 +16,5 @@ __all__ = [
     "Storage",
     "TrainingCost",
     "cost",
+    "part_name",
 ]

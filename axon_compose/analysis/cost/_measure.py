@@ -13,7 +13,7 @@ from axon_compose.analysis.cost._training import Training
 from axon_compose.analysis.cost._weights import BITS, Storage
 from axon_compose.plan import DTYPES, Layer, Plan, Use, active_parameters, cache_nbytes, total_parameters
 
-__all__ = ["CONTEXTS", "cost"]
+__all__ = ["CONTEXTS", "cost", "part_name"]
 
 #: Components that cost the same, one of them for all and how many there are.
 Kinds = list[tuple[Use, int]]
@@ -118,7 +118,7 @@ class _Measure:
     def parts(self) -> Iterator[PartCost]:
         groups: dict[tuple[str, str], list[tuple[Use, bool]]] = {}
         for use, owned in self.runs:
-            groups.setdefault((_part(self.plan, use), use.type), []).append((use, owned))
+            groups.setdefault((part_name(use), use.type), []).append((use, owned))
         for (name, type_), members in groups.items():
             uses = _alike(use for use, _ in members)
             own = _alike(use for use, owned in members if owned)
@@ -228,6 +228,11 @@ def _longest(fits: Callable[[int], bool]) -> int | None:
     return low
 
 
+def part_name(use: Use) -> str:
+    """What a component is called in the sheet: norms are one part, and connections belong to their residual scheme."""
+    return {"norm": "norm", "connection": "residual"}.get(use.spec.kind, use.name)
+
+
 def _runs(plan: Plan) -> Iterator[tuple[Use, bool]]:
     """Every component that runs in a pass, and whether its weights are its own."""
     yield plan.embedding, True
@@ -252,8 +257,3 @@ def _alike(uses: Iterable[Use]) -> Kinds:
     for use in uses:
         found.setdefault(_kind(use), []).append(use)
     return [(members[0], len(members)) for members in found.values()]
-
-
-def _part(plan: Plan, use: Use) -> str:
-    """What a component is called in the sheet."""
-    return "norm" if use.spec.kind == "norm" else "residual" if use.spec.kind == "connection" else use.name

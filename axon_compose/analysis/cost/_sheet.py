@@ -16,7 +16,7 @@ class PartCost:
     """One component of the file, over all places where it stands.
 
     Attributes:
-        name: Its name; norms of branches are one part, `norm`.
+        name: Its name; norms are one part, `norm`, and connections belong to the part `residual`.
         type: Its type, `namespace/name`.
         uses: Places where it runs.
         parameters: Weights that are shared count once.

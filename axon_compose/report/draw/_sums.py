@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from axon_compose.analysis.cost import ContextCost, CostSheet, PartCost
+from axon_compose.analysis.cost import ContextCost, CostSheet, PartCost, part_name
 from axon_compose.machine.units import count
 from axon_compose.plan import Plan, active_parameters, total_parameters
 from axon_compose.report.draw._family import FAMILIES, Family, family
@@ -31,8 +31,7 @@ def parts(plan: Plan, sheet: CostSheet) -> list[tuple[Family, PartCost]]:
     """The components of a cost sheet with their families, in the order of the legend."""
     found: dict[tuple[str, str], Family] = {}
     for use in plan.uses():
-        name = {"norm": "norm", "connection": "residual"}.get(use.spec.kind, use.name)
-        found.setdefault((name, use.type), family(use))
+        found.setdefault((part_name(use), use.type), family(use))
     order = list(FAMILIES)
     pairs = [(found[part.name, part.type], part) for part in sheet.parts]
     return sorted(pairs, key=lambda pair: order.index(pair[0]))
