@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from axon_compose.diagnostics import Problems
-from axon_compose.language.source import Mapping, plain, read_file
+from axon_compose.language.source import Mapping as MappingNode
+from axon_compose.language.source import plain, read_file
 
 __all__ = ["GgufFamily", "gguf_family_of", "mentions", "model_types_of", "reads"]
+
+
+#: What these sections say of the files that are read.
+_KEYS: Final = {"huggingface": ("model_types", "architectures"), "gguf": ("architectures", "when")}
 
 
 def model_types_of(path: Path) -> tuple[str, ...] | None:
@@ -20,22 +25,8 @@ def model_types_of(path: Path) -> tuple[str, ...] | None:
 
 
 def reads(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    """The `model_types` and the `architectures` of the section `huggingface`; None as for `model_types_of`.
-
-    Every checkpoint is looked up among all families, so a file is parsed once and again only after it has changed.
-    """
-    try:
-        state = path.stat()
-    except OSError:
-        return None
-    return _reads(path, state.st_mtime_ns, state.st_size)
-
-
-@lru_cache(maxsize=4096)
-def _reads(path: Path, _changed: int, _size: int) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    node = read_file(path, Problems())
-    section = node.get("huggingface") if isinstance(node, Mapping) else None
-    written = plain(section) if isinstance(section, Mapping) else {}
+    """The `model_types` and the `architectures` of the section `huggingface`; None as for `model_types_of`."""
+    written = _written(path, "huggingface")
     types, classes = written.get("model_types"), written.get("architectures")
     if not isinstance(types, list):
         return None
@@ -60,10 +51,31 @@ class GgufFamily(NamedTuple):
 
 def gguf_family_of(path: Path) -> GgufFamily | None:
     """What the section `gguf` of a file itself says, not that of a base; None for one that reads no GGUF file."""
-    node = read_file(path, Problems())
-    section = node.get("gguf") if isinstance(node, Mapping) else None
-    written = plain(section) if isinstance(section, Mapping) else {}
+    written = _written(path, "gguf")
     names, when = written.get("architectures"), written.get("when")
     if not isinstance(names, list) or not names:
         return None
     return GgufFamily(tuple(map(str, names)), when if isinstance(when, str) else None)
+
+
+def _written(path: Path, section: str) -> Mapping[str, Any]:
+    """Keys of a section as plain values; none for a file without it, or that cannot be read.
+
+    Every checkpoint is looked up among all families, so a file is parsed once and again only after it has changed.
+    """
+    try:
+        state = path.stat()
+    except OSError:
+        return {}
+    return _sections(path, state.st_mtime_ns, state.st_size).get(section, {})
+
+
+@lru_cache(maxsize=4096)
+def _sections(path: Path, _changed: int, _size: int) -> Mapping[str, Mapping[str, Any]]:
+    node = read_file(path, Problems())
+    found = {name: node.get(name) for name in _KEYS} if isinstance(node, MappingNode) else {}
+    return {
+        name: {key: plain(value) for key in _KEYS[name] if (value := section.get(key)) is not None}
+        for name, section in found.items()
+        if isinstance(section, MappingNode)
+    }
