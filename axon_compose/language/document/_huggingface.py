@@ -46,7 +46,9 @@ class SplitPart(Section):
     @property
     def extents(self) -> list[Any]:
         """Lengths of its stretches, in order; numbers or formulas; none where all parts are equal."""
-        return ([] if self.size is None else [self.size]) if self.sizes is None else self.sizes
+        if self.sizes is not None:
+            return self.sizes
+        return [] if self.size is None else [self.size]
 
 
 class WeightRule(Section):
@@ -120,9 +122,10 @@ class WeightRule(Section):
 
     @model_validator(mode="after")
     def _equal_or_not(self) -> WeightRule:
-        for key, sizes in (("split", [part.extents for part in (self.split or {}).values()]), ("join", self.members)):
-            given = [size for size in (sizes.values() if isinstance(sizes, dict) else sizes) if size not in (None, [])]
-            if given and len(given) != len(sizes):
+        split = [bool(part.extents) for part in (self.split or {}).values()]
+        join = [size is not None for size in self.members.values()]
+        for key, given in (("split", split), ("join", join)):
+            if any(given) and not all(given):
                 raise PydanticCustomError("sizes", f"`{key}` has sizes for all parts, or for none if they are equal")
         together = [key for key, there in (("stack", self.stack), ("split", self.split)) if there and self.join]
         if together:
