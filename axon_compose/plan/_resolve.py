@@ -46,7 +46,7 @@ def _resolve(document: Document, registry: Registry, problems: Problems) -> Plan
     parts.check_all()
     parts.check_norms()
     stack = expand_stack(document, problems)
-    layers = _layers(stack, parts, Connections(parts, ends.scheme)) if stack and ends.complete else None
+    layers = _layers(stack, parts, Connections(parts, ends.scheme)) if stack and ends.schemed else None
     if layers is None or problems.failed or not ends.complete:
         return None
     parts.overrides.check(len(layers))
@@ -113,8 +113,9 @@ class _Ends:
         head = self._part(self.parts, "head", envelope.head)
         self.head: Use | None = head.at("head") if head else None
         normed = norm is not None or wanted.type == NO_NORM
-        schemed = self.residual is not None or envelope.residual is None
-        self.complete = part is not None and head is not None and normed and schemed
+        #: Whether it is known how branches are joined.
+        self.schemed = self.scheme is not None or envelope.residual is None
+        self.complete = part is not None and head is not None and normed and self.schemed
 
     @staticmethod
     def _part(parts: Parts, kind: str, component: Component, path: tuple[str, ...] | None = None) -> Part | None:
