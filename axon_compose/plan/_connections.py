@@ -65,7 +65,10 @@ class Connections:
     def around(self, part: Part, branch: Branch, path: Path, place: Place) -> Branch:
         """One branch with a connection of its own, which takes what it gives."""
         if not branch.residual:
-            self.fault(f"`{branch.members[0].use.name}` is a whole block: it has its own residual connections", path)
+            use = branch.members[0].use
+            whole = "a whole block: it has its own residual connections"
+            what = "a norm: it replaces what it reads" if use.spec.kind == "norm" else whole
+            self.fault(f"`{use.name}` is {what}", path)
         if branch.skip != 1.0:
             self.fault("`skip` has nothing to multiply: the connection adds this branch to the residual state", path)
         if branch.members and all(member.keep for member in branch.members):

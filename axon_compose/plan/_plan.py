@@ -134,8 +134,8 @@ class Branch:
         post: Norm of the output, or None.
         scale: Factor of the output.
         skip: Factor of `x`.
-        residual: False where the output replaces `x`: for components of kind `block`, and inside of a connection that
-            is around one branch.
+        residual: False where the output replaces `x`: for components of kind `block` or `norm`, and inside of a
+            connection that is around one branch.
         add: Name of a kept output that is added to `x` instead.
         connection: Reads `x` from the residual state before this branch, or None if it goes on with the `x` of the
             branch before.
@@ -158,7 +158,7 @@ class Branch:
     @property
     def adds(self) -> bool:
         """Whether its output is added to what came before, by itself or by a connection of its own."""
-        return self.residual or self.connection is not None
+        return self.residual or (self.connection is not None and self.connection.spec.around != "layer")
 
     def uses(self) -> Iterator[Use]:
         """Every component, connection and norms included, in the order of computation."""

@@ -36,6 +36,7 @@ TINY = {
 }
 HYPER = {"type": "hyper_connections", "streams": 3}
 ALTUP = {"type": "altup", "streams": 3}
+NORMED = {**TINY["components"], "last": {"type": "rms_norm"}}
 OTHERS = {"layer": ["attn", "mlp", {"use": "mlp", "residual": "others"}]}
 
 
@@ -170,6 +171,16 @@ def test_connections_have_weights_named_after_what_they_are_around():
     assert first.connection.path == "layers.0.residual"
     assert (first.closes, second.connection, second.closes) == (False, None, True)
     assert (third.connection.path, third.closes, third.residual) == ("layers.0.mlp_2_residual", True, False)
+    assert first.adds
+    assert third.adds
+
+
+def test_a_block_that_begins_a_layer_replaces_what_the_connection_reads():
+    plan = load(TINY | {"residual": ALTUP, "blocks": {"layer": ["factor", "attn"]}}).plan()
+    block, branch = plan.layers[0].branches
+    assert (block.connection.path, block.adds, branch.adds) == ("layers.0.residual", False, True)
+    small = small_architecture(plan).plan()
+    assert [branch.adds for branch in small.layers[0].branches] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -178,6 +189,7 @@ def test_connections_have_weights_named_after_what_they_are_around():
         ({"blocks": {"layer": ["attn", {"use": "mlp", "residual": "others"}]}}, "no residual scheme"),
         ({"residual": ALTUP, "blocks": {"layer": ["attn", {"use": "mlp", "residual": "other"}]}}, "no connection"),
         ({"residual": HYPER, "blocks": {"layer": ["attn", "factor"]}}, "whole block"),
+        ({"residual": HYPER, "components": NORMED, "blocks": {"layer": ["attn", "last"]}}, "is a norm"),
         ({"residual": HYPER, "blocks": {"layer": ["attn", {"use": "mlp", "skip": 0.5}]}}, "`skip`"),
         ({"residual": HYPER, "blocks": {"layer": ["attn", {"use": "mlp", "as": "kept"}, {"add": "kept"}]}}, "keeps"),
         ({"blocks": {"layer": ["attn", {"use": "mlp", "residual": "=i"}]}, "residual": HYPER}, "not the name"),

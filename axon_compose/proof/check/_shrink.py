@@ -117,7 +117,7 @@ class _Shrinker:
             joined["residual"] = connection
         if branch.add is not None:
             return {"add": branch.add, "scale": branch.scale} | joined
-        if branch.members[0].use.spec.kind in ("block", "norm"):
+        if not branch.adds:
             return {"use": self.component(branch.members[0].use)} | joined
         items: list[dict[str, Any]] = [
             {"use": self.component(m.use), "scale": m.scale, "norm": norm(m)} | ({"as": m.keep} if m.keep else {})
