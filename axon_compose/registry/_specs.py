@@ -168,7 +168,8 @@ class ComponentSpec:
         saved: `(options, dims, tokens, dtype)` to the arrays that its forward pass over one sequence leaves for the
             backward pass, as `Array(name, shape, dtype)`: what the gradients of its operations are made of, the input
             of its matrices included, parameters not. A dtype of None follows the activations, `bool` is for masks,
-            which all sequences share. None if unknown.
+            which all sequences share. One named `input` is x itself, which counts once for the components of a branch
+            that read the same x. None if unknown.
         recomputed: `(options, dims, batch, tokens)` to the bytes that are there at once while the backward pass
             computes again what was not saved, as a recurrence does segment by segment; none unless given.
         reads: Named values of the forward pass that the layer takes as keyword arguments. `offset` is the
