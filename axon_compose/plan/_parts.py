@@ -26,7 +26,7 @@ from axon_compose.registry import ComponentSpec, Dims, Fault, Kind, LookupFailur
 
 __all__ = ["IN_LAYERS", "Broken", "Part", "Parts"]
 
-#: Kinds of what may stand in a block; a norm by itself replaces what it reads, as a whole block does.
+#: Kinds of components that a block may name; a norm there replaces what it reads, as a whole block does.
 IN_LAYERS: Final[tuple[Kind, ...]] = ("layer", "block", "norm")
 
 #: Largest extent of one axis that MLX can address.

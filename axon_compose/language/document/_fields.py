@@ -1,9 +1,9 @@
-"""Names of dims in the sections `huggingface` and `gguf`: each must be one of the file."""
+"""Names in the sections `huggingface` and `gguf`: dims must be those of the file, and formulas know what they use."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Final
 
 from axon_compose.diagnostics import Problems
 from axon_compose.language.document._document import Document, Path
@@ -11,9 +11,12 @@ from axon_compose.language.document._formulas import cached_parse, formulas_in
 
 __all__ = ["check_fields"]
 
+#: What a formula over the metadata of a GGUF file knows.
+_METADATA: Final = ("keys", "tensors")
+
 
 def check_fields(document: Document, problems: Problems) -> None:
-    """Report dims that these sections name and the file does not have, in formulas of `only` too."""
+    """Report dims that these sections name and the file does not have, in formulas too."""
     section, gguf = document.envelope.huggingface, document.envelope.gguf
     known = document.envelope.dims
     if ("dims",) in document.broken:
@@ -35,16 +38,20 @@ def check_fields(document: Document, problems: Problems) -> None:
             )
     for key, of in (("huggingface", section), ("gguf", gguf)):
         if of is not None and (f"{key}.formula",) not in document.broken:
-            _check_values(document, key, of.only, problems)
+            _check_names(document, (key, "only"), of.only, known, "these formulas know the dims", problems)
+    if gguf is not None and ("gguf.formula",) not in document.broken:
+        _check_names(document, ("gguf", "when"), gguf.when, _METADATA, "it knows `keys` and `tensors`", problems)
 
 
-def _check_values(document: Document, section: str, only: Mapping[str, Any], problems: Problems) -> None:
-    """Formulas of `only`, which know the dims."""
-    dims = document.envelope.dims
-    for path, text in formulas_in(only):
-        for name in sorted(cached_parse(text).names - dims.keys()):
+def _check_names(
+    document: Document, section: Path, data: Any, known: Collection[str], hint: str, problems: Problems
+) -> None:
+    """Report names in formulas that these do not know."""
+    for path, text in formulas_in(data):
+        for name in sorted(cached_parse(text).names.difference(known)):
             if ("dims", name) not in document.broken:
-                near = problems.nearest(name, dims)
-                hint = f"did you mean `{near}`?" if near else "these formulas know the dims"
-                place = document.place(section, "only", *path)
-                problems.error("AX120", f"unknown name `{name}`", place, help=hint)
+                near = problems.nearest(name, known)
+                place = document.place(*section, *path)
+                problems.error(
+                    "AX120", f"unknown name `{name}`", place, help=f"did you mean `{near}`?" if near else hint
+                )

@@ -249,6 +249,14 @@ def test_a_dim_that_does_not_exist_is_named() -> None:
     assert (fault.code, fault.help) == ("AX607", "did you mean `hidden_size`?")
 
 
+def test_a_condition_on_gguf_files_with_a_name_that_does_not_exist() -> None:
+    section = {"architectures": ["tiny"], "when": "='window' in key"}
+    with pytest.raises(ArchitectureError) as caught:
+        load({**FAMILY, "gguf": section})
+    (fault,) = caught.value.diagnostics
+    assert (fault.code, fault.message, fault.help) == ("AX120", "unknown name `key`", "did you mean `keys`?")
+
+
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 LENGTH = {"original_max_position_embeddings": 32}
 
