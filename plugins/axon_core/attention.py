@@ -11,7 +11,7 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims
 from axon_core.block_indexer import BlockIndexer, Blocks
-from axon_core.chunks import chunked_attention
+from axon_core.chunked_attention import chunked_attention
 from axon_core.elementary import sigmoid
 from axon_core.linear import Linear
 from axon_core.norms import HeadNorm, RMSNorm
