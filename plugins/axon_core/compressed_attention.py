@@ -14,7 +14,7 @@ from axon_core.compressor import Compressor, Progress, Trailing
 from axon_core.linear import Linear
 from axon_core.norms import RMSNorm
 from axon_core.scores import attend
-from axon_core.selection import best, places, store
+from axon_core.selection import choose, places, store
 from axon_core.specs.compressed_attention import CompressedAttentionOptions, CompressionOptions, EntryIndexerOptions
 from axon_core.window import Mask, by_block
 
@@ -192,16 +192,12 @@ class EntryIndexer(nn.Module):
             return None
         x, latent = mx.stop_gradient(x), mx.stop_gradient(latent)
         queries = self.q_b_proj(latent).reshape(*x.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3)
-        queries = self.rope(queries, offset).astype(mx.float32)
-        weights = (self.weights_proj(x).astype(mx.float32) * self.scale).swapaxes(1, 2)[..., None]
-        transposed = entries.astype(mx.float32)[:, None].swapaxes(-1, -2)
+        weights = self.weights_proj(x).astype(mx.float32) * self.scale
 
-        def choose(block: mx.array, start: int, stop: int) -> mx.array:
-            scores = (mx.maximum(block @ transposed, 0) * weights[:, :, start:stop]).sum(axis=1, keepdims=True)
-            complete = mx.arange(entries.shape[1]) < at.seen[:, None, start:stop, None]
-            return best(mx.where(complete, scores, -mx.inf), self.top_k)
+        def complete(start: int, stop: int) -> mx.array:
+            return mx.arange(entries.shape[1]) < at.seen[:, None, start:stop, None]
 
-        return by_block(queries, choose)
+        return choose(self.rope(queries, offset), entries[:, None], weights, complete, self.top_k)
 
 
 class Entries:

@@ -7,16 +7,21 @@ the usual fused attention on a slice, so every backend and every kind of key (gr
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
 
 from axon_core.specs._segments import BLOCK
 
-__all__ = ["BLOCK", "Mask", "banded_attention", "blockwise_attention", "by_block"]
+__all__ = ["BLOCK", "Mask", "banded_attention", "block_rows", "blockwise_attention", "by_block"]
 
 Mask = mx.array | str | None
+
+#: Scores that are held at once, of all rows and heads: 64 MiB in float32.
+_SCORES: Final = 2**24
+#: Queries in a block, at the least; fewer would read the keys too often.
+_LEAST_ROWS: Final = 16
 
 
 def banded_attention(
@@ -83,18 +88,23 @@ def blockwise_attention(
     return by_block(queries, attend_block)
 
 
-def by_block(queries: mx.array, attend_block: Callable[[mx.array, int, int], mx.array]) -> mx.array:
+def by_block(queries: mx.array, attend_block: Callable[[mx.array, int, int], mx.array], rows: int = BLOCK) -> mx.array:
     """The outputs of `attend_block(block of queries, start, stop)`, one after the other."""
     length = queries.shape[2]
     outputs: list[mx.array] = []
-    for start in range(0, length, BLOCK):
-        stop = min(start + BLOCK, length)
+    for start in range(0, length, rows):
+        stop = min(start + rows, length)
         block = queries[:, :, start:stop]
         if outputs:
             # Without this MLX evaluates all blocks side by side and keeps every block's scores alive.
             block = mx.depends(block, outputs[-1])
         outputs.append(attend_block(block, start, stop))
     return outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=2)
+
+
+def block_rows(batch: int, heads: int, total: int) -> int:
+    """Queries of a block that sees `total` keys, as many as memory for scores allows."""
+    return max(_LEAST_ROWS, _SCORES // (batch * heads * total))
 
 
 def _cut(tree: Any, first: int, last: int) -> Any:

@@ -9,7 +9,7 @@ from mlx_lm.models.cache import BatchKVCache, KVCache, QuantizedKVCache, load_pr
 from mlx_lm.models.deepseek_v3 import DeepseekV3Attention, ModelArgs
 
 from axon_compose.registry import KV, Dims
-from axon_core import latent_attention
+from axon_core import window
 from axon_core.latent_attention import LatentAttention
 from axon_core.specs.latent_attention import SPECS, LatentAttentionOptions
 
@@ -35,8 +35,8 @@ def inputs(length=LENGTH, batch=1, seed=1):
 @pytest.fixture(autouse=True, params=["chosen", "absorbed", "expanded"])
 def form(request, monkeypatch):
     """The layer's own choice for every call, and both forms forced; in blocks of seven queries."""
-    monkeypatch.setattr(latent_attention, "_SCORES", 0)
-    monkeypatch.setattr(latent_attention, "_LEAST_ROWS", 7)
+    monkeypatch.setattr(window, "_SCORES", 0)
+    monkeypatch.setattr(window, "_LEAST_ROWS", 7)
     if request.param != "chosen":
         monkeypatch.setattr(LatentAttention, "_absorbs", lambda *_: request.param == "absorbed")
     return request.param
