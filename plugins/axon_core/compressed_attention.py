@@ -16,7 +16,7 @@ from axon_core.norms import RMSNorm
 from axon_core.scores import attend
 from axon_core.selection import choose, places, store
 from axon_core.specs.compressed_attention import CompressedAttentionOptions, CompressionOptions, EntryIndexerOptions
-from axon_core.window import Mask, by_block
+from axon_core.window import Mask, band, by_block, reached
 
 __all__ = ["CompressedAttention"]
 
@@ -145,15 +145,11 @@ class CompressedAttention(nn.Module):
             return scores(queries, *_joined(keys, window, entries.of_step() if entries is not None else None))
 
         def attend_block(block: mx.array, start: int, stop: int) -> mx.array:
-            last = total - length + stop
-            first = max(0, last - (stop - start) - self.window_size + 1)
-            query = mx.arange(last - (stop - start), last)[:, None]
-            key = mx.arange(first, last)
-            band = (key <= query) & (key > query - self.window_size)
-            if padding is not None:
-                band = band & ((key >= padding[:, None, None, None]) | (key == query))
+            first, last = reached(start, stop, length, total, self.window_size)
+            before = None if padding is None else padding - first
+            seen = band(stop - start, last - first, self.window_size, before)
             part = None if entries is None else entries.of_block(start, stop)
-            return scores(block, *_joined(keys[:, :, first:last], band, part))
+            return scores(block, *_joined(keys[:, :, first:last], seen, part))
 
         return by_block(queries, attend_block)
 
