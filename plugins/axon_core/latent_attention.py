@@ -21,6 +21,7 @@ from axon_core.indexer import Indexer, Selection
 from axon_core.linear import Linear
 from axon_core.norms import RMSNorm
 from axon_core.rope import RoPE
+from axon_core.scores import group_and_bits
 from axon_core.selection import visible
 from axon_core.specs.latent_attention import LatentAttentionOptions, absorbs
 from axon_core.temperature import query_gain
@@ -238,7 +239,7 @@ def _product(x: mx.array, held: Any, width: int, transpose: bool = True) -> mx.a
     if isinstance(held, mx.array):
         y = flat @ (held.swapaxes(-1, -2) if transpose else held)
     else:
-        group_size, bits = _quantization(held, width)
+        group_size, bits = group_and_bits(held, width)
         packed, scales, biases = held
         y = mx.quantized_matmul(flat, packed, scales, biases, transpose, group_size, bits)
     return y.reshape(batch, heads, rows, -1)
@@ -247,12 +248,6 @@ def _product(x: mx.array, held: Any, width: int, transpose: bool = True) -> mx.a
 def _plain(held: Any, width: int) -> mx.array:
     if isinstance(held, mx.array):
         return held
-    group_size, bits = _quantization(held, width)
+    group_size, bits = group_and_bits(held, width)
     packed, scales, biases = held
     return mx.dequantize(packed, scales, biases, group_size, bits)
-
-
-def _quantization(held: tuple[mx.array, ...], width: int) -> tuple[int, int]:
-    """Group size and bits of what a quantised cache hands out (packed, scales, biases); they follow from the shapes."""
-    packed, scales, _ = held
-    return width // scales.shape[-1], packed.shape[-1] * 32 // width
