@@ -7,6 +7,7 @@ from mlx.utils import tree_map
 from mlx_lm.models.base import create_attention_mask
 from mlx_lm.models.cache import BatchKVCache, KVCache, QuantizedKVCache, load_prompt_cache, save_prompt_cache
 from mlx_lm.models.deepseek_v3 import DeepseekV3Attention, ModelArgs
+from piecewise import in_pieces
 
 from axon_compose.registry import KV, Dims
 from axon_core import window
@@ -44,18 +45,14 @@ def form(request, monkeypatch):
 
 def run(layer, x, cache, cuts, wired=True):
     """Pieces of a sequence, with mask and offset handed in as the model does, or alone."""
-    outputs, at = [], 0
-    for length in cuts:
-        piece = x[:, at : at + length]
-        if wired:
-            offset = mx.array(cache.offset) if isinstance(cache.offset, mx.array) else cache.offset
-            outputs.append(layer(piece, create_attention_mask(piece, cache), cache, offset=offset)[0])
-        else:
-            outputs.append(layer(piece, cache=cache)[0])
-        mx.eval(outputs[-1])
-        at += length
-    assert at == x.shape[1]
-    return mx.concatenate(outputs, axis=1)
+
+    def step(piece):
+        if not wired:
+            return layer(piece, cache=cache)[0]
+        offset = mx.array(cache.offset) if isinstance(cache.offset, mx.array) else cache.offset
+        return layer(piece, create_attention_mask(piece, cache), cache, offset=offset)[0]
+
+    return in_pieces(step, x, cuts)
 
 
 def close(got, want, limit=1e-5):
