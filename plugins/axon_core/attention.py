@@ -11,12 +11,12 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims
 from axon_core.block_indexer import BlockIndexer, Blocks
-from axon_core.chunks import chunked_attention
+from axon_core.chunked_attention import chunked_attention
 from axon_core.elementary import sigmoid
 from axon_core.linear import Linear
 from axon_core.norms import HeadNorm, RMSNorm
 from axon_core.rope import RoPE
-from axon_core.scores import attend, written_out
+from axon_core.scores import attend, causal_attention
 from axon_core.slopes import slopes
 from axon_core.specs._indexer import BlockIndexerOptions
 from axon_core.specs.attention import (
@@ -30,7 +30,7 @@ from axon_core.specs.attention import (
     VNormOptions,
 )
 from axon_core.temperature import query_gain
-from axon_core.window import BLOCK, Mask, banded_attention, blockwise_attention, by_block
+from axon_core.window import Mask, by_block
 
 __all__ = ["Attention", "SlidingWindowAttention"]
 
@@ -249,16 +249,13 @@ class Attention(nn.Module):
         self, queries: mx.array, kv: tuple[Any, Any, mx.array | None], mask: Mask, blocks: Blocks | None = None
     ) -> mx.array:
         keys, values, left_padding = kv
-        sinks = self.sinks if "sinks" in self else None
-        scores = partial(attend, scale=self.scale, softcap=self.softcap, sinks=sinks, slopes=self._slopes)
+        options: dict[str, Any] = {"scale": self.scale, "softcap": self.softcap, "slopes": self._slopes}
+        if "sinks" in self:
+            options["sinks"] = self.sinks
         if blocks is not None:
-            return _by_choice(queries, keys, values, scores, blocks)
-        cut = queries.shape[2] > BLOCK and written_out(queries, keys, self.softcap, sinks, self._slopes)
-        if isinstance(mask, mx.array) and cut:
-            return blockwise_attention(queries, keys, values, scores, mask)
-        if isinstance(mask, mx.array) or (self.window_size is None and left_padding is None and not cut):
-            return scores(queries, keys, values, mask)
-        return banded_attention(queries, keys, values, scores, self.window_size, left_padding)
+            return _by_choice(queries, keys, values, partial(attend, **options), blocks)
+        options |= {"window": self.window_size, "left_padding": left_padding}
+        return causal_attention(queries, keys, values, mask, **options)
 
 
 def _by_choice(

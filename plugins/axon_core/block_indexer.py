@@ -64,6 +64,7 @@ class BlockIndexer(nn.Module):
         if keys.shape[2] <= self.options.top_k * self.options.block_size:
             return None, held
         queries = self._heads("q", x, offset).astype(mx.float32)
+        keys = keys.astype(mx.float32)
         return Blocks(self.options, queries, keys, mask, getattr(cache, "left_padding", None)), held
 
     def _heads(self, name: str, x: mx.array, offset: int | mx.array) -> mx.array:
@@ -82,7 +83,7 @@ class Blocks:
     Attributes:
         options: `BlockIndexerOptions`.
         queries: (B, G, L, head_dim), float32.
-        keys: (B, 1, S, head_dim).
+        keys: (B, 1, S, head_dim), float32.
         mask: What may be seen.
         left_padding: (B,) places before each sequence's first token, None without.
     """
@@ -95,9 +96,11 @@ class Blocks:
 
     def mask_of(self, start: int, stop: int, heads: int) -> mx.array:
         """Which keys the queries from `start` to `stop` attend to, (B, heads, stop - start, S)."""
-        chosen = self._chosen(start, stop)
+        return self._mask(self._chosen(start, stop), start, stop, heads)
+
+    def _mask(self, chosen: mx.array, start: int, stop: int, heads: int) -> mx.array:
         total = self.keys.shape[2]
-        block = self._content(mx.arange(total))[:, None, None] // self.options.block_size
+        block = self._positions(mx.arange(total))[:, None, None] // self.options.block_size
         index = mx.broadcast_to(mx.maximum(block, 0), (*chosen.shape[:3], total))
         keep = mx.take_along_axis(chosen, index, axis=-1)
         seen = visible(self.mask, start, stop, self.queries.shape[2], total)
@@ -107,25 +110,26 @@ class Blocks:
     def read(self, keys: mx.array, values: mx.array, heads: int) -> tuple[mx.array, mx.array, mx.array]:
         """For a single query, the chosen blocks of (B, G, S, width) keys and values, and which of them it sees."""
         size, total, groups = self.options.block_size, self.keys.shape[2], keys.shape[1]
-        blocks = places(self._chosen(0, 1)[:, :, 0], self.options.top_k)  # (B, heads that choose, top_k)
+        chosen = self._chosen(0, 1)
+        blocks = places(chosen[:, :, 0], self.options.top_k)  # (B, heads that choose, top_k)
         blocks = mx.repeat(blocks, groups // blocks.shape[1], axis=1)
         index = (blocks[..., None] * size + mx.arange(size)).flatten(-2)
         if self.left_padding is not None:
             index = index + self.left_padding[:, None, None]
         inside = mx.minimum(index, total - 1)
         keys, values = (mx.take_along_axis(a, inside[..., None], axis=2) for a in (keys, values))
-        whole = mx.take_along_axis(self.mask_of(0, 1, groups)[:, :, 0], inside, axis=-1) & (index < total)
-        return keys, values, mx.repeat(whole[:, :, None], heads // groups, axis=1)
+        seen = mx.take_along_axis(self._mask(chosen, 0, 1, groups)[:, :, 0], inside, axis=-1) & (index < total)
+        return keys, values, mx.repeat(seen[:, :, None], heads // groups, axis=1)
 
-    def _content(self, places: mx.array) -> mx.array:
-        """Positions within each sequence of places in the cache, (B or 1, count)."""
-        return places[None] if self.left_padding is None else places - self.left_padding[:, None]
+    def _positions(self, index: mx.array) -> mx.array:
+        """Where in each sequence the keys of these indices are, (B or 1, count)."""
+        return index[None] if self.left_padding is None else index - self.left_padding[:, None]
 
     def _chosen(self, start: int, stop: int) -> mx.array:
         """(B, G, stop - start, blocks)."""
         options, size = self.options, self.options.block_size
         length, total = self.queries.shape[2], self.keys.shape[2]
-        scores = self.queries[:, :, start:stop] @ self.keys.astype(mx.float32).swapaxes(-1, -2)
+        scores = self.queries[:, :, start:stop] @ self.keys.swapaxes(-1, -2)
         seen = visible(self.mask, start, stop, length, total)
         scores = scores if seen is None else mx.where(seen, scores, -mx.inf)
         if self.left_padding is not None:  # move each row to its first token; what is behind its last is not there
@@ -136,7 +140,7 @@ class Blocks:
         count = -(-total // size)
         scores = mx.pad(scores, [(0, 0)] * 3 + [(0, count * size - total)], constant_values=-mx.inf)
         scores = mx.unflatten(scores, -1, (count, size)).max(axis=-1)
-        own = self._content(mx.arange(total - length + start, total - length + stop))[:, None, :, None] // size
+        own = self._positions(mx.arange(total - length + start, total - length + stop))[:, None, :, None] // size
         block = mx.arange(count)
         local = (block <= own) & (block > own - options.local_blocks)
         return best(mx.where(local, mx.inf, scores), options.top_k)

@@ -14,9 +14,10 @@ from axon_core.compressor import Compressor, Progress, Trailing
 from axon_core.linear import Linear
 from axon_core.norms import RMSNorm
 from axon_core.scores import attend
-from axon_core.selection import best, places, store
+from axon_core.selection import choose, places, store
 from axon_core.specs.compressed_attention import CompressedAttentionOptions, CompressionOptions, EntryIndexerOptions
-from axon_core.window import Mask, by_block
+from axon_core.states import write_states
+from axon_core.window import Mask, band, by_block, reached
 
 __all__ = ["CompressedAttention"]
 
@@ -88,7 +89,8 @@ class CompressedAttention(nn.Module):
         kept = cache if whole or cache is None else cache[0]
         if offset is None:
             offset = 0 if kept is None else kept.offset
-            offset = mx.array(offset) if isinstance(offset, mx.array) else offset
+            if isinstance(offset, mx.array):
+                offset = mx.array(offset)  # a copy, for the cache adds to its own in place
         seen: Mask = mask[0] if isinstance(mask, tuple) else mask
         if x.shape[1] == 1 and seen is None and hasattr(kept, "make_mask"):
             seen = kept.make_mask(1, return_array=False, window_size=self.window_size)
@@ -109,30 +111,25 @@ class CompressedAttention(nn.Module):
         lengths = getattr(cache[2], "lengths", None) if cache is not None else None
         valid = length if lengths is None else mx.clip(lengths, 0, length)
         at = Progress(self.compression.ratio, length, offset, valid)
-        parts = [self.compressor, *([self.indexer.compressor] if "indexer" in self else [])]
-        inputs = [x, mx.stop_gradient(x)]
+        parts = [(self.compressor, x)]
+        if "indexer" in self:
+            parts.append((self.indexer.compressor, mx.stop_gradient(x)))
         old = [None] * (3 * len(parts)) if cache is None else [cache[2][i] for i in range(3 * len(parts))]
-        found = [part(inputs[i], old[3 * i : 3 * i + 3], at) for i, part in enumerate(parts)]
-        stored: list[mx.array | None] = [None] * len(parts)
-        padding = None
+        found = [part(inputs, old[3 * i : 3 * i + 3], at) for i, (part, inputs) in enumerate(parts)]
+        stored, held = _stored(cache, [pieces for _, pieces, _ in found])
         if cache is not None:
-            pieces = [pieces[:, None] for _, pieces, _ in found]
-            pieces += [mx.zeros((*pieces[0].shape[:3], 0), x.dtype)] if len(pieces) == 1 else []
-            stored = [array[:, 0] for array in cache[1].update_and_fetch(*pieces)]
-            padding = getattr(cache[1], "left_padding", None)
-            for number, state in enumerate(state for _, _, new in found for state in new):
-                cache[2][number] = state
-            cache[2].advance(length)
-        every = [
-            part.history(entries, stored[i], new[2], at, padding)
-            for i, (part, (entries, _, new)) in enumerate(zip(parts, found, strict=True))
-        ]
-        states = [state for _, _, new in found for state in new]
-        held = [] if cache is None else [*(array for array in stored if array is not None), *states]
-        keys = mx.depends(every[0], held) if held else every[0]
-        chosen = self.indexer(x, latent, every[1], at, offset) if "indexer" in self else None
-        limit = self.indexer.top_k if chosen is not None else 0
-        return Entries(keys, at, chosen, limit)
+            states = [state for _, _, new in found for state in new]
+            write_states(cache[2], states, length)
+            held += states
+        padding = None if cache is None else getattr(cache[1], "left_padding", None)
+        keys, *index_keys = (
+            part.history(entries, pieces, new[2], at, padding)
+            for (part, _), (entries, _, new), pieces in zip(parts, found, stored, strict=True)
+        )
+        keys = mx.depends(keys, held) if held else keys
+        if not index_keys:
+            return Entries(keys, at, None, 0)
+        return Entries(keys, at, self.indexer(x, latent, index_keys[0], at, offset), self.indexer.top_k)
 
     def _attend(
         self, queries: mx.array, keys: mx.array, mask: Mask, padding: mx.array | None, entries: Entries | None
@@ -145,15 +142,11 @@ class CompressedAttention(nn.Module):
             return scores(queries, *_joined(keys, window, entries.of_step() if entries is not None else None))
 
         def attend_block(block: mx.array, start: int, stop: int) -> mx.array:
-            last = total - length + stop
-            first = max(0, last - (stop - start) - self.window_size + 1)
-            query = mx.arange(last - (stop - start), last)[:, None]
-            key = mx.arange(first, last)
-            band = (key <= query) & (key > query - self.window_size)
-            if padding is not None:
-                band = band & ((key >= padding[:, None, None, None]) | (key == query))
+            first, last = reached(start, stop, length, total, self.window_size)
+            before = None if padding is None else padding - first
+            seen = band(stop - start, last - first, self.window_size, before)
             part = None if entries is None else entries.of_block(start, stop)
-            return scores(block, *_joined(keys[:, :, first:last], band, part))
+            return scores(block, *_joined(keys[:, :, first:last], seen, part))
 
         return by_block(queries, attend_block)
 
@@ -192,16 +185,12 @@ class EntryIndexer(nn.Module):
             return None
         x, latent = mx.stop_gradient(x), mx.stop_gradient(latent)
         queries = self.q_b_proj(latent).reshape(*x.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3)
-        queries = self.rope(queries, offset).astype(mx.float32)
-        weights = (self.weights_proj(x).astype(mx.float32) * self.scale).swapaxes(1, 2)[..., None]
-        transposed = entries.astype(mx.float32)[:, None].swapaxes(-1, -2)
+        weights = self.weights_proj(x).astype(mx.float32) * self.scale
 
-        def choose(block: mx.array, start: int, stop: int) -> mx.array:
-            scores = (mx.maximum(block @ transposed, 0) * weights[:, :, start:stop]).sum(axis=1, keepdims=True)
-            complete = mx.arange(entries.shape[1]) < at.seen[:, None, start:stop, None]
-            return best(mx.where(complete, scores, -mx.inf), self.top_k)
+        def complete(start: int, stop: int) -> mx.array:
+            return mx.arange(entries.shape[1]) < at.seen[:, None, start:stop, None]
 
-        return by_block(queries, choose)
+        return choose(self.rope(queries, offset), entries[:, None], weights, complete, self.top_k)
 
 
 class Entries:
@@ -237,6 +226,19 @@ def _compressor(
 ) -> Compressor:
     shape = (compression.ratio, compression.overlap)
     return Compressor(hidden_size, width, *shape, options.rotation, options.rope_dim, options.norm_eps)
+
+
+def _stored(cache: Any, pieces: list[mx.array]) -> tuple[list[mx.array | None], list[mx.array]]:
+    """Put the pieces (B, L, ·) of one compressor or two into the cache.
+
+    Returns:
+        The pieces of all tokens, None without a cache, and what has to be computed with the output (see `store`).
+    """
+    if cache is None:
+        return [None] * len(pieces), []
+    new = [array[:, None] for array in pieces]
+    every = store(cache[1], new[0])[1] if len(new) == 1 else list(cache[1].update_and_fetch(*new))
+    return [array[:, 0] for array in every[: len(new)]], every
 
 
 def _joined(

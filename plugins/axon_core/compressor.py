@@ -96,13 +96,6 @@ class Progress:
         """Entries that each query may attend to, (B or 1, L): those that are complete with its own token."""
         return (self.starts + mx.arange(self.length) + 1) // self.ratio
 
-    def part(self, x: mx.array, start: Any, count: int) -> mx.array:
-        """`count` places of `x` (B, N, width) from `start`, int or (B,), on; what would be outside is not meant."""
-        if isinstance(start, int):
-            return x[:, start : start + count]
-        index = mx.clip(start[:, None] + mx.arange(count), 0, x.shape[1] - 1)
-        return mx.take_along_axis(x, index[..., None], axis=1)
-
 
 class Compressor(nn.Module):
     r"""Pools the tokens of an entry, each dimension with weights of its own.
@@ -160,15 +153,15 @@ class Compressor(nn.Module):
         last = states[2] if states[2] is not None else mx.zeros((batch, 1, self.width), x.dtype)
         entries = mx.concatenate([last, self._entries(held[0], held[1], at)], axis=1) if at.most else last
         pieces = entries.reshape(batch, -1, self.width // self.ratio)
-        new = [at.part(array, at.valid, self.before) for array in held]
-        return entries, at.part(pieces, at.inside, at.length), [*new, at.part(entries, at.done, 1)]
+        new = [_part(array, at.valid, self.before) for array in held]
+        return entries, _part(pieces, at.inside, at.length), [*new, _part(entries, at.done, 1)]
 
     def _entries(self, values: mx.array, gates: mx.array, at: Progress) -> mx.array:
         """(B, at.most, width), of those that begin with the one that the first token belongs to."""
         start, count = self.before - at.inside, at.most * self.ratio
 
         def cut(array: mx.array, start: Any) -> mx.array:
-            return at.part(array, start, count).reshape(array.shape[0], at.most, self.ratio, -1)
+            return _part(array, start, count).reshape(array.shape[0], at.most, self.ratio, -1)
 
         values_of, gates_of = cut(values, start), cut(gates, start) + self.position_bias.astype(gates.dtype)
         if self.overlap:
@@ -202,7 +195,15 @@ class Compressor(nn.Module):
             kept = stored[:, self.ratio : max(1, count) * self.ratio].reshape(stored.shape[0], -1, self.width)
             return mx.concatenate([kept, newest], axis=1) if count else kept
         start = mx.broadcast_to(mx.array(0 if padding is None else padding) + self.ratio, (stored.shape[0],))
-        kept = at.part(stored, start, count * self.ratio).reshape(stored.shape[0], count, self.width)
+        kept = _part(stored, start, count * self.ratio).reshape(stored.shape[0], count, self.width)
         complete = (at.starts + mx.array(at.valid).reshape(-1, 1)) // self.ratio
         is_newest = mx.arange(count) == complete - 1
         return mx.where(is_newest[..., None], newest, kept)
+
+
+def _part(x: mx.array, start: Count, count: int) -> mx.array:
+    """`count` places of `x` (B, N, width) from `start`, int or (B,), on; of those outside, any number is given."""
+    if isinstance(start, int):
+        return x[:, start : start + count]
+    index = mx.clip(start[:, None] + mx.arange(count), 0, x.shape[1] - 1)
+    return mx.take_along_axis(x, index[..., None], axis=1)

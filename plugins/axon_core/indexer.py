@@ -6,7 +6,8 @@ rounds them to 8 bits for speed; neither is done here, as in Hugging Face's impl
 
 from __future__ import annotations
 
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -14,7 +15,7 @@ import mlx.nn as nn
 from axon_core.linear import Linear
 from axon_core.norms import LayerNorm
 from axon_core.rope import RoPE
-from axon_core.selection import best, places, store, visible
+from axon_core.selection import choose, places, store, visible
 from axon_core.specs._indexer import IndexerOptions
 from axon_core.specs._rope import RopeOptions
 from axon_core.window import Mask
@@ -24,11 +25,6 @@ __all__ = ["Indexer", "Selection"]
 #: Which keys a query attends to, (B, 1, L, S) booleans, None for all that it may see; and for a single query of each
 #: row the places of the chosen ones, (B, 1, 1, top_k).
 Selection = tuple[mx.array | None, mx.array | None]
-
-#: Scores that are held at once, of all rows and heads: 64 MiB in float32.
-_SCORES: Final = 2**24
-#: Queries in a block, at the least.
-_LEAST_ROWS: Final = 16
 
 
 class Indexer(nn.Module):
@@ -86,20 +82,9 @@ class Indexer(nn.Module):
         if total <= self.top_k:
             return (None, None), held
         queries = self.wq_b(latent).reshape(*x.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3)
-        queries = self._turned(queries, offset).astype(mx.float32)
-        weights = (self.weights_proj(x).astype(mx.float32) * self.scale).swapaxes(1, 2)[..., None]
-        transposed = keys.astype(mx.float32).swapaxes(-1, -2)
-        chosen: list[mx.array] = []
-        rows = max(_LEAST_ROWS, _SCORES // (x.shape[0] * self.num_heads * total))
-        for start in range(0, length, rows):
-            stop = min(start + rows, length)
-            block = queries[:, :, start:stop]
-            if chosen:
-                block = mx.depends(block, chosen[-1])  # one block's scores at a time, not all side by side
-            scores = (mx.maximum(block @ transposed, 0) * weights[:, :, start:stop]).sum(axis=1, keepdims=True)
-            seen = visible(mask, start, stop, length, total)
-            chosen.append(best(scores if seen is None else mx.where(seen, scores, -mx.inf), self.top_k))
-        selected = chosen[0] if len(chosen) == 1 else mx.concatenate(chosen, axis=2)
+        weights = self.weights_proj(x).astype(mx.float32) * self.scale
+        seen = partial(visible, mask, length=length, total=total)
+        selected = choose(self._turned(queries, offset), keys, weights, seen, self.top_k)
         return (selected, places(selected, self.top_k) if length == 1 else None), held
 
     def _turned(self, x: mx.array, offset: int | mx.array) -> mx.array:

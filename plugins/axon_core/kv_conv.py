@@ -42,13 +42,11 @@ class KVConv(nn.Module):
         self.k_proj = Linear(hidden_size, kv_heads * width, bias=options.bias)
         self.v_proj = Linear(hidden_size, kv_heads * width, bias=options.bias)
         self.o_proj = Linear(heads * width, hidden_size, bias=options.bias)
-        bound = 1 / sqrt(options.d_conv)
+        channels, bound = kv_heads * width, 1 / sqrt(options.d_conv)
         for name in ("key_conv", "value_conv"):
-            conv = nn.Conv1d(kv_heads * width, kv_heads * width, options.d_conv, groups=kv_heads * width)
+            conv = nn.Conv1d(channels, channels, options.d_conv, groups=channels, bias=options.bias)
             # Scaled to the taps that a channel has; MLX counts all channels.
             conv.weight = mx.random.uniform(-bound, bound, conv.weight.shape)
-            if not options.bias:
-                del conv.bias
             self[name] = conv
         if options.qk_norm is not None:
             self.q_norm = HeadNorm(heads, width, options.qk_norm)

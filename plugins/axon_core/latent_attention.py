@@ -6,9 +6,9 @@ prompt are never held all at once: it is attended in blocks of queries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -21,16 +21,13 @@ from axon_core.indexer import Indexer, Selection
 from axon_core.linear import Linear
 from axon_core.norms import RMSNorm
 from axon_core.rope import RoPE
+from axon_core.scores import group_and_bits
+from axon_core.selection import visible
 from axon_core.specs.latent_attention import LatentAttentionOptions, absorbs
 from axon_core.temperature import query_gain
-from axon_core.window import Mask
+from axon_core.window import Mask, block_rows
 
 __all__ = ["LatentAttention"]
-
-#: Scores that are held at once, of all rows and heads: 64 MiB in float32.
-_SCORES: Final = 2**24
-#: Queries in a block, at the least; fewer would read the keys too often.
-_LEAST_ROWS: Final = 16
 
 
 class LatentAttention(nn.Module):
@@ -194,24 +191,20 @@ def _in_blocks(
     attend: Callable[..., mx.array], queries: tuple[mx.array, ...], keys: tuple[Any, ...], total: int, mask: Mask
 ) -> mx.array:
     """`attend(*queries, *keys, mask)` for blocks of queries (B, H, L, ·), each with the keys (B, ·, S, ·) up to it."""
+    batch, heads, length, _ = queries[0].shape
+    rows = block_rows(batch, heads, total)
     outputs: list[mx.array] = []
-    for start, stop in _blocks(queries[0].shape, total):
-        rows = [query[:, :, start:stop] for query in queries]
+    for start in range(0, length, rows):
+        stop = min(start + rows, length)
+        block = [query[:, :, start:stop] for query in queries]
         if outputs:
-            rows = mx.depends(rows, outputs[-1:])  # one block's scores at a time, not all side by side
+            block = mx.depends(block, outputs[-1:])  # one block's scores at a time, not all side by side
         if isinstance(mask, mx.array):
-            whole = mx.broadcast_to(mask, mx.broadcast_shapes(mask.shape, (queries[0].shape[2], total)))
-            outputs.append(attend(*rows, *keys, whole[..., start:stop, :]))
+            outputs.append(attend(*block, *keys, visible(mask, start, stop, length, total)))
             continue
-        seen = total - queries[0].shape[2] + stop
-        outputs.append(attend(*rows, *tree_map(lambda a, seen=seen: a[:, :, :seen], keys), "causal"))
+        seen = total - length + stop
+        outputs.append(attend(*block, *tree_map(lambda a, seen=seen: a[:, :, :seen], keys), "causal"))
     return outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=2)
-
-
-def _blocks(shape: tuple[int, ...], total: int) -> Iterator[tuple[int, int]]:
-    batch, heads, length, _ = shape
-    rows = max(_LEAST_ROWS, _SCORES // (batch * heads * total))
-    return ((start, min(start + rows, length)) for start in range(0, length, rows))
 
 
 def _expanded(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask, sinks: mx.array | None) -> mx.array:
@@ -246,7 +239,7 @@ def _product(x: mx.array, held: Any, width: int, transpose: bool = True) -> mx.a
     if isinstance(held, mx.array):
         y = flat @ (held.swapaxes(-1, -2) if transpose else held)
     else:
-        group_size, bits = _quantization(held, width)
+        group_size, bits = group_and_bits(held, width)
         packed, scales, biases = held
         y = mx.quantized_matmul(flat, packed, scales, biases, transpose, group_size, bits)
     return y.reshape(batch, heads, rows, -1)
@@ -255,12 +248,6 @@ def _product(x: mx.array, held: Any, width: int, transpose: bool = True) -> mx.a
 def _plain(held: Any, width: int) -> mx.array:
     if isinstance(held, mx.array):
         return held
-    group_size, bits = _quantization(held, width)
+    group_size, bits = group_and_bits(held, width)
     packed, scales, biases = held
     return mx.dequantize(packed, scales, biases, group_size, bits)
-
-
-def _quantization(held: tuple[mx.array, ...], width: int) -> tuple[int, int]:
-    """Group size and bits of what a quantised cache hands out (packed, scales, biases); they follow from the shapes."""
-    packed, scales, _ = held
-    return width // scales.shape[-1], packed.shape[-1] * 32 // width

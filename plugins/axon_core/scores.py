@@ -14,6 +14,7 @@ scores are written out here, with the exponential of `axon_core.elementary`, at 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 import mlx.core as mx
@@ -21,9 +22,9 @@ import mlx.core as mx
 from axon_core.cpu import fast
 from axon_core.elementary import exp
 from axon_core.linear import transposed_factor
-from axon_core.window import Mask
+from axon_core.window import BLOCK, Mask, banded_attention, blockwise_attention
 
-__all__ = ["attend", "written_out"]
+__all__ = ["attend", "causal_attention", "group_and_bits"]
 
 #: Group size and bits of quantised keys and values; None where they are plain arrays.
 Packing = tuple[int, int] | None
@@ -32,8 +33,48 @@ Packing = tuple[int, int] | None
 _MANY: Final = 2**14
 
 
-def written_out(
-    queries: mx.array, keys: Any, softcap: float | None, sinks: mx.array | None, slopes: mx.array | None = None
+def causal_attention(
+    queries: mx.array,
+    keys: Any,
+    values: Any,
+    mask: Mask,
+    *,
+    window: int | None = None,
+    left_padding: mx.array | None = None,
+    scale: float,
+    softcap: float | None = None,
+    sinks: mx.array | None = None,
+    slopes: mx.array | None = None,
+) -> mx.array:
+    """Attend to what is before each query, in blocks of queries where scores would be too many at once.
+
+    Args:
+        queries: (B, H, L, head_dim).
+        keys: As for `attend`, the last L of them those of the queries.
+        values: The same for values.
+        mask: Booleans that broadcast to (B, H, L, S) and are taken as they are; else it is the causal one within the
+            window.
+        window: Tokens that a query sees, itself included; all unless given.
+        left_padding: (B,) index of each row's first real key; keys before it are not seen.
+        scale: Factor of the scores.
+        softcap: Bound of the scores.
+        sinks: (H,) score of each head's sink.
+        slopes: (H,) slope of each head, for ALiBi.
+
+    Returns:
+        (B, H, L, value_dim), in the type of `queries`.
+    """
+    scores = partial(attend, scale=scale, softcap=softcap, sinks=sinks, slopes=slopes)
+    cut = queries.shape[2] > BLOCK and _written_out(queries, keys, softcap, sinks, slopes)
+    if isinstance(mask, mx.array):
+        return blockwise_attention(queries, keys, values, scores, mask) if cut else scores(queries, keys, values, mask)
+    if cut or window is not None or left_padding is not None:
+        return banded_attention(queries, keys, values, scores, window, left_padding)
+    return scores(queries, keys, values, None if queries.shape[2] == 1 else "causal")
+
+
+def _written_out(
+    queries: mx.array, keys: Any, softcap: float | None, sinks: mx.array | None, slopes: mx.array | None
 ) -> bool:
     """Whether scores are arrays of their own, so that a long prompt has to be cut into blocks of queries."""
     if softcap is not None or slopes is not None:
@@ -69,10 +110,10 @@ def attend(
     Returns:
         (B, H, L, value_dim), in the type of `queries`.
     """
-    packing = None if isinstance(keys, mx.array) else _packing(keys, queries.shape[-1])
+    packing = None if isinstance(keys, mx.array) else group_and_bits(keys, queries.shape[-1])
     # mlx-lm's attention to quantised keys knows no other width of values.
     one_width = packing is None or keys[0].shape[-1] == values[0].shape[-1]
-    if one_width and not written_out(queries, keys, softcap, sinks, slopes):
+    if one_width and not _written_out(queries, keys, softcap, sinks, slopes):
         return _fused(queries, keys, values, mask, scale, sinks)
     scores = _product(queries.astype(mx.float32) * scale, keys, packing, transpose=True)
     if softcap is not None:
@@ -118,14 +159,14 @@ def _fused(queries: mx.array, keys: Any, values: Any, mask: Mask, scale: float, 
         return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask, sinks=sinks)
     from mlx_lm.models.base import quantized_scaled_dot_product_attention
 
-    group_size, bits = _packing(keys, queries.shape[-1])
+    group_size, bits = group_and_bits(keys, queries.shape[-1])
     return quantized_scaled_dot_product_attention(
         queries, keys, values, scale=scale, mask=mask, group_size=group_size, bits=bits
     )
 
 
-def _packing(packed: Any, width: int) -> tuple[int, int]:
-    """Group size and bits of (packed, scales, biases) of that width: the figures follow from the shapes."""
+def group_and_bits(packed: Any, width: int) -> tuple[int, int]:
+    """Group size and bits of (packed, scales, biases) of that width, as a quantised cache hands them out."""
     return width // packed[1].shape[-1], packed[0].shape[-1] * 32 // width
 
 

@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
 
-from axon_core.window import Mask
+from axon_core.window import Mask, block_rows, by_block
 
-__all__ = ["best", "places", "store", "visible"]
+__all__ = ["best", "choose", "places", "store", "visible"]
+
+
+def choose(
+    queries: mx.array, keys: mx.array, weights: mx.array, seen: Callable[[int, int], mx.array | None], count: int
+) -> mx.array:
+    """Which keys each query attends to: those with the largest sums over heads of `weight * relu(query · key)`.
+
+    Args:
+        queries: (B, H, L, width).
+        keys: (B, 1, N, width), with N > count.
+        weights: (B, L, H) weight of each head.
+        seen: Which keys the queries from one to another may see, `seen(start, stop)`: booleans (..., stop - start, N),
+            None for all.
+        count: Number of keys to choose.
+
+    Returns:
+        Booleans (B, 1, L, N), with at most `count` True in a row.
+    """
+    weights = weights.swapaxes(1, 2)[..., None]
+    transposed = keys.astype(mx.float32).swapaxes(-1, -2)
+
+    def choose_block(block: mx.array, start: int, stop: int) -> mx.array:
+        scores = (mx.maximum(block @ transposed, 0) * weights[:, :, start:stop]).sum(axis=1, keepdims=True)
+        allowed = seen(start, stop)
+        return best(scores if allowed is None else mx.where(allowed, scores, -mx.inf), count)
+
+    rows = block_rows(*queries.shape[:2], keys.shape[2])
+    return by_block(queries.astype(mx.float32), choose_block, rows)
 
 
 def best(scores: mx.array, count: int) -> mx.array:

@@ -7,7 +7,6 @@ others hand on keys and values; what is quantised or has LoRA adapters is handed
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -17,9 +16,9 @@ from axon_compose.registry import Dims
 from axon_core.activations import gated
 from axon_core.linear import Linear
 from axon_core.rope import RoPE
-from axon_core.scores import attend, written_out
+from axon_core.scores import causal_attention
 from axon_core.specs.side_transformer import SideTransformerOptions
-from axon_core.window import BLOCK, Mask, banded_attention, blockwise_attention
+from axon_core.window import Mask
 
 __all__ = ["SideTransformer"]
 
@@ -137,21 +136,9 @@ class SideTransformer(nn.Module):
         keys, values = heads["k"], heads["v"]
         if cache is not None:
             keys, values = cache.update_and_fetch(keys, values)
-        scores = partial(attend, scale=(self.options.head_dim / 2) ** -0.5)
-        y = _scored(heads["q"], keys, values, scores, mask, getattr(cache, "left_padding", None))
+        padding, scale = getattr(cache, "left_padding", None), (self.options.head_dim / 2) ** -0.5
+        y = causal_attention(heads["q"], keys, values, mask, left_padding=padding, scale=scale)
         return y.transpose(0, 2, 1, 3).flatten(2) @ shared["o_proj"].T
-
-
-def _scored(
-    queries: mx.array, keys: Any, values: Any, scores: Callable[..., mx.array], mask: Mask, padding: mx.array | None
-) -> mx.array:
-    """Attention in blocks of queries where scores are written out."""
-    cut = queries.shape[2] > BLOCK and written_out(queries, keys, None, None)
-    if isinstance(mask, mx.array):
-        return blockwise_attention(queries, keys, values, scores, mask) if cut else scores(queries, keys, values, mask)
-    if cut or padding is not None:
-        return banded_attention(queries, keys, values, scores, None, padding)
-    return scores(queries, keys, values, mask if queries.shape[2] == 1 else "causal")
 
 
 def _adapted(x: mx.array, matrix: mx.array, own: dict[str, mx.array], down: str, up: str) -> mx.array:

@@ -7,16 +7,21 @@ the usual fused attention on a slice, so every backend and every kind of key (gr
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
 
 from axon_core.specs._segments import BLOCK
 
-__all__ = ["BLOCK", "Mask", "banded_attention", "blockwise_attention", "by_block"]
+__all__ = ["BLOCK", "Mask", "band", "banded_attention", "block_rows", "blockwise_attention", "by_block", "reached"]
 
 Mask = mx.array | str | None
+
+#: Scores that are held at once, of all rows and heads: 64 MiB in float32.
+_SCORES: Final = 2**24
+#: Queries in a block, at the least; fewer would read the keys too often.
+_LEAST_ROWS: Final = 16
 
 
 def banded_attention(
@@ -47,8 +52,7 @@ def banded_attention(
     window = window or total
 
     def attend_block(block: mx.array, start: int, stop: int) -> mx.array:
-        last = total - length + stop
-        first = max(0, last - (stop - start) - window + 1)
+        first, last = reached(start, stop, length, total, window)
         block_keys, block_values = _cut((keys, values), first, last)
         padding = None if left_padding is None else left_padding - first
         return attend(block, block_keys, block_values, _mask(stop - start, last - first, window, padding))
@@ -83,12 +87,12 @@ def blockwise_attention(
     return by_block(queries, attend_block)
 
 
-def by_block(queries: mx.array, attend_block: Callable[[mx.array, int, int], mx.array]) -> mx.array:
+def by_block(queries: mx.array, attend_block: Callable[[mx.array, int, int], mx.array], rows: int = BLOCK) -> mx.array:
     """The outputs of `attend_block(block of queries, start, stop)`, one after the other."""
     length = queries.shape[2]
     outputs: list[mx.array] = []
-    for start in range(0, length, BLOCK):
-        stop = min(start + BLOCK, length)
+    for start in range(0, length, rows):
+        stop = min(start + rows, length)
         block = queries[:, :, start:stop]
         if outputs:
             # Without this MLX evaluates all blocks side by side and keeps every block's scores alive.
@@ -97,17 +101,43 @@ def by_block(queries: mx.array, attend_block: Callable[[mx.array, int, int], mx.
     return outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=2)
 
 
+def reached(start: int, stop: int, length: int, total: int, window: int) -> tuple[int, int]:
+    """The first of `total` keys that the queries from `start` to `stop` of the `length` last see, and the end."""
+    last = total - length + stop
+    return max(0, last - (stop - start) - window + 1), last
+
+
+def band(rows: int, columns: int, window: int, padding: mx.array | None = None) -> mx.array:
+    """Which of `columns` keys each of the `rows` queries that are the last of them sees.
+
+    Args:
+        rows: Number of queries.
+        columns: Number of keys.
+        window: Tokens that a query sees, itself included.
+        padding: (B,) index of each row's first real key; a query on padding sees itself.
+
+    Returns:
+        (rows, columns), or (B, 1, rows, columns) with padding.
+    """
+    query = mx.arange(columns - rows, columns)[:, None]
+    key = mx.arange(columns)
+    seen = (key <= query) & (key > query - window)
+    if padding is None:
+        return seen
+    return seen & ((key >= padding[:, None, None, None]) | (key == query))
+
+
+def block_rows(batch: int, heads: int, total: int) -> int:
+    """Queries of a block that sees `total` keys, as many as memory for scores allows."""
+    return max(_LEAST_ROWS, _SCORES // (batch * heads * total))
+
+
 def _cut(tree: Any, first: int, last: int) -> Any:
     return tree_map(lambda array: array[:, :, first:last], tree)
 
 
 def _mask(rows: int, columns: int, window: int, padding: mx.array | None) -> Mask:
-    """The band for `rows` queries that are the last of `columns` keys; (rows, columns), or (B, 1, rows, columns)."""
+    """The band, or the name of what is the same."""
     if padding is None and columns <= window:
         return None if rows == 1 else "causal"
-    query = mx.arange(columns - rows, columns)[:, None]
-    key = mx.arange(columns)
-    band = (key <= query) & (key > query - window)
-    if padding is None:
-        return band
-    return band & ((key >= padding[:, None, None, None]) | (key == query))
+    return band(rows, columns, window, padding)

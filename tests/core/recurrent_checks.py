@@ -7,7 +7,9 @@ cache then holds.
 from __future__ import annotations
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
+import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import ArraysCache
 
@@ -106,8 +108,16 @@ def check_ragged(layer, reference, sizes, side):
             close(cache[number][i : i + 1], state)
 
 
-def check_gradient(layer, reference, x, gradients, weight):
-    """`gradients` of `sum(weight * y)` agree with differences of the float64 layer, in a random direction."""
+def check_gradient(layer, reference, length, module=None):
+    """Gradients of a weighted sum of outputs agree with differences of the float64 layer, in a random direction.
+
+    They are those of `module` where the layer is called through something else.
+    """
+    x = sequence(1, length)
+    weight = np.random.default_rng(5).normal(size=x.shape)
+    w = mx.array(weight.astype(np.float32))
+    gradients = nn.value_and_grad(module or layer, lambda x: (w * layer(x)[0]).sum())(x)[1]
+    gradients = dict(tree_flatten(gradients))
     rng, base = np.random.default_rng(6), parameters(layer)
 
     class Shifted:
@@ -137,3 +147,35 @@ def check_declared(spec, layer, options, dims):
         assert array.shape[1:] == record.shape
         assert array.dtype == getattr(mx, record.dtype or "bfloat16")
     assert cache.nbytes == 2 * declared.nbytes(6)
+
+
+def recurrent_tests(build, reference_of, variants, states, differentiated=()):
+    """The tests that every recurrent layer needs, as a class.
+
+    Args:
+        build: Options to the layer.
+        reference_of: Options to its reference.
+        variants: Options of the layers to test.
+        states: Number of arrays in the cache.
+        differentiated: Options of more layers whose gradients are tested.
+    """
+    every = pytest.mark.parametrize("options", variants, ids=str)
+
+    class Recurrent:
+        @every
+        @pytest.mark.parametrize("sizes", [[40], [1] * 40, [2, 1, 30, 7]], ids=len)
+        @pytest.mark.parametrize("make", [lambda: None, lambda: ArraysCache(states)], ids=["None", "mlx"])
+        def test_a_sequence_cut_anywhere_equals_the_whole(self, options, sizes, make):
+            check_pieces(build(options), reference_of(options), sizes, make())
+
+        @every
+        @pytest.mark.parametrize("sizes", [[40], [1] * 40, [7, 13, 20], [16, 16, 8]], ids=len)
+        @pytest.mark.parametrize("side", ["left", "right"])
+        def test_every_row_of_a_ragged_batch_equals_its_single_run(self, options, sizes, side):
+            check_ragged(build(options), reference_of(options), sizes, side)
+
+        @pytest.mark.parametrize("options", [*variants, *differentiated], ids=str)
+        def test_gradient_agrees_with_differences_of_the_float64_layer(self, options):
+            check_gradient(build(options), reference_of(options), 20)
+
+    return Recurrent

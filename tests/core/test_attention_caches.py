@@ -6,6 +6,7 @@ import pytest
 from mlx.utils import tree_map
 from mlx_lm.models.base import create_attention_mask
 from mlx_lm.models.cache import BatchKVCache, BatchRotatingKVCache, KVCache, QuantizedKVCache, RotatingKVCache
+from piecewise import in_pieces
 
 from axon_compose.registry import Dims
 from axon_core.attention import Attention
@@ -40,12 +41,7 @@ def step(layer, x, cache, wired):
 
 
 def run(layer, x, cache, cuts, wired=True):
-    outputs, at = [], 0
-    for length in cuts:
-        outputs.append(step(layer, x[:, at : at + length], cache, wired))
-        mx.eval(outputs[-1])
-        at += length
-    return mx.concatenate(outputs, axis=1)
+    return in_pieces(lambda piece: step(layer, piece, cache, wired), x, cuts)
 
 
 def close(got, want):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_map
 from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, RotatingKVCache, load_prompt_cache, save_prompt_cache
+from piecewise import in_pieces, off
 from pydantic import ValidationError
 
 from axon_compose.model import make_caches
@@ -47,19 +48,7 @@ def fresh(kind):
 
 
 def run(layer, x, cache, cuts):
-    outputs, at = [], 0
-    for length in cuts:
-        outputs.append(layer(x[:, at : at + length], cache=cache)[0])
-        mx.eval(outputs[-1])
-        at += length
-    assert at == x.shape[1]
-    return mx.concatenate(outputs, axis=1)
-
-
-def off(got, want):
-    got, want = np.array(got), np.array(want)
-    assert got.shape == want.shape
-    return np.abs(got - want).max() / np.abs(want).max()
+    return in_pieces(lambda piece: layer(piece, cache=cache)[0], x, cuts)
 
 
 @pytest.mark.parametrize("overlap", [False, True])

@@ -11,6 +11,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.models import qwen3_5, qwen3_next
 from mlx_lm.models.cache import ArraysCache
 from pydantic import ValidationError
+from recurrent_checks import pieces
 
 from axon_compose.registry import Dims
 from axon_core.gated_delta_net import GatedDeltaNet
@@ -161,16 +162,6 @@ def test_it_is_causal_and_remembers():
     np.testing.assert_array_equal(np.array(y[:, :40]), np.array(changed[:, :40]))
     early = layer(mx.concatenate([x[:, :1] + 1, x[:, 1:]], axis=1))[0]
     assert mx.abs(early[:, 40] - y[:, 40]).max() > 1e-5
-
-
-def pieces(layer, x, sizes, cache):
-    outputs, start = [], 0
-    for size in sizes:
-        y, cache = layer(x[:, start : start + size], None, cache)
-        outputs.append(y)
-        start += size
-    assert start == x.shape[1]
-    return mx.concatenate(outputs, axis=1), cache
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)

@@ -7,6 +7,7 @@ from mlx.utils import tree_flatten, tree_map
 from mlx_lm.models import deepseek_v32, minimax_m3_vl
 from mlx_lm.models.base import create_attention_mask
 from mlx_lm.models.cache import BatchKVCache, CacheList, KVCache
+from piecewise import in_pieces, off
 
 from axon_compose import ArchitectureError, load
 from axon_compose.analysis.cost._caches import cache_traffic
@@ -102,33 +103,20 @@ def fresh():
 
 
 def run(layer, x, cache, cuts):
-    outputs, at = [], 0
-    for length in cuts:
-        outputs.append(layer(x[:, at : at + length], cache=cache)[0])
-        mx.eval(outputs[-1])
-        at += length
-    assert at == x.shape[1]
-    return mx.concatenate(outputs, axis=1)
-
-
-def off(got, want):
-    got, want = np.array(got), np.array(want)
-    assert got.shape == want.shape
-    return np.abs(got - want).max() / np.abs(want).max()
+    return in_pieces(lambda piece: layer(piece, cache=cache)[0], x, cuts)
 
 
 @kinds
 @pytest.mark.parametrize("cuts", [[LENGTH], [40] + [1] * 30], ids=str)
 def test_equals_the_module_of_mlx_lm(kind, cuts):
     make, twin = KINDS[kind]
-    layer, x, cache, at, want = make(), inputs(), fresh(), 0, []
+    layer, x, cache = make(), inputs(), fresh()
     theirs = twin(layer)
-    for length in cuts:
-        piece = x[:, at : at + length]
-        want.append(theirs(piece, create_attention_mask(piece, cache[0], return_array=True), cache))
-        mx.eval(want[-1])
-        at += length
-    assert off(run(layer, x, fresh(), cuts), mx.concatenate(want, axis=1)) < 1e-5
+
+    def step(piece):
+        return theirs(piece, create_attention_mask(piece, cache[0], return_array=True), cache)
+
+    assert off(run(layer, x, fresh(), cuts), in_pieces(step, x, cuts)) < 1e-5
 
 
 @kinds

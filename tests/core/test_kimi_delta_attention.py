@@ -13,13 +13,11 @@ from mlx_lm.models.cache import ArraysCache
 from pydantic import ValidationError
 from recurrent_checks import (
     check_declared,
-    check_gradient,
-    check_pieces,
-    check_ragged,
     close,
     convolved,
     parameters,
     pieces,
+    recurrent_tests,
     sequence,
     softplus,
     stirred,
@@ -100,18 +98,7 @@ def test_forward_equals_the_float64_layer(options, length):
         close(found, expected)
 
 
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
-@pytest.mark.parametrize("sizes", [[1] * 40, [2, 1, 30, 7]], ids=len)
-@pytest.mark.parametrize("make", [lambda: None, lambda: ArraysCache(4)], ids=["None", "mlx"])
-def test_a_sequence_cut_anywhere_equals_the_whole(options, sizes, make):
-    check_pieces(build(options), reference_of(options), sizes, make())
-
-
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
-@pytest.mark.parametrize("sizes", [[40], [1] * 40, [7, 13, 20], [16, 16, 8]], ids=len)
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_every_row_of_a_ragged_batch_equals_its_single_run(options, sizes, side):
-    check_ragged(build(options), reference_of(options), sizes, side)
+TestRecurrence = recurrent_tests(build, reference_of, VARIANTS, 4)
 
 
 @pytest.mark.parametrize("options", VARIANTS[:2], ids=str)
@@ -130,15 +117,6 @@ def test_it_is_the_layer_of_mlx_lm(options):
         close(layer(part, None, mine)[0], theirs(part, None, other), 1e-5)
     for number in range(4):
         close(mine[number], other[number], 1e-5)
-
-
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
-def test_gradient_agrees_with_differences_of_the_float64_layer(options):
-    layer, x = build(options), sequence(1, 20)
-    weight = np.random.default_rng(5).normal(size=x.shape)
-    w = mx.array(weight.astype(np.float32))
-    gradients = dict(tree_flatten(nn.value_and_grad(layer, lambda x: (w * layer(x)[0]).sum())(x)[1]))
-    check_gradient(layer, reference_of(options), x, gradients, weight)
 
 
 @pytest.mark.parametrize("shift", [-1e4, 1e4])

@@ -13,7 +13,7 @@ from mlx_lm.models import deepseek_v2, deepseek_v3, kimi_linear, longcat_flash, 
 from pydantic import ValidationError
 
 from axon_compose.registry import KV, Dims
-from axon_core import latent_attention
+from axon_core import window
 from axon_core.latent_attention import LatentAttention
 from axon_core.rope import rope_gain, rope_periods
 from axon_core.specs.latent_attention import SPECS, LatentAttentionOptions
@@ -129,8 +129,8 @@ def form(request, monkeypatch):
 def blocks(request, monkeypatch):
     """A prompt in one block of queries, and in many small ones, the last of them ragged."""
     if request.param == "blocks":
-        monkeypatch.setattr(latent_attention, "_SCORES", 0)
-        monkeypatch.setattr(latent_attention, "_LEAST_ROWS", 7)
+        monkeypatch.setattr(window, "_SCORES", 0)
+        monkeypatch.setattr(window, "_LEAST_ROWS", 7)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -220,7 +220,7 @@ def test_bfloat16_in_bfloat16_out():
 
 def test_memory_of_a_long_prompt_does_not_hold_all_scores(monkeypatch):
     """Three heads of 2048 x 2048 scores are 48 MiB; keys, values and a block's scores are a few MiB."""
-    monkeypatch.setattr(latent_attention, "_SCORES", 2**18)
+    monkeypatch.setattr(window, "_SCORES", 2**18)
     layer, x = build(), inputs(2048)
     mx.eval(layer(x)[0])
     mx.reset_peak_memory()

@@ -7,9 +7,10 @@ from mlx.utils import tree_map
 from mlx_lm.models.base import create_attention_mask
 from mlx_lm.models.cache import BatchKVCache, KVCache, QuantizedKVCache, load_prompt_cache, save_prompt_cache
 from mlx_lm.models.deepseek_v3 import DeepseekV3Attention, ModelArgs
+from piecewise import in_pieces
 
 from axon_compose.registry import KV, Dims
-from axon_core import latent_attention
+from axon_core import window
 from axon_core.latent_attention import LatentAttention
 from axon_core.specs.latent_attention import SPECS, LatentAttentionOptions
 
@@ -35,8 +36,8 @@ def inputs(length=LENGTH, batch=1, seed=1):
 @pytest.fixture(autouse=True, params=["chosen", "absorbed", "expanded"])
 def form(request, monkeypatch):
     """The layer's own choice for every call, and both forms forced; in blocks of seven queries."""
-    monkeypatch.setattr(latent_attention, "_SCORES", 0)
-    monkeypatch.setattr(latent_attention, "_LEAST_ROWS", 7)
+    monkeypatch.setattr(window, "_SCORES", 0)
+    monkeypatch.setattr(window, "_LEAST_ROWS", 7)
     if request.param != "chosen":
         monkeypatch.setattr(LatentAttention, "_absorbs", lambda *_: request.param == "absorbed")
     return request.param
@@ -44,18 +45,14 @@ def form(request, monkeypatch):
 
 def run(layer, x, cache, cuts, wired=True):
     """Pieces of a sequence, with mask and offset handed in as the model does, or alone."""
-    outputs, at = [], 0
-    for length in cuts:
-        piece = x[:, at : at + length]
-        if wired:
-            offset = mx.array(cache.offset) if isinstance(cache.offset, mx.array) else cache.offset
-            outputs.append(layer(piece, create_attention_mask(piece, cache), cache, offset=offset)[0])
-        else:
-            outputs.append(layer(piece, cache=cache)[0])
-        mx.eval(outputs[-1])
-        at += length
-    assert at == x.shape[1]
-    return mx.concatenate(outputs, axis=1)
+
+    def step(piece):
+        if not wired:
+            return layer(piece, cache=cache)[0]
+        offset = mx.array(cache.offset) if isinstance(cache.offset, mx.array) else cache.offset
+        return layer(piece, create_attention_mask(piece, cache), cache, offset=offset)[0]
+
+    return in_pieces(step, x, cuts)
 
 
 def close(got, want, limit=1e-5):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 import pytest
 from helpers import shrunk
@@ -15,12 +14,10 @@ from mlx_lm.models.cache import ArraysCache
 from pydantic import ValidationError
 from recurrent_checks import (
     check_declared,
-    check_gradient,
-    check_pieces,
-    check_ragged,
     close,
     parameters,
     pieces,
+    recurrent_tests,
     sequence,
     silu,
     stirred,
@@ -117,18 +114,7 @@ def test_forward_equals_the_float64_layer(options, length):
         close(found, expected, 5e-6)
 
 
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
-@pytest.mark.parametrize("sizes", [[1] * 40, [2, 1, 30, 7]], ids=len)
-@pytest.mark.parametrize("make", [lambda: None, lambda: ArraysCache(1)], ids=["None", "mlx"])
-def test_a_sequence_cut_anywhere_equals_the_whole(options, sizes, make):
-    check_pieces(build(options), reference_of(options), sizes, make())
-
-
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
-@pytest.mark.parametrize("sizes", [[40], [1] * 40, [7, 13, 20], [16, 16, 8]], ids=len)
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_every_row_of_a_ragged_batch_equals_its_single_run(options, sizes, side):
-    check_ragged(build(options), reference_of(options), sizes, side)
+TestRecurrence = recurrent_tests(build, reference_of, VARIANTS, 1, [ROTATED])
 
 
 @pytest.mark.parametrize("options", [ROTATED, LAST], ids=str)
@@ -178,15 +164,6 @@ def test_it_is_the_layer_of_mlx_lm(heads, index):
         close(layer(part, None, mine, offset=start)[0], theirs(part, None, other, offset=start), 1e-5)
         start += part.shape[1]
     close(mine[0], other[0].swapaxes(-1, -2), 1e-5)
-
-
-@pytest.mark.parametrize("options", [*VARIANTS, ROTATED], ids=str)
-def test_gradient_agrees_with_differences_of_the_float64_layer(options):
-    layer, x = build(options), sequence(1, 20)
-    weight = np.random.default_rng(5).normal(size=x.shape)
-    w = mx.array(weight.astype(np.float32))
-    gradients = dict(tree_flatten(nn.value_and_grad(layer, lambda x: (w * layer(x)[0]).sum())(x)[1]))
-    check_gradient(layer, reference_of(options), x, gradients, weight)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-7, 30.0, 1e6])

@@ -173,12 +173,8 @@ def test_a_row_of_padding_keeps_the_shift_state():
 
 @pytest.mark.parametrize(("build", "reference"), CASES)
 def test_gradient_of_the_layer_agrees_with_differences_of_the_float64_layer(build, reference):
-    layer, x = build(), sequence(1, 40)
-    module = layer.layer if isinstance(layer, Reading) else layer
-    weight = np.random.default_rng(5).normal(size=x.shape)
-    w = mx.array(weight.astype(np.float32))
-    gradients = nn.value_and_grad(module, lambda x: (w * layer(x)[0]).sum())(x)[1]
-    check_gradient(layer, reference, x, dict(tree_flatten(gradients)), weight)
+    layer = build()
+    check_gradient(layer, reference, 40, layer.layer if isinstance(layer, Reading) else layer)
 
 
 @pytest.mark.parametrize("shift", [-1e4, 1e4])

@@ -12,6 +12,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.models import lfm2
 from mlx_lm.models.cache import ArraysCache
 from pydantic import ValidationError
+from recurrent_checks import pieces
 
 from axon_compose.registry import Dims
 from axon_core.short_conv import ShortConv
@@ -62,16 +63,6 @@ def close(found, expected, limit=2e-6):
     assert found.shape == expected.shape
     if expected.size:
         assert np.abs(found - expected).max() <= limit * np.abs(expected).max()
-
-
-def pieces(layer, x, sizes, cache):
-    outputs, start = [], 0
-    for size in sizes:
-        y, cache = layer(x[:, start : start + size], None, cache)
-        outputs.append(y)
-        start += size
-    assert start == x.shape[1]
-    return mx.concatenate(outputs, axis=1), cache
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)

@@ -10,6 +10,7 @@ from helpers import shrunk
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import ArraysCache
 from pydantic import ValidationError
+from recurrent_checks import pieces
 
 from axon_compose.registry import Dims
 from axon_core.specs.ssm import SPECS, SSMOptions
@@ -110,16 +111,6 @@ def test_it_is_causal_and_remembers():
     np.testing.assert_array_equal(np.array(y[:, :20]), np.array(changed[:, :20]))
     early = layer(mx.concatenate([x[:, :1] + 1, x[:, 1:]], axis=1))[0]
     assert mx.abs(early[:, -1] - y[:, -1]).max() > 1e-5
-
-
-def pieces(layer, x, sizes, cache):
-    outputs, start = [], 0
-    for size in sizes:
-        y, cache = layer(x[:, start : start + size], None, cache)
-        outputs.append(y)
-        start += size
-    assert start == x.shape[1]
-    return mx.concatenate(outputs, axis=1), cache
 
 
 @pytest.mark.parametrize("options", VARIANTS[:3], ids=str)

@@ -9,7 +9,11 @@ from pydantic import BeforeValidator, Field, model_validator
 from axon_compose.registry import Options
 
 __all__ = [
+    "GATE_HELP",
+    "KV_HEADS_HELP",
     "OFFSET_HELP",
+    "SINKS_HELP",
+    "TEMPERATURE_HELP",
     "ALiBi",
     "ALiBiOptions",
     "Bias",
@@ -21,16 +25,35 @@ __all__ = [
     "TemperatureOptions",
     "VNorm",
     "VNormOptions",
+    "check_groups",
     "check_offset",
     "switch",
 ]
 
+GATE_HELP: Final = (
+    "Multiply the output, before its projection, by the sigmoid of a projection of the input: "
+    "elementwise, or one number for each head."
+)
+KV_HEADS_HELP: Final = "Number of key/value heads, a divisor of `num_heads`; as many as those unless given."
 OFFSET_HELP: Final = "Added to the learned scale; 1 for weights around zero, as Gemma and Nemotron store them."
-
+SINKS_HELP: Final = (
+    "Learn a score for each head that takes part in the softmax but has no value: the head may attend to nothing."
+)
+TEMPERATURE_HELP: Final = "Factor of queries far into a long context; none unless given."
 
 #: Of what a gate on the output of attention has one number.
 GateName = Literal["elementwise", "head"]
 GateActivationName = Literal["sigmoid", "softplus"]
+
+
+def check_groups(heads: int, kv_heads: int) -> None:
+    """Refuse query heads that cannot share key/value heads in equal parts.
+
+    Raises:
+        ValueError: In plain words.
+    """
+    if heads % kv_heads:
+        raise ValueError(f"`num_heads` ({heads}) is not a multiple of `num_kv_heads` ({kv_heads})")
 
 
 def check_offset(offset: float, weight: bool) -> None:

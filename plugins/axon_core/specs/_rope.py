@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import Options
+from axon_core.specs._heads import switch
 
-__all__ = ["RopeOptions", "RopeScaling"]
+__all__ = ["Rope", "RopeOptions", "RopeScaling"]
 
 
 #: What each type of scaling must have besides `factor`, and what it may have.
@@ -170,3 +171,7 @@ class RopeOptions(Options):
             if factors is not None and len(factors) != dims // 2:
                 raise ValueError(f"`{name}` has {len(factors)} entries; {dims} rotated dimensions need {dims // 2}")
         return dims
+
+
+#: `true` is short for a mapping, `false` for none.
+Rope = Annotated[RopeOptions | None, BeforeValidator(switch, json_schema_input_type=bool | RopeOptions | None)]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from axon_compose.registry import KV, Array, CacheSpec, ComponentSpec, Composite, Dims, Options, written
 from axon_core.specs._flops import attention_flops, chunk_pairs, pairs, product_flops
 from axon_core.specs._heads import (
+    GATE_HELP,
+    KV_HEADS_HELP,
+    SINKS_HELP,
+    TEMPERATURE_HELP,
     ALiBi,
     ALiBiOptions,
     Bias,
@@ -22,12 +26,12 @@ from axon_core.specs._heads import (
     TemperatureOptions,
     VNorm,
     VNormOptions,
-    switch,
+    check_groups,
 )
 from axon_core.specs._indexer import BlockIndexerOptions, block_params, indexer_cache
-from axon_core.specs._rope import RopeOptions
+from axon_core.specs._rope import Rope, RopeOptions
 from axon_core.specs._saved_attention import attention_saved
-from axon_core.specs._small import limited
+from axon_core.specs._small import limited, small_heads, small_rope
 
 __all__ = [
     "SPECS",
@@ -37,7 +41,6 @@ __all__ = [
     "GateActivationName",
     "GateName",
     "HeadNormOptions",
-    "Rope",
     "RopeOptions",
     "SlidingWindowAttentionOptions",
     "TemperatureOptions",
@@ -46,18 +49,11 @@ __all__ = [
 ]
 
 
-Rope = Annotated[RopeOptions | None, BeforeValidator(switch, json_schema_input_type=bool | RopeOptions | None)]
-
-
 class AttentionOptions(Options):
     """Causal softmax attention with rotary positions (RoPE) unless `rope: false`; GQA with fewer key/value heads."""
 
     num_heads: int = Field(gt=0, description="Number of query heads.")
-    num_kv_heads: int | None = Field(
-        default=None,
-        gt=0,
-        description="Number of key/value heads, a divisor of `num_heads`; as many as those unless given.",
-    )
+    num_kv_heads: int | None = Field(default=None, gt=0, description=KV_HEADS_HELP)
     head_dim: int | None = Field(
         default=None, gt=0, description="Width of a head; `hidden_size // num_heads` unless given."
     )
@@ -101,24 +97,14 @@ class AttentionOptions(Options):
         gt=0,
         description="Bound of the scores before softmax, `softcap * tanh(scores / softcap)`. No fused kernel has it.",
     )
-    temperature: TemperatureOptions | None = Field(
-        default=None, description="Factor of queries far into a long context; none unless given."
-    )
+    temperature: TemperatureOptions | None = Field(default=None, description=TEMPERATURE_HELP)
     alibi: ALiBi = Field(
         default=None,
         description="Scores fall with the distance of the key, by a slope of each head: true, or {scale: …}. Not with "
         "`window_size`, `chunk_size`, `sinks` or `indexer`. No fused kernel has it.",
     )
-    sinks: bool = Field(
-        default=False,
-        description="Learn a score for each head that takes part in the softmax but has no value: "
-        "the head may attend to nothing.",
-    )
-    gate: GateName | None = Field(
-        default=None,
-        description="Multiply the output, before its projection, by the sigmoid of a projection of the input: "
-        "elementwise, or one number for each head.",
-    )
+    sinks: bool = Field(default=False, description=SINKS_HELP)
+    gate: GateName | None = Field(default=None, description=GATE_HELP)
     gate_activation: GateActivationName = Field(
         default="sigmoid", description="What the gate is of that projection instead of the sigmoid."
     )
@@ -144,8 +130,8 @@ class AttentionOptions(Options):
     @classmethod
     def _grouped(cls, value: int | None, info: ValidationInfo) -> int | None:
         heads = info.data.get("num_heads")
-        if value and heads and heads % value:
-            raise ValueError(f"`num_heads` ({heads}) is not a multiple of `num_kv_heads` ({value})")
+        if value and heads:
+            check_groups(heads, value)
         return value
 
     @model_validator(mode="after")
@@ -280,37 +266,17 @@ def _accepts(options: AttentionOptions, source: Any, dims: Dims) -> str | None:
 def _shrink(options: AttentionOptions, dims: Dims) -> dict[str, Any]:
     """Small sizes with the same structure; one width and few head counts, so that sources and readers still fit."""
     small = written(options) | limited(options, {"window_size": 8, "chunk_size": 64}) | {"head_dim": 16}
-    heads, kv_heads = options.num_heads, options.num_kv_heads
-    grouped = kv_heads is not None and kv_heads < heads
-    small["num_heads"] = 4 if heads >= 4 else 2 if heads >= 2 else 1
-    if kv_heads is not None:
-        small["num_kv_heads"] = (1 if kv_heads == 1 else 2) if grouped else small["num_heads"]
+    small |= small_heads(options.num_heads, options.num_kv_heads)
     if options.v_head_dim is not None:
         small["v_head_dim"] = 12
     if isinstance(small.get("rope"), Mapping):
-        small["rope"] = _shrink_rope(small["rope"], options.head_dim)
+        small["rope"] = small_rope(small["rope"], options.head_dim, 16)
     if options.indexer is not None:
-        heads = small["num_kv_heads"] if options.indexer.num_heads == (kv_heads or options.num_heads) else 1
+        kv_heads = options.num_kv_heads or options.num_heads
+        heads = (small.get("num_kv_heads") or small["num_heads"]) if options.indexer.num_heads == kv_heads else 1
         limits = {"block_size": 4, "top_k": 3, "local_blocks": 2}
         small["indexer"] = written(options.indexer) | limited(options.indexer, limits)
         small["indexer"] |= {"num_heads": heads, "head_dim": 16}
-    return small
-
-
-def _shrink_rope(written: Mapping[str, Any], head_dim: int | None) -> dict[str, Any]:
-    small = dict(written)
-    fraction = small.pop("fraction", None)
-    if "dims" in small and small["dims"] is not None:
-        fraction = small["dims"] / head_dim if head_dim else 0.5
-    dims = 16 if fraction is None else max(2, 2 * round(8 * fraction))
-    if fraction is not None:
-        small["dims"] = dims
-    if small.get("scaling"):
-        small["scaling"] = dict(small["scaling"])
-        for name in ("short_factor", "long_factor"):
-            factors = small["scaling"].get(name)
-            if factors:
-                small["scaling"][name] = [factors[i * len(factors) // (dims // 2)] for i in range(dims // 2)]
     return small
 
 

@@ -10,7 +10,7 @@ from axon_compose.registry import KV, Array, CacheSpec, ComponentSpec, Composite
 from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._saved import each, in_float32, norm_saved
 from axon_core.specs._saved_attention import scores_saved
-from axon_core.specs._small import limited
+from axon_core.specs._small import limited, thinned
 from axon_core.specs.latent_attention import LatentRopeOptions
 
 __all__ = ["SPECS", "CompressedAttentionOptions", "CompressionOptions", "EntryIndexerOptions"]
@@ -195,7 +195,7 @@ def _shrink(options: CompressedAttentionOptions, dims: Dims) -> dict[str, Any]:
     limits = {"num_heads": 4, "q_lora_rank": 24, "window_size": 8, "o_groups": 2, "o_lora_rank": 12}
     small = written(options) | limited(options, limits) | {"head_dim": 16}
     rope = {name: value for name, value in small.get("rope", {}).items() if name not in ("dims", "fraction")}
-    small["rope"] = rope | {"dims": 8}
+    small["rope"] = thinned(rope | {"dims": 8}, 8)
     if options.compression is not None:
         small["compression"] = written(options.compression) | {"ratio": 4 if options.compression.ratio <= 16 else 8}
         if options.compression.indexer is not None:

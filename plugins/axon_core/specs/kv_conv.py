@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import convolution_flops, product_flops
-from axon_core.specs._heads import QKNorm
+from axon_core.specs._heads import KV_HEADS_HELP, QKNorm, check_groups
 from axon_core.specs._saved import convolution_saved, each, in_float32, norm_saved
-from axon_core.specs._small import limited
+from axon_core.specs._small import limited, small_heads
 
 __all__ = ["SPECS", "KVConvOptions"]
 
@@ -19,11 +19,7 @@ class KVConvOptions(Options):
     """Short convolutions of keys and values, read through a gate of queries (Gear)."""
 
     num_heads: int = Field(gt=0, description="Number of query heads.")
-    num_kv_heads: int | None = Field(
-        default=None,
-        gt=0,
-        description="Number of key/value heads, a divisor of `num_heads`; as many as those unless given.",
-    )
+    num_kv_heads: int | None = Field(default=None, gt=0, description=KV_HEADS_HELP)
     head_dim: int = Field(gt=0, description="Width of a head.")
     # Over one token it would see no other, and the layer would mix nothing.
     d_conv: int = Field(default=3, gt=1, description="Tokens that the convolutions see, the current one included.")
@@ -34,8 +30,7 @@ class KVConvOptions(Options):
 
     @model_validator(mode="after")
     def _consistent(self) -> KVConvOptions:
-        if self.num_heads % self.kv_heads:
-            raise ValueError(f"`num_heads` ({self.num_heads}) is not a multiple of `num_kv_heads` ({self.kv_heads})")
+        check_groups(self.num_heads, self.kv_heads)
         if self.qk_norm is not None and self.qk_norm.when == "after_rope":
             raise ValueError("`qk_norm.when` has no meaning: nothing is rotated here")
         return self
@@ -90,11 +85,8 @@ def _cache(options: KVConvOptions, dims: Dims) -> State:
 
 def _shrink(options: KVConvOptions, dims: Dims) -> dict[str, Any]:
     """Up to four heads of 16; `d_conv` stays, for it decides what the cache holds."""
-    small = written(options) | {"head_dim": 16} | limited(options, {"num_heads": 4, "d_conv": 4})
-    if options.num_kv_heads is not None:
-        grouped = options.kv_heads < options.num_heads
-        small["num_kv_heads"] = (2 if small["num_heads"] == 4 else 1) if grouped else small["num_heads"]
-    return small
+    small = written(options) | {"head_dim": 16} | limited(options, {"d_conv": 4})
+    return small | small_heads(options.num_heads, options.num_kv_heads)
 
 
 SPECS: Final = (

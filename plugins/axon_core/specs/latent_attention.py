@@ -10,11 +10,11 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import KV, CacheSpec, ComponentSpec, Composite, Dims, Options, written
 from axon_core.specs._flops import attention_flops, pairs, product_flops
-from axon_core.specs._heads import GateName, TemperatureOptions, switch
+from axon_core.specs._heads import GATE_HELP, SINKS_HELP, TEMPERATURE_HELP, GateName, TemperatureOptions, switch
 from axon_core.specs._indexer import IndexerOptions, indexer_cache, token_params
 from axon_core.specs._rope import RopeOptions
 from axon_core.specs._saved_attention import latent_saved
-from axon_core.specs._small import limited
+from axon_core.specs._small import limited, small_rope
 
 __all__ = ["SPECS", "LatentAttentionOptions", "LatentRopeOptions", "LoraScaleOptions", "absorbs"]
 
@@ -79,19 +79,9 @@ class LatentAttentionOptions(Options):
         description="Component whose choice of tokens is taken, from the nearest earlier layer that uses it, instead "
         "of one by an indexer of its own.",
     )
-    temperature: TemperatureOptions | None = Field(
-        default=None, description="Factor of queries far into a long context; none unless given."
-    )
-    sinks: bool = Field(
-        default=False,
-        description="Learn a score for each head that takes part in the softmax but has no value: "
-        "the head may attend to nothing.",
-    )
-    gate: GateName | None = Field(
-        default=None,
-        description="Multiply the output, before its projection, by the sigmoid of a projection of the input: "
-        "elementwise, or one number for each head.",
-    )
+    temperature: TemperatureOptions | None = Field(default=None, description=TEMPERATURE_HELP)
+    sinks: bool = Field(default=False, description=SINKS_HELP)
+    gate: GateName | None = Field(default=None, description=GATE_HELP)
 
     @model_validator(mode="after")
     def _consistent(self) -> LatentAttentionOptions:
@@ -197,7 +187,7 @@ def _shrink(options: LatentAttentionOptions, dims: Dims) -> dict[str, Any]:
     limits = {"num_heads": 4, "q_lora_rank": 24, "kv_lora_rank": 32, "qk_nope_head_dim": 16, "v_head_dim": 16}
     small = written(options) | limited(options, limits) | {"qk_rope_head_dim": 8}
     if isinstance(small.get("rope"), Mapping):
-        small["rope"] = _shrink_rope(small["rope"], options.qk_rope_head_dim)
+        small["rope"] = small_rope(small["rope"], options.qk_rope_head_dim, 8)
     if options.indexer is not None:
         limits = {"num_heads": 4, "head_dim": 16, "top_k": 8}
         small["indexer"] = written(options.indexer) | limited(options.indexer, limits)
@@ -216,20 +206,6 @@ def _accepts(options: LatentAttentionOptions, source: Any, dims: Dims) -> str | 
     if options.indexer is not None and options.indexer.top_k != source.indexer.top_k:
         return f"`indexer.top_k` is {options.indexer.top_k}, that of the source {source.indexer.top_k}"
     return None
-
-
-def _shrink_rope(written: Mapping[str, Any], width: int) -> dict[str, Any]:
-    """The same rotation of 8 dimensions, in its proportion; lists of factors are thinned out."""
-    small = {name: value for name, value in written.items() if name not in ("dims", "fraction")}
-    fraction = written.get("fraction") or (written.get("dims") or width) / width
-    small["dims"] = dims = max(2, 2 * round(4 * fraction))
-    if small.get("scaling"):
-        small["scaling"] = dict(small["scaling"])
-        for name in ("short_factor", "long_factor"):
-            factors = small["scaling"].get(name)
-            if factors:
-                small["scaling"][name] = [factors[i * len(factors) // (dims // 2)] for i in range(dims // 2)]
-    return small
 
 
 _SMALL: Final = {"num_heads": 4, "kv_lora_rank": 24, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8}

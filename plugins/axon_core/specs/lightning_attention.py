@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import gcd
 from typing import Any, Final, Literal
 
@@ -10,10 +11,10 @@ from pydantic import Field
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import product_flops
 from axon_core.specs._heads import QKNorm
+from axon_core.specs._rope import Rope
 from axon_core.specs._saved import each, in_float32, norm_saved, states_saved
 from axon_core.specs._segments import SSD_BLOCK, ssd_blocks
-from axon_core.specs._small import limited
-from axon_core.specs.attention import Rope
+from axon_core.specs._small import limited, small_rope
 
 __all__ = ["SPECS", "LightningAttentionOptions"]
 
@@ -136,6 +137,8 @@ def _cache(options: LightningAttentionOptions, dims: Dims) -> State:
 def _shrink(options: LightningAttentionOptions, dims: Dims) -> dict[str, Any]:
     """At most four heads of 16, which any number of groups up to eight divides that divided the old ones."""
     small = written(options) | limited(options, {"num_heads": 4}) | {"head_dim": 16}
+    if isinstance(small.get("rope"), Mapping):
+        small["rope"] = small_rope(small["rope"], options.head_dim, 16)
     return small | {"norm_groups": gcd(options.norm_groups, 4)}
 
 

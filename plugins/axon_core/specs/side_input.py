@@ -13,8 +13,8 @@ class SideInputOptions(Options):
     """A branch to the side is not added to the stream: the branch after it reads the sum of both."""
 
 
-def _nothing(*_: Any) -> Any:
-    """Sums alone: nothing is kept for the backward pass."""
+def _nothing(*_: Any) -> int:
+    """Elementwise."""
     return 0
 
 

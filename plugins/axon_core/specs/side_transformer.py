@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from axon_compose.registry import KV, Array, ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import attention_flops, pairs
-from axon_core.specs._heads import switch
-from axon_core.specs._rope import RopeOptions
+from axon_core.specs._heads import KV_HEADS_HELP, check_groups
+from axon_core.specs._rope import Rope
 from axon_core.specs._saved import activation_saved, each, norm_saved
 from axon_core.specs._saved_attention import scores_saved
-from axon_core.specs._small import limited
+from axon_core.specs._small import limited, small_heads, small_rope
 from axon_core.specs.mlp import ACTIVATION_HELP, Activation
 
 __all__ = ["SPECS", "SideTransformerOptions"]
 
 Shapes = dict[str, tuple[int, int]]
-Rope = Annotated[RopeOptions | None, BeforeValidator(switch, json_schema_input_type=bool | RopeOptions | None)]
 
 
 class SideTransformerOptions(Options):
     """Attention and MLP that read stream and embedding; many uses share matrices, and each has adapters of its own."""
 
     num_heads: int = Field(gt=0, description="Number of query heads.")
-    num_kv_heads: int | None = Field(
-        default=None, gt=0, description="Number of key/value heads, a divisor; as many as query heads unless given."
-    )
+    num_kv_heads: int | None = Field(default=None, gt=0, description=KV_HEADS_HELP)
     head_dim: int = Field(gt=0, description="Width of a head; scores are divided by the root of half of it.")
     intermediate_size: int = Field(gt=0, description="Width of the MLP.")
     activation: Activation = Field("gelu", description=ACTIVATION_HELP)
@@ -44,8 +42,7 @@ class SideTransformerOptions(Options):
 
     @model_validator(mode="after")
     def _consistent(self) -> SideTransformerOptions:
-        if self.num_heads % self.kv_heads:
-            raise ValueError(f"`num_heads` ({self.num_heads}) is not a multiple of `num_kv_heads` ({self.kv_heads})")
+        check_groups(self.num_heads, self.kv_heads)
         if self.use not in self.uses:
             raise ValueError(f"`use` ({self.use}) is none of `uses`")
         if self.activation in ("swiglu_oai", "situ"):
@@ -137,13 +134,10 @@ def _accepts(options: SideTransformerOptions, source: Any, dims: Dims) -> str | 
 
 
 def _shrink(options: SideTransformerOptions, dims: Dims) -> dict[str, Any]:
-    limits = {"num_heads": 4, "head_dim": 16, "intermediate_size": 48, "adapter_rank": 8}
-    small = written(options) | limited(options, limits)
-    if options.num_kv_heads is not None:
-        grouped = options.kv_heads < options.num_heads
-        small["num_kv_heads"] = (2 if small["num_heads"] == 4 else 1) if grouped else small["num_heads"]
-    if isinstance(small.get("rope"), dict) and small["rope"].get("dims"):
-        small["rope"] = {**small["rope"], "dims": 8}
+    small = written(options) | limited(options, {"intermediate_size": 48, "adapter_rank": 8}) | {"head_dim": 16}
+    small |= small_heads(options.num_heads, options.num_kv_heads)
+    if isinstance(small.get("rope"), Mapping):
+        small["rope"] = small_rope(small["rope"], options.head_dim, 16)
     return small
 
 
