@@ -15,8 +15,7 @@ from axon_core.linear import Linear
 from axon_core.mlp import MLP
 from axon_core.norms import RMSNorm
 from axon_core.routing import best, one_by_one, within_groups
-from axon_core.specs.mlp import ActivationName, Limit, bound_of
-from axon_core.specs.moe import (
+from axon_core.specs._moe_options import (
     Corrected,
     ExpertNormOptions,
     GroupScoreName,
@@ -27,6 +26,7 @@ from axon_core.specs.moe import (
     SharedGate,
     check_groups,
 )
+from axon_core.specs.mlp import ActivationName, Limit, bound_of
 
 __all__ = ["MoE", "SharedExpertMoE"]
 
