@@ -52,13 +52,13 @@ class ExpertLinear(SwitchLinear, metaclass=Alike):
         weight = self["weight"]
         if x.dtype == weight.dtype == mx.float32 or mx.default_device() != mx.cpu:
             return super().__call__(x, indices, sorted_indices)
-        wide = x.astype(mx.float32)
+        rows = x.astype(mx.float32)
         if indices.size <= self.num_experts:
             # Few rows, as in decoding: converting the matrices that are used is less than converting all.
-            y = wide @ weight[indices].astype(mx.float32).swapaxes(-1, -2)
+            y = rows @ weight[indices].astype(mx.float32).swapaxes(-1, -2)
         else:
             matrices = weight.astype(mx.float32).swapaxes(-1, -2)
-            y = mx.gather_mm(wide, matrices, rhs_indices=indices, sorted_indices=sorted_indices)
+            y = mx.gather_mm(rows, matrices, rhs_indices=indices, sorted_indices=sorted_indices)
         if "bias" in self:
             y = y + mx.expand_dims(self["bias"][indices], -2)
         return y.astype(x.dtype)

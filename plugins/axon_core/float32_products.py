@@ -66,17 +66,16 @@ def half_product(x: mx.array, weight: mx.array) -> mx.array:
 
 @mx.custom_function
 def _half(x: mx.array, weight: mx.array) -> mx.array:
-    wide = x.astype(mx.float32)
-    return _by_stretches(wide, weight, lambda part, _: part.astype(mx.float32))
+    return _by_stretches(x.astype(mx.float32), weight, lambda part, _: part.astype(mx.float32))
 
 
 @_half.vjp
 def _half_vjp(primals: tuple[mx.array, mx.array], cotangent: mx.array, _: Any) -> tuple[mx.array, mx.array]:
     """The matrix is widened again, so that none in float32 waits for the backward pass."""
     x, weight = primals
-    wide = mx.depends([weight], [cotangent])[0].astype(mx.float32)
+    again = mx.depends([weight], [cotangent])[0].astype(mx.float32)
     towards_weight = cotangent.T @ x.astype(mx.float32)
-    return (cotangent @ wide).astype(x.dtype), towards_weight.astype(weight.dtype)
+    return (cotangent @ again).astype(x.dtype), towards_weight.astype(weight.dtype)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,6 @@ class LMHead(nn.Module):
         super().__init__()
         self.scale = scale
         self.softcap = softcap
-        self.reads_table = tied
         if gain:
             self.gain = mx.ones((1,))
         if not tied:

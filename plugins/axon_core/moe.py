@@ -15,8 +15,7 @@ from axon_core.linear import Linear
 from axon_core.mlp import MLP
 from axon_core.norms import RMSNorm
 from axon_core.routing import best, one_by_one, within_groups
-from axon_core.specs.mlp import ActivationName, Limit, bound_of
-from axon_core.specs.moe import (
+from axon_core.specs._moe_options import (
     Corrected,
     ExpertNormOptions,
     GroupScoreName,
@@ -27,6 +26,7 @@ from axon_core.specs.moe import (
     SharedGate,
     check_groups,
 )
+from axon_core.specs.mlp import ActivationName, Limit, bound_of
 
 __all__ = ["MoE", "SharedExpertMoE"]
 
@@ -207,6 +207,15 @@ class MoE(nn.Module):
             kept = mx.where(chosen >= self.num_experts, weights, 0.0)
             # Sent to the first expert with no weight: what is computed stays the same for every token.
             weights, chosen = weights - kept, mx.where(chosen >= self.num_experts, 0, chosen)
+        routed = self._routed(x, chosen, weights)
+        if kept is not None:
+            routed = routed + kept.sum(axis=-1, keepdims=True) * x
+        if "shared_expert" in self:
+            routed = self._with_shared(x, routed)
+        return routed.astype(x.dtype)
+
+    def _routed(self, x: mx.array, chosen: mx.array, weights: mx.array) -> mx.array:
+        """The sum of what the chosen experts give, by their weights."""
         inner = self.fc1_latent_proj(x) if "fc1_latent_proj" in self else x
         if "latent_read_norm" in self:
             inner = self.latent_read_norm(inner)
@@ -220,13 +229,7 @@ class MoE(nn.Module):
         routed = (routed if self.input_scaled else routed * weights[..., None]).sum(axis=-2)
         if "latent_sum_norm" in self:
             routed = self.latent_sum_norm(routed)
-        if "fc2_latent_proj" in self:
-            routed = self.fc2_latent_proj(routed.astype(x.dtype))
-        if kept is not None:
-            routed = routed + kept.sum(axis=-1, keepdims=True) * x
-        if "shared_expert" in self:
-            routed = self._with_shared(x, routed)
-        return routed.astype(x.dtype)
+        return self.fc2_latent_proj(routed.astype(x.dtype)) if "fc2_latent_proj" in self else routed
 
     def _with_shared(self, x: mx.array, routed: mx.array) -> mx.array:
         """The routed experts' sum and the shared expert, by the gate if there is one."""

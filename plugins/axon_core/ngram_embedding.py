@@ -68,12 +68,13 @@ class NGramEmbedding(nn.Module):
         window = mx.concatenate([old, seen], axis=1)
         shifted = self._shifted(window[..., 0].astype(mx.int64), length)
         y = x
-        for index, (embedder, project) in enumerate(zip(self.embedders, self.post_projs, strict=True)):
+        tables = zip(self.embedders, self.post_projs, self.options.sizes, self._powers, strict=True)
+        for index, (embedder, project, rows, powers) in enumerate(tables):
             group = index // self.options.tables + 2
             row = shifted[0]
             for back in range(1, group):
-                row = row + shifted[back] * self._powers[index][back]
-            y = y + project(embedder(row % self.options.sizes[index]))
+                row = row + shifted[back] * powers[back]
+            y = y + project(embedder(row % rows))
         y = y / (1 + len(self.embedders))
         return y, write_states(cache, [last_inputs(window, mask, before)], length)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from axon_core.specs.moe import GroupScoreName
+from axon_core.specs._moe_options import GroupScoreName
 
 __all__ = ["best", "one_by_one", "within_groups"]
 

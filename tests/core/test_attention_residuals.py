@@ -89,6 +89,3 @@ def test_low_precision_keeps_its_type():
     assert x.dtype == mx.bfloat16
     wide = [s.astype(mx.float32) for s in state]
     np.testing.assert_allclose(np.array(x.astype(mx.float32)), mixed(connection, wide), atol=0.05)
-
-
-# DEL(mx.float32) for s in state]), atol=0.05)

@@ -19,14 +19,14 @@ from pydantic import ValidationError
 from axon_compose.registry import Dims
 from axon_core.experts import ExpertLinear
 from axon_core.moe import MoE, SharedExpertMoE
-from axon_core.specs.moe import (
-    SPECS,
+from axon_core.specs._moe_options import (
     ExpertNormOptions,
     LatentNormOptions,
     MoEOptions,
     RouterNormOptions,
     SharedExpertMoEOptions,
 )
+from axon_core.specs.moe import SPECS
 
 HIDDEN, WIDTH = 16, 12
 MOE, SHARED = SPECS

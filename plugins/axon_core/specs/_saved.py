@@ -15,6 +15,7 @@ from typing import Final
 from axon_compose.registry import Array
 
 __all__ = [
+    "Limit",
     "activation_saved",
     "convolution_saved",
     "each",
@@ -25,8 +26,8 @@ __all__ = [
 ]
 
 Saved = tuple[Array, ...]
-#: Of a gated layer: one number, or those of both factors.
-Bound = float | tuple[float, float | None] | None
+#: What bounds the product of a gated layer: one number, or those of `situ`.
+Limit = float | tuple[float, float | None] | None
 
 #: Arrays as wide as its input that an activation and the product after it keep; some are several steps.
 _ACTIVATED: Final = {
@@ -56,7 +57,7 @@ def norm_saved(
     return (*found, unit) if weight else found
 
 
-def activation_saved(tokens: int, width: int, activation: str, *, gated: bool, limit: Bound = None) -> Saved:
+def activation_saved(tokens: int, width: int, activation: str, *, gated: bool, limit: Limit = None) -> Saved:
     """From the projections to the product with the last matrix of a feed-forward layer, that included."""
     if activation == "situ":
         # In float32: tanh, its multiple, the sigmoid and the product of both; of the other side the same, or itself.
@@ -70,7 +71,7 @@ def activation_saved(tokens: int, width: int, activation: str, *, gated: bool, l
 
 
 def mlp_saved(
-    tokens: int, hidden: int, width: int, activation: str = "silu", *, gated: bool = True, limit: Bound = None
+    tokens: int, hidden: int, width: int, activation: str = "silu", *, gated: bool = True, limit: Limit = None
 ) -> Saved:
     """A feed-forward layer, its input included."""
     return each(tokens, input=hidden) + activation_saved(tokens, width, activation, gated=gated, limit=limit)

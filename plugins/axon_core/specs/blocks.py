@@ -9,18 +9,11 @@ from pydantic import Field, model_validator
 
 from axon_compose.registry import KV, Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import attention_flops, pairs, product_flops
+from axon_core.specs._moe_options import MoEOptions, SharedExpertMoEOptions
 from axon_core.specs._saved import each, norm_saved
 from axon_core.specs._saved_attention import scores_saved
 from axon_core.specs._small import limited
-from axon_core.specs.moe import (
-    MoEOptions,
-    SharedExpertMoEOptions,
-    moe_active,
-    moe_flops,
-    moe_params,
-    moe_saved,
-    moe_touched,
-)
+from axon_core.specs.moe import moe_active, moe_flops, moe_params, moe_saved, moe_touched
 from axon_core.specs.ssm import ssm_flops, ssm_params, ssm_recomputed, ssm_saved, ssm_state
 
 __all__ = ["SPECS", "AxonSSMBlockOptions", "AxonSSMMoEBlockOptions", "AxonSWAMoEBlockOptions"]

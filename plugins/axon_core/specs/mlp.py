@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import product_flops
-from axon_core.specs._saved import each, mlp_saved
+from axon_core.specs._saved import Limit, each, mlp_saved
 from axon_core.specs._small import limited
 
 __all__ = [
@@ -64,11 +64,7 @@ LIMIT_HELP: Final = (
     "Bound L of a gated layer: min(act(gate), L) times the second projection within -L and L. "
     "None unless given, for swiglu_oai 7. The gate of swiglu_oai and swiglu_clipped is bounded before the activation."
 )
-
-
 SITU_HELP: Final = "Bounds of `activation: situ`: {gate: …, up: …}; the gate's is 1, and the other none, unless given."
-#: What bounds the product of a gated layer: one number, or those of `situ`.
-Limit = float | tuple[float, float | None] | None
 
 
 class SituOptions(Options):

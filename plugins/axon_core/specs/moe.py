@@ -1,272 +1,25 @@
-"""Mixtures of experts: options and records."""
+"""Mixtures of experts: records, and the figures that they state."""
 
 from __future__ import annotations
 
 from math import prod
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final
 
-from pydantic import BeforeValidator, Field, model_validator
-
-from axon_compose.registry import Array, ComponentSpec, Dims, Options, written
+from axon_compose.registry import Array, ComponentSpec, Dims, written
 from axon_core.specs._flops import product_flops
-from axon_core.specs._heads import OFFSET_HELP, switch
+from axon_core.specs._moe_options import MoEOptions, SharedExpertMoEOptions
 from axon_core.specs._saved import activation_saved, each, in_float32, norm_saved
 from axon_core.specs._small import limited
-from axon_core.specs.mlp import (
-    ACTIVATION_HELP,
-    LIMIT_HELP,
-    SITU_HELP,
-    Activation,
-    SituOptions,
-    bound_of,
-    check_gated,
-    mlp_params,
-)
+from axon_core.specs.mlp import bound_of, mlp_params
 
 __all__ = [
     "SPECS",
-    "Corrected",
-    "ExpertNormOptions",
-    "GroupScoreName",
-    "LatentNormOptions",
-    "MoEOptions",
-    "RouterNormOptions",
-    "ScoreName",
-    "SharedExpertMoEOptions",
-    "SharedGate",
-    "check_groups",
     "moe_active",
     "moe_flops",
     "moe_params",
     "moe_saved",
     "moe_touched",
 ]
-
-ScoreName = Literal["softmax", "topk_softmax", "sigmoid", "sqrt_softplus", "sparsemixer"]
-SharedGate = bool | Literal["softmax"]
-GroupScoreName = Literal["top2", "max"]
-#: What the correction bias of experts is added to.
-Corrected = Literal["scores", "logits"]
-
-
-def _check_top_k(top_k: int, num_experts: int) -> None:
-    if top_k > num_experts:
-        raise ValueError(f"`top_k` ({top_k}) is larger than `num_experts` ({num_experts})")
-
-
-def check_groups(num_experts: int, top_k: int, num_groups: int, top_k_groups: int, group_score: GroupScoreName) -> None:
-    """Refuse groups that do not divide the experts or do not hold the chosen ones.
-
-    Raises:
-        ValueError: In plain words.
-    """
-    size, rest = divmod(num_experts, num_groups)
-    if rest:
-        raise ValueError(f"`num_experts` ({num_experts}) is not a multiple of `num_groups` ({num_groups})")
-    if top_k_groups > num_groups:
-        raise ValueError(f"`top_k_groups` ({top_k_groups}) is larger than `num_groups` ({num_groups})")
-    if top_k_groups == num_groups:
-        return
-    if top_k > top_k_groups * size:
-        raise ValueError(f"`top_k` ({top_k}) is larger than the {top_k_groups * size} experts of `top_k_groups`")
-    if group_score == "top2" and size < 2:
-        raise ValueError("`group_score: top2` needs groups of two experts or more")
-
-
-class ExpertNormOptions(Options):
-    """RMS norm of what the experts read."""
-
-    eps: float = Field(1e-6, gt=0, description="Added to the mean square.")
-
-
-class RouterNormOptions(ExpertNormOptions):
-    """RMS norm of what the router reads."""
-
-    scale: float = Field(1.0, gt=0, description="Constant factor besides the learned scale.")
-
-
-RouterNorm = Annotated[
-    RouterNormOptions | None, BeforeValidator(switch, json_schema_input_type=bool | RouterNormOptions | None)
-]
-ExpertNorm = Annotated[
-    ExpertNormOptions | None, BeforeValidator(switch, json_schema_input_type=bool | ExpertNormOptions | None)
-]
-
-
-class LatentNormPartOptions(ExpertNormOptions):
-    """One RMS norm in the width that routed experts work in, with a learned scale."""
-
-    offset: float = Field(0.0, description=OFFSET_HELP)
-    scale_first: bool = Field(False, description="Multiply by the scale before the division instead of after it.")
-
-
-LatentNorm = Annotated[
-    LatentNormPartOptions | None, BeforeValidator(switch, json_schema_input_type=bool | LatentNormPartOptions | None)
-]
-
-
-class LatentNormOptions(Options):
-    """RMS norms in the width that routed experts work in, each with a learned scale: true, or {eps: …}."""
-
-    read: LatentNorm = Field(default=None, description="Norm of what the experts read.")
-    expert: LatentNorm = Field(default=None, description="Norm of what each expert gives.")
-    sum: LatentNorm = Field(default=None, description="Norm of the sum of their outputs.")
-
-
-class MoEOptions(Options):
-    """Mixture of experts: a router sends each token to its best experts; shared experts see every token."""
-
-    num_experts: int = Field(gt=0, description="Number of routed experts.")
-    top_k: int = Field(2, gt=0, description="Experts that a token is sent to.")
-    intermediate_size: int = Field(gt=0, description="Width of each routed expert.")
-    score: ScoreName = Field(
-        "softmax",
-        description="Weights of the experts: softmax over all, topk_softmax over the chosen alone, sigmoid of each, "
-        "sqrt_softplus of each, the root of its softplus, or sparsemixer (Phi-3.5-MoE): for each choice the softmax "
-        "over those left that are within `band`.",
-    )
-    norm_topk: bool = Field(True, description="Make the weights of the chosen experts sum to one.")
-    norm_eps: float = Field(
-        0.0, ge=0, description="Added to the sum that the weights of the chosen experts are divided by."
-    )
-    band: float = Field(
-        0.02,
-        gt=0,
-        description="sparsemixer: experts count whose output is no further below the best, relative to its size.",
-    )
-    input_scaled: bool = Field(
-        False, description="The weights multiply what the experts read, instead of what they give (Llama 4)."
-    )
-    routed_scaling_factor: float = Field(
-        1.0, gt=0, description="Factor of the weights of the chosen experts, after they were made to sum to one."
-    )
-    router_norm: RouterNorm = Field(
-        None, description="RMS norm of what the router reads, with a learned scale: true, or {eps: …, scale: …}."
-    )
-    expert_norm: ExpertNorm = Field(
-        None,
-        description="RMS norm of what the experts read, with a learned scale: true, or {eps: …}. "
-        "The router reads what comes in.",
-    )
-    identity_experts: int = Field(
-        0, ge=0, description="Further outputs of the router, after those of the experts, that stand for what comes in."
-    )
-    per_expert_scale: bool = Field(False, description="Learn a factor of each routed expert's weight.")
-    router_bias: bool = Field(False, description="Bias of the router.")
-    router_softcap: float | None = Field(
-        None, gt=0, description="Bound of the router's output before its score, `softcap * tanh(output / softcap)`."
-    )
-    correction_bias: bool = Field(
-        False,
-        description="A number per expert that counts in the choice but not in the weights; gradients do not move it.",
-    )
-    corrected: Corrected = Field(
-        "scores", description="What `correction_bias` is added to: the scores, or the router's output before them."
-    )
-    hashed: bool = Field(
-        False,
-        description="A table says for every token of the vocabulary which experts it is sent to, whatever their "
-        "scores, which are their weights still. It is not trained.",
-    )
-    num_groups: int = Field(1, gt=0, description="Groups of neighbouring experts, all of one size.")
-    top_k_groups: int = Field(1, gt=0, description="Groups that a token's experts are chosen from.")
-    group_score: GroupScoreName = Field(
-        "top2", description="Score of a group: the sum of its best two experts (DeepSeek-V3), or its best one's (V2)."
-    )
-    activation: Activation = Field("silu", description=ACTIVATION_HELP)
-    limit: float | None = Field(None, gt=0, description=LIMIT_HELP)
-    situ: SituOptions | None = Field(None, description=SITU_HELP)
-    gated: bool = Field(True, description="Experts have a gate; without it, two matrices.")
-    bias: bool = Field(False, description="Bias of every expert's projections.")
-    shared_bias: bool | None = Field(
-        None, description="Bias of the shared expert and of the projections to `latent_size`; as `bias` unless given."
-    )
-    latent_size: int | None = Field(
-        None,
-        gt=0,
-        description="Width that routed experts work in, between two projections of the hidden size; "
-        "the hidden size itself, without projections, unless given.",
-    )
-    latent_norm: LatentNormOptions = Field(
-        LatentNormOptions(), description="RMS norms of that width: {read: …, expert: …, sum: …}; none unless given."
-    )
-    num_shared_experts: int | None = Field(
-        None, gt=0, description="Experts that see every token, as one of so many times the width; none unless given."
-    )
-    shared_intermediate_size: int | None = Field(
-        None, gt=0, description="Width of the shared expert, where it is not a multiple of `intermediate_size`."
-    )
-    shared_gate: SharedGate = Field(
-        False,
-        description="Multiply the shared expert by a learned sigmoid gate; or, with softmax, the routed experts and "
-        "the shared one by two learned shares that sum to one.",
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> MoEOptions:
-        _check_top_k(self.top_k, self.num_outputs)
-        check_groups(self.num_outputs, self.top_k, self.num_groups, self.top_k_groups, self.group_score)
-        check_gated(self.activation, self.gated, self.limit, self.situ)
-        if self.latent_size is None and any(part is not None for _, part in self.latent_norm):
-            raise ValueError("`latent_norm` has norms of `latent_size`: it needs that")
-        if self.input_scaled and self.identity_experts:
-            raise ValueError("`identity_experts` have no input of their own: leave out `input_scaled`")
-        if self.hashed and (
-            self.correction_bias or self.num_groups > 1 or self.score in ("topk_softmax", "sparsemixer")
-        ):
-            raise ValueError("with `hashed` no scores are compared: no `correction_bias`, no groups, no such `score`")
-        if self.num_shared_experts and self.shared_intermediate_size:
-            raise ValueError("give one of `num_shared_experts` and `shared_intermediate_size`: both say how wide it is")
-        if self.shared_gate and not self.shared_size:
-            raise ValueError(
-                "`shared_gate` needs a shared expert: give `num_shared_experts` or `shared_intermediate_size`"
-            )
-        return self
-
-    @property
-    def num_outputs(self) -> int:
-        """Outputs of the router: one for each expert, those that return their input included."""
-        return self.num_experts + self.identity_experts
-
-    @property
-    def side_bias(self) -> bool:
-        """Whether the parts beside the routed experts have biases."""
-        return self.bias if self.shared_bias is None else self.shared_bias
-
-    @property
-    def shared_size(self) -> int | None:
-        """Width of the shared expert, None without one."""
-        if self.num_shared_experts:
-            return self.num_shared_experts * self.intermediate_size
-        return self.shared_intermediate_size
-
-
-class SharedExpertMoEOptions(Options):
-    """Softmax router, SwiGLU experts, and a shared expert with a sigmoid gate (as in Qwen2-MoE)."""
-
-    num_experts: int = Field(8, gt=0, description="Number of routed experts.")
-    top_k: int = Field(2, gt=0, description="Experts that a token is sent to.")
-    intermediate_size: int = Field(gt=0, description="Width of each routed expert.")
-    shared_intermediate_size: int | None = Field(
-        None, gt=0, description="Width of the shared expert; `intermediate_size` unless given."
-    )
-    norm_topk: bool = Field(False, description="Make the weights of the chosen experts sum to one.")
-    bias: bool = Field(False, description="Bias of every expert's projections.")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> SharedExpertMoEOptions:
-        _check_top_k(self.top_k, self.num_experts)
-        return self
-
-    def general(self) -> MoEOptions:
-        """The same layer in the options of `moe`."""
-        return MoEOptions.model_validate(
-            {
-                **dict(self),
-                "shared_intermediate_size": self.shared_intermediate_size or self.intermediate_size,
-                "shared_gate": True,
-            }
-        )
 
 
 def _expert_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
@@ -347,9 +100,7 @@ def moe_saved(options: MoEOptions, hidden: int, tokens: int, dtype: str) -> tupl
     found = each(tokens, input=hidden, latent=2 * options.latent_size if options.latent_size else 0)
     cast = hidden if dtype != "float32" else 0
     found += in_float32(tokens, router_input=cast, router=2 * options.num_outputs)
-    if (
-        options.score == "sparsemixer"
-    ):  # for each choice the softmax, what it is made of, and where the experts are near
+    if options.score == "sparsemixer":  # for each choice the softmax, what it is made of, and which experts are near
         found += in_float32(tokens, mixed=11 * options.top_k * options.num_outputs // 2)
     found += norm_saved(tokens, hidden, name="router_norm") if options.router_norm else ()
     found += norm_saved(tokens, hidden, name="expert_norm") if options.expert_norm else ()

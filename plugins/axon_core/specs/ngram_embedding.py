@@ -59,6 +59,10 @@ def _saved(options: NGramEmbeddingOptions, dims: Dims, tokens: int, dtype: str) 
     return each(tokens, looked_up=_width(options, dims) * count) + in_float32(tokens, rows=2 * count)
 
 
+def _shrink(options: NGramEmbeddingOptions, dims: Dims) -> dict[str, Any]:
+    return written(options) | limited(options, {"longest": 3, "tables": 2, "rows": 53})
+
+
 SPECS: Final = (
     ComponentSpec(
         name="ngram_embedding",
@@ -76,11 +80,7 @@ SPECS: Final = (
         },
         saved=_saved,
         reads={"tokens": None},
-        shrink=lambda options, dims: _shrink(options),
+        shrink=_shrink,
         examples=({"rows": 101}, {"rows": 50, "longest": 3, "tables": 2, "eos": 2}),
     ),
 )
-
-
-def _shrink(options: NGramEmbeddingOptions) -> dict[str, Any]:
-    return written(options) | limited(options, {"longest": 3, "tables": 2, "rows": 53})
