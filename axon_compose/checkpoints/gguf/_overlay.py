@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from typing import Any
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from axon_compose.checkpoints.gguf._keys import ROPE_SCALING, SAME, USUAL, WITHOUT_EFFECT
 from axon_compose.checkpoints.gguf._metadata import Metadata
-from axon_compose.checkpoints.gguf._rope import SCALING_KEYS, rope_scaling
+from axon_compose.checkpoints.gguf._rope import FACTORS, SCALING_KEYS, rope_scaling
 from axon_compose.checkpoints.huggingface._unhandled import report_unhandled, report_unsupported
 from axon_compose.diagnostics import Problems, Span
 from axon_compose.language.document import FormulaError, Gguf, allowed_values, cached_parse, dim_values, is_formula
@@ -53,7 +54,7 @@ class _Overlay:
     """One file, as a family reads it.
 
     Attributes:
-        read: Keys that something reads.
+        read: Keys, and tensors of rotary factors, that something reads.
     """
 
     def __init__(self, section: Gguf, metadata: Metadata, problems: Problems) -> None:
@@ -66,7 +67,7 @@ class _Overlay:
 
     def dim(self, name: str, entry: Entry, written: Mapping) -> Entry:
         if name == ROPE_SCALING and name not in self.section.fields:
-            self.read |= SCALING_KEYS
+            self.read |= {*SCALING_KEYS, *FACTORS}
             return self.entry(rope_scaling(self.metadata, self.theta(written), self.problems), "rope.scaling.type")
         texts = {text: list(_keys_in(text, self.metadata)) for text in _texts(self.section, name)}
         self.read.update(key for keys in texts.values() for key in keys)
@@ -86,7 +87,10 @@ class _Overlay:
         """Base of the rotary frequencies, in the file or by default."""
         default = written.get("rope_theta")
         value = self.metadata.keys.get("rope.freq_base", plain(default) if default else None)
-        return float(value) if isinstance(value, int | float) else 10000.0
+        try:
+            return float(value) if isinstance(value, int | float) else 10000.0
+        except OverflowError:
+            return math.inf
 
     def entry(self, value: Any, key: str | None) -> Entry:
         span = self.metadata.span(key, self.problems)
@@ -96,7 +100,7 @@ class _Overlay:
         return Entry(span, nodes_at(span, value))
 
     def check(self, dims: Mapping) -> None:
-        """Report keys that nothing reads, and values that the file does not support."""
+        """Report keys and factors that nothing reads, and values that the file does not support."""
         read = self.read | set(self.section.ignore)
         same = {key: f"={dim}" for key, dim in SAME.items() if key not in read and dim in dims.entries}
         only = {**same, **self.section.only}
@@ -108,6 +112,10 @@ class _Overlay:
             elif key not in read | WITHOUT_EFFECT:
                 message = f"`{key}` in the metadata is not handled by this family file"
                 report_unhandled(key, self.metadata.span(key, self.problems), self.problems, message, "gguf")
+        for name in FACTORS:
+            if name in self.metadata.file.tensors and name not in read:
+                message = f"the rotary factors `{name}` are not handled by this family file"
+                report_unhandled(name, self.metadata.span(None, self.problems), self.problems, message, "gguf")
 
 
 def _texts(section: Gguf, dim: str) -> list[str]:
