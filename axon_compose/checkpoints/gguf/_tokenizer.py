@@ -1,7 +1,7 @@
 """The tokenizer in the metadata of a GGUF file as the files that transformers and mlx_lm read.
 
 transformers' own converter builds it (`transformers.integrations.gguf`, 5.24). What it leaves out of llama.cpp's rules
-is added here: a token at the begin of every text, words that are tokens whatever the merges say, digits one by one, and
+is added here: a token at the start of every text, words that are tokens whatever the merges say, digits one by one, and
 no space in front.
 Source: llama.cpp, `src/llama-vocab.cpp`.
 """
@@ -150,7 +150,7 @@ def _starts(keys: dict[str, Any]) -> bool:
     given = keys.get("add_bos_token")
     if isinstance(given, bool):
         return given
-    return keys.get("model") == "llama" or keys.get("pre") in _WHOLE_WORDS
+    return keys.get("model") == "llama" or str(keys.get("pre", "")) in _WHOLE_WORDS
 
 
 def _begin_with(backend: Any, token: str, number: int) -> None:
