@@ -28,7 +28,8 @@ _DIGITS: Final = frozenset({"starcoder", "refact", "command-r", "smollm", "codes
 _SAME: Final = {
     "glm4": "llama-bpe", "chatglm-bpe": "llama-bpe", "stablelm2": "qwen2", "hunyuan": "qwen2", "grok-2": "qwen2",
 }  # fmt: skip
-#: DeepSeek-V3's, one after the other: numbers in threes, Chinese and Japanese, and the rest by classes of characters.
+#: Those of DeepSeek-V3's tokenizer.json, one after the other: numbers in threes, Chinese and Japanese, and the rest by
+#: classes of characters.
 _DEEPSEEK: Final = (
     r"\p{N}{1,3}",
     r"[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
