@@ -24,7 +24,7 @@ speak:
 
 # Fetches the weights that the slow tests of real models need, 90 and 240 MB; without them those tests are left out.
 weights: .venv/run.stamp
-	@for name in smollm2 gemma3; do $(BIN)/python packaging/demo_weights.py $$name $(WEIGHTS)/$$name.gguf || test $$? -eq 3; done
+	@for name in smollm2 gemma3; do $(BIN)/python packaging/demo_weights.py $$name $(WEIGHTS)/$$name.gguf || test $$? -eq 3 || exit; done
 
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)

@@ -6,12 +6,13 @@ that no model needs. Since every tensor's place is known, the others are read fr
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from axon_compose.checkpoints.files._safetensors import NOT_IN_MLX, Entry, data_start, read_header
+from axon_compose.checkpoints.files._safetensors import NOT_IN_MLX, Entry, damaged, data_start, read_header
 
-__all__ = ["Tensors", "open_tensors"]
+__all__ = ["Tensors", "in_mlx", "open_tensors", "read_numbers"]
 
 #: Type of the format to that of NumPy with the same bytes; bfloat16, which NumPy lacks, as 16-bit words.
 _NUMPY: Final = {
@@ -45,12 +46,35 @@ class _Ranges:
         self.path, self.entries, self.start = path, entries, data_start(path)
 
     def pop(self, name: str) -> Any:
-        import mlx.core as mx
-        import numpy as np
-
         entry = self.entries[name]
-        kind: Any = np.dtype(_NUMPY[entry.dtype])
-        count = (entry.end - entry.start) // kind.itemsize
-        numbers = np.fromfile(self.path, kind, count, offset=self.start + entry.start).reshape(entry.shape)
-        array = mx.array(numbers)
-        return array.view(mx.bfloat16) if entry.dtype == "BF16" else array
+        return in_mlx(read_numbers(self.path, name, entry.dtype, entry.shape, self.start + entry.start), entry.dtype)
+
+
+def read_numbers(path: Path, name: str, dtype: str, shape: tuple[int, ...], start: int) -> Any:
+    """One tensor out of its range of bytes, in NumPy.
+
+    Args:
+        path: The file, whose header has been checked.
+        name: The tensor, for messages.
+        dtype: As safetensors calls it; bfloat16 becomes 16-bit words.
+        shape: Of the tensor.
+        start: Where its bytes begin in the file.
+
+    Raises:
+        CheckpointError: AX511 the file has become shorter.
+    """
+    import numpy as np
+
+    kind: Any = np.dtype(_NUMPY[dtype])
+    numbers = np.fromfile(path, kind, prod(shape), offset=start)
+    if numbers.size != prod(shape):
+        raise damaged(path, "the file ends within it", name)
+    return numbers.reshape(shape)
+
+
+def in_mlx(numbers: Any, dtype: str) -> Any:
+    """What `read_numbers` gave as an array of MLX."""
+    import mlx.core as mx
+
+    array = mx.array(numbers)
+    return array.view(mx.bfloat16) if dtype == "BF16" else array

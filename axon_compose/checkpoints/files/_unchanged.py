@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple
 
+from axon_compose.checkpoints.gguf._path import gguf_parts
 from axon_compose.diagnostics import CheckpointError
 
 __all__ = ["Unchanged"]
@@ -30,7 +31,7 @@ class Unchanged:
     of MLX, or in numbers of which some are old and some new.
 
     Args:
-        folder: The checkpoint, a folder or one file, nothing of it read yet.
+        folder: The checkpoint, a folder or a GGUF file, nothing of it read yet.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,22 +48,21 @@ class Unchanged:
         if error is not None and not isinstance(error, Exception):
             return
         now = _stamps(self._folder)
-        changed = sorted(name for name in self._before | now if self._before.get(name) != now.get(name))
+        changed = sorted(path for path in self._before | now if self._before.get(path) != now.get(path))
         if changed:
             what = "has changed" if changed[0] in now else "has gone"
-            path = self._folder if self._folder.name == changed[0] else self._folder / changed[0]
-            message = f"`{path}` {what} while the checkpoint was read"
+            message = f"`{changed[0]}` {what} while the checkpoint was read"
             hint = "wait until whatever writes to that folder has finished, and begin again"
             raise CheckpointError("AX513", message, hint) from error
 
 
-def _stamps(folder: Path) -> dict[str, _Stamp]:
+def _stamps(folder: Path) -> dict[Path, _Stamp]:
     found = {}
-    single = [folder] if folder.is_file() else []
-    for path in (*single, *(path for pattern in _READ for path in folder.glob(pattern))):
+    inside = (path for pattern in _READ for path in folder.glob(pattern))
+    for path in gguf_parts(folder) if folder.is_file() else inside:
         try:
             status = path.stat()
         except OSError:
             continue  # it counts as gone
-        found[path.name] = _Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        found[path] = _Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     return found

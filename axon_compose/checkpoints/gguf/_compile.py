@@ -79,16 +79,18 @@ def _config(compiled: Compiled, metadata: Metadata) -> Config:
 def _tokens(metadata: Metadata) -> dict[str, Any]:
     """Ids of tokens, and the longest context."""
     written = metadata.file.metadata
-    found = {field: written.get(f"tokenizer.ggml.{key}") for field, key in _IDS.items()}
-    ends = [found["eos_token_id"], *(written.get(f"tokenizer.ggml.{key}") for key in _ENDS)]
-    ends = list(dict.fromkeys(end for end in ends if isinstance(end, int)))
-    found["eos_token_id"] = ends if len(ends) > 1 else ends[0] if ends else None
+    keys = (*_IDS.values(), *_ENDS)
+    ids = {key: number for key in keys if type(number := written.get(f"tokenizer.ggml.{key}")) is int}
+    found: dict[str, Any] = {field: ids.get(key) for field, key in _IDS.items()}
+    ends = list(dict.fromkeys(ids[key] for key in (_IDS["eos_token_id"], *_ENDS) if key in ids))
+    found["eos_token_id"] = ends[0] if len(ends) == 1 else ends or None
     found["max_position_embeddings"] = metadata.keys.get("context_length")
     return {field: value for field, value in found.items() if value is not None}
 
 
 def _made(fields: dict[str, Any], metadata: Metadata) -> Config:
-    path = metadata.file.path
-    node = to_source(fields, f"<config.json of {path}>", Problems())
-    assert isinstance(node, Mapping)
+    path, problems = metadata.file.path, Problems()
+    node = to_source(fields, f"<config.json of {path}>", problems)
+    problems.raise_if_any()
+    assert isinstance(node, Mapping)  # otherwise it was reported
     return make_config(path, node, lambda: frozenset(metadata.file.tensors))

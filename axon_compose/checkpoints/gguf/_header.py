@@ -10,15 +10,15 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 from __future__ import annotations
 
 import math
-import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from axon_compose.checkpoints.files._safetensors import damaged
+from axon_compose.checkpoints.gguf._path import gguf_parts
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.machine.files import open_regular
 
@@ -33,7 +33,8 @@ _FORMS: Final = {code: struct.Struct(f"<{code}") for code in _NUMBERS.values()}
 _MAX_NAME: Final = 65_535
 _MAX_AXES: Final = 4
 _MAX_EXTENT: Final = 2**31 - 1
-_SPLIT: Final = re.compile(r"(.+)-00001-of-(\d{5})\.gguf", re.IGNORECASE)
+#: A longer header is refused: this is room for a vocabulary of about two million tokens.
+_MAX_HEADER: Final = 128 * 1024 * 1024
 
 
 class GgufTensor(NamedTuple):
@@ -86,17 +87,16 @@ def read_gguf(path: Path) -> GgufFile:
     return GgufFile(path, first.metadata, tensors)
 
 
-def _parts(path: Path, metadata: Mapping[str, Any]) -> Iterator[Path]:
+def _parts(path: Path, metadata: Mapping[str, Any]) -> list[Path]:
     """The files after the first one."""
     count = metadata.get("split.count", 1)
     if not isinstance(count, int) or count < 2:
-        return
-    match = _SPLIT.fullmatch(path.name)
-    if match is None or int(match[2]) != count:
+        return []
+    parts = gguf_parts(path)
+    if len(parts) != count:
         hint = "name the first part, as it was published: `NAME-00001-of-0000N.gguf`"
         raise CheckpointError("AX552", f"`{path}` is one of {count} parts, and not the first by its name", hint)
-    for number in range(2, count + 1):
-        yield path.with_name(f"{match[1]}-{number:05}-of-{count:05}.gguf")
+    return parts[1:]
 
 
 def _read(path: Path) -> GgufFile:
@@ -146,6 +146,8 @@ class _Reader:
         return version, self.number("Q"), self.number("Q")
 
     def bytes(self, length: int) -> bytes:
+        if self.at + length > _MAX_HEADER:
+            raise damaged(self.path, f"a header of more than {_MAX_HEADER} bytes, which is the limit")
         found = self.data.read(length)
         if len(found) < length:
             raise damaged(self.path, "ends within its header")

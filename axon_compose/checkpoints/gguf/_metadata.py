@@ -58,7 +58,7 @@ class Metadata:
         return node if isinstance(node, MappingNode) else None, dict(problems.sources)
 
     def span(self, key: str | None, problems: Problems) -> Span:
-        """Where a key is, for messages; the begin of the metadata without one."""
+        """Where a key is, for messages; the start of the metadata without one."""
         node, sources = self._nodes
         problems.sources.update(sources)
         full = f"{self.file.architecture}.{key}"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from pydantic import ValidationError
 
 from axon_compose.checkpoints.gguf._keys import ROPE_SCALING, SAME, USUAL, WITHOUT_EFFECT
 from axon_compose.checkpoints.gguf._metadata import Metadata
-from axon_compose.checkpoints.gguf._rope import SCALING_KEYS, rope_scaling
+from axon_compose.checkpoints.gguf._rope import FACTORS, SCALING_KEYS, rope_scaling
+from axon_compose.checkpoints.huggingface._unhandled import report_unhandled, report_unsupported
 from axon_compose.diagnostics import Problems, Span
-from axon_compose.language.document import FormulaError, Gguf, cached_parse, dim_values, is_formula
-from axon_compose.language.source import Entry, Mapping, Node, Scalar, Sequence, plain
+from axon_compose.language.document import FormulaError, Gguf, allowed_values, cached_parse, dim_values, is_formula
+from axon_compose.language.source import Entry, Mapping, nodes_at, plain
 
 __all__ = ["keys_used", "overlay_of"]
 
@@ -52,7 +54,7 @@ class _Overlay:
     """One file, as a family reads it.
 
     Attributes:
-        read: Keys that something reads.
+        read: Keys, and tensors of rotary factors, that something reads.
     """
 
     def __init__(self, section: Gguf, metadata: Metadata, problems: Problems) -> None:
@@ -65,7 +67,7 @@ class _Overlay:
 
     def dim(self, name: str, entry: Entry, written: Mapping) -> Entry:
         if name == ROPE_SCALING and name not in self.section.fields:
-            self.read |= SCALING_KEYS
+            self.read |= {*SCALING_KEYS, *FACTORS}
             return self.entry(rope_scaling(self.metadata, self.theta(written), self.problems), "rope.scaling.type")
         texts = {text: list(_keys_in(text, self.metadata)) for text in _texts(self.section, name)}
         self.read.update(key for keys in texts.values() for key in keys)
@@ -85,34 +87,35 @@ class _Overlay:
         """Base of the rotary frequencies, in the file or by default."""
         default = written.get("rope_theta")
         value = self.metadata.keys.get("rope.freq_base", plain(default) if default else None)
-        return float(value) if isinstance(value, int | float) else 10000.0
+        try:
+            return float(value) if isinstance(value, int | float) else 10000.0
+        except OverflowError:
+            return math.inf
 
     def entry(self, value: Any, key: str | None) -> Entry:
         span = self.metadata.span(key, self.problems)
         if is_formula(value):
             self.problems.error("AX601", "a value of the metadata cannot be a formula", span)
             value = None
-        return Entry(span, _node(value, span))
+        return Entry(span, nodes_at(span, value))
 
     def check(self, dims: Mapping) -> None:
-        """Report keys that nothing reads, and values that the file does not support."""
+        """Report keys and factors that nothing reads, and values that the file does not support."""
         read = self.read | set(self.section.ignore)
         same = {key: f"={dim}" for key, dim in SAME.items() if key not in read and dim in dims.entries}
-        known = dim_values(dims) if same or self.section.only else {}
-        for key, allowed in {**same, **self.section.only}.items():
-            if key in self.metadata.keys and self.metadata.keys[key] not in _values(allowed, known):
-                message = f"`{key}` is `{str(self.metadata.keys[key])[:60]}`; this family file supports only "
-                message += " or ".join(f"`{value}`" for value in _values(allowed, known))
-                self.problems.error("AX603", message, self.metadata.span(key, self.problems))
-        for key in self.metadata.keys.keys() - read - WITHOUT_EFFECT - same.keys() - self.section.only.keys():
-            self.problems.error(
-                "AX602",
-                f"`{key}` in the metadata is not handled by this family file",
-                self.metadata.span(key, self.problems),
-                label="it may change the model",
-                help=f"if it changes nothing, add `--set 'gguf.ignore=[{key}]'`; otherwise the family file needs a dim "
-                "for it",
-            )
+        only = {**same, **self.section.only}
+        names = cache(partial(dim_values, dims))
+        for key, value in self.metadata.keys.items():
+            if key in only:
+                if value not in (allowed := allowed_values(only[key], names)):
+                    report_unsupported(key, value, allowed, self.metadata.span(key, self.problems), self.problems)
+            elif key not in read | WITHOUT_EFFECT:
+                message = f"`{key}` in the metadata is not handled by this family file"
+                report_unhandled(key, self.metadata.span(key, self.problems), self.problems, message, "gguf")
+        for name in FACTORS:
+            if name in self.metadata.file.tensors and name not in read:
+                message = f"the rotary factors `{name}` are not handled by this family file"
+                report_unhandled(name, self.metadata.span(None, self.problems), self.problems, message, "gguf")
 
 
 def _texts(section: Gguf, dim: str) -> list[str]:
@@ -127,23 +130,3 @@ def _keys_in(text: str, metadata: Metadata) -> Iterator[str]:
         yield from [text] if text in metadata.keys else []
     elif "keys" in cached_parse(text).names:
         yield from (key for key in metadata.keys if f"'{key}'" in text or f'"{key}"' in text)
-
-
-def _values(allowed: Any, dims: dict[str, Any]) -> list[Any]:
-    """What `only` allows, formulas over dims computed."""
-    found = []
-    for value in allowed if isinstance(allowed, list) and allowed else [allowed]:
-        try:
-            found.append(cached_parse(value).evaluate(dims) if is_formula(value) else value)
-        except FormulaError:
-            continue
-    return found
-
-
-def _node(value: Any, span: Span) -> Node:
-    """Plain data as nodes that all stand at one place."""
-    if isinstance(value, dict):
-        return Mapping({key: Entry(span, _node(item, span)) for key, item in value.items()}, span)
-    if isinstance(value, list):
-        return Sequence(tuple(_node(item, span) for item in value), span)
-    return Scalar(value, span)

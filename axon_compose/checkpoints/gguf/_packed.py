@@ -15,8 +15,6 @@ __all__ = ["FP4", "PACKED_BITS", "Words", "pack"]
 
 #: Types that have such a form, and the bits of their codes.
 PACKED_BITS: Final = {"Q4_0": 4, "Q4_1": 4, "Q5_0": 5, "Q5_1": 5, "Q8_0": 8, "Q4_K": 4, "Q5_K": 5}
-
-
 #: The type whose codes are floats of 4 bits, and whose scales are exponents.
 FP4: Final = "MXFP4"
 
@@ -40,12 +38,13 @@ class _Codes(NamedTuple):
 def pack(blocks: Any, kind: str) -> Words:
     """(rows, bytes) uint8 blocks of a type in `PACKED_BITS`, or of MXFP4, to the words of MLX."""
     import numpy as np
+    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     rows = blocks.shape[0]
+    blocks = blocks.reshape(-1, GGML_QUANT_SIZES[GGMLQuantizationType[kind]][1])
     if kind == FP4:
-        blocks = blocks.reshape(-1, 17)
         return Words(_words(_nibbles(blocks[:, 1:]), 4).reshape(rows, -1), blocks[:, 0].reshape(rows, -1), None)
-    codes, scale, bias = _READERS[kind](blocks.reshape(-1, _BYTES[kind]))
+    codes, scale, bias = _READERS[kind](blocks)
     words = _words(codes, PACKED_BITS[kind]).reshape(rows, -1)
     scales, biases = (part.astype(np.float32).reshape(rows, -1) for part in (scale, bias))
     return Words(words, scales, biases)
@@ -140,5 +139,3 @@ def _q5_k(blocks: Any) -> _Codes:
 _READERS: Final[dict[str, Callable[[Any], _Codes]]] = {
     "Q4_0": _q4_0, "Q4_1": _q4_1, "Q5_0": _q5_0, "Q5_1": _q5_1, "Q8_0": _q8_0, "Q4_K": _q4_k, "Q5_K": _q5_k,
 }  # fmt: skip
-#: Bytes of a block.
-_BYTES: Final = {"Q4_0": 18, "Q4_1": 20, "Q5_0": 22, "Q5_1": 24, "Q8_0": 34, "Q4_K": 144, "Q5_K": 176}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
 
-__all__ = ["gguf_files", "is_gguf"]
+__all__ = ["gguf_files", "gguf_parts", "is_gguf"]
+
+_PART: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
 
 
 def is_gguf(path: Any) -> TypeGuard[str | Path]:
@@ -16,4 +19,12 @@ def is_gguf(path: Any) -> TypeGuard[str | Path]:
 def gguf_files(folder: Path) -> list[Path]:
     """The GGUF files of a folder that can be named, sorted: of several parts the first."""
     found = sorted(path for path in folder.glob("*") if path.suffix.lower() == ".gguf") if folder.is_dir() else []
-    return [path for path in found if "-of-" not in path.name or "-00001-of-" in path.name]
+    return [path for path in found if (match := _PART.fullmatch(path.name)) is None or int(match[2]) == 1]
+
+
+def gguf_parts(path: Path) -> list[Path]:
+    """The files of the model that begins in this one, by its name: `NAME-00001-of-00003.gguf` is followed by two."""
+    match = _PART.fullmatch(path.name)
+    if match is None or int(match[2]) != 1:
+        return [path]
+    return [path, *(path.with_name(f"{match[1]}-{part:05}-of-{match[3]}.gguf") for part in range(2, int(match[3]) + 1))]

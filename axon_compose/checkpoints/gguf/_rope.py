@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from axon_compose.checkpoints.files._safetensors import damaged
+from axon_compose.checkpoints.files._tensors import read_numbers
 from axon_compose.checkpoints.gguf._header import GgufFile
 from axon_compose.checkpoints.gguf._metadata import Metadata
 from axon_compose.diagnostics import Problems
-from axon_compose.machine.files import open_regular
 
 __all__ = ["FACTORS", "SCALING_KEYS", "rope_scaling"]
 
@@ -27,6 +27,8 @@ SCALING_KEYS: Final = frozenset({
 #: Llama 3.1 and 3.2: wavelengths between 8192 / 4 and 8192 / 1 are blended.
 _LLAMA3: Final = {_ORIGINAL: 8192, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 _CLOSE: Final = 1e-5
+#: A longer vector would be the half of a head of 8192 numbers.
+_MOST: Final = 4096
 
 
 def rope_scaling(metadata: Metadata, theta: float, problems: Problems) -> dict[str, Any] | None:
@@ -36,12 +38,15 @@ def rope_scaling(metadata: Metadata, theta: float, problems: Problems) -> dict[s
         metadata: Of the file.
         theta: Base of the frequencies.
         problems: Collects a type that is not known.
+
+    Raises:
+        CheckpointError: AX511 a tensor of factors cannot be one.
     """
     keys, file = metadata.keys, metadata.file
-    long, short, freqs = (_floats(file, name) for name in FACTORS)
+    long, short, freqs = (_factors(file, name) for name in FACTORS)
     if freqs:
         return _of_frequencies(freqs, theta)
-    if long and short:
+    if long or short:  # with one of them alone the option says what is missing
         return _longrope(long, short, keys)
     kind, factor = keys.get("rope.scaling.type"), keys.get("rope.scaling.factor", keys.get("rope.scale_linear"))
     if kind in (None, "none", "longrope") and (kind is not None or factor in (None, 0, 1)):
@@ -84,16 +89,7 @@ def _longrope(long: list[float], short: list[float], keys: Mapping[str, Any]) ->
 def _of_frequencies(factors: list[float], theta: float) -> dict[str, Any]:
     """What one factor for each frequency is the result of: llama3's rule where it gives them, else the factors."""
     factor = max(factors)
-    dims = 2 * len(factors)
-    periods = [theta ** (i / dims) for i in range(0, dims, 2)]
-    low, high = _LLAMA3["low_freq_factor"], _LLAMA3["high_freq_factor"]
-
-    def expected(period: float) -> float:
-        turns = _LLAMA3[_ORIGINAL] / (2 * math.pi * period)
-        kept = min(1.0, max(0.0, (turns - low) / (high - low)))
-        return 1 / (kept + (1 - kept) / factor)
-
-    if _close(factors, [expected(period) for period in periods]):
+    if theta > 0 and 1 <= factor < math.inf and _close(factors, _of_llama3(factor, len(factors), theta)):
         return {"type": "llama3", "factor": factor, **_LLAMA3}
     return {
         "type": "longrope", "factor": max(factor, 1.0), _ORIGINAL: 8192, "attention_factor": 1.0,
@@ -101,16 +97,28 @@ def _of_frequencies(factors: list[float], theta: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _of_llama3(factor: float, count: int, theta: float) -> list[float]:
+    """The factors that llama3's rule gives."""
+    low, high = _LLAMA3["low_freq_factor"], _LLAMA3["high_freq_factor"]
+
+    def expected(period: float) -> float:
+        turns = _LLAMA3[_ORIGINAL] / (2 * math.pi * period)
+        kept = min(1.0, max(0.0, (turns - low) / (high - low)))
+        return 1 / (kept + (1 - kept) / factor)
+
+    return [expected(theta ** (i / count)) for i in range(count)]
+
+
 def _close(ones: Sequence[float], others: Sequence[float]) -> bool:
     return all(abs(one - other) <= _CLOSE * abs(other) for one, other in zip(ones, others, strict=True))
 
 
-def _floats(file: GgufFile, name: str) -> list[float]:
-    """A vector in float32; empty if there is none."""
+def _factors(file: GgufFile, name: str) -> list[float]:
+    """A vector of factors; empty if there is none."""
     tensor = file.tensors.get(name)
-    if tensor is None or tensor.kind != "F32" or len(tensor.shape) != 1:
+    if tensor is None:
         return []
-    with open_regular(tensor.file) as data:
-        data.seek(tensor.start)
-        content = data.read(tensor.nbytes)
-    return list(struct.unpack(f"<{tensor.shape[0]}f", content)) if len(content) == tensor.nbytes else []
+    if tensor.kind != "F32" or len(tensor.shape) != 1 or tensor.shape[0] > _MOST:
+        raise damaged(tensor.file, f"has the shape {list(tensor.shape)} and the type {tensor.kind}", name)
+    factors: list[float] = read_numbers(tensor.file, name, "F32", tensor.shape, tensor.start).tolist()
+    return factors

@@ -1,7 +1,7 @@
 """The tokenizer in the metadata of a GGUF file as the files that transformers and mlx_lm read.
 
 transformers' own converter builds it (`transformers.integrations.gguf`, 5.24). What it leaves out of llama.cpp's rules
-is added here: a token at the begin of every text, words that are tokens whatever the merges say, digits one by one, and
+is added here: a token at the start of every text, words that are tokens whatever the merges say, digits one by one, and
 no space in front.
 Source: llama.cpp, `src/llama-vocab.cpp`.
 """
@@ -28,7 +28,8 @@ _DIGITS: Final = frozenset({"starcoder", "refact", "command-r", "smollm", "codes
 _SAME: Final = {
     "glm4": "llama-bpe", "chatglm-bpe": "llama-bpe", "stablelm2": "qwen2", "hunyuan": "qwen2", "grok-2": "qwen2",
 }  # fmt: skip
-#: DeepSeek-V3's, one after the other: numbers in threes, Chinese and Japanese, and the rest by classes of characters.
+#: Those of DeepSeek-V3's tokenizer.json, one after the other: numbers in threes, Chinese and Japanese, and the rest by
+#: classes of characters.
 _DEEPSEEK: Final = (
     r"\p{N}{1,3}",
     r"[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
@@ -150,7 +151,7 @@ def _starts(keys: dict[str, Any]) -> bool:
     given = keys.get("add_bos_token")
     if isinstance(given, bool):
         return given
-    return keys.get("model") == "llama" or keys.get("pre") in _WHOLE_WORDS
+    return keys.get("model") == "llama" or str(keys.get("pre", "")) in _WHOLE_WORDS
 
 
 def _begin_with(backend: Any, token: str, number: int) -> None:

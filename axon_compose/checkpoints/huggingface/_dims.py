@@ -8,13 +8,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from axon_compose.checkpoints.huggingface._fields import check_fields, shown
+from axon_compose.checkpoints.huggingface._fields import check_fields
 from axon_compose.checkpoints.huggingface._rope import ORIGINAL_LENGTH, ROPE_FIELDS, key_of_rope, rope_fields, rope_key
 from axon_compose.checkpoints.huggingface._rope_twice import written_positions
-from axon_compose.diagnostics import Problems, Span
+from axon_compose.checkpoints.huggingface._unhandled import report_unsupported
+from axon_compose.diagnostics import Problems
 from axon_compose.language.config import Config
 from axon_compose.language.document import Document, HuggingFace, ModelType, is_formula
-from axon_compose.language.source import Entry, Mapping, Node, Scalar, Sequence, plain
+from axon_compose.language.source import Entry, Mapping, Node, Scalar, nodes_at, plain
 
 __all__ = ["field_names", "fields_used", "overlay_of", "rope_keys", "with_config"]
 
@@ -89,7 +90,7 @@ class _Overlay:
         for each in names:
             if each in self.rope:  # null too is what the configuration says
                 value, span = self.rope[each]
-                return Entry(span, _node(value, span))
+                return Entry(span, nodes_at(span, value))
         field, found = next(((each, at) for each in names if (at := self._field(each)) is not None), ("", None))
         if found is None:
             return self._default(name) or entry
@@ -99,8 +100,7 @@ class _Overlay:
             self.problems.error("AX601", "a field of config.json cannot be a formula", found.node.span)
             return entry
         if isinstance(_value(entry.node), bool) and not isinstance(_value(found.node), bool | None):
-            message = f"`{field}` is `{shown(plain(found.node))}`; this family file supports only `true` or `false`"
-            self.problems.error("AX603", message, found.node.span)
+            report_unsupported(field, plain(found.node), (True, False), found.node.span, self.problems)
             return entry
         return found
 
@@ -158,12 +158,3 @@ def field_names(section: HuggingFace, dim: str) -> list[str]:
 
 def _value(node: Node) -> Any:
     return node.value if isinstance(node, Scalar) else node
-
-
-def _node(value: Any, span: Span) -> Node:
-    """Plain data as nodes that all stand at one place."""
-    if isinstance(value, dict):
-        return Mapping({key: Entry(span, _node(item, span)) for key, item in value.items()}, span)
-    if isinstance(value, list):
-        return Sequence(tuple(_node(item, span) for item in value), span)
-    return Scalar(value, span)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
+from functools import cache, partial
 from typing import Any
 
 from axon_compose.checkpoints.huggingface._harmless import NEUTRAL, is_harmless
-from axon_compose.checkpoints.huggingface._unhandled import report_unhandled
+from axon_compose.checkpoints.huggingface._unhandled import report_unhandled, report_unsupported
 from axon_compose.diagnostics import Problems
 from axon_compose.language.config import Config
-from axon_compose.language.document import FormulaError, HuggingFace, ModelType, cached_parse, dim_values, is_formula
+from axon_compose.language.document import HuggingFace, ModelType, allowed_values, dim_values
 from axon_compose.language.source import Entry, Mapping, plain
 
-__all__ = ["check_fields", "shown"]
+__all__ = ["check_fields"]
 
 
 def check_fields(
@@ -43,12 +43,12 @@ class _Check:
     ) -> None:
         self.config, self.section, self.handled, self.problems = config, section, handled, problems
         self.neutral = {name: value for name, value in NEUTRAL.items() if name not in handled}
-        self.dims = dims
+        self.dims = cache(partial(dim_values, dims))
 
     def all(self, of_type: ModelType) -> None:
         self.check_type()
         for name, allowed in (self.neutral | self.section.only).items():
-            self.check_value(name, self.values(allowed))
+            self.check_value(name, allowed)
         self.check_layer_types()
         for name in of_type.ignore:
             entry = self.config.find(name)
@@ -65,21 +65,13 @@ class _Check:
             message = f"the checkpoint is a `{self.config.model_types[0]}`, the file is for {known}"
             self.problems.warning("AX608", message, entry.node.span)
 
-    def values(self, allowed: Any) -> list[Any]:
-        """What `only` allows, formulas over dims computed."""
-        values = allowed if isinstance(allowed, list) and allowed else [allowed]
-        if not any(map(is_formula, values)):
-            return values
-        names = dim_values(self.dims)
-        return [_computed(value, names) if is_formula(value) else value for value in values]
-
-    def check_value(self, name: str, allowed: list[Any]) -> None:
+    def check_value(self, name: str, written: Any) -> None:
+        """Compare a field with what `only` allows."""
         entry = self.config.find(name)
-        if entry is None or plain(entry.node) is None or plain(entry.node) in allowed:
+        if entry is None or (value := plain(entry.node)) is None:
             return
-        supported = " or ".join(f"`{shown(value)}`" for value in allowed)
-        message = f"`{name}` is `{shown(plain(entry.node))}`; this family file supports only {supported}"
-        self.problems.error("AX603", message, entry.node.span)
+        if value not in (allowed := allowed_values(written, self.dims)):
+            report_unsupported(name, value, allowed, entry.node.span, self.problems)
 
     def check_layer_types(self) -> None:
         """A kind for more layers than there are, predictors of further tokens included: what is meant is unknown."""
@@ -108,7 +100,7 @@ class _Check:
         for key, below in node.entries.items():
             inner = f"{name}.{key}"
             if whole and inner not in self.handled and key in NEUTRAL:
-                self.check_value(inner, [NEUTRAL[key]])
+                self.check_value(inner, NEUTRAL[key])
             elif not whole or not is_harmless(key):
                 self.check_field(inner, below)
 
@@ -124,16 +116,3 @@ def _is_at(field: str, name: str, *, inside: bool = False) -> bool:
     if (len(given) >= len(wanted)) if inside else (len(given) != len(wanted)):
         return False
     return all(want in ("*", one) for want, one in zip(wanted, given, strict=False))
-
-
-def _computed(formula: str, names: dict[str, Any]) -> Any:
-    """The value of a formula, or its text where it has none: then no field has it."""
-    try:
-        return cached_parse(formula).evaluate(names)
-    except FormulaError:
-        return formula
-
-
-def shown(value: Any) -> str:
-    """A value for a message, as config.json writes it, texts without quotes."""
-    return json.dumps(value, ensure_ascii=False).strip('"')[:40]

@@ -45,12 +45,9 @@ class Blocks(Source):
         blocks = arrays[0]
         if form.packing is None:
             return mx.array(_decoded(blocks, self.kind).reshape(self.shape))
-        words, scales, biases = pack(blocks.reshape(-1, blocks.shape[-1]), self.kind)
-        parts = (
-            None if part is None else mx.array(part.reshape((*self.shape[:-1], -1))) for part in (words, scales, biases)
-        )
-        weight, scales, biases = parts
-        return Packed(weight, scales, biases, form.packing)
+        words = pack(blocks.reshape(-1, blocks.shape[-1]), self.kind)
+        parts = (None if part is None else mx.array(part.reshape((*self.shape[:-1], -1))) for part in words)
+        return Packed(*parts, form.packing)
 
 
 def _decoded(blocks: Any, kind: str) -> Any:

@@ -235,14 +235,11 @@ def check_sources(sources: Iterable[Source], integers: bool = False) -> None:
     Raises:
         CheckpointError: AX555.
     """
+    kinds, what = (_INTEGERS, "an integer") if integers else (_FLOATS, "a float")
     for source in sources:
         if isinstance(source, _Unreadable):
             raise source.fault
         header = source.tensors[0]
-        if type(source) is Source and header.dtype not in (_INTEGERS if integers else _FLOATS):
-            why = (
-                "a type that MLX does not have"
-                if header.dtype in NOT_IN_MLX
-                else f"not {'an integer' if integers else 'a float'}"
-            )
+        if type(source) is Source and header.dtype not in kinds:
+            why = "a type that MLX does not have" if header.dtype in NOT_IN_MLX else f"not {what}"
             raise _unreadable(header, f"is {header.dtype}, {why}")

@@ -2,7 +2,14 @@
 
 from axon_compose.language.document._blocks import report_no_component, written_norms
 from axon_compose.language.document._document import Document, Path, place, within
-from axon_compose.language.document._formulas import MAX_WORK, Unresolved, cached_parse, dim_values, resolve
+from axon_compose.language.document._formulas import (
+    MAX_WORK,
+    Unresolved,
+    allowed_values,
+    cached_parse,
+    dim_values,
+    resolve,
+)
 from axon_compose.language.document._gguf import Gguf
 from axon_compose.language.document._huggingface import (
     HuggingFace,
@@ -56,6 +63,7 @@ __all__ = [
     "Target",
     "Unresolved",
     "WeightRule",
+    "allowed_values",
     "cached_parse",
     "dim_values",
     "is_formula",

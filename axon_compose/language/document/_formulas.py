@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from axon_compose.language.source import Node, Scalar, Sequence, plain
 __all__ = [
     "MAX_WORK",
     "Unresolved",
+    "allowed_values",
     "check_formulas",
     "dim_values",
     "formulas_in",
@@ -117,6 +118,24 @@ def dim_values(dims: MappingNode) -> dict[str, Any]:
     """Values of the section `dims` alone, as far as they can be computed; faults are reported elsewhere."""
     envelope = Envelope.model_construct(dims=plain(dims), components={}, blocks={})
     return resolve_dims(Document(envelope, {}, dims), Problems())[0]
+
+
+def allowed_values(written: Any, dims: Callable[[], Mapping[str, Any]]) -> list[Any]:
+    """What `only` allows: one value or several, formulas over dims computed.
+
+    Args:
+        written: As it stands in the file.
+        dims: Gives the dims; asked only where there is a formula. One without a value stays its text.
+    """
+    values = written if isinstance(written, list) and written else [written]
+    return [_computed(value, dims()) if is_formula(value) else value for value in values]
+
+
+def _computed(formula: str, names: Mapping[str, Any]) -> Any:
+    try:
+        return cached_parse(formula).evaluate(names)
+    except FormulaError:
+        return formula
 
 
 class _Dims:

@@ -8,7 +8,7 @@ from typing import Any
 
 from axon_compose.diagnostics import Span
 
-__all__ = ["Entry", "Mapping", "Node", "Scalar", "Sequence", "Value", "plain"]
+__all__ = ["Entry", "Mapping", "Node", "Scalar", "Sequence", "Value", "nodes_at", "plain"]
 
 Value = None | bool | int | float | str
 
@@ -67,3 +67,12 @@ def plain(node: Node) -> Any:
             return [plain(item) for item in node.items]
         case Mapping():
             return {key: plain(value) for key, value in node.items()}
+
+
+def nodes_at(span: Span, data: Any) -> Node:
+    """Plain data as nodes that are all at one place; the inverse of `plain`."""
+    if isinstance(data, dict):
+        return Mapping({key: Entry(span, nodes_at(span, item)) for key, item in data.items()}, span)
+    if isinstance(data, list):
+        return Sequence(tuple(nodes_at(span, item) for item in data), span)
+    return Scalar(data, span)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from gguf import GGUFReader, GGUFWriter
 
+from axon_compose.checkpoints.files import Unchanged
 from axon_compose.checkpoints.gguf._header import read_gguf
 from axon_compose.diagnostics import CheckpointError
 from tests.checkpoints.gguf.converted import write
@@ -41,7 +43,7 @@ def test_metadata_and_tensors_are_those_of_the_package(tmp_path: Path) -> None:
         fields = {key: field.contents() for key, field in known.fields.items() if not key.startswith("GGUF.")}
         assert found.metadata.keys() == fields.keys()
         for key, value in fields.items():
-            assert found.metadata[key] == pytest.approx(value) if isinstance(value, float) else value
+            assert found.metadata[key] == (pytest.approx(value) if isinstance(value, float) else value)
         assert list(found.tensors) == [tensor.name for tensor in known.tensors]
         for tensor in known.tensors:
             mine = found.tensors[tensor.name]
@@ -122,6 +124,18 @@ def test_what_it_says_of_a_tensor_too(offset: int, code: str, value: int, said: 
     assert said in str(caught.value)
 
 
+def test_a_header_without_end_is_refused(tmp_path: Path) -> None:
+    """One byte of an array is eight in memory."""
+    path = tmp_path / "long.gguf"
+    length = 1 << 30
+    key = struct.pack("<Q1sIIQ", 1, b"k", 9, 0, length)
+    path.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + key)
+    with path.open("r+b") as file:
+        file.truncate(length + 1000)
+    with pytest.raises(CheckpointError, match="AX511.*which is the limit"):
+        read_gguf(path)
+
+
 def test_no_byte_belongs_to_two_tensors(tmp_path: Path) -> None:
     path = small(tmp_path / "small.gguf")
     changed(path, entry_of(path, "two") + 24, "Q", 0)
@@ -135,6 +149,9 @@ def test_parts_are_one_file(tmp_path: Path) -> None:
     writer.add_tensor("three", np.zeros(4, np.float32))
     finish(writer)
     assert list(read_gguf(first).tensors) == ["one", "two", "three"]
+    unchanged = Unchanged(first)
+    with pytest.raises(CheckpointError, match="AX513.*m-00002-of-00002.gguf` has changed"), unchanged:
+        os.utime(tmp_path / "m-00002-of-00002.gguf", ns=(0, 0))
     (tmp_path / "m-00002-of-00002.gguf").unlink()
     with pytest.raises(CheckpointError, match="AX552"):
         read_gguf(first)

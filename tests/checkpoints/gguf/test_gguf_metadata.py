@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from gguf import MODEL_ARCH
 
 from axon_compose import ArchitectureError, load
 from axon_compose.checkpoints.gguf import _families
+from axon_compose.checkpoints.gguf._compile import gguf_config
+from axon_compose.checkpoints.gguf._rope import _of_frequencies
+from axon_compose.diagnostics import CheckpointError
 from axon_compose.language.layout import to_text
 from axon_compose.plan.concrete import unroll
 from axon_compose.registry import Registry
 from axon_compose.report import render
-from tests.checkpoints.gguf import converted
+from tests.checkpoints.gguf import attention, converted
 from tests.checkpoints.gguf.converted import CONVERSIONS, LOST, write
+from tests.checkpoints.gguf.test_gguf_header import small
 from tests.checkpoints.gguf.writing import Conversion
 from tests.families.models import architecture, difference, expected
 from tests.plan.concrete.test_unroll import everything
@@ -120,17 +126,44 @@ def test_an_unknown_architecture_names_the_nearest(monkeypatch: pytest.MonkeyPat
 
 def test_the_keys_of_llama3_come_back(tmp_path: Path) -> None:
     """The converter computes one factor for each frequency; those of Llama 3.1 are recognised."""
-    import math
-
-    from axon_compose.checkpoints.gguf._rope import _of_frequencies
-
-    factors = []
-    for i in range(0, 128, 2):
-        turns = 8192 / (2 * math.pi * 500000.0 ** (i / 128))
-        smooth = (turns - 1) / 3
-        factors.append(1.0 if smooth > 1 else 8.0 if smooth < 0 else 1 / ((1 - smooth) / 8 + smooth))
-    found = _of_frequencies(factors, 500000.0)
+    rope = {
+        "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }  # fmt: skip
+    (factors,) = attention.llama3_factors({"head_dim": 128, "rope_parameters": rope}).values()
+    found = _of_frequencies(factors.tolist(), 500000.0)
     assert (found["type"], found["factor"], found["original_max_position_embeddings"]) == ("llama3", 8.0, 8192)
+
+
+@pytest.mark.parametrize(
+    ("factor", "theta"), [(0.0, 1e4), (-1.0, 1e4), (math.inf, 1e4), (math.nan, 1e4), (2.0, 0.0), (2.0, -3.0)]
+)
+def test_factors_of_no_rule_are_left_to_the_option(factor: float, theta: float) -> None:
+    assert _of_frequencies([factor] * 8, theta)["type"] == "longrope"
+
+
+def with_factors(monkeypatch: pytest.MonkeyPatch, path: Path, name: str, factors: np.ndarray) -> Path:
+    changed = CONVERSIONS[name]._replace(extra=lambda config: {"rope_freqs.weight": factors})
+    monkeypatch.setitem(converted.CONVERSIONS, name, changed)
+    write(name, path)
+    return path
+
+
+def test_factors_are_read_or_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    read = with_factors(monkeypatch, tmp_path / "a.gguf", "llama", np.full(8, 2.0))
+    assert load(checkpoint=read).document.dims["rope_scaling"]["long_factor"] == [2.0] * 8
+    unread = with_factors(monkeypatch, tmp_path / "b.gguf", "mamba", np.full(8, 2.0))
+    assert "error[AX602]: the rotary factors `rope_freqs.weight` are not handled" in fault(unread)
+    assert load(checkpoint=unread, settings=["gguf.ignore=[rope_freqs.weight]"]).load_plan(unread)
+    odd = with_factors(monkeypatch, tmp_path / "c.gguf", "llama", np.ones((2, 4)))
+    with pytest.raises(CheckpointError, match="AX511.*rope_freqs.weight.*has the shape"):
+        load(checkpoint=odd)
+
+
+def test_tokens_are_numbers(tmp_path: Path) -> None:
+    keys = {"tokenizer__ggml__bos_token_id": list(range(200_000)), "tokenizer__ggml__eos_token_id": "a"}
+    config = gguf_config(small(tmp_path / "m.gguf", tokenizer__ggml__eot_token_id=7, **keys))
+    assert (config.value("bos_token_id"), config.value("eos_token_id")) == (None, 7)
 
 
 def test_every_architecture_has_one_family() -> None:

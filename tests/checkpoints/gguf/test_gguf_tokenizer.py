@@ -11,6 +11,7 @@ from gguf import GGUFWriter
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from axon_compose.checkpoints.files._tokenizer import tokenizer_files
+from axon_compose.checkpoints.gguf._tokenizer import _starts
 from axon_compose.diagnostics import CheckpointError
 from tests.checkpoints.gguf.writing import finish
 
@@ -105,6 +106,7 @@ def test_a_text_begins_as_the_metadata_says(tmp_path: Path) -> None:
     begun, told, _ = read(of_bpe(tmp_path / "b.gguf", known, tokenizer_pre="gpt-2", add_bos_token=True))
     assert begun.encode("run").ids == [0, *plain.encode("run").ids]
     assert (config["add_bos_token"], told["add_bos_token"]) == (False, True)
+    assert not _starts({"model": "gpt2", "pre": ["no", "text"]})
 
 
 def test_sentencepiece(tmp_path: Path) -> None:
