@@ -41,7 +41,10 @@ def pytest_configure(config: pytest.Config) -> None:
     On the CPU it keeps them in one folder for all processes, and one that finds a library half written cannot load it.
     """
     if not hasattr(config, "workerinput"):
-        seeded.complete()
+        try:
+            seeded.complete()
+        except OSError as error:
+            raise pytest.UsageError(f"the weights of fixtures cannot be written: {error}") from error
         from axon_core.elementary import exp, sigmoid, silu, softplus
 
         x = mx.full((8192,), -1.0)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,7 @@ class Family:
         rope_kind: the word for the kind in a published `rope_scaling`.
         mxfp4: whether the experts are stored in 4 bits.
         tokens: tokens in each of the two rows.
+        draws: distributions for names that match a shell pattern, see `distributions.py`.
     """
 
     model_type: str
@@ -44,6 +46,7 @@ class Family:
     rope_kind: str = "rope_type"
     mxfp4: bool = False
     tokens: int = 40
+    draws: dict[str, list[Any]] = field(default_factory=dict)
 
 
 def small(**fields: Any) -> dict[str, Any]:
@@ -70,6 +73,14 @@ def kinds(pattern: str) -> list[str]:
 GEMMA4_ROPE: dict[str, Any] = {
     "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 55000.0},
     "sliding_attention": {"rope_type": "default", "rope_theta": 4000.0},
+}
+#: Its scores have no scale but that of the norm of queries (every third layer has heads of 16, the others of 8), the
+#: input of a router is divided by the root of the hidden size, and embeddings of layers have 8 numbers each.
+GEMMA4_DRAWS: dict[str, list[Any]] = {
+    "*.self_attn.q_norm.weight": ["normal", 1 / math.sqrt(8), 0.2 / math.sqrt(8)],
+    "*.[258].self_attn.q_norm.weight": ["normal", 1 / math.sqrt(16), 0.2 / math.sqrt(16)],
+    "*.router.scale": ["normal", math.sqrt(48), 0.2 * math.sqrt(48)],
+    "*.embed_tokens_per_layer.weight": ["normal", 0.0, 1 / math.sqrt(8)],
 }
 
 #: The multipliers of muP, and the biases.
@@ -219,7 +230,13 @@ FAMILIES: dict[str, Family] = {
         ),
         {"layer_types": None, "sliding_window_pattern": 3},
     ),
-    "gpt_oss": Family("gpt_oss", small(intermediate_size=24, **GPT_OSS), GPT_OSS_PUBLISHED),
+    # Its experts are (experts, in, out).
+    "gpt_oss": Family(
+        "gpt_oss",
+        small(intermediate_size=24, **GPT_OSS),
+        GPT_OSS_PUBLISHED,
+        draws={"*.experts.down_proj": ["normal", 0.0, 1 / math.sqrt(24)]},
+    ),
     "gpt_oss_mxfp4": Family(
         "gpt_oss",
         small(
@@ -238,6 +255,7 @@ FAMILIES: dict[str, Family] = {
         ),
         GPT_OSS_PUBLISHED,
         mxfp4=True,
+        draws={"*.experts.down_proj": ["normal", 0.0, 1 / math.sqrt(32)]},
     ),
     "cohere2": Family(
         "cohere2",
@@ -430,6 +448,7 @@ FAMILIES: dict[str, Family] = {
             rope_parameters=GEMMA4_ROPE,
         ),
         {"per_layer_config": None, "global_head_dim": 16, "num_global_key_value_heads": 1},
+        draws=GEMMA4_DRAWS,
     ),
     "gemma4_text_moe": Family(
         "gemma4_text",
@@ -451,6 +470,7 @@ FAMILIES: dict[str, Family] = {
             rope_parameters=GEMMA4_ROPE,
         ),
         {"per_layer_config": None, "global_head_dim": 16, "num_global_key_value_heads": 1},
+        draws=GEMMA4_DRAWS,
     ),
     "falcon_h1": Family(
         "falcon_h1",

@@ -1,4 +1,6 @@
-"""Makes the fixtures: small models of each family with random weights, and what transformers computes with them.
+"""Makes the fixtures of the first families, whose weights are kept; `make_seeded.py` makes those of all others.
+
+They are small models with random weights, and what transformers computes with them.
 
     python tests/families/make_fixtures.py [family ...]
 
@@ -10,79 +12,31 @@ from __future__ import annotations
 import json
 import math
 import sys
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
 
-import mxfp4
 import numpy as np
-import rwkv7_fixture
 import torch
-from character_tokenizer import write_tokenizer
-from fixture_configs import FAMILIES, Family
 from safetensors.numpy import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.integrations.mxfp4 import _convert_moe_packed_tensors
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+from tests.families import mxfp4, rwkv7_fixture  # noqa: E402  (run as a script)
+from tests.families.character_tokenizer import write_tokenizer  # noqa: E402
+from tests.families.distributions import entry_for, values  # noqa: E402
+from tests.families.fixture_configs import FAMILIES, Family  # noqa: E402
+from tests.families.fixture_files import published_config, write_json  # noqa: E402
+from tests.families.torch_reference import forward, new_model, read_back  # noqa: E402
+
 FIXTURES = Path(__file__).parent / "fixtures"
-EAGER = {"attn_implementation": "eager", "experts_implementation": "eager"}
 #: The smallest margin between the last chosen expert and the first that is not, in standard deviations of the scores.
 MARGIN = 2e-3
 
 
 # -- Weights --------------------------------------------------------------------------------------------------------
-
-
-def softplus_inverse(y: np.ndarray) -> np.ndarray:
-    """The x with log(1 + e^x) = y."""
-    return y + np.log(-np.expm1(-y))
-
-
-def draw(name: str, old: np.ndarray, rng: np.random.Generator, config: PreTrainedConfig) -> np.ndarray:
-    """New values for the weight `name`, of the scale that it has in a trained model.
-
-    Args:
-        name: the weight's name in transformers' model.
-        old: the values that a new model has; they tell norms that start at 0 from those that start at 1.
-        rng: the source of chance.
-        config: the model's config.
-    """
-    shape, (parent, leaf) = old.shape, ("." + name).split(".")[-2:]
-    if leaf == "A_log":
-        return np.log(rng.uniform(1.0, 16.0, shape))
-    if leaf == "dt_bias" or (parent == "dt_proj" and leaf == "bias"):
-        return softplus_inverse(np.exp(rng.uniform(math.log(1e-3), math.log(1e-1), shape)))
-    if leaf == "layer_scalar":
-        return rng.uniform(0.5, 1.0, shape)
-    normal = rng.standard_normal(shape)
-    if "bias" in leaf:
-        return 0.2 * normal
-    return vector(parent, leaf, old, normal, config) if old.ndim == 1 else matrix(name, normal, config)
-
-
-def vector(parent: str, leaf: str, old: np.ndarray, normal: np.ndarray, config: PreTrainedConfig) -> np.ndarray:
-    """Values of a norm or a scale."""
-    if leaf == "sinks":
-        return normal
-    around_one = 1.0 + 0.2 * normal
-    if leaf == "scale":  # of a router whose input is divided by the root of the hidden size
-        return math.sqrt(normal.size) * around_one
-    if parent == "q_norm" and config.model_type == "gemma4_text":  # its scores have no other scale
-        return around_one / math.sqrt(normal.size)
-    return around_one if old.any() else 0.2 * normal
-
-
-def matrix(name: str, normal: np.ndarray, config: PreTrainedConfig) -> np.ndarray:
-    """Values of a matrix (out, in), of one for each expert, or of an embedding."""
-    parent = name.split(".")[-2]
-    if "embed_tokens_per_layer" in name:
-        return normal / math.sqrt(config.hidden_size_per_layer_input)
-    if "embed" in name:
-        return normal / math.sqrt(normal.shape[-1]) if config.tie_word_embeddings else normal
-    # The experts of gpt_oss lie as (experts, in, out), those of all others as (experts, out, in).
-    fan_in = normal.shape[1] if normal.ndim == 3 and config.model_type == "gpt_oss" else normal.shape[-1]
-    return normal * (1.5 if parent in ("router", "gate") else 1.0) / math.sqrt(fan_in)
 
 
 def round_experts(model: PreTrainedModel) -> dict[str, np.ndarray]:
@@ -103,103 +57,39 @@ def saved_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     return dict(model.named_parameters()) | {name: buffer for name, buffer in model.named_buffers() if name in saved}
 
 
-def fill(model: PreTrainedModel, seed: int, initial: dict[str, np.ndarray]) -> None:
+def entries_of(model: PreTrainedModel, family: Family) -> dict[str, list[Any]]:
+    """The distribution of every tensor of a new model."""
+    tied = model.config.tie_word_embeddings
+    return {
+        name: entry_for(name, tuple(tensor.shape), tied=tied, initial=float(tensor.any()), draws=family.draws)
+        for name, tensor in saved_tensors(model).items()
+    }
+
+
+def fill(model: PreTrainedModel, seed: int, entries: dict[str, list[Any]]) -> None:
     """Give every tensor new values, each from a seed made of its name."""
     with torch.no_grad():
         for name, tensor in saved_tensors(model).items():
             rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-            values = draw(name, initial[name], rng, model.config)
-            tensor.copy_(torch.from_numpy(np.asarray(values, dtype=np.float32)))
+            tensor.copy_(torch.from_numpy(values(entries[name], tuple(tensor.shape), rng)))
 
 
-# -- Results --------------------------------------------------------------------------------------------------------
-
-
-def forward(model: PreTrainedModel, tokens: torch.Tensor) -> tuple[np.ndarray, float]:
-    """Logits (B, L, V), and the smallest margin of a choice of experts relative to the spread of its scores."""
-    margins = [math.inf]
-    topk = torch.topk
-
-    def watched(scores: torch.Tensor, k: int, *args: Any, **kwargs: Any) -> Any:
-        if 0 < k < scores.shape[-1]:
-            ranked = scores.detach().double().sort(dim=-1, descending=True).values
-            if ranked.min() > 0 and torch.allclose(ranked.sum(dim=-1), torch.ones(()).double()):
-                ranked = ranked.log()  # probabilities: their logarithms are the scores
-            hidden = ranked < -1e30  # by a mask: chosen only where there is nothing else
-            spread = ranked.masked_fill(ranked.abs() > 1e30, math.nan)
-            spread = (spread - spread.nanmean(dim=-1, keepdim=True)).square().nanmean(dim=-1).sqrt()
-            margin = (ranked[..., k - 1] - ranked[..., k]) / spread
-            margins.append(margin.masked_fill(hidden[..., k], math.inf).nan_to_num(math.inf).min().item())
-        return topk(scores, k, *args, **kwargs)
-
-    torch.topk = torch.Tensor.topk = watched
-    try:
-        with torch.no_grad():
-            logits = model(tokens, use_cache=False).logits
-    finally:
-        torch.topk = torch.Tensor.topk = topk
-    return logits.numpy(), min(margins)
-
-
-def new_model(family: Family) -> PreTrainedModel:
-    """A float32 model in eval mode."""
-    fields = {name: value for name, value in family.config.items() if name != "quantization_config"}
-    config = AutoConfig.for_model(family.model_type, **fields)
-    return AutoModelForCausalLM.from_config(config, dtype=torch.float32, **EAGER).eval()
-
-
-def filled(model: PreTrainedModel, family: Family) -> tuple[torch.Tensor, np.ndarray, float]:
+def filled(model: PreTrainedModel, family: Family) -> tuple[np.ndarray, np.ndarray, float]:
     """Fill the model from the first seed with which no choice of experts is a near tie: tokens, logits, margin."""
     vocab_size = model.config.get_text_config().vocab_size
-    initial = {name: tensor.detach().numpy().copy() for name, tensor in saved_tensors(model).items()}
+    entries = entries_of(model, family)
     for seed in range(100):
-        fill(model, seed, initial)
+        fill(model, seed, entries)
         if family.mxfp4:
             round_experts(model)
-        rng = np.random.default_rng([seed, 1])
-        row = torch.from_numpy(rng.integers(3, vocab_size, (2, family.tokens)))
-        logits, margin = forward(model, row)
+        tokens = np.random.default_rng([seed, 1]).integers(3, vocab_size, (2, family.tokens))
+        logits, margin = forward(model, tokens)
         if margin > MARGIN:
-            return row, logits, margin
+            return tokens, logits, margin
     raise RuntimeError("no seed keeps the choices of experts apart")
 
 
 # -- Files ----------------------------------------------------------------------------------------------------------
-
-
-def plain(value: Any) -> Any:
-    """Numbers that transformers 5 spells as {"__float__": "Infinity"} as numbers."""
-    if isinstance(value, dict):
-        return float(value["__float__"]) if "__float__" in value else {k: plain(v) for k, v in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list) else value
-
-
-def published_config(config: dict[str, Any], family: Family) -> dict[str, Any]:
-    """The same config in the words of transformers 4, as most published files have it."""
-    config = plain(config)
-    if family.model_type == "gemma4_text":  # younger than transformers 5: only its own words
-        return without_nones(config | family.published, family)
-    rope = config.pop("rope_parameters", None)
-    if rope and "full_attention" in rope:
-        whole, local = dict(rope["full_attention"]), rope["sliding_attention"]
-        config["rope_local_base_freq"] = local["rope_theta"]
-        rope = whole
-    if rope:
-        rope = dict(rope)
-        config["rope_theta"] = rope.pop("rope_theta")
-        partial = rope.pop("partial_rotary_factor", 1.0)
-        if partial != 1.0:
-            config["partial_rotary_factor"] = partial
-        kind = rope.pop("rope_type", "default")
-        config["rope_scaling"] = None if kind == "default" else {family.rope_kind: kind} | rope
-    config["torch_dtype"] = config.pop("dtype", "float32")
-    config["transformers_version"] = "4.51.0"
-    return without_nones(config | family.published, family)
-
-
-def without_nones(config: dict[str, Any], family: Family) -> dict[str, Any]:
-    """The config without the fields that published files do not have."""
-    return {name: value for name, value in config.items() if family.published.get(name, 0) is not None}
 
 
 def store_in_four_bits(folder: Path, model: PreTrainedModel, family: Family) -> None:
@@ -209,8 +99,7 @@ def store_in_four_bits(folder: Path, model: PreTrainedModel, family: Family) -> 
     tensors = {name: tensor for name, tensor in tensors.items() if f"{name}_blocks" not in stored}
     save_file(tensors | stored, folder / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((folder / "config.json").read_text())
-    config["quantization_config"] = family.config["quantization_config"]
-    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    write_json(folder / "config.json", config | {"quantization_config": family.config["quantization_config"]})
 
 
 def add_unused(file: Path, model: PreTrainedModel) -> None:
@@ -238,10 +127,10 @@ def add_unused(file: Path, model: PreTrainedModel) -> None:
 
 
 def write(name: str, family: Family) -> str:
-    """Write the folder of one family; the answer is a row of the table in the README."""
+    """Write the folder of one family; the answer is a row about it."""
     folder = FIXTURES / name
     folder.mkdir(parents=True, exist_ok=True)
-    model = new_model(family)
+    model = new_model(without_blocks(family.config) | {"model_type": family.model_type})
     tokens, logits, margin = filled(model, family)
     model.save_pretrained(folder)
     if family.mxfp4:
@@ -249,9 +138,9 @@ def write(name: str, family: Family) -> str:
     add_unused(folder / "model.safetensors", model)
     (folder / "generation_config.json").unlink(missing_ok=True)
     config = json.loads((folder / "config.json").read_text())
-    published = published_config(config, family)
-    (folder / "config.published.json").write_text(json.dumps(published, indent=2, sort_keys=True) + "\n")
-    save_file({"tokens": tokens.numpy().astype(np.int32), "logits": logits}, folder / "expected.safetensors")
+    published = published_config(config, family.published, family.rope_kind)
+    write_json(folder / "config.published.json", published)
+    save_file({"tokens": tokens.astype(np.int32), "logits": logits}, folder / "expected.safetensors")
     again = reloaded(folder, config, tokens)
     old = reloaded(folder, published, tokens)
     exact, _ = forward(model.double(), tokens)
@@ -264,19 +153,17 @@ def write(name: str, family: Family) -> str:
     )
 
 
-def reloaded(folder: Path, config: dict[str, Any], tokens: torch.Tensor) -> np.ndarray:
+def reloaded(folder: Path, config: dict[str, Any], tokens: np.ndarray) -> np.ndarray:
     """The logits of the saved checkpoint read back with `config`."""
-    config = {name: value for name, value in config.items() if name != "quantization_config"}
-    tensors = load_file(folder / "model.safetensors")
-    with tempfile.TemporaryDirectory() as place:
-        (Path(place) / "config.json").write_text(json.dumps(config))
-        save_file(in_floats(tensors), Path(place) / "model.safetensors", metadata={"format": "pt"})
-        model, info = AutoModelForCausalLM.from_pretrained(
-            place, dtype=torch.float32, output_loading_info=True, **EAGER
-        )
+    model, info = read_back(without_blocks(config), in_floats(load_file(folder / "model.safetensors")))
     assert not info["missing_keys"], info
     assert not info["unexpected_keys"], info
-    return forward(model.eval(), tokens)[0]
+    return forward(model, tokens)[0]
+
+
+def without_blocks(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of the same model with experts in floats."""
+    return {name: value for name, value in config.items() if name != "quantization_config"}
 
 
 def in_floats(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

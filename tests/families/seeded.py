@@ -10,57 +10,38 @@ The same file gives the same weights everywhere: NumPy's `RandomState` keeps its
 from __future__ import annotations
 
 import json
-import os
+import tempfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
+from shutil import copy
 from typing import Any, Final
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from tests.families.character_tokenizer import write_tokenizer
+from tests.families import character_tokenizer, distributions
 
 __all__ = ["complete", "draw", "drawn"]
 
 FIXTURES: Final = Path(__file__).parent / "fixtures"
 #: Files that are made here, of which the repository keeps none.
 MADE: Final = ("model.safetensors", "tokenizer.json", "tokenizer_config.json")
-
-
-def _time_step(rng: np.random.RandomState, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
-    """Biases whose softplus is log-uniform between `low` and `high`."""
-    step = np.exp(rng.uniform(np.log(low), np.log(high), shape))
-    return step + np.log(-np.expm1(-step))
-
-
-#: Each takes two numbers and a shape.
-DISTRIBUTIONS: Final[dict[str, Callable[..., np.ndarray]]] = {
-    "normal": lambda rng, mean, deviation, shape: mean + deviation * rng.standard_normal(shape),
-    "uniform": lambda rng, low, high, shape: rng.uniform(low, high, shape),
-    "log_uniform": lambda rng, low, high, shape: np.log(rng.uniform(low, high, shape)),
-    "time_step": _time_step,
-    "integers": lambda rng, low, high, shape: rng.randint(low, high, shape),
-    "indices": lambda rng, low, high, shape: rng.randint(low, high, shape),
-}
-
-
-#: Those that are no floats.
-_TYPES: Final = {"integers": np.int32, "indices": np.int64}
+#: What they are made by, and of.
+_CODE: Final = tuple(Path(str(file)) for file in (__file__, character_tokenizer.__file__, distributions.__file__))
+_SOURCES: Final = ("config.json", "tensors.json")
 
 
 def draw(name: str, entry: list[Any], seed: int) -> np.ndarray:
-    """The values of one tensor: float32, int32 for `integers`, int64 for `indices`.
+    """The values of one tensor.
 
     Args:
         name: The tensor's name in the checkpoint, which is part of its seed.
         entry: Its shape, the name of a distribution, and two numbers.
         seed: The seed of the fixture.
     """
-    shape, kind, first, second = entry
+    shape, *distribution = entry
     rng = np.random.RandomState([seed, zlib.crc32(name.encode())])
-    values = DISTRIBUTIONS[kind](rng, first, second, tuple(shape))
-    return np.asarray(values, dtype=_TYPES.get(kind, np.float32), order="C")
+    return distributions.values(distribution, tuple(shape), rng)
 
 
 def drawn(folder: Path) -> dict[str, np.ndarray]:
@@ -70,12 +51,27 @@ def drawn(folder: Path) -> dict[str, np.ndarray]:
 
 
 def complete(fixtures: Path = FIXTURES) -> None:
-    """Make the weights and tokenizers of all fixtures that lack them, or whose `tensors.json` is younger."""
+    """Make the weights and tokenizers of all fixtures that lack them, or that are older than what they are made of."""
+    code = max(path.stat().st_mtime for path in _CODE)
     for described in sorted(fixtures.glob("*/tensors.json")):
-        weights = described.with_name("model.safetensors")
-        sources = (described, Path(__file__))
-        if not weights.exists() or weights.stat().st_mtime < max(path.stat().st_mtime for path in sources):
-            write_tokenizer(described.parent)
-            partial = described.with_name(f"model.{os.getpid()}.partial")
-            save_file(drawn(described.parent), partial, metadata={"format": "pt"})
-            partial.replace(weights)
+        folder = described.parent
+        if not _is_current(folder, code):
+            _make(folder, fixtures.parent / ".cache")
+
+
+def _is_current(folder: Path, code: float) -> bool:
+    newest = max(code, *((folder / name).stat().st_mtime for name in _SOURCES))
+    made = [folder / name for name in MADE]
+    return all(path.exists() and path.stat().st_mtime >= newest for path in made)
+
+
+def _make(folder: Path, scratch: Path) -> None:
+    """Another run of the tests may read the files that are there: they are made elsewhere, and moved."""
+    scratch.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch) as place:
+        made = Path(place)
+        copy(folder / "config.json", made)
+        character_tokenizer.write_tokenizer(made)
+        save_file(drawn(folder), made / "model.safetensors", metadata={"format": "pt"})
+        for name in MADE:
+            (made / name).replace(folder / name)
