@@ -2,53 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from axon_compose.diagnostics import Problems
-from axon_compose.language.source import Mapping, plain, read_file
+from axon_compose.language.source import plain, read_file
+from axon_compose.machine.files import read_regular
 
 __all__ = ["GgufFamily", "gguf_family_of", "mentions", "model_types_of", "reads"]
-
-
-def model_types_of(path: Path) -> tuple[str, ...] | None:
-    """The `model_types` of the section `huggingface`; None for a file that is no family, or cannot be read."""
-    found = reads(path)
-    return None if found is None else found[0]
-
-
-def reads(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    """The `model_types` and the `architectures` of the section `huggingface`; None as for `model_types_of`.
-
-    Every checkpoint is looked up among all families, so a file is parsed once and again only after it has changed.
-    """
-    try:
-        state = path.stat()
-    except OSError:
-        return None
-    return _reads(path, state.st_mtime_ns, state.st_size)
-
-
-@lru_cache(maxsize=4096)
-def _reads(path: Path, _changed: int, _size: int) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    node = read_file(path, Problems())
-    section = node.get("huggingface") if isinstance(node, Mapping) else None
-    written = plain(section) if isinstance(section, Mapping) else {}
-    types, classes = written.get("model_types"), written.get("architectures")
-    if not isinstance(types, list):
-        return None
-    return tuple(map(str, types)), tuple(map(str, classes)) if isinstance(classes, list) else ()
-
-
-def mentions(path: Path, names: Iterable[str]) -> bool:
-    """Whether one of the names is anywhere in a file: what has to be parsed to find a family is a few of hundreds."""
-    try:
-        text = path.read_bytes() if path.is_file() else b""
-    except OSError:
-        return False
-    return any(name.encode() in text for name in names)
 
 
 class GgufFamily(NamedTuple):
@@ -58,12 +21,55 @@ class GgufFamily(NamedTuple):
     when: str | None
 
 
+def model_types_of(path: Path) -> tuple[str, ...] | None:
+    """The `model_types` of the section `huggingface`; None for a file that is no family, or cannot be read."""
+    found = reads(path)
+    return None if found is None else found[0]
+
+
+def reads(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """The `model_types` and the `architectures` of the section `huggingface`; None as for `model_types_of`."""
+    written = _section(path, "huggingface")
+    types = _texts(written.get("model_types"))
+    return None if types is None else (types, _texts(written.get("architectures")) or ())
+
+
 def gguf_family_of(path: Path) -> GgufFamily | None:
     """What the section `gguf` of a file itself says, not that of a base; None for one that reads no GGUF file."""
+    written = _section(path, "gguf")
+    names, when = _texts(written.get("architectures")), written.get("when")
+    return GgufFamily(names, when if isinstance(when, str) else None) if names else None
+
+
+def mentions(path: Path, names: Iterable[str]) -> bool:
+    """Whether one of the names is anywhere in a file: what has to be parsed to find a family is a few of hundreds."""
+    try:
+        text = read_regular(path)
+    except OSError:
+        return False
+    return any(name.encode() in text for name in names)
+
+
+def _texts(value: Any) -> tuple[str, ...] | None:
+    return tuple(map(str, value)) if isinstance(value, list) else None
+
+
+def _section(path: Path, name: str) -> Mapping[str, Any]:
+    """A section of a file as plain data, empty if it has none or cannot be read.
+
+    Every checkpoint is looked up among all families, so a file is parsed once and again only after it has changed.
+    """
+    try:
+        state = path.stat()
+    except OSError:
+        return {}
+    found = _parsed(path, state.st_mtime_ns, state.st_size).get(name)
+    return found if isinstance(found, dict) else {}
+
+
+@lru_cache(maxsize=4096)
+def _parsed(path: Path, _changed: int, _size: int) -> Mapping[str, Any]:
+    """The sections of a file that say what it reads."""
     node = read_file(path, Problems())
-    section = node.get("gguf") if isinstance(node, Mapping) else None
-    written = plain(section) if isinstance(section, Mapping) else {}
-    names, when = written.get("architectures"), written.get("when")
-    if not isinstance(names, list) or not names:
-        return None
-    return GgufFamily(tuple(map(str, names)), when if isinstance(when, str) else None)
+    whole = plain(node) if node is not None else None
+    return {name: whole.get(name) for name in ("huggingface", "gguf")} if isinstance(whole, dict) else {}
