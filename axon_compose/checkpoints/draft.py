@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from axon_compose.checkpoints.files._safetensors import shown
 from axon_compose.checkpoints.huggingface import field_names, read_config
 from axon_compose.checkpoints.likeness import Likeness
 from axon_compose.diagnostics import Problems
@@ -50,7 +51,7 @@ def draft_text(folder: Path, likeness: Likeness) -> str:
     model_type = config.model_types[0] if config.model_types else "new"
     name = model_type if re.fullmatch(MODEL_NAME, model_type) else "draft"
     lines = [
-        f"# {model_type}: a draft made from a checkpoint; what is left to decide is in the comments.",
+        f"# {shown(model_type)}: a draft made from a checkpoint; what is left to decide is in the comments.",
         "version: 1",
         f"name: {name}",
         f"extends: {likeness.family.name}",

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
+
+from axon_compose.machine.files import read_regular
 
 __all__ = ["snapshot_of"]
+
+#: More than a commit's name has bytes.
+_COMMIT: Final = 256
 
 
 def snapshot_of(folder: Path) -> Path:
@@ -19,5 +25,5 @@ def snapshot_of(folder: Path) -> Path:
     if not found:
         return folder
     main = folder / "refs" / "main"
-    commit = main.read_text(encoding="utf-8").strip() if main.is_file() else ""
+    commit = read_regular(main, _COMMIT).decode(errors="replace").strip() if main.is_file() else ""
     return next((path for path in found if path.name == commit), found[-1])

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from axon_compose.checkpoints.compile import compile_checkpoint
-from axon_compose.checkpoints.huggingface import Family, families, read_config
+from axon_compose.checkpoints.huggingface import Family, families, field_names, read_config
 from axon_compose.checkpoints.huggingface._harmless import is_harmless
 from axon_compose.checkpoints.weights import WeightMismatch, checkpoint_plan
 from axon_compose.diagnostics import ArchitectureError, CheckpointError, Diagnostic, Problems
 from axon_compose.language.config import Config
-from axon_compose.language.source import plain, read_file
+from axon_compose.language.document import HuggingFace, with_base
+from axon_compose.language.source import Mapping, plain, read_file
 from axon_compose.plan import Compiled
-from axon_compose.registry import LookupFailure, Registry
+from axon_compose.registry import Registry
 
 __all__ = ["Likeness", "likenesses"]
 
@@ -44,7 +46,6 @@ class Likeness:
         unexpected: Tensors without a place, `<l>` for a number in their names.
         missing: Parameters that no tensor gives, likewise.
         misshaped: Parameters whose tensor has another shape.
-        has_tensors: Whether the checkpoint has tensors at all.
     """
 
     family: Family
@@ -54,7 +55,6 @@ class Likeness:
     unexpected: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     misshaped: tuple[str, ...] = ()
-    has_tensors: bool = False
 
     @property
     def differences(self) -> int:
@@ -78,14 +78,14 @@ def likenesses(folder: Path, registry: Registry, only: str | None = None) -> lis
     config = read_config(folder, problems)
     problems.raise_if_any()
     assert config is not None  # otherwise it was reported
-    fields = [name for name, _ in config.items() if not is_harmless(name) and not _POSITIONS.match(name)]
+    fields = {name for name, _ in config.items() if not is_harmless(name) and not _POSITIONS.match(name)}
     asked = [family for family in families(registry) if only in (None, family.name)]
     known = {family.name: _Known.of(family.path, registry) for family in asked}
 
-    def distance(family: Family) -> tuple[int, int, int]:
+    def distance(family: Family) -> tuple[int, int, bool]:
         """Fields that it does not know, then dims that the checkpoint leaves open; of two alike, the simpler one."""
         of_file = known[family.name]
-        return len(set(fields) - of_file.fields), len(of_file.dims - set(fields)), of_file.bases
+        return len(fields - of_file.fields), len(of_file.sizes - fields), of_file.is_heir
 
     likely = sorted(asked, key=distance)
     found = [_with_tensors(_likeness(family, folder, config, registry), folder) for family in likely[:_TRIED]]
@@ -94,30 +94,32 @@ def likenesses(folder: Path, registry: Registry, only: str | None = None) -> lis
 
 @dataclass(frozen=True)
 class _Known:
-    """What a family's file and its bases know of config.json: all fields, and those that are sizes."""
+    """What a family knows of config.json: all fields, those that are sizes, and whether it builds on another."""
 
     fields: frozenset[str]
-    dims: frozenset[str]
-    bases: int = 0
+    sizes: frozenset[str]
+    is_heir: bool
 
     @classmethod
     def of(cls, path: Path, registry: Registry) -> _Known:
-        node = read_file(path, Problems())
-        data: Any = plain(node) if node is not None else {}
-        section, dims = data.get("huggingface") or {}, data.get("dims") or {}
-        named = section.get("fields") or {}
-        sizes = {first for dim in dims for first in _tops(named.get(dim, dim))}
-        others = {first for part in ("only", "ignore") for name in section.get(part) or () for first in _tops(name)}
-        base = cls(frozenset(), frozenset())
-        if "extends" in data:
-            with suppress(LookupFailure):  # a base that is not there is reported when the family is read
-                base = cls.of(registry.architecture_path(data["extends"]), registry)
-        return cls(base.fields | sizes | others, base.dims | sizes, base.bases + ("extends" in data))
+        """Read a family's file and its bases; what cannot be read is reported when the family is compiled."""
+        node, problems = read_file(path, Problems()), Problems()
+        if not isinstance(node, Mapping):
+            return cls(frozenset(), frozenset(), is_heir=False)
+        whole = with_base(node, path.parent, path.parent, registry.architecture_path, problems)
+        data: Any = plain(whole) if whole else {}
+        try:
+            section = HuggingFace.model_validate(data.get("huggingface") or {})
+        except ValidationError:
+            section = HuggingFace()
+        sizes = _tops(field for dim in data.get("dims") or {} for field in field_names(section, dim))
+        fields = sizes | _tops([*section.only, *section.ignore])
+        return cls(fields, sizes, is_heir="extends" in node.entries)
 
 
-def _tops(names: str | Iterable[str]) -> list[str]:
+def _tops(names: Iterable[str]) -> frozenset[str]:
     """The first parts of `a.b`."""
-    return [name.partition(".")[0] for name in ([names] if isinstance(names, str) else names)]
+    return frozenset(name.partition(".")[0] for name in names)
 
 
 def _likeness(family: Family, folder: Path, config: Config, registry: Registry) -> Likeness:
@@ -162,11 +164,10 @@ def _with_tensors(likeness: Likeness, folder: Path) -> Likeness:
             unexpected=_kinds(faults.unexpected),
             missing=_kinds(faults.missing),
             misshaped=_kinds(faults.misshaped),
-            has_tensors=True,
         )
     except CheckpointError:
-        return likeness  # there are none, or they cannot be read: config.json alone counts
-    return replace(likeness, has_tensors=True)
+        pass  # there are none, or they cannot be read: config.json alone counts
+    return likeness
 
 
 def _kinds(lines: Iterable[str]) -> tuple[str, ...]:

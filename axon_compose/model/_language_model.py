@@ -47,7 +47,8 @@ class LanguageModel(nn.Module):
         names: Callable[[Layer], Mapping[str, str]] = lambda layer: {},
     ) -> None:
         super().__init__()
-        use_fast_blas()
+        if mx.default_device() == mx.cpu:
+            use_fast_blas()
         self._plan = plan
         self._in_order = True  # weights as they are made are of no use yet
         self.embedding = make(plan.embedding)

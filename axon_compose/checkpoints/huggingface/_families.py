@@ -34,20 +34,16 @@ class Family:
     architectures: tuple[str, ...] = ()
 
 
-def families(registry: Registry) -> list[Family]:
-    """Every family that is installed, in the order of their names."""
-    return _families(registry)
+def families(registry: Registry, naming: Collection[str] = ()) -> list[Family]:
+    """Every family that is installed, in the order of their names.
 
-
-def _families(registry: Registry, names: Collection[str] = ()) -> list[Family]:
-    """Every family, or those whose files have one of the names in them."""
+    Args:
+        registry: Knows the files.
+        naming: Only families whose files have one of these texts in them, which is cheap to find out.
+    """
     files = [(name, Path(spec.path)) for name, spec in sorted(registry.architectures().items())]
-    found = (_read(name, path) for name, path in files if not names or mentions(path, names))
+    found = (_read(name, path) for name, path in files if not naming or mentions(path, naming))
     return [family for family in found if family]
-
-
-def _types(found: list[Family]) -> dict[str, Family]:
-    return {model_type: family for family in found for model_type in family.model_types}
 
 
 def _read(name: str, path: Path) -> Family | None:
@@ -57,12 +53,12 @@ def _read(name: str, path: Path) -> Family | None:
 
 def family_of(config: Config, registry: Registry, problems: Problems) -> Family | None:
     """The family that reads a checkpoint; that there is none is reported, with the nearest name."""
-    likely = _families(registry, config.model_types) if config.model_types else []
+    likely = families(registry, config.model_types) if config.model_types else []
     for model_type in config.model_types:
         candidates = [family for family in likely if model_type in family.model_types]
         if candidates:
             return _chosen(candidates, config)
-    known = _types(families(registry))
+    known = {model_type: family for family in families(registry) for model_type in family.model_types}
     entry = config.find("model_type")
     if entry is None:
         problems.error("AX606", "config.json has no `model_type`", config.top.span, help=_LISTED)

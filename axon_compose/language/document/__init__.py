@@ -19,7 +19,7 @@ from axon_compose.language.document._huggingface import (
     SplitPart,
     WeightRule,
 )
-from axon_compose.language.document._merge import FindArchitecture, merge
+from axon_compose.language.document._merge import FindArchitecture, merge, with_base
 from axon_compose.language.document._models import MODEL_NAME
 from axon_compose.language.document._patterns import Pattern, PatternError, Target, parse_pattern, parse_target
 from axon_compose.language.document._read import VERSION, read_document
@@ -74,6 +74,7 @@ __all__ = [
     "read_document",
     "report_no_component",
     "resolve",
+    "with_base",
     "within",
     "written_norms",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from axon_compose import ArchitectureError, load
 from axon_compose.checkpoints.huggingface import families, family_of, original_config
 from axon_compose.diagnostics import Problems
 from axon_compose.language.config import make_config
+from axon_compose.language.families import gguf_family_of, mentions, model_types_of, reads
 from axon_compose.language.source import to_source
 from axon_compose.registry import Registry
 
@@ -84,3 +86,31 @@ def test_the_class_of_a_wrapper_chooses_among_families_of_its_text_model() -> No
 def test_a_wrapper_is_read_by_its_text_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "seeing", "text_config": {"model_type": "qwen3"}}')
     assert load(checkpoint=tmp_path).name == "qwen3"
+
+
+def test_a_family_file_that_changed_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "quill.yaml"
+    path.write_text("huggingface: {model_types: [quill]}\n")
+    assert model_types_of(path) == ("quill",)
+    path.write_text("huggingface: {model_types: [quill, vellum], architectures: [Vellum]}\n")
+    assert reads(path) == (("quill", "vellum"), ("Vellum",))
+    path.write_text("gguf: {architectures: [quill], when: =keys}\n")
+    assert model_types_of(path) is None
+    assert gguf_family_of(path) == (("quill",), "=keys")
+    path.unlink()
+    assert model_types_of(path) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["- a list\n", "huggingface: 3\n", "huggingface: {model_types: quill}\n", "a: [\n", ""]
+)
+def test_a_file_that_says_nothing_of_checkpoints(text: str, tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text(text)
+    assert model_types_of(tmp_path / "other.yaml") is None
+    assert gguf_family_of(tmp_path / "other.yaml") is None
+
+
+def test_what_is_no_regular_file_mentions_nothing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert not mentions(tmp_path / "fifo", ["quill"])
+    assert not mentions(tmp_path, ["quill"])
