@@ -41,7 +41,7 @@ def test_metadata_and_tensors_are_those_of_the_package(tmp_path: Path) -> None:
         fields = {key: field.contents() for key, field in known.fields.items() if not key.startswith("GGUF.")}
         assert found.metadata.keys() == fields.keys()
         for key, value in fields.items():
-            assert found.metadata[key] == pytest.approx(value) if isinstance(value, float) else value
+            assert found.metadata[key] == (pytest.approx(value) if isinstance(value, float) else value)
         assert list(found.tensors) == [tensor.name for tensor in known.tensors]
         for tensor in known.tensors:
             mine = found.tensors[tensor.name]

@@ -14,7 +14,7 @@ from axon_compose.language.layout import to_text
 from axon_compose.plan.concrete import unroll
 from axon_compose.registry import Registry
 from axon_compose.report import render
-from tests.checkpoints.gguf import converted
+from tests.checkpoints.gguf import attention, converted
 from tests.checkpoints.gguf.converted import CONVERSIONS, LOST, write
 from tests.checkpoints.gguf.writing import Conversion
 from tests.families.models import architecture, difference, expected
@@ -120,16 +120,14 @@ def test_an_unknown_architecture_names_the_nearest(monkeypatch: pytest.MonkeyPat
 
 def test_the_keys_of_llama3_come_back(tmp_path: Path) -> None:
     """The converter computes one factor for each frequency; those of Llama 3.1 are recognised."""
-    import math
-
     from axon_compose.checkpoints.gguf._rope import _of_frequencies
 
-    factors = []
-    for i in range(0, 128, 2):
-        turns = 8192 / (2 * math.pi * 500000.0 ** (i / 128))
-        smooth = (turns - 1) / 3
-        factors.append(1.0 if smooth > 1 else 8.0 if smooth < 0 else 1 / ((1 - smooth) / 8 + smooth))
-    found = _of_frequencies(factors, 500000.0)
+    rope = {
+        "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }  # fmt: skip
+    (factors,) = attention.llama3_factors({"rope_parameters": rope, "head_dim": 128}).values()
+    found = _of_frequencies(factors.tolist(), 500000.0)
     assert (found["type"], found["factor"], found["original_max_position_embeddings"]) == ("llama3", 8.0, 8192)
 
 
