@@ -12,16 +12,16 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
+
+from families_zoo import modules, sections
 
 from axon_compose import load
 from axon_compose.checkpoints.huggingface import Family, families
 from axon_compose.checkpoints.upstream import FAULTS
 from axon_compose.diagnostics import Problems
 from axon_compose.language.source import plain, read_file
-from axon_compose.language.wrappers import TEXT_TYPES
 from axon_compose.registry import Registry
 from axon_compose.report import describe_cache
 
@@ -63,38 +63,6 @@ published ones (`tests/families/fixtures`).
   batches, gradients.
 """
 
-#: Architectures of mlx-lm that are not served, and why; shown on the page.
-NOT_SERVED: Final[dict[str, str]] = {
-    "afm7": "later layers reuse keys of layers whose numbers follow from arithmetic on names, which rules cannot do",
-    "baichuan_m1": "attention convolves keys and values with a cache of its own",
-    "bitnet": "ternary weights, packed four to a byte, that Metal kernels of its own multiply",
-    "deepseek_v41": "engram tables, which mlx-lm refuses too, and shared compressed keys",
-    "deepseek_v41_text": "as `deepseek_v41`",
-    "hunyuan": "layers read the keys of another layer before its norm and apply one of their own",
-    "iquestloopcoder": "two passes over the stack whose attentions are mixed by a learned gate",
-    "phi3small": "block-sparse attention",
-    "plamo2": "Mamba-2 whose B, C and step come from the convolved input",
-    "prism_hadamard_qwen35": "2-bit words that hold weights rotated by a signed Hadamard matrix",
-}
-
-_ZOO: Final = """\
-## The zoo of mlx-lm
-
-Every architecture of mlx-lm {version}, by the name of its module, and every other name that it takes for one: {served}
-of {count} are read, {wrapped} of them as the text model of a model of images or sound.
-
-| mlx-lm | read by |
-|---|---|
-"""
-
-_OTHERS: Final = """\
-## The zoo of transformers
-
-transformers {version} has {count} model types with a class for causal language models, encoders and decoders of larger
-models among them; {served} are read. The others: {names}.
-
-"""
-
 _FAULTS: Final = """\
 ## Where mlx-lm differs
 
@@ -124,8 +92,7 @@ def page(figures: dict[str, Figures]) -> str:
         "|---" * len(_COLUMNS) + "|",
         *(f"| {' | '.join(_cells(family, figures[family.name]))} |" for family in known()),
         "",
-        _zoo(),
-        _others(),
+        *sections(known(), MLX_LM),
         _FAULTS.format(version=MLX_LM) + "\n".join(_fault_rows()),
     ]
     return "\n".join(parts) + "\n"
@@ -167,46 +134,6 @@ def _caches(family: str) -> list[str]:
 def fixture(family: str) -> str:
     """The checkpoint of a family."""
     return FIXTURE_OF.get(family, family)
-
-
-def zoo() -> dict[str, str]:
-    """Each architecture of mlx-lm, aliases too, with the cell that says what reads it."""
-    from mlx_lm.utils import MODEL_REMAPPING
-
-    names = [path.stem for path in _modules() if re.search(r"^class ModelArgs\b", path.read_text("utf-8"), re.M)]
-    return {name: _served(name) for name in sorted([*names, *MODEL_REMAPPING], key=str.lower)}
-
-
-def _modules() -> list[Path]:
-    (package,) = find_spec("mlx_lm").submodule_search_locations  # type: ignore[union-attr, misc]
-    return sorted(Path(package, "models").glob("*.py"))
-
-
-def _served(name: str) -> str:
-    types = {model_type: family for family in known() for model_type in family.model_types}
-    for spelling in (name, name.replace("-", "_")):
-        if spelling in types:
-            return f"`{types[spelling].name}`"
-        if TEXT_TYPES.get(spelling) in types:
-            return f"text model: `{types[TEXT_TYPES[spelling]].name}`"
-    return f"not read: {NOT_SERVED.get(name, 'no family yet')}"
-
-
-def _zoo() -> str:
-    rows = zoo()
-    unread = sum(cell.startswith("not read") for cell in rows.values())
-    wrapped = sum(cell.startswith("text model") for cell in rows.values())
-    text = _ZOO.format(version=MLX_LM, served=len(rows) - unread, count=len(rows), wrapped=wrapped)
-    return text + "\n".join(f"| `{name}` | {cell} |" for name, cell in rows.items()) + "\n"
-
-
-def _others() -> str:
-    from transformers import __version__
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
-
-    left = [name for name in sorted(CAUSAL) if _served(name).startswith("not read")]
-    names = ", ".join(f"`{name}`" for name in left)
-    return _OTHERS.format(version=__version__, count=len(CAUSAL), served=len(CAUSAL) - len(left), names=names)
 
 
 def _fault_rows() -> Iterator[str]:
@@ -254,16 +181,16 @@ def _module_lines(model_types: tuple[str, ...]) -> str:
     """Lines of mlx-lm's module for the first of the types that it has."""
     from mlx_lm.utils import MODEL_REMAPPING
 
-    modules = {path.stem: path for path in _modules()}
-    found = [modules[name] for name in (MODEL_REMAPPING.get(t, t) for t in model_types) if name in modules]
+    files = {path.stem: path for path in modules()}
+    found = [files[name] for name in (MODEL_REMAPPING.get(t, t) for t in model_types) if name in files]
     return str(len(found[0].read_text(encoding="utf-8").splitlines())) if found else NONE
 
 
 def _by_whom(name: str) -> str:
     """What is added to the figure of a family that transformers does not have."""
-    recipe = ROOT / "tests" / "families" / "recipes" / f"{name}.yaml"
-    by_mlx_lm = recipe.exists() and "\nreference: mlx-lm" in "\n" + recipe.read_text(encoding="utf-8")
-    return " (mlx-lm)" if by_mlx_lm else ""
+    from tests.families.models import BY_MLX_LM
+
+    return " (mlx-lm)" if name in BY_MLX_LM else ""
 
 
 def _against_mlx_lm(name: str) -> str:
@@ -289,6 +216,9 @@ def _bound(figure: float) -> str:
 
 def main(names: list[str]) -> None:
     """Measure the named families, or all, and write the page."""
+    from tests.families import seeded
+
+    seeded.complete()
     assert version("mlx-lm") == MLX_LM, "another version: write it into this file"
     figures = on_page() if PAGE.exists() and names else {}
     for family in known():

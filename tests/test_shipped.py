@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from axon_compose import load
 from tests.shipped import ALL, VARIED
 
 
 def used(name: str) -> set[tuple[str, ...]]:
-    """Components with each option that an architecture gives them."""
+    """Components with each option that an architecture gives them, and each choice among words."""
     plan = load(name).plan()
-    ends = [use for use in (plan.embedding, plan.final_norm, plan.head) if use]
+    ends = [use for use in (plan.embedding, plan.residual, plan.final_norm, plan.head) if use]
     uses = [*ends, *(use for layer in plan.layers for use in layer.uses())]
-    return {(use.type, option) for use in uses for option in ("", *use.written)}
+    return {(use.type, *option) for use in uses for option in [(), *options_of(use.written)]}
+
+
+def options_of(written: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Options and those inside of them, by the names that lead there."""
+    for name, value in written.items():
+        yield (name,)
+        if isinstance(value, Mapping):
+            yield from ((name, *inner) for inner in options_of(value))
+        elif isinstance(value, str):
+            yield name, value
 
 
 def test_the_varied_ones_use_whatever_any_uses() -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import conformance_page
 import families_page
+import families_zoo
 import imports_page
 import pytest
 import refresh
 
 from axon_compose import load
+from axon_compose.proof.check import TRUTHS
 from tests.plan.concrete.test_unroll import everything
 
 FIXTURES = refresh.ROOT / refresh.CHECKPOINTS
@@ -36,7 +38,12 @@ def test_nothing_on_the_page_of_families_is_bad() -> None:
         assert found.reference.startswith("< "), name
         assert "unexplained" not in found.peer, name
         passed, _, tried = found.truths.partition(" of ")
-        assert passed == tried, name
+        assert passed == tried == str(len(TRUTHS)), name
+
+
+def test_what_is_not_read_has_its_reason() -> None:
+    rows = re.findall(r"^\| `(.+)` \| not read: (.+) \|$", families_page.PAGE.read_text("utf-8"), re.MULTILINE)
+    assert dict(rows) == families_zoo.NOT_SERVED
 
 
 def test_every_fault_and_truth_is_on_the_page_of_conformance() -> None:

@@ -14,6 +14,12 @@ from axon_compose.model import LanguageModel
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NAMES = sorted(path.name for path in FIXTURES.iterdir() if path.is_dir())
+#: Those whose logits mlx-lm has computed: transformers has no class for them.
+BY_MLX_LM = frozenset(
+    path.stem
+    for path in (Path(__file__).parent / "recipes").glob("*.yaml")
+    if "reference: mlx-lm" in path.read_text().splitlines()
+)
 
 #: transformers takes Phi-3's short factors for contexts within the original length; ours are chosen once, for the
 #: context that a model is laid out for. It clamps the steps of Nemotron-H at `time_step_min`, as no other code does.

@@ -16,7 +16,7 @@ import pytest
 from axon_compose import ArchitectureError, load
 from axon_compose.checkpoints.huggingface._harmless import is_harmless
 from axon_compose.plan import Plan
-from tests.families.models import FIXTURES, NAMES
+from tests.families.models import BY_MLX_LM, FIXTURES, NAMES
 from tests.families.reference_configs import Refused, explicit, fields_of
 
 
@@ -26,10 +26,8 @@ def config_of(name: str) -> dict[str, Any]:
     return found.get("text_config", found)
 
 
-RECIPES: Final = Path(__file__).parent / "recipes"
-#: Not in transformers: RWKV-7, and what is compared with mlx-lm.
-UNKNOWN: Final = {"rwkv7"} | {path.stem for path in RECIPES.glob("*.yaml") if "reference: mlx-lm" in path.read_text()}
-KNOWN: Final = [name for name in NAMES if name not in UNKNOWN]
+#: Those that transformers has.
+KNOWN: Final = [name for name in NAMES if name not in BY_MLX_LM | {"rwkv7"}]
 #: One of each model type.
 TYPES: Final = {config_of(name)["model_type"]: name for name in reversed(KNOWN)}
 #: Whatever the family, these decide what the rotation of a long context is.

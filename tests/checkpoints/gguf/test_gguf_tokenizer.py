@@ -91,7 +91,7 @@ def test_byte_level_bpe(pre: str, before: list[Any], tmp_path: Path) -> None:
     known = byte_level(*before)
     path = of_bpe(tmp_path / "m.gguf", known, tokenizer_pre=pre, chat_template="{{ messages }}")
     found, config, files = read(path)
-    for text in (TEXT, "a<|end|>b", "  7 77  ", "1234567 日本の x\\n\\n (a)\\r\\n"):
+    for text in (TEXT, "a<|end|>b", "  7 77  ", "1234567 日本の x\n\n (a)\r\n"):
         assert found.encode(text).ids == known.encode(text).ids
         plain = text.replace("<|end|>", "")
         assert found.pre_tokenizer.pre_tokenize_str(plain) == known.pre_tokenizer.pre_tokenize_str(plain)

@@ -116,5 +116,4 @@ def same(name: str, array: np.ndarray, config: Config) -> Changed:
 
 def pairs(array: np.ndarray, heads: int) -> np.ndarray:
     """Rows of each head from halves to pairs, `LlamaModel.permute`."""
-    halves = array.reshape(heads, 2, -1, *array.shape[1:])
-    return np.stack([halves[:, 0], halves[:, 1]], axis=2).reshape(array.shape)
+    return array.reshape(heads, 2, -1, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)

@@ -156,5 +156,6 @@ def test_default_types_are_those_of_transformers() -> None:
             configuration = CONFIG_MAPPING[name]
             if "text_config" in (getattr(configuration, "sub_configs", None) or {}):
                 found[name] = configuration().text_config.model_type
+    assert found.keys().isdisjoint(FOREIGN)
     known = {name: text for name, text in TEXT_TYPES.items() if name not in FOREIGN}
     assert {name: text for name, text in found.items() if text in read}.items() <= known.items() <= found.items()

@@ -1,4 +1,4 @@
-"""What `benchmarks/everything.py` measures: both sides of a recurrence compute the same, and no family is left out."""
+"""What `benchmarks/everything.py` measures: both sides of a recurrence compute the same, and pages show all of it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ import bench_models  # noqa: E402
 import bench_sides  # noqa: E402
 import everything  # noqa: E402
 import performance_page  # noqa: E402
+from performance_results import REGIMES, load_results, part_of  # noqa: E402
 
 #: Layers have random weights of their own.
 WEIGHTED = ("axon_ssm layer", "mamba layer with norms", "experts, 2 of 8 of 1024", "experts in bfloat16")
@@ -54,8 +55,15 @@ def test_an_item_runs_and_trains() -> None:
     assert runner.peak_bytes() > 0
 
 
-def test_what_is_measured_are_families() -> None:
-    assert set(bench_models.FAMILIES) <= {family.name for family in families(Registry.installed())}
+def test_every_family_that_is_measured_is_on_the_page() -> None:
+    measured = list(bench_models.FAMILIES)
+    assert set(measured) <= {family.name for family in families(Registry.installed())}
+    results = load_results()
+    for regime in REGIMES:
+        assert list(part_of(results, regime, "families")) == measured
+    texts = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    assert f"has the figures of {len(measured)} families and every recurrence" in texts
+    assert f"[Performance](docs/performance.md): {len(measured)} families and every recurrence" in texts
 
 
 @pytest.mark.parametrize("name", bench_models.FAMILIES)

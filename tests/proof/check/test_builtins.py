@@ -29,7 +29,7 @@ def test_example(name: str, options: Mapping[str, Any]) -> None:
     if name == "core/attention_residuals" or len(options.get("uses", ())) > 1:
         left_out.add("gradients")  # a mixture of one has none to give, nor have the adapters of uses that are elsewhere
     if name == "core/compressed_attention" and options.get("compression") == {"ratio": 8}:
-        left_out.add("caches")  # no entry is complete after the tokens that are fed
+        left_out.add("caches")  # the last tokens that are fed complete no entry
     check_layer(name, options, DIMS, truths=[truth for truth in TRUTHS if truth not in left_out])
 
 
@@ -42,6 +42,10 @@ def test_reader_of_the_embedding(options: Mapping[str, Any]) -> None:
 SOURCE = {"type": "attention", "num_heads": 4, "num_kv_heads": 2}
 WINDOW = {"type": "sliding_window_attention", "num_heads": 4, "window_size": 8}
 RWKV = {"head_dim": 16, "decay_low_rank_dim": 8, "a_low_rank_dim": 8, "v_low_rank_dim": 4, "gate_low_rank_dim": 8}
+SIDE = {
+    "num_heads": 4, "head_dim": 16, "intermediate_size": 48, "adapter_rank": 8, "uses": [0, 2],
+    "attention_adapters": True,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -52,6 +56,7 @@ RWKV = {"head_dim": 16, "decay_low_rank_dim": 8, "a_low_rank_dim": 8, "v_low_ran
         ("sliding_window_attention", {"kv_from": "source", "num_heads": 4, "window_size": 8}, WINDOW),
         ("sliding_window_attention", {"kv_from": "source", "num_heads": 4, "window_size": 3, "bias": True}, WINDOW),
         ("rwkv7_time_mix", {"value_from": "source", **RWKV}, {"type": "rwkv7_time_mix", "head_dim": 8}),
+        ("side_transformer", {**SIDE, "weights_from": "source"}, {"type": "side_transformer", **SIDE, "use": 2}),
     ],
 )
 def test_reader(name: str, options: Mapping[str, Any], source: Mapping[str, Any]) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import axon_compose
 from axon_compose.language.layout import to_text
-from axon_compose.proof.check import CheckReport, check_plan
+from axon_compose.proof.check import TRUTHS, CheckReport, check_plan
 from axon_compose.registry import Registry
 from axon_compose.report._check import check_text
 from axon_compose.report._style import PLAIN
@@ -31,20 +31,34 @@ FOUND = sorted((Path(__file__).parent / "found").glob("*.yaml"))
 
 
 def checked(description: dict[str, Any], seed: int) -> CheckReport:
-    report = check_plan(axon_compose.load(description).plan(), seed=seed)
+    held = [truth for truth in TRUTHS if truth not in left_out(description["components"])]
+    report = check_plan(axon_compose.load(description).plan(), seed=seed, truths=held)
     mx.clear_cache()  # every stack has sizes of its own
     return report
 
 
-def router_without_a_choice(description: dict[str, Any]) -> bool:
-    """Whether a part learns nothing, as `gradients` says: a router that sends each token to one expert, whose weight is
-    one, or adapters of uses that are not in the stack; or has entries longer than what `caches` feeds.
-    """
-    others = ("side_transformer", "compressed_attention")
-    return any(section["type"].endswith(others) for section in description["components"].values()) or any(
-        section.get("top_k") == 1 and (section.get("score") == "topk_softmax" or section.get("norm_topk", True))
-        for section in description["components"].values()
-    )
+def left_out(components: dict[str, Any]) -> set[str]:
+    """Truths that a part of a stack does not hold by what it is."""
+    sections = components.values()
+    learns_nothing = any(map(has_no_choice, sections)) or has_idle_adapters(components)
+    # The last tokens that `caches` feeds need not complete a compressed entry.
+    compressed = any(section.get("compression") for section in sections)
+    return ({"gradients"} if learns_nothing else set()) | ({"caches"} if compressed else set())
+
+
+def has_no_choice(section: dict[str, Any]) -> bool:
+    """Whether a router sends each token to one expert, whose weight is one."""
+    return section.get("top_k") == 1 and (section.get("score") == "topk_softmax" or section.get("norm_topk", True))
+
+
+def has_idle_adapters(components: dict[str, Any]) -> bool:
+    """Whether a layer holds adapters of uses that are not in the stack."""
+    for name, section in components.items():
+        if section["type"].endswith("side_transformer") and section.get("weights_from") is None:
+            users = [section, *(other for other in components.values() if other.get("weights_from") == name)]
+            if not set(section.get("uses", [0])) <= {user.get("use", 0) for user in users}:
+                return True
+    return False
 
 
 def told(description: dict[str, Any], report: CheckReport) -> str:
@@ -56,8 +70,8 @@ def told(description: dict[str, Any], report: CheckReport) -> str:
 @pytest.mark.parametrize("seed", range(FIRST, LAST + 1))
 def test_stack_of_a_seed(seed: int) -> None:
     description = drawn_stack(Seeded(seed), REGISTRY)
-    if description is None or router_without_a_choice(description):
-        pytest.skip("what was drawn does not fit together, or has a part that learns nothing")
+    if description is None:
+        pytest.skip("what was drawn does not fit together")
     report = checked(description, seed)
     if not report.passed:
         raise AssertionError(told(minimal(description, report, REGISTRY), report))
@@ -79,6 +93,5 @@ def test_stack_that_was_found(file: Path) -> None:
 )
 @given(stacks(), st.integers(0, 999))
 def test_any_stack(description: dict[str, Any], seed: int) -> None:
-    assume(not router_without_a_choice(description))
     report = checked(description, seed)
     assert report.passed, told(description, report)
