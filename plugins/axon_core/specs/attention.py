@@ -119,9 +119,7 @@ class AttentionOptions(Options):
         description="Multiply the output, before its projection, by the sigmoid of a projection of the input: "
         "elementwise, or one number for each head.",
     )
-    gate_activation: GateActivationName = Field(
-        default="sigmoid", description="What the gate is of that projection instead of the sigmoid."
-    )
+    gate_activation: GateActivationName = Field(default="sigmoid", description="Activation of the gate.")
     output_norm: VNorm = Field(
         default=None,
         description="RMS norm of each head's output, before the gate, without weights: true or {eps: …}.",
