@@ -87,7 +87,7 @@ def surroundings(regime: str) -> dict[str, str] | None:
     """Variables of the environment that make it; None where something is not installed."""
     library, native = find_library("openblas"), find_spec("axon_native")
     if regime == "stock":
-        return {"AXON_NATIVE": "0"}
+        return {"AXON_NATIVE": "0", "AXON_BLAS": "wheel"}
     if library is None or (regime == "native" and native is None):
         return None
     return {"LD_PRELOAD": library, "AXON_NATIVE": "1" if regime == "native" else "0"}

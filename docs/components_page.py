@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from axon_compose.registry import ComponentSpec, Registry
-from axon_compose.report._component import describe, option_rows
+from axon_compose.report._component import describe, joins, option_rows
 
 _INTRODUCTION: Final = """\
 # Components
@@ -52,7 +52,7 @@ def _component(spec: ComponentSpec, shown: dict[str, str]) -> Iterator[str]:
     yield f"* Cache: {words.cache}"
     yield f"* Weights of the example: {words.weights}"
     for each in spec.connections:
-        yield f"* Connection `{each.name}`, around a {each.around}: {each.summary}"
+        yield f"* Connection `{each.name}`, {joins(each)}"
     yield from _exceptions(spec)
     if spec.source:
         yield f"* Source: {spec.source}."

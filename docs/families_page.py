@@ -35,11 +35,11 @@ SEED: Final = 1
 #: Where the checkpoint of another name shows more: mlx-lm loads no experts of gpt_oss but packed ones.
 FIXTURE_OF: Final = {"gpt_oss": "gpt_oss_mxfp4"}
 _COLUMNS: Final = (
-    "family", "what it is", "YAML", "mlx-lm", "from transformers", "from mlx-lm", "truths", "caches", "model types",
+    "family", "what it is", "YAML", "mlx-lm", "from transformers", "from mlx-lm", "checks", "caches", "model types",
 )  # fmt: skip
 #: A cell for what there is not.
 NONE: Final = "–"
-#: What a difference is told to be less than.
+#: The bounds that differences are rounded up to.
 STEPS: Final = (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 1e-4)
 
 _INTRODUCTION: Final = """\
@@ -58,8 +58,8 @@ published ones (`tests/families/fixtures`).
   since transformers changes its RoPE factors with the prompt length.
 * *from mlx-lm* is the same from mlx-lm's own model, on {tokens} random tokens, as `axon-compose verify` compares it.
   Where the two differ, the name of the bug is given; it is explained [below](#where-mlx-lm-differs). With the bug
-  worked around, the difference is gone.
-* *truths* are the checks of `axon-compose check` that passed, on layers like those of the checkpoint: caches, masks,
+  worked around, the difference is gone. Where mlx-lm cannot load the checkpoint, the exception that it raises is named.
+* *checks* are those of `axon-compose check` that passed, on layers like those of the checkpoint: caches, masks,
   batches, gradients.
 """
 

@@ -29,8 +29,10 @@ do not. Above 1, axon-compose is faster or takes less memory. `make bench` measu
 * Each side has its own process. Rounds are interleaved (A B A B), so that other load slows both alike; figures are
   medians of three rounds (families: five), after one discarded warm-up round.
 * Everything is float32 on the CPU; nothing here was run on Metal or CUDA.
-* MLX's Linux wheel uses the reference BLAS; results with a fast one are shown beside it. [`axon-compose
-  doctor`](cli.md#doctor) says which one a machine has, and what to install: `mlx_lm` gains as much.
+* MLX's Linux wheel brings the reference BLAS; results with OpenBLAS are shown beside it. Both sides use the same one.
+* The figures were measured before axon-compose took OpenBLAS by itself, as it does on Linux now as soon as a model is
+  made. The columns *the wheel's BLAS* are for `AXON_BLAS=wheel`, and *OpenBLAS* for the default. `mlx_lm` without a
+  model of ours keeps the wheel's BLAS. [`axon-compose doctor`](cli.md#doctor) says which one a machine has.
 * axon-compose models let MLX keep freed memory on the CPU, which makes long prompts 1.1 to 1.25 times as fast. For
   mlx-lm, `mlx.core.set_cache_limit(512 << 20)` would do the same; it runs here with its defaults.
 * Recurrences run in MLX operations, except in [the last section](#with-axon-native).
@@ -50,6 +52,8 @@ def _machine(results: Results) -> str:
     first = next(iter(machines.values()))
     rows = [(name, first[name].split(", 2")[0]) for name in ("system", "processor", "mlx", "mlx-lm")]
     rows += [(REGIMES[regime], machine["BLAS"]) for regime, machine in machines.items()]
+    days = [result["day"] for regime in machines for result in results[regime].values()]
+    rows.append(("measured", " to ".join(sorted({min(days), max(days)}))))
     return _table(("machine", ""), rows)
 
 
@@ -69,13 +73,13 @@ def _families(results: Results) -> str:
             means.append(f"**{_mean(list(found.values())):.2f}×**")
             for name, ratio in found.items():
                 rows.setdefault(name, [name]).append(_times(ratio))
-    told = (
+    text = (
         "## Families against mlx-lm\n\n"
         "mlx-lm's own class of each family on the same weights, in small sizes (`benchmarks/families.yaml`: 384 wide,\n"
         "4 to 7 layers): a prompt of 128 tokens, and tokens that are decoded one by one, alone and for 8 sequences.\n\n"
         "![Ratios by family](pictures/performance-families.svg)\n\n"
     )
-    return told + _table(heads, [*rows.values(), means])
+    return text + _table(heads, [*rows.values(), means])
 
 
 def _layers(results: Results) -> str:
@@ -96,12 +100,12 @@ def _layers(results: Results) -> str:
     heads = ["here", "against", "tokens"]
     for title in REGIMES.values():
         heads += [f"ms, {title}", "ratio"]
-    told = (
+    text = (
         "## Recurrences, windows and experts\n\n"
         "One call of a layer or of its recurrence for one sequence. Sizes are those of a model 384 wide; experts are\n"
         "512 to 1024. Where a peer takes minutes, it was measured once, and with one BLAS.\n\n"
     )
-    return told + _table([*heads, "memory"], [[*key, *row] for key, row in rows.items()])
+    return text + _table([*heads, "memory"], [[*key, *row] for key, row in rows.items()])
 
 
 def _others(results: Results) -> str:
@@ -115,25 +119,25 @@ def _others(results: Results) -> str:
         rows.append(row)
     if not rows:
         return ""
-    told = (
+    text = (
         "## Against transformers on torch\n\n"
         "Tokens a second and ratios, with OpenBLAS under MLX; torch has its own BLAS, and CPU kernels that MLX\n"
         "lacks.\n\n"
     )
     heads = ["family", "prefill of 512", "ratio", "decode, 1", "ratio", "decode, 8", "ratio", "training, 512", "ratio"]
-    return told + _table(heads, rows)
+    return text + _table(heads, rows)
 
 
 def _hybrid(results: Results) -> str:
     """The hybrid of 24 layers."""
-    told = (
+    text = (
         "## A hybrid of 24 layers\n\n"
         "Eight layers of state space, eight of windows with experts, eight of state space with experts, 100M\n"
         "parameters; and two hybrids of about its size in other implementations. Tokens a second, with OpenBLAS. A\n"
         "machine of this kind could do 1,430 tokens a second of prefill at most, and 139 of decoding.\n\n"
     )
     table = _hybrid_table(results, "openblas")
-    return told + table if table else ""
+    return text + table if table else ""
 
 
 def _hybrid_table(results: Results, regime: str) -> str:
@@ -165,7 +169,7 @@ def _native(results: Results) -> str:
                 memory = ratio_of(result, "memory", prompt=work["prompt"], training=work["training"])
                 row = [name, result["subjects"][1], _what(work), _milliseconds(line, 0)]
                 rows.append([*row, _times(line["ratios"][0]), _times(memory)])
-    told = (
+    text = (
         "## With axon-native\n\n"
         "The same with OpenBLAS and the recurrences in C++, an optional distribution (`make native`,\n"
         "[plugins/axon-native](../plugins/axon-native/README.md)). Backward passes are those of the reference\n"
@@ -181,7 +185,7 @@ def _native(results: Results) -> str:
         _table(["family, against mlx-lm", "prefill of 128", "decode 1", "decode 8"], several) if several else "",
         _hybrid_table(results, "native"),
     ]
-    return told + "\n".join(table for table in tables if table)
+    return text + "\n".join(table for table in tables if table)
 
 
 def _growth(results: Results) -> str:
@@ -197,12 +201,12 @@ def _growth(results: Results) -> str:
             )
     if not rows:
         return ""
-    told = (
+    text = (
         "## How cost grows with the prompt\n\n"
         "Tokens a second of prefill, with OpenBLAS: a line that stays level is linear in length.\n\n"
         "![Prefill by length](pictures/performance-growth.svg)\n\n"
     )
-    return told + _table(["family", "tokens", "axon-compose", "mlx-lm", "ratio", "memory"], rows)
+    return text + _table(["family", "tokens", "axon-compose", "mlx-lm", "ratio", "memory"], rows)
 
 
 def _what(work: Mapping[str, Any]) -> str:

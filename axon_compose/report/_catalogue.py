@@ -8,7 +8,7 @@ from textwrap import wrap
 from typing import Any, Final
 
 from axon_compose.registry import ComponentSpec
-from axon_compose.report._component import Described, Option, describe, option_rows
+from axon_compose.report._component import Described, Option, describe, joins, option_rows
 from axon_compose.report._style import Style
 from axon_compose.report._table import table
 
@@ -84,8 +84,7 @@ def _facts(name: str, spec: ComponentSpec, words: Described) -> Iterator[list[st
     yield ["cache", _plain(words.cache)]
     yield ["weights", _plain(words.weights)]
     for each in spec.connections:
-        where = "around a branch to the side" if each.around == "aside" else f"around a {each.around}"
-        yield [f"connection {each.name}", f"{where}: {each.summary}"]
+        yield [f"connection {each.name}", joins(each)]
     if spec.float32:
         yield ["in float32", ", ".join(spec.float32)]
     if spec.unquantized:

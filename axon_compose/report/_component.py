@@ -22,7 +22,7 @@ from axon_compose.registry import (
     options_schema,
 )
 
-__all__ = ["Described", "Option", "describe", "flow", "option_rows"]
+__all__ = ["Described", "Option", "describe", "flow", "joins", "option_rows"]
 
 _CALLS: Final = {
     "norm": "norm(x) -> y",
@@ -86,6 +86,12 @@ def describe(spec: ComponentSpec) -> Described:
         _said(lambda: _cache(spec)),
         _said(lambda: _weights(spec)),
     )
+
+
+def joins(connection: ComponentSpec) -> str:
+    """What a connection of a residual scheme is around, and what it does."""
+    what = "side branch" if connection.around == "aside" else connection.around
+    return f"around a {what}: {connection.summary}"
 
 
 def _said(ask: Callable[[], str]) -> str:

@@ -13,7 +13,7 @@ from axon_compose.checkpoints.gguf._keys import ROPE_SCALING, SAME, USUAL, WITHO
 from axon_compose.checkpoints.gguf._metadata import Metadata
 from axon_compose.checkpoints.gguf._rope import FACTORS, SCALING_KEYS, rope_scaling
 from axon_compose.checkpoints.huggingface._unhandled import report_unhandled, report_unsupported
-from axon_compose.diagnostics import Problems, Span
+from axon_compose.diagnostics import Problems
 from axon_compose.language.document import FormulaError, Gguf, allowed_values, cached_parse, dim_values, is_formula
 from axon_compose.language.source import Entry, Mapping, nodes_at, plain
 

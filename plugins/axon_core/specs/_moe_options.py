@@ -110,8 +110,8 @@ class MoEOptions(Options):
     score: ScoreName = Field(
         "softmax",
         description="Weights of the experts: softmax over all, topk_softmax over the chosen alone, sigmoid of each, "
-        "sqrt_softplus of each, the root of its softplus, or sparsemixer (Phi-3.5-MoE): for each choice the softmax "
-        "over those left that are within `band`.",
+        "sqrt_softplus (the square root of the softplus of each), or sparsemixer (Phi-3.5-MoE): for each choice the "
+        "softmax over those left that are within `band`.",
     )
     norm_topk: bool = Field(True, description="Make the weights of the chosen experts sum to one.")
     norm_eps: float = Field(
@@ -120,7 +120,7 @@ class MoEOptions(Options):
     band: float = Field(
         0.02,
         gt=0,
-        description="sparsemixer: experts count whose output is no further below the best, relative to its size.",
+        description="sparsemixer: how far below the best an expert's output may be, relative to its size, to count.",
     )
     input_scaled: bool = Field(
         False, description="The weights multiply what the experts read, instead of what they give (Llama 4)."
@@ -137,7 +137,10 @@ class MoEOptions(Options):
         "The router reads what comes in.",
     )
     identity_experts: int = Field(
-        0, ge=0, description="Further outputs of the router, after those of the experts, that stand for what comes in."
+        0,
+        ge=0,
+        description="Further outputs of the router, after those of the experts, for identity experts, which return "
+        "their input (LongCat-Flash).",
     )
     per_expert_scale: bool = Field(False, description="Learn a factor of each routed expert's weight.")
     router_bias: bool = Field(False, description="Bias of the router.")
@@ -149,12 +152,13 @@ class MoEOptions(Options):
         description="A number per expert that counts in the choice but not in the weights; gradients do not move it.",
     )
     corrected: Corrected = Field(
-        "scores", description="What `correction_bias` is added to: the scores, or the router's output before them."
+        "scores",
+        description="What `correction_bias` is added to: the scores, or the logits that they are computed from.",
     )
     hashed: bool = Field(
         False,
-        description="A table says for every token of the vocabulary which experts it is sent to, whatever their "
-        "scores, which are their weights still. It is not trained.",
+        description="Hash routing: a table assigns experts to every token of the vocabulary, whatever their scores, "
+        "which remain their weights. It is not trained (DeepSeek-V4).",
     )
     num_groups: int = Field(1, gt=0, description="Groups of neighbouring experts, all of one size.")
     top_k_groups: int = Field(1, gt=0, description="Groups that a token's experts are chosen from.")
@@ -179,7 +183,10 @@ class MoEOptions(Options):
         LatentNormOptions(), description="RMS norms of that width: {read: …, expert: …, sum: …}; none unless given."
     )
     num_shared_experts: int | None = Field(
-        None, gt=0, description="Experts that see every token, as one of so many times the width; none unless given."
+        None,
+        gt=0,
+        description="Number of shared experts, which see every token, as one of that many times the width; none "
+        "unless given.",
     )
     shared_intermediate_size: int | None = Field(
         None, gt=0, description="Width of the shared expert, where it is not a multiple of `intermediate_size`."

@@ -137,7 +137,7 @@ class RopeOptions(Options):
     )
     fraction: float | None = Field(default=None, gt=0, le=1, description="The same as a part of `head_dim`, e.g. 0.5.")
     traditional: bool = Field(default=False, description="Pair neighbours (0,1), (2,3) … instead of the two halves.")
-    reverse: bool = Field(default=False, description="Turn by the negative angle, as nanochat does.")
+    reverse: bool = Field(default=False, description="Rotate by the negative angle, as nanochat does.")
     scaling: RopeScaling | None = Field(default=None, description="Stretch for contexts longer than the original ones.")
 
     @model_validator(mode="after")

@@ -105,9 +105,7 @@ class AttentionOptions(Options):
     )
     sinks: bool = Field(default=False, description=SINKS_HELP)
     gate: GateName | None = Field(default=None, description=GATE_HELP)
-    gate_activation: GateActivationName = Field(
-        default="sigmoid", description="What the gate is of that projection instead of the sigmoid."
-    )
+    gate_activation: GateActivationName = Field(default="sigmoid", description="Activation of the gate.")
     output_norm: VNorm = Field(
         default=None,
         description="RMS norm of each head's output, before the gate, without weights: true or {eps: …}.",

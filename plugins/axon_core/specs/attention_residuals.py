@@ -19,8 +19,8 @@ class AttentionResidualsOptions(Options):
     mean_blocks: int = Field(
         0,
         ge=0,
-        description="Ended blocks that a mixture reads, in the mean over the stack, for estimates of memory and "
-        "operations: how many there are, the stack decides.",
+        description="Finished blocks that a mixture reads, as the mean over the stack. Only estimates of memory and "
+        "operations use it: how many there are, the stack decides.",
     )
 
 

@@ -61,7 +61,7 @@ class TokenEmbeddingOptions(Options):
     )
     positions: Annotated[int, Field(gt=0)] | Literal["sinusoidal"] | None = Field(
         default=None,
-        description="Learn a vector for each of so many positions, which is added; later ones share the last. Or "
+        description="Learn a vector for each of this many positions, which is added; later ones share the last. Or "
         '"sinusoidal": sines and cosines of the position (Vaswani et al. 2017) as in XGLM. None unless given.',
     )
     first_position: int = Field(

@@ -30,7 +30,7 @@ class GatedDeltaNetOptions(Options):
     norm_eps: float = Field(default=1e-6, gt=0, description="Added to the mean square by the norm of the output.")
     neg_eigval: bool = Field(
         default=False,
-        description="Twice the correction is written, so that a transition may have negative eigenvalues.",
+        description="Write strengths (beta) up to 2 instead of 1, so that transitions may have negative eigenvalues.",
     )
     separate: bool = Field(
         default=False,

@@ -25,10 +25,14 @@ class HyperConnectionsOptions(Options):
         description="How the streams themselves are mixed at each branch: by a matrix whose rows and columns sum to "
         "one, or not at all.",
     )
-    iterations: int = Field(20, gt=0, description="Rounds in which that matrix is brought to sums of one.")
+    iterations: int = Field(
+        20, gt=0, description="Sinkhorn iterations, in which rows and columns of that matrix are normalised."
+    )
     output_scale: float = Field(2.0, gt=0, description="Largest gate of a branch's output.")
     output_eps: float = Field(0.0, ge=0, description="Added to the gates of a branch's output.")
-    eps: float = Field(1e-6, ge=0, description="Added to the gates of a branch's input, and in the sums of the matrix.")
+    eps: float = Field(
+        1e-6, ge=0, description="Added to the gates of a branch's input, and to the sums of that matrix."
+    )
     norm_eps: float = Field(
         1e-6, gt=0, description="Added to the mean square in the norm of what the gates are made of."
     )

@@ -14,7 +14,7 @@ __all__ = ["SPECS", "LinearOptions"]
 
 
 class LinearOptions(Options):
-    """One square matrix, as a search over architectures leaves it in the place of attention or an MLP."""
+    """One square matrix, as a search over architectures leaves it in place of attention or an MLP."""
 
     bias: bool = Field(default=False, description="Whether it has a bias.")
 
@@ -34,7 +34,7 @@ SPECS: Final = (
         kind="layer",
         options=LinearOptions,
         module="axon_core.projection:Projection.from_options",
-        summary="A matrix, in the place of attention or an MLP.",
+        summary="A square matrix in place of attention or an MLP.",
         source='Bercovich et al. 2024, "Puzzle: Distillation-Based NAS for Inference-Optimized LLMs" '
         "(arXiv:2411.19146)",
         params=_params,

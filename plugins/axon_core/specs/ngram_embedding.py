@@ -1,4 +1,4 @@
-"""Embeddings of the last few tokens together: options and record."""
+"""N-gram embeddings, of the last few tokens together: options and record."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["SPECS", "NGramEmbeddingOptions"]
 
 
 class NGramEmbeddingOptions(Options):
-    """Vectors of the last 2, 3, … tokens, looked up in hashed tables, and averaged with that of the token."""
+    """Vectors of the last 2, 3, … tokens, looked up in hash tables, and averaged with that of the token."""
 
-    longest: int = Field(default=4, gt=1, description="Tokens of the longest group.")
-    tables: int = Field(default=4, gt=0, description="Tables for groups of each length, of unlike sizes.")
-    eos: int | None = Field(default=None, ge=0, description="Token that ends a text, which no group reaches over.")
-    rows: int = Field(gt=0, description="Rows of the first table; every further one has two more, plus one in all.")
+    longest: int = Field(default=4, gt=1, description="Length of the longest n-gram.")
+    tables: int = Field(default=4, gt=0, description="Hash tables for n-grams of each length, all of different sizes.")
+    eos: int | None = Field(default=None, ge=0, description="Token that ends a text; n-grams do not reach over it.")
+    rows: int = Field(gt=0, description="One less than the rows of the first table; every further table has two more.")
 
     @property
     def sizes(self) -> list[int]:
-        """Rows of the tables, of the shortest groups first."""
+        """Rows of the tables, those of the shortest n-grams first."""
         return [self.rows + 2 * index + 1 for index in range((self.longest - 1) * self.tables)]
 
 
@@ -69,7 +69,7 @@ SPECS: Final = (
         kind="block",
         options=NGramEmbeddingOptions,
         module="axon_core.ngram_embedding:NGramEmbedding.from_options",
-        summary="The mean of the stream and of vectors of the last few tokens together, looked up in hashed tables.",
+        summary="N-gram embeddings: the mean of the stream and of vectors of the last few tokens, from hash tables.",
         source='Meituan 2026, "LongCat-Flash-Lite"',
         cache=lambda options, dims: State((Array("tokens", (options.longest - 1, 1), "float32"),)),
         params=_params,

@@ -23,7 +23,8 @@ class RMSNormOptions(Options):
         default=1, gt=0, description="Equal parts of neighbouring dimensions that are normalised each by itself."
     )
     center: bool = Field(
-        default=False, description="Subtract the mean first: a layer norm without a shift, where a formula decides."
+        default=False,
+        description="Subtract the mean first: a layer norm without a shift, for files where a formula chooses one.",
     )
     scale_first: bool = Field(
         default=False, description="Multiply by the learned scale before the division instead of after it (Muse Spark)."

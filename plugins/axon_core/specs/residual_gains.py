@@ -20,7 +20,7 @@ class ResidualGatesOptions(Options):
     """Each branch has a learned share of each dimension, and the stream what complements it; it is kept in float32."""
 
     temperature: float = Field(0.3, gt=0, description="What the gate is divided by, before its sigmoid.")
-    eps: float = Field(1e-3, gt=0, description="Least square of the stream's factor.")
+    eps: float = Field(1e-3, gt=0, description="Lower bound of the square of the stream's factor.")
 
 
 def _nothing(*_: Any) -> int:

@@ -10,7 +10,7 @@ __all__ = ["SPECS", "SideInputOptions"]
 
 
 class SideInputOptions(Options):
-    """A branch to the side is not added to the stream: the branch after it reads the sum of both."""
+    """A side branch is not added to the stream: the branch after it reads the sum of both."""
 
 
 def _nothing(*_: Any) -> int:
@@ -38,7 +38,7 @@ SPECS: Final = (
         kind="residual",
         options=SideInputOptions,
         module="axon_core.side_input:SideInput.from_options",
-        summary="One stream; what a branch to the side gives is read by the next branch alone (Zamba2).",
+        summary="One stream; the output of a side branch is read by the next branch alone (Zamba2).",
         source='Glorioso et al. 2024, "The Zamba2 Suite" (arXiv:2411.15242)',
         params=lambda options, dims: {},
         flops=_nothing,

@@ -132,7 +132,7 @@ def test_a_header_without_end_is_refused(tmp_path: Path) -> None:
     path.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + key)
     with path.open("r+b") as file:
         file.truncate(length + 1000)
-    with pytest.raises(CheckpointError, match="AX511.*which is the limit"):
+    with pytest.raises(CheckpointError, match=r"AX511.*which is the limit"):
         read_gguf(path)
 
 
@@ -150,7 +150,7 @@ def test_parts_are_one_file(tmp_path: Path) -> None:
     finish(writer)
     assert list(read_gguf(first).tensors) == ["one", "two", "three"]
     unchanged = Unchanged(first)
-    with pytest.raises(CheckpointError, match="AX513.*m-00002-of-00002.gguf` has changed"), unchanged:
+    with pytest.raises(CheckpointError, match=r"AX513.*m-00002-of-00002\.gguf` has changed"), unchanged:
         os.utime(tmp_path / "m-00002-of-00002.gguf", ns=(0, 0))
     (tmp_path / "m-00002-of-00002.gguf").unlink()
     with pytest.raises(CheckpointError, match="AX552"):

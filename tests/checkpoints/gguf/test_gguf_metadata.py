@@ -156,7 +156,7 @@ def test_factors_are_read_or_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert "error[AX602]: the rotary factors `rope_freqs.weight` are not handled" in fault(unread)
     assert load(checkpoint=unread, settings=["gguf.ignore=[rope_freqs.weight]"]).load_plan(unread)
     odd = with_factors(monkeypatch, tmp_path / "c.gguf", "llama", np.ones((2, 4)))
-    with pytest.raises(CheckpointError, match="AX511.*rope_freqs.weight.*has the shape"):
+    with pytest.raises(CheckpointError, match=r"AX511.*rope_freqs\.weight.*has the shape"):
         load(checkpoint=odd)
 
 
