@@ -36,7 +36,7 @@ def choose(
         allowed = seen(start, stop)
         return best(scores if allowed is None else mx.where(allowed, scores, -mx.inf), count)
 
-    rows = block_rows(*queries.shape[:2], keys.shape[2])
+    rows = block_rows(queries.shape[0], queries.shape[1], keys.shape[2])
     return by_block(queries.astype(mx.float32), choose_block, rows)
 
 

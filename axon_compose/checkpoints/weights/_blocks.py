@@ -46,8 +46,10 @@ class Blocks(Source):
         if form.packing is None:
             return mx.array(_decoded(blocks, self.kind).reshape(self.shape))
         words = pack(blocks.reshape(-1, blocks.shape[-1]), self.kind)
-        parts = (None if part is None else mx.array(part.reshape((*self.shape[:-1], -1))) for part in words)
-        return Packed(*parts, form.packing)
+        weight, scales, biases = (
+            None if part is None else mx.array(part.reshape((*self.shape[:-1], -1))) for part in words
+        )
+        return Packed(weight, scales, biases, form.packing)
 
 
 def _decoded(blocks: Any, kind: str) -> Any:

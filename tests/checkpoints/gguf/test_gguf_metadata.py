@@ -150,9 +150,9 @@ def with_factors(monkeypatch: pytest.MonkeyPatch, path: Path, name: str, factors
 
 
 def test_factors_are_read_or_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    read = with_factors(monkeypatch, tmp_path / "a.gguf", "llama", np.full(8, 2.0))
-    assert load(checkpoint=read).document.dims["rope_scaling"]["long_factor"] == [2.0] * 8
-    unread = with_factors(monkeypatch, tmp_path / "b.gguf", "mamba", np.full(8, 2.0))
+    read = with_factors(monkeypatch, tmp_path / "a.gguf", "llama", np.full(6, 2.0))
+    assert load(checkpoint=read).document.dims["rope_scaling"]["long_factor"] == [2.0] * 6
+    unread = with_factors(monkeypatch, tmp_path / "b.gguf", "mamba", np.full(6, 2.0))
     assert "error[AX602]: the rotary factors `rope_freqs.weight` are not handled" in fault(unread)
     assert load(checkpoint=unread, settings=["gguf.ignore=[rope_freqs.weight]"]).load_plan(unread)
     odd = with_factors(monkeypatch, tmp_path / "c.gguf", "llama", np.ones((2, 4)))

@@ -86,8 +86,8 @@ def test_the_shipped_architectures_have_no_squiggle(server: LanguageServer, path
     ("old", "new", "where", "message"),
     [
         ("d_state", "d_stat", "d_stat", "Property d_stat is not allowed."),
-        ("type: attention", "type: attenton", "attenton", 'Valid values: "attention", "sliding_window_attention"'),
-        ("type: attention", "type: core/attenton", "core/attenton", 'Valid values: "attention", "sliding'),
+        ("type: attention", "type: attenton", "attenton", '"attention", "sliding_window_attention"'),
+        ("type: attention", "type: core/attenton", "core/attenton", '"attention", "sliding_window_attention"'),
         ("num_heads: 4", "num_heads: four", "four", "Expected an integer, or a formula that begins with `=`."),
         ("num_heads: 4", "num_kv_heads: 4", "", 'Missing property "num_heads".'),
         ("norm: post", "norm: pots", "pots", 'Valid values: "pre", "post", "sandwich", "none"'),
@@ -107,7 +107,7 @@ def test_a_mistake_gets_a_squiggle_at_its_place(
 def test_types_are_proposed_with_what_they_are(server: LanguageServer, request: pytest.FixtureRequest) -> None:
     found = edited(server, request, "type: attention", "type: |").proposals()
     assert {"attention", "axon_ssm", "moe", "mlp"} <= found.keys()
-    assert not [name for name in found if name.startswith("core/") or name in ("rms_norm", "lm_head")]
+    assert not [name for name in found if name.startswith("core/") or name in ("lm_head", "embedding")]
     assert found["moe"].startswith("Mixture of experts")
 
 
