@@ -1,13 +1,13 @@
 /** A recurrence as an operation of MLX: float32 arrays in, the outputs and the last state out. */
 #pragma once
 
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "mlx/array.h"
 #include "mlx/primitives.h"
 #include "recurrences.h"
+#include "threads.h"
 
 namespace axon {
 
@@ -54,11 +54,5 @@ Outcome recurrence(const Definition& definition, std::vector<mx::array> inputs);
 
 /** Throws std::invalid_argument unless an input has this shape. */
 void expect(const mx::array& input, const char* name, const mx::Shape& shape);
-
-/** Runs units 0 ... count - 1 on as many threads as the process may use, or on this one if there is little to do.
- *
- * `work` is about how many multiplications all of them are.
- */
-void in_parallel(size_t count, size_t work, const std::function<void(size_t)>& unit);
 
 }  // namespace axon

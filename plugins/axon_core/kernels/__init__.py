@@ -5,6 +5,8 @@ default device and the sizes fit, or on the CPU with `axon-native` installed, it
 reference for derivatives; everywhere else it runs the reference. So a caller has one line for all devices, and
 `axon_core.cpu.reference_implementations` turns kernels off.
 
+Products with stored matrices (`native_product`) have kernels for the CPU alone; on GPUs MLX has its own.
+
 A kernel for a GPU reads and writes float32. Both languages have one text, the body of a function over flat arrays, in
 which
 
@@ -20,7 +22,8 @@ one for CUDA also goes through NVIDIA's compiler where that is installed. The ke
 from __future__ import annotations
 
 from axon_core.kernels._delta_rules import gated_delta_rule, wkv7
+from axon_core.kernels._products import is_native, native_product
 from axon_core.kernels._scan import selective_scan
 from axon_core.kernels._ssd import ssd_scan
 
-__all__ = ["gated_delta_rule", "selective_scan", "ssd_scan", "wkv7"]
+__all__ = ["gated_delta_rule", "is_native", "native_product", "selective_scan", "ssd_scan", "wkv7"]

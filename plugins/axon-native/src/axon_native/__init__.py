@@ -26,9 +26,26 @@ Raises:
 
 from importlib.metadata import version
 
-from axon_native._recurrences import BUILT_FOR, gated_delta_rule, selective_scan, ssd_scan, wkv7
+from axon_native._recurrences import (
+    BUILT_FOR,
+    gated_delta_rule,
+    most_threads,
+    product,
+    product_kernels,
+    selective_scan,
+    ssd_scan,
+    wkv7,
+)
 
-__all__ = ["gated_delta_rule", "selective_scan", "ssd_scan", "wkv7"]
+__all__ = [
+    "gated_delta_rule",
+    "most_threads",
+    "product",
+    "product_kernels",
+    "selective_scan",
+    "ssd_scan",
+    "wkv7",
+]
 
 _BUILT_FOR = ".".join(map(str, BUILT_FOR))
 if version("mlx").split(".dev")[0] != _BUILT_FOR:
