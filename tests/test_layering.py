@@ -27,6 +27,7 @@ ORDER = [
     "checkpoints",
     "integrations",
     "proof",
+    "learn",
     "report",
     "architecture",
     "scaffold",
