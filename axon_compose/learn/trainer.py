@@ -20,7 +20,8 @@ from axon_compose.learn._finite import first_not_finite
 from axon_compose.learn.batches import LEFT_OUT, Batch, Batches
 from axon_compose.learn.budget import Budget, Spent
 from axon_compose.learn.groups import make_optimizer, set_learning_rate
-from axon_compose.learn.loss import Objective, cross_entropy_sum, next_token_objective
+from axon_compose.learn.loss import cross_entropy
+from axon_compose.learn.objective import Objective, next_token_objective
 from axon_compose.learn.recipe import Recipe
 from axon_compose.model import LanguageModel
 
@@ -220,7 +221,7 @@ class Trainer:
         self.optimizer.update(self.model, gradients)
 
     def _loss_of(self, tokens: mx.array, targets: mx.array) -> mx.array:
-        return cross_entropy_sum(self.model, tokens, targets)
+        return cross_entropy(self.model, self.model.hidden(tokens), targets, gradient=False).nll
 
     def _cast(self, weights: Any) -> Any:
         """The weights in the type of the computation, but for those that their components keep in float32."""
