@@ -24,10 +24,10 @@ A call takes as many threads as the process may use. Outputs are within 2e-6 of 
 a state hardly changes over thousands of tokens, with steps of 1e-4, within 1e-4.
 
 A name with `_vjp` is the gradient: of the arguments and the gradients of outputs and last state, `dy` and `dlast`, it
-makes those of all arguments. States are computed again from some of them, about the root of L, so that what threads
-work with grows with the root of the sequence. Sums are made in an order that the shapes alone decide, so that any number
-of threads gives the same bits. `linear_scan_vjp(state, log_a, y, dy, dlast)` takes the outputs, which are its states.
-Gradients are as near to float64 as those of the reference implementations, 2e-6 of the largest.
+makes those of all arguments. `linear_scan_vjp(state, log_a, y, dy, dlast)` takes the outputs, which are its states; the
+others compute states again from some of them, so that what threads work with grows with the root of the sequence. Sums
+are made in an order that the shapes alone decide: any number of threads gives the same bits. Gradients are as near to
+float64 as those of the reference implementations, 2e-6 of the largest.
 
 Raises:
     ImportError: If it was built for another version of MLX, whose arrays it would misread.
