@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from shlex import quote
 from typing import Any
 
+from axon_compose.checkpoints.places import is_model_folder
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import USAGE, Terminal
 from axon_compose.cli._training_flags import options_of
@@ -32,11 +33,13 @@ def train(arguments: argparse.Namespace, terminal: Terminal) -> int:
     except ValueError as error:
         terminal.note(f"error: {error}")
         return USAGE
+    if arguments.init is None and is_model_folder(arguments.file):
+        arguments.init = arguments.file
     architecture = load_file(arguments.file, arguments)
     for warning in architecture.warnings:
         terminal.note(render([warning]))
     piped = sys.stdin.buffer.read() if "-" in arguments.data else b""
-    lines = Lines(terminal, total=architecture.name)
+    lines = Lines(terminal)
     outcome = run(
         architecture,
         Sources(tuple(arguments.data), arguments.field, piped),
@@ -66,7 +69,7 @@ def train(arguments: argparse.Namespace, terminal: Terminal) -> int:
         return INTERRUPTED
     terminal.note(
         f"run it:\n  mlx_lm.generate --model {folder} --trust-remote-code --prompt 'The '\n"
-        f"go on from it with other texts:\n  axon-compose train {folder} --init {folder} --data TEXT --out DIR"
+        f"  axon-compose train {folder} --data TEXT --out DIR"
     )
     return code
 

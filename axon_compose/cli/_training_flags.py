@@ -20,7 +20,7 @@ UNITS = {"steps": "300", "tokens": "20M", "minutes": "5", "flops": "1e14"}
 def add_training(command: Callable[..., argparse.ArgumentParser], run: Any) -> None:
     """Add the command."""
     train = command("train", run, "train a model on texts, from the start or from weights, into a folder")
-    train.add_argument("file", metavar="FILE")
+    train.add_argument("file", metavar="FILE", help="of a folder, the weights are taken too")
     train.add_argument(
         "--data",
         nargs="+",

@@ -28,11 +28,10 @@ class Lines:
 
     Args:
         terminal: Of the command.
-        total: The name of the model.
     """
 
-    def __init__(self, terminal: Terminal, total: str) -> None:
-        self._terminal, self._name = terminal, total
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
         self._live = sys.stderr.isatty()
         self._recent: deque[Any] = deque(maxlen=_RECENT)
         self._began, self._first, self._shown = time.monotonic(), 0.0, 0.0
