@@ -197,7 +197,8 @@ def run(command: list[str], folder: Path) -> str:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "NO_COLOR": "1", "COLUMNS": "100", "TERM": "dumb", "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(paths),
-        "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(folder / ".cache"), "PIP_TARGET": site, "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0",
+        "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(folder / ".cache"),
+        "PIP_TARGET": site, "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0",
         "PIP_NO_INDEX": "1", "PIP_QUIET": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
     }  # fmt: skip

@@ -84,7 +84,7 @@ def _teaching(arguments: argparse.Namespace) -> Any:
         if arguments.teacher_layers:
             raise ValueError("`--teacher-layers` needs a `--teacher`")
         return None
-    from axon_compose import load_model
+    from axon_compose.checkpoints.trained import load_model
     from axon_compose.learn import Teaching
     from axon_compose.learn.distilling import pairs_of
 
