@@ -18,7 +18,7 @@ __all__ = ["ConvolvedAttention", "HeadConv"]
 
 
 class HeadConv(nn.Module):
-    """A causal depthwise convolution whose taps all channels of a head share.
+    """A causal depthwise convolution whose taps all channels of a head share; shaped as published checkpoints have it.
 
     Args:
         heads: Number of heads H.
@@ -28,14 +28,14 @@ class HeadConv(nn.Module):
     def __init__(self, heads: int, taps: int) -> None:
         super().__init__()
         bound = 1 / sqrt(taps)
-        self.weight = mx.random.uniform(-bound, bound, (heads, taps))
+        self.weight = mx.random.uniform(-bound, bound, (1, 1, heads, 1, taps))
 
     def __call__(
         self, x: mx.array, mask: mx.array | None = None, state: mx.array | None = None
     ) -> tuple[mx.array, mx.array]:
         """Convolve `x` (B, L, H, W); the state, of the last inputs, is (B, taps - 1, H W)."""
         spread = nn.Module()
-        spread.weight = mx.repeat(self.weight, x.shape[-1], axis=0)[..., None]
+        spread.weight = mx.repeat(self.weight[0, 0, :, 0], x.shape[-1], axis=0)[..., None]
         y, state = causal_conv(spread, x.flatten(2), mask, state)
         return y.astype(x.dtype).reshape(x.shape), state
 

@@ -46,7 +46,7 @@ def reference(layer, options, x):
         return y.transpose(1, 0, 2)
 
     def convolved(name):
-        y, taps = projected(name), p[f"{name}_conv.weight"]
+        y, taps = projected(name), p[f"{name}_conv.weight"][0, 0, :, 0]
         out = np.zeros_like(y)
         for back in range(o.d_conv):
             out[:, back:] += taps[:, o.d_conv - 1 - back, None, None] * y[:, : len(x) - back]
@@ -91,7 +91,7 @@ def test_it_is_the_layer_of_mlx_lm():
     theirs = baichuan_m1.Attention(args, 0)
     theirs.W_pack.weight = mx.concatenate([layer[f"{name}_proj"].weight for name in "qkv"])
     theirs.o_proj.weight = layer.o_proj.weight
-    theirs.conv_k, theirs.conv_v = (layer[f"{name}_conv"].weight.reshape(1, 1, 2, 1, 2) for name in "kv")
+    theirs.conv_k, theirs.conv_v = (layer[f"{name}_conv"].weight for name in "kv")
     mine, other = cache_of(options), CacheList(ArraysCache(2), KVCache())
     for part in mx.split(sequence(2, 20, HIDDEN), [12, 13], axis=1):
         assert mx.abs(layer(part, None, mine)[0] - theirs(part, "causal", other)).max() < 1e-5

@@ -39,7 +39,7 @@ class ConvolvedAttentionOptions(AttentionOptions):
 
 def _params(options: ConvolvedAttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
     _, kv_heads, _ = head_shape(options, dims)
-    taps = (kv_heads, options.d_conv)
+    taps = (1, 1, kv_heads, 1, options.d_conv)
     return {**_PLAIN.params(options, dims), "k_conv.weight": taps, "v_conv.weight": taps}
 
 
