@@ -7,7 +7,7 @@ from axon_compose.report.draw._matplotlib import apart, require_charts
 from axon_compose.report.draw._notebook import embedded
 from axon_compose.report.draw._page import page
 from axon_compose.report.draw._picture import picture
-from axon_compose.report.draw._training import training_page
+from axon_compose.report.draw._training import training_page, training_picture
 
 __all__ = [
     "apart",
@@ -20,4 +20,5 @@ __all__ = [
     "require_charts",
     "require_renderer",
     "training_page",
+    "training_picture",
 ]
