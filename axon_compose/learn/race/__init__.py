@@ -39,6 +39,7 @@ def race(
     *,
     task: str | None = None,
     data: str | Iterable[str] | None = None,
+    material: Material | None = None,
     budget: str | Budget = "300steps",
     tokenizer: str = "bytes",
     length: int = 128,
@@ -53,6 +54,7 @@ def race(
             becomes that of the task or tokenizer.
         task: A skill task, such as `mqar:pairs=32,vocab=64`; `mqar` unless there is `data`.
         data: Text: files, folders, or `python-docs`.
+        material: Either of them, ready.
         budget: Of each run: `300steps`, `20Mtok`, `5min` or `1e14flop`.
         tokenizer: For text: `bytes`, `bpe:N` or a folder.
         length: For text: tokens of a sequence.
@@ -69,7 +71,8 @@ def race(
 
     if task is not None and data is not None:
         raise ValueError("a race is on a task or on data, not on both")
-    material: Material = TaskMaterial.of(task or "mqar") if data is None else TextMaterial.of(data, tokenizer, length)
+    if material is None:
+        material = TaskMaterial.of(task or "mqar") if data is None else TextMaterial.of(data, tokenizer, length)
     settings = Settings(Budget.parse(budget) if isinstance(budget, str) else budget, **terms)
     contenders = [model if isinstance(model, Contender) else Contender(model) for model in models]
     return run(contenders, material, settings, folder=None if folder is None else Path(folder), progress=progress)

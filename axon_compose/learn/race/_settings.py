@@ -38,7 +38,7 @@ class Settings:
     seeds: int = 3
     rates: tuple[float, ...] = RATES
     batch: int = 32
-    points: int = 12
+    points: int = 10
     match: Figure | None = None
     scale: tuple[str, ...] = SCALE
     recipe: tuple[tuple[str, Any], ...] = ()

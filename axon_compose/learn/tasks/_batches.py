@@ -23,7 +23,7 @@ class TaskBatches:
         held_out: Batches of an evaluation.
     """
 
-    def __init__(self, task: Task, *, batch: int, seed: int = 0, held_out: int = 4) -> None:
+    def __init__(self, task: Task, *, batch: int, seed: int = 0, held_out: int = 8) -> None:
         self.task, self.batch, self.seed, self._held_out = task, batch, seed, held_out
 
     @property
