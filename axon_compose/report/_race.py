@@ -45,7 +45,8 @@ def race_headline(race: RaceResult) -> str:
 
 def race_rows(race: RaceResult) -> list[list[str]]:
     """The cells, the head first; the best model comes first."""
-    head = ["model", race.metric, "lowest and highest", "rate", "parameters", "FLOPs/token", "caches", "tokens/s"]
+    unit = "bits/byte" if race.bits else race.metric
+    head = ["model", unit, "lowest and highest", "rate", "parameters", "FLOPs/token", "caches", "tokens/s"]
     return [head, *(_row(race, standing) for standing in race.standings())]
 
 
