@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from axon_compose.learn.race._settings import Settings
 from axon_compose.learn.race._statistics import LEVEL, interval
-from axon_compose.notebook import Shown
+from axon_compose.notebook import Printed
 
 __all__ = ["Entrant", "Point", "RaceResult", "Run", "Standing", "Verdict"]
 
@@ -128,7 +128,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class RaceResult(Shown):
+class RaceResult(Printed):
     """A race, finished or not.
 
     Attributes:

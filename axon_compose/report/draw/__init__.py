@@ -8,6 +8,7 @@ from axon_compose.report.draw._notebook import embedded
 from axon_compose.report.draw._page import page
 from axon_compose.report.draw._picture import picture
 from axon_compose.report.draw._race import race_page, race_picture
+from axon_compose.report.draw._training import training_page
 
 __all__ = [
     "apart",
@@ -21,4 +22,5 @@ __all__ = [
     "race_picture",
     "require_charts",
     "require_renderer",
+    "training_page",
 ]
