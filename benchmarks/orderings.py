@@ -62,7 +62,7 @@ def main(wanted: list[int]) -> None:
     common, every = claims()
     for index, claim in enumerate(every):
         known = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
-        if claim["title"] in known and index not in wanted or (wanted and index not in wanted):
+        if (claim["title"] in known and index not in wanted) or (wanted and index not in wanted):
             continue
         print(claim["title"], flush=True)
         found = run(common, claim, Path(gettempdir()) / "axon-orderings" / str(index))
