@@ -13,6 +13,7 @@ from axon_compose.cli._counting_flags import add_counting, add_timing
 from axon_compose.cli._describing_flags import add_catalogue, add_looking, add_reading
 from axon_compose.cli._plugin_flags import add_plugins
 from axon_compose.cli._proving_flags import add_proving
+from axon_compose.cli._race_flags import add_race
 from axon_compose.cli._streams import note, put
 from axon_compose.cli._terminal import OK, Terminal
 from axon_compose.cli._training_flags import add_training
@@ -61,7 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run, error=added.error)
         return added
 
-    for add in (add_reading, add_counting, add_timing, add_looking, add_catalogue, add_building, add_proving):
+    for add in (add_reading, add_counting, add_timing, add_looking, add_catalogue, add_building, add_proving, add_race):
         add(command)
     add_training(command, lazily("_train", "train"))
     add_plugins(command)
