@@ -42,6 +42,7 @@ PAGES: Final = (
     "docs/cli.md",
     "docs/pictures.md",
     "docs/plugins.md",
+    "docs/race.md",
     "docs/python.md",
     "docs/questions.md",
     "docs/training.md",
