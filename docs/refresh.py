@@ -42,8 +42,10 @@ PAGES: Final = (
     "docs/cli.md",
     "docs/pictures.md",
     "docs/plugins.md",
+    "docs/race.md",
     "docs/python.md",
     "docs/questions.md",
+    "docs/training.md",
 )
 #: Pages made of data. What is measured is kept; `docs/families_page.py`, `docs/conformance_page.py` and `make bench`
 #: measure it anew.
@@ -56,6 +58,8 @@ GENERATED: Final[Mapping[str, Callable[[], str]]] = {
     "docs/performance.md": performance_page.page,
 }
 CHECKPOINTS: Final = "tests/families/fixtures"
+#: Where commands are looked for first. The tests put theirs here, which need not import everything again.
+PROGRAMS = Path(sys.executable).parent
 
 _BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE: Final = re.compile(r"# file: (\S+)\n")
@@ -83,6 +87,11 @@ _MASKS: Final = (
     (re.compile(r"^ +axon-compose  +mlx-lm  +ratio$", re.MULTILINE), "  HEAD"),
     (re.compile(r"^  this BLAS is slow, whoever uses it: .*\n", re.MULTILINE), ""),
     (re.compile(r"^system  +.*?(?=^```$)", re.MULTILINE | re.DOTALL), "FINDINGS\n"),
+    # What a run of training measures; what it writes differs with the texts that a version of Python carries.
+    (re.compile(r"(?<=loss )[\d.]+|(?<=held out )[\d.]+|[\d.]+(?= bits per byte)"), "N"),
+    (re.compile(r"[\d,.]+ tokens/s, [\d.]+ \w?B, [\d:]+ left"), "N tokens/s, N MB, N left"),
+    (re.compile(r"(?<= tokens in )[\dmins ]+(?=, )|[\d.]+ \w?B(?= of memory)"), "N"),
+    (re.compile(r"^  \|.*\n", re.MULTILINE), ""),
     # Versions of matplotlib differ in how many digits and marks a chart has.
     (re.compile(r"(?<=\.html: )(.*), [\d.]+ \w?B$", re.MULTILINE), r"\1, N kB"),
     # Versions of Python differ in how argparse writes an option with two spellings, and in where it breaks a line.
@@ -188,10 +197,11 @@ def run(command: list[str], folder: Path) -> str:
     paths = [site, *filter(None, [os.environ.get("PYTHONPATH")])]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AXON_COMPOSE", "PIP_"))}
     environment = kept | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([str(PROGRAMS), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "NO_COLOR": "1", "COLUMNS": "100", "TERM": "dumb", "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(paths),
-        "HF_HUB_OFFLINE": "1", "PIP_TARGET": site, "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0",
+        "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(folder / ".cache"),
+        "PIP_TARGET": site, "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0",
         "PIP_NO_INDEX": "1", "PIP_QUIET": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
     }  # fmt: skip

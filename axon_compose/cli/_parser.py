@@ -12,7 +12,9 @@ from axon_compose.cli._arguments import (
     PEERS,
     as_json,
     bandwidth,
+    budget,
     cases,
+    chart,
     checkpoint,
     common,
     contexts,
@@ -24,6 +26,7 @@ from axon_compose.cli._arguments import (
     output,
     peers,
     picture,
+    rates,
     seed,
     sequences,
     tokens,
@@ -32,6 +35,7 @@ from axon_compose.cli._arguments import (
 from axon_compose.cli._imports import kept
 from axon_compose.cli._streams import note, put
 from axon_compose.cli._terminal import OK, Terminal
+from axon_compose.cli._training_flags import add_training
 from axon_compose.diagnostics import nearest
 from axon_compose.report import FORMS
 
@@ -49,6 +53,8 @@ Exit codes: 0 ok, 1 the file has errors or a check failed, 2 wrong usage or a fi
 
 #: Widths of quantised weights; `axon_compose.analysis.cost.BITS`, which a parser need not import.
 BITS = (1, 2, 3, 4, 5, 6, 8)
+#: What `race` makes equal; `axon_compose.learn.race._match.MATCHES`.
+MATCHES = ("params", "flops", "state")
 #: What `export` writes; `axon_compose.checkpoints.export.KINDS`, which imports mlx.
 _KINDS = ("mlx-lm", "huggingface")
 
@@ -99,6 +105,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     _add_describing(command)
     _add_building(command)
+    _add_race(command)
+    add_training(command, _lazily("_train", "train"))
     _add_plugin_commands(command)
     command("help", _help(parser, commands.choices), "show this text, or that of a command").add_argument(
         "about", nargs="?", metavar="COMMAND"
@@ -155,11 +163,16 @@ def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
     lint.add_argument("--format", choices=FORMS, default="text", help="how advice is printed (default: text)")
     lint.add_argument("--strict", action="store_true", help="exit with 1 if there is any")
     common(lint)
-    listed = command("list", _lazily("_catalogue", "list_all"), "list architectures, families and components")
-    listed.add_argument("search", nargs="?", metavar="SEARCH", help="only what has this in its name or summary")
+    listed = command("list", _lazily("_catalogue", "list_all"), "list architectures, families, components and tasks")
+    listed.add_argument(
+        "search",
+        nargs="?",
+        metavar="SEARCH",
+        help="only what has this in its name or summary, or `tasks`",
+    )
     as_json(listed)
-    described = command("describe", _lazily("_catalogue", "describe"), "show a component type with all its options")
-    described.add_argument("type", metavar="TYPE", help="such as attention, or plugin/name")
+    described = command("describe", _lazily("_catalogue", "describe"), "show a component or task with all its options")
+    described.add_argument("type", metavar="TYPE", help="such as attention, mqar, or plugin/name")
     as_json(described)
     explain = command("explain", _lazily("_describe", "explain_code"), "explain the code of a diagnostic")
     explain.add_argument("code", metavar="CODE", help="such as AX101")
@@ -338,6 +351,35 @@ def _add_building(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     verify.add_argument("--allow-large", action="store_true", help="run it even if memory seems too small")
     common(verify)
+
+
+def _add_race(command: Callable[..., argparse.ArgumentParser]) -> None:
+    race = command("race", _lazily("_race", "race"), "which of these learns it better? several models, same terms")
+    race.add_argument("files", nargs="+", metavar="FILE", help="the first one is what others are made equal to")
+    race.add_argument("--task", metavar="TASK", help="such as mqar:pairs=32,vocab=64; see `list tasks` (default: mqar)")
+    race.add_argument("--data", action="append", metavar="TEXT", help="text instead: files, folders or python-docs")
+    race.add_argument("--tokenizer", metavar="bytes|bpe:N|DIR", help="of the text (default: bytes)")
+    race.add_argument("--length", type=length, metavar="N", help="tokens of a sequence of the text (default: 128)")
+    race.add_argument(
+        "--budget",
+        type=budget,
+        default="300steps",
+        metavar="AMOUNT",
+        help="of each run: 300steps, 20Mtok, 5min or 1e14flop (default: 300steps)",
+    )
+    race.add_argument("--seeds", type=sequences, metavar="N", help="runs of each model (default: 3)")
+    race.add_argument(
+        "--rates", type=rates, metavar="X,X", help="learning rates that all try first (default: 1e-3,3e-3,1e-2)"
+    )
+    race.add_argument("--batch", type=sequences, metavar="N", help="sequences of a step (default: 32)")
+    race.add_argument("--match", choices=MATCHES, help="change widths until this is equal")
+    race.add_argument(
+        "--scale", type=names, metavar="DIM,DIM", help="the widths (default: hidden_size,intermediate_size)"
+    )
+    race.add_argument("--folder", metavar="DIR", help="where to keep it: go on after a stop, add models or seeds")
+    output(race, "PAGE.html", "write a page, or the main charts as .svg", type=chart)
+    race.add_argument("--force", action="store_true", help="replace the page")
+    common(race)
 
 
 def _add_check(command: Callable[..., argparse.ArgumentParser]) -> None:

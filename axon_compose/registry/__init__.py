@@ -28,8 +28,10 @@ from axon_compose.registry._specs import (
     Composite,
     Dims,
     Kind,
+    Optioned,
     State,
 )
+from axon_compose.registry._tasks import TaskSpec, load_task
 
 __all__ = [
     "DEBUG_HELP",
@@ -47,12 +49,14 @@ __all__ = [
     "Guard",
     "Kind",
     "LookupFailure",
+    "Optioned",
     "Options",
     "PluginFault",
     "PluginStatus",
     "Raised",
     "Registry",
     "State",
+    "TaskSpec",
     "as_data",
     "check_options",
     "debug_traceback",
@@ -60,6 +64,7 @@ __all__ = [
     "hookimpl",
     "hookspec",
     "load_factory",
+    "load_task",
     "one_line",
     "option_names",
     "options_schema",

@@ -148,6 +148,11 @@ def test_there_and_back(name: str, tmp_path: Path, tokenizer: Path) -> None:
     assert found.keys() <= wanted.keys()
     assert all(key.endswith(IDLE.get(name, ())) for key in lost)
     assert bool(lost) == (name in IDLE)
+    if name == "baichuan_m1":  # whose rows come with the length that its code gives them before each use
+        rows = wanted["lm_head.weight"]
+        unit = rows / mx.linalg.norm(rows, axis=-1, keepdims=True)
+        assert mx.allclose(found["lm_head.weight"], unit, rtol=1e-5, atol=0)
+        found["lm_head.weight"] = rows
     assert [key for key in found if not same(found[key], wanted[key])] == []
     assert told(target) == config
     assert {read_safetensors(path).metadata["format"] for path in target.glob("*.safetensors")} == {"pt"}

@@ -161,6 +161,8 @@ PUBLISHED: Final = {
     "pixtral-12b": Published("llama", 12_247_782_400),
     "gemma-4-12B-it": Published("gemma4_unified", 11_907_350_320),
     "TeleChat3-36B-Thinking": Published("telechat3", "36"),
+    "Baichuan-M1-14B-Instruct": Published("baichuan_m1", 14_470_764_320),
+    "Hunyuan-Large": Published("hunyuan", 388_701_405_440),
     "Hunyuan-0.5B-Instruct": Published("hunyuan_v1_dense", 539_010_048),
     "MiniCPM-2B-sft-bf16": Published("minicpm", 2_724_880_896),
     "OpenELM-270M": Published("openelm", 271_527_168),
@@ -202,6 +204,7 @@ PUBLISHED: Final = {
     "mpt-7b": Published("mpt", 6_649_286_656),
     "xglm-564M": Published("xglm", 564_463_616),
     "falcon-rw-1b": Published("falcon", 1_311_625_216),
+    "plamo-2-1b": Published("plamo2", 1_291_441_920, read=True),
     "plamo-13b": Published("plamo", 13_099_545_600, read=True),
     # Names and paths left out, counted by transformers; each has fields that change nothing.
     "allam-7b": Published("llama", 7_000_559_616, read=True),

@@ -7,6 +7,8 @@ from axon_compose.report.draw._matplotlib import apart, require_charts
 from axon_compose.report.draw._notebook import embedded
 from axon_compose.report.draw._page import page
 from axon_compose.report.draw._picture import picture
+from axon_compose.report.draw._race import race_page, race_picture
+from axon_compose.report.draw._training import training_page
 
 __all__ = [
     "apart",
@@ -16,6 +18,9 @@ __all__ = [
     "embedded",
     "page",
     "picture",
+    "race_page",
+    "race_picture",
     "require_charts",
     "require_renderer",
+    "training_page",
 ]

@@ -1,0 +1,57 @@
+"""A model that learns: data and a recipe to trained weights, with what was measured on the way.
+
+What comes in: a model (or what it is compiled from), `Batches` of tokens, a `Recipe` and a `Budget`. What goes out: the
+model with other weights, `Metrics` of every step, and files to continue from. It never draws, and no order of its data
+depends on anything but a seed and the number of the step. mlx is imported when something is trained.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from axon_compose.learn.budget import Budget, Spent
+from axon_compose.learn.cadence import Cadence
+from axon_compose.learn.recipe import Recipe
+
+if TYPE_CHECKING:
+    from axon_compose.learn._train import train
+    from axon_compose.learn.batches import Batch, Batches
+    from axon_compose.learn.data import Sources
+    from axon_compose.learn.distilling import Teaching
+    from axon_compose.learn.run import Listener, Outcome
+    from axon_compose.learn.trainer import Metrics, Trainer
+
+__all__ = [
+    "Batch",
+    "Batches",
+    "Budget",
+    "Cadence",
+    "Listener",
+    "Metrics",
+    "Outcome",
+    "Recipe",
+    "Sources",
+    "Spent",
+    "Teaching",
+    "Trainer",
+    "train",
+]
+
+#: Where the names come from that need mlx.
+_HOMES: Final = {
+    "Batch": "batches",
+    "Batches": "batches",
+    "Listener": "run",
+    "Metrics": "trainer",
+    "Outcome": "run",
+    "Sources": "data",
+    "Teaching": "distilling",
+    "Trainer": "trainer",
+    "train": "_train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What runs a model is imported when it is asked for."""
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
