@@ -1,4 +1,4 @@
-"""Published weights as a user runs them: `mlx_lm.generate` on a folder of ours, and on its export for mlx-lm's own class.
+"""Published weights as users run them: `mlx_lm.generate` on a folder of ours, and on its export for mlx-lm.
 
     make weights
     python benchmarks/real_models.py [smollm2] [gemma3] [--forms float32,bfloat16,8bit,4bit] [--rounds 3]
