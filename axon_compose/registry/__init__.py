@@ -6,6 +6,7 @@ from axon_compose.registry._faults import Fault
 from axon_compose.registry._guard import DEBUG_HELP, Guard, PluginFault, Raised, debug_traceback
 from axon_compose.registry._hooks import hookimpl, hookspec
 from axon_compose.registry._host import PluginStatus, Registry
+from axon_compose.registry._learning import Constant, Learning, Normal, matching
 from axon_compose.registry._options import (
     as_data,
     check_options,
@@ -42,11 +43,14 @@ __all__ = [
     "Candidate",
     "ComponentSpec",
     "Composite",
+    "Constant",
     "Dims",
     "Fault",
     "Guard",
     "Kind",
+    "Learning",
     "LookupFailure",
+    "Normal",
     "Options",
     "PluginFault",
     "PluginStatus",
@@ -60,6 +64,7 @@ __all__ = [
     "hookimpl",
     "hookspec",
     "load_factory",
+    "matching",
     "one_line",
     "option_names",
     "options_schema",

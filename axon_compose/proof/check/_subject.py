@@ -49,7 +49,7 @@ class Subject:
 
     def fresh(self, dtype: str, seed: int) -> LanguageModel:
         """Another one with weights of its own."""
-        model = random_weights(self.plan, dtype=dtype, seed=seed % _SEEDS)
+        model = random_weights(self.plan, dtype=dtype, seed=seed % _SEEDS, as_made=True)
         keys = iter(mx.random.split(_key(seed + 1), 10_000))
 
         def move(value: mx.array) -> mx.array:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from axon_compose.registry import Array, ComponentSpec, Dims, Options, written
+from axon_compose.registry import Array, ComponentSpec, Constant, Dims, Learning, Normal, Options, written
 from axon_core.specs._flops import product_flops
 from axon_core.specs._heads import switch
 from axon_core.specs._saved import each, in_float32, norm_saved
@@ -169,6 +169,34 @@ def _head_touched(options: LMHeadOptions, dims: Dims, tokens: int) -> dict[str, 
     return {"embedding.embed_tokens.weight": dims.vocab_size} if options.tied else {}
 
 
+def _table_std(hidden_size: int) -> float:
+    """Of tables: the 0.02 of GPT-2, and less for wide models, whose scores would be large otherwise."""
+    return min(0.02, Normal().deviation((hidden_size,), 1))
+
+
+def _embedding_initial(options: TokenEmbeddingOptions, dims: Dims) -> dict[str, Normal | Constant | None]:
+    """Vectors of the same size whatever factor they get.
+
+    Under a norm their size shows in a tied head alone: there they are so small that the score of a token's own vector,
+    which is in the residual stream as a whole, is no larger than the others'.
+    """
+    std = _table_std(dims.hidden_size)
+    if options.norm is not None:
+        std = min(std, 1 / dims.hidden_size)
+    return {
+        "embed_tokens.weight": Normal(std / (options.scale or 1.0)),
+        "embed_positions.weight": Normal(std),
+        "per_layer.embed_tokens.weight": Normal(0.02),
+        "*norm.weight": None,
+        "*.weight": Normal(),
+    }
+
+
+def _head_initial(options: LMHeadOptions, dims: Dims) -> dict[str, Normal | Constant | None]:
+    """Scores so small that all tokens are about as likely."""
+    return {"lm_head.weight": Normal(_table_std(dims.hidden_size)), "out_proj.weight": Normal(), "*bias": Constant(0.0)}
+
+
 def _shrink_embedding(options: TokenEmbeddingOptions, dims: Dims) -> dict[str, Any]:
     # 24 is no usual hidden size, so a factored table stays factored.
     small = written(options) | limited(options, {"size": 24})
@@ -184,6 +212,7 @@ SPECS: Final = (
         kind="embedding",
         options=TokenEmbeddingOptions,
         module="axon_core.embedding:TokenEmbedding.from_options",
+        learning=Learning(undecayed=_TABLES, initial=_embedding_initial),
         summary="A table of vectors, optionally of a width of its own.",
         params=_embedding_params,
         flops=_embedding_flops,
@@ -210,6 +239,7 @@ SPECS: Final = (
         kind="head",
         options=LMHeadOptions,
         module="axon_core.head:LMHead.from_options",
+        learning=Learning(initial=_head_initial),
         summary="Scores of the next token, tied to the embedding or with a matrix of its own.",
         source='tying: Press and Wolf 2017, "Using the Output Embedding to Improve Language Models" (arXiv:1608.05859)',
         params=_head_params,
