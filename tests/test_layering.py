@@ -44,11 +44,12 @@ FREE = {"axon_compose.__version__"}
 HEAVY = ("gguf", "mlx", "mlx_lm", "numpy", "matplotlib", "transformers", "jsonschema", "torch")
 #: Everything that has to load without any of those.
 LIGHT = [
-    *(room for room in ORDER if room not in ("model", "integrations", "proof", "testing")),
+    *(room for room in ORDER if room not in ("model", "integrations", "proof", "learn", "testing")),
     *(f"language.{part}" for part in ("source", "document", "schema", "config", "layout")),
     *(f"analysis.{part}" for part in ("cost", "diff", "lint", "comparison", "measurement")),
     *(f"checkpoints.{part}" for part in ("files", "gguf._compile", "gguf._tokenizer", "huggingface", "weights")),
     *("proof", "proof.bench", "proof.doctor", "report.draw", "machine.memory", "machine.blas", "plan.concrete"),
+    *("learn.recipe", "learn.budget"),
 ]
 #: What modules before `model` import of those inside a function, or for types alone.
 LATER = {"machine/blas.py": {"mlx"}, "registry/_json_schema.py": {"jsonschema"}}

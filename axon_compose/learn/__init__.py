@@ -4,3 +4,25 @@ What comes in: a model (or what it is compiled from), `Batches` of tokens, a `Re
 model with other weights, `Metrics` of every step, and files to continue from. It never draws, and no order of its data
 depends on anything but a seed and the number of the step. mlx is imported when something is trained.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from axon_compose.learn.budget import Budget, Spent
+from axon_compose.learn.recipe import Recipe
+
+if TYPE_CHECKING:
+    from axon_compose.learn.batches import Batch, Batches
+    from axon_compose.learn.trainer import Metrics, Trainer
+
+__all__ = ["Batch", "Batches", "Budget", "Metrics", "Recipe", "Spent", "Trainer"]
+
+#: Where the names come from that need mlx.
+_HOMES: Final = {"Batch": "batches", "Batches": "batches", "Metrics": "trainer", "Trainer": "trainer"}
+
+
+def __getattr__(name: str) -> Any:
+    """What runs a model is imported when it is asked for."""
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import mlx.core as mx
 import mlx.optimizers as optim
 from mlx.utils import tree_flatten
 
 from axon_compose.learn.muon import Muon
+from axon_compose.learn.recipe import Recipe
 from axon_compose.model import LanguageModel
 from axon_compose.plan import Plan, Use
 
@@ -34,22 +35,9 @@ class Group:
     rate: float = 1.0
 
 
-class Moves(Protocol):
-    """The options of a recipe that say how weights move; see `axon_compose.learn.Recipe`."""
-
-    optimizer: str
-    learning_rate: float
-    weight_decay: float
-    beta1: float
-    beta2: float
-    epsilon: float
-
-
 def groups(plan: Plan) -> dict[str, Group]:
     """The group of every parameter of a plan, by its name there."""
-    return {
-        f"{use.path}.{name}": _group(use, name, shape) for use in plan.uses() for name, shape in use.params.items()
-    }
+    return {f"{use.path}.{name}": _group(use, name, shape) for use in plan.uses() for name, shape in use.params.items()}
 
 
 def _group(use: Use, name: str, shape: tuple[int, ...]) -> Group:
@@ -58,7 +46,7 @@ def _group(use: Use, name: str, shape: tuple[int, ...]) -> Group:
     return Group(learning.decays(name, shape), matrix, learning.rate(name))
 
 
-class Grouped(optim.MultiOptimizer):
+class Grouped(optim.MultiOptimizer):  # type: ignore[misc]
     """An optimiser for each group of parameters, which all follow one learning rate.
 
     Args:
@@ -76,7 +64,8 @@ class Grouped(optim.MultiOptimizer):
     @property
     def learning_rate(self) -> mx.array:
         """That of parameters whose records ask for no factor."""
-        return self.optimizers[0].learning_rate / self.rates[0]
+        value: mx.array = self.optimizers[0].learning_rate / self.rates[0]
+        return value
 
     @learning_rate.setter
     def learning_rate(self, value: float | mx.array) -> None:
@@ -84,7 +73,7 @@ class Grouped(optim.MultiOptimizer):
             each.learning_rate = mx.array(value, mx.float32) * rate
 
 
-def make_optimizer(model: LanguageModel, recipe: Moves) -> Grouped:
+def make_optimizer(model: LanguageModel, recipe: Recipe) -> Grouped:
     """The optimiser of a model, its state made.
 
     Parameters that no record knows, such as those of adapters, decay and are moved by AdamW.
@@ -105,7 +94,7 @@ def make_optimizer(model: LanguageModel, recipe: Moves) -> Grouped:
     return optimizer
 
 
-def _made(group: Group, recipe: Moves) -> optim.Optimizer:
+def _made(group: Group, recipe: Recipe) -> optim.Optimizer:
     decay = recipe.weight_decay if group.decays else 0.0
     if group.matrix:
         return Muon(recipe.learning_rate, weight_decay=decay)

@@ -16,7 +16,7 @@ _STEPS: Final = 5
 _SIZE: Final = 0.2
 
 
-class Muon(optim.Muon):
+class Muon(optim.Muon):  # type: ignore[misc]
     r"""Momentum whose matrix is made orthogonal (Jordan et al. 2024), as large as a step of AdamW (Liu et al. 2025).
 
     With the gradient G of an (m, n) matrix W, momentum :math:`\mu`, learning rate :math:`\eta` and weight decay
@@ -46,11 +46,12 @@ class Muon(optim.Muon):
         moved = orthogonal(self.momentum * state["v"] + (1 - self.momentum) * gradient)
         rate = self.learning_rate.astype(parameter.dtype)
         kept = parameter * (1 - rate * self.weight_decay) if self.weight_decay else parameter
-        return kept - rate * (_SIZE * max(parameter.shape[-2:]) ** 0.5) * moved
+        after: mx.array = kept - rate * (_SIZE * max(parameter.shape[-2:]) ** 0.5) * moved
+        return after
 
 
 def orthogonal(matrices: mx.array) -> mx.array:
-    """Matrices (..., m, n) with the same singular vectors and singular values near 1, by five steps of Newton-Schulz."""
+    """Matrices (..., m, n) with the same singular vectors, and singular values near 1 by five Newton-Schulz steps."""
     a, b, c = _COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.swapaxes(-1, -2) if tall else matrices

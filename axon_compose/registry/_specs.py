@@ -237,7 +237,7 @@ class ComponentSpec:
     around: Literal["branch", "layer", "aside"] = "branch"
     default: bool = False
     shrink: Callable[[Any, Dims], Any] | None = None
-    learning: Learning = Learning()
+    learning: Learning = field(default_factory=Learning)
     examples: tuple[Mapping[str, Any], ...] = ()
     source: str = ""
 

@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-__all__ = ["Trace", "trace"]
+__all__ = ["Trace", "layer_outputs", "trace"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def trace(model: nn.Module, tokens: mx.array, steps: int) -> Trace:
         tokens: (B, L).
         steps: How many of the last tokens go one by one through the caches.
     """
-    with _seen(_held(model)) as hidden:
+    with layer_outputs(model) as hidden:
         logits = model(tokens).astype(mx.float32)
         mx.eval(logits, hidden)
     known = all(isinstance(state, mx.array) and state.ndim == 3 for state in hidden)
@@ -77,9 +77,17 @@ def _hidden(arguments: list[Any]) -> Any:
 
 
 @contextmanager
-def _seen(layers: list[Any] | None) -> Iterator[list[mx.array]]:
-    """Put a tap after every layer for a while; the list fills with what goes in and comes out."""
-    seen: list[mx.array] = []
+def layer_outputs(model: nn.Module) -> Iterator[list[Any]]:
+    """See what goes into the first layer of a model and what every layer gives, while the model is called once.
+
+    Args:
+        model: Has `layers`.
+
+    Yields:
+        A list that fills during the call; it stays empty where the model does not keep its layers in a list.
+    """
+    seen: list[Any] = []
+    layers = _held(model)
     if layers is None:
         yield seen
         return
@@ -94,7 +102,7 @@ def _seen(layers: list[Any] | None) -> Iterator[list[mx.array]]:
 class _Tap:
     """Stands in for a layer and writes down what it gives, whether it is called by position or by keyword."""
 
-    def __init__(self, layer: nn.Module, seen: list[mx.array]) -> None:
+    def __init__(self, layer: nn.Module, seen: list[Any]) -> None:
         self._layer, self._seen = layer, seen
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:

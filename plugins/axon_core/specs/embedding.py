@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -169,24 +170,27 @@ def _head_touched(options: LMHeadOptions, dims: Dims, tokens: int) -> dict[str, 
     return {"embedding.embed_tokens.weight": dims.vocab_size} if options.tied else {}
 
 
-def _table_std(hidden_size: int) -> float:
-    """Of tables: the 0.02 of GPT-2, and less for wide models, whose scores would be large otherwise."""
-    return min(0.02, Normal().deviation((hidden_size,), 1))
+def _own_score(dims: Dims) -> float:
+    """The standard deviation at which a token's score of its own vector, of length one in each dimension, is ln(V) / 2.
+
+    In a tied model whose branches add little yet, what comes in goes out: then all other tokens together are still
+    far more likely than that one.
+    """
+    return log(dims.vocab_size) / (2 * dims.hidden_size)
+
+
+def _table_std(dims: Dims) -> float:
+    """Of tables: the 0.02 of GPT-2, less for wide models, whose scores would be large, and more for narrow ones."""
+    return max(min(0.02, Normal().deviation((dims.hidden_size,), 1)), _own_score(dims))
 
 
 def _embedding_initial(options: TokenEmbeddingOptions, dims: Dims) -> dict[str, Normal | Constant | None]:
-    """Vectors of the same size whatever factor they get.
-
-    Under a norm their size shows in a tied head alone: there they are so small that the score of a token's own vector,
-    which is in the residual stream as a whole, is no larger than the others'.
-    """
-    std = _table_std(dims.hidden_size)
-    if options.norm is not None:
-        std = min(std, 1 / dims.hidden_size)
+    """Tables of vectors; one whose vectors get larger, by a factor or a norm, drowns what branches add."""
+    enlarged = options.norm is not None or (options.scale or 1.0) > 1.0
     return {
-        "embed_tokens.weight": Normal(std / (options.scale or 1.0)),
-        "embed_positions.weight": Normal(std),
-        "per_layer.embed_tokens.weight": Normal(0.02),
+        "embed_tokens.weight": Normal(_own_score(dims) if enlarged else _table_std(dims)),
+        "embed_positions.weight": Normal(_table_std(dims)),
+        "*.embed_tokens.weight": Normal(0.02),
         "*norm.weight": None,
         "*.weight": Normal(),
     }
@@ -194,7 +198,7 @@ def _embedding_initial(options: TokenEmbeddingOptions, dims: Dims) -> dict[str, 
 
 def _head_initial(options: LMHeadOptions, dims: Dims) -> dict[str, Normal | Constant | None]:
     """Scores so small that all tokens are about as likely."""
-    return {"lm_head.weight": Normal(_table_std(dims.hidden_size)), "out_proj.weight": Normal(), "*bias": Constant(0.0)}
+    return {"lm_head.weight": Normal(_table_std(dims)), "*.weight": Normal(), "*bias": Constant(0.0)}
 
 
 def _shrink_embedding(options: TokenEmbeddingOptions, dims: Dims) -> dict[str, Any]:
@@ -212,7 +216,7 @@ SPECS: Final = (
         kind="embedding",
         options=TokenEmbeddingOptions,
         module="axon_core.embedding:TokenEmbedding.from_options",
-        learning=Learning(undecayed=_TABLES, initial=_embedding_initial),
+        learning=Learning(undecayed=("*embed_tokens.weight", "embed_positions.weight"), initial=_embedding_initial),
         summary="A table of vectors, optionally of a width of its own.",
         params=_embedding_params,
         flops=_embedding_flops,

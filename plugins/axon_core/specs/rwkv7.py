@@ -119,7 +119,7 @@ def _channel_params(options: RWKV7ChannelMixOptions, dims: Dims) -> dict[str, tu
 
 
 def _time_mix_initial(options: RWKV7TimeMixOptions, dims: Dims) -> dict[str, Normal | Constant | None]:
-    """As in the paper's code: the first matrices of low-rank pairs are zeros, the second ones of a tenth of the size."""
+    """As in the paper's code: the first matrices of low-rank pairs are zeros, the second ones a tenth as large."""
     return {
         "*_lora.lora.0.weight": Constant(0.0),
         "*_lora.lora.2.weight": Normal(0.1 / dims.hidden_size**0.5),

@@ -1,0 +1,73 @@
+"""The state of a run in one file: weights, optimiser and what is spent, so that going on is going on to the bit.
+
+The file is written beside itself and takes its name in one step: whatever happens, it is the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import mlx.core as mx
+
+from axon_compose.checkpoints.files import read_safetensors
+from axon_compose.checkpoints.files._safetensors import differences
+from axon_compose.diagnostics import CheckpointError
+from axon_compose.machine.files import cannot_write, sync
+
+__all__ = ["STATE_FILE", "read_state", "write_state"]
+
+STATE_FILE: Final = "training.safetensors"
+_KEY: Final = "axon_compose_training"
+
+
+def write_state(folder: Path, arrays: dict[str, mx.array], record: dict[str, Any]) -> Path:
+    """Write arrays and a record of plain data as `training.safetensors`, in one step.
+
+    Raises:
+        CheckpointError: AX503 it cannot be written, as on a full disk; what was there before still is.
+    """
+    target = folder / STATE_FILE
+    partial = folder / f".{secrets.token_hex(8)}.partial.safetensors"
+    try:
+        try:
+            mx.save_safetensors(str(partial), arrays, {_KEY: json.dumps(record)})
+            sync(partial)
+            partial.replace(target)
+        finally:
+            with suppress(FileNotFoundError):
+                partial.unlink()
+        sync(folder)
+    except (OSError, RuntimeError) as error:  # MLX raises a RuntimeError where the disk is full
+        raise cannot_write(target, error if isinstance(error, OSError) else OSError(str(error))) from error
+    return target
+
+
+def read_state(folder: Path, wanted: dict[str, tuple[int, ...]], whose: str) -> tuple[dict[str, mx.array], Any]:
+    """Read what `write_state` wrote, once names and shapes are known to be right.
+
+    Args:
+        folder: Where it is.
+        wanted: Names and shapes of all arrays.
+        whose: Of the model, for the message.
+
+    Raises:
+        CheckpointError: AX801 there is none, or it cannot be read; AX802 it belongs to another model or optimiser.
+    """
+    path = folder / STATE_FILE
+    if not os.path.lexists(path):
+        raise CheckpointError("AX801", f"`{folder}` has no `{STATE_FILE}`: there is no run to continue")
+    header = read_safetensors(path)
+    text = header.metadata.get(_KEY)
+    if text is None:
+        raise CheckpointError("AX801", f"`{path}` is no state of a run")
+    details = differences({name: tuple(entry.shape) for name, entry in header.entries.items()}, wanted)
+    if details:
+        hint = "continue with the description, the optimiser and the frozen parts that the run was begun with"
+        raise CheckpointError("AX802", f"`{path}` is the state of another run than one of `{whose}`", hint, details)
+    arrays: Any = mx.load(str(path))
+    return arrays, json.loads(text)

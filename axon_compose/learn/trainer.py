@@ -1,0 +1,261 @@
+"""The loop of training, one step at a time: a caller decides what comes between the steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.optimizers as optim
+from mlx.utils import tree_flatten, tree_map, tree_map_with_path, tree_unflatten
+
+from axon_compose.analysis.cost import cost
+from axon_compose.diagnostics import CheckpointError
+from axon_compose.learn._checkpoint import read_state, write_state
+from axon_compose.learn._finite import first_not_finite
+from axon_compose.learn.batches import LEFT_OUT, Batch, Batches
+from axon_compose.learn.budget import Budget, Spent
+from axon_compose.learn.groups import make_optimizer, set_learning_rate
+from axon_compose.learn.loss import cross_entropy
+from axon_compose.learn.objective import Objective, next_token_objective
+from axon_compose.learn.recipe import Recipe
+from axon_compose.model import LanguageModel
+
+__all__ = ["Diverged", "Metrics", "Trainer"]
+
+
+class Diverged(CheckpointError):
+    """The loss or the gradient is not a number any more; the weights are those before that step."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What is known of a step.
+
+    Attributes:
+        step: Its number, from 0.
+        loss: Mean cross entropy of its targets, in nats.
+        learning_rate: Of the step.
+        gradient_norm: Before clipping.
+        spent: What training has used, this step included.
+        more: Further figures of the objective, such as the load of experts; means over the targets.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    spent: Spent
+    more: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """One flat record for a line of JSON."""
+        own = {name: getattr(self, name) for name in ("step", "loss", "learning_rate", "gradient_norm")}
+        spent = asdict(self.spent)
+        del spent["steps"]
+        return own | spent | self.more
+
+
+class Trainer:
+    """A model, its optimiser and its data, moved one step at a time.
+
+    Several can take turns. A step depends on the model, the recipe, the batch and its number alone: random numbers are
+    drawn from the seed and the number of the step.
+
+    Args:
+        model: Is trained in place; frozen parameters stay. Left in training mode.
+        batches: What it learns from.
+        recipe: The defaults of `Recipe` unless given.
+        budget: When it is done, and what the learning rate is a function of; 1,000 steps unless given.
+        objective: What is made small; the cross entropy unless given.
+
+    Attributes:
+        spent: What it has used so far.
+
+    Raises:
+        ValueError: If no parameter may move.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        batches: Batches,
+        recipe: Recipe | None = None,
+        budget: Budget | None = None,
+        *,
+        objective: Objective = next_token_objective,
+    ) -> None:
+        self.model, self.batches, self.objective = model, batches, objective
+        self.recipe, self.budget = recipe or Recipe(), budget or Budget("steps", 1000)
+        if not tree_flatten(model.trainable_parameters()):
+            raise ValueError("every parameter is frozen, there is nothing to train")
+        self.spent = Spent()
+        self._flops: int | None = None
+        model.train()
+        _put_in_order(model)
+        self.optimizer = make_optimizer(model, self.recipe)
+        self._gradients: Callable[..., Any] = self._compiled(self._gradients_of, [model.state, mx.random.state])
+        self._apply: Callable[..., Any] = self._compiled(self._apply_to, [model.state, self.optimizer.state])
+        self._judge: Callable[..., Any] = self._compiled(self._loss_of, [model.state])
+
+    @property
+    def done(self) -> bool:
+        """Whether the budget is used up."""
+        return self.budget.part(self.spent) >= 1
+
+    def step(self) -> Metrics:
+        """Learn from the next batch.
+
+        Raises:
+            Diverged: AX803 the loss or the gradient is not finite; the weights are still those before.
+        """
+        began, step = time.perf_counter(), self.spent.steps
+        batch = self.batches.at(step)
+        rate = self._learning_rate(batch)
+        mx.random.seed((self.recipe.seed * 0x9E3779B97F4A7C15 + step) % 2**64)
+        gradients, figures = self._accumulated(batch)
+        set_learning_rate(self.optimizer, rate)
+        gradients, norm = optim.clip_grad_norm(gradients, self.recipe.clip or float("inf"))
+        mx.eval(gradients, norm, figures)
+        loss, size = float(figures["loss"]), float(norm)
+        if not (isfinite(loss) and isfinite(size)):
+            raise self._diverged(step, batch, loss, size)
+        self._apply(gradients)
+        mx.eval(self.model.state, self.optimizer.state)
+        self.spent += self._spent_on(batch, time.perf_counter() - began)
+        more = {name: float(value) for name, value in figures.items() if name != "loss"}
+        return Metrics(step, loss, rate, size, self.spent, more)
+
+    def evaluate(self) -> dict[str, float]:
+        """The mean cross entropy on what is held out, `loss`, over so many `tokens`; NaN where there are none."""
+        self.model.eval()
+        try:
+            total, number = 0.0, 0
+            for tokens, targets in self.batches.held_out():
+                total += self._judge(tokens, targets).item()
+                number += int((targets != LEFT_OUT).sum())
+        finally:
+            self.model.train()
+            _put_in_order(self.model)
+        return {"loss": total / number if number else float("nan"), "tokens": number}
+
+    def save(self, folder: Path) -> Path:
+        """Write all that is needed to continue, to the bit, into a folder that is there; see `restore`.
+
+        Raises:
+            CheckpointError: AX503.
+        """
+        record = {"spent": asdict(self.spent), "recipe": asdict(self.recipe), "budget": asdict(self.budget)}
+        return write_state(folder, self._arrays(), record)
+
+    def restore(self, folder: Path) -> None:
+        """Continue from what `save` wrote.
+
+        Raises:
+            CheckpointError: AX801 there is nothing to continue from; AX802 it belongs to another model; AX804 it was
+                begun with another recipe or budget.
+        """
+        name = self.model.plan.name
+        arrays, record = read_state(folder, {key: value.shape for key, value in self._arrays().items()}, name)
+        self._require_same(record)
+        weights = [(key.removeprefix("weights."), value) for key, value in arrays.items() if key.startswith("weights.")]
+        state = [(key.removeprefix("optimizer."), value) for key, value in arrays.items() if key[0] == "o"]
+        self.model.update(tree_unflatten(weights))
+        _fill(self.optimizer.state, tree_unflatten(state))
+        self.spent = Spent(**record["spent"])
+        mx.eval(self.model.state, self.optimizer.state)
+
+    def _require_same(self, record: dict[str, Any]) -> None:
+        now = asdict(self.recipe) | asdict(self.budget)
+        then = record["recipe"] | record["budget"]
+        if changed := sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key)):
+            details = tuple(f"`{key}` was {then.get(key)}, and is {now.get(key)}" for key in changed)
+            hint = "continue with the options of the beginning; a new run from these weights is `--init DIR`"
+            raise CheckpointError("AX804", "the run was begun with other options", hint, details)
+
+    def _arrays(self) -> dict[str, mx.array]:
+        weights = {f"weights.{name}": value for name, value in tree_flatten(self.model.parameters())}
+        return weights | {f"optimizer.{name}": value for name, value in tree_flatten(self.optimizer.state)}
+
+    def _learning_rate(self, batch: Batch) -> float:
+        """That of the next step, at its middle."""
+        seconds = self.spent.seconds / max(self.spent.steps, 1)  # how long it will take is guessed from those before
+        step = self._spent_on(batch, seconds)
+        return self.recipe.learning_rate_at(self.budget.part(self.spent) + self.budget.part(step) / 2)
+
+    def _spent_on(self, batch: Batch, seconds: float) -> Spent:
+        sequences, length = batch.tokens.shape
+        if self._flops is None:
+            (sheet,) = cost(self.model.plan, context=length, batch=sequences).contexts
+            self._flops = 3 * sheet.prefill_flops
+        return Spent(1, sequences * length, seconds, self._flops)
+
+    def _accumulated(self, batch: Batch) -> tuple[Any, dict[str, mx.array]]:
+        """Gradients and figures of a step, each a mean over all targets that count."""
+        share = 1 / mx.maximum((batch.targets != LEFT_OUT).sum(), 1).astype(mx.float32)
+        parts = zip(*(mx.split(each, self.recipe.accumulate) for each in batch), strict=True)
+        gradients, figures = self._gradients(*next(parts), share)
+        for tokens, targets in parts:
+            mx.eval(gradients, figures)  # so that only one part's activations are there at a time
+            more, shown = self._gradients(tokens, targets, share)
+            gradients = tree_map(mx.add, gradients, more)
+            figures = {name: value + shown[name] for name, value in figures.items()}
+        return gradients, figures
+
+    def _gradients_of(self, tokens: mx.array, targets: mx.array, share: mx.array) -> tuple[Any, dict[str, mx.array]]:
+        def goal(weights: Any) -> tuple[mx.array, dict[str, mx.array]]:
+            self.model.update(self._cast(weights))
+            made_small, shown = self.objective(self.model, tokens, targets)
+            return made_small * share, {name: mx.stop_gradient(value) * share for name, value in shown.items()}
+
+        weights = self.model.trainable_parameters()
+        (_, figures), gradients = mx.value_and_grad(goal)(weights)
+        self.model.update(weights)
+        return gradients, figures
+
+    def _apply_to(self, gradients: Any) -> None:
+        self.optimizer.update(self.model, gradients)
+
+    def _loss_of(self, tokens: mx.array, targets: mx.array) -> mx.array:
+        return cross_entropy(self.model, self.model.hidden(tokens), targets, gradient=False).nll
+
+    def _cast(self, weights: Any) -> Any:
+        """The weights in the type of the computation, but for those that their components keep in float32."""
+        name = self.recipe.dtype
+        if name == "auto":
+            name = "float32" if mx.default_device() == mx.cpu else "bfloat16"
+        if name == "float32":
+            return weights
+        dtype, may_change = getattr(mx, name), self.model.cast_predicate
+        return tree_map_with_path(lambda path, value: value.astype(dtype) if may_change(path) else value, weights)
+
+    def _compiled(self, function: Callable[..., Any], state: list[Any]) -> Callable[..., Any]:
+        on = self.recipe.compile
+        if on == "off" or (on == "auto" and mx.default_device() == mx.cpu):
+            return function
+        compiled: Callable[..., Any] = mx.compile(function, inputs=state, outputs=state)
+        return compiled
+
+    def _diverged(self, step: int, batch: Batch, loss: float, norm: float) -> Diverged:
+        what = f"the loss is {loss}" if not isfinite(loss) else f"the norm of the gradient is {norm}"
+        where = first_not_finite(self.model, batch.tokens)
+        hint = "lower `learning_rate`, or let it rise over a larger part with `warmup`"
+        return Diverged("AX803", f"{what} in step {step}: the first that is not finite is {where}", hint)
+
+
+def _put_in_order(model: LanguageModel) -> None:
+    """Let the model lay out its weights for training, which it cannot while a step is compiled."""
+    mx.eval(model(mx.zeros((1, 1), mx.int32)))
+
+
+def _fill(state: Any, values: Any) -> None:
+    """Put values into the places of a tree that others hold on to."""
+    for key in range(len(state)) if isinstance(state, list) else list(state):
+        if isinstance(state[key], mx.array):
+            state[key] = values[key]
+        else:
+            _fill(state[key], values[key])

@@ -1,0 +1,223 @@
+"""A step is what it says: the mean over the targets that count, whatever the parts, and the same again to the bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from axon_compose.diagnostics import CheckpointError
+from axon_compose.learn import Batch, Budget, Recipe, Trainer
+from axon_compose.learn.trainer import Diverged
+from tests.learn.small import VOCABULARY, Counting, model
+
+RECIPE = Recipe(batch=4, length=12, learning_rate=1e-2, warmup=0.1)
+
+
+def weights(trainer: Trainer) -> dict[str, np.ndarray]:
+    return {name: np.array(value) for name, value in tree_flatten(trainer.model.parameters())}
+
+
+def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def losses(trainer: Trainer) -> list[float]:
+    found = []
+    while not trainer.done:
+        found.append(trainer.step().loss)
+    return found
+
+
+def test_it_learns_to_count() -> None:
+    trainer = Trainer(model(), Counting(), RECIPE, Budget("steps", 60))
+    before = trainer.evaluate()
+    found = losses(trainer)
+    assert before["tokens"] == 2 * 4 * 12
+    assert trainer.evaluate()["loss"] < 0.5 < found[0]
+    assert trainer.spent.steps == 60
+    assert trainer.spent.tokens == 60 * 48
+
+
+def test_the_loss_is_that_of_float64() -> None:
+    """The mean of the negative log-probabilities of the targets that count, computed by NumPy."""
+    batches = Counting(left_out=5)
+    trainer = Trainer(model(), batches, RECIPE, Budget("steps", 3))
+    tokens, targets = batches.at(0)
+    scores = np.array(trainer.model(tokens)).astype(np.float64)
+    scores -= scores.max(-1, keepdims=True)
+    logs = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+    wanted = [-logs[b, t, targets[b, t].item()] for b in range(4) for t in range(12 - 5)]
+    assert trainer.step().loss == pytest.approx(np.mean(wanted), rel=1e-6)
+
+
+def test_what_is_left_out_moves_nothing() -> None:
+    """Two texts that differ only where nothing is asked, in the targets, give the same step."""
+
+    class Other(Counting):
+        def at(self, step: int) -> Batch:
+            tokens, targets = super().at(step)
+            changed = mx.where(mx.arange(12) >= 7, (tokens + 9) % VOCABULARY, tokens)
+            return Batch(changed, targets)
+
+    trainers = [Trainer(model(), data(left_out=5), RECIPE, Budget("steps", 2)) for data in (Counting, Other)]
+    found = [losses(trainer) for trainer in trainers]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("left_out", [0, 5])
+def test_parts_of_a_step_are_the_step(left_out: int) -> None:
+    class Uneven(Counting):
+        """The first sequence asks for less than the others, so a mean of means would be another number."""
+
+        def at(self, step: int) -> Batch:
+            tokens, targets = super().at(step)
+            return Batch(
+                tokens, mx.where((mx.arange(4)[:, None] == 0) & (mx.arange(12) >= 12 - left_out), -100, targets)
+            )
+
+    steps = [Trainer(model(), Uneven(), replace(RECIPE, accumulate=parts), Budget("steps", 2)) for parts in (1, 2, 4)]
+    found = [trainer.step() for trainer in steps]
+    for other in found[1:]:
+        assert other.loss == pytest.approx(found[0].loss, rel=1e-6)
+        assert other.gradient_norm == pytest.approx(found[0].gradient_norm, rel=1e-5)
+
+
+def test_it_continues_to_the_bit(tmp_path: Path) -> None:
+    budget = Budget("steps", 12)
+    whole = Trainer(model(), Counting(), RECIPE, budget)
+    wanted = losses(whole)
+    first = Trainer(model(), Counting(), RECIPE, budget)
+    found = [first.step().loss for _ in range(5)]
+    first.save(tmp_path)
+    second = Trainer(model(seed=7), Counting(), RECIPE, budget)
+    second.restore(tmp_path)
+    assert found + losses(second) == wanted
+    assert same(weights(second), weights(whole))
+    assert second.spent.tokens == whole.spent.tokens
+
+
+def test_trainers_take_turns() -> None:
+    """Steps between those of another one are those of a run of its own."""
+    alone = losses(Trainer(model(), Counting(), RECIPE, Budget("steps", 6)))
+    one, other = (Trainer(model(seed), Counting(), RECIPE, Budget("steps", 6)) for seed in (0, 1))
+    found = []
+    while not one.done:
+        found.append(one.step().loss)
+        other.step()
+    assert found == alone
+
+
+def test_compiled_is_not_compiled() -> None:
+    found = [
+        losses(Trainer(model(stack="a"), Counting(), replace(RECIPE, compile=how), Budget("steps", 3)))
+        for how in ("on", "off")
+    ]
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_half_precision_computes_over_full_weights() -> None:
+    trainer = Trainer(model(), Counting(), replace(RECIPE, dtype="bfloat16"), Budget("steps", 15))
+    found = losses(trainer)
+    assert {value.dtype for _, value in tree_flatten(trainer.model.parameters())} == {mx.float32}
+    full = losses(Trainer(model(), Counting(), RECIPE, Budget("steps", 15)))
+    assert found != full
+    assert found[-1] == pytest.approx(full[-1], abs=0.3)
+
+
+def test_what_is_frozen_stays() -> None:
+    trained = model()
+    trained.layers[0].freeze()
+    trainer = Trainer(trained, Counting(), RECIPE, Budget("steps", 2))
+    before = weights(trainer)
+    losses(trainer)
+    after = weights(trainer)
+    moved = {name for name in after if not np.array_equal(after[name], before[name])}
+    assert moved
+    assert not [name for name in moved if name.startswith("layers.0.")]
+
+
+def test_nothing_to_train_is_refused() -> None:
+    trained = model()
+    trained.freeze()
+    with pytest.raises(ValueError, match="every parameter is frozen"):
+        Trainer(trained, Counting())
+
+
+@pytest.mark.parametrize(
+    ("weight", "where"),
+    [
+        (True, "the weight `embedding.embed_tokens.weight`"),
+        (False, r"the output of layer 1 \(`s`\)"),
+    ],
+)
+def test_a_loss_that_is_not_finite_stops_with_its_place(weight: bool, where: str) -> None:
+    trainer = Trainer(model(), Counting(), RECIPE, Budget("steps", 3))
+    trainer.step()
+    if weight:
+        table = trainer.model.embedding.embed_tokens
+        table.weight = table.weight.at[3, 0].add(float("nan"))
+    else:
+        inner = trainer.model.layers[1]
+
+        def broken(x: mx.array, *arguments: Any) -> Any:
+            out, published = type(inner).__call__(inner, x, *arguments)
+            return out * float("inf"), published
+
+        trainer.model.layers[1] = _Broken(inner, broken)
+    before = weights(trainer)
+    with pytest.raises(Diverged, match=f"in step 1: the first that is not finite is {where}") as raised:
+        trainer.step()
+    assert raised.value.diagnostic.code == "AX803"
+    assert all(np.array_equal(value, before[name], equal_nan=True) for name, value in weights(trainer).items())
+    assert trainer.spent.steps == 1
+
+
+class _Broken:
+    def __init__(self, inner: Any, run: Any) -> None:
+        self._inner, self._run = inner, run
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._run(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def test_another_state_is_refused(tmp_path: Path) -> None:
+    begun = Trainer(model(), Counting(), RECIPE, Budget("steps", 3))
+    with pytest.raises(CheckpointError) as missing:
+        begun.restore(tmp_path)
+    assert missing.value.diagnostic.code == "AX801"
+    begun.save(tmp_path)
+    with pytest.raises(CheckpointError) as other:
+        Trainer(model(stack="a s"), Counting(), RECIPE, Budget("steps", 3)).restore(tmp_path)
+    assert other.value.diagnostic.code == "AX802"
+    assert any("layers.2." in note for note in other.value.diagnostic.details)
+    with pytest.raises(CheckpointError) as changed:
+        Trainer(model(), Counting(), replace(RECIPE, seed=1), Budget("steps", 4)).restore(tmp_path)
+    assert changed.value.diagnostic.code == "AX804"
+    assert "`amount` was 3, and is 4" in changed.value.diagnostic.details
+
+
+def test_a_full_disk_leaves_the_old_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(model(), Counting(), RECIPE, Budget("steps", 3))
+    path = trainer.save(tmp_path)
+    before = path.read_bytes()
+    trainer.step()
+
+    def full(path: str, *arguments: Any) -> None:
+        Path(path).write_bytes(before[:100])
+        raise RuntimeError("[save] Failed to write: no space left on device")
+
+    monkeypatch.setattr(mx, "save_safetensors", full)
+    with pytest.raises(CheckpointError) as raised:
+        trainer.save(tmp_path)
+    assert raised.value.diagnostic.code == "AX503"
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
