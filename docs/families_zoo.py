@@ -23,7 +23,6 @@ NOT_SERVED: Final[dict[str, str]] = {
     "hunyuan": "layers read the keys of another layer before its norm and apply one of their own",
     "iquestloopcoder": "two passes over the stack whose attentions are mixed by a learned gate",
     "phi3small": "block-sparse attention",
-    "plamo2": "Mamba-2 whose B, C and step come from the convolved input",
     "prism_hadamard_qwen35": "2-bit words that hold weights rotated by a signed Hadamard matrix",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -11,8 +12,8 @@ from typing import Final
 from axon_compose.cli._terminal import FAULTY, Terminal
 from axon_compose.diagnostics import Refusal, nearest
 from axon_compose.language.families import model_types_of
-from axon_compose.registry import LookupFailure, Registry
-from axon_compose.report._catalogue import Entry, catalogue_text, component_data, component_text
+from axon_compose.registry import LookupFailure, Registry, TaskSpec
+from axon_compose.report._catalogue import Entry, catalogue_text, component_data, component_text, task_data, task_text
 
 __all__ = ["describe", "list_all", "list_families"]
 
@@ -20,7 +21,7 @@ _MODE_LINE: Final = re.compile(r"# yaml-language-server:.*\n")
 
 
 def list_all(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """List architectures, families and components, or those that a search finds."""
+    """List architectures, families, components and tasks, or one of these, or those that a search finds."""
     return _listed(_sections(Registry.installed()), arguments.search, terminal)
 
 
@@ -32,7 +33,10 @@ def list_families(search: str, terminal: Terminal) -> int:
 def _listed(everything: dict[str, list[Entry]], search: str | None, terminal: Terminal) -> int:
     sections = everything
     if search is not None:
-        sections = {title: [e for e in entries if e.holds(search)] for title, entries in sections.items()}
+        sections = {
+            title: entries if title == search else [e for e in entries if e.holds(search)]
+            for title, entries in everything.items()
+        }
     found = any(sections.values())
     data = {title: [asdict(entry) for entry in entries] for title, entries in sections.items()}
     if found:
@@ -56,6 +60,7 @@ def _sections(registry: Registry) -> dict[str, list[Entry]]:
         "components": [
             Entry(name.removeprefix("core/"), spec.kind, spec.summary) for name, spec in registry.components().items()
         ],
+        "tasks": [Entry(name.removeprefix("core/"), "", spec.summary) for name, spec in registry.tasks().items()],
     }
 
 
@@ -72,8 +77,12 @@ def _summary(path: Path) -> str:
 
 
 def describe(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """Print what a component is and every option that it takes."""
+    """Print what a component or a task is and every option that it takes."""
     registry, name = Registry.installed(), arguments.type
+    if task := _task(name, registry):
+        full = name.removeprefix("core/")
+        owner = registry.distribution(full.partition("/")[0] if "/" in full else "core")
+        return terminal.result(task_text(full, owner, task, terminal.style), task_data(full, owner, task))
     try:
         spec = registry.component(name)
     except LookupFailure as error:
@@ -84,9 +93,20 @@ def describe(arguments: argparse.Namespace, terminal: Terminal) -> int:
     return terminal.result(component_text(name, owner, spec, terminal.style), component_data(name, owner, spec))
 
 
+def _task(name: str, registry: Registry) -> TaskSpec | None:
+    """The task of this name, unless there is a component that has it."""
+    with suppress(LookupFailure):
+        registry.component(name)
+        return None
+    with suppress(LookupFailure):
+        return registry.task(name)
+    return None
+
+
 def _elsewhere(name: str, registry: Registry) -> str | None:
     try:
         registry.architecture_path(name)
     except LookupFailure:
-        return None
+        near = nearest(name, (found.removeprefix("core/") for found in (*registry.components(), *registry.tasks())))
+        return f"did you mean `{near}`?" if near else None
     return f"it is an architecture: `axon-compose show {name}`"

@@ -155,11 +155,16 @@ def _add_describing(command: Callable[..., argparse.ArgumentParser]) -> None:
     lint.add_argument("--format", choices=FORMS, default="text", help="how advice is printed (default: text)")
     lint.add_argument("--strict", action="store_true", help="exit with 1 if there is any")
     common(lint)
-    listed = command("list", _lazily("_catalogue", "list_all"), "list architectures, families and components")
-    listed.add_argument("search", nargs="?", metavar="SEARCH", help="only what has this in its name or summary")
+    listed = command("list", _lazily("_catalogue", "list_all"), "list architectures, families, components and tasks")
+    listed.add_argument(
+        "search",
+        nargs="?",
+        metavar="SEARCH",
+        help="only what has this in its name or summary, or `tasks`",
+    )
     as_json(listed)
-    described = command("describe", _lazily("_catalogue", "describe"), "show a component type with all its options")
-    described.add_argument("type", metavar="TYPE", help="such as attention, or plugin/name")
+    described = command("describe", _lazily("_catalogue", "describe"), "show a component or task with all its options")
+    described.add_argument("type", metavar="TYPE", help="such as attention, mqar, or plugin/name")
     as_json(described)
     explain = command("explain", _lazily("_describe", "explain_code"), "explain the code of a diagnostic")
     explain.add_argument("code", metavar="CODE", help="such as AX101")

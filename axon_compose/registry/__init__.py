@@ -29,8 +29,10 @@ from axon_compose.registry._specs import (
     Composite,
     Dims,
     Kind,
+    Optioned,
     State,
 )
+from axon_compose.registry._tasks import TaskSpec, load_task
 
 __all__ = [
     "DEBUG_HELP",
@@ -51,12 +53,14 @@ __all__ = [
     "Learning",
     "LookupFailure",
     "Normal",
+    "Optioned",
     "Options",
     "PluginFault",
     "PluginStatus",
     "Raised",
     "Registry",
     "State",
+    "TaskSpec",
     "as_data",
     "check_options",
     "debug_traceback",
@@ -64,6 +68,7 @@ __all__ = [
     "hookimpl",
     "hookspec",
     "load_factory",
+    "load_task",
     "matching",
     "one_line",
     "option_names",

@@ -12,6 +12,7 @@ from typing import Any, Final
 from axon_compose.registry._failure import one_line
 from axon_compose.registry._hooks import GROUP, hookimpl
 from axon_compose.registry._specs import ArchitectureSpec, ComponentSpec
+from axon_compose.registry._tasks import TaskSpec
 
 __all__ = ["IN_MEMORY", "Candidate", "in_memory", "installed", "normalized"]
 
@@ -112,8 +113,12 @@ class _Records:
 
     @hookimpl
     def axon_components(self) -> list[ComponentSpec]:
-        return [r for r in self._records if not isinstance(r, ArchitectureSpec)]  # type: ignore[misc]
+        return [r for r in self._records if not isinstance(r, ArchitectureSpec | TaskSpec)]  # type: ignore[misc]
 
     @hookimpl
     def axon_architectures(self) -> list[ArchitectureSpec]:
         return [r for r in self._records if isinstance(r, ArchitectureSpec)]
+
+    @hookimpl
+    def axon_tasks(self) -> list[TaskSpec]:
+        return [r for r in self._records if isinstance(r, TaskSpec)]

@@ -19,7 +19,7 @@ class LookupFailure(Refusal):
     Attributes:
         code: `AX201` unknown plugin, `AX202` unknown component, `AX203` plugin failed, `AX204` two distributions
             claim one namespace, `AX205` plugin disabled, `AX207` no default of a kind, `AX209` unknown architecture,
-            `AX210` not the name of a type.
+            `AX210` not the name of a type, `AX901` unknown task.
         message: What is wrong, one line.
         label: What to say beside the place.
         help: What to do, or None.

@@ -18,8 +18,9 @@ from typing import Final
 import pluggy
 
 from axon_compose.registry._specs import ArchitectureSpec, ComponentSpec
+from axon_compose.registry._tasks import TaskSpec
 
-__all__ = ["GROUP", "axon_architectures", "axon_components", "hookimpl", "hookspec"]
+__all__ = ["GROUP", "axon_architectures", "axon_components", "axon_tasks", "hookimpl", "hookspec"]
 
 #: The entry-point group, and pluggy's project name.
 GROUP: Final = "axon_compose"
@@ -36,3 +37,8 @@ def axon_components() -> Iterable[ComponentSpec]:  # type: ignore[empty-body]
 @hookspec
 def axon_architectures() -> Iterable[ArchitectureSpec]:  # type: ignore[empty-body]
     """The YAML architectures that the plugin ships, for `extends: namespace/name`."""
+
+
+@hookspec
+def axon_tasks() -> Iterable[TaskSpec]:  # type: ignore[empty-body]
+    """The skill tasks and data that the plugin provides, as records; asked only when somebody asks for tasks."""

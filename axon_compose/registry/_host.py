@@ -12,8 +12,9 @@ from axon_compose.registry._data_files import data_dir
 from axon_compose.registry._discovery import IN_MEMORY, OURS, Candidate, in_memory, installed, normalized
 from axon_compose.registry._failure import LookupFailure, suggestion
 from axon_compose.registry._guard import DEBUG_HELP
-from axon_compose.registry._loading import NAME, Contents, PluginError, load
+from axon_compose.registry._loading import NAME, Contents, PluginError, load, load_tasks
 from axon_compose.registry._specs import ArchitectureSpec, ComponentSpec, Kind
+from axon_compose.registry._tasks import TaskSpec
 
 __all__ = ["PluginStatus", "Registry"]
 
@@ -109,6 +110,37 @@ class Registry:
             for name, spec in contents.components.items()
         }
         return {name: spec for name, spec in found.items() if kind is None or spec.kind == kind}
+
+    def task(self, name: str) -> TaskSpec:
+        """The record of a task as written on the command line: `namespace/name`, or `name` for those of `core`."""
+        namespace, rest = self._split(name)
+        tasks = self._tasks(namespace, name)
+        if spec := tasks.get(rest):
+            return spec
+        prefix = f"{namespace}/" if "/" in name else ""
+        label = f"`{namespace}` has no task `{rest}`" if prefix else "no built-in task has this name"
+        help_ = suggestion(name, [prefix + known for known in tasks], f"tasks of `{namespace}`")
+        raise LookupFailure("AX901", f"unknown task `{name}`", label, help_)
+
+    def tasks(self) -> dict[str, TaskSpec]:
+        """Full names to tasks of every plugin that works, `core` first; imports all of them."""
+        found: dict[str, TaskSpec] = {}
+        for namespace, _ in self._working():
+            try:
+                tasks = self._tasks(namespace, namespace)
+            except LookupFailure:
+                continue  # whoever names one of them is told
+            found |= {f"{namespace}/{name}": spec for name, spec in tasks.items()}
+        return found
+
+    def _tasks(self, namespace: str, wanted: str) -> Mapping[str, TaskSpec]:
+        self._contents(namespace, wanted)
+        try:
+            return load_tasks(self._claims[namespace][0])
+        except PluginError as error:
+            owner = self._claims[namespace][0].owner
+            label = f"{owner}: {error}"
+            raise LookupFailure("AX203", f"tasks of `{namespace}` cannot be used", label, DEBUG_HELP) from error
 
     def full_name(self, spec: ComponentSpec) -> str:
         """`namespace/name` of a record that this registry gave out."""

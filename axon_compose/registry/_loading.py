@@ -15,11 +15,14 @@ from axon_compose.registry._discovery import Candidate
 from axon_compose.registry._guard import Guard, Raised
 from axon_compose.registry._records import architecture_fault, component_fault, defaults_fault
 from axon_compose.registry._specs import ArchitectureSpec, ComponentSpec
+from axon_compose.registry._tasks import TaskSpec, task_fault
 
-__all__ = ["NAME", "Contents", "PluginError", "load"]
+__all__ = ["NAME", "Contents", "PluginError", "load", "load_tasks"]
 
 #: What namespaces and components may be called.
 NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
+#: What a plugin may implement.
+_HOOKS: Final = ("axon_components", "axon_architectures", "axon_tasks")
 #: An import may bring large packages along.
 _PATIENCE: Final = 6.0
 
@@ -53,6 +56,26 @@ def load(candidate: Candidate) -> Contents:
     return found
 
 
+def load_tasks(candidate: Candidate) -> Mapping[str, TaskSpec]:
+    """Ask a plugin for its tasks, by the name inside its namespace, and check every record.
+
+    Raises:
+        PluginError: They cannot be used.
+    """
+    try:
+        with Guard(_PATIENCE):
+            manager = _manager(candidate)
+            found = _records(manager.hook.axon_tasks(), TaskSpec, "axon_tasks")
+            for name, spec in found.items():
+                if not isinstance(name, str) or not NAME.fullmatch(name):
+                    raise PluginError(f"`{name}` is not a task name: write it as {NAME.pattern}")
+                if fault := task_fault(spec):
+                    raise PluginError(f"task `{name}`: {fault}")
+    except Raised as raised:
+        raise raised.error if isinstance(raised.error, PluginError) else PluginError(str(raised)) from raised
+    return found
+
+
 def _check(component: ComponentSpec, *, core: bool) -> None:
     try:
         with Guard():
@@ -63,13 +86,18 @@ def _check(component: ComponentSpec, *, core: bool) -> None:
         raise PluginError(f"component `{component.name}`: {fault}")
 
 
-def _ask(candidate: Candidate) -> Contents:
+def _manager(candidate: Candidate) -> pluggy.PluginManager:
+    """A manager for this plugin alone: whatever goes wrong goes away with it."""
     plugin = candidate.load()
-    # A manager for this plugin alone: whatever goes wrong goes away with it.
     manager = pluggy.PluginManager(_hooks.GROUP)
     manager.add_hookspecs(_hooks)
     manager.register(plugin, candidate.namespace)
     _check_hooks(manager, plugin)
+    return manager
+
+
+def _ask(candidate: Candidate) -> Contents:
+    manager = _manager(candidate)
     components = _records(manager.hook.axon_components(), ComponentSpec, "axon_components")
     for name in components:
         if not isinstance(name, str) or not NAME.fullmatch(name):
@@ -82,15 +110,14 @@ def _ask(candidate: Candidate) -> Contents:
 
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
-    specified = ("axon_components", "axon_architectures")
     callers = manager.get_hookcallers(plugin) or []
     for caller in callers:
         optional = all(i.optionalhook for i in caller.get_hookimpls())
         if not caller.has_spec() and not optional:
-            match = nearest(caller.name, specified)
+            match = nearest(caller.name, _HOOKS)
             raise PluginError(f"there is no hook `{caller.name}`" + (f"; did you mean `{match}`?" if match else ""))
     if not callers:
-        unmarked = [name for name in specified if hasattr(plugin, name)]
+        unmarked = [name for name in _HOOKS if hasattr(plugin, name)]
         raise PluginError(
             f"`{unmarked[0]}` lacks `@hookimpl`" if unmarked else "no function is marked with `@hookimpl`"
         )

@@ -13,7 +13,7 @@ from axon_compose.diagnostics import nearest
 from axon_compose.registry import _json_schema, _pydantic
 from axon_compose.registry._faults import Fault
 from axon_compose.registry._guard import DEBUG_HELP, Guard, PluginFault, Raised
-from axon_compose.registry._specs import ComponentSpec, Dims
+from axon_compose.registry._specs import ComponentSpec, Dims, Optioned
 
 __all__ = [
     "as_data",
@@ -27,11 +27,11 @@ __all__ = [
 ]
 
 
-def check_options(spec: ComponentSpec, data: Mapping[str, Any], owner: str | None = None) -> tuple[Any, list[Fault]]:
+def check_options(spec: Optioned, data: Mapping[str, Any], owner: str | None = None) -> tuple[Any, list[Fault]]:
     """Validate the options of a component as written in a file.
 
     Args:
-        spec: The component.
+        spec: The component, or a task.
         data: Plain data with formulas resolved, without `type`.
         owner: What messages call the component; its name unless given.
 
@@ -49,14 +49,14 @@ def check_options(spec: ComponentSpec, data: Mapping[str, Any], owner: str | Non
         return None, [Fault((), "plugin", f"the options of `{owner}` cannot be checked", str(raised))]
 
 
-def option_names(spec: ComponentSpec) -> list[str]:
+def option_names(spec: Optioned) -> list[str]:
     """The names that a file may write, in the order of definition."""
     if isinstance(spec.options, Mapping):
         return _json_schema.property_names(spec.options)
     return _pydantic.field_names(_model(spec))
 
 
-def defaults(spec: ComponentSpec) -> dict[str, Any]:
+def defaults(spec: Optioned) -> dict[str, Any]:
     """The values of options that need not be written."""
     if isinstance(spec.options, Mapping):
         return _json_schema.defaults(spec.options)
@@ -68,7 +68,7 @@ def defaults(spec: ComponentSpec) -> dict[str, Any]:
     }
 
 
-def options_schema(spec: ComponentSpec) -> dict[str, Any]:
+def options_schema(spec: Optioned) -> dict[str, Any]:
     """A JSON Schema (draft 2020-12) of the options; those of types that it has no word for, as a function, are open.
 
     Raises:
@@ -135,7 +135,7 @@ def shrunken(spec: ComponentSpec, values: Mapping[str, Any], dims: Dims, who: st
     return small
 
 
-def load_factory(spec: ComponentSpec, who: str | None = None) -> Callable[[Any, Any], Any]:
+def load_factory(spec: Optioned, who: str | None = None) -> Callable[[Any, Any], Any]:
     """Import the code of a component: `factory(options, dims)` gives the module. Only `build` calls this.
 
     Args:
@@ -163,7 +163,7 @@ def load_factory(spec: ComponentSpec, who: str | None = None) -> Callable[[Any, 
     return found  # type: ignore[no-any-return]
 
 
-def _model(spec: ComponentSpec) -> type[BaseModel]:
+def _model(spec: Optioned) -> type[BaseModel]:
     """The pydantic model; the host refuses components that have neither a model nor a schema."""
     assert isinstance(spec.options, type)
     assert issubclass(spec.options, BaseModel)

@@ -17,11 +17,11 @@ from axon_compose.registry._options import option_names
 from axon_compose.registry._pydantic import definition_fault
 from axon_compose.registry._specs import KINDS, ArchitectureSpec, ComponentSpec
 
-__all__ = ["architecture_fault", "component_fault", "defaults_fault"]
+__all__ = ["MODULE", "architecture_fault", "component_fault", "defaults_fault", "options_fault"]
 
 _ARCHITECTURE: Final = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _CONNECTION: Final = re.compile(r"[a-z][a-z0-9_]*")
-_MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def component_fault(spec: ComponentSpec, *, core: bool) -> str | None:
@@ -53,9 +53,9 @@ def _faults(spec: ComponentSpec, *, core: bool) -> Iterator[str]:
     if spec.kind not in KINDS:
         match = nearest(str(spec.kind), KINDS)
         yield f"unknown kind `{spec.kind}`; " + (f"did you mean `{match}`?" if match else f"one of {', '.join(KINDS)}")
-    if fault := _options_fault(spec.options):
+    if fault := options_fault(spec.options):
         yield fault
-    if not isinstance(spec.module, str) or not _MODULE.fullmatch(spec.module):
+    if not isinstance(spec.module, str) or not MODULE.fullmatch(spec.module):
         yield f"module `{spec.module}` is not of the form `package.module:attribute`"
     yield from _function_faults(spec)
     yield from _data_faults(spec)
@@ -119,7 +119,8 @@ def _data_faults(spec: ComponentSpec) -> Iterator[str]:
         yield "`reads` must map names of values to names of options or None"
 
 
-def _options_fault(options: object) -> str | None:
+def options_fault(options: object) -> str | None:
+    """What is wrong with the model or schema of options itself, or None."""
     if isinstance(options, Mapping):
         return _json_schema.schema_fault(options)
     if not (isinstance(options, type) and issubclass(options, BaseModel)):

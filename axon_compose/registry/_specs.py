@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from axon_compose.registry._learning import Learning
 
@@ -20,6 +20,7 @@ __all__ = [
     "Composite",
     "Dims",
     "Kind",
+    "Optioned",
     "State",
 ]
 
@@ -133,6 +134,22 @@ class Composite:
 
 
 CacheSpec = KV | State | Composite
+
+
+class Optioned(Protocol):
+    """What records have in common that are written with options: a name, a model or schema of them, and code."""
+
+    @property
+    def name(self) -> str:
+        """Inside the plugin's namespace."""
+
+    @property
+    def options(self) -> type | Mapping[str, Any]:
+        """A pydantic model class, or a JSON Schema of an object."""
+
+    @property
+    def module(self) -> str:
+        """`package.module:attribute`."""
 
 
 def _no_cache(options: Any, dims: Dims) -> CacheSpec | None:

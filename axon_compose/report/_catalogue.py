@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any, Final
 
-from axon_compose.registry import ComponentSpec
+from axon_compose.registry import ComponentSpec, Optioned, TaskSpec
 from axon_compose.report._component import Described, Option, describe, joins, option_rows
 from axon_compose.report._style import Style
 from axon_compose.report._table import table
 
-__all__ = ["Entry", "catalogue_text", "component_data", "component_text"]
+__all__ = ["Entry", "catalogue_text", "component_data", "component_text", "task_data", "task_text"]
 
 _WIDTH: Final = 100
 
@@ -66,11 +66,38 @@ def component_text(name: str, owner: str, spec: ComponentSpec, style: Style) -> 
     width = style.columns or _WIDTH
     lines = [style.bold(f"{name}: {spec.kind} of {owner}"), *wrap(spec.summary, width, break_on_hyphens=False), ""]
     lines += table(list(_facts(name, spec, words)), "<<", style=Style(style.colour, width), heads=0)
-    options = [_row(option) for option in option_rows(spec)]
-    if options:
-        lines += ["", style.bold("options"), *table(options, "<<", style=Style(style.colour, width), heads=0)]
+    lines += _options(spec, style, width)
+    if list(option_rows(spec)):
         lines += ["", *wrap(_FORMULAS, width)]
     return "\n".join(lines) + "\n"
+
+
+def task_text(name: str, owner: str, spec: TaskSpec, style: Style) -> str:
+    """A skill task: what it asks, where it was published, how it is written, and every option.
+
+    Args:
+        name: As the command line names it.
+        owner: Distribution and version that bring it.
+        spec: Its record.
+        style: Colours, and how wide the terminal is.
+    """
+    width = style.columns or _WIDTH
+    lines = [style.bold(f"{name}: task of {owner}"), *wrap(spec.summary, width, break_on_hyphens=False), ""]
+    facts = [["source", spec.source]] if spec.source else []
+    facts += [["example", f"--task {_spelt(name, example)}"] for example in spec.examples[:1]]
+    facts += [["scored by", "accuracy over the positions that are asked for, on sequences that are held out"]]
+    lines += table(facts, "<<", style=Style(style.colour, width), heads=0)
+    return "\n".join([*lines, *_options(spec, style, width)]) + "\n"
+
+
+def _spelt(name: str, options: Mapping[str, Any]) -> str:
+    return f"{name}:" + ",".join(f"{key}={value}" for key, value in options.items())
+
+
+def _options(spec: Optioned, style: Style, width: int) -> list[str]:
+    options = [_row(option) for option in option_rows(spec)]
+    rows = table(options, "<<", style=Style(style.colour, width), heads=0) if options else []
+    return ["", style.bold("options"), *rows] if rows else []
 
 
 _FORMULAS: Final = "A value may be a formula over dims and the layer's index: `=hidden_size // 64`, `=i % 4 == 3`."
@@ -122,14 +149,31 @@ def component_data(name: str, owner: str, spec: ComponentSpec) -> dict[str, Any]
         ),
         "float32": list(spec.float32),
         "unquantized": list(spec.unquantized),
-        "options": [
-            {
-                "name": option.name,
-                "type": _plain(option.type),
-                "required": option.default == "required",
-                "default": option.value,
-                "description": option.description,
-            }
-            for option in option_rows(spec)
-        ],
+        "options": _options_data(spec),
     }
+
+
+def task_data(name: str, owner: str, spec: TaskSpec) -> dict[str, Any]:
+    """The same of a task."""
+    return {
+        "type": name,
+        "kind": "task",
+        "distribution": owner,
+        "summary": spec.summary,
+        "source": spec.source or None,
+        "examples": [dict(example) for example in spec.examples],
+        "options": _options_data(spec),
+    }
+
+
+def _options_data(spec: Optioned) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": option.name,
+            "type": _plain(option.type),
+            "required": option.default == "required",
+            "default": option.value,
+            "description": option.description,
+        }
+        for option in option_rows(spec)
+    ]

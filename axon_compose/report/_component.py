@@ -15,6 +15,7 @@ from axon_compose.registry import (
     CacheSpec,
     ComponentSpec,
     Dims,
+    Optioned,
     check_options,
     defaults,
     one_line,
@@ -148,11 +149,11 @@ def _weights(spec: ComponentSpec) -> str:
     return ", ".join(f"`{name}`" for name in spec.params(options, _DIMS)) or "none"
 
 
-def option_rows(spec: ComponentSpec, shown: dict[str, str] | None = None) -> Iterator[Option]:
-    """Every option of a component, those of a mapping after it.
+def option_rows(spec: Optioned, shown: dict[str, str] | None = None) -> Iterator[Option]:
+    """Every option of a component or a task, those of a mapping after it.
 
     Args:
-        spec: The component.
+        spec: Its record.
         shown: Mappings that an earlier component has too, to its name: they are described there alone. Filled in.
     """
     schema = options_schema(spec)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from axon_compose.registry import ComponentSpec, hookimpl
+from axon_compose.registry import ComponentSpec, TaskSpec, hookimpl
 
-__all__ = ["axon_components"]
+__all__ = ["axon_components", "axon_tasks"]
 
 
 @hookimpl
@@ -31,6 +31,7 @@ def axon_components() -> Iterator[ComponentSpec]:
         mamba,
         mlp,
         moe,
+        multihead_mamba,
         ngram_embedding,
         norms,
         per_layer,
@@ -52,6 +53,7 @@ def axon_components() -> Iterator[ComponentSpec]:
         ssm,
         short_conv,
         mamba,
+        multihead_mamba,
         gated_delta_net,
         kimi_delta_attention,
         kv_conv,
@@ -72,4 +74,13 @@ def axon_components() -> Iterator[ComponentSpec]:
         residual_gains,
         side_input,
     ):
+        yield from family.SPECS
+
+
+@hookimpl
+def axon_tasks() -> Iterator[TaskSpec]:
+    """The records of every built-in skill task."""
+    from axon_compose.learn.tasks.specs import FAMILIES
+
+    for family in FAMILIES:
         yield from family.SPECS

@@ -202,6 +202,7 @@ PUBLISHED: Final = {
     "mpt-7b": Published("mpt", 6_649_286_656),
     "xglm-564M": Published("xglm", 564_463_616),
     "falcon-rw-1b": Published("falcon", 1_311_625_216),
+    "plamo-2-1b": Published("plamo2", 1_291_441_920, read=True),
     "plamo-13b": Published("plamo", 13_099_545_600, read=True),
     # Names and paths left out, counted by transformers; each has fields that change nothing.
     "allam-7b": Published("llama", 7_000_559_616, read=True),

@@ -81,6 +81,12 @@ def test_agrees(name: str, tmp_path: Path) -> None:
         ("glm", {}, {}, ["whole-head-rotated"]),
         ("plamo3", {"published": False}, {}, ["cache-too-short"]),
         (
+            "plamo2",
+            {"published": False, "attention_window_size": 12, "full_attention_idx": None, "rope_local_theta": 700.0},
+            {},
+            ["window-ignored", "fixed-theta"],
+        ),
+        (
             "internlm2",
             {"published": False, "rope_scaling": {"type": "dynamic", "factor": 2.0}, "max_position_embeddings": 64},
             {},

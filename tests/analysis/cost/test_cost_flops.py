@@ -24,7 +24,16 @@ from axon_core.cpu import reference_implementations
 
 PRODUCTS = ("Matmul", "AddMM", "GatherMM")
 #: Modules of axon_core that convolve.
-CONVOLVING = ("gated_delta_net", "kimi_delta_attention", "kv_conv", "mamba2", "rg_lru", "short_conv", "ssm")
+CONVOLVING = (
+    "gated_delta_net",
+    "kimi_delta_attention",
+    "kv_conv",
+    "mamba2",
+    "multihead_mamba",
+    "rg_lru",
+    "short_conv",
+    "ssm",
+)
 
 
 @contextmanager

@@ -1,0 +1,132 @@
+"""Documents one after the other, cut into sequences: every token is a target once in every epoch, padding never."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, Final
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+
+from axon_compose.diagnostics import CheckpointError
+from axon_compose.learn.batches import LEFT_OUT, Batch
+from axon_compose.learn.data._prepare import Pieces, Prepared
+
+__all__ = ["TextBatches"]
+
+#: Targets at most of an evaluation, so that it takes no longer than a few dozen steps.
+_EVALUATED: Final = 2**15
+
+
+class _Stream:
+    """Pieces of text in an order, each followed by the end token, as one long row that is never made as a whole.
+
+    Args:
+        tokens: All ids.
+        pieces: (n, 2), where each begins and ends, in order.
+        end: The token after each, or None.
+    """
+
+    def __init__(self, tokens: npt.NDArray[Any], pieces: Pieces, end: int | None) -> None:
+        self._tokens, self._pieces, self._end = tokens, pieces, end
+        lengths = pieces[:, 1] - pieces[:, 0] + (end is not None)
+        self._starts = np.concatenate([[0], np.cumsum(lengths)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def cut(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+        """Tokens from `start` to before `stop`; before the first stands the last, as after every document."""
+        if start < 0:
+            return np.concatenate([self.cut(len(self) + start, len(self)), self.cut(0, stop)])
+        index = int(np.searchsorted(self._starts, start, "right")) - 1
+        parts: list[Any] = []
+        while start < stop:
+            after = int(self._starts[index + 1])
+            offset, until = start - int(self._starts[index]), min(stop, after)
+            begin, finish = self._pieces[index]
+            parts.append(self._tokens[begin + offset : min(begin + offset + until - start, finish)])
+            if until == after and self._end is not None:
+                parts.append([self._end])
+            start, index = until, index + 1
+        return np.concatenate(parts).astype(np.int64)
+
+
+class TextBatches:
+    """Sequences of equal length out of packed documents; see `axon_compose.learn.Batches`.
+
+    In every epoch documents stand one after the other in a new order, each followed by the end token, and are cut into
+    sequences of `length` targets, which are dealt out in another order. Each token is a target once in an epoch and is
+    predicted from those before it in its sequence. Only the last sequence of an epoch has padding, which is no target.
+
+    Args:
+        prepared: The tokens.
+        batch: Sequences of a step.
+        length: Tokens of each.
+        seed: Of both orders.
+
+    Raises:
+        CheckpointError: AX814 the text does not fill one sequence.
+    """
+
+    def __init__(self, prepared: Prepared, *, batch: int, length: int, seed: int = 0) -> None:
+        self.prepared, self.batch, self.length, self.seed = prepared, batch, length, seed
+        total = len(_Stream(prepared.tokens, prepared.training, prepared.maker.end))
+        if total < length:
+            hint = f"shorten the sequences with `--length {max(total // 2, 1)}`, or add text"
+            raise CheckpointError("AX814", f"the text has {total} tokens, a sequence {length}", hint)
+        #: Sequences of an epoch.
+        self.sequences = -(-total // length)
+        self._epoch = lru_cache(2)(self._make_epoch)
+
+    @property
+    def tokens_of_step(self) -> int:
+        """Positions of a batch."""
+        return self.batch * self.length
+
+    def at(self, step: int) -> Batch:
+        """The batch of a step; an epoch ends within one where it does."""
+        rows = [self._row(*divmod(number, self.sequences)) for number in self._numbers(step)]
+        return _batch(rows, self.length)
+
+    def held_out(self) -> Iterator[Batch]:
+        """What no step learns from, at most 32,768 targets of it, in the same order each time."""
+        stream = _Stream(self.prepared.tokens, self.prepared.held_out, self.prepared.maker.end)
+        sequences = min(-(-len(stream) // self.length), max(1, _EVALUATED // self.length))
+        for first in range(0, sequences, self.batch):
+            rows = [_window(stream, index, self.length) for index in range(first, min(first + self.batch, sequences))]
+            yield _batch(rows + [np.zeros(0, np.int64)] * (self.batch - len(rows)), self.length)
+
+    def epochs(self, steps: int) -> float:
+        """How often so many steps go through the text."""
+        return steps * self.batch / self.sequences
+
+    def _numbers(self, step: int) -> range:
+        return range(step * self.batch, (step + 1) * self.batch)
+
+    def _row(self, epoch: int, index: int) -> npt.NDArray[np.int64]:
+        stream, order = self._epoch(epoch)
+        return _window(stream, int(order[index]), self.length)
+
+    def _make_epoch(self, epoch: int) -> tuple[_Stream, npt.NDArray[np.int64]]:
+        random = np.random.default_rng([self.seed, epoch])
+        pieces = random.permutation(self.prepared.training)
+        stream = _Stream(self.prepared.tokens, pieces, self.prepared.maker.end)
+        return stream, random.permutation(self.sequences)
+
+
+def _window(stream: _Stream, index: int, length: int) -> npt.NDArray[np.int64]:
+    """Up to `length + 1` tokens: the one before the sequence, and its targets."""
+    start = index * length
+    return stream.cut(start - 1, min(start + length, len(stream)))
+
+
+def _batch(rows: list[npt.NDArray[np.int64]], length: int) -> Batch:
+    tokens = np.zeros((len(rows), length), np.int32)
+    targets = np.full((len(rows), length), LEFT_OUT, np.int32)
+    for index, row in enumerate(rows):
+        tokens[index, : max(len(row) - 1, 0)] = row[:-1]
+        targets[index, : max(len(row) - 1, 0)] = row[1:]
+    return Batch(mx.array(tokens), mx.array(targets))
