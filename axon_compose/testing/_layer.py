@@ -176,11 +176,11 @@ def _check_record(spec: ComponentSpec, options: Mapping[str, Any], dims: Dims) -
             assert fault is None, (
                 f"`{spec.name}`: the schema refuses valid {kind} {valid}: {fault.message if fault else ''}"
             )
-    _check_learning(spec, [options, *spec.examples], dims)
+    _check_learning(spec, spec.examples or [options], dims)
 
 
 def _check_learning(spec: ComponentSpec, cases: Iterable[Mapping[str, Any]], dims: Dims) -> None:
-    """The parameters that the record names for training are there, with the options or with one of the examples."""
+    """The parameters that the record names for training are there in one of the examples."""
     valid = [check_options(spec, each)[0] for each in cases]
     known = {name for options in valid for name in spec.params(options, dims)}
     initial = spec.learning.initial
