@@ -20,7 +20,6 @@ NOT_SERVED: Final[dict[str, str]] = {
     "bitnet": "ternary weights, packed four to a byte, that Metal kernels of its own multiply",
     "deepseek_v41": "engram tables, which mlx-lm refuses too, and shared compressed keys",
     "deepseek_v41_text": "as `deepseek_v41`",
-    "hunyuan": "layers read the keys of another layer before its norm and apply one of their own",
     "iquestloopcoder": "two passes over the stack whose attentions are mixed by a learned gate",
     "phi3small": "block-sparse attention",
     "prism_hadamard_qwen35": "2-bit words that hold weights rotated by a signed Hadamard matrix",

@@ -44,6 +44,7 @@ PAGES: Final = (
     "docs/plugins.md",
     "docs/python.md",
     "docs/questions.md",
+    "docs/training.md",
 )
 #: Pages made of data. What is measured is kept; `docs/families_page.py`, `docs/conformance_page.py` and `make bench`
 #: measure it anew.
@@ -83,6 +84,11 @@ _MASKS: Final = (
     (re.compile(r"^ +axon-compose  +mlx-lm  +ratio$", re.MULTILINE), "  HEAD"),
     (re.compile(r"^  this BLAS is slow, whoever uses it: .*\n", re.MULTILINE), ""),
     (re.compile(r"^system  +.*?(?=^```$)", re.MULTILINE | re.DOTALL), "FINDINGS\n"),
+    # What a run of training measures; what it writes differs with the texts that a version of Python carries.
+    (re.compile(r"(?<=loss )[\d.]+|(?<=held out )[\d.]+|[\d.]+(?= bits per byte)"), "N"),
+    (re.compile(r"[\d,.]+ tokens/s, [\d.]+ \w?B, [\d:]+ left"), "N tokens/s, N MB, N left"),
+    (re.compile(r"(?<= tokens in )[\dmins ]+(?=, )|[\d.]+ \w?B(?= of memory)"), "N"),
+    (re.compile(r"^  \|.*\n", re.MULTILINE), ""),
     # Versions of matplotlib differ in how many digits and marks a chart has.
     (re.compile(r"(?<=\.html: )(.*), [\d.]+ \w?B$", re.MULTILINE), r"\1, N kB"),
     # Versions of Python differ in how argparse writes an option with two spellings, and in where it breaks a line.
@@ -191,7 +197,8 @@ def run(command: list[str], folder: Path) -> str:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "NO_COLOR": "1", "COLUMNS": "100", "TERM": "dumb", "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(paths),
-        "HF_HUB_OFFLINE": "1", "PIP_TARGET": site, "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0",
+        "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(folder / ".cache"),
+        "PIP_TARGET": site, "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0",
         "PIP_NO_INDEX": "1", "PIP_QUIET": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
     }  # fmt: skip

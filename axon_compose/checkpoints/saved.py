@@ -31,6 +31,7 @@ def save(
     tokenizer: str | Path | None = None,
     force: bool = False,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    more: Callable[[Path], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Write a model with its weights as a folder, whole or not at all; `load_model` and mlx_lm read it back.
@@ -43,6 +44,7 @@ def save(
             folder that the model came from; for a new model `bytes`, or `none` if its vocabulary is smaller.
         force: Replace an earlier build.
         max_shard_bytes: Largest weight file.
+        more: Writes further files into the new folder before it takes its name.
         progress: Called with bytes written and bytes in all.
 
     Returns:
@@ -68,6 +70,7 @@ def save(
         generation=generation_of(home if home and home.is_dir() else None, tokenizer_folder(tokenizer)),
         build_record=folder_record(plan, config["torch_dtype"], None, bits),
         force=force,
+        more=more,
         progress=progress,
         max_shard_bytes=max_shard_bytes,
     )

@@ -128,10 +128,13 @@ def _to_folder(architecture: Architecture, arguments: argparse.Namespace, termin
     if "tokenizer.json" not in record["files"]:
         terminal.note("without a tokenizer, the folder is for `axon_compose.load_model` and `export`")
         return code
+    if arguments.weights:
+        learn = f"  mlx_lm.lora --model {folder} --train --data DIR --num-layers {min(layers, 16)}\n"
+    else:  # adapters on random weights learn little
+        out = quote(arguments.out.rstrip("/") + "-trained")
+        learn = f"  axon-compose train {quote(arguments.out)} --data python-docs --out {out}\n"
     terminal.note(
-        "run it:\n"
-        f"  mlx_lm.generate --model {folder} --prompt 'Hello'\n"
-        f"  mlx_lm.lora --model {folder} --train --data DIR --num-layers {min(layers, 16)}\n"
+        f"run it:\n  mlx_lm.generate --model {folder} --prompt 'Hello'\n{learn}"
         f"runs with: {tools(architecture, model_file=not arguments.no_model_file)}"
     )
     if arguments.no_model_file and not _registered():

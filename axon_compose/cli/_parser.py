@@ -32,6 +32,7 @@ from axon_compose.cli._arguments import (
 from axon_compose.cli._imports import kept
 from axon_compose.cli._streams import note, put
 from axon_compose.cli._terminal import OK, Terminal
+from axon_compose.cli._training_flags import add_training
 from axon_compose.diagnostics import nearest
 from axon_compose.report import FORMS
 
@@ -99,6 +100,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     _add_describing(command)
     _add_building(command)
+    add_training(command, _lazily("_train", "train"))
     _add_plugin_commands(command)
     command("help", _help(parser, commands.choices), "show this text, or that of a command").add_argument(
         "about", nargs="?", metavar="COMMAND"

@@ -9,16 +9,45 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from axon_compose.learn.budget import Budget, Spent
+from axon_compose.learn.cadence import Cadence
 from axon_compose.learn.recipe import Recipe
 
 if TYPE_CHECKING:
+    from axon_compose.learn._train import train
     from axon_compose.learn.batches import Batch, Batches
+    from axon_compose.learn.data import Sources
+    from axon_compose.learn.distilling import Teaching
+    from axon_compose.learn.run import Listener, Outcome
     from axon_compose.learn.trainer import Metrics, Trainer
 
-__all__ = ["Batch", "Batches", "Budget", "Metrics", "Recipe", "Spent", "Trainer"]
+__all__ = [
+    "Batch",
+    "Batches",
+    "Budget",
+    "Cadence",
+    "Listener",
+    "Metrics",
+    "Outcome",
+    "Recipe",
+    "Sources",
+    "Spent",
+    "Teaching",
+    "Trainer",
+    "train",
+]
 
 #: Where the names come from that need mlx.
-_HOMES: Final = {"Batch": "batches", "Batches": "batches", "Metrics": "trainer", "Trainer": "trainer"}
+_HOMES: Final = {
+    "Batch": "batches",
+    "Batches": "batches",
+    "Listener": "run",
+    "Metrics": "trainer",
+    "Outcome": "run",
+    "Sources": "data",
+    "Teaching": "distilling",
+    "Trainer": "trainer",
+    "train": "_train",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -20,17 +20,19 @@ class Range:
         least: The smallest number, or None.
         most: The largest number, or None.
         above: The number that it must be above, or None.
-        choices: The texts that it may be; empty for numbers and flags.
+        choices: The texts that it may be; empty for numbers and flags, None for any text.
     """
 
     summary: str
     least: float | None = None
     most: float | None = None
     above: float | None = None
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] | None = ()
 
     def fault(self, value: Any, default: Any) -> str | None:
         """What is wrong with a value, None if nothing is."""
+        if self.choices is None:
+            return None if isinstance(value, str) else "is not a text"
         if self.choices:
             return None if value in self.choices else f"is none of {', '.join(self.choices)}"
         if isinstance(default, bool):

@@ -149,7 +149,12 @@ class Trainer:
         Raises:
             CheckpointError: AX503.
         """
-        record = {"spent": asdict(self.spent), "recipe": asdict(self.recipe), "budget": asdict(self.budget)}
+        record: dict[str, Any] = {
+            "spent": asdict(self.spent),
+            "recipe": asdict(self.recipe),
+            "budget": asdict(self.budget),
+        }
+        record["data"] = getattr(self.batches, "digest", None)
         return write_state(folder, self._arrays(), record)
 
     def restore(self, folder: Path) -> None:
@@ -170,8 +175,9 @@ class Trainer:
         mx.eval(self.model.state, self.optimizer.state)
 
     def _require_same(self, record: dict[str, Any]) -> None:
-        now = asdict(self.recipe) | asdict(self.budget)
-        then = record["recipe"] | record["budget"]
+        data = getattr(self.batches, "digest", None)
+        now = asdict(self.recipe) | asdict(self.budget) | {"data": data}
+        then = record["recipe"] | record["budget"] | {"data": record["data"]}
         if changed := sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key)):
             details = tuple(f"`{key}` was {then.get(key)}, and is {now.get(key)}" for key in changed)
             hint = "continue with the options of the beginning; a new run from these weights is `--init DIR`"

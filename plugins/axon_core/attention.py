@@ -47,6 +47,7 @@ class Attention(nn.Module):
         bias: Biases of the projections, all or a choice.
         rope: Rotary position embedding, none unless given.
         qk_norm: Norm of queries and keys.
+        k_norm_scale: Whether the scale of the keys' norm multiplies `keys`, or `queries` instead.
         v_norm: RMS norm of each head's values, without weights.
         k_eq_v: Whether values are the projected keys, before norm and rotation (Gemma 4); there is no `v_proj`.
         clip: Bound of what the projections of queries, keys and values give; none unless given.
@@ -80,6 +81,7 @@ class Attention(nn.Module):
         bias: bool | BiasOptions = False,
         rope: RopeOptions | None = None,
         qk_norm: HeadNormOptions | None = None,
+        k_norm_scale: str = "keys",
         v_norm: VNormOptions | None = None,
         k_eq_v: bool = False,
         clip: float | None = None,
@@ -129,10 +131,11 @@ class Attention(nn.Module):
         if output_norm is not None:
             self.output_norm = RMSNorm(value_dim, output_norm.eps, weight=False)
         self.norm_after_rope = qk_norm is not None and qk_norm.when == "after_rope"
+        self.scales_queries = k_norm_scale == "queries"
         if qk_norm is not None:
             self.q_norm = HeadNorm(num_heads, head_dim, qk_norm)
-            if kv_from is None:
-                self.k_norm = HeadNorm(num_kv_heads, head_dim, qk_norm)
+            if kv_from is None or self.scales_queries:
+                self.k_norm = HeadNorm(num_kv_heads, head_dim, qk_norm, unit=self.scales_queries)
         if v_norm is not None and kv_from is None:
             self.v_norm = RMSNorm(value_dim, v_norm.eps, weight=False)
         self.rope = None if rope is None else RoPE(head_dim, rope)
@@ -175,6 +178,8 @@ class Attention(nn.Module):
         if self.input_scale != 1.0:
             x = x * self.input_scale
         queries = self._turned(self._heads("q", x), "q_norm", offset)
+        if self.scales_queries:
+            queries = (queries * self.k_norm.scale).astype(x.dtype)
         if "head_gain" in self:
             queries = queries * self.head_gain.astype(x.dtype)[:, None, None]
         if self.temperature is not None:

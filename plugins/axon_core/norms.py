@@ -173,10 +173,12 @@ class HeadNorm(nn.Module):
         heads: Number of heads.
         head_dim: Width of a head.
         options: `HeadNormOptions`.
+        unit: Whether the scale is left to the caller.
     """
 
-    def __init__(self, heads: int, head_dim: int, options: HeadNormOptions) -> None:
+    def __init__(self, heads: int, head_dim: int, options: HeadNormOptions, unit: bool = False) -> None:
         super().__init__()
+        self.unit = unit
         self.eps, self.offset, self.type = options.eps, options.offset, options.type
         self.over_all, self.per_head = options.over == "all", options.per_head
         shapes = options.shapes(heads, head_dim)
@@ -188,7 +190,7 @@ class HeadNorm(nn.Module):
         shape, dtype = x.shape, x.dtype
         if self.over_all:
             x = x.flatten(-2)
-        weight = _shifted(self.weight, self.offset)
+        weight = None if self.unit else self.scale
         shared, shift = (None, None) if self.per_head else (weight, self.bias)
         if self.type == "layer_norm":
             y = mx.fast.layer_norm(x, shared, shift, self.eps)
@@ -198,3 +200,8 @@ class HeadNorm(nn.Module):
             y = y * weight
             y = y if self.bias is None else y + self.bias
         return y.reshape(shape).astype(dtype)
+
+    @property
+    def scale(self) -> mx.array | None:
+        """What is learned for each dimension, offset included."""
+        return _shifted(self.weight, self.offset)

@@ -7,6 +7,7 @@ from functools import partial
 import delta_reference
 import mlx.core as mx
 import numpy as np
+import test_linear_scan
 import test_scan
 import test_ssd
 import test_wkv7
@@ -14,6 +15,7 @@ import test_wkv7
 from axon_core.cpu import reference_implementations
 from axon_core.gated_delta import gated_delta_rule
 from axon_core.kernels import _device
+from axon_core.linear_scan import linear_scan
 from axon_core.scan import selective_scan
 from axon_core.ssd import ssd_scan
 from axon_core.wkv7 import wkv7
@@ -21,13 +23,23 @@ from axon_core.wkv7 import wkv7
 #: Those with a kernel for GPUs.
 RECURRENCES = {"scan": selective_scan, "delta": gated_delta_rule, "channels": gated_delta_rule, "wkv7": wkv7}
 #: Those that `axon-native` has.
-NATIVE = RECURRENCES | {"ssd": ssd_scan}
+NATIVE = RECURRENCES | {"ssd": ssd_scan, "linear": linear_scan}
+#: Where their arguments are drawn, and computed in float64.
+MODULES = {
+    "scan": test_scan,
+    "ssd": test_ssd,
+    "delta": delta_reference,
+    "channels": delta_reference,
+    "wkv7": test_wkv7,
+    "linear": test_linear_scan,
+}
 SEQUENCES = {
     "scan": ("x", "dt", "B", "C"),
     "ssd": ("x", "dt", "B", "C"),
     "delta": delta_reference.SEQUENCES,
     "channels": delta_reference.SEQUENCES,
     "wkv7": test_wkv7.SEQUENCES,
+    "linear": ("x", "log_a"),
 }
 
 
@@ -35,8 +47,8 @@ def draw(kind, **options):
     """Arguments for which there is a kernel."""
     if kind == "scan":
         return test_scan.draw(**{"states": 4} | options)
-    if kind == "ssd":
-        return test_ssd.draw(**options)
+    if kind in ("ssd", "linear"):
+        return MODULES[kind].draw(**options)
     drawn = {
         "delta": delta_reference.draw,
         "channels": partial(delta_reference.draw, channels=True),
@@ -47,13 +59,26 @@ def draw(kind, **options):
 
 def reference(kind, values):
     """Outputs and last state in float64."""
-    if kind == "wkv7":
-        return test_wkv7.reference(values)
+    if kind in ("wkv7", "linear"):
+        return MODULES[kind].reference(values)
     if kind in ("scan", "ssd"):
-        y, states = {"scan": test_scan, "ssd": test_ssd}[kind].reference(**values)
+        y, states = MODULES[kind].reference(**values)
     else:
         y, states = delta_reference.reference(values)
     return y, states[-1]
+
+
+def gradients(kind, values, gy, gs, **options):
+    """Those of `sum(gy * y) + sum(gs * last state)` by all arguments, by name."""
+    gy, gs = mx.array(gy.astype(np.float32)), mx.array(gs.astype(np.float32))
+    names = list(values)
+
+    def loss(*inputs):
+        y, state = run(kind, dict(zip(names, inputs, strict=True)), **options)
+        return (gy * y).sum() + (gs * state).sum()
+
+    found = mx.grad(loss, argnums=range(len(names)))(*arrays(values).values())
+    return dict(zip(names, found, strict=True))
 
 
 def arrays(values):

@@ -6,10 +6,11 @@ import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.models.base import create_attention_mask
 from mlx_lm.models.cache import BatchKVCache, BatchRotatingKVCache, KVCache, QuantizedKVCache, RotatingKVCache
+from pydantic import ValidationError
 
 from axon_compose.registry import Dims
 from axon_core.attention import Attention
-from axon_core.specs.attention import SPECS, AttentionOptions, RopeOptions
+from axon_core.specs.attention import SPECS, AttentionOptions, HeadNormOptions, RopeOptions
 
 DIMS = Dims({"hidden_size": 64, "vocab_size": 8})
 CASES = {"same": (None, None), "window in all": (None, 8), "smaller window": (20, 8), "same window": (8, 8)}
@@ -143,3 +144,55 @@ def test_sources_that_do_not_fit(reader, source, fault):
 
 def test_a_source_of_another_kind_is_left_to_itself():
     assert SPECS[0].accepts(AttentionOptions(num_heads=4, kv_from="other"), {"anything": 1}, DIMS) is None
+
+
+MOVED = {"qk_norm": HeadNormOptions(when="after_rope", eps=1e-3), "k_norm_scale": "queries"}
+
+
+def stirred(layer):
+    """The same layer with uneven scales of norms."""
+    for name in ("q_norm", "k_norm"):
+        layer[name].weight = mx.random.uniform(0.5, 2.0, layer[name].weight.shape, key=mx.random.key(7 + len(name)))
+    return layer
+
+
+def test_the_scale_of_keys_may_multiply_queries():
+    """The scores are the same, whatever is multiplied."""
+    moved = stirred(build(0, num_heads=4, num_kv_heads=2, **MOVED))
+    plain = build(0, num_heads=4, num_kv_heads=2, **MOVED | {"k_norm_scale": "keys"})
+    plain.update(moved.parameters())
+    x = inputs(20, 2)
+    assert mx.abs(moved(x)[0] - plain(x)[0]).max() < 1e-5
+    assert not mx.allclose(moved.k_norm.weight, mx.ones(16))
+
+
+def test_a_reader_has_a_scale_of_its_own_for_the_keys_that_it_reads():
+    source, reader = stirred(build(0, **MOVED)), build(1, kv_from="source", **MOVED)
+    reader.k_norm.weight = mx.random.uniform(0.5, 2.0, (32,), key=mx.random.key(3))
+    owner = build(1, **MOVED | {"k_norm_scale": "keys"})
+    owner.update({name: reader[name].parameters() for name in ("q_proj", "o_proj", "q_norm", "k_norm")})
+    owner.update({name: source[name].parameters() for name in ("k_proj", "v_proj")})
+    x = inputs(20)
+    assert mx.abs(step(source, reader, x, None) - owner(x)[0]).max() < 1e-5
+    cache = KVCache()
+    pieces = [step(source, reader, part, cache) for part in mx.split(x, [13, 14], axis=1)]
+    assert mx.abs(mx.concatenate(pieces, axis=1) - owner(x)[0]).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"k_norm_scale": "queries"}, "needs a `qk_norm`"),
+        ({"k_norm_scale": "queries", "qk_norm": True}, "after_rope"),
+        ({"k_norm_scale": "queries", "qk_norm": {"when": "after_rope", "per_head": True}}, "does not go with"),
+    ],
+)
+def test_a_scale_that_cannot_be_moved_is_refused(options, words):
+    with pytest.raises(ValidationError, match=words):
+        AttentionOptions(num_heads=2, **options)
+
+
+def test_a_reader_and_its_source_agree_on_the_scale_of_keys():
+    plain = AttentionOptions(num_heads=2, qk_norm=MOVED["qk_norm"])
+    reader = AttentionOptions(num_heads=2, kv_from="source", **MOVED)
+    assert "`k_norm_scale` differs" in SPECS[0].accepts(reader, plain, DIMS)

@@ -125,7 +125,7 @@ def test_many_threads_change_nothing(kind):
 
 
 @pytest.mark.parametrize("kind", NATIVE)
-def test_transformations_take_the_pure_form(kind):
+def test_transformations_equal_those_of_the_pure_form(kind):
     transformations_are_those_of_the_pure_form(kind)
 
 
@@ -171,7 +171,16 @@ def test_it_is_left_alone_where_it_should_be(module, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "layer",
-    ["axon_ssm", "mamba", "mamba2", "gated_delta_net", "kimi_delta_attention", "rwkv7_time_mix", "lightning_attention"],
+    [
+        "axon_ssm",
+        "mamba",
+        "mamba2",
+        "gated_delta_net",
+        "kimi_delta_attention",
+        "rwkv7_time_mix",
+        "lightning_attention",
+        "rg_lru",
+    ],
 )
 def test_all_truths_hold_of_layers_with_it(layer, capsys):
     assert main(["check", "--layer", layer, "--cases", "2"]) == 0, capsys.readouterr()

@@ -44,6 +44,9 @@ NEXT: dict[str, list[str]] = {
         "mlx_lm.generate --model my-model-4bit --trust-remote-code --prompt Hello --max-tokens 4",
     ],
     "mlx_lm.generate --model my-model": [
+        "axon-compose train my-model --data python-docs --out my-model-trained --steps 2 --batch 1 --length 32",
+        "mlx_lm.generate --model my-model-trained --trust-remote-code --prompt Hello --max-tokens 4",
+        "axon-compose train my-model-trained --data data/train.jsonl --out other --steps 1 --batch 1 --length 16",
         "mlx_lm.lora --model my-model --trust-remote-code --train --data data --num-layers 5 --iters 1 --batch-size 1 "
         "--val-batches 1 --max-seq-length 64",
         "axon-compose show adapters",

@@ -24,6 +24,9 @@ from tests.children import PATIENCE, child
 PROMPTS = ["ok", "a window of sixteen tokens", "state space, a window and experts: describe, trust, run. " * 2]
 CROWD = ["who", "a stack of sixteen layers", "one expert, two experts and a shared one: run, trust, describe. " * 3]
 TOKENS = 24
+#: How a server ends at Ctrl-C: mlx 0.32 sometimes aborts in its own exit on Linux if a thread used `mx.random`, as the
+#: server's does; with a stock llama, and without mlx-lm, as often as with ours (6 of 10, and 9 of 60).
+ENDED = (0, -signal.SIGABRT)
 
 
 class Server:
@@ -155,7 +158,6 @@ def test_it_stops_when_told(server: Server) -> None:
     log = plain(server.log.read_text())
     known = re.compile("not recommended for production|^ *warnings.warn")  # upstream's, about its web server
     assert [line for line in complaints(log) if not known.search(line)] == [], log
-    # mlx 0.32 aborts in its own exit on Linux when a generation thread was there, with a stock llama as well.
-    assert code in (0, 130, -signal.SIGINT, -signal.SIGABRT), log
+    assert code in ENDED, log
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", server.port)) != 0

@@ -21,7 +21,7 @@ import pytest
 from commands import environment
 from make_real_reference import POSITIONS, REAL, ROOT, TOKENS
 from mlx_lm import generate, load
-from test_mlx_lm_server import Server, free_port
+from test_mlx_lm_server import ENDED, Server, free_port
 
 from axon_compose import load as load_architecture
 from axon_compose import load_model
@@ -152,7 +152,7 @@ def test_a_chat_with_the_server(smollm2: Path, tmp_path: Path) -> None:
     ):
         server = Server(process, port, log)
         assert "Paris" in server.chat("What is the capital of France?")
-        server.stop()  # how it ends is held by `test_mlx_lm_server.py`
+        assert server.stop() in ENDED, log.read_text()
 
 
 @pytest.mark.xdist_group("gemma3")

@@ -73,3 +73,20 @@ def test_without_a_checkpoint_an_export_has_one_tensor_per_expert(family: str, t
     write_model(load(load(checkpoint=FIXTURES / family).data), tmp_path / "built", tokenizer="none")
     export(tmp_path / "built", tmp_path / "out", "huggingface")
     assert not any("gate_up_proj" in name for name in read_header(tmp_path / "out" / "model.safetensors"))
+
+
+def test_hunyuan_has_fused_projections_too(tmp_path: Path) -> None:
+    """Queries, keys and values by key heads; the up before the gate projection, also of each expert."""
+    folder = Path(copytree(FIXTURES / "hunyuan", tmp_path / "fused"))
+    weights: Any = mx.load(str(folder / "model.safetensors"))
+    for name in [name for name in weights if re.search(r"layers\.[03]\.self_attn\.q_proj", name)]:
+        parts = [weights.pop(name.replace("q_proj", f"{part}_proj")) for part in "qkv"]
+        heads = [part.reshape(2, part.shape[0] // 24, 12, *part.shape[1:]) for part in parts]
+        joined = mx.concatenate(heads, axis=1).flatten(0, 2)
+        weights[name.replace("q_proj", "qkv_proj")] = joined
+    for name in [name for name in weights if name.endswith("up_proj.weight")]:
+        both = [weights.pop(name), weights.pop(name.replace("up_proj", "gate_proj"))]
+        weights[name.replace("up_proj", "gate_and_up_proj")] = mx.concatenate(both)
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "pt"})
+    expected = load(checkpoint=FIXTURES / "hunyuan").build(weights=FIXTURES / "hunyuan")(TOKENS)
+    assert np.array_equal(np.array(load(checkpoint=folder).build(weights=folder)(TOKENS)), np.array(expected))

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -22,6 +22,7 @@ __all__ = [
     "create_folder",
     "exchange",
     "move",
+    "record",
     "remove_tree",
     "rename",
     "sync",
@@ -71,6 +72,12 @@ def write_file(path: Path, chunks: Iterable[Bytes]) -> FileRecord:
     if path.stat().st_size != size:
         raise OSError(errno.EIO, "the file is shorter than what was written", str(path))
     return FileRecord(size, digest.hexdigest())
+
+
+def record(path: Path) -> FileRecord:
+    """Size and hash of a file that is there."""
+    with path.open("rb") as file:
+        return FileRecord(os.fstat(file.fileno()).st_size, file_digest(file, "sha256").hexdigest())
 
 
 def rename(source: Path, target: Path) -> None:

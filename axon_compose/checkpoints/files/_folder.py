@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,6 +56,7 @@ def write_folder(
     build_record: Mapping[str, Any],
     generation: Mapping[str, Any] | None = None,
     force: bool = False,
+    more: Callable[[Path], None] | None = None,
     progress: Progress | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> dict[str, Any]:
@@ -75,6 +76,7 @@ def write_folder(
             remarks on the tokenizer are added to its `notes`.
         generation: Content of `generation_config.json`, beside the token ids of the config.
         force: Replace an existing build.
+        more: Writes further files into the folder, which build.json then lists with the others.
         progress: Called with the bytes of tensors written so far and in all.
         max_shard_bytes: Bytes of tensors in one file, 5 GB unless given.
 
@@ -112,6 +114,9 @@ def write_folder(
     with atomic_folder(target, force) as folder:
         files = {name: _disk.write_file(folder / name, [small[name]]) for name in sorted(small)}
         files |= write_shards(folder, specs, tensors, max_shard_bytes=max_shard_bytes, progress=progress)
+        if more is not None:
+            more(folder)
+            files |= {path.name: _disk.record(path) for path in sorted(folder.iterdir()) if path.name not in files}
         content = record_of(build_record, files)
         _disk.write_file(folder / BUILD_FILE, [dump_json(content)])
     return content

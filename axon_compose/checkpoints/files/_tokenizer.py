@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,20 @@ def _check_size(files: TokenizerFiles, rows: int, hint: str) -> None:
         f"the tokenizer has {count} tokens, the embedding {rows} rows: no prompt may contain {names}"
         + (f" or {len(beyond) - 3} others" if len(beyond) > 3 else "")
     )
+    templates = _templates(files)
+    if written := [token for token in beyond if token in templates]:
+        files.notes.append(f"the chat template writes {', '.join(f'`{token}`' for token in written[:3])}")
+
+
+def _templates(files: TokenizerFiles) -> str:
+    """The chat templates of a tokenizer, one after the other."""
+    found = [files.get("chat_template.jinja", b"").decode(errors="replace")]
+    for name in ("tokenizer_config.json", "chat_template.json"):
+        try:
+            found.append(json.dumps(json.loads(files.get(name, b"{}"))["chat_template"], ensure_ascii=False))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+    return "\n".join(found)
 
 
 def _numbers(value: Any) -> list[int]:

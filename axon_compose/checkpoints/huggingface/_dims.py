@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from axon_compose.checkpoints.huggingface._fields import check_fields
+from axon_compose.checkpoints.huggingface._fields import KINDS_OF_LAYERS, check_fields
 from axon_compose.checkpoints.huggingface._rope import ORIGINAL_LENGTH, ROPE_FIELDS, key_of_rope, rope_fields, rope_key
 from axon_compose.checkpoints.huggingface._rope_twice import written_positions
 from axon_compose.checkpoints.huggingface._unhandled import report_unsupported
@@ -102,6 +102,8 @@ class _Overlay:
         if isinstance(_value(entry.node), bool) and not isinstance(_value(found.node), bool | None):
             report_unsupported(field, plain(found.node), (True, False), found.node.span, self.problems)
             return entry
+        if field in KINDS_OF_LAYERS and plain(found.node) == [] and _value(entry.node) is None:
+            self.problems.error("AX603", f"`{field}` is empty; without it, the family knows the kinds", found.key_span)
         return found
 
     def _field(self, name: str) -> Entry | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import cache, partial
-from typing import Any
+from typing import Any, Final
 
 from axon_compose.checkpoints.huggingface._harmless import NEUTRAL, is_harmless
 from axon_compose.checkpoints.huggingface._unhandled import report_unhandled, report_unsupported
@@ -13,7 +13,10 @@ from axon_compose.language.config import Config
 from axon_compose.language.document import HuggingFace, ModelType, allowed_values, dim_values
 from axon_compose.language.source import Entry, Mapping, plain
 
-__all__ = ["check_fields"]
+__all__ = ["KINDS_OF_LAYERS", "check_fields"]
+
+#: Fields that name the kind of every layer, of its attention or of what follows that.
+KINDS_OF_LAYERS: Final = ("layer_types", "mlp_layer_types")
 
 
 def check_fields(
@@ -49,7 +52,8 @@ class _Check:
         self.check_type()
         for name, allowed in (self.neutral | self.section.only).items():
             self.check_value(name, allowed)
-        self.check_layer_types()
+        for name in KINDS_OF_LAYERS:
+            self.check_layer_types(name)
         for name in of_type.ignore:
             entry = self.config.find(name)
             if entry is not None and plain(entry.node) is not None:
@@ -73,14 +77,14 @@ class _Check:
         if value not in (allowed := allowed_values(written, self.dims)):
             report_unsupported(name, value, allowed, entry.node.span, self.problems)
 
-    def check_layer_types(self) -> None:
+    def check_layer_types(self, name: str) -> None:
         """A kind for more layers than there are, predictors of further tokens included: what is meant is unknown."""
-        entry, layers = self.config.find("layer_types"), self.config.value("num_hidden_layers")
+        entry, layers = self.config.find(name), self.config.value("num_hidden_layers")
         kinds, further = plain(entry.node) if entry else None, self.config.value("num_nextn_predict_layers")
         if not entry or not isinstance(kinds, list) or not isinstance(layers, int):
             return
         if len(kinds) > layers and len(kinds) != layers + (further if isinstance(further, int) else 0):
-            message = f"`layer_types` has {len(kinds)} items for {layers} layers"
+            message = f"`{name}` has {len(kinds)} items for {layers} layers"
             self.problems.error("AX603", message, entry.key_span)
 
     def check_field(self, name: str, entry: Entry) -> None:

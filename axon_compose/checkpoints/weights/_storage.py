@@ -25,8 +25,10 @@ BLOCK: Final = (128, 128)
 _FP8_SCALES: Final = ("_scale_inv", "_scale")
 _FLOATS: Final = ("F32", "F16", "BF16")
 _INTEGERS: Final = ("I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8")
-#: Scales of activations and of cached keys and values, which weights do not need.
-_ACTIVATION_SCALES: Final = ("input_scale", "output_scale", "q_scale", "k_scale", "v_scale", "kv_scale")
+#: Scales of activations, of cached keys and values and of attention's probabilities, which weights do not need.
+_ACTIVATION_SCALES: Final = (
+    "input_scale", "output_scale", "q_scale", "k_scale", "v_scale", "kv_scale", "prob_scale",
+)  # fmt: skip
 
 
 def is_activation_scale(name: str) -> bool:

@@ -16,8 +16,10 @@ from axon_compose.learn.data._prepare import Pieces, Prepared
 
 __all__ = ["TextBatches"]
 
-#: Targets at most of an evaluation, so that it takes no longer than a few dozen steps.
-_EVALUATED: Final = 2**15
+#: An evaluation looks at as many targets as so many steps have, but not at fewer or more than these.
+_STEPS: Final = 8
+_FEWEST: Final = 2**12
+_MOST: Final = 2**15
 
 
 class _Stream:
@@ -77,6 +79,8 @@ class TextBatches:
         if total < length:
             hint = f"shorten the sequences with `--length {max(total // 2, 1)}`, or add text"
             raise CheckpointError("AX814", f"the text has {total} tokens, a sequence {length}", hint)
+        #: Of texts and tokenizer: what has to be the same for a run to be continued, beside the recipe.
+        self.digest = prepared.digest
         #: Sequences of an epoch.
         self.sequences = -(-total // length)
         self._epoch = lru_cache(2)(self._make_epoch)
@@ -92,9 +96,13 @@ class TextBatches:
         return _batch(rows, self.length)
 
     def held_out(self) -> Iterator[Batch]:
-        """What no step learns from, at most 32,768 targets of it, in the same order each time."""
+        """What no step learns from, the same each time.
+
+        Of a long text not all of it: as many targets as eight steps have, from 4,096 to 32,768.
+        """
         stream = _Stream(self.prepared.tokens, self.prepared.held_out, self.prepared.maker.end)
-        sequences = min(-(-len(stream) // self.length), max(1, _EVALUATED // self.length))
+        targets = max(_FEWEST, min(_MOST, _STEPS * self.tokens_of_step))
+        sequences = min(-(-len(stream) // self.length), max(1, targets // self.length))
         for first in range(0, sequences, self.batch):
             rows = [_window(stream, index, self.length) for index in range(first, min(first + self.batch, sequences))]
             yield _batch(rows + [np.zeros(0, np.int64)] * (self.batch - len(rows)), self.length)

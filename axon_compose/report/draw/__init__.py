@@ -7,6 +7,7 @@ from axon_compose.report.draw._matplotlib import apart, require_charts
 from axon_compose.report.draw._notebook import embedded
 from axon_compose.report.draw._page import page
 from axon_compose.report.draw._picture import picture
+from axon_compose.report.draw._training import training_page
 
 __all__ = [
     "apart",
@@ -18,4 +19,5 @@ __all__ = [
     "picture",
     "require_charts",
     "require_renderer",
+    "training_page",
 ]

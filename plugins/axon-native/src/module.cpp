@@ -1,5 +1,5 @@
 #include <nanobind/nanobind.h>
-#include <nanobind/stl/pair.h>
+#include <nanobind/stl/vector.h>
 
 #include "mlx/version.h"
 #include "recurrences.h"
@@ -14,6 +14,14 @@ NB_MODULE(_recurrences, m) {
   }
   m.attr("BUILT_FOR") = nb::make_tuple(MLX_VERSION_MAJOR, MLX_VERSION_MINOR, MLX_VERSION_PATCH);
   m.def("selective_scan", &axon::selective_scan, "A"_a, "state"_a, "dt"_a, "u"_a, "B"_a, "C"_a);
+  m.def("selective_scan_vjp", &axon::selective_scan_vjp, "A"_a, "state"_a, "dt"_a, "u"_a, "B"_a, "C"_a, "dy"_a,
+        "dlast"_a);
+  m.def("linear_scan", &axon::linear_scan, "state"_a, "x"_a, "log_a"_a);
+  m.def("linear_scan_vjp", &axon::linear_scan_vjp, "state"_a, "log_a"_a, "y"_a, "dy"_a, "dlast"_a);
+  m.def("ssd_scan_vjp", &axon::ssd_scan_vjp, "state"_a, "log_decay"_a, "u"_a, "B"_a, "C"_a, "dy"_a, "dlast"_a);
+  m.def("gated_delta_rule_vjp", &axon::gated_delta_rule_vjp, "state"_a, "q"_a, "k"_a, "v"_a, "log_g"_a, "beta"_a,
+        "dy"_a, "dlast"_a);
+  m.def("wkv7_vjp", &axon::wkv7_vjp, "state"_a, "r"_a, "log_w"_a, "k"_a, "v"_a, "a"_a, "b"_a, "dy"_a, "dlast"_a);
   m.def("ssd_scan", &axon::ssd_scan, "state"_a, "log_decay"_a, "u"_a, "B"_a, "C"_a);
   m.def("gated_delta_rule", &axon::gated_delta_rule, "state"_a, "q"_a, "k"_a, "v"_a, "log_g"_a, "beta"_a);
   m.def("wkv7", &axon::wkv7, "state"_a, "r"_a, "log_w"_a, "k"_a, "v"_a, "a"_a, "b"_a);

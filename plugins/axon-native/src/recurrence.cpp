@@ -21,15 +21,17 @@ void Recurrence::eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::
   for (auto& output : outputs) {
     output.set_data(mx::allocator::malloc(output.nbytes()));
   }
-  std::vector<View> views;
+  Views views;
   for (const auto& input : inputs) {
     views.push_back({input.data<float>(), input.shape()});
   }
+  std::vector<float*> results;
+  for (auto& output : outputs) {
+    results.push_back(output.data<float>());
+  }
   // MLX keeps inputs and outputs alive until this has run.
   mx::cpu::get_command_encoder(stream()).dispatch(
-      [run = definition_.run, views = std::move(views), y = outputs[0].data<float>(), last = outputs[1].data<float>()] {
-        run(views, y, last);
-      });
+      [run = definition_.run, views = std::move(views), results = std::move(results)] { run(views, results); });
 }
 
 void Recurrence::eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) {
@@ -51,36 +53,45 @@ std::pair<std::vector<mx::array>, std::vector<int>> Recurrence::vmap(const std::
   for (size_t i = 0; i < inputs.size(); ++i) {
     count = axes[i] < 0 ? count : inputs[i].shape(axes[i]);
   }
-  std::vector<mx::array> y, last;
+  std::vector<std::vector<mx::array>> found(definition_.like.size());
   for (int at = 0; at < count; ++at) {
     std::vector<mx::array> own;
     for (size_t i = 0; i < inputs.size(); ++i) {
       own.push_back(axes[i] < 0 ? inputs[i] : mx::take(inputs[i], at, axes[i], stream()));
     }
-    auto outcome = recurrence(definition_, own);
-    y.push_back(outcome.first);
-    last.push_back(outcome.second);
+    const auto outputs = recurrence(definition_, own);
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      found[i].push_back(outputs[i]);
+    }
   }
-  return {{mx::stack(y, 0, stream()), mx::stack(last, 0, stream())}, {0, 0}};
+  std::vector<mx::array> stacked;
+  for (const auto& each : found) {
+    stacked.push_back(mx::stack(each, 0, stream()));
+  }
+  return {stacked, std::vector<int>(stacked.size(), 0)};
 }
 
 std::vector<mx::Shape> Recurrence::output_shapes(const std::vector<mx::array>& inputs) {
-  return {inputs[definition_.like_y].shape(), inputs[definition_.like_last].shape()};
+  std::vector<mx::Shape> shapes;
+  for (const size_t i : definition_.like) {
+    shapes.push_back(inputs[i].shape());
+  }
+  return shapes;
 }
 
 bool Recurrence::is_equivalent(const Primitive& other) const {
   return &definition_ == &static_cast<const Recurrence&>(other).definition_;
 }
 
-Outcome recurrence(const Definition& definition, std::vector<mx::array> inputs) {
+std::vector<mx::array> recurrence(const Definition& definition, std::vector<mx::array> inputs) {
   const mx::Stream stream = mx::default_stream(mx::Device::cpu);
   for (auto& input : inputs) {
     input = mx::contiguous(mx::astype(input, mx::float32, stream), false, stream);
   }
   auto primitive = std::make_shared<Recurrence>(stream, definition);
   auto shapes = primitive->output_shapes(inputs);
-  const auto outputs = mx::array::make_arrays(std::move(shapes), {mx::float32, mx::float32}, primitive, inputs);
-  return {outputs[0], outputs[1]};
+  const std::vector<mx::Dtype> types(shapes.size(), mx::float32);
+  return mx::array::make_arrays(std::move(shapes), types, primitive, inputs);
 }
 
 void expect(const mx::array& input, const char* name, const mx::Shape& shape) {

@@ -1,10 +1,11 @@
-/** A recurrence as an operation of MLX: float32 arrays in, the outputs and the last state out. */
+/** A recurrence, or its gradient, as an operation of MLX: float32 arrays in, float32 arrays out. */
 #pragma once
 
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "mlx/allocator.h"
 #include "mlx/array.h"
 #include "mlx/primitives.h"
 #include "recurrences.h"
@@ -17,15 +18,16 @@ struct View {
   mx::Shape shape;
 };
 
-/** What is known of a recurrence.
+using Views = std::vector<View>;
+
+/** What is known of an operation.
  *
- * `run` computes it: writes the outputs of all tokens to `y`, and the state after them to `last`. These are shaped like
- * the inputs with the numbers `like_y` and `like_last`.
+ * `run` computes it and writes every number of every output. These are shaped like the inputs with the numbers `like`.
  */
 struct Definition {
   const char* name;
-  void (*run)(const std::vector<View>& inputs, float* y, float* last);
-  size_t like_y, like_last;
+  void (*run)(const Views& inputs, const std::vector<float*>& outputs);
+  std::vector<size_t> like;
 };
 
 class Recurrence : public mx::Primitive {
@@ -49,8 +51,18 @@ class Recurrence : public mx::Primitive {
   const Definition& definition_;
 };
 
-/** The graph of a recurrence on the CPU; its inputs may have gaps and any type, its outputs are float32. */
-Outcome recurrence(const Definition& definition, std::vector<mx::array> inputs);
+/** The graph of an operation on the CPU; its inputs may have gaps and any type, its outputs are float32. */
+std::vector<mx::array> recurrence(const Definition& definition, std::vector<mx::array> inputs);
+
+/** Memory of an operation that counts among MLX's; not set to anything. */
+class Scratch {
+ public:
+  explicit Scratch(size_t count) : memory_(mx::allocator::malloc(count * sizeof(float))) {}
+  float* data() { return static_cast<float*>(memory_.buffer().raw_ptr()); }
+
+ private:
+  mx::allocator::Data memory_;
+};
 
 /** Throws std::invalid_argument unless an input has this shape. */
 void expect(const mx::array& input, const char* name, const mx::Shape& shape);

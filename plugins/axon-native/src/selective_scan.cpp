@@ -5,10 +5,9 @@
  * A unit is some neighbouring channels of a sequence, from the first token to the last: their states stay in the cache,
  * and what is read of dt and u and written of y lies side by side. The states lie with the channels innermost.
  */
-#include <algorithm>
+#include "selective_scan.h"
 
 #include "lanes.h"
-#include "recurrence.h"
 
 namespace axon {
 
@@ -16,13 +15,6 @@ namespace {
 
 /** Channels of a unit: their states and as many numbers of A are 8 KiB for 16 states. */
 constexpr size_t BLOCK = 8 * LANES;
-
-/** Copies `rows` rows of `count` numbers, which lie `from_stride` and then `to_stride` apart. */
-void copy(float* to, size_t to_stride, const float* from, size_t from_stride, size_t rows, size_t count) {
-  for (size_t row = 0; row < rows; ++row) {
-    std::copy_n(from + row * from_stride, count, to + row * to_stride);
-  }
-}
 
 /** One token of a block: `h` and `A` are (N, BLOCK), the others BLOCK channels, and N numbers of B and C. */
 void token(size_t states, float* h, const float* A, const float* dt, const float* u, const float* B, const float* C,
@@ -46,7 +38,7 @@ void token(size_t states, float* h, const float* A, const float* dt, const float
 }
 
 /** Some channels of a sequence, from the first token to the last. */
-void channels(const std::vector<View>& in, size_t sequence, size_t first, float* y, float* last) {
+void channels(const Views& in, size_t sequence, size_t first, float* y, float* last) {
   const size_t tokens = in[3].shape[1], E = in[3].shape[2], N = in[0].shape[0], count = std::min(BLOCK, E - first);
   std::vector<float> A(N * BLOCK), h(N * BLOCK);
   copy(A.data(), BLOCK, in[0].data + first, E, N, count);
@@ -69,20 +61,20 @@ void channels(const std::vector<View>& in, size_t sequence, size_t first, float*
   copy(last + sequence * N * E + first, E, h.data(), BLOCK, N, count);
 }
 
-void run(const std::vector<View>& in, float* y, float* last) {
+void run(const Views& in, const std::vector<float*>& out) {
   const size_t sequences = in[3].shape[0], tokens = in[3].shape[1], E = in[3].shape[2], N = in[0].shape[0];
   const size_t blocks = (E + BLOCK - 1) / BLOCK, work = sequences * tokens * E * N * 4;
   in_parallel(sequences * blocks, work, [&](size_t unit) {
-    channels(in, unit / blocks, unit % blocks * BLOCK, y, last);
+    channels(in, unit / blocks, unit % blocks * BLOCK, out[0], out[1]);
   });
 }
 
-const Definition SELECTIVE_SCAN{"SelectiveScan", run, 3, 1};
+const Definition SELECTIVE_SCAN{"SelectiveScan", run, {3, 1}};
 
 }  // namespace
 
-Outcome selective_scan(const mx::array& A, const mx::array& state, const mx::array& dt,
-                                      const mx::array& u, const mx::array& B, const mx::array& C) {
+Arrays scan_inputs(const array& A, const array& state, const array& dt, const array& u, const array& B,
+                   const array& C) {
   if (u.ndim() != 3 || A.ndim() != 2) {
     throw std::invalid_argument("u should be (Bt, L, E), and A (N, E)");
   }
@@ -92,7 +84,12 @@ Outcome selective_scan(const mx::array& A, const mx::array& state, const mx::arr
   expect(dt, "dt", u.shape());
   expect(B, "B", {sequences, tokens, states});
   expect(C, "C", {sequences, tokens, states});
-  return recurrence(SELECTIVE_SCAN, {A, state, dt, u, B, C});
+  return {A, state, dt, u, B, C};
+}
+
+Arrays selective_scan(const array& A, const array& state, const array& dt, const array& u, const array& B,
+                      const array& C) {
+  return recurrence(SELECTIVE_SCAN, scan_inputs(A, state, dt, u, B, C));
 }
 
 }  // namespace axon

@@ -1,9 +1,9 @@
 """Recurrences as kernels: one launch for a whole sequence, with the states in registers or in the cache.
 
 Each function here takes the reference implementation of a recurrence and its arguments. Where Metal or CUDA is the
-default device and the sizes fit, or on the CPU with `axon-native` installed, it runs a kernel instead, and keeps the
-reference for derivatives; everywhere else it runs the reference. So a caller has one line for all devices, and
-`axon_core.cpu.reference_implementations` turns kernels off.
+default device and the sizes fit, or on the CPU with `axon-native` installed, it runs a kernel instead; everywhere else
+it runs the reference. So a caller has one line for all devices, and `axon_core.cpu.reference_implementations` turns
+kernels off. `axon-native` has gradients too; other derivatives, and all of those on a GPU, are the reference's.
 
 A kernel for a GPU reads and writes float32. Both languages have one text, the body of a function over flat arrays, in
 which
@@ -20,7 +20,8 @@ one for CUDA also goes through NVIDIA's compiler where that is installed. The ke
 from __future__ import annotations
 
 from axon_core.kernels._delta_rules import gated_delta_rule, wkv7
+from axon_core.kernels._linear import linear_scan
 from axon_core.kernels._scan import selective_scan
 from axon_core.kernels._ssd import ssd_scan
 
-__all__ = ["gated_delta_rule", "selective_scan", "ssd_scan", "wkv7"]
+__all__ = ["gated_delta_rule", "linear_scan", "selective_scan", "ssd_scan", "wkv7"]

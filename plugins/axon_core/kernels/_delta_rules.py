@@ -121,7 +121,10 @@ def gated_delta_rule(
         The output, (B, L, Hv, Dv), and the state after the last token.
     """
     module = native()
-    run = in_place_of(pure, module.gated_delta_rule if module else _gated_delta if _fits(state, v) else None)
+    if module:
+        run = in_place_of(pure, module.gated_delta_rule, module.gated_delta_rule_vjp)
+    else:
+        run = in_place_of(pure, _gated_delta if _fits(state, v) else None)
     return run(state, q, k, v, log_g, beta)
 
 
@@ -151,7 +154,10 @@ def wkv7(
         The output, (B, L, H, Dv), and the state after the last token.
     """
     module = native()
-    run = in_place_of(pure, module.wkv7 if module else _wkv7 if _fits(state, v) else None)
+    if module:
+        run = in_place_of(pure, module.wkv7, module.wkv7_vjp)
+    else:
+        run = in_place_of(pure, _wkv7 if _fits(state, v) else None)
     return run(state, r, log_w, k, v, a, b)
 
 

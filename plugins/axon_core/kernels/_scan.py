@@ -83,7 +83,10 @@ def selective_scan(
     """
     module = native()
     fits = language() is not None and u.size > 0 and 0 < A.shape[0] <= _STATES
-    run = in_place_of(pure, module.selective_scan if module else _launch if fits else None)
+    if module:
+        run = in_place_of(pure, module.selective_scan, module.selective_scan_vjp)
+    else:
+        run = in_place_of(pure, _launch if fits else None)
     return run(A, state, dt, u, B, C)
 
 

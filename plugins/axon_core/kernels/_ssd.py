@@ -31,12 +31,17 @@ def ssd_scan(
         The output, (Bt, L, H, P), and the state after the last token.
     """
     module = native()
-    run = in_place_of(pure, partial(_native, module) if module else None)
+    run = in_place_of(pure, partial(_native, module), partial(_gradient, module)) if module else pure
     return run(A, state, dt, u, B, C)
 
 
 def _native(
     module: ModuleType, A: mx.array, state: mx.array, dt: mx.array, u: mx.array, B: mx.array, C: mx.array
 ) -> tuple[mx.array, mx.array]:
-    found: tuple[mx.array, mx.array] = module.ssd_scan(state, dt * A, u, B, C)
-    return found
+    y, last = module.ssd_scan(state, dt * A, u, B, C)
+    return y, last
+
+
+def _gradient(module: ModuleType, A: mx.array, state: mx.array, dt: mx.array, *rest: mx.array) -> list[mx.array]:
+    d_state, d_log, *others = module.ssd_scan_vjp(state, dt * A, *rest)
+    return [(d_log * dt).sum((0, 1)), d_state, d_log * A, *others]

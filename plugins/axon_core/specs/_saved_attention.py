@@ -57,6 +57,9 @@ def attention_saved(
     if options.qk_norm is not None:
         learned = {"weight": options.qk_norm.weight, "offset": options.qk_norm.offset}
         found += norm_saved(tokens, queries, heads, name="q_norm", **learned)
+        moved = options.k_norm_scale == "queries"
+        found += each(tokens, unscaled_queries=queries if moved else 0)
+        learned |= {"weight": options.qk_norm.weight and not moved}
         found += norm_saved(tokens, keys, key_heads, name="k_norm", **learned) if own_keys else ()
     if options.v_norm is not None and own_keys:
         found += in_float32(tokens, v_norm=values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -69,6 +69,11 @@ class AttentionOptions(Options):
     qk_norm: QKNorm = Field(
         default=None,
         description="Norm of queries and keys: true for an RMS norm of each head before rope, or a mapping.",
+    )
+    k_norm_scale: Literal["keys", "queries"] = Field(
+        default="keys",
+        description="What the scale of the keys' norm multiplies. Scores are the same; with `queries`, a layer with "
+        "`kv_from` has a scale of its own for the keys that it reads (Hunyuan). Needs `qk_norm.when: after_rope`.",
     )
     v_norm: VNorm = Field(
         default=None, description="RMS norm of each head's values, without weights: true or {eps: …}."
@@ -147,6 +152,18 @@ class AttentionOptions(Options):
         return self
 
     @model_validator(mode="after")
+    def _movable(self) -> AttentionOptions:
+        norm = self.qk_norm
+        if self.k_norm_scale == "queries":
+            if norm is None or norm.when != "after_rope" or norm.over != "head" or not norm.weight:
+                raise ValueError(
+                    "`k_norm_scale: queries` needs a `qk_norm` with `when: after_rope`, `over: head` and `weight: true`"
+                )
+            if norm.per_head or norm.bias or self.indexer is not None:
+                raise ValueError("`k_norm_scale: queries` does not go with `per_head`, `bias` or `indexer`")
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> AttentionOptions:
         if self.bias.g and self.gate is None:
             raise ValueError("`bias.g` is the bias of the gate: it needs `gate`")
@@ -197,6 +214,8 @@ def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]
         count = heads if name == "q" else kv_heads
         if options.qk_norm and name in "qk":
             found |= {f"{name}_norm.{learned}": of for learned, of in options.qk_norm.shapes(count, width).items()}
+    if options.kv_from and options.qk_norm and options.k_norm_scale == "queries":
+        found |= {f"k_norm.{learned}": of for learned, of in options.qk_norm.shapes(heads, width).items()}
     if options.gate is not None:
         gates = heads * (1 if options.gate == "head" else value)
         found["g_proj.weight"] = (gates, hidden)
@@ -255,6 +274,8 @@ def _accepts(options: AttentionOptions, source: Any, dims: Dims) -> str | None:
         return f"`num_heads` ({heads}) is not a multiple of the source's `num_kv_heads` ({kv_heads})"
     if options.num_kv_heads not in (None, kv_heads):
         return f"`num_kv_heads` is {options.num_kv_heads}, that of the source {kv_heads}"
+    if options.k_norm_scale != source.k_norm_scale:
+        return "`k_norm_scale` differs from that of the source, whose keys come with their scale or without it"
     if options.rope != source.rope:
         return "`rope` differs from that of the source, whose keys are already rotated"
     if source.window_size and (options.window_size is None or options.window_size > source.window_size):
@@ -358,6 +379,7 @@ _ATTENTION: Final = ComponentSpec(
         {"num_heads": 4, "num_kv_heads": 2, "chunk_size": 6},
         {"num_heads": 4, "v_head_dim": 24, "window_size": 8, "sinks": True, "rope": {"reverse": True}},
         {"num_heads": 4, "num_kv_heads": 2, "output_norm": True, "gate": "elementwise", "head_gain": True},
+        {"num_heads": 4, "num_kv_heads": 2, "qk_norm": {"when": "after_rope"}, "k_norm_scale": "queries"},
     ),
 )
 

@@ -143,7 +143,7 @@ def test_a_folder_is_copied_without_its_code(tmp_path: Path) -> None:
         write_tokenizer(tmp_path, source, 4)
 
 
-def with_added(path: Path, roles: dict[str, str], *contents: str) -> Path:
+def with_added(path: Path, roles: dict[str, Any], *contents: str) -> Path:
     """The word tokenizer with more added tokens after its five."""
     source = donor(path, **roles)
     tokenizer = json.loads((source / "tokenizer.json").read_text())
@@ -161,6 +161,18 @@ def test_added_tokens_without_a_row_are_noted(contents: list[str], tmp_path: Pat
     assert f"the tokenizer has {5 + len(contents)} tokens, the embedding 5 rows" in note
     assert f"`{contents[0]}`" in note
     assert tokenizer_files(tmp_path / "in", 5 + len(contents)).notes == []
+
+
+@pytest.mark.parametrize("place", ["tokenizer_config.json", "chat_template.jinja"])
+def test_a_template_that_writes_a_token_without_a_row(place: str, tmp_path: Path) -> None:
+    template = "{{ messages[0].content }}<image>"
+    config = {"added_tokens_decoder": {"5": {"content": "<image>"}}}  # names every token, and writes none
+    source = with_added(tmp_path / "in", config, "<image>")
+    assert len(tokenizer_files(source, 5).notes) == 1
+    source = with_added(source, config | ({"chat_template": template} if place.startswith("tok") else {}), "<image>")
+    if place == "chat_template.jinja":
+        (source / place).write_text(template)
+    assert tokenizer_files(source, 5).notes[1:] == ["the chat template writes `<image>`"]
 
 
 @pytest.mark.parametrize("role", ["bos_token", "eos_token", "pad_token"])

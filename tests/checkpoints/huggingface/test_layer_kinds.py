@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -90,6 +91,27 @@ def test_a_list_that_is_too_long(name: str, tmp_path: Path) -> None:
     count = config["num_hidden_layers"]
     assert (fault.code, written_at(fault)) == ("AX603", '"layer_types"')
     assert fault.message == f"`layer_types` has {count + 1} items for {count} layers"
+
+
+def lists_of_kinds() -> Iterator[tuple[str, str]]:
+    """Every fixture whose configuration names kinds, of attention or of what follows it, and the field."""
+    for folder in sorted(FIXTURES.iterdir()):
+        if (folder / "config.json").exists():
+            written = json.loads((folder / "config.json").read_text())
+            yield from ((folder.name, field) for field in ("layer_types", "mlp_layer_types") if written.get(field))
+
+
+@pytest.mark.parametrize(("name", "field"), list(lists_of_kinds()))
+def test_no_family_takes_a_kind_that_it_does_not_know(name: str, field: str, tmp_path: Path) -> None:
+    """Nor does one compute the list by itself where an empty one is written, which transformers refuses."""
+    config = config_of(name)
+    count = config["num_hidden_layers"]
+    unknown = [*config[field][: count - 1], "round_attention", *config[field][count:]]
+    for kinds in ([], unknown):
+        found = faults(tmp_path, {**config, field: kinds})
+        assert {fault.code for fault in found} <= {"AX123", "AX603"}
+        assert len({(fault.code, fault.span) for fault in found}) == 1
+        assert all(fault.span is not None and fault.span.file.endswith("config.json") for fault in found)
 
 
 def test_a_letter_of_a_pattern(tmp_path: Path) -> None:

@@ -96,7 +96,10 @@ def test_two_forms_of_one_tensor(tensors: Any, tmp_path: Path) -> None:
 
 def test_scales_of_activations_are_left_aside(tmp_path: Path) -> None:
     case = Case(tmp_path, {"l.<l>.q": "l.<l>.q"}, {"l.0.q.weight": (2, 2)})
-    scales = {f"l.0.{name}": np.ones(1, np.float32) for name in ("q.input_scale", "attn.k_scale", "attn.v_scale")}
+    scales = {
+        f"l.0.{name}": np.ones(1, np.float32)
+        for name in ("q.input_scale", "attn.k_scale", "attn.v_scale", "attn.prob_scale")
+    }
     case.write({"l.0.q.weight": numbers(2, 2), **scales})
     assert sorted(case.plan().dropped) == sorted(scales)
     case.write({"l.0.q.weight": numbers(2, 2), "attn.other_scale": np.ones(1, np.float32)})

@@ -1,7 +1,7 @@
 """Recurrences in C++, as operations of MLX on the CPU.
 
 All take arrays of any type, compute in float32 and return the outputs of all tokens and the state after the last one.
-They have no gradients, and no mask: `axon_core` sees to both. The formulas are those of Gu and Dao 2023, "Mamba"; Dao
+They have no mask: `axon_core` sees to that. The formulas are those of Gu and Dao 2023, "Mamba"; Dao
 and Gu 2024, "Mamba-2"; Yang et al. 2024, "Gated Delta Networks"; Peng et al. 2025, "RWKV-7 Goose".
 
     selective_scan(A, state, dt, u, B, C)           h = exp(dt A) h + B u
@@ -12,13 +12,22 @@ and Gu 2024, "Mamba-2"; Yang et al. 2024, "Gated Delta Networks"; Peng et al. 20
                                                     y = S q
     wkv7(state, r, log_w, k, v, a, b)               S = S (diag(exp(log_w)) + a b^T) + v k^T
                                                     y = S r
+    linear_scan(state, x, log_a)                    h = exp(log_a) h + x
+                                                    y = h
 
-Shapes: of the first, A (N, E), state (Bt, N, E), dt and u (Bt, L, E), B and C (Bt, L, N). Of the others, states are
+Shapes: of the first, A (N, E), state (Bt, N, E), dt and u (Bt, L, E), B and C (Bt, L, N); of the last, state (B, E), x
+and log_a (B, L, E). Of the others, states are
 (B, H, Dv, Dk); u and v (B, L, H, Dv); B, C, q and k (B, L, Hk, Dk) where Hk divides H; r, k, a, b and log_w of RWKV-7
 (B, L, H, Dk); log_decay and beta (B, L, H); log_g (B, L, H) or (B, L, H, Dk). Logarithms of decays are at most zero.
 
 A call takes as many threads as the process may use. Outputs are within 2e-6 of float64, relative to the largest; where
 a state hardly changes over thousands of tokens, with steps of 1e-4, within 1e-4.
+
+A name with `_vjp` is the gradient: of the arguments and the gradients of outputs and last state, `dy` and `dlast`, it
+makes those of all arguments. `linear_scan_vjp(state, log_a, y, dy, dlast)` takes the outputs, which are its states; the
+others compute states again from some of them, so that what threads work with grows with the root of the sequence. Sums
+are made in an order that the shapes alone decide: any number of threads gives the same bits. Gradients are as near to
+float64 as those of the reference implementations, 2e-6 of the largest.
 
 Raises:
     ImportError: If it was built for another version of MLX, whose arrays it would misread.
@@ -26,9 +35,32 @@ Raises:
 
 from importlib.metadata import version
 
-from axon_native._recurrences import BUILT_FOR, gated_delta_rule, selective_scan, ssd_scan, wkv7
+from axon_native._recurrences import (
+    BUILT_FOR,
+    gated_delta_rule,
+    gated_delta_rule_vjp,
+    linear_scan,
+    linear_scan_vjp,
+    selective_scan,
+    selective_scan_vjp,
+    ssd_scan,
+    ssd_scan_vjp,
+    wkv7,
+    wkv7_vjp,
+)
 
-__all__ = ["gated_delta_rule", "selective_scan", "ssd_scan", "wkv7"]
+__all__ = [
+    "gated_delta_rule",
+    "gated_delta_rule_vjp",
+    "linear_scan",
+    "linear_scan_vjp",
+    "selective_scan",
+    "selective_scan_vjp",
+    "ssd_scan",
+    "ssd_scan_vjp",
+    "wkv7",
+    "wkv7_vjp",
+]
 
 _BUILT_FOR = ".".join(map(str, BUILT_FOR))
 if version("mlx").split(".dev")[0] != _BUILT_FOR:

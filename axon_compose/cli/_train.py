@@ -1,0 +1,117 @@
+"""`train`: a description and texts to a folder with a model that has learned."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+from shlex import quote
+from typing import Any
+
+from axon_compose.checkpoints.places import is_model_folder
+from axon_compose.cli._source import load_file
+from axon_compose.cli._terminal import USAGE, Terminal
+from axon_compose.cli._training_flags import options_of
+from axon_compose.cli._training_lines import Lines
+from axon_compose.learn import Cadence, Recipe
+from axon_compose.machine.interrupts import INTERRUPTED
+from axon_compose.machine.units import count, human, operations
+from axon_compose.report import render
+
+__all__ = ["train"]
+
+
+def train(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Train a model."""
+    from axon_compose.learn import Sources
+    from axon_compose.learn import train as run
+
+    try:
+        recipe, cadence = options_of(arguments, Recipe), options_of(arguments, Cadence)
+        teaching = _teaching(arguments)
+    except ValueError as error:
+        terminal.note(f"error: {error}")
+        return USAGE
+    if arguments.init is None and is_model_folder(arguments.file):
+        arguments.init = arguments.file
+    architecture = load_file(arguments.file, arguments)
+    for warning in architecture.warnings:
+        terminal.note(render([warning]))
+    piped = sys.stdin.buffer.read() if "-" in arguments.data else b""
+    lines = Lines(terminal)
+    outcome = run(
+        architecture,
+        Sources(tuple(arguments.data), arguments.field, piped),
+        arguments.out,
+        recipe=recipe,
+        budget=arguments.budget,
+        cadence=cadence,
+        tokenizer=arguments.tokenizer,
+        init=arguments.init,
+        freeze=arguments.freeze,
+        teaching=teaching,
+        resume=arguments.resume,
+        force=arguments.force,
+        allow_large=arguments.allow_large,
+        report_to=arguments.report_to,
+        project=arguments.project,
+        listeners=[lines],
+        pages=lambda history: _pages(architecture.name, history),
+        progress=lines.preparing,
+    )
+    lines.close()
+    text = _text(architecture.name, outcome)
+    code = terminal.result(text, outcome.to_dict())
+    folder = quote(str(outcome.out))
+    if not outcome.finished:
+        terminal.note("stopped; the same command with `--resume` continues where it was")
+        return INTERRUPTED
+    terminal.note(
+        f"run it:\n  mlx_lm.generate --model {folder} --trust-remote-code --prompt 'The '\n"
+        f"  axon-compose train {folder} --data TEXT --out DIR"
+    )
+    return code
+
+
+def _teaching(arguments: argparse.Namespace) -> Any:
+    """The teacher, if there is one.
+
+    Raises:
+        ValueError: If what is said of it is out of range.
+    """
+    if arguments.teacher is None:
+        if arguments.teacher_layers:
+            raise ValueError("`--teacher-layers` needs a `--teacher`")
+        return None
+    from axon_compose.checkpoints.trained import load_model
+    from axon_compose.learn import Teaching
+    from axon_compose.learn.distilling import pairs_of
+
+    pairs = pairs_of(arguments.teacher_layers)
+    teacher = load_model(arguments.teacher)
+    return Teaching(teacher, arguments.teacher_weight, arguments.temperature, pairs)
+
+
+def _pages(name: str, history: Any) -> Mapping[str, bytes]:
+    """The curves of a run, where there is something to draw them with."""
+    if find_spec("matplotlib") is None:
+        return {}
+    from axon_compose.report.draw import apart, training_page
+
+    with apart():
+        return {"curves.html": training_page(name, history.lines).encode()}
+
+
+def _text(name: str, outcome: Any) -> str:
+    minutes, seconds = divmod(round(outcome.seconds), 60)
+    time = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    lines = [
+        f"{name}: {outcome.steps:,} steps, {count(outcome.tokens)} tokens in {time}, "
+        f"{operations(outcome.flops)}FLOPs, {human(outcome.peak_memory)} of memory"
+    ]
+    if outcome.held_out is not None:
+        bits = "" if outcome.bits_per_byte is None else f", {outcome.bits_per_byte:.3f} bits per byte"
+        lines.append(f"held-out loss {outcome.held_out:.3f}{bits}")
+    lines.append(f"wrote {outcome.out}")
+    return "\n".join(lines) + "\n"

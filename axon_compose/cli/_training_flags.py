@@ -1,0 +1,137 @@
+"""The flags of `train`: those of the recipe and of what comes between steps are made of their records."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from axon_compose.cli._arguments import checkpoint, common, output
+from axon_compose.learn import Budget, Cadence, Recipe
+from axon_compose.learn._options import range_of
+
+__all__ = ["UNITS", "add_training", "options_of"]
+
+#: What a budget may be given in, with an example.
+UNITS = {"steps": "300", "tokens": "20M", "minutes": "5", "flops": "1e14"}
+
+
+def add_training(command: Callable[..., argparse.ArgumentParser], run: Any) -> None:
+    """Add the command."""
+    train = command("train", run, "train a model on texts, from the start or from weights, into a folder")
+    train.add_argument("file", metavar="FILE", help="of a folder, the weights are taken too")
+    train.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        metavar="TEXT",
+        help="files, folders or patterns, .jsonl too; - is standard input, python-docs the texts that Python carries",
+    )
+    output(train, "DIR", "the folder to write, which mlx_lm runs", dest="out", required=True)
+    train.add_argument("--field", default="text", metavar="NAME", help="where the text is in .jsonl (default: text)")
+    train.add_argument(
+        "--tokenizer",
+        metavar="bytes|bpe:N|DIR",
+        help="of bytes, one with N tokens that is trained on the texts, or that of a folder (default: that of --init, "
+        "else bytes)",
+    )
+    train.add_argument(
+        "--init", type=checkpoint, metavar="DIR", help="begin with the weights of a folder or checkpoint"
+    )
+    train.add_argument("--resume", action="store_true", help="continue the interrupted run in DIR, to the bit")
+    train.add_argument("--force", action="store_true", help="replace a folder that an earlier run or build wrote")
+    train.add_argument("--allow-large", action="store_true", help="train even if memory seems too small")
+    _add_budget(train.add_argument_group("until when (default: 1000 steps)"))
+    _add_options(train.add_argument_group("recipe"), Recipe)
+    _add_options(train.add_argument_group("between the steps"), Cadence)
+    _add_reporting(train)
+    _add_teaching(train)
+    common(train)
+
+
+def _add_budget(group: Any) -> None:
+    one = group.add_mutually_exclusive_group()
+    for unit, example in UNITS.items():
+        one.add_argument(
+            f"--{unit}", type=_amount(unit), dest="budget", metavar="N", help=f"end after so many, such as {example}"
+        )
+
+
+def _amount(unit: Any) -> Callable[[str], Budget]:
+    def amount(text: str) -> Budget:
+        try:
+            return Budget.parse(f"{text.strip()} {unit}" if unit != "minutes" else f"{text.strip()} min")
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number of {unit} such as {UNITS[unit]}") from None
+
+    return amount
+
+
+def _add_options(group: Any, options: type) -> None:
+    """A flag for every field of a record."""
+    for each in fields(options):
+        limits, default = range_of(options, each.name), each.default
+        flag, shown = f"--{each.name.replace('_', '-')}", default if default != "" else "nothing"
+        help_ = f"{limits.summary} (default: {shown})"
+        if isinstance(default, bool):
+            group.add_argument(flag, action="store_true", default=None, help=limits.summary)
+        elif isinstance(default, str):
+            metavar = None if limits.choices else "TEXT"
+            group.add_argument(flag, choices=limits.choices or None, metavar=metavar, help=help_)
+        else:
+            group.add_argument(
+                flag, type=_number(options, each.name), metavar="N" if isinstance(default, int) else "X", help=help_
+            )
+
+
+def _number(options: type, name: str) -> Callable[[str], int | float]:
+    default = next(each.default for each in fields(options) if each.name == name)
+
+    def number(text: str) -> int | float:
+        try:
+            value = int(text) if isinstance(default, int) else float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {'whole ' * isinstance(default, int)}number") from None
+        if fault := range_of(options, name).fault(value, default):
+            raise argparse.ArgumentTypeError(f"{text!r} {fault}")
+        return value
+
+    return number
+
+
+def options_of(arguments: argparse.Namespace, options: type) -> Any:
+    """The record of what was given; what was not has its default.
+
+    Raises:
+        ValueError: If the options do not fit together.
+    """
+    names = (each.name for each in fields(options))
+    return options(**{name: value for name in names if (value := getattr(arguments, name)) is not None})
+
+
+def _add_reporting(train: argparse.ArgumentParser) -> None:
+    group = train.add_argument_group("reporting")
+    group.add_argument("--report-to", metavar="wandb,swanlab", help="report to services, through mlx_lm's callbacks")
+    group.add_argument("--project", default="axon-compose", metavar="NAME", help="there (default: axon-compose)")
+
+
+def _add_teaching(train: argparse.ArgumentParser) -> None:
+    group = train.add_argument_group("parts and teachers")
+    group.add_argument(
+        "--freeze", action="append", default=[], metavar="PATTERN", help="keep parts as they are, such as layers.*.mlp"
+    )
+    group.add_argument("--teacher", type=checkpoint, metavar="DIR", help="learn from the predictions of another model")
+    group.add_argument(
+        "--teacher-weight", type=float, default=0.5, metavar="X", help="of them, from 0 to 1 (default: 0.5)"
+    )
+    group.add_argument(
+        "--temperature", type=float, default=2.0, metavar="X", help="that softens predictions of both (default: 2)"
+    )
+    group.add_argument(
+        "--teacher-layers",
+        nargs="+",
+        default=[],
+        metavar="N=M",
+        help="bring the hidden states after layer N near those after the teacher's layer M",
+    )

@@ -1,0 +1,146 @@
+"""Everything that a run is made of, put together: a description, texts and a recipe to a folder that has learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from axon_compose.analysis.cost import cost
+from axon_compose.checkpoints.built import model_folder
+from axon_compose.checkpoints.files import check_target
+from axon_compose.checkpoints.folder import usual_tokenizer
+from axon_compose.checkpoints.trained import build_trained
+from axon_compose.learn.budget import Budget
+from axon_compose.learn.cadence import Cadence
+from axon_compose.learn.data import Sources, TextBatches, prepare
+from axon_compose.learn.distilling import Teaching, taught_objective
+from axon_compose.learn.freezing import freeze as freeze_parameters
+from axon_compose.learn.history import History
+from axon_compose.learn.objective import Objective, next_token_objective
+from axon_compose.learn.recipe import Recipe
+from axon_compose.learn.reporting import CallbackListener, reporting_callback
+from axon_compose.learn.run import Listener, Outcome, Run
+from axon_compose.learn.trainer import Trainer
+from axon_compose.machine.memory import require
+from axon_compose.model import LanguageModel, build, largest_parts
+from axon_compose.plan import Compiled, Plan
+
+__all__ = ["train"]
+
+
+def train(
+    architecture: Compiled,
+    data: Sources | str | Path | Iterable[str | Path],
+    out: str | Path,
+    *,
+    recipe: Recipe | None = None,
+    budget: Budget | None = None,
+    cadence: Cadence | None = None,
+    tokenizer: str | Path | None = None,
+    init: str | Path | None = None,
+    freeze: Iterable[str] = (),
+    teaching: Teaching | None = None,
+    resume: bool = False,
+    force: bool = False,
+    allow_large: bool = False,
+    report_to: str | None = None,
+    project: str = "axon-compose",
+    listeners: Iterable[Listener] = (),
+    pages: Callable[[History], Mapping[str, bytes]] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Outcome:
+    """Train a model on texts and write it as a folder that the mlx_lm commands run.
+
+    Ctrl-C ends the run after the step that is under way; what was learned is saved and can be continued.
+
+    Args:
+        architecture: What `load` gave.
+        data: Files, folders or patterns, `python-docs`, or `Sources`.
+        out: The folder.
+        recipe: The defaults of `Recipe` unless given.
+        budget: 1,000 steps unless given.
+        cadence: How often there is an evaluation, a sample, a checkpoint.
+        tokenizer: `bytes`, `bpe:N`, or a folder; that of `init`, else `bytes`, unless given.
+        init: A folder to take the weights from: built, trained or published. They are float32 from then on.
+        freeze: Patterns of what stays as it is; see `axon_compose.learn.freezing`.
+        teaching: A teacher, and what is learned from it.
+        resume: Continue an interrupted run in `out`, to the bit; all other arguments are those of the beginning.
+        force: Replace an earlier build.
+        allow_large: Do not compare the memory of a step with what is free.
+        report_to: `wandb`, `swanlab` or both, through mlx_lm's callbacks.
+        project: What the run belongs to there.
+        listeners: Who is told what happens.
+        pages: Further files for the folder, made of the record at the end.
+        progress: Called with the bytes of text that tokens were made of, and in all.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        CheckpointError: With a code of AX4, AX5 or AX8 that says what is wrong.
+        Diverged: AX803 the loss is not finite any more; the folder is the last checkpoint.
+        OSError: If a text cannot be read.
+        ValueError: If an argument is out of its range.
+    """
+    out, plan, recipe = Path(out), architecture.plan(), recipe or Recipe()
+    if not resume:
+        check_target(out, force)
+    if not allow_large:
+        _require_memory(plan, recipe)
+    text = prepare(
+        data if isinstance(data, Sources) else _sources(data),
+        tokenizer or _usual(init),
+        vocabulary=int(plan.dims.vocab_size),
+        progress=progress,
+    )
+    batches = TextBatches(text, batch=recipe.batch, length=recipe.length, seed=recipe.seed)
+    model = _model(architecture, recipe, init)
+    freeze_parameters(model, freeze)
+    objective: Objective = next_token_objective
+    if teaching is not None:
+        teaching.require(model)
+        objective = taught_objective(teaching, objective)
+    trainer = Trainer(model, batches, recipe, budget, objective=objective)
+    told = list(listeners)
+    if report_to:
+        config = {"architecture": plan.name, **asdict(recipe), "budget": str(trainer.budget)}
+        told.append(CallbackListener(reporting_callback(report_to, project, out, config)))
+    run = Run(
+        trainer, out, text=text, tokenizer=text.maker.choice, cadence=cadence, listeners=told, pages=pages, force=force
+    )
+    if resume:
+        run.resume()
+    else:
+        run.start()
+    return run.run()
+
+
+def _sources(data: str | Path | Iterable[str | Path]) -> Sources:
+    return Sources((str(data),) if isinstance(data, str | Path) else tuple(map(str, data)))
+
+
+def _usual(init: str | Path | None) -> str | Path:
+    """The tokenizer of the weights that a run begins with, else one token for each byte."""
+    chosen = usual_tokenizer(model_folder(Path(init))) if init else "bytes"
+    return "bytes" if chosen == "none" else chosen
+
+
+def _model(architecture: Compiled, recipe: Recipe, init: str | Path | None) -> LanguageModel:
+    if init is not None:
+        return build_trained(architecture, init, dtype="float32", unpack=True)
+    model = build(architecture.plan(), seed=recipe.seed)
+    model.compiled = architecture
+    return model
+
+
+def _require_memory(plan: Plan, recipe: Recipe) -> None:
+    """Refuse what does not fit: on the CPU, MLX kills the process instead of raising.
+
+    Raises:
+        CheckpointError: AX401.
+    """
+    sequences = recipe.batch // recipe.accumulate
+    (sheet,) = cost(plan, context=recipe.length, batch=sequences, dtype="float32", training=True).contexts
+    what = f"training `{plan.name}` on {sequences} sequences of {recipe.length} tokens at once"
+    require(sheet.needed_bytes, what, largest_parts(plan, "float32"))

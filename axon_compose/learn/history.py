@@ -1,0 +1,73 @@
+"""The record of a run: a line of JSON for each step, evaluation and sample; also what a curve is drawn from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Literal
+
+__all__ = ["METRICS_FILE", "History"]
+
+METRICS_FILE: Final = "metrics.jsonl"
+Kind = Literal["step", "evaluation", "sample"]
+
+
+class History:
+    """The lines of a run in memory, and in a file as they come.
+
+    Each line has `kind`, `step` and `tokens`; `step` lines what `Metrics.to_dict` gives, `evaluation` lines `loss` and,
+    of texts, `bits_per_byte`, `sample` lines a `text`.
+
+    Args:
+        lines: Those that are known already.
+    """
+
+    def __init__(self, lines: list[dict[str, Any]] | None = None) -> None:
+        self.lines = lines or []
+        self._file: Path | None = None
+
+    @classmethod
+    def read(cls, folder: Path, steps: int) -> History:
+        """What a run has written before it was interrupted, as far as it goes on from there.
+
+        Args:
+            folder: Of the run.
+            steps: How many are done; lines of later ones, written after the last checkpoint, are dropped.
+        """
+        path = folder / METRICS_FILE
+        found = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+        return cls([line for line in found if line["step"] < steps or (line["step"] == steps and _between(line))])
+
+    def add(self, kind: Kind, **values: Any) -> None:
+        """Append a line, to the file too if there is one."""
+        line = {"kind": kind, **values}
+        self.lines.append(line)
+        if self._file is not None:
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(_written(line))
+
+    def write(self, folder: Path) -> None:
+        """Write all lines into a new folder."""
+        (folder / METRICS_FILE).write_text("".join(map(_written, self.lines)), "utf-8")
+
+    def follow(self, folder: Path) -> None:
+        """Append from now on to the file in this folder."""
+        self._file = folder / METRICS_FILE
+
+    def of(self, kind: Kind) -> Iterator[dict[str, Any]]:
+        """The lines of a kind, in order."""
+        return (line for line in self.lines if line["kind"] == kind)
+
+    def last(self, kind: Kind) -> dict[str, Any] | None:
+        """The last line of a kind."""
+        return next((line for line in reversed(self.lines) if line["kind"] == kind), None)
+
+
+def _between(line: dict[str, Any]) -> bool:
+    """Whether a line is of what happens between steps, whose number is that of steps done."""
+    return bool(line["kind"] != "step")
+
+
+def _written(line: dict[str, Any]) -> str:
+    return json.dumps(line, ensure_ascii=False) + "\n"

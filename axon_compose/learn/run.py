@@ -1,0 +1,237 @@
+"""A run: steps, and between them evaluation, samples, the record and the folder, until the budget is spent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from math import log
+from pathlib import Path
+from typing import Any, Protocol
+
+import mlx.core as mx
+
+from axon_compose.checkpoints.files import check_target
+from axon_compose.checkpoints.saved import save
+from axon_compose.learn._stop import Stop
+from axon_compose.learn.cadence import Cadence
+from axon_compose.learn.data import Prepared
+from axon_compose.learn.history import History
+from axon_compose.learn.sampling import sample
+from axon_compose.learn.trainer import Metrics, Trainer
+
+__all__ = ["Listener", "Outcome", "Run"]
+
+
+class Listener(Protocol):
+    """Who is told what happens in a run."""
+
+    def step(self, metrics: Metrics, part: float) -> None:
+        """A step is done, and with it a part of the budget, from 0 to 1."""
+
+    def evaluation(self, line: Mapping[str, Any]) -> None:
+        """What is held out was evaluated; `loss`, and `bits_per_byte` of texts."""
+
+    def sample(self, line: Mapping[str, Any]) -> None:
+        """The model wrote a `text`."""
+
+    def checkpoint(self, folder: Path, steps: int) -> None:
+        """The folder was written, after so many steps."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        out: The folder, which mlx_lm runs.
+        finished: Whether the budget is spent; if not, somebody stopped the run, and it can be continued.
+        steps: Updates of the weights.
+        tokens: Positions of all batches.
+        seconds: In steps alone.
+        flops: Of forward and backward passes.
+        loss: Of the last step.
+        held_out: Of what is held out, after the last step; None if nothing is.
+        bits_per_byte: The same per byte of text.
+        sample: What the model wrote at the end.
+        peak_memory: Most bytes of arrays at once.
+        history: Every line of the record.
+    """
+
+    out: Path
+    finished: bool
+    steps: int
+    tokens: int
+    seconds: float
+    flops: int
+    loss: float
+    held_out: float | None
+    bits_per_byte: float | None
+    sample: str | None
+    peak_memory: int
+    history: History
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready data, without the history."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "history"}
+        return values | {"out": str(self.out)}
+
+
+class Run:
+    """One run of a trainer, into one folder.
+
+    The folder is a model that mlx_lm runs, from the first checkpoint on. Until the run is finished it also has
+    `training.safetensors`, from which it can be continued; always it has `metrics.jsonl`.
+
+    Args:
+        trainer: What is trained.
+        out: The folder.
+        text: What the tokens were made of, for samples and bits per byte; None for other data.
+        tokenizer: What the folder's tokenizer is made from; see `axon_compose.save`.
+        cadence: How often what is done.
+        listeners: Who is told.
+        pages: Further files for the folder, made of the record at the end: name to content.
+        force: Replace an earlier build.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        out: Path,
+        *,
+        text: Prepared | None = None,
+        tokenizer: str | Path | None = None,
+        cadence: Cadence | None = None,
+        listeners: Iterable[Listener] = (),
+        pages: Callable[[History], Mapping[str, bytes]] | None = None,
+        force: bool = False,
+    ) -> None:
+        self.trainer, self.out, self.text, self.tokenizer = trainer, out, text, tokenizer
+        self.cadence, self.listeners, self.pages = cadence or Cadence(), tuple(listeners), pages
+        self.history, self._force = History(), force
+
+    def resume(self) -> None:
+        """Take up what an earlier run has left in the folder.
+
+        Raises:
+            CheckpointError: AX801, AX802, AX804.
+        """
+        self.trainer.restore(self.out)
+        self.history = History.read(self.out, self.trainer.spent.steps)
+        self.history.follow(self.out)
+        self._force = True
+
+    def start(self) -> None:
+        """Write the folder as it is before the first step, and look at the model.
+
+        Raises:
+            CheckpointError: AX501 to AX504 the folder cannot be written.
+        """
+        check_target(self.out, self._force)
+        self._evaluate()
+        self.checkpoint(done=False)
+
+    def run(self) -> Outcome:
+        """Train until the budget is spent or somebody asks for an end (Ctrl-C).
+
+        Raises:
+            Diverged: AX803; the folder is the last checkpoint.
+        """
+        last = float("nan")
+        with Stop() as stop:
+            while not (self.trainer.done or stop.asked):
+                before = self._part()
+                metrics = self.trainer.step()
+                last = metrics.loss
+                self.history.add("step", **metrics.to_dict())
+                for listener in self.listeners:
+                    listener.step(metrics, min(self._part(), 1.0))
+                self._between(before, self._part())
+            written = self._ended(stop)
+        return self._outcome(last, written)
+
+    def checkpoint(self, *, done: bool) -> None:
+        """Write the folder anew, whole or not at all; with what is needed to continue unless `done`."""
+
+        def more(folder: Path) -> None:
+            self.history.write(folder)
+            if not done:
+                self.trainer.save(folder)
+            for name, content in (self.pages(self.history) if done and self.pages else {}).items():
+                (folder / name).write_bytes(content)
+
+        save(self.trainer.model, self.out, tokenizer=self.tokenizer, force=self._force, more=more)
+        self._force = True
+        self.history.follow(self.out)
+        for listener in self.listeners:
+            listener.checkpoint(self.out, self.trainer.spent.steps)
+
+    def _part(self) -> float:
+        return self.trainer.budget.part(self.trainer.spent)
+
+    def _between(self, before: float, after: float) -> None:
+        """What comes after a step; the end has it all once more, so the last time is left to that."""
+        if after >= 1:
+            return
+        due = self.cadence.due
+        if due(self.cadence.evaluations, before, after):
+            self._evaluate()
+        if due(self.cadence.samples, before, after):
+            self._sample()
+        if due(self.cadence.checkpoints, before, after):
+            self.checkpoint(done=False)
+
+    def _ended(self, stop: Stop) -> str | None:
+        """Evaluate and write a text where the run is finished, and the folder in any case."""
+        if self.trainer.done and not stop.asked:
+            self._evaluate()
+        written = self._sample() if self.trainer.done and not stop.asked and self.cadence.samples else None
+        self.checkpoint(done=self.trainer.done)
+        return written
+
+    def _evaluate(self) -> None:
+        began, found = time.perf_counter(), self.trainer.evaluate()
+        if not found["tokens"]:
+            return
+        line: dict[str, Any] = self._place() | {"loss": found["loss"], "duration": time.perf_counter() - began}
+        if self.text is not None:
+            line["bits_per_byte"] = found["loss"] / log(2) / self.text.bytes_per_token
+        self.history.add("evaluation", **line)
+        for listener in self.listeners:
+            listener.evaluation(line)
+
+    def _sample(self) -> str | None:
+        """What the model writes, if its tokens are those of a text."""
+        if self.text is None:
+            return None
+        maker, cadence = self.text.maker, self.cadence
+        (prompt,) = maker.encode([cadence.prompt])
+        begin = [] if maker.end is None else [maker.end]
+        tokens = sample(
+            self.trainer.model, [*begin, *prompt.tolist()] or [0], cadence.sample_tokens, end=maker.end,
+            seed=self.trainer.recipe.seed % 2**32,
+        )  # fmt: skip
+        text = cadence.prompt + maker.decode(tokens)
+        line = self._place() | {"text": text}
+        self.history.add("sample", **line)
+        for listener in self.listeners:
+            listener.sample(line)
+        return text
+
+    def _place(self) -> dict[str, Any]:
+        spent = asdict(self.trainer.spent)
+        return {"step": spent.pop("steps")} | spent
+
+    def _outcome(self, loss: float, written: str | None) -> Outcome:
+        evaluated, spent = self.history.last("evaluation") or {}, self.trainer.spent
+        return Outcome(
+            out=self.out,
+            finished=self.trainer.done,
+            **asdict(spent),
+            loss=loss,
+            held_out=evaluated.get("loss"),
+            bits_per_byte=evaluated.get("bits_per_byte"),
+            sample=written,
+            peak_memory=int(mx.get_peak_memory()),
+            history=self.history,
+        )
