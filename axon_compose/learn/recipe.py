@@ -41,6 +41,10 @@ class Recipe:
         beta2: Of AdamW: how much of the mean of their squares stays.
         epsilon: Of AdamW.
         clip: Largest norm of the gradient; 0 does not clip.
+        z_loss: Factor of the z-loss, see `axon_compose.learn.loss`.
+        balance_loss: Factor of the loss that evens out the load of experts, see `axon_compose.learn.balance`.
+        balance_rate: Step of the biases that even it out, where routers have them.
+        segment: Layers of which only the input is kept for the backward pass (gradient checkpointing); 0 keeps all.
         accumulate: Parts of a step, one after the other, that its sequences are divided into: the same step in less
             memory.
         dtype: Of the computation: `float32`, `bfloat16` or `float16`, over weights that stay as they are; `auto` is
@@ -66,6 +70,10 @@ class Recipe:
     beta2: float = option(0.95, "how much of the mean of their squares stays", least=0, most=0.999999)
     epsilon: float = option(1e-8, "of AdamW", above=0)
     clip: float = option(1.0, "largest norm of the gradient, 0 for any", least=0)
+    z_loss: float = option(0.0, "factor of the squared log partition function; 1e-4 keeps scores small", least=0)
+    balance_loss: float = option(0.01, "factor of the loss that evens out experts without a bias, 0 for none", least=0)
+    balance_rate: float = option(1e-3, "step of the biases that even out experts, 0 for none", least=0)
+    segment: int = option(0, "layers that are computed again in the backward pass, to need less memory", least=0)
     accumulate: int = option(1, "parts of a step, one after the other, to need less memory", least=1)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto", "of the computation; the weights stay as they are", choices=("auto", "float32", "bfloat16", "float16")

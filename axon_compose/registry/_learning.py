@@ -60,8 +60,8 @@ class Learning:
         rates: Parameters to factors of their learning rate.
         initial: `(options, dims)` to initial values: `Normal(…)`, `Constant(…)`, or None for what the factory made. The
             first name that fits counts; what no name fits stays as the factory made it.
-        load: Whether the component is a mixture of experts whose load training can balance, see
-            `axon_compose.learn.balance`.
+        load: Whether the component is a mixture of experts that is called with `publish`, if training balances it, and
+            publishes `("routing", (scores, chosen))`: see `axon_compose.learn.balance`.
     """
 
     undecayed: tuple[str, ...] = ()
