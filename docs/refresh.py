@@ -42,6 +42,7 @@ PAGES: Final = (
     "docs/cli.md",
     "docs/pictures.md",
     "docs/plugins.md",
+    "docs/race.md",
     "docs/python.md",
     "docs/questions.md",
     "docs/training.md",
@@ -57,6 +58,8 @@ GENERATED: Final[Mapping[str, Callable[[], str]]] = {
     "docs/performance.md": performance_page.page,
 }
 CHECKPOINTS: Final = "tests/families/fixtures"
+#: Where commands are looked for first. The tests put theirs here, which need not import everything again.
+PROGRAMS = Path(sys.executable).parent
 
 _BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE: Final = re.compile(r"# file: (\S+)\n")
@@ -194,7 +197,7 @@ def run(command: list[str], folder: Path) -> str:
     paths = [site, *filter(None, [os.environ.get("PYTHONPATH")])]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AXON_COMPOSE", "PIP_"))}
     environment = kept | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([str(PROGRAMS), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "NO_COLOR": "1", "COLUMNS": "100", "TERM": "dumb", "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(paths),
         "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(folder / ".cache"),

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from axon_compose.machine.blas import MISSING, SWITCHED_OFF, is_reference_blas, use_fast_blas
 from axon_compose.machine.memory import available
+from axon_compose.machine.native import SWITCH, native_version
 from axon_compose.machine.units import human
 
 __all__ = ["Finding", "examine", "processor"]
@@ -126,19 +127,20 @@ def _compiler() -> Finding:
 
 
 def _native() -> Finding:
-    """Whether recurrences run in C++."""
-    name = "recurrences"
+    """Whether recurrences and products with packed weights run in C++, and for which processor."""
+    name = "kernels"
+    found = native_version()
+    if found is None and os.environ.get(SWITCH) == "0":
+        return Finding(name, f"those of MLX; axon-native is not used because {SWITCH} is 0")
+    if found is None:
+        return Finding(name, "those of MLX; axon-native, which is optional, is several times as fast")
     try:
-        found = f"in C++, axon-native {version('axon-native')}"
-    except PackageNotFoundError:
-        return Finding(name, "of operations of MLX; axon-native, which is optional, makes them several times as fast")
-    try:
-        import axon_native  # noqa: F401
+        import axon_native
     except ImportError as error:
         return Finding(name, str(error), "pip install --no-build-isolation ./plugins/axon-native")
-    if os.environ.get("AXON_NATIVE") == "0":
-        return Finding(name, "of operations of MLX; axon-native is not used because AXON_NATIVE is 0")
-    return Finding(name, found)
+    threads = axon_native.most_threads()
+    products = f"products for {axon_native.product_kernels()}, {threads} thread{'s' if threads > 1 else ''}"
+    return Finding(name, f"in C++, axon-native {found}: recurrences, {products}")
 
 
 def _for_system(commands: dict[str, str]) -> str | None:

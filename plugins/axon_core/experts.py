@@ -20,6 +20,7 @@ from axon_core.alike import Alike, not_offered
 from axon_core.cpu import fast
 from axon_core.float32_products import Packing, wide
 from axon_core.grouped import columns_multiplied, group, is_worth_grouping, rows_multiplied
+from axon_core.kernels import is_native, native_product
 from axon_core.linear import transposed_factor
 from axon_core.specs.mlp import ActivationName, Limit
 
@@ -52,16 +53,21 @@ class ExpertLinear(SwitchLinear, metaclass=Alike):
         weight = self["weight"]
         if x.dtype == weight.dtype == mx.float32 or mx.default_device() != mx.cpu:
             return super().__call__(x, indices, sorted_indices)
-        rows = x.astype(mx.float32)
-        if indices.size <= self.num_experts:
-            # Few rows, as in decoding: converting the matrices that are used is less than converting all.
-            y = rows @ weight[indices].astype(mx.float32).swapaxes(-1, -2)
-        else:
-            matrices = weight.astype(mx.float32).swapaxes(-1, -2)
-            y = mx.gather_mm(rows, matrices, rhs_indices=indices, sorted_indices=sorted_indices)
+        y = None if self.training else native_product(x, weight, indices=indices)
+        if y is None:
+            y = self._widened(x.astype(mx.float32), indices, sorted_indices)
         if "bias" in self:
             y = y + mx.expand_dims(self["bias"][indices], -2)
         return y.astype(x.dtype)
+
+    def _widened(self, rows: mx.array, indices: mx.array, sorted_indices: bool) -> mx.array:
+        """The products in float32 by MLX."""
+        weight = self["weight"]
+        if indices.size <= self.num_experts:
+            # Few rows, as in decoding: converting the matrices that are used is less than converting all.
+            return rows @ weight[indices].astype(mx.float32).swapaxes(-1, -2)
+        matrices = weight.astype(mx.float32).swapaxes(-1, -2)
+        return mx.gather_mm(rows, matrices, rhs_indices=indices, sorted_indices=sorted_indices)
 
     def in_blocks(self, x: mx.array, experts: mx.array) -> mx.array:
         """Multiply blocks of tokens by the matrices of their experts.
@@ -99,20 +105,22 @@ class QuantizedExpertLinear(QuantizedSwitchLinear, metaclass=Alike):
         """Multiply each row by the matrix of its expert; see `ExpertLinear`."""
         if not fast():
             return super().__call__(x, indices, sorted_indices)
-        scales, biases = self["scales"], self.get("biases")
-        y = mx.gather_qmm(
-            x.astype(mx.float32),
-            self["weight"],
-            wide(scales),
-            wide(biases),
-            rhs_indices=indices,
-            transpose=True,
-            group_size=self.group_size,
-            bits=self.bits,
-            mode=self.mode,
-            global_scale=self.global_scale,
-            sorted_indices=sorted_indices,
-        ).astype(x.dtype if biases is None else mx.result_type(x, scales))
+        weight, scales, biases = self["weight"], self["scales"], self.get("biases")
+        packing: dict[str, Any] = {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
+        y = native_product(x, weight, scales, biases, indices=indices, **packing)
+        if y is None:
+            y = mx.gather_qmm(
+                x.astype(mx.float32),
+                weight,
+                wide(scales),
+                wide(biases),
+                rhs_indices=indices,
+                transpose=True,
+                global_scale=self.global_scale,
+                sorted_indices=sorted_indices,
+                **packing,
+            )
+        y = y.astype(x.dtype if biases is None else mx.result_type(x, scales))
         return y + mx.expand_dims(self["bias"][indices], -2) if "bias" in self else y
 
     def in_blocks(self, x: mx.array, experts: mx.array) -> mx.array:
@@ -138,10 +146,15 @@ ExpertLinear.narrow = NarrowExpertLinear
 
 
 def _goes_in_blocks(layer: Any) -> bool:
-    """Whether a layer of experts takes blocks: not with an adapter, and quantised where it can be unpacked."""
+    """Whether a layer of experts takes blocks.
+
+    Not with an adapter, nor where a kernel puts tokens together itself; quantised where it can be unpacked.
+    """
     if isinstance(layer, QuantizedExpertLinear):
-        return layer.may_be_unpacked()
-    return isinstance(layer, ExpertLinear)
+        return layer.may_be_unpacked() and not is_native(layer.mode, layer.bits, layer.group_size)
+    if not isinstance(layer, ExpertLinear):
+        return False
+    return layer.training or layer["weight"].dtype == mx.float32 or not is_native()
 
 
 def _in_blocks(

@@ -15,9 +15,10 @@ bfloat16, here                  0.35    0.59      2.9
 4 bits, here                    0.9     2.2       4.5
 =============================  =====  ======  =======
 
-A few rows are multiplied by MLX's quantised product with float32 scales; more by the matrix that is unpacked for the
-moment, where a fast BLAS makes up for it. Large matrices are taken a stretch of rows at a time, so that no second table
-is ever in memory.
+With `axon-native` all of them go through kernels that read the matrix as it is stored (`kernels.native_product`).
+Without it, a few rows are multiplied by MLX's quantised product with float32 scales; more by the matrix that is
+unpacked for the moment, where a fast BLAS makes up for it. Large matrices are taken a stretch of rows at a time, so
+that no second table is ever in memory.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import mlx.core as mx
 
 from axon_compose.machine.blas import is_reference_blas
 from axon_core.cpu import fast
+from axon_core.kernels import native_product
 
 __all__ = ["Packing", "half_product", "is_half", "quantized_product", "wide"]
 
@@ -59,6 +61,8 @@ def half_product(x: mx.array, weight: mx.array) -> mx.array:
         (..., N), in the type that the product has in MLX.
     """
     dtype = _common(x, weight)
+    if (found := native_product(x, weight)) is not None:
+        return found.astype(dtype)
     if dtype == mx.bfloat16 and x.size == x.shape[-1] and weight.size > _TABLE:
         return x @ weight.T  # one row times a table: MLX's own is a third faster than stretches
     return cast("mx.array", _half(x.reshape(-1, x.shape[-1]), weight)).astype(dtype).reshape(*x.shape[:-1], -1)
@@ -85,6 +89,11 @@ class Packing:
     group_size: int
     bits: int
     mode: str = "affine"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As keyword arguments."""
+        return {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
 
     def unpacked(
         self, packed: mx.array, scales: mx.array, biases: mx.array | None, global_scale: mx.array | None = None
@@ -114,6 +123,8 @@ def quantized_product(
         (..., N), in the type that the product has in MLX.
     """
     dtype = x.dtype if biases is None else _common(x, scales)
+    if (found := native_product(x, packed, scales, biases, **packing.options)) is not None:
+        return found.astype(dtype)
     rows = x.reshape(-1, x.shape[-1]).astype(mx.float32)
     if rows.shape[0] <= _FEW or is_reference_blas():
         y = packing.product(rows, packed, scales, biases)

@@ -211,7 +211,7 @@ def test_another_version_of_mlx_is_left_alone(built, tmp_path):
     code = (
         "from axon_core.kernels._native import native; print(native())\n"
         "from axon_compose.proof.doctor import examine\n"
-        "print(*(finding.value for finding in examine() if finding.name == 'recurrences'))"
+        "print(*(finding.value for finding in examine() if finding.name == 'kernels'))"
     )
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{built}", "AXON_NATIVE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)

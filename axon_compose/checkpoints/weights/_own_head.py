@@ -1,8 +1,8 @@
-"""A head of its own beside a tied embedding: two matrices in the files where the plan has one."""
+"""The head of a tied model in the files: a matrix of its own beside the embedding, or in the embedding's place."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -12,9 +12,9 @@ from axon_compose.checkpoints.weights._headers import TensorHeader, read_checkpo
 from axon_compose.checkpoints.weights._rules import RuleBook
 from axon_compose.checkpoints.weights._storage import Source, gather
 from axon_compose.checkpoints.weights._wrappers import prefixes_of
-from axon_compose.plan import Compiled
+from axon_compose.plan import Compiled, Plan
 
-__all__ = ["OwnHead", "own_head"]
+__all__ = ["OwnHead", "head_as_table", "own_head"]
 
 _CHUNK: Final = 1 << 22
 
@@ -35,26 +35,54 @@ def own_head(compiled: Compiled, folder: Path) -> OwnHead | None:
         compiled: A file with the sizes of the checkpoint.
         folder: The checkpoint.
     """
-    head, section = compiled.plan().head, compiled.document.envelope.huggingface
-    tables = head.spec.touched(head.options, head.dims, 1) if head.spec.touched else {}
-    if section is None or not tables:
+    plan, section = compiled.plan(), compiled.document.envelope.huggingface
+    if section is None or not _tables(plan):
         return None
-    book = RuleBook(section, compiled.document.dims, None)
-    heads: list[Source] = []
-    embeddings: list[Source] = []
     try:
         prefixes = prefixes_of(section, wrapped=compiled.config is not None and compiled.config.wrapped)
-        for source in gather(read_checkpoint(folder).tensors, prefixes).values():
-            for target in _targets(book, source.name):
-                if target in tables:
-                    embeddings.append(source)
-                elif target.startswith("head.") and target.endswith(".weight"):
-                    heads.append(source)
-        if len(heads) == len(embeddings) == 1 and _differ(heads[0], embeddings[0]):
-            return OwnHead(heads[0].tensors[0].name, embeddings[0].tensors[0].name)
+        sources = gather(read_checkpoint(folder).tensors, prefixes)
+        heads, tables = _matrices(plan, RuleBook(section, compiled.document.dims, None), sources)
+        if len(heads) == len(tables) == 1:
+            head, table = sources[heads[0]], sources[tables[0]]
+            if _differ(head, table):
+                return OwnHead(head.tensors[0].name, table.tensors[0].name)
     except CheckpointError:
         pass
     return None
+
+
+def head_as_table(plan: Plan, book: RuleBook, sources: Mapping[str, Source]) -> Mapping[str, Source]:
+    """The tensors of a tied model, the head under the name of the embedding where only the head is stored.
+
+    transformers 5.24 ties the two that way round too (`PreTrainedModel.tie_weights`).
+
+    Args:
+        plan: The model.
+        book: Its rules.
+        sources: Tensors by their names.
+    """
+    wanted = _tables(plan)
+    if len(wanted) != 1:
+        return sources
+    heads, tables = _matrices(plan, book, sources)
+    origin = next(iter(book.origins(*wanted)), None)
+    if len(heads) != 1 or tables or origin is None:
+        return sources
+    return {origin.source() if name == heads[0] else name: source for name, source in sources.items()}
+
+
+def _tables(plan: Plan) -> frozenset[str]:
+    """The parameters of others that the head multiplies by; none unless it is tied."""
+    head = plan.head
+    return frozenset(head.spec.touched(head.options, head.dims, 1) if head.spec.touched else ())
+
+
+def _matrices(plan: Plan, book: RuleBook, sources: Mapping[str, Source]) -> tuple[list[str], list[str]]:
+    """The tensors that a head of its own would be, and those of the table that it is tied to."""
+    wanted = _tables(plan)
+    targets = [(name, target) for name in sources for target in _targets(book, name)]
+    heads = [name for name, target in targets if target.startswith("head.") and target.endswith(".weight")]
+    return heads, [name for name, target in targets if target in wanted]
 
 
 def _targets(book: RuleBook, name: str) -> list[str]:

@@ -13,6 +13,7 @@ from axon_compose.checkpoints.files._safetensors import shown
 from axon_compose.checkpoints.weights._faults import WeightFaults
 from axon_compose.checkpoints.weights._headers import TensorHeader
 from axon_compose.checkpoints.weights._integers import NOT_DECLARED, Declared
+from axon_compose.checkpoints.weights._own_head import head_as_table
 from axon_compose.checkpoints.weights._packed import Packing
 from axon_compose.checkpoints.weights._rules import Found, RuleBook
 from axon_compose.checkpoints.weights._steps import Shape, StepError, Transpose
@@ -117,7 +118,7 @@ def plan_load(
         others = other_parts(sources, lambda name: planner.book.find(name) is not None)
         planner.dropped += others
         sources = {name: source for name, source in sources.items() if name not in others}
-    planner.take(sources)
+    planner.take(head_as_table(plan, planner.book, sources))
     planner.finish()
     planner.faults.raise_if_any(plan.name)
     transfers = sorted(planner.transfers, key=_place)

@@ -73,6 +73,11 @@ class Subject:
         return self.tokens(2, MEDIUM)
 
     @cached_property
+    def unrounded(self) -> mx.array:
+        """Logits of the sample."""
+        return self.forward(self.sample)
+
+    @cached_property
     def rounded(self) -> mx.array:
         """Logits of the sample by rounded weights."""
         return self.roundly(self.sample)

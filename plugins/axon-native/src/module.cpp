@@ -1,8 +1,12 @@
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include "mlx/version.h"
+#include "product.h"
 #include "recurrences.h"
+#include "threads.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -25,4 +29,8 @@ NB_MODULE(_recurrences, m) {
   m.def("ssd_scan", &axon::ssd_scan, "state"_a, "log_decay"_a, "u"_a, "B"_a, "C"_a);
   m.def("gated_delta_rule", &axon::gated_delta_rule, "state"_a, "q"_a, "k"_a, "v"_a, "log_g"_a, "beta"_a);
   m.def("wkv7", &axon::wkv7, "state"_a, "r"_a, "log_w"_a, "k"_a, "v"_a, "a"_a, "b"_a);
+  m.def("product", &axon::product, "x"_a, "weight"_a, "scales"_a = nb::none(), "biases"_a = nb::none(),
+        "indices"_a = nb::none(), "group_size"_a = 0, "bits"_a = 0, "mode"_a = "");
+  m.def("product_kernels", &axon::product_kernels);
+  m.def("most_threads", &axon::most_threads);
 }

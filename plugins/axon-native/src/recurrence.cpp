@@ -1,14 +1,8 @@
 #include "recurrence.h"
 
-#include <algorithm>
-#include <atomic>
 #include <limits>
 #include <sstream>
 #include <stdexcept>
-#include <thread>
-#ifdef __linux__
-#include <sched.h>
-#endif
 
 #include "mlx/allocator.h"
 #include "mlx/backend/cpu/encoder.h"
@@ -101,39 +95,6 @@ void expect(const mx::array& input, const char* name, const mx::Shape& shape) {
   std::ostringstream told;
   told << name << " should have the shape " << shape << ", not " << input.shape();
   throw std::invalid_argument(told.str());
-}
-
-namespace {
-
-size_t allowed_threads() {
-#ifdef __linux__
-  cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) {
-    return CPU_COUNT(&allowed);
-  }
-#endif
-  return std::max(1u, std::thread::hardware_concurrency());
-}
-
-}  // namespace
-
-void in_parallel(size_t count, size_t work, const std::function<void(size_t)>& unit) {
-  constexpr size_t WORTH_A_THREAD = 1 << 18;  // some 100 us, a tenth of which starts a thread
-  const size_t threads = std::min({count, allowed_threads(), 1 + work / WORTH_A_THREAD});
-  std::atomic<size_t> next{0};
-  auto some = [&] {
-    for (size_t i = next++; i < count; i = next++) {
-      unit(i);
-    }
-  };
-  std::vector<std::thread> others;
-  for (size_t i = 1; i < threads; ++i) {
-    others.emplace_back(some);
-  }
-  some();
-  for (auto& other : others) {
-    other.join();
-  }
 }
 
 }  // namespace axon

@@ -1,7 +1,6 @@
 /** A recurrence, or its gradient, as an operation of MLX: float32 arrays in, float32 arrays out. */
 #pragma once
 
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -9,6 +8,7 @@
 #include "mlx/array.h"
 #include "mlx/primitives.h"
 #include "recurrences.h"
+#include "threads.h"
 
 namespace axon {
 
@@ -66,11 +66,5 @@ class Scratch {
 
 /** Throws std::invalid_argument unless an input has this shape. */
 void expect(const mx::array& input, const char* name, const mx::Shape& shape);
-
-/** Runs units 0 ... count - 1 on as many threads as the process may use, or on this one if there is little to do.
- *
- * `work` is about how many multiplications all of them are.
- */
-void in_parallel(size_t count, size_t work, const std::function<void(size_t)>& unit);
 
 }  // namespace axon

@@ -134,3 +134,20 @@ def small_tokenizer(folder: Path) -> Path:
     model = {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"}
     (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": model}))
     return folder
+
+
+@pytest.mark.parametrize("family", NAMES)
+def test_a_head_in_the_place_of_the_embedding(family: str, tmp_path: Path) -> None:
+    """transformers ties the two whichever is stored; the export has the name that everybody expects."""
+    checkpoint = with_head(tmp_path / "both", family, "copy", tied=True)
+    truth = logits(load(checkpoint=checkpoint).build(weights=checkpoint))
+    weights: Any = mx.load(str(checkpoint / "model.safetensors"), return_metadata=True)
+    tensors, metadata = weights
+    table = next(key for key in tensors if key.endswith(NAMES[family][0].removeprefix("transformer.")))
+    del tensors[table]
+    mx.save_safetensors(str(checkpoint / "model.safetensors"), tensors, metadata)
+    assert np.array_equal(logits(load(checkpoint=checkpoint).build(weights=checkpoint)), truth)
+    write_model(load(checkpoint=checkpoint), tmp_path / "folder", weights=checkpoint)
+    export(tmp_path / "folder", tmp_path / "out", "huggingface")
+    written: Any = mx.load(str(tmp_path / "out" / "model.safetensors"))
+    assert NAMES[family][1] not in written

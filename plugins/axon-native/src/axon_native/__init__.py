@@ -1,8 +1,11 @@
-"""Recurrences in C++, as operations of MLX on the CPU.
+"""Recurrences, and products with stored matrices, in C++, as operations of MLX on the CPU.
+
+Recurrences
+-----------
 
 All take arrays of any type, compute in float32 and return the outputs of all tokens and the state after the last one.
-They have no mask: `axon_core` sees to that. The formulas are those of Gu and Dao 2023, "Mamba"; Dao
-and Gu 2024, "Mamba-2"; Yang et al. 2024, "Gated Delta Networks"; Peng et al. 2025, "RWKV-7 Goose".
+They have no mask: `axon_core` sees to that. The formulas are those of Gu and Dao 2023, "Mamba"; Dao and Gu 2024,
+"Mamba-2"; Yang et al. 2024, "Gated Delta Networks"; Peng et al. 2025, "RWKV-7 Goose".
 
     selective_scan(A, state, dt, u, B, C)           h = exp(dt A) h + B u
                                                     y = sum_n C h
@@ -29,6 +32,22 @@ others compute states again from some of them, so that what threads work with gr
 are made in an order that the shapes alone decide: any number of threads gives the same bits. Gradients are as near to
 float64 as those of the reference implementations, 2e-6 of the largest.
 
+Products
+--------
+
+    product(x, weight, scales=None, biases=None, indices=None, group_size=0, bits=0, mode="")    y = x W^T
+
+x is (..., K) of any type; it is computed with in float32, as y is, (..., N). The matrix W is read as it is stored:
+(N, K) in float32, bfloat16 or float16, or quantised as `mlx.core.quantize` packs it, in the mode `affine` with 2, 3, 4,
+5, 6 or 8 bits in groups of 32, 64 or 128, or in `mxfp4`. With `indices` (...) there is a W for each of E experts, x is
+(..., R, K), whose leading axes broadcast with those of the indices, and y is (..., R, N); no matrix is copied for that.
+Outputs are those of float64, rounded once, and what a sum in float32 loses: 3e-7 of the sum of the sizes of its terms.
+Derivatives in every direction are those of MLX operations.
+
+`product_kernels()` names the kernels that the processor has: AVX512, AVX2 or PORTABLE, which is NEON on ARM. The
+environment variable AXON_KERNELS asks for lesser ones. `most_threads()` is how many threads a call takes at most:
+AXON_THREADS or OMP_NUM_THREADS, or else the processors that the process and its control group may use.
+
 Raises:
     ImportError: If it was built for another version of MLX, whose arrays it would misread.
 """
@@ -41,6 +60,9 @@ from axon_native._recurrences import (
     gated_delta_rule_vjp,
     linear_scan,
     linear_scan_vjp,
+    most_threads,
+    product,
+    product_kernels,
     selective_scan,
     selective_scan_vjp,
     ssd_scan,
@@ -54,6 +76,9 @@ __all__ = [
     "gated_delta_rule_vjp",
     "linear_scan",
     "linear_scan_vjp",
+    "most_threads",
+    "product",
+    "product_kernels",
     "selective_scan",
     "selective_scan_vjp",
     "ssd_scan",
