@@ -192,4 +192,8 @@ def test_the_mean_decides_who_is_ahead(whole: RaceResult) -> None:
 
 def test_settings_survive_json(whole: RaceResult) -> None:
     assert Settings.from_dict(json.loads(json.dumps(whole.settings.to_dict()))) == whole.settings
-    json.dumps(whole.to_dict(), allow_nan=False)
+
+
+def test_a_result_survives_json(whole: RaceResult) -> None:
+    text = json.dumps(whole.to_dict(), allow_nan=False)
+    assert RaceResult.from_dict(json.loads(text)) == whole
