@@ -51,8 +51,13 @@ def test_rates_are_tried_with_a_seed_of_their_own() -> None:
 
 @pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("rounds", [1, 3])
-def test_stopped_and_continued_it_is_the_same(whole: RaceResult, rounds: int, tmp_path: Path) -> None:
-    seen = 0
+def test_stopped_and_continued_it_is_the_same(
+    whole: RaceResult, rounds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from axon_compose.learn.trainer import Trainer
+
+    seen, steps, step = 0, [], Trainer.step
+    monkeypatch.setattr(Trainer, "step", lambda self: (steps.append(1), step(self))[1])
 
     def interrupt(ended: int, runs: int, part: float) -> None:
         nonlocal seen
@@ -63,8 +68,10 @@ def test_stopped_and_continued_it_is_the_same(whole: RaceResult, rounds: int, tm
     stopped = raced(folder=tmp_path, progress=interrupt)
     assert not stopped.finished
     assert all(not verdict.told for verdict in stopped.verdicts())
+    assert len(steps) == 4 * rounds
     continued = raced(folder=tmp_path)
     assert continued.finished
+    assert len(steps) == 4 * 4  # it went on, and did not begin anew
     assert without_time(continued) == without_time(whole)
     assert not any((tmp_path / "states").iterdir())
 
