@@ -140,6 +140,18 @@ def test_a_task_with_a_head_of_its_own_is_raced() -> None:
     assert all(run.points[-1].accuracy is not None for run in found.runs)
 
 
+def test_runs_that_do_not_fit_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each alone would: all have their weights and moments in memory at once."""
+    from axon_compose.machine import memory
+
+    monkeypatch.setattr(memory, "available", lambda: 1_000_000)
+    raced(ATTENTION, seeds=1, budget="1steps")
+    with pytest.raises(CheckpointError) as caught:
+        raced(ATTENTION, seeds=40, budget="1steps")
+    assert caught.value.code == "AX401"
+    assert "a race of 40 runs in turns" in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("terms", "said"),
     [({"seeds": 0}, "seeds"), ({"rates": ()}, "rates"), ({"rates": (1e-3, 1e-3)}, "rates"), ({"points": 0}, "points")],
