@@ -92,6 +92,7 @@ def train(
         data if isinstance(data, Sources) else _sources(data),
         tokenizer or _usual(init),
         vocabulary=int(plan.dims.vocab_size),
+        trained=init is not None,
         progress=progress,
     )
     batches = TextBatches(text, batch=recipe.batch, length=recipe.length, seed=recipe.seed)
