@@ -16,7 +16,6 @@ __all__ = ["NOT_SERVED", "modules", "sections"]
 #: Architectures of mlx-lm that are not served, and why; shown on the page.
 NOT_SERVED: Final[dict[str, str]] = {
     "afm7": "later layers reuse keys of layers whose numbers follow from arithmetic on names, which rules cannot do",
-    "baichuan_m1": "attention convolves keys and values with a cache of its own",
     "bitnet": "ternary weights, packed four to a byte, that Metal kernels of its own multiply",
     "deepseek_v41": "engram tables, which mlx-lm refuses too, and shared compressed keys",
     "deepseek_v41_text": "as `deepseek_v41`",

@@ -31,6 +31,7 @@ import conformance_page
 import families_page
 import imports_page
 import mlx_lm_page
+import orderings_page
 import performance_page
 from components_page import page as components_page
 
@@ -42,6 +43,7 @@ PAGES: Final = (
     "docs/cli.md",
     "docs/pictures.md",
     "docs/plugins.md",
+    "docs/race.md",
     "docs/python.md",
     "docs/questions.md",
     "docs/training.md",
@@ -54,9 +56,12 @@ GENERATED: Final[Mapping[str, Callable[[], str]]] = {
     "docs/conformance.md": lambda: conformance_page.page(conformance_page.on_page()),
     "docs/families.md": lambda: families_page.page(families_page.on_page()),
     "docs/mlx-lm-commands.md": mlx_lm_page.page,
+    "docs/orderings.md": orderings_page.page,
     "docs/performance.md": performance_page.page,
 }
 CHECKPOINTS: Final = "tests/families/fixtures"
+#: Where commands are looked for first. The tests put theirs here, which need not import everything again.
+PROGRAMS = Path(sys.executable).parent
 
 _BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE: Final = re.compile(r"# file: (\S+)\n")
@@ -194,7 +199,7 @@ def run(command: list[str], folder: Path) -> str:
     paths = [site, *filter(None, [os.environ.get("PYTHONPATH")])]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AXON_COMPOSE", "PIP_"))}
     environment = kept | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([str(PROGRAMS), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "NO_COLOR": "1", "COLUMNS": "100", "TERM": "dumb", "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(paths),
         "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(folder / ".cache"),

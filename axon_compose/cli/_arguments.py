@@ -11,7 +11,9 @@ __all__ = [
     "PEERS",
     "as_json",
     "bandwidth",
+    "budget",
     "cases",
+    "chart",
     "common",
     "contexts",
     "dtype",
@@ -22,6 +24,7 @@ __all__ = [
     "output",
     "peers",
     "picture",
+    "rates",
     "seed",
     "sequences",
     "sizes",
@@ -116,6 +119,32 @@ def tolerance(text: str) -> float:
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
     return number
+
+
+def rates(text: str) -> tuple[float, ...]:
+    """Learning rates between commas."""
+    found = tuple(tolerance(part) for part in text.split(","))
+    if not all(found) or len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of different numbers above 0, such as 1e-3,3e-3")
+    return found
+
+
+def budget(text: str) -> str:
+    """How long something runs; read here, so that a wrong one is a usage error."""
+    from axon_compose.learn.budget import Budget
+
+    try:
+        Budget.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def chart(text: str) -> str:
+    """A file that is a page or a picture with charts."""
+    if Path(text).suffix not in (".html", ".svg"):
+        raise argparse.ArgumentTypeError(f"{text!r} ends in none of .html, .svg")
+    return text
 
 
 def peers(text: str) -> tuple[str, ...]:

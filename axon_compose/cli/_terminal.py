@@ -82,6 +82,12 @@ class Terminal:
         end = "\n" if done >= total else ""
         note(f"\r{what}: {done / max(total, 1):4.0%} of {total / 1e9:.2f} GB{end}")
 
+    def race(self, ended: int, runs: int, part: float) -> None:
+        """Say in one line of a terminal how far a stage of a race is."""
+        if not sys.stderr.isatty():
+            return
+        note(f"\r\x1b[K{ended} of {runs} runs have ended, the others {part:.0%}" if ended < runs else "\r\x1b[K")
+
     def rounds(self, name: str, number: int, rounds: int) -> None:
         """Say in one line of a terminal what is measured; with no name, take it away."""
         if not sys.stderr.isatty():

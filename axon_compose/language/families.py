@@ -42,12 +42,26 @@ def gguf_family_of(path: Path) -> GgufFamily | None:
 
 
 def mentions(path: Path, names: Iterable[str]) -> bool:
-    """Whether one of the names is anywhere in a file: what has to be parsed to find a family is a few of hundreds."""
+    """Whether one of the names is anywhere in a file: what has to be parsed to find a family is a few of hundreds.
+
+    Like what is parsed, the text of a file is read once and again only after it has changed.
+    """
     try:
-        text = read_regular(path)
+        text = _content(path, *_state(path))
     except OSError:
         return False
     return any(name.encode() in text for name in names)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Differs after a file has changed."""
+    state = path.stat()
+    return state.st_mtime_ns, state.st_size
+
+
+@lru_cache(maxsize=4096)
+def _content(path: Path, _changed: int, _size: int) -> bytes:
+    return read_regular(path)
 
 
 def _texts(value: Any) -> tuple[str, ...] | None:
@@ -60,10 +74,9 @@ def _section(path: Path, name: str) -> Mapping[str, Any]:
     Every checkpoint is looked up among all families, so a file is parsed once and again only after it has changed.
     """
     try:
-        state = path.stat()
+        found = _parsed(path, *_state(path)).get(name)
     except OSError:
         return {}
-    found = _parsed(path, state.st_mtime_ns, state.st_size).get(name)
     return found if isinstance(found, dict) else {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -288,4 +289,11 @@ class Registry:
 
 
 def _shipped() -> list[Path]:
-    return sorted(data_dir("architectures").glob("*.yaml"))
+    folder = data_dir("architectures")
+    return _files(folder, folder.stat().st_mtime_ns)
+
+
+@lru_cache
+def _files(folder: Path, _changed: int) -> list[Path]:
+    """Listed once, and again only after files have come or gone: every look-up of a name asks."""
+    return sorted(folder.glob("*.yaml"))

@@ -14,6 +14,7 @@ from axon_compose.report._cost import cost_html
 from axon_compose.report._diagnostics import render
 from axon_compose.report._diff import diff_html, diff_text
 from axon_compose.report._notebook import advice_html, check_html, plan_html, verification_html
+from axon_compose.report._race import race_html, race_text
 
 __all__ = ["html_of", "text_of"]
 
@@ -43,6 +44,7 @@ def html_of(result: Any) -> str:
 
 
 def _html_of_proof(result: Any) -> str:
+    from axon_compose.learn.race import RaceResult
     from axon_compose.proof.check import CheckReport  # whoever has such a report has imported mlx
     from axon_compose.proof.verify import Verification
 
@@ -51,6 +53,8 @@ def _html_of_proof(result: Any) -> str:
             return check_html(result)
         case Verification():
             return verification_html(result)
+        case RaceResult():
+            return race_html(result)
     raise TypeError(f"no HTML for {type(result).__name__}")
 
 
@@ -60,11 +64,15 @@ def text_of(result: Any) -> str:
     Raises:
         TypeError: If there is none for its type.
     """
+    from axon_compose.learn.race import RaceResult
+
     match result:
         case Difference():
             return diff_text(result)
         case Comparison():
             return comparison_text(result).rstrip()
+        case RaceResult():
+            return race_text(result).rstrip()
         case Advice():
             return render(result, dict(result.sources)) if result else "nothing to say"
     raise TypeError(f"no text for {type(result).__name__}")

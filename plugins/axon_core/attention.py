@@ -179,7 +179,7 @@ class Attention(nn.Module):
             x = x * self.input_scale
         queries = self._turned(self._heads("q", x), "q_norm", offset)
         if self.scales_queries:
-            queries = (queries * self.k_norm.scale).astype(x.dtype)
+            queries = self.k_norm.scaled(queries)
         if "head_gain" in self:
             queries = queries * self.head_gain.astype(x.dtype)[:, None, None]
         if self.temperature is not None:
@@ -238,8 +238,14 @@ class Attention(nn.Module):
 
     def _keys_values(self, x: mx.array, cache: Any, offset: int | mx.array) -> tuple[Any, Any, mx.array | None]:
         projected = self._heads("k", x)
-        keys = self._turned(projected, "k_norm", offset)
         values = self._heads("v", x) if "v_proj" in self else projected
+        return self._kept(projected, values, cache, offset)
+
+    def _kept(
+        self, projected: mx.array, values: mx.array, cache: Any, offset: int | mx.array
+    ) -> tuple[Any, Any, mx.array | None]:
+        """Keys and values of all tokens, out of the projected ones of these, each (B, L, heads, width)."""
+        keys = self._turned(projected, "k_norm", offset)
         if self.value_scale != 1.0:
             values = values * self.value_scale
         if "v_norm" in self:

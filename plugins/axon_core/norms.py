@@ -190,7 +190,7 @@ class HeadNorm(nn.Module):
         shape, dtype = x.shape, x.dtype
         if self.over_all:
             x = x.flatten(-2)
-        weight = None if self.unit else self.scale
+        weight = None if self.unit else _shifted(self.weight, self.offset)
         shared, shift = (None, None) if self.per_head else (weight, self.bias)
         if self.type == "layer_norm":
             y = mx.fast.layer_norm(x, shared, shift, self.eps)
@@ -201,7 +201,7 @@ class HeadNorm(nn.Module):
             y = y if self.bias is None else y + self.bias
         return y.reshape(shape).astype(dtype)
 
-    @property
-    def scale(self) -> mx.array | None:
-        """What is learned for each dimension, offset included."""
-        return _shifted(self.weight, self.offset)
+    def scaled(self, x: mx.array) -> mx.array:
+        """`x` (..., head_dim) times the scale alone, in its own type."""
+        scale = _shifted(self.weight, self.offset)
+        return x if scale is None else (x * scale).astype(x.dtype)

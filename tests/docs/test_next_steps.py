@@ -115,6 +115,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("forked_commands")
 @pytest.mark.parametrize("shown", SHOWN, ids=lambda shown: shown[0])
 def test_the_next_step_works(shown: list[str], place: Path) -> None:
     for command in shown:

@@ -28,6 +28,7 @@ def text(page: str) -> str:
     return (ROOT / page).read_text("utf-8")
 
 
+@pytest.mark.usefixtures("forked_commands")
 @pytest.mark.parametrize("page", [*refresh.PAGES, *refresh.GENERATED])
 def test_page_shows_what_the_program_does(page: str) -> None:
     assert refresh.mask(refresh.make(page)) == refresh.mask(text(page)), "run `make readme`"

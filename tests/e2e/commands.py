@@ -6,7 +6,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+from tests import forks
 
 #: A proxy that nobody runs: whoever looks for the network fails at once.
 NOWHERE = "http://127.0.0.1:9"
@@ -28,15 +31,25 @@ Done = subprocess.CompletedProcess[str]
 def environment(**more: str) -> dict[str, str]:
     """The variables of this process, with the hub switched off and no colour asked for."""
     clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "TERM")}
-    offline = dict.fromkeys(("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"), "1")
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), NOWHERE)
-    return {**clean, **offline, **proxies, "no_proxy": "127.0.0.1", "PYTHONIOENCODING": "utf-8", **more}
+    return {**clean, **forks.OFFLINE, **proxies, "no_proxy": "127.0.0.1", "PYTHONIOENCODING": "utf-8", **more}
 
 
 def python(*arguments: object, stdin: str = "", cwd: Path | None = None, **variables: str) -> Done:
-    """Run Python with these arguments."""
+    """Run Python with these arguments; what costs much to import is there already."""
+    return _run(forks.python(), arguments, stdin, cwd, variables)
+
+
+def fresh(*arguments: object, cwd: Path | None = None, **variables: str) -> Done:
+    """Run a Python that has imported nothing yet."""
+    return _run([sys.executable], arguments, "", cwd, variables)
+
+
+def _run(
+    begin: Sequence[str], arguments: tuple[object, ...], stdin: str, cwd: Path | None, variables: dict[str, str]
+) -> Done:
     return subprocess.run(
-        [sys.executable, *map(str, arguments)],
+        [*begin, *map(str, arguments)],
         input=stdin,
         cwd=cwd,
         env=environment(**variables),

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from commands import SMALL, axon, complaints, environment, generated, python, settings
+from commands import SMALL, axon, complaints, environment, fresh, generated, python, settings
 
 from axon_compose.checkpoints.files import CheckpointError, read_header, verify
 from axon_compose.cli import main
@@ -344,7 +344,7 @@ def test_what_does_not_fit_is_refused_at_once(
     tmp_path: Path, text: str, code: tuple[str, str], named: str, how: list[str]
 ) -> None:
     (tmp_path / "a.yaml").write_text(text)
-    done = python("-c", MEASURED, "build", "a.yaml", *how, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    done = fresh("-c", MEASURED, "build", "a.yaml", *how, cwd=tmp_path, PYTHONPATH=str(ROOT))
     code_here = code["--out" in how]
     assert done.returncode == (1 if code_here == "AX135" else 2), done.stderr
     assert f"error[{code_here}]" in done.stderr

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import axon, python
+from commands import axon, fresh, python
 
 from tests.rude import RUDE_FILE, install_rude
 
@@ -83,11 +83,11 @@ except axon_compose.ArchitectureError as error:
 
 
 def test_python_gets_an_exception(folder: Path) -> None:
-    done = python("-c", LOADING, cwd=folder, PYTHONPATH=paths())
+    done = fresh("-c", LOADING, cwd=folder, PYTHONPATH=paths())
     assert "pip install 'axon-rude==1.5'" in done.stdout, done.stderr
 
 
 def test_other_exceptions_keep_their_traceback(folder: Path) -> None:
-    done = python("-c", "import axon_compose.model.mlx_lm; 1 / 0", PYTHONPATH=paths())
+    done = fresh("-c", "import axon_compose.model.mlx_lm; 1 / 0", PYTHONPATH=paths())
     assert "\nTraceback (most recent call last):\n" in f"\n{done.stderr}"
     assert done.stderr.endswith("ZeroDivisionError: division by zero\n")

@@ -27,7 +27,7 @@ from axon_compose.checkpoints.folder import write_model
 from axon_compose.checkpoints.huggingface import families, whole_config
 from axon_compose.checkpoints.upstream._stock import stock_fields, stock_type
 from axon_compose.cli import main
-from axon_compose.cli._parser import _KINDS
+from axon_compose.cli._building_flags import KINDS as TOLD
 from axon_compose.registry import Registry
 from tests.families.models import FIXTURES, NAMES, copied, difference, expected
 from tests.plan.concrete.test_unroll import everything
@@ -148,6 +148,11 @@ def test_there_and_back(name: str, tmp_path: Path, tokenizer: Path) -> None:
     assert found.keys() <= wanted.keys()
     assert all(key.endswith(IDLE.get(name, ())) for key in lost)
     assert bool(lost) == (name in IDLE)
+    if name == "baichuan_m1":  # whose rows come with the length that its code gives them before each use
+        rows = wanted["lm_head.weight"]
+        unit = rows / mx.linalg.norm(rows, axis=-1, keepdims=True)
+        assert mx.allclose(found["lm_head.weight"], unit, rtol=1e-5, atol=0)
+        found["lm_head.weight"] = rows
     assert [key for key in found if not same(found[key], wanted[key])] == []
     assert told(target) == config
     assert {read_safetensors(path).metadata["format"] for path in target.glob("*.safetensors")} == {"pt"}
@@ -422,7 +427,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_kinds_of_the_command() -> None:
-    assert tuple(KINDS) == _KINDS
+    assert tuple(KINDS) == TOLD
 
 
 def refusal(folder: Path, place: Path, kind: Any = "huggingface") -> CheckpointError:

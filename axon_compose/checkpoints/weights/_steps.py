@@ -22,6 +22,7 @@ __all__ = [
     "Step",
     "StepError",
     "Transpose",
+    "UnitRows",
     "library",
     "stack",
     "unstack",
@@ -124,6 +125,25 @@ class Add:
     def undo(self, array: Any) -> Any:
         """Subtract."""
         return array + -self.value
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRows:
+    """Rows of length one, as some code makes them before each use; there is no way back to other lengths."""
+
+    def shape(self, shape: Shape) -> Shape:
+        """Unchanged."""
+        return shape
+
+    def apply(self, array: Any) -> Any:
+        """Divide by the lengths, computed in float32."""
+        of = library(array)
+        rows = array.astype(of.float32)
+        return (rows / (of.sqrt((rows * rows).sum(-1, keepdims=True)) + 1e-7)).astype(array.dtype)
+
+    def undo(self, array: Any) -> Any:
+        """The array itself, of which `apply` makes no other."""
+        return array
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from axon_compose.checkpoints.weights._steps import (
     Step,
     StepError,
     Transpose,
+    UnitRows,
     stack,
     unstack,
 )
@@ -89,7 +90,7 @@ class Transfer:
     @property
     def computes(self) -> bool:
         """Whether values change, not only their positions."""
-        return any(isinstance(step, Add | Scale | NegativeExp) for step in self.steps)
+        return any(isinstance(step, Add | Scale | NegativeExp | UnitRows) for step in self.steps)
 
     def forms(self) -> list[Form]:
         """Shape and packing of each source."""
@@ -194,6 +195,7 @@ def make_transfer(
     if written.pairs_to_halves is not None:
         steps.append(PairsToHalves(book.extent(rule, written.pairs_to_halves, captures)))
     steps += [NegativeExp()] if written.negative_exp else []
+    steps += [UnitRows()] if written.unit_rows else []
     steps += [Integers()] if written.integers else []
     parts = list((written.split or {}).values())
     split = _division(book, found, [part.extents for part in parts], shape)

@@ -84,6 +84,9 @@ class WeightRule(Section):
     negative_exp: bool = Field(
         default=False, description="The tensor is -exp of the parameter, so the logarithm of its negative is taken."
     )
+    unit_rows: bool = Field(
+        default=False, description="Rows are divided by their lengths, as the published code does before each use."
+    )
     integers: bool = Field(
         default=False, description="The tensor holds integers, such as indices; the parameter has them as numbers."
     )

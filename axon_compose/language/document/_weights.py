@@ -17,7 +17,7 @@ __all__ = ["check_faults", "check_weights"]
 #: Keys that work on a tensor, and so say nothing where it is dropped.
 _STEPS: Final = (
     "stack", "join", "reshape", "reshape_from", "transpose", "if_needed", "add", "scale", "pairs_to_halves",
-    "negative_exp", "integers", "axis", "groups",
+    "negative_exp", "unit_rows", "integers", "axis", "groups",
 )  # fmt: skip
 _SHAPES: Final = ("reshape", "reshape_from")
 _Read = TypeVar("_Read", bound=Pattern)

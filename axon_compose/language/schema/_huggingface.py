@@ -109,6 +109,7 @@ def huggingface_definitions() -> dict[str, Schema]:
                     WeightRule, "pairs_to_halves", **or_formula({"type": ["integer", "null"]})
                 ),
                 "negative_exp": from_field(WeightRule, "negative_exp", type="boolean"),
+                "unit_rows": from_field(WeightRule, "unit_rows", type="boolean"),
                 "integers": from_field(WeightRule, "integers", type="boolean"),
                 "split": from_field(
                     WeightRule,

@@ -70,7 +70,7 @@ def first_off(got: mx.array, wanted: mx.array, scale: mx.array, limit: float = E
 
 def exact(subject: Subject) -> float:
     """Largest distance of two outputs of a model that are equal: `EXACT`, or what its own roundings come to."""
-    roundings = distance(subject.rounded, subject.forward(subject.sample))
+    roundings = distance(subject.rounded, subject.unrounded)
     return min(max(EXACT, _ROUNDINGS * roundings), _LOOSEST)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_unflatten
 
 from axon_compose.proof.check._compare import at_most, number
 from axon_compose.proof.check._report import Truth
@@ -48,12 +48,13 @@ def slopes(subject: Subject) -> Truth:
     model: Any = subject.fresh("float32", subject.seed)
     best: dict[str, tuple[float, str]] = {}
     names = {use.path: f"{use.path} ({use.name})" for use in subject.plan.uses() if use.params}
+    weights = dict(tree_flatten(model.parameters()))
     for text in range(TEXTS):
         tokens = subject.tokens(2, 9, salt=text)
         grads = _gradients(model, tokens)
         for path, name in names.items():
             part = {weight: grad for weight, grad in grads.items() if weight.startswith(f"{path}.")}
-            if best.get(path, (1.0, ""))[0] > LIMIT and (off := list(_differences(model, part, tokens))):
+            if best.get(path, (1.0, ""))[0] > LIMIT and (off := list(_differences(model, weights, part, tokens))):
                 best[path] = min(best.get(path, (float("inf"), name)), (min(off), name))
         if all(off <= LIMIT for off, _ in best.values()):
             break
@@ -70,9 +71,11 @@ def _gradients(model: Any, tokens: mx.array) -> Weights:
     return grads
 
 
-def _differences(model: Any, grads: Weights, tokens: mx.array) -> Iterator[float]:
-    """How far the slope is from the length of the gradient, as a part of it; ends with the first step that fits."""
-    weights = dict(tree_flatten(model.parameters()))
+def _differences(model: Any, weights: Weights, grads: Weights, tokens: mx.array) -> Iterator[float]:
+    """How far the slope is from the length of the gradient, as a part of it; ends with the first step that fits.
+
+    Weights are moved by `update`, for `load_weights` would lay out all of them anew.
+    """
     length, size = _length(grads.values()), _length(weights[name] for name in grads)
     if not length < float("inf"):
         yield float("inf")
@@ -83,9 +86,9 @@ def _differences(model: Any, grads: Weights, tokens: mx.array) -> Iterator[float
             continue
         ends = []
         for sign in (1, -1):
-            model.load_weights([(n, weights[n] + sign * step / length * g) for n, g in grads.items()], strict=False)
+            model.update(tree_unflatten([(n, weights[n] + sign * step / length * g) for n, g in grads.items()]))
             ends.append(number(loss(model, tokens[:, :-1], tokens[:, 1:])))
-        model.load_weights([(name, weights[name]) for name in grads], strict=False)
+        model.update(tree_unflatten([(name, weights[name]) for name in grads]))
         off = abs((ends[0] - ends[1]) / (2 * step) - length) / length
         yield off
         if off <= LIMIT / 2:

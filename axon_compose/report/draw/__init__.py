@@ -7,7 +7,8 @@ from axon_compose.report.draw._matplotlib import apart, require_charts
 from axon_compose.report.draw._notebook import embedded
 from axon_compose.report.draw._page import page
 from axon_compose.report.draw._picture import picture
-from axon_compose.report.draw._training import training_page
+from axon_compose.report.draw._race import race_page, race_picture
+from axon_compose.report.draw._training import training_page, training_picture
 
 __all__ = [
     "apart",
@@ -17,7 +18,10 @@ __all__ = [
     "embedded",
     "page",
     "picture",
+    "race_page",
+    "race_picture",
     "require_charts",
     "require_renderer",
     "training_page",
+    "training_picture",
 ]

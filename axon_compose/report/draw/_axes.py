@@ -35,11 +35,17 @@ class Axis:
         label: What is counted.
         words: A number of it, as a tick says it.
         base: Ticks stand at powers of it; at 2 and 5 times those of 10 too where there is room.
+        top: Where equal steps from 0 end, as of a share; None where the numbers decide.
     """
 
     label: str
     words: Callable[[float], str]
     base: int = 10
+    top: float | None = None
+
+    def span(self, values: Collection[float], *, tight: bool = False) -> Span:
+        """From where to where it runs for some values, see `Span.of`."""
+        return Span.of(values, tight=tight) if self.top is None else Span(0, self.top, False)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from axon_compose.report._cells import escape
-from axon_compose.report.draw._axes import Axis, Span, brief, lay_out
+from axon_compose.report.draw._axes import Axis, brief, lay_out
 from axon_compose.report.draw._beside import write_names
 from axon_compose.report.draw._markup import element, text
 from axon_compose.report.draw._matplotlib import canvas, paint, to_svg
@@ -29,12 +29,14 @@ class Line:
         points: From left to right; those that are not above 0 have no place among powers and are left out.
         tone: Its colour.
         dashed: A sum or a bound rather than a part.
+        thin: One of several that a line of the same tone stands for; it is not named.
     """
 
     label: str
     points: Sequence[tuple[float, float]]
     tone: Tone
     dashed: bool = False
+    thin: bool = False
 
     def shown(self) -> list[tuple[float, float]]:
         """The points that are drawn."""
@@ -50,28 +52,35 @@ class Lines:
         across: What runs to the right.
         up: What runs upwards.
         lines: At least one of them with a point that is drawn.
+        named: Whether names stand beside the ends of lines, for a picture without a list of them.
     """
 
     title: str
     across: Axis
     up: Axis
     lines: Sequence[Line]
+    named: bool = False
 
     def svg(self, width: float, height: float = HEIGHT) -> str:
         """An element of a page, of `width` x `height` pixels; `names` labels the lines."""
         with canvas(self.title, width, height) as (figure, axes):
             for line in filter(Line.shown, self.lines):
                 style = (0, (2.5, 1.5)) if line.dashed else "-"
-                axes.plot(*zip(*line.shown(), strict=True), color=paint(line.tone), linestyle=style, clip_on=False)
+                look = {"linewidth": 1, "alpha": 0.4} if line.thin else {}
+                axes.plot(*zip(*line.shown(), strict=True), color=paint(line.tone), ls=style, clip_on=False, **look)
             every = [point for line in self.lines for point in line.shown()]
-            across = Span.of([x for x, _ in every], tight=True)
-            up = Span.of([y for _, y in every])
+            across = self.across.span([x for x, _ in every], tight=True)
+            up = self.up.span([y for _, y in every])
             lay_out(axes, (self.across, across), (self.up, up), width, height)
+            if self.named:
+                write_names(
+                    axes, [(each.label, *each.shown()[-1]) for each in self.lines if each.shown() and not each.thin]
+                )
             return to_svg(figure, self.title)
 
     def names(self) -> str:
         """The lines by name, a list for below the chart."""
-        return element("ul", *map(_name, self.lines), class_="names")
+        return element("ul", *(_name(line) for line in self.lines if not line.thin), class_="names")
 
 
 def _name(line: Line) -> str:
@@ -118,7 +127,8 @@ class Points:
         with canvas(self.title, width, height) as (figure, axes):
             for point in self.points:
                 axes.plot(point.x, point.y, "o", color=paint(point.tone), clip_on=False)
-            across, up = Span.of([point.x for point in self.points]), Span.of([point.y for point in self.points])
+            across = self.across.span([point.x for point in self.points])
+            up = self.up.span([point.y for point in self.points])
             lay_out(axes, (self.across, across), (self.up, up), width, height)
             write_names(axes, [(point.name, point.x, point.y) for point in self.points])
             return to_svg(figure, self.title)

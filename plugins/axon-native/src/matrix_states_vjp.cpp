@@ -5,10 +5,10 @@
  *     G = G diag(w) + dp a^T
  *
  * from the last token to the first. The states are computed again, from checkpoints of every chunk: with about the
- * root of L tokens in a chunk, checkpoints and the states of a chunk are as many, and both stay in the cache.
+ * root of L tokens in a chunk, checkpoints and the states of a chunk are as many.
  *
- * A unit is a few heads that share their keys, some rows at a time; S lies with the columns innermost, for most of the
- * gradients are sums over rows. Units that share keys add up what they find in arrays of their own, which are then
+ * A unit is a few heads that share their keys. What is done with a chunk is done for some rows after the other, whose
+ * states stay in the cache. S lies with the columns innermost, for most of the gradients are sums over rows. Units that share keys add up what they find in arrays of their own, which are then
  * added in their order: how many there are depends on the shapes alone, and so does every sum.
  */
 #include <cmath>
@@ -22,8 +22,8 @@ namespace {
 
 /** Rows that are worked on together, so that the vectors of a token are read once for all of them. */
 constexpr size_t GROUP = 8, GROUP_BACK = 4;
-/** Of the states that a unit works with, so that they stay in the second cache. */
-constexpr size_t NUMBERS = 3 << 16;
+/** Of the states of a chunk of a block, so that they stay in the second cache. */
+constexpr size_t NUMBERS = 3 << 15;
 /** Units of a sequence with one group of keys: enough for the threads of most machines. */
 constexpr size_t UNITS = 16;
 
@@ -137,52 +137,50 @@ void step_back(size_t rows, size_t width, float* G, const float* before, const f
   }
 }
 
-/** What a unit works with, of one size for all rows. */
+/** What a unit works with, of one size for all its heads. */
 template <class Kind>
-class Block {
+class Head {
  public:
-  explicit Block(const Kind& kind)
+  explicit Head(const Kind& kind)
       : kind_(kind), tokens_(kind.v.shape[1]), height_(kind.v.shape[3]), width_(kind.width), room_(room(kind.width)),
-        chunk_(std::max<size_t>(1, std::ceil(std::sqrt(double(tokens_))))), most_(most_rows()), states_(most_ * room_),
-        memory_((2 * chunk_ + 3) * states_), described_(chunk_, Token(room_)), found_(room_), v_(chunk_ * most_),
-        recalled_(chunk_ * most_), arriving_(most_), leaving_(most_) {}
+        chunk_(std::max<size_t>(1, std::ceil(std::sqrt(double(tokens_))))),
+        rows_((height_ + GROUP - 1) / GROUP * GROUP), block_(rows_of_block()),
+        memory_((2 + (tokens_ + chunk_ - 1) / chunk_) * rows_ * room_ + (chunk_ + 1) * block_ * room_),
+        described_(chunk_, Token(room_)), found_(chunk_, Token(room_)), v_(chunk_ * rows_), recalled_(chunk_ * rows_),
+        dy_(chunk_ * rows_), dv_(chunk_ * rows_) {}
 
-  /** Rows of a block, except the last. */
-  size_t rows() const { return most_; }
-
-  /** The gradients of some rows of a head of a sequence; `in` are the inputs, dy and dlast. */
-  void run(const Views& in, size_t head, size_t first, const std::vector<float*>& to) {
-    const float *dy = in[in.size() - 2].data, *dlast = in.back().data;
+  /** The gradients of a head of a sequence; `in` are the inputs, dy and dlast. */
+  void run(const Views& in, size_t head, const std::vector<float*>& to) {
+    const float *const dy = in[in.size() - 2].data, *const dlast = in.back().data;
     float* const dv = to[&kind_.v - &in[0]];
-    count_ = std::min(most_, height_ - first);
-    rows_ = (count_ + GROUP - 1) / GROUP * GROUP;
-    const size_t start = (head * height_ + first) * width_;
-    float* const G = memory_.data();
-    read_rows(dlast + start, G);
-    checkpoint(head, first, start);
-    std::fill(arriving_.begin(), arriving_.end(), 0.0f);
+    const size_t corner = head * height_ * width_;
+    copy_rows(dlast + corner, width_, G(), room_);
+    checkpoint(head, corner);
     for (size_t end = tokens_; end > 0;) {
-      const size_t begin = (end - 1) / chunk_ * chunk_;
-      states_of(head, first, begin, end);
-      for (size_t t = end; t-- > begin;) {
-        const size_t i = t - begin, at = place(head, t);
-        std::copy_n(dy + at * height_ + first, count_, arriving_.begin());
-        found_.clear();
-        step_back<Kind::RECALLS>(rows_, room_, G, state(i), state(i + 1), described_[i], &v_[i * most_],
-                                 &recalled_[i * most_], arriving_.data(), leaving_.data(), found_);
-        std::copy_n(leaving_.begin(), count_, dv + at * height_ + first);
-        kind_.add_gradients(described_[i], found_, at, to);
+      const size_t begin = (end - 1) / chunk_ * chunk_, count = end - begin;
+      read(head, begin, end);
+      for (size_t i = 0; i < count; ++i) {
+        std::copy_n(dy + place(head, begin + i) * height_, height_, &dy_[i * rows_]);
+        found_[i].clear();
+      }
+      for (size_t first = 0; first < rows_; first += block_) {
+        step_block(begin / chunk_, count, first, std::min(block_, rows_ - first));
+      }
+      for (size_t i = 0; i < count; ++i) {
+        const size_t at = place(head, begin + i);
+        std::copy_n(&dv_[i * rows_], height_, dv + at * height_);
+        kind_.add_gradients(described_[i], found_[i], at, to);
       }
       end = begin;
     }
-    write_rows(G, to[0] + start);
+    copy_rows(G(), room_, to[0] + corner, width_);
   }
 
  private:
-  /** As many as stay in the cache, in blocks of one size. */
-  size_t most_rows() const {
-    const size_t fitting = std::max<size_t>(1, NUMBERS / ((2 * chunk_ + 3) * std::max<size_t>(1, room_) * GROUP));
-    const size_t groups = std::max<size_t>(1, (height_ + GROUP - 1) / GROUP), blocks = (groups + fitting - 1) / fitting;
+  /** As many rows as keep their states in the cache, in blocks of one size. */
+  size_t rows_of_block() const {
+    const size_t fitting = std::max<size_t>(1, NUMBERS / ((chunk_ + 1) * std::max<size_t>(1, room_) * GROUP));
+    const size_t groups = std::max<size_t>(1, rows_ / GROUP), blocks = (groups + fitting - 1) / fitting;
     return (groups + blocks - 1) / blocks * GROUP;
   }
 
@@ -190,62 +188,62 @@ class Block {
     return (head / kind_.heads * tokens_ + t) * kind_.heads + head % kind_.heads;
   }
 
-  /** The state before token `i` of a chunk. */
-  float* state(size_t i) { return memory_.data() + (1 + i) * states_; }
-  /** That before a chunk. */
-  float* kept(size_t chunk) { return memory_.data() + (chunk_ + 2 + chunk) * states_; }
+  /** Of all rows: the gradient of a state, a state, and those before every chunk. */
+  float* G() { return memory_.data(); }
+  float* running() { return memory_.data() + rows_ * room_; }
+  float* kept(size_t chunk) { return memory_.data() + (2 + chunk) * rows_ * room_; }
+  /** The states of a block before token `i` of a chunk. */
+  float* state(size_t i) { return kept((tokens_ + chunk_ - 1) / chunk_) + i * block_ * room_; }
 
-  void read_rows(const float* from, float* to) {
-    std::fill_n(to, states_, 0.0f);
-    for (size_t row = 0; row < count_; ++row) {
-      std::copy_n(from + row * width_, width_, to + row * room_);
+  void copy_rows(const float* from, size_t from_stride, float* to, size_t to_stride) const {
+    for (size_t row = 0; row < height_; ++row) {
+      std::copy_n(from + row * from_stride, width_, to + row * to_stride);
     }
   }
 
-  void write_rows(const float* from, float* to) {
-    for (size_t row = 0; row < count_; ++row) {
-      std::copy_n(from + row * room_, width_, to + row * width_);
+  /** Read the tokens of a chunk, one behind the other: between steps, each would be waited for. */
+  void read(size_t head, size_t begin, size_t end) {
+    for (size_t t = begin; t < end; ++t) {
+      kind_.read(described_[t - begin], place(head, t));
+      std::copy_n(kind_.v.data + place(head, t) * height_, height_, &v_[(t - begin) * rows_]);
     }
-  }
-
-  /** Read what the i-th token of a chunk does. */
-  void describe(size_t head, size_t first, size_t t, size_t i) {
-    kind_.read(described_[i], place(head, t));
-    std::fill_n(&v_[i * most_], most_, 0.0f);
-    std::copy_n(kind_.v.data + place(head, t) * height_ + first, count_, &v_[i * most_]);
   }
 
   /** All states before a chunk. */
-  void checkpoint(size_t head, size_t first, size_t start) {
-    float* const s = state(0);
-    read_rows(kind_.state.data + start, s);
-    for (size_t t = 0; t < tokens_; ++t) {
-      if (t % chunk_ == 0) {
-        std::copy_n(s, states_, kept(t / chunk_));
-      }
-      if (t < (tokens_ - 1) / chunk_ * chunk_) {
-        describe(head, first, t, 0);
-        step<Kind::RECALLS>(rows_, room_, s, s, described_[0], v_.data(), recalled_.data());
+  void checkpoint(size_t head, size_t corner) {
+    std::fill_n(running(), rows_ * room_, 0.0f);
+    copy_rows(kind_.state.data + corner, width_, running(), room_);
+    for (size_t begin = 0; begin < tokens_; begin += chunk_) {
+      std::copy_n(running(), rows_ * room_, kept(begin / chunk_));
+      if (begin + chunk_ < tokens_) {
+        read(head, begin, begin + chunk_);
+        for (size_t i = 0; i < chunk_; ++i) {
+          step<Kind::RECALLS>(rows_, room_, running(), running(), described_[i], &v_[i * rows_], &recalled_[i * rows_]);
+        }
       }
     }
   }
 
-  /** All states of a chunk, and what its tokens recall of them. */
-  void states_of(size_t head, size_t first, size_t begin, size_t end) {
-    std::copy_n(kept(begin / chunk_), states_, state(0));
-    for (size_t t = begin, i = 0; t < end; ++t, ++i) {
-      describe(head, first, t, i);
-      step<Kind::RECALLS>(rows_, room_, state(i), state(i + 1), described_[i], &v_[i * most_], &recalled_[i * most_]);
+  /** The tokens of a chunk, forwards to know the states, and back. */
+  void step_block(size_t chunk, size_t count, size_t first, size_t rows) {
+    std::copy_n(kept(chunk) + first * room_, rows * room_, state(0));
+    for (size_t i = 0; i < count; ++i) {
+      const size_t at = i * rows_ + first;
+      step<Kind::RECALLS>(rows, room_, state(i), state(i + 1), described_[i], &v_[at], &recalled_[at]);
+    }
+    for (size_t i = count; i-- > 0;) {
+      const size_t at = i * rows_ + first;
+      step_back<Kind::RECALLS>(rows, room_, G() + first * room_, state(i), state(i + 1), described_[i], &v_[at],
+                               &recalled_[at], &dy_[at], &dv_[at], found_[i]);
     }
   }
 
   const Kind& kind_;
-  const size_t tokens_, height_, width_, room_, chunk_, most_, states_;
-  size_t count_ = 0, rows_ = 0;  // of this block, and up to whole groups
+  const size_t tokens_, height_, width_, room_, chunk_;
+  const size_t rows_, block_;  // of a state up to whole groups, and of a block
   Scratch memory_;
-  std::vector<Token> described_;
-  Token found_;
-  std::vector<float> v_, recalled_, arriving_, leaving_;
+  std::vector<Token> described_, found_;
+  std::vector<float> v_, recalled_, dy_, dv_;
 };
 
 template <class Kind>
@@ -273,11 +271,9 @@ void run(const Views& in, const std::vector<float*>& out) {
       to[Kind::SHARED[0]] = sums.data() + 2 * (part - 1) * size;
       to[Kind::SHARED[1]] = to[Kind::SHARED[0]] + size;
     }
-    Block<Kind> block(kind);
+    Head<Kind> work_on(kind);
     for (size_t head = part * share / parts; head < (part + 1) * share / parts; ++head) {
-      for (size_t first = 0; first < height; first += block.rows()) {
-        block.run(in, group * share + head, first, to);
-      }
+      work_on.run(in, group * share + head, to);
     }
   });
   for (size_t part = 1; part < parts; ++part) {

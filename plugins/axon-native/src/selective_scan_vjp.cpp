@@ -126,8 +126,8 @@ class Block {
     for (size_t end = tokens_; end > 0;) {
       const size_t begin = (end - 1) / chunk_ * chunk_;
       std::copy_n(kept(begin / chunk_), size_, state(0));
+      read(begin, end);
       for (size_t i = 0; i < end - begin; ++i) {
-        describe(begin + i, i);
         step(N_, A, state(i), state(i + 1), base(i), rest(i), described_[i], row(B_, begin + i));
       }
       for (size_t i = end - begin; i-- > 0;) {
@@ -157,11 +157,15 @@ class Block {
   float* rest(size_t i) { return memory_.data() + (5 + 2 * chunk_ + i) * size_; }
   float* kept(size_t chunk) { return memory_.data() + (5 + 3 * chunk_ + chunk) * size_; }
 
-  void describe(size_t t, size_t i) {
-    const size_t at = (sequence_ * tokens_ + t) * E_ + first_;
-    std::copy_n(in_[DT].data + at, count_, described_[i].dt);
-    std::copy_n(in_[U].data + at, count_, described_[i].u);
-    std::copy_n(in_[DY].data + at, count_, described_[i].dy);
+  /** Read the tokens of a chunk, one behind the other: between steps, each would be waited for. */
+  void read(size_t begin, size_t end) {
+    for (size_t t = begin; t < end; ++t) {
+      const size_t at = (sequence_ * tokens_ + t) * E_ + first_;
+      Channels& token = described_[t - begin];
+      std::copy_n(in_[DT].data + at, count_, token.dt);
+      std::copy_n(in_[U].data + at, count_, token.u);
+      std::copy_n(in_[DY].data + at, count_, token.dy);
+    }
   }
 
   /** All states before a chunk. */
@@ -171,13 +175,13 @@ class Block {
       token = Channels();
     }
     copy(state(0), BLOCK, in_[STATE].data + corner, E_, N_, count_);
-    for (size_t t = 0; t < tokens_; ++t) {
-      if (t % chunk_ == 0) {
-        std::copy_n(state(0), size_, kept(t / chunk_));
-      }
-      if (t < (tokens_ - 1) / chunk_ * chunk_) {
-        describe(t, 0);
-        step(N_, memory_.data(), state(0), state(0), base(0), rest(0), described_[0], row(B_, t));
+    for (size_t begin = 0; begin < tokens_; begin += chunk_) {
+      std::copy_n(state(0), size_, kept(begin / chunk_));
+      if (begin + chunk_ < tokens_) {
+        read(begin, begin + chunk_);
+        for (size_t i = 0; i < chunk_; ++i) {
+          step(N_, memory_.data(), state(0), state(0), base(0), rest(0), described_[i], row(B_, begin + i));
+        }
       }
     }
   }

@@ -25,6 +25,7 @@ from axon_core.cpu import reference_implementations
 PRODUCTS = ("Matmul", "AddMM", "GatherMM")
 #: Modules of axon_core that convolve.
 CONVOLVING = (
+    "convolved_attention",
     "gated_delta_net",
     "kimi_delta_attention",
     "kv_conv",

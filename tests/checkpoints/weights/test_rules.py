@@ -286,6 +286,18 @@ def test_numbers_change_in_the_wider_type(tmp_path: Path) -> None:
     assert case.load()["n.weight"].dtype == mx.bfloat16
 
 
+def test_rows_become_as_long_as_one_where_a_rule_says_so(tmp_path: Path) -> None:
+    case = Case(tmp_path, {"t": {"to": "table", "unit_rows": True}}, {"table": (3, 4)})
+    rows = numbers(3, 4)
+    rows[1] = 0.0
+    case.write({"t": rows})
+    found = case.load()["table"]
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    np.testing.assert_allclose(np.array(found), rows / np.maximum(lengths, 1e-7), rtol=1e-5)
+    case.write({"t": mx.array(rows).astype(mx.bfloat16)})
+    assert case.load()["table"].dtype == mx.bfloat16
+
+
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8])
 def test_integers_become_numbers_where_a_rule_says_so(dtype: type, tmp_path: Path) -> None:
     table = np.array([[0, 7], [200, 3]], dtype)

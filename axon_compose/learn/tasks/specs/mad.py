@@ -62,7 +62,7 @@ class CompressionOptions(Options):
     """How much one vector has to hold."""
 
     vocab: int = Field(16, ge=2, le=2**20, description="Tokens that are compressed; one more says that it is time to.")
-    length: int = Field(32, ge=2, le=2**16, description="Tokens of a sequence, that one included.")
+    length: int = Field(32, ge=2, le=512, description="Tokens of a sequence, that one included.")
 
 
 class MemorisationOptions(Options):
