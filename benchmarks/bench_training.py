@@ -110,9 +110,8 @@ def main() -> None:
         for name, times in found.items():
             median = statistics.median(times)
             speed = texts.tokens_of_step / median
-            print(
-                f"{name:13} {median:7.3f} s of processor time a step, {speed:7,.0f} tokens/s, {peaks[name] / 1e6:,.0f} MB"
-            )
+            memory = peaks[name] / 1e6
+            print(f"{name:13} {median:7.3f} s of processor time a step, {speed:7,.0f} tokens/s, {memory:,.0f} MB")
 
 
 if __name__ == "__main__":
