@@ -122,6 +122,7 @@ class Trainer:
         rate = self._learning_rate(batch)
         mx.random.seed((self.recipe.seed * 0x9E3779B97F4A7C15 + step) % 2**64)
         gradients, figures = self._accumulated(batch)
+        mx.eval(gradients, figures)  # before their norm, whose sum would keep what every layer has computed again
         set_learning_rate(self.optimizer, rate)
         gradients, norm = optim.clip_grad_norm(gradients, self.recipe.clip or float("inf"))
         mx.eval(gradients, norm, figures)
