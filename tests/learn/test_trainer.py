@@ -88,14 +88,33 @@ def test_parts_of_a_step_are_the_step(left_out: int) -> None:
         assert other.gradient_norm == pytest.approx(found[0].gradient_norm, rel=1e-5)
 
 
-def test_it_continues_to_the_bit(tmp_path: Path) -> None:
-    budget = Budget("steps", 12)
-    whole = Trainer(model(), Counting(), RECIPE, budget)
+ROUTED = {
+    "components": {"attn": {"type": "attention", "num_heads": 2}, "moe": {
+        "type": "moe", "num_experts": 4, "top_k": 2, "intermediate_size": 16,
+        "correction_bias": True}},
+    "blocks": {"a": ["attn", "moe"]},
+    "stack": "a*2",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sections", "options"),
+    [
+        ({}, {}),
+        ({}, {"optimizer": "muon", "schedule": "wsd", "accumulate": 2}),
+        ({}, {"dtype": "bfloat16", "segment": 1, "z_loss": 1e-4}),
+        (ROUTED, {"balance_rate": 0.01}),
+    ],
+    ids=["plain", "muon", "bfloat16", "routed"],
+)
+def test_it_continues_to_the_bit(sections: dict[str, Any], options: dict[str, Any], tmp_path: Path) -> None:
+    budget, recipe = Budget("steps", 9), replace(RECIPE, **options)
+    whole = Trainer(model(**sections), Counting(), recipe, budget)
     wanted = losses(whole)
-    first = Trainer(model(), Counting(), RECIPE, budget)
+    first = Trainer(model(**sections), Counting(), recipe, budget)
     found = [first.step().loss for _ in range(5)]
     first.save(tmp_path)
-    second = Trainer(model(seed=7), Counting(), RECIPE, budget)
+    second = Trainer(model(seed=7, **sections), Counting(), recipe, budget)
     second.restore(tmp_path)
     assert found + losses(second) == wanted
     assert same(weights(second), weights(whole))
