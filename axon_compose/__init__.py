@@ -47,4 +47,5 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """The public names, also those that are not imported yet: what completion in a shell or notebook offers."""
-    return sorted({*globals(), *__all__})
+    helpers = {"Any", "Final", "TYPE_CHECKING", "import_module"}
+    return sorted({*globals(), *__all__} - helpers)

@@ -43,6 +43,7 @@ MEASURED: Final[Mapping[str, str]] = {
     "large": "layer inputs scaled by 30 and 1000, less where rounding would change the outputs; token by token",
     "float16": "a float16 model, with values beyond 65504 in each state that is declared float32",
     "ties": "tied router scores: twice, in a batch among others, and in chunks",
+    "start": "the initial values that the records declare, in the copy and with its layers repeated to 48",
     "gradients": "one backward pass over 512 tokens, in training mode",
     "slopes": "central differences of the loss along each component's gradient",
     "tied": "a training step, its weights loaded into another model; one row of the table changed",

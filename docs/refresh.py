@@ -31,6 +31,7 @@ import conformance_page
 import families_page
 import imports_page
 import mlx_lm_page
+import orderings_page
 import performance_page
 from components_page import page as components_page
 
@@ -55,6 +56,7 @@ GENERATED: Final[Mapping[str, Callable[[], str]]] = {
     "docs/conformance.md": lambda: conformance_page.page(conformance_page.on_page()),
     "docs/families.md": lambda: families_page.page(families_page.on_page()),
     "docs/mlx-lm-commands.md": mlx_lm_page.page,
+    "docs/orderings.md": orderings_page.page,
     "docs/performance.md": performance_page.page,
 }
 CHECKPOINTS: Final = "tests/families/fixtures"

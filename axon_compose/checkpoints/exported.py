@@ -20,7 +20,7 @@ from axon_compose.checkpoints.files._copied_tokenizer import copied_tokenizer
 from axon_compose.checkpoints.files._generation import GENERATION_FILE, read_generation
 from axon_compose.checkpoints.files._record import dump_json
 from axon_compose.checkpoints.files._trust import without_code
-from axon_compose.checkpoints.folder import without_infinity
+from axon_compose.checkpoints.folder_config import without_infinity
 from axon_compose.checkpoints.huggingface import (
     family_of,
     model_type_of,

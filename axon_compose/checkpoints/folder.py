@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from math import isfinite, prod
+from math import prod
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import mlx.core as mx
-import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from axon_compose.checkpoints.built import is_adapter, is_built, model_folder, read_built
@@ -21,25 +17,22 @@ from axon_compose.checkpoints.files._copied_tokenizer import has_tokenizer
 from axon_compose.checkpoints.files._generation import generation_of
 from axon_compose.checkpoints.files._shards import NotComputed
 from axon_compose.checkpoints.files._tokenizer import is_tokenizer_of, tokenizer_files, tokenizer_folder
-from axon_compose.checkpoints.files._trust import without_code
+from axon_compose.checkpoints.folder_config import folder_config
 from axon_compose.checkpoints.gguf._path import is_gguf
 from axon_compose.checkpoints.trained import load_trained
 from axon_compose.checkpoints.weights import LoadPlan, name_kind, read_checkpoint
 from axon_compose.language.document import Layout
-from axon_compose.language.source import plain
 from axon_compose.model import LanguageModel, largest_parts, quantize, random_weights, rounding, weight_fault
-from axon_compose.model.names import CONFIG_KEY, MODEL_TYPE, FolderNames
+from axon_compose.model.names import CONFIG_KEY, FolderNames
 from axon_compose.plan import DTYPES, Compiled, Plan, plan_to_dict, weight_nbytes
 from axon_compose.registry import Raised
 
 __all__ = [
     "check_write",
-    "folder_config",
     "folder_record",
     "folder_tensors",
     "quantised_anew",
     "usual_tokenizer",
-    "without_infinity",
     "write_model",
 ]
 
@@ -212,36 +205,6 @@ def _peak(plan: Plan, dtype: str) -> int:
     return max(prod(shape) for _, shape in plan.parameters()) * (4 + (DTYPES[dtype] if dtype != "float32" else 0))
 
 
-#: Tokens that config.json names: of a wrapper, those at its top, as mlx_lm and transformers read them.
-_IDS: Final = ("bos_token_id", "eos_token_id", "pad_token_id")
-
-
-def folder_config(architecture: Compiled, model: LanguageModel, *, ids: bool) -> dict[str, Any]:
-    """The config.json of a folder; `ids`: with the tokens that the checkpoint's config.json names."""
-    plan, source = architecture.plan(), architecture.config
-    carried: dict[str, Any] = {}
-    described = {"architecture": architecture.data, "plugins": dict(plan.plugins), **FolderNames.note}
-    if source:
-        written = without_infinity(plain(source.written or source.top))
-        if source.model_types:  # a folder that was built of no checkpoint has none
-            described["source"], _ = without_code(written)
-        carried["max_position_embeddings"] = source.value("max_position_embeddings")
-        if ids:
-            carried |= {name: written.get(name, source.value(name)) for name in _IDS}
-    dtype = str(_dtype(model)).rpartition(".")[2]
-    return {
-        **{name: value for name, value in carried.items() if value is not None},
-        "model_type": MODEL_TYPE,
-        "architectures": ["AxonComposeForCausalLM"],
-        "vocab_size": plan.dims.vocab_size,
-        "hidden_size": plan.dims.hidden_size,
-        "num_hidden_layers": len(plan.layers),
-        "torch_dtype": dtype,
-        CONFIG_KEY: described,
-        **_quantization(model, FolderNames(plan)),
-    }
-
-
 def _origin(plan: LoadPlan, weights: Path, layout: Layout | None) -> dict[str, Any] | None:
     """The layout of a checkpoint and the kinds of names that it has, which an export gives back.
 
@@ -259,41 +222,6 @@ def folder_tensors(model: LanguageModel) -> dict[str, Any]:
     """The arrays of a model by the names that they have in a new folder."""
     names = FolderNames(model.plan)
     return {names.in_folder(model.plan_name(name)): value for name, value in tree_flatten(model.parameters())}
-
-
-def without_infinity(value: Any) -> Any:
-    """The same for JSON, which has no word for infinity: as Python writes it, in quotes."""
-    if isinstance(value, dict):
-        return {key: without_infinity(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return list(map(without_infinity, value))
-    return json.dumps(value) if isinstance(value, float) and not isfinite(value) else value
-
-
-def _dtype(model: LanguageModel) -> Any:
-    """The type that most numbers of the model have, packed ones left aside."""
-    sizes: Counter[Any] = Counter()
-    for _, value in tree_flatten(model.parameters()):
-        if mx.issubdtype(value.dtype, mx.floating):
-            sizes[value.dtype] += value.size
-    return sizes.most_common(1)[0][0]
-
-
-def _quantization(model: LanguageModel, names: FolderNames) -> dict[str, Any]:
-    """How the modules are quantised, as `mlx_lm` reads it: the usual way, and each module that differs."""
-    modules = {
-        names.in_folder(model.plan_name(path)): {
-            "group_size": module.group_size,
-            "bits": module.bits,
-            "mode": module.mode,
-        }
-        for path, module in tree_flatten(model.leaf_modules(), is_leaf=lambda leaf: isinstance(leaf, nn.Module))
-        if hasattr(module, "bits")
-    }
-    if not modules:
-        return {}
-    usual = json.loads(Counter(json.dumps(how) for how in modules.values()).most_common(1)[0][0])
-    return {"quantization": usual | {path: how for path, how in modules.items() if how != usual}}
 
 
 def folder_record(plan: Plan, dtype: str, seed: int | None, bits: int | None) -> dict[str, Any]:

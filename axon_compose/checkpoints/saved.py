@@ -16,7 +16,8 @@ from axon_compose.checkpoints.files._byte_tokenizer import byte_tokenizer
 from axon_compose.checkpoints.files._generation import generation_of
 from axon_compose.checkpoints.files._safetensors import differences
 from axon_compose.checkpoints.files._tokenizer import is_tokenizer_of, tokenizer_folder
-from axon_compose.checkpoints.folder import folder_config, folder_record, folder_tensors, usual_tokenizer
+from axon_compose.checkpoints.folder import folder_record, folder_tensors, usual_tokenizer
+from axon_compose.checkpoints.folder_config import folder_config
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.model import LanguageModel
 from axon_compose.plan import Compiled

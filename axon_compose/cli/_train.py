@@ -94,13 +94,14 @@ def _teaching(arguments: argparse.Namespace) -> Any:
 
 
 def _pages(name: str, history: Any) -> Mapping[str, bytes]:
-    """The curves of a run, where there is something to draw them with."""
-    if find_spec("matplotlib") is None:
+    """The curves of a run, where there is something to draw, and to draw it with."""
+    if find_spec("matplotlib") is None or sum(1 for _ in history.of("step")) < 2:
         return {}
-    from axon_compose.report.draw import apart, training_page
+    from axon_compose.report.draw import apart, training_page, training_picture
 
     with apart():
-        return {"curves.html": training_page(name, history.lines).encode()}
+        page, picture = training_page(name, history.lines), training_picture(history.lines)
+    return {"curves.html": page.encode(), "loss.svg": picture.encode()}
 
 
 def _text(name: str, outcome: Any) -> str:

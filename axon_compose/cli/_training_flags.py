@@ -11,8 +11,10 @@ from axon_compose.cli._arguments import checkpoint, common, output
 from axon_compose.learn import Budget, Cadence, Recipe
 from axon_compose.learn._options import range_of
 
-__all__ = ["UNITS", "add_training", "options_of"]
+__all__ = ["SERVICES", "UNITS", "add_training", "options_of"]
 
+#: What reports can go to; `axon_compose.learn.reporting.SERVICES`, which imports mlx.
+SERVICES = ("wandb", "swanlab")
 #: What a budget may be given in, with an example.
 UNITS = {"steps": "300", "tokens": "20M", "minutes": "5", "flops": "1e14"}
 
@@ -112,8 +114,17 @@ def options_of(arguments: argparse.Namespace, options: type) -> Any:
 
 def _add_reporting(train: argparse.ArgumentParser) -> None:
     group = train.add_argument_group("reporting")
-    group.add_argument("--report-to", metavar="wandb,swanlab", help="report to services, through mlx_lm's callbacks")
+    group.add_argument(
+        "--report-to", type=_services, metavar="wandb,swanlab", help="report to services, through mlx_lm's callbacks"
+    )
     group.add_argument("--project", default="axon-compose", metavar="NAME", help="there (default: axon-compose)")
+
+
+def _services(text: str) -> str:
+    for name in text.split(","):
+        if name not in SERVICES:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(SERVICES)}")
+    return text
 
 
 def _add_teaching(train: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ from axon_compose.learn.data import Sources, TextBatches, prepare
 from axon_compose.learn.distilling import Teaching, taught_objective
 from axon_compose.learn.freezing import freeze as freeze_parameters
 from axon_compose.learn.history import History
-from axon_compose.learn.objective import Objective, next_token_objective
+from axon_compose.learn.objective import NextTokens, Objective
 from axon_compose.learn.recipe import Recipe
 from axon_compose.learn.reporting import CallbackListener, reporting_callback
 from axon_compose.learn.run import Listener, Outcome, Run
@@ -92,12 +92,13 @@ def train(
         data if isinstance(data, Sources) else _sources(data),
         tokenizer or _usual(init),
         vocabulary=int(plan.dims.vocab_size),
+        trained=init is not None,
         progress=progress,
     )
     batches = TextBatches(text, batch=recipe.batch, length=recipe.length, seed=recipe.seed)
     model = _model(architecture, recipe, init)
     freeze_parameters(model, freeze)
-    objective: Objective = next_token_objective
+    objective: Objective = NextTokens(model.plan, recipe)
     if teaching is not None:
         teaching.require(model)
         objective = taught_objective(teaching, objective)

@@ -93,6 +93,7 @@ def taught_objective(teaching: Teaching, text: Objective) -> Objective:
             shown = shown | {f"gap_{mine}": gap}
         return total, shown
 
+    objective.balance = getattr(text, "balance", None)  # type: ignore[attr-defined]
     return objective
 
 
@@ -103,8 +104,12 @@ class _Heard:
         self._model = model
 
     def hidden(self, tokens: mx.array) -> Any:
-        self.h = self._model.hidden(tokens)
-        return self.h
+        return self.observed(tokens)[0]
+
+    def observed(self, tokens: mx.array, **options: Any) -> tuple[Any, Any]:
+        out: tuple[Any, Any] = self._model.observed(tokens, **options)
+        self.h = out[0]
+        return out
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from axon_compose.machine.files import cannot_write
+
 __all__ = ["METRICS_FILE", "History"]
 
 METRICS_FILE: Final = "metrics.jsonl"
@@ -40,12 +42,20 @@ class History:
         return cls([line for line in found if line["step"] < steps or (line["step"] == steps and _between(line))])
 
     def add(self, kind: Kind, **values: Any) -> None:
-        """Append a line, to the file too if there is one."""
+        """Append a line, to the file too if there is one.
+
+        Raises:
+            CheckpointError: AX503 the file cannot be written, as on a full disk.
+        """
         line = {"kind": kind, **values}
         self.lines.append(line)
-        if self._file is not None:
+        if self._file is None:
+            return
+        try:
             with self._file.open("a", encoding="utf-8") as file:
                 file.write(_written(line))
+        except OSError as error:
+            raise cannot_write(self._file, error) from error
 
     def write(self, folder: Path) -> None:
         """Write all lines into a new folder."""

@@ -7,9 +7,12 @@ from typing import Any, TypeAlias
 
 import mlx.core as mx
 
+from axon_compose.learn.balance import Balance
 from axon_compose.learn.loss import cross_entropy
+from axon_compose.learn.recipe import Recipe
+from axon_compose.plan import Plan
 
-__all__ = ["Objective", "next_token_objective"]
+__all__ = ["NextTokens", "Objective", "next_token_objective"]
 
 #: `(model, tokens, targets)` to the scalar that is made small, and figures to show, `loss` among them. All are sums
 #: over the targets that count: the trainer divides by their number, over all parts of a step.
@@ -20,3 +23,31 @@ def next_token_objective(model: Any, tokens: mx.array, targets: mx.array) -> tup
     """The cross entropy alone; see `Objective`."""
     losses = cross_entropy(model, model.hidden(tokens), targets)
     return losses.total, {"loss": losses.nll}
+
+
+class NextTokens:
+    """The cross entropy with what a recipe adds to it: z-loss, balanced experts, segments that are computed again.
+
+    Args:
+        plan: The model.
+        recipe: Its options `z_loss`, `balance_loss`, `balance_rate` and `segment`.
+
+    Attributes:
+        balance: What evens out the load of experts; false in models without any.
+    """
+
+    def __init__(self, plan: Plan, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.balance = Balance(plan, recipe.balance_loss, recipe.balance_rate)
+
+    def __call__(self, model: Any, tokens: mx.array, targets: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
+        """See `Objective`."""
+        h, values = model.observed(tokens, routing=bool(self.balance), segment=self.recipe.segment)
+        losses = cross_entropy(model, h, targets, z_loss=self.recipe.z_loss)
+        figures = {"loss": losses.nll}
+        if self.recipe.z_loss:
+            figures["z"] = losses.z
+        if not self.balance:
+            return losses.total, figures
+        uneven, loads = self.balance.figures(values, targets)
+        return losses.total + uneven, figures | loads

@@ -35,11 +35,16 @@ class Recipe:
         warmup: Part of the budget over which the learning rate rises.
         decay: Part of the budget over which `wsd` falls.
         final: What is left of the learning rate at the end, as a part of the peak.
-        weight_decay: Of AdamW, times the learning rate.
+        optimizer: `adamw`, or `muon` for the matrices of the layers and AdamW for the rest.
+        weight_decay: Of both, for what decays, times the learning rate.
         beta1: Of AdamW: how much of the mean of gradients stays.
         beta2: Of AdamW: how much of the mean of their squares stays.
         epsilon: Of AdamW.
         clip: Largest norm of the gradient; 0 does not clip.
+        z_loss: Factor of the z-loss, see `axon_compose.learn.loss`.
+        balance_loss: Factor of the loss that evens out the load of experts, see `axon_compose.learn.balance`.
+        balance_rate: Step of the biases that even it out, where routers have them.
+        segment: Layers of which only the input is kept for the backward pass (gradient checkpointing); 0 keeps all.
         accumulate: Parts of a step, one after the other, that its sequences are divided into: the same step in less
             memory.
         dtype: Of the computation: `float32`, `bfloat16` or `float16`, over weights that stay as they are; `auto` is
@@ -57,11 +62,18 @@ class Recipe:
     warmup: float = option(0.05, "part of the budget over which the learning rate rises", least=0, most=1)
     decay: float = option(0.2, "part of the budget over which wsd falls", above=0, most=1)
     final: float = option(0.1, "what is left of the learning rate at the end", least=0, most=1)
+    optimizer: Literal["adamw", "muon"] = option(
+        "adamw", "what moves the weights; muon the hidden matrices, and AdamW the rest", choices=("adamw", "muon")
+    )
     weight_decay: float = option(0.1, "pull of the weights to zero, times the learning rate", least=0)
     beta1: float = option(0.9, "how much of the mean of gradients stays", least=0, most=0.999999)
     beta2: float = option(0.95, "how much of the mean of their squares stays", least=0, most=0.999999)
     epsilon: float = option(1e-8, "of AdamW", above=0)
     clip: float = option(1.0, "largest norm of the gradient, 0 for any", least=0)
+    z_loss: float = option(0.0, "factor of the squared log partition function; 1e-4 keeps scores small", least=0)
+    balance_loss: float = option(0.01, "factor of the loss that evens out experts without a bias, 0 for none", least=0)
+    balance_rate: float = option(1e-3, "step of the biases that even out experts, 0 for none", least=0)
+    segment: int = option(0, "layers that are computed again in the backward pass, to need less memory", least=0)
     accumulate: int = option(1, "parts of a step, one after the other, to need less memory", least=1)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto", "of the computation; the weights stay as they are", choices=("auto", "float32", "bfloat16", "float16")

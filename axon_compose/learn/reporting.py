@@ -18,7 +18,15 @@ SERVICES: Final = ("wandb", "swanlab")
 
 
 def reporting_callback(services: str, project: str, folder: Path, config: Mapping[str, Any]) -> Any:
-    """The callback of mlx_lm for some services, names between commas.
+    """The callback of mlx_lm for some services.
+
+    What they write goes into `FOLDER.log`, since a folder of a model holds nothing else.
+
+    Args:
+        services: Names between commas.
+        project: What the run belongs to there.
+        folder: Of the model; the run is called as it is.
+        config: What is said of the run.
 
     Raises:
         Refusal: AX506 the package of a service is not installed.
@@ -30,7 +38,9 @@ def reporting_callback(services: str, project: str, folder: Path, config: Mappin
         require_library(name, name, f"reporting to {name}")
     from mlx_lm.tuner.callbacks import get_reporting_callbacks
 
-    return get_reporting_callbacks(services, project_name=project, log_dir=str(folder), config=dict(config))
+    log = folder.with_name(f"{folder.name}.log") / folder.name
+    log.mkdir(parents=True, exist_ok=True)
+    return get_reporting_callbacks(services, project_name=project, log_dir=str(log), config=dict(config))
 
 
 class CallbackListener:

@@ -18,7 +18,7 @@ from axon_compose.learn.cadence import Cadence
 from axon_compose.learn.data import Prepared
 from axon_compose.learn.history import History
 from axon_compose.learn.sampling import sample
-from axon_compose.learn.trainer import Metrics, Trainer
+from axon_compose.learn.trainer import Diverged, Metrics, Trainer
 
 __all__ = ["Listener", "Outcome", "Run"]
 
@@ -108,7 +108,7 @@ class Run:
     ) -> None:
         self.trainer, self.out, self.text, self.tokenizer = trainer, out, text, tokenizer
         self.cadence, self.listeners, self.pages = cadence or Cadence(), tuple(listeners), pages
-        self.history, self._force = History(), force
+        self.history, self._force, self._kept = History(), force, 0
 
     def resume(self) -> None:
         """Take up what an earlier run has left in the folder.
@@ -117,7 +117,8 @@ class Run:
             CheckpointError: AX801, AX802, AX804.
         """
         self.trainer.restore(self.out)
-        self.history = History.read(self.out, self.trainer.spent.steps)
+        self._kept = self.trainer.spent.steps
+        self.history = History.read(self.out, self._kept)
         self.history.follow(self.out)
         self._force = True
 
@@ -141,7 +142,7 @@ class Run:
         with Stop() as stop:
             while not (self.trainer.done or stop.asked):
                 before = self._part()
-                metrics = self.trainer.step()
+                metrics = self._step()
                 last = metrics.loss
                 self.history.add("step", **metrics.to_dict())
                 for listener in self.listeners:
@@ -149,6 +150,13 @@ class Run:
                 self._between(before, self._part())
             written = self._ended(stop)
         return self._outcome(last, written)
+
+    def _step(self) -> Metrics:
+        try:
+            return self.trainer.step()
+        except Diverged as error:
+            kept = f"`{self.out}` is the checkpoint after {self._kept:,} steps"
+            raise Diverged(error.code, error.message, error.help, [kept]) from error
 
     def checkpoint(self, *, done: bool) -> None:
         """Write the folder anew, whole or not at all; with what is needed to continue unless `done`."""
@@ -161,7 +169,7 @@ class Run:
                 (folder / name).write_bytes(content)
 
         save(self.trainer.model, self.out, tokenizer=self.tokenizer, force=self._force, more=more)
-        self._force = True
+        self._force, self._kept = True, self.trainer.spent.steps
         self.history.follow(self.out)
         for listener in self.listeners:
             listener.checkpoint(self.out, self.trainer.spent.steps)
@@ -194,7 +202,7 @@ class Run:
         if not found["tokens"]:
             return
         line: dict[str, Any] = self._place() | {"loss": found["loss"], "duration": time.perf_counter() - began}
-        if self.text is not None:
+        if self.text is not None and self.text.bytes_per_token:
             line["bits_per_byte"] = found["loss"] / log(2) / self.text.bytes_per_token
         self.history.add("evaluation", **line)
         for listener in self.listeners:

@@ -17,11 +17,12 @@ from axon_compose.analysis.cost import cost
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn._checkpoint import read_state, write_state
 from axon_compose.learn._finite import first_not_finite
+from axon_compose.learn.balance import Balance
 from axon_compose.learn.batches import LEFT_OUT, Batch, Batches
 from axon_compose.learn.budget import Budget, Spent
 from axon_compose.learn.groups import make_optimizer, set_learning_rate
 from axon_compose.learn.loss import cross_entropy
-from axon_compose.learn.objective import Objective, next_token_objective
+from axon_compose.learn.objective import NextTokens, Objective
 from axon_compose.learn.recipe import Recipe
 from axon_compose.model import LanguageModel
 
@@ -71,7 +72,8 @@ class Trainer:
         batches: What it learns from.
         recipe: The defaults of `Recipe` unless given.
         budget: When it is done, and what the learning rate is a function of; 1,000 steps unless given.
-        objective: What is made small; the cross entropy unless given.
+        objective: What is made small; `NextTokens` of the recipe unless given. One with an attribute `balance` has the
+            load of experts evened out after each step.
 
     Attributes:
         spent: What it has used so far.
@@ -87,10 +89,12 @@ class Trainer:
         recipe: Recipe | None = None,
         budget: Budget | None = None,
         *,
-        objective: Objective = next_token_objective,
+        objective: Objective | None = None,
     ) -> None:
-        self.model, self.batches, self.objective = model, batches, objective
+        self.model, self.batches = model, batches
         self.recipe, self.budget = recipe or Recipe(), budget or Budget("steps", 1000)
+        self.objective: Objective = objective or NextTokens(model.plan, self.recipe)
+        self.balance: Balance | None = getattr(self.objective, "balance", None)
         if not tree_flatten(model.trainable_parameters()):
             raise ValueError("every parameter is frozen, there is nothing to train")
         self.spent = Spent()
@@ -118,6 +122,7 @@ class Trainer:
         rate = self._learning_rate(batch)
         mx.random.seed((self.recipe.seed * 0x9E3779B97F4A7C15 + step) % 2**64)
         gradients, figures = self._accumulated(batch)
+        mx.eval(gradients, figures)  # before their norm, whose sum would keep what every layer has computed again
         set_learning_rate(self.optimizer, rate)
         gradients, norm = optim.clip_grad_norm(gradients, self.recipe.clip or float("inf"))
         mx.eval(gradients, norm, figures)
@@ -125,9 +130,9 @@ class Trainer:
         if not (isfinite(loss) and isfinite(size)):
             raise self._diverged(step, batch, loss, size)
         self._apply(gradients)
+        more = self._settled({name: value for name, value in figures.items() if name != "loss"})
         mx.eval(self.model.state, self.optimizer.state)
         self.spent += self._spent_on(batch, time.perf_counter() - began)
-        more = {name: float(value) for name, value in figures.items() if name != "loss"}
         return Metrics(step, loss, rate, size, self.spent, more)
 
     def evaluate(self) -> dict[str, float]:
@@ -222,6 +227,15 @@ class Trainer:
         (_, figures), gradients = mx.value_and_grad(goal)(weights)
         self.model.update(weights)
         return gradients, figures
+
+    def _settled(self, figures: dict[str, mx.array]) -> dict[str, float]:
+        """Even out the load of experts by that of the step; figures to show."""
+        loads = {name: value for name, value in figures.items() if value.ndim}
+        shown = {name: float(value) for name, value in figures.items() if not value.ndim}
+        if not self.balance or not loads:
+            return shown
+        self.balance.settle(self.model, loads)
+        return shown | self.balance.shown(loads)
 
     def _apply_to(self, gradients: Any) -> None:
         self.optimizer.update(self.model, gradients)

@@ -90,10 +90,15 @@ class Reuse(nn.Module):
         self._plan = layer
         object.__setattr__(self, "_owner", owner)
 
+    @property
+    def owner(self) -> Block:
+        """The block whose weights these are."""
+        owner: Block = object.__getattribute__(self, "_owner")
+        return owner
+
     def __call__(self, x: mx.array, masks: Sequence[Any], cache: Any, values: Values) -> tuple[mx.array, Values]:
         """See `Block.__call__`."""
-        owner: Block = object.__getattribute__(self, "_owner")
-        return owner(x, masks, cache, values, self._plan)
+        return self.owner(x, masks, cache, values, self._plan)
 
 
 class _Run:

@@ -11,6 +11,7 @@ from mlx.utils import tree_flatten, tree_map_with_path
 
 from axon_compose.machine.memory import require
 from axon_compose.model._calls import BuildError, blamed, make_module
+from axon_compose.model._initial import set_initial_values
 from axon_compose.model._language_model import LanguageModel
 from axon_compose.plan import DTYPES, Plan, number_widths, running_nbytes, weight_nbytes
 
@@ -21,7 +22,7 @@ _MOST: Final = 10
 
 
 def build(plan: Plan, *, dtype: str = "float32", seed: int = 0, allow_large: bool = False) -> LanguageModel:
-    """Turn a plan into a model with random weights.
+    """Turn a plan into a model with random weights: those that training begins with, as the component records say.
 
     The weights are lazy: nothing is allocated before the model runs or is saved.
 
@@ -56,8 +57,16 @@ def build_nbytes(plan: Plan, dtype: str) -> int:
     return weight_nbytes(plan, dtype) + max(drawn, running_nbytes(plan, number_widths(plan, dtype)))
 
 
-def random_weights(plan: Plan, *, dtype: str = "float32", seed: int = 0) -> LanguageModel:
-    """The model with lazy random weights, its size unchecked; see `build`."""
+def random_weights(plan: Plan, *, dtype: str = "float32", seed: int = 0, as_made: bool = False) -> LanguageModel:
+    """The model with lazy random weights, its size unchecked; see `build`.
+
+    Args:
+        plan: The model.
+        dtype: See `build`.
+        seed: See `build`.
+        as_made: Leave the parameters as the components' factories make them, instead of the values that training
+            begins with.
+    """
     state: Any = mx.random.state
     high, low = state[0].tolist()
     mx.random.seed(seed)
@@ -65,6 +74,8 @@ def random_weights(plan: Plan, *, dtype: str = "float32", seed: int = 0) -> Lang
         with blamed(plan):
             model = LanguageModel(plan, make_module)
             check_shapes(plan, model)
+            if not as_made:
+                set_initial_values(plan, model)
             if DTYPES[dtype] != 4:
                 _cast(model, getattr(mx, dtype))
     finally:

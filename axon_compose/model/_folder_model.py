@@ -46,11 +46,13 @@ class FolderModel(LanguageModel):
         if self.plan.final_norm:
             self.model.norm = self.norm
 
-    def hidden(self, inputs: mx.array, cache: list[Any] | None = None) -> mx.array:
-        """See `LanguageModel.hidden`."""
+    def observed(
+        self, inputs: mx.array, cache: list[Any] | None = None, *, routing: bool = False, segment: int = 0
+    ) -> tuple[mx.array, dict[str, Any]]:
+        """See `LanguageModel.observed`."""
         if "model" in self:
             self._take_parts()
-        return super().hidden(inputs, cache)
+        return super().observed(inputs, cache, routing=routing, segment=segment)
 
     def _take_parts(self) -> None:
         """Give the embedding, the final norm and the head the modules and arrays that are in sight now."""

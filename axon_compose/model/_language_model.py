@@ -15,6 +15,7 @@ from axon_compose.model._caches import make_caches
 from axon_compose.model._calls import call, collapse, expand
 from axon_compose.model._forward import make_mask, position
 from axon_compose.model._freed import keep_freed
+from axon_compose.model._segments import run_in_segments, showing_routing
 from axon_compose.plan import Compiled, Layer, Plan, Use
 
 __all__ = ["LanguageModel"]
@@ -97,6 +98,24 @@ class LanguageModel(nn.Module):
 
     def hidden(self, inputs: mx.array, cache: list[Any] | None = None) -> mx.array:
         """(B, L, D), what the head reads: the output of the stack after the final norm."""
+        return self.observed(inputs, cache)[0]
+
+    def observed(
+        self, inputs: mx.array, cache: list[Any] | None = None, *, routing: bool = False, segment: int = 0
+    ) -> tuple[mx.array, dict[str, Any]]:
+        """The same, with what layers publish, for training.
+
+        Args:
+            inputs: See `__call__`.
+            cache: See `__call__`.
+            routing: Let mixtures of experts publish the scores of all experts and which ones they chose, whose records
+                say that they can (`Learning.load`).
+            segment: Layers that keep nothing for the backward pass but what goes into the first of them, and compute
+                the rest again (gradient checkpointing); 0 keeps everything.
+
+        Returns:
+            What the head reads, and published values by `layer.key.value`.
+        """
         plan = self._plan
         _require_tokens(inputs)
         if not self._in_order:
@@ -109,13 +128,19 @@ class LanguageModel(nn.Module):
         shape = h.shape
         if plan.residual:
             h = expand(plan.residual, self.residual, h)
-        for layer, module in zip(plan.layers, self.layers, strict=True):
-            slot = cache[layer.slot] if cache is not None and layer.slot is not None else None
-            h, published = module(h, masks, slot, {source: values[source] for source in layer.reads})
-            values.update(published)
+        steps = list(zip(plan.layers, self.layers, strict=True))
+        if routing:
+            steps = [showing_routing(layer, module) for layer, module in steps]
+        if segment and cache is None:
+            h = run_in_segments(steps, h, masks, values, segment)
+        else:
+            for layer, module in steps:
+                slot = cache[layer.slot] if cache is not None and layer.slot is not None else None
+                h, published = module(h, masks, slot, {source: values[source] for source in layer.reads})
+                values.update(published)
         if plan.residual:
             h = collapse(plan.residual, self.residual, shape, h)
-        return call(plan.final_norm, self.norm, shape, h) if plan.final_norm else h
+        return call(plan.final_norm, self.norm, shape, h) if plan.final_norm else h, values
 
     def _embedded(self, inputs: mx.array, values: dict[str, Any]) -> mx.array:
         """(B, L, D), what the first layer reads; what the embedding publishes goes into `values`."""

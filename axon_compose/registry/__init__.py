@@ -6,6 +6,7 @@ from axon_compose.registry._faults import Fault
 from axon_compose.registry._guard import DEBUG_HELP, Guard, PluginFault, Raised, debug_traceback
 from axon_compose.registry._hooks import hookimpl, hookspec
 from axon_compose.registry._host import PluginStatus, Registry
+from axon_compose.registry._learning import Constant, Learning, Normal, matching
 from axon_compose.registry._options import (
     as_data,
     check_options,
@@ -44,11 +45,14 @@ __all__ = [
     "Candidate",
     "ComponentSpec",
     "Composite",
+    "Constant",
     "Dims",
     "Fault",
     "Guard",
     "Kind",
+    "Learning",
     "LookupFailure",
+    "Normal",
     "Optioned",
     "Options",
     "PluginFault",
@@ -65,6 +69,7 @@ __all__ = [
     "hookspec",
     "load_factory",
     "load_task",
+    "matching",
     "one_line",
     "option_names",
     "options_schema",

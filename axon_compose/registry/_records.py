@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from axon_compose.diagnostics import nearest
 from axon_compose.registry import _json_schema
+from axon_compose.registry._learning import Learning
 from axon_compose.registry._options import option_names
 from axon_compose.registry._pydantic import definition_fault
 from axon_compose.registry._specs import KINDS, ArchitectureSpec, ComponentSpec
@@ -106,6 +107,10 @@ def _data_faults(spec: ComponentSpec) -> Iterator[str]:
         value = getattr(spec, name)
         if not isinstance(value, tuple | list) or not all(isinstance(each, str) for each in value):
             yield f"`{name}` must be a tuple of texts"
+    if isinstance(spec.learning, Learning):
+        yield from spec.learning.faults()
+    else:
+        yield "`learning` must be a `Learning`"
     if not isinstance(spec.examples, tuple | list) or not all(isinstance(each, Mapping) for each in spec.examples):
         yield "`examples` must be a tuple of mappings"
     if not isinstance(spec.reads, Mapping) or not all(

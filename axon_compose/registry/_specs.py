@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Final, Literal, Protocol
 
+from axon_compose.registry._learning import Learning
+
 __all__ = [
     "KINDS",
     "KV",
@@ -221,6 +223,8 @@ class ComponentSpec:
         shrink: `(options, dims)` to options with small sizes and the same structure, used by `check`: a model of the
             same class, or a mapping as a file writes it, such as `written(options) | {"num_heads": 2}`; None keeps the
             sizes.
+        learning: What training needs to know of the parameters: which ones do not decay, factors of their learning
+            rate, and how they begin.
         examples: Valid option mappings, tested by `axon_compose.testing`.
     """
 
@@ -250,6 +254,7 @@ class ComponentSpec:
     around: Literal["branch", "layer", "aside"] = "branch"
     default: bool = False
     shrink: Callable[[Any, Dims], Any] | None = None
+    learning: Learning = field(default_factory=Learning)
     examples: tuple[Mapping[str, Any], ...] = ()
     source: str = ""
 

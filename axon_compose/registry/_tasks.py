@@ -31,7 +31,7 @@ class TaskSpec:
         source: Where it was published.
         head: `package.module:attribute`, called as `head(model)`; a module that is trained in the model's place and
             holds it, for tasks that read something else than its own logits. None for the model itself.
-        examples: Valid option mappings, tested by `axon_compose.testing`.
+        examples: Valid option mappings; `describe` shows the first one.
     """
 
     name: str

@@ -26,6 +26,7 @@ from axon_compose.registry import (
     Registry,
     check_options,
     load_factory,
+    matching,
     options_schema,
     shrunken,
 )
@@ -175,6 +176,18 @@ def _check_record(spec: ComponentSpec, options: Mapping[str, Any], dims: Dims) -
             assert fault is None, (
                 f"`{spec.name}`: the schema refuses valid {kind} {valid}: {fault.message if fault else ''}"
             )
+    _check_learning(spec, spec.examples or [options], dims)
+
+
+def _check_learning(spec: ComponentSpec, cases: Iterable[Mapping[str, Any]], dims: Dims) -> None:
+    """The parameters that the record names for training are there in one of the examples."""
+    valid = [check_options(spec, each)[0] for each in cases]
+    known = {name for options in valid for name in spec.params(options, dims)}
+    initial = spec.learning.initial
+    begun = {("initial", name) for options in valid for name in (initial(options, dims) if initial else ())}
+    for what, name in [*spec.learning.names(), *sorted(begun)]:
+        there = "*" in name or any(matching(each, (name,)) for each in known)  # a pattern may fit nothing
+        assert there, f"`{spec.name}`: `learning.{what}` names `{name}`, which is no parameter of any example"
 
 
 def _check_contract(use: Use) -> None:

@@ -10,7 +10,7 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims
 from axon_core.attention import SlidingWindowAttention
-from axon_core.moe import MoE, SharedExpertMoE
+from axon_core.moe import MoE, Publish, SharedExpertMoE
 from axon_core.norms import RMSNorm
 from axon_core.ssm import AxonSSM
 
@@ -104,11 +104,13 @@ class AxonSWAMoEBlock(nn.Module):
         """Build from `AxonSWAMoEBlockOptions`."""
         return cls(BlockConfig.from_options(options, dims))
 
-    def __call__(self, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> tuple[mx.array, Any]:
-        """Transform `x` (B, L, D); mask and cache are those of `SlidingWindowAttention`."""
+    def __call__(
+        self, x: mx.array, mask: mx.array | None = None, cache: Any = None, publish: Publish = None
+    ) -> tuple[mx.array, Any]:
+        """Transform `x` (B, L, D); mask and cache are those of `SlidingWindowAttention`, `publish` is that of `MoE`."""
         y, cache = self.attention(self.input_norm(x), mask, cache)
         x = x + y
-        return x + self.moe(self.post_attention_norm(x)), cache
+        return x + self.moe(self.post_attention_norm(x), publish=publish), cache
 
 
 class AxonSSMMoEBlock(nn.Module):
@@ -130,8 +132,10 @@ class AxonSSMMoEBlock(nn.Module):
         """Build from `AxonSSMMoEBlockOptions`."""
         return cls(BlockConfig.from_options(options, dims))
 
-    def __call__(self, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> tuple[mx.array, Any]:
-        """Transform `x` (B, L, D); mask and cache are those of `AxonSSM`."""
+    def __call__(
+        self, x: mx.array, mask: mx.array | None = None, cache: Any = None, publish: Publish = None
+    ) -> tuple[mx.array, Any]:
+        """Transform `x` (B, L, D); mask and cache are those of `AxonSSM`, `publish` is that of `MoE`."""
         y, cache = self.ssm(self.input_norm(x), mask, cache)
         x = x + y
-        return x + self.moe(self.post_ssm_norm(x)), cache
+        return x + self.moe(self.post_ssm_norm(x), publish=publish), cache

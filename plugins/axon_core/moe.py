@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -28,7 +28,10 @@ from axon_core.specs._moe_options import (
 )
 from axon_core.specs.mlp import ActivationName, Limit, bound_of
 
-__all__ = ["MoE", "SharedExpertMoE"]
+__all__ = ["MoE", "Publish", "SharedExpertMoE"]
+
+#: Takes a name and a value that others may read; None where nobody does.
+Publish: TypeAlias = Callable[[str, Any], None] | None
 
 #: Scores of all experts by the router's outputs.
 _SCORES: Final[dict[ScoreName, Callable[[mx.array], mx.array]]] = {
@@ -197,9 +200,24 @@ class MoE(nn.Module):
         self._freeze_choices()
         return self
 
-    def __call__(self, x: mx.array, tokens: mx.array | None = None) -> mx.array:
-        """Transform `x` (..., D) of `tokens` (...), which a table of tokens asks for; the shape stays."""
-        chosen, weights = self.route(x, tokens)
+    def __call__(
+        self,
+        x: mx.array,
+        tokens: mx.array | None = None,
+        publish: Publish = None,
+    ) -> mx.array:
+        """Transform `x` (..., D); the shape stays.
+
+        Args:
+            x: (..., D).
+            tokens: (...), which a table of tokens asks for.
+            publish: Called with `"routing"` and the scores of all experts, (..., E) in float32, and the chosen ones,
+                (..., top_k): what balances their load in training.
+        """
+        logits, scores = self._scores(x)
+        chosen, weights = self._chosen(logits, scores, tokens)
+        if publish is not None:
+            publish("routing", (scores, chosen))
         if "expert_norm" in self:
             x = self.expert_norm(x)
         kept = None
@@ -249,13 +267,20 @@ class MoE(nn.Module):
             The experts, (..., top_k) from the best to the worst, and their weights in float32, of the same shape. From
             `num_experts` on they return their input.
         """
+        return self._chosen(*self._scores(x), tokens)
+
+    def _scores(self, x: mx.array) -> tuple[mx.array, mx.array]:
+        """The router's outputs, (..., E) in float32, and the scores of all experts."""
         x = x.astype(mx.float32)
         if "router_norm" in self:
             x = self.router_norm(x) * self.router_scale
         logits = self.gate(x)
         if self.router_softcap is not None:
             logits = self.router_softcap * mx.tanh(logits / self.router_softcap)
-        scores = _SCORES[self.score](logits)
+        return logits, _SCORES[self.score](logits)
+
+    def _chosen(self, logits: mx.array, scores: mx.array, tokens: mx.array | None) -> tuple[mx.array, mx.array]:
+        """The best experts and their weights; see `route`."""
         if "experts_of_token" in self:
             # MLX reads beyond the end of the experts, whatever a file says.
             chosen = mx.clip(self.experts_of_token[tokens].astype(mx.int32), 0, self.gate.weight.shape[0] - 1)

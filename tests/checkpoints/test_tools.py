@@ -11,6 +11,7 @@ from axon_compose import load
 from axon_compose.checkpoints.tools import _known, tools
 from axon_compose.cli import main
 from tests.e2e.commands import SMALL, settings
+from tests.families.models import FIXTURES
 
 
 def test_models_that_mlx_lm_has() -> None:
@@ -25,6 +26,8 @@ def test_families_are_exported_and_hybrids_are_not() -> None:
     for name in ("hybrid-demo", "bit-axon", "llama-small"):
         assert "build --no-model-file" in tools(load(name))
         assert "where axon-compose is installed" in tools(load(name), model_file=False)
+    for name in ("llama", "mistral"):  # one family; exports keep the type
+        assert tools(load(checkpoint=FIXTURES / name)).endswith(f"as a stock {name}")
     unknown = load("llama", settings=["huggingface.model_types=[quill]", "huggingface.write={}"])
     assert "export" not in tools(unknown)
 

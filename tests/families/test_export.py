@@ -27,7 +27,7 @@ from axon_compose.checkpoints.folder import write_model
 from axon_compose.checkpoints.huggingface import families, whole_config
 from axon_compose.checkpoints.upstream._stock import stock_fields, stock_type
 from axon_compose.cli import main
-from axon_compose.cli._parser import _KINDS
+from axon_compose.cli._building_flags import KINDS as TOLD
 from axon_compose.registry import Registry
 from tests.families.models import FIXTURES, NAMES, copied, difference, expected
 from tests.plan.concrete.test_unroll import everything
@@ -427,7 +427,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_kinds_of_the_command() -> None:
-    assert tuple(KINDS) == _KINDS
+    assert tuple(KINDS) == TOLD
 
 
 def refusal(folder: Path, place: Path, kind: Any = "huggingface") -> CheckpointError:

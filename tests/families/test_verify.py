@@ -93,6 +93,7 @@ def test_agrees(name: str, tmp_path: Path) -> None:
             ["one-theta"],
         ),
         ("rwkv7", {"published": False}, {}, ["fixed-eps"]),
+        *((name, {"hidden_act": "relu"}, {}, ["activation-ignored"]) for name in ("llama", "qwen3_moe", "olmo2")),
         ("cohere2", {"published": False}, {}, ["newer-fields"]),
         ("qwen2", {"published": False}, {}, ["newer-fields"]),
         ("qwen3_moe", {"published": False}, {}, ["newer-fields"]),

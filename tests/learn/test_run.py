@@ -189,8 +189,9 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(
         return (gradients, figures) if len(calls) < 6 else (gradients, {"loss": mx.array(float("nan"))})
 
     monkeypatch.setattr(trainer.Trainer, "_accumulated", broken)
-    with pytest.raises(Diverged, match="the loss is nan in step 5"):
+    with pytest.raises(Diverged, match="the loss is nan in step 5") as raised:
         go(text, tmp_path / "out", cadence=Cadence(evaluations=0, samples=0, checkpoints=4))
+    assert raised.value.details == (f"`{tmp_path / 'out'}` is the checkpoint after 4 steps",)
     assert all(np.isfinite(value).all() for value in weights(tmp_path / "out").values())
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -209,6 +210,15 @@ def test_a_full_disk_keeps_the_last_checkpoint(text: Path, tmp_path: Path, monke
     assert raised.value.diagnostic.code == "AX503"
     assert weights(tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_two_letters_are_a_text(tmp_path: Path) -> None:
+    """So short that nothing of it can be held out."""
+    path = tmp_path / "two.txt"
+    path.write_text("ab", "utf-8")
+    done = go(path, tmp_path / "out", steps=1, recipe=Recipe(batch=1, length=1))
+    assert done.finished
+    assert done.bits_per_byte is None
 
 
 def test_what_is_there_is_not_replaced(whole: Outcome, text: Path) -> None:
@@ -273,6 +283,32 @@ def test_callbacks_of_mlx_lm_are_told(text: Path, tmp_path: Path) -> None:
     assert told.train[1]["trained_tokens"] == 64
     assert [line["iteration"] for line in told.val] == [0, 2]
     assert told.val[1]["val_loss"] == done.held_out
+
+
+def test_a_service_is_told(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own files do not stand in the way of the model's folder, which is written anew while the run goes on."""
+    from mlx_lm.tuner import callbacks
+
+    began, said = [], list[tuple[int, dict[str, Any]]]()
+
+    class Service:
+        @staticmethod
+        def init(**given: Any) -> None:
+            (Path(given["dir"]) / "wandb").mkdir()
+            began.append(given)
+
+        @staticmethod
+        def log(values: dict[str, Any], step: int) -> None:
+            said.append((step, values))
+
+    (tmp_path / "wandb.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(callbacks, "wandb", Service)
+    done = go(text, tmp_path / "out", steps=2, report_to="wandb", project="small")
+    assert [(given["project"], given["name"]) for given in began] == [("small", "out")]
+    assert began[0]["config"]["learning_rate"] == RECIPE.learning_rate
+    assert [values["train_loss"] for _, values in said if "train_loss" in values] == losses(done)
+    assert verify(done.out)
 
 
 def test_services_that_there_are_not(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from axon_compose.checkpoints.huggingface._config import read_config
 from axon_compose.checkpoints.huggingface._dims import field_names, fields_used, overlay_of, with_config
 from axon_compose.checkpoints.huggingface._families import Family, families, family_of
 from axon_compose.checkpoints.huggingface._written import (
+    exported_as,
     model_type_of,
     original_config,
     whole_config,
@@ -13,6 +14,7 @@ from axon_compose.checkpoints.huggingface._written import (
 
 __all__ = [
     "Family",
+    "exported_as",
     "families",
     "family_of",
     "field_names",

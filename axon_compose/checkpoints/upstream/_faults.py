@@ -84,6 +84,17 @@ _GROUPED: Final = (
     "kimi_k2", "nemotron_h",
 )  # fmt: skip
 
+#: Families whose MLPs mlx-lm makes with SwiGLU, where transformers reads `hidden_act`.
+_SWIGLU: Final = (
+    "Klear", "afmoe", "bailing_hybrid", "bailing_moe", "cohere", "cohere2", "deepseek", "deepseek_v2", "deepseek_v3",
+    "deepseek_v32", "dots1", "ernie4_5", "ernie4_5_moe", "exaone4", "exaone_moe", "falcon_h1", "glm", "glm4",
+    "glm4_moe", "glm4_moe_lite", "granite", "granitemoehybrid", "helium", "hunyuan", "hunyuan_v1_dense", "internlm2",
+    "internlm3", "iquestcoder", "jamba", "joyai_llm_flash", "kimi_k2", "laguna", "llama", "llama4_text",
+    "longcat_flash", "mimo", "mimo_v2_flash", "minicpm", "minicpm3", "ministral3", "mistral", "muse_spark", "nanbeige",
+    "olmo", "olmo2", "olmo3", "olmo_hybrid", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "stablelm",
+    "telechat3", "xverse", "youtu_llm",
+)  # fmt: skip
+
 #: Of checkpoints whose files hold two different matrices under a config.json that ties them, which is seen there alone.
 OWN_HEAD: Final = UpstreamFault(
     "own-head-dropped",
@@ -102,6 +113,15 @@ FAULTS: Final = (
         "rope_parameters and layer_types say what rope_theta, rope_scaling and intervals said",
         when=lambda config, tokens: bool(older_fields(config)),
         fields=older_fields,
+    ),
+    UpstreamFault(
+        "activation-ignored",
+        "mlx-lm",
+        "the activation is silu, whatever hidden_act says",
+        "hidden_act of config.json",
+        model_types=_SWIGLU,
+        when=lambda config, tokens: config.get("hidden_act") not in (None, "silu", "swish"),
+        settings=lambda config: ["dims.hidden_act=silu"],
     ),
     UpstreamFault(
         "window-ignored",

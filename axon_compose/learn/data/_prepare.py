@@ -57,6 +57,7 @@ def prepare(
     tokenizer: str | Path = "bytes",
     *,
     vocabulary: int | None = None,
+    trained: bool = False,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
@@ -66,6 +67,7 @@ def prepare(
         sources: The texts.
         tokenizer: `bytes`, `bpe:N`, or a folder with the files of a tokenizer.
         vocabulary: Tokens of the model.
+        trained: Whether its weights are there already, so that their number of rows is not to be chosen.
         cache: Where they are kept; see `cache_folder`.
         progress: Called with bytes of text done and in all.
 
@@ -79,7 +81,9 @@ def prepare(
     learned = [not each for each in kept]
     maker = token_maker(tokenizer, lambda: compress(sources.documents(), learned), cache, survey.digest)
     if vocabulary is not None and maker.size > vocabulary:
-        hint = f"give the model as many with `--set dims.vocab_size={maker.size}`, or choose a smaller tokenizer"
+        hint = "choose a smaller tokenizer, such as that of the weights"
+        if not trained:
+            hint = f"give the model as many with `--set dims.vocab_size={maker.size}`, or choose a smaller tokenizer"
         raise CheckpointError("AX813", f"the tokenizer has {maker.size} tokens, the model {vocabulary}", hint)
     digest = sha256(f"{_FORM} {survey.digest} {maker.digest}".encode()).hexdigest()
     folder = keep(

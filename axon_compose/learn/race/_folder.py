@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from axon_compose.diagnostics import CheckpointError
-from axon_compose.learn.race._result import Entrant, Point, Run
+from axon_compose.learn.race._result import Entrant, run_of
 from axon_compose.machine.files import cannot_write, read_regular, write_output
 
 __all__ = ["RECORD", "Kept", "kept", "write"]
@@ -26,7 +26,7 @@ class Kept:
     def __init__(self, data: dict[str, Any] | None = None) -> None:
         self.terms: dict[str, Any] = data["terms"] if data else {}
         self.entrants = {each["name"]: Entrant(**each) for each in data["entrants"]} if data else {}
-        runs = [_run(each) for each in data["runs"]] if data else []
+        runs = [run_of(each) for each in data["runs"]] if data else []
         self.runs = {(run.model, run.seed, run.rate): run for run in runs}
 
 
@@ -65,7 +65,3 @@ def write(folder: Path, terms: dict[str, Any], entrants: list[dict[str, Any]], r
         write_output(path, (json.dumps(data, indent=1) + "\n").encode(), force=True)
     except OSError as error:
         raise cannot_write(path, error) from error
-
-
-def _run(data: dict[str, Any]) -> Run:
-    return Run(**{**data, "points": tuple(Point(**point) for point in data["points"])})

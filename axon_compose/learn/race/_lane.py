@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -19,7 +18,6 @@ from axon_compose.learn.recipe import Recipe
 from axon_compose.learn.trainer import Diverged, Trainer
 from axon_compose.model import LanguageModel, build
 from axon_compose.plan import Plan
-from axon_compose.registry import load_factory
 
 __all__ = ["Lane", "judged"]
 
@@ -46,7 +44,7 @@ class Lane:
             learning_rate=run.rate,
         )
         mx.random.seed(run.seed)  # what a task adds is drawn with the same seed
-        model = _headed(build(plan, seed=run.seed), material)
+        model = material.wrapped(build(plan, seed=run.seed))
         self.trainer = Trainer(model, material.batches(settings.batch, run.seed), recipe, settings.budget)
         if self.folder is not None and (self.folder / STATE_FILE).exists():
             self.trainer.restore(self.folder)
@@ -109,13 +107,3 @@ def _sums(model: LanguageModel, tokens: mx.array, targets: mx.array) -> list[flo
     losses = mx.where(counts, mx.logsumexp(logits, axis=-1) - score, 0)
     right = counts & (mx.argmax(logits, axis=-1) == wanted)
     return [float(each.sum()) for each in (losses, right, counts)]
-
-
-def _headed(model: LanguageModel, material: Material) -> LanguageModel:
-    """The model, or what a task trains in its place."""
-    task = getattr(material, "task", None)
-    if task is None or task.spec.head is None:
-        return model
-    factory: Any = load_factory(replace(task.spec, module=task.spec.head), f"the task `{task.name}`")
-    made: LanguageModel = factory(model)
-    return made

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log
 from typing import TYPE_CHECKING, Any, Protocol
 
 from axon_compose.learn.tasks import Task, read_task
+from axon_compose.registry import load_factory
 
 if TYPE_CHECKING:
     from axon_compose.learn.batches import Batches
     from axon_compose.learn.data import Prepared
+    from axon_compose.model import LanguageModel
 
 __all__ = ["Material", "TaskMaterial", "TextMaterial"]
 
@@ -32,6 +34,9 @@ class Material(Protocol):
 
     def batches(self, batch: int, seed: int) -> Batches:
         """What a run with this seed learns from."""
+
+    def wrapped(self, model: LanguageModel) -> LanguageModel:
+        """The model, or what is trained in its place."""
 
     def scored(self, batch: int) -> int:
         """Held-out targets of an evaluation."""
@@ -69,6 +74,15 @@ class TaskMaterial:
         from axon_compose.learn.tasks._batches import TaskBatches
 
         return TaskBatches(self.task, batch=batch, seed=seed)
+
+    def wrapped(self, model: LanguageModel) -> LanguageModel:
+        """The model, or the head of the task that holds it."""
+        spec = self.task.spec
+        if spec.head is None:
+            return model
+        factory: Any = load_factory(replace(spec, module=spec.head), f"the task `{self.task.name}`")
+        made: LanguageModel = factory(model)
+        return made
 
     def scored(self, batch: int) -> int:
         """Held-out targets of an evaluation."""
@@ -112,6 +126,10 @@ class TextMaterial:
         from axon_compose.learn.data import TextBatches
 
         return TextBatches(self.prepared, batch=batch, length=self.length, seed=seed)
+
+    def wrapped(self, model: LanguageModel) -> LanguageModel:
+        """The model."""
+        return model
 
     def scored(self, batch: int) -> int:
         """Held-out targets of an evaluation."""

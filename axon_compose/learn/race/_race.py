@@ -21,6 +21,7 @@ from axon_compose.learn.race._match import figure, matched
 from axon_compose.learn.race._material import Material
 from axon_compose.learn.race._result import Entrant, RaceResult, Run
 from axon_compose.learn.race._settings import SWEPT, Settings
+from axon_compose.machine.memory import require
 from axon_compose.plan import Compiled, Given, Plan, plan_to_dict
 
 __all__ = ["Contender", "Progress", "run"]
@@ -141,7 +142,9 @@ class _Race:
 
     def _go(self, keys: list[Key], stop: Stop) -> None:
         """Move all runs of a stage on, each a step at a time; each round another one begins."""
-        lanes = deque(self._lane(key) for key in keys if not _over(self.runs.get(key)))
+        open_ = [key for key in keys if not _over(self.runs.get(key))]
+        self._require(open_)
+        lanes = deque(map(self._lane, open_))
         while lanes and not stop.asked:
             for lane in lanes:
                 lane.step()
@@ -156,6 +159,19 @@ class _Race:
                 least = min((self.settings.budget.part(lane.trainer.spent) for lane in lanes), default=1.0)
                 self.progress(len(keys) - len(lanes), len(keys), least)
         self._save(lanes)
+
+    def _require(self, keys: list[Key]) -> None:
+        """Refuse what does not fit: weights and moments of all runs together, activations of one at a time."""
+        length, batch = self.material.length, self.settings.batch
+        held: dict[str, int] = dict.fromkeys(self.plans, 0)
+        passing = 0
+        for name in {name for name, _, _ in keys}:
+            sheet = cost(self.plans[name], context=length, batch=batch, dtype="float32", training=True)
+            training = sheet.contexts[0].training
+            assert training is not None
+            held[name] = (training.weights + training.optimizer) * sum(key[0] == name for key in keys)
+            passing = max(passing, training.activations + training.in_flight)
+        require(sum(held.values()) + passing, f"a race of {len(keys)} runs in turns", held.items())
 
     def _lane(self, key: Key) -> Lane:
         name, seed, rate = key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from math import inf, sqrt
 from statistics import median
@@ -12,7 +12,7 @@ from axon_compose.learn.race._settings import Settings
 from axon_compose.learn.race._statistics import LEVEL, interval
 from axon_compose.notebook import Printed
 
-__all__ = ["Entrant", "Point", "RaceResult", "Run", "Standing", "Verdict"]
+__all__ = ["Entrant", "Point", "RaceResult", "Run", "Standing", "Verdict", "run_of"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,11 @@ class Run:
     points: tuple[Point, ...] = ()
     done: bool = False
     fault: str | None = None
+
+
+def run_of(data: Mapping[str, Any]) -> Run:
+    """A run that was written as JSON."""
+    return Run(**{**data, "points": tuple(Point(**point) for point in data["points"])})
 
 
 @dataclass(frozen=True)
@@ -189,9 +194,16 @@ class RaceResult(Printed):
     def verdicts(self) -> list[Verdict]:
         """The best model against each other one, all at a level of 5 % together (Bonferroni)."""
         first, *others = [each.name for each in self.standings()]
-        return [self._compared(first, other, LEVEL / len(others)) for other in others]
+        return [self.compared(first, other, LEVEL / len(others)) for other in others]
 
-    def _compared(self, first: str, other: str, level: float) -> Verdict:
+    def compared(self, first: str, other: str, level: float = LEVEL) -> Verdict:
+        """What can be told of two models, by name.
+
+        Args:
+            first: One of them.
+            other: The other one; the verdict says which is ahead.
+            level: The chance that the interval does not hold the difference.
+        """
         mine, theirs = (self._by_seed(name) for name in (first, other))
         seeds = sorted(mine.keys() & theirs.keys())
         sign = -1 if self.metric == "loss" else 1
@@ -213,6 +225,21 @@ class RaceResult(Printed):
             return 0.0
         means = [sum(each) / max(len(each), 1) for each in map(list, scores)]
         return sqrt(sum(p * (1 - p) for p in means) / max(self.scored, 1))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RaceResult:
+        """What `to_dict` gave, and a command printed as `result`."""
+        return cls(
+            material=data["material"],
+            chance=data["chance"],
+            scored=data["scored"],
+            length=data["length"],
+            settings=Settings.from_dict(data["settings"]),
+            entrants=tuple(Entrant(**each) for each in data["entrants"]),
+            runs=tuple(map(run_of, data["runs"])),
+            sweeps=tuple(map(run_of, data["sweeps"])),
+            bits=data["bits"],
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON-ready data; intervals without an end are null."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -60,7 +61,7 @@ class Settings:
         return asdict(self) | {"rates": list(self.rates), "scale": list(self.scale), "recipe": dict(self.recipe)}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Settings:
+    def from_dict(cls, data: Mapping[str, Any]) -> Settings:
         """What `to_dict` gave."""
         more = {
             "budget": Budget(**data["budget"]),

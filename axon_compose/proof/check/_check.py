@@ -12,7 +12,18 @@ from axon_compose.diagnostics import Refusal
 from axon_compose.machine.memory import require
 from axon_compose.model import largest_parts
 from axon_compose.plan import Compiled, Plan, weight_nbytes
-from axon_compose.proof.check import _batches, _half, _large, _sequences, _sight, _slopes, _storage, _ties, _weights
+from axon_compose.proof.check import (
+    _batches,
+    _half,
+    _large,
+    _sequences,
+    _sight,
+    _slopes,
+    _start,
+    _storage,
+    _ties,
+    _weights,
+)
 from axon_compose.proof.check._compare import number
 from axon_compose.proof.check._report import CheckReport, Truth
 from axon_compose.proof.check._shrink import small_architecture
@@ -44,6 +55,7 @@ TRUTHS: Final[dict[str, Callable[[Subject], Truth]]] = {
     "large": _large.large,
     "float16": _half.half,
     "ties": _ties.ties,
+    "start": _start.start,
     "gradients": _weights.gradients,
     "slopes": _slopes.slopes,
     "tied": _weights.tied,

@@ -14,7 +14,7 @@ from axon_compose.diagnostics import ArchitectureError
 from axon_compose.plan import Branch, Compiled, Layer, Member, Plan, Use, compile_source
 from axon_compose.registry import ComponentSpec, Registry, shrunken
 
-__all__ = ["registry_of", "shrink", "small_architecture"]
+__all__ = ["deepened", "registry_of", "shrink", "small_architecture"]
 
 #: Hidden sizes to try. Powers of two divide among heads; quantisation wants a multiple of 32.
 HIDDEN_SIZES: Final = (64, 128, 256)
@@ -44,6 +44,17 @@ def small_architecture(plan: Plan, *, alike: int = ALIKE) -> Compiled:
         except ArchitectureError:
             continue
     return compile_source(shrink(plan, hidden_size=own, alike=alike), registry=registry)
+
+
+def deepened(plan: Plan, layers: int) -> Compiled:
+    """The same model with all its layers in a row repeated, until there are at least so many.
+
+    Raises:
+        ArchitectureError: If a layer cannot stand where it would come.
+    """
+    description = shrink(plan, hidden_size=int(plan.dims.hidden_size), alike=len(plan.layers))
+    description["stack"] *= -(-layers // len(plan.layers))
+    return compile_source(description, registry=registry_of(plan))
 
 
 def registry_of(plan: Plan) -> Registry:

@@ -13,13 +13,13 @@ from mlx.utils import tree_map
 from axon_compose.model import LanguageModel, blamed, random_weights
 from axon_compose.plan import Layer, Plan, Use
 
-__all__ = ["Forward", "Subject"]
+__all__ = ["SEEDS", "Forward", "Subject"]
 
 #: Tokens and caches to outputs (B, L, width): logits, or what a layer gives.
 Forward = Callable[[mx.array, list[Any] | None], mx.array]
 
 #: Seeds that MLX takes.
-_SEEDS: Final = 2**64
+SEEDS: Final = 2**64
 #: Windows above this are not filled: a component without `shrink` may have one of thousands of tokens.
 LARGEST_WINDOW: Final = 128
 #: Long enough to cross a chunk of a scan (256 tokens) and several blocks of a window (64).
@@ -49,7 +49,7 @@ class Subject:
 
     def fresh(self, dtype: str, seed: int) -> LanguageModel:
         """Another one with weights of its own."""
-        model = random_weights(self.plan, dtype=dtype, seed=seed % _SEEDS)
+        model = random_weights(self.plan, dtype=dtype, seed=seed % SEEDS, as_made=True)
         keys = iter(mx.random.split(_key(seed + 1), 10_000))
 
         def move(value: mx.array) -> mx.array:
@@ -172,7 +172,7 @@ class Subject:
 
 
 def _key(number: int) -> mx.array:
-    return mx.random.key(number % _SEEDS)
+    return mx.random.key(number % SEEDS)
 
 
 def mixes(use: Use) -> bool:

@@ -8,7 +8,7 @@ from axon_compose.report.draw._notebook import embedded
 from axon_compose.report.draw._page import page
 from axon_compose.report.draw._picture import picture
 from axon_compose.report.draw._race import race_page, race_picture
-from axon_compose.report.draw._training import training_page
+from axon_compose.report.draw._training import training_page, training_picture
 
 __all__ = [
     "apart",
@@ -23,4 +23,5 @@ __all__ = [
     "require_charts",
     "require_renderer",
     "training_page",
+    "training_picture",
 ]

@@ -87,6 +87,7 @@ def canvas(title: str, width: float, height: float) -> Iterator[tuple[Figure, Ax
         figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
+        axes.set_autoscale_on(False)  # `lay_out` says from where to where; a level line would be warned of
         axes.grid(clip_on=False)  # nothing that is drawn leaves the axes: no paths to clip with, and no ids for them
         yield figure, axes
 

@@ -34,8 +34,8 @@ _WIDE, _TALL = 430.0, 300.0
 def race_page(race: RaceResult) -> str:
     """A page of HTML that holds everything it shows."""
     rows = race_rows(race)
-    head = element("thead", element("tr", *(_cell("th", rows[0], at) for at in range(len(rows[0])))))
-    body = element("tbody", *(element("tr", *(_cell("td", row, at) for at in range(len(row)))) for row in rows[1:]))
+    head = element("thead", element("tr", *(element("th", text(name), **_class(name)) for name in rows[0])))
+    body = element("tbody", *(element("tr", *map(_cell, row, rows[0])) for row in rows[1:]))
     names = ", ".join(each.name for each in race.entrants)
     return document(
         escape(names),
@@ -74,8 +74,14 @@ def race_picture(race: RaceResult) -> str:
     )
 
 
-def _cell(tag: str, row: list[str], at: int) -> str:
-    return element(tag, text(escape(row[at])), **({"class_": "amount"} if at else {}))
+def _cell(said: str, column: str) -> str:
+    """On a narrow screen a row is a list, in which each figure has its name beside it."""
+    label = {} if column == "model" else {"data_label": column}
+    return element("td", text(escape(said)), **_class(column), **label)
+
+
+def _class(column: str) -> dict[str, str]:
+    return {} if column == "model" else {"class_": "amount"}
 
 
 def _charts(race: RaceResult) -> Iterator[tuple[str, Lines | Points]]:

@@ -11,8 +11,9 @@ from axon_compose.report._cells import escape
 from axon_compose.report.draw._chart import CYCLE, Axis, Line, Lines, brief
 from axon_compose.report.draw._html import chart, document, note, section
 from axon_compose.report.draw._markup import element, text
+from axon_compose.report.draw._palette import style_sheet, variables
 
-__all__ = ["training_page"]
+__all__ = ["training_page", "training_picture"]
 
 Record = Mapping[str, Any]
 
@@ -43,6 +44,41 @@ def training_page(name: str, lines: Sequence[Record]) -> str:
     return document(name, *_lead(name, steps, evaluations), columns, *_samples(samples))
 
 
+def training_picture(lines: Sequence[Record], width: float = 720.0, height: float = 320.0) -> str:
+    """An SVG by itself: the loss over tokens, in training and held out; dark where the reader prefers that.
+
+    Args:
+        lines: The record of a run, with at least two steps.
+        width: In pixels.
+        height: In pixels.
+    """
+    steps, evaluations = ([line for line in lines if line["kind"] == kind] for kind in ("step", "evaluation"))
+    shown = _drawn(_losses(steps, evaluations, "tokens"))
+    drawn = Lines("Loss over tokens", _ACROSS["tokens"][1], Axis("loss in nats", _plainly), shown).svg(width, height)
+    style = element("style", variables() + style_sheet())
+    ground = element("rect", width=width, height=height, fill="var(--paper)")
+    names = (
+        element("text", text(line.label), x=width - 12, y=20 + 18 * at, class_="name end",
+                style=f"fill: var(--{line.tone})")
+        for at, line in enumerate(shown)
+    )  # fmt: skip
+    opened, rest = drawn.split(">", 1)
+    return f"{opened}>{style}{ground}{rest.removesuffix('</svg>')}{''.join(names)}</svg>\n"
+
+
+def _drawn(lines: Iterable[Line]) -> list[Line]:
+    """Those that are more than a point."""
+    return [line for line in lines if len({x for x, _ in line.shown()}) > 1]
+
+
+def _losses(steps: Sequence[Record], evaluations: Sequence[Record], key: str) -> list[Line]:
+    """In training and held out, over one of `_ACROSS`."""
+    return [
+        Line("training", list(_means(steps, key, "loss")), "recurrent"),
+        Line("held out", [(line[key], line["loss"]) for line in evaluations], "attention"),
+    ]
+
+
 def _lead(name: str, steps: Sequence[Record], evaluations: Sequence[Record]) -> Iterator[str]:
     yield element("h1", text(escape(name)))
     if not steps:
@@ -68,11 +104,9 @@ def _lead(name: str, steps: Sequence[Record], evaluations: Sequence[Record]) -> 
 
 def _charts(steps: Sequence[Record], evaluations: Sequence[Record]) -> Iterator[str]:
     for key, (what, across) in _ACROSS.items():
-        lines = [
-            Line("training", list(_means(steps, key, "loss")), "recurrent"),
-            Line("held out", [(line[key], line["loss"]) for line in evaluations], "attention"),
-        ]
-        yield from _section(f"Loss over {what}", across, Axis("loss in nats", _plainly), lines)
+        yield from _section(
+            f"Loss over {what}", across, Axis("loss in nats", _plainly), _losses(steps, evaluations, key)
+        )
     tokens = _ACROSS["tokens"][1]
     for key, label in (("learning_rate", "Learning rate"), ("gradient_norm", "Norm of the gradient")):
         lines = [Line(label, list(_means(steps, "tokens", key)), "head")]
@@ -89,7 +123,7 @@ def _charts(steps: Sequence[Record], evaluations: Sequence[Record]) -> Iterator[
 
 def _section(title: str, across: Axis, up: Axis, lines: Iterable[Line]) -> Iterator[str]:
     """A chart of the lines that have something to show."""
-    shown = [line for line in lines if line.shown()]
+    shown = _drawn(lines)
     if shown:
         yield section(title, chart(Lines(title, across, up, shown)))
 

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from pydantic import Field, model_validator
 
-from axon_compose.registry import Array, ComponentSpec, Dims, Options, written
+from axon_compose.registry import Array, ComponentSpec, Dims, Learning, Normal, Options, written
 from axon_core.specs._flops import product_flops
+from axon_core.specs._learning import learned
 from axon_core.specs._saved import each
 from axon_core.specs._small import limited
 
@@ -78,12 +79,16 @@ def _shrink(options: AltUpOptions, dims: Dims) -> dict[str, Any]:
     return small | ({"active": 2} if options.active > 2 else {})
 
 
+#: Predictions and corrections begin near none, so that streams neither grow nor mix at first.
+_MIXING: Final = Learning(adamw=("*.weight",), initial=lambda options, dims: {"*norm.weight": None, "*": Normal(0.02)})
+
 SPECS: Final = (
     ComponentSpec(
         name="altup",
         kind="residual",
         options=AltUpOptions,
         module="axon_core.altup:AltUp.from_options",
+        learning=learned(("out_proj_*.weight",)),
         summary="Several residual streams, one of which passes through the layers (alternating updates).",
         source='Baykal et al. 2023, "Alternating Updates for Efficient Transformers" (arXiv:2301.13310)',
         params=_end_params,
@@ -97,6 +102,7 @@ SPECS: Final = (
                 around="layer",
                 options=AltUpOptions,
                 module="axon_core.altup:AltUpLayer.from_options",
+                learning=_MIXING,
                 summary="Branches compute the active stream; the others are predicted before and corrected after them.",
                 params=_layer_params,
                 flops=_layer_flops,

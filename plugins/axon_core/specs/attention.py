@@ -29,6 +29,7 @@ from axon_core.specs._heads import (
     check_groups,
 )
 from axon_core.specs._indexer import BlockIndexerOptions, block_params, indexer_cache
+from axon_core.specs._learning import ATTENTION
 from axon_core.specs._rope import Rope, RopeOptions
 from axon_core.specs._saved_attention import attention_saved
 from axon_core.specs._small import limited, small_heads, small_rope
@@ -308,6 +309,7 @@ _ATTENTION: Final = ComponentSpec(
     kind="layer",
     options=AttentionOptions,
     module="axon_core.attention:Attention.from_options",
+    learning=ATTENTION,
     summary="Causal attention with rotary positions (RoPE) unless `rope: false`; grouped-query, and optionally a "
     "window, biases, norms, gates and sinks.",
     source='Vaswani et al. 2017, "Attention Is All You Need" (arXiv:1706.03762); '

@@ -6,7 +6,7 @@ from typing import Final
 
 from pydantic import Field
 
-from axon_compose.registry import Array, ComponentSpec, Dims, Options
+from axon_compose.registry import Array, ComponentSpec, Constant, Dims, Learning, Options
 from axon_core.specs._saved import in_float32
 
 __all__ = ["SPECS", "AttentionResidualsOptions"]
@@ -44,12 +44,17 @@ def _sources(options: AttentionResidualsOptions) -> int:
     return options.mean_blocks + 1 if options.mean_blocks else 0
 
 
+#: The query of a mixture is a vector; it begins as zeros, so that all sources have the same share, as in the paper.
+_QUERY: Final = Learning(undecayed=("proj.weight",), initial=lambda options, dims: {"proj.weight": Constant(0.0)})
+
+
 def _connection(name: str, factory: str, summary: str) -> ComponentSpec:
     return ComponentSpec(
         name=name,
         kind="connection",
         options=AttentionResidualsOptions,
         module=f"axon_core.attention_residuals:{factory}.from_options",
+        learning=_QUERY,
         summary=summary,
         params=_params,
         flops=_flops,
@@ -64,6 +69,7 @@ SPECS: Final = (
         kind="residual",
         options=AttentionResidualsOptions,
         module="axon_core.attention_residuals:AttentionResiduals.from_options",
+        learning=_QUERY,
         summary="Branches read a softmax mixture of what earlier blocks of layers gave (Kimi K3).",
         source="Moonshot AI 2026, Kimi K3, as mlx-lm's `kimi_k3` has it",
         params=_params,

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from axon_compose.registry import KV, Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import attention_flops, pairs, product_flops
+from axon_core.specs._learning import ATTENTION, SHARED_MOE, SSM, inside, merged
 from axon_core.specs._moe_options import MoEOptions, SharedExpertMoEOptions
 from axon_core.specs._saved import each, norm_saved
 from axon_core.specs._saved_attention import scores_saved
@@ -200,6 +201,7 @@ SPECS: Final = (
         kind="block",
         options=AxonSSMBlockOptions,
         module="axon_core.blocks:AxonSSMBlock.from_options",
+        learning=inside("ssm", SSM),
         summary="A whole layer: norm, selective state space layer, residual.",
         cache=_state,
         params=_ssm_block,
@@ -215,6 +217,7 @@ SPECS: Final = (
         kind="block",
         options=AxonSWAMoEBlockOptions,
         module="axon_core.blocks:AxonSWAMoEBlock.from_options",
+        learning=merged(inside("attention", ATTENTION), inside("moe", SHARED_MOE)),
         summary="A whole layer: sliding window attention, then experts with a shared one.",
         cache=_window,
         params=_swa_moe_block,
@@ -236,6 +239,7 @@ SPECS: Final = (
         kind="block",
         options=AxonSSMMoEBlockOptions,
         module="axon_core.blocks:AxonSSMMoEBlock.from_options",
+        learning=merged(inside("ssm", SSM), inside("moe", SHARED_MOE)),
         summary="A whole layer: selective state space layer, then experts with a shared one.",
         cache=_state,
         params=_ssm_moe_block,

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from axon_compose.registry import KV, Array, CacheSpec, ComponentSpec, Composite, Dims, Options, State, written
 from axon_core.specs._flops import attention_flops, pairs, product_flops
+from axon_core.specs._learning import learned
 from axon_core.specs._saved import each, in_float32, norm_saved
 from axon_core.specs._saved_attention import scores_saved
 from axon_core.specs._small import limited, thinned
@@ -224,6 +225,7 @@ SPECS: Final = (
         kind="layer",
         options=CompressedAttentionOptions,
         module="axon_core.compressed_attention:CompressedAttention.from_options",
+        learning=learned(("o_b_proj.weight",), stacked=("o_a_proj.weight",), adamw=("indexer.weights_proj.weight",)),
         summary="Attention within a window, and to one compressed entry for every few tokens before; all heads share "
         "keys, which are the values too.",
         source='DeepSeek-AI 2026, "DeepSeek-V4"',

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from axon_compose.registry import Array, ComponentSpec, Dims, Options, written
+from axon_compose.registry import Array, ComponentSpec, Constant, Dims, Learning, Normal, Options, written
 from axon_core.specs._flops import product_flops
 from axon_core.specs._heads import switch
 from axon_core.specs._saved import each, in_float32, norm_saved
@@ -169,6 +170,37 @@ def _head_touched(options: LMHeadOptions, dims: Dims, tokens: int) -> dict[str, 
     return {"embedding.embed_tokens.weight": dims.vocab_size} if options.tied else {}
 
 
+def _own_score(dims: Dims) -> float:
+    """The standard deviation at which a token's score of its own vector, of length one in each dimension, is ln(V) / 2.
+
+    In a tied model whose branches add little yet, what comes in goes out: then all other tokens together are still
+    far more likely than that one.
+    """
+    return log(dims.vocab_size) / (2 * dims.hidden_size)
+
+
+def _table_std(dims: Dims) -> float:
+    """Of tables: the 0.02 of GPT-2, less for wide models, whose scores would be large, and more for narrow ones."""
+    return max(min(0.02, Normal().deviation((dims.hidden_size,), 1)), _own_score(dims))
+
+
+def _embedding_initial(options: TokenEmbeddingOptions, dims: Dims) -> dict[str, Normal | Constant | None]:
+    """Tables of vectors; one whose vectors get larger, by a factor or a norm, drowns what branches add."""
+    enlarged = options.norm is not None or (options.scale or 1.0) > 1.0
+    return {
+        "embed_tokens.weight": Normal(_own_score(dims) if enlarged else _table_std(dims)),
+        "embed_positions.weight": Normal(_table_std(dims)),
+        "*.embed_tokens.weight": Normal(0.02),
+        "*norm.weight": None,
+        "*.weight": Normal(),
+    }
+
+
+def _head_initial(options: LMHeadOptions, dims: Dims) -> dict[str, Normal | Constant | None]:
+    """Scores so small that all tokens are about as likely."""
+    return {"lm_head.weight": Normal(_table_std(dims)), "*.weight": Normal(), "*bias": Constant(0.0)}
+
+
 def _shrink_embedding(options: TokenEmbeddingOptions, dims: Dims) -> dict[str, Any]:
     # 24 is no usual hidden size, so a factored table stays factored.
     small = written(options) | limited(options, {"size": 24})
@@ -184,6 +216,7 @@ SPECS: Final = (
         kind="embedding",
         options=TokenEmbeddingOptions,
         module="axon_core.embedding:TokenEmbedding.from_options",
+        learning=Learning(undecayed=("*embed_tokens.weight", "embed_positions.weight"), initial=_embedding_initial),
         summary="A table of vectors, optionally of a width of its own.",
         params=_embedding_params,
         flops=_embedding_flops,
@@ -210,6 +243,7 @@ SPECS: Final = (
         kind="head",
         options=LMHeadOptions,
         module="axon_core.head:LMHead.from_options",
+        learning=Learning(initial=_head_initial),
         summary="Scores of the next token, tied to the embedding or with a matrix of its own.",
         source='tying: Press and Wolf 2017, "Using the Output Embedding to Improve Language Models" (arXiv:1608.05859)',
         params=_head_params,

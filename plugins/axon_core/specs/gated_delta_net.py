@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import convolution_flops, product_flops
+from axon_core.specs._learning import learned
 from axon_core.specs._saved import convolution_saved, each, in_float32, states_saved
 from axon_core.specs._segments import delta_chunk, delta_chunks
 from axon_core.specs._small import limited
@@ -130,6 +131,7 @@ SPECS: Final = (
         kind="layer",
         options=GatedDeltaNetOptions,
         module="axon_core.gated_delta_net:GatedDeltaNet.from_options",
+        learning=learned(("out_proj.weight",), own=("*conv1d.weight",), adamw=("in_proj_a.weight", "in_proj_b.weight")),
         summary="Linear attention by the gated delta rule: causal convolution, self-correcting state, gate.",
         source='Yang et al. 2024, "Gated Delta Networks" (arXiv:2412.06464)',
         cache=_cache,

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
 
-from axon_compose.registry import Array, ComponentSpec, Dims, Options, written
+from axon_compose.registry import Array, ComponentSpec, Dims, Learning, Options, written
 from axon_core.specs._saved import each, in_float32
 from axon_core.specs._small import limited
 
@@ -101,12 +101,16 @@ def _shrink(options: HyperConnectionsOptions, dims: Dims) -> dict[str, Any]:
     return written(options) | limited(options, {"streams": 3})
 
 
+#: Small gates: neither Muon nor weight decay is meant for them.
+_GATES: Final = Learning(undecayed=("fn",), adamw=("fn",))
+
 SPECS: Final = (
     ComponentSpec(
         name="hyper_connections",
         kind="residual",
         options=HyperConnectionsOptions,
         module="axon_core.hyper_connections:HyperConnections.from_options",
+        learning=_GATES,
         summary="Several residual streams that every branch reads, writes and mixes by learned gates.",
         source='Zhu et al. 2024, "Hyper-Connections" (arXiv:2409.19606); Xie et al. 2025, "mHC: Manifold-Constrained '
         'Hyper-Connections" (arXiv:2512.24880)',
@@ -121,6 +125,7 @@ SPECS: Final = (
                 kind="connection",
                 options=HyperConnectionsOptions,
                 module="axon_core.hyper_connections:HyperConnection.from_options",
+                learning=_GATES,
                 summary="Gates around one branch.",
                 params=_connection_params,
                 flops=_connection_flops,

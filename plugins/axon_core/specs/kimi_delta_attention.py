@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import convolution_flops, product_flops
+from axon_core.specs._learning import learned
 from axon_core.specs._saved import convolution_saved, each, in_float32, states_saved
 from axon_core.specs._segments import CHANNELS_RECOMPUTED, delta_chunk, delta_chunks
 from axon_core.specs._small import limited
@@ -143,6 +144,9 @@ SPECS: Final = (
         kind="layer",
         options=KimiDeltaAttentionOptions,
         module="axon_core.kimi_delta_attention:KimiDeltaAttention.from_options",
+        learning=learned(
+            ("o_proj.weight",), own=("*_conv.conv.weight",), undecayed=("A_log",), adamw=("b_proj.weight",)
+        ),
         summary="Kimi Linear's linear attention: delta rule with a decay for every channel, convolutions, gate.",
         source='Kimi Team 2025, "Kimi Linear" (arXiv:2510.26692)',
         cache=_cache,

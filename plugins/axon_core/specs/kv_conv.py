@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import convolution_flops, product_flops
 from axon_core.specs._heads import KV_HEADS_HELP, QKNorm, check_groups
+from axon_core.specs._learning import learned
 from axon_core.specs._saved import convolution_saved, each, in_float32, norm_saved
 from axon_core.specs._small import limited, small_heads
 
@@ -96,6 +97,7 @@ SPECS: Final = (
         kind="layer",
         options=KVConvOptions,
         module="axon_core.kv_conv:KVConv.from_options",
+        learning=learned(("o_proj.weight",), own=("key_conv.*", "value_conv.*")),
         summary="Short causal convolutions of keys and values, gated by queries (Gear).",
         source="mlx-lm 2026, `gear`",
         cache=_cache,

@@ -12,6 +12,7 @@ from axon_compose.registry import KV, CacheSpec, ComponentSpec, Composite, Dims,
 from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._heads import GATE_HELP, SINKS_HELP, TEMPERATURE_HELP, GateName, TemperatureOptions, switch
 from axon_core.specs._indexer import IndexerOptions, indexer_cache, token_params
+from axon_core.specs._learning import learned
 from axon_core.specs._rope import RopeOptions
 from axon_core.specs._saved_attention import latent_saved
 from axon_core.specs._small import limited, small_rope
@@ -219,6 +220,9 @@ SPECS: Final = (
         kind="layer",
         options=LatentAttentionOptions,
         module="axon_core.latent_attention:LatentAttention.from_options",
+        learning=learned(
+            ("o_proj.weight",), stacked=("embed_q.weight", "unembed_out.weight"), adamw=("indexer.weights_proj.weight",)
+        ),
         summary="Multi-head latent attention (MLA): all heads' keys and values out of one cached vector per token.",
         source='DeepSeek-AI 2024, "DeepSeek-V2" (arXiv:2405.04434); '
         'indexer: DeepSeek-AI 2025, "DeepSeek-V3.2" (arXiv:2512.02556)',

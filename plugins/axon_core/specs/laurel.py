@@ -8,6 +8,7 @@ from pydantic import Field
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import product_flops
+from axon_core.specs._learning import learned
 from axon_core.specs._saved import each, norm_saved
 from axon_core.specs._small import limited
 
@@ -44,6 +45,7 @@ SPECS: Final = (
         kind="layer",
         options=LaurelOptions,
         module="axon_core.laurel:Laurel.from_options",
+        learning=learned(),
         summary="The input itself, and a norm of its projection to a low rank and back (learned augmented residual).",
         source='Menghani et al. 2024, "LAuReL: Learned Augmented Residual Layer" (arXiv:2411.07501)',
         params=_params,

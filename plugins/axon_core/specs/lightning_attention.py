@@ -11,6 +11,7 @@ from pydantic import Field
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import product_flops
 from axon_core.specs._heads import QKNorm
+from axon_core.specs._learning import learned
 from axon_core.specs._rope import Rope
 from axon_core.specs._saved import each, in_float32, norm_saved, states_saved
 from axon_core.specs._segments import SSD_BLOCK, ssd_blocks
@@ -148,6 +149,7 @@ SPECS: Final = (
         kind="layer",
         options=LightningAttentionOptions,
         module="axon_core.lightning_attention:LightningAttention.from_options",
+        learning=learned(("dense.weight",)),
         summary="Linear attention with a fixed decay for every head (MiniMax-01, Ring-linear).",
         source='Qin et al. 2024, "Lightning Attention-2" (arXiv:2401.04658); '
         'MiniMax 2025, "MiniMax-01" (arXiv:2501.08313)',

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options
 from axon_core.specs._flops import product_flops
+from axon_core.specs._learning import learned
 from axon_core.specs._saved import each
 
 __all__ = ["SPECS", "LinearOptions"]
@@ -34,6 +35,7 @@ SPECS: Final = (
         kind="layer",
         options=LinearOptions,
         module="axon_core.projection:Projection.from_options",
+        learning=learned(("linear.weight",)),
         summary="A square matrix in place of attention or an MLP.",
         source='Bercovich et al. 2024, "Puzzle: Distillation-Based NAS for Inference-Optimized LLMs" '
         "(arXiv:2411.19146)",

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import convolution_flops, product_flops
+from axon_core.specs._learning import SSM, learned
 from axon_core.specs._saved import convolution_saved, each, in_float32, norm_saved, states_saved
 from axon_core.specs._segments import SSD_BLOCK, ssd_blocks
 from axon_core.specs._small import limited
@@ -214,6 +215,7 @@ SPECS: Final = (
         kind="layer",
         options=MambaOptions,
         module="axon_core.mamba:Mamba.from_options",
+        learning=SSM,
         summary="Mamba's mixer, also with the norms of Falcon Mamba and Jamba.",
         source='Gu and Dao 2023, "Mamba" (arXiv:2312.00752)',
         cache=_mamba_cache,
@@ -234,6 +236,7 @@ SPECS: Final = (
         kind="layer",
         options=Mamba2Options,
         module="axon_core.mamba2:Mamba2.from_options",
+        learning=learned(("out_proj.weight",), own=("conv1d.weight",)),
         summary="Mamba-2's mixer: a state space with one decay per head, computed as matrix products.",
         source='Dao and Gu 2024, "Transformers are SSMs" (arXiv:2405.21060)',
         cache=_mamba2_cache,

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import product_flops
+from axon_core.specs._learning import learned
 from axon_core.specs._saved import Limit, each, mlp_saved
 from axon_core.specs._small import limited
 
@@ -165,6 +166,7 @@ SPECS: Final = (
         kind="layer",
         options=MLPOptions,
         module="axon_core.mlp:MLP.from_options",
+        learning=learned(("down_proj.weight",)),
         summary="Feed-forward layer: SwiGLU by default.",
         source='Shazeer 2020, "GLU Variants Improve Transformer" (arXiv:2002.05202)',
         params=_params,

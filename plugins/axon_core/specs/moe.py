@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from axon_compose.registry import Array, ComponentSpec, Dims, written
 from axon_core.specs._flops import product_flops
+from axon_core.specs._learning import MOE, SHARED_MOE
 from axon_core.specs._moe_options import MoEOptions, SharedExpertMoEOptions
 from axon_core.specs._saved import activation_saved, each, in_float32, norm_saved
 from axon_core.specs._small import limited
@@ -141,6 +142,7 @@ SPECS: Final = (
         kind="layer",
         options=MoEOptions,
         module="axon_core.moe:MoE.from_options",
+        learning=MOE,
         summary="Mixture of experts: softmax, sigmoid or softplus router, top-k, optional shared expert.",
         source='Shazeer et al. 2017, "Outrageously Large Neural Networks" (arXiv:1701.06538)',
         params=lambda options, dims: moe_params(options, dims.hidden_size, dims.vocab_size),
@@ -261,6 +263,7 @@ SPECS: Final = (
         kind="layer",
         options=SharedExpertMoEOptions,
         module="axon_core.moe:SharedExpertMoE.from_options",
+        learning=SHARED_MOE,
         summary="Mixture of SwiGLU experts with a gated shared expert.",
         source='Dai et al. 2024, "DeepSeekMoE" (arXiv:2401.06066)',
         params=lambda options, dims: moe_params(options.general(), dims.hidden_size),

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import product_flops
+from axon_core.specs._learning import learned
 from axon_core.specs._saved import each, in_float32
 from axon_core.specs._small import limited
 
@@ -69,6 +70,7 @@ SPECS: Final = (
         kind="block",
         options=NGramEmbeddingOptions,
         module="axon_core.ngram_embedding:NGramEmbedding.from_options",
+        learning=learned(undecayed=("embedders.*",), adamw=("embedders.*",)),
         summary="N-gram embeddings: the mean of the stream and of vectors of the last few tokens, from hash tables.",
         source='Meituan 2026, "LongCat-Flash-Lite"',
         cache=lambda options, dims: State((Array("tokens", (options.longest - 1, 1), "float32"),)),

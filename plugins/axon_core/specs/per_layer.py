@@ -8,6 +8,7 @@ from pydantic import Field
 
 from axon_compose.registry import ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import product_flops
+from axon_core.specs._learning import learned
 from axon_core.specs._saved import each, mlp_saved
 from axon_core.specs._small import limited
 from axon_core.specs.mlp import ACTIVATION_HELP, Activation
@@ -97,6 +98,7 @@ SPECS: Final = (
         kind="layer",
         options=PerLayerInputOptions,
         module="axon_core.per_layer:PerLayerInput.from_options",
+        learning=learned(("down_proj.weight",)),
         summary="Gated projection of the per-layer input of the embedding (`per_layer` of `token_embedding`).",
         source="Google, Gemma 3n",
         params=_input_params,

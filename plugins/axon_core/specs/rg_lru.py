@@ -8,6 +8,7 @@ from pydantic import Field
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import convolution_flops, product_flops
+from axon_core.specs._learning import learned
 from axon_core.specs._saved import activation_saved, convolution_saved, each, in_float32
 from axon_core.specs._small import limited
 
@@ -95,6 +96,7 @@ SPECS: Final = (
         kind="layer",
         options=RGLRUOptions,
         module="axon_core.rg_lru:GriffinRecurrent.from_options",
+        learning=learned(("linear_out.weight",), own=("conv_1d.weight",), stacked=("rg_lru.*_gate_weight",)),
         summary="Griffin's recurrent block: causal convolution, gated diagonal recurrence, GELU branch.",
         source='De et al. 2024, "Griffin" (arXiv:2402.19427)',
         cache=_cache,

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
+from axon_compose.registry import Array, ComponentSpec, Constant, Dims, Learning, Normal, Options, State, written
 from axon_core.specs._flops import product_flops
+from axon_core.specs._learning import learned
 from axon_core.specs._saved import activation_saved, each, in_float32, states_saved
 from axon_core.specs._segments import delta_chunk, delta_chunks
 from axon_core.specs._small import limited
@@ -117,12 +118,31 @@ def _channel_params(options: RWKV7ChannelMixOptions, dims: Dims) -> dict[str, tu
     return {"x_k": (hidden,), "key.weight": (inner, hidden), "value.weight": (hidden, inner)}
 
 
+def _time_mix_initial(options: RWKV7TimeMixOptions, dims: Dims) -> dict[str, Normal | Constant | None]:
+    """As in the paper's code: the first matrices of low-rank pairs are zeros, the second ones a tenth as large."""
+    return {
+        "*_lora.lora.0.weight": Constant(0.0),
+        "*_lora.lora.2.weight": Normal(0.1 / dims.hidden_size**0.5),
+        "o_proj.weight": Normal(residual=True),
+        "*_proj.weight": Normal(),
+    }
+
+
+#: Shares, keys and bonuses have several axes, but are vectors; the bias of the decays learns twice as fast.
+_TIME_MIX: Final = Learning(
+    undecayed=("x_?", "k_k", "k_a", "r_k", "g_norm.weight"),
+    adamw=("*_lora.*",),
+    rates={"w_lora.lora.2.bias": 2.0},
+    initial=_time_mix_initial,
+)
+
 SPECS: Final = (
     ComponentSpec(
         name="rwkv7_time_mix",
         kind="layer",
         options=RWKV7TimeMixOptions,
         module="axon_core.rwkv7:RWKV7TimeMix.from_options",
+        learning=_TIME_MIX,
         summary="RWKV-7's time mixing: token shift, generalised delta rule with a decay for every channel, gate.",
         source='Peng et al. 2025, "RWKV-7 Goose" (arXiv:2503.14456)',
         cache=_time_cache,
@@ -144,6 +164,7 @@ SPECS: Final = (
         kind="layer",
         options=RWKV7ChannelMixOptions,
         module="axon_core.rwkv7:RWKV7ChannelMix.from_options",
+        learning=learned(("value.weight",)),
         summary="RWKV-7's feed-forward layer: token shift, two matrices, squared relu.",
         source='Peng et al. 2025, "RWKV-7 Goose" (arXiv:2503.14456)',
         cache=lambda options, dims: State((Array("shift", (1, dims.hidden_size)),)),

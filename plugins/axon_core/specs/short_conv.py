@@ -8,6 +8,7 @@ from pydantic import Field
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State
 from axon_core.specs._flops import convolution_flops, product_flops
+from axon_core.specs._learning import learned
 from axon_core.specs._saved import each, in_float32
 
 __all__ = ["SPECS", "ShortConvOptions"]
@@ -51,6 +52,7 @@ SPECS: Final = (
         kind="layer",
         options=ShortConvOptions,
         module="axon_core.short_conv:ShortConv.from_options",
+        learning=learned(("out_proj.weight",), own=("conv.weight",)),
         summary="Causal convolution of a few tokens between two gates (LFM2).",
         source="Liquid AI 2025, LFM2",
         cache=lambda options, dims: State((Array("conv", (options.d_conv - 1, dims.hidden_size)),)),

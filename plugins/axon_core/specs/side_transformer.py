@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from axon_compose.registry import KV, Array, ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import attention_flops, pairs
 from axon_core.specs._heads import KV_HEADS_HELP, check_groups
+from axon_core.specs._learning import learned
 from axon_core.specs._rope import Rope
 from axon_core.specs._saved import activation_saved, each, norm_saved
 from axon_core.specs._saved_attention import scores_saved
@@ -150,6 +151,7 @@ SPECS: Final = (
         kind="layer",
         options=SideTransformerOptions,
         module="axon_core.side_transformer:SideTransformer.from_options",
+        learning=learned(("linear.weight",)),
         summary="Attention and MLP on stream and embedding, shared by many layers with adapters of their own (Zamba2).",
         source='Glorioso et al. 2024, "The Zamba2 Suite" (arXiv:2411.15242)',
         cache=lambda options, dims: KV(options.kv_heads, options.head_dim),

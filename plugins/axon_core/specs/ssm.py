@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import convolution_flops, product_flops
+from axon_core.specs._learning import SSM
 from axon_core.specs._saved import convolution_saved, each, in_float32, states_saved
 from axon_core.specs._segments import RECOMPUTED, scan_tokens
 from axon_core.specs._small import limited
@@ -191,6 +192,7 @@ SPECS: Final = (
         kind="layer",
         options=SSMOptions,
         module="axon_core.ssm:AxonSSM.from_options",
+        learning=SSM,
         summary="Selective state space layer: causal convolution, input-dependent diagonal recurrence, gate.",
         source='Gu and Dao 2023, "Mamba" (arXiv:2312.00752)',
         cache=_cache,

@@ -51,8 +51,13 @@ def test_rates_are_tried_with_a_seed_of_their_own() -> None:
 
 @pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("rounds", [1, 3])
-def test_stopped_and_continued_it_is_the_same(whole: RaceResult, rounds: int, tmp_path: Path) -> None:
-    seen = 0
+def test_stopped_and_continued_it_is_the_same(
+    whole: RaceResult, rounds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from axon_compose.learn.trainer import Trainer
+
+    seen, steps, step = 0, [], Trainer.step
+    monkeypatch.setattr(Trainer, "step", lambda self: (steps.append(1), step(self))[1])
 
     def interrupt(ended: int, runs: int, part: float) -> None:
         nonlocal seen
@@ -63,8 +68,10 @@ def test_stopped_and_continued_it_is_the_same(whole: RaceResult, rounds: int, tm
     stopped = raced(folder=tmp_path, progress=interrupt)
     assert not stopped.finished
     assert all(not verdict.told for verdict in stopped.verdicts())
+    assert len(steps) == 4 * rounds
     continued = raced(folder=tmp_path)
     assert continued.finished
+    assert len(steps) == 4 * 4  # it went on, and did not begin anew
     assert without_time(continued) == without_time(whole)
     assert not any((tmp_path / "states").iterdir())
 
@@ -133,6 +140,18 @@ def test_a_task_with_a_head_of_its_own_is_raced() -> None:
     assert all(run.points[-1].accuracy is not None for run in found.runs)
 
 
+def test_runs_that_do_not_fit_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each alone would: all have their weights and moments in memory at once."""
+    from axon_compose.machine import memory
+
+    monkeypatch.setattr(memory, "available", lambda: 1_000_000)
+    raced(ATTENTION, seeds=1, budget="1steps")
+    with pytest.raises(CheckpointError) as caught:
+        raced(ATTENTION, seeds=40, budget="1steps")
+    assert caught.value.code == "AX401"
+    assert "a race of 40 runs in turns" in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("terms", "said"),
     [({"seeds": 0}, "seeds"), ({"rates": ()}, "rates"), ({"rates": (1e-3, 1e-3)}, "rates"), ({"points": 0}, "points")],
@@ -192,4 +211,8 @@ def test_the_mean_decides_who_is_ahead(whole: RaceResult) -> None:
 
 def test_settings_survive_json(whole: RaceResult) -> None:
     assert Settings.from_dict(json.loads(json.dumps(whole.settings.to_dict()))) == whole.settings
-    json.dumps(whole.to_dict(), allow_nan=False)
+
+
+def test_a_result_survives_json(whole: RaceResult) -> None:
+    text = json.dumps(whole.to_dict(), allow_nan=False)
+    assert RaceResult.from_dict(json.loads(text)) == whole

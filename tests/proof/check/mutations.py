@@ -26,6 +26,7 @@ import axon_core.head
 import axon_core.mlp
 import axon_core.moe
 import axon_core.norms
+import axon_core.specs.embedding
 import axon_core.ssm
 import axon_core.window
 from axon_compose.registry import KV, Array, ComponentSpec, Registry, State
@@ -643,3 +644,19 @@ def gradient_of_the_scan_is_halved(patch: Patch) -> None:
 def scores_of_a_quantised_table_have_another_scale(patch: Patch) -> None:
     original = QuantizedEmbedding.as_linear
     patch.setattr(QuantizedEmbedding, "as_linear", lambda self, x: original(self, x) * 1.5)
+
+
+@mutation("hybrid", "start")
+def tables_begin_with_numbers_near_one(patch: Patch) -> None:
+    patch.setattr(axon_core.specs.embedding, "_table_std", lambda dims: 1.0)
+
+
+@mutation("full", "start")
+def every_layer_makes_the_residual_stream_larger(patch: Patch) -> None:
+    original = axon_compose.model._block.Block.__call__
+
+    def call(self: Any, *arguments: Any) -> Any:
+        x, published = original(self, *arguments)
+        return 1.2 * x, published
+
+    patch.setattr(axon_compose.model._block.Block, "__call__", call)

@@ -1,0 +1,110 @@
+"""The flags of the commands that count and time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from axon_compose.cli._arguments import (
+    as_json,
+    bandwidth,
+    checkpoint,
+    common,
+    contexts,
+    dtype,
+    html_page,
+    nbytes,
+    output,
+    peers,
+    sequences,
+    tokens,
+)
+from axon_compose.cli._commands import BITS, Command, lazily
+
+__all__ = ["add_counting", "add_timing", "sizes"]
+
+
+def add_counting(command: Command) -> None:
+    """Add `cost` and `compare`."""
+    cost = command("cost", lazily("_cost", "cost"), "count weights, caches, operations and memory, without building")
+    cost.add_argument("file", metavar="FILE")
+    cost.add_argument("--weights", type=checkpoint, metavar="DIR", help="take the sizes of a checkpoint or a folder")
+    sizes(cost)
+    cost.add_argument("--training", action="store_true", help="count the memory of a training step too")
+    cost.add_argument("--layers", action="store_true", help="list every layer")
+    common(cost)
+    compare = command(
+        "compare", lazily("_compare", "compare"), "put models side by side: size, caches, operations, and speed"
+    )
+    compare.add_argument("files", nargs="+", metavar="FILE")
+    sizes(compare)
+    compare.add_argument("--sort", metavar="COLUMN", help="such as parameters, cache, longest or decode-speed")
+    compare.add_argument("--reverse", action="store_true", help="reverse the order")
+    compare.add_argument(
+        "--measure", action="store_true", help="run each model with random weights, in a process of its own"
+    )
+    for name, default, what in (
+        ("prompt", 512, "tokens of the prompt that is measured"),
+        ("steps", 32, "tokens decoded after the prompt"),
+        ("rounds", 3, "how often everything is measured"),
+    ):
+        compare.add_argument(
+            f"--{name}",
+            type=sequences if name == "rounds" else tokens,
+            metavar="N",
+            help=f"{what} (default: {default})",
+        )
+    output(compare, "PAGE.html", "write a page with charts too", type=html_page)
+    compare.add_argument("--force", action="store_true", help="replace the page")
+    common(compare)
+
+
+def add_timing(command: Command) -> None:
+    """Add `bench` and `doctor`."""
+    bench = command("bench", lazily("_bench", "bench"), "time a model here, optionally against mlx-lm and others")
+    bench.add_argument("file", metavar="FILE")
+    bench.add_argument(
+        "--against", type=peers, default=(), metavar="NAMES", help="out of mlx-lm,transformers (default: none)"
+    )
+    bench.add_argument(
+        "--prompt", type=contexts, default=(128, 512, 2048), metavar="N,N", help="tokens (default: 128,512,2048)"
+    )
+    bench.add_argument(
+        "--batch",
+        type=contexts,
+        default=(1, 8),
+        metavar="N,N",
+        help="sequences that are decoded together (default: 1,8)",
+    )
+    bench.add_argument("--steps", type=tokens, default=32, metavar="N", help="tokens that are decoded (default: 32)")
+    bench.add_argument("--rounds", type=sequences, default=5, metavar="N", help="how often (default: 5)")
+    bench.add_argument("--training", action="store_true", help="time a training step on each prompt too")
+    bench.add_argument(
+        "--dtype",
+        type=dtype,
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="of weights and caches (default: float32)",
+    )
+    bench.add_argument("--quantize", type=int, choices=BITS, metavar="BITS", help="1, 2, 3, 4, 5, 6 or 8")
+    common(bench)
+    doctor = command("doctor", lazily("_bench", "doctor"), "say what this machine lacks to run models fast")
+    as_json(doctor)
+
+
+def sizes(parser: Any) -> None:
+    """How a model is stored and run; what is not given is None."""
+    parser.add_argument(
+        "--context", type=contexts, metavar="N,N", help="tokens of each sequence, 4k is 4096 (default: 4096,65536)"
+    )
+    parser.add_argument("--batch", type=sequences, metavar="N", help="sequences together (default: 1)")
+    parser.add_argument(
+        "--dtype",
+        type=dtype,
+        choices=("float32", "bfloat16", "float16"),
+        help="of weights and caches (default: bfloat16)",
+    )
+    parser.add_argument("--quantize", type=int, choices=BITS, metavar="BITS", help="1, 2, 3, 4, 5, 6 or 8")
+    parser.add_argument("--memory", type=nbytes, metavar="16GB", help="say whether it fits, and the longest context")
+    parser.add_argument(
+        "--bandwidth", type=bandwidth, metavar="GB/s", help="of the memory: bounds the tokens per second"
+    )

@@ -1,0 +1,121 @@
+"""Routers whose experts get about as many tokens each: by a loss, or by a bias that moves with their load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import mlx.core as mx
+
+from axon_compose.learn.loss import IGNORED
+from axon_compose.plan import Plan, Use
+
+__all__ = ["Balance", "loads_of", "move_biases", "switch_loss"]
+
+#: How figures of the load are named in the metrics of a step: the largest share of an expert, as a part of an even one.
+LOAD: Final = "load"
+#: The parameter that counts in the choice of experts alone, by which those with a bias are balanced.
+BIAS: Final = "correction_bias"
+
+
+class Balance:
+    r"""The load of a model's experts, and what evens it out.
+
+    Mixtures of experts publish the scores s of their E experts and which k were chosen. For tokens that count, with the
+    share :math:`f_e` of all choices that fell on expert e (an even one is 1 / E):
+
+    * **by a loss** (Fedus et al. 2021, "Switch Transformers", arXiv:2101.03961; GShard), where nothing else balances:
+      :math:`\alpha E \sum_e f_e P_e` is added for each layer, with the mean :math:`P_e` of the scores, which are made
+      to sum to one. It is :math:`\alpha` for an even load.
+    * **by a bias** (Wang et al. 2024, arXiv:2408.15664; DeepSeek-V3), where the router has a `correction_bias`: after a
+      step, that of each expert moves by :math:`\gamma\, \mathrm{sign}(1 / E - f_e)`. No gradient is involved.
+
+    Args:
+        plan: The model.
+        loss: :math:`\alpha`; 0 for none.
+        rate: :math:`\gamma`; 0 for none.
+    """
+
+    def __init__(self, plan: Plan, loss: float = 0.01, rate: float = 1e-3) -> None:
+        self.loss, self.rate = loss, rate
+        #: Routers by the name of their load; a layer that runs with another's weights has a load of its own.
+        self.routers: dict[str, Use] = {
+            f"{layer.index}.{use.key}": use
+            for layer in plan.layers
+            for use in layer.uses()
+            if use.spec.learning.load and "experts_of_token" not in use.params
+        }
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to balance."""
+        return bool(self.routers)
+
+    def figures(self, values: Mapping[str, Any], targets: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
+        """The loss of a pass, and the load of each router, both as sums over the tokens that count.
+
+        Args:
+            values: What the layers published.
+            targets: (B, L), -100 for tokens that do not count.
+        """
+        counts = (targets != IGNORED).astype(mx.float32).reshape(-1, 1)
+        number = mx.maximum(counts.sum(), 1.0)
+        total, loads = mx.array(0.0), {}
+        for name, use in self.routers.items():
+            scores, chosen = values[f"{name}.routing"]
+            shares = loads_of(chosen, scores.shape[-1], counts)
+            loads[f"{LOAD}.{name}"] = shares * number
+            if self.loss and BIAS not in use.params:
+                total = total + self.loss * switch_loss(scores, shares, counts) * number
+        return total, loads
+
+    def settle(self, model: Any, loads: Mapping[str, mx.array]) -> None:
+        """Move the biases of a model, after a step.
+
+        Args:
+            model: Its parameters change in place.
+            loads: The shares of each router's experts in the whole step, as `figures` named them.
+        """
+        for path, found in self._by_weights(loads).items():
+            if self.rate:
+                move_biases(_at(model, model.path_of(path)), found, self.rate)
+
+    def shown(self, loads: Mapping[str, mx.array]) -> dict[str, float]:
+        """For metrics: of each router, how many times as many tokens its busiest expert has as with an even load."""
+        found = {name: load.size * float(load.max()) for name, load in loads.items()}
+        return found | ({f"{LOAD}.worst": max(found.values())} if found else {})
+
+    def _by_weights(self, loads: Mapping[str, mx.array]) -> dict[str, mx.array]:
+        """Paths of routers with a bias, and the mean load of all layers that run with their weights."""
+        together: dict[str, list[mx.array]] = {}
+        for name, use in self.routers.items():
+            if BIAS in use.params:
+                together.setdefault(use.path, []).append(loads[f"{LOAD}.{name}"])
+        return {path: mx.stack(each).mean(axis=0) for path, each in together.items()}
+
+
+def loads_of(chosen: mx.array, experts: int, counts: mx.array) -> mx.array:
+    """Shares (E,) of the choices (..., k) of tokens that count, (tokens, 1): they sum to 1, if any counts."""
+    rows = chosen.reshape(counts.shape[0], -1)
+    falls = mx.zeros((experts,)).at[rows].add(mx.broadcast_to(counts, rows.shape))
+    return mx.stop_gradient(falls / mx.maximum(falls.sum(), 1.0))
+
+
+def switch_loss(scores: mx.array, shares: mx.array, counts: mx.array) -> mx.array:
+    """`E * sum of f_e * P_e`: scores (..., E), shares f (E,), and tokens that count, (tokens, 1)."""
+    rows = scores.reshape(counts.shape[0], -1)
+    probabilities = rows / mx.maximum(rows.sum(axis=-1, keepdims=True), 1e-20)
+    mean = (counts * probabilities).sum(axis=0) / mx.maximum(counts.sum(), 1.0)
+    return shares.size * (shares * mean).sum()
+
+
+def move_biases(router: Any, load: mx.array, rate: float) -> None:
+    """Raise the bias of experts with less than an even share (E,), and lower that of others, by `rate`."""
+    router[BIAS] = router[BIAS] + rate * mx.sign(1 / load.size - load).astype(router[BIAS].dtype)
+
+
+def _at(model: Any, path: str) -> Any:
+    """The module at a path."""
+    found = model
+    for key in path.split("."):
+        found = found[int(key)] if isinstance(found, list) else found[key]
+    return found

@@ -1,0 +1,144 @@
+"""`train`: flags are the recipe's, faults are diagnostics, and what it wrote goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from axon_compose.cli import main
+from axon_compose.cli._parser import make_parser
+from axon_compose.cli._training_flags import SERVICES, options_of
+from axon_compose.learn import Budget, Cadence, Recipe
+from axon_compose.learn.reporting import SERVICES as KNOWN
+from tests.helpers import described
+
+FAST = ["--batch", "2", "--length", "16", "--evaluations", "0", "--samples", "0"]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a description and a text."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    data = described(dims={"hidden_size": 32, "vocab_size": 259}, stack="a", name="small")
+    Path("small.json").write_text(json.dumps(data), "utf-8")
+    Path("text.txt").write_text("one and two and three. " * 40, "utf-8")
+    return tmp_path
+
+
+def go(capsys: pytest.CaptureFixture[str], *arguments: str, file: str = "small.json") -> tuple[int, str, str]:
+    try:
+        code = main(["train", file, *arguments])
+    except SystemExit as error:
+        code = int(error.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_every_option_is_a_flag() -> None:
+    arguments = make_parser().parse_args(["train", "f", "--data", "d", "--out", "o"])
+    assert options_of(arguments, Recipe) == Recipe()
+    assert options_of(arguments, Cadence) == Cadence()
+    given = ["--learning-rate", "1e-4", "--schedule", "wsd", "--batch", "6", "--accumulate", "3", "--prompt", "x"]
+    arguments = make_parser().parse_args(["train", "f", "--data", "d", "--out", "o", "--tokens", "20M", *given])
+    assert options_of(arguments, Recipe) == Recipe(learning_rate=1e-4, schedule="wsd", batch=6, accumulate=3)
+    assert options_of(arguments, Cadence).prompt == "x"
+    assert arguments.budget == Budget("tokens", 20e6)
+    (commands,) = (action for action in make_parser()._actions if action.dest == "command")
+    text = " ".join(commands.choices["train"].format_help().split())  # type: ignore[index]
+    for options in (Recipe, Cadence):
+        for each in fields(options):
+            assert f"--{each.name.replace('_', '-')}" in text, each.name
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        (["--batch", "0"], 2, "argument --batch: '0' is below 1"),
+        (["--learning-rate", "fast"], 2, "argument --learning-rate: 'fast' is not a number"),
+        (["--batch", "3", "--accumulate", "2"], 2, "`accumulate` does not divide `batch`: 3 by 2"),
+        (["--minutes", "-1"], 2, "argument --minutes: '-1' is no number of minutes such as 5"),
+        (["--steps", "1", "--minutes", "1"], 2, "not allowed with argument"),
+        (["--data", "none.txt"], 2, "`none.txt`: No such file or directory"),
+        (["--data", "*.md"], 2, "error[AX810]: `*.md` matches no file"),
+        (["--tokenizer", "bpe:400"], 2, "error[AX813]: the tokenizer has"),
+        (["--length", "4000"], 2, "error[AX814]: the text has"),
+        (["--freeze", "layer"], 2, "error[AX815]: `layer` names no parameter"),
+        (["--teacher-layers", "0"], 2, "`--teacher-layers` needs a `--teacher`"),
+        (["--resume"], 2, "error[AX801]"),
+        (["--report-to", "paper"], 2, "'paper' is none of wandb, swanlab"),
+        (["--set", "dims.vocab_size=-1"], 1, "error[AX"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_faults_are_diagnostics(
+    given: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str], place: Path
+) -> None:
+    found, out, err = go(capsys, "--data", "text.txt", "--out", "out", "--steps", "1", *FAST, *given)
+    assert said in err
+    assert found == code
+    assert not out
+    assert not Path("out").exists()
+
+
+def test_the_services_are_those_of_mlx_lm() -> None:
+    from mlx_lm.tuner.callbacks import SUPPORT_CALLBACK
+
+    assert SERVICES == KNOWN == tuple(SUPPORT_CALLBACK)
+
+
+def test_an_empty_file(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty.txt").touch()
+    code, _, err = go(capsys, "--data", "empty.txt", "--out", "out")
+    assert code == 2
+    assert "error[AX811]: there is no text in `empty.txt`" in err
+
+
+def test_it_trains_and_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = go(capsys, "--data", "text.txt", "--out", "out", "--steps", "3", *FAST)
+    assert code == 0
+    assert out.startswith("small: 3 steps, 96 tokens in ")
+    assert "axon-compose train out --data TEXT --out DIR" in err
+    assert {"curves.html", "loss.svg", "metrics.jsonl"} <= {path.name for path in Path("out").iterdir()}
+    first = [json.loads(line) for line in Path("out/metrics.jsonl").read_text("utf-8").splitlines()]
+    code, out, _ = go(capsys, "--data", "text.txt", "--out", "on", "--steps", "1", *FAST, "--json", file="out")
+    assert code == 0
+    result = json.loads(out)["result"]
+    assert result["steps"] == 1
+    again = [json.loads(line) for line in Path("on/metrics.jsonl").read_text("utf-8").splitlines()]
+    assert again[0]["loss"] == pytest.approx(first[-1]["loss"], rel=1e-6)  # it begins where the other one ended
+
+
+def test_standard_input_and_ctrl_c(place: Path) -> None:
+    """In a process of its own: the text comes by a pipe, and the first Ctrl-C ends the run with what it has."""
+    command = [sys.executable, "-m", "axon_compose", "train", "small.json", "--data", "-", "--out", "out"]
+    run = subprocess.Popen(
+        [*command, "--minutes", "600", *FAST], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    try:
+        assert run.stdin is not None
+        run.stdin.write(b"a text of some length, said again. " * 20)
+        run.stdin.close()
+        run.stdin = None
+        while (
+            not (place / "out" / "metrics.jsonl").exists()
+            or (place / "out" / "metrics.jsonl").read_text().count('"step"') < 4
+        ):
+            assert run.poll() is None, run.stderr.read() if run.stderr else ""
+        run.send_signal(signal.SIGINT)
+        out, err = run.communicate(timeout=120)
+    finally:
+        run.kill()
+        run.wait()
+    assert run.returncode == 130
+    assert b"`--resume` continues where it was" in err
+    assert b"steps" in out
+    assert (place / "out" / "training.safetensors").exists()

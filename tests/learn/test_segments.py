@@ -1,0 +1,168 @@
+"""What is computed again in the backward pass is what was computed: the same gradients, in less memory."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import pytest
+from mlx.utils import tree_flatten
+
+import axon_compose
+from axon_compose.learn import Budget, Recipe, Trainer
+from axon_compose.learn.loss import cross_entropy
+from axon_compose.model import LanguageModel, random_weights, with_folder_names
+from axon_compose.proof.check import small_architecture
+from axon_compose.registry import ComponentSpec, Options, Registry
+from tests.helpers import described
+from tests.learn.small import Counting
+
+
+def gradients(model: LanguageModel, segment: int) -> dict[str, mx.array]:
+    tokens, targets = Counting().at(0)
+
+    def loss(model: LanguageModel) -> mx.array:
+        h, _ = model.observed(tokens, segment=segment)
+        return cross_entropy(model, h, targets).total
+
+    return dict(tree_flatten(nn.value_and_grad(model, loss)(model)[1]))
+
+
+def same(one: dict[str, mx.array], other: dict[str, mx.array]) -> bool:
+    scale = {name: mx.abs(value).max() for name, value in one.items()}
+    return one.keys() == other.keys() and all(
+        (mx.abs(one[name] - other[name]).max() <= 1e-5 * scale[name] + 1e-6).item() for name in one
+    )
+
+
+#: Shared weights, values that cross layers, a residual scheme, values of the embedding.
+MODELS = ["hybrid-demo", "zamba2", "gemma3n_text", "kimi_k3", "rwkv7", "shared-kv"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_are_those_without_segments(name: str) -> None:
+    model = random_weights(small_architecture(axon_compose.load(name).plan()).plan())
+    model.train()
+    right = gradients(model, 0)
+    for segment in (1, 2, 100):
+        assert same(right, gradients(model, segment)), segment
+
+
+def test_a_folder_model_and_frozen_layers_too() -> None:
+    model = with_folder_names(axon_compose.load(described(stack="(a s w)*2")).build())
+    model.train()
+    model.layers[1].freeze()
+    right = gradients(model, 0)
+    assert not any("layers.1." in name for name in right)
+    assert same(right, gradients(model, 4))
+
+
+class NoiseOptions(Options):
+    """A layer with a dropout."""
+
+
+class Noise(nn.Module):
+    """`x` by a matrix after a dropout of half of its numbers."""
+
+    def __init__(self, options: Any, dims: Any) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(0.5)
+        self.proj = nn.Linear(dims.hidden_size, dims.hidden_size, bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.proj(mx.tanh(self.proj(self.dropout(x))))
+
+
+NOISE = ComponentSpec(
+    name="noise",
+    kind="layer",
+    options=NoiseOptions,
+    module=f"{__name__}:Noise",
+    summary="Drops numbers.",
+    params=lambda options, dims: {"proj.weight": (dims.hidden_size, dims.hidden_size)},
+)
+
+
+@pytest.fixture
+def noisy() -> LanguageModel:
+    components = described()["components"] | {"noise": {"type": "acme/noise"}}
+    text = described(components=components, blocks={"a": ["attn", "noise", "mlp"]}, stack="a*4")
+    model = axon_compose.load(text, registry=Registry.with_plugins({"acme": [NOISE]})).build()
+    model.train()
+    return model
+
+
+def slope(model: LanguageModel, loss: Any, grads: dict[str, mx.array]) -> float:
+    """The central difference along the gradient, as a part of its length, with the same random numbers."""
+    weights = dict(tree_flatten(model.trainable_parameters()))
+    length = mx.sqrt(sum((grad * grad).sum() for grad in grads.values())).item()
+    step, ends = 3e-3 / length, []
+    for sign in (1, -1):
+        model.load_weights([(name, weights[name] + sign * step / length * grads[name]) for name in grads], strict=False)
+        mx.random.seed(11)
+        ends.append(loss(model).item())
+    model.load_weights(list(weights.items()), strict=False)
+    return (ends[0] - ends[1]) / (2 * step) / length
+
+
+def measured(model: LanguageModel, run: Any) -> float:
+    tokens, targets = Counting().at(0)
+
+    def loss(model: LanguageModel) -> mx.array:
+        return cross_entropy(model, run(model, tokens), targets).total / targets.size
+
+    mx.random.seed(11)
+    grads = dict(tree_flatten(nn.value_and_grad(model, loss)(model)[1]))
+    mx.eval(grads)
+    return slope(model, loss, grads)
+
+
+def test_a_dropout_draws_the_same_mask_again(noisy: LanguageModel) -> None:
+    """The gradient is the slope of the loss that was computed."""
+    found = measured(noisy, lambda model, tokens: model.observed(tokens, segment=2)[0])
+    assert found == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_dropout_in_checkpoints_as_mlx_lm_makes_them_draws_another(noisy: LanguageModel) -> None:
+    """`mlx_lm.tuner.trainer.grad_checkpoint`, whose random state runs on: why there are segments of our own."""
+    from mlx_lm.tuner.trainer import grad_checkpoint
+
+    kind = type(noisy.layers[0])
+    original = kind.__call__
+    try:
+        grad_checkpoint(noisy.layers[0])
+        found = measured(noisy, lambda model, tokens: model.hidden(tokens))
+    finally:
+        kind.__call__ = original
+    assert abs(found - 1.0) > 0.2
+
+
+def test_random_numbers_go_on_behind_segments(noisy: LanguageModel) -> None:
+    """Two segments, and two passes, have masks of their own."""
+    mx.random.seed(3)
+    tokens = mx.arange(12)[None]
+    first, second = (noisy.observed(tokens, segment=2)[0] for _ in range(2))
+    assert not mx.array_equal(first, second)
+    mx.random.seed(3)
+    assert mx.array_equal(noisy.observed(tokens, segment=2)[0], first)
+
+
+def test_segments_need_less_memory() -> None:
+    """A whole step of the trainer, on eight layers: clipping must not keep what each segment computes again."""
+    text = described(dims={"hidden_size": 64, "vocab_size": 64}, stack="a*8")
+    text["components"]["mlp"]["intermediate_size"] = 256
+    peaks = []
+    for segment in (0, 1):
+        recipe = Recipe(batch=4, length=256, segment=segment)
+        trainer = Trainer(axon_compose.load(text).build(), Counting(length=256), recipe, Budget("steps", 9))
+        trainer.step()
+        mx.synchronize()
+        before = mx.get_active_memory()
+        mx.reset_peak_memory()
+        trainer.step()
+        peaks.append(mx.get_peak_memory() - before)
+        del trainer
+        gc.collect()
+    assert peaks[1] < 0.55 * peaks[0]
