@@ -224,7 +224,8 @@ def _lightning() -> Sides:
         return ssd_scan(v, mx.ones(q.shape[:3]), log_decay, k, width**-0.5 * q)
 
     def theirs(q: mx.array, k: mx.array, v: mx.array) -> Any:
-        return recurrent_gla(*(x.swapaxes(1, 2) for x in (q, k, v)), log_decay, width**-0.5)
+        y, state = recurrent_gla(*(x.swapaxes(1, 2) for x in (q, k, v)), log_decay, width**-0.5)
+        return y.swapaxes(1, 2), state
 
     return inputs, ours, theirs
 
