@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn import Batch, Budget, Recipe, Trainer
-from axon_compose.learn.trainer import Diverged
+from axon_compose.learn.trainer import Diverged, _pays
 from tests.learn.small import VOCABULARY, Counting, model
 
 RECIPE = Recipe(batch=4, length=12, learning_rate=1e-2, warmup=0.1)
@@ -119,6 +119,22 @@ def test_compiled_is_not_compiled() -> None:
         for how in ("on", "off")
     ]
     assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("budget", "wanted"),
+    [
+        (Budget("steps", 500), True),
+        (Budget("steps", 499), False),
+        (Budget("tokens", 500 * 48), True),
+        (Budget("minutes", 5), False),
+        (Budget("minutes", 10), True),
+        (Budget("flops", 1e20), False),
+    ],
+    ids=str,
+)
+def test_long_runs_are_compiled(budget: Budget, wanted: bool) -> None:
+    assert _pays(budget, 48) == (wanted or mx.default_device() != mx.cpu)
 
 
 def test_half_precision_computes_over_full_weights() -> None:
