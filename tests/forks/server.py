@@ -24,8 +24,8 @@ _LEFT_OUT: Final = ("axon_compose.model.mlx_lm", "axon_compose.proof.bench", "ax
 _MLX_LM: Final = ("utils", "generate", "lora", "fuse", "convert", "chat", "perplexity", "cache_prompt")
 #: Variables that an interpreter or a library reads once, at its beginning: with others, a command is a fresh process.
 _READ_ONCE: Final = ("HF_", "HOME", "LANG", "LC_", "MLX", "OMP_", "OPENBLAS_", "PYTHON", "TOKENIZERS_", "XDG_")
-#: Those of them that `become` heeds.
-_HEEDED: Final = ("PYTHONIOENCODING", "PYTHONPATH", "PYTHONUNBUFFERED", "HF_DATASETS_OFFLINE")
+#: Those of them that `become` heeds, or that say where libraries keep what they fetch, and nothing is fetched.
+_HEEDED: Final = ("PYTHONIOENCODING", "PYTHONPATH", "PYTHONUNBUFFERED", "HF_DATASETS_OFFLINE", "XDG_CACHE_HOME")
 
 Request = dict[str, Any]
 
