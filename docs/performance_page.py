@@ -172,8 +172,8 @@ def _native(results: Results) -> str:
     text = (
         "## With axon-native\n\n"
         "The same with OpenBLAS and the recurrences in C++, an optional distribution (`make native`,\n"
-        "[plugins/axon-native](../plugins/axon-native/README.md)). Backward passes are those of the reference\n"
-        "implementations in MLX operations.\n\n"
+        "[plugins/axon-native](../plugins/axon-native/README.md)). Training was measured before it had\n"
+        "backward passes of its own, whose figures are in its README.\n\n"
     )
     figures = [("prefill", 1), ("decode", 1), ("decode", 8)]
     several = [

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from axon_compose.checkpoints.files import read_header
 from axon_compose.checkpoints.files._safetensors import shown
 from axon_compose.checkpoints.huggingface import field_names, read_config
-from axon_compose.checkpoints.likeness import Likeness
+from axon_compose.checkpoints.likeness import Likeness, kind
 from axon_compose.diagnostics import Problems
 from axon_compose.language.config import Config
 from axon_compose.language.document import MODEL_NAME
@@ -26,6 +27,8 @@ _HINTS: Final = (
     (r"(q|k|v|o|qkv|out)_?proj\.bias", "biases: `bias` of attention, by projection where they differ"),
     (r"(gate|up|down)_proj\.bias", "biases: `bias` of the MLP or the experts"),
     (r"shared_expert", "a shared expert: `num_shared_experts` or `shared_intermediate_size` of moe"),
+    (r"experts?\.", "experts: `moe`; tensors of each are stacked (`stack: e`), one of all is split"),
+    (r"(router|\.gate)\.weight$", "the router: `layers.<l>.moe.gate`"),
     (r"correction_bias|expert_bias", "a bias that only chooses: `correction_bias` of moe"),
     (r"(pre|post)_(feedforward|ffn|mlp|attention)_?(layer)?norm", "norms around branches: `norm: {place: sandwich}`"),
     (r"norm\.bias", "norms with a bias: `norm: {type: layer_norm}`"),
@@ -60,7 +63,7 @@ def draft_text(folder: Path, likeness: Likeness) -> str:
         "huggingface:",
         f"  model_types: [{scalar_text(model_type)}]",
         *_only(likeness, config),
-        *_tensors(likeness),
+        *_tensors(likeness, _shapes(folder)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -108,7 +111,16 @@ def _only(likeness: Likeness, config: Config) -> Iterator[str]:
         yield f"  ignore: {flow_text(nested)}"
 
 
-def _tensors(likeness: Likeness) -> Iterator[str]:
+def _shapes(folder: Path) -> dict[str, str]:
+    """The shape of each kind of tensor in a checkpoint, of several layers that of the first one."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        for name, entry in read_header(path).items():
+            found.setdefault(kind(name), f" {list(entry.shape)}")
+    return found
+
+
+def _tensors(likeness: Likeness, shapes: dict[str, str]) -> Iterator[str]:
     parts = {
         "Tensors without a place, which need a rule under `weights` (null drops one).": likeness.unexpected,
         "Parameters that no tensor gives.": likeness.missing,
@@ -119,7 +131,7 @@ def _tensors(likeness: Likeness) -> Iterator[str]:
     for title, names in parts.items():
         if names:
             yield f"    # {title}"
-            yield from (f"    #   {name}{_hint(name)}" for name in names)
+            yield from (f"    #   {name}{shapes.get(name, '')}{_hint(name)}" for name in names)
 
 
 def _hint(name: str) -> str:

@@ -22,7 +22,7 @@ from axon_compose.language.source import Mapping, plain, read_file
 from axon_compose.plan import Compiled
 from axon_compose.registry import Registry
 
-__all__ = ["Likeness", "likenesses"]
+__all__ = ["Likeness", "kind", "likenesses"]
 
 #: Families that are compiled for a checkpoint: those whose files know most of its fields.
 _TRIED: Final = 16
@@ -58,8 +58,12 @@ class Likeness:
 
     @property
     def differences(self) -> int:
-        """How many things differ; a family that cannot be compiled comes after all that can."""
-        parts = (self.unknown, self.unsupported, self.unexpected, self.missing, self.misshaped)
+        """How many things differ; a family that cannot be compiled comes after all that can.
+
+        A component that no tensor fills is one thing, however many matrices it has.
+        """
+        unfilled = {name.rsplit(".", 2)[0] for name in self.missing}
+        parts = (self.unknown, self.unsupported, self.unexpected, unfilled, self.misshaped)
         return sum(map(len, parts)) + (0 if self.compiled else 1000)
 
 
@@ -89,7 +93,8 @@ def likenesses(folder: Path, registry: Registry, only: str | None = None) -> lis
 
     likely = sorted(asked, key=distance)
     found = [_with_tensors(_likeness(family, folder, config, registry), folder) for family in likely[:_TRIED]]
-    return sorted(found, key=lambda one: (one.differences, distance(one.family)))
+    # Of several that differ in as much, one that stands for itself is the better base.
+    return sorted(found, key=lambda one: (one.differences, known[one.family.name].is_heir, distance(one.family)))
 
 
 @dataclass(frozen=True)
@@ -173,4 +178,9 @@ def _with_tensors(likeness: Likeness, folder: Path) -> Likeness:
 def _kinds(lines: Iterable[str]) -> tuple[str, ...]:
     """The names at the beginning of lines, each once for all layers."""
     names = (re.split(r"[:,] ", line, maxsplit=1)[0] for line in lines)
-    return tuple(dict.fromkeys(_NUMBER.sub("<l>", name, count=1) for name in names))
+    return tuple(dict.fromkeys(map(kind, names)))
+
+
+def kind(name: str) -> str:
+    """The name of a tensor or parameter with `<l>` for its first number."""
+    return _NUMBER.sub("<l>", name, count=1)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 import yaml
 
@@ -81,7 +82,22 @@ def test_a_draft_says_what_is_to_be_decided(tmp_path: Path) -> None:
         "no formula uses the dim `quill_scale`"
     ]
     assert "rope_interleaved: true" in text
-    assert "#   model.layers.<l>.self_attn.q_norm.weight  (norms of queries and keys: `qk_norm` of attention)" in text
+    assert (
+        "#   model.layers.<l>.self_attn.q_norm.weight [48]  (norms of queries and keys: `qk_norm` of attention)" in text
+    )
+
+
+def test_a_component_that_nothing_fills_differs_once(tmp_path: Path) -> None:
+    """However many matrices it has: the base is the plainest family that has the rest."""
+    folder = renamed("llama", tmp_path / "c")
+    weights = mx.load(str(folder / "model.safetensors"))
+    kept = {name.replace(".mlp.", ".experts."): array for name, array in weights.items()}
+    mx.save_safetensors(str(folder / "model.safetensors"), kept, {"format": "pt"})
+    first = nearest(folder)[0]
+    assert first.family.name == "llama"
+    assert len(first.missing) == 6  # matrices and biases
+    assert first.differences == len(first.unexpected) + 1
+    assert "experts.gate_proj.weight [72, 48]  (experts: `moe`;" in draft_text(folder, first)
 
 
 def test_config_json_alone_is_enough(tmp_path: Path) -> None:

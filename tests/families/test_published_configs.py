@@ -161,6 +161,7 @@ PUBLISHED: Final = {
     "pixtral-12b": Published("llama", 12_247_782_400),
     "gemma-4-12B-it": Published("gemma4_unified", 11_907_350_320),
     "TeleChat3-36B-Thinking": Published("telechat3", "36"),
+    "Aria": Published("aria_text", 24_869_091_840),
     "Baichuan-M1-14B-Instruct": Published("baichuan_m1", 14_470_764_320),
     "Hunyuan-Large": Published("hunyuan", 388_701_405_440),
     "Hunyuan-0.5B-Instruct": Published("hunyuan_v1_dense", 539_010_048),

@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn import Batch, Budget, Recipe, Trainer
-from axon_compose.learn.trainer import Diverged
+from axon_compose.learn.trainer import Diverged, _pays
 from tests.learn.small import VOCABULARY, Counting, model
 
 RECIPE = Recipe(batch=4, length=12, learning_rate=1e-2, warmup=0.1)
@@ -88,14 +88,33 @@ def test_parts_of_a_step_are_the_step(left_out: int) -> None:
         assert other.gradient_norm == pytest.approx(found[0].gradient_norm, rel=1e-5)
 
 
-def test_it_continues_to_the_bit(tmp_path: Path) -> None:
-    budget = Budget("steps", 12)
-    whole = Trainer(model(), Counting(), RECIPE, budget)
+ROUTED = {
+    "components": {"attn": {"type": "attention", "num_heads": 2}, "moe": {
+        "type": "moe", "num_experts": 4, "top_k": 2, "intermediate_size": 16,
+        "correction_bias": True}},
+    "blocks": {"a": ["attn", "moe"]},
+    "stack": "a*2",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sections", "options"),
+    [
+        ({}, {}),
+        ({}, {"optimizer": "muon", "schedule": "wsd", "accumulate": 2}),
+        ({}, {"dtype": "bfloat16", "segment": 1, "z_loss": 1e-4}),
+        (ROUTED, {"balance_rate": 0.01}),
+    ],
+    ids=["plain", "muon", "bfloat16", "routed"],
+)
+def test_it_continues_to_the_bit(sections: dict[str, Any], options: dict[str, Any], tmp_path: Path) -> None:
+    budget, recipe = Budget("steps", 9), replace(RECIPE, **options)
+    whole = Trainer(model(**sections), Counting(), recipe, budget)
     wanted = losses(whole)
-    first = Trainer(model(), Counting(), RECIPE, budget)
+    first = Trainer(model(**sections), Counting(), recipe, budget)
     found = [first.step().loss for _ in range(5)]
     first.save(tmp_path)
-    second = Trainer(model(seed=7), Counting(), RECIPE, budget)
+    second = Trainer(model(seed=7, **sections), Counting(), recipe, budget)
     second.restore(tmp_path)
     assert found + losses(second) == wanted
     assert same(weights(second), weights(whole))
@@ -119,6 +138,22 @@ def test_compiled_is_not_compiled() -> None:
         for how in ("on", "off")
     ]
     assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("budget", "wanted"),
+    [
+        (Budget("steps", 500), True),
+        (Budget("steps", 499), False),
+        (Budget("tokens", 500 * 48), True),
+        (Budget("minutes", 5), False),
+        (Budget("minutes", 10), True),
+        (Budget("flops", 1e20), False),
+    ],
+    ids=str,
+)
+def test_long_runs_are_compiled(budget: Budget, wanted: bool) -> None:
+    assert _pays(budget, 48) == (wanted or mx.default_device() != mx.cpu)
 
 
 def test_half_precision_computes_over_full_weights() -> None:

@@ -129,10 +129,10 @@ def _section(title: str, across: Axis, up: Axis, lines: Iterable[Line]) -> Itera
 
 
 def _groups(keys: Iterable[str]) -> dict[str, list[str]]:
-    """Figures that belong in one chart: those of the same name but for numbers and what follows a slash."""
+    """Figures that belong in one chart: those of the same name up to a dot, or but for the number at its end."""
     found: dict[str, list[str]] = {}
     for key in keys:
-        found.setdefault(key.partition("/")[0].rstrip("0123456789_"), []).append(key)
+        found.setdefault(key.partition(".")[0].rstrip("0123456789_"), []).append(key)
     return found
 
 
