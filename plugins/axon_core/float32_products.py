@@ -90,11 +90,6 @@ class Packing:
     bits: int
     mode: str = "affine"
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """As keyword arguments."""
-        return {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
-
     def unpacked(
         self, packed: mx.array, scales: mx.array, biases: mx.array | None, global_scale: mx.array | None = None
     ) -> mx.array:
@@ -123,7 +118,8 @@ def quantized_product(
         (..., N), in the type that the product has in MLX.
     """
     dtype = x.dtype if biases is None else _common(x, scales)
-    if (found := native_product(x, packed, scales, biases, **packing.options)) is not None:
+    how = {"group_size": packing.group_size, "bits": packing.bits, "mode": packing.mode}
+    if (found := native_product(x, packed, scales, biases, **how)) is not None:
         return found.astype(dtype)
     rows = x.reshape(-1, x.shape[-1]).astype(mx.float32)
     if rows.shape[0] <= _FEW or is_reference_blas():

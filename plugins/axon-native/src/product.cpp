@@ -118,11 +118,11 @@ class Product : public mx::Primitive {
   bool gathers_;
 };
 
-/** Where the numbers of x begin that are `at` in the order of its leading axes, of which it may repeat some. */
-size_t offset(const array& x, size_t at, int axes) {
-  size_t found = 0;
+/** Where the row of x begins that is `at` in the order of its leading axes, which may repeat rows or turn them around. */
+int64_t offset(const array& x, size_t at, int axes) {
+  int64_t found = 0;
   for (int axis = axes - 1; axis >= 0; --axis) {
-    found += at % x.shape(axis) * x.strides(axis);
+    found += static_cast<int64_t>(at % x.shape(axis)) * x.strides(axis);
     at /= x.shape(axis);
   }
   return found;
@@ -160,11 +160,21 @@ void Product::eval_cpu(const std::vector<array>& inputs, std::vector<array>& out
     }
     const float* numbers = x.data<float>();
     const size_t each = chosen == nullptr ? rows : x.shape(-2);
+    const int64_t step = x.strides(-1);
+    std::vector<float> copies(step == 1 ? 0 : rows * width);
     std::vector<Meeting> meetings(matrices);
     for (size_t row = 0; row < rows; ++row) {
       const size_t expert = chosen == nullptr ? 0 : chosen[row / each];
       auto& meeting = meetings[std::min<size_t>(expert, matrices - 1)];
-      meeting.x.push_back(numbers + offset(x, row, x.ndim() - 1));
+      const float* from = numbers + offset(x, row, x.ndim() - 1);
+      if (step != 1) {
+        float* copy = copies.data() + row * width;
+        for (size_t k = 0; k < width; ++k) {
+          copy[k] = from[static_cast<int64_t>(k) * step];
+        }
+        from = copy;
+      }
+      meeting.x.push_back(from);
       meeting.y.push_back(y + row * columns);
     }
     for (size_t at = 0; at < meetings.size(); ++at) {
@@ -362,8 +372,11 @@ array product(const array& x, const array& weight, const std::optional<array>& s
   const Packing packing{group_size, bits, mode};
   check(x, weight, scales, biases, indices.has_value(), packing);
   const mx::Stream stream = mx::default_stream(mx::Device::cpu);
-  const auto dense = [&](const array& a) { return mx::contiguous(a, false, stream); };
-  std::vector<array> inputs{dense(mx::astype(x, mx::float32, stream)), dense(weight)};
+  // Weights mostly are so; x is looked at when it has been computed.
+  const auto dense = [&](const array& a) {
+    return a.is_available() && a.flags().row_contiguous ? a : mx::contiguous(a, false, stream);
+  };
+  std::vector<array> inputs{mx::astype(x, mx::float32, stream), dense(weight)};
   for (const auto& array : {scales, biases}) {
     if (array) {
       inputs.push_back(dense(*array));

@@ -154,26 +154,23 @@ inline void sums(const Stored& matrix, const Row* rows, const float* const* x, F
   const uint8_t* const numbers[] = {rows[0].numbers, rows[1].numbers, rows[2].numbers, rows[3].numbers};
   const float* factors[ROWS];
   std::memcpy(factors, x, sizeof(factors));
-  const size_t ahead = COLUMNS * matrix.row_bytes, bits = 8 * matrix.row_bytes / matrix.width;
-  const size_t length = matrix.group * bits / 8;
+  // Several short rows at once are no stream that the processor would see coming.
+  const size_t ahead = COLUMNS * matrix.row_bytes;
+  for (size_t line = 0; line < ahead; line += 64) {
+    __builtin_prefetch(numbers[0] + ahead + line);
+  }
   walk<Format>(
       matrix, 0, matrix.width,
       [&](size_t group) {
         for (int column = 0; column < COLUMNS; ++column) {
           scale[column] = Lanes{} + rows[column].scales[group];
           bias[column] = Lanes{} + rows[column].biases[group];
-          for (size_t line = 0; line < length; line += 64) {
-            __builtin_prefetch(numbers[column] + group * length + line + ahead);
-          }
         }
       },
       [&](size_t k) {
 #pragma GCC unroll 4
         for (int column = 0; column < COLUMNS; ++column) {
           const Lanes w = Format::weights(numbers[column], k, scale[column], bias[column]);
-          if constexpr (!Format::GROUPED) {
-            __builtin_prefetch(numbers[column] + k * bits / 8 + ahead);
-          }
 #pragma GCC unroll 4
           for (int row = 0; row < ROWS; ++row) {
             sum[row][column] += w * read<Lanes>(factors[row] + k);
