@@ -142,6 +142,8 @@ def _require_memory(plan: Plan, recipe: Recipe) -> None:
         CheckpointError: AX401.
     """
     sequences = recipe.batch // recipe.accumulate
-    (sheet,) = cost(plan, context=recipe.length, batch=sequences, dtype="float32", training=True).contexts
+    (sheet,) = cost(
+        plan, context=recipe.length, batch=sequences, dtype="float32", training=True, segment=recipe.segment
+    ).contexts
     what = f"training `{plan.name}` on {sequences} sequences of {recipe.length} tokens at once"
     require(sheet.needed_bytes, what, largest_parts(plan, "float32"))

@@ -2,8 +2,8 @@
 
 Half a second of `axon-compose` and one and a half of `mlx_lm` are imports, and tests run hundreds of both. A server
 (`server.py`) imports once; each command is a fork of it that gets the arguments, the folder, the variables and the
-streams of its caller, and ends as any Python program does. What a test says of a fresh interpreter (imports, closed
-streams, memory, signals) it says of `sys.executable` instead.
+streams of its caller, and has the exit code and the output of any Python program. What a test says of a fresh
+interpreter (imports, closed streams, memory, signals) it says of `sys.executable` instead.
 """
 
 from __future__ import annotations

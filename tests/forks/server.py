@@ -5,6 +5,7 @@ It ends when its standard input does, and what it forked with it. A command whos
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import importlib
@@ -16,6 +17,8 @@ import selectors
 import signal
 import socket
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -142,6 +145,30 @@ def run(arguments: list[str]) -> None:
         runpy.run_path(kind, run_name="__main__")
 
 
+def ended(program: Callable[[], None]) -> int:
+    """The exit code of a program; Ctrl-C and its like go on as they are."""
+    try:
+        program()
+    except SystemExit as leaving:
+        if leaving.code is None or isinstance(leaving.code, int):
+            return leaving.code or 0
+        sys.stderr.write(f"{leaving.code}\n")
+        return 1
+    except Exception:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        return 1
+    return 0
+
+
+def end(code: int) -> None:
+    """Leave without taking down one by one what was imported: that would copy the memory shared with the server."""
+    threading._shutdown()  # type: ignore[attr-defined]  # as `multiprocessing` does
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def main(address: str) -> None:
     before, own = dict(os.environ), os.environ.get("PYTHONPATH", "").split(os.pathsep)
     path = [place for place in sys.path[1:] if place not in own]
@@ -152,7 +179,7 @@ def main(address: str) -> None:
     gc.freeze()
     request, streams = serve(address, read_once(before))
     become(request, streams, set_by_imports, path)
-    run(request["arguments"])
+    end(ended(lambda: run(request["arguments"])))
 
 
 main(sys.argv[1])

@@ -32,6 +32,7 @@ def cost(
     batch: int = 1,
     quantize: int | None = None,
     training: bool = False,
+    segment: int = 0,
     memory: int | None = None,
     bandwidth: float | None = None,
 ) -> CostSheet:
@@ -44,6 +45,8 @@ def cost(
         batch: Sequences per batch.
         quantize: Bits of quantised weights; not quantised unless given.
         training: Count the memory of a training step too.
+        segment: Layers of a segment that the step computes again instead of saving (gradient checkpointing), as
+            `axon-compose train --segment` does; 0 saves all.
         memory: Bytes available: does it fit, and up to which context?
         bandwidth: Memory bandwidth in bytes per second.
 
@@ -63,7 +66,7 @@ def cost(
         raise ValueError("`memory` must not be negative")
     if bandwidth is not None and not 0 < bandwidth < float("inf"):
         raise ValueError("`bandwidth` must be above 0")
-    return _Measure(plan, contexts, Storage(dtype, quantize), batch, training, bandwidth).sheet(memory)
+    return _Measure(plan, contexts, Storage(dtype, quantize), batch, training, bandwidth, segment).sheet(memory)
 
 
 class _Measure:
@@ -75,13 +78,14 @@ class _Measure:
         batch: int,
         training: bool,
         bandwidth: float | None,
+        segment: int = 0,
     ) -> None:
         self.plan, self.contexts, self.storage, self.batch = plan, contexts, storage, batch
         self.bandwidth = bandwidth
         self.answers = Answers()
         self.runs = list(_runs(plan))
         self.kinds = _alike(use for use, _ in self.runs)
-        self.training = Training(plan, self.kinds, self.answers, storage.dtype, batch) if training else None
+        self.training = Training(plan, self.kinds, self.answers, storage.dtype, batch, segment) if training else None
         self.sizes: dict[int, int] = {}
         self.weight_bytes = sum(map(self.nbytes, plan.uses()))
 

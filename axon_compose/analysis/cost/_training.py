@@ -41,10 +41,20 @@ class Training:
         answers: What they say.
         dtype: Of weights and activations.
         batch: Sequences.
+        segment: Layers that keep their input alone and are computed again, 0 for none.
     """
 
-    def __init__(self, plan: Plan, kinds: Sequence[tuple[Use, int]], answers: Answers, dtype: str, batch: int) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        kinds: Sequence[tuple[Use, int]],
+        answers: Answers,
+        dtype: str,
+        batch: int,
+        segment: int = 0,
+    ) -> None:
         self.plan, self.kinds, self.answers, self.dtype, self.batch = plan, kinds, answers, dtype, batch
+        self.segment = segment
         nbytes = Storage(dtype).nbytes
         self.weights = sum(map(nbytes, plan.uses()))
         largest = max((sum(map(nbytes, layer.uses())) for layer in plan.layers if layer.owner is None), default=0)
@@ -54,17 +64,38 @@ class Training:
         """The memory of a step on sequences of so many tokens."""
         saved, flying = 0, self.moved
         for use, number in self.kinds:
-            arrays = self.answers.saved(use, tokens, self.dtype)
-            if arrays is None:
-                saved += number * self.batch * tokens * _estimate(self.plan, use, self.answers, self.dtype)
-                continue
-            size = sum(array.nbytes(self.dtype) * (1 if array.dtype == "bool" else self.batch) for array in arrays)
+            size = self.saved(use, tokens)
             saved += number * size
-            if use is not self.plan.head:
+            if use is not self.plan.head and self.answers.saved(use, tokens, self.dtype) is not None:
                 flying = max(flying, _COMPONENT * size, self.answers.recomputed(use, self.batch, tokens))
         saved -= self.common(tokens)
+        if self.segment:
+            saved = self.segmented(tokens, saved)
         scores = self.batch * tokens * int(self.plan.dims.vocab_size) * DTYPES[self.dtype]
         return TrainingCost(self.weights, 2 * self.weights, saved, max(flying, _SCORES * scores))
+
+    def segmented(self, tokens: int, saved: int) -> int:
+        """Bytes with gradient checkpoints: what goes into each segment, one segment's insides, and gradients.
+
+        MLX begins to compute a segment again before it has freed the one before: one layer's more. The gradients of all
+        weights are there until they are clipped.
+
+        Args:
+            tokens: Of each sequence.
+            saved: Bytes without checkpoints.
+        """
+        layers = [sum(self.saved(use, tokens) for use in layer.uses()) for layer in self.plan.layers]
+        count = -(-len(layers) // self.segment)
+        inputs = count * self.batch * tokens * int(self.plan.dims.hidden_size) * DTYPES[self.dtype]
+        inside = min(self.segment + 1, len(layers)) * max(layers)
+        return max(saved - sum(layers), 0) + inputs + inside + self.weights
+
+    def saved(self, use: Use, tokens: int) -> int:
+        """Bytes that a component leaves for the backward pass."""
+        arrays = self.answers.saved(use, tokens, self.dtype)
+        if arrays is None:
+            return self.batch * tokens * _estimate(self.plan, use, self.answers, self.dtype)
+        return sum(array.nbytes(self.dtype) * (1 if array.dtype == "bool" else self.batch) for array in arrays)
 
     def common(self, tokens: int) -> int:
         """Bytes of the arrays `input` that all but the first member of a branch declare: they read the same one."""
