@@ -118,7 +118,7 @@ def quantized_product(
         (..., N), in the type that the product has in MLX.
     """
     dtype = x.dtype if biases is None else _common(x, scales)
-    how = {"group_size": packing.group_size, "bits": packing.bits, "mode": packing.mode}
+    how: dict[str, Any] = {"group_size": packing.group_size, "bits": packing.bits, "mode": packing.mode}
     if (found := native_product(x, packed, scales, biases, **how)) is not None:
         return found.astype(dtype)
     rows = x.reshape(-1, x.shape[-1]).astype(mx.float32)
