@@ -15,6 +15,7 @@ ALL: Final = sorted(path.stem for path in data_dir("architectures").glob("*.yaml
 #: that brings something new is added.
 VARIED: Final = [
     "apertus",
+    "baichuan_m1",
     "bailing_moe_linear",
     "bailing_moe_v3",
     "bit-axon-small",
@@ -27,6 +28,7 @@ VARIED: Final = [
     "gemma3n_text",
     "gemma4_text",
     "gpt_oss",
+    "hunyuan",
     "hy_v4",
     "hybrid-demo",
     "jamba",
@@ -54,6 +56,7 @@ VARIED: Final = [
     "persimmon",
     "phimoe",
     "phixtral",
+    "plamo2",
     "qwen3_next",
     "recurrent_gemma",
     "rwkv7",
