@@ -83,7 +83,7 @@ def _most_frequent(options: MemorisationOptions) -> float:
     """The share of keys that have the most frequent value: an answer to all of them."""
     from axon_compose.learn.tasks.mad import facts
 
-    values = facts(options).tolist()
+    values: list[int] = facts(options).tolist()
     return max(map(values.count, set(values))) / len(values)
 
 
