@@ -98,5 +98,5 @@ def test_no_tokenizer_that_can_be_used(files: dict[str, bytes], says: str, tmp_p
     assert says in error.value.message
     assert str(tmp_path) not in error.value.message.removeprefix(f"`{tmp_path}`")
     # A reason in several lines is not cut off at the end of the first.
-    assert not error.value.message.rstrip(")").endswith(":")
+    assert not error.value.message.rstrip(") ").endswith(":")
     assert "\n" not in error.value.message
