@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from axon_compose.learn.data import Sources
     from axon_compose.learn.distilling import Teaching
     from axon_compose.learn.run import Listener, Outcome
+    from axon_compose.learn.tasks import read_task
     from axon_compose.learn.trainer import Metrics, Trainer
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Spent",
     "Teaching",
     "Trainer",
+    "read_task",
     "train",
 ]
 
@@ -46,6 +48,7 @@ _HOMES: Final = {
     "Sources": "data",
     "Teaching": "distilling",
     "Trainer": "trainer",
+    "read_task": "tasks",
     "train": "_train",
 }
 
