@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from axon_compose.learn.batches import Batch, Batches
     from axon_compose.learn.data import Sources
     from axon_compose.learn.distilling import Teaching
+    from axon_compose.learn.metrics import Metrics
     from axon_compose.learn.run import Listener, Outcome
-    from axon_compose.learn.trainer import Metrics, Trainer
+    from axon_compose.learn.trainer import Trainer
 
 __all__ = [
     "Batch",
@@ -41,7 +42,7 @@ _HOMES: Final = {
     "Batch": "batches",
     "Batches": "batches",
     "Listener": "run",
-    "Metrics": "trainer",
+    "Metrics": "metrics",
     "Outcome": "run",
     "Sources": "data",
     "Teaching": "distilling",
