@@ -122,7 +122,8 @@ def _notes(race: RaceResult) -> Iterator[str]:
     yield from _matched(race)
     for run in (*race.runs, *race.sweeps):
         if run.fault:
-            yield f"{run.model}, seed {run.seed}, rate {run.rate:g} ended early: {run.fault}"
+            which = f"seed {run.seed}" if run in race.runs else "in the grid"
+            yield f"{run.model}, {which}, rate {run.rate:g} ended early: {run.fault}"
 
 
 def _matched(race: RaceResult) -> Iterator[str]:

@@ -100,6 +100,7 @@ class _Measure:
             parameters=total_parameters(plan),
             active_parameters=active_parameters(plan),
             embedding_parameters=plan.embedding.size,
+            quantized_parameters=sum(map(self.storage.quantized_size, plan.uses())),
             weight_bytes=self.weight_bytes,
             parts=tuple(self.parts()),
             layers=tuple(self.layers()),

@@ -149,6 +149,7 @@ class CostSheet(Shown):
         parameters: All of them; shared and tied ones count once.
         active_parameters: Those that one token uses.
         embedding_parameters: Those of the embedding.
+        quantized_parameters: Those of matrices that are quantised; 0 where groups fit into no row.
         weight_bytes: As stored, scales and biases of quantised groups included.
         parts: By component.
         layers: By layer.
@@ -168,6 +169,7 @@ class CostSheet(Shown):
     parameters: int
     active_parameters: int
     embedding_parameters: int
+    quantized_parameters: int
     weight_bytes: int
     parts: tuple[PartCost, ...]
     layers: tuple[LayerCost, ...]
@@ -178,8 +180,12 @@ class CostSheet(Shown):
     faulty: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        stored = self.dtype if self.quantize is None else f"{self.quantize} bits and {self.dtype}"
-        return f"<CostSheet {self.name}: {self.parameters:,} parameters, {self.weight_bytes:,} bytes in {stored}>"
+        return f"<CostSheet {self.name}: {self.parameters:,} parameters, {self.weight_bytes:,} bytes in {self.stored}>"
+
+    @property
+    def stored(self) -> str:
+        """How the weights are stored, in words."""
+        return f"{self.quantize} bits and {self.dtype}" if self.quantized_parameters else self.dtype
 
     @property
     def exact_flops(self) -> bool:

@@ -72,7 +72,11 @@ def race(
     if task is not None and data is not None:
         raise ValueError("a race is on a task or on data, not on both")
     if material is None:
-        material = TaskMaterial.of(task or "mqar") if data is None else TextMaterial.of(data, tokenizer, length)
+        material = (
+            TaskMaterial.of("mqar" if task is None else task)
+            if data is None
+            else TextMaterial.of(data, tokenizer, length)
+        )
     settings = Settings(Budget.parse(budget) if isinstance(budget, str) else budget, **terms)
     contenders = [model if isinstance(model, Contender) else Contender(model) for model in models]
     return run(contenders, material, settings, folder=None if folder is None else Path(folder), progress=progress)

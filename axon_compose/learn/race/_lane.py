@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from hashlib import sha256
+from math import isfinite
 from pathlib import Path
 
 import mlx.core as mx
@@ -11,6 +13,7 @@ import numpy as np
 
 from axon_compose.learn._checkpoint import STATE_FILE
 from axon_compose.learn.batches import LEFT_OUT, Batches
+from axon_compose.learn.race._folder import make_folder
 from axon_compose.learn.race._material import Material
 from axon_compose.learn.race._result import Point, Run
 from axon_compose.learn.race._settings import Settings
@@ -35,7 +38,7 @@ class Lane:
 
     def __init__(self, run: Run, plan: Plan, material: Material, settings: Settings, folder: Path | None) -> None:
         self.run, self.settings = run, settings
-        self.folder = None if folder is None else folder / f"{run.model}-{run.seed}-{run.rate:g}".replace("/", "-")
+        self.folder = None if folder is None else folder / sha256(repr(self.key).encode()).hexdigest()[:16]
         recipe = replace(
             Recipe(**dict(settings.recipe)),
             batch=settings.batch,
@@ -48,6 +51,9 @@ class Lane:
         self.trainer = Trainer(model, material.batches(settings.batch, run.seed), recipe, settings.budget)
         if self.folder is not None and (self.folder / STATE_FILE).exists():
             self.trainer.restore(self.folder)
+        # A record is written before the states: it may know of evaluations that come again.
+        known = tuple(point for point in run.points if point.step <= self.trainer.spent.steps)
+        self.run = replace(run, points=known)
 
     @property
     def key(self) -> tuple[str, int, float]:
@@ -68,8 +74,11 @@ class Lane:
             return
         part = self.settings.budget.part(self.trainer.spent)
         if part * self.settings.points >= len(self.run.points) + 1 or self.trainer.done:
-            points = (*self.run.points, self._point())
-            self.run = replace(self.run, points=points, done=self.trainer.done)
+            point, done = self._point(), self.trainer.done
+            if isfinite(point.loss):
+                self.run = replace(self.run, points=(*self.run.points, point), done=done)
+            else:
+                self.run = replace(self.run, fault=f"the held-out loss is {point.loss} after step {point.step:,}")
 
     def _point(self) -> Point:
         spent = self.trainer.spent
@@ -83,7 +92,7 @@ class Lane:
         if self.over:
             shutil.rmtree(self.folder, ignore_errors=True)
         else:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             self.trainer.save(self.folder)
 
 

@@ -22,6 +22,7 @@ CLOSE: Final = 0.01
 #: By how much a width may go up or down, in the order in which it is tried: heads and groups have to divide it.
 _STEPS: Final = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _LARGEST: Final = 64
+_WORDS: Final[dict[Figure, str]] = {"params": "parameters", "flops": "operations", "state": "caches"}
 
 
 def figure(compiled: Compiled, name: Figure, tokens: int) -> int:
@@ -53,7 +54,7 @@ def matched(make: Make, name: Figure, target: int, tokens: int, scale: Sequence[
         The dims that have changed, and their values.
 
     Raises:
-        Refusal: `AX913`, none of the dims is in the file, or none can be changed.
+        Refusal: `AX913`, none of the dims is in the file, or the figure shall be 0.
     """
     dims = make({}).plan().dims
     known = [each for each in scale if isinstance(dims.get(each), int)]
@@ -63,6 +64,8 @@ def matched(make: Make, name: Figure, target: int, tokens: int, scale: Sequence[
             f"`{make({}).name}` has none of the dims {', '.join(f'`{each}`' for each in scale)} to scale",
             f"name one with `--scale`; it has {', '.join(f'`{each}`' for each in dims)}",
         )
+    if not target:
+        raise Refusal("AX913", f"`{make({}).name}` cannot be made equal to a model without {_WORDS[name]}")
     found: dict[str, int] = {}
 
     def miss(values: Mapping[str, int]) -> float:
@@ -84,7 +87,7 @@ def _with(miss: Callable[[Mapping[str, int]], float], found: Mapping[str, int], 
 
 
 def _nearest(miss: Callable[[int], float], now: int) -> int:
-    """The width whose figure is nearest, by bisection over those that a model can have."""
+    """The width whose figure is nearest, by bisection over those that a model can have; of equal ones, the nearest."""
     values = {now: miss(now)}
     if values[now] == 0:
         return now
@@ -106,7 +109,7 @@ def _nearest(miss: Callable[[int], float], now: int) -> int:
         if width > 0 and width not in values:
             values[width] = miss(width)
     right = {width: abs(off) for width, off in values.items() if off == off}
-    return min(right, key=lambda width: (right[width], width))
+    return min(right, key=lambda width: (right[width], abs(width - now)))
 
 
 def _first_above(miss: Callable[[int], float], now: int, step: int) -> int:

@@ -25,12 +25,14 @@ class Material(Protocol):
         vocab_size: Tokens that the models need.
         length: Tokens of a sequence.
         chance: The accuracy of a blind answer; None where the loss is the score.
+        digest: Of text and tokenizer, for a race that goes on; None for a task, whose name says it all.
     """
 
     name: str
     vocab_size: int
     length: int
     chance: float | None
+    digest: str | None
 
     def batches(self, batch: int, seed: int) -> Batches:
         """What a run with this seed learns from."""
@@ -58,6 +60,7 @@ class TaskMaterial:
     vocab_size: int = field(init=False)
     length: int = field(init=False)
     chance: float | None = field(init=False)
+    digest: str | None = None
 
     def __post_init__(self) -> None:
         """Ask the record once."""
@@ -108,10 +111,11 @@ class TextMaterial:
     length: int
     vocab_size: int = field(init=False)
     chance: float | None = None
+    digest: str | None = field(init=False)
 
     def __post_init__(self) -> None:
         """The vocabulary is the tokenizer's."""
-        self.vocab_size = self.prepared.maker.size
+        self.vocab_size, self.digest = self.prepared.maker.size, self.prepared.digest
 
     @classmethod
     def of(cls, data: Any, tokenizer: str = "bytes", length: int = 128) -> TextMaterial:

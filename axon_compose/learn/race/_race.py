@@ -89,7 +89,11 @@ class _Race:
         progress: Progress | None,
     ) -> None:
         self.material, self.settings, self.folder, self.progress = material, settings, folder, progress
-        self.terms = settings.to_dict() | {"material": material.name, "length": material.length}
+        self.terms = settings.to_dict() | {
+            "material": material.name,
+            "digest": material.digest,
+            "length": material.length,
+        }
         self.kept = kept(folder, self.terms) if folder else Kept()
         self.runs: dict[Key, Run] = dict(self.kept.runs)
         self.plans: dict[str, Plan] = {}
@@ -180,14 +184,13 @@ class _Race:
         return Lane(run, self.plans[name], self.material, self.settings, states)
 
     def _save(self, lanes: Iterable[Lane]) -> None:
-        """States first: a record knows of nothing that cannot be continued."""
-        for lane in lanes:
-            lane.keep()
-            self.runs[lane.key] = lane.run
+        """The record first: it knows of all evaluations up to a state, and of the end of a run whose state goes."""
         if self.folder:
             entrants = {**self.kept.entrants, **self.entrants}.values()
             runs = [asdict(run) for run in self.runs.values()]
             write(self.folder, self.terms, [asdict(each) for each in entrants], runs)
+        for lane in lanes:
+            lane.keep()
         self.written = time.monotonic()
 
     def _rate(self, name: str) -> float:

@@ -94,10 +94,77 @@ def test_other_terms_are_another_race(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         raced(described("attention", hidden_size=32), budget="1steps", seeds=1, folder=tmp_path)
     assert caught.value.code == "AX912"
-    (tmp_path / "race.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"form": 2}', '{"form": 1, "terms": {}, "entrants": [{}], "runs": []}']
+)
+def test_what_is_no_record_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "race.json").write_text(text)
     with pytest.raises(CheckpointError) as caught:
         raced(ATTENTION, budget="1steps", seeds=1, folder=tmp_path)
     assert caught.value.code == "AX910"
+
+
+def test_a_text_that_has_changed_is_another_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name is the same, and so is the number of its tokens; runs that have ended would be compared with it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    text = tmp_path / "text.txt"
+    terms: dict[str, Any] = {"task": None, "data": str(text), "length": 8, "budget": "1steps", "seeds": 1}
+    text.write_text("the cat sat on the mat\n" * 40)
+    raced(ATTENTION, folder=tmp_path / "kept", **terms)
+    text.write_text("the dog sat on the mat\n" * 40)
+    with pytest.raises(CheckpointError) as caught:
+        raced(ATTENTION, STATE, folder=tmp_path / "kept", **terms)
+    assert caught.value.code == "AX911"
+
+
+@pytest.mark.parametrize("at", range(5))
+def test_killed_between_two_files_and_continued_it_is_the_same(
+    whole: RaceResult, at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every round is saved; the process ends before the n-th file of the third saving."""
+    from axon_compose.learn.race import _race
+    from axon_compose.learn.race._lane import Lane
+
+    class Killed(BaseException):
+        pass
+
+    files = 0
+
+    def counted(function: Any) -> Any:
+        def write(*arguments: Any) -> None:
+            nonlocal files
+            files += 1
+            if files == 2 * 5 + at + 1:
+                raise Killed
+            function(*arguments)
+
+        return write
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_race, "_SAVED", -1.0)
+        patched.setattr(_race, "write", counted(_race.write))
+        patched.setattr(Lane, "keep", counted(Lane.keep))
+        with pytest.raises(Killed):
+            raced(folder=tmp_path)
+    assert without_time(raced(folder=tmp_path)) == without_time(whole)
+
+
+def test_a_loss_that_is_no_number_ends_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last step may be the one that ruins the weights; that rate must not win, nor the result hold a NaN."""
+    from axon_compose.learn.race import _lane
+
+    judged = _lane.judged
+
+    def ruined(model: Any, batches: Any) -> tuple[float, float]:
+        return (float("nan"), 0.0) if model.plan.name == "state" else judged(model, batches)
+
+    monkeypatch.setattr(_lane, "judged", ruined)
+    found = raced(rates=(1e-3, 1e-2), seeds=1)
+    assert found.finished
+    assert {run.model for run in (*found.runs, *found.sweeps) if run.fault} == {"state"}
+    json.dumps(found.to_dict(), allow_nan=False)
 
 
 def test_two_models_of_one_name_are_refused() -> None:
@@ -134,6 +201,23 @@ def test_matched_models_say_what_is_left() -> None:
     assert second.off == pytest.approx(second.parameters / first.parameters - 1)
 
 
+def test_a_width_that_makes_nothing_equal_stays() -> None:
+    """Caches depend on heads alone here: no width can halve them, and none may shrink for nothing."""
+    heads = {"type": "attention", "num_heads": 2}
+    wide = described("wide", heads | {"head_dim": 16})
+    found = raced(described("narrow", heads | {"head_dim": 8}), wide, match="state", budget="1steps", seeds=1)
+    assert found.entrants[1].dims == {}
+    assert found.entrants[1].off == pytest.approx(1.0)
+
+
+def test_nothing_is_made_equal_to_no_caches() -> None:
+    none = described("none") | {"blocks": {"b": ["mlp"]}}
+    with pytest.raises(Refusal) as caught:
+        raced(none, ATTENTION, match="state")
+    assert caught.value.code == "AX913"
+    assert "without caches" in caught.value.message
+
+
 def test_a_task_with_a_head_of_its_own_is_raced() -> None:
     found = raced(task="compression:length=6,vocab=4", seeds=1, budget="30steps", points=1)
     assert found.scored == 8 * 4 * 5
@@ -154,7 +238,13 @@ def test_runs_that_do_not_fit_together_are_refused(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("terms", "said"),
-    [({"seeds": 0}, "seeds"), ({"rates": ()}, "rates"), ({"rates": (1e-3, 1e-3)}, "rates"), ({"points": 0}, "points")],
+    [
+        ({"seeds": 0}, "seeds"),
+        ({"seeds": 10**12}, "seeds"),
+        ({"rates": ()}, "rates"),
+        ({"rates": (1e-3, 1e-3)}, "rates"),
+        ({"points": 0}, "points"),
+    ],
 )
 def test_terms_out_of_range_are_refused(terms: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):

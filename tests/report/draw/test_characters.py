@@ -15,7 +15,7 @@ from axon_compose.plan import Plan, total_parameters
 from axon_compose.report import PLAIN, Style
 from axon_compose.report.draw._characters import characters
 from axon_compose.report.draw._columns import NARROW
-from axon_compose.report.draw._fold import cards, fold
+from axon_compose.report.draw._fold import cards, depth, fold
 from tests.shipped import VARIED
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -51,7 +51,7 @@ def test_every_layer_and_parameter_is_told_in_any_width(name: str) -> None:
         lines = characters(plan, PLAIN, width)
         assert told(lines) == total_parameters(plan)
         assert sum("╭" in line for line in lines) == len(list(cards(fold(plan))))
-        assert max(map(len, lines)) <= max(width, NARROW + 14)  # two brackets of three digits
+        assert max(map(len, lines)) <= max(width, NARROW + 7 * depth(fold(plan)))  # brackets of three digits
         assert sum("╮" in line for line in lines) == sum("╯" in line for line in lines)
         assert len({len(line) for line in lines if line[-1] in "╮│╯"}) == 1
 

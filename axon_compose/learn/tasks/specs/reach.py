@@ -43,7 +43,13 @@ class ExtrapolationOptions(Options):
     @property
     def vocab(self) -> int:
         """Of the skill; for induction a token for each place of the longest period."""
-        return SKILLS[self.skill] or max(8, self.length * self.factor // 2)
+        return SKILLS[self.skill] or -(-self.length * self.factor // 2)
+
+    @model_validator(mode="after")
+    def _fits(self) -> ExtrapolationOptions:
+        if self.length * self.factor > 2**16:
+            raise ValueError(f"`length` times `factor` is more than {2**16} tokens")
+        return self
 
 
 SPECS: Final = (
