@@ -98,9 +98,11 @@ def _teaching(arguments: argparse.Namespace) -> Any:
     Raises:
         ValueError: If what is said of it is out of range.
     """
+    said = {"weight": arguments.teacher_weight, "temperature": arguments.temperature}
+    given = {name: value for name, value in said.items() if value is not None}
     if arguments.teacher is None:
-        if arguments.teacher_layers:
-            raise ValueError("`--teacher-layers` needs a `--teacher`")
+        if given or arguments.teacher_layers:
+            raise ValueError("`--teacher-weight`, `--temperature` and `--teacher-layers` need a `--teacher`")
         return None
     from axon_compose.checkpoints.trained import load_model
     from axon_compose.learn import Teaching
@@ -108,7 +110,7 @@ def _teaching(arguments: argparse.Namespace) -> Any:
 
     pairs = pairs_of(arguments.teacher_layers)
     teacher = load_model(arguments.teacher)
-    return Teaching(teacher, arguments.teacher_weight, arguments.temperature, pairs)
+    return Teaching(teacher, layers=pairs, **given)
 
 
 def _pages(name: str, history: Any) -> Mapping[str, bytes]:

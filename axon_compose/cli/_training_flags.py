@@ -134,12 +134,8 @@ def _add_teaching(train: argparse.ArgumentParser) -> None:
         "--freeze", action="append", default=[], metavar="PATTERN", help="keep parts as they are, such as layers.*.mlp"
     )
     group.add_argument("--teacher", type=checkpoint, metavar="DIR", help="learn from the predictions of another model")
-    group.add_argument(
-        "--teacher-weight", type=float, default=0.5, metavar="X", help="of them, from 0 to 1 (default: 0.5)"
-    )
-    group.add_argument(
-        "--temperature", type=float, default=2.0, metavar="X", help="that softens predictions of both (default: 2)"
-    )
+    group.add_argument("--teacher-weight", type=float, metavar="X", help="of them, from 0 to 1 (default: 0.5)")
+    group.add_argument("--temperature", type=float, metavar="X", help="that softens predictions of both (default: 2)")
     group.add_argument(
         "--teacher-layers",
         nargs="+",

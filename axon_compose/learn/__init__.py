@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from axon_compose.learn.batches import Batch, Batches
     from axon_compose.learn.data import Sources
     from axon_compose.learn.distilling import Teaching
+    from axon_compose.learn.metrics import Metrics
     from axon_compose.learn.run import Listener, Outcome
     from axon_compose.learn.tasks import read_task
-    from axon_compose.learn.trainer import Metrics, Trainer
+    from axon_compose.learn.trainer import Trainer
 
 __all__ = [
     "Batch",
@@ -43,7 +44,7 @@ _HOMES: Final = {
     "Batch": "batches",
     "Batches": "batches",
     "Listener": "run",
-    "Metrics": "trainer",
+    "Metrics": "metrics",
     "Outcome": "run",
     "Sources": "data",
     "Teaching": "distilling",

@@ -10,8 +10,9 @@ from axon_compose.analysis.cost import cost
 from axon_compose.checkpoints.built import model_folder
 from axon_compose.checkpoints.files import check_target
 from axon_compose.checkpoints.folder import usual_tokenizer
-from axon_compose.checkpoints.trained import build_trained
+from axon_compose.checkpoints.trained import build_trained, plan_trained
 from axon_compose.diagnostics import CheckpointError
+from axon_compose.learn._checkpoint import STATE_FILE
 from axon_compose.learn.budget import Budget
 from axon_compose.learn.cadence import Cadence
 from axon_compose.learn.data import Prepared, Sources, prepare
@@ -94,9 +95,11 @@ def train(
         recipe = replace(recipe, length=material.length)
         _require_tokens(plan, material, trained=init is not None)
     if not resume:
-        check_target(out, force)
+        _require_place(out, force)
     if not allow_large:
         _require_memory(plan, recipe)
+    if init is not None:
+        plan_trained(architecture, Path(init), dtype="float32", allow_large=allow_large, unpack=True)
     text: Prepared | None = None
     if not isinstance(data, Task):
         text = prepare(
@@ -162,6 +165,18 @@ def _model(architecture: Compiled, recipe: Recipe, init: str | Path | None) -> L
     return model
 
 
+def _require_place(out: Path, force: bool) -> None:
+    """Refuse what must not be replaced, a run that can be continued above all.
+
+    Raises:
+        CheckpointError: AX501, AX502.
+    """
+    if not force and (out / STATE_FILE).exists():
+        hint = "`--resume` continues it, `--force` replaces it"
+        raise CheckpointError("AX501", f"`{out}` has a run that is not finished", hint)
+    check_target(out, force)
+
+
 def _require_memory(plan: Plan, recipe: Recipe) -> None:
     """Refuse what does not fit: on the CPU, MLX kills the process instead of raising.
 
@@ -173,4 +188,5 @@ def _require_memory(plan: Plan, recipe: Recipe) -> None:
         plan, context=recipe.length, batch=sequences, dtype="float32", training=True, segment=recipe.segment
     ).contexts
     what = f"training `{plan.name}` on {sequences} sequences of {recipe.length} tokens at once"
-    require(sheet.needed_bytes, what, largest_parts(plan, "float32"))
+    hint = "compute a step in parts with `--accumulate`, keep less with `--segment 1`, or choose a smaller `--batch`"
+    require(sheet.needed_bytes, what, largest_parts(plan, "float32"), hint)

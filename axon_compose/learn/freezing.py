@@ -28,7 +28,7 @@ def freeze(model: LanguageModel, patterns: Iterable[str]) -> list[str]:
         The names of the parameters that are frozen now, as the description names them.
 
     Raises:
-        CheckpointError: AX815 a pattern names nothing.
+        CheckpointError: AX815 a pattern names nothing, or nothing is left to move.
     """
     paths = {model.plan_name(path): path for path, _ in tree_flatten(model.parameters())}
     frozen: set[str] = set()
@@ -37,6 +37,8 @@ def freeze(model: LanguageModel, patterns: Iterable[str]) -> list[str]:
         if not found:
             raise _unmatched(pattern, paths)
         frozen |= found
+    if frozen and len(frozen) == len(paths):
+        raise CheckpointError("AX815", "every parameter is frozen, there is nothing to train", "freeze fewer parts")
     for name in sorted(frozen):
         _freeze_one(model, paths[name])
     return sorted(frozen)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import mlx.core as mx
 
-from axon_compose.learn.trainer import Metrics
+from axon_compose.learn.metrics import Metrics
 from axon_compose.machine.libraries import require_library
 
 __all__ = ["SERVICES", "CallbackListener", "reporting_callback"]

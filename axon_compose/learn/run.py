@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import log
 from pathlib import Path
@@ -18,8 +19,9 @@ from axon_compose.learn.cadence import Cadence
 from axon_compose.learn.data import Prepared
 from axon_compose.learn.history import History
 from axon_compose.learn.judging import judged
+from axon_compose.learn.metrics import Metrics
 from axon_compose.learn.sampling import sample
-from axon_compose.learn.trainer import Diverged, Metrics, Trainer
+from axon_compose.learn.trainer import Diverged, Trainer
 from axon_compose.model import LanguageModel
 
 __all__ = ["Listener", "Outcome", "Run"]
@@ -117,18 +119,21 @@ class Run:
         self.trainer, self.out, self.text, self.tokenizer = trainer, out, text, tokenizer
         self.model, self.accuracy = model or trainer.model, accuracy
         self.cadence, self.listeners, self.pages = cadence or Cadence(), tuple(listeners), pages
-        self.history, self._force, self._kept = History(), force, 0
+        self.history, self._force = History(), force
+        self._kept: int | None = None  # steps of the last checkpoint
 
     def resume(self) -> None:
         """Take up what an earlier run has left in the folder.
 
         Raises:
-            CheckpointError: AX801, AX802, AX804.
+            CheckpointError: AX801, AX802, AX804; AX502 the folder has files of somebody else, and AX503 it cannot be
+                written.
         """
+        check_target(self.out, force=True)
         self.trainer.restore(self.out)
         self._kept = self.trainer.spent.steps
         self.history = History.read(self.out, self._kept)
-        self.history.follow(self.out)
+        self.history.replace(self.out)
         self._force = True
 
     def start(self) -> None:
@@ -136,6 +141,7 @@ class Run:
 
         Raises:
             CheckpointError: AX501 to AX504 the folder cannot be written.
+            Diverged: AX803 the model has no finite loss as it is.
         """
         check_target(self.out, self._force)
         self._evaluate()
@@ -148,10 +154,10 @@ class Run:
             Diverged: AX803; the folder is the last checkpoint.
         """
         last = float("nan")
-        with Stop() as stop:
+        with Stop() as stop, self._telling_what_is_kept():
             while not (self.trainer.done or stop.asked):
                 before = self._part()
-                metrics = self._step()
+                metrics = self.trainer.step()
                 last = metrics.loss
                 self.history.add("step", **metrics.to_dict())
                 for listener in self.listeners:
@@ -160,15 +166,22 @@ class Run:
             written = self._ended(stop)
         return self._outcome(last, written)
 
-    def _step(self) -> Metrics:
+    @contextmanager
+    def _telling_what_is_kept(self) -> Iterator[None]:
         try:
-            return self.trainer.step()
+            yield
         except Diverged as error:
-            kept = f"`{self.out}` is the checkpoint after {self._kept:,} steps"
+            kept = f"`{self.out}` is the checkpoint from before step {self._kept:,}"
             raise Diverged(error.code, error.message, error.help, [kept]) from error
 
     def checkpoint(self, *, done: bool) -> None:
-        """Write the folder anew, whole or not at all; with what is needed to continue unless `done`."""
+        """Write the folder anew, whole or not at all; with what is needed to continue unless `done`.
+
+        Raises:
+            CheckpointError: AX501 to AX504 the folder cannot be written.
+            Diverged: AX803 the weights are good for nothing; the folder is what it was.
+        """
+        self.trainer.require_finite()
 
         def more(folder: Path) -> None:
             self.history.write(folder)
@@ -217,7 +230,7 @@ class Run:
             line["loss"] = found["loss"]
         line["duration"] = time.perf_counter() - began
         if self.text is not None and self.text.bytes_per_token:
-            line["bits_per_byte"] = found["loss"] / log(2) / self.text.bytes_per_token
+            line["bits_per_byte"] = line["loss"] / log(2) / self.text.bytes_per_token
         self.history.add("evaluation", **line)
         for listener in self.listeners:
             listener.evaluation(line)
@@ -245,7 +258,10 @@ class Run:
         return {"step": spent.pop("steps")} | spent
 
     def _outcome(self, loss: float, written: str | None) -> Outcome:
-        evaluated, spent = self.history.last("evaluation") or {}, self.trainer.spent
+        spent = self.trainer.spent
+        evaluated = self.history.last("evaluation") or {}
+        if evaluated.get("step") != spent.steps:  # of weights that are others by now
+            evaluated = {}
         return Outcome(
             out=self.out,
             finished=self.trainer.done,

@@ -31,13 +31,14 @@ def available() -> int:
     return max(0, free - _PROGRAM)
 
 
-def require(bytes_needed: int, what: str, largest: Iterable[tuple[str, int]] = ()) -> None:
+def require(bytes_needed: int, what: str, largest: Iterable[tuple[str, int]] = (), remedy: str | None = None) -> None:
     """Refuse what does not fit into memory.
 
     Args:
         bytes_needed: Bytes about to be allocated.
         what: What needs them, as the sentence begins, e.g. "`bit-axon` in bfloat16".
-        largest: Names and bytes of the largest parts; the help names the first three by size.
+        largest: Names and bytes of the largest parts; the first three are named by size.
+        remedy: What the help says; the largest parts unless given.
 
     Raises:
         CheckpointError: AX401.
@@ -48,7 +49,7 @@ def require(bytes_needed: int, what: str, largest: Iterable[tuple[str, int]] = (
     parts = sorted(largest, key=lambda part: -part[1])[:3]
     named = ", ".join(f"`{name}` takes {human(size)}" for name, size in parts)
     message = f"{what} needs {human(bytes_needed)} of memory, {human(free)} are available"
-    raise CheckpointError("AX401", message, named or None)
+    raise CheckpointError("AX401", message, remedy or named or None, [named] if remedy and named else [])
 
 
 def peak() -> int:

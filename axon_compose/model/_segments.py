@@ -88,7 +88,7 @@ def _checkpointed(steps: Sequence[Step], h: Any, masks: Sequence[Any], values: V
         published: Values = {}
         with _holding(blocks, weights), _drawing_from(key):
             for layer, module in steps:
-                known = read | published
+                known = tree_map(_constant, read) | published
                 h, more = module(h, masks, None, {source: known[source] for source in layer.reads})
                 published |= more
         return h, tree_map(_computed, published)
@@ -96,6 +96,12 @@ def _checkpointed(steps: Sequence[Step], h: Any, masks: Sequence[Any], values: V
     weights = {name: block.trainable_parameters() for name, block in blocks.items()}
     out: tuple[Any, Values] = mx.checkpoint(run)(weights, h, read)
     return out
+
+
+def _constant(value: Any) -> Any:
+    """The same; MLX takes whatever goes into a checkpoint for something to differentiate by, token ids too."""
+    number = isinstance(value, mx.array) and mx.issubdtype(value.dtype, mx.inexact)
+    return value if number or not isinstance(value, mx.array) else mx.stop_gradient(value)
 
 
 def _computed(value: Any) -> Any:

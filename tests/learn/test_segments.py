@@ -38,8 +38,10 @@ def same(one: dict[str, mx.array], other: dict[str, mx.array]) -> bool:
     )
 
 
-#: Shared weights, values that cross layers, a residual scheme, values of the embedding.
-MODELS = ["hybrid-demo", "zamba2", "gemma3n_text", "kimi_k3", "rwkv7", "shared-kv"]
+#: Shared weights, values that cross layers, a residual scheme, values of the embedding, tables of tokens.
+MODELS = [
+    "hybrid-demo", "zamba2", "gemma3n_text", "kimi_k3", "rwkv7", "shared-kv", "deepseek_v4", "longcat_flash_ngram",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODELS)

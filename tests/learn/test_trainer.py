@@ -88,6 +88,34 @@ def test_parts_of_a_step_are_the_step(left_out: int) -> None:
         assert other.gradient_norm == pytest.approx(found[0].gradient_norm, rel=1e-5)
 
 
+def test_an_evaluation_is_the_mean_over_all_targets_and_in_parts_too() -> None:
+    """As many sequences at once as in a step, also where the last batch has fewer."""
+
+    class Uneven(Counting):
+        def held_out(self) -> list[Batch]:
+            (one, two), other = super().held_out()
+            return [Batch(one, mx.where(mx.arange(4)[:, None] == 1, -100, two)), Batch(*(each[:3] for each in other))]
+
+    trainers = [Trainer(model(), Uneven(), replace(RECIPE, accumulate=parts)) for parts in (1, 2, 4)]
+    logits = [np.array(trainers[0].model(batch.tokens), np.float64) for batch in Uneven().held_out()]
+    terms = [
+        np.log(np.exp(row).sum()) - row[target]
+        for scores, batch in zip(logits, Uneven().held_out(), strict=True)
+        for row, target in zip(scores.reshape(-1, VOCABULARY), np.array(batch.targets).ravel(), strict=True)
+        if target != -100
+    ]
+    for parts, trainer in zip((1, 2, 4), trainers, strict=True):
+        sizes: list[int] = []
+        inner = trainer._judge
+        trainer._judge = lambda tokens, targets, inner=inner, sizes=sizes: (
+            sizes.append(len(tokens)) or inner(tokens, targets)  # type: ignore[func-returns-value]
+        )
+        found = trainer.evaluate()
+        assert found["tokens"] == len(terms) == 3 * 12 + 3 * 12
+        assert found["loss"] == pytest.approx(float(np.mean(terms)), rel=1e-5)
+        assert max(sizes) == 4 // parts
+
+
 ROUTED = {
     "components": {"attn": {"type": "attention", "num_heads": 2}, "moe": {
         "type": "moe", "num_experts": 4, "top_k": 2, "intermediate_size": 16,

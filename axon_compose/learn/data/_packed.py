@@ -77,7 +77,7 @@ class TextBatches:
         self.prepared, self.batch, self.length, self.seed = prepared, batch, length, seed
         total = len(_Stream(prepared.tokens, prepared.training, prepared.maker.end))
         if total < length:
-            hint = f"shorten the sequences with `--length {max(total // 2, 1)}`, or add text"
+            hint = f"shorten the sequences with `--length {max(total // 2, 1)}`, or add text" if total else "add text"
             raise CheckpointError("AX814", f"the text has {total} tokens, a sequence {length}", hint)
         #: Of texts and tokenizer: what has to be the same for a run to be continued, beside the recipe.
         self.digest = prepared.digest
