@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import mlx.core as mx
 
-from axon_compose.learn.loss import IGNORED
+from axon_compose.learn.batches import LEFT_OUT
 from axon_compose.plan import Plan, Use
 
 __all__ = ["Balance", "loads_of", "move_biases", "switch_loss"]
@@ -57,7 +57,7 @@ class Balance:
             values: What the layers published.
             targets: (B, L), -100 for tokens that do not count.
         """
-        counts = (targets != IGNORED).astype(mx.float32).reshape(-1, 1)
+        counts = (targets != LEFT_OUT).astype(mx.float32).reshape(-1, 1)
         number = mx.maximum(counts.sum(), 1.0)
         total, loads = mx.array(0.0), {}
         for name, use in self.routers.items():

@@ -15,12 +15,11 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
+from axon_compose.learn.batches import LEFT_OUT
 from axon_compose.model import LanguageModel
 
-__all__ = ["IGNORED", "Losses", "cross_entropy", "distillation"]
+__all__ = ["Losses", "cross_entropy", "distillation"]
 
-#: A target that is left out: padding, a prompt, the last token of a document.
-IGNORED: Final = -100
 #: Logits of a piece, unless its tokens are given, and the fewest tokens: with less, most time would go into adding up
 #: the gradient of the table. MLX begins pieces before it has freed others, so about ten are in memory.
 _AT_ONCE: Final = 2**21
@@ -148,7 +147,7 @@ def _log_softmax(scores: mx.array) -> mx.array:
 
 def _counted(targets: mx.array, weights: mx.array | None) -> tuple[mx.array, mx.array]:
     """Targets (N,) that can be looked up, and the factor of each, 0 for those that are left out."""
-    counts = targets.reshape(-1) != IGNORED
+    counts = targets.reshape(-1) != LEFT_OUT
     factor = counts.astype(mx.float32)
     if weights is not None:
         factor = mx.where(counts, weights.reshape(-1).astype(mx.float32), 0.0)

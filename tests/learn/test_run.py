@@ -18,14 +18,11 @@ from mlx_lm.tuner.callbacks import TrainingCallback
 import axon_compose
 from axon_compose.checkpoints.files import verify
 from axon_compose.diagnostics import CheckpointError
-from axon_compose.learn import Budget, Cadence, Metrics, Outcome, Recipe, Teaching, train
+from axon_compose.learn import Cadence, Metrics, Outcome, Recipe, Teaching
 from axon_compose.learn.reporting import CallbackListener, reporting_callback
 from axon_compose.learn.trainer import Diverged
 from tests.helpers import described
-
-RECIPE = Recipe(batch=2, length=16, learning_rate=1e-2)
-QUIET = Cadence(evaluations=0, samples=0, checkpoints=0)
-STEPS = 8
+from tests.learn.runs import RECIPE, STEPS, go, weights
 
 
 class Ear:
@@ -61,20 +58,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-def go(text: Path, out: Path, *, steps: int = STEPS, stack: str = "a s", **more: Any) -> Outcome:
-    data = described(dims={"hidden_size": 32, "vocab_size": 259}, stack=stack)
-    return train(
-        axon_compose.load(data), text, out,
-        **{"recipe": RECIPE, "budget": Budget("steps", steps), "cadence": QUIET} | more,
-    )  # fmt: skip
-
-
 def losses(outcome: Outcome) -> list[float]:
     return [line["loss"] for line in outcome.history.of("step")]
-
-
-def weights(folder: Path) -> dict[str, np.ndarray]:
-    return {name: np.array(value) for name, value in tree_flatten(axon_compose.load_model(folder).parameters())}
 
 
 @pytest.fixture(scope="module")
@@ -219,12 +204,6 @@ def test_two_letters_are_a_text(tmp_path: Path) -> None:
     done = go(path, tmp_path / "out", steps=1, recipe=Recipe(batch=1, length=1))
     assert done.finished
     assert done.bits_per_byte is None
-
-
-def test_what_is_there_is_not_replaced(whole: Outcome, text: Path) -> None:
-    with pytest.raises(CheckpointError) as raised:
-        go(text, whole.out)
-    assert raised.value.diagnostic.code == "AX501"
 
 
 def test_it_begins_with_weights(whole: Outcome, text: Path, tmp_path: Path) -> None:

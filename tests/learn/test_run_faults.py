@@ -10,17 +10,13 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
 
 import axon_compose
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn import Budget, Cadence, Outcome, Recipe, Teaching, train
 from axon_compose.learn.trainer import Diverged
 from tests.helpers import described
-
-RECIPE = Recipe(batch=2, length=16, learning_rate=1e-2)
-QUIET = Cadence(evaluations=0, samples=0, checkpoints=0)
-STEPS = 6
+from tests.learn.runs import STEPS, go, weights
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +31,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
+#: Half as wide as those of other runs here, and twice as many: the same parameters.
+HEADS = described()["components"] | {"attn": {"type": "attention", "num_heads": 4}}
+
+
 class StopAfter:
     """A listener that sends this process a SIGTERM after a step."""
 
@@ -47,19 +47,6 @@ class StopAfter:
 
     def __getattr__(self, name: str) -> Any:
         return lambda *arguments: None
-
-
-def go(text: Path, out: Path, *, heads: int = 2, **more: Any) -> Outcome:
-    components = described()["components"] | {"attn": {"type": "attention", "num_heads": heads}}
-    data = described(components=components, dims={"hidden_size": 32, "vocab_size": 259}, stack="a s")
-    return train(
-        axon_compose.load(data), text, out,
-        **{"recipe": RECIPE, "budget": Budget("steps", STEPS), "cadence": QUIET} | more,
-    )  # fmt: skip
-
-
-def weights(folder: Path) -> dict[str, np.ndarray]:
-    return {name: np.array(value) for name, value in tree_flatten(axon_compose.load_model(folder).parameters())}
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +127,7 @@ def test_a_state_without_a_record_is_none(record: str | None, stopped: Path, tex
 
 def test_another_description_with_the_same_parameters_is_another(stopped: Path, text: Path) -> None:
     with pytest.raises(CheckpointError) as raised:
-        go(text, stopped, resume=True, heads=4)
+        go(text, stopped, resume=True, components=HEADS)
     assert raised.value.diagnostic.code == "AX804"
     assert raised.value.details == ("the description is not that of the beginning",)
 
@@ -169,6 +156,12 @@ def test_files_of_somebody_else_are_seen_before_a_run_goes_on(stopped: Path, tex
     assert raised.value.diagnostic.code == "AX502"
     (stopped / "notes.txt").unlink()
     assert go(text, stopped, resume=True).steps == STEPS
+
+
+def test_what_is_there_is_not_replaced(whole: Outcome, text: Path) -> None:
+    with pytest.raises(CheckpointError) as raised:
+        go(text, whole.out)
+    assert raised.value.diagnostic.code == "AX501"
 
 
 def test_a_run_that_can_go_on_is_not_replaced_unasked(stopped: Path, text: Path) -> None:

@@ -107,10 +107,6 @@ class TextBatches:
             rows = [_window(stream, index, self.length) for index in range(first, min(first + self.batch, sequences))]
             yield _batch(rows + [np.zeros(0, np.int64)] * (self.batch - len(rows)), self.length)
 
-    def epochs(self, steps: int) -> float:
-        """How often so many steps go through the text."""
-        return steps * self.batch / self.sequences
-
     def _numbers(self, step: int) -> range:
         return range(step * self.batch, (step + 1) * self.batch)
 
