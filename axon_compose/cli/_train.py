@@ -1,4 +1,4 @@
-"""`train`: a description and texts to a folder with a model that has learned."""
+"""`train`: a description and texts, or a task, to a folder with a model that has learned."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ def train(arguments: argparse.Namespace, terminal: Terminal) -> int:
         return USAGE
     if arguments.init is None and is_model_folder(arguments.file):
         arguments.init = arguments.file
+    task = _task(arguments)
     architecture = load_file(arguments.file, arguments)
     for warning in architecture.warnings:
         terminal.note(render([warning]))
-    piped = sys.stdin.buffer.read() if "-" in arguments.data else b""
+    piped = sys.stdin.buffer.read() if "-" in (arguments.data or ()) else b""
     lines = Lines(terminal)
     outcome = run(
         architecture,
-        Sources(tuple(arguments.data), arguments.field, piped),
+        task or Sources(tuple(arguments.data), arguments.field, piped),
         arguments.out,
         recipe=recipe,
         budget=arguments.budget,
@@ -61,17 +62,34 @@ def train(arguments: argparse.Namespace, terminal: Terminal) -> int:
         progress=lines.preparing,
     )
     lines.close()
-    text = _text(architecture.name, outcome)
+    text = _text(architecture.name, outcome, task)
     code = terminal.result(text, outcome.to_dict())
     folder = quote(str(outcome.out))
     if not outcome.finished:
         terminal.note("stopped; the same command with `--resume` continues where it was")
         return INTERRUPTED
-    terminal.note(
-        f"run it:\n  mlx_lm.generate --model {folder} --trust-remote-code --prompt 'The '\n"
-        f"  axon-compose train {folder} --data TEXT --out DIR"
-    )
+    if task:
+        terminal.note(f"go on:\n  axon-compose train {folder} --task {quote(str(task))} --out DIR")
+    else:
+        terminal.note(
+            f"run it:\n  mlx_lm.generate --model {folder} --trust-remote-code --prompt 'The '\n"
+            f"  axon-compose train {folder} --data TEXT --out DIR"
+        )
     return code
+
+
+def _task(arguments: argparse.Namespace) -> Any:
+    """The task, if there is one; a model without weights gets as many tokens, unless `--set` says how many."""
+    if arguments.task is None:
+        return None
+    from axon_compose.learn import read_task
+
+    if arguments.tokenizer or arguments.length:
+        arguments.error("arguments --tokenizer and --length are for --data: a task has its own")
+    task = read_task(arguments.task)
+    if arguments.init is None:
+        arguments.settings = [f"dims.vocab_size={task.vocab_size}", *arguments.settings]
+    return task
 
 
 def _teaching(arguments: argparse.Namespace) -> Any:
@@ -106,7 +124,7 @@ def _pages(name: str, history: Any) -> Mapping[str, bytes]:
     return {"curves.html": page.encode(), "loss.svg": picture.encode()}
 
 
-def _text(name: str, outcome: Any) -> str:
+def _text(name: str, outcome: Any, task: Any) -> str:
     minutes, seconds = divmod(round(outcome.seconds), 60)
     time = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
     lines = [
@@ -116,5 +134,7 @@ def _text(name: str, outcome: Any) -> str:
     if outcome.held_out is not None:
         bits = "" if outcome.bits_per_byte is None else f", {outcome.bits_per_byte:.3f} bits per byte"
         lines.append(f"held-out loss {outcome.held_out:.3f}{bits}")
+    if outcome.accuracy is not None:
+        lines.append(f"{task}: {outcome.accuracy:.1%} of answers right; a blind answer gets {task.chance:.1%}")
     lines.append(f"wrote {outcome.out}")
     return "\n".join(lines) + "\n"

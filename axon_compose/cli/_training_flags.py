@@ -21,15 +21,16 @@ UNITS = {"steps": "300", "tokens": "20M", "minutes": "5", "flops": "1e14"}
 
 def add_training(command: Callable[..., argparse.ArgumentParser], run: Any) -> None:
     """Add the command."""
-    train = command("train", run, "train a model on texts, from the start or from weights, into a folder")
+    train = command("train", run, "train a model on texts or a task, from the start or from weights, into a folder")
     train.add_argument("file", metavar="FILE", help="of a folder, the weights are taken too")
-    train.add_argument(
+    what = train.add_mutually_exclusive_group(required=True)
+    what.add_argument(
         "--data",
         nargs="+",
-        required=True,
         metavar="TEXT",
         help="files, folders or patterns, .jsonl too; - is standard input, python-docs the texts that Python carries",
     )
+    what.add_argument("--task", metavar="TASK", help="a skill instead, such as mqar:pairs=4,vocab=16; see `list tasks`")
     output(train, "DIR", "the folder to write, which mlx_lm runs", dest="out", required=True)
     train.add_argument("--field", default="text", metavar="NAME", help="where the text is in .jsonl (default: text)")
     train.add_argument(

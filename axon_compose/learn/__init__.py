@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from axon_compose.learn.distilling import Teaching
     from axon_compose.learn.metrics import Metrics
     from axon_compose.learn.run import Listener, Outcome
+    from axon_compose.learn.tasks import read_task
     from axon_compose.learn.trainer import Trainer
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Spent",
     "Teaching",
     "Trainer",
+    "read_task",
     "train",
 ]
 
@@ -47,6 +49,7 @@ _HOMES: Final = {
     "Sources": "data",
     "Teaching": "distilling",
     "Trainer": "trainer",
+    "read_task": "tasks",
     "train": "_train",
 }
 

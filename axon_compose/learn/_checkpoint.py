@@ -25,7 +25,7 @@ STATE_FILE: Final = "training.safetensors"
 _KEY: Final = "axon_compose_training"
 #: What is kept as a digest, when it has changed.
 _IN_WORDS: Final = {
-    "data": "the texts, or the tokenizer, are not those of the beginning",
+    "data": "the texts, the tokenizer or the task are not those of the beginning",
     "model": "the description is not that of the beginning",
 }
 

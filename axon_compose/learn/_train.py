@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from axon_compose.analysis.cost import cost
@@ -15,14 +15,16 @@ from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn._checkpoint import STATE_FILE
 from axon_compose.learn.budget import Budget
 from axon_compose.learn.cadence import Cadence
-from axon_compose.learn.data import Sources, TextBatches, prepare
+from axon_compose.learn.data import Prepared, Sources, prepare
 from axon_compose.learn.distilling import Teaching, taught_objective
 from axon_compose.learn.freezing import freeze as freeze_parameters
 from axon_compose.learn.history import History
+from axon_compose.learn.material import Material, TaskMaterial, TextMaterial
 from axon_compose.learn.objective import NextTokens, Objective
 from axon_compose.learn.recipe import Recipe
 from axon_compose.learn.reporting import CallbackListener, reporting_callback
 from axon_compose.learn.run import Listener, Outcome, Run
+from axon_compose.learn.tasks import Task
 from axon_compose.learn.trainer import Trainer
 from axon_compose.machine.memory import require
 from axon_compose.model import LanguageModel, build, largest_parts
@@ -33,7 +35,7 @@ __all__ = ["train"]
 
 def train(
     architecture: Compiled,
-    data: Sources | str | Path | Iterable[str | Path],
+    data: Sources | str | Path | Iterable[str | Path] | Task,
     out: str | Path,
     *,
     recipe: Recipe | None = None,
@@ -52,13 +54,14 @@ def train(
     pages: Callable[[History], Mapping[str, bytes]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
-    """Train a model on texts and write it as a folder that the mlx_lm commands run.
+    """Train a model on texts, or on a skill task, and write it as a folder that the mlx_lm commands run.
 
     Ctrl-C ends the run after the step that is under way; what was learned is saved and can be continued.
 
     Args:
         architecture: What `load` gave.
-        data: Files, folders or patterns, `python-docs`, or `Sources`.
+        data: Files, folders or patterns, `python-docs`, or `Sources`; or what `axon_compose.learn.read_task` gave,
+            which has a length and tokens of its own.
         out: The folder.
         recipe: The defaults of `Recipe` unless given.
         budget: 1,000 steps unless given.
@@ -86,39 +89,62 @@ def train(
         ValueError: If an argument is out of its range.
     """
     out, plan, recipe = Path(out), architecture.plan(), recipe or Recipe()
+    material: Material
+    if isinstance(data, Task):
+        material = TaskMaterial(data)
+        recipe = replace(recipe, length=material.length)
+        _require_tokens(plan, material, trained=init is not None)
     if not resume:
         _require_place(out, force)
     if not allow_large:
         _require_memory(plan, recipe)
     if init is not None:
         plan_trained(architecture, Path(init), dtype="float32", allow_large=allow_large, unpack=True)
-    text = prepare(
-        data if isinstance(data, Sources) else _sources(data),
-        tokenizer or _usual(init),
-        vocabulary=int(plan.dims.vocab_size),
-        trained=init is not None,
-        progress=progress,
-    )
-    batches = TextBatches(text, batch=recipe.batch, length=recipe.length, seed=recipe.seed)
+    text: Prepared | None = None
+    if not isinstance(data, Task):
+        text = prepare(
+            data if isinstance(data, Sources) else _sources(data),
+            tokenizer or _usual(init),
+            vocabulary=int(plan.dims.vocab_size),
+            trained=init is not None,
+            progress=progress,
+        )
+        material = TextMaterial("", text, recipe.length)
     model = _model(architecture, recipe, init)
     freeze_parameters(model, freeze)
     objective: Objective = NextTokens(model.plan, recipe)
     if teaching is not None:
         teaching.require(model)
         objective = taught_objective(teaching, objective)
-    trainer = Trainer(model, batches, recipe, budget, objective=objective)
+    learner = material.wrapped(model, recipe.seed)
+    trainer = Trainer(learner, material.batches(recipe.batch, recipe.seed), recipe, budget, objective=objective)
     told = list(listeners)
     if report_to:
         config = {"architecture": plan.name, **asdict(recipe), "budget": str(trainer.budget)}
         told.append(CallbackListener(reporting_callback(report_to, project, out, config)))
     run = Run(
-        trainer, out, text=text, tokenizer=text.maker.choice, cadence=cadence, listeners=told, pages=pages, force=force
-    )
+        trainer, out, text=text, tokenizer=text.maker.choice if text else "none", model=model,
+        accuracy=text is None, cadence=cadence, listeners=told, pages=pages, force=force,
+    )  # fmt: skip
     if resume:
         run.resume()
     else:
         run.start()
     return run.run()
+
+
+def _require_tokens(plan: Plan, task: Material, *, trained: bool) -> None:
+    """Refuse a task that has more tokens than the model.
+
+    Raises:
+        CheckpointError: AX813.
+    """
+    if task.vocab_size > plan.dims.vocab_size:
+        hint = (
+            "choose a task with fewer" if trained else f"give it as many with `--set dims.vocab_size={task.vocab_size}`"
+        )
+        message = f"the task `{task.name}` has {task.vocab_size} tokens, the model {plan.dims.vocab_size}"
+        raise CheckpointError("AX813", message, hint)
 
 
 def _sources(data: str | Path | Iterable[str | Path]) -> Sources:

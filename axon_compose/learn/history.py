@@ -20,7 +20,7 @@ class History:
     """The lines of a run in memory, and in a file as they come.
 
     Each line has `kind`, `step` and `tokens`; `step` lines what `Metrics.to_dict` gives, `evaluation` lines `loss` and,
-    of texts, `bits_per_byte`, `sample` lines a `text`.
+    of texts, `bits_per_byte` (of tasks `accuracy`), `sample` lines a `text`.
 
     Args:
         lines: Those that are known already.

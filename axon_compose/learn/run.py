@@ -19,9 +19,11 @@ from axon_compose.learn._stop import Stop
 from axon_compose.learn.cadence import Cadence
 from axon_compose.learn.data import Prepared
 from axon_compose.learn.history import History
+from axon_compose.learn.judging import judged
 from axon_compose.learn.metrics import Metrics
 from axon_compose.learn.sampling import sample
 from axon_compose.learn.trainer import Diverged, Trainer
+from axon_compose.model import LanguageModel
 
 __all__ = ["Listener", "Outcome", "Run"]
 
@@ -33,7 +35,7 @@ class Listener(Protocol):
         """A step is done, and with it a part of the budget, from 0 to 1."""
 
     def evaluation(self, line: Mapping[str, Any]) -> None:
-        """What is held out was evaluated; `loss`, and `bits_per_byte` of texts."""
+        """What is held out was evaluated; `loss`, `bits_per_byte` of texts, and `accuracy` of a task."""
 
     def sample(self, line: Mapping[str, Any]) -> None:
         """The model wrote a `text`."""
@@ -56,6 +58,7 @@ class Outcome:
         loss: Of the last step.
         held_out: Of what is held out, after the last step; None if nothing is.
         bits_per_byte: The same per byte of text.
+        accuracy: Part of the held-out targets of a task that have the largest logit.
         sample: What the model wrote at the end.
         peak_memory: Most bytes of arrays at once.
         history: Every line of the record.
@@ -70,6 +73,7 @@ class Outcome:
     loss: float
     held_out: float | None
     bits_per_byte: float | None
+    accuracy: float | None
     sample: str | None
     peak_memory: int
     history: History
@@ -91,6 +95,8 @@ class Run:
         out: The folder.
         text: What the tokens were made of, for samples and bits per byte; None for other data.
         tokenizer: What the folder's tokenizer is made from; see `axon_compose.save`.
+        model: What is written, if the trainer's model has more than it: the head of a task.
+        accuracy: Whether an evaluation counts right answers, as of a task.
         cadence: How often what is done.
         listeners: Who is told.
         pages: Further files for the folder, made of the record at the end: name to content.
@@ -104,12 +110,15 @@ class Run:
         *,
         text: Prepared | None = None,
         tokenizer: str | Path | None = None,
+        model: LanguageModel | None = None,
+        accuracy: bool = False,
         cadence: Cadence | None = None,
         listeners: Iterable[Listener] = (),
         pages: Callable[[History], Mapping[str, bytes]] | None = None,
         force: bool = False,
     ) -> None:
         self.trainer, self.out, self.text, self.tokenizer = trainer, out, text, tokenizer
+        self.model, self.accuracy = model or trainer.model, accuracy
         self.cadence, self.listeners, self.pages = cadence or Cadence(), tuple(listeners), pages
         self.history, self._force = History(), force
         self._kept: int | None = None  # steps of the last checkpoint
@@ -184,7 +193,7 @@ class Run:
                 (folder / name).write_bytes(content)
 
         try:
-            save(self.trainer.model, self.out, tokenizer=self.tokenizer, force=self._force, more=more)
+            save(self.model, self.out, tokenizer=self.tokenizer, force=self._force, more=more)
         except CheckpointError as error:
             if error.code != "AX502" or self._kept is None:
                 raise
@@ -220,12 +229,17 @@ class Run:
         return written
 
     def _evaluate(self) -> None:
-        began, found = time.perf_counter(), self.trainer.evaluate()
-        if not found["tokens"]:
-            return
-        line: dict[str, Any] = self._place() | {"loss": found["loss"], "duration": time.perf_counter() - began}
+        began, line = time.perf_counter(), self._place()
+        if self.accuracy:
+            line["loss"], line["accuracy"] = judged(self.trainer.model, self.trainer.batches)
+        else:
+            found = self.trainer.evaluate()
+            if not found["tokens"]:
+                return
+            line["loss"] = found["loss"]
+        line["duration"] = time.perf_counter() - began
         if self.text is not None and self.text.bytes_per_token:
-            line["bits_per_byte"] = found["loss"] / log(2) / self.text.bytes_per_token
+            line["bits_per_byte"] = line["loss"] / log(2) / self.text.bytes_per_token
         self.history.add("evaluation", **line)
         for listener in self.listeners:
             listener.evaluation(line)
@@ -249,7 +263,7 @@ class Run:
         return text
 
     def _place(self) -> dict[str, Any]:
-        spent = asdict(self.trainer.spent)
+        spent: dict[str, Any] = asdict(self.trainer.spent)
         return {"step": spent.pop("steps")} | spent
 
     def _outcome(self, loss: float, written: str | None) -> Outcome:
@@ -264,6 +278,7 @@ class Run:
             loss=loss,
             held_out=evaluated.get("loss"),
             bits_per_byte=evaluated.get("bits_per_byte"),
+            accuracy=evaluated.get("accuracy"),
             sample=written,
             peak_memory=int(mx.get_peak_memory()),
             history=self.history,

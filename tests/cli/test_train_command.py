@@ -10,13 +10,19 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 
+from axon_compose import load
 from axon_compose.cli import main
 from axon_compose.cli._parser import make_parser
 from axon_compose.cli._training_flags import SERVICES, options_of
-from axon_compose.learn import Budget, Cadence, Recipe
+from axon_compose.diagnostics import CheckpointError
+from axon_compose.learn import Budget, Cadence, Recipe, Trainer, read_task
+from axon_compose.learn.race import race
 from axon_compose.learn.reporting import SERVICES as KNOWN
+from axon_compose.learn.tasks._batches import TaskBatches
+from axon_compose.model import build
 from tests.helpers import described
 
 FAST = ["--batch", "2", "--length", "16", "--evaluations", "0", "--samples", "0"]
@@ -56,6 +62,70 @@ def test_every_option_is_a_flag() -> None:
     for options in (Recipe, Cadence):
         for each in fields(options):
             assert f"--{each.name.replace('_', '-')}" in text, each.name
+
+
+TASK = ["--task", "mqar:pairs=2,vocab=8", "--steps", "4", "--batch", "8", "--samples", "0", "--evaluations", "1"]
+
+
+def test_a_task_is_learned_as_in_a_race(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    """The same sequences, steps and evaluation, by a loop of its own."""
+    code, out, err = go(capsys, *TASK, "--out", "out", "--learning-rate", "1e-2")
+    assert code == 0
+    found = race([place / "small.json"], task=TASK[1], budget="4steps", seeds=1, rates=(1e-2,), batch=8, points=1)
+    (point,) = found.runs[0].points
+    lines = [json.loads(line) for line in Path("out/metrics.jsonl").read_text().splitlines()]
+    last = [line for line in lines if line["kind"] == "evaluation"][-1]
+    assert (last["loss"], last["accuracy"]) == (point.loss, point.accuracy)
+    assert f"mqar:pairs=2,vocab=8: {point.accuracy:.1%} of answers right; a blind answer gets 25.0%" in out
+    assert f"{point.accuracy:.1%} of answers right" in err
+    assert json.loads(Path("out/config.json").read_text())["vocab_size"] == 8
+    assert not Path("out/tokenizer.json").exists()
+    code, out, _ = go(capsys, *TASK, "--out", "further", "--json", file="out")
+    assert code == 0
+    lines = [json.loads(line) for line in Path("further/metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["accuracy"] == point.accuracy  # it begins where the other one ended
+    assert 0 <= json.loads(out)["result"]["accuracy"] <= 1
+
+
+def test_the_head_of_a_task_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is trained through it is."""
+    task = ["--task", "compression:length=6,vocab=4", *TASK[2:]]
+    for rate in ("1e-2", "1e-3"):
+        assert go(capsys, *task, "--out", rate, "--learning-rate", rate)[0] == 0
+    fast, slow = (mx.load(f"{rate}/model.safetensors") for rate in ("1e-2", "1e-3"))
+    assert not any(name.startswith(("up.", "down.", "positions.")) for name in fast)
+    assert not any(mx.array_equal(fast[name], slow[name]) for name in fast)
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        (["--length", "8"], 2, "arguments --tokenizer and --length are for --data"),
+        (["--data", "text.txt"], 2, "not allowed with argument"),
+        (["--task", ""], 2, "error[AX903]"),
+        (["--task", "needel"], 1, "did you mean `needle`?"),
+        (["--set", "dims.vocab_size=4"], 2, "error[AX813]: the task `mqar:pairs=2,vocab=8` has 8 tokens, the model 4"),
+    ],
+)
+def test_faults_of_tasks(given: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found, _, err = go(capsys, *TASK, "--out", "out", *given)
+    assert said in err
+    assert found == code
+    assert not Path("out").exists()
+
+
+def test_a_run_on_a_task_goes_on_with_that_task_alone(place: Path) -> None:
+    """Another one may have sequences of the same shape."""
+
+    def trainer(task: str) -> Trainer:
+        return Trainer(build(load(place / "small.json").plan()), TaskBatches(read_task(task), batch=2))
+
+    trainer("parity:length=8").save(place)
+    trainer("parity:length=8").restore(place)
+    with pytest.raises(CheckpointError) as caught:
+        trainer("mqar:pairs=2,vocab=8").restore(place)
+    assert caught.value.code == "AX804"
+    assert "the task are not those" in caught.value.details[0]
 
 
 @pytest.mark.parametrize(

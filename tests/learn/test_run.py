@@ -143,7 +143,7 @@ def test_a_run_with_other_texts_is_not_resumed(text: Path, tmp_path: Path) -> No
     with pytest.raises(CheckpointError) as raised:
         go(other, tmp_path / "out", resume=True)
     assert raised.value.diagnostic.code == "AX804"
-    assert raised.value.details == ("the texts, or the tokenizer, are not those of the beginning",)
+    assert raised.value.details == ("the texts, the tokenizer or the task are not those of the beginning",)
 
 
 def test_what_comes_between_the_steps(text: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from axon_compose.learn.budget import Budget
-from axon_compose.learn.race._material import Material, TaskMaterial, TextMaterial
+from axon_compose.learn.material import Material, TaskMaterial, TextMaterial
 from axon_compose.learn.race._result import Entrant, Point, RaceResult, Run, Standing, Verdict
 from axon_compose.learn.race._settings import Settings
 

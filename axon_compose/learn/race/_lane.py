@@ -8,21 +8,18 @@ from hashlib import sha256
 from math import isfinite
 from pathlib import Path
 
-import mlx.core as mx
-import numpy as np
-
 from axon_compose.learn._checkpoint import STATE_FILE
-from axon_compose.learn.batches import LEFT_OUT, Batches
+from axon_compose.learn.judging import judged
+from axon_compose.learn.material import Material
 from axon_compose.learn.race._folder import make_folder
-from axon_compose.learn.race._material import Material
 from axon_compose.learn.race._result import Point, Run
 from axon_compose.learn.race._settings import Settings
 from axon_compose.learn.recipe import Recipe
 from axon_compose.learn.trainer import Diverged, Trainer
-from axon_compose.model import LanguageModel, build
+from axon_compose.model import build
 from axon_compose.plan import Plan
 
-__all__ = ["Lane", "judged"]
+__all__ = ["Lane"]
 
 
 class Lane:
@@ -46,8 +43,7 @@ class Lane:
             seed=run.seed,
             learning_rate=run.rate,
         )
-        mx.random.seed(run.seed)  # what a task adds is drawn with the same seed
-        model = material.wrapped(build(plan, seed=run.seed))
+        model = material.wrapped(build(plan, seed=run.seed), run.seed)
         self.trainer = Trainer(model, material.batches(settings.batch, run.seed), recipe, settings.budget)
         if self.folder is not None and (self.folder / STATE_FILE).exists():
             self.trainer.restore(self.folder)
@@ -94,25 +90,3 @@ class Lane:
         else:
             make_folder(self.folder)
             self.trainer.save(self.folder)
-
-
-def judged(model: LanguageModel, batches: Batches) -> tuple[float, float]:
-    """Loss and accuracy over the held-out targets that count, by the logits that the model gives."""
-    model.eval()
-    try:
-        found = np.sum([_sums(model, tokens, targets) for tokens, targets in batches.held_out()], axis=0)
-    finally:
-        model.train()
-        mx.eval(model(mx.zeros((1, 1), mx.int32)))  # its weights are put in order outside of a compiled step
-    loss, right, number = found.tolist()
-    return loss / number, right / number
-
-
-def _sums(model: LanguageModel, tokens: mx.array, targets: mx.array) -> list[float]:
-    logits = model(tokens).astype(mx.float32)
-    counts = targets != LEFT_OUT
-    wanted = mx.where(counts, targets, 0)
-    score = mx.take_along_axis(logits, wanted[..., None], axis=-1)[..., 0]
-    losses = mx.where(counts, mx.logsumexp(logits, axis=-1) - score, 0)
-    right = counts & (mx.argmax(logits, axis=-1) == wanted)
-    return [float(each.sum()) for each in (losses, right, counts)]

@@ -15,10 +15,10 @@ from axon_compose.analysis.cost import cost
 from axon_compose.checkpoints.places import compile_place
 from axon_compose.diagnostics import CheckpointError, Refusal
 from axon_compose.learn._stop import Stop
+from axon_compose.learn.material import Material
 from axon_compose.learn.race._folder import Kept, kept, write
 from axon_compose.learn.race._lane import Lane
 from axon_compose.learn.race._match import figure, matched
-from axon_compose.learn.race._material import Material
 from axon_compose.learn.race._result import Entrant, RaceResult, Run
 from axon_compose.learn.race._settings import SWEPT, Settings
 from axon_compose.machine.memory import require

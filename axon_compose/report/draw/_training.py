@@ -89,6 +89,8 @@ def _lead(name: str, steps: Sequence[Record], evaluations: Sequence[Record]) -> 
         shown.append(("Held-out loss", f"{evaluations[-1]['loss']:.3f}"))
         if "bits_per_byte" in evaluations[-1]:
             shown.append(("Bits per byte", f"{evaluations[-1]['bits_per_byte']:.3f}"))
+        if "accuracy" in evaluations[-1]:
+            shown.append(("Accuracy", f"{evaluations[-1]['accuracy']:.1%}"))
     seconds = max(last["seconds"], 1e-9)
     shown += [
         ("Steps", f"{last['step'] + 1:,}"),

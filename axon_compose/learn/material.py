@@ -1,4 +1,4 @@
-"""What a race is run on: a skill task or text, the same for all models."""
+"""What models learn from, and how it is scored: a skill task or text."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Material(Protocol):
     def batches(self, batch: int, seed: int) -> Batches:
         """What a run with this seed learns from."""
 
-    def wrapped(self, model: LanguageModel) -> LanguageModel:
-        """The model, or what is trained in its place."""
+    def wrapped(self, model: LanguageModel, seed: int) -> LanguageModel:
+        """The model, or what is trained in its place; what that adds begins with a seed."""
 
     def scored(self, batch: int) -> int:
         """Held-out targets of an evaluation."""
@@ -78,11 +78,14 @@ class TaskMaterial:
 
         return TaskBatches(self.task, batch=batch, seed=seed)
 
-    def wrapped(self, model: LanguageModel) -> LanguageModel:
+    def wrapped(self, model: LanguageModel, seed: int) -> LanguageModel:
         """The model, or the head of the task that holds it."""
         spec = self.task.spec
         if spec.head is None:
             return model
+        import mlx.core as mx
+
+        mx.random.seed(seed)
         factory: Any = load_factory(replace(spec, module=spec.head), f"the task `{self.task.name}`")
         made: LanguageModel = factory(model)
         return made
@@ -131,7 +134,7 @@ class TextMaterial:
 
         return TextBatches(self.prepared, batch=batch, length=self.length, seed=seed)
 
-    def wrapped(self, model: LanguageModel) -> LanguageModel:
+    def wrapped(self, model: LanguageModel, seed: int) -> LanguageModel:
         """The model."""
         return model
 
