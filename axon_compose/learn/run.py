@@ -14,6 +14,7 @@ import mlx.core as mx
 
 from axon_compose.checkpoints.files import check_target
 from axon_compose.checkpoints.saved import save
+from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn._stop import Stop
 from axon_compose.learn.cadence import Cadence
 from axon_compose.learn.data import Prepared
@@ -178,7 +179,8 @@ class Run:
         """Write the folder anew, whole or not at all; with what is needed to continue unless `done`.
 
         Raises:
-            CheckpointError: AX501 to AX504 the folder cannot be written.
+            CheckpointError: AX501 to AX504 the folder cannot be written. If it has files of somebody else by now, the
+                state of the run is written all the same.
             Diverged: AX803 the weights are good for nothing; the folder is what it was.
         """
         self.trainer.require_finite()
@@ -190,7 +192,14 @@ class Run:
             for name, content in (self.pages(self.history) if done and self.pages else {}).items():
                 (folder / name).write_bytes(content)
 
-        save(self.model, self.out, tokenizer=self.tokenizer, force=self._force, more=more)
+        try:
+            save(self.model, self.out, tokenizer=self.tokenizer, force=self._force, more=more)
+        except CheckpointError as error:
+            if error.code != "AX502" or self._kept is None:
+                raise
+            self.trainer.save(self.out)  # somebody has put a file there since: what was learned is not lost
+            hint = "move those files, and continue with `--resume`"
+            raise CheckpointError(error.code, error.message, hint) from error
         self._force, self._kept = True, self.trainer.spent.steps
         self.history.follow(self.out)
         for listener in self.listeners:

@@ -164,6 +164,30 @@ def test_what_is_there_is_not_replaced(whole: Outcome, text: Path) -> None:
     assert raised.value.diagnostic.code == "AX501"
 
 
+@pytest.mark.parametrize("checkpoints", [0, STEPS // 2])
+def test_a_file_that_comes_into_the_folder_costs_nothing(
+    checkpoints: int, whole: Outcome, text: Path, tmp_path: Path
+) -> None:
+    """Whether the next checkpoint is one in between or the end."""
+
+    class Careless(StopAfter):
+        def step(self, metrics: Any, part: float) -> None:
+            if metrics.step == self.last:
+                (tmp_path / "out" / "notes.txt").touch()
+
+    cadence = Cadence(evaluations=0, samples=0, checkpoints=checkpoints)
+    with pytest.raises(CheckpointError) as raised:
+        go(text, tmp_path / "out", listeners=[Careless(0)], cadence=cadence)
+    assert raised.value.diagnostic.code == "AX502"
+    assert raised.value.diagnostic.help == "move those files, and continue with `--resume`"
+    (tmp_path / "out" / "notes.txt").unlink()
+    outcome = go(text, tmp_path / "out", resume=True, cadence=cadence)
+    assert outcome.finished
+    found, wanted = weights(outcome.out), weights(whole.out)
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+    assert sum(line["kind"] == "step" for line in outcome.history.lines) == STEPS
+
+
 def test_a_run_that_can_go_on_is_not_replaced_unasked(stopped: Path, text: Path) -> None:
     with pytest.raises(CheckpointError) as raised:
         go(text, stopped)
