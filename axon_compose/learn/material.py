@@ -7,7 +7,7 @@ from math import log
 from typing import TYPE_CHECKING, Any, Protocol
 
 from axon_compose.learn.tasks import Task, read_task
-from axon_compose.registry import load_factory
+from axon_compose.registry import DEBUG_HELP, Guard, PluginFault, Raised, load_factory
 
 if TYPE_CHECKING:
     from axon_compose.learn.batches import Batches
@@ -87,7 +87,12 @@ class TaskMaterial:
 
         mx.random.seed(seed)
         factory: Any = load_factory(replace(spec, module=spec.head), f"the task `{self.task.name}`")
-        made: LanguageModel = factory(model)
+        try:
+            with Guard(None):
+                made: LanguageModel = factory(model)
+        except Raised as raised:
+            message = f"the head of the task `{self.task.name}` raises {raised}"
+            raise PluginFault("AX904", message, DEBUG_HELP) from raised
         return made
 
     def scored(self, batch: int) -> int:
