@@ -24,8 +24,8 @@ from tests.children import PATIENCE, child
 PROMPTS = ["ok", "a window of sixteen tokens", "state space, a window and experts: describe, trust, run. " * 2]
 CROWD = ["who", "a stack of sixteen layers", "one expert, two experts and a shared one: run, trust, describe. " * 3]
 TOKENS = 24
-#: How a server ends at Ctrl-C: mlx 0.32 sometimes aborts in its own exit on Linux if a thread used `mx.random`, as the
-#: server's does; with a stock llama, and without mlx-lm, as often as with ours (6 of 10, and 9 of 60).
+#: How a server ends at Ctrl-C: on Linux mlx 0.32 sometimes aborts in its own exit, with a stock llama as often as with
+#: models of ours.
 ENDED = (0, -signal.SIGABRT)
 
 
@@ -147,7 +147,7 @@ def at_once(server: Server, prompts: list[str]) -> dict[str, str]:
 
 
 def test_completions_and_a_repeated_prompt(server: Server) -> None:
-    first, second = (json.loads(server.post("/v1/completions", prompt=PROMPTS[2])) for _ in range(2))
+    first, second = (json.loads(server.post("/v1/completions", prompt=PROMPTS[1])) for _ in range(2))
     assert first["choices"][0]["text"] == second["choices"][0]["text"]
     assert first["usage"]["completion_tokens"] == TOKENS
 

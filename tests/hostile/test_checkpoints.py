@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -117,6 +118,7 @@ class Shapes:
     """Stands in for a plan: names and shapes of parameters."""
 
     name = "case"
+    head = SimpleNamespace(spec=SimpleNamespace(touched=None))  # one that is tied to nothing
 
     def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
         self.shapes = shapes

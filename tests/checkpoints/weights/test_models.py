@@ -63,6 +63,10 @@ def test_a_published_checkpoint_there_and_back(name: str, tmp_path: Path) -> Non
     after: Any = mx.load(str(tmp_path / "huggingface" / "model.safetensors"))
     for tensor, value in after.items():
         assert value.dtype == before[tensor].dtype
+        if name == "baichuan_m1" and tensor == "lm_head.weight":  # its rows have the length one when they are used
+            before[tensor] = before[tensor] / mx.linalg.norm(before[tensor], axis=1, keepdims=True)
+            np.testing.assert_allclose(np.array(value), np.array(before[tensor]), rtol=1e-6)
+            continue
         np.testing.assert_array_equal(np.array(value), np.array(before[tensor]), err_msg=tensor)
     save(architecture, arrays, tmp_path / "mlx", "mlx")
     again = load(architecture, tmp_path / "mlx")
