@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from axon_compose.registry import Array
+from axon_core.specs._segments import ssd_blocks, ssd_cut
 
 __all__ = [
     "Limit",
@@ -22,6 +23,7 @@ __all__ = [
     "in_float32",
     "mlp_saved",
     "norm_saved",
+    "ssd_saved",
     "states_saved",
 ]
 
@@ -87,3 +89,10 @@ def convolution_saved(tokens: int, channels: int, taps: int, dtype: str) -> Save
 def states_saved(tokens: int, segment: int, numbers: int) -> Saved:
     """The states before every segment of a recurrence."""
     return (Array("states", (-(-tokens // segment), numbers), "float32"),)
+
+
+def ssd_saved(tokens: int, heads: int, width: int, states: int, *, inputs: int = 0) -> Saved:
+    """State space duality: `inputs` numbers of each token again if the last block is not full, and the states."""
+    blocks, steps = ssd_cut(tokens)
+    copied = in_float32(blocks * steps, filled_up=inputs) if tokens % steps else ()
+    return copied + states_saved(tokens, steps * ssd_blocks(heads, steps, width, states), heads * width * states)
