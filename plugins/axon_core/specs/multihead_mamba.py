@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import convolution_flops, product_flops
+from axon_core.specs._learning import SSM
 from axon_core.specs._saved import convolution_saved, each, in_float32, norm_saved, ssd_saved
 from axon_core.specs._small import limited
 from axon_core.specs.ssm import check_step_limits
@@ -103,6 +104,7 @@ SPECS: Final = (
         kind="layer",
         options=MultiheadMambaOptions,
         module="axon_core.multihead_mamba:MultiheadMamba.from_options",
+        learning=SSM,
         summary="Mamba's mixer with one decay per head; its step, B and C are normalised (PLaMo 2).",
         source="Preferred Networks 2025, PLaMo 2 (arXiv:2509.04897); scan: Dao and Gu 2024 (arXiv:2405.21060)",
         cache=_cache,
