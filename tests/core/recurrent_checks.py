@@ -14,7 +14,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.cache import ArraysCache
 
 LENGTHS = (11, 1, 40, 23)
-#: What stands at padding; large enough to be seen in every output that it reaches.
+#: Input at padding; large enough to be seen in every output that it reaches.
 GARBAGE = 5.0
 
 

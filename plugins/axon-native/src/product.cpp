@@ -68,7 +68,7 @@ void multiply(const Stored& matrix, const std::vector<Meeting>& meetings, size_t
     }
   }
   const Kernels& kernels = chosen();
-  const size_t unpacking = 2;  // is about as much work as so many rows
+  const size_t unpacking = 2;  // rows that take as much work as unpacking a matrix
   in_parallel(units.size(), (rows + unpacking * meetings.size()) * columns * matrix.width, [&](size_t at) {
     thread_local std::vector<float> scratch;
     scratch.resize(std::max(scratch.size(), kernels.scratch(matrix)));

@@ -2,7 +2,7 @@
 
 Every operation keeps what its gradient is made of: a product both factors, a sigmoid or softmax its output, a cast
 nothing. Where a component computes in float32, its casts are arrays of their own unless everything is float32. Numbers
-of a few bytes per token and head (lengths, weights of experts) are left out where they come to less than a hundredth.
+of a few bytes per token and head (lengths, weights of experts) are left out where they are less than a hundredth.
 
 Recurrences keep their inputs and the state before each segment, and compute what is inside again (see
 `axon_core.recompute`). On a GPU, norms and rotations are single kernels and keep a little less.
@@ -38,7 +38,7 @@ _ACTIVATED: Final = {
 
 
 def each(tokens: int, **widths: int) -> Saved:
-    """Arrays of so many numbers per token, in the type of the activations."""
+    """Arrays of these widths for each token, in the type of the activations."""
     return tuple(Array(name, (tokens, width)) for name, width in widths.items() if width)
 
 

@@ -38,7 +38,7 @@ CHANNELS_RECOMPUTED: Final = 44
 
 
 def scan_tokens(elements: int) -> int:
-    """Tokens of a segment of a selective scan, a power of two, for states of so many elements."""
+    """Tokens of a segment of a selective scan, a power of two, for states of this number of elements."""
     low, high = _SCAN_RANGE
     if elements >= SCAN_ALONE:
         return low  # nothing is gained by more
@@ -67,5 +67,5 @@ def delta_chunk(tokens: int, most: int = 32) -> int:
 
 
 def delta_chunks(numbers: int) -> int:
-    """Chunks in a segment of a delta rule whose largest temporary has so many numbers for each."""
+    """Chunks in a segment of a delta rule whose largest temporary has this number of entries for each."""
     return min(_DELTA_CHUNKS, max(1, _DELTA_BYTES // (4 * numbers)))

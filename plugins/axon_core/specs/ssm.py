@@ -81,7 +81,7 @@ class SelectiveOptions(Options):
         )
 
     def flops(self, hidden_size: int, tokens: int) -> int:
-        """Floating-point operations of so many tokens."""
+        """Floating-point operations for this number of tokens."""
         return ssm_flops(self.shapes(hidden_size), tokens)
 
     def state(self, hidden_size: int) -> State:
