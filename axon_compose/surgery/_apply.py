@@ -197,8 +197,8 @@ class _Editor:
             from_use, making = source or (old, branch.made[slot])
             branch.made[slot] = beginning.of(new, from_use, making)
             branch.rename(slot, new_name)
-        del layer.parts[name]
-        layer.parts[new_name] = Part(type_name, written, span, spans)
+        part = Part(type_name, written, span, spans)
+        layer.parts = dict((new_name, part) if each == name else (each, other) for each, other in layer.parts.items())
 
     def _source(self, layer: DraftLayer, index: int, init: Init) -> tuple[Use, Making] | None:
         """The other component that `init` names, and how it comes about; None if it names none."""
@@ -217,9 +217,8 @@ class _Editor:
         """What is known of a component as it is now."""
         layer = self.draft.layers[index]
         branch, slot = next(layer.slots_of(name))
-        making = branch.made[slot]
-        part = layer.parts[name]
-        if dict(making.use.written) == dict(part.written):
+        making, part = branch.made[slot], layer.parts[name]
+        if not part.span and not part.spans:
             return making.use
         at = ("edits", self.number, self.edit.action)
         path = f"layers.{index}.{name}"

@@ -15,6 +15,7 @@ from axon_compose.language.source import Mapping as MappingNode
 from axon_compose.plan import Branch, Compiled, Layer, Use, layer_ranges
 from axon_compose.plan._stack import MAX_LAYERS
 from axon_compose.plan.concrete import unroll
+from axon_compose.plan.concrete._options import pruned
 from axon_compose.registry import Registry
 from axon_compose.surgery._making import Kept, Making
 
@@ -121,7 +122,8 @@ class Draft:
 
     def __init__(self, source: Compiled, registry: Registry) -> None:
         plan = source.plan()
-        self.source = source
+        self.source, self.registry = source, registry
+        self._pruned: dict[str, Mapping[str, Any]] = {}
         self.data = unroll(source.document, plan, registry)
         components = source.document.envelope.components
         self.types = {name: component.type for name, component in components.items()}
@@ -148,8 +150,15 @@ class Draft:
             kept |= {member["as"] for member in (branch, *branch.get("parallel", ())) if "as" in member}
             branches.append(DraftBranch(branch, {slot: Kept(use) for slot, use in slots(next(planned))}))
         uses = [member.use for branch in layer.branches for member in branch.members]
-        parts = {use.name: Part(self.types[use.name], dict(use.written)) for use in uses}
+        parts = {use.name: Part(self.types[use.name], self._short(use)) for use in uses}
         return DraftLayer(block, branches, parts, share, layer.index)
+
+    def _short(self, use: Use) -> Mapping[str, Any]:
+        """The options of a component without those that are as by default; most layers have the same."""
+        key = f"{use.type} {dict(use.written)!r}"
+        if key not in self._pruned:
+            self._pruned[key] = pruned(use.spec, use.options, use.written)
+        return self._pruned[key]
 
     # What stands in the model now.
 
