@@ -17,8 +17,8 @@ CORPUS = HERE / "corpus"
 #: Of processor time, which neighbours on the same core can double: it tells bounded work (some tenths here, at most
 #: 0.9) from work that does not end. How long things take is measured in `benchmarks/`.
 SECONDS = 4.0
-#: Begins a command with 256 MiB of address space, the interpreter and its libraries included; only Linux holds a process
-#: to it. A function between fork and exec (`preexec_fn`) would fork this process, which has threads of MLX.
+#: Begins a command with 256 MiB of address space, the interpreter and its libraries included; only Linux holds a
+#: process to it. A function between fork and exec (`preexec_fn`) would fork this process, which has threads of MLX.
 IN_LITTLE_MEMORY = ("sh", "-c", f'ulimit -v {256 << 10} && exec "$@"', "sh") if sys.platform == "linux" else ()
 
 
