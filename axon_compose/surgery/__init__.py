@@ -9,12 +9,29 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from axon_compose.surgery._comparing import receipt_of
+    from axon_compose.surgery._measure import block_influence, channel_importance, expert_usage, measured
     from axon_compose.surgery._receipt import Receipt, receipt
 
-__all__ = ["Receipt", "receipt", "receipt_of"]
+__all__ = [
+    "Receipt",
+    "block_influence",
+    "channel_importance",
+    "expert_usage",
+    "measured",
+    "receipt",
+    "receipt_of",
+]
 
 #: Where the names come from that need mlx.
-_HOMES: Final = {"Receipt": "_receipt", "receipt": "_receipt", "receipt_of": "_comparing"}
+_HOMES: Final = {
+    "Receipt": "_receipt",
+    "block_influence": "_measure",
+    "channel_importance": "_measure",
+    "expert_usage": "_measure",
+    "measured": "_measure",
+    "receipt": "_receipt",
+    "receipt_of": "_comparing",
+}
 
 
 def __getattr__(name: str) -> Any:
