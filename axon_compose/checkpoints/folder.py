@@ -33,7 +33,6 @@ __all__ = [
     "folder_tensors",
     "quantised_anew",
     "tensors_origin",
-    "unpacked_note",
     "usual_tokenizer",
     "write_model",
 ]

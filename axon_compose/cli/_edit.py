@@ -45,7 +45,8 @@ def _written(plan: SurgeryPlan, arguments: argparse.Namespace, terminal: Termina
     )
     model = plan.edited.plan()
     size = human(sum(step.nbytes for step in plan.steps))
-    text = f"wrote {folder}: {model.name}, {len(model.layers)} layers, {count(total_parameters(model))} parameters, {size}\n"
+    parameters = count(total_parameters(model))
+    text = f"wrote {folder}: {model.name}, {len(model.layers)} layers, {parameters} parameters, {size}\n"
     code = terminal.result(text, {"out": str(folder), **plan.to_dict()})
     teacher = quote(str(plan.weights))
     terminal.note(

@@ -66,7 +66,9 @@ class _Editor:
                 where = self.text.place("edits", number, action, key=True)
                 layer, component, option, wanted = reader
                 message = f"after this edit no layer before layer {layer} has the `{wanted}` that `{component}` reads"
-                hint = f"change `{component}.{option}` in that layer too, or leave one of the layers that have `{wanted}`"
+                hint = (
+                    f"change `{component}.{option}` in that layer too, or leave one of the layers that have `{wanted}`"
+                )
                 self.problems.error("AX928", message, where, help=hint)
                 raise Faulty
 
@@ -133,7 +135,9 @@ class _Editor:
         at = self._place(self.edit.action, *path, key=True)
         there = list(layers[lacking[0]].parts)
         near = self.problems.nearest(name, there)
-        hint = f"did you mean `{near}`?" if near else f"layer {lacking[0]} has {', '.join(f'`{each}`' for each in there)}"
+        hint = (
+            f"did you mean `{near}`?" if near else f"layer {lacking[0]} has {', '.join(f'`{each}`' for each in there)}"
+        )
         if having:
             hint += f"; {layer_numbers(having)} {'has' if len(having) == 1 else 'have'} `{name}`"
         labels = [
@@ -142,7 +146,8 @@ class _Editor:
             if other == name and option is None
         ]
         if labels:
-            message = f"{layer_numbers(lacking)} has no `{name}` any more: two edits replace it"
+            have = "has" if len(lacking) == 1 else "have"
+            message = f"{layer_numbers(lacking)} {have} no `{name}` any more: an edit before replaces it"
             self.problems.error("AX924", message, at, labels=labels[:1], help="leave one of them")
         else:
             have = "has" if len(lacking) == 1 else "have"
@@ -246,7 +251,9 @@ class _Editor:
             name, _, option = key.partition(".")
             if not option:
                 at = self._place("set", key, key=True)
-                self.problems.error("AX102", f"`{key}` is not `component.option`", at, help="such as `attn.window_size`")
+                self.problems.error(
+                    "AX102", f"`{key}` is not `component.option`", at, help="such as `attn.window_size`"
+                )
                 raise Faulty
             changes.setdefault(name, {})[option] = value
         for name, options in changes.items():
@@ -269,9 +276,7 @@ class _Editor:
             written[first] = _laid(written.get(first), rest, valued(value, names, span, self.problems))
             spans[first] = span
         path = f"layers.{index}.{name}"
-        new = planned(
-            self.registry, part.type, written, self._dims, path, self.text, where, self.problems, dotted=name
-        )
+        new = planned(self.registry, part.type, written, self._dims, path, self.text, where, self.problems, dotted=name)
         source = self._source(layer, index, beginning.init)
         for branch, slot in layer.slots_of(name):
             from_use, making = source or (old, branch.made[slot])

@@ -78,9 +78,7 @@ def planned(
     )  # fmt: skip
 
 
-def _report(
-    fault: Fault, text: EditText, where: tuple[str | int, ...], dotted: str, problems: Problems
-) -> None:
+def _report(fault: Fault, text: EditText, where: tuple[str | int, ...], dotted: str, problems: Problems) -> None:
     path: tuple[str | int, ...] = (*where, *fault.path)
     if dotted and fault.path:
         path = (*where, f"{dotted}.{fault.path[0]}", *fault.path[1:])

@@ -131,9 +131,7 @@ class Draft:
         blocks = self.data.pop("blocks")
         self.data.pop("overrides", None)
         self.data.pop("components")
-        self.layers = [
-            self._layer(layer, name, blocks[name]) for layer, name in zip(plan.layers, named, strict=True)
-        ]
+        self.layers = [self._layer(layer, name, blocks[name]) for layer, name in zip(plan.layers, named, strict=True)]
         uses = {"embedding": plan.embedding, "residual": plan.residual, "norm": plan.final_norm, "head": plan.head}
         self.ends: dict[str, Making] = {name: Kept(use) for name, use in uses.items() if use is not None}
         self.marks: dict[tuple[str, ...], Span] = {}

@@ -130,8 +130,10 @@ class Ends:
         table = self.draft.ends["embedding"]
         source = beginning.init.source
         wanted = beginning.init.name in (None, "copy")
-        if new.type == making.use.type and wanted and all(
-            making.use.params.get(name) == shape for name, shape in new.params.items()
+        if (
+            new.type == making.use.type
+            and wanted
+            and all(making.use.params.get(name) == shape for name, shape in new.params.items())
         ):
             return Made(new, "keep", making, {name: Piece((name,), COPIED) for name in new.params})
         if wanted and source in (None, "embedding") and new.spec.kind == "head":
@@ -145,7 +147,10 @@ class Ends:
         """Every norm of the file's kind: of branches and of components in them, and the final one."""
         for layer in self.draft.layers:
             for branch in layer.branches:
-                places = [("", branch.written), *((f"{n}.", m) for n, m in enumerate(branch.written.get("parallel", ())))]
+                places = [
+                    ("", branch.written),
+                    *((f"{n}.", m) for n, m in enumerate(branch.written.get("parallel", ()))),
+                ]
                 for prefix, written in places:
                     norm = written.get("norm")
                     if not (isinstance(norm, Mapping) and "type" in norm):

@@ -123,7 +123,9 @@ def _differences(before: Use, after: Use) -> Iterator[str]:
 
 
 def _word(value: object) -> str:
-    return {None: "none", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+    return (
+        {None: "none", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+    )
 
 
 def _origins(plan: SurgeryPlan, numbers: list[int]) -> str:

@@ -116,6 +116,9 @@ class Beginning:
                 self._no_way(new, old, known)
         if name in known:
             return self._transferred(known[name], new, old, making)
+        if self.init.settings and name in GENERIC and not (name == "copy" and "transfer" in known):
+            unknown = next(iter(self.init.settings))
+            self._fail("AX927", f"`{name}` has no setting `{unknown}`", "it takes `noise` and `seed`")
         match name:
             case "random":
                 return self._made(new, "random")
@@ -128,6 +131,9 @@ class Beginning:
                         return self._transferred(known["transfer"], new, old, making)
                     return self._copied(new, name, old, making)
                 self._fail("AX926", f"`{new.name}` has nothing to {name}", "write `init: random`")
+        return self._unknown(name, new, old, known)
+
+    def _unknown(self, name: str, new: Use, old: Use | None, known: Mapping[str, Transfer]) -> NoReturn:
         ways = [*known, *GENERIC]
         near = self.problems.nearest(name, ways)
         hint = f"did you mean `{near}`?" if near else f"`{new.type}` can begin by {', '.join(ways)}"
@@ -174,9 +180,6 @@ class Beginning:
         return f"other ways are {', '.join(way for way in ways if way != self.init.name)}"
 
     def _made(self, new: Use, init: str, base: Making | None = None, **more: Any) -> Made:
-        if self.init.settings and "transfer" not in more:
-            unknown = next(iter(self.init.settings))
-            self._fail("AX927", f"`{init}` has no setting `{unknown}`", "it takes `noise` and `seed`")
         if base is not None and "pieces" not in more:
             more["pieces"] = {name: Piece((name,), COPIED) for name in new.params}
         seed = self.seed if self.init.seed is None else self.init.seed

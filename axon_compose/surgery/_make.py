@@ -70,7 +70,8 @@ class Maker:
         return {name: value for name, value in self._made_values(making, names).items() if name in set(names)}
 
     def _made_values(self, made: Made, names: Iterable[str]) -> dict[str, mx.array]:
-        copies, pieces = {}, {}
+        copies: dict[str, mx.array] = {}
+        pieces: Mapping[str, np.ndarray] = {}
         if made.base is not None and made.transfer is None:
             wanted = [name for name in names if name in made.pieces and name not in made.zeroed]
             base = self.values(made.base, {source for name in wanted for source in made.pieces[name].sources})

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from axon_compose.checkpoints.built import is_built, model_folder, read_built
+from axon_compose.checkpoints.built import model_folder, read_built
 from axon_compose.checkpoints.files import MAX_SHARD_BYTES, CheckpointError, TensorSpec, check_target, write_folder
 from axon_compose.checkpoints.files._generation import generation_of
 from axon_compose.checkpoints.files._tokenizer import is_tokenizer_of, tokenizer_folder
-from axon_compose.checkpoints.folder import folder_record, tensors_origin, unpacked_note, usual_tokenizer
+from axon_compose.checkpoints.folder import folder_record, tensors_origin, usual_tokenizer
 from axon_compose.checkpoints.folder_config import described_config
 from axon_compose.machine.memory import require
 from axon_compose.model.names import CONFIG_KEY, FolderNames
+from axon_compose.surgery._edited import EDIT_KEY, Edited, read_edited
 from axon_compose.surgery._make import Maker
 from axon_compose.surgery._making import Made, bases, root
 from axon_compose.surgery._plan import SurgeryPlan
 
-__all__ = ["EDIT_KEY", "perform"]
+__all__ = ["edit_record", "perform"]
 
-#: Where config.json says, in the section of ours, how a folder was edited.
-EDIT_KEY: Final = "edit"
 #: Arrays of a converted component that are there at once, each in float32: what it reads, what it gives, and both
 #: again while they are computed.
 _AT_ONCE: Final = 4 * 4
@@ -73,7 +72,7 @@ def perform(
     config[CONFIG_KEY] |= {EDIT_KEY: edit_record(plan, home)}
     if origin := tensors_origin(plan.load_plan, plan.weights):
         config[CONFIG_KEY]["tensors"] = origin
-    notes = [unpacked_note(plan.load_plan, plan.dtype)] if plan.load_plan.unpacked else []
+    notes = [f"{plan.unpacked} quantised tensors are unpacked, into {plan.dtype}"] if plan.unpacked else []
     with plan.unchanged:
         write_folder(
             target,
@@ -101,20 +100,19 @@ def edit_record(plan: SurgeryPlan, home: Path) -> dict[str, Any]:
     """What config.json says of an edit: the edits, which layer each one comes from, and what has changed.
 
     Of a folder that was edited before, the two edits together.
+
+    Args:
+        plan: The edit.
+        home: Folder of the weights.
     """
     edits = [edit.model_dump(by_alias=True, exclude_none=True, exclude_unset=True) for edit in plan.text.file.edits]
-    before = read_built(home).written[CONFIG_KEY].get(EDIT_KEY) if is_built(home) else None
-    if not isinstance(before, Mapping):
-        return {"edits": edits, "origins": list(plan.origins), "changed": plan.changed}
-    was = before["origins"]
-    origins = [None if origin is None else was[origin] for origin in plan.origins]
-    old = set(before["changed"])
-    still = {path for path, making in plan.makings.items() if root(making) in old}
-    return {
-        "edits": [*before["edits"], *edits],
-        "origins": origins,
-        "changed": [use.path for use in plan.edited.plan().uses() if use.path in still | set(plan.changed)],
-    }
+    origins, changed = plan.origins, set(plan.changed)
+    if before := read_edited(home, plan.source.plan()):
+        edits = [*read_built(home).written[CONFIG_KEY][EDIT_KEY].get("edits", ()), *edits]
+        origins = tuple(None if origin is None else before.origins[origin] for origin in origins)
+        changed |= {path for path, making in plan.makings.items() if root(making) in before.changed}
+    paths = (use.path for use in plan.edited.plan().uses())
+    return {"edits": edits} | Edited(origins, tuple(path for path in paths if path in changed)).to_dict()
 
 
 def _peak(plan: SurgeryPlan) -> int:

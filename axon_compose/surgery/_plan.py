@@ -113,6 +113,7 @@ class SurgeryPlan(Shown):
         load_plan: Where the source's parameters are in there, quantised ones unpacked.
         dtypes: Parameter of the source to the type that it is read in.
         dtype: The type of what is new, and of most of the rest.
+        unpacked: How many quantised tensors become plain numbers.
         unchanged: That the weights are the ones whose headers were read.
     """
 
@@ -126,6 +127,7 @@ class SurgeryPlan(Shown):
     load_plan: LoadPlan | None = field(default=None, repr=False)
     dtypes: Mapping[str, str] = field(default_factory=dict, repr=False)
     dtype: str = _USUAL
+    unpacked: int = 0
     unchanged: Unchanged | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
@@ -135,7 +137,9 @@ class SurgeryPlan(Shown):
 
     def totals(self) -> dict[str, Share]:
         """Sums by kind, and of the source's parameters that go nowhere under `dropped`."""
-        found = {kind: Share.of(step for step in self.steps if step.kind == kind) for kind in ("kept", "converted", "new")}
+        found = {
+            kind: Share.of(step for step in self.steps if step.kind == kind) for kind in ("kept", "converted", "new")
+        }
         return found | {"dropped": self.dropped}
 
     @cached_property
@@ -217,20 +221,25 @@ def plan_edit(
     problems.raise_if_any()
     assert text is not None
     source, place = _source(text, weights, registry)
-    load_plan, unchanged = None, None
+    load_plan, unchanged, packed = None, None, 0
     if place is not None:
         unchanged = Unchanged(place)
-        load_plan = checkpoint_plan(source.plan(), source.document, place).unpacked_all()
+        load_plan = checkpoint_plan(source.plan(), source.document, place)
+        packed, load_plan = len(load_plan.quantized) + load_plan.unpacked, load_plan.unpacked_all()
     draft = Draft(source, registry)
     apply_edits(draft, text, registry, problems, seed=seed)
     problems.raise_if_any()
-    edited = compile_node(draft.node(problems), text.directory, config=source.config, registry=registry, problems=problems)
+    edited = compile_node(
+        draft.node(problems), text.directory, config=source.config, registry=registry, problems=problems
+    )
     makings = dict(_makings(draft, edited.plan()))
     dtypes = _dtypes(source.plan(), load_plan, dtype)
     usual = dtype or _usual(source.plan(), dtypes)
     steps = tuple(_steps(edited.plan(), makings, dtypes, usual))
     origins = tuple(layer.origin for layer in draft.layers)
-    return SurgeryPlan(source, edited, steps, origins, makings, text, place, load_plan, dtypes, usual, unchanged)
+    return SurgeryPlan(
+        source, edited, steps, origins, makings, text, place, load_plan, dtypes, usual, packed, unchanged
+    )
 
 
 def _source(text: EditText, weights: str | Path | None, registry: Registry) -> tuple[Compiled, Path | None]:
@@ -252,8 +261,7 @@ def _source(text: EditText, weights: str | Path | None, registry: Registry) -> t
 
 def _makings(draft: Draft, plan: Plan) -> Iterator[tuple[str, Making]]:
     """Every component with weights of its own, by its path, and how it comes about."""
-    for path, making in draft.ends.items():
-        yield path, making
+    yield from draft.ends.items()
     for drafted, layer in zip(draft.layers, plan.layers, strict=True):
         if layer.owner is None:
             for branch, planned in zip(drafted.branches, layer.branches, strict=True):
@@ -268,10 +276,8 @@ def _steps(plan: Plan, makings: Mapping[str, Making], before: Mapping[str, str],
         making = makings[use.path]
         for name, shape in use.params.items():
             found, full = trace(making, name), f"{use.path}.{name}"
-            if found.kind == "kept":
-                kind = before[found.sources[0]]
-            else:
-                kind = "float32" if full in wide else usual
+            made = "float32" if full in wide else usual
+            kind = before[found.sources[0]] if found.kind == "kept" else made
             init = making.init if isinstance(making, Made) and found.kind != "kept" else ""
             yield Step(full, shape, kind, found.sources, found.kind, init, found.rule, found.exactness)
 
@@ -294,4 +300,3 @@ def _dtypes(plan: Plan, load_plan: LoadPlan | None, dtype: str | None) -> dict[s
             scales = [_FLOATS[tensor.dtype] for tensor in first.tensors if tensor.dtype in _FLOATS]
             found[name] = first.unasked or (scales[0] if scales else _USUAL)
     return found
-

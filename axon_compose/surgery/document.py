@@ -37,8 +37,8 @@ ACTIONS: Final = ("replace", "set", "insert", "drop", "repeat", "vocabulary")
 _OWN_LAYERS: Final = ("insert", "drop", "repeat", "vocabulary")
 
 _LAYERS: Final = (
-    "Layers: a number, `8..22` with both ends, `8..22 step 2`, several between commas or in a list, `all`, or a formula; "
-    "-1 is the last layer. They are counted as the edits before have left the model."
+    "Layers: a number, `8..22` with both ends, `8..22 step 2`, several between commas or in a list, `all`, or a "
+    "formula; -1 is the last layer. They are counted as the edits before have left the model."
 )
 _LAYER: Final = "A layer by its number; -1 is the last one."
 
@@ -118,7 +118,7 @@ class EditFile(Section):
     version: Literal[1] = Field(description="Version of the edit language.")
     source: str = Field(
         min_length=1,
-        description="The model: a YAML file, a folder with a model or a GGUF file, beside this file; or a shipped name.",
+        description="The model: a YAML file, a folder with a model or a GGUF file, beside this file, or a known name.",
     )
     description: str = Field(default="", description="A description for readers.")
     edits: list[Edit] = Field(min_length=1, description="Edits in order; each sees what those before have left.")
@@ -202,7 +202,7 @@ def _read(node: MappingNode, directory: Path, problems: Problems) -> EditText | 
 
 def _right_version(node: MappingNode, problems: Problems) -> bool:
     version = node.get("version")
-    if version is None or plain(version) == VERSION and plain(version) is not True:
+    if version is None or (plain(version) == VERSION and plain(version) is not True):
         return True  # a missing one is reported with the other keys
     message = f"this axon-compose reads version {VERSION} of edit files"
     problems.error("AX105", message, version.span, help=f"write `version: {VERSION}`")
