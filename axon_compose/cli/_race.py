@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from axon_compose.cli._terminal import Terminal
-from axon_compose.learn import Budget
 from axon_compose.machine.files import check_output, write_output
 from axon_compose.machine.interrupts import INTERRUPTED
 from axon_compose.machine.units import human
@@ -34,7 +33,7 @@ def race(arguments: argparse.Namespace, terminal: Terminal) -> int:
     names = ("seeds", "rates", "batch", "match", "scale")
     terms = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     try:
-        Settings(Budget.parse(arguments.budget), **terms)
+        Settings(arguments.budget, **terms)
     except ValueError as error:
         arguments.error(str(error))
     material: TaskMaterial | TextMaterial
