@@ -152,17 +152,22 @@ def test_killed_between_two_files_and_continued_it_is_the_same(
 
 def test_a_loss_that_is_no_number_ends_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last step may be the one that ruins the weights; that rate must not win, nor the result hold a NaN."""
-    from axon_compose.learn.race import _lane
+    from axon_compose.learn.trainer import Trainer
 
-    judged = _lane.judged
+    step = Trainer.step
 
-    def ruined(model: Any, batches: Any) -> tuple[float, float]:
-        return (float("nan"), 0.0) if model.plan.name == "state" else judged(model, batches)
+    def ruined(self: Trainer) -> Any:
+        metrics = step(self)
+        if self.model.plan.name == "state":
+            self.model.norm.weight = self.model.norm.weight * float("nan")
+        return metrics
 
-    monkeypatch.setattr(_lane, "judged", ruined)
+    monkeypatch.setattr(Trainer, "step", ruined)
     found = raced(rates=(1e-3, 1e-2), seeds=1)
     assert found.finished
-    assert {run.model for run in (*found.runs, *found.sweeps) if run.fault} == {"state"}
+    ended = [run for run in (*found.runs, *found.sweeps) if run.fault]
+    assert {run.model for run in ended} == {"state"}
+    assert all("the loss is nan in step" in str(run.fault) for run in ended)
     json.dumps(found.to_dict(), allow_nan=False)
 
 
