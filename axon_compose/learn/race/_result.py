@@ -56,6 +56,11 @@ class Run:
     done: bool = False
     fault: str | None = None
 
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.done or self.fault is not None
+
 
 def run_of(data: Mapping[str, Any]) -> Run:
     """A run that was written as JSON."""
@@ -167,7 +172,7 @@ class RaceResult(Printed):
     def finished(self) -> bool:
         """Whether every run has spent its budget or failed."""
         wanted = len(self.entrants) * self.settings.seeds
-        return len(self.runs) == wanted and all(run.done or run.fault for run in self.runs)
+        return len(self.runs) == wanted and all(run.over for run in self.runs)
 
     def score(self, point: Point) -> float:
         """Accuracy, or loss: in bits a byte for text."""
