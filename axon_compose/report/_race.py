@@ -72,7 +72,7 @@ def score(race: RaceResult, value: float) -> str:
 
 def race_verdicts(race: RaceResult) -> list[str]:
     """What can be told of the best model and each other one."""
-    return [_told(race, verdict) for verdict in race.verdicts()] if len(race.entrants) > 1 else []
+    return [_told(race, verdict) for verdict in race.verdicts()]
 
 
 def _told(race: RaceResult, verdict: Verdict) -> str:

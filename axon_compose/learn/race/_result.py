@@ -198,8 +198,8 @@ class RaceResult(Printed):
 
     def verdicts(self) -> list[Verdict]:
         """The best model against each other one, all at a level of 5 % together (Bonferroni)."""
-        first, *others = [each.name for each in self.standings()]
-        return [self.compared(first, other, LEVEL / len(others)) for other in others]
+        names = [each.name for each in self.standings()]
+        return [self.compared(names[0], other, LEVEL / (len(names) - 1)) for other in names[1:]]
 
     def compared(self, first: str, other: str, level: float = LEVEL) -> Verdict:
         """What can be told of two models, by name.
@@ -248,7 +248,7 @@ class RaceResult(Printed):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON-ready data; intervals without an end are null."""
-        verdicts = [asdict(each) for each in self.verdicts()] if len(self.entrants) > 1 else []
+        verdicts = [asdict(each) for each in self.verdicts()]
         for each in verdicts:
             each |= {end: None if abs(each[end]) == inf else each[end] for end in ("low", "high")}
         return {
