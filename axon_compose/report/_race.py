@@ -123,7 +123,7 @@ def _notes(race: RaceResult) -> Iterator[str]:
     for run in (*race.runs, *race.sweeps):
         if run.fault:
             which = f"seed {run.seed}" if run in race.runs else "in the grid"
-            yield f"{run.model}, {which}, rate {run.rate:g} ended early: {run.fault}"
+            yield f"{run.model}, {which}, rate {run.rate:g} ended early and does not count: {run.fault}"
 
 
 def _matched(race: RaceResult) -> Iterator[str]:

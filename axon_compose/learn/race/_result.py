@@ -97,9 +97,10 @@ class Standing:
     Attributes:
         name: Of the model.
         rate: The learning rate that was chosen for it.
-        scores: At the end, by seed: accuracies, or losses.
-        median: Of the scores; None where no run ended.
-        tokens_per_second: Of training, median over its runs.
+        scores: By seed, at the end, or so far in a race that was stopped: accuracies, or losses. A run that ended early
+            has none: what it had reached until then was not reached with the budget.
+        median: Of the scores; None where there is none.
+        tokens_per_second: Of training, median over the same runs.
         edge: Whether the chosen learning rate is at the end of the grid, so that a better one may lie beyond.
     """
 
@@ -182,7 +183,7 @@ class RaceResult(Printed):
 
     def standing(self, name: str) -> Standing:
         """Where a model stands now."""
-        mine = [run for run in self.runs if run.model == name and run.points]
+        mine = [run for run in self.runs if run.model == name and run.points and run.fault is None]
         scores = tuple(self.score(run.points[-1]) for run in mine)
         speeds = [p.tokens / p.seconds for run in mine for p in run.points[-1:] if p.seconds]
         rate = next((run.rate for run in self.runs if run.model == name), None)

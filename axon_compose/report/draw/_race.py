@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from axon_compose.learn.race import Point as Evaluation
     from axon_compose.learn.race import RaceResult
 
-__all__ = ["race_page", "race_picture"]
+__all__ = ["race_curves", "race_page", "race_picture"]
 
 #: What runs to the right of a curve: the field of an evaluation, and the axis.
 _ACROSS: Final = {
@@ -50,7 +50,7 @@ def race_page(race: RaceResult) -> str:
 
 def race_picture(race: RaceResult) -> str:
     """Two charts beside each other as one SVG that needs no page: the curves, and score against caches."""
-    curves, kept = _curves(race, "tokens", named=True), _kept(race)
+    curves, kept = race_curves(race, "tokens", named=True), _kept(race)
     drawn = [each for each in (curves, kept) if each is not None]
     parts = [
         element("g", each.svg(_WIDE, _TALL), transform=f"translate({at * (_WIDE + 30):.0f} 0)")
@@ -87,7 +87,7 @@ def _class(column: str) -> dict[str, str]:
 def _charts(race: RaceResult) -> Iterator[tuple[str, Lines | Points]]:
     what = "Accuracy" if race.metric == "accuracy" else "Loss"
     for across, title in (("tokens", "tokens"), ("flops", "operations"), ("seconds", "time")):
-        drawn = _curves(race, across)
+        drawn = race_curves(race, across)
         if drawn is not None:
             yield f"{what} over {title}", drawn
     kept = _kept(race)
@@ -109,19 +109,16 @@ def _tones(race: RaceResult) -> dict[str, Tone]:
     return dict(zip((each.name for each in race.entrants), cycle(CYCLE), strict=False))
 
 
-def _curves(race: RaceResult, across: str, *, named: bool = False) -> Lines | None:
-    """A thin line for each run, and one through the medians of runs that have come as far."""
+def race_curves(race: RaceResult, across: str, *, named: bool = False) -> Lines | None:
+    """A thin line for each run, and one through the medians of those that count, as far as all of them have come."""
     lines: list[Line] = []
     for at, (name, tone) in enumerate(_tones(race).items()):
-        runs = [
-            [(float(getattr(point, across)), _shown(race, point)) for point in run.points]
-            for run in race.runs
-            if run.model == name and run.points
-        ]
-        if not runs:
-            continue
-        lines += [Line(name, run, tone, thin=True) for run in runs if len(runs) > 1]
-        steps = zip(*(run[: min(map(len, runs))] for run in runs), strict=True)
+        mine = [run for run in race.runs if run.model == name and run.points]
+        drawn = {run.seed: [(float(getattr(point, across)), _shown(race, point)) for point in run.points] for run in mine}
+        if len(mine) > 1:
+            lines += [Line(name, points, tone, thin=True) for points in drawn.values()]
+        counted = [drawn[run.seed] for run in mine if run.fault is None]
+        steps = zip(*(counted or drawn.values()), strict=False)
         middle = [(median(x for x, _ in points), median(y for _, y in points)) for points in steps]
         lines.append(Line(name, middle, tone, dashed=at >= len(CYCLE)))
     if race.chance is not None and any(line.shown() for line in lines):

@@ -190,6 +190,9 @@ def test_a_run_that_diverges_does_not_end_the_race(monkeypatch: pytest.MonkeyPat
     (ended,) = [run for run in found.runs if run.fault]
     assert (ended.model, ended.seed, ended.fault) == ("state", 1, "the loss is nan in step 2")
     assert not found.verdicts()[0].told  # one pair is left
+    assert ended.points  # it had been evaluated, before the budget was spent
+    (whole,) = [run for run in found.runs if run.model == "state" and run.done]
+    assert found.standing("state").scores == (found.score(whole.points[-1]),)
 
 
 def test_matched_models_say_what_is_left() -> None:
