@@ -1,4 +1,4 @@
-"""What a race has shown: runs, standings, and what can be told of differences. Imports no mlx."""
+"""What a race has shown: runs, standings, and which differences are significant. Imports no mlx."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What can be told of two models.
+    """The difference of two models, and whether it is significant.
 
     Attributes:
         ahead: The one with the better mean.
@@ -127,7 +127,7 @@ class Verdict:
         mean: By how much, in the unit of the score, above 0.
         low: Lower end of the interval.
         high: Upper end.
-        told: Whether 0 lies outside of the interval.
+        significant: Whether 0 lies outside of the interval.
     """
 
     ahead: str
@@ -135,7 +135,7 @@ class Verdict:
     mean: float
     low: float
     high: float
-    told: bool
+    significant: bool
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ class RaceResult(Printed):
         return [self.compared(names[0], other, LEVEL / (len(names) - 1)) for other in names[1:]]
 
     def compared(self, first: str, other: str, level: float = LEVEL) -> Verdict:
-        """What can be told of two models, by name.
+        """The difference of two models, by name.
 
         Args:
             first: One of them.
@@ -215,12 +215,12 @@ class RaceResult(Printed):
         sign = -1 if self.metric == "loss" else 1
         differences = [sign * (mine[seed] - theirs[seed]) for seed in seeds]
         if not differences:
-            return Verdict(first, other, 0.0, -inf, inf, told=False)
+            return Verdict(first, other, 0.0, -inf, inf, significant=False)
         low, high = interval(differences, self._error(mine.values(), theirs.values()), level)
         mean = sum(differences) / len(differences)
         if mean < 0:  # the better median is not the better mean
             first, other, mean, low, high = other, first, -mean, -high, -low
-        return Verdict(first, other, mean, low, high, told=low > 0)
+        return Verdict(first, other, mean, low, high, significant=low > 0)
 
     def _by_seed(self, name: str) -> dict[int, float]:
         return {run.seed: self.score(run.points[-1]) for run in self.runs if run.model == name and run.done}
