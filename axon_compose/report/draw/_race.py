@@ -17,7 +17,7 @@ from axon_compose.report.draw._palette import Tone, style_sheet, variables
 
 if TYPE_CHECKING:
     from axon_compose.learn.race import Point as Evaluation
-    from axon_compose.learn.race import RaceResult
+    from axon_compose.learn.race import RaceResult, Run
 
 __all__ = ["race_curves", "race_page", "race_picture"]
 
@@ -113,12 +113,11 @@ def race_curves(race: RaceResult, across: str, *, named: bool = False) -> Lines 
     """A thin line for each run, and one through the medians of those that count, as far as all of them have come."""
     lines: list[Line] = []
     for at, (name, tone) in enumerate(_tones(race).items()):
-        mine = [run for run in race.runs if run.model == name and run.points]
-        drawn = {run.seed: [(float(getattr(point, across)), _shown(race, point)) for point in run.points] for run in mine}
-        if len(mine) > 1:
-            lines += [Line(name, points, tone, thin=True) for points in drawn.values()]
-        counted = [drawn[run.seed] for run in mine if run.fault is None]
-        steps = zip(*(counted or drawn.values()), strict=False)
+        runs = [run for run in race.runs if run.model == name and run.points]
+        if len(runs) > 1:
+            lines += [Line(name, _curve(race, run, across), tone, thin=True) for run in runs]
+        counted = [run for run in runs if run.fault is None] or runs
+        steps = zip(*(_curve(race, run, across) for run in counted), strict=False)
         middle = [(median(x for x, _ in points), median(y for _, y in points)) for points in steps]
         lines.append(Line(name, middle, tone, dashed=at >= len(CYCLE)))
     if race.chance is not None and any(line.shown() for line in lines):
@@ -128,6 +127,10 @@ def race_curves(race: RaceResult, across: str, *, named: bool = False) -> Lines 
     lines = [line for line in lines if line.shown()]
     title = f"{race.material}: {race.metric} over {across}"
     return Lines(title, _ACROSS[across], _up(race), lines, named) if lines else None
+
+
+def _curve(race: RaceResult, run: Run, across: str) -> list[tuple[float, float]]:
+    return [(float(getattr(point, across)), _shown(race, point)) for point in run.points]
 
 
 def _kept(race: RaceResult) -> Points | None:
