@@ -54,11 +54,6 @@ class Lane:
         """Model, seed and learning rate."""
         return self.run.model, self.run.seed, self.run.rate
 
-    @property
-    def over(self) -> bool:
-        """Whether there is nothing left to do."""
-        return self.run.done or self.run.fault is not None
-
     def step(self) -> None:
         """One step of training, and an evaluation where one is due."""
         try:
@@ -82,7 +77,7 @@ class Lane:
         """Write what is needed to go on; what has ended needs nothing."""
         if self.folder is None:
             return
-        if self.over:
+        if self.run.over:
             shutil.rmtree(self.folder, ignore_errors=True)
         else:
             make_folder(self.folder)

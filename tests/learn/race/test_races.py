@@ -66,7 +66,7 @@ def test_stopped_and_continued_it_is_the_same(
 
     stopped = raced(folder=tmp_path, progress=interrupt)
     assert not stopped.finished
-    assert all(not verdict.told for verdict in stopped.verdicts())
+    assert all(not verdict.significant for verdict in stopped.verdicts())
     assert len(steps) == 4 * rounds
     continued = raced(folder=tmp_path)
     assert continued.finished
@@ -194,7 +194,10 @@ def test_a_run_that_diverges_does_not_end_the_race(monkeypatch: pytest.MonkeyPat
     assert found.finished
     (ended,) = [run for run in found.runs if run.fault]
     assert (ended.model, ended.seed, ended.fault) == ("state", 1, "the loss is nan in step 2")
-    assert not found.verdicts()[0].told  # one pair is left
+    assert not found.verdicts()[0].significant  # one pair is left
+    assert ended.points  # it had been evaluated, before the budget was spent
+    (whole,) = [run for run in found.runs if run.model == "state" and run.done]
+    assert found.standing("state").scores == (found.score(whole.points[-1]),)
 
 
 def test_matched_models_say_what_is_left() -> None:
