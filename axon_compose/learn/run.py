@@ -187,7 +187,7 @@ class Run:
         def more(folder: Path) -> None:
             self.history.write(folder)
             if not done:
-                self.trainer.save(folder)
+                self.trainer.write(folder)
             for name, content in (self.pages(self.history) if done and self.pages else {}).items():
                 (folder / name).write_bytes(content)
 

@@ -19,7 +19,7 @@ from mlx.utils import tree_flatten, tree_map, tree_map_with_path, tree_unflatten
 
 from axon_compose.analysis.cost import cost
 from axon_compose.diagnostics import CheckpointError
-from axon_compose.learn._checkpoint import read_state, require_same, write_state
+from axon_compose.learn._checkpoint import STATE_FILE, read_state, require_same, write_state
 from axon_compose.learn._finite import first_not_finite
 from axon_compose.learn.balance import Balance
 from axon_compose.learn.batches import LEFT_OUT, Batch, Batches
@@ -30,6 +30,7 @@ from axon_compose.learn.loss import cross_entropy
 from axon_compose.learn.metrics import Metrics
 from axon_compose.learn.objective import NextTokens, Objective
 from axon_compose.learn.recipe import Recipe
+from axon_compose.machine.files import cannot_write
 from axon_compose.model import LanguageModel
 from axon_compose.plan import plan_to_dict
 
@@ -155,6 +156,17 @@ class Trainer:
 
         Raises:
             CheckpointError: AX503.
+        """
+        try:
+            return self.write(folder)
+        except OSError as error:
+            raise cannot_write(folder / STATE_FILE, error) from error
+
+    def write(self, folder: Path) -> Path:
+        """`save` into a folder that has another name later, so that the caller says what cannot be written.
+
+        Raises:
+            OSError: As on a full disk.
         """
         return write_state(folder, self._arrays(), {"spent": asdict(self.spent), "options": self._options()})
 

@@ -295,7 +295,7 @@ def test_an_evaluation_without_targets_has_no_loss() -> None:
 def test_an_evaluation_that_is_not_finite_says_where(accuracy: bool) -> None:
     trainer = Trainer(model(), Counting(), RECIPE)
     trainer.model.norm.weight = trainer.model.norm.weight * float("nan")
-    with pytest.raises(Diverged, match="the loss is nan in step 0: .* the weight `norm.weight`"):
+    with pytest.raises(Diverged, match=r"the loss is nan in step 0: .* the weight `norm.weight`"):
         trainer.evaluate(accuracy=accuracy)
     assert trainer.model.training
 
@@ -332,3 +332,11 @@ def test_a_full_disk_leaves_the_old_state(tmp_path: Path, monkeypatch: pytest.Mo
     assert raised.value.diagnostic.code == "AX503"
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_folder_that_is_gone_is_named_with_the_reason(tmp_path: Path) -> None:
+    trainer = Trainer(model(), Counting(), RECIPE, Budget("steps", 3))
+    with pytest.raises(CheckpointError) as raised:
+        trainer.save(tmp_path / "gone")
+    place = tmp_path / "gone" / "training.safetensors"
+    assert raised.value.message == f"cannot write `{place}`: no such file or directory"

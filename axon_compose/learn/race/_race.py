@@ -172,7 +172,9 @@ class _Race:
             assert training is not None
             held[name] = (training.weights + training.optimizer) * sum(key[0] == name for key in keys)
             passing = max(passing, training.activations + training.in_flight)
-        require(sum(held.values()) + passing, f"a race of {len(keys)} runs in turns", held.items())
+        parts = [*held.items(), ("the step of one run", passing)]
+        hint = "fewer `--seeds`, `--rates` or models are fewer runs, and a smaller `--batch` is a smaller step"
+        require(sum(held.values()) + passing, f"a race of {len(keys)} runs in turns", parts, hint)
 
     def _lane(self, key: Key) -> Lane:
         name, seed, rate = key

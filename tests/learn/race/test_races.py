@@ -241,6 +241,8 @@ def test_runs_that_do_not_fit_together_are_refused(monkeypatch: pytest.MonkeyPat
         raced(ATTENTION, seeds=40, budget="1steps")
     assert caught.value.code == "AX401"
     assert "a race of 40 runs in turns" in caught.value.message
+    assert "fewer `--seeds`" in str(caught.value.help)
+    assert "`the step of one run` takes" in caught.value.details[0]
 
 
 @pytest.mark.parametrize(
