@@ -1,5 +1,6 @@
 """Plugins and the components that they bring; imports no mlx."""
 
+from axon_compose.registry._dims import Dims
 from axon_compose.registry._discovery import Candidate
 from axon_compose.registry._failure import LookupFailure, one_line
 from axon_compose.registry._faults import Fault
@@ -27,12 +28,12 @@ from axon_compose.registry._specs import (
     CacheSpec,
     ComponentSpec,
     Composite,
-    Dims,
     Kind,
     Optioned,
     State,
 )
 from axon_compose.registry._tasks import TaskSpec, load_task
+from axon_compose.registry._transfers import Case, Piece, Setting, Transfer, load_make, pieces_of, transfers_from
 
 __all__ = [
     "DEBUG_HELP",
@@ -43,6 +44,7 @@ __all__ = [
     "Array",
     "CacheSpec",
     "Candidate",
+    "Case",
     "ComponentSpec",
     "Composite",
     "Constant",
@@ -55,12 +57,15 @@ __all__ = [
     "Normal",
     "Optioned",
     "Options",
+    "Piece",
     "PluginFault",
     "PluginStatus",
     "Raised",
     "Registry",
+    "Setting",
     "State",
     "TaskSpec",
+    "Transfer",
     "as_data",
     "check_options",
     "debug_traceback",
@@ -68,12 +73,15 @@ __all__ = [
     "hookimpl",
     "hookspec",
     "load_factory",
+    "load_make",
     "load_task",
     "matching",
     "one_line",
     "option_names",
     "options_schema",
+    "pieces_of",
     "pydantic_faults",
     "shrunken",
+    "transfers_from",
     "written",
 ]

@@ -15,6 +15,7 @@ from axon_compose.report._diagnostics import render
 from axon_compose.report._diff import diff_html, diff_text
 from axon_compose.report._notebook import advice_html, check_html, plan_html, verification_html
 from axon_compose.report._race import race_html, race_text
+from axon_compose.report._receipt import receipt_html, receipt_text
 
 __all__ = ["html_of", "text_of"]
 
@@ -47,6 +48,7 @@ def _html_of_proof(result: Any) -> str:
     from axon_compose.learn.race import RaceResult
     from axon_compose.proof.check import CheckReport  # whoever has such a report has imported mlx
     from axon_compose.proof.verify import Verification
+    from axon_compose.surgery import Receipt
 
     match result:
         case CheckReport():
@@ -55,6 +57,8 @@ def _html_of_proof(result: Any) -> str:
             return verification_html(result)
         case RaceResult():
             return race_html(result)
+        case Receipt():
+            return receipt_html(result)
     raise TypeError(f"no HTML for {type(result).__name__}")
 
 
@@ -65,6 +69,7 @@ def text_of(result: Any) -> str:
         TypeError: If there is none for its type.
     """
     from axon_compose.learn.race import RaceResult
+    from axon_compose.surgery import Receipt
 
     match result:
         case Difference():
@@ -73,6 +78,8 @@ def text_of(result: Any) -> str:
             return comparison_text(result).rstrip()
         case RaceResult():
             return race_text(result).rstrip()
+        case Receipt():
+            return receipt_text(result).rstrip()
         case Advice():
             return render(result, dict(result.sources)) if result else "nothing to say"
     raise TypeError(f"no text for {type(result).__name__}")

@@ -8,6 +8,7 @@ from axon_compose.report.draw._notebook import embedded
 from axon_compose.report.draw._page import page
 from axon_compose.report.draw._picture import picture
 from axon_compose.report.draw._race import race_page, race_picture
+from axon_compose.report.draw._receipt import receipt_page, receipt_picture
 from axon_compose.report.draw._training import training_page, training_picture
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "picture",
     "race_page",
     "race_picture",
+    "receipt_page",
+    "receipt_picture",
     "require_charts",
     "require_renderer",
     "training_page",

@@ -1,0 +1,41 @@
+"""The architecture of a trained model changed, and what that does to it.
+
+What comes in: models with weights and texts. What goes out: `receipt`, how an edited model differs from its source. mlx
+is imported where a model runs.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from axon_compose.surgery._comparing import receipt_of
+    from axon_compose.surgery._measure import block_influence, channel_importance, expert_usage, measured
+    from axon_compose.surgery._receipt import Receipt, receipt
+
+__all__ = [
+    "Receipt",
+    "block_influence",
+    "channel_importance",
+    "expert_usage",
+    "measured",
+    "receipt",
+    "receipt_of",
+]
+
+#: Where the names come from that need mlx.
+_HOMES: Final = {
+    "Receipt": "_receipt",
+    "block_influence": "_measure",
+    "channel_importance": "_measure",
+    "expert_usage": "_measure",
+    "measured": "_measure",
+    "receipt": "_receipt",
+    "receipt_of": "_comparing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What runs a model is imported when it is asked for."""
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
