@@ -77,7 +77,7 @@ def transplanted(
     for use in edited.plan().uses():
         old = old_uses[use.path]
         arrays = {each: given[f"{use.path}.{each}"] for each in old.params}
-        if (use.type, use.written) != (old.type, old.written):
+        if (use.type, use.options) != (old.type, old.options):
             arrays = made(use, old, arrays, name, init, measured)
         found |= {f"{use.path}.{each}": array for each, array in arrays.items()}
     built.load_weights([(each, mx.array(array).astype(own[each])) for each, array in found.items()], strict=False)

@@ -1,8 +1,8 @@
 r"""What linear attention and state spaces take over of attention.
 
-Softmax attention gives :math:`\sum_s e^{q_t \cdot k_s} v_s / \sum_s e^{q_t \cdot k_s}`. Dropping the exponential and the
-denominator, and letting the past decay by :math:`g`, leaves :math:`\sum_s g^{t-s} (q_t \cdot k_s) v_s`, a state of the
-size of :math:`v k^T`: the same projections, read otherwise. What normalises the sum is a norm of the output.
+Softmax attention gives :math:`\sum_s e^{q_t \cdot k_s} v_s / \sum_s e^{q_t \cdot k_s}`. Dropping the exponential and
+the denominator, and letting the past decay by :math:`g`, leaves :math:`\sum_s g^{t-s} (q_t \cdot k_s) v_s`, a state of
+the size of :math:`v k^T`: the same projections, read otherwise. What normalises the sum is a norm of the output.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 r"""The table of the embedding as the matrix of the head, and back.
 
 A tied head gives the scores :math:`E h` with the table :math:`E` of the embedding (Press and Wolf 2017,
-arXiv:1608.05859). A head of its own with :math:`W = E` gives the same. The other way, :math:`E := W` keeps the scores of
-the same :math:`h`, and changes what comes in.
+arXiv:1608.05859). A head of its own with :math:`W = E` gives the same. The other way, :math:`E := W` keeps the scores
+of the same :math:`h`, and changes what comes in.
 """
 
 from __future__ import annotations

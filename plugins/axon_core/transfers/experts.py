@@ -2,18 +2,18 @@ r"""Experts out of a dense layer, out of other experts, and back.
 
 A mixture gives :math:`\sum_e w_e\, E_e(x)` over the experts that a token is sent to.
 
-* Copies (Komatsuzaki et al. 2022, "Sparse Upcycling", arXiv:2212.05055): with :math:`E_e = F` that is
-  :math:`(\sum_e w_e) F(x)`, so where the weights are made to sum to one it is F whatever the router says, which begins
-  as for training. Where they are not (softmax over all, sigmoid), the router begins at zero, the sum S is known, and
+* Copies (Komatsuzaki et al. 2022, "Sparse Upcycling", arXiv:2212.05055): with :math:`E_e = F` that is :math:`(\sum_e
+  w_e) F(x)`, so where the weights are made to sum to one it is F whatever the router says, which begins as for
+  training. Where they are not (softmax over all, sigmoid), the router begins at zero, the sum S is known, and
   `down_proj` is divided by it. Noise, if asked for, comes after.
-* Parts (He et al. 2024, arXiv:2410.07524, "virtual groups"): F cut into G equal parts of its inner channels,
-  :math:`F = \sum_g F_g`; expert e is :math:`(G / S) F_{e \bmod G}`, and the parts of one copy have the same row in the
-  router. Then a token's best :math:`T G` experts are all parts of its best T copies, with equal weights inside of each,
-  and the sum is F for every router. With a `top_k` that G does not divide, a token gets a part of F, scaled so that the
+* Parts (He et al. 2024, arXiv:2410.07524, "virtual groups"): F cut into G equal parts of its inner channels, :math:`F
+  = \sum_g F_g`; expert e is :math:`(G / S) F_{e \bmod G}`, and the parts of one copy have the same row in the router.
+  Then a token's best :math:`T G` experts are all parts of its best T copies, with equal weights inside of each, and
+  the sum is F for every router. With a `top_k` that G does not divide, a token gets a part of F, scaled so that the
   mean over all choices is F.
 * Fewer experts: the most used ones (Lu et al. 2024, arXiv:2402.14800), or means of neighbours; router rows likewise.
-* More experts: each r times, and `top_k` r times as large. Softmax weights are then shared among the copies; sigmoids are
-  not, and `down_proj` is divided by r unless they are made to sum to one.
+* More experts: each r times, and `top_k` r times as large. Softmax weights are then shared among the copies; sigmoids
+  are not, and `down_proj` is divided by r unless they are made to sum to one.
 * Dense: all experts side by side, with weights S / E each, or their mean.
 """
 

@@ -1,16 +1,17 @@
 r"""A gated delta network out of attention.
 
-With :math:`\mathrm{in\_proj\_a} = 0` a head decays by :math:`\exp(-e^{A} \ln 2)` each token, so
-:math:`A = -\ln(\text{half-life})`; with :math:`\mathrm{in\_proj\_b} = 0` each token is written by half. Queries and keys
-are brought to length one by the layer, and the output to size one, which the output projection makes up for.
+With :math:`\mathrm{in\_proj\_a} = 0` a head decays by :math:`\exp(-e^{A} \ln 2)` each token, so :math:`A =
+-\ln(\text{half-life})`; with :math:`\mathrm{in\_proj\_b} = 0` each token is written by half. Queries and keys are
+brought to length one by the layer, and the output to size one, which the output projection makes up for.
 
-The gate :math:`\mathrm{silu}(z)` multiplies what is written to the stream and its projection has no bias: no z is open for
-every token. It begins at zero, as in Apriel-H (Ostapenko et al. 2025, arXiv:2511.02651): the layer adds nothing, yet the
-gradient reaches z at once. Random gates (`gate: random`, what MambaInLlama does for Mamba) flip the signs of the output at
-random, which does more harm. Unlike theirs, key/value heads are repeated next to each other, as the queries share them.
+The gate :math:`\mathrm{silu}(z)` multiplies what is written to the stream and its projection has no bias: no z is open
+for every token. It begins at zero, as in the conversion that Apriel-H comes with (Ostapenko et al. 2025,
+arXiv:2511.02651): the layer adds nothing, yet the gradient reaches z at once. Random gates (`gate: random`, what
+MambaInLlama does for Mamba) flip the signs of the output at random, which does more harm. Unlike theirs, key/value
+heads are repeated next to each other, as the queries share them.
 
-Approximate: everything but the projections themselves. Rotation, softmax and its scale are gone, and silu bends what the
-convolution gives.
+Approximate: everything but the projections themselves. Rotation, softmax and its scale are gone, and silu bends what
+the convolution gives.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def _flat(array: Array) -> Array:
 
 
 def _low_rank(matrix: Array, rank: int) -> tuple[Array, Array]:
-    """The nearest product of (rows, rank) and (rank, columns); the second has orthonormal rows, and zeros to fill up."""
+    """The nearest product of (rows, rank) and (rank, columns); the second has orthonormal rows, or zeros."""
     u, s, v = np.linalg.svd(matrix.astype(np.float64), full_matrices=False)
     kept = min(rank, len(s))
     left, right = np.zeros((len(matrix), rank)), np.zeros((rank, matrix.shape[1]))

@@ -1,8 +1,8 @@
 r"""Lightning attention out of attention.
 
-The layer has queries, keys and values without convolutions, and rotations and norms if asked for; each head forgets at a
-rate that is not learned. The gate begins at a half for every token, and the output projection is twice as large; it is
-also multiplied by the size of the values, which the norm of the output takes away.
+The layer has queries, keys and values without convolutions, and rotations and norms if asked for; each head forgets at
+a rate that is not learned. The gate begins at a half for every token, and the output projection is twice as large; it
+is also multiplied by the size of the values, which the norm of the output takes away.
 
 Approximate: softmax becomes :math:`q \cdot k`, which may be negative, and the past decays.
 """

@@ -1,16 +1,16 @@
 r"""Mamba-2 out of attention: x of values, B of keys, C of queries (Wang et al. 2024, "The Mamba in the Llama").
 
-The scan is :math:`h_t = e^{A d_t} h_{t-1} + d_t x_t B_t^T,\ y_t = h_t C_t + D x_t`. With steps d of one (their rows in the
-projection are zero, softplus(bias) = 1), :math:`A = -\ln 2 / \text{half-life}` and D = 0 that is linear attention which
-forgets.
+The scan is :math:`h_t = e^{A d_t} h_{t-1} + d_t x_t B_t^T,\ y_t = h_t C_t + D x_t`. With steps d of one (their rows in
+the projection are zero, softplus(bias) = 1), :math:`A = -\ln 2 / \text{half-life}` and D = 0 that is linear attention
+which forgets.
 
-The gate :math:`\mathrm{silu}(z)`: with a bias in the projection, z = 1.2785 for every token, where silu is one. Without,
-no z is open everywhere; the paper leaves it random, here it begins at zero, or, where a norm comes after the gate and would
-blow zeros up, random with a scale of the norm of zero: the layer adds nothing until it is trained. `gate: random` is the
-paper's.
+The gate :math:`\mathrm{silu}(z)`: with a bias in the projection, z = 1.2785 for every token, where silu is one.
+Without, no z is open everywhere; the paper leaves it random, here it begins at zero, or, where a norm comes after the
+gate and would blow zeros up, random with a scale of the norm of zero: the layer adds nothing until it is trained.
+`gate: random` is the paper's.
 
-Without a norm the sum over the past is divided by the number of tokens that it holds, half-life / ln 2, and the softmax
-scale is multiplied into C.
+Without a norm the sum over the past is divided by the number of tokens that it holds, half-life / ln 2, and the
+softmax scale is multiplied into C.
 
 Approximate: everything but the projections themselves. Rotation and softmax are gone, and silu bends x, B and C.
 """

@@ -5,9 +5,9 @@ A layer adds :math:`\sum_c d_c\, a_c(x)` over its inner channels c, with :math:`
 * Wider: new channels with :math:`d_c = 0` change nothing. Their gate and projection are drawn as for training, so that
   a gradient reaches :math:`d_c` from the first step (zeros in all three would never move).
 * Narrower: what is lost is the sum over the dropped channels. Without a text a channel is judged by the product of the
-  norms of its weights, which bounds :math:`|d_c\, a_c(x)|` for inputs of one length up to a constant (magnitude pruning,
-  Li et al. 2017, arXiv:1608.08710); with one, by what it was measured to carry (Muralidharan et al. 2024, "Minitron",
-  arXiv:2407.14679).
+  norms of its weights, which bounds :math:`|d_c\, a_c(x)|` for inputs of one length up to a constant (magnitude
+  pruning, Li et al. 2017, arXiv:1608.08710); with one, by what it was measured to carry (Muralidharan et al. 2024,
+  "Minitron", arXiv:2407.14679).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 r"""Norms out of norms.
 
-A layer norm is :math:`(x - \bar x) / \sqrt{\mathrm{var}(x) + \epsilon} \cdot s + b`, and as
-:math:`\mathrm{var}(x) = \mathrm{mean}((x - \bar x)^2)` it is the RMS norm of :math:`x - \bar x`. Exactly contained in each
-other are therefore an RMS norm with `center` and a layer norm without a shift; one without a scale in one with a scale of
-one; one without a shift in one with a shift of zero; and scales that differ by a constant offset. An RMS norm that
-subtracts no mean is not contained in a layer norm, nor the other way round, unless what it reads has a mean of zero.
+A layer norm is :math:`(x - \bar x) / \sqrt{\mathrm{var}(x) + \epsilon} \cdot s + b`, and as :math:`\mathrm{var}(x) =
+\mathrm{mean}((x - \bar x)^2)` it is the RMS norm of :math:`x - \bar x`. Exactly contained in each other are therefore
+an RMS norm with `center` and a layer norm without a shift; one without a scale in one with a scale of one; one without
+a shift in one with a shift of zero; and scales that differ by a constant offset. An RMS norm that subtracts no mean is
+not contained in a layer norm, nor the other way round, unless what it reads has a mean of zero.
 """
 
 from __future__ import annotations

@@ -309,8 +309,9 @@ def expert_transfers(params: Params) -> tuple[Transfer, ...]:
             sources=("core/mlp",),
             pieces=_from_dense,
             make=f"{_MAKE}from_dense",
-            claim="The same before noise: copies, or equal parts of the layer, are chosen together and their weights sum to "
-            "what the output was divided by; where `top_k` is no multiple of the parts, the same on average only.",
+            claim="The same before noise: copies, or all equal parts of the layer, are chosen together, and "
+            "weights sum to what the output was divided by; where `top_k` is no multiple of the parts, the same on "
+            "average only.",
             paper=f'{_UPCYCLING}; parts: He et al. 2024, "Upcycling Large Language Models into Mixture of Experts" '
             "(arXiv:2410.07524)",
         ),

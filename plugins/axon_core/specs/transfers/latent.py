@@ -16,7 +16,7 @@ LINEAR_EPS: Final = 1e6
 
 
 def rotated_pairs(case: Case) -> tuple[int, int] | str:
-    """Rotated pairs of a head in the source and in the new layer, which are every so many-th of them; (0, 0) for none."""
+    """Rotated pairs of a head in the source, and those that the new layer keeps; (0, 0) for none."""
     new, old = case.options, case.source_options
     _, _, width = head_shape(old, case.source_dims)
     if old.rope is None and new.rope is not None:
@@ -138,9 +138,9 @@ LATENT_TRANSFERS: Final = (
         sources=ATTENTION,
         pieces=_pieces,
         make="axon_core.transfers.latent_attention:from_attention",
-        claim="The same at full rank, without rotation or with a single rotated key head, and with a `norm_eps` of 1e8, "
-        "which makes the norm of the latent a constant; else the best approximation of that rank for inputs that are "
-        "alike in all directions.",
+        claim="The same at full rank, without rotation or with a single rotated key head, and with a `norm_eps` of "
+        "1e8, which makes the norm of the latent a constant; else the best of that rank for inputs that are alike "
+        "in all directions.",
         paper='Meng et al. 2025, "TransMLA" (arXiv:2502.07864); Ji et al. 2025, "MHA2MLA" (arXiv:2502.14837)',
     ),
 )

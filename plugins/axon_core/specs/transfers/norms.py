@@ -58,7 +58,7 @@ NORM_TRANSFERS: Final = (
         sources=_SOURCES,
         pieces=_pieces,
         make="axon_core.transfers.norms:scale_and_shift",
-        claim="The same where only the offset of the scale differs, a scale or shift is added, or a centred RMS norm and "
-        "a layer norm take each other's place; with or without the mean subtracted, the same for inputs of mean zero.",
+        claim="The same where only the offset of the scale differs, a scale or shift is added, or a centred RMS norm "
+        "and a layer norm change places; with or without the mean subtracted, the same for inputs of mean zero.",
     ),
 )

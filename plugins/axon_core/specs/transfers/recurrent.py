@@ -163,7 +163,7 @@ def _lightning(case: Case) -> Mapping[str, Piece] | str:
 
 
 def closed_by_norm(options: Any) -> bool:
-    """Whether Mamba-2 normalises what the gate lets through: then the gate cannot close it, and the norm's scale does."""
+    """Whether Mamba-2 normalises what the gate lets through: then the norm's scale closes it, not the gate."""
     return options.norm and not options.norm_before_gate
 
 
