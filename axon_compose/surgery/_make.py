@@ -9,7 +9,7 @@ from typing import Any, Final
 import mlx.core as mx
 import numpy as np
 
-from axon_compose.checkpoints.weights import read_parameters
+from axon_compose.checkpoints.weights import Parameters
 from axon_compose.model import component_weights
 from axon_compose.registry import DEBUG_HELP, Case, Guard, PluginFault, Raised, load_make, matching
 from axon_compose.surgery._making import Kept, Made, Making
@@ -31,7 +31,7 @@ class Maker:
 
     def __init__(self, plan: SurgeryPlan) -> None:
         assert plan.load_plan is not None
-        self.plan, self.load_plan = plan, plan.load_plan
+        self.plan, self.parameters = plan, Parameters(plan.load_plan)
         self.steps = {step.name: step for step in plan.steps}
         self._made: dict[str, mx.array] = {}
 
@@ -65,7 +65,7 @@ class Maker:
         names = list(names)
         if isinstance(making, Kept):
             full = {f"{making.use.path}.{name}": name for name in names}
-            read = read_parameters(self.load_plan, full)
+            read = self.parameters.read(full)
             return {full[name]: value.astype(getattr(mx, self.plan.dtypes[name])) for name, value in read.items()}
         return {name: value for name, value in self._made_values(making, names).items() if name in set(names)}
 
