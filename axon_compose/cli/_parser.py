@@ -15,7 +15,7 @@ from axon_compose.cli._plugin_flags import add_plugins
 from axon_compose.cli._proving_flags import add_proving
 from axon_compose.cli._race_flags import add_race
 from axon_compose.cli._streams import note, put
-from axon_compose.cli._surgery_flags import add_receipt
+from axon_compose.cli._surgery_flags import add_heal, add_receipt
 from axon_compose.cli._terminal import OK, Terminal
 from axon_compose.cli._training_flags import add_training
 from axon_compose.diagnostics import nearest
@@ -67,6 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
         add(command)
     add_training(command, lazily("_train", "train"))
     add_receipt(command)
+    add_heal(command)
     add_plugins(command)
     command("help", _help(parser, commands.choices), "show this text, or that of a command").add_argument(
         "about", nargs="?", metavar="COMMAND"

@@ -1,22 +1,30 @@
 """The architecture of a trained model changed, and what that does to it.
 
-What comes in: models with weights and texts. What goes out: `receipt`, how an edited model differs from its source. mlx
-is imported where a model runs.
+What comes in: models with weights, and texts. What goes out: `receipt`, how an edited model differs from its source;
+`heal`, a model that has learned to be its source again; figures that edits need. mlx is imported where a model runs.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from axon_compose.surgery.recipe import RECIPE
+
 if TYPE_CHECKING:
     from axon_compose.surgery._comparing import receipt_of
+    from axon_compose.surgery._heal import heal
+    from axon_compose.surgery._healing import Healed
     from axon_compose.surgery._measure import block_influence, channel_importance, expert_usage, measured
-    from axon_compose.surgery._receipt import Receipt, receipt
+    from axon_compose.surgery._receipt import receipt
+    from axon_compose.surgery._records import Receipt
 
 __all__ = [
+    "RECIPE",
+    "Healed",
     "Receipt",
     "block_influence",
     "channel_importance",
     "expert_usage",
+    "heal",
     "measured",
     "receipt",
     "receipt_of",
@@ -24,10 +32,12 @@ __all__ = [
 
 #: Where the names come from that need mlx.
 _HOMES: Final = {
-    "Receipt": "_receipt",
+    "Healed": "_healing",
+    "Receipt": "_records",
     "block_influence": "_measure",
     "channel_importance": "_measure",
     "expert_usage": "_measure",
+    "heal": "_heal",
     "measured": "_measure",
     "receipt": "_receipt",
     "receipt_of": "_comparing",
