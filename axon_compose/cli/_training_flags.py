@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from axon_compose.cli._arguments import checkpoint, common, output
+from axon_compose.cli._commands import Command, lazily
 from axon_compose.learn import Budget, Cadence, Recipe
 from axon_compose.learn._options import range_of
 
@@ -19,9 +20,13 @@ SERVICES = ("wandb", "swanlab")
 UNITS = {"steps": "300", "tokens": "20M", "minutes": "5", "flops": "1e14"}
 
 
-def add_training(command: Callable[..., argparse.ArgumentParser], run: Any) -> None:
+def add_training(command: Command) -> None:
     """Add the command."""
-    train = command("train", run, "train a model on texts or a task, from the start or from weights, into a folder")
+    train = command(
+        "train",
+        lazily("_train", "train"),
+        "train a model on texts or a task, from the start or from weights, into a folder",
+    )
     train.add_argument("file", metavar="FILE", help="of a folder, the weights are taken too")
     what = train.add_mutually_exclusive_group(required=True)
     what.add_argument(
@@ -58,7 +63,7 @@ def add_budget(command: argparse.ArgumentParser, steps: int) -> None:
     one = command.add_argument_group(f"until when (default: {steps} steps)").add_mutually_exclusive_group()
     for unit, example in UNITS.items():
         one.add_argument(
-            f"--{unit}", type=_amount(unit), dest="budget", metavar="N", help=f"end after so many, such as {example}"
+            f"--{unit}", type=_amount(unit), dest="budget", metavar="N", help=f"end after this many, such as {example}"
         )
 
 

@@ -19,7 +19,6 @@ from axon_compose.learn._stop import Stop
 from axon_compose.learn.cadence import Cadence
 from axon_compose.learn.data import Prepared
 from axon_compose.learn.history import History
-from axon_compose.learn.judging import judged
 from axon_compose.learn.metrics import Metrics
 from axon_compose.learn.sampling import sample
 from axon_compose.learn.trainer import Diverged, Trainer
@@ -197,7 +196,7 @@ class Run:
             if self.more:
                 self.more(folder)
             if not done:
-                self.trainer.save(folder)
+                self.trainer.write(folder)
             for name, content in (self.pages(self.history) if done and self.pages else {}).items():
                 (folder / name).write_bytes(content)
 
@@ -239,15 +238,11 @@ class Run:
 
     def _evaluate(self) -> None:
         began, line = time.perf_counter(), self._place()
-        if self.accuracy:
-            line["loss"], line["accuracy"] = judged(self.trainer.model, self.trainer.batches)
-        else:
-            found = self.trainer.evaluate()
-            if not found["tokens"]:
-                return
-            line["loss"] = found["loss"]
-        line |= self.also() if self.also else {}
-        line["duration"] = time.perf_counter() - began
+        found = self.trainer.evaluate(accuracy=self.accuracy)
+        if not found.pop("tokens"):
+            return
+        found |= self.also() if self.also else {}
+        line |= found | {"duration": time.perf_counter() - began}
         if self.text is not None and self.text.bytes_per_token:
             line["bits_per_byte"] = line["loss"] / log(2) / self.text.bytes_per_token
         self.history.add("evaluation", **line)
