@@ -2,7 +2,7 @@
 
 from axon_compose.model._alone import needed_layers, run_alone
 from axon_compose.model._block import Block, Reuse
-from axon_compose.model._build import build, check_shapes, largest_parts, random_weights
+from axon_compose.model._build import build, check_shapes, component_weights, largest_parts, random_weights
 from axon_compose.model._caches import make_cache, make_caches
 from axon_compose.model._calls import BuildError, blamed, weight_fault
 from axon_compose.model._folder_model import FolderModel, with_folder_names
@@ -21,6 +21,7 @@ __all__ = [
     "blamed",
     "build",
     "check_shapes",
+    "component_weights",
     "largest_parts",
     "make_cache",
     "make_caches",
