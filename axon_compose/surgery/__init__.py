@@ -1,7 +1,8 @@
 """The architecture of a trained model changed, and what that does to it.
 
-What comes in: models with weights and texts. What goes out: `receipt`, how an edited model differs from its source. mlx
-is imported where a model runs.
+What comes in: edit files, models with weights, and texts. What goes out: `plan_edit`, what every tensor of the new
+model is made from; `perform`, its folder; `receipt`, how an edited model differs from its source. mlx is imported where
+numbers are made or a model runs.
 """
 
 from importlib import import_module
@@ -10,14 +11,20 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from axon_compose.surgery._comparing import receipt_of
     from axon_compose.surgery._measure import block_influence, channel_importance, expert_usage, measured
+    from axon_compose.surgery._perform import perform
+    from axon_compose.surgery._plan import Step, SurgeryPlan, plan_edit
     from axon_compose.surgery._receipt import Receipt, receipt
 
 __all__ = [
     "Receipt",
+    "Step",
+    "SurgeryPlan",
     "block_influence",
     "channel_importance",
     "expert_usage",
     "measured",
+    "perform",
+    "plan_edit",
     "receipt",
     "receipt_of",
 ]
@@ -25,10 +32,14 @@ __all__ = [
 #: Where the names come from that need mlx.
 _HOMES: Final = {
     "Receipt": "_receipt",
+    "Step": "_plan",
+    "SurgeryPlan": "_plan",
     "block_influence": "_measure",
     "channel_importance": "_measure",
     "expert_usage": "_measure",
     "measured": "_measure",
+    "perform": "_perform",
+    "plan_edit": "_plan",
     "receipt": "_receipt",
     "receipt_of": "_comparing",
 }
