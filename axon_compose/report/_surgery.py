@@ -58,7 +58,7 @@ def _component(part: ComponentFold, style: Style) -> Iterator[str]:
 
 def _row(tensor: TensorFold) -> list[str]:
     names = ", ".join(tensor.names)
-    sources = f" of {', '.join(tensor.sources)}" if tensor.sources else ""
+    sources = f", from {', '.join(tensor.sources)}" if tensor.sources else ""
     return [names, tensor.exactness, f"{tensor.rule}{sources}"]
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from axon_compose.diagnostics import Problems
 from axon_compose.language.document import PartComponent
 from axon_compose.plan import Use
-from axon_compose.registry import Kind, Piece, Registry
+from axon_compose.registry import Kind, Piece, Registry, transfers_from
 from axon_compose.surgery._component import Faulty, names_of, planned, valued
 from axon_compose.surgery._draft import ENDS, Draft
 from axon_compose.surgery._init import Beginning
@@ -126,21 +126,23 @@ class Ends:
         self.draft.data[name] = {"type": type_name, **written}
 
     def _begin(self, new: Use, making: Making, beginning: Beginning) -> Making:
-        """A head may take, or leave to the embedding, the table of tokens; any other part as its record says."""
-        table = self.draft.ends["embedding"]
+        """A part begins as its record says; what needs nothing, or less than it had, keeps that."""
         source = beginning.init.source
-        wanted = beginning.init.name in (None, "copy")
-        if (
-            new.type == making.use.type
-            and wanted
-            and all(making.use.params.get(name) == shape for name, shape in new.params.items())
-        ):
+        if source is not None and source not in self.draft.ends:
+            ends = ", ".join(self.draft.ends)
+            hint = f"outside of the layers there are {ends}"
+            self.problems.error(
+                "AX923", f"there is no `{source}` outside of the layers", beginning.init.span, help=hint
+            )
+            raise Faulty
+        if source is not None:
+            return beginning.of(new, self.draft.ends[source].use, self.draft.ends[source])
+        had = making.use.params
+        if beginning.init.name is None and new.type == making.use.type and new.params.items() <= had.items():
             return Made(new, "keep", making, {name: Piece((name,), COPIED) for name in new.params})
-        if wanted and source in (None, "embedding") and new.spec.kind == "head":
-            shapes = {shape: name for name, shape in table.use.params.items()}
-            if new.params and all(shape in shapes for shape in new.params.values()):
-                pieces = {name: Piece((shapes[shape],), COPIED) for name, shape in new.params.items()}
-                return Made(new, "copy", table, pieces)
+        table = self.draft.ends["embedding"]
+        if new.spec.kind == "head" and not had and transfers_from(new.spec.transfers, new.type, table.use.type):
+            return beginning.of(new, table.use, table)  # it was tied
         return beginning.of(new, making.use, making)
 
     def _norms(self) -> Iterator[tuple[Making, tuple[dict[str, Making], str]]]:

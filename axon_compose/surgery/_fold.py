@@ -106,13 +106,22 @@ def _component(plan: SurgeryPlan, use: Use, steps: list[Step], origin: int | Non
 def _tensors(steps: list[Step], cut: int, origin: int | None) -> Iterator[TensorFold]:
     """Tensors in order; those that are kept from one component, and those that begin alike, in one line."""
     own = f"layers.{origin}."
-    groups: dict[tuple[object, ...], list[Step]] = {}
+    groups: dict[tuple[str, tuple[str, ...], str, str], list[Step]] = {}
     for step in steps:
-        sources = step.sources if step.kind == "converted" else ()
+        sources = _sources(step, cut, own) if step.kind == "converted" else ()
         groups.setdefault((step.kind, sources, step.rule, step.exactness), []).append(step)
-    for (_, _, rule, exactness), members in groups.items():
-        sources = tuple(name.removeprefix(own) for name in members[0].sources) if members[0].kind == "converted" else ()
-        yield TensorFold(tuple(step.name[cut:] for step in members), sources, str(rule) or "kept", str(exactness))
+    for (_, sources, rule, exactness), members in groups.items():
+        yield TensorFold(tuple(step.name[cut:] for step in members), sources, rule or "kept", exactness)
+
+
+def _sources(step: Step, cut: int, own: str) -> tuple[str, ...]:
+    """What a tensor is made from; the component alone where that has a tensor of the same name."""
+    names = tuple(name.removeprefix(own) for name in step.sources)
+    if len(names) == 1:
+        component, _, name = names[0].partition(".")
+        if step.name[cut:].endswith(name):
+            return (component,)
+    return names
 
 
 def _differences(before: Use, after: Use) -> Iterator[str]:

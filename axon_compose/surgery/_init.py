@@ -109,14 +109,19 @@ class Beginning:
         known = transfers_from(new.spec.transfers, new.type, old.type) if old else {}
         usual = name is None or (name == "transfer" and name not in known)
         if usual and old is not None and making is not None and _alike(new, old):
-            return making  # the same parameters, whatever else has changed
+            if (
+                "transfer" in known
+            ):  # whose record says which options may differ: heads may be others in the same shapes
+                self._transferred(known["transfer"], new, old, making)
+            return making
         if name is None:
             name = "transfer"
             if name not in known:
                 self._no_way(new, old, known)
         if name in known:
             return self._transferred(known[name], new, old, making)
-        if self.init.settings and name in GENERIC and not (name == "copy" and "transfer" in known):
+        from_other = name == "copy" and old is not None and new.type != old.type and "transfer" in known
+        if self.init.settings and name in GENERIC and not from_other:
             unknown = next(iter(self.init.settings))
             self._fail("AX927", f"`{name}` has no setting `{unknown}`", "it takes `noise` and `seed`")
         match name:
@@ -127,7 +132,7 @@ class Beginning:
                 return self._made(new, name, making if kept else None, zeroed=frozenset(self._added(new)))
             case "keep" | "copy":
                 if old is not None and making is not None:
-                    if name == "copy" and new.type != old.type and "transfer" in known:
+                    if from_other:
                         return self._transferred(known["transfer"], new, old, making)
                     return self._copied(new, name, old, making)
                 self._fail("AX926", f"`{new.name}` has nothing to {name}", "write `init: random`")
