@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+
 from axon_compose.cli._arguments import as_json, chart, checkpoint, dtype, length, output, seed, sequences
 from axon_compose.cli._commands import Command, lazily
+from axon_compose.cli._training_flags import add_budget, add_options
+from axon_compose.learn import Cadence
+from axon_compose.surgery.recipe import RECIPE, STEPS
 
-__all__ = ["add_edit", "add_receipt"]
+__all__ = ["add_edit", "add_heal", "add_receipt"]
 
 #: In which models can run.
 DTYPES = ("float32", "bfloat16", "float16")
@@ -61,3 +66,52 @@ def add_receipt(command: Command) -> None:
     output(receipt, "PAGE.html", "write a page, or its picture of the layers as .svg", type=chart)
     receipt.add_argument("--force", action="store_true", help="replace the page")
     as_json(receipt)
+
+
+def add_heal(command: Command) -> None:
+    """Add `heal`."""
+    heal = command("heal", lazily("_heal", "heal"), "let an edited model learn to be the one that it was made of")
+    heal.add_argument("edited", type=checkpoint, metavar="DIR", help="the edited model: a folder")
+    heal.add_argument(
+        "--teacher", type=checkpoint, required=True, metavar="SOURCE", help="what it was made of: a folder or .gguf"
+    )
+    heal.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        metavar="TEXT",
+        help="files, folders or patterns, .jsonl too; python-docs are the texts that Python carries",
+    )
+    output(heal, "OUT", "the folder to write, which mlx_lm runs", dest="out", required=True)
+    heal.add_argument("--field", default="text", metavar="NAME", help="where the text is in .jsonl (default: text)")
+    heal.add_argument("--tokenizer", metavar="bytes|DIR", help="of the texts (default: that of the edited model)")
+    heal.add_argument("--resume", action="store_true", help="continue the interrupted run in OUT, to the bit")
+    heal.add_argument("--force", action="store_true", help="replace a folder that an earlier run or build wrote")
+    heal.add_argument("--allow-large", action="store_true", help="heal even if memory seems too small")
+    group = heal.add_argument_group("what learns")
+    group.add_argument(
+        "--learn", action="append", default=[], metavar="PATTERN", help="beside what was changed, such as layers.*.mlp"
+    )
+    group.add_argument(
+        "--first", type=_part, default=0.5, metavar="X",
+        help="part of the budget in which each changed layer learns by itself (default: 0.5)",
+    )  # fmt: skip
+    group.add_argument(
+        "--teacher-weight", type=_part, default=1.0, metavar="X",
+        help="of the teacher's predictions after that; the rest is the text's (default: 1)",
+    )  # fmt: skip
+    group.add_argument("--temperature", type=float, default=1.0, metavar="X", help="that softens them (default: 1)")
+    add_budget(heal, STEPS)
+    add_options(heal.add_argument_group("recipe"), RECIPE)
+    add_options(heal.add_argument_group("between the steps"), Cadence())
+    as_json(heal)
+
+
+def _part(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return number

@@ -13,6 +13,7 @@ from axon_compose.report._comparison import comparison_html, comparison_text
 from axon_compose.report._cost import cost_html
 from axon_compose.report._diagnostics import render
 from axon_compose.report._diff import diff_html, diff_text
+from axon_compose.report._healed import healed_html, healed_text
 from axon_compose.report._notebook import advice_html, check_html, plan_html, verification_html
 from axon_compose.report._race import race_html, race_text
 from axon_compose.report._receipt import receipt_html, receipt_text
@@ -48,7 +49,7 @@ def _html_of_proof(result: Any) -> str:
     from axon_compose.learn.race import RaceResult
     from axon_compose.proof.check import CheckReport  # whoever has such a report has imported mlx
     from axon_compose.proof.verify import Verification
-    from axon_compose.surgery import Receipt
+    from axon_compose.surgery import Healed, Receipt
 
     match result:
         case CheckReport():
@@ -59,6 +60,8 @@ def _html_of_proof(result: Any) -> str:
             return race_html(result)
         case Receipt():
             return receipt_html(result)
+        case Healed():
+            return healed_html(result)
     raise TypeError(f"no HTML for {type(result).__name__}")
 
 
@@ -69,7 +72,7 @@ def text_of(result: Any) -> str:
         TypeError: If there is none for its type.
     """
     from axon_compose.learn.race import RaceResult
-    from axon_compose.surgery import Receipt
+    from axon_compose.surgery import Healed, Receipt
 
     match result:
         case Difference():
@@ -80,6 +83,8 @@ def text_of(result: Any) -> str:
             return race_text(result).rstrip()
         case Receipt():
             return receipt_text(result).rstrip()
+        case Healed():
+            return healed_text(result).rstrip()
         case Advice():
             return render(result, dict(result.sources)) if result else "nothing to say"
     raise TypeError(f"no text for {type(result).__name__}")

@@ -12,7 +12,8 @@ from axon_compose.learn.data import PYTHON_DOCS, Sources
 from axon_compose.model import LanguageModel
 from axon_compose.plan import Compiled
 from axon_compose.surgery._edited import Edited, read_edited
-from axon_compose.surgery._receipt import Receipt, receipt
+from axon_compose.surgery._receipt import receipt
+from axon_compose.surgery._records import Receipt
 from axon_compose.surgery.texts import LENGTH, SEQUENCES, sample_text
 
 __all__ = ["load_pair", "receipt_of"]

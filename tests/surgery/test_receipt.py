@@ -11,10 +11,10 @@ import pytest
 from mlx.utils import tree_flatten, tree_map
 
 import axon_compose
+from axon_compose.learn.loss import divergence
 from axon_compose.model import LanguageModel
 from axon_compose.proof.verify import layer_outputs
 from axon_compose.surgery import receipt
-from axon_compose.surgery._divergence import divergence
 from tests.helpers import described
 
 TOKENS = np.random.default_rng(0).integers(0, 64, (3, 20))
