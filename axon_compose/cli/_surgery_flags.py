@@ -34,6 +34,13 @@ def add_edit(command: Command) -> None:
         choices=DTYPES,
         help="of the weights (default: as they are stored)",
     )
+    edit.add_argument(
+        "--text",
+        action="append",
+        metavar="TEXT",
+        help="a file, folder or pattern for what is measured, the receipt too (default: python-docs)",
+    )
+    edit.add_argument("--no-receipt", action="store_true", help="do not run both models on the text afterwards")
     edit.add_argument("--seed", type=seed, default=0, metavar="N", help="of what is random (default: 0)")
     edit.add_argument(
         "--tokenizer", metavar="bytes|bytes-chat|none|DIR", help="of the new folder (default: that of the weights)"
