@@ -55,7 +55,12 @@ def _receipt(plan: SurgeryPlan, folder: Path, arguments: argparse.Namespace, ter
     from axon_compose.surgery import receipt_of
 
     assert plan.weights is not None
-    options: dict[str, Any] = {"description": plan.source, "allow_large": arguments.allow_large}
+    options: dict[str, Any] = {
+        "description": plan.source,
+        "allow_large": arguments.allow_large,
+        "sequences": arguments.sequences,
+        "length": arguments.length,
+    }
     try:
         return receipt_of(plan.weights, folder, text=plan.texts, **options)
     except CheckpointError as error:
