@@ -112,9 +112,9 @@ def built(checkpoint: Path, out: Path, checkout: Path) -> Path:
     return out
 
 
-def of(checkout: Path) -> dict[str, str]:
-    """The environment in which a checkout is imported."""
-    return {"PYTHONPATH": f"{checkout}{os.pathsep}{checkout / 'plugins'}"}
+def of(checkout: Path, *more: Path) -> dict[str, str]:
+    """The environment in which a checkout is imported, and what lies in further folders."""
+    return {"PYTHONPATH": os.pathsep.join(map(str, (checkout, checkout / "plugins", *more)))}
 
 
 def table(sides: list[Side], length: int) -> None:
@@ -135,6 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch", required=True, help="python of an environment with torch and transformers")
     parser.add_argument("--before", type=Path, help="an older checkout of axon-compose")
+    parser.add_argument("--native", type=Path, help="a folder with axon-native, for a side of its own")
     parser.add_argument("--wheel", action="store_true", help="also run that with the BLAS of MLX's wheel")
     parser.add_argument("--checkpoint", action="store_true", help="compute each layer again in the backward pass")
     parser.add_argument("--batch", type=int, default=8, help="(default: 8)")
@@ -156,6 +157,8 @@ def main() -> None:
             sides.append(Side(name, command, environment, **{"sequences": given.batch} | more))
 
         add("axon-compose", sys.executable, "axon", now, here)
+        if given.native:
+            add("with axon-native", sys.executable, "axon", now, of(ROOT, given.native))
         add("mlx_lm, our folder", sys.executable, "mlx_lm", now, here)
         if given.before:
             built(checkpoint, old, given.before)

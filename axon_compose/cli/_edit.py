@@ -20,6 +20,10 @@ __all__ = ["edit"]
 
 def edit(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Plan an edit, and do it where there is a folder to write."""
+    if arguments.rank is not None:
+        from axon_compose.cli._rank import rank
+
+        return rank(arguments, terminal)
     source = arguments.edits
     if source == "-":
         source = Text(sys.stdin.buffer.read(MAX_BYTES + 1), "<stdin>", Path.cwd())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from axon_compose.registry import Case, Piece, Setting, Transfer
+from axon_compose.registry import Case, Piece, Setting, Transfer, TransferExample
 from axon_core.specs._heads import head_shape
 from axon_core.specs.transfers._common import ATTENTION, misfit_of_attention, ratio_fault
 
@@ -211,6 +211,10 @@ DELTA_TRANSFERS: Final = (
         claim=f"{_CLAIM}; its gate has no bias and begins closed, so that the layer adds nothing until it is trained.",
         paper=_APRIEL,
         settings={"half_life": _HALF_LIFE, "tap": _TAP, "gate": _GATE},
+        examples=(
+            TransferExample({"num_k_heads": 2, "num_v_heads": 4, "head_k_dim": 16}, {"num_heads": 4}),
+            TransferExample({"num_k_heads": 1, "head_k_dim": 16, "separate": True}, {"num_heads": 4, "bias": True}),
+        ),
     ),
 )
 KIMI_TRANSFERS: Final = (
@@ -243,5 +247,12 @@ MAMBA2_TRANSFERS: Final = (
         claim=f"{_CLAIM}; with `bias` its gate begins open, without it closed.",
         paper=_MAMBA_IN_LLAMA,
         settings={"half_life": _HALF_LIFE, "tap": _TAP, "gate": _GATE},
+        examples=(
+            TransferExample({"num_heads": 4, "head_dim": 16, "d_state": 16, "n_groups": 4}, {"num_heads": 4}),
+            TransferExample(
+                {"num_heads": 4, "head_dim": 16, "d_state": 16, "bias": True, "norm": False},
+                {"num_heads": 4, "bias": True},
+            ),
+        ),
     ),
 )
