@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -41,27 +42,27 @@ def gguf_family_of(path: Path) -> GgufFamily | None:
     return GgufFamily(names, when if isinstance(when, str) else None) if names else None
 
 
-def mentions(path: Path, names: Iterable[str]) -> bool:
+def mentions(path: str | Path, names: Iterable[str]) -> bool:
     """Whether one of the names is anywhere in a file: what has to be parsed to find a family is a few of hundreds.
 
     Like what is parsed, the text of a file is read once and again only after it has changed.
     """
     try:
-        text = _content(path, *_state(path))
+        text = _content(str(path), *_state(path))
     except OSError:
         return False
     return any(name.encode() in text for name in names)
 
 
-def _state(path: Path) -> tuple[int, int]:
+def _state(path: str | Path) -> tuple[int, int]:
     """Differs after a file has changed."""
-    state = path.stat()
+    state = os.stat(path)  # noqa: PTH116  # asked of every family whenever a checkpoint is read: no `Path` is made
     return state.st_mtime_ns, state.st_size
 
 
 @lru_cache(maxsize=4096)
-def _content(path: Path, _changed: int, _size: int) -> bytes:
-    return read_regular(path)
+def _content(path: str, _changed: int, _size: int) -> bytes:
+    return read_regular(Path(path))
 
 
 def _texts(value: Any) -> tuple[str, ...] | None:

@@ -24,8 +24,9 @@ class Family(NamedTuple):
 
 def gguf_families(registry: Registry) -> list[Family]:
     """Every family that reads GGUF files, in the order of their names."""
-    files = [(name, Path(spec.path)) for name, spec in sorted(registry.architectures().items())]
-    found = ((name, path, gguf_family_of(path)) for name, path in files if mentions(path, ["gguf"]))
+    files = sorted((name, spec.path) for name, spec in registry.architectures().items())
+    likely = ((name, Path(path)) for name, path in files if mentions(path, ["gguf"]))
+    found = ((name, path, gguf_family_of(path)) for name, path in likely)
     return [Family(name.removeprefix("core/"), path, reads) for name, path, reads in found if reads]
 
 

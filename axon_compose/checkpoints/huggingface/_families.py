@@ -41,8 +41,8 @@ def families(registry: Registry, naming: Collection[str] = ()) -> list[Family]:
         registry: Knows the files.
         naming: Only families whose files have one of these texts in them, which is cheap to find out.
     """
-    files = [(name, Path(spec.path)) for name, spec in sorted(registry.architectures().items())]
-    found = (_read(name, path) for name, path in files if not naming or mentions(path, naming))
+    files = sorted((name, spec.path) for name, spec in registry.architectures().items())
+    found = (_read(name, Path(path)) for name, path in files if not naming or mentions(path, naming))
     return [family for family in found if family]
 
 
