@@ -42,7 +42,7 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Optional: builds the C++ recurrences for this machine and its MLX, see plugins/axon-native/README.md.
+# Optional: builds the C++ kernels for this machine and its MLX, see plugins/axon-native/README.md.
 native: .venv/dev.stamp
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps ./plugins/axon-native
 

@@ -3,9 +3,10 @@
     python benchmarks/gradients.py                          # all of it: minutes
     python benchmarks/gradients.py "RWKV-7, 6 x 64" --tokens 512
 
-A step is the gradient of the sum of squares of the outputs by all inputs, compiled. The sides take turns in a process.
-Times are those of the clock and of the processor, whose figure a busy machine changes less. It needs axon-native;
-mlx-lm's loops take up to some GB. `plugins/axon-native/README.md` has the figures.
+A step is the gradient of the sum of squares of the outputs by all inputs, compiled. The sides take turns in a process,
+and multiply with OpenBLAS where MLX would with the reference BLAS. Times are those of the clock and of the processor,
+whose figure a busy machine changes less. It needs axon-native; mlx-lm's loops take up to some GB.
+`plugins/axon-native/README.md` has the figures.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, Final, NamedTuple
 import mlx.core as mx
 from bench_sides import SIDES
 
+from axon_compose.machine.blas import use_fast_blas
 from axon_compose.machine.units import human
 from axon_compose.model._freed import keep_freed
 from axon_core.kernels import _native
@@ -107,6 +109,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--alone", action="store_true", help="without mlx-lm")
     arguments = parser.parse_args()
+    use_fast_blas()  # no model is made here, which would see to this
     keep_freed()
     if _native.native() is None:
         parser.error("axon-native is not installed, or MLX's device is not the CPU")

@@ -103,7 +103,7 @@ def write(rounds: dict[str, list[dict[str, float]]]) -> None:
 
 
 def serve(once: Callable[[], dict[str, float]]) -> None:
-    """Answers every line with a round; the first round, which makes what later ones find ready, is not told."""
+    """Answers every line with a round; the first round, which makes what later ones find ready, is not reported."""
     once()
     for _ in sys.stdin:
         sys.stdout.write(json.dumps(once()) + "\n")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal
 
 from axon_compose.registry._data_files import data_dir
@@ -130,7 +131,7 @@ class Registry:
             try:
                 tasks = self._tasks(namespace, namespace)
             except LookupFailure:
-                continue  # whoever names one of them is told
+                continue  # reported when one of them is named
             found |= {f"{namespace}/{name}": spec for name, spec in tasks.items()}
         return found
 
@@ -296,4 +297,4 @@ def _shipped() -> Mapping[str, Path]:
 @lru_cache
 def _files(folder: Path, _changed: int) -> Mapping[str, Path]:
     """By name; listed once, and again only after files have come or gone: every look-up of a name asks."""
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return MappingProxyType({path.stem: path for path in sorted(folder.glob("*.yaml"))})

@@ -41,7 +41,7 @@ _FEW: Final = 2
 #: Elements of a stretch: 1 MiB in float32. MLX makes room for the results of dozens of operations ahead, so this is
 #: held about thirty times (`plan.running_nbytes` counts it).
 _STRETCH: Final = 256 << 10
-#: A matrix of so many is multiplied by one row of bfloat16 as MLX does it, which is faster than by stretches.
+#: Numbers of a matrix from which on MLX multiplies one row of bfloat16 faster than stretches do.
 _TABLE: Final = 4 << 20
 
 
@@ -170,7 +170,7 @@ def _unpacking(packing: Packing, packed: mx.array, scales: mx.array) -> Callable
 
 
 def _by_stretches(x: mx.array, stored: mx.array, matrix: Callable[[mx.array, slice], mx.array]) -> mx.array:
-    """The product by a transpose, of which so many rows are widened at a time as fit into memory that is kept.
+    """The product by a transpose, whose rows are widened a stretch at a time: as many as fit into memory that is kept.
 
     Args:
         x: (rows, K), float32.

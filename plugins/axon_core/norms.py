@@ -160,7 +160,7 @@ class LayerNorm(nn.Module):
 
 
 def stream_norm(options: StreamNormOptions, dims: Dims) -> RMSNorm | LayerNorm:
-    """The norm that stands in a block by itself, as wide as the hidden size."""
+    """The norm that is a branch of a block by itself, as wide as the hidden size."""
     if options.norm == "layer_norm":
         return LayerNorm(dims.hidden_size, options.eps, options.weight, options.bias, offset=options.offset)
     return RMSNorm(dims.hidden_size, options.eps, options.weight, offset=options.offset)

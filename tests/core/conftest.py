@@ -82,7 +82,7 @@ def module(built: Path) -> ModuleType:
     try:
         return importlib.import_module("axon_native")
     except ImportError as error:
-        if "another nanobind" in str(error):  # what MLX was built with is not told anywhere
+        if "another nanobind" in str(error):  # what MLX was built with is not written anywhere
             pytest.skip(str(error))
         raise
     finally:

@@ -77,7 +77,7 @@ def test_the_scan_of_mamba2(batch, length, seed):
 def test_extreme_steps_over_a_long_sequence(kind, low, high):
     values = draw(kind, batch=1, length=8192, low=low, high=high)
     # A state that hardly changes is rounded the same way at every token, half of its last place at most: steps of 1e-4
-    # add up thousands of them. Decays that are rounded to float32 first, as in a loop over tokens, come to 4e-4 there.
+    # add up thousands of them. Decays that are rounded to float32 first, as in a loop over tokens, lose 4e-4 there.
     limit = 1e-4 if high == 1e-4 else 1e-5 if high == 1e-3 else 2e-6
     for found, truth in zip(run(kind, values), reference(kind, values), strict=True):
         assert relative(found, truth) < limit
@@ -219,9 +219,9 @@ def test_another_version_of_mlx_is_left_alone(built, tmp_path):
     assert "not 99.0: build it again" in done.stdout
 
 
-@pytest.mark.parametrize(("switch", "told"), [("0", "AXON_NATIVE is 0"), ("1", "in C++, axon-native ")])
-def test_doctor_tells_whether_it_is_used(built, switch, told):
+@pytest.mark.parametrize(("switch", "words"), [("0", "AXON_NATIVE is 0"), ("1", "in C++, axon-native ")])
+def test_doctor_reports_whether_it_is_used(built, switch, words):
     code = "from axon_compose.proof.doctor import examine; print(*(finding.value for finding in examine()))"
     environment = os.environ | {"PYTHONPATH": str(built), "AXON_NATIVE": switch}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert told in done.stdout, done.stderr
+    assert words in done.stdout, done.stderr

@@ -17,8 +17,9 @@ from axon_compose.learn import Batch, Budget, Recipe, Trainer
 from axon_compose.learn.groups import Group, Grouped, groups, make_optimizer, set_learning_rate
 from axon_compose.learn.muon import Muon, orthogonal
 from axon_compose.proof.check import small_architecture
-from axon_compose.registry import ComponentSpec, Learning, Options, Registry
+from axon_compose.registry import ComponentSpec, Dims, Learning, Options, Registry
 from axon_compose.testing import check_layer
+from axon_core import axon_components
 from tests.helpers import described
 from tests.learn.small import Counting
 from tests.shipped import VARIED
@@ -67,6 +68,15 @@ def test_a_name_that_is_declared_is_that_of_a_parameter() -> None:
     spec = replace(Registry.installed().component("linear"), learning=Learning(undecayed=("linear.wieght",)))
     with pytest.raises(AssertionError, match=r"`learning\.undecayed` names `linear\.wieght`"):
         check_layer(spec, {}, truths=())
+
+
+def test_every_built_in_layer_declares_how_its_matrices_begin() -> None:
+    """None is left with what MLX makes of a linear layer, whatever the depth of the model."""
+    dims = Dims({"hidden_size": 32, "vocab_size": 16})
+    for spec in axon_components():
+        shapes = spec.params(spec.options.model_validate(spec.examples[0]), dims).values()
+        if spec.kind == "layer" and any(len(shape) > 1 for shape in shapes):
+            assert spec.learning.initial is not None, spec.name
 
 
 def test_routers_and_tables_stay_with_adamw_and_experts_do_not(plans: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from axon_compose.checkpoints.weights._packed import Packing
 from axon_compose.checkpoints.weights._plan_load import LoadPlan, plan_load
 from axon_compose.checkpoints.weights._plan_save import SavePlan, name_kind, plan_save
 from axon_compose.checkpoints.weights._save import save_checkpoint
+from axon_compose.checkpoints.weights._some import read_parameters
 from axon_compose.checkpoints.weights._transfer import Output, Transfer
 
 __all__ = [
@@ -32,5 +33,6 @@ __all__ = [
     "plan_load",
     "plan_save",
     "read_checkpoint",
+    "read_parameters",
     "save_checkpoint",
 ]

@@ -11,7 +11,7 @@
 namespace nb = nanobind;
 using namespace nb::literals;
 
-NB_MODULE(_recurrences, m) {
+NB_MODULE(_kernels, m) {
   nb::module_::import_("mlx.core");  // which tells nanobind about arrays
   if (!nb::type<mlx::core::array>().is_valid()) {
     throw nb::import_error("axon-native was built with another nanobind than mlx and does not know its arrays");

@@ -54,7 +54,7 @@ Raises:
 
 from importlib.metadata import version
 
-from axon_native._recurrences import (
+from axon_native._kernels import (
     BUILT_FOR,
     gated_delta_rule,
     gated_delta_rule_vjp,
