@@ -21,7 +21,7 @@ from axon_compose.report._catalogue import component_data, component_text
 
 ARCHITECTURES = Path(__file__).resolve().parents[2] / "architectures"
 #: Options of commands that write something.
-WRITING = ("build", "compare", "draw", "edit", "export", "import", "race", "receipt", "schema", "train")
+WRITING = ("build", "compare", "draw", "edit", "export", "heal", "import", "race", "receipt", "schema", "train")
 
 
 def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
