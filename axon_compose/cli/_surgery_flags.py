@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-from axon_compose.cli._arguments import as_json, chart, checkpoint, dtype, length, output, seed, sequences
+from axon_compose.cli._arguments import (
+    as_json,
+    chart,
+    checkpoint,
+    dtype,
+    length,
+    nbytes,
+    output,
+    seed,
+    sequences,
+    tokens,
+)
 from axon_compose.cli._commands import Command, lazily
 from axon_compose.cli._training_flags import add_budget, add_options
 from axon_compose.learn import Cadence
@@ -19,7 +31,11 @@ DTYPES = ("float32", "bfloat16", "float16")
 def add_edit(command: Command) -> None:
     """Add `edit`."""
     edit = command("edit", lazily("_edit", "edit"), "change the architecture of a trained model, weights included")
-    edit.add_argument("edits", metavar="EDIT", help="an edit file: its source, and what changes; - is standard input")
+    edit.add_argument(
+        "edits",
+        metavar="EDIT",
+        help="an edit file: its source, and what changes; - is standard input; with --rank a model",
+    )
     edit.add_argument(
         "--weights",
         type=checkpoint,
@@ -34,13 +50,31 @@ def add_edit(command: Command) -> None:
         choices=DTYPES,
         help="of the weights (default: as they are stored)",
     )
+    edit.add_argument("--no-receipt", action="store_true", help="do not run both models on a text afterwards")
     edit.add_argument("--seed", type=seed, default=0, metavar="N", help="of what is random (default: 0)")
     edit.add_argument(
         "--tokenizer", metavar="bytes|bytes-chat|none|DIR", help="of the new folder (default: that of the weights)"
     )
     edit.add_argument("--force", action="store_true", help="replace a folder that an earlier build or edit wrote")
     edit.add_argument("--allow-large", action="store_true", help="edit even if memory seems too small")
+    _add_text(edit.add_argument_group("what is measured on"), sequences_=2)
+    _add_ranking(edit.add_argument_group("which layers"))
     as_json(edit)
+
+
+def _add_ranking(group: Any) -> None:
+    group.add_argument(
+        "--rank",
+        metavar="CHANGE",
+        help="try a change such as 'attn -> window:512' in each layer alone, and say what it does to predictions; "
+        "--out is the edit file to write",
+    )
+    group.add_argument(
+        "--cache", type=nbytes, metavar="BYTES", help="propose layers until the caches of a sequence are no larger"
+    )
+    group.add_argument(
+        "--context", type=tokens, default=32768, metavar="N", help="tokens of that sequence (default: 32k)"
+    )
 
 
 def add_receipt(command: Command) -> None:
@@ -48,17 +82,8 @@ def add_receipt(command: Command) -> None:
     receipt = command("receipt", lazily("_receipt", "receipt"), "what has an edit done? the model against its source")
     receipt.add_argument("source", type=checkpoint, metavar="SOURCE", help="the model as it was: a folder or .gguf")
     receipt.add_argument("edited", type=checkpoint, metavar="EDITED", help="the model as it is now: a folder")
-    receipt.add_argument(
-        "--text",
-        action="append",
-        metavar="TEXT",
-        help="a file, folder or pattern (default: python-docs, the texts that Python carries)",
-    )
+    _add_text(receipt, sequences_=4)
     receipt.add_argument("--tokenizer", metavar="bytes|DIR", help="of the text (default: that of the source)")
-    receipt.add_argument(
-        "--sequences", type=sequences, default=4, metavar="N", help="how many are read at most (default: 4)"
-    )
-    receipt.add_argument("--length", type=length, default=512, metavar="N", help="tokens of each (default: 512)")
     receipt.add_argument(
         "--dtype", type=dtype, default="float32", choices=DTYPES, help="in which both run (default: float32)"
     )
@@ -66,6 +91,21 @@ def add_receipt(command: Command) -> None:
     output(receipt, "PAGE.html", "write a page, or its picture of the layers as .svg", type=chart)
     receipt.add_argument("--force", action="store_true", help="replace the page")
     as_json(receipt)
+
+
+def _add_text(group: Any, *, sequences_: int) -> None:
+    """The text that something is measured on."""
+    group.add_argument(
+        "--text",
+        action="append",
+        metavar="TEXT",
+        help="a file, folder or pattern (default: python-docs, the texts that Python carries)",
+    )
+    group.add_argument(
+        "--sequences", type=sequences, default=sequences_, metavar="N",
+        help=f"how many are read at most (default: {sequences_})",
+    )  # fmt: skip
+    group.add_argument("--length", type=length, default=512, metavar="N", help="tokens of each (default: 512)")
 
 
 def add_heal(command: Command) -> None:

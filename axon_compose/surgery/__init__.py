@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from axon_compose.surgery._measure import block_influence, channel_importance, expert_usage, measured
     from axon_compose.surgery._perform import perform
     from axon_compose.surgery._plan import Step, SurgeryPlan, plan_edit
+    from axon_compose.surgery._rank import Ranking, rank
     from axon_compose.surgery._receipt import receipt
     from axon_compose.surgery._records import Receipt
 
 __all__ = [
     "RECIPE",
     "Healed",
+    "Ranking",
     "Receipt",
     "Step",
     "SurgeryPlan",
@@ -33,6 +35,7 @@ __all__ = [
     "measured",
     "perform",
     "plan_edit",
+    "rank",
     "receipt",
     "receipt_of",
 ]
@@ -40,6 +43,7 @@ __all__ = [
 #: Where the names come from that need mlx.
 _HOMES: Final = {
     "Healed": "_healing",
+    "Ranking": "_rank",
     "Receipt": "_records",
     "Step": "_plan",
     "SurgeryPlan": "_plan",
@@ -50,6 +54,7 @@ _HOMES: Final = {
     "measured": "_measure",
     "perform": "_perform",
     "plan_edit": "_plan",
+    "rank": "_rank",
     "receipt": "_receipt",
     "receipt_of": "_comparing",
 }

@@ -18,7 +18,7 @@ from axon_compose.learn.objective import NextTokens, Objective
 from axon_compose.learn.run import Run
 from axon_compose.learn.trainer import Trainer
 from axon_compose.surgery._changed import changed_components, edited_from
-from axon_compose.surgery._comparing import load_pair
+from axon_compose.surgery._comparing import load_pair, names_of, sources_of
 from axon_compose.surgery._healing import Healed, Monitor
 from axon_compose.surgery._matching import LayerMatching, matched_layers, quiet_text
 from axon_compose.surgery.recipe import RECIPE, STEPS
@@ -96,10 +96,14 @@ def heal(
         message = f"nothing in `{model.plan.name}` is other than in `{source.plan.name}`, but for layers that are gone"
         raise CheckpointError("AX953", message, "say what shall learn, such as `--learn 'layers.*'`")
     text = prepare(
-        _sources(data), tokenizer or edited, vocabulary=int(model.plan.dims.vocab_size), trained=True, progress=progress
+        sources_of(data),
+        tokenizer or edited,
+        vocabulary=int(model.plan.dims.vocab_size),
+        trained=True,
+        progress=progress,
     )
     batches = TextBatches(text, batch=recipe.batch, length=recipe.length, seed=recipe.seed)
-    monitor = Monitor(source, model, record, batches)
+    monitor = Monitor(source, model, record, batches, names_of(teacher, edited))
     stages = list(_stages(monitor, changed, recipe, budget or Budget("steps", STEPS), first, weight, temperature))
     if resume:
         began = state_options(out).get("stage")
@@ -160,9 +164,3 @@ def _stages(
         taught: Any = taught_objective(teaching, text if weight < 1 or text.balance else quiet_text)
         taught.options = taught.options | {"stage": "logits"}
         yield _Stage("logits", taught, Budget(budget.unit, budget.amount * (1 - part)))
-
-
-def _sources(data: Sources | str | Path | Sequence[str]) -> Sources:
-    if isinstance(data, Sources):
-        return data
-    return Sources((str(data),) if isinstance(data, str | Path) else tuple(map(str, data)))

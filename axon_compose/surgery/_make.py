@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final
 
 import mlx.core as mx
 import numpy as np
 
-from axon_compose.checkpoints.weights import read_parameters
+from axon_compose.checkpoints.weights import Parameters
 from axon_compose.model import component_weights
 from axon_compose.registry import DEBUG_HELP, Case, Guard, PluginFault, Raised, load_make, matching
 from axon_compose.surgery._making import Kept, Made, Making
@@ -27,11 +28,13 @@ class Maker:
 
     Args:
         plan: The plan, with weights.
+        measured: What its transfers need, by the paths of the source's components.
     """
 
-    def __init__(self, plan: SurgeryPlan) -> None:
+    def __init__(self, plan: SurgeryPlan, measured: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self.measured = measured or {}
         assert plan.load_plan is not None
-        self.plan, self.load_plan = plan, plan.load_plan
+        self.plan, self.parameters = plan, Parameters(plan.load_plan)
         self.steps = {step.name: step for step in plan.steps}
         self._made: dict[str, mx.array] = {}
 
@@ -65,7 +68,7 @@ class Maker:
         names = list(names)
         if isinstance(making, Kept):
             full = {f"{making.use.path}.{name}": name for name in names}
-            read = read_parameters(self.load_plan, full)
+            read = self.parameters.read(full)
             return {full[name]: value.astype(getattr(mx, self.plan.dtypes[name])) for name, value in read.items()}
         return {name: value for name, value in self._made_values(making, names).items() if name in set(names)}
 
@@ -75,7 +78,7 @@ class Maker:
         if made.base is not None and made.transfer is None:
             wanted = [name for name in names if name in made.pieces and name not in made.zeroed]
             base = self.values(made.base, {source for name in wanted for source in made.pieces[name].sources})
-            copies = {name: base[made.pieces[name].sources[0]] for name in wanted}
+            copies = {name: self._gathered(made, name, base[made.pieces[name].sources[0]]) for name in wanted}
         elif made.base is not None and made.transfer is not None:
             pieces = self._transferred(made)
         found = copies | {name: self._rounded(made, name, mx.array(value)) for name, value in pieces.items()}
@@ -88,6 +91,22 @@ class Maker:
             if name in made.zeroed:
                 found[name] = self._rounded(made, name, mx.zeros(made.use.params[name]))
         return {name: self._with_noise(made, name, value) for name, value in found.items()}
+
+    @staticmethod
+    def _gathered(made: Made, name: str, value: mx.array) -> mx.array:
+        """The rows of other tokens, where a parameter has those."""
+        if name not in made.axes:
+            return value
+        axis = made.axes[name]
+        rows = mx.moveaxis(value, axis, 0)
+        found = rows[mx.array([row[0] if row else 0 for row in made.rows])]
+        several = [token for token, row in enumerate(made.rows) if len(row) != 1]
+        if several:
+            wide = rows.astype(mx.float32)
+            whole = wide.mean(axis=0)
+            means = [wide[mx.array(row)].mean(axis=0) if row else whole for row in (made.rows[t] for t in several)]
+            found[mx.array(several)] = mx.stack(means).astype(found.dtype)
+        return mx.contiguous(mx.moveaxis(found, 0, axis))
 
     def _rounded(self, made: Made, name: str, value: mx.array) -> mx.array:
         """What was computed, in the type that it is written in."""
@@ -113,7 +132,9 @@ class Maker:
         arrays = {name: _numpy(value) for name, value in self.values(made.base, wanted).items()}
         make = load_make(made.transfer, made.use.who)
         rng = _rng(f"{made.seed} {made.use.path}")
-        found = _called(make, made, self.plan.case_of(made), arrays, rng)
+        assert made.case is not None
+        case = replace(made.case, measured=self.measured.get(made.base.use.path)) if made.transfer.needs else made.case
+        found = _called(make, made, case, arrays, rng)
         shapes = {name: made.use.params[name] for name in made.pieces}
         given = {name: tuple(np.shape(value)) for name, value in found.items()}
         if given != shapes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from axon_compose.diagnostics import Flood, Problems, Span, nearest
-from axon_compose.language.document import VERSION, PartComponent, place
+from axon_compose.language.document import MODEL_NAME, VERSION, PartComponent, place
 from axon_compose.language.document import Path as Steps
 from axon_compose.language.document._formulas import check_formulas
 from axon_compose.language.document._models import Count, Name, Section
@@ -120,6 +121,13 @@ class EditFile(Section):
         min_length=1,
         description="The model: a YAML file, a folder with a model or a GGUF file, beside this file, or a known name.",
     )
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        pattern=MODEL_NAME,
+        description="Name of the new model; that of the source unless given.",
+    )
     description: str = Field(default="", description="A description for readers.")
     edits: list[Edit] = Field(min_length=1, description="Edits in order; each sees what those before have left.")
 
@@ -137,6 +145,11 @@ class EditText:
     file: EditFile
     node: MappingNode
     directory: Path
+
+    def beside(self, name: str) -> Path | str:
+        """A path in the file: from the folder of the file where there is one, else a name or a path as it is."""
+        path = self.directory / name
+        return path if path.exists() or (glob.has_magic(name) and not Path(name).is_absolute()) else name
 
     def place(self, *path: str | int, key: bool = False) -> Span:
         """Where a path of keys and indices is in the file."""

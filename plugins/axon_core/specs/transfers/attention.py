@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
-from axon_compose.registry import Case, Dims, Piece, Transfer
+from axon_compose.registry import Case, Dims, Piece, Transfer, TransferExample
 from axon_core.specs._heads import head_shape
 from axon_core.specs.transfers._common import ATTENTION, misfit_of_attention, ratio_fault, width_fault
 
@@ -45,6 +45,9 @@ def attention_transfers(params: Params) -> tuple[Transfer, ...]:
         return _split_pieces(case, params)
 
     make = "axon_core.transfers.attention:"
+    window = {"window_size": 8, "rope": True}  # which one of the types needs and the other may have
+    whole = {"num_heads": 4, "num_kv_heads": 2, "head_dim": 16}
+    halves = {"num_heads": 8, "num_kv_heads": 4, "head_dim": 16, "v_head_dim": 8}
     merging = 'Ainslie et al. 2023, "GQA" (arXiv:2305.13245)'
     return (
         Transfer(
@@ -61,6 +64,7 @@ def attention_transfers(params: Params) -> tuple[Transfer, ...]:
             sources=ATTENTION,
             pieces=fewer,
             make=f"{make}heads",
+            examples=(TransferExample(whole | window, whole | window | {"num_kv_heads": 4}),),
             claim="The same if the key/value heads that are merged were equal.",
             paper=merging,
         ),
@@ -69,6 +73,7 @@ def attention_transfers(params: Params) -> tuple[Transfer, ...]:
             sources=ATTENTION,
             pieces=more,
             make=f"{make}heads",
+            examples=(TransferExample(whole | window | {"num_heads": 8, "num_kv_heads": 4}, whole | window),),
             claim="The same: repeated query heads share what one of them gave.",
             paper='Chen et al. 2016, "Net2Net" (arXiv:1511.05641)',
         ),
@@ -78,6 +83,7 @@ def attention_transfers(params: Params) -> tuple[Transfer, ...]:
             pieces=split,
             make=f"{make}split",
             claim="The same: each head becomes several with its queries and keys, and a part of its values each.",
+            examples=(TransferExample(halves | window, whole | window),),
         ),
     )
 

@@ -8,7 +8,7 @@ from functools import partial
 from math import log, sqrt
 from typing import Any, Final
 
-from axon_compose.registry import Case, Piece, Transfer
+from axon_compose.registry import Case, Piece, Transfer, TransferExample
 from axon_core.specs.transfers._common import width_fault
 
 __all__ = [
@@ -16,11 +16,12 @@ __all__ = [
     "MOE",
     "Shards",
     "expert_names",
-    "expert_transfers",
     "free_router",
     "general",
+    "moe_transfers",
     "normalised",
     "shards",
+    "shared_expert_transfers",
     "weight_sum",
 ]
 
@@ -297,38 +298,68 @@ def _to_dense(case: Case) -> Mapping[str, Piece] | str:
     return pieces
 
 
-def expert_transfers(params: Params) -> tuple[Transfer, ...]:
-    """The transfers to mixtures of experts.
+def moe_transfers(params: Params) -> tuple[Transfer, ...]:
+    """The transfers to a mixture that may have a shared expert.
 
     Args:
         params: `(options of moe, hidden size)` to names and shapes of the parameters.
     """
+    copies = {"num_experts": 4, "top_k": 2, "intermediate_size": 32}
+    parts = {"num_experts": 6, "top_k": 3, "intermediate_size": 16, "bias": True}
+    upcycled = Transfer(
+        name="transfer",
+        sources=("core/mlp",),
+        pieces=_from_dense,
+        make=f"{_MAKE}from_dense",
+        claim="The same before noise: copies, or all equal parts of the layer, are chosen together, and weights sum to "
+        "what the output was divided by; where `top_k` is no multiple of the parts, the same on average only.",
+        paper=f'{_UPCYCLING}; parts: He et al. 2024, "Upcycling Large Language Models into Mixture of Experts" '
+        "(arXiv:2410.07524)",
+        examples=(
+            TransferExample(copies, {"intermediate_size": 32}),
+            TransferExample(parts, {"intermediate_size": 48, "bias": True}),
+        ),
+    )
+    beside = {"num_experts": 4, "intermediate_size": 24, "num_shared_experts": 2}
+    return (upcycled, _beside("shared", beside), *_resized("core/moe", params))
+
+
+def shared_expert_transfers(params: Params) -> tuple[Transfer, ...]:
+    """The transfers to a mixture that always has a shared expert; see `moe_transfers`."""
+    beside = {"num_experts": 4, "intermediate_size": 16, "shared_intermediate_size": 48}
+    names = ("transfer", "shared")
+    return (*(_beside(name, beside) for name in names), *_resized("core/shared_expert_moe", params))
+
+
+def _beside(name: str, example: Mapping[str, Any]) -> Transfer:
+    return Transfer(
+        name=name,
+        sources=("core/mlp",),
+        pieces=_shared,
+        make=f"{_MAKE}shared",
+        claim="The same: the shared expert is the layer, and routed experts begin by adding nothing.",
+        paper=_UPCYCLING,
+        examples=(TransferExample(example, {"intermediate_size": 48}),),
+    )
+
+
+def _resized(own: str, params: Params) -> tuple[Transfer, ...]:
+    """Out of mixtures with other numbers of experts."""
+
+    def sizes(experts: int) -> dict[str, int]:
+        return {"num_experts": experts, "top_k": experts // 2, "intermediate_size": 16}
+
+    def fits(new: int, measured: Mapping[str, Any] | None = None) -> tuple[TransferExample, ...]:
+        return (TransferExample(sizes(new), sizes(4), own, measured=measured),)
+
     return (
-        Transfer(
-            name="transfer",
-            sources=("core/mlp",),
-            pieces=_from_dense,
-            make=f"{_MAKE}from_dense",
-            claim="The same before noise: copies, or all equal parts of the layer, are chosen together, and "
-            "weights sum to what the output was divided by; where `top_k` is no multiple of the parts, the same on "
-            "average only.",
-            paper=f'{_UPCYCLING}; parts: He et al. 2024, "Upcycling Large Language Models into Mixture of Experts" '
-            "(arXiv:2410.07524)",
-        ),
-        Transfer(
-            name="shared",
-            sources=("core/mlp",),
-            pieces=_shared,
-            make=f"{_MAKE}shared",
-            claim="The same: the shared expert is the layer, and routed experts begin by adding nothing.",
-            paper=_UPCYCLING,
-        ),
         Transfer(
             name="transfer",
             sources=MOE,
             pieces=partial(_merged, params),
             make=f"{_MAKE}merged",
             claim="The same if the experts of each group were equal and chosen together; their mean else.",
+            examples=fits(2),
         ),
         Transfer(
             name="repeat",
@@ -336,6 +367,7 @@ def expert_transfers(params: Params) -> tuple[Transfer, ...]:
             pieces=partial(_repeated, params),
             make=f"{_MAKE}repeated",
             claim="The same if `top_k` grows as much as the number of experts.",
+            examples=fits(8),
         ),
         Transfer(
             name="prune",
@@ -345,6 +377,7 @@ def expert_transfers(params: Params) -> tuple[Transfer, ...]:
             claim="The same for tokens that were sent to none of the dropped experts.",
             paper='Lu et al. 2024, "Not All Experts are Equal" (arXiv:2402.14800)',
             needs="usage",
+            examples=fits(3, {"usage": (0.4, 0.1, 0.3, 0.2)}),
         ),
     )
 
@@ -357,4 +390,8 @@ DENSE: Final = Transfer(
     make=f"{_MAKE}to_dense",
     claim="The same where all experts are chosen with equal weights (side by side), or are equal (their mean).",
     paper='Xue et al. 2022, "One Student Knows All Experts Know" (arXiv:2201.10890)',
+    examples=(
+        TransferExample({"intermediate_size": 64}, {"num_experts": 4, "intermediate_size": 16}),
+        TransferExample({"intermediate_size": 16}, {"num_experts": 4, "intermediate_size": 16}),
+    ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from axon_compose.registry import Case, Piece, Transfer
+from axon_compose.registry import Case, Piece, Transfer, TransferExample
 from axon_core.specs.transfers._common import width_fault
 from axon_core.specs.transfers.experts import DENSE
 
@@ -70,6 +70,10 @@ MLP_TRANSFERS: Final = (
         claim="The same if it gets wider; narrower, it lacks the channels with the smallest weights.",
         paper='wider: Chen et al. 2016, "Net2Net" (arXiv:1511.05641); narrower: Li et al. 2017, "Pruning Filters for '
         'Efficient ConvNets" (arXiv:1608.08710)',
+        examples=(
+            TransferExample({"intermediate_size": 56, "bias": True}, {"intermediate_size": 48, "bias": True}),
+            TransferExample({"intermediate_size": 40}, {"intermediate_size": 48}),
+        ),
     ),
     Transfer(
         name="slice",
@@ -79,6 +83,9 @@ MLP_TRANSFERS: Final = (
         claim="The same where the dropped channels are zero.",
         paper='Muralidharan et al. 2024, "Minitron" (arXiv:2407.14679)',
         needs="importance",
+        examples=(
+            TransferExample({"intermediate_size": 3}, {"intermediate_size": 4}, measured={"importance": (3, 0, 2, 1)}),
+        ),
     ),
     DENSE,
 )
