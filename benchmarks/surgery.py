@@ -99,7 +99,7 @@ def written_by(folder: Path) -> str:
     """What a model goes on with."""
     from mlx_lm import generate, load
 
-    model, tokenizer = load(str(folder), tokenizer_config={"trust_remote_code": True})
+    model, tokenizer = load(str(folder), trust_remote_code=True)
     return generate(model, tokenizer, "The capital of France is", max_tokens=24)
 
 
