@@ -50,12 +50,14 @@ def add_edit(command: Command) -> None:
         choices=DTYPES,
         help="of the weights (default: as they are stored)",
     )
+    edit.add_argument("--no-receipt", action="store_true", help="do not run both models on a text afterwards")
     edit.add_argument("--seed", type=seed, default=0, metavar="N", help="of what is random (default: 0)")
     edit.add_argument(
         "--tokenizer", metavar="bytes|bytes-chat|none|DIR", help="of the new folder (default: that of the weights)"
     )
     edit.add_argument("--force", action="store_true", help="replace a folder that an earlier build or edit wrote")
     edit.add_argument("--allow-large", action="store_true", help="edit even if memory seems too small")
+    _add_text(edit.add_argument_group("what is measured on"), sequences_=2)
     _add_ranking(edit.add_argument_group("which layers"))
     as_json(edit)
 
@@ -73,7 +75,6 @@ def _add_ranking(group: Any) -> None:
     group.add_argument(
         "--context", type=tokens, default=32768, metavar="N", help="tokens of that sequence (default: 32k)"
     )
-    _add_text(group, sequences_=2)
 
 
 def add_receipt(command: Command) -> None:

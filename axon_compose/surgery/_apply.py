@@ -19,15 +19,23 @@ from axon_compose.surgery._readers import lost_writers
 from axon_compose.surgery._selection import SelectionError, one_layer, select
 from axon_compose.surgery.document import Drop, Edit, EditText, Insert
 
-__all__ = ["Ranking", "apply_edits"]
+__all__ = ["Influence", "apply_edits"]
 
-#: Gives the layers of a model in the order of how little each changes the stream, the least first.
-Ranking = Callable[[], list[int]]
+#: Measures how much each layer of the source turns the hidden state.
+Influence = Callable[[], list[float]]
 #: Edits after which later ones would only repeat what went wrong.
 _COUNTED: Final = ("insert", "drop", "repeat", "vocabulary")
 
 
-def apply_edits(draft: Draft, text: EditText, registry: Registry, problems: Problems, *, seed: int = 0) -> None:
+def apply_edits(
+    draft: Draft,
+    text: EditText,
+    registry: Registry,
+    problems: Problems,
+    *,
+    seed: int = 0,
+    influence: Influence | None = None,
+) -> None:
     """Apply every edit of a file to a draft.
 
     Args:
@@ -36,8 +44,9 @@ def apply_edits(draft: Draft, text: EditText, registry: Registry, problems: Prob
         registry: The plugins.
         problems: Collects faults; with any, the draft is of no use.
         seed: Of what is random, where the file has none.
+        influence: Measures the source's layers; None without weights.
     """
-    editor = _Editor(draft, text, registry, problems, seed)
+    editor = _Editor(draft, text, registry, problems, seed, influence)
     for number, edit in enumerate(text.file.edits):
         try:
             editor.apply(number, edit)
@@ -47,7 +56,16 @@ def apply_edits(draft: Draft, text: EditText, registry: Registry, problems: Prob
 
 
 class _Editor:
-    def __init__(self, draft: Draft, text: EditText, registry: Registry, problems: Problems, seed: int) -> None:
+    def __init__(
+        self,
+        draft: Draft,
+        text: EditText,
+        registry: Registry,
+        problems: Problems,
+        seed: int,
+        influence: Influence | None,
+    ) -> None:
+        self.influence = influence
         self.draft, self.text, self.registry, self.problems, self.seed = draft, text, registry, problems, seed
         self.ends = Ends(draft, text, registry, problems)
 
@@ -348,8 +366,21 @@ class _Editor:
         self.draft.layers = [layer for index, layer in enumerate(self.draft.layers) if index not in set(gone)]
 
     def _least(self, written: Drop) -> list[int]:
-        del written
-        raise Faulty
+        """The layers that turn the hidden state least, measured on the source; new ones are none of them."""
+        number = valued(written.least, self._known(), self._place("drop", "least"), self.problems)
+        chosen = self._selected(written.among, "drop", "among")
+        known = [index for index in chosen if self.draft.layers[index].origin is not None]
+        at = self._place("drop", "least")
+        if number > len(known):
+            message = f"{number} layers cannot be dropped out of {len(known)}"
+            self.problems.error("AX930", message, at, help=f"`least` is {len(known)} at most here")
+            raise Faulty
+        if self.influence is None:
+            message = "which layers matter least is measured, and there are no weights"
+            self.problems.error("AX931", message, at, help="give their folder with `--weights DIR`")
+            raise Faulty
+        found = self.influence()
+        return sorted(known, key=lambda index: found[self.draft.layers[index].origin or 0])[:number]
 
     def _repeat(self) -> None:
         repeat = self.edit.repeat

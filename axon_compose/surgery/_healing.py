@@ -60,17 +60,22 @@ class Monitor:
         model: The model that learns.
         record: Where its layers come from.
         batches: Of the text.
+        names: Of both, for people.
     """
 
-    def __init__(self, source: LanguageModel, model: LanguageModel, record: Edited, batches: TextBatches) -> None:
-        self.source, self.model, self.record = source, model, record
+    def __init__(
+        self, source: LanguageModel, model: LanguageModel, record: Edited, batches: TextBatches, names: tuple[str, str]
+    ) -> None:
+        self.source, self.model, self.record, self.names = source, model, record, names
         self._tokens = _held_out(batches)
         self.before = self.after = self._receipt()
         self._stage = ""
         self._ended: dict[str, History] = {}
 
     def _receipt(self) -> Receipt:
-        return receipt(self.source, self.model, self._tokens, origins=self.record.origins, text="held-out text")
+        return receipt(
+            self.source, self.model, self._tokens, origins=self.record.origins, text="held-out text", names=self.names
+        )
 
     def measure(self) -> Mapping[str, float]:
         """Further figures of an evaluation."""

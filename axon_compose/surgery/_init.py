@@ -21,7 +21,7 @@ from axon_compose.registry import (
     transfers_from,
 )
 from axon_compose.surgery._component import Faulty
-from axon_compose.surgery._making import COPIED, Made, Making
+from axon_compose.surgery._making import COPIED, Kept, Made, Making
 
 __all__ = ["GENERIC", "Beginning", "Init", "read_init"]
 
@@ -153,6 +153,9 @@ class Beginning:
 
     def _transferred(self, transfer: Transfer, new: Use, old: Use | None, making: Making | None) -> Made:
         assert old is not None
+        if transfer.needs and not isinstance(making, Kept):
+            message = f"`{transfer.name}` needs the {transfer.needs} of `{old.name}`, which an edit before has made"
+            self._fail("AX931", message, "only what the source has can be measured: edit it first, into a folder")
         settings, faults = transfer.settled(self.init.settings)
         for fault in faults:
             self._report("AX927", fault.message, fault.help or fault.label)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final
 
 import mlx.core as mx
 import numpy as np
 
-from axon_compose.checkpoints.weights import read_parameters
+from axon_compose.checkpoints.weights import Parameters
 from axon_compose.model import component_weights
 from axon_compose.registry import DEBUG_HELP, Case, Guard, PluginFault, Raised, load_make, matching
 from axon_compose.surgery._making import Kept, Made, Making
@@ -27,11 +28,13 @@ class Maker:
 
     Args:
         plan: The plan, with weights.
+        measured: What its transfers need, by the paths of the source's components.
     """
 
-    def __init__(self, plan: SurgeryPlan) -> None:
+    def __init__(self, plan: SurgeryPlan, measured: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self.measured = measured or {}
         assert plan.load_plan is not None
-        self.plan, self.load_plan = plan, plan.load_plan
+        self.plan, self.parameters = plan, Parameters(plan.load_plan)
         self.steps = {step.name: step for step in plan.steps}
         self._made: dict[str, mx.array] = {}
 
@@ -65,7 +68,7 @@ class Maker:
         names = list(names)
         if isinstance(making, Kept):
             full = {f"{making.use.path}.{name}": name for name in names}
-            read = read_parameters(self.load_plan, full)
+            read = self.parameters.read(full)
             return {full[name]: value.astype(getattr(mx, self.plan.dtypes[name])) for name, value in read.items()}
         return {name: value for name, value in self._made_values(making, names).items() if name in set(names)}
 
@@ -113,7 +116,9 @@ class Maker:
         arrays = {name: _numpy(value) for name, value in self.values(made.base, wanted).items()}
         make = load_make(made.transfer, made.use.who)
         rng = _rng(f"{made.seed} {made.use.path}")
-        found = _called(make, made, self.plan.case_of(made), arrays, rng)
+        assert made.case is not None
+        case = replace(made.case, measured=self.measured.get(made.base.use.path)) if made.transfer.needs else made.case
+        found = _called(make, made, case, arrays, rng)
         shapes = {name: made.use.params[name] for name in made.pieces}
         given = {name: tuple(np.shape(value)) for name, value in found.items()}
         if given != shapes:

@@ -66,13 +66,13 @@ def perform(
         require(_peak(plan), f"the largest component of `{plan.edited.name}`", [])
     home = model_folder(plan.weights)
     tokenizer = tokenizer or usual_tokenizer(home)
-    maker, names = Maker(plan), FolderNames(plan.edited.plan())
+    maker, names = Maker(plan, _measured(plan, allow_large)), FolderNames(plan.edited.plan())
     specs = [TensorSpec(names.in_folder(step.name), step.shape, step.dtype) for step in plan.steps]
     config = described_config(plan.edited, plan.dtype, ids=is_tokenizer_of(home, tokenizer))
     config[CONFIG_KEY] |= {EDIT_KEY: edit_record(plan, home)}
     if origin := tensors_origin(plan.load_plan, plan.weights):
         config[CONFIG_KEY]["tensors"] = origin
-    notes = [f"{plan.unpacked} quantised tensors are unpacked, into {plan.dtype}"] if plan.unpacked else []
+    notes = [_unpacked(plan)] if plan.unpacked else []
     with plan.unchanged:
         write_folder(
             target,
@@ -87,6 +87,12 @@ def perform(
             max_shard_bytes=max_shard_bytes,
         )
     return target
+
+
+def _unpacked(plan: SurgeryPlan) -> str:
+    """That quantised tensors have become plain numbers, and whether that rounds them."""
+    told = f"{plan.unpacked} quantised tensors are unpacked, into {plan.dtype}"
+    return told if plan.dtype == "float32" else f"{told}, which rounds them; `--dtype float32` does not"
 
 
 def _tensors(plan: SurgeryPlan, maker: Maker, names: FolderNames) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -113,6 +119,17 @@ def edit_record(plan: SurgeryPlan, home: Path) -> dict[str, Any]:
         changed |= {path for path, making in plan.makings.items() if root(making) in before.changed}
     paths = (use.path for use in plan.edited.plan().uses())
     return {"edits": edits} | Edited(origins, tuple(path for path in paths if path in changed)).to_dict()
+
+
+def _measured(plan: SurgeryPlan, allow_large: bool) -> dict[str, dict[str, Any]]:
+    """What the transfers of a plan need, if they need something: the source runs for it."""
+    wanted = plan.needs()
+    if not wanted:
+        return {}
+    from axon_compose.surgery._figures import Figures
+
+    assert plan.weights is not None
+    return Figures(plan.source, plan.weights, plan.texts, allow_large=allow_large).of(wanted)
 
 
 def _peak(plan: SurgeryPlan) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 from pathlib import Path
 from typing import Any, Final
@@ -16,17 +16,19 @@ from axon_compose.checkpoints.weights import LoadPlan, checkpoint_plan
 from axon_compose.diagnostics import CheckpointError, Problems
 from axon_compose.notebook import Shown
 from axon_compose.plan import DTYPES, Compiled, Plan, Text, compile_node, kept_in_float32
-from axon_compose.registry import Case, Registry
+from axon_compose.registry import Registry
 from axon_compose.surgery._apply import apply_edits
 from axon_compose.surgery._draft import Draft, slots
-from axon_compose.surgery._making import Exactness, Kind, Made, Making, trace
+from axon_compose.surgery._making import Exactness, Kind, Made, Making, bases, trace
 from axon_compose.surgery.document import EditText, read_edits
 
-__all__ = ["Share", "Step", "SurgeryPlan", "plan_edit"]
+__all__ = ["TEXTS", "Share", "Step", "SurgeryPlan", "plan_edit"]
 
 _FLOATS: Final = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 #: The type that weights are counted in where there are none yet.
 _USUAL: Final = "bfloat16"
+#: What is measured on unless something else is asked for: the texts that Python carries.
+TEXTS: Final = ("python-docs",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ class SurgeryPlan(Shown):
         dtype: The type of what is new, and of most of the rest.
         unpacked: How many quantised tensors become plain numbers.
         unchanged: That the weights are the ones whose headers were read.
+        texts: What is measured on, where a transfer needs that.
     """
 
     source: Compiled
@@ -129,6 +132,7 @@ class SurgeryPlan(Shown):
     dtype: str = _USUAL
     unpacked: int = 0
     unchanged: Unchanged | None = field(default=None, repr=False)
+    texts: tuple[str, ...] = TEXTS
 
     def __repr__(self) -> str:
         sums = self.totals()
@@ -171,10 +175,14 @@ class SurgeryPlan(Shown):
         """Every tensor to the path of its component."""
         return {f"{use.path}.{name}": use.path for use in self.edited.plan().uses() for name in use.params}
 
-    def case_of(self, made: Made) -> Case:
-        """What the transfer of a component knows, with what was measured for it."""
-        assert made.case is not None
-        return made.case
+    def needs(self) -> dict[str, str]:
+        """Components of the source of which something has to be measured, by their paths, and what."""
+        chains = (made for making in self.makings.values() for made in bases(making))
+        return {
+            made.base.use.path: made.transfer.needs
+            for made in chains
+            if made.transfer is not None and made.transfer.needs and made.base is not None
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data; what `edit --plan --json` prints."""
@@ -200,15 +208,21 @@ def plan_edit(
     *,
     dtype: str | None = None,
     seed: int = 0,
+    texts: Sequence[str] = TEXTS,
+    allow_large: bool = False,
     registry: Registry | None = None,
 ) -> SurgeryPlan:
     """Decide what an edit makes of a model; reads headers alone and imports no mlx.
+
+    Only where the layers of least influence are dropped, the source runs on a text first.
 
     Args:
         edit: The edit file: its path, its content, or its text.
         weights: Folder or GGUF file that the source's weights come from; the source itself where that is one.
         dtype: What weights are cast to, where they may be; as they come unless given.
         seed: Of what is random in it, where the file has none.
+        texts: Files, folders or `python-docs`: what is measured on.
+        allow_large: Where the source has to run, do not compare its size with the memory that is free.
         registry: The plugins to use; the installed ones unless given.
 
     Raises:
@@ -227,7 +241,9 @@ def plan_edit(
         load_plan = checkpoint_plan(source.plan(), source.document, place)
         packed, load_plan = len(load_plan.quantized) + load_plan.unpacked, load_plan.unpacked_all()
     draft = Draft(source, registry)
-    apply_edits(draft, text, registry, problems, seed=seed)
+    draft.data["name"] = text.file.name or source.name
+    influence = None if place is None else partial(_influence, source, place, tuple(texts), allow_large)
+    apply_edits(draft, text, registry, problems, seed=seed, influence=influence)
     problems.raise_if_any()
     edited = compile_node(
         draft.node(problems), text.directory, config=source.config, registry=registry, problems=problems
@@ -238,8 +254,26 @@ def plan_edit(
     steps = tuple(_steps(edited.plan(), makings, dtypes, usual))
     origins = tuple(layer.origin for layer in draft.layers)
     return SurgeryPlan(
-        source, edited, steps, origins, makings, text, place, load_plan, dtypes, usual, packed, unchanged
+        source,
+        edited,
+        steps,
+        origins,
+        makings,
+        text,
+        place,
+        load_plan,
+        dtypes,
+        usual,
+        packed,
+        unchanged,
+        tuple(texts),
     )
+
+
+def _influence(source: Compiled, weights: Path, texts: Sequence[str], allow_large: bool) -> list[float]:
+    from axon_compose.surgery._figures import Figures  # which runs the model
+
+    return Figures(source, weights, texts, allow_large=allow_large).influence()
 
 
 def _source(text: EditText, weights: str | Path | None, registry: Registry) -> tuple[Compiled, Path | None]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from axon_compose.diagnostics import Flood, Problems, Span, nearest
-from axon_compose.language.document import VERSION, PartComponent, place
+from axon_compose.language.document import MODEL_NAME, VERSION, PartComponent, place
 from axon_compose.language.document import Path as Steps
 from axon_compose.language.document._formulas import check_formulas
 from axon_compose.language.document._models import Count, Name, Section
@@ -119,6 +119,13 @@ class EditFile(Section):
     source: str = Field(
         min_length=1,
         description="The model: a YAML file, a folder with a model or a GGUF file, beside this file, or a known name.",
+    )
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        pattern=MODEL_NAME,
+        description="Name of the new model; that of the source unless given.",
     )
     description: str = Field(default="", description="A description for readers.")
     edits: list[Edit] = Field(min_length=1, description="Edits in order; each sees what those before have left.")

@@ -166,7 +166,7 @@ def test_quantised_weights_are_unpacked(tmp_path: Path) -> None:
     target = performed(tmp_path / "source", tmp_path / "out", {"drop": 1})
     assert "quantization" not in json.loads((target / "config.json").read_text())
     note = json.loads((target / "build.json").read_text())["notes"][0]
-    assert note == "41 quantised tensors are unpacked, into bfloat16"
+    assert note.startswith("41 quantised tensors are unpacked, into bfloat16, which rounds them")
     assert len(load_model(target).layers) == 5
 
 

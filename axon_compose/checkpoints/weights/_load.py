@@ -15,7 +15,7 @@ from axon_compose.checkpoints.weights._plan_load import LoadPlan
 from axon_compose.checkpoints.weights._storage import Form, Source
 from axon_compose.checkpoints.weights._transfer import Transfer
 
-__all__ = ["Progress", "load_checkpoint", "opened"]
+__all__ = ["Progress", "load_checkpoint"]
 
 Progress = Callable[[int, int], None]
 
@@ -155,7 +155,7 @@ class _Files:
         arrays = []
         for header in source.tensors:
             if header.file not in self.open:
-                self.open[header.file] = opened(header.file)
+                self.open[header.file] = _opened(header.file)
             arrays.append(self.open[header.file].pop(header.name))
             self.left[header.file] -= 1
             if not self.left[header.file]:
@@ -163,8 +163,7 @@ class _Files:
         return source.read(arrays, form)
 
 
-def opened(path: Path) -> Tensors:
-    """The arrays of a file of a checkpoint, whose headers have been read."""
+def _opened(path: Path) -> Tensors:
     return GgufTensors(path) if is_gguf(path) else open_tensors(path)
 
 
