@@ -22,14 +22,18 @@ const Kernels& chosen() {
   static const Kernels& kernels = []() -> const Kernels& {
 #ifdef __x86_64__
     const char* asked = std::getenv("AXON_KERNELS");
-    const std::string most = asked == nullptr ? "AVX512" : asked;
+    const std::string most = asked == nullptr ? AVX512VBMI.name : asked;
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-    if (most == "AVX512" && avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (most == AVX512VBMI.name && avx512 && __builtin_cpu_supports("avx512vbmi")) {
+      return AVX512VBMI;
+    }
+    if (most.starts_with(AVX512.name) && avx512) {
       return AVX512;
     }
-    if (most != "PORTABLE" && avx2) {
+    if (most != PORTABLE.name && avx2) {
       return AVX2;
     }
 #endif

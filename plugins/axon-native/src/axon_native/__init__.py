@@ -44,9 +44,9 @@ x is (..., K) of any type; it is computed with in float32, as y is, (..., N). Th
 Outputs are those of float64, rounded once, and what a sum in float32 loses: 3e-7 of the sum of the sizes of its terms.
 Derivatives in every direction are those of MLX operations.
 
-`product_kernels()` names the kernels that the processor has: AVX512, AVX2 or PORTABLE, which is NEON on ARM. The
-environment variable AXON_KERNELS asks for lesser ones. `most_threads()` is how many threads a call takes at most:
-AXON_THREADS or OMP_NUM_THREADS, or else the processors that the process and its control group may use.
+`product_kernels()` names the kernels that the processor has: AVX512VBMI, AVX512, AVX2 or PORTABLE, which is NEON on
+ARM. The environment variable AXON_KERNELS asks for lesser ones. `most_threads()` is how many threads a call takes at
+most: AXON_THREADS or OMP_NUM_THREADS, or else the processors that the process and its control group may use.
 
 Raises:
     ImportError: If it was built for another version of MLX, whose arrays it would misread.
