@@ -12,6 +12,7 @@
 #include "mlx/utils.h"
 #include "product_kernels.h"
 #include "product_primitive.h"
+#include "rows.h"
 #include "threads.h"
 
 namespace axon {
@@ -80,16 +81,6 @@ void multiply(const Stored& matrix, const std::vector<Meeting>& meetings, size_t
     kernels.multiply(matrix, meeting->origin, first, std::min(first + BLOCK, columns), meeting->x.data(),
                      meeting->y.data(), meeting->x.size(), scratch.data());
   });
-}
-
-/** Where the row of x begins that is `at` in the order of its leading axes, which may repeat rows or turn them around. */
-int64_t offset(const array& x, size_t at, int axes) {
-  int64_t found = 0;
-  for (int axis = axes - 1; axis >= 0; --axis) {
-    found += static_cast<int64_t>(at % x.shape(axis)) * x.strides(axis);
-    at /= x.shape(axis);
-  }
-  return found;
 }
 
 }  // namespace
