@@ -1,117 +1,186 @@
-"""Steps of `axon-compose train` and of `mlx_lm.lora --fine-tune-type full`, in turns: same weights, batches and length.
+"""Steps of training of a hybrid of 20M parameters, in turns: ours, mlx_lm's, and those of transformers in torch.
 
-What is compared is the time of the processor, all threads together, so that other programs on the machine count less;
-and the peak of MLX's memory. mlx_lm trains the layers alone and leaves embedding, head and final norm as they are.
+    python benchmarks/bench_training.py --torch TORCH/bin/python --before CHECKOUT
+
+All begin with the same weights, a Granite 4 hybrid that transformers has drawn, and learn from the same batches of the
+Python texts by AdamW: `axon-compose train`, `mlx_lm.lora --fine-tune-type full` on our folder, the same on the folder
+that an older checkout of axon-compose writes, and the model of transformers itself. Each has a process of its own and
+makes a step when it is its turn; the first one compiles and does not count. Seconds of the processor, all threads
+together, depend less on other programs of the machine than those of the clock. mlx_lm leaves embedding, head and final
+norm as they are, so its loss is that of another training.
+
+With the BLAS of MLX's wheel a step takes minutes: that side makes one, of one sequence. `--checkpoint` computes every
+layer again in the backward pass, to compare memory.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, Final
 
-import mlx.core as mx
-import mlx.optimizers as optim
 import numpy as np
-from mlx_lm.tuner.callbacks import TrainingCallback
-from mlx_lm.tuner.trainer import TrainingArgs, train
-from mlx_lm.utils import load as load_folder
 
-from axon_compose import Architecture, load, load_model
-from axon_compose.checkpoints.folder import write_model
-from axon_compose.learn import Batch, Budget, Recipe, Trainer
+from axon_compose import load
+from axon_compose.analysis.cost import cost
+from axon_compose.learn.data import Sources, TextBatches, prepare
 
-
-class Texts:
-    """Random tokens, as both sides take them."""
-
-    def __init__(self, batch: int, length: int, vocabulary: int) -> None:
-        self.rows = np.random.default_rng(0).integers(0, vocabulary, (64 * batch, length + 1))
-        self.batch, self.length = batch, length
-
-    tokens_of_step = property(lambda self: self.batch * self.length)
-
-    def at(self, step: int) -> Batch:
-        rows = mx.array(np.take(self.rows, range(step * self.batch, (step + 1) * self.batch), 0, mode="wrap"))
-        return Batch(rows[:, :-1].astype(mx.int32), rows[:, 1:].astype(mx.int32))
-
-    def held_out(self) -> list[Batch]:
-        return []
+WORKER: Final = str(Path(__file__).resolve().with_name("training_sides.py"))
+ROOT: Final = Path(WORKER).parents[1]
+#: How much of the texts a run of batches has: more steps than are made.
+_ROWS: Final = 16
 
 
-class Clock(TrainingCallback):
-    """Processor time of each iteration but the first, in which mlx_lm traces its step."""
+@dataclass
+class Side:
+    """A process that makes steps.
 
-    def __init__(self) -> None:
-        self.times: list[float] = []
-        self.last: float | None = None
+    Attributes:
+        name: In the table.
+        command: Of the process.
+        environment: Beside that of this process.
+        sequences: Of a step.
+        rounds: In which it takes part.
+        steps: What each took, the first one too.
+    """
 
-    def on_train_loss_report(self, train_info: dict[str, Any]) -> None:
-        now = time.process_time()
-        if self.last is not None:
-            self.times.append(now - self.last)
-        self.last = now
+    name: str
+    command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    sequences: int = 8
+    rounds: int = 1000
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    process: subprocess.Popen[str] | None = None
+
+    def step(self) -> None:
+        """One step more; the first starts the process."""
+        if self.process is None:
+            command = [*self.command, "--sequences", str(self.sequences)]
+            environment = os.environ | self.environment
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.name} has ended: {self.process.wait()}")
+        self.steps.append(json.loads(line))
+        print(f"# {self.name}: {line}", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def median(self, what: str) -> float:
+        """Over the steps but the first, for each sequence of it."""
+        return median(step[what] for step in self.steps[1:]) / self.sequences
 
 
-def ours(trainer: Trainer, steps: int) -> tuple[list[float], int]:
-    mx.reset_peak_memory()
-    times = []
-    for _ in range(steps):
-        began = time.process_time()
-        trainer.step()
-        times.append(time.process_time() - began)
-    return times, mx.get_peak_memory()
+def written_rows(folder: Path, batch: int, length: int) -> Path:
+    """Batches of the Python texts as a file, and what they took beside what their steps will."""
+    began = time.perf_counter()
+    prepared = prepare(Sources(("python-docs",)), "bpe:8192", cache=folder / "cache")
+    batches = TextBatches(prepared, batch=batch, length=length, seed=0)
+    ready = time.perf_counter()
+    made = [batches.at(step) for step in range(_ROWS)]
+    rows = np.stack([np.concatenate([np.array(each.tokens), np.array(each.targets[:, -1:])], 1) for each in made])
+    each = (time.perf_counter() - ready) / _ROWS
+    print(
+        f"tokenizer and {len(prepared.tokens):,} tokens made in {ready - began:.2f} s, a batch in {1e3 * each:.1f} ms"
+    )
+    np.save(folder / "rows.npy", rows)
+    return folder / "rows.npy"
 
 
-def theirs(model: Any, optimizer: Any, texts: Texts, steps: int, folder: Path) -> tuple[list[float], int]:
-    mx.reset_peak_memory()
-    clock = Clock()
-    rows = [(row.tolist(), 0) for row in texts.rows]
-    arguments = TrainingArgs(
-        batch_size=texts.batch, iters=steps + 1, steps_per_report=1, steps_per_save=10**9,
-        max_seq_length=texts.length + 1, adapter_file=str(folder / "adapters.safetensors"),
-    )  # fmt: skip
-    train(model, optimizer, rows, args=arguments, training_callback=clock)
-    return clock.times, mx.get_peak_memory()
+def built(checkpoint: Path, out: Path, checkout: Path) -> Path:
+    """The folder that a checkout writes of a checkpoint."""
+    command = [sys.executable, "-m", "axon_compose", "build", str(checkpoint), "--out", str(out)]
+    command += ["--dtype", "float32", "--tokenizer", "bytes"]
+    subprocess.run(command, check=True, env=os.environ | of(checkout), stdout=sys.stderr)
+    return out
+
+
+def of(checkout: Path, *more: Path) -> dict[str, str]:
+    """The environment in which a checkout is imported, and what lies in further folders."""
+    return {"PYTHONPATH": os.pathsep.join(map(str, (checkout, checkout / "plugins", *more)))}
+
+
+def table(sides: list[Side], length: int) -> None:
+    """Speeds, and how many times as fast the first one is; memory; losses."""
+    first = sides[0]
+    print("| | tokens/s | s of the processor a sequence | ours is faster | by the clock | MLX's peak | process |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    for side in sides:
+        faster = (f"{side.median(what) / first.median(what):.2f}x" for what in ("processor", "clock"))
+        peak = "-" if side.steps[-1]["peak"] is None else f"{max(s['peak'] for s in side.steps[1:]) / 1e9:.2f} GB"
+        cells = [f"{length / side.median('clock'):,.0f}", f"{side.median('processor'):.2f}", *faster, peak]
+        print(f"| {side.name} | {' | '.join(cells)} | {side.steps[-1]['resident'] / 1e9:.2f} GB |")
+    for side in sides:
+        print(f"losses, {side.name}: {', '.join(format(step['loss'], '.4f') for step in side.steps)}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", help="a description")
+    parser.add_argument("--torch", required=True, help="python of an environment with torch and transformers")
+    parser.add_argument("--before", type=Path, help="an older checkout of axon-compose")
+    parser.add_argument("--native", type=Path, help="a folder with axon-native, for a side of its own")
+    parser.add_argument("--wheel", action="store_true", help="also run that with the BLAS of MLX's wheel")
+    parser.add_argument("--checkpoint", action="store_true", help="compute each layer again in the backward pass")
     parser.add_argument("--batch", type=int, default=8, help="(default: 8)")
-    parser.add_argument("--length", type=int, default=128, help="(default: 128)")
+    parser.add_argument("--length", type=int, default=512, help="(default: 512)")
     parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")
-    parser.add_argument("--steps", type=int, default=2, help="of a round (default: 2)")
     given = parser.parse_args()
-    architecture: Architecture = load(given.file)
-    texts = Texts(given.batch, given.length, int(architecture.plan().dims.vocab_size))
+    options = ["--checkpoint"] * given.checkpoint
+    sides: list[Side] = []
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "model"
-        write_model(architecture, folder, tokenizer="bytes")
-        trainer = Trainer(load_model(folder), texts, Recipe(batch=given.batch, compile="on"), Budget("steps", 1000))
-        trainer.step()  # which traces it
-        model, _ = load_folder(str(folder), trust_remote_code=True)
-        model.freeze()
-        for layer in model.layers:
-            layer.unfreeze()
-        optimizer = optim.AdamW(1e-5)
-        found: dict[str, list[float]] = {"axon-compose": [], "mlx_lm": []}
-        peaks: dict[str, int] = {}
-        for _ in range(given.rounds):
-            for name, (times, peak) in (
-                ("axon-compose", ours(trainer, given.steps)),
-                ("mlx_lm", theirs(model, optimizer, texts, given.steps, folder)),
-            ):
-                found[name] += times
-                peaks[name] = peak
-        for name, times in found.items():
-            median = statistics.median(times)
-            speed = texts.tokens_of_step / median
-            memory = peaks[name] / 1e6
-            print(f"{name:13} {median:7.3f} s of processor time a step, {speed:7,.0f} tokens/s, {memory:,.0f} MB")
+        folder = Path(place)
+        rows = str(written_rows(folder, given.batch, given.length))
+        checkpoint, now, old = folder / "checkpoint", folder / "now", folder / "old"
+        subprocess.run([given.torch, WORKER, "checkpoint", str(checkpoint)], check=True, stdout=sys.stderr)
+        built(checkpoint, now, ROOT)
+        here = of(ROOT)
+
+        def add(name: str, python: str, kind: str, model: Path, environment: dict[str, str], **more: Any) -> None:
+            command = [python, WORKER, kind, str(model), rows, *options]
+            sides.append(Side(name, command, environment, **{"sequences": given.batch} | more))
+
+        add("axon-compose", sys.executable, "axon", now, here)
+        if given.native:
+            add("with axon-native", sys.executable, "axon", now, of(ROOT, given.native))
+        add("mlx_lm, our folder", sys.executable, "mlx_lm", now, here)
+        if given.before:
+            built(checkpoint, old, given.before)
+            add("mlx_lm, the older folder", sys.executable, "mlx_lm", old, of(given.before))
+        if given.before and given.wheel:
+            wheel = of(given.before) | {"AXON_BLAS": "wheel"}
+            add("the same, the wheel's BLAS", sys.executable, "mlx_lm", old, wheel, sequences=1, rounds=1)
+        add("transformers in torch", given.torch, "torch", checkpoint, {})
+        try:
+            for turn in range(given.rounds + 1):
+                for side in sides:
+                    if turn <= side.rounds:
+                        side.step()
+        finally:
+            for side in sides:
+                side.end()
+        table(sides, given.length)
+        sheet = cost(
+            load(str(now)).plan(), context=given.length, batch=given.batch, dtype="float32", training=True,
+            segment=int(given.checkpoint),
+        )  # fmt: skip
+        print(f"predicted by `cost --training`: {sheet.contexts[0].needed_bytes / 1e9:.2f} GB")
 
 
 if __name__ == "__main__":

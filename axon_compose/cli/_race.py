@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from axon_compose.cli._terminal import Terminal
-from axon_compose.learn import Budget
 from axon_compose.machine.files import check_output, write_output
 from axon_compose.machine.interrupts import INTERRUPTED
 from axon_compose.machine.units import human
@@ -24,30 +23,24 @@ def race(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
         require_charts()
         check_output(target, arguments.force)
-    from axon_compose.learn.race import Contender, Settings, TaskMaterial, TextMaterial
+    from axon_compose.learn.race import Contender, Settings
     from axon_compose.learn.race import race as run
 
     if arguments.task is not None and arguments.data:
         arguments.error("argument --data: not allowed with argument --task")
     if not arguments.data and (arguments.tokenizer or arguments.length):
         arguments.error("arguments --tokenizer and --length are for --data: a task has its own")
-    names = ("seeds", "rates", "batch", "match", "scale")
-    terms = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    terms = _given(arguments, "seeds", "rates", "batch", "match", "scale")
     try:
-        Settings(Budget.parse(arguments.budget), **terms)
+        Settings(arguments.budget, **terms)
     except ValueError as error:
         arguments.error(str(error))
-    material: TaskMaterial | TextMaterial
-    if arguments.data:
-        material = TextMaterial.of(arguments.data, arguments.tokenizer or "bytes", arguments.length or 128)
-    else:
-        material = TaskMaterial.of("mqar" if arguments.task is None else arguments.task)
     found = run(
         [Contender(file, tuple(arguments.settings)) for file in arguments.files],
-        material=material,
         budget=arguments.budget,
         folder=arguments.folder,
         progress=None if terminal.as_json else terminal.race,
+        **_given(arguments, "task", "data", "tokenizer", "length"),
         **terms,
     )
     text, data = race_text(found, terminal.style), found.to_dict()
@@ -60,6 +53,11 @@ def race(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.note(f"stopped: {again}")
     code = terminal.result(text, data, ok=found.finished)
     return code if found.finished else INTERRUPTED
+
+
+def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The flags that were given, of some; what the others stand for is said where it is used."""
+    return {name: value for name in names if (value := getattr(arguments, name)) is not None}
 
 
 def _write(found: Any, target: Path, force: bool) -> int:

@@ -17,7 +17,7 @@ import mlx.core as mx
 from axon_compose.checkpoints.files import read_safetensors
 from axon_compose.checkpoints.files._safetensors import differences
 from axon_compose.diagnostics import CheckpointError
-from axon_compose.machine.files import cannot_write, sync
+from axon_compose.machine.files import sync
 
 __all__ = ["STATE_FILE", "read_state", "require_same", "write_state"]
 
@@ -34,21 +34,21 @@ def write_state(folder: Path, arrays: dict[str, mx.array], record: dict[str, Any
     """Write arrays and a record of plain data as `training.safetensors`, in one step.
 
     Raises:
-        CheckpointError: AX503 it cannot be written, as on a full disk; what was there before still is.
+        OSError: It cannot be written, as on a full disk; what was there before still is.
     """
     target = folder / STATE_FILE
     partial = folder / f".{secrets.token_hex(8)}.partial.safetensors"
     try:
-        try:
-            mx.save_safetensors(str(partial), arrays, {_KEY: json.dumps(record)})
-            sync(partial)
-            partial.replace(target)
-        finally:
-            with suppress(FileNotFoundError):
-                partial.unlink()
-        sync(folder)
-    except (OSError, RuntimeError) as error:  # MLX raises a RuntimeError where the disk is full
-        raise cannot_write(target, error if isinstance(error, OSError) else OSError(str(error))) from error
+        partial.touch()  # if that fails it says why, which MLX does not
+        mx.save_safetensors(str(partial), arrays, {_KEY: json.dumps(record)})
+        sync(partial)
+        partial.replace(target)
+    except RuntimeError as error:  # of MLX, where the disk is full
+        raise OSError(str(error)) from error
+    finally:
+        with suppress(FileNotFoundError):
+            partial.unlink()
+    sync(folder)
     return target
 
 
@@ -79,6 +79,15 @@ def read_state(folder: Path, wanted: dict[str, tuple[int, ...]], whose: str) -> 
         raise CheckpointError("AX802", f"`{path}` is the state of another run than one of `{whose}`", hint, details)
     arrays: Any = mx.load(str(path))
     return arrays, record
+
+
+def state_options(folder: Path) -> dict[str, Any]:
+    """What the run in a folder was begun with; empty if there is none to continue."""
+    path = folder / STATE_FILE
+    if not os.path.lexists(path):
+        return {}
+    record = _record(read_safetensors(path).metadata.get(_KEY, ""))
+    return dict(record["options"]) if record else {}
 
 
 def _record(text: str) -> dict[str, Any] | None:

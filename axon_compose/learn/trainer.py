@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
@@ -13,20 +14,23 @@ from typing import Any, Final
 
 import mlx.core as mx
 import mlx.optimizers as optim
+import numpy as np
 from mlx.utils import tree_flatten, tree_map, tree_map_with_path, tree_unflatten
 
 from axon_compose.analysis.cost import cost
 from axon_compose.diagnostics import CheckpointError
-from axon_compose.learn._checkpoint import read_state, require_same, write_state
+from axon_compose.learn._checkpoint import STATE_FILE, read_state, require_same, write_state
 from axon_compose.learn._finite import first_not_finite
 from axon_compose.learn.balance import Balance
 from axon_compose.learn.batches import LEFT_OUT, Batch, Batches
 from axon_compose.learn.budget import Budget, Spent
 from axon_compose.learn.groups import make_optimizer, set_learning_rate
+from axon_compose.learn.judging import answers, evaluating, put_in_order
 from axon_compose.learn.loss import cross_entropy
 from axon_compose.learn.metrics import Metrics
 from axon_compose.learn.objective import NextTokens, Objective
 from axon_compose.learn.recipe import Recipe
+from axon_compose.machine.files import cannot_write
 from axon_compose.model import LanguageModel
 from axon_compose.plan import plan_to_dict
 
@@ -80,7 +84,7 @@ class Trainer:
         self.spent = Spent()
         self._flops: int | None = None
         model.train()
-        _put_in_order(model)
+        put_in_order(model)
         self.optimizer = make_optimizer(model, self.recipe)
         self._gradients: Callable[..., Any] = self._compiled(self._gradients_of, [model.state, mx.random.state])
         self._apply: Callable[..., Any] = self._compiled(self._apply_to, [model.state, self.optimizer.state])
@@ -115,13 +119,17 @@ class Trainer:
         self.spent += self._spent_on(batch, time.perf_counter() - began)
         return Metrics(step, loss, rate, size, self.spent, more)
 
-    def evaluate(self) -> dict[str, float]:
+    def evaluate(self, *, accuracy: bool = False) -> dict[str, float]:
         """The mean cross entropy on what is held out, `loss`, over so many `tokens`; NaN where there are none.
 
+        Args:
+            accuracy: Give `accuracy` too, the part of the targets that have the largest logit. All logits of what is
+                computed at once are in memory then.
+
         Raises:
-            Diverged: AX803 it is not finite.
+            Diverged: AX803 the loss is not finite.
         """
-        return self._judged(self.batches.held_out())
+        return self._judged(self.batches.held_out(), partial(answers, self.model) if accuracy else self._judge)
 
     def require_finite(self) -> None:
         """Refuse weights that are good for nothing, before they take the place of others.
@@ -129,27 +137,36 @@ class Trainer:
         Raises:
             Diverged: AX803 the loss of the next batch is not finite.
         """
-        self._judged([self.batches.at(self.spent.steps)])
+        self._judged([self.batches.at(self.spent.steps)], self._judge)
 
-    def _judged(self, batches: Iterable[Batch]) -> dict[str, float]:
-        self.model.eval()
-        try:
-            total, number = 0.0, 0
+    def _judged(self, batches: Iterable[Batch], measure: Callable[..., mx.array]) -> dict[str, float]:
+        """Means of what a measure gives as sums over the targets, the loss first."""
+        sums, number = np.zeros(1), 0
+        with evaluating(self.model):
             for batch in batches:
-                total += sum(self._judge(*part).item() for part in self._parts(batch))
+                sums = sums + sum(np.array(measure(*part), np.float64) for part in self._parts(batch))
                 number += int((batch.targets != LEFT_OUT).sum())
-                if not isfinite(total):
-                    raise self._diverged(self.spent.steps, batch, total, 0.0)
-        finally:
-            self.model.train()
-            _put_in_order(self.model)
-        return {"loss": total / number if number else float("nan"), "tokens": number}
+                if not isfinite(sums[0]):
+                    raise self._diverged(self.spent.steps, batch, float(sums[0]), 0.0)
+        means = sums / number if number else sums * float("nan")
+        return dict(zip(("loss", "accuracy"), means.tolist(), strict=False)) | {"tokens": number}
 
     def save(self, folder: Path) -> Path:
         """Write all that is needed to continue, to the bit, into a folder that is there; see `restore`.
 
         Raises:
             CheckpointError: AX503.
+        """
+        try:
+            return self.write(folder)
+        except OSError as error:
+            raise cannot_write(folder / STATE_FILE, error) from error
+
+    def write(self, folder: Path) -> Path:
+        """`save` into a folder that has another name later, so that the caller says what cannot be written.
+
+        Raises:
+            OSError: As on a full disk.
         """
         return write_state(folder, self._arrays(), {"spent": asdict(self.spent), "options": self._options()})
 
@@ -218,8 +235,10 @@ class Trainer:
             return made_small * share, {name: mx.stop_gradient(value) * share for name, value in shown.items()}
 
         weights = self.model.trainable_parameters()
-        (_, figures), gradients = mx.value_and_grad(goal)(weights)
-        self.model.update(weights)
+        try:
+            (_, figures), gradients = mx.value_and_grad(goal)(weights)
+        finally:
+            self.model.update(weights)  # also where a layer raises: traced arrays are of no use to anybody
         return gradients, figures
 
     def _settled(self, figures: dict[str, mx.array]) -> dict[str, float]:
@@ -267,11 +286,6 @@ def _pays(budget: Budget, tokens_of_step: int) -> bool:
         return True
     steps = {"steps": 1.0, "tokens": 1 / tokens_of_step, "minutes": 60.0}.get(budget.unit, 0.0) * budget.amount
     return steps >= _MANY_STEPS
-
-
-def _put_in_order(model: LanguageModel) -> None:
-    """Let the model lay out its weights for training, which it cannot while a step is compiled."""
-    mx.eval(model(mx.zeros((1, 1), mx.int32)))
 
 
 def _fill(state: Any, values: Any) -> None:

@@ -1,7 +1,8 @@
 """A plan to an `mlx.nn.Module` with caches and masks wired; knows no YAML."""
 
+from axon_compose.model._alone import needed_layers, run_alone
 from axon_compose.model._block import Block, Reuse
-from axon_compose.model._build import build, check_shapes, largest_parts, random_weights
+from axon_compose.model._build import build, check_shapes, component_weights, largest_parts, random_weights
 from axon_compose.model._caches import make_cache, make_caches
 from axon_compose.model._calls import BuildError, blamed, weight_fault
 from axon_compose.model._folder_model import FolderModel, with_folder_names
@@ -20,12 +21,15 @@ __all__ = [
     "blamed",
     "build",
     "check_shapes",
+    "component_weights",
     "largest_parts",
     "make_cache",
     "make_caches",
+    "needed_layers",
     "quantize",
     "random_weights",
     "rounding",
+    "run_alone",
     "try_out",
     "weight_fault",
     "with_folder_names",

@@ -17,7 +17,7 @@ from axon_compose.plan._plan import Plan
 from axon_compose.plan._resolve import resolve_plan
 from axon_compose.registry import LookupFailure, Registry
 
-__all__ = ["Compiled", "Given", "Overlay", "Text", "compile_source", "compile_text", "is_shipped"]
+__all__ = ["Compiled", "Given", "Overlay", "Text", "compile_node", "compile_source", "compile_text", "is_shipped"]
 
 #: Lays values from elsewhere, such as a config.json, over the nodes of a file before they are validated.
 Overlay: TypeAlias = Callable[[MappingNode, Problems], MappingNode]
@@ -140,6 +140,29 @@ def compile_text(
         ArchitectureError: With every fault that was found.
     """
     return _compiled(read(data, file, problems), directory, tuple(settings), config, overlay, registry, problems)
+
+
+def compile_node(
+    node: Node | None,
+    directory: Path,
+    *,
+    config: Config | None = None,
+    registry: Registry,
+    problems: Problems,
+) -> Compiled:
+    """Run the stages up to the plan on the nodes of a file, whose places may be in several texts.
+
+    Args:
+        node: The file.
+        directory: Folder in which `extends` may look.
+        config: The config.json that the sizes came from.
+        registry: The plugins.
+        problems: Collects faults and warnings.
+
+    Raises:
+        ArchitectureError: With every fault that was found.
+    """
+    return _compiled(node, directory, (), config, None, registry, problems)
 
 
 def is_shipped(source: str, registry: Registry) -> bool:

@@ -130,7 +130,7 @@ class Registry:
             try:
                 tasks = self._tasks(namespace, namespace)
             except LookupFailure:
-                continue  # whoever names one of them is told
+                continue  # reported when one of them is named
             found |= {f"{namespace}/{name}": spec for name, spec in tasks.items()}
         return found
 
@@ -288,12 +288,12 @@ class Registry:
         return PluginStatus(*identity, "ok", "", *map(tuple, names))
 
 
-def _shipped() -> list[Path]:
+def _shipped() -> tuple[Path, ...]:
     folder = data_dir("architectures")
     return _files(folder, folder.stat().st_mtime_ns)
 
 
 @lru_cache
-def _files(folder: Path, _changed: int) -> list[Path]:
+def _files(folder: Path, _changed: int) -> tuple[Path, ...]:
     """Listed once, and again only after files have come or gone: every look-up of a name asks."""
-    return sorted(folder.glob("*.yaml"))
+    return tuple(sorted(folder.glob("*.yaml")))

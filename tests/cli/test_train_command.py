@@ -23,6 +23,7 @@ from axon_compose.learn.race import race
 from axon_compose.learn.reporting import SERVICES as KNOWN
 from axon_compose.learn.tasks._batches import TaskBatches
 from axon_compose.model import build
+from tests.children import PATIENCE, child
 from tests.helpers import described
 
 FAST = ["--batch", "2", "--length", "16", "--evaluations", "0", "--samples", "0"]
@@ -50,12 +51,12 @@ def go(capsys: pytest.CaptureFixture[str], *arguments: str, file: str = "small.j
 
 def test_every_option_is_a_flag() -> None:
     arguments = make_parser().parse_args(["train", "f", "--data", "d", "--out", "o"])
-    assert options_of(arguments, Recipe) == Recipe()
-    assert options_of(arguments, Cadence) == Cadence()
+    assert options_of(arguments, Recipe()) == Recipe()
+    assert options_of(arguments, Cadence()) == Cadence()
     given = ["--learning-rate", "1e-4", "--schedule", "wsd", "--batch", "6", "--accumulate", "3", "--prompt", "x"]
     arguments = make_parser().parse_args(["train", "f", "--data", "d", "--out", "o", "--tokens", "20M", *given])
-    assert options_of(arguments, Recipe) == Recipe(learning_rate=1e-4, schedule="wsd", batch=6, accumulate=3)
-    assert options_of(arguments, Cadence).prompt == "x"
+    assert options_of(arguments, Recipe()) == Recipe(learning_rate=1e-4, schedule="wsd", batch=6, accumulate=3)
+    assert options_of(arguments, Cadence()).prompt == "x"
     assert arguments.budget == Budget("tokens", 20e6)
     (commands,) = (action for action in make_parser()._actions if action.dest == "command")
     text = " ".join(commands.choices["train"].format_help().split())  # type: ignore[index]
@@ -197,12 +198,9 @@ def test_it_trains_and_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
 def test_standard_input_and_ctrl_c(place: Path) -> None:
     """In a process of its own: the text comes by a pipe, and the first Ctrl-C ends the run with what it has."""
     command = [sys.executable, "-m", "axon_compose", "train", "small.json", "--data", "-", "--out", "out"]
-    run = subprocess.Popen(
-        [*command, "--minutes", "600", *FAST], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-    try:
-        assert run.stdin is not None
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with child([*command, "--minutes", "600", *FAST], env=env, text=False, **pipes) as run:
         run.stdin.write(b"a text of some length, said again. " * 20)
         run.stdin.close()
         run.stdin = None
@@ -210,12 +208,9 @@ def test_standard_input_and_ctrl_c(place: Path) -> None:
             not (place / "out" / "metrics.jsonl").exists()
             or (place / "out" / "metrics.jsonl").read_text().count('"step"') < 4
         ):
-            assert run.poll() is None, run.stderr.read() if run.stderr else ""
+            assert run.poll() is None, run.stderr.read()
         run.send_signal(signal.SIGINT)
-        out, err = run.communicate(timeout=120)
-    finally:
-        run.kill()
-        run.wait()
+        out, err = run.communicate(timeout=PATIENCE)
     assert run.returncode == 130
     assert b"`--resume` continues where it was" in err
     assert b"steps" in out

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,18 +77,26 @@ def free_port() -> int:
     return port
 
 
+@contextmanager
+def served(folder: Path, log: Path, **variables: str) -> Iterator[Server]:
+    """`mlx_lm server` over a folder."""
+    port = free_port()
+    command = [sys.executable, "-m", "mlx_lm", "server", "--trust-remote-code", "--model", str(folder)]
+    with (
+        log.open("w") as stream,
+        child(
+            [*command, "--port", str(port)], stdout=stream, stderr=subprocess.STDOUT, env=environment(**variables)
+        ) as process,
+    ):
+        yield Server(process, port, log)
+
+
 @pytest.fixture(scope="module")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     (folder / "hub").mkdir()
-    port = free_port()
-    command = [sys.executable, "-m", "mlx_lm", "server", "--trust-remote-code", "--model", str(model)]
-    variables = environment(HF_HOME=str(folder))
-    with (
-        (folder / "log.txt").open("w") as log,
-        child([*command, "--port", str(port)], stdout=log, stderr=subprocess.STDOUT, env=variables) as process,
-    ):
-        yield Server(process, port, folder / "log.txt")
+    with served(model, folder / "log.txt", HF_HOME=str(folder)) as asked:
+        yield asked
 
 
 @pytest.fixture(scope="module")

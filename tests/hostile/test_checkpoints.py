@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +24,7 @@ from axon_compose.language.document import HuggingFace, parse_pattern
 from axon_compose.language.layout import to_text
 from axon_compose.plan.concrete import unroll
 from axon_compose.registry import Registry
+from tests.checkpoints.weights.checkpoint_cases import Shapes
 from tests.helpers import described
 from tests.strategies.checkpoints import RULE_WORDS, rules, values
 
@@ -112,19 +112,6 @@ def test_a_large_value_in_a_config(tmp_path: Path, name: str, field: str) -> Non
 
 
 # Rules.
-
-
-class Shapes:
-    """Stands in for a plan: names and shapes of parameters."""
-
-    name = "case"
-    head = SimpleNamespace(spec=SimpleNamespace(touched=None))  # one that is tied to nothing
-
-    def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        self.shapes = shapes
-
-    def parameters(self) -> list[tuple[str, tuple[int, ...]]]:
-        return list(self.shapes.items())
 
 
 NAMES = ["a", "a.weight", "a.bias", "a.scales", "a.0", "a.1.weight", "a.00", "a.x", "b.a.0", "a_blocks", "a_scales"]

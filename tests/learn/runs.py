@@ -10,6 +10,7 @@ from mlx.utils import tree_flatten
 
 import axon_compose
 from axon_compose.learn import Budget, Cadence, Outcome, Recipe, train
+from axon_compose.learn.tasks import Task
 from tests.helpers import described
 
 RECIPE = Recipe(batch=2, length=16, learning_rate=1e-2)
@@ -17,9 +18,9 @@ STEPS = 8
 
 
 def go(
-    text: Path, out: Path, *, steps: int = STEPS, stack: str = "a s", components: Any = None, **more: Any
+    text: Path | Task, out: Path, *, steps: int = STEPS, stack: str = "a s", components: Any = None, **more: Any
 ) -> Outcome:
-    """Train attention and a state space on a text, with nothing between the steps unless it is asked for."""
+    """Train attention and a state space on a text or a task, with nothing between the steps unless it is asked for."""
     sections = {"components": components} if components else {}
     data = described(dims={"hidden_size": 32, "vocab_size": 259}, stack=stack, **sections)
     options: dict[str, Any] = {

@@ -197,6 +197,21 @@ def test_a_full_disk_keeps_the_last_checkpoint(text: Path, tmp_path: Path, monke
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_state_that_cannot_be_written_is_said_of_the_folder_that_was_asked_for(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written into a folder that gets its name when it is whole."""
+
+    def full(*_: Any) -> None:
+        raise RuntimeError("[write] Unable to write 10 bytes to file.")
+
+    monkeypatch.setattr(mx, "save_safetensors", full)
+    with pytest.raises(CheckpointError) as raised:
+        go(text, tmp_path / "out")
+    assert raised.value.message == f"cannot write `{tmp_path / 'out'}`: [write] unable to write 10 bytes to file."
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_two_letters_are_a_text(tmp_path: Path) -> None:
     """So short that nothing of it can be held out."""
     path = tmp_path / "two.txt"

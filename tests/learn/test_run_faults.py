@@ -13,7 +13,7 @@ import pytest
 
 import axon_compose
 from axon_compose.diagnostics import CheckpointError
-from axon_compose.learn import Budget, Cadence, Outcome, Recipe, Teaching, train
+from axon_compose.learn import Budget, Cadence, Outcome, Recipe, Teaching, read_task, train
 from axon_compose.learn.trainer import Diverged
 from tests.helpers import described
 from tests.learn.runs import STEPS, go, weights
@@ -80,6 +80,16 @@ def test_a_checkpoint_is_not_replaced_by_weights_that_have_no_loss(
         assert max(np.abs(value).max() for value in weights(out).values()) < 100
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text("utf-8").splitlines()]
         assert all(np.isfinite(line["loss"]) for line in lines)
+
+
+def test_the_record_of_a_task_has_no_loss_that_is_not_finite(tmp_path: Path) -> None:
+    """An evaluation comes before a checkpoint, and has the weights that the last step has ruined."""
+    recipe = Recipe(batch=2, learning_rate=1e30, schedule="constant")
+    with pytest.raises(Diverged):
+        go(read_task("parity:length=8"), tmp_path / "out", cadence=Cadence(evaluations=STEPS), recipe=recipe)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "evaluation"] == [0]
+    assert all(np.isfinite(line["loss"]) for line in lines)
 
 
 def test_weights_that_are_not_numbers_are_no_beginning(whole: Outcome, text: Path, tmp_path: Path) -> None:

@@ -252,6 +252,54 @@ class _Broken:
         return getattr(self._inner, name)
 
 
+def test_a_layer_that_raises_leaves_the_weights_as_they_were() -> None:
+    """What MLX traces by is in their place while a gradient is made."""
+    trainer = Trainer(model(), Counting(), RECIPE, Budget("steps", 2))
+    before = weights(trainer)
+    inner = trainer.model.layers[1]
+
+    def broken(*arguments: Any) -> Any:
+        raise ArithmeticError
+
+    trainer.model.layers[1] = _Broken(inner, broken)
+    with pytest.raises(ArithmeticError):
+        trainer.step()
+    trainer.model.layers[1] = inner
+    assert same(weights(trainer), before)
+    assert trainer.step().loss == Trainer(model(), Counting(), RECIPE, Budget("steps", 2)).step().loss
+
+
+def test_an_evaluation_counts_right_answers() -> None:
+    """By NumPy; in parts, and with targets that do not count."""
+    batches = Counting(left_out=5)
+    for parts in (1, 4):
+        trainer = Trainer(model(), batches, replace(RECIPE, accumulate=parts))
+        right = total = 0
+        for tokens, targets in batches.held_out():
+            counts = np.array(targets) != -100
+            right += ((np.array(trainer.model(tokens)).argmax(-1) == np.array(targets)) & counts).sum()
+            total += counts.sum()
+        found = trainer.evaluate(accuracy=True)
+        assert found["accuracy"] == right / total
+        assert found["tokens"] == total
+        assert found["loss"] == pytest.approx(trainer.evaluate()["loss"], rel=1e-6)
+
+
+def test_an_evaluation_without_targets_has_no_loss() -> None:
+    found = Trainer(model(), Counting(left_out=12)).evaluate(accuracy=True)
+    assert found.pop("tokens") == 0
+    assert all(np.isnan(value) for value in found.values())
+
+
+@pytest.mark.parametrize("accuracy", [False, True])
+def test_an_evaluation_that_is_not_finite_says_where(accuracy: bool) -> None:
+    trainer = Trainer(model(), Counting(), RECIPE)
+    trainer.model.norm.weight = trainer.model.norm.weight * float("nan")
+    with pytest.raises(Diverged, match=r"the loss is nan in step 0: .* the weight `norm.weight`"):
+        trainer.evaluate(accuracy=accuracy)
+    assert trainer.model.training
+
+
 def test_another_state_is_refused(tmp_path: Path) -> None:
     begun = Trainer(model(), Counting(), RECIPE, Budget("steps", 3))
     with pytest.raises(CheckpointError) as missing:
@@ -284,3 +332,11 @@ def test_a_full_disk_leaves_the_old_state(tmp_path: Path, monkeypatch: pytest.Mo
     assert raised.value.diagnostic.code == "AX503"
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_folder_that_is_gone_is_named_with_the_reason(tmp_path: Path) -> None:
+    trainer = Trainer(model(), Counting(), RECIPE, Budget("steps", 3))
+    with pytest.raises(CheckpointError) as raised:
+        trainer.save(tmp_path / "gone")
+    place = tmp_path / "gone" / "training.safetensors"
+    assert raised.value.message == f"cannot write `{place}`: no such file or directory"

@@ -25,6 +25,7 @@ Ids = npt.NDArray[np.int64]
 #: `bpe:4096`: a byte-level tokenizer with so many tokens, trained on the texts.
 _TRAINED: Final = re.compile(r"bpe:([0-9]{1,7})")
 _FILES: Final = ("tokenizer.json", "tokenizer_config.json")
+_OTHERS: Final = "`--tokenizer bytes` needs no files, `--tokenizer bpe:4096` is trained on the texts"
 #: The 256 bytes and the special tokens.
 _FEWEST: Final = 256 + len(SPECIAL_TOKENS)
 #: Documents that are encoded together, so that all cores have something to do.
@@ -66,10 +67,13 @@ def token_maker(choice: str | Path, texts: Callable[[], Iterable[str]], cache: P
             or `none`.
     """
     if choice == "none":
-        raise CheckpointError("AX812", "without a tokenizer there are no tokens", "`--tokenizer bytes` needs no files")
+        raise CheckpointError("AX812", "without a tokenizer there are no tokens", _OTHERS)
     if isinstance(choice, str) and choice.startswith("bpe"):
         choice = _trained(choice, texts, cache, digest)
-    files = tokenizer_files(choice, 2**31)
+    try:
+        files = tokenizer_files(choice, 2**31)
+    except CheckpointError as error:  # its hint offers `none` too
+        raise CheckpointError(error.code, error.message, _OTHERS, error.details) from error
     tokenizer = _tokenizer(files["tokenizer.json"], choice)
     end = files.ids.get("eos_token_id", files.ids.get("bos_token_id"))
     return TokenMaker(

@@ -1,7 +1,7 @@
 """Races: several models on the same data, in the same order, with the same budget, one step of each at a time.
 
-What comes in: descriptions, a skill task or text, and `Settings`. What goes out: a `RaceResult`, with what a few seeds
-can tell of the differences. It never draws; mlx is imported when models run.
+What comes in: descriptions, a skill task or text, and `Settings`. What goes out: a `RaceResult`, with
+intervals for the differences. It never draws; mlx is imported when models run.
 """
 
 from __future__ import annotations

@@ -5,11 +5,9 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from hashlib import sha256
-from math import isfinite
 from pathlib import Path
 
 from axon_compose.learn._checkpoint import STATE_FILE
-from axon_compose.learn.judging import judged
 from axon_compose.learn.material import Material
 from axon_compose.learn.race._folder import make_folder
 from axon_compose.learn.race._result import Point, Run
@@ -56,36 +54,30 @@ class Lane:
         """Model, seed and learning rate."""
         return self.run.model, self.run.seed, self.run.rate
 
-    @property
-    def over(self) -> bool:
-        """Whether there is nothing left to do."""
-        return self.run.done or self.run.fault is not None
-
     def step(self) -> None:
         """One step of training, and an evaluation where one is due."""
         try:
             self.trainer.step()
+            part = self.settings.budget.part(self.trainer.spent)
+            if part * self.settings.points >= len(self.run.points) + 1 or self.trainer.done:
+                self.run = replace(self.run, points=(*self.run.points, self._point()), done=self.trainer.done)
         except Diverged as error:
             self.run = replace(self.run, fault=error.message)
-            return
-        part = self.settings.budget.part(self.trainer.spent)
-        if part * self.settings.points >= len(self.run.points) + 1 or self.trainer.done:
-            point, done = self._point(), self.trainer.done
-            if isfinite(point.loss):
-                self.run = replace(self.run, points=(*self.run.points, point), done=done)
-            else:
-                self.run = replace(self.run, fault=f"the held-out loss is {point.loss} after step {point.step:,}")
 
     def _point(self) -> Point:
-        spent = self.trainer.spent
-        loss, accuracy = judged(self.trainer.model, self.trainer.batches)
-        return Point(spent.steps, spent.tokens, spent.seconds, spent.flops, loss, accuracy)
+        """An evaluation.
+
+        Raises:
+            Diverged: The loss is not finite.
+        """
+        spent, found = self.trainer.spent, self.trainer.evaluate(accuracy=True)
+        return Point(spent.steps, spent.tokens, spent.seconds, spent.flops, found["loss"], found["accuracy"])
 
     def keep(self) -> None:
         """Write what is needed to go on; what has ended needs nothing."""
         if self.folder is None:
             return
-        if self.over:
+        if self.run.over:
             shutil.rmtree(self.folder, ignore_errors=True)
         else:
             make_folder(self.folder)

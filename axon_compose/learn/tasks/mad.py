@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from axon_compose.learn.tasks._draw import Draw, Drawn, Integers, unscored
+from axon_compose.learn.tasks._draw import Draw, Drawn, Integers, distinct, unscored
 from axon_compose.learn.tasks.specs.mad import (
     CompressionOptions,
     CopyingOptions,
@@ -63,19 +63,19 @@ def fuzzy(options: FuzzyOptions, draw: Draw) -> Drawn:
     pair[:, fitting - 1] = pair[rows[:, 0], draw.rng.integers(fitting - 1, size=draw.batch)]
     chosen = first[rows, pair]
     asked = _seen_before(chosen)
-    width = k_length[rows, chosen] + v_length[rows, chosen]
+    k, k_length, v, v_length = k[rows, chosen], k_length[rows, chosen], v[rows, chosen], v_length[rows, chosen]
+    width = k_length + v_length
     start = np.cumsum(width, axis=1) - width
     # Two more places than a sequence has: what is asked at its last token, and what does not fit.
+    nowhere = options.length + 1
     tokens = np.zeros((draw.batch, options.length + 2), dtype=np.int64)
     targets = unscored(tokens)
     for j in range(options.motif):
-        at = np.where(j < k_length[rows, chosen], start + j, options.length + 1)
-        tokens[rows, np.minimum(at, options.length + 1)] = k[rows, chosen, j]
-        there = j < v_length[rows, chosen]
-        at = np.where(there, start + k_length[rows, chosen] + j, options.length + 1)
-        at = np.minimum(at, options.length + 1)
-        tokens[rows, at] = keys + v[rows, chosen, j]
-        targets[rows, np.where(asked, at - 1, options.length + 1)] = keys + v[rows, chosen, j]
+        at = np.minimum(np.where(j < k_length, start + j, nowhere), nowhere)
+        tokens[rows, at] = k[..., j]
+        at = np.minimum(np.where(j < v_length, start + k_length + j, nowhere), nowhere)
+        tokens[rows, at] = keys + v[..., j]
+        targets[rows, np.where(asked, at - 1, nowhere)] = keys + v[..., j]
     return tokens[:, : options.length], targets[:, : options.length]
 
 
@@ -88,7 +88,7 @@ def copying(options: CopyingOptions, draw: Draw) -> Drawn:
     blank, copy = options.vocab, options.vocab + 1
     read = options.length - options.copies
     content = draw.rng.integers(options.vocab, size=(draw.batch, options.copies))
-    at = np.sort(np.argsort(draw.rng.random((draw.batch, read)), axis=1)[:, : options.copies], axis=1)
+    at = np.sort(distinct(draw.rng, (draw.batch, options.copies), read), axis=1)
     tokens = np.full((draw.batch, options.length), blank)
     targets = unscored(tokens)
     np.put_along_axis(tokens, at, content, axis=1)

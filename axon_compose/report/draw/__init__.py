@@ -3,11 +3,13 @@
 from axon_compose.report.draw._bitmap import bitmap, require_renderer
 from axon_compose.report.draw._characters import characters
 from axon_compose.report.draw._comparison import comparison_page
+from axon_compose.report.draw._healed import healed_page
 from axon_compose.report.draw._matplotlib import apart, require_charts
 from axon_compose.report.draw._notebook import embedded
 from axon_compose.report.draw._page import page
 from axon_compose.report.draw._picture import picture
 from axon_compose.report.draw._race import race_page, race_picture
+from axon_compose.report.draw._receipt import receipt_page, receipt_picture
 from axon_compose.report.draw._training import training_page, training_picture
 
 __all__ = [
@@ -16,10 +18,13 @@ __all__ = [
     "characters",
     "comparison_page",
     "embedded",
+    "healed_page",
     "page",
     "picture",
     "race_page",
     "race_picture",
+    "receipt_page",
+    "receipt_picture",
     "require_charts",
     "require_renderer",
     "training_page",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.sax.saxutils import escape, quoteattr
 
-__all__ = ["element", "number", "text", "void"]
+__all__ = ["element", "number", "svg", "text", "void"]
 
 
 def number(value: float) -> str:
@@ -27,6 +27,27 @@ def element(tag: str, *children: str, **attributes: str | float) -> str:
     """
     opened = _opened(tag, attributes)
     return f"<{opened}>{''.join(children)}</{tag}>" if children else f"<{opened}/>"
+
+
+def svg(title: str, width: float, height: float, *children: str) -> str:
+    """A picture, of a page or by itself.
+
+    Args:
+        title: What a screen reader says; plain text.
+        width: In pixels.
+        height: In pixels.
+        children: Markup of its shapes.
+    """
+    return element(
+        "svg",
+        element("title", text(title)),
+        *children,
+        xmlns="http://www.w3.org/2000/svg",
+        width=width,
+        height=height,
+        viewBox=f"0 0 {number(width)} {number(height)}",
+        role="img",
+    )
 
 
 def void(tag: str, **attributes: str | float) -> str:

@@ -244,6 +244,7 @@ def test_tokenizers_that_cannot_be_had(tokenizer: str, code: str, lines: Path, t
     with pytest.raises(CheckpointError) as raised:
         prepared(lines, cache=tmp_path, tokenizer=tokenizer)
     assert raised.value.diagnostic.code == code
+    assert "none" not in str(raised.value.help), "that is no way out: training needs tokens"
 
 
 def test_more_tokens_than_the_model_has(lines: Path, tmp_path: Path) -> None:

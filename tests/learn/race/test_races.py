@@ -66,7 +66,7 @@ def test_stopped_and_continued_it_is_the_same(
 
     stopped = raced(folder=tmp_path, progress=interrupt)
     assert not stopped.finished
-    assert all(not verdict.told for verdict in stopped.verdicts())
+    assert all(not verdict.significant for verdict in stopped.verdicts())
     assert len(steps) == 4 * rounds
     continued = raced(folder=tmp_path)
     assert continued.finished
@@ -152,17 +152,22 @@ def test_killed_between_two_files_and_continued_it_is_the_same(
 
 def test_a_loss_that_is_no_number_ends_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last step may be the one that ruins the weights; that rate must not win, nor the result hold a NaN."""
-    from axon_compose.learn.race import _lane
+    from axon_compose.learn.trainer import Trainer
 
-    judged = _lane.judged
+    step = Trainer.step
 
-    def ruined(model: Any, batches: Any) -> tuple[float, float]:
-        return (float("nan"), 0.0) if model.plan.name == "state" else judged(model, batches)
+    def ruined(self: Trainer) -> Any:
+        metrics = step(self)
+        if self.model.plan.name == "state":
+            self.model.norm.weight = self.model.norm.weight * float("nan")
+        return metrics
 
-    monkeypatch.setattr(_lane, "judged", ruined)
+    monkeypatch.setattr(Trainer, "step", ruined)
     found = raced(rates=(1e-3, 1e-2), seeds=1)
     assert found.finished
-    assert {run.model for run in (*found.runs, *found.sweeps) if run.fault} == {"state"}
+    ended = [run for run in (*found.runs, *found.sweeps) if run.fault]
+    assert {run.model for run in ended} == {"state"}
+    assert all("the loss is nan in step" in str(run.fault) for run in ended)
     json.dumps(found.to_dict(), allow_nan=False)
 
 
@@ -189,7 +194,10 @@ def test_a_run_that_diverges_does_not_end_the_race(monkeypatch: pytest.MonkeyPat
     assert found.finished
     (ended,) = [run for run in found.runs if run.fault]
     assert (ended.model, ended.seed, ended.fault) == ("state", 1, "the loss is nan in step 2")
-    assert not found.verdicts()[0].told  # one pair is left
+    assert not found.verdicts()[0].significant  # one pair is left
+    assert ended.points  # it had been evaluated, before the budget was spent
+    (whole,) = [run for run in found.runs if run.model == "state" and run.done]
+    assert found.standing("state").scores == (found.score(whole.points[-1]),)
 
 
 def test_matched_models_say_what_is_left() -> None:
@@ -233,6 +241,8 @@ def test_runs_that_do_not_fit_together_are_refused(monkeypatch: pytest.MonkeyPat
         raced(ATTENTION, seeds=40, budget="1steps")
     assert caught.value.code == "AX401"
     assert "a race of 40 runs in turns" in caught.value.message
+    assert "fewer `--seeds`" in str(caught.value.help)
+    assert "`the step of one run` takes" in caught.value.details[0]
 
 
 @pytest.mark.parametrize(

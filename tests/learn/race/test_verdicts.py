@@ -30,7 +30,7 @@ def judged(result: RaceResult, *accuracies: tuple[float, ...]) -> RaceResult:
 
 def test_a_clear_difference_is_told(whole: RaceResult) -> None:
     (verdict,) = judged(whole, (0.3, 0.31, 0.29), (0.9, 0.92, 0.91)).verdicts()
-    assert (verdict.ahead, verdict.behind, verdict.told) == ("state", "attention", True)
+    assert (verdict.ahead, verdict.behind, verdict.significant) == ("state", "attention", True)
     assert verdict.low < verdict.mean < verdict.high
     assert verdict.mean == pytest.approx(0.61)
 
@@ -46,7 +46,7 @@ def test_a_clear_difference_is_told(whole: RaceResult) -> None:
 )
 def test_no_difference_is_told_where_there_is_none(whole: RaceResult, first: Any, second: Any) -> None:
     (verdict,) = judged(whole, first, second).verdicts()
-    assert not verdict.told
+    assert not verdict.significant
 
 
 def test_the_mean_decides_who_is_ahead(whole: RaceResult) -> None:

@@ -7,13 +7,14 @@ from typing import Final, Literal
 from pydantic import Field, model_validator
 
 from axon_compose.learn.tasks.specs.recall import keys_of, values_of
+from axon_compose.learn.tasks.specs.states import ORDERS
 from axon_compose.registry import Options, TaskSpec
 
 __all__ = ["SKILLS", "SPECS", "ExtrapolationOptions", "NeedleOptions"]
 
 _CODE: Final = "axon_compose.learn.tasks.reach"
 #: What can be learned short and asked long, and how many tokens it has.
-SKILLS: Final = {"parity": 2, "s3": 6, "s5": 120, "induction": None}
+SKILLS: Final = {**ORDERS, "induction": None}
 
 
 class NeedleOptions(Options):
