@@ -12,7 +12,7 @@ from axon_compose.diagnostics import Diagnostic, Problems
 from axon_compose.language.config import Config
 from axon_compose.language.document import Document, read_document
 from axon_compose.language.source import Mapping as MappingNode
-from axon_compose.language.source import Node, read, read_file, to_source
+from axon_compose.language.source import Node, read, read_again, read_file, to_source
 from axon_compose.plan._plan import Plan
 from axon_compose.plan._resolve import resolve_plan
 from axon_compose.registry import LookupFailure, Registry
@@ -139,7 +139,7 @@ def compile_text(
     Raises:
         ArchitectureError: With every fault that was found.
     """
-    return _compiled(read(data, file, problems), directory, tuple(settings), config, overlay, registry, problems)
+    return _compiled(read_again(data, file, problems), directory, tuple(settings), config, overlay, registry, problems)
 
 
 def compile_node(

@@ -16,7 +16,7 @@ from axon_compose.surgery._receipt import receipt
 from axon_compose.surgery._records import Receipt
 from axon_compose.surgery.texts import LENGTH, SEQUENCES, sample_text
 
-__all__ = ["load_pair", "receipt_of", "sources_of"]
+__all__ = ["load_pair", "names_of", "receipt_of", "sources_of"]
 
 
 def receipt_of(
@@ -64,6 +64,7 @@ def receipt_of(
         origins=None if record is None else record.origins,
         vocabulary=None if record is None else record.vocabulary,
         text=sample.text,
+        names=names_of(source, edited),
         progress=progress,
     )
 
@@ -88,6 +89,12 @@ def load_pair(
         for each, folder in zip(compiled, (source, edited), strict=True)
     )
     return before, after, record
+
+
+def names_of(source: str | Path, edited: str | Path) -> tuple[str, str]:
+    """The last parts of two paths, or both as they are where those are the same."""
+    short = Path(source).name, Path(edited).name
+    return (str(source), str(edited)) if short[0] == short[1] else short
 
 
 def sources_of(text: Sources | str | Path | Sequence[str]) -> Sources:

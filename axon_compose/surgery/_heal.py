@@ -18,7 +18,7 @@ from axon_compose.learn.objective import NextTokens, Objective
 from axon_compose.learn.run import Run
 from axon_compose.learn.trainer import Trainer
 from axon_compose.surgery._changed import changed_components, edited_from
-from axon_compose.surgery._comparing import load_pair, sources_of
+from axon_compose.surgery._comparing import load_pair, names_of, sources_of
 from axon_compose.surgery._healing import Healed, Monitor
 from axon_compose.surgery._matching import LayerMatching, matched_layers, quiet_text
 from axon_compose.surgery.recipe import RECIPE, STEPS
@@ -103,7 +103,7 @@ def heal(
         progress=progress,
     )
     batches = TextBatches(text, batch=recipe.batch, length=recipe.length, seed=recipe.seed)
-    monitor = Monitor(source, model, record, batches)
+    monitor = Monitor(source, model, record, batches, names_of(teacher, edited))
     stages = list(_stages(monitor, changed, recipe, budget or Budget("steps", STEPS), first, weight, temperature))
     if resume:
         began = state_options(out).get("stage")

@@ -18,7 +18,7 @@ from axon_compose.model import LanguageModel
 from axon_compose.notebook import Printed
 from axon_compose.surgery._edited import Edited
 from axon_compose.surgery._receipt import receipt
-from axon_compose.surgery._records import Receipt
+from axon_compose.surgery._records import Receipt, finite
 
 __all__ = ["LAYERS_FILE", "RECEIPTS_FILE", "Healed", "Monitor"]
 
@@ -49,7 +49,7 @@ class Healed(Printed):
         """JSON-ready data."""
         outcome = self.outcome.to_dict() if self.outcome else {}
         receipts = {"before": self.before.to_dict(), "after": self.after.to_dict()}
-        return outcome | receipts | {"curve": [list(each) for each in self.curve]}
+        return outcome | receipts | {"curve": finite(self.curve)}
 
 
 class Monitor:
@@ -60,17 +60,22 @@ class Monitor:
         model: The model that learns.
         record: Where its layers come from.
         batches: Of the text.
+        names: Of both, for people.
     """
 
-    def __init__(self, source: LanguageModel, model: LanguageModel, record: Edited, batches: TextBatches) -> None:
-        self.source, self.model, self.record = source, model, record
+    def __init__(
+        self, source: LanguageModel, model: LanguageModel, record: Edited, batches: TextBatches, names: tuple[str, str]
+    ) -> None:
+        self.source, self.model, self.record, self.names = source, model, record, names
         self._tokens = _held_out(batches)
         self.before = self.after = self._receipt()
         self._stage = ""
         self._ended: dict[str, History] = {}
 
     def _receipt(self) -> Receipt:
-        return receipt(self.source, self.model, self._tokens, origins=self.record.origins, text="held-out text")
+        return receipt(
+            self.source, self.model, self._tokens, origins=self.record.origins, text="held-out text", names=self.names
+        )
 
     def measure(self) -> Mapping[str, float]:
         """Further figures of an evaluation."""

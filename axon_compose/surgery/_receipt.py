@@ -35,6 +35,7 @@ def receipt(
     origins: Sequence[int | None] | None = None,
     vocabulary: Sequence[int] | None = None,
     text: str = "tokens",
+    names: tuple[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Receipt:
     r"""Compare an edited model with its source; both only read.
@@ -47,6 +48,7 @@ def receipt(
         vocabulary: For each token of the edited model that of the source, where that has others. Both then read the
             tokens of the text under their own numbers, and predictions are compared over the tokens that both have.
         text: What the tokens are, for people.
+        names: What the source and the edited model are called; as their descriptions do unless given.
         progress: Called with tokens done and in all.
 
     Raises:
@@ -68,8 +70,8 @@ def receipt(
     each = _Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
     most = np.unravel_index(int(np.argmax(each.divergence)), each.divergence.shape)
     return Receipt(
-        source=source.plan.name,
-        edited=edited.plan.name,
+        source=(names or (source.plan.name,))[0],
+        edited=(names or (edited.plan.name,))[-1],
         text=text,
         sequences=number,
         length=length,

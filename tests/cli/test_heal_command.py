@@ -34,7 +34,7 @@ def run(folders: list[str], *more: str) -> int:
 def test_receipts_and_a_folder_with_a_page(folders: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folders) == 0
     said = capsys.readouterr()
-    assert said.out.startswith("model learns from model, ")
+    assert said.out.startswith("edited learns from source, ")
     assert "layers by themselves" in said.out
     assert "predictions" in said.out
     assert f"axon-compose receipt {folders[1]} {folders[3]}" in said.err
