@@ -170,6 +170,20 @@ def test_a_receipt_is_plain_data() -> None:
     assert [layer["index"] for layer in data["layers"]] == [0, 1, 2]
 
 
+def test_a_broken_model_has_a_receipt_too() -> None:
+    """Its figures are not numbers, and JSON has null for those."""
+    broken = model()
+    broken.layers[1].update(tree_map(lambda w: w * float("nan"), broken.layers[1].parameters()))
+    found = receipt(model(), broken, TOKENS)
+    assert np.isnan(found.divergence)
+    assert found.parted == 1
+    assert not found.exact
+    assert "nan" in str(found)
+    data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert data["divergence"] is None
+    assert data["layers"][0]["gap"] == 0
+
+
 @pytest.mark.parametrize(
     ("tokens", "origins", "said"),
     [(np.zeros((2, 1), int), None, "at least 2"), (np.zeros((0, 4), int), None, "at least 2"),
