@@ -70,7 +70,7 @@ class Process:
         # The process finds the modules that this one finds, wherever it was started.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
         self._said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # `close` closes it
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603  # Python itself, or what tests put in its place
             [*PYTHON, "-m", "axon_compose.proof.bench"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
