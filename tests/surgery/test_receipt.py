@@ -83,8 +83,9 @@ def test_the_same_model_has_a_receipt_of_zeros() -> None:
     assert not any(each.changed for each in found.layers)
 
 
-def test_states_of_a_residual_scheme_are_compared_too() -> None:
-    scheme = {"residual": {"type": "hyper_connections"}}
+@pytest.mark.parametrize("kind", ["hyper_connections", "altup", "attention_residuals"])
+def test_states_of_a_residual_scheme_are_compared_too(kind: str) -> None:
+    scheme = {"residual": {"type": kind}}
     source, edited = model(**scheme), model(**scheme)
     edited.layers[1].ssm.update(tree_map(lambda w: 1.5 * w, edited.layers[1].ssm.parameters()))
     found = receipt(source, edited, TOKENS)
