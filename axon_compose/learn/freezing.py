@@ -9,7 +9,7 @@ from typing import Any
 from mlx.utils import tree_flatten
 
 from axon_compose.diagnostics import CheckpointError, nearest
-from axon_compose.model import LanguageModel
+from axon_compose.model import LanguageModel, module_at
 
 __all__ = ["freeze", "freeze_rest"]
 
@@ -76,10 +76,8 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _freeze_one(model: Any, path: str) -> None:
-    *parts, last = path.split(".")
-    for part in parts:
-        model = model[int(part)] if isinstance(model, list) else model[part]
-    model.freeze(keys=[last], recurse=False)
+    holder, _, name = path.rpartition(".")
+    module_at(model, holder).freeze(keys=[name], recurse=False)
 
 
 def _unmatched(pattern: str, paths: Iterable[str]) -> CheckpointError:

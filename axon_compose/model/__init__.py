@@ -7,6 +7,7 @@ from axon_compose.model._caches import make_cache, make_caches
 from axon_compose.model._calls import BuildError, blamed, weight_fault
 from axon_compose.model._folder_model import FolderModel, with_folder_names
 from axon_compose.model._language_model import LanguageModel
+from axon_compose.model._places import module_at
 from axon_compose.model._quantize import GROUP_SIZE, quantize, rounding
 from axon_compose.model._trial import Trial, try_out
 
@@ -25,6 +26,7 @@ __all__ = [
     "largest_parts",
     "make_cache",
     "make_caches",
+    "module_at",
     "needed_layers",
     "quantize",
     "random_weights",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Final, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from axon_compose.diagnostics import Label, Problems, Span
 from axon_compose.language.document.formula import RESERVED
@@ -16,8 +17,12 @@ from axon_compose.surgery._ends import Ends
 from axon_compose.surgery._init import Beginning, Init, read_init
 from axon_compose.surgery._making import Made, Making
 from axon_compose.surgery._readers import lost_writers
+from axon_compose.surgery._rows import NoRows, with_rows
 from axon_compose.surgery._selection import SelectionError, one_layer, select
 from axon_compose.surgery.document import Drop, Edit, EditText, Insert
+
+if TYPE_CHECKING:
+    from axon_compose.surgery._tokens import NewTokens
 
 __all__ = ["Influence", "apply_edits"]
 
@@ -35,6 +40,7 @@ def apply_edits(
     *,
     seed: int = 0,
     influence: Influence | None = None,
+    home: Path | None = None,
 ) -> None:
     """Apply every edit of a file to a draft.
 
@@ -45,8 +51,9 @@ def apply_edits(
         problems: Collects faults; with any, the draft is of no use.
         seed: Of what is random, where the file has none.
         influence: Measures the source's layers; None without weights.
+        home: Folder or GGUF file of the weights, with their tokenizer.
     """
-    editor = _Editor(draft, text, registry, problems, seed, influence)
+    editor = _Editor(draft, text, registry, problems, seed, influence, home)
     for number, edit in enumerate(text.file.edits):
         try:
             editor.apply(number, edit)
@@ -64,8 +71,9 @@ class _Editor:
         problems: Problems,
         seed: int,
         influence: Influence | None,
+        home: Path | None,
     ) -> None:
-        self.influence = influence
+        self.influence, self.home = influence, home
         self.draft, self.text, self.registry, self.problems, self.seed = draft, text, registry, problems, seed
         self.ends = Ends(draft, text, registry, problems)
 
@@ -104,7 +112,7 @@ class _Editor:
 
     @property
     def _dims(self) -> Dims:
-        return self.draft.source.plan().dims
+        return self.draft.dims
 
     def _known(self) -> dict[str, Any]:
         return names_of(None, self._dims, None, self.draft.count)
@@ -381,6 +389,47 @@ class _Editor:
             raise Faulty
         found = self.influence()
         return sorted(known, key=lambda index: found[self.draft.layers[index].origin or 0])[:number]
+
+    # Tokens.
+
+    def _vocabulary(self) -> None:
+        vocabulary = self.edit.vocabulary
+        assert vocabulary is not None
+        at = self._place("vocabulary", key=True)
+        if (vocabulary.corpus is None) == (vocabulary.tokenizer is None):
+            hint = "such as `vocabulary: {corpus: texts}`"
+            self._uncut("a vocabulary is that of a `corpus`, or of a `tokenizer`", at, hint)
+        if self.home is None:
+            self._uncut("the tokenizer beside the weights is needed", at, "give their folder with `--weights DIR`")
+        if self.draft.tokens is not None:
+            self._uncut("the vocabulary changes twice", at, "write the second one as an edit of its own")
+        from axon_compose.learn.data import Sources
+        from axon_compose.surgery._tokens import Uncut, cut, replaced  # which take a tokenizer apart
+
+        count = int(self._dims.vocab_size)
+        try:
+            if vocabulary.tokenizer is not None:
+                tokens = replaced(self.home, Path(self.text.beside(vocabulary.tokenizer)), count)
+            else:
+                names = vocabulary.corpus if isinstance(vocabulary.corpus, list) else [str(vocabulary.corpus)]
+                tokens = cut(self.home, Sources(tuple(str(self.text.beside(name)) for name in names)), count)
+            self._with_tokens(tokens)
+        except (Uncut, NoRows) as fault:
+            self._uncut(str(fault), at, "leave the vocabulary as it is")
+
+    def _with_tokens(self, tokens: NewTokens) -> None:
+        """Rows for other tokens, wherever there are some."""
+        before, after = self._dims, Dims({**self._dims, "vocab_size": len(tokens.rows)})
+        places = [branch.made for layer in self.draft.layers for branch in layer.branches]
+        for made in (self.draft.ends, *places):
+            for name, making in made.items():
+                made[name] = with_rows(making, tokens.rows, before, after)
+        self.draft.tokens, self.draft.dims = tokens, after
+        self.draft.data["dims"]["vocab_size"] = len(tokens.rows)
+
+    def _uncut(self, message: str, span: Span, hint: str) -> NoReturn:
+        self.problems.error("AX932", message, span, help=hint)
+        raise Faulty
 
     def _repeat(self) -> None:
         repeat = self.edit.repeat

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from axon_compose.diagnostics import Problems, Span
 from axon_compose.language.document._stack_text import compress, parse_stack
@@ -16,8 +16,11 @@ from axon_compose.plan import Branch, Compiled, Layer, Use, layer_ranges
 from axon_compose.plan._stack import MAX_LAYERS
 from axon_compose.plan.concrete import unroll
 from axon_compose.plan.concrete._options import pruned
-from axon_compose.registry import Registry
+from axon_compose.registry import Dims, Registry
 from axon_compose.surgery._making import Kept, Making
+
+if TYPE_CHECKING:
+    from axon_compose.surgery._tokens import NewTokens
 
 __all__ = ["ENDS", "Draft", "DraftBranch", "DraftLayer", "Part", "slots"]
 
@@ -123,6 +126,8 @@ class Draft:
     def __init__(self, source: Compiled, registry: Registry) -> None:
         plan = source.plan()
         self.source, self.registry = source, registry
+        self.dims: Dims = plan.dims
+        self.tokens: NewTokens | None = None
         self._pruned: dict[str, Mapping[str, Any]] = {}
         self.data = unroll(source.document, plan, registry)
         components = source.document.envelope.components

@@ -49,7 +49,7 @@ class Ends:
         """
         where = ("edits", number, "replace", name)
         self._no_layers(number, name, edit)
-        names = names_of(self._old(name), self.draft.source.plan().dims, None, self.draft.count)
+        names = names_of(self._old(name), self.draft.dims, None, self.draft.count)
         options = {
             option: valued(value, names, self.text.place(*where, option), self.problems)
             for option, value in component.options.items()
@@ -65,7 +65,7 @@ class Ends:
         """
         where = ("edits", number, "set")
         self._no_layers(number, name, edit)
-        names = names_of(self._old(name), self.draft.source.plan().dims, None, self.draft.count)
+        names = names_of(self._old(name), self.draft.dims, None, self.draft.count)
         written, type_name = dict(self._written(name)), self._type(name)
         for option, value in options.items():
             span = self.text.place(*where, f"{name}.{option}")
@@ -107,7 +107,7 @@ class Ends:
         beginning: Beginning,
     ) -> None:
         type_name = type_name or self.registry.full_name(self.registry.default(_KINDS[name]))
-        dims = self.draft.source.plan().dims
+        dims = self.draft.dims
 
         def at(path: str) -> Use:
             kinds = (_KINDS[name],)

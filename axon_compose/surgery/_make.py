@@ -78,7 +78,7 @@ class Maker:
         if made.base is not None and made.transfer is None:
             wanted = [name for name in names if name in made.pieces and name not in made.zeroed]
             base = self.values(made.base, {source for name in wanted for source in made.pieces[name].sources})
-            copies = {name: base[made.pieces[name].sources[0]] for name in wanted}
+            copies = {name: self._gathered(made, name, base[made.pieces[name].sources[0]]) for name in wanted}
         elif made.base is not None and made.transfer is not None:
             pieces = self._transferred(made)
         found = copies | {name: self._rounded(made, name, mx.array(value)) for name, value in pieces.items()}
@@ -91,6 +91,22 @@ class Maker:
             if name in made.zeroed:
                 found[name] = self._rounded(made, name, mx.zeros(made.use.params[name]))
         return {name: self._with_noise(made, name, value) for name, value in found.items()}
+
+    @staticmethod
+    def _gathered(made: Made, name: str, value: mx.array) -> mx.array:
+        """The rows of other tokens, where a parameter has those."""
+        if name not in made.axes:
+            return value
+        axis = made.axes[name]
+        rows = mx.moveaxis(value, axis, 0)
+        found = rows[mx.array([row[0] if row else 0 for row in made.rows])]
+        several = [token for token, row in enumerate(made.rows) if len(row) != 1]
+        if several:
+            wide = rows.astype(mx.float32)
+            whole = wide.mean(axis=0)
+            means = [wide[mx.array(row)].mean(axis=0) if row else whole for row in (made.rows[t] for t in several)]
+            found[mx.array(several)] = mx.stack(means).astype(found.dtype)
+        return mx.contiguous(mx.moveaxis(found, 0, axis))
 
     def _rounded(self, made: Made, name: str, value: mx.array) -> mx.array:
         """What was computed, in the type that it is written in."""

@@ -19,6 +19,8 @@ _ORDER: Final = ("same", "exact", "near", "random")
 #: The rule of parameters that are taken as they are from another component.
 COPIED: Final = "a copy"
 _ZERO: Final = "zero, so that the component adds nothing"
+_ROWS: Final = "the rows of the tokens that stay"
+_MEANS: Final = "the rows of the same tokens, and for others the mean of their pieces"
 _INITIAL: Final = "as training begins with it"
 
 
@@ -47,6 +49,8 @@ class Made:
         zeroed: Parameters that are zero.
         noise: Standard deviation of the noise that is added to matrices, in theirs.
         seed: Of everything random in it.
+        axes: Parameters that have a row for each token, and the axis of those.
+        rows: For each token those of before: one, several whose mean it has, or none for the mean of all.
         additions: Outputs that are added to the residual stream of the model, which initial values depend on.
     """
 
@@ -60,6 +64,8 @@ class Made:
     noise: float = 0.0
     seed: int = 0
     additions: int = 1
+    axes: Mapping[str, int] = field(default_factory=dict)
+    rows: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
 
     def noisy(self, name: str) -> bool:
         """Whether a parameter gets noise: matrices that come from somewhere."""
@@ -101,10 +107,18 @@ def trace(making: Making, name: str) -> Trace:
         return Trace((), "new", _INITIAL, "random")
     before = [trace(making.base, source) for source in piece.sources]
     sources = tuple(dict.fromkeys(source for one in before for source in one.sources))
-    copied = making.transfer is None
-    rules = [*dict.fromkeys(one.rule for one in before if one.rule), *([] if copied else [piece.rule])]
+    copied = making.transfer is None and name not in making.axes
+    rules = list(dict.fromkeys(one.rule for one in before if one.rule))
     grades: list[Exactness] = [one.exactness for one in before]
-    grades += ["same" if copied else piece.exactness, *(["near"] if making.noisy(name) else [])]  # type: ignore[list-item]
+    if name in making.axes:
+        whole = all(len(row) == 1 for row in making.rows)
+        rules.append(_ROWS if whole else _MEANS)
+        grades.append("exact" if whole else "near")
+    elif not copied:
+        rules.append(piece.rule)
+        grades.append(piece.exactness)
+    if making.noisy(name):
+        grades.append("near")
     worst = max(grades, key=_ORDER.index)
     if making.noisy(name):
         rules.append(f"noise of {making.noise:g} of its deviation")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -64,9 +66,39 @@ def perform(
     check_target(target, force)
     if not allow_large:
         require(_peak(plan), f"the largest component of `{plan.edited.name}`", [])
-    home = model_folder(plan.weights)
-    tokenizer = tokenizer or usual_tokenizer(home)
-    maker, names = Maker(plan, _measured(plan, allow_large)), FolderNames(plan.edited.plan())
+    maker = Maker(plan, _measured(plan, allow_large))
+    with _tokenizer(plan, tokenizer) as chosen:
+        _write(plan, target, chosen, maker, force=force, max_shard_bytes=max_shard_bytes, progress=progress)
+    return target
+
+
+@contextmanager
+def _tokenizer(plan: SurgeryPlan, chosen: str | Path | None) -> Iterator[str | Path]:
+    """The tokenizer of the new folder; where it is made here, its files are in a folder of their own meanwhile."""
+    assert plan.weights is not None
+    if chosen is not None or plan.tokens is None:
+        yield chosen or usual_tokenizer(model_folder(plan.weights))
+        return
+    with tempfile.TemporaryDirectory(prefix="axon-tokenizer-") as place:
+        for name, content in plan.tokens.files.items():
+            (Path(place) / name).write_bytes(content)
+        yield place
+
+
+def _write(
+    plan: SurgeryPlan,
+    target: Path,
+    tokenizer: str | Path,
+    maker: Maker,
+    *,
+    force: bool,
+    max_shard_bytes: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    assert plan.weights is not None
+    assert plan.load_plan is not None
+    assert plan.unchanged is not None
+    home, names = model_folder(plan.weights), FolderNames(plan.edited.plan())
     specs = [TensorSpec(names.in_folder(step.name), step.shape, step.dtype) for step in plan.steps]
     config = described_config(plan.edited, plan.dtype, ids=is_tokenizer_of(home, tokenizer))
     config[CONFIG_KEY] |= {EDIT_KEY: edit_record(plan, home)}
@@ -86,7 +118,6 @@ def perform(
             progress=progress,
             max_shard_bytes=max_shard_bytes,
         )
-    return target
 
 
 def _unpacked(plan: SurgeryPlan) -> str:
@@ -118,7 +149,10 @@ def edit_record(plan: SurgeryPlan, home: Path) -> dict[str, Any]:
         origins = tuple(None if origin is None else before.origins[origin] for origin in origins)
         changed |= {path for path, making in plan.makings.items() if root(making) in before.changed}
     paths = (use.path for use in plan.edited.plan().uses())
-    return {"edits": edits} | Edited(origins, tuple(path for path in paths if path in changed)).to_dict()
+    vocabulary = plan.tokens.same if plan.tokens else before.vocabulary if before else None
+    if plan.tokens and before and before.vocabulary is not None:
+        vocabulary = tuple(before.vocabulary[token] if token >= 0 else -1 for token in plan.tokens.same)
+    return {"edits": edits} | Edited(origins, tuple(path for path in paths if path in changed), vocabulary).to_dict()
 
 
 def _measured(plan: SurgeryPlan, allow_large: bool) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from math import prod
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from axon_compose.checkpoints.built import is_adapter
 from axon_compose.checkpoints.files import Unchanged
@@ -21,6 +21,9 @@ from axon_compose.surgery._apply import apply_edits
 from axon_compose.surgery._draft import Draft, slots
 from axon_compose.surgery._making import Exactness, Kind, Made, Making, bases, trace
 from axon_compose.surgery.document import EditText, read_edits
+
+if TYPE_CHECKING:
+    from axon_compose.surgery._tokens import NewTokens
 
 __all__ = ["TEXTS", "Share", "Step", "SurgeryPlan", "plan_edit"]
 
@@ -118,6 +121,7 @@ class SurgeryPlan(Shown):
         unpacked: How many quantised tensors become plain numbers.
         unchanged: That the weights are the ones whose headers were read.
         texts: What is measured on, where a transfer needs that.
+        tokens: Other tokens, if the vocabulary changes.
     """
 
     source: Compiled
@@ -133,6 +137,7 @@ class SurgeryPlan(Shown):
     unpacked: int = 0
     unchanged: Unchanged | None = field(default=None, repr=False)
     texts: tuple[str, ...] = TEXTS
+    tokens: NewTokens | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         sums = self.totals()
@@ -243,7 +248,7 @@ def plan_edit(
     draft = Draft(source, registry)
     draft.data["name"] = text.file.name or source.name
     influence = None if place is None else partial(_influence, source, place, tuple(texts), allow_large)
-    apply_edits(draft, text, registry, problems, seed=seed, influence=influence)
+    apply_edits(draft, text, registry, problems, seed=seed, influence=influence, home=place)
     problems.raise_if_any()
     edited = compile_node(
         draft.node(problems), text.directory, config=source.config, registry=registry, problems=problems
@@ -267,6 +272,7 @@ def plan_edit(
         packed,
         unchanged,
         tuple(texts),
+        draft.tokens,
     )
 
 
@@ -282,10 +288,7 @@ def _source(text: EditText, weights: str | Path | None, registry: Registry) -> t
     Raises:
         CheckpointError: AX929 it is a folder of adapters.
     """
-    named: str | Path = text.file.source
-    beside = text.directory / named
-    if beside.exists():
-        named = beside
+    named = text.beside(text.file.source)
     place = Path(weights) if weights is not None else Path(named) if is_model_folder(named, registry) else None
     if place is not None and is_adapter(place):
         hint = f"`mlx_lm.fuse --model MODEL --trust-remote-code --adapter-path {place} --save-path DIR` joins them"

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from mlx.utils import tree_unflatten
 
-from axon_compose.model import random_weights
+from axon_compose.model import module_at, random_weights
 from axon_compose.model._calls import call, collapse, expand
 from axon_compose.model._forward import make_mask
 from axon_compose.plan import Plan, Use
@@ -54,7 +54,7 @@ class Streamed:
         """Have the weights of some components for a while."""
         kept = []
         for use in uses:
-            module = self._module(use)
+            module = module_at(self.model, use.path)
             kept.append((module, module.parameters()))
             module.update(tree_unflatten(list(self.weights(use).items())))
         try:
@@ -105,9 +105,3 @@ class Streamed:
                 return call(plan.final_norm, self.model.norm, shape, h) if plan.final_norm else h
 
             yield finish
-
-    def _module(self, use: Use) -> Any:
-        found: Any = self.model
-        for part in use.path.split("."):
-            found = found[int(part)] if isinstance(found, list) else found[part]
-        return found

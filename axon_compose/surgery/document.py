@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +145,11 @@ class EditText:
     file: EditFile
     node: MappingNode
     directory: Path
+
+    def beside(self, name: str) -> Path | str:
+        """A path in the file: from the folder of the file where there is one, else a name or a path as it is."""
+        path = self.directory / name
+        return path if path.exists() or (glob.has_magic(name) and not Path(name).is_absolute()) else name
 
     def place(self, *path: str | int, key: bool = False) -> Span:
         """Where a path of keys and indices is in the file."""

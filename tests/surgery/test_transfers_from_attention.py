@@ -97,7 +97,7 @@ def test_a_closed_gate_adds_nothing(key_heads: int) -> None:
 def test_kimi_delta_attention_reads_what_attention_read(options: dict[str, Any]) -> None:
     old, new = use_of(HEADS), use_of({"type": "kimi_delta_attention", "num_heads": 4, "head_dim": 8, **options})
     arrays = arrays_for(old)
-    found = made(new, old, arrays, init={"half_life": 256.0})
+    found = made(new, old, arrays, init={"half_life": 256.0, "size": 1.0})
     q, k, v = projected(arrays, 4)
     o = delta(unit(q) / np.sqrt(8), unit(k), v, 0.5 ** (1 / half_lives(4, 256.0)), 0.5)
     expected = written(arrays, sizes(arrays, 4)[:, None] * normed(o, 1e-5))
@@ -113,7 +113,7 @@ def test_lightning_attention_reads_what_attention_read() -> None:
     decay = np.exp(-np.array([2.0 ** (-2 * (head + 1)) for head in range(4)]))
     o = normed(decaying(q / np.sqrt(8), k, v, decay), 1e-6)
     expected = written(arrays, np.sqrt((sizes(arrays, 4) ** 2).mean()) * o)
-    assert difference(output(new, made(new, old, arrays), X)[0], expected) < 1e-5
+    assert difference(output(new, made(new, old, arrays, init={"size": 1.0}), X)[0], expected) < 1e-5
 
 
 def test_lightning_attention_keeps_norms_and_biases() -> None:

@@ -3,6 +3,12 @@ r"""What linear attention and state spaces take over of attention.
 Softmax attention gives :math:`\sum_s e^{q_t \cdot k_s} v_s / \sum_s e^{q_t \cdot k_s}`. Dropping the exponential and
 the denominator, and letting the past decay by :math:`g`, leaves :math:`\sum_s g^{t-s} (q_t \cdot k_s) v_s`, a state of
 the size of :math:`v k^T`: the same projections, read otherwise. What normalises the sum is a norm of the output.
+
+A norm gives every token's output the same size, while attention averages over many values that cancel; and many heads
+of trained models attend to a first token whose value is nearly zero. In layer 10 of SmolLM2-135M alone (320 tokens of
+Python's documentation) the divergence of the logits is 0.18 if the layer adds nothing. With outputs of the size of
+values it is 3.6 for Kimi delta attention (half-lives up to 64), 0.14 at a tenth of that and 0.15 at 0.03; Mamba-2 has
+0.25 and 0.15, lightning attention 0.29 and 0.18. So they begin at 0.03, and the norms' scales learn the rest.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def from_attention(case: Case, arrays: Mapping[str, Array], rng: np.random.Gener
         "A_log": rates.reshape(1, 1, heads, 1),
         "dt_bias": np.repeat(steps, width),
         "o_norm.weight": np.ones(width, np.float32),
-        "o_proj.weight": outputs(read, 2 * value_sizes(read, heads)),
+        "o_proj.weight": outputs(read, 2 * np.float32(settings["size"]) * value_sizes(read, heads)),
     }
 
 

@@ -49,7 +49,10 @@ def from_attention(case: Case, arrays: Mapping[str, Array], rng: np.random.Gener
         "A_log": np.log(LN2 / (lives * np.float32(step))).astype(np.float32),
         "dt_bias": np.full(heads, log(expm1(step)), np.float32),
         "D": np.zeros(heads, np.float32),
-        "out_proj.weight": outputs(read, value_sizes(read, heads) if options.norm else LN2 / lives / np.float32(step)),
+        "out_proj.weight": outputs(
+            read,
+            np.float32(settings["size"]) * value_sizes(read, heads) if options.norm else LN2 / lives / np.float32(step),
+        ),
     }
     if options.norm:
         silent = closed and closed_by_norm(options)

@@ -19,12 +19,17 @@ __all__ = [
 ]
 
 _HALF_LIFE: Final = Setting(
-    1024.0, "Tokens after which the slowest head has forgotten half; the fastest takes a 64th of that.", least=1
+    256.0, "Tokens after which the slowest head has forgotten half; the fastest takes a 64th of that.", least=1
 )
 _TAP: Final = Setting(
     0.5,
     "Tap of the current token in the convolutions, others are 0; a small one keeps the activation nearly linear.",
     0,
+)
+_SIZE: Final = Setting(
+    0.03,
+    "Size of what the layer gives after its norm, beside that of values: attention averages those of many tokens.",
+    least=0,
 )
 _GATE: Final = Setting(
     "closed",
@@ -72,7 +77,7 @@ def _read(case: Case, letters: str) -> str:
 
 _TAPS: Final = ("", "the current token alone")
 _SLOW: Final = ("", "half-lives that are spread over the heads")
-_OUTPUT: Final = "the output, head by head, times the size of the values, since the norm takes it away"
+_OUTPUT: Final = "the output, head by head, times a part of the size of values, which the norm takes away"
 _SILENT: Final = ("", "zero: the layer adds nothing yet")
 
 
@@ -225,7 +230,7 @@ KIMI_TRANSFERS: Final = (
         make="axon_core.transfers.kimi_delta_attention:from_attention",
         claim=f"{_CLAIM}.",
         paper=_APRIEL,
-        settings={"half_life": _HALF_LIFE, "tap": _TAP},
+        settings={"half_life": _HALF_LIFE, "tap": _TAP, "size": _SIZE},
     ),
 )
 LIGHTNING_TRANSFERS: Final = (
@@ -236,6 +241,7 @@ LIGHTNING_TRANSFERS: Final = (
         make="axon_core.transfers.lightning_attention:from_attention",
         claim=f"{_CLAIM}, at the fixed rates of the layer.",
         paper='Zhang et al. 2024, "LoLCATs" (arXiv:2410.10254), for linear attention that begins with the projections',
+        settings={"size": _SIZE},
     ),
 )
 MAMBA2_TRANSFERS: Final = (
@@ -246,7 +252,7 @@ MAMBA2_TRANSFERS: Final = (
         make="axon_core.transfers.mamba2:from_attention",
         claim=f"{_CLAIM}; with `bias` its gate begins open, without it closed.",
         paper=_MAMBA_IN_LLAMA,
-        settings={"half_life": _HALF_LIFE, "tap": _TAP, "gate": _GATE},
+        settings={"half_life": _HALF_LIFE, "tap": _TAP, "size": _SIZE, "gate": _GATE},
         examples=(
             TransferExample({"num_heads": 4, "head_dim": 16, "d_state": 16, "n_groups": 4}, {"num_heads": 4}),
             TransferExample(
