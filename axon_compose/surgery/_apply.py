@@ -95,7 +95,7 @@ class _Editor:
 
     def _lost(self, reading: Reading) -> NoReturn:
         """A reader has nobody to read from any more."""
-        what = f"no layer before layer {reading.index} has the `{reading.wanted}` that `{reading.component}` reads"
+        what = f"no layer before layer {reading.number} has the `{reading.wanted}` that `{reading.component}` reads"
         hint = (
             f"change `{reading.component}.{reading.option}` in that layer too, or leave one that has `{reading.wanted}`"
         )
@@ -108,7 +108,7 @@ class _Editor:
         where = self._place(self.edit.action, key=True)
         inserted = self.edit.action == "insert"
         what = "a new layer" if inserted else "another layer than before"
-        message = f"`{reading.component}` of layer {reading.index} would read `{reading.wanted}` from {what}"
+        message = f"`{reading.component}` of layer {reading.number} would read `{reading.wanted}` from {what}"
         if inserted:
             hint = f"choose a `block` without `{reading.wanted}`, or a place after all that read it"
             self.problems.error("AX928", message, where, help=hint)

@@ -15,7 +15,7 @@ class Reading(NamedTuple):
     """One value that a component reads from another.
 
     Attributes:
-        index: Number of the reader's layer.
+        number: Number of the reader's layer.
         layer: That layer.
         component: The reader.
         option: Its option that names the writer.
@@ -23,7 +23,7 @@ class Reading(NamedTuple):
         writer: The nearest earlier layer that has it; None if none has.
     """
 
-    index: int
+    number: int
     layer: DraftLayer
     component: str
     option: str
