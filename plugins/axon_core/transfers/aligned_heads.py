@@ -27,7 +27,7 @@ from axon_compose.registry import Case
 from axon_core.specs._heads import head_shape
 from axon_core.transfers._heads import Array
 
-__all__ = ["aligned"]
+__all__ = ["aligned", "shared_pairs"]
 
 Wide = npt.NDArray[np.float64]
 Complex = npt.NDArray[np.complex128]
@@ -49,7 +49,7 @@ def aligned(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -
     for group in range(new):
         keys[group, still], q[group][:, :, still] = _shared_still(k[group][:, still], q[group][:, :, still])
         z_k, z_q = (a[..., first, :] + 1j * a[..., second, :] for a in (k[group], q[group]))
-        shared, turned = _shared_pairs(z_k, z_q)
+        shared, turned = shared_pairs(z_k, z_q)
         keys[group, first], keys[group, second] = shared.real, shared.imag
         q[group][:, :, first], q[group][:, :, second] = turned.real, turned.imag
     values, output = zip(*map(_shared_values, v, o), strict=True)
@@ -83,8 +83,16 @@ def _dimensions(options: Any, width: int) -> tuple[list[int], list[int], list[in
     return first, second, list(range(turned, width))
 
 
-def _shared_pairs(keys: Complex, queries: Complex) -> tuple[Complex, Complex]:
-    """One complex row for each pair out of keys (members, P, D), and queries (members, heads, P, D) turned for it."""
+def shared_pairs(keys: Complex, queries: Complex) -> tuple[Complex, Complex]:
+    """What the rotated pairs of several heads' keys have in common.
+
+    Args:
+        keys: (members, P, D), a complex row for each pair.
+        queries: (members, heads, P, D), those that read them.
+
+    Returns:
+        One row for each pair, (P, D), and the queries turned for it.
+    """
     if not keys.shape[1]:
         return keys[0], queries
     weights = np.linalg.norm(queries, axis=(1, 3))[..., None] + _TINY
