@@ -142,9 +142,9 @@ LATENT_TRANSFERS: Final = (
         sources=ATTENTION,
         pieces=_pieces,
         make="axon_core.transfers.latent_attention:from_attention",
-        claim="The same at full rank, without rotation or with one rotated key (or several that differ by a turn and a factor of each pair), and with a `norm_eps` of "
-        "1e8, which makes the norm of the latent a constant; else the best of that rank for inputs that are alike "
-        "in all directions.",
+        claim="The same at full rank, without rotation or with one rotated key (or several that differ by a turn and a "
+        "factor of each pair), and with a `norm_eps` of 1e8, which makes the norm of the latent a constant; else the "
+        "best of that rank for inputs that are alike in all directions.",
         paper='Meng et al. 2025, "TransMLA" (arXiv:2502.07864); Ji et al. 2025, "MHA2MLA" (arXiv:2502.14837)',
     ),
 )
