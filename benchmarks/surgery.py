@@ -65,7 +65,7 @@ def measure(name: str, edit: list[dict[str, Any]], model: Path, steps: int, plac
     file, folder = place / "edit.yaml", place / "edited"
     file.write_text(yaml.safe_dump({"version": 1, "source": str(model), "edits": edit}, sort_keys=False))
     planned, _ = timed("edit", str(file), "--plan")
-    written, peak = timed("edit", str(file), "--out", str(folder), "--force")
+    written, peak = timed("edit", str(file), "--out", str(folder), "--force", "--no-receipt")
     size = sum(each.stat().st_size for each in folder.glob("*.safetensors"))
     keep(name, {"plan_seconds": planned, "edit_seconds": written, "peak_bytes": peak, "bytes": size})
     began = time.process_time()

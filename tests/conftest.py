@@ -11,7 +11,7 @@ import mlx.core as mx
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import children
+from tests import children, forks
 from tests.families import seeded
 
 # What is tested are the forms that everybody has, also where `axon-native` is installed; its own tests build it.
@@ -31,6 +31,15 @@ settings.register_profile(
     "suite", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("suite")
+
+
+@pytest.fixture
+def forked_subjects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `bench` measures need not import everything again."""
+    if forks.POSSIBLE:
+        for name, value in forks.OFFLINE.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("axon_compose.proof.bench._process.PYTHON", forks.python())
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from axon_compose.model import LanguageModel
 from axon_compose.notebook import Printed
 from axon_compose.surgery._edited import Edited
 from axon_compose.surgery._receipt import receipt
-from axon_compose.surgery._records import Receipt
+from axon_compose.surgery._records import Receipt, finite
 
 __all__ = ["LAYERS_FILE", "RECEIPTS_FILE", "Healed", "Monitor"]
 
@@ -49,7 +49,7 @@ class Healed(Printed):
         """JSON-ready data."""
         outcome = self.outcome.to_dict() if self.outcome else {}
         receipts = {"before": self.before.to_dict(), "after": self.after.to_dict()}
-        return outcome | receipts | {"curve": [list(each) for each in self.curve]}
+        return outcome | receipts | {"curve": finite(self.curve)}
 
 
 class Monitor:

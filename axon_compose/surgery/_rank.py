@@ -23,6 +23,7 @@ from axon_compose.surgery._logits import logits_of, pieces
 from axon_compose.surgery._make import Maker
 from axon_compose.surgery._making import Kept
 from axon_compose.surgery._plan import SurgeryPlan, plan_edit
+from axon_compose.surgery._records import finite
 from axon_compose.surgery._streamed import Passing, Streamed
 from axon_compose.surgery.texts import sample_text
 
@@ -81,7 +82,7 @@ class Ranking(Printed):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data."""
-        return asdict(self) | {"left_bytes": self.left_bytes}
+        return dict(finite(asdict(self))) | {"left_bytes": self.left_bytes}
 
 
 def rank(

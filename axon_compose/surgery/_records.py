@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, Final
 
 from axon_compose.notebook import Printed
 
-__all__ = ["LayerGap", "Receipt", "Stretch"]
+__all__ = ["LayerGap", "Receipt", "Stretch", "finite"]
 
 #: Up to which relative difference hidden states are taken for equal, in float32 and in types of half the size.
 _ROUNDING: Final = 1e-5
@@ -102,5 +103,18 @@ class Receipt(Printed):
         return self.most == 0
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        return asdict(self) | {"tokens": self.tokens, "first_parted": self.parted, "exact": self.exact}
+        """JSON-ready data; null for a figure that is not finite, as those of a broken model."""
+        data: dict[str, Any] = finite(asdict(self))
+        return data | {"tokens": self.tokens, "first_parted": self.parted, "exact": self.exact}
+
+
+def finite(data: Any) -> Any:
+    """Plain data with None in the place of every number that JSON does not know."""
+    match data:
+        case dict():
+            return {key: finite(value) for key, value in data.items()}
+        case list() | tuple():
+            return [finite(value) for value in data]
+        case float():
+            return data if isfinite(data) else None
+    return data

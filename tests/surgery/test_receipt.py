@@ -83,6 +83,16 @@ def test_the_same_model_has_a_receipt_of_zeros() -> None:
     assert not any(each.changed for each in found.layers)
 
 
+@pytest.mark.parametrize("kind", ["hyper_connections", "altup", "attention_residuals"])
+def test_states_of_a_residual_scheme_are_compared_too(kind: str) -> None:
+    scheme = {"residual": {"type": kind}}
+    source, edited = model(**scheme), model(**scheme)
+    edited.layers[1].ssm.update(tree_map(lambda w: 1.5 * w, edited.layers[1].ssm.parameters()))
+    found = receipt(source, edited, TOKENS)
+    assert found.parted == 1
+    assert [each.gap == 0 for each in found.layers] == [True, False, False]
+
+
 def test_a_window_differs_behind_itself_alone() -> None:
     """The attention of layer 0 sees 8 tokens: the first 8 are those of full attention."""
     window = {"type": "attention", "num_heads": 2, "window_size": 8}
@@ -168,6 +178,20 @@ def test_a_receipt_is_plain_data() -> None:
     assert data["text"] == "numbers"
     assert data["first_parted"] == 2
     assert [layer["index"] for layer in data["layers"]] == [0, 1, 2]
+
+
+def test_a_broken_model_has_a_receipt_too() -> None:
+    """Its figures are not numbers, and JSON has null for those."""
+    broken = model()
+    broken.layers[1].update(tree_map(lambda w: w * float("nan"), broken.layers[1].parameters()))
+    found = receipt(model(), broken, TOKENS)
+    assert np.isnan(found.divergence)
+    assert found.parted == 1
+    assert not found.exact
+    assert "nan" in str(found)
+    data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert data["divergence"] is None
+    assert data["layers"][0]["gap"] == 0
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,15 @@ DELTA = {"type": "gated_delta_net", "num_k_heads": 4, "head_k_dim": 8}
         ({**MOE, "num_experts": 6}, MOE, "repeat", "6 experts are no multiple of the source's 4"),
         ({**MOE, "num_experts": 6}, MOE, "prune", "6 experts are not fewer than the source's 4"),
         (MLP, MOE, "transfer", "a width of 24 is neither that of one expert (12) nor that of all (48)"),
-        ({**MLP, "bias": True}, MLP, "transfer", "`bias` differs"),
+        ({**MLP, "gated": False}, MLP, "transfer", "the source has a gate"),
+        ({**MLP, "gated": False, "activation": "xielu"}, {**MLP, "gated": False}, "transfer", "`xielu` has slopes"),
+        (
+            {**MOE, "intermediate_size": 16},
+            MOE,
+            "transfer",
+            "`switch_mlp.gate_proj.weight` is [4, 16, 32], in the source",
+        ),
+        ({**MOE, "router_norm": True}, MOE, "transfer", "the source has no `router_norm.weight`"),
         ({**DELTA, "head_k_dim": 16}, HEADS, "transfer", "the width of a query is 16, in the source 8"),
         (
             {**DELTA, "num_k_heads": 3},

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
+from axon_compose.registry import load_factory
 from tests.surgery.small_layers import arrays_for, output, use_of
 from tests.surgery.transplants import difference, made, offered
 
@@ -152,6 +155,27 @@ def test_mamba2_without_a_bias_begins_closed(options: dict[str, Any]) -> None:
     found = made(new, old, arrays_for(old))
     assert not output(new, found, X).any()
     assert output(new, made(new, old, arrays_for(old), init={"gate": "random"}), X).any()
+
+
+@pytest.mark.parametrize(
+    ("new", "learns"),
+    [
+        ({"type": "gated_delta_net", "num_k_heads": 4, "head_k_dim": 8}, "in_proj_z.weight"),
+        ({"type": "mamba2", "num_heads": 4, "head_dim": 8, "d_state": 8}, "norm.weight"),
+        ({"type": "mamba2", "num_heads": 4, "head_dim": 8, "d_state": 8, "norm": False}, "in_proj.weight"),
+        ({"type": "kimi_delta_attention", "num_heads": 4, "head_dim": 8}, "g_b_proj.weight"),
+        ({"type": "lightning_attention", "num_heads": 4}, "g_proj.weight"),
+    ],
+)
+def test_a_gradient_reaches_what_opens_the_layer(new: dict[str, Any], learns: str) -> None:
+    old, use = use_of(HEADS), use_of(new)
+    layer = load_factory(use.spec)(use.options, use.dims)
+    found = made(use, old, arrays_for(old))
+    layer.load_weights([(name, mx.array(array)) for name, array in found.items()], strict=False)
+    wanted = mx.array(np.random.default_rng(3).standard_normal(X.shape).astype(np.float32))
+    _, gradients = nn.value_and_grad(layer, lambda x: ((layer(x)[0] - wanted) ** 2).mean())(mx.array(X))
+    gradient = dict(tree_flatten(gradients))[learns]
+    assert 1e-6 < float(mx.abs(gradient).max()) < 10
 
 
 # --- latent attention

@@ -158,6 +158,20 @@ def test_repeated_experts_change_nothing(options: dict[str, Any]) -> None:
     agrees({**MOE, **options}, {**MOE, **options, "num_experts": 8, "top_k": 4}, "repeat")
 
 
+@pytest.mark.parametrize("more", [{"router_bias": True}, {"correction_bias": True, "per_expert_scale": True}])
+def test_a_router_gets_parts_that_change_nothing(more: dict[str, Any]) -> None:
+    agrees(MOE, {**MOE, **more})
+
+
+def test_what_changes_beside_the_experts_is_told() -> None:
+    pieces = offered(use_of({**MOE, "top_k": 4, "score": "sigmoid"}), use_of(MOE))
+    assert not isinstance(pieces, str)
+    assert {piece.rule for piece in pieces.values()} == {"the same, though `top_k`, `score` differ"}
+    pieces = offered(use_of({**MLP, "activation": "relu2"}), use_of({**MLP, "bias": True}))
+    assert not isinstance(pieces, str)
+    assert {piece.rule for piece in pieces.values()} == {"the same, though `activation`, `bias` differ"}
+
+
 def test_merged_experts_that_were_equal_change_nothing() -> None:
     def equal(name: str, array: np.ndarray) -> np.ndarray:
         if ".layer.switch_mlp." not in name and ".layer.gate." not in name:
@@ -206,6 +220,11 @@ def test_channels_that_were_zero_may_be_dropped(init: str) -> None:
 
     use = {"importance": np.where(np.arange(24) % 3 == 1, 0.0, 1.0)} if init == "slice" else None
     agrees({**MLP, "bias": True}, {**MLP, "bias": True, "intermediate_size": 16}, init, zero, use)
+
+
+@pytest.mark.parametrize("new", [{"bias": True}, {"gate_scale": 0.5}, {"bias": True, "intermediate_size": 30}])
+def test_factors_of_the_gate_and_biases_change_nothing(new: dict[str, Any]) -> None:
+    agrees({**MLP, "gate_scale": 2.0}, {**MLP, **new})
 
 
 @pytest.mark.parametrize("options", [{"bias": True}, {"gated": False, "activation": "xielu"}, {"gate_scale": 0.5}])

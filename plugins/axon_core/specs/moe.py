@@ -12,7 +12,7 @@ from axon_core.specs._moe_options import MoEOptions, SharedExpertMoEOptions
 from axon_core.specs._saved import activation_saved, each, in_float32, norm_saved
 from axon_core.specs._small import limited
 from axon_core.specs.mlp import bound_of, mlp_params
-from axon_core.specs.transfers.experts import moe_transfers, shared_expert_transfers
+from axon_core.specs.transfers.mixtures import moe_transfers, shared_expert_transfers
 
 __all__ = [
     "SPECS",

@@ -28,7 +28,7 @@ import numpy as np
 from axon_compose.registry import Case
 from axon_core.specs._moe_options import MoEOptions
 from axon_core.specs.moe import moe_params
-from axon_core.specs.transfers.experts import (
+from axon_core.specs.transfers._routing import (
     Shards,
     expert_names,
     free_router,
@@ -107,8 +107,10 @@ def pruned(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) ->
 
 def merged(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
     """Means of neighbouring experts."""
-    experts = general(case.options).num_experts
-    return {name: spread(array, experts) if by_expert else array for name, array, by_expert in _taken(case, arrays)}
+    options = general(case.options)
+    experts, taken = options.num_experts, _taken(case, arrays)
+    made = {name: spread(array, experts) if by_expert else array for name, array, by_expert in taken}
+    return _neutral(options) | made if experts == general(case.source_options).num_experts else made
 
 
 def repeated(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:

@@ -27,14 +27,29 @@ def resized(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -
     """A wider layer with channels that add nothing yet, or a narrower one without its smallest channels."""
     new, old = case.options.intermediate_size, case.source_options.intermediate_size
     if new < old:
-        return _sliced(arrays, _largest(_size(arrays), new))
-    return {name: _widened(name, array, new - old, rng) for name, array in arrays.items()}
+        made = _sliced(arrays, _largest(_size(arrays), new))
+    else:
+        made = {name: _widened(name, array, new - old, rng) for name, array in arrays.items()}
+    return _completed(case, made)
 
 
 def by_use(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
     """A narrower layer of the channels that carried most."""
     assert case.measured is not None
-    return _sliced(arrays, _largest(np.asarray(case.measured["importance"]), case.options.intermediate_size))
+    kept = _largest(np.asarray(case.measured["importance"]), case.options.intermediate_size)
+    return _completed(case, _sliced(arrays, kept))
+
+
+def _completed(case: Case, made: dict[str, Array]) -> dict[str, Array]:
+    """With biases of zero where the source has none, and the factor of its gate in the gate's weights."""
+    options = case.options
+    factor = np.float32(case.source_options.gate_scale / options.gate_scale)
+    found = {name: array * factor if name.startswith("gate_proj") else array for name, array in made.items()}
+    if not options.bias:
+        return {name: array for name, array in found.items() if not name.endswith(".bias")}
+    for name in [name for name in found if name.endswith(".weight")]:
+        found.setdefault(name.replace("weight", "bias"), np.zeros(len(found[name]), np.float32))
+    return found
 
 
 def _largest(figures: Array, count: int) -> np.ndarray:

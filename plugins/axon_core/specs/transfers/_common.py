@@ -7,7 +7,7 @@ from typing import Any, Final
 from axon_compose.registry import Case
 from axon_core.specs._heads import head_shape
 
-__all__ = ["ATTENTION", "misfit_of_attention", "ratio_fault", "width_fault"]
+__all__ = ["ATTENTION", "differing", "misfit_of_attention", "ratio_fault", "width_fault"]
 
 #: Types whose options are those of attention.
 ATTENTION: Final = ("core/attention", "core/sliding_window_attention")
@@ -17,6 +17,11 @@ def width_fault(case: Case) -> str | None:
     """Why components of different models cannot lend each other matrices: their widths."""
     new, old = case.dims.hidden_size, case.source_dims.hidden_size
     return None if new == old else f"`hidden_size` is {new}, that of the source {old}"
+
+
+def differing(names: list[str]) -> str:
+    """Options that are others than those of the source, at the end of a rule; empty where there are none."""
+    return f", though `{'`, `'.join(names)}` {'differs' if len(names) == 1 else 'differ'}" if names else ""
 
 
 def ratio_fault(what: str, new: int, old: int) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from axon_compose.registry import Case, Dims, Piece, Transfer, TransferExample
 from axon_core.specs._heads import head_shape
-from axon_core.specs.transfers._common import ATTENTION, misfit_of_attention, ratio_fault, width_fault
+from axon_core.specs.transfers._common import ATTENTION, differing, misfit_of_attention, ratio_fault, width_fault
 
 __all__ = ["attention_transfers", "neutral_gate", "pieces_by_heads"]
 
@@ -118,7 +118,7 @@ def pieces_by_heads(case: Case, params: Params) -> Mapping[str, Piece] | str:
         piece = _piece(name, shape, known, case)
         if piece is not None:
             near = changed and name.startswith(("q_proj", "k_proj", "v_proj", "o_proj"))
-            found[name] = Piece(piece.sources, f"{piece.rule}, though {changed}", "near") if near else piece
+            found[name] = Piece(piece.sources, piece.rule + changed, "near") if near else piece
     return found
 
 
@@ -176,9 +176,7 @@ def _changed(case: Case) -> str:
         names.append("gate")
     if (old.kv_from is None) != (new.kv_from is None):
         names.append("kv_from")
-    if not names:
-        return ""
-    return f"`{'`, `'.join(names)}` {'differs' if len(names) == 1 else 'differ'}"
+    return differing(names)
 
 
 def _split_pieces(case: Case, params: Params) -> Mapping[str, Piece] | str:
@@ -195,7 +193,7 @@ def _split_pieces(case: Case, params: Params) -> Mapping[str, Piece] | str:
     if new.k_eq_v or old.v_norm or new.v_norm or old.output_norm or new.output_norm:
         return "values that are keys, or are normalised, cannot be split"
     if changed := _changed(case):
-        return f"{changed} from the source"
+        return f"split heads keep all other options{changed}"
     known = params(old, case.source_dims)
     if missing := next((name for name in params(new, case.dims) if name not in known), None):
         return f"the source has no `{missing}`"

@@ -6,23 +6,31 @@ from collections.abc import Mapping
 from typing import Final
 
 from axon_compose.registry import Case, Piece, Transfer, TransferExample
-from axon_core.specs.transfers._common import width_fault
+from axon_core.specs.transfers._common import differing, width_fault
 from axon_core.specs.transfers.experts import DENSE
 
 __all__ = ["MLP_TRANSFERS"]
 
 _MAKE: Final = "axon_core.transfers.mlp:"
-_WIDER: Final = {"gate_proj.weight", "up_proj.weight"}
+#: Options that have no parameters and change what the layer computes.
+_FREE: Final = ("activation", "limit", "situ", "sparsity")
 
 
-def _alike(case: Case) -> str | None:
+def _misfit(case: Case) -> str | None:
     new, old = case.options, case.source_options
-    for name in type(new).model_fields:
-        if name != "intermediate_size" and getattr(new, name) != getattr(old, name):
-            return f"`{name}` differs from that of the source"
-    if new.sparsity is not None:
-        return "`sparsity` cuts at a mean over all channels, which others would change"
+    if new.gated != old.gated:
+        return f"the source has {'a' if old.gated else 'no'} gate"
+    if new.activation == "xielu" != old.activation:
+        return "`xielu` has slopes that the source does not have"
     return width_fault(case)
+
+
+def _changed(case: Case) -> str:
+    """What the layer computes otherwise, at the end of a rule; empty if nothing."""
+    new, old = case.options, case.source_options
+    names = [name for name in _FREE if getattr(new, name) != getattr(old, name)]
+    names += ["bias"] if old.bias and not new.bias else []
+    return differing(names)
 
 
 def _names(case: Case) -> tuple[str, ...]:
@@ -33,32 +41,39 @@ def _names(case: Case) -> tuple[str, ...]:
     return (*(f"{layer}.{kind}" for layer in layers for kind in kinds), *(f"act_fn.{name}" for name in learned))
 
 
+def _pieces(case: Case, rules: Mapping[str, str], near: bool) -> Mapping[str, Piece]:
+    """A rule for each parameter, by its name or for all others as `*`."""
+    changed, found = _changed(case), {}
+    for name in _names(case):
+        if name.endswith(".bias") and not case.source_options.bias:
+            found[name] = Piece((), "zero, as without a bias")
+            continue
+        whole = name == "down_proj.bias" or name.startswith("act_fn.")
+        rule = "the same" if whole else rules.get(name, rules["*"])
+        found[name] = Piece((name,), rule + changed, "near" if changed or (near and not whole) else "exact")
+    return found
+
+
 def _resized(case: Case) -> Mapping[str, Piece] | str:
     new, old = case.options.intermediate_size, case.source_options.intermediate_size
-    if fault := _alike(case):
+    if fault := _misfit(case):
         return fault
-    if new >= old:
-        more = f"the same, and {new - old} new channels"
-        rules = {"down_proj.weight": f"{more} that add nothing yet", "down_proj.bias": "the same"}
-        return {name: Piece((name,), rules.get(name, more)) for name in _names(case)}
-    return _kept(case, f"the {new} channels with the largest weights, in their order")
+    if new < old:
+        return _pieces(case, {"*": f"the {new} channels with the largest weights, in their order"}, near=True)
+    more = f"the same, and {new - old} new channels" if new > old else "the same"
+    added = f"{more} that add nothing yet" if new > old else more
+    # A cut at a mean over all channels is another one when there are more of them.
+    near = new > old and case.options.sparsity is not None
+    return _pieces(case, {"*": more, "down_proj.weight": added}, near)
 
 
 def _by_use(case: Case) -> Mapping[str, Piece] | str:
     new, old = case.options.intermediate_size, case.source_options.intermediate_size
-    if fault := _alike(case):
+    if fault := _misfit(case):
         return fault
     if new >= old:
         return f"a width of {new} is no part of the source's {old}"
-    return _kept(case, f"the {new} channels that carry most, in their order")
-
-
-def _kept(case: Case, rule: str) -> Mapping[str, Piece]:
-    same = {name for name in _names(case) if name == "down_proj.bias" or name.startswith("act_fn.")}
-    return {
-        name: Piece((name,), "the same", "exact") if name in same else Piece((name,), rule, "near")
-        for name in _names(case)
-    }
+    return _pieces(case, {"*": f"the {new} channels that carry most, in their order"}, near=True)
 
 
 MLP_TRANSFERS: Final = (
