@@ -135,20 +135,22 @@ def install(found: Path) -> None:
         NotBuilt: It cannot be imported.
     """
     _pip("install", "--no-deps", "--no-index", "--force-reinstall", str(found))
-    if not _imports():
+    if fault := _fault():
         _pip("uninstall", "--yes", "axon-native")
-        raise NotBuilt("it was built with another nanobind than MLX", quiet=True)
+        raise NotBuilt(fault, quiet=True)
     STAMP.write_text(found.parent.name)
 
 
-def _imports() -> bool:
-    return not subprocess.run([sys.executable, "-c", "import axon_native"], capture_output=True, check=False).returncode
+def _fault() -> str:
+    """Why it cannot be imported, such as that MLX was built with another nanobind; nothing if it can."""
+    done = subprocess.run([sys.executable, "-c", "import axon_native"], capture_output=True, text=True, check=False)
+    return done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
 
 
 def main(arguments: list[str]) -> int:
     """Build and install it, if that can be done and has not been."""
     required = arguments == ["--required"]
-    if STAMP.exists() and STAMP.read_text() == key() and _imports():
+    if STAMP.exists() and STAMP.read_text() == key() and not _fault():
         return 0
     try:
         if reason := lacking():

@@ -40,7 +40,7 @@ def pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pip:
         "STAMP": tmp_path / "stamp",
         "lacking": lambda: None,
         "_install_tools": lambda: None,
-        "_imports": lambda: True,
+        "_fault": lambda: "",
         "_pip": found,
     }
     for name, value in replaced.items():
@@ -118,8 +118,10 @@ def test_what_could_not_be_built_is_tried_again_only_if_it_is_required(
 def test_one_that_mlx_does_not_take_is_removed(
     pip: Pip, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(native, "_imports", lambda: False)
+    monkeypatch.setattr(native, "_fault", lambda: "ImportError: another nanobind")
     assert native.main([]) == 0
     assert pip.asked == ["wheel", "install", "uninstall"]
     assert not native.STAMP.exists()
     assert capsys.readouterr().err == ""
+    assert native.main(["--required"]) == 1
+    assert "another nanobind" in capsys.readouterr().err
