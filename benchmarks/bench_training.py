@@ -74,7 +74,9 @@ class Side:
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self.name} has ended: {self.process.wait()}")
+            print(f"# {self.name} has ended: {self.process.wait()}", file=sys.stderr)
+            self.rounds = 0
+            return
         self.steps.append(json.loads(line))
         print(f"# {self.name}: {line}", end="", file=sys.stderr, flush=True)
 
@@ -104,12 +106,11 @@ def written_rows(folder: Path, batch: int, length: int) -> Path:
     return folder / "rows.npy"
 
 
-def built(checkpoint: Path, out: Path, checkout: Path) -> Path:
-    """The folder that a checkout writes of a checkpoint."""
+def built(checkpoint: Path, out: Path, checkout: Path) -> None:
+    """Write a checkpoint as the folder that a checkout makes of it."""
     command = [sys.executable, "-m", "axon_compose", "build", str(checkpoint), "--out", str(out)]
     command += ["--dtype", "float32", "--tokenizer", "bytes"]
     subprocess.run(command, check=True, env=os.environ | of(checkout), stdout=sys.stderr)
-    return out
 
 
 def of(checkout: Path) -> dict[str, str]:
@@ -118,7 +119,8 @@ def of(checkout: Path) -> dict[str, str]:
 
 
 def table(sides: list[Side], length: int) -> None:
-    """Speeds, and how many times as fast the first one is; memory; losses."""
+    """Speeds, and how many times as fast the first one is; memory; losses. Of sides that made a step which counts."""
+    sides = [side for side in sides if len(side.steps) > 1]
     first = sides[0]
     print("| | tokens/s | s of the processor a sequence | ours is faster | by the clock | MLX's peak | process |")
     print("|---|---:|---:|---:|---:|---:|---:|")
@@ -131,6 +133,34 @@ def table(sides: list[Side], length: int) -> None:
         print(f"losses, {side.name}: {', '.join(format(step['loss'], '.4f') for step in side.steps)}")
 
 
+def sides(given: argparse.Namespace, folder: Path) -> list[Side]:
+    """Those that were asked for, ours first; their models are written into a folder."""
+    rows = str(written_rows(folder, given.batch, given.length))
+    checkpoint, now, old = folder / "checkpoint", folder / "now", folder / "old"
+    subprocess.run([given.torch, WORKER, "checkpoint", str(checkpoint)], check=True, stdout=sys.stderr)
+    built(checkpoint, now, ROOT)
+
+    def side(name: str, python: str, kind: str, model: Path, environment: dict[str, str], **more: Any) -> Side:
+        command = [python, WORKER, kind, str(model), rows, *["--checkpoint"] * given.checkpoint]
+        return Side(name, command, environment, **{"sequences": given.batch} | more)
+
+    found = [
+        side("axon-compose", sys.executable, "axon", now, of(ROOT)),
+        side("mlx_lm, our folder", sys.executable, "mlx_lm", now, of(ROOT)),
+        side("transformers in torch", given.torch, "torch", checkpoint, {}),
+    ]
+    if given.before:
+        built(checkpoint, old, given.before)
+        before = of(given.before)
+        found.append(side("mlx_lm, the older folder", sys.executable, "mlx_lm", old, before))
+        if given.wheel:
+            wheel = before | {"AXON_BLAS": "wheel"}
+            found.append(
+                side("the same, the wheel's BLAS", sys.executable, "mlx_lm", old, wheel, sequences=1, rounds=1)
+            )
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch", required=True, help="python of an environment with torch and transformers")
@@ -141,41 +171,20 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=512, help="(default: 512)")
     parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")
     given = parser.parse_args()
-    options = ["--checkpoint"] * given.checkpoint
-    sides: list[Side] = []
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        rows = str(written_rows(folder, given.batch, given.length))
-        checkpoint, now, old = folder / "checkpoint", folder / "now", folder / "old"
-        subprocess.run([given.torch, WORKER, "checkpoint", str(checkpoint)], check=True, stdout=sys.stderr)
-        built(checkpoint, now, ROOT)
-        here = of(ROOT)
-
-        def add(name: str, python: str, kind: str, model: Path, environment: dict[str, str], **more: Any) -> None:
-            command = [python, WORKER, kind, str(model), rows, *options]
-            sides.append(Side(name, command, environment, **{"sequences": given.batch} | more))
-
-        add("axon-compose", sys.executable, "axon", now, here)
-        add("mlx_lm, our folder", sys.executable, "mlx_lm", now, here)
-        if given.before:
-            built(checkpoint, old, given.before)
-            add("mlx_lm, the older folder", sys.executable, "mlx_lm", old, of(given.before))
-        if given.before and given.wheel:
-            wheel = of(given.before) | {"AXON_BLAS": "wheel"}
-            add("the same, the wheel's BLAS", sys.executable, "mlx_lm", old, wheel, sequences=1, rounds=1)
-        add("transformers in torch", given.torch, "torch", checkpoint, {})
+        all_ = sides(given, Path(place))
         try:
             for turn in range(given.rounds + 1):
-                for side in sides:
+                for side in all_:
                     if turn <= side.rounds:
                         side.step()
         finally:
-            for side in sides:
+            for side in all_:
                 side.end()
-        table(sides, given.length)
+        table(all_, given.length)
         sheet = cost(
-            load(str(now)).plan(), context=given.length, batch=given.batch, dtype="float32", training=True,
-            segment=int(given.checkpoint),
+            load(str(Path(place) / "now")).plan(), context=given.length, batch=given.batch, dtype="float32",
+            training=True, segment=int(given.checkpoint),
         )  # fmt: skip
         print(f"predicted by `cost --training`: {sheet.contexts[0].needed_bytes / 1e9:.2f} GB")
 

@@ -33,6 +33,7 @@ import imports_page
 import mlx_lm_page
 import orderings_page
 import performance_page
+import transfers_page
 from components_page import page as components_page
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -58,6 +59,7 @@ GENERATED: Final[Mapping[str, Callable[[], str]]] = {
     "docs/mlx-lm-commands.md": mlx_lm_page.page,
     "docs/orderings.md": orderings_page.page,
     "docs/performance.md": performance_page.page,
+    "docs/transfers.md": transfers_page.page,
 }
 CHECKPOINTS: Final = "tests/families/fixtures"
 #: Where commands are looked for first. The tests put theirs here, which need not import everything again.

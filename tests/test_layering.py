@@ -51,7 +51,7 @@ LIGHT = [
     *(f"analysis.{part}" for part in ("cost", "diff", "lint", "comparison", "measurement")),
     *(f"checkpoints.{part}" for part in ("files", "gguf._compile", "gguf._tokenizer", "huggingface", "weights")),
     *("proof", "proof.bench", "proof.doctor", "report.draw", "machine.memory", "machine.blas", "plan.concrete"),
-    *("learn.recipe", "learn.budget"),
+    *("learn.recipe", "learn.budget", "surgery._plan", "surgery._fold", "report._surgery", "cli._edit"),
 ]
 #: What modules before `model` import of those inside a function, or for types alone.
 LATER = {"machine/blas.py": {"mlx"}, "registry/_json_schema.py": {"jsonschema"}}

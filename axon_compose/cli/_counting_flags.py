@@ -31,6 +31,12 @@ def add_counting(command: Command) -> None:
     cost.add_argument("--weights", type=checkpoint, metavar="DIR", help="take the sizes of a checkpoint or a folder")
     sizes(cost)
     cost.add_argument("--training", action="store_true", help="count the memory of a training step too")
+    cost.add_argument(
+        "--segment",
+        type=sequences,
+        metavar="N",
+        help="with --training: N layers at a time are computed again in the backward pass, as by train --segment N",
+    )
     cost.add_argument("--layers", action="store_true", help="list every layer")
     common(cost)
     compare = command(

@@ -15,7 +15,7 @@ from axon_compose.cli._plugin_flags import add_plugins
 from axon_compose.cli._proving_flags import add_proving
 from axon_compose.cli._race_flags import add_race
 from axon_compose.cli._streams import note, put
-from axon_compose.cli._surgery_flags import add_receipt
+from axon_compose.cli._surgery_flags import add_edit, add_heal, add_receipt
 from axon_compose.cli._terminal import OK, Terminal
 from axon_compose.cli._training_flags import add_training
 from axon_compose.diagnostics import nearest
@@ -65,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     for add in (
         add_reading, add_counting, add_timing, add_looking, add_catalogue, add_building, add_proving, add_race,
-        add_training, add_receipt, add_plugins,
+        add_training, add_edit, add_receipt, add_heal, add_plugins,
     ):  # fmt: skip
         add(command)
     command("help", _help(parser, commands.choices), "show this text, or that of a command").add_argument(

@@ -28,7 +28,7 @@ def train(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from axon_compose.learn import train as run
 
     try:
-        recipe, cadence = options_of(arguments, Recipe), options_of(arguments, Cadence)
+        recipe, cadence = options_of(arguments, Recipe()), options_of(arguments, Cadence())
         teaching = _teaching(arguments)
     except ValueError as error:
         terminal.note(f"error: {error}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from axon_compose.cli._arguments import checkpoint, common, output
@@ -12,7 +12,7 @@ from axon_compose.cli._commands import Command, lazily
 from axon_compose.learn import Budget, Cadence, Recipe
 from axon_compose.learn._options import range_of
 
-__all__ = ["SERVICES", "UNITS", "add_training", "options_of"]
+__all__ = ["SERVICES", "UNITS", "add_budget", "add_options", "add_training", "options_of"]
 
 #: What reports can go to; `axon_compose.learn.reporting.SERVICES`, which imports mlx.
 SERVICES = ("wandb", "swanlab")
@@ -50,16 +50,17 @@ def add_training(command: Command) -> None:
     train.add_argument("--resume", action="store_true", help="continue the interrupted run in DIR, to the bit")
     train.add_argument("--force", action="store_true", help="replace a folder that an earlier run or build wrote")
     train.add_argument("--allow-large", action="store_true", help="train even if memory seems too small")
-    _add_budget(train.add_argument_group("until when (default: 1000 steps)"))
-    _add_options(train.add_argument_group("recipe"), Recipe)
-    _add_options(train.add_argument_group("between the steps"), Cadence)
+    add_budget(train, 1000)
+    add_options(train.add_argument_group("recipe"), Recipe())
+    add_options(train.add_argument_group("between the steps"), Cadence())
     _add_reporting(train)
     _add_teaching(train)
     common(train)
 
 
-def _add_budget(group: Any) -> None:
-    one = group.add_mutually_exclusive_group()
+def add_budget(command: argparse.ArgumentParser, steps: int) -> None:
+    """Add the flags of a budget, and say how many steps it is by default."""
+    one = command.add_argument_group(f"until when (default: {steps} steps)").add_mutually_exclusive_group()
     for unit, example in UNITS.items():
         one.add_argument(
             f"--{unit}", type=_amount(unit), dest="budget", metavar="N", help=f"end after this many, such as {example}"
@@ -76,10 +77,10 @@ def _amount(unit: Any) -> Callable[[str], Budget]:
     return amount
 
 
-def _add_options(group: Any, options: type) -> None:
-    """A flag for every field of a record."""
+def add_options(group: Any, options: Any) -> None:
+    """Add a flag for every field of a record, whose value is the default."""
     for each in fields(options):
-        limits, default = range_of(options, each.name), each.default
+        limits, default = range_of(type(options), each.name), getattr(options, each.name)
         flag, shown = f"--{each.name.replace('_', '-')}", default if default != "" else "nothing"
         help_ = f"{limits.summary} (default: {shown})"
         if isinstance(default, bool):
@@ -89,7 +90,10 @@ def _add_options(group: Any, options: type) -> None:
             group.add_argument(flag, choices=limits.choices or None, metavar=metavar, help=help_)
         else:
             group.add_argument(
-                flag, type=_number(options, each.name), metavar="N" if isinstance(default, int) else "X", help=help_
+                flag,
+                type=_number(type(options), each.name),
+                metavar="N" if isinstance(default, int) else "X",
+                help=help_,
             )
 
 
@@ -108,14 +112,14 @@ def _number(options: type, name: str) -> Callable[[str], int | float]:
     return number
 
 
-def options_of(arguments: argparse.Namespace, options: type) -> Any:
-    """The record of what was given; what was not has its default.
+def options_of(arguments: argparse.Namespace, options: Any) -> Any:
+    """The record with what was given in the place of its defaults.
 
     Raises:
         ValueError: If the options do not fit together.
     """
     names = (each.name for each in fields(options))
-    return options(**{name: value for name in names if (value := getattr(arguments, name)) is not None})
+    return replace(options, **{name: value for name in names if (value := getattr(arguments, name)) is not None})
 
 
 def _add_reporting(train: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -42,9 +43,9 @@ def gguf_family_of(path: Path) -> GgufFamily | None:
     return GgufFamily(names, when if isinstance(when, str) else None) if names else None
 
 
-def mentions(path: Path, names: Iterable[str]) -> bool:
+def mentions(path: str | Path, names: Iterable[str]) -> bool:
     """Whether one of the names is anywhere in a file: what has to be parsed to find a family is a few of hundreds."""
-    file = _file(path)
+    file = _file(str(path))
     return file is not None and any(name.encode() in file.text for name in names)
 
 
@@ -56,46 +57,45 @@ def files_of(registry: Registry, naming: Collection[str] = ()) -> Iterator[tuple
         naming: Only files that have one of these texts in them.
     """
     for name, spec in sorted(registry.architectures().items()):
-        path = Path(spec.path)
-        if not naming or mentions(path, naming):
-            yield name.removeprefix("core/"), path
+        if not naming or mentions(spec.path, naming):
+            yield name.removeprefix("core/"), Path(spec.path)
 
 
 class _File:
     """A file as it is between two changes: its text, and its sections once they are asked for."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
-        self.text = read_regular(path, MAX_BYTES + 1)
+        self.text = read_regular(Path(path), MAX_BYTES + 1)
 
     @cached_property
     def sections(self) -> Mapping[str, Any]:
-        node = read(self.text, str(self._path), Problems())
+        node = read(self.text, self._path, Problems())
         whole = plain(node) if node is not None else None
         return {name: whole.get(name) for name in ("huggingface", "gguf")} if isinstance(whole, dict) else {}
 
 
-def _file(path: Path) -> _File | None:
+def _file(path: str) -> _File | None:
     """A file, or None if it cannot be read.
 
     Every checkpoint is looked up among all families, so a file is read and parsed once, and again only after it has
     changed.
     """
     try:
-        state = path.stat()
+        state = os.stat(path)  # noqa: PTH116  # asked of every family for every checkpoint: no `Path` is made
         return _opened(path, state.st_mtime_ns, state.st_size)
     except OSError:
         return None
 
 
 @lru_cache(maxsize=4096)
-def _opened(path: Path, _changed: int, _size: int) -> _File:
+def _opened(path: str, _changed: int, _size: int) -> _File:
     return _File(path)
 
 
 def _section(path: Path, name: str) -> Mapping[str, Any]:
     """A section of a file as plain data, empty if it has none or cannot be read."""
-    file = _file(path)
+    file = _file(str(path))
     found = file.sections.get(name) if file else None
     return found if isinstance(found, dict) else {}
 

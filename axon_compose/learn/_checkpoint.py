@@ -81,6 +81,15 @@ def read_state(folder: Path, wanted: dict[str, tuple[int, ...]], whose: str) -> 
     return arrays, record
 
 
+def state_options(folder: Path) -> dict[str, Any]:
+    """What the run in a folder was begun with; empty if there is none to continue."""
+    path = folder / STATE_FILE
+    if not os.path.lexists(path):
+        return {}
+    record = _record(read_safetensors(path).metadata.get(_KEY, ""))
+    return dict(record["options"]) if record else {}
+
+
 def _record(text: str) -> dict[str, Any] | None:
     """What `write_state` was given; None if it is something else."""
     try:

@@ -30,7 +30,7 @@ from axon_compose.machine.memory import require
 from axon_compose.model import LanguageModel, build, largest_parts
 from axon_compose.plan import Compiled, Plan
 
-__all__ = ["train"]
+__all__ = ["require_memory", "require_place", "train"]
 
 
 def train(
@@ -95,9 +95,9 @@ def train(
         recipe = replace(recipe, length=material.length)
         _require_tokens(plan, material, trained=init is not None)
     if not resume:
-        _require_place(out, force)
+        require_place(out, force)
     if not allow_large:
-        _require_memory(plan, recipe)
+        require_memory(plan, recipe)
     if init is not None:
         plan_trained(architecture, Path(init), dtype="float32", allow_large=allow_large, unpack=True)
     text: Prepared | None = None
@@ -165,7 +165,7 @@ def _model(architecture: Compiled, recipe: Recipe, init: str | Path | None) -> L
     return model
 
 
-def _require_place(out: Path, force: bool) -> None:
+def require_place(out: Path, force: bool) -> None:
     """Refuse what must not be replaced, a run that can be continued above all.
 
     Raises:
@@ -177,7 +177,7 @@ def _require_place(out: Path, force: bool) -> None:
     check_target(out, force)
 
 
-def _require_memory(plan: Plan, recipe: Recipe) -> None:
+def require_memory(plan: Plan, recipe: Recipe) -> None:
     """Refuse what does not fit: on the CPU, MLX kills the process instead of raising.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import mlx.core as mx
 
 from axon_compose.learn.batches import LEFT_OUT
+from axon_compose.model import module_at
 from axon_compose.plan import Plan, Use
 
 __all__ = ["Balance", "loads_of", "move_biases", "switch_loss"]
@@ -77,7 +78,7 @@ class Balance:
         """
         for path, found in self._by_weights(loads).items():
             if self.rate:
-                move_biases(_at(model, model.path_of(path)), found, self.rate)
+                move_biases(module_at(model, model.path_of(path)), found, self.rate)
 
     def shown(self, loads: Mapping[str, mx.array]) -> dict[str, float]:
         """For metrics: of each router, how many times as many tokens its busiest expert has as with an even load."""
@@ -111,11 +112,3 @@ def switch_loss(scores: mx.array, shares: mx.array, counts: mx.array) -> mx.arra
 def move_biases(router: Any, load: mx.array, rate: float) -> None:
     """Raise the bias of experts with less than an even share (E,), and lower that of others, by `rate`."""
     router[BIAS] = router[BIAS] + rate * mx.sign(1 / load.size - load).astype(router[BIAS].dtype)
-
-
-def _at(model: Any, path: str) -> Any:
-    """The module at a path."""
-    found = model
-    for key in path.split("."):
-        found = found[int(key)] if isinstance(found, list) else found[key]
-    return found

@@ -9,9 +9,9 @@ from typing import Any
 from mlx.utils import tree_flatten
 
 from axon_compose.diagnostics import CheckpointError, nearest
-from axon_compose.model import LanguageModel
+from axon_compose.model import LanguageModel, module_at
 
-__all__ = ["freeze"]
+__all__ = ["freeze", "freeze_rest"]
 
 
 def freeze(model: LanguageModel, patterns: Iterable[str]) -> list[str]:
@@ -44,16 +44,40 @@ def freeze(model: LanguageModel, patterns: Iterable[str]) -> list[str]:
     return sorted(frozen)
 
 
+def freeze_rest(model: LanguageModel, patterns: Iterable[str]) -> list[str]:
+    """Keep everything from moving but what patterns name, and of that what may move at all.
+
+    Args:
+        model: Its parameters are frozen as `mlx.nn.Module.freeze` does.
+        patterns: As those of `freeze`; with none, all is frozen.
+
+    Returns:
+        The names of the parameters that move.
+
+    Raises:
+        CheckpointError: AX815 a pattern names nothing.
+    """
+    paths = {model.plan_name(path): path for path, _ in tree_flatten(model.parameters())}
+    moving = {model.plan_name(path) for path, _ in tree_flatten(model.trainable_parameters())}
+    named: set[str] = set()
+    for pattern in patterns:
+        found = {name for name in paths if _matches(name, pattern)}
+        if not found:
+            raise _unmatched(pattern, paths)
+        named |= found
+    for name in sorted(moving - named):
+        _freeze_one(model, paths[name])
+    return sorted(moving & named)
+
+
 def _matches(name: str, pattern: str) -> bool:
     parts, wanted = name.split("."), pattern.split(".")
     return len(wanted) <= len(parts) and all(map(fnmatchcase, parts, wanted))
 
 
 def _freeze_one(model: Any, path: str) -> None:
-    *parts, last = path.split(".")
-    for part in parts:
-        model = model[int(part)] if isinstance(model, list) else model[part]
-    model.freeze(keys=[last], recurse=False)
+    holder, _, name = path.rpartition(".")
+    module_at(model, holder).freeze(keys=[name], recurse=False)
 
 
 def _unmatched(pattern: str, paths: Iterable[str]) -> CheckpointError:

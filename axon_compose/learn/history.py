@@ -58,9 +58,9 @@ class History:
         except OSError as error:
             raise cannot_write(self._file, error) from error
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, name: str = METRICS_FILE) -> None:
         """Write all lines into a new folder."""
-        (folder / METRICS_FILE).write_text("".join(map(_written, self.lines)), "utf-8")
+        (folder / name).write_text("".join(map(_written, self.lines)), "utf-8")
 
     def replace(self, folder: Path) -> None:
         """Write all lines in the place of those that an interrupted run has left, and append to them from now on.

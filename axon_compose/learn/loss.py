@@ -18,7 +18,7 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from axon_compose.learn.batches import LEFT_OUT
 from axon_compose.model import LanguageModel
 
-__all__ = ["Losses", "cross_entropy", "distillation"]
+__all__ = ["Losses", "cross_entropy", "distillation", "divergence"]
 
 #: Logits of a piece, unless its tokens are given, and the fewest tokens: with less, most time would go into adding up
 #: the gradient of the table. MLX begins pieces before it has freed others, so about ten are in memory.
@@ -107,6 +107,8 @@ def distillation(
     .. math::
         \mathrm{total} = T^2 \sum_t w_t \sum_v p_{tv} (\log p_{tv} - \log q_{tv})
 
+    It is computed by `divergence`, so equal predictions have no loss, and no gradient, to the bit.
+
     Args:
         model: The model that learns.
         h: (B, L, D), its hidden states.
@@ -132,13 +134,37 @@ def distillation(
 
     def each(logits: mx.array, piece: mx.array, factor: mx.array) -> mx.array:
         theirs = teacher.head(piece[None], teacher.embedding)[0].astype(mx.float32)
-        p, q = (_log_softmax(scores / temperature) for scores in (theirs, logits))
-        sums = _sums(factor, (mx.exp(p) * (p - q)).sum(axis=-1), mx.logsumexp(logits, axis=-1), 0.0)
+        sums = _sums(factor, divergence(theirs / temperature, logits / temperature), mx.logsumexp(logits, axis=-1), 0.0)
         return sums * mx.array([temperature**2, 1.0, 1.0])
 
     _, factor = _counted(targets, weights)
     rows = mx.stop_gradient(taught).reshape(-1, taught.shape[-1])
     return _reduced(model, h, each, (rows, factor), chunk, gradient)
+
+
+def divergence(theirs: mx.array, ours: mx.array) -> mx.array:
+    r"""The Kullback-Leibler divergence of our prediction from theirs.
+
+    With :math:`d = \log q - \log p` it is summed as
+
+    .. math::
+        \mathrm{KL}(p \| q) = \sum_v p_v (e^{d_v} - 1 - d_v)
+
+    which is :math:`-\sum p d`, as both sum to one, but has no term below zero: of equal predictions nothing is left,
+    and of nearly equal ones no rounding of the size of the entropy.
+
+    Args:
+        theirs: (..., V), logits of p.
+        ours: (..., V), logits of q.
+
+    Returns:
+        (...), nats, float32.
+    """
+    p, q = (_log_softmax(logits.astype(mx.float32)) for logits in (theirs, ours))
+    d = q - p
+    near = mx.exp(p) * (mx.expm1(mx.clip(d, -1, 1)) - d)
+    far = mx.exp(q) - mx.exp(p) * (1 + d)  # without the exponential of a large d
+    return mx.where(mx.abs(d) < 1, near, far).sum(axis=-1)
 
 
 def _log_softmax(scores: mx.array) -> mx.array:

@@ -99,6 +99,9 @@ class Run:
         cadence: How often what is done.
         listeners: Who is told.
         pages: Further files for the folder, made of the record at the end: name to content.
+        also: Further figures of an evaluation.
+        more: Writes further files into the folder, each time it is written anew.
+        last: Whether the folder is done when the budget is spent; if not, another run goes on from its state.
         force: Replace an earlier build.
     """
 
@@ -114,8 +117,12 @@ class Run:
         cadence: Cadence | None = None,
         listeners: Iterable[Listener] = (),
         pages: Callable[[History], Mapping[str, bytes]] | None = None,
+        also: Callable[[], Mapping[str, float]] | None = None,
+        more: Callable[[Path], None] | None = None,
+        last: bool = True,
         force: bool = False,
     ) -> None:
+        self.also, self.more, self.last = also, more, last
         self.trainer, self.out, self.text, self.tokenizer = trainer, out, text, tokenizer
         self.model, self.accuracy = model or trainer.model, accuracy
         self.cadence, self.listeners, self.pages = cadence or Cadence(), tuple(listeners), pages
@@ -186,6 +193,8 @@ class Run:
 
         def more(folder: Path) -> None:
             self.history.write(folder)
+            if self.more:
+                self.more(folder)
             if not done:
                 self.trainer.write(folder)
             for name, content in (self.pages(self.history) if done and self.pages else {}).items():
@@ -224,7 +233,7 @@ class Run:
         if self.trainer.done and not stop.asked:
             self._evaluate()
         written = self._sample() if self.trainer.done and not stop.asked and self.cadence.samples else None
-        self.checkpoint(done=self.trainer.done)
+        self.checkpoint(done=self.trainer.done and self.last)
         return written
 
     def _evaluate(self) -> None:
@@ -232,6 +241,7 @@ class Run:
         found = self.trainer.evaluate(accuracy=self.accuracy)
         if not found.pop("tokens"):
             return
+        found |= self.also() if self.also else {}
         line |= found | {"duration": time.perf_counter() - began}
         if self.text is not None and self.text.bytes_per_token:
             line["bits_per_byte"] = line["loss"] / log(2) / self.text.bytes_per_token

@@ -33,13 +33,24 @@ from axon_compose.registry._specs import (
     State,
 )
 from axon_compose.registry._tasks import TaskSpec, load_task
-from axon_compose.registry._transfers import Case, Piece, Setting, Transfer, load_make, pieces_of, transfers_from
+from axon_compose.registry._transfers import (
+    SAME,
+    Case,
+    Piece,
+    Setting,
+    Transfer,
+    TransferExample,
+    load_make,
+    pieces_of,
+    transfers_from,
+)
 
 __all__ = [
     "DEBUG_HELP",
     "KINDS",
     "KV",
     "PASS_VALUES",
+    "SAME",
     "ArchitectureSpec",
     "Array",
     "CacheSpec",
@@ -66,6 +77,7 @@ __all__ = [
     "State",
     "TaskSpec",
     "Transfer",
+    "TransferExample",
     "as_data",
     "check_options",
     "debug_traceback",

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import pluggy
 
 from axon_compose.diagnostics import nearest
 from axon_compose.registry import _hooks
-from axon_compose.registry._discovery import Candidate
+from axon_compose.registry._discovery import IN_MEMORY, Candidate
 from axon_compose.registry._guard import Guard, Raised
 from axon_compose.registry._records import architecture_fault, component_fault, defaults_fault
 from axon_compose.registry._specs import ArchitectureSpec, ComponentSpec
@@ -23,6 +25,8 @@ __all__ = ["NAME", "Contents", "PluginError", "load", "load_tasks"]
 NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
 #: What a plugin may implement.
 _HOOKS: Final = ("axon_components", "axon_architectures", "axon_tasks")
+#: Records that were checked, and whether as built-in ones: a plugin hands the same objects to every registry.
+_SOUND: Final[WeakValueDictionary[tuple[int, bool], ComponentSpec]] = WeakValueDictionary()
 #: An import may bring large packages along.
 _PATIENCE: Final = 6.0
 
@@ -46,6 +50,17 @@ def load(candidate: Candidate) -> Contents:
         PluginError: It cannot be used; nothing of it remains registered. `AXON_COMPOSE_PLUGIN_DEBUG=1` prints the
             traceback to stderr.
     """
+    ours = candidate.namespace == "core" and candidate.version != IN_MEMORY
+    return _ours(candidate) if ours else _load(candidate)
+
+
+@lru_cache
+def _ours(candidate: Candidate) -> Contents:
+    """The built-in records, which never change: asked for and checked once in a process, not for every file."""
+    return _load(candidate)
+
+
+def _load(candidate: Candidate) -> Contents:
     try:
         with Guard(_PATIENCE):
             found = _ask(candidate)
@@ -77,6 +92,9 @@ def load_tasks(candidate: Candidate) -> Mapping[str, TaskSpec]:
 
 
 def _check(component: ComponentSpec, *, core: bool) -> None:
+    key = id(component), core
+    if _SOUND.get(key) is component:
+        return
     try:
         with Guard():
             fault = component_fault(component, core=core)
@@ -84,6 +102,7 @@ def _check(component: ComponentSpec, *, core: bool) -> None:
         fault = str(raised)
     if fault:
         raise PluginError(f"component `{component.name}`: {fault}")
+    _SOUND[key] = component
 
 
 def _manager(candidate: Candidate) -> pluggy.PluginManager:

@@ -16,10 +16,12 @@ from axon_compose.registry._guard import DEBUG_HELP, Guard, PluginFault, Raised
 __all__ = [
     "GENERIC_INITS",
     "NEEDS",
+    "SAME",
     "Case",
     "Piece",
     "Setting",
     "Transfer",
+    "TransferExample",
     "load_make",
     "pieces_of",
     "transfers_fault",
@@ -30,6 +32,7 @@ __all__ = [
 GENERIC_INITS: Final = ("keep", "copy", "random", "zero_out", "noise")
 #: What can be measured on a text for a transfer: how often each expert is chosen, how much each inner channel carries.
 NEEDS: Final = ("usage", "importance")
+#: Stands for the component's own type.
 SAME: Final = "same"
 
 _FREE: Final = f"none of {', '.join(GENERIC_INITS)}"
@@ -116,6 +119,25 @@ class Setting:
         return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
 
 
+@dataclass(frozen=True, slots=True)
+class TransferExample:
+    """Two components that fit each other, tried by `axon_compose.testing`.
+
+    Attributes:
+        options: Of the new component, as a file writes them.
+        source: Options of the source.
+        type: Type of the source; the first that the transfer names unless given.
+        settings: Further keys of `init`.
+        measured: What `needs` asks for.
+    """
+
+    options: Mapping[str, Any]
+    source: Mapping[str, Any]
+    type: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    measured: Mapping[str, Any] | None = None
+
+
 @dataclass(frozen=True)
 class Transfer:
     """One way to make a component's parameters from those of another.
@@ -133,6 +155,7 @@ class Transfer:
         paper: Where it was published.
         settings: Further keys of `init`.
         needs: What has to be measured on a text first, out of `NEEDS`.
+        examples: Pairs that fit, tested by `axon_compose.testing`; unless given, it tries the examples of both records.
     """
 
     name: str
@@ -143,6 +166,7 @@ class Transfer:
     paper: str = ""
     settings: Mapping[str, Setting] = field(default_factory=dict)
     needs: str | None = None
+    examples: tuple[TransferExample, ...] = ()
 
     def settled(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
         """All settings, out of those that were written, and what is wrong with those."""
@@ -170,6 +194,10 @@ class Transfer:
                 yield f"`{name}` must be a text"
         if not self.claim:
             yield "`claim` must say when the output is the same"
+        if not isinstance(self.examples, tuple | list) or not all(
+            isinstance(each, TransferExample) for each in self.examples
+        ):
+            yield "`examples` must be a tuple of records `TransferExample`"
         yield from self._setting_faults()
         if self.needs is not None and self.needs not in NEEDS:
             yield f"unknown `needs` `{self.needs}`; one of {', '.join(NEEDS)}"

@@ -128,6 +128,7 @@ def _notes(sheet: CostSheet) -> Iterator[str]:
         yield (
             f"  training: {human(kept.weights)} weights, {human(kept.optimizer)} moments of Adam, at {last.tokens:,} "
             f"tokens about {human(kept.activations)} activations and {human(kept.in_flight)} in flight"
+            + (f"; computed again by {kept.segment} layer{'s' * (kept.segment > 1)}" if kept.segment else "")
         )
         for name, reason in sheet.estimated.items():
             yield f"  estimated: `{name}` {reason}; its activations are an estimate from shapes"

@@ -12,10 +12,11 @@ from axon_compose.learn.data import PYTHON_DOCS, Sources
 from axon_compose.model import LanguageModel
 from axon_compose.plan import Compiled
 from axon_compose.surgery._edited import Edited, read_edited
-from axon_compose.surgery._receipt import Receipt, receipt
+from axon_compose.surgery._receipt import receipt
+from axon_compose.surgery._records import Receipt
 from axon_compose.surgery.texts import LENGTH, SEQUENCES, sample_text
 
-__all__ = ["load_pair", "receipt_of"]
+__all__ = ["load_pair", "names_of", "receipt_of", "sources_of"]
 
 
 def receipt_of(
@@ -53,7 +54,7 @@ def receipt_of(
     before, after, record = load_pair(source, edited, dtype=dtype, description=description, allow_large=allow_large)
     kept = None if record is None or record.vocabulary is None else [each for each in record.vocabulary if each >= 0]
     sample = sample_text(
-        _sources(text), source, int(before.plan.dims.vocab_size), tokenizer=tokenizer, sequences=sequences,
+        sources_of(text), source, int(before.plan.dims.vocab_size), tokenizer=tokenizer, sequences=sequences,
         length=length, kept=kept,
     )  # fmt: skip
     return receipt(
@@ -63,6 +64,7 @@ def receipt_of(
         origins=None if record is None else record.origins,
         vocabulary=None if record is None else record.vocabulary,
         text=sample.text,
+        names=names_of(source, edited),
         progress=progress,
     )
 
@@ -89,7 +91,14 @@ def load_pair(
     return before, after, record
 
 
-def _sources(text: Sources | str | Path | Sequence[str]) -> Sources:
+def names_of(source: str | Path, edited: str | Path) -> tuple[str, str]:
+    """The last parts of two paths, or both as they are where those are the same."""
+    short = Path(source).name, Path(edited).name
+    return (str(source), str(edited)) if short[0] == short[1] else short
+
+
+def sources_of(text: Sources | str | Path | Sequence[str]) -> Sources:
+    """Names of files, or what was made of them already."""
     if isinstance(text, Sources):
         return text
     return Sources((str(text),) if isinstance(text, str | Path) else tuple(map(str, text)))

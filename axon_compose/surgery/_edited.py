@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from axon_compose.checkpoints.built import CONFIG_FILE, is_built, read_built
+from axon_compose.checkpoints.built import CONFIG_FILE, EDIT_KEY, is_built, read_built
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.language.config import CONFIG_KEY
 from axon_compose.plan import Plan
 
 __all__ = ["EDIT_KEY", "Edited", "read_edited"]
-
-#: In the section of ours of config.json.
-EDIT_KEY = "edit"
 
 
 @dataclass(frozen=True)

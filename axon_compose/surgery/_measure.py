@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from axon_compose.diagnostics import CheckpointError
-from axon_compose.model import LanguageModel
+from axon_compose.model import LanguageModel, module_at
 from axon_compose.plan import Use
 from axon_compose.proof.verify import layer_outputs
 from axon_compose.registry import Normal, matching
@@ -229,8 +229,5 @@ class _Ear(nn.Module):  # type: ignore[misc]  # mlx.nn has no types
 
 def _place(model: LanguageModel, place: str) -> tuple[Any, str]:
     """The module that holds one, and its key there."""
-    *parts, last = model.path_of(place).split(".")
-    found: Any = model
-    for part in parts:
-        found = found[int(part)] if isinstance(found, list) else found[part]
-    return found, last
+    holder, _, key = model.path_of(place).rpartition(".")
+    return module_at(model, holder), key

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import exp
 from typing import Any, Final
 
@@ -11,114 +11,20 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from axon_compose.learn.loss import divergence
 from axon_compose.model import LanguageModel
-from axon_compose.notebook import Printed
 from axon_compose.plan import Layer
 from axon_compose.proof.verify import layer_outputs
-from axon_compose.surgery._divergence import divergence, logits_of, pieces
+from axon_compose.surgery._logits import logits_of, pieces
+from axon_compose.surgery._records import LayerGap, Receipt, Stretch
 
-__all__ = ["LayerGap", "Receipt", "Stretch", "receipt"]
+__all__ = ["receipt"]
 
 Tokens = npt.NDArray[np.integer[Any]]
-#: Up to which relative difference hidden states are taken for equal, in float32 and in types of half the size.
-_ROUNDING: Final = 1e-5
-_ROUNDING_OF_HALVES: Final = 2e-2
 #: Tokens that go through the layers at once.
 _AT_ONCE: Final = 1024
 #: Stands for a difference of hidden states that cannot be compared.
 _UNKNOWN: Final = -1.0
-
-
-@dataclass(frozen=True)
-class LayerGap:
-    """One layer of the edited model beside the one that it comes from.
-
-    Attributes:
-        index: Of the edited model's layer.
-        origin: The source's layer; None for one that has been inserted, whose output is compared with what came before.
-        components: Names and types of what it consists of.
-        changed: Whether components or their options differ from the origin's.
-        gap: The mean over tokens of :math:`|h - g| / |g|`, with h its output and g the source's; None where these
-            cannot be compared.
-    """
-
-    index: int
-    origin: int | None
-    components: str
-    changed: bool
-    gap: float | None
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Places in a sequence, both ends included and counted from 1, and the mean divergence there."""
-
-    first: int
-    last: int
-    divergence: float
-
-
-@dataclass(frozen=True)
-class Receipt(Printed):
-    """How an edited model differs from its source, on a text.
-
-    Attributes:
-        source: Name of the source.
-        edited: Name of the edited model.
-        text: What was read.
-        sequences: How many.
-        length: Tokens of each.
-        dtype: In which the models ran.
-        divergence: Mean over tokens of KL(source || edited), in nats.
-        most: The largest of a token.
-        most_at: Its sequence and its place there, from 1.
-        agreement: Part of the tokens after which both find the same next one likeliest.
-        perplexity: Of the edited model on the text.
-        source_perplexity: Of the source.
-        layers: Every layer of the edited model; empty where its layers cannot be set beside the source's.
-        stretches: The mean divergence by place in the sequence: 1, 2, 3 to 4, 5 to 8 and so on.
-    """
-
-    source: str
-    edited: str
-    text: str
-    sequences: int
-    length: int
-    dtype: str
-    divergence: float
-    most: float
-    most_at: tuple[int, int]
-    agreement: float
-    perplexity: float
-    source_perplexity: float
-    layers: tuple[LayerGap, ...]
-    stretches: tuple[Stretch, ...]
-
-    @property
-    def tokens(self) -> int:
-        """That were read by both."""
-        return self.sequences * self.length
-
-    @property
-    def rounding(self) -> float:
-        """Up to which relative difference hidden states are taken for equal."""
-        return _ROUNDING if self.dtype == "float32" else _ROUNDING_OF_HALVES
-
-    @property
-    def parted(self) -> int | None:
-        """The first layer whose output differs by more than roundings; None if there is none."""
-        return next(
-            (each.index for each in self.layers if each.gap is not None and not each.gap <= self.rounding), None
-        )
-
-    @property
-    def exact(self) -> bool:
-        """Whether no bit of a prediction differs."""
-        return self.most == 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        return asdict(self) | {"tokens": self.tokens, "first_parted": self.parted, "exact": self.exact}
 
 
 def receipt(
@@ -129,6 +35,7 @@ def receipt(
     origins: Sequence[int | None] | None = None,
     vocabulary: Sequence[int] | None = None,
     text: str = "tokens",
+    names: tuple[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Receipt:
     r"""Compare an edited model with its source; both only read.
@@ -141,6 +48,7 @@ def receipt(
         vocabulary: For each token of the edited model that of the source, where that has others. Both then read the
             tokens of the text under their own numbers, and predictions are compared over the tokens that both have.
         text: What the tokens are, for people.
+        names: What the source and the edited model are called; as their descriptions do unless given.
         progress: Called with tokens done and in all.
 
     Raises:
@@ -162,8 +70,8 @@ def receipt(
     each = _Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
     most = np.unravel_index(int(np.argmax(each.divergence)), each.divergence.shape)
     return Receipt(
-        source=source.plan.name,
-        edited=edited.plan.name,
+        source=(names or (source.plan.name,))[0],
+        edited=(names or (edited.plan.name,))[-1],
         text=text,
         sequences=number,
         length=length,

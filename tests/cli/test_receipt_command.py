@@ -36,7 +36,7 @@ def run(folders: dict[str, str], *arguments: str) -> int:
 def test_a_window_parts_in_its_layer(folders: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folders, "full", "windowed", "--length", "32", "--sequences", "2") == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"windowed against model, 64 tokens of {folders['text.txt']}\n")
+    assert out.startswith(f"windowed against full, 64 tokens of {folders['text.txt']}\n")
     assert "they first part in layer 0 (attn, mlp)" in out
     assert "2 sequences of 32 tokens, computed in float32" in out
 

@@ -51,12 +51,12 @@ def go(capsys: pytest.CaptureFixture[str], *arguments: str, file: str = "small.j
 
 def test_every_option_is_a_flag() -> None:
     arguments = make_parser().parse_args(["train", "f", "--data", "d", "--out", "o"])
-    assert options_of(arguments, Recipe) == Recipe()
-    assert options_of(arguments, Cadence) == Cadence()
+    assert options_of(arguments, Recipe()) == Recipe()
+    assert options_of(arguments, Cadence()) == Cadence()
     given = ["--learning-rate", "1e-4", "--schedule", "wsd", "--batch", "6", "--accumulate", "3", "--prompt", "x"]
     arguments = make_parser().parse_args(["train", "f", "--data", "d", "--out", "o", "--tokens", "20M", *given])
-    assert options_of(arguments, Recipe) == Recipe(learning_rate=1e-4, schedule="wsd", batch=6, accumulate=3)
-    assert options_of(arguments, Cadence).prompt == "x"
+    assert options_of(arguments, Recipe()) == Recipe(learning_rate=1e-4, schedule="wsd", batch=6, accumulate=3)
+    assert options_of(arguments, Cadence()).prompt == "x"
     assert arguments.budget == Budget("tokens", 20e6)
     (commands,) = (action for action in make_parser()._actions if action.dest == "command")
     text = " ".join(commands.choices["train"].format_help().split())  # type: ignore[index]

@@ -73,6 +73,7 @@ def test_right_transfers_are_taken() -> None:
         ({"settings": {"share": 0.5}}, "`settings` must map names to records `Setting`"),
         ({"settings": {"noise": Setting(0.5, "…")}}, "the setting `noise` must be of the form"),
         ({"settings": {"share": Setting(2.0, "…", 0, 1)}}, "is not a number of at least 0 and at most 1"),
+        ({"examples": ({"options": {}},)}, "`examples` must be a tuple of records `TransferExample`"),
         ({"needs": "luck"}, "unknown `needs` `luck`; one of usage, importance"),
     ],
 )

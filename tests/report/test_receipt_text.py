@@ -11,7 +11,7 @@ from axon_compose.report._receipt import receipt_html, receipt_text, small
 from axon_compose.report.display import html_of
 from axon_compose.report.draw import receipt_page, receipt_picture
 from axon_compose.surgery import Receipt
-from axon_compose.surgery._receipt import LayerGap, Stretch
+from axon_compose.surgery._records import LayerGap, Stretch
 
 LAYERS = (
     LayerGap(0, 0, "attn, mlp", False, 0.0),

@@ -11,10 +11,10 @@ import pytest
 from mlx.utils import tree_flatten, tree_map
 
 import axon_compose
+from axon_compose.learn.loss import divergence
 from axon_compose.model import LanguageModel
 from axon_compose.proof.verify import layer_outputs
 from axon_compose.surgery import receipt
-from axon_compose.surgery._divergence import divergence
 from tests.helpers import described
 
 TOKENS = np.random.default_rng(0).integers(0, 64, (3, 20))
@@ -168,6 +168,20 @@ def test_a_receipt_is_plain_data() -> None:
     assert data["text"] == "numbers"
     assert data["first_parted"] == 2
     assert [layer["index"] for layer in data["layers"]] == [0, 1, 2]
+
+
+def test_a_broken_model_has_a_receipt_too() -> None:
+    """Its figures are not numbers, and JSON has null for those."""
+    broken = model()
+    broken.layers[1].update(tree_map(lambda w: w * float("nan"), broken.layers[1].parameters()))
+    found = receipt(model(), broken, TOKENS)
+    assert np.isnan(found.divergence)
+    assert found.parted == 1
+    assert not found.exact
+    assert "nan" in str(found)
+    data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert data["divergence"] is None
+    assert data["layers"][0]["gap"] == 0
 
 
 @pytest.mark.parametrize(

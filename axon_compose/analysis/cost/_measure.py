@@ -60,6 +60,8 @@ def cost(
         raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}")
     if not 1 <= batch <= _ENDLESS:
         raise ValueError("`batch` must be 1 or more")
+    if segment < 0 or (segment and not training):
+        raise ValueError("`segment` must not be negative, and is for `training` alone")
     if quantize is not None and quantize not in BITS:
         raise ValueError(f"`quantize` must be one of {', '.join(map(str, BITS))}")
     if memory is not None and memory < 0:

@@ -69,12 +69,14 @@ class TrainingCost:
         activations: What the backward pass needs of the forward pass.
         in_flight: What comes and goes: gradients and new weights of a layer, the scores and their loss, or the largest
             arrays of the backward pass.
+        segment: Layers that are computed again at a time, of which the input alone is kept; 0 for none.
     """
 
     weights: int
     optimizer: int
     activations: int
     in_flight: int
+    segment: int = 0
 
     @property
     def total(self) -> int:

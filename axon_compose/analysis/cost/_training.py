@@ -72,7 +72,7 @@ class Training:
         if self.segment:
             saved = self.segmented(tokens, saved)
         scores = self.batch * tokens * int(self.plan.dims.vocab_size) * DTYPES[self.dtype]
-        return TrainingCost(self.weights, 2 * self.weights, saved, max(flying, _SCORES * scores))
+        return TrainingCost(self.weights, 2 * self.weights, saved, max(flying, _SCORES * scores), self.segment)
 
     def segmented(self, tokens: int, saved: int) -> int:
         """Bytes with gradient checkpoints: what goes into each segment, one segment's insides, and gradients.

@@ -71,7 +71,9 @@ def _measured(plan: Plan, subject: Subject) -> tuple[float, str]:
     tokens = mx.random.randint(0, vocabulary, (2, 16), key=key)
     model.layers = taps = [_Tap(layer) for layer in model.layers]
     logits = model(tokens).astype(mx.float32)
-    loss = number((mx.logsumexp(logits, axis=-1) - logits.mean(axis=-1)).mean())
+    measured = (mx.logsumexp(logits, axis=-1) - logits.mean(axis=-1)).mean()
+    mx.eval(measured, [(tap.size, tap.change) for tap in taps])
+    loss = number(measured)
     if not loss < float("inf"):
         return float("inf"), f"logits are not finite with {len(taps)} layers"
     return loss / log(vocabulary) - 1, _activations(taps, plan)

@@ -3,6 +3,7 @@
 from axon_compose.report.draw._bitmap import bitmap, require_renderer
 from axon_compose.report.draw._characters import characters
 from axon_compose.report.draw._comparison import comparison_page
+from axon_compose.report.draw._healed import healed_page
 from axon_compose.report.draw._matplotlib import apart, require_charts
 from axon_compose.report.draw._notebook import embedded
 from axon_compose.report.draw._page import page
@@ -17,6 +18,7 @@ __all__ = [
     "characters",
     "comparison_page",
     "embedded",
+    "healed_page",
     "page",
     "picture",
     "race_page",

@@ -16,7 +16,7 @@ from axon_compose.report.draw._markup import element, text
 if TYPE_CHECKING:
     from axon_compose.surgery import Receipt
 
-__all__ = ["receipt_page", "receipt_picture"]
+__all__ = ["layer_bars", "receipt_page", "receipt_picture"]
 
 _ROW: Final = 22.0
 _BAR: Final = 12.0
@@ -44,14 +44,14 @@ def receipt_page(receipt: Receipt) -> str:
 
 def receipt_picture(receipt: Receipt, width: float = 560.0) -> str:
     """The layers as one SVG that needs no page."""
-    return _bars(receipt, width, style=True) + "\n"
+    return layer_bars(receipt, width, style=True) + "\n"
 
 
 def _sections(receipt: Receipt) -> Iterator[str]:
     if receipt.layers:
         yield section(
             "Layers",
-            figure(lambda width: _bars(receipt, width)),
+            figure(lambda width: layer_bars(receipt, width)),
             note("How far what a layer gives is from the source's; layers that were changed are in colour."),
         )
     if not receipt.exact:
@@ -61,7 +61,7 @@ def _sections(receipt: Receipt) -> Iterator[str]:
         yield section("Layer by layer", table(head, rows, 1))
 
 
-def _bars(receipt: Receipt, width: float, *, style: bool = False) -> str:
+def layer_bars(receipt: Receipt, width: float, *, style: bool = False) -> str:
     """A bar for each layer, all in one scale; changed layers in colour."""
     canvas = Canvas()
     room = width - _LEFT - _RIGHT

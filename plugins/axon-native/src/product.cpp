@@ -12,6 +12,7 @@
 #include "mlx/utils.h"
 #include "product_kernels.h"
 #include "product_primitive.h"
+#include "rows.h"
 #include "threads.h"
 
 namespace axon {
@@ -22,14 +23,18 @@ const Kernels& chosen() {
   static const Kernels& kernels = []() -> const Kernels& {
 #ifdef __x86_64__
     const char* asked = std::getenv("AXON_KERNELS");
-    const std::string most = asked == nullptr ? "AVX512" : asked;
+    const std::string most = asked == nullptr ? AVX512VBMI.name : asked;
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-    if (most == "AVX512" && avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (most == AVX512VBMI.name && avx512 && __builtin_cpu_supports("avx512vbmi")) {
+      return AVX512VBMI;
+    }
+    if (most.starts_with(AVX512.name) && avx512) {
       return AVX512;
     }
-    if (most != "PORTABLE" && avx2) {
+    if (most != PORTABLE.name && avx2) {
       return AVX2;
     }
 #endif
@@ -76,16 +81,6 @@ void multiply(const Stored& matrix, const std::vector<Meeting>& meetings, size_t
     kernels.multiply(matrix, meeting->origin, first, std::min(first + BLOCK, columns), meeting->x.data(),
                      meeting->y.data(), meeting->x.size(), scratch.data());
   });
-}
-
-/** Where the row of x begins that is `at` in the order of its leading axes, which may repeat rows or turn them around. */
-int64_t offset(const array& x, size_t at, int axes) {
-  int64_t found = 0;
-  for (int axis = axes - 1; axis >= 0; --axis) {
-    found += static_cast<int64_t>(at % x.shape(axis)) * x.strides(axis);
-    at /= x.shape(axis);
-  }
-  return found;
 }
 
 }  // namespace

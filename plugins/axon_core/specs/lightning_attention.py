@@ -16,6 +16,7 @@ from axon_core.specs._rope import Rope
 from axon_core.specs._saved import each, in_float32, norm_saved, ssd_saved
 from axon_core.specs._segments import ssd_cut
 from axon_core.specs._small import limited, small_rope
+from axon_core.specs.transfers.recurrent import LIGHTNING_TRANSFERS
 
 __all__ = ["SPECS", "LightningAttentionOptions"]
 
@@ -157,6 +158,7 @@ SPECS: Final = (
         saved=_saved,
         reads={"offset": "rope"},
         unquantized=("query_layernorm", "key_layernorm"),
+        transfers=LIGHTNING_TRANSFERS,
         shrink=_shrink,
         examples=(
             {"num_heads": 4},

@@ -20,6 +20,7 @@ from axon_core.specs.ssm import (
     ssm_recomputed,
     ssm_saved,
 )
+from axon_core.specs.transfers.recurrent import MAMBA2_TRANSFERS
 
 __all__ = ["SPECS", "Mamba2Options", "MambaNorm", "MambaOptions", "SectionScales"]
 
@@ -245,6 +246,7 @@ SPECS: Final = (
         flops=_mamba2_flops,
         saved=_mamba2_saved,
         float32=("A_log", "dt_bias", "D"),
+        transfers=MAMBA2_TRANSFERS,
         shrink=_shrink_mamba2,
         examples=(
             {"head_dim": 16, "d_state": 8},

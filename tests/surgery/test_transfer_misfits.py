@@ -1,0 +1,79 @@
+"""Replacements whose sizes or options do not fit their source say why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from axon_compose.registry import Dims
+from tests.surgery.small_layers import use_of
+from tests.surgery.transplants import offered
+
+HEADS = {"type": "attention", "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
+MLP = {"type": "mlp", "intermediate_size": 24}
+MOE = {"type": "moe", "num_experts": 4, "top_k": 2, "intermediate_size": 12}
+LATENT = {"type": "latent_attention", "num_heads": 4, "kv_lora_rank": 32, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4}
+DELTA = {"type": "gated_delta_net", "num_k_heads": 4, "head_k_dim": 8}
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "init", "why"),
+    [
+        (
+            {**HEADS, "num_kv_heads": 4},
+            {**HEADS, "num_heads": 6, "num_kv_heads": 3},
+            "transfer",
+            "4 query heads can be made",
+        ),
+        ({**HEADS, "head_dim": 16}, HEADS, "transfer", "heads have other widths"),
+        ({**HEADS, "k_eq_v": True}, HEADS, "transfer", "with `k_eq_v` values are keys"),
+        (HEADS, HEADS, "mean", "the mean is for fewer key/value heads than the source's 2, not 2"),
+        ({**HEADS, "num_kv_heads": 1}, HEADS, "repeat", "repeating gives no fewer heads"),
+        ({**HEADS, "num_heads": 8}, HEADS, "split", "4 and 2 heads cannot be split into 8 and 2"),
+        ({**MOE, "intermediate_size": 7}, MLP, "transfer", "experts of 7 are no equal parts"),
+        ({**MOE, "num_experts": 5}, MLP, "transfer", "5 experts are no whole number of copies of the 2 parts"),
+        ({**MOE, "activation": "relu2"}, MLP, "transfer", "`activation` differs"),
+        ({**MOE, "latent_size": 8}, MLP, "transfer", "with `latent_size` experts do not read"),
+        ({**MOE, "num_shared_experts": 2}, MLP, "transfer", "write `init: shared`"),
+        ({**MOE, "num_shared_experts": 1}, MLP, "shared", "the shared expert has a width of 12, the source 24"),
+        ({**MOE, "num_experts": 3}, MOE, "transfer", "4 experts cannot be merged into 3"),
+        ({**MOE, "num_experts": 6}, MOE, "repeat", "6 experts are no multiple of the source's 4"),
+        ({**MOE, "num_experts": 6}, MOE, "prune", "6 experts are not fewer than the source's 4"),
+        (MLP, MOE, "transfer", "a width of 24 is neither that of one expert (12) nor that of all (48)"),
+        ({**MLP, "gated": False}, MLP, "transfer", "the source has a gate"),
+        ({**MLP, "gated": False, "activation": "xielu"}, {**MLP, "gated": False}, "transfer", "`xielu` has slopes"),
+        (
+            {**MOE, "intermediate_size": 16},
+            MOE,
+            "transfer",
+            "`switch_mlp.gate_proj.weight` is [4, 16, 32], in the source",
+        ),
+        ({**MOE, "router_norm": True}, MOE, "transfer", "the source has no `router_norm.weight`"),
+        ({**DELTA, "head_k_dim": 16}, HEADS, "transfer", "the width of a query is 16, in the source 8"),
+        (
+            {**DELTA, "num_k_heads": 3},
+            HEADS,
+            "transfer",
+            "3 query heads can be made neither by repeating nor by merging 4",
+        ),
+        (LATENT, {**HEADS, "rope": False}, "transfer", "write `rope: false`"),
+        ({**LATENT, "rope": {"theta": 5e5}}, HEADS, "transfer", "`rope.theta` differs"),
+        (
+            {**LATENT, "qk_nope_head_dim": 3, "v_head_dim": 8},
+            HEADS,
+            "transfer",
+            "4 dimensions of a head are not rotated",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_told(new: dict[str, Any], old: dict[str, Any], init: str, why: str) -> None:
+    told = offered(use_of(new), use_of(old), init)
+    assert isinstance(told, str)
+    assert why in told
+
+
+def test_models_of_other_widths_lend_nothing() -> None:
+    wider = replace(use_of(MLP), dims=Dims({"hidden_size": 64, "vocab_size": 16}))
+    assert offered(use_of(MLP), wider) == "`hidden_size` is 32, that of the source 64"
