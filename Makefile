@@ -60,6 +60,7 @@ bench: .venv/dev.stamp
 # Generated files: the published schema, and the output that README and docs show.
 schema: .venv/dev.stamp
 	$(BIN)/axon-compose schema --published --force -o schemas/architecture-1.schema.json
+	$(BIN)/axon-compose schema --edits --published --force -o schemas/edit-1.schema.json
 
 readme: .venv/dev.stamp
 	$(BIN)/python docs/refresh.py

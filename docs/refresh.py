@@ -48,6 +48,7 @@ PAGES: Final = (
     "docs/python.md",
     "docs/questions.md",
     "docs/training.md",
+    "docs/surgery.md",
 )
 #: Pages made of data. What is measured is kept; `docs/families_page.py`, `docs/conformance_page.py` and `make bench`
 #: measure it anew.

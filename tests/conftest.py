@@ -15,7 +15,7 @@ import mlx.core as mx
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import children, native
+from tests import children, forks, native
 from tests.families import seeded
 
 # What is tested are the forms that everybody has, also where `axon-native` is installed, which has tests of its own;
@@ -36,6 +36,15 @@ settings.register_profile(
     "suite", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("suite")
+
+
+@pytest.fixture
+def forked_subjects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `bench` measures need not import everything again."""
+    if forks.POSSIBLE:
+        for name, value in forks.OFFLINE.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("axon_compose.proof.bench._process.PYTHON", forks.python())
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
-from weakref import WeakValueDictionary
 
 import pluggy
 
@@ -25,8 +24,6 @@ __all__ = ["NAME", "Contents", "PluginError", "load", "load_tasks"]
 NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
 #: What a plugin may implement.
 _HOOKS: Final = ("axon_components", "axon_architectures", "axon_tasks")
-#: Records that were checked, and whether as built-in ones: a plugin hands the same objects to every registry.
-_SOUND: Final[WeakValueDictionary[tuple[int, bool], ComponentSpec]] = WeakValueDictionary()
 #: An import may bring large packages along.
 _PATIENCE: Final = 6.0
 
@@ -92,9 +89,6 @@ def load_tasks(candidate: Candidate) -> Mapping[str, TaskSpec]:
 
 
 def _check(component: ComponentSpec, *, core: bool) -> None:
-    key = id(component), core
-    if _SOUND.get(key) is component:
-        return
     try:
         with Guard():
             fault = component_fault(component, core=core)
@@ -102,7 +96,6 @@ def _check(component: ComponentSpec, *, core: bool) -> None:
         fault = str(raised)
     if fault:
         raise PluginError(f"component `{component.name}`: {fault}")
-    _SOUND[key] = component
 
 
 def _manager(candidate: Candidate) -> pluggy.PluginManager:

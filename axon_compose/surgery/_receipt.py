@@ -10,6 +10,7 @@ from typing import Any, Final
 import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
+from mlx.utils import tree_flatten
 
 from axon_compose.learn.loss import divergence
 from axon_compose.model import LanguageModel
@@ -145,7 +146,7 @@ class _Sums:
         mx.eval(g, theirs)
         with layer_outputs(self.edited) as ours:
             h = self.edited.hidden(mx.array(own.astype(np.int32)))
-        gaps = self._gaps(theirs, ours, len(tokens))
+        gaps = self._gaps(theirs, ours, tokens.shape)
         mx.eval(h, gaps)
         self.dtype = str(h.dtype).removeprefix("mlx.core.")
         rows = [array.reshape(-1, array.shape[-1]) for array in (g, h)]
@@ -181,14 +182,14 @@ class _Sums:
         mx.eval(figures)
         return [np.array(each.astype(mx.float32), np.float64) for each in figures]
 
-    def _gaps(self, theirs: list[Any], ours: list[Any], rows: int) -> mx.array:
+    def _gaps(self, theirs: list[Any], ours: list[Any], shape: tuple[int, ...]) -> mx.array:
         """(B, layers), the mean relative difference of what layers give."""
         if self.origins is None:
-            return mx.zeros((rows, 0))
+            return mx.zeros((shape[0], 0))
         found, last = [], -1
         for layer, origin in enumerate(self.origins):
             last = last if origin is None else origin
-            found.append(_gap(theirs[last + 1], ours[layer + 1], rows))
+            found.append(_gap(theirs[last + 1], ours[layer + 1], shape))
         return mx.stack(found, axis=1)
 
 
@@ -197,14 +198,21 @@ def _nll(logits: mx.array, wanted: Tokens) -> mx.array:
     return mx.logsumexp(logits, axis=-1) - score
 
 
-def _gap(theirs: Any, ours: Any, rows: int) -> mx.array:
-    """(B,), the mean over the tokens of a sequence."""
-    known = all(isinstance(each, mx.array) for each in (theirs, ours)) and theirs.shape == ours.shape
-    if not known:
-        return mx.full((rows,), _UNKNOWN)
-    g, h = (each.astype(mx.float32).reshape(*each.shape[:2], -1) for each in (theirs, ours))
+def _gap(theirs: Any, ours: Any, shape: tuple[int, ...]) -> mx.array:
+    """(B,), the mean over the tokens of a sequence; `shape` is (B, L)."""
+    g, h = (_state(each, shape) for each in (theirs, ours))
+    if g is None or h is None or g.shape != h.shape:
+        return mx.full(shape[:1], _UNKNOWN)
     apart, size = (mx.linalg.norm(each, axis=-1) for each in (h - g, g))
     return (apart / mx.maximum(size, 1e-30)).mean(axis=-1)
+
+
+def _state(value: Any, shape: tuple[int, ...]) -> mx.array | None:
+    """(B, L, width) of a hidden state, or of all arrays that a residual scheme has for each token."""
+    arrays = [each for _, each in tree_flatten(value) if isinstance(each, mx.array) and each.shape[:2] == shape]
+    if not arrays:
+        return None
+    return mx.concatenate([each.astype(mx.float32).reshape(*shape, -1) for each in arrays], axis=-1)
 
 
 def _perplexity(losses: npt.NDArray[np.float64]) -> float:

@@ -56,6 +56,7 @@ def test_every_command_takes_the_folder(
     assert load(folder).plan() == load("hybrid-demo", settings=SMALL).plan()
 
 
+@pytest.mark.usefixtures("forked_subjects")
 def test_bench_takes_a_folder(folders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     sizes = ("--prompt", 8, "--steps", 2, "--batch", 1, "--rounds", 1)
     assert "decode" in run(capsys, "bench", folders["quantised"], *sizes)

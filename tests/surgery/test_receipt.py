@@ -83,6 +83,16 @@ def test_the_same_model_has_a_receipt_of_zeros() -> None:
     assert not any(each.changed for each in found.layers)
 
 
+@pytest.mark.parametrize("kind", ["hyper_connections", "altup", "attention_residuals"])
+def test_states_of_a_residual_scheme_are_compared_too(kind: str) -> None:
+    scheme = {"residual": {"type": kind}}
+    source, edited = model(**scheme), model(**scheme)
+    edited.layers[1].ssm.update(tree_map(lambda w: 1.5 * w, edited.layers[1].ssm.parameters()))
+    found = receipt(source, edited, TOKENS)
+    assert found.parted == 1
+    assert [each.gap == 0 for each in found.layers] == [True, False, False]
+
+
 def test_a_window_differs_behind_itself_alone() -> None:
     """The attention of layer 0 sees 8 tokens: the first 8 are those of full attention."""
     window = {"type": "attention", "num_heads": 2, "window_size": 8}

@@ -154,6 +154,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return code, *capsys.readouterr()
 
 
+@pytest.mark.usefixtures("forked_subjects")
 def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     work = ["--prompt", "8,16", "--batch", "1,2", "--steps", "2", "--rounds", "1", "--training"]
     code, out, _ = run(capsys, "llama", *SET, "--against", "mlx-lm", *work)
@@ -173,6 +174,7 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+@pytest.mark.usefixtures("forked_subjects")
 def test_transformers(capsys: pytest.CaptureFixture[str]) -> None:
     """Without torch, it is told that it lacks, and the others are measured."""
     work = ["--prompt", "8", "--batch", "1", "--steps", "2", "--rounds", "1", "--training"]
@@ -196,6 +198,7 @@ def test_weights_count_with_transformers_too_though_it_maps_them() -> None:
         assert weights < found < 1.3 * weights
 
 
+@pytest.mark.usefixtures("forked_subjects")
 def test_command_in_json(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(
         capsys, "hybrid-demo", "--prompt", "8", "--batch", "1", "--steps", "1", "--rounds", "1", "--json"
