@@ -24,10 +24,12 @@ import numpy as np
 import numpy.typing as npt
 
 from axon_compose.registry import Case
-from axon_core.specs._heads import head_shape
+from axon_core.specs.attention import attention_params, head_shape
+from axon_core.specs.transfers.attention import aligned_pieces
 from axon_core.transfers._heads import Array
+from axon_core.transfers.attention import heads
 
-__all__ = ["aligned", "shared_pairs"]
+__all__ = ["aligned", "shared_pairs", "transferred"]
 
 Wide = npt.NDArray[np.float64]
 Complex = npt.NDArray[np.complex128]
@@ -37,10 +39,10 @@ _TINY = 1e-30
 
 def aligned(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
     """Fewer key/value heads, each what a group of the source's has in common."""
-    heads, kv_heads, width = head_shape(case.source_options, case.source_dims)
+    queries, kv_heads, width = head_shape(case.source_options, case.source_dims)
     new = head_shape(case.options, case.dims)[1]
     # Groups by axis 0: (groups, members, ...), and the query heads of each member.
-    q = _rows(arrays, "q", (new, kv_heads // new, heads // kv_heads, width))
+    q = _rows(arrays, "q", (new, kv_heads // new, queries // kv_heads, width))
     k = _rows(arrays, "k", (new, kv_heads // new, width))
     v = _rows(arrays, "v", (new, kv_heads // new, -1))
     o = arrays["o_proj.weight"].astype(np.float64).T.reshape(*q.shape[:3], -1, case.dims.hidden_size)
@@ -57,6 +59,12 @@ def aligned(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -
     rest = {name: array for name, array in arrays.items() if name not in made}
     rows = np.stack(output).reshape(-1, case.dims.hidden_size)
     return rest | made | {"o_proj.weight": np.ascontiguousarray(rows.T, np.float32)}
+
+
+def transferred(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
+    """Heads that are aligned before they are merged where that is possible, and else repeated, merged or kept."""
+    fits = not isinstance(aligned_pieces(case, attention_params), str)
+    return aligned(case, arrays, rng) if fits else heads(case, arrays, rng)
 
 
 def _rows(arrays: Mapping[str, Array], letter: str, shape: tuple[int, ...]) -> Wide:
