@@ -9,7 +9,7 @@ from axon_compose.registry import Case, Dims, Piece, Transfer, TransferExample
 from axon_core.specs._heads import head_shape
 from axon_core.specs.transfers._common import ATTENTION, differing, misfit_of_attention, ratio_fault, width_fault
 
-__all__ = ["attention_transfers", "neutral_gate", "pieces_by_heads"]
+__all__ = ["aligned_pieces", "attention_transfers", "neutral_gate", "pieces_by_heads"]
 
 Params = Callable[[Any, Dims], Mapping[str, tuple[int, ...]]]
 Exactness = Literal["exact", "near"]
@@ -27,7 +27,8 @@ def attention_transfers(params: Params) -> tuple[Transfer, ...]:
     """
 
     def any_heads(case: Case) -> Mapping[str, Piece] | str:
-        return pieces_by_heads(case, params)
+        found = aligned_pieces(case, params)
+        return pieces_by_heads(case, params) if isinstance(found, str) else found
 
     def fewer(case: Case) -> Mapping[str, Piece] | str:
         old, new = _counts(case)
@@ -36,7 +37,7 @@ def attention_transfers(params: Params) -> tuple[Transfer, ...]:
         return pieces_by_heads(case, params)
 
     def aligned(case: Case) -> Mapping[str, Piece] | str:
-        return _aligned_pieces(case, params)
+        return aligned_pieces(case, params)
 
     def more(case: Case) -> Mapping[str, Piece] | str:
         old, new = _counts(case)
@@ -57,9 +58,9 @@ def attention_transfers(params: Params) -> tuple[Transfer, ...]:
             name="transfer",
             sources=ATTENTION,
             pieces=any_heads,
-            make=f"{make}heads",
-            claim="The same for texts within the window where heads are kept or repeated; merged heads are means of "
-            "neighbours, the same if those were equal.",
+            make="axon_core.transfers.aligned_heads:transferred",
+            claim="The same for texts within the window where heads are kept or repeated; heads that are merged are "
+            "aligned first, where nothing stands between their projections, and are means of neighbours else.",
             paper=merging,
         ),
         Transfer(
@@ -222,7 +223,8 @@ def _split_pieces(case: Case, params: Params) -> Mapping[str, Piece] | str:
     return pieces
 
 
-def _aligned_pieces(case: Case, params: Params) -> Mapping[str, Piece] | str:
+def aligned_pieces(case: Case, params: Params) -> Mapping[str, Piece] | str:
+    """Parameters of attention with fewer key/value heads, aligned before they are merged."""
     new, old = case.options, case.source_options
     (heads, kv_heads, width), (new_heads, new_kv_heads, new_width) = _counts(case)
     if fault := misfit_of_attention(case):
