@@ -14,6 +14,8 @@ from mlx_lm.utils import load as load_both
 from axon_compose import load, load_model
 from axon_compose.cli import main
 
+pytestmark = pytest.mark.xdist_group("folders-in-commands")  # one worker makes the folders
+
 PROMPT = "State space, a window and experts: describe, trust, run."
 KINDS = ("built", "quantised", "fused", "adapters")
 TOKENS = mx.array([list(PROMPT.encode())])

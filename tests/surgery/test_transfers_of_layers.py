@@ -87,7 +87,8 @@ def related_pairs(name: str, array: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("options", [{}, {"bias": True, "sinks": True}, {"gate": "head", "softcap": 3.0}])
 def test_aligned_heads_that_were_related_change_nothing(options: dict[str, Any]) -> None:
     old = {**HEADS, "num_kv_heads": 4, "rope": {"theta": 50.0, "dims": 4}, **options}
-    agrees(old, {**old, "num_kv_heads": 2}, "align", related_pairs)
+    for init in ("align", "transfer"):
+        agrees(old, {**old, "num_kv_heads": 2}, init, related_pairs)
 
 
 @pytest.mark.parametrize("rope", [True, False, {"traditional": True}])

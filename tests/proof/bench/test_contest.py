@@ -110,7 +110,7 @@ def test_text() -> None:
         "  training  8 tokens                 100 ±0%        -\n"
         "  memory    training, 8 tokens          10 B        -\n"
         "\n"
-        "  the same random weights; one run, tokens a second; peak of arrays\n"
+        "  the same random weights; one run, tokens a second; peak of arrays, weights included\n"
         "  ratios: above 1, axon-compose is faster or takes less\n"
         "  not measured: x: too\\x1b large\n"
         "  this BLAS is slow, whoever uses it: `axon-compose doctor` says what to install\n"
@@ -184,6 +184,18 @@ def test_transformers(capsys: pytest.CaptureFixture[str]) -> None:
         assert len(re.findall(r"^  \w+  .*\d.*x$", out, re.MULTILINE)) == 5
     else:
         assert "not measured: transformers: ModuleNotFoundError: No module named 'torch'" in out
+
+
+@pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
+def test_weights_count_with_transformers_too_though_it_maps_them() -> None:
+    work = Workload(prompt=8, steps=0, rounds=1)
+    architecture = load("llama", settings=[*LLAMA, "dims.vocab_size=100000", "dims.hidden_size=64"])
+    with same_weights(architecture, ["mlx-lm", "transformers"], work) as subjects:
+        (ours, stock, theirs) = (found.peak_bytes for found in contest(subjects, [work])[0])
+    weights = 2 * 4 * 64 * 100_000
+    for found in (ours, stock, theirs):
+        assert found is not None
+        assert weights < found < 1.3 * weights
 
 
 @pytest.mark.usefixtures("forked_subjects")

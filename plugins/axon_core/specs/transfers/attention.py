@@ -9,7 +9,7 @@ from axon_compose.registry import Case, Dims, Piece, Transfer, TransferExample
 from axon_core.specs._heads import head_shape
 from axon_core.specs.transfers._common import ATTENTION, differing, misfit_of_attention, ratio_fault, width_fault
 
-__all__ = ["attention_transfers", "neutral_gate", "pieces_by_heads"]
+__all__ = ["aligned_pieces", "attention_transfers", "neutral_gate", "pieces_by_heads"]
 
 Params = Callable[[Any, Dims], Mapping[str, tuple[int, ...]]]
 Exactness = Literal["exact", "near"]
@@ -27,7 +27,8 @@ def attention_transfers(params: Params) -> tuple[Transfer, ...]:
     """
 
     def any_heads(case: Case) -> Mapping[str, Piece] | str:
-        return pieces_by_heads(case, params)
+        found = aligned_pieces(case, params)
+        return pieces_by_heads(case, params) if isinstance(found, str) else found
 
     def fewer(case: Case) -> Mapping[str, Piece] | str:
         old, new = _counts(case)
@@ -36,7 +37,7 @@ def attention_transfers(params: Params) -> tuple[Transfer, ...]:
         return pieces_by_heads(case, params)
 
     def aligned(case: Case) -> Mapping[str, Piece] | str:
-        return _aligned_pieces(case, params)
+        return aligned_pieces(case, params)
 
     def more(case: Case) -> Mapping[str, Piece] | str:
         old, new = _counts(case)
@@ -57,9 +58,9 @@ def attention_transfers(params: Params) -> tuple[Transfer, ...]:
             name="transfer",
             sources=ATTENTION,
             pieces=any_heads,
-            make=f"{make}heads",
-            claim="The same for texts within the window where heads are kept or repeated; merged heads are means of "
-            "neighbours, the same if those were equal.",
+            make="axon_core.transfers.aligned_heads:transferred",
+            claim="The same for texts within the window where heads are kept or repeated; heads that are merged are "
+            "aligned first, where nothing stands between their projections, and are means of neighbours else.",
             paper=merging,
         ),
         Transfer(
@@ -145,6 +146,8 @@ def _piece(name: str, shape: tuple[int, ...], known: Mapping[str, Any], case: Ca
             return Piece((name,), "the same indexer") if same else None
         if "_norm" in name and known[name] == shape:
             return Piece((name,), "the same")  # one for all heads
+        if "_norm" in name and not _norms_alike(case):
+            return None
         keys = part in ("k_proj", "v_proj", "k_norm")
         piece = _by_heads(name, *((new_kv_heads, kv_heads) if keys else (new_heads, heads)))
         if name == "o_proj.weight" and neutral_gate(case):
@@ -162,6 +165,12 @@ def _piece(name: str, shape: tuple[int, ...], known: Mapping[str, Any], case: Ca
     if name == "g_proj.weight":
         return Piece((), "zero: the gate is the same everywhere, which the output makes up for")
     return None
+
+
+def _norms_alike(case: Case) -> bool:
+    """Whether norms of queries and keys have their scales for the same parts."""
+    new, old = case.options.qk_norm, case.source_options.qk_norm
+    return (new.over, new.per_head) == (old.over, old.per_head)
 
 
 def _by_heads(name: str, new: int, old: int) -> Piece:
@@ -222,7 +231,8 @@ def _split_pieces(case: Case, params: Params) -> Mapping[str, Piece] | str:
     return pieces
 
 
-def _aligned_pieces(case: Case, params: Params) -> Mapping[str, Piece] | str:
+def aligned_pieces(case: Case, params: Params) -> Mapping[str, Piece] | str:
+    """Parameters of attention with fewer key/value heads, aligned before they are merged."""
     new, old = case.options, case.source_options
     (heads, kv_heads, width), (new_heads, new_kv_heads, new_width) = _counts(case)
     if fault := misfit_of_attention(case):

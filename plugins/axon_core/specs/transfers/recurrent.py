@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 _HALF_LIFE: Final = Setting(
-    256.0, "Tokens after which the slowest head has forgotten half; the fastest takes a 64th of that.", least=1
+    1024.0, "Tokens after which the slowest head has forgotten half; the fastest takes a 64th of that.", least=1
 )
 _TAP: Final = Setting(
     0.5,
