@@ -61,7 +61,9 @@ def from_dense(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator
             parts = np.stack(np.split(array * (np.float32(cut.parts) / total), cut.parts, axis=1))
         else:
             parts = np.stack(np.split(array, cut.parts))
-        made[name] = np.tile(parts, (cut.copies, *[1] * (parts.ndim - 1)))
+        # A view where the experts are copies of the whole layer, which may be large.
+        copies = np.broadcast_to(parts, (cut.copies, *parts.shape))
+        made[name] = copies[:, 0] if cut.parts == 1 else copies.reshape(-1, *parts.shape[1:])
     return made | _router(options, case.dims.hidden_size, cut, rng)
 
 
