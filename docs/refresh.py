@@ -48,6 +48,7 @@ PAGES: Final = (
     "docs/python.md",
     "docs/questions.md",
     "docs/training.md",
+    "docs/surgery.md",
 )
 #: Pages made of data. What is measured is kept; `docs/families_page.py`, `docs/conformance_page.py` and `make bench`
 #: measure it anew.
@@ -204,7 +205,7 @@ def run(command: list[str], folder: Path) -> str:
         "PATH": os.pathsep.join([str(PROGRAMS), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "NO_COLOR": "1", "COLUMNS": "100", "TERM": "dumb", "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(paths),
-        "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(folder / ".cache"),
+        "HF_HUB_OFFLINE": "1", "AXON_NATIVE": "0", "XDG_CACHE_HOME": str(folder / ".cache"),
         "PIP_TARGET": site, "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0",
         "PIP_NO_INDEX": "1", "PIP_QUIET": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_ROOT_USER_ACTION": "ignore",

@@ -30,6 +30,12 @@ _RECIPES: Final = (
         "`mean`, the same",
     ),
     (
+        "Jin et al. 2024, aligned heads (arXiv:2412.20677)",
+        "heads turned towards each other before their mean, by orthogonal matrices found on a text",
+        "`align`, without a text: any map of values, a turn and factor of each rotated pair of keys, the "
+        "best of both by singular vectors",
+    ),
+    (
         "Komatsuzaki et al. 2022, sparse upcycling (arXiv:2212.05055)",
         "experts that are copies, a random router",
         "the same; exact for every router where weights sum to one, else by a router of zeros",
@@ -59,7 +65,8 @@ _RECIPES: Final = (
     (
         "Ji et al. 2025, MHA2MLA (arXiv:2502.14837)",
         "keys and values in one decomposition, a part of each head rotated",
-        "the same decomposition; every so many-th pair stays rotated, with one key for all heads, the mean of theirs",
+        "the same decomposition; every so many-th pair stays rotated, with one key for all heads, what theirs "
+        "have in common",
     ),
     (
         "Meng et al. 2025, TransMLA (arXiv:2502.07864)",

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 
 import mlx.core as mx
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import children
+from tests import children, forks, native
 from tests.families import seeded
 
-# What is tested are the forms that everybody has, also where `axon-native` is installed; its own tests build it.
-os.environ["AXON_NATIVE"] = "0"
+# What is tested are the forms that everybody has, also where `axon-native` is installed, which has tests of its own;
+# with `AXON_NATIVE=1` it is everything with that.
+os.environ.setdefault("AXON_NATIVE", "0")
 # Workers are as many as processors, so each multiplies with one thread.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 # Hundreds of commands are started, and each would compile the same files again.
@@ -34,10 +39,39 @@ settings.load_profile("suite")
 
 
 @pytest.fixture
+def forked_subjects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `bench` measures need not import everything again."""
+    if forks.POSSIBLE:
+        for name, value in forks.OFFLINE.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("axon_compose.proof.bench._process.PYTHON", forks.python())
+
+
+@pytest.fixture
 def default_signals() -> Iterator[None]:
     """For tests that send signals to their own process, which may ignore them."""
     with children.default_signals():
         yield
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which `axon-native` is installed."""
+    return native.unpack(tmp_path_factory.mktemp("native"))
+
+
+@pytest.fixture(scope="session")
+def module(built: Path) -> ModuleType:
+    """It, imported."""
+    sys.path.insert(0, str(built))
+    try:
+        return importlib.import_module("axon_native")
+    except ImportError as error:
+        if "another nanobind" in str(error):  # what MLX was built with is not written anywhere
+            pytest.skip(str(error))
+        raise
+    finally:
+        sys.path.remove(str(built))
 
 
 def pytest_configure(config: pytest.Config) -> None:

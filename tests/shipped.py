@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
+from axon_compose import Architecture, load
 from axon_compose.registry._data_files import data_dir
 
-__all__ = ["ALL", "VARIED"]
+__all__ = ["ALL", "VARIED", "shipped"]
 
 #: Every file in `architectures`.
 ALL: Final = sorted(path.stem for path in data_dir("architectures").glob("*.yaml"))
@@ -66,3 +68,9 @@ VARIED: Final = [
     "xglm",
     "zamba2",
 ]
+
+
+@cache
+def shipped(name: str) -> Architecture:
+    """A shipped architecture, compiled once in a process, for tests of what is done with it."""
+    return load(name)

@@ -46,7 +46,7 @@ class Architecture(Shown, Compiled):
         batch: int = 1,
         quantize: int | None = None,
         training: bool = False,
-        segment: int = 0,
+        segment: int | None = None,
         memory: int | None = None,
         bandwidth: float | None = None,
     ) -> CostSheet:
@@ -58,7 +58,8 @@ class Architecture(Shown, Compiled):
             batch: Sequences that run together.
             quantize: Bits of quantised weights; not quantised unless given.
             training: Count the memory of a training step too.
-            segment: Layers of a segment that the step computes again (gradient checkpointing); 0 saves all.
+            segment: The step is that of `axon-compose train`, and computes so many layers at a time again (gradient
+                checkpointing); 0 saves all.
             memory: Bytes that there are: does it fit, and how far?
             bandwidth: Bytes that memory moves in a second.
 

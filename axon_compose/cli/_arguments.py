@@ -23,6 +23,7 @@ __all__ = [
     "dtype",
     "dtypes",
     "html_page",
+    "layers",
     "length",
     "names",
     "nbytes",
@@ -209,6 +210,13 @@ def sequences(text: str) -> int:
     """A count."""
     if not re.fullmatch("[0-9]{1,13}", text) or not 1 <= int(text) <= _MANY:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 2^40")
+    return int(text)
+
+
+def layers(text: str) -> int:
+    """A number of layers, none allowed."""
+    if not re.fullmatch("[0-9]{1,6}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of layers")
     return int(text)
 
 

@@ -12,6 +12,7 @@ from axon_compose.cli._arguments import (
     contexts,
     dtypes,
     html_page,
+    layers,
     nbytes,
     output,
     peers,
@@ -33,9 +34,9 @@ def add_counting(command: Command) -> None:
     cost.add_argument("--training", action="store_true", help="count the memory of a training step too")
     cost.add_argument(
         "--segment",
-        type=sequences,
+        type=layers,
         metavar="N",
-        help="with --training: N layers at a time are computed again in the backward pass, as by train --segment N",
+        help="with --training: the step of train --segment N, which computes N layers at a time again, 0 none",
     )
     cost.add_argument("--layers", action="store_true", help="list every layer")
     common(cost)

@@ -9,21 +9,17 @@ the head's weights, whatever the batch (as in Hsu et al. 2024, "Liger Kernel", a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
+from axon_compose.analysis.cost import tokens_at_once
 from axon_compose.learn.batches import LEFT_OUT
 from axon_compose.model import LanguageModel
 
 __all__ = ["Losses", "cross_entropy", "distillation", "divergence"]
-
-#: Logits of a piece, unless its tokens are given, and the fewest tokens: with less, most time would go into adding up
-#: the gradient of the table. MLX begins pieces before it has freed others, so about ten are in memory.
-_AT_ONCE: Final = 2**21
-_FEWEST: Final = 64
 
 #: The parameters that gradients are wanted of: of the head, and those of the embedding that it reads.
 Weights = dict[str, Any]
@@ -197,7 +193,7 @@ def _reduced(
     """Sum `each(logits, *beside)` over pieces of tokens."""
     vocabulary = int(model.plan.dims.vocab_size)
     rows = h.reshape(-1, h.shape[-1])
-    size = chunk or max(_FEWEST, _AT_ONCE // vocabulary)
+    size = chunk or tokens_at_once(vocabulary)
     head = _Head(model)
 
     def value(rows: mx.array, weights: Weights, *beside: mx.array) -> mx.array:

@@ -16,7 +16,7 @@ from axon_compose.surgery._draft import Draft, DraftLayer, Part
 from axon_compose.surgery._ends import Ends
 from axon_compose.surgery._init import Beginning, Init, read_init
 from axon_compose.surgery._making import Made, Making
-from axon_compose.surgery._readers import lost_writers
+from axon_compose.surgery._readers import Reading, readings
 from axon_compose.surgery._rows import NoRows, with_rows
 from axon_compose.surgery._selection import SelectionError, one_layer, select
 from axon_compose.surgery.document import Drop, Edit, EditText, Insert
@@ -84,19 +84,36 @@ class _Editor:
             Faulty: It cannot be applied; reported.
         """
         self.number, self.edit = number, edit
-        before = set(lost_writers(self.draft, self.registry))
-        action = edit.action
-        getattr(self, f"_{action}")()
-        for reader in lost_writers(self.draft, self.registry):
-            if reader not in before:
-                where = self.text.place("edits", number, action, key=True)
-                layer, component, option, wanted = reader
-                message = f"after this edit no layer before layer {layer} has the `{wanted}` that `{component}` reads"
-                hint = (
-                    f"change `{component}.{option}` in that layer too, or leave one of the layers that have `{wanted}`"
-                )
-                self.problems.error("AX928", message, where, help=hint)
-                raise Faulty
+        before = {reading.reader: reading for reading in readings(self.draft, self.registry)}
+        getattr(self, f"_{edit.action}")()
+        for reading in readings(self.draft, self.registry):
+            was = before.get(reading.reader)
+            if reading.writer is None and (was is None or was.writer is not None):
+                self._lost(reading)
+            elif was is not None and reading.writer is not was.writer and reading.writer is not None:
+                self._read_elsewhere(reading)
+
+    def _lost(self, reading: Reading) -> NoReturn:
+        """A reader has nobody to read from any more."""
+        what = f"no layer before layer {reading.number} has the `{reading.wanted}` that `{reading.component}` reads"
+        hint = (
+            f"change `{reading.component}.{reading.option}` in that layer too, or leave one that has `{reading.wanted}`"
+        )
+        where = self._place(self.edit.action, key=True)
+        self.problems.error("AX928", f"after this edit {what}", where, help=hint)
+        raise Faulty
+
+    def _read_elsewhere(self, reading: Reading) -> None:
+        """A reader reads from another layer than before: a fault where the edit says that it changes nothing."""
+        where = self._place(self.edit.action, key=True)
+        inserted = self.edit.action == "insert"
+        what = "a new layer" if inserted else "another layer than before"
+        message = f"`{reading.component}` of layer {reading.number} would read `{reading.wanted}` from {what}"
+        if inserted:
+            hint = f"choose a `block` without `{reading.wanted}`, or a place after all that read it"
+            self.problems.error("AX928", message, where, help=hint)
+            raise Faulty
+        self.problems.warning("AX928", message, where, help="the nearest earlier layer that has it is read")
 
     # Places, selections, names.
 

@@ -124,7 +124,12 @@ def heal(
             last=stage is stages[-1],
             force=force or resume or stage is not stages[0],
         )
-        run.resume() if resume and stage is stages[0] else run.start()
+        if stage is not stages[0]:
+            run.checkpoint(done=False)  # what was measured at the end of the stage before is its beginning
+        elif resume:
+            run.resume()
+        else:
+            run.start()
         outcome = run.run()
         monitor.end(run.history)
         if not outcome.finished:

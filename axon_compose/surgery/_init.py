@@ -141,14 +141,14 @@ class Beginning:
     def _unknown(self, name: str, new: Use, old: Use | None, known: Mapping[str, Transfer]) -> NoReturn:
         ways = [*known, *GENERIC]
         near = self.problems.nearest(name, ways)
-        hint = f"did you mean `{near}`?" if near else f"`{new.type}` can begin by {', '.join(ways)}"
-        source = f" from `{old.type}`" if old else ""
-        self._fail("AX927", f"there is no way `{name}` to make `{new.type}`{source}", hint)
+        hint = f"did you mean `{near}`?" if near else f"`{_short(new)}` can begin by {', '.join(ways)}"
+        source = f" from `{_short(old)}`" if old else ""
+        self._fail("AX927", f"there is no way `{name}` to make `{_short(new)}`{source}", hint)
 
     def _no_way(self, new: Use, old: Use | None, known: Mapping[str, Transfer]) -> NoReturn:
         ways = [*known, "random", "zero_out"]
-        source = f"`{old.type}`" if old else "nothing"
-        message = f"`{new.type}` cannot be made from {source} without being told how"
+        source = f"`{_short(old)}`" if old else "nothing"
+        message = f"`{_short(new)}` cannot be made from {source} without being told how"
         self._fail("AX925", message, f"write `init:` with one of {', '.join(ways)}")
 
     def _transferred(self, transfer: Transfer, new: Use, old: Use | None, making: Making | None) -> Made:
@@ -204,7 +204,7 @@ class Beginning:
         adding = [pattern for pattern, rule in rules.items() if isinstance(rule, Normal) and rule.residual]
         modules = {name.rpartition(".")[0] for name in new.params if matching(name, adding)}
         if not modules:
-            message = f"`{new.type}` does not say which of its matrices add to the stream, so it cannot add nothing"
+            message = f"`{_short(new)}` does not say which of its matrices add to the stream, so it cannot add nothing"
             self._fail("AX926", message, "write `init: random`, or insert a block without it")
         yield from (name for name in new.params if name.rpartition(".")[0] in modules)
 
@@ -237,3 +237,8 @@ def _pairs(new: Use, old: Use) -> Iterator[tuple[str, Piece]]:
         there = [each for each, other in old.params.items() if other == shape and each not in new.params]
         if len(here) == len(there) == 1:
             yield name, Piece((there[0],), COPIED)
+
+
+def _short(use: Use) -> str:
+    """A type as files write it."""
+    return use.type.removeprefix("core/")

@@ -18,6 +18,7 @@ from axon_compose.notebook import Shown
 from axon_compose.plan import DTYPES, Compiled, Plan, Text, compile_node, kept_in_float32
 from axon_compose.registry import Registry
 from axon_compose.surgery._apply import apply_edits
+from axon_compose.surgery._config import edited_config
 from axon_compose.surgery._draft import Draft, slots
 from axon_compose.surgery._making import Exactness, Kind, Made, Making, bases, trace
 from axon_compose.surgery.document import EditText, read_edits
@@ -250,14 +251,13 @@ def plan_edit(
     influence = None if place is None else partial(_influence, source, place, tuple(texts), allow_large)
     apply_edits(draft, text, registry, problems, seed=seed, influence=influence, home=place)
     problems.raise_if_any()
-    edited = compile_node(
-        draft.node(problems), text.directory, config=source.config, registry=registry, problems=problems
-    )
+    origins = tuple(layer.origin for layer in draft.layers)
+    config = edited_config(source, origins)
+    edited = compile_node(draft.node(problems), text.directory, config=config, registry=registry, problems=problems)
     makings = dict(_makings(draft, edited.plan()))
     dtypes = _dtypes(source.plan(), load_plan, dtype)
     usual = dtype or _usual(source.plan(), dtypes)
     steps = tuple(_steps(edited.plan(), makings, dtypes, usual))
-    origins = tuple(layer.origin for layer in draft.layers)
     return SurgeryPlan(
         source,
         edited,

@@ -1,33 +1,53 @@
-"""Parts that read what an earlier layer publishes, such as its keys and values, and have nobody left to read from."""
+"""Parts that read what an earlier layer publishes, such as its keys and values, and who they read from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from axon_compose.registry import PASS_VALUES, Registry
-from axon_compose.surgery._draft import Draft, Part
+from axon_compose.surgery._draft import Draft, DraftLayer, Part
 
-__all__ = ["lost_writers"]
+__all__ = ["Reading", "readings"]
 
 
-def lost_writers(draft: Draft, registry: Registry) -> Iterator[tuple[int, str, str, str]]:
-    """Readers without a writer in any earlier layer.
+class Reading(NamedTuple):
+    """One value that a component reads from another.
 
-    Yields:
-        The layer, the component, its option that names the writer, and the name there.
+    Attributes:
+        number: Number of the reader's layer.
+        layer: That layer.
+        component: The reader.
+        option: Its option that names the writer.
+        wanted: The name there.
+        writer: The nearest earlier layer that has it; None if none has.
     """
-    written: dict[str, set[str]] = {}
+
+    number: int
+    layer: DraftLayer
+    component: str
+    option: str
+    wanted: str
+    writer: DraftLayer | None
+
+    @property
+    def reader(self) -> tuple[int, str, str]:
+        """What stays the same while layers come and go; as long as the layer is kept somewhere."""
+        return id(self.layer), self.component, self.option
+
+
+def readings(draft: Draft, registry: Registry) -> Iterator[Reading]:
+    """Every value that is read from a component by its name, and the layer that it comes from."""
+    writers: dict[tuple[str, str], DraftLayer] = {}
     for index, layer in enumerate(draft.layers):
-        here: dict[str, set[str]] = {}
+        published: list[tuple[str, str]] = []
         for name, part in layer.parts.items():
-            spec = registry.component(part.type)
             reading = dict(_readings(part, registry))
             for value, (option, wanted) in reading.items():
-                if value not in written.get(wanted, ()):
-                    yield index, name, option, wanted
-            here[name] = {value for value in spec.writes if value not in reading}
-        for name, values in here.items():
-            written.setdefault(name, set()).update(values)
+                yield Reading(index, layer, name, option, wanted, writers.get((wanted, value)))
+            writes = registry.component(part.type).writes
+            published += [(name, value) for value in writes if value not in reading]
+        writers |= dict.fromkeys(published, layer)
 
 
 def _readings(part: Part, registry: Registry) -> Iterator[tuple[str, tuple[str, str]]]:

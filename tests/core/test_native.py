@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from importlib.metadata import distributions, version
 
 import mlx.core as mx
 import numpy as np
@@ -210,13 +212,32 @@ def test_another_version_of_mlx_is_left_alone(built, tmp_path):
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: mlx\nVersion: 99.0\n")
     code = (
         "from axon_core.kernels._native import native; print(native())\n"
+        "from axon_compose.machine.native import native; print(native())\n"
         "from axon_compose.proof.doctor import examine\n"
         "print(*(finding.value for finding in examine() if finding.name == 'kernels'))"
     )
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{built}", "AXON_NATIVE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.stdout.startswith("None\naxon-native was built for mlx 0."), done.stderr
-    assert "not 99.0: build it again" in done.stdout
+    used, shown, reported = done.stdout.splitlines()
+    assert (used, shown) == ("None", "Native(version='0.1.0', fits=False)"), done.stderr
+    assert reported.startswith("axon-native was built for mlx 0.")
+    assert reported.endswith("not 99.0: build it again")
+
+
+def test_the_wheel_needs_the_mlx_that_it_is_built_for(built):
+    (found,) = distributions(path=[str(built)])
+    assert found.requires == [f"mlx=={version('mlx')}"]
+
+
+def test_show_says_what_runs(built):
+    command = [sys.executable, "-m", "axon_compose", "show", "hybrid-demo", "--json"]
+    paths = os.pathsep.join([str(built), *sys.path])
+    found = []
+    for switch in ("1", "0"):
+        environment = os.environ | {"PYTHONPATH": paths, "AXON_NATIVE": switch}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        found.append(json.loads(done.stdout)["result"]["axon_native"])
+    assert found == ["0.1.0", None]
 
 
 @pytest.mark.parametrize(("switch", "words"), [("0", "AXON_NATIVE is 0"), ("1", "in C++, axon-native ")])

@@ -22,6 +22,8 @@ from commands import complaints, environment, plain
 
 from tests.children import PATIENCE, child
 
+pytestmark = pytest.mark.xdist_group("server")  # one worker starts it
+
 PROMPTS = ["ok", "a window of sixteen tokens", "state space, a window and experts: describe, trust, run. " * 2]
 CROWD = ["who", "a stack of sixteen layers", "one expert, two experts and a shared one: run, trust, describe. " * 3]
 TOKENS = 24

@@ -45,6 +45,7 @@ def results() -> dict[str, tuple[list[str], bool, float, int]]:
     return {name: tuple(rest) for name, *rest in map(json.loads, done.stdout.splitlines())}
 
 
+@pytest.mark.xdist_group("hostile-texts")  # one worker makes the results
 @pytest.mark.parametrize("name", HOSTILE)
 def test_generated(name: str, results: dict[str, tuple[list[str], bool, float, int]]) -> None:
     codes, usable, seconds, size = results[name]

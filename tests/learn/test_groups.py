@@ -22,7 +22,7 @@ from axon_compose.testing import check_layer
 from axon_core import axon_components
 from tests.helpers import described
 from tests.learn.small import Counting
-from tests.shipped import VARIED
+from tests.shipped import VARIED, shipped
 
 RECIPE: Final = Recipe(weight_decay=0.1, learning_rate=1e-2)
 #: What the literature leaves alone, found by its name as papers and Hugging Face's code have it.
@@ -38,7 +38,7 @@ ALWAYS: Final = re.compile(r"(q|k|v|o|gate|up|down|in|out|x)_proj\.weight$|switc
 @pytest.fixture(scope="module")
 def plans() -> dict[str, Any]:
     """Of small copies, which have the same parameters in fewer layers."""
-    return {name: small_architecture(axon_compose.load(name).plan()).plan() for name in VARIED}
+    return {name: small_architecture(shipped(name).plan()).plan() for name in VARIED}
 
 
 def test_every_parameter_is_in_one_group_and_the_right_ones_decay(plans: dict[str, Any]) -> None:

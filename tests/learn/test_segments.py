@@ -283,3 +283,16 @@ def test_segments_need_less_memory(peaks: Any) -> None:
 def test_cost_predicts_the_memory_of_segments(peaks: Any) -> None:
     for (kind, segment), (peak, predicted) in peaks.items():
         assert predicted == pytest.approx(peak, rel=0.15), (kind, segment)
+
+
+def test_cost_predicts_the_memory_of_a_large_vocabulary() -> None:
+    """The scores of the whole batch would be 67 MB, and four times that with their gradient."""
+    text = {
+        "version": 1,
+        "dims": {"hidden_size": 64, "vocab_size": 32768},
+        "components": {"mlp": {"type": "mlp", "intermediate_size": 256}},
+        "blocks": {"m": ["mlp"]},
+        "stack": "m*2",
+    }
+    peak, predicted = measured_peak(text, 0)
+    assert predicted == pytest.approx(peak, rel=0.15)

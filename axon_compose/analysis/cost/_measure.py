@@ -32,7 +32,7 @@ def cost(
     batch: int = 1,
     quantize: int | None = None,
     training: bool = False,
-    segment: int = 0,
+    segment: int | None = None,
     memory: int | None = None,
     bandwidth: float | None = None,
 ) -> CostSheet:
@@ -45,8 +45,9 @@ def cost(
         batch: Sequences per batch.
         quantize: Bits of quantised weights; not quantised unless given.
         training: Count the memory of a training step too.
-        segment: Layers of a segment that the step computes again instead of saving (gradient checkpointing), as
-            `axon-compose train --segment` does; 0 saves all.
+        segment: The step is that of `axon-compose train`, and computes so many layers at a time again instead of saving
+            what they compute (gradient checkpointing); 0 saves all. Without it the step is that of a loop of MLX's own
+            functions, which holds the scores of the whole batch.
         memory: Bytes available: does it fit, and up to which context?
         bandwidth: Memory bandwidth in bytes per second.
 
@@ -60,7 +61,7 @@ def cost(
         raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}")
     if not 1 <= batch <= _ENDLESS:
         raise ValueError("`batch` must be 1 or more")
-    if segment < 0 or (segment and not training):
+    if segment is not None and (segment < 0 or not training):
         raise ValueError("`segment` must not be negative, and is for `training` alone")
     if quantize is not None and quantize not in BITS:
         raise ValueError(f"`quantize` must be one of {', '.join(map(str, BITS))}")
@@ -80,7 +81,7 @@ class _Measure:
         batch: int,
         training: bool,
         bandwidth: float | None,
-        segment: int = 0,
+        segment: int | None = None,
     ) -> None:
         self.plan, self.contexts, self.storage, self.batch = plan, contexts, storage, batch
         self.bandwidth = bandwidth

@@ -69,14 +69,15 @@ class TrainingCost:
         activations: What the backward pass needs of the forward pass.
         in_flight: What comes and goes: gradients and new weights of a layer, the scores and their loss, or the largest
             arrays of the backward pass.
-        segment: Layers that are computed again at a time, of which the input alone is kept; 0 for none.
+        segment: Of a step of `axon-compose train`: layers that are computed again at a time, 0 for none; None for a
+            loop of MLX's own functions.
     """
 
     weights: int
     optimizer: int
     activations: int
     in_flight: int
-    segment: int = 0
+    segment: int | None = None
 
     @property
     def total(self) -> int:

@@ -10,6 +10,9 @@ its weight while the backward pass goes on. What lives at the same time, measure
 * and what is in flight, for MLX runs ahead of what it has freed: four times the scores, for their loss; twice what a
   component saves, or what it computes again; four times the weights of the largest layer (gradient, both moments, new
   weight); or three times the table of embedding or head. Whichever is most.
+
+The step of `axon-compose train` differs in two ways: scores are made of a few tokens at a time (`tokens_at_once`), and
+layers may be computed again in segments.
 """
 
 from __future__ import annotations
@@ -23,13 +26,22 @@ from axon_compose.analysis.cost._sheet import TrainingCost
 from axon_compose.analysis.cost._weights import Storage
 from axon_compose.plan import DTYPES, Plan, Use
 
-__all__ = ["Training"]
+__all__ = ["Training", "tokens_at_once"]
 
+#: Scores that the loss of `axon-compose train` makes at once, and for how many tokens at least: with less, most time
+#: would go into adding up the gradient of the table.
+_AT_ONCE: Final = 2**21
+_FEWEST: Final = 64
 #: How many there are of each at the same time.
 _SCORES: Final = 4
 _COMPONENT: Final = 2
 _LAYERS: Final = 4
 _TABLES: Final = 3
+
+
+def tokens_at_once(vocabulary: int) -> int:
+    """Tokens of which `axon-compose train` makes the scores at once."""
+    return max(_FEWEST, _AT_ONCE // vocabulary)
 
 
 class Training:
@@ -41,7 +53,8 @@ class Training:
         answers: What they say.
         dtype: Of weights and activations.
         batch: Sequences.
-        segment: Layers that keep their input alone and are computed again, 0 for none.
+        segment: Of a step of `axon-compose train`: layers that keep their input alone and are computed again, 0 for
+            none. None for a loop of MLX's own functions.
     """
 
     def __init__(
@@ -51,7 +64,7 @@ class Training:
         answers: Answers,
         dtype: str,
         batch: int,
-        segment: int = 0,
+        segment: int | None = None,
     ) -> None:
         self.plan, self.kinds, self.answers, self.dtype, self.batch = plan, kinds, answers, dtype, batch
         self.segment = segment
@@ -70,11 +83,14 @@ class Training:
                 flying = max(flying, _COMPONENT * size, self.answers.recomputed(use, self.batch, tokens))
         saved -= self.common(tokens)
         if self.segment:
-            saved = self.segmented(tokens, saved)
-        scores = self.batch * tokens * int(self.plan.dims.vocab_size) * DTYPES[self.dtype]
+            saved = self.segmented(tokens, saved, self.segment)
+        vocabulary, scored = int(self.plan.dims.vocab_size), self.batch * tokens
+        if self.segment is not None:
+            scored = min(scored, tokens_at_once(vocabulary))
+        scores = scored * vocabulary * DTYPES[self.dtype]
         return TrainingCost(self.weights, 2 * self.weights, saved, max(flying, _SCORES * scores), self.segment)
 
-    def segmented(self, tokens: int, saved: int) -> int:
+    def segmented(self, tokens: int, saved: int, segment: int) -> int:
         """Bytes with gradient checkpoints: what goes into each segment, one segment's insides, and gradients.
 
         MLX begins to compute a segment again before it has freed the one before: one layer's more. The gradients of all
@@ -83,11 +99,12 @@ class Training:
         Args:
             tokens: Of each sequence.
             saved: Bytes without checkpoints.
+            segment: Layers of one.
         """
         layers = [sum(self.saved(use, tokens) for use in layer.uses()) for layer in self.plan.layers]
-        count = -(-len(layers) // self.segment)
+        count = -(-len(layers) // segment)
         inputs = count * self.batch * tokens * int(self.plan.dims.hidden_size) * DTYPES[self.dtype]
-        inside = min(self.segment + 1, len(layers)) * max(layers)
+        inside = min(segment + 1, len(layers)) * max(layers)
         return max(saved - sum(layers), 0) + inputs + inside + self.weights
 
     def saved(self, use: Use, tokens: int) -> int:

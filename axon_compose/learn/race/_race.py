@@ -167,7 +167,7 @@ class _Race:
         held: dict[str, int] = dict.fromkeys(self.plans, 0)
         passing = 0
         for name in {name for name, _, _ in keys}:
-            sheet = cost(self.plans[name], context=length, batch=batch, dtype="float32", training=True)
+            sheet = cost(self.plans[name], context=length, batch=batch, dtype="float32", training=True, segment=0)
             training = sheet.contexts[0].training
             assert training is not None
             held[name] = (training.weights + training.optimizer) * sum(key[0] == name for key in keys)

@@ -5,10 +5,11 @@ the denominator, and letting the past decay by :math:`g`, leaves :math:`\sum_s g
 the size of :math:`v k^T`: the same projections, read otherwise. What normalises the sum is a norm of the output.
 
 A norm gives every token's output the same size, while attention averages over many values that cancel; and many heads
-of trained models attend to a first token whose value is nearly zero. In layer 10 of SmolLM2-135M alone (320 tokens of
-Python's documentation) the divergence of the logits is 0.18 if the layer adds nothing. With outputs of the size of
-values it is 3.6 for Kimi delta attention (half-lives up to 64), 0.14 at a tenth of that and 0.15 at 0.03; Mamba-2 has
-0.25 and 0.15, lightning attention 0.29 and 0.18. So they begin at 0.03, and the norms' scales learn the rest.
+of trained models attend to a first token whose value is nearly zero. In layers 10 and 20 of SmolLM2-135M (a 4-bit
+GGUF, 320 tokens of Python's documentation, perplexity 18.7) the divergence of the logits is 0.178 if both add nothing.
+With outputs of the size of values it is 7.3 for Kimi delta attention, 8.9 for Mamba-2 and 9.0 for lightning attention;
+at a tenth of that 0.30, 0.44 and 0.50; at 0.03 it is 0.174, 0.188 and 0.202. So they begin at 0.03, and training finds
+the rest.
 """
 
 from __future__ import annotations

@@ -6,13 +6,14 @@ Keys and values of all heads are :math:`M x` with M the rows of both. Of all mat
 singular values that were dropped. Keys are first brought to the size of the values, which share the rank fairly then
 (Meng et al. 2025, "TransMLA", arXiv:2502.07864).
 
-* The layer has a norm on the latent. :math:`V_r^T x` has the size :math:`\sqrt{m}` for inputs of unit variance, and the
-  weight of the norm is :math:`\sqrt{m + \epsilon}`, which undoes it on average; with a large `norm_eps` it is undone
-  exactly, and trained models can be moved to a small one later. Weights are powers of two, what is left is in the other
-  matrices, so that nothing is lost in bfloat16.
-* Rotation: the layer has one rotated key for all heads. Of a head's pairs every so many-th is kept, which have just the
-  frequencies of a narrower rotation (Ji et al. 2025, "MHA2MLA", arXiv:2502.14837, "uniform"), and the shared key is the
-  mean of the heads' keys. All other dimensions go without rotation.
+* The layer has a norm on the latent. :math:`V_r^T x` has the size :math:`\sqrt{m}` for inputs of unit variance, and
+  the weight of the norm is :math:`\sqrt{m + \epsilon}`, which undoes it on average; with a large `norm_eps` it is
+  undone exactly, and trained models can be moved to a small one later. Weights are powers of two, what is left is in
+  the other matrices, so that nothing is lost in bfloat16.
+* Rotation: the layer has one rotated key for all heads. Of a head's pairs every so many-th is kept, which have just
+  the frequencies of a narrower rotation (Ji et al. 2025, "MHA2MLA", arXiv:2502.14837, "uniform"), and the shared key
+  is what the heads' keys have in common (`axon_core.transfers.aligned_heads`). All other dimensions go without
+  rotation.
 * Norms of queries and keys: their scale is kept, and the division by the size is that of an average input.
 * Biases of keys and values are one more column of M.
 """
@@ -28,6 +29,7 @@ import numpy as np
 from axon_compose.registry import Case
 from axon_core.specs.transfers.latent import rotated_pairs, same_gate
 from axon_core.transfers._heads import Array, read_attention, spread
+from axon_core.transfers.aligned_heads import shared_pairs
 
 __all__ = ["from_attention"]
 
@@ -37,43 +39,55 @@ _NO_SINK = -30000.0
 
 def from_attention(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
     """Queries as they are, keys and values through the nearest latent."""
-    options, heads = case.options, case.options.num_heads
+    options = case.options
     read = read_attention(case, arrays)
-    turned, still = _dimensions(case, read.q.shape[1])
-    old_scale = case.source_options.scale or read.q.shape[1] ** -0.5
-    queries = _queries(case, _unit(case, read.q), turned, still) * np.float32(old_scale / options.softmax_scale)
-    keys, k_bias = _unit(case, read.k), read.k_bias if options.bias else np.zeros_like(read.k_bias)
-    v_bias = read.v_bias if options.bias else np.zeros_like(read.v_bias)
+    queries, keys = _unit(case, read.q), _unit(case, read.k)
+    k_bias, v_bias = (bias if options.bias else np.zeros_like(bias) for bias in (read.k_bias, read.v_bias))
+    first, second = _pairs(case)
+    still = [each for each in range(keys.shape[1]) if each not in {*first, *second}]
+    shared, turned = _rotated(case, np.concatenate([keys, k_bias[..., None]], axis=-1), queries, first, second)
     made = _latent(case, (keys[:, still], k_bias[:, still]), (read.v, v_bias))
-    shared, shared_bias = (a[:, turned].mean(axis=0) for a in (keys, k_bias))
-    padding = options.qk_rope_head_dim - len(turned)
-    rows = [made["kv_a_proj_with_mqa.weight"], np.pad(shared, ((0, padding), (0, 0)))]
-    made["kv_a_proj_with_mqa.weight"] = np.concatenate(rows)
+    padding = options.qk_rope_head_dim - len(shared)
+    for name, rows in (("weight", shared[:, :-1]), ("bias", shared[:, -1])):
+        if f"kv_a_proj_with_mqa.{name}" in made:
+            padded = np.pad(rows, ((0, padding), *[(0, 0)] * (rows.ndim - 1)))
+            made[f"kv_a_proj_with_mqa.{name}"] = np.concatenate([made[f"kv_a_proj_with_mqa.{name}"], padded])
     if options.bias:
-        rows = [made["kv_a_proj_with_mqa.bias"], np.pad(shared_bias, (0, padding))]
-        made["kv_a_proj_with_mqa.bias"] = np.concatenate(rows)
         made["o_proj.bias"] = read.o_bias
-    old_heads = read.o.shape[1]
-    output = spread(read.o, heads, axis=1) * np.float32(old_heads / heads)
+    output = spread(read.o, options.num_heads, axis=1) * np.float32(read.o.shape[1] / options.num_heads)
     made["o_proj.weight"] = output.reshape(len(output), -1)
-    return made | _query_parameters(case, queries) | _rest(case, arrays, made["o_proj.weight"])
+    scale = (case.source_options.scale or keys.shape[1] ** -0.5) / options.softmax_scale
+    rows = _queries(case, queries[:, still], turned) * np.float32(scale)
+    return made | _query_parameters(case, rows) | _rest(case, arrays, made["o_proj.weight"])
 
 
-def _dimensions(case: Case, width: int) -> tuple[list[int], list[int]]:
-    """Dimensions of a head in the source: those that stay rotated, in the new layer's order, and all others."""
+def _pairs(case: Case) -> tuple[list[int], list[int]]:
+    """Both dimensions, in a head of the source, of the pairs that stay rotated."""
     pairs = rotated_pairs(case)
     assert not isinstance(pairs, str), pairs
     before, after = pairs
     if not after:
-        return [], list(range(width))
-    kept = range(0, before, before // after)
-    first = [2 * pair if case.source_options.rope.traditional else pair for pair in kept]
-    second = [a + 1 if case.source_options.rope.traditional else a + before for a in first]
-    if case.options.rope.traditional:
-        turned = [each for both in zip(first, second, strict=True) for each in both]
-    else:
-        turned = [*first, *second]
-    return turned, [each for each in range(width) if each not in set(turned)]
+        return [], []
+    traditional = case.source_options.rope.traditional
+    first = [2 * pair if traditional else pair for pair in range(0, before, before // after)]
+    return first, [each + 1 if traditional else each + before for each in first]
+
+
+def _rotated(case: Case, keys: Array, queries: Array, first: list[int], second: list[int]) -> tuple[Array, Array]:
+    """One rotated key for all heads out of (K, W, D + 1), and the rotated parts of queries (H, W, D) for it.
+
+    Dimensions come in the order that the new layer pairs them in.
+    """
+    if not first:
+        return np.zeros((0, keys.shape[-1]), np.float32), queries[:, :0]
+    grouped = queries.reshape(len(keys), -1, *queries.shape[1:]).astype(np.complex128)
+    shared, turned = shared_pairs(
+        keys[:, first] + 1j * keys[:, second], grouped[:, :, first] + 1j * grouped[:, :, second]
+    )
+    axis = 1 if case.options.rope.traditional else 0
+    rows = np.stack([shared.real, shared.imag], axis=axis).reshape(-1, keys.shape[-1])
+    parts = np.stack([turned.real, turned.imag], axis=2 + axis)
+    return rows.astype(np.float32), parts.reshape(len(queries), -1, queries.shape[-1]).astype(np.float32)
 
 
 def _unit(case: Case, rows: Array) -> Array:
@@ -84,10 +98,10 @@ def _unit(case: Case, rows: Array) -> Array:
     return (rows / np.sqrt(squares)).astype(np.float32)
 
 
-def _queries(case: Case, queries: Array, turned: list[int], still: list[int]) -> Array:
-    """(H, W, D) to rows of the new layer, (H', nope + rope, D)."""
+def _queries(case: Case, still: Array, turned: Array) -> Array:
+    """Both parts of the queries, (H, ·, D), as rows of the new layer, (H', nope + rope, D)."""
     options = case.options
-    parts = (queries[:, still], options.qk_nope_head_dim), (queries[:, turned], options.qk_rope_head_dim)
+    parts = (still, options.qk_nope_head_dim), (turned, options.qk_rope_head_dim)
     padded = [np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0))) for part, width in parts]
     return spread(np.concatenate(padded, axis=1), options.num_heads)
 

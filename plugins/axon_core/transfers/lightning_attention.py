@@ -4,9 +4,6 @@ The layer has queries, keys and values without convolutions, and rotations and n
 a rate that is not learned. The gate begins at a half for every token, and the output projection is twice as large; it
 is also multiplied by the size of the values, which the norm of the output takes away.
 
-With `activation: silu` the products of queries and keys are mostly positive, as those of the softmax are, and less is
-lost: in layers 10 and 20 of a 4-bit SmolLM2-135M a divergence of 0.18 instead of 0.58.
-
 Approximate: softmax becomes :math:`q \cdot k`, which may be negative, and the past decays.
 """
 

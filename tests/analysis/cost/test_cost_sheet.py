@@ -193,6 +193,8 @@ def test_command_with_segments(capsys: pytest.CaptureFixture[str]) -> None:
     (sheet,) = counted(architecture.plan(), context=256, training=True, segment=2).contexts
     (whole,) = architecture.cost(context=256, training=True).contexts
     assert found["training"]["total"] == sheet.needed_bytes < whole.needed_bytes
+    assert main([*asked, "--segment", "0"]) == 0
+    assert "computed again" not in capsys.readouterr().out
     assert main([*asked, "--segment", "2"]) == 0
     assert "in flight; computed again by 2 layers" in capsys.readouterr().out
     with pytest.raises(SystemExit):

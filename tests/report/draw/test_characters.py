@@ -16,7 +16,7 @@ from axon_compose.report import PLAIN, Style
 from axon_compose.report.draw._characters import characters
 from axon_compose.report.draw._columns import NARROW
 from axon_compose.report.draw._fold import cards, depth, fold
-from tests.shipped import VARIED
+from tests.shipped import VARIED, shipped
 
 ROOT = Path(__file__).resolve().parents[3]
 DEMO = """\
@@ -37,7 +37,7 @@ DEMO = """\
 
 
 def plan_of(name: str) -> Plan:
-    return axon_compose.load(name).plan()
+    return shipped(name).plan()
 
 
 def test_a_picture() -> None:

@@ -67,6 +67,8 @@ Raises:
 
 from importlib.metadata import version
 
+import mlx.core  # noqa: F401  # loads the library that the kernels are linked with, wherever MLX is installed
+
 from axon_native._kernels import (
     BUILT_FOR,
     attention_of_one,

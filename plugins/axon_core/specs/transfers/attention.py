@@ -9,7 +9,7 @@ from axon_compose.registry import Case, Dims, Piece, Transfer, TransferExample
 from axon_core.specs._heads import head_shape
 from axon_core.specs.transfers._common import ATTENTION, differing, misfit_of_attention, ratio_fault, width_fault
 
-__all__ = ["attention_transfers", "neutral_gate", "pieces_by_heads"]
+__all__ = ["aligned_pieces", "attention_transfers", "neutral_gate", "pieces_by_heads"]
 
 Params = Callable[[Any, Dims], Mapping[str, tuple[int, ...]]]
 Exactness = Literal["exact", "near"]
@@ -27,13 +27,17 @@ def attention_transfers(params: Params) -> tuple[Transfer, ...]:
     """
 
     def any_heads(case: Case) -> Mapping[str, Piece] | str:
-        return pieces_by_heads(case, params)
+        found = aligned_pieces(case, params)
+        return pieces_by_heads(case, params) if isinstance(found, str) else found
 
     def fewer(case: Case) -> Mapping[str, Piece] | str:
         old, new = _counts(case)
         if new[1] >= old[1]:
             return f"the mean is for fewer key/value heads than the source's {old[1]}, not {new[1]}"
         return pieces_by_heads(case, params)
+
+    def aligned(case: Case) -> Mapping[str, Piece] | str:
+        return aligned_pieces(case, params)
 
     def more(case: Case) -> Mapping[str, Piece] | str:
         old, new = _counts(case)
@@ -54,9 +58,9 @@ def attention_transfers(params: Params) -> tuple[Transfer, ...]:
             name="transfer",
             sources=ATTENTION,
             pieces=any_heads,
-            make=f"{make}heads",
-            claim="The same for texts within the window where heads are kept or repeated; merged heads are means of "
-            "neighbours, the same if those were equal.",
+            make="axon_core.transfers.aligned_heads:transferred",
+            claim="The same for texts within the window where heads are kept or repeated; heads that are merged are "
+            "aligned first, where nothing stands between their projections, and are means of neighbours else.",
             paper=merging,
         ),
         Transfer(
@@ -67,6 +71,16 @@ def attention_transfers(params: Params) -> tuple[Transfer, ...]:
             examples=(TransferExample(whole | window, whole | window | {"num_kv_heads": 4}),),
             claim="The same if the key/value heads that are merged were equal.",
             paper=merging,
+        ),
+        Transfer(
+            name="align",
+            sources=ATTENTION,
+            pieces=aligned,
+            make="axon_core.transfers.aligned_heads:aligned",
+            claim="The same if the key/value heads that are merged were equal, or became so by a linear map of their "
+            "values and a turn and factor of each rotated pair of their keys; else the nearest such merger.",
+            paper='Jin et al. 2024, "Align Attention Heads Before Merging Them" (arXiv:2412.20677)',
+            examples=(TransferExample(whole | window, whole | window | {"num_kv_heads": 4}),),
         ),
         Transfer(
             name="repeat",
@@ -206,4 +220,38 @@ def _split_pieces(case: Case, params: Params) -> Mapping[str, Piece] | str:
         kept = name == "o_proj.bias" or "_norm" in name
         rule = "the same" if kept else f"a part for each of {parts}" if carried else f"each head {parts} times"
         pieces[name] = Piece((name,), rule)
+    return pieces
+
+
+def aligned_pieces(case: Case, params: Params) -> Mapping[str, Piece] | str:
+    """Parameters of attention with fewer key/value heads, aligned before they are merged."""
+    new, old = case.options, case.source_options
+    (heads, kv_heads, width), (new_heads, new_kv_heads, new_width) = _counts(case)
+    if fault := misfit_of_attention(case):
+        return fault
+    if new_heads != heads or kv_heads % new_kv_heads or new_kv_heads == kv_heads:
+        return f"{kv_heads} key/value heads of {heads} heads cannot be aligned to {new_kv_heads} of {new_heads}"
+    if new_width != width or (new.v_head_dim or width) != (old.v_head_dim or width):
+        return "heads have other widths than those of the source"
+    for name in ("qk_norm", "v_norm", "output_norm", "clip", "k_eq_v", "indexer"):
+        if getattr(old, name) or getattr(new, name):
+            return f"with `{name}` heads cannot be turned: write `init: mean`"
+    if old.gate == "elementwise":
+        return "with `gate: elementwise` values cannot be mixed: write `init: mean`"
+    known = params(old, case.source_dims)
+    changed = _changed(case)
+    if changed or set(known) != set(params(new, case.dims)):
+        return f"aligned heads keep all other options{changed}"
+    times = kv_heads // new_kv_heads
+    rules = {"q": f"turned as the keys of {times} heads are", "k": f"what the keys of {times} heads have in common"}
+    rules |= {"v": f"what the values of {times} heads have in common", "o": f"values of {times} heads out of one"}
+    others = {"q": "k", "k": "q", "v": "o", "o": "v"}
+    pieces = {}
+    for name in known:
+        letter = name[0]
+        if not name.startswith(("q_proj", "k_proj", "v_proj", "o_proj.weight")):
+            pieces[name] = Piece((name,), "the same")
+            continue
+        read = [each for each in known if each.startswith((f"{letter}_proj", f"{others[letter]}_proj"))]
+        pieces[name] = Piece(tuple(each for each in read if each != "o_proj.bias"), rules[letter], "near")
     return pieces

@@ -63,8 +63,8 @@ def _from_dense(case: Case) -> Mapping[str, Piece] | str:
     what = f"part i mod {cut.parts} of the layer, for expert i" if cut.parts > 1 else "the layer, for each expert"
     pieces = {}
     for name, source in expert_names(new).items():
-        down = ".down_proj." in name or ".fc2." in name
-        rule = f"{what}, times what the weights take away" if down else what
+        scaled = source.startswith("down_proj") and (cut.parts > 1 or abs(weight_sum(new) - 1) > 1e-9)
+        rule = f"{what}, times what the weights take away" if scaled else what
         pieces[name] = Piece((source,), rule, "exact" if whole else "near")
     if not free_router(new):
         pieces["gate.weight"] = Piece((), "zero: every expert has the same weight")

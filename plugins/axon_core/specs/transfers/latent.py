@@ -75,15 +75,19 @@ def _made(case: Case, kv_heads: int, value: int, still: int, pairs: tuple[int, i
         "unembed_out.weight": (both, "values of each head out of the latent" + ending),
         "o_proj.weight": (("o_proj.weight",), "the output, head by head"),
     }
+    turning = _names(old, "k", new.bias) if pairs[1] else ()
     if new.q_lora_rank is None:
-        rules["q_proj.weight"] = (_names(old, "q"), "queries, still dimensions first" + (f"; {lost}" if lost else ""))
+        rules["q_proj.weight"] = (
+            _names(old, "q") + turning,
+            "queries, still dimensions first" + (f"; {lost}" if lost else ""),
+        )
     else:
         rows = new.num_heads * (new.qk_nope_head_dim + new.qk_rope_head_dim)
         exact = exact and new.q_lora_rank >= min(rows, case.dims.hidden_size)
         for name in ("q_a_proj.weight", "q_a_layernorm.weight", "q_b_proj.weight"):
-            rules[name] = (_names(old, "q"), f"queries, rank {new.q_lora_rank}")
+            rules[name] = (_names(old, "q") + turning, f"queries, rank {new.q_lora_rank}")
     if new.bias:
-        rules["kv_a_proj_with_mqa.bias"] = (both, "biases of keys and values, through the latent")
+        rules["kv_a_proj_with_mqa.bias"] = (both + _names(old, "q"), "biases of keys and values, through the latent")
         rules["o_proj.bias"] = (("o_proj.bias",), "the same") if old.bias.o else ((), "zero")
         if new.q_lora_rank is not None:
             rules["q_a_proj.bias"] = ((), "zero")
@@ -117,7 +121,7 @@ def _lost(case: Case, kv_heads: int, pairs: tuple[int, int]) -> str:
     if old.rope is not None and pairs[0] != pairs[1]:
         return "dimensions lose their rotation"
     if pairs[1] and kv_heads > 1:
-        return f"rotated keys are the mean of {kv_heads} heads"
+        return f"rotated keys are what {kv_heads} heads have in common"
     for name in ("qk_norm", "softcap", "alibi", "v_norm", "output_norm", "clip"):
         if getattr(old, name):
             return f"`{name}` is gone"
@@ -138,9 +142,9 @@ LATENT_TRANSFERS: Final = (
         sources=ATTENTION,
         pieces=_pieces,
         make="axon_core.transfers.latent_attention:from_attention",
-        claim="The same at full rank, without rotation or with a single rotated key head, and with a `norm_eps` of "
-        "1e8, which makes the norm of the latent a constant; else the best of that rank for inputs that are alike "
-        "in all directions.",
+        claim="The same at full rank, without rotation or with one rotated key (or several that differ by a turn and a "
+        "factor of each pair), and with a `norm_eps` of 1e8, which makes the norm of the latent a constant; else the "
+        "best of that rank for inputs that are alike in all directions.",
         paper='Meng et al. 2025, "TransMLA" (arXiv:2502.07864); Ji et al. 2025, "MHA2MLA" (arXiv:2502.14837)',
     ),
 )

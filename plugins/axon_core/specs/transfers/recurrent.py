@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 _HALF_LIFE: Final = Setting(
-    256.0, "Tokens after which the slowest head has forgotten half; the fastest takes a 64th of that.", least=1
+    1024.0, "Tokens after which the slowest head has forgotten half; the fastest takes a 64th of that.", least=1
 )
 _TAP: Final = Setting(
     0.5,
@@ -77,7 +77,8 @@ def _read(case: Case, letters: str) -> str:
 
 _TAPS: Final = ("", "the current token alone")
 _SLOW: Final = ("", "half-lives that are spread over the heads")
-_OUTPUT: Final = "the output, head by head, times a part of the size of values, which the norm takes away"
+_OUTPUT: Final = "the output, head by head, times the size of values, which the norm takes away"
+_SMALL: Final = "the output, head by head, times a part of the size of values, which the norm takes away"
 _SILENT: Final = ("", "zero: the layer adds nothing yet")
 
 
@@ -126,7 +127,7 @@ def _kimi(case: Case) -> Mapping[str, Piece] | str:
             "A_log": _SLOW,
             "dt_bias": ("", "what the half-lives need"),
             "o_norm.weight": ("", "one"),
-            "o_proj.weight": (f"o_proj.weight {_read(case, 'v')}", f"{_OUTPUT}, and twice that for the gate"),
+            "o_proj.weight": (f"o_proj.weight {_read(case, 'v')}", f"{_SMALL}, and twice that for the gate"),
         },
     )
 
@@ -148,7 +149,7 @@ def _lightning(case: Case) -> Mapping[str, Piece] | str:
         "query_key_value.weight": (_read(case, "qkv"), "queries, keys and values, head by head"),
         "g_proj.weight": ("", "zero: the gate is half open"),
         "g_norm.weight": ("", "one"),
-        "dense.weight": (f"o_proj.weight {_read(case, 'v')}", f"{_OUTPUT}, and twice that for the gate"),
+        "dense.weight": (f"o_proj.weight {_read(case, 'v')}", f"{_SMALL}, and twice that for the gate"),
     }
     old = case.source_options
     if new.bias:
