@@ -19,7 +19,8 @@ declared by the record of the new component, so plugins bring their own ([plugin
 claim is tested: against the source model or a formula in float64, in float32 and bfloat16.
 
 `transfer` is the usual one of a pair of types; other names are further ways. What does not fit is refused with the
-reason.
+reason. A component that keeps its type and shapes keeps its weights as they are, unless an `init` is written:
+`init: transfer` then makes up for what has no weights, such as the offset of a norm or the factor of a gate.
 """
 
 #: Recipe, what it begins with, and what the transfers here do.

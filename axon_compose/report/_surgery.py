@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from axon_compose.machine.units import count, human, operations
 from axon_compose.report._cells import escape
+from axon_compose.report._html import bold, html_table
 from axon_compose.report._style import PLAIN, Style
 from axon_compose.report._table import table
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from axon_compose.surgery import SurgeryPlan
     from axon_compose.surgery._fold import ComponentFold, TensorFold
 
-__all__ = ["surgery_text"]
+__all__ = ["surgery_html", "surgery_text"]
 
 _ROLES = {"same": "good", "exact": "good", "near": "note", "random": "warning"}
 
@@ -24,11 +25,42 @@ def surgery_text(plan: SurgeryPlan, style: Style = PLAIN) -> str:
     """The tree, the sums, and what the model costs before and after."""
     from axon_compose.analysis.cost import cost
 
-    before, after = len(plan.source.plan().layers), len(plan.edited.plan().layers)
-    layers = f"{after} layers" if before == after else f"{before} → {after} layers"
-    lines = [style.bold(escape(f"{plan.edited.name}: {layers}")), *_tree(plan, style), "", *_sums(plan, style), ""]
+    lines = [style.bold(escape(_headline(plan))), *_tree(plan, style), "", *_sums(plan, style), ""]
     lines += _costs(cost(plan.source.plan()), cost(plan.edited.plan()), style)
     return "\n".join(lines) + "\n"
+
+
+def surgery_html(plan: SurgeryPlan) -> str:
+    """The same as three tables."""
+    from axon_compose.analysis.cost import cost
+
+    tables = (
+        (_parts(plan), "<<<<"),
+        (_sum_rows(plan), "<>>>"),
+        (_cost_rows(cost(plan.source.plan()), cost(plan.edited.plan())), "<>>"),
+    )
+    return "".join([bold(_headline(plan)), *(html_table(rows, align) for rows, align in tables)])
+
+
+def _headline(plan: SurgeryPlan) -> str:
+    before, after = len(plan.source.plan().layers), len(plan.edited.plan().layers)
+    return f"{plan.edited.name}: " + (f"{after} layers" if before == after else f"{before} → {after} layers")
+
+
+def _parts(plan: SurgeryPlan) -> list[list[str]]:
+    """A row for each component that is not what it was, and one for each part that is."""
+    from axon_compose.surgery._fold import folded
+
+    rows = [["part", "component", "begins with", "options, tensors"]]
+    for part in folded(plan):
+        place = f"{part.title} {part.origins}".rstrip()
+        if not part.components:
+            rows.append([place, "", "kept", ""])
+        for each in part.components:
+            if each.init != "kept" or each.options:
+                said = [*each.options, *(": ".join((cells[0], cells[2])) for cells in map(_row, each.tensors))]
+                rows.append([place, each.name, each.init, "; ".join(said)])
+    return rows
 
 
 def _tree(plan: SurgeryPlan, style: Style) -> Iterator[str]:
@@ -63,13 +95,21 @@ def _row(tensor: TensorFold) -> list[str]:
 
 
 def _sums(plan: SurgeryPlan, style: Style) -> list[str]:
+    return table(_sum_rows(plan), "<>>>", 0, style=style)
+
+
+def _sum_rows(plan: SurgeryPlan) -> list[list[str]]:
     rows = [["tensors", "number", "parameters", "bytes"]]
     for name, share in plan.totals().items():
         rows.append([name, f"{share.tensors:,}", f"{share.parameters:,}", human(share.nbytes)])
-    return table(rows, "<>>>", 0, style=style)
+    return rows
 
 
 def _costs(before: CostSheet, after: CostSheet, style: Style) -> list[str]:
+    return table(_cost_rows(before, after), "<>>", 0, style=style)
+
+
+def _cost_rows(before: CostSheet, after: CostSheet) -> list[list[str]]:
     rows = [["cost", "before", "after"]]
     rows.append(["parameters", count(before.parameters), count(after.parameters)])
     if before.active_parameters != before.parameters or after.active_parameters != after.parameters:
@@ -80,4 +120,4 @@ def _costs(before: CostSheet, after: CostSheet, style: Style) -> list[str]:
     for one, other in zip(before.contexts, after.contexts, strict=True):
         flops = [f"{operations(each.decode_flops)}FLOPs" for each in (one, other)]
         rows.append([f"a token after {one.tokens:,}", *flops])
-    return table(rows, "<>>", 0, style=style)
+    return rows

@@ -19,6 +19,7 @@ from axon_compose.report._notebook import advice_html, check_html, plan_html, ve
 from axon_compose.report._race import race_html, race_text
 from axon_compose.report._ranking import ranking_html, ranking_text
 from axon_compose.report._receipt import receipt_html, receipt_text
+from axon_compose.report._surgery import surgery_html, surgery_text
 
 __all__ = ["html_of", "text_of"]
 
@@ -88,7 +89,7 @@ def text_of(result: Any) -> str:
 
 def _of_surgery(result: Any) -> tuple[Callable[[Any], str], Callable[[Any], str]] | None:
     """What writes text and HTML of a result about an edited model."""
-    from axon_compose.surgery import Healed, Ranking, Receipt
+    from axon_compose.surgery import Healed, Ranking, Receipt, SurgeryPlan
 
     match result:
         case Receipt():
@@ -97,4 +98,6 @@ def _of_surgery(result: Any) -> tuple[Callable[[Any], str], Callable[[Any], str]
             return healed_text, healed_html
         case Ranking():
             return ranking_text, ranking_html
+        case SurgeryPlan():
+            return surgery_text, surgery_html
     return None

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from axon_compose.diagnostics import Problems, Span
 from axon_compose.language.document._stack_text import compress, parse_stack
-from axon_compose.language.source import Entry, Node, Sequence, nodes_at, to_source
-from axon_compose.language.source import Mapping as MappingNode
-from axon_compose.plan import Branch, Compiled, Layer, Use, layer_ranges
+from axon_compose.language.source import Node, to_source
+from axon_compose.plan import Branch, Compiled, Layer, Use
 from axon_compose.plan._stack import MAX_LAYERS
 from axon_compose.plan.concrete import unroll
 from axon_compose.plan.concrete._options import pruned
 from axon_compose.registry import Dims, Registry
 from axon_compose.surgery._making import Kept, Making
+from axon_compose.surgery._written import grouped, long_branch, marked, short_branch
 
 if TYPE_CHECKING:
     from axon_compose.surgery._tokens import NewTokens
@@ -92,7 +92,7 @@ class DraftLayer:
 
     def written(self) -> Any:
         """The block as a file has it."""
-        branches = [_short_branch(branch.written) for branch in self.branches]
+        branches = [short_branch(branch.written) for branch in self.branches]
         return {"branches": branches, "share": self.share} if self.share else branches
 
     def slots_of(self, name: str) -> Iterator[tuple[DraftBranch, str]]:
@@ -147,7 +147,7 @@ class Draft:
         branches: list[DraftBranch] = []
         kept: set[str] = set()
         for item in written["branches"] if isinstance(written, Mapping) else written:
-            branch = _long_branch(item)
+            branch = long_branch(item)
             if "add" in branch and branch["add"] not in kept:
                 continue  # the plan has no branch that adds what nothing keeps
             kept |= {member["as"] for member in (branch, *branch.get("parallel", ())) if "as" in member}
@@ -204,7 +204,7 @@ class Draft:
         data = self.description()
         node = to_source(data, _FILE, problems)
         for path, span in self._written_by_edits(data):
-            node = node and _marked(node, path, span)
+            node = node and marked(node, path, span)
         return node
 
     def _components(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -222,7 +222,7 @@ class Draft:
                 for option, value in part.written.items():
                     if option not in base or base[option] != value or type(base[option]) is not type(value):
                         changes.setdefault(index, {})[f"{name}.{option}"] = value
-        return found, list(_grouped(changes))
+        return found, list(grouped(changes))
 
     def _block_names(self) -> list[str]:
         """A name for every layer's block: the same for layers that are built alike, and for no others."""
@@ -253,51 +253,3 @@ class Draft:
                     for number, override in enumerate(data.get("overrides", ())):
                         if f"{name}.{option}" in override["set"]:
                             yield ("overrides", number, "set", f"{name}.{option}"), span
-
-
-def _marked(node: Node, path: tuple[str | int, ...], span: Span) -> Node:
-    """The node with everything below a path at another place."""
-    if not path:
-        return _at(node, span)
-    step, rest = path[0], path[1:]
-    if isinstance(node, MappingNode) and step in node.entries:
-        entry = node.entries[str(step)]
-        key = entry.key_span if rest else span
-        return MappingNode({**node.entries, str(step): Entry(key, _marked(entry.node, rest, span))}, node.span)
-    if isinstance(node, Sequence) and isinstance(step, int):
-        items = [_marked(item, rest, span) if at == step else item for at, item in enumerate(node.items)]
-        return Sequence(tuple(items), node.span)
-    return node
-
-
-def _at(node: Node, span: Span) -> Node:
-    if isinstance(node, MappingNode):
-        return MappingNode({key: Entry(span, _at(entry.node, span)) for key, entry in node.entries.items()}, span)
-    if isinstance(node, Sequence):
-        return replace(node, items=tuple(_at(item, span) for item in node.items), span=span)
-    return nodes_at(span, node.value)
-
-
-def _long_branch(item: Any) -> dict[str, Any]:
-    """A branch as a mapping, its members too."""
-    branch = {"use": item} if isinstance(item, str) else deepcopy(dict(item))
-    if "parallel" in branch:
-        branch["parallel"] = [{"use": each} if isinstance(each, str) else dict(each) for each in branch["parallel"]]
-    return branch
-
-
-def _short_branch(written: Mapping[str, Any]) -> Any:
-    """A branch in its shortest form."""
-    branch = dict(written)
-    if "parallel" in branch:
-        branch["parallel"] = [each["use"] if each.keys() == {"use"} else each for each in branch["parallel"]]
-    return branch["use"] if branch.keys() == {"use"} else branch
-
-
-def _grouped(changes: Mapping[int, dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """One override for all layers with the same changes."""
-    groups: dict[str, list[int]] = {}
-    for layer in sorted(changes):
-        groups.setdefault(repr(changes[layer]), []).append(layer)
-    for layers in groups.values():
-        yield {"layers": layer_ranges(layers), "set": changes[layers[0]]}

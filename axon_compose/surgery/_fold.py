@@ -73,12 +73,13 @@ def folded(plan: SurgeryPlan) -> list[LayerFold]:
     groups: dict[tuple[ComponentFold, ...], list[Layer]] = {}
     for layer in model.layers:
         if layer.owner is None:
-            groups.setdefault(tuple(_components(plan, layer, steps)), []).append(layer)
+            parts = tuple(_components(plan, layer, steps))
+            told = any(part.init != "kept" or part.options for part in parts)
+            groups.setdefault(parts if told else (), []).append(layer)
     found = [_end(plan, model.embedding, steps), *([_end(plan, model.residual, steps)] if model.residual else [])]
     for parts, layers in groups.items():
         numbers = [layer.index for layer in layers]
-        told = any(part.init != "kept" or part.options for part in parts)
-        found.append(LayerFold(layer_numbers(numbers), _origins(plan, numbers), parts if told else ()))
+        found.append(LayerFold(layer_numbers(numbers), _origins(plan, numbers), parts))
     ends = [use for use in (model.final_norm, model.head) if use is not None and use.params]
     return [*found, *(_end(plan, use, steps) for use in ends)]
 

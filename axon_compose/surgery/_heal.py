@@ -11,11 +11,12 @@ from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn import Budget, Cadence, Listener, Recipe, Sources, Teaching
 from axon_compose.learn._checkpoint import state_options
 from axon_compose.learn._train import require_memory, require_place
-from axon_compose.learn.data import TextBatches, prepare
+from axon_compose.learn.data import Prepared, TextBatches, prepare
 from axon_compose.learn.distilling import taught_objective
 from axon_compose.learn.freezing import freeze_rest
+from axon_compose.learn.history import History
 from axon_compose.learn.objective import NextTokens, Objective
-from axon_compose.learn.run import Run
+from axon_compose.learn.run import Outcome, Run
 from axon_compose.learn.trainer import Trainer
 from axon_compose.surgery._changed import changed_components, edited_from
 from axon_compose.surgery._comparing import load_pair, names_of, sources_of
@@ -109,32 +110,14 @@ def heal(
         began = state_options(out).get("stage")
         stages = stages[-1:] if began == stages[-1].name else stages
         monitor.take_up(out, stages[0].name)
-    for stage in stages:
-        monitor.begin(stage.name)
-        run = Run(
-            Trainer(model, batches, recipe, stage.budget, objective=stage.objective),
-            out,
-            text=text,
-            tokenizer=text.maker.choice,
-            cadence=cadence,
-            listeners=listeners,
-            pages=lambda history: pages(monitor.result(None, history)) if pages else {},
-            also=monitor.measure,
-            more=monitor.write,
-            last=stage is stages[-1],
-            force=force or resume or stage is not stages[0],
-        )
-        if stage is not stages[0]:
-            run.checkpoint(done=False)  # what was measured at the end of the stage before is its beginning
-        elif resume:
-            run.resume()
-        else:
-            run.start()
-        outcome = run.run()
-        monitor.end(run.history)
+    runs = _Runs(
+        monitor, text, batches, recipe, out, cadence, tuple(listeners), pages, force=force or resume, resume=resume
+    )
+    for number, stage in enumerate(stages):
+        outcome, history = runs.run(stage, first=not number, last=stage is stages[-1])
         if not outcome.finished:
             break
-    return monitor.result(outcome, run.history)
+    return monitor.result(outcome, history)
 
 
 @dataclass(frozen=True)
@@ -144,6 +127,49 @@ class _Stage:
     name: str
     objective: Objective
     budget: Budget
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """What all stages have in common."""
+
+    monitor: Monitor
+    text: Prepared
+    batches: TextBatches
+    recipe: Recipe
+    out: Path
+    cadence: Cadence | None
+    listeners: tuple[Listener, ...]
+    pages: Callable[[Healed], Mapping[str, bytes]] | None
+    force: bool
+    resume: bool
+
+    def run(self, stage: _Stage, *, first: bool, last: bool) -> tuple[Outcome, History]:
+        """One stage, into the folder that the one before it has left."""
+        monitor, pages = self.monitor, self.pages
+        monitor.begin(stage.name)
+        run = Run(
+            Trainer(monitor.model, self.batches, self.recipe, stage.budget, objective=stage.objective),
+            self.out,
+            text=self.text,
+            tokenizer=self.text.maker.choice,
+            cadence=self.cadence,
+            listeners=self.listeners,
+            pages=lambda history: pages(monitor.result(None, history)) if pages else {},
+            also=monitor.measure,
+            more=monitor.write,
+            last=last,
+            force=self.force or not first,
+        )
+        if not first:
+            run.checkpoint(done=False)  # what was measured at the end of the stage before is its beginning
+        elif self.resume:
+            run.resume()
+        else:
+            run.start()
+        outcome = run.run()
+        monitor.end(run.history)
+        return outcome, run.history
 
 
 def _stages(

@@ -73,15 +73,14 @@ class Maker:
         return {name: value for name, value in self._made_values(making, names).items() if name in set(names)}
 
     def _made_values(self, made: Made, names: Iterable[str]) -> dict[str, mx.array]:
-        copies: dict[str, mx.array] = {}
-        pieces: Mapping[str, np.ndarray] = {}
+        found: dict[str, mx.array] = {}
         if made.base is not None and made.transfer is None:
             wanted = [name for name in names if name in made.pieces and name not in made.zeroed]
             base = self.values(made.base, {source for name in wanted for source in made.pieces[name].sources})
-            copies = {name: self._gathered(made, name, base[made.pieces[name].sources[0]]) for name in wanted}
+            found = {name: self._gathered(made, name, base[made.pieces[name].sources[0]]) for name in wanted}
         elif made.base is not None and made.transfer is not None:
             pieces = self._transferred(made)
-        found = copies | {name: self._rounded(made, name, mx.array(value)) for name, value in pieces.items()}
+            found = {name: self._rounded(made, name, mx.array(pieces.pop(name))) for name in list(pieces)}
         missing = [name for name in names if name not in found]
         if set(missing) - made.zeroed:
             seed = _number(f"{made.seed} {made.use.path}")
@@ -90,7 +89,7 @@ class Maker:
         for name in missing:
             if name in made.zeroed:
                 found[name] = self._rounded(made, name, mx.zeros(made.use.params[name]))
-        return {name: self._with_noise(made, name, value) for name, value in found.items()}
+        return {name: self._with_noise(made, name, found.pop(name)) for name in list(found)}
 
     @staticmethod
     def _gathered(made: Made, name: str, value: mx.array) -> mx.array:
@@ -109,18 +108,25 @@ class Maker:
         return mx.contiguous(mx.moveaxis(found, 0, axis))
 
     def _rounded(self, made: Made, name: str, value: mx.array) -> mx.array:
-        """What was computed, in the type that it is written in."""
+        """What was computed, in the type that it is written in; at once, so that the wider numbers can go."""
         wide = name in made.use.spec.float32
-        return value.astype(mx.float32 if wide else getattr(mx, self.plan.dtype))
+        found = value.astype(mx.float32 if wide else getattr(mx, self.plan.dtype))
+        mx.eval(found)
+        return found
 
     def _with_noise(self, made: Made, name: str, value: mx.array) -> mx.array:
         if not made.noisy(name) or matching(name, made.use.spec.learning.adamw):
             return value
         wide = _numpy(value)
         drawn = _rng(f"{made.seed} {made.use.path}.{name}").standard_normal(wide.shape, np.float32)
-        return mx.array(wide + np.float32(made.noise) * wide.std() * drawn).astype(value.dtype)
+        drawn *= np.float32(made.noise) * wide.std()
+        drawn += wide
+        del wide
+        found = mx.array(drawn).astype(value.dtype)
+        mx.eval(found)
+        return found
 
-    def _transferred(self, made: Made) -> Mapping[str, np.ndarray]:
+    def _transferred(self, made: Made) -> dict[str, np.ndarray]:
         """What the transfer of a component's record makes of its source.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from math import prod
@@ -15,12 +15,13 @@ from axon_compose.checkpoints.places import compile_place, is_model_folder
 from axon_compose.checkpoints.weights import LoadPlan, checkpoint_plan
 from axon_compose.diagnostics import CheckpointError, Problems
 from axon_compose.notebook import Shown
-from axon_compose.plan import DTYPES, Compiled, Plan, Text, compile_node, kept_in_float32
+from axon_compose.plan import DTYPES, Compiled, Plan, Text, compile_node
 from axon_compose.registry import Registry
 from axon_compose.surgery._apply import apply_edits
 from axon_compose.surgery._config import edited_config
 from axon_compose.surgery._draft import Draft, slots
-from axon_compose.surgery._making import Exactness, Kind, Made, Making, bases, trace
+from axon_compose.surgery._making import Making, bases
+from axon_compose.surgery._steps import USUAL, Share, Step, dtypes_of, steps_of, usual_dtype
 from axon_compose.surgery.document import EditText, read_edits
 
 if TYPE_CHECKING:
@@ -28,80 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TEXTS", "Share", "Step", "SurgeryPlan", "plan_edit"]
 
-_FLOATS: Final = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-#: The type that weights are counted in where there are none yet.
-_USUAL: Final = "bfloat16"
 #: What is measured on unless something else is asked for: the texts that Python carries.
 TEXTS: Final = ("python-docs",)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One tensor of the new model.
-
-    Attributes:
-        name: Its full name in the plan of the new model.
-        shape: Its shape.
-        dtype: The type that it will have.
-        sources: Parameters of the source that it is made from, by their full names.
-        kind: `kept` as it is, `converted` from others, or `new`.
-        init: What the edit calls the way; empty where it is kept.
-        rule: How, in words; empty where it is kept.
-        exactness: `same` bytes, `exact` as far as the claim of the transfer goes, `near`, or `random`.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    sources: tuple[str, ...]
-    kind: Kind
-    init: str
-    rule: str
-    exactness: Exactness
-
-    @property
-    def parameters(self) -> int:
-        """Number of its numbers."""
-        return prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that it takes in the new folder."""
-        return self.parameters * DTYPES[self.dtype]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
-        return {
-            "name": self.name,
-            "shape": list(self.shape),
-            "dtype": self.dtype,
-            "sources": list(self.sources),
-            "kind": self.kind,
-            "init": self.init,
-            "rule": self.rule,
-            "exactness": self.exactness,
-            "parameters": self.parameters,
-            "bytes": self.nbytes,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A sum over tensors: how many, their numbers, their bytes."""
-
-    tensors: int
-    parameters: int
-    nbytes: int
-
-    @classmethod
-    def of(cls, steps: Iterable[Step]) -> Share:
-        """The sum of some steps."""
-        found = list(steps)
-        return cls(len(found), sum(step.parameters for step in found), sum(step.nbytes for step in found))
-
-    def to_dict(self) -> dict[str, int]:
-        """As plain data."""
-        return {"tensors": self.tensors, "parameters": self.parameters, "bytes": self.nbytes}
 
 
 @dataclass(frozen=True)
@@ -134,7 +63,7 @@ class SurgeryPlan(Shown):
     weights: Path | None = None
     load_plan: LoadPlan | None = field(default=None, repr=False)
     dtypes: Mapping[str, str] = field(default_factory=dict, repr=False)
-    dtype: str = _USUAL
+    dtype: str = USUAL
     unpacked: int = 0
     unchanged: Unchanged | None = field(default=None, repr=False)
     texts: tuple[str, ...] = TEXTS
@@ -255,9 +184,9 @@ def plan_edit(
     config = edited_config(source, origins)
     edited = compile_node(draft.node(problems), text.directory, config=config, registry=registry, problems=problems)
     makings = dict(_makings(draft, edited.plan()))
-    dtypes = _dtypes(source.plan(), load_plan, dtype)
-    usual = dtype or _usual(source.plan(), dtypes)
-    steps = tuple(_steps(edited.plan(), makings, dtypes, usual))
+    dtypes = dtypes_of(source.plan(), load_plan, dtype)
+    usual = dtype or usual_dtype(source.plan(), dtypes)
+    steps = tuple(steps_of(edited.plan(), makings, dtypes, usual))
     return SurgeryPlan(
         source,
         edited,
@@ -304,36 +233,3 @@ def _makings(draft: Draft, plan: Plan) -> Iterator[tuple[str, Making]]:
             for branch, planned in zip(drafted.branches, layer.branches, strict=True):
                 for slot, use in slots(planned):
                     yield use.path, branch.made[slot]
-
-
-def _steps(plan: Plan, makings: Mapping[str, Making], before: Mapping[str, str], usual: str) -> Iterator[Step]:
-    """The tensors of the new model."""
-    wide = kept_in_float32(plan)
-    for use in plan.uses():
-        making = makings[use.path]
-        for name, shape in use.params.items():
-            found, full = trace(making, name), f"{use.path}.{name}"
-            made = "float32" if full in wide else usual
-            kind = before[found.sources[0]] if found.kind == "kept" else made
-            init = making.init if isinstance(making, Made) and found.kind != "kept" else ""
-            yield Step(full, shape, kind, found.sources, found.kind, init, found.rule, found.exactness)
-
-
-def _usual(plan: Plan, dtypes: Mapping[str, str]) -> str:
-    """The type that most numbers of the source have."""
-    sizes: dict[str, int] = {}
-    for name, shape in plan.parameters():
-        sizes[dtypes[name]] = sizes.get(dtypes[name], 0) + prod(shape)
-    return max(sizes, key=lambda kind: sizes[kind])
-
-
-def _dtypes(plan: Plan, load_plan: LoadPlan | None, dtype: str | None) -> dict[str, str]:
-    """The type of every parameter of the source once it is read, cast where it may be."""
-    wide = kept_in_float32(plan)
-    found = {name: "float32" if name in wide else dtype or _USUAL for name, _ in plan.parameters()}
-    for name, transfer in load_plan.parameters.items() if load_plan else ():
-        if dtype is None or name in wide:
-            first = transfer.sources[0]
-            scales = [_FLOATS[tensor.dtype] for tensor in first.tensors if tensor.dtype in _FLOATS]
-            found[name] = first.unasked or (scales[0] if scales else _USUAL)
-    return found

@@ -61,7 +61,9 @@ def from_dense(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator
             parts = np.stack(np.split(array * (np.float32(cut.parts) / total), cut.parts, axis=1))
         else:
             parts = np.stack(np.split(array, cut.parts))
-        made[name] = np.tile(parts, (cut.copies, *[1] * (parts.ndim - 1)))
+        # A view where the experts are copies of the whole layer, which may be large.
+        copies = np.broadcast_to(parts, (cut.copies, *parts.shape))
+        made[name] = copies[:, 0] if cut.parts == 1 else copies.reshape(-1, *parts.shape[1:])
     return made | _router(options, case.dims.hidden_size, cut, rng)
 
 
@@ -78,8 +80,8 @@ def _router(options: MoEOptions, hidden: int, cut: Shards, rng: np.random.Genera
 def _neutral(options: MoEOptions) -> dict[str, Array]:
     """What a router has besides its matrix."""
     values = {"gate.bias": options.router_bias, "correction_bias": options.correction_bias}
-    made = {name: np.zeros(options.num_experts, np.float32) for name, there in values.items() if there}
-    return made | ({"per_expert_scale": np.ones(options.num_experts, np.float32)} if options.per_expert_scale else {})
+    made = {name: np.zeros(options.num_outputs, np.float32) for name, there in values.items() if there}
+    return made | ({"per_expert_scale": np.ones(options.num_outputs, np.float32)} if options.per_expert_scale else {})
 
 
 def shared(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
@@ -106,11 +108,12 @@ def pruned(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) ->
 
 
 def merged(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
-    """Means of neighbouring experts."""
-    options = general(case.options)
-    experts, taken = options.num_experts, _taken(case, arrays)
-    made = {name: spread(array, experts) if by_expert else array for name, array, by_expert in taken}
-    return _neutral(options) | made if experts == general(case.source_options).num_experts else made
+    """Means of neighbouring experts, or as many as there are."""
+    options, taken = general(case.options), _taken(case, arrays)
+    experts = options.num_experts
+    if experts == general(case.source_options).num_experts:
+        return _neutral(options) | {name: array for name, array, _ in taken}
+    return {name: spread(array, experts) if by_expert else array for name, array, by_expert in taken}
 
 
 def repeated(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:

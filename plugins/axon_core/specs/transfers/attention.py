@@ -146,6 +146,8 @@ def _piece(name: str, shape: tuple[int, ...], known: Mapping[str, Any], case: Ca
             return Piece((name,), "the same indexer") if same else None
         if "_norm" in name and known[name] == shape:
             return Piece((name,), "the same")  # one for all heads
+        if "_norm" in name and not _norms_alike(case):
+            return None
         keys = part in ("k_proj", "v_proj", "k_norm")
         piece = _by_heads(name, *((new_kv_heads, kv_heads) if keys else (new_heads, heads)))
         if name == "o_proj.weight" and neutral_gate(case):
@@ -163,6 +165,12 @@ def _piece(name: str, shape: tuple[int, ...], known: Mapping[str, Any], case: Ca
     if name == "g_proj.weight":
         return Piece((), "zero: the gate is the same everywhere, which the output makes up for")
     return None
+
+
+def _norms_alike(case: Case) -> bool:
+    """Whether norms of queries and keys have their scales for the same parts."""
+    new, old = case.options.qk_norm, case.source_options.qk_norm
+    return (new.over, new.per_head) == (old.over, old.per_head)
 
 
 def _by_heads(name: str, new: int, old: int) -> Piece:
