@@ -120,6 +120,7 @@ def test_what_is_inserted_adds_nothing(tmp_path: Path, norm: str) -> None:
     model = changed(blocks={"layer": [{"use": "attn", "norm": norm}, {"use": "mlp", "norm": norm}]}, stack="layer*3")
     model["components"] = {name: model["components"][name] for name in ("attn", "mlp")}
     model["components"]["mlp"]["bias"] = True
+    model["norm"] = {"type": "layer_norm"}
     folder = written(tmp_path / "source", model)
     for number, after in enumerate((0, -1, "start")):
         longer = performed(folder, tmp_path / f"{number}", {"insert": {"after": after, "count": 2}})
