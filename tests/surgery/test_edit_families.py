@@ -72,3 +72,9 @@ def test_what_cannot_add_nothing_is_refused(family: str, tmp_path: Path) -> None
     with pytest.raises((ArchitectureError, CheckpointError), match="AX926"):
         performed(FIXTURES / family, tmp_path / "out", {"insert": {"after": 0}})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_family_by_its_name_takes_the_sizes_of_the_weights() -> None:
+    plan = edited(Path("llama"), {"drop": 0}, weights=FIXTURES / "llama")
+    assert plan.edited.plan().dims.hidden_size == plan.source.plan().dims.hidden_size == 48
+    assert len(plan.origins) == len(plan.source.plan().layers) - 1
