@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from axon_compose.diagnostics import Problems
+from axon_compose.plan import layer_numbers, layer_ranges
 from axon_compose.registry import Registry
 from axon_compose.surgery._component import Faulty
-from axon_compose.surgery._draft import Draft
+from axon_compose.surgery._draft import Draft, DraftLayer
 from axon_compose.surgery._editing import Editing, Influence
 from axon_compose.surgery._layers import drop_layers, insert_layers, repeat_layers
 from axon_compose.surgery._parts import change_options, replace_components
@@ -77,6 +78,31 @@ def _apply(editing: Editing) -> None:
             _lost(editing, reading)
         elif was is not None and reading.writer is not was.writer and reading.writer is not None:
             _read_elsewhere(editing, reading)
+    _check_shared(editing)
+
+
+def _check_shared(editing: Editing) -> None:
+    """Layers that share their weights are built alike.
+
+    Raises:
+        Faulty: After this edit they are not; reported.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, layer in enumerate(editing.draft.layers):
+        if layer.share:
+            groups.setdefault(layer.share, []).append(index)
+    for name, layers in groups.items():
+        if len({repr(_shapes(editing.draft.layers[index])) for index in layers}) > 1:
+            message = f"{layer_numbers(layers)} share the weights `{name}`, and this edit makes them differ"
+            where = editing.place(editing.edit.action, key=True)
+            editing.problems.error("AX926", message, where, help=f"edit all of them: `layers: {layer_ranges(layers)}`")
+            raise Faulty
+
+
+def _shapes(layer: DraftLayer) -> list[tuple[str, str, Mapping[str, tuple[int, ...]]]]:
+    """The types and shapes of a layer's components."""
+    made = (item for branch in layer.branches for item in branch.made.items())
+    return [(slot, making.use.type, dict(making.use.params)) for slot, making in made]
 
 
 def _lost(editing: Editing, reading: Reading) -> NoReturn:

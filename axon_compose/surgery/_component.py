@@ -74,7 +74,7 @@ def planned(
     name = path.rpartition(".")[2]
     return Use(
         name, registry.full_name(spec), spec, options, dict(written), dims, path, sizes.params, sizes.active,
-        owner=registry.owner(spec),
+        sizes.cache, owner=registry.owner(spec),
     )  # fmt: skip
 
 

@@ -146,11 +146,12 @@ class Editing:
             Faulty: Two edits of one file change the same thing; reported.
         """
         said = layer.said
-        if (name, option) in said:
+        before = [key for key in said if key[0] == name and option in (None, key[1])]
+        if before:
             what = f"`{name}.{option}`" if option else f"`{name}`"
             index = next(index for index, each in enumerate(self.draft.layers) if each is layer)
             message = f"two edits change {what} of layer {index}"
-            label = Label(said[name, option], "changed here first")
+            label = Label(said[before[0]], "changed here first")
             self.problems.error("AX924", message, span, labels=[label], help="leave one of them")
             raise Faulty
         said[name, option] = span

@@ -138,7 +138,7 @@ class Ends:
         if source is not None:
             return beginning.of(new, self.draft.ends[source].use, self.draft.ends[source])
         had = making.use.params
-        if beginning.init.name is None and new.type == making.use.type and new.params.items() <= had.items():
+        if beginning.init.name is None and new.type == making.use.type and new.params.items() < had.items():
             return Made(new, "keep", making, {name: Piece((name,), COPIED) for name in new.params})
         table = self.draft.ends["embedding"]
         if new.spec.kind == "head" and not had and transfers_from(new.spec.transfers, new.type, table.use.type):

@@ -185,7 +185,8 @@ class Beginning:
 
     def _other(self, new: Use, old: Use) -> str:
         ways = [*transfers_from(new.spec.transfers, new.type, old.type), "random", "zero_out"]
-        return f"other ways are {', '.join(way for way in ways if way != self.init.name)}"
+        used = self.init.name or "transfer"
+        return f"other ways are {', '.join(way for way in ways if way != used)}"
 
     def _made(self, new: Use, init: str, base: Making | None = None, **more: Any) -> Made:
         if base is not None and "pieces" not in more:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from axon_compose.plan import Use
+from axon_compose.registry import Piece
 from axon_compose.surgery._component import Faulty, valued
-from axon_compose.surgery._draft import DraftLayer
+from axon_compose.surgery._draft import DraftBranch, DraftLayer
 from axon_compose.surgery._editing import Editing
 from axon_compose.surgery._init import Beginning, Init
-from axon_compose.surgery._making import Made
+from axon_compose.surgery._making import COPIED, Made, Making
 from axon_compose.surgery.document import Drop, Insert
 
 __all__ = ["drop_layers", "insert_layers", "repeat_layers"]
@@ -58,21 +59,40 @@ def _begin_layer(editing: Editing, layer: DraftLayer, neighbour: DraftLayer, ind
     alike = layer.written() == neighbour.written()
     for branch, beside in zip(layer.branches, neighbour.branches if alike else layer.branches, strict=True):
         slots_of = dict(branch.members())
+        if beginning.init.name == "zero_out":
+            _check_stream(editing, layer, branch, beginning)
         for slot, making in beside.made.items():
             branch.made[slot] = making
             if slot in slots_of:
-                if branch.written.get("residual") is False or making.use.spec.kind != "layer":
-                    _whole(editing, making.use, beginning)
+                if making.use.spec.kind != "layer":
+                    _not_silent(editing, f"`{making.use.name}` replaces what it reads", beginning)
                 new = _at(making.use, f"layers.{index}.{slots_of[slot]}")
                 branch.made[slot] = beginning.of(new, making.use if alike else None, making if alike else None)
+            elif beginning.init.name == "zero_out" and slot.endswith("post"):
+                branch.made[slot] = _without_shift(making)
             elif beginning.init.name == "random":
                 branch.made[slot] = Made(making.use, "random", seed=editing.seed, additions=editing.draft.additions)
 
 
-def _whole(editing: Editing, use: Use, beginning: Beginning) -> None:
-    """Refuse to make a component that replaces the stream add nothing to it."""
+def _without_shift(making: Making) -> Making:
+    """A norm of an output without what it adds to zero."""
+    shifts = frozenset(name for name in making.use.params if name.rpartition(".")[2] == "bias")
+    pieces = {name: Piece((name,), COPIED) for name in making.use.params}
+    return Made(making.use, "zero_out", making, pieces, zeroed=shifts) if shifts else making
+
+
+def _check_stream(editing: Editing, layer: DraftLayer, branch: DraftBranch, beginning: Beginning) -> None:
+    """Refuse a branch that changes the stream whatever its components add."""
+    if "connection" in branch.made:
+        _not_silent(editing, f"a connection mixes the streams of `{layer.block}`", beginning)
+    if branch.written.get("skip", 1) != 1:
+        _not_silent(editing, f"`skip` scales the stream in `{layer.block}`", beginning)
+
+
+def _not_silent(editing: Editing, why: str, beginning: Beginning) -> None:
+    """Refuse to let a layer that cannot do so begin by changing nothing."""
     if beginning.init.name == "zero_out":
-        message = f"`{use.name}` replaces what it reads, so it cannot begin by adding nothing"
+        message = f"{why}, so it cannot begin by adding nothing"
         editing.problems.error("AX926", message, beginning.init.span, help="write `init: copy` or `init: random`")
         raise Faulty
 

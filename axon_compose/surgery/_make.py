@@ -15,6 +15,7 @@ from axon_compose.model import component_weights
 from axon_compose.registry import DEBUG_HELP, Case, Guard, PluginFault, Raised, load_make, matching
 from axon_compose.surgery._making import Kept, Made, Making
 from axon_compose.surgery._plan import SurgeryPlan
+from axon_compose.surgery._silent import require_silent
 
 __all__ = ["Maker"]
 
@@ -58,6 +59,8 @@ class Maker:
         making = self.plan.makings[path]
         names = [name] if isinstance(making, Kept) else list(making.use.params)
         values = self.values(making, names)
+        if isinstance(making, Made) and making.init == "zero_out":
+            require_silent(making.use, values)
         return {f"{path}.{each}": value.astype(self._dtype(f"{path}.{each}")) for each, value in values.items()}
 
     def _dtype(self, full: str) -> mx.Dtype:

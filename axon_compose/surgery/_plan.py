@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from axon_compose.checkpoints.built import is_adapter
 from axon_compose.checkpoints.files import Unchanged
+from axon_compose.checkpoints.hub_cache import snapshot_of
 from axon_compose.checkpoints.places import compile_place, is_model_folder
 from axon_compose.checkpoints.weights import LoadPlan, checkpoint_plan
 from axon_compose.diagnostics import CheckpointError, Problems
@@ -217,7 +218,8 @@ def _source(text: EditText, weights: str | Path | None, registry: Registry) -> t
     Raises:
         CheckpointError: AX929 it is a folder of adapters.
     """
-    named = text.beside(text.file.source)
+    found = text.beside(text.file.source)
+    named = snapshot_of(found) if isinstance(found, Path) else found
     place = Path(weights) if weights is not None else Path(named) if is_model_folder(named, registry) else None
     if place is not None and is_adapter(place):
         hint = f"`mlx_lm.fuse --model MODEL --trust-remote-code --adapter-path {place} --save-path DIR` joins them"

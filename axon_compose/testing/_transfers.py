@@ -21,6 +21,7 @@ from axon_compose.registry import (
     Registry,
     Transfer,
     TransferExample,
+    as_data,
     check_options,
     load_factory,
     load_make,
@@ -161,7 +162,7 @@ def _check_claim(
     told: str, new: tuple[ComponentSpec, Any, Arrays], old: tuple[ComponentSpec, Any, Arrays], dims: Dims, seed: int
 ) -> None:
     """Both components give the same, for a few tokens."""
-    if any(value not in PASS_VALUES for spec, _, _ in (new, old) for value in spec.reads if _is_read(spec, value)):
+    if any(_reads_others(spec, options) for spec, options, _ in (new, old)):
         return  # what it reads only exists inside of a model
     mx.random.seed(seed)  # of parameters that begin as for training
     x = mx.array(np.random.default_rng(seed).standard_normal((2, _TOKENS, int(dims.hidden_size))), mx.float32)
@@ -170,8 +171,11 @@ def _check_claim(
     assert difference <= _ROUNDINGS, f"{told} is said to be exact, but outputs differ by {difference:.1e}"
 
 
-def _is_read(spec: ComponentSpec, value: str) -> bool:
-    return spec.reads[value] is None  # an option that is not given reads nothing
+def _reads_others(spec: ComponentSpec, options: Any) -> bool:
+    """Whether a component reads what another one publishes."""
+    given = as_data(options, f"`{spec.name}`")
+    wanted = {value: option for value, option in spec.reads.items() if value not in PASS_VALUES}
+    return any(option is None or given.get(option) not in (None, False) for option in wanted.values())
 
 
 def _output(spec: ComponentSpec, options: Any, arrays: Arrays, dims: Dims, x: mx.array) -> np.ndarray:

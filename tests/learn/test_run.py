@@ -212,6 +212,20 @@ def test_a_state_that_cannot_be_written_is_said_of_the_folder_that_was_asked_for
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_does_not_fit_is_refused_before_there_is_a_folder(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from axon_compose.machine import memory
+
+    monkeypatch.setattr(memory, "available", lambda: 100_000)
+    with pytest.raises(CheckpointError) as raised:
+        go(text, tmp_path / "out")
+    assert raised.value.code == "AX401"
+    assert "on 2 sequences of 16 tokens at once needs" in raised.value.message
+    assert "`--accumulate`" in str(raised.value.help)
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_letters_are_a_text(tmp_path: Path) -> None:
     """So short that nothing of it can be held out."""
     path = tmp_path / "two.txt"

@@ -6,6 +6,9 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
+from mlx.utils import tree_map
+
 import axon_compose
 from axon_compose.surgery import SurgeryPlan, perform, plan_edit
 
@@ -32,9 +35,11 @@ def changed(**sections: Any) -> dict[str, Any]:
 
 
 def written(folder: Path, model: dict[str, Any] | None = None, *, seed: int = 0, dtype: str = "float32") -> Path:
-    """A folder with a model of random weights."""
-    loaded = axon_compose.load(model or MODEL)
-    axon_compose.save(loaded.build(seed=seed, dtype=dtype), folder, tokenizer="none")
+    """A folder with a model of random weights, biases and norms too."""
+    built = axon_compose.load(model or MODEL).build(seed=seed, dtype=dtype)
+    mx.random.seed(seed)
+    built.update(tree_map(lambda w: w + (0.02 * mx.random.normal(w.shape)).astype(w.dtype), built.parameters()))
+    axon_compose.save(built, folder, tokenizer="none")
     return folder
 
 

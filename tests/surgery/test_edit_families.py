@@ -14,6 +14,7 @@ import axon_compose
 from axon_compose import ArchitectureError
 from axon_compose.checkpoints.export import export
 from axon_compose.checkpoints.trained import load_model
+from axon_compose.diagnostics import CheckpointError
 from tests.surgery.edits import edited, performed
 
 FIXTURES = Path(__file__).resolve().parents[1] / "families" / "fixtures"
@@ -63,3 +64,17 @@ def test_keys_that_are_read_from_another_layer_keep_their_writer() -> None:
     assert not edited(FIXTURES / "rwkv7", {"insert": {"after": 2}}).edited.warnings
     warned = edited(FIXTURES / "rwkv7", {"repeat": {"layers": 0}}).edited.warnings
     assert {warning.code for warning in warned} == {"AX928"}
+
+
+@pytest.mark.parametrize("family", ["deepseek_v4", "longcat_flash"])
+def test_what_cannot_add_nothing_is_refused(family: str, tmp_path: Path) -> None:
+    """A connection mixes streams; experts that pass on their input add it whatever the matrices are."""
+    with pytest.raises((ArchitectureError, CheckpointError), match="AX926"):
+        performed(FIXTURES / family, tmp_path / "out", {"insert": {"after": 0}})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_family_by_its_name_takes_the_sizes_of_the_weights() -> None:
+    plan = edited(Path("llama"), {"drop": 0}, weights=FIXTURES / "llama")
+    assert plan.edited.plan().dims.hidden_size == plan.source.plan().dims.hidden_size == 48
+    assert len(plan.origins) == len(plan.source.plan().layers) - 1

@@ -13,7 +13,7 @@ from axon_compose.diagnostics import CheckpointError
 from axon_compose.diagnostics.codes import CODES
 from axon_compose.language.layout import to_text
 from axon_compose.surgery import plan_edit
-from tests.surgery.edits import MODEL, edited
+from tests.surgery.edits import MODEL, changed, edited
 
 EXAMPLE = re.compile(r"^```yaml\n# (wrong|right)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXAMPLES = [
@@ -102,6 +102,7 @@ def test_two_edits_of_one_component_name_both_places(model: Path) -> None:
     for first, second in (
         ({"set": {"attn.window_size": 8}}, {"layers": 1, "set": {"attn.window_size": 9}}),
         ({"replace": {"attn": attention}}, {"layers": 1, "replace": {"attn": attention}}),
+        ({"set": {"attn.window_size": 8}}, {"layers": 1, "replace": {"attn": attention}}),
         ({"replace": {"mlp": {"type": "axon_ssm", "d_state": 4}}, "init": "random"}, {"set": {"mlp.bias": True}}),
     ):
         found = fault(model, first, second)
@@ -118,6 +119,18 @@ def test_every_edit_is_looked_at(model: Path) -> None:
 def test_a_layer_number_counts_what_is_left(model: Path) -> None:
     found = fault(model, {"drop": 0}, {"drop": 5})
     assert found.label == "the edits before leave 5 of 6 layers"
+
+
+def test_layers_that_share_weights_are_edited_together(tmp_path: Path) -> None:
+    model = changed(blocks={"layer": {"branches": ["attn", "mlp"], "share": "all"}}, stack="layer*3")
+    model["components"] = {name: model["components"][name] for name in ("attn", "mlp")}
+    (tmp_path / "model.yaml").write_text(to_text(model))
+    found = fault(tmp_path / "model.yaml", {"layers": 0, "set": {"attn.num_kv_heads": 1}})
+    assert (found.code, found.help) == ("AX926", "edit all of them: `layers: 0..2`")
+    plan = edited(tmp_path / "model.yaml", {"set": {"attn.num_kv_heads": 1}}, {"drop": 0})
+    assert [layer.owner for layer in plan.edited.plan().layers] == [None, 0]
+    windows = edited(tmp_path / "model.yaml", {"layers": 1, "set": {"attn.window_size": 8}})
+    assert windows.totals()["kept"].tensors == len(windows.steps)
 
 
 def test_adapters_are_joined_first(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ NOISE = {
     "replace": {"mlp": {"type": "mlp", "intermediate_size": 64}},
     "init": {"copy": "mlp", "noise": 0.1},
 }
+MOE = {"replace": {"mlp": {"type": "moe", "num_experts": 4, "top_k": 2, "intermediate_size": "=intermediate_size"}}}
+NOISY = {"init": {"copy": "mlp", "noise": 0.05}}
 INSERT = {"insert": {"after": 1}}
 REPEAT = {"repeat": {"layers": "0..1"}}
 DROP = {"drop": 2}
@@ -106,6 +108,26 @@ def test_one_after_the_other_is_the_same_as_both(
     assert records[0]["edit"] == records[1]["edit"]
 
 
+@pytest.mark.parametrize(
+    "then",
+    [
+        [{"insert": {"after": 0}}],
+        [{"repeat": {"layers": "0..1"}}, {"drop": 1}],
+        [{"layers": 2, **MOE, **NOISY}],
+        [{"layers": 1, "set": {"moe.num_experts": 2, "moe.top_k": 1}, "init": "transfer"}],
+    ],
+)
+def test_what_was_converted_is_rounded_between_two_edits(tmp_path: Path, then: list[Any]) -> None:
+    source = written(tmp_path / "source", dtype="bfloat16")
+    first = [{"layers": "0..3", "set": {"attn.num_kv_heads": 1}}, {"layers": "0..1", **MOE, **NOISY}]
+    in_turn = performed(performed(source, tmp_path / "half", *first), tmp_path / "in_turn", *then)
+    at_once = performed(source, tmp_path / "at_once", *first, *then)
+    one, other = arrays(in_turn), arrays(at_once)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name], err_msg=name)
+
+
 def test_a_window_is_the_same_up_to_its_length(source: Path, tmp_path: Path) -> None:
     wide = performed(source, tmp_path / "wide", {"set": {"attn.window_size": 12}})
     narrow = performed(source, tmp_path / "narrow", {"set": {"attn.window_size": 5}})
@@ -120,6 +142,7 @@ def test_what_is_inserted_adds_nothing(tmp_path: Path, norm: str) -> None:
     model = changed(blocks={"layer": [{"use": "attn", "norm": norm}, {"use": "mlp", "norm": norm}]}, stack="layer*3")
     model["components"] = {name: model["components"][name] for name in ("attn", "mlp")}
     model["components"]["mlp"]["bias"] = True
+    model["norm"] = {"type": "layer_norm"}
     folder = written(tmp_path / "source", model)
     for number, after in enumerate((0, -1, "start")):
         longer = performed(folder, tmp_path / f"{number}", {"insert": {"after": after, "count": 2}})

@@ -61,6 +61,7 @@ DELTA = {"type": "gated_delta_net", "num_k_heads": 4, "head_k_dim": 8}
             "transfer",
             "3 query heads can be made neither by repeating nor by merging 4",
         ),
+        ({**LATENT, "norm_eps": 1e-6}, HEADS, "transfer", "give `norm_eps: 1e8`, which undoes that"),
         (LATENT, {**HEADS, "rope": False}, "transfer", "write `rope: false`"),
         ({**LATENT, "rope": {"theta": 5e5}}, HEADS, "transfer", "`rope.theta` differs"),
         (

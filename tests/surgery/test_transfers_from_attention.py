@@ -260,7 +260,8 @@ def test_a_small_norm_eps_is_undone_on_average() -> None:
     new = use_of({**LATENT, "rope": False, "kv_lora_rank": 32, "norm_eps": 1e-6})
     arrays = arrays_for(old)
     x = normed(X.astype(np.float64), 0.0).astype(np.float32)
-    assert difference(output(new, made(new, old, arrays), x), output(old, arrays, x)) < 2e-5
+    found = made(new, old, arrays, init={"reads": 0.25})
+    assert difference(output(new, found, 0.25 * x), output(old, arrays, 0.25 * x)) < 2e-5
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from axon_compose.testing import _transfers as kit
 DIMS = Dims({"hidden_size": 64, "vocab_size": 97})
 #: One pair in so many is tried; attention has thousands.
 EVERY = {"attention": 9, "moe": 3}
+#: What a transfer has to be told.
+SETTINGS = {"latent_attention": {"reads": 1.0}}
 NAMES = ("attention", "sliding_window_attention", "moe", "mlp", "rms_norm", "layer_norm", "latent_attention")
 
 
@@ -27,7 +29,8 @@ def pairs(spec: ComponentSpec, transfer: Transfer) -> Iterator[tuple[TransferExa
         source = kit._source(type_name, spec, Registry.installed())
         assert source is not None
         for new, old in list(product(spec.examples, source.examples))[:: EVERY.get(spec.name, 1)]:
-            yield TransferExample(widened(new), widened(old), type_name), source
+            settings = SETTINGS.get(spec.name, {})
+            yield TransferExample(widened(new), widened(old), type_name, settings), source
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -39,7 +39,8 @@ def plain(forward: Forward, tokens: mx.array) -> Rows:
 def one_shot(subject: Subject) -> Truth:
     """Without a cache = with a fresh cache, in one piece."""
     window = subject.window
-    lengths = sorted({1, window - 1, window, window + 1, 2 * window + 3, LONG} - {0})
+    edges = {window - 1, window, window + 1} if subject.windows else {window}
+    lengths = sorted({1, *edges, 2 * window + 3, LONG} - {0})
     cases = []
     for length in lengths:
         tokens = subject.tokens(2, length)

@@ -1,16 +1,20 @@
 """Pictures of a plan: the stack as SVG, a page around it, a bitmap; imports no mlx."""
 
-from axon_compose.report.draw._bitmap import bitmap, require_renderer
-from axon_compose.report.draw._characters import characters
-from axon_compose.report.draw._comparison import comparison_page
-from axon_compose.report.draw._healed import healed_page
-from axon_compose.report.draw._matplotlib import apart, require_charts
-from axon_compose.report.draw._notebook import embedded
-from axon_compose.report.draw._page import page
-from axon_compose.report.draw._picture import picture
-from axon_compose.report.draw._race import race_page, race_picture
-from axon_compose.report.draw._receipt import receipt_page, receipt_picture
-from axon_compose.report.draw._training import training_page, training_picture
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from axon_compose.report.draw._bitmap import bitmap, require_renderer
+    from axon_compose.report.draw._characters import characters
+    from axon_compose.report.draw._comparison import comparison_page
+    from axon_compose.report.draw._healed import healed_page
+    from axon_compose.report.draw._matplotlib import apart, require_charts
+    from axon_compose.report.draw._notebook import embedded
+    from axon_compose.report.draw._page import page
+    from axon_compose.report.draw._picture import picture
+    from axon_compose.report.draw._race import race_page, race_picture
+    from axon_compose.report.draw._receipt import receipt_page, receipt_picture
+    from axon_compose.report.draw._training import training_page, training_picture
 
 __all__ = [
     "apart",
@@ -30,3 +34,29 @@ __all__ = [
     "training_page",
     "training_picture",
 ]
+
+_HOMES: Final = {
+    "apart": "_matplotlib",
+    "bitmap": "_bitmap",
+    "characters": "_characters",
+    "comparison_page": "_comparison",
+    "embedded": "_notebook",
+    "healed_page": "_healed",
+    "page": "_page",
+    "picture": "_picture",
+    "race_page": "_race",
+    "race_picture": "_race",
+    "receipt_page": "_receipt",
+    "receipt_picture": "_receipt",
+    "require_charts": "_matplotlib",
+    "require_renderer": "_bitmap",
+    "training_page": "_training",
+    "training_picture": "_training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: the characters that `show` prints need no page, chart or bitmap."""
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

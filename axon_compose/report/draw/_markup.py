@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from xml.sax.saxutils import escape, quoteattr
+from html import escape
+from typing import Final
 
 __all__ = ["element", "number", "svg", "text", "void"]
+
+#: What would end an attribute, or what a reader of one takes for a space.
+_IN_ATTRIBUTES: Final = str.maketrans({'"': "&quot;", "\t": "&#9;", "\n": "&#10;", "\r": "&#13;"})
 
 
 def number(value: float) -> str:
@@ -14,7 +18,7 @@ def number(value: float) -> str:
 
 def text(value: str) -> str:
     """Text between tags."""
-    return escape(value)
+    return escape(value, quote=False)
 
 
 def element(tag: str, *children: str, **attributes: str | float) -> str:
@@ -65,4 +69,5 @@ def _name(name: str) -> str:
 
 
 def _value(value: str | float) -> str:
-    return quoteattr(value if isinstance(value, str) else number(value))
+    written = text(value if isinstance(value, str) else number(value)).translate(_IN_ATTRIBUTES)
+    return f'"{written}"'

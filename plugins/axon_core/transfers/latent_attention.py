@@ -6,9 +6,9 @@ Keys and values of all heads are :math:`M x` with M the rows of both. Of all mat
 singular values that were dropped. Keys are first brought to the size of the values, which share the rank fairly then
 (Meng et al. 2025, "TransMLA", arXiv:2502.07864).
 
-* The layer has a norm on the latent. :math:`V_r^T x` has the size :math:`\sqrt{m}` for inputs of unit variance, and
-  the weight of the norm is :math:`\sqrt{m + \epsilon}`, which undoes it on average; with a large `norm_eps` it is
-  undone exactly, and trained models can be moved to a small one later. Weights are powers of two, what is left is in
+* The layer has a norm on the latent. :math:`V_r^T x` has the size :math:`s \sqrt{m}` for inputs of the size s, and the
+  weight of the norm is :math:`\sqrt{m s^2 + \epsilon}`, which undoes it on average. A large `norm_eps` undoes it
+  exactly and needs no s; with a small one s has to be told (`reads`). Weights are powers of two, what is left is in
   the other matrices, so that nothing is lost in bfloat16.
 * Rotation: the layer has one rotated key for all heads. Of a head's pairs every so many-th is kept, which have just
   the frequencies of a narrower rotation (Ji et al. 2025, "MHA2MLA", arXiv:2502.14837, "uniform"), and the shared key
@@ -113,7 +113,7 @@ def _query_parameters(case: Case, queries: Array) -> dict[str, Array]:
     if rank is None:
         return {"q_proj.weight": flat}
     left, right = _low_rank(flat, rank)
-    weight, rest = _undone(right, options.norm_eps)
+    weight, rest = _undone(right, case)
     made = {
         "q_a_proj.weight": right,
         "q_a_layernorm.weight": np.full(rank, weight, np.float32),
@@ -133,7 +133,7 @@ def _latent(case: Case, keys: tuple[Array, Array], values: tuple[Array, Array]) 
     rows = rows if options.bias else rows[:, :-1]
     left, right = _low_rank(rows, rank)
     hidden = case.dims.hidden_size
-    weight, rest = _undone(right[:, :hidden], options.norm_eps)
+    weight, rest = _undone(right[:, :hidden], case)
     left = left * np.float32(rest / options.lora_scale.kv)
     split = len(key_rows)
     made_keys = (left[:split] / np.float32(balance)).reshape(kv_heads, -1, rank)
@@ -161,9 +161,10 @@ def _low_rank(matrix: Array, rank: int) -> tuple[Array, Array]:
     return left.astype(np.float32), right.astype(np.float32)
 
 
-def _undone(right: Array, eps: float) -> tuple[float, float]:
+def _undone(right: Array, case: Case) -> tuple[float, float]:
     """The weight of a norm that undoes it on average, a power of two, and the factor that is left."""
-    size = sqrt(float(np.square(right.astype(np.float64)).sum()) / len(right) + eps)
+    square = float(np.square(right.astype(np.float64)).sum()) / len(right)
+    size = sqrt(square * case.settings["reads"] ** 2 + case.options.norm_eps)
     weight = 2.0 ** round(log2(size))
     return weight, size / weight
 

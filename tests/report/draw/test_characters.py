@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -148,3 +149,13 @@ def test_the_picture_is_as_wide_as_the_terminal(
     table = capsys.readouterr().out
     assert "╭" not in table
     assert "RotatingKVCache 32" in table
+
+
+def test_characters_need_no_page_and_nothing_that_reads_one() -> None:
+    """`show` draws nothing else, and begins that much sooner."""
+    heavy = ("http", "ssl", "xml", "statistics", "axon_compose.report.draw._page", "axon_compose.report.draw._bitmap")
+    code = (
+        f"import sys; from axon_compose.report.draw import characters; print([m for m in {heavy} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n", done.stderr

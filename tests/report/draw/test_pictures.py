@@ -170,7 +170,10 @@ def test_words() -> None:
 
 
 def test_markup_is_escaped() -> None:
-    assert element("text", text("a<b & c"), class_='x"y') == "<text class='x\"y'>a&lt;b &amp; c</text>"
+    assert element("text", text("a<b & c"), class_='x"y') == '<text class="x&quot;y">a&lt;b &amp; c</text>'
+    said = "a<b> & \"c\" 'd'\te\nf\rg"
+    read = ET.fromstring(element("text", text("a<b> & c"), class_=said))
+    assert (read.get("class"), read.text) == (said, "a<b> & c")
 
 
 def contrast(one: str, other: str) -> float:

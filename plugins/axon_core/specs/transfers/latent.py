@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from axon_compose.registry import Case, Piece, Transfer
+from axon_compose.registry import Case, Piece, Setting, Transfer, TransferExample
 from axon_core.specs._heads import head_shape
 from axon_core.specs.transfers._common import ATTENTION, misfit_of_attention, ratio_fault
 
@@ -48,6 +48,11 @@ def _pieces(case: Case) -> Mapping[str, Piece] | str:
     still = width - 2 * pairs[1]
     if new.qk_nope_head_dim < still:
         return f"`qk_nope_head_dim` is {new.qk_nope_head_dim}: {still} dimensions of a head are not rotated"
+    if new.norm_eps < LINEAR_EPS and not case.settings["reads"]:
+        return (
+            "the norm of the latent changes its size: give `norm_eps: 1e8`, which undoes that, or in `init` as `reads` "
+            "the root mean square of what the layer reads"
+        )
     if new.own_indexer is not None or new.index_from is not None:
         return "an `indexer` chooses tokens, for which attention has nothing: add it later"
     return _made(case, kv_heads, value, still, pairs)
@@ -136,6 +141,8 @@ def _lost(case: Case, kv_heads: int, pairs: tuple[int, int]) -> str:
     return "query heads are merged" if new.num_heads < heads else ""
 
 
+_SMALL: Final = {"num_heads": 4, "kv_lora_rank": 24, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "rope": False}
+
 LATENT_TRANSFERS: Final = (
     Transfer(
         name="transfer",
@@ -146,5 +153,17 @@ LATENT_TRANSFERS: Final = (
         "factor of each pair), and with a `norm_eps` of 1e8, which makes the norm of the latent a constant; else the "
         "best of that rank for inputs that are alike in all directions.",
         paper='Meng et al. 2025, "TransMLA" (arXiv:2502.07864); Ji et al. 2025, "MHA2MLA" (arXiv:2502.14837)',
+        settings={
+            "reads": Setting(
+                0.0,
+                "Root mean square of what the layer reads, which is that of the weights of the norm before it: with it "
+                "the norm of the latent is undone on average. Needed with a small `norm_eps`.",
+                least=0,
+            )
+        },
+        examples=(
+            TransferExample(_SMALL | {"norm_eps": 1e8}, {"num_heads": 4, "rope": False}),
+            TransferExample(_SMALL | {"q_lora_rank": 20}, {"num_heads": 4, "rope": False}, settings={"reads": 1.0}),
+        ),
     ),
 )
