@@ -92,7 +92,9 @@ def healed(folder: Path, model: Path, out: Path, steps: int) -> dict[str, Any]:
     found = heal(
         folder, model, "python-docs", out, recipe=recipe, budget=Budget("steps", steps), cadence=cadence, force=True
     )
-    return found.to_dict() | {"seconds_of_processor": time.process_time() - began}
+    data = found.to_dict()
+    del data["out"]
+    return data | {"seconds_of_processor": time.process_time() - began}
 
 
 def written_by(folder: Path) -> str:
@@ -109,7 +111,9 @@ def ranked(model: Path) -> None:
 
     began = time.process_time()
     found = rank(model, CHANGE, sequences=SEQUENCES, length=LENGTH)
-    keep("ranking", found.to_dict() | {"seconds": time.process_time() - began})
+    data = found.to_dict()
+    data["edit"]["source"] = model.name
+    keep("ranking", data | {"seconds": time.process_time() - began})
 
 
 def table() -> str:

@@ -109,7 +109,13 @@ def test_one_after_the_other_is_the_same_as_both(
 
 
 @pytest.mark.parametrize(
-    "then", [[{"insert": {"after": 0}}], [{"repeat": {"layers": "0..1"}}, {"drop": 1}], [{"layers": 2, **MOE, **NOISY}]]
+    "then",
+    [
+        [{"insert": {"after": 0}}],
+        [{"repeat": {"layers": "0..1"}}, {"drop": 1}],
+        [{"layers": 2, **MOE, **NOISY}],
+        [{"layers": 1, "set": {"moe.num_experts": 2, "moe.top_k": 1}, "init": "transfer"}],
+    ],
 )
 def test_what_was_converted_is_rounded_between_two_edits(tmp_path: Path, then: list[Any]) -> None:
     source = written(tmp_path / "source", dtype="bfloat16")
