@@ -15,7 +15,7 @@ import mlx.core as mx
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import children, forks, native
+from tests import children, forks, mlx_tasks, native
 from tests.families import seeded
 
 # What is tested are the forms that everybody has, also where `axon-native` is installed, which has tests of its own;
@@ -36,6 +36,13 @@ settings.register_profile(
     "suite", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True)
+def no_lost_tasks() -> Iterator[None]:
+    """What a test loses of MLX's tasks stops no evaluation of a later one."""
+    yield
+    mlx_tasks.settle()
 
 
 @pytest.fixture

@@ -92,6 +92,14 @@ def test_any_values_in_a_config(folder: Path, data: st.DataObject) -> None:
     plans_or_tells(folder)
 
 
+@pytest.mark.parametrize("field", ["v_head_dim", "qk_nope_head_dim", "kv_lora_rank"])
+@pytest.mark.parametrize("family", ["deepseek_v3", "kimi_linear", "longcat_flash"])
+def test_a_size_that_rules_need_is_null(tmp_path: Path, family: str, field: str) -> None:
+    config = json.loads((FIXTURES / family / "config.published.json").read_text()) | {field: None}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    plans_or_tells(tmp_path)
+
+
 LARGE = {
     "a list of 10^5 zeros": [0] * 99_000,
     "a text of half a MiB": "M" * 500_000,
