@@ -66,7 +66,7 @@ _RECIPES: Final = (
     (
         "Ji et al. 2025, MHA2MLA (arXiv:2502.14837)",
         "keys and values in one decomposition, a part of each head rotated",
-        "the same decomposition; every so many-th pair stays rotated, with one key for all heads, what theirs "
+        "the same decomposition; evenly spaced pairs stay rotated, with one key for all heads, what theirs "
         "have in common",
     ),
     (

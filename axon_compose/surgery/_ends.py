@@ -76,7 +76,7 @@ class Ends:
     def _no_layers(self, number: int, name: str, edit: Edit) -> None:
         if edit.layers is not None:
             at = self.text.place("edits", number, "layers", key=True)
-            message = f"`{name}` stands outside of the layers"
+            message = f"`{name}` is outside of the layers"
             self.problems.error("AX923", message, at, help="leave out `layers`")
             raise Faulty
 

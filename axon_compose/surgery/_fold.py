@@ -54,7 +54,7 @@ class LayerFold:
     """Layers that come about alike.
 
     Attributes:
-        title: Their numbers, or the name of what stands outside of the layers.
+        title: Their numbers, or the name of a component outside of them.
         origins: The layers of the source that they come from, in words; empty if they are where they were.
         components: What they hold; of layers that are kept as they are, nothing.
     """

@@ -148,7 +148,7 @@ class Beginning:
     def _no_way(self, new: Use, old: Use | None, known: Mapping[str, Transfer]) -> NoReturn:
         ways = [*known, "random", "zero_out"]
         source = f"`{_short(old)}`" if old else "nothing"
-        message = f"`{_short(new)}` cannot be made from {source} without being told how"
+        message = f"`{_short(new)}` cannot be made from {source} unless `init` says how"
         self._fail("AX925", message, f"write `init:` with one of {', '.join(ways)}")
 
     def _transferred(self, transfer: Transfer, new: Use, old: Use | None, making: Making | None) -> Made:

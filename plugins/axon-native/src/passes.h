@@ -1,4 +1,4 @@
-/** What stands between the products of a model, in one pass each. Formulas and shapes: `axon_native/__init__.py`. */
+/** What a model computes between its products, in one pass each. Formulas and shapes: `axon_native/__init__.py`. */
 #pragma once
 
 #include <optional>

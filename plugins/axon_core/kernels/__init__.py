@@ -5,7 +5,7 @@ default device and the sizes fit, or on the CPU with `axon-native` installed, it
 it runs the reference. So a caller has one line for all devices, and `axon_core.cpu.reference_implementations` turns
 kernels off. `axon-native` has gradients too; other derivatives, and all of those on a GPU, are the reference's.
 
-Products with stored matrices (`native_product`), and what stands between them in a step of one token (`native_norm`,
+Products with stored matrices (`native_product`), and what a step of one token does between them (`native_norm`,
 `native_rotation`, `native_attention`), have kernels for the CPU alone; on GPUs MLX has its own.
 
 A kernel for a GPU reads and writes float32. Both languages have one text, the body of a function over flat arrays, in
