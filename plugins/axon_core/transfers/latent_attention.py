@@ -8,7 +8,7 @@ singular values that were dropped. Keys are first brought to the size of the val
 
 * The layer has a norm on the latent. :math:`V_r^T x` has the size :math:`s \sqrt{m}` for inputs of the size s, and the
   weight of the norm is :math:`\sqrt{m s^2 + \epsilon}`, which undoes it on average. A large `norm_eps` undoes it
-  exactly and needs no s; with a small one s has to be told (`reads`). Weights are powers of two, what is left is in
+  exactly and needs no s; a small one needs s as a setting (`reads`). Weights are powers of two, what is left is in
   the other matrices, so that nothing is lost in bfloat16.
 * Rotation: the layer has one rotated key for all heads. Of a head's pairs evenly spaced ones are kept, which have just
   the frequencies of a narrower rotation (Ji et al. 2025, "MHA2MLA", arXiv:2502.14837, "uniform"), and the shared key
