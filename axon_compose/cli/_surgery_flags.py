@@ -9,7 +9,7 @@ from axon_compose.cli._arguments import (
     as_json,
     chart,
     checkpoint,
-    dtype,
+    dtypes,
     length,
     nbytes,
     output,
@@ -18,14 +18,11 @@ from axon_compose.cli._arguments import (
     tokens,
 )
 from axon_compose.cli._commands import Command, lazily
-from axon_compose.cli._training_flags import add_budget, add_options
+from axon_compose.cli._training_flags import DATA, add_budget, add_options
 from axon_compose.learn import Cadence
 from axon_compose.surgery.recipe import RECIPE, STEPS
 
 __all__ = ["add_edit", "add_heal", "add_receipt"]
-
-#: In which models can run.
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 def add_edit(command: Command) -> None:
@@ -44,12 +41,7 @@ def add_edit(command: Command) -> None:
     )
     output(edit, "DIR", "the folder to write, which mlx_lm runs (default: show the plan alone)", dest="out")
     edit.add_argument("--plan", action="store_true", help="say what each new tensor is made from, and write nothing")
-    edit.add_argument(
-        "--dtype",
-        type=dtype,
-        choices=DTYPES,
-        help="of the weights (default: as they are stored)",
-    )
+    dtypes(edit, "of the weights (default: as they are stored)")
     edit.add_argument("--no-receipt", action="store_true", help="do not run both models on a text afterwards")
     edit.add_argument("--seed", type=seed, default=0, metavar="N", help="of what is random (default: 0)")
     edit.add_argument(
@@ -84,9 +76,7 @@ def add_receipt(command: Command) -> None:
     receipt.add_argument("edited", type=checkpoint, metavar="EDITED", help="the model as it is now: a folder")
     _add_text(receipt, sequences_=4)
     receipt.add_argument("--tokenizer", metavar="bytes|DIR", help="of the text (default: that of the source)")
-    receipt.add_argument(
-        "--dtype", type=dtype, default="float32", choices=DTYPES, help="in which both run (default: float32)"
-    )
+    dtypes(receipt, "in which both run (default: float32)", "float32")
     receipt.add_argument("--allow-large", action="store_true", help="run them even if memory seems too small")
     output(receipt, "PAGE.html", "write a page, or its picture of the layers as .svg", type=chart)
     receipt.add_argument("--force", action="store_true", help="replace the page")
@@ -120,7 +110,7 @@ def add_heal(command: Command) -> None:
         nargs="+",
         required=True,
         metavar="TEXT",
-        help="files, folders or patterns, .jsonl too; python-docs are the texts that Python carries",
+        help=DATA,
     )
     output(heal, "OUT", "the folder to write, which mlx_lm runs", dest="out", required=True)
     heal.add_argument("--field", default="text", metavar="NAME", help="where the text is in .jsonl (default: text)")

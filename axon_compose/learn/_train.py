@@ -103,7 +103,7 @@ def train(
     text: Prepared | None = None
     if not isinstance(data, Task):
         text = prepare(
-            data if isinstance(data, Sources) else _sources(data),
+            Sources.of(data),
             tokenizer or _usual(init),
             vocabulary=int(plan.dims.vocab_size),
             trained=init is not None,
@@ -145,10 +145,6 @@ def _require_tokens(plan: Plan, task: Material, *, trained: bool) -> None:
         )
         message = f"the task `{task.name}` has {task.vocab_size} tokens, the model {plan.dims.vocab_size}"
         raise CheckpointError("AX813", message, hint)
-
-
-def _sources(data: str | Path | Iterable[str | Path]) -> Sources:
-    return Sources((str(data),) if isinstance(data, str | Path) else tuple(map(str, data)))
 
 
 def _usual(init: str | Path | None) -> str | Path:

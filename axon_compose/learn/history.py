@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -31,14 +32,15 @@ class History:
         self._file: Path | None = None
 
     @classmethod
-    def read(cls, folder: Path, steps: int) -> History:
+    def read(cls, folder: Path, steps: float = inf, name: str = METRICS_FILE) -> History:
         """What a run has written before it was interrupted, as far as it goes on from there.
 
         Args:
             folder: Of the run.
             steps: How many are done; lines of later ones, written after the last checkpoint, are dropped.
+            name: Of the file.
         """
-        path = folder / METRICS_FILE
+        path = folder / name
         found = _parsed(path.read_text("utf-8", "replace")) if path.exists() else ()
         return cls([line for line in found if line["step"] < steps or (line["step"] == steps and _between(line))])
 

@@ -49,7 +49,8 @@ class Outcome:
 
     Attributes:
         out: The folder, which mlx_lm runs.
-        finished: Whether the budget is spent; if not, somebody stopped the run, and it can be continued.
+        finished: Whether the budget is spent; if not, somebody stopped the run, and it can be continued. Of a run that
+            is not the last, also whether nobody asked for an end.
         steps: Updates of the weights.
         tokens: Positions of all batches.
         seconds: In steps alone.
@@ -171,7 +172,8 @@ class Run:
                     listener.step(metrics, min(self._part(), 1.0))
                 self._between(before, self._part())
             written = self._ended(stop)
-        return self._outcome(last, written)
+        finished = self.trainer.done and (self.last or not stop.asked)
+        return self._outcome(last, written, finished=finished)
 
     @contextmanager
     def _telling_what_is_kept(self) -> Iterator[None]:
@@ -271,14 +273,14 @@ class Run:
         spent: dict[str, Any] = asdict(self.trainer.spent)
         return {"step": spent.pop("steps")} | spent
 
-    def _outcome(self, loss: float, written: str | None) -> Outcome:
+    def _outcome(self, loss: float, written: str | None, *, finished: bool) -> Outcome:
         spent = self.trainer.spent
         evaluated = self.history.last("evaluation") or {}
         if evaluated.get("step") != spent.steps:  # of weights that are others by now
             evaluated = {}
         return Outcome(
             out=self.out,
-            finished=self.trainer.done,
+            finished=finished,
             **asdict(spent),
             loss=loss,
             held_out=evaluated.get("loss"),

@@ -129,8 +129,8 @@ def shrunken(spec: ComponentSpec, values: Mapping[str, Any], dims: Dims, who: st
     except Raised as raised:
         raise PluginFault("AX212", f"{name} raises {raised}", DEBUG_HELP) from raised
     if faults := check_options(spec, small)[1]:
-        told = ": ".join(filter(None, (faults[0].message, faults[0].label)))
-        raise PluginFault("AX212", f"{name} gives options that the component does not take: {told}")
+        reason = ": ".join(filter(None, (faults[0].message, faults[0].label)))
+        raise PluginFault("AX212", f"{name} gives options that the component does not take: {reason}")
     return small
 
 

@@ -32,7 +32,7 @@ __all__ = [
 GENERIC_INITS: Final = ("keep", "copy", "random", "zero_out", "noise")
 #: What can be measured on a text for a transfer: how often each expert is chosen, how much each inner channel carries.
 NEEDS: Final = ("usage", "importance")
-#: Stands for the component's own type.
+#: The component's own type, as a source.
 SAME: Final = "same"
 
 _FREE: Final = f"none of {', '.join(GENERIC_INITS)}"

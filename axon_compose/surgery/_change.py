@@ -1,4 +1,4 @@
-"""A change of one component as it is written in a line, `attn -> window:512`, as the edit that it stands for."""
+"""A change of one component as it is written in a line, `attn -> window:512`, as an edit."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from axon_compose.surgery._receipt import receipt
 from axon_compose.surgery._records import Receipt
 from axon_compose.surgery.texts import LENGTH, SEQUENCES, sample_text
 
-__all__ = ["load_pair", "names_of", "receipt_of", "sources_of"]
+__all__ = ["load_pair", "names_of", "receipt_of"]
 
 
 def receipt_of(
@@ -54,7 +54,7 @@ def receipt_of(
     before, after, record = load_pair(source, edited, dtype=dtype, description=description, allow_large=allow_large)
     kept = None if record is None or record.vocabulary is None else [each for each in record.vocabulary if each >= 0]
     sample = sample_text(
-        sources_of(text), source, int(before.plan.dims.vocab_size), tokenizer=tokenizer, sequences=sequences,
+        Sources.of(text), source, int(before.plan.dims.vocab_size), tokenizer=tokenizer, sequences=sequences,
         length=length, kept=kept,
     )  # fmt: skip
     return receipt(
@@ -95,10 +95,3 @@ def names_of(source: str | Path, edited: str | Path) -> tuple[str, str]:
     """The last parts of two paths, or both as they are where those are the same."""
     short = Path(source).name, Path(edited).name
     return (str(source), str(edited)) if short[0] == short[1] else short
-
-
-def sources_of(text: Sources | str | Path | Sequence[str]) -> Sources:
-    """Names of files, or what was made of them already."""
-    if isinstance(text, Sources):
-        return text
-    return Sources((str(text),) if isinstance(text, str | Path) else tuple(map(str, text)))

@@ -33,7 +33,7 @@ def planned(
     kinds: tuple[Kind, ...] = ("layer", "block", "norm"),
     dotted: str = "",
 ) -> Use:
-    """A component with its sizes, as if it stood in a file.
+    """A component with its sizes, as if a file had it.
 
     Args:
         registry: The plugins.
@@ -44,7 +44,7 @@ def planned(
         text: The edit file.
         where: The mapping of type and options there, or that of `component.option: value`.
         problems: Collects faults.
-        kinds: What may stand at this place.
+        kinds: Kinds that may be at this place.
         dotted: The component's name, where options are written behind it as `component.option`.
 
     Raises:

@@ -163,7 +163,7 @@ class Draft:
             self._pruned[key] = pruned(use.spec, use.options, use.written)
         return self._pruned[key]
 
-    # What stands in the model now.
+    # What the model has now.
 
     @property
     def count(self) -> int:
@@ -227,8 +227,8 @@ class Draft:
     def _block_names(self) -> list[str]:
         """A name for every layer's block: the same for layers that are built alike, and for no others."""
         names: dict[str, str] = {}
-        for layer in self.layers:
-            key = repr(layer.written())
+        keys = [repr(layer.written()) for layer in self.layers]
+        for layer, key in zip(self.layers, keys, strict=True):
             if key not in names:
                 name, number = layer.block, 2
                 if name in names.values():
@@ -236,7 +236,7 @@ class Draft:
                 while name in names.values():
                     name, number = f"{layer.block}_{number}", number + 1
                 names[key] = name
-        return [names[repr(layer.written())] for layer in self.layers]
+        return [names[key] for key in keys]
 
     def _written_by_edits(self, data: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], Span]]:
         """Paths in the file that come from an edit, and where it wrote them."""

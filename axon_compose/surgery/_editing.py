@@ -117,26 +117,18 @@ class Editing:
         lacking = [index for index in chosen if name not in layers[index].parts]
         if not lacking:
             return list(chosen)
-        at = self.place(self.edit.action, *path, key=True)
-        there = list(layers[lacking[0]].parts)
-        near = self.problems.nearest(name, there)
-        hint = (
-            f"did you mean `{near}`?" if near else f"layer {lacking[0]} has {', '.join(f'`{each}`' for each in there)}"
-        )
+        at, first = self.place(self.edit.action, *path, key=True), layers[lacking[0]]
+        if replaced := first.said.get((name, None)):
+            message = f"{_have(lacking)} no `{name}` any more: an edit before replaces it"
+            label = Label(replaced, "replaced here")
+            self.problems.error("AX924", message, at, labels=[label], help="leave one of them")
+            raise Faulty
+        near = self.problems.nearest(name, list(first.parts))
+        there = ", ".join(f"`{each}`" for each in first.parts)
+        hint = f"did you mean `{near}`?" if near else f"layer {lacking[0]} has {there}"
         if having:
-            hint += f"; {layer_numbers(having)} {'has' if len(having) == 1 else 'have'} `{name}`"
-        labels = [
-            Label(span, "replaced here")
-            for (other, option), span in layers[lacking[0]].said.items()
-            if other == name and option is None
-        ]
-        if labels:
-            have = "has" if len(lacking) == 1 else "have"
-            message = f"{layer_numbers(lacking)} {have} no `{name}` any more: an edit before replaces it"
-            self.problems.error("AX924", message, at, labels=labels[:1], help="leave one of them")
-        else:
-            have = "has" if len(lacking) == 1 else "have"
-            self.problems.error("AX923", f"{layer_numbers(lacking)} {have} no component `{name}`", at, help=hint)
+            hint += f"; {_have(having)} `{name}`"
+        self.problems.error("AX923", f"{_have(lacking)} no component `{name}`", at, help=hint)
         raise Faulty
 
     def say(self, layer: DraftLayer, name: str, option: str | None, span: Span) -> None:
@@ -179,3 +171,8 @@ class Editing:
         hint = f"did you mean `{near}`?" if near else f"layer {index} has {', '.join(known)}"
         self.problems.error("AX923", f"layer {index} has no component `{init.source}`", init.span, help=hint)
         raise Faulty
+
+
+def _have(layers: list[int]) -> str:
+    """Layers, and the verb that goes with their number."""
+    return f"{layer_numbers(layers)} {'has' if len(layers) == 1 else 'have'}"

@@ -1,4 +1,4 @@
-"""Edits of what stands around the layers: embedding, head, residual scheme, and the norms of all branches."""
+"""Edits of what is around the layers: embedding, head, residual scheme, and the norms of all branches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PATHS: Final = {section: path for path, section in ENDS.items()}
 
 
 class Ends:
-    """Changes sections of the file that stand outside of the stack.
+    """Changes sections of the file that are outside of the stack.
 
     Args:
         draft: The model.

@@ -74,8 +74,8 @@ def folded(plan: SurgeryPlan) -> list[LayerFold]:
     for layer in model.layers:
         if layer.owner is None:
             parts = tuple(_components(plan, layer, steps))
-            told = any(part.init != "kept" or part.options for part in parts)
-            groups.setdefault(parts if told else (), []).append(layer)
+            differs = any(part.init != "kept" or part.options for part in parts)
+            groups.setdefault(parts if differs else (), []).append(layer)
     found = [_end(plan, model.embedding, steps), *([_end(plan, model.residual, steps)] if model.residual else [])]
     for parts, layers in groups.items():
         numbers = [layer.index for layer in layers]

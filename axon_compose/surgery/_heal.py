@@ -19,7 +19,7 @@ from axon_compose.learn.objective import NextTokens, Objective
 from axon_compose.learn.run import Outcome, Run
 from axon_compose.learn.trainer import Trainer
 from axon_compose.surgery._changed import changed_components, edited_from
-from axon_compose.surgery._comparing import load_pair, names_of, sources_of
+from axon_compose.surgery._comparing import load_pair, names_of
 from axon_compose.surgery._healing import Healed, Monitor
 from axon_compose.surgery._matching import LayerMatching, matched_layers, quiet_text
 from axon_compose.surgery.recipe import RECIPE, STEPS
@@ -97,7 +97,7 @@ def heal(
         message = f"nothing in `{model.plan.name}` is other than in `{source.plan.name}`, but for layers that are gone"
         raise CheckpointError("AX953", message, "say what shall learn, such as `--learn 'layers.*'`")
     text = prepare(
-        sources_of(data),
+        Sources.of(data),
         tokenizer or edited,
         vocabulary=int(model.plan.dims.vocab_size),
         trained=True,

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import mlx.core as mx
 import numpy as np
 
 from axon_compose.learn.data import TextBatches
 from axon_compose.learn.history import History
+from axon_compose.learn.judging import evaluating
 from axon_compose.learn.run import Outcome
 from axon_compose.model import LanguageModel
 from axon_compose.notebook import Printed
@@ -79,9 +79,8 @@ class Monitor:
 
     def measure(self) -> Mapping[str, float]:
         """Further figures of an evaluation."""
-        self.after = self._receipt()
-        self.model.train()
-        mx.eval(self.model(mx.zeros((1, 1), mx.int32)))  # its weights are put in order outside of a compiled step
+        with evaluating(self.model):
+            self.after = self._receipt()
         return {"divergence": self.after.divergence, "agreement": self.after.agreement}
 
     def begin(self, stage: str) -> None:
@@ -94,10 +93,8 @@ class Monitor:
 
     def take_up(self, folder: Path, stage: str) -> None:
         """Go on with a stage of an interrupted run; the one before it has left its record."""
-        path = folder / LAYERS_FILE
-        if stage != "layers" and path.exists():
-            lines = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
-            self._ended["layers"] = History(lines)
+        if stage != "layers" and (folder / LAYERS_FILE).exists():
+            self._ended["layers"] = History.read(folder, name=LAYERS_FILE)
 
     def write(self, folder: Path) -> None:
         """Add what is known to a new folder: receipts, and the record of the first stage."""

@@ -109,9 +109,7 @@ class Beginning:
         known = transfers_from(new.spec.transfers, new.type, old.type) if old else {}
         usual = name is None or (name == "transfer" and name not in known)
         if usual and old is not None and making is not None and _alike(new, old):
-            if (
-                "transfer" in known
-            ):  # whose record says which options may differ: heads may be others in the same shapes
+            if "transfer" in known:  # its record says which options may differ: equal shapes can hold other heads
                 self._transferred(known["transfer"], new, old, making)
             return making
         if name is None:

@@ -19,7 +19,7 @@ from axon_compose.surgery._silent import require_silent
 
 __all__ = ["Maker"]
 
-#: Arrays up to so many bytes stay until they are asked for: a file holds wide numbers first, so that those of one
+#: Arrays up to this many bytes stay until they are asked for: a file holds wide numbers first, so that those of one
 #: component are not asked for in a row.
 _SMALL: Final = 1 << 20
 

@@ -105,7 +105,7 @@ def change_options(editing: Editing) -> None:
 
 def _set_in(editing: Editing, index: int, name: str, options: Mapping[str, Any], beginning: Beginning) -> None:
     layer, where = editing.draft.layers[index], ("edits", editing.number, "set")
-    old, part = editing.use(index, name), editing.draft.layers[index].parts[name]
+    old, part = editing.use(index, name), layer.parts[name]
     names = names_of(old, editing.dims, index, editing.draft.count)
     written, spans = dict(part.written), dict(part.spans)
     for option, value in options.items():

@@ -122,8 +122,8 @@ def _write(
 
 def _unpacked(plan: SurgeryPlan) -> str:
     """That quantised tensors have become plain numbers, and whether that rounds them."""
-    told = f"{plan.unpacked} quantised tensors are unpacked, into {plan.dtype}"
-    return told if plan.dtype == "float32" else f"{told}, which rounds them; `--dtype float32` does not"
+    note = f"{plan.unpacked} quantised tensors are unpacked, into {plan.dtype}"
+    return note if plan.dtype == "float32" else f"{note}, which rounds them; `--dtype float32` does not"
 
 
 def _tensors(plan: SurgeryPlan, maker: Maker, names: FolderNames) -> Iterator[tuple[str, Callable[[], Any]]]:

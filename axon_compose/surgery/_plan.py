@@ -72,8 +72,8 @@ class SurgeryPlan(Shown):
 
     def __repr__(self) -> str:
         sums = self.totals()
-        told = ", ".join(f"{sums[kind].tensors} {kind}" for kind in ("kept", "converted", "new"))
-        return f"<SurgeryPlan {self.edited.name}: {told}>"
+        counts = ", ".join(f"{sums[kind].tensors} {kind}" for kind in ("kept", "converted", "new"))
+        return f"<SurgeryPlan {self.edited.name}: {counts}>"
 
     def totals(self) -> dict[str, Share]:
         """Sums by kind, and of the source's parameters that go nowhere under `dropped`."""

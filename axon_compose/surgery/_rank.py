@@ -18,7 +18,6 @@ from axon_compose.learn.loss import divergence
 from axon_compose.notebook import Printed
 from axon_compose.plan import Layer, Plan, layer_ranges
 from axon_compose.surgery._change import read_change
-from axon_compose.surgery._comparing import sources_of
 from axon_compose.surgery._logits import logits_of, pieces
 from axon_compose.surgery._make import Maker
 from axon_compose.surgery._making import Kept
@@ -134,7 +133,7 @@ def rank(
     if not tried:
         raise CheckpointError("AX955", f"`{change}` changes no layer of `{before.name}`", "change something else")
     sample = sample_text(
-        sources_of(text), place, int(before.dims.vocab_size), tokenizer=tokenizer, sequences=sequences, length=length
+        Sources.of(text), place, int(before.dims.vocab_size), tokenizer=tokenizer, sequences=sequences, length=length
     )
     harms = _harms(plan, tried, sample.tokens, progress)
     saved = {index: _cached(before, before.layers[index], context) - _cached(after, after.layers[index], context)

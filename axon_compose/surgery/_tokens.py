@@ -227,11 +227,11 @@ def replaced(home: Path, folder: Path, rows: int) -> NewTokens:
             text = spelling.decode(errors="ignore") if isinstance(spelling, bytes) else spelling
             pieces = tokenizer.encode(text, add_special_tokens=False).ids if text else []
             found[number] = tuple(piece for piece in pieces if piece < rows)
-    of_roles(found, old, new)
+    _of_roles(found, old, new)
     return NewTokens(dict(new), tuple(found))
 
 
-def of_roles(found: list[tuple[int, ...]], old: TokenizerFiles, new: TokenizerFiles) -> None:
+def _of_roles(found: list[tuple[int, ...]], old: TokenizerFiles, new: TokenizerFiles) -> None:
     """Tokens that begin, end and fill texts are those of the same role, whatever they are called."""
     for role in _ROLES:
         one, other = _numbers(old.ids.get(role)), _numbers(new.ids.get(role))
@@ -240,7 +240,7 @@ def of_roles(found: list[tuple[int, ...]], old: TokenizerFiles, new: TokenizerFi
 
 
 def _spelled(files: Mapping[str, bytes]) -> dict[int, bytes | str]:
-    """Every token by the bytes that it stands for; added ones by their text."""
+    """Every token by its bytes; added ones by their text."""
     data = json.loads(files["tokenizer.json"])
     added = {token["id"]: token["content"] for token in data.get("added_tokens") or ()}
     of_bytes = "ByteLevel" in json.dumps([data.get("decoder"), data.get("pre_tokenizer")])

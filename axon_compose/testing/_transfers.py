@@ -75,13 +75,13 @@ def _examples(
     name: str, spec: ComponentSpec, transfer: Transfer, dims: Dims, registry: Registry
 ) -> Iterator[tuple[TransferExample, ComponentSpec]]:
     """Pairs that fit, each with the record of the source."""
-    told = f"the transfer `{transfer.name}` of `{name}`"
+    who = f"the transfer `{transfer.name}` of `{name}`"
     for example in transfer.examples:
         type_name = example.type or transfer.sources[0]
-        assert type_name in transfer.sources, f"{told} has an example of {type_name}, which it does not start from"
+        assert type_name in transfer.sources, f"{who} has an example of {type_name}, which it does not start from"
         if (source := _source(type_name, spec, registry)) is not None:
             fits = _pieces(spec, source, transfer, example, dims)
-            assert not isinstance(fits, str), f"{told} does not take its own example {dict(example.options)}: {fits}"
+            assert not isinstance(fits, str), f"{who} does not take its own example {dict(example.options)}: {fits}"
             yield example, source
     if transfer.examples:
         return
@@ -90,7 +90,7 @@ def _examples(
             continue
         pairs = (TransferExample(new, old, type_name) for new in spec.examples for old in source.examples)
         found = next((pair for pair in pairs if not isinstance(_pieces(spec, source, transfer, pair, dims), str)), None)
-        assert found is not None, f"{told} fits no examples of both records: give it `examples` of its own"
+        assert found is not None, f"{who} fits no examples of both records: give it `examples` of its own"
         yield found, source
 
 
@@ -136,30 +136,30 @@ def _check(
     case, pieces = _case(spec, source, transfer, example, dims), _pieces(spec, source, transfer, example, dims)
     assert isinstance(case, Case)
     assert not isinstance(pieces, str)
-    told = f"the transfer `{transfer.name}` of `{spec.name}`, with {dict(example.options)} from {dict(example.source)},"
+    who = f"the transfer `{transfer.name}` of `{spec.name}`, with {dict(example.options)} from {dict(example.source)},"
     wrong = next((name for name, piece in pieces.items() if piece.exactness not in ("exact", "near")), None)
-    assert wrong is None, f"{told} says neither `exact` nor `near` of `{wrong}`"
+    assert wrong is None, f"{who} says neither `exact` nor `near` of `{wrong}`"
     rng = np.random.default_rng(seed)
     shapes = source.params(case.source_options, dims)
     arrays = {name: (_SPREAD * rng.standard_normal(shape)).astype(np.float32) for name, shape in shapes.items()}
     read = {name: arrays[name] for piece in pieces.values() for name in piece.sources}
     make = load_make(transfer, f"`{spec.name}`")
     made, again = (make(replace(case), dict(read), np.random.default_rng(seed)) for _ in range(2))
-    assert set(made) == set(pieces), f"{told} makes {sorted(set(made) ^ set(pieces))} otherwise than its `pieces` say"
+    assert set(made) == set(pieces), f"{who} makes {sorted(set(made) ^ set(pieces))} otherwise than its `pieces` say"
     declared = spec.params(case.options, dims)
     for name, array in made.items():
         wanted = tuple(declared[name])
-        assert array.shape == wanted, f"{told} makes `{name}` of shape {array.shape}, not {wanted}"
-        assert array.dtype == np.float32, f"{told} makes `{name}` in {array.dtype}, not float32"
-        assert np.isfinite(array).all(), f"{told} makes numbers of `{name}` that are not finite"
-        assert np.array_equal(array, again[name]), f"{told} makes other numbers of `{name}` the second time"
+        assert array.shape == wanted, f"{who} makes `{name}` of shape {array.shape}, not {wanted}"
+        assert array.dtype == np.float32, f"{who} makes `{name}` in {array.dtype}, not float32"
+        assert np.isfinite(array).all(), f"{who} makes numbers of `{name}` that are not finite"
+        assert np.array_equal(array, again[name]), f"{who} makes other numbers of `{name}` the second time"
     exact = pieces and all(piece.exactness == "exact" for piece in pieces.values())
     if exact and spec.kind in ("layer", "norm"):
-        _check_claim(told, (spec, case.options, dict(made)), (source, case.source_options, arrays), dims, seed)
+        _check_claim(who, (spec, case.options, dict(made)), (source, case.source_options, arrays), dims, seed)
 
 
 def _check_claim(
-    told: str, new: tuple[ComponentSpec, Any, Arrays], old: tuple[ComponentSpec, Any, Arrays], dims: Dims, seed: int
+    who: str, new: tuple[ComponentSpec, Any, Arrays], old: tuple[ComponentSpec, Any, Arrays], dims: Dims, seed: int
 ) -> None:
     """Both components give the same, for a few tokens."""
     if any(_reads_others(spec, options) for spec, options, _ in (new, old)):
@@ -168,7 +168,7 @@ def _check_claim(
     x = mx.array(np.random.default_rng(seed).standard_normal((2, _TOKENS, int(dims.hidden_size))), mx.float32)
     ours, theirs = (_output(*side, dims, x) for side in (new, old))
     difference = float(np.abs(ours - theirs).max() / max(float(np.abs(theirs).max()), 1e-30))
-    assert difference <= _ROUNDINGS, f"{told} is said to be exact, but outputs differ by {difference:.1e}"
+    assert difference <= _ROUNDINGS, f"{who} is said to be exact, but outputs differ by {difference:.1e}"
 
 
 def _reads_others(spec: ComponentSpec, options: Any) -> bool:

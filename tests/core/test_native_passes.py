@@ -38,12 +38,23 @@ def is_right(y: mx.array | None, truth: np.ndarray, dtype: mx.Dtype) -> bool:
 @typed
 @pytest.mark.parametrize("shape", [(5,), (2, 3, 8), (2, 2, 67)])
 def test_a_norm(shape: tuple[int, ...], dtype: mx.Dtype) -> None:
-    x, weight = drawn(*shape, dtype=dtype), drawn(shape[-1], seed=1)
+    x, weight = drawn(*shape, dtype=dtype), drawn(shape[-1], seed=1, dtype=dtype)
     wide = exact(x)
     truth = wide / np.sqrt((wide**2).mean(axis=-1, keepdims=True) + 1e-3) * exact(weight)
     assert is_right(native_norm(x, weight, 1e-3), truth, dtype)
     turned = mx.contiguous(x.swapaxes(0, -1)).swapaxes(0, -1)
     assert is_right(native_norm(turned, weight[::-1][::-1], 1e-3), truth, dtype)
+
+
+@typed
+def test_a_norm_has_the_type_that_it_has_in_mlx(dtype: mx.Dtype) -> None:
+    """As where weights are kept in float32, or an offset is added to them."""
+    x, weight = drawn(2, 8, dtype=dtype), drawn(8, seed=1)
+    for pair in ((x, weight), (weight[None], x[0])):
+        y, truth = native_norm(*pair, 1e-3), mx.fast.rms_norm(*pair, 1e-3)
+        assert y is not None
+        assert y.dtype == truth.dtype
+        assert mx.allclose(y, truth, rtol=1e-5, atol=1e-5)
 
 
 @typed

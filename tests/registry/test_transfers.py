@@ -137,7 +137,7 @@ def refuses(case: Case) -> Any:
     raise ValueError("8 heads do not go into 3")
 
 
-def test_a_misfit_is_told_in_plain_words() -> None:
+def test_a_misfit_is_reported_in_plain_words() -> None:
     assert pieces(lambda case: "it has no keys") == "it has no keys"
     assert pieces(refuses) == "8 heads do not go into 3"
 

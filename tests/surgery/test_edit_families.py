@@ -13,8 +13,11 @@ from mlx_lm.utils import load_model as load_stock
 import axon_compose
 from axon_compose import ArchitectureError
 from axon_compose.checkpoints.export import export
+from axon_compose.checkpoints.gguf import _header
 from axon_compose.checkpoints.trained import load_model
 from axon_compose.diagnostics import CheckpointError
+from axon_compose.surgery import perform
+from tests.checkpoints.gguf.converted import write
 from tests.surgery.edits import edited, performed
 
 FIXTURES = Path(__file__).resolve().parents[1] / "families" / "fixtures"
@@ -78,3 +81,18 @@ def test_a_family_by_its_name_takes_the_sizes_of_the_weights() -> None:
     plan = edited(Path("llama"), {"drop": 0}, weights=FIXTURES / "llama")
     assert plan.edited.plan().dims.hidden_size == plan.source.plan().dims.hidden_size == 48
     assert len(plan.origins) == len(plan.source.plan().layers) - 1
+
+
+def test_the_header_of_a_gguf_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its vocabulary it takes as long as the rest of a plan."""
+    write("qwen2", tmp_path / "model.gguf", "Q8_0")
+    reads: list[Path] = []
+    read = _header._read
+
+    def counted(path: Path) -> _header.GgufFile:
+        reads.append(path)
+        return read(path)
+
+    monkeypatch.setattr(_header, "_read", counted)
+    perform(edited(tmp_path / "model.gguf", {"drop": 0}), tmp_path / "out", tokenizer="none")
+    assert reads == [tmp_path / "model.gguf"]

@@ -200,13 +200,14 @@ class Killer:
     def checkpoint(self, folder: Path, steps: int) -> None: ...
 
 
-@pytest.mark.parametrize("steps", [5, 17], ids=["layers", "logits"])
+@pytest.mark.parametrize("steps", [5, 12, 17], ids=["layers", "last of layers", "logits"])
 def test_an_interrupted_run_goes_on_to_the_bit(
     steps: int, healed: Healed, folders: dict[str, Path], text: Path, tmp_path: Path
 ) -> None:
     stopped = go(folders, text, tmp_path / "out", listeners=[Killer(steps)])
     assert stopped.outcome is not None
     assert not stopped.outcome.finished
+    assert len(list(stopped.outcome.history.of("step"))) == steps - 12 * (steps > 12)
     done = go(folders, text, tmp_path / "out", resume=True)
     assert done.outcome is not None
     assert done.outcome.finished

@@ -72,10 +72,10 @@ DELTA = {"type": "gated_delta_net", "num_k_heads": 4, "head_k_dim": 8}
         ),
     ],
 )
-def test_what_does_not_fit_is_told(new: dict[str, Any], old: dict[str, Any], init: str, why: str) -> None:
-    told = offered(use_of(new), use_of(old), init)
-    assert isinstance(told, str)
-    assert why in told
+def test_what_does_not_fit_is_reported(new: dict[str, Any], old: dict[str, Any], init: str, why: str) -> None:
+    reason = offered(use_of(new), use_of(old), init)
+    assert isinstance(reason, str)
+    assert why in reason
 
 
 def test_models_of_other_widths_lend_nothing() -> None:

@@ -274,7 +274,7 @@ def test_a_small_norm_eps_is_undone_on_average() -> None:
         ({"num_kv_heads": 1, "head_dim": 16, "v_head_dim": 8}, "dimensions lose their rotation"),
     ],
 )
-def test_what_a_latent_loses_is_told(old: dict[str, Any], lost: str) -> None:
+def test_what_a_latent_loses_is_reported(old: dict[str, Any], lost: str) -> None:
     pieces = offered(use_of({**LATENT, "kv_lora_rank": 32}), use_of({**HEADS, **old}))
     assert not isinstance(pieces, str)
     assert lost in pieces["q_proj.weight"].rule

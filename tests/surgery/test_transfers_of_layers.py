@@ -194,7 +194,7 @@ def test_a_router_gets_parts_that_change_nothing(more: dict[str, Any]) -> None:
     agrees(MOE, {**MOE, **more})
 
 
-def test_what_changes_beside_the_experts_is_told() -> None:
+def test_what_changes_beside_the_experts_is_reported() -> None:
     pieces = offered(use_of({**MOE, "top_k": 4, "score": "sigmoid"}), use_of(MOE))
     assert not isinstance(pieces, str)
     assert {piece.rule for piece in pieces.values()} == {"the same, though `top_k`, `score` differ"}

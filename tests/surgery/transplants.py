@@ -16,7 +16,7 @@ from axon_compose.registry import Case, Piece, Transfer, load_make, pieces_of, t
 
 
 def case_of(new: Use, old: Use, transfer: Transfer, init: Mapping[str, Any], measured: Any = None) -> Case:
-    """What a transfer is told."""
+    """Both components, as a transfer gets them."""
     settings, faults = transfer.settled(init)
     assert not faults, faults
     return Case(new.options, new.dims, old.options, old.dims, settings, measured)

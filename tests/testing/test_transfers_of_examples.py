@@ -12,9 +12,9 @@ from axon_compose.registry import ComponentSpec, Dims, Registry, Transfer, Trans
 from axon_compose.testing import _transfers as kit
 
 DIMS = Dims({"hidden_size": 64, "vocab_size": 97})
-#: One pair in so many is tried; attention has thousands.
+#: One pair in this number is tried; attention has thousands.
 EVERY = {"attention": 9, "moe": 3}
-#: What a transfer has to be told.
+#: Settings without which a transfer does not fit.
 SETTINGS = {"latent_attention": {"reads": 1.0}}
 NAMES = ("attention", "sliding_window_attention", "moe", "mlp", "rms_norm", "layer_norm", "latent_attention")
 

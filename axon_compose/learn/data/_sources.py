@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from glob import glob, has_magic
 from hashlib import sha256
@@ -48,6 +48,13 @@ class Sources:
     names: tuple[str, ...]
     field: str = "text"
     piped: bytes = b""
+
+    @classmethod
+    def of(cls, texts: Sources | str | Path | Iterable[str | Path]) -> Sources:
+        """One name, several, or what was made of them already."""
+        if isinstance(texts, Sources):
+            return texts
+        return cls((str(texts),) if isinstance(texts, str | Path) else tuple(map(str, texts)))
 
     def documents(self) -> Iterator[str]:
         """Every document that is not empty: a file, a line of JSON, or a topic of Python's.

@@ -47,11 +47,16 @@ void narrow(const std::vector<float>& numbers, array& y) {
   std::transform(numbers.begin(), numbers.end(), y.data<T>(), [](float number) { return static_cast<T>(number); });
 }
 
-/** One output, in the type of the first input; computed in float32. */
+/** One output, computed in float32. */
 class Pass : public mx::Primitive {
  public:
-  Pass(mx::Stream stream, mx::Shape shape, std::shared_ptr<const Definition> definition)
-      : Primitive(stream), shape_(std::move(shape)), definition_(std::move(definition)) {}
+  Pass(mx::Stream stream, mx::Shape shape, mx::Dtype dtype, std::shared_ptr<const Definition> definition)
+      : Primitive(stream), shape_(std::move(shape)), dtype_(dtype), definition_(std::move(definition)) {}
+
+  /** What it makes of some inputs. */
+  array of(Arrays inputs) {
+    return array(shape_, dtype_, std::make_shared<Pass>(stream(), shape_, dtype_, definition_), std::move(inputs));
+  }
 
   void eval_cpu(const Arrays& inputs, Arrays& outputs) override {
     array& y = outputs[0];
@@ -84,10 +89,7 @@ class Pass : public mx::Primitive {
     return found;
   }
   std::pair<Arrays, std::vector<int>> vmap(const Arrays& inputs, const std::vector<int>& axes) override {
-    return one_by_one(inputs, axes, 1, stream(), [&](Arrays own) {
-      const auto dtype = own[0].dtype();
-      return Arrays{array(shape_, dtype, std::make_shared<Pass>(stream(), shape_, definition_), std::move(own))};
-    });
+    return one_by_one(inputs, axes, 1, stream(), [&](Arrays own) { return Arrays{of(std::move(own))}; });
   }
   std::vector<mx::Shape> output_shapes(const Arrays&) override { return {shape_}; }
   const char* name() const override { return definition_->name; }
@@ -102,33 +104,33 @@ class Pass : public mx::Primitive {
     y.dtype() == mx::bfloat16 ? narrow<mx::bfloat16_t>(numbers, y) : narrow<mx::float16_t>(numbers, y);
   }
 
-  /** The same in operations of MLX, from and to the types of the inputs. */
+  /** The same in operations of MLX, from and to the same types. */
   std::function<Arrays(const Arrays&)> in_operations() const {
-    return [definition = definition_](const Arrays& inputs) {
+    return [definition = definition_, dtype = dtype_](const Arrays& inputs) {
       Arrays wide;
       for (const auto& input : inputs) {
         wide.push_back(mx::astype(input, mx::float32));
       }
-      return Arrays{mx::astype(definition->in_operations(wide)[0], inputs[0].dtype())};
+      return Arrays{mx::astype(definition->in_operations(wide)[0], dtype)};
     };
   }
 
   mx::Shape shape_;
+  mx::Dtype dtype_;
   std::shared_ptr<const Definition> definition_;
 };
 
 [[noreturn]] void refuse(const std::string& why) { throw std::invalid_argument(why); }
 
-array pass(mx::Shape shape, Arrays inputs, Definition definition) {
+array pass(mx::Shape shape, mx::Dtype dtype, Arrays inputs, Definition definition) {
   for (const auto& input : inputs) {
     if (input.dtype() != mx::float32 && input.dtype() != mx::bfloat16 && input.dtype() != mx::float16) {
       refuse("arrays should be of float32, bfloat16 or float16");
     }
   }
   const mx::Stream stream = mx::default_stream(mx::Device::cpu);
-  const auto dtype = inputs[0].dtype();
-  auto primitive = std::make_shared<Pass>(stream, shape, std::make_shared<const Definition>(std::move(definition)));
-  return array(std::move(shape), dtype, std::move(primitive), std::move(inputs));
+  return Pass(stream, std::move(shape), dtype, std::make_shared<const Definition>(std::move(definition)))
+      .of(std::move(inputs));
 }
 
 /** Calls `whole` for every vector of a row and `single` for the numbers after the last one. */
@@ -182,7 +184,7 @@ void rotate(const array& x, const array& cosines, const array& sines, size_t pai
   }
 }
 
-/** Turns scores into the weights of a softmax, less their common factor, whose inverse is given back. */
+/** Puts exp(score - highest) in the place of every score, and returns the sum of these, the sink's share included. */
 float weigh(float* scores, size_t count, float sink) {
   const float highest = std::max(sink, *std::max_element(scores, scores + count));
   Lanes sum{};
@@ -252,7 +254,7 @@ array rms_norm(const array& x, const array& weight, float eps) {
     const array mean = mx::mean(mx::square(in[0]), -1, true);
     return Arrays{mx::multiply(mx::multiply(in[0], mx::rsqrt(mx::add(mean, array(eps)))), in[1])};
   };
-  return pass(x.shape(), {x, weight}, {"AxonRMSNorm", run, in_operations});
+  return pass(x.shape(), mx::promote_types(x.dtype(), weight.dtype()), {x, weight}, {"AxonRMSNorm", run, in_operations});
 }
 
 array rotation(const array& x, const array& cosines, const array& sines, int pairs, bool traditional) {
@@ -274,7 +276,7 @@ array rotation(const array& x, const array& cosines, const array& sines, int pai
   const auto run = [pairs, traditional](const Arrays& in, float* y) {
     rotate(in[0], in[1], in[2], pairs, traditional, y);
   };
-  return pass(x.shape(), {x, cosines, sines}, {"AxonRotation", run, in_operations});
+  return pass(x.shape(), x.dtype(), {x, cosines, sines}, {"AxonRotation", run, in_operations});
 }
 
 array attention_of_one(const array& queries, const array& keys, const array& values, float scale,
@@ -315,7 +317,7 @@ array attention_of_one(const array& queries, const array& keys, const array& val
     });
   };
   const mx::Shape shape{queries.shape(0), queries.shape(1), 1, values.shape(3)};
-  return pass(shape, std::move(inputs), {"AxonAttention", run, in_operations});
+  return pass(shape, queries.dtype(), std::move(inputs), {"AxonAttention", run, in_operations});
 }
 
 }  // namespace axon

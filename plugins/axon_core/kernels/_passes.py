@@ -20,9 +20,10 @@ def native_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array | None:
     """`x / sqrt(mean(x²) + eps) * weight` of `x` (..., D) and `weight` (D,).
 
     Returns:
-        (..., D) in the type of `x`; None where MLX has to compute it, here as below: where `is_native_pass` says so.
+        (..., D) in the common type; None where MLX has to compute it, here as below: unless `is_native_pass`.
     """
-    return _native().rms_norm(x, weight, eps) if is_native_pass(x) else None
+    module = _module(x)
+    return None if module is None else module.rms_norm(x, weight, eps)
 
 
 def native_rotation(
@@ -33,7 +34,8 @@ def native_rotation(
     Partners are the two halves of the first `2 * pairs` numbers, or neighbours if `traditional`; each of those that
     follow is its own.
     """
-    return _native().rotation(x, cosines, sines, pairs, traditional) if is_native_pass(x) else None
+    module = _module(x)
+    return None if module is None else module.rotation(x, cosines, sines, pairs, traditional)
 
 
 def native_attention(
@@ -44,16 +46,17 @@ def native_attention(
     Returns:
         (B, H, 1, V); None as above, for more queries, and for quantised keys and values.
     """
-    if queries.shape[2] != 1 or not isinstance(keys, mx.array) or not is_native_pass(queries):
+    if queries.shape[2] != 1 or not isinstance(keys, mx.array):
         return None
-    return _native().attention_of_one(queries, keys, values, scale, sinks)
+    module = _module(queries)
+    return None if module is None else module.attention_of_one(queries, keys, values, scale, sinks)
 
 
 def is_native_pass(x: mx.array) -> bool:
     """Whether passes over these numbers run in C++: a few numbers on the CPU, unless the reference is asked for."""
-    return x.size <= _FEW and x.dtype in _TYPES and native() is not None
+    return _module(x) is not None
 
 
-def _native() -> Any:
-    """`axon-native`, which is there."""
-    return native()
+def _module(x: mx.array) -> Any:
+    """`axon-native`, if it is there and takes these numbers."""
+    return native() if x.size <= _FEW and x.dtype in _TYPES else None

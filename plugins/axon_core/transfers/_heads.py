@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from axon_compose.registry import Case
+from axon_compose.registry import Case, Normal
 from axon_core.specs._heads import HeadNormOptions, head_shape
 
-__all__ = ["Array", "Projections", "by_heads", "read_attention", "spread"]
+__all__ = ["NO_SINK", "Array", "Projections", "by_heads", "drawn", "read_attention", "spread"]
 
 Array = npt.NDArray[np.float32]
+
+#: A sink's score of which the exponential is 0 beside that of any other, and which float16 holds.
+NO_SINK: Final = -30000.0
 
 
 def by_heads(rows: Array, heads: int) -> Array:
@@ -32,6 +35,12 @@ def spread(array: Array, new: int, axis: int = 0) -> Array:
         return np.repeat(array, new // old, axis=axis)
     shape = (*array.shape[:axis], new, old // new, *array.shape[axis + 1 :])
     return array.reshape(shape).mean(axis=axis + 1, dtype=np.float64).astype(np.float32)
+
+
+def drawn(rng: np.random.Generator, rows: int, columns: int) -> Array:
+    """A matrix as training draws one that has no other declaration, (rows, columns)."""
+    shape = (rows, columns)
+    return rng.standard_normal(shape, dtype=np.float32) * np.float32(Normal().deviation(shape, 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,19 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import log
-from typing import Final
 
 import numpy as np
 
 from axon_compose.registry import Case
 from axon_core.specs.attention import attention_params, head_shape
 from axon_core.specs.transfers.attention import neutral_gate, pieces_by_heads
-from axon_core.transfers._heads import Array, by_heads, spread
+from axon_core.transfers._heads import NO_SINK, Array, by_heads, spread
 
 __all__ = ["heads", "split"]
-
-#: A sink's score of which the exponential is 0 beside that of any other, and which float16 holds.
-_NO_SINK: Final = -30000.0
 
 
 def heads(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
@@ -83,7 +79,7 @@ def split(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> 
 
 
 def _neutral(name: str) -> float:
-    return {"sinks": _NO_SINK, "head_gain": 1.0}.get(name, 0.0)
+    return {"sinks": NO_SINK, "head_gain": 1.0}.get(name, 0.0)
 
 
 def _gate(case: Case) -> float:

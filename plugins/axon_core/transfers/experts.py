@@ -20,8 +20,6 @@ A mixture gives :math:`\sum_e w_e\, E_e(x)` over the experts that a token is sen
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import sqrt
-from typing import Final
 
 import numpy as np
 
@@ -29,19 +27,19 @@ from axon_compose.registry import Case
 from axon_core.specs._moe_options import MoEOptions
 from axon_core.specs.moe import moe_params
 from axon_core.specs.transfers._routing import (
+    PER_EXPERT,
     Shards,
+    added_by_experts,
     expert_names,
     free_router,
     general,
+    neutral_router,
     shards,
     weight_sum,
 )
-from axon_core.transfers._heads import Array, spread
+from axon_core.transfers._heads import Array, drawn, spread
 
 __all__ = ["from_dense", "merged", "pruned", "repeated", "shared", "to_dense"]
-
-#: Parameters with a row for each expert.
-_PER_EXPERT: Final = ("switch_mlp.", "gate.", "per_expert_scale", "correction_bias")
 
 
 def from_dense(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
@@ -72,24 +70,21 @@ def _router(options: MoEOptions, hidden: int, cut: Shards, rng: np.random.Genera
     if not free_router(options):
         made["gate.weight"] = np.zeros((options.num_experts, hidden), np.float32)
     elif cut.parts > 1:
-        rows = rng.standard_normal((cut.copies, hidden), dtype=np.float32) * np.float32(sqrt(0.4 / hidden))
-        made["gate.weight"] = np.repeat(rows, cut.parts, axis=0)
+        made["gate.weight"] = np.repeat(drawn(rng, cut.copies, hidden), cut.parts, axis=0)
     return made
 
 
 def _neutral(options: MoEOptions) -> dict[str, Array]:
     """What a router has besides its matrix."""
-    values = {"gate.bias": options.router_bias, "correction_bias": options.correction_bias}
-    made = {name: np.zeros(options.num_outputs, np.float32) for name, there in values.items() if there}
-    return made | ({"per_expert_scale": np.ones(options.num_outputs, np.float32)} if options.per_expert_scale else {})
+    values = {"per_expert_scale": 1.0}
+    return {name: np.full(options.num_outputs, values.get(name, 0.0), np.float32) for name in neutral_router(options)}
 
 
 def shared(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
     """The layer as the shared expert, beside experts that add nothing yet."""
     options = general(case.options)
     shapes = moe_params(options, case.dims.hidden_size, case.dims.vocab_size)
-    added = "fc2_latent_proj" if options.latent_size else "switch_mlp.down_proj" if options.gated else "switch_mlp.fc2"
-    silent = (f"{added}.", "shared_expert_gate.")
+    silent = (f"{added_by_experts(options)}.", "shared_expert_gate.")
     made = {name: np.zeros(shape, np.float32) for name, shape in shapes.items() if name.startswith(silent)}
     for name, array in arrays.items():
         factor = case.source_options.gate_scale if name.startswith("gate_proj") else 1.0
@@ -121,9 +116,8 @@ def repeated(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) 
     new, old = general(case.options), general(case.source_options)
     made = {name: spread(array, new.num_experts) if by else array for name, array, by in _taken(case, arrays)}
     if new.score in ("sigmoid", "sqrt_softplus") and not new.norm_topk:
-        added = "switch_mlp.down_proj" if new.gated else "switch_mlp.fc2"
-        for name in made:
-            if name.startswith(added):
+        for name, dense in expert_names(new).items():
+            if dense.startswith("down_proj"):
                 made[name] = made[name] * np.float32(old.num_experts / new.num_experts)
     return made
 
@@ -166,4 +160,4 @@ def _joined(array: Array, shared_array: Array, name: str) -> Array:
 def _taken(case: Case, arrays: Mapping[str, Array]) -> list[tuple[str, Array, bool]]:
     """Name, array, and whether it has a row for each expert, of what both mixtures have."""
     names = moe_params(general(case.options), case.dims.hidden_size)
-    return [(name, arrays[name], name.startswith(_PER_EXPERT)) for name in names if name in arrays]
+    return [(name, arrays[name], name.startswith(PER_EXPERT)) for name in names if name in arrays]

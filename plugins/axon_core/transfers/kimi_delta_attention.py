@@ -22,7 +22,7 @@ from axon_core.transfers._recurrent import LN2, flat, half_lives, outputs, taps,
 
 __all__ = ["from_attention"]
 
-#: Of the bound, at most so much is used by a decay that does not depend on the token.
+#: The largest part of the bound that a decay uses which does not depend on the token.
 _MOST = 0.99
 
 

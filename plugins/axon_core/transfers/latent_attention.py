@@ -28,13 +28,10 @@ import numpy as np
 
 from axon_compose.registry import Case
 from axon_core.specs.transfers.latent import rotated_pairs, same_gate
-from axon_core.transfers._heads import Array, read_attention, spread
+from axon_core.transfers._heads import NO_SINK, Array, read_attention, spread
 from axon_core.transfers.aligned_heads import shared_pairs
 
 __all__ = ["from_attention"]
-
-#: A sink's score of which the exponential is 0 beside that of any other, and which float16 holds.
-_NO_SINK = -30000.0
 
 
 def from_attention(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
@@ -175,7 +172,7 @@ def _rest(case: Case, arrays: Mapping[str, Array], output: Array) -> dict[str, A
     made = {}
     if options.sinks:
         sinks = arrays.get("sinks")
-        no_sinks = np.full(options.num_heads, _NO_SINK, np.float32)
+        no_sinks = np.full(options.num_heads, NO_SINK, np.float32)
         made["sinks"] = no_sinks if sinks is None else spread(sinks, options.num_heads)
     if options.gate is not None:
         gate = arrays.get("g_proj.weight") if same_gate(case) else None

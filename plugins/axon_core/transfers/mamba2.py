@@ -18,13 +18,13 @@ Approximate: everything but the projections themselves. Rotation and softmax are
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import expm1, log, sqrt
+from math import expm1, log
 
 import numpy as np
 
 from axon_compose.registry import Case
 from axon_core.specs.transfers.recurrent import closed_by_norm
-from axon_core.transfers._heads import Array, Projections, read_attention
+from axon_core.transfers._heads import Array, Projections, drawn, read_attention
 from axon_core.transfers._recurrent import LN2, flat, half_lives, outputs, taps, value_sizes
 
 __all__ = ["from_attention"]
@@ -40,23 +40,21 @@ def from_attention(case: Case, arrays: Mapping[str, Array], rng: np.random.Gener
     inner, convolved = options.widths(hidden)
     read, lives = read_attention(case, arrays), half_lives(heads, settings["half_life"])
     step = min(max(1.0, options.dt_min), options.dt_max or 1.0)
-    closed = settings["gate"] == "closed" and not options.bias
+    closed, by_norm = settings["gate"] == "closed" and not options.bias, closed_by_norm(options)
+    gate = np.zeros((inner, hidden), np.float32)
+    if not options.bias and (by_norm or not closed):
+        gate = drawn(rng, inner, hidden)
+    sizes = np.float32(settings["size"]) * value_sizes(read, heads) if options.norm else LN2 / lives / np.float32(step)
     made = {
-        "in_proj.weight": _projection(
-            case, read, rng, drawn=not options.bias and not (closed and not closed_by_norm(options))
-        ),
+        "in_proj.weight": _projection(case, read, gate),
         "conv1d.weight": taps(convolved, options.d_conv, settings["tap"]),
         "A_log": np.log(LN2 / (lives * np.float32(step))).astype(np.float32),
         "dt_bias": np.full(heads, log(expm1(step)), np.float32),
         "D": np.zeros(heads, np.float32),
-        "out_proj.weight": outputs(
-            read,
-            np.float32(settings["size"]) * value_sizes(read, heads) if options.norm else LN2 / lives / np.float32(step),
-        ),
+        "out_proj.weight": outputs(read, sizes),
     }
     if options.norm:
-        silent = closed and closed_by_norm(options)
-        made["norm.weight"] = np.full(inner, 0.0 if silent else 1.0, np.float32)
+        made["norm.weight"] = np.full(inner, 0.0 if closed and by_norm else 1.0, np.float32)
     if options.conv_bias:
         made["conv1d.bias"] = np.zeros(convolved, np.float32)
     if options.bias:
@@ -66,14 +64,10 @@ def from_attention(case: Case, arrays: Mapping[str, Array], rng: np.random.Gener
     return made
 
 
-def _projection(case: Case, read: Projections, rng: np.random.Generator, *, drawn: bool) -> Array:
+def _projection(case: Case, read: Projections, gate: Array) -> Array:
     """Rows of z, x, B, C and the steps, without the constant factors that the layer multiplies with."""
     options, hidden = case.options, case.dims.hidden_size
     heads, groups = options.heads(hidden), options.n_groups
-    inner, _ = options.widths(hidden)
-    gate = np.zeros((inner, hidden), np.float32)
-    if drawn:
-        gate = rng.standard_normal((inner, hidden), dtype=np.float32) * np.float32(sqrt(0.4 / hidden))
     scales = options.section_scales
     parts = [
         flat(read.v, heads) / np.float32(scales.x),

@@ -13,12 +13,11 @@ A layer adds :math:`\sum_c d_c\, a_c(x)` over its inner channels c, with :math:`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import sqrt
 
 import numpy as np
 
 from axon_compose.registry import Case
-from axon_core.transfers._heads import Array
+from axon_core.transfers._heads import Array, drawn
 
 __all__ = ["by_use", "resized"]
 
@@ -82,5 +81,4 @@ def _widened(name: str, array: Array, more: int, rng: np.random.Generator) -> Ar
         return array
     if array.ndim == 1:
         return np.pad(array, (0, more))
-    drawn = rng.standard_normal((more, array.shape[1]), dtype=np.float32) * np.float32(sqrt(0.4 / array.shape[1]))
-    return np.concatenate([array, drawn])
+    return np.concatenate([array, drawn(rng, more, array.shape[1])])

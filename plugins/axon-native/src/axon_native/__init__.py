@@ -59,7 +59,7 @@ x is (..., D), with rotations (..., L, D); weight (D,); cosines and sines (L, D)
 first 2 `pairs` numbers, or neighbours if `traditional`; each of those that follow is its own. Queries are (B, H, 1, D),
 keys (B, G, S, D), values (B, G, S, V), where G divides H; a sink (H,) is the score of a further token without a value.
 All are float32, bfloat16 or float16, with any strides; it is computed in float32, and the result has the type of the
-first. Derivatives in every direction are those of MLX operations.
+first, that of a norm the common one of x and weight. Derivatives in every direction are those of MLX operations.
 
 Raises:
     ImportError: If it was built for another version of MLX, whose arrays it would misread.

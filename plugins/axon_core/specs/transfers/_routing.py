@@ -1,4 +1,4 @@
-"""How tokens come to experts, and how a dense layer is cut into some: what the transfers of experts ask of options."""
+"""How tokens are routed to experts, and how a dense layer is cut into some, out of options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from axon_compose.registry import Piece
 
 __all__ = [
     "MOE",
+    "PER_EXPERT",
     "Shards",
+    "added_by_experts",
     "chosen_together",
     "expert_names",
     "free_router",
@@ -22,6 +24,8 @@ __all__ = [
 ]
 
 MOE: Final = ("core/moe", "core/shared_expert_moe")
+#: Parameters of a mixture with a row for each expert.
+PER_EXPERT: Final = ("switch_mlp.", "gate.", "per_expert_scale", "correction_bias")
 #: What is added to a sum of weights and is lost in its rounding.
 _NOTHING: Final = 1e-9
 
@@ -82,6 +86,13 @@ def expert_names(options: Any) -> dict[str, str]:
         names = {"switch_mlp.gate_proj": "gate_proj", **names}
     kinds = ("weight", "bias") if options.bias else ("weight",)
     return {f"{new}.{kind}": f"{old}.{kind}" for new, old in names.items() for kind in kinds}
+
+
+def added_by_experts(options: Any) -> str:
+    """The last projection of the routed experts, whose output is added to the stream."""
+    if options.latent_size:
+        return "fc2_latent_proj"
+    return "switch_mlp.down_proj" if options.gated else "switch_mlp.fc2"
 
 
 def free_router(options: Any) -> bool:

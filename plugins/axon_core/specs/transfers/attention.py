@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, Literal
 
 from axon_compose.registry import Case, Dims, Piece, Transfer, TransferExample
@@ -36,17 +37,11 @@ def attention_transfers(params: Params) -> tuple[Transfer, ...]:
             return f"the mean is for fewer key/value heads than the source's {old[1]}, not {new[1]}"
         return pieces_by_heads(case, params)
 
-    def aligned(case: Case) -> Mapping[str, Piece] | str:
-        return aligned_pieces(case, params)
-
     def more(case: Case) -> Mapping[str, Piece] | str:
         old, new = _counts(case)
         if new[0] < old[0] or new[1] < old[1]:
             return f"repeating gives no fewer heads than the source's {old[0]} and {old[1]}, not {new[0]} and {new[1]}"
         return pieces_by_heads(case, params)
-
-    def split(case: Case) -> Mapping[str, Piece] | str:
-        return _split_pieces(case, params)
 
     make = "axon_core.transfers.attention:"
     window = {"window_size": 8, "rope": True}  # which one of the types needs and the other may have
@@ -60,7 +55,7 @@ def attention_transfers(params: Params) -> tuple[Transfer, ...]:
             pieces=any_heads,
             make="axon_core.transfers.aligned_heads:transferred",
             claim="The same for texts within the window where heads are kept or repeated; heads that are merged are "
-            "aligned first, where nothing stands between their projections, and are means of neighbours else.",
+            "aligned first where `align` fits, and are means of neighbours else.",
             paper=merging,
         ),
         Transfer(
@@ -75,7 +70,7 @@ def attention_transfers(params: Params) -> tuple[Transfer, ...]:
         Transfer(
             name="align",
             sources=ATTENTION,
-            pieces=aligned,
+            pieces=partial(aligned_pieces, params=params),
             make="axon_core.transfers.aligned_heads:aligned",
             claim="The same if the key/value heads that are merged were equal, or became so by a linear map of their "
             "values and a turn and factor of each rotated pair of their keys; else the nearest such merger.",
@@ -94,7 +89,7 @@ def attention_transfers(params: Params) -> tuple[Transfer, ...]:
         Transfer(
             name="split",
             sources=ATTENTION,
-            pieces=split,
+            pieces=partial(_split_pieces, params=params),
             make=f"{make}split",
             claim="The same: each head becomes several with its queries and keys, and a part of its values each.",
             examples=(TransferExample(halves | window, whole | window),),
@@ -219,8 +214,7 @@ def _split_pieces(case: Case, params: Params) -> Mapping[str, Piece] | str:
     known = params(old, case.source_dims)
     if missing := next((name for name in params(new, case.dims) if name not in known), None):
         return f"the source has no `{missing}`"
-    norms = [norm for norm in (old.qk_norm,) if norm and (norm.over == "all" or norm.per_head)]
-    if norms:
+    if old.qk_norm and (old.qk_norm.over == "all" or old.qk_norm.per_head):
         return "norms of queries and keys that know of all heads cannot be split"
     pieces = {}
     for name in params(new, case.dims):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from axon_compose.registry import Case, Piece, Transfer
 from axon_core.specs.transfers._common import width_fault
@@ -14,31 +14,36 @@ _PAPER: Final = 'Press and Wolf 2017, "Using the Output Embedding to Improve Lan
 
 
 def _untied(case: Case) -> Mapping[str, Piece] | str:
-    new, table = case.options, case.source_options
-    if fault := _table_fault(case):
+    head, table = case.options, case.source_options
+    if fault := _misfit(case, head, table, "a tied head reads the table of the embedding itself"):
         return fault
-    if new.tied:
-        return "a tied head reads the table of the embedding itself"
-    if (table.size or case.dims.hidden_size) != case.dims.hidden_size:
-        return f"the table is {table.size} wide, a head {case.dims.hidden_size}"
     pieces = {"lm_head.weight": Piece(("embed_tokens.weight",), "the table of the embedding")}
-    return pieces | ({"lm_head.bias": Piece((), "zero")} if new.bias else {})
+    return pieces | ({"lm_head.bias": Piece((), "zero")} if head.bias else {})
 
 
 def _tied(case: Case) -> Mapping[str, Piece] | str:
-    new, head = case.options, case.source_options
-    if fault := _table_fault(case):
+    if fault := _misfit(case, case.source_options, case.options, "the source has no matrix of its own"):
         return fault
-    if head.tied:
-        return "the source has no matrix of its own"
-    if (new.size or case.dims.hidden_size) != case.dims.hidden_size:
-        return f"the table is {new.size} wide, a head {case.dims.hidden_size}"
     return {"embed_tokens.weight": Piece(("lm_head.weight",), "the matrix of the head", "near")}
 
 
-def _table_fault(case: Case) -> str | None:
-    new, old = case.dims.vocab_size, case.source_dims.vocab_size
-    return width_fault(case) or (None if new == old else f"`vocab_size` is {new}, that of the source {old}")
+def _misfit(case: Case, head: Any, table: Any, tied: str) -> str | None:
+    """Why the matrix of a head and a table cannot be the same, or None.
+
+    Args:
+        case: Both components.
+        head: Options of the one that is a head.
+        table: Options of the one that is a table.
+        tied: What is said of a head without a matrix.
+    """
+    new, old, hidden = case.dims.vocab_size, case.source_dims.vocab_size, case.dims.hidden_size
+    if fault := width_fault(case):
+        return fault
+    if new != old:
+        return f"`vocab_size` is {new}, that of the source {old}"
+    if head.tied:
+        return tied
+    return f"the table is {table.size} wide, a head {hidden}" if (table.size or hidden) != hidden else None
 
 
 HEAD_TRANSFERS: Final = (

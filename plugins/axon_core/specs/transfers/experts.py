@@ -9,6 +9,7 @@ from axon_compose.registry import Case, Piece, Transfer, TransferExample
 from axon_core.specs.transfers._common import width_fault
 from axon_core.specs.transfers._routing import (
     MOE,
+    added_by_experts,
     chosen_together,
     expert_names,
     free_router,
@@ -38,11 +39,18 @@ def _unlike(new: Any, old: Any) -> str | None:
     return None
 
 
-def _routable(options: Any) -> str | None:
-    """Why experts do not read and add what a dense layer does."""
-    for name in ("latent_size", "expert_norm", "identity_experts"):
+def _wrapped(options: Any, *more: str) -> str | None:
+    """Which option around the experts changes what they read and add, in a sentence; `more` are further ones."""
+    for name in ("latent_size", "expert_norm", "identity_experts", *more):
         if getattr(options, name):
             return f"with `{name}` experts do not read or give what a dense layer does"
+    return None
+
+
+def _routable(options: Any) -> str | None:
+    """Why experts do not read and add what a dense layer does."""
+    if fault := _wrapped(options):
+        return fault
     if options.input_scaled and (options.top_k > 1 or abs(weight_sum(options) - 1) > 1e-9 or not normalised(options)):
         return "`input_scaled` changes what experts read: it needs `top_k: 1` and weights that sum to one"
     return None
@@ -83,17 +91,13 @@ def _shared(case: Case) -> Mapping[str, Piece] | str:
         return "`shared_bias` differs from the `bias` of the source"
     if new.expert_norm:
         return "with `expert_norm` the shared expert does not read what a dense layer does"
-    names = ("gate_proj", "up_proj", "down_proj") if new.gated else ("up_proj", "down_proj")
-    kinds = ("weight", "bias") if old.bias else ("weight",)
-    pieces = {
-        f"shared_expert.{name}.{kind}": Piece(
-            (f"{name}.{kind}",),
-            "the layer, times 2 for its gate" if new.shared_gate and name == "down_proj" else "the layer",
-        )
-        for name in names
-        for kind in kinds
-    }
-    added = "fc2_latent_proj" if new.latent_size else "switch_mlp.down_proj" if new.gated else "switch_mlp.fc2"
+    if new.identity_experts:
+        return "with `identity_experts` tokens keep a part of themselves, which a dense layer does not give"
+    pieces = {}
+    for source in expert_names(new).values():
+        gated = new.shared_gate and source.startswith("down_proj")
+        pieces[f"shared_expert.{source}"] = Piece((source,), "the layer" + (", times 2 for its gate" if gated else ""))
+    added = added_by_experts(new)
     pieces[f"{added}.weight"] = Piece((), "zero: routed experts add nothing yet")
     if new.side_bias if new.latent_size else new.bias:
         pieces[f"{added}.bias"] = Piece((), "zero")
@@ -101,18 +105,13 @@ def _shared(case: Case) -> Mapping[str, Piece] | str:
         pieces["shared_expert_gate.weight"] = Piece((), "zero: half open")
         if new.shared_gate == "softmax":
             pieces["shared_expert_gate.bias"] = Piece((), "zero")
-    if new.identity_experts:
-        return "with `identity_experts` tokens keep a part of themselves, which a dense layer does not give"
     return pieces
 
 
 def _to_dense(case: Case) -> Mapping[str, Piece] | str:
     new, old = case.options, general(case.source_options)
-    if fault := width_fault(case) or _unlike(new, old):
+    if fault := width_fault(case) or _unlike(new, old) or _wrapped(old, "input_scaled"):
         return fault
-    for name in ("latent_size", "expert_norm", "identity_experts", "input_scaled"):
-        if getattr(old, name):
-            return f"with `{name}` experts do not read or give what a dense layer does"
     if old.shared_size and (old.side_bias != old.bias or old.shared_gate):
         return "the shared expert has a gate or other biases, which a dense layer does not"
     shared = old.shared_size or 0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from axon_compose.registry import Case, Piece, Transfer, TransferExample
 from axon_core.specs.transfers._common import differing, width_fault
-from axon_core.specs.transfers._routing import MOE, general, neutral_router
+from axon_core.specs.transfers._routing import MOE, PER_EXPERT, general, neutral_router
 from axon_core.specs.transfers.experts import MAKE, UPCYCLED, beside
 
 __all__ = ["moe_transfers", "shared_expert_transfers"]
@@ -28,12 +28,17 @@ def _alike_experts(case: Case) -> str | None:
     return width_fault(case)
 
 
-def _kept_names(case: Case, params: Params) -> dict[str, bool]:
-    """Parameters of a mixture that source and new layer have, and whether they have a row for each expert."""
+def _by_expert(
+    params: Params, case: Case, rule: str, exactness: Literal["exact", "near"] = "near"
+) -> Mapping[str, Piece]:
+    """Parameters that source and new layer have: those with a row for each expert by a rule, others as they are."""
     new, old = general(case.options), general(case.source_options)
     known = params(old, case.source_dims.hidden_size)
-    per_expert = ("switch_mlp.", "gate.", "per_expert_scale", "correction_bias")
-    return {name: name.startswith(per_expert) for name in params(new, case.dims.hidden_size) if name in known}
+    return {
+        name: Piece((name,), rule, exactness) if name.startswith(PER_EXPERT) else Piece((name,), "the same")
+        for name in params(new, case.dims.hidden_size)
+        if name in known
+    }
 
 
 def _pruned(params: Params, case: Case) -> Mapping[str, Piece] | str:
@@ -42,11 +47,7 @@ def _pruned(params: Params, case: Case) -> Mapping[str, Piece] | str:
         return fault
     if new.num_experts >= old.num_experts:
         return f"{new.num_experts} experts are not fewer than the source's {old.num_experts}"
-    kept = f"the {new.num_experts} experts that are chosen most, in their order"
-    return {
-        name: Piece((name,), kept if by_expert else "the same", "near" if by_expert else "exact")
-        for name, by_expert in _kept_names(case, params).items()
-    }
+    return _by_expert(params, case, f"the {new.num_experts} experts that are chosen most, in their order")
 
 
 def _as_many(params: Params, case: Case) -> Mapping[str, Piece] | str:
@@ -80,14 +81,7 @@ def _merged(params: Params, case: Case) -> Mapping[str, Piece] | str:
     times, rest = divmod(old.num_experts, new.num_experts)
     if rest or times < 2:
         return f"{old.num_experts} experts cannot be merged into {new.num_experts} in equal groups"
-    return {
-        name: Piece(
-            (name,),
-            f"means of {times} neighbouring experts" if by_expert else "the same",
-            "near" if by_expert else "exact",
-        )
-        for name, by_expert in _kept_names(case, params).items()
-    }
+    return _by_expert(params, case, f"means of {times} neighbouring experts")
 
 
 def _repeated(params: Params, case: Case) -> Mapping[str, Piece] | str:
@@ -100,14 +94,7 @@ def _repeated(params: Params, case: Case) -> Mapping[str, Piece] | str:
     if new.num_groups > 1 or old.num_groups > 1 or new.score == "sparsemixer":
         return "experts in groups, or weighed one by one, cannot be repeated"
     whole = new.top_k == times * old.top_k
-    return {
-        name: Piece(
-            (name,),
-            f"each expert {times} times" if by_expert else "the same",
-            "exact" if whole or not by_expert else "near",
-        )
-        for name, by_expert in _kept_names(case, params).items()
-    }
+    return _by_expert(params, case, f"each expert {times} times", "exact" if whole else "near")
 
 
 def moe_transfers(params: Params) -> tuple[Transfer, ...]:

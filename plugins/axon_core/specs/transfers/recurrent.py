@@ -75,6 +75,13 @@ def _read(case: Case, letters: str) -> str:
     return " ".join(names)
 
 
+def _read_biases(case: Case, letters: str) -> str:
+    """Names of the biases that those projections have, with what is multiplied into them; empty for none."""
+    old = case.source_options
+    had = "".join(name for name in letters if getattr(old.bias, "k" if name == "v" and old.k_eq_v else name))
+    return _read(case, had).replace("proj.weight", "proj.bias")
+
+
 _TAPS: Final = ("", "the current token alone")
 _SLOW: Final = ("", "half-lives that are spread over the heads")
 _OUTPUT: Final = "the output, head by head, times the size of values, which the norm takes away"
@@ -116,12 +123,11 @@ def _kimi(case: Case) -> Mapping[str, Piece] | str:
     if fault := _misfit(case, {"query": each, "key": each, "value": each}):
         return fault
     projections = {f"{name}_proj.weight": (_read(case, name), _ROWS[name]) for name in "qkv"}
-    zero = {f"{name}_b_proj.weight" if name in new.low_rank else f"{name}_proj.weight" for name in "fg"}
-    rules = {"f": ("", "zero: decays are the same for every token"), "g": ("", "zero: the gate is half open")}
+    zero = {"f": ("", "zero: decays are the same for every token"), "g": ("", "zero: the gate is half open")}
     return _near(
         **projections,
         **{f"{name}_conv.conv.weight": _TAPS for name in "qkv"},
-        **{name: rules[name[0]] for name in sorted(zero)},
+        **{f"{name}_{'b_' if name in new.low_rank else ''}proj.weight": rule for name, rule in zero.items()},
         **{
             "b_proj.weight": ("", "zero: every token is written by half, or wholly with `neg_eigval`"),
             "A_log": _SLOW,
@@ -153,9 +159,8 @@ def _lightning(case: Case) -> Mapping[str, Piece] | str:
     }
     old = case.source_options
     if new.bias:
-        had = "".join(name for name in "qkv" if getattr(old.bias, "k" if name == "v" and old.k_eq_v else name))
-        names = _read(case, had).replace("proj.weight", "proj.bias") if had else ""
-        rules["query_key_value.bias"] = (names, "their biases" if had else "zero")
+        names = _read_biases(case, "qkv")
+        rules["query_key_value.bias"] = (names, "their biases" if names else "zero")
     if new.out_bias:
         rules["dense.bias"] = ("o_proj.bias", "the bias of the output") if old.bias.o else ("", "zero")
     if keeps_norms(case):
@@ -197,9 +202,10 @@ def _mamba2(case: Case) -> Mapping[str, Piece] | str:
     if new.conv_bias:
         rules["conv1d.bias"] = ("", "zero")
     if new.bias:
-        had = "".join(name for name in "vkq" if getattr(old.bias, "k" if name == "v" and old.k_eq_v else name))
-        names = _read(case, had).replace("proj.weight", "proj.bias") if had else ""
-        rules["in_proj.bias"] = (names, "biases of values, keys and queries, and a gate that is open")
+        rules["in_proj.bias"] = (
+            _read_biases(case, "vkq"),
+            "biases of values, keys and queries, and a gate that is open",
+        )
     if new.output_bias:
         rules["out_proj.bias"] = ("o_proj.bias", "the bias of the output") if old.bias.o else ("", "zero")
     return _near(**rules)
