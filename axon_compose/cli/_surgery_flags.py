@@ -18,7 +18,7 @@ from axon_compose.cli._arguments import (
     tokens,
 )
 from axon_compose.cli._commands import Command, lazily
-from axon_compose.cli._training_flags import add_budget, add_options
+from axon_compose.cli._training_flags import DATA, add_budget, add_options
 from axon_compose.learn import Cadence
 from axon_compose.surgery.recipe import RECIPE, STEPS
 
@@ -110,7 +110,7 @@ def add_heal(command: Command) -> None:
         nargs="+",
         required=True,
         metavar="TEXT",
-        help="files, folders or patterns, .jsonl too; python-docs are the texts that Python carries",
+        help=DATA,
     )
     output(heal, "OUT", "the folder to write, which mlx_lm runs", dest="out", required=True)
     heal.add_argument("--field", default="text", metavar="NAME", help="where the text is in .jsonl (default: text)")

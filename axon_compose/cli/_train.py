@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 from shlex import quote
 from typing import Any
 
 from axon_compose.checkpoints.places import is_model_folder
+from axon_compose.cli._learning import drawn, run_options, stopped, texts_of
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import USAGE, Terminal
-from axon_compose.cli._training_flags import options_of
 from axon_compose.cli._training_lines import Lines
-from axon_compose.learn import Cadence, Recipe
-from axon_compose.machine.interrupts import INTERRUPTED
+from axon_compose.learn import Recipe
 from axon_compose.machine.units import count, human, operations
 from axon_compose.report import render
 
@@ -24,11 +21,10 @@ __all__ = ["train"]
 
 def train(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Train a model."""
-    from axon_compose.learn import Sources
     from axon_compose.learn import train as run
 
     try:
-        recipe, cadence = options_of(arguments, Recipe()), options_of(arguments, Cadence())
+        options = run_options(arguments, Recipe())
         teaching = _teaching(arguments)
     except ValueError as error:
         terminal.note(f"error: {error}")
@@ -39,35 +35,27 @@ def train(arguments: argparse.Namespace, terminal: Terminal) -> int:
     architecture = load_file(arguments.file, arguments)
     for warning in architecture.warnings:
         terminal.note(render([warning]))
-    piped = sys.stdin.buffer.read() if "-" in (arguments.data or ()) else b""
     lines = Lines(terminal)
     outcome = run(
         architecture,
-        task or Sources(tuple(arguments.data), arguments.field, piped),
+        task or texts_of(arguments),
         arguments.out,
-        recipe=recipe,
-        budget=arguments.budget,
-        cadence=cadence,
-        tokenizer=arguments.tokenizer,
         init=arguments.init,
         freeze=arguments.freeze,
         teaching=teaching,
-        resume=arguments.resume,
-        force=arguments.force,
-        allow_large=arguments.allow_large,
         report_to=arguments.report_to,
         project=arguments.project,
         listeners=[lines],
         pages=lambda history: _pages(architecture.name, history),
         progress=lines.preparing,
+        **options,
     )
     lines.close()
     text = _text(architecture.name, outcome, task)
     code = terminal.result(text, outcome.to_dict())
     folder = quote(str(outcome.out))
     if not outcome.finished:
-        terminal.note("stopped; the same command with `--resume` continues where it was")
-        return INTERRUPTED
+        return stopped(terminal)
     if task:
         terminal.note(f"go on:\n  axon-compose train {folder} --task {quote(str(task))} --out DIR")
     else:
@@ -114,14 +102,13 @@ def _teaching(arguments: argparse.Namespace) -> Any:
 
 
 def _pages(name: str, history: Any) -> Mapping[str, bytes]:
-    """The curves of a run, where there is something to draw, and to draw it with."""
-    if find_spec("matplotlib") is None or sum(1 for _ in history.of("step")) < 2:
+    """The curves of a run, where there is something to draw."""
+    if sum(1 for _ in history.of("step")) < 2:
         return {}
-    from axon_compose.report.draw import apart, training_page, training_picture
+    from axon_compose.report.draw import training_page, training_picture
 
-    with apart():
-        page, picture = training_page(name, history.lines), training_picture(history.lines)
-    return {"curves.html": page.encode(), "loss.svg": picture.encode()}
+    lines = history.lines
+    return drawn(lambda: {"curves.html": training_page(name, lines), "loss.svg": training_picture(lines)})
 
 
 def _text(name: str, outcome: Any, task: Any) -> str:

@@ -12,8 +12,10 @@ from axon_compose.cli._commands import Command, lazily
 from axon_compose.learn import Budget, Cadence, Recipe
 from axon_compose.learn._options import range_of
 
-__all__ = ["SERVICES", "UNITS", "add_budget", "add_options", "add_training", "options_of"]
+__all__ = ["DATA", "SERVICES", "UNITS", "add_budget", "add_options", "add_training", "options_of"]
 
+#: What `--data` takes.
+DATA = "files, folders or patterns, .jsonl too; - is standard input, python-docs the texts that Python carries"
 #: What reports can go to; `axon_compose.learn.reporting.SERVICES`, which imports mlx.
 SERVICES = ("wandb", "swanlab")
 #: What a budget may be given in, with an example.
@@ -33,7 +35,7 @@ def add_training(command: Command) -> None:
         "--data",
         nargs="+",
         metavar="TEXT",
-        help="files, folders or patterns, .jsonl too; - is standard input, python-docs the texts that Python carries",
+        help=DATA,
     )
     what.add_argument("--task", metavar="TASK", help="a skill instead, such as mqar:pairs=4,vocab=16; see `list tasks`")
     output(train, "DIR", "the folder to write, which mlx_lm runs", dest="out", required=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 from axon_compose.language.document._models import MODEL_NAME, NAME
@@ -10,6 +9,7 @@ from axon_compose.language.schema import architecture_schema
 from axon_compose.language.schema._fields import Schema, from_field, model_text, ref
 from axon_compose.language.schema._formulas import or_formula
 from axon_compose.registry import Registry
+from axon_compose.registry._json_schema import references
 from axon_compose.surgery.document import ACTIONS, Drop, Edit, EditFile, Insert, Repeat, Vocabulary
 
 __all__ = ["EDIT_SCHEMA_NAME", "edit_schema"]
@@ -35,12 +35,12 @@ def edit_schema(registry: Registry, *, published: bool) -> dict[str, Any]:
     """
     parts = architecture_schema(registry, published=published)["$defs"]
     definitions: dict[str, Any] = {"selection": _selection(), "edit": _edit()}
-    wanted = list(_references(definitions))
+    wanted = list(references(definitions))
     while wanted:
-        name = wanted.pop()
+        name = wanted.pop().removeprefix("#/$defs/").partition("/")[0]
         if name not in definitions:
             definitions[name] = parts[name]
-            wanted += _references(parts[name])
+            wanted += references(parts[name])
     return {
         "$schema": _DIALECT,
         "$id": "urn:axon-compose:edit:1",
@@ -129,16 +129,3 @@ def _mapping(model: Any, **properties: Schema) -> Schema:
         **({"required": required} if required else {}),
         "additionalProperties": False,
     }
-
-
-def _references(schema: Any) -> Iterator[str]:
-    """Names of the definitions that a schema refers to."""
-    if isinstance(schema, dict):
-        for key, value in schema.items():
-            if key == "$ref":
-                yield value.removeprefix("#/$defs/").partition("/")[0]
-            else:
-                yield from _references(value)
-    elif isinstance(schema, list):
-        for each in schema:
-            yield from _references(each)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,18 @@ def test_receipts_and_a_folder_with_a_page(folders: list[str], capsys: pytest.Ca
     assert "--force" in capsys.readouterr().err
 
 
+def test_a_text_of_standard_input_is_as_that_of_a_file(
+    folders: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = Path(folders[2]).read_bytes()
+    curves = []
+    for data in (folders[2], "-"):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+        assert run([*folders[:2], data, folders[3]], "--json", "--force") == 0
+        curves.append(json.loads(capsys.readouterr().out)["result"]["curve"])
+    assert curves[0] == curves[1]
+
+
 def test_json(folders: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folders, "--json", "--first", "0") == 0
     result = json.loads(capsys.readouterr().out)["result"]
@@ -58,6 +71,7 @@ def test_json(folders: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         (["--first", "2"], "from 0 to 1"),
         (["--teacher-weight", "-1"], "from 0 to 1"),
         (["--temperature", "0"], "above 0"),
+        (["--temperature", "inf"], "above 0"),
         (["--batch", "0"], "--batch"),
     ],
 )
