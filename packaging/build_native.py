@@ -4,20 +4,25 @@
     python packaging/build_native.py --required   # ends with 1 then, and builds again what could not be built before
 
 A wheel is kept in `.cache/native` for each state of its sources, MLX, nanobind, Python and processor. Building takes
-about a minute of processor time, and the packages of the extra `native`, which pip fetches.
+about a minute of processor time, and the packages of the extra `native`, which pip fetches. What takes longer than
+a quarter of an hour is ended; nothing that was started goes on after this script, unless it is killed by SIGKILL.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import tomllib
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -28,6 +33,8 @@ SOURCES: Final = ROOT / "plugins" / "axon-native"
 KEPT: Final = ROOT / ".cache" / "native"
 #: Says in the environment which wheel is installed there.
 STAMP: Final = Path(sys.prefix, "axon-native.stamp")
+#: A program that takes longer hangs.
+_SECONDS: Final = 900.0
 #: What it is written in; `<span>` comes with C++20, and Python.h is often a package of its own.
 _PROBE: Final = "#include <Python.h>\n#include <span>\nint main() { return 0; }\n"
 
@@ -50,7 +57,7 @@ def lacking() -> str | None:
     if compiler is None:
         return "there is no C++ compiler"
     command = [compiler, "-std=c++20", "-fsyntax-only", "-I", sysconfig.get_path("include"), "-x", "c++", "-"]
-    if subprocess.run(command, input=_PROBE, capture_output=True, text=True, check=False).returncode:
+    if _run(command, _PROBE).returncode:
         return f"{compiler} does not compile C++20 with the headers of Python"
     return None
 
@@ -93,12 +100,18 @@ def wheel(*, again: bool = False) -> Path:
         NotBuilt: There is none, and why.
     """
     folder = KEPT / key()
-    if found := next(folder.glob("*.whl"), None):
-        return found
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:  # of those that need it at the same time, one builds it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return next(folder.glob("*.whl"), None) or _build(folder, again=again)
+
+
+def _build(folder: Path, *, again: bool) -> Path:
     log = folder / "build.log"
     if log.exists() and not again:
         raise NotBuilt(f"it could not be built, see {log}", quiet=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".building-*"):  # by a build that was killed
+        shutil.rmtree(left)
     print("building axon-native, kernels in C++ for the CPU: about a minute, once", flush=True)
     with tempfile.TemporaryDirectory(prefix=".building-", dir=folder) as place:
         done = _pip("wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", place, str(SOURCES))
@@ -124,8 +137,23 @@ def _install_tools() -> None:
 
 
 def _pip(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return _run([sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments])
+
+
+def _run(command: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
+    """A program that reads a text, until it ends or has hung; what it started and left running is ended, too."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, **pipes, text=True, start_new_session=True) as process:
+        try:
+            out, err = process.communicate(text, _SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            err += f"it was ended after {_SECONDS:g} seconds\n"
+        finally:
+            with suppress(ProcessLookupError, PermissionError):  # macOS forbids it where only ended ones are left
+                os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def install(found: Path) -> None:
@@ -143,8 +171,15 @@ def install(found: Path) -> None:
 
 def _fault() -> str:
     """Why it cannot be imported, such as that MLX was built with another nanobind; nothing if it can."""
-    done = subprocess.run([sys.executable, "-c", "import axon_native"], capture_output=True, text=True, check=False)
+    done = _run([sys.executable, "-c", "import axon_native"])
     return done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
+
+
+def end_at_signals() -> None:
+    """Let signals that end this process end what it has started first, as Ctrl-C does."""
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 def main(arguments: list[str]) -> int:
@@ -157,12 +192,13 @@ def main(arguments: list[str]) -> int:
             raise NotBuilt(reason, quiet=True)
         _install_tools()
         install(wheel(again=required))
-    except NotBuilt as error:
-        if required or not error.quiet:
+    except (NotBuilt, OSError) as error:
+        if required or not getattr(error, "quiet", False):
             print(f"axon-native is left out: {error}", file=sys.stderr)
         return int(required)
     return 0
 
 
 if __name__ == "__main__":
+    end_at_signals()
     sys.exit(main(sys.argv[1:]))

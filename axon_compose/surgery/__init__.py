@@ -5,9 +5,9 @@ model is made from; `perform`, its folder; `receipt`, how an edited model differ
 has learned to be its source again. mlx is imported where numbers are made or a model runs.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
+from axon_compose.machine.lazy import importing
 from axon_compose.surgery.recipe import RECIPE
 
 if TYPE_CHECKING:
@@ -40,28 +40,24 @@ __all__ = [
     "receipt_of",
 ]
 
-#: Where the names come from that need mlx.
-_HOMES: Final = {
-    "Healed": "_healing",
-    "Ranking": "_rank",
-    "Receipt": "_records",
-    "Step": "_plan",
-    "SurgeryPlan": "_plan",
-    "block_influence": "_measure",
-    "channel_importance": "_measure",
-    "expert_usage": "_measure",
-    "heal": "_heal",
-    "measured": "_measure",
-    "perform": "_perform",
-    "plan_edit": "_plan",
-    "rank": "_rank",
-    "receipt": "_receipt",
-    "receipt_of": "_comparing",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """What runs a model is imported when it is asked for."""
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# What runs a model is imported when it is asked for.
+__getattr__ = importing(
+    __name__,
+    {
+        "Healed": "_healing",
+        "Ranking": "_rank",
+        "Receipt": "_records",
+        "Step": "_plan",
+        "SurgeryPlan": "_plan",
+        "block_influence": "_measure",
+        "channel_importance": "_measure",
+        "expert_usage": "_measure",
+        "heal": "_heal",
+        "measured": "_measure",
+        "perform": "_perform",
+        "plan_edit": "_plan",
+        "rank": "_rank",
+        "receipt": "_receipt",
+        "receipt_of": "_comparing",
+    },
+)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "packaging"))
-import build_native as native  # noqa: E402  # a script beside the package
+from tests.children import PATIENCE, child
+from tests.native import build_native as native
 
 
 class Pip:
@@ -80,7 +84,7 @@ def test_a_text_about_it_changes_nothing(pip: Pip, tmp_path: Path) -> None:
     assert native.key() == before
 
 
-@pytest.mark.parametrize("lacks", ["PATH without a compiler", "a compiler of another language"])
+@pytest.mark.parametrize("lacks", ["PATH without a compiler", "a compiler of another language", "one that hangs"])
 def test_a_machine_that_cannot_build_it_goes_on_in_silence(
     lacks: str, pip: Pip, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,8 +92,10 @@ def test_a_machine_that_cannot_build_it_goes_on_in_silence(
     monkeypatch.setattr(native, "STAMP", tmp_path / "stamp")
     monkeypatch.setattr(native, "_pip", pip)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(native, "_SECONDS", 0.2 if lacks == "one that hangs" else PATIENCE)
     if lacks != "PATH without a compiler":
-        (tmp_path / "c++").write_text(f"#!{sys.executable}\nraise SystemExit(1)\n")
+        does = f"import time; time.sleep({PATIENCE})" if lacks == "one that hangs" else "raise SystemExit(1)"
+        (tmp_path / "c++").write_text(f"#!{sys.executable}\n{does}\n")
         (tmp_path / "c++").chmod(0o755)
     assert native.main([]) == 0
     assert capsys.readouterr() == ("", "")
@@ -125,3 +131,75 @@ def test_one_that_mlx_does_not_take_is_removed(
     assert capsys.readouterr().err == ""
     assert native.main(["--required"]) == 1
     assert "another nanobind" in capsys.readouterr().err
+
+
+def test_what_a_killed_build_left_is_removed(pip: Pip) -> None:
+    left = native.KEPT / native.key() / ".building-1"
+    left.mkdir(parents=True)
+    (left / "half.whl").touch()
+    assert native.main([]) == 0
+    assert [path.name for path in left.parent.glob("*.whl")] == ["axon_native-0-any.whl"]
+    assert not left.exists()
+
+
+def test_one_builds_at_a_time(pip: Pip, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*arguments: str) -> subprocess.CompletedProcess[str]:
+        if arguments[0] == "wheel":
+            with (native.KEPT / native.key() / "lock").open("w") as lock, pytest.raises(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return pip(*arguments)
+
+    monkeypatch.setattr(native, "_pip", build)
+    assert native.main([]) == 0
+    assert pip.asked == ["wheel", "install"]
+
+
+def test_what_another_has_built_meanwhile_is_found(pip: Pip) -> None:
+    folder = native.KEPT / native.key()
+    folder.mkdir(parents=True)
+    with ThreadPoolExecutor() as others:
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            found = others.submit(native.wheel)
+            (folder / "built.whl").touch()
+        assert found.result(PATIENCE) == folder / "built.whl"
+    assert pip.asked == []
+
+
+def test_a_folder_that_cannot_be_written_stops_nobody(pip: Pip, capsys: pytest.CaptureFixture[str]) -> None:
+    native.KEPT.touch()
+    assert native.main([]) == 0
+    assert str(native.KEPT) in capsys.readouterr().err
+    assert native.main(["--required"]) == 1
+
+
+#: Holds a named pipe open, until nobody reads from it any more.
+HOLDS = "exec 9>'{}'; (while echo it runs >&9; do sleep 1; done) >/dev/null 2>&1 &"
+#: Runs it as `make` would run a compiler.
+SCRIPT = "import sys; from tests.native import build_native as n; n.end_at_signals(); n._run(['sh', '-c', sys.argv[1]])"
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """What holds a pipe open, and who reads from that to its end."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with child(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        yield HOLDS.format(pipe), reader
+
+
+def test_what_a_program_leaves_running_is_ended(held: tuple[str, subprocess.Popen[str]]) -> None:
+    holds, reader = held
+    assert native._run(["sh", "-c", f"{holds} exit 3"]).returncode == 3
+    reader.communicate(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_what_was_started_too(number: signal.Signals, held: tuple[str, subprocess.Popen[str]]) -> None:
+    holds, reader = held
+    assert reader.stdout is not None
+    with child([sys.executable, "-c", SCRIPT, f"{holds} wait"]) as process:
+        assert reader.stdout.readline() == "it runs\n"
+        process.send_signal(number)
+        reader.communicate(timeout=PATIENCE)
+        assert process.wait(PATIENCE) in (128 + number, -number)

@@ -14,6 +14,7 @@ from axon_compose.learn.budget import Budget
 from axon_compose.learn.material import Material, TaskMaterial, TextMaterial
 from axon_compose.learn.race._result import Entrant, Point, RaceResult, Run, Standing, Verdict
 from axon_compose.learn.race._settings import Settings
+from axon_compose.machine.lazy import importing
 
 if TYPE_CHECKING:
     from axon_compose.learn.race._race import Contender, Progress
@@ -82,10 +83,5 @@ def race(
     return run(contenders, material, settings, folder=None if folder is None else Path(folder), progress=progress)
 
 
-def __getattr__(name: str) -> Any:
-    """What runs models is imported when it is asked for."""
-    if name == "Contender":
-        from axon_compose.learn.race._race import Contender
-
-        return Contender
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# What runs models is imported when it is asked for.
+__getattr__ = importing(__name__, {"Contender": "_race"})

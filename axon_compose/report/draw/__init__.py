@@ -1,7 +1,8 @@
 """Pictures of a plan: the stack as SVG, a page around it, a bitmap; imports no mlx."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
+
+from axon_compose.machine.lazy import importing
 
 if TYPE_CHECKING:
     from axon_compose.report.draw._bitmap import bitmap, require_renderer
@@ -35,28 +36,25 @@ __all__ = [
     "training_picture",
 ]
 
-_HOMES: Final = {
-    "apart": "_matplotlib",
-    "bitmap": "_bitmap",
-    "characters": "_characters",
-    "comparison_page": "_comparison",
-    "embedded": "_notebook",
-    "healed_page": "_healed",
-    "page": "_page",
-    "picture": "_picture",
-    "race_page": "_race",
-    "race_picture": "_race",
-    "receipt_page": "_receipt",
-    "receipt_picture": "_receipt",
-    "require_charts": "_matplotlib",
-    "require_renderer": "_bitmap",
-    "training_page": "_training",
-    "training_picture": "_training",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what is asked for: the characters that `show` prints need no page, chart or bitmap."""
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# The characters that `show` prints need no page, chart or bitmap.
+__getattr__ = importing(
+    __name__,
+    {
+        "apart": "_matplotlib",
+        "bitmap": "_bitmap",
+        "characters": "_characters",
+        "comparison_page": "_comparison",
+        "embedded": "_notebook",
+        "healed_page": "_healed",
+        "page": "_page",
+        "picture": "_picture",
+        "race_page": "_race",
+        "race_picture": "_race",
+        "receipt_page": "_receipt",
+        "receipt_picture": "_receipt",
+        "require_charts": "_matplotlib",
+        "require_renderer": "_bitmap",
+        "training_page": "_training",
+        "training_picture": "_training",
+    },
+)
