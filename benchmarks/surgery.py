@@ -125,15 +125,15 @@ def table() -> str:
     for name, found in kept().items():
         if "receipt" not in found:
             continue
-        told, after = found["receipt"], found.get("healing")
+        receipt, after = found["receipt"], found.get("healing")
         mended = "–"
         if after:
             tokens = after["curve"][-1][1]
             mended = f"KL {after['before']['divergence']:.3g} to {after['after']['divergence']:.3g}, {tokens:,} tokens"
         rows.append(
             f"| {name} | {found['plan_seconds']:.1f} s | {found['peak_bytes'] / found['bytes']:.2f} × | "
-            f"{told['divergence']:.3g} | {told['agreement']:.1%} | {told['source_perplexity']:.1f} to "
-            f"{told['perplexity']:.1f} | {mended} |"
+            f"{receipt['divergence']:.3g} | {receipt['agreement']:.1%} | {receipt['source_perplexity']:.1f} to "
+            f"{receipt['perplexity']:.1f} | {mended} |"
         )
     if ranking := kept().get("ranking"):
         order = ", ".join(f"{each['index']} ({each['divergence']:.2g})" for each in ranking["layers"])

@@ -29,8 +29,7 @@ from axon_compose.machine.units import count
 from axon_compose.model import build
 from axon_compose.plan import total_parameters
 from axon_compose.report.draw._chart import CYCLE, Axis, Line, Lines, brief
-from axon_compose.report.draw._markup import element, svg
-from axon_compose.report.draw._palette import style_sheet, variables
+from axon_compose.report.draw._html import picture_alone
 
 HERE: Final = Path(__file__).resolve().parent
 PICTURE: Final = HERE.parent / "docs" / "pictures" / "words.svg"
@@ -94,10 +93,7 @@ def drawn(pupils: list[Pupil]) -> str:
     lines = [Line(each.name, each.points[1:], tone) for each, tone in zip(pupils, CYCLE, strict=False)]
     title = "Held-out bits a byte over tokens"
     across, up = Axis("tokens of training", brief(count)), Axis("held-out bits a byte", lambda bits: f"{bits:.3g}")
-    style = element("style", variables() + style_sheet())
-    ground = element("rect", width=WIDE, height=TALL, style="fill: var(--paper)")
-    chart = Lines(title, across, up, lines, named=True).svg(WIDE, TALL)
-    return svg(title, WIDE, TALL, style, ground, chart) + "\n"
+    return picture_alone(title, WIDE, TALL, Lines(title, across, up, lines, named=True).svg(WIDE, TALL))
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from axon_compose.cli._terminal import Terminal
 from axon_compose.language.source import to_yaml
 from axon_compose.machine.files import check_output, write_output
 from axon_compose.surgery import rank as run
+from axon_compose.surgery.texts import PYTHON_DOCS
 
 __all__ = ["rank"]
 
@@ -27,7 +28,7 @@ def rank(arguments: argparse.Namespace, terminal: Terminal) -> int:
         arguments.edits,
         arguments.rank,
         weights=arguments.weights,
-        text=arguments.text or "python-docs",
+        text=arguments.text or PYTHON_DOCS,
         sequences=arguments.sequences,
         length=arguments.length,
         context=arguments.context,

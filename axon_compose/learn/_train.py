@@ -75,7 +75,7 @@ def train(
         allow_large: Do not compare the memory of a step with what is free.
         report_to: `wandb`, `swanlab` or both, through mlx_lm's callbacks.
         project: What the run belongs to there.
-        listeners: Who is told what happens.
+        listeners: Called with every step, evaluation, sample and checkpoint.
         pages: Further files for the folder, made of the record at the end.
         progress: Called with the bytes of text that tokens were made of, and in all.
 

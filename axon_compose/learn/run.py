@@ -28,7 +28,7 @@ __all__ = ["Listener", "Outcome", "Run"]
 
 
 class Listener(Protocol):
-    """Who is told what happens in a run."""
+    """What is called with the events of a run."""
 
     def step(self, metrics: Metrics, part: float) -> None:
         """A step is done, and with it a part of the budget, from 0 to 1."""
@@ -98,7 +98,7 @@ class Run:
         model: What is written, if the trainer's model has more than it: the head of a task.
         accuracy: Whether an evaluation counts right answers, as of a task.
         cadence: How often what is done.
-        listeners: Who is told.
+        listeners: Called with every step, evaluation, sample and checkpoint.
         pages: Further files for the folder, made of the record at the end: name to content.
         also: Further figures of an evaluation.
         more: Writes further files into the folder, each time it is written anew.

@@ -50,11 +50,7 @@ def _rows(ranking: Ranking) -> list[list[str]]:
     return rows
 
 
-def _notes(ranking: Ranking) -> list[str]:
-    return list(_told(ranking))
-
-
-def _told(ranking: Ranking) -> Iterator[str]:
+def _notes(ranking: Ranking) -> Iterator[str]:
     yield f"caches of {ranking.context:,} tokens in bfloat16: {human(ranking.cache_bytes)}"
     if ranking.chosen:
         yield f"with {layer_numbers(ranking.chosen)} changed: {human(ranking.left_bytes)}"

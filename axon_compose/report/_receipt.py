@@ -14,6 +14,7 @@ from axon_compose.report._table import table
 
 if TYPE_CHECKING:
     from axon_compose.surgery import Receipt
+    from axon_compose.surgery._records import LayerGap
 
 __all__ = [
     "figures",
@@ -60,15 +61,14 @@ def receipt_headline(receipt: Receipt) -> str:
 
 
 def figures(receipt: Receipt) -> list[tuple[str, str]]:
-    """Of the predictions: a name and what it comes to."""
-    most = (
-        ""
-        if receipt.exact
-        else f", at most {small(receipt.most)} (sequence {receipt.most_at[0]}, token {receipt.most_at[1]})"
-    )
-    mean = "0, to the bit" if receipt.exact else f"{small(receipt.divergence)} nats a token{most}"
+    """Names and values, of the predictions."""
+    divergence = "0, to the bit"
+    if not receipt.exact:
+        sequence, token = receipt.most_at
+        most = f"at most {small(receipt.most)} (sequence {sequence}, token {token})"
+        divergence = f"{small(receipt.divergence)} nats a token, {most}"
     return [
-        ("KL divergence", mean),
+        ("KL divergence", divergence),
         ("same first choice", f"{receipt.agreement:.2%} of tokens"),
         ("perplexity", f"{receipt.perplexity:,.4g}; the source {receipt.source_perplexity:,.4g}"),
     ]
@@ -76,24 +76,16 @@ def figures(receipt: Receipt) -> list[tuple[str, str]]:
 
 def layer_rows(receipt: Receipt) -> list[list[str]]:
     """The cells, the head first; layers in front that are equal are one row."""
-    equal = list(
-        takewhile(
-            lambda each: each.gap is not None and each.gap <= receipt.rounding and not each.changed, receipt.layers
-        )
-    )
+
+    def same(each: LayerGap) -> bool:
+        return each.gap is not None and each.gap <= receipt.rounding and not each.changed
+
     rows = [["layer", "from", "", "components", "difference"]]
+    equal = list(takewhile(same, receipt.layers))
     if len(equal) > 1:
-        origins = [each.origin for each in equal if each.origin is not None]
+        origins = layer_ranges(each.origin for each in equal if each.origin is not None)
         most = max(each.gap or 0.0 for each in equal)
-        rows.append(
-            [
-                layer_ranges(each.index for each in equal),
-                layer_ranges(origins),
-                "",
-                "",
-                ("≤ " if most else "") + small(most),
-            ]
-        )
+        rows.append([layer_ranges(each.index for each in equal), origins, "", "", ("≤ " if most else "") + small(most)])
     for each in receipt.layers[len(equal) if len(equal) > 1 else 0 :]:
         origin = "new" if each.origin is None else str(each.origin)
         changed = "changed" if each.changed and each.origin is not None else ""
@@ -117,12 +109,8 @@ def small(value: float | None) -> str:
     return "0" if value == 0 else f"{value:.4f}" if 0.001 <= value < 100 else f"{value:.1e}"
 
 
-def receipt_notes(receipt: Receipt) -> list[str]:
+def receipt_notes(receipt: Receipt) -> Iterator[str]:
     """What a reader has to know of the figures."""
-    return list(_notes(receipt))
-
-
-def _notes(receipt: Receipt) -> Iterator[str]:
     if not receipt.layers:
         yield "the layers are not compared: it is not known which of them belong together"
     elif receipt.parted is None:

@@ -70,7 +70,7 @@ def heal(
         resume: Continue an interrupted run in `out`, to the bit; all other arguments are those of the beginning.
         force: Replace an earlier build.
         allow_large: Do not compare the memory of a step with what is free.
-        listeners: Who is told what happens.
+        listeners: Called with every step, evaluation, sample and checkpoint.
         pages: Further files for the folder, made of the result.
         progress: Called with the bytes of text that tokens were made of, and in all.
 

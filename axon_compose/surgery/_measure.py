@@ -17,12 +17,11 @@ from axon_compose.model import LanguageModel, module_at
 from axon_compose.plan import Use
 from axon_compose.proof.verify import layer_outputs
 from axon_compose.registry import Normal, matching
+from axon_compose.surgery.texts import few_at_once
 
 __all__ = ["block_influence", "channel_importance", "expert_usage", "measured"]
 
 Numbers = npt.NDArray[np.float64]
-#: Tokens that go through the layers at once.
-_AT_ONCE = 1024
 
 
 def block_influence(model: LanguageModel, tokens: npt.NDArray[Any]) -> Numbers:
@@ -160,9 +159,7 @@ def measured(
 def _rows(model: LanguageModel, tokens: npt.NDArray[Any]) -> Iterator[mx.array]:
     """A few sequences at a time."""
     model.eval()
-    step = max(1, _AT_ONCE // tokens.shape[1])
-    for start in range(0, len(tokens), step):
-        yield mx.array(tokens[start : start + step].astype(np.int32))
+    return (mx.array(rows.astype(np.int32)) for rows in few_at_once(tokens))
 
 
 def _last_matrix(use: Use) -> str:

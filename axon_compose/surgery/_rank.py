@@ -16,7 +16,7 @@ from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn.data import PYTHON_DOCS, Sources
 from axon_compose.learn.loss import divergence
 from axon_compose.notebook import Printed
-from axon_compose.plan import Layer, Plan, layer_ranges
+from axon_compose.plan import Layer, Plan, cache_nbytes, layer_ranges
 from axon_compose.surgery._change import read_change
 from axon_compose.surgery._logits import logits_of, pieces
 from axon_compose.surgery._make import Maker
@@ -140,7 +140,7 @@ def rank(
              for index in tried}  # fmt: skip
     layers = [RankedLayer(index, *harms[index], saved[index]) for index in tried]
     layers.sort(key=lambda each: (each.divergence, each.index))
-    whole = sum(slot.nbytes(context) for slot in before.slots)
+    whole = cache_nbytes(before, context)
     chosen = None if budget is None else _proposed(layers, whole, budget)
     named = {"layers": layer_ranges(tried if chosen is None else chosen)} if chosen != () else {}
     return Ranking(

@@ -18,13 +18,12 @@ from axon_compose.plan import Layer
 from axon_compose.proof.verify import layer_outputs
 from axon_compose.surgery._logits import logits_of, pieces
 from axon_compose.surgery._records import LayerGap, Receipt, Stretch
+from axon_compose.surgery.texts import few_at_once
 
 __all__ = ["receipt"]
 
 Tokens = npt.NDArray[np.integer[Any]]
-#: Tokens that go through the layers at once.
-_AT_ONCE: Final = 1024
-#: Stands for a difference of hidden states that cannot be compared.
+#: In place of a difference of hidden states that cannot be compared.
 _UNKNOWN: Final = -1.0
 
 
@@ -62,12 +61,13 @@ def receipt(
     origins = _origins(source, edited, origins)
     number, length = tokens.shape
     sums = _Sums(source, edited, origins, vocabulary)
-    rows = max(1, _AT_ONCE // length)
     found = []
-    for start in range(0, number, rows):
-        found.append(sums.of(tokens[start : start + rows]))
+    done = 0
+    for rows in few_at_once(tokens):
+        found.append(sums.of(rows))
+        done += rows.size
         if progress:
-            progress(min(start + rows, number) * length, number * length)
+            progress(done, tokens.size)
     each = _Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
     most = np.unravel_index(int(np.argmax(each.divergence)), each.divergence.shape)
     return Receipt(

@@ -92,7 +92,7 @@ class Streamed:
 
     @contextmanager
     def ended(self) -> Iterator[Callable[[Passing], mx.array]]:
-        """Gives what a pass after the last layer comes to, (B, L, D), while the head has its weights too."""
+        """Gives the final hidden states (B, L, D) of a pass after the last layer, while the head has its weights."""
         plan = self.plan
         ends = [plan.embedding, plan.residual, plan.final_norm, plan.head]
         with self.holding([use for use in ends if use is not None]):

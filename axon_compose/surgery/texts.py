@@ -16,13 +16,15 @@ from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn.data import PYTHON_DOCS, Sources, token_maker
 from axon_compose.learn.data._cache import cache_folder
 
-__all__ = ["LENGTH", "PYTHON_DOCS", "SEQUENCES", "Sample", "sample_text"]
+__all__ = ["LENGTH", "PYTHON_DOCS", "SEQUENCES", "Sample", "few_at_once", "sample_text"]
 
 #: Unless others are asked for: two thousand tokens, and sequences in which a window of half of them shows.
 SEQUENCES: Final = 4
 LENGTH: Final = 512
 #: Characters of a document that are looked at for each token that is still wanted.
 _CHARACTERS: Final = 16
+#: Tokens that go through the layers at once.
+_AT_ONCE: Final = 1024
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,13 @@ def sample_text(
     length = min(length, len(found))
     number = min(sequences, len(found) // length)
     return Sample(found[: number * length].reshape(number, length), ", ".join(sources.names))
+
+
+def few_at_once(tokens: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """Sequences of (B, L), as many at a time as go through a model at once."""
+    number, length = tokens.shape
+    rows = max(1, _AT_ONCE // length)
+    return (tokens[start : start + rows] for start in range(0, number, rows))
 
 
 def _documents(sources: Sources, choice: str | Path, wanted: int) -> Iterator[npt.NDArray[Any]]:

@@ -39,9 +39,9 @@ def test_a_replaced_layer_heals_and_the_others_stay(place: Path, monkeypatch: py
     monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
     linear = {"type": "gated_delta_net", "num_k_heads": 2, "head_k_dim": 16}
     folder = edited(place, "linear", {"layers": 1, "replace": {"attn": linear}, "init": "random"})
-    told = receipt_of(place / "source", folder, text=place / "text.txt", sequences=2, length=32)
-    assert told.parted == 1
-    assert [each.changed for each in told.layers] == [False, True, False]
+    measured = receipt_of(place / "source", folder, text=place / "text.txt", sequences=2, length=32)
+    assert measured.parted == 1
+    assert [each.changed for each in measured.layers] == [False, True, False]
     found = heal(
         folder, place / "source", place / "text.txt", place / "healed", recipe=RECIPE, budget=Budget("steps", 20),
         cadence=Cadence(evaluations=1, samples=0, checkpoints=0),
@@ -53,18 +53,18 @@ def test_a_replaced_layer_heals_and_the_others_stay(place: Path, monkeypatch: py
     assert all(name.startswith("layers.1.gated_delta_net.") for name in moved)
     again = receipt_of(place / "source", place / "healed", text=place / "text.txt", sequences=2, length=32)
     assert [each.origin for each in again.layers] == [0, 1, 2]
-    assert again.divergence < told.divergence
+    assert again.divergence < measured.divergence
 
 
 def test_layers_that_were_dropped_or_put_in_have_their_place_in_the_receipt(place: Path) -> None:
     shorter = edited(place, "shorter", {"drop": 1})
-    told = receipt_of(place / "source", shorter, text=place / "text.txt", sequences=1, length=32)
-    assert [each.origin for each in told.layers] == [0, 2]
-    assert told.parted == 1
+    measured = receipt_of(place / "source", shorter, text=place / "text.txt", sequences=1, length=32)
+    assert [each.origin for each in measured.layers] == [0, 2]
+    assert measured.parted == 1
     longer = edited(place, "longer", {"insert": {"after": 0, "block": "a"}, "init": "zero_out"})
-    told = receipt_of(place / "source", longer, text=place / "text.txt", sequences=1, length=32)
-    assert [each.origin for each in told.layers] == [0, None, 1, 2]
-    assert told.exact
+    measured = receipt_of(place / "source", longer, text=place / "text.txt", sequences=1, length=32)
+    assert [each.origin for each in measured.layers] == [0, None, 1, 2]
+    assert measured.exact
 
 
 def test_a_vocabulary_that_was_cut_is_read_from_the_notes(place: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_vocabulary_that_was_cut_is_read_from_the_notes(place: Path) -> None:
     edits = [{"vocabulary": {"corpus": str(place / "text.txt")}}]
     plan = plan_edit({"version": 1, "source": str(place / "merges"), "edits": edits})
     cut = perform(plan, place / "cut")
-    told = receipt_of(place / "merges", cut, text=place / "text.txt", sequences=1, length=32)
-    assert told.most < 1e-9
-    assert all((each.gap or 0.0) < 1e-5 for each in told.layers)
-    assert told.perplexity < told.source_perplexity  # fewer tokens to choose from
+    measured = receipt_of(place / "merges", cut, text=place / "text.txt", sequences=1, length=32)
+    assert measured.most < 1e-9
+    assert all((each.gap or 0.0) < 1e-5 for each in measured.layers)
+    assert measured.perplexity < measured.source_perplexity  # fewer tokens to choose from

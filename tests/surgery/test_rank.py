@@ -56,8 +56,8 @@ def test_each_layer_is_what_the_receipt_of_that_change_alone_says(folder: Path) 
     for layer in (0, 2, 4):
         edited = model(overrides=[{"layers": layer, "set": {"attn.window_size": 8}}])
         edited.load_weights(tree_flatten(model().parameters()))
-        told = receipt(model(), edited, tokens)
-        expected[layer] = (told.divergence, told.agreement)
+        alone = receipt(model(), edited, tokens)
+        expected[layer] = (alone.divergence, alone.agreement)
     assert {each.index: (each.divergence, each.agreement) for each in found.layers} == {
         layer: pytest.approx(figures, rel=1e-3) for layer, figures in expected.items()
     }

@@ -265,6 +265,24 @@ def test_a_small_norm_eps_is_undone_on_average() -> None:
 
 
 @pytest.mark.parametrize(
+    ("heads", "norm"), [(1, {}), (1, {"weight": False}), (1, {"offset": 1.0}), (2, {"over": "all"})]
+)
+def test_norms_of_queries_and_keys_keep_their_scale(heads: int, norm: dict[str, Any]) -> None:
+    """Orthogonal projections of inputs of one length have one length too, which is all that the norms divide by."""
+    sizes = {"num_heads": heads, "num_kv_heads": heads, "head_dim": 32 // heads}
+    old = use_of({"type": "attention", "rope": False, "qk_norm": norm or True, **sizes})
+    shapes = {"num_heads": heads, "qk_nope_head_dim": 32 // heads, "v_head_dim": 32 // heads}
+    new = use_of({**LATENT, **shapes, "rope": False, "kv_lora_rank": 32})
+    arrays = arrays_for(old)
+    for name, size in (("q", 3.0), ("k", 0.5)):
+        arrays[f"{name}_proj.weight"] = size * np.linalg.qr(arrays[f"{name}_proj.weight"])[0]
+        if f"{name}_norm.weight" in arrays:
+            arrays[f"{name}_norm.weight"] *= 5
+    x = 0.25 * normed(X.astype(np.float64), 0.0).astype(np.float32)
+    assert difference(output(new, made(new, old, arrays, init={"reads": 0.25}), x), output(old, arrays, x)) < 2e-5
+
+
+@pytest.mark.parametrize(
     ("old", "lost"),
     [
         ({}, "rotated keys are what 2 heads have in common"),

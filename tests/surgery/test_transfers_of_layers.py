@@ -221,7 +221,13 @@ def test_pruned_experts_that_were_never_chosen_change_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"bias": True, "shared_intermediate_size": 6}, {"score": "sigmoid", "norm_topk": False}]
+    "options",
+    [
+        {},
+        {"bias": True, "shared_intermediate_size": 6},
+        {"score": "sigmoid", "norm_topk": False},
+        {"bias": True, "per_expert_scale": True},
+    ],
 )
 def test_experts_side_by_side_are_all_experts(options: dict[str, Any]) -> None:
     def even(name: str, array: np.ndarray) -> np.ndarray:

@@ -45,8 +45,8 @@ def cost(
         batch: Sequences per batch.
         quantize: Bits of quantised weights; not quantised unless given.
         training: Count the memory of a training step too.
-        segment: The step is that of `axon-compose train`, and computes so many layers at a time again instead of saving
-            what they compute (gradient checkpointing); 0 saves all. Without it the step is that of a loop of MLX's own
+        segment: Count a step of `axon-compose train` that recomputes this many layers at a time instead of saving
+            their activations (gradient checkpointing); 0 saves all. Without it the step is that of a loop of MLX's own
             functions, which holds the scores of the whole batch.
         memory: Bytes available: does it fit, and up to which context?
         bandwidth: Memory bandwidth in bytes per second.

@@ -10,7 +10,7 @@ from axon_compose.machine.units import count
 from axon_compose.report._cells import escape
 from axon_compose.report._healed import STAGES, curve_rows, figure_rows, healed_headline, healed_notes
 from axon_compose.report.draw._chart import Axis, Line, Lines, brief
-from axon_compose.report.draw._html import chart, document, figure, note, section, table
+from axon_compose.report.draw._html import chart, document, figure, note, section, sentence, table
 from axon_compose.report.draw._markup import element, text
 from axon_compose.report.draw._receipt import layer_bars
 
@@ -26,10 +26,10 @@ def healed_page(healed: Healed) -> str:
     return document(
         escape(healed.after.edited),
         element("h1", text(escape(healed.after.edited))),
-        element("p", text(escape(healed_headline(healed)))),
+        note(escape(healed_headline(healed))),
         table(head, rows, 3),
         element("div", *_sections(healed), class_="halves"),
-        section("Terms", *(note(f"{escape(line)}.") for line in healed_notes(healed))),
+        section("Terms", *(note(sentence(line)) for line in healed_notes(healed))),
     )
 
 

@@ -8,10 +8,23 @@ from typing import Final
 
 from axon_compose.report._cells import escape
 from axon_compose.report.draw._chart import Lines, Points
-from axon_compose.report.draw._markup import element, text, void
+from axon_compose.report.draw._markup import element, svg, text, void
 from axon_compose.report.draw._palette import style_sheet, variables
 
-__all__ = ["DESK", "PHONE", "chart", "document", "figure", "models", "note", "quiet", "section", "sentence", "table"]
+__all__ = [
+    "DESK",
+    "PHONE",
+    "chart",
+    "document",
+    "figure",
+    "models",
+    "note",
+    "picture_alone",
+    "quiet",
+    "section",
+    "sentence",
+    "table",
+]
 
 #: Widths of pictures in pixels, on a desk and on a phone.
 DESK: Final = 560.0
@@ -53,6 +66,13 @@ def figure(draw: Callable[[float], str], below: str = "") -> str:
 def chart(drawn: Lines | Points) -> str:
     """A chart in both widths; lines with their names."""
     return figure(drawn.svg, drawn.names() if isinstance(drawn, Lines) else "")
+
+
+def picture_alone(title: str, width: float, height: float, *charts: str) -> str:
+    """Charts as an SVG that needs no page: it brings the colours along, and a ground."""
+    style = element("style", variables() + style_sheet())
+    ground = element("rect", width=width, height=height, style="fill: var(--paper)")
+    return svg(title, width, height, style, ground, *charts) + "\n"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], amounts: int, last: Sequence[str] = ()) -> str:

@@ -11,9 +11,9 @@ from axon_compose.machine.units import count, human, operations
 from axon_compose.report._cells import escape
 from axon_compose.report._race import race_headline, race_notes, race_rows, race_verdicts
 from axon_compose.report.draw._chart import CYCLE, Axis, Line, Lines, Point, Points, brief
-from axon_compose.report.draw._html import chart, document, models, note, section, sentence
-from axon_compose.report.draw._markup import element, svg, text
-from axon_compose.report.draw._palette import Tone, style_sheet, variables
+from axon_compose.report.draw._html import chart, document, models, note, picture_alone, section, sentence
+from axon_compose.report.draw._markup import element, text
+from axon_compose.report.draw._palette import Tone
 
 if TYPE_CHECKING:
     from axon_compose.learn.race import RaceResult, Run
@@ -53,9 +53,7 @@ def race_picture(race: RaceResult) -> str:
         for at, each in enumerate(drawn)
     ]
     wide = len(drawn) * (_WIDE + 30)
-    style = element("style", variables() + style_sheet())
-    ground = element("rect", width=wide, height=_TALL, style="fill: var(--paper)")
-    return svg(escape(race_headline(race)), wide, _TALL, style, ground, *parts) + "\n"
+    return picture_alone(escape(race_headline(race)), wide, _TALL, *parts)
 
 
 def _charts(race: RaceResult) -> Iterator[tuple[str, Lines | Points]]:

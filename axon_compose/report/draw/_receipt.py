@@ -10,7 +10,7 @@ from axon_compose.report._cells import escape, shorten
 from axon_compose.report._receipt import figures, layer_rows, receipt_headline, receipt_notes, small
 from axon_compose.report.draw._canvas import Canvas
 from axon_compose.report.draw._chart import Axis, Line, Lines, brief
-from axon_compose.report.draw._html import chart, document, figure, note, section, table
+from axon_compose.report.draw._html import chart, document, figure, note, section, sentence, table
 from axon_compose.report.draw._markup import element, text
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ def receipt_page(receipt: Receipt) -> str:
     return document(
         escape(receipt.edited),
         element("h1", text(escape(receipt.edited))),
-        element("p", text(escape(receipt_headline(receipt)))),
+        note(escape(receipt_headline(receipt))),
         element("dl", *totals, class_="totals"),
         *_sections(receipt),
-        section("Terms", *(note(f"{line[:1].upper()}{escape(line[1:])}.") for line in receipt_notes(receipt))),
+        section("Terms", *(note(sentence(line)) for line in receipt_notes(receipt))),
     )
 
 

@@ -14,7 +14,8 @@ singular values that were dropped. Keys are first brought to the size of the val
   the frequencies of a narrower rotation (Ji et al. 2025, "MHA2MLA", arXiv:2502.14837, "uniform"), and the shared key
   is what the heads' keys have in common (`axon_core.transfers.aligned_heads`). All other dimensions go without
   rotation.
-* Norms of queries and keys: their scale is kept, and the division by the size is that of an average input.
+* Norms of queries and keys: their scale is kept, and the division by the size is that of an average input (of the size
+  `reads` where it is given).
 * Biases of keys and values are one more column of M.
 """
 
@@ -28,7 +29,7 @@ import numpy as np
 
 from axon_compose.registry import Case
 from axon_core.specs.transfers.latent import rotated_pairs, same_gate
-from axon_core.transfers._heads import NO_SINK, Array, read_attention, spread
+from axon_core.transfers._heads import NO_SINK, Array, Projections, read_attention, spread
 from axon_core.transfers.aligned_heads import shared_pairs
 
 __all__ = ["from_attention"]
@@ -38,8 +39,8 @@ def from_attention(case: Case, arrays: Mapping[str, Array], rng: np.random.Gener
     """Queries as they are, keys and values through the nearest latent."""
     options = case.options
     read = read_attention(case, arrays)
-    queries, keys = _unit(case, read.q), _unit(case, read.k)
-    k_bias, v_bias = (bias if options.bias else np.zeros_like(bias) for bias in (read.k_bias, read.v_bias))
+    queries, keys, key_bias = _normed(case, arrays, read)
+    k_bias, v_bias = (bias if options.bias else np.zeros_like(bias) for bias in (key_bias, read.v_bias))
     first, second = _pairs(case)
     still = [each for each in range(keys.shape[1]) if each not in {*first, *second}]
     shared, turned = _rotated(case, np.concatenate([keys, k_bias[..., None]], axis=-1), queries, first, second)
@@ -87,12 +88,21 @@ def _rotated(case: Case, keys: Array, queries: Array, first: list[int], second: 
     return rows.astype(np.float32), parts.reshape(len(queries), -1, queries.shape[-1]).astype(np.float32)
 
 
-def _unit(case: Case, rows: Array) -> Array:
-    """Heads (n, W, D) whose norm divided by their size: by that of an average input instead."""
+def _normed(case: Case, arrays: Mapping[str, Array], read: Projections) -> tuple[Array, Array, Array]:
+    """Queries, keys and their bias; where norms divide by a size before their scale, divided by an average one."""
     if case.source_options.qk_norm is None:
-        return rows
-    squares = np.square(rows.astype(np.float64)).sum(axis=(1, 2), keepdims=True) / rows.shape[1]
-    return (rows / np.sqrt(squares)).astype(np.float32)
+        return read.q, read.k, read.k_bias
+    plain = read_attention(case, arrays, scaled=False)
+    q_sizes, k_sizes = _sizes(case, plain.q, plain.q_bias), _sizes(case, plain.k, plain.k_bias)
+    return read.q / q_sizes[:, None, None], read.k / k_sizes[:, None, None], read.k_bias / k_sizes[:, None]
+
+
+def _sizes(case: Case, rows: Array, bias: Array) -> Array:
+    """The size that a norm divides each head (n, W, D) by, (n,), for inputs of the size `reads`, or else of one."""
+    norm, reads = case.source_options.qk_norm, case.settings["reads"] or 1.0
+    squares = np.square(reads * rows.astype(np.float64)).sum(axis=2) + np.square(bias.astype(np.float64))
+    means = np.full(len(rows), squares.mean()) if norm.over == "all" else squares.mean(axis=1)
+    return np.sqrt(means + norm.eps).astype(np.float32)
 
 
 def _queries(case: Case, still: Array, turned: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What is told of the scores of a race, and that a result survives JSON."""
+"""Which differences of scores are significant in a race, and that a result survives JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def judged(result: RaceResult, *accuracies: tuple[float, ...]) -> RaceResult:
     return replace(result, runs=runs, scored=10_000, settings=replace(result.settings, seeds=len(accuracies[0])))
 
 
-def test_a_clear_difference_is_told(whole: RaceResult) -> None:
+def test_a_clear_difference_is_significant(whole: RaceResult) -> None:
     (verdict,) = judged(whole, (0.3, 0.31, 0.29), (0.9, 0.92, 0.91)).verdicts()
     assert (verdict.ahead, verdict.behind, verdict.significant) == ("state", "attention", True)
     assert verdict.low < verdict.mean < verdict.high
@@ -44,7 +44,7 @@ def test_a_clear_difference_is_told(whole: RaceResult) -> None:
         ((0.5, 0.5, 0.5), (0.504, 0.504, 0.504)),  # less than ten thousand answers can tell
     ],
 )
-def test_no_difference_is_told_where_there_is_none(whole: RaceResult, first: Any, second: Any) -> None:
+def test_no_difference_is_significant_where_there_is_none(whole: RaceResult, first: Any, second: Any) -> None:
     (verdict,) = judged(whole, first, second).verdicts()
     assert not verdict.significant
 
