@@ -21,6 +21,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 import tomllib
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -114,7 +115,7 @@ def _build(folder: Path, *, again: bool) -> Path:
         shutil.rmtree(left)
     print("building axon-native, kernels in C++ for the CPU: about a minute, once", flush=True)
     with tempfile.TemporaryDirectory(prefix=".building-", dir=folder) as place:
-        done = _pip("wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", place, str(SOURCES))
+        done = _pip("wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", place, str(SOURCES), TMPDIR=place)
         built = next(Path(place).glob("*.whl"), None)
         if done.returncode or built is None:
             log.write_text(done.stdout + done.stderr)
@@ -136,24 +137,35 @@ def _install_tools() -> None:
             raise NotBuilt("pip cannot install what builds it") from None
 
 
-def _pip(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return _run([sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments])
+def _pip(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return _run([sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments], **variables)
 
 
-def _run(command: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
+def _run(command: list[str], text: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     """A program that reads a text, until it ends or has hung; what it started and left running is ended, too."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with subprocess.Popen(command, **pipes, text=True, start_new_session=True) as process:
+    environment = os.environ | variables
+    with subprocess.Popen(command, **pipes, text=True, env=environment, start_new_session=True) as process:
         try:
             out, err = process.communicate(text, _SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            _end(process)
             out, err = process.communicate()
             err += f"it was ended after {_SECONDS:g} seconds\n"
         finally:
-            with suppress(ProcessLookupError, PermissionError):  # macOS forbids it where only ended ones are left
-                os.killpg(process.pid, signal.SIGKILL)
+            _end(process)
     return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End the group of a program; ninja, which runs each compiler in another one, ends those if it is asked first."""
+    with suppress(ProcessLookupError, PermissionError):  # there is none; macOS forbids it then, until all are reaped
+        os.killpg(process.pid, signal.SIGTERM)
+        for _ in range(100):
+            process.poll()
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def install(found: Path) -> None:

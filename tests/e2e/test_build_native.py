@@ -24,7 +24,7 @@ class Pip:
         self.asked: list[str] = []
         self.fails = False
 
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: str, **_: str) -> subprocess.CompletedProcess[str]:
         self.asked.append(arguments[0])
         if arguments[0] == "wheel" and not self.fails:
             Path(arguments[arguments.index("--wheel-dir") + 1], "axon_native-0-any.whl").touch()
@@ -143,7 +143,7 @@ def test_what_a_killed_build_left_is_removed(pip: Pip) -> None:
 
 
 def test_one_builds_at_a_time(pip: Pip, monkeypatch: pytest.MonkeyPatch) -> None:
-    def build(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def build(*arguments: str, **_: str) -> subprocess.CompletedProcess[str]:
         if arguments[0] == "wheel":
             with (native.KEPT / native.key() / "lock").open("w") as lock, pytest.raises(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -198,8 +198,9 @@ def test_what_a_program_leaves_running_is_ended(held: tuple[str, subprocess.Pope
 def test_a_signal_ends_what_was_started_too(number: signal.Signals, held: tuple[str, subprocess.Popen[str]]) -> None:
     holds, reader = held
     assert reader.stdout is not None
-    with child([sys.executable, "-c", SCRIPT, f"{holds} wait"]) as process:
+    asked = "trap 'echo asked to end >&9; exit' TERM"  # as ninja must be, to end compilers
+    with child([sys.executable, "-c", SCRIPT, f"{asked}; {holds} wait"]) as process:
         assert reader.stdout.readline() == "it runs\n"
         process.send_signal(number)
-        reader.communicate(timeout=PATIENCE)
+        assert "asked to end\n" in reader.communicate(timeout=PATIENCE)[0]
         assert process.wait(PATIENCE) in (128 + number, -number)
