@@ -20,20 +20,9 @@ from axon_compose.machine.files import read_regular
 from axon_compose.plan import Compiled, Given, Overlay, compile_source, compile_text
 from axon_compose.registry import Registry
 
-__all__ = [
-    "CONFIG_FILE",
-    "EDIT_KEY",
-    "BuiltFolder",
-    "compile_built",
-    "is_adapter",
-    "is_built",
-    "model_folder",
-    "read_built",
-]
+__all__ = ["CONFIG_FILE", "BuiltFolder", "compile_built", "is_adapter", "is_built", "model_folder", "read_built"]
 
 CONFIG_FILE: Final = "config.json"
-#: In our section of it: what an edit has noted, see `axon_compose.surgery`.
-EDIT_KEY: Final = "edit"
 _ADAPTER: Final = "adapter_config.json"
 _MAX_BYTES: Final = 64 * 1024 * 1024
 #: Fields of config.json that every build writes anew.

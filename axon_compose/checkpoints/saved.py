@@ -10,7 +10,8 @@ from typing import Any
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from axon_compose.checkpoints.built import EDIT_KEY, BuiltFolder, is_built, read_built
+from axon_compose.checkpoints.built import BuiltFolder
+from axon_compose.checkpoints.edited import EDIT_KEY, edit_noted, edited_of
 from axon_compose.checkpoints.files import MAX_SHARD_BYTES, check_target, write_folder
 from axon_compose.checkpoints.files._byte_tokenizer import byte_tokenizer
 from axon_compose.checkpoints.files._generation import generation_of
@@ -95,13 +96,8 @@ def _origin(model: LanguageModel, tokenizer: str | Path | None) -> tuple[Compile
 
 def _edit_of(home: Path | None, plan: Plan) -> dict[str, Any]:
     """What the folder that a model came from says of an edit, as far as the model still has its layers and tokens."""
-    if home is None or not is_built(home):
-        return {}
-    edit = read_built(home).written[CONFIG_KEY].get(EDIT_KEY)
-    if not isinstance(edit, dict) or len(edit.get("origins", ())) != len(plan.layers):
-        return {}
-    fits = len(edit.get("vocabulary") or range(int(plan.dims.vocab_size))) == int(plan.dims.vocab_size)
-    return {EDIT_KEY: edit} if fits else {}
+    noted = edit_noted(home) if home else None
+    return {} if edited_of(noted, plan) is None else {EDIT_KEY: noted}
 
 
 def _new_tokenizer(vocab_size: int) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from axon_compose.checkpoints.edited import Edited
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.plan import Layer, Plan
-from axon_compose.surgery._edited import Edited
 
 __all__ = ["changed_components", "edited_from"]
 

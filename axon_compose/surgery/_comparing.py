@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from axon_compose.checkpoints.edited import Edited, read_edited
 from axon_compose.checkpoints.places import compile_place
 from axon_compose.checkpoints.trained import build_trained
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn.data import PYTHON_DOCS, Sources
 from axon_compose.model import LanguageModel
 from axon_compose.plan import Compiled
-from axon_compose.surgery._edited import Edited, read_edited
 from axon_compose.surgery._receipt import receipt
 from axon_compose.surgery._records import Receipt
 from axon_compose.surgery.texts import LENGTH, SEQUENCES, sample_text

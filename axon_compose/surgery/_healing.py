@@ -10,13 +10,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from axon_compose.checkpoints.edited import Edited
 from axon_compose.learn.data import TextBatches
 from axon_compose.learn.history import History
 from axon_compose.learn.judging import evaluating
 from axon_compose.learn.run import Outcome
 from axon_compose.model import LanguageModel
 from axon_compose.notebook import Printed
-from axon_compose.surgery._edited import Edited
 from axon_compose.surgery._receipt import receipt
 from axon_compose.surgery._records import Receipt, finite
 

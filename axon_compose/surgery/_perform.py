@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from axon_compose.checkpoints.built import model_folder, read_built
+from axon_compose.checkpoints.built import model_folder
+from axon_compose.checkpoints.edited import EDIT_KEY, Edited, read_edited
 from axon_compose.checkpoints.files import MAX_SHARD_BYTES, CheckpointError, TensorSpec, check_target, write_folder
 from axon_compose.checkpoints.files._generation import generation_of
 from axon_compose.checkpoints.files._tokenizer import is_tokenizer_of, tokenizer_folder
@@ -17,7 +18,6 @@ from axon_compose.checkpoints.folder import folder_record, tensors_origin, usual
 from axon_compose.checkpoints.folder_config import described_config
 from axon_compose.machine.memory import require
 from axon_compose.model.names import CONFIG_KEY, FolderNames
-from axon_compose.surgery._edited import EDIT_KEY, Edited, read_edited
 from axon_compose.surgery._make import Maker
 from axon_compose.surgery._making import Made, bases, root
 from axon_compose.surgery._plan import SurgeryPlan
@@ -145,14 +145,14 @@ def edit_record(plan: SurgeryPlan, home: Path) -> dict[str, Any]:
     edits = [edit.model_dump(by_alias=True, exclude_none=True, exclude_unset=True) for edit in plan.text.file.edits]
     origins, changed = plan.origins, set(plan.changed)
     if before := read_edited(home, plan.source.plan()):
-        edits = [*read_built(home).written[CONFIG_KEY][EDIT_KEY].get("edits", ()), *edits]
+        edits = [*before.edits, *edits]
         origins = tuple(None if origin is None else before.origins[origin] for origin in origins)
         changed |= {path for path, making in plan.makings.items() if root(making) in before.changed}
     paths = (use.path for use in plan.edited.plan().uses())
     vocabulary = plan.tokens.same if plan.tokens else before.vocabulary if before else None
     if plan.tokens and before and before.vocabulary is not None:
         vocabulary = tuple(before.vocabulary[token] if token >= 0 else -1 for token in plan.tokens.same)
-    return {"edits": edits} | Edited(origins, tuple(path for path in paths if path in changed), vocabulary).to_dict()
+    return Edited(origins, tuple(path for path in paths if path in changed), vocabulary, tuple(edits)).to_dict()
 
 
 def _measured(plan: SurgeryPlan, allow_large: bool) -> dict[str, dict[str, Any]]:

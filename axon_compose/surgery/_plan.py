@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -178,7 +178,7 @@ def plan_edit(
         packed, load_plan = len(load_plan.quantized) + load_plan.unpacked, load_plan.unpacked_all()
     draft = Draft(source, registry)
     draft.data["name"] = text.file.name or source.name
-    influence = None if place is None else partial(_influence, source, place, tuple(texts), allow_large)
+    influence = None if place is None else cache(partial(_influence, source, place, tuple(texts), allow_large))
     apply_edits(draft, text, registry, problems, seed=seed, influence=influence, home=place)
     problems.raise_if_any()
     origins = tuple(layer.origin for layer in draft.layers)

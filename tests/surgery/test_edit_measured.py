@@ -12,7 +12,8 @@ import axon_compose
 from axon_compose import ArchitectureError
 from axon_compose.checkpoints.trained import load_model
 from axon_compose.learn.data import Sources
-from axon_compose.surgery import block_influence, expert_usage
+from axon_compose.model import LanguageModel
+from axon_compose.surgery import _figures, block_influence, expert_usage
 from axon_compose.surgery.texts import sample_text
 from tests.surgery.edits import changed, edited, performed
 
@@ -43,6 +44,19 @@ def test_the_layers_that_matter_least_are_dropped(folder: Path) -> None:
     assert edited(folder, {"drop": {"least": 2}}, texts=texts).origins == tuple(sorted(order[2:]))
     among = edited(folder, {"drop": {"least": 1, "among": [order[1], order[3]]}}, texts=texts)
     assert set(range(4)) - set(among.origins) == {order[1]}
+
+
+def test_the_source_runs_once_for_several_edits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[object] = []
+
+    def counted(model: LanguageModel, tokens: np.ndarray) -> list[float]:
+        runs.append(model)
+        return [0.4, 0.1, 0.2, 0.3]
+
+    monkeypatch.setattr(_figures, "block_influence", counted)
+    texts = (str(folder.parent / "text.txt"),)
+    assert edited(folder, {"drop": {"least": 1}}, {"drop": {"least": 1}}, texts=texts).origins == (0, 3)
+    assert len(runs) == 1
 
 
 def test_experts_that_are_chosen_least_are_pruned(folder: Path, tmp_path: Path) -> None:

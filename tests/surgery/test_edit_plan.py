@@ -216,3 +216,29 @@ def test_sums_are_those_of_the_models(source: Path) -> None:
     data = plan.to_dict()
     assert json.loads(json.dumps(data))["steps"][0]["name"] == plan.steps[0].name
     assert data["totals"]["kept"]["parameters"] == sums["kept"].parameters
+
+
+@pytest.mark.parametrize(
+    ("note", "kept"),
+    [
+        ({"origins": [0, 1, 3, 4, 5]}, True),
+        ({"origins": [0, 1, 3, 4, 5], "vocabulary": list(range(64))}, True),
+        ({"origins": [0, 1, 3, 4]}, False),
+        ({"origins": [0, 1, 3, 4, 5], "vocabulary": [0]}, False),
+        ({"origins": 5}, False),
+        ({"origins": [0, 1, 3, 4, 5], "vocabulary": 64}, False),
+        ([], False),
+    ],
+)
+def test_a_model_that_is_saved_keeps_what_an_edit_has_noted(
+    source: Path, tmp_path: Path, note: Any, kept: bool
+) -> None:
+    """If it is of this model; a damaged one is left out."""
+    folder = performed(source, tmp_path / "edited", DROP)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["axon_compose"]["edit"] == {"edits": [DROP], "origins": [0, 1, 3, 4, 5], "changed": []}
+    config["axon_compose"]["edit"] = note
+    (folder / "config.json").write_text(json.dumps(config))
+    axon_compose.save(load_model(folder), tmp_path / "saved")
+    found = json.loads((tmp_path / "saved" / "config.json").read_text())["axon_compose"].get("edit")
+    assert found == (note if kept else None)
