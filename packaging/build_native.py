@@ -143,9 +143,15 @@ def _pip(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 def _run(command: list[str], text: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     """A program that reads a text, until it ends or has hung; what it started and left running is ended, too."""
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    environment = os.environ | variables
-    with subprocess.Popen(command, **pipes, text=True, env=environment, start_new_session=True) as process:
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | variables,
+        start_new_session=True,
+    ) as process:
         try:
             out, err = process.communicate(text, _SECONDS)
         except subprocess.TimeoutExpired:

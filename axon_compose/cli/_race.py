@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from axon_compose.cli._page import Page
 from axon_compose.cli._terminal import Terminal
-from axon_compose.machine.files import check_output, write_output
 from axon_compose.machine.interrupts import INTERRUPTED
-from axon_compose.machine.units import human
 from axon_compose.report._race import race_text
+
+if TYPE_CHECKING:
+    from axon_compose.learn.race import RaceResult
 
 __all__ = ["race"]
 
 
 def race(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Race the models, print what came out, and write the page."""
-    target = Path(arguments.output) if arguments.output else None
-    if target:
-        from axon_compose.report.draw import require_charts
-
-        require_charts()
-        check_output(target, arguments.force)
+    page = Page(arguments)
     from axon_compose.learn.race import Contender, Settings
     from axon_compose.learn.race import race as run
 
@@ -43,15 +39,11 @@ def race(arguments: argparse.Namespace, terminal: Terminal) -> int:
         **_given(arguments, "task", "data", "tokenizer", "length"),
         **terms,
     )
-    text, data = race_text(found, terminal.style), found.to_dict()
-    if target:
-        size = _write(found, target, arguments.force)
-        text += f"\nwrote {target}: {len(found.entrants)} models, {human(size)}\n"
-        data |= {"file": str(target), "bytes": size}
+    wrote, more = page.write(f"{len(found.entrants)} models", lambda suffix: _drawn(found, suffix))
     if not found.finished:
         again = "the same command goes on" if arguments.folder else "with `--folder DIR` it could go on"
         terminal.note(f"stopped: {again}")
-    code = terminal.result(text, data, ok=found.finished)
+    code = terminal.result(race_text(found, terminal.style) + wrote, found.to_dict() | more, ok=found.finished)
     return code if found.finished else INTERRUPTED
 
 
@@ -60,10 +52,7 @@ def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(arguments, name)) is not None}
 
 
-def _write(found: Any, target: Path, force: bool) -> int:
-    from axon_compose.report.draw import apart, race_page, race_picture
+def _drawn(found: RaceResult, suffix: str) -> str:
+    from axon_compose.report.draw import race_page, race_picture
 
-    with apart():
-        data = (race_page if target.suffix == ".html" else race_picture)(found).encode()
-    write_output(target, data, force)
-    return len(data)
+    return race_page(found) if suffix == ".html" else race_picture(found)

@@ -20,8 +20,7 @@ def needed_layers(model: LanguageModel, wanted: Iterable[int]) -> list[int]:
         index = open_.pop()
         if index not in found:
             found.add(index)
-            heads = (source.partition(".")[0] for source in layers[index].reads)
-            open_ += [int(head) for head in heads if head.isdecimal()]
+            open_ += [source for use in layers[index].uses() for source in use.source_layers]
     return sorted(found)
 
 
