@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from axon_compose.language.document.formula import RESERVED
+from axon_compose.plan import Use
 from axon_compose.surgery._component import Faulty, names_of, planned, valued
 from axon_compose.surgery._draft import Part
 from axon_compose.surgery._editing import Editing
@@ -53,13 +54,19 @@ def _replace_in(
     span = editing.text.place(*where, key=True)
     for each in dict.fromkeys((name, new_name)):
         editing.say(layer, each, None, span)
+    _begin(editing, index, name, old, new, beginning)
+    part = Part(type_name, written, span, spans)
+    layer.parts = dict((new_name, part) if each == name else (each, other) for each, other in layer.parts.items())
+
+
+def _begin(editing: Editing, index: int, name: str, old: Use, new: Use, beginning: Beginning) -> None:
+    """Put a component, under its own name, into every place of another one in a layer."""
+    layer = editing.draft.layers[index]
     source = editing.source(layer, index, beginning.init)
     for branch, slot in list(layer.slots_of(name)):
         from_use, making = source or (old, branch.made[slot])
         branch.made[slot] = beginning.of(new, from_use, making)
-        branch.rename(slot, new_name)
-    part = Part(type_name, written, span, spans)
-    layer.parts = dict((new_name, part) if each == name else (each, other) for each, other in layer.parts.items())
+        branch.rename(slot, new.name)
 
 
 def _new_name(editing: Editing, name: str, type_name: str, layers: Iterable[int]) -> str:
@@ -118,10 +125,7 @@ def _set_in(editing: Editing, index: int, name: str, options: Mapping[str, Any],
     new = planned(
         editing.registry, part.type, written, editing.dims, path, editing.text, where, editing.problems, dotted=name
     )
-    source = editing.source(layer, index, beginning.init)
-    for branch, slot in layer.slots_of(name):
-        from_use, making = source or (old, branch.made[slot])
-        branch.made[slot] = beginning.of(new, from_use, making)
+    _begin(editing, index, name, old, new, beginning)
     layer.parts[name] = Part(part.type, written, part.span, spans)
 
 
