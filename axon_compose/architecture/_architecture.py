@@ -58,8 +58,8 @@ class Architecture(Shown, Compiled):
             batch: Sequences that run together.
             quantize: Bits of quantised weights; not quantised unless given.
             training: Count the memory of a training step too.
-            segment: The step is that of `axon-compose train`, and computes so many layers at a time again (gradient
-                checkpointing); 0 saves all.
+            segment: Layers that the step of `axon-compose train` computes again at a time (gradient checkpointing);
+                0 saves all.
             memory: Bytes that there are: does it fit, and how far?
             bandwidth: Bytes that memory moves in a second.
 
