@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from axon_compose.registry._splits import Shard
+
 __all__ = ["Dims"]
 
 
@@ -12,12 +14,16 @@ class Dims(Mapping[str, Any]):
     """The resolved `dims` of a file: a read-only mapping that also answers to attributes.
 
     `hidden_size` and `vocab_size` are always there.
+
+    Attributes:
+        shard: The part of the model that a component is made for, where it is split over devices.
     """
 
-    __slots__ = ("_values",)
+    __slots__ = ("_values", "shard")
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], shard: Shard | None = None) -> None:
         self._values = dict(values)
+        self.shard = shard or Shard()
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]

@@ -95,7 +95,9 @@ def _function_faults(spec: ComponentSpec) -> Iterator[str]:
     for name in ("cache", "params"):
         if not callable(getattr(spec, name)):
             yield f"`{name}` must be a function of options and dims"
-    for name in ("active", "flops", "touched", "saved", "recomputed", "accepts", "window", "chunk", "chosen", "shrink"):
+    for name in (
+        "active", "flops", "touched", "saved", "recomputed", "accepts", "window", "chunk", "chosen", "shrink", "split",
+    ):  # fmt: skip
         if getattr(spec, name) is not None and not callable(getattr(spec, name)):
             yield f"`{name}` must be a function or None"
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, Protocol
 
 from axon_compose.registry._dims import Dims
 from axon_compose.registry._learning import Learning
+from axon_compose.registry._splits import Split
 from axon_compose.registry._transfers import Transfer
 
 __all__ = [
@@ -197,6 +198,9 @@ class ComponentSpec:
             rate, and how they begin.
         transfers: What `axon-compose edit` can make the parameters from, instead of training them from the beginning:
             the parameters of a component of another type, or of the same type with other options.
+        split: `(options, dims, devices)` to what each of so many devices has of the component, or in plain words why it
+            cannot be split, naming the option: "`num_heads` (6) is not a multiple of 4 devices". Every device has the
+            whole component unless given.
         examples: Valid option mappings, tested by `axon_compose.testing`.
     """
 
@@ -228,6 +232,7 @@ class ComponentSpec:
     shrink: Callable[[Any, Dims], Any] | None = None
     learning: Learning = field(default_factory=Learning)
     transfers: tuple[Transfer, ...] = ()
+    split: Callable[[Any, Dims, int], Split | str] | None = None
     examples: tuple[Mapping[str, Any], ...] = ()
     source: str = ""
 
