@@ -130,6 +130,7 @@ class Split:
             device computes the same.
         dims: Sizes of the model that are others for the part, such as the rows of an embedding's table.
         published: Values that the part publishes or reads of which each device has a part, such as keys of its heads.
+        summed: Numbers for each token that the devices sum inside of the component, by `dims.shard.sum`.
     """
 
     options: Any
@@ -137,3 +138,4 @@ class Split:
     output: Literal["sum", "gather", "whole"] = "sum"
     dims: Mapping[str, Any] = field(default_factory=dict)
     published: tuple[str, ...] = ()
+    summed: int = 0

@@ -1,0 +1,1 @@
+"""How the built-in components are split over devices, one module a theme."""
