@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 
-from axon_compose.plan import Plan, Use
+from axon_compose.devices._part import part_of
+from axon_compose.diagnostics import Refusal
+from axon_compose.plan import Plan, Use, change_layer
 from axon_compose.registry import (
     PASS_VALUES,
     ComponentSpec,
-    Cut,
-    Dims,
+    PluginFault,
     Registry,
+    Shard,
     Split,
-    check_options,
     load_factory,
-    written,
 )
-from axon_compose.testing._devices import Arrays, Group, Result, cut, place
+from axon_compose.testing._devices import Arrays, Group, Result, place
 from axon_compose.testing._model import DIMS, model_plan
 from axon_compose.testing._registered import registered
 
@@ -53,7 +54,7 @@ def assert_splits(
     For each number of devices the parts get what the roles say of the weights of the whole component, and all run on
     the same inputs, at once and then in chunks and token by token with caches: their outputs, summed or put beside each
     other, have to be that of the whole component. Parameters and caches of the parts must have the shapes that the
-    record gives for their options, and `summed` counts what they sum inside.
+    record gives for their options, and `inside` names what they sum themselves.
 
     Args:
         spec: Its record, or the type as a file writes it, `namespace/name`.
@@ -95,25 +96,55 @@ def check_splits(
     """
     if spec.split is None:
         return {}
-    assert spec.kind not in ("residual", "connection", "position"), f"a component of kind {spec.kind} stays whole"
     use = [use for use in plan.uses() if use.spec.name == spec.name][-1]
     uses = [*_sources(plan, use), use]
-    weights = [_weights(each, seed + index) for index, each in enumerate(uses)]
+    paths, weights = [each.path for each in uses], [_weights(each, seed + n) for n, each in enumerate(uses)]
     passes = (_PLAIN,) if all(each.cache is None for each in uses) else (_PLAIN, _CHUNKS)
     whole: list[list[Result]] = []
     found: dict[int, Split | str] = {}
     for size in devices:
-        splits = _splits_of(uses, size)
-        found[size] = splits if isinstance(splits, str) else splits[-1]
-        if isinstance(splits, str):
-            continue
-        if not whole:
-            alone = Group(plan, uses, [_unsplit(each) for each in uses], weights, 1)
-            whole = [alone.run(ends, seed)[0] for ends in passes]
-        group = Group(plan, uses, splits, weights, size)
-        for ends, wanted in zip(passes, whole, strict=True):
-            _compare(f"`{use.type}` on {size} devices", splits[-1], wanted, group.run(ends, seed))
+        for way in _ways(plan, use, size):
+            group = _group(way, use, paths, weights, size)
+            split = group if isinstance(group, str) else group.split
+            found.setdefault(size, split)
+            if isinstance(group, Group) and isinstance(split, Split):
+                whole = whole or [Group(plan, paths, weights, 1).run(ends, seed)[0] for ends in passes]
+                for ends, wanted in zip(passes, whole, strict=True):
+                    _compare(f"`{use.type}` on {size} devices", split, wanted, group.run(ends, seed))
     return found
+
+
+def _ways(plan: Plan, use: Use, size: int) -> Iterator[Plan]:
+    """The plan with each of the ways to split a component as the only one."""
+    assert use.spec.split is not None
+    answer = use.spec.split(use.options, use.dims, size)
+    if isinstance(answer, str | Split):
+        yield plan
+        return
+    for index, _ in enumerate(answer):
+        spec = replace(use.spec, split=partial(_way, use.spec.split, index))
+
+        def change(each: Use, spec: ComponentSpec = spec) -> Use:
+            return replace(each, spec=spec) if each.spec is use.spec else each
+
+        layers = tuple(change_layer(layer, change) for layer in plan.layers)
+        yield replace(plan, embedding=change(plan.embedding), layers=layers, head=change(plan.head))
+
+
+def _way(split: Callable[..., Any], index: int, options: Any, dims: Any, devices: int) -> Any:
+    answer = split(options, dims, devices)
+    return answer if isinstance(answer, str | Split) else answer[index]
+
+
+def _group(plan: Plan, use: Use, paths: Sequence[str], weights: Sequence[Arrays], size: int) -> Group | str:
+    """The devices, or why none of them has less than the whole."""
+    try:
+        return Group(plan, paths, weights, size)
+    except PluginFault as fault:
+        raise AssertionError(f"on {size} devices: {fault.message}") from fault
+    except Refusal as refusal:
+        reason = part_of(use, Shard(0, size), {})
+        return reason if isinstance(reason, str) else "; ".join(refusal.details)
 
 
 def _sources(plan: Plan, use: Use) -> list[Use]:
@@ -123,76 +154,6 @@ def _sources(plan: Plan, use: Use) -> list[Use]:
     wanted = {source.rpartition(".")[0] for value, source in use.reads.items() if value not in PASS_VALUES}
     direct = [each for each in plan.uses() if place(each) in wanted]
     return list({each.path: each for source in direct for each in (*_sources(plan, source), source)}.values())
-
-
-def _unsplit(use: Use) -> Split:
-    return Split(use.options, output="whole")
-
-
-def _splits_of(uses: Sequence[Use], size: int) -> list[Split] | str:
-    """One split for each, or why the last one stays whole."""
-    splits = {place(use): _split_of(use, size) for use in uses}
-    reader, split = uses[-1], splits[place(uses[-1])]
-    if isinstance(split, str):
-        return split
-    if reader.spec.kind == "head":
-        table = splits[place(uses[0])]
-        if not _reads_table(reader):
-            splits[place(uses[0])] = _unsplit(uses[0])
-        elif isinstance(table, str):
-            return f"the embedding stays whole: {table}"
-    for use in uses:
-        own = splits[place(use)]
-        for value, source in use.reads.items():
-            other = splits.get(source.rpartition(".")[0])
-            parts = isinstance(own, Split) and value in own.published
-            if other is not None and parts != (isinstance(other, Split) and value in other.published):
-                return f"`{value}` is not split alike where it is published and read"
-    return [each if isinstance(each, Split) else _unsplit(use) for use, each in zip(uses, splits.values(), strict=True)]
-
-
-def _reads_table(head: Use) -> bool:
-    touched = head.spec.touched(head.options, head.dims, 1) if head.spec.touched else {}
-    return any(name.startswith("embedding.") for name in touched)
-
-
-def _split_of(use: Use, size: int) -> Split | str:
-    """What the record says, found to be consistent."""
-    who = f"the split of `{use.type}` over {size} devices"
-    split = "its record has no `split`" if use.spec.split is None else use.spec.split(use.options, use.dims, size)
-    if isinstance(split, str):
-        assert split, f"{who} is an empty text"
-        return split
-    as_written = split.options if isinstance(split.options, Mapping) else written(split.options)
-    options, faults = check_options(use.spec, as_written)
-    assert not faults, f"{who}: its options are refused: {faults[0].message} {faults[0].label}"
-    split = replace(split, options=options)
-    unknown = sorted(split.roles.keys() - use.params.keys())
-    assert not unknown, f"{who} has roles of {unknown}, which are no parameters"
-    for name, role in split.roles.items():
-        shape = use.params[name]
-        if isinstance(role, Cut):
-            assert role.axis < len(shape), f"{who} cuts axis {role.axis} of `{name}`, which is {shape}"
-            along = sum(segment.size for segment in role.segments)
-            assert along == shape[role.axis], f"{who} cuts {along} entries of `{name}`, which is {shape}"
-    declared = {
-        name: tuple(shape) for name, shape in use.spec.params(options, Dims({**use.dims, **split.dims})).items()
-    }
-    for rank in range(size):
-        made = {name: _shape(f"{who}: `{name}`", use.params[name], split, name, rank, size) for name in use.params}
-        for name in sorted(declared.keys() | made.keys()):
-            assert made.get(name) == declared.get(name), (
-                f"{who}: the role of `{name}` gives the shape {made.get(name)}, `params` of its options gives "
-                f"{declared.get(name)}"
-            )
-    return split
-
-
-def _shape(who: str, shape: Sequence[int], split: Split, name: str, rank: int, size: int) -> tuple[int, ...]:
-    try:
-        return cut(np.empty(shape, np.bool_), split.roles.get(name, "whole"), rank, size).shape
-    except ValueError as error:
-        raise AssertionError(f"{who}: {error}") from error
 
 
 def _weights(use: Use, seed: int) -> Arrays:
@@ -217,11 +178,12 @@ def _compare(who: str, split: Split, whole: Sequence[Result], parts: Sequence[Se
                 for rank, result in enumerate(of_devices):
                     for one, other in zip(_flat(value), _flat(result.published.get(name)), strict=True):
                         _close(f"{who}: `{name}`, as device {rank} publishes it,", one, other, at)
-        for result in of_devices:
-            per_token = result.summed / (wanted.y.shape[0] * (wanted.stop - wanted.start))
-            assert per_token == split.summed, (
-                f"{who}: `summed` is {split.summed}, but the devices sum {per_token:g} numbers for each token"
-            )
+        tokens = wanted.y.shape[0] * (wanted.stop - wanted.start)
+        declared = sorted(each.width * tokens for each in split.inside)
+        found = sorted(of_devices[0].summed)
+        assert found == declared, (
+            f"{who}: the devices sum arrays of {found} numbers inside, `inside` says {declared}, at {at}"
+        )
 
 
 def _together(split: Split, outputs: Sequence[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:

@@ -20,6 +20,7 @@ from axon_compose.registry import (
     Segment,
     Split,
     State,
+    Summed,
     columns,
     rows,
 )
@@ -69,7 +70,7 @@ def right(options: Any, dims: Dims, devices: int) -> Split | str:
         return f"`width` ({width}) is not a multiple of {devices} devices"
     both = Cut(0, (Segment(width, width), Segment(width, width)))
     roles = {"into.weight": both, "into.bias": both, "out.weight": columns(width), "out.bias": "once"}
-    return Split({**options, "width": width // devices}, roles, summed=int(options["centred"]))
+    return Split({**options, "width": width // devices}, roles, inside=(Summed(1),) if options["centred"] else ())
 
 
 def changed(**changes: Any) -> Callable[[Any, Dims, int], Split | str]:
@@ -116,17 +117,17 @@ HALVES = rows(16)
         ({"into_bias": HALVES}, "the sum of the outputs differs"),
         ({"out_bias": "whole"}, "the sum of the outputs differs"),
         ({"out_bias": None}, "the sum of the outputs differs"),
-        ({"into_bias": "whole"}, r"`into.bias` gives the shape \(16,\), `params` of its options gives \(8,\)"),
-        ({"out_weight": rows(64)}, r"`out.weight` gives the shape \(32, 8\)"),
-        ({"out_weight": columns(9)}, "cuts 9 entries of `out.weight`"),
-        ({"out_weight": Cut(2, (Segment(8, 8),))}, "cuts axis 2 of `out.weight`"),
-        ({"into_weight": rows(16, units=3)}, "`into.weight`: 16 entries in 3 units cannot be split over 2 devices"),
-        ({"in_weight": rows(16)}, "roles of .'in.weight'., which are no parameters"),
+        ({"into_bias": "whole"}, r"a part whose `into.bias` has \(8,\), where its cut leaves \(16,\)"),
+        ({"out_weight": rows(64)}, r"a part whose `out.weight` has \(64, 4\), where its cut leaves \(32, 8\)"),
+        ({"out_weight": columns(9)}, "a cut of `out.weight` that does not fit its shape"),
+        ({"out_weight": Cut(2, (Segment(8, 8),))}, "a cut of `out.weight` that does not fit its shape"),
+        ({"into_weight": rows(16, units=3)}, "cut of `into.weight` that does not divide: 16 entries in 3 units"),
+        ({"in_weight": rows(16)}, "a role of `in.weight`, which is no parameter"),
         ({"output": "gather"}, r"the outputs beside each other has the shape \(2, 12, 128\)"),
         ({"output": "whole"}, "the output of device 0 differs"),
-        ({"options": {"width": "four"}}, "its options are refused"),
-        ({"options": {"width": 2}}, "`params` of its options gives"),
-        ({"summed": 1}, "`summed` is 1, but the devices sum 0 numbers for each token"),
+        ({"options": {"width": "four"}}, "options that it does not take: option `width` must be an integer"),
+        ({"options": {"width": 2}}, "a part whose `into.bias` has"),
+        ({"inside": (Summed(1),)}, r"sum arrays of \[\] numbers inside, `inside` says \[24\]"),
     ],
 )
 def test_what_is_wrong_is_reported(fault: dict[str, Any], message: str) -> None:
@@ -134,11 +135,22 @@ def test_what_is_wrong_is_reported(fault: dict[str, Any], message: str) -> None:
         assert_splits(replace(SPEC, split=changed(**fault)), devices=(2,))
 
 
-def test_an_empty_reason_and_a_residual_scheme_are_refused() -> None:
-    with pytest.raises(AssertionError, match="an empty text"):
+def test_a_reason_says_something_and_residual_schemes_stay_whole() -> None:
+    with pytest.raises(AssertionError, match="gives a `str`, not a `Split` or a reason"):
         assert_splits(replace(SPEC, split=lambda options, dims, devices: ""))
-    with pytest.raises(AssertionError, match="of kind residual stays whole"):
-        assert_splits(replace(Registry.installed().component("side_input"), split=right))
+    found = assert_splits(replace(Registry.installed().component("side_input"), split=lambda *_: Split({})))
+    assert found[2] == "it works on the residual stream, which every device has"
+
+
+def test_each_way_is_tried() -> None:
+    def ways(options: Any, dims: Dims, devices: int) -> list[Split]:
+        first = right(options, dims, devices)
+        assert isinstance(first, Split)
+        return [first, replace(first, roles={**first.roles, "out.bias": "whole"})]
+
+    with pytest.raises(AssertionError, match="the sum of the outputs differs"):
+        assert_splits(replace(SPEC, split=ways))
+    assert isinstance(assert_splits(replace(SPEC, split=lambda *_: ways(*_)[:1]))[2], Split)
 
 
 class Uneven(Sums):
@@ -244,7 +256,7 @@ def test_values_that_only_one_side_splits_leave_both_whole() -> None:
     def one_sided(options: Any, dims: Dims, devices: int) -> Split | str:
         return heads(("kv",) if options.kv_from else ())(options, dims, devices)
 
-    assert reads(attention(split=one_sided))[2] == "`kv` is not split alike where it is published and read"
+    assert reads(attention(split=one_sided))[2] == "`source` of layer 0 publishes `kv` whole"
 
 
 def test_published_values_that_are_said_to_be_whole_are() -> None:

@@ -1,1 +1,1 @@
-"""How the built-in components are split over devices, one module a theme."""
+"""How the built-in components are split over devices: what records have as `split`."""

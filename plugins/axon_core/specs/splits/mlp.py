@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from axon_compose.registry import Dims, Split, columns, rows
-from axon_core.specs.splits._common import Declared, Splitting, projected, uneven
+from axon_compose.registry import Dims, Split, Summed, columns, rows
+from axon_core.specs.splits._even import part, uneven
+from axon_core.specs.splits._roles import Declared, Splitting, projected
 
 __all__ = ["mlp_split"]
 
@@ -23,10 +24,13 @@ def mlp_split(params: Declared) -> Splitting:
 
     def split(options: Any, dims: Dims, devices: int) -> Split | str:
         width = options.intermediate_size
-        if fault := uneven("intermediate_size", width, devices):
+        if fault := uneven(devices, intermediate_size=width):
             return fault
         cuts = {"gate_proj": rows(width), "up_proj": rows(width), "down_proj": columns(width)}
-        part = options.model_copy(update={"intermediate_size": width // devices})
-        return Split(part, projected(params(options, dims), cuts), summed=0 if options.sparsity is None else 2)
+        return Split(
+            part(options, intermediate_size=width // devices),
+            projected(params(options, dims), cuts),
+            inside=() if options.sparsity is None else (Summed(2, "float32"),),
+        )
 
     return split

@@ -1,4 +1,4 @@
-"""What splits over devices have in common: roles of projections, and why sizes do not fit."""
+"""Roles of the weights and biases of projections."""
 
 from __future__ import annotations
 
@@ -7,22 +7,11 @@ from typing import Any
 
 from axon_compose.registry import ONCE, Cut, Dims, Role, Split
 
-__all__ = ["Declared", "Splitting", "projected", "uneven"]
+__all__ = ["Declared", "Splitting", "projected"]
 
 #: The parameters of a component, as its record gives them.
 Declared = Callable[[Any, Dims], Mapping[str, tuple[int, ...]]]
 Splitting = Callable[[Any, Dims, int], Split | str]
-
-
-def uneven(name: str, size: int, devices: int) -> str | None:
-    """Why a size cannot be divided among devices, or None if it can.
-
-    Args:
-        name: The option.
-        size: Its value.
-        devices: How many.
-    """
-    return f"`{name}` ({size}) is not a multiple of {devices} devices" if size % devices else None
 
 
 def projected(params: Iterable[str], cuts: Mapping[str, Cut]) -> dict[str, Role]:
