@@ -34,9 +34,7 @@ class PerLayerInputs(nn.Module):
         shard: For vectors of which each device has some of the numbers: which ones these are.
     """
 
-    def __init__(
-        self, vocab_size: int, hidden_size: int, options: PerLayerOptions, shard: Shard = _ALONE
-    ) -> None:
+    def __init__(self, vocab_size: int, hidden_size: int, options: PerLayerOptions, shard: Shard = _ALONE) -> None:
         super().__init__()
         self.size, self.layers, self.hidden_size = options.size, options.layers, hidden_size
         self._shard = shard
