@@ -11,8 +11,10 @@ import mlx.core as mx
 import mlx.nn as nn
 from bench_layers import WIDTH, WINDOW
 from mlx_lm.models import jamba, mamba
+from mlx_lm.models.bailing_moe_linear import recurrent_gla
 from mlx_lm.models.cache import ArraysCache
 from mlx_lm.models.gated_delta import gated_delta_ops
+from mlx_lm.models.recurrent_gemma import rnn_scan
 from mlx_lm.models.rwkv7 import _wkv7_step_ops
 from mlx_lm.models.ssm import ssm_attn
 from mlx_lm.models.switch_layers import SwitchGLU
@@ -22,6 +24,7 @@ from axon_compose.model._freed import keep_freed
 from axon_compose.proof.bench import Workload
 from axon_core.experts import ExpertGLU
 from axon_core.gated_delta import gated_delta_rule
+from axon_core.linear_scan import linear_scan
 from axon_core.mamba import Mamba
 from axon_core.scan import selective_scan
 from axon_core.scores import attend
@@ -210,6 +213,34 @@ def _rwkv7() -> Sides:
     return inputs, wkv7, theirs
 
 
+def _lightning() -> Sides:
+    heads, width = 6, 64
+    log_decay = -mx.power(2.0, -mx.arange(1.0, heads + 1))
+
+    def inputs(n: int) -> list[mx.array]:
+        return _normal(*[(1, n, heads, width)] * 3)
+
+    def ours(q: mx.array, k: mx.array, v: mx.array) -> Any:
+        return ssd_scan(v, mx.ones(q.shape[:3]), log_decay, k, width**-0.5 * q)
+
+    def theirs(q: mx.array, k: mx.array, v: mx.array) -> Any:
+        y, state = recurrent_gla(*(x.swapaxes(1, 2) for x in (q, k, v)), log_decay, width**-0.5)
+        return y.swapaxes(1, 2), state
+
+    return inputs, ours, theirs
+
+
+def _rg_lru(channels: int) -> Sides:
+    def inputs(n: int) -> list[mx.array]:
+        x = mx.random.normal((1, n, channels))
+        return [x, -mx.random.uniform(0.01, 1.0, x.shape)]
+
+    def theirs(x: mx.array, log_a: mx.array) -> Any:
+        return rnn_scan(x, mx.exp(log_a), None)
+
+    return inputs, linear_scan, theirs
+
+
 def _attention(window: int | None) -> Sides:
     heads, width = 8, 64
     scale = width**-0.5
@@ -250,10 +281,13 @@ SIDES: Final[dict[str, Callable[[], Sides]]] = {
     "mamba layer with norms": _jamba,
     "selective scan, 1536 x 16": partial(_scan, 1536, 16),
     "selective scan, 512 x 4": partial(_scan, 512, 4),
+    "selective scan, 512 x 16": partial(_scan, 512, 16),
     "Mamba-2 scan, 12 x 64 x 64": _ssd,
     "gated delta rule, 6 x 64": partial(_delta, False),
     "Kimi delta rule, 6 x 64": partial(_delta, True),
     "RWKV-7, 6 x 64": _rwkv7,
+    "lightning attention, 6 x 64": _lightning,
+    "RG-LRU, 512": partial(_rg_lru, 512),
     f"window attention, {WINDOW} tokens": partial(_attention, WINDOW),
     "causal attention": partial(_attention, None),
     "experts, 2 of 8 of 1024": _experts,

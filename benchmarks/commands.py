@@ -1,7 +1,7 @@
 """Time and memory of commands that only describe, over `python -c pass`: interleaved runs as whole processes.
 
 Bytecode is already written. Processor time leaves out what neighbours on the machine take. The file of a trillion
-parameters and 200 layers lies beside this script.
+parameters and 200 layers lies beside this script. `imports.py` lists what the imports of a command take.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from pathlib import Path
 MAIN = "import sys; from axon_compose.cli import main; sys.exit(main(sys.argv[1:]))"
 TRILLION = str(Path(__file__).with_name("trillion.yaml"))
 COMMANDS = [
+    ["--help"],
     ["validate", "hybrid-demo"],
     ["validate", "gemma4_text"],
     ["validate", TRILLION],
+    ["show", "hybrid-demo"],
     ["cost", TRILLION],
     ["cost", TRILLION, "--training", "--memory", "16GB"],
 ]

@@ -20,7 +20,7 @@ from axon_compose.learn.race import RaceResult, race
 
 HERE: Final = Path(__file__).resolve().parent
 RESULTS: Final = HERE / "orderings.json"
-#: Runs of each model, the grid that all try, and the sequences of a step.
+#: Runs of each model unless a claim says otherwise, the grid that all try, and the sequences of a step.
 TERMS: Final = {"seeds": 3, "rates": (3e-3, 1e-2), "batch": 32, "points": 6}
 
 
@@ -54,7 +54,8 @@ def models(common: dict[str, Any], claim: dict[str, Any]) -> list[dict[str, Any]
 def run(common: dict[str, Any], claim: dict[str, Any], folder: Path) -> RaceResult:
     """The race of a claim."""
     more = {key: claim[key] for key in ("task", "data", "length", "match") if key in claim}
-    return race(models(common, claim), budget=claim["budget"], folder=folder, **more, **TERMS)
+    seeds = {"seeds": claim["seeds"]} if "seeds" in claim else {}
+    return race(models(common, claim), budget=claim["budget"], folder=folder, **more, **(TERMS | seeds))
 
 
 def main(wanted: list[int]) -> None:

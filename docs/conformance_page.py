@@ -40,7 +40,7 @@ MEASURED: Final[Mapping[str, str]] = {
     "caches": "what each cache holds and counts after a prompt and two tokens",
     "cache-bytes": "bytes after 3 and 3 W + 6 tokens, in float32 and bfloat16",
     "dtypes": "weights, caches and logits in float32 and bfloat16, also with large values inside",
-    "large": "layer inputs scaled by 30 and 1000, less where rounding would change the outputs; token by token",
+    "large": "layer inputs scaled by 30 and 1000, less where rounding would change outputs; 1 and 4 tokens in turn",
     "float16": "a float16 model, with values beyond 65504 in each state that is declared float32",
     "ties": "tied router scores: twice, in a batch among others, and in chunks",
     "start": "the initial values that the records declare, in the copy and with its layers repeated to 48",

@@ -33,6 +33,7 @@ do not. Above 1, axon-compose is faster or takes less memory. `make bench` measu
 * The figures were measured before axon-compose took OpenBLAS by itself, as it does on Linux now as soon as a model is
   made. The columns *the wheel's BLAS* are for `AXON_BLAS=wheel`, and *OpenBLAS* for the default. `mlx_lm` without a
   model of ours keeps the wheel's BLAS. [`axon-compose doctor`](cli.md#doctor) says which one a machine has.
+* Memory is the most that MLX's arrays took, weights included.
 * axon-compose models let MLX keep freed memory on the CPU, which makes long prompts 1.1 to 1.25 times as fast. For
   mlx-lm, `mlx.core.set_cache_limit(512 << 20)` would do the same; it runs here with its defaults.
 * Recurrences run in MLX operations, except in [the last section](#with-axon-native).
@@ -172,8 +173,8 @@ def _native(results: Results) -> str:
     text = (
         "## With axon-native\n\n"
         "The same with OpenBLAS and the recurrences in C++, an optional distribution (`make native`,\n"
-        "[plugins/axon-native](../plugins/axon-native/README.md)). Backward passes are those of the reference\n"
-        "implementations in MLX operations.\n\n"
+        "[plugins/axon-native](../plugins/axon-native/README.md)). Training was measured before it had\n"
+        "backward passes of its own, whose figures are in its README.\n\n"
     )
     figures = [("prefill", 1), ("decode", 1), ("decode", 8)]
     several = [

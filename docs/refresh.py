@@ -33,6 +33,7 @@ import imports_page
 import mlx_lm_page
 import orderings_page
 import performance_page
+import transfers_page
 from components_page import page as components_page
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -47,6 +48,7 @@ PAGES: Final = (
     "docs/python.md",
     "docs/questions.md",
     "docs/training.md",
+    "docs/surgery.md",
 )
 #: Pages made of data. What is measured is kept; `docs/families_page.py`, `docs/conformance_page.py` and `make bench`
 #: measure it anew.
@@ -58,6 +60,7 @@ GENERATED: Final[Mapping[str, Callable[[], str]]] = {
     "docs/mlx-lm-commands.md": mlx_lm_page.page,
     "docs/orderings.md": orderings_page.page,
     "docs/performance.md": performance_page.page,
+    "docs/transfers.md": transfers_page.page,
 }
 CHECKPOINTS: Final = "tests/families/fixtures"
 #: Where commands are looked for first. The tests put theirs here, which need not import everything again.
@@ -202,7 +205,7 @@ def run(command: list[str], folder: Path) -> str:
         "PATH": os.pathsep.join([str(PROGRAMS), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "NO_COLOR": "1", "COLUMNS": "100", "TERM": "dumb", "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(paths),
-        "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(folder / ".cache"),
+        "HF_HUB_OFFLINE": "1", "AXON_NATIVE": "0", "XDG_CACHE_HOME": str(folder / ".cache"),
         "PIP_TARGET": site, "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0",
         "PIP_NO_INDEX": "1", "PIP_QUIET": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_ROOT_USER_ACTION": "ignore",

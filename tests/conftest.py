@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 
 import mlx.core as mx
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import children
+from tests import children, forks, mlx_tasks, native
 from tests.families import seeded
 
-# What is tested are the forms that everybody has, also where `axon-native` is installed; its own tests build it.
-os.environ["AXON_NATIVE"] = "0"
+# What is tested are the forms that everybody has, also where `axon-native` is installed, which has tests of its own;
+# with `AXON_NATIVE=1` it is everything with that.
+os.environ.setdefault("AXON_NATIVE", "0")
 # Workers are as many as processors, so each multiplies with one thread.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 # Hundreds of commands are started, and each would compile the same files again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Ten thousand tests and all modules stay in memory, and a collector that runs every 700 objects looks through them
+# again and again: a seventh of the time of what only plans models.
+gc.set_threshold(20_000, 20, 20)
 
 # Machines that run the suite may be slow and shared: what a test tries is bounded by its examples, not by a clock.
 # In CI the examples are always the same, so that a failure there can be repeated.
@@ -28,11 +38,47 @@ settings.register_profile(
 settings.load_profile("suite")
 
 
+@pytest.fixture(autouse=True)
+def no_lost_tasks() -> Iterator[None]:
+    """What a test loses of MLX's tasks stops no evaluation of a later one."""
+    yield
+    mlx_tasks.settle()
+
+
+@pytest.fixture
+def forked_subjects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `bench` measures need not import everything again."""
+    if forks.POSSIBLE:
+        for name, value in forks.OFFLINE.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("axon_compose.proof.bench._process.PYTHON", forks.python())
+
+
 @pytest.fixture
 def default_signals() -> Iterator[None]:
     """For tests that send signals to their own process, which may ignore them."""
     with children.default_signals():
         yield
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which `axon-native` is installed."""
+    return native.unpack(tmp_path_factory.mktemp("native"))
+
+
+@pytest.fixture(scope="session")
+def module(built: Path) -> ModuleType:
+    """It, imported."""
+    sys.path.insert(0, str(built))
+    try:
+        return importlib.import_module("axon_native")
+    except ImportError as error:
+        if "another nanobind" in str(error):  # what MLX was built with is not written anywhere
+            pytest.skip(str(error))
+        raise
+    finally:
+        sys.path.remove(str(built))
 
 
 def pytest_configure(config: pytest.Config) -> None:

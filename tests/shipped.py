@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
+from axon_compose import Architecture, load
 from axon_compose.registry._data_files import data_dir
 
-__all__ = ["ALL", "VARIED"]
+__all__ = ["ALL", "VARIED", "shipped"]
 
 #: Every file in `architectures`.
 ALL: Final = sorted(path.stem for path in data_dir("architectures").glob("*.yaml"))
@@ -15,6 +17,7 @@ ALL: Final = sorted(path.stem for path in data_dir("architectures").glob("*.yaml
 #: that brings something new is added.
 VARIED: Final = [
     "apertus",
+    "baichuan_m1",
     "bailing_moe_linear",
     "bailing_moe_v3",
     "bit-axon-small",
@@ -27,6 +30,7 @@ VARIED: Final = [
     "gemma3n_text",
     "gemma4_text",
     "gpt_oss",
+    "hunyuan",
     "hy_v4",
     "hybrid-demo",
     "jamba",
@@ -54,6 +58,7 @@ VARIED: Final = [
     "persimmon",
     "phimoe",
     "phixtral",
+    "plamo2",
     "qwen3_next",
     "recurrent_gemma",
     "rwkv7",
@@ -63,3 +68,9 @@ VARIED: Final = [
     "xglm",
     "zamba2",
 ]
+
+
+@cache
+def shipped(name: str) -> Architecture:
+    """A shipped architecture, compiled once in a process, for tests of what is done with it."""
+    return load(name)

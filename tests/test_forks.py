@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -99,13 +101,62 @@ def test_a_shell_finds_the_programs() -> None:
     assert done.returncode == 2
 
 
-def test_it_ends_with_its_caller() -> None:
-    code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
-    with child([*forks.python(), "-c", code], stdout=subprocess.PIPE, env={**os.environ, **forks.OFFLINE}) as process:
-        assert process.stdout
-        pid = int(process.stdout.readline())
-        process.send_signal(signal.SIGKILL)
-        deadline = time.monotonic() + PATIENCE
-        while Path(f"/proc/{pid}").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+#: Says who forked it, and waits.
+WAITS = "import os, time; print(os.getppid(), flush=True); time.sleep(600)"
+#: A process of tests, with a server of its own, in the middle of a command.
+TESTS = f"""
+import subprocess
+from tests import forks
+print(subprocess.run([*forks.python(), "-c", {WAITS!r}]).returncode, flush=True)
+subprocess.run([*forks.python(), "-c", "import sys; print('mlx_lm' in sys.modules)"])
+"""
+
+
+@contextmanager
+def waiting(*command: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Something that starts `WAITS`, and who forked that."""
+    variables = {**os.environ, **forks.OFFLINE}
+    with child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables) as process:
+        yield process, int(process.stdout.readline())
+
+
+def test_what_it_opens_stays_open_while_another_runs() -> None:
+    """Nothing that the server had open for the other is closed in its place."""
+    code = "import gc, os; opened = [os.dup(1) for _ in range(20)]; gc.collect(); print(len([*map(os.fstat, opened)]))"
+    with waiting(*forks.python(), "-c", WAITS):
+        assert run(forks.python(), "-c", code).stdout == "20\n"
+
+
+@pytest.mark.parametrize("begin", ["a command", "tests"])
+def test_it_ends_with_what_started_it_however_that_ends(begin: str) -> None:
+    command = [*forks.python(), "-c", WAITS] if begin == "a command" else [sys.executable, "-c", TESTS]
+    with waiting(*command) as (process, _):
+        process.kill()
+        process.communicate(timeout=PATIENCE)  # to the end of pipes that the fork holds, too
+
+
+def test_when_its_server_is_killed_a_command_fails_and_the_next_is_fresh() -> None:
+    with waiting(sys.executable, "-c", TESTS) as (process, server):
+        os.kill(server, signal.SIGKILL)
+        out, err = process.communicate(timeout=PATIENCE)
+    assert out.split() == ["1", "False"]
+    assert err == "the server of forks is gone, and the command with it\n"
+
+
+def test_in_a_folder_for_temporary_files_of_any_name(tmp_path: Path) -> None:
+    """Sockets have short addresses, and shells split at spaces."""
+    place = tmp_path / ("it's a long name" * 8)
+    place.mkdir()
+    code = "import subprocess; from tests import forks; subprocess.run([forks.programs() / 'axon-compose', 'help'])"
+    done = run([sys.executable], "-c", code, variables={"TMPDIR": str(place)})
+    assert done.stdout.startswith("usage: axon-compose"), done.stderr
+    assert list(place.iterdir()) == []
+
+
+def test_a_caller_that_says_nothing_or_half_costs_nobody_else_anything() -> None:
+    address = forks.python()[-1]
+    for half in (b"", b"1234", (1 << 20).to_bytes(8, "big") + b"{"):
+        with socket.socket(socket.AF_UNIX) as caller:
+            caller.connect(address)
+            caller.sendall(half)
+    assert run(forks.python(), "-c", "import sys; print('mlx_lm' in sys.modules)").stdout == "True\n"

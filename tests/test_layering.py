@@ -28,6 +28,7 @@ ORDER = [
     "integrations",
     "proof",
     "learn",
+    "surgery",
     "report",
     "architecture",
     "scaffold",
@@ -44,18 +45,20 @@ FREE = {"axon_compose.__version__"}
 HEAVY = ("gguf", "mlx", "mlx_lm", "numpy", "matplotlib", "transformers", "jsonschema", "torch")
 #: Everything that has to load without any of those.
 LIGHT = [
-    *(room for room in ORDER if room not in ("model", "integrations", "proof", "learn", "testing")),
+    *(room for room in ORDER if room not in ("model", "integrations", "proof", "learn", "surgery", "testing")),
     *(f"language.{part}" for part in ("source", "document", "schema", "config", "layout")),
     *(f"learn.{part}" for part in ("tasks", "tasks.specs")),
     *(f"analysis.{part}" for part in ("cost", "diff", "lint", "comparison", "measurement")),
     *(f"checkpoints.{part}" for part in ("files", "gguf._compile", "gguf._tokenizer", "huggingface", "weights")),
     *("proof", "proof.bench", "proof.doctor", "report.draw", "machine.memory", "machine.blas", "plan.concrete"),
-    *("learn.recipe", "learn.budget"),
+    *("learn.recipe", "learn.budget", "surgery._plan", "surgery._fold", "report._surgery", "cli._edit"),
 ]
 #: What modules before `model` import of those inside a function, or for types alone.
 LATER = {"machine/blas.py": {"mlx"}, "registry/_json_schema.py": {"jsonschema"}}
 #: Rooms that know components by their records alone.
-NAMELESS = ("diagnostics", "machine", "registry", "language", "plan", "analysis", "model", "proof", "architecture")
+NAMELESS = (
+    "diagnostics", "machine", "registry", "language", "plan", "analysis", "model", "proof", "surgery", "architecture",
+)  # fmt: skip
 
 
 def room_of(path: Path) -> str:

@@ -41,6 +41,7 @@ def test_versions_agree() -> None:
     assert PROJECT["version"] == axon_compose.__version__
 
 
+@pytest.mark.xdist_group("wheel")  # one worker makes it
 @pytest.mark.slow
 def test_the_wheel_holds_everything(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
@@ -53,6 +54,7 @@ def test_the_wheel_holds_everything(wheel: Path) -> None:
     assert not [name for name in names if name.split("/")[0] in ("packaging", "tests", "docs", "benchmarks", "plugins")]
 
 
+@pytest.mark.xdist_group("wheel")  # one worker makes it
 @pytest.mark.slow
 def test_an_installed_wheel_works_on_its_own(wheel: Path, tmp_path: Path) -> None:
     target = tmp_path / "site"
@@ -69,6 +71,7 @@ def test_an_installed_wheel_works_on_its_own(wheel: Path, tmp_path: Path) -> Non
     assert "5,766,781,440 parameters" in out
 
 
+@pytest.mark.xdist_group("wheel")  # one worker makes it
 @pytest.mark.slow
 def test_tools_without_a_flag_load_a_folder_where_the_wheel_is_installed(wheel: Path, tmp_path: Path) -> None:
     """With mlx-lm in one place, as in any environment; as a model, and as a draft for another one."""

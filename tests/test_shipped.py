@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from axon_compose import load
-from tests.shipped import ALL, VARIED
+from tests.shipped import ALL, VARIED, shipped
 
 
 def used(name: str) -> set[tuple[str, ...]]:
     """Components with each option that an architecture gives them, and each choice among words."""
-    plan = load(name).plan()
+    plan = shipped(name).plan()
     ends = [use for use in (plan.embedding, plan.residual, plan.final_norm, plan.head) if use]
     uses = [*ends, *(use for layer in plan.layers for use in layer.uses())]
     return {(use.type, *option) for use in uses for option in [(), *options_of(use.written)]}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from plugin_venv import PluginVenv
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("third-party")]  # one environment for all
 
 PLUGINS = Path(__file__).parent / "plugins"
 ARCHITECTURE = """\
@@ -32,6 +32,10 @@ blocks:
   b: [x, y, z, w]
 stack: b
 """
+
+
+#: Says where the plugin was installed, without importing it.
+WHERE = "import importlib.util; print(importlib.util.find_spec('axon_leaky').submodule_search_locations[0])"
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +149,7 @@ def test_every_layer_passes_the_kit(env: PluginVenv) -> None:
 )
 def test_the_kit_finds_what_is_wrong(env: PluginVenv, right: str, wrong: str) -> None:
     """The kit is worth something to a stranger only if it fails on a layer that forgets about padding."""
-    file = Path(env.python("-c", "import axon_leaky.layers; print(axon_leaky.layers.__file__)").stdout.strip())
+    file = Path(env.python("-c", WHERE).stdout.strip()) / "layers.py"
     text = file.read_text()
     assert text.count(right) == 1
     try:

@@ -46,6 +46,7 @@ class Architecture(Shown, Compiled):
         batch: int = 1,
         quantize: int | None = None,
         training: bool = False,
+        segment: int | None = None,
         memory: int | None = None,
         bandwidth: float | None = None,
     ) -> CostSheet:
@@ -57,6 +58,8 @@ class Architecture(Shown, Compiled):
             batch: Sequences that run together.
             quantize: Bits of quantised weights; not quantised unless given.
             training: Count the memory of a training step too.
+            segment: Layers that the step of `axon-compose train` computes again at a time (gradient checkpointing);
+                0 saves all.
             memory: Bytes that there are: does it fit, and how far?
             bandwidth: Bytes that memory moves in a second.
 
@@ -72,6 +75,7 @@ class Architecture(Shown, Compiled):
             batch=batch,
             quantize=quantize,
             training=training,
+            segment=segment,
             memory=memory,
             bandwidth=bandwidth,
         )

@@ -32,6 +32,7 @@ __all__ = [
     "folder_record",
     "folder_tensors",
     "quantised_anew",
+    "tensors_origin",
     "usual_tokenizer",
     "write_model",
 ]
@@ -112,7 +113,7 @@ def write_model(
     config = folder_config(model.compiled or architecture, model, ids=is_tokenizer_of(home, tokenizer))
     config |= {} if model_file else {"model_file": None}
     if weights is not None and load_plan is not None:
-        if origin := _origin(load_plan, weights, layout):
+        if origin := tensors_origin(load_plan, weights, layout):
             config[CONFIG_KEY]["tensors"] = origin
         if load_plan.unpacked:
             notes.append(unpacked_note(load_plan, dtype))
@@ -205,7 +206,7 @@ def _peak(plan: Plan, dtype: str) -> int:
     return max(prod(shape) for _, shape in plan.parameters()) * (4 + (DTYPES[dtype] if dtype != "float32" else 0))
 
 
-def _origin(plan: LoadPlan, weights: Path, layout: Layout | None) -> dict[str, Any] | None:
+def tensors_origin(plan: LoadPlan, weights: Path, layout: Layout | None = None) -> dict[str, Any] | None:
     """The layout of a checkpoint and the kinds of names that it has, which an export gives back.
 
     A folder of ours hands on those of the checkpoint that it came from, None if there was none.

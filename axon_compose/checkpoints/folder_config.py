@@ -17,7 +17,7 @@ from axon_compose.model import LanguageModel
 from axon_compose.model.names import CONFIG_KEY, MODEL_TYPE, FolderNames
 from axon_compose.plan import Compiled
 
-__all__ = ["folder_config", "without_infinity"]
+__all__ = ["described_config", "folder_config", "without_infinity"]
 
 #: Tokens that config.json names: of a wrapper, those at its top, as mlx_lm and transformers read them.
 _IDS: Final = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -25,6 +25,18 @@ _IDS: Final = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 def folder_config(architecture: Compiled, model: LanguageModel, *, ids: bool) -> dict[str, Any]:
     """The config.json of a folder; `ids`: with the tokens that the checkpoint's config.json names."""
+    dtype = str(_dtype(model)).rpartition(".")[2]
+    return described_config(architecture, dtype, ids=ids) | _quantization(model, FolderNames(architecture.plan()))
+
+
+def described_config(architecture: Compiled, dtype: str, *, ids: bool) -> dict[str, Any]:
+    """The same of a model that is not there yet, and not quantised.
+
+    Args:
+        architecture: What it is.
+        dtype: The type that most of its numbers will have.
+        ids: With the tokens that the checkpoint's config.json names.
+    """
     plan, source = architecture.plan(), architecture.config
     carried: dict[str, Any] = {}
     described = {"architecture": architecture.data, "plugins": dict(plan.plugins), **FolderNames.note}
@@ -35,7 +47,6 @@ def folder_config(architecture: Compiled, model: LanguageModel, *, ids: bool) ->
         carried["max_position_embeddings"] = source.value("max_position_embeddings")
         if ids:
             carried |= {name: written.get(name, source.value(name)) for name in _IDS}
-    dtype = str(_dtype(model)).rpartition(".")[2]
     return {
         **{name: value for name, value in carried.items() if value is not None},
         "model_type": MODEL_TYPE,
@@ -45,7 +56,6 @@ def folder_config(architecture: Compiled, model: LanguageModel, *, ids: bool) ->
         "num_hidden_layers": len(plan.layers),
         "torch_dtype": dtype,
         CONFIG_KEY: described,
-        **_quantization(model, FolderNames(plan)),
     }
 
 

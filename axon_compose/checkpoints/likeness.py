@@ -93,8 +93,7 @@ def likenesses(folder: Path, registry: Registry, only: str | None = None) -> lis
 
     likely = sorted(asked, key=distance)
     found = [_with_tensors(_likeness(family, folder, config, registry), folder) for family in likely[:_TRIED]]
-    # Of several that differ in as much, one that stands for itself is the better base.
-    return sorted(found, key=lambda one: (one.differences, known[one.family.name].is_heir, distance(one.family)))
+    return sorted(found, key=lambda one: (one.differences, distance(one.family)))
 
 
 @dataclass(frozen=True)

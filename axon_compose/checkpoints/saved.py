@@ -11,6 +11,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from axon_compose.checkpoints.built import BuiltFolder
+from axon_compose.checkpoints.edited import EDIT_KEY, edit_noted, edited_of
 from axon_compose.checkpoints.files import MAX_SHARD_BYTES, check_target, write_folder
 from axon_compose.checkpoints.files._byte_tokenizer import byte_tokenizer
 from axon_compose.checkpoints.files._generation import generation_of
@@ -19,8 +20,9 @@ from axon_compose.checkpoints.files._tokenizer import is_tokenizer_of, tokenizer
 from axon_compose.checkpoints.folder import folder_record, folder_tensors, usual_tokenizer
 from axon_compose.checkpoints.folder_config import folder_config
 from axon_compose.diagnostics import CheckpointError
+from axon_compose.language.config import CONFIG_KEY
 from axon_compose.model import LanguageModel
-from axon_compose.plan import Compiled
+from axon_compose.plan import Compiled, Plan
 
 __all__ = ["save"]
 
@@ -62,6 +64,7 @@ def save(
     _require_weights(model)
     tokenizer = tokenizer or (usual_tokenizer(home) if home else _new_tokenizer(plan.dims.vocab_size))
     config = folder_config(compiled, model, ids=is_tokenizer_of(home, tokenizer))
+    config[CONFIG_KEY] |= _edit_of(home, plan)
     bits = config.get("quantization", {}).get("bits")
     return write_folder(
         target,
@@ -89,6 +92,12 @@ def _origin(model: LanguageModel, tokenizer: str | Path | None) -> tuple[Compile
         raise ValueError("mlx_lm loaded the model and says not from where: pass `tokenizer`, that folder or `bytes`")
     home = tokenizer_folder(tokenizer)
     return replace(model.compiled, config=BuiltFolder(home or Path(), written).config), home
+
+
+def _edit_of(home: Path | None, plan: Plan) -> dict[str, Any]:
+    """What the folder that a model came from says of an edit, as far as the model still has its layers and tokens."""
+    noted = edit_noted(home) if home else None
+    return {} if edited_of(noted, plan) is None else {EDIT_KEY: noted}
 
 
 def _new_tokenizer(vocab_size: int) -> str:

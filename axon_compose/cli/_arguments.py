@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from axon_compose.learn.budget import Budget
 
 __all__ = [
+    "BITS",
     "PEERS",
     "as_json",
     "bandwidth",
@@ -17,13 +21,16 @@ __all__ = [
     "common",
     "contexts",
     "dtype",
+    "dtypes",
     "html_page",
+    "layers",
     "length",
     "names",
     "nbytes",
     "output",
     "peers",
     "picture",
+    "quantize",
     "rates",
     "seed",
     "sequences",
@@ -34,6 +41,8 @@ __all__ = [
 
 #: Arguments of `cost`, `compare` and `page`, by their names on the command line.
 _SIZES: Final = ("context", "batch", "dtype", "quantize", "memory", "bandwidth")
+#: Widths of quantised weights; `axon_compose.analysis.cost.BITS`, which a parser need not import.
+BITS: Final = (1, 2, 3, 4, 5, 6, 8)
 #: What `verify` can compare with; `axon_compose.proof.check.PEERS`, which imports mlx.
 PEERS: Final = ("mlx-lm", "transformers")
 
@@ -52,6 +61,16 @@ def output(parser: argparse.ArgumentParser, metavar: str, help_: str, *, dest: s
     parser._option_string_actions["--output"] = action  # the long name of version 0.1: read, and not shown
 
 
+def dtypes(parser: Any, help_: str, default: str | None = None) -> None:
+    """Add `--dtype`."""
+    parser.add_argument("--dtype", type=dtype, choices=("float32", "bfloat16", "float16"), default=default, help=help_)
+
+
+def quantize(parser: Any) -> None:
+    """Add `--quantize`."""
+    parser.add_argument("--quantize", type=int, choices=BITS, metavar="BITS", help="1, 2, 3, 4, 5, 6 or 8")
+
+
 def sizes(arguments: argparse.Namespace) -> dict[str, Any]:
     """How a model is stored and run, as far as it is said."""
     return {name: value for name in _SIZES if (value := getattr(arguments, name)) is not None}
@@ -66,8 +85,12 @@ def checkpoint(text: str) -> str:
 
 def picture(text: str) -> str:
     """A file whose name says in which form it is drawn."""
-    if Path(text).suffix not in (".svg", ".html", ".png"):
-        raise argparse.ArgumentTypeError(f"{text!r} ends in none of .svg, .html, .png")
+    return _ending(text, ".svg", ".html", ".png")
+
+
+def _ending(text: str, *endings: str) -> str:
+    if Path(text).suffix not in endings:
+        raise argparse.ArgumentTypeError(f"{text!r} ends in none of {', '.join(endings)}")
     return text
 
 
@@ -129,22 +152,19 @@ def rates(text: str) -> tuple[float, ...]:
     return found
 
 
-def budget(text: str) -> str:
+def budget(text: str) -> Budget:
     """How long something runs; read here, so that a wrong one is a usage error."""
     from axon_compose.learn.budget import Budget
 
     try:
-        Budget.parse(text)
+        return Budget.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-    return text
 
 
 def chart(text: str) -> str:
     """A file that is a page or a picture with charts."""
-    if Path(text).suffix not in (".html", ".svg"):
-        raise argparse.ArgumentTypeError(f"{text!r} ends in none of .html, .svg")
-    return text
+    return _ending(text, ".html", ".svg")
 
 
 def peers(text: str) -> tuple[str, ...]:
@@ -190,6 +210,13 @@ def sequences(text: str) -> int:
     """A count."""
     if not re.fullmatch("[0-9]{1,13}", text) or not 1 <= int(text) <= _MANY:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 2^40")
+    return int(text)
+
+
+def layers(text: str) -> int:
+    """A number of layers, none allowed."""
+    if not re.fullmatch("[0-9]{1,6}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of layers")
     return int(text)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from axon_compose.cli._arguments import as_json, checkpoint, common, dtype, output, seed
-from axon_compose.cli._commands import BITS, Command, lazily
+from axon_compose.cli._arguments import as_json, checkpoint, common, dtypes, output, quantize, seed
+from axon_compose.cli._commands import Command, lazily
 
 __all__ = ["KINDS", "add_building"]
 
@@ -23,14 +23,9 @@ def add_building(command: Command) -> None:
         help="take the weights of a folder, checkpoint or GGUF file (default: random)",
     )
     build.add_argument("--layout", choices=("huggingface", "mlx"), help="who wrote it (default: the mark in its files)")
-    build.add_argument(
-        "--dtype",
-        type=dtype,
-        choices=("float32", "bfloat16", "float16"),
-        help="of the weights (default: float32, or as in the checkpoint)",
-    )
+    dtypes(build, "of the weights (default: float32, or as in the checkpoint)")
     build.add_argument("--seed", type=seed, default=0, metavar="N", help="of the random weights (default: 0)")
-    build.add_argument("--quantize", type=int, choices=BITS, metavar="BITS", help="1, 2, 3, 4, 5, 6 or 8")
+    quantize(build)
     build.add_argument(
         "--tokenizer",
         metavar="bytes|bytes-chat|none|DIR",

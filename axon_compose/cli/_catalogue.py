@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -79,28 +78,24 @@ def _summary(path: Path) -> str:
 def describe(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Print what a component or a task is and every option that it takes."""
     registry, name = Registry.installed(), arguments.type
-    if task := _task(name, registry):
-        full = name.removeprefix("core/")
-        owner = registry.distribution(full.partition("/")[0] if "/" in full else "core")
-        return terminal.result(task_text(full, owner, task, terminal.style), task_data(full, owner, task))
     try:
         spec = registry.component(name)
     except LookupFailure as error:
-        raise Refusal(error.code, error.message, _elsewhere(name, registry) or error.help) from error
+        try:
+            task = registry.task(name)
+        except LookupFailure:
+            raise Refusal(error.code, error.message, _elsewhere(name, registry) or error.help) from error
+        return _describe_task(name, task, registry, terminal)
     full = registry.full_name(spec)
     owner = registry.distribution(full.partition("/")[0])
     name = full.removeprefix("core/")
     return terminal.result(component_text(name, owner, spec, terminal.style), component_data(name, owner, spec))
 
 
-def _task(name: str, registry: Registry) -> TaskSpec | None:
-    """The task of this name, unless there is a component that has it."""
-    with suppress(LookupFailure):
-        registry.component(name)
-        return None
-    with suppress(LookupFailure):
-        return registry.task(name)
-    return None
+def _describe_task(name: str, task: TaskSpec, registry: Registry, terminal: Terminal) -> int:
+    full = name.removeprefix("core/")
+    owner = registry.distribution(full.partition("/")[0] if "/" in full else "core")
+    return terminal.result(task_text(full, owner, task, terminal.style), task_data(full, owner, task))
 
 
 def _elsewhere(name: str, registry: Registry) -> str | None:

@@ -9,13 +9,11 @@ from importlib import import_module
 from axon_compose.cli._imports import kept
 from axon_compose.cli._terminal import Terminal
 
-__all__ = ["BITS", "Command", "Run", "lazily"]
+__all__ = ["Command", "Run", "lazily"]
 
 Run = Callable[[argparse.Namespace, Terminal], int]
 #: Adds a command: its name, what runs it and its summary give its parser.
 Command = Callable[[str, Run, str], argparse.ArgumentParser]
-#: Widths of quantised weights; `axon_compose.analysis.cost.BITS`, which a parser need not import.
-BITS = (1, 2, 3, 4, 5, 6, 8)
 
 
 def lazily(module: str, name: str) -> Run:

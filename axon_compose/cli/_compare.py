@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from axon_compose.analysis.comparison import Comparison, UnknownColumn
 from axon_compose.architecture import Architecture, gather
 from axon_compose.architecture import compare as compared
 from axon_compose.cli._arguments import sizes
+from axon_compose.cli._page import Page
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import Terminal
-from axon_compose.machine.files import check_output, write_output
-from axon_compose.machine.units import human
 from axon_compose.proof.bench import Workload
 from axon_compose.report import render
 from axon_compose.report._comparison import comparison_text
@@ -24,12 +22,7 @@ __all__ = ["compare"]
 
 def compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Print the table, and write the page. What does not fit, or cannot be measured, is an answer, not a failure."""
-    target = Path(arguments.output) if arguments.output else None
-    if target:
-        from axon_compose.report.draw import require_charts
-
-        require_charts()
-        check_output(target, arguments.force)
+    page = Page(arguments)
     workload = _workload(arguments)
     models = gather(partial(load_file, file, arguments) for file in arguments.files)
     warnings = [warning for model in models for warning in model.warnings]
@@ -48,12 +41,8 @@ def compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
         )
     except UnknownColumn as error:
         arguments.error(f"argument --sort: {error}")
-    text, data = comparison_text(found, terminal.style), found.to_dict()
-    if target:
-        size = _write_page(found, target, arguments.force)
-        text += f"\nwrote {target}: {len(models)} models, {human(size)}\n"
-        data |= {"file": str(target), "bytes": size}
-    return terminal.result(text, data, warnings)
+    wrote, more = page.write(f"{len(models)} models", lambda suffix: _drawn(found))
+    return terminal.result(comparison_text(found, terminal.style) + wrote, found.to_dict() | more, warnings)
 
 
 def _names(files: list[str], models: list[Architecture]) -> list[str]:
@@ -75,10 +64,7 @@ def _workload(arguments: argparse.Namespace) -> Workload | None:
     return None
 
 
-def _write_page(found: Comparison, target: Path, force: bool) -> int:
-    from axon_compose.report.draw import apart, comparison_page  # only a page needs it
+def _drawn(found: Comparison) -> str:
+    from axon_compose.report.draw import comparison_page  # only a page needs it
 
-    with apart():
-        data = comparison_page(found).encode()
-    write_output(target, data, force)
-    return len(data)
+    return comparison_page(found)

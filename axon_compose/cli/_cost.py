@@ -15,8 +15,10 @@ __all__ = ["cost"]
 
 def cost(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Print the cost sheet. Whether it fits is an answer, not a failure."""
+    if arguments.segment is not None and not arguments.training:
+        arguments.error("argument --segment: only with --training")
     architecture = load_file(arguments.file, arguments)
-    sheet = architecture.cost(**sizes(arguments), training=arguments.training)
+    sheet = architecture.cost(**sizes(arguments), training=arguments.training, segment=arguments.segment)
     if not terminal.as_json:
         for warning in architecture.warnings:
             terminal.note(render([warning]))

@@ -10,15 +10,17 @@ from axon_compose.cli._arguments import (
     checkpoint,
     common,
     contexts,
-    dtype,
+    dtypes,
     html_page,
+    layers,
     nbytes,
     output,
     peers,
+    quantize,
     sequences,
     tokens,
 )
-from axon_compose.cli._commands import BITS, Command, lazily
+from axon_compose.cli._commands import Command, lazily
 
 __all__ = ["add_counting", "add_timing", "sizes"]
 
@@ -30,6 +32,12 @@ def add_counting(command: Command) -> None:
     cost.add_argument("--weights", type=checkpoint, metavar="DIR", help="take the sizes of a checkpoint or a folder")
     sizes(cost)
     cost.add_argument("--training", action="store_true", help="count the memory of a training step too")
+    cost.add_argument(
+        "--segment",
+        type=layers,
+        metavar="N",
+        help="with --training: the step of train --segment N, which computes N layers at a time again, 0 none",
+    )
     cost.add_argument("--layers", action="store_true", help="list every layer")
     common(cost)
     compare = command(
@@ -78,14 +86,8 @@ def add_timing(command: Command) -> None:
     bench.add_argument("--steps", type=tokens, default=32, metavar="N", help="tokens that are decoded (default: 32)")
     bench.add_argument("--rounds", type=sequences, default=5, metavar="N", help="how often (default: 5)")
     bench.add_argument("--training", action="store_true", help="time a training step on each prompt too")
-    bench.add_argument(
-        "--dtype",
-        type=dtype,
-        choices=("float32", "bfloat16", "float16"),
-        default="float32",
-        help="of weights and caches (default: float32)",
-    )
-    bench.add_argument("--quantize", type=int, choices=BITS, metavar="BITS", help="1, 2, 3, 4, 5, 6 or 8")
+    dtypes(bench, "of weights and caches (default: float32)", "float32")
+    quantize(bench)
     common(bench)
     doctor = command("doctor", lazily("_bench", "doctor"), "say what this machine lacks to run models fast")
     as_json(doctor)
@@ -97,13 +99,8 @@ def sizes(parser: Any) -> None:
         "--context", type=contexts, metavar="N,N", help="tokens of each sequence, 4k is 4096 (default: 4096,65536)"
     )
     parser.add_argument("--batch", type=sequences, metavar="N", help="sequences together (default: 1)")
-    parser.add_argument(
-        "--dtype",
-        type=dtype,
-        choices=("float32", "bfloat16", "float16"),
-        help="of weights and caches (default: bfloat16)",
-    )
-    parser.add_argument("--quantize", type=int, choices=BITS, metavar="BITS", help="1, 2, 3, 4, 5, 6 or 8")
+    dtypes(parser, "of weights and caches (default: bfloat16)")
+    quantize(parser)
     parser.add_argument("--memory", type=nbytes, metavar="16GB", help="say whether it fits, and the longest context")
     parser.add_argument(
         "--bandwidth", type=bandwidth, metavar="GB/s", help="of the memory: bounds the tokens per second"

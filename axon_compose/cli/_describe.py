@@ -8,7 +8,7 @@ import json
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import USAGE, Terminal
 from axon_compose.diagnostics import ArchitectureError, Diagnostic
-from axon_compose.machine.native import native_version
+from axon_compose.machine.native import native
 from axon_compose.plan import plan_to_dict
 from axon_compose.report import render, show_data, show_text
 
@@ -53,12 +53,12 @@ def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
         stack = characters(plan, terminal.style, terminal.width)
     from axon_compose.checkpoints.tools import tools  # it looks for mlx_lm
 
-    runs, native = tools(architecture), native_version()
-    rows = [["runs with", runs]]
-    if native is not None:
-        rows.append(["on the CPU", f"recurrences and products in C++ (axon-native {native})"])
+    runs, kernels = tools(architecture), native()
+    rows, used = [["runs with", runs]], kernels.version if kernels and kernels.fits else None
+    if used:
+        rows.append(["on the CPU", f"recurrences and products in C++ (axon-native {used})"])
     text = show_text(plan, terminal.style, stack, rows)
-    data = {**show_data(plan), "runs_with": runs, "axon_native": native}
+    data = {**show_data(plan), "runs_with": runs, "axon_native": used}
     return terminal.result(text, data, architecture.warnings)
 
 

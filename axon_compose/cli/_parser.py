@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from axon_compose.cli._building_flags import add_building
-from axon_compose.cli._commands import Run, lazily
+from axon_compose.cli._commands import Run
 from axon_compose.cli._counting_flags import add_counting, add_timing
 from axon_compose.cli._describing_flags import add_catalogue, add_looking, add_reading
 from axon_compose.cli._plugin_flags import add_plugins
 from axon_compose.cli._proving_flags import add_proving
 from axon_compose.cli._race_flags import add_race
 from axon_compose.cli._streams import note, put
+from axon_compose.cli._surgery_flags import add_edit, add_heal, add_receipt
 from axon_compose.cli._terminal import OK, Terminal
 from axon_compose.cli._training_flags import add_training
 from axon_compose.diagnostics import nearest
@@ -62,10 +63,11 @@ def make_parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run, error=added.error)
         return added
 
-    for add in (add_reading, add_counting, add_timing, add_looking, add_catalogue, add_building, add_proving, add_race):
+    for add in (
+        add_reading, add_counting, add_timing, add_looking, add_catalogue, add_building, add_proving, add_race,
+        add_training, add_edit, add_receipt, add_heal, add_plugins,
+    ):  # fmt: skip
         add(command)
-    add_training(command, lazily("_train", "train"))
-    add_plugins(command)
     command("help", _help(parser, commands.choices), "show this text, or that of a command").add_argument(
         "about", nargs="?", metavar="COMMAND"
     )

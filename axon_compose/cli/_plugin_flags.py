@@ -15,6 +15,7 @@ def add_plugins(command: Command) -> None:
     schema.add_argument("--force", action="store_true", help="replace the file")
     schema.add_argument("--check", action="store_true", help="compare the file with what would be written")
     schema.add_argument("--published", action="store_true", help="only the built-in components, as shipped")
+    schema.add_argument("--edits", action="store_true", help="that of edit files, instead of architectures")
     plugins = command("plugins", lazily("_plugins", "plugins"), "list the installed plugins and what became of them")
     as_json(plugins)
     shell = command("completion", lazily("_completion", "completion"), "print a script that completes commands")

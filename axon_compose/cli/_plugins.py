@@ -17,13 +17,19 @@ __all__ = ["new_plugin", "plugins", "schema"]
 
 def schema(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Print, write or compare the JSON Schema of the language with the components that are installed."""
-    from axon_compose.language.schema import architecture_schema, dumps
+    from axon_compose.language.schema import PUBLISHED_NAME, architecture_schema, dumps
+    from axon_compose.registry._data_files import data_dir
 
     if arguments.output and not arguments.check:
         check_output(Path(arguments.output), arguments.force)
-    text = dumps(architecture_schema(Registry.installed(), published=arguments.published))
+    name, make = PUBLISHED_NAME, architecture_schema
+    if arguments.edits:
+        from axon_compose.surgery.schema import EDIT_SCHEMA_NAME, edit_schema
+
+        name, make = EDIT_SCHEMA_NAME, edit_schema
+    text = dumps(make(Registry.installed(), published=arguments.published))
     if arguments.check:
-        return _compare(text, arguments.output, terminal)
+        return _compare(text, Path(arguments.output) if arguments.output else data_dir("schemas") / name, terminal)
     if arguments.output:
         write_output(Path(arguments.output), text.encode(), arguments.force)
         terminal.note(f"wrote {arguments.output}")
@@ -32,11 +38,7 @@ def schema(arguments: argparse.Namespace, terminal: Terminal) -> int:
     return OK
 
 
-def _compare(text: str, output: str | None, terminal: Terminal) -> int:
-    from axon_compose.language.schema import PUBLISHED_NAME
-    from axon_compose.registry._data_files import data_dir
-
-    path = Path(output) if output else data_dir("schemas") / PUBLISHED_NAME
+def _compare(text: str, path: Path, terminal: Terminal) -> int:
     if read_regular(path) == text.encode():
         terminal.note(f"{path} is up to date")
         return OK

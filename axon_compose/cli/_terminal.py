@@ -88,6 +88,11 @@ class Terminal:
             return
         note(f"\r\x1b[K{ended} of {runs} runs have ended, the others {part:.0%}" if ended < runs else "\r\x1b[K")
 
+    def layers(self, done: int, number: int) -> None:
+        """Say in one line of a terminal how many layers are done."""
+        if sys.stderr.isatty():
+            note(f"\r\x1b[K{done} of {number} layers" if done < number else "\r\x1b[K")
+
     def rounds(self, name: str, number: int, rounds: int) -> None:
         """Say in one line of a terminal what is measured; with no name, take it away."""
         if not sys.stderr.isatty():

@@ -54,8 +54,9 @@ class Lines:
     def evaluation(self, line: Mapping[str, Any]) -> None:
         """Say what the held-out loss is."""
         bits = f", {line['bits_per_byte']:.3f} bits per byte" if "bits_per_byte" in line else ""
+        right = f", {line['accuracy']:.1%} of answers right" if "accuracy" in line else ""
         now = f"{self._now()}, " if self._recent else "before the first step: "
-        self._say(f"{now}held out {line['loss']:.3f}{bits}")
+        self._say(f"{now}held out {line['loss']:.3f}{bits}{right}")
 
     def sample(self, line: Mapping[str, Any]) -> None:
         """Show what the model writes."""

@@ -90,7 +90,7 @@ class Config:
             return iter(self.inner.entries.items())
         return ((name, entry) for name, entry in self.top.entries.items() if name not in OTHER_PARTS)
 
-    def with_field(self, name: str, value: Scalar) -> Config:
+    def with_field(self, name: str, value: Node) -> Config:
         """The same with one field of the text model in place of what was there, or beside the others."""
         written = self.written or self.top
         inner = next((key for key in INNER if isinstance(written.get(key), Mapping)), None)

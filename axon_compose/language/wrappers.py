@@ -17,6 +17,7 @@ FOREIGN: Final = ("kimi_vl", "lfm2-vl", "pixtral")
 
 _BY_TEXT_TYPE: Final = {
     "apertus1p5_text": "apertus1p5",
+    "aria_text": "aria",
     "cohere_compass_text": "cohere_compass",
     "cohere2": "aya_vision cohere2_vision",
     "deepseek_v3": "kimi_k25 kimi_vl",

@@ -5,20 +5,22 @@ model with other weights, `Metrics` of every step, and files to continue from. I
 depends on anything but a seed and the number of the step. mlx is imported when something is trained.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from axon_compose.learn.budget import Budget, Spent
 from axon_compose.learn.cadence import Cadence
 from axon_compose.learn.recipe import Recipe
+from axon_compose.machine.lazy import importing
 
 if TYPE_CHECKING:
     from axon_compose.learn._train import train
     from axon_compose.learn.batches import Batch, Batches
     from axon_compose.learn.data import Sources
     from axon_compose.learn.distilling import Teaching
+    from axon_compose.learn.metrics import Metrics
     from axon_compose.learn.run import Listener, Outcome
-    from axon_compose.learn.trainer import Metrics, Trainer
+    from axon_compose.learn.tasks import read_task
+    from axon_compose.learn.trainer import Trainer
 
 __all__ = [
     "Batch",
@@ -33,25 +35,23 @@ __all__ = [
     "Spent",
     "Teaching",
     "Trainer",
+    "read_task",
     "train",
 ]
 
-#: Where the names come from that need mlx.
-_HOMES: Final = {
-    "Batch": "batches",
-    "Batches": "batches",
-    "Listener": "run",
-    "Metrics": "trainer",
-    "Outcome": "run",
-    "Sources": "data",
-    "Teaching": "distilling",
-    "Trainer": "trainer",
-    "train": "_train",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """What runs a model is imported when it is asked for."""
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# What runs a model is imported when it is asked for.
+__getattr__ = importing(
+    __name__,
+    {
+        "Batch": "batches",
+        "Batches": "batches",
+        "Listener": "run",
+        "Metrics": "metrics",
+        "Outcome": "run",
+        "Sources": "data",
+        "Teaching": "distilling",
+        "Trainer": "trainer",
+        "read_task": "tasks",
+        "train": "_train",
+    },
+)

@@ -17,33 +17,38 @@ import mlx.core as mx
 from axon_compose.checkpoints.files import read_safetensors
 from axon_compose.checkpoints.files._safetensors import differences
 from axon_compose.diagnostics import CheckpointError
-from axon_compose.machine.files import cannot_write, sync
+from axon_compose.machine.files import sync
 
-__all__ = ["STATE_FILE", "read_state", "write_state"]
+__all__ = ["STATE_FILE", "read_state", "require_same", "write_state"]
 
 STATE_FILE: Final = "training.safetensors"
 _KEY: Final = "axon_compose_training"
+#: What is kept as a digest, when it has changed.
+_IN_WORDS: Final = {
+    "data": "the texts, the tokenizer or the task are not those of the beginning",
+    "model": "the description is not that of the beginning",
+}
 
 
 def write_state(folder: Path, arrays: dict[str, mx.array], record: dict[str, Any]) -> Path:
     """Write arrays and a record of plain data as `training.safetensors`, in one step.
 
     Raises:
-        CheckpointError: AX503 it cannot be written, as on a full disk; what was there before still is.
+        OSError: It cannot be written, as on a full disk; what was there before still is.
     """
     target = folder / STATE_FILE
     partial = folder / f".{secrets.token_hex(8)}.partial.safetensors"
     try:
-        try:
-            mx.save_safetensors(str(partial), arrays, {_KEY: json.dumps(record)})
-            sync(partial)
-            partial.replace(target)
-        finally:
-            with suppress(FileNotFoundError):
-                partial.unlink()
-        sync(folder)
-    except (OSError, RuntimeError) as error:  # MLX raises a RuntimeError where the disk is full
-        raise cannot_write(target, error if isinstance(error, OSError) else OSError(str(error))) from error
+        partial.touch()  # if that fails it says why, which MLX does not
+        mx.save_safetensors(str(partial), arrays, {_KEY: json.dumps(record)})
+        sync(partial)
+        partial.replace(target)
+    except RuntimeError as error:  # of MLX, where the disk is full
+        raise OSError(str(error)) from error
+    finally:
+        with suppress(FileNotFoundError):
+            partial.unlink()
+    sync(folder)
     return target
 
 
@@ -55,6 +60,9 @@ def read_state(folder: Path, wanted: dict[str, tuple[int, ...]], whose: str) -> 
         wanted: Names and shapes of all arrays.
         whose: Of the model, for the message.
 
+    Returns:
+        The arrays, and the record: what is `spent`, and the `options` that the run was begun with.
+
     Raises:
         CheckpointError: AX801 there is none, or it cannot be read; AX802 it belongs to another model or optimiser.
     """
@@ -62,12 +70,45 @@ def read_state(folder: Path, wanted: dict[str, tuple[int, ...]], whose: str) -> 
     if not os.path.lexists(path):
         raise CheckpointError("AX801", f"`{folder}` has no `{STATE_FILE}`: there is no run to continue")
     header = read_safetensors(path)
-    text = header.metadata.get(_KEY)
-    if text is None:
+    record = _record(header.metadata.get(_KEY, ""))
+    if record is None:
         raise CheckpointError("AX801", f"`{path}` is no state of a run")
     details = differences({name: tuple(entry.shape) for name, entry in header.entries.items()}, wanted)
     if details:
         hint = "continue with the description, the optimiser and the frozen parts that the run was begun with"
         raise CheckpointError("AX802", f"`{path}` is the state of another run than one of `{whose}`", hint, details)
     arrays: Any = mx.load(str(path))
-    return arrays, json.loads(text)
+    return arrays, record
+
+
+def state_options(folder: Path) -> dict[str, Any]:
+    """What the run in a folder was begun with; empty if there is none to continue."""
+    path = folder / STATE_FILE
+    if not os.path.lexists(path):
+        return {}
+    record = _record(read_safetensors(path).metadata.get(_KEY, ""))
+    return dict(record["options"]) if record else {}
+
+
+def _record(text: str) -> dict[str, Any] | None:
+    """What `write_state` was given; None if it is something else."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    whole = isinstance(found, dict) and all(isinstance(found.get(key), dict) for key in ("spent", "options"))
+    return found if whole else None
+
+
+def require_same(now: dict[str, Any], then: dict[str, Any]) -> None:
+    """Compare the options of a run with those that it was begun with.
+
+    Raises:
+        CheckpointError: AX804 with what has changed.
+    """
+    changed = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
+    if not changed:
+        return
+    details = tuple(_IN_WORDS.get(key) or f"`{key}` was {then.get(key)}, and is {now.get(key)}" for key in changed)
+    hint = "continue with the options of the beginning; a new run from these weights is `--init DIR`"
+    raise CheckpointError("AX804", "the run was begun with other options", hint, details)

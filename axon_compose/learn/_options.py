@@ -32,7 +32,7 @@ class Range:
     def fault(self, value: Any, default: Any) -> str | None:
         """What is wrong with a value, None if nothing is."""
         if self.choices is None:
-            return None if isinstance(value, str) else "is not a text"
+            return None if isinstance(value, str) and _is_text(value) else "is not a text in UTF-8"
         if self.choices:
             return None if value in self.choices else f"is none of {', '.join(self.choices)}"
         if isinstance(default, bool):
@@ -45,6 +45,11 @@ class Range:
         if self.above is not None and value <= self.above:
             return f"is not above {self.above:g}"
         return f"is above {self.most:g}" if self.most is not None and value > self.most else None
+
+
+def _is_text(value: str) -> bool:
+    """Whether it has no half of a surrogate pair, as bytes that are not UTF-8 have on a command line."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def option(default: Any, summary: str, **limits: Any) -> Any:

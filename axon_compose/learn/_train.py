@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from axon_compose.analysis.cost import cost
 from axon_compose.checkpoints.built import model_folder
 from axon_compose.checkpoints.files import check_target
 from axon_compose.checkpoints.folder import usual_tokenizer
-from axon_compose.checkpoints.trained import build_trained
+from axon_compose.checkpoints.trained import build_trained, plan_trained
+from axon_compose.diagnostics import CheckpointError
+from axon_compose.learn._checkpoint import STATE_FILE
 from axon_compose.learn.budget import Budget
 from axon_compose.learn.cadence import Cadence
-from axon_compose.learn.data import Sources, TextBatches, prepare
+from axon_compose.learn.data import Prepared, Sources, prepare
 from axon_compose.learn.distilling import Teaching, taught_objective
 from axon_compose.learn.freezing import freeze as freeze_parameters
 from axon_compose.learn.history import History
+from axon_compose.learn.material import Material, TaskMaterial, TextMaterial
 from axon_compose.learn.objective import NextTokens, Objective
 from axon_compose.learn.recipe import Recipe
 from axon_compose.learn.reporting import CallbackListener, reporting_callback
 from axon_compose.learn.run import Listener, Outcome, Run
+from axon_compose.learn.tasks import Task
 from axon_compose.learn.trainer import Trainer
 from axon_compose.machine.memory import require
 from axon_compose.model import LanguageModel, build, largest_parts
 from axon_compose.plan import Compiled, Plan
 
-__all__ = ["train"]
+__all__ = ["require_memory", "require_place", "train"]
 
 
 def train(
     architecture: Compiled,
-    data: Sources | str | Path | Iterable[str | Path],
+    data: Sources | str | Path | Iterable[str | Path] | Task,
     out: str | Path,
     *,
     recipe: Recipe | None = None,
@@ -50,13 +54,14 @@ def train(
     pages: Callable[[History], Mapping[str, bytes]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
-    """Train a model on texts and write it as a folder that the mlx_lm commands run.
+    """Train a model on texts, or on a skill task, and write it as a folder that the mlx_lm commands run.
 
     Ctrl-C ends the run after the step that is under way; what was learned is saved and can be continued.
 
     Args:
         architecture: What `load` gave.
-        data: Files, folders or patterns, `python-docs`, or `Sources`.
+        data: Files, folders or patterns, `python-docs`, or `Sources`; or what `axon_compose.learn.read_task` gave,
+            which has a length and tokens of its own.
         out: The folder.
         recipe: The defaults of `Recipe` unless given.
         budget: 1,000 steps unless given.
@@ -70,7 +75,7 @@ def train(
         allow_large: Do not compare the memory of a step with what is free.
         report_to: `wandb`, `swanlab` or both, through mlx_lm's callbacks.
         project: What the run belongs to there.
-        listeners: Who is told what happens.
+        listeners: Called with every step, evaluation, sample and checkpoint.
         pages: Further files for the folder, made of the record at the end.
         progress: Called with the bytes of text that tokens were made of, and in all.
 
@@ -84,32 +89,43 @@ def train(
         ValueError: If an argument is out of its range.
     """
     out, plan, recipe = Path(out), architecture.plan(), recipe or Recipe()
+    material: Material
+    if isinstance(data, Task):
+        material = TaskMaterial(data)
+        recipe = replace(recipe, length=material.length)
+        _require_tokens(plan, material, trained=init is not None)
     if not resume:
-        check_target(out, force)
+        require_place(out, force)
     if not allow_large:
-        _require_memory(plan, recipe)
-    text = prepare(
-        data if isinstance(data, Sources) else _sources(data),
-        tokenizer or _usual(init),
-        vocabulary=int(plan.dims.vocab_size),
-        trained=init is not None,
-        progress=progress,
-    )
-    batches = TextBatches(text, batch=recipe.batch, length=recipe.length, seed=recipe.seed)
+        require_memory(plan, recipe)
+    if init is not None:
+        plan_trained(architecture, Path(init), dtype="float32", allow_large=allow_large, unpack=True)
+    text: Prepared | None = None
+    if not isinstance(data, Task):
+        text = prepare(
+            Sources.of(data),
+            tokenizer or _usual(init),
+            vocabulary=int(plan.dims.vocab_size),
+            trained=init is not None,
+            progress=progress,
+        )
+        material = TextMaterial("", text, recipe.length)
     model = _model(architecture, recipe, init)
     freeze_parameters(model, freeze)
     objective: Objective = NextTokens(model.plan, recipe)
     if teaching is not None:
         teaching.require(model)
         objective = taught_objective(teaching, objective)
-    trainer = Trainer(model, batches, recipe, budget, objective=objective)
+    learner = material.wrapped(model, recipe.seed)
+    trainer = Trainer(learner, material.batches(recipe.batch, recipe.seed), recipe, budget, objective=objective)
     told = list(listeners)
     if report_to:
         config = {"architecture": plan.name, **asdict(recipe), "budget": str(trainer.budget)}
         told.append(CallbackListener(reporting_callback(report_to, project, out, config)))
     run = Run(
-        trainer, out, text=text, tokenizer=text.maker.choice, cadence=cadence, listeners=told, pages=pages, force=force
-    )
+        trainer, out, text=text, tokenizer=text.maker.choice if text else "none", model=model,
+        accuracy=text is None, cadence=cadence, listeners=told, pages=pages, force=force,
+    )  # fmt: skip
     if resume:
         run.resume()
     else:
@@ -117,8 +133,18 @@ def train(
     return run.run()
 
 
-def _sources(data: str | Path | Iterable[str | Path]) -> Sources:
-    return Sources((str(data),) if isinstance(data, str | Path) else tuple(map(str, data)))
+def _require_tokens(plan: Plan, task: Material, *, trained: bool) -> None:
+    """Refuse a task that has more tokens than the model.
+
+    Raises:
+        CheckpointError: AX813.
+    """
+    if task.vocab_size > plan.dims.vocab_size:
+        hint = (
+            "choose a task with fewer" if trained else f"give it as many with `--set dims.vocab_size={task.vocab_size}`"
+        )
+        message = f"the task `{task.name}` has {task.vocab_size} tokens, the model {plan.dims.vocab_size}"
+        raise CheckpointError("AX813", message, hint)
 
 
 def _usual(init: str | Path | None) -> str | Path:
@@ -135,13 +161,28 @@ def _model(architecture: Compiled, recipe: Recipe, init: str | Path | None) -> L
     return model
 
 
-def _require_memory(plan: Plan, recipe: Recipe) -> None:
+def require_place(out: Path, force: bool) -> None:
+    """Refuse what must not be replaced, a run that can be continued above all.
+
+    Raises:
+        CheckpointError: AX501, AX502.
+    """
+    if not force and (out / STATE_FILE).exists():
+        hint = "`--resume` continues it, `--force` replaces it"
+        raise CheckpointError("AX501", f"`{out}` has a run that is not finished", hint)
+    check_target(out, force)
+
+
+def require_memory(plan: Plan, recipe: Recipe) -> None:
     """Refuse what does not fit: on the CPU, MLX kills the process instead of raising.
 
     Raises:
         CheckpointError: AX401.
     """
     sequences = recipe.batch // recipe.accumulate
-    (sheet,) = cost(plan, context=recipe.length, batch=sequences, dtype="float32", training=True).contexts
+    (sheet,) = cost(
+        plan, context=recipe.length, batch=sequences, dtype="float32", training=True, segment=recipe.segment
+    ).contexts
     what = f"training `{plan.name}` on {sequences} sequences of {recipe.length} tokens at once"
-    require(sheet.needed_bytes, what, largest_parts(plan, "float32"))
+    hint = "compute a step in parts with `--accumulate`, keep less with `--segment 1`, or choose a smaller `--batch`"
+    require(sheet.needed_bytes, what, largest_parts(plan, "float32"), hint)

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import mlx.core as mx
 
-from axon_compose.learn.loss import IGNORED
+from axon_compose.learn.batches import LEFT_OUT
+from axon_compose.model import module_at
 from axon_compose.plan import Plan, Use
 
 __all__ = ["Balance", "loads_of", "move_biases", "switch_loss"]
@@ -57,7 +58,7 @@ class Balance:
             values: What the layers published.
             targets: (B, L), -100 for tokens that do not count.
         """
-        counts = (targets != IGNORED).astype(mx.float32).reshape(-1, 1)
+        counts = (targets != LEFT_OUT).astype(mx.float32).reshape(-1, 1)
         number = mx.maximum(counts.sum(), 1.0)
         total, loads = mx.array(0.0), {}
         for name, use in self.routers.items():
@@ -77,7 +78,7 @@ class Balance:
         """
         for path, found in self._by_weights(loads).items():
             if self.rate:
-                move_biases(_at(model, model.path_of(path)), found, self.rate)
+                move_biases(module_at(model, model.path_of(path)), found, self.rate)
 
     def shown(self, loads: Mapping[str, mx.array]) -> dict[str, float]:
         """For metrics: of each router, how many times as many tokens its busiest expert has as with an even load."""
@@ -111,11 +112,3 @@ def switch_loss(scores: mx.array, shares: mx.array, counts: mx.array) -> mx.arra
 def move_biases(router: Any, load: mx.array, rate: float) -> None:
     """Raise the bias of experts with less than an even share (E,), and lower that of others, by `rate`."""
     router[BIAS] = router[BIAS] + rate * mx.sign(1 / load.size - load).astype(router[BIAS].dtype)
-
-
-def _at(model: Any, path: str) -> Any:
-    """The module at a path."""
-    found = model
-    for key in path.split("."):
-        found = found[int(key)] if isinstance(found, list) else found[key]
-    return found

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
 
-import mlx.core as mx
+if TYPE_CHECKING:
+    import mlx.core as mx
 
 __all__ = ["LEFT_OUT", "Batch", "Batches"]
 
-#: A target that does not count, as everywhere in the field; padding has it.
+#: A target that does not count, as everywhere in the field: padding, or what no answer is asked for.
 LEFT_OUT: Final = -100
 
 

@@ -17,7 +17,7 @@ _NAMES: Final[dict[str, tuple[Unit, float]]] = {
     "flop": ("flops", 1), "flops": ("flops", 1),
 }  # fmt: skip
 _FACTORS: Final = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
-_WRITTEN: Final = re.compile(r"([0-9.]+(?:[eE]\+?[0-9]+)?) ?([kMGBTPE]?) ?([a-z]+)")
+_WRITTEN: Final = re.compile(r"((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]\+?[0-9]+)?) ?([kMGBTPE]?) ?([a-z]+)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import mlx.core as mx
@@ -34,6 +35,9 @@ class Teaching:
         weight: w, from 0 to 1.
         temperature: T, above 0.
         layers: Pairs of layers, the model's and the teacher's, by their numbers.
+
+    Raises:
+        ValueError: The weight or the temperature is out of range.
     """
 
     teacher: LanguageModel
@@ -41,15 +45,26 @@ class Teaching:
     temperature: float = 2.0
     layers: tuple[tuple[int, int], ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuse what is out of range; see the class."""
+        if not 0 <= self.weight <= 1:
+            raise ValueError(f"the weight of a teacher is from 0 to 1, not {self.weight}")
+        if not (self.temperature > 0 and isfinite(self.temperature)):
+            raise ValueError(f"a temperature is above 0, not {self.temperature}")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Plain values, for the state of a run."""
+        pairs = " ".join(f"{mine}={theirs}" for mine, theirs in self.layers)
+        plain = {"teacher_weight": self.weight, "temperature": self.temperature, "teacher_layers": pairs}
+        return {"teacher": self.teacher.plan.name} | plain
+
     def require(self, model: LanguageModel) -> None:
         """Refuse a teacher that cannot teach a model.
 
         Raises:
             CheckpointError: AX816 it has another vocabulary or width, or there is no such layer.
-            ValueError: The weight or the temperature is out of range.
         """
-        if not 0 <= self.weight <= 1 or not self.temperature > 0:
-            raise ValueError(f"a weight from 0 to 1 and a temperature above 0, not {self.weight}, {self.temperature}")
         ours, theirs = model.plan, self.teacher.plan
         faults = [f"its vocabulary has {theirs.dims.vocab_size} tokens, that of `{ours.name}` {ours.dims.vocab_size}"]
         faults *= int(theirs.dims.vocab_size) != int(ours.dims.vocab_size)
@@ -94,6 +109,7 @@ def taught_objective(teaching: Teaching, text: Objective) -> Objective:
         return total, shown
 
     objective.balance = getattr(text, "balance", None)  # type: ignore[attr-defined]
+    objective.options = teaching.options  # type: ignore[attr-defined]
     return objective
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from axon_compose.machine.files import cannot_write
+from axon_compose.machine.files import cannot_write, write_output
 
 __all__ = ["METRICS_FILE", "History"]
 
@@ -19,7 +21,7 @@ class History:
     """The lines of a run in memory, and in a file as they come.
 
     Each line has `kind`, `step` and `tokens`; `step` lines what `Metrics.to_dict` gives, `evaluation` lines `loss` and,
-    of texts, `bits_per_byte`, `sample` lines a `text`.
+    of texts, `bits_per_byte` (of tasks `accuracy`), `sample` lines a `text`.
 
     Args:
         lines: Those that are known already.
@@ -30,15 +32,16 @@ class History:
         self._file: Path | None = None
 
     @classmethod
-    def read(cls, folder: Path, steps: int) -> History:
+    def read(cls, folder: Path, steps: float = inf, name: str = METRICS_FILE) -> History:
         """What a run has written before it was interrupted, as far as it goes on from there.
 
         Args:
             folder: Of the run.
             steps: How many are done; lines of later ones, written after the last checkpoint, are dropped.
+            name: Of the file.
         """
-        path = folder / METRICS_FILE
-        found = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+        path = folder / name
+        found = _parsed(path.read_text("utf-8", "replace")) if path.exists() else ()
         return cls([line for line in found if line["step"] < steps or (line["step"] == steps and _between(line))])
 
     def add(self, kind: Kind, **values: Any) -> None:
@@ -57,9 +60,18 @@ class History:
         except OSError as error:
             raise cannot_write(self._file, error) from error
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, name: str = METRICS_FILE) -> None:
         """Write all lines into a new folder."""
-        (folder / METRICS_FILE).write_text("".join(map(_written, self.lines)), "utf-8")
+        (folder / name).write_text("".join(map(_written, self.lines)), "utf-8")
+
+    def replace(self, folder: Path) -> None:
+        """Write all lines in the place of those that an interrupted run has left, and append to them from now on.
+
+        Raises:
+            CheckpointError: AX503 the file cannot be written.
+        """
+        write_output(folder / METRICS_FILE, "".join(map(_written, self.lines)).encode(), force=True)
+        self.follow(folder)
 
     def follow(self, folder: Path) -> None:
         """Append from now on to the file in this folder."""
@@ -77,6 +89,13 @@ class History:
 def _between(line: dict[str, Any]) -> bool:
     """Whether a line is of what happens between steps, whose number is that of steps done."""
     return bool(line["kind"] != "step")
+
+
+def _parsed(text: str) -> Iterator[dict[str, Any]]:
+    """The lines of a file, but for what is half a line because the run was killed, or the disk was full."""
+    for line in text.split("\n"):  # `splitlines` also splits at characters that a sample may have
+        with suppress(ValueError):
+            yield json.loads(line)
 
 
 def _written(line: dict[str, Any]) -> str:

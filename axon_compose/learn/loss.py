@@ -9,22 +9,17 @@ the head's weights, whatever the batch (as in Hsu et al. 2024, "Liger Kernel", a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
+from axon_compose.analysis.cost import tokens_at_once
+from axon_compose.learn.batches import LEFT_OUT
 from axon_compose.model import LanguageModel
 
-__all__ = ["IGNORED", "Losses", "cross_entropy", "distillation"]
-
-#: A target that is left out: padding, a prompt, the last token of a document.
-IGNORED: Final = -100
-#: Logits of a piece, unless its tokens are given, and the fewest tokens: with less, most time would go into adding up
-#: the gradient of the table. MLX begins pieces before it has freed others, so about ten are in memory.
-_AT_ONCE: Final = 2**21
-_FEWEST: Final = 64
+__all__ = ["Losses", "cross_entropy", "distillation", "divergence"]
 
 #: The parameters that gradients are wanted of: of the head, and those of the embedding that it reads.
 Weights = dict[str, Any]
@@ -108,6 +103,8 @@ def distillation(
     .. math::
         \mathrm{total} = T^2 \sum_t w_t \sum_v p_{tv} (\log p_{tv} - \log q_{tv})
 
+    It is computed by `divergence`, so equal predictions have no loss, and no gradient, to the bit.
+
     Args:
         model: The model that learns.
         h: (B, L, D), its hidden states.
@@ -133,13 +130,37 @@ def distillation(
 
     def each(logits: mx.array, piece: mx.array, factor: mx.array) -> mx.array:
         theirs = teacher.head(piece[None], teacher.embedding)[0].astype(mx.float32)
-        p, q = (_log_softmax(scores / temperature) for scores in (theirs, logits))
-        sums = _sums(factor, (mx.exp(p) * (p - q)).sum(axis=-1), mx.logsumexp(logits, axis=-1), 0.0)
+        sums = _sums(factor, divergence(theirs / temperature, logits / temperature), mx.logsumexp(logits, axis=-1), 0.0)
         return sums * mx.array([temperature**2, 1.0, 1.0])
 
     _, factor = _counted(targets, weights)
     rows = mx.stop_gradient(taught).reshape(-1, taught.shape[-1])
     return _reduced(model, h, each, (rows, factor), chunk, gradient)
+
+
+def divergence(theirs: mx.array, ours: mx.array) -> mx.array:
+    r"""The Kullback-Leibler divergence of our prediction from theirs.
+
+    With :math:`d = \log q - \log p` it is summed as
+
+    .. math::
+        \mathrm{KL}(p \| q) = \sum_v p_v (e^{d_v} - 1 - d_v)
+
+    which is :math:`-\sum p d`, as both sum to one, but has no term below zero: of equal predictions nothing is left,
+    and of nearly equal ones no rounding of the size of the entropy.
+
+    Args:
+        theirs: (..., V), logits of p.
+        ours: (..., V), logits of q.
+
+    Returns:
+        (...), nats, float32.
+    """
+    p, q = (_log_softmax(logits.astype(mx.float32)) for logits in (theirs, ours))
+    d = q - p
+    near = mx.exp(p) * (mx.expm1(mx.clip(d, -1, 1)) - d)
+    far = mx.exp(q) - mx.exp(p) * (1 + d)  # without the exponential of a large d
+    return mx.where(mx.abs(d) < 1, near, far).sum(axis=-1)
 
 
 def _log_softmax(scores: mx.array) -> mx.array:
@@ -148,7 +169,7 @@ def _log_softmax(scores: mx.array) -> mx.array:
 
 def _counted(targets: mx.array, weights: mx.array | None) -> tuple[mx.array, mx.array]:
     """Targets (N,) that can be looked up, and the factor of each, 0 for those that are left out."""
-    counts = targets.reshape(-1) != IGNORED
+    counts = targets.reshape(-1) != LEFT_OUT
     factor = counts.astype(mx.float32)
     if weights is not None:
         factor = mx.where(counts, weights.reshape(-1).astype(mx.float32), 0.0)
@@ -172,7 +193,7 @@ def _reduced(
     """Sum `each(logits, *beside)` over pieces of tokens."""
     vocabulary = int(model.plan.dims.vocab_size)
     rows = h.reshape(-1, h.shape[-1])
-    size = chunk or max(_FEWEST, _AT_ONCE // vocabulary)
+    size = chunk or tokens_at_once(vocabulary)
     head = _Head(model)
 
     def value(rows: mx.array, weights: Weights, *beside: mx.array) -> mx.array:

@@ -49,7 +49,7 @@ class Recipe:
             memory.
         dtype: Of the computation: `float32`, `bfloat16` or `float16`, over weights that stay as they are; `auto` is
             bfloat16 on a GPU and float32 on a CPU.
-        compile: Whether the step is compiled by MLX: `on`, `off`, or `auto`, which is on but on the CPU.
+        compile: Whether the step is compiled by MLX: `on`, `off`, or `auto`, on but for short runs on the CPU.
     """
 
     batch: int = option(8, "sequences of a step", least=1)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import mlx.core as mx
 
-from axon_compose.learn.trainer import Metrics
+from axon_compose.learn.metrics import Metrics
 from axon_compose.machine.libraries import require_library
 
 __all__ = ["SERVICES", "CallbackListener", "reporting_callback"]
@@ -74,8 +74,7 @@ class CallbackListener:
     def evaluation(self, line: Mapping[str, Any]) -> None:
         """Report an evaluation as `on_val_loss_report`."""
         report = {"iteration": line["step"], "val_loss": line["loss"], "val_time": line["duration"]}
-        if "bits_per_byte" in line:
-            report["bits_per_byte"] = line["bits_per_byte"]
+        report |= {name: line[name] for name in ("bits_per_byte", "accuracy") if name in line}
         self._callback.on_val_loss_report(report)
 
     def sample(self, line: Mapping[str, Any]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import log
 from pathlib import Path
@@ -13,24 +14,27 @@ import mlx.core as mx
 
 from axon_compose.checkpoints.files import check_target
 from axon_compose.checkpoints.saved import save
+from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn._stop import Stop
 from axon_compose.learn.cadence import Cadence
 from axon_compose.learn.data import Prepared
 from axon_compose.learn.history import History
+from axon_compose.learn.metrics import Metrics
 from axon_compose.learn.sampling import sample
-from axon_compose.learn.trainer import Diverged, Metrics, Trainer
+from axon_compose.learn.trainer import Diverged, Trainer
+from axon_compose.model import LanguageModel
 
 __all__ = ["Listener", "Outcome", "Run"]
 
 
 class Listener(Protocol):
-    """Who is told what happens in a run."""
+    """What is called with the events of a run."""
 
     def step(self, metrics: Metrics, part: float) -> None:
         """A step is done, and with it a part of the budget, from 0 to 1."""
 
     def evaluation(self, line: Mapping[str, Any]) -> None:
-        """What is held out was evaluated; `loss`, and `bits_per_byte` of texts."""
+        """What is held out was evaluated; `loss`, `bits_per_byte` of texts, and `accuracy` of a task."""
 
     def sample(self, line: Mapping[str, Any]) -> None:
         """The model wrote a `text`."""
@@ -45,7 +49,8 @@ class Outcome:
 
     Attributes:
         out: The folder, which mlx_lm runs.
-        finished: Whether the budget is spent; if not, somebody stopped the run, and it can be continued.
+        finished: Whether the budget is spent; if not, somebody stopped the run, and it can be continued. Of a run that
+            is not the last, also whether nobody asked for an end.
         steps: Updates of the weights.
         tokens: Positions of all batches.
         seconds: In steps alone.
@@ -53,6 +58,7 @@ class Outcome:
         loss: Of the last step.
         held_out: Of what is held out, after the last step; None if nothing is.
         bits_per_byte: The same per byte of text.
+        accuracy: Part of the held-out targets of a task that have the largest logit.
         sample: What the model wrote at the end.
         peak_memory: Most bytes of arrays at once.
         history: Every line of the record.
@@ -67,6 +73,7 @@ class Outcome:
     loss: float
     held_out: float | None
     bits_per_byte: float | None
+    accuracy: float | None
     sample: str | None
     peak_memory: int
     history: History
@@ -88,9 +95,14 @@ class Run:
         out: The folder.
         text: What the tokens were made of, for samples and bits per byte; None for other data.
         tokenizer: What the folder's tokenizer is made from; see `axon_compose.save`.
+        model: What is written, if the trainer's model has more than it: the head of a task.
+        accuracy: Whether an evaluation counts right answers, as of a task.
         cadence: How often what is done.
-        listeners: Who is told.
+        listeners: Called with every step, evaluation, sample and checkpoint.
         pages: Further files for the folder, made of the record at the end: name to content.
+        also: Further figures of an evaluation.
+        more: Writes further files into the folder, each time it is written anew.
+        last: Whether the folder is done when the budget is spent; if not, another run goes on from its state.
         force: Replace an earlier build.
     """
 
@@ -101,25 +113,35 @@ class Run:
         *,
         text: Prepared | None = None,
         tokenizer: str | Path | None = None,
+        model: LanguageModel | None = None,
+        accuracy: bool = False,
         cadence: Cadence | None = None,
         listeners: Iterable[Listener] = (),
         pages: Callable[[History], Mapping[str, bytes]] | None = None,
+        also: Callable[[], Mapping[str, float]] | None = None,
+        more: Callable[[Path], None] | None = None,
+        last: bool = True,
         force: bool = False,
     ) -> None:
+        self.also, self.more, self.last = also, more, last
         self.trainer, self.out, self.text, self.tokenizer = trainer, out, text, tokenizer
+        self.model, self.accuracy = model or trainer.model, accuracy
         self.cadence, self.listeners, self.pages = cadence or Cadence(), tuple(listeners), pages
-        self.history, self._force, self._kept = History(), force, 0
+        self.history, self._force = History(), force
+        self._kept: int | None = None  # steps of the last checkpoint
 
     def resume(self) -> None:
         """Take up what an earlier run has left in the folder.
 
         Raises:
-            CheckpointError: AX801, AX802, AX804.
+            CheckpointError: AX801, AX802, AX804; AX502 the folder has files of somebody else, and AX503 it cannot be
+                written.
         """
+        check_target(self.out, force=True)
         self.trainer.restore(self.out)
         self._kept = self.trainer.spent.steps
         self.history = History.read(self.out, self._kept)
-        self.history.follow(self.out)
+        self.history.replace(self.out)
         self._force = True
 
     def start(self) -> None:
@@ -127,6 +149,7 @@ class Run:
 
         Raises:
             CheckpointError: AX501 to AX504 the folder cannot be written.
+            Diverged: AX803 the model has no finite loss as it is.
         """
         check_target(self.out, self._force)
         self._evaluate()
@@ -139,36 +162,54 @@ class Run:
             Diverged: AX803; the folder is the last checkpoint.
         """
         last = float("nan")
-        with Stop() as stop:
+        with Stop() as stop, self._telling_what_is_kept():
             while not (self.trainer.done or stop.asked):
                 before = self._part()
-                metrics = self._step()
+                metrics = self.trainer.step()
                 last = metrics.loss
                 self.history.add("step", **metrics.to_dict())
                 for listener in self.listeners:
                     listener.step(metrics, min(self._part(), 1.0))
                 self._between(before, self._part())
             written = self._ended(stop)
-        return self._outcome(last, written)
+        finished = self.trainer.done and (self.last or not stop.asked)
+        return self._outcome(last, written, finished=finished)
 
-    def _step(self) -> Metrics:
+    @contextmanager
+    def _telling_what_is_kept(self) -> Iterator[None]:
         try:
-            return self.trainer.step()
+            yield
         except Diverged as error:
-            kept = f"`{self.out}` is the checkpoint after {self._kept:,} steps"
+            kept = f"`{self.out}` is the checkpoint from before step {self._kept:,}"
             raise Diverged(error.code, error.message, error.help, [kept]) from error
 
     def checkpoint(self, *, done: bool) -> None:
-        """Write the folder anew, whole or not at all; with what is needed to continue unless `done`."""
+        """Write the folder anew, whole or not at all; with what is needed to continue unless `done`.
+
+        Raises:
+            CheckpointError: AX501 to AX504 the folder cannot be written. If it has files of somebody else by now, the
+                state of the run is written all the same.
+            Diverged: AX803 the weights are good for nothing; the folder is what it was.
+        """
+        self.trainer.require_finite()
 
         def more(folder: Path) -> None:
             self.history.write(folder)
+            if self.more:
+                self.more(folder)
             if not done:
-                self.trainer.save(folder)
+                self.trainer.write(folder)
             for name, content in (self.pages(self.history) if done and self.pages else {}).items():
                 (folder / name).write_bytes(content)
 
-        save(self.trainer.model, self.out, tokenizer=self.tokenizer, force=self._force, more=more)
+        try:
+            save(self.model, self.out, tokenizer=self.tokenizer, force=self._force, more=more)
+        except CheckpointError as error:
+            if error.code != "AX502" or self._kept is None:
+                raise
+            self.trainer.save(self.out)  # somebody has put a file there since: what was learned is not lost
+            hint = "move those files, and continue with `--resume`"
+            raise CheckpointError(error.code, error.message, hint) from error
         self._force, self._kept = True, self.trainer.spent.steps
         self.history.follow(self.out)
         for listener in self.listeners:
@@ -194,16 +235,18 @@ class Run:
         if self.trainer.done and not stop.asked:
             self._evaluate()
         written = self._sample() if self.trainer.done and not stop.asked and self.cadence.samples else None
-        self.checkpoint(done=self.trainer.done)
+        self.checkpoint(done=self.trainer.done and self.last)
         return written
 
     def _evaluate(self) -> None:
-        began, found = time.perf_counter(), self.trainer.evaluate()
-        if not found["tokens"]:
+        began, line = time.perf_counter(), self._place()
+        found = self.trainer.evaluate(accuracy=self.accuracy)
+        if not found.pop("tokens"):
             return
-        line: dict[str, Any] = self._place() | {"loss": found["loss"], "duration": time.perf_counter() - began}
+        found |= self.also() if self.also else {}
+        line |= found | {"duration": time.perf_counter() - began}
         if self.text is not None and self.text.bytes_per_token:
-            line["bits_per_byte"] = found["loss"] / log(2) / self.text.bytes_per_token
+            line["bits_per_byte"] = line["loss"] / log(2) / self.text.bytes_per_token
         self.history.add("evaluation", **line)
         for listener in self.listeners:
             listener.evaluation(line)
@@ -227,18 +270,22 @@ class Run:
         return text
 
     def _place(self) -> dict[str, Any]:
-        spent = asdict(self.trainer.spent)
+        spent: dict[str, Any] = asdict(self.trainer.spent)
         return {"step": spent.pop("steps")} | spent
 
-    def _outcome(self, loss: float, written: str | None) -> Outcome:
-        evaluated, spent = self.history.last("evaluation") or {}, self.trainer.spent
+    def _outcome(self, loss: float, written: str | None, *, finished: bool) -> Outcome:
+        spent = self.trainer.spent
+        evaluated = self.history.last("evaluation") or {}
+        if evaluated.get("step") != spent.steps:  # of weights that are others by now
+            evaluated = {}
         return Outcome(
             out=self.out,
-            finished=self.trainer.done,
+            finished=finished,
             **asdict(spent),
             loss=loss,
             held_out=evaluated.get("loss"),
             bits_per_byte=evaluated.get("bits_per_byte"),
+            accuracy=evaluated.get("accuracy"),
             sample=written,
             peak_memory=int(mx.get_peak_memory()),
             history=self.history,

@@ -2,63 +2,47 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from functools import partial
+from hashlib import sha256
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import mlx.core as mx
 import mlx.optimizers as optim
+import numpy as np
 from mlx.utils import tree_flatten, tree_map, tree_map_with_path, tree_unflatten
 
 from axon_compose.analysis.cost import cost
 from axon_compose.diagnostics import CheckpointError
-from axon_compose.learn._checkpoint import read_state, write_state
+from axon_compose.learn._checkpoint import STATE_FILE, read_state, require_same, write_state
 from axon_compose.learn._finite import first_not_finite
 from axon_compose.learn.balance import Balance
 from axon_compose.learn.batches import LEFT_OUT, Batch, Batches
 from axon_compose.learn.budget import Budget, Spent
 from axon_compose.learn.groups import make_optimizer, set_learning_rate
+from axon_compose.learn.judging import answers, evaluating, put_in_order
 from axon_compose.learn.loss import cross_entropy
+from axon_compose.learn.metrics import Metrics
 from axon_compose.learn.objective import NextTokens, Objective
 from axon_compose.learn.recipe import Recipe
+from axon_compose.machine.files import cannot_write
 from axon_compose.model import LanguageModel
+from axon_compose.plan import plan_to_dict
 
-__all__ = ["Diverged", "Metrics", "Trainer"]
+__all__ = ["Diverged", "Trainer"]
+
+#: From so many steps on, a compiled step (0.75 of the processor time, measured on a hybrid of 3.4M parameters) is worth
+#: the making of its kernels on the CPU. A minute is taken for sixty steps.
+_MANY_STEPS: Final = 500
 
 
 class Diverged(CheckpointError):
     """The loss or the gradient is not a number any more; the weights are those before that step."""
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """What is known of a step.
-
-    Attributes:
-        step: Its number, from 0.
-        loss: Mean cross entropy of its targets, in nats.
-        learning_rate: Of the step.
-        gradient_norm: Before clipping.
-        spent: What training has used, this step included.
-        more: Further figures of the objective, such as the load of experts; means over the targets.
-    """
-
-    step: int
-    loss: float
-    learning_rate: float
-    gradient_norm: float
-    spent: Spent
-    more: dict[str, float] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """One flat record for a line of JSON."""
-        own = {name: getattr(self, name) for name in ("step", "loss", "learning_rate", "gradient_norm")}
-        spent = asdict(self.spent)
-        del spent["steps"]
-        return own | spent | self.more
 
 
 class Trainer:
@@ -73,7 +57,7 @@ class Trainer:
         recipe: The defaults of `Recipe` unless given.
         budget: When it is done, and what the learning rate is a function of; 1,000 steps unless given.
         objective: What is made small; `NextTokens` of the recipe unless given. One with an attribute `balance` has the
-            load of experts evened out after each step.
+            load of experts evened out after each step; `options` are plain values that a run is continued with.
 
     Attributes:
         spent: What it has used so far.
@@ -100,7 +84,7 @@ class Trainer:
         self.spent = Spent()
         self._flops: int | None = None
         model.train()
-        _put_in_order(model)
+        put_in_order(model)
         self.optimizer = make_optimizer(model, self.recipe)
         self._gradients: Callable[..., Any] = self._compiled(self._gradients_of, [model.state, mx.random.state])
         self._apply: Callable[..., Any] = self._compiled(self._apply_to, [model.state, self.optimizer.state])
@@ -122,6 +106,7 @@ class Trainer:
         rate = self._learning_rate(batch)
         mx.random.seed((self.recipe.seed * 0x9E3779B97F4A7C15 + step) % 2**64)
         gradients, figures = self._accumulated(batch)
+        mx.eval(gradients, figures)  # before their norm, whose sum would keep what every layer has computed again
         set_learning_rate(self.optimizer, rate)
         gradients, norm = optim.clip_grad_norm(gradients, self.recipe.clip or float("inf"))
         mx.eval(gradients, norm, figures)
@@ -134,18 +119,37 @@ class Trainer:
         self.spent += self._spent_on(batch, time.perf_counter() - began)
         return Metrics(step, loss, rate, size, self.spent, more)
 
-    def evaluate(self) -> dict[str, float]:
-        """The mean cross entropy on what is held out, `loss`, over so many `tokens`; NaN where there are none."""
-        self.model.eval()
-        try:
-            total, number = 0.0, 0
-            for tokens, targets in self.batches.held_out():
-                total += self._judge(tokens, targets).item()
-                number += int((targets != LEFT_OUT).sum())
-        finally:
-            self.model.train()
-            _put_in_order(self.model)
-        return {"loss": total / number if number else float("nan"), "tokens": number}
+    def evaluate(self, *, accuracy: bool = False) -> dict[str, float]:
+        """The mean cross entropy on what is held out, `loss`, over so many `tokens`; NaN where there are none.
+
+        Args:
+            accuracy: Give `accuracy` too, the part of the targets that have the largest logit. All logits of what is
+                computed at once are in memory then.
+
+        Raises:
+            Diverged: AX803 the loss is not finite.
+        """
+        return self._judged(self.batches.held_out(), partial(answers, self.model) if accuracy else self._judge)
+
+    def require_finite(self) -> None:
+        """Refuse weights that are good for nothing, before they take the place of others.
+
+        Raises:
+            Diverged: AX803 the loss of the next batch is not finite.
+        """
+        self._judged([self.batches.at(self.spent.steps)], self._judge)
+
+    def _judged(self, batches: Iterable[Batch], measure: Callable[..., mx.array]) -> dict[str, float]:
+        """Means of what a measure gives as sums over the targets, the loss first."""
+        sums, number = np.zeros(1), 0
+        with evaluating(self.model):
+            for batch in batches:
+                sums = sums + sum(np.array(measure(*part), np.float64) for part in self._parts(batch))
+                number += int((batch.targets != LEFT_OUT).sum())
+                if not isfinite(sums[0]):
+                    raise self._diverged(self.spent.steps, batch, float(sums[0]), 0.0)
+        means = sums / number if number else sums * float("nan")
+        return dict(zip(("loss", "accuracy"), means.tolist(), strict=False)) | {"tokens": number}
 
     def save(self, folder: Path) -> Path:
         """Write all that is needed to continue, to the bit, into a folder that is there; see `restore`.
@@ -153,24 +157,29 @@ class Trainer:
         Raises:
             CheckpointError: AX503.
         """
-        record: dict[str, Any] = {
-            "spent": asdict(self.spent),
-            "recipe": asdict(self.recipe),
-            "budget": asdict(self.budget),
-        }
-        record["data"] = getattr(self.batches, "digest", None)
-        return write_state(folder, self._arrays(), record)
+        try:
+            return self.write(folder)
+        except OSError as error:
+            raise cannot_write(folder / STATE_FILE, error) from error
+
+    def write(self, folder: Path) -> Path:
+        """`save` into a folder that has another name later, so that the caller says what cannot be written.
+
+        Raises:
+            OSError: As on a full disk.
+        """
+        return write_state(folder, self._arrays(), {"spent": asdict(self.spent), "options": self._options()})
 
     def restore(self, folder: Path) -> None:
         """Continue from what `save` wrote.
 
         Raises:
             CheckpointError: AX801 there is nothing to continue from; AX802 it belongs to another model; AX804 it was
-                begun with another recipe or budget.
+                begun with another recipe or budget, other data, or another description of the same parameters.
         """
         name = self.model.plan.name
         arrays, record = read_state(folder, {key: value.shape for key, value in self._arrays().items()}, name)
-        self._require_same(record)
+        require_same(self._options(), record["options"])
         weights = [(key.removeprefix("weights."), value) for key, value in arrays.items() if key.startswith("weights.")]
         state = [(key.removeprefix("optimizer."), value) for key, value in arrays.items() if key[0] == "o"]
         self.model.update(tree_unflatten(weights))
@@ -178,14 +187,11 @@ class Trainer:
         self.spent = Spent(**record["spent"])
         mx.eval(self.model.state, self.optimizer.state)
 
-    def _require_same(self, record: dict[str, Any]) -> None:
-        data = getattr(self.batches, "digest", None)
-        now = asdict(self.recipe) | asdict(self.budget) | {"data": data}
-        then = record["recipe"] | record["budget"] | {"data": record["data"]}
-        if changed := sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key)):
-            details = tuple(f"`{key}` was {then.get(key)}, and is {now.get(key)}" for key in changed)
-            hint = "continue with the options of the beginning; a new run from these weights is `--init DIR`"
-            raise CheckpointError("AX804", "the run was begun with other options", hint, details)
+    def _options(self) -> dict[str, Any]:
+        """What has to be the same for a run to be continued."""
+        description = json.dumps(plan_to_dict(self.model.plan), sort_keys=True, default=str)
+        digests = {"data": getattr(self.batches, "digest", None), "model": sha256(description.encode()).hexdigest()}
+        return asdict(self.recipe) | asdict(self.budget) | getattr(self.objective, "options", {}) | digests
 
     def _arrays(self) -> dict[str, mx.array]:
         weights = {f"weights.{name}": value for name, value in tree_flatten(self.model.parameters())}
@@ -207,7 +213,7 @@ class Trainer:
     def _accumulated(self, batch: Batch) -> tuple[Any, dict[str, mx.array]]:
         """Gradients and figures of a step, each a mean over all targets that count."""
         share = 1 / mx.maximum((batch.targets != LEFT_OUT).sum(), 1).astype(mx.float32)
-        parts = zip(*(mx.split(each, self.recipe.accumulate) for each in batch), strict=True)
+        parts = self._parts(batch)
         gradients, figures = self._gradients(*next(parts), share)
         for tokens, targets in parts:
             mx.eval(gradients, figures)  # so that only one part's activations are there at a time
@@ -216,6 +222,12 @@ class Trainer:
             figures = {name: value + shown[name] for name, value in figures.items()}
         return gradients, figures
 
+    def _parts(self, batch: Batch) -> Iterator[Batch]:
+        """The sequences that are computed at once."""
+        size = -(-batch.tokens.shape[0] // self.recipe.accumulate)
+        for start in range(0, batch.tokens.shape[0], size):
+            yield Batch(*(each[start : start + size] for each in batch))
+
     def _gradients_of(self, tokens: mx.array, targets: mx.array, share: mx.array) -> tuple[Any, dict[str, mx.array]]:
         def goal(weights: Any) -> tuple[mx.array, dict[str, mx.array]]:
             self.model.update(self._cast(weights))
@@ -223,8 +235,10 @@ class Trainer:
             return made_small * share, {name: mx.stop_gradient(value) * share for name, value in shown.items()}
 
         weights = self.model.trainable_parameters()
-        (_, figures), gradients = mx.value_and_grad(goal)(weights)
-        self.model.update(weights)
+        try:
+            (_, figures), gradients = mx.value_and_grad(goal)(weights)
+        finally:
+            self.model.update(weights)  # also where a layer raises: traced arrays are of no use to anybody
         return gradients, figures
 
     def _settled(self, figures: dict[str, mx.array]) -> dict[str, float]:
@@ -253,8 +267,8 @@ class Trainer:
         return tree_map_with_path(lambda path, value: value.astype(dtype) if may_change(path) else value, weights)
 
     def _compiled(self, function: Callable[..., Any], state: list[Any]) -> Callable[..., Any]:
-        on = self.recipe.compile
-        if on == "off" or (on == "auto" and mx.default_device() == mx.cpu):
+        how = self.recipe.compile
+        if how == "off" or (how == "auto" and not _pays(self.budget, self.batches.tokens_of_step)):
             return function
         compiled: Callable[..., Any] = mx.compile(function, inputs=state, outputs=state)
         return compiled
@@ -266,9 +280,12 @@ class Trainer:
         return Diverged("AX803", f"{what} in step {step}: the first that is not finite is {where}", hint)
 
 
-def _put_in_order(model: LanguageModel) -> None:
-    """Let the model lay out its weights for training, which it cannot while a step is compiled."""
-    mx.eval(model(mx.zeros((1, 1), mx.int32)))
+def _pays(budget: Budget, tokens_of_step: int) -> bool:
+    """Whether a run is long enough to compile its step: on the CPU the kernels take up to a minute, at first."""
+    if mx.default_device() != mx.cpu:
+        return True
+    steps = {"steps": 1.0, "tokens": 1 / tokens_of_step, "minutes": 60.0}.get(budget.unit, 0.0) * budget.amount
+    return steps >= _MANY_STEPS
 
 
 def _fill(state: Any, values: Any) -> None:

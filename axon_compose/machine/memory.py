@@ -7,19 +7,21 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.machine.units import human
 
-__all__ = ["available", "peak", "require"]
+__all__ = ["available", "held", "peak", "require"]
 
 #: What the program takes besides arrays: modules of components that are yet to be imported, compiled kernels.
 _PROGRAM: Final = 128 << 20
 #: Addresses, no memory: each of MLX's threads reserves 64 MiB for small allocations and 8 MiB for its stack.
 _THREADS: Final = 768 << 20
+#: In `/proc/self/smaps`: first and last address, a file that has an inode, and the lines about it.
+_MAPPED_FILE: Final = re.compile(r"^(\w+)-(\w+) \S+ \S+ \S+ [1-9]\d* .*\n((?:[A-Z].*\n)*)", re.MULTILINE)
 
 
 def available() -> int:
@@ -31,13 +33,14 @@ def available() -> int:
     return max(0, free - _PROGRAM)
 
 
-def require(bytes_needed: int, what: str, largest: Iterable[tuple[str, int]] = ()) -> None:
+def require(bytes_needed: int, what: str, largest: Iterable[tuple[str, int]] = (), remedy: str | None = None) -> None:
     """Refuse what does not fit into memory.
 
     Args:
         bytes_needed: Bytes about to be allocated.
         what: What needs them, as the sentence begins, e.g. "`bit-axon` in bfloat16".
-        largest: Names and bytes of the largest parts; the help names the first three by size.
+        largest: Names and bytes of the largest parts; the first three are named by size.
+        remedy: What the help says; the largest parts unless given.
 
     Raises:
         CheckpointError: AX401.
@@ -48,7 +51,7 @@ def require(bytes_needed: int, what: str, largest: Iterable[tuple[str, int]] = (
     parts = sorted(largest, key=lambda part: -part[1])[:3]
     named = ", ".join(f"`{name}` takes {human(size)}" for name, size in parts)
     message = f"{what} needs {human(bytes_needed)} of memory, {human(free)} are available"
-    raise CheckpointError("AX401", message, named or None)
+    raise CheckpointError("AX401", message, remedy or named or None, [named] if remedy and named else [])
 
 
 def peak() -> int:
@@ -56,10 +59,40 @@ def peak() -> int:
 
     Where Linux reports it, that is read: what `getrusage` says begins with what the parent held.
     """
-    found = re.search(r"^VmHWM:\s+(\d+) kB", _read(Path("/proc/self/status")), re.MULTILINE)
-    if found:
-        return int(found[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    found = _kilobytes("VmHWM", _read(Path("/proc/self/status")))
+    return found or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def held(arrays: Mapping[int, int], *, most: bool = False) -> int:
+    """The bytes that this process holds, without its libraries.
+
+    These, as all pages of files, are taken out, where Linux reports them. Arrays that lie in a mapped file are then
+    counted as a whole, resident or not.
+
+    Args:
+        arrays: Bytes of each by its address.
+        most: The most that were held so far.
+    """
+    status = _read(Path("/proc/self/status"))
+    if not status:
+        return peak()  # no system but Linux says what is held now
+    files, now = (_kilobytes(name, status) for name in ("RssFile", "VmRSS"))
+    return (peak() if most else now) - files + _file_backed(arrays, _read(Path("/proc/self/smaps")))
+
+
+def _file_backed(arrays: Mapping[int, int], smaps: str) -> int:
+    """Bytes of arrays that are pages of files; those that were written to have become pages of the process."""
+    total = 0
+    for first, end, fields in _MAPPED_FILE.findall(smaps):
+        inside = sum(size for address, size in arrays.items() if int(first, 16) <= address < int(end, 16))
+        total += max(0, inside - _kilobytes("Anonymous", fields))
+    return total
+
+
+def _kilobytes(name: str, text: str) -> int:
+    """A line such as `VmHWM:  12 kB` in bytes; 0 without it."""
+    found = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 def _linux(root: Path) -> int | None:

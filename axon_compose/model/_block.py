@@ -44,7 +44,8 @@ class Block(nn.Module):
 
     def module(self, use: Use) -> Any:
         """The module of a component."""
-        return self[self._names.get(use.key, use.key)]
+        key = use.key
+        return self[self._names.data.get(key, key)]
 
     def __call__(
         self, x: mx.array, masks: Sequence[Any], cache: Any, values: Values, layer: Layer | None = None

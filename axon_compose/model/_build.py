@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import Any, Final
 
@@ -11,11 +13,19 @@ from mlx.utils import tree_flatten, tree_map_with_path
 
 from axon_compose.machine.memory import require
 from axon_compose.model._calls import BuildError, blamed, make_module
-from axon_compose.model._initial import set_initial_values
+from axon_compose.model._initial import initial_values, set_initial_values
 from axon_compose.model._language_model import LanguageModel
-from axon_compose.plan import DTYPES, Plan, number_widths, running_nbytes, weight_nbytes
+from axon_compose.plan import DTYPES, Plan, Use, number_widths, running_nbytes, weight_nbytes
 
-__all__ = ["build", "build_nbytes", "check_shapes", "largest_parts", "make_module", "random_weights"]
+__all__ = [
+    "build",
+    "build_nbytes",
+    "check_shapes",
+    "component_weights",
+    "largest_parts",
+    "make_module",
+    "random_weights",
+]
 
 #: How many parameters and components one message names.
 _MOST: Final = 10
@@ -67,20 +77,48 @@ def random_weights(plan: Plan, *, dtype: str = "float32", seed: int = 0, as_made
         as_made: Leave the parameters as the components' factories make them, instead of the values that training
             begins with.
     """
+    with _seeded(seed), blamed(plan):
+        model = LanguageModel(plan, make_module)
+        check_shapes(plan, model)
+        if not as_made:
+            set_initial_values(plan, model)
+        if DTYPES[dtype] != 4:
+            _cast(model, getattr(mx, dtype))
+    return model
+
+
+def component_weights(use: Use, *, seed: int, additions: int) -> dict[str, mx.array]:
+    """The lazy weights of one component alone, those that training begins with.
+
+    Args:
+        use: The component.
+        seed: See `build`.
+        additions: How many outputs the model adds to its residual stream; see `Normal`.
+
+    Returns:
+        Name to array, in the order of `use.params`.
+
+    Raises:
+        BuildError: If the parameters are not those that its spec declares (`AX211`).
+        PluginFault: If its code cannot be imported (`AX208`) or raises (`AX212`).
+    """
+    with _seeded(seed):
+        built = dict(tree_flatten(make_module(use).parameters()))
+        if {name: tuple(value.shape) for name, value in built.items()} != dict(use.params):
+            raise BuildError(f"{use.who} builds other parameters than it declares")
+        return {name: built[name] for name in use.params} | dict(initial_values(use, additions))
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Random numbers of a seed inside; the caller's go on afterwards as if nothing had happened."""
     state: Any = mx.random.state
     high, low = state[0].tolist()
     mx.random.seed(seed)
     try:
-        with blamed(plan):
-            model = LanguageModel(plan, make_module)
-            check_shapes(plan, model)
-            if not as_made:
-                set_initial_values(plan, model)
-            if DTYPES[dtype] != 4:
-                _cast(model, getattr(mx, dtype))
+        yield
     finally:
-        mx.random.seed(high << 32 | low)  # the caller's random numbers go on as if nothing had happened
-    return model
+        mx.random.seed(high << 32 | low)
 
 
 def _cast(model: LanguageModel, dtype: mx.Dtype) -> None:

@@ -9,6 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.model._language_model import LanguageModel
+from axon_compose.model._places import module_at
 from axon_compose.model.names import FolderNames, ends, module_names
 from axon_compose.plan import Plan, Use
 
@@ -73,10 +74,7 @@ class FolderModel(LanguageModel):
 
     def _part(self, end: str, part: str) -> Any:
         """A part of the embedding or head."""
-        found: Any = getattr(self, end)
-        for key in filter(None, part.split(".")):
-            found = found[int(key)] if isinstance(found, list) else found[key]
-        return found
+        return module_at(getattr(self, end), part)
 
     def train(self, mode: bool = True) -> FolderModel:
         """See `LanguageModel.train`."""

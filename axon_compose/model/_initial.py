@@ -11,7 +11,7 @@ from mlx.utils import tree_unflatten
 from axon_compose.plan import Plan, Use
 from axon_compose.registry import Constant, Normal, matching
 
-__all__ = ["additions", "set_initial_values"]
+__all__ = ["additions", "initial_values", "set_initial_values"]
 
 
 def set_initial_values(plan: Plan, model: nn.Module) -> None:
@@ -24,7 +24,7 @@ def set_initial_values(plan: Plan, model: nn.Module) -> None:
         model: Its modules, named as in the plan.
     """
     number = additions(plan)
-    values = [(name, value) for use in plan.uses() for name, value in _values(use, number)]
+    values = [(f"{use.path}.{name}", value) for use in plan.uses() for name, value in initial_values(use, number)]
     if values:
         model.update(tree_unflatten(values))
 
@@ -34,13 +34,18 @@ def additions(plan: Plan) -> int:
     return sum(len(branch.members) for layer in plan.layers for branch in layer.branches if branch.adds)
 
 
-def _values(use: Use, number: int) -> Iterator[tuple[str, mx.array]]:
-    """Names in the model and values, in the order in which the component declares its parameters."""
+def initial_values(use: Use, number: int) -> Iterator[tuple[str, mx.array]]:
+    """Names in a component and values, in the order in which it declares its parameters.
+
+    Args:
+        use: The component.
+        number: Of outputs that the model adds to its residual stream.
+    """
     declared = use.spec.learning.initial
     rules = declared(use.options, use.dims) if declared else {}
     for name, shape in use.params.items():
         match next((rule for pattern, rule in rules.items() if matching(name, (pattern,))), None):
             case Constant(value):
-                yield f"{use.path}.{name}", mx.full(shape, value)
+                yield name, mx.full(shape, value)
             case Normal() as rule:
-                yield f"{use.path}.{name}", mx.random.normal(shape, scale=rule.deviation(shape, number))
+                yield name, mx.random.normal(shape, scale=rule.deviation(shape, number))

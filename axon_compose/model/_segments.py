@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from threading import RLock, get_ident
 from typing import Any, Final
 
 import mlx.core as mx
@@ -17,19 +18,21 @@ __all__ = ["run_in_segments", "showing_routing"]
 Values = dict[str, Any]
 #: A layer of the plan, and the module that runs it.
 Step = tuple[Layer, Any]
-#: What draws random numbers from the state of MLX, unless it is given a key.
-_DRAWS: Final = (
-    "bernoulli",
-    "categorical",
-    "gumbel",
-    "laplace",
-    "multivariate_normal",
-    "normal",
-    "permutation",
-    "randint",
-    "truncated_normal",
-    "uniform",
-)
+#: What draws random numbers from the state of MLX, unless it is given a key, and where among its arguments the key is.
+_DRAWS: Final = {
+    "bernoulli": 2,
+    "categorical": 4,
+    "gumbel": 2,
+    "laplace": 4,
+    "multivariate_normal": 4,
+    "normal": 4,
+    "permutation": 2,
+    "randint": 4,
+    "truncated_normal": 4,
+    "uniform": 4,
+}
+#: Held while functions of MLX are replaced, so that two threads put them back in the right order.
+_REPLACING: Final = RLock()
 
 
 def showing_routing(layer: Layer, module: Any) -> Step:
@@ -88,7 +91,7 @@ def _checkpointed(steps: Sequence[Step], h: Any, masks: Sequence[Any], values: V
         published: Values = {}
         with _holding(blocks, weights), _drawing_from(key):
             for layer, module in steps:
-                known = read | published
+                known = tree_map(_constant, read) | published
                 h, more = module(h, masks, None, {source: known[source] for source in layer.reads})
                 published |= more
         return h, tree_map(_computed, published)
@@ -96,6 +99,12 @@ def _checkpointed(steps: Sequence[Step], h: Any, masks: Sequence[Any], values: V
     weights = {name: block.trainable_parameters() for name, block in blocks.items()}
     out: tuple[Any, Values] = mx.checkpoint(run)(weights, h, read)
     return out
+
+
+def _constant(value: Any) -> Any:
+    """The same; MLX takes whatever goes into a checkpoint for something to differentiate by, token ids too."""
+    number = isinstance(value, mx.array) and mx.issubdtype(value.dtype, mx.inexact)
+    return value if number or not isinstance(value, mx.array) else mx.stop_gradient(value)
 
 
 def _computed(value: Any) -> Any:
@@ -107,9 +116,9 @@ def _computed(value: Any) -> Any:
 def _holding(blocks: dict[str, Any], weights: Any) -> Iterator[None]:
     """Let blocks run with other arrays for a while."""
     before = {name: block.trainable_parameters() for name, block in blocks.items()}
-    for name, block in blocks.items():
-        block.update(weights[name])
     try:
+        for name, block in blocks.items():
+            block.update(weights[name])
         yield
     finally:
         for name, block in blocks.items():
@@ -118,23 +127,32 @@ def _holding(blocks: dict[str, Any], weights: Any) -> Iterator[None]:
 
 @contextmanager
 def _drawing_from(key: mx.array) -> Iterator[None]:
-    """Draw random numbers from a key for a while: MLX's state can be seeded by an integer alone, which no trace has."""
-    keys = _keys(key)
+    """Draw random numbers from a key for a while: MLX's state can be seeded by an integer alone, which no trace has.
 
-    def drawing(function: Any) -> Any:
-        def draw(*arguments: Any, key: mx.array | None = None, **named: Any) -> Any:
-            return function(*arguments, key=next(keys) if key is None else key, **named)
+    Other threads draw as before. One that runs a segment too waits for this one.
+    """
+    keys, thread = _keys(key), get_ident()
+
+    def drawing(function: Callable[..., Any], place: int) -> Callable[..., Any]:
+        def draw(*arguments: Any, **named: Any) -> Any:
+            given = arguments[place] if len(arguments) > place else named.get("key")
+            if given is not None or get_ident() != thread:
+                return function(*arguments, **named)
+            if len(arguments) > place:
+                return function(*arguments[:place], next(keys), *arguments[place + 1 :], **named)
+            return function(*arguments, **named | {"key": next(keys)})
 
         return draw
 
-    before = {name: getattr(mx.random, name) for name in _DRAWS}
-    for name, function in before.items():
-        setattr(mx.random, name, drawing(function))
-    try:
-        yield
-    finally:
-        for name, function in before.items():
-            setattr(mx.random, name, function)
+    with _REPLACING:
+        before = {name: getattr(mx.random, name) for name in _DRAWS}
+        try:
+            for name, place in _DRAWS.items():
+                setattr(mx.random, name, drawing(before[name], place))
+            yield
+        finally:
+            for name, function in before.items():
+                setattr(mx.random, name, function)
 
 
 def _keys(key: mx.array) -> Iterator[mx.array]:

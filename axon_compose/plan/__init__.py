@@ -1,6 +1,15 @@
 """A document and a registry to a plan, layer by layer; imports no mlx."""
 
-from axon_compose.plan._compile import Compiled, Given, Overlay, Text, compile_source, compile_text, is_shipped
+from axon_compose.plan._compile import (
+    Compiled,
+    Given,
+    Overlay,
+    Text,
+    compile_node,
+    compile_source,
+    compile_text,
+    is_shipped,
+)
 from axon_compose.plan._numbers import layer_numbers, layer_ranges
 from axon_compose.plan._plan import Branch, Layer, MaskGroup, Member, Plan, Use
 from axon_compose.plan._positions import attends, position_words, takes_position
@@ -36,6 +45,7 @@ __all__ = [
     "attends",
     "cache_nbytes",
     "capabilities",
+    "compile_node",
     "compile_source",
     "compile_text",
     "is_shipped",

@@ -12,12 +12,12 @@ from axon_compose.diagnostics import Diagnostic, Problems
 from axon_compose.language.config import Config
 from axon_compose.language.document import Document, read_document
 from axon_compose.language.source import Mapping as MappingNode
-from axon_compose.language.source import Node, read, read_file, to_source
+from axon_compose.language.source import Node, read, read_again, read_file, to_source
 from axon_compose.plan._plan import Plan
 from axon_compose.plan._resolve import resolve_plan
 from axon_compose.registry import LookupFailure, Registry
 
-__all__ = ["Compiled", "Given", "Overlay", "Text", "compile_source", "compile_text", "is_shipped"]
+__all__ = ["Compiled", "Given", "Overlay", "Text", "compile_node", "compile_source", "compile_text", "is_shipped"]
 
 #: Lays values from elsewhere, such as a config.json, over the nodes of a file before they are validated.
 Overlay: TypeAlias = Callable[[MappingNode, Problems], MappingNode]
@@ -139,7 +139,30 @@ def compile_text(
     Raises:
         ArchitectureError: With every fault that was found.
     """
-    return _compiled(read(data, file, problems), directory, tuple(settings), config, overlay, registry, problems)
+    return _compiled(read_again(data, file, problems), directory, tuple(settings), config, overlay, registry, problems)
+
+
+def compile_node(
+    node: Node | None,
+    directory: Path,
+    *,
+    config: Config | None = None,
+    registry: Registry,
+    problems: Problems,
+) -> Compiled:
+    """Run the stages up to the plan on the nodes of a file, whose places may be in several texts.
+
+    Args:
+        node: The file.
+        directory: Folder in which `extends` may look.
+        config: The config.json that the sizes came from.
+        registry: The plugins.
+        problems: Collects faults and warnings.
+
+    Raises:
+        ArchitectureError: With every fault that was found.
+    """
+    return _compiled(node, directory, (), config, None, registry, problems)
 
 
 def is_shipped(source: str, registry: Registry) -> bool:

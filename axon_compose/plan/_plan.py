@@ -70,7 +70,7 @@ class Use:
     def __repr__(self) -> str:
         return f"<Use {self.path}: {self.type}, {self.size:,} parameters>"
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The name of its module inside the layer."""
         return self.path.rpartition(".")[2]

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from axon_compose.diagnostics import Problems, Span
 from axon_compose.plan._plan import Branch, Layer, MaskGroup, Member, Use
 from axon_compose.registry import KV, PASS_VALUES, CacheSpec, Composite, Dims, Guard, Raised, State
 
 __all__ = ["Wiring", "wire"]
+
+_T = TypeVar("_T")
 
 #: Where a component of the file is described, for faults.
 Place = Callable[[str, str], Span]
@@ -222,11 +224,23 @@ class _Wirer:
             return change(old) if old else None
 
         def member(old: Member) -> Member:
-            return replace(old, pre=norm(old.pre), use=change(old.use), post=norm(old.post))
+            return _with(old, pre=norm(old.pre), use=change(old.use), post=norm(old.post))
 
         def branch(old: Branch) -> Branch:
             connection, pre = norm(old.connection), norm(old.pre)
-            members = tuple(member(each) for each in old.members)
-            return replace(old, connection=connection, pre=pre, members=members, post=norm(old.post))
+            members = _each(member, old.members)
+            return _with(old, connection=connection, pre=pre, members=members, post=norm(old.post))
 
-        return replace(layer, branches=tuple(branch(old) for old in layer.branches))
+        return _with(layer, branches=_each(branch, layer.branches))
+
+
+def _with(record: _T, **changes: Any) -> _T:
+    """As `replace`, but what already is as it should be stays the same object: most parts need no wiring."""
+    same = all(getattr(record, name) is value for name, value in changes.items())
+    return record if same else replace(record, **changes)  # type: ignore[type-var]
+
+
+def _each(change: Callable[[_T], _T], records: tuple[_T, ...]) -> tuple[_T, ...]:
+    """What a function makes of each; the same tuple if it changes none."""
+    changed = tuple(map(change, records))
+    return records if all(new is old for new, old in zip(changed, records, strict=True)) else changed

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from axon_compose.machine.blas import MISSING, SWITCHED_OFF, is_reference_blas, use_fast_blas
 from axon_compose.machine.memory import available
-from axon_compose.machine.native import SWITCH, native_version
+from axon_compose.machine.native import SWITCH, native
 from axon_compose.machine.units import human
 
 __all__ = ["Finding", "examine", "processor"]
@@ -129,7 +129,7 @@ def _compiler() -> Finding:
 def _native() -> Finding:
     """Whether recurrences and products with packed weights run in C++, and for which processor."""
     name = "kernels"
-    found = native_version()
+    found = native()
     if found is None and os.environ.get(SWITCH) == "0":
         return Finding(name, f"those of MLX; axon-native is not used because {SWITCH} is 0")
     if found is None:
@@ -140,7 +140,7 @@ def _native() -> Finding:
         return Finding(name, str(error), "pip install --no-build-isolation ./plugins/axon-native")
     threads = axon_native.most_threads()
     products = f"products for {axon_native.product_kernels()}, {threads} thread{'s' if threads > 1 else ''}"
-    return Finding(name, f"in C++, axon-native {found}: recurrences, {products}")
+    return Finding(name, f"in C++, axon-native {found.version}: recurrences, {products}")
 
 
 def _for_system(commands: dict[str, str]) -> str | None:

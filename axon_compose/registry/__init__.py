@@ -1,5 +1,6 @@
 """Plugins and the components that they bring; imports no mlx."""
 
+from axon_compose.registry._dims import Dims
 from axon_compose.registry._discovery import Candidate
 from axon_compose.registry._failure import LookupFailure, one_line
 from axon_compose.registry._faults import Fault
@@ -27,25 +28,41 @@ from axon_compose.registry._specs import (
     CacheSpec,
     ComponentSpec,
     Composite,
-    Dims,
     Kind,
     Optioned,
     State,
 )
+from axon_compose.registry._splits import ONCE, WHOLE, Cut, Role, Segment, Shard, Split, columns, rows
 from axon_compose.registry._tasks import TaskSpec, load_task
+from axon_compose.registry._transfers import (
+    SAME,
+    Case,
+    Piece,
+    Setting,
+    Transfer,
+    TransferExample,
+    load_make,
+    pieces_of,
+    transfers_from,
+)
 
 __all__ = [
     "DEBUG_HELP",
     "KINDS",
     "KV",
+    "ONCE",
     "PASS_VALUES",
+    "SAME",
+    "WHOLE",
     "ArchitectureSpec",
     "Array",
     "CacheSpec",
     "Candidate",
+    "Case",
     "ComponentSpec",
     "Composite",
     "Constant",
+    "Cut",
     "Dims",
     "Fault",
     "Guard",
@@ -55,25 +72,38 @@ __all__ = [
     "Normal",
     "Optioned",
     "Options",
+    "Piece",
     "PluginFault",
     "PluginStatus",
     "Raised",
     "Registry",
+    "Role",
+    "Segment",
+    "Setting",
+    "Shard",
+    "Split",
     "State",
     "TaskSpec",
+    "Transfer",
+    "TransferExample",
     "as_data",
     "check_options",
+    "columns",
     "debug_traceback",
     "defaults",
     "hookimpl",
     "hookspec",
     "load_factory",
+    "load_make",
     "load_task",
     "matching",
     "one_line",
     "option_names",
     "options_schema",
+    "pieces_of",
     "pydantic_faults",
+    "rows",
     "shrunken",
+    "transfers_from",
     "written",
 ]

@@ -23,7 +23,7 @@ DEBUG_HELP: Final = f"{_DEBUG}=1 shows the traceback"
 
 #: Seconds of computing that a function of a record, or a validator of options, may take. They work with a few integers.
 SECONDS: Final = 10.0
-#: A plugin that ignores being out of time is told again after so many seconds.
+#: A plugin that ignores being out of time is interrupted again after this number of seconds.
 _AGAIN: Final = 0.5
 #: Packages between ours and a plugin's, which are not what a reader looks for.
 _MACHINERY: Final = sys.stdlib_module_names | {"axon_compose", "jsonschema", "mlx", "pluggy", "pydantic"}

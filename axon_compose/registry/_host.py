@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal
 
 from axon_compose.registry._data_files import data_dir
@@ -130,7 +131,7 @@ class Registry:
             try:
                 tasks = self._tasks(namespace, namespace)
             except LookupFailure:
-                continue  # whoever names one of them is told
+                continue  # reported when one of them is named
             found |= {f"{namespace}/{name}": spec for name, spec in tasks.items()}
         return found
 
@@ -158,7 +159,7 @@ class Registry:
 
     def architectures(self) -> dict[str, ArchitectureSpec]:
         """Names for `extends`: the shipped ones as they are, those of plugins with their namespace; imports all."""
-        found = {path.stem: ArchitectureSpec(path.stem, str(path)) for path in _shipped()}
+        found = {name: ArchitectureSpec(name, str(path)) for name, path in _shipped().items()}
         for namespace, contents in self._working():
             found |= {f"{namespace}/{name}": spec for name, spec in contents.architectures.items()}
         return found
@@ -170,7 +171,7 @@ class Registry:
             known = {n: Path(a.path) for n, a in self._contents(namespace, name).architectures.items()}
         else:
             namespace, rest = "", rest or namespace
-            known = {path.stem: path for path in _shipped()}
+            known = dict(_shipped())
         if rest in known:
             return known[rest]
         written = [f"{namespace}/{n}" if namespace else n for n in known]
@@ -288,12 +289,12 @@ class Registry:
         return PluginStatus(*identity, "ok", "", *map(tuple, names))
 
 
-def _shipped() -> list[Path]:
+def _shipped() -> Mapping[str, Path]:
     folder = data_dir("architectures")
     return _files(folder, folder.stat().st_mtime_ns)
 
 
 @lru_cache
-def _files(folder: Path, _changed: int) -> list[Path]:
-    """Listed once, and again only after files have come or gone: every look-up of a name asks."""
-    return sorted(folder.glob("*.yaml"))
+def _files(folder: Path, _changed: int) -> Mapping[str, Path]:
+    """By name; listed once, and again only after files have come or gone: every look-up of a name asks."""
+    return MappingProxyType({path.stem: path for path in sorted(folder.glob("*.yaml"))})

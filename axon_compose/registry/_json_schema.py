@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import ValidationError
 
-__all__ = ["check_data", "closed", "defaults", "property_names", "schema_fault"]
+__all__ = ["check_data", "closed", "defaults", "property_names", "references", "schema_fault"]
 
 _TYPES: Final = {
     "integer": "an integer",
@@ -59,7 +59,7 @@ def schema_fault(schema: Mapping[str, Any]) -> str | None:
 
     if schema.get("type", "object") != "object":
         return "the schema of options must be one of an object"
-    if remote := next((r for r in _references(schema) if not r.startswith("#")), None):
+    if remote := next((r for r in references(schema) if not r.startswith("#")), None):
         return f"the schema refers to `{remote}`: only references inside the schema are followed"
     try:
         _validator_class().check_schema(schema)
@@ -251,14 +251,15 @@ def _resolve(reference: str, root: Mapping[str, Any]) -> Any:
     return node
 
 
-def _references(schema: Any) -> Iterator[str]:
+def references(schema: Any) -> Iterator[str]:
+    """What the references in a schema refer to, as they are written."""
     match schema:
         case Mapping():
             for keyword in ("$ref", "$dynamicRef"):
                 if isinstance(reference := schema.get(keyword), str):
                     yield reference
             for part in schema.values():
-                yield from _references(part)
+                yield from references(part)
         case list() | tuple():
             for part in schema:
-                yield from _references(part)
+                yield from references(part)

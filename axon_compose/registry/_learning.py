@@ -30,7 +30,7 @@ class Normal:
     residual: bool = False
 
     def deviation(self, shape: tuple[int, ...], additions: int) -> float:
-        """The standard deviation of an array in a model with so many residual additions."""
+        """The standard deviation of an array in a model with this number of residual additions."""
         std = sqrt(_SMALL / shape[-1]) if self.std is None else self.std
         return std / sqrt(max(additions, 1)) if self.residual else std
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import pluggy
 
 from axon_compose.diagnostics import nearest
 from axon_compose.registry import _hooks
-from axon_compose.registry._discovery import Candidate
+from axon_compose.registry._discovery import IN_MEMORY, Candidate
 from axon_compose.registry._guard import Guard, Raised
 from axon_compose.registry._records import architecture_fault, component_fault, defaults_fault
 from axon_compose.registry._specs import ArchitectureSpec, ComponentSpec
@@ -46,6 +47,17 @@ def load(candidate: Candidate) -> Contents:
         PluginError: It cannot be used; nothing of it remains registered. `AXON_COMPOSE_PLUGIN_DEBUG=1` prints the
             traceback to stderr.
     """
+    ours = candidate.namespace == "core" and candidate.version != IN_MEMORY
+    return _ours(candidate) if ours else _load(candidate)
+
+
+@lru_cache
+def _ours(candidate: Candidate) -> Contents:
+    """The built-in records, which never change: asked for and checked once in a process, not for every file."""
+    return _load(candidate)
+
+
+def _load(candidate: Candidate) -> Contents:
     try:
         with Guard(_PATIENCE):
             found = _ask(candidate)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from axon_compose.diagnostics import nearest
 from axon_compose.registry import _json_schema, _pydantic
+from axon_compose.registry._code import load_code
 from axon_compose.registry._faults import Fault
 from axon_compose.registry._guard import DEBUG_HELP, Guard, PluginFault, Raised
 from axon_compose.registry._specs import ComponentSpec, Dims, Optioned
@@ -130,8 +129,8 @@ def shrunken(spec: ComponentSpec, values: Mapping[str, Any], dims: Dims, who: st
     except Raised as raised:
         raise PluginFault("AX212", f"{name} raises {raised}", DEBUG_HELP) from raised
     if faults := check_options(spec, small)[1]:
-        told = ": ".join(filter(None, (faults[0].message, faults[0].label)))
-        raise PluginFault("AX212", f"{name} gives options that the component does not take: {told}")
+        reason = ": ".join(filter(None, (faults[0].message, faults[0].label)))
+        raise PluginFault("AX212", f"{name} gives options that the component does not take: {reason}")
     return small
 
 
@@ -145,22 +144,7 @@ def load_factory(spec: Optioned, who: str | None = None) -> Callable[[Any, Any],
     Raises:
         PluginFault: `AX208`, the code cannot be imported or is not there.
     """
-    module_name, _, attributes = spec.module.partition(":")
-    message = f"the code of {who or f'`{spec.name}`'} cannot be imported"
-    try:
-        with Guard(None):
-            found: Any = import_module(module_name)
-            for name in attributes.split("."):
-                if not hasattr(found, name):
-                    match = nearest(name, dir(found))
-                    help_ = f"did you mean `{match}`?" if match else None
-                    raise PluginFault("AX208", f"{message}: `{module_name}` has no `{attributes}`", help_)
-                found = getattr(found, name)
-    except Raised as raised:
-        raise PluginFault("AX208", f"{message}: `import {module_name}` fails: {raised}", DEBUG_HELP) from raised
-    if not callable(found):
-        raise PluginFault("AX208", f"{message}: `{spec.module}` cannot be called")
-    return found  # type: ignore[no-any-return]
+    return load_code(spec.module, who or f"`{spec.name}`")
 
 
 def _model(spec: Optioned) -> type[BaseModel]:

@@ -12,16 +12,17 @@ from pydantic import BaseModel
 
 from axon_compose.diagnostics import nearest
 from axon_compose.registry import _json_schema
+from axon_compose.registry._code import MODULE
 from axon_compose.registry._learning import Learning
 from axon_compose.registry._options import option_names
 from axon_compose.registry._pydantic import definition_fault
 from axon_compose.registry._specs import KINDS, ArchitectureSpec, ComponentSpec
+from axon_compose.registry._transfers import transfers_fault
 
-__all__ = ["MODULE", "architecture_fault", "component_fault", "defaults_fault", "options_fault"]
+__all__ = ["architecture_fault", "component_fault", "defaults_fault", "options_fault"]
 
 _ARCHITECTURE: Final = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _CONNECTION: Final = re.compile(r"[a-z][a-z0-9_]*")
-MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def component_fault(spec: ComponentSpec, *, core: bool) -> str | None:
@@ -94,7 +95,9 @@ def _function_faults(spec: ComponentSpec) -> Iterator[str]:
     for name in ("cache", "params"):
         if not callable(getattr(spec, name)):
             yield f"`{name}` must be a function of options and dims"
-    for name in ("active", "flops", "touched", "saved", "recomputed", "accepts", "window", "chunk", "chosen", "shrink"):
+    for name in (
+        "active", "flops", "touched", "saved", "recomputed", "accepts", "window", "chunk", "chosen", "shrink", "split",
+    ):  # fmt: skip
         if getattr(spec, name) is not None and not callable(getattr(spec, name)):
             yield f"`{name}` must be a function or None"
 
@@ -111,6 +114,8 @@ def _data_faults(spec: ComponentSpec) -> Iterator[str]:
         yield from spec.learning.faults()
     else:
         yield "`learning` must be a `Learning`"
+    if fault := transfers_fault(spec.transfers):
+        yield fault
     if not isinstance(spec.examples, tuple | list) or not all(isinstance(each, Mapping) for each in spec.examples):
         yield "`examples` must be a tuple of mappings"
     if not isinstance(spec.reads, Mapping) or not all(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Final, Literal, Protocol
 
+from axon_compose.registry._dims import Dims
 from axon_compose.registry._learning import Learning
+from axon_compose.registry._splits import Split
+from axon_compose.registry._transfers import Transfer
 
 __all__ = [
     "KINDS",
@@ -33,38 +36,6 @@ Shapes = Mapping[str, tuple[int, ...]]
 PASS_VALUES: Final = ("offset", "tokens")
 
 _DTYPE_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2, "bool": 1}
-
-
-class Dims(Mapping[str, Any]):
-    """The resolved `dims` of a file: a read-only mapping that also answers to attributes.
-
-    `hidden_size` and `vocab_size` are always there.
-    """
-
-    __slots__ = ("_values",)
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = dict(values)
-
-    def __getitem__(self, key: str) -> Any:
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        try:
-            return self._values[name]
-        except KeyError:
-            raise AttributeError(f"dims have no `{name}`") from None
-
-    def __repr__(self) -> str:
-        return f"Dims({self._values})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +196,11 @@ class ComponentSpec:
             sizes.
         learning: What training needs to know of the parameters: which ones do not decay, factors of their learning
             rate, and how they begin.
+        transfers: What `axon-compose edit` can make the parameters from, instead of training them from the beginning:
+            the parameters of a component of another type, or of the same type with other options.
+        split: `(options, dims, devices)` to what each of so many devices has of the component, or in plain words why it
+            cannot be split, naming the option: "`num_heads` (6) is not a multiple of 4 devices". Every device has the
+            whole component unless given.
         examples: Valid option mappings, tested by `axon_compose.testing`.
     """
 
@@ -255,6 +231,8 @@ class ComponentSpec:
     default: bool = False
     shrink: Callable[[Any, Dims], Any] | None = None
     learning: Learning = field(default_factory=Learning)
+    transfers: tuple[Transfer, ...] = ()
+    split: Callable[[Any, Dims, int], Split | str] | None = None
     examples: tuple[Mapping[str, Any], ...] = ()
     source: str = ""
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from axon_compose.registry._code import MODULE
 from axon_compose.registry._options import load_factory, option_names
-from axon_compose.registry._records import MODULE, options_fault
+from axon_compose.registry._records import options_fault
 
 __all__ = ["TaskSpec", "load_task", "task_fault"]
 

@@ -1,7 +1,8 @@
 """Everything that people and programs read: diagnostics, tables, JSON; imports no mlx."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from axon_compose.machine.lazy import importing
 from axon_compose.report._cells import escape
 from axon_compose.report._diagnostics import FORMS, Form, as_dicts, render
 from axon_compose.report._envelope import ENVELOPE_VERSION, envelope
@@ -27,11 +28,5 @@ __all__ = [
     "table",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """What shows plans is imported when it is asked for: `--help` and a usage error need no plan."""
-    if name in ("describe_cache", "show_data", "show_text"):
-        from axon_compose.report import _show
-
-        return getattr(_show, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# What shows plans is imported when it is asked for: `--help` and a usage error need no plan.
+__getattr__ = importing(__name__, dict.fromkeys(("describe_cache", "show_data", "show_text"), "_show"))

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any, Final
 
-from axon_compose.registry import ComponentSpec, Optioned, TaskSpec
+from axon_compose.registry import SAME, ComponentSpec, Optioned, TaskSpec, Transfer
 from axon_compose.report._component import Described, Option, describe, joins, option_rows
 from axon_compose.report._style import Style
 from axon_compose.report._table import table
 
-__all__ = ["Entry", "catalogue_text", "component_data", "component_text", "task_data", "task_text"]
+__all__ = ["Entry", "catalogue_text", "component_data", "component_text", "starts", "task_data", "task_text"]
 
 _WIDTH: Final = 100
 
@@ -116,6 +116,8 @@ def _facts(name: str, spec: ComponentSpec, words: Described) -> Iterator[list[st
         yield ["in float32", ", ".join(spec.float32)]
     if spec.unquantized:
         yield ["unquantised", ", ".join(spec.unquantized)]
+    for transfer in spec.transfers:
+        yield [f"init {transfer.name}", f"{', '.join(starts(name, transfer))}: {transfer.claim}"]
 
 
 def _row(option: Option) -> list[str]:
@@ -149,7 +151,27 @@ def component_data(name: str, owner: str, spec: ComponentSpec) -> dict[str, Any]
         ),
         "float32": list(spec.float32),
         "unquantized": list(spec.unquantized),
+        "transfers": [_transfer_data(name, transfer) for transfer in spec.transfers],
         "options": _options_data(spec),
+    }
+
+
+def starts(name: str, transfer: Transfer) -> list[str]:
+    """Types that a transfer to the type `name` starts from, those of the namespace `core` as files write them."""
+    return [(name if source == SAME else source).removeprefix("core/") for source in transfer.sources]
+
+
+def _transfer_data(name: str, transfer: Transfer) -> dict[str, Any]:
+    """A transfer as JSON-ready data."""
+    return {
+        "init": transfer.name,
+        "from": starts(name, transfer),
+        "claim": transfer.claim,
+        "paper": transfer.paper or None,
+        "needs": transfer.needs,
+        "settings": {
+            key: {"default": setting.default, "summary": setting.summary} for key, setting in transfer.settings.items()
+        },
     }
 
 

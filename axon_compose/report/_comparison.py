@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from axon_compose.analysis.cost import GROUP_SIZE
 from axon_compose.report._cells import escape
 from axon_compose.report._html import bold, html_table, paragraph
 from axon_compose.report._style import PLAIN, Style
@@ -63,6 +64,10 @@ def notes(comparison: Comparison) -> Iterator[str]:
     yield f"memory: weights and caches; FLOPs: for each token, at {longest:,} tokens of context"
     if comparison.bandwidth is not None:
         yield f"tokens/s at most: if memory moves {comparison.bandwidth / 1e9:,.4g} GB/s, at {longest:,} tokens"
+    if comparison.quantize:
+        for row in comparison.rows:
+            if not row.sheet.quantized_parameters:
+                yield f"quantised: nothing of `{row.name}`, since no matrix has rows of a multiple of {GROUP_SIZE}"
     reasons = {name: why for row in comparison.rows for name, why in row.sheet.unknown.items()}
     for name, reason in reasons.items():
         yield f"unknown: `{name}` {reason}; its FLOPs are left out"

@@ -24,11 +24,13 @@ def contest_text(found: Contest, style: Style = PLAIN) -> str:
     lines = table(contest_rows(found), "<<" + ">" * (2 * len(found.subjects) - 1), style=style, keys=2)
     weights = "the same random weights" if peers else "random weights"
     taken = f"median of {rounds} rounds and the farthest from it" if rounds > 1 else "one run"
-    notes = [f"{weights}; {taken}, tokens a second; peak of arrays"]
+    notes = [f"{weights}; {taken}, tokens a second; peak of arrays, weights included"]
     if peers:
         notes.append("ratios: above 1, axon-compose is faster or takes less")
     if "transformers" in found.subjects and settings["device"] == "cpu":
-        notes.append("memory of transformers: the whole process without its libraries, for torch keeps no account")
+        notes.append(
+            "memory of transformers: weights, those in mapped files too, and what its process took beyond them"
+        )
     notes += [f"not measured: {escape(name)}: {escape(fault)}" for name, fault in _faults(found).items()]
     if settings.get("blas") == "reference":
         notes.append("this BLAS is slow, whoever uses it: `axon-compose doctor` says what to install")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from axon_compose.analysis.cost import ContextCost, CostSheet, LayerCost, PartCost
+from axon_compose.analysis.cost import GROUP_SIZE, ContextCost, CostSheet, LayerCost, PartCost
 from axon_compose.machine.units import count, human, operations, rate
 from axon_compose.plan import layer_ranges
 from axon_compose.report._html import bold, html_table, paragraph
@@ -33,11 +33,10 @@ def cost_html(sheet: CostSheet) -> str:
 
 
 def _head(sheet: CostSheet) -> str:
-    stored = sheet.dtype if sheet.quantize is None else f"{sheet.quantize} bits and {sheet.dtype}"
     text = f"{sheet.name}: {count(sheet.parameters)} parameters"
     if sheet.active_parameters != sheet.parameters:
         text += f", {count(sheet.active_parameters)} active per token"
-    text += f", {human(sheet.weight_bytes)} in {stored}"
+    text += f", {human(sheet.weight_bytes)} in {sheet.stored}"
     return text if sheet.batch == 1 else f"{text}, {sheet.batch:,} sequences"
 
 
@@ -117,6 +116,8 @@ def _known(number: int | None) -> str:
 
 
 def _notes(sheet: CostSheet) -> Iterator[str]:
+    if sheet.quantize and not sheet.quantized_parameters:
+        yield f"  quantised: nothing, since no matrix has rows of a multiple of {GROUP_SIZE}"
     for name, reason in sheet.unknown.items():
         yield f"  unknown: `{name}` {reason}; totals of FLOPs are a lower bound"
     for name, fault in sheet.faulty.items():
@@ -127,6 +128,7 @@ def _notes(sheet: CostSheet) -> Iterator[str]:
         yield (
             f"  training: {human(kept.weights)} weights, {human(kept.optimizer)} moments of Adam, at {last.tokens:,} "
             f"tokens about {human(kept.activations)} activations and {human(kept.in_flight)} in flight"
+            + (f"; computed again by {kept.segment} layer{'s' * (kept.segment > 1)}" if kept.segment else "")
         )
         for name, reason in sheet.estimated.items():
             yield f"  estimated: `{name}` {reason}; its activations are an estimate from shapes"

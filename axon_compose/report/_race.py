@@ -1,4 +1,4 @@
-"""A race for the terminal and for notebooks: standings, and what can be told."""
+"""A race for the terminal and for notebooks: standings, verdicts and terms."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def score(race: RaceResult, value: float) -> str:
 
 
 def race_verdicts(race: RaceResult) -> list[str]:
-    """What can be told of the best model and each other one."""
-    return [_told(race, verdict) for verdict in race.verdicts()] if len(race.entrants) > 1 else []
+    """The best model against each other one."""
+    return [_verdict(race, verdict) for verdict in race.verdicts()]
 
 
-def _told(race: RaceResult, verdict: Verdict) -> str:
-    if not verdict.told:
+def _verdict(race: RaceResult, verdict: Verdict) -> str:
+    if not verdict.significant:
         text = f"no difference can be told between {verdict.ahead} and {verdict.behind}"
         if isinf(verdict.low):
             return f"{text}: fewer than two seeds have ended"
@@ -122,7 +122,8 @@ def _notes(race: RaceResult) -> Iterator[str]:
     yield from _matched(race)
     for run in (*race.runs, *race.sweeps):
         if run.fault:
-            yield f"{run.model}, seed {run.seed}, rate {run.rate:g} ended early: {run.fault}"
+            which = f"seed {run.seed}" if run in race.runs else "in the grid"
+            yield f"{run.model}, {which}, rate {run.rate:g} ended early and does not count: {run.fault}"
 
 
 def _matched(race: RaceResult) -> Iterator[str]:

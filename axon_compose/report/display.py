@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from axon_compose.analysis.comparison import Comparison
@@ -13,8 +14,12 @@ from axon_compose.report._comparison import comparison_html, comparison_text
 from axon_compose.report._cost import cost_html
 from axon_compose.report._diagnostics import render
 from axon_compose.report._diff import diff_html, diff_text
+from axon_compose.report._healed import healed_html, healed_text
 from axon_compose.report._notebook import advice_html, check_html, plan_html, verification_html
 from axon_compose.report._race import race_html, race_text
+from axon_compose.report._ranking import ranking_html, ranking_text
+from axon_compose.report._receipt import receipt_html, receipt_text
+from axon_compose.report._surgery import surgery_html, surgery_text
 
 __all__ = ["html_of", "text_of"]
 
@@ -55,6 +60,8 @@ def _html_of_proof(result: Any) -> str:
             return verification_html(result)
         case RaceResult():
             return race_html(result)
+    if found := _of_surgery(result):
+        return found[1](result)
     raise TypeError(f"no HTML for {type(result).__name__}")
 
 
@@ -75,4 +82,22 @@ def text_of(result: Any) -> str:
             return race_text(result).rstrip()
         case Advice():
             return render(result, dict(result.sources)) if result else "nothing to say"
+    if found := _of_surgery(result):
+        return found[0](result).rstrip()
     raise TypeError(f"no text for {type(result).__name__}")
+
+
+def _of_surgery(result: Any) -> tuple[Callable[[Any], str], Callable[[Any], str]] | None:
+    """What writes text and HTML of a result about an edited model."""
+    from axon_compose.surgery import Healed, Ranking, Receipt, SurgeryPlan
+
+    match result:
+        case Receipt():
+            return receipt_text, receipt_html
+        case Healed():
+            return healed_text, healed_html
+        case Ranking():
+            return ranking_text, ranking_html
+        case SurgeryPlan():
+            return surgery_text, surgery_html
+    return None

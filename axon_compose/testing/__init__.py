@@ -29,5 +29,16 @@ from axon_compose.testing._cases import Case, layer_cases
 from axon_compose.testing._layer import check_layer, check_plugin, examples
 from axon_compose.testing._model import DIMS, component_model
 from axon_compose.testing._options import Unmakeable
+from axon_compose.testing._transfers import check_transfers
 
-__all__ = ["DIMS", "Case", "Unmakeable", "check_layer", "check_plugin", "component_model", "examples", "layer_cases"]
+__all__ = [
+    "DIMS",
+    "Case",
+    "Unmakeable",
+    "check_layer",
+    "check_plugin",
+    "check_transfers",
+    "component_model",
+    "examples",
+    "layer_cases",
+]

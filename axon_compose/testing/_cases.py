@@ -19,7 +19,7 @@ from axon_compose.testing._parts import drawn_part, drawn_reader, reads_embeddin
 
 __all__ = ["Case", "layer_cases"]
 
-#: One case in so many may read from an earlier layer of the same type, where there is such an option.
+#: One case in this number may read from an earlier layer of the same type, where there is such an option.
 _READERS: Final = 2
 
 

@@ -6,9 +6,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 import mlx.core as mx
 from jsonschema import Draft202012Validator
@@ -34,11 +33,10 @@ from axon_compose.report._check import check_text
 from axon_compose.report._style import PLAIN
 from axon_compose.testing._model import DIMS, component_model
 from axon_compose.testing._parts import reads_embedding
+from axon_compose.testing._registered import registered
+from axon_compose.testing._transfers import check_transfers
 
-__all__ = ["check_layer", "check_plugin", "examples", "registered"]
-
-#: Namespace of a record that is given without a plugin.
-_UNDER_TEST: Final = "under_test"
+__all__ = ["check_layer", "check_plugin", "examples"]
 
 
 def check_layer(
@@ -87,7 +85,7 @@ def check_layer(
 def check_plugin(
     namespace: str, dims: Mapping[str, Any] = DIMS, *, registry: Registry | None = None, seed: int = 0
 ) -> None:
-    """Check every component of a plugin with each of its `examples`.
+    """Check every component of a plugin with each of its `examples`, and its `transfers`.
 
     Examples that read from another component are left out: give them to `check_layer` with `sources` or `embedding`.
 
@@ -101,8 +99,11 @@ def check_plugin(
         AssertionError: If the plugin cannot be used, a component has no examples, or one does not pass.
     """
     registry = registry or Registry.installed()
-    for name, options in examples(namespace, registry=registry):
+    found = examples(namespace, registry=registry)
+    for name, options in found:
         check_layer(name, options, dims, registry=registry, seed=seed)
+    for name in dict.fromkeys(name for name, _ in found):
+        check_transfers(name, dims, registry=registry, seed=seed)
 
 
 def examples(namespace: str, *, registry: Registry | None = None) -> list[tuple[str, Mapping[str, Any]]]:
@@ -129,19 +130,6 @@ def examples(namespace: str, *, registry: Registry | None = None) -> list[tuple[
             options = [option for value, option in spec.reads.items() if value not in PASS_VALUES]
             found += [(name, e) for e in spec.examples if not any(option in e for option in options)]
     return found
-
-
-def registered(spec: ComponentSpec | str, registry: Registry | None = None) -> tuple[str, ComponentSpec, Registry]:
-    """A type name, its record and a registry that knows it; a bare record gets a namespace of its own.
-
-    Raises:
-        LookupFailure: If there is no such type.
-    """
-    if isinstance(spec, str):
-        registry = registry or Registry.installed()
-        return spec, registry.component(spec), registry
-    registry = Registry.with_plugins({_UNDER_TEST: [replace(spec, default=False)]})
-    return f"{_UNDER_TEST}/{spec.name}", spec, registry
 
 
 def _plan(

@@ -22,7 +22,7 @@ _SIZES: Final = (4, 2, 8, 3, 6, 16, 12)
 _LARGEST: Final = 64
 #: Factors without a default or example.
 _FACTORS: Final = (1.0, 0.5, 2.0, 4.0)
-#: One option in so many is another than in the example.
+#: One option in this number is another than in the example.
 _CHANGED: Final = 4
 _LONGEST_LIST: Final = 4
 _DEEPEST: Final = 8

@@ -58,7 +58,7 @@ class _Stack:
         return description if plan is not None and not _ends_in_a_factor(plan) else None
 
     def chance(self, one_in: int) -> bool:
-        """True once in so many times; False is the simpler choice."""
+        """True once in this number of times; False is the simpler choice."""
         return self.choose(range(one_in)) == one_in - 1
 
     def block(self) -> str:

@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from axon_compose.registry import ComponentSpec, Registry
-from axon_compose.testing._layer import registered
 from axon_compose.testing._model import DIMS
 from axon_compose.testing._parts import drawn_part
+from axon_compose.testing._registered import registered
 from axon_compose.testing._stacks import drawn_stack
 
 try:

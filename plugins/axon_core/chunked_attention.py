@@ -1,4 +1,4 @@
-"""Causal attention within chunks: a token sees those of its own chunk, which are so many positions from a multiple on.
+"""Causal attention within chunks: a token sees those of its own chunk, which begins at a multiple of its size.
 
 Llama 4 has it in the layers with rotary positions. Keys stay in a cache of the whole context, and each chunk of queries
 is attended with a slice of them, so time is linear in the length.

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from math import sqrt
+
 import mlx.core as mx
 import mlx.nn as nn
 
-__all__ = ["causal_conv", "last_inputs"]
+__all__ = ["causal_conv", "draw_taps", "last_inputs"]
+
+
+def draw_taps(conv: nn.Conv1d) -> None:
+    """Draw the taps of a depthwise convolution anew, scaled to those that a channel has; MLX counts all channels."""
+    bound = 1 / sqrt(conv.weight.shape[1])
+    conv.weight = mx.random.uniform(-bound, bound, conv.weight.shape)
 
 
 def causal_conv(

@@ -41,7 +41,7 @@ _FEW: Final = 2
 #: Elements of a stretch: 1 MiB in float32. MLX makes room for the results of dozens of operations ahead, so this is
 #: held about thirty times (`plan.running_nbytes` counts it).
 _STRETCH: Final = 256 << 10
-#: A matrix of so many is multiplied by one row of bfloat16 as MLX does it, which is faster than by stretches.
+#: Numbers of a matrix from which on MLX multiplies one row of bfloat16 faster than stretches do.
 _TABLE: Final = 4 << 20
 
 
@@ -90,11 +90,6 @@ class Packing:
     bits: int
     mode: str = "affine"
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """As keyword arguments."""
-        return {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
-
     def unpacked(
         self, packed: mx.array, scales: mx.array, biases: mx.array | None, global_scale: mx.array | None = None
     ) -> mx.array:
@@ -123,7 +118,8 @@ def quantized_product(
         (..., N), in the type that the product has in MLX.
     """
     dtype = x.dtype if biases is None else _common(x, scales)
-    if (found := native_product(x, packed, scales, biases, **packing.options)) is not None:
+    how: dict[str, Any] = {"group_size": packing.group_size, "bits": packing.bits, "mode": packing.mode}
+    if (found := native_product(x, packed, scales, biases, **how)) is not None:
         return found.astype(dtype)
     rows = x.reshape(-1, x.shape[-1]).astype(mx.float32)
     if rows.shape[0] <= _FEW or is_reference_blas():
@@ -174,7 +170,7 @@ def _unpacking(packing: Packing, packed: mx.array, scales: mx.array) -> Callable
 
 
 def _by_stretches(x: mx.array, stored: mx.array, matrix: Callable[[mx.array, slice], mx.array]) -> mx.array:
-    """The product by a transpose, of which so many rows are widened at a time as fit into memory that is kept.
+    """The product by a transpose, whose rows are widened a stretch at a time: as many as fit into memory that is kept.
 
     Args:
         x: (rows, K), float32.

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from math import log, sqrt
 from typing import Any, Final
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
-from axon_core.conv import causal_conv
+from axon_core.conv import causal_conv, draw_taps
 from axon_core.elementary import sigmoid, silu, softplus
 from axon_core.gated_delta import gated_delta_rule
 from axon_core.linear import Linear
 from axon_core.norms import GatedRMSNorm, unit_length
 from axon_core.specs.gated_delta_net import GatedDeltaNetOptions
 from axon_core.states import read_states, write_states
+from axon_core.steps import first_rates, first_steps
 
 __all__ = ["GatedDeltaNet"]
 
@@ -82,15 +82,11 @@ class GatedDeltaNet(nn.Module):
         self.norm = GatedRMSNorm(self.head_v_dim, norm_eps, before_gate=True)
         self.out_proj = Linear(values, hidden_dim, bias=False)
 
-        # Steps spread evenly in the logarithm from 0.001 to 0.1, as in Mamba-2; filters scaled to their length.
-        bound = 1 / sqrt(d_conv)
         for name, channels in widths.items():
             conv = nn.Conv1d(channels, channels, d_conv, groups=channels, bias=False)
-            conv.weight = mx.random.uniform(-bound, bound, conv.weight.shape)
+            draw_taps(conv)
             self[f"{name}conv1d"] = conv
-        self.A_log = mx.log(mx.random.uniform(1.0, 16.0, (self.num_v_heads,)))
-        dt = mx.exp(mx.random.uniform(log(1e-3), log(1e-1), (self.num_v_heads,)))
-        self.dt_bias = dt + mx.log(-mx.expm1(-dt))
+        self.A_log, self.dt_bias = first_rates((self.num_v_heads,)), first_steps((self.num_v_heads,))
 
     @classmethod
     def from_options(cls, options: GatedDeltaNetOptions, dims: Dims) -> GatedDeltaNet:

@@ -45,7 +45,7 @@ class Groups(NamedTuple):
 
 
 def is_worth_grouping(pairs: int, num_experts: int) -> bool:
-    """Whether so many pairs of a token and an expert are faster in blocks."""
+    """Whether this number of pairs of a token and an expert is faster in blocks."""
     return pairs >= _LEAST * num_experts
 
 
@@ -80,7 +80,7 @@ def group(indices: mx.array, num_experts: int) -> Groups:
 
 
 def _columns(pairs: int) -> int:
-    """Columns of a block, a power of two, for so many pairs of an expert on average."""
+    """Columns of a block, a power of two, for this number of pairs of an expert on average."""
     # A larger block is faster but wastes more columns; the reference BLAS gains little beyond a few.
     least = 8 if is_reference_blas() else 16
     return max(least, min(_MOST_COLUMNS, 1 << (pairs // 4).bit_length() - 1))

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from math import log, sqrt
 from typing import Any, Final
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
-from axon_core.conv import causal_conv
+from axon_core.conv import causal_conv, draw_taps
 from axon_core.elementary import sigmoid, silu, softplus
 from axon_core.gated_delta import gated_delta_rule
 from axon_core.linear import Linear
 from axon_core.norms import RMSNorm, unit_length
 from axon_core.specs.kimi_delta_attention import KimiDeltaAttentionOptions
 from axon_core.states import read_states, write_states
+from axon_core.steps import first_rates, first_steps
 
 __all__ = ["KimiDeltaAttention"]
 
@@ -58,10 +58,7 @@ class KimiDeltaAttention(nn.Module):
             else:
                 self[f"{name}_proj"] = Linear(hidden_size, inner, bias=False)
         self.b_proj = Linear(hidden_size, self.num_heads, bias=False)
-        # Rates from 1 to 16, and steps spread evenly in the logarithm from 0.001 to 0.1, as in the paper's code.
-        self.A_log = mx.log(mx.random.uniform(1.0, 16.0, (1, 1, self.num_heads, 1)))
-        dt = mx.exp(mx.random.uniform(log(1e-3), log(1e-1), (inner,)))
-        self.dt_bias = dt + mx.log(-mx.expm1(-dt))
+        self.A_log, self.dt_bias = first_rates((1, 1, self.num_heads, 1)), first_steps((inner,))
         self.o_norm = RMSNorm(self.head_dim, options.norm_eps)
         self.o_proj = Linear(inner, hidden_size, bias=False)
 
@@ -129,5 +126,4 @@ class ShortConvolution(nn.Module):
     def __init__(self, channels: int, taps: int) -> None:
         super().__init__()
         self.conv = nn.Conv1d(channels, channels, taps, groups=channels, bias=False)
-        # Scaled to the taps that a channel has; MLX counts all channels.
-        self.conv.weight = mx.random.uniform(-1 / sqrt(taps), 1 / sqrt(taps), self.conv.weight.shape)
+        draw_taps(self.conv)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from math import sqrt
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
-from axon_core.conv import causal_conv
+from axon_core.conv import causal_conv, draw_taps
 from axon_core.elementary import sigmoid
 from axon_core.linear import Linear
 from axon_core.norms import HeadNorm
@@ -42,11 +41,10 @@ class KVConv(nn.Module):
         self.k_proj = Linear(hidden_size, kv_heads * width, bias=options.bias)
         self.v_proj = Linear(hidden_size, kv_heads * width, bias=options.bias)
         self.o_proj = Linear(heads * width, hidden_size, bias=options.bias)
-        channels, bound = kv_heads * width, 1 / sqrt(options.d_conv)
+        channels = kv_heads * width
         for name in ("key_conv", "value_conv"):
             conv = nn.Conv1d(channels, channels, options.d_conv, groups=channels, bias=options.bias)
-            # Scaled to the taps that a channel has; MLX counts all channels.
-            conv.weight = mx.random.uniform(-bound, bound, conv.weight.shape)
+            draw_taps(conv)
             self[name] = conv
         if options.qk_norm is not None:
             self.q_norm = HeadNorm(heads, width, options.qk_norm)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from math import log, sqrt
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
-from axon_core.conv import causal_conv
+from axon_core.conv import causal_conv, draw_taps
 from axon_core.elementary import silu, softplus
 from axon_core.linear import Linear
 from axon_core.norms import GatedRMSNorm
 from axon_core.specs.mamba import Mamba2Options, SectionScales
 from axon_core.ssd import ssd_scan
 from axon_core.states import read_states, write_states
+from axon_core.steps import first_rates, first_steps
 
 __all__ = ["Mamba2"]
 
@@ -47,12 +47,8 @@ class Mamba2(nn.Module):
 
         self.in_proj = Linear(hidden_size, inner + convolved + self.num_heads, bias=options.bias)
         self.conv1d = nn.Conv1d(convolved, convolved, options.d_conv, groups=convolved, bias=options.conv_bias)
-        taps = 1 / sqrt(options.d_conv)
-        self.conv1d.weight = mx.random.uniform(-taps, taps, self.conv1d.weight.shape)
-        # Decays from 1 to 16, and steps spread evenly in the logarithm from 0.001 to 0.1, as in the paper's code.
-        self.A_log = mx.log(mx.random.uniform(1.0, 16.0, (self.num_heads,)))
-        dt = mx.exp(mx.random.uniform(log(1e-3), log(1e-1), (self.num_heads,)))
-        self.dt_bias = dt + mx.log(-mx.expm1(-dt))
+        draw_taps(self.conv1d)
+        self.A_log, self.dt_bias = first_rates((self.num_heads,)), first_steps((self.num_heads,))
         self.D = mx.ones((self.num_heads,))
         if options.norm:
             self.norm = GatedRMSNorm(inner, options.norm_eps, options.norm_groups, options.norm_before_gate)

@@ -80,6 +80,6 @@ class MLP(nn.Module):
 
 
 def _above(gate: mx.array, cutoff: float) -> mx.array:
-    """How far `gate` (..., width) is above its mean by more than so many standard deviations; 0 where it is not."""
+    """How far `gate` (..., width) is above its mean plus `cutoff` standard deviations; 0 where it is below."""
     mean, deviation = gate.mean(axis=-1, keepdims=True), mx.std(gate, axis=-1, keepdims=True)
     return mx.maximum(gate - (mean + deviation * cutoff), 0.0)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from math import log, sqrt
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
-from axon_core.conv import causal_conv
+from axon_core.conv import causal_conv, draw_taps
 from axon_core.elementary import silu, softplus
 from axon_core.linear import Linear
 from axon_core.norms import RMSNorm
 from axon_core.specs.multihead_mamba import MultiheadMambaOptions
 from axon_core.ssd import ssd_scan
 from axon_core.states import read_states, write_states
+from axon_core.steps import first_rates, first_steps
 
 __all__ = ["MultiheadMamba"]
 
@@ -45,17 +45,13 @@ class MultiheadMamba(nn.Module):
         inner, rank = options.channels, options.rank(hidden_size)
         self.in_proj = Linear(hidden_size, 2 * inner, bias=False)
         self.conv1d = nn.Conv1d(inner, inner, options.d_conv, groups=inner, bias=False)
-        taps = 1 / sqrt(options.d_conv)
-        self.conv1d.weight = mx.random.uniform(-taps, taps, self.conv1d.weight.shape)
+        draw_taps(self.conv1d)
         self.bcdt_proj = Linear(inner, 2 * self.d_state + rank, bias=False)
         self.dt_proj = Linear(rank, self.num_heads, bias=False)
         self.dt_norm = RMSNorm(rank, options.norm_eps)
         self.B_norm = RMSNorm(self.d_state, options.norm_eps)
         self.C_norm = RMSNorm(self.d_state, options.norm_eps)
-        # Rates from 1 to 16, and steps spread evenly in the logarithm from 0.001 to 0.1, as in the code of Mamba-2.
-        self.A_log = mx.log(mx.random.uniform(1.0, 16.0, (self.num_heads,)))
-        dt = mx.exp(mx.random.uniform(log(1e-3), log(1e-1), (self.num_heads,)))
-        self.dt_bias = dt + mx.log(-mx.expm1(-dt))
+        self.A_log, self.dt_bias = first_rates((self.num_heads,)), first_steps((self.num_heads,))
         self.D = mx.ones((self.num_heads,))
         self.out_proj = Linear(inner, hidden_size, bias=False)
 

@@ -11,6 +11,7 @@ import mlx.nn as nn
 from axon_compose.registry import Dims
 from axon_core.cpu import fast
 from axon_core.elementary import silu
+from axon_core.kernels import native_norm
 from axon_core.specs._heads import HeadNormOptions
 from axon_core.specs.norms import StreamNormOptions
 
@@ -105,15 +106,19 @@ def _shifted(weight: mx.array | None, offset: float) -> mx.array | None:
 def _rms_norm(x: mx.array, weight: mx.array | None, eps: float, num_groups: int) -> mx.array:
     """The norm of each of `num_groups` neighbouring parts of the last axis."""
     if num_groups == 1:
-        if x.size < _FEW and weight is not None and weight.dtype == x.dtype == mx.float32 and fast():
-            return _rms_norm_of_few(x, weight, eps)
+        if x.size < _FEW and weight is not None and (y := _rms_norm_of_few(x, weight, eps)) is not None:
+            return y
         return mx.fast.rms_norm(x, weight, eps)
     y = mx.fast.rms_norm(x.reshape(*x.shape[:-1], num_groups, -1), None, eps).reshape(x.shape)
     return y if weight is None else y * weight
 
 
-def _rms_norm_of_few(x: mx.array, weight: mx.array, eps: float) -> mx.array:
-    """The same in three operations: on the CPU MLX has nine."""
+def _rms_norm_of_few(x: mx.array, weight: mx.array, eps: float) -> mx.array | None:
+    """The same in one operation or three: on the CPU MLX has nine. None where it has to be MLX's."""
+    if (y := native_norm(x, weight, eps)) is not None:
+        return y
+    if not (weight.dtype == x.dtype == mx.float32 and fast()):
+        return None
     return _divided(x, mx.square(x).sum(axis=-1, keepdims=True), _scalars(x.shape[-1], eps), weight)
 
 
@@ -160,7 +165,7 @@ class LayerNorm(nn.Module):
 
 
 def stream_norm(options: StreamNormOptions, dims: Dims) -> RMSNorm | LayerNorm:
-    """The norm that stands in a block by itself, as wide as the hidden size."""
+    """The norm that is a branch of a block by itself, as wide as the hidden size."""
     if options.norm == "layer_norm":
         return LayerNorm(dims.hidden_size, options.eps, options.weight, options.bias, offset=options.offset)
     return RMSNorm(dims.hidden_size, options.eps, options.weight, offset=options.offset)

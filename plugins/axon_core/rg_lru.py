@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import sqrt
 from typing import Any, Final
 
 import mlx.core as mx
@@ -10,7 +9,7 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims
 from axon_core.activations import ACTIVATIONS
-from axon_core.conv import causal_conv
+from axon_core.conv import causal_conv, draw_taps
 from axon_core.elementary import sigmoid
 from axon_core.linear import Linear
 from axon_core.linear_scan import linear_scan
@@ -47,9 +46,7 @@ class GriffinRecurrent(nn.Module):
         self.linear_x, self.linear_y = Linear(hidden_size, channels), Linear(hidden_size, channels)
         self.linear_out = Linear(channels, hidden_size)
         self.conv_1d = nn.Conv1d(channels, channels, options.d_conv, groups=channels)
-        # Scaled to the taps that a channel has; MLX counts all channels.
-        bound = 1 / sqrt(options.d_conv)
-        self.conv_1d.weight = mx.random.uniform(-bound, bound, self.conv_1d.weight.shape)
+        draw_taps(self.conv_1d)
         self.rg_lru = RGLRU(channels, options.num_heads)
 
     @classmethod

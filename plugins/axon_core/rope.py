@@ -20,6 +20,7 @@ import mlx.nn as nn
 import numpy as np
 
 from axon_core.cpu import fast
+from axon_core.kernels import is_native_pass, native_rotation
 
 if TYPE_CHECKING:
     from axon_core.specs._rope import RopeOptions, RopeScaling
@@ -59,9 +60,8 @@ class RoPE(nn.Module):
         """Rotate `x` (B, H, L, head_dim), whose first token is at `offset` (int, or (B,) integers)."""
         if self._gain is not None:
             x = x * self._gain.astype(x.dtype)
-        if isinstance(offset, int) and x.dtype == mx.float32 and fast():
-            cosines, sines = _angles(self._layout, offset, x.shape[2])
-            return x * cosines + self._layout.partners(x) * sines
+        if isinstance(offset, int) and ((x.dtype == mx.float32 and fast()) or is_native_pass(x)):
+            return self._layout.rotated(x, *_angles(self._layout, offset, x.shape[2]))
         return mx.fast.rope(
             x, self.dims, traditional=self.traditional, base=None, scale=1.0, offset=offset, freqs=self._periods
         )
@@ -88,6 +88,11 @@ class _Layout:
         if self.traditional:
             return slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
         return slice(pairs), slice(pairs, 2 * pairs)
+
+    def rotated(self, x: mx.array, cosines: mx.array, sines: mx.array) -> mx.array:
+        """`x` (..., L, head_dim) by the angles of `_angles`."""
+        y = native_rotation(x, cosines, sines, len(self.periods), traditional=self.traditional)
+        return x * cosines + self.partners(x) * sines if y is None else y
 
     def partners(self, x: mx.array) -> mx.array:
         """Every dimension of `x` (..., head_dim) in the place of its partner; others stay."""

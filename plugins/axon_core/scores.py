@@ -21,6 +21,7 @@ import mlx.core as mx
 
 from axon_core.cpu import fast
 from axon_core.elementary import exp
+from axon_core.kernels import native_attention
 from axon_core.linear import transposed_factor
 from axon_core.window import BLOCK, Mask, banded_attention, blockwise_attention
 
@@ -110,6 +111,10 @@ def attend(
     Returns:
         (B, H, L, value_dim), in the type of `queries`.
     """
+    if mask is None and softcap is None and slopes is None:
+        y = native_attention(queries, keys, values, scale, sinks)
+        if y is not None:
+            return y
     packing = None if isinstance(keys, mx.array) else group_and_bits(keys, queries.shape[-1])
     # mlx-lm's attention to quantised keys knows no other width of values.
     one_width = packing is None or keys[0].shape[-1] == values[0].shape[-1]

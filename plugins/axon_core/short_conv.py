@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from math import sqrt
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
-from axon_core.conv import causal_conv
+from axon_core.conv import causal_conv, draw_taps
 from axon_core.linear import Linear
 from axon_core.specs.short_conv import ShortConvOptions
 from axon_core.states import read_states, write_states
@@ -36,8 +35,7 @@ class ShortConv(nn.Module):
         self.in_proj = Linear(hidden_size, 3 * hidden_size, bias=bias)
         self.conv = nn.Conv1d(hidden_size, hidden_size, d_conv, groups=hidden_size, bias=bias)
         self.out_proj = Linear(hidden_size, hidden_size, bias=bias)
-        # Scaled to the taps that a channel has; MLX counts all channels.
-        self.conv.weight = mx.random.uniform(-1 / sqrt(d_conv), 1 / sqrt(d_conv), self.conv.weight.shape)
+        draw_taps(self.conv)
 
     @classmethod
     def from_options(cls, options: ShortConvOptions, dims: Dims) -> ShortConv:

@@ -35,7 +35,7 @@ import mlx.core as mx
 from axon_core import kernels
 from axon_core.elementary import exp
 from axon_core.recompute import recomputed
-from axon_core.specs._segments import SSD_BLOCK, ssd_blocks
+from axon_core.specs._segments import SSD_BLOCK, ssd_blocks, ssd_cut
 
 __all__ = ["decayed_scan", "ssd_scan"]
 
@@ -142,9 +142,7 @@ def _step(
 def _segments(A: mx.array, state: mx.array, inputs: tuple[mx.array, ...], block: int) -> tuple[mx.array, mx.array]:
     """All segments in order."""
     batch, length = inputs[0].shape[:2]
-    # The fewest padded tokens: 65 become three blocks of 22, not three of 32.
-    blocks = -(-length // block)
-    steps = -(-length // blocks)
+    blocks, steps = ssd_cut(length, block)
     inputs = tuple(_to_blocks(a, blocks, steps) for a in inputs)
     width, states = state.shape[-2:]
     fitting = ssd_blocks(batch * A.size, steps, width, states)

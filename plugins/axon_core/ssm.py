@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log, sqrt
+from math import sqrt
 from typing import Any, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
-from axon_core.conv import causal_conv
+from axon_core.conv import causal_conv, draw_taps
 from axon_core.elementary import silu, softplus
 from axon_core.linear import Linear
 from axon_core.scan import selective_scan
 from axon_core.specs.ssm import SSMOptions, resolve_dt_rank
 from axon_core.states import read_states, write_states
+from axon_core.steps import first_steps
 
 __all__ = ["AxonSSM", "SSMConfig"]
 
@@ -81,12 +82,11 @@ class AxonSSM(nn.Module):
         self._init_steps(channels)
 
     def _init_steps(self, channels: int) -> None:
-        """Steps spread evenly in the logarithm from 0.001 to 0.1, as in the paper; filters scaled to their length."""
-        rank, taps = 1 / sqrt(self.dt_rank), 1 / sqrt(self.d_conv)
-        self.conv1d.weight = mx.random.uniform(-taps, taps, self.conv1d.weight.shape)
+        """As in the code of the paper."""
+        rank = 1 / sqrt(self.dt_rank)
+        draw_taps(self.conv1d)
         self.dt_proj.weight = mx.random.uniform(-rank, rank, self.dt_proj.weight.shape)
-        dt = mx.exp(mx.random.uniform(log(1e-3), log(1e-1), (channels,)))
-        self.dt_proj.bias = dt + mx.log(-mx.expm1(-dt))
+        self.dt_proj.bias = first_steps((channels,))
 
     @classmethod
     def from_options(cls, options: SSMOptions, dims: Dims) -> AxonSSM:

@@ -15,7 +15,7 @@ def read_states(
     """What a cache holds, and the mask that goes with it.
 
     Args:
-        cache: None, mlx-lm's `ArraysCache(count)`, or a list of so many arrays.
+        cache: None, mlx-lm's `ArraysCache(count)`, or a list of `count` arrays.
         mask: False on padding, (B, L); asked of the cache unless given.
         length: Tokens of this call, L.
         count: Number of arrays.

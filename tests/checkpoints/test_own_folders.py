@@ -128,13 +128,12 @@ def test_a_checkpoint_of_every_family_survives(name: str, tmp_path: Path) -> Non
     inputs, logits = expected(name)
     settings = SETTINGS.get(name, [])
     save(load_model(FIXTURES / name, settings=settings), tmp_path / "m", tokenizer="none")
-    model = load_model(tmp_path / "m")
+    model, published = load_model(tmp_path / "m"), load(checkpoint=FIXTURES / name, settings=settings)
     assert difference(model(inputs), logits) < 2e-5
-    assert model.plan == load(checkpoint=FIXTURES / name, settings=settings).plan()
-    family = load(checkpoint=FIXTURES / name).name
+    assert model.plan == published.plan()
     if not settings:
-        assert load(family, checkpoint=tmp_path / "m").plan() == model.plan  # the family takes the folder's sizes
-        assert load(checkpoint=tmp_path / "m").config.model_types == load(checkpoint=FIXTURES / name).config.model_types
+        assert load(published.name, checkpoint=tmp_path / "m").plan() == model.plan  # the family takes its sizes
+        assert load(checkpoint=tmp_path / "m").config.model_types == published.config.model_types
 
 
 def test_a_folder_that_was_built_twice_can_still_be_exported(tmp_path: Path) -> None:

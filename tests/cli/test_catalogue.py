@@ -21,7 +21,7 @@ from axon_compose.report._catalogue import component_data, component_text
 
 ARCHITECTURES = Path(__file__).resolve().parents[2] / "architectures"
 #: Options of commands that write something.
-WRITING = ("build", "compare", "draw", "export", "import", "race", "schema", "train")
+WRITING = ("build", "compare", "draw", "edit", "export", "heal", "import", "race", "receipt", "schema", "train")
 
 
 def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
@@ -107,6 +107,9 @@ def test_what_is_described_is_what_the_record_says(capsys: pytest.CaptureFixture
     assert options["num_heads"]["required"]
     assert options["rope.theta"]["default"] == 10000.0
     assert options["gate"]["type"] == "elementwise, head"
+    transfers = {(each["init"], each["from"][-1]): each for each in found["transfers"]}
+    assert "Ainslie" in transfers["mean", "sliding_window_attention"]["paper"]
+    assert "init split" in run(capsys, "describe", "attention")[1]
     for example in found["examples"]:
         data = {"version": 1, "dims": {"hidden_size": 64, "vocab_size": 8}, "blocks": {"l": ["a"]}, "stack": "l"}
         load({**data, "components": {"a": example}})

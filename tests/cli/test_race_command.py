@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from learn.race.small_race import ATTENTION, STATE
 
 from axon_compose.cli import main
+from tests.learn.race.small_race import ATTENTION, STATE
 
 SHORT = ("--task", "mqar:pairs=2,vocab=8", "--budget", "2steps", "--seeds", "2", "--rates", "1e-2", "--batch", "4")
 

@@ -10,13 +10,20 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 
+from axon_compose import load
 from axon_compose.cli import main
 from axon_compose.cli._parser import make_parser
 from axon_compose.cli._training_flags import SERVICES, options_of
-from axon_compose.learn import Budget, Cadence, Recipe
+from axon_compose.diagnostics import CheckpointError
+from axon_compose.learn import Budget, Cadence, Recipe, Trainer, read_task
+from axon_compose.learn.race import race
 from axon_compose.learn.reporting import SERVICES as KNOWN
+from axon_compose.learn.tasks._batches import TaskBatches
+from axon_compose.model import build
+from tests.children import PATIENCE, child
 from tests.helpers import described
 
 FAST = ["--batch", "2", "--length", "16", "--evaluations", "0", "--samples", "0"]
@@ -44,18 +51,82 @@ def go(capsys: pytest.CaptureFixture[str], *arguments: str, file: str = "small.j
 
 def test_every_option_is_a_flag() -> None:
     arguments = make_parser().parse_args(["train", "f", "--data", "d", "--out", "o"])
-    assert options_of(arguments, Recipe) == Recipe()
-    assert options_of(arguments, Cadence) == Cadence()
+    assert options_of(arguments, Recipe()) == Recipe()
+    assert options_of(arguments, Cadence()) == Cadence()
     given = ["--learning-rate", "1e-4", "--schedule", "wsd", "--batch", "6", "--accumulate", "3", "--prompt", "x"]
     arguments = make_parser().parse_args(["train", "f", "--data", "d", "--out", "o", "--tokens", "20M", *given])
-    assert options_of(arguments, Recipe) == Recipe(learning_rate=1e-4, schedule="wsd", batch=6, accumulate=3)
-    assert options_of(arguments, Cadence).prompt == "x"
+    assert options_of(arguments, Recipe()) == Recipe(learning_rate=1e-4, schedule="wsd", batch=6, accumulate=3)
+    assert options_of(arguments, Cadence()).prompt == "x"
     assert arguments.budget == Budget("tokens", 20e6)
     (commands,) = (action for action in make_parser()._actions if action.dest == "command")
     text = " ".join(commands.choices["train"].format_help().split())  # type: ignore[index]
     for options in (Recipe, Cadence):
         for each in fields(options):
             assert f"--{each.name.replace('_', '-')}" in text, each.name
+
+
+TASK = ["--task", "mqar:pairs=2,vocab=8", "--steps", "4", "--batch", "8", "--samples", "0", "--evaluations", "1"]
+
+
+def test_a_task_is_learned_as_in_a_race(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    """The same sequences, steps and evaluation, by a loop of its own."""
+    code, out, err = go(capsys, *TASK, "--out", "out", "--learning-rate", "1e-2")
+    assert code == 0
+    found = race([place / "small.json"], task=TASK[1], budget="4steps", seeds=1, rates=(1e-2,), batch=8, points=1)
+    (point,) = found.runs[0].points
+    lines = [json.loads(line) for line in Path("out/metrics.jsonl").read_text().splitlines()]
+    last = [line for line in lines if line["kind"] == "evaluation"][-1]
+    assert (last["loss"], last["accuracy"]) == (point.loss, point.accuracy)
+    assert f"mqar:pairs=2,vocab=8: {point.accuracy:.1%} of answers right; a blind answer gets 25.0%" in out
+    assert f"{point.accuracy:.1%} of answers right" in err
+    assert json.loads(Path("out/config.json").read_text())["vocab_size"] == 8
+    assert not Path("out/tokenizer.json").exists()
+    code, out, _ = go(capsys, *TASK, "--out", "further", "--json", file="out")
+    assert code == 0
+    lines = [json.loads(line) for line in Path("further/metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["accuracy"] == point.accuracy  # it begins where the other one ended
+    assert 0 <= json.loads(out)["result"]["accuracy"] <= 1
+
+
+def test_the_head_of_a_task_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is trained through it is."""
+    task = ["--task", "compression:length=6,vocab=4", *TASK[2:]]
+    for rate in ("1e-2", "1e-3"):
+        assert go(capsys, *task, "--out", rate, "--learning-rate", rate)[0] == 0
+    fast, slow = (mx.load(f"{rate}/model.safetensors") for rate in ("1e-2", "1e-3"))
+    assert not any(name.startswith(("up.", "down.", "positions.")) for name in fast)
+    assert not any(mx.array_equal(fast[name], slow[name]) for name in fast)
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        (["--length", "8"], 2, "arguments --tokenizer and --length are for --data"),
+        (["--data", "text.txt"], 2, "not allowed with argument"),
+        (["--task", ""], 2, "error[AX903]"),
+        (["--task", "needel"], 1, "did you mean `needle`?"),
+        (["--set", "dims.vocab_size=4"], 2, "error[AX813]: the task `mqar:pairs=2,vocab=8` has 8 tokens, the model 4"),
+    ],
+)
+def test_faults_of_tasks(given: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found, _, err = go(capsys, *TASK, "--out", "out", *given)
+    assert said in err
+    assert found == code
+    assert not Path("out").exists()
+
+
+def test_a_run_on_a_task_goes_on_with_that_task_alone(place: Path) -> None:
+    """Another one may have sequences of the same shape."""
+
+    def trainer(task: str) -> Trainer:
+        return Trainer(build(load(place / "small.json").plan()), TaskBatches(read_task(task), batch=2))
+
+    trainer("parity:length=8").save(place)
+    trainer("parity:length=8").restore(place)
+    with pytest.raises(CheckpointError) as caught:
+        trainer("mqar:pairs=2,vocab=8").restore(place)
+    assert caught.value.code == "AX804"
+    assert "the task are not those" in caught.value.details[0]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +142,15 @@ def test_every_option_is_a_flag() -> None:
         (["--tokenizer", "bpe:400"], 2, "error[AX813]: the tokenizer has"),
         (["--length", "4000"], 2, "error[AX814]: the text has"),
         (["--freeze", "layer"], 2, "error[AX815]: `layer` names no parameter"),
-        (["--teacher-layers", "0"], 2, "`--teacher-layers` needs a `--teacher`"),
+        (["--freeze", "*"], 2, "error[AX815]: every parameter is frozen"),
+        (["--teacher-layers", "0"], 2, "`--teacher-layers` need a `--teacher`"),
+        (["--teacher-weight", "0.5"], 2, "need a `--teacher`"),
+        (["--temperature", "1"], 2, "need a `--teacher`"),
+        (["--prompt", "\udcff"], 2, "error: `prompt` is not a text in UTF-8"),
+        (["--data", ""], 2, "error[AX810]: an empty name is no text"),
+        (["--tokenizer", "none"], 2, "error[AX812]: without a tokenizer there are no tokens"),
+        (["--init", "nowhere"], 2, "error[AX551]: `nowhere` has no safetensors file"),
+        (["--batch", "1000000000"], 2, "compute a step in parts with `--accumulate`"),
         (["--resume"], 2, "error[AX801]"),
         (["--report-to", "paper"], 2, "'paper' is none of wandb, swanlab"),
         (["--set", "dims.vocab_size=-1"], 1, "error[AX"),
@@ -119,12 +198,9 @@ def test_it_trains_and_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
 def test_standard_input_and_ctrl_c(place: Path) -> None:
     """In a process of its own: the text comes by a pipe, and the first Ctrl-C ends the run with what it has."""
     command = [sys.executable, "-m", "axon_compose", "train", "small.json", "--data", "-", "--out", "out"]
-    run = subprocess.Popen(
-        [*command, "--minutes", "600", *FAST], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-    try:
-        assert run.stdin is not None
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with child([*command, "--minutes", "600", *FAST], env=env, text=False, **pipes) as run:
         run.stdin.write(b"a text of some length, said again. " * 20)
         run.stdin.close()
         run.stdin = None
@@ -132,12 +208,9 @@ def test_standard_input_and_ctrl_c(place: Path) -> None:
             not (place / "out" / "metrics.jsonl").exists()
             or (place / "out" / "metrics.jsonl").read_text().count('"step"') < 4
         ):
-            assert run.poll() is None, run.stderr.read() if run.stderr else ""
+            assert run.poll() is None, run.stderr.read()
         run.send_signal(signal.SIGINT)
-        out, err = run.communicate(timeout=120)
-    finally:
-        run.kill()
-        run.wait()
+        out, err = run.communicate(timeout=PATIENCE)
     assert run.returncode == 130
     assert b"`--resume` continues where it was" in err
     assert b"steps" in out

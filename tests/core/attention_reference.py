@@ -4,7 +4,7 @@ import numpy as np
 
 
 def softmax_attention(queries, keys, values, scale, window=None, first=0, sinks=None):
-    """(H, L, d), (G, S, d), (G, S, v) to (H, L, v); query i stands at key S - L + i, keys before `first` are hidden."""
+    """(H, L, d), (G, S, d), (G, S, v) to (H, L, v); query i is at key S - L + i, keys before `first` are hidden."""
     heads, length, _ = queries.shape
     groups, total, _ = keys.shape
     out = np.zeros((heads, length, values.shape[-1]))

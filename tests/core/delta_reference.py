@@ -42,7 +42,7 @@ def reference(values):
     identity = np.eye(k.shape[-1])
     for t in range(v.shape[1]):
         kt, write = k[:, t, :, None, :], beta[:, t, :, None, None]
-        # The formula of the paper as it stands.
+        # The formula of the paper, unchanged.
         state = np.exp(log_g[:, t])[..., None, :] * state @ (identity - write * kt.swapaxes(-1, -2) * kt)
         state = state + write * v[:, t, ..., None] * kt
         states.append(state)

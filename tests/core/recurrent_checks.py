@@ -14,7 +14,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.cache import ArraysCache
 
 LENGTHS = (11, 1, 40, 23)
-#: What stands at padding; large enough to be seen in every output that it reaches.
+#: Input at padding; large enough to be seen in every output that it reaches.
 GARBAGE = 5.0
 
 
@@ -147,6 +147,33 @@ def check_declared(spec, layer, options, dims):
         assert array.shape[1:] == record.shape
         assert array.dtype == getattr(mx, record.dtype or "bfloat16")
     assert cache.nbytes == 2 * declared.nbytes(6)
+
+
+def check_dirty_padding(layer, reference):
+    """Padding that is not a number reaches neither outputs nor states."""
+    x = sequence(1, 40)
+    dirty = mx.concatenate([mx.full((1, 3, x.shape[2]), mx.nan), x], axis=1)
+    y, cache = layer(dirty, mx.arange(43)[None] >= 3)
+    expected, *states = reference(layer, x)
+    close(y[:, 3:], expected)
+    assert len(cache) == len(states)
+    for state in cache:
+        assert mx.isfinite(state).all()
+
+
+def check_low_precision(layer, reference, spec, types, limit):
+    """In bfloat16 the output keeps its type, the cache has these, and the float64 layer is near.
+
+    Weights and activations are rounded to 8 bits at several places on the way.
+    """
+    x = sequence(length=30)
+    expected, *_ = reference(layer, x)
+    layer.set_dtype(mx.bfloat16)
+    for name in spec.float32:
+        layer[name] = layer[name].astype(mx.float32)
+    y, cache = pieces(layer, x.astype(mx.bfloat16), [17, 1, 12], ArraysCache(len(types)))
+    assert [y.dtype, *(cache[i].dtype for i in range(len(types)))] == [mx.bfloat16, *types]
+    close(y.astype(mx.float32), expected, limit)
 
 
 def recurrent_tests(build, reference_of, variants, states, differentiated=()):

@@ -13,10 +13,11 @@ from mlx_lm.models.cache import ArraysCache
 from pydantic import ValidationError
 from recurrent_checks import (
     check_declared,
+    check_dirty_padding,
+    check_low_precision,
     close,
     convolved,
     parameters,
-    pieces,
     recurrent_tests,
     sequence,
     softplus,
@@ -133,23 +134,11 @@ def test_decays_beyond_any_exponential_stay_exact(shift):
 
 
 def test_padding_that_is_not_a_number_does_not_spread():
-    layer, x = build(BASE), sequence(1, 40)
-    dirty = mx.concatenate([mx.full((1, 3, HIDDEN), mx.nan), x], axis=1)
-    y, cache = layer(dirty, mx.arange(43)[None] >= 3)
-    close(y[:, 3:], reference_of(BASE)(layer, x)[0])
-    assert mx.isfinite(cache[3]).all()
+    check_dirty_padding(build(BASE), reference_of(BASE))
 
 
 def test_low_precision_keeps_its_type_and_a_float32_state():
-    layer, x = build(BASE), sequence(length=30)
-    expected, *_ = reference_of(BASE)(layer, x)
-    layer.set_dtype(mx.bfloat16)
-    for name in SPEC.float32:
-        layer[name] = layer[name].astype(mx.float32)
-    y, cache = pieces(layer, x.astype(mx.bfloat16), [17, 1, 12], ArraysCache(4))
-    assert [y.dtype, *(cache[i].dtype for i in range(4))] == [mx.bfloat16] * 4 + [mx.float32]
-    # Weights and activations are rounded to 8 bits at several places on the way.
-    close(y.astype(mx.float32), expected, 0.04)
+    check_low_precision(build(BASE), reference_of(BASE), SPEC, [mx.bfloat16] * 3 + [mx.float32], 0.04)
 
 
 def test_the_layer_starts_with_a_memory_of_many_tokens():

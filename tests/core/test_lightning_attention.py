@@ -14,9 +14,10 @@ from mlx_lm.models.cache import ArraysCache
 from pydantic import ValidationError
 from recurrent_checks import (
     check_declared,
+    check_dirty_padding,
+    check_low_precision,
     close,
     parameters,
-    pieces,
     recurrent_tests,
     sequence,
     silu,
@@ -177,21 +178,11 @@ def test_decays_from_none_to_all(scale):
 
 
 def test_padding_that_is_not_a_number_does_not_spread():
-    layer, x = build(VARIANTS[0]), sequence(1, 40)
-    dirty = mx.concatenate([mx.full((1, 3, HIDDEN), mx.nan), x], axis=1)
-    y, cache = layer(dirty, mx.arange(43)[None] >= 3)
-    close(y[:, 3:], reference_of(VARIANTS[0])(layer, x)[0])
-    assert mx.isfinite(cache[0]).all()
+    check_dirty_padding(build(VARIANTS[0]), reference_of(VARIANTS[0]))
 
 
 def test_low_precision_keeps_its_type_and_a_float32_state():
-    layer, x = build(VARIANTS[0]), sequence(length=30)
-    expected, _ = reference_of(VARIANTS[0])(layer, x)
-    layer.set_dtype(mx.bfloat16)
-    y, cache = pieces(layer, x.astype(mx.bfloat16), [17, 1, 12], ArraysCache(1))
-    assert (y.dtype, cache[0].dtype) == (mx.bfloat16, mx.float32)
-    # Weights and activations are rounded to 8 bits at several places on the way.
-    close(y.astype(mx.float32), expected, 0.04)
+    check_low_precision(build(VARIANTS[0]), reference_of(VARIANTS[0]), SPEC, [mx.float32], 0.04)
 
 
 @pytest.mark.parametrize(

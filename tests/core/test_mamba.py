@@ -15,13 +15,11 @@ from mlx_lm.models.cache import ArraysCache
 from pydantic import ValidationError
 from recurrent_checks import (
     check_declared,
-    check_gradient,
-    check_pieces,
-    check_ragged,
+    check_low_precision,
     close,
     convolved,
     parameters,
-    pieces,
+    recurrent_tests,
     sequence,
     silu,
     softplus,
@@ -84,17 +82,7 @@ def test_forward_equals_the_float64_layer(options):
         close(found, true)
 
 
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
-@pytest.mark.parametrize("sizes", [[1] * 40, [2, 1, 30, 7]], ids=len)
-def test_a_sequence_cut_anywhere_equals_the_whole(options, sizes):
-    check_pieces(build(options), reference_of(options), sizes, ArraysCache(2))
-
-
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
-@pytest.mark.parametrize("sizes", [[40], [1] * 40, [7, 13, 20], [16, 16, 8]], ids=len)
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_every_row_of_a_ragged_batch_equals_its_single_run(options, sizes, side):
-    check_ragged(build(options), reference_of(options), sizes, side)
+TestRecurrence = recurrent_tests(build, reference_of, VARIANTS, 2)
 
 
 @pytest.mark.parametrize("falcon", [False, True])
@@ -141,11 +129,6 @@ def same_outputs(ours, theirs):
         close(ours(part, None, mine)[0], theirs(part, cache=other), 1e-5)
 
 
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
-def test_gradient_agrees_with_differences_of_the_float64_layer(options):
-    check_gradient(build(options), reference_of(options), 12)
-
-
 def test_steps_beyond_any_exponential_stay_finite():
     layer, x = build(BASE), sequence()
     layer.dt_proj.bias = mx.where(mx.arange(20) % 2 == 0, 1000.0, -1000.0)
@@ -158,14 +141,7 @@ def test_steps_beyond_any_exponential_stay_finite():
 @pytest.mark.parametrize("norm", ["none", "weightless", "learned"])
 def test_low_precision_keeps_its_type_and_a_float32_state(norm):
     options = BASE | {"norm": norm}
-    layer, x = build(options), sequence(length=30)
-    expected, *_ = reference_of(options)(layer, x)
-    layer.set_dtype(mx.bfloat16)
-    layer.A_log, layer.D = layer.A_log.astype(mx.float32), layer.D.astype(mx.float32)
-    y, cache = pieces(layer, x.astype(mx.bfloat16), [17, 1, 12], ArraysCache(2))
-    assert (y.dtype, cache[0].dtype, cache[1].dtype) == (mx.bfloat16, mx.bfloat16, mx.float32)
-    # Weights and activations are rounded to 8 bits at four places on the way.
-    close(y.astype(mx.float32), expected, 0.03)
+    check_low_precision(build(options), reference_of(options), SPEC, [mx.bfloat16, mx.float32], 0.03)
 
 
 @pytest.mark.parametrize("example", SPEC.examples, ids=str)

@@ -12,13 +12,12 @@ from mlx_lm.models.cache import ArraysCache
 from pydantic import ValidationError
 from recurrent_checks import (
     check_declared,
-    check_gradient,
-    check_pieces,
-    check_ragged,
+    check_dirty_padding,
+    check_low_precision,
     close,
     convolved,
     parameters,
-    pieces,
+    recurrent_tests,
     sequence,
     silu,
     softplus,
@@ -72,22 +71,7 @@ def reference_of(options):
     return reference
 
 
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
-@pytest.mark.parametrize("sizes", [[40], [1] * 40, [2, 1, 30, 7]], ids=len)
-def test_a_sequence_cut_anywhere_equals_the_whole(options, sizes):
-    check_pieces(build(options), reference_of(options), sizes, ArraysCache(2))
-
-
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
-@pytest.mark.parametrize("sizes", [[40], [1] * 40, [7, 13, 20]], ids=len)
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_every_row_of_a_ragged_batch_equals_its_single_run(options, sizes, side):
-    check_ragged(build(options), reference_of(options), sizes, side)
-
-
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
-def test_gradient_agrees_with_differences_of_the_float64_layer(options):
-    check_gradient(build(options), reference_of(options), 12)
+TestRecurrence = recurrent_tests(build, reference_of, VARIANTS, 2)
 
 
 def test_it_is_the_layer_of_mlx_lm():
@@ -107,22 +91,11 @@ def test_it_is_the_layer_of_mlx_lm():
 
 
 def test_padding_that_is_not_a_number_does_not_spread():
-    layer, x = build(BASE), sequence(1, 40)
-    dirty = mx.concatenate([mx.full((1, 3, HIDDEN), mx.nan), x], axis=1)
-    y, cache = layer(dirty, mx.arange(43)[None] >= 3)
-    close(y[:, 3:], reference_of(BASE)(layer, x)[0])
-    assert mx.isfinite(cache[1]).all()
+    check_dirty_padding(build(BASE), reference_of(BASE))
 
 
 def test_low_precision_keeps_its_type_and_a_float32_state():
-    layer, x = build(BASE), sequence(length=30)
-    expected, *_ = reference_of(BASE)(layer, x)
-    layer.set_dtype(mx.bfloat16)
-    for name in SPEC.float32:
-        layer[name] = layer[name].astype(mx.float32)
-    y, cache = pieces(layer, x.astype(mx.bfloat16), [17, 1, 12], ArraysCache(2))
-    assert (y.dtype, cache[0].dtype, cache[1].dtype) == (mx.bfloat16, mx.bfloat16, mx.float32)
-    close(y.astype(mx.float32), expected, 0.03)
+    check_low_precision(build(BASE), reference_of(BASE), SPEC, [mx.bfloat16, mx.float32], 0.03)
 
 
 @pytest.mark.parametrize("example", SPEC.examples, ids=str)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from importlib.metadata import distributions, version
 
 import mlx.core as mx
 import numpy as np
@@ -77,7 +79,7 @@ def test_the_scan_of_mamba2(batch, length, seed):
 def test_extreme_steps_over_a_long_sequence(kind, low, high):
     values = draw(kind, batch=1, length=8192, low=low, high=high)
     # A state that hardly changes is rounded the same way at every token, half of its last place at most: steps of 1e-4
-    # add up thousands of them. Decays that are rounded to float32 first, as in a loop over tokens, come to 4e-4 there.
+    # add up thousands of them. Decays that are rounded to float32 first, as in a loop over tokens, lose 4e-4 there.
     limit = 1e-4 if high == 1e-4 else 1e-5 if high == 1e-3 else 2e-6
     for found, truth in zip(run(kind, values), reference(kind, values), strict=True):
         assert relative(found, truth) < limit
@@ -210,18 +212,37 @@ def test_another_version_of_mlx_is_left_alone(built, tmp_path):
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: mlx\nVersion: 99.0\n")
     code = (
         "from axon_core.kernels._native import native; print(native())\n"
+        "from axon_compose.machine.native import native; print(native())\n"
         "from axon_compose.proof.doctor import examine\n"
         "print(*(finding.value for finding in examine() if finding.name == 'kernels'))"
     )
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{built}", "AXON_NATIVE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.stdout.startswith("None\naxon-native was built for mlx 0."), done.stderr
-    assert "not 99.0: build it again" in done.stdout
+    used, shown, reported = done.stdout.splitlines()
+    assert (used, shown) == ("None", "Native(version='0.1.0', fits=False)"), done.stderr
+    assert reported.startswith("axon-native was built for mlx 0.")
+    assert reported.endswith("not 99.0: build it again")
 
 
-@pytest.mark.parametrize(("switch", "told"), [("0", "AXON_NATIVE is 0"), ("1", "in C++, axon-native ")])
-def test_doctor_tells_whether_it_is_used(built, switch, told):
+def test_the_wheel_needs_the_mlx_that_it_is_built_for(built):
+    (found,) = distributions(path=[str(built)])
+    assert found.requires == [f"mlx=={version('mlx')}"]
+
+
+def test_show_says_what_runs(built):
+    command = [sys.executable, "-m", "axon_compose", "show", "hybrid-demo", "--json"]
+    paths = os.pathsep.join([str(built), *sys.path])
+    found = []
+    for switch in ("1", "0"):
+        environment = os.environ | {"PYTHONPATH": paths, "AXON_NATIVE": switch}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        found.append(json.loads(done.stdout)["result"]["axon_native"])
+    assert found == ["0.1.0", None]
+
+
+@pytest.mark.parametrize(("switch", "words"), [("0", "AXON_NATIVE is 0"), ("1", "in C++, axon-native ")])
+def test_doctor_reports_whether_it_is_used(built, switch, words):
     code = "from axon_compose.proof.doctor import examine; print(*(finding.value for finding in examine()))"
     environment = os.environ | {"PYTHONPATH": str(built), "AXON_NATIVE": switch}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert told in done.stdout, done.stderr
+    assert words in done.stdout, done.stderr

@@ -13,9 +13,10 @@ from mlx_lm.models.cache import ArraysCache
 from pydantic import ValidationError
 from recurrent_checks import (
     check_declared,
+    check_dirty_padding,
+    check_low_precision,
     close,
     parameters,
-    pieces,
     recurrent_tests,
     sequence,
     softplus,
@@ -112,21 +113,11 @@ def test_gates_beyond_any_exponential_stay_exact(shift):
 
 
 def test_padding_that_is_not_a_number_does_not_spread():
-    layer, x = build(VARIANTS[0]), sequence(1, 40)
-    dirty = mx.concatenate([mx.full((1, 3, HIDDEN), mx.nan), x], axis=1)
-    y, cache = layer(dirty, mx.arange(43)[None] >= 3)
-    close(y[:, 3:], reference(layer, x)[0])
-    assert mx.isfinite(cache[1]).all()
+    check_dirty_padding(build(VARIANTS[0]), reference)
 
 
 def test_low_precision_keeps_its_type_and_a_float32_state():
-    layer, x = build(VARIANTS[0]), sequence(length=30)
-    expected, *_ = reference(layer, x)
-    layer.set_dtype(mx.bfloat16)
-    y, cache = pieces(layer, x.astype(mx.bfloat16), [17, 1, 12], ArraysCache(3))
-    assert [y.dtype, *(cache[i].dtype for i in range(3))] == [mx.bfloat16, mx.bfloat16, mx.float32, mx.float32]
-    # Weights and activations are rounded to 8 bits at several places on the way.
-    close(y.astype(mx.float32), expected, 0.03)
+    check_low_precision(build(VARIANTS[0]), reference, SPEC, [mx.bfloat16, mx.float32, mx.float32], 0.03)
 
 
 def test_decays_start_as_in_the_paper():

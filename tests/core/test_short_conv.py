@@ -112,7 +112,7 @@ def padded(rows, side):
 @pytest.mark.parametrize("sizes", [[30], [1] * 30, [7, 13, 10], [12, 18]], ids=lambda s: str(len(s)))
 @pytest.mark.parametrize("side", ["left", "right", "right, merged"])
 def test_every_padded_row_equals_its_single_run_and_goes_on(options, sizes, side):
-    """What stands at padding is not even a number. A merged cache has rows that were read before."""
+    """Input at padding is not even a number. A merged cache has rows that were read before."""
     layer = build(options)
     earlier = [sequence(1, 5, seed=70 + length) for length in LENGTHS] if "merged" in side else None
     rows = [sequence(1, length, seed=10 + length) for length in LENGTHS]

@@ -144,7 +144,11 @@ def test_the_record_states_what_is_built(example):
 
 @pytest.mark.parametrize(
     ("fields", "words"),
-    [({"use": 1}, "none of `uses`"), ({"num_kv_heads": 3}, "not a multiple"), ({"activation": "situ"}, "has bounds")],
+    [
+        ({"use": 1}, "none of `uses`"),
+        ({"num_kv_heads": 3}, "not a multiple"),
+        *(({"activation": name}, "has bounds") for name in ("situ", "swiglu_oai", "swiglu_clipped")),
+    ],
     ids=str,
 )
 def test_wrong_options_are_refused(fields, words):

@@ -40,7 +40,7 @@ def reference(values):
     r, log_w, k, v, a, b, state = (np.asarray(values[name], np.float64) for name in NAMES)
     y = np.zeros_like(v)
     for t in range(v.shape[1]):
-        # The formula of the paper as it stands.
+        # The formula of the paper, unchanged.
         transition = np.exp(log_w[:, t])[..., None] * np.eye(k.shape[-1]) + a[:, t, ..., None] * b[:, t, :, None, :]
         state = state @ transition + v[:, t, ..., None] * k[:, t, :, None, :]
         y[:, t] = (state @ r[:, t, ..., None])[..., 0]

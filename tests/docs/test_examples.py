@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import refresh
+import yaml
 
 import axon_compose
 from axon_compose.model import try_out
 from axon_compose.plan import total_parameters
+from axon_compose.surgery import plan_edit
 
 #: Its files need plugins that only its own commands install; `test_pages` runs those.
 PLUGINS = "docs/plugins.md"
@@ -45,6 +47,11 @@ def test_yaml(page: str, block: refresh.Block, folder: Path) -> None:
     if named and not named[1]:
         with pytest.raises(axon_compose.ArchitectureError):
             axon_compose.load(named[0])
+        return
+    if "\nedits:" in block.text:
+        edit = yaml.safe_load(block.text)
+        described = f"{edit['source']}.yaml"  # of which the page's commands build the folder that it names
+        assert plan_edit(edit | {"source": described}).steps
         return
     if base:
         Path("fragment.yaml").write_text(f"extends: {base}\n{block.text}", "utf-8")

@@ -16,11 +16,12 @@ from axon_compose.language.source import Mapping, read
 
 BASE = Path(__file__).parent / "base.yaml"
 EXAMPLE = re.compile(r"^```yaml\n# (wrong|right)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-#: The text itself (AX0) is judged without a base, in `tests/diagnostics/test_codes.py`.
+#: The text itself (AX0) is judged without a base, in `tests/diagnostics/test_codes.py`; edit files (AX9) in
+#: `tests/surgery/test_edit_faults.py`.
 EXAMPLES = [
     pytest.param(code, kind, text, id=f"{code}-{kind}")
     for code, entry in CODES.items()
-    if not code.startswith("AX0")
+    if not code.startswith(("AX0", "AX9"))
     for kind, text in EXAMPLE.findall(entry.explanation)
 ]
 

@@ -40,7 +40,9 @@ def test_what_was_run_is_what_is_described(title: str) -> None:
     assert result.finished
     assert {each.name for each in result.entrants} == set(claim["models"])
     assert result.material == claim.get("task", claim.get("data"))
-    assert [len(result.standing(name).scores) for name in claim["models"]] == [3] * len(claim["models"])
+    assert [len(result.standing(name).scores) for name in claim["models"]] == [claim.get("seeds", 3)] * len(
+        claim["models"]
+    )
 
 
 def test_a_claim_that_turns_round_has_not_come_out() -> None:

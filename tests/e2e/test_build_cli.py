@@ -106,7 +106,7 @@ def test_answer_of_a_written_folder(tiny: Path, tmp_path: Path) -> None:
     assert answer["result"]["out"] == "my model"
     assert set(answer["result"]["files"]) == set(names(tmp_path / "my model")) - {"build.json"}
     assert "mlx_lm.generate --model 'my model' --trust-remote-code" in done.stderr
-    assert "--num-layers 1" in done.stderr
+    assert "axon-compose train 'my model' --data python-docs --out 'my model-trained'" in done.stderr
 
 
 def test_bfloat16_folder(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from mlx_lm.utils import load as load_both
 from axon_compose import load, load_model
 from axon_compose.cli import main
 
+pytestmark = pytest.mark.xdist_group("folders-in-commands")  # one worker makes the folders
+
 PROMPT = "State space, a window and experts: describe, trust, run."
 KINDS = ("built", "quantised", "fused", "adapters")
 TOKENS = mx.array([list(PROMPT.encode())])
@@ -56,6 +58,7 @@ def test_every_command_takes_the_folder(
     assert load(folder).plan() == load("hybrid-demo", settings=SMALL).plan()
 
 
+@pytest.mark.usefixtures("forked_subjects")
 def test_bench_takes_a_folder(folders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     sizes = ("--prompt", 8, "--steps", 2, "--batch", 1, "--rounds", 1)
     assert "decode" in run(capsys, "bench", folders["quantised"], *sizes)

@@ -111,7 +111,8 @@ def test_convert_to_bfloat16_keeps_what_must_be_float32(model: Path, tmp_path: P
     assert kept == {f"model.layers.{i}.ssm.{name}" for i in (0, 1, 2, 4) for name in ("A_log", "D")}
     weights = [f"model.layers.0.ssm.in_proj.{'scales' if quantised else 'weight'}", "model.norm.weight"]
     assert {header[name].dtype for name in weights} == {"BF16"}
-    assert len(set(generated(tmp_path / "b", PROMPT))) > 4
+    # Drawn, since the likeliest token of random weights may be the one that ends the text.
+    assert len(set(generated(tmp_path / "b", PROMPT, "--temp", 1, "--seed", 1))) > 4
 
 
 @pytest.mark.parametrize("checkpoint", [False, True], ids=["plain", "checkpointed"])

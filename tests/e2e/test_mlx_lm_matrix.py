@@ -12,7 +12,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -24,16 +23,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import yaml
-from commands import environment
 from mlx_lm.utils import load_model
 from test_mlx_lm_commands import DATASETS
-from test_mlx_lm_server import Server, free_port
+from test_mlx_lm_server import served
 
 from axon_compose import load
 from axon_compose.checkpoints.export import export
 from axon_compose.checkpoints.folder import write_model
 from axon_core.cpu import reference_implementations
-from tests.children import child
 
 ROWS = yaml.safe_load((Path(__file__).parent / "mlx_lm_matrix.yaml").read_text())["rows"]
 PROMPT = "State space, a window and experts: describe, trust, run."
@@ -166,14 +163,7 @@ def chat(side: Side) -> str:
 
 
 def server(side: Side) -> list[str]:
-    port = free_port()
-    command = [sys.executable, "-m", "mlx_lm", "server", "--trust-remote-code", "--model", str(side.folder)]
-    log = side.place / "log.txt"
-    with (
-        log.open("w") as stream,
-        child([*command, "--port", str(port)], stdout=stream, stderr=subprocess.STDOUT, env=environment()) as process,
-    ):
-        asked = Server(process, port, log)
+    with served(side.folder, side.place / "log.txt") as asked:
         return [asked.chat(prompt) for prompt in ("ok", PROMPT)]
 
 

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from commands import complaints, environment, plain
 
 from tests.children import PATIENCE, child
 
+pytestmark = pytest.mark.xdist_group("server")  # one worker starts it
+
 PROMPTS = ["ok", "a window of sixteen tokens", "state space, a window and experts: describe, trust, run. " * 2]
 CROWD = ["who", "a stack of sixteen layers", "one expert, two experts and a shared one: run, trust, describe. " * 3]
 TOKENS = 24
-#: How a server ends at Ctrl-C: mlx 0.32 sometimes aborts in its own exit on Linux if a thread used `mx.random`, as the
-#: server's does; with a stock llama, and without mlx-lm, as often as with ours (6 of 10, and 9 of 60).
+#: How a server ends at Ctrl-C: on Linux mlx 0.32 sometimes aborts in its own exit, with a stock llama as often as with
+#: models of ours.
 ENDED = (0, -signal.SIGABRT)
 
 
@@ -76,18 +79,26 @@ def free_port() -> int:
     return port
 
 
+@contextmanager
+def served(folder: Path, log: Path, **variables: str) -> Iterator[Server]:
+    """`mlx_lm server` over a folder."""
+    port = free_port()
+    command = [sys.executable, "-m", "mlx_lm", "server", "--trust-remote-code", "--model", str(folder)]
+    with (
+        log.open("w") as stream,
+        child(
+            [*command, "--port", str(port)], stdout=stream, stderr=subprocess.STDOUT, env=environment(**variables)
+        ) as process,
+    ):
+        yield Server(process, port, log)
+
+
 @pytest.fixture(scope="module")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     (folder / "hub").mkdir()
-    port = free_port()
-    command = [sys.executable, "-m", "mlx_lm", "server", "--trust-remote-code", "--model", str(model)]
-    variables = environment(HF_HOME=str(folder))
-    with (
-        (folder / "log.txt").open("w") as log,
-        child([*command, "--port", str(port)], stdout=log, stderr=subprocess.STDOUT, env=variables) as process,
-    ):
-        yield Server(process, port, folder / "log.txt")
+    with served(model, folder / "log.txt", HF_HOME=str(folder)) as asked:
+        yield asked
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +158,7 @@ def at_once(server: Server, prompts: list[str]) -> dict[str, str]:
 
 
 def test_completions_and_a_repeated_prompt(server: Server) -> None:
-    first, second = (json.loads(server.post("/v1/completions", prompt=PROMPTS[2])) for _ in range(2))
+    first, second = (json.loads(server.post("/v1/completions", prompt=PROMPTS[1])) for _ in range(2))
     assert first["choices"][0]["text"] == second["choices"][0]["text"]
     assert first["usage"]["completion_tokens"] == TOKENS
 

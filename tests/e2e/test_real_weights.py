@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,14 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
 import pytest
-from commands import environment
 from make_real_reference import POSITIONS, REAL, ROOT, TOKENS
 from mlx_lm import generate, load
-from test_mlx_lm_server import ENDED, Server, free_port
+from test_mlx_lm_server import ENDED, served
 
 from axon_compose import load as load_architecture
 from axon_compose import load_model
 from axon_compose.checkpoints.export import export
 from axon_compose.checkpoints.folder import write_model
-from tests.children import child
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_weights]
 WEIGHTS = ROOT / "run" / "weights"
@@ -143,16 +140,9 @@ def test_one_step_of_lora_learns(smollm2: Path) -> None:
 
 @of_smollm2
 def test_a_chat_with_the_server(smollm2: Path, tmp_path: Path) -> None:
-    port = free_port()
-    log = tmp_path / "log"
-    command = [sys.executable, "-m", "mlx_lm", "server", "--model", str(smollm2), "--trust-remote-code"]
-    with (
-        log.open("w") as out,
-        child([*command, "--port", str(port)], stdout=out, stderr=out, env=environment()) as process,
-    ):
-        server = Server(process, port, log)
+    with served(smollm2, tmp_path / "log") as server:
         assert "Paris" in server.chat("What is the capital of France?")
-        assert server.stop() in ENDED, log.read_text()
+        assert server.stop() in ENDED, server.log.read_text()
 
 
 @pytest.mark.xdist_group("gemma3")

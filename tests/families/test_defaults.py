@@ -16,6 +16,7 @@ import pytest
 from axon_compose import ArchitectureError, load
 from axon_compose.checkpoints.huggingface._harmless import is_harmless
 from axon_compose.plan import Plan
+from axon_compose.registry import Registry
 from tests.families.models import BY_MLX_LM, FIXTURES, NAMES
 from tests.families.reference_configs import Refused, explicit, fields_of
 
@@ -54,6 +55,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.registry = Registry.installed()
         self.known: dict[str, Any] = {}
 
     def model(self, config: dict[str, Any]) -> Any:
@@ -62,7 +64,7 @@ class Reader:
         if key not in self.known:
             (self.folder / "config.json").write_text(json.dumps(config))
             try:
-                self.known[key] = _parts(load(checkpoint=self.folder).plan())
+                self.known[key] = _parts(load(checkpoint=self.folder, registry=self.registry).plan())
             except ArchitectureError as error:
                 self.known[key] = sorted(d.code for d in error.diagnostics if d.severity == "error")
         return self.known[key]
@@ -91,32 +93,42 @@ def compare(config: dict[str, Any], read: Reader) -> None:
     assert read.model(config) == read.model(whole)
 
 
-@pytest.mark.parametrize("model_type", TYPES)
-def test_a_configuration_that_says_nothing(model_type: str, tmp_path: Path) -> None:
-    compare({"model_type": model_type}, Reader(tmp_path))
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.xdist_group(f"defaults-{name}")) for name in TYPES.values()],
+)
+def name(request: pytest.FixtureRequest) -> str:
+    """The fixture of a model type; all tests of one follow each other, since they come upon the same models."""
+    return str(request.param)
 
 
-@pytest.mark.parametrize("name", TYPES.values())
-def test_a_configuration_without_one_field(name: str, tmp_path: Path) -> None:
-    config, read = config_of(name), Reader(tmp_path)
+@pytest.fixture(scope="module")
+def read(name: str, tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    return Reader(tmp_path_factory.mktemp(name))
+
+
+def test_a_configuration_that_says_nothing(name: str, read: Reader) -> None:
+    compare({"model_type": config_of(name)["model_type"]}, read)
+
+
+def test_a_configuration_without_one_field(name: str, read: Reader) -> None:
+    config = config_of(name)
     compare(config, read)
     for field in filter(matters, config):
         if (name, field) not in _MOVED:
             compare({key: value for key, value in config.items() if key != field}, read)
 
 
-@pytest.mark.parametrize("name", TYPES.values())
-def test_a_configuration_with_null_for_one_field(name: str, tmp_path: Path) -> None:
-    config, read = config_of(name), Reader(tmp_path)
+def test_a_configuration_with_null_for_one_field(name: str, read: Reader) -> None:
+    config = config_of(name)
     for field in filter(matters, config):
         if (name, field) not in _MOVED:
             compare({**config, field: None}, read)
 
 
-@pytest.mark.parametrize("name", TYPES.values())
-def test_two_names_for_one_field(name: str, tmp_path: Path) -> None:
+def test_two_names_for_one_field(name: str, read: Reader) -> None:
     """Where they differ, the one counts that transformers takes; or it is refused."""
-    config, read = config_of(name), Reader(tmp_path)
+    config = config_of(name)
     found = load(checkpoint=FIXTURES / name).document
     assert found.envelope.huggingface is not None
     for dim, fields in found.envelope.huggingface.fields.items():
@@ -136,10 +148,9 @@ def test_two_names_for_one_field(name: str, tmp_path: Path) -> None:
             assert read.model(twice) in (read.model(whole), ["AX603"]), (first, second)
 
 
-@pytest.mark.parametrize("name", TYPES.values())
-def test_a_configuration_with_one_truth_turned_around(name: str, tmp_path: Path) -> None:
+def test_a_configuration_with_one_truth_turned_around(name: str, read: Reader) -> None:
     """Fields that depend on each other, such as kinds of layers on whether there are windows at all."""
-    config, read = config_of(name), Reader(tmp_path)
+    config = config_of(name)
     without = {key: value for key, value in config.items() if key != "layer_types"}
     for field, value in explicit(config).items():
         if isinstance(value, bool) and matters(field):

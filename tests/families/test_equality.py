@@ -21,24 +21,25 @@ from tests.plan.concrete.test_unroll import everything
 #: Whatever is forgotten or misplaced costs a thousandth or more.
 LIMIT = 2e-5
 
-families = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.xdist_group(f"family-{name}")) for name in NAMES]
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(f"family-{name}")) for name in NAMES]
 )
+def name(request: pytest.FixtureRequest) -> str:
+    """A fixture of a family; all tests of one follow each other, since they share its model."""
+    return str(request.param)
 
 
-@families
 def test_logits_are_those_of_the_reference(name: str) -> None:
     tokens, reference = expected(name)
     assert difference(model(name)(tokens), reference) < LIMIT
 
 
-@families
 def test_decoding_gives_the_same(name: str) -> None:
     tokens, reference = expected(name)
     assert difference(decoded(model(name), tokens, 29), reference) < LIMIT
 
 
-@families
 def test_older_configurations_mean_the_same(name: str, tmp_path: Path) -> None:
     """`config.published.json` says it in the words of transformers 4, as most published checkpoints do."""
     older = FIXTURES / name / "config.published.json"
@@ -49,7 +50,6 @@ def test_older_configurations_mean_the_same(name: str, tmp_path: Path) -> None:
     assert everything(again.plan()) == everything(architecture(name).plan())
 
 
-@families
 def test_the_imported_file_is_the_same_model(name: str, tmp_path: Path) -> None:
     whole = architecture(name)
     path = tmp_path / "imported.yaml"
@@ -61,7 +61,6 @@ def test_the_imported_file_is_the_same_model(name: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.array(logits), np.array(model(name)(tokens)))
 
 
-@families
 @pytest.mark.slow
 def test_every_truth_holds(name: str) -> None:
     """Caches, masks, ragged batches, saved caches, gradients: the kit on one layer of each kind of the family.

@@ -6,10 +6,11 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import make_dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -28,6 +29,7 @@ from axon_compose.checkpoints.huggingface import families, whole_config
 from axon_compose.checkpoints.upstream._stock import stock_fields, stock_type
 from axon_compose.cli import main
 from axon_compose.cli._building_flags import KINDS as TOLD
+from axon_compose.model.names import CONFIG_KEY
 from axon_compose.registry import Registry
 from tests.families.models import FIXTURES, NAMES, copied, difference, expected
 from tests.plan.concrete.test_unroll import everything
@@ -127,16 +129,34 @@ def test_a_text_model_is_exported_alone(name: str, tmp_path: Path, tokenizer: Pa
         assert difference(load_model(tmp_path / "mlx-lm", strict=True)[0](tokens), reference) < 2e-5
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.xdist_group(f"family-{n}")) for n in NAMES if n not in RENAMED]
-)
-def test_there_and_back(name: str, tmp_path: Path, tokenizer: Path) -> None:
-    if name in INSIDE:
+class Exported(NamedTuple):
+    """A fixture, and the folders that were made of it, which no test changes."""
+
+    name: str
+    source: Path
+    ours: Path
+    huggingface: Path
+
+
+@pytest.fixture(scope="module", params=[pytest.param(n, marks=pytest.mark.xdist_group(f"family-{n}")) for n in NAMES])
+def exported(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tokenizer: Path
+) -> Iterator[Exported]:
+    """Each fixture by its config.json, built and exported once for the tests of what came out."""
+    name = str(request.param)
+    place = tmp_path_factory.mktemp(name)
+    ours = built(name, place, tokenizer)
+    export(ours, place / "huggingface", "huggingface")
+    yield Exported(name, place / "source", ours, place / "huggingface")
+    shutil.rmtree(place)
+
+
+def test_there_and_back(exported: Exported) -> None:
+    name, ours, target = exported.name, exported.ours, exported.huggingface
+    if name in RENAMED or name in INSIDE:
         pytest.skip(f"{name} is a part of its checkpoint")
-    target = tmp_path / "back"
-    export(built(name, tmp_path, tokenizer), target, "huggingface")
     wanted, found = arrays(FIXTURES / name), arrays(target)
-    config = told(FIXTURES / name)
+    config, rules = told(FIXTURES / name), told(ours)[CONFIG_KEY]["architecture"]["huggingface"]["weights"]
     if name == "gpt_oss_mxfp4":  # decoded: Hugging Face's name for it is that of the plain weights
         wanted = {key: value for key, value in wanted.items() if not key.endswith(("_blocks", "_scales"))}
         decoded = {key for key in found if key.endswith(("experts.gate_up_proj", "experts.down_proj"))}
@@ -148,11 +168,11 @@ def test_there_and_back(name: str, tmp_path: Path, tokenizer: Path) -> None:
     assert found.keys() <= wanted.keys()
     assert all(key.endswith(IDLE.get(name, ())) for key in lost)
     assert bool(lost) == (name in IDLE)
-    if name == "baichuan_m1":  # whose rows come with the length that its code gives them before each use
-        rows = wanted["lm_head.weight"]
-        unit = rows / mx.linalg.norm(rows, axis=-1, keepdims=True)
-        assert mx.allclose(found["lm_head.weight"], unit, rtol=1e-5, atol=0)
-        found["lm_head.weight"] = rows
+    for key in found:
+        if isinstance(rules.get(key), dict) and rules[key].get("unit_rows"):  # as the published code makes them
+            unit = wanted[key] / mx.linalg.norm(wanted[key], axis=-1, keepdims=True)
+            assert mx.allclose(found[key], unit, rtol=1e-5, atol=0)
+            found[key] = wanted[key]
     assert [key for key in found if not same(found[key], wanted[key])] == []
     assert told(target) == config
     assert {read_safetensors(path).metadata["format"] for path in target.glob("*.safetensors")} == {"pt"}
@@ -184,13 +204,21 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("config", ["config.json", "config.published.json"])
-@pytest.mark.parametrize("name", NAMES)
-def test_every_export_is_imported_again(name: str, config: str, tmp_path: Path, tokenizer: Path) -> None:
-    if not (FIXTURES / name / config).exists():
-        pytest.skip(f"{name} has one config.json")
-    ours = built(name, tmp_path, tokenizer, config)
-    plan = load(checkpoint=tmp_path / "source").plan()
+def test_every_export_is_imported_again(exported: Exported, tmp_path: Path) -> None:
+    imported_again(exported, tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if (FIXTURES / name / "config.published.json").exists()])
+def test_every_export_of_an_older_configuration_is_imported_again(name: str, tmp_path: Path, tokenizer: Path) -> None:
+    ours = built(name, tmp_path, tokenizer, "config.published.json")
+    export(ours, tmp_path / "huggingface", "huggingface")
+    imported_again(Exported(name, tmp_path / "source", ours, tmp_path / "huggingface"), tmp_path)
+
+
+def imported_again(exported: Exported, tmp_path: Path) -> None:
+    """Both exports are the model that was built, and stock mlx-lm loads its own or it is said why not."""
+    name, ours = exported.name, exported.ours
+    plan = load(checkpoint=exported.source).plan()
     whole = told(FIXTURES / name)
     unknown = not stock_fields(stock_type(whole.get("text_config", whole)))
     for kind in KINDS:
@@ -205,13 +233,15 @@ def test_every_export_is_imported_again(name: str, config: str, tmp_path: Path, 
             assert error.help is not None
             assert REFUSED[name] in f"{error.message} {error.help}"
             continue
-        export(ours, tmp_path / kind, kind)
-        again = load(checkpoint=tmp_path / kind)
-        assert everything(again.plan()) == everything(plan)
-        weights = dict(tree_flatten(again.build(weights=tmp_path / kind).parameters()))
-        assert weights.keys() == dict(plan.parameters()).keys()
+        folder = exported.huggingface
         if kind == "mlx-lm":
-            load_model(tmp_path / kind, strict=True)
+            folder = tmp_path / kind
+            export(ours, folder, kind)
+            load_model(folder, strict=True)
+        again = load(checkpoint=folder)
+        assert everything(again.plan()) == everything(plan)
+        weights = dict(tree_flatten(again.build(weights=folder).parameters()))
+        assert weights.keys() == dict(plan.parameters()).keys()
 
 
 def odd_llama() -> ModuleType:

@@ -2,8 +2,8 @@
 
 Half a second of `axon-compose` and one and a half of `mlx_lm` are imports, and tests run hundreds of both. A server
 (`server.py`) imports once; each command is a fork of it that gets the arguments, the folder, the variables and the
-streams of its caller, and ends as any Python program does. What a test says of a fresh interpreter (imports, closed
-streams, memory, signals) it says of `sys.executable` instead.
+streams of its caller, and has the exit code and the output of any Python program. What a test says of a fresh
+interpreter (imports, closed streams, memory, signals) it says of `sys.executable` instead.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -61,11 +62,11 @@ def _folder() -> Path:
 
 @lru_cache
 def _programs() -> Path:
-    folder, quoted = _folder() / "bin", " ".join(f"'{part}'" for part in python())
+    folder = _folder() / "bin"
     folder.mkdir()
     for pattern in ("axon-compose", "mlx_lm*"):
         for program in Path(sys.executable).parent.glob(pattern):
             path = folder / program.name
-            path.write_text(f"#!/bin/sh\nexec {quoted} '{program}' \"$@\"\n")
+            path.write_text(f'#!/bin/sh\nexec {shlex.join([*python(), str(program)])} "$@"\n')
             path.chmod(0o755)
     return folder

@@ -5,6 +5,8 @@ It ends when its standard input does, and what it forked with it. A command whos
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -16,6 +18,8 @@ import selectors
 import signal
 import socket
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,56 +47,80 @@ def import_all() -> None:
                 importlib.import_module(module.name)
 
 
-def receive(client: socket.socket) -> tuple[Request, list[int]]:
-    length, streams, _, _ = socket.recv_fds(client, 8, 3)
-    with client.makefile("rb") as file:
-        return json.loads(file.read(int.from_bytes(length, "big"))), list(streams)
+def receive(client: socket.socket) -> tuple[Request | None, list[int]]:
+    """The request and the three streams; no request if the caller is killed before it has said all."""
+    streams: list[int] = []
+    with contextlib.suppress(ConnectionError):
+        length, streams, _, _ = socket.recv_fds(client, 8, 3)
+        size = int.from_bytes(length, "big")
+        with client.makefile("rb") as file:
+            text = file.read(size)
+        if size and len(text) == size:
+            return json.loads(text), streams
+    return None, streams
+
+
+def listening(address: str) -> socket.socket:
+    """A socket at a path of any length, as the client finds it."""
+    listener, place = socket.socket(socket.AF_UNIX), os.open(Path(address).parent, os.O_PATH)
+    listener.bind(f"/proc/self/fd/{place}/{Path(address).name}")
+    os.close(place)
+    listener.listen()
+    return listener
 
 
 def serve(address: str, variables: dict[str, str]) -> tuple[Request, list[int]]:
     """Fork for every request, and return in the fork alone."""
-    parent, selector, listener = os.getpid(), selectors.PollSelector(), socket.socket(socket.AF_UNIX)
-    listener.bind(address)
-    listener.listen()
+    parent, selector, listener = os.getpid(), selectors.PollSelector(), listening(address)
     selector.register(0, selectors.EVENT_READ)
     selector.register(listener, selectors.EVENT_READ)
     os.write(1, b"ready\n")
     while True:
-        for key, _ in selector.select():
-            if key.fd == 0:
-                os._exit(0)
-            elif key.fileobj is listener:
-                client, _ = listener.accept()
-                request, streams = receive(client)
-                if read_once(request["variables"]) != variables:
-                    client.sendall(b"fresh\n")
-                    client.close()
-                elif pid := os.fork():
-                    process = os.pidfd_open(pid)
-                    selector.register(client, selectors.EVENT_READ, pid)  # it says no more, but may go away
-                    selector.register(process, selectors.EVENT_READ, (pid, client))
-                else:
-                    die_with(parent)
-                    for other in selector.get_map().values():
-                        if other.fd != 0:
-                            os.close(other.fd)
-                    os.close(client.detach())
-                    listener.detach()
-                    return request, streams
-                for stream in streams:
-                    os.close(stream)
-            elif isinstance(key.data, int):
-                os.kill(key.data, signal.SIGKILL)
-                selector.unregister(key.fileobj)
+        (key, _), *_ = selector.select()  # one at a time, since what is done with it may end the others
+        if key.fd == 0:
+            os._exit(0)
+        elif key.fileobj is listener:
+            client, _ = listener.accept()
+            request, streams = receive(client)
+            if request is None or read_once(request["variables"]) != variables:
+                answer(client, "fresh")
+            elif pid := os.fork():
+                process = os.pidfd_open(pid)
+                selector.register(client, selectors.EVENT_READ, process)  # it says no more, but may go away
+                selector.register(process, selectors.EVENT_READ, (pid, client))
             else:
-                pid, client = key.data
-                _, status = os.waitpid(pid, 0)
-                selector.unregister(key.fileobj)
-                os.close(key.fd)
-                if client in selector.get_map():
-                    selector.unregister(client)
-                    client.sendall(f"{status}\n".encode())
+                die_with(parent)
+                forget([*selector.get_map().values()])
                 client.close()
+                listener.close()
+                return request, streams
+            for stream in streams:
+                os.close(stream)
+        elif isinstance(key.data, int):
+            signal.pidfd_send_signal(key.data, signal.SIGKILL)
+            selector.unregister(key.fileobj)
+        else:
+            pid, client = key.data
+            _, status = os.waitpid(pid, 0)
+            selector.unregister(key.fileobj)
+            os.close(key.fd)
+            if client in selector.get_map():
+                selector.unregister(client)
+            answer(client, str(status))
+
+
+def forget(keys: list[selectors.SelectorKey]) -> None:
+    """Close in a fork what the server has open for others; as objects, or these close the same numbers once more."""
+    for key in keys:
+        if isinstance(key.data, tuple):
+            os.close(key.fd)
+            key.data[1].close()
+
+
+def answer(client: socket.socket, text: str) -> None:
+    """The last that is said to a caller, who may be gone."""
+    with client, contextlib.suppress(ConnectionError):
+        client.sendall(f"{text}\n".encode())
 
 
 def die_with(parent: int) -> None:
@@ -142,6 +170,30 @@ def run(arguments: list[str]) -> None:
         runpy.run_path(kind, run_name="__main__")
 
 
+def ended(program: Callable[[], None]) -> int:
+    """The exit code of a program; Ctrl-C and its like go on as they are."""
+    try:
+        program()
+    except SystemExit as leaving:
+        if leaving.code is None or isinstance(leaving.code, int):
+            return leaving.code or 0
+        sys.stderr.write(f"{leaving.code}\n")
+        return 1
+    except Exception:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        return 1
+    return 0
+
+
+def end(code: int) -> None:
+    """Leave without taking down one by one what was imported: that would copy the memory shared with the server."""
+    threading._shutdown()  # type: ignore[attr-defined]  # as `multiprocessing` does
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def main(address: str) -> None:
     before, own = dict(os.environ), os.environ.get("PYTHONPATH", "").split(os.pathsep)
     path = [place for place in sys.path[1:] if place not in own]
@@ -152,7 +204,7 @@ def main(address: str) -> None:
     gc.freeze()
     request, streams = serve(address, read_once(before))
     become(request, streams, set_by_imports, path)
-    run(request["arguments"])
+    end(ended(lambda: run(request["arguments"])))
 
 
 main(sys.argv[1])

@@ -24,6 +24,7 @@ from axon_compose.language.document import HuggingFace, parse_pattern
 from axon_compose.language.layout import to_text
 from axon_compose.plan.concrete import unroll
 from axon_compose.registry import Registry
+from tests.checkpoints.weights.checkpoint_cases import Shapes
 from tests.helpers import described
 from tests.strategies.checkpoints import RULE_WORDS, rules, values
 
@@ -91,6 +92,14 @@ def test_any_values_in_a_config(folder: Path, data: st.DataObject) -> None:
     plans_or_tells(folder)
 
 
+@pytest.mark.parametrize("field", ["v_head_dim", "qk_nope_head_dim", "kv_lora_rank"])
+@pytest.mark.parametrize("family", ["deepseek_v3", "kimi_linear", "longcat_flash"])
+def test_a_size_that_rules_need_is_null(tmp_path: Path, family: str, field: str) -> None:
+    config = json.loads((FIXTURES / family / "config.published.json").read_text()) | {field: None}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    plans_or_tells(tmp_path)
+
+
 LARGE = {
     "a list of 10^5 zeros": [0] * 99_000,
     "a text of half a MiB": "M" * 500_000,
@@ -111,18 +120,6 @@ def test_a_large_value_in_a_config(tmp_path: Path, name: str, field: str) -> Non
 
 
 # Rules.
-
-
-class Shapes:
-    """Stands in for a plan: names and shapes of parameters."""
-
-    name = "case"
-
-    def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        self.shapes = shapes
-
-    def parameters(self) -> list[tuple[str, tuple[int, ...]]]:
-        return list(self.shapes.items())
 
 
 NAMES = ["a", "a.weight", "a.bias", "a.scales", "a.0", "a.1.weight", "a.00", "a.x", "b.a.0", "a_blocks", "a_scales"]

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import pytest
 from hostile_descriptions import DESCRIPTIONS
 from hypothesis import event, given, settings
-from test_hostile_source import limit_memory
+from test_hostile_source import IN_LITTLE_MEMORY
 
 from axon_compose import Architecture, ArchitectureError, load
 from axon_compose.diagnostics import Span
@@ -37,8 +37,8 @@ Result = tuple[list[str], float, int]
 @pytest.fixture(scope="module")
 def results() -> dict[str, Result]:
     """What became of every text, each in a process of its own with 256 MiB."""
-    begin = [sys.executable, str(HERE / "hostile_descriptions.py")]
-    done = subprocess.run(begin, capture_output=True, text=True, check=False, preexec_fn=limit_memory)
+    begin = [*IN_LITTLE_MEMORY, sys.executable, str(HERE / "hostile_descriptions.py")]
+    done = subprocess.run(begin, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return {name: tuple(rest) for name, *rest in map(json.loads, done.stdout.splitlines())}
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_hostile_source import limit_memory
+from test_hostile_source import IN_LITTLE_MEMORY
 
 from axon_compose import ArchitectureError, load
 from tests.helpers import described
@@ -126,9 +126,8 @@ def test_too_large_to_build(name: str, tmp_path: Path) -> None:
     file.write_text(f"version: 1\n{dims}\n{part}")
     begin = [sys.executable, "-c", MAIN]
     for command in ("validate", "show"):
-        done = subprocess.run(
-            [*begin, command, str(file)], capture_output=True, text=True, check=False, preexec_fn=limit_memory
-        )
+        limited = [*IN_LITTLE_MEMORY, *begin, command, str(file)]
+        done = subprocess.run(limited, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
     done = subprocess.run([*begin, "build", str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 2

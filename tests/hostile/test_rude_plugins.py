@@ -18,6 +18,7 @@ import pytest
 import axon_compose
 from axon_compose.cli import main
 from axon_compose.registry import Guard, PluginFault, Raised, _discovery, _guard
+from tests import forks
 from tests.children import PATIENCE, child
 from tests.rude import RUDE_FILE, install_rude
 
@@ -135,6 +136,7 @@ def test_an_interrupt_that_nobody_sent(run: Run, place: str) -> None:
     assert code == (0 if place == "shrink" else 1)
 
 
+@pytest.mark.usefixtures("forked_subjects")
 @pytest.mark.parametrize("act", ENDS)
 def test_bench_goes_on_without_what_raises(run: Run, act: str) -> None:
     tiny = ("--prompt", "2", "--steps", "1", "--rounds", "1")
@@ -278,10 +280,10 @@ SPEAKING = "import,hook,validator,params,cache,module,factory,forward,shrink".re
 def command(installed: Path, folder: Path, rude: str, *arguments: str) -> tuple[int, str, str]:
     """A command as a process of its own, whose standard output is a pipe."""
     paths = [str(installed), *(path for path in sys.path if path)]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "RUDE": rude}
+    env = os.environ | forks.OFFLINE | {"PYTHONPATH": os.pathsep.join(paths), "RUDE": rude}
     code = "import sys; from axon_compose.cli import main; sys.exit(main())"
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with child([sys.executable, "-c", code, *arguments], env=env, cwd=folder, **pipes) as process:
+    with child([*forks.python(), "-c", code, *arguments], env=env, cwd=folder, **pipes) as process:
         out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, out, err
 

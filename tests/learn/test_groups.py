@@ -13,14 +13,16 @@ import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 
 import axon_compose
-from axon_compose.learn import Recipe
+from axon_compose.learn import Batch, Budget, Recipe, Trainer
 from axon_compose.learn.groups import Group, Grouped, groups, make_optimizer, set_learning_rate
 from axon_compose.learn.muon import Muon, orthogonal
 from axon_compose.proof.check import small_architecture
-from axon_compose.registry import ComponentSpec, Learning, Options, Registry
+from axon_compose.registry import ComponentSpec, Dims, Learning, Options, Registry
 from axon_compose.testing import check_layer
+from axon_core import axon_components
 from tests.helpers import described
-from tests.shipped import VARIED
+from tests.learn.small import Counting
+from tests.shipped import VARIED, shipped
 
 RECIPE: Final = Recipe(weight_decay=0.1, learning_rate=1e-2)
 #: What the literature leaves alone, found by its name as papers and Hugging Face's code have it.
@@ -36,7 +38,7 @@ ALWAYS: Final = re.compile(r"(q|k|v|o|gate|up|down|in|out|x)_proj\.weight$|switc
 @pytest.fixture(scope="module")
 def plans() -> dict[str, Any]:
     """Of small copies, which have the same parameters in fewer layers."""
-    return {name: small_architecture(axon_compose.load(name).plan()).plan() for name in VARIED}
+    return {name: small_architecture(shipped(name).plan()).plan() for name in VARIED}
 
 
 def test_every_parameter_is_in_one_group_and_the_right_ones_decay(plans: dict[str, Any]) -> None:
@@ -66,6 +68,15 @@ def test_a_name_that_is_declared_is_that_of_a_parameter() -> None:
     spec = replace(Registry.installed().component("linear"), learning=Learning(undecayed=("linear.wieght",)))
     with pytest.raises(AssertionError, match=r"`learning\.undecayed` names `linear\.wieght`"):
         check_layer(spec, {}, truths=())
+
+
+def test_every_built_in_layer_declares_how_its_matrices_begin() -> None:
+    """None is left with what MLX makes of a linear layer, whatever the depth of the model."""
+    dims = Dims({"hidden_size": 32, "vocab_size": 16})
+    for spec in axon_components():
+        shapes = spec.params(spec.options.model_validate(spec.examples[0]), dims).values()
+        if spec.kind == "layer" and any(len(shape) > 1 for shape in shapes):
+            assert spec.learning.initial is not None, spec.name
 
 
 def test_routers_and_tables_stay_with_adamw_and_experts_do_not(plans: dict[str, Any]) -> None:
@@ -134,6 +145,39 @@ def test_without_a_gradient_only_what_decays_moves(model: Any) -> None:
             if name in before:
                 factor = 1 - 1e-3 if group.decays else 1.0
                 assert mx.allclose(after[name], factor * before[name], rtol=1e-6, atol=0).item(), name
+
+
+def test_steps_are_those_of_adamw_in_float64(model: Any) -> None:
+    """Three of them, with the norm clipped, the bias corrected, and decay and rate of each group."""
+    recipe = Recipe(batch=4, length=12, learning_rate=1e-2, warmup=0.5, clip=0.5, weight_decay=0.3)
+    trainer = Trainer(model, Counting(), recipe, Budget("steps", 3))
+    declared, gradients = groups(model.plan), list[dict[str, np.ndarray]]()
+    inner = trainer._accumulated
+
+    def seen(batch: Batch) -> Any:
+        found = inner(batch)
+        gradients.append({name: np.array(value, np.float64) for name, value in tree_flatten(found[0])})
+        return found
+
+    trainer._accumulated = seen  # type: ignore[method-assign]
+    weights = {name: np.array(value, np.float64) for name, value in tree_flatten(model.trainable_parameters())}
+    mean, square = ({name: np.zeros_like(value) for name, value in weights.items()} for _ in range(2))
+    for step in range(1, 4):
+        metrics = trainer.step()
+        norm = np.sqrt(sum((value**2).sum() for value in gradients[-1].values()))
+        assert metrics.gradient_norm == pytest.approx(norm, rel=1e-5)
+        assert norm > recipe.clip
+        assert metrics.learning_rate == pytest.approx(recipe.learning_rate_at((step - 0.5) / 3))
+        for name, slope in gradients[-1].items():
+            slope = slope * recipe.clip / norm
+            mean[name] = recipe.beta1 * mean[name] + (1 - recipe.beta1) * slope
+            square[name] = recipe.beta2 * square[name] + (1 - recipe.beta2) * slope**2
+            rate = metrics.learning_rate * declared[name].rate
+            size = np.sqrt(square[name] / (1 - recipe.beta2**step)) + recipe.epsilon
+            decay = recipe.weight_decay if declared[name].decays else 0.0
+            weights[name] = weights[name] * (1 - rate * decay) - rate * mean[name] / (1 - recipe.beta1**step) / size
+    for name, value in tree_flatten(model.trainable_parameters()):
+        assert np.allclose(np.array(value), weights[name], rtol=1e-4, atol=2e-5), name
 
 
 def test_a_rate_is_a_factor_of_the_step(model: Any) -> None:

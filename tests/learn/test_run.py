@@ -18,14 +18,11 @@ from mlx_lm.tuner.callbacks import TrainingCallback
 import axon_compose
 from axon_compose.checkpoints.files import verify
 from axon_compose.diagnostics import CheckpointError
-from axon_compose.learn import Budget, Cadence, Metrics, Outcome, Recipe, Teaching, train
+from axon_compose.learn import Cadence, Metrics, Outcome, Recipe, Teaching
 from axon_compose.learn.reporting import CallbackListener, reporting_callback
 from axon_compose.learn.trainer import Diverged
 from tests.helpers import described
-
-RECIPE = Recipe(batch=2, length=16, learning_rate=1e-2)
-QUIET = Cadence(evaluations=0, samples=0, checkpoints=0)
-STEPS = 8
+from tests.learn.runs import RECIPE, STEPS, go, weights
 
 
 class Ear:
@@ -61,20 +58,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-def go(text: Path, out: Path, *, steps: int = STEPS, stack: str = "a s", **more: Any) -> Outcome:
-    data = described(dims={"hidden_size": 32, "vocab_size": 259}, stack=stack)
-    return train(
-        axon_compose.load(data), text, out,
-        **{"recipe": RECIPE, "budget": Budget("steps", steps), "cadence": QUIET} | more,
-    )  # fmt: skip
-
-
 def losses(outcome: Outcome) -> list[float]:
     return [line["loss"] for line in outcome.history.of("step")]
-
-
-def weights(folder: Path) -> dict[str, np.ndarray]:
-    return {name: np.array(value) for name, value in tree_flatten(axon_compose.load_model(folder).parameters())}
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +143,7 @@ def test_a_run_with_other_texts_is_not_resumed(text: Path, tmp_path: Path) -> No
     with pytest.raises(CheckpointError) as raised:
         go(other, tmp_path / "out", resume=True)
     assert raised.value.diagnostic.code == "AX804"
-    assert raised.value.details[0].startswith("`data` was ")
+    assert raised.value.details == ("the texts, the tokenizer or the task are not those of the beginning",)
 
 
 def test_what_comes_between_the_steps(text: Path, tmp_path: Path) -> None:
@@ -191,7 +176,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(
     monkeypatch.setattr(trainer.Trainer, "_accumulated", broken)
     with pytest.raises(Diverged, match="the loss is nan in step 5") as raised:
         go(text, tmp_path / "out", cadence=Cadence(evaluations=0, samples=0, checkpoints=4))
-    assert raised.value.details == (f"`{tmp_path / 'out'}` is the checkpoint after 4 steps",)
+    assert raised.value.details == (f"`{tmp_path / 'out'}` is the checkpoint from before step 4",)
     assert all(np.isfinite(value).all() for value in weights(tmp_path / "out").values())
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -212,6 +197,35 @@ def test_a_full_disk_keeps_the_last_checkpoint(text: Path, tmp_path: Path, monke
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_state_that_cannot_be_written_is_said_of_the_folder_that_was_asked_for(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written into a folder that gets its name when it is whole."""
+
+    def full(*_: Any) -> None:
+        raise RuntimeError("[write] Unable to write 10 bytes to file.")
+
+    monkeypatch.setattr(mx, "save_safetensors", full)
+    with pytest.raises(CheckpointError) as raised:
+        go(text, tmp_path / "out")
+    assert raised.value.message == f"cannot write `{tmp_path / 'out'}`: [write] unable to write 10 bytes to file."
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_does_not_fit_is_refused_before_there_is_a_folder(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from axon_compose.machine import memory
+
+    monkeypatch.setattr(memory, "available", lambda: 100_000)
+    with pytest.raises(CheckpointError) as raised:
+        go(text, tmp_path / "out")
+    assert raised.value.code == "AX401"
+    assert "on 2 sequences of 16 tokens at once needs" in raised.value.message
+    assert "`--accumulate`" in str(raised.value.help)
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_letters_are_a_text(tmp_path: Path) -> None:
     """So short that nothing of it can be held out."""
     path = tmp_path / "two.txt"
@@ -219,12 +233,6 @@ def test_two_letters_are_a_text(tmp_path: Path) -> None:
     done = go(path, tmp_path / "out", steps=1, recipe=Recipe(batch=1, length=1))
     assert done.finished
     assert done.bits_per_byte is None
-
-
-def test_what_is_there_is_not_replaced(whole: Outcome, text: Path) -> None:
-    with pytest.raises(CheckpointError) as raised:
-        go(text, whole.out)
-    assert raised.value.diagnostic.code == "AX501"
 
 
 def test_it_begins_with_weights(whole: Outcome, text: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn import Batch, Budget, Recipe, Trainer
-from axon_compose.learn.trainer import Diverged
+from axon_compose.learn.trainer import Diverged, _pays
 from tests.learn.small import VOCABULARY, Counting, model
 
 RECIPE = Recipe(batch=4, length=12, learning_rate=1e-2, warmup=0.1)
@@ -88,14 +88,61 @@ def test_parts_of_a_step_are_the_step(left_out: int) -> None:
         assert other.gradient_norm == pytest.approx(found[0].gradient_norm, rel=1e-5)
 
 
-def test_it_continues_to_the_bit(tmp_path: Path) -> None:
-    budget = Budget("steps", 12)
-    whole = Trainer(model(), Counting(), RECIPE, budget)
+def test_an_evaluation_is_the_mean_over_all_targets_and_in_parts_too() -> None:
+    """As many sequences at once as in a step, also where the last batch has fewer."""
+
+    class Uneven(Counting):
+        def held_out(self) -> list[Batch]:
+            (one, two), other = super().held_out()
+            return [Batch(one, mx.where(mx.arange(4)[:, None] == 1, -100, two)), Batch(*(each[:3] for each in other))]
+
+    trainers = [Trainer(model(), Uneven(), replace(RECIPE, accumulate=parts)) for parts in (1, 2, 4)]
+    logits = [np.array(trainers[0].model(batch.tokens), np.float64) for batch in Uneven().held_out()]
+    terms = [
+        np.log(np.exp(row).sum()) - row[target]
+        for scores, batch in zip(logits, Uneven().held_out(), strict=True)
+        for row, target in zip(scores.reshape(-1, VOCABULARY), np.array(batch.targets).ravel(), strict=True)
+        if target != -100
+    ]
+    for parts, trainer in zip((1, 2, 4), trainers, strict=True):
+        sizes: list[int] = []
+        inner = trainer._judge
+        trainer._judge = lambda tokens, targets, inner=inner, sizes=sizes: (
+            sizes.append(len(tokens)) or inner(tokens, targets)  # type: ignore[func-returns-value]
+        )
+        found = trainer.evaluate()
+        assert found["tokens"] == len(terms) == 3 * 12 + 3 * 12
+        assert found["loss"] == pytest.approx(float(np.mean(terms)), rel=1e-5)
+        assert max(sizes) == 4 // parts
+
+
+ROUTED = {
+    "components": {"attn": {"type": "attention", "num_heads": 2}, "moe": {
+        "type": "moe", "num_experts": 4, "top_k": 2, "intermediate_size": 16,
+        "correction_bias": True}},
+    "blocks": {"a": ["attn", "moe"]},
+    "stack": "a*2",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sections", "options"),
+    [
+        ({}, {}),
+        ({}, {"optimizer": "muon", "schedule": "wsd", "accumulate": 2}),
+        ({}, {"dtype": "bfloat16", "segment": 1, "z_loss": 1e-4}),
+        (ROUTED, {"balance_rate": 0.01}),
+    ],
+    ids=["plain", "muon", "bfloat16", "routed"],
+)
+def test_it_continues_to_the_bit(sections: dict[str, Any], options: dict[str, Any], tmp_path: Path) -> None:
+    budget, recipe = Budget("steps", 9), replace(RECIPE, **options)
+    whole = Trainer(model(**sections), Counting(), recipe, budget)
     wanted = losses(whole)
-    first = Trainer(model(), Counting(), RECIPE, budget)
+    first = Trainer(model(**sections), Counting(), recipe, budget)
     found = [first.step().loss for _ in range(5)]
     first.save(tmp_path)
-    second = Trainer(model(seed=7), Counting(), RECIPE, budget)
+    second = Trainer(model(seed=7, **sections), Counting(), recipe, budget)
     second.restore(tmp_path)
     assert found + losses(second) == wanted
     assert same(weights(second), weights(whole))
@@ -119,6 +166,22 @@ def test_compiled_is_not_compiled() -> None:
         for how in ("on", "off")
     ]
     assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("budget", "wanted"),
+    [
+        (Budget("steps", 500), True),
+        (Budget("steps", 499), False),
+        (Budget("tokens", 500 * 48), True),
+        (Budget("minutes", 5), False),
+        (Budget("minutes", 10), True),
+        (Budget("flops", 1e20), False),
+    ],
+    ids=str,
+)
+def test_long_runs_are_compiled(budget: Budget, wanted: bool) -> None:
+    assert _pays(budget, 48) == (wanted or mx.default_device() != mx.cpu)
 
 
 def test_half_precision_computes_over_full_weights() -> None:
@@ -189,6 +252,54 @@ class _Broken:
         return getattr(self._inner, name)
 
 
+def test_a_layer_that_raises_leaves_the_weights_as_they_were() -> None:
+    """What MLX traces by is in their place while a gradient is made."""
+    trainer = Trainer(model(), Counting(), RECIPE, Budget("steps", 2))
+    before = weights(trainer)
+    inner = trainer.model.layers[1]
+
+    def broken(*arguments: Any) -> Any:
+        raise ArithmeticError
+
+    trainer.model.layers[1] = _Broken(inner, broken)
+    with pytest.raises(ArithmeticError):
+        trainer.step()
+    trainer.model.layers[1] = inner
+    assert same(weights(trainer), before)
+    assert trainer.step().loss == Trainer(model(), Counting(), RECIPE, Budget("steps", 2)).step().loss
+
+
+def test_an_evaluation_counts_right_answers() -> None:
+    """By NumPy; in parts, and with targets that do not count."""
+    batches = Counting(left_out=5)
+    for parts in (1, 4):
+        trainer = Trainer(model(), batches, replace(RECIPE, accumulate=parts))
+        right = total = 0
+        for tokens, targets in batches.held_out():
+            counts = np.array(targets) != -100
+            right += ((np.array(trainer.model(tokens)).argmax(-1) == np.array(targets)) & counts).sum()
+            total += counts.sum()
+        found = trainer.evaluate(accuracy=True)
+        assert found["accuracy"] == right / total
+        assert found["tokens"] == total
+        assert found["loss"] == pytest.approx(trainer.evaluate()["loss"], rel=1e-6)
+
+
+def test_an_evaluation_without_targets_has_no_loss() -> None:
+    found = Trainer(model(), Counting(left_out=12)).evaluate(accuracy=True)
+    assert found.pop("tokens") == 0
+    assert all(np.isnan(value) for value in found.values())
+
+
+@pytest.mark.parametrize("accuracy", [False, True])
+def test_an_evaluation_that_is_not_finite_says_where(accuracy: bool) -> None:
+    trainer = Trainer(model(), Counting(), RECIPE)
+    trainer.model.norm.weight = trainer.model.norm.weight * float("nan")
+    with pytest.raises(Diverged, match=r"the loss is nan in step 0: .* the weight `norm.weight`"):
+        trainer.evaluate(accuracy=accuracy)
+    assert trainer.model.training
+
+
 def test_another_state_is_refused(tmp_path: Path) -> None:
     begun = Trainer(model(), Counting(), RECIPE, Budget("steps", 3))
     with pytest.raises(CheckpointError) as missing:
@@ -221,3 +332,11 @@ def test_a_full_disk_leaves_the_old_state(tmp_path: Path, monkeypatch: pytest.Mo
     assert raised.value.diagnostic.code == "AX503"
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_folder_that_is_gone_is_named_with_the_reason(tmp_path: Path) -> None:
+    trainer = Trainer(model(), Counting(), RECIPE, Budget("steps", 3))
+    with pytest.raises(CheckpointError) as raised:
+        trainer.save(tmp_path / "gone")
+    place = tmp_path / "gone" / "training.safetensors"
+    assert raised.value.message == f"cannot write `{place}`: no such file or directory"

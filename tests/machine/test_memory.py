@@ -157,3 +157,38 @@ def test_no_mlx_is_imported() -> None:
         "sys.exit(any(n in sys.modules for n in ('mlx', 'numpy')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+#: Prints what a process holds while it maps a file, reads half of it, writes to a quarter, and copies it.
+HELD = """
+import sys
+import numpy as np
+from axon_compose.machine.memory import held
+
+size, path = int(sys.argv[1]), sys.argv[2]
+mapped = np.memmap(path, np.uint8, "c")
+arrays = {mapped.ctypes.data: mapped.nbytes}
+before = held({})
+print(held(arrays) - before)
+mapped[: size // 2].sum()
+print(held(arrays) - before, held({}) - before)
+mapped[: size // 4] = 1
+print(held(arrays) - before, held({}) - before)
+copied = np.ones(size, np.uint8)
+arrays[copied.ctypes.data] = copied.nbytes
+print(held(arrays) - before)
+del copied
+print(held({}) - before, held({}, most=True) - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports pages of files")
+def test_arrays_in_mapped_files_are_held_as_a_whole_and_once(tmp_path: Path) -> None:
+    size = 32 << 20
+    (tmp_path / "weights").write_bytes(bytes(size))
+    done = subprocess.run(
+        [sys.executable, "-c", HELD, str(size), str(tmp_path / "weights")], capture_output=True, text=True, check=False
+    )
+    found = [int(text) / size for text in done.stdout.split()]
+    assert found[:-1] == pytest.approx([1, 1, 0, 1, 0.25, 2, 0.25], abs=0.05), done.stderr
+    assert 1.2 < found[-1] < 2  # with pages of the file that were resident at that time

@@ -15,6 +15,7 @@ import pytest
 from axon_compose import Architecture, load
 from axon_compose.checkpoints.weights import load_nbytes
 from axon_compose.model._build import build_nbytes
+from tests import forks
 from tests.children import PATIENCE, child
 
 MIB = 1 << 20
@@ -48,6 +49,7 @@ import mlx.core as mx
 from axon_compose import load
 from axon_compose.model import try_out
 data, options = json.loads(sys.argv[1])
+mx.reset_peak_memory()
 try_out(load(data).build(**options))
 print(mx.get_peak_memory())
 """
@@ -55,8 +57,9 @@ print(mx.get_peak_memory())
 
 def measured(data: dict[str, Any], **options: Any) -> int:
     """Bytes that arrays take at most, in a process of their own, loading included."""
-    command = [sys.executable, "-c", PEAK, json.dumps([data, options])]
-    with child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    command = [*forks.python(), "-c", PEAK, json.dumps([data, options])]
+    env = os.environ | forks.OFFLINE
+    with child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as process:
         out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     return int(out)

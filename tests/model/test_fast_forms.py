@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -18,6 +19,7 @@ from axon_compose.proof.check import check_plan
 from axon_compose.proof.check._batches import with_left_padding
 from axon_compose.proof.check._shrink import small_architecture
 from axon_core.cpu import reference_implementations
+from axon_core.kernels import _native
 from tests.helpers import described
 
 pytestmark = pytest.mark.skipif(mx.default_device() != mx.cpu, reason="on a GPU the kernels have tests of their own")
@@ -72,6 +74,16 @@ def runs(draw: st.DrawFn) -> tuple[str, str, int, list[int], list[int], bool]:
     return name, dtype, length, cuts, padding, draw(st.booleans())
 
 
+@pytest.fixture(scope="module", params=["MLX", "axon-native"])
+def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Without axon-native and with it, whatever is installed."""
+    found = request.getfixturevalue("module") if request.param == "axon-native" else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_native, "_installed", lambda: found)
+        yield
+
+
+@pytest.mark.usefixtures("kernels")
 @settings(max_examples=120, deadline=None)
 @given(runs())
 def test_fast_paths_and_reference_implementations_agree(run: tuple[str, str, int, list[int], list[int], bool]) -> None:

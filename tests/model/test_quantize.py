@@ -15,7 +15,7 @@ from axon_compose import load
 from axon_compose.analysis.cost import BITS
 from axon_compose.checkpoints.files import CheckpointError
 from axon_compose.checkpoints.folder import write_model
-from axon_compose.cli import _parser, main
+from axon_compose.cli import _arguments, main
 from axon_compose.model import quantize
 from tests.helpers import described
 
@@ -73,6 +73,6 @@ def test_every_width_runs_and_comes_back(bits: int, tmp_path: Path) -> None:
 
 
 def test_the_command_line_takes_what_mlx_has() -> None:
-    assert _parser.BITS == BITS
+    assert _arguments.BITS == BITS
     for bits in BITS:
         mx.eval(mx.quantize(mx.zeros((2, 64)), bits=bits, group_size=64))

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import axon_compose
+from axon_compose.model import needed_layers, run_alone
+from axon_compose.proof.verify import layer_outputs
 
 HIDDEN = 16
 
@@ -125,3 +127,16 @@ def test_source_in_the_same_layer() -> None:
     assert reader.reads["kv"] == "0.attn.kv"
     row = models.tokens(1, 9)
     assert models.close(fed(model, row, [4, 1, 1, 3]), model.hidden(row))
+
+
+def test_layers_alone_read_what_others_publish() -> None:
+    """For the inputs that they have in the model, they give what they give there."""
+    model, tokens = one_head(None, 3), mx.array([[5, 1, 4, 1, 3], [2, 6, 5, 3, 5]])
+    assert needed_layers(model, [0]) == [0]
+    assert needed_layers(model, [1]) == [0, 1]
+    with layer_outputs(model) as states:
+        model(tokens)
+    found = run_alone(model, tokens, dict(enumerate(states[:2])))
+    assert list(found) == [0, 1]
+    for layer, output in found.items():
+        assert models.close(output, states[layer + 1])

@@ -15,8 +15,8 @@ from axon_compose import load
 from axon_compose.plan import Plan, active_parameters, plan_to_dict, total_parameters
 from axon_compose.registry._data_files import data_dir
 from axon_compose.report import PLAIN, show_text
+from tests.shipped import ALL, shipped
 
-SHIPPED = sorted(path.stem for path in data_dir("architectures").glob("*.yaml"))
 WHOLE = ["hybrid-demo", "parallel-hybrid", "shared-kv"]
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -27,9 +27,9 @@ def compare(found: str, golden: Path) -> None:
     assert found == golden.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", ALL)
 def test_show(name: str) -> None:
-    compare(show_text(load(name).plan(), PLAIN), GOLDEN / f"{name}.txt")
+    compare(show_text(shipped(name).plan(), PLAIN), GOLDEN / f"{name}.txt")
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -37,11 +37,11 @@ def test_whole_plan(name: str) -> None:
     compare(json.dumps(plan_to_dict(load(name).plan()), indent=1) + "\n", GOLDEN / f"{name}.json")
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", ALL)
 def test_shipped_architectures_name_their_schema_and_themselves(name: str) -> None:
     text = (data_dir("architectures") / f"{name}.yaml").read_text(encoding="utf-8")
     assert text.startswith("# yaml-language-server: $schema=../schemas/architecture-1.schema.json\n")
-    assert load(name).name == name
+    assert shipped(name).name == name
 
 
 def counts(plan: Plan) -> tuple[int, int]:

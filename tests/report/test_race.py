@@ -9,6 +9,7 @@ from axon_compose.learn.budget import Budget
 from axon_compose.learn.race import Entrant, Point, RaceResult, Run, Settings
 from axon_compose.report._race import race_html, race_text
 from axon_compose.report.display import html_of, text_of
+from axon_compose.report.draw._race import race_curves
 
 SCORES = {"window": (0.41, 0.43, 0.4), "hybrid": (0.97, 0.99, 0.98), "full": (0.98, 0.99, 1.0)}
 ENTRANTS = (
@@ -73,3 +74,22 @@ def test_losses_are_bits_a_byte_and_lower_is_better() -> None:
     assert "bits a byte of 3 models" in text
     assert "window is lower than" in text
     assert re.search(r"window +2.115 +2.100 to 2.145", text)
+
+
+def test_a_run_that_ended_early_has_a_line_and_no_say() -> None:
+    """Neither in the table nor in the line of medians, which it would end where it did."""
+    points = tuple(Point(step, 100 * step, 1.0, 10**6, 1.0, step / 1000) for step in (100, 200, 300))
+    early = Run("full", 2, 3e-3, points[:1], fault="the loss is nan in step 150")
+    runs = (Run("full", 0, 3e-3, points, done=True), Run("full", 1, 3e-3, points, done=True), early)
+    race = replace(RACE, entrants=ENTRANTS[2:], runs=runs)
+    assert re.search(r"full +30\.0% +30\.0% to 30\.0%", race_text(race))
+    assert "full, seed 2, rate 0.003 ended early and does not count: the loss is nan in step 150" in race_text(race)
+    curves = race_curves(race, "tokens")
+    assert curves is not None
+    assert sorted((len(line.points), line.thin) for line in curves.lines if line.label == "full") == [
+        (1, True),
+        (3, False),
+        (3, True),
+        (3, True),
+    ]
+    assert race_text(replace(race, runs=(early,))).splitlines()[3].split()[:3] == ["full", "-", "-"]

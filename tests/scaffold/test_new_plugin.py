@@ -133,6 +133,7 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> PluginVenv:
     return made
 
 
+@pytest.mark.xdist_group("new-plugin")  # one environment for all
 @pytest.mark.slow
 def test_its_own_tests_pass(env: PluginVenv) -> None:
     done = env.python("-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "axon-deep-sea")
@@ -140,6 +141,7 @@ def test_its_own_tests_pass(env: PluginVenv) -> None:
     assert "3 passed" in done.stdout
 
 
+@pytest.mark.xdist_group("new-plugin")  # one environment for all
 @pytest.mark.slow
 def test_its_architecture_is_right(env: PluginVenv) -> None:
     for command in (
@@ -150,6 +152,7 @@ def test_its_architecture_is_right(env: PluginVenv) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.xdist_group("new-plugin")  # one environment for all
 @pytest.mark.slow
 def test_the_command_writes_the_same(env: PluginVenv) -> None:
     done = env.cli("new-plugin", "other")

@@ -179,8 +179,8 @@ def test_a_record_that_takes_nothing() -> None:
 
 
 def test_stacks_are_of_every_kind() -> None:
-    found = [stack for stack in (drawn_stack(Seeded(seed), REGISTRY) for seed in range(80)) if stack]
-    assert len(found) > 60
+    found = [stack for stack in (drawn_stack(Seeded(seed), REGISTRY) for seed in range(120)) if stack]
+    assert len(found) > 90
     seen: Counter[str] = Counter()
     for stack in found:
         seen.update({section["type"] for section in stack["components"].values()})

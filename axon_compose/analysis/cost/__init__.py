@@ -2,6 +2,7 @@
 
 from axon_compose.analysis.cost._measure import CONTEXTS, cost, part_name
 from axon_compose.analysis.cost._sheet import ContextCost, CostSheet, Fit, LayerCost, PartCost, TrainingCost
+from axon_compose.analysis.cost._training import tokens_at_once
 from axon_compose.analysis.cost._weights import BITS, GROUP_SIZE, Storage
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "TrainingCost",
     "cost",
     "part_name",
+    "tokens_at_once",
 ]

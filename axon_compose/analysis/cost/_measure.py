@@ -32,6 +32,7 @@ def cost(
     batch: int = 1,
     quantize: int | None = None,
     training: bool = False,
+    segment: int | None = None,
     memory: int | None = None,
     bandwidth: float | None = None,
 ) -> CostSheet:
@@ -44,6 +45,9 @@ def cost(
         batch: Sequences per batch.
         quantize: Bits of quantised weights; not quantised unless given.
         training: Count the memory of a training step too.
+        segment: Count a step of `axon-compose train` that recomputes this many layers at a time instead of saving
+            their activations (gradient checkpointing); 0 saves all. Without it the step is that of a loop of MLX's own
+            functions, which holds the scores of the whole batch.
         memory: Bytes available: does it fit, and up to which context?
         bandwidth: Memory bandwidth in bytes per second.
 
@@ -57,13 +61,15 @@ def cost(
         raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}")
     if not 1 <= batch <= _ENDLESS:
         raise ValueError("`batch` must be 1 or more")
+    if segment is not None and (segment < 0 or not training):
+        raise ValueError("`segment` must not be negative, and is for `training` alone")
     if quantize is not None and quantize not in BITS:
         raise ValueError(f"`quantize` must be one of {', '.join(map(str, BITS))}")
     if memory is not None and memory < 0:
         raise ValueError("`memory` must not be negative")
     if bandwidth is not None and not 0 < bandwidth < float("inf"):
         raise ValueError("`bandwidth` must be above 0")
-    return _Measure(plan, contexts, Storage(dtype, quantize), batch, training, bandwidth).sheet(memory)
+    return _Measure(plan, contexts, Storage(dtype, quantize), batch, training, bandwidth, segment).sheet(memory)
 
 
 class _Measure:
@@ -75,13 +81,14 @@ class _Measure:
         batch: int,
         training: bool,
         bandwidth: float | None,
+        segment: int | None = None,
     ) -> None:
         self.plan, self.contexts, self.storage, self.batch = plan, contexts, storage, batch
         self.bandwidth = bandwidth
         self.answers = Answers()
         self.runs = list(_runs(plan))
         self.kinds = _alike(use for use, _ in self.runs)
-        self.training = Training(plan, self.kinds, self.answers, storage.dtype, batch) if training else None
+        self.training = Training(plan, self.kinds, self.answers, storage.dtype, batch, segment) if training else None
         self.sizes: dict[int, int] = {}
         self.weight_bytes = sum(map(self.nbytes, plan.uses()))
 
@@ -96,6 +103,7 @@ class _Measure:
             parameters=total_parameters(plan),
             active_parameters=active_parameters(plan),
             embedding_parameters=plan.embedding.size,
+            quantized_parameters=sum(map(self.storage.quantized_size, plan.uses())),
             weight_bytes=self.weight_bytes,
             parts=tuple(self.parts()),
             layers=tuple(self.layers()),

@@ -69,12 +69,15 @@ class TrainingCost:
         activations: What the backward pass needs of the forward pass.
         in_flight: What comes and goes: gradients and new weights of a layer, the scores and their loss, or the largest
             arrays of the backward pass.
+        segment: Of a step of `axon-compose train`: layers that are computed again at a time, 0 for none; None for a
+            loop of MLX's own functions.
     """
 
     weights: int
     optimizer: int
     activations: int
     in_flight: int
+    segment: int | None = None
 
     @property
     def total(self) -> int:
@@ -149,6 +152,7 @@ class CostSheet(Shown):
         parameters: All of them; shared and tied ones count once.
         active_parameters: Those that one token uses.
         embedding_parameters: Those of the embedding.
+        quantized_parameters: Those of matrices that are quantised; 0 where groups fit into no row.
         weight_bytes: As stored, scales and biases of quantised groups included.
         parts: By component.
         layers: By layer.
@@ -168,6 +172,7 @@ class CostSheet(Shown):
     parameters: int
     active_parameters: int
     embedding_parameters: int
+    quantized_parameters: int
     weight_bytes: int
     parts: tuple[PartCost, ...]
     layers: tuple[LayerCost, ...]
@@ -178,8 +183,12 @@ class CostSheet(Shown):
     faulty: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        stored = self.dtype if self.quantize is None else f"{self.quantize} bits and {self.dtype}"
-        return f"<CostSheet {self.name}: {self.parameters:,} parameters, {self.weight_bytes:,} bytes in {stored}>"
+        return f"<CostSheet {self.name}: {self.parameters:,} parameters, {self.weight_bytes:,} bytes in {self.stored}>"
+
+    @property
+    def stored(self) -> str:
+        """How the weights are stored, in words."""
+        return f"{self.quantize} bits and {self.dtype}" if self.quantized_parameters else self.dtype
 
     @property
     def exact_flops(self) -> bool:

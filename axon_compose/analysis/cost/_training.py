@@ -10,6 +10,9 @@ its weight while the backward pass goes on. What lives at the same time, measure
 * and what is in flight, for MLX runs ahead of what it has freed: four times the scores, for their loss; twice what a
   component saves, or what it computes again; four times the weights of the largest layer (gradient, both moments, new
   weight); or three times the table of embedding or head. Whichever is most.
+
+The step of `axon-compose train` differs in two ways: scores are made of a few tokens at a time (`tokens_at_once`), and
+layers may be computed again in segments.
 """
 
 from __future__ import annotations
@@ -23,13 +26,22 @@ from axon_compose.analysis.cost._sheet import TrainingCost
 from axon_compose.analysis.cost._weights import Storage
 from axon_compose.plan import DTYPES, Plan, Use
 
-__all__ = ["Training"]
+__all__ = ["Training", "tokens_at_once"]
 
+#: Scores that the loss of `axon-compose train` makes at once, and for how many tokens at least: with less, most time
+#: would go into adding up the gradient of the table.
+_AT_ONCE: Final = 2**21
+_FEWEST: Final = 64
 #: How many there are of each at the same time.
 _SCORES: Final = 4
 _COMPONENT: Final = 2
 _LAYERS: Final = 4
 _TABLES: Final = 3
+
+
+def tokens_at_once(vocabulary: int) -> int:
+    """Tokens of which `axon-compose train` makes the scores at once."""
+    return max(_FEWEST, _AT_ONCE // vocabulary)
 
 
 class Training:
@@ -41,10 +53,21 @@ class Training:
         answers: What they say.
         dtype: Of weights and activations.
         batch: Sequences.
+        segment: Of a step of `axon-compose train`: layers that keep their input alone and are computed again, 0 for
+            none. None for a loop of MLX's own functions.
     """
 
-    def __init__(self, plan: Plan, kinds: Sequence[tuple[Use, int]], answers: Answers, dtype: str, batch: int) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        kinds: Sequence[tuple[Use, int]],
+        answers: Answers,
+        dtype: str,
+        batch: int,
+        segment: int | None = None,
+    ) -> None:
         self.plan, self.kinds, self.answers, self.dtype, self.batch = plan, kinds, answers, dtype, batch
+        self.segment = segment
         nbytes = Storage(dtype).nbytes
         self.weights = sum(map(nbytes, plan.uses()))
         largest = max((sum(map(nbytes, layer.uses())) for layer in plan.layers if layer.owner is None), default=0)
@@ -54,17 +77,42 @@ class Training:
         """The memory of a step on sequences of so many tokens."""
         saved, flying = 0, self.moved
         for use, number in self.kinds:
-            arrays = self.answers.saved(use, tokens, self.dtype)
-            if arrays is None:
-                saved += number * self.batch * tokens * _estimate(self.plan, use, self.answers, self.dtype)
-                continue
-            size = sum(array.nbytes(self.dtype) * (1 if array.dtype == "bool" else self.batch) for array in arrays)
+            size = self.saved(use, tokens)
             saved += number * size
-            if use is not self.plan.head:
+            if use is not self.plan.head and self.answers.saved(use, tokens, self.dtype) is not None:
                 flying = max(flying, _COMPONENT * size, self.answers.recomputed(use, self.batch, tokens))
         saved -= self.common(tokens)
-        scores = self.batch * tokens * int(self.plan.dims.vocab_size) * DTYPES[self.dtype]
-        return TrainingCost(self.weights, 2 * self.weights, saved, max(flying, _SCORES * scores))
+        if self.segment:
+            saved = self.segmented(tokens, saved, self.segment)
+        vocabulary, scored = int(self.plan.dims.vocab_size), self.batch * tokens
+        if self.segment is not None:
+            scored = min(scored, tokens_at_once(vocabulary))
+        scores = scored * vocabulary * DTYPES[self.dtype]
+        return TrainingCost(self.weights, 2 * self.weights, saved, max(flying, _SCORES * scores), self.segment)
+
+    def segmented(self, tokens: int, saved: int, segment: int) -> int:
+        """Bytes with gradient checkpoints: what goes into each segment, one segment's insides, and gradients.
+
+        MLX begins to compute a segment again before it has freed the one before: one layer's more. The gradients of all
+        weights are there until they are clipped.
+
+        Args:
+            tokens: Of each sequence.
+            saved: Bytes without checkpoints.
+            segment: Layers of one.
+        """
+        layers = [sum(self.saved(use, tokens) for use in layer.uses()) for layer in self.plan.layers]
+        count = -(-len(layers) // segment)
+        inputs = count * self.batch * tokens * int(self.plan.dims.hidden_size) * DTYPES[self.dtype]
+        inside = min(segment + 1, len(layers)) * max(layers)
+        return max(saved - sum(layers), 0) + inputs + inside + self.weights
+
+    def saved(self, use: Use, tokens: int) -> int:
+        """Bytes that a component leaves for the backward pass."""
+        arrays = self.answers.saved(use, tokens, self.dtype)
+        if arrays is None:
+            return self.batch * tokens * _estimate(self.plan, use, self.answers, self.dtype)
+        return sum(array.nbytes(self.dtype) * (1 if array.dtype == "bool" else self.batch) for array in arrays)
 
     def common(self, tokens: int) -> int:
         """Bytes of the arrays `input` that all but the first member of a branch declare: they read the same one."""

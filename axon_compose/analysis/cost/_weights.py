@@ -38,11 +38,16 @@ class Storage:
         """Bytes of one parameter."""
         shape = use.params[name]
         width = 4 if name in use.spec.float32 else DTYPES[self.dtype]
-        if self.bits is None or not self.quantized(use, name):
+        if not self.quantized(use, name):
             return prod(shape) * width
+        assert self.bits is not None
         *rows, length = shape
         # Numbers are packed into words of 32 bits; a group has a scale and a bias in the type of the weight.
         return prod(rows) * (length * self.bits // 8 + length // self.group_size * 2 * width)
+
+    def quantized_size(self, use: Use) -> int:
+        """Parameters of a component that are quantised."""
+        return sum(prod(shape) for name, shape in use.params.items() if self.quantized(use, name))
 
     def quantized(self, use: Use, name: str) -> bool:
         """Whether a parameter is quantised, by the rule of `axon_compose.model.quantize`.
@@ -50,6 +55,8 @@ class Storage:
         A `weight` with two axes or more whose rows the group size divides, unless the component names its module among
         those that stay as they are. The taps of a convolution stand in rows of one, which no group divides.
         """
+        if self.bits is None:
+            return False
         module, _, kind = name.rpartition(".")
         shape = use.params[name]
         fits = len(shape) >= 2 and shape[-1] % self.group_size == 0

@@ -182,7 +182,11 @@ def _parents(folder: Path) -> Iterator[None]:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         for path in reversed(missing):
-            _disk.create_folder(path)
+            try:
+                _disk.create_folder(path)
+            except FileExistsError:
+                if not path.is_dir():  # if it is one, another process was quicker
+                    raise
             _disk.sync(path.parent)
         yield
     except BaseException:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import shorten
 from typing import Any, Final
 
 __all__ = ["SOURCES", "converted"]
@@ -26,6 +27,8 @@ SOURCES: Final = (
     ("tiktoken.model",),
     ("tekken.json",),
 )
+#: Characters of transformers' reason that are shown; some have several lines.
+_LONGEST: Final = 240
 
 
 def converted(files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -72,9 +75,8 @@ def _convert(before: Path, after: Path, source: str) -> None:
             tokenizer: Any = AutoTokenizer.from_pretrained(before, local_files_only=True, trust_remote_code=False)
             tokenizer.save_pretrained(after)
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"transformers cannot convert {source} ({reason.replace(str(before), 'the folder')})"
-        ) from error
+        text = str(error).replace(str(before), "the folder")
+        reason = shorten(text, _LONGEST, placeholder=" …") or type(error).__name__
+        raise ValueError(f"transformers cannot convert {source} ({reason})") from error
     if not (after / "tokenizer.json").is_file() or tokenizer.vocab_size <= len(tokenizer.all_special_tokens):
         raise ValueError(f"transformers makes an empty vocabulary of {source}")

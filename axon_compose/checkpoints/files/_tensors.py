@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from axon_compose.checkpoints.files._safetensors import NOT_IN_MLX, Entry, damaged, data_start, read_header
 
-__all__ = ["Tensors", "in_mlx", "open_tensors", "read_numbers"]
+__all__ = ["Ranges", "Tensors", "in_mlx", "open_tensors", "read_numbers"]
 
 #: Type of the format to that of NumPy with the same bytes; bfloat16, which NumPy lacks, as 16-bit words.
 _NUMPY: Final = {
@@ -34,18 +34,23 @@ def open_tensors(path: Path) -> Tensors:
 
     entries = read_header(path)
     if any(entry.dtype in NOT_IN_MLX for entry in entries.values()):
-        return _Ranges(path, entries)
+        return Ranges(path, entries)
     loaded: Any = mx.load(str(path), format="safetensors")
     return loaded
 
 
-class _Ranges:
-    """Reads each tensor from its own range of bytes when it is taken."""
+class Ranges:
+    """Reads each tensor from its own range of bytes when it is taken, which may be several times."""
 
     def __init__(self, path: Path, entries: dict[str, Entry]) -> None:
         self.path, self.entries, self.start = path, entries, data_start(path)
 
     def pop(self, name: str) -> Any:
+        """The array of a tensor, computed.
+
+        Raises:
+            CheckpointError: AX511 the file has become shorter.
+        """
         entry = self.entries[name]
         return in_mlx(read_numbers(self.path, name, entry.dtype, entry.shape, self.start + entry.start), entry.dtype)
 

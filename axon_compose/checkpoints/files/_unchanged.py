@@ -9,13 +9,13 @@ from typing import Final, NamedTuple
 from axon_compose.checkpoints.gguf._path import gguf_parts
 from axon_compose.diagnostics import CheckpointError
 
-__all__ = ["Unchanged"]
+__all__ = ["Stamp", "Unchanged", "stamps_of"]
 
 #: What is read of a folder.
 _READ: Final = ("config.json", "*.safetensors", "*.safetensors.index.json")
 
 
-class _Stamp(NamedTuple):
+class Stamp(NamedTuple):
     """What differs once a file was written, cut or replaced."""
 
     device: int
@@ -36,7 +36,7 @@ class Unchanged:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._before = _stamps(folder)
+        self._before = stamps_of(folder)
 
     def __enter__(self) -> None:
         """Begin to read."""
@@ -47,7 +47,7 @@ class Unchanged:
         """Raise AX513 if a file has changed, whatever the body raised because of it."""
         if error is not None and not isinstance(error, Exception):
             return
-        now = _stamps(self._folder)
+        now = stamps_of(self._folder)
         changed = sorted(path for path in self._before | now if self._before.get(path) != now.get(path))
         if changed:
             what = "has changed" if changed[0] in now else "has gone"
@@ -56,7 +56,8 @@ class Unchanged:
             raise CheckpointError("AX513", message, hint) from error
 
 
-def _stamps(folder: Path) -> dict[Path, _Stamp]:
+def stamps_of(folder: Path) -> dict[Path, Stamp]:
+    """The stamp of every file that is read of a checkpoint, a folder or a GGUF file; none of those that are missing."""
     found = {}
     inside = (path for pattern in _READ for path in folder.glob(pattern))
     for path in gguf_parts(folder) if folder.is_file() else inside:
@@ -64,5 +65,5 @@ def _stamps(folder: Path) -> dict[Path, _Stamp]:
             status = path.stat()
         except OSError:
             continue  # it counts as gone
-        found[path] = _Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        found[path] = Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     return found

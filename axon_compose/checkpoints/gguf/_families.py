@@ -8,7 +8,7 @@ from typing import NamedTuple
 from axon_compose.checkpoints.gguf._metadata import Metadata
 from axon_compose.diagnostics import Problems
 from axon_compose.language.document import FormulaError
-from axon_compose.language.families import GgufFamily, gguf_family_of, mentions
+from axon_compose.language.families import GgufFamily, files_of, gguf_family_of
 from axon_compose.registry import Registry
 
 __all__ = ["Family", "family_of", "gguf_families"]
@@ -24,9 +24,8 @@ class Family(NamedTuple):
 
 def gguf_families(registry: Registry) -> list[Family]:
     """Every family that reads GGUF files, in the order of their names."""
-    files = [(name, Path(spec.path)) for name, spec in sorted(registry.architectures().items())]
-    found = ((name, path, gguf_family_of(path)) for name, path in files if mentions(path, ["gguf"]))
-    return [Family(name.removeprefix("core/"), path, reads) for name, path, reads in found if reads]
+    found = ((name, path, gguf_family_of(path)) for name, path in files_of(registry, ["gguf"]))
+    return [Family(name, path, reads) for name, path, reads in found if reads]
 
 
 def family_of(metadata: Metadata, registry: Registry, problems: Problems) -> Family | None:

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
+from weakref import WeakValueDictionary
 
 from axon_compose.checkpoints.files._safetensors import damaged
+from axon_compose.checkpoints.files._unchanged import Stamp, stamps_of
 from axon_compose.checkpoints.gguf._path import gguf_parts
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.machine.files import open_regular
@@ -68,13 +70,28 @@ class GgufFile:
         return found if isinstance(found, str) else ""
 
 
+#: Headers that somebody holds, by path and by the stamps of the files: each takes half a second to read where the
+#: vocabulary has 150,000 tokens, and a plan, its weights and its tokenizer all ask for it.
+_HELD: Final[WeakValueDictionary[tuple[Path, frozenset[tuple[Path, Stamp]]], GgufFile]] = WeakValueDictionary()
+
+
 def read_gguf(path: Path) -> GgufFile:
     """Read and check the header of a GGUF file, and of those that continue it (`NAME-00001-of-00003.gguf`).
+
+    As long as somebody holds a header and no file has changed, it is not read again.
 
     Raises:
         CheckpointError: AX511 it is no GGUF file of version 2 or 3, is truncated, or contradicts itself; AX552 a part
             is missing.
     """
+    key = path, frozenset(stamps_of(path).items())
+    found = _HELD.get(key)
+    if found is None:
+        found = _HELD[key] = _read_all(path)
+    return found
+
+
+def _read_all(path: Path) -> GgufFile:
     first = _read(path)
     tensors = dict(first.tensors)
     for part in _parts(path, first.metadata):

@@ -9,7 +9,7 @@ from typing import Final
 
 from axon_compose.diagnostics import Problems
 from axon_compose.language.config import MODEL_TYPE, Config
-from axon_compose.language.families import mentions, reads
+from axon_compose.language.families import files_of, reads
 from axon_compose.registry import Registry
 
 __all__ = ["Family", "families", "family_of"]
@@ -41,14 +41,8 @@ def families(registry: Registry, naming: Collection[str] = ()) -> list[Family]:
         registry: Knows the files.
         naming: Only families whose files have one of these texts in them, which is cheap to find out.
     """
-    files = [(name, Path(spec.path)) for name, spec in sorted(registry.architectures().items())]
-    found = (_read(name, path) for name, path in files if not naming or mentions(path, naming))
-    return [family for family in found if family]
-
-
-def _read(name: str, path: Path) -> Family | None:
-    found = reads(path)
-    return None if found is None else Family(name.removeprefix("core/"), path, *found)
+    found = ((name, path, reads(path)) for name, path in files_of(registry, naming))
+    return [Family(name, path, *read) for name, path, read in found if read]
 
 
 def family_of(config: Config, registry: Registry, problems: Problems) -> Family | None:

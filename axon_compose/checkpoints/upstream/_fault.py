@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["UpstreamFault"]
+__all__ = ["Config", "UpstreamFault"]
 
 Config = Mapping[str, Any]
 

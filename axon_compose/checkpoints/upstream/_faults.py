@@ -6,10 +6,11 @@ difference is gone. Unless a source is named, right is what transformers compute
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from axon_compose.checkpoints.upstream._fault import UpstreamFault
+from axon_compose.checkpoints.upstream._affected import GROUPED, SWIGLU, UNSCALED, YARN
+from axon_compose.checkpoints.upstream._conditions import groups, least_step, original_length, rope, rope_type, slides
+from axon_compose.checkpoints.upstream._fault import Config, UpstreamFault
 from axon_compose.checkpoints.upstream._fields import older_fields
 from axon_compose.checkpoints.upstream._repairs import (
     falcon_multipliers,
@@ -23,8 +24,6 @@ from axon_compose.checkpoints.upstream._repairs import (
 
 __all__ = ["FAULTS", "OWN_HEAD", "faults_of"]
 
-Config = Mapping[str, Any]
-
 
 def faults_of(peer: str, config: Config, tokens: int, written: tuple[UpstreamFault, ...] = ()) -> list[UpstreamFault]:
     """The known faults that can matter in a comparison.
@@ -37,63 +36,6 @@ def faults_of(peer: str, config: Config, tokens: int, written: tuple[UpstreamFau
     """
     return [fault for fault in (*written, *FAULTS) if fault.applies(peer, config, tokens)]
 
-
-def _rope(config: Config) -> Mapping[str, Any]:
-    found = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    return found if isinstance(found, Mapping) else {}
-
-
-def _rope_type(config: Config) -> str:
-    return str(_rope(config).get("rope_type") or _rope(config).get("type") or "default")
-
-
-def _original_length(config: Config) -> int:
-    name = "original_max_position_embeddings"
-    return int(config.get(name) or _rope(config).get(name) or config["max_position_embeddings"])
-
-
-def _slides(config: Config, tokens: int) -> bool:
-    """Whether a window is shorter than the prompt."""
-    return bool(config.get("sliding_window")) and tokens > config["sliding_window"]
-
-
-def _least_step(config: Config) -> float:
-    return float(config.get("time_step_min", 0.001))
-
-
-def _groups(config: Config) -> int:
-    return int(config.get("mamba_n_groups") or config.get("n_groups") or 1)
-
-
-#: Families with yarn whose RoPE mlx-lm makes by one function.
-_YARN: Final = (
-    "bailing_moe", "deepseek_v3", "deepseek_v32", "dots1", "exaone_moe", "falcon_h1", "glm4_moe_lite", "glm_moe_dsa",
-    "gpt_oss", "granite", "granitemoe", "kimi_k2", "llama", "mistral", "olmo2", "olmoe", "qwen2", "qwen3", "qwen3_next",
-    "seed_oss", "smollm3",
-)  # fmt: skip
-
-#: Families whose RoPE mlx-lm makes without its scaling.
-_UNSCALED: Final = (
-    "cohere2", "ernie4_5", "ernie4_5_moe", "glm4_moe", "gpt_neox", "lfm2", "lfm2_moe", "minimax_m2", "mixtral",
-    "qwen3_moe",
-)  # fmt: skip
-
-#: Families whose experts are chosen out of the best groups.
-_GROUPED: Final = (
-    "bailing_moe", "deepseek_v3", "deepseek_v32", "dots1", "exaone_moe", "glm4_moe", "glm4_moe_lite", "glm_moe_dsa",
-    "kimi_k2", "nemotron_h",
-)  # fmt: skip
-
-#: Families whose MLPs mlx-lm makes with SwiGLU, where transformers reads `hidden_act`.
-_SWIGLU: Final = (
-    "Klear", "afmoe", "bailing_hybrid", "bailing_moe", "cohere", "cohere2", "deepseek", "deepseek_v2", "deepseek_v3",
-    "deepseek_v32", "dots1", "ernie4_5", "ernie4_5_moe", "exaone4", "exaone_moe", "falcon_h1", "glm", "glm4",
-    "glm4_moe", "glm4_moe_lite", "granite", "granitemoehybrid", "helium", "hunyuan", "hunyuan_v1_dense", "internlm2",
-    "internlm3", "iquestcoder", "jamba", "joyai_llm_flash", "kimi_k2", "laguna", "llama", "llama4_text",
-    "longcat_flash", "mimo", "mimo_v2_flash", "minicpm", "minicpm3", "ministral3", "mistral", "muse_spark", "nanbeige",
-    "olmo", "olmo2", "olmo3", "olmo_hybrid", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "stablelm",
-    "telechat3", "xverse", "youtu_llm",
-)  # fmt: skip
 
 #: Of checkpoints whose files hold two different matrices under a config.json that ties them, which is seen there alone.
 OWN_HEAD: Final = UpstreamFault(
@@ -119,7 +61,7 @@ FAULTS: Final = (
         "mlx-lm",
         "the activation is silu, whatever hidden_act says",
         "hidden_act of config.json",
-        model_types=_SWIGLU,
+        model_types=SWIGLU,
         when=lambda config, tokens: config.get("hidden_act") not in (None, "silu", "swish"),
         settings=lambda config: ["dims.hidden_act=silu"],
     ),
@@ -129,7 +71,7 @@ FAULTS: Final = (
         "sliding-window layers attend to all earlier tokens",
         "they attend to sliding_window tokens",
         model_types=("gemma2", "mistral", "mixtral", "phi3"),
-        when=_slides,
+        when=slides,
         settings=lambda config: [f"dims.sliding_window={config['max_position_embeddings']}"],
     ),
     UpstreamFault(
@@ -138,7 +80,7 @@ FAULTS: Final = (
         "without layer_types all layers attend to all earlier tokens",
         "they attend to sliding_window tokens",
         model_types=("ministral3",),
-        when=lambda config, tokens: not config.get("layer_types") and _slides(config, tokens),
+        when=lambda config, tokens: not config.get("layer_types") and slides(config, tokens),
         settings=lambda config: [f"dims.sliding_window={config['max_position_embeddings']}"],
     ),
     UpstreamFault(
@@ -147,7 +89,7 @@ FAULTS: Final = (
         "use_sliding_window is ignored",
         "layers from max_window_layers on attend to sliding_window tokens",
         model_types=("qwen2", "qwen3"),
-        when=lambda config, tokens: bool(config.get("use_sliding_window")) and _slides(config, tokens),
+        when=lambda config, tokens: bool(config.get("use_sliding_window")) and slides(config, tokens),
         settings=lambda config: ["dims.use_sliding_window=false"],
     ),
     UpstreamFault(
@@ -172,7 +114,7 @@ FAULTS: Final = (
         "mlx-lm",
         "groups of experts that were not chosen get the score 0, and may win over a negative one",
         "they get -inf (also in DeepSeek's own code)",
-        model_types=_GROUPED,
+        model_types=GROUPED,
         when=lambda config, tokens: (config.get("n_group") or 1) > (config.get("topk_group") or 1),
         repair=raise_bias,
     ),
@@ -181,8 +123,8 @@ FAULTS: Final = (
         "mlx-lm",
         "rope_scaling is ignored",
         "it applies as for any RoPE",
-        model_types=_UNSCALED,
-        when=lambda config, tokens: _rope_type(config) != "default",
+        model_types=UNSCALED,
+        when=lambda config, tokens: rope_type(config) != "default",
         settings=lambda config: ["dims.rope_scaling={type: linear, factor: 1.0}"],
     ),
     UpstreamFault(
@@ -207,8 +149,8 @@ FAULTS: Final = (
         "mlx-lm",
         "truncate of yarn is ignored, the range of the ramp is rounded",
         "with `truncate` false nothing is rounded",
-        model_types=_YARN,
-        when=lambda config, tokens: _rope_type(config) == "yarn" and _rope(config).get("truncate") is False,
+        model_types=YARN,
+        when=lambda config, tokens: rope_type(config) == "yarn" and rope(config).get("truncate") is False,
         settings=lambda config: ["dims.rope_scaling.truncate=true"],
     ),
     UpstreamFault(
@@ -216,8 +158,8 @@ FAULTS: Final = (
         "mlx-lm",
         "attention_factor of yarn is ignored, what scales queries and keys follows from the factor alone",
         "attention_factor, where config.json has it",
-        model_types=_YARN,
-        when=lambda config, tokens: _rope_type(config) == "yarn" and bool(_rope(config).get("attention_factor")),
+        model_types=YARN,
+        when=lambda config, tokens: rope_type(config) == "yarn" and bool(rope(config).get("attention_factor")),
         settings=lambda config: ["dims.rope_scaling.attention_factor=null"],
     ),
     UpstreamFault(
@@ -243,7 +185,7 @@ FAULTS: Final = (
         "the gated norm ignores the number of groups",
         "one root mean square for each group (also in the code of state-spaces/mamba)",
         model_types=("falcon_h1", "mamba2", "granitemoehybrid"),
-        when=lambda config, tokens: _groups(config) > 1,
+        when=lambda config, tokens: groups(config) > 1,
         settings=lambda config: ["components.mamba.norm_groups=1"],
     ),
     UpstreamFault(
@@ -269,7 +211,7 @@ FAULTS: Final = (
         "in the cache is one token less than a query of a whole prompt sees: sliding_window of them",
         "sliding_window tokens besides the query's own, prompt or not (also the mask of mlx-lm)",
         model_types=("plamo3",),
-        when=_slides,
+        when=slides,
         repair=longer_cache,
     ),
     UpstreamFault(
@@ -331,8 +273,8 @@ FAULTS: Final = (
         "steps of the state space layers are at least time_step_min, which is for drawing new weights",
         "time_step_limit bounds them, by default not at all (also in NVIDIA's own code, and in mlx-lm)",
         model_types=("nemotron_h",),
-        when=lambda config, tokens: _least_step(config) > (config.get("time_step_limit") or [0.0])[0],
-        settings=lambda config: [f"dims.time_step_limit=[{_least_step(config)}, null]"],
+        when=lambda config, tokens: least_step(config) > (config.get("time_step_limit") or [0.0])[0],
+        settings=lambda config: [f"dims.time_step_limit=[{least_step(config)}, null]"],
     ),
     UpstreamFault(
         "one-set-of-factors",
@@ -341,8 +283,8 @@ FAULTS: Final = (
         "short factors up to original_max_position_embeddings tokens",
         model_types=("phi3",),
         owner="axon-compose",
-        when=lambda config, tokens: _rope_type(config) in ("longrope", "su") and tokens <= _original_length(config),
-        settings=lambda config: [f"dims.rope_scaling.max_position_embeddings={_original_length(config)}"],
+        when=lambda config, tokens: rope_type(config) in ("longrope", "su") and tokens <= original_length(config),
+        settings=lambda config: [f"dims.rope_scaling.max_position_embeddings={original_length(config)}"],
     ),
     *(
         UpstreamFault(
@@ -352,8 +294,8 @@ FAULTS: Final = (
             "setting says otherwise",
             "rope_theta itself up to max_position_embeddings tokens",
             owner="axon-compose",
-            when=lambda config, tokens: _rope_type(config) == "dynamic" and tokens <= _original_length(config),
-            settings=lambda config: [f"dims.rope_scaling.max_position_embeddings={_original_length(config)}"],
+            when=lambda config, tokens: rope_type(config) == "dynamic" and tokens <= original_length(config),
+            settings=lambda config: [f"dims.rope_scaling.max_position_embeddings={original_length(config)}"],
         )
         for peer in ("mlx-lm", "transformers")
     ),

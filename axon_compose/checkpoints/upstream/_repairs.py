@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, Final
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from axon_compose.checkpoints.upstream._fault import Config
 from axon_compose.checkpoints.upstream._fields import older_fields
 
 __all__ = [
@@ -20,8 +20,6 @@ __all__ = [
     "raise_bias",
     "rounded_scale",
 ]
-
-Config = Mapping[str, Any]
 
 #: What mlx-lm takes where config.json does not say it.
 _INTERVALS: Final = {"cohere2": 4, "gemma3_text": 6}

@@ -12,6 +12,7 @@ from axon_compose.checkpoints.weights._packed import Packing
 from axon_compose.checkpoints.weights._plan_load import LoadPlan, plan_load
 from axon_compose.checkpoints.weights._plan_save import SavePlan, name_kind, plan_save
 from axon_compose.checkpoints.weights._save import save_checkpoint
+from axon_compose.checkpoints.weights._some import Parameters
 from axon_compose.checkpoints.weights._transfer import Output, Transfer
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "LoadPlan",
     "Output",
     "Packing",
+    "Parameters",
     "Progress",
     "SavePlan",
     "TensorHeader",

@@ -43,6 +43,7 @@ def checkpoint_plan(plan: Plan, document: Document, folder: Path, layout: Layout
         return plan_own(plan, read_checkpoint(built.folder), FolderNames(plan, built.written))
     if is_gguf(folder):
         return _plan_gguf(plan, document, folder)
+    found = read_checkpoint(folder)  # before anything is said of the description: there may be none
     section = document.envelope.huggingface
     if section is None or not section.weights:
         raise CheckpointError(
@@ -50,7 +51,7 @@ def checkpoint_plan(plan: Plan, document: Document, folder: Path, layout: Layout
             f"`{plan.name}` has no rules for tensors",
             "`huggingface.weights` says which tensor is which weight; the shipped families have it",
         )
-    found, config = read_checkpoint(folder), read_config(folder, Problems())
+    config = read_config(folder, Problems())
     return plan_load(
         plan,
         section,

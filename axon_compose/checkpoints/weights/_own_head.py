@@ -36,19 +36,18 @@ def own_head(compiled: Compiled, folder: Path) -> OwnHead | None:
         folder: The checkpoint.
     """
     plan, section = compiled.plan(), compiled.document.envelope.huggingface
-    if section is None or not _tables(plan):
+    shared = _shared(plan)
+    if section is None or not shared:
         return None
     try:
         prefixes = prefixes_of(section, wrapped=compiled.config is not None and compiled.config.wrapped)
         sources = gather(read_checkpoint(folder).tensors, prefixes)
-        heads, tables = _matrices(plan, RuleBook(section, compiled.document.dims, None), sources)
-        if len(heads) == len(tables) == 1:
-            head, table = sources[heads[0]], sources[tables[0]]
-            if _differ(head, table):
-                return OwnHead(head.tensors[0].name, table.tensors[0].name)
+        heads, tables = _matrices(shared, RuleBook(section, compiled.document.dims, None), sources)
+        if len(heads) != 1 or len(tables) != 1 or not _differ(*heads, *tables):
+            return None
     except CheckpointError:
-        pass
-    return None
+        return None
+    return OwnHead(heads[0].tensors[0].name, tables[0].tensors[0].name)
 
 
 def head_as_table(plan: Plan, book: RuleBook, sources: Mapping[str, Source]) -> Mapping[str, Source]:
@@ -61,28 +60,29 @@ def head_as_table(plan: Plan, book: RuleBook, sources: Mapping[str, Source]) -> 
         book: Its rules.
         sources: Tensors by their names.
     """
-    wanted = _tables(plan)
-    if len(wanted) != 1:
+    shared = _shared(plan)
+    if len(shared) != 1:
         return sources
-    heads, tables = _matrices(plan, book, sources)
-    origin = next(iter(book.origins(*wanted)), None)
+    heads, tables = _matrices(shared, book, sources)
+    origin = next(book.origins(*shared), None)
     if len(heads) != 1 or tables or origin is None:
         return sources
-    return {origin.source() if name == heads[0] else name: source for name, source in sources.items()}
+    return {origin.source() if source is heads[0] else name: source for name, source in sources.items()}
 
 
-def _tables(plan: Plan) -> frozenset[str]:
+def _shared(plan: Plan) -> frozenset[str]:
     """The parameters of others that the head multiplies by; none unless it is tied."""
     head = plan.head
     return frozenset(head.spec.touched(head.options, head.dims, 1) if head.spec.touched else ())
 
 
-def _matrices(plan: Plan, book: RuleBook, sources: Mapping[str, Source]) -> tuple[list[str], list[str]]:
-    """The tensors that a head of its own would be, and those of the table that it is tied to."""
-    wanted = _tables(plan)
-    targets = [(name, target) for name in sources for target in _targets(book, name)]
-    heads = [name for name, target in targets if target.startswith("head.") and target.endswith(".weight")]
-    return heads, [name for name, target in targets if target in wanted]
+def _matrices(
+    shared: frozenset[str], book: RuleBook, sources: Mapping[str, Source]
+) -> tuple[list[Source], list[Source]]:
+    """The tensors that a head of its own would be, and those of the parameters that it shares."""
+    targets = [(source, target) for name, source in sources.items() for target in _targets(book, name)]
+    heads = [source for source, target in targets if target.startswith("head.") and target.endswith(".weight")]
+    return heads, [source for source, target in targets if target in shared]
 
 
 def _targets(book: RuleBook, name: str) -> list[str]:

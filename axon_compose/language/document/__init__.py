@@ -31,6 +31,7 @@ from axon_compose.language.document._sections import (
     InlineBlock,
     Item,
     NormChoice,
+    PartComponent,
     Stack,
 )
 from axon_compose.language.document.formula import FormulaError, Meter, is_formula
@@ -55,6 +56,7 @@ __all__ = [
     "Meter",
     "ModelType",
     "NormChoice",
+    "PartComponent",
     "Path",
     "Pattern",
     "PatternError",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise, product, zip_longest
 from math import prod
 from typing import Final, NamedTuple
@@ -93,17 +93,17 @@ class Pattern:
     def __str__(self) -> str:
         return self.text
 
-    @property
+    @cached_property
     def captures(self) -> tuple[Capture, ...]:
         """Every capture as written, `<*>` too."""
         return tuple(part for part in self.parts if isinstance(part, Capture))
 
-    @property
+    @cached_property
     def names(self) -> frozenset[str]:
         """Names of the captures, without `<*>`."""
         return frozenset(capture.name for capture in self.captures if not capture.wild)
 
-    @property
+    @cached_property
     def numbers(self) -> frozenset[str]:
         """Names of the captures that are written `<name:int>`."""
         return frozenset(capture.name for capture in self.captures if capture.number)

@@ -70,7 +70,7 @@ def check_new_dims(document: Document, before: Mapping, problems: Problems) -> N
         problems: Collects faults.
     """
     written = before.get("dims")
-    known = list(written.entries) if isinstance(written, Mapping) else []
+    known = written.entries if isinstance(written, Mapping) else {}
     new = [name for name in document.envelope.dims if name not in known]
     if not new or any(str(path[0]).endswith(".formula") for path in document.broken):
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,9 +15,11 @@ from axon_compose.language.source._syntax import report_syntax_error
 from axon_compose.language.source._text import MAX_BYTES, decode, printable
 from axon_compose.machine.files import read_regular
 
-__all__ = ["read", "read_file"]
+__all__ = ["read", "read_again", "read_file"]
 
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+#: Bytes of a text whose nodes are kept: the longest family has half of that.
+_KEPT: Final = 1 << 14
 
 
 def read(data: bytes | str, file: str, problems: Problems) -> Node | None:
@@ -55,8 +58,28 @@ def read(data: bytes | str, file: str, problems: Problems) -> Node | None:
     return _not_empty(builder.root, file, problems)
 
 
+def read_again(data: bytes, file: str, problems: Problems) -> Node | None:
+    """Read one YAML document that was probably read before, as a base is for every file that extends it; see `read`.
+
+    The nodes of the last short texts without faults are kept, for nobody changes nodes.
+    """
+    known = _faultless(data, file) if len(data) <= _KEPT else None
+    if known is None:
+        return read(data, file, problems)
+    root, problems.sources[file] = known
+    return root
+
+
+@lru_cache(maxsize=128)
+def _faultless(data: bytes, file: str) -> tuple[Node, str] | None:
+    """The nodes and the text, or None if there is anything to report."""
+    problems = Problems()
+    root = read(data, file, problems)
+    return None if root is None or len(problems) else (root, problems.sources[file])
+
+
 def read_file(path: Path, problems: Problems, file: str | None = None) -> Node | None:
-    """Read a file, no more of it than the limit; see `read`.
+    """Read a file, no more of it than the limit; see `read_again`.
 
     Args:
         path: A regular file.
@@ -66,7 +89,7 @@ def read_file(path: Path, problems: Problems, file: str | None = None) -> Node |
     Raises:
         OSError: The file cannot be read; see `axon_compose.machine.files.open_regular`.
     """
-    return read(read_regular(path, MAX_BYTES + 1), file or str(path), problems)
+    return read_again(read_regular(path, MAX_BYTES + 1), file or str(path), problems)
 
 
 def _not_empty(root: Node | None, file: str, problems: Problems) -> Node | None:

@@ -77,7 +77,7 @@ class TextBatches:
         self.prepared, self.batch, self.length, self.seed = prepared, batch, length, seed
         total = len(_Stream(prepared.tokens, prepared.training, prepared.maker.end))
         if total < length:
-            hint = f"shorten the sequences with `--length {max(total // 2, 1)}`, or add text"
+            hint = f"shorten the sequences with `--length {max(total // 2, 1)}`, or add text" if total else "add text"
             raise CheckpointError("AX814", f"the text has {total} tokens, a sequence {length}", hint)
         #: Of texts and tokenizer: what has to be the same for a run to be continued, beside the recipe.
         self.digest = prepared.digest
@@ -106,10 +106,6 @@ class TextBatches:
         for first in range(0, sequences, self.batch):
             rows = [_window(stream, index, self.length) for index in range(first, min(first + self.batch, sequences))]
             yield _batch(rows + [np.zeros(0, np.int64)] * (self.batch - len(rows)), self.length)
-
-    def epochs(self, steps: int) -> float:
-        """How often so many steps go through the text."""
-        return steps * self.batch / self.sequences
 
     def _numbers(self, step: int) -> range:
         return range(step * self.batch, (step + 1) * self.batch)

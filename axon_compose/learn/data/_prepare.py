@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import compress
+from itertools import accumulate, chain, compress, repeat
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,7 +79,7 @@ def prepare(
     survey = sources.survey()
     kept = _kept_back(survey)
     learned = [not each for each in kept]
-    maker = token_maker(tokenizer, lambda: compress(sources.documents(), learned), cache, survey.digest)
+    maker = token_maker(tokenizer, lambda: compress(sources.again(survey), learned), cache, survey.digest)
     if vocabulary is not None and maker.size > vocabulary:
         hint = "choose a smaller tokenizer, such as that of the weights"
         if not trained:
@@ -87,17 +87,20 @@ def prepare(
         raise CheckpointError("AX813", f"the tokenizer has {maker.size} tokens, the model {vocabulary}", hint)
     digest = sha256(f"{_FORM} {survey.digest} {maker.digest}".encode()).hexdigest()
     folder = keep(
-        cache / "tokens" / digest[:32], lambda folder: _write(folder, sources, survey, maker, progress or _silent)
+        cache / "tokens" / digest[:32],
+        lambda folder: _write(folder, sources, survey, maker, progress or _silent),
+        whole=lambda folder: _read(folder) is not None,
     )
-    about = json.loads((folder / _ABOUT).read_text())
-    tokens = np.memmap(folder / _TOKENS, about["dtype"], "r")
-    return _divided(tokens, np.array(about["ends"], np.int64), survey, kept, maker, digest)
+    found = _read(folder)
+    assert found is not None  # it was looked at, or made, just now
+    return _divided(*found, survey, kept, maker, digest)
 
 
 def _kept_back(survey: Survey) -> list[bool]:
     """Which documents are held out: chosen by the size of all alone, so that every run holds back the same.
 
-    None is where each is more than twice what shall be held out: then it is the end of the largest.
+    None is where they do not come to half of what is wanted, such as where each is more than twice that: then it is the
+    end of the largest.
     """
     kept, wanted = [False] * len(survey.sizes), HELD_OUT * sum(survey.sizes)
     most = 2 * wanted
@@ -105,19 +108,33 @@ def _kept_back(survey: Survey) -> list[bool]:
         if wanted > 0 and survey.sizes[index] <= most:
             kept[index] = True
             wanted -= survey.sizes[index]
-    return kept
+    return kept if wanted <= most / 4 else [False] * len(kept)
 
 
 def _write(folder: Path, sources: Sources, survey: Survey, maker: TokenMaker, progress: Progress) -> None:
     dtype = np.dtype("<u2" if maker.size <= 2**16 else "<u4")
-    total, done, ends, end = sum(survey.sizes), 0, [], 0
+    total, ends, end = sum(survey.sizes), [], 0
+    done = accumulate(chain(survey.sizes, repeat(0)))  # of texts that have changed there may be more
     with (folder / _TOKENS).open("wb") as file:
-        for size, ids in zip(survey.sizes, maker.encode(sources.documents()), strict=True):
+        for ids in maker.encode(sources.again(survey)):
             file.write(ids.astype(dtype).tobytes())
-            done, end = done + size, end + len(ids)
+            end += len(ids)
             ends.append(end)
-            progress(done, total)
+            progress(next(done), total)
+    if not end:
+        message = f"the tokenizer `{maker.choice}` makes no token of the text in {sources}"
+        raise CheckpointError("AX811", message, "choose another, such as `--tokenizer bytes`")
     (folder / _ABOUT).write_text(json.dumps({"dtype": dtype.str, "ends": ends}))
+
+
+def _read(folder: Path) -> tuple[npt.NDArray[Any], Pieces] | None:
+    """Tokens, and where documents end among them; None if the files are not whole, as where a disk was tidied up."""
+    try:
+        about = json.loads((folder / _ABOUT).read_text())
+        tokens, ends = np.memmap(folder / _TOKENS, about["dtype"], "r"), np.array(about["ends"], np.int64)
+    except (OSError, ValueError):
+        return None
+    return (tokens, ends) if len(tokens) == ends[-1] else None
 
 
 def _divided(

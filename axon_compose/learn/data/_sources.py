@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from glob import glob, has_magic
 from hashlib import sha256
@@ -49,6 +49,13 @@ class Sources:
     field: str = "text"
     piped: bytes = b""
 
+    @classmethod
+    def of(cls, texts: Sources | str | Path | Iterable[str | Path]) -> Sources:
+        """One name, several, or what was made of them already."""
+        if isinstance(texts, Sources):
+            return texts
+        return cls((str(texts),) if isinstance(texts, str | Path) else tuple(map(str, texts)))
+
     def documents(self) -> Iterator[str]:
         """Every document that is not empty: a file, a line of JSON, or a topic of Python's.
 
@@ -65,14 +72,26 @@ class Sources:
             CheckpointError: AX810; AX811 there is no text.
             OSError: If a file cannot be read.
         """
-        digest, sizes = sha256(), []
-        for text in self.documents():
-            content = text.encode()
-            digest.update(len(content).to_bytes(8, "little") + content)
-            sizes.append(len(content))
+        digest = sha256()
+        sizes = tuple(_added(digest, text) for text in self.documents())
         if not sizes:
             raise CheckpointError("AX811", f"there is no text in {self}", "name files with text, or `python-docs`")
-        return Survey(digest.hexdigest(), tuple(sizes))
+        return Survey(digest.hexdigest(), sizes)
+
+    def again(self, survey: Survey) -> Iterator[str]:
+        """The documents once more, as they were surveyed.
+
+        Raises:
+            CheckpointError: AX810; also, after the last, if they are others by now.
+            OSError: If a file cannot be read.
+        """
+        digest = sha256()
+        for text in self.documents():
+            _added(digest, text)
+            yield text
+        if digest.hexdigest() != survey.digest:
+            hint = "wait until whatever writes them has finished, and begin again"
+            raise CheckpointError("AX810", f"the texts in {self} have changed while they were read", hint)
 
     def __str__(self) -> str:
         return ", ".join(f"`{name}`" for name in self.names)
@@ -107,7 +126,20 @@ class Sources:
             near = nearest(self.field, texts) or (texts[0] if texts else None)
             hint = f"say where the text is: `--field {near}`" if near else "each line is an object with a text"
             raise CheckpointError("AX810", f"{where}: no text under `{self.field}`", hint)
-        return str(value[self.field])
+        text: str = value[self.field]
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            message = f"{where}: the text has half of a surrogate pair, at character {error.start}"
+            raise CheckpointError("AX810", message, "leave the line out, or the character") from error
+        return text
+
+
+def _added(digest: Any, text: str) -> int:
+    """Bytes of a document in UTF-8, which goes into a digest so that it can be told from the next."""
+    content = text.encode()
+    digest.update(len(content).to_bytes(8, "little") + content)
+    return len(content)
 
 
 def _python_docs() -> Iterator[str]:
@@ -120,11 +152,15 @@ def _files(name: str) -> list[Path]:
     """The files of a path or a pattern, in an order that does not depend on the file system.
 
     Raises:
-        CheckpointError: AX810 a pattern matches no file.
+        CheckpointError: AX810 a pattern matches no file, or it is neither a file nor a folder.
     """
     path = Path(name)
+    if not name:
+        raise CheckpointError("AX810", "an empty name is no text", "is a variable of the shell empty?")
     if path.is_dir():
         return _texts_in(path)
+    if path.exists() and not path.is_file():
+        raise CheckpointError("AX810", f"`{name}` is not a regular file", "a pipe is read as standard input, with `-`")
     if path.exists() or not has_magic(name):
         return [path]
     found = sorted(Path(each) for each in glob(name, recursive=True))  # noqa: PTH207  # it may be absolute
@@ -151,5 +187,5 @@ def _decoded(content: bytes, where: str) -> str:
     try:
         return content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        hint = "write it again as UTF-8, as `iconv -t UTF-8` does"
+        hint = "write it again as UTF-8; `iconv -f LATIN1 -t UTF-8` does of what is Latin-1"
         raise CheckpointError("AX810", f"{where}: not UTF-8, at byte {error.start}", hint) from error

@@ -24,6 +24,8 @@ __all__ = ["Ids", "TokenMaker", "token_maker"]
 Ids = npt.NDArray[np.int64]
 #: `bpe:4096`: a byte-level tokenizer with so many tokens, trained on the texts.
 _TRAINED: Final = re.compile(r"bpe:([0-9]{1,7})")
+_FILES: Final = ("tokenizer.json", "tokenizer_config.json")
+_OTHERS: Final = "`--tokenizer bytes` needs no files, `--tokenizer bpe:4096` is trained on the texts"
 #: The 256 bytes and the special tokens.
 _FEWEST: Final = 256 + len(SPECIAL_TOKENS)
 #: Documents that are encoded together, so that all cores have something to do.
@@ -61,11 +63,17 @@ def token_maker(choice: str | Path, texts: Callable[[], Iterable[str]], cache: P
         digest: Of those texts.
 
     Raises:
-        CheckpointError: AX542 the folder has no tokenizer that can be used; AX812 a `bpe:` without a size that can be.
+        CheckpointError: AX542 the folder has no tokenizer that can be used; AX812 a `bpe:` without a size that can be,
+            or `none`.
     """
+    if choice == "none":
+        raise CheckpointError("AX812", "without a tokenizer there are no tokens", _OTHERS)
     if isinstance(choice, str) and choice.startswith("bpe"):
         choice = _trained(choice, texts, cache, digest)
-    files = tokenizer_files(choice, 2**31)
+    try:
+        files = tokenizer_files(choice, 2**31)
+    except CheckpointError as error:  # its hint offers `none` too
+        raise CheckpointError(error.code, error.message, _OTHERS, error.details) from error
     tokenizer = _tokenizer(files["tokenizer.json"], choice)
     end = files.ids.get("eos_token_id", files.ids.get("bos_token_id"))
     return TokenMaker(
@@ -112,10 +120,14 @@ def _trained(choice: str, texts: Callable[[], Iterable[str]], cache: Path, diges
     """The folder of a byte-level tokenizer (Sennrich et al. 2016, as in GPT-2) that is trained on texts, once."""
     match = _TRAINED.fullmatch(choice)
     if match is None or int(match[1]) < _FEWEST:
-        message = f"`{choice}` is no tokenizer: `bpe:` has a number of tokens from {_FEWEST} on"
+        message = f"`{choice}` is no tokenizer: `bpe:` has a number of tokens from {_FEWEST} to 9999999"
         raise CheckpointError("AX812", message, "such as `bpe:4096`")
     size = int(match[1])
-    return keep(cache / "tokenizers" / f"{digest[:32]}-{size}", lambda folder: _train(size, texts, folder))
+    return keep(
+        cache / "tokenizers" / f"{digest[:32]}-{size}",
+        lambda folder: _train(size, texts, folder),
+        whole=lambda folder: all((folder / name).is_file() for name in _FILES),
+    )
 
 
 def _train(size: int, texts: Callable[[], Iterable[str]], folder: Path) -> None:
@@ -139,5 +151,5 @@ def _train(size: int, texts: Callable[[], Iterable[str]], folder: Path) -> None:
         "eos_token": end,
         "pad_token": end,
     }
-    write_file(folder / "tokenizer.json", [tokenizer.to_str(pretty=True).encode()])
-    write_file(folder / "tokenizer_config.json", [json.dumps(config, indent=2).encode()])
+    for name, content in zip(_FILES, (tokenizer.to_str(pretty=True), json.dumps(config, indent=2)), strict=True):
+        write_file(folder / name, [content.encode()])

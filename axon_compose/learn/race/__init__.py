@@ -1,7 +1,7 @@
 """Races: several models on the same data, in the same order, with the same budget, one step of each at a time.
 
-What comes in: descriptions, a skill task or text, and `Settings`. What goes out: a `RaceResult`, with what a few seeds
-can tell of the differences. It never draws; mlx is imported when models run.
+What comes in: descriptions, a skill task or text, and `Settings`. What goes out: a `RaceResult`, with
+intervals for the differences. It never draws; mlx is imported when models run.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from axon_compose.learn.budget import Budget
-from axon_compose.learn.race._material import Material, TaskMaterial, TextMaterial
+from axon_compose.learn.material import Material, TaskMaterial, TextMaterial
 from axon_compose.learn.race._result import Entrant, Point, RaceResult, Run, Standing, Verdict
 from axon_compose.learn.race._settings import Settings
+from axon_compose.machine.lazy import importing
 
 if TYPE_CHECKING:
     from axon_compose.learn.race._race import Contender, Progress
@@ -72,16 +73,15 @@ def race(
     if task is not None and data is not None:
         raise ValueError("a race is on a task or on data, not on both")
     if material is None:
-        material = TaskMaterial.of(task or "mqar") if data is None else TextMaterial.of(data, tokenizer, length)
+        material = (
+            TaskMaterial.of("mqar" if task is None else task)
+            if data is None
+            else TextMaterial.of(data, tokenizer, length)
+        )
     settings = Settings(Budget.parse(budget) if isinstance(budget, str) else budget, **terms)
     contenders = [model if isinstance(model, Contender) else Contender(model) for model in models]
     return run(contenders, material, settings, folder=None if folder is None else Path(folder), progress=progress)
 
 
-def __getattr__(name: str) -> Any:
-    """What runs models is imported when it is asked for."""
-    if name == "Contender":
-        from axon_compose.learn.race._race import Contender
-
-        return Contender
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# What runs models is imported when it is asked for.
+__getattr__ = importing(__name__, {"Contender": "_race"})

@@ -10,7 +10,7 @@ from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn.race._result import Entrant, run_of
 from axon_compose.machine.files import cannot_write, read_regular, write_output
 
-__all__ = ["RECORD", "Kept", "kept", "write"]
+__all__ = ["RECORD", "Kept", "kept", "make_folder", "write"]
 
 RECORD: Final = "race.json"
 _FORM: Final = 1
@@ -41,7 +41,9 @@ def kept(folder: Path, terms: dict[str, Any]) -> Kept:
         return Kept()
     try:
         data = json.loads(read_regular(path))
-        found = Kept(data if data["form"] == _FORM else None)
+        if data["form"] != _FORM:
+            raise ValueError(f"its form is {data['form']}, where {_FORM} is known")
+        found = Kept(data)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError("AX910", f"`{path}` is no record of a race: {error}") from error
     changed = sorted(name for name in terms if name != "seeds" and found.terms.get(name) != terms[name])
@@ -59,9 +61,21 @@ def write(folder: Path, terms: dict[str, Any], entrants: list[dict[str, Any]], r
         CheckpointError: AX503.
     """
     data = {"form": _FORM, "terms": terms, "entrants": entrants, "runs": runs}
+    make_folder(folder)
     path = folder / RECORD
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         write_output(path, (json.dumps(data, indent=1) + "\n").encode(), force=True)
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, if it is not there.
+
+    Raises:
+        CheckpointError: AX503.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error

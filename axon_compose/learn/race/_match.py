@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from math import isnan, nan
 from typing import Final, Literal, TypeAlias
 
 from axon_compose.analysis.cost import cost
@@ -22,6 +23,7 @@ CLOSE: Final = 0.01
 #: By how much a width may go up or down, in the order in which it is tried: heads and groups have to divide it.
 _STEPS: Final = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _LARGEST: Final = 64
+_WORDS: Final[dict[Figure, str]] = {"params": "parameters", "flops": "operations", "state": "caches"}
 
 
 def figure(compiled: Compiled, name: Figure, tokens: int) -> int:
@@ -53,23 +55,26 @@ def matched(make: Make, name: Figure, target: int, tokens: int, scale: Sequence[
         The dims that have changed, and their values.
 
     Raises:
-        Refusal: `AX913`, none of the dims is in the file, or none can be changed.
+        Refusal: `AX913`, none of the dims is in the file, or the figure shall be 0.
     """
-    dims = make({}).plan().dims
+    given = make({})
+    dims = given.plan().dims
     known = [each for each in scale if isinstance(dims.get(each), int)]
     if not known:
         raise Refusal(
             "AX913",
-            f"`{make({}).name}` has none of the dims {', '.join(f'`{each}`' for each in scale)} to scale",
+            f"`{given.name}` has none of the dims {', '.join(f'`{each}`' for each in scale)} to scale",
             f"name one with `--scale`; it has {', '.join(f'`{each}`' for each in dims)}",
         )
+    if not target:
+        raise Refusal("AX913", f"`{given.name}` cannot be made equal to a model without {_WORDS[name]}")
     found: dict[str, int] = {}
 
     def miss(values: Mapping[str, int]) -> float:
         try:
             return figure(make(values), name, tokens) / target - 1
         except ArchitectureError:
-            return float("nan")
+            return nan
 
     for each in known:
         now = miss(found)
@@ -84,29 +89,24 @@ def _with(miss: Callable[[Mapping[str, int]], float], found: Mapping[str, int], 
 
 
 def _nearest(miss: Callable[[int], float], now: int) -> int:
-    """The width whose figure is nearest, by bisection over those that a model can have."""
-    values = {now: miss(now)}
-    if values[now] == 0:
+    """The width whose figure is nearest, by bisection over those that a model can have; of equal ones, the nearest."""
+    miss = cache(miss)
+    if miss(now) == 0:
         return now
-    step = next((step for step in _STEPS if miss(now + step) == miss(now + step)), None)
+    step = next((step for step in _STEPS if not isnan(miss(now + step))), None)
     if step is None:
         return now
-    grow = values[now] < 0
-    low, high = (0, _first_above(miss, now, step)) if grow else (-((now - 1) // step), 0)
+    tried = {now}
+    low, high = (0, _first_above(miss, now, step)) if miss(now) < 0 else (-((now - 1) // step), 0)
     while high - low > 1:
-        middle = (low + high) // 2
-        value = next(_tried(miss, now, step, middle, low, high), None)
-        if value is None:
+        at = _between(miss, now, step, low, high)
+        if at is None:
             break
-        at, off = value
-        values[now + at * step] = off
-        low, high = (at, high) if off < 0 else (low, at)
-    for at in (low, high):
-        width = now + at * step
-        if width > 0 and width not in values:
-            values[width] = miss(width)
-    right = {width: abs(off) for width, off in values.items() if off == off}
-    return min(right, key=lambda width: (right[width], width))
+        tried.add(now + at * step)
+        low, high = (at, high) if miss(now + at * step) < 0 else (low, at)
+    tried |= {now + low * step, now + high * step}
+    right = {width: abs(miss(width)) for width in tried if width > 0 and not isnan(miss(width))}
+    return min(right, key=lambda width: (right[width], abs(width - now)))
 
 
 def _first_above(miss: Callable[[int], float], now: int, step: int) -> int:
@@ -117,11 +117,8 @@ def _first_above(miss: Callable[[int], float], now: int, step: int) -> int:
     return at
 
 
-def _tried(
-    miss: Callable[[int], float], now: int, step: int, middle: int, low: int, high: int
-) -> Iterator[tuple[int, float]]:
-    """The figure at the middle, or at the nearest place beside it that a model can have."""
-    for at in sorted(range(low + 1, high), key=lambda at: abs(at - middle))[:8]:
-        off = miss(now + at * step)
-        if off == off:
-            yield at, off
+def _between(miss: Callable[[int], float], now: int, step: int, low: int, high: int) -> int | None:
+    """How many steps to the middle, or to the place nearest to it that a model can have; None where none is near."""
+    middle = (low + high) // 2
+    near = sorted(range(low + 1, high), key=lambda at: abs(at - middle))[:8]
+    return next((at for at in near if not isnan(miss(now + at * step))), None)

@@ -15,10 +15,10 @@ from axon_compose.analysis.cost import cost
 from axon_compose.checkpoints.places import compile_place
 from axon_compose.diagnostics import CheckpointError, Refusal
 from axon_compose.learn._stop import Stop
+from axon_compose.learn.material import Material
 from axon_compose.learn.race._folder import Kept, kept, write
 from axon_compose.learn.race._lane import Lane
 from axon_compose.learn.race._match import figure, matched
-from axon_compose.learn.race._material import Material
 from axon_compose.learn.race._result import Entrant, RaceResult, Run
 from axon_compose.learn.race._settings import SWEPT, Settings
 from axon_compose.machine.memory import require
@@ -89,7 +89,11 @@ class _Race:
         progress: Progress | None,
     ) -> None:
         self.material, self.settings, self.folder, self.progress = material, settings, folder, progress
-        self.terms = settings.to_dict() | {"material": material.name, "length": material.length}
+        self.terms = settings.to_dict() | {
+            "material": material.name,
+            "digest": material.digest,
+            "length": material.length,
+        }
         self.kept = kept(folder, self.terms) if folder else Kept()
         self.runs: dict[Key, Run] = dict(self.kept.runs)
         self.plans: dict[str, Plan] = {}
@@ -118,14 +122,11 @@ class _Race:
             texts = (f"dims.{name}={value}" for name, value in laid.items())
             return compile_place(contender.source, settings=[*contender.settings, *texts])
 
-        figure_of, length = self.settings.match, self.material.length
-        dims: dict[str, int] = {}
-        off = 0.0
-        if figure_of and self.plans:
-            target = figure(self.first, figure_of, length)
-            dims = matched(make, figure_of, target, length, self.settings.scale)
-            off = figure(make(dims), figure_of, length) / target - 1
+        length, equal = self.material.length, self.settings.match if self.plans else None
+        target = figure(self.first, equal, length) if equal else 0
+        dims = matched(make, equal, target, length, self.settings.scale) if equal else {}
         compiled = make(dims)
+        off = figure(compiled, equal, length) / target - 1 if equal else 0.0
         name = contender.name or compiled.name
         if name in self.plans:
             raise Refusal("AX914", f"two models are called `{name}`", "give each file a `name` of its own")
@@ -142,16 +143,16 @@ class _Race:
 
     def _go(self, keys: list[Key], stop: Stop) -> None:
         """Move all runs of a stage on, each a step at a time; each round another one begins."""
-        open_ = [key for key in keys if not _over(self.runs.get(key))]
+        open_ = [key for key in keys if key not in self.runs or not self.runs[key].over]
         self._require(open_)
         lanes = deque(map(self._lane, open_))
         while lanes and not stop.asked:
             for lane in lanes:
                 lane.step()
                 self.runs[lane.key] = lane.run
-            if ended := [lane for lane in lanes if lane.over]:
+            if ended := [lane for lane in lanes if lane.run.over]:
                 self._save(ended)
-                lanes = deque(lane for lane in lanes if not lane.over)
+                lanes = deque(lane for lane in lanes if not lane.run.over)
             lanes.rotate(-1)
             if time.monotonic() - self.written > _SAVED:
                 self._save(lanes)
@@ -166,12 +167,14 @@ class _Race:
         held: dict[str, int] = dict.fromkeys(self.plans, 0)
         passing = 0
         for name in {name for name, _, _ in keys}:
-            sheet = cost(self.plans[name], context=length, batch=batch, dtype="float32", training=True)
+            sheet = cost(self.plans[name], context=length, batch=batch, dtype="float32", training=True, segment=0)
             training = sheet.contexts[0].training
             assert training is not None
             held[name] = (training.weights + training.optimizer) * sum(key[0] == name for key in keys)
             passing = max(passing, training.activations + training.in_flight)
-        require(sum(held.values()) + passing, f"a race of {len(keys)} runs in turns", held.items())
+        parts = [*held.items(), ("the step of one run", passing)]
+        hint = "fewer `--seeds`, `--rates` or models are fewer runs, and a smaller `--batch` is a smaller step"
+        require(sum(held.values()) + passing, f"a race of {len(keys)} runs in turns", parts, hint)
 
     def _lane(self, key: Key) -> Lane:
         name, seed, rate = key
@@ -180,14 +183,13 @@ class _Race:
         return Lane(run, self.plans[name], self.material, self.settings, states)
 
     def _save(self, lanes: Iterable[Lane]) -> None:
-        """States first: a record knows of nothing that cannot be continued."""
-        for lane in lanes:
-            lane.keep()
-            self.runs[lane.key] = lane.run
+        """The record first: it knows of all evaluations up to a state, and of the end of a run whose state goes."""
         if self.folder:
             entrants = {**self.kept.entrants, **self.entrants}.values()
             runs = [asdict(run) for run in self.runs.values()]
             write(self.folder, self.terms, [asdict(each) for each in entrants], runs)
+        for lane in lanes:
+            lane.keep()
         self.written = time.monotonic()
 
     def _rate(self, name: str) -> float:
@@ -212,10 +214,6 @@ class _Race:
             sweeps=tuple(run for run in mine if run.seed == SWEPT),
             bits=self.material.bits(1.0),
         )
-
-
-def _over(run: Run | None) -> bool:
-    return run is not None and (run.done or run.fault is not None)
 
 
 def _entrant(name: str, plan: Plan, length: int, dims: dict[str, int], off: float) -> Entrant:

@@ -1,4 +1,4 @@
-"""What a race has shown: runs, standings, and what can be told of differences. Imports no mlx."""
+"""What a race has shown: runs, standings, and which differences are significant. Imports no mlx."""
 
 from __future__ import annotations
 
@@ -56,6 +56,11 @@ class Run:
     done: bool = False
     fault: str | None = None
 
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.done or self.fault is not None
+
 
 def run_of(data: Mapping[str, Any]) -> Run:
     """A run that was written as JSON."""
@@ -92,9 +97,10 @@ class Standing:
     Attributes:
         name: Of the model.
         rate: The learning rate that was chosen for it.
-        scores: At the end, by seed: accuracies, or losses.
-        median: Of the scores; None where no run ended.
-        tokens_per_second: Of training, median over its runs.
+        scores: By seed, at the end, or so far in a race that was stopped: accuracies, or losses. A run that ended early
+            has none: what it had reached until then was not reached with the budget.
+        median: Of the scores; None where there is none.
+        tokens_per_second: Of training, median over the same runs.
         edge: Whether the chosen learning rate is at the end of the grid, so that a better one may lie beyond.
     """
 
@@ -113,7 +119,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What can be told of two models.
+    """The difference of two models, and whether it is significant.
 
     Attributes:
         ahead: The one with the better mean.
@@ -121,7 +127,7 @@ class Verdict:
         mean: By how much, in the unit of the score, above 0.
         low: Lower end of the interval.
         high: Upper end.
-        told: Whether 0 lies outside of the interval.
+        significant: Whether 0 lies outside of the interval.
     """
 
     ahead: str
@@ -129,7 +135,7 @@ class Verdict:
     mean: float
     low: float
     high: float
-    told: bool
+    significant: bool
 
 
 @dataclass(frozen=True)
@@ -167,7 +173,7 @@ class RaceResult(Printed):
     def finished(self) -> bool:
         """Whether every run has spent its budget or failed."""
         wanted = len(self.entrants) * self.settings.seeds
-        return len(self.runs) == wanted and all(run.done or run.fault for run in self.runs)
+        return len(self.runs) == wanted and all(run.over for run in self.runs)
 
     def score(self, point: Point) -> float:
         """Accuracy, or loss: in bits a byte for text."""
@@ -177,7 +183,7 @@ class RaceResult(Printed):
 
     def standing(self, name: str) -> Standing:
         """Where a model stands now."""
-        mine = [run for run in self.runs if run.model == name and run.points]
+        mine = [run for run in self.runs if run.model == name and run.points and run.fault is None]
         scores = tuple(self.score(run.points[-1]) for run in mine)
         speeds = [p.tokens / p.seconds for run in mine for p in run.points[-1:] if p.seconds]
         rate = next((run.rate for run in self.runs if run.model == name), None)
@@ -193,11 +199,11 @@ class RaceResult(Printed):
 
     def verdicts(self) -> list[Verdict]:
         """The best model against each other one, all at a level of 5 % together (Bonferroni)."""
-        first, *others = [each.name for each in self.standings()]
-        return [self.compared(first, other, LEVEL / len(others)) for other in others]
+        names = [each.name for each in self.standings()]
+        return [self.compared(names[0], other, LEVEL / (len(names) - 1)) for other in names[1:]]
 
     def compared(self, first: str, other: str, level: float = LEVEL) -> Verdict:
-        """What can be told of two models, by name.
+        """The difference of two models, by name.
 
         Args:
             first: One of them.
@@ -209,12 +215,12 @@ class RaceResult(Printed):
         sign = -1 if self.metric == "loss" else 1
         differences = [sign * (mine[seed] - theirs[seed]) for seed in seeds]
         if not differences:
-            return Verdict(first, other, 0.0, -inf, inf, told=False)
+            return Verdict(first, other, 0.0, -inf, inf, significant=False)
         low, high = interval(differences, self._error(mine.values(), theirs.values()), level)
         mean = sum(differences) / len(differences)
         if mean < 0:  # the better median is not the better mean
             first, other, mean, low, high = other, first, -mean, -high, -low
-        return Verdict(first, other, mean, low, high, told=low > 0)
+        return Verdict(first, other, mean, low, high, significant=low > 0)
 
     def _by_seed(self, name: str) -> dict[int, float]:
         return {run.seed: self.score(run.points[-1]) for run in self.runs if run.model == name and run.done}
@@ -243,7 +249,7 @@ class RaceResult(Printed):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON-ready data; intervals without an end are null."""
-        verdicts = [asdict(each) for each in self.verdicts()] if len(self.entrants) > 1 else []
+        verdicts = [asdict(each) for each in self.verdicts()]
         for each in verdicts:
             each |= {end: None if abs(each[end]) == inf else each[end] for end in ("low", "high")}
         return {

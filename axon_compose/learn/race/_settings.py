@@ -50,9 +50,9 @@ class Settings:
         Raises:
             ValueError: Saying why.
         """
-        for name, least in (("seeds", 1), ("batch", 1), ("points", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}` is below {least}: {getattr(self, name)}")
+        for name, most in (("seeds", 1000), ("batch", 2**20), ("points", 1000)):
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"`{name}` is not from 1 to {most:,}: {getattr(self, name)}")
         if not self.rates or not all(rate > 0 for rate in self.rates) or len(set(self.rates)) < len(self.rates):
             raise ValueError("`rates` are learning rates above 0, each once")
 

@@ -27,6 +27,11 @@ class TaskBatches:
         self.task, self.batch, self.seed, self._held_out = task, batch, seed, held_out
 
     @property
+    def digest(self) -> str:
+        """What a run is continued with."""
+        return str(self.task)
+
+    @property
     def tokens_of_step(self) -> int:
         """B times L of every step."""
         return self.batch * self.task.length

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IGNORED", "Draw", "Drawn", "distinct", "unscored"]
+from axon_compose.learn.batches import LEFT_OUT
 
-#: The target of a position that is not scored.
-IGNORED: Final = -100
+__all__ = ["Draw", "Drawn", "distinct", "unscored"]
 
 Integers = NDArray[np.integer]
 #: Tokens and targets, both (batch, L).
@@ -40,4 +38,4 @@ def distinct(rng: np.random.Generator, shape: tuple[int, int], below: int) -> In
 
 def unscored(tokens: Integers) -> Integers:
     """Targets of the same shape, none of them scored."""
-    return np.full(tokens.shape, IGNORED, tokens.dtype)
+    return np.full(tokens.shape, LEFT_OUT, tokens.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,17 +42,17 @@ class Task:
     @property
     def vocab_size(self) -> int:
         """Tokens that it needs."""
-        return int(self._asked("vocabulary"))
+        return int(self._asked("vocabulary", lambda value: value == int(value) >= 1))
 
     @property
     def length(self) -> int:
         """Tokens of a sequence in training."""
-        return int(self._asked("length"))
+        return int(self._asked("length", lambda value: value == int(value) >= 1))
 
     @property
     def chance(self) -> float:
         """The accuracy of the best answer that is given without reading the sequence."""
-        return float(self._asked("chance"))
+        return float(self._asked("chance", lambda value: 0 <= value <= 1))
 
     def draw(self, batch: int, *, seed: int, step: int, held_out: bool = False) -> Drawn:
         """Tokens and targets, both (batch, L) int32; targets are -100 where nothing is scored.
@@ -75,16 +75,18 @@ class Task:
         try:
             with Guard(None):
                 tokens, targets = (np.asarray(each) for each in make(self.options, draw))
-                fault = next(self._faults(tokens, targets, batch), None)
+                fault = next(self._faults(tokens, targets, batch, None if held_out else self.length), None)
         except Raised as raised:
             raise PluginFault("AX904", f"the task `{self.name}` cannot be drawn: {raised}", DEBUG_HELP) from raised
         if fault:
             raise PluginFault("AX904", f"the task `{self.name}` gives wrong arrays: {fault}")
         return tokens.astype(np.int32), targets.astype(np.int32)
 
-    def _faults(self, tokens: Integers, targets: Integers, batch: int) -> Iterator[str]:
+    def _faults(self, tokens: Integers, targets: Integers, batch: int, length: int | None) -> Iterator[str]:
         if tokens.shape != targets.shape or tokens.ndim != 2 or len(tokens) != batch or not tokens.size:
             yield f"tokens are {tokens.shape} and targets {targets.shape}, where both must be ({batch}, L)"
+        elif length is not None and tokens.shape[1] != length:
+            yield f"sequences have {tokens.shape[1]} tokens, where its record says {length}"
         elif tokens.dtype.kind not in "iu" or targets.dtype.kind not in "iu":
             yield f"tokens are {tokens.dtype} and targets {targets.dtype}, where both must be integers"
         elif tokens.min() < 0 or tokens.max() >= self.vocab_size or targets.max() >= self.vocab_size:
@@ -94,12 +96,20 @@ class Task:
         elif (targets < 0).all():
             yield "no position is scored"
 
-    def _asked(self, name: str) -> Any:
+    def _asked(self, name: str, right: Callable[[Any], bool]) -> Any:
+        """What the record says of the options, if that can be."""
         try:
             with Guard():
-                return getattr(self.spec, name)(self.options)
+                value = getattr(self.spec, name)(self.options)
         except Raised as raised:
             raise PluginFault("AX904", f"`{name}` of the task `{self.name}` raises {raised}", DEBUG_HELP) from raised
+        try:
+            fits = right(value)
+        except (TypeError, ValueError, OverflowError):
+            fits = False
+        if not fits:
+            raise PluginFault("AX904", f"`{name}` of the task `{self.name}` cannot be {value!r}")
+        return value
 
 
 def read_task(text: str | Task, registry: Registry | None = None) -> Task:

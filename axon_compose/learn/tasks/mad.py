@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from axon_compose.learn.tasks._draw import Draw, Drawn, Integers, unscored
+from axon_compose.learn.tasks._draw import Draw, Drawn, Integers, distinct, unscored
 from axon_compose.learn.tasks.specs.mad import (
     CompressionOptions,
     CopyingOptions,
@@ -15,25 +15,28 @@ from axon_compose.learn.tasks.specs.mad import (
 )
 from axon_compose.learn.tasks.specs.recall import keys_of, values_of
 
-__all__ = ["compression", "copying", "fuzzy", "memorisation", "recall"]
+__all__ = ["compression", "copying", "facts", "fuzzy", "memorisation", "recall"]
 
 
 def recall(options: RecallOptions, draw: Draw) -> Drawn:
     """In-context recall, and with noise noisy recall of MAD.
 
     Each sequence has a value for every key, drawn anew. It consists of keys, each followed by its value; keys repeat,
-    and where one has been before, its value is the target. With noise, a share of pairs is two tokens of noise instead,
-    which come from a vocabulary of their own.
+    the last one for certain, and where one has been before, its value is the target. With noise, a share of pairs is
+    two tokens of noise instead, which come from a vocabulary of their own.
     """
     keys, values = keys_of(options.vocab), values_of(options.vocab)
     shape = (draw.batch, options.length // 2)
     value_of = keys + draw.rng.integers(values, size=(draw.batch, keys))
     k = draw.rng.integers(keys, size=shape)
+    last = draw.rng.integers(shape[1] - 1, size=draw.batch)  # the place of the pair that comes once more at the end
+    k[:, -1] = k[np.arange(draw.batch), last]
     v = np.take_along_axis(value_of, k, axis=1)
     asked = _seen_before(k)
     if isinstance(options, NoisyOptions):
         noise = options.vocab + draw.rng.integers(options.noise_vocab, size=(2, *shape))
         noisy = draw.rng.random(shape) < options.noise
+        noisy[:, -1] = noisy[np.arange(draw.batch), last] = False
         asked = _seen_before(np.where(noisy, -1 - np.arange(shape[1]), k))
         k, v = np.where(noisy, noise, (k, v))
     tokens = np.stack((k, v), axis=-1).reshape(draw.batch, -1)
@@ -45,8 +48,9 @@ def recall(options: RecallOptions, draw: Draw) -> Drawn:
 def fuzzy(options: FuzzyOptions, draw: Draw) -> Drawn:
     """Fuzzy recall of MAD: keys and values are one to `motif` tokens long.
 
-    A sequence is made of P pairs, drawn with repetition and written one after the other. Where a key has been before,
-    the tokens of its value are the targets, the first at the last token of the key. Equal keys have equal values.
+    A sequence is made of P pairs, drawn with repetition and written one after the other; the last one of which it is
+    certain that it fits is one that has been before. Where a key has been before, the tokens of its value are the
+    targets, the first at the last token of the key. Equal keys have equal values.
     """
     keys, values = keys_of(options.vocab), values_of(options.vocab)
     k, k_length = _motifs(draw, options, keys)
@@ -54,21 +58,24 @@ def fuzzy(options: FuzzyOptions, draw: Draw) -> Drawn:
     same = (k_length[:, :, None] == k_length[:, None]) & (k[:, :, None] == k[:, None]).all(axis=-1)
     first = same.argmax(axis=2)  # of equal keys the first has the say
     rows = np.arange(draw.batch)[:, None]
-    chosen = first[rows, draw.rng.integers(options.pairs, size=(draw.batch, options.length // 2))]
+    pair = draw.rng.integers(options.pairs, size=(draw.batch, options.length // 2))
+    fitting = options.length // (2 * options.motif)
+    pair[:, fitting - 1] = pair[rows[:, 0], draw.rng.integers(fitting - 1, size=draw.batch)]
+    chosen = first[rows, pair]
     asked = _seen_before(chosen)
-    width = k_length[rows, chosen] + v_length[rows, chosen]
+    k, k_length, v, v_length = k[rows, chosen], k_length[rows, chosen], v[rows, chosen], v_length[rows, chosen]
+    width = k_length + v_length
     start = np.cumsum(width, axis=1) - width
     # Two more places than a sequence has: what is asked at its last token, and what does not fit.
+    nowhere = options.length + 1
     tokens = np.zeros((draw.batch, options.length + 2), dtype=np.int64)
     targets = unscored(tokens)
     for j in range(options.motif):
-        at = np.where(j < k_length[rows, chosen], start + j, options.length + 1)
-        tokens[rows, np.minimum(at, options.length + 1)] = k[rows, chosen, j]
-        there = j < v_length[rows, chosen]
-        at = np.where(there, start + k_length[rows, chosen] + j, options.length + 1)
-        at = np.minimum(at, options.length + 1)
-        tokens[rows, at] = keys + v[rows, chosen, j]
-        targets[rows, np.where(asked, at - 1, options.length + 1)] = keys + v[rows, chosen, j]
+        at = np.minimum(np.where(j < k_length, start + j, nowhere), nowhere)
+        tokens[rows, at] = k[..., j]
+        at = np.minimum(np.where(j < v_length, start + k_length + j, nowhere), nowhere)
+        tokens[rows, at] = keys + v[..., j]
+        targets[rows, np.where(asked, at - 1, nowhere)] = keys + v[..., j]
     return tokens[:, : options.length], targets[:, : options.length]
 
 
@@ -81,7 +88,7 @@ def copying(options: CopyingOptions, draw: Draw) -> Drawn:
     blank, copy = options.vocab, options.vocab + 1
     read = options.length - options.copies
     content = draw.rng.integers(options.vocab, size=(draw.batch, options.copies))
-    at = np.sort(np.argsort(draw.rng.random((draw.batch, read)), axis=1)[:, : options.copies], axis=1)
+    at = np.sort(distinct(draw.rng, (draw.batch, options.copies), read), axis=1)
     tokens = np.full((draw.batch, options.length), blank)
     targets = unscored(tokens)
     np.put_along_axis(tokens, at, content, axis=1)
@@ -107,13 +114,18 @@ def memorisation(options: MemorisationOptions, draw: Draw) -> Drawn:
     Each key has a value that is the same in all sequences and that no sequence shows. A sequence consists of keys, each
     followed by a token that asks; the target there is the value.
     """
-    keys, values = keys_of(options.vocab), values_of(options.vocab)
-    value_of = keys + np.random.default_rng(options.table).integers(values, size=keys)
-    k = draw.rng.integers(keys, size=(draw.batch, options.length // 2))
+    value_of = facts(options)
+    k = draw.rng.integers(len(value_of), size=(draw.batch, options.length // 2))
     tokens = np.stack((k, np.full_like(k, options.vocab)), axis=-1).reshape(draw.batch, -1)
     targets = unscored(tokens)
     targets[:, 1::2] = value_of[k]
     return tokens, targets
+
+
+def facts(options: MemorisationOptions) -> Integers:
+    """(keys,) the value of each key: the table that is to be learned by heart."""
+    keys = keys_of(options.vocab)
+    return keys + np.random.default_rng(options.table).integers(values_of(options.vocab), size=keys)
 
 
 def _seen_before(names: Integers) -> Integers:

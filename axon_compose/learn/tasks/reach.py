@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from axon_compose.learn.batches import LEFT_OUT
 from axon_compose.learn.tasks import recall, states
-from axon_compose.learn.tasks._draw import IGNORED, Draw, Drawn, distinct, unscored
+from axon_compose.learn.tasks._draw import Draw, Drawn, distinct, unscored
 from axon_compose.learn.tasks.specs.reach import ExtrapolationOptions, NeedleOptions
 from axon_compose.learn.tasks.specs.recall import InductionOptions, keys_of, values_of
 from axon_compose.learn.tasks.specs.states import StateOptions
@@ -44,4 +45,4 @@ def extrapolation(options: ExtrapolationOptions, draw: Draw) -> Drawn:
     else:
         tokens, targets = getattr(states, options.skill)(StateOptions(length=length), draw)
     beyond = np.arange(length) >= (options.length if draw.held_out else 0)
-    return tokens, np.where(beyond, targets, IGNORED)
+    return tokens, np.where(beyond, targets, LEFT_OUT)

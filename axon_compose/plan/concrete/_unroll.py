@@ -191,7 +191,7 @@ class _Unrolling:
         return ({"ignore": ignored} if ignored else {}) | valued
 
     def valued(self, data: Any, names: Mapping[str, Any], *, strict: bool = True) -> Any:
-        """Plain data with values for formulas; where names are not known, the formula unless `strict`."""
+        """Plain data with values for formulas; the formula unless `strict`, where names are not known or it is null."""
         if isinstance(data, dict):
             return {key: self.valued(value, names, strict=strict) for key, value in data.items()}
         if isinstance(data, list):
@@ -199,9 +199,10 @@ class _Unrolling:
         if not is_formula(data) or (not strict and not cached_parse(data).names <= names.keys()):
             return data
         try:
-            return resolve(data, names, self.document, (), Problems())
+            value = resolve(data, names, self.document, (), Problems())
         except Unresolved:
             return data
+        return data if value is None and not strict else value  # a formula may be null, a number in its place not
 
 
 def _in_stretches(value: Any) -> Any:

@@ -27,6 +27,8 @@ from axon_compose.registry import Guard, Raised
 
 __all__ = ["Failed", "Process", "Round", "answer"]
 
+#: How the command line of a fresh process begins. Tests that are not about processes put another in its place.
+PYTHON: list[str] = [sys.executable, "-P"]
 #: Decoding steps before the clock starts; kernels are compiled and buffers made in the first ones.
 WARM_STEPS: Final = 2
 
@@ -68,8 +70,8 @@ class Process:
         # The process finds the modules that this one finds, wherever it was started.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
         self._said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # `close` closes it
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "axon_compose.proof.bench"],
+        self._process = subprocess.Popen(  # noqa: S603  # Python itself, or what tests put in its place
+            [*PYTHON, "-m", "axon_compose.proof.bench"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, logging
 from transformers.utils.logging import disable_progress_bar
 
 from axon_compose.analysis.measurement import Workload
-from axon_compose.machine.memory import peak
+from axon_compose.machine.memory import held
 
 __all__ = ["make"]
 
@@ -44,6 +44,7 @@ class TorchModel:
         self.token = self.prompt
         self.cache: dict[str, Any] = {}
         self.optimizer: Any = None
+        self.program = held(self.weights()) - sum(self.weights().values())
 
     def begin(self, workload: Workload) -> None:
         torch.manual_seed(0)
@@ -84,15 +85,15 @@ class TorchModel:
             Path("/proc/self/clear_refs").write_text("5")
 
     def peak_bytes(self) -> int:
-        """On the CPU torch keeps no account: what the process held, less the libraries that it began with."""
+        """On the CPU torch keeps no account: what the process held beyond what it needs to run at all.
+
+        Weights are part of it, also where transformers maps their file and few of its pages are resident.
+        """
         if self.device == "cuda":
             return int(torch.cuda.max_memory_allocated())
-        return peak() - _file_bytes()
+        return held(self.weights(), most=True) - self.program
 
-
-def _file_bytes() -> int:
-    """What of the process is pages of files, such as libraries."""
-    with suppress(OSError):
-        found = re.search(r"^RssFile:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-        return int(found[1]) * 1024 if found else 0
-    return 0
+    def weights(self) -> dict[int, int]:
+        """Bytes of each by its address; those that are tied have one."""
+        tensors = chain(self.model.parameters(), self.model.buffers())
+        return {tensor.data_ptr(): tensor.nbytes for tensor in tensors}

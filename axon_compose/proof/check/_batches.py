@@ -36,10 +36,8 @@ def _padded_rows(
     def alone(forward: Forward) -> Rows:
         return [forward(row, None) for row in rows]
 
-    cases = [
-        (f"chunks of {size}", lambda f, s=size: run(subject, f, rows, s), alone)
-        for size in (7, max(2, subject.window), MEDIUM)
-    ]
+    edge = [max(2, subject.window)] if subject.windows else []
+    cases = [(f"chunks of {size}", lambda f, s=size: run(subject, f, rows, s), alone) for size in (7, *edge, MEDIUM)]
     return equal(subject, name, statement, cases)
 
 
@@ -59,11 +57,7 @@ def _rows(subject: Subject) -> Rows:
     """Prompts of unequal lengths, a single token among them, each with as many tokens to decode as wrap a window."""
     window = subject.window
     prompts = sorted({2 * window + 13, window + 1, window, max(1, window - 3), 1}, reverse=True)
-    return [subject.tokens(1, length + _decoded(subject), salt=i) for i, length in enumerate(prompts)]
-
-
-def _decoded(subject: Subject) -> int:
-    return min(subject.window, 16) + 3
+    return [subject.tokens(1, length + subject.decoded, salt=i) for i, length in enumerate(prompts)]
 
 
 def _padded(rows: Sequence[mx.array], left: bool) -> tuple[mx.array, list[int]]:
@@ -78,7 +72,7 @@ def _padded(rows: Sequence[mx.array], left: bool) -> tuple[mx.array, list[int]]:
 
 
 def _left(subject: Subject, forward: Forward, rows: Rows, size: int) -> Rows:
-    decoded = _decoded(subject)
+    decoded = subject.decoded
     tokens, padding = _padded([row[:, : row.shape[1] - decoded] for row in rows], left=True)
     cache = [with_left_padding(leaf, padding) for leaf in subject.model.make_cache()]
     outputs = mx.concatenate(
@@ -88,7 +82,7 @@ def _left(subject: Subject, forward: Forward, rows: Rows, size: int) -> Rows:
 
 
 def _right(subject: Subject, forward: Forward, rows: Rows, size: int) -> Rows:
-    decoded = _decoded(subject)
+    decoded = subject.decoded
     prompts = [row[:, : row.shape[1] - decoded] for row in rows]
     lengths = [prompt.shape[1] for prompt in prompts]
     tokens, padding = _padded(prompts, left=False)

@@ -45,9 +45,10 @@ def distance(got: mx.array, wanted: mx.array) -> float:
     if got.size == 0:
         return 0.0
     got, wanted = got.astype(mx.float32), wanted.astype(mx.float32)
-    if not (mx.isfinite(got).all() & mx.isfinite(wanted).all()).item():
-        return float("inf")
-    return number(mx.abs(got - wanted).max() / mx.maximum(mx.abs(wanted).max(), 1e-30))
+    finite = mx.isfinite(got).all() & mx.isfinite(wanted).all()
+    apart = mx.abs(got - wanted).max() / mx.maximum(mx.abs(wanted).max(), 1e-30)
+    mx.eval(finite, apart)  # at once, for every evaluation waits for another thread
+    return number(apart) if finite.item() else float("inf")
 
 
 def number(value: mx.array) -> float:
@@ -124,13 +125,15 @@ def equal(
 def _first_layer(
     subject: Subject, got: Callable[[Forward], Rows], wanted: Callable[[Forward], Rows], limit: float
 ) -> str:
-    for index in range(len(subject.plan.layers)):
-        try:
-            forward = subject.upto(index)
-            if not compare(got(forward), wanted(forward), limit)[0] <= limit:
-                return f"it begins in {subject.describe(index)}"
-        except Exception:  # a broken model may fail in more than one way; the place is only a hint
-            return ""
+    count = len(subject.plan.layers)
+    try:
+        both = [[mx.split(row, count, axis=-1) for row in way(subject.by_layer)] for way in (got, wanted)]
+    except Exception:  # a broken model may fail in more than one way; the place is only a hint
+        return ""
+    for index in range(count):
+        one, other = ([layers[index] for layers in rows] for rows in both)
+        if not compare(one, other, limit)[0] <= limit:
+            return f"it begins in {subject.describe(index)}"
     return "every layer agrees, so it is after the stack or in a layer that is left out"
 
 

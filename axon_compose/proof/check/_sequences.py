@@ -39,7 +39,8 @@ def plain(forward: Forward, tokens: mx.array) -> Rows:
 def one_shot(subject: Subject) -> Truth:
     """Without a cache = with a fresh cache, in one piece."""
     window = subject.window
-    lengths = sorted({1, window - 1, window, window + 1, 2 * window + 3, LONG} - {0})
+    edges = {window - 1, window, window + 1} if subject.windows else {window}
+    lengths = sorted({1, *edges, 2 * window + 3, LONG} - {0})
     cases = []
     for length in lengths:
         tokens = subject.tokens(2, length)
@@ -57,7 +58,7 @@ def chunks(subject: Subject) -> Truth:
     """Without a cache = fed in chunks, that divide the length and that do not, around the window and far beyond."""
     window = subject.window
     medium, long = subject.tokens(2, max(MEDIUM, 3 * window)), subject.tokens(1, LONG)
-    sizes = sorted({7, max(2, window - 1), window, window + 1})
+    sizes = sorted({7, max(2, window - 1), window, window + 1} if subject.windows else {7, 8})
     cuts = {f"chunks of {size}": [size] for size in sizes}
     longer = {"chunks of 97": [97], "7 tokens, then the rest": [7, LONG]}
     longer["irregular chunks"] = [5, 1, window, 1, 1, 2 * window + 1, 64, 1]
@@ -71,12 +72,16 @@ def chunks(subject: Subject) -> Truth:
 
 
 def steps(subject: Subject) -> Truth:
-    """Without a cache = token by token, from the start and after a prompt."""
+    """Without a cache = token by token, from the start and after a prompt.
+
+    From the start until windows have wrapped twice; what follows is fed in pieces with single tokens between them.
+    """
     window = subject.window
     tokens = subject.tokens(1, max(MEDIUM, 2 * window + 3))
     prompt = subject.tokens(1, 3 * window + 5, salt=1)
+    sizes = [*[1] * (2 * window + 3), *[15, 1] * MEDIUM]
     cases = [
-        ("from the first token", lambda f: [run(subject, f, tokens, cycle([1]))], lambda f: plain(f, tokens)),
+        ("from the first token", lambda f: [run(subject, f, tokens, sizes)], lambda f: plain(f, tokens)),
         (
             f"after a prompt of {2 * window + 3} tokens",
             lambda f: [run(subject, f, prompt, [2 * window + 3, *[1] * (window + 2)])],
@@ -96,7 +101,7 @@ def saved(subject: Subject) -> Truth:
         first = 2 * window + 5
         before, cache = _begun(subject, forward, tokens[:, :first])
         cache = save_and_load(cache)
-        after = run(subject, forward, tokens[:, first:], [window + 1, *[1] * length], cache)
+        after = run(subject, forward, tokens[:, first:], [window + 1, *[1] * (window + 2), length], cache)
         return [mx.concatenate([before, after], axis=1)]
 
     return equal(
@@ -149,7 +154,8 @@ def trimmed(subject: Subject) -> Truth:
         before = forward(tokens, cache)[:, :kept]
         if cache:
             trim_prompt_cache(cache, length - kept)
-        return [mx.concatenate([before, run(subject, forward, others, cycle([1]), cache)], axis=1)]
+        sizes = [*[1] * (subject.window + 2), others.shape[1]]
+        return [mx.concatenate([before, run(subject, forward, others, sizes, cache)], axis=1)]
 
     whole = mx.concatenate([tokens[:, :kept], others], axis=1)
     return equal(subject, name, claim, [(f"trimmable: {able}", got, lambda f: plain(f, whole))])

@@ -53,7 +53,7 @@ def deepened(plan: Plan, layers: int) -> Compiled:
         ArchitectureError: If a layer cannot stand where it would come.
     """
     description = shrink(plan, hidden_size=int(plan.dims.hidden_size), alike=len(plan.layers))
-    description["stack"] *= -(-layers // len(plan.layers))
+    description["stack"] = f"({' '.join(description['stack'])})*{-(-layers // len(plan.layers))}"
     return compile_source(description, registry=registry_of(plan))
 
 

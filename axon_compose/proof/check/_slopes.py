@@ -87,13 +87,16 @@ def _differences(model: Any, weights: Weights, grads: Weights, tokens: mx.array)
         ends = []
         for sign in (1, -1):
             model.update(tree_unflatten([(n, weights[n] + sign * step / length * g) for n, g in grads.items()]))
-            ends.append(number(loss(model, tokens[:, :-1], tokens[:, 1:])))
+            ends.append(loss(model, tokens[:, :-1], tokens[:, 1:]))
         model.update(tree_unflatten([(name, weights[name]) for name in grads]))
-        off = abs((ends[0] - ends[1]) / (2 * step) - length) / length
+        mx.eval(ends)
+        off = abs((number(ends[0]) - number(ends[1])) / (2 * step) - length) / length
         yield off
         if off <= LIMIT / 2:
             return
 
 
 def _length(arrays: Any) -> float:
-    return float(sum(number((array * array).sum()) for array in arrays)) ** 0.5
+    squares = [(array * array).sum() for array in arrays]
+    mx.eval(squares)
+    return float(sum(map(number, squares))) ** 0.5

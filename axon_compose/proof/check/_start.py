@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from axon_compose.diagnostics import ArchitectureError
 from axon_compose.model import random_weights
-from axon_compose.plan import Plan
+from axon_compose.plan import Layer, Plan
 from axon_compose.proof.check._compare import number
 from axon_compose.proof.check._report import Truth
 from axon_compose.proof.check._shrink import deepened
@@ -71,13 +71,15 @@ def _measured(plan: Plan, subject: Subject) -> tuple[float, str]:
     tokens = mx.random.randint(0, vocabulary, (2, 16), key=key)
     model.layers = taps = [_Tap(layer) for layer in model.layers]
     logits = model(tokens).astype(mx.float32)
-    loss = number((mx.logsumexp(logits, axis=-1) - logits.mean(axis=-1)).mean())
+    measured = (mx.logsumexp(logits, axis=-1) - logits.mean(axis=-1)).mean()
+    mx.eval(measured, [(tap.size, tap.change) for tap in taps])
+    loss = number(measured)
     if not loss < float("inf"):
         return float("inf"), f"logits are not finite with {len(taps)} layers"
-    return loss / log(vocabulary) - 1, _activations(taps)
+    return loss / log(vocabulary) - 1, _activations(taps, plan)
 
 
-def _activations(taps: list[_Tap]) -> str:
+def _activations(taps: list[_Tap], plan: Plan) -> str:
     """What is wrong with the activations, or nothing."""
     sizes = [number(tap.size) for tap in taps]
     for index, size in enumerate(sizes):
@@ -89,10 +91,16 @@ def _activations(taps: list[_Tap]) -> str:
         return (
             f"activations of {sizes[half]:.2g} after layer {half}, and of {sizes[-1]:.2g} after layer {len(taps) - 1}"
         )
-    for index, tap in enumerate(taps):
-        if tap.change is not None and not number(tap.change) >= LEAST:
+    for index, (tap, layer) in enumerate(zip(taps, plan.layers, strict=True)):
+        if tap.change is not None and _computes(layer) and not number(tap.change) >= LEAST:
             return f"layer {index} changes {number(tap.change):.1g} of the residual stream"
     return ""
+
+
+def _computes(layer: Layer) -> bool:
+    """Whether a layer has a branch to add, or a matrix: norms and factors alone may be the identity at first."""
+    matrices = (shape for use in layer.uses() for shape in use.params.values() if len(shape) > 1)
+    return any(branch.adds for branch in layer.branches) or any(matrices)
 
 
 class _Tap:

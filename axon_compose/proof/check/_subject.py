@@ -108,6 +108,11 @@ class Subject:
         """The largest window, or 8 as any other length."""
         return self.windows[-1] if self.windows else 8
 
+    @property
+    def decoded(self) -> int:
+        """How many tokens are decoded one by one: as many as wrap a window, or a few where there is none to wrap."""
+        return min(self.window, 16) + 3 if self.windows else 5
+
     def forward(self, tokens: mx.array, cache: list[Any] | None = None) -> mx.array:
         """Logits, computed."""
         with blamed(self.plan, lambda: self.model(tokens)):
@@ -115,16 +120,16 @@ class Subject:
             mx.eval(logits, [leaf.state for leaf in cache or ()])
         return logits
 
-    def upto(self, index: int) -> Forward:
-        """A forward pass that gives the output of one layer instead of logits."""
-
-        def forward(tokens: mx.array, cache: list[Any] | None = None) -> mx.array:
-            seen: list[mx.array] = []
-            with self.replaced(index, lambda block: _Tap(block, seen)):
-                self.forward(tokens, cache)
-            return seen[0]
-
-        return forward
+    def by_layer(self, tokens: mx.array, cache: list[Any] | None = None) -> mx.array:
+        """A forward pass that gives the outputs of all layers side by side, (B, L, layers * width), and no logits."""
+        model: Any = self.model
+        blocks, seen = model.layers, list[mx.array]()
+        model.layers = [_Tap(block, seen) for block in blocks]
+        try:
+            self.forward(tokens, cache)
+        finally:
+            model.layers = blocks
+        return mx.concatenate([out.reshape(*tokens.shape, -1) for out in seen], axis=-1)
 
     @contextmanager
     def replaced(self, index: int, change: Callable[[Any], Any]) -> Iterator[None]:
@@ -194,7 +199,6 @@ class _Tap:
     def __call__(self, *arguments: Any) -> Any:
         out = self.block(*arguments)
         self.seen.append(out[0])
-        mx.eval(out[0])
         return out
 
 

@@ -40,7 +40,7 @@ def ties(subject: Subject) -> Truth:
         [
             ("again", whole, whole),
             ("among others", among, lambda f: plain(f, tokens) * 2),
-            ("in chunks", lambda f: [run(copy, f, tokens, cycle([7, 1]))], whole),
+            ("in chunks", lambda f: [run(copy, f, tokens, cycle([13, 1]))], whole),
         ],
         exact(subject),
     )

@@ -56,10 +56,12 @@ def gradients(subject: Subject) -> Truth:
     model.train()  # what only training leaves out, shows only there
     _, found = nn.value_and_grad(model, loss)(model, tokens[:, :-1], tokens[:, 1:] % vocabulary)
     grads = dict(tree_flatten(found))
-    mx.eval(grads)
+    zero = {name: mx.all(grad == 0) for name, grad in grads.items() if grad.size}
+    finite = {name: mx.isfinite(grad).all() for name, grad in grads.items()}
+    mx.eval(grads, zero, finite)
     model.eval()
-    dead = [name for name, grad in grads.items() if grad.size and not mx.any(grad != 0).item()]
-    wild = [name for name, grad in grads.items() if not mx.isfinite(grad).all().item()]
+    dead = [name for name, is_zero in zero.items() if is_zero.item()]
+    wild = [name for name, is_finite in finite.items() if not is_finite.item()]
     notes = [f"no gradient reaches {name}" for name in dead[:5]]
     notes += [f"the gradient of {name} is not finite" for name in wild[:5]]
     notes += [text for name, grad in grads.items() if name not in dead for text in _idle(name, grad)]

@@ -127,17 +127,20 @@ def _steps(span: Span) -> Iterator[list[float]]:
     yield [span.low]
 
 
-def lay_out(axes: Axes, across: tuple[Axis, Span], up: tuple[Axis, Span], width: float, height: float) -> None:
+def lay_out(
+    axes: Axes, across: tuple[Axis, Span], up: tuple[Axis, Span], width: float, height: float, beside: float = 0
+) -> None:
     """Limits, ticks and labels of both axes, and the place of the axes in the chart.
 
     Widths of words are guessed as everywhere in pictures: a font of the reader is not known when a chart is drawn.
-    The upward axis has its label above, where one reads it without turning the head.
+    The upward axis has its label above, where one reads it without turning the head. To the right of the axes are
+    `beside` pixels at least.
     """
     (axis, span), (upward, rise) = across, up
     tall = height - _TOP - _BOTTOM
     heights = ticks(rise, upward.base, tall, lambda _: _LINE)
     left = _GAP + max(_wide(upward, value) for value in heights)
-    right = _GAP + _wide(axis, span.high) / 2
+    right = max(_GAP + _wide(axis, span.high) / 2, beside)
     wide = width - left - right
     places = ticks(span, axis.base, wide, lambda value: _wide(axis, value) + _GAP)
     axes.set_position((left / width, _BOTTOM / height, wide / width, tall / height))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from axon_compose.report.draw._markup import element, number, text
+from axon_compose.report.draw._markup import element, number, svg, text
 from axon_compose.report.draw._palette import Theme, style_sheet
 
 __all__ = ["Canvas"]
@@ -69,18 +69,7 @@ class Canvas:
         """
         sheet = (element("style", style_sheet(theme)),) if style else ()
         ground = element("rect", width=width, height=height, class_="paper")
-        return element(
-            "svg",
-            element("title", text(label)),
-            *sheet,
-            ground,
-            *self.shapes,
-            xmlns="http://www.w3.org/2000/svg",
-            width=width,
-            height=height,
-            viewBox=f"0 0 {number(width)} {number(height)}",
-            role="img",
-        )
+        return svg(label, width, height, *sheet, ground, *self.shapes)
 
 
 def _at(point: tuple[float, float]) -> str:

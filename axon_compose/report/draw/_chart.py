@@ -8,7 +8,7 @@ from typing import Final
 
 from axon_compose.report._cells import escape
 from axon_compose.report.draw._axes import Axis, brief, lay_out
-from axon_compose.report.draw._beside import write_names
+from axon_compose.report.draw._beside import room_for_names, write_names
 from axon_compose.report.draw._markup import element, text
 from axon_compose.report.draw._matplotlib import canvas, paint, to_svg
 from axon_compose.report.draw._palette import Tone
@@ -71,12 +71,15 @@ class Lines:
             every = [point for line in self.lines for point in line.shown()]
             across = self.across.span([x for x, _ in every], tight=True)
             up = self.up.span([y for _, y in every])
-            lay_out(axes, (self.across, across), (self.up, up), width, height)
-            if self.named:
-                write_names(
-                    axes, [(each.label, *each.shown()[-1]) for each in self.lines if each.shown() and not each.thin]
-                )
+            names = [(line.label, *line.shown()[-1]) for line in self._with_names()]
+            beside = room_for_names(name for name, _, _ in names) if names else 0.0
+            lay_out(axes, (self.across, across), (self.up, up), width, height, beside)
+            write_names(axes, names, ends=True)
             return to_svg(figure, self.title)
+
+    def _with_names(self) -> list[Line]:
+        """The lines that have a name beside their end."""
+        return [line for line in self.lines if self.named and line.shown() and not line.thin]
 
     def names(self) -> str:
         """The lines by name, a list for below the chart."""

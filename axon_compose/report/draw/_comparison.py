@@ -12,7 +12,7 @@ from axon_compose.report._cells import escape
 from axon_compose.report._comparison import headline, notes
 from axon_compose.report.draw._chart import CYCLE, Axis, Line, Lines, Point, Points, brief
 from axon_compose.report.draw._curves import TOKENS, grid
-from axon_compose.report.draw._html import chart, document, section
+from axon_compose.report.draw._html import chart, document, models, note, section
 from axon_compose.report.draw._markup import element, text
 from axon_compose.report.draw._palette import Tone
 
@@ -29,32 +29,20 @@ def comparison_page(comparison: Comparison) -> str:
     """A page of HTML that holds everything it shows."""
     names = [text(escape(row.name)) for row in comparison.rows]
     lead = element("h1", ", ".join(names[:-1]) + (" and " if names[:-1] else "") + names[-1])
-    remarks = (element("p", text(escape(note[:1].upper() + note[1:])), class_="note") for note in notes(comparison))
+    remarks = (element("p", text(escape(line[:1].upper() + line[1:])), class_="note") for line in notes(comparison))
     columns = element("div", *(section(title, drawn) for title, drawn in _charts(comparison)), class_="halves")
     title = ", ".join(escape(row.name) for row in comparison.rows)
-    return document(title, lead, element("p", text(headline(comparison))), _table(comparison), *remarks, columns)
+    table = models(
+        [_title(column) for column in comparison.columns],
+        [[column.text(row) for column in comparison.columns] for row in comparison.rows],
+    )
+    return document(title, lead, note(headline(comparison)), table, *remarks, columns)
 
 
-def _table(comparison: Comparison) -> str:
-    """A row for each model; on a narrow screen a list of figures for each."""
-    columns = comparison.columns
-    head = element("thead", element("tr", *(_head(column) for column in columns)))
-    body = element("tbody", *(element("tr", *(_cell(column, row) for column in columns)) for row in comparison.rows))
-    return element("div", element("table", head, body, class_="models"), class_="scroll")
-
-
-def _head(column: Column) -> str:
+def _title(column: Column) -> str:
+    """In two lines at most: the second is not broken."""
     first, second = column.title
-    return element("th", text(f"{first} " + second.replace(" ", "\N{NO-BREAK SPACE}")), **_class(column))
-
-
-def _cell(column: Column, row: Row) -> str:
-    label = {} if column.name == "name" else {"data_label": " ".join(column.title).strip()}
-    return element("td", text(escape(column.text(row))), **_class(column), **label)
-
-
-def _class(column: Column) -> dict[str, str]:
-    return {} if column.name == "name" else {"class_": "amount"}
+    return " ".join((first, second.replace(" ", "\N{NO-BREAK SPACE}"))).strip()
 
 
 # Charts.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from xml.sax.saxutils import escape, quoteattr
+from html import escape
+from typing import Final
 
-__all__ = ["element", "number", "text", "void"]
+__all__ = ["element", "number", "svg", "text", "void"]
+
+#: What would end an attribute, or what a reader of one takes for a space.
+_IN_ATTRIBUTES: Final = str.maketrans({'"': "&quot;", "\t": "&#9;", "\n": "&#10;", "\r": "&#13;"})
 
 
 def number(value: float) -> str:
@@ -14,7 +18,7 @@ def number(value: float) -> str:
 
 def text(value: str) -> str:
     """Text between tags."""
-    return escape(value)
+    return escape(value, quote=False)
 
 
 def element(tag: str, *children: str, **attributes: str | float) -> str:
@@ -27,6 +31,27 @@ def element(tag: str, *children: str, **attributes: str | float) -> str:
     """
     opened = _opened(tag, attributes)
     return f"<{opened}>{''.join(children)}</{tag}>" if children else f"<{opened}/>"
+
+
+def svg(title: str, width: float, height: float, *children: str) -> str:
+    """A picture, of a page or by itself.
+
+    Args:
+        title: What a screen reader says; plain text.
+        width: In pixels.
+        height: In pixels.
+        children: Markup of its shapes.
+    """
+    return element(
+        "svg",
+        element("title", text(title)),
+        *children,
+        xmlns="http://www.w3.org/2000/svg",
+        width=width,
+        height=height,
+        viewBox=f"0 0 {number(width)} {number(height)}",
+        role="img",
+    )
 
 
 def void(tag: str, **attributes: str | float) -> str:
@@ -44,4 +69,5 @@ def _name(name: str) -> str:
 
 
 def _value(value: str | float) -> str:
-    return quoteattr(value if isinstance(value, str) else number(value))
+    written = text(value if isinstance(value, str) else number(value)).translate(_IN_ATTRIBUTES)
+    return f'"{written}"'

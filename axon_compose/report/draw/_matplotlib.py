@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from axon_compose.machine.libraries import require_library
 from axon_compose.report._cells import escape
-from axon_compose.report.draw._markup import element, number, text
+from axon_compose.report.draw._markup import element, number, svg, text
 from axon_compose.report.draw._palette import TONES, Tone
 
 if TYPE_CHECKING:
@@ -115,16 +115,7 @@ def to_svg(figure: Figure, title: str) -> str:
     figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
     root = ET.fromstring(written.getvalue())  # noqa: S314
     width, height = (side * _DPI for side in figure.get_size_inches())
-    return element(
-        "svg",
-        element("title", text(escape(title))),
-        *map(_cleaned, root),
-        xmlns="http://www.w3.org/2000/svg",
-        width=width,
-        height=height,
-        viewBox=f"0 0 {number(width)} {number(height)}",
-        role="img",
-    )
+    return svg(escape(title), width, height, *map(_cleaned, root))
 
 
 def _cleaned(node: ET.Element) -> str:

@@ -79,7 +79,7 @@ def _lead(plan: Plan, sheet: CostSheet) -> Iterator[str]:
 
 
 def _stored(sheet: CostSheet) -> str:
-    return sheet.dtype if sheet.quantize is None else f"{sheet.quantize} bits"
+    return f"{sheet.quantize} bits" if sheet.quantized_parameters else sheet.dtype
 
 
 def _longest(tokens: int | None) -> str:

@@ -11,21 +11,20 @@ from axon_compose.machine.units import count, human, operations
 from axon_compose.report._cells import escape
 from axon_compose.report._race import race_headline, race_notes, race_rows, race_verdicts
 from axon_compose.report.draw._chart import CYCLE, Axis, Line, Lines, Point, Points, brief
-from axon_compose.report.draw._html import chart, document, note, section
+from axon_compose.report.draw._html import chart, document, models, note, picture_alone, section, sentence
 from axon_compose.report.draw._markup import element, text
-from axon_compose.report.draw._palette import Tone, style_sheet, variables
+from axon_compose.report.draw._palette import Tone
 
 if TYPE_CHECKING:
-    from axon_compose.learn.race import Point as Evaluation
-    from axon_compose.learn.race import RaceResult
+    from axon_compose.learn.race import RaceResult, Run
 
-__all__ = ["race_page", "race_picture"]
+__all__ = ["race_curves", "race_page", "race_picture"]
 
-#: What runs to the right of a curve: the field of an evaluation, and the axis.
+#: What runs to the right of a curve: the field of an evaluation, its name in a title, and the axis.
 _ACROSS: Final = {
-    "tokens": Axis("tokens of training", brief(count)),
-    "flops": Axis("FLOPs of training", brief(operations)),
-    "seconds": Axis("seconds in steps of training", lambda number: f"{number:,.4g}"),
+    "tokens": ("tokens", Axis("tokens of training", brief(count))),
+    "flops": ("operations", Axis("FLOPs of training", brief(operations))),
+    "seconds": ("time", Axis("seconds in steps of training", lambda number: f"{number:,.4g}")),
 }
 #: Width and height of one of the two charts of a picture.
 _WIDE, _TALL = 430.0, 300.0
@@ -33,61 +32,34 @@ _WIDE, _TALL = 430.0, 300.0
 
 def race_page(race: RaceResult) -> str:
     """A page of HTML that holds everything it shows."""
-    rows = race_rows(race)
-    head = element("thead", element("tr", *(element("th", text(name), **_class(name)) for name in rows[0])))
-    body = element("tbody", *(element("tr", *map(_cell, row, rows[0])) for row in rows[1:]))
-    names = ", ".join(each.name for each in race.entrants)
+    titles, *rows = race_rows(race)
     return document(
-        escape(names),
+        escape(", ".join(each.name for each in race.entrants)),
         element("h1", text(escape(race.material))),
-        element("p", text(escape(race_headline(race)))),
-        element("div", element("table", head, body, class_="models"), class_="scroll"),
-        *(element("p", text(escape(f"{line[:1].upper()}{line[1:]}."))) for line in race_verdicts(race)),
+        note(escape(race_headline(race))),
+        models(titles, rows),
+        *(note(sentence(line)) for line in race_verdicts(race)),
         element("div", *(section(title, chart(drawn)) for title, drawn in _charts(race)), class_="halves"),
-        section("Terms", *(note(f"{line[:1].upper()}{line[1:]}.") for line in race_notes(race))),
+        section("Terms", *(note(sentence(line)) for line in race_notes(race))),
     )
 
 
 def race_picture(race: RaceResult) -> str:
     """Two charts beside each other as one SVG that needs no page: the curves, and score against caches."""
-    curves, kept = _curves(race, "tokens", named=True), _kept(race)
+    curves, kept = race_curves(race, "tokens", named=True), _kept(race)
     drawn = [each for each in (curves, kept) if each is not None]
     parts = [
         element("g", each.svg(_WIDE, _TALL), transform=f"translate({at * (_WIDE + 30):.0f} 0)")
         for at, each in enumerate(drawn)
     ]
     wide = len(drawn) * (_WIDE + 30)
-    return (
-        element(
-            "svg",
-            element("title", text(escape(race_headline(race)))),
-            element("style", variables() + style_sheet()),
-            element("rect", width=wide, height=_TALL, style="fill: var(--paper)"),
-            *parts,
-            xmlns="http://www.w3.org/2000/svg",
-            width=wide,
-            height=_TALL,
-            viewBox=f"0 0 {wide:.0f} {_TALL:.0f}",
-            role="img",
-        )
-        + "\n"
-    )
-
-
-def _cell(said: str, column: str) -> str:
-    """On a narrow screen a row is a list, in which each figure has its name beside it."""
-    label = {} if column == "model" else {"data_label": column}
-    return element("td", text(escape(said)), **_class(column), **label)
-
-
-def _class(column: str) -> dict[str, str]:
-    return {} if column == "model" else {"class_": "amount"}
+    return picture_alone(escape(race_headline(race)), wide, _TALL, *parts)
 
 
 def _charts(race: RaceResult) -> Iterator[tuple[str, Lines | Points]]:
     what = "Accuracy" if race.metric == "accuracy" else "Loss"
-    for across, title in (("tokens", "tokens"), ("flops", "operations"), ("seconds", "time")):
-        drawn = _curves(race, across)
+    for across, (title, _) in _ACROSS.items():
+        drawn = race_curves(race, across)
         if drawn is not None:
             yield f"{what} over {title}", drawn
     kept = _kept(race)
@@ -101,36 +73,37 @@ def _up(race: RaceResult) -> Axis:
     return Axis("held-out " + ("bits a byte" if race.bits else "loss"), lambda number: f"{number:.3g}")
 
 
-def _shown(race: RaceResult, point: Evaluation) -> float:
-    return race.score(point) * (100 if race.metric == "accuracy" else 1)
+def _height(race: RaceResult, score: float) -> float:
+    """A score on the axis of `_up`."""
+    return score * (100 if race.metric == "accuracy" else 1)
 
 
 def _tones(race: RaceResult) -> dict[str, Tone]:
     return dict(zip((each.name for each in race.entrants), cycle(CYCLE), strict=False))
 
 
-def _curves(race: RaceResult, across: str, *, named: bool = False) -> Lines | None:
-    """A thin line for each run, and one through the medians of runs that have come as far."""
+def race_curves(race: RaceResult, across: str, *, named: bool = False) -> Lines | None:
+    """A thin line for each run, and one through the medians of those that count, as far as all of them have come."""
     lines: list[Line] = []
     for at, (name, tone) in enumerate(_tones(race).items()):
-        runs = [
-            [(float(getattr(point, across)), _shown(race, point)) for point in run.points]
-            for run in race.runs
-            if run.model == name and run.points
-        ]
-        if not runs:
-            continue
-        lines += [Line(name, run, tone, thin=True) for run in runs if len(runs) > 1]
-        steps = zip(*(run[: min(map(len, runs))] for run in runs), strict=True)
+        runs = [run for run in race.runs if run.model == name and run.points]
+        if len(runs) > 1:
+            lines += [Line(name, _curve(race, run, across), tone, thin=True) for run in runs]
+        counted = [run for run in runs if run.fault is None] or runs
+        steps = zip(*(_curve(race, run, across) for run in counted), strict=False)
         middle = [(median(x for x, _ in points), median(y for _, y in points)) for points in steps]
         lines.append(Line(name, middle, tone, dashed=at >= len(CYCLE)))
     if race.chance is not None and any(line.shown() for line in lines):
         ends = [x for line in lines for x, _ in line.shown()]
-        level = 100 * race.chance
+        level = _height(race, race.chance)
         lines.append(Line("chance", [(min(ends), level), (max(ends), level)], "quiet", dashed=True))
     lines = [line for line in lines if line.shown()]
     title = f"{race.material}: {race.metric} over {across}"
-    return Lines(title, _ACROSS[across], _up(race), lines, named) if lines else None
+    return Lines(title, _ACROSS[across][1], _up(race), lines, named) if lines else None
+
+
+def _curve(race: RaceResult, run: Run, across: str) -> list[tuple[float, float]]:
+    return [(float(getattr(point, across)), _height(race, race.score(point))) for point in run.points]
 
 
 def _kept(race: RaceResult) -> Points | None:
@@ -138,9 +111,7 @@ def _kept(race: RaceResult) -> Points | None:
     tones = _tones(race)
     found = {each.name: each.median for each in race.standings() if each.median is not None}
     points = [
-        Point(
-            each.name, each.state_bytes, found[each.name] * (100 if race.metric == "accuracy" else 1), tones[each.name]
-        )
+        Point(each.name, each.state_bytes, _height(race, found[each.name]), tones[each.name])
         for each in race.entrants
         if each.name in found
     ]

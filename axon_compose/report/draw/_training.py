@@ -89,6 +89,8 @@ def _lead(name: str, steps: Sequence[Record], evaluations: Sequence[Record]) -> 
         shown.append(("Held-out loss", f"{evaluations[-1]['loss']:.3f}"))
         if "bits_per_byte" in evaluations[-1]:
             shown.append(("Bits per byte", f"{evaluations[-1]['bits_per_byte']:.3f}"))
+        if "accuracy" in evaluations[-1]:
+            shown.append(("Accuracy", f"{evaluations[-1]['accuracy']:.1%}"))
     seconds = max(last["seconds"], 1e-9)
     shown += [
         ("Steps", f"{last['step'] + 1:,}"),
@@ -129,10 +131,10 @@ def _section(title: str, across: Axis, up: Axis, lines: Iterable[Line]) -> Itera
 
 
 def _groups(keys: Iterable[str]) -> dict[str, list[str]]:
-    """Figures that belong in one chart: those of the same name but for numbers and what follows a slash."""
+    """Figures that belong in one chart: those of the same name up to a dot, or but for the number at its end."""
     found: dict[str, list[str]] = {}
     for key in keys:
-        found.setdefault(key.partition("/")[0].rstrip("0123456789_"), []).append(key)
+        found.setdefault(key.partition(".")[0].rstrip("0123456789_"), []).append(key)
     return found
 
 

@@ -2,12 +2,12 @@
  *
  *     S = S diag(w) + (S a) b^T + v k^T        y = S r
  *
- * RWKV-7 is this as it stands (Peng et al. 2025, "RWKV-7 Goose"). The gated delta rule (Yang et al. 2024, "Gated Delta
+ * RWKV-7 is exactly this (Peng et al. 2025, "RWKV-7 Goose"). The gated delta rule (Yang et al. 2024, "Gated Delta
  * Networks") S = S diag(w) (I - beta k k^T) + beta v k^T has a = w k, b = -beta k and beta k for k. Mamba-2 (Dao and Gu
  * 2024) recalls nothing: there is no a.
  *
  * A kind below says how a token is read from the inputs, and how the gradients of its vectors become those of the
- * inputs, which use it up; `at` is where it stands in (B, L, H). Kinds are all that recurrences differ in.
+ * inputs, which use it up; `at` is its index in (B, L, H). Kinds are all that recurrences differ in.
  */
 #pragma once
 

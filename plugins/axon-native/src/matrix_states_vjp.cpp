@@ -8,8 +8,9 @@
  * root of L tokens in a chunk, checkpoints and the states of a chunk are as many.
  *
  * A unit is a few heads that share their keys. What is done with a chunk is done for some rows after the other, whose
- * states stay in the cache. S lies with the columns innermost, for most of the gradients are sums over rows. Units that share keys add up what they find in arrays of their own, which are then
- * added in their order: how many there are depends on the shapes alone, and so does every sum.
+ * states stay in the cache. S lies with the columns innermost, for most of the gradients are sums over rows. Units that
+ * share keys add up what they find in arrays of their own, which are then added in their order: how many there are
+ * depends on the shapes alone, and so does every sum.
  */
 #include <cmath>
 
@@ -154,7 +155,7 @@ class Head {
     const float *const dy = in[in.size() - 2].data, *const dlast = in.back().data;
     float* const dv = to[&kind_.v - &in[0]];
     const size_t corner = head * height_ * width_;
-    copy_rows(dlast + corner, width_, G(), room_);
+    copy(G(), room_, dlast + corner, width_, height_, width_);
     checkpoint(head, corner);
     for (size_t end = tokens_; end > 0;) {
       const size_t begin = (end - 1) / chunk_ * chunk_, count = end - begin;
@@ -173,7 +174,7 @@ class Head {
       }
       end = begin;
     }
-    copy_rows(G(), room_, to[0] + corner, width_);
+    copy(to[0] + corner, width_, G(), room_, height_, width_);
   }
 
  private:
@@ -195,12 +196,6 @@ class Head {
   /** The states of a block before token `i` of a chunk. */
   float* state(size_t i) { return kept((tokens_ + chunk_ - 1) / chunk_) + i * block_ * room_; }
 
-  void copy_rows(const float* from, size_t from_stride, float* to, size_t to_stride) const {
-    for (size_t row = 0; row < height_; ++row) {
-      std::copy_n(from + row * from_stride, width_, to + row * to_stride);
-    }
-  }
-
   /** Read the tokens of a chunk, one behind the other: between steps, each would be waited for. */
   void read(size_t head, size_t begin, size_t end) {
     for (size_t t = begin; t < end; ++t) {
@@ -212,7 +207,7 @@ class Head {
   /** All states before a chunk. */
   void checkpoint(size_t head, size_t corner) {
     std::fill_n(running(), rows_ * room_, 0.0f);
-    copy_rows(kind_.state.data + corner, width_, running(), room_);
+    copy(running(), room_, kind_.state.data + corner, width_, height_, width_);
     for (size_t begin = 0; begin < tokens_; begin += chunk_) {
       std::copy_n(running(), rows_ * room_, kept(begin / chunk_));
       if (begin + chunk_ < tokens_) {

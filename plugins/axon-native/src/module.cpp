@@ -4,6 +4,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "mlx/version.h"
+#include "passes.h"
 #include "product.h"
 #include "recurrences.h"
 #include "threads.h"
@@ -11,7 +12,7 @@
 namespace nb = nanobind;
 using namespace nb::literals;
 
-NB_MODULE(_recurrences, m) {
+NB_MODULE(_kernels, m) {
   nb::module_::import_("mlx.core");  // which tells nanobind about arrays
   if (!nb::type<mlx::core::array>().is_valid()) {
     throw nb::import_error("axon-native was built with another nanobind than mlx and does not know its arrays");
@@ -31,6 +32,10 @@ NB_MODULE(_recurrences, m) {
   m.def("wkv7", &axon::wkv7, "state"_a, "r"_a, "log_w"_a, "k"_a, "v"_a, "a"_a, "b"_a);
   m.def("product", &axon::product, "x"_a, "weight"_a, "scales"_a = nb::none(), "biases"_a = nb::none(),
         "indices"_a = nb::none(), "group_size"_a = 0, "bits"_a = 0, "mode"_a = "");
+  m.def("rms_norm", &axon::rms_norm, "x"_a, "weight"_a, "eps"_a);
+  m.def("rotation", &axon::rotation, "x"_a, "cosines"_a, "sines"_a, "pairs"_a, "traditional"_a = false);
+  m.def("attention_of_one", &axon::attention_of_one, "queries"_a, "keys"_a, "values"_a, "scale"_a,
+        "sinks"_a = nb::none());
   m.def("product_kernels", &axon::product_kernels);
   m.def("most_threads", &axon::most_threads);
 }

@@ -54,28 +54,64 @@ struct Row {
   const float *scales, *biases;
 };
 
+/** Numbers that are read as they are. */
 template <Kind KIND>
 struct Plain {
   static constexpr bool GROUPED = false;
-  static Lanes weights(const uint8_t* row, size_t k, Lanes, Lanes) {
+  struct Group {};
+  static Group group(float, float) { return {}; }
+  static Lanes weights(const uint8_t* row, size_t k, Group) {
     return numbers<KIND>(row + k * (KIND == Kind::float32 ? 4 : 2));
   }
 };
 
+/** Whole numbers q of a group, which stand for s q + b. */
 template <int BITS>
 struct Affine {
   static constexpr bool GROUPED = true;
-  static Lanes weights(const uint8_t* row, size_t k, Lanes scale, Lanes bias) {
-    return __builtin_convertvector(whole<BITS>(row + k * BITS / 8), Lanes) * scale + bias;
+  struct Group {
+    Lanes scale, bias;
+  };
+  static Group group(float scale, float bias) { return {Lanes{} + scale, Lanes{} + bias}; }
+  static Lanes weights(const uint8_t* row, size_t k, Group group) {
+    return __builtin_convertvector(whole<BITS>(row + k * BITS / 8), Lanes) * group.scale + group.bias;
   }
 };
 
-struct Mxfp4 {
+#ifdef __AVX512F__
+/** Numbers of 4 bits at most: a vector holds all that they stand for in a group, and they say which of it. */
+template <int BITS>
+struct Looked {
   static constexpr bool GROUPED = true;
-  static Lanes weights(const uint8_t* row, size_t k, Lanes scale, Lanes) {
-    return tiny(whole<4>(row + k / 2)) * scale;
+  struct Group {
+    Lanes values;
+  };
+  static Lanes weights(const uint8_t* row, size_t k, Group group) {
+    return looked_up(group.values, lowest<BITS>(row + k * BITS / 8));
   }
 };
+
+template <int BITS>
+  requires(BITS <= 4)
+struct Affine<BITS> : Looked<BITS> {
+  static Looked<BITS>::Group group(float scale, float bias) { return {__builtin_convertvector(counted<BITS>(), Lanes) * scale + bias}; }
+};
+
+struct Mxfp4 : Looked<4> {
+  static Group group(float scale, float) { return {tiny(counted<4>()) * scale}; }
+};
+#else
+struct Mxfp4 {
+  static constexpr bool GROUPED = true;
+  struct Group {
+    Lanes scale;
+  };
+  static Group group(float scale, float) { return {Lanes{} + scale}; }
+  static Lanes weights(const uint8_t* row, size_t k, Group group) {
+    return tiny(whole<4>(row + k / 2)) * group.scale;
+  }
+};
+#endif
 
 /** Calls `each(k, g)` for the numbers from `begin` on, LANES at a time, and `group(g)` before those of a group.
  *
@@ -147,33 +183,53 @@ inline float rest(const float* x, size_t begin, size_t end, Weight w) {
 
 // -- A few rows of x --------------------------------------------------------------------------------------------------
 
+/** Asks memory for the COLUMNS rows after those that are read. Several rows at once are no stream that the processor
+ * would see coming. Short ones are asked for together, long ones as the sums come by. */
+struct Ahead {
+  static constexpr size_t LINE = 64, FEW_LINES = 40;
+  size_t distance, step, every;
+
+  explicit Ahead(const Stored& matrix)
+      : distance(COLUMNS * matrix.row_bytes),
+        step(distance > FEW_LINES * LINE ? matrix.group * matrix.bits / 8 : 0),
+        every(step == 0 ? 0 : step < LINE ? LINE / step : 1) {}
+
+  void begin(const uint8_t* first) const {
+    for (size_t line = 0; step == 0 && line < distance; line += LINE) {
+      __builtin_prefetch(first + distance + line);
+    }
+  }
+
+  /** When the sums reach the group `at` of the row that begins at `row`. */
+  void go_on(const uint8_t* row, size_t at) const {
+    if (step != 0 && at % every == 0) {
+      __builtin_prefetch(row + distance + at * step);
+    }
+  }
+};
+
 /** Sums of ROWS rows of x and COLUMNS of the matrix. */
 template <class Format, int ROWS>
 inline void sums(const Stored& matrix, const Row* rows, const float* const* x, Four* found) {
-  Lanes sum[ROWS][COLUMNS] = {}, scale[COLUMNS] = {}, bias[COLUMNS] = {};
+  Lanes sum[ROWS][COLUMNS] = {};
+  typename Format::Group group[COLUMNS] = {};
   const uint8_t* const numbers[] = {rows[0].numbers, rows[1].numbers, rows[2].numbers, rows[3].numbers};
   const float* factors[ROWS];
   std::memcpy(factors, x, sizeof(factors));
-  const size_t ahead = COLUMNS * matrix.row_bytes, bits = 8 * matrix.row_bytes / matrix.width;
-  const size_t length = matrix.group * bits / 8;
+  const Ahead ahead(matrix);
+  ahead.begin(numbers[0]);
   walk<Format>(
       matrix, 0, matrix.width,
-      [&](size_t group) {
+      [&](size_t at) {
         for (int column = 0; column < COLUMNS; ++column) {
-          scale[column] = Lanes{} + rows[column].scales[group];
-          bias[column] = Lanes{} + rows[column].biases[group];
-          for (size_t line = 0; line < length; line += 64) {
-            __builtin_prefetch(numbers[column] + group * length + line + ahead);
-          }
+          group[column] = Format::group(rows[column].scales[at], rows[column].biases[at]);
+          ahead.go_on(numbers[column], at);
         }
       },
       [&](size_t k) {
 #pragma GCC unroll 4
         for (int column = 0; column < COLUMNS; ++column) {
-          const Lanes w = Format::weights(numbers[column], k, scale[column], bias[column]);
-          if constexpr (!Format::GROUPED) {
-            __builtin_prefetch(numbers[column] + k * bits / 8 + ahead);
-          }
+          const Lanes w = Format::weights(numbers[column], k, group[column]);
 #pragma GCC unroll 4
           for (int row = 0; row < ROWS; ++row) {
             sum[row][column] += w * read<Lanes>(factors[row] + k);
@@ -186,7 +242,7 @@ inline void sums(const Stored& matrix, const Row* rows, const float* const* x, F
   if constexpr (!Format::GROUPED) {
     if (const size_t begin = matrix.width / LANES * LANES; begin < matrix.width) {
       for (int column = 0; column < COLUMNS; ++column) {
-        const Lanes last = Format::weights(rows[column].numbers, begin, Lanes{}, Lanes{});
+        const Lanes last = Format::weights(rows[column].numbers, begin, {});
         for (int row = 0; row < ROWS; ++row) {
           found[row][column] += rest(x[row], begin, matrix.width, [&](size_t k) { return last[k - begin]; });
         }
@@ -237,17 +293,14 @@ void multiply_few(const Stored& matrix, size_t origin, size_t first, size_t last
 /** Puts some numbers of a row into `to`, and what comes after them up to a whole vector. */
 template <class Format>
 void unpack(const Stored& matrix, const Row& row, size_t begin, size_t end, float* to) {
-  Lanes scale{}, bias{};
+  typename Format::Group group{};
   walk<Format>(
       matrix, begin, end,
-      [&](size_t group) {
-        scale = Lanes{} + row.scales[group];
-        bias = Lanes{} + row.biases[group];
-      },
-      [&](size_t k) { write(to + k - begin, Format::weights(row.numbers, k, scale, bias)); });
+      [&](size_t at) { group = Format::group(row.scales[at], row.biases[at]); },
+      [&](size_t k) { write(to + k - begin, Format::weights(row.numbers, k, group)); });
   if constexpr (!Format::GROUPED) {
     if (const size_t k = begin + (end - begin) / LANES * LANES; k < end) {
-      write(to + k - begin, Format::weights(row.numbers, k, Lanes{}, Lanes{}));
+      write(to + k - begin, Format::weights(row.numbers, k, {}));
     }
   }
 }

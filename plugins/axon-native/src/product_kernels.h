@@ -37,7 +37,7 @@ struct Kernels {
 };
 
 #ifdef __x86_64__
-extern const Kernels AVX512, AVX2;
+extern const Kernels AVX512VBMI, AVX512, AVX2;
 #endif
 /** Vectors of the compiler, which are NEON on ARM. */
 extern const Kernels PORTABLE;

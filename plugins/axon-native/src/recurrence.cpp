@@ -8,6 +8,7 @@
 #include "mlx/backend/cpu/encoder.h"
 #include "mlx/ops.h"
 #include "mlx/utils.h"
+#include "one_by_one.h"
 
 namespace axon {
 
@@ -43,26 +44,8 @@ std::vector<mx::array> Recurrence::jvp(const std::vector<mx::array>& primals, co
 
 std::pair<std::vector<mx::array>, std::vector<int>> Recurrence::vmap(const std::vector<mx::array>& inputs,
                                                                      const std::vector<int>& axes) {
-  int count = 0;
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    count = axes[i] < 0 ? count : inputs[i].shape(axes[i]);
-  }
-  std::vector<std::vector<mx::array>> found(definition_.like.size());
-  for (int at = 0; at < count; ++at) {
-    std::vector<mx::array> own;
-    for (size_t i = 0; i < inputs.size(); ++i) {
-      own.push_back(axes[i] < 0 ? inputs[i] : mx::take(inputs[i], at, axes[i], stream()));
-    }
-    const auto outputs = recurrence(definition_, own);
-    for (size_t i = 0; i < outputs.size(); ++i) {
-      found[i].push_back(outputs[i]);
-    }
-  }
-  std::vector<mx::array> stacked;
-  for (const auto& each : found) {
-    stacked.push_back(mx::stack(each, 0, stream()));
-  }
-  return {stacked, std::vector<int>(stacked.size(), 0)};
+  return one_by_one(inputs, axes, definition_.like.size(), stream(),
+                    [&](std::vector<mx::array> own) { return recurrence(definition_, std::move(own)); });
 }
 
 std::vector<mx::Shape> Recurrence::output_shapes(const std::vector<mx::array>& inputs) {
@@ -92,9 +75,9 @@ void expect(const mx::array& input, const char* name, const mx::Shape& shape) {
   if (input.shape() == shape) {
     return;
   }
-  std::ostringstream told;
-  told << name << " should have the shape " << shape << ", not " << input.shape();
-  throw std::invalid_argument(told.str());
+  std::ostringstream message;
+  message << name << " should have the shape " << shape << ", not " << input.shape();
+  throw std::invalid_argument(message.str());
 }
 
 }  // namespace axon

@@ -1,6 +1,7 @@
 /** A recurrence, or its gradient, as an operation of MLX: float32 arrays in, float32 arrays out. */
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -63,6 +64,13 @@ class Scratch {
  private:
   mx::allocator::Data memory_;
 };
+
+/** Copies `rows` rows of `count` numbers, which lie `from_stride` and then `to_stride` apart. */
+inline void copy(float* to, size_t to_stride, const float* from, size_t from_stride, size_t rows, size_t count) {
+  for (size_t row = 0; row < rows; ++row) {
+    std::copy_n(from + row * from_stride, count, to + row * to_stride);
+  }
+}
 
 /** Throws std::invalid_argument unless an input has this shape. */
 void expect(const mx::array& input, const char* name, const mx::Shape& shape);

@@ -39,16 +39,16 @@ void token(size_t states, float* h, const float* A, const float* dt, const float
 
 /** Some channels of a sequence, from the first token to the last. */
 void channels(const Views& in, size_t sequence, size_t first, float* y, float* last) {
-  const size_t tokens = in[3].shape[1], E = in[3].shape[2], N = in[0].shape[0], count = std::min(BLOCK, E - first);
+  const size_t tokens = in[U].shape[1], E = in[U].shape[2], N = in[A_].shape[0], count = std::min(BLOCK, E - first);
   std::vector<float> A(N * BLOCK), h(N * BLOCK);
-  copy(A.data(), BLOCK, in[0].data + first, E, N, count);
-  copy(h.data(), BLOCK, in[1].data + sequence * N * E + first, E, N, count);
+  copy(A.data(), BLOCK, in[A_].data + first, E, N, count);
+  copy(h.data(), BLOCK, in[STATE].data + sequence * N * E + first, E, N, count);
   // A block that is not full works on copies of its tokens, whose missing channels are zeros.
   float steps[BLOCK] = {}, drives[BLOCK] = {}, made[BLOCK];
   for (size_t t = 0; t < tokens; ++t) {
     const size_t at = sequence * tokens + t, channel = at * E + first;
-    const float *dt = in[2].data + channel, *u = in[3].data + channel;
-    const float *B = in[4].data + at * N, *C = in[5].data + at * N;
+    const float *dt = in[DT].data + channel, *u = in[U].data + channel;
+    const float *B = in[B_].data + at * N, *C = in[C_].data + at * N;
     if (count < BLOCK) {
       std::copy_n(dt, count, steps);
       std::copy_n(u, count, drives);
@@ -62,14 +62,14 @@ void channels(const Views& in, size_t sequence, size_t first, float* y, float* l
 }
 
 void run(const Views& in, const std::vector<float*>& out) {
-  const size_t sequences = in[3].shape[0], tokens = in[3].shape[1], E = in[3].shape[2], N = in[0].shape[0];
+  const size_t sequences = in[U].shape[0], tokens = in[U].shape[1], E = in[U].shape[2], N = in[A_].shape[0];
   const size_t blocks = (E + BLOCK - 1) / BLOCK, work = sequences * tokens * E * N * 4;
   in_parallel(sequences * blocks, work, [&](size_t unit) {
     channels(in, unit / blocks, unit % blocks * BLOCK, out[0], out[1]);
   });
 }
 
-const Definition SELECTIVE_SCAN{"SelectiveScan", run, {3, 1}};
+const Definition SELECTIVE_SCAN{"SelectiveScan", run, {U, STATE}};
 
 }  // namespace
 

@@ -99,8 +99,6 @@ void add_sums(float* to, const float* lanes, size_t states) {
   }
 }
 
-enum Input : size_t { A_, STATE, DT, U, B_, C_, DY, DLAST };
-
 /** What a unit works with, of one size for all its blocks. */
 class Block {
  public:

@@ -87,6 +87,32 @@ inline Lanes numbers(const uint8_t* from) {
   }
 }
 
+#if defined(__AVX512BW__) || defined(__AVX2__)
+/** To every lane the two bytes that its BITS bits begin in, shifted to where they belong; bits above them stay. */
+template <int BITS>
+inline Bits spread(const uint8_t* from) {
+  alignas(64) static constexpr auto PLACES = [] {
+    struct {
+      uint8_t bytes[LANES * 4];
+      int32_t shifts[LANES];
+    } places{};
+    for (int i = 0; i < LANES; ++i) {
+      places.shifts[i] = i * BITS % 8;
+      for (int byte = 0; byte < 4; ++byte) {
+        places.bytes[4 * i + byte] = byte < 2 ? i * BITS / 8 + byte : 0x80;
+      }
+    }
+    return places;
+  }();
+#ifdef __AVX512BW__
+  const auto bytes = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(read<__m128i>(from)), read<__m512i>(PLACES.bytes));
+#else
+  const auto bytes = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(read<__m128i>(from)), read<__m256i>(PLACES.bytes));
+#endif
+  return (Bits)bytes >> read<Bits>(PLACES.shifts);
+}
+#endif
+
 /** LANES whole numbers of BITS bits each, one after the other from the lowest bit of the first byte on.
  *
  * May read up to 16 bytes.
@@ -97,27 +123,7 @@ inline Whole whole(const uint8_t* from) {
     return (Whole)bytes(from);
   } else {
 #if defined(__AVX512BW__) || defined(__AVX2__)
-    // To every lane the two bytes that its bits lie in, which are then shifted to where they belong.
-    alignas(64) static constexpr auto PLACES = [] {
-      struct {
-        uint8_t bytes[LANES * 4];
-        int32_t shifts[LANES];
-      } places{};
-      for (int i = 0; i < LANES; ++i) {
-        places.shifts[i] = i * BITS % 8;
-        for (int byte = 0; byte < 4; ++byte) {
-          places.bytes[4 * i + byte] = byte < 2 ? i * BITS / 8 + byte : 0x80;
-        }
-      }
-      return places;
-    }();
-    const auto shifts = read<Bits>(PLACES.shifts);
-#ifdef __AVX512BW__
-    const auto spread = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(read<__m128i>(from)), read<__m512i>(PLACES.bytes));
-#else
-    const auto spread = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(read<__m128i>(from)), read<__m256i>(PLACES.bytes));
-#endif
-    return (Whole)((Bits)spread >> shifts & ((1 << BITS) - 1));
+    return (Whole)(spread<BITS>(from) & ((1 << BITS) - 1));
 #else
     static_assert(LANES == 8);
     const uint64_t bits = read<uint64_t>(from);
@@ -128,6 +134,38 @@ inline Whole whole(const uint8_t* from) {
 #endif
   }
 }
+
+#ifdef __AVX512F__
+/** LANES numbers of BITS bits, 4 at most, in the lowest bits of each lane; those above are anything. */
+template <int BITS>
+inline Whole lowest(const uint8_t* from) {
+#ifdef __AVX512VBMI__
+  alignas(64) static constexpr auto PLACES = [] {
+    struct {
+      uint8_t bits[64];
+    } places{};
+    for (int i = 0; i < LANES; ++i) {
+      places.bits[4 * i] = i * BITS;
+    }
+    return places;
+  }();
+  return (Whole)_mm512_multishift_epi64_epi8(read<__m512i>(PLACES.bits), _mm512_set1_epi64(read<int64_t>(from)));
+#else
+  return (Whole)spread<BITS>(from);
+#endif
+}
+
+/** What the lowest BITS bits of 0, 1, 2, ... stand for as a whole number, for `looked_up`. */
+template <int BITS>
+inline Whole counted() {
+  return Whole{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} & ((1 << BITS) - 1);
+}
+
+/** Of 16 values, the ones that the lowest 4 bits of each lane say. */
+inline Lanes looked_up(Lanes values, Whole which) {
+  return (Lanes)_mm512_permutexvar_ps((__m512i)which, (__m512)values);
+}
+#endif
 
 /** The numbers of 4 bits that the lowest bits stand for: a sign, two bits of the exponent, one place. */
 inline Lanes tiny(Whole code) {

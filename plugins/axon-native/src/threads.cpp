@@ -127,8 +127,8 @@ Pool& the_pool() {
   if (pool == nullptr) {
     std::lock_guard lock{making};
     if (pool == nullptr) {
-      static std::once_flag told;
-      std::call_once(told, [] { pthread_atfork(nullptr, nullptr, forget); });
+      static std::once_flag registered;
+      std::call_once(registered, [] { pthread_atfork(nullptr, nullptr, forget); });
       pool = new Pool(most_threads() - 1);
     }
   }

@@ -5,7 +5,8 @@ default device and the sizes fit, or on the CPU with `axon-native` installed, it
 it runs the reference. So a caller has one line for all devices, and `axon_core.cpu.reference_implementations` turns
 kernels off. `axon-native` has gradients too; other derivatives, and all of those on a GPU, are the reference's.
 
-Products with stored matrices (`native_product`) have kernels for the CPU alone; on GPUs MLX has its own.
+Products with stored matrices (`native_product`), and what a step of one token does between them (`native_norm`,
+`native_rotation`, `native_attention`), have kernels for the CPU alone; on GPUs MLX has its own.
 
 A kernel for a GPU reads and writes float32. Both languages have one text, the body of a function over flat arrays, in
 which
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 from axon_core.kernels._delta_rules import gated_delta_rule, wkv7
 from axon_core.kernels._linear import linear_scan
+from axon_core.kernels._passes import is_native_pass, native_attention, native_norm, native_rotation
 from axon_core.kernels._products import is_native, native_product
 from axon_core.kernels._scan import selective_scan
 from axon_core.kernels._ssd import ssd_scan
@@ -30,8 +32,12 @@ from axon_core.kernels._ssd import ssd_scan
 __all__ = [
     "gated_delta_rule",
     "is_native",
+    "is_native_pass",
     "linear_scan",
+    "native_attention",
+    "native_norm",
     "native_product",
+    "native_rotation",
     "selective_scan",
     "ssd_scan",
     "wkv7",

@@ -43,13 +43,13 @@ def _wrapped(
         return _gradient(reference, list(arrays[:given]), list(arrays[-_OUTPUTS:]))
 
     wrapped = mx.custom_function(kernel)
-    own_gradient = None if gradient is None else _wrapped(reference_gradient, gradient, None)
 
     @wrapped.vjp  # type: ignore[untyped-decorator, unused-ignore]
     def _vjp(primals: tuple[mx.array, ...], cotangents: tuple[mx.array, ...], outputs: Any) -> Any:
-        if own_gradient is not None:
-            return list(own_gradient(*primals, *(outputs if of_outputs else ()), *cotangents))[: len(primals)]
-        return _gradient(reference, list(primals), list(cotangents))
+        if gradient is None:
+            return _gradient(reference, list(primals), list(cotangents))
+        own_gradient = _wrapped(reference_gradient, gradient, None)
+        return list(own_gradient(*primals, *(outputs if of_outputs else ()), *cotangents))[: len(primals)]
 
     @wrapped.jvp  # type: ignore[untyped-decorator, unused-ignore]
     def _jvp(primals: tuple[mx.array, ...], tangents: tuple[mx.array, ...]) -> Any:

@@ -1,4 +1,4 @@
-"""Recurrences in C++ on the CPU, where the distribution `axon-native` is installed (`plugins/axon-native`)."""
+"""Kernels in C++ on the CPU, where the distribution `axon-native` is installed (`plugins/axon-native`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["native"]
 
 
 def native() -> ModuleType | None:
-    """The module with the recurrences; None on a GPU, without it, and where reference implementations are asked for.
+    """The module with the kernels; None on a GPU, without it, and where reference implementations are asked for.
 
     The environment variable `AXON_NATIVE=0` leaves it alone.
     """

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Final, cast
+from typing import Final
 
 import mlx.core as mx
 
@@ -43,9 +42,9 @@ def native_product(
         (..., N); None where MLX has to compute it: on a GPU, without `axon-native`, for other packings, and where
         reference implementations are asked for.
     """
-    if not is_native(mode, bits, group_size):
+    module = native() if _is_known(mode, bits, group_size) else None
+    if module is None:
         return None
-    module = cast("ModuleType", native())
     if mode == "mxfp4":
         group_size, bits = 32, 4
     product: mx.array = module.product(x, weight, scales, biases, indices, group_size, bits, mode)
@@ -54,6 +53,11 @@ def native_product(
 
 def is_native(mode: str = "", bits: int = 0, group_size: int = 0) -> bool:
     """Whether products with matrices that are stored so run in C++, here and now."""
-    if mode == "affine" and not (bits in _AFFINE_BITS and group_size in _AFFINE_GROUPS):
-        return False
-    return mode in ("", "affine", "mxfp4") and native() is not None
+    return _is_known(mode, bits, group_size) and native() is not None
+
+
+def _is_known(mode: str, bits: int, group_size: int) -> bool:
+    """Whether kernels are there for a packing; without a mode, for a matrix that is not quantised."""
+    if mode == "affine":
+        return bits in _AFFINE_BITS and group_size in _AFFINE_GROUPS
+    return mode in ("", "mxfp4")

@@ -30,7 +30,7 @@ def pairs(tokens: int, context: int, window: int | None = None) -> int:
 
 
 def attention_flops(heads: int, key_dim: int, value_dim: int, seen: int) -> int:
-    """Scores and sums of values for so many pairs in each head; pairs that a mask hides are not counted."""
+    """Scores and sums of values for this number of pairs in each head; pairs that a mask hides are not counted."""
     return 2 * heads * seen * (key_dim + value_dim)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from axon_compose.registry import Options
+from axon_compose.registry import Dims, Options
 
 __all__ = [
     "GATE_HELP",
@@ -27,6 +27,7 @@ __all__ = [
     "VNormOptions",
     "check_groups",
     "check_offset",
+    "head_shape",
     "switch",
 ]
 
@@ -64,6 +65,25 @@ def check_offset(offset: float, weight: bool) -> None:
     """
     if offset and not weight:
         raise ValueError("`offset` is added to the learned scale: it needs `weight: true`")
+
+
+def head_shape(options: Any, dims: Dims) -> tuple[int, int, int]:
+    """Number of heads, number of key/value heads, and width of a head.
+
+    Args:
+        options: Of attention.
+        dims: Of the model.
+
+    Raises:
+        ValueError: The hidden size cannot be divided, or rope does not fit the width.
+    """
+    heads, hidden = options.num_heads, dims.hidden_size
+    if options.head_dim is None and hidden % heads:
+        raise ValueError(f"`hidden_size` ({hidden}) is not a multiple of `num_heads` ({heads}); give `head_dim`")
+    width = options.head_dim or hidden // heads
+    if options.rope is not None:
+        options.rope.rotated(width)
+    return heads, options.num_kv_heads or heads, width
 
 
 class BiasOptions(Options):

@@ -2,7 +2,7 @@
 
 Every operation keeps what its gradient is made of: a product both factors, a sigmoid or softmax its output, a cast
 nothing. Where a component computes in float32, its casts are arrays of their own unless everything is float32. Numbers
-of a few bytes per token and head (lengths, weights of experts) are left out where they come to less than a hundredth.
+of a few bytes per token and head (lengths, weights of experts) are left out where they are less than a hundredth.
 
 Recurrences keep their inputs and the state before each segment, and compute what is inside again (see
 `axon_core.recompute`). On a GPU, norms and rotations are single kernels and keep a little less.
@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from axon_compose.registry import Array
+from axon_core.specs._segments import ssd_blocks, ssd_cut
 
 __all__ = [
     "Limit",
@@ -22,6 +23,7 @@ __all__ = [
     "in_float32",
     "mlp_saved",
     "norm_saved",
+    "ssd_saved",
     "states_saved",
 ]
 
@@ -36,7 +38,7 @@ _ACTIVATED: Final = {
 
 
 def each(tokens: int, **widths: int) -> Saved:
-    """Arrays of so many numbers per token, in the type of the activations."""
+    """Arrays of these widths for each token, in the type of the activations."""
     return tuple(Array(name, (tokens, width)) for name, width in widths.items() if width)
 
 
@@ -87,3 +89,10 @@ def convolution_saved(tokens: int, channels: int, taps: int, dtype: str) -> Save
 def states_saved(tokens: int, segment: int, numbers: int) -> Saved:
     """The states before every segment of a recurrence."""
     return (Array("states", (-(-tokens // segment), numbers), "float32"),)
+
+
+def ssd_saved(tokens: int, heads: int, width: int, states: int, *, inputs: int = 0) -> Saved:
+    """State space duality: `inputs` numbers of each token again if the last block is not full, and the states."""
+    blocks, steps = ssd_cut(tokens)
+    copied = in_float32(blocks * steps, filled_up=inputs) if tokens % steps else ()
+    return copied + states_saved(tokens, steps * ssd_blocks(heads, steps, width, states), heads * width * states)

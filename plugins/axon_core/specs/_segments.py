@@ -14,6 +14,7 @@ __all__ = [
     "delta_chunks",
     "scan_tokens",
     "ssd_blocks",
+    "ssd_cut",
 ]
 
 #: Queries in a block of attention. Smaller wastes fewer scores outside the band, larger makes fewer calls; 64 to 128 is
@@ -37,12 +38,21 @@ CHANNELS_RECOMPUTED: Final = 44
 
 
 def scan_tokens(elements: int) -> int:
-    """Tokens of a segment of a selective scan, a power of two, for states of so many elements."""
+    """Tokens of a segment of a selective scan, a power of two, for states of this number of elements."""
     low, high = _SCAN_RANGE
     if elements >= SCAN_ALONE:
         return low  # nothing is gained by more
     fitting = max(1, _BYTES // (4 * elements))
     return min(high, max(low, 1 << (fitting.bit_length() - 1)))
+
+
+def ssd_cut(tokens: int, block: int = SSD_BLOCK) -> tuple[int, int]:
+    """Number of blocks of state space duality, and tokens of each: at most `block`, with the fewest padded ones.
+
+    65 tokens become three blocks of 22, not three of 32.
+    """
+    blocks = -(-tokens // block)
+    return blocks, -(-tokens // blocks)
 
 
 def ssd_blocks(heads: int, steps: int, width: int, states: int) -> int:
@@ -57,5 +67,5 @@ def delta_chunk(tokens: int, most: int = 32) -> int:
 
 
 def delta_chunks(numbers: int) -> int:
-    """Chunks in a segment of a delta rule whose largest temporary has so many numbers for each."""
+    """Chunks in a segment of a delta rule whose largest temporary has this number of entries for each."""
     return min(_DELTA_CHUNKS, max(1, _DELTA_BYTES // (4 * numbers)))

@@ -27,12 +27,14 @@ from axon_core.specs._heads import (
     VNorm,
     VNormOptions,
     check_groups,
+    head_shape,
 )
 from axon_core.specs._indexer import BlockIndexerOptions, block_params, indexer_cache
 from axon_core.specs._learning import ATTENTION
 from axon_core.specs._rope import Rope, RopeOptions
 from axon_core.specs._saved_attention import attention_saved
 from axon_core.specs._small import limited, small_heads, small_rope
+from axon_core.specs.transfers.attention import attention_transfers
 
 __all__ = [
     "SPECS",
@@ -46,6 +48,7 @@ __all__ = [
     "SlidingWindowAttentionOptions",
     "TemperatureOptions",
     "VNormOptions",
+    "attention_params",
     "head_shape",
 ]
 
@@ -185,22 +188,8 @@ class SlidingWindowAttentionOptions(AttentionOptions):
     rope: Rope = Field(default=None, description="Rotary position embedding: true, or a mapping; none unless given.")
 
 
-def head_shape(options: AttentionOptions, dims: Dims) -> tuple[int, int, int]:
-    """Number of heads, number of key/value heads, and width of a head.
-
-    Raises:
-        ValueError: The hidden size cannot be divided, or rope does not fit the width.
-    """
-    heads, hidden = options.num_heads, dims.hidden_size
-    if options.head_dim is None and hidden % heads:
-        raise ValueError(f"`hidden_size` ({hidden}) is not a multiple of `num_heads` ({heads}); give `head_dim`")
-    width = options.head_dim or hidden // heads
-    if options.rope is not None:
-        options.rope.rotated(width)
-    return heads, options.num_kv_heads or heads, width
-
-
-def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
+def attention_params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the parameters."""
     heads, kv_heads, width = head_shape(options, dims)
     hidden, value = dims.hidden_size, options.v_head_dim or width
     shapes = {"q": (heads * width, hidden), "o": (hidden, heads * value)}
@@ -234,7 +223,7 @@ def _params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]
 
 def _flops(options: AttentionOptions, dims: Dims, tokens: int, context: int) -> int:
     heads, _, width = head_shape(options, dims)
-    shapes = _params(options, dims)
+    shapes = attention_params(options, dims)
     own = {name: shapes.pop(name) for name in list(shapes) if name.startswith("indexer.")}
     projected = product_flops(shapes, tokens)
     chunk = options.chunk_size
@@ -315,7 +304,7 @@ _ATTENTION: Final = ComponentSpec(
     source='Vaswani et al. 2017, "Attention Is All You Need" (arXiv:1706.03762); '
     "groups: Ainslie et al. 2023 (arXiv:2305.13245); RoPE: Su et al. 2021 (arXiv:2104.09864)",
     cache=_cache,
-    params=_params,
+    params=attention_params,
     flops=_flops,
     saved=_saved,
     reads={"offset": None, "kv": "kv_from"},
@@ -328,6 +317,7 @@ _ATTENTION: Final = ComponentSpec(
     mask="banded",
     # Norms of single heads have two axes when each head has a scale of its own.
     unquantized=("q_norm", "k_norm", "indexer.q_norm", "indexer.k_norm"),
+    transfers=attention_transfers(attention_params),
     shrink=_shrink,
     examples=(
         {"num_heads": 4},

@@ -90,6 +90,7 @@ SPECS: Final = (
         accepts=None,
         chosen=None,
         unquantized=("q_norm", "k_norm", "k_conv", "v_conv"),
+        transfers=(),
         shrink=_shrink,
         examples=(
             {"num_heads": 4},

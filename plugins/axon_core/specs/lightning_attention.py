@@ -13,9 +13,10 @@ from axon_core.specs._flops import product_flops
 from axon_core.specs._heads import QKNorm
 from axon_core.specs._learning import learned
 from axon_core.specs._rope import Rope
-from axon_core.specs._saved import each, in_float32, norm_saved, states_saved
-from axon_core.specs._segments import SSD_BLOCK, ssd_blocks
+from axon_core.specs._saved import each, in_float32, norm_saved, ssd_saved
+from axon_core.specs._segments import ssd_cut
 from axon_core.specs._small import limited, small_rope
+from axon_core.specs.transfers.recurrent import LIGHTNING_TRANSFERS
 
 __all__ = ["SPECS", "LightningAttentionOptions"]
 
@@ -112,15 +113,13 @@ def _saved(options: LightningAttentionOptions, dims: Dims, tokens: int, dtype: s
     if norm:
         groups = 1 if norm.over == "all" else heads
         found += 2 * norm_saved(tokens, inner, groups, name="qk", weight=norm.weight, offset=norm.offset)
-    blocks = -(-tokens // SSD_BLOCK)
-    steps = -(-tokens // blocks)
+    blocks, steps = ssd_cut(tokens)
     full = tokens % steps == 0
     found += in_float32(blocks * steps, driving=3 * inner, steps=heads)
     found += () if full else in_float32(tokens, steps=heads)
     if dtype == "float32":
         found += each(tokens, beside=_beside(options, full) * inner)
-    segment = steps * ssd_blocks(heads, steps, width, width)
-    return found + states_saved(tokens, segment, inner * width)
+    return found + ssd_saved(tokens, heads, width, width)
 
 
 def _beside(options: LightningAttentionOptions, full: bool) -> int:
@@ -159,6 +158,7 @@ SPECS: Final = (
         saved=_saved,
         reads={"offset": "rope"},
         unquantized=("query_layernorm", "key_layernorm"),
+        transfers=LIGHTNING_TRANSFERS,
         shrink=_shrink,
         examples=(
             {"num_heads": 4},

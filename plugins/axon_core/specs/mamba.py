@@ -10,10 +10,17 @@ from pydantic import Field, field_validator, model_validator
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import convolution_flops, product_flops
 from axon_core.specs._learning import SSM, learned
-from axon_core.specs._saved import convolution_saved, each, in_float32, norm_saved, states_saved
-from axon_core.specs._segments import SSD_BLOCK, ssd_blocks
+from axon_core.specs._saved import convolution_saved, each, in_float32, norm_saved, ssd_saved
 from axon_core.specs._small import limited
-from axon_core.specs.ssm import SelectiveOptions, resolve_dt_rank, shrink_selective, ssm_recomputed, ssm_saved
+from axon_core.specs.ssm import (
+    SelectiveOptions,
+    check_step_limits,
+    resolve_dt_rank,
+    shrink_selective,
+    ssm_recomputed,
+    ssm_saved,
+)
+from axon_core.specs.transfers.recurrent import MAMBA2_TRANSFERS
 
 __all__ = ["SPECS", "Mamba2Options", "MambaNorm", "MambaOptions", "SectionScales"]
 
@@ -100,8 +107,7 @@ class Mamba2Options(Options):
             if "expand" in self.model_fields_set:
                 raise ValueError("`expand` and `num_heads` both say how many heads there are: give one of them")
             self._fits(self.num_heads)
-        if self.dt_max is not None and self.dt_min > self.dt_max:
-            raise ValueError(f"`dt_min` ({self.dt_min:g}) is larger than `dt_max` ({self.dt_max:g})")
+        check_step_limits(self.dt_min, self.dt_max)
         return self
 
     def _fits(self, heads: int) -> None:
@@ -188,12 +194,8 @@ def _mamba2_saved(options: Mamba2Options, dims: Dims, tokens: int, dtype: str) -
     else:
         found += each(tokens, gate_sigmoid=inner, gate=inner, scanned=inner)
         found += () if whole else each(tokens, projected=inner + convolved + heads)
-    blocks = -(-tokens // SSD_BLOCK)
-    steps = -(-tokens // blocks)
-    if whole and tokens % steps:  # copies with the tokens that the last block lacks
-        found += in_float32(blocks * steps, filled_up=convolved - inner + heads)
-    segment = steps * ssd_blocks(heads, steps, options.head_dim, options.d_state)
-    return found + states_saved(tokens, segment, inner * options.d_state)
+    copied = convolved - inner + heads if whole else 0
+    return found + ssd_saved(tokens, heads, options.head_dim, options.d_state, inputs=copied)
 
 
 def _mamba2_cache(options: Mamba2Options, dims: Dims) -> State:
@@ -244,6 +246,7 @@ SPECS: Final = (
         flops=_mamba2_flops,
         saved=_mamba2_saved,
         float32=("A_log", "dt_bias", "D"),
+        transfers=MAMBA2_TRANSFERS,
         shrink=_shrink_mamba2,
         examples=(
             {"head_dim": 16, "d_state": 8},

@@ -12,6 +12,7 @@ from axon_core.specs._moe_options import MoEOptions, SharedExpertMoEOptions
 from axon_core.specs._saved import activation_saved, each, in_float32, norm_saved
 from axon_core.specs._small import limited
 from axon_core.specs.mlp import bound_of, mlp_params
+from axon_core.specs.transfers.mixtures import moe_transfers, shared_expert_transfers
 
 __all__ = [
     "SPECS",
@@ -153,6 +154,7 @@ SPECS: Final = (
         float32=("correction_bias", "experts_of_token"),
         reads={"tokens": "hashed"},
         unquantized=("gate", "shared_expert_gate"),
+        transfers=moe_transfers(moe_params),
         shrink=_shrink,
         examples=(
             {"num_experts": 4, "intermediate_size": 32},
@@ -272,6 +274,7 @@ SPECS: Final = (
         saved=lambda options, dims, tokens, dtype: moe_saved(options.general(), dims.hidden_size, tokens, dtype),
         touched=lambda options, dims, tokens: moe_touched(options.general(), dims.hidden_size, tokens),
         unquantized=("gate", "shared_expert_gate"),
+        transfers=shared_expert_transfers(moe_params),
         shrink=_shrink,
         examples=(
             {"num_experts": 4, "intermediate_size": 32},

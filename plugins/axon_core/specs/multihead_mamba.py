@@ -8,9 +8,10 @@ from pydantic import Field, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import convolution_flops, product_flops
-from axon_core.specs._saved import convolution_saved, each, in_float32, norm_saved, states_saved
-from axon_core.specs._segments import SSD_BLOCK, ssd_blocks
+from axon_core.specs._learning import SSM
+from axon_core.specs._saved import convolution_saved, each, in_float32, norm_saved, ssd_saved
 from axon_core.specs._small import limited
+from axon_core.specs.ssm import check_step_limits
 
 __all__ = ["SPECS", "MultiheadMambaOptions"]
 
@@ -33,8 +34,7 @@ class MultiheadMambaOptions(Options):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.dt_max is not None and self.dt_min > self.dt_max:
-            raise ValueError(f"`dt_min` ({self.dt_min:g}) is larger than `dt_max` ({self.dt_max:g})")
+        check_step_limits(self.dt_min, self.dt_max)
         return self
 
     @property
@@ -83,12 +83,8 @@ def _saved(options: MultiheadMambaOptions, dims: Dims, tokens: int, dtype: str) 
     found += each(tokens, gate=2 * inner, gate_sigmoid=inner, scanned=inner)
     if not whole:
         found += in_float32(tokens, driving=inner, skipped=inner, cast=projected)
-    blocks = -(-tokens // SSD_BLOCK)
-    steps = -(-tokens // blocks)
-    if whole and tokens % steps:  # copies with the tokens that the last block lacks
-        found += in_float32(blocks * steps, filled_up=2 * options.d_state + heads)
-    segment = steps * ssd_blocks(heads, steps, options.head_dim, options.d_state)
-    return found + states_saved(tokens, segment, inner * options.d_state)
+    copied = 2 * options.d_state + heads if whole else 0
+    return found + ssd_saved(tokens, heads, options.head_dim, options.d_state, inputs=copied)
 
 
 def _cache(options: MultiheadMambaOptions, dims: Dims) -> State:
@@ -108,6 +104,7 @@ SPECS: Final = (
         kind="layer",
         options=MultiheadMambaOptions,
         module="axon_core.multihead_mamba:MultiheadMamba.from_options",
+        learning=SSM,
         summary="Mamba's mixer with one decay per head; its step, B and C are normalised (PLaMo 2).",
         source="Preferred Networks 2025, PLaMo 2 (arXiv:2509.04897); scan: Dao and Gu 2024 (arXiv:2405.21060)",
         cache=_cache,

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from axon_compose.registry import Array, ComponentSpec, Dims, Options
 from axon_core.specs._heads import OFFSET_HELP, check_offset
 from axon_core.specs._saved import norm_saved
+from axon_core.specs.transfers.norms import NORM_TRANSFERS
 
 __all__ = ["SPECS", "LayerNormOptions", "RMSNormOptions", "StreamNormOptions"]
 
@@ -98,6 +99,7 @@ SPECS: Final = (
         params=_params,
         flops=lambda options, dims, tokens, context: 0,  # elementwise
         saved=_saved,
+        transfers=NORM_TRANSFERS,
         examples=({}, {"eps": 1e-5, "offset": 1.0}, {"norm": "layer_norm", "bias": True}),
     ),
     ComponentSpec(
@@ -110,6 +112,7 @@ SPECS: Final = (
         params=_params,
         flops=lambda options, dims, tokens, context: 0,  # elementwise
         saved=_saved,
+        transfers=NORM_TRANSFERS,
         default=True,
         examples=({}, {"eps": 1e-5, "weight": False}, {"num_groups": 4}, {"offset": 1.0}, {"center": True}),
     ),
@@ -123,6 +126,7 @@ SPECS: Final = (
         params=_params,
         flops=lambda options, dims, tokens, context: 0,  # elementwise
         saved=_saved,
+        transfers=NORM_TRANSFERS,
         examples=({}, {"bias": False}, {"eps": 1e-6, "weight": False, "bias": False}, {"offset": 1.0}),
     ),
 )

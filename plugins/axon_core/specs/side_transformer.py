@@ -46,7 +46,7 @@ class SideTransformerOptions(Options):
         check_groups(self.num_heads, self.kv_heads)
         if self.use not in self.uses:
             raise ValueError(f"`use` ({self.use}) is none of `uses`")
-        if self.activation in ("swiglu_oai", "situ"):
+        if self.activation in ("swiglu_oai", "swiglu_clipped", "situ"):
             raise ValueError(f"`{self.activation}` has bounds that this layer does not have")
         return self
 

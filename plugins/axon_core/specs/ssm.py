@@ -19,6 +19,7 @@ __all__ = [
     "SPECS",
     "SSMOptions",
     "SelectiveOptions",
+    "check_step_limits",
     "resolve_dt_rank",
     "shrink_selective",
     "ssm_flops",
@@ -80,7 +81,7 @@ class SelectiveOptions(Options):
         )
 
     def flops(self, hidden_size: int, tokens: int) -> int:
-        """Floating-point operations of so many tokens."""
+        """Floating-point operations for this number of tokens."""
         return ssm_flops(self.shapes(hidden_size), tokens)
 
     def state(self, hidden_size: int) -> State:
@@ -97,9 +98,18 @@ class SSMOptions(SelectiveOptions):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.dt_min > self.dt_max:
-            raise ValueError(f"`dt_min` ({self.dt_min:g}) is larger than `dt_max` ({self.dt_max:g})")
+        check_step_limits(self.dt_min, self.dt_max)
         return self
+
+
+def check_step_limits(least: float, most: float | None) -> None:
+    """Refuse limits of step sizes that leave none.
+
+    Raises:
+        ValueError: In plain words.
+    """
+    if most is not None and least > most:
+        raise ValueError(f"`dt_min` ({least:g}) is larger than `dt_max` ({most:g})")
 
 
 def resolve_dt_rank(rank: int | Literal["auto"], hidden_size: int) -> int:

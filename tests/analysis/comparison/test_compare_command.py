@@ -41,6 +41,20 @@ def test_options_are_those_of_cost(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[4].split()[:2] == ["llama-small", smaller]
 
 
+def test_what_cannot_be_quantised_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows of 40 and 72, which no group of 64 divides."""
+    components = "{attn: {type: attention, num_heads: 4}, mlp: {type: mlp, intermediate_size: 72}}"
+    sizes = "version: 1\nname: narrow\ndims: {hidden_size: 40, vocab_size: 100}\n"
+    Path("narrow.yaml").write_text(f"{sizes}components: {components}\nblocks: {{layer: [attn, mlp]}}\nstack: layer*2\n")
+    assert main(["cost", "narrow.yaml", "--quantize", "4"]) == 0
+    head, *_, last = capsys.readouterr().out.splitlines()
+    assert head.endswith(" in bfloat16")
+    assert last == "  quantised: nothing, since no matrix has rows of a multiple of 64"
+    assert main(["compare", "narrow.yaml", "llama-small", "--quantize", "4"]) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last == "  quantised: nothing of `narrow`, since no matrix has rows of a multiple of 64"
+
+
 def test_faults_of_all_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "one.yaml", "llama-small", "two.yaml", "missing.yaml"]) == 1
     told = capsys.readouterr()

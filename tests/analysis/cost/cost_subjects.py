@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from axon_compose import Architecture, load
 from axon_compose.proof.check import shrink
 from axon_compose.registry import Registry
 from axon_compose.testing import component_model
-from tests.shipped import VARIED
+from tests.shipped import VARIED, shipped
 
 __all__ = ["ARCHITECTURES", "COMPONENTS", "component", "small"]
 
@@ -44,7 +45,17 @@ COMPONENTS = [
 
 
 def component(name: str, options: dict[str, Any]) -> Architecture:
-    """A small model around one component."""
+    """A small model around one component; the same for every test."""
+    key = f"{name} {options!r}"
+    if key not in _MADE:
+        _MADE[key] = _around(name, options)
+    return _MADE[key]
+
+
+_MADE: dict[str, Architecture] = {}
+
+
+def _around(name: str, options: dict[str, Any]) -> Architecture:
     spec = Registry.installed().component(name)
     source = _SOURCE if "attention" in name else {"type": name, **_RWKV, "head_dim": 16}
     # Recurrent layers that rotate need a layer that counts tokens.
@@ -59,6 +70,7 @@ def component(name: str, options: dict[str, Any]) -> Architecture:
     return load(described)
 
 
+@cache
 def small(name: str) -> Architecture:
     """A shipped architecture in small sizes."""
-    return load(shrink(load(name).plan(), hidden_size=64))
+    return load(shrink(shipped(name).plan(), hidden_size=64))

@@ -47,9 +47,13 @@ def check_weights(architecture: Architecture) -> None:
         model = build(architecture.plan(), dtype=dtype)
         if bits:
             quantize(model, bits)
-        assert declared_bytes(architecture, Storage(dtype, bits)) == built_bytes(model), (dtype, bits)
+        built = built_bytes(model)
+        assert declared_bytes(architecture, Storage(dtype, bits)) == built, (dtype, bits)
         sheet = architecture.cost(context=1, dtype=dtype, quantize=bits)
-        assert sheet.weight_bytes == sum(built_bytes(model).values())
+        assert sheet.weight_bytes == sum(built.values())
+        # Words have 32 bits; quantised numbers are packed into them without a gap.
+        words = [value.size for name, value in tree_flatten(model.parameters()) if value.dtype == mx.uint32]
+        assert sheet.quantized_parameters == (sum(words) * 32 // bits if bits else 0)
         assert sheet.weight_bytes == sum(part.weight_bytes for part in sheet.parts)
         plan = architecture.plan()
         outside = [part.weight_bytes for part in sheet.parts if part.name in ("embedding", "head")]

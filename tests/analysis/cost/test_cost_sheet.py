@@ -10,6 +10,7 @@ import pytest
 from cost_subjects import ARCHITECTURES, small
 
 from axon_compose import Architecture, load
+from axon_compose.analysis.cost import cost as counted
 from axon_compose.cli import main
 from axon_compose.registry import Registry
 from axon_compose.report import PLAIN
@@ -154,6 +155,8 @@ def test_training() -> None:
         {"dtype": "int8"},
         {"batch": 0},
         {"quantize": 7},
+        {"segment": -1, "training": True},
+        {"segment": 1},
         {"memory": -1},
         {"bandwidth": 0.0},
     ],
@@ -179,6 +182,24 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for word in ("embedding", "0..2", "tokens/s at most", "training: ", "longest context in 1.05 MB"):
         assert word in text, word
+
+
+def test_command_with_segments(capsys: pytest.CaptureFixture[str]) -> None:
+    """What `train --segment` needs, which the tests of segments measure."""
+    asked = ["cost", "hybrid-demo", "--context", "256", "--training"]
+    assert main([*asked, "--segment", "2", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["result"]["contexts"]
+    architecture = load("hybrid-demo")
+    (sheet,) = counted(architecture.plan(), context=256, training=True, segment=2).contexts
+    (whole,) = architecture.cost(context=256, training=True).contexts
+    assert found["training"]["total"] == sheet.needed_bytes < whole.needed_bytes
+    assert main([*asked, "--segment", "0"]) == 0
+    assert "computed again" not in capsys.readouterr().out
+    assert main([*asked, "--segment", "2"]) == 0
+    assert "in flight; computed again by 2 layers" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["cost", "hybrid-demo", "--segment", "2"])
+    assert "argument --segment: only with --training" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

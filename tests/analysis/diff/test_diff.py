@@ -21,7 +21,7 @@ from axon_compose.plan.concrete import unroll
 from axon_compose.registry import Registry
 from axon_compose.report._diff import diff_html, diff_text
 from tests.helpers import BASE, described
-from tests.shipped import VARIED
+from tests.shipped import VARIED, shipped
 from tests.strategies.documents import SOUND, mutated
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -222,7 +222,7 @@ def test_ways_of_writing_are_equal(pair: str) -> None:
 
 @pytest.mark.parametrize("name", VARIED)
 def test_unrolled_files_are_equal(name: str, tmp_path: Path) -> None:
-    architecture = load(name)
+    architecture = shipped(name)
     path = tmp_path / "concrete.yaml"
     path.write_text(to_text(unroll(architecture.document, architecture.plan(), REGISTRY)))
     assert said(architecture, load(path)) == []
@@ -231,7 +231,7 @@ def test_unrolled_files_are_equal(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", VARIED)
 def test_families_differ_from_the_next_one(name: str) -> None:
     other = VARIED[(VARIED.index(name) + 1) % len(VARIED)]
-    there, back = load(name).diff(load(other)), load(other).diff(load(name))
+    there, back = shipped(name).diff(shipped(other)), shipped(other).diff(shipped(name))
     assert there
     assert back
     mirrored(there, back)

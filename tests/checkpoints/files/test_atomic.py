@@ -43,6 +43,21 @@ def test_a_new_folder_with_missing_parents(tmp_path: Path) -> None:
     assert names(target.parent) == ["model"]
 
 
+def test_parents_that_another_process_makes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where several runs begin at once, with a cache that is not there yet."""
+    original = _disk.create_folder
+
+    def late(path: Path) -> None:
+        if path.name in "ab":
+            path.mkdir()
+        original(path)
+
+    monkeypatch.setattr(_disk, "create_folder", late)
+    with atomic_folder(tmp_path / "a" / "b" / "model") as partial:
+        (partial / "file").touch()
+    assert names(tmp_path / "a" / "b" / "model") == ["file"]
+
+
 def test_a_failed_body_leaves_nothing_not_even_parents(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "a" / "b") as partial:
         (partial / "x").write_text("1")
@@ -192,7 +207,8 @@ def test_every_failure_leaves_old_or_new_or_none(
 
 
 def test_a_real_limit_of_the_system(tmp_path: Path) -> None:
-    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n" + CHILD
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+    code = limited + "sys.dont_write_bytecode = True  # it would be cut off, for all that import it later\n" + CHILD
     command = [sys.executable, "-c", code, str(tmp_path / "m"), "once", str(Path(__file__).parent)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert "CheckpointError: error[AX503]" in result.stderr

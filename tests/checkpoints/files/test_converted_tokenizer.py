@@ -86,6 +86,7 @@ def test_what_cannot_be_converted_is_named(tmp_path: Path) -> None:
         ({"vocab.json": b'{"a": 0}'}, "`vocab.json` with `merges.txt`"),
         ({"tokenizer.model": b"not a model"}, "transformers cannot convert `tokenizer.model`"),
         ({"tekken.json": b"{}"}, "transformers cannot convert `tekken.json`"),
+        ({"vocab.json": b"{}", "merges.txt": b"a b\n"}, "transformers cannot convert `vocab.json` with `merges.txt`"),
     ],
 )
 def test_no_tokenizer_that_can_be_used(files: dict[str, bytes], says: str, tmp_path: Path) -> None:
@@ -96,3 +97,6 @@ def test_no_tokenizer_that_can_be_used(files: dict[str, bytes], says: str, tmp_p
     assert error.value.code == "AX542"
     assert says in error.value.message
     assert str(tmp_path) not in error.value.message.removeprefix(f"`{tmp_path}`")
+    # A reason in several lines is not cut off at the end of the first.
+    assert not error.value.message.rstrip(") ").endswith(":")
+    assert "\n" not in error.value.message

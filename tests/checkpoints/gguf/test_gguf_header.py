@@ -35,6 +35,14 @@ def small(path: Path, arch: str = "llama", **keys: object) -> Path:
     return path
 
 
+def part(path: Path, *names: str) -> None:
+    """A file that continues another one."""
+    writer = GGUFWriter(path, "llama")
+    for name in names:
+        writer.add_tensor(name, np.zeros(4, np.float32))
+    finish(writer)
+
+
 def test_metadata_and_tensors_are_those_of_the_package(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     write("qwen2", path, "Q5_0")
@@ -145,9 +153,7 @@ def test_no_byte_belongs_to_two_tensors(tmp_path: Path) -> None:
 
 def test_parts_are_one_file(tmp_path: Path) -> None:
     first = small(tmp_path / "m-00001-of-00002.gguf", split__count=2)
-    writer = GGUFWriter(tmp_path / "m-00002-of-00002.gguf", "llama")
-    writer.add_tensor("three", np.zeros(4, np.float32))
-    finish(writer)
+    part(tmp_path / "m-00002-of-00002.gguf", "three")
     assert list(read_gguf(first).tensors) == ["one", "two", "three"]
     unchanged = Unchanged(first)
     with pytest.raises(CheckpointError, match=r"AX513.*m-00002-of-00002\.gguf` has changed"), unchanged:
@@ -157,3 +163,13 @@ def test_parts_are_one_file(tmp_path: Path) -> None:
         read_gguf(first)
     with pytest.raises(CheckpointError, match="AX552"):
         read_gguf(first.rename(tmp_path / "other.gguf"))
+
+
+def test_a_header_that_is_held_is_not_read_again_until_a_file_changes(tmp_path: Path) -> None:
+    first, second = small(tmp_path / "m-00001-of-00002.gguf", split__count=2), tmp_path / "m-00002-of-00002.gguf"
+    part(second, "three")
+    held = read_gguf(first)
+    assert read_gguf(first) is held
+    part(second, "four", "five")
+    assert list(read_gguf(first).tensors) == ["one", "two", "four", "five"]
+    assert list(held.tensors) == ["one", "two", "three"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -28,6 +29,7 @@ class Shapes:
 
     shapes: Mapping[str, tuple[int, ...]]
     name: str = "case"
+    head: ClassVar[Any] = SimpleNamespace(spec=SimpleNamespace(touched=None))  # one that is tied to nothing
 
     def parameters(self) -> list[tuple[str, tuple[int, ...]]]:
         return list(self.shapes.items())

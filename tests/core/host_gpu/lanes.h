@@ -55,7 +55,7 @@ inline void start(Lane& lane) {
   makecontext(&lane.context, enter, 0);
 }
 
-// One SIMD group from start to end; false if its lanes did not come to every exchange together.
+// One SIMD group from start to end; false if its lanes did not reach every exchange together.
 inline bool run_simd_group(int count) {
   for (int i = 0; i < count; ++i) start(all[i]);
   for (;;) {
@@ -73,7 +73,7 @@ inline bool run_simd_group(int count) {
   }
 }
 
-// A launch of so many threads, in one dimension. Metal cuts the last group, CUDA fills it up.
+// A launch of `threads` threads, in one dimension. Metal cuts the last group, CUDA fills it up.
 inline int launch(unsigned threads, unsigned group, bool filled, void (*body)()) {
   kernel = body;
   for (unsigned first = 0; first < threads; first += group) {

@@ -1,6 +1,6 @@
 """The text that MLX gives to the compiler of a device.
 
-That of Metal is MLX's own, told while a function is exported, for which no device is needed. That of CUDA is put
+That of Metal is MLX's own, reported while a function is exported, for which no device is needed. That of CUDA is put
 together as MLX does it (`mlx/backend/cuda/custom_kernel.cpp`), for MLX without CUDA tells none.
 """
 

@@ -222,3 +222,23 @@ def test_files(tmp_path: Path) -> None:
     assert (plain(node), list(again), again.sources) == ({"a": 1}, [], {"a.yaml": "a: 1"})
     with pytest.raises(FileNotFoundError):
         read_file(tmp_path / "none", again)
+
+
+def test_files_that_are_read_again(tmp_path: Path) -> None:
+    """Their nodes are kept: what is reported, and under which name the text is kept, must be what it was."""
+    file = tmp_path / "a.yaml"
+    for text, name, codes in (
+        ("a: 1", "a", []),
+        ("a: 1", "a", []),
+        ("a: 1", "b", []),
+        ("a: 2\na: 3", "a", ["AX007"]),
+        ("a: 2\na: 3", "a", ["AX007"]),
+        ("a: 2", "a", []),
+    ):
+        file.write_text(text)
+        problems = Problems()
+        node = read_file(file, problems, name)
+        assert isinstance(node, Mapping)
+        assert (plain(node), node.span.file) == ({"a": int(text[3])}, name)
+        assert [d.code for d in problems] == codes
+        assert problems.sources == {name: text}

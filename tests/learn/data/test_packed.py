@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models
 
 from axon_compose.checkpoints.files._byte_tokenizer import byte_tokenizer
 from axon_compose.diagnostics import CheckpointError
@@ -120,6 +123,14 @@ def test_of_one_document_the_end_is_held_out(tmp_path: Path) -> None:
     assert data.held_out.tolist() == [[950, 1000]]
 
 
+@pytest.mark.parametrize("small", [b"read me", b"", b"ab" * 10])
+def test_a_small_file_beside_a_large_one_is_not_all_that_is_held_out(small: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"xy" * 5000)
+    (tmp_path / "b.txt").write_bytes(small)
+    data = prepared(tmp_path / "a.txt", tmp_path / "b.txt", cache=tmp_path)
+    assert sum(end - start for start, end in data.held_out) == pytest.approx(0.05 * len(data.tokens), rel=0.02)
+
+
 def test_one_document_shorter_than_a_sequence(tmp_path: Path) -> None:
     path = tmp_path / "short.txt"
     path.write_text("only this", "utf-8")
@@ -142,6 +153,53 @@ def test_tokens_are_prepared_once(lines: Path, tmp_path: Path) -> None:
     assert again.digest == first.digest
     lines.write_text('{"text": "other text"}\n' * 30, "utf-8")
     assert prepared(lines, cache=tmp_path).digest != first.digest
+
+
+def test_what_was_lost_of_the_cache_is_made_again(lines: Path, tmp_path: Path) -> None:
+    first = prepared(lines, tokenizer="bpe:300", cache=tmp_path)
+    files = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert len(files) == 4
+    for path in files:
+        damages: list[Callable[[Path], Any]] = [Path.unlink]
+        if path.parent.parent.name == "tokens":
+            damages += [lambda path: os.truncate(path, path.stat().st_size - 2), lambda path: os.truncate(path, 0)]
+        for damage in damages:
+            damage(path)
+            again = prepared(lines, tokenizer="bpe:300", cache=tmp_path)
+            assert np.array_equal(again.tokens, first.tokens)
+            assert again.digest == first.digest
+
+
+def test_texts_that_change_leave_nothing(lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    survey = Sources.survey
+
+    def late(self: Sources) -> Any:
+        found = survey(self)
+        lines.write_text('{"text": "other"}\n' * 60, "utf-8")
+        return found
+
+    monkeypatch.setattr(Sources, "survey", late)
+    with pytest.raises(CheckpointError, match="have changed"):
+        prepared(lines, cache=tmp_path)
+    assert not list((tmp_path / "cache").rglob("*.bin"))
+
+
+def test_a_cache_that_cannot_be_written(lines: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").touch()
+    with pytest.raises(CheckpointError) as raised:
+        prepared(lines, cache=tmp_path)
+    assert raised.value.diagnostic.code == "AX503"
+    assert raised.value.diagnostic.help == "`XDG_CACHE_HOME` names another place"
+
+
+def test_a_tokenizer_that_knows_no_letter_of_it(lines: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    Tokenizer(models.BPE({"é": 0, "è": 1}, [])).save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    with pytest.raises(CheckpointError, match="makes no token of the text") as raised:
+        prepared(lines, cache=tmp_path, tokenizer=folder)
+    assert raised.value.diagnostic.code == "AX811"
 
 
 def test_preparing_that_fails_leaves_nothing(lines: Path, tmp_path: Path) -> None:
@@ -179,12 +237,14 @@ def test_what_spells_a_special_token_is_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokenizer", "code"), [("bpe:100", "AX812"), ("bpe", "AX812"), ("bpe:x", "AX812"), ("nowhere", "AX542")]
+    ("tokenizer", "code"),
+    [("bpe:100", "AX812"), ("bpe", "AX812"), ("bpe:x", "AX812"), ("nowhere", "AX542"), ("none", "AX812")],
 )
 def test_tokenizers_that_cannot_be_had(tokenizer: str, code: str, lines: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as raised:
         prepared(lines, cache=tmp_path, tokenizer=tokenizer)
     assert raised.value.diagnostic.code == code
+    assert "none" not in str(raised.value.help), "that is no way out: training needs tokens"
 
 
 def test_more_tokens_than_the_model_has(lines: Path, tmp_path: Path) -> None:

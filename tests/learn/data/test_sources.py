@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -69,6 +71,9 @@ def test_another_field(tmp_path: Path) -> None:
         (b'{"text": "a"}\n[1]\n', "line 2: no text under `text`"),
         (b'{"text": "a"}\n{"text": "\xff"}\n', "line 2: not UTF-8, at byte 10"),
         (b'{"text": 3}\n', "line 1: no text under `text`"),
+        (b'{"text": null}\n', "line 1: no text under `text`"),
+        (b'{"text": "a\\ud800b"}\n', "line 1: the text has half of a surrogate pair, at character 1"),
+        (b'{"text": "\\udc00\\ud800"}\n', "at character 0"),
     ],
 )
 def test_a_line_that_cannot_be_read(content: bytes, said: str, tmp_path: Path) -> None:
@@ -87,6 +92,27 @@ def test_what_is_no_text(tmp_path: Path) -> None:
     assert fault(str(tmp_path / "*.md")).diagnostic.message.endswith("matches no file")
     with pytest.raises(FileNotFoundError):
         Sources((str(tmp_path / "none.txt"),)).survey()
+    os.mkfifo(tmp_path / "pipe")
+    for name in (tmp_path / "pipe", "/dev/zero"):
+        assert "is not a regular file" in fault(str(name)).diagnostic.message
+
+
+def test_a_whole_pair_of_surrogates_is_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_text('{"text": "\\ud83d\\ude00"}\n', "utf-8")
+    assert list(Sources((str(path),)).documents()) == ["😀"]
+
+
+@pytest.mark.parametrize("now", ["other", "one\nmore", ""])
+def test_texts_that_change_are_not_those_that_were_surveyed(now: str, tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_text('{"text": "first"}\n{"text": "last"}\n', "utf-8")
+    sources = Sources((str(path),))
+    survey = sources.survey()
+    assert list(sources.again(survey)) == ["first", "last"]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in ["first", *now.split("\n")]), "utf-8")
+    with pytest.raises(CheckpointError, match="have changed while they were read"):
+        list(sources.again(survey))
 
 
 @pytest.mark.parametrize("name", ["empty.txt", "-", "folder"])

@@ -10,6 +10,7 @@ import pytest
 
 from axon_compose.cli import main
 from axon_compose.diagnostics import Refusal
+from axon_compose.learn.material import TaskMaterial
 from axon_compose.learn.tasks import parse_task, read_task
 from axon_compose.registry import PluginFault, Registry, TaskSpec, hookimpl
 from tests.learn.tasks import counting_plugin
@@ -129,11 +130,12 @@ def _broken(tokens: Any, targets: Any) -> Any:
     [
         (np.zeros((2, 3), int), np.zeros((2, 4), int), "both must be (2, L)"),
         (np.zeros((3, 3), int), np.zeros((3, 3), int), "both must be (2, L)"),
-        (np.zeros((2, 3)), np.zeros((2, 3)), "must be integers"),
-        (np.full((2, 3), 9), np.zeros((2, 3), int), "not from 0 to 8"),
-        (np.zeros((2, 3), int), np.full((2, 3), 9), "not from 0 to 8"),
-        (np.zeros((2, 3), int), np.full((2, 3), -1), "below 0 and not -100"),
-        (np.zeros((2, 3), int), np.full((2, 3), -100), "no position is scored"),
+        (np.zeros((2, 8)), np.zeros((2, 8)), "must be integers"),
+        (np.full((2, 8), 9), np.zeros((2, 8), int), "not from 0 to 8"),
+        (np.zeros((2, 8), int), np.full((2, 8), 9), "not from 0 to 8"),
+        (np.zeros((2, 8), int), np.full((2, 8), -1), "below 0 and not -100"),
+        (np.zeros((2, 8), int), np.full((2, 8), -100), "no position is scored"),
+        (np.zeros((2, 9), int), np.zeros((2, 9), int), "have 9 tokens, where its record says 8"),
         (None, None, "cannot be drawn"),
     ],
 )
@@ -145,6 +147,34 @@ def test_wrong_arrays_are_refused(tokens: Any, targets: Any, said: str, monkeypa
         task.draw(2, seed=0, step=0)
     assert caught.value.code == "AX904"
     assert said in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(field, value) for field in ("vocabulary", "length") for value in (0, -1, 2.5, "x", None, float("nan"))]
+    + [("chance", value) for value in (-0.1, 7, float("nan"), "x", None)],
+)
+def test_a_record_cannot_say_everything(field: str, value: Any) -> None:
+    task = read_task("parity:length=4")
+    task = replace(task, spec=replace(task.spec, **{field: lambda options: value}))
+    with pytest.raises(PluginFault) as caught:
+        TaskMaterial(task)
+    assert caught.value.code == "AX904"
+    assert f"`{field}` of the task `parity` cannot be {value!r}" in caught.value.message
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), RuntimeError("not today")])
+def test_a_head_that_raises_is_a_fault_of_the_task(raised: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    def head(model: Any) -> Any:
+        raise raised
+
+    monkeypatch.setattr(counting_plugin, "counting", head)
+    task = read_task("parity:length=4")
+    task = replace(task, spec=replace(task.spec, head="tests.learn.tasks.counting_plugin:counting"))
+    with pytest.raises(PluginFault) as caught:
+        TaskMaterial(task).wrapped(None, 0)  # type: ignore[arg-type]
+    assert caught.value.code == "AX904"
+    assert type(raised).__name__ in caught.value.message
 
 
 def test_tasks_are_listed_and_described(capsys: pytest.CaptureFixture[str]) -> None:

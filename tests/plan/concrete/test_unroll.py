@@ -13,7 +13,7 @@ from axon_compose.language.layout import to_text
 from axon_compose.plan import Plan
 from axon_compose.plan.concrete import unroll
 from axon_compose.registry import Registry
-from tests.shipped import VARIED
+from tests.shipped import VARIED, shipped
 
 REGISTRY = Registry.installed()
 
@@ -39,13 +39,13 @@ def everything(plan: Plan) -> list[Any]:
 
 @pytest.mark.parametrize("name", VARIED)
 def test_shipped_architectures_come_back_the_same(name: str, tmp_path: Path) -> None:
-    architecture = load(name)
+    architecture = shipped(name)
     assert everything(rewritten(architecture, tmp_path).plan()) == everything(architecture.plan())
 
 
 @pytest.mark.parametrize("name", VARIED)
 def test_no_formula_is_left_outside_of_the_rules_for_weights(name: str) -> None:
-    architecture = load(name)
+    architecture = shipped(name)
     data = unroll(architecture.document, architecture.plan(), REGISTRY)
     data.pop("huggingface", None)
     data.pop("dims")  # only what those rules need is left, and long lists are written in stretches

@@ -110,7 +110,7 @@ def test_text() -> None:
         "  training  8 tokens                 100 ±0%        -\n"
         "  memory    training, 8 tokens          10 B        -\n"
         "\n"
-        "  the same random weights; one run, tokens a second; peak of arrays\n"
+        "  the same random weights; one run, tokens a second; peak of arrays, weights included\n"
         "  ratios: above 1, axon-compose is faster or takes less\n"
         "  not measured: x: too\\x1b large\n"
         "  this BLAS is slow, whoever uses it: `axon-compose doctor` says what to install\n"
@@ -154,6 +154,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return code, *capsys.readouterr()
 
 
+@pytest.mark.usefixtures("forked_subjects")
 def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     work = ["--prompt", "8,16", "--batch", "1,2", "--steps", "2", "--rounds", "1", "--training"]
     code, out, _ = run(capsys, "llama", *SET, "--against", "mlx-lm", *work)
@@ -173,6 +174,7 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+@pytest.mark.usefixtures("forked_subjects")
 def test_transformers(capsys: pytest.CaptureFixture[str]) -> None:
     """Without torch, it is told that it lacks, and the others are measured."""
     work = ["--prompt", "8", "--batch", "1", "--steps", "2", "--rounds", "1", "--training"]
@@ -184,6 +186,19 @@ def test_transformers(capsys: pytest.CaptureFixture[str]) -> None:
         assert "not measured: transformers: ModuleNotFoundError: No module named 'torch'" in out
 
 
+@pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
+def test_weights_count_with_transformers_too_though_it_maps_them() -> None:
+    work = Workload(prompt=8, steps=0, rounds=1)
+    architecture = load("llama", settings=[*LLAMA, "dims.vocab_size=100000", "dims.hidden_size=64"])
+    with same_weights(architecture, ["mlx-lm", "transformers"], work) as subjects:
+        (ours, stock, theirs) = (found.peak_bytes for found in contest(subjects, [work])[0])
+    weights = 2 * 4 * 64 * 100_000
+    for found in (ours, stock, theirs):
+        assert found is not None
+        assert weights < found < 1.3 * weights
+
+
+@pytest.mark.usefixtures("forked_subjects")
 def test_command_in_json(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(
         capsys, "hybrid-demo", "--prompt", "8", "--batch", "1", "--steps", "1", "--rounds", "1", "--json"

@@ -31,19 +31,22 @@ FOUND = sorted((Path(__file__).parent / "found").glob("*.yaml"))
 
 
 def checked(description: dict[str, Any], seed: int) -> CheckReport:
-    held = [truth for truth in TRUTHS if truth not in left_out(description["components"])]
+    held = [truth for truth in TRUTHS if truth not in left_out(description)]
     report = check_plan(axon_compose.load(description).plan(), seed=seed, truths=held)
     mx.clear_cache()  # every stack has sizes of its own
     return report
 
 
-def left_out(components: dict[str, Any]) -> set[str]:
-    """Truths that a part of a stack does not hold by what it is."""
-    sections = components.values()
+def left_out(description: dict[str, Any]) -> set[str]:
+    """Truths that a stack does not hold by what it is."""
+    components, sections = description["components"], description["components"].values()
     learns_nothing = any(map(has_no_choice, sections)) or has_idle_adapters(components)
     # The last tokens that `caches` feeds need not complete a compressed entry.
     compressed = any(section.get("compression") for section in sections)
-    return ({"gradients"} if learns_nothing else set()) | ({"caches"} if compressed else set())
+    # 48 layers with the same weights add the same again and again, and no norm before the head takes that out.
+    shared = any(isinstance(block, dict) and "share" in block for block in description["blocks"].values())
+    grows = shared and description.get("final_norm") == "none"
+    return {n for n, is_so in (("gradients", learns_nothing), ("caches", compressed), ("start", grows)) if is_so}
 
 
 def has_no_choice(section: dict[str, Any]) -> bool:
@@ -67,14 +70,18 @@ def told(description: dict[str, Any], report: CheckReport) -> str:
     return f"\n{check_text(report, PLAIN)}\n{command}\n\n# random.yaml\n{to_text(description)}"
 
 
+def assert_holds(description: dict[str, Any], seed: int) -> None:
+    report = checked(description, seed)
+    if not report.passed:
+        raise AssertionError(told(minimal(description, report, REGISTRY), report))
+
+
 @pytest.mark.parametrize("seed", range(FIRST, LAST + 1))
 def test_stack_of_a_seed(seed: int) -> None:
     description = drawn_stack(Seeded(seed), REGISTRY)
     if description is None:
         pytest.skip("what was drawn does not fit together")
-    report = checked(description, seed)
-    if not report.passed:
-        raise AssertionError(told(minimal(description, report, REGISTRY), report))
+    assert_holds(description, seed)
 
 
 @pytest.mark.parametrize("file", FOUND, ids=lambda file: file.stem)
@@ -88,10 +95,8 @@ def test_stack_that_was_found(file: Path) -> None:
 @settings(
     max_examples=3,
     suppress_health_check=list(HealthCheck),
-    # Explaining a failure costs as much as finding it, and the message has a file.
-    phases=(Phase.generate, Phase.shrink),
+    phases=(Phase.generate,),  # what fails is made smaller part by part, which takes a few checks instead of hundreds
 )
 @given(stacks(), st.integers(0, 999))
 def test_any_stack(description: dict[str, Any], seed: int) -> None:
-    report = checked(description, seed)
-    assert report.passed, told(description, report)
+    assert_holds(description, seed)

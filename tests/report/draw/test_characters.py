@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from axon_compose.plan import Plan, total_parameters
 from axon_compose.report import PLAIN, Style
 from axon_compose.report.draw._characters import characters
 from axon_compose.report.draw._columns import NARROW
-from axon_compose.report.draw._fold import cards, fold
-from tests.shipped import VARIED
+from axon_compose.report.draw._fold import cards, depth, fold
+from tests.shipped import VARIED, shipped
 
 ROOT = Path(__file__).resolve().parents[3]
 DEMO = """\
@@ -37,7 +38,7 @@ DEMO = """\
 
 
 def plan_of(name: str) -> Plan:
-    return axon_compose.load(name).plan()
+    return shipped(name).plan()
 
 
 def test_a_picture() -> None:
@@ -51,7 +52,7 @@ def test_every_layer_and_parameter_is_told_in_any_width(name: str) -> None:
         lines = characters(plan, PLAIN, width)
         assert told(lines) == total_parameters(plan)
         assert sum("╭" in line for line in lines) == len(list(cards(fold(plan))))
-        assert max(map(len, lines)) <= max(width, NARROW + 14)  # two brackets of three digits
+        assert max(map(len, lines)) <= max(width, NARROW + 7 * depth(fold(plan)))  # brackets of three digits
         assert sum("╮" in line for line in lines) == sum("╯" in line for line in lines)
         assert len({len(line) for line in lines if line[-1] in "╮│╯"}) == 1
 
@@ -148,3 +149,13 @@ def test_the_picture_is_as_wide_as_the_terminal(
     table = capsys.readouterr().out
     assert "╭" not in table
     assert "RotatingKVCache 32" in table
+
+
+def test_characters_need_no_page_and_nothing_that_reads_one() -> None:
+    """`show` draws nothing else, and begins that much sooner."""
+    heavy = ("http", "ssl", "xml", "statistics", "axon_compose.report.draw._page", "axon_compose.report.draw._bitmap")
+    code = (
+        f"import sys; from axon_compose.report.draw import characters; print([m for m in {heavy} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n", done.stderr

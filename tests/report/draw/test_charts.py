@@ -20,6 +20,7 @@ from axon_compose.report.draw._axes import Span, ticks
 from axon_compose.report.draw._chart import Axis, Line, Lines, Point, Points, brief
 from axon_compose.report.draw._html import chart, document
 from axon_compose.report.draw._palette import TONES, variables
+from axon_compose.report.draw._words import width as width_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 TOKENS = Axis("tokens", lambda tokens: f"{tokens:.0f}", base=4)
@@ -101,8 +102,6 @@ def test_ids_of_a_page_are_its_own() -> None:
 
 
 def test_names_of_points_stand_apart_and_inside() -> None:
-    from axon_compose.report.draw._words import width as width_of
-
     points = [Point(f"architecture-{n}", 1e9 * 1.05**n, 4e9 * 1.04**n) for n in range(6)]
     root = ET.fromstring(Points("many", BYTES, Axis("parameters", brief(count)), points).svg(350))
     boxes = []
@@ -117,6 +116,21 @@ def test_names_of_points_stand_apart_and_inside() -> None:
     assert all(left >= 0 and top >= 0 and right <= 350 and bottom <= 300 for left, top, right, bottom in boxes)
     for one, other in combinations(boxes, 2):
         assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+
+
+def test_names_of_lines_are_beside_their_ends_and_apart() -> None:
+    """To the right, where no line goes; also where the ends are close to each other, and where one is long."""
+    levels = (5e6, 5.1e6, 5.2e6, 5.3e6, 256e6)
+    lines = [Line(f"line-{'x' * n}", [(256, 1e6), (65536, level)], "ink") for n, level in enumerate(levels)]
+    root = ET.fromstring(Lines("named", TOKENS, BYTES, lines, named=True).svg(430))
+    end = max(x for points in curves(root).values() for x, _ in points)
+    heights = []
+    for line in lines:
+        left, height = labels(root)[line.label]
+        assert end < left
+        assert left + width_of(line.label, 11) <= 430
+        heights.append(height)
+    assert all(after - before >= 9 for before, after in pairwise(sorted(heights)))
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,14 @@ from axon_compose.report.draw._curves import decode_chart, grid, memory_chart, p
 from axon_compose.report.draw._spent import spent
 from axon_compose.report.draw._sums import cache_bytes, parts
 from tests.helpers import described
-from tests.shipped import VARIED
+from tests.shipped import VARIED, shipped
 
 ROOT = Path(__file__).resolve().parents[3]
 SHOWN = ("bit-axon", "gemma3_text", "nemotron_h", "deepseek_v3")
 
 
 def plan_of(name: str) -> Plan:
-    return axon_compose.load(name).plan()
+    return shipped(name).plan()
 
 
 def parsed(markup: str) -> ET.Element:

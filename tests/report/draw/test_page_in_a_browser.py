@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +15,7 @@ import pytest
 import axon_compose
 from axon_compose.proof.bench import Measurement, Spread, Workload
 from axon_compose.report.draw import comparison_page, page
+from tests.children import child
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next((found for name in NAMES if (found := shutil.which(name))), "")
@@ -75,14 +73,7 @@ def seen(shown: str, width: int, tmp_path: Path) -> None:
 
 def ran(command: list[str]) -> tuple[str, str]:
     """What the browser prints, on both streams; all of its processes are gone afterwards, also when it hangs."""
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    with process:
-        try:
-            printed, said = process.communicate(timeout=300)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+    with child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        printed, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     return printed, said

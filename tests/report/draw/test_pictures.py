@@ -17,7 +17,7 @@ from axon_compose.report.draw._fold import Card, Node, cards, fold
 from axon_compose.report.draw._markup import element, text
 from axon_compose.report.draw._palette import _FAMILIES, _GROUND
 from axon_compose.report.draw._words import fitted, share, width
-from tests.shipped import VARIED
+from tests.shipped import VARIED, shipped
 
 ROOT = Path(__file__).resolve().parents[3]
 SHOWN = ("bit-axon", "gemma3_text", "nemotron_h")
@@ -37,7 +37,7 @@ SHARED = {
 
 
 def plan_of(name: str) -> Plan:
-    return axon_compose.load(name).plan()
+    return shipped(name).plan()
 
 
 def expanded(nodes: Sequence[Node], seen: dict[int, int]) -> Iterator[Layer]:
@@ -170,7 +170,10 @@ def test_words() -> None:
 
 
 def test_markup_is_escaped() -> None:
-    assert element("text", text("a<b & c"), class_='x"y') == "<text class='x\"y'>a&lt;b &amp; c</text>"
+    assert element("text", text("a<b & c"), class_='x"y') == '<text class="x&quot;y">a&lt;b &amp; c</text>'
+    said = "a<b> & \"c\" 'd'\te\nf\rg"
+    read = ET.fromstring(element("text", text("a<b> & c"), class_=said))
+    assert (read.get("class"), read.text) == (said, "a<b> & c")
 
 
 def contrast(one: str, other: str) -> float:

@@ -19,8 +19,8 @@ def record(steps: int = 300) -> list[dict[str, Any]]:
     ]
     for step in range(steps):
         spent = {"tokens": 100 * (step + 1), "seconds": 0.5 * (step + 1), "flops": 10**9 * (step + 1)}
-        figures = {"loss": 2 + 4 * exp(-step / 50), "learning_rate": 1e-3, "gradient_norm": 1.0, "load/0": 0.3}
-        lines.append({"kind": "step", "step": step, **spent, **figures, "load/1": 0.7})
+        figures = {"loss": 2 + 4 * exp(-step / 50), "learning_rate": 1e-3, "gradient_norm": 1.0, "load.0.moe": 0.3}
+        lines.append({"kind": "step", "step": step, **spent, **figures, "load.worst": 0.7})
         if step == steps // 2:
             lines.append({"kind": "evaluation", "step": step + 1, **spent, "loss": 2.5, "bits_per_byte": 3.6})
     done = {"tokens": 100 * steps, "seconds": 0.5 * steps, "flops": 10**9 * steps}

@@ -111,7 +111,9 @@ class _Evaluator:
 
     def count(self, node: Node, values: Iterable[Any]) -> None:
         """Add what values have of items and characters to the work."""
-        self.parts += sum(len(value) for value in values if type(value) in _SIZED)
+        for value in values:
+            if type(value) in _SIZED:
+                self.parts += len(value)
         self.spend(node, 0)
 
     def name(self, node: Name, hint: str | None = None) -> Any:

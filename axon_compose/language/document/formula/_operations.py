@@ -30,6 +30,8 @@ __all__ = [
 #: Most items and characters that a value may have, its parts included.
 MAX_SIZE: Final = 100_000
 _MAX_NESTING: Final = 64
+#: What most values are: one part of no size.
+_SCALARS: Final = frozenset((int, float, bool, type(None)))
 
 _ARITHMETIC: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv, "%": operator.mod,
@@ -74,6 +76,9 @@ def weigh(value: Any) -> int:
         OperationError: It has more than `MAX_SIZE` parts and characters, nests too deeply, or has a number that is
             not finite.
     """
+    if type(value) in _SCALARS:
+        checked(value)
+        return 1
     parts, size, todo = 0, 0, [(value, 1)]
     while todo:
         part, depth = todo.pop()
@@ -86,7 +91,12 @@ def weigh(value: Any) -> int:
         if isinstance(part, Mapping):
             todo.extend((item, depth + 1) for item in part.values())
         elif isinstance(part, list | tuple):
-            todo.extend((item, depth + 1) for item in part)
+            if depth < _MAX_NESTING and size + len(part) <= MAX_SIZE and set(map(type, part)) == {int}:
+                checked(max(part))
+                checked(min(part))
+                parts, size = parts + len(part), size + len(part)
+            else:
+                todo.extend((item, depth + 1) for item in part)
         else:
             checked(part)
     return parts

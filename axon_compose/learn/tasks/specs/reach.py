@@ -7,13 +7,14 @@ from typing import Final, Literal
 from pydantic import Field, model_validator
 
 from axon_compose.learn.tasks.specs.recall import keys_of, values_of
+from axon_compose.learn.tasks.specs.states import ORDERS
 from axon_compose.registry import Options, TaskSpec
 
 __all__ = ["SKILLS", "SPECS", "ExtrapolationOptions", "NeedleOptions"]
 
 _CODE: Final = "axon_compose.learn.tasks.reach"
 #: What can be learned short and asked long, and how many tokens it has.
-SKILLS: Final = {"parity": 2, "s3": 6, "s5": 120, "induction": None}
+SKILLS: Final = {**ORDERS, "induction": None}
 
 
 class NeedleOptions(Options):
@@ -43,7 +44,13 @@ class ExtrapolationOptions(Options):
     @property
     def vocab(self) -> int:
         """Of the skill; for induction a token for each place of the longest period."""
-        return SKILLS[self.skill] or max(8, self.length * self.factor // 2)
+        return SKILLS[self.skill] or -(-self.length * self.factor // 2)
+
+    @model_validator(mode="after")
+    def _fits(self) -> ExtrapolationOptions:
+        if self.length * self.factor > 2**16:
+            raise ValueError(f"`length` times `factor` is more than {2**16} tokens")
+        return self
 
 
 SPECS: Final = (

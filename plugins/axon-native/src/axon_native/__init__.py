@@ -44,9 +44,22 @@ x is (..., K) of any type; it is computed with in float32, as y is, (..., N). Th
 Outputs are those of float64, rounded once, and what a sum in float32 loses: 3e-7 of the sum of the sizes of its terms.
 Derivatives in every direction are those of MLX operations.
 
-`product_kernels()` names the kernels that the processor has: AVX512, AVX2 or PORTABLE, which is NEON on ARM. The
-environment variable AXON_KERNELS asks for lesser ones. `most_threads()` is how many threads a call takes at most:
-AXON_THREADS or OMP_NUM_THREADS, or else the processors that the process and its control group may use.
+`product_kernels()` names the kernels that the processor has: AVX512VBMI, AVX512, AVX2 or PORTABLE, which is NEON on
+ARM. The environment variable AXON_KERNELS asks for lesser ones. `most_threads()` is how many threads a call takes at
+most: AXON_THREADS or OMP_NUM_THREADS, or else the processors that the process and its control group may use.
+
+Passes
+------
+
+    rms_norm(x, weight, eps)                             y = x / sqrt(mean(x^2) + eps) * weight
+    rotation(x, cosines, sines, pairs, traditional)      y_i = x_i c_i + x_j s_i for the partner j of i
+    attention_of_one(queries, keys, values, scale, sinks=None)      y_h = sum_t softmax(scale q_h K_g)_t v_t
+
+x is (..., D), with rotations (..., L, D); weight (D,); cosines and sines (L, D). Partners are the two halves of the
+first 2 `pairs` numbers, or neighbours if `traditional`; each of those that follow is its own. Queries are (B, H, 1, D),
+keys (B, G, S, D), values (B, G, S, V), where G divides H; a sink (H,) is the score of a further token without a value.
+All are float32, bfloat16 or float16, with any strides; it is computed in float32, and the result has the type of the
+first, that of a norm the common one of x and weight. Derivatives in every direction are those of MLX operations.
 
 Raises:
     ImportError: If it was built for another version of MLX, whose arrays it would misread.
@@ -54,8 +67,11 @@ Raises:
 
 from importlib.metadata import version
 
-from axon_native._recurrences import (
+import mlx.core  # noqa: F401  # loads the library that the kernels are linked with, wherever MLX is installed
+
+from axon_native._kernels import (
     BUILT_FOR,
+    attention_of_one,
     gated_delta_rule,
     gated_delta_rule_vjp,
     linear_scan,
@@ -63,6 +79,8 @@ from axon_native._recurrences import (
     most_threads,
     product,
     product_kernels,
+    rms_norm,
+    rotation,
     selective_scan,
     selective_scan_vjp,
     ssd_scan,
@@ -72,6 +90,7 @@ from axon_native._recurrences import (
 )
 
 __all__ = [
+    "attention_of_one",
     "gated_delta_rule",
     "gated_delta_rule_vjp",
     "linear_scan",
@@ -79,6 +98,8 @@ __all__ = [
     "most_threads",
     "product",
     "product_kernels",
+    "rms_norm",
+    "rotation",
     "selective_scan",
     "selective_scan_vjp",
     "ssd_scan",

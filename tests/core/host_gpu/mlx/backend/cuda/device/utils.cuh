@@ -14,7 +14,7 @@
 inline float expf(float x) { return __builtin_expf(x); }
 
 inline float __shfl_xor_sync(unsigned mask, float x, int other) {
-  // Lanes that the mask leaves out would never come to the exchange.
+  // Lanes that the mask leaves out would never reach the exchange.
   if (mask != 0xffffffffu) return __builtin_nanf("");
   int lane = host::running->number;
   return host::exchange(x)[lane ^ other];

@@ -1,4 +1,4 @@
-"""What a race is run on: a skill task or text, the same for all models."""
+"""What models learn from, and how it is scored: a skill task or text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import log
 from typing import TYPE_CHECKING, Any, Protocol
 
 from axon_compose.learn.tasks import Task, read_task
-from axon_compose.registry import load_factory
+from axon_compose.registry import DEBUG_HELP, Guard, PluginFault, Raised, load_factory
 
 if TYPE_CHECKING:
     from axon_compose.learn.batches import Batches
@@ -25,18 +25,20 @@ class Material(Protocol):
         vocab_size: Tokens that the models need.
         length: Tokens of a sequence.
         chance: The accuracy of a blind answer; None where the loss is the score.
+        digest: Of text and tokenizer, for a race that goes on; None for a task, whose name says it all.
     """
 
     name: str
     vocab_size: int
     length: int
     chance: float | None
+    digest: str | None
 
     def batches(self, batch: int, seed: int) -> Batches:
         """What a run with this seed learns from."""
 
-    def wrapped(self, model: LanguageModel) -> LanguageModel:
-        """The model, or what is trained in its place."""
+    def wrapped(self, model: LanguageModel, seed: int) -> LanguageModel:
+        """The model, or what is trained in its place; what that adds begins with a seed."""
 
     def scored(self, batch: int) -> int:
         """Held-out targets of an evaluation."""
@@ -58,6 +60,7 @@ class TaskMaterial:
     vocab_size: int = field(init=False)
     length: int = field(init=False)
     chance: float | None = field(init=False)
+    digest: str | None = None
 
     def __post_init__(self) -> None:
         """Ask the record once."""
@@ -75,13 +78,21 @@ class TaskMaterial:
 
         return TaskBatches(self.task, batch=batch, seed=seed)
 
-    def wrapped(self, model: LanguageModel) -> LanguageModel:
+    def wrapped(self, model: LanguageModel, seed: int) -> LanguageModel:
         """The model, or the head of the task that holds it."""
         spec = self.task.spec
         if spec.head is None:
             return model
+        import mlx.core as mx
+
+        mx.random.seed(seed)
         factory: Any = load_factory(replace(spec, module=spec.head), f"the task `{self.task.name}`")
-        made: LanguageModel = factory(model)
+        try:
+            with Guard(None):
+                made: LanguageModel = factory(model)
+        except Raised as raised:
+            message = f"the head of the task `{self.task.name}` raises {raised}"
+            raise PluginFault("AX904", message, DEBUG_HELP) from raised
         return made
 
     def scored(self, batch: int) -> int:
@@ -108,10 +119,11 @@ class TextMaterial:
     length: int
     vocab_size: int = field(init=False)
     chance: float | None = None
+    digest: str | None = field(init=False)
 
     def __post_init__(self) -> None:
         """The vocabulary is the tokenizer's."""
-        self.vocab_size = self.prepared.maker.size
+        self.vocab_size, self.digest = self.prepared.maker.size, self.prepared.digest
 
     @classmethod
     def of(cls, data: Any, tokenizer: str = "bytes", length: int = 128) -> TextMaterial:
@@ -127,7 +139,7 @@ class TextMaterial:
 
         return TextBatches(self.prepared, batch=batch, length=self.length, seed=seed)
 
-    def wrapped(self, model: LanguageModel) -> LanguageModel:
+    def wrapped(self, model: LanguageModel, seed: int) -> LanguageModel:
         """The model."""
         return model
 

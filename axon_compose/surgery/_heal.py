@@ -1,0 +1,197 @@
+"""An edited model learns from the one that it was made of: its changed layers by themselves, then its predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from axon_compose.diagnostics import CheckpointError
+from axon_compose.learn import Budget, Cadence, Listener, Recipe, Sources, Teaching
+from axon_compose.learn._checkpoint import state_options
+from axon_compose.learn._train import require_memory, require_place
+from axon_compose.learn.data import Prepared, TextBatches, prepare
+from axon_compose.learn.distilling import taught_objective
+from axon_compose.learn.freezing import freeze_rest
+from axon_compose.learn.history import History
+from axon_compose.learn.objective import NextTokens, Objective
+from axon_compose.learn.run import Outcome, Run
+from axon_compose.learn.trainer import Trainer
+from axon_compose.surgery._changed import changed_components, edited_from
+from axon_compose.surgery._comparing import load_pair, names_of
+from axon_compose.surgery._healing import Healed, Monitor
+from axon_compose.surgery._matching import LayerMatching, matched_layers, quiet_text
+from axon_compose.surgery.recipe import RECIPE, STEPS
+
+__all__ = ["heal"]
+
+
+def heal(
+    edited: str | Path,
+    teacher: str | Path,
+    data: Sources | str | Path | Sequence[str],
+    out: str | Path,
+    *,
+    recipe: Recipe = RECIPE,
+    budget: Budget | None = None,
+    first: float = 0.5,
+    learn: Iterable[str] = (),
+    weight: float = 1.0,
+    temperature: float = 1.0,
+    cadence: Cadence | None = None,
+    tokenizer: str | Path | None = None,
+    resume: bool = False,
+    force: bool = False,
+    allow_large: bool = False,
+    listeners: Iterable[Listener] = (),
+    pages: Callable[[Healed], Mapping[str, bytes]] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Healed:
+    """Let an edited model learn to be the one that it was made of, and write it as a folder.
+
+    First each changed layer learns by itself to give what the teacher's layer gives (`LayerMatching`), then the whole
+    model to predict what the teacher predicts (`axon_compose.learn.Teaching`). What was not changed stays as it is.
+    Ctrl-C ends it after the step that is under way; what was learned is saved and can be continued.
+
+    Args:
+        edited: The folder that `edit` wrote.
+        teacher: The source of the edit: a folder or a GGUF file.
+        data: Texts, as for `axon_compose.learn.train`.
+        out: The folder to write.
+        recipe: Of both stages.
+        budget: Of both together; 300 steps unless given.
+        first: The part of it for the first stage, from 0 to 1.
+        learn: Patterns of what learns beside what was changed, such as `layers.*.mlp`.
+        weight: Of the teacher in the second stage; the rest is the text's.
+        temperature: Of its predictions there.
+        cadence: How often there is an evaluation with its receipt, a sample, a checkpoint, in each stage.
+        tokenizer: That of the edited model unless given.
+        resume: Continue an interrupted run in `out`, to the bit; all other arguments are those of the beginning.
+        force: Replace an earlier build.
+        allow_large: Do not compare the memory of a step with what is free.
+        listeners: Called with every step, evaluation, sample and checkpoint.
+        pages: Further files for the folder, made of the result.
+        progress: Called with the bytes of text that tokens were made of, and in all.
+
+    Returns:
+        Receipts on held-out text before and after, and how the divergence fell.
+
+    Raises:
+        CheckpointError: AX953 there is nothing to heal; AX954 the models do not have the same tokens; else as
+            `axon_compose.learn.train` and `receipt_of`.
+        Diverged: AX803 the loss is not finite any more.
+        ValueError: An argument is out of its range.
+    """
+    if not 0 <= first <= 1:
+        raise ValueError(f"the part of the first stage is from 0 to 1, not {first}")
+    out = Path(out)
+    if not resume:
+        require_place(out, force)
+    source, model, record = load_pair(teacher, edited, allow_large=allow_large)
+    if not allow_large:
+        require_memory(model.plan, recipe)
+    record = edited_from(record, source.plan, model.plan)
+    changed = changed_components(record, source.plan, model.plan)
+    if not freeze_rest(model, [*changed, *learn]):
+        message = f"nothing in `{model.plan.name}` is other than in `{source.plan.name}`, but for layers that are gone"
+        raise CheckpointError("AX953", message, "say what shall learn, such as `--learn 'layers.*'`")
+    text = prepare(
+        Sources.of(data),
+        tokenizer or edited,
+        vocabulary=int(model.plan.dims.vocab_size),
+        trained=True,
+        progress=progress,
+    )
+    batches = TextBatches(text, batch=recipe.batch, length=recipe.length, seed=recipe.seed)
+    monitor = Monitor(source, model, record, batches, names_of(teacher, edited))
+    stages = list(_stages(monitor, changed, recipe, budget or Budget("steps", STEPS), first, weight, temperature))
+    if resume:
+        began = state_options(out).get("stage")
+        stages = stages[-1:] if began == stages[-1].name else stages
+        monitor.take_up(out, stages[0].name)
+    runs = _Runs(
+        monitor, text, batches, recipe, out, cadence, tuple(listeners), pages, force=force or resume, resume=resume
+    )
+    for number, stage in enumerate(stages):
+        outcome, history = runs.run(stage, first=not number, last=stage is stages[-1])
+        if not outcome.finished:
+            break
+    return monitor.result(outcome, history)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A part of healing: `layers` or `logits`."""
+
+    name: str
+    objective: Objective
+    budget: Budget
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """What all stages have in common."""
+
+    monitor: Monitor
+    text: Prepared
+    batches: TextBatches
+    recipe: Recipe
+    out: Path
+    cadence: Cadence | None
+    listeners: tuple[Listener, ...]
+    pages: Callable[[Healed], Mapping[str, bytes]] | None
+    force: bool
+    resume: bool
+
+    def run(self, stage: _Stage, *, first: bool, last: bool) -> tuple[Outcome, History]:
+        """One stage, into the folder that the one before it has left."""
+        monitor, pages = self.monitor, self.pages
+        monitor.begin(stage.name)
+        run = Run(
+            Trainer(monitor.model, self.batches, self.recipe, stage.budget, objective=stage.objective),
+            self.out,
+            text=self.text,
+            tokenizer=self.text.maker.choice,
+            cadence=self.cadence,
+            listeners=self.listeners,
+            pages=lambda history: pages(monitor.result(None, history)) if pages else {},
+            also=monitor.measure,
+            more=monitor.write,
+            last=last,
+            force=self.force or not first,
+        )
+        if not first:
+            run.checkpoint(done=False)  # what was measured at the end of the stage before is its beginning
+        elif self.resume:
+            run.resume()
+        else:
+            run.start()
+        outcome = run.run()
+        monitor.end(run.history)
+        return outcome, run.history
+
+
+def _stages(
+    monitor: Monitor,
+    changed: Sequence[str],
+    recipe: Recipe,
+    budget: Budget,
+    first: float,
+    weight: float,
+    temperature: float,
+) -> Iterator[_Stage]:
+    source, model = monitor.source, monitor.model
+    layers = matched_layers(model, source, monitor.record.origins, changed)
+    part = first if layers else 0.0
+    if part:
+        yield _Stage(
+            "layers", LayerMatching(source, monitor.record.origins, layers), Budget(budget.unit, budget.amount * part)
+        )
+    if part < 1:
+        teaching = Teaching(source, weight, temperature)
+        teaching.require(model)
+        text = NextTokens(model.plan, recipe)
+        taught: Any = taught_objective(teaching, text if weight < 1 or text.balance else quiet_text)
+        taught.options = taught.options | {"stage": "logits"}
+        yield _Stage("logits", taught, Budget(budget.unit, budget.amount * (1 - part)))

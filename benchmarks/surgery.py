@@ -1,0 +1,167 @@
+"""Measure the edits of benchmarks/surgery.yaml on a model, and keep what came out in benchmarks/surgery.json.
+
+    python benchmarks/surgery.py smollm2.gguf                # every edit that is not there yet: plan, memory, receipt
+    python benchmarks/surgery.py smollm2.gguf --heal 20 1    # this one, anew, with so many steps of healing
+    python benchmarks/surgery.py --rank smollm2.gguf         # which layers can lose full attention
+    python benchmarks/surgery.py                             # the table, as Markdown
+
+Every figure is of the first tokens of the texts that Python carries, in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import yaml
+
+HERE: Final = Path(__file__).resolve().parent
+RESULTS: Final = HERE / "surgery.json"
+#: What is read, and what a step of healing learns from.
+SEQUENCES, LENGTH = 1, 512
+BATCH, TOKENS = 2, 128
+CHANGE: Final = "attn -> window:256"
+
+
+def edits() -> dict[str, list[dict[str, Any]]]:
+    """By name."""
+    found: dict[str, list[dict[str, Any]]] = yaml.safe_load((HERE / "surgery.yaml").read_text("utf-8"))
+    return found
+
+
+def kept() -> dict[str, Any]:
+    """What was measured before."""
+    return json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+
+
+def keep(name: str, found: dict[str, Any]) -> None:
+    """Write it beside the others, at once."""
+    every = kept()
+    every[name] = every.get(name, {}) | found
+    RESULTS.write_text(json.dumps(every, indent=1) + "\n", "utf-8")
+
+
+def timed(*arguments: str) -> tuple[float, int]:
+    """Processor seconds and peak memory of a command of ours."""
+    process = subprocess.Popen([sys.executable, "-m", "axon_compose", *arguments], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"axon-compose {' '.join(arguments)} ended with {process.returncode}")
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+
+
+def measure(name: str, edit: list[dict[str, Any]], model: Path, steps: int, place: Path) -> None:
+    """One edit: its plan, its folder, its receipt, and what healing does."""
+    from axon_compose.surgery import receipt_of
+
+    file, folder = place / "edit.yaml", place / "edited"
+    file.write_text(yaml.safe_dump({"version": 1, "source": str(model), "edits": edit}, sort_keys=False))
+    planned, _ = timed("edit", str(file), "--plan")
+    written, peak = timed("edit", str(file), "--out", str(folder), "--force", "--no-receipt")
+    size = sum(each.stat().st_size for each in folder.glob("*.safetensors"))
+    keep(name, {"plan_seconds": planned, "edit_seconds": written, "peak_bytes": peak, "bytes": size})
+    began = time.process_time()
+    found = receipt_of(model, folder, sequences=SEQUENCES, length=LENGTH)
+    keep(name, {"receipt_seconds": time.process_time() - began, "receipt": found.to_dict()})
+    keep(name, {"sample": written_by(folder)})
+    if steps:
+        keep(
+            name,
+            {"healing": healed(folder, model, place / "healed", steps), "healed_sample": written_by(place / "healed")},
+        )
+
+
+def healed(folder: Path, model: Path, out: Path, steps: int) -> dict[str, Any]:
+    """Receipts before and after so many steps."""
+    from dataclasses import replace
+
+    from axon_compose.learn import Budget, Cadence
+    from axon_compose.surgery import RECIPE, heal
+
+    recipe = replace(RECIPE, batch=BATCH, length=TOKENS)
+    cadence = Cadence(evaluations=2, samples=0, checkpoints=0)
+    began = time.process_time()
+    found = heal(
+        folder, model, "python-docs", out, recipe=recipe, budget=Budget("steps", steps), cadence=cadence, force=True
+    )
+    data = found.to_dict()
+    del data["out"]
+    return data | {"seconds_of_processor": time.process_time() - began}
+
+
+def written_by(folder: Path) -> str:
+    """What a model goes on with."""
+    from mlx_lm import generate, load
+
+    model, tokenizer = load(str(folder), trust_remote_code=True)
+    return generate(model, tokenizer, "The capital of France is", max_tokens=24)
+
+
+def ranked(model: Path) -> None:
+    """Which layers can lose full attention at the least harm."""
+    from axon_compose.surgery import rank
+
+    began = time.process_time()
+    found = rank(model, CHANGE, sequences=SEQUENCES, length=LENGTH)
+    data = found.to_dict()
+    data["edit"]["source"] = model.name
+    keep("ranking", data | {"seconds": time.process_time() - began})
+
+
+def table() -> str:
+    """Everything that is known, as Markdown."""
+    rows = [
+        "| edit | plan | memory | KL | same first choice | perplexity | after healing |",
+        "|---|---:|---:|---:|---:|---:|---|",
+    ]
+    for name, found in kept().items():
+        if "receipt" not in found:
+            continue
+        receipt, after = found["receipt"], found.get("healing")
+        mended = "–"
+        if after:
+            tokens = after["curve"][-1][1]
+            mended = f"KL {after['before']['divergence']:.3g} to {after['after']['divergence']:.3g}, {tokens:,} tokens"
+        rows.append(
+            f"| {name} | {found['plan_seconds']:.1f} s | {found['peak_bytes'] / found['bytes']:.2f} × | "
+            f"{receipt['divergence']:.3g} | {receipt['agreement']:.1%} | {receipt['source_perplexity']:.1f} to "
+            f"{receipt['perplexity']:.1f} | {mended} |"
+        )
+    if ranking := kept().get("ranking"):
+        order = ", ".join(f"{each['index']} ({each['divergence']:.2g})" for each in ranking["layers"])
+        rows += ["", f"`{ranking['change']}`, layers by harm: {order}."]
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Measure what is asked for, or print what is known."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", type=Path)
+    parser.add_argument("numbers", nargs="*", type=int, help="of edits, from 0")
+    parser.add_argument("--heal", type=int, default=0, metavar="STEPS")
+    parser.add_argument("--rank", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.model is None:
+        print(table())
+        return
+    model = arguments.model.resolve()
+    if arguments.rank:
+        ranked(model)
+        return
+    for number, (name, edit) in enumerate(edits().items()):
+        if number in arguments.numbers or (not arguments.numbers and "receipt" not in kept().get(name, {})):
+            with TemporaryDirectory(prefix="axon-compose-surgery-") as place:
+                measure(name, edit, model, arguments.heal, Path(place))
+            print(f"{name}: done", flush=True)
+
+
+if __name__ == "__main__":
+    main()

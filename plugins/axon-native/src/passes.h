@@ -1,0 +1,19 @@
+/** What a model computes between its products, in one pass each. Formulas and shapes: `axon_native/__init__.py`. */
+#pragma once
+
+#include <optional>
+
+#include "mlx/array.h"
+
+namespace axon {
+
+mlx::core::array rms_norm(const mlx::core::array& x, const mlx::core::array& weight, float eps);
+
+mlx::core::array rotation(const mlx::core::array& x, const mlx::core::array& cosines, const mlx::core::array& sines,
+                          int pairs, bool traditional);
+
+mlx::core::array attention_of_one(const mlx::core::array& queries, const mlx::core::array& keys,
+                                  const mlx::core::array& values, float scale,
+                                  const std::optional<mlx::core::array>& sinks);
+
+}  // namespace axon

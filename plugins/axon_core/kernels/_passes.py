@@ -1,0 +1,62 @@
+"""What a step of one token does between its products, in C++ where `axon-native` is installed: a pass for each."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import mlx.core as mx
+
+from axon_core.kernels._native import native
+
+__all__ = ["is_native_pass", "native_attention", "native_norm", "native_rotation"]
+
+#: Numbers up to which it is taken: for more, MLX's operations cost little beside what they compute, and gradients are
+#: made of theirs.
+_FEW: Final = 8192
+_TYPES: Final = (mx.float32, mx.bfloat16, mx.float16)
+
+
+def native_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array | None:
+    """`x / sqrt(mean(x²) + eps) * weight` of `x` (..., D) and `weight` (D,).
+
+    Returns:
+        (..., D) in the common type; None where MLX has to compute it, here as below: unless `is_native_pass`.
+    """
+    module = _module(x)
+    return None if module is None else module.rms_norm(x, weight, eps)
+
+
+def native_rotation(
+    x: mx.array, cosines: mx.array, sines: mx.array, pairs: int, *, traditional: bool
+) -> mx.array | None:
+    """`x` (..., L, D) times cosines, plus the partners of its numbers times signed sines; both are (L, D).
+
+    Partners are the two halves of the first `2 * pairs` numbers, or neighbours if `traditional`; each of those that
+    follow is its own.
+    """
+    module = _module(x)
+    return None if module is None else module.rotation(x, cosines, sines, pairs, traditional)
+
+
+def native_attention(
+    queries: mx.array, keys: Any, values: Any, scale: float, sinks: mx.array | None
+) -> mx.array | None:
+    """The attention of one token (B, H, 1, D) to all keys (B, G, S, D), and their values (B, G, S, V).
+
+    Returns:
+        (B, H, 1, V); None as above, for more queries, and for quantised keys and values.
+    """
+    if queries.shape[2] != 1 or not isinstance(keys, mx.array):
+        return None
+    module = _module(queries)
+    return None if module is None else module.attention_of_one(queries, keys, values, scale, sinks)
+
+
+def is_native_pass(x: mx.array) -> bool:
+    """Whether passes over these numbers run in C++: a few numbers on the CPU, unless the reference is asked for."""
+    return _module(x) is not None
+
+
+def _module(x: mx.array) -> Any:
+    """`axon-native`, if it is there and takes these numbers."""
+    return native() if x.size <= _FEW and x.dtype in _TYPES else None
