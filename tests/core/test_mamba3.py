@@ -31,6 +31,8 @@ VARIANTS = [
     {"head_dim": 6, "d_state": 8},
     {"head_dim": 4, "d_state": 6, "n_groups": 3, "rope_fraction": 1.0, "norm": True},
     {"head_dim": 3, "expand": 1, "d_state": 10, "a_floor": 0.7},
+    {"head_dim": 6, "d_state": 8, "mimo_rank": 2},
+    {"head_dim": 4, "d_state": 10, "n_groups": 2, "rope_fraction": 1.0, "norm": True, "mimo_rank": 3},
 ]
 
 
@@ -47,12 +49,13 @@ def unit(v):
     return v / np.sqrt((v**2).mean(-1, keepdims=True) + 1e-5)
 
 
-def turned(v, angle):
-    """Neighbours of (..., N) turned by (..., pairs); what is beyond the pairs stays."""
-    out, pairs = v.copy(), angle.shape[-1]
-    first, second = v[..., 0 : 2 * pairs : 2], v[..., 1 : 2 * pairs : 2]
-    out[..., 0 : 2 * pairs : 2] = first * np.cos(angle) - second * np.sin(angle)
-    out[..., 1 : 2 * pairs : 2] = first * np.sin(angle) + second * np.cos(angle)
+def turned(v, angle, halves):
+    """Pairs of (..., N) turned by (..., pairs), neighbours or one of either half; what is beyond the pairs stays."""
+    out, pairs, middle = v.copy(), angle.shape[-1], v.shape[-1] // 2
+    one = slice(pairs) if halves else slice(0, 2 * pairs, 2)
+    other = slice(middle, middle + pairs) if halves else slice(1, 2 * pairs, 2)
+    out[..., one] = v[..., one] * np.cos(angle) - v[..., other] * np.sin(angle)
+    out[..., other] = v[..., one] * np.sin(angle) + v[..., other] * np.cos(angle)
     return out
 
 
@@ -67,11 +70,12 @@ def reference_of(options):
         batch, length, _ = x.shape
         cuts = np.cumsum(o.sections(HIDDEN))[:-1]
         z, v, k, q, dt, a, share, angle = np.split(x @ p["in_proj.weight"].T, cuts, axis=-1)
-        v = v.reshape(batch, length, heads, -1)
-        k, q = (w.reshape(batch, length, o.n_groups, -1) for w in (k, q))
+        z, v = (w.reshape(batch, length, heads, -1) for w in (z, v))
+        k, q = (w.reshape(batch, length, o.rank, o.n_groups, -1) for w in (k, q))
         k, q = unit(k) * p["B_norm.weight"], unit(q) * p["C_norm.weight"]
-        k, q = (np.repeat(w, heads // o.n_groups, axis=2) for w in (k, q))
-        k, q = k + p["B_bias"][:, 0], q + p["C_bias"][:, 0]
+        k, q = (np.repeat(w, heads // o.n_groups, axis=3).swapaxes(2, 3) for w in (k, q))
+        k, q = k + p["B_bias"], q + p["C_bias"]
+        one = np.ones((heads, 1, o.head_dim))
         step, share = softplus(dt + p["dt_bias"]), sigmoid(share)
         rate = np.maximum(np.where(a >= 0, 1 + a, 1 / (1 - np.minimum(a, 0))), o.a_floor)
         theta = np.zeros((batch, heads, o.pairs))
@@ -79,21 +83,22 @@ def reference_of(options):
         last_k, last_v, y = np.zeros_like(k[:, 0]), np.zeros_like(v[:, 0]), np.zeros_like(v)
         for t in range(length):
             theta = theta + step[:, t, :, None] * np.pi * np.tanh(angle[:, t, None])
-            key, query = turned(k[:, t], theta), turned(q[:, t], theta)
+            key, query = (turned(w[:, t], theta[:, :, None], bool(o.mimo_rank)) for w in (k, q))
             alpha = np.exp(-rate[:, t] * step[:, t])
             before, own = (1 - share[:, t]) * step[:, t] * alpha, share[:, t] * step[:, t]
+            earlier, now = (w[:, :, None] * p.get("mimo_x", one) for w in (last_v, v[:, t]))
             state = alpha[..., None, None] * state
-            state += before[..., None, None] * last_v[..., None] * last_k[..., None, :]
-            state += own[..., None, None] * v[:, t, ..., None] * key[..., None, :]
-            y[:, t] = (state @ query[..., None])[..., 0] + p["D"][:, None] * v[:, t]
+            state += before[..., None, None] * np.einsum("bhrp,bhrn->bhpn", earlier, last_k)
+            state += own[..., None, None] * np.einsum("bhrp,bhrn->bhpn", now, key)
+            out = np.einsum("bhpn,bhrn->bhrp", state, query) + p["D"][:, None, None] * now
+            out = unit(out) * p["norm.weight"].reshape(heads, 1, -1) if o.norm else out
+            y[:, t] = (out * silu(z[:, t, :, None] * p.get("mimo_z", one)) * p.get("mimo_o", one)).sum(2)
             last_k, last_v = key, v[:, t]
-        z = silu(z).reshape(y.shape)
-        y = unit(y) * p["norm.weight"].reshape(heads, -1) * z if o.norm else y * z
         return (
             y.reshape(batch, length, -1) @ p["out_proj.weight"].T,
             np.mod(theta + np.pi, 2 * np.pi) - np.pi,
             state,
-            last_k,
+            last_k.swapaxes(1, 2),
             last_v,
         )
 
