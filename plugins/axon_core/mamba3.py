@@ -139,10 +139,10 @@ class Mamba3(nn.Module):
             first, still, second, rest = mx.split(k, [pairs, half, half + pairs], axis=-1)
             turned = [first * cosine - second * sine, still, first * sine + second * cosine, rest]
             return mx.concatenate(turned, axis=-1)
-        turned, rest = mx.split(k, [2 * pairs], axis=-1)
-        first, second = turned[..., ::2], turned[..., 1::2]
-        turned = mx.stack([first * cosine - second * sine, first * sine + second * cosine], axis=-1)
-        return mx.concatenate([turned.flatten(-2), rest], axis=-1)
+        neighbours, rest = mx.split(k, [2 * pairs], axis=-1)
+        first, second = neighbours[..., ::2], neighbours[..., 1::2]
+        neighbours = mx.stack([first * cosine - second * sine, first * sine + second * cosine], axis=-1)
+        return mx.concatenate([neighbours.flatten(-2), rest], axis=-1)
 
     def _inputs(self, x: mx.array) -> mx.array:
         """Of each head: (B, L, H, P) to (B, L, R, H, P)."""
@@ -215,7 +215,7 @@ def _entry_by_entry(
         y, state = decayed_scan(v[:, :, 0], log_decay, k[:, :, 0], q[:, :, 0], state)
         return y[:, :, None], state
     decays = mx.concatenate([log_decay[:, :, None], mx.zeros((*log_decay.shape[:2], rank - 1, log_decay.shape[2]))], 2)
-    y, state = decayed_scan(*(part.flatten(1, 2) for part in (v, decays, k, q)), state)
+    y, state = decayed_scan(v.flatten(1, 2), decays.flatten(1, 2), k.flatten(1, 2), q.flatten(1, 2), state)
     v, k, q = (part.swapaxes(2, 3) for part in (v, k, q))
     later = mx.triu(q @ k.swapaxes(-1, -2), 1) @ v
     return mx.unflatten(y, 1, (-1, rank)) + later.swapaxes(2, 3), state
