@@ -26,7 +26,7 @@ def own_address(rank: int, environment: Mapping[str, str] = os.environ) -> str |
 
     Args:
         rank: Of this process.
-        environment: Its variables: `MLX_HOSTFILE` of the ring, `MLX_JACCL_COORDINATOR` and `NCCL_HOST_IP` of the others.
+        environment: Its variables: `MLX_HOSTFILE` of the ring; `MLX_JACCL_COORDINATOR`, `NCCL_HOST_IP` of the others.
 
     Returns:
         An IP address; None if nothing tells, as with MPI, which ends a run by itself.

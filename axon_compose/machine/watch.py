@@ -1,9 +1,9 @@
 """A process of a run of several sees that another has ended, says which, and ends: at once, whatever it waits for.
 
-MLX raises an error in the process that next needs the one that is gone, if it needs one. `mlx.launch` ends the others if
-one has failed, but not if it ended with code 0, and not if it is ended itself; a server goes on without its model. So
-each process has a thread that sleeps until a connection to a neighbour is closed (`machine.peers`). Nothing is timed: a
-process that is slow, or was stopped, keeps its connections.
+MLX raises an error in the process that next needs the one that is gone, if it needs one. `mlx.launch` ends the others
+if one has failed, but not if it ended with code 0, and not if it is ended itself; a server goes on without its model.
+So each process has a thread that sleeps until a connection to a neighbour is closed (`machine.peers`). Nothing is
+timed: a process that is slow, or was stopped, keeps its connections.
 """
 
 from __future__ import annotations

@@ -42,7 +42,9 @@ def loading_from() -> Path | None:
     """The folder that `mlx_lm` is loading a model from, which it does not tell the model; None if it is not loading."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
-        if frame.f_globals.get("__name__") == "mlx_lm.utils" and isinstance(found := frame.f_locals.get("model_path"), Path):
+        if frame.f_globals.get("__name__") == "mlx_lm.utils" and isinstance(
+            found := frame.f_locals.get("model_path"), Path
+        ):
             return found
         frame = frame.f_back
     return None

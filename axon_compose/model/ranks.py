@@ -9,7 +9,6 @@ the lowest rank. The same happens to a fault that only some of them meet. From t
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,11 +23,14 @@ import mlx.core as mx
 from axon_compose.diagnostics import ArchitectureError, CheckpointError, Refusal
 from axon_compose.machine import peers
 from axon_compose.machine.watch import Watch, end
+from axon_compose.model._facts import facts, loading_from
 
-__all__ = ["differing", "joined"]
+__all__ = ["differing", "ending_a_server", "facts", "joined", "loading_from"]
 
 #: What holds the model in one thread for as long as it lives, and goes on without it.
 _SERVER: Final = "mlx_lm.server"
+#: What is told has a multiple of this size: processes of two runs wait for as many bytes, as long as they say alike.
+_BLOCK: Final = 4096
 _watch: Watch | None = None
 
 
@@ -59,6 +61,24 @@ def joined(group: mx.distributed.Group, facts: Mapping[str, str]) -> Iterator[No
     faults = [said.decode() for said in _told(group, fault.encode())]
     if any(faults):
         _end_all(group, *next((rank, text) for rank, text in enumerate(faults) if text))
+
+
+@contextmanager
+def ending_a_server() -> Iterator[None]:
+    """End `mlx_lm.server` with the message of a fault that a model meets before it is shared, if others wait for it.
+
+    The server would go on without a model, and the other ranks would wait for this one.
+
+    Raises:
+        ArchitectureError: Everywhere else, as it came.
+        Refusal: See above.
+    """
+    try:
+        yield
+    except (ArchitectureError, Refusal) as error:
+        if _owner() and mx.distributed.init().size() > 1:  # which the server has called
+            end(str(error))
+        raise
 
 
 def _agree(group: mx.distributed.Group, facts: Mapping[str, str]) -> None:
@@ -92,7 +112,7 @@ def differing(facts: Sequence[Mapping[str, str]]) -> CheckpointError | None:
                 return CheckpointError(
                     "AX971",
                     f"rank {rank} has another {name} than rank {first[0]}: {value}, not {first[1]}",
-                    "all ranks need the same packages and the same folder; copy the folder again or install the version",
+                    "all ranks need the same packages and folder: install the same version, or copy the folder again",
                 )
     return None
 
@@ -101,7 +121,7 @@ def _two_runs() -> CheckpointError:
     return CheckpointError(
         "AX972",
         "processes of two runs are connected with each other",
-        "two were started at once with the same ports: give one of them another one, `mlx.launch --starting-port 33000`",
+        "two were started at once with the same ports: give one of them others, `mlx.launch --starting-port 33000`",
     )
 
 
@@ -115,7 +135,8 @@ def _told(group: mx.distributed.Group, text: bytes) -> list[bytes]:
     """What every rank says, in their order; if one of them is gone, this process ends too."""
     try:
         lengths = [int.from_bytes(bytes(row), "little") for row in _gathered(group, len(text).to_bytes(8, "little"))]
-        return [bytes(row)[:n] for row, n in zip(_gathered(group, text.ljust(max(lengths))), lengths, strict=True)]
+        padded = text.ljust(-(-max(lengths) // _BLOCK) * _BLOCK)
+        return [bytes(row)[:n] for row, n in zip(_gathered(group, padded), lengths, strict=True)]
     except RuntimeError:
         end(str(CheckpointError("AX970", "another rank has ended before all had agreed", "its own message says why")))
         raise
@@ -125,8 +146,8 @@ def _gathered(group: mx.distributed.Group, data: bytes) -> list[list[int]]:
     if not data:
         return [[] for _ in range(group.size())]
     array = mx.array(list(data), dtype=mx.uint8)
-    rows: list[list[int]] = mx.distributed.all_gather(array[None], group=group, stream=mx.cpu).tolist()
-    return rows
+    rows: Any = mx.distributed.all_gather(array[None], group=group, stream=mx.cpu).tolist()
+    return list(rows)
 
 
 def _end_all(group: mx.distributed.Group, rank: int, text: str) -> None:

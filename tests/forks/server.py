@@ -31,7 +31,13 @@ _READ_ONCE: Final = ("HF_", "HOME", "LANG", "LC_", "MLX", "OMP_", "OPENBLAS_", "
 #: Those of them that `become` heeds, or that say where libraries keep what they fetch, and nothing is fetched.
 #: Those of MLX are read when processes are connected.
 _HEEDED: Final = (
-    "PYTHONIOENCODING", "PYTHONPATH", "PYTHONUNBUFFERED", "HF_DATASETS_OFFLINE", "XDG_CACHE_HOME", "MLX_HOSTFILE", "MLX_RANK",
+    "PYTHONIOENCODING",
+    "PYTHONPATH",
+    "PYTHONUNBUFFERED",
+    "HF_DATASETS_OFFLINE",
+    "XDG_CACHE_HOME",
+    "MLX_HOSTFILE",
+    "MLX_RANK",
 )
 
 Request = dict[str, Any]

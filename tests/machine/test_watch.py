@@ -58,7 +58,9 @@ def test_all_end_with_one_that_is_killed_and_the_lowest_tells(tmp_path: Path, de
             do(process, "os.kill(os.getpid(), signal.SIGKILL)" if rank == dead else WAIT)
         said = ended(processes)
     assert [code for code, _, _ in said] == [-signal.SIGKILL if rank == dead else 1 for rank in range(4)]
-    assert [err for _, _, err in said] == [f"rank {dead} has ended, no reason\n" if r == teller else "" for r in range(4)]
+    assert [err for _, _, err in said] == [
+        f"rank {dead} has ended, no reason\n" if r == teller else "" for r in range(4)
+    ]
 
 
 def test_the_reason_is_told(tmp_path: Path) -> None:
@@ -110,7 +112,9 @@ def test_a_thread_that_has_the_model_is_missed(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the process is found by its parent")
 def test_a_process_ends_with_what_started_it() -> None:
     """As `mlx.launch` does: it holds the other end of standard input, and a SIGTERM leaves its processes alone."""
-    started = f"from axon_compose.machine.watch import Watch; import signal; Watch(0, 1, {{}}, str).start(); print(1); {WAIT}"
+    started = (
+        f"from axon_compose.machine.watch import Watch; import signal; Watch(0, 1, {{}}, str).start(); print(1); {WAIT}"
+    )
     starter = f"""
 import subprocess, sys
 process = subprocess.Popen([sys.executable, "-uc", {started!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
