@@ -30,7 +30,12 @@ class FolderModel(LanguageModel):
         plan: The model, layer by layer.
         make: Gives the module of a component.
         names: Those of the folder; with the plan's own names it is a `LanguageModel` like any other.
+
+    Attributes:
+        reader: Reads parts of weights from the folder that the model is loaded from; None if that is not known.
     """
+
+    reader: Reader | None = None
 
     def __init__(self, plan: Plan, make: Callable[[Use], nn.Module], names: FolderNames) -> None:
         super().__init__(plan, make, module_names if names.like_mlx_lm else lambda layer: {})
@@ -93,12 +98,11 @@ class FolderModel(LanguageModel):
         """
         self.keep_part(joining(group or mx.distributed.init()))
 
-    def keep_part(self, device: Joining, reader: Reader | None = None) -> None:
+    def keep_part(self, device: Joining) -> None:
         """As `shard`, for any kind of group.
 
         Args:
             device: Which one, of how many, and how they exchange arrays.
-            reader: Reads parts of weights from the folder that the model was loaded from.
         """
         if device.size == 1:
             return
@@ -116,7 +120,7 @@ class FolderModel(LanguageModel):
         FolderModel.__init__(self, tensor.plan, lambda use: parts[use.path], self._folder_names)
         self.train(training)
         del modules
-        take_weights(weights, self.path_of, reader)
+        take_weights(weights, self.path_of, self.reader)
 
     def train(self, mode: bool = True) -> FolderModel:
         """See `LanguageModel.train`."""
