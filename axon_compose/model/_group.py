@@ -105,6 +105,8 @@ def in_threads(size: int, work: Callable[[Joining], _T]) -> list[_T]:
         except BaseException as error:
             failed.append(error)
             threads.barrier.abort()
+        finally:
+            mx.clear_streams()  # those of this thread, without which MLX may end the process at its exit
 
     started = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
     for thread in started:
