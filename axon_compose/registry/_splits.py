@@ -22,11 +22,13 @@ class Shard:
         size: Number of devices; 1 for a model that is not split.
         sum: `(array)` to the sum of the arrays that all devices call it with, for components that need one inside, such
             as a norm over channels that lie on several devices. The array itself where the model is not split.
+        gather: `(array)` to the arrays of all devices side by side along the last axis, in the order of the devices.
     """
 
     rank: int = 0
     size: int = 1
     sum: Callable[[Any], Any] = field(default=_same, compare=False, repr=False)
+    gather: Callable[[Any], Any] = field(default=_same, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
