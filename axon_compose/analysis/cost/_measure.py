@@ -193,7 +193,8 @@ class _Measure:
 
     def weights_read(self) -> int:
         """Bytes of weights that a decoding step reads; those of layers that share them are read by each."""
-        return sum(number * bytes_read(self.plan, use, self.batch, self.storage, self.answers) for use, number in self.kinds)
+        ask = (self.batch, self.storage, self.answers)
+        return sum(number * bytes_read(self.plan, use, *ask) for use, number in self.kinds)
 
     # Memory.
 

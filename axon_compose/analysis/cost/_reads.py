@@ -1,4 +1,4 @@
-"""What a decoding step reads of the weights: all of most components, rows of tables, and the experts that are chosen."""
+"""What a decoding step reads of the weights: all of most components, rows of tables, and chosen experts."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What a message between devices costs: bytes that one device sends, and messages that wait for each other.
 
-The figures are those of the ring algorithms, which MLX's ring backend and NCCL use for arrays that are not tiny: with n
-devices, a sum of all is n - 1 steps in which each device sends an n-th of the array and adds what it receives, and n - 1
-in which the sums go round (Patarasuk and Yuan, 2009, "Bandwidth optimal all-reduce algorithms for clusters of
+The figures are those of the ring algorithms, which MLX's ring backend and NCCL use for arrays that are not tiny. With n
+devices, a sum of all is n - 1 steps in which each device sends an n-th of the array and adds what it receives, and
+n - 1 in which the sums go round (Patarasuk and Yuan 2009, "Bandwidth optimal all-reduce algorithms for clusters of
 workstations": no algorithm sends less). All devices send at the same time, so that bytes of one device are the time.
 """
 

@@ -17,8 +17,8 @@ class Hardware:
 
     Attributes:
         bandwidth: Bytes per second that its memory moves: 400 GB/s unless given, a large laptop.
-        link: Bytes per second that it sends while it receives as many: 10 GB/s unless given, Thunderbolt 5 or a network of
-            100 Gbit/s.
+        link: Bytes per second that it sends while it receives as many: 10 GB/s unless given, Thunderbolt 5 or a network
+            of 100 Gbit/s.
         latency: Seconds from a device to another for a message without content: 50 µs unless given, TCP in one room.
         flops: Operations per second of matrix products: 30 T unless given. Decoding is bound by memory, so that only
             prompts and training ask for it.

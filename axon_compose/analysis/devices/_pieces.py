@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from axon_compose.analysis.cost import Answers, Storage, Training, bytes_read, kind, layer_traffic
 from axon_compose.analysis.devices._collectives import NOTHING, Traffic, all_gather, all_reduce
 from axon_compose.plan import DTYPES, Layer, Plan, Use
 from axon_compose.registry import Split
+
+T = TypeVar("T")
 
 __all__ = ["CHUNK", "Experts", "Piece", "Pieces"]
 
@@ -133,8 +135,10 @@ class Pieces:
         return found - (counted.shared_inputs(piece.layer, self.context) if piece.layer else 0)
 
     def between(self, piece: Piece, batch: int) -> int:
-        """About how many bytes a forward pass needs beside weights and caches: what goes through the layers, and the
-        largest component's arrays for a chunk of a prompt."""
+        """About how many bytes a forward pass needs beside weights and caches, for a chunk of a prompt.
+
+        That is what goes through the layers, and the arrays of the component that makes most.
+        """
         return self._once("between", piece, batch, lambda: self._between(piece, batch))
 
     def _between(self, piece: Piece, batch: int) -> int:
@@ -180,8 +184,9 @@ class Pieces:
                 nbytes = sum(self.storage.parameter(use, name) for name, _ in stacks)
                 yield Experts(stacks[0][1][0], touched[stacks[0][0]], nbytes)
 
-    def _once(self, what: str, piece: Piece, number: int, ask: Callable[[], Any]) -> Any:
+    def _once(self, what: str, piece: Piece, number: int, ask: Callable[[], T]) -> T:
         key = (what, number, piece is self.last, *piece.alike)
         if key not in self._known:
             self._known[key] = ask()
-        return self._known[key]
+        found: T = self._known[key]
+        return found

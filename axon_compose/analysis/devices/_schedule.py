@@ -4,10 +4,11 @@ A stage does one thing at a time, in a fixed order, and begins when the stage be
 over what it needs. Handing over takes no time of a stage: the link between two stages sends one array after another in
 each direction, while the stages compute.
 
-*GPipe* (Huang et al. 2019) does all forward passes of a step, then all backward passes, and keeps what all of them left.
-*1F1B* (Narayanan et al. 2019, PipeDream; 2021, PipeDream-Flush) takes turns as soon as it can: a stage that is k before
-the last one keeps what k + 1 micro-batches left at most. For equal stages both idle (p - 1) / (m + p - 1) of the time,
-with p stages and m micro-batches. *Decoding* goes round: a sequence's next token begins when the last stage has made one.
+*GPipe* (Huang et al. 2019) does all forward passes of a step, then all backward passes, and keeps what all of them
+left. *1F1B* (Narayanan et al. 2019, PipeDream; 2021, PipeDream-Flush) takes turns as soon as it can: a stage that is k
+before the last one keeps what k + 1 micro-batches left at most. Equal stages idle (p - 1) / (m + p - 1) of the time in
+both, with p stages and m micro-batches. *Decoding* goes round: the next token of a sequence begins when the last stage
+has made one.
 """
 
 from __future__ import annotations
@@ -123,7 +124,9 @@ def decoding(stages: int, groups: int, turns: int) -> list[list[Job]]:
     ]
 
 
-def run(orders: Sequence[Sequence[Job]], seconds: Callable[[Job], float], handing: Callable[[Job], Handing]) -> Timeline:
+def run(
+    orders: Sequence[Sequence[Job]], seconds: Callable[[Job], float], handing: Callable[[Job], Handing]
+) -> Timeline:
     """When each job is done.
 
     Args:

@@ -6,20 +6,21 @@ With n devices of M bytes/s of memory, links of K bytes/s and messages of l seco
     pipeline n   sum over stages of [ moved(stage) / M ]  +  (n - 1) * [ l + b * D * width / K ]  +  telling all
     data n       what one device takes for ceil(b / n) sequences
 
-since every sum has to be there before the next component begins, and since mlx-lm gives all sequences to one stage after
-another. Operations take no time here: decoding is bound by memory.
+since every sum has to be there before the next component begins, and since mlx-lm gives all sequences to one stage
+after another. Operations take no time here: decoding is bound by memory.
 """
 
 from __future__ import annotations
 
 from axon_compose.analysis.cost import GROUP_SIZE, Storage
+from axon_compose.analysis.devices._cuts import balanced
 from axon_compose.analysis.devices._hardware import Hardware
 from axon_compose.analysis.devices._layout import Layout
 from axon_compose.analysis.devices._pieces import Pieces
 from axon_compose.analysis.devices._sheet import StrategyCost
 from axon_compose.analysis.devices._spread import Spread
 from axon_compose.devices import TensorPlan, split_plan
-from axon_compose.devices import stages as cut
+from axon_compose.diagnostics import Refusal
 from axon_compose.plan import Plan
 
 __all__ = ["Spreads"]
@@ -73,7 +74,9 @@ class Spreads:
         """Layers of each stage, balanced by what memory moves for a token."""
         if stages == 1:
             return (range(len(self.plan.layers)),)
-        return cut(self.plan, stages)
+        if stages > len(self.plan.layers):
+            raise Refusal("AX152", f"{stages} stages for {len(self.plan.layers)} layers")
+        return balanced([pieces.moved(piece, 1) for piece in pieces.layers], stages)
 
     def cost(self, layout: Layout, batch: int, hardware: Hardware) -> StrategyCost:
         """What a way costs.

@@ -2,9 +2,9 @@
 
 *Replicas* (`nn.average_gradients`): every device has weights, moments and, until they are averaged, all gradients.
 
-*Fully sharded* (`nn.fully_shard`): of every parameter whose first axis divides, a device keeps and updates one part. The
-whole is gathered for the forward pass, and stays until the backward pass has used it, so that without recomputation the
-weights of all layers are there at once; with segments, those of the layers that are computed again, gathered twice.
+*Fully sharded* (`nn.fully_shard`): of every parameter whose first axis divides, a device keeps and updates one part.
+The whole is gathered for the forward pass, and stays until the backward pass has used it, so that without recomputation
+the weights of all layers are there at once; with segments, those of the layers that are computed again, gathered twice.
 Gradients are summed and scattered as they come.
 """
 

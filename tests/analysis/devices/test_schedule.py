@@ -6,6 +6,7 @@ import heapq
 import random
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 
@@ -28,7 +29,8 @@ SIZES = [(1, 1), (1, 5), (2, 1), (2, 4), (4, 2), (4, 4), (4, 16), (7, 9), (8, 32
 def test_the_bubble_is_that_of_the_literature(schedule: Schedule, stages: int, micro: int) -> None:
     """(p - 1) / (m + p - 1), for equal stages, whatever the ratio of forward and backward pass."""
     for backward in (1, 2, 3):
-        found = run(training(schedule, stages, micro), lambda job, b=backward: 1 if job.kind == "F" else b, lambda _: NOTHING)
+        times = {"F": 1, "B": backward}
+        found = run(training(schedule, stages, micro), lambda job, t=times: t[job.kind], lambda _: NOTHING)
         assert found.bubble == pytest.approx(Fraction(stages - 1, micro + stages - 1))
         assert found.seconds == (micro + stages - 1) * (1 + backward)
 
@@ -58,7 +60,7 @@ def test_decoding_is_full_with_as_many_groups_as_stages(stages: int, groups: int
     turns = 12
     found = run(decoding(stages, groups, turns), lambda _: 1.0, lambda _: NOTHING)
     ends = [done.end for done in found.of(stages - 1) if done.job.micro == groups - 1]
-    assert {late - early for early, late in zip(ends[3:], ends[4:], strict=False)} == {max(stages, groups)}
+    assert {late - early for early, late in pairwise(ends[3:])} == {max(stages, groups)}
 
 
 def test_orders_that_wait_for_each_other_are_refused() -> None:
@@ -67,67 +69,84 @@ def test_orders_that_wait_for_each_other_are_refused() -> None:
         run([orders[0], orders[1][::-1]], lambda _: 1.0, lambda _: NOTHING)
 
 
-def brute(
-    orders: Sequence[Sequence[Job]], seconds: Callable[[Job], float], handing: Callable[[Job], Handing]
-) -> dict[Job, float]:
-    """The end of every job, from event to event: a clock, a heap, and mailboxes that messages arrive in."""
-    stages = len(orders)
-    events: list[tuple[float, int, str, int, Job | None]] = [(0.0, s, "look", s, None) for s in range(stages)]
-    heapq.heapify(events)
-    mail: list[set[Job]] = [set() for _ in range(stages)]
-    queue: dict[tuple[int, int], list[Job]] = {}
-    at, busy, ends, count = [0] * stages, [False] * stages, {}, stages
+class Brute:
+    """A clock, a heap of events, a queue for each link, and a mailbox for each stage."""
 
-    def push(time: float, what: str, stage: int, job: Job | None) -> None:
-        nonlocal count
-        count += 1
-        heapq.heappush(events, (time, count, what, stage, job))
+    def __init__(
+        self,
+        orders: Sequence[Sequence[Job]],
+        seconds: Callable[[Job], float],
+        handing: Callable[[Job], Handing],
+    ) -> None:
+        self.seconds, self.handing, self.stages = seconds, handing, len(orders)
+        self.left = [list(order) for order in orders]
+        self.busy = [False] * self.stages
+        self.mail: list[set[Job]] = [set() for _ in orders]
+        self.lines: dict[tuple[int, int], list[Job]] = {}
+        self.ends: dict[Job, float] = {}
+        self.events: list[tuple[float, int, str, Job]] = []
+        self.count = self.now = 0.0
 
-    def receivers(job: Job) -> int | None:
-        ways = {"F": job.stage + 1, "B": job.stage - 1, "D": (job.stage + 1) % stages}
-        to = ways[job.kind]
-        return to if 0 <= to < stages and stages > 1 else None
+    def run(self) -> dict[Job, float]:
+        """The end of every job."""
+        for stage in range(self.stages):
+            self.look(stage)
+        while self.events:
+            self.now, _, what, job = heapq.heappop(self.events)
+            getattr(self, what)(job)
+        return self.ends
 
-    def wanted(job: Job) -> Job | None:
-        if job.kind == "F":
-            return None if job.stage == 0 else Job("F", job.stage - 1, job.micro)
-        if job.kind == "B":
-            return None if job.stage == stages - 1 else Job("B", job.stage + 1, job.micro)
-        if job.stage:
-            return Job("D", job.stage - 1, job.micro, job.turn)
-        return Job("D", stages - 1, job.micro, job.turn - 1) if job.turn and stages > 1 else None
+    def later(self, delay: float, what: str, job: Job) -> None:
+        self.count += 1
+        heapq.heappush(self.events, (self.now + delay, int(self.count), what, job))
 
-    while events:
-        now, _, what, stage, job = heapq.heappop(events)
-        if what == "done":
-            assert job is not None
-            busy[stage], ends[job] = False, now
-            to = receivers(job)
-            if to is not None:
-                line = queue.setdefault((stage, to), [])
-                line.append(job)
-                if len(line) == 1:
-                    push(now + handing(job).sending, "sent", stage, job)
-        elif what == "sent":
-            assert job is not None
-            to = receivers(job)
-            assert to is not None
-            push(now + handing(job).latency, "arrived", to, job)
-            line = queue[stage, to]
-            line.pop(0)
-            if line:
-                push(now + handing(line[0]).sending, "sent", stage, line[0])
-        elif what == "arrived":
-            assert job is not None
-            mail[stage].add(job)
-        if not busy[stage] and at[stage] < len(orders[stage]):
-            following = orders[stage][at[stage]]
-            need = wanted(following)
-            if need is None or need in mail[stage]:
-                at[stage] += 1
-                busy[stage] = True
-                push(now + seconds(following), "done", stage, following)
-    return ends
+    def look(self, stage: int) -> None:
+        """Begin the next job if the stage is idle and has what it needs."""
+        if self.busy[stage] or not self.left[stage]:
+            return
+        job = self.left[stage][0]
+        if wanted(job, self.stages) in (None, *self.mail[stage]):
+            self.busy[stage] = True
+            self.later(self.seconds(self.left[stage].pop(0)), "done", job)
+
+    def done(self, job: Job) -> None:
+        self.busy[job.stage], self.ends[job] = False, self.now
+        target = receiver(job, self.stages)
+        if target is not None:
+            line = self.lines.setdefault((job.stage, target), [])
+            line.append(job)
+            if len(line) == 1:
+                self.later(self.handing(job).sending, "sent", job)
+        self.look(job.stage)
+
+    def sent(self, job: Job) -> None:
+        self.later(self.handing(job).latency, "arrived", job)
+        line = self.lines[job.stage, receiver(job, self.stages) or 0]
+        line.remove(job)
+        if line:
+            self.later(self.handing(line[0]).sending, "sent", line[0])
+
+    def arrived(self, job: Job) -> None:
+        target = receiver(job, self.stages) or 0
+        self.mail[target].add(job)
+        self.look(target)
+
+
+def receiver(job: Job, stages: int) -> int | None:
+    """The other stage that gets the result."""
+    target = {"F": job.stage + 1, "B": job.stage - 1, "D": (job.stage + 1) % stages}[job.kind]
+    return target if 0 <= target < stages and stages > 1 else None
+
+
+def wanted(job: Job, stages: int) -> Job | None:
+    """What has to arrive from another stage before a job begins."""
+    if job.kind == "F":
+        return None if job.stage == 0 else Job("F", job.stage - 1, job.micro)
+    if job.kind == "B":
+        return None if job.stage == stages - 1 else Job("B", job.stage + 1, job.micro)
+    if job.stage:
+        return Job("D", job.stage - 1, job.micro, job.turn)
+    return Job("D", stages - 1, job.micro, job.turn - 1) if job.turn and stages > 1 else None
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -148,4 +167,4 @@ def test_the_same_as_from_event_to_event(seed: int) -> None:
         decoding(stages, micro, drawn.randint(1, 5)),
     ):
         found = {done.job: done.end for done in run(orders, seconds, handing).runs}
-        assert found == brute(orders, seconds, handing)
+        assert found == Brute(orders, seconds, handing).run()
