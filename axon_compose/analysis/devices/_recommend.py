@@ -36,11 +36,12 @@ def _why(best: StrategyCost, fitting: Sequence[StrategyCost], number: int, batch
     of = "one sequence" if batch == 1 else f"{batch:,} sequences"
     bound = f"{rate(_speed(best, batch))} tokens/s of {of} at most"
     others = [row for row in fitting if row is not best]
+    if best.layout.data > batch:
+        bound += f"; {best.layout.data - batch:,} replicas have nothing to do"
     if not others:
         return f"{best.name} alone{there}; {bound}" if number > 1 else f"there is no other; {bound}"
     second = max(others, key=lambda row: _speed(row, batch))
     times = _speed(best, batch) / _speed(second, batch)
-    among = f"of {len(fitting)} that{there}, " if memory is not None else ""
-    if times < 1.005:
-        return f"{among}{bound}, no less than {second.name}, with {human(best.memory_bytes)} per device"
-    return f"{among}{bound}, {times:.3g} times {second.name}"
+    among = f"of {len(fitting)} that{there}: " if memory is not None else ""
+    compared = f"{times:.3g} times {second.name}" if times >= 1.005 else f"no less than {second.name}"
+    return f"{among}{compared}, {bound}"
