@@ -161,3 +161,43 @@ def test_training_memory() -> None:
     assert segmented[1].sent_per_step == pytest.approx(1.5 * sharded.sent_per_step)
     (whole,) = (row for row in spread(plan, 7, training=True).training if row.name == "fully sharded")
     assert whole.weight_bytes == WIDTH * sum(use.size for use in plan.uses())
+
+
+def test_tensor_groups() -> None:
+    """Each device's bytes are those of the cost sheet of its plan; what is sent is what a ring sends of each output."""
+    plan = llama()
+    hardware = Hardware(bandwidth=1e9, link=1e8, latency=1e-4)
+    row = spread(plan, 4, context=64, batch=2, hardware=hardware).strategy("tensor 4")
+    part = Spreads(plan, Storage("bfloat16"), 64).rank(4).plan
+    sheet = cost(part, context=64, batch=2)
+    assert row.weight_bytes == sheet.weight_bytes < cost(plan).weight_bytes / 3
+    assert (
+        row.cache_bytes == sheet.contexts[0].cache_bytes == cost(plan, context=64, batch=2).contexts[0].cache_bytes / 4
+    )
+    assert not row.whole
+    sums = 1 + 2 * LAYERS  # the table, and the output of every attention and MLP
+    stream, scores = HIDDEN * WIDTH, VOCABULARY * WIDTH
+    assert row.sent_per_prompt_token == pytest.approx(sums * 2 * 3 / 4 * stream)
+    assert row.sent_per_token == pytest.approx(sums * 2 * 3 / 4 * stream + 3 / 4 * scores)
+    assert row.messages_per_token == sums * 6 + 3
+    seconds = sheet.contexts[0].moved_bytes / 1e9 + row.messages_per_token * 1e-4 + 2 * row.sent_per_token / 1e8
+    assert 2 / row.together == pytest.approx(seconds)
+
+
+def test_groups_inside_of_a_pipeline() -> None:
+    plan = llama()
+    both = spread(plan, 6, context=64, hardware=Hardware(bandwidth=1e9, link=1e8, latency=1e-4)).strategy(
+        "tensor 2 x pipeline 3"
+    )
+    assert both.layers == (1, 1, 1)
+    assert both.messages_per_token == (1 + 2 * LAYERS) * 2 + 1 + 4
+    part = Spreads(plan, Storage("bfloat16"), 64).rank(2).plan
+    assert both.cache_bytes == cost(part, context=64).contexts[0].cache_bytes // LAYERS
+
+
+def test_what_stays_whole_is_named() -> None:
+    plan = load(described(name="odd", dims={"hidden_size": 32, "vocab_size": 65})).plan()
+    sheet = spread(plan, 4)
+    named = {name: why for row in sheet.strategies for name, why in row.whole.items()}
+    assert {"embedding", "head"} <= set(named)
+    assert all(named.values())
