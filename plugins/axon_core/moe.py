@@ -202,8 +202,8 @@ class MoE(nn.Module):
         given["limit"] = bound_of(options.activation, options.limit, given.pop("situ"))
         latent = given.pop("latent_size")
         given["hashed_tokens"] = dims.vocab_size if given.pop("hashed") else None
-        given |= {"latent_dim": latent, "shared_intermediate_dim": options.shared_size}
-        return cls(dims.hidden_size, *sizes, **given, **_placed(dims))
+        given |= {"latent_dim": latent, "shared_intermediate_dim": options.shared_size, **_placed(dims)}
+        return cls(dims.hidden_size, *sizes, **given)
 
     def unfreeze(self, *args: Any, **kwargs: Any) -> nn.Module:
         """Unfreeze everything but the correction bias and the table of tokens."""
