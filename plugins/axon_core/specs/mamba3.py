@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import product_flops
@@ -12,6 +12,7 @@ from axon_core.specs._learning import learned
 from axon_core.specs._saved import each, in_float32, states_saved
 from axon_core.specs._segments import SSD_BLOCK, ssd_blocks
 from axon_core.specs._small import limited
+from axon_core.specs.splits.state_spaces import mamba3_split
 
 __all__ = ["SPECS", "Mamba3Options"]
 
@@ -19,6 +20,9 @@ __all__ = ["SPECS", "Mamba3Options"]
 class Mamba3Options(Options):
     """Mamba-3's mixer: trapezoids, rotated states, decays made of the input, and no convolution."""
 
+    num_heads: int | None = Field(
+        None, gt=0, description="Number of heads; `expand * hidden_size / head_dim` unless given."
+    )
     head_dim: int = Field(64, gt=0, description="Channels of each head.")
     expand: float = Field(2, gt=0, description="Channels per hidden dimension, all heads together.")
     d_state: int = Field(128, gt=1, description="States of each channel.")
@@ -30,13 +34,19 @@ class Mamba3Options(Options):
     a_floor: float = Field(1e-4, gt=0, description="Least rate of decay.")
     norm: bool = Field(False, description="RMS norm of each head's output before its gate.")
 
+    @model_validator(mode="after")
+    def _one_number_of_heads(self) -> Mamba3Options:
+        if self.num_heads is not None and "expand" in self.model_fields_set:
+            raise ValueError("`expand` and `num_heads` both say how many heads there are: give one of them")
+        return self
+
     def heads(self, hidden: int) -> int:
         """Number of heads.
 
         Raises:
             ValueError: Sizes do not divide.
         """
-        inner = int(self.expand * hidden)
+        inner = self.num_heads * self.head_dim if self.num_heads else int(self.expand * hidden)
         if inner % self.head_dim:
             raise ValueError(f"{inner} channels are not a multiple of `head_dim` ({self.head_dim})")
         heads = inner // self.head_dim
@@ -121,7 +131,8 @@ def _cache(options: Mamba3Options, dims: Dims) -> State:
 
 
 def _shrink(options: Mamba3Options, dims: Dims) -> dict[str, Any]:
-    return written(options) | limited(options, {"n_groups": 2}) | {"head_dim": 8, "d_state": 8, "expand": 2}
+    small = {name: value for name, value in written(options).items() if name != "num_heads"}
+    return small | limited(options, {"n_groups": 2}) | {"head_dim": 8, "d_state": 8, "expand": 2}
 
 
 SPECS: Final = (
@@ -139,11 +150,13 @@ SPECS: Final = (
         flops=_flops,
         saved=_saved,
         float32=("dt_bias", "B_bias", "C_bias", "D", "mimo_x", "mimo_z", "mimo_o"),
+        split=mamba3_split,
         shrink=_shrink,
         examples=(
             {"head_dim": 16, "d_state": 8},
             {"head_dim": 16, "d_state": 12, "n_groups": 2, "rope_fraction": 1.0, "norm": True},
             {"head_dim": 8, "expand": 1, "d_state": 6, "a_floor": 0.1},
+            {"num_heads": 4, "head_dim": 8, "d_state": 6, "norm": True},
             {"head_dim": 16, "d_state": 8, "mimo_rank": 2},
             {"head_dim": 16, "d_state": 12, "n_groups": 2, "rope_fraction": 1.0, "norm": True, "mimo_rank": 3},
         ),
