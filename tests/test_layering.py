@@ -22,6 +22,7 @@ ORDER = [
     "registry",
     "language",
     "plan",
+    "devices",
     "analysis",
     "model",
     "checkpoints",
@@ -57,7 +58,8 @@ LIGHT = [
 LATER = {"machine/blas.py": {"mlx"}, "registry/_json_schema.py": {"jsonschema"}}
 #: Rooms that know components by their records alone.
 NAMELESS = (
-    "diagnostics", "machine", "registry", "language", "plan", "analysis", "model", "proof", "surgery", "architecture",
+    "diagnostics", "machine", "registry", "language", "plan", "devices", "analysis", "model", "proof", "surgery",
+    "architecture",
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """A document and a registry to a plan, layer by layer; imports no mlx."""
 
+from axon_compose.plan._change import change_layer
 from axon_compose.plan._compile import (
     Compiled,
     Given,
@@ -10,6 +11,7 @@ from axon_compose.plan._compile import (
     compile_text,
     is_shipped,
 )
+from axon_compose.plan._declared import Declared, declared
 from axon_compose.plan._numbers import layer_numbers, layer_ranges
 from axon_compose.plan._plan import Branch, Layer, MaskGroup, Member, Plan, Use
 from axon_compose.plan._positions import attends, position_words, takes_position
@@ -33,6 +35,7 @@ __all__ = [
     "Branch",
     "Capabilities",
     "Compiled",
+    "Declared",
     "Given",
     "Layer",
     "MaskGroup",
@@ -45,9 +48,11 @@ __all__ = [
     "attends",
     "cache_nbytes",
     "capabilities",
+    "change_layer",
     "compile_node",
     "compile_source",
     "compile_text",
+    "declared",
     "is_shipped",
     "kept_in_float32",
     "layer_numbers",

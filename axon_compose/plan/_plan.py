@@ -39,6 +39,8 @@ class Use:
         chosen: Tokens that a query attends to at most, None if to all that it sees.
         chunk: Tokens of a chunk, which see each other alone; None where there are no chunks.
         owner: The distribution that brings it and its version, e.g. `axon-acme 1.2`.
+        shard_output: In the plan of one of several devices: whether the devices' outputs are to be summed, or put
+            together along the last axis; None where each has the whole output.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Use:
     chosen: int | None = None
     chunk: int | None = None
     owner: str = ""
+    shard_output: Literal["sum", "gather"] | None = None
 
     @property
     def who(self) -> str:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal
 
 from axon_compose.diagnostics import Problems, Span
-from axon_compose.plan._plan import Branch, Layer, MaskGroup, Member, Use
+from axon_compose.plan._change import change_layer
+from axon_compose.plan._plan import Layer, MaskGroup, Use
 from axon_compose.registry import KV, PASS_VALUES, CacheSpec, Composite, Dims, Guard, Raised, State
 
 __all__ = ["Wiring", "wire"]
-
-_T = TypeVar("_T")
 
 #: Where a component of the file is described, for faults.
 Place = Callable[[str, str], Span]
@@ -68,7 +67,7 @@ class _Wirer:
         wired = [self._layer(layer) for layer in layers]
         publish = (any(use.spec.writes for use in layer.uses()) for layer in wired)
         self.wiring.layers = [
-            self._map(layer, partial(self._with_writes, layer.index)) if writes else layer
+            change_layer(layer, partial(self._with_writes, layer.index)) if writes else layer
             for layer, writes in zip(wired, publish, strict=True)
         ]
         embedding = self.wiring.embedding
@@ -111,7 +110,7 @@ class _Wirer:
             alone = use.cache is None and not use.spec.reads and not use.spec.writes
             return use if alone else self._connect(use, layer.index)
 
-        layer = self._map(layer, connect)
+        layer = change_layer(layer, connect)
         if not caches:
             return layer
         cache = caches[0] if len(caches) == 1 else Composite(tuple(caches))
@@ -215,32 +214,3 @@ class _Wirer:
         if not use.spec.writes:
             return use
         return replace(use, writes=tuple(v for v in use.spec.writes if f"{layer}.{use.key}.{v}" in self.read))
-
-    @staticmethod
-    def _map(layer: Layer, change: Callable[[Use], Use]) -> Layer:
-        """The layer with every use changed, in the order of computation."""
-
-        def norm(old: Use | None) -> Use | None:
-            return change(old) if old else None
-
-        def member(old: Member) -> Member:
-            return _with(old, pre=norm(old.pre), use=change(old.use), post=norm(old.post))
-
-        def branch(old: Branch) -> Branch:
-            connection, pre = norm(old.connection), norm(old.pre)
-            members = _each(member, old.members)
-            return _with(old, connection=connection, pre=pre, members=members, post=norm(old.post))
-
-        return _with(layer, branches=_each(branch, layer.branches))
-
-
-def _with(record: _T, **changes: Any) -> _T:
-    """As `replace`, but what already is as it should be stays the same object: most parts need no wiring."""
-    same = all(getattr(record, name) is value for name, value in changes.items())
-    return record if same else replace(record, **changes)  # type: ignore[type-var]
-
-
-def _each(change: Callable[[_T], _T], records: tuple[_T, ...]) -> tuple[_T, ...]:
-    """What a function makes of each; the same tuple if it changes none."""
-    changed = tuple(map(change, records))
-    return records if all(new is old for new, old in zip(changed, records, strict=True)) else changed

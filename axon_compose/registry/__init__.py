@@ -32,7 +32,7 @@ from axon_compose.registry._specs import (
     Optioned,
     State,
 )
-from axon_compose.registry._splits import ONCE, WHOLE, Cut, Role, Segment, Shard, Split, columns, rows
+from axon_compose.registry._splits import ONCE, WHOLE, Cut, Role, Segment, Shard, Split, Summed, columns, rows
 from axon_compose.registry._tasks import TaskSpec, load_task
 from axon_compose.registry._transfers import (
     SAME,
@@ -83,6 +83,7 @@ __all__ = [
     "Shard",
     "Split",
     "State",
+    "Summed",
     "TaskSpec",
     "Transfer",
     "TransferExample",

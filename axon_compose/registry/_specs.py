@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Final, Literal, Protocol
@@ -199,8 +199,9 @@ class ComponentSpec:
         transfers: What `axon-compose edit` can make the parameters from, instead of training them from the beginning:
             the parameters of a component of another type, or of the same type with other options.
         split: `(options, dims, devices)` to what each of so many devices has of the component, or in plain words why it
-            cannot be split, naming the option: "`num_heads` (6) is not a multiple of 4 devices". Every device has the
-            whole component unless given.
+            cannot be split, naming the option: "`num_heads` (6) is not a multiple of 4 devices". A list of ways has the
+            best first: the first is taken that keeps groups of quantised weights whole. Every device has the whole
+            component unless given.
         examples: Valid option mappings, tested by `axon_compose.testing`.
     """
 
@@ -232,7 +233,7 @@ class ComponentSpec:
     shrink: Callable[[Any, Dims], Any] | None = None
     learning: Learning = field(default_factory=Learning)
     transfers: tuple[Transfer, ...] = ()
-    split: Callable[[Any, Dims, int], Split | str] | None = None
+    split: Callable[[Any, Dims, int], Split | Sequence[Split] | str] | None = None
     examples: tuple[Mapping[str, Any], ...] = ()
     source: str = ""
 

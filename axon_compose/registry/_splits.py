@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-__all__ = ["ONCE", "WHOLE", "Cut", "Role", "Segment", "Shard", "Split", "columns", "rows"]
+__all__ = ["ONCE", "WHOLE", "Cut", "Role", "Segment", "Shard", "Split", "Summed", "columns", "rows"]
 
 
 def _same(array: Any) -> Any:
@@ -22,11 +22,13 @@ class Shard:
         size: Number of devices; 1 for a model that is not split.
         sum: `(array)` to the sum of the arrays that all devices call it with, for components that need one inside, such
             as a norm over channels that lie on several devices. The array itself where the model is not split.
+        gather: `(array)` to the arrays of all devices side by side along the last axis, in the order of the devices.
     """
 
     rank: int = 0
     size: int = 1
     sum: Callable[[Any], Any] = field(default=_same, compare=False, repr=False)
+    gather: Callable[[Any], Any] = field(default=_same, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,19 @@ def columns(size: int, units: int | None = None) -> Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class Summed:
+    """What a component sums over the devices itself, by `dims.shard.sum`, each time that it is called.
+
+    Attributes:
+        width: How many numbers, for each token.
+        dtype: Their type; None follows the activations.
+    """
+
+    width: int
+    dtype: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Split:
     """What each of several devices has of a component. All get equal shapes.
 
@@ -130,6 +145,7 @@ class Split:
             device computes the same.
         dims: Sizes of the model that are others for the part, such as the rows of an embedding's table.
         published: Values that the part publishes or reads of which each device has a part, such as keys of its heads.
+        inside: What the part sums over the devices itself, besides its output.
     """
 
     options: Any
@@ -137,3 +153,4 @@ class Split:
     output: Literal["sum", "gather", "whole"] = "sum"
     dims: Mapping[str, Any] = field(default_factory=dict)
     published: tuple[str, ...] = ()
+    inside: tuple[Summed, ...] = ()
