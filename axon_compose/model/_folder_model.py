@@ -9,11 +9,13 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.devices import split_plan
+from axon_compose.model._facts import facts, loading_from
 from axon_compose.model._group import Joining, joining
 from axon_compose.model._language_model import LanguageModel
 from axon_compose.model._places import module_at
 from axon_compose.model._shard import Reader, part_modules, quantised_groups, take_weights
 from axon_compose.model.names import FolderNames, ends, module_names
+from axon_compose.model.ranks import joined
 from axon_compose.plan import Plan, Use
 
 __all__ = ["FolderModel", "with_folder_names"]
@@ -96,7 +98,9 @@ class FolderModel(LanguageModel):
             Refusal: `AX151`, nothing of the model can be split over so many devices; `AX153`, it holds adapters.
             PluginFault: If the code of a component is at fault.
         """
-        self.keep_part(joining(group or mx.distributed.init()))
+        group = group or mx.distributed.init()
+        with joined(group, facts(self.plan, loading_from())):
+            self.keep_part(joining(group))
 
     def keep_part(self, device: Joining) -> None:
         """As `shard`, for any kind of group.
