@@ -161,6 +161,7 @@ SPECS: Final = (
         saved=_saved,
         reads={"offset": None, "vectors": None, "weights": "weights_from"},
         writes=("weights",),
+        constant=("weights",),
         accepts=_accepts,
         shrink=_shrink,
         examples=(
