@@ -43,8 +43,8 @@ def stages(plan: Plan, size: int, loads: Sequence[float] | None = None) -> tuple
     with weights of its own.
 
     A reader of keys and values stays with the layer that publishes them, as all that the cache holds would have to go
-    from device to device with every token. Only where there are too few other places, the cut with the fewest of them
-    is taken. All other values are as long as the chunk, and go with the hidden state.
+    from device to device with every token. Only where there are too few other places, places that part the fewest are
+    taken too. All other values are as long as the chunk, and go with the hidden state.
 
     Args:
         plan: The model.

@@ -87,6 +87,8 @@ class FolderModel(LanguageModel):
 
     def _divided(self, group: Any, split: Sequence[int] | None) -> Pipeline:
         """Keep what this process of a pipeline needs; see `Stack.pipeline`."""
+        if self._pipeline is not None:
+            raise ValueError("the layers are divided already")
         plan, size, config = self.plan, group.size(), self.written or {}
         if split is None:
             bits = (config.get("quantization") or {}).get("bits")

@@ -142,12 +142,13 @@ class Pipeline:
     def _moved(self, number: int, before: Visit, state: Any, values: Values, key: tuple[Any, ...]) -> Any:
         """Take the state to the stage of a visit, and the values that are read there or later."""
         visit, known = self.plan.visits[number], self._constant[number]
-        names = [name for name in visit.values if known is None or name not in visit.constant]
+        first = bool(visit.constant) and known is None
+        names = [name for name in visit.values if first or name not in visit.constant]
         parcel = {_STATE: state} | {name: values[name] for name in names} if before.stage == self.number else None
-        announced = None if visit.varies else (number, known is None, *key)
+        announced = None if visit.varies else (number, first, *key)
         path = ring_path(self._rank(before.stage), self._rank(visit.stage), self.post.size)
         arrived = self.post.carry(parcel, path, announced)
-        constant = {name: arrived[name] for name in visit.constant} if arrived and known is None else known or {}
+        constant = {name: arrived[name] for name in visit.constant} if arrived and first else known or {}
         self._constant[number] = constant
         if visit.stage != self.number:
             return None
