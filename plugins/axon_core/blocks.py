@@ -1,4 +1,7 @@
-"""The three published layers as whole blocks: norms, the parts, and residuals."""
+"""The three published layers as whole blocks: norms, the parts, and residuals.
+
+Where a block is split over devices, they sum what each part gives before it is added to x.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.registry import Dims
+from axon_compose.registry import Dims, Shard
 from axon_core.attention import SlidingWindowAttention
 from axon_core.moe import MoE, Publish, SharedExpertMoE
 from axon_core.norms import RMSNorm
@@ -26,7 +29,8 @@ class BlockConfig:
         ssm_intermediate_dim: Channels of the state space layer.
         ssm_d_state: States of each channel.
         ssm_d_conv: Tokens that the convolution sees, the current one included.
-        num_heads: Attention heads, a divisor of `hidden_dim`.
+        num_heads: Attention heads.
+        head_dim: Width of a head; `hidden_dim / num_heads` unless given.
         swa_window_size: Tokens that a query sees, itself included.
         moe_num_experts: Routed experts.
         moe_top_k: Experts that a token is sent to.
@@ -46,6 +50,7 @@ class BlockConfig:
     moe_intermediate_dim: int = 4096
     moe_shared_expert: bool = True
     rms_norm_eps: float = 1e-6
+    head_dim: int | None = None
 
     @classmethod
     def from_options(cls, options: Any, dims: Dims) -> BlockConfig:
@@ -66,22 +71,24 @@ class AxonSSMBlock(nn.Module):
 
     Args:
         config: `BlockConfig` or alike; reads `hidden_dim`, `rms_norm_eps` and the `ssm_` sizes.
+        shard: For a block that is split over devices: which part this is.
     """
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, shard: Shard | None = None) -> None:
         super().__init__()
+        self._summed = (shard or Shard()).sum
         self.input_norm = RMSNorm(config.hidden_dim, config.rms_norm_eps)
-        self.ssm = AxonSSM(config)
+        self.ssm = AxonSSM(config, shard)
 
     @classmethod
     def from_options(cls, options: Any, dims: Dims) -> AxonSSMBlock:
         """Build from `AxonSSMBlockOptions`."""
-        return cls(BlockConfig.from_options(options, dims))
+        return cls(BlockConfig.from_options(options, dims), dims.shard)
 
     def __call__(self, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> tuple[mx.array, Any]:
         """Transform `x` (B, L, D); mask and cache are those of `AxonSSM`."""
         y, cache = self.ssm(self.input_norm(x), mask, cache)
-        return x + y, cache
+        return x + self._summed(y), cache
 
 
 class AxonSWAMoEBlock(nn.Module):
@@ -90,27 +97,31 @@ class AxonSWAMoEBlock(nn.Module):
     Args:
         config: `BlockConfig` or alike; reads `hidden_dim`, `rms_norm_eps`, `num_heads`, `swa_window_size` and the
             `moe_` sizes.
+        shard: For a block that is split over devices: which part this is.
     """
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, shard: Shard | None = None) -> None:
         super().__init__()
+        self._summed = (shard or Shard()).sum
         self.input_norm = RMSNorm(config.hidden_dim, config.rms_norm_eps)
-        self.attention = SlidingWindowAttention(config.hidden_dim, config.num_heads, config.swa_window_size)
+        self.attention = SlidingWindowAttention(
+            config.hidden_dim, config.num_heads, config.swa_window_size, head_dim=getattr(config, "head_dim", None)
+        )
         self.post_attention_norm = RMSNorm(config.hidden_dim, config.rms_norm_eps)
         self.moe = _experts(config)
 
     @classmethod
     def from_options(cls, options: Any, dims: Dims) -> AxonSWAMoEBlock:
         """Build from `AxonSWAMoEBlockOptions`."""
-        return cls(BlockConfig.from_options(options, dims))
+        return cls(BlockConfig.from_options(options, dims), dims.shard)
 
     def __call__(
         self, x: mx.array, mask: mx.array | None = None, cache: Any = None, publish: Publish = None
     ) -> tuple[mx.array, Any]:
         """Transform `x` (B, L, D); mask and cache are those of `SlidingWindowAttention`, `publish` is that of `MoE`."""
         y, cache = self.attention(self.input_norm(x), mask, cache)
-        x = x + y
-        return x + self.moe(self.post_attention_norm(x), publish=publish), cache
+        x = x + self._summed(y)
+        return x + self._summed(self.moe(self.post_attention_norm(x), publish=publish)), cache
 
 
 class AxonSSMMoEBlock(nn.Module):
@@ -118,24 +129,26 @@ class AxonSSMMoEBlock(nn.Module):
 
     Args:
         config: `BlockConfig` or alike; reads `hidden_dim`, `rms_norm_eps`, and the `ssm_` and `moe_` sizes.
+        shard: For a block that is split over devices: which part this is.
     """
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, shard: Shard | None = None) -> None:
         super().__init__()
+        self._summed = (shard or Shard()).sum
         self.input_norm = RMSNorm(config.hidden_dim, config.rms_norm_eps)
-        self.ssm = AxonSSM(config)
+        self.ssm = AxonSSM(config, shard)
         self.post_ssm_norm = RMSNorm(config.hidden_dim, config.rms_norm_eps)
         self.moe = _experts(config)
 
     @classmethod
     def from_options(cls, options: Any, dims: Dims) -> AxonSSMMoEBlock:
         """Build from `AxonSSMMoEBlockOptions`."""
-        return cls(BlockConfig.from_options(options, dims))
+        return cls(BlockConfig.from_options(options, dims), dims.shard)
 
     def __call__(
         self, x: mx.array, mask: mx.array | None = None, cache: Any = None, publish: Publish = None
     ) -> tuple[mx.array, Any]:
         """Transform `x` (B, L, D); mask and cache are those of `AxonSSM`, `publish` is that of `MoE`."""
         y, cache = self.ssm(self.input_norm(x), mask, cache)
-        x = x + y
-        return x + self.moe(self.post_ssm_norm(x), publish=publish), cache
+        x = x + self._summed(y)
+        return x + self._summed(self.moe(self.post_ssm_norm(x), publish=publish)), cache

@@ -16,7 +16,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.registry import Dims
+from axon_compose.registry import Dims, Shard
 from axon_core.elementary import sigmoid, silu
 from axon_core.linear import Linear
 from axon_core.norms import HeadNorm, RMSNorm
@@ -47,16 +47,19 @@ class LightningAttention(nn.Module):
     Args:
         options: `LightningAttentionOptions`.
         hidden_size: Width D of input and output.
+        shard: For heads that are split over devices: which part this is, whose slopes depend on it. `norm_groups` are
+            then those of all of them.
     """
 
-    def __init__(self, options: LightningAttentionOptions, hidden_size: int) -> None:
+    def __init__(self, options: LightningAttentionOptions, hidden_size: int, shard: Shard | None = None) -> None:
         super().__init__()
+        shard = shard or Shard()
         self.num_heads = options.num_heads
         width, inner = options.widths(hidden_size)
         self.scale = options.scale or width**-0.5
         self.activated = options.activation == "silu"
         # The underscore keeps them out of the parameters: they are neither learned nor saved.
-        self._decay = mx.array([-options.slope_scale * slope for slope in slopes(self.num_heads)])
+        self._decay = mx.array([-options.slope_scale * slope for slope in slopes(self.num_heads, shard)])
         self.query_key_value = Linear(hidden_size, 3 * inner, bias=options.bias)
         if options.qk_norm is not None:
             self.query_layernorm = HeadNorm(self.num_heads, width, options.qk_norm)
@@ -64,13 +67,13 @@ class LightningAttention(nn.Module):
         self.norm_after_rope = options.qk_norm is not None and options.qk_norm.when == "after_rope"
         self.rope = None if options.rope is None else RoPE(width, options.rope)
         self.g_proj = Linear(hidden_size, inner, bias=False)
-        self.g_norm = RMSNorm(inner, options.norm_eps, num_groups=options.norm_groups)
+        self.g_norm = RMSNorm(inner, options.norm_eps, num_groups=options.norm_groups, shard=shard)
         self.dense = Linear(inner, hidden_size, bias=options.out_bias)
 
     @classmethod
     def from_options(cls, options: LightningAttentionOptions, dims: Dims) -> LightningAttention:
         """Build from `LightningAttentionOptions`; input and output are as wide as the hidden size."""
-        return cls(options, dims.hidden_size)
+        return cls(options, dims.hidden_size, dims.shard)
 
     def __call__(
         self, x: mx.array, mask: mx.array | None = None, cache: Any = None, offset: int | mx.array = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from axon_compose.registry import Dims
+from axon_compose.registry import Dims, Shard
 from axon_core.elementary import softplus
 from axon_core.norms import RMSNorm
 from axon_core.specs.mamba import MambaNorm, MambaOptions
@@ -30,10 +30,13 @@ class Mamba(AxonSSM):
         norm: Root-mean-square norms of the step, B and C: "none", "weightless" (Falcon Mamba) or "learned" (Jamba, in
             `dt_layernorm`, `b_layernorm` and `c_layernorm`).
         norm_eps: Added to the mean square in those.
+        shard: As of `AxonSSM`.
     """
 
-    def __init__(self, config: SSMConfig, norm: MambaNorm = "none", norm_eps: float = 1e-6) -> None:
-        super().__init__(config)
+    def __init__(
+        self, config: SSMConfig, norm: MambaNorm = "none", norm_eps: float = 1e-6, shard: Shard | None = None
+    ) -> None:
+        super().__init__(config, shard)
         self.normalises = norm != "none"
         if self.normalises:
             learned = norm == "learned"
@@ -53,11 +56,11 @@ class Mamba(AxonSSM):
             ssm_conv_bias=options.conv_bias,
             ssm_bias=options.bias,
         )
-        return cls(config, options.norm, options.norm_eps)
+        return cls(config, options.norm, options.norm_eps, dims.shard)
 
     def _project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Steps (B, L, E) in float32, and B and C (B, L, N)."""
-        dt, B, C = mx.split(self.x_proj(x), [self.dt_rank, self.dt_rank + self.d_state], axis=-1)
+        dt, B, C = mx.split(self._summed(self.x_proj(x)), [self.dt_rank, self.dt_rank + self.d_state], axis=-1)
         if self.normalises:
             dt, B, C = self.dt_layernorm(dt), self.b_layernorm(B), self.c_layernorm(C)
         return softplus(self.dt_proj(dt.astype(mx.float32))), B, C

@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.registry import Dims
+from axon_compose.registry import Dims, Shard
 from axon_core.conv import causal_conv, draw_taps
 from axon_core.elementary import silu, softplus
 from axon_core.linear import Linear
@@ -35,9 +35,10 @@ class Mamba2(nn.Module):
     Args:
         options: `Mamba2Options`.
         hidden_size: Width of input and output.
+        shard: For heads that are split over devices: `norm_groups` are then those of all of them.
     """
 
-    def __init__(self, options: Mamba2Options, hidden_size: int) -> None:
+    def __init__(self, options: Mamba2Options, hidden_size: int, shard: Shard | None = None) -> None:
         super().__init__()
         self.num_heads, self.head_dim = options.heads(hidden_size), options.head_dim
         self.n_groups, self.d_state = options.n_groups, options.d_state
@@ -51,13 +52,13 @@ class Mamba2(nn.Module):
         self.A_log, self.dt_bias = first_rates((self.num_heads,)), first_steps((self.num_heads,))
         self.D = mx.ones((self.num_heads,))
         if options.norm:
-            self.norm = GatedRMSNorm(inner, options.norm_eps, options.norm_groups, options.norm_before_gate)
+            self.norm = GatedRMSNorm(inner, options.norm_eps, options.norm_groups, options.norm_before_gate, shard)
         self.out_proj = Linear(inner, hidden_size, bias=options.output_bias)
 
     @classmethod
     def from_options(cls, options: Mamba2Options, dims: Dims) -> Mamba2:
         """Build from `Mamba2Options`; input and output are as wide as the hidden size."""
-        return cls(options, dims.hidden_size)
+        return cls(options, dims.hidden_size, dims.shard)
 
     def __call__(self, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> tuple[mx.array, Any]:
         """Run over a chunk of a sequence.

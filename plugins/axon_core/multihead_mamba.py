@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.registry import Dims
+from axon_compose.registry import Dims, Shard
 from axon_core.conv import causal_conv, draw_taps
 from axon_core.elementary import silu, softplus
 from axon_core.linear import Linear
@@ -36,10 +36,12 @@ class MultiheadMamba(nn.Module):
     Args:
         options: `MultiheadMambaOptions`.
         hidden_size: Width of input and output.
+        shard: For heads that are split over devices: each has a part of the sum that makes steps, B and C.
     """
 
-    def __init__(self, options: MultiheadMambaOptions, hidden_size: int) -> None:
+    def __init__(self, options: MultiheadMambaOptions, hidden_size: int, shard: Shard | None = None) -> None:
         super().__init__()
+        self._summed = (shard or Shard()).sum
         self.num_heads, self.head_dim, self.d_state = options.num_heads, options.head_dim, options.d_state
         self.dt_min, self.dt_max = options.dt_min, options.dt_max
         inner, rank = options.channels, options.rank(hidden_size)
@@ -58,7 +60,7 @@ class MultiheadMamba(nn.Module):
     @classmethod
     def from_options(cls, options: MultiheadMambaOptions, dims: Dims) -> MultiheadMamba:
         """Build from `MultiheadMambaOptions`; input and output are as wide as the hidden size."""
-        return cls(options, dims.hidden_size)
+        return cls(options, dims.hidden_size, dims.shard)
 
     def __call__(self, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> tuple[mx.array, Any]:
         """Run over a chunk of a sequence.
@@ -92,7 +94,7 @@ class MultiheadMamba(nn.Module):
 
     def _projected(self, u: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Steps (B, L, H) in float32, and B and C, (B, L, 1, N) each: all heads are one group."""
-        B, C, r = mx.split(self.bcdt_proj(u), [self.d_state, 2 * self.d_state], axis=-1)
+        B, C, r = mx.split(self._summed(self.bcdt_proj(u)), [self.d_state, 2 * self.d_state], axis=-1)
         steps = softplus(self.dt_proj(self.dt_norm(r).astype(mx.float32)) + self.dt_bias)
         steps = mx.clip(steps, self.dt_min, self.dt_max)
         return steps, self.B_norm(B)[:, :, None], self.C_norm(C)[:, :, None]

@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.registry import Dims
+from axon_compose.registry import Dims, Shard
 from axon_core.conv import last_inputs
 from axon_core.linear import Embedding, Linear
 from axon_core.specs.ngram_embedding import NGramEmbeddingOptions
@@ -28,12 +28,15 @@ class NGramEmbedding(nn.Module):
         hidden_size: Width D of the model.
         vocab_size: V.
         options: `NGramEmbeddingOptions`.
+        shard: For rows of tables that are split over devices: the tokens' own vectors are added by the first of them.
     """
 
-    def __init__(self, hidden_size: int, vocab_size: int, options: NGramEmbeddingOptions) -> None:
+    def __init__(
+        self, hidden_size: int, vocab_size: int, options: NGramEmbeddingOptions, shard: Shard | None = None
+    ) -> None:
         super().__init__()
-        self.options = options
-        width = hidden_size // len(options.sizes)
+        self.options, self._first = options, shard is None or shard.rank == 0
+        width = options.row(hidden_size)
         self.embedders = [Embedding(rows, width) for rows in options.sizes]
         self.post_projs = [Linear(width, hidden_size, bias=False) for _ in options.sizes]
         #: Powers of V in the arithmetic of each table, so that products stay within 64 bits.
@@ -42,7 +45,7 @@ class NGramEmbedding(nn.Module):
     @classmethod
     def from_options(cls, options: NGramEmbeddingOptions, dims: Dims) -> NGramEmbedding:
         """Build from `NGramEmbeddingOptions`."""
-        return cls(dims.hidden_size, dims.vocab_size, options)
+        return cls(dims.hidden_size, dims.vocab_size, options, dims.shard)
 
     def __call__(
         self, x: mx.array, mask: mx.array | None = None, cache: Any = None, *, tokens: mx.array
@@ -67,7 +70,7 @@ class NGramEmbedding(nn.Module):
         old = mx.zeros((batch, before, 1), mx.float32) if state is None else state
         window = mx.concatenate([old, seen], axis=1)
         shifted = self._shifted(window[..., 0].astype(mx.int64), length)
-        y = x
+        y = x if self._first else mx.zeros_like(x)
         tables = zip(self.embedders, self.post_projs, self.options.sizes, self._powers, strict=True)
         for index, (embedder, project, rows, powers) in enumerate(tables):
             group = index // self.options.tables + 2

@@ -8,18 +8,21 @@ from typing import Any, Final
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.registry import Dims
+from axon_compose.registry import Dims, Shard
 from axon_core.cpu import fast
 from axon_core.elementary import silu
 from axon_core.kernels import native_norm
+from axon_core.sharded import spread_norm
 from axon_core.specs._heads import HeadNormOptions
 from axon_core.specs.norms import StreamNormOptions
+from axon_core.spread_norm import spread_rms_norm
 
 __all__ = ["GatedRMSNorm", "HeadNorm", "LayerNorm", "RMSNorm", "stream_norm", "unit_length"]
 
 
 #: Numbers up to which the fewest operations win on the CPU; above, those that sweep over memory most simply.
 _FEW: Final = 8192
+_ALONE: Final = Shard()
 
 
 class RMSNorm(nn.Module):
@@ -36,6 +39,8 @@ class RMSNorm(nn.Module):
         center: Whether the mean is subtracted first, as a layer norm does; of one group alone.
         scale_first: Whether the scale multiplies what is normalised instead of the result: it then weighs dimensions
             against each other (Hugging Face's `MuseSparkTextInputScaledRMSNorm`).
+        shard: For channels that are split over devices: which part this is. `num_groups` are those of all channels,
+            `dims` those of this device.
     """
 
     def __init__(
@@ -48,9 +53,11 @@ class RMSNorm(nn.Module):
         offset: float = 0.0,
         center: bool = False,
         scale_first: bool = False,
+        shard: Shard | None = None,
     ) -> None:
         super().__init__()
-        self.eps, self.offset, self.num_groups, self.center = eps, offset, num_groups, center
+        self.eps, self.offset, self.center = eps, offset, center
+        self.num_groups, self._spread = _on_one_device(num_groups, shard)
         self.scale_first = scale_first
         self.weight = mx.full((dims,), 1.0 - offset) if weight else None
 
@@ -66,7 +73,7 @@ class RMSNorm(nn.Module):
             return _rms_norm((x * weight).astype(x.dtype), None, self.eps, self.num_groups).astype(x.dtype)
         if self.center:
             return mx.fast.layer_norm(x, weight, None, self.eps).astype(x.dtype)
-        return _rms_norm(x, weight, self.eps, self.num_groups).astype(x.dtype)
+        return _grouped(self, x, weight).astype(x.dtype)
 
 
 class GatedRMSNorm(nn.Module):
@@ -77,18 +84,22 @@ class GatedRMSNorm(nn.Module):
         eps: Added to the mean square.
         num_groups: Equal parts of the last axis that are normalised each by itself.
         before_gate: Normalise first: `norm(x) * weight * silu(gate)`.
+        shard: As of `RMSNorm`.
     """
 
-    def __init__(self, dims: int, eps: float, num_groups: int = 1, before_gate: bool = False) -> None:
+    def __init__(
+        self, dims: int, eps: float, num_groups: int = 1, before_gate: bool = False, shard: Shard | None = None
+    ) -> None:
         super().__init__()
-        self.eps, self.num_groups, self.before_gate = eps, num_groups, before_gate
+        self.eps, self.before_gate = eps, before_gate
+        self.num_groups, self._spread = _on_one_device(num_groups, shard)
         self.weight = mx.ones((dims,))
 
     def __call__(self, x: mx.array, gate: mx.array) -> mx.array:
         """Gate and normalise `x` (..., dims) with `gate` (..., dims)."""
         if self.before_gate:
-            return _rms_norm(x, self.weight, self.eps, self.num_groups) * silu(gate)
-        return _rms_norm(x * silu(gate), self.weight, self.eps, self.num_groups)
+            return _grouped(self, x, self.weight) * silu(gate)
+        return _grouped(self, x * silu(gate), self.weight)
 
 
 def unit_length(x: mx.array, eps: float) -> mx.array:
@@ -101,6 +112,20 @@ def unit_length(x: mx.array, eps: float) -> mx.array:
 def _shifted(weight: mx.array | None, offset: float) -> mx.array | None:
     """The scale that a weight means: in float32 if an offset is added, since 1 + 0.003 is 1 in bfloat16."""
     return weight if weight is None or offset == 0.0 else weight.astype(mx.float32) + offset
+
+
+def _on_one_device(num_groups: int, shard: Shard | None) -> tuple[int, Shard | None]:
+    """How many groups a device normalises by itself; or those of all devices, and the shard that they need."""
+    if shard is None or num_groups % shard.size:
+        return num_groups, shard
+    return num_groups // shard.size, None
+
+
+def _grouped(norm: RMSNorm | GatedRMSNorm, x: mx.array, weight: mx.array | None) -> mx.array:
+    """The norm of groups, whether they lie on one device or on several."""
+    if norm._spread is not None:
+        return spread_rms_norm(x, weight, norm.eps, norm.num_groups, norm._spread)
+    return _rms_norm(x, weight, norm.eps, norm.num_groups)
 
 
 def _rms_norm(x: mx.array, weight: mx.array | None, eps: float, num_groups: int) -> mx.array:
@@ -179,11 +204,14 @@ class HeadNorm(nn.Module):
         head_dim: Width of a head.
         options: `HeadNormOptions`.
         unit: Whether the scale is left to the caller.
+        shard: For heads that are split over devices: which part this is; a norm of all heads needs it.
     """
 
-    def __init__(self, heads: int, head_dim: int, options: HeadNormOptions, unit: bool = False) -> None:
+    def __init__(
+        self, heads: int, head_dim: int, options: HeadNormOptions, unit: bool = False, shard: Shard = _ALONE
+    ) -> None:
         super().__init__()
-        self.unit = unit
+        self.unit, self._shard = unit, shard
         self.eps, self.offset, self.type = options.eps, options.offset, options.type
         self.over_all, self.per_head = options.over == "all", options.per_head
         shapes = options.shapes(heads, head_dim)
@@ -197,7 +225,9 @@ class HeadNorm(nn.Module):
             x = x.flatten(-2)
         weight = None if self.unit else _shifted(self.weight, self.offset)
         shared, shift = (None, None) if self.per_head else (weight, self.bias)
-        if self.type == "layer_norm":
+        if self.over_all and self._shard.size > 1:
+            y = spread_norm(x, shared, shift, self.eps, self._shard, center=self.type == "layer_norm")
+        elif self.type == "layer_norm":
             y = mx.fast.layer_norm(x, shared, shift, self.eps)
         else:
             y = _rms_norm(x, shared, self.eps, 1)

@@ -49,29 +49,31 @@ class RWKV7TimeMix(nn.Module):
         hidden_size: Width D of input and output.
 
     Raises:
-        ValueError: If the hidden size is not a multiple of `head_dim`.
+        ValueError: If the hidden size is not a multiple of `head_dim`, and says how many heads there are.
     """
 
     def __init__(self, options: RWKV7TimeMixOptions, hidden_size: int) -> None:
         super().__init__()
         self.num_heads, self.head_dim = options.heads(hidden_size), options.head_dim
+        inner = self.num_heads * self.head_dim
         for name, slope in _SLOPES.items():
             self[f"x_{name}"] = _shares(hidden_size, slope).reshape(1, 1, -1)
-        for name in "rkvo":
-            self[f"{name}_proj"] = Linear(hidden_size, hidden_size, bias=False)
-        self.w_lora = LowRank(hidden_size, options.decay_low_rank_dim, nn.Tanh())
-        self.a_lora = LowRank(hidden_size, options.a_low_rank_dim, nn.Identity())
+        for name in "rkv":
+            self[f"{name}_proj"] = Linear(hidden_size, inner, bias=False)
+        self.o_proj = Linear(inner, hidden_size, bias=False)
+        self.w_lora = LowRank(hidden_size, options.decay_low_rank_dim, inner, nn.Tanh())
+        self.a_lora = LowRank(hidden_size, options.a_low_rank_dim, inner, nn.Identity())
         if options.value_from is not None:
-            self.v_lora = LowRank(hidden_size, options.v_low_rank_dim, nn.Identity())
-        self.g_lora = LowRank(hidden_size, options.gate_low_rank_dim, nn.Sigmoid(), bias=False)
+            self.v_lora = LowRank(hidden_size, options.v_low_rank_dim, inner, nn.Identity())
+        self.g_lora = LowRank(hidden_size, options.gate_low_rank_dim, inner, nn.Sigmoid(), bias=False)
         heads = (self.num_heads, self.head_dim)
         self.k_k, self.k_a, self.r_k = 0.85 * mx.ones(heads), mx.ones(heads), mx.zeros(heads)
         self.g_norm = HeadLayerNorm(*heads, options.norm_eps)
         # As in the paper's code: the first decays are from 0.999 to 0.9, and three quarters of `value_from` are let in.
-        self.w_lora.lora[2].bias = 5 * mx.linspace(0, 1, hidden_size) ** 0.85 - 6.5
-        self.a_lora.lora[2].bias = mx.zeros((hidden_size,))
+        self.w_lora.lora[2].bias = 5 * mx.linspace(0, 1, inner) ** 0.85 - 6.5
+        self.a_lora.lora[2].bias = mx.zeros((inner,))
         if "v_lora" in self:
-            self.v_lora.lora[2].bias = mx.ones((hidden_size,))
+            self.v_lora.lora[2].bias = mx.ones((inner,))
 
     @classmethod
     def from_options(cls, options: RWKV7TimeMixOptions, dims: Dims) -> RWKV7TimeMix:
@@ -92,8 +94,8 @@ class RWKV7TimeMix(nn.Module):
             x: Input, (B, L, D).
             mask: False on padding, (B, L); asked of the cache unless given.
             cache: None, mlx-lm's `ArraysCache(2)`, which is updated, or a list of the two arrays, which is not.
-            value: Values of the layer that is read, (B, L, D); with `value_from` alone.
-            publish: Called with `"value"` and the own values, (B, L, D).
+            value: Values of the layer that is read, (B, L, H head_dim); with `value_from` alone.
+            publish: Called with `"value"` and the own values, (B, L, H head_dim).
 
         Returns:
             The output (B, L, D), and the cache: entry 0 holds the last input, (B, 1, D), entry 1 the state,
@@ -120,7 +122,7 @@ class RWKV7TimeMix(nn.Module):
         return y, write_states(cache, [shift, state], length)
 
     def _heads(self, y: mx.array) -> mx.array:
-        """(B, L, D) to (B, L, H, head_dim), in float32."""
+        """(B, L, H head_dim) to (B, L, H, head_dim), in float32."""
         return mx.unflatten(y.astype(mx.float32), -1, (self.num_heads, self.head_dim))
 
 
@@ -164,21 +166,22 @@ class RWKV7ChannelMix(nn.Module):
 
 
 class LowRank(nn.Module):
-    """`B(act(A(x)))` with `A` to few dimensions and `B` back to all of them, as the list `lora` that mlx-lm has.
+    """`B(act(A(x)))` with `A` to few dimensions and `B` back to many, as the list `lora` that mlx-lm has.
 
     Args:
-        dims: Width of input and output.
+        dims: Width of the input.
         rank: Width between the matrices.
+        outputs: Width of the output.
         activation: Stands between them.
         bias: Whether `B` has a bias.
     """
 
-    def __init__(self, dims: int, rank: int, activation: nn.Module, bias: bool = True) -> None:
+    def __init__(self, dims: int, rank: int, outputs: int, activation: nn.Module, bias: bool = True) -> None:
         super().__init__()
-        self.lora = [Linear(dims, rank, bias=False), activation, Linear(rank, dims, bias=bias)]
+        self.lora = [Linear(dims, rank, bias=False), activation, Linear(rank, outputs, bias=bias)]
 
     def __call__(self, x: mx.array) -> mx.array:
-        """Transform `x` (..., dims); the shape stays."""
+        """Transform `x` (..., dims) to (..., outputs)."""
         for part in self.lora:
             x = part(x)
         return x

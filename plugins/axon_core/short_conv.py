@@ -25,16 +25,20 @@ class ShortConv(nn.Module):
     There is no nonlinearity but the two products. Parameters are named and laid out as in mlx-lm's `lfm2.ShortConv`.
 
     Args:
-        hidden_size: Width D of input and output, and number of channels.
+        hidden_size: Width D of input and output.
         d_conv: Tokens that the convolution sees, the current one included.
         bias: Biases of the projections and of the convolution.
+        intermediate_size: Number E of channels; as many as the input has unless given.
     """
 
-    def __init__(self, hidden_size: int, d_conv: int = 3, bias: bool = False) -> None:
+    def __init__(
+        self, hidden_size: int, d_conv: int = 3, bias: bool = False, intermediate_size: int | None = None
+    ) -> None:
         super().__init__()
-        self.in_proj = Linear(hidden_size, 3 * hidden_size, bias=bias)
-        self.conv = nn.Conv1d(hidden_size, hidden_size, d_conv, groups=hidden_size, bias=bias)
-        self.out_proj = Linear(hidden_size, hidden_size, bias=bias)
+        channels = intermediate_size or hidden_size
+        self.in_proj = Linear(hidden_size, 3 * channels, bias=bias)
+        self.conv = nn.Conv1d(channels, channels, d_conv, groups=channels, bias=bias)
+        self.out_proj = Linear(channels, hidden_size, bias=bias)
         draw_taps(self.conv)
 
     @classmethod
@@ -52,7 +56,7 @@ class ShortConv(nn.Module):
 
         Returns:
             The output (B, L, D), and the cache: entry 0 holds the last `d_conv - 1` inputs of the convolution,
-            (B, d_conv - 1, D). Without a cache, a new list.
+            (B, d_conv - 1, E). Without a cache, a new list.
         """
         length = x.shape[1]
         (state,), mask = read_states(cache, mask, length, count=1)

@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.registry import Dims
+from axon_compose.registry import Dims, Shard
 from axon_core.activations import gated
 from axon_core.linear import Linear
 from axon_core.rope import RoPE
@@ -41,11 +41,12 @@ class SideTransformer(nn.Module):
     Args:
         hidden_size: Width D of input and output.
         options: `SideTransformerOptions`.
+        shard: For heads and a width that are split over devices: each has a part of the sum that is attention's output.
     """
 
-    def __init__(self, hidden_size: int, options: SideTransformerOptions) -> None:
+    def __init__(self, hidden_size: int, options: SideTransformerOptions, shard: Shard | None = None) -> None:
         super().__init__()
-        self.options = options
+        self.options, self._summed = options, (shard or Shard()).sum
         self.linear = Linear(hidden_size, hidden_size, bias=False)
         self.rope = None if options.rope is None else RoPE(options.head_dim, options.rope)
         if options.weights_from is not None:
@@ -62,7 +63,7 @@ class SideTransformer(nn.Module):
     @classmethod
     def from_options(cls, options: SideTransformerOptions, dims: Dims) -> SideTransformer:
         """Build from `SideTransformerOptions`; as wide as the hidden size."""
-        return cls(dims.hidden_size, options)
+        return cls(dims.hidden_size, options, dims.shard)
 
     def __call__(
         self,
@@ -101,7 +102,7 @@ class SideTransformer(nn.Module):
         own = self._adapters(weights[len(shared) :])
         eps = self.options.norm_eps
         h = mx.fast.rms_norm(mx.concatenate([x, vectors], axis=-1), shared["input_norm"], eps)
-        a = self._attention(h, shared, own, mask, cache, offset)
+        a = self._summed(self._attention(h, shared, own, mask, cache, offset))
         m = mx.fast.rms_norm(a, shared["mlp_norm"], eps)
         gate, up = (_adapted(m, shared[f"{name}_proj"], own, "mlp", name) for name in ("gate", "up"))
         y = gated(self.options.activation, gate, up) @ shared["down_proj"].T

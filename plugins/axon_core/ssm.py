@@ -9,7 +9,7 @@ from typing import Any, Literal
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.registry import Dims
+from axon_compose.registry import Dims, Shard
 from axon_core.conv import causal_conv, draw_taps
 from axon_core.elementary import silu, softplus
 from axon_core.linear import Linear
@@ -62,10 +62,12 @@ class AxonSSM(nn.Module):
     Args:
         config: `SSMConfig`, or any object with `hidden_dim`, `ssm_intermediate_dim`, `ssm_d_state` and `ssm_d_conv`;
             the other attributes of `SSMConfig` are read where present.
+        shard: For channels that are split over devices: each has a part of the sum that makes steps, B and C.
     """
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, shard: Shard | None = None) -> None:
         super().__init__()
+        self._summed = (shard or Shard()).sum
         hidden, channels = config.hidden_dim, config.ssm_intermediate_dim
         self.d_state, self.d_conv = config.ssm_d_state, config.ssm_d_conv
         self.dt_rank = resolve_dt_rank(getattr(config, "ssm_dt_rank", 1), hidden)
@@ -102,7 +104,8 @@ class AxonSSM(nn.Module):
                 ssm_bias=options.bias,
                 ssm_dt_min=options.dt_min,
                 ssm_dt_max=options.dt_max,
-            )
+            ),
+            dims.shard,
         )
 
     def __call__(self, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> tuple[mx.array, Any]:
@@ -127,6 +130,6 @@ class AxonSSM(nn.Module):
 
     def _project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Steps (B, L, E) in float32, and B and C (B, L, N)."""
-        B, C, dt = mx.split(self.x_proj(x), [self.d_state, 2 * self.d_state], axis=-1)
+        B, C, dt = mx.split(self._summed(self.x_proj(x)), [self.d_state, 2 * self.d_state], axis=-1)
         dt = softplus(self.dt_proj(dt.astype(mx.float32)))
         return mx.clip(dt, self.dt_min, self.dt_max), B, C

@@ -155,7 +155,8 @@ def test_the_record_states_what_is_built(spec, example):
     assert {name for name in spec.unquantized if "shared" not in name} <= modules
     declared = spec.cache(options, dims)
     if isinstance(declared, KV):
-        assert (declared.heads * declared.head_dim, declared.window) == (HIDDEN, options.swa_window_size)
+        keys = shapes["attention.k_proj.weight"][0]
+        assert (declared.heads * declared.head_dim, declared.window) == (keys, options.swa_window_size)
     else:
         cache = ArraysCache(2)
         block(sequence(5), None, cache)

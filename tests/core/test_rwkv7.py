@@ -22,7 +22,7 @@ from recurrent_checks import (
     stirred,
 )
 
-from axon_compose import load
+from axon_compose import ArchitectureError, load
 from axon_compose.proof.check import check
 from axon_compose.registry import Dims
 from axon_core.rwkv7 import RWKV7ChannelMix, RWKV7TimeMix
@@ -276,6 +276,12 @@ def test_all_layers_read_the_values_of_the_first():
     assert not any("v_lora" in name for use in layers[0].uses() for name in use.params)
 
 
+def test_values_of_another_width_are_refused():
+    components = MODEL["components"] | {"first": MODEL["components"]["first"] | {"num_heads": 2}}
+    with pytest.raises(ArchitectureError, match="its values are 32 wide, not 64"):
+        load(MODEL | {"components": components}).plan()
+
+
 def test_logits_of_a_whole_model_are_those_of_mlx_lm():
     ours = load(MODEL).build()
     arguments = mlx_lm_arguments(hidden_size=64, head_dim=16, intermediate_size=96, num_hidden_layers=4)
@@ -333,7 +339,8 @@ def test_shrinking_keeps_a_width_that_divides(head_dim, small):
     [
         ({"head_dim": 0}, "greater than 0"),
         ({"gate_low_rank_dim": 0}, "greater than 0"),
-        ({"num_heads": 8}, "Extra inputs"),
+        ({"num_heads": 0}, "greater than 0"),
+        ({"hidden_size": 8}, "Extra inputs"),
     ],
 )
 def test_wrong_options_are_refused(options, words):

@@ -15,6 +15,7 @@ from axon_core.specs._saved import each, norm_saved
 from axon_core.specs._saved_attention import scores_saved
 from axon_core.specs._small import limited
 from axon_core.specs.moe import moe_active, moe_flops, moe_params, moe_saved, moe_touched
+from axon_core.specs.splits.blocks import ssm_block_split, ssm_moe_block_split, swa_moe_block_split
 from axon_core.specs.ssm import ssm_flops, ssm_params, ssm_recomputed, ssm_saved, ssm_state
 
 __all__ = ["SPECS", "AxonSSMBlockOptions", "AxonSSMMoEBlockOptions", "AxonSWAMoEBlockOptions"]
@@ -61,7 +62,8 @@ class AxonSSMBlockOptions(_SSM, _Norm):
 class AxonSWAMoEBlockOptions(_MoE, _Norm):
     """Norm, sliding window attention, residual; norm, experts, residual."""
 
-    num_heads: int = Field(gt=0, description="Number of heads, a divisor of the hidden size.")
+    num_heads: int = Field(gt=0, description="Number of heads.")
+    head_dim: int | None = Field(None, gt=0, description="Width of a head; `hidden_size / num_heads` unless given.")
     swa_window_size: int = Field(gt=0, description="Tokens that a query sees, itself included.")
 
 
@@ -95,8 +97,9 @@ def _ssm(options: _SSM, dims: Dims) -> Shapes:
 
 def _attention(options: AxonSWAMoEBlockOptions, dims: Dims) -> Shapes:
     hidden = dims.hidden_size
-    _head_dim(options, dims)
-    inner: Shapes = {f"{name}_proj.weight": (hidden, hidden) for name in "qkvo"}
+    width = options.num_heads * _head_dim(options, dims)
+    inner: Shapes = {f"{name}_proj.weight": (width, hidden) for name in "qkv"}
+    inner["o_proj.weight"] = (hidden, width)
     return {"input_norm.weight": (hidden,), **_inside("attention", inner)}
 
 
@@ -108,6 +111,8 @@ def _experts(norm: str, options: _MoE, dims: Dims) -> Shapes:
 
 
 def _head_dim(options: AxonSWAMoEBlockOptions, dims: Dims) -> int:
+    if options.head_dim:
+        return options.head_dim
     width, rest = divmod(dims.hidden_size, options.num_heads)
     if rest:
         raise ValueError(f"`hidden_size` ({dims.hidden_size}) is not a multiple of `num_heads` ({options.num_heads})")
@@ -160,8 +165,8 @@ def _experts_saved(options: _MoE, dims: Dims, tokens: int, dtype: str) -> tuple[
 
 
 def _swa_moe_saved(options: AxonSWAMoEBlockOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
-    hidden = dims.hidden_size
-    projected = each(tokens, **dict.fromkeys(("input", "queries", "keys", "values", "attended"), hidden))
+    hidden, width = dims.hidden_size, options.num_heads * _head_dim(options, dims)
+    projected = each(tokens, input=hidden, **dict.fromkeys(("queries", "keys", "values", "attended"), width))
     attended = projected + scores_saved(tokens, options.num_heads, options.swa_window_size)
     return norm_saved(tokens, hidden) + attended + _experts_saved(options, dims, tokens, dtype)
 
@@ -189,6 +194,7 @@ def _shrink(options: AxonSSMBlockOptions | AxonSWAMoEBlockOptions | AxonSSMMoEBl
     if isinstance(options, AxonSWAMoEBlockOptions):
         # A power of two, for it has to divide whatever small hidden size there is.
         small["num_heads"] = 4 if options.num_heads >= 4 else min(options.num_heads, 2)
+        small |= limited(options, {"head_dim": 16})
     return small
 
 
@@ -209,6 +215,7 @@ SPECS: Final = (
         saved=_ssm_saved,
         recomputed=_ssm_recomputed,
         float32=_SSM_FLOAT32,
+        split=ssm_block_split,
         shrink=_shrink,
         examples=({}, {"ssm_d_state": 4, "ssm_d_conv": 2, "ssm_intermediate_dim": 48, "rms_norm_eps": 1e-5}),
     ),
@@ -228,10 +235,12 @@ SPECS: Final = (
         window=lambda options, dims: options.swa_window_size,
         mask="banded",
         unquantized=_ROUTER,
+        split=swa_moe_block_split,
         shrink=_shrink,
         examples=(
             {"num_heads": 4, "swa_window_size": 8, "moe_num_experts": 4, "moe_intermediate_dim": 32},
             {"num_heads": 2, "swa_window_size": 4, "moe_intermediate_dim": 32, "moe_shared_expert": False},
+            {"num_heads": 2, "head_dim": 24, "swa_window_size": 8, "moe_intermediate_dim": 32, "moe_top_k": 1},
         ),
     ),
     ComponentSpec(
@@ -250,6 +259,7 @@ SPECS: Final = (
         active=lambda options, dims: _active(_ssm_moe_block(options, dims), options, dims),
         float32=_SSM_FLOAT32,
         unquantized=_ROUTER,
+        split=ssm_moe_block_split,
         shrink=_shrink,
         examples=({"moe_num_experts": 4, "moe_intermediate_dim": 32}, {"moe_intermediate_dim": 32, "moe_top_k": 1}),
     ),

@@ -12,6 +12,7 @@ from axon_core.specs._learning import learned
 from axon_core.specs._saved import convolution_saved, each, in_float32, states_saved
 from axon_core.specs._segments import delta_chunk, delta_chunks
 from axon_core.specs._small import limited
+from axon_core.specs.splits.delta_rules import gated_delta_split
 from axon_core.specs.transfers.recurrent import DELTA_TRANSFERS
 
 __all__ = ["SPECS", "GatedDeltaNetOptions"]
@@ -141,6 +142,7 @@ SPECS: Final = (
         saved=_saved,
         float32=("A_log", "dt_bias"),
         transfers=DELTA_TRANSFERS,
+        split=gated_delta_split,
         shrink=_shrink,
         examples=(
             {"num_k_heads": 2, "head_k_dim": 16},

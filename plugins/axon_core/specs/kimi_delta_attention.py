@@ -12,6 +12,7 @@ from axon_core.specs._learning import learned
 from axon_core.specs._saved import convolution_saved, each, in_float32, states_saved
 from axon_core.specs._segments import CHANNELS_RECOMPUTED, delta_chunk, delta_chunks
 from axon_core.specs._small import limited
+from axon_core.specs.splits.delta_rules import kimi_split
 from axon_core.specs.transfers.recurrent import KIMI_TRANSFERS
 
 __all__ = ["SPECS", "KimiDeltaAttentionOptions"]
@@ -157,6 +158,7 @@ SPECS: Final = (
         recomputed=_recomputed,
         float32=("A_log", "dt_bias"),
         transfers=KIMI_TRANSFERS,
+        split=kimi_split,
         shrink=_shrink,
         examples=(
             {"num_heads": 2, "head_dim": 16},

@@ -12,6 +12,7 @@ from axon_core.specs._heads import KV_HEADS_HELP, QKNorm, check_groups
 from axon_core.specs._learning import learned
 from axon_core.specs._saved import convolution_saved, each, in_float32, norm_saved
 from axon_core.specs._small import limited, small_heads
+from axon_core.specs.splits.convolutions import kv_conv_split
 
 __all__ = ["SPECS", "KVConvOptions"]
 
@@ -105,6 +106,7 @@ SPECS: Final = (
         flops=_flops,
         saved=_saved,
         unquantized=("q_norm", "k_norm"),
+        split=kv_conv_split,
         shrink=_shrink,
         examples=(
             {"num_heads": 4, "head_dim": 16, "qk_norm": {"offset": 1.0}},

@@ -16,6 +16,7 @@ from axon_core.specs._rope import Rope
 from axon_core.specs._saved import each, in_float32, norm_saved, ssd_saved
 from axon_core.specs._segments import ssd_cut
 from axon_core.specs._small import limited, small_rope
+from axon_core.specs.splits.recurrent import lightning_split
 from axon_core.specs.transfers.recurrent import LIGHTNING_TRANSFERS
 
 __all__ = ["SPECS", "LightningAttentionOptions"]
@@ -159,6 +160,7 @@ SPECS: Final = (
         reads={"offset": "rope"},
         unquantized=("query_layernorm", "key_layernorm"),
         transfers=LIGHTNING_TRANSFERS,
+        split=lightning_split,
         shrink=_shrink,
         examples=(
             {"num_heads": 4},

@@ -12,6 +12,7 @@ from axon_core.specs._flops import convolution_flops, product_flops
 from axon_core.specs._learning import SSM, learned
 from axon_core.specs._saved import convolution_saved, each, in_float32, norm_saved, ssd_saved
 from axon_core.specs._small import limited
+from axon_core.specs.splits.state_spaces import mamba2_split, mamba_split
 from axon_core.specs.ssm import (
     SelectiveOptions,
     check_step_limits,
@@ -226,6 +227,7 @@ SPECS: Final = (
         saved=_mamba_saved,
         recomputed=lambda options, dims, batch, tokens: ssm_recomputed(options.shapes(dims.hidden_size), batch, tokens),
         float32=("A_log", "D"),
+        split=mamba_split,
         shrink=shrink_selective,
         examples=(
             {},
@@ -247,6 +249,7 @@ SPECS: Final = (
         saved=_mamba2_saved,
         float32=("A_log", "dt_bias", "D"),
         transfers=MAMBA2_TRANSFERS,
+        split=mamba2_split,
         shrink=_shrink_mamba2,
         examples=(
             {"head_dim": 16, "d_state": 8},

@@ -11,6 +11,7 @@ from axon_core.specs._flops import convolution_flops, product_flops
 from axon_core.specs._learning import SSM
 from axon_core.specs._saved import convolution_saved, each, in_float32, norm_saved, ssd_saved
 from axon_core.specs._small import limited
+from axon_core.specs.splits.state_spaces import multihead_mamba_split
 from axon_core.specs.ssm import check_step_limits
 
 __all__ = ["SPECS", "MultiheadMambaOptions"]
@@ -112,6 +113,7 @@ SPECS: Final = (
         flops=_flops,
         saved=_saved,
         float32=("A_log", "dt_bias", "D"),
+        split=multihead_mamba_split,
         shrink=_shrink,
         examples=(
             {"num_heads": 4, "head_dim": 8, "d_state": 6},

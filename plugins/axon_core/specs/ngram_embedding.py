@@ -11,6 +11,7 @@ from axon_core.specs._flops import product_flops
 from axon_core.specs._learning import learned
 from axon_core.specs._saved import each, in_float32
 from axon_core.specs._small import limited
+from axon_core.specs.splits.ngrams import ngram_split
 
 __all__ = ["SPECS", "NGramEmbeddingOptions"]
 
@@ -22,22 +23,29 @@ class NGramEmbeddingOptions(Options):
     tables: int = Field(default=4, gt=0, description="Hash tables for n-grams of each length, all of different sizes.")
     eos: int | None = Field(default=None, ge=0, description="Token that ends a text; n-grams do not reach over it.")
     rows: int = Field(gt=0, description="One less than the rows of the first table; every further table has two more.")
+    width: int | None = Field(
+        default=None, gt=0, description="Numbers of a row; `hidden_size // number of tables` unless given."
+    )
 
     @property
     def sizes(self) -> list[int]:
         """Rows of the tables, those of the shortest n-grams first."""
         return [self.rows + 2 * index + 1 for index in range((self.longest - 1) * self.tables)]
 
+    def row(self, hidden_size: int) -> int:
+        """Numbers of a row.
 
-def _width(options: NGramEmbeddingOptions, dims: Dims) -> int:
-    count = len(options.sizes)
-    if dims.hidden_size < count:
-        raise ValueError(f"`hidden_size` ({dims.hidden_size}) is less than the number of tables ({count})")
-    return int(dims.hidden_size // count)
+        Raises:
+            ValueError: The tables are too many to share the hidden size.
+        """
+        count = len(self.sizes)
+        if self.width is None and hidden_size < count:
+            raise ValueError(f"`hidden_size` ({hidden_size}) is less than the number of tables ({count})")
+        return self.width or hidden_size // count
 
 
 def _params(options: NGramEmbeddingOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
-    width = _width(options, dims)
+    width = options.row(dims.hidden_size)
     found: dict[str, tuple[int, ...]] = {}
     for index, rows in enumerate(options.sizes):
         found[f"embedders.{index}.weight"] = (rows, width)
@@ -57,11 +65,11 @@ def _active(options: NGramEmbeddingOptions, dims: Dims) -> int:
 def _saved(options: NGramEmbeddingOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
     """What is looked up, and where: indices of eight bytes."""
     count = len(options.sizes)
-    return each(tokens, looked_up=_width(options, dims) * count) + in_float32(tokens, rows=2 * count)
+    return each(tokens, looked_up=options.row(dims.hidden_size) * count) + in_float32(tokens, rows=2 * count)
 
 
 def _shrink(options: NGramEmbeddingOptions, dims: Dims) -> dict[str, Any]:
-    return written(options) | limited(options, {"longest": 3, "tables": 2, "rows": 53})
+    return written(options) | limited(options, {"longest": 3, "tables": 2, "rows": 53, "width": 8})
 
 
 SPECS: Final = (
@@ -82,7 +90,8 @@ SPECS: Final = (
         },
         saved=_saved,
         reads={"tokens": None},
+        split=ngram_split,
         shrink=_shrink,
-        examples=({"rows": 101}, {"rows": 50, "longest": 3, "tables": 2, "eos": 2}),
+        examples=({"rows": 101}, {"rows": 50, "longest": 3, "tables": 2, "eos": 2}, {"rows": 50, "width": 8}),
     ),
 )

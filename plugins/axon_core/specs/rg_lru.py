@@ -11,6 +11,7 @@ from axon_core.specs._flops import convolution_flops, product_flops
 from axon_core.specs._learning import learned
 from axon_core.specs._saved import activation_saved, convolution_saved, each, in_float32
 from axon_core.specs._small import limited
+from axon_core.specs.splits.recurrent import griffin_split
 
 __all__ = ["SPECS", "RGLRUOptions"]
 
@@ -103,6 +104,7 @@ SPECS: Final = (
         params=_params,
         flops=_flops,
         saved=_saved,
+        split=griffin_split,
         shrink=_shrink,
         examples=({"num_heads": 2}, {"num_heads": 4, "lru_width": 48, "d_conv": 2}, {"num_heads": 1, "d_conv": 1}),
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import gcd
+from math import gcd, prod
 from typing import Any, Final
 
 from pydantic import Field
@@ -13,6 +13,7 @@ from axon_core.specs._learning import learned
 from axon_core.specs._saved import activation_saved, each, in_float32, states_saved
 from axon_core.specs._segments import delta_chunk, delta_chunks
 from axon_core.specs._small import limited
+from axon_core.specs.splits.delta_rules import channel_mix_split, time_mix_split
 
 __all__ = ["SPECS", "RWKV7ChannelMixOptions", "RWKV7TimeMixOptions"]
 
@@ -20,7 +21,10 @@ __all__ = ["SPECS", "RWKV7ChannelMixOptions", "RWKV7TimeMixOptions"]
 class RWKV7TimeMixOptions(Options):
     """RWKV-7's time mixing; each head has a matrix as state."""
 
-    head_dim: int = Field(64, gt=0, description="Width of a head, a divisor of `hidden_size`.")
+    num_heads: int | None = Field(
+        None, gt=0, description="Number of heads; `hidden_size / head_dim` unless given, as in the published models."
+    )
+    head_dim: int = Field(64, gt=0, description="Width of a head.")
     decay_low_rank_dim: int = Field(64, gt=0, description="Rank of the projection that makes the decays.")
     a_low_rank_dim: int = Field(64, gt=0, description="Rank of the projection that makes the in-context rates.")
     v_low_rank_dim: int = Field(
@@ -37,8 +41,10 @@ class RWKV7TimeMixOptions(Options):
         """Number of heads.
 
         Raises:
-            ValueError: `head_dim` does not divide the hidden size.
+            ValueError: `head_dim` does not divide the hidden size, and there is no `num_heads`.
         """
+        if self.num_heads is not None:
+            return self.num_heads
         if hidden_size % self.head_dim:
             raise ValueError(f"`hidden_size` ({hidden_size}) is not a multiple of `head_dim` ({self.head_dim})")
         return hidden_size // self.head_dim
@@ -53,16 +59,17 @@ class RWKV7ChannelMixOptions(Options):
 def _time_params(options: RWKV7TimeMixOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
     hidden = dims.hidden_size
     heads = (options.heads(hidden), options.head_dim)
+    inner = prod(heads)
     ranks = {"w": options.decay_low_rank_dim, "a": options.a_low_rank_dim, "g": options.gate_low_rank_dim}
     if options.value_from is not None:
         ranks["v"] = options.v_low_rank_dim
     found: dict[str, tuple[int, ...]] = {f"x_{name}": (1, 1, hidden) for name in "rwkvag"}
-    found |= {f"{name}_proj.weight": (hidden, hidden) for name in "rkvo"}
+    found |= {f"{name}_proj.weight": (inner, hidden) for name in "rkv"} | {"o_proj.weight": (hidden, inner)}
     for name, rank in ranks.items():
         found[f"{name}_lora.lora.0.weight"] = (rank, hidden)
-        found[f"{name}_lora.lora.2.weight"] = (hidden, rank)
+        found[f"{name}_lora.lora.2.weight"] = (inner, rank)
         if name != "g":
-            found[f"{name}_lora.lora.2.bias"] = (hidden,)
+            found[f"{name}_lora.lora.2.bias"] = (inner,)
     return found | dict.fromkeys(("k_k", "k_a", "r_k", "g_norm.weight", "g_norm.bias"), heads)
 
 
@@ -75,7 +82,8 @@ def _time_flops(options: RWKV7TimeMixOptions, dims: Dims, tokens: int, context: 
 def _time_saved(options: RWKV7TimeMixOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
     """The six mixed inputs, the low ranks, and what heads do in float32; of the recurrence its inputs and states."""
     hidden, heads, width = dims.hidden_size, options.heads(dims.hidden_size), options.head_dim
-    found = each(tokens, step=hidden, output=hidden)
+    inner = heads * width
+    found = each(tokens, step=hidden, output=inner)
     found += each(tokens, **{f"mixed_{name}": hidden for name in "rwkvag"})
     ranks = 2 * options.decay_low_rank_dim + options.a_low_rank_dim + options.gate_low_rank_dim
     found += each(tokens, ranks=ranks)
@@ -83,13 +91,21 @@ def _time_saved(options: RWKV7TimeMixOptions, dims: Dims, tokens: int, dtype: st
     # chunk is not full, copies of all six inputs take the place of three.
     chunk = delta_chunk(tokens)
     full = tokens % chunk == 0
-    found += tuple(Array(f"heads_{number}", (tokens, hidden), "float32") for number in range(18 if full else 15))
-    found += () if full else in_float32(tokens + -tokens % chunk, filled_up=6 * hidden)
+    found += tuple(Array(f"heads_{number}", (tokens, inner), "float32") for number in range(18 if full else 15))
+    found += () if full else in_float32(tokens + -tokens % chunk, filled_up=6 * inner)
     found += in_float32(tokens, lengths=5 * heads)
     if options.value_from is not None:
-        found += each(tokens, value_rank=options.v_low_rank_dim, mixed_value=2 * hidden)
+        found += each(tokens, value_rank=options.v_low_rank_dim, mixed_value=2 * inner)
     largest = heads * max(4 * chunk * chunk, chunk * 2 * width, width * 2 * width)
-    return found + states_saved(tokens, chunk * delta_chunks(largest), hidden * width)
+    return found + states_saved(tokens, chunk * delta_chunks(largest), inner * width)
+
+
+def _time_accepts(options: RWKV7TimeMixOptions, source: Any, dims: Dims) -> str | None:
+    """Why the values of `source` cannot be mixed in, or None."""
+    if not isinstance(source, RWKV7TimeMixOptions):
+        return None
+    own, read = (each.heads(dims.hidden_size) * each.head_dim for each in (options, source))
+    return None if own == read else f"its values are {read} wide, not {own}"
 
 
 def _channel_saved(options: RWKV7ChannelMixOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
@@ -108,9 +124,9 @@ def _time_cache(options: RWKV7TimeMixOptions, dims: Dims) -> State:
 
 
 def _shrink(options: RWKV7TimeMixOptions, dims: Dims) -> dict[str, Any]:
-    """Low ranks, and a width of heads that divides the hidden size if the written one does."""
+    """Low ranks, few heads, and a width of theirs that divides the hidden size if the written one does."""
     ranks = {f"{name}_low_rank_dim": 8 for name in ("decay", "a", "v", "gate")}
-    return written(options) | ranks | {"head_dim": gcd(options.head_dim, 16)}
+    return written(options) | limited(options, {"num_heads": 4}) | ranks | {"head_dim": gcd(options.head_dim, 16)}
 
 
 def _channel_params(options: RWKV7ChannelMixOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
@@ -151,12 +167,15 @@ SPECS: Final = (
         saved=_time_saved,
         reads={"value": "value_from"},
         writes=("value",),
+        accepts=_time_accepts,
         unquantized=("g_norm",),  # a norm, although its weight has two axes
+        split=time_mix_split,
         shrink=_shrink,
         examples=(
             {"head_dim": 16, "decay_low_rank_dim": 8, "a_low_rank_dim": 8, "gate_low_rank_dim": 16},
             {"head_dim": 32},
             {"head_dim": 8, "norm_eps": 1e-3},
+            {"num_heads": 4, "head_dim": 8, "gate_low_rank_dim": 16},
         ),
     ),
     ComponentSpec(
@@ -171,6 +190,7 @@ SPECS: Final = (
         params=_channel_params,
         flops=lambda options, dims, tokens, context: product_flops(_channel_params(options, dims), tokens),
         saved=_channel_saved,
+        split=channel_mix_split,
         shrink=lambda options, dims: written(options) | limited(options, {"intermediate_size": 96}),
         examples=({"intermediate_size": 96}, {"intermediate_size": 40}),
     ),

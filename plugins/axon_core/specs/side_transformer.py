@@ -17,6 +17,7 @@ from axon_core.specs._saved import activation_saved, each, norm_saved
 from axon_core.specs._saved_attention import scores_saved
 from axon_core.specs._small import limited, small_heads, small_rope
 from axon_core.specs.mlp import ACTIVATION_HELP, Activation
+from axon_core.specs.splits.side import side_transformer_split
 
 __all__ = ["SPECS", "SideTransformerOptions"]
 
@@ -163,6 +164,7 @@ SPECS: Final = (
         writes=("weights",),
         constant=("weights",),
         accepts=_accepts,
+        split=side_transformer_split,
         shrink=_shrink,
         examples=(
             _SMALL,

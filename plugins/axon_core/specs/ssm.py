@@ -14,6 +14,7 @@ from axon_core.specs._learning import SSM
 from axon_core.specs._saved import convolution_saved, each, in_float32, states_saved
 from axon_core.specs._segments import RECOMPUTED, scan_tokens
 from axon_core.specs._small import limited
+from axon_core.specs.splits.state_spaces import mamba_split
 
 __all__ = [
     "SPECS",
@@ -211,6 +212,7 @@ SPECS: Final = (
         saved=_saved,
         recomputed=lambda options, dims, batch, tokens: ssm_recomputed(options.shapes(dims.hidden_size), batch, tokens),
         float32=("A_log", "D"),
+        split=mamba_split,
         shrink=shrink_selective,
         examples=(
             {},

@@ -1,0 +1,1 @@
+"""How the built-in components are split over devices: what records have as `split`."""
