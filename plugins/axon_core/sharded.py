@@ -1,4 +1,4 @@
-"""Means over numbers of which each device of a split model has an equal share."""
+"""Means and norms over numbers of which each device of a split model has an equal share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import mlx.core as mx
 
 from axon_compose.registry import Shard
 
-__all__ = ["mean", "mean_and_variance"]
+__all__ = ["mean", "mean_and_variance", "spread_norm"]
 
 
 def mean(x: mx.array, shard: Shard) -> mx.array:
@@ -41,3 +41,33 @@ def mean_and_variance(x: mx.array, shard: Shard) -> tuple[mx.array, mx.array]:
     both = shard.sum(mx.concatenate([own, square], axis=-1)) / shard.size
     average, second = both[..., :1], both[..., 1:]
     return average, mx.maximum(second - mx.square(average), 0.0)
+
+
+def spread_norm(
+    x: mx.array, weight: mx.array | None, bias: mx.array | None, eps: float, shard: Shard, *, center: bool
+) -> mx.array:
+    """The norm over all devices' numbers of those that a device has.
+
+    Numbers that several devices have, such as those of a key/value head that neighbours share, count as often for all
+    of them, so means stay what they are.
+
+    Args:
+        x: (..., N), of N numbers on each device.
+        weight: Scale of each of them, (N,); none by default.
+        bias: Shift of each of them, (N,).
+        eps: Added to the mean square or the variance.
+        shard: Sums over the devices, one number for each row, or two to subtract the mean.
+        center: Whether the mean is subtracted first, as a layer norm does.
+
+    Returns:
+        The same shape, in float32 or the type of the scale.
+    """
+    wide = x.astype(mx.float32)
+    if center:
+        average, square = mean_and_variance(wide, shard)
+        wide = wide - average
+    else:
+        square = mean(mx.square(wide), shard)
+    y = wide * mx.rsqrt(square + eps)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias

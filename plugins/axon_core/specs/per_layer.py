@@ -12,6 +12,7 @@ from axon_core.specs._learning import learned
 from axon_core.specs._saved import each, mlp_saved
 from axon_core.specs._small import limited
 from axon_core.specs.mlp import ACTIVATION_HELP, Activation
+from axon_core.specs.splits.vocabulary import input_split
 
 __all__ = [
     "SPECS",
@@ -108,6 +109,7 @@ SPECS: Final = (
         ),
         reads={VALUE: None},
         accepts=_accepts,
+        split=input_split,
         shrink=_shrink,
         examples=({"size": 16, "index": 0}, {"size": 16, "index": 1, "activation": "silu"}),
     ),
