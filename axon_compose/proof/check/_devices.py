@@ -61,10 +61,18 @@ def devices(subject: Subject, size: int) -> Truth:
     """
     found = shared(subject, size)
     figure = found.differences[found.worst]
-    split = f"{len(found.tensor.splits)} of {len(found.tensor.splits) + len(found.tensor.whole)} components split"
+    split = f"{len(found.tensor.splits)} components split"
+    if whole := _whole(subject, found.tensor):
+        split += f"; whole: `{'`, `'.join(whole)}`"
     detail = split if figure <= found.limit else "; ".join(filter(None, (found.worst, found.where, split)))
     claim = f"{size} devices with parts give what one gives"
     return Truth("devices", claim, figure <= found.limit, figure, found.limit, detail=detail)
+
+
+def _whole(subject: Subject, tensor: TensorPlan) -> list[str]:
+    """Names of the components that are not split, but for norms and what else is between the others."""
+    uses = [use for use in subject.plan.uses() if use.path in tensor.whole]
+    return list(dict.fromkeys(use.name for use in uses if use.spec.kind in ("layer", "block", "embedding", "head")))
 
 
 def shared(subject: Subject, size: int) -> Shared:
