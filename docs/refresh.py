@@ -43,6 +43,7 @@ PAGES: Final = (
     "docs/huggingface.md",
     "docs/cli.md",
     "docs/pictures.md",
+    "docs/planning.md",
     "docs/plugins.md",
     "docs/race.md",
     "docs/python.md",
