@@ -28,6 +28,9 @@ HOLD = [
     ("kimi_delta_attention", {"num_heads": 4, "head_dim": 16}, {}),
     ("kimi_delta_attention", {"num_heads": 4, "head_dim": 16, "full_rank": {"gate": True}}, {}),
     ("kv_conv", {"num_heads": 4, "num_kv_heads": 2, "head_dim": 8, "qk_norm": {"per_head": True}}, {}),
+    # Norms over all heads, those that neighbours share among them.
+    ("kv_conv", {"num_heads": 4, "num_kv_heads": 2, "head_dim": 8, "qk_norm": {"over": "all"}}, {}),
+    ("lightning_attention", {"num_heads": 4, "head_dim": 4, "qk_norm": {"over": "all", "type": "layer_norm"}}, {}),
     # What is published in parts is read in parts.
     ("rwkv7_time_mix", FIRST | {"value_from": "first"}, {"first": {"type": "rwkv7_time_mix"} | FIRST}),
     (
