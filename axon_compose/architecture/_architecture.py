@@ -12,6 +12,7 @@ from axon_compose.plan import Compiled
 
 if TYPE_CHECKING:
     from axon_compose.analysis.cost import CostSheet
+    from axon_compose.analysis.devices import DevicesSheet, Hardware
     from axon_compose.analysis.diff import Difference
     from axon_compose.analysis.lint import Advice
     from axon_compose.checkpoints.weights import LoadPlan, Progress
@@ -78,6 +79,48 @@ class Architecture(Shown, Compiled):
             segment=segment,
             memory=memory,
             bandwidth=bandwidth,
+        )
+
+    def spread(
+        self,
+        devices: int,
+        *,
+        hardware: Hardware | None = None,
+        context: int | None = None,
+        dtype: str = "bfloat16",
+        batch: int = 1,
+        quantize: int | None = None,
+        training: bool = False,
+        segment: int | None = None,
+    ) -> DevicesSheet:
+        """What the model needs on several devices, by every strategy, and which to take; imports no mlx.
+
+        Args:
+            devices: How many there are, all alike.
+            hardware: What is assumed of each; `analysis.devices.Hardware()` unless given.
+            context: Tokens of each sequence; 4096 unless given.
+            dtype: Of weights, caches and what is sent: `float32`, `bfloat16` or `float16`.
+            batch: Sequences, all devices together.
+            quantize: Bits of quantised weights; not quantised unless given.
+            training: Count the memory of a training step too.
+            segment: Layers that a training step computes again at a time; 0 saves all.
+
+        Raises:
+            Refusal: `AX403`, there cannot be so many devices.
+            ValueError: If another number is out of its range.
+        """
+        from axon_compose.analysis.devices import CONTEXT, spread
+
+        return spread(
+            self._plan,
+            devices,
+            hardware=hardware,
+            context=CONTEXT if context is None else context,
+            dtype=dtype,
+            batch=batch,
+            quantize=quantize,
+            training=training,
+            segment=segment,
         )
 
     def build(
@@ -152,12 +195,13 @@ class Architecture(Shown, Compiled):
 
         return Advice(advise(self.document, self._plan), sources=self.sources)
 
-    def check(self, *, seed: int = 0, truths: Iterable[str] | None = None) -> CheckReport:
+    def check(self, *, seed: int = 0, truths: Iterable[str] | None = None, devices: int | None = None) -> CheckReport:
         """Prove caches, masks and gradients on a small copy with random weights in float32.
 
         Args:
             seed: Of weights and tokens.
             truths: Names out of `axon_compose.proof.check.TRUTHS`; all unless given.
+            devices: Also split the components over so many devices, which are threads of this process, and compare.
 
         Raises:
             ArchitectureError: If a component cannot be made small.
@@ -165,4 +209,4 @@ class Architecture(Shown, Compiled):
         """
         from axon_compose.proof.check import check
 
-        return check(self, seed=seed, truths=truths)
+        return check(self, seed=seed, truths=truths, devices=devices)

@@ -20,11 +20,14 @@ __all__ = [
     "chart",
     "common",
     "contexts",
+    "devices",
     "dtype",
     "dtypes",
     "html_page",
+    "latency",
     "layers",
     "length",
+    "link",
     "names",
     "nbytes",
     "output",
@@ -35,6 +38,8 @@ __all__ = [
     "seed",
     "sequences",
     "sizes",
+    "spread",
+    "threads",
     "tokens",
     "tolerance",
 ]
@@ -76,6 +81,14 @@ def sizes(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name in _SIZES if (value := getattr(arguments, name)) is not None}
 
 
+def spread(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What is assumed of several devices, as far as it is said; a usage error if there are none."""
+    given = {name: value for name in ("link", "latency") if (value := getattr(arguments, name)) is not None}
+    if given and arguments.devices is None:
+        arguments.error(f"argument --{next(iter(given))}: only with --devices")
+    return given | {name: v for name in ("bandwidth", "memory") if (v := getattr(arguments, name)) is not None}
+
+
 def checkpoint(text: str) -> str:
     """The folder of a model, or one of the cache of huggingface_hub."""
     from axon_compose.checkpoints.hub_cache import snapshot_of
@@ -115,6 +128,11 @@ def seed(text: str) -> int:
 def cases(text: str) -> int:
     """How many cases to try."""
     return _from_to(text, 1, 10_000, "10000")
+
+
+def threads(text: str) -> int:
+    """How many devices to try as threads."""
+    return _from_to(text, 2, 64, "64")
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -237,6 +255,30 @@ def bandwidth(text: str) -> float:
     if match is None or number <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of GB/s such as 400")
     return number * (1e12 if (match[2] or "").upper() == "TB/S" else 1e9)
+
+
+def devices(text: str) -> int:
+    """A number of devices; whether a model can run on so many is not decided here."""
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of devices")
+    return int(text)
+
+
+def link(text: str) -> float:
+    """Bytes a second of a link: `10GB/s`, or in bits as networks are named, `100Gbit/s`."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(GB/s|MB/s|Gbit/s)?", text, re.IGNORECASE)
+    number = float(match[1]) if match else 0.0
+    if match is None or number <= 0 or "Gb/s" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is not the speed of a link such as 10GB/s or 100Gbit/s")
+    return number * {"MB/S": 1e6, "GBIT/S": 1e9 / 8}.get((match[2] or "").upper(), 1e9)
+
+
+def latency(text: str) -> float:
+    """Seconds of a message: `50us`, `0.2ms`."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(us|µs|ms|s)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not the time of a message such as 50us or 0.2ms")
+    return float(match[1]) * {"ms": 1e-3, "s": 1.0}.get(match[2], 1e-6)
 
 
 def as_json(parser: argparse.ArgumentParser) -> None:

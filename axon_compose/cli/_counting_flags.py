@@ -10,9 +10,12 @@ from axon_compose.cli._arguments import (
     checkpoint,
     common,
     contexts,
+    devices,
     dtypes,
     html_page,
+    latency,
     layers,
+    link,
     nbytes,
     output,
     peers,
@@ -105,3 +108,8 @@ def sizes(parser: Any) -> None:
     parser.add_argument(
         "--bandwidth", type=bandwidth, metavar="GB/s", help="of the memory: bounds the tokens per second"
     )
+    parser.add_argument(
+        "--devices", type=devices, metavar="N", help="spread it over so many, each with --memory and --bandwidth"
+    )
+    parser.add_argument("--link", type=link, metavar="10GB/s", help="what a device sends to another (default: 10GB/s)")
+    parser.add_argument("--latency", type=latency, metavar="50us", help="of a message (default: 50us)")

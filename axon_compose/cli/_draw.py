@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from axon_compose.cli._arguments import sizes
+from axon_compose.analysis.devices import Hardware
+from axon_compose.cli._arguments import sizes, spread
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import USAGE, Terminal
 from axon_compose.machine.files import check_output, write_output
@@ -20,7 +21,8 @@ __all__ = ["draw"]
 def draw(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Draw a model into a file, whose name says in which form."""
     target = Path(arguments.output)
-    given = sizes(arguments)
+    hardware = spread(arguments)
+    given = sizes(arguments) | ({} if arguments.devices is None else {"devices": arguments.devices})
     if given and target.suffix != ".html":
         terminal.note(f"error: a picture shows nothing of --{next(iter(given))}; a page (.html) does")
         return USAGE
@@ -36,6 +38,8 @@ def draw(arguments: argparse.Namespace, terminal: Terminal) -> int:
     architecture = load_file(arguments.file, arguments)
     for warning in architecture.warnings:
         terminal.note(render([warning]))
+    if arguments.devices is not None:
+        given["hardware"] = Hardware(**hardware)
     data = _drawn(architecture.plan(), target.suffix, given)
     write_output(target, data, arguments.force)
     text = f"wrote {target}: {architecture.name}, {human(len(data))}\n"

@@ -173,9 +173,11 @@ class _Device:
         before = deepcopy(self._caches)
         try:
             values: dict[str, Any] = {"offset": start, "tokens": tokens}
+            groups = {index for use in self._uses for index in use.masks}
+            masks = {index: make_mask(self._plan.masks[index], self._caches, x.shape[1]) for index in groups}
             for use, module in zip(self._uses, self._modules, strict=True):
                 self._meetings.where, published = use.path, dict[str, Any]()
-                out = self._call(use, module, x, values, published)
+                out = self._call(use, module, x, values, masks, published)
                 values |= {f"{place(use)}.{name}": value for name, value in published.items()}
             mx.eval(out, list(values.values()), [cache.state for cache in self._caches or () if cache is not None])
         except _Waiting:
@@ -183,13 +185,21 @@ class _Device:
             raise
         return out, published
 
-    def _call(self, use: Use, module: Any, x: mx.array, values: Mapping[str, Any], published: dict[str, Any]) -> Any:
+    def _call(
+        self,
+        use: Use,
+        module: Any,
+        x: mx.array,
+        values: Mapping[str, Any],
+        masks: Mapping[int, Any],
+        published: dict[str, Any],
+    ) -> Any:
         if use.spec.kind == "head":
             return module(x, self._modules[0])
         arguments = {name: values[source] for name, source in use.reads.items()}
         if use.masks:
-            masks = tuple(make_mask(self._plan.masks[index], self._caches, x.shape[1]) for index in use.masks)
-            arguments["mask"] = masks[0] if len(masks) == 1 else masks
+            own = tuple(masks[index] for index in use.masks)
+            arguments["mask"] = own[0] if len(own) == 1 else own
         if use.slot is not None:
             arguments["cache"] = None if self._caches is None else self._caches[use.slot[0]]
         if use.spec.writes:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from axon_compose.analysis.cost import CONTEXTS, CostSheet, PartCost, cost
+from axon_compose.analysis.devices import Hardware, spread
 from axon_compose.machine.units import count, human, rate
 from axon_compose.plan import Branch, Layer, Plan, layer_ranges, total_parameters
 from axon_compose.report.draw._axes import brief
 from axon_compose.report.draw._box import type_name
 from axon_compose.report.draw._canvas import Canvas
 from axon_compose.report.draw._curves import decode_chart, grid, memory_chart, prefill_chart, traffic_chart
+from axon_compose.report.draw._devices import devices_section
 from axon_compose.report.draw._family import Family, kept_words
 from axon_compose.report.draw._fold import cards, fold
 from axon_compose.report.draw._html import chart, document, figure, note, quiet, section, table
@@ -37,6 +39,8 @@ def page(
     quantize: int | None = None,
     memory: int | None = None,
     bandwidth: float | None = None,
+    devices: int | None = None,
+    hardware: Hardware | None = None,
 ) -> str:
     """A page of HTML that holds everything it shows.
 
@@ -48,6 +52,8 @@ def page(
         quantize: Bits of quantised weights; not quantised unless given.
         memory: Bytes that there are, as a line in the chart: does it fit, and how far?
         bandwidth: Bytes that memory moves in a second; a few usual ones unless given.
+        devices: Show what it needs on so many devices too.
+        hardware: What is assumed of each device, see `analysis.devices.Hardware`.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -59,7 +65,9 @@ def page(
     )
     stack = section("The stack", figure(lambda width: picture(plan, width=width, inside=True)))
     charts = _charts(plan, sheet, curves, BANDWIDTHS if bandwidth is None else (bandwidth,))
-    columns = element("div", stack, *_tables(plan, sheet), *charts, class_="columns")
+    stored: dict[str, Any] = {"dtype": dtype, "batch": batch, "quantize": quantize, "context": max(at)}
+    several = () if devices is None else (devices_section(spread(plan, devices, hardware=hardware, **stored)),)
+    columns = element("div", stack, *_tables(plan, sheet), *charts, *several, class_="columns")
     return document(plan.name, *_lead(plan, sheet), columns, element("footer", text(_terms(sheet))))
 
 

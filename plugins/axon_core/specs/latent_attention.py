@@ -16,6 +16,7 @@ from axon_core.specs._learning import learned
 from axon_core.specs._rope import RopeOptions
 from axon_core.specs._saved_attention import latent_saved
 from axon_core.specs._small import limited, small_rope
+from axon_core.specs.splits.latent import latent_split
 from axon_core.specs.transfers.latent import LATENT_TRANSFERS
 
 __all__ = ["SPECS", "LatentAttentionOptions", "LatentRopeOptions", "LoraScaleOptions", "absorbs"]
@@ -245,6 +246,7 @@ SPECS: Final = (
         chosen=lambda options, dims: options.indexer and options.indexer.chosen,
         unquantized=("indexer.weights_proj",),
         transfers=LATENT_TRANSFERS,
+        split=latent_split(_params),
         shrink=_shrink,
         examples=(
             _SMALL,
