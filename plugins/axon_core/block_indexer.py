@@ -60,7 +60,7 @@ class BlockIndexer(nn.Module):
             What chooses, None where every block is chosen; and arrays that have to be computed with the layer's output.
         """
         x = mx.stop_gradient(x)
-        keys, _, held = store(cache, self._heads("k", x, offset))
+        keys, held = store(cache, self._heads("k", x, offset))
         if keys.shape[2] <= self.options.top_k * self.options.block_size:
             return None, held
         queries = self._heads("q", x, offset).astype(mx.float32)

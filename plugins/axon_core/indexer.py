@@ -85,8 +85,7 @@ class Indexer(nn.Module):
             The selection, and arrays that have to be computed with the layer's output.
         """
         x, latent = mx.stop_gradient(x), mx.stop_gradient(latent)
-        gates = self.pool_gate(x)[:, None] if self.pool_size is not None else None
-        keys, gates, held = store(cache, self._turned(self.k_norm(self.wk(x))[:, None], offset), gates)
+        keys, gates, held = self._keys(x, cache, offset)
         length, total = x.shape[1], keys.shape[2]
         if total <= self.chosen:
             return (None, None), held
@@ -94,7 +93,7 @@ class Indexer(nn.Module):
         queries = self._turned(queries, offset)
         weights = self.weights_proj(x).astype(mx.float32) * self.scale
         seen = partial(visible, mask, length=length, total=total)
-        if self.pool_size is None:
+        if self.pool_size is None or gates is None:
             selected = choose(queries, keys, weights, seen, self.top_k)
         else:
             pools = Pools(self.pool_size, length, total, getattr(cache, "left_padding", None))
@@ -102,6 +101,19 @@ class Indexer(nn.Module):
             selected = choose(queries, pooled, weights, pools.complete, self.top_k // self.pool_size)
             selected = pools.tokens(selected, seen(0, length))
         return (selected, places(selected, self.chosen) if length == 1 else None), held
+
+    def _keys(
+        self, x: mx.array, cache: Any, offset: int | mx.array
+    ) -> tuple[mx.array, mx.array | None, list[mx.array]]:
+        """Of all tokens, (B, 1, S, head_dim); with pools what their weights are made of; what has to be computed."""
+        keys = self._turned(self.k_norm(self.wk(x))[:, None], offset)
+        if self.pool_size is None:
+            keys, held = store(cache, keys)
+            return keys, None, held
+        gates = self.pool_gate(x)[:, None]
+        if cache is not None:
+            keys, gates = cache.update_and_fetch(keys, gates)
+        return keys, gates, [keys, gates]
 
     def _turned(self, x: mx.array, offset: int | mx.array) -> mx.array:
         """Rotate a part of each head, (B, heads, L, head_dim)."""

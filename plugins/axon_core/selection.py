@@ -81,15 +81,14 @@ def visible(mask: Mask, start: int, stop: int, length: int, total: int) -> mx.ar
     return mx.arange(at + start, at + stop)[:, None] >= mx.arange(total)
 
 
-def store(cache: Any, keys: mx.array, values: mx.array | None = None) -> tuple[mx.array, mx.array, list[mx.array]]:
-    """Put keys (B, 1, L, width) into a cache, with values of any width; without width unless given.
+def store(cache: Any, keys: mx.array) -> tuple[mx.array, list[mx.array]]:
+    """Put keys (B, 1, L, width) into a cache whose values have no width.
 
     Returns:
-        The keys and values of all tokens (B, 1, S, ·), and what has to be computed with the output of the layer: keys
-        that nobody reads yet would otherwise pile up as a graph.
+        The keys of all tokens (B, 1, S, width), and what has to be computed with the output of the layer: keys that
+        nobody reads yet would otherwise pile up as a graph.
     """
-    values = mx.zeros((*keys.shape[:3], 0), dtype=keys.dtype) if values is None else values
     if cache is None:
-        return keys, values, []
-    keys, values = cache.update_and_fetch(keys, values)
-    return keys, values, [keys, values]
+        return keys, []
+    keys, values = cache.update_and_fetch(keys, mx.zeros((*keys.shape[:3], 0), dtype=keys.dtype))
+    return keys, [keys, values]
