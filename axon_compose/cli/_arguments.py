@@ -39,6 +39,7 @@ __all__ = [
     "sequences",
     "sizes",
     "spread",
+    "threads",
     "tokens",
     "tolerance",
 ]
@@ -127,6 +128,11 @@ def seed(text: str) -> int:
 def cases(text: str) -> int:
     """How many cases to try."""
     return _from_to(text, 1, 10_000, "10000")
+
+
+def threads(text: str) -> int:
+    """How many devices to try as threads."""
+    return _from_to(text, 2, 64, "64")
 
 
 def names(text: str) -> tuple[str, ...]:
