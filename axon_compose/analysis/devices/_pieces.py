@@ -51,6 +51,10 @@ class Experts:
     chosen: int
     nbytes: int
 
+    def read(self, tokens: int) -> int:
+        """Bytes of weights that so many tokens read at most, each of other experts."""
+        return self.nbytes * min(tokens * self.chosen, self.number) // self.number
+
 
 class Pieces:
     """Counts what each piece of one device's plan costs; layers that are alike are counted once.
@@ -91,6 +95,15 @@ class Pieces:
     def weights(self, piece: Piece) -> int:
         """Bytes of its parameters, whether or not another layer has the same ones."""
         return self._once("weights", piece, 0, lambda: sum(map(self.storage.nbytes, piece.uses)))
+
+    def tied_bytes(self) -> int:
+        """Bytes of the parameters of the embedding that the head reads."""
+        table, found = self.plan.embedding, 0
+        for name in self.answers.touched(self.plan.head, 1):
+            section, _, inner = name.partition(".")
+            if section == "embedding" and inner in table.params:
+                found += self.storage.parameter(table, inner)
+        return found
 
     def caches(self, piece: Piece) -> int:
         """Bytes of its caches for one sequence."""

@@ -46,9 +46,16 @@ class Spread:
 
     def weight_bytes(self, stage: int) -> int:
         """Weights of a stage; those of layers that share them are there once."""
-        owners = {piece.layer.owner or piece.layer.index: piece for piece in self.layers(stage) if piece.layer}
+        owners = {_home(piece): piece for piece in self.layers(stage)}
         held = [self.pieces.first, *owners.values(), self.pieces.last]
         return sum(map(self.pieces.weights, held))
+
+    def used_bytes(self, stage: int) -> int:
+        """Weights that a stage computes with: the table of the embedding on the first, what makes scores on the last."""
+        owners = {_home(piece): piece for piece in self.layers(stage)}
+        ends = [self.pieces.first] * (stage == 0) + [self.pieces.last] * (stage == self.stages - 1)
+        tied = 0 if self.stages == 1 or stage < self.stages - 1 else self.pieces.tied_bytes()
+        return sum(map(self.pieces.weights, [*owners.values(), *ends])) + tied
 
     def cache_bytes(self, stage: int, batch: int) -> int:
         """Caches of a stage's layers."""
@@ -61,6 +68,21 @@ class Spread:
     def saved_bytes(self, stage: int, batch: int) -> int:
         """What a forward pass over whole sequences leaves for the backward pass."""
         return sum(self.pieces.saved(piece, batch) for piece in self.runs(stage))
+
+    def kept_bytes(self, stage: int, batch: int, segment: int | None) -> tuple[int, int]:
+        """What a training step keeps of a stage's activations: once, and for each micro-batch until its backward pass.
+
+        Args:
+            stage: The stage.
+            batch: Sequences of a micro-batch.
+            segment: Layers that are computed again at a time, of which the input alone is kept; None or 0 for none.
+        """
+        if not segment:
+            return 0, self.saved_bytes(stage, batch)
+        stream = batch * self.pieces.context * self.pieces.hidden * self.pieces.width
+        sizes = [self.pieces.saved(piece, batch) for piece in self.layers(stage)]
+        ends = self.saved_bytes(stage, batch) - sum(sizes)
+        return min(segment + 1, len(sizes)) * max(sizes), ends + -(-len(sizes) // segment) * stream
 
     # What takes time.
 
@@ -114,3 +136,8 @@ class Spread:
         if scores:
             sent += self.told(tokens)
         return sent
+
+
+def _home(piece: Piece) -> int | None:
+    """The layer whose weights it has."""
+    return piece.layer and (piece.layer.index if piece.layer.owner is None else piece.layer.owner)
