@@ -8,8 +8,11 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from axon_compose.devices import split_plan
+from axon_compose.model._group import Joining, joining
 from axon_compose.model._language_model import LanguageModel
 from axon_compose.model._places import module_at
+from axon_compose.model._shard import Reader, part_modules, quantised_groups, take_weights
 from axon_compose.model.names import FolderNames, ends, module_names
 from axon_compose.plan import Plan, Use
 
@@ -27,7 +30,12 @@ class FolderModel(LanguageModel):
         plan: The model, layer by layer.
         make: Gives the module of a component.
         names: Those of the folder; with the plan's own names it is a `LanguageModel` like any other.
+
+    Attributes:
+        reader: Reads parts of weights from the folder that the model is loaded from; None if that is not known.
     """
+
+    reader: Reader | None = None
 
     def __init__(self, plan: Plan, make: Callable[[Use], nn.Module], names: FolderNames) -> None:
         super().__init__(plan, make, module_names if names.like_mlx_lm else lambda layer: {})
@@ -76,6 +84,44 @@ class FolderModel(LanguageModel):
         """A part of the embedding or head."""
         return module_at(getattr(self, end), part)
 
+    def shard(self, group: Any = None) -> None:
+        """Keep the part of one of several devices, as mlx-lm's `sharded_load` asks for, after loading weights lazily.
+
+        What comes out afterwards is that of the whole model on every device: they exchange what each has a part of.
+
+        Args:
+            group: Of `mx.distributed`; all processes unless given. A group of one changes nothing.
+
+        Raises:
+            Refusal: `AX151`, nothing of the model can be split over so many devices; `AX153`, it holds adapters.
+            PluginFault: If the code of a component is at fault.
+        """
+        self.keep_part(joining(group or mx.distributed.init()))
+
+    def keep_part(self, device: Joining) -> None:
+        """As `shard`, for any kind of group.
+
+        Args:
+            device: Which one, of how many, and how they exchange arrays.
+        """
+        if device.size == 1:
+            return
+        modules, whole = modules_of(self), self.plan
+        tensor = split_plan(
+            whole,
+            device.size,
+            device.rank,
+            sum=device.sum,
+            gather=device.gather,
+            groups=quantised_groups(modules),
+        )
+        parts, weights = part_modules(whole, tensor, modules)
+        training = self.training
+        FolderModel.__init__(self, tensor.plan, lambda use: parts[use.path], self._folder_names)
+        self.train(training)
+        del modules
+        take_weights(weights, self.path_of, self.reader)
+
     def train(self, mode: bool = True) -> FolderModel:
         """See `LanguageModel.train`."""
         super().train(mode)
@@ -95,17 +141,26 @@ class FolderModel(LanguageModel):
         return self._folder_names.in_plan(path)
 
 
+def modules_of(model: LanguageModel) -> dict[str, Any]:
+    """The modules of a model's components, by their paths in the plan."""
+    if isinstance(model, FolderModel) and "model" in model:
+        model._take_parts()
+    plan = model.plan
+    modules: dict[str, Any] = {plan.embedding.path: model.embedding, plan.head.path: model.head}
+    if plan.residual:
+        modules[plan.residual.path] = model.residual
+    if plan.final_norm:
+        modules[plan.final_norm.path] = model.norm
+    for layer, block in zip(plan.layers, model.layers, strict=True):
+        if layer.owner is None:
+            modules |= {use.path: block.module(use) for use in layer.uses()}
+    return modules
+
+
 def with_folder_names(model: LanguageModel) -> FolderModel:
     """The same modules under the paths that they have in a new folder, to load adapters into or to apply a recipe to.
 
     What is changed in a module changes in both; a module that is replaced is replaced in the result alone.
     """
-    modules: dict[str, Any] = {"embedding": model.embedding, "head": model.head}
-    if model.plan.residual:
-        modules[model.plan.residual.path] = model.residual
-    if model.plan.final_norm:
-        modules[model.plan.final_norm.path] = model.norm
-    for layer, block in zip(model.plan.layers, model.layers, strict=True):
-        if layer.owner is None:
-            modules |= {use.path: block.module(use) for use in layer.uses()}
+    modules = modules_of(model)
     return FolderModel(model.plan, lambda use: modules[use.path], FolderNames(model.plan))

@@ -13,6 +13,7 @@ from axon_core.specs._saved import each, mlp_saved
 from axon_core.specs._small import limited
 from axon_core.specs.mlp import ACTIVATION_HELP, Activation
 from axon_core.specs.splits.vocabulary import input_split
+from axon_core.specs.splits.whole import stream_split
 
 __all__ = [
     "SPECS",
@@ -123,6 +124,7 @@ SPECS: Final = (
         params=lambda options, dims: {"scale": (1,)},
         flops=lambda options, dims, tokens, context: 0,  # elementwise
         saved=lambda options, dims, tokens, dtype: each(tokens, input=dims.hidden_size),
+        split=stream_split,
         examples=({},),
     ),
 )

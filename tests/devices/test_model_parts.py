@@ -1,0 +1,73 @@
+"""Models of which several devices have a part each give what the whole model gives, on every device."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import pytest
+from mlx.utils import tree_flatten
+
+from axon_compose.devices import split_plan
+from axon_compose.model import LanguageModel, in_threads, quantize
+from axon_compose.proof.check._batches import with_left_padding
+from tests.devices.parts import VOCABULARY, far, part, small, together
+
+#: With every mixer.
+NAMES = ("falcon_mamba", "jamba", "minimax", "zamba2", "bit-axon-small")
+#: Of the largest logit; and how much more than one rounding of every weight sums in another order may move the logits.
+ROUNDING, ROUNDINGS = 2e-6, 2
+TOKENS = 13
+#: Ends of passes with caches: chunks, and then single tokens.
+ENDS = (5, 11, 12, TOKENS)
+#: Tokens before the rows of a batch.
+PADDING = [0, 3]
+
+
+def tokens() -> mx.array:
+    return mx.random.randint(0, VOCABULARY, (2, TOKENS), key=mx.random.key(3))
+
+
+def passes(model: LanguageModel) -> list[mx.array]:
+    """Logits of a plain pass, and of chunks and single tokens of rows that are padded on the left."""
+    given, start, steps = tokens(), 0, list[mx.array]()
+    cache = [with_left_padding(each, PADDING) for each in model.make_cache()]
+    for end in ENDS:
+        steps.append(model(given[:, start:end], cache))
+        mx.eval(steps[-1])
+        start = end
+    padded = mx.arange(TOKENS)[None] < mx.array(PADDING)[:, None]
+    return [model(given), mx.where(padded[..., None], 0, mx.concatenate(steps, axis=1))]
+
+
+def assert_alike(model: LanguageModel, size: int, wanted: list[mx.array], limit: float = ROUNDING) -> None:
+    for found in together(model, size, passes):
+        assert max(map(far, found, wanted)) <= limit
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_are_those_of_the_whole_model(name: str) -> None:
+    subject = small(name)
+    wanted = passes(subject.model)
+    limit = max(ROUNDING, ROUNDINGS * far(subject.roundly(tokens()), wanted[0]))
+    assert limit < 2e-5
+    for size in (2, 4):
+        assert_alike(subject.model, size, wanted, limit)
+
+
+def test_parts_of_the_weights_are_a_share_of_them() -> None:
+    model = small("falcon_h1").model
+    whole = sum(value.nbytes for _, value in tree_flatten(model.parameters()))
+    tensor = split_plan(model.plan, 2)
+    parts = in_threads(2, lambda device: dict(tree_flatten(part(model, device).parameters())))
+    sizes = [sum(value.nbytes for value in found.values()) for found in parts]
+    kept = sum(4 * use.size for use in model.plan.uses() if use.path in tensor.whole)
+    assert sizes[0] == sizes[1] == sum(4 * use.size for use in tensor.plan.uses())
+    assert kept < sizes[0] < (whole + kept) / 2 + whole / 20
+
+
+@pytest.mark.parametrize("group_size", [32, 64])
+def test_quantised_weights_are_cut_at_their_groups(group_size: int) -> None:
+    model = small("falcon_mamba").fresh("float32", 0)
+    quantize(model, 4, group_size)
+    wanted = passes(model)
+    for size in (2, 4):
+        assert_alike(model, size, wanted)
