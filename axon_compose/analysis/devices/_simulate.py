@@ -12,7 +12,7 @@ from axon_compose.analysis.devices._schedule import Schedule
 from axon_compose.analysis.devices._simulation import Candidate, Simulated, simulated
 from axon_compose.analysis.devices._stage_times import StageTimes
 from axon_compose.analysis.devices._strategies import Spreads
-from axon_compose.diagnostics import Refusal
+from axon_compose.diagnostics import Diagnostic, Refusal
 from axon_compose.machine.units import human
 from axon_compose.notebook import Shown
 from axon_compose.plan import Plan
@@ -21,6 +21,7 @@ __all__ = ["SHOWN", "SimulationSheet", "simulate"]
 
 #: Layouts that are simulated and shown.
 SHOWN: Final = 8
+_LESS: Final = "take more devices, fewer tokens or sequences, or compute layers again with `--training --segment 1`"
 #: Micro-batches that are tried, as multiples of the number of stages, and jobs of a schedule at most.
 _MULTIPLES: Final = (1, 2, 4, 8, 16)
 _MOST_JOBS: Final = 60_000
@@ -63,6 +64,18 @@ class SimulationSheet(Shown):
     def best(self) -> Simulated:
         """The fastest that fits, or that which needs least memory."""
         return self.runs[0]
+
+    @property
+    def faults(self) -> tuple[Diagnostic, ...]:
+        """A warning where nothing fits."""
+        if self.best.fits is not False:
+            return ()
+        there, needed = human(self.hardware.memory or 0), human(self.best.memory_bytes)
+        message = (
+            f"`{self.name}` fits on {self.devices:,} devices of {there} in no way: {self.best.name} needs {needed} of "
+            "each"
+        )
+        return (Diagnostic("AX402", message, help=_LESS, severity="warning"),)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON-ready data, the times of single jobs left out."""
@@ -111,7 +124,8 @@ def simulate(
         overlap: Whether gradients are summed while others are still computed.
 
     Raises:
-        Refusal: `AX403`, so many devices or such a layout cannot be; `AX151` or `AX152`, the model cannot be divided so.
+        Refusal: `AX403`, so many devices or such a layout cannot be; `AX151` or `AX152`, the model cannot be divided
+            so.
     """
     hardware = hardware or Hardware()
     check_devices(devices)
@@ -160,8 +174,8 @@ def _check_batch(layout: Layout, batch: int, micro: int | None) -> None:
     """Replicas and micro-batches get equal shares."""
     parts = layout.data * (micro or 1)
     if batch % parts:
-        what = f"{layout.data} replicas" + (f" of {micro} micro-batches" if micro else "")
-        raise Refusal("AX403", f"{batch:,} sequences cannot be divided over {what}", _MORE)
+        shares = "replicas" + (f" of {micro:,} micro-batches" if micro else "")
+        raise Refusal("AX403", f"a batch of {batch:,} is no multiple of the {shares}", _MORE)
 
 
 def _best(
@@ -216,12 +230,3 @@ def _rank(candidate: Candidate) -> tuple[bool, float]:
 
 def _order(row: Simulated) -> tuple[bool, float]:
     return row.fits is False, -row.tokens_per_second if row.fits is not False else row.memory_bytes
-
-
-def too_small(sheet: SimulationSheet) -> str:
-    """What a warning says where nothing fits."""
-    there = human(sheet.hardware.memory or 0)
-    return (
-        f"`{sheet.name}` fits on {sheet.devices:,} devices of {there} in no way: {sheet.best.name} needs "
-        f"{human(sheet.best.memory_bytes)} of each"
-    )

@@ -7,12 +7,10 @@ best are simulated job by job. The estimate of a step is that of equal stages, (
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from axon_compose.analysis.devices._hardware import Hardware
 from axon_compose.analysis.devices._layout import Layout
 from axon_compose.analysis.devices._schedule import Job, Schedule, Timeline, decoding, run, training
-from axon_compose.analysis.devices._spread import Spread
 from axon_compose.analysis.devices._stage_times import StageTimes, Took
 
 __all__ = ["Candidate", "Simulated", "simulated"]
@@ -134,9 +132,7 @@ def simulated(candidate: Candidate, *, overlap: bool) -> Simulated:
     times, layout = candidate.times, candidate.layout
     took = {job: candidate.took(job) for job in _kinds(candidate)}
     handing = {job: times.handing(job.stage, decoding=job.kind == "D") for job in took}
-    timeline = run(
-        _orders(candidate), lambda job: took[_kind(job)].seconds, lambda job: handing[_kind(job)]
-    )
+    timeline = run(_orders(candidate), lambda job: took[_kind(job)].seconds, lambda job: handing[_kind(job)])
     seconds = _turn(timeline) if candidate.schedule is None else timeline.seconds
     waited = 0.0 if candidate.schedule is None else max(_late(candidate, timeline, overlap=overlap), 0.0)
     tokens = candidate.micro * times.sequences * layout.data

@@ -51,7 +51,7 @@ class Spread:
         return sum(map(self.pieces.weights, held))
 
     def used_bytes(self, stage: int) -> int:
-        """Weights that a stage computes with: the table of the embedding on the first, what makes scores on the last."""
+        """Weights that a stage computes with: the first one looks tokens up, the last one makes scores."""
         owners = {_home(piece): piece for piece in self.layers(stage)}
         ends = [self.pieces.first] * (stage == 0) + [self.pieces.last] * (stage == self.stages - 1)
         tied = 0 if self.stages == 1 or stage < self.stages - 1 else self.pieces.tied_bytes()
@@ -140,4 +140,7 @@ class Spread:
 
 def _home(piece: Piece) -> int | None:
     """The layer whose weights it has."""
-    return piece.layer and (piece.layer.index if piece.layer.owner is None else piece.layer.owner)
+    layer = piece.layer
+    if layer is None:
+        return None
+    return layer.index if layer.owner is None else layer.owner

@@ -70,9 +70,7 @@ class StageTimes:
         """Its backward pass, which sends as much as the forward pass; twice as many operations, or three times."""
         ahead = self.forward(stage)
         again = 1 if self.recomputed else 0
-        return Took(
-            (_BACKWARD + again) * ahead.computing, (1 + again) * ahead.tensor, (1 + again) * ahead.experts
-        )
+        return Took((_BACKWARD + again) * ahead.computing, (1 + again) * ahead.tensor, (1 + again) * ahead.experts)
 
     def decode(self, stage: int) -> Took:
         """One more token of each sequence."""
