@@ -250,12 +250,13 @@ class Architecture(Shown, Compiled):
 
         return Advice(advise(self.document, self._plan), sources=self.sources)
 
-    def check(self, *, seed: int = 0, truths: Iterable[str] | None = None) -> CheckReport:
+    def check(self, *, seed: int = 0, truths: Iterable[str] | None = None, devices: int | None = None) -> CheckReport:
         """Prove caches, masks and gradients on a small copy with random weights in float32.
 
         Args:
             seed: Of weights and tokens.
             truths: Names out of `axon_compose.proof.check.TRUTHS`; all unless given.
+            devices: Also split the components over so many devices, which are threads of this process, and compare.
 
         Raises:
             ArchitectureError: If a component cannot be made small.
@@ -263,4 +264,4 @@ class Architecture(Shown, Compiled):
         """
         from axon_compose.proof.check import check
 
-        return check(self, seed=seed, truths=truths)
+        return check(self, seed=seed, truths=truths, devices=devices)

@@ -40,6 +40,7 @@ __all__ = [
     "seed",
     "sequences",
     "sizes",
+    "threads",
     "tokens",
     "tolerance",
 ]
@@ -120,6 +121,11 @@ def seed(text: str) -> int:
 def cases(text: str) -> int:
     """How many cases to try."""
     return _from_to(text, 1, 10_000, "10000")
+
+
+def threads(text: str) -> int:
+    """How many devices to try as threads."""
+    return _from_to(text, 2, 64, "64")
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.registry import Dims
+from axon_compose.registry import Dims, Shard
 from axon_core.conv import causal_conv, draw_taps
 from axon_core.elementary import sigmoid
 from axon_core.linear import Linear
@@ -31,11 +31,13 @@ class KVConv(nn.Module):
     Args:
         hidden_size: Width D of input and output.
         options: `KVConvOptions`.
+        shard: For heads that are split over devices: which part this is; a norm of all heads needs it.
     """
 
-    def __init__(self, hidden_size: int, options: KVConvOptions) -> None:
+    def __init__(self, hidden_size: int, options: KVConvOptions, shard: Shard | None = None) -> None:
         super().__init__()
         heads, kv_heads, width = options.num_heads, options.kv_heads, options.head_dim
+        shard = shard or Shard()
         self.num_heads, self.num_kv_heads = heads, kv_heads
         self.q_proj = Linear(hidden_size, heads * width, bias=options.bias)
         self.k_proj = Linear(hidden_size, kv_heads * width, bias=options.bias)
@@ -47,13 +49,13 @@ class KVConv(nn.Module):
             draw_taps(conv)
             self[name] = conv
         if options.qk_norm is not None:
-            self.q_norm = HeadNorm(heads, width, options.qk_norm)
-            self.k_norm = HeadNorm(kv_heads, width, options.qk_norm)
+            self.q_norm = HeadNorm(heads, width, options.qk_norm, shard=shard)
+            self.k_norm = HeadNorm(kv_heads, width, options.qk_norm, shard=shard)
 
     @classmethod
     def from_options(cls, options: KVConvOptions, dims: Dims) -> KVConv:
         """Build from `KVConvOptions`; input and output are as wide as the hidden size."""
-        return cls(dims.hidden_size, options)
+        return cls(dims.hidden_size, options, dims.shard)
 
     def __call__(self, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> tuple[mx.array, Any]:
         """Run over a chunk of a sequence.

@@ -62,8 +62,8 @@ class LightningAttention(nn.Module):
         self._decay = mx.array([-options.slope_scale * slope for slope in slopes(self.num_heads, shard)])
         self.query_key_value = Linear(hidden_size, 3 * inner, bias=options.bias)
         if options.qk_norm is not None:
-            self.query_layernorm = HeadNorm(self.num_heads, width, options.qk_norm)
-            self.key_layernorm = HeadNorm(self.num_heads, width, options.qk_norm)
+            self.query_layernorm = HeadNorm(self.num_heads, width, options.qk_norm, shard=shard)
+            self.key_layernorm = HeadNorm(self.num_heads, width, options.qk_norm, shard=shard)
         self.norm_after_rope = options.qk_norm is not None and options.qk_norm.when == "after_rope"
         self.rope = None if options.rope is None else RoPE(width, options.rope)
         self.g_proj = Linear(hidden_size, inner, bias=False)

@@ -12,10 +12,9 @@ from axon_compose.registry import Dims, Shard
 from axon_core.cpu import fast
 from axon_core.elementary import silu
 from axon_core.kernels import native_norm
-from axon_core.sharded import spread_norm
+from axon_core.sharded import spread_group_norm, spread_norm
 from axon_core.specs._heads import HeadNormOptions
 from axon_core.specs.norms import StreamNormOptions
-from axon_core.spread_norm import spread_rms_norm
 
 __all__ = ["GatedRMSNorm", "HeadNorm", "LayerNorm", "RMSNorm", "stream_norm", "unit_length"]
 
@@ -124,7 +123,7 @@ def _on_one_device(num_groups: int, shard: Shard | None) -> tuple[int, Shard | N
 def _grouped(norm: RMSNorm | GatedRMSNorm, x: mx.array, weight: mx.array | None) -> mx.array:
     """The norm of groups, whether they lie on one device or on several."""
     if norm._spread is not None:
-        return spread_rms_norm(x, weight, norm.eps, norm.num_groups, norm._spread)
+        return spread_group_norm(x, weight, norm.eps, norm.num_groups, norm._spread)
     return _rms_norm(x, weight, norm.eps, norm.num_groups)
 
 

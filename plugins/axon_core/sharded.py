@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import gcd
+
 import mlx.core as mx
 
 from axon_compose.registry import Shard
 
-__all__ = ["mean", "mean_and_variance", "spread_norm"]
+__all__ = ["mean", "mean_and_variance", "spread_group_norm", "spread_norm"]
 
 
 def mean(x: mx.array, shard: Shard) -> mx.array:
@@ -71,3 +73,35 @@ def spread_norm(
     y = wide * mx.rsqrt(square + eps)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
+
+
+def spread_group_norm(x: mx.array, weight: mx.array | None, eps: float, num_groups: int, shard: Shard) -> mx.array:
+    """The root-mean-square norm of groups of all devices' numbers of those that a device has.
+
+    A device takes the sums of squares of its own, block by block: a block is as wide as divides both what a device has
+    and a group. The devices add arrays that are zero but for the blocks of one of them, so that each has all sums, and
+    makes of them the means of its groups.
+
+    Args:
+        x: (..., N), of N numbers on each device.
+        weight: Scale of each of them, (N,); none by default.
+        eps: Added to the mean square.
+        num_groups: Equal parts of the numbers of all devices that are normalised each by itself.
+        shard: Sums over the devices, one number for each block of all of them.
+
+    Returns:
+        The same shape.
+    """
+    width = x.shape[-1]
+    everything = width * shard.size
+    each = everything // num_groups
+    block = gcd(width, each)
+    blocks, first = mx.unflatten(x.astype(mx.float32), -1, (-1, block)), shard.rank * width // block
+    own = width // block
+    squares = mx.square(blocks).sum(axis=-1)
+    around = [(0, 0)] * (squares.ndim - 1) + [(first, everything // block - first - own)]
+    squares = shard.sum(mx.pad(squares, around))
+    means = mx.unflatten(squares, -1, (num_groups, -1)).sum(axis=-1) / each
+    means = mx.repeat(means, each // block, axis=-1)[..., first : first + own]
+    y = (blocks * mx.rsqrt(means[..., None] + eps)).flatten(-2).astype(x.dtype)
+    return y if weight is None else y * weight

@@ -21,6 +21,9 @@ HOLD = [
     ("lightning_attention", {"num_heads": 12, "head_dim": 4, "norm_groups": 3}, {}),
     ("lightning_attention", {"num_heads": 4, "head_dim": 4, "norm_groups": 4, "qk_norm": {"per_head": True}}, {}),
     ("lightning_attention", {"num_heads": 8, "slope_scale": 0.5, "bias": True, "out_bias": True}, {}),
+    # Norms of all heads together.
+    ("lightning_attention", {"num_heads": 4, "head_dim": 8, "qk_norm": {"over": "all"}}, {}),
+    ("kv_conv", {"num_heads": 4, "num_kv_heads": 2, "head_dim": 8, "qk_norm": {"over": "all", "offset": 1.0}}, {}),
     # Fewer heads of keys than devices, or groups of B and C.
     ("mamba3", {"num_heads": 8, "head_dim": 8, "d_state": 8, "n_groups": 2, "mimo_rank": 2, "norm": True}, {}),
     ("gated_delta_net", {"num_k_heads": 1, "num_v_heads": 4, "head_k_dim": 16, "separate": True}, {}),

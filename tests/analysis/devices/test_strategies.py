@@ -52,8 +52,10 @@ def test_pieces_add_up_to_the_sheet(name: str) -> None:
     plan = load(shrink(shipped(name).plan(), hidden_size=64)).plan()
     for batch, bits in ((1, None), (3, 4)):
         sheet = cost(plan, context=40, batch=batch, quantize=bits)
-        pieces = Spreads(plan, Storage("bfloat16", bits), 40).pieces(1)
+        spreads = Spreads(plan, Storage("bfloat16", bits), 40)
+        pieces = spreads.pieces(1)
         (at,) = sheet.contexts
+        assert spreads.spread(Layout()).weight_bytes(0) == sheet.weight_bytes
         own = [piece for piece in pieces.all() if piece.layer is None or piece.layer.owner is None]
         assert sum(map(pieces.weights, own)) == sheet.weight_bytes
         assert batch * sum(map(pieces.caches, pieces.layers)) == at.cache_bytes
@@ -201,3 +203,23 @@ def test_what_stays_whole_is_named() -> None:
     named = {name: why for row in sheet.strategies for name, why in row.whole.items()}
     assert {"embedding", "head"} <= set(named)
     assert all(named.values())
+
+
+def test_what_is_recommended_can_be_run() -> None:
+    """Groups inside of a pipeline are shown, and said to be faster where they are; mlx_lm does not run them."""
+    plan = load("llama").plan()
+    sheet = spread(plan, 4)
+    both = sheet.strategy("tensor 2 x pipeline 2")
+    assert sheet.recommended == "tensor 4"
+    assert both.one > sheet.strategy("tensor 4").one
+    assert "tensor 2 x pipeline 2 would be " in sheet.reason
+    small = spread(plan, 4, hardware=Hardware(memory=4 * 10**9), context=1024)
+    assert "the only one that fits 4.00 GB per device" in small.reason
+
+
+def test_layers_that_share_weights_are_there_once() -> None:
+    shared = {"a": {"branches": ["attn", "mlp"], "share": "all"}}
+    plan = load(described(blocks=shared, stack="a*4")).plan()
+    assert [layer.owner for layer in plan.layers] == [None, 0, 0, 0]
+    row = spread(plan, 1).strategy("one device")
+    assert row.weight_bytes == cost(plan).weight_bytes

@@ -9,7 +9,7 @@ from axon_core.specs._heads import HeadNormOptions, head_shape
 from axon_core.specs.splits._even import part, uneven, unshared
 from axon_core.specs.splits._roles import Declared, Splitting, projected
 
-__all__ = ["attention_split", "convolved_split"]
+__all__ = ["attention_split", "convolved_split", "norm_cuts", "norm_sums"]
 
 
 def attention_split(params: Declared) -> Splitting:
@@ -43,7 +43,7 @@ def attention_split(params: Declared) -> Splitting:
             "v_proj": rows(kv_heads * value, kv_heads),
             "g_proj": rows(heads if options.gate == "head" else heads * value, heads),
             "o_proj": columns(heads * value, heads),
-            **_norm_cuts(options.qk_norm, heads, kv_heads, width),
+            **norm_cuts(options.qk_norm, heads, kv_heads, width),
         }
         names = params(options, dims)
         roles = projected(names, cuts)
@@ -54,7 +54,7 @@ def attention_split(params: Declared) -> Splitting:
             part(options, num_heads=heads // devices, head_dim=width, **changed),
             roles,
             published=("kv",),
-            inside=_sums(options.qk_norm, "qk" if own else "q"),
+            inside=norm_sums(options.qk_norm, "qk" if own else "q"),
         )
 
     return split
@@ -79,7 +79,7 @@ def convolved_split(params: Declared) -> Splitting:
     return split
 
 
-def _norm_cuts(norm: HeadNormOptions | None, heads: int, kv_heads: int, width: int) -> dict[str, Cut]:
+def norm_cuts(norm: HeadNormOptions | None, heads: int, kv_heads: int, width: int) -> dict[str, Cut]:
     """Of the norms of queries and keys; one scale for all heads is whole."""
     if norm is None or not (norm.per_head or norm.over == "all"):
         return {}
@@ -87,7 +87,7 @@ def _norm_cuts(norm: HeadNormOptions | None, heads: int, kv_heads: int, width: i
     return {"q_norm": rows(heads * each, heads), "k_norm": rows(kv_heads * each, kv_heads)}
 
 
-def _sums(norm: HeadNormOptions | None, names: str) -> tuple[Summed, ...]:
+def norm_sums(norm: HeadNormOptions | None, names: str) -> tuple[Summed, ...]:
     """What norms over all heads sum: a mean square, or a mean and a variance."""
     if norm is None or norm.over != "all":
         return ()

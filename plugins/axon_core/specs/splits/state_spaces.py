@@ -117,7 +117,7 @@ def multihead_mamba_split(options: Any, dims: Dims, devices: int) -> Split | str
 
 
 def spread_sums(channels: int, groups: int, devices: int) -> tuple[Summed, ...]:
-    """What a norm of `axon_core.spread_norm` sums: squares of blocks, unless each group lies on one device."""
+    """What `axon_core.sharded.spread_group_norm` sums: squares of blocks, unless each group lies on one device."""
     if groups % devices == 0:
         return ()
     return (Summed(channels // gcd(channels // devices, channels // groups), "float32"),)
