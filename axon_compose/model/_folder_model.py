@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.devices import split_plan
+from axon_compose.analysis.balance import balanced_stages
+from axon_compose.devices import given_stages, own_layers, pipeline_plan, split_plan
 from axon_compose.model._group import Joining, joining
 from axon_compose.model._language_model import LanguageModel
+from axon_compose.model._pipeline import Pipeline, Stack
 from axon_compose.model._places import module_at
 from axon_compose.model._shard import Reader, part_modules, quantised_groups, take_weights
 from axon_compose.model.names import FolderNames, ends, module_names
 from axon_compose.plan import Plan, Use
+from axon_compose.registry import CacheSpec
 
 __all__ = ["FolderModel", "with_folder_names"]
 
@@ -40,6 +43,7 @@ class FolderModel(LanguageModel):
     def __init__(self, plan: Plan, make: Callable[[Use], nn.Module], names: FolderNames) -> None:
         super().__init__(plan, make, module_names if names.like_mlx_lm else lambda layer: {})
         self._folder_names = names
+        self._pipeline: Pipeline | None = None
         if names.like_mlx_lm:
             self._move()
 
@@ -47,11 +51,11 @@ class FolderModel(LanguageModel):
         for name in ("embedding", "residual", "layers", "norm", "head"):
             if name in self:
                 object.__setattr__(self, name, self.pop(name))
-        self.model = nn.Module()
+        self.model = Stack(self._divided)
         for use, part, name in ends(self.plan):
             holder, key = self._place(name)
             holder[key] = self._part(use.path, part)
-        self.model.layers = self.layers
+        self.model.layers = self.layers[: own_layers(self.plan)]
         if self.plan.final_norm:
             self.model.norm = self.norm
 
@@ -67,6 +71,8 @@ class FolderModel(LanguageModel):
         """Give the embedding, the final norm and the head the modules and arrays that are in sight now."""
         for use, part, name in ends(self.plan):
             holder, key = self._place(name)
+            if key not in holder:  # another process has it
+                continue
             if part:
                 outer, _, last = part.rpartition(".")
                 self._part(use.path, outer)[last] = holder[key]
@@ -74,6 +80,48 @@ class FolderModel(LanguageModel):
                 object.__setattr__(self, use.path, holder[key])
         if self.plan.final_norm:
             object.__setattr__(self, "norm", self.model["norm"])
+
+    def _pass(
+        self, inputs: mx.array, cache: list[Any] | None, routing: bool, segment: int
+    ) -> tuple[mx.array, dict[str, Any]]:
+        if self._pipeline is None:
+            return super()._pass(inputs, cache, routing, segment)
+        return self._pipeline.run(self, inputs, cache), {}
+
+    @property
+    def _slots(self) -> Sequence[CacheSpec]:
+        return super()._slots if self._pipeline is None else self._pipeline.stage.slots
+
+    def _divided(self, group: Any, split: Sequence[int] | None) -> Pipeline:
+        """Keep what this process of a pipeline needs; see `Stack.pipeline`."""
+        if self._pipeline is not None:
+            raise ValueError("the layers are divided already")
+        plan, size, config = self.plan, group.size(), self.written or {}
+        if split is None:
+            bits = (config.get("quantization") or {}).get("bits")
+            ranges = balanced_stages(plan, size, dtype=config.get("torch_dtype"), bits=bits)
+        else:
+            ranges = given_stages(plan, split[::-1])
+        pipeline = Pipeline(pipeline_plan(plan, ranges), group, self.layers)
+        own, layers = pipeline.stage.layers, self.model["layers"]
+        self.model.layers = [layers[index] if index in own else None for index in range(own.stop)]
+        object.__setattr__(self, "layers", list(pipeline.modules.values()))
+        if not pipeline.embeds:
+            self._forget(pipeline.plan.needed)
+        self._pipeline = pipeline
+        return pipeline
+
+    def _forget(self, needed: frozenset[str]) -> None:
+        """Drop the parts of the embedding that hold none of the parameters that are needed.
+
+        A part that other ones are needed beside stays where it is hidden: as it was read, which is not at all yet.
+        """
+        for use, part, name in ends(self.plan):
+            if use is self.plan.embedding and not any(f"{each}.".startswith(part and f"{part}.") for each in needed):
+                holder, key = self._place(name)
+                del holder[key]
+        if not needed:
+            object.__setattr__(self, self.plan.embedding.path, nn.Module())
 
     def _place(self, name: str) -> tuple[Any, str]:
         """The module that a part of the embedding or head is in, and its name there."""

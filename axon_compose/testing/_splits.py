@@ -34,8 +34,8 @@ _ROUNDINGS: Final = 2e-6
 #: Added to parameters as they are made, so that none is without effect, such as a bias of zeros.
 _SPREAD: Final = 0.1
 #: Ends of passes: one without caches over all tokens, and with caches chunks, then single tokens.
-_PLAIN: Final = (12,)
-_CHUNKS: Final = (5, 9, 10, 11, 12)
+_PLAIN: Final = (20,)
+_CHUNKS: Final = (8, 17, 18, 19, 20)
 
 
 def assert_splits(

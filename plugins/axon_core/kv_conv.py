@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -16,6 +16,8 @@ from axon_core.specs.kv_conv import KVConvOptions
 from axon_core.states import read_states, write_states
 
 __all__ = ["KVConv"]
+
+_ALONE: Final = Shard()
 
 
 class KVConv(nn.Module):
@@ -34,10 +36,9 @@ class KVConv(nn.Module):
         shard: For heads that are split over devices: which part this is; a norm of all heads needs it.
     """
 
-    def __init__(self, hidden_size: int, options: KVConvOptions, shard: Shard | None = None) -> None:
+    def __init__(self, hidden_size: int, options: KVConvOptions, shard: Shard = _ALONE) -> None:
         super().__init__()
         heads, kv_heads, width = options.num_heads, options.kv_heads, options.head_dim
-        shard = shard or Shard()
         self.num_heads, self.num_kv_heads = heads, kv_heads
         self.q_proj = Linear(hidden_size, heads * width, bias=options.bias)
         self.k_proj = Linear(hidden_size, kv_heads * width, bias=options.bias)

@@ -123,11 +123,11 @@ HALVES = rows(16)
         ({"out_weight": Cut(2, (Segment(8, 8),))}, "a cut of `out.weight` that does not fit its shape"),
         ({"into_weight": rows(16, units=3)}, "cut of `into.weight` that does not divide: 16 entries in 3 units"),
         ({"in_weight": rows(16)}, "a role of `in.weight`, which is no parameter"),
-        ({"output": "gather"}, r"the outputs beside each other has the shape \(2, 12, 128\)"),
+        ({"output": "gather"}, r"the outputs beside each other has the shape \(2, 20, 128\)"),
         ({"output": "whole"}, "the output of device 0 differs"),
         ({"options": {"width": "four"}}, "options that it does not take: option `width` must be an integer"),
         ({"options": {"width": 2}}, "a part whose `into.bias` has"),
-        ({"inside": (Summed(1),)}, r"sum arrays of \[\] numbers inside, `inside` says \[24\]"),
+        ({"inside": (Summed(1),)}, r"sum arrays of \[\] numbers inside, `inside` says \[40\]"),
     ],
 )
 def test_what_is_wrong_is_reported(fault: dict[str, Any], message: str) -> None:
@@ -205,7 +205,7 @@ class Padded(Sums):
         (Uneven, "called by some devices and not by others"),
         (Unequal, "arrays of unequal shapes"),
         (Wide, "makes other parameters for a part"),
-        (Forgetful, "differs by .* at tokens 5 to 8"),
+        (Forgetful, "differs by .* at tokens 8 to 16"),
         (Padded, r"the cache of a part holds \(8,\), its record says \(4,\)"),
     ],
 )

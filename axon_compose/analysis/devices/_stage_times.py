@@ -101,7 +101,7 @@ class StageTimes:
     def handing(self, stage: int, *, decoding: bool) -> Handing:
         """What goes from a stage to the next one, or back, for a micro-batch."""
         tokens = self.sequences * (1 if decoding else self.spread.pieces.context)
-        sent = self.spread.handed_on(stage, tokens)
+        sent = self.spread.handed_on(stage, tokens, self.sequences)
         return Handing(sent.nbytes / self.hardware.link, self.hardware.latency)
 
     # Bytes.

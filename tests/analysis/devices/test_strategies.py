@@ -96,10 +96,10 @@ def test_a_pipeline() -> None:
     assert row.cache_bytes == sheet.contexts[0].cache_bytes // LAYERS
     stream = HIDDEN * WIDTH
     assert row.sent_per_prompt_token == stream
-    assert row.sent_per_token == 3 * stream  # handed on, and told to two others
-    assert row.messages_per_token == 4
+    assert row.sent_per_token == 2 * stream  # the last one tells both others what the head reads
+    assert row.messages_per_token == 3
     moved = sheet.contexts[0].moved_bytes / 1e9
-    assert 2 / row.together == pytest.approx(moved + 4 * 1e-4 + 2 * 4 * stream / 1e8)
+    assert 2 / row.together == pytest.approx(moved + 3 * 1e-4 + 2 * 3 * stream / 1e8)
 
 
 def test_speed_is_what_memory_and_link_leave() -> None:
@@ -192,7 +192,7 @@ def test_groups_inside_of_a_pipeline() -> None:
         "tensor 2 x pipeline 3"
     )
     assert both.layers == (1, 1, 1)
-    assert both.messages_per_token == (1 + 2 * LAYERS) * 2 + 1 + 4
+    assert both.messages_per_token == (1 + 2 * LAYERS) * 2 + 1 + 3
     part = Spreads(plan, Storage("bfloat16"), 64).rank(2).plan
     assert both.cache_bytes == cost(part, context=64).contexts[0].cache_bytes // LAYERS
 

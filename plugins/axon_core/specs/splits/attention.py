@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from axon_compose.registry import Cut, Dims, Role, Segment, Split, Summed, columns, rows
-from axon_core.specs._heads import HeadNormOptions, head_shape
+from axon_compose.registry import Cut, Dims, Role, Segment, Split, columns, rows
+from axon_core.specs._heads import head_shape
 from axon_core.specs.splits._even import part, uneven, unshared
+from axon_core.specs.splits._norms import norm_roles, norm_sums
 from axon_core.specs.splits._roles import Declared, Splitting, projected
 
-__all__ = ["attention_split", "convolved_split", "norm_cuts", "norm_sums"]
+__all__ = ["attention_split", "convolved_split"]
 
 
 def attention_split(params: Declared) -> Splitting:
@@ -43,18 +44,19 @@ def attention_split(params: Declared) -> Splitting:
             "v_proj": rows(kv_heads * value, kv_heads),
             "g_proj": rows(heads if options.gate == "head" else heads * value, heads),
             "o_proj": columns(heads * value, heads),
-            **norm_cuts(options.qk_norm, heads, kv_heads, width),
         }
         names = params(options, dims)
         roles = projected(names, cuts)
         roles |= {name: rows(heads) for name in ("sinks", "head_gain") if name in names}
+        own_norms = {"k_norm": kv_heads} if own else {}
+        roles |= norm_roles(options.qk_norm, width, q_norm=heads, **own_norms)
         if options.indexer is not None:
             roles |= _indexer_roles(options.indexer)
         return Split(
             part(options, num_heads=heads // devices, head_dim=width, **changed),
             roles,
             published=("kv",),
-            inside=norm_sums(options.qk_norm, "qk" if own else "q"),
+            inside=norm_sums(options.qk_norm, 2 if own else 1),
         )
 
     return split
@@ -79,21 +81,6 @@ def convolved_split(params: Declared) -> Splitting:
     return split
 
 
-def norm_cuts(norm: HeadNormOptions | None, heads: int, kv_heads: int, width: int) -> dict[str, Cut]:
-    """Of the norms of queries and keys; one scale for all heads is whole."""
-    if norm is None or not (norm.per_head or norm.over == "all"):
-        return {}
-    each = 1 if norm.per_head else width
-    return {"q_norm": rows(heads * each, heads), "k_norm": rows(kv_heads * each, kv_heads)}
-
-
-def norm_sums(norm: HeadNormOptions | None, names: str) -> tuple[Summed, ...]:
-    """What norms over all heads sum: a mean square, or a mean and a variance."""
-    if norm is None or norm.over != "all":
-        return ()
-    return (Summed(2 if norm.type == "layer_norm" else 1, "float32"),) * len(names)
-
-
 def _chooser(options: Any, devices: int) -> str | None:
     """Why the heads of an indexer cannot be where the heads are that they choose for, or None."""
     indexer = options.indexer
@@ -107,6 +94,4 @@ def _chooser(options: Any, devices: int) -> str | None:
 def _indexer_roles(indexer: Any) -> dict[str, Role]:
     heads = indexer.num_heads
     roles: dict[str, Role] = {"indexer.q_proj.weight": rows(heads * indexer.head_dim, heads)}
-    if indexer.norm is not None and indexer.norm.per_head:
-        roles |= {f"indexer.q_norm.{learned}": rows(heads) for learned in indexer.norm.shapes(heads, indexer.head_dim)}
-    return roles
+    return roles | norm_roles(indexer.norm, indexer.head_dim, **{"indexer.q_norm": heads})

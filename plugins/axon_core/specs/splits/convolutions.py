@@ -6,7 +6,7 @@ from typing import Any
 
 from axon_compose.registry import Cut, Dims, Role, Segment, Split, columns, rows
 from axon_core.specs.splits._even import part, uneven, unshared
-from axon_core.specs.splits.attention import norm_cuts, norm_sums
+from axon_core.specs.splits._norms import norm_roles, norm_sums
 
 __all__ = ["kv_conv_split", "short_conv_split"]
 
@@ -38,8 +38,7 @@ def kv_conv_split(options: Any, dims: Dims, devices: int) -> Split | str:
     roles |= {f"{name}.weight": shared for name in ("k_proj", "v_proj", "key_conv", "value_conv")}
     if options.bias:
         roles |= {name.replace("weight", "bias"): role for name, role in roles.items()} | {"o_proj.bias": "once"}
-    roles["o_proj.weight"] = columns(heads * width, heads)
-    for norm, cut in norm_cuts(options.qk_norm, heads, kv_heads, width).items():
-        roles |= {f"{norm}.{learned}": cut for learned in options.qk_norm.shapes(heads, width)}
+    roles |= norm_roles(options.qk_norm, width, q_norm=heads, k_norm=kv_heads)
     smaller = part(options, num_heads=heads // devices, num_kv_heads=max(1, kv_heads // devices))
-    return Split(smaller, roles, inside=norm_sums(options.qk_norm, "qk"))
+    output: dict[str, Role] = {"o_proj.weight": columns(heads * width, heads)}
+    return Split(smaller, roles | output, inside=norm_sums(options.qk_norm))

@@ -6,7 +6,7 @@ from typing import Any
 
 from axon_compose.registry import Cut, Dims, Role, Segment, Split, columns, rows
 from axon_core.specs.splits._even import part, uneven
-from axon_core.specs.splits.attention import norm_cuts, norm_sums
+from axon_core.specs.splits._norms import norm_roles, norm_sums
 from axon_core.specs.splits.state_spaces import spread_sums
 
 __all__ = ["griffin_split", "lightning_split"]
@@ -31,11 +31,9 @@ def lightning_split(options: Any, dims: Dims, devices: int) -> Split | str:
         roles["query_key_value.bias"] = Cut(0, (each, each, each))
     if options.out_bias:
         roles["dense.bias"] = "once"
-    if cuts := norm_cuts(options.qk_norm, heads, heads, width):
-        learned = options.qk_norm.shapes(heads, width)
-        roles |= {f"{of}_layernorm.{name}": cuts["q_norm"] for of in ("query", "key") for name in learned}
+    roles |= norm_roles(options.qk_norm, width, query_layernorm=heads, key_layernorm=heads)
     smaller = part(options, num_heads=heads // devices, head_dim=width)
-    sums = (*norm_sums(options.qk_norm, "qk"), *spread_sums(inner, options.norm_groups, devices))
+    sums = (*norm_sums(options.qk_norm), *spread_sums(inner, options.norm_groups, devices))
     return Split(smaller, roles, inside=sums)
 
 
