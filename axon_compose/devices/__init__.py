@@ -1,7 +1,7 @@
 """A plan to the plans of several devices that run it together; imports no mlx."""
 
 from axon_compose.devices._pipeline import PipelinePlan, Stage, Visit, pipeline_plan
-from axon_compose.devices._stages import given_stages, layer_loads, own_layers, stages
+from axon_compose.devices._stages import given_stages, layer_loads, own_layers, source_use, stages, varies
 from axon_compose.devices._tensor import TensorPlan, split_plan
 from axon_compose.devices._tied import tables
 
@@ -14,7 +14,9 @@ __all__ = [
     "layer_loads",
     "own_layers",
     "pipeline_plan",
+    "source_use",
     "split_plan",
     "stages",
     "tables",
+    "varies",
 ]
