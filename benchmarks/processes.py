@@ -2,8 +2,8 @@
 
     python -m benchmarks.processes [--rounds 5] [--write]
 
-Weights are random, and every way runs the same folder by `mlx_lm` on the loopback, in turns; medians, with the lowest and the
-highest round. `--write` keeps the figures in `benchmarks/processes.json`, and `docs/devices.md` shows them.
+Weights are random, and every way runs the same folder by `mlx_lm` on the loopback, in turns; medians, with the lowest
+and the highest round. `--write` keeps the figures in `benchmarks/processes.json`, and `docs/devices.md` shows them.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "processes.json"
-PROMPT, TOKENS = 512, 32
-#: A dense model and a hybrid of state space layers, windows and experts, about 30 million parameters each.
+PROMPT, TOKENS = 256, 16
+#: A dense model and a hybrid of state space layers, windows and experts, some ten million parameters each.
 MODELS: Final = {
     "llama": {
         "hidden_size": 512,
         "vocab_size": 4096,
-        "num_hidden_layers": 8,
+        "num_hidden_layers": 4,
         "intermediate_size": 1536,
         "num_attention_heads": 8,
         "num_key_value_heads": 4,
         "head_dim": 64,
     },
-    "hybrid-demo": {"hidden_size": 512, "vocab_size": 4096},
+    "hybrid-demo": {"hidden_size": 384, "vocab_size": 4096},
 }
 #: Name to processes, threads of each, and which group `mlx_lm` is given.
 WAYS: Final = {
