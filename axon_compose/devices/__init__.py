@@ -2,7 +2,7 @@
 
 from axon_compose.devices._pipeline import PipelinePlan, Stage, Visit, pipeline_plan
 from axon_compose.devices._shares import Share, Size, shares
-from axon_compose.devices._stages import given_stages, layer_loads, own_layers, stages
+from axon_compose.devices._stages import given_stages, layer_loads, own_layers, source_use, stages, varies
 from axon_compose.devices._tensor import TensorPlan, split_plan
 from axon_compose.devices._tied import tables
 
@@ -17,8 +17,10 @@ __all__ = [
     "layer_loads",
     "own_layers",
     "pipeline_plan",
-    "shares",
+from axon_compose.devices._shares import Share, Size, shares
+    "source_use",
     "split_plan",
     "stages",
     "tables",
+    "varies",
 ]
