@@ -17,7 +17,7 @@ __all__ = [
     "layer_loads",
     "own_layers",
     "pipeline_plan",
-from axon_compose.devices._shares import Share, Size, shares
+    "shares",
     "source_use",
     "split_plan",
     "stages",
