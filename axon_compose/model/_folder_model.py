@@ -52,12 +52,16 @@ class FolderModel(LanguageModel):
             if name in self:
                 object.__setattr__(self, name, self.pop(name))
         self.model = Stack(self._divided)
-        for use, part, name in ends(self.plan):
-            holder, key = self._place(name)
-            holder[key] = self._part(use.path, part)
+        self._show_parts()
         self.model.layers = self.layers[: own_layers(self.plan)]
         if self.plan.final_norm:
             self.model.norm = self.norm
+
+    def _show_parts(self) -> None:
+        """Put what the embedding and the head consist of where it is in sight."""
+        for use, part, name in ends(self.plan):
+            holder, key = self._place(name)
+            holder[key] = self._part(use.path, part)
 
     def observed(
         self, inputs: mx.array, cache: list[Any] | None = None, *, routing: bool = False, segment: int = 0
@@ -169,6 +173,8 @@ class FolderModel(LanguageModel):
         self.train(training)
         del modules
         take_weights(weights, self.path_of, self.reader)
+        if "model" in self:
+            self._show_parts()  # arrays that stand alone, such as a factor of all scores, are others now
 
     def train(self, mode: bool = True) -> FolderModel:
         """See `LanguageModel.train`."""

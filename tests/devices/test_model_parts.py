@@ -12,7 +12,7 @@ from axon_compose.proof.check._batches import with_left_padding
 from tests.devices.parts import VOCABULARY, far, part, small, together
 
 #: With every mixer.
-NAMES = ("falcon_mamba", "jamba", "minimax", "zamba2", "bit-axon-small")
+NAMES = ("falcon_mamba", "talkie", "jamba", "minimax", "zamba2", "bit-axon-small")
 #: Of the largest logit; and how much more than one rounding of every weight sums in another order may move the logits.
 ROUNDING, ROUNDINGS = 2e-6, 2
 TOKENS = 13

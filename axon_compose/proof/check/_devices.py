@@ -87,14 +87,13 @@ def shared(subject: Subject, size: int) -> Shared:
     """
     tensor, ways = split_plan(subject.plan, size), _ways(subject)
     rows = _ragged(subject)
-    once, apart = plain(subject.forward, subject.sample), [subject.forward(row) for row in rows]
+    once, apart = _apart(plain(subject.forward, subject.sample)), [subject.forward(row) for row in rows]
     limit = max(_EXACT, _ROUNDINGS * distance(subject.rounded, subject.unrounded))
 
     def work(device: Joining) -> dict[str, Rows]:
-        part = Subject(subject.plan, subject.seed)
         model = with_folder_names(subject.model)
         model.keep_part(device)
-        part.__dict__["model"] = model
+        part = Subject(subject.plan, subject.seed, model=model)
         found = {name: way(part) for name, way in ways.items()}
         mx.eval(found)  # here, for no other thread can
         return found
@@ -102,7 +101,7 @@ def shared(subject: Subject, size: int) -> Shared:
     differences, where = dict[str, float](), dict[str, str]()
     for given in in_threads(size, work):
         for name, logits in given.items():
-            figure, place = compare(logits, apart if name == "left-padded" else once, limit)
+            figure, place = compare(_apart(logits), apart if name == "left-padded" else once, limit)
             if name not in differences or not figure <= differences[name]:
                 differences[name], where[name] = figure, place
     found = Shared(tensor, differences, limit)
@@ -129,3 +128,8 @@ def _ragged(subject: Subject) -> Rows:
     rows = [subject.sample[:1], subject.sample[1:, _PADDING:]]
     mx.eval(rows)  # here, for a thread cannot compute what another one has begun
     return rows
+
+
+def _apart(batch: Rows) -> Rows:
+    """Every sequence of a batch by itself."""
+    return [row for rows in batch for row in mx.split(rows, rows.shape[0])]
