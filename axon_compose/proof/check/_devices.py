@@ -22,7 +22,7 @@ __all__ = ["Shared", "devices", "shared"]
 #: Largest difference, relative to the largest logit: sums of the devices' parts are sums in another order.
 _EXACT: Final = 2e-6
 #: How much more than one rounding of every weight that may move the logits.
-_ROUNDINGS: Final = 2
+_ROUNDINGS: Final = 4
 #: Tokens in front of the second row of a batch.
 _PADDING: Final = 3
 
@@ -37,7 +37,7 @@ class Shared:
         tensor: What is split, and why the rest is whole.
         differences: Way in which the tokens are fed, to the largest difference on any device, relative to the largest
             logit.
-        limit: What they may be: 2e-6, or twice what a rounding of every weight does to this model.
+        limit: What they may be: 2e-6, or four times what a rounding of every weight does to this model.
         where: Of the worst way above the limit, the first token that is too far off.
     """
 
