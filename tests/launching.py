@@ -20,20 +20,21 @@ _LAUNCH = "import sys; from mlx._distributed_utils.launch import main; sys.exit(
 PATIENCE = 240
 
 
-def launched(command: Iterable[str], processes: int = 2, cwd: Path | None = None) -> tuple[str, str]:
+def launched(command: Iterable[str], processes: int = 2, cwd: Path | None = None, **variables: str) -> tuple[str, str]:
     """Run a command in several processes of MLX's ring, each with one thread for products.
 
     Args:
         command: Arguments of this Python, such as the path of a script.
         processes: How many.
         cwd: Where they run.
+        variables: What they have in their environment beside that of the test.
 
     Returns:
         What all of them wrote to standard output and to standard error.
     """
     start = [sys.executable, "-c", _LAUNCH, "-n", str(processes), "-p", str(_free_ports(processes))]
     paths = f"{ROOT}{os.pathsep}{ROOT / 'plugins'}"
-    env = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": paths}
+    env = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": paths} | variables
     full = [*start, "--python", sys.executable, "--", *command]
     with child(full, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd=cwd) as process:
         out, err = process.communicate(timeout=PATIENCE)

@@ -15,11 +15,11 @@ from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn._checkpoint import STATE_FILE
 from axon_compose.learn.budget import Budget
 from axon_compose.learn.cadence import Cadence
-from axon_compose.learn.data import Prepared, Sources, prepare
+from axon_compose.learn.data import Sources, prepare
 from axon_compose.learn.distilling import Teaching, taught_objective
 from axon_compose.learn.freezing import freeze as freeze_parameters
 from axon_compose.learn.history import History
-from axon_compose.learn.material import Material, TaskMaterial, TextMaterial
+from axon_compose.learn.material import Material, TaskMaterial, TextMaterial, prepared_once
 from axon_compose.learn.objective import NextTokens, Objective
 from axon_compose.learn.ranks import Ranks
 from axon_compose.learn.recipe import Recipe
@@ -151,25 +151,19 @@ def _material(
     ranks: Ranks,
     progress: Callable[[int, int], None] | None,
 ) -> Material:
-    """What is learned; tokens of texts are made by the first rank, and found by the others.
-
-    Raises:
-        CheckpointError: AX806 two ranks have different texts.
-    """
+    """What is learned; tokens of texts are made by the first rank, and found by the others."""
     if isinstance(data, Task):
         return TaskMaterial(data)
-    text: Prepared = ranks.in_turn(
+    text = prepared_once(
+        ranks,
         lambda: prepare(
             Sources.of(data),
             tokenizer,
             vocabulary=int(plan.dims.vocab_size),
             trained=trained,
             progress=progress if ranks.first else None,
-        )
+        ),
     )
-    if ranks.told(text.digest) != text.digest:
-        hint = "give all processes the same texts and the same tokenizer"
-        raise CheckpointError("AX806", f"process {ranks.rank} has other texts than process 0", hint)
     return TextMaterial("", text, length)
 
 

@@ -153,11 +153,16 @@ class Ranks:
     def _messages(self, value: Any) -> list[Any]:
         """What every rank sends, as bytes of JSON: first how many, then all."""
         content = np.frombuffer(json.dumps(value).encode(), np.uint8)
-        lengths = np.array(mx.distributed.all_gather(mx.array([len(content)], mx.int32), group=self.group))
+        lengths = self._gathered(np.array([len(content)], np.int32))
         row = np.zeros((1, int(lengths.max())), np.uint8)
         row[0, : len(content)] = content
-        rows = np.array(mx.distributed.all_gather(mx.array(row), group=self.group))
+        rows = self._gathered(row)
         return [json.loads(bytes(each[:length])) for each, length in zip(rows, lengths, strict=True)]
+
+    def _gathered(self, row: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        found = mx.distributed.all_gather(mx.array(row), group=self.group)
+        mx.eval(found)  # here, since NumPy would make a ValueError of what MLX raises
+        return np.array(found)
 
 
 def _known(error: Exception) -> Exception:

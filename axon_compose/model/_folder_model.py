@@ -10,12 +10,14 @@ import mlx.nn as nn
 
 from axon_compose.analysis.balance import balanced_stages
 from axon_compose.devices import given_stages, own_layers, pipeline_plan, split_plan
+from axon_compose.model._facts import facts, loading_from
 from axon_compose.model._group import Joining, joining
 from axon_compose.model._language_model import LanguageModel
 from axon_compose.model._pipeline import Pipeline, Stack
 from axon_compose.model._places import module_at
 from axon_compose.model._shard import Reader, part_modules, quantised_groups, take_weights
 from axon_compose.model.names import FolderNames, ends, module_names
+from axon_compose.model.ranks import joined
 from axon_compose.plan import Plan, Use
 from axon_compose.registry import CacheSpec
 
@@ -58,7 +60,7 @@ class FolderModel(LanguageModel):
             self.model.norm = self.norm
 
     def _show_parts(self) -> None:
-        """Put what the embedding and the head consist of where it is in sight."""
+        """Put modules and arrays of the embedding, the residual scheme and the head in sight."""
         for use, part, name in ends(self.plan):
             holder, key = self._place(name)
             holder[key] = self._part(use.path, part)
@@ -100,6 +102,10 @@ class FolderModel(LanguageModel):
         """Keep what this process of a pipeline needs; see `Stack.pipeline`."""
         if self._pipeline is not None:
             raise ValueError("the layers are divided already")
+        with joined(group, facts(self.plan, loading_from())):
+            return self._keep_stage(group, split)
+
+    def _keep_stage(self, group: Any, split: Sequence[int] | None) -> Pipeline:
         plan, size, config = self.plan, group.size(), self.written or {}
         if split is None:
             bits = (config.get("quantization") or {}).get("bits")
@@ -148,7 +154,9 @@ class FolderModel(LanguageModel):
             Refusal: `AX151`, nothing of the model can be split over so many devices; `AX153`, it holds adapters.
             PluginFault: If the code of a component is at fault.
         """
-        self.keep_part(joining(group or mx.distributed.init()))
+        group = group or mx.distributed.init()
+        with joined(group, facts(self.plan, loading_from())):
+            self.keep_part(joining(group))
 
     def keep_part(self, device: Joining) -> None:
         """As `shard`, for any kind of group.
@@ -174,7 +182,7 @@ class FolderModel(LanguageModel):
         del modules
         take_weights(weights, self.path_of, self.reader)
         if "model" in self:
-            self._show_parts()  # arrays that stand alone, such as a factor of all scores, are others now
+            self._show_parts()  # arrays are other ones now
 
     def train(self, mode: bool = True) -> FolderModel:
         """See `LanguageModel.train`."""

@@ -35,13 +35,13 @@ _watch: Watch | None = None
 
 
 @contextmanager
-def joined(group: mx.distributed.Group, facts: Mapping[str, str]) -> Iterator[None]:
+def joined(group: Any, facts: Mapping[str, str]) -> Iterator[None]:
     """Agree with the other processes, then prepare alone, without waiting for them.
 
     What is raised inside ends all processes, and so does what differs: nothing is raised where there are several.
 
     Args:
-        group: The processes; nothing is done for a group of one.
+        group: The processes; nothing is done for a group of one, or a stand-in for one in this process.
         facts: What has to be equal on all ranks, by what people call it, such as `mlx` to its version. An entry that
             another rank does not have is not compared.
 
@@ -49,7 +49,7 @@ def joined(group: mx.distributed.Group, facts: Mapping[str, str]) -> Iterator[No
         ArchitectureError: With one process, as it came.
         Refusal: See above.
     """
-    if group.size() == 1:
+    if group.size() == 1 or not isinstance(group, mx.distributed.Group):
         yield
         return
     _agree(group, facts)

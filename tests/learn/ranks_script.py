@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,13 @@ from mlx.utils import tree_flatten
 
 import axon_compose
 from axon_compose.diagnostics import CheckpointError
-from axon_compose.learn import Batch, Budget, Recipe, Trainer
+from axon_compose.learn import Batch, Budget, Cadence, Recipe, Trainer
 from axon_compose.learn.objective import NextTokens
 from axon_compose.learn.ranks import Ranks
 from axon_compose.learn.trainer import Diverged
 from axon_compose.model import LanguageModel
+from tests.learn.race.small_race import raced, without_time
+from tests.learn.runs import go
 from tests.learn.small import Counting, model
 
 STEPS = 3
@@ -147,6 +152,58 @@ def values(ranks: Ranks) -> dict[str, Any]:
     }
 
 
+def step_then(rank: int, number: int, then: Callable[[], Any]) -> Callable[[], None]:
+    """Let one process do something once, after a step of its trainer; what puts it back."""
+    before, waiting = Trainer.step, [then]
+
+    def step(self: Trainer) -> Any:
+        found = before(self)
+        if Ranks.launched().rank == rank and found.step == number and waiting:
+            waiting.pop()()
+        return found
+
+    Trainer.step = step  # type: ignore[method-assign]
+    return lambda: setattr(Trainer, "step", before)
+
+
+def runs(ranks: Ranks, out: Path) -> dict[str, Any]:
+    """Runs into folders: one to its end, one that the last process stops and that is continued, one that fails."""
+    text = out / "text.jsonl"
+    whole = go(text, out / "whole")
+    undo = step_then(1, 2, partial(signal.raise_signal, signal.SIGTERM))
+    stopped = go(text, out / "run")
+    undo()
+    if ranks.first:
+        shutil.copytree(out / "run", out / "alone")
+    again = go(text, out / "run", resume=True)
+
+    def full(*arguments: Any, **more: Any) -> None:
+        raise CheckpointError("AX503", "the disk is full")
+
+    from axon_compose.learn import run
+
+    undo = step_then(0, 1, lambda: setattr(run, "save", full))
+    failed = refused(lambda: go(text, out / "failed", cadence=Cadence(evaluations=0, samples=0, checkpoints=4)))
+    undo()
+    return {
+        "losses": [[line["loss"] for line in each.history.of("step")] for each in (whole, again) if ranks.first],
+        "stopped": [stopped.steps, stopped.finished, again.steps, again.finished],
+        "held out": [whole.held_out, again.held_out],
+        "failed": failed,
+    }
+
+
+def races(ranks: Ranks, out: Path) -> list[Any]:
+    """A race, and the same again with a stop by the last process after some rounds."""
+    whole = raced(rates=(1e-2, 1e-3))
+    undo = step_then(1, 2, partial(signal.raise_signal, signal.SIGTERM))
+    stopped = raced(rates=(1e-2, 1e-3), folder=out / "race")
+    undo()
+    again = raced(rates=(1e-2, 1e-3), folder=out / "race")
+    known = [sorted(map(repr, without_time(each).items())) for each in (whole, again)]
+    return [stopped.finished, again.finished, whole.to_dict()["standings"][0]["name"], *known]
+
+
 def main(out: Path) -> None:
     ranks = Ranks.launched()
     found: dict[str, Any] = {"size": ranks.size, "values": values(ranks)}
@@ -157,6 +214,8 @@ def main(out: Path) -> None:
     found["refused by the last"] = refused(failing(ranks, 1, CheckpointError("AX501", "no room", "make some", ["so"])))
     found["refused by the first"] = refused(failing(ranks, 0, FileNotFoundError("no such thing")))
     found["refused by all"] = refused(failing(ranks, ranks.rank, CheckpointError("AX501", "no room")))
+    found["runs"] = runs(ranks, out)
+    found["races"] = races(ranks, out)
     (out / f"{ranks.rank}.json").write_text(json.dumps(found), "utf-8")
 
 

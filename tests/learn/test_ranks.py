@@ -9,17 +9,27 @@ from typing import Any
 import numpy as np
 import pytest
 
+from axon_compose.checkpoints.files import verify
 from tests.launching import launched
 from tests.learn import ranks_script
+from tests.learn.race.small_race import raced, without_time
+from tests.learn.runs import STEPS, go
 
 SCRIPT = Path(ranks_script.__file__)
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the processes write."""
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def seen(out: Path) -> list[dict[str, Any]]:
     """What each of two processes saw."""
-    out = tmp_path_factory.mktemp("ranks")
-    said = launched([str(SCRIPT), str(out)])
+    lines = [json.dumps({"text": f"the {number} of the {number + 1} is not the {number * 7}."}) for number in range(60)]
+    (out / "text.jsonl").write_text("\n".join(lines), "utf-8")
+    said = launched([str(SCRIPT), str(out)], XDG_CACHE_HOME=str(out / "cache"))
     files = [out / f"{rank}.json" for rank in range(2)]
     assert all(file.exists() for file in files), "\n".join(said)
     return [json.loads(file.read_text("utf-8")) for file in files]
@@ -73,3 +83,40 @@ def test_an_error_of_one_process_ends_all(seen: list[dict[str, Any]]) -> None:
     assert own == ["FileNotFoundError", "", "no such thing"]
     assert "process 0 has ended: no such thing" in others[2]
     assert [each["refused by all"][1] for each in seen] == ["AX501", "AX501"]
+
+
+def test_a_run_that_one_process_is_asked_to_end_ends_in_all_and_is_continued(seen: list[dict[str, Any]]) -> None:
+    for found in (each["runs"] for each in seen):
+        assert found["stopped"] == [3, False, STEPS, True]
+        assert found["held out"][0] == found["held out"][1]
+    whole, again = seen[0]["runs"]["losses"]
+    assert again == whole
+    assert len(whole) == STEPS
+
+
+@pytest.mark.usefixtures("seen")
+def test_a_run_of_several_processes_is_continued_by_one(
+    seen: list[dict[str, Any]], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(out / "cache"))
+    alone = go(out / "text.jsonl", out / "alone", resume=True)
+    assert alone.finished
+    assert [line["loss"] for line in alone.history.of("step")] == pytest.approx(seen[0]["runs"]["losses"][0], rel=1e-5)
+
+
+def test_only_the_first_process_writes(seen: list[dict[str, Any]], out: Path) -> None:
+    """A folder that it cannot write ends the others too."""
+    assert seen[0]["runs"]["failed"][1:] == ["AX503", "error[AX503]: the disk is full"]
+    assert seen[1]["runs"]["failed"][1] == "AX806"
+    verify(out / "whole")
+    lines = (out / "whole" / "metrics.jsonl").read_text("utf-8").splitlines()
+    assert sum('"kind": "step"' in line for line in lines) == STEPS
+
+
+def test_a_race_in_several_processes_is_that_of_one(seen: list[dict[str, Any]]) -> None:
+    alone = sorted(map(repr, without_time(raced(rates=(1e-2, 1e-3))).items()))
+    for stopped, again, _, whole, continued in (each["races"] for each in seen):
+        assert not stopped
+        assert again
+        assert whole == alone
+        assert continued == alone

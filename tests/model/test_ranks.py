@@ -110,7 +110,7 @@ def test_samples_see_other_weights(tmp_path: Path, name: str, place: int) -> Non
 
 def test_facts_name_packages_plugins_and_the_description() -> None:
     plan = load(LLAMA).plan()
-    said, other = facts(plan), facts(load(LLAMA, settings=["dims.num_layers=3"]).plan())
+    said, other = facts(plan), facts(load(LLAMA, settings=["dims.num_hidden_layers=3"]).plan())
     packages = [f"version of {name}" for name in ("axon-compose", "mlx", "mlx-lm")]
     plugins = [f"plugin `{name}`" for name in plan.plugins]
     assert [*said] == [*packages, *plugins, "description of the model"]
