@@ -117,7 +117,7 @@ def _pipeline(whole: Any, tokens: Any) -> str:
     """Whether two devices with half of the layers each give the logits of one, bit for bit."""
     import mlx.core as mx
 
-    from tests.model.rings import Parts
+    from tests.model.rings import divided
 
     def fed(model: Any) -> list[Any]:
         cache = model.make_cache()
@@ -127,7 +127,7 @@ def _pipeline(whole: Any, tokens: Any) -> str:
         return found
 
     expected = fed(whole)
-    parts = Parts(whole, 2).run(fed)
+    parts = divided(whole, 2).run(fed)
     same = all(bool(mx.array_equal(a, b)) for part in parts for a, b in zip(part, expected, strict=True))
     return EQUAL if same else "differs"
 
@@ -142,7 +142,7 @@ def main(names: list[str]) -> None:
         if not names or family.name in names:
             figures[family.name] = measure(family.name)
             print(f"{family.name}: {' | '.join(vars(figures[family.name]).values())}", flush=True)
-    PAGE.write_text(page(figures), encoding="utf-8")
+            PAGE.write_text(page(figures), encoding="utf-8")
 
 
 if __name__ == "__main__":

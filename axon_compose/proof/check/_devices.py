@@ -12,17 +12,15 @@ import mlx.core as mx
 from axon_compose.devices import TensorPlan, split_plan
 from axon_compose.model import Joining, in_threads, with_folder_names
 from axon_compose.proof.check._batches import left_padded_run
-from axon_compose.proof.check._compare import Rows, compare, distance
+from axon_compose.proof.check._compare import Rows, compare, exact
 from axon_compose.proof.check._report import Truth
 from axon_compose.proof.check._sequences import plain, run
 from axon_compose.proof.check._subject import Subject
 
 __all__ = ["Shared", "devices", "shared"]
 
-#: Largest difference, relative to the largest logit: sums of the devices' parts are sums in another order.
+#: Largest difference, relative to the largest logit, where roundings come to less: parts are summed in another order.
 _EXACT: Final = 2e-6
-#: How much more than one rounding of every weight that may move the logits.
-_ROUNDINGS: Final = 4
 #: Tokens in front of the second row of a batch.
 _PADDING: Final = 3
 
@@ -88,7 +86,7 @@ def shared(subject: Subject, size: int) -> Shared:
     tensor, ways = split_plan(subject.plan, size), _ways(subject)
     rows = _ragged(subject)
     once, apart = _apart(plain(subject.forward, subject.sample)), [subject.forward(row) for row in rows]
-    limit = max(_EXACT, _ROUNDINGS * distance(subject.rounded, subject.unrounded))
+    limit = exact(subject, _EXACT)
 
     def work(device: Joining) -> dict[str, Rows]:
         model = with_folder_names(subject.model)
