@@ -222,6 +222,17 @@ def test_the_checks_of_layers_and_plugins_try_splits() -> None:
         check_plugin("acme", registry=Registry.with_plugins({"acme": [wrong]}))
 
 
+def test_a_vocabulary_that_no_device_could_share_is_made_to_fit() -> None:
+    """97 tokens are as they are for all other checks; a table that is cut wrongly is found nevertheless."""
+    table = Registry.installed().component("token_embedding")
+
+    def wrong(options: Any, dims: Dims, devices: int) -> Split | str:
+        return replace(table.split(options, dims, devices), output="sum")  # type: ignore[misc, type-var]
+
+    with pytest.raises(AssertionError, match="the sum of the outputs differs"):
+        check_layer(replace(table, split=wrong), truths=())
+
+
 #: Attention whose keys a second layer reads: right, and with heads of the reader that do not fit those of the source.
 def heads(published: tuple[str, ...] = ("kv",)) -> Callable[[Any, Dims, int], Split | str]:
     def split(options: Any, dims: Dims, devices: int) -> Split | str:
