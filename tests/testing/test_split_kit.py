@@ -214,6 +214,21 @@ def test_faults_of_the_code_are_reported(module: type, message: str) -> None:
         assert_splits(replace(SPEC, module=f"{__name__}:{module.__name__}"), devices=(2,))
 
 
+class Coarse(Sums):
+    """Leaves no more than four digits of its output, so that a rounding of a weight shows."""
+
+    def __call__(self, x: mx.array, mask: Any = None, cache: Any = None) -> tuple[mx.array, Any]:
+        y, cache = super().__call__(x, mask, cache)
+        return (y + 1e4) - 1e4, cache
+
+
+def test_parts_may_differ_as_much_as_a_rounding_of_the_weights_does() -> None:
+    coarse = replace(SPEC, module=f"{__name__}:Coarse")
+    assert assert_splits(coarse, devices=(2,))
+    with pytest.raises(AssertionError, match="the sum of the outputs differs"):
+        assert_splits(replace(coarse, split=changed(out_bias="whole")), devices=(2,))
+
+
 def test_the_checks_of_layers_and_plugins_try_splits() -> None:
     wrong = replace(SPEC, split=changed(out_bias="whole"), examples=({},))
     with pytest.raises(AssertionError, match="`under_test/sums` on 2 devices: the sum of the outputs differs"):
