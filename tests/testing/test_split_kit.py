@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 import pytest
 
 from axon_compose.registry import (
@@ -24,6 +26,7 @@ from axon_compose.registry import (
     columns,
     rows,
 )
+from axon_compose.testing import _splits as kit
 from axon_compose.testing import assert_splits, check_layer, check_plugin
 
 OPTIONS: dict[str, Any] = {
@@ -214,19 +217,14 @@ def test_faults_of_the_code_are_reported(module: type, message: str) -> None:
         assert_splits(replace(SPEC, module=f"{__name__}:{module.__name__}"), devices=(2,))
 
 
-class Coarse(Sums):
-    """Leaves no more than four digits of its output, so that a rounding of a weight shows."""
-
-    def __call__(self, x: mx.array, mask: Any = None, cache: Any = None) -> tuple[mx.array, Any]:
-        y, cache = super().__call__(x, mask, cache)
-        return (y + 1e4) - 1e4, cache
-
-
 def test_parts_may_differ_as_much_as_a_rounding_of_the_weights_does() -> None:
-    coarse = replace(SPEC, module=f"{__name__}:Coarse")
-    assert assert_splits(coarse, devices=(2,))
-    with pytest.raises(AssertionError, match="the sum of the outputs differs"):
-        assert_splits(replace(coarse, split=changed(out_bias="whole")), devices=(2,))
+    wanted = np.array([1.0, -0.5], np.float32)
+    close = partial(kit._close, "the output", at="token 0")
+    close(wanted * np.float32(1 + 1e-6), iter([wanted]))  # nothing more is computed
+    close(wanted * np.float32(1 + 1e-5), iter([wanted, wanted, wanted * np.float32(1 - 1e-5)]))
+    for wrong in (wanted * np.float32(1 + 1e-5), wanted + np.float32("nan")):
+        with pytest.raises(AssertionError, match=r"the output differs by .* at token 0"):
+            close(wrong, iter([wanted, wanted * np.float32(1 + 2e-6)]))
 
 
 def test_the_checks_of_layers_and_plugins_try_splits() -> None:
