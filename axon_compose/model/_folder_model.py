@@ -151,7 +151,7 @@ class FolderModel(LanguageModel):
             group: Of `mx.distributed`; all processes unless given. A group of one changes nothing.
 
         Raises:
-            Refusal: `AX151`, nothing of the model can be split over so many devices; `AX153`, it holds adapters.
+            Refusal: `AX980`, nothing of the model can be split over so many devices; `AX981`, it holds adapters.
             PluginFault: If the code of a component is at fault.
         """
         group = group or mx.distributed.init()
@@ -163,10 +163,15 @@ class FolderModel(LanguageModel):
 
         Args:
             device: Which one, of how many, and how they exchange arrays.
+
+        Raises:
+            ValueError: If the model is a part already.
         """
         if device.size == 1:
             return
         modules, whole = modules_of(self), self.plan
+        if any(use.dims.shard.size > 1 for use in whole.uses()):
+            raise ValueError("the model is a part already")
         tensor = split_plan(
             whole,
             device.size,
