@@ -163,10 +163,15 @@ class FolderModel(LanguageModel):
 
         Args:
             device: Which one, of how many, and how they exchange arrays.
+
+        Raises:
+            ValueError: If the model is a part already.
         """
         if device.size == 1:
             return
         modules, whole = modules_of(self), self.plan
+        if any(use.dims.shard.size > 1 for use in whole.uses()):
+            raise ValueError("the model is a part already")
         tensor = split_plan(
             whole,
             device.size,
