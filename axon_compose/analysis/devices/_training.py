@@ -5,8 +5,8 @@
 *Fully sharded* (`train --fully-shard`): of every matrix and table a device keeps and updates one part, vectors stay
 whole. A layer's weights are gathered when it runs, and stay until the backward pass has used them, so that without
 recomputation those of all layers are there at once; with segments, those of the layers that are computed again,
-gathered twice. Embedding and head are whole during a step. Gradients of parts are summed in float32, whole, as MLX's ring has
-no sum that scatters.
+gathered twice. Embedding and head are whole during a step. Gradients of parts are summed in float32, whole, as MLX's
+ring has no sum that scatters.
 """
 
 from __future__ import annotations
