@@ -52,14 +52,14 @@ def stages(plan: Plan, size: int, loads: Sequence[float] | None = None) -> tuple
         loads: Of each layer, in any unit; its parameters unless given.
 
     Raises:
-        Refusal: `AX152`, there are fewer layers than stages.
+        Refusal: `AX990`, there are fewer layers than stages.
     """
     owners = [layer.index for layer in plan.layers if layer.owner is None]
     if not 1 <= size <= len(owners):
         message = (
             f"`{plan.name}` has {len(owners)} layers with weights of their own, which is too few for {size} devices"
         )
-        raise Refusal("AX152", message, f"take {len(owners)} devices at most")
+        raise Refusal("AX990", message, f"take {len(owners)} devices at most")
     end, places = own_layers(plan), _places(plan, owners[1:], size - 1)
     edges = [0, *places, end]
     cuts = _balanced(_between(_whole(plan, loads), edges), size)
@@ -71,12 +71,12 @@ def given_stages(plan: Plan, numbers: Sequence[int]) -> tuple[range, ...]:
     """The same where the number of layers of each stage is given.
 
     Raises:
-        Refusal: `AX152`, they are not all positive, or not the number of layers.
+        Refusal: `AX990`, they are not all positive, or not the number of layers.
     """
     end = own_layers(plan)
     if not numbers or any(number <= 0 for number in numbers) or sum(numbers) != end:
         message = f"{list(numbers)} must be positive and sum to the {end} layers of `{plan.name}`"
-        raise Refusal("AX152", message, "leave the numbers out, and the layers are balanced")
+        raise Refusal("AX990", message, "leave the numbers out, and the layers are balanced")
     bounds = [0, *accumulate(numbers)]
     return tuple(range(first, last) for first, last in pairwise(bounds))
 

@@ -124,7 +124,7 @@ def test_adapters_are_put_into_parts_and_are_not_cut() -> None:
         assert far(found, model(tokens())) <= ROUNDING  # which begin as nothing
     whole = with_folder_names(model)
     linear_to_lora_layers(whole, 1, adapted)
-    with pytest.raises(Refusal, match=r"AX153.*`q_proj.linear.weight`"):
+    with pytest.raises(Refusal, match=r"AX981.*`q_proj.linear.weight`"):
         in_threads(2, whole.keep_part)
 
 

@@ -214,7 +214,7 @@ def test_what_cannot_be_divided() -> None:
     for size, split in ((3, None), (2, [2, 1])):
         with pytest.raises(Refusal) as caught:
             divided(model, size, split)
-        assert caught.value.code == "AX152"
+        assert caught.value.code == "AX990"
     parts = divided(model, 2)
     with pytest.raises(ValueError, match="divided already"):
         parts.models[0].model.pipeline(parts.rings[0])

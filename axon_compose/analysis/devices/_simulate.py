@@ -126,7 +126,7 @@ def simulate(
         overlap: Whether gradients are summed while others are still computed.
 
     Raises:
-        Refusal: `AX403`, so many devices or such a layout cannot be; `AX151` or `AX152`, the model cannot be divided
+        Refusal: `AX403`, so many devices or such a layout cannot be; `AX980` or `AX990`, the model cannot be divided
             so.
     """
     hardware = hardware or Hardware()

@@ -190,7 +190,7 @@ def test_what_cannot_be() -> None:
     plan = model()
     for layout, devices, batch, words in (
         (Layout(2, 2, 2), 4, 8, "a layout of 2 x 2 x 2 is one of 8 devices, not of 4"),
-        (Layout(1, 8), 8, 8, "AX152"),
+        (Layout(1, 8), 8, 8, "AX990"),
         (Layout(data=4), 4, 6, "a batch of 6 is no multiple of the replicas"),
     ):
         with pytest.raises(Refusal, match=words):
