@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,7 @@ PAGES: Final = (
     "docs/huggingface.md",
     "docs/cli.md",
     "docs/pictures.md",
+    "docs/planning.md",
     "docs/plugins.md",
     "docs/race.md",
     "docs/python.md",
@@ -174,7 +176,16 @@ def _run_page(page: str, folder: Path) -> Iterator[tuple[Block, str]]:
 
 def _transcript(text: str, folder: Path) -> str:
     """A console block with the output of its commands."""
-    return "".join(f"$ {command}\n{run(['bash', '-c', command], folder)}" for command in _COMMAND.findall(text))
+    return "".join(f"$ {each}\n{run(['bash', '-c', _on_free_ports(each)], folder)}" for each in _COMMAND.findall(text))
+
+
+def _on_free_ports(command: str) -> str:
+    """A command whose processes meet at ports that nobody has, where `mlx.launch` would take the same for all."""
+    if not command.startswith("mlx.launch "):
+        return command
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return command.replace("mlx.launch", f"mlx.launch -p {one.getsockname()[1]}", 1)
 
 
 def _outputs(programs: list[tuple[Block, Block | None]], folder: Path) -> Iterator[tuple[Block, str]]:

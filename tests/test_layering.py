@@ -49,7 +49,7 @@ LIGHT = [
     *(room for room in ORDER if room not in ("model", "integrations", "proof", "learn", "surgery", "testing")),
     *(f"language.{part}" for part in ("source", "document", "schema", "config", "layout")),
     *(f"learn.{part}" for part in ("tasks", "tasks.specs")),
-    *(f"analysis.{part}" for part in ("cost", "diff", "lint", "comparison", "measurement")),
+    *(f"analysis.{part}" for part in ("cost", "devices", "diff", "lint", "comparison", "measurement")),
     *(f"checkpoints.{part}" for part in ("files", "gguf._compile", "gguf._tokenizer", "huggingface", "weights")),
     *("proof", "proof.bench", "proof.doctor", "report.draw", "machine.memory", "machine.blas", "plan.concrete"),
     *("learn.recipe", "learn.budget", "surgery._plan", "surgery._fold", "report._surgery", "cli._edit"),

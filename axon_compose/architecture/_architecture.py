@@ -12,9 +12,12 @@ from axon_compose.plan import Compiled
 
 if TYPE_CHECKING:
     from axon_compose.analysis.cost import CostSheet
+    from axon_compose.analysis.devices import DevicesSheet, Hardware, Schedule, SimulationSheet
+    from axon_compose.analysis.devices import Layout as Division
     from axon_compose.analysis.diff import Difference
     from axon_compose.analysis.lint import Advice
     from axon_compose.checkpoints.weights import LoadPlan, Progress
+    from axon_compose.devices import TensorPlan
     from axon_compose.language.document import Layout
     from axon_compose.model import LanguageModel
     from axon_compose.proof.check import CheckReport
@@ -78,6 +81,120 @@ class Architecture(Shown, Compiled):
             segment=segment,
             memory=memory,
             bandwidth=bandwidth,
+        )
+
+    def spread(
+        self,
+        devices: int,
+        *,
+        hardware: Hardware | None = None,
+        context: int | None = None,
+        dtype: str = "bfloat16",
+        batch: int = 1,
+        quantize: int | None = None,
+        training: bool = False,
+        segment: int | None = None,
+    ) -> DevicesSheet:
+        """What the model needs on several devices, by every strategy, and which to take; imports no mlx.
+
+        Args:
+            devices: How many there are, all alike.
+            hardware: What is assumed of each; `analysis.devices.Hardware()` unless given.
+            context: Tokens of each sequence; 4096 unless given.
+            dtype: Of weights, caches and what is sent: `float32`, `bfloat16` or `float16`.
+            batch: Sequences, all devices together.
+            quantize: Bits of quantised weights; not quantised unless given.
+            training: Count the memory of a training step too.
+            segment: Layers that a training step computes again at a time; 0 saves all.
+
+        Raises:
+            Refusal: `AX403`, there cannot be so many devices.
+            ValueError: If another number is out of its range.
+        """
+        from axon_compose.analysis.devices import CONTEXT, spread
+
+        return spread(
+            self._plan,
+            devices,
+            hardware=hardware,
+            context=CONTEXT if context is None else context,
+            dtype=dtype,
+            batch=batch,
+            quantize=quantize,
+            training=training,
+            segment=segment,
+        )
+
+    def split(self, devices: int, rank: int = 0) -> TensorPlan:
+        """The plan of one of several devices that share the components of every layer; imports no mlx.
+
+        Args:
+            devices: How many there are.
+            rank: The device, from 0.
+
+        Returns:
+            The device's plan, which `cost` and other functions of plans take, what is split and what is whole and why.
+
+        Raises:
+            Refusal: `AX980`, nothing of the model can be split over so many devices.
+            PluginFault: `AX212`, the record of a component raises, or gives something else than was agreed.
+        """
+        from axon_compose.devices import split_plan
+
+        return split_plan(self._plan, devices, rank)
+
+    def simulate(
+        self,
+        devices: int,
+        *,
+        hardware: Hardware | None = None,
+        context: int | None = None,
+        dtype: str = "bfloat16",
+        batch: int = 1,
+        quantize: int | None = None,
+        training: bool = False,
+        segment: int | None = None,
+        layout: Division | None = None,
+        schedule: Schedule = "1f1b",
+        micro: int | None = None,
+        overlap: bool = True,
+    ) -> SimulationSheet:
+        """Schedules of a cluster, simulated job by job from the figures of the plan; see `analysis.devices.simulate`.
+
+        Args:
+            devices: How many there are, all alike.
+            hardware: What is assumed of each; `analysis.devices.Hardware()` unless given.
+            context: Tokens of each sequence; 4096 unless given.
+            dtype: Of weights, caches, gradients and what is sent: `float32`, `bfloat16` or `float16`.
+            batch: Sequences, all devices together.
+            quantize: Bits of quantised weights, for decoding alone.
+            training: Simulate a training step, else decoding.
+            segment: Layers that a training step computes again at a time; saves all unless given.
+            layout: Look at this division alone, at all unless given.
+            schedule: Of a training step: `1f1b` or `gpipe`.
+            micro: Micro-batches of each replica, or groups of its sequences under way; what is fastest unless given.
+            overlap: Whether gradients are summed while others are still computed.
+
+        Raises:
+            Refusal: `AX403`, so many devices or such a layout cannot be; `AX980` or `AX990`, the model cannot be
+                divided so.
+        """
+        from axon_compose.analysis.devices import CONTEXT, simulate
+
+        return simulate(
+            self._plan,
+            devices,
+            hardware=hardware,
+            context=CONTEXT if context is None else context,
+            dtype=dtype,
+            batch=batch,
+            quantize=quantize,
+            training=training,
+            segment=segment,
+            layout=layout,
+            schedule=schedule,
+            micro=micro,
+            overlap=overlap,
         )
 
     def build(
@@ -152,12 +269,13 @@ class Architecture(Shown, Compiled):
 
         return Advice(advise(self.document, self._plan), sources=self.sources)
 
-    def check(self, *, seed: int = 0, truths: Iterable[str] | None = None) -> CheckReport:
+    def check(self, *, seed: int = 0, truths: Iterable[str] | None = None, devices: int | None = None) -> CheckReport:
         """Prove caches, masks and gradients on a small copy with random weights in float32.
 
         Args:
             seed: Of weights and tokens.
             truths: Names out of `axon_compose.proof.check.TRUTHS`; all unless given.
+            devices: Also split the components over so many devices, which are threads of this process, and compare.
 
         Raises:
             ArchitectureError: If a component cannot be made small.
@@ -165,4 +283,4 @@ class Architecture(Shown, Compiled):
         """
         from axon_compose.proof.check import check
 
-        return check(self, seed=seed, truths=truths)
+        return check(self, seed=seed, truths=truths, devices=devices)

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from axon_compose.analysis.comparison import Comparison, Row
 from axon_compose.analysis.cost import CONTEXTS, cost
+from axon_compose.analysis.devices import Hardware, spread
 from axon_compose.architecture._architecture import Architecture
 from axon_compose.architecture._load import load
 from axon_compose.diagnostics import ArchitectureError, Diagnostic
@@ -34,6 +35,8 @@ def compare(
     quantize: int | None = None,
     memory: int | None = None,
     bandwidth: float | None = None,
+    devices: int | None = None,
+    hardware: Hardware | None = None,
     sort: str | None = None,
     reverse: bool = False,
     measure: bool | Workload = False,
@@ -53,6 +56,8 @@ def compare(
         quantize: Bits of quantised weights; not quantised unless given.
         memory: Bytes that there are: does it fit, and how far?
         bandwidth: Bytes that memory moves in a second.
+        devices: Spread each model over so many devices too.
+        hardware: What is assumed of each device, see `analysis.devices.Hardware`.
         sort: Column to sort by; in the order given otherwise. See `Comparison.sort`.
         reverse: Reverse the order of the sort.
         measure: Run each model with random weights, in processes of its own; True, or a `bench.Workload`. It needs the
@@ -85,10 +90,21 @@ def compare(
                 bandwidth=bandwidth,
             ),
             plan=architecture.plan(),
+            spread=None
+            if devices is None
+            else spread(
+                architecture.plan(),
+                devices,
+                hardware=hardware,
+                context=max(contexts),
+                dtype=dtype,
+                batch=batch,
+                quantize=quantize,
+            ),
         )
         for name, architecture in zip(labels, found, strict=True)
     )
-    comparison = Comparison(rows, contexts, dtype, quantize, batch, memory, bandwidth, workload)
+    comparison = Comparison(rows, contexts, dtype, quantize, batch, memory, bandwidth, workload, devices)
     if sort:
         comparison.column(sort)  # a wrong name is reported before anything is measured
     if workload:

@@ -20,11 +20,16 @@ __all__ = [
     "chart",
     "common",
     "contexts",
+    "devices",
     "dtype",
     "dtypes",
+    "flops",
     "html_page",
+    "latency",
     "layers",
+    "layout",
     "length",
+    "link",
     "names",
     "nbytes",
     "output",
@@ -35,6 +40,7 @@ __all__ = [
     "seed",
     "sequences",
     "sizes",
+    "threads",
     "tokens",
     "tolerance",
 ]
@@ -115,6 +121,11 @@ def seed(text: str) -> int:
 def cases(text: str) -> int:
     """How many cases to try."""
     return _from_to(text, 1, 10_000, "10000")
+
+
+def threads(text: str) -> int:
+    """How many devices to try as threads."""
+    return _from_to(text, 2, 64, "64")
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -237,6 +248,47 @@ def bandwidth(text: str) -> float:
     if match is None or number <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of GB/s such as 400")
     return number * (1e12 if (match[2] or "").upper() == "TB/S" else 1e9)
+
+
+def devices(text: str) -> int:
+    """A number of devices; whether a model can run on so many is not decided here."""
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of devices")
+    return int(text)
+
+
+def flops(text: str) -> float:
+    """Operations a second: `30TFLOPS`, `30T`."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([GTP])(?:FLOPS|FLOP/s)?", text, re.IGNORECASE)
+    number = float(match[1]) if match else 0.0
+    if match is None or number <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of operations a second such as 30TFLOPS")
+    return number * 1000.0 ** _UNITS[match[2].upper()]
+
+
+def layout(text: str) -> tuple[int, int, int]:
+    """Devices that share a layer, stages and replicas: `4x8x8`."""
+    match = re.fullmatch("([1-9][0-9]{0,5})x([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers, tensor x pipeline x data, such as 4x8x8")
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+def link(text: str) -> float:
+    """Bytes a second of a link: `10GB/s`, or in bits as networks are named, `100Gbit/s`."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(GB/s|MB/s|Gbit/s)?", text, re.IGNORECASE)
+    number = float(match[1]) if match else 0.0
+    if match is None or number <= 0 or "Gb/s" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is not the speed of a link such as 10GB/s or 100Gbit/s")
+    return number * {"MB/S": 1e6, "GBIT/S": 1e9 / 8}.get((match[2] or "").upper(), 1e9)
+
+
+def latency(text: str) -> float:
+    """Seconds of a message: `50us`, `0.2ms`."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(us|µs|ms|s)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not the time of a message such as 50us or 0.2ms")
+    return float(match[1]) * {"ms": 1e-3, "s": 1.0}.get(match[2], 1e-6)
 
 
 def as_json(parser: argparse.ArgumentParser) -> None:

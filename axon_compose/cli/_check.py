@@ -30,7 +30,7 @@ def _consistent(arguments: argparse.Namespace) -> None:
     alone = {"--options": arguments.options, "--cases": arguments.cases}
     if arguments.file is not None and (given := [name for name, value in alone.items() if value is not None]):
         arguments.error(f"{given[0]} belongs to --layer TYPE")
-    of_file = {"--set": arguments.settings, "--as-is": arguments.as_is}
+    of_file = {"--set": arguments.settings, "--as-is": arguments.as_is, "--devices": arguments.devices}
     if arguments.layer is not None and (given := [name for name, value in of_file.items() if value]):
         arguments.error(f"{given[0]} belongs to FILE")
 
@@ -54,7 +54,9 @@ def _file(arguments: argparse.Namespace, truths: list[str] | None, terminal: Ter
     from axon_compose.report._check import check_text
 
     architecture = load_file(arguments.file, arguments)
-    report = run_checks(architecture, seed=arguments.seed, truths=truths, as_is=arguments.as_is)
+    report = run_checks(
+        architecture, seed=arguments.seed, truths=truths, as_is=arguments.as_is, devices=arguments.devices
+    )
     return terminal.result(check_text(report, terminal.style), report.to_dict(), ok=report.passed)
 
 

@@ -12,6 +12,7 @@ from axon_compose.architecture import compare as compared
 from axon_compose.cli._arguments import sizes
 from axon_compose.cli._page import Page
 from axon_compose.cli._source import load_file
+from axon_compose.cli._spread import hardware
 from axon_compose.cli._terminal import Terminal
 from axon_compose.proof.bench import Workload
 from axon_compose.report import render
@@ -34,6 +35,8 @@ def compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
             models,
             names=_names(arguments.files, models),
             **sizes(arguments),
+            devices=arguments.devices,
+            hardware=hardware(arguments),
             sort=arguments.sort,
             reverse=arguments.reverse,
             measure=workload or False,

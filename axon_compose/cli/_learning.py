@@ -10,8 +10,10 @@ from typing import Any
 
 from axon_compose.cli._terminal import Terminal
 from axon_compose.cli._training_flags import options_of
+from axon_compose.diagnostics import Refusal
 from axon_compose.learn import Cadence, Recipe
 from axon_compose.machine.interrupts import INTERRUPTED
+from axon_compose.machine.launched import launched_rank
 
 __all__ = ["drawn", "run_options", "stopped", "texts_of"]
 
@@ -34,9 +36,15 @@ def run_options(arguments: argparse.Namespace, recipe: Recipe) -> dict[str, Any]
 
 
 def texts_of(arguments: argparse.Namespace) -> Any:
-    """The `Sources` that `--data` names, standard input read to its end where it is one of them."""
+    """The `Sources` that `--data` names, standard input read to its end where it is one of them.
+
+    Raises:
+        Refusal: AX807 standard input was asked for in a launched process.
+    """
     from axon_compose.learn import Sources
 
+    if "-" in arguments.data and launched_rank() is not None:
+        raise Refusal("AX807", "standard input cannot be read by several processes", "write it into a file")
     piped = sys.stdin.buffer.read() if "-" in arguments.data else b""
     return Sources(tuple(arguments.data), arguments.field, piped)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from axon_compose.cli._missing import meant_instead
 from axon_compose.cli._parser import make_parser
+from axon_compose.cli._ranks import one_voice, speaking, together
 from axon_compose.cli._streams import OutputError, give_up, open_streams, put
 from axon_compose.cli._terminal import FAULTY, USAGE, Terminal
 from axon_compose.diagnostics import ArchitectureError, Refusal
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     open_streams()
     try:
-        with results_alone(to_the_end=argv is None):
+        with one_voice(argv), results_alone(to_the_end=argv is None):
             code = _run(argv)
             put("", now=True)
     except OutputError as error:
@@ -43,11 +44,13 @@ def _run(argv: Sequence[str] | None) -> int:
     arguments = make_parser().parse_args(argv)
     terminal = Terminal(arguments.command, as_json=getattr(arguments, "json", False))
     try:
-        code: int = arguments.run(arguments, terminal)
+        with together(arguments.command):
+            code: int = arguments.run(arguments, terminal)
     except ArchitectureError as error:
         return terminal.refuse(error)
     except Refusal as error:
-        return terminal.fail(error.diagnostic, FAULTY if error.faulty else USAGE)
+        with speaking(error):
+            return terminal.fail(error.diagnostic, FAULTY if error.faulty else USAGE)
     except OSError as error:
         name = f"`{error.filename}`: " if error.filename else ""
         missing = isinstance(error, FileNotFoundError) and str(error.filename) in _files(arguments)

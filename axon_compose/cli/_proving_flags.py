@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from axon_compose.cli._arguments import PEERS, cases, checkpoint, common, length, names, peers, seed, tolerance
+from axon_compose.cli._arguments import PEERS, cases, checkpoint, common, length, names, peers, seed, threads, tolerance
 from axon_compose.cli._commands import Command, lazily
 
 __all__ = ["add_proving"]
@@ -19,6 +19,7 @@ def add_proving(command: Command) -> None:
     check.add_argument("--cases", type=cases, metavar="N", help="with --layer: how many (default: 5)")
     check.add_argument("--truth", type=names, metavar="NAME,NAME", help="only these checks (default: all)")
     check.add_argument("--as-is", action="store_true", help="try the model itself, which has to be small")
+    check.add_argument("--devices", type=threads, metavar="N", help="also split over N devices, in this process")
     check.add_argument("--seed", type=seed, default=0, metavar="N", help="of weights and tokens (default: 0)")
     common(check)
     verify = command(

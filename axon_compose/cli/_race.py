@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from axon_compose.cli._page import Page
 from axon_compose.cli._terminal import Terminal
 from axon_compose.machine.interrupts import INTERRUPTED
+from axon_compose.machine.launched import launched_rank
 from axon_compose.report._race import race_text
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = ["race"]
 
 def race(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Race the models, print what came out, and write the page."""
+    arguments.output = None if launched_rank() else arguments.output  # the first process writes the page
     page = Page(arguments)
     from axon_compose.learn.race import Contender, Settings
     from axon_compose.learn.race import race as run

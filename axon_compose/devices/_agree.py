@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from axon_compose.devices._part import Part
+from axon_compose.devices._tied import tables
 from axon_compose.plan import Plan, Use
 from axon_compose.registry import PASS_VALUES, Cut, Guard, PluginFault, Raised
 
 __all__ = ["Place", "agree", "places"]
-
-_OF_EMBEDDING = "embedding."
 
 
 @dataclass(frozen=True)
@@ -114,25 +113,13 @@ def _shared(found: list[Place], parts: dict[str, Part | str]) -> Iterator[tuple[
 
 def _tied(embedding: Place, head: Place, parts: dict[str, Part | str]) -> Iterator[tuple[str, str]]:
     """A head that reads the table of the embedding needs the part of it that the device has."""
-    tables = _tables(head.use)
-    if not tables:
+    read = tables(head.use)
+    if not read:
         return
     one, other = parts[embedding.name], parts[head.name]
-    cut = isinstance(one, Part) and any(isinstance(one.split.roles.get(name), Cut) for name in tables)
+    cut = isinstance(one, Part) and any(isinstance(one.split.roles.get(name), Cut) for name in read)
     if isinstance(other, Part) and not (cut and dict(one.split.dims) == dict(other.split.dims)):  # type: ignore[union-attr]
         why = f": {one}" if isinstance(one, str) else ""
         yield head.name, f"the table of the embedding, which it reads, is not split so{why}"
     elif cut and not isinstance(other, Part):
         yield embedding.name, f"the head reads its table and is whole: {other}"
-
-
-def _tables(head: Use) -> list[str]:
-    """Parameters of the embedding that a head reads."""
-    if head.spec.touched is None:
-        return []
-    try:
-        with Guard():
-            names = list(head.spec.touched(head.options, head.dims, 1))
-    except Raised as raised:
-        raise PluginFault("AX212", f"`touched` of {head.who} raises {raised}") from raised
-    return [name.removeprefix(_OF_EMBEDDING) for name in names if name.startswith(_OF_EMBEDDING)]

@@ -135,7 +135,7 @@ def _torn_group(use: Use, split: Split, size: int, groups: Mapping[str, int]) ->
     """Why a quantised matrix cannot be cut so, or None: numbers that share a scale lie along its last axis."""
     for name, role in split.roles.items():
         module = name.rpartition(".")[0]
-        group = groups.get(f"{use.path}.{module}")
+        group = groups.get(f"{use.path}.{module}" if module else use.path)
         if group is None or not isinstance(role, Cut) or role.axis != len(use.params[name]) - 1:
             continue
         edges = [edge for rank in range(size) for both in role.ranges(rank, size) for edge in both]

@@ -15,12 +15,13 @@ from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn._checkpoint import STATE_FILE
 from axon_compose.learn.budget import Budget
 from axon_compose.learn.cadence import Cadence
-from axon_compose.learn.data import Prepared, Sources, prepare
+from axon_compose.learn.data import Sources, prepare
 from axon_compose.learn.distilling import Teaching, taught_objective
 from axon_compose.learn.freezing import freeze as freeze_parameters
 from axon_compose.learn.history import History
-from axon_compose.learn.material import Material, TaskMaterial, TextMaterial
+from axon_compose.learn.material import Material, TaskMaterial, TextMaterial, prepared_once
 from axon_compose.learn.objective import NextTokens, Objective
+from axon_compose.learn.ranks import Ranks
 from axon_compose.learn.recipe import Recipe
 from axon_compose.learn.reporting import CallbackListener, reporting_callback
 from axon_compose.learn.run import Listener, Outcome, Run
@@ -56,7 +57,8 @@ def train(
 ) -> Outcome:
     """Train a model on texts, or on a skill task, and write it as a folder that the mlx_lm commands run.
 
-    Ctrl-C ends the run after the step that is under way; what was learned is saved and can be continued.
+    Ctrl-C ends the run after the step that is under way; what was learned is saved and can be continued. Processes that
+    were launched together, as by `mlx.launch`, train one model: each calls this with the same arguments.
 
     Args:
         architecture: What `load` gave.
@@ -88,49 +90,81 @@ def train(
         OSError: If a text cannot be read.
         ValueError: If an argument is out of its range.
     """
-    out, plan, recipe = Path(out), architecture.plan(), recipe or Recipe()
-    material: Material
+    out, plan, recipe, ranks = Path(out), architecture.plan(), recipe or Recipe(), Ranks.launched()
+    with ranks.together():
+        require_parts(recipe, ranks.size)
+        if isinstance(data, Task):
+            recipe = replace(recipe, length=data.length)
+            _require_tokens(plan, TaskMaterial(data), trained=init is not None)
+        if not resume and ranks.first:
+            require_place(out, force)
+        if not allow_large:
+            require_memory(plan, recipe, ranks.size)
+        if init is not None:
+            plan_trained(architecture, Path(init), dtype="float32", allow_large=allow_large, unpack=True)
+        material = _material(data, tokenizer or _usual(init), plan, init is not None, recipe.length, ranks, progress)
+        text = material.prepared if isinstance(material, TextMaterial) else None
+        model = _model(architecture, recipe, init)
+        freeze_parameters(model, freeze)
+        objective: Objective = NextTokens(model.plan, recipe, ranks)
+        if teaching is not None:
+            teaching.require(model)
+            objective = taught_objective(teaching, objective)
+        learner = material.wrapped(model, recipe.seed)
+        batches = material.batches(recipe.batch, recipe.seed)
+        trainer = Trainer(learner, batches, recipe, budget, objective=objective, ranks=ranks)
+        told = list(listeners) if ranks.first else []
+        if report_to and ranks.first:
+            config = {"architecture": plan.name, **asdict(recipe), "budget": str(trainer.budget)}
+            told.append(CallbackListener(reporting_callback(report_to, project, out, config)))
+        run = Run(
+            trainer, out, text=text, tokenizer=text.maker.choice if text else "none", model=model,
+            accuracy=text is None, cadence=cadence, listeners=told, pages=pages, force=force,
+        )  # fmt: skip
+        if resume:
+            run.resume()
+        else:
+            run.start()
+        return run.run()
+
+
+def require_parts(recipe: Recipe, processes: int) -> None:
+    """Refuse a batch that cannot be divided evenly over processes.
+
+    Raises:
+        CheckpointError: AX805.
+    """
+    parts = processes * recipe.accumulate
+    if recipe.batch % parts:
+        over = f"{processes} processes" + (f" with `accumulate` {recipe.accumulate}" if recipe.accumulate > 1 else "")
+        near = parts * max(1, round(recipe.batch / parts))
+        hint = f"the batch is that of all processes together: choose a multiple of {parts}, such as `--batch {near}`"
+        raise CheckpointError("AX805", f"`batch` ({recipe.batch}) cannot be divided over {over}", hint)
+
+
+def _material(
+    data: Sources | str | Path | Iterable[str | Path] | Task,
+    tokenizer: str | Path,
+    plan: Plan,
+    trained: bool,
+    length: int,
+    ranks: Ranks,
+    progress: Callable[[int, int], None] | None,
+) -> Material:
+    """What is learned; tokens of texts are made by the first rank, and found by the others."""
     if isinstance(data, Task):
-        material = TaskMaterial(data)
-        recipe = replace(recipe, length=material.length)
-        _require_tokens(plan, material, trained=init is not None)
-    if not resume:
-        require_place(out, force)
-    if not allow_large:
-        require_memory(plan, recipe)
-    if init is not None:
-        plan_trained(architecture, Path(init), dtype="float32", allow_large=allow_large, unpack=True)
-    text: Prepared | None = None
-    if not isinstance(data, Task):
-        text = prepare(
+        return TaskMaterial(data)
+    text = prepared_once(
+        ranks,
+        lambda: prepare(
             Sources.of(data),
-            tokenizer or _usual(init),
+            tokenizer,
             vocabulary=int(plan.dims.vocab_size),
-            trained=init is not None,
-            progress=progress,
-        )
-        material = TextMaterial("", text, recipe.length)
-    model = _model(architecture, recipe, init)
-    freeze_parameters(model, freeze)
-    objective: Objective = NextTokens(model.plan, recipe)
-    if teaching is not None:
-        teaching.require(model)
-        objective = taught_objective(teaching, objective)
-    learner = material.wrapped(model, recipe.seed)
-    trainer = Trainer(learner, material.batches(recipe.batch, recipe.seed), recipe, budget, objective=objective)
-    told = list(listeners)
-    if report_to:
-        config = {"architecture": plan.name, **asdict(recipe), "budget": str(trainer.budget)}
-        told.append(CallbackListener(reporting_callback(report_to, project, out, config)))
-    run = Run(
-        trainer, out, text=text, tokenizer=text.maker.choice if text else "none", model=model,
-        accuracy=text is None, cadence=cadence, listeners=told, pages=pages, force=force,
-    )  # fmt: skip
-    if resume:
-        run.resume()
-    else:
-        run.start()
-    return run.run()
+            trained=trained,
+            progress=progress if ranks.first else None,
+        ),
+    )
+    return TextMaterial("", text, length)
 
 
 def _require_tokens(plan: Plan, task: Material, *, trained: bool) -> None:
@@ -173,13 +207,18 @@ def require_place(out: Path, force: bool) -> None:
     check_target(out, force)
 
 
-def require_memory(plan: Plan, recipe: Recipe) -> None:
+def require_memory(plan: Plan, recipe: Recipe, processes: int = 1) -> None:
     """Refuse what does not fit: on the CPU, MLX kills the process instead of raising.
+
+    Args:
+        plan: The model.
+        recipe: How it is trained.
+        processes: How many divide a batch; the others may be on other machines.
 
     Raises:
         CheckpointError: AX401.
     """
-    sequences = recipe.batch // recipe.accumulate
+    sequences = max(recipe.batch // (recipe.accumulate * processes), 1)
     (sheet,) = cost(
         plan, context=recipe.length, batch=sequences, dtype="float32", training=True, segment=recipe.segment
     ).contexts

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import mlx.core as mx
+import numpy as np
 
 from axon_compose.learn.batches import LEFT_OUT
+from axon_compose.learn.ranks import Ranks
 from axon_compose.model import module_at
 from axon_compose.plan import Plan, Use
 
-__all__ = ["Balance", "loads_of", "move_biases", "switch_loss"]
+__all__ = ["Balance", "falls_of", "move_biases", "switch_loss"]
 
 #: How figures of the load are named in the metrics of a step: the largest share of an expert, as a part of an even one.
 LOAD: Final = "load"
@@ -35,10 +37,11 @@ class Balance:
         plan: The model.
         loss: :math:`\alpha`; 0 for none.
         rate: :math:`\gamma`; 0 for none.
+        ranks: The processes that a batch is divided over: shares are those of the whole batch.
     """
 
-    def __init__(self, plan: Plan, loss: float = 0.01, rate: float = 1e-3) -> None:
-        self.loss, self.rate = loss, rate
+    def __init__(self, plan: Plan, loss: float = 0.01, rate: float = 1e-3, ranks: Ranks | None = None) -> None:
+        self.loss, self.rate, self.ranks = loss, rate, ranks or Ranks()
         #: Routers by the name of their load; a layer that runs with another's weights has a load of its own.
         self.routers: dict[str, Use] = {
             f"{layer.index}.{use.key}": use
@@ -59,15 +62,22 @@ class Balance:
             targets: (B, L), -100 for tokens that do not count.
         """
         counts = (targets != LEFT_OUT).astype(mx.float32).reshape(-1, 1)
-        number = mx.maximum(counts.sum(), 1.0)
+        number = counts.sum()
         total, loads = mx.array(0.0), {}
-        for name, use in self.routers.items():
-            scores, chosen = values[f"{name}.routing"]
-            shares = loads_of(chosen, scores.shape[-1], counts)
+        for name, shares in self._shares(values, counts).items():
+            use, (scores, _) = self.routers[name], values[f"{name}.routing"]
             loads[f"{LOAD}.{name}"] = shares * number
             if self.loss and BIAS not in use.params:
                 total = total + self.loss * switch_loss(scores, shares, counts) * number
         return total, loads
+
+    def _shares(self, values: Mapping[str, Any], counts: mx.array) -> dict[str, mx.array]:
+        """The shares of the experts of each router; what fell on them in all ranks is added in one message."""
+        routings = {name: values[f"{name}.routing"] for name in self.routers}
+        falls = [falls_of(chosen, scores.shape[-1], counts) for scores, chosen in routings.values()]
+        ends = np.cumsum([each.size for each in falls])[:-1].tolist()
+        together = mx.split(self.ranks.sum(mx.concatenate(falls)), ends)
+        return {name: each / mx.maximum(each.sum(), 1.0) for name, each in zip(routings, together, strict=True)}
 
     def settle(self, model: Any, loads: Mapping[str, mx.array]) -> None:
         """Move the biases of a model, after a step.
@@ -94,11 +104,10 @@ class Balance:
         return {path: mx.stack(each).mean(axis=0) for path, each in together.items()}
 
 
-def loads_of(chosen: mx.array, experts: int, counts: mx.array) -> mx.array:
-    """Shares (E,) of the choices (..., k) of tokens that count, (tokens, 1): they sum to 1, if any counts."""
+def falls_of(chosen: mx.array, experts: int, counts: mx.array) -> mx.array:
+    """How many (E,) of the choices (..., k) of tokens that count, (tokens, 1), fell on each expert."""
     rows = chosen.reshape(counts.shape[0], -1)
-    falls = mx.zeros((experts,)).at[rows].add(mx.broadcast_to(counts, rows.shape))
-    return mx.stop_gradient(falls / mx.maximum(falls.sum(), 1.0))
+    return mx.stop_gradient(mx.zeros((experts,)).at[rows].add(mx.broadcast_to(counts, rows.shape)))
 
 
 def switch_loss(scores: mx.array, shares: mx.array, counts: mx.array) -> mx.array:

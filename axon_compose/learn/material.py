@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import log
 from typing import TYPE_CHECKING, Any, Protocol
 
+from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn.tasks import Task, read_task
 from axon_compose.registry import DEBUG_HELP, Guard, PluginFault, Raised, load_factory
 
 if TYPE_CHECKING:
     from axon_compose.learn.batches import Batches
     from axon_compose.learn.data import Prepared
+    from axon_compose.learn.ranks import Ranks
     from axon_compose.model import LanguageModel
 
-__all__ = ["Material", "TaskMaterial", "TextMaterial"]
+__all__ = ["Material", "TaskMaterial", "TextMaterial", "prepared_once"]
 
 
 class Material(Protocol):
@@ -127,11 +130,13 @@ class TextMaterial:
 
     @classmethod
     def of(cls, data: Any, tokenizer: str = "bytes", length: int = 128) -> TextMaterial:
-        """The text that names of files, folders or `python-docs` stand for."""
+        """The text that names of files, folders or `python-docs` stand for; several processes have the same."""
         from axon_compose.learn.data import Sources, prepare
+        from axon_compose.learn.ranks import Ranks
 
         names = (data,) if isinstance(data, str) else tuple(data)
-        return cls(" ".join(map(str, names)), prepare(Sources(names), tokenizer), length)
+        prepared = prepared_once(Ranks.launched(), lambda: prepare(Sources(names), tokenizer))
+        return cls(" ".join(map(str, names)), prepared, length)
 
     def batches(self, batch: int, seed: int) -> Batches:
         """What a run with this seed learns from."""
@@ -150,6 +155,21 @@ class TextMaterial:
     def bits(self, loss: float) -> float | None:
         """Bits a byte of the held-out text."""
         return loss / log(2) / self.prepared.bytes_per_token
+
+
+def prepared_once(ranks: Ranks, work: Callable[[], Prepared]) -> Prepared:
+    """Texts that the first process prepares before the others, who find its tokens where they share a disk.
+
+    Raises:
+        CheckpointError: AX806 two processes have other texts.
+    """
+    with ranks.together():
+        found: Prepared = ranks.in_turn(work)
+        if ranks.told(found.digest) != found.digest:
+            hint = "give all processes the same texts and the same tokenizer"
+            raise CheckpointError("AX806", f"process {ranks.rank} has other texts than process 0", hint)
+        ranks.exchanged(None)
+    return found
 
 
 def _counted(batches: Batches) -> int:

@@ -9,6 +9,7 @@ import mlx.core as mx
 
 from axon_compose.learn.balance import Balance
 from axon_compose.learn.loss import cross_entropy
+from axon_compose.learn.ranks import Ranks
 from axon_compose.learn.recipe import Recipe
 from axon_compose.plan import Plan
 
@@ -25,14 +26,15 @@ class NextTokens:
     Args:
         plan: The model.
         recipe: Its options `z_loss`, `balance_loss`, `balance_rate` and `segment`.
+        ranks: The processes that a batch is divided over; this one alone unless given.
 
     Attributes:
         balance: What evens out the load of experts; false in models without any.
     """
 
-    def __init__(self, plan: Plan, recipe: Recipe) -> None:
+    def __init__(self, plan: Plan, recipe: Recipe, ranks: Ranks | None = None) -> None:
         self.recipe = recipe
-        self.balance = Balance(plan, recipe.balance_loss, recipe.balance_rate)
+        self.balance = Balance(plan, recipe.balance_loss, recipe.balance_rate, ranks or Ranks())
 
     def __call__(self, model: Any, tokens: mx.array, targets: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
         """See `Objective`."""

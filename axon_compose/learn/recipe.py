@@ -27,7 +27,7 @@ class Recipe:
     :math:`d` (Hu et al. 2024, arXiv:2404.06395).
 
     Attributes:
-        batch: Sequences of a step.
+        batch: Sequences of a step, in all processes together where several train one model.
         length: Tokens of a sequence.
         seed: Of the weights and of the order of the data.
         learning_rate: At its peak.
@@ -52,7 +52,7 @@ class Recipe:
         compile: Whether the step is compiled by MLX: `on`, `off`, or `auto`, on but for short runs on the CPU.
     """
 
-    batch: int = option(8, "sequences of a step", least=1)
+    batch: int = option(8, "sequences of a step, of all processes together", least=1)
     length: int = option(256, "tokens of a sequence", least=1)
     seed: int = option(0, "of the weights and of the order of the data", least=0, most=2**64 - 1)
     learning_rate: float = option(3e-3, "at its peak", above=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from math import log
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ import mlx.core as mx
 from axon_compose.checkpoints.files import check_target
 from axon_compose.checkpoints.saved import save
 from axon_compose.diagnostics import CheckpointError
+from axon_compose.learn._outcome import Outcome
 from axon_compose.learn._stop import Stop
 from axon_compose.learn.cadence import Cadence
 from axon_compose.learn.data import Prepared
@@ -43,49 +44,8 @@ class Listener(Protocol):
         """The folder was written, after so many steps."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
-
-    Attributes:
-        out: The folder, which mlx_lm runs.
-        finished: Whether the budget is spent; if not, somebody stopped the run, and it can be continued. Of a run that
-            is not the last, also whether nobody asked for an end.
-        steps: Updates of the weights.
-        tokens: Positions of all batches.
-        seconds: In steps alone.
-        flops: Of forward and backward passes.
-        loss: Of the last step.
-        held_out: Of what is held out, after the last step; None if nothing is.
-        bits_per_byte: The same per byte of text.
-        accuracy: Part of the held-out targets of a task that have the largest logit.
-        sample: What the model wrote at the end.
-        peak_memory: Most bytes of arrays at once.
-        history: Every line of the record.
-    """
-
-    out: Path
-    finished: bool
-    steps: int
-    tokens: int
-    seconds: float
-    flops: int
-    loss: float
-    held_out: float | None
-    bits_per_byte: float | None
-    accuracy: float | None
-    sample: str | None
-    peak_memory: int
-    history: History
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready data, without the history."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "history"}
-        return values | {"out": str(self.out)}
-
-
 class Run:
-    """One run of a trainer, into one folder.
+    """One run of a trainer, into one folder; of several ranks the first one writes it, and all end together.
 
     The folder is a model that mlx_lm runs, from the first checkpoint on. Until the run is finished it also has
     `training.safetensors`, from which it can be continued; always it has `metrics.jsonl`.
@@ -137,12 +97,15 @@ class Run:
             CheckpointError: AX801, AX802, AX804; AX502 the folder has files of somebody else, and AX503 it cannot be
                 written.
         """
-        check_target(self.out, force=True)
+        with self._by_the_first() as first:
+            if first:
+                check_target(self.out, force=True)
         self.trainer.restore(self.out)
-        self._kept = self.trainer.spent.steps
-        self.history = History.read(self.out, self._kept)
-        self.history.replace(self.out)
-        self._force = True
+        self._kept, self._force = self.trainer.spent.steps, True
+        with self._by_the_first() as first:
+            if first:
+                self.history = History.read(self.out, self._kept)
+                self.history.replace(self.out)
 
     def start(self) -> None:
         """Write the folder as it is before the first step, and look at the model.
@@ -151,7 +114,9 @@ class Run:
             CheckpointError: AX501 to AX504 the folder cannot be written.
             Diverged: AX803 the model has no finite loss as it is.
         """
-        check_target(self.out, self._force)
+        with self._by_the_first() as first:
+            if first:
+                check_target(self.out, self._force)
         self._evaluate()
         self.checkpoint(done=False)
 
@@ -162,8 +127,8 @@ class Run:
             Diverged: AX803; the folder is the last checkpoint.
         """
         last = float("nan")
-        with Stop() as stop, self._telling_what_is_kept():
-            while not (self.trainer.done or stop.asked):
+        with Stop() as stop, self.trainer.ranks.stepping(Diverged), self._telling_what_is_kept():
+            while not (self.trainer.done or self._asked(stop)):
                 before = self._part()
                 metrics = self.trainer.step()
                 last = metrics.loss
@@ -171,9 +136,22 @@ class Run:
                 for listener in self.listeners:
                     listener.step(metrics, min(self._part(), 1.0))
                 self._between(before, self._part())
-            written = self._ended(stop)
-        finished = self.trainer.done and (self.last or not stop.asked)
+            asked = self._asked(stop)
+            written = self._ended(asked)
+        finished = self.trainer.done and (self.last or not asked)
         return self._outcome(last, written, finished=finished)
+
+    def _asked(self, stop: Stop) -> bool:
+        """Whether somebody asks for an end, in any rank: then all of them end after the same step."""
+        return self.trainer.ranks.any(stop.asked)
+
+    @contextmanager
+    def _by_the_first(self) -> Iterator[bool]:
+        """What only the first rank does, while the others wait for it; an error there ends all."""
+        ranks = self.trainer.ranks
+        with ranks.together():
+            yield ranks.first
+            ranks.exchanged(None)
 
     @contextmanager
     def _telling_what_is_kept(self) -> Iterator[None]:
@@ -202,6 +180,14 @@ class Run:
             for name, content in (self.pages(self.history) if done and self.pages else {}).items():
                 (folder / name).write_bytes(content)
 
+        with self._by_the_first() as first:
+            if first:
+                self._save(more)
+        self._force, self._kept = True, self.trainer.spent.steps
+        for listener in self.listeners:
+            listener.checkpoint(self.out, self.trainer.spent.steps)
+
+    def _save(self, more: Callable[[Path], None]) -> None:
         try:
             save(self.model, self.out, tokenizer=self.tokenizer, force=self._force, more=more)
         except CheckpointError as error:
@@ -210,10 +196,7 @@ class Run:
             self.trainer.save(self.out)  # somebody has put a file there since: what was learned is not lost
             hint = "move those files, and continue with `--resume`"
             raise CheckpointError(error.code, error.message, hint) from error
-        self._force, self._kept = True, self.trainer.spent.steps
         self.history.follow(self.out)
-        for listener in self.listeners:
-            listener.checkpoint(self.out, self.trainer.spent.steps)
 
     def _part(self) -> float:
         return self.trainer.budget.part(self.trainer.spent)
@@ -230,11 +213,11 @@ class Run:
         if due(self.cadence.checkpoints, before, after):
             self.checkpoint(done=False)
 
-    def _ended(self, stop: Stop) -> str | None:
+    def _ended(self, asked: bool) -> str | None:
         """Evaluate and write a text where the run is finished, and the folder in any case."""
-        if self.trainer.done and not stop.asked:
+        if self.trainer.done and not asked:
             self._evaluate()
-        written = self._sample() if self.trainer.done and not stop.asked and self.cadence.samples else None
+        written = self._sample() if self.trainer.done and not asked and self.cadence.samples else None
         self.checkpoint(done=self.trainer.done and self.last)
         return written
 
@@ -253,7 +236,7 @@ class Run:
 
     def _sample(self) -> str | None:
         """What the model writes, if its tokens are those of a text."""
-        if self.text is None:
+        if self.text is None or not self.trainer.ranks.first:
             return None
         maker, cadence = self.text.maker, self.cadence
         (prompt,) = maker.encode([cadence.prompt])

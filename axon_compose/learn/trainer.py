@@ -10,7 +10,7 @@ from functools import partial
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import mlx.core as mx
 import mlx.optimizers as optim
@@ -19,7 +19,8 @@ from mlx.utils import tree_flatten, tree_map, tree_map_with_path, tree_unflatten
 
 from axon_compose.analysis.cost import cost
 from axon_compose.diagnostics import CheckpointError
-from axon_compose.learn._checkpoint import STATE_FILE, read_state, require_same, write_state
+from axon_compose.learn._checkpoint import STATE_FILE, fill, read_state, require_same, write_state
+from axon_compose.learn._compiling import pays
 from axon_compose.learn._finite import first_not_finite
 from axon_compose.learn.balance import Balance
 from axon_compose.learn.batches import LEFT_OUT, Batch, Batches
@@ -29,16 +30,13 @@ from axon_compose.learn.judging import answers, evaluating, put_in_order
 from axon_compose.learn.loss import cross_entropy
 from axon_compose.learn.metrics import Metrics
 from axon_compose.learn.objective import NextTokens, Objective
+from axon_compose.learn.ranks import Ranks
 from axon_compose.learn.recipe import Recipe
 from axon_compose.machine.files import cannot_write
 from axon_compose.model import LanguageModel
 from axon_compose.plan import plan_to_dict
 
 __all__ = ["Diverged", "Trainer"]
-
-#: From so many steps on, a compiled step (0.75 of the processor time, measured on a hybrid of 3.4M parameters) is worth
-#: the making of its kernels on the CPU. A minute is taken for sixty steps.
-_MANY_STEPS: Final = 500
 
 
 class Diverged(CheckpointError):
@@ -58,6 +56,8 @@ class Trainer:
         budget: When it is done, and what the learning rate is a function of; 1,000 steps unless given.
         objective: What is made small; `NextTokens` of the recipe unless given. One with an attribute `balance` has the
             load of experts evened out after each step; `options` are plain values that a run is continued with.
+        ranks: The processes that train the model together; this one alone unless given. All of them have the same
+            model, batches and options: a step is that of one process on the whole batch, but for rounding.
 
     Attributes:
         spent: What it has used so far.
@@ -74,10 +74,11 @@ class Trainer:
         budget: Budget | None = None,
         *,
         objective: Objective | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
-        self.model, self.batches = model, batches
+        self.model, self.batches, self.ranks = model, batches, ranks or Ranks()
         self.recipe, self.budget = recipe or Recipe(), budget or Budget("steps", 1000)
-        self.objective: Objective = objective or NextTokens(model.plan, self.recipe)
+        self.objective: Objective = objective or NextTokens(model.plan, self.recipe, self.ranks)
         self.balance: Balance | None = getattr(self.objective, "balance", None)
         if not tree_flatten(model.trainable_parameters()):
             raise ValueError("every parameter is frozen, there is nothing to train")
@@ -85,6 +86,7 @@ class Trainer:
         self._flops: int | None = None
         model.train()
         put_in_order(model)
+        model.update(self.ranks.shared(model.parameters()))
         self.optimizer = make_optimizer(model, self.recipe)
         self._gradients: Callable[..., Any] = self._compiled(self._gradients_of, [model.state, mx.random.state])
         self._apply: Callable[..., Any] = self._compiled(self._apply_to, [model.state, self.optimizer.state])
@@ -104,7 +106,7 @@ class Trainer:
         began, step = time.perf_counter(), self.spent.steps
         batch = self.batches.at(step)
         rate = self._learning_rate(batch)
-        mx.random.seed((self.recipe.seed * 0x9E3779B97F4A7C15 + step) % 2**64)
+        mx.random.seed((self.recipe.seed * 0x9E3779B97F4A7C15 + step + self.ranks.rank * 0xD1B54A32D192ED03) % 2**64)
         gradients, figures = self._accumulated(batch)
         mx.eval(gradients, figures)  # before their norm, whose sum would keep what every layer has computed again
         set_learning_rate(self.optimizer, rate)
@@ -116,7 +118,7 @@ class Trainer:
         self._apply(gradients)
         more = self._settled({name: value for name, value in figures.items() if name != "loss"})
         mx.eval(self.model.state, self.optimizer.state)
-        self.spent += self._spent_on(batch, time.perf_counter() - began)
+        self.spent += self._spent_on(batch, self._agreed(time.perf_counter() - began))
         return Metrics(step, loss, rate, size, self.spent, more)
 
     def evaluate(self, *, accuracy: bool = False) -> dict[str, float]:
@@ -129,7 +131,9 @@ class Trainer:
         Raises:
             Diverged: AX803 the loss is not finite.
         """
-        return self._judged(self.batches.held_out(), partial(answers, self.model) if accuracy else self._judge)
+        if accuracy:
+            return self._judged(self.batches.held_out(), partial(answers, self.model), ("loss", "accuracy"))
+        return self._judged(self.batches.held_out(), self._judge)
 
     def require_finite(self) -> None:
         """Refuse weights that are good for nothing, before they take the place of others.
@@ -139,17 +143,20 @@ class Trainer:
         """
         self._judged([self.batches.at(self.spent.steps)], self._judge)
 
-    def _judged(self, batches: Iterable[Batch], measure: Callable[..., mx.array]) -> dict[str, float]:
+    def _judged(
+        self, batches: Iterable[Batch], measure: Callable[..., mx.array], names: tuple[str, ...] = ("loss",)
+    ) -> dict[str, float]:
         """Means of what a measure gives as sums over the targets, the loss first."""
-        sums, number = np.zeros(1), 0
+        sums, number = np.zeros(len(names)), 0
         with evaluating(self.model):
             for batch in batches:
-                sums = sums + sum(np.array(measure(*part), np.float64) for part in self._parts(batch))
+                found = (np.array(measure(*part), np.float64) for part in self._parts(batch))
+                sums = sums + self.ranks.sums(sum(found, np.zeros(len(names))))
                 number += int((batch.targets != LEFT_OUT).sum())
                 if not isfinite(sums[0]):
                     raise self._diverged(self.spent.steps, batch, float(sums[0]), 0.0)
         means = sums / number if number else sums * float("nan")
-        return dict(zip(("loss", "accuracy"), means.tolist(), strict=False)) | {"tokens": number}
+        return dict(zip(names, means.tolist(), strict=True)) | {"tokens": number}
 
     def save(self, folder: Path) -> Path:
         """Write all that is needed to continue, to the bit, into a folder that is there; see `restore`.
@@ -171,19 +178,25 @@ class Trainer:
         return write_state(folder, self._arrays(), {"spent": asdict(self.spent), "options": self._options()})
 
     def restore(self, folder: Path) -> None:
-        """Continue from what `save` wrote.
+        """Continue from what `save` wrote; of several ranks the first one reads it.
 
         Raises:
             CheckpointError: AX801 there is nothing to continue from; AX802 it belongs to another model; AX804 it was
                 begun with another recipe or budget, other data, or another description of the same parameters.
         """
-        name = self.model.plan.name
-        arrays, record = read_state(folder, {key: value.shape for key, value in self._arrays().items()}, name)
-        require_same(self._options(), record["options"])
+        own, record = self._arrays(), dict[str, Any]()
+        arrays = own
+        with self.ranks.together():
+            if self.ranks.first:
+                shapes = {key: value.shape for key, value in own.items()}
+                arrays, record = read_state(folder, shapes, self.model.plan.name)
+                require_same(self._options(), record["options"])
+            record = self.ranks.told(record)
+        arrays = self.ranks.shared({key: arrays[key] for key in own})
         weights = [(key.removeprefix("weights."), value) for key, value in arrays.items() if key.startswith("weights.")]
         state = [(key.removeprefix("optimizer."), value) for key, value in arrays.items() if key[0] == "o"]
         self.model.update(tree_unflatten(weights))
-        _fill(self.optimizer.state, tree_unflatten(state))
+        fill(self.optimizer.state, tree_unflatten(state))
         self.spent = Spent(**record["spent"])
         mx.eval(self.model.state, self.optimizer.state)
 
@@ -211,8 +224,8 @@ class Trainer:
         return Spent(1, sequences * length, seconds, self._flops)
 
     def _accumulated(self, batch: Batch) -> tuple[Any, dict[str, mx.array]]:
-        """Gradients and figures of a step, each a mean over all targets that count."""
-        share = 1 / mx.maximum((batch.targets != LEFT_OUT).sum(), 1).astype(mx.float32)
+        """Gradients and figures of a step, each a mean over all targets that count, those of other ranks too."""
+        share = self.ranks.size / mx.maximum((batch.targets != LEFT_OUT).sum(), 1).astype(mx.float32)
         parts = self._parts(batch)
         gradients, figures = self._gradients(*next(parts), share)
         for tokens, targets in parts:
@@ -220,13 +233,16 @@ class Trainer:
             more, shown = self._gradients(tokens, targets, share)
             gradients = tree_map(mx.add, gradients, more)
             figures = {name: value + shown[name] for name, value in figures.items()}
-        return gradients, figures
+        gradients, values = self.ranks.mean([gradients, list(figures.values())])
+        return gradients, dict(zip(figures, values, strict=True))
 
     def _parts(self, batch: Batch) -> Iterator[Batch]:
-        """The sequences that are computed at once."""
+        """The sequences that are computed at once: of each part of the batch, those of this rank."""
         size = -(-batch.tokens.shape[0] // self.recipe.accumulate)
         for start in range(0, batch.tokens.shape[0], size):
-            yield Batch(*(each[start : start + size] for each in batch))
+            part = self.ranks.rows(Batch(*(each[start : start + size] for each in batch)))
+            if part.tokens.size:
+                yield part
 
     def _gradients_of(self, tokens: mx.array, targets: mx.array, share: mx.array) -> tuple[Any, dict[str, mx.array]]:
         def goal(weights: Any) -> tuple[mx.array, dict[str, mx.array]]:
@@ -240,6 +256,11 @@ class Trainer:
         finally:
             self.model.update(weights)  # also where a layer raises: traced arrays are of no use to anybody
         return gradients, figures
+
+    def _agreed(self, seconds: float) -> float:
+        """How long a step took; where that decides when training ends, by the clock of the first rank."""
+        told: float = self.ranks.told(seconds) if self.budget.unit == "minutes" else seconds
+        return told
 
     def _settled(self, figures: dict[str, mx.array]) -> dict[str, float]:
         """Even out the load of experts by that of the step; figures to show."""
@@ -268,7 +289,7 @@ class Trainer:
 
     def _compiled(self, function: Callable[..., Any], state: list[Any]) -> Callable[..., Any]:
         how = self.recipe.compile
-        if how == "off" or (how == "auto" and not _pays(self.budget, self.batches.tokens_of_step)):
+        if how == "off" or (how == "auto" and not pays(self.budget, self.batches.tokens_of_step)):
             return function
         compiled: Callable[..., Any] = mx.compile(function, inputs=state, outputs=state)
         return compiled
@@ -278,20 +299,3 @@ class Trainer:
         where = first_not_finite(self.model, batch.tokens)
         hint = "lower `learning_rate`, or let it rise over a larger part with `warmup`"
         return Diverged("AX803", f"{what} in step {step}: the first that is not finite is {where}", hint)
-
-
-def _pays(budget: Budget, tokens_of_step: int) -> bool:
-    """Whether a run is long enough to compile its step: on the CPU the kernels take up to a minute, at first."""
-    if mx.default_device() != mx.cpu:
-        return True
-    steps = {"steps": 1.0, "tokens": 1 / tokens_of_step, "minutes": 60.0}.get(budget.unit, 0.0) * budget.amount
-    return steps >= _MANY_STEPS
-
-
-def _fill(state: Any, values: Any) -> None:
-    """Put values into the places of a tree that others hold on to."""
-    for key in range(len(state)) if isinstance(state, list) else list(state):
-        if isinstance(state[key], mx.array):
-            state[key] = values[key]
-        else:
-            _fill(state[key], values[key])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final
 
 import mlx.core as mx
@@ -57,7 +58,7 @@ def make_module(use: Use) -> nn.Module:
 
 
 def call(use: Use, module: Any, shape: tuple[int, ...], /, *inputs: Any, **arguments: Any) -> mx.array:
-    """The output of a component.
+    """The output of a component; where each of several devices has a part of it, that of all of them together.
 
     Args:
         use: The component.
@@ -69,7 +70,13 @@ def call(use: Use, module: Any, shape: tuple[int, ...], /, *inputs: Any, **argum
     Raises:
         PluginFault: If its code raises anything, or gives anything else. Ctrl-C stays as it is.
     """
-    return _shaped(use, _run(use, lambda: module(*inputs, **arguments)), shape)
+    run = partial(module, *inputs, **arguments)
+    if use.shard_output is None:
+        return _shaped(use, _run(use, run), shape)
+    shard = use.dims.shard
+    if use.shard_output == "sum":
+        return shard.sum(_shaped(use, _run(use, run), shape))
+    return shard.gather(_shaped(use, _run(use, run), (*shape[:-1], shape[-1] // shard.size)))
 
 
 def expand(use: Use, module: Any, h: mx.array) -> Any:

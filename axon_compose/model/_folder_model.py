@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from axon_compose.analysis.balance import balanced_stages
+from axon_compose.devices import given_stages, own_layers, pipeline_plan, split_plan
+from axon_compose.model._facts import facts, loading_from
+from axon_compose.model._group import Joining, joining
 from axon_compose.model._language_model import LanguageModel
+from axon_compose.model._pipeline import Pipeline, Stack
 from axon_compose.model._places import module_at
+from axon_compose.model._shard import Reader, part_modules, quantised_groups, take_weights
 from axon_compose.model.names import FolderNames, ends, module_names
+from axon_compose.model.ranks import joined
 from axon_compose.plan import Plan, Use
+from axon_compose.registry import CacheSpec
 
 __all__ = ["FolderModel", "with_folder_names"]
 
@@ -27,11 +35,17 @@ class FolderModel(LanguageModel):
         plan: The model, layer by layer.
         make: Gives the module of a component.
         names: Those of the folder; with the plan's own names it is a `LanguageModel` like any other.
+
+    Attributes:
+        reader: Reads parts of weights from the folder that the model is loaded from; None if that is not known.
     """
+
+    reader: Reader | None = None
 
     def __init__(self, plan: Plan, make: Callable[[Use], nn.Module], names: FolderNames) -> None:
         super().__init__(plan, make, module_names if names.like_mlx_lm else lambda layer: {})
         self._folder_names = names
+        self._pipeline: Pipeline | None = None
         if names.like_mlx_lm:
             self._move()
 
@@ -39,13 +53,17 @@ class FolderModel(LanguageModel):
         for name in ("embedding", "residual", "layers", "norm", "head"):
             if name in self:
                 object.__setattr__(self, name, self.pop(name))
-        self.model = nn.Module()
+        self.model = Stack(self._divided)
+        self._show_parts()
+        self.model.layers = self.layers[: own_layers(self.plan)]
+        if self.plan.final_norm:
+            self.model.norm = self.norm
+
+    def _show_parts(self) -> None:
+        """Put modules and arrays of the embedding, the residual scheme and the head in sight."""
         for use, part, name in ends(self.plan):
             holder, key = self._place(name)
             holder[key] = self._part(use.path, part)
-        self.model.layers = self.layers
-        if self.plan.final_norm:
-            self.model.norm = self.norm
 
     def observed(
         self, inputs: mx.array, cache: list[Any] | None = None, *, routing: bool = False, segment: int = 0
@@ -59,6 +77,8 @@ class FolderModel(LanguageModel):
         """Give the embedding, the final norm and the head the modules and arrays that are in sight now."""
         for use, part, name in ends(self.plan):
             holder, key = self._place(name)
+            if key not in holder:  # another process has it
+                continue
             if part:
                 outer, _, last = part.rpartition(".")
                 self._part(use.path, outer)[last] = holder[key]
@@ -66,6 +86,52 @@ class FolderModel(LanguageModel):
                 object.__setattr__(self, use.path, holder[key])
         if self.plan.final_norm:
             object.__setattr__(self, "norm", self.model["norm"])
+
+    def _pass(
+        self, inputs: mx.array, cache: list[Any] | None, routing: bool, segment: int
+    ) -> tuple[mx.array, dict[str, Any]]:
+        if self._pipeline is None:
+            return super()._pass(inputs, cache, routing, segment)
+        return self._pipeline.run(self, inputs, cache), {}
+
+    @property
+    def _slots(self) -> Sequence[CacheSpec]:
+        return super()._slots if self._pipeline is None else self._pipeline.stage.slots
+
+    def _divided(self, group: Any, split: Sequence[int] | None) -> Pipeline:
+        """Keep what this process of a pipeline needs; see `Stack.pipeline`."""
+        if self._pipeline is not None:
+            raise ValueError("the layers are divided already")
+        with joined(group, facts(self.plan, loading_from())):
+            return self._keep_stage(group, split)
+
+    def _keep_stage(self, group: Any, split: Sequence[int] | None) -> Pipeline:
+        plan, size, config = self.plan, group.size(), self.written or {}
+        if split is None:
+            bits = (config.get("quantization") or {}).get("bits")
+            ranges = balanced_stages(plan, size, dtype=config.get("torch_dtype"), bits=bits)
+        else:
+            ranges = given_stages(plan, split[::-1])
+        pipeline = Pipeline(pipeline_plan(plan, ranges), group, self.layers)
+        own, layers = pipeline.stage.layers, self.model["layers"]
+        self.model.layers = [layers[index] if index in own else None for index in range(own.stop)]
+        object.__setattr__(self, "layers", list(pipeline.modules.values()))
+        if not pipeline.embeds:
+            self._forget(pipeline.plan.needed)
+        self._pipeline = pipeline
+        return pipeline
+
+    def _forget(self, needed: frozenset[str]) -> None:
+        """Drop the parts of the embedding that hold none of the parameters that are needed.
+
+        A part that other ones are needed beside stays where it is hidden: as it was read, which is not at all yet.
+        """
+        for use, part, name in ends(self.plan):
+            if use is self.plan.embedding and not any(f"{each}.".startswith(part and f"{part}.") for each in needed):
+                holder, key = self._place(name)
+                del holder[key]
+        if not needed:
+            object.__setattr__(self, self.plan.embedding.path, nn.Module())
 
     def _place(self, name: str) -> tuple[Any, str]:
         """The module that a part of the embedding or head is in, and its name there."""
@@ -75,6 +141,53 @@ class FolderModel(LanguageModel):
     def _part(self, end: str, part: str) -> Any:
         """A part of the embedding or head."""
         return module_at(getattr(self, end), part)
+
+    def shard(self, group: Any = None) -> None:
+        """Keep the part of one of several devices, as mlx-lm's `sharded_load` asks for, after loading weights lazily.
+
+        What comes out afterwards is that of the whole model on every device: they exchange what each has a part of.
+
+        Args:
+            group: Of `mx.distributed`; all processes unless given. A group of one changes nothing.
+
+        Raises:
+            Refusal: `AX980`, nothing of the model can be split over so many devices; `AX981`, it holds adapters.
+            PluginFault: If the code of a component is at fault.
+        """
+        group = group or mx.distributed.init()
+        with joined(group, facts(self.plan, loading_from())):
+            self.keep_part(joining(group))
+
+    def keep_part(self, device: Joining) -> None:
+        """As `shard`, for any kind of group.
+
+        Args:
+            device: Which one, of how many, and how they exchange arrays.
+
+        Raises:
+            ValueError: If the model is a part already.
+        """
+        if device.size == 1:
+            return
+        modules, whole = modules_of(self), self.plan
+        if any(use.dims.shard.size > 1 for use in whole.uses()):
+            raise ValueError("the model is a part already")
+        tensor = split_plan(
+            whole,
+            device.size,
+            device.rank,
+            sum=device.sum,
+            gather=device.gather,
+            groups=quantised_groups(modules),
+        )
+        parts, weights = part_modules(whole, tensor, modules)
+        training = self.training
+        FolderModel.__init__(self, tensor.plan, lambda use: parts[use.path], self._folder_names)
+        self.train(training)
+        del modules
+        take_weights(weights, self.path_of, self.reader)
+        if "model" in self:
+            self._show_parts()  # arrays are other ones now
 
     def train(self, mode: bool = True) -> FolderModel:
         """See `LanguageModel.train`."""
@@ -95,17 +208,26 @@ class FolderModel(LanguageModel):
         return self._folder_names.in_plan(path)
 
 
+def modules_of(model: LanguageModel) -> dict[str, Any]:
+    """The modules of a model's components, by their paths in the plan."""
+    if isinstance(model, FolderModel) and "model" in model:
+        model._take_parts()
+    plan = model.plan
+    modules: dict[str, Any] = {plan.embedding.path: model.embedding, plan.head.path: model.head}
+    if plan.residual:
+        modules[plan.residual.path] = model.residual
+    if plan.final_norm:
+        modules[plan.final_norm.path] = model.norm
+    for layer, block in zip(plan.layers, model.layers, strict=True):
+        if layer.owner is None:
+            modules |= {use.path: block.module(use) for use in layer.uses()}
+    return modules
+
+
 def with_folder_names(model: LanguageModel) -> FolderModel:
     """The same modules under the paths that they have in a new folder, to load adapters into or to apply a recipe to.
 
     What is changed in a module changes in both; a module that is replaced is replaced in the result alone.
     """
-    modules: dict[str, Any] = {"embedding": model.embedding, "head": model.head}
-    if model.plan.residual:
-        modules[model.plan.residual.path] = model.residual
-    if model.plan.final_norm:
-        modules[model.plan.final_norm.path] = model.norm
-    for layer, block in zip(model.plan.layers, model.layers, strict=True):
-        if layer.owner is None:
-            modules |= {use.path: block.module(use) for use in layer.uses()}
+    modules = modules_of(model)
     return FolderModel(model.plan, lambda use: modules[use.path], FolderNames(model.plan))

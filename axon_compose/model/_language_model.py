@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -17,6 +17,7 @@ from axon_compose.model._forward import make_mask, position
 from axon_compose.model._freed import keep_freed
 from axon_compose.model._segments import run_in_segments, showing_routing
 from axon_compose.plan import Compiled, Layer, Plan, Use
+from axon_compose.registry import CacheSpec
 
 __all__ = ["LanguageModel"]
 
@@ -116,18 +117,21 @@ class LanguageModel(nn.Module):
         Returns:
             What the head reads, and published values by `layer.key.value`.
         """
-        plan = self._plan
         _require_tokens(inputs)
         if not self._in_order:
             self._in_order = self._arrange()
-        if cache is not None and len(cache) != len(plan.slots):
-            raise ValueError(f"the cache has {len(cache)} slots, the model has {len(plan.slots)}")
+        slots = len(self._slots)
+        if cache is not None and len(cache) != slots:
+            raise ValueError(f"the cache has {len(cache)} slots, the model has {slots}")
+        return self._pass(inputs, cache, routing, segment)
+
+    def _pass(
+        self, inputs: mx.array, cache: list[Any] | None, routing: bool, segment: int
+    ) -> tuple[mx.array, dict[str, Any]]:
+        plan = self._plan
         masks = tuple(make_mask(group, cache, inputs.shape[1]) for group in plan.masks)
         values: dict[str, Any] = {"offset": position(cache, plan.offset), "tokens": inputs}
-        h = self._embedded(inputs, values)
-        shape = h.shape
-        if plan.residual:
-            h = expand(plan.residual, self.residual, h)
+        h = self.entered(inputs, values)
         steps = list(zip(plan.layers, self.layers, strict=True))
         if routing:
             steps = [showing_routing(layer, module) for layer, module in steps]
@@ -138,9 +142,18 @@ class LanguageModel(nn.Module):
                 slot = cache[layer.slot] if cache is not None and layer.slot is not None else None
                 h, published = module(h, masks, slot, {source: values[source] for source in layer.reads})
                 values.update(published)
-        if plan.residual:
-            h = collapse(plan.residual, self.residual, shape, h)
-        return call(plan.final_norm, self.norm, shape, h) if plan.final_norm else h, values
+        return self.left(h, (*inputs.shape, int(plan.dims.hidden_size))), values
+
+    def entered(self, inputs: mx.array, values: dict[str, Any]) -> Any:
+        """The residual state of tokens (B, L) before the first layer; the embedding publishes into `values`."""
+        h = self._embedded(inputs, values)
+        return expand(self._plan.residual, self.residual, h) if self._plan.residual else h
+
+    def left(self, state: Any, shape: tuple[int, ...]) -> mx.array:
+        """What the head reads, (B, L, D), of the residual state after the last layer."""
+        plan = self._plan
+        h = collapse(plan.residual, self.residual, shape, state) if plan.residual else state
+        return call(plan.final_norm, self.norm, shape, h) if plan.final_norm else h
 
     def _embedded(self, inputs: mx.array, values: dict[str, Any]) -> mx.array:
         """(B, L, D), what the first layer reads; what the embedding publishes goes into `values`."""
@@ -183,7 +196,12 @@ class LanguageModel(nn.Module):
 
     def make_cache(self) -> list[Any]:
         """Fresh caches of mlx-lm's classes, one for each layer that keeps something, in layer order."""
-        return make_caches(self._plan.slots)
+        return make_caches(self._slots)
+
+    @property
+    def _slots(self) -> Sequence[CacheSpec]:
+        """Its caches, in order."""
+        return self._plan.slots
 
     def path_of(self, name: str) -> str:
         """Where in this module the plan's parameter or module is."""

@@ -11,6 +11,7 @@ from axon_compose.model._build import make_module
 from axon_compose.model._folder_model import FolderModel
 from axon_compose.model._requirements import saying_what_to_install, without_tracebacks
 from axon_compose.model.names import MODEL_TYPE, FolderNames, description_in
+from axon_compose.model.ranks import ending_a_server
 from axon_compose.plan import Compiled, Plan, compile_source
 
 __all__ = ["Model", "ModelArgs"]
@@ -54,7 +55,7 @@ class ModelArgs:
             CheckpointError: AX560 there is none.
         """
         described = description_in(config)
-        with saying_what_to_install(described.get("plugins", {})):
+        with ending_a_server(), saying_what_to_install(described.get("plugins", {})):
             compiled = compile_source(described["architecture"])
         return cls(compiled.plan(), config, compiled)
 

@@ -169,6 +169,8 @@ class ComponentSpec:
             value of the embedding.
         writes: Named values that the layer or embedding can publish through the keyword argument
             `publish(name, value)`, which is given only when a later layer reads them.
+        constant: Those of `writes` that are made of parameters alone, such as matrices that later layers use too: a
+            pipeline over several devices sends them once instead of with every pass.
         accepts: For readers: `(options, options of the source, dims)` to a fault in plain words, or None if the
             source fits.
         window: `(options, dims)` to the tokens that a query sees; the cache's own window unless given. Needed by layers
@@ -219,6 +221,7 @@ class ComponentSpec:
     recomputed: Callable[[Any, Dims, int, int], int] | None = None
     reads: Mapping[str, str | None] = field(default_factory=dict)
     writes: tuple[str, ...] = ()
+    constant: tuple[str, ...] = ()
     accepts: Callable[[Any, Any, Dims], str | None] | None = None
     window: Callable[[Any, Dims], int | None] | None = None
     chunk: Callable[[Any, Dims], int | None] | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from axon_compose.analysis.cost import GROUP_SIZE
 from axon_compose.report._cells import escape
+from axon_compose.report._devices import assumed
 from axon_compose.report._html import bold, html_table, paragraph
 from axon_compose.report._style import PLAIN, Style
 from axon_compose.report._table import table
@@ -41,7 +42,7 @@ def comparison_rows(comparison: Comparison) -> list[list[str]]:
 
 
 def alignment(columns: tuple[Column, ...]) -> str:
-    return "".join("<" if column.name == "name" else ">" for column in columns)
+    return "".join("<" if column.name in ("name", "strategy") else ">" for column in columns)
 
 
 def _title(column: Column, line: int) -> str:
@@ -64,6 +65,9 @@ def notes(comparison: Comparison) -> Iterator[str]:
     yield f"memory: weights and caches; FLOPs: for each token, at {longest:,} tokens of context"
     if comparison.bandwidth is not None:
         yield f"tokens/s at most: if memory moves {comparison.bandwidth / 1e9:,.4g} GB/s, at {longest:,} tokens"
+    for row in comparison.rows[: comparison.devices is not None]:
+        if row.spread is not None:
+            yield f"on several devices: the fastest strategy that fits; {assumed(row.spread.hardware)}"
     if comparison.quantize:
         for row in comparison.rows:
             if not row.sheet.quantized_parameters:

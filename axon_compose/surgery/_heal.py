@@ -16,6 +16,7 @@ from axon_compose.learn.distilling import taught_objective
 from axon_compose.learn.freezing import freeze_rest
 from axon_compose.learn.history import History
 from axon_compose.learn.objective import NextTokens, Objective
+from axon_compose.learn.ranks import Ranks
 from axon_compose.learn.run import Outcome, Run
 from axon_compose.learn.trainer import Trainer
 from axon_compose.surgery._changed import changed_components, edited_from
@@ -78,11 +79,13 @@ def heal(
         Receipts on held-out text before and after, and how the divergence fell.
 
     Raises:
-        CheckpointError: AX953 there is nothing to heal; AX954 the models do not have the same tokens; else as
-            `axon_compose.learn.train` and `receipt_of`.
+        CheckpointError: AX807 several processes were launched; AX953 there is nothing to heal; AX954 the models do not
+            have the same tokens; else as `axon_compose.learn.train` and `receipt_of`.
         Diverged: AX803 the loss is not finite any more.
         ValueError: An argument is out of its range.
     """
+    if Ranks.launched().size > 1:
+        raise CheckpointError("AX807", "`heal` runs in one process", "start it without a launcher")
     if not 0 <= first <= 1:
         raise ValueError(f"the part of the first stage is from 0 to 1, not {first}")
     out = Path(out)

@@ -19,7 +19,8 @@ In the tests of a plugin::
 
 A component is put into a small model with random weights, and the model has to pass every check of `axon-compose
 check`: with a cache as without, in chunks, token by token, in batches padded on either side, saved and loaded, causal,
-trained, quantised, in every type, and of the sizes that its record declares.
+trained, quantised, in every type, and of the sizes that its record declares. Split over devices, its parts have to give
+what it gives.
 
 `axon_compose.testing.strategies` needs hypothesis, and `axon_compose.testing.fixtures` is a plugin of pytest; both come
 with the extra `testing`.
@@ -29,12 +30,14 @@ from axon_compose.testing._cases import Case, layer_cases
 from axon_compose.testing._layer import check_layer, check_plugin, examples
 from axon_compose.testing._model import DIMS, component_model
 from axon_compose.testing._options import Unmakeable
+from axon_compose.testing._splits import assert_splits
 from axon_compose.testing._transfers import check_transfers
 
 __all__ = [
     "DIMS",
     "Case",
     "Unmakeable",
+    "assert_splits",
     "check_layer",
     "check_plugin",
     "check_transfers",

@@ -7,15 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import mlx.core as mx
 from jsonschema import Draft202012Validator
 
-from axon_compose.architecture import load
-from axon_compose.diagnostics import ArchitectureError
 from axon_compose.model import make_cache
-from axon_compose.plan import Plan, Use
+from axon_compose.plan import Use
 from axon_compose.proof.check import check_plan
 from axon_compose.registry import (
     PASS_VALUES,
@@ -31,12 +29,16 @@ from axon_compose.registry import (
 )
 from axon_compose.report._check import check_text
 from axon_compose.report._style import PLAIN
-from axon_compose.testing._model import DIMS, component_model
+from axon_compose.testing._model import DIMS, model_plan
 from axon_compose.testing._parts import reads_embedding
 from axon_compose.testing._registered import registered
+from axon_compose.testing._splits import check_splits
 from axon_compose.testing._transfers import check_transfers
 
 __all__ = ["check_layer", "check_plugin", "examples"]
+
+#: A vocabulary that is split is a multiple of this.
+_TOKENS: Final = 8
 
 
 def check_layer(
@@ -75,9 +77,14 @@ def check_layer(
         _check_imports(name, registry)
     _check_record(spec, options, Dims(dims))
     around: dict[str, Any] = {"embedding": dict(embedding)} if embedding else {}
-    plan = _plan(name, spec, options, dims, registry, sources or {}, around)
+    plan = model_plan(name, spec.kind, options, dims, registry, sources or {}, around)
     if spec.kind in ("layer", "block"):
         _check_contract(next(use for use in plan.layers[-1].uses() if use.type == name or use.spec.name == spec.name))
+    shared = plan
+    if spec.kind in ("embedding", "head") or around:  # what is cut by tokens needs a vocabulary that can be
+        dims = {**dims, "vocab_size": -(-int(dims["vocab_size"]) // _TOKENS) * _TOKENS}
+        shared = model_plan(name, spec.kind, options, dims, registry, sources or {}, around)
+    check_splits(shared, spec, seed=seed)
     report = check_plan(plan, seed=seed, truths=truths)
     assert report.passed, "\n" + check_text(report, PLAIN)
 
@@ -130,21 +137,6 @@ def examples(namespace: str, *, registry: Registry | None = None) -> list[tuple[
             options = [option for value, option in spec.reads.items() if value not in PASS_VALUES]
             found += [(name, e) for e in spec.examples if not any(option in e for option in options)]
     return found
-
-
-def _plan(
-    name: str,
-    spec: ComponentSpec,
-    options: Mapping[str, Any],
-    dims: Mapping[str, Any],
-    registry: Registry,
-    sources: Mapping[str, Mapping[str, Any]],
-    around: Mapping[str, Any],
-) -> Plan:
-    try:
-        return load({**component_model(name, spec.kind, options, dims, sources), **around}, registry=registry).plan()
-    except ArchitectureError as error:
-        raise AssertionError(f"`{name}` cannot be planned with {dict(options)}:\n{error}") from error
 
 
 def _check_record(spec: ComponentSpec, options: Mapping[str, Any], dims: Dims) -> None:

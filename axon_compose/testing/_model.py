@@ -10,7 +10,7 @@ from axon_compose.diagnostics import ArchitectureError
 from axon_compose.plan import Plan
 from axon_compose.registry import Dims, Registry
 
-__all__ = ["DIMS", "Section", "component_model", "planned"]
+__all__ = ["DIMS", "Section", "component_model", "model_plan", "planned"]
 
 Section = dict[str, Any]
 
@@ -58,6 +58,36 @@ def component_model(
         "stack": ["around", "around"],
     }
     return description | around | {kind: section}
+
+
+def model_plan(
+    name: str,
+    kind: str,
+    options: Mapping[str, Any],
+    dims: Mapping[str, Any],
+    registry: Registry,
+    sources: Mapping[str, Mapping[str, Any]] | None = None,
+    around: Mapping[str, Any] | None = None,
+) -> Plan:
+    """The plan of the small model around one component.
+
+    Args:
+        name: The component's type.
+        kind: Its kind.
+        options: As a file writes them.
+        dims: Sizes of the model.
+        registry: The plugins.
+        sources: Components that stand in layers before it.
+        around: Further sections of the model, such as its embedding.
+
+    Raises:
+        AssertionError: If it is refused, with the reasons.
+    """
+    try:
+        model = component_model(name, kind, options, dims, sources)
+        return load({**model, **(around or {})}, registry=registry).plan()
+    except ArchitectureError as error:
+        raise AssertionError(f"`{name}` cannot be planned with {dict(options)}:\n{error}") from error
 
 
 def planned(description: Mapping[str, Any], registry: Registry) -> Plan | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.registry import Dims
+from axon_compose.registry import Dims, Shard
 from axon_core.block_indexer import BlockIndexer, Blocks
 from axon_core.chunked_attention import chunked_attention
 from axon_core.elementary import sigmoid
@@ -33,6 +33,8 @@ from axon_core.temperature import query_gain
 from axon_core.window import Mask, by_block
 
 __all__ = ["Attention", "SlidingWindowAttention"]
+
+_ALONE: Final = Shard()
 
 
 class Attention(nn.Module):
@@ -68,6 +70,7 @@ class Attention(nn.Module):
         head_gain: Whether each head's queries have a learned factor, after norm and rotation.
         kv_from: Set on a layer that reads the keys and values of another one: it has no projections for them.
         indexer: Choice of the blocks of keys that a query attends to; all unless given.
+        shard: For heads that are split over devices: which of them these are; all unless given.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class Attention(nn.Module):
         head_gain: bool = False,
         kv_from: str | None = None,
         indexer: BlockIndexerOptions | None = None,
+        shard: Shard = _ALONE,
     ) -> None:
         super().__init__()
         head_dim = head_dim or hidden_dim // num_heads
@@ -114,7 +118,7 @@ class Attention(nn.Module):
         self.temperature, self.chunk_size = temperature, chunk_size
         self.input_scale, self.key_scale, self.value_scale = input_scale, key_scale, value_scale
         self.scale = scale or head_dim**-0.5
-        self._slopes = None if alibi is None else alibi.scale * mx.array(slopes(num_heads))
+        self._slopes = None if alibi is None else alibi.scale * mx.array(slopes(num_heads, shard))
 
         self.q_proj = Linear(hidden_dim, num_heads * head_dim, bias=bias.q)
         if kv_from is None:
@@ -133,9 +137,9 @@ class Attention(nn.Module):
         self.norm_after_rope = qk_norm is not None and qk_norm.when == "after_rope"
         self.scales_queries = k_norm_scale == "queries"
         if qk_norm is not None:
-            self.q_norm = HeadNorm(num_heads, head_dim, qk_norm)
+            self.q_norm = HeadNorm(num_heads, head_dim, qk_norm, shard=shard)
             if kv_from is None or self.scales_queries:
-                self.k_norm = HeadNorm(num_kv_heads, head_dim, qk_norm, unit=self.scales_queries)
+                self.k_norm = HeadNorm(num_kv_heads, head_dim, qk_norm, self.scales_queries, shard)
         if v_norm is not None and kv_from is None:
             self.v_norm = RMSNorm(value_dim, v_norm.eps, weight=False)
         self.rope = None if rope is None else RoPE(head_dim, rope)
@@ -145,7 +149,7 @@ class Attention(nn.Module):
     @classmethod
     def from_options(cls, options: Any, dims: Dims) -> Attention:
         """Build from `AttentionOptions`."""
-        return cls(dims.hidden_size, **dict(options))
+        return cls(dims.hidden_size, **dict(options), shard=dims.shard)
 
     def __call__(
         self,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.registry import Dims
+from axon_compose.registry import Dims, Shard
 from axon_core.conv import causal_conv, draw_taps
 from axon_core.elementary import sigmoid
 from axon_core.linear import Linear
@@ -16,6 +16,8 @@ from axon_core.specs.kv_conv import KVConvOptions
 from axon_core.states import read_states, write_states
 
 __all__ = ["KVConv"]
+
+_ALONE: Final = Shard()
 
 
 class KVConv(nn.Module):
@@ -31,9 +33,10 @@ class KVConv(nn.Module):
     Args:
         hidden_size: Width D of input and output.
         options: `KVConvOptions`.
+        shard: For heads that are split over devices: which part this is; a norm of all heads needs it.
     """
 
-    def __init__(self, hidden_size: int, options: KVConvOptions) -> None:
+    def __init__(self, hidden_size: int, options: KVConvOptions, shard: Shard = _ALONE) -> None:
         super().__init__()
         heads, kv_heads, width = options.num_heads, options.kv_heads, options.head_dim
         self.num_heads, self.num_kv_heads = heads, kv_heads
@@ -47,13 +50,13 @@ class KVConv(nn.Module):
             draw_taps(conv)
             self[name] = conv
         if options.qk_norm is not None:
-            self.q_norm = HeadNorm(heads, width, options.qk_norm)
-            self.k_norm = HeadNorm(kv_heads, width, options.qk_norm)
+            self.q_norm = HeadNorm(heads, width, options.qk_norm, shard=shard)
+            self.k_norm = HeadNorm(kv_heads, width, options.qk_norm, shard=shard)
 
     @classmethod
     def from_options(cls, options: KVConvOptions, dims: Dims) -> KVConv:
         """Build from `KVConvOptions`; input and output are as wide as the hidden size."""
-        return cls(dims.hidden_size, options)
+        return cls(dims.hidden_size, options, dims.shard)
 
     def __call__(self, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> tuple[mx.array, Any]:
         """Run over a chunk of a sequence.

@@ -59,11 +59,11 @@ class LightningAttention(nn.Module):
         self.scale = options.scale or width**-0.5
         self.activated = options.activation == "silu"
         # The underscore keeps them out of the parameters: they are neither learned nor saved.
-        self._decay = mx.array([-options.slope_scale * slope for slope in _slopes(self.num_heads, shard)])
+        self._decay = mx.array([-options.slope_scale * slope for slope in slopes(self.num_heads, shard)])
         self.query_key_value = Linear(hidden_size, 3 * inner, bias=options.bias)
         if options.qk_norm is not None:
-            self.query_layernorm = HeadNorm(self.num_heads, width, options.qk_norm)
-            self.key_layernorm = HeadNorm(self.num_heads, width, options.qk_norm)
+            self.query_layernorm = HeadNorm(self.num_heads, width, options.qk_norm, shard=shard)
+            self.key_layernorm = HeadNorm(self.num_heads, width, options.qk_norm, shard=shard)
         self.norm_after_rope = options.qk_norm is not None and options.qk_norm.when == "after_rope"
         self.rope = None if options.rope is None else RoPE(width, options.rope)
         self.g_proj = Linear(hidden_size, inner, bias=False)
@@ -111,8 +111,3 @@ class LightningAttention(nn.Module):
         if norm in self and self.norm_after_rope:
             x = self[norm](x)
         return x
-
-
-def _slopes(heads: int, shard: Shard) -> list[float]:
-    """Those of the heads that a device has."""
-    return slopes(heads * shard.size)[heads * shard.rank :][:heads]

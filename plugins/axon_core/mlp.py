@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from statistics import NormalDist
+from typing import Final
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.registry import Dims
+from axon_compose.registry import Dims, Shard
 from axon_core.activations import ACTIVATIONS, gated
 from axon_core.linear import Linear
+from axon_core.sharded import mean_and_variance
 from axon_core.specs.mlp import Limit, MLPActivationName, MLPOptions, bound_of
 from axon_core.xielu import XIELU
 
 __all__ = ["MLP"]
+
+_ALONE: Final = Shard()
 
 
 class MLP(nn.Module):
@@ -33,6 +37,7 @@ class MLP(nn.Module):
         limit: Bound of both factors of a gated layer (see `axon_core.activations.gated`).
         gate_scale: Factor s of the gate's projection.
         sparsity: Share p of the gate that is to be 0; none unless given.
+        shard: Which part of a layer that is split over devices it is; the whole unless given.
     """
 
     def __init__(
@@ -45,8 +50,10 @@ class MLP(nn.Module):
         limit: Limit = None,
         gate_scale: float = 1.0,
         sparsity: float | None = None,
+        shard: Shard = _ALONE,
     ) -> None:
         super().__init__()
+        self._shard = shard
         if gated:
             self.gate_proj = Linear(dims, hidden_dims, bias=bias)
         self.up_proj = Linear(dims, hidden_dims, bias=bias)
@@ -62,7 +69,7 @@ class MLP(nn.Module):
         """Build from `MLPOptions`; input and output are as wide as the hidden size."""
         given = dict(options)
         given["limit"] = bound_of(options.activation, options.limit, given.pop("situ"))
-        return cls(dims.hidden_size, given.pop("intermediate_size"), **given)
+        return cls(dims.hidden_size, given.pop("intermediate_size"), **given, shard=dims.shard)
 
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., dims); the shape stays."""
@@ -74,12 +81,15 @@ class MLP(nn.Module):
             if self.gate_scale != 1.0:
                 gate = gate * self.gate_scale
             if self.cutoff is not None:
-                gate = _above(gate, self.cutoff)
+                gate = _above(gate, self.cutoff, self._shard)
             return self.down_proj(gated(self.activation, gate, up, self.limit))
         return self.down_proj(ACTIVATIONS[self.activation](up))
 
 
-def _above(gate: mx.array, cutoff: float) -> mx.array:
+def _above(gate: mx.array, cutoff: float, shard: Shard) -> mx.array:
     """How far `gate` (..., width) is above its mean plus `cutoff` standard deviations; 0 where it is below."""
+    if shard.size > 1:
+        mean, variance = mean_and_variance(gate, shard)
+        return mx.maximum(gate - (mean + mx.sqrt(variance) * cutoff).astype(gate.dtype), 0.0)
     mean, deviation = gate.mean(axis=-1, keepdims=True), mx.std(gate, axis=-1, keepdims=True)
     return mx.maximum(gate - (mean + deviation * cutoff), 0.0)

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.registry import Dims
+from axon_compose.registry import Dims, Shard
 from axon_core.experts import ExpertGLU, ExpertMLP
 from axon_core.linear import Linear
 from axon_core.mlp import MLP
@@ -27,12 +27,14 @@ from axon_core.specs._moe_options import (
     check_groups,
 )
 from axon_core.specs.mlp import ActivationName, Limit, bound_of
+from axon_core.specs.splits.experts import HELD, SHARED_ONCE
 
 __all__ = ["MoE", "Publish", "SharedExpertMoE"]
 
 #: Takes a name and a value that others may read; None where nobody does.
 Publish: TypeAlias = Callable[[str, Any], None] | None
 
+_ALONE: Final = Shard()
 #: Scores of all experts by the router's outputs.
 _SCORES: Final[dict[ScoreName, Callable[[mx.array], mx.array]]] = {
     "softmax": partial(mx.softmax, axis=-1),
@@ -89,6 +91,9 @@ class MoE(nn.Module):
         shared_intermediate_dim: Width of the expert that sees every token; None for none.
         shared_gate: Whether a learned sigmoid multiplies the shared expert; or `softmax`: the routed experts and the
             shared one are multiplied by two learned shares, which have biases and sum to one (Klear).
+        held: Experts that this device has of a mixture that is split by experts; all unless given.
+        shared_once: Whether every device has all of the shared expert, so that only the first one's counts.
+        shard: Which part of a mixture that is split over devices it is; the whole unless given.
 
     Raises:
         ValueError: If `top_k` is larger than `num_experts`, groups do not fit, or a gate has no shared expert.
@@ -128,8 +133,13 @@ class MoE(nn.Module):
         latent_norm: LatentNormOptions | None = None,
         shared_intermediate_dim: int | None = None,
         shared_gate: SharedGate = False,
+        held: int | None = None,
+        shared_once: bool = False,
+        shard: Shard = _ALONE,
     ) -> None:
         super().__init__()
+        self._shard, self.held = shard, held or num_experts
+        self.adds_shared = shard.rank == 0 or not shared_once
         outputs = num_experts + identity_experts
         if top_k > outputs:
             raise ValueError(f"top_k ({top_k}) is larger than num_experts ({outputs})")
@@ -150,7 +160,7 @@ class MoE(nn.Module):
         if per_expert_scale:
             self.per_expert_scale = mx.ones((outputs,))
         self.gate = Linear(dim, outputs, bias=router_bias)
-        sizes = (latent_dim or dim, intermediate_dim, num_experts)
+        sizes = (latent_dim or dim, intermediate_dim, self.held)
         if gated:
             self.switch_mlp = ExpertGLU(*sizes, activation, bias=bias, limit=limit)
         else:
@@ -192,7 +202,8 @@ class MoE(nn.Module):
         given["limit"] = bound_of(options.activation, options.limit, given.pop("situ"))
         latent = given.pop("latent_size")
         given["hashed_tokens"] = dims.vocab_size if given.pop("hashed") else None
-        return cls(dims.hidden_size, *sizes, **given, latent_dim=latent, shared_intermediate_dim=options.shared_size)
+        given |= {"latent_dim": latent, "shared_intermediate_dim": options.shared_size, **_placed(dims)}
+        return cls(dims.hidden_size, *sizes, **given)
 
     def unfreeze(self, *args: Any, **kwargs: Any) -> nn.Module:
         """Unfreeze everything but the correction bias and the table of tokens."""
@@ -225,33 +236,39 @@ class MoE(nn.Module):
             kept = mx.where(chosen >= self.num_experts, weights, 0.0)
             # Sent to the first expert with no weight: what is computed stays the same for every token.
             weights, chosen = weights - kept, mx.where(chosen >= self.num_experts, 0, chosen)
-        routed = self._routed(x, chosen, weights)
-        if kept is not None:
+        here = None
+        if self.held < self.num_experts:
+            here = chosen // self.held == self._shard.rank
+            weights, chosen = mx.where(here, weights, 0.0), mx.where(here, chosen % self.held, 0)
+        routed = self._routed(x, chosen, weights, here)
+        if kept is not None and self._shard.rank == 0:
             routed = routed + kept.sum(axis=-1, keepdims=True) * x
         if "shared_expert" in self:
             routed = self._with_shared(x, routed)
         return routed.astype(x.dtype)
 
-    def _routed(self, x: mx.array, chosen: mx.array, weights: mx.array) -> mx.array:
-        """The sum of what the chosen experts give, by their weights."""
+    def _routed(self, x: mx.array, chosen: mx.array, weights: mx.array, here: mx.array | None) -> mx.array:
+        """The sum of what the chosen experts give, by their weights; of those that are here, (..., top_k)."""
         inner = self.fc1_latent_proj(x) if "fc1_latent_proj" in self else x
         if "latent_read_norm" in self:
             inner = self.latent_read_norm(inner)
         if self.input_scaled:  # a row of its own for each expert that a token is sent to
             rows = (inner[..., None, :] * weights[..., None]).astype(inner.dtype)
             routed = self.switch_mlp(rows, chosen[..., None])[..., 0, :]
+            routed = routed if here is None else mx.where(here[..., None], routed, mx.zeros_like(routed))
         else:
             routed = self.switch_mlp(inner, chosen)
         if "latent_expert_norm" in self:
             routed = self.latent_expert_norm(routed)
         routed = (routed if self.input_scaled else routed * weights[..., None]).sum(axis=-2)
         if "latent_sum_norm" in self:
-            routed = self.latent_sum_norm(routed)
+            routed = self.latent_sum_norm(self._shard.sum(routed))
+            routed = routed if self._shard.rank == 0 else mx.zeros_like(routed)  # the first device adds what all have
         return self.fc2_latent_proj(routed.astype(x.dtype)) if "fc2_latent_proj" in self else routed
 
     def _with_shared(self, x: mx.array, routed: mx.array) -> mx.array:
         """The routed experts' sum and the shared expert, by the gate if there is one."""
-        shared = self.shared_expert(x)
+        shared = self.shared_expert(x) if self.adds_shared else mx.zeros_like(x)
         if "shared_expert_gate" not in self:
             return routed + shared
         gate = self.shared_expert_gate(x.astype(mx.float32))
@@ -323,6 +340,7 @@ class SharedExpertMoE(MoE):
         bias: Whether the experts' projections have biases.
         norm_topk: Whether the weights of the chosen experts are made to sum to one.
         shared_intermediate_dim: Width of the shared expert; `intermediate_dim` unless given.
+        **placed: Which part of it a device has, as for `MoE`.
     """
 
     def __init__(
@@ -335,6 +353,7 @@ class SharedExpertMoE(MoE):
         *,
         norm_topk: bool = False,
         shared_intermediate_dim: int | None = None,
+        **placed: Any,
     ) -> None:
         super().__init__(
             dim,
@@ -345,6 +364,7 @@ class SharedExpertMoE(MoE):
             bias=bias,
             shared_intermediate_dim=shared_intermediate_dim or intermediate_dim,
             shared_gate=True,
+            **placed,
         )
 
     @classmethod
@@ -358,4 +378,10 @@ class SharedExpertMoE(MoE):
             options.bias,
             norm_topk=options.norm_topk,
             shared_intermediate_dim=options.shared_intermediate_size,
+            **_placed(dims),
         )
+
+
+def _placed(dims: Dims) -> dict[str, Any]:
+    """Which part of a mixture a device has."""
+    return {"held": dims.get(HELD), "shared_once": dims.get(SHARED_ONCE, False), "shard": dims.shard}

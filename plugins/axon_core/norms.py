@@ -12,15 +12,16 @@ from axon_compose.registry import Dims, Shard
 from axon_core.cpu import fast
 from axon_core.elementary import silu
 from axon_core.kernels import native_norm
+from axon_core.sharded import spread_group_norm, spread_norm
 from axon_core.specs._heads import HeadNormOptions
 from axon_core.specs.norms import StreamNormOptions
-from axon_core.spread_norm import spread_rms_norm
 
 __all__ = ["GatedRMSNorm", "HeadNorm", "LayerNorm", "RMSNorm", "stream_norm", "unit_length"]
 
 
 #: Numbers up to which the fewest operations win on the CPU; above, those that sweep over memory most simply.
 _FEW: Final = 8192
+_ALONE: Final = Shard()
 
 
 class RMSNorm(nn.Module):
@@ -122,7 +123,7 @@ def _on_one_device(num_groups: int, shard: Shard | None) -> tuple[int, Shard | N
 def _grouped(norm: RMSNorm | GatedRMSNorm, x: mx.array, weight: mx.array | None) -> mx.array:
     """The norm of groups, whether they lie on one device or on several."""
     if norm._spread is not None:
-        return spread_rms_norm(x, weight, norm.eps, norm.num_groups, norm._spread)
+        return spread_group_norm(x, weight, norm.eps, norm.num_groups, norm._spread)
     return _rms_norm(x, weight, norm.eps, norm.num_groups)
 
 
@@ -202,11 +203,14 @@ class HeadNorm(nn.Module):
         head_dim: Width of a head.
         options: `HeadNormOptions`.
         unit: Whether the scale is left to the caller.
+        shard: For heads that are split over devices: which part this is; a norm of all heads needs it.
     """
 
-    def __init__(self, heads: int, head_dim: int, options: HeadNormOptions, unit: bool = False) -> None:
+    def __init__(
+        self, heads: int, head_dim: int, options: HeadNormOptions, unit: bool = False, shard: Shard = _ALONE
+    ) -> None:
         super().__init__()
-        self.unit = unit
+        self.unit, self._shard = unit, shard
         self.eps, self.offset, self.type = options.eps, options.offset, options.type
         self.over_all, self.per_head = options.over == "all", options.per_head
         shapes = options.shapes(heads, head_dim)
@@ -220,7 +224,9 @@ class HeadNorm(nn.Module):
             x = x.flatten(-2)
         weight = None if self.unit else _shifted(self.weight, self.offset)
         shared, shift = (None, None) if self.per_head else (weight, self.bias)
-        if self.type == "layer_norm":
+        if self.over_all and self._shard.size > 1:
+            y = spread_norm(x, shared, shift, self.eps, self._shard, center=self.type == "layer_norm")
+        elif self.type == "layer_norm":
             y = mx.fast.layer_norm(x, shared, shift, self.eps)
         else:
             y = _rms_norm(x, shared, self.eps, 1)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.registry import Dims
+from axon_compose.registry import Dims, Shard
 from axon_core.activations import gated
 from axon_core.linear import Linear
 from axon_core.norms import RMSNorm
+from axon_core.sharded import spread_norm
 from axon_core.specs.mlp import ActivationName
 from axon_core.specs.per_layer import PerLayerInputOptions, PerLayerOptions
 
 __all__ = ["LayerScale", "PerLayerInput", "PerLayerInputs"]
+
+_ALONE: Final = Shard()
 
 
 class PerLayerInputs(nn.Module):
@@ -28,11 +31,13 @@ class PerLayerInputs(nn.Module):
         vocab_size: Number of tokens, unless the options say otherwise.
         hidden_size: Width D of h.
         options: `PerLayerOptions`.
+        shard: For vectors of which each device has some of the numbers: which ones these are.
     """
 
-    def __init__(self, vocab_size: int, hidden_size: int, options: PerLayerOptions) -> None:
+    def __init__(self, vocab_size: int, hidden_size: int, options: PerLayerOptions, shard: Shard = _ALONE) -> None:
         super().__init__()
         self.size, self.layers, self.hidden_size = options.size, options.layers, hidden_size
+        self._shard = shard
         width = options.layers * options.size
         self.rows = options.vocab_size or vocab_size
         self.embed_tokens = nn.Embedding(self.rows, width)
@@ -43,9 +48,14 @@ class PerLayerInputs(nn.Module):
         """Inputs (B, L, layers, size) of `tokens` (B, L) with vectors `h` (B, L, D)."""
         shape = (*tokens.shape, self.layers, self.size)
         known = mx.where(tokens < self.rows, tokens, 0)  # MLX reads, and in training writes, beyond the end of a table
-        own = (self.embed_tokens(known) * self.size**0.5).reshape(shape)
-        seen = self.norm((self.proj(h) * self.hidden_size**-0.5).reshape(shape))
+        own = (self.embed_tokens(known) * (self.size * self._shard.size) ** 0.5).reshape(shape)
+        seen = self._normed((self.proj(h) * self.hidden_size**-0.5).reshape(shape))
         return (own + seen) * 2**-0.5
+
+    def _normed(self, x: mx.array) -> mx.array:
+        if self._shard.size == 1:
+            return self.norm(x)
+        return spread_norm(x, self.norm.weight, None, self.norm.eps, self._shard, center=False).astype(x.dtype)
 
 
 class PerLayerInput(nn.Module):

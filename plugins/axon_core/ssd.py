@@ -37,7 +37,7 @@ from axon_core.elementary import exp
 from axon_core.recompute import recomputed
 from axon_core.specs._segments import SSD_BLOCK, ssd_blocks, ssd_cut
 
-__all__ = ["ssd_scan"]
+__all__ = ["decayed_scan", "ssd_scan"]
 
 
 def ssd_scan(
@@ -85,6 +85,25 @@ def ssd_scan(
     if D is not None:
         y = y + D.astype(mx.float32)[:, None] * x
     return y.astype(x.dtype), state
+
+
+def decayed_scan(
+    u: mx.array, log_decay: mx.array, B: mx.array, C: mx.array, state: mx.array, block: int = SSD_BLOCK
+) -> tuple[mx.array, mx.array]:
+    """The same where each token has decays of its own: `h_t = exp(log_decay_t) h_{t-1} + u_t B_t^T`, `y_t = h_t C_t`.
+
+    Args:
+        u: (Bt, L, H, P), in float32 like the others.
+        log_decay: Not positive, (Bt, L, H).
+        B: (Bt, L, G, N), one for each of G groups of H / G heads.
+        C: (Bt, L, G, N).
+        state: Before the first token, (Bt, H, P, N).
+        block: Tokens whose matrix is formed at once.
+
+    Returns:
+        The output (Bt, L, H, P), and the state after the last token.
+    """
+    return kernels.ssd_scan(partial(_tokens, block), -mx.ones((u.shape[2],)), state, -log_decay, u, B, C)
 
 
 def _prepare(

@@ -25,6 +25,7 @@ from axon_compose.learn.tasks._batches import TaskBatches
 from axon_compose.model import build
 from tests.children import PATIENCE, child
 from tests.helpers import described
+from tests.launching import launched
 
 FAST = ["--batch", "2", "--length", "16", "--evaluations", "0", "--samples", "0"]
 
@@ -215,3 +216,13 @@ def test_standard_input_and_ctrl_c(place: Path) -> None:
     assert b"`--resume` continues where it was" in err
     assert b"steps" in out
     assert (place / "out" / "training.safetensors").exists()
+
+
+def test_several_processes_say_once_what_is_wrong(tmp_path: Path) -> None:
+    """Each of them refuses the batch; the first one speaks."""
+    command = ["-m", "axon_compose", "train", "small.json", "--data", "text.txt", "--out", "out", "--batch", "7"]
+    _, said = launched(command, cwd=tmp_path)
+    assert said.count("error[AX805]: `batch` (7) cannot be divided over 2 processes") == 1
+    assert "such as `--batch 8`" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()

@@ -24,12 +24,24 @@ from pathlib import Path
 from typing import Any, Final
 
 #: They change the process for which they are imported, or have requirements of their own.
-_LEFT_OUT: Final = ("axon_compose.model.mlx_lm", "axon_compose.proof.bench", "axon_compose.testing")
+_LEFT_OUT: Final = (
+    "axon_compose.checkpoints.model_file", "axon_compose.model.mlx_lm", "axon_compose.proof.bench",
+    "axon_compose.testing",
+)  # fmt: skip
 _MLX_LM: Final = ("utils", "generate", "lora", "fuse", "convert", "chat", "perplexity", "cache_prompt")
 #: Variables that an interpreter or a library reads once, at its beginning: with others, a command is a fresh process.
 _READ_ONCE: Final = ("HF_", "HOME", "LANG", "LC_", "MLX", "OMP_", "OPENBLAS_", "PYTHON", "TOKENIZERS_", "XDG_")
 #: Those of them that `become` heeds, or that say where libraries keep what they fetch, and nothing is fetched.
-_HEEDED: Final = ("PYTHONIOENCODING", "PYTHONPATH", "PYTHONUNBUFFERED", "HF_DATASETS_OFFLINE", "XDG_CACHE_HOME")
+#: Those of MLX are read when processes are connected.
+_HEEDED: Final = (
+    "PYTHONIOENCODING",
+    "PYTHONPATH",
+    "PYTHONUNBUFFERED",
+    "HF_DATASETS_OFFLINE",
+    "XDG_CACHE_HOME",
+    "MLX_HOSTFILE",
+    "MLX_RANK",
+)
 
 Request = dict[str, Any]
 

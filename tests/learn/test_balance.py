@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 
 import axon_compose
 from axon_compose.learn import Budget, Recipe, Trainer
-from axon_compose.learn.balance import Balance, loads_of, switch_loss
+from axon_compose.learn.balance import Balance, falls_of, switch_loss
 from axon_compose.learn.objective import NextTokens
 from axon_compose.model import LanguageModel, with_folder_names
 from tests.learn.small import Counting
@@ -62,9 +62,10 @@ def test_an_even_load_has_a_loss_of_one_and_a_router_of_one_mind_of_more(type_: 
     counts = mx.ones((8, 1))
     even = mx.full((8, 4), 0.25)
     chosen = mx.array([[0, 1], [2, 3]] * 4)
-    assert switch_loss(even, loads_of(chosen, 4, counts), counts).item() == pytest.approx(1.0)
+    assert switch_loss(even, falls_of(chosen, 4, counts) / 16, counts).item() == pytest.approx(1.0)
     alike = mx.array([[0.97, 0.01, 0.01, 0.01]] * 8)
-    assert switch_loss(alike, loads_of(mx.zeros((8, 1), mx.int32), 4, counts), counts).item() == pytest.approx(3.88)
+    first = falls_of(mx.zeros((8, 1), mx.int32), 4, counts) / 8
+    assert switch_loss(alike, first, counts).item() == pytest.approx(3.88)
     text = {
         "version": 1,
         "dims": {"hidden_size": 32, "vocab_size": 64},

@@ -13,7 +13,8 @@ from mlx.utils import tree_flatten
 
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn import Batch, Budget, Recipe, Trainer
-from axon_compose.learn.trainer import Diverged, _pays
+from axon_compose.learn._compiling import pays
+from axon_compose.learn.trainer import Diverged
 from tests.learn.small import VOCABULARY, Counting, model
 
 RECIPE = Recipe(batch=4, length=12, learning_rate=1e-2, warmup=0.1)
@@ -181,7 +182,7 @@ def test_compiled_is_not_compiled() -> None:
     ids=str,
 )
 def test_long_runs_are_compiled(budget: Budget, wanted: bool) -> None:
-    assert _pays(budget, 48) == (wanted or mx.default_device() != mx.cpu)
+    assert pays(budget, 48) == (wanted or mx.default_device() != mx.cpu)
 
 
 def test_half_precision_computes_over_full_weights() -> None:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from axon_compose.analysis.comparison._row import Row
 from axon_compose.analysis.cost import ContextCost, CostSheet
+from axon_compose.analysis.devices import StrategyCost
 from axon_compose.analysis.measurement import Measurement, Spread
 from axon_compose.machine.units import count, human, operations, rate
 
@@ -41,7 +42,12 @@ class Column:
 
 
 def make_columns(
-    contexts: tuple[int, ...], *, memory: int | None, bandwidth: float | None, measured: bool
+    contexts: tuple[int, ...],
+    *,
+    memory: int | None,
+    bandwidth: float | None,
+    measured: bool,
+    devices: int | None = None,
 ) -> tuple[Column, ...]:
     """The columns that a comparison has figures for: costs, then fit, then speed.
 
@@ -50,12 +56,15 @@ def make_columns(
         memory: Bytes available, or None for no columns of fit.
         bandwidth: Memory bandwidth in bytes per second, or None for no bound on speed.
         measured: Whether rows were measured.
+        devices: Number of devices, or None for no columns of several.
     """
     columns = list(_costs(contexts))
     if memory is not None:
         columns += _fit(memory)
     if bandwidth is not None:
         columns.append(Column("tokens-per-second", ("tokens/s", "at most"), _bound, _bound_text, more_is_better=True))
+    if devices is not None:
+        columns += _spread(devices)
     if measured:
         columns += _measured()
     return tuple(columns)
@@ -149,6 +158,38 @@ def _bound(row: Row) -> float | None:
 def _bound_text(row: Row) -> str:
     bound = _bound(row)
     return "-" if bound is None else rate(bound)
+
+
+# Several devices.
+
+
+def _spread(devices: int) -> Iterator[Column]:
+    def name(row: Row) -> str:
+        if row.strategy is None:
+            return "-"
+        return row.strategy.name + (" (does not fit)" if row.strategy.fits is False else "")
+
+    yield Column("strategy", (f"on {devices:,}", "devices"), name, name)
+    yield _of_strategy("device-memory", "per", "device", lambda row: row.memory_bytes, lambda n: human(int(n)))
+    yield _of_strategy("device-speed", "together", "tokens/s", lambda row: row.together, rate, more=True)
+
+
+def _of_strategy(
+    name: str,
+    first: str,
+    second: str,
+    ask: Callable[[StrategyCost], float],
+    write: Callable[[float], str],
+    *,
+    more: bool = False,
+) -> Column:
+    def value(row: Row) -> float | None:
+        return None if row.strategy is None else ask(row.strategy)
+
+    def text(row: Row) -> str:
+        return "-" if row.strategy is None else write(ask(row.strategy))
+
+    return Column(name, (first, second), value, text, more_is_better=more)
 
 
 # What was measured.

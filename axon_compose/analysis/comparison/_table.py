@@ -31,6 +31,7 @@ class Comparison(Printed):
         memory: Bytes available, or None if fit was not asked for.
         bandwidth: Memory bandwidth in bytes per second, or None.
         workload: What was measured, or None.
+        devices: Number of devices that each model is spread over too, or None.
     """
 
     rows: tuple[Row, ...]
@@ -41,6 +42,7 @@ class Comparison(Printed):
     memory: int | None = None
     bandwidth: float | None = None
     workload: Workload | None = None
+    devices: int | None = None
 
     def __repr__(self) -> str:
         return f"<Comparison of {len(self.rows)} models in {self.dtype}>"
@@ -53,6 +55,7 @@ class Comparison(Printed):
             memory=self.memory,
             bandwidth=self.bandwidth,
             measured=self.workload is not None,
+            devices=self.devices,
         )
 
     def column(self, name: str) -> Column:
@@ -95,6 +98,7 @@ class Comparison(Printed):
             "batch": self.batch,
             "memory_bytes": self.memory,
             "bandwidth": self.bandwidth,
+            **({} if self.devices is None else {"devices": self.devices}),
             "workload": None if self.workload is None else vars(self.workload),
             "rows": [row.to_dict() for row in self.rows],
         }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from axon_compose.plan import Plan, Use
+from axon_compose.plan import Layer, Plan, Use
 from axon_compose.registry import KV, CacheSpec, Composite, State
 
-__all__ = ["cache_parts", "cache_traffic", "leaves"]
+__all__ = ["cache_parts", "cache_traffic", "layer_traffic", "leaves"]
 
 
 def leaves(cache: CacheSpec | None) -> Iterator[KV | State]:
@@ -41,17 +41,21 @@ def cache_traffic(plan: Plan, tokens: int, dtype: str) -> int:
     chooses what it attends to, of its keys with values only the chosen ones are read. A layer that attends to another
     one's keys and values reads them once more.
     """
+    return sum(layer_traffic(plan, layer, tokens, dtype) for layer in plan.layers)
+
+
+def layer_traffic(plan: Plan, layer: Layer, tokens: int, dtype: str) -> int:
+    """What one layer has of `cache_traffic`."""
     moved = 0
-    for layer in plan.layers:
-        for use in layer.uses():
-            for leaf in leaves(use.cache):
-                if isinstance(leaf, State):
-                    moved += 2 * leaf.nbytes(tokens, dtype)
-                else:
-                    read = tokens if use.chosen is None or leaf.value_dim == 0 else min(tokens, use.chosen)
-                    moved += leaf.nbytes(read, dtype) + leaf.nbytes(1, dtype)
-            if use.cache is None and use.masks:
-                moved += sum(_seen(use, leaf, tokens, dtype) for leaf in _sources(plan, use))
+    for use in layer.uses():
+        for leaf in leaves(use.cache):
+            if isinstance(leaf, State):
+                moved += 2 * leaf.nbytes(tokens, dtype)
+            else:
+                read = tokens if use.chosen is None or leaf.value_dim == 0 else min(tokens, use.chosen)
+                moved += leaf.nbytes(read, dtype) + leaf.nbytes(1, dtype)
+        if use.cache is None and use.masks:
+            moved += sum(_seen(use, leaf, tokens, dtype) for leaf in _sources(plan, use))
     return moved
 
 

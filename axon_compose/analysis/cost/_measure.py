@@ -8,12 +8,13 @@ from typing import Any, Final
 
 from axon_compose.analysis.cost._answers import Answers
 from axon_compose.analysis.cost._caches import cache_parts, cache_traffic
+from axon_compose.analysis.cost._reads import bytes_read
 from axon_compose.analysis.cost._sheet import ContextCost, CostSheet, Fit, LayerCost, PartCost
 from axon_compose.analysis.cost._training import Training
 from axon_compose.analysis.cost._weights import BITS, Storage
 from axon_compose.plan import DTYPES, Layer, Plan, Use, active_parameters, cache_nbytes, total_parameters
 
-__all__ = ["CONTEXTS", "cost", "part_name"]
+__all__ = ["CONTEXTS", "cost", "kind", "part_name"]
 
 #: Components that cost the same, one of them for all and how many there are.
 Kinds = list[tuple[Use, int]]
@@ -144,7 +145,7 @@ class _Measure:
     def layers(self) -> Iterator[LayerCost]:
         known: dict[tuple[Any, ...], LayerCost] = {}
         for layer in self.plan.layers:
-            key = (layer.block, layer.owner is None, *map(_kind, layer.uses()))
+            key = (layer.block, layer.owner is None, *map(kind, layer.uses()))
             if key not in known:
                 known[key] = self.layer(layer)
             yield replace(known[key], index=layer.index)
@@ -192,22 +193,8 @@ class _Measure:
 
     def weights_read(self) -> int:
         """Bytes of weights that a decoding step reads; those of layers that share them are read by each."""
-        return sum(number * self.read_by(use) for use, number in self.kinds)
-
-    def read_by(self, use: Use) -> int:
-        touched = self.answers.touched(use, self.batch)
-        if not touched:
-            return self.nbytes(use)
-        total = 0
-        for name, shape in use.params.items():
-            size = self.storage.parameter(use, name)
-            total += size * min(touched[name], shape[0]) // shape[0] if name in touched and shape[0] else size
-        for name, rows in touched.items():
-            section, _, inner = name.partition(".")
-            if use is self.plan.head and section == "embedding" and inner in self.plan.embedding.params:
-                length = self.plan.embedding.params[inner][0]
-                total += self.storage.parameter(self.plan.embedding, inner) * min(rows, length) // length
-        return total
+        ask = (self.batch, self.storage, self.answers)
+        return sum(number * bytes_read(self.plan, use, *ask) for use, number in self.kinds)
 
     # Memory.
 
@@ -254,7 +241,7 @@ def _runs(plan: Plan) -> Iterator[tuple[Use, bool]]:
     yield plan.head, True
 
 
-def _kind(use: Use) -> tuple[Any, ...]:
+def kind(use: Use) -> tuple[Any, ...]:
     """What uses have in common that cost the same."""
     return use.type, use.spec.name, id(use.options), id(use.params)
 
@@ -263,5 +250,5 @@ def _alike(uses: Iterable[Use]) -> Kinds:
     """Uses that cost the same: one of them, and how many they are."""
     found: dict[tuple[Any, ...], list[Use]] = {}
     for use in uses:
-        found.setdefault(_kind(use), []).append(use)
+        found.setdefault(kind(use), []).append(use)
     return [(members[0], len(members)) for members in found.values()]

@@ -24,7 +24,7 @@ from typing import Final
 from axon_compose.analysis.cost._answers import Answers
 from axon_compose.analysis.cost._sheet import TrainingCost
 from axon_compose.analysis.cost._weights import Storage
-from axon_compose.plan import DTYPES, Plan, Use
+from axon_compose.plan import DTYPES, Layer, Plan, Use
 
 __all__ = ["Training", "tokens_at_once"]
 
@@ -116,8 +116,12 @@ class Training:
 
     def common(self, tokens: int) -> int:
         """Bytes of the arrays `input` that all but the first member of a branch declare: they read the same one."""
+        return sum(self.shared_inputs(layer, tokens) for layer in self.plan.layers)
+
+    def shared_inputs(self, layer: Layer, tokens: int) -> int:
+        """What one layer has of `common`."""
         found = 0
-        for branch in (branch for layer in self.plan.layers for branch in layer.branches):
+        for branch in layer.branches:
             readers = [member.use for member in branch.members if member.pre is None]
             for use in readers[1:]:
                 arrays = self.answers.saved(use, tokens, self.dtype) or ()

@@ -6,6 +6,7 @@ Importing this package does not import mlx; `load_weights` and the writing funct
 from axon_compose.checkpoints.files._atomic import atomic_folder, check_target
 from axon_compose.checkpoints.files._disk import FileRecord
 from axon_compose.checkpoints.files._folder import MODEL_FILE, check_space, require_plain_name, write_folder
+from axon_compose.checkpoints.files._ranges import FolderParts
 from axon_compose.checkpoints.files._record import BUILD_FILE, read_build, verify
 from axon_compose.checkpoints.files._safetensors import Entry, Header, load_weights, read_header, read_safetensors
 from axon_compose.checkpoints.files._shards import (
@@ -28,6 +29,7 @@ __all__ = [
     "CheckpointError",
     "Entry",
     "FileRecord",
+    "FolderParts",
     "Header",
     "TensorSpec",
     "Unchanged",

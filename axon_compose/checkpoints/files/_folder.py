@@ -37,12 +37,14 @@ _SLACK_BYTES: Final = 4 * 1024 * 1024
 _MODEL_SOURCE: Final = '''\
 """Made by axon-compose; mlx_lm loads the model of this folder through it."""
 try:
-    from axon_compose.model.mlx_lm import Model, ModelArgs  # noqa: F401
+    from axon_compose.checkpoints.model_file import ModelArgs, model_in  # noqa: F401
 except ImportError as error:
     raise ImportError(
         "this model needs {packages}: `pip install` a wheel or a checkout of each. "
         f"axon-compose is on no package index, its README says how to install it ({{error}})"
     ) from error
+
+Model = model_in(__file__)
 '''
 
 

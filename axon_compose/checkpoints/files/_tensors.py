@@ -12,10 +12,10 @@ from typing import Any, Final, Protocol
 
 from axon_compose.checkpoints.files._safetensors import NOT_IN_MLX, Entry, damaged, data_start, read_header
 
-__all__ = ["Ranges", "Tensors", "in_mlx", "open_tensors", "read_numbers"]
+__all__ = ["NUMPY", "Ranges", "Tensors", "in_mlx", "open_tensors", "read_numbers"]
 
 #: Type of the format to that of NumPy with the same bytes; bfloat16, which NumPy lacks, as 16-bit words.
-_NUMPY: Final = {
+NUMPY: Final = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "F8_E4M3": "u1", "F8_E8M0": "u1", "I16": "<i2", "U16": "<u2", "F16": "<f2",
     "BF16": "<u2", "I32": "<i4", "U32": "<u4", "F32": "<f4", "I64": "<i8", "U64": "<u8", "C64": "<c8",
 }  # fmt: skip
@@ -70,7 +70,7 @@ def read_numbers(path: Path, name: str, dtype: str, shape: tuple[int, ...], star
     """
     import numpy as np
 
-    kind: Any = np.dtype(_NUMPY[dtype])
+    kind: Any = np.dtype(NUMPY[dtype])
     numbers = np.fromfile(path, kind, prod(shape), offset=start)
     if numbers.size != prod(shape):
         raise damaged(path, "the file ends within it", name)

@@ -24,6 +24,7 @@ class Kept:
     """
 
     def __init__(self, data: dict[str, Any] | None = None) -> None:
+        self.data = data
         self.terms: dict[str, Any] = data["terms"] if data else {}
         self.entrants = {each["name"]: Entrant(**each) for each in data["entrants"]} if data else {}
         runs = [run_of(each) for each in data["runs"]] if data else []

@@ -19,8 +19,10 @@ from axon_compose.learn.material import Material
 from axon_compose.learn.race._folder import Kept, kept, write
 from axon_compose.learn.race._lane import Lane
 from axon_compose.learn.race._match import figure, matched
+from axon_compose.learn.race._processes import Key, Round, divided, exchanged
 from axon_compose.learn.race._result import Entrant, RaceResult, Run
 from axon_compose.learn.race._settings import SWEPT, Settings
+from axon_compose.learn.ranks import Ranks
 from axon_compose.machine.memory import require
 from axon_compose.plan import Compiled, Given, Plan, plan_to_dict
 
@@ -29,7 +31,6 @@ __all__ = ["Contender", "Progress", "run"]
 #: Called after each round with the runs of the stage that have ended, all of them, and the least part that one of the
 #: others has spent of its budget.
 Progress: TypeAlias = Callable[[int, int, float], None]
-Key: TypeAlias = tuple[str, int, float]
 #: Seconds between two savings of states.
 _SAVED: Final = 30.0
 
@@ -59,6 +60,9 @@ def run(
 ) -> RaceResult:
     """Race models, or go on with a race.
 
+    Processes that were launched together, as by `mlx.launch`, each make some of the runs; all of them get the result,
+    and the first one writes the record.
+
     Args:
         contenders: The models; the first one is what others are made equal to.
         material: What they learn.
@@ -74,7 +78,9 @@ def run(
         CheckpointError: AX910 to AX912, the folder is that of another race or model; AX401, a model does not fit.
         Refusal: AX913, a model cannot be made equal; AX914, two models have one name.
     """
-    return _Race(list(contenders), material, settings, folder, progress).run()
+    ranks = Ranks.launched()
+    with ranks.together():
+        return _Race(list(contenders), material, settings, folder, progress if ranks.first else None, ranks).run()
 
 
 class _Race:
@@ -87,14 +93,17 @@ class _Race:
         settings: Settings,
         folder: Path | None,
         progress: Progress | None,
+        ranks: Ranks,
     ) -> None:
         self.material, self.settings, self.folder, self.progress = material, settings, folder, progress
+        self.ranks = ranks
         self.terms = settings.to_dict() | {
             "material": material.name,
             "digest": material.digest,
             "length": material.length,
         }
-        self.kept = kept(folder, self.terms) if folder else Kept()
+        found = kept(folder, self.terms) if folder and ranks.first else Kept()
+        self.kept = Kept(ranks.told(found.data))
         self.runs: dict[Key, Run] = dict(self.kept.runs)
         self.plans: dict[str, Plan] = {}
         self.entrants: dict[str, Entrant] = {}
@@ -106,9 +115,8 @@ class _Race:
     def run(self) -> RaceResult:
         rates, seeds = self.settings.rates, range(self.settings.seeds)
         with Stop() as stop:
-            if len(rates) > 1:
-                self._go([(name, SWEPT, rate) for name in self.plans for rate in rates], stop)
-            if not stop.asked:
+            sweep = [(name, SWEPT, rate) for name in self.plans for rate in rates] if len(rates) > 1 else []
+            if self._go(sweep, stop):
                 self._go([(name, seed, self._rate(name)) for seed in seeds for name in self.plans], stop)
         return self._result()
 
@@ -141,25 +149,44 @@ class _Race:
 
     # Runs.
 
-    def _go(self, keys: list[Key], stop: Stop) -> None:
-        """Move all runs of a stage on, each a step at a time; each round another one begins."""
-        open_ = [key for key in keys if key not in self.runs or not self.runs[key].over]
+    def _go(self, keys: list[Key], stop: Stop) -> bool:
+        """Move all runs of a stage on, each a step at a time; each round another one begins.
+
+        Returns:
+            Whether the next stage may follow: nobody asked for an end.
+        """
+        open_ = divided(
+            [key for key in keys if key not in self.runs or not self.runs[key].over], self._length_of, self.ranks
+        )
         self._require(open_)
         lanes = deque(map(self._lane, open_))
-        while lanes and not stop.asked:
+        now = self._told(lanes)
+        while not (asked := self.ranks.any(stop.asked)) and now.left:
             for lane in lanes:
                 lane.step()
-                self.runs[lane.key] = lane.run
-            if ended := [lane for lane in lanes if lane.run.over]:
-                self._save(ended)
-                lanes = deque(lane for lane in lanes if not lane.run.over)
+            now = self._told(lanes)
+            if now.ended or now.due:
+                self._save(lanes if now.due else [lane for lane in lanes if lane.run.over])
+            lanes = deque(lane for lane in lanes if not lane.run.over)
             lanes.rotate(-1)
-            if time.monotonic() - self.written > _SAVED:
-                self._save(lanes)
             if self.progress:
-                least = min((self.settings.budget.part(lane.trainer.spent) for lane in lanes), default=1.0)
-                self.progress(len(keys) - len(lanes), len(keys), least)
+                self.progress(len(keys) - now.left, len(keys), now.least)
         self._save(lanes)
+        return not asked
+
+    def _told(self, lanes: Iterable[Lane]) -> Round:
+        """What all processes know after a round: of each other's runs, those that have news."""
+        news = [lane.run for lane in lanes if self.runs.get(lane.key) != lane.run]
+        parts = [self.settings.budget.part(lane.trainer.spent) for lane in lanes if not lane.run.over]
+        due = time.monotonic() - self.written > _SAVED
+        now = exchanged(self.ranks, Round(news, len(parts), min(parts, default=1.0), due))
+        self.runs |= {(run.model, run.seed, run.rate): run for run in now.news}
+        return now
+
+    def _length_of(self, key: Key) -> float:
+        """How long a run is, next to others: where steps or tokens are given, its operations say so."""
+        same = self.settings.budget.unit in ("minutes", "flops")
+        return 1.0 if same else float(max(self.entrants[key[0]].flops, 1))
 
     def _require(self, keys: list[Key]) -> None:
         """Refuse what does not fit: weights and moments of all runs together, activations of one at a time."""
@@ -184,10 +211,11 @@ class _Race:
 
     def _save(self, lanes: Iterable[Lane]) -> None:
         """The record first: it knows of all evaluations up to a state, and of the end of a run whose state goes."""
-        if self.folder:
+        if self.folder and self.ranks.first:
             entrants = {**self.kept.entrants, **self.entrants}.values()
             runs = [asdict(run) for run in self.runs.values()]
             write(self.folder, self.terms, [asdict(each) for each in entrants], runs)
+        self.ranks.exchanged(None)
         for lane in lanes:
             lane.keep()
         self.written = time.monotonic()

@@ -12,14 +12,14 @@ from axon_compose.proof.check._compare import Rows, equal
 from axon_compose.proof.check._report import Truth
 from axon_compose.proof.check._subject import MEDIUM, Forward, Subject
 
-__all__ = ["joined", "left_padded", "right_padded"]
+__all__ = ["joined", "left_padded", "left_padded_run", "right_padded"]
 
 Caches = list[Any]
 
 
 def left_padded(subject: Subject) -> Truth:
     """Left-padded rows match unpadded runs."""
-    return _padded_rows(subject, "left-padded", "left-padded rows match unpadded runs", _left)
+    return _padded_rows(subject, "left-padded", "left-padded rows match unpadded runs", left_padded_run)
 
 
 def right_padded(subject: Subject) -> Truth:
@@ -71,7 +71,8 @@ def _padded(rows: Sequence[mx.array], left: bool) -> tuple[mx.array, list[int]]:
     return mx.concatenate(filled, axis=0), padding
 
 
-def _left(subject: Subject, forward: Forward, rows: Rows, size: int) -> Rows:
+def left_padded_run(subject: Subject, forward: Forward, rows: Rows, size: int) -> Rows:
+    """Outputs of rows of unequal lengths, whose prompts are padded on the left and fed in chunks of a size."""
     decoded = subject.decoded
     tokens, padding = _padded([row[:, : row.shape[1] - decoded] for row in rows], left=True)
     cache = [with_left_padding(leaf, padding) for leaf in subject.model.make_cache()]

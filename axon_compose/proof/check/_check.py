@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import mlx.core as mx
@@ -14,6 +16,7 @@ from axon_compose.model import largest_parts
 from axon_compose.plan import Compiled, Plan, weight_nbytes
 from axon_compose.proof.check import (
     _batches,
+    _devices,
     _half,
     _large,
     _sequences,
@@ -26,7 +29,7 @@ from axon_compose.proof.check import (
 )
 from axon_compose.proof.check._compare import number
 from axon_compose.proof.check._report import CheckReport, Truth
-from axon_compose.proof.check._shrink import small_architecture
+from axon_compose.proof.check._shrink import VOCABULARY, small_architecture
 from axon_compose.proof.check._subject import Subject
 from axon_compose.registry import Guard, Raised
 
@@ -64,7 +67,12 @@ TRUTHS: Final[dict[str, Callable[[Subject], Truth]]] = {
 
 
 def check(
-    architecture: Compiled, *, seed: int = 0, truths: Iterable[str] | None = None, as_is: bool = False
+    architecture: Compiled,
+    *,
+    seed: int = 0,
+    truths: Iterable[str] | None = None,
+    as_is: bool = False,
+    devices: int | None = None,
 ) -> CheckReport:
     """Prove that the caches and masks of a model are right, on a copy in small sizes with random weights in float32.
 
@@ -73,6 +81,7 @@ def check(
         seed: Of weights and tokens.
         truths: Names out of `TRUTHS`; all unless given.
         as_is: Try the model itself instead of a copy; it has to be small.
+        devices: Also split the components over so many devices, which are threads of this process, and compare.
 
     Returns:
         Every check with what was measured. Nothing is raised for a model that fails.
@@ -86,12 +95,23 @@ def check(
     plan = architecture.plan()
     if as_is:
         require(_COPIES * weight_nbytes(plan, "float32"), f"a check of `{plan.name}` as it is", largest_parts(plan))
-        return check_plan(plan, seed=seed, truths=truths)
-    return check_plan(small_architecture(plan).plan(), seed=seed, truths=truths, described=len(plan.layers))
+        return check_plan(plan, seed=seed, truths=truths, devices=devices)
+    report = check_plan(small_architecture(plan).plan(), seed=seed, truths=truths, described=len(plan.layers))
+    if devices is None:
+        return report
+    # A vocabulary of its own, which can be split.
+    small = small_architecture(plan, vocabulary=-(-VOCABULARY // devices) * devices).plan()
+    split = check_plan(small, seed=seed, truths=[], devices=devices)
+    return replace(report, truths=(*report.truths, *split.truths))
 
 
 def check_plan(
-    plan: Plan, *, seed: int = 0, truths: Iterable[str] | None = None, described: int | None = None
+    plan: Plan,
+    *,
+    seed: int = 0,
+    truths: Iterable[str] | None = None,
+    described: int | None = None,
+    devices: int | None = None,
 ) -> CheckReport:
     """The same on a plan as it is, which is built in its own sizes.
 
@@ -100,28 +120,32 @@ def check_plan(
         seed: Of weights and tokens.
         truths: Names out of `TRUTHS`; all unless given.
         described: Layers of the model that the plan is a small copy of.
+        devices: As of `check`.
     """
     names = list(TRUTHS) if truths is None else list(truths)
     unknown = [name for name in names if name not in TRUTHS]
     if unknown:
         raise ValueError(f"there is no check `{unknown[0]}`; checks are {', '.join(TRUTHS)}")
+    chosen = {name: TRUTHS[name] for name in names}
+    if devices is not None:
+        chosen["devices"] = partial(_devices.devices, size=devices)
     with _exact_device():
-        found = _run(Subject(plan, seed), names)
+        found = _run(Subject(plan, seed), chosen)
     layers = len(plan.layers)
     return CheckReport(plan.name, seed, layers, described or layers, tuple(found), shrunk=described is not None)
 
 
-def _run(subject: Subject, names: list[str]) -> list[Truth]:
+def _run(subject: Subject, truths: Mapping[str, Callable[[Subject], Truth]]) -> list[Truth]:
     found = []
     try:
         with Guard(None):
             mx.eval(subject.model.parameters())
     except (Refusal, Raised) as error:  # a plugin's own code may raise anything, and that is what is asked about
         return [Truth("parameters", "the model can be built", False, detail=_told(error))]
-    for name in names:
+    for name, truth in truths.items():
         try:
             with Guard(None):
-                found.append(TRUTHS[name](subject))
+                found.append(truth(subject))
         except (Refusal, Raised) as error:
             found.append(Truth(name, "runs without an error", False, detail=_told(error)))
     return found

@@ -14,7 +14,7 @@ from axon_compose.report.draw._html import figure, table
 from axon_compose.report.draw._markup import element, text
 from axon_compose.report.draw._sums import CACHES, cache_bytes, parts
 
-__all__ = ["spent"]
+__all__ = ["spent", "swatch"]
 
 ROW: Final = 48.0
 BAR: Final = 16.0
@@ -53,16 +53,17 @@ def _pieces(held: Sequence[tuple[Family, PartCost]], cost: ContextCost) -> Itera
 
 def _table(sheet: CostSheet, held: Sequence[tuple[Family, PartCost]]) -> str:
     costs = sheet.contexts
-    rows = [[_swatch(f"{kind}-bar") + text(part.name), *[f"{part.weight_bytes:,}"] * len(costs)] for kind, part in held]
+    rows = [[swatch(f"{kind}-bar") + text(part.name), *[f"{part.weight_bytes:,}"] * len(costs)] for kind, part in held]
     for kind, label in CACHES.items():
         sizes = [cache_bytes(cost)[kind] for cost in costs]
         if any(sizes):
-            rows.append([_swatch(kind) + text(label), *(f"{size:,}" for size in sizes)])
+            rows.append([swatch(kind) + text(label), *(f"{size:,}" for size in sizes)])
     head = ["Weights and caches", *(f"Bytes at {cost.tokens:,}" for cost in costs)]
     return table(head, rows, len(costs), ["all", *(f"{cost.memory_bytes:,}" for cost in costs)])
 
 
-def _swatch(class_: str) -> str:
+def swatch(class_: str) -> str:
+    """A square in the colour of bars of a class."""
     canvas = Canvas()
     canvas.rect(0.5, 0.5, 11, 11, class_, round_=2)
     return element("svg", *canvas.shapes, class_="swatch", width=12, height=12, aria_hidden="true")

@@ -34,6 +34,7 @@ from axon_core.specs._learning import ATTENTION
 from axon_core.specs._rope import Rope, RopeOptions
 from axon_core.specs._saved_attention import attention_saved
 from axon_core.specs._small import limited, small_heads, small_rope
+from axon_core.specs.splits.attention import attention_split
 from axon_core.specs.transfers.attention import attention_transfers
 
 __all__ = [
@@ -318,6 +319,7 @@ _ATTENTION: Final = ComponentSpec(
     # Norms of single heads have two axes when each head has a scale of its own.
     unquantized=("q_norm", "k_norm", "indexer.q_norm", "indexer.k_norm"),
     transfers=attention_transfers(attention_params),
+    split=attention_split(attention_params),
     shrink=_shrink,
     examples=(
         {"num_heads": 4},

@@ -13,6 +13,7 @@ from axon_core.specs._saved import each, in_float32, norm_saved
 from axon_core.specs._saved_attention import scores_saved
 from axon_core.specs._small import limited, thinned
 from axon_core.specs.latent_attention import LatentRopeOptions
+from axon_core.specs.splits.latent import compressed_split
 
 __all__ = ["SPECS", "CompressedAttentionOptions", "CompressionOptions", "EntryIndexerOptions"]
 
@@ -237,6 +238,7 @@ SPECS: Final = (
         window=lambda options, dims: options.window_size,
         mask="banded",
         unquantized=("indexer.weights_proj",),
+        split=compressed_split,
         shrink=_shrink,
         examples=(
             {**_SMALL, "rope": {"theta": 500.0, "fraction": 0.5, "scaling": _YARN}},

@@ -13,6 +13,7 @@ from axon_core.specs._saved import convolution_saved
 from axon_core.specs._small import limited
 from axon_core.specs.attention import SPECS as PLAIN
 from axon_core.specs.attention import AttentionOptions, head_shape
+from axon_core.specs.splits.attention import convolved_split
 
 __all__ = ["SPECS", "ConvolvedAttentionOptions"]
 
@@ -91,6 +92,7 @@ SPECS: Final = (
         chosen=None,
         unquantized=("q_norm", "k_norm", "k_conv", "v_conv"),
         transfers=(),
+        split=convolved_split(_params),
         shrink=_shrink,
         examples=(
             {"num_heads": 4},

@@ -13,6 +13,7 @@ from axon_core.specs._heads import switch
 from axon_core.specs._saved import each, in_float32, norm_saved
 from axon_core.specs._small import limited
 from axon_core.specs.per_layer import VALUE, PerLayerOptions, per_layer_params, shrink_inputs
+from axon_core.specs.splits.vocabulary import embedding_split, head_split
 from axon_core.specs.transfers.embedding import HEAD_TRANSFERS, TABLE_TRANSFERS
 
 __all__ = ["SPECS", "EmbeddingNormOptions", "LMHeadOptions", "TokenEmbeddingOptions"]
@@ -223,6 +224,7 @@ SPECS: Final = (
         flops=_embedding_flops,
         saved=_embedding_saved,
         transfers=TABLE_TRANSFERS,
+        split=embedding_split,
         touched=_embedding_touched,
         reads={"offset": "positions"},
         writes=(VALUE, "vectors"),
@@ -252,6 +254,7 @@ SPECS: Final = (
         flops=_head_flops,
         saved=_head_saved,
         transfers=HEAD_TRANSFERS,
+        split=head_split(_head_params),
         touched=_head_touched,
         default=True,
         examples=({}, {"tied": False}, {"bias": True, "scale": 0.5}, {"tied": False, "bias": True, "softcap": 30.0}),

@@ -11,6 +11,7 @@ from axon_core.specs._flops import product_flops
 from axon_core.specs._learning import learned
 from axon_core.specs._saved import each, norm_saved
 from axon_core.specs._small import limited
+from axon_core.specs.splits.whole import laurel_split
 
 __all__ = ["SPECS", "LaurelOptions"]
 
@@ -52,6 +53,7 @@ SPECS: Final = (
         flops=lambda options, dims, tokens, context: product_flops(_params(options, dims), tokens),
         saved=_saved,
         shrink=_shrink,
+        split=laurel_split,
         examples=({"rank": 8}, {"rank": 16, "norm_eps": 1e-5}),
     ),
 )

@@ -10,6 +10,7 @@ from axon_compose.registry import Array, ComponentSpec, Dims, Options
 from axon_core.specs._flops import product_flops
 from axon_core.specs._learning import learned
 from axon_core.specs._saved import each
+from axon_core.specs.splits.square import OUTPUTS, linear_split
 
 __all__ = ["SPECS", "LinearOptions"]
 
@@ -21,8 +22,8 @@ class LinearOptions(Options):
 
 
 def _params(options: LinearOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
-    hidden = dims.hidden_size
-    return {"linear.weight": (hidden, hidden)} | ({"linear.bias": (hidden,)} if options.bias else {})
+    hidden, outputs = dims.hidden_size, dims.get(OUTPUTS, dims.hidden_size)
+    return {"linear.weight": (outputs, hidden)} | ({"linear.bias": (outputs,)} if options.bias else {})
 
 
 def _saved(options: LinearOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
@@ -42,6 +43,7 @@ SPECS: Final = (
         params=_params,
         flops=lambda options, dims, tokens, context: product_flops(_params(options, dims), tokens),
         saved=_saved,
+        split=linear_split(_params),
         examples=({}, {"bias": True}),
     ),
 )

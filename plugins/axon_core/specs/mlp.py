@@ -11,6 +11,7 @@ from axon_core.specs._flops import product_flops
 from axon_core.specs._learning import learned
 from axon_core.specs._saved import Limit, each, mlp_saved
 from axon_core.specs._small import limited
+from axon_core.specs.splits.mlp import mlp_split
 from axon_core.specs.transfers.mlp import MLP_TRANSFERS
 
 __all__ = [
@@ -174,6 +175,7 @@ SPECS: Final = (
         flops=lambda options, dims, tokens, context: product_flops(_params(options, dims), tokens),
         saved=_saved,
         transfers=MLP_TRANSFERS,
+        split=mlp_split(_params),
         shrink=lambda options, dims: written(options) | limited(options, {"intermediate_size": 48}),
         examples=(
             {"intermediate_size": 48},

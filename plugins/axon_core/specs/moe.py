@@ -12,6 +12,7 @@ from axon_core.specs._moe_options import MoEOptions, SharedExpertMoEOptions
 from axon_core.specs._saved import activation_saved, each, in_float32, norm_saved
 from axon_core.specs._small import limited
 from axon_core.specs.mlp import bound_of, mlp_params
+from axon_core.specs.splits.experts import HELD, moe_split, shared_expert_split
 from axon_core.specs.transfers.mixtures import moe_transfers, shared_expert_transfers
 
 __all__ = [
@@ -24,8 +25,8 @@ __all__ = [
 ]
 
 
-def _expert_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the routed experts: those of an `MLP`, one more axis in front."""
+def _expert_params(options: MoEOptions, hidden: int, held: int | None = None) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the routed experts, or of those that a device holds: of an `MLP`, one more axis in front."""
     names = {} if options.gated else {"up_proj": "fc1", "down_proj": "fc2"}
     shapes = {}
     single = mlp_params(
@@ -33,7 +34,7 @@ def _expert_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...
     )
     for name, shape in single.items():
         layer, _, kind = name.partition(".")
-        shapes[f"switch_mlp.{names.get(layer, layer)}.{kind}"] = (options.num_experts, *shape)
+        shapes[f"switch_mlp.{names.get(layer, layer)}.{kind}"] = (held or options.num_experts, *shape)
     return shapes
 
 
@@ -43,10 +44,12 @@ def _latent_params(options: MoEOptions, hidden: int, latent: int) -> dict[str, t
     return shapes | ({f"{name}.bias": shape[:1] for name, shape in matrices.items()} if options.side_bias else {})
 
 
-def moe_params(options: MoEOptions, hidden: int, vocabulary: int = 0) -> dict[str, tuple[int, ...]]:
+def moe_params(
+    options: MoEOptions, hidden: int, vocabulary: int = 0, held: int | None = None
+) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the parameters of `axon_core.moe.MoE`."""
     experts = options.num_outputs
-    shapes: dict[str, tuple[int, ...]] = {"gate.weight": (experts, hidden), **_expert_params(options, hidden)}
+    shapes: dict[str, tuple[int, ...]] = {"gate.weight": (experts, hidden), **_expert_params(options, hidden, held)}
     shapes |= {f"{name}.weight": (hidden,) for name in ("router_norm", "expert_norm") if getattr(options, name)}
     if options.per_expert_scale:
         shapes["per_expert_scale"] = (experts,)
@@ -71,10 +74,10 @@ def moe_params(options: MoEOptions, hidden: int, vocabulary: int = 0) -> dict[st
     return shapes
 
 
-def moe_active(options: MoEOptions, hidden: int, vocabulary: int = 0) -> int:
+def moe_active(options: MoEOptions, hidden: int, vocabulary: int = 0, held: int | None = None) -> int:
     """Parameters that one token uses: all but the experts that it is not sent to."""
-    routed = sum(prod(shape) for shape in _expert_params(options, hidden).values())
-    total = sum(prod(shape) for shape in moe_params(options, hidden, vocabulary).values())
+    routed = sum(prod(shape) for shape in _expert_params(options, hidden, held).values())
+    total = sum(prod(shape) for shape in moe_params(options, hidden, vocabulary, held).values())
     return total - routed * max(0, options.num_experts - options.top_k) // options.num_experts
 
 
@@ -85,9 +88,9 @@ def moe_flops(options: MoEOptions, hidden: int, tokens: int) -> int:
     return product_flops(shapes, tokens) + 2 * tokens * options.top_k * expert
 
 
-def moe_touched(options: MoEOptions, hidden: int, tokens: int) -> dict[str, int]:
+def moe_touched(options: MoEOptions, hidden: int, tokens: int, held: int | None = None) -> dict[str, int]:
     """Routed experts that are read: each token may choose others."""
-    read = min(options.num_experts, tokens * options.top_k)
+    read = min(held or options.num_experts, tokens * options.top_k)
     found = {name: read for name in moe_params(options, hidden) if _routed(name)}
     return found | ({"experts_of_token": tokens} if options.hashed else {})
 
@@ -146,15 +149,16 @@ SPECS: Final = (
         learning=MOE,
         summary="Mixture of experts: softmax, sigmoid or softplus router, top-k, optional shared expert.",
         source='Shazeer et al. 2017, "Outrageously Large Neural Networks" (arXiv:1701.06538)',
-        params=lambda options, dims: moe_params(options, dims.hidden_size, dims.vocab_size),
-        active=lambda options, dims: moe_active(options, dims.hidden_size, dims.vocab_size),
+        params=lambda options, dims: moe_params(options, dims.hidden_size, dims.vocab_size, dims.get(HELD)),
+        active=lambda options, dims: moe_active(options, dims.hidden_size, dims.vocab_size, dims.get(HELD)),
         flops=lambda options, dims, tokens, context: moe_flops(options, dims.hidden_size, tokens),
         saved=lambda options, dims, tokens, dtype: moe_saved(options, dims.hidden_size, tokens, dtype),
-        touched=lambda options, dims, tokens: moe_touched(options, dims.hidden_size, tokens),
+        touched=lambda options, dims, tokens: moe_touched(options, dims.hidden_size, tokens, dims.get(HELD)),
         float32=("correction_bias", "experts_of_token"),
         reads={"tokens": "hashed"},
         unquantized=("gate", "shared_expert_gate"),
         transfers=moe_transfers(moe_params),
+        split=moe_split,
         shrink=_shrink,
         examples=(
             {"num_experts": 4, "intermediate_size": 32},
@@ -268,13 +272,14 @@ SPECS: Final = (
         learning=SHARED_MOE,
         summary="Mixture of SwiGLU experts with a gated shared expert.",
         source='Dai et al. 2024, "DeepSeekMoE" (arXiv:2401.06066)',
-        params=lambda options, dims: moe_params(options.general(), dims.hidden_size),
-        active=lambda options, dims: moe_active(options.general(), dims.hidden_size),
+        params=lambda options, dims: moe_params(options.general(), dims.hidden_size, 0, dims.get(HELD)),
+        active=lambda options, dims: moe_active(options.general(), dims.hidden_size, 0, dims.get(HELD)),
         flops=lambda options, dims, tokens, context: moe_flops(options.general(), dims.hidden_size, tokens),
         saved=lambda options, dims, tokens, dtype: moe_saved(options.general(), dims.hidden_size, tokens, dtype),
-        touched=lambda options, dims, tokens: moe_touched(options.general(), dims.hidden_size, tokens),
+        touched=lambda options, dims, tokens: moe_touched(options.general(), dims.hidden_size, tokens, dims.get(HELD)),
         unquantized=("gate", "shared_expert_gate"),
         transfers=shared_expert_transfers(moe_params),
+        split=shared_expert_split,
         shrink=_shrink,
         examples=(
             {"num_experts": 4, "intermediate_size": 32},

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from axon_compose.registry import Array, ComponentSpec, Dims, Options
 from axon_core.specs._heads import OFFSET_HELP, check_offset
 from axon_core.specs._saved import norm_saved
+from axon_core.specs.splits.whole import stream_split
 from axon_core.specs.transfers.norms import NORM_TRANSFERS
 
 __all__ = ["SPECS", "LayerNormOptions", "RMSNormOptions", "StreamNormOptions"]
@@ -100,6 +101,7 @@ SPECS: Final = (
         flops=lambda options, dims, tokens, context: 0,  # elementwise
         saved=_saved,
         transfers=NORM_TRANSFERS,
+        split=stream_split,
         examples=({}, {"eps": 1e-5, "offset": 1.0}, {"norm": "layer_norm", "bias": True}),
     ),
     ComponentSpec(

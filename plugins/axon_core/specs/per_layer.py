@@ -12,6 +12,8 @@ from axon_core.specs._learning import learned
 from axon_core.specs._saved import each, mlp_saved
 from axon_core.specs._small import limited
 from axon_core.specs.mlp import ACTIVATION_HELP, Activation
+from axon_core.specs.splits.vocabulary import input_split
+from axon_core.specs.splits.whole import stream_split
 
 __all__ = [
     "SPECS",
@@ -108,6 +110,7 @@ SPECS: Final = (
         ),
         reads={VALUE: None},
         accepts=_accepts,
+        split=input_split,
         shrink=_shrink,
         examples=({"size": 16, "index": 0}, {"size": 16, "index": 1, "activation": "silu"}),
     ),
@@ -121,6 +124,7 @@ SPECS: Final = (
         params=lambda options, dims: {"scale": (1,)},
         flops=lambda options, dims, tokens, context: 0,  # elementwise
         saved=lambda options, dims, tokens, dtype: each(tokens, input=dims.hidden_size),
+        split=stream_split,
         examples=({},),
     ),
 )

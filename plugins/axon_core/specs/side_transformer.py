@@ -162,6 +162,7 @@ SPECS: Final = (
         saved=_saved,
         reads={"offset": None, "vectors": None, "weights": "weights_from"},
         writes=("weights",),
+        constant=("weights",),
         accepts=_accepts,
         split=side_transformer_split,
         shrink=_shrink,

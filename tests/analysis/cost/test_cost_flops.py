@@ -69,14 +69,13 @@ def traced(
         mx.export_function(steps.append, lambda ids: model(ids, cache), mx.zeros((batch, tokens), mx.int32))
     steps = [step for step in steps if step["type"] == "primitive"]
     exponents = {name for step in steps if step["name"] == "Exp" for name, *_ in step["inputs"]}
-    arrays = [
-        array
+    states = {
+        # Beside it, others are kept in float32 that are as small as what is done to a token.
+        max((prod(array.shape) for array in leaf.arrays if array.dtype == "float32"), default=0)
         for slot in architecture.plan().slots
         for leaf in getattr(slot, "children", (slot,))
         if isinstance(leaf, State)
-        for array in leaf.arrays
-    ]
-    states = {prod(array.shape) for array in arrays if array.dtype == "float32"}
+    }
     total = sum(convolved)
     for step in steps:
         name, shape, _ = step["outputs"][0]

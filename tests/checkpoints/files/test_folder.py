@@ -27,8 +27,8 @@ from axon_compose.checkpoints.files import (
 
 FILES = [
     "README.md", "axon_model.py", "build.json", "config.json", "generation_config.json",
-    "model-00001-of-00002.safetensors",
-    "model-00002-of-00002.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
+    "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors",
+    "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
 ]  # fmt: skip
 
 
@@ -99,11 +99,11 @@ def run_model_file(folder: Path) -> types.ModuleType:
 
 def test_the_model_file_hands_out_the_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build(tmp_path / "m")
-    adapter = types.ModuleType("axon_compose.model.mlx_lm")
-    adapter.Model, adapter.ModelArgs = object(), object()  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "axon_compose.model.mlx_lm", adapter)
+    adapter = types.ModuleType("axon_compose.checkpoints.model_file")
+    adapter.model_in, adapter.ModelArgs = lambda file: file, object()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "axon_compose.checkpoints.model_file", adapter)
     module = run_model_file(tmp_path / "m")
-    assert (module.Model, module.ModelArgs) == (adapter.Model, adapter.ModelArgs)  # type: ignore[attr-defined]
+    assert (module.Model, module.ModelArgs) == (str(tmp_path / "m" / "axon_model.py"), adapter.ModelArgs)
     assert "custom_model" not in sys.modules
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from axon_compose.registry import Cut, Dims, Role, Segment, Split, columns, rows
 from axon_core.specs.splits._even import part, uneven, unshared
+from axon_core.specs.splits._norms import norm_roles, norm_sums
 
 __all__ = ["kv_conv_split", "short_conv_split"]
 
@@ -32,15 +33,12 @@ def kv_conv_split(options: Any, dims: Dims, devices: int) -> Split | str:
     heads, kv_heads, width = options.num_heads, options.kv_heads, options.head_dim
     if fault := uneven(devices, num_heads=heads) or unshared(devices, num_kv_heads=kv_heads):
         return fault
-    if options.qk_norm and options.qk_norm.over == "all":
-        return "`qk_norm` normalises all heads together, which would lie on several devices"
     shared = rows(kv_heads * width, kv_heads)
     roles: dict[str, Role] = {"q_proj.weight": rows(heads * width, heads)}
     roles |= {f"{name}.weight": shared for name in ("k_proj", "v_proj", "key_conv", "value_conv")}
     if options.bias:
         roles |= {name.replace("weight", "bias"): role for name, role in roles.items()} | {"o_proj.bias": "once"}
-    if options.qk_norm and options.qk_norm.per_head:
-        for name, count in (("q", heads), ("k", kv_heads)):
-            roles |= {f"{name}_norm.{what}": rows(count) for what in options.qk_norm.shapes(count, width)}
+    roles |= norm_roles(options.qk_norm, width, q_norm=heads, k_norm=kv_heads)
     smaller = part(options, num_heads=heads // devices, num_kv_heads=max(1, kv_heads // devices))
-    return Split(smaller, roles | {"o_proj.weight": columns(heads * width, heads)})
+    output: dict[str, Role] = {"o_proj.weight": columns(heads * width, heads)}
+    return Split(smaller, roles | output, inside=norm_sums(options.qk_norm, devices))

@@ -6,6 +6,7 @@ from typing import Any
 
 from axon_compose.registry import Cut, Dims, Role, Segment, Split, columns, rows
 from axon_core.specs.splits._even import part, uneven
+from axon_core.specs.splits._norms import norm_roles, norm_sums
 from axon_core.specs.splits.state_spaces import spread_sums
 
 __all__ = ["griffin_split", "lightning_split"]
@@ -19,8 +20,6 @@ def lightning_split(options: Any, dims: Dims, devices: int) -> Split | str:
         return fault
     if inner // devices % options.norm_groups:
         return f"`norm_groups` ({options.norm_groups}) does not divide the channels of a device ({inner // devices})"
-    if options.qk_norm and options.qk_norm.over == "all":
-        return "`qk_norm` normalises all heads together, which would lie on several devices"
     each = Segment(inner, heads)
     roles: dict[str, Role] = {
         "query_key_value.weight": Cut(0, (each, each, each)),
@@ -32,11 +31,10 @@ def lightning_split(options: Any, dims: Dims, devices: int) -> Split | str:
         roles["query_key_value.bias"] = Cut(0, (each, each, each))
     if options.out_bias:
         roles["dense.bias"] = "once"
-    if options.qk_norm and options.qk_norm.per_head:
-        names = options.qk_norm.shapes(heads, width)
-        roles |= {f"{of}_layernorm.{name}": rows(heads) for of in ("query", "key") for name in names}
+    roles |= norm_roles(options.qk_norm, width, query_layernorm=heads, key_layernorm=heads)
     smaller = part(options, num_heads=heads // devices, head_dim=width)
-    return Split(smaller, roles, inside=spread_sums(inner, options.norm_groups, devices))
+    sums = (*norm_sums(options.qk_norm, devices), *spread_sums(inner, options.norm_groups, devices))
+    return Split(smaller, roles, inside=sums)
 
 
 def griffin_split(options: Any, dims: Dims, devices: int) -> Split | str:

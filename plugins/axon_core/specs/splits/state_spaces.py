@@ -1,9 +1,9 @@
-"""Parts of state spaces: of Mamba by channels, of Mamba-2 and PLaMo 2 by heads.
+"""Parts of state spaces: of Mamba by channels, of Mamba-2, Mamba-3 and PLaMo 2 by heads.
 
 Steps, B and C of Mamba and of PLaMo 2 are projected from all channels, so devices sum what each projects from its own.
-In Mamba-2 they are projected from the input: B and C go with their groups of heads, and where there are fewer groups
-than devices, neighbours have the same one. So does the norm, unless its groups lie on several devices, which then sum
-squares.
+In Mamba-2 and 3 they are projected from the input: B and C go with their groups of heads, and where there are fewer
+groups than devices, neighbours have the same one. So does the norm, unless its groups lie on several devices, which
+then sum squares.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from axon_compose.registry import Cut, Dims, Role, Segment, Split, Summed, columns, rows
 from axon_core.specs.splits._even import part, uneven, unshared
 
-__all__ = ["mamba2_split", "mamba_split", "multihead_mamba_split", "selective_roles", "spread_sums"]
+__all__ = ["mamba2_split", "mamba3_split", "mamba_split", "multihead_mamba_split", "selective_roles", "spread_sums"]
 
 
 def selective_roles(channels: int, *, bias: bool = False, conv_bias: bool = True) -> dict[str, Role]:
@@ -79,6 +79,25 @@ def mamba2_split(options: Any, dims: Dims, devices: int) -> Split | str:
     return Split(smaller, roles, inside=spread_sums(inner, options.norm_groups, devices) if options.norm else ())
 
 
+def mamba3_split(options: Any, dims: Dims, devices: int) -> Split | str:
+    """Heads, with their groups; angles are those of all heads."""
+    heads, groups = options.heads(dims.hidden_size), options.n_groups
+    if fault := uneven(devices, num_heads=heads) or unshared(devices, n_groups=groups):
+        return fault
+    inner, states = heads * options.head_dim, groups * options.d_state
+    channels, each = Segment(inner, heads), Segment(heads, heads)
+    shared = options.rank * (Segment(states, groups),)
+    projected = (channels, channels, *shared, *shared, each, each, each, Segment(options.pairs, None))
+    names = ["dt_bias", "B_bias", "C_bias", "D"]
+    if options.mimo_rank:
+        names += ["mimo_x", "mimo_z", "mimo_o"]
+    roles: dict[str, Role] = dict.fromkeys(names, rows(heads))
+    roles |= {"in_proj.weight": Cut(0, projected), "out_proj.weight": columns(inner, heads)}
+    if options.norm:
+        roles["norm.weight"] = rows(inner, heads)
+    return Split(part(options, "expand", num_heads=heads // devices, n_groups=max(1, groups // devices)), roles)
+
+
 def multihead_mamba_split(options: Any, dims: Dims, devices: int) -> Split | str:
     """Heads."""
     heads, inner = options.num_heads, options.channels
@@ -98,7 +117,7 @@ def multihead_mamba_split(options: Any, dims: Dims, devices: int) -> Split | str
 
 
 def spread_sums(channels: int, groups: int, devices: int) -> tuple[Summed, ...]:
-    """What a norm of `axon_core.spread_norm` sums: squares of blocks, unless each group lies on one device."""
+    """What `axon_core.sharded.spread_group_norm` sums: squares of blocks, unless each group lies on one device."""
     if groups % devices == 0:
         return ()
     return (Summed(channels // gcd(channels // devices, channels // groups), "float32"),)

@@ -1,0 +1,54 @@
+"""The devices that a plan is laid on: all alike, each with memory of its own, joined by links that are alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from axon_compose.diagnostics import Refusal
+
+__all__ = ["MOST_DEVICES", "Hardware", "check_devices"]
+
+#: Devices at most.
+MOST_DEVICES: Final = 65536
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """One of several devices that are alike, and the link between two of them.
+
+    Attributes:
+        bandwidth: Bytes per second that its memory moves: 400 GB/s unless given, a large laptop.
+        link: Bytes per second that it sends while it receives as many: 10 GB/s unless given, Thunderbolt 5 or a network
+            of 100 Gbit/s.
+        latency: Seconds from a device to another for a message without content: 50 µs unless given, TCP in one room.
+        flops: Operations per second of matrix products: 30 T unless given. Decoding is bound by memory, so that only
+            prompts and training ask for it.
+        memory: Bytes for a model, None if nobody asks what fits.
+    """
+
+    bandwidth: float = 400e9
+    link: float = 10e9
+    latency: float = 50e-6
+    flops: float = 30e12
+    memory: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("bandwidth", "link", "flops"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"`{name}` must be above 0")
+        if not 0 <= self.latency < float("inf"):
+            raise ValueError("`latency` must not be negative")
+        if self.memory is not None and self.memory < 0:
+            raise ValueError("`memory` must not be negative")
+
+
+def check_devices(devices: int) -> None:
+    """Refuse a number of devices that cannot be.
+
+    Raises:
+        Refusal: `AX403`.
+    """
+    if not 1 <= devices <= MOST_DEVICES:
+        message = f"a model cannot run on {devices:,} devices"
+        raise Refusal("AX403", message, f"give a number from 1 to {MOST_DEVICES:,}")

@@ -1,0 +1,159 @@
+"""What several devices do together: sums and arrays side by side, of a group of MLX or of threads of this process."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import mlx.core as mx
+
+__all__ = ["Joining", "counting", "in_threads", "joining"]
+
+_T = TypeVar("_T")
+Join = Callable[[mx.array], mx.array]
+
+#: Counters of those who look at what is exchanged.
+_COUNTERS: Final[list[Counter[str]]] = []
+
+
+@dataclass(frozen=True)
+class Joining:
+    """A device among others.
+
+    Attributes:
+        rank: The device, from 0.
+        size: Number of devices.
+        sum: The sum of the arrays that all devices call it with, in the same order of calls.
+        gather: Those arrays side by side along the last axis, in the order of the devices.
+    """
+
+    rank: int
+    size: int
+    sum: Join
+    gather: Join
+
+
+def joining(group: Any) -> Joining:
+    """The device of this process in a group of `mx.distributed`.
+
+    Its functions are lazy as all of MLX: every device must compute the same arrays in the same order.
+    """
+    size = group.size()
+
+    def added(array: mx.array) -> mx.array:
+        _count("sum", array)
+        return mx.distributed.all_sum(array, group=group)
+
+    def gathered(array: mx.array) -> mx.array:
+        _count("gather", array)
+        parts = mx.distributed.all_gather(array[None], group=group)
+        return mx.moveaxis(parts, 0, -2).reshape(*array.shape[:-1], size * array.shape[-1])
+
+    return Joining(group.rank(), size, added, gathered)
+
+
+@contextmanager
+def counting() -> Iterator[Counter[str]]:
+    """Count what this process hands to the other devices: bytes of arrays that are summed or gathered.
+
+    Yields:
+        `sum` and `gather` to bytes, and `sums` and `gathers` to calls.
+    """
+    found: Counter[str] = Counter()
+    _COUNTERS.append(found)
+    try:
+        yield found
+    finally:
+        _COUNTERS.remove(found)
+
+
+def _count(what: str, array: mx.array) -> None:
+    for counter in _COUNTERS:
+        counter[what] += array.nbytes
+        counter[f"{what}s"] += 1
+
+
+def in_threads(size: int, work: Callable[[Joining], _T]) -> list[_T]:
+    """Run several devices in this process, to try a split without starting others.
+
+    Only one of them computes at a time: each until it needs what the others have.
+
+    Args:
+        size: Number of devices.
+        work: What a device does.
+
+    Returns:
+        What each of them gave, in order.
+
+    Raises:
+        Exception: What the first device raised that failed by itself; the others are ended.
+    """
+    threads = _Threads(size)
+    results: dict[int, _T] = {}
+    failed: list[BaseException] = []
+
+    def run(rank: int) -> None:
+        try:
+            with threads.turn:
+                results[rank] = work(threads.device(rank))
+        except threading.BrokenBarrierError:
+            pass  # another one failed, and says why
+        except BaseException as error:
+            failed.append(error)
+            threads.barrier.abort()
+        finally:
+            mx.clear_streams()  # those of this thread, without which MLX may end the process at its exit
+
+    started = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join()
+    if failed:
+        raise failed[0]
+    if len(results) < size:
+        raise RuntimeError("the devices did not ask for the same sums")
+    return [results[rank] for rank in range(size)]
+
+
+class _Threads:
+    """Arrays that threads give each other, and whose turn it is."""
+
+    #: Seconds that a device waits for the others, which may have ended without asking for the same.
+    PATIENCE = 300.0
+
+    def __init__(self, size: int) -> None:
+        self.turn = threading.Lock()
+        self.barrier = threading.Barrier(size)
+        self.arrays: list[Any] = [None] * size
+
+    def device(self, rank: int) -> Joining:
+        def added(array: mx.array) -> mx.array:
+            first, *others = self.exchanged(rank, array)
+            for other in others:
+                first = first + other
+            return first
+
+        def gathered(array: mx.array) -> mx.array:
+            return mx.concatenate(self.exchanged(rank, array), axis=-1)
+
+        return Joining(rank, len(self.arrays), added, gathered)
+
+    def exchanged(self, rank: int, array: mx.array) -> list[mx.array]:
+        mx.eval(array)
+        self.arrays[rank] = array
+        self.wait()
+        found = list(self.arrays)
+        self.wait()  # nobody gives the next one before all have taken these
+        return found
+
+    def wait(self) -> None:
+        self.turn.release()
+        try:
+            self.barrier.wait(self.PATIENCE)
+        finally:
+            self.turn.acquire()

@@ -1,0 +1,176 @@
+"""A pass through a model whose layers are divided over several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from axon_compose.devices import PipelinePlan, Visit
+from axon_compose.model._forward import make_mask, position
+from axon_compose.model._post import Post, ring_path
+
+__all__ = ["Ends", "Pipeline", "Stack"]
+
+Values = dict[str, Any]
+#: What the hidden state is called beside the values that come with it: no value has a name without a dot.
+_STATE: Final = "state"
+
+
+class Ends(Protocol):
+    """What is before and after the layers."""
+
+    def entered(self, inputs: mx.array, values: Values) -> Any:
+        """The residual state of the tokens; what the embedding publishes goes into `values`."""
+
+    def left(self, state: Any, shape: tuple[int, ...]) -> mx.array:
+        """What the head reads, (B, L, D)."""
+
+
+class Stack(nn.Module):
+    """What mlx-lm's models have as `model.model`: the layers, and how they are divided over processes.
+
+    Args:
+        divide: Divides the layers; gives the rank's pipeline.
+
+    Attributes:
+        start_idx: The first layer whose weights this process has.
+        end_idx: The one after the last; None for all.
+        pipeline_rank: The process; the last one runs the first layers, as in mlx-lm.
+        pipeline_size: Number of processes.
+    """
+
+    def __init__(self, divide: Callable[[Any, Sequence[int] | None], Pipeline]) -> None:
+        super().__init__()
+        self._divide = divide
+        self.pipeline_rank, self.pipeline_size = 0, 1
+        self.start_idx = 0
+        self.end_idx: int | None = None
+
+    @property
+    def pipeline_layers(self) -> list[Any]:
+        """The layers whose weights this process has."""
+        return list(self["layers"][self.start_idx : self.end_idx])
+
+    def pipeline(self, group: Any, split: Sequence[int] | None = None) -> None:
+        """Keep the layers of this process alone; the model then runs together with those of the other ones.
+
+        Every process is called with the same tokens and gets the same logits, those of one process bit for bit. It
+        makes its own caches, and nothing is trained.
+
+        Args:
+            group: The processes, a `mx.distributed.Group`.
+            split: Layers of each process, by rank; balanced by bytes and operations unless given.
+
+        Raises:
+            Refusal: `AX990`, the layers cannot be divided so.
+        """
+        pipeline = self._divide(group, split)
+        self.pipeline_rank, self.pipeline_size = pipeline.post.rank, pipeline.post.size
+        self.start_idx, self.end_idx = pipeline.stage.layers.start, pipeline.stage.layers.stop
+
+
+class Pipeline:
+    """What one process does in every pass.
+
+    The state goes from stage to stage in the order of the layers, with the published values that later layers read; at
+    the end every process gets what the head reads, which is far less than logits.
+
+    Args:
+        plan: Who runs what.
+        group: See `Post`. The last process runs the first stage.
+        modules: Those of all layers; it keeps those that run here.
+    """
+
+    def __init__(self, plan: PipelinePlan, group: Any, modules: Sequence[Any]) -> None:
+        self.plan, self.post = plan, Post(group)
+        self.number = self._rank(self.post.rank)
+        self.stage = plan.stages[self.number]
+        mine = [index for visit in plan.visits if visit.stage == self.number for index in visit.layers]
+        self.modules = {index: modules[index] for index in mine}
+        self._constant: list[Values | None] = [None] * len(plan.visits)
+
+    @property
+    def embeds(self) -> bool:
+        """Whether this process turns tokens into vectors."""
+        return self.plan.visits[0].stage == self.number
+
+    def _rank(self, stage: int) -> int:
+        """The rank of a stage, and the stage of a rank."""
+        return self.post.size - 1 - stage
+
+    def run(self, ends: Ends, inputs: mx.array, cache: Sequence[Any] | None) -> mx.array:
+        """A pass; see `LanguageModel.hidden`.
+
+        Args:
+            ends: The embedding, and what comes after the layers.
+            inputs: (B, L) tokens, the same in all processes.
+            cache: Of the stage's slots, or None.
+        """
+        stage, plan = self.stage, self.plan.plan
+        masks = tuple(make_mask(group, cache, inputs.shape[1]) for group in stage.masks)
+        values: Values = {"offset": position(cache, stage.offset), "tokens": inputs}
+        if cache is not None:
+            _count(cache[len(stage.slots) - stage.counting :], *inputs.shape)
+        key, state, before = (*inputs.shape, cache is None), None, None
+        for number, visit in enumerate(self.plan.visits):
+            if before is not None:
+                state = self._moved(number, before, state, values, key)
+            elif self.embeds:
+                state = ends.entered(inputs, values)
+            if visit.stage == self.number:
+                state = self._through(visit, state, masks, cache, values)
+            before = visit
+        assert before is not None, "a model has layers"
+        shape = (*inputs.shape, int(plan.dims.hidden_size))
+        out = ends.left(state, shape) if before.stage == self.number else None
+        return self._told(out, self._rank(before.stage), key)
+
+    def _through(
+        self, visit: Visit, state: Any, masks: Sequence[Any], cache: Sequence[Any] | None, values: Values
+    ) -> Any:
+        for index in visit.layers:
+            layer = self.plan.plan.layers[index]
+            slot = None if cache is None or layer.slot is None else cache[self.stage.places[index]]
+            read = {source: values[source] for source in layer.reads}
+            state, published = self.modules[index](state, masks, slot, read)
+            values.update(published)
+        return state
+
+    def _moved(self, number: int, before: Visit, state: Any, values: Values, key: tuple[Any, ...]) -> Any:
+        """Take the state to the stage of a visit, and the values that are read there or later."""
+        visit, known = self.plan.visits[number], self._constant[number]
+        first = bool(visit.constant) and known is None
+        names = [name for name in visit.values if first or name not in visit.constant]
+        parcel = {_STATE: state} | {name: values[name] for name in names} if before.stage == self.number else None
+        announced = None if visit.varies else (number, first, *key)
+        path = ring_path(self._rank(before.stage), self._rank(visit.stage), self.post.size)
+        arrived = self.post.carry(parcel, path, announced)
+        constant = {name: arrived[name] for name in visit.constant} if arrived and first else known or {}
+        self._constant[number] = constant
+        if visit.stage != self.number:
+            return None
+        values.update({name: arrived[name] for name in names} | constant)
+        return arrived[_STATE]
+
+    def _told(self, out: mx.array | None, root: int, key: tuple[Any, ...]) -> mx.array:
+        """What the head reads, from the process that has it to all others, both ways round."""
+        size = self.post.size
+        for path in (range(root, root + size // 2 + 1), range(root, root - (size + 1) // 2, -1)):
+            ranks = [rank % size for rank in path]
+            if self.post.rank in ranks:
+                out = self.post.carry(out, ranks, ("out", *key), lazy=True)
+        assert out is not None, "both ways together pass every process"
+        return out
+
+
+def _count(caches: Sequence[Any], batch: int, length: int) -> None:
+    """Let caches count tokens that no layer here keeps anything of."""
+    for cache in caches:
+        if hasattr(cache, "update_and_fetch"):
+            cache.update_and_fetch(mx.zeros((batch, 1, length, 1), mx.uint8), mx.zeros((batch, 1, length, 0), mx.uint8))
+        else:
+            cache[0] = mx.zeros((batch, 1), mx.bool_)
+            cache.advance(length)

@@ -1,0 +1,133 @@
+"""Several devices that share the components of a model, each in a thread of this process, against one that has all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Final
+
+import mlx.core as mx
+
+from axon_compose.devices import TensorPlan, split_plan
+from axon_compose.model import Joining, in_threads, with_folder_names
+from axon_compose.proof.check._batches import left_padded_run
+from axon_compose.proof.check._compare import Rows, compare, exact
+from axon_compose.proof.check._report import Truth
+from axon_compose.proof.check._sequences import plain, run
+from axon_compose.proof.check._subject import Subject
+
+__all__ = ["Shared", "devices", "shared"]
+
+#: Largest difference, relative to the largest logit, where roundings come to less: parts are summed in another order.
+_EXACT: Final = 2e-6
+#: Tokens in front of the second row of a batch.
+_PADDING: Final = 3
+
+Way = Callable[[Subject], Rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """How far the logits of several devices are from those of one.
+
+    Attributes:
+        tensor: What is split, and why the rest is whole.
+        differences: Way in which the tokens are fed, to the largest difference on any device, relative to the largest
+            logit.
+        limit: What they may be: 2e-6, or four times what a rounding of every weight does to this model.
+        where: Of the worst way above the limit, the first token that is too far off.
+    """
+
+    tensor: TensorPlan
+    differences: Mapping[str, float]
+    limit: float
+    where: str = ""
+
+    @property
+    def worst(self) -> str:
+        """The way with the largest difference."""
+        return max(self.differences, key=lambda way: self.differences[way])
+
+
+def devices(subject: Subject, size: int) -> Truth:
+    """Devices that have a part of each component give what the whole model gives.
+
+    Args:
+        subject: The model.
+        size: Number of devices.
+    """
+    found = shared(subject, size)
+    figure = found.differences[found.worst]
+    split = f"{len(found.tensor.splits)} components split"
+    if whole := _whole(subject, found.tensor):
+        split += f"; whole: `{'`, `'.join(whole)}`"
+    detail = split if figure <= found.limit else "; ".join(filter(None, (found.worst, found.where, split)))
+    claim = f"{size} devices with parts give what one gives"
+    return Truth("devices", claim, figure <= found.limit, figure, found.limit, detail=detail)
+
+
+def _whole(subject: Subject, tensor: TensorPlan) -> list[str]:
+    """Names of the components that are not split, but for norms and what else is between the others."""
+    uses = [use for use in subject.plan.uses() if use.path in tensor.whole]
+    return list(dict.fromkeys(use.name for use in uses if use.spec.kind in ("layer", "block", "embedding", "head")))
+
+
+def shared(subject: Subject, size: int) -> Shared:
+    """Run a model whole, and on several devices that have parts of it.
+
+    Args:
+        subject: The model, whose weights stay as they are.
+        size: Number of devices.
+
+    Raises:
+        Refusal: `AX980`, nothing of the model can be split over so many devices.
+    """
+    tensor, ways = split_plan(subject.plan, size), _ways(subject)
+    rows = _ragged(subject)
+    once, apart = _apart(plain(subject.forward, subject.sample)), [subject.forward(row) for row in rows]
+    limit = exact(subject, _EXACT)
+
+    def work(device: Joining) -> dict[str, Rows]:
+        model = with_folder_names(subject.model)
+        model.keep_part(device)
+        part = Subject(subject.plan, subject.seed, model=model)
+        found = {name: way(part) for name, way in ways.items()}
+        mx.eval(found)  # here, for no other thread can
+        return found
+
+    differences, where = dict[str, float](), dict[str, str]()
+    for given in in_threads(size, work):
+        for name, logits in given.items():
+            figure, place = compare(_apart(logits), apart if name == "left-padded" else once, limit)
+            if name not in differences or not figure <= differences[name]:
+                differences[name], where[name] = figure, place
+    found = Shared(tensor, differences, limit)
+    return Shared(tensor, differences, limit, where[found.worst])
+
+
+def _ways(subject: Subject) -> dict[str, Way]:
+    """Ways to feed a sample of tokens: what they are called, and what they do with a model."""
+    tokens, rows = subject.sample, _ragged(subject)
+    length = tokens.shape[1]
+    prompt = max(1, length - subject.decoded)
+    found: dict[str, Way] = {
+        "at once": lambda model: plain(model.forward, tokens),
+        "chunks": lambda model: [run(model, model.forward, tokens, cycle([7]))],
+        "token by token": lambda model: [run(model, model.forward, tokens, [prompt, *[1] * length])],
+    }
+    if subject.plan.slots:
+        found["left-padded"] = lambda model: left_padded_run(model, model.forward, rows, length)
+    return found
+
+
+def _ragged(subject: Subject) -> Rows:
+    """The sample's sequences, of unequal lengths."""
+    rows = [subject.sample[:1], subject.sample[1:, _PADDING:]]
+    mx.eval(rows)  # here, for a thread cannot compute what another one has begun
+    return rows
+
+
+def _apart(batch: Rows) -> Rows:
+    """Every sequence of a batch by itself."""
+    return [row for rows in batch for row in mx.split(rows, rows.shape[0])]

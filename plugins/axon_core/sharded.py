@@ -1,0 +1,110 @@
+"""Means and norms over numbers of which each device of a split model has an equal share."""
+
+from __future__ import annotations
+
+from math import gcd
+
+import mlx.core as mx
+
+from axon_compose.registry import Shard
+
+__all__ = ["mean", "mean_and_variance", "spread_group_norm", "spread_norm"]
+
+
+def mean(x: mx.array, shard: Shard) -> mx.array:
+    """The mean over the last axis of all devices' arrays, in float32.
+
+    Args:
+        x: (..., N), of N numbers on each device.
+        shard: Sums over the devices, one number for each row.
+
+    Returns:
+        (..., 1).
+    """
+    return shard.sum(x.astype(mx.float32).mean(axis=-1, keepdims=True)) / shard.size
+
+
+def mean_and_variance(x: mx.array, shard: Shard) -> tuple[mx.array, mx.array]:
+    r"""Mean and variance over the last axis of all devices' arrays, in float32.
+
+    With the means :math:`\mu_i` and variances :math:`v_i` of n devices' equal shares,
+    :math:`\mu = \frac{1}{n} \sum_i \mu_i` and :math:`v = \frac{1}{n} \sum_i (v_i + (\mu_i - \mu)^2)`, which loses no
+    digits where the mean is large (Chan, Golub and LeVeque 1983). So that each device has all of them, the devices add
+    arrays that are zero but for the mean and variance of one of them.
+
+    Args:
+        x: (..., N), of N numbers on each device.
+        shard: Sums over the devices, two numbers of each device for each row.
+
+    Returns:
+        Each (..., 1).
+    """
+    wide = x.astype(mx.float32)
+    own = mx.stack([wide.mean(axis=-1), mx.var(wide, axis=-1)], axis=-1)
+    before, after = 2 * shard.rank, 2 * (shard.size - shard.rank - 1)
+    both = shard.sum(mx.pad(own, [(0, 0)] * (own.ndim - 1) + [(before, after)]))
+    means, variances = both[..., ::2], both[..., 1::2]
+    average = means.mean(axis=-1, keepdims=True)
+    return average, (variances + mx.square(means - average)).mean(axis=-1, keepdims=True)
+
+
+def spread_norm(
+    x: mx.array, weight: mx.array | None, bias: mx.array | None, eps: float, shard: Shard, *, center: bool
+) -> mx.array:
+    """The norm over all devices' numbers of those that a device has.
+
+    Numbers that several devices have, such as those of a key/value head that neighbours share, count as often for all
+    of them, so means stay what they are.
+
+    Args:
+        x: (..., N), of N numbers on each device.
+        weight: Scale of each of them, (N,); none by default.
+        bias: Shift of each of them, (N,).
+        eps: Added to the mean square or the variance.
+        shard: Sums over the devices, one number for each row, or to subtract the mean two of each device.
+        center: Whether the mean is subtracted first, as a layer norm does.
+
+    Returns:
+        The same shape, in float32 or the type of the scale.
+    """
+    wide = x.astype(mx.float32)
+    if center:
+        average, square = mean_and_variance(wide, shard)
+        wide = wide - average
+    else:
+        square = mean(mx.square(wide), shard)
+    y = wide * mx.rsqrt(square + eps)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def spread_group_norm(x: mx.array, weight: mx.array | None, eps: float, num_groups: int, shard: Shard) -> mx.array:
+    """The root-mean-square norm of groups of all devices' numbers of those that a device has.
+
+    A device takes the sums of squares of its own, block by block: a block is as wide as divides both what a device has
+    and a group. The devices add arrays that are zero but for the blocks of one of them, so that each has all sums, and
+    makes of them the means of its groups.
+
+    Args:
+        x: (..., N), of N numbers on each device.
+        weight: Scale of each of them, (N,); none by default.
+        eps: Added to the mean square.
+        num_groups: Equal parts of the numbers of all devices that are normalised each by itself.
+        shard: Sums over the devices, one number for each block of all of them.
+
+    Returns:
+        The same shape.
+    """
+    width = x.shape[-1]
+    everything = width * shard.size
+    each = everything // num_groups
+    block = gcd(width, each)
+    blocks, first = mx.unflatten(x.astype(mx.float32), -1, (-1, block)), shard.rank * width // block
+    own = width // block
+    squares = mx.square(blocks).sum(axis=-1)
+    around = [(0, 0)] * (squares.ndim - 1) + [(first, everything // block - first - own)]
+    squares = shard.sum(mx.pad(squares, around))
+    means = mx.unflatten(squares, -1, (num_groups, -1)).sum(axis=-1) / each
+    means = mx.repeat(means, each // block, axis=-1)[..., first : first + own]
+    y = (blocks * mx.rsqrt(means[..., None] + eps)).flatten(-2).astype(x.dtype)
+    return y if weight is None else y * weight

@@ -1,0 +1,96 @@
+"""Recurrent and convolutional layers split over devices, with options that their examples do not have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from axon_compose.registry import Shard, Split
+from axon_compose.testing import assert_splits
+from axon_core.norms import RMSNorm
+
+FIRST = {"head_dim": 16, "decay_low_rank_dim": 8}
+SIDE = {"num_heads": 4, "head_dim": 8, "intermediate_size": 24, "adapter_rank": 4, "uses": [0, 1]}
+HOLD = [
+    # Norm groups that lie on one device, that share devices, and that begin in the middle of one.
+    ("mamba2", {"num_heads": 8, "head_dim": 4, "d_state": 4, "n_groups": 4, "norm_groups": 4}, {}),
+    ("mamba2", {"num_heads": 8, "head_dim": 4, "d_state": 4, "n_groups": 2, "norm_groups": 2}, {}),
+    ("lightning_attention", {"num_heads": 12, "head_dim": 4, "norm_groups": 3}, {}),
+    ("lightning_attention", {"num_heads": 4, "head_dim": 4, "norm_groups": 4, "qk_norm": {"per_head": True}}, {}),
+    ("lightning_attention", {"num_heads": 8, "slope_scale": 0.5, "bias": True, "out_bias": True}, {}),
+    # Norms of all heads together.
+    ("lightning_attention", {"num_heads": 4, "head_dim": 8, "qk_norm": {"over": "all"}}, {}),
+    ("kv_conv", {"num_heads": 4, "num_kv_heads": 2, "head_dim": 8, "qk_norm": {"over": "all", "offset": 1.0}}, {}),
+    # Fewer heads of keys than devices, or groups of B and C.
+    ("mamba3", {"num_heads": 8, "head_dim": 8, "d_state": 8, "n_groups": 2, "mimo_rank": 2, "norm": True}, {}),
+    ("gated_delta_net", {"num_k_heads": 1, "num_v_heads": 4, "head_k_dim": 16, "separate": True}, {}),
+    ("gated_delta_net", {"num_k_heads": 4, "num_v_heads": 8, "head_k_dim": 16}, {}),
+    ("kimi_delta_attention", {"num_heads": 4, "head_dim": 16}, {}),
+    ("kimi_delta_attention", {"num_heads": 4, "head_dim": 16, "full_rank": {"gate": True}}, {}),
+    ("kv_conv", {"num_heads": 4, "num_kv_heads": 2, "head_dim": 8, "qk_norm": {"per_head": True}}, {}),
+    # What is published in parts is read in parts.
+    ("rwkv7_time_mix", FIRST | {"value_from": "first"}, {"first": {"type": "rwkv7_time_mix"} | FIRST}),
+    (
+        "side_transformer",
+        SIDE | {"use": 1, "weights_from": "first"},
+        {"first": {"type": "side_transformer", "attention_adapters": False} | SIDE},
+    ),
+    ("ngram_embedding", {"rows": 50, "longest": 3, "tables": 2, "eos": 2, "width": 8}, {}),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "sources"), HOLD, ids=lambda value: str(value)[:60])
+def test_parts_give_what_the_whole_layer_gives(name: str, options: dict[str, Any], sources: dict[str, Any]) -> None:
+    found = assert_splits(f"core/{name}", options, sources=sources or None)
+    assert all(isinstance(split, Split) for split in found.values()), found
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("mamba", {"intermediate_size": 33}, "`intermediate_size` (33) is not a multiple of 2 devices"),
+        ("mamba2", {"num_heads": 6, "n_groups": 3}, "`n_groups` (3) is neither a multiple nor a divisor of 2 devices"),
+        (
+            "mamba2",
+            {"num_heads": 4, "head_dim": 3, "norm_groups": 4},
+            "`norm_groups` (4) does not divide the channels of a device (6)",
+        ),
+        ("rwkv7_time_mix", {"head_dim": 64}, "`hidden_size / head_dim` (1) is not a multiple of 2 devices"),
+        ("rg_lru", {"num_heads": 1}, "`num_heads` (1) is not a multiple of 2 devices"),
+    ],
+)
+def test_what_does_not_divide_stays_whole_and_says_why(name: str, options: dict[str, Any], reason: str) -> None:
+    assert assert_splits(f"core/{name}", options, devices=(2,)) == {2: reason}
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 6, 12])
+def test_a_norm_over_several_devices_is_that_of_all_channels(groups: int) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 24)).astype(np.float32)
+    whole = RMSNorm(24, 1e-3, num_groups=groups)(mx.array(x))
+    grouped = x.reshape(2, 3, groups, -1).astype(np.float64)
+    truth = grouped / np.sqrt((grouped**2).mean(-1, keepdims=True) + 1e-3)
+    np.testing.assert_allclose(np.array(whole), truth.reshape(x.shape), rtol=1e-5, atol=1e-6)
+
+    asked: list[mx.array] = []
+
+    def keep(array: mx.array) -> mx.array:
+        asked.append(array)
+        return array
+
+    def parts(total: list[mx.array]) -> list[mx.array]:
+        def given(array: mx.array) -> mx.array:
+            return total[0]
+
+        shards = [Shard(rank, 4, given if total else keep) for rank in range(4)]
+        return [
+            RMSNorm(6, 1e-3, num_groups=groups, shard=shard)(mx.array(x[..., 6 * rank : 6 * rank + 6]))
+            for rank, shard in enumerate(shards)
+        ]
+
+    parts([])
+    found = parts([sum(asked[1:], asked[0])] if asked else [])
+    assert bool(asked) == bool(groups % 4)
+    np.testing.assert_allclose(np.array(mx.concatenate(found, axis=-1)), np.array(whole), rtol=2e-6, atol=1e-6)

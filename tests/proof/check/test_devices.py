@@ -1,0 +1,71 @@
+"""The truth of several devices: it holds where splits are right, and says where they are not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import axon_compose
+from axon_compose.proof.check import Truth, check_plan
+from axon_compose.registry import Dims, Registry, Split
+
+MODEL: dict[str, Any] = {
+    "version": 1,
+    "name": "shared",
+    "dims": {"hidden_size": 32, "vocab_size": 64},
+    "components": {
+        "state": {"type": "mamba2", "num_heads": 4, "head_dim": 8, "d_state": 4, "bias": True},
+        "attn": {"type": "attention", "num_heads": 4, "num_kv_heads": 2, "window_size": 8},
+        "mlp": {"type": "mlp", "intermediate_size": 32},
+    },
+    "blocks": {"layer": ["state", "attn", "mlp"]},
+    "stack": "layer",
+}
+
+
+def truth(model: dict[str, Any], size: int, registry: Registry | None = None) -> Truth:
+    plan = axon_compose.load(model, registry=registry).plan()
+    (found,) = check_plan(plan, truths=[], devices=size).truths
+    return found
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_parts_give_what_the_whole_model_gives(size: int) -> None:
+    found = truth(MODEL, size)
+    assert found.passed, found
+    assert found.name == "devices"
+    assert found.figure is not None
+    assert 0 < found.figure < 5e-6
+    assert found.detail == "5 components split"
+
+
+def test_a_bias_that_every_device_adds_is_found() -> None:
+    registry = Registry.installed()
+    right = registry.component("mamba2")
+
+    def wrong(options: Any, dims: Dims, devices: int) -> Split | str:
+        assert right.split is not None
+        split = right.split(options, dims, devices)
+        assert isinstance(split, Split)
+        return replace(split, roles={name: role for name, role in split.roles.items() if role != "once"})
+
+    planted = Registry.with_plugins({"acme": [replace(right, name="wrong", split=wrong)]})
+    components = MODEL["components"] | {"state": MODEL["components"]["state"] | {"type": "acme/wrong"}}
+    found = truth(MODEL | {"components": components}, 2, planted)
+    assert not found.passed
+    assert "first at row 0, position 0 of 83" in found.detail
+
+
+def test_what_stays_whole_is_named() -> None:
+    components = MODEL["components"] | {"mlp": {"type": "mlp", "intermediate_size": 33}}
+    assert truth(MODEL | {"components": components}, 2).detail == "4 components split; whole: `mlp`"
+
+
+def test_what_cannot_be_split_is_told() -> None:
+    model = MODEL | {"dims": {"hidden_size": 33, "vocab_size": 65}, "blocks": {"layer": ["mlp"]}}
+    model["components"] = {"mlp": {"type": "mlp", "intermediate_size": 33}}
+    found = truth(model, 2)
+    assert not found.passed
+    assert "can be split over 2 devices" in found.detail

@@ -1,0 +1,86 @@
+"""Processes of tests that run one model together, connected by MLX's ring over the loopback.
+
+Their ports are held by a socket that does not listen: MLX may bind them too (it asks for SO_REUSEPORT), and nobody else
+gets them from the system meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tests import forks
+from tests.children import PATIENCE, child
+
+Process = subprocess.Popen[Any]
+
+
+@contextmanager
+def ports(count: int) -> Iterator[int]:
+    """The first of so many free ports in a row."""
+    while True:
+        with ExitStack() as held, suppress(OSError, OverflowError):
+            first = held.enter_context(_bound(0)).getsockname()[1]
+            for port in range(first + 1, first + count):
+                held.enter_context(_bound(port))
+            yield first
+            return
+
+
+def _bound(port: int) -> socket.socket:
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        found.bind(("127.0.0.1", port))
+    except OSError:
+        found.close()
+        raise
+    return found
+
+
+@contextmanager
+def launched(count: int, arguments: Sequence[str], **options: Any) -> Iterator[Process]:
+    """`mlx.launch -n COUNT -- python ARGUMENT…`, which ends with the test and all that it started."""
+    program = str(Path(sys.executable).with_name("mlx.launch"))
+    with ports(count) as first:
+        command = [program, "-n", str(count), "-p", str(first), "--", *forks.python(), *arguments]
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        with child(command, **{**streams, **options}) as process:
+            yield process
+
+
+@contextmanager
+def ring(folder: Path, commands: Sequence[Sequence[str]]) -> Iterator[list[Process]]:
+    """Run `python ARGUMENT…` for each rank, with nobody who would end the others when one has ended.
+
+    Args:
+        folder: Where the file with their addresses is written.
+        commands: Arguments of each rank.
+    """
+    with ports(len(commands)) as first, ExitStack() as stack:
+        hosts = folder / f"hosts-{first}.json"
+        hosts.write_text(json.dumps([[f"127.0.0.1:{first + rank}"] for rank in range(len(commands))]))
+        streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        yield [
+            stack.enter_context(
+                child(
+                    [*forks.python(), *arguments],
+                    env={**os.environ, "MLX_HOSTFILE": str(hosts), "MLX_RANK": str(rank)},
+                    **streams,
+                )
+            )
+            for rank, arguments in enumerate(commands)
+        ]
+
+
+def ended(processes: Sequence[Process]) -> list[tuple[int, str, str]]:
+    """Exit code, standard output and standard error of each, once all have ended by themselves."""
+    said = [process.communicate(timeout=PATIENCE) for process in processes]
+    return [(process.returncode, *text) for process, text in zip(processes, said, strict=True)]
