@@ -134,13 +134,3 @@ def test_a_part_is_taken_once() -> None:
 
     with pytest.raises(ValueError, match="a part already"):
         in_threads(2, twice)
-
-
-def test_the_devices_say_which_one_failed() -> None:
-    def run(device: Joining) -> mx.array:
-        if device.rank == 1:
-            raise KeyError("device 1")
-        return device.sum(mx.ones(3))
-
-    with pytest.raises(KeyError, match="device 1"):
-        in_threads(3, run)

@@ -195,6 +195,9 @@ def test_what_cannot_be() -> None:
     ):
         with pytest.raises(Refusal, match=words):
             simulate(plan, devices, batch=batch, layout=layout, training=True)
+    with pytest.raises(Refusal, match="too many to simulate"):
+        simulate(plan, 4, batch=10**9, micro=10**9, layout=Layout(1, 4))
+    assert simulate(plan, 4, batch=2**40, training=True).best.micro > 0  # in a moment
     with pytest.raises(Refusal, match="AX403"):
         check_devices(-1)
     with pytest.raises(Refusal, match="runs in no way on 251 devices"):
