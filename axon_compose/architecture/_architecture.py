@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from axon_compose.analysis.diff import Difference
     from axon_compose.analysis.lint import Advice
     from axon_compose.checkpoints.weights import LoadPlan, Progress
+    from axon_compose.devices import TensorPlan
     from axon_compose.language.document import Layout
     from axon_compose.model import LanguageModel
     from axon_compose.proof.check import CheckReport
@@ -124,6 +125,24 @@ class Architecture(Shown, Compiled):
             segment=segment,
         )
 
+    def split(self, devices: int, rank: int = 0) -> TensorPlan:
+        """The plan of one of several devices that share the components of every layer; imports no mlx.
+
+        Args:
+            devices: How many there are.
+            rank: The device, from 0.
+
+        Returns:
+            The device's plan, which `cost` and other functions of plans take, what is split and what is whole and why.
+
+        Raises:
+            Refusal: `AX980`, nothing of the model can be split over so many devices.
+            PluginFault: `AX212`, the record of a component raises, or gives something else than was agreed.
+        """
+        from axon_compose.devices import split_plan
+
+        return split_plan(self._plan, devices, rank)
+
     def simulate(
         self,
         devices: int,
@@ -157,7 +176,7 @@ class Architecture(Shown, Compiled):
             overlap: Whether gradients are summed while others are still computed.
 
         Raises:
-            Refusal: `AX403`, so many devices or such a layout cannot be; `AX151` or `AX152`, the model cannot be
+            Refusal: `AX403`, so many devices or such a layout cannot be; `AX980` or `AX990`, the model cannot be
                 divided so.
         """
         from axon_compose.analysis.devices import CONTEXT, simulate

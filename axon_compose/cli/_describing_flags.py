@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from axon_compose.cli._arguments import as_json, common, layers, output, picture
+from axon_compose.cli._arguments import as_json, common, devices, layers, output, picture
 from axon_compose.cli._commands import Command, lazily
 from axon_compose.cli._counting_flags import simulation, sizes
 from axon_compose.report import FORMS
@@ -20,6 +20,9 @@ def add_reading(command: Command) -> None:
     show.add_argument("file", metavar="FILE")
     show.add_argument("--table", action="store_true", help="print the stack as a table instead")
     show.add_argument("--stage", choices=("document", "plan"), help="print the result of a stage as JSON instead")
+    show.add_argument(
+        "--devices", type=devices, metavar="N", help="print what each of N devices has of every component instead"
+    )
     common(show)
 
 
