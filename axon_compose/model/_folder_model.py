@@ -9,7 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.analysis.balance import balanced_stages
-from axon_compose.devices import given_stages, own_layers, pipeline_plan, require_own_weights, split_plan
+from axon_compose.devices import devices_of, given_stages, own_layers, pipeline_plan, require_own_weights, split_plan
 from axon_compose.model._facts import facts, loading_from
 from axon_compose.model._group import Joining, joining
 from axon_compose.model._language_model import LanguageModel
@@ -173,7 +173,7 @@ class FolderModel(LanguageModel):
         if device.size == 1:
             return
         modules, whole = modules_of(self), self.plan
-        if any(use.dims.shard.size > 1 for use in whole.uses()):
+        if devices_of(whole) > 1:
             raise ValueError("the model is a part already")
         tensor = split_plan(
             whole,

@@ -12,7 +12,9 @@ import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model
 
+import axon_compose
 from axon_compose.cli import main
+from axon_compose.diagnostics import CheckpointError
 from axon_compose.language.source import to_yaml
 from axon_compose.model import Joining
 from tests.devices import sharded_script
@@ -83,3 +85,5 @@ def test_without_its_folder_the_largest_tensors_are_cut_first(folders: list[str]
     share = sum(value.nbytes for _, value in tree_flatten(model.parameters()))
     assert mx.get_active_memory() - before < 1.01 * share
     assert mx.get_peak_memory() - before < 1.15 * share
+    with pytest.raises(CheckpointError, match=r"AX512.*the part of one of 2 devices"):
+        axon_compose.save(model, folders[0] + "-part", tokenizer="bytes")
