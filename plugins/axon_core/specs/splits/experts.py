@@ -24,6 +24,9 @@ def moe_split(options: Any, dims: Dims, devices: int) -> list[Split] | str:
     :math:`f_e(x) = \sum_i f_e^i(x)`, as in an MLP, and so is :math:`\sum_e w_e f_e(x)`. Where a device holds only some
     experts, it adds those of them that a token is sent to. What is computed whole, such as what identity experts keep,
     is added by the first device; biases of outputs are there once. A norm of the experts' sum has that summed before.
+
+    Cut inside, experts share memory and work. Given away whole, they share memory alone: which of a token's experts are
+    here is known only when it runs, so every device multiplies as often as one alone, mostly to no effect.
     """
     ways = [_inside(options, dims, devices), *(_by_expert(options, dims, devices))]
     found = [way for way in ways if isinstance(way, Split)]
