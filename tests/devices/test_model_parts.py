@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import mlx.core as mx
@@ -10,9 +11,10 @@ import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
+from axon_compose.analysis.devices import spread
 from axon_compose.devices import split_plan
 from axon_compose.diagnostics import Refusal
-from axon_compose.model import Joining, LanguageModel, in_threads, with_folder_names
+from axon_compose.model import Joining, LanguageModel, in_threads, random_weights, with_folder_names
 from axon_compose.model._folder_model import modules_of
 from axon_compose.model._shard import quantised_groups
 from axon_compose.proof.check._batches import with_left_padding
@@ -134,3 +136,28 @@ def test_a_part_is_taken_once() -> None:
 
     with pytest.raises(ValueError, match="a part already"):
         in_threads(2, twice)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3n_text", "zamba2", "deepseek_v4"])
+def test_what_is_exchanged_is_what_the_cost_sheet_says(name: str) -> None:
+    """Of a ring each device sends 2 (n - 1) / n of what is summed, and n - 1 times its part of what is gathered."""
+    plan, size = small(name).plan, 4
+    (sheet,) = (row for row in spread(plan, size).strategies if row.layout.tensor == size)
+    given: Counter[str] = Counter()
+
+    def summed(array: mx.array) -> mx.array:
+        given["sum"] += array.nbytes
+        return array
+
+    def gathered(array: mx.array) -> mx.array:
+        given["gather"] += array.nbytes
+        return mx.concatenate([array] * size, axis=-1)
+
+    model = with_folder_names(random_weights(plan, dtype="bfloat16"))
+    model.eval()
+    model.keep_part(Joining(0, size, summed, gathered))
+    cache = model.make_cache()
+    model(tokens()[:1], cache)
+    given.clear()
+    model(tokens()[:1, :1], cache)
+    assert 2 * (size - 1) / size * given["sum"] + (size - 1) * given["gather"] == sheet.sent_per_token
