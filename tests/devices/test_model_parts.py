@@ -29,7 +29,7 @@ NAMES = (
 #: On four devices too.
 ON_FOUR = ("bit-axon-small", "deepseek_v2", "gemma4_text", "lfm3", "shared-kv")
 #: Of the largest logit; and how much more than one rounding of every weight sums in another order may move the logits.
-ROUNDING, ROUNDINGS = 2e-6, 2
+ROUNDING, ROUNDINGS = 2e-6, 4
 TOKENS = 13
 #: Ends of passes with caches: chunks, and then single tokens.
 ENDS = (5, 11, 12, TOKENS)
@@ -63,7 +63,7 @@ def test_logits_are_those_of_the_whole_model(name: str) -> None:
     subject = small(name)
     wanted = passes(subject.model)
     limit = max(ROUNDING, ROUNDINGS * far(subject.roundly(tokens()), wanted[0]))
-    assert limit < 2e-5
+    assert limit < 5e-5
     for size in (2, 4) if name in ON_FOUR else (2,):
         assert_alike(subject.model, size, wanted, limit)
 
