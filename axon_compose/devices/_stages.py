@@ -9,10 +9,10 @@ from math import inf
 from typing import Final
 
 from axon_compose.diagnostics import Refusal
-from axon_compose.plan import Layer, Plan, Use
+from axon_compose.plan import Layer, Plan, Use, layer_numbers
 from axon_compose.registry import KV, PASS_VALUES, CacheSpec, Composite
 
-__all__ = ["given_stages", "home", "layer_loads", "own_layers", "source_use", "stages", "varies"]
+__all__ = ["given_stages", "home", "layer_loads", "own_layers", "require_own_weights", "source_use", "stages", "varies"]
 
 #: Loads are compared as whole numbers, so that equal layers are equal whatever they add up to.
 _UNITS: Final = 1_000_000
@@ -84,6 +84,24 @@ def given_stages(plan: Plan, numbers: Sequence[int]) -> tuple[range, ...]:
 def own_layers(plan: Plan) -> int:
     """Layers up to the last one that has weights of its own: those that are divided over stages."""
     return 1 + max(map(home, plan.layers))
+
+
+def require_own_weights(plan: Plan) -> None:
+    """Refuse what `mlx_lm.utils.sharded_load` cannot load as a pipeline: it wants tensors of each layer in the index.
+
+    Layers after the last one with weights of its own, as in a loop over a stack, are not in `model.model.layers`.
+
+    Raises:
+        Refusal: `AX991`, layers between others use weights of earlier ones.
+    """
+    without = [layer.index for layer in plan.layers[: own_layers(plan)] if layer.owner is not None]
+    if without:
+        verb = "uses the weights of an earlier one" if len(without) == 1 else "use the weights of earlier ones"
+        raise Refusal(
+            "AX991",
+            f"{layer_numbers(without)} of `{plan.name}` {verb}, and `mlx_lm` wants tensors of each layer of a pipeline",
+            "leave `--pipeline` out: tensor parallelism takes shared weights as they are",
+        )
 
 
 def home(layer: Layer) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from axon_compose import load
 from axon_compose.analysis.balance import balanced_stages
-from axon_compose.devices import given_stages, layer_loads, pipeline_plan, stages
+from axon_compose.devices import given_stages, layer_loads, pipeline_plan, require_own_weights, stages
 from axon_compose.devices._stages import _balanced
 from axon_compose.diagnostics import Refusal
 from axon_compose.plan import Plan
@@ -179,3 +179,12 @@ def test_every_shipped_architecture_can_be_cut() -> None:
             run = [index for visit in found.visits for index in visit.layers]
             assert run == list(range(len(plan.layers)))
             assert sum(len(stage.slots) - stage.counting for stage in found.stages) == len(plan.slots)
+
+
+def test_shared_weights_between_others_are_nothing_that_mlx_lm_can_load() -> None:
+    loop = planned(blocks={"a": {"branches": ["attn"], "share": "=i % 3"}}, stack="a*6")
+    require_own_weights(loop)
+    between = planned(blocks={"a": {"branches": ["attn"], "share": "one"}, "s": ["ssm"]}, stack="a s a a s a")
+    with pytest.raises(Refusal, match=r"layers 2\.\.3 of .* use the weights of earlier ones") as caught:
+        require_own_weights(between)
+    assert caught.value.code == "AX991"
