@@ -52,7 +52,7 @@ def launched(count: int, arguments: Sequence[str], **options: Any) -> Iterator[P
     with ports(count) as first:
         command = [program, "-n", str(count), "-p", str(first), "--", *forks.python(), *arguments]
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        with child(command, **streams, **options) as process:
+        with child(command, **{**streams, **options}) as process:
             yield process
 
 

@@ -12,10 +12,12 @@ from axon_compose.plan import Compiled
 
 if TYPE_CHECKING:
     from axon_compose.analysis.cost import CostSheet
-    from axon_compose.analysis.devices import DevicesSheet, Hardware
+    from axon_compose.analysis.devices import DevicesSheet, Hardware, Schedule, SimulationSheet
+    from axon_compose.analysis.devices import Layout as Division
     from axon_compose.analysis.diff import Difference
     from axon_compose.analysis.lint import Advice
     from axon_compose.checkpoints.weights import LoadPlan, Progress
+    from axon_compose.devices import TensorPlan
     from axon_compose.language.document import Layout
     from axon_compose.model import LanguageModel
     from axon_compose.proof.check import CheckReport
@@ -121,6 +123,80 @@ class Architecture(Shown, Compiled):
             quantize=quantize,
             training=training,
             segment=segment,
+        )
+
+    def split(self, devices: int, rank: int = 0, *, quantize: int | None = None) -> TensorPlan:
+        """The plan of one of several devices that share the components of every layer; imports no mlx.
+
+        Args:
+            devices: How many there are.
+            rank: The device, from 0.
+            quantize: Bits of quantised weights, which are cut between their groups; not quantised unless given.
+
+        Returns:
+            The device's plan, which `cost` and other functions of plans take, what is split and what is whole and why.
+
+        Raises:
+            Refusal: `AX980`, nothing of the model can be split over so many devices.
+            PluginFault: `AX212`, the record of a component raises, or gives something else than was agreed.
+        """
+        from axon_compose.analysis.cost import Storage
+        from axon_compose.devices import split_plan
+
+        return split_plan(self._plan, devices, rank, groups=Storage("bfloat16", quantize).groups(self._plan))
+
+    def simulate(
+        self,
+        devices: int,
+        *,
+        hardware: Hardware | None = None,
+        context: int | None = None,
+        dtype: str = "bfloat16",
+        batch: int = 1,
+        quantize: int | None = None,
+        training: bool = False,
+        segment: int | None = None,
+        layout: Division | None = None,
+        schedule: Schedule = "1f1b",
+        micro: int | None = None,
+        overlap: bool = True,
+    ) -> SimulationSheet:
+        """Schedules of a cluster, simulated job by job from the figures of the plan; see `analysis.devices.simulate`.
+
+        Args:
+            devices: How many there are, all alike.
+            hardware: What is assumed of each; `analysis.devices.Hardware()` unless given.
+            context: Tokens of each sequence; 4096 unless given.
+            dtype: Of weights, caches, gradients and what is sent: `float32`, `bfloat16` or `float16`.
+            batch: Sequences, all devices together.
+            quantize: Bits of quantised weights, for decoding alone.
+            training: Simulate a training step, else decoding.
+            segment: Layers that a training step computes again at a time; saves all unless given.
+            layout: Look at this division alone, at all unless given.
+            schedule: Of a training step: `1f1b` or `gpipe`.
+            micro: Micro-batches of each replica, or groups of its sequences under way; what is fastest unless given.
+            overlap: Whether gradients are summed while others are still computed.
+
+        Raises:
+            Refusal: `AX403`, so many devices or such a layout cannot be; `AX980` or `AX990`, the model cannot be
+                divided so.
+        """
+        from axon_compose.analysis.devices import CONTEXT, simulate
+
+        return simulate(
+            self._plan,
+            devices,
+            hardware=hardware,
+            context=CONTEXT if context is None else context,
+            dtype=dtype,
+            batch=batch,
+            quantize=quantize,
+            training=training,
+            segment=segment,
+            layout=layout,
+            schedule=schedule,
+            micro=micro,
+            overlap=overlap,
         )
 
     def build(

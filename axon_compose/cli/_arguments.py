@@ -23,9 +23,11 @@ __all__ = [
     "devices",
     "dtype",
     "dtypes",
+    "flops",
     "html_page",
     "latency",
     "layers",
+    "layout",
     "length",
     "link",
     "names",
@@ -38,7 +40,6 @@ __all__ = [
     "seed",
     "sequences",
     "sizes",
-    "spread",
     "threads",
     "tokens",
     "tolerance",
@@ -79,14 +80,6 @@ def quantize(parser: Any) -> None:
 def sizes(arguments: argparse.Namespace) -> dict[str, Any]:
     """How a model is stored and run, as far as it is said."""
     return {name: value for name in _SIZES if (value := getattr(arguments, name)) is not None}
-
-
-def spread(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What is assumed of several devices, as far as it is said; a usage error if there are none."""
-    given = {name: value for name in ("link", "latency") if (value := getattr(arguments, name)) is not None}
-    if given and arguments.devices is None:
-        arguments.error(f"argument --{next(iter(given))}: only with --devices")
-    return given | {name: v for name in ("bandwidth", "memory") if (v := getattr(arguments, name)) is not None}
 
 
 def checkpoint(text: str) -> str:
@@ -262,6 +255,23 @@ def devices(text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of devices")
     return int(text)
+
+
+def flops(text: str) -> float:
+    """Operations a second: `30TFLOPS`, `30T`."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([GTP])(?:FLOPS|FLOP/s)?", text, re.IGNORECASE)
+    number = float(match[1]) if match else 0.0
+    if match is None or number <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of operations a second such as 30TFLOPS")
+    return number * 1000.0 ** _UNITS[match[2].upper()]
+
+
+def layout(text: str) -> tuple[int, int, int]:
+    """Devices that share a layer, stages and replicas: `4x8x8`."""
+    match = re.fullmatch("([1-9][0-9]{0,5})x([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers, tensor x pipeline x data, such as 4x8x8")
+    return int(match[1]), int(match[2]), int(match[3])
 
 
 def link(text: str) -> float:

@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any
 
 from axon_compose.analysis.comparison import Comparison, UnknownColumn
-from axon_compose.analysis.devices import Hardware
 from axon_compose.architecture import Architecture, gather
 from axon_compose.architecture import compare as compared
-from axon_compose.cli._arguments import sizes, spread
+from axon_compose.cli._arguments import sizes
 from axon_compose.cli._page import Page
 from axon_compose.cli._source import load_file
+from axon_compose.cli._spread import hardware
 from axon_compose.cli._terminal import Terminal
 from axon_compose.proof.bench import Workload
 from axon_compose.report import render
@@ -36,7 +36,7 @@ def compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
             names=_names(arguments.files, models),
             **sizes(arguments),
             devices=arguments.devices,
-            hardware=Hardware(**spread(arguments)),
+            hardware=hardware(arguments),
             sort=arguments.sort,
             reverse=arguments.reverse,
             measure=workload or False,

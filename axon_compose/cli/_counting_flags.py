@@ -12,9 +12,11 @@ from axon_compose.cli._arguments import (
     contexts,
     devices,
     dtypes,
+    flops,
     html_page,
     latency,
     layers,
+    layout,
     link,
     nbytes,
     output,
@@ -25,7 +27,7 @@ from axon_compose.cli._arguments import (
 )
 from axon_compose.cli._commands import Command, lazily
 
-__all__ = ["add_counting", "add_timing", "sizes"]
+__all__ = ["add_counting", "add_timing", "simulation", "sizes"]
 
 
 def add_counting(command: Command) -> None:
@@ -42,6 +44,7 @@ def add_counting(command: Command) -> None:
         help="with --training: the step of train --segment N, which computes N layers at a time again, 0 none",
     )
     cost.add_argument("--layers", action="store_true", help="list every layer")
+    simulation(cost.add_argument_group("with --devices: schedules of a cluster"))
     common(cost)
     compare = command(
         "compare", lazily("_compare", "compare"), "put models side by side: size, caches, operations, and speed"
@@ -67,6 +70,24 @@ def add_counting(command: Command) -> None:
     output(compare, "PAGE.html", "write a page with charts too", type=html_page)
     compare.add_argument("--force", action="store_true", help="replace the page")
     common(compare)
+
+
+def simulation(parser: Any) -> None:
+    """What a simulation of several devices can be told."""
+    parser.add_argument(
+        "--simulate", action="store_true", help="simulate decoding, or with --training steps, by every layout"
+    )
+    parser.add_argument("--layout", type=layout, metavar="4x8x8", help="this tensor x pipeline x data alone")
+    parser.add_argument(
+        "--schedule", choices=("1f1b", "gpipe"), help="of a training step: turns, or all forward first (default: 1f1b)"
+    )
+    parser.add_argument(
+        "--micro-batches", type=sequences, metavar="N", help="of each replica (default: what is fastest)"
+    )
+    parser.add_argument("--flops", type=flops, metavar="30TFLOPS", help="of a device (default: 30TFLOPS)")
+    parser.add_argument(
+        "--no-overlap", action="store_true", help="sum gradients after the last backward pass, not meanwhile"
+    )
 
 
 def add_timing(command: Command) -> None:

@@ -11,6 +11,7 @@ from axon_compose.diagnostics import ArchitectureError, Diagnostic
 from axon_compose.machine.native import native
 from axon_compose.plan import plan_to_dict
 from axon_compose.report import render, show_data, show_text
+from axon_compose.report._shares import shares_data, shares_text
 
 __all__ = ["explain_code", "show", "validate"]
 
@@ -38,6 +39,12 @@ def validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Print the stack, or what a stage made of the file."""
+    if arguments.devices is not None and (arguments.stage or arguments.table):
+        arguments.error("argument --devices: not with --stage or --table")
+    if arguments.devices is not None and arguments.devices < 2:
+        arguments.error("argument --devices: 2 at least")
+    if arguments.quantize is not None and arguments.devices is None:
+        arguments.error("argument --quantize: only with --devices")
     architecture = load_file(arguments.file, arguments)
     plan = architecture.plan()
     if arguments.stage:
@@ -46,6 +53,11 @@ def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
         return terminal.result(text, data, architecture.warnings)
     for warning in architecture.warnings:
         terminal.note(render([warning]))
+    if arguments.devices is not None:
+        tensor = architecture.split(arguments.devices, quantize=arguments.quantize)
+        data = {**show_data(plan), "devices": shares_data(plan, tensor, arguments.quantize)}
+        text = shares_text(plan, tensor, terminal.style, arguments.quantize)
+        return terminal.result(text, data, architecture.warnings)
     stack = None
     if not arguments.table:
         from axon_compose.report.draw import characters  # a later stage than all that other commands need

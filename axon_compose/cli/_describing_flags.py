@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from axon_compose.cli._arguments import as_json, common, output, picture
+from axon_compose.cli._arguments import as_json, common, devices, layers, output, picture, quantize
 from axon_compose.cli._commands import Command, lazily
-from axon_compose.cli._counting_flags import sizes
+from axon_compose.cli._counting_flags import simulation, sizes
 from axon_compose.report import FORMS
 
 __all__ = ["add_catalogue", "add_looking", "add_reading"]
@@ -20,6 +20,10 @@ def add_reading(command: Command) -> None:
     show.add_argument("file", metavar="FILE")
     show.add_argument("--table", action="store_true", help="print the stack as a table instead")
     show.add_argument("--stage", choices=("document", "plan"), help="print the result of a stage as JSON instead")
+    show.add_argument(
+        "--devices", type=devices, metavar="N", help="print what each of N devices has of every component instead"
+    )
+    quantize(show)
     common(show)
 
 
@@ -43,6 +47,10 @@ def add_looking(command: Command) -> None:
     output(draw, "PICTURE", "a .svg, .html or .png", required=True, type=picture)
     draw.add_argument("--force", action="store_true", help="replace the picture")
     sizes(draw.add_argument_group("for a page (.html)"))
+    several = draw.add_argument_group("with --devices: schedules of a cluster")
+    simulation(several)
+    several.add_argument("--training", action="store_true", help="simulate a training step")
+    several.add_argument("--segment", type=layers, metavar="N", help="compute N layers at a time again, 0 none")
     common(draw)
     lint = command("lint", lazily("_lint", "lint"), "is it sensible? what is valid but suspicious in a file")
     lint.add_argument("file", metavar="FILE")

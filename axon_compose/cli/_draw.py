@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from axon_compose.analysis.devices import Hardware
-from axon_compose.cli._arguments import sizes, spread
+from axon_compose.cli._arguments import sizes
 from axon_compose.cli._source import load_file
+from axon_compose.cli._spread import hardware, simulated
 from axon_compose.cli._terminal import USAGE, Terminal
 from axon_compose.machine.files import check_output, write_output
 from axon_compose.machine.units import human
@@ -21,8 +21,12 @@ __all__ = ["draw"]
 def draw(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Draw a model into a file, whose name says in which form."""
     target = Path(arguments.output)
-    hardware = spread(arguments)
+    assumed = hardware(arguments)
     given = sizes(arguments) | ({} if arguments.devices is None else {"devices": arguments.devices})
+    if arguments.training and not arguments.simulate:
+        arguments.error("argument --training: only with --simulate")
+    if arguments.segment is not None and not arguments.training:
+        arguments.error("argument --segment: only with --training")
     if given and target.suffix != ".html":
         terminal.note(f"error: a picture shows nothing of --{next(iter(given))}; a page (.html) does")
         return USAGE
@@ -39,7 +43,9 @@ def draw(arguments: argparse.Namespace, terminal: Terminal) -> int:
     for warning in architecture.warnings:
         terminal.note(render([warning]))
     if arguments.devices is not None:
-        given["hardware"] = Hardware(**hardware)
+        given["hardware"] = assumed
+    if arguments.simulate:
+        given["simulation"] = simulated(architecture, arguments)
     data = _drawn(architecture.plan(), target.suffix, given)
     write_output(target, data, arguments.force)
     text = f"wrote {target}: {architecture.name}, {human(len(data))}\n"

@@ -12,7 +12,7 @@ from axon_compose.diagnostics import Refusal
 from axon_compose.plan import Layer, Plan, Use, change_layer
 from axon_compose.registry import Composite, Shard, Split
 
-__all__ = ["TensorPlan", "split_plan"]
+__all__ = ["TensorPlan", "devices_of", "split_plan"]
 
 #: Why a norm, a connection or a residual scheme is whole.
 _BETWEEN = "it works on the residual stream, which every device has"
@@ -64,7 +64,7 @@ def split_plan(
         groups: Full names of quantised modules to the numbers that share a scale, which stay together.
 
     Raises:
-        Refusal: `AX151`, nothing of the model can be split over so many devices.
+        Refusal: `AX980`, nothing of the model can be split over so many devices.
         PluginFault: `AX212`, the record of a component raises, or gives something else than was agreed.
     """
     if size < 2:
@@ -78,6 +78,11 @@ def split_plan(
     if not splits:
         raise _refusal(plan, size, found, parts)
     return TensorPlan(_planned(plan, parts), size, rank, splits, whole)
+
+
+def devices_of(plan: Plan) -> int:
+    """How many devices share the components of a plan: 1 unless it is what `split_plan` made for one of several."""
+    return max(use.dims.shard.size for use in plan.uses())
 
 
 def _planned(plan: Plan, parts: Mapping[str, Part | str]) -> Plan:
@@ -105,7 +110,7 @@ def _planned(plan: Plan, parts: Mapping[str, Part | str]) -> Plan:
 def _refusal(plan: Plan, size: int, found: list[Place], parts: Mapping[str, Part | str]) -> Refusal:
     reasons = dict.fromkeys(f"`{place.use.name}`: {parts[place.name]}" for place in found if place.asked)
     return Refusal(
-        "AX151",
+        "AX980",
         f"nothing of `{plan.name}` can be split over {size} devices",
         "take a number that divides heads and widths, or run whole layers on each device (`--pipeline`)",
         list(reasons)[:_MOST],

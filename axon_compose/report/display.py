@@ -7,7 +7,7 @@ from typing import Any
 
 from axon_compose.analysis.comparison import Comparison
 from axon_compose.analysis.cost import CostSheet
-from axon_compose.analysis.devices import DevicesSheet
+from axon_compose.analysis.devices import DevicesSheet, SimulationSheet
 from axon_compose.analysis.diff import Difference
 from axon_compose.analysis.lint import Advice
 from axon_compose.plan import Compiled, Plan
@@ -21,6 +21,7 @@ from axon_compose.report._notebook import advice_html, check_html, plan_html, ve
 from axon_compose.report._race import race_html, race_text
 from axon_compose.report._ranking import ranking_html, ranking_text
 from axon_compose.report._receipt import receipt_html, receipt_text
+from axon_compose.report._simulation import simulation_html
 from axon_compose.report._surgery import surgery_html, surgery_text
 
 __all__ = ["html_of", "text_of"]
@@ -43,6 +44,8 @@ def html_of(result: Any) -> str:
             return cost_html(result)
         case DevicesSheet():
             return devices_html(result)
+        case SimulationSheet():
+            return simulation_html(result)
         case Difference():
             return diff_html(result)
         case Comparison():

@@ -14,6 +14,7 @@ import mlx.nn as nn
 
 from axon_core.linear import Linear
 from axon_core.norms import LayerNorm
+from axon_core.pools import Pools
 from axon_core.rope import RoPE
 from axon_core.selection import choose, places, store, visible
 from axon_core.specs._indexer import IndexerOptions
@@ -33,6 +34,8 @@ class Indexer(nn.Module):
         q, k     = rope(wq_b(latent)), rope(k_norm(wk(x)))              one key for all heads
         score_ts = sum over heads h of weights_proj(x_t)_h · relu(q_th · k_s) / sqrt(heads · head_dim)
 
+    With pools, keys are those of pools (`axon_core.pools`), and tokens are chosen pool by pool.
+
     Nothing is learned through the choice, so no gradient reaches the parameters and they are frozen; DeepSeek trains
     them towards the attention's own weights.
 
@@ -48,11 +51,15 @@ class Indexer(nn.Module):
         self, hidden_size: int, query_size: int, options: IndexerOptions, rope: RopeOptions | None, rope_dim: int
     ) -> None:
         super().__init__()
-        self.num_heads, self.top_k = options.num_heads, options.top_k
+        self.num_heads, self.top_k, self.chosen = options.num_heads, options.top_k, options.chosen
+        self.pool_size = options.pool_size
         self.wq_b = Linear(query_size, options.num_heads * options.head_dim, bias=False)
         self.wk = Linear(hidden_size, options.head_dim, bias=False)
         self.k_norm = LayerNorm(options.head_dim, options.norm_eps)
         self.weights_proj = Linear(hidden_size, options.num_heads, bias=False)
+        if self.pool_size is not None:
+            self.pool_gate = Linear(hidden_size, options.head_dim, bias=False)
+            self.pool_bias = mx.zeros((self.pool_size, options.head_dim))
         self.rope = None
         if rope is not None:
             self.rope = RoPE(rope_dim, rope.model_copy(update={"traditional": options.traditional}))
@@ -70,22 +77,43 @@ class Indexer(nn.Module):
             x: (B, L, D).
             latent: What queries come out of, (B, L, query_size).
             mask: What may be seen, as for the attention.
-            cache: An mlx-lm cache of keys (B, 1, S, head_dim) and values without width, updated in place; or None.
+            cache: An mlx-lm cache of keys (B, 1, S, head_dim) and of what `pool_gate` gives, or values without width,
+                updated in place; or None.
             offset: Position of the first token, int or (B,).
 
         Returns:
             The selection, and arrays that have to be computed with the layer's output.
         """
         x, latent = mx.stop_gradient(x), mx.stop_gradient(latent)
-        keys, held = store(cache, self._turned(self.k_norm(self.wk(x))[:, None], offset))
+        keys, gates, held = self._keys(x, cache, offset)
         length, total = x.shape[1], keys.shape[2]
-        if total <= self.top_k:
+        if total <= self.chosen:
             return (None, None), held
         queries = self.wq_b(latent).reshape(*x.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3)
+        queries = self._turned(queries, offset)
         weights = self.weights_proj(x).astype(mx.float32) * self.scale
         seen = partial(visible, mask, length=length, total=total)
-        selected = choose(self._turned(queries, offset), keys, weights, seen, self.top_k)
-        return (selected, places(selected, self.top_k) if length == 1 else None), held
+        if self.pool_size is None or gates is None:
+            selected = choose(queries, keys, weights, seen, self.top_k)
+        else:
+            pools = Pools(self.pool_size, length, total, getattr(cache, "left_padding", None))
+            pooled = pools.keys(keys, gates, self.pool_bias)
+            selected = choose(queries, pooled, weights, pools.complete, self.top_k // self.pool_size)
+            selected = pools.tokens(selected, seen(0, length))
+        return (selected, places(selected, self.chosen) if length == 1 else None), held
+
+    def _keys(
+        self, x: mx.array, cache: Any, offset: int | mx.array
+    ) -> tuple[mx.array, mx.array | None, list[mx.array]]:
+        """Of all tokens, (B, 1, S, head_dim); with pools what their weights are made of; what has to be computed."""
+        keys = self._turned(self.k_norm(self.wk(x))[:, None], offset)
+        if self.pool_size is None:
+            keys, held = store(cache, keys)
+            return keys, None, held
+        gates = self.pool_gate(x)[:, None]
+        if cache is not None:
+            keys, gates = cache.update_and_fetch(keys, gates)
+        return keys, gates, [keys, gates]
 
     def _turned(self, x: mx.array, offset: int | mx.array) -> mx.array:
         """Rotate a part of each head, (B, heads, L, head_dim)."""

@@ -28,21 +28,24 @@ def mean_and_variance(x: mx.array, shard: Shard) -> tuple[mx.array, mx.array]:
     r"""Mean and variance over the last axis of all devices' arrays, in float32.
 
     With the means :math:`\mu_i` and variances :math:`v_i` of n devices' equal shares,
-    :math:`\mu = \frac{1}{n} \sum_i \mu_i` and :math:`v = \frac{1}{n} \sum_i (v_i + \mu_i^2) - \mu^2`.
+    :math:`\mu = \frac{1}{n} \sum_i \mu_i` and :math:`v = \frac{1}{n} \sum_i (v_i + (\mu_i - \mu)^2)`, which loses no
+    digits where the mean is large (Chan, Golub and LeVeque 1983). So that each device has all of them, the devices add
+    arrays that are zero but for the mean and variance of one of them.
 
     Args:
         x: (..., N), of N numbers on each device.
-        shard: Sums over the devices, two numbers for each row.
+        shard: Sums over the devices, two numbers of each device for each row.
 
     Returns:
         Each (..., 1).
     """
     wide = x.astype(mx.float32)
-    own = wide.mean(axis=-1, keepdims=True)
-    square = mx.var(wide, axis=-1, keepdims=True) + mx.square(own)
-    both = shard.sum(mx.concatenate([own, square], axis=-1)) / shard.size
-    average, second = both[..., :1], both[..., 1:]
-    return average, mx.maximum(second - mx.square(average), 0.0)
+    own = mx.stack([wide.mean(axis=-1), mx.var(wide, axis=-1)], axis=-1)
+    before, after = 2 * shard.rank, 2 * (shard.size - shard.rank - 1)
+    both = shard.sum(mx.pad(own, [(0, 0)] * (own.ndim - 1) + [(before, after)]))
+    means, variances = both[..., ::2], both[..., 1::2]
+    average = means.mean(axis=-1, keepdims=True)
+    return average, (variances + mx.square(means - average)).mean(axis=-1, keepdims=True)
 
 
 def spread_norm(
@@ -58,7 +61,7 @@ def spread_norm(
         weight: Scale of each of them, (N,); none by default.
         bias: Shift of each of them, (N,).
         eps: Added to the mean square or the variance.
-        shard: Sums over the devices, one number for each row, or two to subtract the mean.
+        shard: Sums over the devices, one number for each row, or to subtract the mean two of each device.
         center: Whether the mean is subtracted first, as a layer norm does.
 
     Returns:

@@ -51,6 +51,7 @@ HOLD = [
     ("moe", EXPERTS | {"intermediate_size": 9, "identity_experts": 4, "correction_bias": True, "bias": True}, {}),
     ("moe", EXPERTS | {"intermediate_size": 9, "shared_intermediate_size": 7, "shared_gate": "softmax"}, {}),
     ("moe", EXPERTS | {"intermediate_size": 9, "shared_intermediate_size": 8, "bias": True, "gated": False}, {}),
+    ("moe", EXPERTS | {"intermediate_size": 8, "shared_intermediate_size": 7, "bias": True}, {}),
     ("moe", EXPERTS | {"intermediate_size": 9, "num_shared_experts": 4, "hashed": True, "score": "sqrt_softplus"}, {}),
     # A latent width, with biases, and norms of what one device does not know.
     ("moe", EXPERTS | {"intermediate_size": 8, "latent_size": 6, "bias": True, "latent_norm": {"sum": True}}, {}),

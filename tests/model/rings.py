@@ -13,7 +13,7 @@ import mlx.core as mx
 
 from axon_compose.model import LanguageModel, with_folder_names
 
-__all__ = ["Parts", "Ring"]
+__all__ = ["Parts", "Ring", "divided", "ring_of"]
 
 
 @dataclass
@@ -51,28 +51,29 @@ class Ring:
         raise BrokenPipeError("another rank has failed")
 
 
+def ring_of(size: int) -> list[Ring]:
+    """As many ranks that reach each other."""
+    queues: dict[tuple[int, int], Queue[mx.array]] = {(a, b): Queue() for a in range(size) for b in range(size)}
+    broken = threading.Event()
+    return [Ring(rank, size, queues, broken) for rank in range(size)]
+
+
+def divided(model: LanguageModel, size: int, split: Sequence[int] | None = None) -> Parts:
+    """The same weights in several models, each with its part of the layers."""
+    mx.eval(model.parameters())
+    parts = Parts([with_folder_names(model) for _ in range(size)], ring_of(size))
+    for part, ring in zip(parts.models, parts.rings, strict=True):
+        part.eval()
+        part.model.pipeline(ring, split)
+    return parts
+
+
+@dataclass
 class Parts:
-    """The same weights in several models, each with its part of the layers.
+    """Models that are divided over the ranks of a ring."""
 
-    Args:
-        model: The whole model.
-        size: Number of ranks.
-        split: Layers of each rank.
-    """
-
-    def __init__(self, model: LanguageModel, size: int, split: Sequence[int] | None = None) -> None:
-        mx.eval(model.parameters())
-        self.broken = threading.Event()
-        self.queues: dict[tuple[int, int], Queue[mx.array]] = {
-            (a, b): Queue() for a in range(size) for b in range(size)
-        }
-        self.rings = [Ring(rank, size, self.queues, self.broken) for rank in range(size)]
-        self.models: list[Any] = []
-        for ring in self.rings:
-            part = with_folder_names(model)
-            part.eval()
-            part.model.pipeline(ring, split)
-            self.models.append(part)
+    models: list[Any]
+    rings: list[Ring]
 
     def run(self, work: Callable[[Any], list[mx.array]]) -> list[list[mx.array]]:
         """What each model gives, all at the same time."""
@@ -84,7 +85,7 @@ class Parts:
                 mx.eval(found[rank])
             except BaseException as error:  # the test shall see it
                 found[rank] = error
-                self.broken.set()
+                self.rings[rank].broken.set()
             finally:
                 mx.clear_streams()  # else the process aborts now and then when it ends
 

@@ -10,11 +10,14 @@ import models
 import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
-from rings import Parts
+from rings import divided
 
 from axon_compose import load
 from axon_compose.diagnostics import Refusal
 from axon_compose.model import LanguageModel
+from axon_compose.model._build import make_module
+from axon_compose.model._folder_model import FolderModel
+from axon_compose.model.names import CONFIG_KEY, FolderNames
 from axon_compose.proof.check._batches import merged
 from axon_compose.proof.check._subject import Subject
 from tests.families.models import architecture
@@ -79,12 +82,12 @@ def ragged(model: Any, vocabulary: int) -> list[mx.array]:
 
 def compare(model: LanguageModel, size: int, split: list[int] | None = None) -> None:
     vocabulary = int(model.plan.dims.vocab_size)
-    parts = Parts(model, size, split)
+    parts = divided(model, size, split)
     for work in (called, ragged):
         expected = work(model, vocabulary)
         for rank, found in enumerate(parts.run(lambda part, work=work: work(part, vocabulary))):
             assert all(map(mx.array_equal, found, expected)), (work.__name__, rank)
-    assert not any(queue.qsize() for queue in parts.queues.values())
+    assert not any(queue.qsize() for queue in parts.rings[0].queues.values())
 
 
 @pytest.mark.parametrize(
@@ -138,7 +141,7 @@ def test_a_process_holds_its_layers_and_what_every_process_needs() -> None:
     described = models.description("a*4", a=["attn", "mlp"])
     for tied in (True, False):
         model = Subject(load(described | {"head": {"tied": tied}}).plan()).model
-        last, first = Parts(model, 2).models
+        last, first = divided(model, 2).models
         names = [{name for name, _ in tree_flatten(part.parameters())} for part in (last, first)]
         layers = [{name.split(".")[2] for name in found if ".layers." in name} for found in names]
         assert layers == [{"2", "3"}, {"0", "1"}]
@@ -158,7 +161,7 @@ def fixed(batch: int, length: int) -> mx.array:
 
 
 def test_shapes_go_ahead_once() -> None:
-    parts, tokens = Parts(models.model("a*4", a=["attn", "mlp"]), 2), fixed(2, 5)
+    parts, tokens = divided(models.model("a*4", a=["attn", "mlp"]), 2), fixed(2, 5)
     for number in range(3):
         for ring in parts.rings:
             ring.sent.clear()
@@ -169,7 +172,7 @@ def test_shapes_go_ahead_once() -> None:
 
 def test_shared_matrices_go_once() -> None:
     model = Subject(architecture("zamba2").plan()).model
-    parts, tokens, sizes = Parts(model, 2), fixed(1, 3), []
+    parts, tokens, sizes = divided(model, 2), fixed(1, 3), []
     for _ in range(2):
         parts.rings[1].sent.clear()
         parts.run(lambda part: [part(tokens)])
@@ -180,9 +183,9 @@ def test_shared_matrices_go_once() -> None:
 
 
 def test_caches_of_all_processes_can_be_trimmed_or_none() -> None:
-    parts = Parts(models.model("a s", a=["attn"], s=["ssm"]), 2)
+    parts = divided(models.model("a s", a=["attn"], s=["ssm"]), 2)
     assert not any(can_trim_prompt_cache(part.make_cache()) for part in parts.models)
-    parts, tokens = Parts(models.model("a m w", a=["attn"], m=["mlp"], w=["swa"]), 3), fixed(1, 12)
+    parts, tokens = divided(models.model("a m w", a=["attn"], m=["mlp"], w=["swa"]), 3), fixed(1, 12)
 
     def trimmed(part: Any) -> list[mx.array]:
         cache = part.make_cache()
@@ -200,7 +203,7 @@ def test_caches_of_all_processes_can_be_trimmed_or_none() -> None:
 
 
 def test_a_state_of_another_type_than_announced_is_refused() -> None:
-    parts = Parts(models.model("a a", a=["attn"]), 2)
+    parts = divided(models.model("a a", a=["attn"]), 2)
     post = parts.models[1]._pipeline.post
     post.carry(mx.zeros((2, 2)), [1, 0], "key")
     with pytest.raises(ValueError, match=r"what goes to device 0 was .*float32.* and is .*float16"):
@@ -213,8 +216,15 @@ def test_what_cannot_be_divided() -> None:
     model = models.model("a a", a=["attn"])
     for size, split in ((3, None), (2, [2, 1])):
         with pytest.raises(Refusal) as caught:
-            Parts(model, size, split)
-        assert caught.value.code == "AX152"
-    parts = Parts(model, 2)
+            divided(model, size, split)
+        assert caught.value.code == "AX990"
+    parts = divided(model, 2)
     with pytest.raises(ValueError, match="divided already"):
         parts.models[0].model.pipeline(parts.rings[0])
+
+
+def test_folders_of_the_first_version_have_no_pipeline() -> None:
+    plan = models.model("a a", a=["attn"]).plan
+    first = FolderNames(plan, {CONFIG_KEY: {}})
+    assert not hasattr(FolderModel(plan, make_module, first), "model")
+    assert hasattr(FolderModel(plan, make_module, FolderNames(plan)).model, "pipeline")

@@ -11,16 +11,26 @@ from axon_compose.analysis.devices._collectives import (
 from axon_compose.analysis.devices._hardware import MOST_DEVICES, Hardware
 from axon_compose.analysis.devices._layout import Layout, layouts, strategies
 from axon_compose.analysis.devices._measure import CONTEXT, spread
+from axon_compose.analysis.devices._schedule import SCHEDULES, Job, Run, Schedule, Timeline
 from axon_compose.analysis.devices._sheet import DevicesSheet, Impossible, StrategyCost, TrainingStrategy
+from axon_compose.analysis.devices._simulate import SimulationSheet, simulate
+from axon_compose.analysis.devices._simulation import Simulated
 
 __all__ = [
     "CONTEXT",
     "MOST_DEVICES",
+    "SCHEDULES",
     "DevicesSheet",
     "Hardware",
     "Impossible",
+    "Job",
     "Layout",
+    "Run",
+    "Schedule",
+    "Simulated",
+    "SimulationSheet",
     "StrategyCost",
+    "Timeline",
     "Traffic",
     "TrainingStrategy",
     "all_gather",
@@ -29,6 +39,7 @@ __all__ = [
     "layouts",
     "reduce_scatter",
     "send",
+    "simulate",
     "spread",
     "strategies",
 ]

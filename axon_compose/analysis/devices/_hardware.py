@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["MOST_DEVICES", "Hardware"]
+from axon_compose.diagnostics import Refusal
+
+__all__ = ["MOST_DEVICES", "Hardware", "check_devices"]
 
 #: Devices at most.
 MOST_DEVICES: Final = 65536
@@ -39,3 +41,14 @@ class Hardware:
             raise ValueError("`latency` must not be negative")
         if self.memory is not None and self.memory < 0:
             raise ValueError("`memory` must not be negative")
+
+
+def check_devices(devices: int) -> None:
+    """Refuse a number of devices that cannot be.
+
+    Raises:
+        Refusal: `AX403`.
+    """
+    if not 1 <= devices <= MOST_DEVICES:
+        message = f"a model cannot run on {devices:,} devices"
+        raise Refusal("AX403", message, f"give a number from 1 to {MOST_DEVICES:,}")

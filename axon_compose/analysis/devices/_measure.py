@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from axon_compose.analysis.cost import BITS, Storage
-from axon_compose.analysis.devices._hardware import MOST_DEVICES, Hardware
+from axon_compose.analysis.devices._hardware import MOST_DEVICES, Hardware, check_devices
 from axon_compose.analysis.devices._layout import Layout, strategies
 from axon_compose.analysis.devices._recommend import recommend
 from axon_compose.analysis.devices._sheet import DevicesSheet, Impossible, StrategyCost
@@ -84,17 +84,6 @@ def spread(
         training=tuple(training_strategies(plan, devices, **step) if training else ()),
         faults=() if name else (_nothing_fits(spreads, rows, batch, hardware),),
     )
-
-
-def check_devices(devices: int) -> None:
-    """Refuse a number of devices that cannot be.
-
-    Raises:
-        Refusal: `AX403`.
-    """
-    if not 1 <= devices <= MOST_DEVICES:
-        message = f"a model cannot run on {devices:,} devices"
-        raise Refusal("AX403", message, f"give a number from 1 to {MOST_DEVICES:,}")
 
 
 def counted(

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 from axon_compose.analysis.cost import Answers, Storage, Training, bytes_read, kind, layer_traffic
 from axon_compose.analysis.devices._collectives import NOTHING, Traffic, all_gather, all_reduce
+from axon_compose.devices import source_use, varies
 from axon_compose.plan import DTYPES, Layer, Plan, Use
 from axon_compose.registry import Split
 
@@ -51,6 +52,10 @@ class Experts:
     chosen: int
     nbytes: int
 
+    def read(self, tokens: int) -> int:
+        """Bytes of weights that so many tokens read at most, each of other experts."""
+        return self.nbytes * min(tokens * self.chosen, self.number) // self.number
+
 
 class Pieces:
     """Counts what each piece of one device's plan costs; layers that are alike are counted once.
@@ -76,6 +81,9 @@ class Pieces:
         self.answers = Answers()
         self.width = DTYPES[storage.dtype]
         self.hidden = int(plan.dims.hidden_size)
+        streams = plan.residual.option("streams") if plan.residual else None
+        #: Bytes of what goes from a layer to the next one, of a token: several vectors with a residual scheme.
+        self.stream = (streams if isinstance(streams, int) else 1) * self.hidden * self.width
         before = (plan.embedding, *((plan.residual,) if plan.residual else ()))
         after = (*((plan.final_norm,) if plan.final_norm else ()), plan.head)
         self.first, self.last = Piece(before), Piece(after)
@@ -91,6 +99,34 @@ class Pieces:
     def weights(self, piece: Piece) -> int:
         """Bytes of its parameters, whether or not another layer has the same ones."""
         return self._once("weights", piece, 0, lambda: sum(map(self.storage.nbytes, piece.uses)))
+
+    def tied_bytes(self) -> int:
+        """Bytes of the parameters of the embedding that the head reads."""
+        table, found = self.plan.embedding, 0
+        for name in self.answers.touched(self.plan.head, 1):
+            section, _, inner = name.partition(".")
+            if section == "embedding" and inner in table.params:
+                found += self.storage.parameter(table, inner)
+        return found
+
+    def published(self, source: str, tokens: int, batch: int) -> int:
+        """About how many bytes a value has that a component publishes.
+
+        Keys and values are those of the whole context. No record says how wide others are: those of the embedding count
+        as the rows of its widest table, those of layers as the hidden state.
+
+        Args:
+            source: The value, `layer.key.value` or `embedding.value`.
+            tokens: Of all sequences together, in this pass.
+            batch: Sequences.
+        """
+        if varies(self.plan, source):
+            cache = source_use(self.plan, source).cache
+            return 0 if cache is None else batch * cache.nbytes(self.context, self.storage.dtype)
+        table = self.plan.embedding
+        rows = [table.params[name][-1] for name in self.answers.touched(table, 1) if name in table.params]
+        width = max([self.hidden, *rows]) if source.startswith("embedding.") else self.hidden
+        return tokens * width * self.width
 
     def caches(self, piece: Piece) -> int:
         """Bytes of its caches for one sequence."""
@@ -143,7 +179,7 @@ class Pieces:
 
     def _between(self, piece: Piece, batch: int) -> int:
         tokens, counted = min(CHUNK, self.context), self._trained(batch)
-        stream = batch * tokens * self.hidden * self.width
+        stream = batch * tokens * self.stream
         if piece is self.last:  # scores are made of the last token of each sequence alone
             return stream + 2 * batch * int(self.plan.dims.vocab_size) * self.width
         return stream + max((counted.saved(use, tokens) for use in piece.uses), default=0)

@@ -1,4 +1,4 @@
-"""Which way to take: of those that fit, the fastest."""
+"""Which way to take: of those that fit, the fastest that mlx_lm runs."""
 
 from __future__ import annotations
 
@@ -23,15 +23,32 @@ def recommend(strategies: Sequence[StrategyCost], batch: int, memory: int | None
         least = min(strategies, key=lambda row: row.memory_bytes)
         there = human(memory or 0)
         return None, f"none fits {there} per device: the smallest is {least.name} with {human(least.memory_bytes)}"
+    fitting = [row for row in fitting if _runs(row)] or fitting
     best = max(fitting, key=lambda row: (_speed(row, batch), -row.memory_bytes, -row.messages_per_token))
-    return best.name, _why(best, fitting, len(strategies), batch, memory)
+    return best.name, _why(best, fitting, batch, memory) + _better(best, strategies, batch)
+
+
+def _runs(row: StrategyCost) -> bool:
+    """Whether mlx_lm can run it: groups inside of a pipeline are a plan alone."""
+    return row.layout.tensor == 1 or row.layout.pipeline == 1
 
 
 def _speed(row: StrategyCost, batch: int) -> float:
     return row.together if batch > 1 else row.one
 
 
-def _why(best: StrategyCost, fitting: Sequence[StrategyCost], number: int, batch: int, memory: int | None) -> str:
+def _better(best: StrategyCost, strategies: Sequence[StrategyCost], batch: int) -> str:
+    """What would be faster, or is a plan alone."""
+    if not _runs(best):
+        return "; mlx_lm does not run it"
+    faster = [row for row in strategies if row.fits is not False and _speed(row, batch) > 1.005 * _speed(best, batch)]
+    if not faster:
+        return ""
+    first = max(faster, key=lambda row: _speed(row, batch))
+    return f"; {first.name} would be {_speed(first, batch) / _speed(best, batch):.3g} times as fast, if mlx_lm ran it"
+
+
+def _why(best: StrategyCost, fitting: Sequence[StrategyCost], batch: int, memory: int | None) -> str:
     there = "" if memory is None else f" fit{'s' * (len(fitting) == 1)} {human(memory)} per device"
     of = "one sequence" if batch == 1 else f"{batch:,} sequences"
     bound = f"{rate(_speed(best, batch))} tokens/s of {of} at most"
@@ -39,7 +56,7 @@ def _why(best: StrategyCost, fitting: Sequence[StrategyCost], number: int, batch
     if best.layout.data > batch:
         bound += f"; {best.layout.data - batch:,} replicas have nothing to do"
     if not others:
-        return f"{best.name} alone{there}; {bound}" if number > 1 else f"there is no other; {bound}"
+        return f"the only one{there and f' that{there}'}, {bound}"
     second = max(others, key=lambda row: _speed(row, batch))
     times = _speed(best, batch) / _speed(second, batch)
     among = f"of {len(fitting)} that{there}: " if memory is not None else ""

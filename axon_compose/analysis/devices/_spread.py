@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from axon_compose.analysis.devices._collectives import NOTHING, Traffic, all_gather, send
+from axon_compose.analysis.devices._collectives import NOTHING, Traffic, send
 from axon_compose.analysis.devices._hardware import Hardware
 from axon_compose.analysis.devices._pieces import Piece, Pieces
+from axon_compose.devices import PipelinePlan, Visit
 
 __all__ = ["Spread"]
 
@@ -16,39 +17,57 @@ __all__ = ["Spread"]
 class Spread:
     """One copy of a model, laid on tensor x pipeline devices. Devices that share a layer have equal parts.
 
-    Every stage has embedding, final norm and head too, as the classes of mlx-lm have them: its tokens are those of all,
-    and every device ends with the same scores.
+    Every stage has the head, the final norm and what the head reads of the embedding, as `axon_compose.model` has it:
+    all devices end with the same scores. The rest of the embedding is on the first stage alone. A layer that uses the
+    weights of another one runs where that one is.
 
     Attributes:
         pieces: One device's plan.
-        cuts: Layers of each stage, in the order of computation.
+        plan: Who runs what of it.
     """
 
     pieces: Pieces
-    cuts: tuple[range, ...]
+    plan: PipelinePlan
 
     @property
     def stages(self) -> int:
         """How many there are."""
-        return len(self.cuts)
+        return len(self.plan.stages)
 
-    def layers(self, stage: int) -> Sequence[Piece]:
-        """The layers of a stage."""
-        return [self.pieces.layers[index] for index in self.cuts[stage]]
+    def layers(self, stage: int) -> list[Piece]:
+        """The layers that a stage runs."""
+        visits = (visit for visit in self.plan.visits if visit.stage == stage)
+        return [self.pieces.layers[index] for visit in visits for index in visit.layers]
 
     def runs(self, stage: int) -> list[Piece]:
         """What a stage computes: the first one looks tokens up, the last one makes scores."""
-        first = [self.pieces.first] if stage == 0 else []
-        last = [self.pieces.last] if stage == self.stages - 1 else []
+        first = [self.pieces.first] if stage == self.plan.visits[0].stage else []
+        last = [self.pieces.last] if stage == self.plan.visits[-1].stage else []
         return [*first, *self.layers(stage), *last]
 
     # What is in memory.
 
     def weight_bytes(self, stage: int) -> int:
-        """Weights of a stage; those of layers that share them are there once."""
-        owners = {piece.layer.owner or piece.layer.index: piece for piece in self.layers(stage) if piece.layer}
-        held = [self.pieces.first, *owners.values(), self.pieces.last]
-        return sum(map(self.pieces.weights, held))
+        """Weights of a stage when a model runs."""
+        entering = stage == self.plan.visits[0].stage
+        first = self.pieces.weights(self.pieces.first) if entering else self._needed
+        return first + self._own(stage) + self.pieces.weights(self.pieces.last)
+
+    def used_bytes(self, stage: int) -> int:
+        """Weights that a stage computes with: the first one looks tokens up, the last one makes scores."""
+        ends = sum(self.pieces.weights(piece) for piece in self.runs(stage) if piece.layer is None)
+        tied = stage == self.plan.visits[-1].stage != self.plan.visits[0].stage
+        return self._own(stage) + ends + (self.pieces.tied_bytes() if tied else 0)
+
+    def _own(self, stage: int) -> int:
+        layers = (self.pieces.layers[index] for index in self.plan.stages[stage].layers)
+        return sum(self.pieces.weights(piece) for piece in layers if piece.layer and piece.layer.owner is None)
+
+    @cached_property
+    def _needed(self) -> int:
+        """What the head reads of the embedding."""
+        table, storage = self.pieces.plan.embedding, self.pieces.storage
+        return sum(storage.parameter(table, name) for name in self.plan.needed)
 
     def cache_bytes(self, stage: int, batch: int) -> int:
         """Caches of a stage's layers."""
@@ -62,34 +81,93 @@ class Spread:
         """What a forward pass over whole sequences leaves for the backward pass."""
         return sum(self.pieces.saved(piece, batch) for piece in self.runs(stage))
 
+    def kept_bytes(self, stage: int, batch: int, segment: int | None) -> tuple[int, int]:
+        """What a training step keeps of a stage's activations: once, and for each micro-batch until its backward pass.
+
+        Args:
+            stage: The stage.
+            batch: Sequences of a micro-batch.
+            segment: Layers that are computed again at a time, of which the input alone is kept; None or 0 for none.
+        """
+        if not segment:
+            return 0, self.saved_bytes(stage, batch)
+        stream = batch * self.pieces.context * self.pieces.stream
+        sizes = [self.pieces.saved(piece, batch) for piece in self.layers(stage)]
+        ends = self.saved_bytes(stage, batch) - sum(sizes)
+        return min(segment + 1, len(sizes)) * max(sizes), ends + -(-len(sizes) // segment) * stream
+
     # What takes time.
 
     def moved_bytes(self, stage: int, batch: int) -> int:
         """What memory moves while a stage computes one more token of each sequence."""
         return sum(self.pieces.moved(piece, batch) for piece in self.runs(stage))
 
-    def shared(self, stage: int, tokens: int) -> Traffic:
-        """What the devices of a stage send each other in a pass over so many tokens, to share its layers."""
+    def shared(self, stage: int, tokens: int, *, scores: bool = True) -> Traffic:
+        """What the devices of a stage send each other in a pass over so many tokens, to share its layers.
+
+        Args:
+            stage: The stage.
+            tokens: Of all sequences together.
+            scores: Whether the pass ends with scores, as that over a part of a prompt does not.
+        """
         total = NOTHING
         for piece in self.runs(stage):
-            total += self.pieces.exchanged(piece, tokens)
+            if scores or piece is not self.pieces.last:
+                total += self.pieces.exchanged(piece, tokens)
         return total
 
-    def handed_on(self, stage: int, tokens: int) -> Traffic:
-        """What a stage sends the next one: what runs through the layers, and values that later layers read."""
-        if stage == self.stages - 1:
-            return NOTHING
-        return send(tokens * self.pieces.hidden * self.pieces.width)
+    def hops(self, tokens: int, batch: int = 1) -> list[tuple[int, Traffic]]:
+        """What goes from stage to stage in a pass, one after another: the stage that sends, and how much.
 
-    def told(self, tokens: int) -> Traffic:
-        """What all stages exchange after the last one, so that each of them makes the scores."""
-        return all_gather(self.stages * tokens * self.pieces.hidden * self.pieces.width, self.stages)
+        Stages are a ring, in which arrays take the shorter way.
+
+        Args:
+            tokens: Of all sequences together.
+            batch: Sequences.
+        """
+        found = []
+        for before, after in zip(self.plan.visits, self.plan.visits[1:], strict=False):
+            traffic = send(tokens * self.pieces.stream + self._values(after, tokens, batch))
+            found += [(stage, traffic) for stage in self._way(before.stage, after.stage)]
+        return found
+
+    def _way(self, start: int, end: int) -> list[int]:
+        """The stages that send, from one to another around the ring."""
+        ahead = (end - start) % self.stages
+        back = self.stages - ahead
+        step, number = (1, ahead) if ahead <= back else (-1, back)
+        return [(start + step * hop) % self.stages for hop in range(number)]
+
+    def _values(self, visit: Visit, tokens: int, batch: int) -> int:
+        """Bytes of the named values that come along: keys and values whole, others as wide as the hidden state."""
+        total = 0
+        for source in visit.values:
+            if source not in visit.constant:
+                total += self.pieces.published(source, tokens, batch)
+        return total
+
+    def told(self, tokens: int) -> tuple[Traffic, dict[int, float]]:
+        """What all stages are told after the last layer, so that each makes the scores: both ways round the ring.
+
+        Returns:
+            What waits for each other, and bytes by the stage that sends them.
+        """
+        nbytes, size, root = tokens * self.pieces.hidden * self.pieces.width, self.stages, self.plan.visits[-1].stage
+        ways = (size // 2, (size + 1) // 2 - 1)
+        sent: dict[int, float] = {}
+        for number, step in zip(ways, (1, -1), strict=True):
+            for hop in range(number):
+                stage = (root + step * hop) % size
+                sent[stage] = sent.get(stage, 0) + nbytes
+        return send(nbytes).times(max(ways)), sent
 
     def path(self, tokens: int) -> Traffic:
         """All that waits for each other in one more token of so many sequences."""
-        total = self.told(tokens)
+        total, _ = self.told(tokens)
         for stage in range(self.stages):
-            total += self.shared(stage, tokens) + self.handed_on(stage, tokens)
+            total += self.shared(stage, tokens)
+        for _, traffic in self.hops(tokens, tokens):
+            total += traffic
         return total
 
     def step_seconds(self, hardware: Hardware, batch: int) -> float:
@@ -98,19 +176,16 @@ class Spread:
         return moved / hardware.bandwidth + self.path(batch).seconds(hardware.link, hardware.latency)
 
     def sent_bytes(self, tokens: int, *, scores: bool) -> float:
-        """Bytes that the device sends which sends most, in a pass over so many tokens.
-
-        Args:
-            tokens: Of all sequences together.
-            scores: Whether the pass ends with scores, as that over a part of a prompt does not.
-        """
-        return max(self._sent(stage, tokens, scores=scores).nbytes for stage in range(self.stages))
-
-    def _sent(self, stage: int, tokens: int, *, scores: bool) -> Traffic:
-        sent = self.handed_on(stage, tokens)
-        for piece in self.runs(stage):
-            if scores or piece is not self.pieces.last:
-                sent += self.pieces.exchanged(piece, tokens)
+        """Bytes that the device sends which sends most, in a pass over so many tokens of one sequence; see `shared`."""
+        sent = [self.shared(stage, tokens, scores=scores).nbytes for stage in range(self.stages)]
+        for stage, traffic in self.hops(tokens):
+            sent[stage] += traffic.nbytes
         if scores:
-            sent += self.told(tokens)
-        return sent
+            for stage, nbytes in self.told(tokens)[1].items():
+                sent[stage] += nbytes
+        return max(sent)
+
+    def handed_on(self, stage: int, tokens: int, batch: int) -> Traffic:
+        """What a stage gives the next one in a schedule: all that it sends there in a pass, as one message."""
+        nbytes = sum(traffic.nbytes for sender, traffic in self.hops(tokens, batch) if sender == stage)
+        return send(round(nbytes)) if nbytes else NOTHING

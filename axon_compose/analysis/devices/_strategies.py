@@ -3,7 +3,7 @@
 With n devices of M bytes/s of memory, links of K bytes/s and messages of l seconds, one more token of b sequences takes
 
     tensor n     moved(rank) / M  +  sum over outputs that are joined of [ messages * l + bytes / K ]
-    pipeline n   sum over stages of [ moved(stage) / M ]  +  (n - 1) * [ l + b * D * width / K ]  +  telling all
+    pipeline n   sum over stages of [ moved(stage) / M ]  +  (n - 1 + n // 2) * [ l + b * D * width / K ]
     data n       what one device takes for ceil(b / n) sequences
 
 since every sum has to be there before the next component begins, and since mlx-lm gives all sequences to one stage
@@ -12,15 +12,14 @@ after another. Operations take no time here: decoding is bound by memory.
 
 from __future__ import annotations
 
-from axon_compose.analysis.cost import GROUP_SIZE, Storage
-from axon_compose.analysis.devices._cuts import balanced
+from axon_compose.analysis.balance import balanced_stages
+from axon_compose.analysis.cost import Storage
 from axon_compose.analysis.devices._hardware import Hardware
 from axon_compose.analysis.devices._layout import Layout
 from axon_compose.analysis.devices._pieces import Pieces
 from axon_compose.analysis.devices._sheet import StrategyCost
 from axon_compose.analysis.devices._spread import Spread
-from axon_compose.devices import TensorPlan, split_plan
-from axon_compose.diagnostics import Refusal
+from axon_compose.devices import PipelinePlan, TensorPlan, pipeline_plan, split_plan
 from axon_compose.plan import Plan
 
 __all__ = ["Spreads"]
@@ -45,10 +44,10 @@ class Spreads:
         """One device's plan of so many that share each layer.
 
         Raises:
-            Refusal: `AX151`, nothing can be split.
+            Refusal: `AX980`, nothing can be split.
         """
         if tensor not in self._ranks:
-            self._ranks[tensor] = split_plan(self.plan, tensor, groups=_groups(self.plan, self.storage))
+            self._ranks[tensor] = split_plan(self.plan, tensor, groups=self.storage.groups(self.plan))
         return self._ranks[tensor]
 
     def pieces(self, tensor: int) -> Pieces:
@@ -62,21 +61,19 @@ class Spreads:
         """One replica.
 
         Raises:
-            Refusal: `AX151` or `AX152`, the model cannot be divided so.
+            Refusal: `AX980` or `AX990`, the model cannot be divided so.
         """
         key = (layout.tensor, layout.pipeline)
         if key not in self._spreads:
             pieces = self.pieces(layout.tensor)
-            self._spreads[key] = Spread(pieces, self.cuts(pieces, layout.pipeline))
+            self._spreads[key] = Spread(pieces, self.stages(pieces.plan, layout.pipeline))
         return self._spreads[key]
 
-    def cuts(self, pieces: Pieces, stages: int) -> tuple[range, ...]:
-        """Layers of each stage, balanced by what memory moves for a token."""
-        if stages == 1:
-            return (range(len(self.plan.layers)),)
-        if stages > len(self.plan.layers):
-            raise Refusal("AX152", f"{stages} stages for {len(self.plan.layers)} layers")
-        return balanced([pieces.moved(piece, 1) for piece in pieces.layers], stages)
+    def stages(self, plan: Plan, number: int) -> PipelinePlan:
+        """Who runs what: the stages that a built folder has."""
+        if number == 1:
+            return pipeline_plan(plan, [range(len(plan.layers))])
+        return pipeline_plan(plan, balanced_stages(plan, number, dtype=self.storage.dtype, bits=self.storage.bits))
 
     def cost(self, layout: Layout, batch: int, hardware: Hardware) -> StrategyCost:
         """What a way costs.
@@ -90,7 +87,7 @@ class Spreads:
         one = spread.step_seconds(hardware, 1)
         return StrategyCost(
             layout=layout,
-            layers=tuple(map(len, spread.cuts)),
+            layers=tuple(len(spread.layers(stage)) for stage in range(spread.stages)),
             weight_bytes=weights,
             cache_bytes=caches,
             activation_bytes=between,
@@ -120,13 +117,3 @@ def _largest(spread: Spread, batch: int) -> tuple[int, int, int]:
         for stage in range(spread.stages)
     ]
     return max(sizes, key=sum)
-
-
-def _groups(plan: Plan, storage: Storage) -> dict[str, int]:
-    """Modules that are quantised, and the numbers that share a scale."""
-    return {
-        f"{use.path}.{name.rpartition('.')[0]}": GROUP_SIZE
-        for use in plan.uses()
-        for name in use.params
-        if storage.quantized(use, name)
-    }

@@ -7,8 +7,10 @@ written, hashed and dropped before the next. That is true only if nothing else k
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import prod
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -43,6 +45,7 @@ _DTYPES: Final[Mapping[str, str]] = {
     "complex64": "C64",
 }  # fmt: skip
 _CHUNK: Final = 16 * 1024 * 1024
+_IN_LAYER: Final = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
 
 class NotComputed(Exception):
@@ -121,6 +124,9 @@ def drain(arrays: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 def plan_shards(specs: Sequence[TensorSpec], max_shard_bytes: int = MAX_SHARD_BYTES) -> list[Shard]:
     """Divide tensors over files, in order; a tensor above the limit has a file of its own.
 
+    Where one file is not enough, files begin with a layer, and what is outside of layers has files of its own: a device
+    that runs some of the layers fetches few files that it does not need. Only a layer above the limit is divided.
+
     Raises:
         ValueError: A name comes twice or is reserved, or the limit is not positive.
     """
@@ -129,18 +135,45 @@ def plan_shards(specs: Sequence[TensorSpec], max_shard_bytes: int = MAX_SHARD_BY
         raise ValueError("tensor names must be unique, not empty and not `__metadata__`")
     if max_shard_bytes <= 0:
         raise ValueError("max_shard_bytes must be positive")
-    groups: list[list[TensorSpec]] = [[]]
-    size = 0
-    for spec in specs:
-        if groups[-1] and size + spec.nbytes > max_shard_bytes:
-            groups.append([])
-            size = 0
-        groups[-1].append(spec)
-        size += spec.nbytes
+    if sum(spec.nbytes for spec in specs) <= max_shard_bytes:
+        groups = [list(specs)]
+    else:
+        inside = groupby(_layers(specs, max_shard_bytes), key=lambda unit: _layer(unit[0]) is not None)
+        groups = [group for _, units in inside for group in _filled(units, max_shard_bytes)]
     count = len(groups)
     single = "model.safetensors"
     files = [single] if count == 1 else [f"model-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)]
     return [Shard(file, tuple(group)) for file, group in zip(files, groups, strict=True)]
+
+
+def _layer(spec: TensorSpec) -> str | None:
+    """The number of the layer that a tensor belongs to, as `mlx_lm` reads it from names."""
+    found = _IN_LAYER.search(spec.name)
+    return found and found[1]
+
+
+def _layers(specs: Sequence[TensorSpec], limit: int) -> Iterator[list[TensorSpec]]:
+    """Runs of tensors that stay together: those of a layer, or single ones."""
+    for layer, run in groupby(specs, key=_layer):
+        tensors = list(run)
+        if layer is None or sum(spec.nbytes for spec in tensors) > limit:
+            yield from ([spec] for spec in tensors)
+        else:
+            yield tensors
+
+
+def _filled(units: Iterable[list[TensorSpec]], limit: int) -> list[list[TensorSpec]]:
+    """Files that are filled one after the other."""
+    groups: list[list[TensorSpec]] = [[]]
+    size = 0
+    for unit in units:
+        more = sum(spec.nbytes for spec in unit)
+        if groups[-1] and size + more > limit:
+            groups.append([])
+            size = 0
+        groups[-1] += unit
+        size += more
+    return groups
 
 
 def write_shards(

@@ -82,6 +82,7 @@ def huggingface_definitions() -> dict[str, Schema]:
             "title": "rule",
             "description": model_text(WeightRule),
             "type": ["string", "object", "null"],
+            "minLength": 1,
             "properties": {
                 "to": from_field(WeightRule, "to", type=["string", "null"]),
                 "drop": from_field(WeightRule, "drop", type="boolean"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ from axon_compose.proof.check import (
 )
 from axon_compose.proof.check._compare import number
 from axon_compose.proof.check._report import CheckReport, Truth
-from axon_compose.proof.check._shrink import small_architecture
+from axon_compose.proof.check._shrink import VOCABULARY, small_architecture
 from axon_compose.proof.check._subject import Subject
 from axon_compose.registry import Guard, Raised
 
@@ -95,8 +96,13 @@ def check(
     if as_is:
         require(_COPIES * weight_nbytes(plan, "float32"), f"a check of `{plan.name}` as it is", largest_parts(plan))
         return check_plan(plan, seed=seed, truths=truths, devices=devices)
-    small = small_architecture(plan).plan()
-    return check_plan(small, seed=seed, truths=truths, described=len(plan.layers), devices=devices)
+    report = check_plan(small_architecture(plan).plan(), seed=seed, truths=truths, described=len(plan.layers))
+    if devices is None:
+        return report
+    # A vocabulary of its own, which can be split.
+    small = small_architecture(plan, vocabulary=-(-VOCABULARY // devices) * devices).plan()
+    split = check_plan(small, seed=seed, truths=[], devices=devices)
+    return replace(report, truths=(*report.truths, *split.truths))
 
 
 def check_plan(

@@ -69,10 +69,10 @@ def first_off(got: mx.array, wanted: mx.array, scale: mx.array, limit: float = E
     return same.index(False)
 
 
-def exact(subject: Subject) -> float:
-    """Largest distance of two outputs of a model that are equal: `EXACT`, or what its own roundings come to."""
+def exact(subject: Subject, least: float = EXACT) -> float:
+    """Largest distance of two outputs of a model that are equal: `least`, or what its own roundings come to."""
     roundings = distance(subject.rounded, subject.unrounded)
-    return min(max(EXACT, _ROUNDINGS * roundings), _LOOSEST)
+    return min(max(least, _ROUNDINGS * roundings), _LOOSEST)
 
 
 def compare(got: Sequence[mx.array], wanted: Sequence[mx.array], limit: float = EXACT) -> tuple[float, str]:

@@ -12,17 +12,15 @@ import mlx.core as mx
 from axon_compose.devices import TensorPlan, split_plan
 from axon_compose.model import Joining, in_threads, with_folder_names
 from axon_compose.proof.check._batches import left_padded_run
-from axon_compose.proof.check._compare import Rows, compare, distance
+from axon_compose.proof.check._compare import Rows, compare, exact
 from axon_compose.proof.check._report import Truth
 from axon_compose.proof.check._sequences import plain, run
 from axon_compose.proof.check._subject import Subject
 
 __all__ = ["Shared", "devices", "shared"]
 
-#: Largest difference, relative to the largest logit: sums of the devices' parts are sums in another order.
+#: Largest difference, relative to the largest logit, where roundings come to less: parts are summed in another order.
 _EXACT: Final = 2e-6
-#: How much more than one rounding of every weight that may move the logits.
-_ROUNDINGS: Final = 2
 #: Tokens in front of the second row of a batch.
 _PADDING: Final = 3
 
@@ -37,7 +35,7 @@ class Shared:
         tensor: What is split, and why the rest is whole.
         differences: Way in which the tokens are fed, to the largest difference on any device, relative to the largest
             logit.
-        limit: What they may be: 2e-6, or twice what a rounding of every weight does to this model.
+        limit: What they may be: 2e-6, or four times what a rounding of every weight does to this model.
         where: Of the worst way above the limit, the first token that is too far off.
     """
 
@@ -83,18 +81,17 @@ def shared(subject: Subject, size: int) -> Shared:
         size: Number of devices.
 
     Raises:
-        Refusal: `AX151`, nothing of the model can be split over so many devices.
+        Refusal: `AX980`, nothing of the model can be split over so many devices.
     """
     tensor, ways = split_plan(subject.plan, size), _ways(subject)
     rows = _ragged(subject)
-    once, apart = plain(subject.forward, subject.sample), [subject.forward(row) for row in rows]
-    limit = max(_EXACT, _ROUNDINGS * distance(subject.rounded, subject.unrounded))
+    once, apart = _apart(plain(subject.forward, subject.sample)), [subject.forward(row) for row in rows]
+    limit = exact(subject, _EXACT)
 
     def work(device: Joining) -> dict[str, Rows]:
-        part = Subject(subject.plan, subject.seed)
         model = with_folder_names(subject.model)
         model.keep_part(device)
-        part.__dict__["model"] = model
+        part = Subject(subject.plan, subject.seed, model=model)
         found = {name: way(part) for name, way in ways.items()}
         mx.eval(found)  # here, for no other thread can
         return found
@@ -102,7 +99,7 @@ def shared(subject: Subject, size: int) -> Shared:
     differences, where = dict[str, float](), dict[str, str]()
     for given in in_threads(size, work):
         for name, logits in given.items():
-            figure, place = compare(logits, apart if name == "left-padded" else once, limit)
+            figure, place = compare(_apart(logits), apart if name == "left-padded" else once, limit)
             if name not in differences or not figure <= differences[name]:
                 differences[name], where[name] = figure, place
     found = Shared(tensor, differences, limit)
@@ -129,3 +126,8 @@ def _ragged(subject: Subject) -> Rows:
     rows = [subject.sample[:1], subject.sample[1:, _PADDING:]]
     mx.eval(rows)  # here, for a thread cannot compute what another one has begun
     return rows
+
+
+def _apart(batch: Rows) -> Rows:
+    """Every sequence of a batch by itself."""
+    return [row for rows in batch for row in mx.split(rows, rows.shape[0])]

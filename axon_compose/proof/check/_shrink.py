@@ -14,7 +14,7 @@ from axon_compose.diagnostics import ArchitectureError
 from axon_compose.plan import Branch, Compiled, Layer, Member, Plan, Use, compile_source
 from axon_compose.registry import ComponentSpec, Registry, shrunken
 
-__all__ = ["deepened", "registry_of", "shrink", "small_architecture"]
+__all__ = ["VOCABULARY", "deepened", "registry_of", "shrink", "small_architecture"]
 
 #: Hidden sizes to try. Powers of two divide among heads; quantisation wants a multiple of 32.
 HIDDEN_SIZES: Final = (64, 128, 256)
@@ -24,12 +24,13 @@ VOCABULARY: Final = 97
 ALIKE: Final = 2
 
 
-def small_architecture(plan: Plan, *, alike: int = ALIKE) -> Compiled:
+def small_architecture(plan: Plan, *, alike: int = ALIKE, vocabulary: int = VOCABULARY) -> Compiled:
     """The plan's model in the smallest of a few widths that all of its components can live with.
 
     Args:
         plan: The model.
         alike: Layers of one kind that are kept.
+        vocabulary: Tokens, if the model has more.
 
     Raises:
         ArchitectureError: If none does, not even its own.
@@ -40,10 +41,11 @@ def small_architecture(plan: Plan, *, alike: int = ALIKE) -> Compiled:
     registry = registry_of(plan)
     for size in sizes[:-1]:
         try:
-            return compile_source(shrink(plan, hidden_size=size, alike=alike), registry=registry)
+            small = shrink(plan, hidden_size=size, alike=alike, vocabulary=vocabulary)
+            return compile_source(small, registry=registry)
         except ArchitectureError:
             continue
-    return compile_source(shrink(plan, hidden_size=own, alike=alike), registry=registry)
+    return compile_source(shrink(plan, hidden_size=own, alike=alike, vocabulary=vocabulary), registry=registry)
 
 
 def deepened(plan: Plan, layers: int) -> Compiled:
@@ -69,7 +71,9 @@ def registry_of(plan: Plan) -> Registry:
     return Registry.with_plugins(strangers, plan.plugins)
 
 
-def shrink(plan: Plan, *, hidden_size: int = HIDDEN_SIZES[0], alike: int = ALIKE) -> dict[str, Any]:
+def shrink(
+    plan: Plan, *, hidden_size: int = HIDDEN_SIZES[0], alike: int = ALIKE, vocabulary: int = VOCABULARY
+) -> dict[str, Any]:
     """Describe the same model in small sizes.
 
     Options are made small by each component's own `shrink`; where a spec has none they stay. Of the layers, the
@@ -79,6 +83,7 @@ def shrink(plan: Plan, *, hidden_size: int = HIDDEN_SIZES[0], alike: int = ALIKE
         plan: The model.
         hidden_size: Its new width, if that is less.
         alike: Layers of one kind that are kept.
+        vocabulary: Tokens, if the model has more.
 
     Returns:
         A description for `load`, free of formulas.
@@ -86,12 +91,13 @@ def shrink(plan: Plan, *, hidden_size: int = HIDDEN_SIZES[0], alike: int = ALIKE
     Raises:
         PluginFault: If a component's `shrink` fails (`AX212`).
     """
-    return _Shrinker(plan, hidden_size, kept_layers(plan, alike)).describe()
+    return _Shrinker(plan, hidden_size, vocabulary, kept_layers(plan, alike)).describe()
 
 
 class _Shrinker:
-    def __init__(self, plan: Plan, hidden_size: int, kept: set[int]) -> None:
+    def __init__(self, plan: Plan, hidden_size: int, vocabulary: int, kept: set[int]) -> None:
         self.plan, self.kept = plan, kept
+        self.vocabulary = min(vocabulary, int(plan.dims.vocab_size))
         self.hidden_size = min(hidden_size, int(plan.dims.hidden_size))
         self.components: dict[str, dict[str, Any]] = {}
         self.blocks: dict[str, dict[str, Any]] = {}
@@ -99,13 +105,12 @@ class _Shrinker:
 
     def describe(self) -> dict[str, Any]:
         plan = self.plan
-        vocabulary = min(VOCABULARY, int(plan.dims.vocab_size))
         stack = [self.block(layer) for layer in plan.layers if layer.index in self.kept]
         dims = {name: value for name, value in plan.dims.items() if name != "embedding_size"}
         return {
             "version": 1,
             "name": plan.name,
-            "dims": {**dims, "hidden_size": self.hidden_size, "vocab_size": vocabulary},
+            "dims": {**dims, "hidden_size": self.hidden_size, "vocab_size": self.vocabulary},
             "components": self.components,
             "blocks": self.blocks,
             "stack": stack,

@@ -37,10 +37,16 @@ class Subject:
     Args:
         plan: The model, in small sizes.
         seed: Of weights and tokens.
+        model: The model with weights of its own, where it has some.
+        sample: Tokens (2, L) to take instead of random ones.
     """
 
-    def __init__(self, plan: Plan, seed: int = 0) -> None:
+    def __init__(
+        self, plan: Plan, seed: int = 0, *, model: LanguageModel | None = None, sample: mx.array | None = None
+    ) -> None:
         self.plan, self.seed = plan, seed
+        given = {"model": model, "sample": sample}
+        self.__dict__ |= {name: value for name, value in given.items() if value is not None}  # computed otherwise
 
     @cached_property
     def model(self) -> LanguageModel:

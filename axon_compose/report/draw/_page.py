@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from axon_compose.analysis.cost import CONTEXTS, CostSheet, PartCost, cost
-from axon_compose.analysis.devices import Hardware, spread
+from axon_compose.analysis.devices import Hardware, SimulationSheet, spread
 from axon_compose.machine.units import count, human, rate
 from axon_compose.plan import Branch, Layer, Plan, layer_ranges, total_parameters
 from axon_compose.report.draw._axes import brief
@@ -19,6 +19,7 @@ from axon_compose.report.draw._fold import cards, fold
 from axon_compose.report.draw._html import chart, document, figure, note, quiet, section, table
 from axon_compose.report.draw._markup import element, text
 from axon_compose.report.draw._picture import picture
+from axon_compose.report.draw._schedule import simulation_section
 from axon_compose.report.draw._spent import spent
 from axon_compose.report.draw._sums import facts, parts
 from axon_compose.report.draw._words import share
@@ -41,6 +42,7 @@ def page(
     bandwidth: float | None = None,
     devices: int | None = None,
     hardware: Hardware | None = None,
+    simulation: SimulationSheet | None = None,
 ) -> str:
     """A page of HTML that holds everything it shows.
 
@@ -54,6 +56,7 @@ def page(
         bandwidth: Bytes that memory moves in a second; a few usual ones unless given.
         devices: Show what it needs on so many devices too.
         hardware: What is assumed of each device, see `analysis.devices.Hardware`.
+        simulation: Show these schedules too.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -66,7 +69,8 @@ def page(
     stack = section("The stack", figure(lambda width: picture(plan, width=width, inside=True)))
     charts = _charts(plan, sheet, curves, BANDWIDTHS if bandwidth is None else (bandwidth,))
     stored: dict[str, Any] = {"dtype": dtype, "batch": batch, "quantize": quantize, "context": max(at)}
-    several = () if devices is None else (devices_section(spread(plan, devices, hardware=hardware, **stored)),)
+    several = [] if devices is None else [devices_section(spread(plan, devices, hardware=hardware, **stored))]
+    several += [] if simulation is None else [simulation_section(simulation)]
     columns = element("div", stack, *_tables(plan, sheet), *charts, *several, class_="columns")
     return document(plan.name, *_lead(plan, sheet), columns, element("footer", text(_terms(sheet))))
 

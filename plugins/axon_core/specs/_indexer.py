@@ -27,10 +27,29 @@ class IndexerOptions(Options):
         default=False, description="Rotate the last `qk_rope_head_dim` dimensions of a head instead of the first."
     )
     norm_eps: float = Field(default=1e-6, gt=0, description="Added to the variance in the norm of keys.")
+    pool_size: int | None = Field(
+        default=None,
+        gt=1,
+        description="Tokens that are chosen together, by one key that is a learned mean of theirs; those after the "
+        "last full pool are always attended to (GLM-5.3). A divisor of `top_k`; every token by itself unless given.",
+    )
+
+    @model_validator(mode="after")
+    def _whole_pools(self) -> IndexerOptions:
+        if self.pool_size is not None and self.top_k % self.pool_size:
+            raise ValueError(f"`top_k` ({self.top_k}) is not a multiple of `pool_size` ({self.pool_size})")
+        return self
+
+    @property
+    def chosen(self) -> int:
+        """Tokens that a query attends to, at most: with pools also those of one that is not full."""
+        return self.top_k + (self.pool_size or 1) - 1
 
     def flops(self, shapes: Shapes, tokens: int, context: int) -> int:
         """Keys of every token; queries and scores of those that see more tokens than are chosen."""
-        return _flops(shapes, "indexer.wk.weight", self.num_heads * self.head_dim, self.top_k, tokens, context)
+        keys = ("indexer.wk.weight", "indexer.pool_gate.weight")
+        width = self.num_heads * self.head_dim
+        return _flops(shapes, keys, width, self.chosen, tokens, context, self.pool_size or 1)
 
 
 class BlockIndexerOptions(Options):
@@ -65,14 +84,18 @@ class BlockIndexerOptions(Options):
 
     def flops(self, shapes: Shapes, tokens: int, context: int) -> int:
         """Keys of every token; queries and scores of those that see more blocks than are chosen."""
-        return _flops(shapes, "indexer.k_proj.weight", self.num_heads * self.head_dim, self.chosen, tokens, context)
+        return _flops(shapes, ("indexer.k_proj.weight",), self.num_heads * self.head_dim, self.chosen, tokens, context)
 
 
-def _flops(shapes: Shapes, key: str, width: int, chosen: int, tokens: int, context: int) -> int:
+def _flops(
+    shapes: Shapes, keys: tuple[str, ...], width: int, chosen: int, tokens: int, context: int, pool: int = 1
+) -> int:
     choosing = max(0, context - max(context - tokens, chosen))
-    queries = {name: shape for name, shape in shapes.items() if name != key}
-    found = product_flops({key: shapes[key]}, tokens) + product_flops(queries, choosing)
-    return found + attention_flops(1, width, 0, pairs(choosing, context))
+    of_keys = {name: shape for name, shape in shapes.items() if name in keys}
+    of_queries = {name: shape for name, shape in shapes.items() if name not in keys and len(shape) == 2}
+    of_queries.pop("indexer.pool_bias", None)
+    seen = pairs(choosing, context) if pool == 1 else sum(n // pool for n in range(context - choosing + 1, context + 1))
+    return product_flops(of_keys, tokens) + product_flops(of_queries, choosing) + attention_flops(1, width, 0, seen)
 
 
 def token_params(options: IndexerOptions, hidden: int, queries: int) -> Shapes:
@@ -84,7 +107,14 @@ def token_params(options: IndexerOptions, hidden: int, queries: int) -> Shapes:
         "indexer.k_norm.weight": (width,),
         "indexer.k_norm.bias": (width,),
         "indexer.weights_proj.weight": (heads, hidden),
-    }
+    } | _pool_params(options, hidden)
+
+
+def _pool_params(options: IndexerOptions, hidden: int) -> Shapes:
+    width = options.head_dim
+    if options.pool_size is None:
+        return {}
+    return {"indexer.pool_gate.weight": (width, hidden), "indexer.pool_bias": (options.pool_size, width)}
 
 
 def block_params(options: BlockIndexerOptions, hidden: int) -> Shapes:
@@ -98,5 +128,6 @@ def block_params(options: BlockIndexerOptions, hidden: int) -> Shapes:
 
 
 def indexer_cache(options: IndexerOptions | BlockIndexerOptions) -> KV:
-    """One key per token, and no value."""
-    return KV(1, options.head_dim, 0)
+    """One key per token, and no value but the gate of a pool."""
+    pooled = isinstance(options, IndexerOptions) and options.pool_size is not None
+    return KV(1, options.head_dim, options.head_dim if pooled else 0)

@@ -52,7 +52,9 @@ class LatentAttentionOptions(Options):
     kv_lora_rank: int = Field(gt=0, description="Width of the latent of keys and values, which is what is cached.")
     qk_nope_head_dim: int = Field(gt=0, description="Width of the part of a head without positions.")
     qk_rope_head_dim: int = Field(
-        gt=0, description="Width of the part with positions, whose key all heads share and which is cached too."
+        ge=0,
+        description="Width of the part with positions, whose key all heads share and which is cached too; 0 for none, "
+        "with `rope: false`.",
     )
     v_head_dim: int | None = Field(
         default=None, gt=0, description="Width of a head's value; `qk_nope_head_dim` unless given."
@@ -90,6 +92,8 @@ class LatentAttentionOptions(Options):
     def _consistent(self) -> LatentAttentionOptions:
         if self.q_lora_rank is None and self.lora_scale.q != 1.0:
             raise ValueError("`lora_scale.q` needs a `q_lora_rank`: without one, queries come out of no latent")
+        if self.rope is not None and not self.qk_rope_head_dim:
+            raise ValueError("with a `qk_rope_head_dim` of 0 nothing is rotated: write `rope: false`")
         if self.indexer is not None and self.rope is not None and self.indexer.head_dim < self.qk_rope_head_dim:
             raise ValueError(
                 f"`indexer.head_dim` ({self.indexer.head_dim}) is less than `qk_rope_head_dim` "
@@ -167,7 +171,7 @@ def _flops(options: LatentAttentionOptions, dims: Dims, tokens: int, context: in
     chosen = None
     if options.indexer is not None:
         projected += options.indexer.flops(own, tokens, context) if own else 0
-        chosen = options.indexer.top_k
+        chosen = options.indexer.chosen
         context = min(context, chosen) if tokens == 1 else context  # a single query reads only what it chose
     seen = pairs(tokens, context, chosen)
     between = 2 * heads * rank * (nope + values)
@@ -188,12 +192,14 @@ def absorbs(tokens: int, context: int, rank: int, widths: int) -> bool:
 def _shrink(options: LatentAttentionOptions, dims: Dims) -> dict[str, Any]:
     """Small sizes with the same structure; a latent wider than a head, so that both forms are used."""
     limits = {"num_heads": 4, "q_lora_rank": 24, "kv_lora_rank": 32, "qk_nope_head_dim": 16, "v_head_dim": 16}
-    small = written(options) | limited(options, limits) | {"qk_rope_head_dim": 8}
+    small = written(options) | limited(options, limits) | {"qk_rope_head_dim": min(8, options.qk_rope_head_dim)}
     if isinstance(small.get("rope"), Mapping):
         small["rope"] = small_rope(small["rope"], options.qk_rope_head_dim, 8)
     if options.indexer is not None:
         limits = {"num_heads": 4, "head_dim": 16, "top_k": 8}
         small["indexer"] = written(options.indexer) | limited(options.indexer, limits)
+        if options.indexer.pool_size is not None:
+            small["indexer"] |= {"pool_size": 4}
     return small
 
 
@@ -206,8 +212,10 @@ def _accepts(options: LatentAttentionOptions, source: Any, dims: Dims) -> str | 
     """Why the choice of `source` cannot serve, or None."""
     if not isinstance(source, LatentAttentionOptions) or source.indexer is None:
         return "it has no `indexer`"
-    if options.indexer is not None and options.indexer.top_k != source.indexer.top_k:
-        return f"`indexer.top_k` is {options.indexer.top_k}, that of the source {source.indexer.top_k}"
+    for name in ("top_k", "pool_size") if options.indexer is not None else ():
+        own, other = getattr(options.indexer, name), getattr(source.indexer, name)
+        if own != other:
+            return f"`indexer.{name}` is {own}, that of the source {other}"
     return None
 
 
@@ -235,7 +243,7 @@ SPECS: Final = (
         reads={"offset": None, "selection": "index_from"},
         writes=("selection",),
         accepts=_accepts,
-        chosen=lambda options, dims: options.indexer and options.indexer.top_k,
+        chosen=lambda options, dims: options.indexer and options.indexer.chosen,
         unquantized=("indexer.weights_proj",),
         transfers=LATENT_TRANSFERS,
         split=latent_split(_params),
@@ -250,6 +258,12 @@ SPECS: Final = (
             {
                 **_SMALL,
                 "indexer": {"num_heads": 2, "head_dim": 12, "top_k": 13, "traditional": True, "rope_last": True},
+            },
+            {
+                **_SMALL,
+                "qk_rope_head_dim": 0,
+                "rope": False,
+                "indexer": {"num_heads": 2, "head_dim": 12, "top_k": 12, "pool_size": 3},
             },
             {**_SMALL, "gate": "head", "temperature": {"scale": 0.5, "length": 4}},
             {**_SMALL, "v_head_dim": 12, "gate": "elementwise", "rope": False},

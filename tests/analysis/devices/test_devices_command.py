@@ -14,6 +14,8 @@ from axon_compose.cli import main
 from axon_compose.cli._arguments import latency, link
 from axon_compose.diagnostics.codes import CODES
 from axon_compose.report.draw import page
+from axon_compose.report.draw._devices import devices_section
+from axon_compose.report.draw._schedule import simulation_section
 from tests.helpers import described
 
 FILE = "model.yaml"
@@ -111,16 +113,72 @@ def test_compare() -> None:
     assert "devices" not in compare([described()]).to_dict()
 
 
-def test_page() -> None:
-    plan = load(described()).plan()
-    drawn = page(plan, context=[64], devices=2, hardware=Hardware(memory=10**9))
+def test_section_of_a_page() -> None:
+    model = load(described())
+    drawn = devices_section(model.spread(2, context=64, hardware=Hardware(memory=10**9)))
     assert "On 2 devices, 64 tokens" in drawn
-    assert drawn.count("memory of one device by each strategy") == 2
-    assert drawn == page(plan, context=[64], devices=2, hardware=Hardware(memory=10**9))
-    assert "devices, " not in page(plan, context=[64])
+    assert drawn.count("memory of one device by each strategy") == 2  # on a desk and on a phone
+    assert drawn == devices_section(model.spread(2, context=64, hardware=Hardware(memory=10**9)))
+
+
+def test_page() -> None:
+    model = load(described(stack="a*6"))
+    simulation = model.simulate(4, context=64, batch=8, training=True)
+    drawn = page(model.plan(), context=[64], devices=2, simulation=simulation)
+    assert "On 2 devices, 64 tokens" in drawn
+    assert "Training on 4 devices, simulated" in drawn
 
 
 def test_a_notebook_shows_it() -> None:
     html = load(described()).spread(2)._repr_html_()
     assert "<table>" in html
     assert "recommended" in html
+
+
+def test_a_simulation(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["cost", FILE, "--devices", "4", "--simulate", "--context", "64", "--batch", "8"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("small in bfloat16, decoding simulated on 4 devices: 8 sequences of 64 tokens\n")
+    assert "30.0 TFLOP/s" in out
+    found = told(capsys, *command, "--training", "--layout", "2x2x1", "--flops", "1T", "--micro-batches", "4")
+    (run,) = found["result"]["simulation"]["runs"]
+    assert run["name"] == "tensor 2 x pipeline 2"
+    assert run["layout"] == {"tensor": 2, "pipeline": 2, "data": 1}
+    assert (run["micro"], run["sequences"], run["schedule"]) == (4, 2, "1f1b")
+    assert found["result"]["simulation"]["hardware"]["flops"] == 1e12
+    parts = ("computing", "bubble", "tensor", "experts", "gradients")
+    assert sum(run[part] for part in parts) == pytest.approx(1)
+    assert main([*command, "--layout", "2x2x2"]) == 2
+    assert "error[AX403]: a layout of 2 x 2 x 2 is one of 8 devices" in capsys.readouterr().err
+    assert main([*command, "--memory", "1kB"]) == 0
+    assert "warning[AX402]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--simulate"], "argument --simulate: only with --devices"),
+        (["--devices", "2", "--flops", "1T"], "argument --flops: only with --simulate"),
+        (["--devices", "2", "--micro-batches", "2"], "argument --micro-batches: only with --simulate"),
+        (["--devices", "2", "--simulate", "--no-overlap"], "argument --no-overlap: only with --training"),
+        (["--devices", "2", "--simulate", "--schedule", "gpipe"], "argument --schedule: only with --training"),
+        (["--devices", "2", "--simulate", "--layout", "2"], "'2' is not three numbers"),
+        (["--devices", "2", "--simulate", "--flops", "30"], "'30' is not a number of operations a second"),
+    ],
+)
+def test_flags_that_say_nothing(flags: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["cost", FILE], ["draw", FILE, "-o", "a.html"]):
+        with pytest.raises(SystemExit):
+            main([*command, *flags])
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_section_of_a_simulation(training: bool) -> None:
+    sheet = load(described(stack="a*6")).simulate(4, context=64, batch=8, training=training)
+    drawn = simulation_section(sheet)
+    assert f"{'Training' if training else 'Decoding'} on 4 devices, simulated" in drawn
+    assert drawn.count("<title>What the stages of ") == 2
+    assert drawn.count(">stage 1<") == 2
+    assert "<table>" in sheet._repr_html_()

@@ -27,8 +27,8 @@ from axon_compose.checkpoints.files import (
 
 FILES = [
     "README.md", "axon_model.py", "build.json", "config.json", "generation_config.json",
-    "model-00001-of-00002.safetensors",
-    "model-00002-of-00002.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
+    "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors",
+    "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
 ]  # fmt: skip
 
 

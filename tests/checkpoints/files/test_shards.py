@@ -77,7 +77,7 @@ def test_every_tensor_is_aligned_to_its_numbers(tmp_path: Path) -> None:
 
 def test_shards_their_names_and_the_index(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    records = write(tmp_path, arrays(), max_shard_bytes=150, progress=lambda done, total: seen.append((done, total)))
+    records = write(tmp_path, arrays(), max_shard_bytes=160, progress=lambda done, total: seen.append((done, total)))
     expected = [f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
     assert sorted(records) == [*expected, "model.safetensors.index.json"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(records)
@@ -168,3 +168,13 @@ def test_peak_memory_is_a_few_tensors_unless_somebody_holds_them(
     command = [sys.executable, "-c", MEMORY, str(tmp_path), mode]
     peak = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)  # in tensors of 4 MiB
     assert low <= peak <= high
+
+
+def test_files_begin_with_layers_and_keep_what_every_device_needs_apart() -> None:
+    parts = {"q.weight": 4, "k.weight": 5, "v.weight": 1}
+    layers = [TensorSpec(f"model.layers.{i}.{part}", (size,), "int8") for i in range(5) for part, size in parts.items()]
+    ends = [TensorSpec(name, (8,), "int8") for name in ("model.embed.weight", "model.norm.weight", "lm_head.weight")]
+    files = plan_shards([ends[0], *layers, *ends[1:]], 20)
+    assert [list(shard.specs) for shard in files] == [ends[:1], layers[:6], layers[6:12], layers[12:], ends[1:]]
+    assert [len(shard.specs) for shard in plan_shards(layers, 6)] == [1, 2] * 5  # each layer is above the limit
+    assert [shard.file for shard in plan_shards(layers, 50)] == ["model.safetensors"]

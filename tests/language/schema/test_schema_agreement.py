@@ -81,3 +81,17 @@ def test_the_known_difference_is_a_float_for_an_integer(validator: Draft202012Va
     }
     assert validator.is_valid(document)
     assert codes(document) == {"AX102"}
+
+
+@pytest.mark.parametrize("rule", ["", {"to": ""}], ids=str)
+def test_a_rule_without_a_name_is_refused_by_both(rule: str | dict[str, str]) -> None:
+    document = {
+        "version": 1,
+        "dims": {"hidden_size": 64, "vocab_size": 9},
+        "components": {"mlp": {"type": "mlp", "intermediate_size": 4}},
+        "blocks": {"a": ["mlp"]},
+        "stack": "a",
+        "huggingface": {"model_types": ["a"], "weights": {"x.<l>.up": rule}},
+    }
+    assert "x.<l>.up" in complaint(INSTALLED, document)
+    assert codes(document) == {"AX102"}

@@ -55,7 +55,7 @@ def test_a_bias_that_every_device_adds_is_found() -> None:
     components = MODEL["components"] | {"state": MODEL["components"]["state"] | {"type": "acme/wrong"}}
     found = truth(MODEL | {"components": components}, 2, planted)
     assert not found.passed
-    assert "first at position 0 of 83" in found.detail
+    assert "first at row 0, position 0 of 83" in found.detail
 
 
 def test_what_stays_whole_is_named() -> None:

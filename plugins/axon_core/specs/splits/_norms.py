@@ -22,13 +22,14 @@ def norm_roles(norm: HeadNormOptions | None, width: int, **heads: int) -> dict[s
     return {f"{n}.{learned}": rows(each * count, count) for n, count in heads.items() for learned in norm.shapes(1, 1)}
 
 
-def norm_sums(norm: HeadNormOptions | None, count: int = 2) -> tuple[Summed, ...]:
-    """What norms over all heads sum: a mean square, or a mean and what its variance is made of.
+def norm_sums(norm: HeadNormOptions | None, devices: int, count: int = 2) -> tuple[Summed, ...]:
+    """What norms over all heads sum: a mean square, or the mean and variance of each device.
 
     Args:
         norm: Their options, None without one.
+        devices: How many.
         count: How many of them there are.
     """
     if norm is None or norm.over != "all":
         return ()
-    return (Summed(2 if norm.type == "layer_norm" else 1, "float32"),) * count
+    return (Summed(2 * devices if norm.type == "layer_norm" else 1, "float32"),) * count

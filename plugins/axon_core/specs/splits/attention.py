@@ -56,7 +56,7 @@ def attention_split(params: Declared) -> Splitting:
             part(options, num_heads=heads // devices, head_dim=width, **changed),
             roles,
             published=("kv",),
-            inside=norm_sums(options.qk_norm, 2 if own else 1),
+            inside=norm_sums(options.qk_norm, devices, 2 if own else 1),
         )
 
     return split

@@ -41,4 +41,4 @@ def kv_conv_split(options: Any, dims: Dims, devices: int) -> Split | str:
     roles |= norm_roles(options.qk_norm, width, q_norm=heads, k_norm=kv_heads)
     smaller = part(options, num_heads=heads // devices, num_kv_heads=max(1, kv_heads // devices))
     output: dict[str, Role] = {"o_proj.weight": columns(heads * width, heads)}
-    return Split(smaller, roles | output, inside=norm_sums(options.qk_norm))
+    return Split(smaller, roles | output, inside=norm_sums(options.qk_norm, devices))

@@ -16,7 +16,7 @@ def mlp_split(params: Declared) -> Splitting:
 
     With :math:`W = [W_1 | W_2 | \dots]` cut by columns, and the rows of the other matrices cut alike,
     :math:`W h = \sum_i W_i h_i`, where :math:`h_i` are the inner numbers that device i computes. `sparsity` compares
-    with the mean and deviation over the whole width, for which the devices sum two numbers for each token.
+    with the mean and deviation over the whole width, for which each device tells the others its own.
 
     Args:
         params: The layer's parameters.
@@ -30,7 +30,7 @@ def mlp_split(params: Declared) -> Splitting:
         return Split(
             part(options, intermediate_size=width // devices),
             projected(params(options, dims), cuts),
-            inside=() if options.sparsity is None else (Summed(2, "float32"),),
+            inside=() if options.sparsity is None else (Summed(2 * devices, "float32"),),
         )
 
     return split

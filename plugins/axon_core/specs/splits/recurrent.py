@@ -33,7 +33,7 @@ def lightning_split(options: Any, dims: Dims, devices: int) -> Split | str:
         roles["dense.bias"] = "once"
     roles |= norm_roles(options.qk_norm, width, query_layernorm=heads, key_layernorm=heads)
     smaller = part(options, num_heads=heads // devices, head_dim=width)
-    sums = (*norm_sums(options.qk_norm), *spread_sums(inner, options.norm_groups, devices))
+    sums = (*norm_sums(options.qk_norm, devices), *spread_sums(inner, options.norm_groups, devices))
     return Split(smaller, roles, inside=sums)
 
 

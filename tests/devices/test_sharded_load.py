@@ -1,0 +1,89 @@
+"""Built folders in mlx-lm's `sharded_load`, in processes of their own: the text is that of one process."""
+
+from __future__ import annotations
+
+import gc
+import json
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from mlx.utils import tree_flatten
+from mlx_lm.utils import load_model
+
+import axon_compose
+from axon_compose.cli import main
+from axon_compose.diagnostics import CheckpointError
+from axon_compose.language.source import to_yaml
+from axon_compose.model import Joining
+from tests.devices import sharded_script
+from tests.ranks import ended, ring
+
+SCRIPT = Path(__file__).with_name("sharded_script.py")
+PROMPT = json.dumps([5, 17, 200, 3, 99, 41, 8])
+#: Attention with fewer key/value heads than queries, a recurrence, experts and an MLP; groups of 64 divide all parts.
+HYBRID = {
+    "version": 1,
+    "name": "hybrid",
+    "dims": {"hidden_size": 128, "vocab_size": 512},
+    "components": {
+        "attn": {"type": "attention", "num_heads": 4, "num_kv_heads": 2, "head_dim": 64},
+        "mamba": {"type": "mamba2", "num_heads": 8, "head_dim": 32, "d_state": 16},
+        "mlp": {"type": "mlp", "intermediate_size": 256},
+        "moe": {"type": "moe", "num_experts": 4, "top_k": 2, "intermediate_size": 128},
+    },
+    "blocks": {"a": ["attn", "moe"], "m": ["mamba", "mlp"]},
+    "stack": "m a m",
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The model in float32, and quantised."""
+    place = tmp_path_factory.mktemp("built")
+    file = place / "hybrid.yaml"
+    file.write_text(to_yaml(HYBRID))
+    found = []
+    for number, more in enumerate(([], ["--quantize", "4"])):
+        found.append(str(place / str(number)))
+        assert main(["build", str(file), "--out", found[-1], *more]) == 0
+    return found
+
+
+def said(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def test_text_and_memory(folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [str(SCRIPT), PROMPT, *folders]
+    with ring(tmp_path, [arguments, arguments]) as two:
+        capsys.readouterr()
+        sharded_script.main(PROMPT, *folders)
+        parts = ended(two)
+    assert [code for code, *_ in parts] == [0, 0], parts
+    whole = said(capsys.readouterr().out)
+    assert len(whole) == len(folders)
+    for index, one in enumerate(whole):
+        for rank, (_, out, _) in enumerate(parts):
+            part = said(out)[index]
+            assert part["rank"] == rank
+            assert part["tokens"] == one["tokens"]
+            assert part["dtypes"] == one["dtypes"]
+            assert part["share"] < 0.53 * one["share"]
+            assert part["peak"] < 1.15 * part["share"]
+
+
+def test_without_its_folder_the_largest_tensors_are_cut_first(folders: list[str]) -> None:
+    """Whole ones are read then, and one whole tensor beside all parts would be too much."""
+    model, _ = load_model(Path(folders[0]), lazy=True, trust_remote_code=True)
+    model.reader = None
+    gc.collect()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    model.keep_part(Joining(0, 2, lambda array: array, lambda array: array))
+    share = sum(value.nbytes for _, value in tree_flatten(model.parameters()))
+    assert mx.get_active_memory() - before < 1.01 * share
+    assert mx.get_peak_memory() - before < 1.15 * share
+    with pytest.raises(CheckpointError, match=r"AX512.*the part of one of 2 devices"):
+        axon_compose.save(model, folders[0] + "-part", tokenizer="bytes")
