@@ -15,7 +15,7 @@ import mlx.core as mx
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import children, forks, mlx_tasks, native
+from tests import children, forks, mlx_tasks, native, processors
 from tests.families import seeded
 
 # What is tested are the forms that everybody has, also where `axon-native` is installed, which has tests of its own;
@@ -81,12 +81,23 @@ def module(built: Path) -> ModuleType:
         sys.path.remove(str(built))
 
 
+def pytest_collection_finish() -> None:
+    """Seventeen thousand tests and all modules stay as they are: let no collector look through them again.
+
+    Tests of memory collect first, hundreds of times, and would each pay a quarter of a second for it.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Make the drawn weights, and let MLX compile the kernels that every worker needs, before there are workers.
 
     On the CPU it keeps them in one folder for all processes, and one that finds a library half written cannot load it.
     """
-    if not hasattr(config, "workerinput"):
+    if worker := getattr(config, "workerinput", None):
+        processors.settle(int(worker["workerid"].removeprefix("gw")), worker["workercount"])
+    else:
         try:
             seeded.complete()
         except OSError as error:

@@ -30,7 +30,7 @@ def balanced_stages(
         context: Tokens of a sequence.
 
     Raises:
-        Refusal: `AX152`, there are fewer layers than stages.
+        Refusal: `AX990`, there are fewer layers than stages.
     """
     storage = Storage(dtype if dtype in DTYPES else "bfloat16", bits if bits in BITS else None)
     sheet = cost(plan, context=context, dtype=storage.dtype, quantize=storage.bits)

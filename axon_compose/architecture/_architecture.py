@@ -136,7 +136,7 @@ class Architecture(Shown, Compiled):
             The device's plan, which `cost` and other functions of plans take, what is split and what is whole and why.
 
         Raises:
-            Refusal: `AX151`, nothing of the model can be split over so many devices.
+            Refusal: `AX980`, nothing of the model can be split over so many devices.
             PluginFault: `AX212`, the record of a component raises, or gives something else than was agreed.
         """
         from axon_compose.devices import split_plan
@@ -176,7 +176,7 @@ class Architecture(Shown, Compiled):
             overlap: Whether gradients are summed while others are still computed.
 
         Raises:
-            Refusal: `AX403`, so many devices or such a layout cannot be; `AX151` or `AX152`, the model cannot be
+            Refusal: `AX403`, so many devices or such a layout cannot be; `AX980` or `AX990`, the model cannot be
                 divided so.
         """
         from axon_compose.analysis.devices import CONTEXT, simulate

@@ -21,6 +21,8 @@ def hardware(arguments: argparse.Namespace) -> Hardware:
     for name in ("link", "latency", "simulate"):
         if getattr(arguments, name, None) not in (None, False) and arguments.devices is None:
             arguments.error(f"argument --{name}: only with --devices")
+    if getattr(arguments, "layers", False) and arguments.devices is not None:
+        arguments.error("argument --layers: not with --devices")
     for name in _SIMULATED:
         if getattr(arguments, name, None) and not arguments.simulate:
             arguments.error(f"argument --{name.replace('_', '-')}: only with --simulate")

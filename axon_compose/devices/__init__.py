@@ -2,7 +2,15 @@
 
 from axon_compose.devices._pipeline import PipelinePlan, Stage, Visit, pipeline_plan
 from axon_compose.devices._shares import Share, Size, shares
-from axon_compose.devices._stages import given_stages, layer_loads, own_layers, source_use, stages, varies
+from axon_compose.devices._stages import (
+    given_stages,
+    layer_loads,
+    own_layers,
+    require_own_weights,
+    source_use,
+    stages,
+    varies,
+)
 from axon_compose.devices._tensor import TensorPlan, split_plan
 from axon_compose.devices._tied import tables
 
@@ -17,6 +25,7 @@ __all__ = [
     "layer_loads",
     "own_layers",
     "pipeline_plan",
+    "require_own_weights",
     "shares",
     "source_use",
     "split_plan",

@@ -9,10 +9,10 @@ from math import inf
 from typing import Final
 
 from axon_compose.diagnostics import Refusal
-from axon_compose.plan import Layer, Plan, Use
+from axon_compose.plan import Layer, Plan, Use, layer_numbers
 from axon_compose.registry import KV, PASS_VALUES, CacheSpec, Composite
 
-__all__ = ["given_stages", "home", "layer_loads", "own_layers", "source_use", "stages", "varies"]
+__all__ = ["given_stages", "home", "layer_loads", "own_layers", "require_own_weights", "source_use", "stages", "varies"]
 
 #: Loads are compared as whole numbers, so that equal layers are equal whatever they add up to.
 _UNITS: Final = 1_000_000
@@ -52,14 +52,14 @@ def stages(plan: Plan, size: int, loads: Sequence[float] | None = None) -> tuple
         loads: Of each layer, in any unit; its parameters unless given.
 
     Raises:
-        Refusal: `AX152`, there are fewer layers than stages.
+        Refusal: `AX990`, there are fewer layers than stages.
     """
     owners = [layer.index for layer in plan.layers if layer.owner is None]
     if not 1 <= size <= len(owners):
         message = (
             f"`{plan.name}` has {len(owners)} layers with weights of their own, which is too few for {size} devices"
         )
-        raise Refusal("AX152", message, f"take {len(owners)} devices at most")
+        raise Refusal("AX990", message, f"take {len(owners)} devices at most")
     end, places = own_layers(plan), _places(plan, owners[1:], size - 1)
     edges = [0, *places, end]
     cuts = _balanced(_between(_whole(plan, loads), edges), size)
@@ -71,12 +71,12 @@ def given_stages(plan: Plan, numbers: Sequence[int]) -> tuple[range, ...]:
     """The same where the number of layers of each stage is given.
 
     Raises:
-        Refusal: `AX152`, they are not all positive, or not the number of layers.
+        Refusal: `AX990`, they are not all positive, or not the number of layers.
     """
     end = own_layers(plan)
     if not numbers or any(number <= 0 for number in numbers) or sum(numbers) != end:
         message = f"{list(numbers)} must be positive and sum to the {end} layers of `{plan.name}`"
-        raise Refusal("AX152", message, "leave the numbers out, and the layers are balanced")
+        raise Refusal("AX990", message, "leave the numbers out, and the layers are balanced")
     bounds = [0, *accumulate(numbers)]
     return tuple(range(first, last) for first, last in pairwise(bounds))
 
@@ -84,6 +84,24 @@ def given_stages(plan: Plan, numbers: Sequence[int]) -> tuple[range, ...]:
 def own_layers(plan: Plan) -> int:
     """Layers up to the last one that has weights of its own: those that are divided over stages."""
     return 1 + max(map(home, plan.layers))
+
+
+def require_own_weights(plan: Plan) -> None:
+    """Refuse what `mlx_lm.utils.sharded_load` cannot load as a pipeline: it wants tensors of each layer in the index.
+
+    Layers after the last one with weights of its own, as in a loop over a stack, are not in `model.model.layers`.
+
+    Raises:
+        Refusal: `AX991`, layers between others use weights of earlier ones.
+    """
+    without = [layer.index for layer in plan.layers[: own_layers(plan)] if layer.owner is not None]
+    if without:
+        verb = "uses the weights of an earlier one" if len(without) == 1 else "use the weights of earlier ones"
+        raise Refusal(
+            "AX991",
+            f"{layer_numbers(without)} of `{plan.name}` {verb}, and `mlx_lm` wants tensors of each layer of a pipeline",
+            "leave `--pipeline` out: tensor parallelism takes shared weights as they are",
+        )
 
 
 def home(layer: Layer) -> int:

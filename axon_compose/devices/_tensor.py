@@ -64,7 +64,7 @@ def split_plan(
         groups: Full names of quantised modules to the numbers that share a scale, which stay together.
 
     Raises:
-        Refusal: `AX151`, nothing of the model can be split over so many devices.
+        Refusal: `AX980`, nothing of the model can be split over so many devices.
         PluginFault: `AX212`, the record of a component raises, or gives something else than was agreed.
     """
     if size < 2:
@@ -105,7 +105,7 @@ def _planned(plan: Plan, parts: Mapping[str, Part | str]) -> Plan:
 def _refusal(plan: Plan, size: int, found: list[Place], parts: Mapping[str, Part | str]) -> Refusal:
     reasons = dict.fromkeys(f"`{place.use.name}`: {parts[place.name]}" for place in found if place.asked)
     return Refusal(
-        "AX151",
+        "AX980",
         f"nothing of `{plan.name}` can be split over {size} devices",
         "take a number that divides heads and widths, or run whole layers on each device (`--pipeline`)",
         list(reasons)[:_MOST],

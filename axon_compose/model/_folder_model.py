@@ -9,7 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.analysis.balance import balanced_stages
-from axon_compose.devices import given_stages, own_layers, pipeline_plan, split_plan
+from axon_compose.devices import given_stages, own_layers, pipeline_plan, require_own_weights, split_plan
 from axon_compose.model._facts import facts, loading_from
 from axon_compose.model._group import Joining, joining
 from axon_compose.model._language_model import LanguageModel
@@ -102,7 +102,10 @@ class FolderModel(LanguageModel):
         """Keep what this process of a pipeline needs; see `Stack.pipeline`."""
         if self._pipeline is not None:
             raise ValueError("the layers are divided already")
-        with joined(group, facts(self.plan, loading_from())):
+        folder, asked = loading_from(), {} if split is None else {"layers for each rank": str(list(split))}
+        with joined(group, facts(self.plan, folder) | asked):
+            if folder is not None:
+                require_own_weights(self.plan)
             return self._keep_stage(group, split)
 
     def _keep_stage(self, group: Any, split: Sequence[int] | None) -> Pipeline:
@@ -151,7 +154,7 @@ class FolderModel(LanguageModel):
             group: Of `mx.distributed`; all processes unless given. A group of one changes nothing.
 
         Raises:
-            Refusal: `AX151`, nothing of the model can be split over so many devices; `AX153`, it holds adapters.
+            Refusal: `AX980`, nothing of the model can be split over so many devices; `AX981`, it holds adapters.
             PluginFault: If the code of a component is at fault.
         """
         group = group or mx.distributed.init()
@@ -163,10 +166,15 @@ class FolderModel(LanguageModel):
 
         Args:
             device: Which one, of how many, and how they exchange arrays.
+
+        Raises:
+            ValueError: If the model is a part already.
         """
         if device.size == 1:
             return
         modules, whole = modules_of(self), self.plan
+        if any(use.dims.shard.size > 1 for use in whole.uses()):
+            raise ValueError("the model is a part already")
         tensor = split_plan(
             whole,
             device.size,

@@ -65,7 +65,7 @@ class Stack(nn.Module):
             split: Layers of each process, by rank; balanced by bytes and operations unless given.
 
         Raises:
-            Refusal: `AX152`, the layers cannot be divided so.
+            Refusal: `AX990`, the layers cannot be divided so.
         """
         pipeline = self._divide(group, split)
         self.pipeline_rank, self.pipeline_size = pipeline.post.rank, pipeline.post.size

@@ -104,7 +104,7 @@ def part_modules(
             those of the device too.
 
     Raises:
-        Refusal: `AX153`, a module holds something else than its component's parameters, such as an adapter.
+        Refusal: `AX981`, a module holds something else than its component's parameters, such as an adapter.
         BuildError: If a part's parameters are not those that its record declares.
     """
     parts: dict[str, nn.Module] = {}
@@ -169,7 +169,7 @@ def _cut(
     parameter = _parameter(name, quantised)
     if parameter not in use.params:
         raise Refusal(
-            "AX153",
+            "AX981",
             f"`{use.path}` holds `{name}`, which is no parameter of `{use.type}` and cannot be cut",
             "split the model before adapters are put into it, or join them with it by `mlx_lm.fuse`",
         )

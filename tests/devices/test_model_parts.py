@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mlx.core as mx
+import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten
+from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from axon_compose.devices import split_plan
-from axon_compose.model import LanguageModel, in_threads, quantize
+from axon_compose.diagnostics import Refusal
+from axon_compose.model import Joining, LanguageModel, in_threads, with_folder_names
+from axon_compose.model._folder_model import modules_of
+from axon_compose.model._shard import quantised_groups
 from axon_compose.proof.check._batches import with_left_padding
 from tests.devices.parts import VOCABULARY, far, part, small, together
 
@@ -70,10 +77,60 @@ def test_parts_of_the_weights_are_a_share_of_them() -> None:
     assert kept < sizes[0] < (whole + kept) / 2 + whole / 20
 
 
-@pytest.mark.parametrize("group_size", [32, 64])
-def test_quantised_weights_are_cut_at_their_groups(group_size: int) -> None:
-    model = small("falcon_mamba").fresh("float32", 0)
-    quantize(model, 4, group_size)
-    wanted = passes(model)
-    for size in (2, 4):
-        assert_alike(model, size, wanted)
+@pytest.mark.parametrize(
+    ("name", "mode", "group_size", "bits"),
+    [
+        ("falcon_mamba", "affine", 64, 4),
+        ("bit-axon-small", "affine", 32, 3),
+        ("deepseek_v2", "mxfp4", 32, 4),
+        ("bit-axon-small", "nvfp4", 16, 4),
+        ("falcon_mamba", "mxfp8", 32, 8),
+    ],
+)
+def test_quantised_weights_are_cut_at_their_groups(name: str, mode: str, group_size: int, bits: int) -> None:
+    model = small(name).fresh("float32", 0)
+    may = model.quant_predicate
+
+    def fits(path: str, module: Any) -> bool:
+        return may(path, module) and module.weight.shape[-1] % group_size == 0
+
+    nn.quantize(model, group_size, bits, mode=mode, class_predicate=fits)
+    groups = quantised_groups(modules_of(model))
+    cut = [path for path in split_plan(model.plan, 2, groups=groups).splits if any(g.startswith(path) for g in groups)]
+    assert cut
+    assert_alike(model, 2, passes(model))
+
+
+def test_every_parameter_keeps_its_type() -> None:
+    model = small("falcon_mamba").fresh("bfloat16", 0)
+    wanted = types(with_folder_names(model))
+    assert set(wanted.values()) == {mx.bfloat16, mx.float32}
+    assert in_threads(2, lambda device: types(part(model, device))) == [wanted, wanted]
+
+
+def types(model: nn.Module) -> dict[str, mx.Dtype]:
+    return {name: value.dtype for name, value in tree_flatten(model.parameters())}
+
+
+def test_adapters_are_put_into_parts_and_are_not_cut() -> None:
+    model = small("llama").fresh("float32", 0)
+    adapted = {"rank": 4, "scale": 2.0, "dropout": 0.0}
+
+    def run(part: LanguageModel) -> list[mx.array]:
+        linear_to_lora_layers(part, 1, adapted)
+        return [part(tokens())]
+
+    for (found,) in together(model, 2, run):
+        assert far(found, model(tokens())) <= ROUNDING  # which begin as nothing
+    whole = with_folder_names(model)
+    linear_to_lora_layers(whole, 1, adapted)
+    with pytest.raises(Refusal, match=r"AX981.*`q_proj.linear.weight`"):
+        in_threads(2, whole.keep_part)
+
+
+def test_a_part_is_taken_once() -> None:
+    def twice(device: Joining) -> None:
+        part(small("llama").model, device).keep_part(device)
+
+    with pytest.raises(ValueError, match="a part already"):
+        in_threads(2, twice)

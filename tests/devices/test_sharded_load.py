@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
+from mlx.utils import tree_flatten
+from mlx_lm.utils import load_model
 
 from axon_compose.cli import main
 from axon_compose.language.source import to_yaml
+from axon_compose.model import Joining
 from tests.devices import sharded_script
 from tests.ranks import ended, ring
 
@@ -65,3 +70,16 @@ def test_text_and_memory(folders: list[str], tmp_path: Path, capsys: pytest.Capt
             assert part["dtypes"] == one["dtypes"]
             assert part["share"] < 0.53 * one["share"]
             assert part["peak"] < 1.15 * part["share"]
+
+
+def test_without_its_folder_the_largest_tensors_are_cut_first(folders: list[str]) -> None:
+    """Whole ones are read then, and one whole tensor beside all parts would be too much."""
+    model, _ = load_model(Path(folders[0]), lazy=True, trust_remote_code=True)
+    model.reader = None
+    gc.collect()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    model.keep_part(Joining(0, 2, lambda array: array, lambda array: array))
+    share = sum(value.nbytes for _, value in tree_flatten(model.parameters()))
+    assert mx.get_active_memory() - before < 1.01 * share
+    assert mx.get_peak_memory() - before < 1.15 * share

@@ -61,7 +61,7 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["llama", "--devices", "7"], "error[AX151]: nothing of `llama` can be split over 7 devices"),
+        (["llama", "--devices", "7"], "error[AX980]: nothing of `llama` can be split over 7 devices"),
         (["llama", "--devices", "1"], "argument --devices: 2 at least"),
         (["llama", "--devices", "2", "--table"], "argument --devices: not with --stage or --table"),
     ],

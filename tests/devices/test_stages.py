@@ -10,7 +10,7 @@ import pytest
 
 from axon_compose import load
 from axon_compose.analysis.balance import balanced_stages
-from axon_compose.devices import given_stages, layer_loads, pipeline_plan, stages
+from axon_compose.devices import given_stages, layer_loads, pipeline_plan, require_own_weights, stages
 from axon_compose.devices._stages import _balanced
 from axon_compose.diagnostics import Refusal
 from axon_compose.plan import Plan
@@ -160,14 +160,14 @@ def test_a_model_without_caches_has_none_in_a_pipeline() -> None:
 def test_more_devices_than_layers(size: int) -> None:
     with pytest.raises(Refusal) as caught:
         stages(planned(stack="a*4"), size)
-    assert caught.value.code == "AX152"
+    assert caught.value.code == "AX990"
 
 
 @pytest.mark.parametrize("numbers", [[], [4, 1], [5, -1], [4, 0], [2]])
 def test_given_numbers_of_layers_that_are_not_those_of_the_model(numbers: list[int]) -> None:
     with pytest.raises(Refusal) as caught:
         given_stages(planned(stack="a*4"), numbers)
-    assert caught.value.code == "AX152"
+    assert caught.value.code == "AX990"
     assert "4 layers" in str(caught.value)
 
 
@@ -179,3 +179,12 @@ def test_every_shipped_architecture_can_be_cut() -> None:
             run = [index for visit in found.visits for index in visit.layers]
             assert run == list(range(len(plan.layers)))
             assert sum(len(stage.slots) - stage.counting for stage in found.stages) == len(plan.slots)
+
+
+def test_shared_weights_between_others_are_nothing_that_mlx_lm_can_load() -> None:
+    loop = planned(blocks={"a": {"branches": ["attn"], "share": "=i % 3"}}, stack="a*6")
+    require_own_weights(loop)
+    between = planned(blocks={"a": {"branches": ["attn"], "share": "one"}, "s": ["ssm"]}, stack="a s a a s a")
+    with pytest.raises(Refusal, match=r"layers 2\.\.3 of .* use the weights of earlier ones") as caught:
+        require_own_weights(between)
+    assert caught.value.code == "AX991"

@@ -15,6 +15,9 @@ from rings import divided
 from axon_compose import load
 from axon_compose.diagnostics import Refusal
 from axon_compose.model import LanguageModel
+from axon_compose.model._build import make_module
+from axon_compose.model._folder_model import FolderModel
+from axon_compose.model.names import CONFIG_KEY, FolderNames
 from axon_compose.proof.check._batches import merged
 from axon_compose.proof.check._subject import Subject
 from tests.families.models import architecture
@@ -214,7 +217,14 @@ def test_what_cannot_be_divided() -> None:
     for size, split in ((3, None), (2, [2, 1])):
         with pytest.raises(Refusal) as caught:
             divided(model, size, split)
-        assert caught.value.code == "AX152"
+        assert caught.value.code == "AX990"
     parts = divided(model, 2)
     with pytest.raises(ValueError, match="divided already"):
         parts.models[0].model.pipeline(parts.rings[0])
+
+
+def test_folders_of_the_first_version_have_no_pipeline() -> None:
+    plan = models.model("a a", a=["attn"]).plan
+    first = FolderNames(plan, {CONFIG_KEY: {}})
+    assert not hasattr(FolderModel(plan, make_module, first), "model")
+    assert hasattr(FolderModel(plan, make_module, FolderNames(plan)).model, "pipeline")

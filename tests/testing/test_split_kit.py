@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 import pytest
 
 from axon_compose.registry import (
@@ -24,6 +26,7 @@ from axon_compose.registry import (
     columns,
     rows,
 )
+from axon_compose.testing import _splits as kit
 from axon_compose.testing import assert_splits, check_layer, check_plugin
 
 OPTIONS: dict[str, Any] = {
@@ -212,6 +215,16 @@ class Padded(Sums):
 def test_faults_of_the_code_are_reported(module: type, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         assert_splits(replace(SPEC, module=f"{__name__}:{module.__name__}"), devices=(2,))
+
+
+def test_parts_may_differ_as_much_as_a_rounding_of_the_weights_does() -> None:
+    wanted = np.array([1.0, -0.5], np.float32)
+    close = partial(kit._close, "the output", at="token 0")
+    close(wanted * np.float32(1 + 1e-6), iter([wanted]))  # nothing more is computed
+    close(wanted * np.float32(1 + 1e-5), iter([wanted, wanted, wanted * np.float32(1 - 1e-5)]))
+    for wrong in (wanted * np.float32(1 + 1e-5), wanted + np.float32("nan")):
+        with pytest.raises(AssertionError, match=r"the output differs by .* at token 0"):
+            close(wrong, iter([wanted, wanted * np.float32(1 + 2e-6)]))
 
 
 def test_the_checks_of_layers_and_plugins_try_splits() -> None:

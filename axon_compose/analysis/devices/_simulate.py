@@ -25,6 +25,8 @@ _LESS: Final = "take more devices, fewer tokens or sequences, or compute layers 
 #: Micro-batches that are tried, as multiples of the number of stages, and jobs of a schedule at most.
 _MULTIPLES: Final = (1, 2, 4, 8, 16)
 _MOST_JOBS: Final = 60_000
+#: Micro-batches times stages at most where somebody names a number.
+_LONGEST: Final = 200_000
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def simulate(
         overlap: Whether gradients are summed while others are still computed.
 
     Raises:
-        Refusal: `AX403`, so many devices or such a layout cannot be; `AX151` or `AX152`, the model cannot be divided
+        Refusal: `AX403`, so many devices or such a layout cannot be; `AX980` or `AX990`, the model cannot be divided
             so.
     """
     hardware = hardware or Hardware()
@@ -171,7 +173,10 @@ def _not_so_many(layout: Layout, devices: int) -> Refusal:
 
 
 def _check_batch(layout: Layout, batch: int, micro: int | None) -> None:
-    """Replicas and micro-batches get equal shares."""
+    """Replicas and micro-batches get equal shares, and there are not too many of them to look at each."""
+    if (micro or 1) * layout.pipeline > _LONGEST:
+        message = f"{micro or 1:,} micro-batches in {layout.pipeline:,} stages are too many to simulate"
+        raise Refusal("AX403", message, "take fewer with `--micro-batches`, or leave it out")
     parts = layout.data * (micro or 1)
     if batch % parts:
         shares = "replicas" + (f" of {micro:,} micro-batches" if micro else "")
@@ -208,9 +213,13 @@ def _best(
 
 def _numbers(sequences: int, stages: int) -> list[int]:
     """Numbers of micro-batches that divide sequences, from a few to many for each stage."""
-    divisors = [n for n in range(1, sequences + 1) if sequences % n == 0]
     wanted = [multiple * stages for multiple in _MULTIPLES if multiple * stages**2 <= _MOST_JOBS]
-    return sorted({max(n for n in divisors if n <= most) for most in [1, *wanted]})
+    return sorted({_divisor(sequences, most) for most in [1, *wanted]})
+
+
+def _divisor(number: int, most: int) -> int:
+    """The largest divisor that is not above a number."""
+    return next(n for n in range(min(most, number), 0, -1) if number % n == 0)
 
 
 def _spreads_experts(spreads: Spreads, layout: Layout) -> bool:

@@ -44,7 +44,7 @@ class Spreads:
         """One device's plan of so many that share each layer.
 
         Raises:
-            Refusal: `AX151`, nothing can be split.
+            Refusal: `AX980`, nothing can be split.
         """
         if tensor not in self._ranks:
             self._ranks[tensor] = split_plan(self.plan, tensor, groups=_groups(self.plan, self.storage))
@@ -61,7 +61,7 @@ class Spreads:
         """One replica.
 
         Raises:
-            Refusal: `AX151` or `AX152`, the model cannot be divided so.
+            Refusal: `AX980` or `AX990`, the model cannot be divided so.
         """
         key = (layout.tensor, layout.pipeline)
         if key not in self._spreads:

@@ -2,23 +2,28 @@
 
 *Replicas* (`nn.average_gradients`): every device has weights, moments and, until they are averaged, all gradients.
 
-*Fully sharded* (`nn.fully_shard`): of every parameter whose first axis divides, a device keeps and updates one part.
-The whole is gathered for the forward pass, and stays until the backward pass has used it, so that without recomputation
-the weights of all layers are there at once; with segments, those of the layers that are computed again, gathered twice.
-Gradients are summed and scattered as they come.
+*Fully sharded* (`train --fully-shard`): of every matrix and table a device keeps and updates one part, vectors stay
+whole. A layer's weights are gathered when it runs, and stay until the backward pass has used them, so that without
+recomputation those of all layers are there at once; with segments, those of the layers that are computed again,
+gathered twice. Embedding and head are whole during a step. Gradients of parts are summed in float32, whole, as MLX's
+ring has no sum that scatters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
+from typing import Final
 
 from axon_compose.analysis.cost import TrainingCost, cost
-from axon_compose.analysis.devices._collectives import all_gather, all_reduce, reduce_scatter
+from axon_compose.analysis.devices._collectives import all_gather, all_reduce
 from axon_compose.analysis.devices._sheet import TrainingStrategy
 from axon_compose.plan import DTYPES, Plan, Use
 
 __all__ = ["training_strategies"]
+
+#: Bytes of a number of a gradient that is summed.
+_SUMMED: Final = 4
 
 
 def training_strategies(
@@ -65,9 +70,10 @@ def _sharded(plan: Plan, step: TrainingCost, devices: int, dtype: str, segment: 
     parted, whole = (sum(sizes) for sizes in zip(*parts, strict=True))
     gathered = _gathered(plan, devices, dtype, segment)
     kept = step.weights if segment else 0
-    held = parted // devices + whole
-    sent = all_gather(parted, devices).times(2 if segment else 1)
-    sent += reduce_scatter(parted, devices) + all_reduce(whole, devices)
+    held = -(-parted // devices) + whole
+    ends = sum(_parted(use, devices, dtype)[0] for use in (plan.embedding, plan.head))
+    sent = all_gather(ends, devices) + all_gather(parted - ends, devices).times(2 if segment else 1)
+    sent += all_reduce(parted * _SUMMED // DTYPES[dtype], devices) + all_reduce(whole, devices)
     return TrainingStrategy(
         name="fully sharded",
         weight_bytes=held,
@@ -80,11 +86,11 @@ def _sharded(plan: Plan, step: TrainingCost, devices: int, dtype: str, segment: 
 
 
 def _parted(use: Use, devices: int, dtype: str) -> tuple[int, int]:
-    """Bytes of a component's parameters whose first axis divides, and of the others."""
+    """Bytes of a component's matrices and tables, which devices share, and of its vectors."""
     found = [0, 0]
     for name, shape in use.params.items():
         width = 4 if name in use.spec.float32 else DTYPES[dtype]
-        found[not shape or shape[0] % devices != 0] += prod(shape) * width
+        found[devices == 1 or len(shape) < 2] += prod(shape) * width
     return found[0], found[1]
 
 

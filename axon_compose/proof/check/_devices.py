@@ -81,7 +81,7 @@ def shared(subject: Subject, size: int) -> Shared:
         size: Number of devices.
 
     Raises:
-        Refusal: `AX151`, nothing of the model can be split over so many devices.
+        Refusal: `AX980`, nothing of the model can be split over so many devices.
     """
     tensor, ways = split_plan(subject.plan, size), _ways(subject)
     rows = _ragged(subject)

@@ -14,6 +14,8 @@ from axon_compose.cli import main
 from axon_compose.cli._arguments import latency, link
 from axon_compose.diagnostics.codes import CODES
 from axon_compose.report.draw import page
+from axon_compose.report.draw._devices import devices_section
+from axon_compose.report.draw._schedule import simulation_section
 from tests.helpers import described
 
 FILE = "model.yaml"
@@ -111,13 +113,20 @@ def test_compare() -> None:
     assert "devices" not in compare([described()]).to_dict()
 
 
-def test_page() -> None:
-    plan = load(described()).plan()
-    drawn = page(plan, context=[64], devices=2, hardware=Hardware(memory=10**9))
+def test_section_of_a_page() -> None:
+    model = load(described())
+    drawn = devices_section(model.spread(2, context=64, hardware=Hardware(memory=10**9)))
     assert "On 2 devices, 64 tokens" in drawn
-    assert drawn.count("memory of one device by each strategy") == 2
-    assert drawn == page(plan, context=[64], devices=2, hardware=Hardware(memory=10**9))
-    assert "devices, " not in page(plan, context=[64])
+    assert drawn.count("memory of one device by each strategy") == 2  # on a desk and on a phone
+    assert drawn == devices_section(model.spread(2, context=64, hardware=Hardware(memory=10**9)))
+
+
+def test_page() -> None:
+    model = load(described(stack="a*6"))
+    simulation = model.simulate(4, context=64, batch=8, training=True)
+    drawn = page(model.plan(), context=[64], devices=2, simulation=simulation)
+    assert "On 2 devices, 64 tokens" in drawn
+    assert "Training on 4 devices, simulated" in drawn
 
 
 def test_a_notebook_shows_it() -> None:
@@ -166,11 +175,10 @@ def test_flags_that_say_nothing(flags: list[str], words: str, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_page_of_a_simulation(training: bool) -> None:
-    model = load(described(stack="a*6"))
-    sheet = model.simulate(4, context=64, batch=8, training=training)
-    drawn = page(model.plan(), context=[64], simulation=sheet)
+def test_section_of_a_simulation(training: bool) -> None:
+    sheet = load(described(stack="a*6")).simulate(4, context=64, batch=8, training=training)
+    drawn = simulation_section(sheet)
     assert f"{'Training' if training else 'Decoding'} on 4 devices, simulated" in drawn
-    assert drawn.count("<title>What the stages of ") == 2  # on a desk and on a phone
+    assert drawn.count("<title>What the stages of ") == 2
     assert drawn.count(">stage 1<") == 2
     assert "<table>" in sheet._repr_html_()

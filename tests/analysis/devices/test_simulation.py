@@ -190,11 +190,14 @@ def test_what_cannot_be() -> None:
     plan = model()
     for layout, devices, batch, words in (
         (Layout(2, 2, 2), 4, 8, "a layout of 2 x 2 x 2 is one of 8 devices, not of 4"),
-        (Layout(1, 8), 8, 8, "AX152"),
+        (Layout(1, 8), 8, 8, "AX990"),
         (Layout(data=4), 4, 6, "a batch of 6 is no multiple of the replicas"),
     ):
         with pytest.raises(Refusal, match=words):
             simulate(plan, devices, batch=batch, layout=layout, training=True)
+    with pytest.raises(Refusal, match="too many to simulate"):
+        simulate(plan, 4, batch=10**9, micro=10**9, layout=Layout(1, 4))
+    assert simulate(plan, 4, batch=2**40, training=True).best.micro > 0  # in a moment
     with pytest.raises(Refusal, match="AX403"):
         check_devices(-1)
     with pytest.raises(Refusal, match="runs in no way on 251 devices"):
