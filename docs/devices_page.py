@@ -7,17 +7,32 @@ python docs/devices_page.py llama rwkv7  # measure these; the others keep their 
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from families_page import NONE, _bound, fixture, known
 
+from axon_compose import load
+from axon_compose.devices import TensorPlan, split_plan
+from axon_compose.plan import Plan
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = ROOT / "docs" / "families-on-devices.md"
+CONFIGS: Final = ROOT / "tests" / "families" / "configs"
 _COLUMNS: Final = ("family", "tensor, 2 devices", "more devices", "one rounding", "whole on each of 2", "pipeline")
+#: Published models of which the page says how large a device's share is.
+_PUBLISHED: Final = (
+    "DeepSeek-V3", "Falcon-H1-0.5B-Base", "falcon-mamba-7b", "gpt-oss-20b", "Jamba-v0.1",
+    "Kimi-Linear-48B-A3B-Instruct", "LFM2-350M", "Llama-3.2-1B", "MiniMax-Text-01-hf", "Nemotron-H-8B-Base-8K",
+    "Olmo-Hybrid-7B", "Qwen3-Next-80B-A3B-Instruct", "recurrentgemma-2b", "rwkv7-168M-pile", "Zamba2-2.7B",
+)  # fmt: skip
+_SIZES: Final = (2, 4, 8)
 #: What a pipeline has to be, bit for bit.
 EQUAL: Final = "equal"
 
@@ -44,6 +59,17 @@ Data parallel training does not depend on the family: every device has the whole
 """
 
 
+_SHARES: Final = """\
+## Published sizes
+
+The part of all parameters that a device has, planned from the published configurations; nothing is run. What is above
+an nth are routers, low-rank parts, B and C of few groups, and what stays whole.
+
+| model | 2 devices | 4 | 8 | whole on each of 8 |
+|---|---|---|---|---|
+"""
+
+
 @dataclass(frozen=True)
 class Figures:
     """What has to be measured, as the cells of the table show it."""
@@ -63,7 +89,22 @@ def page(figures: dict[str, Figures]) -> str:
         if family.name in figures
     ]
     head = [_INTRODUCTION.format(equal=EQUAL), f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|"]
-    return "\n".join([*head, *rows]) + "\n"
+    return "\n".join([*head, *rows, "", _SHARES + "\n".join(map(_shares, _PUBLISHED))]) + "\n"
+
+
+def _shares(name: str) -> str:
+    """The row of a published model."""
+    with TemporaryDirectory() as folder:
+        shutil.copy(CONFIGS / f"{name}.json", Path(folder, "config.json"))
+        plan = load(checkpoint=folder).plan()
+    tensors = [split_plan(plan, size) for size in _SIZES]
+    shares = (f"{100 * _parameters(tensor.plan) / _parameters(plan):.1f} %" for tensor in tensors)
+    return f"| {' | '.join([name, *shares, _reasons(plan, tensors[-1]) or NONE])} |"
+
+
+def _parameters(plan: Plan) -> int:
+    uses = {use.path: use for use in plan.uses()}.values()
+    return sum(prod(shape) for use in uses for shape in use.params.values())
 
 
 def on_page() -> dict[str, Figures]:
@@ -106,8 +147,8 @@ def _more(subject: Any, size: int) -> str:
     return _bound(found.differences[found.worst])
 
 
-def _reasons(plan: Any, tensor: Any) -> str:
-    """Components that stay whole, by their names, norms and connections left out."""
+def _reasons(plan: Plan, tensor: TensorPlan) -> str:
+    """Components that stay whole, by their names; norms and what else works on the residual stream are left out."""
     kinds = ("layer", "block", "embedding", "head")
     found = {
         use.name: tensor.whole[use.path] for use in plan.uses() if use.path in tensor.whole and use.spec.kind in kinds
