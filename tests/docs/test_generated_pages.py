@@ -47,7 +47,7 @@ def test_nothing_on_the_page_of_families_on_devices_is_bad() -> None:
     assert figures.keys() == FAMILIES.keys()
     for name, found in figures.items():
         assert found.pipeline == devices_page.EQUAL, name
-        allowed = max(2e-6, 4 * figure(found.rounding))
+        allowed = 2.5 * max(2e-6, 4 * figure(found.rounding))  # cells are rounded up
         assert figure(found.tensor) <= allowed, name
         assert figure(found.more.partition(": ")[2]) <= allowed, name
 
