@@ -6,13 +6,20 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import mlx.core as mx
+import mlx.nn as nn
 import pytest
 
 from axon_compose.devices import split_plan
 from axon_compose.diagnostics import Refusal
+from axon_compose.model import random_weights
+from axon_compose.model._folder_model import modules_of
+from axon_compose.model._shard import quantised_groups
 from axon_compose.registry import PASS_VALUES, Dims, Registry, Split
 from axon_compose.testing import assert_splits
 from axon_compose.testing._model import model_plan
+from axon_core.specs.splits.experts import HELD, SHARED_ONCE
+from tests.devices.parts import far, together
 
 DIMS = Dims({"hidden_size": 32, "vocab_size": 96})
 HEADS = {"num_heads": 8, "num_kv_heads": 4, "head_dim": 4}
@@ -51,6 +58,7 @@ HOLD = [
     ("moe", EXPERTS | {"intermediate_size": 9, "identity_experts": 4, "correction_bias": True, "bias": True}, {}),
     ("moe", EXPERTS | {"intermediate_size": 9, "shared_intermediate_size": 7, "shared_gate": "softmax"}, {}),
     ("moe", EXPERTS | {"intermediate_size": 9, "shared_intermediate_size": 8, "bias": True, "gated": False}, {}),
+    ("moe", EXPERTS | {"intermediate_size": 8, "shared_intermediate_size": 7, "bias": True}, {}),
     ("moe", EXPERTS | {"intermediate_size": 9, "num_shared_experts": 4, "hashed": True, "score": "sqrt_softplus"}, {}),
     # A latent width, with biases, and norms of what one device does not know.
     ("moe", EXPERTS | {"intermediate_size": 8, "latent_size": 6, "bias": True, "latent_norm": {"sum": True}}, {}),
@@ -133,6 +141,21 @@ def test_a_vocabulary_that_does_not_divide_leaves_table_and_head_whole() -> None
     dims = Dims({"hidden_size": 32, "vocab_size": 97})
     assert assert_splits("core/token_embedding", {}, dims)[2] == "`vocab_size` (97) is not a multiple of 2 devices"
     assert assert_splits("core/lm_head", {}, dims)[4] == "`vocab_size` (97) is not a multiple of 4 devices"
+
+
+def test_experts_that_a_cut_would_tear_are_given_away_whole() -> None:
+    """Quantised in groups of 32, experts of 32 inner numbers have one group; so has the shared expert."""
+    options = {"num_experts": 4, "intermediate_size": 32, "num_shared_experts": 1, "shared_gate": True}
+    model = random_weights(model_plan("core/moe", "layer", options, DIMS, Registry.installed()))
+    nn.quantize(model, 32, 8, class_predicate=model.quant_predicate)
+    tensor = split_plan(model.plan, 2, groups=quantised_groups(modules_of(model)))
+    found = [tensor.splits[use.path].dims for use in model.plan.uses() if use.spec.name == "moe"]
+    assert found == [{HELD: 2, SHARED_ONCE: True}] * len(found)
+    tokens = mx.arange(2 * 9).reshape(2, 9)
+    wanted = model(tokens)
+    mx.eval(wanted, tokens, model.parameters())  # here, for no thread can compute what another one has begun
+    for (logits,) in together(model, 2, lambda part: [part(tokens)]):
+        assert far(logits, wanted) <= 2e-6
 
 
 def outcomes() -> Iterator[tuple[str, str]]:
