@@ -93,10 +93,10 @@ class Spreads:
             activation_bytes=between,
             sent_per_token=spread.sent_bytes(1, scores=True),
             sent_per_prompt_token=spread.sent_bytes(1, scores=False),
-            messages_per_token=spread.path(1).messages,
+            messages_per_token=sum(traffic.messages for traffic in spread.path(1)),
             one=1 / one,
             together=batch / spread.step_seconds(hardware, each),
-            waiting=spread.path(1).seconds(hardware.link, hardware.latency) / one,
+            waiting=spread.waiting_seconds(hardware, 1) / one,
             whole=self.whole(layout.tensor),
             fits=None if hardware.memory is None else weights + caches + between <= hardware.memory,
         )
