@@ -117,7 +117,7 @@ def _pipeline(whole: Any, tokens: Any) -> str:
     """Whether two devices with half of the layers each give the logits of one, bit for bit."""
     import mlx.core as mx
 
-    from tests.model.rings import divided
+    from axon_compose.model import divided
 
     def fed(model: Any) -> list[Any]:
         cache = model.make_cache()

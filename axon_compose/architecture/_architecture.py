@@ -125,12 +125,13 @@ class Architecture(Shown, Compiled):
             segment=segment,
         )
 
-    def split(self, devices: int, rank: int = 0) -> TensorPlan:
+    def split(self, devices: int, rank: int = 0, *, quantize: int | None = None) -> TensorPlan:
         """The plan of one of several devices that share the components of every layer; imports no mlx.
 
         Args:
             devices: How many there are.
             rank: The device, from 0.
+            quantize: Bits of quantised weights, which are cut between their groups; not quantised unless given.
 
         Returns:
             The device's plan, which `cost` and other functions of plans take, what is split and what is whole and why.
@@ -139,9 +140,10 @@ class Architecture(Shown, Compiled):
             Refusal: `AX980`, nothing of the model can be split over so many devices.
             PluginFault: `AX212`, the record of a component raises, or gives something else than was agreed.
         """
+        from axon_compose.analysis.cost import Storage
         from axon_compose.devices import split_plan
 
-        return split_plan(self._plan, devices, rank)
+        return split_plan(self._plan, devices, rank, groups=Storage("bfloat16", quantize).groups(self._plan))
 
     def simulate(
         self,

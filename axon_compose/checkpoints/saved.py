@@ -19,6 +19,7 @@ from axon_compose.checkpoints.files._safetensors import differences
 from axon_compose.checkpoints.files._tokenizer import is_tokenizer_of, tokenizer_folder
 from axon_compose.checkpoints.folder import folder_record, folder_tensors, usual_tokenizer
 from axon_compose.checkpoints.folder_config import folder_config
+from axon_compose.devices import devices_of
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.language.config import CONFIG_KEY
 from axon_compose.model import LanguageModel
@@ -111,6 +112,9 @@ def _require_weights(model: LanguageModel) -> None:
     Raises:
         CheckpointError: AX512.
     """
+    if (devices := devices_of(model.plan)) > 1:
+        message = f"the model is the part of one of {devices} devices, not what `{model.plan.name}` describes"
+        raise CheckpointError("AX512", message, "save the whole model, which each device reads its part of")
     found = {model.plan_name(name): tuple(value.shape) for name, value in tree_flatten(model.parameters())}
     for place, module in tree_flatten(model.leaf_modules(), is_leaf=lambda leaf: isinstance(leaf, nn.Module)):
         if hasattr(module, "bits"):

@@ -30,6 +30,7 @@ __all__ = [
     "layout",
     "length",
     "link",
+    "machine",
     "names",
     "nbytes",
     "output",
@@ -281,6 +282,14 @@ def link(text: str) -> float:
     if match is None or number <= 0 or "Gb/s" in text:
         raise argparse.ArgumentTypeError(f"{text!r} is not the speed of a link such as 10GB/s or 100Gbit/s")
     return number * {"MB/S": 1e6, "GBIT/S": 1e9 / 8}.get((match[2] or "").upper(), 1e9)
+
+
+def machine(text: str) -> tuple[int, float]:
+    """Devices of one machine and the link between them: `8x400GB/s`."""
+    number, cross, speed = text.partition("x")
+    if not cross or not re.fullmatch("[1-9][0-9]{0,4}", number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of devices and the speed of their link: 8x400GB/s")
+    return int(number), link(speed)
 
 
 def latency(text: str) -> float:

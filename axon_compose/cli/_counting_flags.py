@@ -18,6 +18,7 @@ from axon_compose.cli._arguments import (
     layers,
     layout,
     link,
+    machine,
     nbytes,
     output,
     peers,
@@ -133,4 +134,7 @@ def sizes(parser: Any) -> None:
         "--devices", type=devices, metavar="N", help="spread it over so many, each with --memory and --bandwidth"
     )
     parser.add_argument("--link", type=link, metavar="10GB/s", help="what a device sends to another (default: 10GB/s)")
+    parser.add_argument(
+        "--machine", type=machine, metavar="8x400GB/s", help="devices of one machine, and the link between those"
+    )
     parser.add_argument("--latency", type=latency, metavar="50us", help="of a message (default: 50us)")

@@ -43,6 +43,8 @@ def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
         arguments.error("argument --devices: not with --stage or --table")
     if arguments.devices is not None and arguments.devices < 2:
         arguments.error("argument --devices: 2 at least")
+    if arguments.quantize is not None and arguments.devices is None:
+        arguments.error("argument --quantize: only with --devices")
     architecture = load_file(arguments.file, arguments)
     plan = architecture.plan()
     if arguments.stage:
@@ -52,9 +54,10 @@ def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
     for warning in architecture.warnings:
         terminal.note(render([warning]))
     if arguments.devices is not None:
-        tensor = architecture.split(arguments.devices)
-        data = {**show_data(plan), "devices": shares_data(plan, tensor)}
-        return terminal.result(shares_text(plan, tensor, terminal.style), data, architecture.warnings)
+        tensor = architecture.split(arguments.devices, quantize=arguments.quantize)
+        data = {**show_data(plan), "devices": shares_data(plan, tensor, arguments.quantize)}
+        text = shares_text(plan, tensor, terminal.style, arguments.quantize)
+        return terminal.result(text, data, architecture.warnings)
     stack = None
     if not arguments.table:
         from axon_compose.report.draw import characters  # a later stage than all that other commands need

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from axon_compose.cli._arguments import as_json, common, devices, layers, output, picture
+from axon_compose.cli._arguments import as_json, common, devices, layers, output, picture, quantize
 from axon_compose.cli._commands import Command, lazily
 from axon_compose.cli._counting_flags import simulation, sizes
 from axon_compose.report import FORMS
@@ -23,6 +23,7 @@ def add_reading(command: Command) -> None:
     show.add_argument(
         "--devices", type=devices, metavar="N", help="print what each of N devices has of every component instead"
     )
+    quantize(show)
     common(show)
 
 

@@ -18,7 +18,7 @@ _TRAINED: Final = ("schedule", "no_overlap")
 
 def hardware(arguments: argparse.Namespace) -> Hardware:
     """What is assumed of each device; a usage error for flags that say nothing here."""
-    for name in ("link", "latency", "simulate"):
+    for name in ("link", "machine", "latency", "simulate"):
         if getattr(arguments, name, None) not in (None, False) and arguments.devices is None:
             arguments.error(f"argument --{name}: only with --devices")
     if getattr(arguments, "layers", False) and arguments.devices is not None:
@@ -30,7 +30,9 @@ def hardware(arguments: argparse.Namespace) -> Hardware:
         if getattr(arguments, name, None) and not arguments.training:
             arguments.error(f"argument --{name.replace('_', '-')}: only with --training")
     names = ("link", "latency", "bandwidth", "memory", "flops")
-    return Hardware(**{name: value for name in names if (value := getattr(arguments, name, None)) is not None})
+    given = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
+    number, speed = arguments.machine or (1, None)
+    return Hardware(**given, machine=number, machine_link=speed)
 
 
 def spread_options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from axon_compose.devices._stages import (
     stages,
     varies,
 )
-from axon_compose.devices._tensor import TensorPlan, split_plan
+from axon_compose.devices._tensor import TensorPlan, devices_of, split_plan
 from axon_compose.devices._tied import tables
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Stage",
     "TensorPlan",
     "Visit",
+    "devices_of",
     "given_stages",
     "layer_loads",
     "own_layers",

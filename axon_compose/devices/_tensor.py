@@ -12,7 +12,7 @@ from axon_compose.diagnostics import Refusal
 from axon_compose.plan import Layer, Plan, Use, change_layer
 from axon_compose.registry import Composite, Shard, Split
 
-__all__ = ["TensorPlan", "split_plan"]
+__all__ = ["TensorPlan", "devices_of", "split_plan"]
 
 #: Why a norm, a connection or a residual scheme is whole.
 _BETWEEN = "it works on the residual stream, which every device has"
@@ -78,6 +78,11 @@ def split_plan(
     if not splits:
         raise _refusal(plan, size, found, parts)
     return TensorPlan(_planned(plan, parts), size, rank, splits, whole)
+
+
+def devices_of(plan: Plan) -> int:
+    """How many devices share the components of a plan: 1 unless it is what `split_plan` made for one of several."""
+    return max(use.dims.shard.size for use in plan.uses())
 
 
 def _planned(plan: Plan, parts: Mapping[str, Part | str]) -> Plan:

@@ -9,13 +9,13 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.analysis.balance import balanced_stages
-from axon_compose.devices import given_stages, own_layers, pipeline_plan, require_own_weights, split_plan
+from axon_compose.devices import devices_of, given_stages, own_layers, pipeline_plan, require_own_weights, split_plan
 from axon_compose.model._facts import facts, loading_from
 from axon_compose.model._group import Joining, joining
 from axon_compose.model._language_model import LanguageModel
 from axon_compose.model._pipeline import Pipeline, Stack
 from axon_compose.model._places import module_at
-from axon_compose.model._shard import Reader, part_modules, quantised_groups, take_weights
+from axon_compose.model._shard import Reader, Unchanged, part_modules, quantised_groups, take_weights
 from axon_compose.model.names import FolderNames, ends, module_names
 from axon_compose.model.ranks import joined
 from axon_compose.plan import Plan, Use
@@ -41,6 +41,7 @@ class FolderModel(LanguageModel):
     """
 
     reader: Reader | None = None
+    _unchanged: Unchanged | None = None
 
     def __init__(self, plan: Plan, make: Callable[[Use], nn.Module], names: FolderNames) -> None:
         super().__init__(plan, make, module_names if names.like_mlx_lm else lambda layer: {})
@@ -173,7 +174,7 @@ class FolderModel(LanguageModel):
         if device.size == 1:
             return
         modules, whole = modules_of(self), self.plan
-        if any(use.dims.shard.size > 1 for use in whole.uses()):
+        if devices_of(whole) > 1:
             raise ValueError("the model is a part already")
         tensor = split_plan(
             whole,
@@ -188,9 +189,16 @@ class FolderModel(LanguageModel):
         FolderModel.__init__(self, tensor.plan, lambda use: parts[use.path], self._folder_names)
         self.train(training)
         del modules
-        take_weights(weights, self.path_of, self.reader)
+        take_weights(weights, self.path_of, self._unchanged)
         if "model" in self:
             self._show_parts()  # arrays are other ones now
+
+    def load_weights(self, file_or_weights: Any, strict: bool = True) -> FolderModel:
+        """See `LanguageModel.load_weights`."""
+        super().load_weights(file_or_weights, strict)
+        if self.reader is not None and isinstance(file_or_weights, list):
+            self._unchanged = Unchanged(self.reader, file_or_weights)
+        return self
 
     def train(self, mode: bool = True) -> FolderModel:
         """See `LanguageModel.train`."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import lcm
 from typing import Any, Final, Protocol
+from weakref import ref
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -17,7 +18,7 @@ from axon_compose.model._calls import BuildError, make_module
 from axon_compose.plan import Plan, Use
 from axon_compose.registry import ONCE, WHOLE, Cut, Role
 
-__all__ = ["Reader", "Weight", "part_modules", "quantised_groups", "take_weights"]
+__all__ = ["Reader", "Unchanged", "Weight", "part_modules", "quantised_groups", "take_weights"]
 
 #: Linear layers of other widths are not offered to quantisation, whatever its groups are.
 _NARROWEST: Final = 32
@@ -42,6 +43,24 @@ class Reader(Protocol):
         Returns:
             The part, or None if the folder has no tensor of this name, shape and type.
         """
+
+
+class Unchanged:
+    """Reads parts of those arrays alone that a model still has as it took them from the folder.
+
+    Args:
+        reader: Of the folder.
+        arrays: What the model took, by their names there. They are not kept: as whole ones they may be large.
+    """
+
+    def __init__(self, reader: Reader, arrays: Iterable[tuple[str, mx.array]]) -> None:
+        self.reader, self.taken = reader, {name: ref(array) for name, array in arrays}
+
+    def part(self, name: str, like: mx.array, axis: int, ranges: Ranges) -> mx.array | None:
+        """See `Reader.part`; None for an array that was replaced, as adapters that are joined with a model do."""
+        taken = self.taken.get(name)
+        same = taken is not None and taken() is like
+        return self.reader.part(name, like, axis, ranges) if same else None
 
 
 @dataclass

@@ -97,14 +97,28 @@ def devices_notes(sheet: DevicesSheet) -> Iterator[str]:
     yield f"recommended: {sheet.recommended}, {sheet.reason}" if sheet.recommended else f"recommended: {sheet.reason}"
     for row in sheet.impossible:
         yield f"not possible: {row.layout.name}: {row.fault.message} ({row.fault.code})"
-    for name, reason in {name: why for row in sheet.strategies for name, why in row.whole.items()}.items():
-        yield f"whole on every device: `{name}`: {reason}"
+    yield from _whole(sheet)
     yield f"assumed of each device: {assumed(sheet.hardware)}"
+
+
+def _whole(sheet: DevicesSheet) -> Iterator[str]:
+    """Components that tensor groups do not share, each reason with the strategies that it is one of."""
+    groups = [row for row in sheet.strategies if row.layout.tensor > 1]
+    where: dict[tuple[str, str], list[str]] = {}
+    for row in groups:
+        for found in row.whole.items():
+            where.setdefault(found, []).append(row.name)
+    for (name, reason), names in where.items():
+        of = "" if len(names) == len(groups) else f" of {', '.join(names)}"
+        yield f"whole on every device{of}: `{name}`: {reason}"
 
 
 def assumed(hardware: Hardware) -> str:
     """The speeds, as text."""
+    inside = ""
+    if hardware.machine_link is not None:
+        inside = f" and {hardware.machine_link / 1e9:,.4g} GB/s between the {hardware.machine:,} of a machine"
     return (
-        f"memory moves {hardware.bandwidth / 1e9:,.4g} GB/s, a link {hardware.link / 1e9:,.4g} GB/s each way, "
+        f"memory moves {hardware.bandwidth / 1e9:,.4g} GB/s, a link {hardware.link / 1e9:,.4g} GB/s each way{inside}, "
         f"a message takes {hardware.latency * 1e6:,.4g} µs"
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from axon_compose.analysis.cost import Storage
 from axon_compose.devices import Share, TensorPlan, shares
 from axon_compose.machine.units import count, human
-from axon_compose.plan import Plan, cache_nbytes, layer_ranges, total_parameters, weight_nbytes
+from axon_compose.plan import Plan, cache_nbytes, layer_ranges, total_parameters
 from axon_compose.report._style import Style
 from axon_compose.report._table import table
 
@@ -23,13 +24,14 @@ _WIDEST = 20
 _JOINED = {"sum": "summed", "gather": "put together", "whole": "-"}
 
 
-def shares_text(plan: Plan, tensor: TensorPlan, style: Style) -> str:
+def shares_text(plan: Plan, tensor: TensorPlan, style: Style, bits: int | None = None) -> str:
     """What is split and how, what is whole and why, and what that comes to.
 
     Args:
         plan: The whole model.
         tensor: What one device has of it.
         style: Whether there are colours, and how wide the terminal is.
+        bits: Of quantised weights, None if they are not.
     """
     found = shares(plan, tensor)
     split = [share for share in found if not share.reason]
@@ -40,16 +42,17 @@ def shares_text(plan: Plan, tensor: TensorPlan, style: Style) -> str:
     parts = [[style.bold(head)], table(rows, "<<><<", style=style)]
     if len(whole) > 1:
         parts.append(table(whole, "<<><", style=style))
-    parts.append(table(list(_totals(plan, tensor)), "<<", style=style, heads=0))
+    parts.append(table(list(_totals(plan, tensor, bits)), "<<", style=style, heads=0))
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
 
-def shares_data(plan: Plan, tensor: TensorPlan) -> dict[str, Any]:
+def shares_data(plan: Plan, tensor: TensorPlan, bits: int | None = None) -> dict[str, Any]:
     """The same as JSON-ready data."""
     return {
         "devices": tensor.size,
         "components": [share.to_dict() for share in shares(plan, tensor)],
-        "weight_bytes": {dtype: weight_nbytes(tensor.plan, dtype) for dtype in ("float32", "bfloat16")},
+        "quantize": bits,
+        "weight_bytes": {dtype: _weights(tensor.plan, Storage(dtype, bits)) for dtype in ("float32", "bfloat16")},
         "cache_bytes": {str(_CONTEXT): cache_nbytes(tensor.plan, _CONTEXT)},
     }
 
@@ -79,12 +82,17 @@ def _whole(found: tuple[Share, ...]) -> Iterator[list[str]]:
         yield [_layers(tuple(layers)), named, count(size) if size else "-", reason]
 
 
-def _totals(plan: Plan, tensor: TensorPlan) -> Iterator[list[str]]:
-    one, whole = (weight_nbytes(each, "bfloat16") for each in (tensor.plan, plan))
-    yield ["weights per device", f"{human(one)} of {human(whole)} in bfloat16, {one / whole:.1%}"]
+def _totals(plan: Plan, tensor: TensorPlan, bits: int | None) -> Iterator[list[str]]:
+    one, whole = (_weights(each, Storage("bfloat16", bits)) for each in (tensor.plan, plan))
+    stored = "bfloat16" if bits is None else f"{bits} bits and bfloat16"
+    yield ["weights per device", f"{human(one)} of {human(whole)} in {stored}, {one / whole:.1%}"]
     if plan.slots:
         one, whole = (cache_nbytes(each, _CONTEXT) for each in (tensor.plan, plan))
         yield ["caches per device", f"{human(one)} of {human(whole)} at {_CONTEXT:,} tokens, {one / whole:.1%}"]
+
+
+def _weights(plan: Plan, storage: Storage) -> int:
+    return sum(storage.nbytes(use) for use in plan.uses())
 
 
 def _layers(layers: tuple[int, ...]) -> str:

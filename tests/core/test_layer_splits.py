@@ -6,13 +6,21 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import mlx.core as mx
+import mlx.nn as nn
 import pytest
 
 from axon_compose.devices import split_plan
 from axon_compose.diagnostics import Refusal
+from axon_compose.model import random_weights
+from axon_compose.model._folder_model import modules_of
+from axon_compose.model._shard import quantised_groups
 from axon_compose.registry import PASS_VALUES, Dims, Registry, Split
 from axon_compose.testing import assert_splits
 from axon_compose.testing._model import model_plan
+from axon_core.specs.splits.experts import HELD, SHARED_ONCE
+from axon_core.specs.splits.mlp import INPUTS, OUTPUTS
+from tests.devices.parts import far, together
 
 DIMS = Dims({"hidden_size": 32, "vocab_size": 96})
 HEADS = {"num_heads": 8, "num_kv_heads": 4, "head_dim": 4}
@@ -51,6 +59,7 @@ HOLD = [
     ("moe", EXPERTS | {"intermediate_size": 9, "identity_experts": 4, "correction_bias": True, "bias": True}, {}),
     ("moe", EXPERTS | {"intermediate_size": 9, "shared_intermediate_size": 7, "shared_gate": "softmax"}, {}),
     ("moe", EXPERTS | {"intermediate_size": 9, "shared_intermediate_size": 8, "bias": True, "gated": False}, {}),
+    ("moe", EXPERTS | {"intermediate_size": 8, "shared_intermediate_size": 7, "bias": True}, {}),
     ("moe", EXPERTS | {"intermediate_size": 9, "num_shared_experts": 4, "hashed": True, "score": "sqrt_softplus"}, {}),
     # A latent width, with biases, and norms of what one device does not know.
     ("moe", EXPERTS | {"intermediate_size": 8, "latent_size": 6, "bias": True, "latent_norm": {"sum": True}}, {}),
@@ -133,6 +142,31 @@ def test_a_vocabulary_that_does_not_divide_leaves_table_and_head_whole() -> None
     dims = Dims({"hidden_size": 32, "vocab_size": 97})
     assert assert_splits("core/token_embedding", {}, dims)[2] == "`vocab_size` (97) is not a multiple of 2 devices"
     assert assert_splits("core/lm_head", {}, dims)[4] == "`vocab_size` (97) is not a multiple of 4 devices"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sizes"),
+    [
+        (
+            "moe",
+            {"num_experts": 4, "intermediate_size": 32, "num_shared_experts": 1, "shared_gate": True},
+            {HELD: 2, SHARED_ONCE: True},
+        ),
+        ("mlp", {"intermediate_size": 96, "bias": True, "sparsity": 0.5}, {INPUTS: 96, OUTPUTS: 16}),
+    ],
+)
+def test_what_a_cut_would_tear_is_split_otherwise(name: str, options: dict[str, Any], sizes: dict[str, Any]) -> None:
+    """Quantised in groups of 32, 32 and 96 inner numbers are an odd number of groups: halves would tear one."""
+    model = random_weights(model_plan(f"core/{name}", "layer", options, DIMS, Registry.installed()))
+    nn.quantize(model, 32, 8, class_predicate=model.quant_predicate)
+    tensor = split_plan(model.plan, 2, groups=quantised_groups(modules_of(model)))
+    found = [tensor.splits[use.path].dims for use in model.plan.uses() if use.spec.name == name]
+    assert found == [sizes] * len(found)
+    tokens = mx.arange(2 * 9).reshape(2, 9)
+    wanted = model(tokens)
+    mx.eval(wanted, tokens, model.parameters())  # here, for no thread can compute what another one has begun
+    for (logits,) in together(model, 2, lambda part: [part(tokens)]):
+        assert far(logits, wanted) <= 2e-6
 
 
 def outcomes() -> Iterator[tuple[str, str]]:

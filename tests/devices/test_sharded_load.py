@@ -12,7 +12,9 @@ import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model
 
+import axon_compose
 from axon_compose.cli import main
+from axon_compose.diagnostics import CheckpointError
 from axon_compose.language.source import to_yaml
 from axon_compose.model import Joining
 from tests.devices import sharded_script
@@ -75,7 +77,7 @@ def test_text_and_memory(folders: list[str], tmp_path: Path, capsys: pytest.Capt
 def test_without_its_folder_the_largest_tensors_are_cut_first(folders: list[str]) -> None:
     """Whole ones are read then, and one whole tensor beside all parts would be too much."""
     model, _ = load_model(Path(folders[0]), lazy=True, trust_remote_code=True)
-    model.reader = None
+    model._unchanged = None
     gc.collect()
     before = mx.get_active_memory()
     mx.reset_peak_memory()
@@ -83,3 +85,24 @@ def test_without_its_folder_the_largest_tensors_are_cut_first(folders: list[str]
     share = sum(value.nbytes for _, value in tree_flatten(model.parameters()))
     assert mx.get_active_memory() - before < 1.01 * share
     assert mx.get_peak_memory() - before < 1.15 * share
+    with pytest.raises(CheckpointError, match=r"AX512.*the part of one of 2 devices"):
+        axon_compose.save(model, folders[0] + "-part", tokenizer="bytes")
+
+
+def test_what_was_changed_after_loading_is_not_read_again(folders: list[str]) -> None:
+    model, _ = load_model(Path(folders[0]), lazy=True, trust_remote_code=True)
+    reader, read = model._unchanged.reader, list[str]()
+
+    class Noting:
+        def part(self, name: str, *arguments: Any) -> Any:
+            read.append(name)
+            return reader.part(name, *arguments)
+
+    model._unchanged.reader = Noting()
+    mlp = model.model.layers[0].mlp
+    mlp.up_proj.weight = 2 * mlp.up_proj.weight
+    wanted = mlp.up_proj.weight[128:]
+    model.keep_part(Joining(1, 2, lambda array: array, lambda array: array))
+    assert mx.array_equal(model.model.layers[0].mlp.up_proj.weight, wanted).item()
+    assert "model.layers.0.mlp.gate_proj.weight" in read
+    assert "model.layers.0.mlp.up_proj.weight" not in read

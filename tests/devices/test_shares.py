@@ -58,11 +58,20 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert data["weight_bytes"]["bfloat16"] < 0.51 * 2 * 5077177886
 
 
+def test_quantised_weights_are_cut_between_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 256 columns eight devices would get 32 each, and 64 have one scale."""
+    assert main(["show", "shared-kv", "--devices", "8", "--quantize", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "`o_proj` is quantised in groups of 64, and parts of its 256 inputs for 8 devices would tear them" in out
+    assert "in 4 bits and bfloat16" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["llama", "--devices", "7"], "error[AX980]: nothing of `llama` can be split over 7 devices"),
         (["llama", "--devices", "1"], "argument --devices: 2 at least"),
+        (["llama", "--quantize", "4"], "argument --quantize: only with --devices"),
         (["llama", "--devices", "2", "--table"], "argument --devices: not with --stage or --table"),
     ],
 )

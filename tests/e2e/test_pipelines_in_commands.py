@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +14,14 @@ import pytest
 from commands import environment
 from mlx.utils import tree_flatten
 from mlx_lm import load as load_folder
-from test_mlx_lm_server import Server, free_port
 
 from axon_compose import load
 from axon_compose.checkpoints.folder import write_model
-from tests import forks
-from tests.children import PATIENCE, child
+from axon_compose.diagnostics import Refusal
+from axon_compose.model._ring import Parts, ring_of
+from tests.children import PATIENCE
 from tests.helpers import described
-from tests.model.rings import Parts, ring_of
-from tests.ranks import launched, ports
+from tests.ranks import launched
 
 SIZE = 2
 PROMPT = "state space, a window and experts: describe, trust, run. "
@@ -122,22 +119,21 @@ def test_processes_of_mlx_launch(folder: Path, tmp_path: Path) -> None:
     assert all(rank["peak"] <= 1.15 * rank["held"] < total for rank in ranks)
 
 
-def test_the_server_as_a_pipeline(folder: Path, tmp_path: Path) -> None:
-    whole, tokenizer = load_folder(str(folder), trust_remote_code=True)
-    prompts = [PROMPT, PROMPT + "And once more, with another end"]
-    messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
-    tokens = [tokenizer.apply_chat_template(each, add_generation_prompt=True) for each in messages]
-    expected = [mlx_lm.generate(whole, tokenizer, each, max_tokens=24) for each in tokens]
-    port, log = free_port(), tmp_path / "log"
-    command = ["-m", "mlx_lm", "server", "--pipeline", "--trust-remote-code", "--model", str(folder)]
-    with ports(SIZE) as first, log.open("w") as stream:
-        start = [str(Path(sys.executable).with_name("mlx.launch")), "-n", str(SIZE), "-p", str(first), "--"]
-        with child(
-            [*start, *forks.python(), *command, "--port", str(port)],
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            env=environment(HF_HOME=str(tmp_path)),
-        ) as process:
-            server = Server(process, port, log)
-            # The last one is in the caches then: both processes must find the same of it.
-            assert [server.chat(prompt) for prompt in (*prompts, prompts[1])] == [*expected, expected[1]]
+def test_shared_weights_between_other_layers_are_refused_and_loops_are_not(tmp_path: Path) -> None:
+    for name, share, stack in (("between", "one", "s a s a s"), ("loop", "=i % 2", "a a a a")):
+        blocks = {"a": {"branches": ["attn", "mlp"], "share": share}, "s": ["ssm"]}
+        folder = tmp_path / name
+        write_model(load(described(blocks=blocks, stack=stack, dims={"hidden_size": 32, "vocab_size": 259})), folder)
+        rings = ring_of(SIZE)
+        if name == "between":
+            with pytest.raises(Refusal, match=r"layer 3 of .* uses the weights of an earlier one") as caught:
+                mlx_lm.utils.sharded_load(str(folder), pipeline_group=rings[0], trust_remote_code=True)
+            assert caught.value.code == "AX991"
+            continue
+        whole, _ = load_folder(str(folder), trust_remote_code=True)
+        expected = spoken(whole)
+        models = [
+            mlx_lm.utils.sharded_load(str(folder), pipeline_group=ring, trust_remote_code=True)[0] for ring in rings
+        ]
+        for found in Parts(models, rings).run(spoken):
+            assert all(map(mx.array_equal, found, expected))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Final
 
-from axon_compose.plan import DTYPES, Use
+from axon_compose.plan import DTYPES, Plan, Use
 
 __all__ = ["BITS", "GROUP_SIZE", "Storage"]
 
@@ -44,6 +44,15 @@ class Storage:
         *rows, length = shape
         # Numbers are packed into words of 32 bits; a group has a scale and a bias in the type of the weight.
         return prod(rows) * (length * self.bits // 8 + length // self.group_size * 2 * width)
+
+    def groups(self, plan: Plan) -> dict[str, int]:
+        """Full names of the modules of a plan that are quantised, to the numbers that share a scale."""
+        return {
+            f"{use.path}.{name.rpartition('.')[0]}": self.group_size
+            for use in plan.uses()
+            for name in use.params
+            if self.quantized(use, name)
+        }
 
     def quantized_size(self, use: Use) -> int:
         """Parameters of a component that are quantised."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from axon_compose.analysis.devices._collectives import Traffic
 from axon_compose.diagnostics import Refusal
 
 __all__ = ["MOST_DEVICES", "Hardware", "check_devices"]
@@ -25,6 +26,9 @@ class Hardware:
         flops: Operations per second of matrix products: 30 T unless given. Decoding is bound by memory, so that only
             prompts and training ask for it.
         memory: Bytes for a model, None if nobody asks what fits.
+        machine: Devices of one machine, which neighbours share as far as they go: those of a tensor group first, then
+            stages, then replicas.
+        machine_link: Bytes per second between devices of one machine; that of `link` unless given.
     """
 
     bandwidth: float = 400e9
@@ -32,15 +36,29 @@ class Hardware:
     latency: float = 50e-6
     flops: float = 30e12
     memory: int | None = None
+    machine: int = 1
+    machine_link: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("bandwidth", "link", "flops"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"`{name}` must be above 0")
+        if self.machine < 1 or (self.machine_link is not None and not 0 < self.machine_link < float("inf")):
+            raise ValueError("`machine` must be 1 or more, and `machine_link` above 0")
         if not 0 <= self.latency < float("inf"):
             raise ValueError("`latency` must not be negative")
         if self.memory is not None and self.memory < 0:
             raise ValueError("`memory` must not be negative")
+
+    def seconds(self, traffic: Traffic, span: int) -> float:
+        """How long devices take that exchange something.
+
+        Args:
+            traffic: What one of them sends.
+            span: Of so many neighbours they are a part; all are in one machine if it has as many, in whole groups.
+        """
+        inside = self.machine_link is not None and self.machine % span == 0
+        return traffic.seconds(self.machine_link if inside and self.machine_link else self.link, self.latency)
 
 
 def check_devices(devices: int) -> None:

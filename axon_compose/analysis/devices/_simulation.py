@@ -74,8 +74,7 @@ class Candidate:
         return (self.micro + self.layout.pipeline - 1) * slowest + self._summing(0)
 
     def _summing(self, stage: int) -> float:
-        sums = self.times.gradients(stage)
-        return sum(each.seconds(self.times.hardware.link, self.times.hardware.latency) for each in sums)
+        return sum(self.times.gradient_seconds(stage))
 
 
 @dataclass(frozen=True)
@@ -203,12 +202,11 @@ def _late(candidate: Candidate, timeline: Timeline, *, overlap: bool) -> float:
 
 def _summed(candidate: Candidate, timeline: Timeline, stage: int, *, overlap: bool) -> float:
     """When a stage has all its gradients: those of a layer begin when it is done in the last backward pass."""
-    times, hardware = candidate.times, candidate.times.hardware
     last = timeline.of(stage)[-1]
-    sums = times.gradients(stage)
+    sums = candidate.times.gradient_seconds(stage)
     begun = last.start if overlap else last.end
     end = begun
-    for number, traffic in enumerate(sums, 1):
+    for number, seconds in enumerate(sums, 1):
         ready = begun + (last.end - begun) * number / len(sums)
-        end = max(end, ready) + traffic.seconds(hardware.link, hardware.latency)
+        end = max(end, ready) + seconds
     return end

@@ -161,19 +161,24 @@ class Spread:
                 sent[stage] = sent.get(stage, 0) + nbytes
         return send(nbytes).times(max(ways)), sent
 
-    def path(self, tokens: int) -> Traffic:
-        """All that waits for each other in one more token of so many sequences."""
-        total, _ = self.told(tokens)
+    def path(self, tokens: int) -> tuple[Traffic, Traffic]:
+        """All that waits for each other in one more token of so many sequences: inside of stages, and between them."""
+        inside, (between, _) = NOTHING, self.told(tokens)
         for stage in range(self.stages):
-            total += self.shared(stage, tokens)
+            inside += self.shared(stage, tokens)
         for _, traffic in self.hops(tokens, tokens):
-            total += traffic
-        return total
+            between += traffic
+        return inside, between
+
+    def waiting_seconds(self, hardware: Hardware, batch: int) -> float:
+        """How long that takes."""
+        (inside, between), tensor = self.path(batch), self.pieces.tensor
+        return hardware.seconds(inside, tensor) + hardware.seconds(between, tensor * self.stages)
 
     def step_seconds(self, hardware: Hardware, batch: int) -> float:
         """How long one more token of each sequence takes at least, since the stages work one after another."""
         moved = sum(self.moved_bytes(stage, batch) for stage in range(self.stages))
-        return moved / hardware.bandwidth + self.path(batch).seconds(hardware.link, hardware.latency)
+        return moved / hardware.bandwidth + self.waiting_seconds(hardware, batch)
 
     def sent_bytes(self, tokens: int, *, scores: bool) -> float:
         """Bytes that the device sends which sends most, in a pass over so many tokens of one sequence; see `shared`."""

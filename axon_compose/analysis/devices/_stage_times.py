@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from axon_compose.analysis.devices._collectives import NOTHING, Traffic, all_reduce, all_to_all
+from axon_compose.analysis.devices._collectives import NOTHING, Traffic, all_reduce, all_to_all, send
 from axon_compose.analysis.devices._hardware import Hardware
 from axon_compose.analysis.devices._layout import Layout
 from axon_compose.analysis.devices._pieces import Experts, Piece
@@ -16,6 +16,8 @@ __all__ = ["StageTimes", "Took"]
 
 #: Operations of a backward pass for each of the forward pass: gradients of inputs and of weights.
 _BACKWARD = 2
+#: Bytes of a token.
+_TOKEN = 4
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class StageTimes:
         operations = self.sequences * sum(map(self.spread.pieces.prompt_flops, self.spread.runs(stage)))
         weights = sum(map(self.spread.pieces.weights, self.spread.runs(stage)))
         computing = max(operations / self.hardware.flops, weights / self.hardware.bandwidth)
-        return Took(computing, self._seconds(self.spread.shared(stage, tokens)), self._experts(stage, tokens))
+        return Took(computing, self._shared(stage, tokens), self._experts(stage, tokens))
 
     def backward(self, stage: int) -> Took:
         """Its backward pass, which sends as much as the forward pass; twice as many operations, or three times."""
@@ -77,7 +79,7 @@ class StageTimes:
         moved = self.spread.moved_bytes(stage, self.sequences)
         if self.by_rank:
             moved += sum(self._moved_by_rank(piece) for piece in self.spread.runs(stage))
-        shared = self._seconds(self.spread.shared(stage, self.sequences))
+        shared = self._shared(stage, self.sequences)
         return Took(moved / self.hardware.bandwidth, shared, self._experts(stage, self.sequences))
 
     def _moved_by_rank(self, piece: Piece) -> int:
@@ -96,13 +98,24 @@ class StageTimes:
             for experts in pieces.experts(piece):
                 sent = tokens * experts.chosen * pieces.hidden * pieces.width
                 total += all_to_all(sent, self.layout.data).times(2)
-        return self._seconds(total)
+        return self.hardware.seconds(total, self.layout.devices)
+
+    def _shared(self, stage: int, tokens: int) -> float:
+        """Outputs of the devices of a tensor group to each other."""
+        return self.hardware.seconds(self.spread.shared(stage, tokens), self.layout.tensor)
 
     def handing(self, stage: int, *, decoding: bool) -> Handing:
-        """What goes from a stage to the next one, or back, for a micro-batch."""
+        """What goes from a stage to the next one, or back, for a micro-batch.
+
+        New tokens go from the last stage to the first one.
+        """
         tokens = self.sequences * (1 if decoding else self.spread.pieces.context)
         sent = self.spread.handed_on(stage, tokens, self.sequences)
-        return Handing(sent.nbytes / self.hardware.link, self.hardware.latency)
+        if decoding and stage == self.spread.stages - 1 > 0:
+            sent = send(_TOKEN * self.sequences)
+        took = self.hardware.seconds(sent, self.layout.tensor * self.layout.pipeline)
+        latency = self.hardware.latency * sent.messages
+        return Handing(took - latency, latency)
 
     # Bytes.
 
@@ -118,6 +131,10 @@ class StageTimes:
         for piece in self.spread.runs(stage):
             yield from self.spread.pieces.experts(piece)
 
+    def gradient_seconds(self, stage: int) -> list[float]:
+        """How long the sums of `gradients` take."""
+        return [self.hardware.seconds(each, self.layout.devices) for each in self.gradients(stage)]
+
     def gradients(self, stage: int) -> list[Traffic]:
         """Sums of gradients over replicas, one for each piece in the order in which they are ready: the last first.
 
@@ -130,6 +147,3 @@ class StageTimes:
                 nbytes -= sum(experts.nbytes for experts in self.spread.pieces.experts(piece))
             sums.append(all_reduce(nbytes, self.layout.data))
         return sums
-
-    def _seconds(self, traffic: Traffic) -> float:
-        return traffic.seconds(self.hardware.link, self.hardware.latency)

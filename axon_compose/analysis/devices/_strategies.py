@@ -13,7 +13,7 @@ after another. Operations take no time here: decoding is bound by memory.
 from __future__ import annotations
 
 from axon_compose.analysis.balance import balanced_stages
-from axon_compose.analysis.cost import GROUP_SIZE, Storage
+from axon_compose.analysis.cost import Storage
 from axon_compose.analysis.devices._hardware import Hardware
 from axon_compose.analysis.devices._layout import Layout
 from axon_compose.analysis.devices._pieces import Pieces
@@ -47,7 +47,7 @@ class Spreads:
             Refusal: `AX980`, nothing can be split.
         """
         if tensor not in self._ranks:
-            self._ranks[tensor] = split_plan(self.plan, tensor, groups=_groups(self.plan, self.storage))
+            self._ranks[tensor] = split_plan(self.plan, tensor, groups=self.storage.groups(self.plan))
         return self._ranks[tensor]
 
     def pieces(self, tensor: int) -> Pieces:
@@ -93,10 +93,10 @@ class Spreads:
             activation_bytes=between,
             sent_per_token=spread.sent_bytes(1, scores=True),
             sent_per_prompt_token=spread.sent_bytes(1, scores=False),
-            messages_per_token=spread.path(1).messages,
+            messages_per_token=sum(traffic.messages for traffic in spread.path(1)),
             one=1 / one,
             together=batch / spread.step_seconds(hardware, each),
-            waiting=spread.path(1).seconds(hardware.link, hardware.latency) / one,
+            waiting=spread.waiting_seconds(hardware, 1) / one,
             whole=self.whole(layout.tensor),
             fits=None if hardware.memory is None else weights + caches + between <= hardware.memory,
         )
@@ -117,13 +117,3 @@ def _largest(spread: Spread, batch: int) -> tuple[int, int, int]:
         for stage in range(spread.stages)
     ]
     return max(sizes, key=sum)
-
-
-def _groups(plan: Plan, storage: Storage) -> dict[str, int]:
-    """Modules that are quantised, and the numbers that share a scale."""
-    return {
-        f"{use.path}.{name.rpartition('.')[0]}": GROUP_SIZE
-        for use in plan.uses()
-        for name in use.params
-        if storage.quantized(use, name)
-    }

@@ -9,8 +9,8 @@ from axon_compose.analysis.devices import DevicesSheet, StrategyCost
 from axon_compose.machine.units import human
 from axon_compose.report._devices import devices_notes, strategy_rows
 from axon_compose.report.draw._canvas import Canvas
-from axon_compose.report.draw._html import figure, note, section, sentence, table
-from axon_compose.report.draw._markup import text
+from axon_compose.report.draw._html import figure, models, note, section, sentence
+from axon_compose.report.draw._markup import element, text
 from axon_compose.report.draw._spent import swatch
 
 __all__ = ["devices_section"]
@@ -24,13 +24,12 @@ _CLASSES: Final = {"weights": "block-bar", "caches": "attention", "in between": 
 def devices_section(sheet: DevicesSheet) -> str:
     """The markup of a section."""
     head, *rows = strategy_rows(sheet)
-    titles = [swatch(_CLASSES[title]) + text(title) if title in _CLASSES else text(title) for title in head]
-    cells = [[text(cell) for cell in row] for row in rows]
+    legend = "".join(element("li", swatch(class_), text(said)) for said, class_ in _CLASSES.items())
     title = f"On {sheet.devices:,} device{'s' * (sheet.devices > 1)}, {sheet.context:,} tokens"
     return section(
         title,
-        figure(lambda width: _bars(sheet, width)),
-        table(titles, cells, len(head) - 1),
+        figure(lambda width: _bars(sheet, width), element("ul", legend, class_="names")),
+        models(head, rows),
         *(note(sentence(line)) for line in devices_notes(sheet)),
     )
 

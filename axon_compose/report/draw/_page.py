@@ -71,8 +71,8 @@ def page(
     stored: dict[str, Any] = {"dtype": dtype, "batch": batch, "quantize": quantize, "context": max(at)}
     several = [] if devices is None else [devices_section(spread(plan, devices, hardware=hardware, **stored))]
     several += [] if simulation is None else [simulation_section(simulation)]
-    columns = element("div", stack, *_tables(plan, sheet), *charts, *several, class_="columns")
-    return document(plan.name, *_lead(plan, sheet), columns, element("footer", text(_terms(sheet))))
+    columns = element("div", stack, *_tables(plan, sheet), *charts, class_="columns")
+    return document(plan.name, *_lead(plan, sheet), columns, *several, element("footer", text(_terms(sheet))))
 
 
 # Totals.

@@ -8,8 +8,8 @@ from typing import Final
 from axon_compose.analysis.devices import Job, Run, Simulated, SimulationSheet
 from axon_compose.report._simulation import simulation_notes, simulation_rows
 from axon_compose.report.draw._canvas import Canvas
-from axon_compose.report.draw._html import figure, note, section, sentence, table
-from axon_compose.report.draw._markup import number, text
+from axon_compose.report.draw._html import figure, models, note, section, sentence
+from axon_compose.report.draw._markup import element, number, text
 from axon_compose.report.draw._spent import swatch
 
 __all__ = ["simulation_section"]
@@ -33,11 +33,11 @@ def simulation_section(sheet: SimulationSheet) -> str:
     what = "Training" if sheet.training else "Decoding"
     best = sheet.best
     kinds = dict.fromkeys(_look(done.job) for done in best.timeline.runs)
-    legend = " ".join(swatch(_COLOURS[kind]) + text(_WORDS[kind]) for kind in kinds)
+    legend = "".join(element("li", swatch(_COLOURS[kind]), text(_WORDS[kind])) for kind in kinds)
     return section(
         f"{what} on {sheet.devices:,} devices, simulated",
-        figure(lambda width: _strips(best, width), f"<figcaption>{legend}</figcaption>"),
-        table(list(map(text, head)), [[text(cell) for cell in row] for row in rows], len(head) - 1),
+        figure(lambda width: _strips(best, width), element("ul", legend, class_="names")),
+        models(head, rows),
         *(note(sentence(line)) for line in [f"above: {best.name}, time runs to the right", *simulation_notes(sheet)]),
     )
 

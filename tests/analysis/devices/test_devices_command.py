@@ -52,6 +52,7 @@ def test_json_has_both_sheets(capsys: pytest.CaptureFixture[str]) -> None:
     assert (devices["devices"], devices["context"]) == (2, 8192)
     assert devices["hardware"] == {
         "bandwidth": 400e9, "link": 5e9, "latency": 1e-4, "flops": 30e12, "memory": None,
+        "machine": 1, "machine_link": None,
     }  # fmt: skip
     names = [row["name"] for row in devices["strategies"]]
     assert devices["recommended"] in names
@@ -90,11 +91,16 @@ def test_latencies(text: str, seconds: float) -> None:
     assert latency(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("flag", [("--link", "10Gb/s"), ("--link", "0"), ("--latency", "50"), ("--latency", "-1us")])
+@pytest.mark.parametrize(
+    "flag",
+    [("--link", "10Gb/s"), ("--link", "0"), ("--latency", "50"), ("--latency", "-1us"), ("--machine", "8")],
+)
 def test_speeds_that_are_none(flag: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["cost", FILE, "--devices", "2", f"{flag[0]}={flag[1]}"])
-    assert f"{flag[1]!r} is not the" in capsys.readouterr().err
+    assert f"{flag[1]!r} is not " in capsys.readouterr().err
+    assert main(["cost", FILE, "--devices", "2", "--machine", "2x100GB/s"]) == 0
+    assert "10 GB/s each way and 100 GB/s between the 2 of a machine" in capsys.readouterr().out
 
 
 def test_compare() -> None:
@@ -182,3 +188,13 @@ def test_section_of_a_simulation(training: bool) -> None:
     assert drawn.count("<title>What the stages of ") == 2
     assert drawn.count(">stage 1<") == 2
     assert "<table>" in sheet._repr_html_()
+
+
+def test_what_is_whole_is_named_with_its_strategies(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cost", "llama", "--devices", "64"]) == 0
+    assert (
+        "whole on every device of tensor 64: `attn`: `num_heads` (32) is not a multiple of 64"
+        in capsys.readouterr().out
+    )
+    assert main(["cost", FILE, "--devices", "2", "--set", "dims.vocab_size=65"]) == 0
+    assert "whole on every device: `head`: " in capsys.readouterr().out

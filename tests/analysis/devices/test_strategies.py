@@ -226,3 +226,24 @@ def test_layers_that_share_weights_are_there_once() -> None:
     assert [layer.owner for layer in plan.layers] == [None, 0, 0, 0]
     row = spread(plan, 1).strategy("one device")
     assert row.weight_bytes == cost(plan).weight_bytes
+
+
+def test_machines_with_several_devices() -> None:
+    """Tensor groups that fit into a machine have its link; what goes between machines has the other one."""
+    plan = llama()
+    slow = {"bandwidth": 1e12, "link": 1e6, "latency": 0.0}
+    alone, joined = Hardware(**slow), Hardware(**slow, machine=2, machine_link=1e9)
+    assert spread(plan, 2, hardware=joined).strategy("tensor 2") == spread(
+        plan, 2, hardware=Hardware(**slow | {"link": 1e9})
+    ).strategy("tensor 2")
+    for name in ("tensor 4", "pipeline 3"):
+        devices = int(name[-1])
+        assert spread(plan, devices, hardware=joined).strategy(name) == spread(plan, devices, hardware=alone).strategy(
+            name
+        )
+    both = spread(plan, 6, hardware=joined).strategy("tensor 2 x pipeline 3")
+    part = Spreads(plan, Storage("bfloat16"), 4096).spread(Layout(2, 3))
+    inside, between = part.path(1)
+    assert both.waiting / both.one == pytest.approx(inside.nbytes / 1e9 + between.nbytes / 1e6)
+    with pytest.raises(ValueError, match="machine"):
+        Hardware(machine=0)

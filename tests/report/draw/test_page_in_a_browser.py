@@ -13,8 +13,12 @@ from pathlib import Path
 import pytest
 
 import axon_compose
+from axon_compose.analysis.devices import Hardware, Layout
 from axon_compose.proof.bench import Measurement, Spread, Workload
 from axon_compose.report.draw import comparison_page, page
+from axon_compose.report.draw._devices import devices_section
+from axon_compose.report.draw._html import document
+from axon_compose.report.draw._schedule import simulation_section
 from tests.children import child
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -39,6 +43,19 @@ FRAME = """<!doctype html><iframe id="f" width="{width}" height="900" style="bor
 @pytest.mark.parametrize("name", ["bit-axon", "gemma4_text", "nemotron_h", "deepseek_v3"])
 def test_page(name: str, width: int, tmp_path: Path) -> None:
     seen(page(axon_compose.load(name).plan(), memory=16 * 10**9), width, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BROWSER, reason="needs Chromium (install_browser.sh)")
+@pytest.mark.parametrize("width", [390, 800, 1280])
+def test_sections_of_several_devices(width: int, tmp_path: Path) -> None:
+    """With every column, many strategies, and more stages than are drawn."""
+    model, hardware = axon_compose.load("mixtral"), Hardware(memory=80 * 10**9)
+    sheet = model.spread(16, batch=64, hardware=hardware)
+    runs = model.simulate(256, batch=1024, training=True, hardware=hardware, layout=Layout(2, 32, 4))
+    several = model.simulate(256, batch=1024, training=True, hardware=hardware)
+    sections = devices_section(sheet), simulation_section(runs), simulation_section(several)
+    seen(document("mixtral", *sections), width, tmp_path)
 
 
 @pytest.mark.slow

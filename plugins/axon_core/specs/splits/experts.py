@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from axon_compose.registry import ONCE, Cut, Dims, Role, Segment, Split, Summed, columns, rows
@@ -24,9 +24,23 @@ def moe_split(options: Any, dims: Dims, devices: int) -> list[Split] | str:
     :math:`f_e(x) = \sum_i f_e^i(x)`, as in an MLP, and so is :math:`\sum_e w_e f_e(x)`. Where a device holds only some
     experts, it adds those of them that a token is sent to. What is computed whole, such as what identity experts keep,
     is added by the first device; biases of outputs are there once. A norm of the experts' sum has that summed before.
+
+    Cut inside, experts share memory and work. Given away whole, they share memory alone: which of a token's experts are
+    here is known only when it runs, so every device multiplies as often as one alone, mostly to no effect.
     """
-    ways = [_inside(options, dims, devices), *(_by_expert(options, dims, devices))]
-    found = [way for way in ways if isinstance(way, Split)]
+    ways = [_inside(options, devices), _by_expert(options, devices)]
+    sums, beside = _sums(options), _latent_roles(options)
+    found = [
+        Split(
+            part(options, "num_shared_experts", **way.options, **shared.options),
+            {**way.roles, **shared.roles, **beside},
+            dims={**way.dims, **shared.dims},
+            inside=sums,
+        )
+        for way in ways
+        if isinstance(way, _Some)
+        for shared in _shared(options, devices)
+    ]
     return found or "; ".join(way for way in ways if isinstance(way, str))
 
 
@@ -35,49 +49,47 @@ def shared_expert_split(options: Any, dims: Dims, devices: int) -> list[Split] |
     general = moe_split(options.general(), dims, devices)
     if isinstance(general, str):
         return general
-    return [replace(way, options=part(options, **_widths(way.options))) for way in general]
+    names = ("intermediate_size", "shared_intermediate_size")
+    return [replace(way, options=part(options, **{name: way.options[name] for name in names})) for way in general]
 
 
-def _widths(options: Any) -> dict[str, int]:
-    """Of routed experts and the shared one, of options as a file writes them or as they are."""
-    given = options if isinstance(options, Mapping) else dict(options)
-    return {name: given[name] for name in ("intermediate_size", "shared_intermediate_size")}
+@dataclass(frozen=True)
+class _Some:
+    """What a split says of some of the experts: options and sizes that are others for a part, and roles."""
+
+    roles: Mapping[str, Role]
+    options: Mapping[str, int]
+    dims: Mapping[str, Any]
 
 
-def _inside(options: Any, dims: Dims, devices: int) -> Split | str:
+def _inside(options: Any, devices: int) -> _Some | str:
+    width = options.intermediate_size
     if options.latent_norm.expert is not None:
         return "`latent_norm.expert` normalises what a whole expert gives"
-    width, shared = options.intermediate_size, options.shared_size
-    if fault := uneven(devices, intermediate_size=width, **_shared_name(options)):
+    if fault := uneven(devices, intermediate_size=width):
         return fault
-    roles = _expert_roles(options, Cut(1, (Segment(width, width),)), Cut(2, (Segment(width, width),)), ONCE)
-    changed = {"intermediate_size": width // devices}
-    if options.shared_intermediate_size:
-        changed["shared_intermediate_size"] = shared // devices
-    return Split(part(options, **changed), roles | _shared_roles(options) | _latent_roles(options), **_sums(options))
+    inner = (Segment(width, width),)
+    return _Some(
+        _expert_roles(options, Cut(1, inner), Cut(2, inner), ONCE), {"intermediate_size": width // devices}, {}
+    )
 
 
-def _by_expert(options: Any, dims: Dims, devices: int) -> list[Split | str]:
-    """With the shared expert cut, and with all of it everywhere."""
-    experts, shared = options.num_experts, options.shared_size
-    if fault := uneven(devices, num_experts=experts):
-        return [fault]
-    held = rows(experts)
-    roles, sizes = _expert_roles(options, held, held, held) | _latent_roles(options), {HELD: experts // devices}
-    if shared is None:
-        return [Split(options, roles, dims=sizes, **_sums(options))]
-    ways: list[Split | str] = [Split(options, roles, dims=sizes | {SHARED_ONCE: True}, **_sums(options))]
-    if shared % devices:
-        return ways
-    smaller = part(options, "num_shared_experts", shared_intermediate_size=shared // devices)
-    return [Split(smaller, roles | _shared_roles(options), dims=sizes, **_sums(options)), *ways]
+def _by_expert(options: Any, devices: int) -> _Some | str:
+    if fault := uneven(devices, num_experts=options.num_experts):
+        return fault
+    held = rows(options.num_experts)
+    return _Some(_expert_roles(options, held, held, held), {}, {HELD: options.num_experts // devices})
 
 
-def _shared_name(options: Any) -> dict[str, int]:
-    """The option that says how wide the shared expert is."""
-    if options.shared_intermediate_size:
-        return {"shared_intermediate_size": options.shared_intermediate_size}
-    return {}
+def _shared(options: Any, devices: int) -> list[_Some]:
+    """A share of the shared expert's width, or all of it on every device."""
+    width = options.shared_size
+    if width is None:
+        return [_Some({}, {}, {})]
+    once = _Some({}, {"shared_intermediate_size": width}, {SHARED_ONCE: True})
+    if width % devices:
+        return [once]
+    return [_Some(_shared_roles(options), {"shared_intermediate_size": width // devices}, {}), once]
 
 
 def _expert_roles(options: Any, into: Cut, out: Cut, out_bias: Role) -> dict[str, Role]:
@@ -93,8 +105,6 @@ def _expert_roles(options: Any, into: Cut, out: Cut, out_bias: Role) -> dict[str
 def _shared_roles(options: Any) -> dict[str, Role]:
     """Of the shared expert by its width."""
     width = options.shared_size
-    if width is None:
-        return {}
     first = ("gate_proj", "up_proj") if options.gated else ("up_proj",)
     roles: dict[str, Role] = {f"shared_expert.{name}.weight": rows(width) for name in first}
     roles["shared_expert.down_proj.weight"] = columns(width)
@@ -108,8 +118,8 @@ def _latent_roles(options: Any) -> dict[str, Role]:
     return {"fc2_latent_proj.bias": ONCE} if options.latent_size and options.side_bias else {}
 
 
-def _sums(options: Any) -> dict[str, Any]:
+def _sums(options: Any) -> tuple[Summed, ...]:
     """The sum of experts before its norm; weights are float32, and so is what they multiply."""
     if options.latent_norm.sum is None:
-        return {}
-    return {"inside": (Summed(options.latent_size, None if options.input_scaled else "float32"),)}
+        return ()
+    return (Summed(options.latent_size, None if options.input_scaled else "float32"),)
