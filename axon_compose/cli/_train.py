@@ -43,6 +43,7 @@ def train(arguments: argparse.Namespace, terminal: Terminal) -> int:
         init=arguments.init,
         freeze=arguments.freeze,
         teaching=teaching,
+        fully_shard=arguments.fully_shard,
         report_to=arguments.report_to,
         project=arguments.project,
         listeners=[lines],

@@ -52,6 +52,11 @@ def add_training(command: Command) -> None:
     train.add_argument("--resume", action="store_true", help="continue the interrupted run in DIR, to the bit")
     train.add_argument("--force", action="store_true", help="replace a folder that an earlier run or build wrote")
     train.add_argument("--allow-large", action="store_true", help="train even if memory seems too small")
+    train.add_argument(
+        "--fully-shard",
+        action="store_true",
+        help="let each of several processes keep a part of the weights and of the optimiser's state alone",
+    )
     add_budget(train, 1000)
     add_options(train.add_argument_group("recipe"), Recipe())
     add_options(train.add_argument_group("between the steps"), Cadence())

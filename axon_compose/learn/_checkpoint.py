@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +17,11 @@ import mlx.core as mx
 
 from axon_compose.checkpoints.files import read_safetensors
 from axon_compose.checkpoints.files._safetensors import differences
+from axon_compose.checkpoints.files._shards import Shard, bytes_of, tensor_specs
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.machine.files import sync
 
-__all__ = ["STATE_FILE", "fill", "read_state", "require_same", "write_state"]
+__all__ = ["STATE_FILE", "fill", "read_state", "require_same", "stream_state", "write_state"]
 
 STATE_FILE: Final = "training.safetensors"
 _KEY: Final = "axon_compose_training"
@@ -50,6 +52,48 @@ def write_state(folder: Path, arrays: dict[str, mx.array], record: dict[str, Any
             partial.unlink()
     sync(folder)
     return target
+
+
+def stream_state(
+    target: Path | None,
+    arrays: dict[str, mx.array],
+    shapes: dict[str, tuple[int, ...]],
+    whole: Callable[[str, mx.array], mx.array],
+    record: dict[str, Any],
+) -> None:
+    """Write what `write_state` writes, of arrays of which each rank has a part: one is whole at a time.
+
+    Args:
+        target: The new file; None for ranks that only send their parts.
+        arrays: All of them, by name.
+        shapes: Of the whole arrays.
+        whole: Given a name and an array, the whole one. All ranks call it for all arrays, whatever becomes of the file.
+        record: Of plain data.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    specs = [spec._replace(shape=shapes[spec.name]) for spec in tensor_specs(arrays)]
+    shard = Shard(STATE_FILE, tuple(specs))
+    fault: OSError | None = None
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(target.open("xb")) if target else None
+            if file:
+                file.write(shard.header(**{_KEY: json.dumps(record)}))
+        except OSError as error:
+            file, fault = None, error
+        for spec in shard.layout():
+            array = whole(spec.name, arrays[spec.name])
+            try:
+                if file:
+                    file.writelines(bytes_of(spec, array))
+            except OSError as error:
+                file, fault = None, error
+    if fault:
+        raise fault
+    if target:
+        sync(target)
 
 
 def read_state(folder: Path, wanted: dict[str, tuple[int, ...]], whose: str) -> tuple[dict[str, mx.array], Any]:

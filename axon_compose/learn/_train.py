@@ -49,6 +49,7 @@ def train(
     resume: bool = False,
     force: bool = False,
     allow_large: bool = False,
+    fully_shard: bool = False,
     report_to: str | None = None,
     project: str = "axon-compose",
     listeners: Iterable[Listener] = (),
@@ -75,6 +76,8 @@ def train(
         resume: Continue an interrupted run in `out`, to the bit; all other arguments are those of the beginning.
         force: Replace an earlier build.
         allow_large: Do not compare the memory of a step with what is free.
+        fully_shard: Let each of several processes keep a part of the weights and the optimiser's state alone; see
+            `axon_compose.learn.sharding`.
         report_to: `wandb`, `swanlab` or both, through mlx_lm's callbacks.
         project: What the run belongs to there.
         listeners: Called with every step, evaluation, sample and checkpoint.
@@ -112,7 +115,7 @@ def train(
             objective = taught_objective(teaching, objective)
         learner = material.wrapped(model, recipe.seed)
         batches = material.batches(recipe.batch, recipe.seed)
-        trainer = Trainer(learner, batches, recipe, budget, objective=objective, ranks=ranks)
+        trainer = Trainer(learner, batches, recipe, budget, objective=objective, ranks=ranks, sharded=fully_shard)
         told = list(listeners) if ranks.first else []
         if report_to and ranks.first:
             config = {"architecture": plan.name, **asdict(recipe), "budget": str(trainer.budget)}

@@ -10,11 +10,12 @@ import mlx.optimizers as optim
 from mlx.utils import tree_flatten
 
 from axon_compose.learn.muon import Muon
+from axon_compose.learn.ranks import Ranks
 from axon_compose.learn.recipe import Recipe
 from axon_compose.model import LanguageModel
 from axon_compose.plan import Plan, Use
 
-__all__ = ["Group", "Grouped", "groups", "make_optimizer", "set_learning_rate"]
+__all__ = ["Group", "Grouped", "groups", "groups_of", "make_optimizer", "set_learning_rate"]
 
 #: Kinds of components whose matrices Muon moves: not tables, the head, or what joins streams.
 _HIDDEN: Final = ("layer", "block")
@@ -73,13 +74,13 @@ class Grouped(optim.MultiOptimizer):  # type: ignore[misc]
             each.learning_rate = mx.array(value, mx.float32) * rate
 
 
-def make_optimizer(model: LanguageModel, recipe: Recipe) -> Grouped:
-    """The optimiser of a model, its state made.
+def groups_of(model: LanguageModel, recipe: Recipe) -> dict[str, Group]:
+    """The group of every parameter that is to move, by its path in the model.
 
     Parameters that no record knows, such as those of adapters, decay and are moved by AdamW.
 
     Args:
-        model: With the parameters that are to move.
+        model: With the parameters.
         recipe: Its options; with `optimizer="muon"` the hidden matrices are moved by Muon.
     """
     declared = groups(model.plan)
@@ -88,16 +89,29 @@ def make_optimizer(model: LanguageModel, recipe: Recipe) -> Grouped:
     group_of = {path: declared.get(model.plan_name(path), unknown) for path in paths}
     if recipe.optimizer != "muon":
         group_of = {path: Group(group.decays, False, group.rate) for path, group in group_of.items()}
-    optimizer = Grouped([(group, _made(group, recipe)) for group in sorted(set(group_of.values()))], group_of)
+    return group_of
+
+
+def make_optimizer(model: LanguageModel, recipe: Recipe, rows_of: Ranks | None = None) -> Grouped:
+    """The optimiser of a model, its state made.
+
+    Args:
+        model: With the parameters that are to move.
+        recipe: See `groups_of`.
+        rows_of: The processes that the rows of Muon's matrices are divided over, if they are.
+    """
+    group_of = groups_of(model, recipe)
+    members = [(group, _made(group, recipe, rows_of)) for group in sorted(set(group_of.values()))]
+    optimizer = Grouped(members, group_of)
     optimizer.learning_rate = recipe.learning_rate
     optimizer.init(model.trainable_parameters())
     return optimizer
 
 
-def _made(group: Group, recipe: Recipe) -> optim.Optimizer:
+def _made(group: Group, recipe: Recipe, rows_of: Ranks | None) -> optim.Optimizer:
     decay = recipe.weight_decay if group.decays else 0.0
     if group.matrix:
-        return Muon(recipe.learning_rate, weight_decay=decay)
+        return Muon(recipe.learning_rate, weight_decay=decay, rows_of=rows_of)
     betas = [recipe.beta1, recipe.beta2]
     return optim.AdamW(recipe.learning_rate, betas, recipe.epsilon, decay, bias_correction=True)
 

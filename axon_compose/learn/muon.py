@@ -7,6 +7,8 @@ from typing import Any, Final
 import mlx.core as mx
 import mlx.optimizers as optim
 
+from axon_compose.learn.ranks import Ranks
+
 __all__ = ["Muon", "orthogonal"]
 
 #: Coefficients of the polynomial that takes singular values to near 1, and how often it is applied.
@@ -35,18 +37,23 @@ class Muon(optim.Muon):  # type: ignore[misc]
         learning_rate: :math:`\eta`, the same as for AdamW.
         momentum: :math:`\mu`.
         weight_decay: :math:`\lambda`.
+        rows_of: The processes that the rows of all matrices are divided over; each makes them orthogonal as a whole.
     """
 
-    def __init__(self, learning_rate: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self, learning_rate: float, momentum: float = 0.95, weight_decay: float = 0.0, rows_of: Ranks | None = None
+    ) -> None:
         super().__init__(learning_rate, momentum, weight_decay)
+        self._ranks = rows_of or Ranks()
 
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict[str, Any]) -> mx.array:
         """The parameter after a step; see the class."""
         state["v"] = self.momentum * state["v"] + (1 - self.momentum) * gradient
-        moved = orthogonal(self.momentum * state["v"] + (1 - self.momentum) * gradient)
+        whole = self._ranks.joined(self.momentum * state["v"] + (1 - self.momentum) * gradient)
+        moved = self._ranks.mine(orthogonal(whole))
         rate = self.learning_rate.astype(parameter.dtype)
         kept = parameter * (1 - rate * self.weight_decay) if self.weight_decay else parameter
-        after: mx.array = kept - rate * (_SIZE * max(parameter.shape[-2:]) ** 0.5) * moved
+        after: mx.array = kept - rate * (_SIZE * max(whole.shape[-2:]) ** 0.5) * moved
         return after
 
 

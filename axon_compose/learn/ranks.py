@@ -57,9 +57,16 @@ class Ranks:
 
     def rows(self, batch: Batch) -> Batch:
         """This rank's part of some sequences; none, where there are fewer than ranks."""
-        number = batch.tokens.shape[0]
-        mine = slice(self.rank * number // self.size, (self.rank + 1) * number // self.size)
-        return batch if self.size == 1 else Batch(*(each[mine] for each in batch))
+        return batch if self.size == 1 else Batch(*map(self.mine, batch))
+
+    def mine(self, array: mx.array) -> mx.array:
+        """This rank's rows of an array that all ranks have."""
+        number = array.shape[0]
+        return array[self.rank * number // self.size : (self.rank + 1) * number // self.size]
+
+    def joined(self, array: mx.array) -> mx.array:
+        """The rows of all ranks, one after the other; no gradient flows through it."""
+        return array if self.size == 1 else mx.distributed.all_gather(array, group=self.group)
 
     def sum(self, array: mx.array) -> mx.array:
         """The sum of an array over all ranks; no gradient flows through it."""

@@ -180,7 +180,7 @@ class Run:
             for name, content in (self.pages(self.history) if done and self.pages else {}).items():
                 (folder / name).write_bytes(content)
 
-        with self._by_the_first() as first:
+        with self.trainer.state.collected(None if done else self.out), self._by_the_first() as first:
             if first:
                 self._save(more)
         self._force, self._kept = True, self.trainer.spent.steps
@@ -235,22 +235,26 @@ class Run:
             listener.evaluation(line)
 
     def _sample(self) -> str | None:
-        """What the model writes, if its tokens are those of a text."""
-        if self.text is None or not self.trainer.ranks.first:
+        """What the model writes, if its tokens are those of a text; the first rank lets it write."""
+        if self.text is None:
             return None
-        maker, cadence = self.text.maker, self.cadence
+        with self.trainer.state.collected():
+            return self._written(self.text) if self.trainer.ranks.first else None
+
+    def _written(self, text: Prepared) -> str:
+        maker, cadence = text.maker, self.cadence
         (prompt,) = maker.encode([cadence.prompt])
         begin = [] if maker.end is None else [maker.end]
         tokens = sample(
             self.trainer.model, [*begin, *prompt.tolist()] or [0], cadence.sample_tokens, end=maker.end,
             seed=self.trainer.recipe.seed % 2**32,
         )  # fmt: skip
-        text = cadence.prompt + maker.decode(tokens)
-        line = self._place() | {"text": text}
+        found = cadence.prompt + maker.decode(tokens)
+        line = self._place() | {"text": found}
         self.history.add("sample", **line)
         for listener in self.listeners:
             listener.sample(line)
-        return text
+        return found
 
     def _place(self) -> dict[str, Any]:
         spent: dict[str, Any] = asdict(self.trainer.spent)

@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 from functools import partial
-from hashlib import sha256
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx.optimizers as optim
 import numpy as np
-from mlx.utils import tree_flatten, tree_map, tree_map_with_path, tree_unflatten
+from mlx.utils import tree_flatten, tree_map, tree_map_with_path
 
 from axon_compose.analysis.cost import cost
 from axon_compose.diagnostics import CheckpointError
-from axon_compose.learn._checkpoint import STATE_FILE, fill, read_state, require_same, write_state
+from axon_compose.learn._checkpoint import STATE_FILE
 from axon_compose.learn._compiling import pays
 from axon_compose.learn._finite import first_not_finite
+from axon_compose.learn._state import State
 from axon_compose.learn.balance import Balance
 from axon_compose.learn.batches import LEFT_OUT, Batch, Batches
 from axon_compose.learn.budget import Budget, Spent
-from axon_compose.learn.groups import make_optimizer, set_learning_rate
+from axon_compose.learn.groups import groups_of, make_optimizer, set_learning_rate
+from axon_compose.learn.holding import Copied
 from axon_compose.learn.judging import answers, evaluating, put_in_order
 from axon_compose.learn.loss import cross_entropy
 from axon_compose.learn.metrics import Metrics
 from axon_compose.learn.objective import NextTokens, Objective
 from axon_compose.learn.ranks import Ranks
 from axon_compose.learn.recipe import Recipe
+from axon_compose.learn.sharding import Sharded
 from axon_compose.machine.files import cannot_write
 from axon_compose.model import LanguageModel
-from axon_compose.plan import plan_to_dict
 
 __all__ = ["Diverged", "Trainer"]
 
@@ -58,9 +56,11 @@ class Trainer:
             load of experts evened out after each step; `options` are plain values that a run is continued with.
         ranks: The processes that train the model together; this one alone unless given. All of them have the same
             model, batches and options: a step is that of one process on the whole batch, but for rounding.
+        sharded: Let each of them keep a part of the weights alone; see `axon_compose.learn.sharding`.
 
     Attributes:
         spent: What it has used so far.
+        state: What it is continued from.
 
     Raises:
         ValueError: If no parameter may move.
@@ -75,6 +75,7 @@ class Trainer:
         *,
         objective: Objective | None = None,
         ranks: Ranks | None = None,
+        sharded: bool = False,
     ) -> None:
         self.model, self.batches, self.ranks = model, batches, ranks or Ranks()
         self.recipe, self.budget = recipe or Recipe(), budget or Budget("steps", 1000)
@@ -87,7 +88,9 @@ class Trainer:
         model.train()
         put_in_order(model)
         model.update(self.ranks.shared(model.parameters()))
-        self.optimizer = make_optimizer(model, self.recipe)
+        self.held = _held(model, self.recipe, self.ranks, sharded)
+        self.state = State(self)
+        self.optimizer = make_optimizer(model, self.recipe, self.ranks if self.held.by_rows else None)
         self._gradients: Callable[..., Any] = self._compiled(self._gradients_of, [model.state, mx.random.state])
         self._apply: Callable[..., Any] = self._compiled(self._apply_to, [model.state, self.optimizer.state])
         self._judge: Callable[..., Any] = self._compiled(self._loss_of, [model.state])
@@ -110,7 +113,7 @@ class Trainer:
         gradients, figures = self._accumulated(batch)
         mx.eval(gradients, figures)  # before their norm, whose sum would keep what every layer has computed again
         set_learning_rate(self.optimizer, rate)
-        gradients, norm = optim.clip_grad_norm(gradients, self.recipe.clip or float("inf"))
+        gradients, norm = self.held.clip(gradients, self.recipe.clip or float("inf"))
         mx.eval(gradients, norm, figures)
         loss, size = float(figures["loss"]), float(norm)
         if not (isfinite(loss) and isfinite(size)):
@@ -148,7 +151,7 @@ class Trainer:
     ) -> dict[str, float]:
         """Means of what a measure gives as sums over the targets, the loss first."""
         sums, number = np.zeros(len(names)), 0
-        with evaluating(self.model):
+        with self.held.running(), evaluating(self.model):
             for batch in batches:
                 found = (np.array(measure(*part), np.float64) for part in self._parts(batch))
                 sums = sums + self.ranks.sums(sum(found, np.zeros(len(names))))
@@ -175,7 +178,7 @@ class Trainer:
         Raises:
             OSError: As on a full disk.
         """
-        return write_state(folder, self._arrays(), {"spent": asdict(self.spent), "options": self._options()})
+        return self.state.write(folder)
 
     def restore(self, folder: Path) -> None:
         """Continue from what `save` wrote; of several ranks the first one reads it.
@@ -184,31 +187,7 @@ class Trainer:
             CheckpointError: AX801 there is nothing to continue from; AX802 it belongs to another model; AX804 it was
                 begun with another recipe or budget, other data, or another description of the same parameters.
         """
-        own, record = self._arrays(), dict[str, Any]()
-        arrays = own
-        with self.ranks.together():
-            if self.ranks.first:
-                shapes = {key: value.shape for key, value in own.items()}
-                arrays, record = read_state(folder, shapes, self.model.plan.name)
-                require_same(self._options(), record["options"])
-            record = self.ranks.told(record)
-        arrays = self.ranks.shared({key: arrays[key] for key in own})
-        weights = [(key.removeprefix("weights."), value) for key, value in arrays.items() if key.startswith("weights.")]
-        state = [(key.removeprefix("optimizer."), value) for key, value in arrays.items() if key[0] == "o"]
-        self.model.update(tree_unflatten(weights))
-        fill(self.optimizer.state, tree_unflatten(state))
-        self.spent = Spent(**record["spent"])
-        mx.eval(self.model.state, self.optimizer.state)
-
-    def _options(self) -> dict[str, Any]:
-        """What has to be the same for a run to be continued."""
-        description = json.dumps(plan_to_dict(self.model.plan), sort_keys=True, default=str)
-        digests = {"data": getattr(self.batches, "digest", None), "model": sha256(description.encode()).hexdigest()}
-        return asdict(self.recipe) | asdict(self.budget) | getattr(self.objective, "options", {}) | digests
-
-    def _arrays(self) -> dict[str, mx.array]:
-        weights = {f"weights.{name}": value for name, value in tree_flatten(self.model.parameters())}
-        return weights | {f"optimizer.{name}": value for name, value in tree_flatten(self.optimizer.state)}
+        self.state.restore(folder)
 
     def _learning_rate(self, batch: Batch) -> float:
         """That of the next step, at its middle."""
@@ -233,7 +212,7 @@ class Trainer:
             more, shown = self._gradients(tokens, targets, share)
             gradients = tree_map(mx.add, gradients, more)
             figures = {name: value + shown[name] for name, value in figures.items()}
-        gradients, values = self.ranks.mean([gradients, list(figures.values())])
+        gradients, values = self.held.mean(gradients, list(figures.values()))
         return gradients, dict(zip(figures, values, strict=True))
 
     def _parts(self, batch: Batch) -> Iterator[Batch]:
@@ -246,7 +225,7 @@ class Trainer:
 
     def _gradients_of(self, tokens: mx.array, targets: mx.array, share: mx.array) -> tuple[Any, dict[str, mx.array]]:
         def goal(weights: Any) -> tuple[mx.array, dict[str, mx.array]]:
-            self.model.update(self._cast(weights))
+            self.model.update(self.held.taken(self._cast(weights)))
             made_small, shown = self.objective(self.model, tokens, targets)
             return made_small * share, {name: mx.stop_gradient(value) * share for name, value in shown.items()}
 
@@ -296,6 +275,14 @@ class Trainer:
 
     def _diverged(self, step: int, batch: Batch, loss: float, norm: float) -> Diverged:
         what = f"the loss is {loss}" if not isfinite(loss) else f"the norm of the gradient is {norm}"
-        where = first_not_finite(self.model, batch.tokens)
+        with self.held.running():
+            where = self.ranks.told(first_not_finite(self.model, batch.tokens))
         hint = "lower `learning_rate`, or let it rise over a larger part with `warmup`"
         return Diverged("AX803", f"{what} in step {step}: the first that is not finite is {where}", hint)
+
+
+def _held(model: LanguageModel, recipe: Recipe, ranks: Ranks, sharded: bool) -> Copied:
+    """How the ranks hold the weights."""
+    if not sharded or ranks.size == 1:
+        return Copied(model, ranks)
+    return Sharded(model, ranks, [path for path, group in groups_of(model, recipe).items() if group.matrix])

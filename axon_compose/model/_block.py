@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import UserDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -34,7 +34,12 @@ class Block(nn.Module):
         layer: Its part of the plan.
         modules: Name inside the layer to module.
         names: What the modules are called here, by their names in the plan, where that is something else.
+
+    Attributes:
+        gather: Gives the weights that the layer runs with, of those that it holds, where these are parts of them.
     """
+
+    gather: Callable[[Any], Any] | None = None
 
     def __init__(self, layer: Layer, modules: Mapping[str, nn.Module], names: Mapping[str, str] | None = None) -> None:
         super().__init__()
@@ -65,7 +70,17 @@ class Block(nn.Module):
         Returns:
             The same, and the values that the layer publishes.
         """
-        run = _Run(self, layer or self._plan, masks, cache, values)
+        if self.gather is None:
+            return self._run(x, masks, cache, values, layer or self._plan)
+        held = self.trainable_parameters()
+        self.update(self.gather(held))
+        try:
+            return self._run(x, masks, cache, values, layer or self._plan)
+        finally:
+            self.update(held)
+
+    def _run(self, x: mx.array, masks: Sequence[Any], cache: Any, values: Values, layer: Layer) -> tuple[Any, Values]:
+        run = _Run(self, layer, masks, cache, values)
         for branch in run.layer.branches:
             if branch.connection:
                 x = run.read(branch.connection, x)

@@ -56,13 +56,31 @@ def biased() -> LanguageModel:
     return mixture(score="sigmoid", correction_bias=True)
 
 
+def odd() -> LanguageModel:
+    """A vocabulary and an inner width that two cannot divide."""
+    text = {
+        "version": 1,
+        "dims": {"hidden_size": 15, "vocab_size": 65},
+        "components": {
+            "attn": {"type": "attention", "num_heads": 3, "head_dim": 6},
+            "mlp": {"type": "mlp", "intermediate_size": 21},
+        },
+        "blocks": {"a": ["attn", "mlp"]},
+        "stack": "a*2",
+    }
+    return axon_compose.load(text).build()
+
+
 CASES: dict[str, tuple[Callable[[], LanguageModel], Recipe]] = {
     "plain": (model, RECIPE),
     "parts": (model, replace(RECIPE, accumulate=2, clip=0.1, z_loss=1e-3)),
     "muon and segments": (model, replace(RECIPE, optimizer="muon", segment=1)),
+    "odd": (odd, replace(RECIPE, optimizer="muon", clip=0.1)),
     "experts by a loss": (mixture, replace(RECIPE, balance_loss=0.5, accumulate=2)),
     "experts by a bias": (biased, replace(RECIPE, balance_rate=0.01, segment=2)),
 }
+#: Cases that are also run with every process keeping a part of the weights alone; matrices of `odd` cannot be divided.
+SHARDED = ("parts", "muon and segments", "experts by a bias", "odd")
 
 
 def trained(make: Callable[[], LanguageModel], recipe: Recipe, ranks: Ranks | None, **more: Any) -> dict[str, Any]:
@@ -79,7 +97,14 @@ def trained(make: Callable[[], LanguageModel], recipe: Recipe, ranks: Ranks | No
 
 
 def weights(trainer: Trainer) -> list[float]:
-    """Some numbers of every parameter."""
+    """Some numbers of every parameter; the last process keeps parts alone, where there are parts."""
+    with trainer.state.collected():
+        if trainer.held.shards and not trainer.ranks.first:
+            return []
+        return _some(trainer)
+
+
+def _some(trainer: Trainer) -> list[float]:
     return [float(each) for _, value in tree_flatten(trainer.model.parameters()) for each in np.array(value).flat[:3]]
 
 
@@ -167,15 +192,18 @@ def step_then(rank: int, number: int, then: Callable[[], Any]) -> Callable[[], N
 
 
 def runs(ranks: Ranks, out: Path) -> dict[str, Any]:
-    """Runs into folders: one to its end, one that the last process stops and that is continued, one that fails."""
+    """Runs into folders: one to its end, one that the last process stops and that is continued, one that fails.
+
+    In the first two each process keeps a part of the weights alone.
+    """
     text = out / "text.jsonl"
-    whole = go(text, out / "whole")
+    whole = go(text, out / "whole", fully_shard=True)
     undo = step_then(1, 2, partial(signal.raise_signal, signal.SIGTERM))
-    stopped = go(text, out / "run")
+    stopped = go(text, out / "run", fully_shard=True)
     undo()
     if ranks.first:
         shutil.copytree(out / "run", out / "alone")
-    again = go(text, out / "run", resume=True)
+    again = go(text, out / "run", fully_shard=True, resume=True)
 
     def full(*arguments: Any, **more: Any) -> None:
         raise CheckpointError("AX503", "the disk is full")
@@ -209,6 +237,8 @@ def main(out: Path) -> None:
     found: dict[str, Any] = {"size": ranks.size, "values": values(ranks)}
     for name, (make, recipe) in CASES.items():
         found[name] = {"together": trained(make, recipe, ranks), "alone": trained(make, recipe, None)}
+        if name in SHARDED:
+            found[name]["sharded"] = trained(make, recipe, ranks, sharded=True)
     found["diverged"] = diverged(ranks)
     found["resumed"] = resumed(ranks, out)
     found["refused by the last"] = refused(failing(ranks, 1, CheckpointError("AX501", "no room", "make some", ["so"])))

@@ -50,14 +50,25 @@ def test_values_are_exchanged(seen: list[dict[str, Any]]) -> None:
 def test_a_step_of_several_processes_is_that_of_one(seen: list[dict[str, Any]], case: str) -> None:
     """Also where the second process has fewer targets than the first, or none."""
     for found in (each[case] for each in seen):
-        together, alone = found["together"], found["alone"]
-        np.testing.assert_allclose(together["losses"], alone["losses"], rtol=2e-6)
-        np.testing.assert_allclose(together["norms"], alone["norms"], rtol=1e-5)
-        np.testing.assert_allclose(together["weights"], alone["weights"], atol=2e-5)
-        assert together["held out"] == pytest.approx(alone["held out"], rel=2e-6)
-        for one, other in zip(together["more"], alone["more"], strict=True):
-            assert one == pytest.approx(other, rel=1e-5)
+        require_equal(found["together"], found["alone"])
     assert seen[0][case]["together"] == seen[1][case]["together"]
+
+
+@pytest.mark.parametrize("case", ranks_script.SHARDED)
+def test_so_is_one_of_processes_that_keep_parts_of_the_weights(seen: list[dict[str, Any]], case: str) -> None:
+    """Also where matrices cannot be divided evenly."""
+    require_equal(seen[0][case]["sharded"], seen[0][case]["alone"])
+    for name in ("losses", "norms", "more", "held out"):
+        assert seen[0][case]["sharded"][name] == seen[1][case]["sharded"][name]
+
+
+def require_equal(together: dict[str, Any], alone: dict[str, Any]) -> None:
+    np.testing.assert_allclose(together["losses"], alone["losses"], rtol=2e-6)
+    np.testing.assert_allclose(together["norms"], alone["norms"], rtol=1e-5)
+    np.testing.assert_allclose(together["weights"], alone["weights"], atol=2e-5)
+    assert together["held out"] == pytest.approx(alone["held out"], rel=2e-6)
+    for one, other in zip(together["more"], alone["more"], strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
 
 
 def test_a_loss_that_is_no_number_in_one_process_ends_all_with_the_same_words(seen: list[dict[str, Any]]) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "Progress",
     "Shard",
     "TensorSpec",
+    "bytes_of",
     "drain",
     "plan_shards",
     "tensor_specs",
@@ -96,9 +97,9 @@ class Shard:
         """The order in the file: wide numbers first, so that each tensor starts at a multiple of its number's size."""
         return sorted(self.specs, key=lambda spec: -ITEM_BITS[spec.code])
 
-    def header(self, mark: str = "mlx") -> bytes:
+    def header(self, mark: str = "mlx", **more: str) -> bytes:
         """The bytes before the data, padded to a multiple of 8; `mark` is the `format` of the metadata."""
-        content: dict[str, Any] = {"__metadata__": {"format": mark}}
+        content: dict[str, Any] = {"__metadata__": {"format": mark, **more}}
         start = 0
         for spec in self.layout():
             end = start + spec.nbytes
@@ -250,13 +251,19 @@ def _take(source: Iterator[tuple[str, Any]], specs: Iterable[TensorSpec]) -> dic
 def _content(shard: Shard, pending: dict[str, Any], report: Callable[[int], None], mark: str) -> Iterator[_disk.Bytes]:
     yield shard.header(mark)
     for spec in shard.layout():
-        for chunk in _bytes_of(spec, pending.pop(spec.name)):
+        for chunk in bytes_of(spec, pending.pop(spec.name)):
             yield chunk
             report(len(chunk))
             del chunk  # a view of the whole tensor, which must be gone before the next one is computed
 
 
-def _bytes_of(spec: TensorSpec, array: Any) -> Iterator[memoryview]:
+def bytes_of(spec: TensorSpec, array: Any) -> Iterator[memoryview]:
+    """The bytes of an array, or of what a function without arguments returns, in pieces.
+
+    Raises:
+        NotComputed: A lazy array raises.
+        ValueError: It is not what the spec says.
+    """
     import mlx.core as mx
 
     if callable(array):
