@@ -143,15 +143,42 @@ def test_before_the_model_no_module_imports_mlx() -> None:
     assert {path: names for path, names in found.items() if names} == LATER
 
 
-@pytest.mark.parametrize("module", LIGHT)
-def test_what_runs_no_model_loads_without_mlx(module: str) -> None:
+#: Imports each module in a fork of its own, so that none finds what another one has imported, only what they all need
+#: from others; prints its name and the heavy packages that came with it.
+IMPORTS = """
+import os, sys
+from importlib import import_module
+
+import argparse, concurrent.futures, importlib.metadata, pluggy, pydantic, yaml
+
+modules, heavy = (text.split(",") for text in sys.argv[1:])
+print("at-first", *(name for name in heavy if name in sys.modules), flush=True)
+for module in modules:
+    if child := os.fork():
+        assert os.waitpid(child, 0)[1] == 0, module
+        continue
+    room = import_module(f"axon_compose.{module}")
+    for name in getattr(room, "__all__", ()):
+        getattr(room, name)
+    print(module, *(name for name in heavy if name in sys.modules), flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.fixture(scope="module")
+def imported() -> dict[str, list[str]]:
+    """The heavy packages that each light module imports, with all that it exports."""
+    command = [sys.executable, "-c", IMPORTS, ",".join(LIGHT), ",".join(HEAVY)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    return {module: found for module, *found in lines}
+
+
+@pytest.mark.xdist_group("layering")  # one worker imports them
+@pytest.mark.parametrize("module", ["at-first", *LIGHT])
+def test_what_runs_no_model_loads_without_mlx(module: str, imported: dict[str, list[str]]) -> None:
     """With all that it exports, also what is imported when it is asked for."""
-    check = (
-        f"import axon_compose.{module} as room, sys; [getattr(room, name) for name in getattr(room, '__all__', ())]; "
-        f"print([m for m in {HEAVY!r} if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert imported[module] == []
 
 
 @pytest.mark.parametrize(

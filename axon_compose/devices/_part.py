@@ -136,7 +136,8 @@ def _torn_group(use: Use, split: Split, size: int, groups: Mapping[str, int]) ->
     for name, role in split.roles.items():
         module = name.rpartition(".")[0]
         group = groups.get(f"{use.path}.{module}" if module else use.path)
-        if group is None or not isinstance(role, Cut) or role.axis != len(use.params[name]) - 1:
+        last = len(use.params[name]) - 1
+        if group is None or not isinstance(role, Cut) or not role.axis == last > 0:  # biases are in no group
             continue
         edges = [edge for rank in range(size) for both in role.ranges(rank, size) for edge in both]
         if any(edge % group for edge in edges):

@@ -10,6 +10,7 @@ from axon_compose.model._group import Joining, counting, in_threads, joining
 from axon_compose.model._language_model import LanguageModel
 from axon_compose.model._places import module_at
 from axon_compose.model._quantize import GROUP_SIZE, quantize, rounding
+from axon_compose.model._ring import Parts, divided
 from axon_compose.model._trial import Trial, try_out
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "FolderModel",
     "Joining",
     "LanguageModel",
+    "Parts",
     "Reuse",
     "Trial",
     "blamed",
@@ -26,6 +28,7 @@ __all__ = [
     "check_shapes",
     "component_weights",
     "counting",
+    "divided",
     "in_threads",
     "joining",
     "largest_parts",

@@ -32,7 +32,7 @@ from axon_compose.registry._specs import (
     Optioned,
     State,
 )
-from axon_compose.registry._splits import ONCE, WHOLE, Cut, Role, Segment, Shard, Split, Summed, columns, rows
+from axon_compose.registry._splits import ONCE, WHOLE, Cut, Gathered, Role, Segment, Shard, Split, Summed, columns, rows
 from axon_compose.registry._tasks import TaskSpec, load_task
 from axon_compose.registry._transfers import (
     SAME,
@@ -65,6 +65,7 @@ __all__ = [
     "Cut",
     "Dims",
     "Fault",
+    "Gathered",
     "Guard",
     "Kind",
     "Learning",

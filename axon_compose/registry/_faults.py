@@ -63,7 +63,7 @@ class Findings:
     def __init__(self, owner: str, noun: str) -> None:
         self.owner = owner
         self.noun = noun
-        self._faults: list[Fault] = []
+        self._faults: dict[Fault, None] = {}  # in their order, each once
         self._mismatches: dict[Path, _Mismatch] = {}
         self._missing: dict[tuple[Path, str], str] = {}
         self._suggested: set[tuple[Path, str]] = set()
@@ -113,7 +113,7 @@ class Findings:
             # A union complains once for each member; the member that fits in shape has the better complaint.
             if path not in outer:
                 self._add(self._mismatch_fault(path, mismatch))
-        return self._faults
+        return list(self._faults)
 
     def _missing_fault(self, parent: Path, name: str, description: str) -> Fault:
         help_ = f"`{name}`: {description}" if description else None
@@ -135,8 +135,7 @@ class Findings:
         )
 
     def _add(self, fault: Fault) -> None:
-        if fault not in self._faults:
-            self._faults.append(fault)
+        self._faults.setdefault(fault)
 
     def _owner(self, parent: Path) -> str:
         return next((step for step in reversed(parent) if isinstance(step, str)), self.owner)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-__all__ = ["ONCE", "WHOLE", "Cut", "Role", "Segment", "Shard", "Split", "Summed", "columns", "rows"]
+__all__ = ["ONCE", "WHOLE", "Cut", "Gathered", "Role", "Segment", "Shard", "Split", "Summed", "columns", "rows"]
 
 
 def _same(array: Any) -> Any:
@@ -134,6 +134,19 @@ class Summed:
 
 
 @dataclass(frozen=True, slots=True)
+class Gathered:
+    """What a component puts together of all devices itself, by `dims.shard.gather`, each time that it is called.
+
+    Attributes:
+        width: How many numbers of all devices, for each token.
+        dtype: Their type; None follows the activations.
+    """
+
+    width: int
+    dtype: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Split:
     """What each of several devices has of a component. All get equal shapes.
 
@@ -145,7 +158,7 @@ class Split:
             device computes the same.
         dims: Sizes of the model that are others for the part, such as the rows of an embedding's table.
         published: Values that the part publishes or reads of which each device has a part, such as keys of its heads.
-        inside: What the part sums over the devices itself, besides its output.
+        inside: What the part sums or gathers over the devices itself, besides its output.
     """
 
     options: Any
@@ -153,4 +166,4 @@ class Split:
     output: Literal["sum", "gather", "whole"] = "sum"
     dims: Mapping[str, Any] = field(default_factory=dict)
     published: tuple[str, ...] = ()
-    inside: tuple[Summed, ...] = ()
+    inside: tuple[Summed | Gathered, ...] = ()

@@ -39,14 +39,14 @@ class Result:
         stop: The one after the last.
         y: Its output.
         published: Its named values.
-        summed: How many numbers the devices summed inside of it, sum by sum.
+        inside: What the devices summed and gathered inside of it: `sum` or `gather`, and how many numbers.
     """
 
     start: int
     stop: int
     y: np.ndarray
     published: Mapping[str, Any]
-    summed: tuple[int, ...]
+    inside: list[tuple[str, int]]
 
 
 class _Waiting(BaseException):
@@ -79,9 +79,9 @@ class _Meetings:
             raise _Waiting(kind, self.where, array)
         return self._known[self._reached[rank] - 1][1]
 
-    def sums(self, where: str) -> tuple[int, ...]:
-        """How many numbers each sum inside of a component had, the last time."""
-        return tuple(result.size for met, result in self._known if (met.kind, met.where) == ("sum", where))
+    def inside(self, where: str) -> list[tuple[str, int]]:
+        """The sums and gathers inside of a component, the last time, with how many numbers each gave."""
+        return sorted((met.kind, result.size) for met, result in self._known if met.where == where)
 
     def run(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         """The results of what devices do, each of which is begun again from where it was before."""
@@ -96,11 +96,12 @@ class _Meetings:
                     stopped.append(waiting)
             if not stopped:
                 return results
-            assert not results, "`dims.shard.sum` is called by some devices and not by others: they would wait for ever"
-            arrays = [waiting.array for waiting in stopped]
-            shapes = {array.shape for array in arrays}
-            assert len(shapes) == 1, f"`dims.shard.sum` is called with arrays of unequal shapes: {sorted(shapes)}"
-            joined = sum(arrays[1:], arrays[0]) if stopped[0].kind == "sum" else mx.concatenate(arrays, axis=-1)
+            kind, arrays = stopped[0].kind, [waiting.array for waiting in stopped]
+            what, shapes = f"`dims.shard.{kind}` is called", {array.shape for array in arrays}
+            assert not results, f"{what} by some devices and not by others: they would wait for ever"
+            assert len(shapes) == 1, f"{what} with arrays of unequal shapes: {sorted(shapes)}"
+            assert {waiting.kind for waiting in stopped} == {kind}, f"{what} where another device calls something else"
+            joined = sum(arrays[1:], arrays[0]) if kind == "sum" else mx.concatenate(arrays, axis=-1)
             self._known.append((stopped[0], joined))
 
 
@@ -145,9 +146,9 @@ class Group:
         for start, stop in zip((0, *ends), ends, strict=False):
             given = mx.array(x[:, start:stop], mx.float32), mx.array(tokens[:, start:stop], mx.int32), start
             outputs = self._meetings.run([partial(device.step, *given) for device in self._devices])
-            summed = self._meetings.sums(self._path)
+            inside = self._meetings.inside(self._path)
             for found, (y, published) in zip(results, outputs, strict=True):
-                found.append(Result(start, stop, np.array(y), published, summed))
+                found.append(Result(start, stop, np.array(y), published, inside))
         for device in self._devices:
             device.check_caches()
         return results

@@ -17,10 +17,12 @@ from axon_compose.plan import Plan, Use, change_layer
 from axon_compose.registry import (
     PASS_VALUES,
     ComponentSpec,
+    Gathered,
     PluginFault,
     Registry,
     Shard,
     Split,
+    Summed,
     load_factory,
 )
 from axon_compose.testing._devices import Arrays, Group, Result, place
@@ -208,11 +210,14 @@ def _compare(who: str, split: Split, whole: _Whole, ends: tuple[int, ...], parts
                 wholes = (_joined(each.published[name]) for each in whole.results(ends, step))
                 _close(f"{who}: {what}", value, wholes, at)
         tokens = wanted.y.shape[0] * (wanted.stop - wanted.start)
-        declared = sorted(each.width * tokens for each in split.inside)
-        found = sorted(of_devices[0].summed)
-        assert found == declared, (
-            f"{who}: the devices sum arrays of {found} numbers inside, `inside` says {declared}, at {at}"
-        )
+        kinds = {Summed: "sum", Gathered: "gather"}
+        declared = sorted((kinds[type(each)], each.width * tokens) for each in split.inside)
+        found = of_devices[0].inside
+        assert found == declared, f"{who}: inside are {_counted(found)}, `inside` says {_counted(declared)}, at {at}"
+
+
+def _counted(inside: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(f"a {kind} of {size} numbers" for kind, size in inside) or "no sums"
 
 
 def _together(split: Split, outputs: Sequence[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:

@@ -13,6 +13,7 @@ from axon_core.activations import ACTIVATIONS, gated
 from axon_core.linear import Linear
 from axon_core.sharded import mean_and_variance
 from axon_core.specs.mlp import Limit, MLPActivationName, MLPOptions, bound_of
+from axon_core.specs.splits.mlp import OUTPUTS
 from axon_core.xielu import XIELU
 
 __all__ = ["MLP"]
@@ -38,6 +39,8 @@ class MLP(nn.Module):
         gate_scale: Factor s of the gate's projection.
         sparsity: Share p of the gate that is to be 0; none unless given.
         shard: Which part of a layer that is split over devices it is; the whole unless given.
+        outputs: For a part that has some rows of the last matrix, and reads what all devices have between the
+            matrices: how many; a part otherwise has some columns.
     """
 
     def __init__(
@@ -51,13 +54,15 @@ class MLP(nn.Module):
         gate_scale: float = 1.0,
         sparsity: float | None = None,
         shard: Shard = _ALONE,
+        outputs: int | None = None,
     ) -> None:
         super().__init__()
-        self._shard = shard
+        self._shard, self.gathers = shard, outputs is not None
         if gated:
             self.gate_proj = Linear(dims, hidden_dims, bias=bias)
         self.up_proj = Linear(dims, hidden_dims, bias=bias)
-        self.down_proj = Linear(hidden_dims, dims, bias=bias)
+        inputs = hidden_dims * shard.size if self.gathers else hidden_dims
+        self.down_proj = Linear(inputs, outputs or dims, bias=bias)
         # The name, for a compiled function cannot be copied or pickled.
         self.activation, self.limit, self.gate_scale = activation, limit, gate_scale
         if activation == "xielu":
@@ -69,21 +74,27 @@ class MLP(nn.Module):
         """Build from `MLPOptions`; input and output are as wide as the hidden size."""
         given = dict(options)
         given["limit"] = bound_of(options.activation, options.limit, given.pop("situ"))
-        return cls(dims.hidden_size, given.pop("intermediate_size"), **given, shard=dims.shard)
+        given |= {"shard": dims.shard, "outputs": dims.get(OUTPUTS)}
+        return cls(dims.hidden_size, given.pop("intermediate_size"), **given)
 
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., dims); the shape stays."""
+        inner = self._inner(x)
+        return self.down_proj(self._shard.gather(inner) if self.gathers else inner)
+
+    def _inner(self, x: mx.array) -> mx.array:
+        """What is between the matrices, (..., hidden_dims)."""
         up = self.up_proj(x)
         if self.activation == "xielu":
-            return self.down_proj(self.act_fn(up))
+            return self.act_fn(up)
         if "gate_proj" in self:
             gate = self.gate_proj(x)
             if self.gate_scale != 1.0:
                 gate = gate * self.gate_scale
             if self.cutoff is not None:
                 gate = _above(gate, self.cutoff, self._shard)
-            return self.down_proj(gated(self.activation, gate, up, self.limit))
-        return self.down_proj(ACTIVATIONS[self.activation](up))
+            return gated(self.activation, gate, up, self.limit)
+        return ACTIVATIONS[self.activation](up)
 
 
 def _above(gate: mx.array, cutoff: float, shard: Shard) -> mx.array:

@@ -19,6 +19,7 @@ from axon_compose.registry import PASS_VALUES, Dims, Registry, Split
 from axon_compose.testing import assert_splits
 from axon_compose.testing._model import model_plan
 from axon_core.specs.splits.experts import HELD, SHARED_ONCE
+from axon_core.specs.splits.mlp import INPUTS, OUTPUTS
 from tests.devices.parts import far, together
 
 DIMS = Dims({"hidden_size": 32, "vocab_size": 96})
@@ -143,14 +144,24 @@ def test_a_vocabulary_that_does_not_divide_leaves_table_and_head_whole() -> None
     assert assert_splits("core/lm_head", {}, dims)[4] == "`vocab_size` (97) is not a multiple of 4 devices"
 
 
-def test_experts_that_a_cut_would_tear_are_given_away_whole() -> None:
-    """Quantised in groups of 32, experts of 32 inner numbers have one group; so has the shared expert."""
-    options = {"num_experts": 4, "intermediate_size": 32, "num_shared_experts": 1, "shared_gate": True}
-    model = random_weights(model_plan("core/moe", "layer", options, DIMS, Registry.installed()))
+@pytest.mark.parametrize(
+    ("name", "options", "sizes"),
+    [
+        (
+            "moe",
+            {"num_experts": 4, "intermediate_size": 32, "num_shared_experts": 1, "shared_gate": True},
+            {HELD: 2, SHARED_ONCE: True},
+        ),
+        ("mlp", {"intermediate_size": 96, "bias": True, "sparsity": 0.5}, {INPUTS: 96, OUTPUTS: 16}),
+    ],
+)
+def test_what_a_cut_would_tear_is_split_otherwise(name: str, options: dict[str, Any], sizes: dict[str, Any]) -> None:
+    """Quantised in groups of 32, 32 and 96 inner numbers are an odd number of groups: halves would tear one."""
+    model = random_weights(model_plan(f"core/{name}", "layer", options, DIMS, Registry.installed()))
     nn.quantize(model, 32, 8, class_predicate=model.quant_predicate)
     tensor = split_plan(model.plan, 2, groups=quantised_groups(modules_of(model)))
-    found = [tensor.splits[use.path].dims for use in model.plan.uses() if use.spec.name == "moe"]
-    assert found == [{HELD: 2, SHARED_ONCE: True}] * len(found)
+    found = [tensor.splits[use.path].dims for use in model.plan.uses() if use.spec.name == name]
+    assert found == [sizes] * len(found)
     tokens = mx.arange(2 * 9).reshape(2, 9)
     wanted = model(tokens)
     mx.eval(wanted, tokens, model.parameters())  # here, for no thread can compute what another one has begun

@@ -18,9 +18,9 @@ from mlx_lm import load as load_folder
 from axon_compose import load
 from axon_compose.checkpoints.folder import write_model
 from axon_compose.diagnostics import Refusal
+from axon_compose.model._ring import Parts, ring_of
 from tests.children import PATIENCE
 from tests.helpers import described
-from tests.model.rings import Parts, ring_of
 from tests.ranks import launched
 
 SIZE = 2

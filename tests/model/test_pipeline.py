@@ -10,11 +10,10 @@ import models
 import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
-from rings import divided
 
 from axon_compose import load
 from axon_compose.diagnostics import Refusal
-from axon_compose.model import LanguageModel
+from axon_compose.model import LanguageModel, divided
 from axon_compose.model._build import make_module
 from axon_compose.model._folder_model import FolderModel
 from axon_compose.model.names import CONFIG_KEY, FolderNames

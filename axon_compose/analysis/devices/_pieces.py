@@ -10,7 +10,7 @@ from axon_compose.analysis.cost import Answers, Storage, Training, bytes_read, k
 from axon_compose.analysis.devices._collectives import NOTHING, Traffic, all_gather, all_reduce
 from axon_compose.devices import source_use, varies
 from axon_compose.plan import DTYPES, Layer, Plan, Use
-from axon_compose.registry import Split
+from axon_compose.registry import Split, Summed
 
 T = TypeVar("T")
 
@@ -202,9 +202,10 @@ class Pieces:
             elif use.shard_output == "gather":
                 total += all_gather(tokens * width * self.width, self.tensor)
             if use.path in self.splits:
-                for summed in self.splits[use.path].inside:
-                    number = self.width if summed.dtype is None else DTYPES[summed.dtype]
-                    total += all_reduce(tokens * summed.width * number, self.tensor)
+                for each in self.splits[use.path].inside:
+                    number = self.width if each.dtype is None else DTYPES[each.dtype]
+                    collective = all_reduce if isinstance(each, Summed) else all_gather
+                    total += collective(tokens * each.width * number, self.tensor)
         return total
 
     def experts(self, piece: Piece) -> Iterator[Experts]:

@@ -19,6 +19,7 @@ from axon_compose.proof.check import (
     _devices,
     _half,
     _large,
+    _pipeline,
     _sequences,
     _sight,
     _slopes,
@@ -81,7 +82,8 @@ def check(
         seed: Of weights and tokens.
         truths: Names out of `TRUTHS`; all unless given.
         as_is: Try the model itself instead of a copy; it has to be small.
-        devices: Also split the components over so many devices, which are threads of this process, and compare.
+        devices: Also split the components over so many devices, which are threads of this process, and then the layers,
+            and compare.
 
     Returns:
         Every check with what was measured. Nothing is raised for a model that fails.
@@ -129,6 +131,8 @@ def check_plan(
     chosen = {name: TRUTHS[name] for name in names}
     if devices is not None:
         chosen["devices"] = partial(_devices.devices, size=devices)
+        if len(plan.layers) > 1:
+            chosen["pipeline"] = partial(_pipeline.pipeline, size=devices)
     with _exact_device():
         found = _run(Subject(plan, seed), chosen)
     layers = len(plan.layers)

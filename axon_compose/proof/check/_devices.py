@@ -17,7 +17,7 @@ from axon_compose.proof.check._report import Truth
 from axon_compose.proof.check._sequences import plain, run
 from axon_compose.proof.check._subject import Subject
 
-__all__ = ["Shared", "devices", "shared"]
+__all__ = ["Shared", "apart", "devices", "ragged", "shared", "ways"]
 
 #: Largest difference, relative to the largest logit, where roundings come to less: parts are summed in another order.
 _EXACT: Final = 2e-6
@@ -83,32 +83,32 @@ def shared(subject: Subject, size: int) -> Shared:
     Raises:
         Refusal: `AX980`, nothing of the model can be split over so many devices.
     """
-    tensor, ways = split_plan(subject.plan, size), _ways(subject)
-    rows = _ragged(subject)
-    once, apart = _apart(plain(subject.forward, subject.sample)), [subject.forward(row) for row in rows]
+    tensor, feeding = split_plan(subject.plan, size), ways(subject)
+    rows = ragged(subject)
+    once, alone = apart(plain(subject.forward, subject.sample)), [subject.forward(row) for row in rows]
     limit = exact(subject, _EXACT)
 
     def work(device: Joining) -> dict[str, Rows]:
         model = with_folder_names(subject.model)
         model.keep_part(device)
         part = Subject(subject.plan, subject.seed, model=model)
-        found = {name: way(part) for name, way in ways.items()}
+        found = {name: way(part) for name, way in feeding.items()}
         mx.eval(found)  # here, for no other thread can
         return found
 
     differences, where = dict[str, float](), dict[str, str]()
     for given in in_threads(size, work):
         for name, logits in given.items():
-            figure, place = compare(_apart(logits), apart if name == "left-padded" else once, limit)
+            figure, place = compare(apart(logits), alone if name == "left-padded" else once, limit)
             if name not in differences or not figure <= differences[name]:
                 differences[name], where[name] = figure, place
     found = Shared(tensor, differences, limit)
     return Shared(tensor, differences, limit, where[found.worst])
 
 
-def _ways(subject: Subject) -> dict[str, Way]:
+def ways(subject: Subject) -> dict[str, Way]:
     """Ways to feed a sample of tokens: what they are called, and what they do with a model."""
-    tokens, rows = subject.sample, _ragged(subject)
+    tokens, rows = subject.sample, ragged(subject)
     length = tokens.shape[1]
     prompt = max(1, length - subject.decoded)
     found: dict[str, Way] = {
@@ -121,13 +121,13 @@ def _ways(subject: Subject) -> dict[str, Way]:
     return found
 
 
-def _ragged(subject: Subject) -> Rows:
+def ragged(subject: Subject) -> Rows:
     """The sample's sequences, of unequal lengths."""
     rows = [subject.sample[:1], subject.sample[1:, _PADDING:]]
     mx.eval(rows)  # here, for a thread cannot compute what another one has begun
     return rows
 
 
-def _apart(batch: Rows) -> Rows:
+def apart(batch: Rows) -> Rows:
     """Every sequence of a batch by itself."""
     return [row for rows in batch for row in mx.split(rows, rows.shape[0])]

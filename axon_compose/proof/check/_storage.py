@@ -78,8 +78,7 @@ def cache_bytes(subject: Subject) -> Truth:
     the next token; what is compared is the part that holds tokens, after a prompt and one more token.
     """
     faults, sizes = [], []
-    for dtype in ("float32", "bfloat16"):
-        model = subject.fresh(dtype, subject.seed)
+    for dtype, model in subject.both():
         for prompt in (2, 3 * subject.window + 5):
             cache = model.make_cache()
             for piece in (subject.tokens(1, prompt), subject.tokens(1, 1)):
@@ -108,8 +107,7 @@ def _held(leaf: Any) -> int:
 def dtypes(subject: Subject) -> Truth:
     """A model keeps its dtype: weights, logits and caches; and stays finite, also with large values inside."""
     faults = []
-    for dtype in ("float32", "bfloat16"):
-        model = subject.fresh(dtype, subject.seed)
+    for dtype, model in subject.both():
         kept = {f"{use.path}.{name}" for use in subject.plan.uses() for name in use.spec.float32}
         cache = model.make_cache()
         tokens = subject.tokens(2, 2 * subject.window + 3)

@@ -53,6 +53,16 @@ class Subject:
         """The model in float32, in evaluation mode."""
         return self.fresh("float32", self.seed)
 
+    @cached_property
+    def bfloat(self) -> LanguageModel:
+        """The same model in bfloat16."""
+        return self.fresh("bfloat16", self.seed)
+
+    def both(self) -> Iterator[tuple[str, LanguageModel]]:
+        """The model in each of the two dtypes, to be left as it is."""
+        yield "float32", self.model
+        yield "bfloat16", self.bfloat
+
     def fresh(self, dtype: str, seed: int) -> LanguageModel:
         """Another one with weights of its own."""
         model = random_weights(self.plan, dtype=dtype, seed=seed % SEEDS, as_made=True)
@@ -90,7 +100,7 @@ class Subject:
 
     def roundly(self, tokens: mx.array) -> mx.array:
         """Logits by weights that are each moved by at most half of what float32 can distinguish."""
-        kept = self.model.parameters()
+        kept = self.model.trainable_parameters()  # no tables of numbers, such as those that name experts
         keys = iter(mx.random.split(_key(self.seed + 2), 10_000))
 
         def move(value: mx.array) -> mx.array:

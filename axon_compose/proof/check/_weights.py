@@ -31,8 +31,7 @@ NEAR: Final = 0.2
 def parameters(subject: Subject) -> Truth:
     """Declared parameters = built parameters, to the byte, in float32 and in bfloat16."""
     plan, faults = subject.plan, []
-    for dtype in ("float32", "bfloat16"):
-        model = subject.model if dtype == "float32" else subject.fresh(dtype, subject.seed)
+    for dtype, model in subject.both():
         built = dict(tree_flatten(model.parameters()))
         size = sum(value.nbytes for value in built.values())
         if size != weight_nbytes(plan, dtype):

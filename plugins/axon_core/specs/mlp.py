@@ -11,7 +11,7 @@ from axon_core.specs._flops import product_flops
 from axon_core.specs._learning import learned
 from axon_core.specs._saved import Limit, each, mlp_saved
 from axon_core.specs._small import limited
-from axon_core.specs.splits.mlp import mlp_split
+from axon_core.specs.splits.mlp import INPUTS, OUTPUTS, mlp_split
 from axon_core.specs.transfers.mlp import MLP_TRANSFERS
 
 __all__ = [
@@ -149,6 +149,9 @@ def mlp_params(hidden: int, width: int, *, gated: bool = True, bias: bool = Fals
 
 def _params(options: MLPOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
     shapes = mlp_params(dims.hidden_size, options.intermediate_size, gated=options.gated, bias=options.bias)
+    if outputs := dims.get(OUTPUTS):  # a device's rows of the last matrix, which reads what all devices have
+        shapes["down_proj.weight"] = (outputs, dims[INPUTS])
+        shapes |= {"down_proj.bias": (outputs,)} if options.bias else {}
     if options.activation == "xielu":
         shapes |= {"act_fn.alpha_p": (1,), "act_fn.alpha_n": (1,), "act_fn.beta": (), "act_fn.eps": ()}
     return shapes

@@ -13,9 +13,8 @@ from axon_compose import load
 from axon_compose.analysis.cost import Storage
 from axon_compose.analysis.devices import Layout
 from axon_compose.analysis.devices._strategies import Spreads
-from axon_compose.model import Joining, in_threads, with_folder_names
+from axon_compose.model import Joining, divided, in_threads, with_folder_names
 from axon_compose.proof.check import shrink
-from tests.model.rings import divided
 from tests.shipped import shipped
 
 #: Attention, windows, states, experts, per-layer inputs, latents and several kinds in one model.

@@ -28,6 +28,7 @@ def test_rounds_are_interleaved_in_processes_of_their_own(tmp_path: Path) -> Non
     assert told == [*((name, number, 2) for number in (1, 2) for name in "abc"), ("", 2, 2)]
 
 
+@pytest.mark.usefixtures("forked_subjects")
 def test_figures_are_tokens_over_seconds() -> None:
     """A step sleeps 20 ms and a prompt 100 ms, never less: a sleep is a lower bound whatever else the machine does."""
     (found,) = measure([stand_in("a", prefill=0.1, step=0.02)], Workload(prompt=30, steps=5, batch=3, rounds=2))
@@ -76,6 +77,7 @@ def test_the_peak_of_a_process_is_its_own() -> None:
     assert small.process_bytes < 150_000_000 < large.process_bytes
 
 
+@pytest.mark.usefixtures("forked_subjects")
 def test_a_model() -> None:
     architecture = load(described())
     work = Workload(prompt=4, steps=3, batch=2, rounds=1)

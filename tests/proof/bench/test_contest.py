@@ -47,6 +47,7 @@ def test_processes_are_kept_and_rounds_interleaved(tmp_path: Path) -> None:
     assert told == [*((name, number, 3) for number in (1, 2, 3) for name in "ab"), ("", 3, 3)]
 
 
+@pytest.mark.usefixtures("forked_subjects")
 @pytest.mark.parametrize("how", ["dies_of", "refuses"])
 def test_a_workload_that_fails_leaves_the_others_alone(how: str) -> None:
     work = [replace(SHORT, prompt=prompt) for prompt in (8, 9, 10)]
@@ -58,6 +59,7 @@ def test_a_workload_that_fails_leaves_the_others_alone(how: str) -> None:
     )
 
 
+@pytest.mark.usefixtures("forked_subjects")
 def test_training_and_prefill_alone() -> None:
     """A sleep is a lower bound, so these speeds cannot be exceeded."""
     work = [Workload(30, 0, 2, 1), Workload(30, 0, 2, 1, training=True)]
@@ -129,6 +131,7 @@ def test_usual_work() -> None:
     ]
 
 
+@pytest.mark.usefixtures("forked_subjects")
 def test_peers_have_the_same_weights() -> None:
     """The logits of all that is loaded agree, so they were given the same weights."""
     architecture = load("llama", settings=LLAMA)
@@ -143,6 +146,7 @@ def test_peers_have_the_same_weights() -> None:
     assert not any(folder.exists() for folder in folders)
 
 
+@pytest.mark.usefixtures("forked_subjects")
 def test_no_peer_without_rules() -> None:
     with pytest.raises(Refusal) as caught, same_weights(load("hybrid-demo"), ["mlx-lm"], SHORT):
         pass

@@ -27,8 +27,7 @@ MODEL: dict[str, Any] = {
 
 def truth(model: dict[str, Any], size: int, registry: Registry | None = None) -> Truth:
     plan = axon_compose.load(model, registry=registry).plan()
-    (found,) = check_plan(plan, truths=[], devices=size).truths
-    return found
+    return check_plan(plan, truths=[], devices=size).truths[0]
 
 
 @pytest.mark.parametrize("size", [2, 4])
@@ -69,3 +68,25 @@ def test_what_cannot_be_split_is_told() -> None:
     found = truth(model, 2)
     assert not found.passed
     assert "can be split over 2 devices" in found.detail
+
+
+def layers(stack: str, **sections: Any) -> tuple[Truth, ...]:
+    blocks = {"s": ["state"], "m": ["mlp"], "a": ["attn"]}
+    plan = axon_compose.load(MODEL | {"blocks": blocks, "stack": stack} | sections).plan()
+    return check_plan(plan, truths=[], devices=3).truths
+
+
+def test_layers_on_several_devices_give_what_one_gives() -> None:
+    _, found = layers("s m a m")
+    assert found.passed, found
+    assert (found.name, found.figure, found.detail) == ("pipeline", 0.0, "layers: 1, 1, 2")
+    assert found.claim == "3 devices with some of the layers give what one gives, bit for bit"
+    assert layers("s a")[1].claim.startswith("2 devices")
+    assert len(layers("a")) == 1
+
+
+def test_positions_that_a_device_does_not_count_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("axon_compose.model._pipeline._count", lambda caches, batch, length: None)
+    _, found = layers("s m a", embedding={"positions": 512})
+    assert not found.passed
+    assert found.detail.startswith("chunks, rank 0, first at row 0, position 7 of 83")

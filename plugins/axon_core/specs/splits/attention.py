@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from axon_compose.registry import Cut, Dims, Role, Segment, Split, columns, rows
@@ -76,7 +77,7 @@ def convolved_split(params: Declared) -> Splitting:
             return found
         _, kv_heads, _ = head_shape(options, dims)
         taps = dict.fromkeys(("k_conv.weight", "v_conv.weight"), Cut(2, (Segment(kv_heads, kv_heads),)))
-        return Split(found.options, {**found.roles, **taps}, published=found.published, inside=found.inside)
+        return replace(found, roles={**found.roles, **taps})
 
     return split
 

@@ -1,4 +1,4 @@
-"""Processes of a pipeline as threads of one process, which send each other arrays through queues."""
+"""A pipeline in one process, to try it without starting others: threads that send each other arrays through queues."""
 
 from __future__ import annotations
 
@@ -7,20 +7,30 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, Queue
-from typing import Any
+from typing import Any, TypeVar
 
 import mlx.core as mx
 
-from axon_compose.model import LanguageModel, with_folder_names
+from axon_compose.model._folder_model import with_folder_names
+from axon_compose.model._language_model import LanguageModel
 
 __all__ = ["Parts", "Ring", "divided", "ring_of"]
+
+_T = TypeVar("_T")
 
 
 @dataclass
 class Ring:
-    """A rank of a ring, as `Post` takes it; `sent` are the numbers of bytes of all arrays in order.
+    """A rank of a ring of threads, as `Post` takes it.
 
-    As in a ring of sockets, only neighbours can reach each other, and what comes must be of the announced shape.
+    As in a ring of sockets, only neighbours reach each other, and what comes must have the shape that was announced.
+
+    Attributes:
+        number: The rank.
+        count: How many there are.
+        queues: Two ranks to what is on its way from one to the other.
+        broken: Set when one of them has failed, so that the others do not wait.
+        sent: Bytes of all arrays that it has sent, in order.
     """
 
     number: int
@@ -30,23 +40,29 @@ class Ring:
     sent: list[int] = field(default_factory=list)
 
     def rank(self) -> int:
+        """The rank."""
         return self.number
 
     def size(self) -> int:
+        """How many there are."""
         return self.count
 
     def send(self, array: mx.array, to: int) -> mx.array:
-        assert (to - self.number) % self.count in (1, self.count - 1), "it is no neighbour"
+        """Send an array to a neighbour."""
+        if (to - self.number) % self.count not in (1, self.count - 1):
+            raise ValueError(f"rank {to} is no neighbour of rank {self.number}")
         mx.eval(array)
         self.sent.append(array.nbytes)
         self.queues[self.number, to].put(array)
         return array
 
     def receive(self, shape: Sequence[int], dtype: mx.Dtype, source: int) -> mx.array:
+        """Wait for an array from a neighbour."""
         while not self.broken.is_set():
             with suppress(Empty):
                 array = self.queues[source, self.number].get(timeout=0.1)
-                assert (tuple(array.shape), array.dtype) == (tuple(shape), dtype)
+                if (tuple(array.shape), array.dtype) != (tuple(shape), dtype):
+                    raise ValueError(f"{array.dtype} {array.shape} came, announced as {dtype} {tuple(shape)}")
                 return array
         raise BrokenPipeError("another rank has failed")
 
@@ -59,7 +75,16 @@ def ring_of(size: int) -> list[Ring]:
 
 
 def divided(model: LanguageModel, size: int, split: Sequence[int] | None = None) -> Parts:
-    """The same weights in several models, each with its part of the layers."""
+    """The same weights in several models, each with its part of the layers.
+
+    Args:
+        model: The whole model; it stays as it is.
+        size: Number of ranks.
+        split: Layers of each rank; balanced unless given.
+
+    Raises:
+        Refusal: `AX990`, the layers cannot be divided so.
+    """
     mx.eval(model.parameters())
     parts = Parts([with_folder_names(model) for _ in range(size)], ring_of(size))
     for part, ring in zip(parts.models, parts.rings, strict=True):
@@ -70,20 +95,35 @@ def divided(model: LanguageModel, size: int, split: Sequence[int] | None = None)
 
 @dataclass
 class Parts:
-    """Models that are divided over the ranks of a ring."""
+    """Models that are divided over the ranks of a ring.
+
+    Attributes:
+        models: One for each rank.
+        rings: The ranks.
+    """
 
     models: list[Any]
     rings: list[Ring]
 
-    def run(self, work: Callable[[Any], list[mx.array]]) -> list[list[mx.array]]:
-        """What each model gives, all at the same time."""
+    def run(self, work: Callable[[Any], _T]) -> list[_T]:
+        """What each model gives, all at the same time.
+
+        Args:
+            work: Calls a model; arrays that it uses from outside must be computed already.
+
+        Returns:
+            By rank.
+
+        Raises:
+            Exception: What the first rank raised that failed by itself.
+        """
         found: list[Any] = [None] * len(self.models)
 
         def run(rank: int) -> None:
             try:
                 found[rank] = work(self.models[rank])
                 mx.eval(found[rank])
-            except BaseException as error:  # the test shall see it
+            except BaseException as error:
                 found[rank] = error
                 self.rings[rank].broken.set()
             finally:
