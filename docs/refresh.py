@@ -44,6 +44,7 @@ PAGES: Final = (
     "docs/language.md",
     "docs/huggingface.md",
     "docs/cli.md",
+    "docs/devices.md",
     "docs/pictures.md",
     "docs/planning.md",
     "docs/plugins.md",
