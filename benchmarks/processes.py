@@ -1,4 +1,4 @@
-"""One model in two processes, a core each, against one process: speed, and memory of a process.
+"""One model in several processes on one machine: what each holds, and two of them, a core each, against one process.
 
     python -m benchmarks.processes [--rounds 5] [--write]
 
@@ -43,40 +43,53 @@ WAYS: Final = {
     "tensor, 2 processes": (2, 1, "tensor_group"),
     "pipeline, 2 processes": (2, 1, "pipeline_group"),
 }
+#: The same for what processes hold.
+LOADED: Final = {
+    "1 process": (1, 1, None),
+    "tensor, 2 processes": (2, 1, "tensor_group"),
+    "tensor, 4 processes": (4, 1, "tensor_group"),
+    "pipeline, 2 processes": (2, 1, "pipeline_group"),
+}
 WORKER: Final = """
-import json, sys
+import json, sys, time
 import mlx.core as mx
-from mlx_lm import load, stream_generate
-from mlx_lm.utils import sharded_load
-from axon_compose.machine.memory import peak
+from mlx_lm.generate import generate_step
+from mlx_lm.utils import load, sharded_load
+from mlx.utils import tree_flatten
 folder, way, prompt, tokens = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 group = mx.distributed.init()
-before = peak()
 if way:
-    model, tokenizer = sharded_load(folder, **{way: group}, trust_remote_code=True)
+    model, _ = sharded_load(folder, **{way: group}, trust_remote_code=True)
 else:
-    model, tokenizer = load(folder, trust_remote_code=True)
-for _ in range(2):  # the first one warms up
-    *_, last = stream_generate(model, tokenizer, list(range(3, 3 + prompt)), max_tokens=tokens)
-said = {"prompt": last.prompt_tps, "decoded": last.generation_tps, "memory": peak() - before}
-print(json.dumps(said) if group.rank() == 0 else "", flush=True)
+    model, _ = load(folder, trust_remote_code=True)
+mx.eval(model.parameters())
+share = sum(array.nbytes for _, array in tree_flatten(model.parameters()))
+said = {"rank": group.rank(), "share": share, "peak": mx.get_peak_memory()}
+for _ in range(2 if tokens else 0):  # the first one warms up
+    start = time.perf_counter()
+    steps = generate_step(mx.arange(3, 3 + prompt), model, max_tokens=tokens)
+    next(steps)
+    first = time.perf_counter()
+    decoded = len(list(steps))
+    said |= {"prompt": prompt / (first - start), "decoded": decoded / (time.perf_counter() - first)}
+print(json.dumps(said), flush=True)
 """
 
 
-def measured(folder: Path, way: str) -> dict[str, float]:
-    """What rank 0 measures of one way."""
-    processes, threads, group = WAYS[way]
+def measured(
+    folder: Path, processes: int, threads: int, group: str | None, tokens: int = TOKENS
+) -> list[dict[str, float]]:
+    """What each rank measures of one way; what it holds alone, without tokens."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-c", WORKER, str(folder), group or "", str(PROMPT), str(TOKENS)]
+    command = [sys.executable, "-c", WORKER, str(folder), group or "", str(PROMPT), str(tokens)]
     if processes > 1:
         launch = str(Path(sys.executable).with_name("mlx.launch"))
         command = [launch, "-n", str(processes), "-p", str(_port()), "--", *command]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    if not lines:
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if len(found) != processes:
         raise SystemExit(done.stdout + done.stderr)
-    found: dict[str, float] = json.loads(lines[0])
-    return found
+    return sorted(found, key=lambda said: said["rank"])
 
 
 def _port() -> int:
@@ -87,13 +100,10 @@ def _port() -> int:
 
 
 def built(folder: Path, name: str) -> Path:
-    """A folder with random weights, whose texts do not end early."""
+    """A folder with random weights."""
     sizes = [part for key, value in MODELS[name].items() for part in ("--set", f"dims.{key}={value}")]
     command = [sys.executable, "-m", "axon_compose", "build", name, "--out", str(folder), "--tokenizer", "bytes-chat"]
     subprocess.run([*command, *sizes], check=True, capture_output=True)
-    config = folder / "config.json"
-    written = json.loads(config.read_text()) | {"eos_token_id": MODELS[name]["vocab_size"] - 1}
-    config.write_text(json.dumps(written))
     return folder
 
 
@@ -106,22 +116,43 @@ def run(rounds: int) -> dict[str, Any]:
             for name, folder in folders.items():
                 for way in WAYS:
                     figures = found.setdefault(name, {}).setdefault(way, [])
-                    figures.append(measured(folder, way))
+                    figures.append(measured(folder, *WAYS[way])[0])
                     print(f"round {number + 1}: {name}, {way}: {figures[-1]}", file=sys.stderr)
     return {"rounds": rounds, "prompt": PROMPT, "tokens": TOKENS, "cores": os.cpu_count(), "models": found}
 
 
-def table(results: dict[str, Any]) -> str:
-    """The figures as Markdown."""
+def held() -> dict[str, Any]:
+    """Bytes of weights that each process has, and of all arrays that it had at once while it loaded them."""
+    with tempfile.TemporaryDirectory() as place:
+        folders = {name: built(Path(place) / name, name) for name in MODELS}
+        return {
+            name: {way: measured(folder, *how, tokens=0) for way, how in LOADED.items()}
+            for name, folder in folders.items()
+        }
+
+
+def memory_table(results: dict[str, Any]) -> str:
+    """What processes hold, as Markdown."""
     lines = [
-        "| model | how | tokens/s of a prompt | tokens/s decoded | memory of a process |",
+        "| model | how | weights of a process | at most while loading | over its weights |",
         "|---|---|---:|---:|---:|",
     ]
+    for name, ways in results["held"].items():
+        for way, ranks in ways.items():
+            most = max(ranks, key=lambda said: said["share"])
+            over = max(said["peak"] / said["share"] - 1 for said in ranks)
+            figures = " | ".join(f"{most[key] / 1e6:,.1f} MB" for key in ("share", "peak"))
+            lines.append(f"| {name} | {way} | {figures} | {over:.1%} |")
+    return "\n".join(lines)
+
+
+def table(results: dict[str, Any]) -> str:
+    """The speeds as Markdown."""
+    lines = ["| model | how | tokens/s of a prompt | tokens/s decoded |", "|---|---|---:|---:|"]
     for name, ways in results["models"].items():
         for way, rounds in ways.items():
             speeds = [_spread([each[key] for each in rounds]) for key in ("prompt", "decoded")]
-            memory = statistics.median(each["memory"] for each in rounds) / 1e6
-            lines.append(f"| {name} | {way} | {speeds[0]} | {speeds[1]} | {memory:,.0f} MB |")
+            lines.append(f"| {name} | {way} | {speeds[0]} | {speeds[1]} |")
     return "\n".join(lines)
 
 
@@ -132,11 +163,17 @@ def _spread(figures: Iterable[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="of speeds; 0 measures memory")
     parser.add_argument("--write", action="store_true", help="keep the figures")
     options = parser.parse_args()
-    results = run(options.rounds)
-    print(table(results))
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if not options.rounds:
+        results |= {"held": held()}
+    else:
+        results |= run(options.rounds)
+        print(table(results))
+    if "held" in results:
+        print(memory_table(results))
     if options.write:
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Final
 
 import conformance_page
+import devices_page
 import families_page
 import imports_page
 import mlx_lm_page
@@ -43,6 +44,7 @@ PAGES: Final = (
     "docs/language.md",
     "docs/huggingface.md",
     "docs/cli.md",
+    "docs/devices.md",
     "docs/pictures.md",
     "docs/planning.md",
     "docs/plugins.md",
@@ -58,6 +60,7 @@ GENERATED: Final[Mapping[str, Callable[[], str]]] = {
     "docs/components.md": components_page,
     "docs/imports.md": imports_page.page,
     "docs/conformance.md": lambda: conformance_page.page(conformance_page.on_page()),
+    "docs/families-on-devices.md": lambda: devices_page.page(devices_page.on_page()),
     "docs/families.md": lambda: families_page.page(families_page.on_page()),
     "docs/mlx-lm-commands.md": mlx_lm_page.page,
     "docs/orderings.md": orderings_page.page,

@@ -134,6 +134,12 @@ def test_groups_stay_together() -> None:
     assert "layers.1.attn" in tensor.splits
 
 
+def test_biases_of_quantised_matrices_are_in_no_group() -> None:
+    state = {"type": "mamba2", "num_heads": 4, "head_dim": 8, "d_state": 4, "bias": True}
+    plan = planned({"state": state}, {"b": ["state"]}, "b")
+    assert "layers.0.state" in split_plan(plan, 4, groups={"layers.0.state.in_proj": 32}).splits
+
+
 def test_the_first_way_that_keeps_groups_is_taken() -> None:
     def ways(options: Any, dims: Any, devices: int) -> list[Split]:
         width = options["width"] // devices

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import conformance_page
+import devices_page
 import families_page
 import families_zoo
 import imports_page
@@ -39,6 +40,16 @@ def test_nothing_on_the_page_of_families_is_bad() -> None:
         assert "unexplained" not in found.peer, name
         passed, _, tried = found.truths.partition(" of ")
         assert passed == tried == str(len(TRUTHS)), name
+
+
+def test_nothing_on_the_page_of_families_on_devices_is_bad() -> None:
+    figures = devices_page.on_page()
+    assert figures.keys() == FAMILIES.keys()
+    for name, found in figures.items():
+        assert found.pipeline == devices_page.EQUAL, name
+        allowed = 2.5 * max(2e-6, 4 * figure(found.rounding))  # cells are rounded up
+        assert figure(found.tensor) <= allowed, name
+        assert figure(found.more.partition(": ")[2]) <= allowed, name
 
 
 def test_what_is_not_read_has_its_reason() -> None:

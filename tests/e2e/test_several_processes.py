@@ -88,6 +88,32 @@ def test_a_rank_with_other_weights_ends_all(model: Path, tmp_path: Path) -> None
     assert "AX971" not in silent
 
 
+def test_a_rank_that_cannot_build_the_model_ends_all(model: Path, tmp_path: Path) -> None:
+    """The server would go on without a model, and the other one would wait for it."""
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    config = other / "config.json"
+    config.write_text(config.read_text().replace('"axon_ssm"', '"gone/ssm"'))
+    commands = [[*SERVER, "--model", str(folder), "--port", str(free_port())] for folder in (other, model)]
+    with ring(tmp_path, commands) as processes:
+        (code, _, told), (second, _, last) = ended(processes)
+    assert (code, second) == (1, 1)
+    assert "gone" in re.findall(r"error\[.*", told)[0]
+    assert "error[AX970]: another rank has ended before all had agreed\n" in last
+
+
+def test_more_stages_than_layers_end_all_with_one_message(tmp_path: Path) -> None:
+    sizes = ["dims.hidden_size=64", "dims.vocab_size=259", "dims.num_hidden_layers=1"]
+    flags = [part for size in sizes for part in ("--set", size)]
+    done = axon("build", "llama", "--out", tmp_path / "model", "--tokenizer", "bytes-chat", *flags)
+    assert done.returncode == 0, done.stderr
+    command = [*SERVER, "--model", str(tmp_path / "model"), "--port", str(free_port()), "--pipeline"]
+    with ring(tmp_path, [command, command]) as processes:
+        said = ended(processes)
+    assert [code for code, _, _ in said] == [1, 1]
+    assert re.findall(r"error\[(\w+)", "".join(err for _, _, err in said)) == ["AX990"]
+
+
 def test_a_chat_in_two_processes(model: Path) -> None:
     common = ["--model", str(model), "--max-tokens", "16"]
     alone = mlx_lm("chat", *common, stdin="hello\nq\n")

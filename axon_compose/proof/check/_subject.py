@@ -100,7 +100,7 @@ class Subject:
 
     def roundly(self, tokens: mx.array) -> mx.array:
         """Logits by weights that are each moved by at most half of what float32 can distinguish."""
-        kept = self.model.parameters()
+        kept = self.model.trainable_parameters()  # no tables of numbers, such as those that name experts
         keys = iter(mx.random.split(_key(self.seed + 2), 10_000))
 
         def move(value: mx.array) -> mx.array:
