@@ -5,17 +5,22 @@ from __future__ import annotations
 import hmac
 import json
 import os
+import selectors
 import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 __all__ = ["PATIENCE", "close", "connect", "listen"]
 
 #: Seconds within which a neighbour that listens has to be reached: it does before anybody knows its address.
-PATIENCE: Final = 5.0
+PATIENCE: Final = 15.0
+#: Seconds for the answer of one that was reached: it comes, or the connection is closed.
+_ANSWER: Final = 60.0
+#: What a neighbour answers that has seen the token, so that a connection that it never took is not missed later.
+_TAKEN: Final = b"+"
 #: A machine without power or cable closes no connection. Its kernel is asked, so a process that is slow never counts:
 #: after this many seconds of silence, then as often and as many times as follows.
 _IDLE, _INTERVAL, _COUNT = 10, 3, 3
@@ -75,12 +80,13 @@ def connect(rank: int, addresses: Sequence[str], door: socket.socket | None, tok
         Ranks to connections; a neighbour that cannot be reached is missing.
     """
     found = {}
-    if rank + 1 < len(addresses) and (link := _call(addresses[rank + 1], token)):
-        found[rank + 1] = link
+    called = _call(addresses[rank + 1], token) if rank + 1 < len(addresses) else None
     if rank > 0 and door is not None and (link := _answer(door, token)):
         found[rank - 1] = link
     if door is not None:
         door.close()
+    if called is not None and _is_taken(called):
+        found[rank + 1] = called
     for link in found.values():
         _ask_the_kernel(link)
         link.setblocking(False)
@@ -99,35 +105,60 @@ def _call(address: str, token: bytes) -> socket.socket | None:
         return None
     try:
         link = socket.create_connection((host, int(port)), timeout=PATIENCE)
-        link.sendall(token)
     except OSError:
         return None
-    return link
+    return link if _sent(link, token) else None
 
 
 def _answer(door: socket.socket, token: bytes) -> socket.socket | None:
-    """The first connection that begins with the token."""
-    end = time.monotonic() + PATIENCE
-    while (left := end - time.monotonic()) > 0:
-        door.settimeout(left)
-        try:
-            link, _ = door.accept()
-        except OSError:
-            return None
-        if hmac.compare_digest(_begins_with(link, len(token), left), token):
-            return link
+    """The first connection that begins with the token; no stranger is waited for, and all are closed."""
+    end, begun = time.monotonic() + PATIENCE, dict[Any, bytes]()
+    found: socket.socket | None = None
+    with selectors.DefaultSelector() as waiting, suppress(OSError):
+        waiting.register(door, selectors.EVENT_READ)
+        while found is None and (left := end - time.monotonic()) > 0:
+            for key, _ in waiting.select(left):
+                link: Any = key.fileobj
+                if link is door:
+                    new, _ = door.accept()
+                    new.setblocking(False)
+                    waiting.register(new, selectors.EVENT_READ)
+                    begun[new] = b""
+                elif not _goes_on(link, begun, token):
+                    waiting.unregister(link)
+                    if hmac.compare_digest(begun[link], token):
+                        found = link
+    for link in begun.keys() - {found}:
         link.close()
-    return None
+    return found if found is not None and _sent(found, _TAKEN) else None
 
 
-def _begins_with(link: socket.socket, count: int, seconds: float) -> bytes:
-    """The first bytes that come in, as many as are asked for, or fewer if they do not come."""
-    found = b""
-    link.settimeout(seconds)
+def _goes_on(link: socket.socket, begun: dict[Any, bytes], token: bytes) -> bool:
+    """Take what comes in; False at the end, or once it is as long as the token."""
+    try:
+        more = link.recv(len(token) - len(begun[link]))
+    except OSError:
+        return False
+    begun[link] += more
+    return bool(more) and len(begun[link]) < len(token)
+
+
+def _is_taken(link: socket.socket) -> bool:
+    """Whether the neighbour has seen the token; the connection is closed if not."""
+    link.settimeout(_ANSWER)
     with suppress(OSError):
-        while len(found) < count and (more := link.recv(count - len(found))):
-            found += more
-    return found
+        if link.recv(len(_TAKEN)) == _TAKEN:
+            return True
+    link.close()
+    return False
+
+
+def _sent(link: socket.socket, data: bytes) -> bool:
+    with suppress(OSError):
+        link.sendall(data)
+        return True
+    link.close()
+    return False
 
 
 def _ask_the_kernel(link: socket.socket) -> None:

@@ -176,7 +176,7 @@ def _wait_for_its_end(link: socket.socket) -> None:
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(line)
         if isinstance(found, dict):
             return found

@@ -97,22 +97,25 @@ def in_threads(size: int, work: Callable[[Joining], _T]) -> list[_T]:
     failed: list[BaseException] = []
 
     def run(rank: int) -> None:
-        try:
-            with threads.turn:
+        with threads.turn:
+            try:
                 results[rank] = work(threads.device(rank))
-        except threading.BrokenBarrierError:
-            pass  # another one failed, and says why
-        except BaseException as error:
-            failed.append(error)
-            threads.barrier.abort()
-        finally:
-            mx.clear_streams()  # those of this thread, without which MLX may end the process at its exit
+            except _LeftError:
+                pass  # another one failed, and says why
+            except BaseException as error:
+                failed.append(error)
+            finally:
+                threads.ends(rank)
+                mx.clear_streams()  # those of this thread, without which MLX may end the process at its exit
 
     started = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
     for thread in started:
         thread.start()
-    for thread in started:
-        thread.join()
+    try:
+        for thread in started:
+            thread.join()
+    finally:
+        threads.stopped = True  # after a Ctrl-C, which comes to this thread alone
     if failed:
         raise failed[0]
     if len(results) < size:
@@ -120,16 +123,21 @@ def in_threads(size: int, work: Callable[[Joining], _T]) -> list[_T]:
     return [results[rank] for rank in range(size)]
 
 
+class _LeftError(Exception):
+    """A device waits for another one that has ended."""
+
+
 class _Threads:
     """Arrays that threads give each other, and whose turn it is."""
 
-    #: Seconds that a device waits for the others, which may have ended without asking for the same.
-    PATIENCE = 300.0
-
     def __init__(self, size: int) -> None:
-        self.turn = threading.Lock()
-        self.barrier = threading.Barrier(size)
-        self.arrays: list[Any] = [None] * size
+        self.turn = threading.Condition()
+        self.stopped = False
+        #: How many arrays each device has given. Those of two rounds are kept: who has given the next one has taken all
+        #: of this one, and nobody gives one more before.
+        self.given = [0] * size
+        self.arrays: list[list[Any]] = [[None] * size, [None] * size]
+        self.ended: set[int] = set()
 
     def device(self, rank: int) -> Joining:
         def added(array: mx.array) -> mx.array:
@@ -141,19 +149,23 @@ class _Threads:
         def gathered(array: mx.array) -> mx.array:
             return mx.concatenate(self.exchanged(rank, array), axis=-1)
 
-        return Joining(rank, len(self.arrays), added, gathered)
+        return Joining(rank, len(self.given), added, gathered)
 
     def exchanged(self, rank: int, array: mx.array) -> list[mx.array]:
         mx.eval(array)
-        self.arrays[rank] = array
-        self.wait()
-        found = list(self.arrays)
-        self.wait()  # nobody gives the next one before all have taken these
-        return found
+        self.given[rank] = number = self.given[rank] + 1
+        round_ = self.arrays[number % 2]
+        round_[rank] = array
+        self.turn.notify_all()
+        self.turn.wait_for(lambda: min(self.given) >= number or self.left(number))
+        if self.stopped or self.left(number):
+            raise _LeftError("another device has ended")
+        return list(round_)
 
-    def wait(self) -> None:
-        self.turn.release()
-        try:
-            self.barrier.wait(self.PATIENCE)
-        finally:
-            self.turn.acquire()
+    def left(self, number: int) -> bool:
+        """Whether a device has ended that has given fewer arrays."""
+        return any(self.given[rank] < number for rank in self.ended)
+
+    def ends(self, rank: int) -> None:
+        self.ended.add(rank)
+        self.turn.notify_all()

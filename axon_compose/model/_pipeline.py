@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 import mlx.core as mx
@@ -171,6 +172,12 @@ def _count(caches: Sequence[Any], batch: int, length: int) -> None:
     for cache in caches:
         if hasattr(cache, "update_and_fetch"):
             cache.update_and_fetch(mx.zeros((batch, 1, length, 1), mx.uint8), mx.zeros((batch, 1, length, 0), mx.uint8))
+            if hasattr(cache, "to_quantized"):  # as `kv_bits` asks for: there are no numbers to quantise
+                cache.to_quantized = partial(_itself, cache)
         else:
             cache[0] = mx.zeros((batch, 1), mx.bool_)
             cache.advance(length)
+
+
+def _itself(cache: Any, **_: Any) -> Any:
+    return cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import mlx.core as mx
 import pytest
 
@@ -30,6 +32,37 @@ def test_the_first_fault_is_told() -> None:
 
     with pytest.raises(KeyError, match="device 1"):
         in_threads(3, run)
+
+
+@pytest.mark.parametrize("calls", [(1, 0), (2, 1), (0, 3)])
+def test_devices_that_ask_for_other_sums_are_not_waited_for(calls: tuple[int, int]) -> None:
+    def run(device: Joining) -> None:
+        for _ in range(calls[device.rank]):
+            device.sum(mx.ones(2))
+
+    with pytest.raises(RuntimeError, match="did not ask for the same sums"):
+        in_threads(2, run)
+
+
+def test_devices_end_at_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes to the thread that waits for them; they see it at the next sum."""
+    known, interrupted, reached = set(threading.enumerate()), threading.Event(), list[int]()
+
+    def run(device: Joining) -> None:
+        interrupted.wait()
+        device.sum(mx.ones(2))
+        reached.append(device.rank)
+
+    def interrupt(thread: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(threading.Thread, "join", interrupt)
+        in_threads(2, run)
+    interrupted.set()
+    for thread in set(threading.enumerate()) - known:
+        thread.join()
+    assert reached == []
 
 
 def test_bytes_that_are_exchanged_are_counted() -> None:

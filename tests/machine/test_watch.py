@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -134,13 +135,30 @@ def test_strangers_are_not_taken_for_a_neighbour(tmp_path: Path) -> None:
     hosts.write_text('[["127.0.0.1:1"], ["127.0.0.1:2"]]')
     door, address = peers.listen(1, {"MLX_HOSTFILE": str(hosts)})
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port))) as stranger:
-        stranger.sendall(b"other")
+    with ExitStack() as strangers:
+        for said in (b"", b"other", b"rig"):  # two of them wait, and are not waited for
+            strangers.enter_context(socket.create_connection((host, int(port)))).sendall(said)
         with socket.create_connection((host, int(port))) as neighbour:
             neighbour.sendall(b"right")
             links = peers.connect(1, ["", address], door, b"right")
             assert links[0].getpeername() == neighbour.getsockname()
+            assert neighbour.recv(2) == b"+"
     peers.close(links)
+
+
+def test_a_neighbour_that_was_never_taken_is_not_missed_later() -> None:
+    """Its connection would be closed at once, which would look as if it had ended."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def turn_away() -> None:
+            link, _ = door.accept()
+            link.close()
+
+        thread = threading.Thread(target=turn_away)
+        thread.start()
+        address = f"127.0.0.1:{door.getsockname()[1]}"
+        assert peers.connect(0, ["", address], None, b"right") == {}
+        thread.join()
 
 
 @pytest.mark.parametrize(

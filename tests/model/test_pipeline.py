@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from typing import Any
 
@@ -9,6 +10,7 @@ import mlx.core as mx
 import models
 import pytest
 from mlx.utils import tree_flatten
+from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
 
 from axon_compose import load
@@ -134,6 +136,26 @@ def test_streams_and_their_head() -> None:
 def test_numbers_of_other_types() -> None:
     model = Subject(models.flagship().plan).fresh("bfloat16", 1)
     compare(model, 3)
+
+
+def test_keys_and_values_that_are_quantised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `mlx_lm.server --kv-bits 4 --pipeline` does, on processes that only count tokens too."""
+    monkeypatch.setitem(models.COMPONENTS["attn"], "head_dim", 32)
+    model, prompt = models.model("s s a", s=["ssm"], a=["attn"]), fixed(1, 9)[0]
+    quantised: dict[str, Any] = {"kv_bits": 4, "kv_group_size": 32, "quantized_kv_start": 4, "prefill_step_size": 5}
+
+    def written(part: Any) -> list[mx.array]:
+        found, cache, stream = [], part.make_cache(), mx.default_stream(mx.default_device())
+        for tokens in (prompt, prompt[:2]):
+            steps = generate_step(tokens, part, stream, prompt_cache=cache, max_tokens=3, **quantised)
+            found += [logprobs for _, logprobs in steps]
+            cache = copy.deepcopy(cache)  # as the server's cache of prompts does
+        mx.eval(found)
+        return found
+
+    expected = written(model)
+    for found in divided(model, 2, [1, 2]).run(written):
+        assert all(map(mx.array_equal, found, expected))
 
 
 def test_a_process_holds_its_layers_and_what_every_process_needs() -> None:
