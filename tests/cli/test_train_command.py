@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -25,8 +26,9 @@ from axon_compose.learn.tasks._batches import TaskBatches
 from axon_compose.model import build
 from tests.children import PATIENCE, child
 from tests.helpers import described
-from tests.launching import launched
+from tests.ranks import ended, launched, ring
 
+TRAIN = ["-m", "axon_compose", "train", "small.json", "--data", "text.txt", "--out", "out"]
 FAST = ["--batch", "2", "--length", "16", "--evaluations", "0", "--samples", "0"]
 
 
@@ -220,9 +222,24 @@ def test_standard_input_and_ctrl_c(place: Path) -> None:
 
 def test_several_processes_say_once_what_is_wrong(tmp_path: Path) -> None:
     """Each of them refuses the batch; the first one speaks."""
-    command = ["-m", "axon_compose", "train", "small.json", "--data", "text.txt", "--out", "out", "--batch", "7"]
-    _, said = launched(command, cwd=tmp_path)
+    with launched(2, [*TRAIN, "--batch", "7"], cwd=tmp_path) as process:
+        said, _ = process.communicate(timeout=PATIENCE)
     assert said.count("error[AX805]: `batch` (7) cannot be divided over 2 processes") == 1
     assert "such as `--batch 8`" in said
     assert "Traceback" not in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_process_that_is_killed_ends_the_others_with_a_message(tmp_path: Path) -> None:
+    """No launcher ends them here; what was learned until the last checkpoint is kept."""
+    command = [*TRAIN, *FAST, "--steps", "100000"]
+    with ring(tmp_path, [command, command]) as (first, second):
+        while not (tmp_path / "out" / "training.safetensors").exists():
+            assert first.poll() is None
+            time.sleep(0.05)
+        second.kill()
+        (code, _, said), _ = ended([first, second])
+    assert code == 2
+    assert "error[AX806]: another process of the run is gone" in said
+    assert "--resume" in said
+    assert (tmp_path / "out" / "training.safetensors").exists()

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -232,6 +233,16 @@ def races(ranks: Ranks, out: Path) -> list[Any]:
     return [stopped.finished, again.finished, whole.to_dict()["standings"][0]["name"], *known]
 
 
+def minutes(ranks: Ranks) -> list[float]:
+    """Steps and seconds of a run that ends by the clock, where the last process is slower."""
+    trainer = Trainer(model(), Counting(), RECIPE, Budget("minutes", 0.01), ranks=ranks)
+    undo = step_then(1, 0, partial(time.sleep, 0.2))
+    while not trainer.done:
+        trainer.step()
+    undo()
+    return [trainer.spent.steps, trainer.spent.seconds]
+
+
 def main(out: Path) -> None:
     ranks = Ranks.launched()
     found: dict[str, Any] = {"size": ranks.size, "values": values(ranks)}
@@ -239,6 +250,7 @@ def main(out: Path) -> None:
         found[name] = {"together": trained(make, recipe, ranks), "alone": trained(make, recipe, None)}
         if name in SHARDED:
             found[name]["sharded"] = trained(make, recipe, ranks, sharded=True)
+    found["minutes"] = minutes(ranks)
     found["diverged"] = diverged(ranks)
     found["resumed"] = resumed(ranks, out)
     found["refused by the last"] = refused(failing(ranks, 1, CheckpointError("AX501", "no room", "make some", ["so"])))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,14 @@ import numpy as np
 import pytest
 
 from axon_compose.checkpoints.files import verify
-from tests.launching import launched
+from tests.children import PATIENCE
 from tests.learn import ranks_script
 from tests.learn.race.small_race import raced, without_time
 from tests.learn.runs import STEPS, go
+from tests.ranks import launched
 
 SCRIPT = Path(ranks_script.__file__)
+PATHS = os.pathsep.join(filter(None, sys.path))
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +33,11 @@ def seen(out: Path) -> list[dict[str, Any]]:
     """What each of two processes saw."""
     lines = [json.dumps({"text": f"the {number} of the {number + 1} is not the {number * 7}."}) for number in range(60)]
     (out / "text.jsonl").write_text("\n".join(lines), "utf-8")
-    said = launched([str(SCRIPT), str(out)], XDG_CACHE_HOME=str(out / "cache"))
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "XDG_CACHE_HOME": str(out / "cache"), "PYTHONPATH": PATHS}
+    with launched(2, [str(SCRIPT), str(out)], env=environment) as process:
+        said, _ = process.communicate(timeout=2 * PATIENCE)
     files = [out / f"{rank}.json" for rank in range(2)]
-    assert all(file.exists() for file in files), "\n".join(said)
+    assert all(file.exists() for file in files), said
     return [json.loads(file.read_text("utf-8")) for file in files]
 
 
@@ -122,6 +128,11 @@ def test_only_the_first_process_writes(seen: list[dict[str, Any]], out: Path) ->
     verify(out / "whole")
     lines = (out / "whole" / "metrics.jsonl").read_text("utf-8").splitlines()
     assert sum('"kind": "step"' in line for line in lines) == STEPS
+
+
+def test_a_budget_of_minutes_ends_by_one_clock(seen: list[dict[str, Any]]) -> None:
+    assert seen[0]["minutes"] == seen[1]["minutes"]
+    assert seen[0]["minutes"][0] > 0
 
 
 def test_a_race_in_several_processes_is_that_of_one(seen: list[dict[str, Any]]) -> None:
