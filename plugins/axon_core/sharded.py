@@ -1,14 +1,35 @@
-"""Means and norms over numbers of which each device of a split model has an equal share."""
+"""Tables, means and norms of which each device of a split model has an equal share."""
 
 from __future__ import annotations
 
 from math import gcd
 
 import mlx.core as mx
+import mlx.nn as nn
 
 from axon_compose.registry import Shard
 
-__all__ = ["mean", "mean_and_variance", "spread_group_norm", "spread_norm"]
+__all__ = ["looked_up", "mean", "mean_and_variance", "spread_group_norm", "spread_norm"]
+
+
+def looked_up(table: nn.Embedding, tokens: mx.array, shard: Shard) -> mx.array:
+    """Vectors of tokens, out of the table of whichever device has them; the sum has one summand that is not zero.
+
+    Args:
+        table: Of a device's share of the tokens, in order.
+        tokens: (...).
+        shard: Sums over the devices, the width of the table for each token.
+
+    Returns:
+        (..., width).
+    """
+    if shard.size == 1:
+        return table(tokens)
+    count = table.weight.shape[0]
+    row = tokens.astype(mx.int32) - shard.rank * count
+    here = (row >= 0) & (row < count)
+    vectors = table(mx.where(here, row, 0))
+    return shard.sum(mx.where(here[..., None], vectors, mx.zeros_like(vectors)))
 
 
 def mean(x: mx.array, shard: Shard) -> mx.array:
