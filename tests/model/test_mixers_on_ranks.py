@@ -1,4 +1,4 @@
-"""Every recurrent layer in real processes: there sums are lazy, and all devices have to ask for the same ones."""
+"""Layers that sum inside, in real processes: there sums are lazy, and all devices have to ask for the same ones."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tests.ranks import ended, ring
 
 RANKS = 2
 LOW = {"decay_low_rank_dim": 4, "a_low_rank_dim": 4, "v_low_rank_dim": 4, "gate_low_rank_dim": 4}
+MOE = {"type": "moe", "num_experts": 4, "intermediate_size": 16}
 COMPONENTS: dict[str, dict[str, Any]] = {
     "ngram": {"type": "ngram_embedding", "rows": 50, "longest": 3, "tables": 2},
     "ssm": {"type": "axon_ssm", "d_state": 4},
@@ -28,6 +29,9 @@ COMPONENTS: dict[str, dict[str, Any]] = {
     "local": {"type": "kv_conv", "num_heads": 4, "num_kv_heads": 1, "head_dim": 8},
     "side": {"type": "side_transformer", "num_heads": 2, "head_dim": 8, "intermediate_size": 32, "adapter_rank": 4},
     "block": {"type": "axon_ssm_block", "ssm_d_state": 4},
+    "sparse": {"type": "mlp", "intermediate_size": 32, "sparsity": 0.5},
+    "experts": MOE | {"latent_size": 16, "latent_norm": {"sum": True}},
+    "shared": MOE | {"identity_experts": 2, "num_shared_experts": 1},
 }
 MODEL = {
     "version": 1,
