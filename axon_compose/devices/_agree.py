@@ -118,7 +118,7 @@ def _tied(embedding: Place, head: Place, parts: dict[str, Part | str]) -> Iterat
         return
     one, other = parts[embedding.name], parts[head.name]
     cut = isinstance(one, Part) and any(isinstance(one.split.roles.get(name), Cut) for name in read)
-    if isinstance(other, Part) and not (cut and dict(one.split.dims) == dict(other.split.dims)):  # type: ignore[union-attr]
+    if isinstance(other, Part) and not (cut and other.split.dims.items() <= one.split.dims.items()):  # type: ignore[union-attr]
         why = f": {one}" if isinstance(one, str) else ""
         yield head.name, f"the table of the embedding, which it reads, is not split so{why}"
     elif cut and not isinstance(other, Part):

@@ -88,7 +88,7 @@ def shares(plan: Plan, tensor: TensorPlan) -> tuple[Share, ...]:
             name=name,
             type=type_,
             sizes=sizes,
-            output=members[0][1].shard_output or "whole",
+            output={"later": "sum"}.get(output := members[0][1].shard_output or "whole", output),
             reason=reason,
             parameters=sum(part.size for place, part in members if id(place.use) in owned),
             whole_parameters=sum(place.use.size for place, _ in members if id(place.use) in owned),

@@ -9,7 +9,7 @@ from typing import Any
 from axon_compose.devices._agree import Place, agree, places
 from axon_compose.devices._part import Part, part_of
 from axon_compose.diagnostics import Refusal
-from axon_compose.plan import Layer, Plan, Use, change_layer
+from axon_compose.plan import Branch, Layer, Plan, Use, change_layer
 from axon_compose.registry import Composite, Shard, Split
 
 __all__ = ["TensorPlan", "devices_of", "split_plan"]
@@ -95,6 +95,7 @@ def _planned(plan: Plan, parts: Mapping[str, Part | str]) -> Plan:
     def layer(old: Layer) -> Layer:
         new = change_layer(old, lambda use: placed(f"{old.index}.{use.key}", use))
         caches = tuple(use.cache for use in new.uses() if use.cache is not None)
+        new = replace(new, branches=tuple(map(_summed_once, new.branches)))
         return replace(new, cache=None if not caches else caches[0] if len(caches) == 1 else Composite(caches))
 
     layers = tuple(map(layer, plan.layers))
@@ -105,6 +106,17 @@ def _planned(plan: Plan, parts: Mapping[str, Part | str]) -> Plan:
         head=placed("head", plan.head),
         slots=tuple(layer.cache for layer in layers if layer.cache is not None),
     )
+
+
+def _summed_once(branch: Branch) -> Branch:
+    """A branch whose components are added anyhow: parts of the same factor are added before, and summed by the last."""
+    added = [(at, each) for at, each in enumerate(branch.members) if each.plain and each.use.shard_output == "sum"]
+    if len(added) < 2 or len({member.scale for _, member in added}) > 1:
+        return branch
+    members = list(branch.members)
+    for at, member in added[:-1]:
+        members[at] = replace(member, use=replace(member.use, shard_output="later"))
+    return replace(branch, members=tuple(members))
 
 
 def _refusal(plan: Plan, size: int, found: list[Place], parts: Mapping[str, Part | str]) -> Refusal:

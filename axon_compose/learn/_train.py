@@ -29,6 +29,7 @@ from axon_compose.learn.tasks import Task
 from axon_compose.learn.trainer import Trainer
 from axon_compose.machine.memory import require
 from axon_compose.model import LanguageModel, build, largest_parts
+from axon_compose.model.ranks import differing, facts
 from axon_compose.plan import Compiled, Plan
 
 __all__ = ["require_memory", "require_place", "train"]
@@ -95,6 +96,8 @@ def train(
     """
     out, plan, recipe, ranks = Path(out), architecture.plan(), recipe or Recipe(), Ranks.launched()
     with ranks.together():
+        if ranks.size > 1:
+            _require_alike(ranks, plan, init, recipe)
         require_parts(recipe, ranks.size)
         if isinstance(data, Task):
             recipe = replace(recipe, length=data.length)
@@ -143,6 +146,13 @@ def require_parts(recipe: Recipe, processes: int) -> None:
         near = parts * max(1, round(recipe.batch / parts))
         hint = f"the batch is that of all processes together: choose a multiple of {parts}, such as `--batch {near}`"
         raise CheckpointError("AX805", f"`batch` ({recipe.batch}) cannot be divided over {over}", hint)
+
+
+def _require_alike(ranks: Ranks, plan: Plan, init: str | Path | None, recipe: Recipe) -> None:
+    """Refuse to train what is not the same in all processes: AX971."""
+    mine = facts(plan, None if init is None else Path(init)) | {f"`{k}`": str(v) for k, v in asdict(recipe).items()}
+    if fault := differing(ranks.exchanged(mine)):
+        raise fault
 
 
 def _material(

@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.model._calls import call, read, write
+from axon_compose.model._calls import call, call_here, read, together, write
 from axon_compose.plan import Branch, Layer, Use
 
 __all__ = ["Block", "Reuse"]
@@ -149,9 +149,15 @@ class _Run:
 
     def members(self, branch: Branch, h: mx.array) -> mx.array | None:
         """The branch's output; None if every component's output is kept instead of added."""
-        total = None
+        total = parts = None
         for member in branch.members:
             y = self.component(member.use, self.normed(member.pre, h))
+            if member.use.shard_output == "later":
+                parts = y if parts is None else parts + y
+                continue
+            if parts is not None and member.plain and member.use.shard_output == "sum":
+                y, parts = y + parts, None
+            y = together(member.use, y)
             y = _scaled(self.normed(member.post, y), member.scale)
             if member.keep is not None:
                 self.kept[member.keep] = self.finish(branch, y)
@@ -166,6 +172,7 @@ class _Run:
         return call(norm, self.modules.module(norm), x.shape, x) if norm else x
 
     def component(self, use: Use, x: mx.array) -> mx.array:
+        """The output of a component, or what this device has of it."""
         arguments = self.taken(use)
         if use.masks:
             masks = tuple(self.masks[index] for index in use.masks)
@@ -175,7 +182,7 @@ class _Run:
             arguments["cache"] = self.cache if own else self.cache[use.slot[1]]
         if use.writes:
             arguments["publish"] = partial(self.publish, use.key)
-        return call(use, self.modules.module(use), x.shape, x, **arguments)
+        return call_here(use, self.modules.module(use), x.shape, x, **arguments)
 
     def taken(self, use: Use) -> Values:
         return {name: self.values[source] for name, source in use.reads.items()}

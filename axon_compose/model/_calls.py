@@ -20,10 +20,12 @@ __all__ = [
     "at_once",
     "blamed",
     "call",
+    "call_here",
     "collapse",
     "expand",
     "make_module",
     "read",
+    "together",
     "weight_fault",
     "write",
 ]
@@ -70,13 +72,23 @@ def call(use: Use, module: Any, shape: tuple[int, ...], /, *inputs: Any, **argum
     Raises:
         PluginFault: If its code raises anything, or gives anything else. Ctrl-C stays as it is.
     """
-    run = partial(module, *inputs, **arguments)
-    if use.shard_output is None:
-        return _shaped(use, _run(use, run), shape)
-    shard = use.dims.shard
+    return together(use, call_here(use, module, shape, *inputs, **arguments))
+
+
+def call_here(use: Use, module: Any, shape: tuple[int, ...], /, *inputs: Any, **arguments: Any) -> mx.array:
+    """The output of a component, or what this device has of it; see `call`."""
+    if use.shard_output == "gather":
+        shape = (*shape[:-1], shape[-1] // use.dims.shard.size)
+    return _shaped(use, _run(use, partial(module, *inputs, **arguments)), shape)
+
+
+def together(use: Use, y: mx.array) -> mx.array:
+    """The output of a component, of what each device has of it."""
     if use.shard_output == "sum":
-        return shard.sum(_shaped(use, _run(use, run), shape))
-    return shard.gather(_shaped(use, _run(use, run), (*shape[:-1], shape[-1] // shard.size)))
+        return use.dims.shard.sum(y)
+    if use.shard_output == "gather":
+        return use.dims.shard.gather(y)
+    return y
 
 
 def expand(use: Use, module: Any, h: mx.array) -> Any:

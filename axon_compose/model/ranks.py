@@ -9,6 +9,8 @@ the lowest rank. The same happens to a fault that only some of them meet. From t
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,13 +27,32 @@ from axon_compose.machine import peers
 from axon_compose.machine.watch import Watch, end
 from axon_compose.model._facts import facts, loading_from
 
-__all__ = ["differing", "ending_a_server", "facts", "joined", "loading_from"]
+__all__ = ["connected", "differing", "ending_a_server", "facts", "joined", "loading_from"]
 
 #: What holds the model in one thread for as long as it lives, and goes on without it.
 _SERVER: Final = "mlx_lm.server"
 #: What is told has a multiple of this size: processes of two runs wait for as many bytes, as long as they say alike.
 _BLOCK: Final = 4096
 _watch: Watch | None = None
+
+
+def connected() -> mx.distributed.Group:
+    """The processes that were launched together, which are connected at the first call.
+
+    Raises:
+        CheckpointError: AX973, MLX cannot connect them.
+    """
+    try:
+        return mx.distributed.init()
+    except RuntimeError as error:
+        number = re.search(r"\(error: (\d+)\)", str(error))
+        reason = f"{str(error)[: number.start()].strip()}: {os.strerror(int(number[1]))}" if number else str(error)
+        raise CheckpointError(
+            "AX973",
+            f"the processes of the run cannot be connected: {reason}",
+            "another program may have the port: `mlx.launch --starting-port 33000` takes others; "
+            "addresses are those of the hostfile",
+        ) from error
 
 
 @contextmanager

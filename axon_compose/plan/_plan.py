@@ -39,8 +39,9 @@ class Use:
         chosen: Tokens that a query attends to at most, None if to all that it sees.
         chunk: Tokens of a chunk, which see each other alone; None where there are no chunks.
         owner: The distribution that brings it and its version, e.g. `axon-acme 1.2`.
-        shard_output: In the plan of one of several devices: whether the devices' outputs are to be summed, or put
-            together along the last axis; None where each has the whole output.
+        shard_output: In the plan of one of several devices: whether the devices' outputs are to be summed (`sum`), put
+            together along the last axis (`gather`), or summed with that of a later component of the branch, to which it
+            is added before (`later`); None where each has the whole output.
     """
 
     name: str
@@ -61,7 +62,7 @@ class Use:
     chosen: int | None = None
     chunk: int | None = None
     owner: str = ""
-    shard_output: Literal["sum", "gather"] | None = None
+    shard_output: Literal["sum", "gather", "later"] | None = None
 
     @property
     def who(self) -> str:
@@ -114,6 +115,11 @@ class Member:
 
     def __repr__(self) -> str:
         return f"<Member {self.use.name}>"
+
+    @property
+    def plain(self) -> bool:
+        """Whether its output is added to the branch's as it is, but for the factor."""
+        return self.post is None and self.keep is None
 
     def uses(self) -> Iterator[Use]:
         """The component and its norms, in the order of computation."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from copy import deepcopy
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -24,6 +26,9 @@ __all__ = [
     "shrunken",
     "written",
 ]
+
+#: Schemas of the models that one was asked of: pydantic takes ten milliseconds for each.
+_SCHEMAS: Final[WeakKeyDictionary[type[BaseModel], dict[str, Any]]] = WeakKeyDictionary()
 
 
 def check_options(spec: Optioned, data: Mapping[str, Any], owner: str | None = None) -> tuple[Any, list[Fault]]:
@@ -76,7 +81,10 @@ def options_schema(spec: Optioned) -> dict[str, Any]:
     with Guard():
         if isinstance(spec.options, Mapping):
             return _json_schema.closed(spec.options)
-        return _model(spec).model_json_schema(schema_generator=_pydantic.OpenSchema)
+        model = _model(spec)
+        if model not in _SCHEMAS:
+            _SCHEMAS[model] = model.model_json_schema(schema_generator=_pydantic.OpenSchema)
+        return deepcopy(_SCHEMAS[model])
 
 
 def written(options: Any) -> dict[str, Any]:

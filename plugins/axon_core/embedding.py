@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import log
 from typing import Any, Final, Literal
 
@@ -13,8 +13,10 @@ from axon_compose.registry import Dims, Shard
 from axon_core.linear import Embedding, Linear
 from axon_core.norms import LayerNorm, RMSNorm
 from axon_core.per_layer import PerLayerInputs
+from axon_core.sharded import looked_up
 from axon_core.specs.embedding import EmbeddingNormOptions
 from axon_core.specs.per_layer import PerLayerOptions
+from axon_core.specs.splits.vocabulary import BY_WIDTH, ROWS
 
 __all__ = ["TokenEmbedding"]
 
@@ -36,6 +38,7 @@ class TokenEmbedding(nn.Module):
         first_position: Position of the first token.
         per_layer: A second embedding that is published as `per_layer_inputs` (see `axon_core.per_layer`).
         shard: For a table of which each device has the vectors of some tokens: which ones these are.
+        inputs: Which part of per-layer inputs a device has, as arguments of `PerLayerInputs`; all unless given.
     """
 
     def __init__(
@@ -50,9 +53,10 @@ class TokenEmbedding(nn.Module):
         first_position: int = 0,
         per_layer: PerLayerOptions | None = None,
         shard: Shard = _ALONE,
+        inputs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self._shard, self.first_token = shard, shard.rank * vocab_size
+        self._shard = shard
         self.width, self.first_position = size or hidden_size, first_position
         self.scale = scale
         if scale is not None and scale_dtype is not None:
@@ -69,12 +73,15 @@ class TokenEmbedding(nn.Module):
         elif norm is not None:
             self.norm = RMSNorm(hidden_size, norm.eps, norm.weight)
         if per_layer is not None:
-            self.per_layer = PerLayerInputs(vocab_size, hidden_size, per_layer, shard)
+            self.per_layer = PerLayerInputs(vocab_size, hidden_size, per_layer, **(inputs or {}))
 
     @classmethod
     def from_options(cls, options: Any, dims: Dims) -> TokenEmbedding:
         """Build from `TokenEmbeddingOptions`."""
-        return cls(dims.vocab_size, dims.hidden_size, **dict(options), shard=dims.shard)
+        inputs: dict[str, Any] = {}
+        if dims.get(BY_WIDTH) or dims.get(ROWS):
+            inputs = {"shard": dims.shard, "held": dims.get(ROWS)}
+        return cls(dims.vocab_size, dims.hidden_size, **dict(options), shard=dims.shard, inputs=inputs)
 
     def __call__(
         self,
@@ -93,7 +100,7 @@ class TokenEmbedding(nn.Module):
         Returns:
             Vectors (B, L, D).
         """
-        h = self._vectors(tokens)
+        h = looked_up(self.embed_tokens, tokens, self._shard)
         if "in_proj" in self:
             h = self.in_proj(h)
         if self.scale is not None:
@@ -110,15 +117,6 @@ class TokenEmbedding(nn.Module):
             if "per_layer" in self:
                 publish("per_layer_inputs", self.per_layer(tokens, h))
         return h
-
-    def _vectors(self, tokens: mx.array) -> mx.array:
-        """Of the table, (B, L, width): out of the table of whichever device has a token."""
-        if self._shard.size == 1:
-            return self.embed_tokens(tokens)
-        row = tokens.astype(mx.int32) - self.first_token
-        here = (row >= 0) & (row < self.embed_tokens.weight.shape[0])
-        h = self.embed_tokens(mx.where(here, row, 0))
-        return self._shard.sum(mx.where(here[..., None], h, mx.zeros_like(h)))
 
     def _positions(self, length: int, offset: int | mx.array) -> mx.array:
         """(L,) or (B, L)."""

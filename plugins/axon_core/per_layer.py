@@ -11,7 +11,7 @@ from axon_compose.registry import Dims, Shard
 from axon_core.activations import gated
 from axon_core.linear import Linear
 from axon_core.norms import RMSNorm
-from axon_core.sharded import spread_norm
+from axon_core.sharded import looked_up, spread_norm
 from axon_core.specs.mlp import ActivationName
 from axon_core.specs.per_layer import PerLayerInputOptions, PerLayerOptions
 
@@ -31,16 +31,24 @@ class PerLayerInputs(nn.Module):
         vocab_size: Number of tokens, unless the options say otherwise.
         hidden_size: Width D of h.
         options: `PerLayerOptions`.
-        shard: For vectors of which each device has some of the numbers: which ones these are.
+        shard: For vectors of which each device has some of the numbers, or that of some tokens: which ones these are.
+        held: Tokens whose vectors a device has; of all tokens some of the numbers unless given.
     """
 
-    def __init__(self, vocab_size: int, hidden_size: int, options: PerLayerOptions, shard: Shard = _ALONE) -> None:
+    def __init__(
+        self,
+        vocab_size: int,
+        hidden_size: int,
+        options: PerLayerOptions,
+        shard: Shard = _ALONE,
+        held: int | None = None,
+    ) -> None:
         super().__init__()
         self.size, self.layers, self.hidden_size = options.size, options.layers, hidden_size
-        self._shard = shard
+        self._of_tokens, self._of_width = (_ALONE, shard) if held is None else (shard, _ALONE)
         width = options.layers * options.size
         self.rows = options.vocab_size or vocab_size
-        self.embed_tokens = nn.Embedding(self.rows, width)
+        self.embed_tokens = nn.Embedding(held or self.rows, width)
         self.proj = Linear(hidden_size, width, bias=False)
         self.norm = RMSNorm(options.size, options.norm_eps)
 
@@ -48,14 +56,15 @@ class PerLayerInputs(nn.Module):
         """Inputs (B, L, layers, size) of `tokens` (B, L) with vectors `h` (B, L, D)."""
         shape = (*tokens.shape, self.layers, self.size)
         known = mx.where(tokens < self.rows, tokens, 0)  # MLX reads, and in training writes, beyond the end of a table
-        own = (self.embed_tokens(known) * (self.size * self._shard.size) ** 0.5).reshape(shape)
+        own = looked_up(self.embed_tokens, known, self._of_tokens)
+        own = (own * (self.size * self._of_width.size) ** 0.5).reshape(shape)
         seen = self._normed((self.proj(h) * self.hidden_size**-0.5).reshape(shape))
         return (own + seen) * 2**-0.5
 
     def _normed(self, x: mx.array) -> mx.array:
-        if self._shard.size == 1:
+        if self._of_width.size == 1:
             return self.norm(x)
-        return spread_norm(x, self.norm.weight, None, self.norm.eps, self._shard, center=False).astype(x.dtype)
+        return spread_norm(x, self.norm.weight, None, self.norm.eps, self._of_width, center=False).astype(x.dtype)
 
 
 class PerLayerInput(nn.Module):

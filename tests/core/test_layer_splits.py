@@ -88,6 +88,10 @@ def test_parts_give_what_the_whole_gives(name: str, options: dict[str, Any], sou
         ("lm_head", {"bias": True, "gain": True}, {"size": 24}),
         ("per_layer_input", {"size": 16, "index": 2}, {"per_layer": TABLE, "scale": 3.0, "norm": True}),
         ("per_layer_input", {"size": 16, "index": 0}, {"per_layer": TABLE | {"vocab_size": 50}, "size": 24}),
+        # Per-layer vectors that are not cut by their width: by tokens, or whole.
+        ("token_embedding", {"per_layer": TABLE | {"size": 6, "vocab_size": 64}, "scale": 2.0}, {}),
+        ("token_embedding", {"per_layer": TABLE | {"size": 6, "vocab_size": 50}, "size": 24}, {}),
+        ("lm_head", {}, {"per_layer": TABLE}),
     ],
     ids=lambda value: str(value)[:60],
 )
@@ -130,12 +134,13 @@ def test_tables_and_heads(name: str, options: Mapping[str, Any], embedding: dict
         ),
         ("laurel", {"rank": 8}, "its matrices of `rank` 8 are small, and devices would sum all of what its norm reads"),
         ("layer_scale", {}, "it works on the residual stream, which every device has"),
-        ("token_embedding", {"per_layer": TABLE | {"size": 6}}, "`per_layer.size` (6) is not a multiple of 4 devices"),
+        ("per_layer_input", {"size": 6, "index": 0}, "`size` (6) is not a multiple of 4 devices"),
     ],
     ids=lambda value: str(value)[:60],
 )
 def test_why_a_component_stays_whole(name: str, options: dict[str, Any], reason: str) -> None:
-    assert assert_splits(f"core/{name}", options, DIMS, devices=(4,)) == {4: reason}
+    embedding = {"per_layer": TABLE | {"size": options["size"]}} if name == "per_layer_input" else None
+    assert assert_splits(f"core/{name}", options, DIMS, devices=(4,), embedding=embedding) == {4: reason}
 
 
 def test_a_vocabulary_that_does_not_divide_leaves_table_and_head_whole() -> None:

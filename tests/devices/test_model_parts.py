@@ -11,6 +11,7 @@ import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
+import axon_compose
 from axon_compose.analysis.devices import spread
 from axon_compose.devices import split_plan
 from axon_compose.diagnostics import Refusal
@@ -18,7 +19,9 @@ from axon_compose.model import Joining, LanguageModel, in_threads, random_weight
 from axon_compose.model._folder_model import modules_of
 from axon_compose.model._shard import quantised_groups
 from axon_compose.proof.check._batches import with_left_padding
+from axon_compose.proof.check._subject import Subject
 from tests.devices.parts import VOCABULARY, far, part, small, together
+from tests.helpers import described
 
 #: With every component that is split, values that layers share, and arrays beside modules.
 NAMES = (
@@ -66,6 +69,17 @@ def test_logits_are_those_of_the_whole_model(name: str) -> None:
     assert limit < 5e-5
     for size in (2, 4) if name in ON_FOUR else (2,):
         assert_alike(subject.model, size, wanted, limit)
+
+
+def test_outputs_side_by_side() -> None:
+    """Kept ones and those behind a norm are whole by themselves, the others in one sum."""
+    components = {name: {"type": "mlp", "intermediate_size": 48} for name in ("one", "two", "three", "four")}
+    row = ["one", {"use": "two", "norm": "post"}, {"use": "three", "as": "kept"}, "four"]
+    data = described(components=components, blocks={"b": [{"parallel": row}, {"add": "kept"}]}, stack="b*2")
+    model = Subject(axon_compose.load(data | {"dims": {"hidden_size": 32, "vocab_size": VOCABULARY}}).plan()).model
+    outputs = [use.shard_output for use in split_plan(model.plan, 2).plan.layers[0].uses() if use.spec.kind == "layer"]
+    assert outputs == ["later", "sum", "sum", "sum"]
+    assert_alike(model, 2, passes(model))
 
 
 def test_parts_of_the_weights_are_a_share_of_them() -> None:
@@ -138,7 +152,7 @@ def test_a_part_is_taken_once() -> None:
         in_threads(2, twice)
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma3n_text", "zamba2", "deepseek_v4"])
+@pytest.mark.parametrize("name", ["llama", "gemma3n_text", "zamba2", "deepseek_v4", "phixtral"])
 def test_what_is_exchanged_is_what_the_cost_sheet_says(name: str) -> None:
     """Of a ring each device sends 2 (n - 1) / n of what is summed, and n - 1 times its part of what is gathered."""
     plan, size = small(name).plan, 4

@@ -120,6 +120,27 @@ def test_shared_weights_are_cut_once() -> None:
     assert [use(tensor.plan, "mlp", layer).shard_output for layer in range(3)] == ["sum"] * 3
 
 
+# Components side by side.
+
+
+def side_by_side(*members: Any) -> list[str | None]:
+    """What becomes of the outputs of attention and two MLPs that read the same input."""
+    components = {"attn": HEADS, "mlp": WIDTH, "other": WIDTH, "whole": HEADS | {"alone": True}}
+    plan = planned(components, {"b": [{"parallel": list(members)}]}, "b")
+    return [member.use.shard_output for member in split_plan(plan, 2).plan.layers[0].branches[0].members]
+
+
+def test_what_is_added_anyhow_is_summed_once() -> None:
+    assert side_by_side("attn", "mlp") == ["later", "sum"]
+    assert side_by_side("attn", "whole", "mlp", "other") == ["later", None, "later", "sum"]
+
+
+def test_what_is_not_added_as_it_is_is_summed_by_itself() -> None:
+    assert side_by_side("attn", {"use": "mlp", "scale": 0.5}) == ["sum", "sum"]
+    assert side_by_side("attn", {"use": "mlp", "norm": "post"}, "other") == ["later", "sum", "sum"]
+    assert side_by_side("attn", {"use": "mlp", "norm": "pre"}) == ["later", "sum"]
+
+
 # Quantised weights.
 
 

@@ -56,19 +56,18 @@ def test_a_server_answers_as_one_process_and_ends_with_a_rank(
     with pair(model, log, *options) as server:
         # The last one is in the caches of both by then, which must find the same of it.
         assert [server.chat(prompt) for prompt in (*PROMPTS, PROMPTS[1])] == [*expected, expected[1]]
-        os.kill(last_rank(server.process.pid), signal.SIGKILL)
+        os.kill(a_rank(server.process.pid), signal.SIGKILL)
         server.process.wait(PATIENCE)
         with pytest.raises(OSError):  # whoever asks is not left waiting
             server.get("/health")
     said = plain(log.read_text())
-    assert "Node with rank 1 exited with code -9" in said
-    assert "Traceback" not in said
-    told = re.findall(r"error\[.*", said)  # none if `mlx.launch` was faster and ended rank 0 itself
-    assert told in ([], ["error[AX970]: rank 1 has ended, its connection was closed"])
+    (killed,) = re.findall(r"Node with rank (\d) exited with code -9", said)
+    told = re.findall(r"error\[.*", said)  # none if `mlx.launch` was faster and ended the other rank itself
+    assert told in ([], [f"error[AX970]: rank {killed} has ended, its connection was closed"])
 
 
-def last_rank(launcher: int) -> int:
-    """The process that `mlx.launch` has started last."""
+def a_rank(launcher: int) -> int:
+    """A process that `mlx.launch` has started."""
     listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     return max(int(pid) for pid, parent in (line.split() for line in listed.splitlines()) if int(parent) == launcher)
 

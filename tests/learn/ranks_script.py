@@ -1,4 +1,4 @@
-"""What two processes of `mlx.launch` do together; what each of them saw goes into OUT/RANK.json, for `test_ranks`."""
+"""Two processes of `mlx.launch`; what each of them saw goes into OUT/RANK.json, for `test_training_ranks`."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +53,7 @@ NUMBERS: Final = (
 )
 
 
+@cache
 def scalars() -> st.SearchStrategy[Any]:
     """Values without parts, most of them out of place wherever they stand."""
     return st.one_of(
@@ -66,6 +68,7 @@ def scalars() -> st.SearchStrategy[Any]:
     )
 
 
+@cache
 def trees(leaves: int = 25) -> st.SearchStrategy[Any]:
     """Nested lists and mappings whose keys are words of the language."""
     keys = st.one_of(st.sampled_from(WORDS), st.text(max_size=6))

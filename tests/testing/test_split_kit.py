@@ -156,6 +156,17 @@ def test_each_way_is_tried() -> None:
     assert isinstance(assert_splits(replace(SPEC, split=lambda *_: ways(*_)[:1]))[2], Split)
 
 
+def test_what_is_gathered_inside_is_counted() -> None:
+    mlp = Registry.installed().component("mlp")
+
+    def silent(options: Any, dims: Dims, devices: int) -> Split | str:
+        _, gathered = mlp.split(options, dims, devices)  # type: ignore[misc]
+        return replace(gathered, inside=())  # type: ignore[type-var]
+
+    with pytest.raises(AssertionError, match="inside are a gather of 320 numbers, `inside` says no sums"):
+        assert_splits(replace(mlp, split=silent), {"intermediate_size": 8})
+
+
 class Uneven(Sums):
     """Sums on one device alone, for which the others would wait."""
 
@@ -170,6 +181,14 @@ class Unequal(Sums):
 
     def __call__(self, x: mx.array, mask: Any = None, cache: Any = None) -> tuple[mx.array, Any]:
         self._shard.sum(x[..., self._shard.rank :])
+        return super().__call__(x, mask, cache)
+
+
+class Mixed(Sums):
+    """Sums on one device what the other one gathers."""
+
+    def __call__(self, x: mx.array, mask: Any = None, cache: Any = None) -> tuple[mx.array, Any]:
+        (self._shard.sum if self._shard.rank else self._shard.gather)(x)
         return super().__call__(x, mask, cache)
 
 
@@ -207,6 +226,7 @@ class Padded(Sums):
     [
         (Uneven, "called by some devices and not by others"),
         (Unequal, "arrays of unequal shapes"),
+        (Mixed, "`dims.shard.gather` is called where another device calls something else"),
         (Wide, "makes other parameters for a part"),
         (Forgetful, "differs by .* at tokens 8 to 16"),
         (Padded, r"the cache of a part holds \(8,\), its record says \(4,\)"),

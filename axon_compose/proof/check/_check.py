@@ -133,6 +133,7 @@ def check_plan(
         chosen["devices"] = partial(_devices.devices, size=devices)
         if len(plan.layers) > 1:
             chosen["pipeline"] = partial(_pipeline.pipeline, size=devices)
+        chosen["devices-caches"] = partial(_devices.caches_on_devices, size=devices)
     with _exact_device():
         found = _run(Subject(plan, seed), chosen)
     layers = len(plan.layers)

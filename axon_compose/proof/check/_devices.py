@@ -11,6 +11,7 @@ import mlx.core as mx
 
 from axon_compose.devices import TensorPlan, split_plan
 from axon_compose.model import Joining, in_threads, with_folder_names
+from axon_compose.proof.check import _batches, _sequences
 from axon_compose.proof.check._batches import left_padded_run
 from axon_compose.proof.check._compare import Rows, compare, exact
 from axon_compose.proof.check._report import Truth
@@ -23,6 +24,16 @@ __all__ = ["Shared", "apart", "devices", "ragged", "shared", "ways"]
 _EXACT: Final = 2e-6
 #: Tokens in front of the second row of a batch.
 _PADDING: Final = 3
+#: Truths of caches that are tried on the devices too.
+_OF_CACHES: Final = (
+    _sequences.one_shot,
+    _sequences.chunks,
+    _sequences.steps,
+    _batches.right_padded,
+    _batches.joined,
+    _sequences.saved,
+    _sequences.trimmed,
+)
 
 Way = Callable[[Subject], Rows]
 
@@ -50,6 +61,28 @@ class Shared:
         return max(self.differences, key=lambda way: self.differences[way])
 
 
+def caches_on_devices(subject: Subject, size: int) -> Truth:
+    """What holds of caches on one device holds on several: chunks, batches, padding, saving, trimming.
+
+    Args:
+        subject: The model.
+        size: Number of devices.
+    """
+
+    def work(device: Joining) -> list[Truth]:
+        part = _part(subject, device)
+        return [truth(part) for truth in _OF_CACHES]
+
+    exact(subject)  # here, for devices that wait for each other cannot wait for one property of Python 3.11 too
+    truths = [truth for found in in_threads(size, work) for truth in found]
+    failed = [truth for truth in truths if not truth.passed]
+    shown = failed[0] if failed else max(truths, key=lambda truth: truth.figure or 0.0)
+    names = ", ".join(dict.fromkeys(truth.name for truth in truths))
+    detail = f"{shown.name}: {shown.detail}" if failed else names
+    claim = f"caches of {size} devices with parts are right"
+    return Truth("devices-caches", claim, not failed, shown.figure, shown.limit, detail=detail)
+
+
 def devices(subject: Subject, size: int) -> Truth:
     """Devices that have a part of each component give what the whole model gives.
 
@@ -65,6 +98,14 @@ def devices(subject: Subject, size: int) -> Truth:
     detail = split if figure <= found.limit else "; ".join(filter(None, (found.worst, found.where, split)))
     claim = f"{size} devices with parts give what one gives"
     return Truth("devices", claim, figure <= found.limit, figure, found.limit, detail=detail)
+
+
+def _part(subject: Subject, device: Joining) -> Subject:
+    """The model of a device; it knows what roundings do to the whole one."""
+    model = with_folder_names(subject.model)
+    model.keep_part(device)
+    known = {"rounded": subject.rounded, "unrounded": subject.unrounded}
+    return Subject(subject.plan, subject.seed, model=model, **known)
 
 
 def _whole(subject: Subject, tensor: TensorPlan) -> list[str]:
@@ -89,9 +130,7 @@ def shared(subject: Subject, size: int) -> Shared:
     limit = exact(subject, _EXACT)
 
     def work(device: Joining) -> dict[str, Rows]:
-        model = with_folder_names(subject.model)
-        model.keep_part(device)
-        part = Subject(subject.plan, subject.seed, model=model)
+        part = _part(subject, device)
         found = {name: way(part) for name, way in feeding.items()}
         mx.eval(found)  # here, for no other thread can
         return found

@@ -39,13 +39,22 @@ class Subject:
         seed: Of weights and tokens.
         model: The model with weights of its own, where it has some.
         sample: Tokens (2, L) to take instead of random ones.
+        rounded: Logits of the sample by rounded weights, where they are known.
+        unrounded: The same by the weights themselves.
     """
 
     def __init__(
-        self, plan: Plan, seed: int = 0, *, model: LanguageModel | None = None, sample: mx.array | None = None
+        self,
+        plan: Plan,
+        seed: int = 0,
+        *,
+        model: LanguageModel | None = None,
+        sample: mx.array | None = None,
+        rounded: mx.array | None = None,
+        unrounded: mx.array | None = None,
     ) -> None:
         self.plan, self.seed = plan, seed
-        given = {"model": model, "sample": sample}
+        given = {"model": model, "sample": sample, "rounded": rounded, "unrounded": unrounded}
         self.__dict__ |= {name: value for name, value in given.items() if value is not None}  # computed otherwise
 
     @cached_property

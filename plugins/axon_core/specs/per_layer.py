@@ -12,7 +12,7 @@ from axon_core.specs._learning import learned
 from axon_core.specs._saved import each, mlp_saved
 from axon_core.specs._small import limited
 from axon_core.specs.mlp import ACTIVATION_HELP, Activation
-from axon_core.specs.splits.vocabulary import input_split
+from axon_core.specs.splits.vocabulary import ROWS, input_split
 from axon_core.specs.splits.whole import stream_split
 
 __all__ = [
@@ -58,7 +58,7 @@ def per_layer_params(options: PerLayerOptions, dims: Dims) -> dict[str, tuple[in
     """Names and shapes of the parameters of `axon_core.per_layer.PerLayerInputs`."""
     width = options.layers * options.size
     return {
-        "embed_tokens.weight": (options.vocab_size or dims.vocab_size, width),
+        "embed_tokens.weight": (dims.get(ROWS) or options.vocab_size or dims.vocab_size, width),
         "proj.weight": (width, dims.hidden_size),
         "norm.weight": (options.size,),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -73,29 +74,39 @@ def as_formula(value: Any) -> Any:
     return f"={json.dumps(value)}".replace("true", "True").replace("false", "False")
 
 
-@st.composite
 def with_formulas(draw: st.DrawFn, value: Any) -> Any:
     """A copy in which some numbers and truth values are formulas."""
     if isinstance(value, dict):
-        return {key: draw(with_formulas(item)) for key, item in value.items()}
+        return {key: with_formulas(draw, item) for key, item in value.items()}
     if isinstance(value, list):
-        return [draw(with_formulas(item)) for item in value]
+        return [with_formulas(draw, item) for item in value]
     if isinstance(value, int | float) and draw(st.integers(0, 4)) == 0:
         return as_formula(value)
     return copy.copy(value)
 
 
+# Strategies are made once: Hypothesis looks through each new one before it draws, which takes longer than drawing.
+
+
+@cache
 @st.composite
 def typed(draw: st.DrawFn, *kinds: Kind, alone: bool = True) -> Any:
     """A component of one of these kinds with the options of one of its examples."""
-    full = draw(st.sampled_from([name for name, spec in REGISTRY.components().items() if spec.kind in kinds]))
+    full = draw(of_kinds(*kinds))
     example = dict(draw(st.sampled_from(REGISTRY.component(full).examples)))
     name = draw(st.sampled_from([full, full.removeprefix("core/")]))
     if not example and alone and draw(st.booleans()):
         return name
-    return {"type": name, **draw(with_formulas(json.loads(json.dumps(example))))}
+    return {"type": name, **with_formulas(draw, json.loads(json.dumps(example)))}
 
 
+@cache
+def of_kinds(*kinds: Kind) -> st.SearchStrategy[str]:
+    """The name of a component."""
+    return st.sampled_from([name for name, spec in REGISTRY.components().items() if spec.kind in kinds])
+
+
+@cache
 def norms() -> st.SearchStrategy[Any]:
     """The norm of a branch."""
     place = st.sampled_from(["pre", "post", "sandwich", "none"])
@@ -103,8 +114,9 @@ def norms() -> st.SearchStrategy[Any]:
     return st.one_of(place, typed("norm", alone=False), own, st.builds(lambda p: {"place": p}, place))
 
 
+@cache
 @st.composite
-def branch(draw: st.DrawFn, parts: list[str]) -> Any:
+def branch(draw: st.DrawFn, parts: tuple[str, ...]) -> Any:
     """One branch, short or long."""
     part = st.sampled_from(parts)
     use = draw(st.one_of(part, part.map(lambda name: f"={name}")))
@@ -119,33 +131,10 @@ def branch(draw: st.DrawFn, parts: list[str]) -> Any:
     return {"parallel": [draw(part), member], "norm": draw(st.sampled_from(["pre", "post"]))}
 
 
-@st.composite
-def documents(draw: st.DrawFn) -> dict[str, Any]:
-    """A whole file."""
-    parts = draw(st.lists(st.sampled_from(PARTS), min_size=1, max_size=3, unique=True))
-    blocks = draw(st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=2, unique=True))
-    made: dict[str, Any] = {}
-    for name in blocks:
-        branches = draw(st.lists(branch(parts), min_size=1, max_size=3))
-        if draw(st.booleans()):
-            branches += [{"use": parts[0], "as": "kept"}, {"add": "kept", "scale": 2}]
-        made[name] = draw(st.sampled_from([branches, {"branches": branches}, {"branches": branches, "share": name}]))
-    some = st.sampled_from(blocks)
-    forms = [
-        " ".join(f"{name}*2" for name in blocks),
-        [*blocks, {"block": draw(some), "repeat": draw(st.sampled_from([1, 2, "=1 + 1"]))}, f"({blocks[0]})*2"],
-        {"layers": draw(st.sampled_from([2, "=2"])), "block": draw(some)},
-        {"layers": 2, "block": [draw(branch(parts))]},
-        [{"block": [draw(branch(parts))]}, *blocks],
-    ]
-    document: dict[str, Any] = {
-        "version": 1,
-        "dims": {"hidden_size": 64, "vocab_size": draw(st.sampled_from([100, "=50 * 2"])), "widths": [1, {"a": None}]},
-        "components": {name: draw(typed("layer", "block")) for name in parts},
-        "blocks": made,
-        "stack": draw(st.sampled_from(forms)),
-    }
-    sections: dict[str, st.SearchStrategy[Any]] = {
+@cache
+def sections() -> dict[str, st.SearchStrategy[Any]]:
+    """What a file may have besides."""
+    return {
         "name": st.sampled_from(["model", "bit-axon.2"]),
         "description": st.sampled_from(["", "= no formula"]),
         "layers": st.none(),
@@ -156,13 +145,42 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         "huggingface": st.sampled_from([None, {}, HUGGINGFACE]),
         "x-mine": st.just([1, {"any": "thing"}]),
     }
+
+
+@cache
+@st.composite
+def documents(draw: st.DrawFn) -> dict[str, Any]:
+    """A whole file."""
+    parts = draw(st.lists(st.sampled_from(PARTS), min_size=1, max_size=3, unique=True))
+    blocks = draw(st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=2, unique=True))
+    made: dict[str, Any] = {}
+    for name in blocks:
+        branches = draw(st.lists(branch(tuple(parts)), min_size=1, max_size=3))
+        if draw(st.booleans()):
+            branches += [{"use": parts[0], "as": "kept"}, {"add": "kept", "scale": 2}]
+        made[name] = draw(st.sampled_from([branches, {"branches": branches}, {"branches": branches, "share": name}]))
+    some = st.sampled_from(blocks)
+    forms = [
+        " ".join(f"{name}*2" for name in blocks),
+        [*blocks, {"block": draw(some), "repeat": draw(st.sampled_from([1, 2, "=1 + 1"]))}, f"({blocks[0]})*2"],
+        {"layers": draw(st.sampled_from([2, "=2"])), "block": draw(some)},
+        {"layers": 2, "block": [draw(branch(tuple(parts)))]},
+        [{"block": [draw(branch(tuple(parts)))]}, *blocks],
+    ]
+    document: dict[str, Any] = {
+        "version": 1,
+        "dims": {"hidden_size": 64, "vocab_size": draw(st.sampled_from([100, "=50 * 2"])), "widths": [1, {"a": None}]},
+        "components": {name: draw(typed("layer", "block")) for name in parts},
+        "blocks": made,
+        "stack": draw(st.sampled_from(forms)),
+    }
     first = document["components"][parts[0]]
     if options := [key for key in first if key != "type"] if isinstance(first, dict) else []:
         key = draw(st.sampled_from(options))
         layers = draw(st.sampled_from([0, "0..1", [0, "1"], "0, 1"]))
         document["overrides"] = [{"layers": layers, "set": {f"{parts[0]}.{key}": first[key]}}]
-    for name in draw(st.lists(st.sampled_from(list(sections)), unique=True, max_size=5)):
-        document[name] = draw(sections[name])
+    for name in draw(st.lists(st.sampled_from(list(sections())), unique=True, max_size=5)):
+        document[name] = draw(sections()[name])
     return document
 
 

@@ -2,46 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Final
 
 from axon_compose.registry import Cut, Dims, Role, Segment, Split, Summed, columns, rows
 from axon_core.specs.splits._even import part, uneven
 from axon_core.specs.splits._roles import Declared, Splitting
 
-__all__ = ["embedding_split", "head_split", "input_split"]
+__all__ = ["BY_WIDTH", "ROWS", "embedding_split", "head_split", "input_split"]
+
+#: Sizes of a part that has some of the numbers of every per-layer vector, or the vectors of so many tokens.
+BY_WIDTH: Final = "per_layer_by_width"
+ROWS: Final = "per_layer_rows"
 
 
-def embedding_split(options: Any, dims: Dims, devices: int) -> Split | str:
+def embedding_split(options: Any, dims: Dims, devices: int) -> Split | list[Split] | str:
     """Tokens of the table.
 
     Each device has the vectors of neighbouring tokens, and zeros for all others. Exactly one of the summands is not
     zero, so the sum is exact; it comes before everything else, so that norms and positions are those of the whole.
     Of per-layer inputs each device has some of the numbers of every vector, and so have the layers that read them;
-    their norm has its mean squares summed.
+    their norm has its mean squares summed. Where their width does not divide, or a cut would tear groups, each device
+    has the vectors of some tokens, as of the table, and where those do not divide, all of them.
     """
     vocabulary, inputs = int(dims.vocab_size), options.per_layer
-    sizes = {"vocab_size": vocabulary} | ({"per_layer.size": inputs.size} if inputs is not None else {})
-    if fault := uneven(devices, **sizes):
+    if fault := uneven(devices, vocab_size=vocabulary):
         return fault
-    table = rows(vocabulary)
-    roles: dict[str, Role] = {"embed_tokens.weight": table}
-    inside = [Summed(options.size or dims.hidden_size)]
-    changed: dict[str, Any] = {}
-    if inputs is not None:
-        vectors = (Segment(inputs.size, inputs.size),) * inputs.layers
-        roles |= {"per_layer.embed_tokens.weight": Cut(1, vectors), "per_layer.proj.weight": Cut(0, vectors)}
-        roles["per_layer.norm.weight"] = rows(inputs.size)
-        inside.append(Summed(inputs.layers, "float32"))
-        smaller = {"size": inputs.size // devices, "vocab_size": inputs.vocab_size or vocabulary}
-        changed["per_layer"] = part(inputs, **smaller)
-    return Split(
-        part(options, **changed),
-        roles,
-        output="whole",
-        dims={"vocab_size": vocabulary // devices},
-        published=("per_layer_inputs",) if inputs is not None else (),
-        inside=tuple(inside),
-    )
+    roles: dict[str, Role] = {"embed_tokens.weight": rows(vocabulary)}
+    sizes, looked_up = {"vocab_size": vocabulary // devices}, Summed(options.size or dims.hidden_size)
+    table = Split(part(options), roles, "whole", sizes, inside=(looked_up,))
+    if inputs is None:
+        return table
+    return list(_with_inputs(table, options, inputs.vocab_size or vocabulary, devices))
+
+
+def _with_inputs(table: Split, options: Any, tokens: int, devices: int) -> Iterator[Split]:
+    """The ways to split per-layer inputs beside the table: by their width, by their tokens, and not at all."""
+    inputs, size, layers = options.per_layer, options.per_layer.size, options.per_layer.layers
+    whole = replace(table, options=part(options, per_layer=part(inputs, vocab_size=tokens)))
+    if not size % devices:
+        vectors = (Segment(size, size),) * layers
+        learned = {"embed_tokens.weight": Cut(1, vectors), "proj.weight": Cut(0, vectors), "norm.weight": rows(size)}
+        yield Split(
+            part(options, per_layer=part(inputs, size=size // devices, vocab_size=tokens)),
+            {**table.roles, **{f"per_layer.{name}": cut for name, cut in learned.items()}},
+            "whole",
+            {**table.dims, BY_WIDTH: True},
+            published=("per_layer_inputs",),
+            inside=(*table.inside, Summed(layers, "float32")),
+        )
+    if not tokens % devices:
+        yield replace(
+            whole,
+            roles={**table.roles, "per_layer.embed_tokens.weight": rows(tokens)},
+            dims={**table.dims, ROWS: tokens // devices},
+            inside=(*table.inside, Summed(layers * size)),
+        )
+    yield whole
 
 
 def input_split(options: Any, dims: Dims, devices: int) -> Split | str:

@@ -9,6 +9,8 @@ import pytest
 
 import axon_compose
 from axon_compose.proof.check import Truth, check_plan
+from axon_compose.proof.check._devices import caches_on_devices, devices
+from axon_compose.proof.check._subject import Subject
 from axon_compose.registry import Dims, Registry, Split
 
 MODEL: dict[str, Any] = {
@@ -26,8 +28,7 @@ MODEL: dict[str, Any] = {
 
 
 def truth(model: dict[str, Any], size: int, registry: Registry | None = None) -> Truth:
-    plan = axon_compose.load(model, registry=registry).plan()
-    return check_plan(plan, truths=[], devices=size).truths[0]
+    return devices(Subject(axon_compose.load(model, registry=registry).plan()), size)
 
 
 @pytest.mark.parametrize("size", [2, 4])
@@ -65,28 +66,42 @@ def test_what_stays_whole_is_named() -> None:
 def test_what_cannot_be_split_is_told() -> None:
     model = MODEL | {"dims": {"hidden_size": 33, "vocab_size": 65}, "blocks": {"layer": ["mlp"]}}
     model["components"] = {"mlp": {"type": "mlp", "intermediate_size": 33}}
-    found = truth(model, 2)
+    found = check_plan(axon_compose.load(model).plan(), truths=[], devices=2).truths[0]
     assert not found.passed
     assert "can be split over 2 devices" in found.detail
 
 
-def layers(stack: str, **sections: Any) -> tuple[Truth, ...]:
+def test_caches_of_parts_are_tried_in_batches_and_files_too() -> None:
+    found = caches_on_devices(Subject(axon_compose.load(MODEL).plan()), 2)
+    assert found.passed, found
+    assert found.detail == "one-shot, chunks, steps, right-padded, joined, saved, trimmed"
+
+
+def test_a_state_that_is_not_read_is_found_on_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = Subject(axon_compose.load(MODEL).plan())
+    monkeypatch.setattr("axon_core.mamba2.read_states", lambda cache, mask, length: ([None, None], mask))
+    found = caches_on_devices(subject, 2)
+    assert not found.passed
+    assert found.detail.startswith("chunks: chunks of 7; first at position 7 of 83; it begins in layer 0")
+
+
+def layers(stack: str, **sections: Any) -> dict[str, Truth]:
     blocks = {"s": ["state"], "m": ["mlp"], "a": ["attn"]}
     plan = axon_compose.load(MODEL | {"blocks": blocks, "stack": stack} | sections).plan()
-    return check_plan(plan, truths=[], devices=3).truths
+    return {truth.name: truth for truth in check_plan(plan, truths=[], devices=3).truths}
 
 
 def test_layers_on_several_devices_give_what_one_gives() -> None:
-    _, found = layers("s m a m")
+    found = layers("s m a m")["pipeline"]
     assert found.passed, found
     assert (found.name, found.figure, found.detail) == ("pipeline", 0.0, "layers: 1, 1, 2")
     assert found.claim == "3 devices with some of the layers give what one gives, bit for bit"
-    assert layers("s a")[1].claim.startswith("2 devices")
-    assert len(layers("a")) == 1
+    assert layers("s a")["pipeline"].claim.startswith("2 devices")
+    assert "pipeline" not in layers("a")
 
 
 def test_positions_that_a_device_does_not_count_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("axon_compose.model._pipeline._count", lambda caches, batch, length: None)
-    _, found = layers("s m a", embedding={"positions": 512})
+    found = layers("s m a", embedding={"positions": 512})["pipeline"]
     assert not found.passed
     assert found.detail.startswith("chunks, rank 0, first at row 0, position 7 of 83")
