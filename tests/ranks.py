@@ -25,13 +25,21 @@ Process = subprocess.Popen[Any]
 @contextmanager
 def ports(count: int) -> Iterator[int]:
     """The first of so many free ports in a row."""
-    while True:
-        with ExitStack() as held, suppress(OSError, OverflowError):
-            first = held.enter_context(_bound(0)).getsockname()[1]
-            for port in range(first + 1, first + count):
-                held.enter_context(_bound(port))
-            yield first
-            return
+    with ExitStack() as held:
+        while (first := _held(count, held)) is None:
+            pass
+        yield first
+
+
+def _held(count: int, held: ExitStack) -> int | None:
+    """Bind ports until the test ends; None if one of those after the first is not free."""
+    with suppress(OSError, OverflowError), ExitStack() as tried:
+        first: int = tried.enter_context(_bound(0)).getsockname()[1]
+        for port in range(first + 1, first + count):
+            tried.enter_context(_bound(port))
+        held.enter_context(tried.pop_all())
+        return first
+    return None
 
 
 def _bound(port: int) -> socket.socket:

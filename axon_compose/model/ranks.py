@@ -169,7 +169,7 @@ def _gathered(group: mx.distributed.Group, data: bytes) -> list[list[int]]:
     if not data:
         return [[] for _ in range(group.size())]
     array = mx.array(list(data), dtype=mx.uint8)
-    rows: Any = mx.distributed.all_gather(array[None], group=group, stream=mx.cpu).tolist()
+    rows: Any = mx.distributed.all_gather(array[None], group=group).tolist()
     return list(rows)
 
 
