@@ -15,6 +15,7 @@ from mlx.utils import tree_map
 from axon_compose.diagnostics import ArchitectureError, CheckpointError, Refusal
 from axon_compose.learn.batches import Batch
 from axon_compose.machine.launched import launched_rank
+from axon_compose.model.ranks import connected
 
 __all__ = ["Ranks", "is_unheard"]
 
@@ -45,8 +46,18 @@ class Ranks:
 
     @classmethod
     def launched(cls) -> Ranks:
-        """Those that were launched together with this process."""
-        return cls(None if launched_rank() is None else mx.distributed.init())
+        """Those that were launched together with this process.
+
+        Raises:
+            CheckpointError: AX973 they cannot be connected.
+        """
+        if launched_rank() is None:
+            return cls()
+        try:
+            return cls(connected())
+        except CheckpointError as error:
+            setattr(error, _KNOWN, False)
+            raise
 
     @property
     def first(self) -> bool:

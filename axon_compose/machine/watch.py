@@ -87,6 +87,14 @@ class Watch:
         self._before, sys.excepthook = sys.excepthook, self._of_process
         self._thread.start()
 
+    def rest(self) -> None:
+        """Say nothing any more: all processes end, and know why."""
+        self._lock.acquire()
+
+    def wait(self) -> None:
+        """Give it time to learn who is gone, after an error that comes from that; it tells, and ends this process."""
+        self._thread.join(_TELLING)
+
     def failed(self, reason: str) -> None:
         """Let the others end: this process does, for a reason that it tells by itself."""
         self._send({"rank": self.rank, "reason": reason[:_LENGTH]})
@@ -99,7 +107,7 @@ class Watch:
         """What an exception that nobody catches means for the others."""
         if issubclass(kind, RuntimeError) and "[ring]" in str(error):
             if not self._left:
-                self._thread.join(_TELLING)  # it learns who is gone, and ends this process
+                self.wait()
             if self._left:
                 self._ends(min(self._left), "it had nothing more to do, but others needed it", None)
         if issubclass(kind, Exception):

@@ -104,7 +104,7 @@ class FolderModel(LanguageModel):
         if self._pipeline is not None:
             raise ValueError("the layers are divided already")
         folder, asked = loading_from(), {} if split is None else {"layers for each rank": str(list(split))}
-        with joined(group, facts(self.plan, folder) | asked):
+        with joined(group, lambda: facts(self.plan, folder) | asked):
             if folder is not None:
                 require_own_weights(self.plan)
             return self._keep_stage(group, split)
@@ -159,7 +159,7 @@ class FolderModel(LanguageModel):
             PluginFault: If the code of a component is at fault.
         """
         group = group or mx.distributed.init()
-        with joined(group, facts(self.plan, loading_from())):
+        with joined(group, lambda: facts(self.plan, loading_from())):
             self.keep_part(joining(group))
 
     def keep_part(self, device: Joining) -> None:

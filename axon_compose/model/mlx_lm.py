@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+import mlx.core as mx
 from transformers import AutoConfig, PretrainedConfig
 
 from axon_compose.model._build import make_module
 from axon_compose.model._folder_model import FolderModel
 from axon_compose.model._requirements import saying_what_to_install, without_tracebacks
 from axon_compose.model.names import MODEL_TYPE, FolderNames, description_in
-from axon_compose.model.ranks import ending_a_server
+from axon_compose.model.ranks import ending_a_server, facts, joined
 from axon_compose.plan import Compiled, Plan, compile_source
 
 __all__ = ["Model", "ModelArgs"]
@@ -22,6 +24,9 @@ class Config(PretrainedConfig):
 
     model_type = MODEL_TYPE
 
+
+#: Calls `train` in all processes alike, before the first step and after evaluations.
+_TRAINER: Final = "mlx_lm.tuner.trainer"
 
 AutoConfig.register(MODEL_TYPE, Config, exist_ok=True)
 without_tracebacks()
@@ -71,6 +76,14 @@ class Model(FolderModel):
         self.args = args
         self.compiled = args.compiled
         self.model_type = args.model_type
+
+    def train(self, mode: bool = True) -> Model:
+        """See `LanguageModel.train`; processes that `mlx_lm.lora` trains it in compare it first."""
+        if mode and sys._getframe(1).f_globals.get("__name__") == _TRAINER:
+            with joined(mx.distributed.init(), lambda: facts(self.plan, getattr(self.reader, "folder", None))):
+                pass
+        super().train(mode)
+        return self
 
     @property
     def written(self) -> Mapping[str, Any]:

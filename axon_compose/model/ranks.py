@@ -9,9 +9,11 @@ the lowest rank. The same happens to a fault that only some of them meet. From t
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from secrets import token_hex
@@ -25,7 +27,7 @@ from axon_compose.machine import peers
 from axon_compose.machine.watch import Watch, end
 from axon_compose.model._facts import facts, loading_from
 
-__all__ = ["differing", "ending_a_server", "facts", "joined", "loading_from"]
+__all__ = ["connected", "differing", "ending_a_server", "facts", "joined", "loading_from"]
 
 #: What holds the model in one thread for as long as it lives, and goes on without it.
 _SERVER: Final = "mlx_lm.server"
@@ -34,16 +36,35 @@ _BLOCK: Final = 4096
 _watch: Watch | None = None
 
 
+def connected() -> mx.distributed.Group:
+    """The processes that were launched together, which are connected at the first call.
+
+    Raises:
+        CheckpointError: AX973, MLX cannot connect them.
+    """
+    try:
+        return mx.distributed.init()
+    except RuntimeError as error:
+        number = re.search(r"\(error: (\d+)\)", str(error))
+        reason = f"{str(error)[: number.start()].strip()}: {os.strerror(int(number[1]))}" if number else str(error)
+        raise CheckpointError(
+            "AX973",
+            f"the processes of the run cannot be connected: {reason}",
+            "another program may have the port: `mlx.launch --starting-port 33000` takes others; "
+            "addresses are those of the hostfile",
+        ) from error
+
+
 @contextmanager
-def joined(group: Any, facts: Mapping[str, str]) -> Iterator[None]:
+def joined(group: Any, facts: Callable[[], Mapping[str, str]]) -> Iterator[None]:
     """Agree with the other processes, then prepare alone, without waiting for them.
 
     What is raised inside ends all processes, and so does what differs: nothing is raised where there are several.
 
     Args:
         group: The processes; nothing is done for a group of one, or a stand-in for one in this process.
-        facts: What has to be equal on all ranks, by what people call it, such as `mlx` to its version. An entry that
-            another rank does not have is not compared.
+        facts: Gives what has to be equal on all ranks, by what people call it, such as `mlx` to its version. An entry
+            that another rank does not have is not compared.
 
     Raises:
         ArchitectureError: With one process, as it came.
@@ -52,7 +73,7 @@ def joined(group: Any, facts: Mapping[str, str]) -> Iterator[None]:
     if group.size() == 1 or not isinstance(group, mx.distributed.Group):
         yield
         return
-    _agree(group, facts)
+    _agree(group, facts())
     fault = ""
     try:
         yield
@@ -138,6 +159,8 @@ def _told(group: mx.distributed.Group, text: bytes) -> list[bytes]:
         padded = text.ljust(-(-max(lengths) // _BLOCK) * _BLOCK)
         return [bytes(row)[:n] for row, n in zip(_gathered(group, padded), lengths, strict=True)]
     except RuntimeError:
+        if _watch is not None:
+            _watch.wait()
         end(str(CheckpointError("AX970", "another rank has ended before all had agreed", "its own message says why")))
         raise
 
@@ -146,12 +169,14 @@ def _gathered(group: mx.distributed.Group, data: bytes) -> list[list[int]]:
     if not data:
         return [[] for _ in range(group.size())]
     array = mx.array(list(data), dtype=mx.uint8)
-    rows: Any = mx.distributed.all_gather(array[None], group=group, stream=mx.cpu).tolist()
+    rows: Any = mx.distributed.all_gather(array[None], group=group).tolist()
     return list(rows)
 
 
 def _end_all(group: mx.distributed.Group, rank: int, text: str) -> None:
     """End all processes after one of them has written a message: each of them is here, so they can wait for it."""
+    if _watch is not None:
+        _watch.rest()
     if group.rank() == rank:
         sys.stdout.flush()
         sys.stderr.write(f"{text}\n")

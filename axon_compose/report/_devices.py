@@ -95,6 +95,8 @@ def _yes(fits: bool | None) -> str:
 def devices_notes(sheet: DevicesSheet) -> Iterator[str]:
     """Which strategy to take and why, what cannot be done, what stays whole, and what is assumed."""
     yield f"recommended: {sheet.recommended}, {sheet.reason}" if sheet.recommended else f"recommended: {sheet.reason}"
+    if sheet.training:
+        yield f"recommended for training: {sheet.training_reason}"
     for row in sheet.impossible:
         yield f"not possible: {row.layout.name}: {row.fault.message} ({row.fault.code})"
     yield from _whole(sheet)

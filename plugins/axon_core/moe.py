@@ -15,6 +15,7 @@ from axon_core.linear import Linear
 from axon_core.mlp import MLP
 from axon_core.norms import RMSNorm
 from axon_core.routing import best, one_by_one, within_groups
+from axon_core.sharded import on_first
 from axon_core.specs._moe_options import (
     Corrected,
     ExpertNormOptions,
@@ -262,8 +263,8 @@ class MoE(nn.Module):
             routed = self.latent_expert_norm(routed)
         routed = (routed if self.input_scaled else routed * weights[..., None]).sum(axis=-2)
         if "latent_sum_norm" in self:
-            routed = self.latent_sum_norm(self._shard.sum(routed))
-            routed = routed if self._shard.rank == 0 else mx.zeros_like(routed)  # the first device adds what all have
+            # Of what all devices have, the first one adds it.
+            routed = on_first(self.latent_sum_norm(self._shard.sum(routed)), self._shard)
         return self.fc2_latent_proj(routed.astype(x.dtype)) if "fc2_latent_proj" in self else routed
 
     def _with_shared(self, x: mx.array, routed: mx.array) -> mx.array:

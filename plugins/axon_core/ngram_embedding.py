@@ -28,14 +28,14 @@ class NGramEmbedding(nn.Module):
         hidden_size: Width D of the model.
         vocab_size: V.
         options: `NGramEmbeddingOptions`.
-        shard: For rows of tables that are split over devices: the tokens' own vectors are added by the first of them.
+        shard: For rows of tables that are split over devices, which sum what they look up.
     """
 
     def __init__(
         self, hidden_size: int, vocab_size: int, options: NGramEmbeddingOptions, shard: Shard | None = None
     ) -> None:
         super().__init__()
-        self.options, self._first = options, shard is None or shard.rank == 0
+        self.options, self._shard = options, shard or Shard()
         width = options.row(hidden_size)
         self.embedders = [Embedding(rows, width) for rows in options.sizes]
         self.post_projs = [Linear(width, hidden_size, bias=False) for _ in options.sizes]
@@ -70,7 +70,8 @@ class NGramEmbedding(nn.Module):
         old = mx.zeros((batch, before, 1), mx.float32) if state is None else state
         window = mx.concatenate([old, seen], axis=1)
         shifted = self._shifted(window[..., 0].astype(mx.int64), length)
-        y = x if self._first else mx.zeros_like(x)
+        alone = self._shard.size == 1
+        y = x if alone else mx.zeros_like(x)
         tables = zip(self.embedders, self.post_projs, self.options.sizes, self._powers, strict=True)
         for index, (embedder, project, rows, powers) in enumerate(tables):
             group = index // self.options.tables + 2
@@ -78,6 +79,7 @@ class NGramEmbedding(nn.Module):
             for back in range(1, group):
                 row = row + shifted[back] * powers[back]
             y = y + project(embedder(row % rows))
+        y = y if alone else x + self._shard.sum(y)
         y = y / (1 + len(self.embedders))
         return y, write_states(cache, [last_inputs(window, mask, before)], length)
 

@@ -9,7 +9,7 @@ import mlx.nn as nn
 
 from axon_compose.registry import Shard
 
-__all__ = ["looked_up", "mean", "mean_and_variance", "spread_group_norm", "spread_norm"]
+__all__ = ["looked_up", "mean", "mean_and_variance", "on_first", "spread_group_norm", "spread_norm"]
 
 
 def looked_up(table: nn.Embedding, tokens: mx.array, shard: Shard) -> mx.array:
@@ -30,6 +30,19 @@ def looked_up(table: nn.Embedding, tokens: mx.array, shard: Shard) -> mx.array:
     here = (row >= 0) & (row < count)
     vectors = table(mx.where(here, row, 0))
     return shard.sum(mx.where(here[..., None], vectors, mx.zeros_like(vectors)))
+
+
+def on_first(x: mx.array, shard: Shard) -> mx.array:
+    """What every device has, on the first one, and zeros on the others: of all of them the sum is `x`.
+
+    The others compute `x` too. Arrays are lazy: a device that dropped it would not ask for the sums that `x` is made
+    of, and the first one would wait for it.
+
+    Args:
+        x: Any array, equal on all devices.
+        shard: Which device this is, of how many.
+    """
+    return x if shard.size == 1 else mx.where(mx.array(shard.rank == 0), x, mx.zeros_like(x))
 
 
 def mean(x: mx.array, shard: Shard) -> mx.array:

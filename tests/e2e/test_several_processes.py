@@ -72,14 +72,28 @@ def a_rank(launcher: int) -> int:
     return max(int(pid) for pid, parent in (line.split() for line in listed.splitlines()) if int(parent) == launcher)
 
 
-def test_a_rank_with_other_weights_ends_all(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["server", "lora"])
+def test_a_rank_with_other_weights_ends_all(model: Path, data: Path, tmp_path: Path, command: str) -> None:
     other = tmp_path / "other"
     shutil.copytree(model, other)
     file = str(other / "model.safetensors")
     weights = mx.load(file)
     name = next(name for name in weights if name.endswith("q_proj.weight"))
     mx.save_safetensors(file, {**weights, name: weights[name] * 1.01}, metadata={"format": "mlx"})
-    commands = [[*SERVER, "--model", str(folder), "--port", str(free_port())] for folder in (model, other)]
+    trained = [
+        "--train",
+        "--data",
+        str(data),
+        "--iters",
+        "2",
+        "--num-layers",
+        "2",
+        "--adapter-path",
+        str(tmp_path / "a"),
+    ]
+    options = {"server": ["--port", str(free_port())], "lora": trained}
+    begin = ["-m", "mlx_lm", command, "--trust-remote-code", *options[command], "--model"]
+    commands = [[*begin, str(folder)] for folder in (model, other)]
     with ring(tmp_path, commands) as processes:
         (code, _, told), (second, _, silent) = ended(processes)
     assert (code, second) == (1, 1)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests import forks
+from tests.children import child
 from tests.ranks import ended, ring
 
 MODEL = """
@@ -26,6 +32,28 @@ stack: layer
 """
 
 
+def train(folder: Path) -> list[str]:
+    file, text = folder / "tiny.yaml", folder / "text.txt"
+    file.write_text(MODEL)
+    text.write_text("describe, trust, run. " * 50)
+    command = ["-m", "axon_compose", "train", str(file), "--data", str(text), "--out", str(folder / "out")]
+    return [*command, "--steps", "1", "--batch", "2", "--length", "16", "--learning-rate", "0.1"]
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    """By a program that does not share it, as most do not."""
+    hosts = tmp_path / "hosts.json"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        hosts.write_text(json.dumps([[f"127.0.0.1:{taken.getsockname()[1]}"], ["127.0.0.1:1"]]))
+        environment = {**os.environ, "MLX_HOSTFILE": str(hosts), "MLX_RANK": "0"}
+        streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        with child([*forks.python(), *train(tmp_path)], env=environment, **streams) as process:
+            ((code, _, told),) = ended([process])
+    assert code == 2
+    assert told.startswith("error[AX973]: the processes of the run cannot be connected: [ring] Couldn't bind socket: ")
+    assert "Address already in use" in told
+
+
 @pytest.mark.parametrize(
     ("other", "what"),
     [
@@ -34,11 +62,7 @@ stack: layer
     ],
 )
 def test_what_differs_is_told(tmp_path: Path, other: list[str], what: str) -> None:
-    file, text = tmp_path / "tiny.yaml", tmp_path / "text.txt"
-    file.write_text(MODEL)
-    text.write_text("describe, trust, run. " * 50)
-    common = ["-m", "axon_compose", "train", str(file), "--data", str(text), "--out", str(tmp_path / "out")]
-    common += ["--steps", "1", "--batch", "2", "--length", "16", "--learning-rate", "0.1"]
+    common = train(tmp_path)
     with ring(tmp_path, [common, [*common, *other]]) as processes:
         said = ended(processes)
     assert [code for code, _, _ in said] == [2, 2]

@@ -137,8 +137,10 @@ def test_a_budget_of_minutes_ends_by_one_clock(seen: list[dict[str, Any]]) -> No
 
 def test_a_race_in_several_processes_is_that_of_one(seen: list[dict[str, Any]]) -> None:
     alone = sorted(map(repr, without_time(raced(rates=(1e-2, 1e-3))).items()))
-    for stopped, again, _, whole, continued in (each["races"] for each in seen):
+    for stopped, again, unlike, whole, continued in (each["races"] for each in seen):
         assert not stopped
         assert again
         assert whole == alone
         assert continued == alone
+        assert unlike[1] == "AX971"
+        assert "rank 1 has another set of terms than rank 0" in unlike[2]

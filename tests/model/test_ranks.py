@@ -24,7 +24,7 @@ import mlx.core as mx
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.model.ranks import joined
 group = mx.distributed.init()
-with joined(group, {"version of mlx": sys.argv[1]}):
+with joined(group, lambda: {"version of mlx": sys.argv[1]}):
     if sys.argv[2]:
         raise CheckpointError("AX503", sys.argv[2])
 print(mx.distributed.all_sum(mx.array(group.rank() + 1)).item())

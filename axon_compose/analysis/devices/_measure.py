@@ -8,7 +8,7 @@ from typing import Any, Final
 from axon_compose.analysis.cost import BITS, Storage
 from axon_compose.analysis.devices._hardware import MOST_DEVICES, Hardware, check_devices
 from axon_compose.analysis.devices._layout import Layout, strategies
-from axon_compose.analysis.devices._recommend import recommend
+from axon_compose.analysis.devices._recommend import recommend, recommend_training
 from axon_compose.analysis.devices._sheet import DevicesSheet, Impossible, StrategyCost
 from axon_compose.analysis.devices._strategies import Spreads
 from axon_compose.analysis.devices._training import training_strategies
@@ -69,6 +69,7 @@ def spread(
         "segment": segment,
         "memory": hardware.memory,
     }
+    ways = tuple(training_strategies(plan, devices, **step) if training else ())
     return DevicesSheet(
         name=plan.name,
         devices=devices,
@@ -81,7 +82,8 @@ def spread(
         impossible=tuple(impossible),
         recommended=name,
         reason=reason,
-        training=tuple(training_strategies(plan, devices, **step) if training else ()),
+        training=ways,
+        training_reason=recommend_training(ways, hardware.memory),
         faults=() if name else (_nothing_fits(spreads, rows, batch, hardware),),
     )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from axon_compose.analysis.devices._sheet import StrategyCost
+from axon_compose.analysis.devices._sheet import StrategyCost, TrainingStrategy
 from axon_compose.machine.units import human, rate
 
-__all__ = ["recommend"]
+__all__ = ["recommend", "recommend_training"]
 
 
 def recommend(strategies: Sequence[StrategyCost], batch: int, memory: int | None) -> tuple[str | None, str]:
@@ -26,6 +26,22 @@ def recommend(strategies: Sequence[StrategyCost], batch: int, memory: int | None
     fitting = [row for row in fitting if _runs(row)] or fitting
     best = max(fitting, key=lambda row: (_speed(row, batch), -row.memory_bytes, -row.messages_per_token))
     return best.name, _why(best, fitting, batch, memory) + _better(best, strategies, batch)
+
+
+def recommend_training(ways: Sequence[TrainingStrategy], memory: int | None) -> str:
+    """Which way to train, in a sentence: of those that fit, the one that sends least."""
+    if not ways:
+        return ""
+    fitting = [way for way in ways if way.fits is not False]
+    there = human(memory or 0)
+    if not fitting:
+        least = min(ways, key=lambda way: way.memory_bytes)
+        return f"no step fits {there} per device: {least.name} needs {human(least.memory_bytes)}"
+    best = min(fitting, key=lambda way: way.sent_per_step)
+    if memory is not None and len(fitting) < len(ways):
+        return f"{best.name}, the only way that fits {there} per device"
+    sent = " and ".join(f"{human(round(way.sent_per_step))} {way.name}" for way in ways)
+    return f"{best.name}, since less is sent in a step: {sent}"
 
 
 def _runs(row: StrategyCost) -> bool:

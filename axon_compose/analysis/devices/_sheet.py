@@ -120,6 +120,7 @@ class DevicesSheet(Shown):
         recommended: The name of the one to take, None if none fits.
         reason: Why, in a sentence.
         training: Ways to train it, if asked for.
+        training_reason: Which of those to take, in a sentence.
         faults: What a plan like this meets, such as that nothing fits.
     """
 
@@ -135,6 +136,7 @@ class DevicesSheet(Shown):
     recommended: str | None = None
     reason: str = ""
     training: tuple[TrainingStrategy, ...] = ()
+    training_reason: str = ""
     faults: tuple[Diagnostic, ...] = ()
 
     def __repr__(self) -> str:
@@ -152,7 +154,17 @@ class DevicesSheet(Shown):
         """Everything as JSON-ready data."""
         data: dict[str, Any] = {
             name: getattr(self, name)
-            for name in ("name", "devices", "dtype", "quantize", "batch", "context", "recommended", "reason")
+            for name in (
+                "name",
+                "devices",
+                "dtype",
+                "quantize",
+                "batch",
+                "context",
+                "recommended",
+                "reason",
+                "training_reason",
+            )
         }
         data["hardware"] = asdict(self.hardware)
         data["strategies"] = [_written(row) for row in self.strategies]

@@ -24,6 +24,8 @@ from axon_compose.learn.race._result import Entrant, RaceResult, Run
 from axon_compose.learn.race._settings import SWEPT, Settings
 from axon_compose.learn.ranks import Ranks
 from axon_compose.machine.memory import require
+from axon_compose.model._facts import facts
+from axon_compose.model.ranks import differing
 from axon_compose.plan import Compiled, Given, Plan, plan_to_dict
 
 __all__ = ["Contender", "Progress", "run"]
@@ -110,6 +112,8 @@ class _Race:
         self.first: Compiled
         for contender in contenders:
             self._enter(contender)
+        if ranks.size > 1:
+            self._require_alike()
         self.written = time.monotonic()
 
     def run(self) -> RaceResult:
@@ -146,6 +150,12 @@ class _Race:
             hint = "give the changed model another `name`, or the race another `--folder`"
             raise CheckpointError("AX912", f"`{name}` is another model than the one of `{self.folder}`", hint)
         self.plans[name], self.entrants[name] = compiled.plan(), entrant
+
+    def _require_alike(self) -> None:
+        """Refuse to race what is not the same in all processes: AX971."""
+        mine = facts(self.first.plan()) | {f"model `{name}`": each.digest for name, each in self.entrants.items()}
+        if fault := differing(self.ranks.exchanged(mine | {"set of terms": json.dumps(self.terms)})):
+            raise fault
 
     # Runs.
 

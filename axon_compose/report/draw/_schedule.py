@@ -8,11 +8,11 @@ from typing import Final
 from axon_compose.analysis.devices import Job, Run, Simulated, SimulationSheet
 from axon_compose.report._simulation import simulation_notes, simulation_rows
 from axon_compose.report.draw._canvas import Canvas
-from axon_compose.report.draw._html import figure, models, note, section, sentence
+from axon_compose.report.draw._html import DESK, figure, models, note, section, sentence
 from axon_compose.report.draw._markup import element, number, text
 from axon_compose.report.draw._spent import swatch
 
-__all__ = ["simulation_section"]
+__all__ = ["schedule_picture", "simulation_section"]
 
 #: Height of a strip, from one to the next, above the first, and the room for the names of stages.
 STRIP: Final = 16.0
@@ -42,7 +42,12 @@ def simulation_section(sheet: SimulationSheet) -> str:
     )
 
 
-def _strips(row: Simulated, width: float) -> str:
+def schedule_picture(row: Simulated) -> str:
+    """The strips as a picture by itself."""
+    return _strips(row, DESK, style=True) + "\n"
+
+
+def _strips(row: Simulated, width: float, *, style: bool = False) -> str:
     """A strip for each stage, all in one scale."""
     canvas = Canvas()
     timeline = row.timeline
@@ -57,7 +62,7 @@ def _strips(row: Simulated, width: float) -> str:
         canvas.rect(NAMES, top, width - NAMES, STRIP, "track")
         _strip(canvas, timeline.of(stage), top, scale)
     label = f"What the stages of {row.name} do when"
-    return canvas.svg(width, TOP + len(shown) * ROW, label, style=False)
+    return canvas.svg(width, TOP + len(shown) * ROW, label, style=style)
 
 
 def _strip(canvas: Canvas, runs: list[Run], top: float, scale: float) -> None:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from axon_compose import load
+from axon_compose.analysis.devices import Hardware, Layout
 from axon_compose.cli import main
+from axon_compose.report.draw._schedule import schedule_picture
 
 GOLDEN = Path(__file__).parent / "golden"
 COMMANDS = {
@@ -30,3 +33,14 @@ def test_text(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         file.write_text(found, encoding="utf-8")
     assert found == file.read_text("utf-8")
+
+
+def test_the_picture_of_the_docs() -> None:
+    """Four stages of a llama, with the text of `docs/planning.md` below it."""
+    hardware = Hardware(flops=300e12, bandwidth=3e12, link=50e9, latency=10e-6)
+    found = load("llama").simulate(4, training=True, batch=8, micro=8, layout=Layout(1, 4), hardware=hardware).best
+    file = Path(__file__).resolve().parents[3] / "docs" / "pictures" / "schedule.svg"
+    if os.environ.get("UPDATE_GOLDEN"):
+        file.write_text(schedule_picture(found), encoding="utf-8")
+    assert schedule_picture(found) == file.read_text("utf-8")
+    assert f"{found.bubble:.0%} of the time" in (file.parents[1] / "planning.md").read_text("utf-8")

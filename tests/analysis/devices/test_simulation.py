@@ -204,3 +204,26 @@ def test_what_cannot_be() -> None:
         simulate(plan, 251)
     (fault,) = simulate(plan, 4, batch=4, hardware=Hardware(memory=5)).faults
     assert (fault.code, fault.severity) == ("AX402", "warning")
+
+
+def test_a_tensor_group() -> None:
+    """Each pass of a micro-batch sums every output that the plan of a device says, forwards and backwards."""
+    plan, tokens = model(), 4 * CONTEXT
+    found = only(plan, Layout(tensor=4), micro=4)
+    sums, stream, scores = 1 + 2 * 4, tokens * HIDDEN * 2, tokens * 96 * 2
+    each = sums * (2 * 3 / 4 * stream / SLOW.link + 6 * SLOW.latency) + 3 / 4 * scores / SLOW.link + 3 * SLOW.latency
+    assert found.tensor * found.seconds == pytest.approx(4 * 2 * each)
+    part = Spreads(plan, Storage("bfloat16"), CONTEXT).rank(4).plan
+    operations = cost(part, context=CONTEXT, batch=16).contexts[0].prefill_flops
+    assert found.computing * found.seconds == pytest.approx(3 * operations / SLOW.flops)
+
+
+def test_machines_keep_tensor_groups_together() -> None:
+    """With a fast link inside of machines, wider groups win; between machines nothing changes."""
+    plan = load("llama").plan()
+    flat = Hardware(flops=3e14, bandwidth=3e12, link=25e9)
+    inside = Hardware(flops=3e14, bandwidth=3e12, link=25e9, machine=8, machine_link=4e11)
+    for layout, better in ((Layout(8, 1, 2), True), (Layout(16), False)):
+        slow, fast = (only(plan, layout, hardware, context=1024) for hardware in (flat, inside))
+        assert (fast.seconds < slow.seconds / 2) == better
+        assert fast.seconds == slow.seconds or better

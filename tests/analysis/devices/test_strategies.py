@@ -247,3 +247,19 @@ def test_machines_with_several_devices() -> None:
     assert both.waiting / both.one == pytest.approx(inside.nbytes / 1e9 + between.nbytes / 1e6)
     with pytest.raises(ValueError, match="machine"):
         Hardware(machine=0)
+
+
+def test_which_way_to_train() -> None:
+    plan = llama()
+    given = {"context": 32, "batch": 8, "training": True, "segment": 1}
+    free = spread(plan, 4, **given)  # type: ignore[arg-type]
+    assert free.training_reason.startswith("replicas, since less is sent in a step: ")
+    needed = [way.memory_bytes for way in free.training]
+    assert needed[0] > needed[1]
+    for memory, words in (
+        (needed[0] - 1, "fully sharded, the only way that fits "),
+        (needed[1] - 1, "no step fits "),
+        (needed[0], "replicas, since "),
+    ):
+        found = spread(plan, 4, hardware=Hardware(memory=memory), **given)  # type: ignore[arg-type]
+        assert found.training_reason.startswith(words)
