@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests import forks
+from tests import forks, processors
 from tests.children import PATIENCE, child
 
 Process = subprocess.Popen[Any]
@@ -25,13 +25,21 @@ Process = subprocess.Popen[Any]
 @contextmanager
 def ports(count: int) -> Iterator[int]:
     """The first of so many free ports in a row."""
-    while True:
-        with ExitStack() as held, suppress(OSError, OverflowError):
-            first = held.enter_context(_bound(0)).getsockname()[1]
-            for port in range(first + 1, first + count):
-                held.enter_context(_bound(port))
-            yield first
-            return
+    with ExitStack() as held:
+        while (first := _held(count, held)) is None:
+            pass
+        yield first
+
+
+def _held(count: int, held: ExitStack) -> int | None:
+    """Bind ports until the test ends; None if one of those after the first is not free."""
+    with suppress(OSError, OverflowError), ExitStack() as tried:
+        first: int = tried.enter_context(_bound(0)).getsockname()[1]
+        for port in range(first + 1, first + count):
+            tried.enter_context(_bound(port))
+        held.enter_context(tried.pop_all())
+        return first
+    return None
 
 
 def _bound(port: int) -> socket.socket:
@@ -52,7 +60,9 @@ def launched(count: int, arguments: Sequence[str], **options: Any) -> Iterator[P
     with ports(count) as first:
         command = [program, "-n", str(count), "-p", str(first), "--", *forks.python(), *arguments]
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        with child(command, **{**streams, **options}) as process:
+        with ExitStack() as stack:
+            with processors.shared():
+                process = stack.enter_context(child(command, **{**streams, **options}))
             yield process
 
 
@@ -68,16 +78,18 @@ def ring(folder: Path, commands: Sequence[Sequence[str]]) -> Iterator[list[Proce
         hosts = folder / f"hosts-{first}.json"
         hosts.write_text(json.dumps([[f"127.0.0.1:{first + rank}"] for rank in range(len(commands))]))
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        yield [
-            stack.enter_context(
-                child(
-                    [*forks.python(), *arguments],
-                    env={**os.environ, "MLX_HOSTFILE": str(hosts), "MLX_RANK": str(rank)},
-                    **streams,
+        with processors.shared():
+            processes = [
+                stack.enter_context(
+                    child(
+                        [*forks.python(), *arguments],
+                        env={**os.environ, "MLX_HOSTFILE": str(hosts), "MLX_RANK": str(rank)},
+                        **streams,
+                    )
                 )
-            )
-            for rank, arguments in enumerate(commands)
-        ]
+                for rank, arguments in enumerate(commands)
+            ]
+        yield processes
 
 
 def ended(processes: Sequence[Process]) -> list[tuple[int, str, str]]:

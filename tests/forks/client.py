@@ -9,7 +9,14 @@ import sys
 
 def answer(address: str, arguments: tuple[str, ...]) -> str:
     """What the server says of the command at its end, a line; none where there is no server, or it is killed."""
-    request = json.dumps({"arguments": arguments, "folder": os.getcwd(), "variables": dict(os.environ)}).encode()  # noqa: PTH109
+    asked = {
+        "arguments": arguments,
+        "folder": os.getcwd(),  # noqa: PTH109
+        "variables": dict(os.environ),
+        "processors": [*os.sched_getaffinity(0)],
+        "policy": os.sched_getscheduler(0),
+    }
+    request = json.dumps(asked).encode()
     with socket.socket(socket.AF_UNIX) as server:
         folder, name = os.path.split(address)
         try:

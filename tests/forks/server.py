@@ -148,6 +148,9 @@ def become(request: Request, streams: list[int], set_by_imports: dict[str, str],
         os.dup2(stream, number)
         os.close(stream)
     os.chdir(request["folder"])
+    with contextlib.suppress(OSError):  # as where they cannot be given out
+        os.sched_setaffinity(0, request["processors"])
+        os.sched_setscheduler(0, request["policy"], os.sched_param(0))
     os.environ.clear()
     os.environ.update(set_by_imports | request["variables"])
     coding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
