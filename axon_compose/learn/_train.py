@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from axon_compose.analysis.cost import cost
+from axon_compose.analysis.devices._training import training_strategies
 from axon_compose.checkpoints.built import model_folder
 from axon_compose.checkpoints.files import check_target
 from axon_compose.checkpoints.folder import usual_tokenizer
@@ -105,7 +106,7 @@ def train(
         if not resume and ranks.first:
             require_place(out, force)
         if not allow_large:
-            require_memory(plan, recipe, ranks.size)
+            require_memory(plan, recipe, ranks.size, sharded=fully_shard)
         if init is not None:
             plan_trained(architecture, Path(init), dtype="float32", allow_large=allow_large, unpack=True)
         material = _material(data, tokenizer or _usual(init), plan, init is not None, recipe.length, ranks, progress)
@@ -220,13 +221,14 @@ def require_place(out: Path, force: bool) -> None:
     check_target(out, force)
 
 
-def require_memory(plan: Plan, recipe: Recipe, processes: int = 1) -> None:
+def require_memory(plan: Plan, recipe: Recipe, processes: int = 1, *, sharded: bool = False) -> None:
     """Refuse what does not fit: on the CPU, MLX kills the process instead of raising.
 
     Args:
         plan: The model.
         recipe: How it is trained.
         processes: How many divide a batch; the others may be on other machines.
+        sharded: Whether each of them keeps a part of the weights alone.
 
     Raises:
         CheckpointError: AX401.
@@ -237,4 +239,14 @@ def require_memory(plan: Plan, recipe: Recipe, processes: int = 1) -> None:
     ).contexts
     what = f"training `{plan.name}` on {sequences} sequences of {recipe.length} tokens at once"
     hint = "compute a step in parts with `--accumulate`, keep less with `--segment 1`, or choose a smaller `--batch`"
-    require(sheet.needed_bytes, what, largest_parts(plan, "float32"), hint)
+    needed = _of_parts(plan, recipe, processes) if sharded and processes > 1 else sheet.needed_bytes
+    require(needed, what, largest_parts(plan, "float32"), hint)
+
+
+def _of_parts(plan: Plan, recipe: Recipe, processes: int) -> int:
+    """Bytes of the first of several processes that keep parts: in a step, or where it has all weights to write them."""
+    batch = recipe.batch // recipe.accumulate
+    copied, found = training_strategies(
+        plan, processes, context=recipe.length, dtype="float32", batch=batch, segment=recipe.segment, memory=None
+    )
+    return max(found.memory_bytes, found.weight_bytes + found.optimizer_bytes + copied.weight_bytes)

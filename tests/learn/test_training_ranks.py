@@ -11,8 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import axon_compose
 from axon_compose.checkpoints.files import verify
+from axon_compose.learn import Recipe, _train
+from axon_compose.learn._train import require_memory
+from axon_compose.plan import total_parameters
 from tests.children import PATIENCE
+from tests.helpers import described
 from tests.learn import ranks_script
 from tests.learn.race.small_race import raced, without_time
 from tests.learn.runs import STEPS, go
@@ -133,6 +138,21 @@ def test_only_the_first_process_writes(seen: list[dict[str, Any]], out: Path) ->
 def test_a_budget_of_minutes_ends_by_one_clock(seen: list[dict[str, Any]]) -> None:
     assert seen[0]["minutes"] == seen[1]["minutes"]
     assert seen[0]["minutes"][0] > 0
+
+
+def test_memory_is_asked_for_as_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of weights and moments, and the weights once more while rank 0 writes them, or while a step runs."""
+    asked: list[int] = []
+    monkeypatch.setattr(_train, "require", lambda needed, *more: asked.append(needed))
+    plan = axon_compose.load(described(dims={"hidden_size": 256, "vocab_size": 259}, stack="a*4")).plan()
+    recipe, weights = Recipe(batch=4, length=4), 4 * total_parameters(plan)
+    require_memory(plan, recipe, 4)
+    require_memory(plan, recipe, 4, sharded=True)
+    require_memory(plan, recipe, 1, sharded=True)
+    require_memory(plan, recipe)
+    assert asked[0] > 3 * weights
+    assert 1.75 * weights < asked[1] < asked[0] - weights / 2
+    assert asked[2] == asked[3]
 
 
 def test_a_race_in_several_processes_is_that_of_one(seen: list[dict[str, Any]]) -> None:
