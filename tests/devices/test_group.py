@@ -56,9 +56,10 @@ def test_devices_end_at_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(thread: threading.Thread) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "join", interrupt)
-        in_threads(2, run)
+        with pytest.raises(KeyboardInterrupt):
+            in_threads(2, run)
     interrupted.set()
     for thread in set(threading.enumerate()) - known:
         thread.join()
