@@ -196,7 +196,8 @@ class FolderModel(LanguageModel):
     def load_weights(self, file_or_weights: Any, strict: bool = True) -> FolderModel:
         """See `LanguageModel.load_weights`."""
         super().load_weights(file_or_weights, strict)
-        if self.reader is not None and isinstance(file_or_weights, list):
+        first = self._unchanged is None  # what comes later, such as weights that were trained, has another source
+        if first and self.reader is not None and isinstance(file_or_weights, list) and loading_from() is not None:
             self._unchanged = Unchanged(self.reader, file_or_weights)
         return self
 

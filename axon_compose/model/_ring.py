@@ -132,8 +132,12 @@ class Parts:
         threads = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in range(len(self.models))]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.join()
+        except BaseException:  # a Ctrl-C comes to this thread alone: the others end at what they next wait for
+            self.rings[0].broken.set()
+            raise
         faults = [each for each in found if isinstance(each, BaseException)]
         if faults:
             raise next((fault for fault in faults if not isinstance(fault, BrokenPipeError)), faults[0])

@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
-from mlx_lm.utils import load_model
+from mlx_lm.utils import load, load_model
 
 import axon_compose
 from axon_compose.cli import main
@@ -106,3 +106,16 @@ def test_what_was_changed_after_loading_is_not_read_again(folders: list[str]) ->
     assert mx.array_equal(model.model.layers[0].mlp.up_proj.weight, wanted).item()
     assert "model.layers.0.mlp.gate_proj.weight" in read
     assert "model.layers.0.mlp.up_proj.weight" not in read
+
+
+def test_weights_that_are_loaded_later_are_cut_and_not_those_of_the_folder(folders: list[str], tmp_path: Path) -> None:
+    """As `mlx_lm.utils.load` does with what `mlx_lm.lora --fine-tune-type full` has trained."""
+    model, _ = load_model(Path(folders[0]), lazy=True, trust_remote_code=True)
+    other = model.model.layers[0].mlp.up_proj.weight + 1
+    mx.save_safetensors(str(tmp_path / "adapters.safetensors"), {"model.layers.0.mlp.up_proj.weight": other})
+    settings = {"fine_tune_type": "full", "num_layers": 1, "lora_parameters": {}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    del model
+    model, _ = load(folders[0], adapter_path=str(tmp_path), lazy=True, trust_remote_code=True)
+    model.keep_part(Joining(1, 2, lambda array: array, lambda array: array))
+    assert mx.array_equal(model.model.layers[0].mlp.up_proj.weight, other[128:]).item()
