@@ -32,6 +32,6 @@ def test_logits_are_those_of_one_device(name: str, size: int, whole: set[str]) -
     tokens, _ = expected(name)
     found = shared(Subject(model(name).plan, model=model(name), sample=tokens), size)
     assert found.differences[found.worst] <= found.limit, (found.worst, found.where)
-    assert found.limit < 2e-5
+    assert found.differences[found.worst] < 1e-5  # whatever the roundings of a weight allow
     layers = {path.rpartition(".")[2] for path, reason in found.tensor.whole.items() if "devices" in reason}
     assert layers == whole

@@ -10,7 +10,7 @@ import pytest
 from mutations import MODELS
 
 import axon_compose
-from axon_compose.proof.check import TRUTHS, CheckReport, Truth, check, check_plan
+from axon_compose.proof.check import TRUTHS, CheckReport, Truth, check, check_plan, shrink
 from axon_compose.proof.check._subject import Subject
 from axon_compose.registry import ComponentSpec, Registry
 from axon_compose.report._check import check_text, failures
@@ -52,6 +52,12 @@ def test_same_seed_same_report() -> None:
 def test_unknown_truth() -> None:
     with pytest.raises(ValueError, match="there is no check `chunk`"):
         check_plan(axon_compose.load(MODELS["full"]).plan(), truths=["chunk"])
+
+
+def test_a_state_that_changes_with_every_few_tokens_is_up_to_date() -> None:
+    """Compressed keys are written when the tokens of one are complete: eight, in small sizes."""
+    small = shrink(axon_compose.load("deepseek_v4").plan())
+    assert check_plan(axon_compose.load(small).plan(), truths=["caches"]).passed
 
 
 def test_a_state_of_one_token(monkeypatch: pytest.MonkeyPatch) -> None:
