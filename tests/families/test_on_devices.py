@@ -27,7 +27,7 @@ MIXERS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "size", "whole"), MIXERS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("name", "size", "whole"), MIXERS, ids=[f"{name}-{size}" for name, size, _ in MIXERS])
 def test_logits_are_those_of_one_device(name: str, size: int, whole: set[str]) -> None:
     tokens, _ = expected(name)
     found = shared(Subject(model(name).plan, model=model(name), sample=tokens), size)
