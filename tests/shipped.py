@@ -31,6 +31,7 @@ VARIED: Final = [
     "gemma4_text",
     "gpt_oss",
     "hunyuan",
+    "glm5_next",
     "hy_v4",
     "hybrid-demo",
     "jamba",

@@ -25,10 +25,10 @@ STABLE = {
     "experts.ExpertLinear": "input_dims output_dims num_experts bias=",
     "routing.best": "scores k",
     "routing.within_groups": "scores num_groups top_k_groups group_score",
-    "norms.RMSNorm": "dims eps= weight= num_groups= offset= center= scale_first=",
+    "norms.RMSNorm": "dims eps= weight= num_groups= offset= center= scale_first= shard=",
     "norms.LayerNorm": "dims eps= weight= bias= offset=",
-    "norms.GatedRMSNorm": "dims eps num_groups= before_gate=",
-    "mlp.MLP": "dims hidden_dims activation= gated= bias= limit= gate_scale= sparsity=",
+    "norms.GatedRMSNorm": "dims eps num_groups= before_gate= shard=",
+    "mlp.MLP": "dims hidden_dims activation= gated= bias= limit= gate_scale= sparsity= shard= outputs=",
     "window.banded_attention": "queries keys values attend window left_padding=",
     "scores.attend": "queries keys values mask scale softcap= sinks= slopes=",
 }

@@ -142,6 +142,7 @@ def answer(said: str) -> str:
 
 
 def test_lora_in_two_processes(built: Path, data: Path, tmp_path: Path) -> None:
+    built = Path(shutil.copytree(built, tmp_path / "built"))  # the shared folder stays as `build` wrote it
     """With plain steps along the gradient, which keep a rounding error as small as it is."""
     run = ["--model", str(built), "--train", "--data", str(data), "--iters", "2", "--batch-size", "4"]
     run += ["--max-seq-length", "64", "--num-layers", "4", "--learning-rate", "0.1", "--optimizer", "sgd"]

@@ -222,6 +222,7 @@ PUBLISHED: Final = {
 
 #: Families without a file, and why. A class with the sizes of a published model as defaults has one in the table.
 UNSEEN: Final = {
+    "glm5_next": "no copy was at hand; as many parameters as transformers makes of its defaults, 313,326,828,862",
     "gear": "no copy was at hand, and transformers has no class of it",
     "kimi_k3": "no copy was at hand, and transformers has no class of it",
     "ling2_5": "no copy was at hand, and transformers has no class of it",

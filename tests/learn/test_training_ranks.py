@@ -24,6 +24,7 @@ from tests.learn.runs import STEPS, go
 from tests.ranks import launched
 
 SCRIPT = Path(ranks_script.__file__)
+pytestmark = pytest.mark.xdist_group("training-ranks")  # what the processes saw is asked of them once
 PATHS = os.pathsep.join(filter(None, sys.path))
 
 

@@ -37,6 +37,7 @@ RENAMED = {
     "lille_130m": "lille-130m",
     "ling2_5": "bailing_hybrid",
     "minimax_m3": "minimax_m3_vl_text",
+    "glm5_next": "glm5_next_text",
     "muse_glimmer": "muse_glimmer_text",
     "nemotron_nas": "nemotron-nas",
     "openai_gpt": "openai-gpt",
