@@ -71,9 +71,19 @@ def drawn_reader(
         if check_options(spec, options)[1]:
             continue
         section = {"type": embedding, **draw_options(table, choices, known=options)}
-        if planned(component_model(type_name, spec.kind, options, dims) | {"embedding": section}, registry):
-            return {"type": type_name, **options}, section
+        around = component_model(type_name, spec.kind, options, dims)
+        if planned(around | {"embedding": section}, registry):
+            return {"type": type_name, **options}, _read(section, table, around, registry)
     return None
+
+
+def _read(section: Section, table: ComponentSpec, around: Mapping[str, Any], registry: Registry) -> Section:
+    """An embedding without options that no example has, where the model can be without: they may publish for nobody."""
+    usual = {"type"}.union(*table.examples)
+    for name in [name for name in section if name not in usual]:
+        less = {other: value for other, value in section.items() if other != name}
+        section = less if planned({**around, "embedding": less}, registry) else section
+    return section
 
 
 def reads_embedding(spec: ComponentSpec) -> bool:
