@@ -196,6 +196,16 @@ def test_describing_commands_never_import_mlx(command: list[str]) -> None:
     assert done.stderr.strip() == "[]"
 
 
+def test_validating_counts_nothing() -> None:
+    """Costs and devices are for other commands; who validates a file does not wait until they are imported."""
+    check = (
+        "import sys; from axon_compose.cli import main; assert main(['validate', 'hybrid-demo']) == 0\n"
+        "print([m for m in ('axon_compose.analysis', 'axon_compose.devices') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
 @pytest.mark.parametrize("command", [["--help"], ["--version"], ["build", "--help"]], ids=" ".join)
 def test_help_reads_no_description(command: list[str]) -> None:
     """It starts in the time of an interpreter."""

@@ -11,7 +11,6 @@ from axon_compose.diagnostics import ArchitectureError, Diagnostic
 from axon_compose.machine.native import native
 from axon_compose.plan import plan_to_dict
 from axon_compose.report import render, show_data, show_text
-from axon_compose.report._shares import shares_data, shares_text
 
 __all__ = ["explain_code", "show", "validate"]
 
@@ -54,6 +53,8 @@ def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
     for warning in architecture.warnings:
         terminal.note(render([warning]))
     if arguments.devices is not None:
+        from axon_compose.report._shares import shares_data, shares_text  # it counts, which `validate` does without
+
         tensor = architecture.split(arguments.devices, quantize=arguments.quantize)
         data = {**show_data(plan), "devices": shares_data(plan, tensor, arguments.quantize)}
         text = shares_text(plan, tensor, terminal.style, arguments.quantize)
