@@ -11,6 +11,8 @@ from typing import Any, Final, TypeVar
 
 import mlx.core as mx
 
+from axon_compose.model._threads import run_threads
+
 __all__ = ["Joining", "counting", "in_threads", "joining"]
 
 _T = TypeVar("_T")
@@ -93,34 +95,18 @@ def in_threads(size: int, work: Callable[[Joining], _T]) -> list[_T]:
         Exception: What the first device raised that failed by itself; the others are ended.
     """
     threads = _Threads(size)
-    results: dict[int, _T] = {}
-    failed: list[BaseException] = []
 
-    def run(rank: int) -> None:
+    def run(rank: int) -> _T:
         with threads.turn:
             try:
-                results[rank] = work(threads.device(rank))
-            except _LeftError:
-                pass  # another one failed, and says why
-            except BaseException as error:
-                failed.append(error)
+                return work(threads.device(rank))
             finally:
                 threads.ends(rank)
-                mx.clear_streams()  # those of this thread, without which MLX may end the process at its exit
 
-    started = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
-    for thread in started:
-        thread.start()
     try:
-        for thread in started:
-            thread.join()
-    finally:
-        threads.stopped = True  # after a Ctrl-C, which comes to this thread alone
-    if failed:
-        raise failed[0]
-    if len(results) < size:
-        raise RuntimeError("the devices did not ask for the same sums")
-    return [results[rank] for rank in range(size)]
+        return run_threads(size, run, threads.stop, _LeftError)
+    except _LeftError as error:
+        raise RuntimeError("the devices did not ask for the same sums") from error
 
 
 class _LeftError(Exception):
@@ -169,3 +155,7 @@ class _Threads:
     def ends(self, rank: int) -> None:
         self.ended.add(rank)
         self.turn.notify_all()
+
+    def stop(self) -> None:
+        """Let each device end at its next exchange."""
+        self.stopped = True

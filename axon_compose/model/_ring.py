@@ -13,6 +13,7 @@ import mlx.core as mx
 
 from axon_compose.model._folder_model import with_folder_names
 from axon_compose.model._language_model import LanguageModel
+from axon_compose.model._threads import run_threads
 
 __all__ = ["Parts", "Ring", "divided", "ring_of"]
 
@@ -117,28 +118,10 @@ class Parts:
         Raises:
             Exception: What the first rank raised that failed by itself.
         """
-        found: list[Any] = [None] * len(self.models)
 
-        def run(rank: int) -> None:
-            try:
-                found[rank] = work(self.models[rank])
-                mx.eval(found[rank])
-            except BaseException as error:
-                found[rank] = error
-                self.rings[rank].broken.set()
-            finally:
-                mx.clear_streams()  # else the process aborts now and then when it ends
+        def run(rank: int) -> _T:
+            found = work(self.models[rank])
+            mx.eval(found)
+            return found
 
-        threads = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in range(len(self.models))]
-        for thread in threads:
-            thread.start()
-        try:
-            for thread in threads:
-                thread.join()
-        except BaseException:  # a Ctrl-C comes to this thread alone: the others end at what they next wait for
-            self.rings[0].broken.set()
-            raise
-        faults = [each for each in found if isinstance(each, BaseException)]
-        if faults:
-            raise next((fault for fault in faults if not isinstance(fault, BrokenPipeError)), faults[0])
-        return found
+        return run_threads(len(self.models), run, self.rings[0].broken.set, BrokenPipeError)
