@@ -1,4 +1,4 @@
-"""What `cost`, `compare` and `draw` are told of several devices."""
+"""The flags of `cost`, `compare` and `draw` for several devices."""
 
 from __future__ import annotations
 

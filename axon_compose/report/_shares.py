@@ -25,7 +25,7 @@ _JOINED = {"sum": "summed", "gather": "put together", "whole": "-"}
 
 
 def shares_text(plan: Plan, tensor: TensorPlan, style: Style, bits: int | None = None) -> str:
-    """What is split and how, what is whole and why, and what that comes to.
+    """What is split and how, what is whole and why, and the totals.
 
     Args:
         plan: The whole model.

@@ -6,14 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from axon_compose.analysis.cost import Storage, check_sequences
-from axon_compose.analysis.devices._hardware import Hardware, check_devices
+from axon_compose.analysis.devices._hardware import Hardware, check_devices, nothing_fits
 from axon_compose.analysis.devices._layout import Layout, layouts
 from axon_compose.analysis.devices._schedule import SCHEDULES, Schedule
 from axon_compose.analysis.devices._simulation import Candidate, Simulated, simulated
 from axon_compose.analysis.devices._stage_times import StageTimes
 from axon_compose.analysis.devices._strategies import Spreads
 from axon_compose.diagnostics import Diagnostic, Refusal
-from axon_compose.machine.units import human
 from axon_compose.notebook import Shown
 from axon_compose.plan import Plan
 
@@ -72,12 +71,8 @@ class SimulationSheet(Shown):
         """A warning where nothing fits."""
         if self.best.fits is not False:
             return ()
-        there, needed = human(self.hardware.memory or 0), human(self.best.memory_bytes)
-        message = (
-            f"`{self.name}` fits on {self.devices:,} devices of {there} in no way: {self.best.name} needs {needed} of "
-            "each"
-        )
-        return (Diagnostic("AX402", message, help=_LESS, severity="warning"),)
+        least = self.best.name, self.best.memory_bytes
+        return (nothing_fits(self.name, self.devices, self.hardware, least, _LESS),)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON-ready data, the times of single jobs left out."""
