@@ -11,7 +11,7 @@ import mlx.nn as nn
 from axon_core.linear import Linear
 from axon_core.norms import HeadNorm
 from axon_core.rope import RoPE
-from axon_core.selection import best, places, store, visible
+from axon_core.selection import best, places, positions, store, visible
 from axon_core.specs._indexer import BlockIndexerOptions
 from axon_core.specs._rope import RopeOptions
 from axon_core.window import Mask
@@ -100,7 +100,7 @@ class Blocks:
 
     def _mask(self, chosen: mx.array, start: int, stop: int, heads: int) -> mx.array:
         total = self.keys.shape[2]
-        block = self._positions(mx.arange(total))[:, None, None] // self.options.block_size
+        block = positions(mx.arange(total), self.left_padding)[:, None, None] // self.options.block_size
         index = mx.broadcast_to(mx.maximum(block, 0), (*chosen.shape[:3], total))
         keep = mx.take_along_axis(chosen, index, axis=-1)
         seen = visible(self.mask, start, stop, self.queries.shape[2], total)
@@ -121,10 +121,6 @@ class Blocks:
         seen = mx.take_along_axis(self._mask(chosen, 0, 1, groups)[:, :, 0], inside, axis=-1) & (index < total)
         return keys, values, mx.repeat(seen[:, :, None], heads // groups, axis=1)
 
-    def _positions(self, index: mx.array) -> mx.array:
-        """Where in each sequence the keys of these indices are, (B or 1, count)."""
-        return index[None] if self.left_padding is None else index - self.left_padding[:, None]
-
     def _chosen(self, start: int, stop: int) -> mx.array:
         """(B, G, stop - start, blocks)."""
         options, size = self.options, self.options.block_size
@@ -140,7 +136,8 @@ class Blocks:
         count = -(-total // size)
         scores = mx.pad(scores, [(0, 0)] * 3 + [(0, count * size - total)], constant_values=-mx.inf)
         scores = mx.unflatten(scores, -1, (count, size)).max(axis=-1)
-        own = self._positions(mx.arange(total - length + start, total - length + stop))[:, None, :, None] // size
+        queries = mx.arange(total - length + start, total - length + stop)
+        own = positions(queries, self.left_padding)[:, None, :, None] // size
         block = mx.arange(count)
         local = (block <= own) & (block > own - options.local_blocks)
         return best(mx.where(local, mx.inf, scores), options.top_k)

@@ -26,7 +26,8 @@ see of the later ones of its token, a product within the token adds.
 
 from __future__ import annotations
 
-from math import log, pi
+from itertools import accumulate
+from math import pi
 from typing import Any, Final
 
 import mlx.core as mx
@@ -40,6 +41,7 @@ from axon_core.norms import GatedRMSNorm, RMSNorm
 from axon_core.specs.mamba3 import Mamba3Options
 from axon_core.ssd import decayed_scan
 from axon_core.states import read_states, write_states
+from axon_core.steps import first_steps
 
 __all__ = ["Mamba3"]
 
@@ -75,8 +77,7 @@ class Mamba3(nn.Module):
         self.options, self.num_heads = options, heads
         self.in_proj = Linear(hidden_size, sum(options.sections(hidden_size)), bias=False)
         self.out_proj = Linear(inner, hidden_size, bias=False)
-        dt = mx.exp(mx.random.uniform(log(1e-3), log(1e-1), (heads,)))
-        self.dt_bias = dt + mx.log(-mx.expm1(-dt))
+        self.dt_bias = first_steps((heads,))
         self.B_bias, self.C_bias = mx.ones((heads, rank, states)), mx.ones((heads, rank, states))
         self.B_norm, self.C_norm = RMSNorm(states, _EPS), RMSNorm(states, _EPS)
         self.D = mx.ones((heads,))
@@ -106,7 +107,7 @@ class Mamba3(nn.Module):
         batch, length, _ = u.shape
         (angles, state, *last), mask = read_states(cache, mask, length, count=4)
         projected = self.in_proj(u).astype(mx.float32)
-        cuts = [sum(self.options.sections(u.shape[-1])[: n + 1]) for n in range(7)]
+        cuts = list(accumulate(self.options.sections(u.shape[-1])))[:-1]
         z, x, k, q, dt, a, share, angle = mx.split(projected, cuts, axis=-1)
         step = softplus(dt + self.dt_bias)
         rate = mx.maximum(_heavy_tail(a), self.options.a_floor)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from axon_core.selection import positions
+
 __all__ = ["Pools"]
 
 
@@ -58,20 +60,16 @@ class Pools:
             chosen: Pools, (B, 1, L, S // p).
             seen: What may be seen, None for all.
         """
-        pool = self._positions(mx.arange(self.total))[:, None, None] // self.size
+        place = positions(mx.arange(self.total), self.left_padding)[:, None, None]
+        pool = place // self.size
         index = mx.broadcast_to(mx.clip(pool, 0, chosen.shape[-1] - 1), (*chosen.shape[:3], self.total))
         full = self._full(0, self.length)[:, None, :, None]
         found = (mx.take_along_axis(chosen, index, axis=-1) & (pool < full)) | (pool >= full)
-        own = self._positions(mx.arange(self.total - self.length, self.total))[:, None, :, None]
-        place = self._positions(mx.arange(self.total))[:, None, None]
+        own = positions(mx.arange(self.total - self.length, self.total), self.left_padding)[:, None, :, None]
         found = found & (place >= 0) & (place <= own)
         return found if seen is None else found & seen
 
     def _full(self, start: int, stop: int) -> mx.array:
         """Full pools when each query's token is there, (B or 1, stop - start)."""
         before = self.total - self.length
-        return (self._positions(mx.arange(before + start, before + stop)) + 1) // self.size
-
-    def _positions(self, index: mx.array) -> mx.array:
-        """Where in each sequence these places are, (B or 1, count); negative in padding."""
-        return index[None] if self.left_padding is None else index - self.left_padding[:, None]
+        return (positions(mx.arange(before + start, before + stop), self.left_padding) + 1) // self.size

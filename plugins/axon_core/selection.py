@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from axon_core.window import Mask, block_rows, by_block
 
-__all__ = ["best", "choose", "places", "store", "visible"]
+__all__ = ["best", "choose", "places", "positions", "store", "visible"]
 
 
 def choose(
@@ -61,6 +61,16 @@ def best(scores: mx.array, count: int) -> mx.array:
 def places(chosen: mx.array, count: int) -> mx.array:
     """Indices (..., count) of what is True in `chosen` (..., N), then of what is not."""
     return mx.argpartition(1 - chosen.astype(mx.int32), count - 1, axis=-1)[..., :count]
+
+
+def positions(index: mx.array, left_padding: mx.array | None) -> mx.array:
+    """Where in each sequence the keys of these indices are, (B or 1, count); negative in padding.
+
+    Args:
+        index: Places in the cache, (count,).
+        left_padding: (B,) places before each sequence's first token, None without.
+    """
+    return index[None] if left_padding is None else index - left_padding[:, None]
 
 
 def visible(mask: Mask, start: int, stop: int, length: int, total: int) -> mx.array | None:

@@ -63,8 +63,7 @@ def mean_and_variance(x: mx.array, shard: Shard) -> tuple[mx.array, mx.array]:
 
     With the means :math:`\mu_i` and variances :math:`v_i` of n devices' equal shares,
     :math:`\mu = \frac{1}{n} \sum_i \mu_i` and :math:`v = \frac{1}{n} \sum_i (v_i + (\mu_i - \mu)^2)`, which loses no
-    digits where the mean is large (Chan, Golub and LeVeque 1983). So that each device has all of them, the devices add
-    arrays that are zero but for the mean and variance of one of them.
+    digits where the mean is large (Chan, Golub and LeVeque 1983).
 
     Args:
         x: (..., N), of N numbers on each device.
@@ -74,9 +73,7 @@ def mean_and_variance(x: mx.array, shard: Shard) -> tuple[mx.array, mx.array]:
         Each (..., 1).
     """
     wide = x.astype(mx.float32)
-    own = mx.stack([wide.mean(axis=-1), mx.var(wide, axis=-1)], axis=-1)
-    before, after = 2 * shard.rank, 2 * (shard.size - shard.rank - 1)
-    both = shard.sum(mx.pad(own, [(0, 0)] * (own.ndim - 1) + [(before, after)]))
+    both = _of_all(mx.stack([wide.mean(axis=-1), mx.var(wide, axis=-1)], axis=-1), shard)
     means, variances = both[..., ::2], both[..., 1::2]
     average = means.mean(axis=-1, keepdims=True)
     return average, (variances + mx.square(means - average)).mean(axis=-1, keepdims=True)
@@ -116,8 +113,7 @@ def spread_group_norm(x: mx.array, weight: mx.array | None, eps: float, num_grou
     """The root-mean-square norm of groups of all devices' numbers of those that a device has.
 
     A device takes the sums of squares of its own, block by block: a block is as wide as divides both what a device has
-    and a group. The devices add arrays that are zero but for the blocks of one of them, so that each has all sums, and
-    makes of them the means of its groups.
+    and a group. Out of the sums of all devices each makes the means of its groups.
 
     Args:
         x: (..., N), of N numbers on each device.
@@ -130,15 +126,18 @@ def spread_group_norm(x: mx.array, weight: mx.array | None, eps: float, num_grou
         The same shape.
     """
     width = x.shape[-1]
-    everything = width * shard.size
-    each = everything // num_groups
+    each = width * shard.size // num_groups
     block = gcd(width, each)
-    blocks, first = mx.unflatten(x.astype(mx.float32), -1, (-1, block)), shard.rank * width // block
-    own = width // block
-    squares = mx.square(blocks).sum(axis=-1)
-    around = [(0, 0)] * (squares.ndim - 1) + [(first, everything // block - first - own)]
-    squares = shard.sum(mx.pad(squares, around))
+    blocks, own = mx.unflatten(x.astype(mx.float32), -1, (-1, block)), width // block
+    squares = _of_all(mx.square(blocks).sum(axis=-1), shard)
     means = mx.unflatten(squares, -1, (num_groups, -1)).sum(axis=-1) / each
-    means = mx.repeat(means, each // block, axis=-1)[..., first : first + own]
+    means = mx.repeat(means, each // block, axis=-1)[..., shard.rank * own : (shard.rank + 1) * own]
     y = (blocks * mx.rsqrt(means[..., None] + eps)).flatten(-2).astype(x.dtype)
     return y if weight is None else y * weight
+
+
+def _of_all(own: mx.array, shard: Shard) -> mx.array:
+    """All devices' numbers (..., N) beside each other: the sum of arrays that are zero but for those of one device."""
+    width = own.shape[-1]
+    around = (shard.rank * width, (shard.size - shard.rank - 1) * width)
+    return shard.sum(mx.pad(own, [(0, 0)] * (own.ndim - 1) + [around]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from axon_compose.analysis.cost import BITS, Storage
+from axon_compose.analysis.cost import Storage, check_sequences
 from axon_compose.analysis.devices._hardware import MOST_DEVICES, Hardware, check_devices
 from axon_compose.analysis.devices._layout import Layout, strategies
 from axon_compose.analysis.devices._recommend import recommend, recommend_training
@@ -14,7 +14,7 @@ from axon_compose.analysis.devices._strategies import Spreads
 from axon_compose.analysis.devices._training import training_strategies
 from axon_compose.diagnostics import Diagnostic, Refusal
 from axon_compose.machine.units import human
-from axon_compose.plan import DTYPES, Plan
+from axon_compose.plan import Plan
 
 __all__ = ["CONTEXT", "spread"]
 
@@ -53,12 +53,7 @@ def spread(
     """
     hardware = hardware or Hardware()
     check_devices(devices)
-    if dtype not in DTYPES:
-        raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}")
-    if quantize is not None and quantize not in BITS:
-        raise ValueError(f"`quantize` must be one of {', '.join(map(str, BITS))}")
-    if context < 1 or batch < 1:
-        raise ValueError("`context` and `batch` must be 1 or more")
+    check_sequences((context,), batch)
     spreads = Spreads(plan, Storage(dtype, quantize), context)
     rows, impossible = counted(spreads, strategies(devices), batch, hardware)
     name, reason = recommend(rows, batch, hardware.memory)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from axon_compose.analysis.cost import Storage
+from axon_compose.analysis.cost import Storage, check_sequences
 from axon_compose.analysis.devices._hardware import Hardware, check_devices
 from axon_compose.analysis.devices._layout import Layout, layouts
-from axon_compose.analysis.devices._schedule import Schedule
+from axon_compose.analysis.devices._schedule import SCHEDULES, Schedule
 from axon_compose.analysis.devices._simulation import Candidate, Simulated, simulated
 from axon_compose.analysis.devices._stage_times import StageTimes
 from axon_compose.analysis.devices._strategies import Spreads
@@ -128,9 +128,17 @@ def simulate(
     Raises:
         Refusal: `AX403`, so many devices or such a layout cannot be; `AX980` or `AX990`, the model cannot be divided
             so.
+        ValueError: If another number is out of its range.
     """
     hardware = hardware or Hardware()
     check_devices(devices)
+    check_sequences((context,), batch)
+    if schedule not in SCHEDULES:
+        raise ValueError(f"`schedule` must be one of {', '.join(SCHEDULES)}")
+    if micro is not None and micro < 1:
+        raise ValueError("`micro` must be 1 or more")
+    if segment is not None and segment < 0:
+        raise ValueError("`segment` must not be negative")
     if layout and layout.devices != devices:
         raise _not_so_many(layout, devices)
     spreads = Spreads(plan, Storage(dtype, None if training else quantize), context)

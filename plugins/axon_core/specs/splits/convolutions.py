@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from axon_compose.registry import Cut, Dims, Role, Segment, Split, columns, rows
+from axon_compose.registry import ONCE, Cut, Dims, Role, Segment, Split, columns, rows
 from axon_core.specs.splits._even import part, uneven, unshared
 from axon_core.specs.splits._norms import norm_roles, norm_sums
 
@@ -24,7 +24,7 @@ def short_conv_split(options: Any, dims: Dims, devices: int) -> Split | str:
         "out_proj.weight": columns(channels),
     }
     if options.bias:
-        roles |= {"in_proj.bias": fused, "conv.bias": rows(channels), "out_proj.bias": "once"}
+        roles |= {"in_proj.bias": fused, "conv.bias": rows(channels), "out_proj.bias": ONCE}
     return Split(part(options, intermediate_size=channels // devices), roles)
 
 
@@ -37,7 +37,7 @@ def kv_conv_split(options: Any, dims: Dims, devices: int) -> Split | str:
     roles: dict[str, Role] = {"q_proj.weight": rows(heads * width, heads)}
     roles |= {f"{name}.weight": shared for name in ("k_proj", "v_proj", "key_conv", "value_conv")}
     if options.bias:
-        roles |= {name.replace("weight", "bias"): role for name, role in roles.items()} | {"o_proj.bias": "once"}
+        roles |= {name.replace("weight", "bias"): role for name, role in roles.items()} | {"o_proj.bias": ONCE}
     roles |= norm_roles(options.qk_norm, width, q_norm=heads, k_norm=kv_heads)
     smaller = part(options, num_heads=heads // devices, num_kv_heads=max(1, kv_heads // devices))
     output: dict[str, Role] = {"o_proj.weight": columns(heads * width, heads)}

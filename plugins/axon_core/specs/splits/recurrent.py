@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from axon_compose.registry import Cut, Dims, Role, Segment, Split, columns, rows
+from axon_compose.registry import ONCE, Cut, Dims, Role, Segment, Split, columns, rows
 from axon_core.specs.splits._even import part, uneven
 from axon_core.specs.splits._norms import norm_roles, norm_sums
 from axon_core.specs.splits.state_spaces import spread_sums
@@ -30,7 +30,7 @@ def lightning_split(options: Any, dims: Dims, devices: int) -> Split | str:
     if options.bias:
         roles["query_key_value.bias"] = Cut(0, (each, each, each))
     if options.out_bias:
-        roles["dense.bias"] = "once"
+        roles["dense.bias"] = ONCE
     roles |= norm_roles(options.qk_norm, width, query_layernorm=heads, key_layernorm=heads)
     smaller = part(options, num_heads=heads // devices, head_dim=width)
     sums = (*norm_sums(options.qk_norm, devices), *spread_sums(inner, options.norm_groups, devices))
@@ -46,5 +46,5 @@ def griffin_split(options: Any, dims: Dims, devices: int) -> Split | str:
     roles: dict[str, Role] = dict.fromkeys((*wide, "rg_lru.recurrent_param"), rows(channels, heads))
     for gate in ("input", "recurrent"):
         roles |= dict.fromkeys((f"rg_lru.{gate}_gate_weight", f"rg_lru.{gate}_gate_bias"), rows(heads))
-    roles |= {"linear_out.weight": columns(channels, heads), "linear_out.bias": "once"}
+    roles |= {"linear_out.weight": columns(channels, heads), "linear_out.bias": ONCE}
     return Split(part(options, num_heads=heads // devices, lru_width=channels // devices), roles)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from math import gcd
 from typing import Any
 
-from axon_compose.registry import Cut, Dims, Role, Segment, Split, Summed, columns, rows
+from axon_compose.registry import ONCE, Cut, Dims, Role, Segment, Split, Summed, columns, rows
 from axon_core.specs.splits._even import part, uneven, unshared
 
 __all__ = ["mamba2_split", "mamba3_split", "mamba_split", "multihead_mamba_split", "selective_roles", "spread_sums"]
@@ -33,7 +33,7 @@ def selective_roles(channels: int, *, bias: bool = False, conv_bias: bool = True
     }
     if conv_bias:
         roles["conv1d.bias"] = rows(channels)
-    return roles | {"in_proj.bias": fused, "out_proj.bias": "once"} if bias else roles
+    return roles | {"in_proj.bias": fused, "out_proj.bias": ONCE} if bias else roles
 
 
 def mamba_split(options: Any, dims: Dims, devices: int) -> Split | str:
@@ -72,7 +72,7 @@ def mamba2_split(options: Any, dims: Dims, devices: int) -> Split | str:
     if options.bias:
         roles["in_proj.bias"] = projected
     if options.output_bias:
-        roles["out_proj.bias"] = "once"
+        roles["out_proj.bias"] = ONCE
     if options.norm:
         roles["norm.weight"] = rows(inner, heads)
     smaller = part(options, "expand", num_heads=heads // devices, n_groups=max(1, groups // devices))

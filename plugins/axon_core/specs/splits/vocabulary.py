@@ -12,7 +12,7 @@ from axon_core.specs.splits._roles import Declared, Splitting
 
 __all__ = ["BY_WIDTH", "ROWS", "embedding_split", "head_split", "input_split"]
 
-#: Sizes of a part that has some of the numbers of every per-layer vector, or the vectors of so many tokens.
+#: Sizes of a part that has some of the numbers of every per-layer vector, or the vectors of a number of tokens.
 BY_WIDTH: Final = "per_layer_by_width"
 ROWS: Final = "per_layer_rows"
 

@@ -12,7 +12,7 @@ BETWEEN: Final = "it works on the residual stream, which every device has"
 
 
 def stream_split(options: Any, dims: Dims, devices: int) -> str:
-    """No part: what stands between branches, such as a norm, reads all numbers of a vector that all devices have."""
+    """No part: what is between branches, such as a norm, reads all numbers of a vector that all devices have."""
     return BETWEEN
 
 
