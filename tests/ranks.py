@@ -67,12 +67,15 @@ def launched(count: int, arguments: Sequence[str], **options: Any) -> Iterator[P
 
 
 @contextmanager
-def ring(folder: Path, commands: Sequence[Sequence[str]]) -> Iterator[list[Process]]:
+def ring(folder: Path, commands: Sequence[Sequence[str]], **variables: str) -> Iterator[list[Process]]:
     """Run `python ARGUMENT…` for each rank, with nobody who would end the others when one has ended.
+
+    `mlx.launch` waits for each process in a busy loop, which takes two processors more; here nothing does.
 
     Args:
         folder: Where the file with their addresses is written.
         commands: Arguments of each rank.
+        variables: Of the environment, besides those of the test.
     """
     with ports(len(commands)) as first, ExitStack() as stack:
         hosts = folder / f"hosts-{first}.json"
@@ -83,7 +86,7 @@ def ring(folder: Path, commands: Sequence[Sequence[str]]) -> Iterator[list[Proce
                 stack.enter_context(
                     child(
                         [*forks.python(), *arguments],
-                        env={**os.environ, "MLX_HOSTFILE": str(hosts), "MLX_RANK": str(rank)},
+                        env={**os.environ, **variables, "MLX_HOSTFILE": str(hosts), "MLX_RANK": str(rank)},
                         **streams,
                     )
                 )
@@ -92,7 +95,7 @@ def ring(folder: Path, commands: Sequence[Sequence[str]]) -> Iterator[list[Proce
         yield processes
 
 
-def ended(processes: Sequence[Process]) -> list[tuple[int, str, str]]:
+def ended(processes: Sequence[Process], patience: float = PATIENCE) -> list[tuple[int, str, str]]:
     """Exit code, standard output and standard error of each, once all have ended by themselves."""
-    said = [process.communicate(timeout=PATIENCE) for process in processes]
+    said = [process.communicate(timeout=patience) for process in processes]
     return [(process.returncode, *text) for process, text in zip(processes, said, strict=True)]

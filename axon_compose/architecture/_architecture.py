@@ -138,6 +138,7 @@ class Architecture(Shown, Compiled):
 
         Raises:
             Refusal: `AX980`, nothing of the model can be split over so many devices.
+            ValueError: Weights are not quantised to so many bits.
             PluginFault: `AX212`, the record of a component raises, or gives something else than was agreed.
         """
         from axon_compose.analysis.cost import Storage
@@ -180,6 +181,7 @@ class Architecture(Shown, Compiled):
         Raises:
             Refusal: `AX403`, so many devices or such a layout cannot be; `AX980` or `AX990`, the model cannot be
                 divided so.
+            ValueError: If another number is out of its range.
         """
         from axon_compose.analysis.devices import CONTEXT, simulate
 

@@ -247,6 +247,6 @@ def _of_parts(plan: Plan, recipe: Recipe, processes: int) -> int:
     """Bytes of the first of several processes that keep parts: in a step, or where it has all weights to write them."""
     batch = recipe.batch // recipe.accumulate
     copied, found = training_strategies(
-        plan, processes, context=recipe.length, dtype="float32", batch=batch, segment=recipe.segment, memory=None
+        plan, processes, context=recipe.length, dtype="float32", batch=batch, segment=recipe.segment
     )
     return max(found.memory_bytes, found.weight_bytes + found.optimizer_bytes + copied.weight_bytes)

@@ -15,7 +15,7 @@ from mlx.utils import tree_map
 from axon_compose.diagnostics import ArchitectureError, CheckpointError, Refusal
 from axon_compose.learn.batches import Batch
 from axon_compose.machine.launched import launched_rank
-from axon_compose.model.ranks import connected
+from axon_compose.model.ranks import connected, messages
 
 __all__ = ["Ranks", "is_unheard"]
 
@@ -169,18 +169,8 @@ class Ranks:
             raise
 
     def _messages(self, value: Any) -> list[Any]:
-        """What every rank sends, as bytes of JSON: first how many, then all."""
-        content = np.frombuffer(json.dumps(value).encode(), np.uint8)
-        lengths = self._gathered(np.array([len(content)], np.int32))
-        row = np.zeros((1, int(lengths.max())), np.uint8)
-        row[0, : len(content)] = content
-        rows = self._gathered(row)
-        return [json.loads(bytes(each[:length])) for each, length in zip(rows, lengths, strict=True)]
-
-    def _gathered(self, row: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        found = mx.distributed.all_gather(mx.array(row), group=self.group)
-        mx.eval(found)  # here, since NumPy would make a ValueError of what MLX raises
-        return np.array(found)
+        """The JSON-ready value of every rank."""
+        return [json.loads(each) for each in messages(self.group, json.dumps(value).encode())]
 
 
 def _known(error: Exception) -> Exception:

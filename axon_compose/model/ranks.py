@@ -27,11 +27,11 @@ from axon_compose.machine import peers
 from axon_compose.machine.watch import Watch, end
 from axon_compose.model._facts import facts, loading_from
 
-__all__ = ["connected", "differing", "ending_a_server", "facts", "joined", "loading_from"]
+__all__ = ["connected", "differing", "ending_a_server", "facts", "joined", "loading_from", "messages"]
 
 #: What holds the model in one thread for as long as it lives, and goes on without it.
 _SERVER: Final = "mlx_lm.server"
-#: What is told has a multiple of this size: processes of two runs wait for as many bytes, as long as they say alike.
+#: Messages are padded to a multiple of this size, so that processes of two runs mostly wait for equally many bytes.
 _BLOCK: Final = 4096
 _watch: Watch | None = None
 
@@ -53,6 +53,31 @@ def connected() -> mx.distributed.Group:
             "another program may have the port: `mlx.launch --starting-port 33000` takes others; "
             "addresses are those of the hostfile",
         ) from error
+
+
+def messages(group: mx.distributed.Group, data: bytes) -> list[bytes]:
+    """What every process sends, in the order of their ranks; each may send another number of bytes.
+
+    Args:
+        group: The processes, all of which call this.
+        data: What this one sends.
+
+    Raises:
+        RuntimeError: A connection is lost.
+    """
+    lengths = [int.from_bytes(row, "little") for row in _gathered(group, len(data).to_bytes(8, "little"))]
+    padded = data.ljust(-(-max(lengths) // _BLOCK) * _BLOCK)
+    return [row[:length] for row, length in zip(_gathered(group, padded), lengths, strict=True)]
+
+
+def _gathered(group: mx.distributed.Group, data: bytes) -> list[bytes]:
+    """What every process sends, of the same number of bytes each."""
+    if not data:
+        return [b""] * group.size()
+    content: Any = memoryview(data)
+    rows: Any = mx.distributed.all_gather(mx.array(content)[None], group=group)
+    mx.eval(rows)  # here, since a view of its bytes would make another error of what MLX raises
+    return [bytes(memoryview(row)) for row in rows]
 
 
 @contextmanager
@@ -153,24 +178,14 @@ def _ended(rank: int, reason: str) -> str:
 
 
 def _told(group: mx.distributed.Group, text: bytes) -> list[bytes]:
-    """What every rank says, in their order; if one of them is gone, this process ends too."""
+    """As `messages`; if another rank is gone, this process ends too."""
     try:
-        lengths = [int.from_bytes(bytes(row), "little") for row in _gathered(group, len(text).to_bytes(8, "little"))]
-        padded = text.ljust(-(-max(lengths) // _BLOCK) * _BLOCK)
-        return [bytes(row)[:n] for row, n in zip(_gathered(group, padded), lengths, strict=True)]
+        return messages(group, text)
     except RuntimeError:
         if _watch is not None:
             _watch.wait()
         end(str(CheckpointError("AX970", "another rank has ended before all had agreed", "its own message says why")))
         raise
-
-
-def _gathered(group: mx.distributed.Group, data: bytes) -> list[list[int]]:
-    if not data:
-        return [[] for _ in range(group.size())]
-    array = mx.array(list(data), dtype=mx.uint8)
-    rows: Any = mx.distributed.all_gather(array[None], group=group).tolist()
-    return list(rows)
 
 
 def _end_all(group: mx.distributed.Group, rank: int, text: str) -> None:

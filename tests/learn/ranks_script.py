@@ -1,4 +1,4 @@
-"""Two processes of `mlx.launch`; what each of them saw goes into OUT/RANK.json, for `test_training_ranks`."""
+"""Two processes that train together; what each of them saw goes into OUT/RANK.json, for `test_training_ranks`."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from tests.helpers import described
 from tests.learn import ranks_script
 from tests.learn.race.small_race import raced, without_time
 from tests.learn.runs import STEPS, go
-from tests.ranks import launched
+from tests.ranks import ended, ring
 
 SCRIPT = Path(ranks_script.__file__)
 pytestmark = pytest.mark.xdist_group("training-ranks")  # what the processes saw is asked of them once
@@ -39,11 +39,11 @@ def seen(out: Path) -> list[dict[str, Any]]:
     """What each of two processes saw."""
     lines = [json.dumps({"text": f"the {number} of the {number + 1} is not the {number * 7}."}) for number in range(60)]
     (out / "text.jsonl").write_text("\n".join(lines), "utf-8")
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "XDG_CACHE_HOME": str(out / "cache"), "PYTHONPATH": PATHS}
-    with launched(2, [str(SCRIPT), str(out)], env=environment) as process:
-        said, _ = process.communicate(timeout=2 * PATIENCE)
+    variables = {"OPENBLAS_NUM_THREADS": "1", "XDG_CACHE_HOME": str(out / "cache"), "PYTHONPATH": PATHS}
+    with ring(out, [[str(SCRIPT), str(out)]] * 2, **variables) as processes:
+        said = ended(processes, 2 * PATIENCE)
     files = [out / f"{rank}.json" for rank in range(2)]
-    assert all(file.exists() for file in files), said
+    assert all(file.exists() for file in files), "".join(err for _, _, err in said)
     return [json.loads(file.read_text("utf-8")) for file in files]
 
 

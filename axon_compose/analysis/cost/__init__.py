@@ -2,7 +2,7 @@
 
 from axon_compose.analysis.cost._answers import Answers
 from axon_compose.analysis.cost._caches import layer_traffic
-from axon_compose.analysis.cost._measure import CONTEXTS, cost, kind, part_name
+from axon_compose.analysis.cost._measure import CONTEXTS, check_sequences, cost, kind, part_name
 from axon_compose.analysis.cost._reads import bytes_read
 from axon_compose.analysis.cost._sheet import ContextCost, CostSheet, Fit, LayerCost, PartCost, TrainingCost
 from axon_compose.analysis.cost._training import Training, tokens_at_once
@@ -22,6 +22,7 @@ __all__ = [
     "Training",
     "TrainingCost",
     "bytes_read",
+    "check_sequences",
     "cost",
     "kind",
     "layer_traffic",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -11,10 +11,10 @@ from axon_compose.analysis.cost._caches import cache_parts, cache_traffic
 from axon_compose.analysis.cost._reads import bytes_read
 from axon_compose.analysis.cost._sheet import ContextCost, CostSheet, Fit, LayerCost, PartCost
 from axon_compose.analysis.cost._training import Training
-from axon_compose.analysis.cost._weights import BITS, Storage
-from axon_compose.plan import DTYPES, Layer, Plan, Use, active_parameters, cache_nbytes, total_parameters
+from axon_compose.analysis.cost._weights import Storage
+from axon_compose.plan import Layer, Plan, Use, active_parameters, cache_nbytes, total_parameters
 
-__all__ = ["CONTEXTS", "cost", "kind", "part_name"]
+__all__ = ["CONTEXTS", "check_sequences", "cost", "kind", "part_name"]
 
 #: Components that cost the same, one of them for all and how many there are.
 Kinds = list[tuple[Use, int]]
@@ -56,21 +56,30 @@ def cost(
         ValueError: If a number is out of its range.
     """
     contexts = (context,) if isinstance(context, int) else tuple(context)
-    if not contexts or not all(1 <= tokens <= _ENDLESS for tokens in contexts):
-        raise ValueError(f"`context` must be from 1 to {_ENDLESS:,} tokens")
-    if dtype not in DTYPES:
-        raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}")
-    if not 1 <= batch <= _ENDLESS:
-        raise ValueError("`batch` must be 1 or more")
+    check_sequences(contexts, batch)
     if segment is not None and (segment < 0 or not training):
         raise ValueError("`segment` must not be negative, and is for `training` alone")
-    if quantize is not None and quantize not in BITS:
-        raise ValueError(f"`quantize` must be one of {', '.join(map(str, BITS))}")
     if memory is not None and memory < 0:
         raise ValueError("`memory` must not be negative")
     if bandwidth is not None and not 0 < bandwidth < float("inf"):
         raise ValueError("`bandwidth` must be above 0")
     return _Measure(plan, contexts, Storage(dtype, quantize), batch, training, bandwidth, segment).sheet(memory)
+
+
+def check_sequences(contexts: Collection[int], batch: int) -> None:
+    """Refuse sequences that cannot be.
+
+    Args:
+        contexts: Tokens of each sequence, one number or more.
+        batch: Sequences that run together.
+
+    Raises:
+        ValueError: A number is out of its range.
+    """
+    if not contexts or not all(1 <= tokens <= _ENDLESS for tokens in contexts):
+        raise ValueError(f"`context` must be from 1 to {_ENDLESS:,} tokens")
+    if not 1 <= batch <= _ENDLESS:
+        raise ValueError("`batch` must be 1 or more")
 
 
 class _Measure:

@@ -24,11 +24,20 @@ class Storage:
         dtype: `float32`, `bfloat16` or `float16`; parameters that a component keeps in float32 stay so.
         bits: Of a quantised number, None for weights as they are.
         group_size: Numbers that share a scale and a bias.
+
+    Raises:
+        ValueError: Weights cannot be stored so.
     """
 
     dtype: str
     bits: int | None = None
     group_size: int = GROUP_SIZE
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}")
+        if self.bits is not None and self.bits not in BITS:
+            raise ValueError(f"`quantize` must be one of {', '.join(map(str, BITS))}")
 
     def nbytes(self, use: Use) -> int:
         """Bytes of a component's parameters."""

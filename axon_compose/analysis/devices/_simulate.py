@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from axon_compose.analysis.cost import Storage
-from axon_compose.analysis.devices._hardware import Hardware, check_devices
+from axon_compose.analysis.cost import Storage, check_sequences
+from axon_compose.analysis.devices._hardware import Hardware, check_devices, nothing_fits
 from axon_compose.analysis.devices._layout import Layout, layouts
-from axon_compose.analysis.devices._schedule import Schedule
+from axon_compose.analysis.devices._measure import CONTEXT
+from axon_compose.analysis.devices._schedule import SCHEDULES, Schedule
 from axon_compose.analysis.devices._simulation import Candidate, Simulated, simulated
 from axon_compose.analysis.devices._stage_times import StageTimes
 from axon_compose.analysis.devices._strategies import Spreads
 from axon_compose.diagnostics import Diagnostic, Refusal
-from axon_compose.machine.units import human
 from axon_compose.notebook import Shown
 from axon_compose.plan import Plan
 
@@ -72,12 +72,8 @@ class SimulationSheet(Shown):
         """A warning where nothing fits."""
         if self.best.fits is not False:
             return ()
-        there, needed = human(self.hardware.memory or 0), human(self.best.memory_bytes)
-        message = (
-            f"`{self.name}` fits on {self.devices:,} devices of {there} in no way: {self.best.name} needs {needed} of "
-            "each"
-        )
-        return (Diagnostic("AX402", message, help=_LESS, severity="warning"),)
+        least = self.best.name, self.best.memory_bytes
+        return (nothing_fits(self.name, self.devices, self.hardware, least, _LESS),)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON-ready data, the times of single jobs left out."""
@@ -97,7 +93,7 @@ def simulate(
     devices: int,
     *,
     hardware: Hardware | None = None,
-    context: int = 4096,
+    context: int = CONTEXT,
     dtype: str = "bfloat16",
     batch: int = 1,
     quantize: int | None = None,
@@ -128,9 +124,17 @@ def simulate(
     Raises:
         Refusal: `AX403`, so many devices or such a layout cannot be; `AX980` or `AX990`, the model cannot be divided
             so.
+        ValueError: If another number is out of its range.
     """
     hardware = hardware or Hardware()
     check_devices(devices)
+    check_sequences((context,), batch)
+    if schedule not in SCHEDULES:
+        raise ValueError(f"`schedule` must be one of {', '.join(SCHEDULES)}")
+    if micro is not None and micro < 1:
+        raise ValueError("`micro` must be 1 or more")
+    if segment is not None and segment < 0:
+        raise ValueError("`segment` must not be negative")
     if layout and layout.devices != devices:
         raise _not_so_many(layout, devices)
     spreads = Spreads(plan, Storage(dtype, None if training else quantize), context)

@@ -9,7 +9,7 @@ from test_schedule import Brute
 
 from axon_compose import load
 from axon_compose.analysis.cost import Storage, cost
-from axon_compose.analysis.devices import SCHEDULES, Hardware, Layout, Simulated, simulate
+from axon_compose.analysis.devices import SCHEDULES, Hardware, Layout, Simulated, simulate, spread
 from axon_compose.analysis.devices._hardware import check_devices
 from axon_compose.analysis.devices._pieces import Experts
 from axon_compose.analysis.devices._schedule import decoding, training
@@ -227,3 +227,27 @@ def test_machines_keep_tensor_groups_together() -> None:
         slow, fast = (only(plan, layout, hardware, context=1024) for hardware in (flat, inside))
         assert (fast.seconds < slow.seconds / 2) == better
         assert fast.seconds == slow.seconds or better
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"context": 0},
+        {"batch": 0},
+        {"batch": -4},
+        {"dtype": "int8"},
+        {"quantize": 7},
+        {"micro": 0},
+        {"schedule": "zigzag", "training": True},
+        {"segment": -1, "training": True},
+    ],
+    ids=str,
+)
+def test_wrong_arguments(wrong: dict[str, Any]) -> None:
+    """As of `cost` and `spread`: no figure is made of what cannot be."""
+    name = next(iter(wrong))
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        simulate(model(), 2, **wrong)
+    if name not in ("micro", "schedule"):
+        with pytest.raises(ValueError, match=f"`{name}`"):
+            spread(model(), 2, **wrong)
