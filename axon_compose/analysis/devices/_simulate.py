@@ -8,6 +8,7 @@ from typing import Any, Final
 from axon_compose.analysis.cost import Storage, check_sequences
 from axon_compose.analysis.devices._hardware import Hardware, check_devices, nothing_fits
 from axon_compose.analysis.devices._layout import Layout, layouts
+from axon_compose.analysis.devices._measure import CONTEXT
 from axon_compose.analysis.devices._schedule import SCHEDULES, Schedule
 from axon_compose.analysis.devices._simulation import Candidate, Simulated, simulated
 from axon_compose.analysis.devices._stage_times import StageTimes
@@ -92,7 +93,7 @@ def simulate(
     devices: int,
     *,
     hardware: Hardware | None = None,
-    context: int = 4096,
+    context: int = CONTEXT,
     dtype: str = "bfloat16",
     batch: int = 1,
     quantize: int | None = None,

@@ -169,6 +169,8 @@ def test_a_simulation(capsys: pytest.CaptureFixture[str]) -> None:
         (["--devices", "2", "--micro-batches", "2"], "argument --micro-batches: only with --simulate"),
         (["--devices", "2", "--simulate", "--no-overlap"], "argument --no-overlap: only with --training"),
         (["--devices", "2", "--simulate", "--schedule", "gpipe"], "argument --schedule: only with --training"),
+        (["--devices", "2", "--simulate", "--segment", "0"], "argument --segment: only with --training"),
+        (["--latency", "0s"], "argument --latency: only with --devices"),
         (["--devices", "2", "--simulate", "--layout", "2"], "'2' is not three numbers"),
         (["--devices", "2", "--simulate", "--flops", "30"], "'30' is not a number of operations a second"),
     ],
