@@ -20,7 +20,7 @@ from axon_compose.proof.check._subject import Subject
 
 __all__ = ["Shared", "apart", "caches_on_devices", "devices", "fed", "shared", "ways"]
 
-#: Largest difference, relative to the largest logit, where roundings come to less: parts are summed in another order.
+#: Largest difference, relative to the largest logit, where roundings make less: parts are summed in another order.
 _EXACT: Final = 2e-6
 #: Tokens in front of the second row of a batch.
 _PADDING: Final = 3
@@ -127,7 +127,7 @@ def shared(subject: Subject, size: int) -> Shared:
         size: Number of devices.
 
     Raises:
-        Refusal: `AX980`, nothing of the model can be split over so many devices.
+        Refusal: `AX980`, nothing of the model can be split over that number of devices.
     """
     tensor, feeding = split_plan(subject.plan, size), ways(subject)
     rows = _ragged(subject)
