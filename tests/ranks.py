@@ -24,7 +24,7 @@ Process = subprocess.Popen[Any]
 
 @contextmanager
 def ports(count: int) -> Iterator[int]:
-    """The first of so many free ports in a row."""
+    """The first of as many free ports in a row."""
     with ExitStack() as held:
         while (first := _held(count, held)) is None:
             pass

@@ -1,4 +1,4 @@
-"""What a built folder's `model_file` imports: the classes that `mlx_lm` asks of an architecture, told their folder."""
+"""What a built folder's `model_file` imports: the classes that `mlx_lm` asks of an architecture, with their folder."""
 
 from __future__ import annotations
 

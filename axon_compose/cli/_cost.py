@@ -20,8 +20,6 @@ __all__ = ["cost"]
 
 def cost(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Print the cost sheet. Whether it fits is an answer, not a failure."""
-    if arguments.segment is not None and not arguments.training:
-        arguments.error("argument --segment: only with --training")
     hardware(arguments)  # a wrong flag is reported before anything is counted
     architecture = load_file(arguments.file, arguments)
     sheet = architecture.cost(**sizes(arguments), training=arguments.training, segment=arguments.segment)

@@ -74,7 +74,7 @@ def add_counting(command: Command) -> None:
 
 
 def simulation(parser: Any) -> None:
-    """What a simulation of several devices can be told."""
+    """Add the flags of a simulation of several devices."""
     parser.add_argument(
         "--simulate", action="store_true", help="simulate decoding, or with --training steps, by every layout"
     )

@@ -25,8 +25,6 @@ def draw(arguments: argparse.Namespace, terminal: Terminal) -> int:
     given = sizes(arguments) | ({} if arguments.devices is None else {"devices": arguments.devices})
     if arguments.training and not arguments.simulate:
         arguments.error("argument --training: only with --simulate")
-    if arguments.segment is not None and not arguments.training:
-        arguments.error("argument --segment: only with --training")
     if given and target.suffix != ".html":
         terminal.note(f"error: a picture shows nothing of --{next(iter(given))}; a page (.html) does")
         return USAGE

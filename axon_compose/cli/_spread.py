@@ -1,4 +1,4 @@
-"""What `cost`, `compare` and `draw` are told of several devices."""
+"""The flags of `cost`, `compare` and `draw` for several devices."""
 
 from __future__ import annotations
 
@@ -11,28 +11,32 @@ from axon_compose.cli._arguments import sizes
 
 __all__ = ["hardware", "simulated", "spread_options"]
 
-#: Flags of a simulation, by their names among the arguments; and those of a training step alone.
-_SIMULATED: Final = ("layout", "schedule", "micro_batches", "flops", "no_overlap")
-_TRAINED: Final = ("schedule", "no_overlap")
+#: Flags, and others that say something with them alone, by their names among the arguments.
+_ONLY_WITH: Final = {
+    "devices": ("link", "machine", "latency", "simulate"),
+    "simulate": ("layout", "schedule", "micro_batches", "flops", "no_overlap"),
+    "training": ("schedule", "no_overlap", "segment"),
+}
 
 
 def hardware(arguments: argparse.Namespace) -> Hardware:
     """What is assumed of each device; a usage error for flags that say nothing here."""
-    for name in ("link", "machine", "latency", "simulate"):
-        if getattr(arguments, name, None) not in (None, False) and arguments.devices is None:
-            arguments.error(f"argument --{name}: only with --devices")
-    if getattr(arguments, "layers", False) and arguments.devices is not None:
+    for flag, names in _ONLY_WITH.items():
+        for name in names:
+            if _given(arguments, name) and not _given(arguments, flag):
+                arguments.error(f"argument --{name.replace('_', '-')}: only with --{flag}")
+    if _given(arguments, "layers") and _given(arguments, "devices"):
         arguments.error("argument --layers: not with --devices")
-    for name in _SIMULATED:
-        if getattr(arguments, name, None) and not arguments.simulate:
-            arguments.error(f"argument --{name.replace('_', '-')}: only with --simulate")
-    for name in _TRAINED:
-        if getattr(arguments, name, None) and not arguments.training:
-            arguments.error(f"argument --{name.replace('_', '-')}: only with --training")
-    names = ("link", "latency", "bandwidth", "memory", "flops")
-    given = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
+    speeds = ("link", "latency", "bandwidth", "memory", "flops")
+    given = {name: getattr(arguments, name) for name in speeds if _given(arguments, name)}
     number, speed = arguments.machine or (1, None)
     return Hardware(**given, machine=number, machine_link=speed)
+
+
+def _given(arguments: argparse.Namespace, name: str) -> bool:
+    """Whether a flag was given; a command may not have it at all."""
+    value = getattr(arguments, name, None)
+    return value is not None and value is not False
 
 
 def spread_options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from axon_compose.checkpoints.files._shards import Shard, bytes_of, tensor_specs
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.machine.files import sync
 
-__all__ = ["STATE_FILE", "fill", "read_state", "require_same", "stream_state", "write_state"]
+__all__ = ["STATE_FILE", "read_state", "require_same", "stream_state", "write_state"]
 
 STATE_FILE: Final = "training.safetensors"
 _KEY: Final = "axon_compose_training"
@@ -156,12 +156,3 @@ def require_same(now: dict[str, Any], then: dict[str, Any]) -> None:
     details = tuple(_IN_WORDS.get(key) or f"`{key}` was {then.get(key)}, and is {now.get(key)}" for key in changed)
     hint = "continue with the options of the beginning; a new run from these weights is `--init DIR`"
     raise CheckpointError("AX804", "the run was begun with other options", hint, details)
-
-
-def fill(state: Any, values: Any) -> None:
-    """Put values into the places of a tree that others hold on to."""
-    for key in range(len(state)) if isinstance(state, list) else list(state):
-        if isinstance(state[key], mx.array):
-            state[key] = values[key]
-        else:
-            fill(state[key], values[key])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from axon_compose.learn._checkpoint import STATE_FILE, fill, read_state, require_same, stream_state, write_state
+from axon_compose.learn._checkpoint import STATE_FILE, read_state, require_same, stream_state, write_state
 from axon_compose.learn.budget import Spent
 from axon_compose.machine.files import cannot_write
 from axon_compose.plan import plan_to_dict
@@ -87,12 +87,12 @@ class State:
                 shapes = {key: trainer.held.shape_of(key, value) for key, value in own.items()}
                 found, record = read_state(folder, shapes, trainer.model.plan.name)
                 require_same(self._options(), record["options"])
-            record = trainer.ranks.told(record)
+            record = trainer.ranks.broadcast(record)
         arrays = {key: trainer.held.received(key, value, found.get(key)) for key, value in own.items()}
         weights = [(key.removeprefix("weights."), value) for key, value in arrays.items() if key.startswith("weights.")]
         state = [(key.removeprefix("optimizer."), value) for key, value in arrays.items() if key[0] == "o"]
         trainer.model.update(tree_unflatten(weights))
-        fill(trainer.optimizer.state, tree_unflatten(state))
+        _fill(trainer.optimizer.state, tree_unflatten(state))
         trainer.spent = Spent(**record["spent"])
         mx.eval(trainer.model.state, trainer.optimizer.state)
 
@@ -125,3 +125,12 @@ class State:
         weights = {f"weights.{name}": value for name, value in tree_flatten(self.trainer.model.parameters())}
         state = tree_flatten(self.trainer.optimizer.state)
         return weights | {f"optimizer.{name}": value for name, value in state}
+
+
+def _fill(state: Any, values: Any) -> None:
+    """Put values into the places of a tree that others hold on to."""
+    for key in range(len(state)) if isinstance(state, list) else list(state):
+        if isinstance(state[key], mx.array):
+            state[key] = values[key]
+        else:
+            _fill(state[key], values[key])

@@ -120,13 +120,13 @@ def train(
         learner = material.wrapped(model, recipe.seed)
         batches = material.batches(recipe.batch, recipe.seed)
         trainer = Trainer(learner, batches, recipe, budget, objective=objective, ranks=ranks, sharded=fully_shard)
-        told = list(listeners) if ranks.first else []
+        called = list(listeners) if ranks.first else []
         if report_to and ranks.first:
             config = {"architecture": plan.name, **asdict(recipe), "budget": str(trainer.budget)}
-            told.append(CallbackListener(reporting_callback(report_to, project, out, config)))
+            called.append(CallbackListener(reporting_callback(report_to, project, out, config)))
         run = Run(
             trainer, out, text=text, tokenizer=text.maker.choice if text else "none", model=model,
-            accuracy=text is None, cadence=cadence, listeners=told, pages=pages, force=force,
+            accuracy=text is None, cadence=cadence, listeners=called, pages=pages, force=force,
         )  # fmt: skip
         if resume:
             run.resume()
@@ -247,6 +247,6 @@ def _of_parts(plan: Plan, recipe: Recipe, processes: int) -> int:
     """Bytes of the first of several processes that keep parts: in a step, or where it has all weights to write them."""
     batch = recipe.batch // recipe.accumulate
     copied, found = training_strategies(
-        plan, processes, context=recipe.length, dtype="float32", batch=batch, segment=recipe.segment, memory=None
+        plan, processes, context=recipe.length, dtype="float32", batch=batch, segment=recipe.segment
     )
     return max(found.memory_bytes, found.weight_bytes + found.optimizer_bytes + copied.weight_bytes)

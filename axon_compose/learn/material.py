@@ -165,7 +165,7 @@ def prepared_once(ranks: Ranks, work: Callable[[], Prepared]) -> Prepared:
     """
     with ranks.together():
         found: Prepared = ranks.in_turn(work)
-        if ranks.told(found.digest) != found.digest:
+        if ranks.broadcast(found.digest) != found.digest:
             hint = "give all processes the same texts and the same tokenizer"
             raise CheckpointError("AX806", f"process {ranks.rank} has other texts than process 0", hint)
         ranks.exchanged(None)

@@ -34,7 +34,7 @@ class NextTokens:
 
     def __init__(self, plan: Plan, recipe: Recipe, ranks: Ranks | None = None) -> None:
         self.recipe = recipe
-        self.balance = Balance(plan, recipe.balance_loss, recipe.balance_rate, ranks or Ranks())
+        self.balance = Balance(plan, recipe.balance_loss, recipe.balance_rate, ranks)
 
     def __call__(self, model: Any, tokens: mx.array, targets: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
         """See `Objective`."""

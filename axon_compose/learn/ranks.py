@@ -123,7 +123,7 @@ class Ranks:
                 raise _known(_of_another(rank, each))
         return [each["value"] for each in found]
 
-    def told(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The JSON-ready value of rank 0."""
         return self.exchanged(value if self.first else None)[0]
 
@@ -156,7 +156,7 @@ class Ranks:
 
     @contextmanager
     def stepping(self, *alike: type[Exception]) -> Iterator[None]:
-        """Where ranks send each other arrays: an error of one of them cannot be told, and ends the others by its end.
+        """Where ranks send each other arrays: an error of one of them cannot be sent, and its end ends the others.
 
         Args:
             alike: What all ranks raise at the same time.

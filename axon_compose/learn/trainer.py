@@ -238,8 +238,8 @@ class Trainer:
 
     def _agreed(self, seconds: float) -> float:
         """How long a step took; where that decides when training ends, by the clock of the first rank."""
-        told: float = self.ranks.told(seconds) if self.budget.unit == "minutes" else seconds
-        return told
+        agreed: float = self.ranks.broadcast(seconds) if self.budget.unit == "minutes" else seconds
+        return agreed
 
     def _settled(self, figures: dict[str, mx.array]) -> dict[str, float]:
         """Even out the load of experts by that of the step; figures to show."""
@@ -276,7 +276,7 @@ class Trainer:
     def _diverged(self, step: int, batch: Batch, loss: float, norm: float) -> Diverged:
         what = f"the loss is {loss}" if not isfinite(loss) else f"the norm of the gradient is {norm}"
         with self.held.running():
-            where = self.ranks.told(first_not_finite(self.model, batch.tokens))
+            where = self.ranks.broadcast(first_not_finite(self.model, batch.tokens))
         hint = "lower `learning_rate`, or let it rise over a larger part with `warmup`"
         return Diverged("AX803", f"{what} in step {step}: the first that is not finite is {where}", hint)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from axon_compose.analysis.cost import GROUP_SIZE
 from axon_compose.report._cells import escape
-from axon_compose.report._devices import assumed
+from axon_compose.report._devices import assumed, stored
 from axon_compose.report._html import bold, html_table, paragraph
 from axon_compose.report._style import PLAIN, Style
 from axon_compose.report._table import table
@@ -53,9 +53,8 @@ def _title(column: Column, line: int) -> str:
 
 def headline(comparison: Comparison) -> str:
     """How many models, and how they are stored."""
-    stored = comparison.dtype if comparison.quantize is None else f"{comparison.quantize} bits and {comparison.dtype}"
     many = len(comparison.rows)
-    text = f"{many} model{'s' if many > 1 else ''} in {stored}"
+    text = f"{many} model{'s' if many > 1 else ''} in {stored(comparison.dtype, comparison.quantize)}"
     return text if comparison.batch == 1 else f"{text}, {comparison.batch:,} sequences"
 
 

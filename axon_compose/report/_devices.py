@@ -10,7 +10,16 @@ from axon_compose.report._html import bold, html_table, paragraph
 from axon_compose.report._style import Style
 from axon_compose.report._table import table
 
-__all__ = ["assumed", "devices_head", "devices_html", "devices_notes", "devices_text", "strategy_rows", "training_rows"]
+__all__ = [
+    "assumed",
+    "devices_head",
+    "devices_html",
+    "devices_notes",
+    "devices_text",
+    "stored",
+    "strategy_rows",
+    "training_rows",
+]
 
 Rows = list[list[str]]
 
@@ -31,9 +40,8 @@ def devices_html(sheet: DevicesSheet) -> str:
 
 def devices_head(sheet: DevicesSheet) -> str:
     """The model, how it is stored, and on how many devices."""
-    stored = sheet.dtype if sheet.quantize is None else f"{sheet.quantize} bits and {sheet.dtype}"
     many = "1 device" if sheet.devices == 1 else f"{sheet.devices:,} devices"
-    text = f"{sheet.name} in {stored} on {many}, {sheet.context:,} tokens"
+    text = f"{sheet.name} in {stored(sheet.dtype, sheet.quantize)} on {many}, {sheet.context:,} tokens"
     return text if sheet.batch == 1 else f"{text}, {sheet.batch:,} sequences"
 
 
@@ -113,6 +121,11 @@ def _whole(sheet: DevicesSheet) -> Iterator[str]:
     for (name, reason), names in where.items():
         of = "" if len(names) == len(groups) else f" of {', '.join(names)}"
         yield f"whole on every device{of}: `{name}`: {reason}"
+
+
+def stored(dtype: str, bits: int | None) -> str:
+    """In what weights are stored, as text."""
+    return dtype if bits is None else f"{bits} bits and {dtype}"
 
 
 def assumed(hardware: Hardware) -> str:

@@ -9,6 +9,7 @@ from axon_compose.analysis.cost import Storage
 from axon_compose.devices import Share, TensorPlan, shares
 from axon_compose.machine.units import count, human
 from axon_compose.plan import Plan, cache_nbytes, layer_ranges, total_parameters
+from axon_compose.report._devices import stored
 from axon_compose.report._style import Style
 from axon_compose.report._table import table
 
@@ -25,7 +26,7 @@ _JOINED = {"sum": "summed", "gather": "put together", "whole": "-"}
 
 
 def shares_text(plan: Plan, tensor: TensorPlan, style: Style, bits: int | None = None) -> str:
-    """What is split and how, what is whole and why, and what that comes to.
+    """What is split and how, what is whole and why, and the totals.
 
     Args:
         plan: The whole model.
@@ -84,8 +85,7 @@ def _whole(found: tuple[Share, ...]) -> Iterator[list[str]]:
 
 def _totals(plan: Plan, tensor: TensorPlan, bits: int | None) -> Iterator[list[str]]:
     one, whole = (_weights(each, Storage("bfloat16", bits)) for each in (tensor.plan, plan))
-    stored = "bfloat16" if bits is None else f"{bits} bits and bfloat16"
-    yield ["weights per device", f"{human(one)} of {human(whole)} in {stored}, {one / whole:.1%}"]
+    yield ["weights per device", f"{human(one)} of {human(whole)} in {stored('bfloat16', bits)}, {one / whole:.1%}"]
     if plan.slots:
         one, whole = (cache_nbytes(each, _CONTEXT) for each in (tensor.plan, plan))
         yield ["caches per device", f"{human(one)} of {human(whole)} at {_CONTEXT:,} tokens, {one / whole:.1%}"]

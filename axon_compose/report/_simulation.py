@@ -6,12 +6,19 @@ from collections.abc import Iterator
 
 from axon_compose.analysis.devices import Simulated, SimulationSheet
 from axon_compose.machine.units import human, operations, rate
-from axon_compose.report._devices import assumed
+from axon_compose.report._devices import assumed, stored
 from axon_compose.report._html import bold, html_table, paragraph
 from axon_compose.report._style import Style
 from axon_compose.report._table import table
 
-__all__ = ["simulation_head", "simulation_html", "simulation_notes", "simulation_rows", "simulation_text"]
+__all__ = [
+    "seconds_text",
+    "simulation_head",
+    "simulation_html",
+    "simulation_notes",
+    "simulation_rows",
+    "simulation_text",
+]
 
 
 def simulation_text(sheet: SimulationSheet, style: Style) -> str:
@@ -32,10 +39,9 @@ def simulation_html(sheet: SimulationSheet) -> str:
 def simulation_head(sheet: SimulationSheet) -> str:
     """The model, what it does, and on how many devices."""
     what = "a training step" if sheet.training else "decoding"
-    stored = sheet.dtype if sheet.quantize is None else f"{sheet.quantize} bits and {sheet.dtype}"
     return (
-        f"{sheet.name} in {stored}, {what} simulated on {sheet.devices:,} devices: {sheet.batch:,} "
-        f"sequence{'s' * (sheet.batch > 1)} of {sheet.context:,} tokens"
+        f"{sheet.name} in {stored(sheet.dtype, sheet.quantize)}, {what} simulated on {sheet.devices:,} devices: "
+        f"{sheet.batch:,} sequence{'s' * (sheet.batch > 1)} of {sheet.context:,} tokens"
     )
 
 
@@ -49,7 +55,7 @@ def simulation_rows(sheet: SimulationSheet) -> list[list[str]]:
     ]
     if sheet.hardware.memory is not None:
         columns.append([f"fits {human(sheet.hardware.memory)}", *("yes" if row.fits else "no" for row in runs)])
-    columns.append(["step" if sheet.training else "per token", *(_seconds(row.seconds) for row in runs)])
+    columns.append(["step" if sheet.training else "per token", *(seconds_text(row.seconds) for row in runs)])
     columns.append(["tokens/s", *(rate(row.tokens_per_second) for row in runs)])
     for name in ("computing", "bubble", "tensor", "experts", "gradients"):
         parts = [getattr(row, name) for row in runs]
@@ -62,7 +68,8 @@ def _micro(row: Simulated) -> str:
     return f"{row.micro:,} of {row.sequences:,}"
 
 
-def _seconds(seconds: float) -> str:
+def seconds_text(seconds: float) -> str:
+    """To three digits: `5.33 s`, `77.2 ms`."""
     return f"{seconds:,.3g} s" if seconds >= 1 else f"{seconds * 1e3:,.3g} ms"
 
 

@@ -62,8 +62,8 @@ def test_a_server_answers_as_one_process_and_ends_with_a_rank(
             server.get("/health")
     said = plain(log.read_text())
     (killed,) = re.findall(r"Node with rank (\d) exited with code -9", said)
-    told = re.findall(r"error\[.*", said)  # none if `mlx.launch` was faster and ended the other rank itself
-    assert told in ([], [f"error[AX970]: rank {killed} has ended, its connection was closed"])
+    messages = re.findall(r"error\[.*", said)  # none if `mlx.launch` was faster and ended the other rank itself
+    assert messages in ([], [f"error[AX970]: rank {killed} has ended, its connection was closed"])
 
 
 def a_rank(launcher: int) -> int:
@@ -95,9 +95,9 @@ def test_a_rank_with_other_weights_ends_all(model: Path, data: Path, tmp_path: P
     begin = ["-m", "mlx_lm", command, "--trust-remote-code", *options[command], "--model"]
     commands = [[*begin, str(folder)] for folder in (model, other)]
     with ring(tmp_path, commands) as processes:
-        (code, _, told), (second, _, silent) = ended(processes)
+        (code, _, said), (second, _, silent) = ended(processes)
     assert (code, second) == (1, 1)
-    assert "error[AX971]: rank 1 has another content of `model.safetensors` than rank 0: " in told
+    assert "error[AX971]: rank 1 has another content of `model.safetensors` than rank 0: " in said
     assert "AX971" not in silent
 
 
@@ -109,9 +109,9 @@ def test_a_rank_that_cannot_build_the_model_ends_all(model: Path, tmp_path: Path
     config.write_text(config.read_text().replace('"axon_ssm"', '"gone/ssm"'))
     commands = [[*SERVER, "--model", str(folder), "--port", str(free_port())] for folder in (other, model)]
     with ring(tmp_path, commands) as processes:
-        (code, _, told), (second, _, last) = ended(processes)
+        (code, _, said), (second, _, last) = ended(processes)
     assert (code, second) == (1, 1)
-    assert "gone" in re.findall(r"error\[.*", told)[0]
+    assert "gone" in re.findall(r"error\[.*", said)[0]
     assert "error[AX970]: another rank has ended before all had agreed\n" in last
 
 
@@ -142,8 +142,8 @@ def answer(said: str) -> str:
 
 
 def test_lora_in_two_processes(built: Path, data: Path, tmp_path: Path) -> None:
-    built = Path(shutil.copytree(built, tmp_path / "built"))  # the shared folder stays as `build` wrote it
     """With plain steps along the gradient, which keep a rounding error as small as it is."""
+    built = Path(shutil.copytree(built, tmp_path / "built"))  # the shared folder stays as `build` wrote it
     run = ["--model", str(built), "--train", "--data", str(data), "--iters", "2", "--batch-size", "4"]
     run += ["--max-seq-length", "64", "--num-layers", "4", "--learning-rate", "0.1", "--optimizer", "sgd"]
     mlx_lm("lora", *run, "--adapter-path", tmp_path / "one")

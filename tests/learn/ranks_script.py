@@ -170,7 +170,7 @@ def values(ranks: Ranks) -> dict[str, Any]:
     shared = ranks.shared({"a": odd, "b": mx.array(7 * (1 - ranks.rank), mx.uint64)})
     return {
         "exchanged": ranks.exchanged({"rank": ranks.rank, "text": "ä" * (1 + 5 * ranks.rank)}),
-        "told": ranks.told(0.1 + ranks.rank),
+        "broadcast": ranks.broadcast(0.1 + ranks.rank),
         "sums": ranks.sums(np.array([1e-17, ranks.rank])).tolist(),
         "any": [ranks.any(ranks.rank == 1), ranks.any(False)],
         "shared": [np.array(shared["a"]).view(np.uint32).tolist(), shared["b"].item()],

@@ -48,10 +48,10 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         environment = {**os.environ, "MLX_HOSTFILE": str(hosts), "MLX_RANK": "0"}
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         with child([*forks.python(), *train(tmp_path)], env=environment, **streams) as process:
-            ((code, _, told),) = ended([process])
+            ((code, _, said),) = ended([process])
     assert code == 2
-    assert told.startswith("error[AX973]: the processes of the run cannot be connected: [ring] Couldn't bind socket: ")
-    assert "Address already in use" in told
+    assert said.startswith("error[AX973]: the processes of the run cannot be connected: [ring] Couldn't bind socket: ")
+    assert "Address already in use" in said
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,11 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         (["--set", "components.attn.head_dim=4"], "rank 1 has another description of the model than rank 0: "),
     ],
 )
-def test_what_differs_is_told(tmp_path: Path, other: list[str], what: str) -> None:
+def test_what_differs_is_named(tmp_path: Path, other: list[str], what: str) -> None:
     common = train(tmp_path)
     with ring(tmp_path, [common, [*common, *other]]) as processes:
         said = ended(processes)
     assert [code for code, _, _ in said] == [2, 2]
     assert not (tmp_path / "out").exists()
-    (told,) = re.findall(r"error\[AX971\]: .*", "".join(err for _, _, err in said))
-    assert re.search(what, told)
+    (message,) = re.findall(r"error\[AX971\]: .*", "".join(err for _, _, err in said))
+    assert re.search(what, message)

@@ -51,7 +51,7 @@ def test_values_are_exchanged(seen: list[dict[str, Any]]) -> None:
     for found in seen:
         assert found["size"] == 2
         assert found["values"]["exchanged"] == [{"rank": 0, "text": "ä"}, {"rank": 1, "text": "ä" * 6}]
-        assert found["values"]["told"] == 0.1
+        assert found["values"]["broadcast"] == 0.1
         assert found["values"]["sums"] == [2e-17, 1.0]
         assert found["values"]["any"] == [True, False]
         assert found["values"]["shared"] == [[0x80000000, 0x7FC00000, 0x3FC00000], 7]

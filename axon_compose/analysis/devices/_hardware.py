@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from axon_compose.analysis.devices._collectives import Traffic
-from axon_compose.diagnostics import Refusal
+from axon_compose.diagnostics import Diagnostic, Refusal
+from axon_compose.machine.units import human
 
-__all__ = ["MOST_DEVICES", "Hardware", "check_devices"]
+__all__ = ["MOST_DEVICES", "Hardware", "check_devices", "nothing_fits"]
 
 #: Devices at most.
 MOST_DEVICES: Final = 65536
@@ -50,6 +51,10 @@ class Hardware:
         if self.memory is not None and self.memory < 0:
             raise ValueError("`memory` must not be negative")
 
+    def fits(self, nbytes: int) -> bool | None:
+        """Whether a device has memory for this number of bytes; None if nobody asks what fits."""
+        return None if self.memory is None else nbytes <= self.memory
+
     def seconds(self, traffic: Traffic, span: int) -> float:
         """How long devices take that exchange something.
 
@@ -59,6 +64,21 @@ class Hardware:
         """
         inside = self.machine_link is not None and self.machine % span == 0
         return traffic.seconds(self.machine_link if inside and self.machine_link else self.link, self.latency)
+
+
+def nothing_fits(model: str, devices: int, hardware: Hardware, least: tuple[str, int], help_: str) -> Diagnostic:
+    """The warning that a model fits on devices in no way.
+
+    Args:
+        model: Its name.
+        devices: How many there are.
+        hardware: What each has.
+        least: The way that needs least, and its bytes of each device.
+        help_: What to do.
+    """
+    there, (way, needed) = human(hardware.memory or 0), least
+    message = f"`{model}` fits on {devices:,} devices of {there} in no way: {way} needs {human(needed)} of each"
+    return Diagnostic("AX402", message, help=help_, severity="warning")
 
 
 def check_devices(devices: int) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
 from axon_compose.analysis.cost import Storage, check_sequences
-from axon_compose.analysis.devices._hardware import MOST_DEVICES, Hardware, check_devices
+from axon_compose.analysis.devices._hardware import MOST_DEVICES, Hardware, check_devices, nothing_fits
 from axon_compose.analysis.devices._layout import Layout, strategies
 from axon_compose.analysis.devices._recommend import recommend, recommend_training
 from axon_compose.analysis.devices._sheet import DevicesSheet, Impossible, StrategyCost
 from axon_compose.analysis.devices._strategies import Spreads
 from axon_compose.analysis.devices._training import training_strategies
 from axon_compose.diagnostics import Diagnostic, Refusal
-from axon_compose.machine.units import human
 from axon_compose.plan import Plan
 
 __all__ = ["CONTEXT", "spread"]
@@ -57,14 +57,8 @@ def spread(
     spreads = Spreads(plan, Storage(dtype, quantize), context)
     rows, impossible = counted(spreads, strategies(devices), batch, hardware)
     name, reason = recommend(rows, batch, hardware.memory)
-    step: dict[str, Any] = {
-        "context": context,
-        "dtype": dtype,
-        "batch": batch,
-        "segment": segment,
-        "memory": hardware.memory,
-    }
-    ways = tuple(training_strategies(plan, devices, **step) if training else ())
+    step = training_strategies(plan, devices, context=context, dtype=dtype, batch=batch, segment=segment)
+    ways = tuple(replace(way, fits=hardware.fits(way.memory_bytes)) for way in (step if training else ()))
     return DevicesSheet(
         name=plan.name,
         devices=devices,
@@ -100,11 +94,8 @@ def _nothing_fits(spreads: Spreads, rows: list[StrategyCost], batch: int, hardwa
     """A warning, with the least number of devices that is enough, of twice, four times as many and so on."""
     devices = rows[0].layout.devices
     least = min(rows, key=lambda row: row.memory_bytes)
-    message = (
-        f"`{spreads.plan.name}` fits on {devices:,} devices of {human(hardware.memory or 0)} in no way: "
-        f"{least.name} needs {human(least.memory_bytes)} of each"
-    )
-    return Diagnostic("AX402", message, help=_enough(spreads, devices, batch, hardware), severity="warning")
+    enough = _enough(spreads, devices, batch, hardware)
+    return nothing_fits(spreads.plan.name, devices, hardware, (least.name, least.memory_bytes), enough)
 
 
 #: How often the number of devices is doubled, in search of one that is enough.

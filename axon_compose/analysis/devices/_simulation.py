@@ -139,7 +139,6 @@ def simulated(candidate: Candidate, *, overlap: bool) -> Simulated:
         tokens *= times.spread.pieces.context
     parts = _parts(candidate, took, seconds + waited)
     memory = candidate.memory_bytes()
-    there = times.hardware.memory
     return Simulated(
         layout=layout,
         by_rank=times.by_rank,
@@ -154,7 +153,7 @@ def simulated(candidate: Candidate, *, overlap: bool) -> Simulated:
         experts=parts[2],
         gradients=waited / (seconds + waited),
         memory_bytes=memory,
-        fits=None if there is None else memory <= there,
+        fits=times.hardware.fits(memory),
         timeline=timeline,
     )
 

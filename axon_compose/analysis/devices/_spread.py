@@ -146,8 +146,8 @@ class Spread:
                 total += self.pieces.published(source, tokens, batch)
         return total
 
-    def told(self, tokens: int) -> tuple[Traffic, dict[int, float]]:
-        """What all stages are told after the last layer, so that each makes the scores: both ways round the ring.
+    def broadcast(self, tokens: int) -> tuple[Traffic, dict[int, float]]:
+        """What goes round the ring both ways after the last layer, so that each stage makes the scores.
 
         Returns:
             What waits for each other, and bytes by the stage that sends them.
@@ -163,7 +163,7 @@ class Spread:
 
     def path(self, tokens: int) -> tuple[Traffic, Traffic]:
         """All that waits for each other in one more token of so many sequences: inside of stages, and between them."""
-        inside, (between, _) = NOTHING, self.told(tokens)
+        inside, (between, _) = NOTHING, self.broadcast(tokens)
         for stage in range(self.stages):
             inside += self.shared(stage, tokens)
         for _, traffic in self.hops(tokens, tokens):
@@ -186,7 +186,7 @@ class Spread:
         for stage, traffic in self.hops(tokens):
             sent[stage] += traffic.nbytes
         if scores:
-            for stage, nbytes in self.told(tokens)[1].items():
+            for stage, nbytes in self.broadcast(tokens)[1].items():
                 sent[stage] += nbytes
         return max(sent)
 

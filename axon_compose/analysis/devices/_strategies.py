@@ -98,7 +98,7 @@ class Spreads:
             together=batch / spread.step_seconds(hardware, each),
             waiting=spread.waiting_seconds(hardware, 1) / one,
             whole=self.whole(layout.tensor),
-            fits=None if hardware.memory is None else weights + caches + between <= hardware.memory,
+            fits=hardware.fits(weights + caches + between),
         )
 
     def whole(self, tensor: int) -> dict[str, str]:

@@ -27,7 +27,7 @@ _SUMMED: Final = 4
 
 
 def training_strategies(
-    plan: Plan, devices: int, *, context: int, dtype: str, batch: int, segment: int | None, memory: int | None
+    plan: Plan, devices: int, *, context: int, dtype: str, batch: int, segment: int | None
 ) -> Iterator[TrainingStrategy]:
     """Both ways, see above.
 
@@ -38,18 +38,12 @@ def training_strategies(
         dtype: Of weights, gradients and moments.
         batch: Sequences of a step, all devices together.
         segment: As of `cost`.
-        memory: Bytes of a device, or None.
     """
     each = -(-batch // devices)
     step = cost(plan, context=context, dtype=dtype, batch=each, training=True, segment=segment).contexts[0].training
     assert step is not None
-    yield _told(_replicas(step, devices, segment), memory)
-    yield _told(_sharded(plan, step, devices, dtype, segment), memory)
-
-
-def _told(found: TrainingStrategy, memory: int | None) -> TrainingStrategy:
-    fits = None if memory is None else found.memory_bytes <= memory
-    return TrainingStrategy(**{**vars(found), "fits": fits})
+    yield _replicas(step, devices, segment)
+    yield _sharded(plan, step, devices, dtype, segment)
 
 
 def _replicas(step: TrainingCost, devices: int, segment: int | None) -> TrainingStrategy:

@@ -105,7 +105,7 @@ class _Race:
             "length": material.length,
         }
         found = kept(folder, self.terms) if folder and ranks.first else Kept()
-        self.kept = Kept(ranks.told(found.data))
+        self.kept = Kept(ranks.broadcast(found.data))
         self.runs: dict[Key, Run] = dict(self.kept.runs)
         self.plans: dict[str, Plan] = {}
         self.entrants: dict[str, Entrant] = {}
@@ -170,11 +170,11 @@ class _Race:
         )
         self._require(open_)
         lanes = deque(map(self._lane, open_))
-        now = self._told(lanes)
+        now = self._exchanged(lanes)
         while not (asked := self.ranks.any(stop.asked)) and now.left:
             for lane in lanes:
                 lane.step()
-            now = self._told(lanes)
+            now = self._exchanged(lanes)
             if now.ended or now.due:
                 self._save(lanes if now.due else [lane for lane in lanes if lane.run.over])
             lanes = deque(lane for lane in lanes if not lane.run.over)
@@ -184,7 +184,7 @@ class _Race:
         self._save(lanes)
         return not asked
 
-    def _told(self, lanes: Iterable[Lane]) -> Round:
+    def _exchanged(self, lanes: Iterable[Lane]) -> Round:
         """What all processes know after a round: of each other's runs, those that have news."""
         news = [lane.run for lane in lanes if self.runs.get(lane.key) != lane.run]
         parts = [self.settings.budget.part(lane.trainer.spent) for lane in lanes if not lane.run.over]

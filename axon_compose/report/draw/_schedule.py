@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import Final
 
 from axon_compose.analysis.devices import Job, Run, Simulated, SimulationSheet
-from axon_compose.report._simulation import simulation_notes, simulation_rows
+from axon_compose.report._simulation import seconds_text, simulation_notes, simulation_rows
 from axon_compose.report.draw._canvas import Canvas
 from axon_compose.report.draw._html import DESK, figure, models, note, section, sentence
 from axon_compose.report.draw._markup import element, number, text
@@ -54,8 +54,7 @@ def _strips(row: Simulated, width: float, *, style: bool = False) -> str:
     scale = (width - NAMES - 1) / timeline.seconds
     step = -(-timeline.stages // _MOST)
     shown = range(0, timeline.stages, step)
-    said = f"{timeline.seconds:,.3g} s" if timeline.seconds >= 1 else f"{timeline.seconds * 1e3:,.3g} ms"
-    canvas.words(width, 12, said, "small quiet end")
+    canvas.words(width, 12, seconds_text(timeline.seconds), "small quiet end")
     for place, stage in enumerate(shown):
         top = TOP + place * ROW
         canvas.words(0, top + 12, f"stage {stage + 1}", "small quiet")

@@ -81,7 +81,7 @@ def test_bytes_of_a_pipeline(name: str) -> None:
         ring.sent.clear()
     parts.run(step)
     spread = Spreads(architecture.plan(), Storage("float32"), 1).spread(Layout(pipeline=size))
-    sent = [spread.told(2)[1].get(stage, 0) for stage in range(size)]
+    sent = [spread.broadcast(2)[1].get(stage, 0) for stage in range(size)]
     for stage, traffic in spread.hops(2, batch=2):
         sent[stage] += traffic.nbytes
     found = [sum(ring.sent) for ring in reversed(parts.rings)]

@@ -27,7 +27,7 @@ def _file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path(FILE).write_text(json.dumps(described(name="small")))
 
 
-def told(capsys: pytest.CaptureFixture[str], *command: str) -> Any:
+def answer(capsys: pytest.CaptureFixture[str], *command: str) -> Any:
     assert main([*command, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
@@ -42,7 +42,7 @@ def test_text(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_has_both_sheets(capsys: pytest.CaptureFixture[str]) -> None:
-    found = told(
+    found = answer(
         capsys, "cost", FILE, "--devices", "2", "--link", "40Gbit/s", "--latency", "0.1ms", "--context", "1k,8k"
     )
     result = found["result"]
@@ -61,7 +61,7 @@ def test_json_has_both_sheets(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_fits_nowhere_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
-    found = told(capsys, "cost", FILE, "--devices", "2", "--memory", "1kB")
+    found = answer(capsys, "cost", FILE, "--devices", "2", "--memory", "1kB")
     assert [fault["code"] for fault in found["diagnostics"]] == ["AX402"]
     assert found["result"]["devices"]["recommended"] is None
     assert main(["cost", FILE, "--devices", "2", "--memory", "1kB"]) == 0
@@ -147,7 +147,7 @@ def test_a_simulation(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert out.startswith("small in bfloat16, decoding simulated on 4 devices: 8 sequences of 64 tokens\n")
     assert "30.0 TFLOP/s" in out
-    found = told(capsys, *command, "--training", "--layout", "2x2x1", "--flops", "1T", "--micro-batches", "4")
+    found = answer(capsys, *command, "--training", "--layout", "2x2x1", "--flops", "1T", "--micro-batches", "4")
     (run,) = found["result"]["simulation"]["runs"]
     assert run["name"] == "tensor 2 x pipeline 2"
     assert run["layout"] == {"tensor": 2, "pipeline": 2, "data": 1}
@@ -169,6 +169,8 @@ def test_a_simulation(capsys: pytest.CaptureFixture[str]) -> None:
         (["--devices", "2", "--micro-batches", "2"], "argument --micro-batches: only with --simulate"),
         (["--devices", "2", "--simulate", "--no-overlap"], "argument --no-overlap: only with --training"),
         (["--devices", "2", "--simulate", "--schedule", "gpipe"], "argument --schedule: only with --training"),
+        (["--devices", "2", "--simulate", "--segment", "0"], "argument --segment: only with --training"),
+        (["--latency", "0s"], "argument --latency: only with --devices"),
         (["--devices", "2", "--simulate", "--layout", "2"], "'2' is not three numbers"),
         (["--devices", "2", "--simulate", "--flops", "30"], "'30' is not a number of operations a second"),
     ],
