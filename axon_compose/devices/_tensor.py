@@ -9,8 +9,8 @@ from typing import Any
 from axon_compose.devices._agree import Place, agree, places
 from axon_compose.devices._part import Part, part_of
 from axon_compose.diagnostics import Refusal
-from axon_compose.plan import Branch, Layer, Plan, Use, change_layer
-from axon_compose.registry import Composite, Shard, Split
+from axon_compose.plan import Branch, Layer, Plan, Use, change_layer, layer_cache
+from axon_compose.registry import Shard, Split
 
 __all__ = ["TensorPlan", "devices_of", "split_plan"]
 
@@ -94,9 +94,7 @@ def _planned(plan: Plan, parts: Mapping[str, Part | str]) -> Plan:
 
     def layer(old: Layer) -> Layer:
         new = change_layer(old, lambda use: placed(f"{old.index}.{use.key}", use))
-        caches = tuple(use.cache for use in new.uses() if use.cache is not None)
-        new = replace(new, branches=tuple(map(_summed_once, new.branches)))
-        return replace(new, cache=None if not caches else caches[0] if len(caches) == 1 else Composite(caches))
+        return replace(new, branches=tuple(map(_summed_once, new.branches)), cache=layer_cache(new))
 
     layers = tuple(map(layer, plan.layers))
     return replace(

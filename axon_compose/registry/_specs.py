@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Final, Literal, Protocol
@@ -25,6 +25,7 @@ __all__ = [
     "Kind",
     "Optioned",
     "State",
+    "cache_leaves",
 ]
 
 Kind = Literal["layer", "norm", "position", "block", "embedding", "residual", "connection", "head"]
@@ -105,6 +106,15 @@ class Composite:
 
 
 CacheSpec = KV | State | Composite
+
+
+def cache_leaves(cache: CacheSpec | None) -> Iterator[KV | State]:
+    """The caches that are not made of others, in order; none of a component that keeps nothing."""
+    if isinstance(cache, Composite):
+        for child in cache.children:
+            yield from cache_leaves(child)
+    elif cache is not None:
+        yield cache
 
 
 class Optioned(Protocol):
