@@ -252,7 +252,7 @@ def bandwidth(text: str) -> float:
 
 
 def devices(text: str) -> int:
-    """A number of devices; whether a model can run on so many is not decided here."""
+    """A number of devices; whether a model can run on them is not decided here."""
     if not re.fullmatch("[0-9]{1,9}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of devices")
     return int(text)

@@ -107,7 +107,7 @@ def simulate(
         overlap: Whether gradients are summed while others are still computed.
 
     Raises:
-        Refusal: `AX403`, so many devices or such a layout cannot be; `AX980` or `AX990`, the model cannot be divided
+        Refusal: `AX403`, no such number of devices or layout; `AX980` or `AX990`, the model cannot be divided
             so.
         ValueError: If another number is out of its range.
     """
