@@ -210,10 +210,10 @@ class ComponentSpec:
             rate, and how they begin.
         transfers: What `axon-compose edit` can make the parameters from, instead of training them from the beginning:
             the parameters of a component of another type, or of the same type with other options.
-        split: `(options, dims, devices)` to what each of so many devices has of the component, or in plain words why it
-            cannot be split, naming the option: "`num_heads` (6) is not a multiple of 4 devices". A list of ways has the
-            best first: the first is taken that keeps groups of quantised weights whole. Every device has the whole
-            component unless given.
+        split: `(options, dims, devices)` to what each device has of the component, or in plain words why it cannot be
+            split, naming the option: "`num_heads` (6) is not a multiple of 4 devices". A list of ways has the best
+            first: the first is taken that keeps groups of quantised weights whole. Every device has the whole component
+            unless given.
         examples: Valid option mappings, tested by `axon_compose.testing`.
     """
 
