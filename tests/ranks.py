@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,19 +80,23 @@ def ring(folder: Path, commands: Sequence[Sequence[str]], **variables: str) -> I
     with ports(len(commands)) as first, ExitStack() as stack:
         hosts = folder / f"hosts-{first}.json"
         hosts.write_text(json.dumps([[f"127.0.0.1:{first + rank}"] for rank in range(len(commands))]))
-        streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         with processors.shared():
-            processes = [
-                stack.enter_context(
-                    child(
-                        [*forks.python(), *arguments],
-                        env={**os.environ, **variables, "MLX_HOSTFILE": str(hosts), "MLX_RANK": str(rank)},
-                        **streams,
-                    )
-                )
-                for rank, arguments in enumerate(commands)
-            ]
+            processes = [stack.enter_context(one(hosts, rank, each, **variables)) for rank, each in enumerate(commands)]
         yield processes
+
+
+def one(hosts: Path, rank: int, arguments: Sequence[str], **variables: str) -> AbstractContextManager[Process]:
+    """Run `python ARGUMENT…` as one rank.
+
+    Args:
+        hosts: The file with the addresses of all ranks.
+        rank: Its number.
+        arguments: Those of Python.
+        variables: Of the environment, besides those of the test.
+    """
+    environment = {**os.environ, **variables, "MLX_HOSTFILE": str(hosts), "MLX_RANK": str(rank)}
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return child([*forks.python(), *arguments], env=environment, **streams)
 
 
 def ended(processes: Sequence[Process], patience: float = PATIENCE) -> list[tuple[int, str, str]]:

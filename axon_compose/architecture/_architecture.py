@@ -108,7 +108,7 @@ class Architecture(Shown, Compiled):
             segment: Layers that a training step computes again at a time; 0 saves all.
 
         Raises:
-            Refusal: `AX403`, there cannot be so many devices.
+            Refusal: `AX403`, the number of devices is out of its range.
             ValueError: If another number is out of its range.
         """
         from axon_compose.analysis.devices import CONTEXT, spread
@@ -137,8 +137,8 @@ class Architecture(Shown, Compiled):
             The device's plan, which `cost` and other functions of plans take, what is split and what is whole and why.
 
         Raises:
-            Refusal: `AX980`, nothing of the model can be split over so many devices.
-            ValueError: Weights are not quantised to so many bits.
+            Refusal: `AX980`, nothing of the model can be split over this number of devices.
+            ValueError: Weights are not quantised to this number of bits.
             PluginFault: `AX212`, the record of a component raises, or gives something else than was agreed.
         """
         from axon_compose.analysis.cost import Storage
@@ -179,7 +179,7 @@ class Architecture(Shown, Compiled):
             overlap: Whether gradients are summed while others are still computed.
 
         Raises:
-            Refusal: `AX403`, so many devices or such a layout cannot be; `AX980` or `AX990`, the model cannot be
+            Refusal: `AX403`, no such number of devices or layout; `AX980` or `AX990`, the model cannot be
                 divided so.
             ValueError: If another number is out of its range.
         """
@@ -279,7 +279,7 @@ class Architecture(Shown, Compiled):
         Args:
             seed: Of weights and tokens.
             truths: Names out of `axon_compose.proof.check.TRUTHS`; all unless given.
-            devices: Also split the components over so many devices, which are threads of this process, and compare.
+            devices: Also split the components over this number of devices, threads of this process, and compare.
 
         Raises:
             ArchitectureError: If a component cannot be made small.

@@ -56,7 +56,7 @@ def compare(
         quantize: Bits of quantised weights; not quantised unless given.
         memory: Bytes that there are: does it fit, and how far?
         bandwidth: Bytes that memory moves in a second.
-        devices: Spread each model over so many devices too.
+        devices: Spread each model over this number of devices too.
         hardware: What is assumed of each device, see `analysis.devices.Hardware`.
         sort: Column to sort by; in the order given otherwise. See `Comparison.sort`.
         reverse: Reverse the order of the sort.

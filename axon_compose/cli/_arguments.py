@@ -244,15 +244,20 @@ def nbytes(text: str) -> int:
 
 def bandwidth(text: str) -> float:
     """GB a second to bytes; the unit may be named: `400`, `400GB/s`, `1.6TB/s`."""
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(GB/s|TB/s)?", text, re.IGNORECASE)
-    number = float(match[1]) if match else 0.0
-    if match is None or number <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of GB/s such as 400")
-    return number * (1e12 if (match[2] or "").upper() == "TB/S" else 1e9)
+    number, unit = _quantity(text, "(?i:GB/s|TB/s|)", "a number of GB/s such as 400")
+    return number * (1e12 if unit == "TB/S" else 1e9)
+
+
+def _quantity(text: str, units: str, said: str, *, zero: bool = False) -> tuple[float, str]:
+    """A number and its unit in capitals; `units` is a pattern."""
+    match = re.fullmatch(rf"([0-9]{{1,9}}(?:\.[0-9]{{1,9}})?) ?({units})", text)
+    if match is None or not (zero or float(match[1])):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {said}")
+    return float(match[1]), match[2].upper()
 
 
 def devices(text: str) -> int:
-    """A number of devices; whether a model can run on so many is not decided here."""
+    """A number of devices; whether a model can run on them is not decided here."""
     if not re.fullmatch("[0-9]{1,9}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of devices")
     return int(text)
@@ -260,11 +265,8 @@ def devices(text: str) -> int:
 
 def flops(text: str) -> float:
     """Operations a second: `30TFLOPS`, `30T`."""
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([GTP])(?:FLOPS|FLOP/s)?", text, re.IGNORECASE)
-    number = float(match[1]) if match else 0.0
-    if match is None or number <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of operations a second such as 30TFLOPS")
-    return number * 1000.0 ** _UNITS[match[2].upper()]
+    number, unit = _quantity(text, "(?i:[GTP](?:FLOPS|FLOP/s)?)", "a number of operations a second such as 30TFLOPS")
+    return number * 1000.0 ** _UNITS[unit[0]]
 
 
 def layout(text: str) -> tuple[int, int, int]:
@@ -277,11 +279,9 @@ def layout(text: str) -> tuple[int, int, int]:
 
 def link(text: str) -> float:
     """Bytes a second of a link: `10GB/s`, or in bits as networks are named, `100Gbit/s`."""
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(GB/s|MB/s|Gbit/s)?", text, re.IGNORECASE)
-    number = float(match[1]) if match else 0.0
-    if match is None or number <= 0 or "Gb/s" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is not the speed of a link such as 10GB/s or 100Gbit/s")
-    return number * {"MB/S": 1e6, "GBIT/S": 1e9 / 8}.get((match[2] or "").upper(), 1e9)
+    units = "(?!Gb/s)(?i:GB/s|MB/s|Gbit/s|)"  # Gb/s may be meant in bits
+    number, unit = _quantity(text, units, "the speed of a link such as 10GB/s or 100Gbit/s")
+    return number * {"MB/S": 1e6, "GBIT/S": 1e9 / 8}.get(unit, 1e9)
 
 
 def machine(text: str) -> tuple[int, float]:
@@ -294,10 +294,8 @@ def machine(text: str) -> tuple[int, float]:
 
 def latency(text: str) -> float:
     """Seconds of a message: `50us`, `0.2ms`."""
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(us|µs|ms|s)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not the time of a message such as 50us or 0.2ms")
-    return float(match[1]) * {"ms": 1e-3, "s": 1.0}.get(match[2], 1e-6)
+    number, unit = _quantity(text, "us|µs|ms|s", "the time of a message such as 50us or 0.2ms", zero=True)
+    return number * {"MS": 1e-3, "S": 1.0}.get(unit, 1e-6)
 
 
 def as_json(parser: argparse.ArgumentParser) -> None:

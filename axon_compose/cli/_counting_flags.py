@@ -131,7 +131,7 @@ def sizes(parser: Any) -> None:
         "--bandwidth", type=bandwidth, metavar="GB/s", help="of the memory: bounds the tokens per second"
     )
     parser.add_argument(
-        "--devices", type=devices, metavar="N", help="spread it over so many, each with --memory and --bandwidth"
+        "--devices", type=devices, metavar="N", help="spread it over N devices, each with --memory and --bandwidth"
     )
     parser.add_argument("--link", type=link, metavar="10GB/s", help="what a device sends to another (default: 10GB/s)")
     parser.add_argument(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from axon_compose.devices._part import Part
 from axon_compose.devices._tied import tables
-from axon_compose.plan import Plan, Use
-from axon_compose.registry import PASS_VALUES, Cut, Guard, PluginFault, Raised
+from axon_compose.plan import Plan, Use, refusal
+from axon_compose.registry import PASS_VALUES, Cut, PluginFault, Raised
 
 __all__ = ["Place", "agree", "places"]
 
@@ -87,12 +87,8 @@ def _reading(reader: Place, value: str, source: Place, parts: dict[str, Part | s
 
 
 def _refusal(use: Use, taken: Part, given: Part) -> str | None:
-    if use.spec.accepts is None:
-        return None
     try:
-        with Guard():
-            fault = use.spec.accepts(taken.options, given.options, taken.dims)
-            return str(fault) if fault else None
+        return refusal(use.spec, taken.options, given.options, taken.dims)
     except Raised as raised:
         raise PluginFault("AX212", f"`accepts` of {use.who} raises {raised}") from raised
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from axon_compose.diagnostics import Refusal
 from axon_compose.plan import Layer, Plan, Use, layer_numbers
-from axon_compose.registry import KV, PASS_VALUES, CacheSpec, Composite
+from axon_compose.registry import KV, PASS_VALUES, cache_leaves
 
 __all__ = ["given_stages", "home", "layer_loads", "own_layers", "require_own_weights", "source_use", "stages", "varies"]
 
@@ -120,11 +120,8 @@ def source_use(plan: Plan, source: str) -> Use:
 def varies(plan: Plan, source: str) -> bool:
     """Whether the shape of a value depends on more than the chunk: what attention publishes may be its whole cache."""
     use = source_use(plan, source)
-    return _attends(use.cache) and source.rpartition(".")[2] not in use.spec.constant
-
-
-def _attends(cache: CacheSpec | None) -> bool:
-    return isinstance(cache, KV) or (isinstance(cache, Composite) and any(map(_attends, cache.children)))
+    keys = any(isinstance(leaf, KV) for leaf in cache_leaves(use.cache))
+    return keys and source.rpartition(".")[2] not in use.spec.constant
 
 
 def _places(plan: Plan, possible: Sequence[int], needed: int) -> list[int]:

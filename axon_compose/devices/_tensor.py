@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from axon_compose.devices._agree import Place, agree, places
 from axon_compose.devices._part import Part, part_of
 from axon_compose.diagnostics import Refusal
-from axon_compose.plan import Branch, Layer, Plan, Use, change_layer
-from axon_compose.registry import Composite, Shard, Split
+from axon_compose.plan import Branch, Layer, Plan, Use, change_layer, layer_cache
+from axon_compose.registry import Shard, Split
 
 __all__ = ["TensorPlan", "devices_of", "split_plan"]
 
 #: Why a norm, a connection or a residual scheme is whole.
 _BETWEEN = "it works on the residual stream, which every device has"
+_ALONE: Final = Shard()
 #: Reasons that one message gives.
 _MOST = 8
-
-
-def _same(array: Any) -> Any:
-    return array
 
 
 @dataclass(frozen=True)
@@ -49,8 +46,8 @@ def split_plan(
     size: int,
     rank: int = 0,
     *,
-    sum: Callable[[Any], Any] = _same,  # noqa: A002 (as in `Shard`)
-    gather: Callable[[Any], Any] = _same,
+    sum: Callable[[Any], Any] = _ALONE.sum,  # noqa: A002 (as in `Shard`)
+    gather: Callable[[Any], Any] = _ALONE.gather,
     groups: Mapping[str, int] | None = None,
 ) -> TensorPlan:
     """The plan of one device of several that share the components of every layer.
@@ -64,7 +61,7 @@ def split_plan(
         groups: Full names of quantised modules to the numbers that share a scale, which stay together.
 
     Raises:
-        Refusal: `AX980`, nothing of the model can be split over so many devices.
+        Refusal: `AX980`, nothing of the model can be split over this number of devices.
         PluginFault: `AX212`, the record of a component raises, or gives something else than was agreed.
     """
     if size < 2:
@@ -94,9 +91,7 @@ def _planned(plan: Plan, parts: Mapping[str, Part | str]) -> Plan:
 
     def layer(old: Layer) -> Layer:
         new = change_layer(old, lambda use: placed(f"{old.index}.{use.key}", use))
-        caches = tuple(use.cache for use in new.uses() if use.cache is not None)
-        new = replace(new, branches=tuple(map(_summed_once, new.branches)))
-        return replace(new, cache=None if not caches else caches[0] if len(caches) == 1 else Composite(caches))
+        return replace(new, branches=tuple(map(_summed_once, new.branches)), cache=layer_cache(new))
 
     layers = tuple(map(layer, plan.layers))
     return replace(

@@ -13,10 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["PATIENCE", "close", "connect", "listen"]
+__all__ = ["close", "connect", "listen"]
 
 #: Seconds within which a neighbour that listens has to be reached: it does before anybody knows its address.
-PATIENCE: Final = 15.0
+_PATIENCE: Final = 15.0
 #: Seconds for the answer of one that was reached: it comes, or the connection is closed.
 _ANSWER: Final = 60.0
 #: What a neighbour answers that has seen the token, so that a connection that it never took is not missed later.
@@ -104,7 +104,7 @@ def _call(address: str, token: bytes) -> socket.socket | None:
     if not host:
         return None
     try:
-        link = socket.create_connection((host, int(port)), timeout=PATIENCE)
+        link = socket.create_connection((host, int(port)), timeout=_PATIENCE)
     except OSError:
         return None
     return link if _sent(link, token) else None
@@ -112,7 +112,7 @@ def _call(address: str, token: bytes) -> socket.socket | None:
 
 def _answer(door: socket.socket, token: bytes) -> socket.socket | None:
     """The first connection that begins with the token; no stranger is waited for, and all are closed."""
-    end, begun = time.monotonic() + PATIENCE, dict[Any, bytes]()
+    end, begun = time.monotonic() + _PATIENCE, dict[Any, bytes]()
     found: socket.socket | None = None
     with selectors.DefaultSelector() as waiting, suppress(OSError):
         waiting.register(door, selectors.EVENT_READ)

@@ -23,10 +23,10 @@ from typing import Any, Final
 
 from axon_compose.machine import peers
 
-__all__ = ["FAILED", "Watch", "end"]
+__all__ = ["Watch", "end"]
 
 #: The exit code of a process that ends because of another.
-FAILED: Final = 1
+_FAILED: Final = 1
 #: Milliseconds after which the thread looks whether its owner is alive.
 _LOOK: Final = 500
 #: Seconds for the one that tells to do so, before the others end.
@@ -34,7 +34,7 @@ _TELLING: Final = 2.0
 _LENGTH: Final = 2000
 
 
-def end(text: str = "", code: int = FAILED) -> None:
+def end(text: str = "") -> None:
     """End this process now, from any thread and whatever else it does, after a message to standard error.
 
     An exception would not do: it ends a thread, and `mlx_lm.server` goes on without the one that has the model.
@@ -50,7 +50,7 @@ def end(text: str = "", code: int = FAILED) -> None:
     writer = threading.Thread(target=write, daemon=True)  # who reads the other end may be gone without closing it
     writer.start()
     writer.join(_TELLING)
-    os._exit(code)
+    os._exit(_FAILED)
 
 
 class Watch:
@@ -58,7 +58,6 @@ class Watch:
 
     Args:
         rank: Of this process.
-        size: Number of processes.
         links: Connections to its neighbours, by rank.
         explain: The message for people, made of the rank that ended and the reason, if that is known.
         owner: The thread without which this process is of no use, if it is not the main one.
@@ -67,12 +66,11 @@ class Watch:
     def __init__(
         self,
         rank: int,
-        size: int,
         links: Mapping[int, socket.socket],
         explain: Callable[[int, str], str],
         owner: threading.Thread | None = None,
     ) -> None:
-        self.rank, self.size, self.owner = rank, size, owner
+        self.rank, self.owner = rank, owner
         self._links, self._explain = dict(links), explain
         self._received = dict.fromkeys(links, b"")
         self._left: set[int] = set()

@@ -155,7 +155,7 @@ class FolderModel(LanguageModel):
             group: Of `mx.distributed`; all processes unless given. A group of one changes nothing.
 
         Raises:
-            Refusal: `AX980`, nothing of the model can be split over so many devices; `AX981`, it holds adapters.
+            Refusal: `AX980`, nothing of the model can be split over this number of devices; `AX981`, it holds adapters.
             PluginFault: If the code of a component is at fault.
         """
         group = group or mx.distributed.init()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Final
 
 import mlx.core as mx
@@ -148,8 +148,4 @@ def _mapped(change: Any, value: Any) -> Any:
         return change(value)
     if isinstance(value, dict):
         return {name: _mapped(change, each) for name, each in value.items()}
-    return type(value)(_each(change, value)) if isinstance(value, list | tuple) else value
-
-
-def _each(change: Any, values: Sequence[Any]) -> Iterator[Any]:
-    return (_mapped(change, value) for value in values)
+    return type(value)(_mapped(change, each) for each in value) if isinstance(value, list | tuple) else value

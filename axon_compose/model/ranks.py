@@ -140,7 +140,7 @@ def _agree(group: mx.distributed.Group, facts: Mapping[str, str]) -> None:
         _end_all(group, 0, str(fault))
     if _watch is None:
         links = peers.connect(group.rank(), [one["address"] for one in all_], door, token)
-        _watch = Watch(group.rank(), group.size(), links, _ended, _owner())
+        _watch = Watch(group.rank(), links, _ended, _owner())
         _watch.start()
 
 

@@ -1,6 +1,6 @@
 """A document and a registry to a plan, layer by layer; imports no mlx."""
 
-from axon_compose.plan._change import change_layer
+from axon_compose.plan._change import change_layer, layer_cache
 from axon_compose.plan._compile import (
     Compiled,
     Given,
@@ -11,7 +11,7 @@ from axon_compose.plan._compile import (
     compile_text,
     is_shipped,
 )
-from axon_compose.plan._declared import Declared, declared
+from axon_compose.plan._declared import Declared, declared, refusal
 from axon_compose.plan._numbers import layer_numbers, layer_ranges
 from axon_compose.plan._plan import Branch, Layer, MaskGroup, Member, Plan, Use
 from axon_compose.plan._positions import attends, position_words, takes_position
@@ -55,11 +55,13 @@ __all__ = [
     "declared",
     "is_shipped",
     "kept_in_float32",
+    "layer_cache",
     "layer_numbers",
     "layer_ranges",
     "number_widths",
     "plan_to_dict",
     "position_words",
+    "refusal",
     "resolve_plan",
     "running_nbytes",
     "takes_position",

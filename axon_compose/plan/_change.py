@@ -1,4 +1,4 @@
-"""A layer of a plan with its components replaced."""
+"""A layer of a plan with its components replaced, and what it keeps then."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from axon_compose.plan._plan import Branch, Layer, Member, Use
+from axon_compose.registry import CacheSpec, Composite
 
-__all__ = ["change_layer"]
+__all__ = ["change_layer", "layer_cache"]
 
 _T = TypeVar("_T")
 
@@ -33,6 +34,12 @@ def change_layer(layer: Layer, change: Callable[[Use], Use]) -> Layer:
         return _with(old, connection=connection, pre=pre, members=members, post=norm(old.post))
 
     return _with(layer, branches=_each(branch, layer.branches))
+
+
+def layer_cache(layer: Layer) -> CacheSpec | None:
+    """What a layer keeps: the cache of its component, those of several in one, or None."""
+    caches = tuple(use.cache for use in layer.uses() if use.cache is not None)
+    return Composite(caches) if len(caches) > 1 else next(iter(caches), None)
 
 
 def _with(record: _T, **changes: Any) -> _T:

@@ -9,7 +9,7 @@ from typing import Any
 
 from axon_compose.registry import KV, Array, CacheSpec, ComponentSpec, Composite, Dims, Guard, State
 
-__all__ = ["Declared", "Nonsense", "declared"]
+__all__ = ["Declared", "Nonsense", "declared", "refusal"]
 
 
 class Nonsense(TypeError):
@@ -55,6 +55,19 @@ def declared(spec: ComponentSpec, options: Any, dims: Dims) -> Declared:
         chunk = spec.chunk(options, dims) if spec.chunk else None
         limits = (_limit("window", window), _limit("chosen", chosen), _limit("chunk", chunk))
         return Declared(params, active, cache, *limits)
+
+
+def refusal(spec: ComponentSpec, options: Any, source: Any, dims: Dims) -> str | None:
+    """Why a component does not read values of another one with these options, by its own account; None if it does.
+
+    Raises:
+        Raised: Whatever its code raises.
+    """
+    if spec.accepts is None:
+        return None
+    with Guard():
+        fault = spec.accepts(options, source, dims)
+        return str(fault) if fault else None
 
 
 def _params(answer: object) -> dict[str, tuple[int, ...]]:

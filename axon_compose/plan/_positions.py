@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from axon_compose.plan._plan import Plan, Use
-from axon_compose.registry import KV, CacheSpec, Composite, option_names
+from axon_compose.registry import KV, cache_leaves, option_names
 
 __all__ = ["attends", "position_words", "takes_position"]
 
 
 def attends(use: Use) -> bool:
     """Whether it is attention: it keeps keys and values, or keeps nothing and reads those of an earlier layer."""
-    return any(isinstance(leaf, KV) for leaf in _leaves(use.cache)) or (use.cache is None and bool(use.source_layers))
+    keeps = any(isinstance(leaf, KV) for leaf in cache_leaves(use.cache))
+    return keeps or (use.cache is None and bool(use.source_layers))
 
 
 def takes_position(use: Use) -> bool:
@@ -44,11 +43,3 @@ def position_words(use: Use, plan: Plan) -> str:
     if not takes_position(plan.embedding):
         return "NoPE"
     return "sinusoidal positions" if plan.embedding.option("positions") == "sinusoidal" else "learned positions"
-
-
-def _leaves(cache: CacheSpec | None) -> Iterator[CacheSpec]:
-    if isinstance(cache, Composite):
-        for child in cache.children:
-            yield from _leaves(child)
-    elif cache is not None:
-        yield cache

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Final
 
 from axon_compose.plan._plan import Plan
-from axon_compose.registry import KV, CacheSpec, Composite, State
+from axon_compose.registry import KV, State, cache_leaves
 
 __all__ = [
     "DTYPES",
@@ -108,7 +108,7 @@ class Capabilities:
 
 def capabilities(plan: Plan) -> Capabilities:
     """Derive what a model can do from its caches."""
-    leaves = [leaf for slot in plan.slots for leaf in _leaves(slot)]
+    leaves = [leaf for slot in plan.slots for leaf in cache_leaves(slot)]
     states = any(isinstance(leaf, State) for leaf in leaves)
     windows = [leaf for leaf in leaves if isinstance(leaf, KV) and leaf.window is not None]
     grows = [leaf for leaf in leaves if isinstance(leaf, KV) and leaf.window is None]
@@ -127,11 +127,3 @@ def capabilities(plan: Plan) -> Capabilities:
         speculative=trimmable == "yes" and len(plan.slots) == len(plan.layers),
         constant_memory=not grows,
     )
-
-
-def _leaves(cache: CacheSpec) -> Iterator[KV | State]:
-    if isinstance(cache, Composite):
-        for child in cache.children:
-            yield from _leaves(child)
-    else:
-        yield cache

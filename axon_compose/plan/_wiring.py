@@ -8,9 +8,10 @@ from functools import partial
 from typing import Final, Literal
 
 from axon_compose.diagnostics import Problems, Span
-from axon_compose.plan._change import change_layer
+from axon_compose.plan._change import change_layer, layer_cache
+from axon_compose.plan._declared import refusal
 from axon_compose.plan._plan import Layer, MaskGroup, Use
-from axon_compose.registry import KV, PASS_VALUES, CacheSpec, Composite, Dims, Guard, Raised, State
+from axon_compose.registry import KV, PASS_VALUES, CacheSpec, Composite, Dims, Raised, State
 
 __all__ = ["Wiring", "wire"]
 
@@ -111,9 +112,9 @@ class _Wirer:
             return use if alone else self._connect(use, layer.index)
 
         layer = change_layer(layer, connect)
-        if not caches:
+        cache = layer_cache(layer)
+        if cache is None:
             return layer
-        cache = caches[0] if len(caches) == 1 else Composite(tuple(caches))
         self.wiring.slots.append(cache)
         return replace(layer, slot=slot, cache=cache)
 
@@ -174,12 +175,8 @@ class _Wirer:
 
     def _refusal(self, use: Use, source: Use) -> str | None:
         """Why a reader does not take a source, by its own account."""
-        if use.spec.accepts is None:
-            return None
         try:
-            with Guard():
-                fault = use.spec.accepts(use.options, source.options, self.dims)
-                return str(fault) if fault else None
+            return refusal(use.spec, use.options, source.options, self.dims)
         except Raised as raised:
             return f"`accepts` of {use.who} raises {raised}"
 

@@ -31,6 +31,7 @@ from axon_compose.registry._specs import (
     Kind,
     Optioned,
     State,
+    cache_leaves,
 )
 from axon_compose.registry._splits import ONCE, WHOLE, Cut, Gathered, Role, Segment, Shard, Split, Summed, columns, rows
 from axon_compose.registry._tasks import TaskSpec, load_task
@@ -89,6 +90,7 @@ __all__ = [
     "Transfer",
     "TransferExample",
     "as_data",
+    "cache_leaves",
     "check_options",
     "columns",
     "debug_traceback",

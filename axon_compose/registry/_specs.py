@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Final, Literal, Protocol
@@ -25,6 +25,7 @@ __all__ = [
     "Kind",
     "Optioned",
     "State",
+    "cache_leaves",
 ]
 
 Kind = Literal["layer", "norm", "position", "block", "embedding", "residual", "connection", "head"]
@@ -105,6 +106,15 @@ class Composite:
 
 
 CacheSpec = KV | State | Composite
+
+
+def cache_leaves(cache: CacheSpec | None) -> Iterator[KV | State]:
+    """The caches that are not made of others, in order; none of a component that keeps nothing."""
+    if isinstance(cache, Composite):
+        for child in cache.children:
+            yield from cache_leaves(child)
+    elif cache is not None:
+        yield cache
 
 
 class Optioned(Protocol):
@@ -200,10 +210,10 @@ class ComponentSpec:
             rate, and how they begin.
         transfers: What `axon-compose edit` can make the parameters from, instead of training them from the beginning:
             the parameters of a component of another type, or of the same type with other options.
-        split: `(options, dims, devices)` to what each of so many devices has of the component, or in plain words why it
-            cannot be split, naming the option: "`num_heads` (6) is not a multiple of 4 devices". A list of ways has the
-            best first: the first is taken that keeps groups of quantised weights whole. Every device has the whole
-            component unless given.
+        split: `(options, dims, devices)` to what each device has of the component, or in plain words why it cannot be
+            split, naming the option: "`num_heads` (6) is not a multiple of 4 devices". A list of ways has the best
+            first: the first is taken that keeps groups of quantised weights whole. Every device has the whole component
+            unless given.
         examples: Valid option mappings, tested by `axon_compose.testing`.
     """
 

@@ -64,7 +64,7 @@ def notes(comparison: Comparison) -> Iterator[str]:
     yield f"memory: weights and caches; FLOPs: for each token, at {longest:,} tokens of context"
     if comparison.bandwidth is not None:
         yield f"tokens/s at most: if memory moves {comparison.bandwidth / 1e9:,.4g} GB/s, at {longest:,} tokens"
-    for row in comparison.rows[: comparison.devices is not None]:
+    for row in comparison.rows[:1]:  # of all rows the same is assumed
         if row.spread is not None:
             yield f"on several devices: the fastest strategy that fits; {assumed(row.spread.hardware)}"
     if comparison.quantize:

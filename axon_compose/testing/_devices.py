@@ -60,7 +60,7 @@ class _Waiting(BaseException):
 class _Meetings:
     """Sums and gathers inside of components, without threads: MLX computes an array only in the thread that made it.
 
-    A device that comes to one of which not all arrays are known stops there. When all have stopped, all begin again,
+    A device that reaches one of which not all arrays are known stops there. When all have stopped, all begin again,
     and this time find the result there.
 
     Args:

@@ -34,7 +34,7 @@ def component_model(
         kind: Its kind; `position` components stand in no model by themselves.
         options: As a file writes them.
         dims: Its sizes.
-        sources: Components that stand in layers before it.
+        sources: Components in layers before it.
 
     Raises:
         ValueError: For a kind that is part of other components.
@@ -77,7 +77,7 @@ def model_plan(
         options: As a file writes them.
         dims: Sizes of the model.
         registry: The plugins.
-        sources: Components that stand in layers before it.
+        sources: Components in layers before it.
         around: Further sections of the model, such as its embedding.
 
     Raises:

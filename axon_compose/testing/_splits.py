@@ -32,7 +32,7 @@ from axon_compose.testing._registered import registered
 __all__ = ["assert_splits", "check_splits"]
 
 #: How far what the parts give may be from what the whole component gives, relative to the largest number; or this many
-#: times as far as a rounding of every weight moves it, tried so often.
+#: times as far as it is moved by a rounding of every weight, of which this many are tried.
 _EXACT: Final = 2e-6
 _ROUNDINGS: Final = 2
 _TRIES: Final = 3

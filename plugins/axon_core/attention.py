@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -33,8 +33,6 @@ from axon_core.temperature import query_gain
 from axon_core.window import Mask, by_block
 
 __all__ = ["Attention", "SlidingWindowAttention"]
-
-_ALONE: Final = Shard()
 
 
 class Attention(nn.Module):
@@ -104,7 +102,7 @@ class Attention(nn.Module):
         head_gain: bool = False,
         kv_from: str | None = None,
         indexer: BlockIndexerOptions | None = None,
-        shard: Shard = _ALONE,
+        shard: Shard = Shard(),
     ) -> None:
         super().__init__()
         head_dim = head_dim or hidden_dim // num_heads

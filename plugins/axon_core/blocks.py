@@ -74,9 +74,9 @@ class AxonSSMBlock(nn.Module):
         shard: For a block that is split over devices: which part this is.
     """
 
-    def __init__(self, config: Any, shard: Shard | None = None) -> None:
+    def __init__(self, config: Any, shard: Shard = Shard()) -> None:
         super().__init__()
-        self._summed = (shard or Shard()).sum
+        self._summed = shard.sum
         self.input_norm = RMSNorm(config.hidden_dim, config.rms_norm_eps)
         self.ssm = AxonSSM(config, shard)
 
@@ -100,9 +100,9 @@ class AxonSWAMoEBlock(nn.Module):
         shard: For a block that is split over devices: which part this is.
     """
 
-    def __init__(self, config: Any, shard: Shard | None = None) -> None:
+    def __init__(self, config: Any, shard: Shard = Shard()) -> None:
         super().__init__()
-        self._summed = (shard or Shard()).sum
+        self._summed = shard.sum
         self.input_norm = RMSNorm(config.hidden_dim, config.rms_norm_eps)
         self.attention = SlidingWindowAttention(
             config.hidden_dim, config.num_heads, config.swa_window_size, head_dim=getattr(config, "head_dim", None)
@@ -132,9 +132,9 @@ class AxonSSMMoEBlock(nn.Module):
         shard: For a block that is split over devices: which part this is.
     """
 
-    def __init__(self, config: Any, shard: Shard | None = None) -> None:
+    def __init__(self, config: Any, shard: Shard = Shard()) -> None:
         super().__init__()
-        self._summed = (shard or Shard()).sum
+        self._summed = shard.sum
         self.input_norm = RMSNorm(config.hidden_dim, config.rms_norm_eps)
         self.ssm = AxonSSM(config, shard)
         self.post_ssm_norm = RMSNorm(config.hidden_dim, config.rms_norm_eps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import log
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,8 +19,6 @@ from axon_core.specs.per_layer import PerLayerOptions
 from axon_core.specs.splits.vocabulary import BY_WIDTH, ROWS
 
 __all__ = ["TokenEmbedding"]
-
-_ALONE: Final = Shard()
 
 
 class TokenEmbedding(nn.Module):
@@ -52,7 +50,7 @@ class TokenEmbedding(nn.Module):
         positions: int | Literal["sinusoidal"] | None = None,
         first_position: int = 0,
         per_layer: PerLayerOptions | None = None,
-        shard: Shard = _ALONE,
+        shard: Shard = Shard(),
         inputs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -16,8 +16,6 @@ from axon_core.specs.kv_conv import KVConvOptions
 from axon_core.states import read_states, write_states
 
 __all__ = ["KVConv"]
-
-_ALONE: Final = Shard()
 
 
 class KVConv(nn.Module):
@@ -36,7 +34,7 @@ class KVConv(nn.Module):
         shard: For heads that are split over devices: which part this is; a norm of all heads needs it.
     """
 
-    def __init__(self, hidden_size: int, options: KVConvOptions, shard: Shard = _ALONE) -> None:
+    def __init__(self, hidden_size: int, options: KVConvOptions, shard: Shard = Shard()) -> None:
         super().__init__()
         heads, kv_heads, width = options.num_heads, options.kv_heads, options.head_dim
         self.num_heads, self.num_kv_heads = heads, kv_heads

@@ -51,9 +51,8 @@ class LightningAttention(nn.Module):
             then those of all of them.
     """
 
-    def __init__(self, options: LightningAttentionOptions, hidden_size: int, shard: Shard | None = None) -> None:
+    def __init__(self, options: LightningAttentionOptions, hidden_size: int, shard: Shard = Shard()) -> None:
         super().__init__()
-        shard = shard or Shard()
         self.num_heads = options.num_heads
         width, inner = options.widths(hidden_size)
         self.scale = options.scale or width**-0.5

@@ -34,7 +34,7 @@ class Mamba(AxonSSM):
     """
 
     def __init__(
-        self, config: SSMConfig, norm: MambaNorm = "none", norm_eps: float = 1e-6, shard: Shard | None = None
+        self, config: SSMConfig, norm: MambaNorm = "none", norm_eps: float = 1e-6, shard: Shard = Shard()
     ) -> None:
         super().__init__(config, shard)
         self.normalises = norm != "none"

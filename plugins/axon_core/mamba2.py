@@ -38,7 +38,7 @@ class Mamba2(nn.Module):
         shard: For heads that are split over devices: `norm_groups` are then those of all of them.
     """
 
-    def __init__(self, options: Mamba2Options, hidden_size: int, shard: Shard | None = None) -> None:
+    def __init__(self, options: Mamba2Options, hidden_size: int, shard: Shard = Shard()) -> None:
         super().__init__()
         self.num_heads, self.head_dim = options.heads(hidden_size), options.head_dim
         self.n_groups, self.d_state = options.n_groups, options.d_state

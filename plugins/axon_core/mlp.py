@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from statistics import NormalDist
-from typing import Final
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -17,8 +16,6 @@ from axon_core.specs.splits.mlp import OUTPUTS
 from axon_core.xielu import XIELU
 
 __all__ = ["MLP"]
-
-_ALONE: Final = Shard()
 
 
 class MLP(nn.Module):
@@ -53,7 +50,7 @@ class MLP(nn.Module):
         limit: Limit = None,
         gate_scale: float = 1.0,
         sparsity: float | None = None,
-        shard: Shard = _ALONE,
+        shard: Shard = Shard(),
         outputs: int | None = None,
     ) -> None:
         super().__init__()

@@ -35,7 +35,6 @@ __all__ = ["MoE", "Publish", "SharedExpertMoE"]
 #: Takes a name and a value that others may read; None where nobody does.
 Publish: TypeAlias = Callable[[str, Any], None] | None
 
-_ALONE: Final = Shard()
 #: Scores of all experts by the router's outputs.
 _SCORES: Final[dict[ScoreName, Callable[[mx.array], mx.array]]] = {
     "softmax": partial(mx.softmax, axis=-1),
@@ -136,7 +135,7 @@ class MoE(nn.Module):
         shared_gate: SharedGate = False,
         held: int | None = None,
         shared_once: bool = False,
-        shard: Shard = _ALONE,
+        shard: Shard = Shard(),
     ) -> None:
         super().__init__()
         self._shard, self.held = shard, held or num_experts

@@ -39,9 +39,9 @@ class MultiheadMamba(nn.Module):
         shard: For heads that are split over devices: each has a part of the sum that makes steps, B and C.
     """
 
-    def __init__(self, options: MultiheadMambaOptions, hidden_size: int, shard: Shard | None = None) -> None:
+    def __init__(self, options: MultiheadMambaOptions, hidden_size: int, shard: Shard = Shard()) -> None:
         super().__init__()
-        self._summed = (shard or Shard()).sum
+        self._summed = shard.sum
         self.num_heads, self.head_dim, self.d_state = options.num_heads, options.head_dim, options.d_state
         self.dt_min, self.dt_max = options.dt_min, options.dt_max
         inner, rank = options.channels, options.rank(hidden_size)

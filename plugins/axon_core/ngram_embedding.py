@@ -32,10 +32,10 @@ class NGramEmbedding(nn.Module):
     """
 
     def __init__(
-        self, hidden_size: int, vocab_size: int, options: NGramEmbeddingOptions, shard: Shard | None = None
+        self, hidden_size: int, vocab_size: int, options: NGramEmbeddingOptions, shard: Shard = Shard()
     ) -> None:
         super().__init__()
-        self.options, self._shard = options, shard or Shard()
+        self.options, self._shard = options, shard
         width = options.row(hidden_size)
         self.embedders = [Embedding(rows, width) for rows in options.sizes]
         self.post_projs = [Linear(width, hidden_size, bias=False) for _ in options.sizes]

@@ -21,7 +21,6 @@ __all__ = ["GatedRMSNorm", "HeadNorm", "LayerNorm", "RMSNorm", "stream_norm", "u
 
 #: Numbers up to which the fewest operations win on the CPU; above, those that sweep over memory most simply.
 _FEW: Final = 8192
-_ALONE: Final = Shard()
 
 
 class RMSNorm(nn.Module):
@@ -52,7 +51,7 @@ class RMSNorm(nn.Module):
         offset: float = 0.0,
         center: bool = False,
         scale_first: bool = False,
-        shard: Shard | None = None,
+        shard: Shard = Shard(),
     ) -> None:
         super().__init__()
         self.eps, self.offset, self.center = eps, offset, center
@@ -87,7 +86,7 @@ class GatedRMSNorm(nn.Module):
     """
 
     def __init__(
-        self, dims: int, eps: float, num_groups: int = 1, before_gate: bool = False, shard: Shard | None = None
+        self, dims: int, eps: float, num_groups: int = 1, before_gate: bool = False, shard: Shard = Shard()
     ) -> None:
         super().__init__()
         self.eps, self.before_gate = eps, before_gate
@@ -113,9 +112,9 @@ def _shifted(weight: mx.array | None, offset: float) -> mx.array | None:
     return weight if weight is None or offset == 0.0 else weight.astype(mx.float32) + offset
 
 
-def _on_one_device(num_groups: int, shard: Shard | None) -> tuple[int, Shard | None]:
+def _on_one_device(num_groups: int, shard: Shard) -> tuple[int, Shard | None]:
     """How many groups a device normalises by itself; or those of all devices, and the shard that they need."""
-    if shard is None or num_groups % shard.size:
+    if num_groups % shard.size:
         return num_groups, shard
     return num_groups // shard.size, None
 
@@ -207,7 +206,7 @@ class HeadNorm(nn.Module):
     """
 
     def __init__(
-        self, heads: int, head_dim: int, options: HeadNormOptions, unit: bool = False, shard: Shard = _ALONE
+        self, heads: int, head_dim: int, options: HeadNormOptions, unit: bool = False, shard: Shard = Shard()
     ) -> None:
         super().__init__()
         self.unit, self._shard = unit, shard

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -16,8 +16,6 @@ from axon_core.specs.mlp import ActivationName
 from axon_core.specs.per_layer import PerLayerInputOptions, PerLayerOptions
 
 __all__ = ["LayerScale", "PerLayerInput", "PerLayerInputs"]
-
-_ALONE: Final = Shard()
 
 
 class PerLayerInputs(nn.Module):
@@ -40,12 +38,12 @@ class PerLayerInputs(nn.Module):
         vocab_size: int,
         hidden_size: int,
         options: PerLayerOptions,
-        shard: Shard = _ALONE,
+        shard: Shard = Shard(),
         held: int | None = None,
     ) -> None:
         super().__init__()
         self.size, self.layers, self.hidden_size = options.size, options.layers, hidden_size
-        self._of_tokens, self._of_width = (_ALONE, shard) if held is None else (shard, _ALONE)
+        self._of_tokens, self._of_width = (Shard(), shard) if held is None else (shard, Shard())
         width = options.layers * options.size
         self.rows = options.vocab_size or vocab_size
         self.embed_tokens = nn.Embedding(held or self.rows, width)

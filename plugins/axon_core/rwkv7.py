@@ -172,7 +172,7 @@ class LowRank(nn.Module):
         dims: Width of the input.
         rank: Width between the matrices.
         outputs: Width of the output.
-        activation: Stands between them.
+        activation: What is between them.
         bias: Whether `B` has a bias.
     """
 

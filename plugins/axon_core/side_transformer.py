@@ -44,9 +44,9 @@ class SideTransformer(nn.Module):
         shard: For heads and a width that are split over devices: each has a part of the sum that is attention's output.
     """
 
-    def __init__(self, hidden_size: int, options: SideTransformerOptions, shard: Shard | None = None) -> None:
+    def __init__(self, hidden_size: int, options: SideTransformerOptions, shard: Shard = Shard()) -> None:
         super().__init__()
-        self.options, self._summed = options, (shard or Shard()).sum
+        self.options, self._summed = options, shard.sum
         self.linear = Linear(hidden_size, hidden_size, bias=False)
         self.rope = None if options.rope is None else RoPE(options.head_dim, options.rope)
         if options.weights_from is not None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from axon_compose.registry import Shard
 
 __all__ = ["slopes"]
 
-_ALONE: Final = Shard()
 
-
-def slopes(heads: int, shard: Shard = _ALONE) -> list[float]:
+def slopes(heads: int, shard: Shard = Shard()) -> list[float]:
     """ALiBi's slope of each head (Press et al. 2022): 2^(-8 (h + 1) / H).
 
     If the number of heads is no power of two, those of the next smaller one, and then every other one of twice as many.

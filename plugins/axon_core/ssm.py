@@ -65,9 +65,9 @@ class AxonSSM(nn.Module):
         shard: For channels that are split over devices: each has a part of the sum that makes steps, B and C.
     """
 
-    def __init__(self, config: Any, shard: Shard | None = None) -> None:
+    def __init__(self, config: Any, shard: Shard = Shard()) -> None:
         super().__init__()
-        self._summed = (shard or Shard()).sum
+        self._summed = shard.sum
         hidden, channels = config.hidden_dim, config.ssm_intermediate_dim
         self.d_state, self.d_conv = config.ssm_d_state, config.ssm_d_conv
         self.dt_rank = resolve_dt_rank(getattr(config, "ssm_dt_rank", 1), hidden)

@@ -175,7 +175,7 @@ def test_what_a_cut_would_tear_is_split_otherwise(name: str, options: dict[str, 
 
 
 def outcomes() -> Iterator[tuple[str, str]]:
-    """What becomes of every example on two devices; of what stands in no model by itself, nothing."""
+    """What becomes of every example on two devices; of what can be in no model by itself, nothing."""
     registry = Registry.installed()
     for name, spec in registry.components().items():
         reads = [option for value, option in spec.reads.items() if value not in PASS_VALUES and option is None]

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import mlx.core as mx
-import numpy as np
 import pytest
 
-from axon_compose.registry import Shard, Split
+from axon_compose.registry import Split
 from axon_compose.testing import assert_splits
-from axon_core.norms import RMSNorm
 
 FIRST = {"head_dim": 16, "decay_low_rank_dim": 8}
 SIDE = {"num_heads": 4, "head_dim": 8, "intermediate_size": 24, "adapter_rank": 4, "uses": [0, 1]}
@@ -64,33 +61,3 @@ def test_parts_give_what_the_whole_layer_gives(name: str, options: dict[str, Any
 )
 def test_what_does_not_divide_stays_whole_and_says_why(name: str, options: dict[str, Any], reason: str) -> None:
     assert assert_splits(f"core/{name}", options, devices=(2,)) == {2: reason}
-
-
-@pytest.mark.parametrize("groups", [1, 2, 3, 6, 12])
-def test_a_norm_over_several_devices_is_that_of_all_channels(groups: int) -> None:
-    x = np.random.default_rng(0).standard_normal((2, 3, 24)).astype(np.float32)
-    whole = RMSNorm(24, 1e-3, num_groups=groups)(mx.array(x))
-    grouped = x.reshape(2, 3, groups, -1).astype(np.float64)
-    truth = grouped / np.sqrt((grouped**2).mean(-1, keepdims=True) + 1e-3)
-    np.testing.assert_allclose(np.array(whole), truth.reshape(x.shape), rtol=1e-5, atol=1e-6)
-
-    asked: list[mx.array] = []
-
-    def keep(array: mx.array) -> mx.array:
-        asked.append(array)
-        return array
-
-    def parts(total: list[mx.array]) -> list[mx.array]:
-        def given(array: mx.array) -> mx.array:
-            return total[0]
-
-        shards = [Shard(rank, 4, given if total else keep) for rank in range(4)]
-        return [
-            RMSNorm(6, 1e-3, num_groups=groups, shard=shard)(mx.array(x[..., 6 * rank : 6 * rank + 6]))
-            for rank, shard in enumerate(shards)
-        ]
-
-    parts([])
-    found = parts([sum(asked[1:], asked[0])] if asked else [])
-    assert bool(asked) == bool(groups % 4)
-    np.testing.assert_allclose(np.array(mx.concatenate(found, axis=-1)), np.array(whole), rtol=2e-6, atol=1e-6)

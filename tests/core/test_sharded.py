@@ -1,4 +1,4 @@
-"""Means and variances of numbers that lie on several devices, against float64."""
+"""Means, variances and norms of numbers that lie on several devices, against float64."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from axon_compose.registry import Shard
+from axon_core.norms import RMSNorm
 from axon_core.sharded import mean, mean_and_variance, spread_norm
 
 SIZE = 4
 
 
-def on_devices(work: Callable[[mx.array, Shard], Any], x: np.ndarray) -> list[Any]:
-    """What each device gives for its share of the last axis, with one sum between them."""
+def on_devices(work: Callable[[mx.array, Shard], Any], x: np.ndarray, sums: int = 1) -> list[Any]:
+    """What each device gives for its share of the last axis, with one sum between them, or none."""
     shares = [mx.array(share, mx.float32) for share in np.split(x, SIZE, axis=-1)]
     given: list[mx.array] = []
 
@@ -26,8 +27,8 @@ def on_devices(work: Callable[[mx.array, Shard], Any], x: np.ndarray) -> list[An
 
     for rank, share in enumerate(shares):
         work(share, Shard(rank, SIZE, give))
-    assert len(given) == SIZE
-    total = sum(given[1:], given[0])
+    assert len(given) == SIZE * sums
+    total = sum(given[1:], given[0]) if given else None
     return [work(share, Shard(rank, SIZE, lambda _: total)) for rank, share in enumerate(shares)]
 
 
@@ -56,3 +57,18 @@ def test_norms_are_those_of_the_whole(center: bool) -> None:
         return spread_norm(share, *learned, 1e-5, shard, center=center)
 
     assert np.allclose(np.concatenate(on_devices(work, x), axis=-1), exact, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 6, 12])
+def test_norms_of_groups_are_those_of_all_channels(groups: int) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 24)).astype(np.float32)
+    whole = RMSNorm(24, 1e-3, num_groups=groups)(mx.array(x))
+    grouped = x.reshape(2, 3, groups, -1).astype(np.float64)
+    truth = grouped / np.sqrt((grouped**2).mean(-1, keepdims=True) + 1e-3)
+    np.testing.assert_allclose(np.array(whole), truth.reshape(x.shape), rtol=1e-5, atol=1e-6)
+
+    def work(share: mx.array, shard: Shard) -> mx.array:
+        return RMSNorm(6, 1e-3, num_groups=groups, shard=shard)(share)
+
+    found = on_devices(work, x, sums=int(bool(groups % SIZE)))
+    np.testing.assert_allclose(np.concatenate(found, axis=-1), np.array(whole), rtol=2e-6, atol=1e-6)

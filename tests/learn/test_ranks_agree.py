@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests import forks
-from tests.children import child
-from tests.ranks import ended, ring
+from tests.ranks import ended, one, ring
 
 MODEL = """
 version: 1
@@ -45,9 +41,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     hosts = tmp_path / "hosts.json"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         hosts.write_text(json.dumps([[f"127.0.0.1:{taken.getsockname()[1]}"], ["127.0.0.1:1"]]))
-        environment = {**os.environ, "MLX_HOSTFILE": str(hosts), "MLX_RANK": "0"}
-        streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        with child([*forks.python(), *train(tmp_path)], env=environment, **streams) as process:
+        with one(hosts, 0, train(tmp_path)) as process:
             ((code, _, said),) = ended([process])
     assert code == 2
     assert said.startswith("error[AX973]: the processes of the run cannot be connected: [ring] Couldn't bind socket: ")

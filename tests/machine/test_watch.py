@@ -23,11 +23,11 @@ from tests.ranks import Process, ended, ring
 RANK = """
 import os, signal, sys, threading
 from axon_compose.machine import peers, watch
-rank, size = int(os.environ["MLX_RANK"]), int(sys.argv[1])
+rank = int(os.environ["MLX_RANK"])
 door, address = peers.listen(rank)
 print(address, flush=True)
 links = peers.connect(rank, sys.stdin.readline().split(), door, b"secret")
-watch.Watch(rank, size, links, lambda rank, reason: f"rank {rank} has ended, {reason or 'no reason'}").start()
+watch.Watch(rank, links, lambda rank, reason: f"rank {rank} has ended, {reason or 'no reason'}").start()
 print("watching", flush=True)
 for line in sys.stdin:
     exec(line)
@@ -38,7 +38,7 @@ WAIT = "signal.pause()"
 
 @contextmanager
 def watching(folder: Path, count: int) -> Iterator[list[Process]]:
-    with ring(folder, [["-c", RANK, str(count)]] * count) as processes:
+    with ring(folder, [["-c", RANK]] * count) as processes:
         addresses = [process.stdout.readline().strip() for process in processes]
         for process in processes:
             process.stdin.write(" ".join(addresses) + "\n")
@@ -101,7 +101,7 @@ def test_a_process_that_is_stopped_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_thread_that_has_the_model_is_missed(tmp_path: Path) -> None:
-    gone = "t = threading.Thread(target=print); t.start(); t.join(); watch.Watch(rank, size, links, str, t).start()"
+    gone = "t = threading.Thread(target=print); t.start(); t.join(); watch.Watch(rank, links, str, t).start()"
     with watching(tmp_path, 2) as processes:
         do(processes[1], f"{gone}; {WAIT}")
         do(processes[0], WAIT)
@@ -114,7 +114,7 @@ def test_a_thread_that_has_the_model_is_missed(tmp_path: Path) -> None:
 def test_a_process_ends_with_what_started_it() -> None:
     """As `mlx.launch` does: it holds the other end of standard input, and a SIGTERM leaves its processes alone."""
     started = (
-        f"from axon_compose.machine.watch import Watch; import signal; Watch(0, 1, {{}}, str).start(); print(1); {WAIT}"
+        f"from axon_compose.machine.watch import Watch; import signal; Watch(0, {{}}, str).start(); print(1); {WAIT}"
     )
     starter = f"""
 import subprocess, sys

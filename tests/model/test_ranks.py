@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,9 +11,7 @@ import pytest
 
 from axon_compose import load
 from axon_compose.model.ranks import differing, facts
-from tests import forks
-from tests.children import child
-from tests.ranks import ended, ports, ring
+from tests.ranks import ended, one, ports, ring
 
 LLAMA = Path(__file__).parents[2] / "architectures" / "llama.yaml"
 RANK = """
@@ -70,11 +66,7 @@ def test_two_runs_on_the_same_ports_are_noticed(tmp_path: Path) -> None:
             hosts.write_text(
                 json.dumps([[f"127.0.0.1:{first + port}"] for port in ((own, next_) if rank == 0 else (next_, own))])
             )
-            environment = {**os.environ, "MLX_HOSTFILE": str(hosts), "MLX_RANK": str(rank)}
-            streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-            processes.append(
-                stack.enter_context(child([*forks.python(), "-c", RANK, "1", ""], env=environment, **streams))
-            )
+            processes.append(stack.enter_context(one(hosts, rank, ["-c", RANK, "1", ""])))
         said = ended(processes)
     assert [code for code, _, _ in said] == [1] * 4
     assert [err.startswith("error[AX972]: processes of two runs are connected") for _, _, err in said] == [

@@ -5,25 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from axon_compose.plan import Layer, Plan, Use
-from axon_compose.registry import KV, CacheSpec, Composite, State
+from axon_compose.registry import KV, State, cache_leaves
 
-__all__ = ["cache_parts", "cache_traffic", "layer_traffic", "leaves"]
-
-
-def leaves(cache: CacheSpec | None) -> Iterator[KV | State]:
-    """The caches that hold arrays."""
-    if isinstance(cache, Composite):
-        for child in cache.children:
-            yield from leaves(child)
-    elif cache is not None:
-        yield cache
+__all__ = ["cache_parts", "cache_traffic", "layer_traffic"]
 
 
 def cache_parts(plan: Plan, tokens: int, dtype: str) -> tuple[int, int, int]:
     """Bytes for one sequence: keys and values of all tokens, those within windows, and states of constant size."""
     growing = window = state = 0
     for slot in plan.slots:
-        for leaf in leaves(slot):
+        for leaf in cache_leaves(slot):
             size = leaf.nbytes(tokens, dtype)
             if isinstance(leaf, State):
                 state += size
@@ -48,7 +39,7 @@ def layer_traffic(plan: Plan, layer: Layer, tokens: int, dtype: str) -> int:
     """What one layer has of `cache_traffic`."""
     moved = 0
     for use in layer.uses():
-        for leaf in leaves(use.cache):
+        for leaf in cache_leaves(use.cache):
             if isinstance(leaf, State):
                 moved += 2 * leaf.nbytes(tokens, dtype)
             else:
@@ -65,7 +56,7 @@ def _sources(plan: Plan, use: Use) -> Iterator[KV]:
         keys = {source.split(".")[1] for source in use.reads.values() if source.startswith(f"{index}.")}
         for other in plan.layers[index].uses():
             if other.key in keys:
-                yield from (leaf for leaf in leaves(other.cache) if isinstance(leaf, KV))
+                yield from (leaf for leaf in cache_leaves(other.cache) if isinstance(leaf, KV))
 
 
 def _seen(use: Use, leaf: KV, tokens: int, dtype: str) -> int:

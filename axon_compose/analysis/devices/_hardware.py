@@ -60,7 +60,7 @@ class Hardware:
 
         Args:
             traffic: What one of them sends.
-            span: Of so many neighbours they are a part; all are in one machine if it has as many, in whole groups.
+            span: Neighbours of which they are a part; all are in one machine if it holds whole groups of this size.
         """
         inside = self.machine_link is not None and self.machine % span == 0
         return traffic.seconds(self.machine_link if inside and self.machine_link else self.link, self.latency)

@@ -10,7 +10,7 @@ __all__ = ["Layout", "layouts", "strategies"]
 
 @dataclass(frozen=True)
 class Layout:
-    """So many devices as its numbers multiply to.
+    """A division of devices, of which there are as many as the product of its numbers.
 
     Attributes:
         tensor: Devices that share each layer, from which each has a part.

@@ -48,7 +48,7 @@ def spread(
         segment: As of `cost`, with `training`.
 
     Raises:
-        Refusal: `AX403`, there cannot be so many devices.
+        Refusal: `AX403`, the number of devices is out of its range.
         ValueError: If another number is out of its range.
     """
     hardware = hardware or Hardware()

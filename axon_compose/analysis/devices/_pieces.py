@@ -1,4 +1,4 @@
-"""A plan in the pieces that devices can be given: what stands before the layers, each layer, and what stands after."""
+"""A plan in the pieces that devices can be given: what is before the layers, each layer, and what is after them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Piece:
 
     Attributes:
         uses: In the order of computation.
-        layer: The layer that they are, or None for what stands before or after the layers.
+        layer: The layer that they are, or None for what is before or after the layers.
     """
 
     uses: tuple[Use, ...]
@@ -53,7 +53,7 @@ class Experts:
     nbytes: int
 
     def read(self, tokens: int) -> int:
-        """Bytes of weights that so many tokens read at most, each of other experts."""
+        """Bytes of weights that a number of tokens read at most, each of other experts."""
         return self.nbytes * min(tokens * self.chosen, self.number) // self.number
 
 
@@ -190,7 +190,7 @@ class Pieces:
         return self._training[batch]
 
     def exchanged(self, piece: Piece, tokens: int) -> Traffic:
-        """What the devices that share a layer send each other for so many tokens in one pass."""
+        """What the devices that share a layer send each other for a number of tokens in one pass."""
         return self._once("exchanged", piece, tokens, lambda: self._exchanged(piece, tokens))
 
     def _exchanged(self, piece: Piece, tokens: int) -> Traffic:

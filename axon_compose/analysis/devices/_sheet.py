@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from axon_compose.analysis.devices._hardware import Hardware
@@ -11,7 +11,7 @@ from axon_compose.analysis.devices._layout import Layout
 from axon_compose.diagnostics import Diagnostic
 from axon_compose.notebook import Shown
 
-__all__ = ["DevicesSheet", "Impossible", "StrategyCost", "TrainingStrategy"]
+__all__ = ["Assumed", "DevicesSheet", "Impossible", "StrategyCost", "TrainingStrategy"]
 
 
 @dataclass(frozen=True)
@@ -104,24 +104,17 @@ class Impossible:
 
 
 @dataclass(frozen=True)
-class DevicesSheet(Shown):
-    """A model on several devices.
+class Assumed:
+    """What a sheet of several devices was counted for.
 
     Attributes:
         name: The file's `name`.
         devices: How many.
         hardware: What is assumed of each.
-        dtype: Of weights and caches.
+        dtype: Of weights and caches; of gradients and moments too where training is simulated.
         quantize: Bits of quantised weights, or None.
         batch: Sequences, all devices together.
         context: Tokens of each.
-        strategies: Ways to spread it.
-        impossible: Ways that cannot be gone.
-        recommended: The name of the one to take, None if none fits.
-        reason: Why, in a sentence.
-        training: Ways to train it, if asked for.
-        training_reason: Which of those to take, in a sentence.
-        faults: What a plan like this meets, such as that nothing fits.
     """
 
     name: str
@@ -131,6 +124,27 @@ class DevicesSheet(Shown):
     quantize: int | None
     batch: int
     context: int
+
+    def assumed(self) -> dict[str, Any]:
+        """These figures alone as JSON-ready data."""
+        data = {each.name: getattr(self, each.name) for each in fields(Assumed)}
+        return data | {"hardware": asdict(self.hardware)}
+
+
+@dataclass(frozen=True)
+class DevicesSheet(Assumed, Shown):
+    """A model on several devices.
+
+    Attributes:
+        strategies: Ways to spread it.
+        impossible: Ways that cannot be gone.
+        recommended: The name of the one to take, None if none fits.
+        reason: Why, in a sentence.
+        training: Ways to train it, if asked for.
+        training_reason: Which of those to take, in a sentence.
+        faults: What a plan like this meets, such as that nothing fits.
+    """
+
     strategies: tuple[StrategyCost, ...]
     impossible: tuple[Impossible, ...] = ()
     recommended: str | None = None
@@ -152,21 +166,8 @@ class DevicesSheet(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON-ready data."""
-        data: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in (
-                "name",
-                "devices",
-                "dtype",
-                "quantize",
-                "batch",
-                "context",
-                "recommended",
-                "reason",
-                "training_reason",
-            )
-        }
-        data["hardware"] = asdict(self.hardware)
+        data = self.assumed()
+        data |= {name: getattr(self, name) for name in ("recommended", "reason", "training_reason")}
         data["strategies"] = [_written(row) for row in self.strategies]
         data["impossible"] = [
             {"name": row.layout.name, "code": row.fault.code, "reason": row.fault.message} for row in self.impossible

@@ -10,6 +10,7 @@ from axon_compose.analysis.devices._hardware import Hardware, check_devices, not
 from axon_compose.analysis.devices._layout import Layout, layouts
 from axon_compose.analysis.devices._measure import CONTEXT
 from axon_compose.analysis.devices._schedule import SCHEDULES, Schedule
+from axon_compose.analysis.devices._sheet import Assumed
 from axon_compose.analysis.devices._simulation import Candidate, Simulated, simulated
 from axon_compose.analysis.devices._stage_times import StageTimes
 from axon_compose.analysis.devices._strategies import Spreads
@@ -30,30 +31,16 @@ _LONGEST: Final = 200_000
 
 
 @dataclass(frozen=True)
-class SimulationSheet(Shown):
+class SimulationSheet(Assumed, Shown):
     """Schedules of a cluster.
 
     Attributes:
-        name: The file's `name`.
-        devices: How many.
-        hardware: What is assumed of each.
-        dtype: Of weights, caches, gradients and moments.
-        quantize: Bits of quantised weights, or None.
-        batch: Sequences, all devices together.
-        context: Tokens of each.
         training: Whether a training step was simulated, or decoding.
         overlap: Whether gradients are summed while others are computed.
         runs: Layouts, the fastest that fits first.
         impossible: Why others cannot be: reasons, each with the number of layouts.
     """
 
-    name: str
-    devices: int
-    hardware: Hardware
-    dtype: str
-    quantize: int | None
-    batch: int
-    context: int
     training: bool
     overlap: bool
     runs: tuple[Simulated, ...]
@@ -77,10 +64,8 @@ class SimulationSheet(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON-ready data, the times of single jobs left out."""
-        data = {name: value for name, value in vars(self).items() if name not in ("hardware", "runs")}
-        data["hardware"] = asdict(self.hardware)
-        data["runs"] = [_written(row) for row in self.runs]
-        return data
+        data = self.assumed() | {name: getattr(self, name) for name in ("training", "overlap", "impossible")}
+        return data | {"runs": [_written(row) for row in self.runs]}
 
 
 def _written(row: Simulated) -> dict[str, Any]:
@@ -122,7 +107,7 @@ def simulate(
         overlap: Whether gradients are summed while others are still computed.
 
     Raises:
-        Refusal: `AX403`, so many devices or such a layout cannot be; `AX980` or `AX990`, the model cannot be divided
+        Refusal: `AX403`, no such number of devices or layout; `AX980` or `AX990`, the model cannot be divided
             so.
         ValueError: If another number is out of its range.
     """

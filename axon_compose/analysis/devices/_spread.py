@@ -103,7 +103,7 @@ class Spread:
         return sum(self.pieces.moved(piece, batch) for piece in self.runs(stage))
 
     def shared(self, stage: int, tokens: int, *, scores: bool = True) -> Traffic:
-        """What the devices of a stage send each other in a pass over so many tokens, to share its layers.
+        """What the devices of a stage send each other in a pass over a number of tokens, to share its layers.
 
         Args:
             stage: The stage.
@@ -162,7 +162,7 @@ class Spread:
         return send(nbytes).times(max(ways)), sent
 
     def path(self, tokens: int) -> tuple[Traffic, Traffic]:
-        """All that waits for each other in one more token of so many sequences: inside of stages, and between them."""
+        """All that waits for each other in one more token of each sequence: inside of stages, and between them."""
         inside, (between, _) = NOTHING, self.broadcast(tokens)
         for stage in range(self.stages):
             inside += self.shared(stage, tokens)
@@ -181,7 +181,7 @@ class Spread:
         return moved / hardware.bandwidth + self.waiting_seconds(hardware, batch)
 
     def sent_bytes(self, tokens: int, *, scores: bool) -> float:
-        """Bytes that the device sends which sends most, in a pass over so many tokens of one sequence; see `shared`."""
+        """Bytes of the device that sends most, in a pass over a number of tokens of one sequence; see `shared`."""
         sent = [self.shared(stage, tokens, scores=scores).nbytes for stage in range(self.stages)]
         for stage, traffic in self.hops(tokens):
             sent[stage] += traffic.nbytes

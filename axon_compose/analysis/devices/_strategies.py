@@ -41,7 +41,7 @@ class Spreads:
         self._spreads: dict[tuple[int, int], Spread] = {}
 
     def rank(self, tensor: int) -> TensorPlan:
-        """One device's plan of so many that share each layer.
+        """The plan of one of several devices that share each layer.
 
         Raises:
             Refusal: `AX980`, nothing can be split.

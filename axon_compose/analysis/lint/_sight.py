@@ -10,7 +10,7 @@ from axon_compose.analysis.lint._rule import Finding, layer_uses, option_path, p
 from axon_compose.analysis.lint._written import CONTEXT_DIMS
 from axon_compose.language.document import Document
 from axon_compose.plan import Plan, Use, attends, takes_position
-from axon_compose.registry import KV, CacheSpec, Composite, State, option_names
+from axon_compose.registry import KV, State, cache_leaves, option_names
 
 __all__ = [
     "no_mixer",
@@ -140,12 +140,4 @@ def _rotated(use: Use, rope: Any) -> int | None:
 
 
 def _leaves(plan: Plan) -> Iterator[KV | State]:
-    def inside(cache: CacheSpec) -> Iterator[KV | State]:
-        if isinstance(cache, Composite):
-            for child in cache.children:
-                yield from inside(child)
-        else:
-            yield cache
-
-    for slot in plan.slots:
-        yield from inside(slot)
+    return (leaf for slot in plan.slots for leaf in cache_leaves(slot))

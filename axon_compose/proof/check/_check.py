@@ -82,7 +82,7 @@ def check(
         seed: Of weights and tokens.
         truths: Names out of `TRUTHS`; all unless given.
         as_is: Try the model itself instead of a copy; it has to be small.
-        devices: Also split the components over so many devices, which are threads of this process, and then the layers,
+        devices: Also split the components over this number of devices, threads of this process, and then the layers,
             and compare.
 
     Returns:

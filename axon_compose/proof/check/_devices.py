@@ -18,9 +18,9 @@ from axon_compose.proof.check._report import Truth
 from axon_compose.proof.check._sequences import plain, run
 from axon_compose.proof.check._subject import Subject
 
-__all__ = ["Shared", "apart", "devices", "ragged", "shared", "ways"]
+__all__ = ["Shared", "apart", "caches_on_devices", "devices", "fed", "shared", "ways"]
 
-#: Largest difference, relative to the largest logit, where roundings come to less: parts are summed in another order.
+#: Largest difference, relative to the largest logit, where roundings make less: parts are summed in another order.
 _EXACT: Final = 2e-6
 #: Tokens in front of the second row of a batch.
 _PADDING: Final = 3
@@ -47,18 +47,23 @@ class Shared:
         differences: Way in which the tokens are fed, to the largest difference on any device, relative to the largest
             logit.
         limit: What they may be: 2e-6, or four times what a rounding of every weight does to this model.
-        where: Of the worst way above the limit, the first token that is too far off.
+        places: Way to the first token that is too far off, empty if none is.
     """
 
     tensor: TensorPlan
     differences: Mapping[str, float]
     limit: float
-    where: str = ""
+    places: Mapping[str, str]
 
     @property
     def worst(self) -> str:
         """The way with the largest difference."""
         return max(self.differences, key=lambda way: self.differences[way])
+
+    @property
+    def where(self) -> str:
+        """Of the worst way, the first token that is too far off."""
+        return self.places[self.worst]
 
 
 def caches_on_devices(subject: Subject, size: int) -> Truth:
@@ -122,32 +127,28 @@ def shared(subject: Subject, size: int) -> Shared:
         size: Number of devices.
 
     Raises:
-        Refusal: `AX980`, nothing of the model can be split over so many devices.
+        Refusal: `AX980`, nothing of the model can be split over that number of devices.
     """
     tensor, feeding = split_plan(subject.plan, size), ways(subject)
-    rows = ragged(subject)
+    rows = _ragged(subject)
     once, alone = apart(plain(subject.forward, subject.sample)), [subject.forward(row) for row in rows]
     limit = exact(subject, _EXACT)
 
     def work(device: Joining) -> dict[str, Rows]:
-        part = _part(subject, device)
-        found = {name: way(part) for name, way in feeding.items()}
-        mx.eval(found)  # here, for no other thread can
-        return found
+        return fed(_part(subject, device), feeding)
 
-    differences, where = dict[str, float](), dict[str, str]()
+    differences, places = dict[str, float](), dict[str, str]()
     for given in in_threads(size, work):
         for name, logits in given.items():
             figure, place = compare(apart(logits), alone if name == "left-padded" else once, limit)
             if name not in differences or not figure <= differences[name]:
-                differences[name], where[name] = figure, place
-    found = Shared(tensor, differences, limit)
-    return Shared(tensor, differences, limit, where[found.worst])
+                differences[name], places[name] = figure, place
+    return Shared(tensor, differences, limit, places)
 
 
 def ways(subject: Subject) -> dict[str, Way]:
     """Ways to feed a sample of tokens: what they are called, and what they do with a model."""
-    tokens, rows = subject.sample, ragged(subject)
+    tokens, rows = subject.sample, _ragged(subject)
     length = tokens.shape[1]
     prompt = max(1, length - subject.decoded)
     found: dict[str, Way] = {
@@ -160,7 +161,14 @@ def ways(subject: Subject) -> dict[str, Way]:
     return found
 
 
-def ragged(subject: Subject) -> Rows:
+def fed(part: Subject, feeding: Mapping[str, Way]) -> dict[str, Rows]:
+    """What a model gives for the tokens in each of these ways, computed by this thread, for no other one can."""
+    found = {name: way(part) for name, way in feeding.items()}
+    mx.eval(found)
+    return found
+
+
+def _ragged(subject: Subject) -> Rows:
     """The sample's sequences, of unequal lengths."""
     rows = [subject.sample[:1], subject.sample[1:, _PADDING:]]
     mx.eval(rows)  # here, for a thread cannot compute what another one has begun

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import mlx.core as mx
-
 from axon_compose.model import Parts, divided
 from axon_compose.proof.check._compare import Rows, compare
-from axon_compose.proof.check._devices import apart, ways
+from axon_compose.proof.check._devices import apart, fed, ways
 from axon_compose.proof.check._report import Truth
 from axon_compose.proof.check._subject import Subject
 
@@ -22,15 +20,11 @@ def pipeline(subject: Subject, size: int) -> Truth:
     """
     size = min(size, sum(layer.owner is None for layer in subject.plan.layers))
     feeding = ways(subject)
-    expected = {name: way(subject) for name, way in feeding.items()}
-    mx.eval(expected)
+    expected = fed(subject, feeding)
     parts = divided(subject.model, size)
 
     def work(model: object) -> dict[str, Rows]:
-        part = Subject(subject.plan, subject.seed, model=model)  # type: ignore[arg-type]
-        found = {name: way(part) for name, way in feeding.items()}
-        mx.eval(found)  # here, for no other thread can
-        return found
+        return fed(Subject(subject.plan, subject.seed, model=model), feeding)  # type: ignore[arg-type]
 
     worst, where = 0.0, ""
     for rank, given in enumerate(parts.run(work)):

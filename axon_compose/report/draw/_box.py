@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from axon_compose.plan import Use
-from axon_compose.registry import KV
+from axon_compose.registry import KV, cache_leaves
 from axon_compose.report.draw._canvas import Canvas
-from axon_compose.report.draw._family import cache_leaves, family
+from axon_compose.report.draw._family import family
 from axon_compose.report.draw._words import fitted, share, width
 
 __all__ = ["GLYPH", "Box", "glyph", "kind_of_cache", "type_name"]

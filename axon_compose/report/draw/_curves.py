@@ -9,9 +9,9 @@ from typing import Final
 from axon_compose.analysis.cost import CostSheet, PartCost
 from axon_compose.machine.units import human, operations
 from axon_compose.plan import Plan
-from axon_compose.registry import KV
+from axon_compose.registry import KV, cache_leaves
 from axon_compose.report.draw._chart import Axis, Line, Lines, brief
-from axon_compose.report.draw._family import FAMILIES, Family, cache_leaves
+from axon_compose.report.draw._family import FAMILIES, Family
 from axon_compose.report.draw._palette import Tone
 from axon_compose.report.draw._sums import CACHES, cache_bytes, parts
 

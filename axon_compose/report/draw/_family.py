@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final, Literal
 
 from axon_compose.plan import Plan, Use, position_words
-from axon_compose.registry import KV, CacheSpec, Composite, State
+from axon_compose.registry import KV, CacheSpec, State, cache_leaves
 
-__all__ = ["FAMILIES", "Family", "cache_leaves", "cache_words", "family", "kept_words", "present"]
+__all__ = ["FAMILIES", "Family", "cache_words", "family", "kept_words", "present"]
 
 Family = Literal[
     "embedding", "attention", "window", "recurrent", "mixed", "feed-forward", "experts", "block", "norm", "head"
@@ -50,15 +49,6 @@ def family(use: Use) -> Family:
     if leaves or use.source_layers:
         return "attention"
     return "experts" if use.spec.active is not None else "feed-forward"
-
-
-def cache_leaves(cache: CacheSpec | None) -> Iterator[KV | State]:
-    """Caches that are not made of others."""
-    if isinstance(cache, Composite):
-        for child in cache.children:
-            yield from cache_leaves(child)
-    elif cache is not None:
-        yield cache
 
 
 def cache_words(cache: CacheSpec | None) -> str:

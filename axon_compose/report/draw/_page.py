@@ -54,7 +54,7 @@ def page(
         quantize: Bits of quantised weights; not quantised unless given.
         memory: Bytes that there are, as a line in the chart: does it fit, and how far?
         bandwidth: Bytes that memory moves in a second; a few usual ones unless given.
-        devices: Show what it needs on so many devices too.
+        devices: Show what it needs on this number of devices too.
         hardware: What is assumed of each device, see `analysis.devices.Hardware`.
         simulation: Show these schedules too.
 

@@ -92,8 +92,7 @@ def _flops(
 ) -> int:
     choosing = max(0, context - max(context - tokens, chosen))
     of_keys = {name: shape for name, shape in shapes.items() if name in keys}
-    of_queries = {name: shape for name, shape in shapes.items() if name not in keys and len(shape) == 2}
-    of_queries.pop("indexer.pool_bias", None)
+    of_queries = {name: shape for name, shape in shapes.items() if name not in keys}
     seen = pairs(choosing, context) if pool == 1 else sum(n // pool for n in range(context - choosing + 1, context + 1))
     return product_flops(of_keys, tokens) + product_flops(of_queries, choosing) + attention_flops(1, width, 0, seen)
 
@@ -101,20 +100,16 @@ def _flops(
 def token_params(options: IndexerOptions, hidden: int, queries: int) -> Shapes:
     """Shapes of an indexer whose queries come out of `queries` numbers, by their names within the attention."""
     heads, width = options.num_heads, options.head_dim
-    return {
+    found: Shapes = {
         "indexer.wq_b.weight": (heads * width, queries),
         "indexer.wk.weight": (width, hidden),
         "indexer.k_norm.weight": (width,),
         "indexer.k_norm.bias": (width,),
         "indexer.weights_proj.weight": (heads, hidden),
-    } | _pool_params(options, hidden)
-
-
-def _pool_params(options: IndexerOptions, hidden: int) -> Shapes:
-    width = options.head_dim
-    if options.pool_size is None:
-        return {}
-    return {"indexer.pool_gate.weight": (width, hidden), "indexer.pool_bias": (options.pool_size, width)}
+    }
+    if options.pool_size is not None:
+        found |= {"indexer.pool_gate.weight": (width, hidden), "indexer.pool_bias": (options.pool_size, width)}
+    return found
 
 
 def block_params(options: BlockIndexerOptions, hidden: int) -> Shapes:

@@ -54,6 +54,17 @@ class _MoE(Options):
             )
         return self
 
+    def experts(self) -> MoEOptions:
+        """Options of the mixture itself."""
+        sizes = {
+            "num_experts": self.moe_num_experts,
+            "top_k": self.moe_top_k,
+            "intermediate_size": self.moe_intermediate_dim,
+        }
+        if self.moe_shared_expert:
+            return SharedExpertMoEOptions.model_validate(sizes).general()
+        return MoEOptions.model_validate(sizes)
+
 
 class AxonSSMBlockOptions(_SSM, _Norm):
     """Norm, AxonSSM, residual."""
@@ -69,17 +80,6 @@ class AxonSWAMoEBlockOptions(_MoE, _Norm):
 
 class AxonSSMMoEBlockOptions(_MoE, _SSM, _Norm):
     """Norm, AxonSSM, residual; norm, experts, residual."""
-
-
-def _moe_options(options: _MoE) -> MoEOptions:
-    sizes = {
-        "num_experts": options.moe_num_experts,
-        "top_k": options.moe_top_k,
-        "intermediate_size": options.moe_intermediate_dim,
-    }
-    if options.moe_shared_expert:
-        return SharedExpertMoEOptions.model_validate(sizes).general()
-    return MoEOptions.model_validate(sizes)
 
 
 def _inside(name: str, shapes: Shapes) -> Shapes:
@@ -106,7 +106,7 @@ def _attention(options: AxonSWAMoEBlockOptions, dims: Dims) -> Shapes:
 def _experts(norm: str, options: _MoE, dims: Dims) -> Shapes:
     return {
         f"{norm}.weight": (dims.hidden_size,),
-        **_inside("moe", moe_params(_moe_options(options), dims.hidden_size)),
+        **_inside("moe", moe_params(options.experts(), dims.hidden_size)),
     }
 
 
@@ -134,7 +134,7 @@ def _ssm_moe_block(options: AxonSSMMoEBlockOptions, dims: Dims) -> Shapes:
 def _active(shapes: Shapes, options: _MoE, dims: Dims) -> int:
     """Everything outside the experts, and what a token uses of those."""
     outside = sum(prod(shape) for name, shape in shapes.items() if not name.startswith("moe."))
-    return outside + moe_active(_moe_options(options), dims.hidden_size)
+    return outside + moe_active(options.experts(), dims.hidden_size)
 
 
 def _ssm_flops(options: _SSM, dims: Dims, tokens: int, context: int) -> int:
@@ -144,11 +144,11 @@ def _ssm_flops(options: _SSM, dims: Dims, tokens: int, context: int) -> int:
 def _swa_moe_flops(options: AxonSWAMoEBlockOptions, dims: Dims, tokens: int, context: int) -> int:
     width, seen = _head_dim(options, dims), pairs(tokens, context, options.swa_window_size)
     attended = product_flops(_attention(options, dims), tokens) + attention_flops(options.num_heads, width, width, seen)
-    return attended + moe_flops(_moe_options(options), dims.hidden_size, tokens)
+    return attended + moe_flops(options.experts(), dims.hidden_size, tokens)
 
 
 def _ssm_moe_flops(options: AxonSSMMoEBlockOptions, dims: Dims, tokens: int, context: int) -> int:
-    return _ssm_flops(options, dims, tokens, context) + moe_flops(_moe_options(options), dims.hidden_size, tokens)
+    return _ssm_flops(options, dims, tokens, context) + moe_flops(options.experts(), dims.hidden_size, tokens)
 
 
 def _ssm_saved(options: _SSM, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
@@ -161,7 +161,7 @@ def _ssm_recomputed(options: _SSM, dims: Dims, batch: int, tokens: int) -> int:
 
 def _experts_saved(options: _MoE, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
     hidden = dims.hidden_size
-    return norm_saved(tokens, hidden) + moe_saved(_moe_options(options), hidden, tokens, dtype)
+    return norm_saved(tokens, hidden) + moe_saved(options.experts(), hidden, tokens, dtype)
 
 
 def _swa_moe_saved(options: AxonSWAMoEBlockOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
@@ -176,7 +176,7 @@ def _ssm_moe_saved(options: AxonSSMMoEBlockOptions, dims: Dims, tokens: int, dty
 
 
 def _touched(options: _MoE, dims: Dims, tokens: int) -> dict[str, int]:
-    inner = moe_touched(_moe_options(options), dims.hidden_size, tokens)
+    inner = moe_touched(options.experts(), dims.hidden_size, tokens)
     return {f"moe.{name}": rows for name, rows in inner.items()}
 
 

@@ -63,7 +63,7 @@ def test_what_stays_whole_is_named() -> None:
     assert truth(MODEL | {"components": components}, 2).detail == "4 components split; whole: `mlp`"
 
 
-def test_what_cannot_be_split_is_told() -> None:
+def test_what_cannot_be_split_is_reported() -> None:
     model = MODEL | {"dims": {"hidden_size": 33, "vocab_size": 65}, "blocks": {"layer": ["mlp"]}}
     model["components"] = {"mlp": {"type": "mlp", "intermediate_size": 33}}
     found = check_plan(axon_compose.load(model).plan(), truths=[], devices=2).truths[0]

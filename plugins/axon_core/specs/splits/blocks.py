@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from axon_compose.registry import Cut, Dims, Role, Segment, Split, Summed, columns, rows
+from axon_compose.registry import Dims, Role, Split, Summed, columns, rows
 from axon_core.specs.splits._even import part, uneven
+from axon_core.specs.splits.experts import width_roles
 from axon_core.specs.splits.state_spaces import selective_roles
 
 __all__ = ["ssm_block_split", "ssm_moe_block_split", "swa_moe_block_split"]
@@ -56,13 +57,4 @@ def _selective_sums(options: Any, dims: Dims) -> tuple[Summed, ...]:
 
 def _experts(options: Any) -> dict[str, Role]:
     """Every expert by its width; routers are whole."""
-    inner = options.moe_intermediate_dim
-    each = (Segment(inner, inner),)
-    roles: dict[str, Role] = dict.fromkeys(
-        (f"moe.switch_mlp.{name}_proj.weight" for name in ("gate", "up")), Cut(1, each)
-    )
-    roles["moe.switch_mlp.down_proj.weight"] = Cut(2, each)
-    if options.moe_shared_expert:
-        roles |= dict.fromkeys((f"moe.shared_expert.{name}_proj.weight" for name in ("gate", "up")), rows(inner))
-        roles["moe.shared_expert.down_proj.weight"] = columns(inner)
-    return roles
+    return {f"moe.{name}": role for name, role in width_roles(options.experts()).items()}

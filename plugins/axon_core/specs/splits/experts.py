@@ -9,7 +9,7 @@ from typing import Any, Final
 from axon_compose.registry import ONCE, Cut, Dims, Role, Segment, Split, Summed, columns, rows
 from axon_core.specs.splits._even import part, uneven
 
-__all__ = ["HELD", "SHARED_ONCE", "moe_split", "shared_expert_split"]
+__all__ = ["HELD", "SHARED_ONCE", "moe_split", "shared_expert_split", "width_roles"]
 
 #: Sizes that a part of a mixture has in its `dims`: how many of the experts it holds, and whether the shared expert is
 #: whole on every device, so that only the first one's counts.
@@ -68,10 +68,7 @@ def _inside(options: Any, devices: int) -> _Some | str:
         return "`latent_norm.expert` normalises what a whole expert gives"
     if fault := uneven(devices, intermediate_size=width):
         return fault
-    inner = (Segment(width, width),)
-    return _Some(
-        _expert_roles(options, Cut(1, inner), Cut(2, inner), ONCE), {"intermediate_size": width // devices}, {}
-    )
+    return _Some(_inner_roles(options), {"intermediate_size": width // devices}, {})
 
 
 def _by_expert(options: Any, devices: int) -> _Some | str:
@@ -90,6 +87,16 @@ def _shared(options: Any, devices: int) -> list[_Some]:
     if width % devices:
         return [once]
     return [_Some(_shared_roles(options), {"shared_intermediate_size": width // devices}, {}), once]
+
+
+def width_roles(options: Any) -> dict[str, Role]:
+    """Of routed and shared experts, each by its width."""
+    return _inner_roles(options) | (_shared_roles(options) if options.shared_size else {})
+
+
+def _inner_roles(options: Any) -> dict[str, Role]:
+    inner = (Segment(options.intermediate_size, options.intermediate_size),)
+    return _expert_roles(options, Cut(1, inner), Cut(2, inner), ONCE)
 
 
 def _expert_roles(options: Any, into: Cut, out: Cut, out_bias: Role) -> dict[str, Role]:
