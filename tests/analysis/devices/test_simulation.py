@@ -139,6 +139,17 @@ def test_the_last_stage_reads_a_tied_table() -> None:
     assert stages[0] == stages[1]
 
 
+def test_the_gradients_of_the_first_piece_are_summed_last() -> None:
+    """However fast the link is, they are there when the backward pass has ended, and no step ends before their sum."""
+    plan, layout, hardware = model(), Layout(data=4), Hardware(flops=1e9, bandwidth=1e8, link=1e8, latency=1e-5)
+    found = only(plan, layout, hardware, micro=1)
+    spread = Spreads(plan, Storage("bfloat16"), CONTEXT).spread(layout)
+    sums = StageTimes(spread, layout, hardware, 4).gradient_seconds(0)
+    (done,) = (each for each in found.timeline.runs if each.job.kind == "B")
+    assert max(sums) < (done.end - done.start) / len(sums)  # so that each has ended when the next one begins
+    assert found.gradients * found.seconds == pytest.approx(sums[-1])
+
+
 def test_layers_that_are_computed_again_send_again() -> None:
     """A backward pass sends as much as the forward pass; with segments, the forward pass is done once more."""
     plan, layout = mixture(), Layout(tensor=2, data=4)
