@@ -6,17 +6,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from axon_compose.analysis.devices import DevicesSheet, StrategyCost
-from axon_compose.machine.units import human
 from axon_compose.report._devices import devices_notes, strategy_rows
 from axon_compose.report.draw._canvas import Canvas
 from axon_compose.report.draw._html import figure, models, note, section, sentence
 from axon_compose.report.draw._markup import element, text
-from axon_compose.report.draw._spent import swatch
+from axon_compose.report.draw._spent import BAR, ROW, bar, swatch
 
 __all__ = ["devices_section"]
 
-ROW: Final = 48.0
-BAR: Final = 16.0
 #: Colours of what is on a device, by the titles of the table.
 _CLASSES: Final = {"weights": "block-bar", "caches": "attention", "in between": "norm"}
 
@@ -39,24 +36,21 @@ def _bars(sheet: DevicesSheet, width: float) -> str:
     canvas = Canvas()
     there = sheet.hardware.memory
     most = max(1, there or 0, *(row.memory_bytes for row in sheet.strategies))
+    scale = (width - 1) / most
     for number, row in enumerate(sheet.strategies):
-        x, top = 0.5, number * ROW
+        top = number * ROW
         chosen = "small" if row.name == sheet.recommended else "small quiet"
         canvas.words(0, top + 14, row.name, chosen)
-        canvas.words(width, top + 14, human(row.memory_bytes), "small end")
-        for said, nbytes in _pieces(row):
-            room = (width - 1) * nbytes / most
-            canvas.rect(x, top + 22, room, BAR, _CLASSES[said], tip=f"{said}: {human(nbytes)}")
-            x += room
+        bar(canvas, number, scale, row.memory_bytes, _pieces(row), width)
         if there is not None:
-            end = (width - 1) * there / most
+            end = scale * there
             canvas.line([(end, top + 19), (end, top + 25 + BAR)], "flow")
     return canvas.svg(
         width, len(sheet.strategies) * ROW, f"{sheet.name}: memory of one device by each strategy", style=False
     )
 
 
-def _pieces(row: StrategyCost) -> Iterator[tuple[str, int]]:
-    yield "weights", row.weight_bytes
-    yield "caches", row.cache_bytes
-    yield "in between", row.activation_bytes
+def _pieces(row: StrategyCost) -> Iterator[tuple[str, str, int]]:
+    sizes = (row.weight_bytes, row.cache_bytes, row.activation_bytes)
+    for (said, class_), nbytes in zip(_CLASSES.items(), sizes, strict=True):
+        yield class_, said, nbytes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from axon_compose.analysis.cost import ContextCost, CostSheet, PartCost
@@ -14,7 +14,7 @@ from axon_compose.report.draw._html import figure, table
 from axon_compose.report.draw._markup import element, text
 from axon_compose.report.draw._sums import CACHES, cache_bytes, parts
 
-__all__ = ["spent", "swatch"]
+__all__ = ["BAR", "ROW", "bar", "spent", "swatch"]
 
 ROW: Final = 48.0
 BAR: Final = 16.0
@@ -32,15 +32,30 @@ def _bars(sheet: CostSheet, held: Sequence[tuple[Family, PartCost]], width: floa
     canvas = Canvas()
     most = max(1, *(cost.memory_bytes for cost in sheet.contexts))
     for row, cost in enumerate(sheet.contexts):
-        x, top = 0.5, row * ROW
-        canvas.words(0, top + 14, f"{cost.tokens:,} tokens", "small quiet")
-        canvas.words(width, top + 14, human(cost.memory_bytes), "small end")
-        for class_, said, nbytes in _pieces(held, cost):
-            room = (width - 1) * nbytes / most
-            canvas.rect(x, top + 22, room, BAR, class_, tip=f"{said}: {human(nbytes)}")
-            x += room
+        canvas.words(0, row * ROW + 14, f"{cost.tokens:,} tokens", "small quiet")
+        bar(canvas, row, (width - 1) / most, cost.memory_bytes, _pieces(held, cost), width)
     label = f"{sheet.name}: weights and caches at each context"
     return canvas.svg(width, len(sheet.contexts) * ROW, label, style=False)
+
+
+def bar(
+    canvas: Canvas, row: int, scale: float, total: int, pieces: Iterable[tuple[str, str, int]], width: float
+) -> None:
+    """A bar of bytes, and their sum above its end.
+
+    Args:
+        canvas: Where it is drawn.
+        row: Of the bars, from 0.
+        scale: Pixels of a byte.
+        total: All bytes.
+        pieces: Class, name and bytes of each part.
+        width: Of the picture.
+    """
+    x, top = 0.5, row * ROW
+    canvas.words(width, top + 14, human(total), "small end")
+    for class_, said, nbytes in pieces:
+        canvas.rect(x, top + 22, scale * nbytes, BAR, class_, tip=f"{said}: {human(nbytes)}")
+        x += scale * nbytes
 
 
 def _pieces(held: Sequence[tuple[Family, PartCost]], cost: ContextCost) -> Iterator[tuple[str, str, int]]:
