@@ -10,8 +10,8 @@ from axon_compose.learn.budget import Budget
 
 __all__ = ["pays"]
 
-#: From so many steps on, a compiled step (0.75 of the processor time, measured on a hybrid of 3.4M parameters) is worth
-#: the making of its kernels on the CPU. A minute is taken for sixty steps.
+#: From this number of steps on, a compiled step (0.75 of the processor time, measured on a hybrid of 3.4M parameters)
+#: is worth the making of its kernels on the CPU. A minute is taken for sixty steps.
 _MANY_STEPS: Final = 500
 
 

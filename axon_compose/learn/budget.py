@@ -1,4 +1,4 @@
-"""When training ends: after so many steps, tokens, minutes or floating-point operations. Imports no mlx."""
+"""When training ends: after a number of steps, tokens, minutes or floating-point operations. Imports no mlx."""
 
 from __future__ import annotations
 

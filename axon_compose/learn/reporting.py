@@ -1,4 +1,4 @@
-"""The reporting callbacks of mlx_lm (Weights & Biases, SwanLab), told of our runs as of mlx_lm's own."""
+"""The reporting callbacks of mlx_lm (Weights & Biases, SwanLab), called with our runs as with those of mlx_lm."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class CallbackListener:
         self._callback.on_val_loss_report(report)
 
     def sample(self, line: Mapping[str, Any]) -> None:
-        """Nothing: these services are told of numbers."""
+        """Nothing: these services take numbers."""
 
     def checkpoint(self, folder: Path, steps: int) -> None:
         """Nothing."""

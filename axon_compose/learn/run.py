@@ -41,7 +41,7 @@ class Listener(Protocol):
         """The model wrote a `text`."""
 
     def checkpoint(self, folder: Path, steps: int) -> None:
-        """The folder was written, after so many steps."""
+        """The folder was written, after this number of steps."""
 
 
 class Run:

@@ -125,7 +125,7 @@ class Trainer:
         return Metrics(step, loss, rate, size, self.spent, more)
 
     def evaluate(self, *, accuracy: bool = False) -> dict[str, float]:
-        """The mean cross entropy on what is held out, `loss`, over so many `tokens`; NaN where there are none.
+        """The mean cross entropy on what is held out, `loss`, and the number of its `tokens`; NaN if there are none.
 
         Args:
             accuracy: Give `accuracy` too, the part of the targets that have the largest logit. All logits of what is
