@@ -128,6 +128,29 @@ def test_decoding_goes_round() -> None:
     assert found.tokens_per_second == pytest.approx(16 / found.seconds)
 
 
+def test_the_last_stage_reads_a_tied_table() -> None:
+    """It computes with as many weights as with a matrix of its own for the head."""
+    stages = []
+    for tied in (True, False):
+        plan = load(described(stack="a*4", head={"tied": tied})).plan()
+        assert bool(plan.head.params) != tied
+        spread = Spreads(plan, Storage("bfloat16"), CONTEXT).spread(Layout(pipeline=2))
+        stages.append([spread.used_bytes(stage) for stage in range(2)])
+    assert stages[0] == stages[1]
+
+
+def test_layers_that_are_computed_again_send_again() -> None:
+    """A backward pass sends as much as the forward pass; with segments, the forward pass is done once more."""
+    plan, layout = mixture(), Layout(tensor=2, data=4)
+    spread = Spreads(plan, Storage("bfloat16"), CONTEXT).spread(layout)
+    for again in (False, True):
+        times = StageTimes(spread, layout, SLOW, 2, by_rank=True, recomputed=again)
+        ahead, back = times.forward(0), times.backward(0)
+        assert ahead.experts > 0
+        assert (back.experts, back.tensor) == ((1 + again) * ahead.experts, (1 + again) * ahead.tensor)
+        assert back.computing == (2 + again) * ahead.computing
+
+
 def test_experts_by_rank() -> None:
     """Replicas that share experts have a part of them each, and send tokens there and back."""
     plan, data = mixture(), 4
