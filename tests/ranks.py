@@ -70,7 +70,7 @@ def launched(count: int, arguments: Sequence[str], **options: Any) -> Iterator[P
 def ring(folder: Path, commands: Sequence[Sequence[str]], **variables: str) -> Iterator[list[Process]]:
     """Run `python ARGUMENT…` for each rank, with nobody who would end the others when one has ended.
 
-    `mlx.launch` waits for each process in a busy loop, which takes two processors more; here nothing does.
+    `mlx.launch` waits for its processes in busy loops, which take most of a processor; here nobody does.
 
     Args:
         folder: Where the file with their addresses is written.

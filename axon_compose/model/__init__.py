@@ -6,7 +6,7 @@ from axon_compose.model._build import build, check_shapes, component_weights, la
 from axon_compose.model._caches import make_cache, make_caches
 from axon_compose.model._calls import BuildError, blamed, weight_fault
 from axon_compose.model._folder_model import FolderModel, with_folder_names
-from axon_compose.model._group import Joining, counting, in_threads, joining
+from axon_compose.model._group import counting, in_threads, joining
 from axon_compose.model._language_model import LanguageModel
 from axon_compose.model._places import module_at
 from axon_compose.model._quantize import GROUP_SIZE, quantize, rounding
@@ -18,7 +18,6 @@ __all__ = [
     "Block",
     "BuildError",
     "FolderModel",
-    "Joining",
     "LanguageModel",
     "Parts",
     "Reuse",

@@ -11,7 +11,7 @@ import mlx.nn as nn
 from axon_compose.analysis.balance import balanced_stages
 from axon_compose.devices import devices_of, given_stages, own_layers, pipeline_plan, require_own_weights, split_plan
 from axon_compose.model._facts import facts, loading_from
-from axon_compose.model._group import Joining, joining
+from axon_compose.model._group import joining
 from axon_compose.model._language_model import LanguageModel
 from axon_compose.model._pipeline import Pipeline, Stack
 from axon_compose.model._places import module_at
@@ -19,7 +19,7 @@ from axon_compose.model._shard import Reader, Unchanged, part_modules, quantised
 from axon_compose.model.names import FolderNames, ends, module_names
 from axon_compose.model.ranks import joined
 from axon_compose.plan import Plan, Use
-from axon_compose.registry import CacheSpec
+from axon_compose.registry import CacheSpec, Shard
 
 __all__ = ["FolderModel", "with_folder_names"]
 
@@ -162,7 +162,7 @@ class FolderModel(LanguageModel):
         with joined(group, lambda: facts(self.plan, loading_from())):
             self.keep_part(joining(group))
 
-    def keep_part(self, device: Joining) -> None:
+    def keep_part(self, device: Shard) -> None:
         """As `shard`, for any kind of group.
 
         Args:

@@ -6,40 +6,22 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import mlx.core as mx
 
 from axon_compose.model._threads import run_threads
+from axon_compose.registry import Shard
 
-__all__ = ["Joining", "counting", "in_threads", "joining"]
+__all__ = ["counting", "in_threads", "joining"]
 
 _T = TypeVar("_T")
-Join = Callable[[mx.array], mx.array]
 
 #: Counters of those who look at what is exchanged.
 _COUNTERS: Final[list[Counter[str]]] = []
 
 
-@dataclass(frozen=True)
-class Joining:
-    """A device among others.
-
-    Attributes:
-        rank: The device, from 0.
-        size: Number of devices.
-        sum: The sum of the arrays that all devices call it with, in the same order of calls.
-        gather: Those arrays side by side along the last axis, in the order of the devices.
-    """
-
-    rank: int
-    size: int
-    sum: Join
-    gather: Join
-
-
-def joining(group: Any) -> Joining:
+def joining(group: Any) -> Shard:
     """The device of this process in a group of `mx.distributed`.
 
     Its functions are lazy as all of MLX: every device must compute the same arrays in the same order.
@@ -55,7 +37,7 @@ def joining(group: Any) -> Joining:
         parts = mx.distributed.all_gather(array[None], group=group)
         return mx.moveaxis(parts, 0, -2).reshape(*array.shape[:-1], size * array.shape[-1])
 
-    return Joining(group.rank(), size, added, gathered)
+    return Shard(group.rank(), size, added, gathered)
 
 
 @contextmanager
@@ -79,7 +61,7 @@ def _count(what: str, array: mx.array) -> None:
         counter[f"{what}s"] += 1
 
 
-def in_threads(size: int, work: Callable[[Joining], _T]) -> list[_T]:
+def in_threads(size: int, work: Callable[[Shard], _T]) -> list[_T]:
     """Run several devices in this process, to try a split without starting others.
 
     Only one of them computes at a time: each until it needs what the others have.
@@ -125,7 +107,7 @@ class _Threads:
         self.arrays: list[list[Any]] = [[None] * size, [None] * size]
         self.ended: set[int] = set()
 
-    def device(self, rank: int) -> Joining:
+    def device(self, rank: int) -> Shard:
         def added(array: mx.array) -> mx.array:
             first, *others = self.exchanged(rank, array)
             for other in others:
@@ -135,7 +117,7 @@ class _Threads:
         def gathered(array: mx.array) -> mx.array:
             return mx.concatenate(self.exchanged(rank, array), axis=-1)
 
-        return Joining(rank, len(self.given), added, gathered)
+        return Shard(rank, len(self.given), added, gathered)
 
     def exchanged(self, rank: int, array: mx.array) -> list[mx.array]:
         mx.eval(array)

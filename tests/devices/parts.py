@@ -7,10 +7,11 @@ from functools import cache
 
 import mlx.core as mx
 
-from axon_compose.model import FolderModel, Joining, LanguageModel, in_threads, with_folder_names
+from axon_compose.model import FolderModel, LanguageModel, in_threads, with_folder_names
 from axon_compose.plan import compile_source
 from axon_compose.proof.check._shrink import registry_of, shrink
 from axon_compose.proof.check._subject import Subject
+from axon_compose.registry import Shard
 from tests.shipped import shipped
 
 #: Divides among devices, other than that of `check`.
@@ -26,7 +27,7 @@ def small(name: str) -> Subject:
     return Subject(compile_source(data, registry=registry_of(plan)).plan())
 
 
-def part(model: LanguageModel, device: Joining) -> FolderModel:
+def part(model: LanguageModel, device: Shard) -> FolderModel:
     """What a device keeps of a model, which stays as it is."""
     copy = with_folder_names(model)
     copy.eval()
@@ -37,7 +38,7 @@ def part(model: LanguageModel, device: Joining) -> FolderModel:
 def together(model: LanguageModel, size: int, run: Callable[[LanguageModel], list[mx.array]]) -> list[list[mx.array]]:
     """What each of several devices gives that run a model together."""
 
-    def work(device: Joining) -> list[mx.array]:
+    def work(device: Shard) -> list[mx.array]:
         found = run(part(model, device))
         mx.eval(found)
         return found

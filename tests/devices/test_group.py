@@ -7,11 +7,12 @@ import threading
 import mlx.core as mx
 import pytest
 
-from axon_compose.model import Joining, counting, in_threads, joining
+from axon_compose.model import counting, in_threads, joining
+from axon_compose.registry import Shard
 
 
 def test_every_thread_gets_what_all_gave() -> None:
-    def run(device: Joining) -> list[mx.array]:
+    def run(device: Shard) -> list[mx.array]:
         own = mx.arange(6.0).reshape(1, 2, 3) + 10 * device.rank
         found = [device.sum(own), device.gather(own), device.sum(device.sum(own))]
         mx.eval(found)
@@ -25,7 +26,7 @@ def test_every_thread_gets_what_all_gave() -> None:
 
 
 def test_the_first_fault_is_told() -> None:
-    def run(device: Joining) -> mx.array:
+    def run(device: Shard) -> mx.array:
         if device.rank == 1:
             raise KeyError("device 1")
         return device.sum(mx.ones(3))
@@ -36,7 +37,7 @@ def test_the_first_fault_is_told() -> None:
 
 @pytest.mark.parametrize("calls", [(1, 0), (2, 1), (0, 3)])
 def test_devices_that_ask_for_other_sums_are_not_waited_for(calls: tuple[int, int]) -> None:
-    def run(device: Joining) -> None:
+    def run(device: Shard) -> None:
         for _ in range(calls[device.rank]):
             device.sum(mx.ones(2))
 
@@ -48,7 +49,7 @@ def test_devices_end_at_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes to the thread that waits for them; they see it at the next sum."""
     known, interrupted, reached = set(threading.enumerate()), threading.Event(), list[int]()
 
-    def run(device: Joining) -> None:
+    def run(device: Shard) -> None:
         interrupted.wait()
         device.sum(mx.ones(2))
         reached.append(device.rank)

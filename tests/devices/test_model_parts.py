@@ -15,11 +15,12 @@ import axon_compose
 from axon_compose.analysis.devices import spread
 from axon_compose.devices import split_plan
 from axon_compose.diagnostics import Refusal
-from axon_compose.model import Joining, LanguageModel, in_threads, random_weights, with_folder_names
+from axon_compose.model import LanguageModel, in_threads, random_weights, with_folder_names
 from axon_compose.model._folder_model import modules_of
 from axon_compose.model._shard import quantised_groups
 from axon_compose.proof.check._batches import with_left_padding
 from axon_compose.proof.check._subject import Subject
+from axon_compose.registry import Shard
 from tests.devices.parts import VOCABULARY, far, part, small, together
 from tests.helpers import described
 
@@ -145,7 +146,7 @@ def test_adapters_are_put_into_parts_and_are_not_cut() -> None:
 
 
 def test_a_part_is_taken_once() -> None:
-    def twice(device: Joining) -> None:
+    def twice(device: Shard) -> None:
         part(small("llama").model, device).keep_part(device)
 
     with pytest.raises(ValueError, match="a part already"):
@@ -169,7 +170,7 @@ def test_what_is_exchanged_is_what_the_cost_sheet_says(name: str) -> None:
 
     model = with_folder_names(random_weights(plan, dtype="bfloat16"))
     model.eval()
-    model.keep_part(Joining(0, size, summed, gathered))
+    model.keep_part(Shard(0, size, summed, gathered))
     cache = model.make_cache()
     model(tokens()[:1], cache)
     given.clear()

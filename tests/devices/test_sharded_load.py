@@ -16,7 +16,7 @@ import axon_compose
 from axon_compose.cli import main
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.language.source import to_yaml
-from axon_compose.model import Joining
+from axon_compose.registry import Shard
 from tests.devices import sharded_script
 from tests.ranks import ended, ring
 
@@ -81,7 +81,7 @@ def test_without_its_folder_the_largest_tensors_are_cut_first(folders: list[str]
     gc.collect()
     before = mx.get_active_memory()
     mx.reset_peak_memory()
-    model.keep_part(Joining(0, 2, lambda array: array, lambda array: array))
+    model.keep_part(Shard(0, 2, lambda array: array, lambda array: array))
     share = sum(value.nbytes for _, value in tree_flatten(model.parameters()))
     assert mx.get_active_memory() - before < 1.01 * share
     assert mx.get_peak_memory() - before < 1.15 * share
@@ -102,7 +102,7 @@ def test_what_was_changed_after_loading_is_not_read_again(folders: list[str]) ->
     mlp = model.model.layers[0].mlp
     mlp.up_proj.weight = 2 * mlp.up_proj.weight
     wanted = mlp.up_proj.weight[128:]
-    model.keep_part(Joining(1, 2, lambda array: array, lambda array: array))
+    model.keep_part(Shard(1, 2, lambda array: array, lambda array: array))
     assert mx.array_equal(model.model.layers[0].mlp.up_proj.weight, wanted).item()
     assert "model.layers.0.mlp.gate_proj.weight" in read
     assert "model.layers.0.mlp.up_proj.weight" not in read
@@ -117,5 +117,5 @@ def test_weights_that_are_loaded_later_are_cut_and_not_those_of_the_folder(folde
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
     del model
     model, _ = load(folders[0], adapter_path=str(tmp_path), lazy=True, trust_remote_code=True)
-    model.keep_part(Joining(1, 2, lambda array: array, lambda array: array))
+    model.keep_part(Shard(1, 2, lambda array: array, lambda array: array))
     assert mx.array_equal(model.model.layers[0].mlp.up_proj.weight, other[128:]).item()

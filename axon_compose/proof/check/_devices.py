@@ -10,13 +10,14 @@ from typing import Final
 import mlx.core as mx
 
 from axon_compose.devices import TensorPlan, split_plan
-from axon_compose.model import Joining, in_threads, with_folder_names
+from axon_compose.model import in_threads, with_folder_names
 from axon_compose.proof.check import _batches, _sequences
 from axon_compose.proof.check._batches import left_padded_run
 from axon_compose.proof.check._compare import Rows, compare, exact
 from axon_compose.proof.check._report import Truth
 from axon_compose.proof.check._sequences import plain, run
 from axon_compose.proof.check._subject import Subject
+from axon_compose.registry import Shard
 
 __all__ = ["Shared", "apart", "caches_on_devices", "devices", "fed", "shared", "ways"]
 
@@ -74,7 +75,7 @@ def caches_on_devices(subject: Subject, size: int) -> Truth:
         size: Number of devices.
     """
 
-    def work(device: Joining) -> list[Truth]:
+    def work(device: Shard) -> list[Truth]:
         part = _part(subject, device)
         return [truth(part) for truth in _OF_CACHES]
 
@@ -105,7 +106,7 @@ def devices(subject: Subject, size: int) -> Truth:
     return Truth("devices", claim, figure <= found.limit, figure, found.limit, detail=detail)
 
 
-def _part(subject: Subject, device: Joining) -> Subject:
+def _part(subject: Subject, device: Shard) -> Subject:
     """The model of a device; it knows what roundings do to the whole one."""
     model = with_folder_names(subject.model)
     model.keep_part(device)
@@ -134,7 +135,7 @@ def shared(subject: Subject, size: int) -> Shared:
     once, alone = apart(plain(subject.forward, subject.sample)), [subject.forward(row) for row in rows]
     limit = exact(subject, _EXACT)
 
-    def work(device: Joining) -> dict[str, Rows]:
+    def work(device: Shard) -> dict[str, Rows]:
         return fed(_part(subject, device), feeding)
 
     differences, places = dict[str, float](), dict[str, str]()

@@ -13,15 +13,16 @@ from axon_compose import load
 from axon_compose.analysis.cost import Storage
 from axon_compose.analysis.devices import Layout
 from axon_compose.analysis.devices._strategies import Spreads
-from axon_compose.model import Joining, divided, in_threads, with_folder_names
+from axon_compose.model import divided, in_threads, with_folder_names
 from axon_compose.proof.check import shrink
+from axon_compose.registry import Shard
 from tests.shipped import shipped
 
 #: Attention, windows, states, experts, per-layer inputs, latents and several kinds in one model.
 NAMES = ["llama", "bit-axon", "jamba", "nemotron_h", "qwen3_next", "gemma3n_text", "deepseek_v3", "rwkv7"]
 
 
-def counted(device: Joining, found: Counter[str]) -> Joining:
+def counted(device: Shard, found: Counter[str]) -> Shard:
     """A device that counts what a ring makes of what it hands over."""
     n = device.size
 
@@ -45,7 +46,7 @@ def test_bytes_and_messages_of_a_pass(name: str, devices: int) -> None:
     tokens = mx.zeros((2, 3), mx.int32)
     mx.eval(tokens, model.parameters())  # here, for a thread cannot compute what another one has begun
 
-    def work(device: Joining) -> Counter[str]:
+    def work(device: Shard) -> Counter[str]:
         found: Counter[str] = Counter()
         part = with_folder_names(model)
         part.keep_part(counted(device, found))
