@@ -61,7 +61,7 @@ class BlockIndexer(nn.Module):
         """
         x = mx.stop_gradient(x)
         keys, held = store(cache, self._heads("k", x, offset))
-        if keys.shape[2] <= self.options.top_k * self.options.block_size:
+        if keys.shape[2] <= self.options.chosen:
             return None, held
         queries = self._heads("q", x, offset).astype(mx.float32)
         keys = keys.astype(mx.float32)
@@ -70,10 +70,12 @@ class BlockIndexer(nn.Module):
     def _heads(self, name: str, x: mx.array, offset: int | mx.array) -> mx.array:
         """(B, heads, L, head_dim), normalised and rotated."""
         x = self[f"{name}_proj"](x).reshape(*x.shape[:2], -1, self.options.head_dim)
-        if f"{name}_norm" in self:
-            x = self[f"{name}_norm"](x)
-        x = x.transpose(0, 2, 1, 3)
+        x = self._normed(name, x)
         return x if self.rope is None else self.rope(x, offset)
+
+    def _normed(self, name: str, x: mx.array) -> mx.array:
+        """(B, L, heads, head_dim) as (B, heads, L, head_dim)."""
+        return (self[f"{name}_norm"](x) if f"{name}_norm" in self else x).transpose(0, 2, 1, 3)
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ class Blocks:
     keys: mx.array
     mask: Mask
     left_padding: mx.array | None
+
+    @property
+    def groups(self) -> int:
+        """Choices of a query, each for an equal part of the attention's heads."""
+        return self.queries.shape[1]
 
     def mask_of(self, start: int, stop: int, heads: int) -> mx.array:
         """Which keys the queries from `start` to `stop` attend to, (B, heads, stop - start, S)."""
