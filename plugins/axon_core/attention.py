@@ -10,11 +10,11 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims, Shard
-from axon_core.block_indexer import BlockIndexer, Blocks
+from axon_core.block_indexer import BlockIndexer, Choice
 from axon_core.chunked_attention import chunked_attention
 from axon_core.elementary import sigmoid
 from axon_core.linear import Linear
-from axon_core.mean_indexer import MeanIndexer, Means
+from axon_core.mean_indexer import MeanIndexer
 from axon_core.norms import HeadNorm, RMSNorm
 from axon_core.rope import RoPE
 from axon_core.scores import attend, causal_attention
@@ -261,7 +261,7 @@ class Attention(nn.Module):
         return keys, values, getattr(cache, "left_padding", None)
 
     def _attend(
-        self, queries: mx.array, kv: tuple[Any, Any, mx.array | None], mask: Mask, blocks: Blocks | Means | None = None
+        self, queries: mx.array, kv: tuple[Any, Any, mx.array | None], mask: Mask, blocks: Choice | None = None
     ) -> mx.array:
         keys, values, left_padding = kv
         options: dict[str, Any] = {"scale": self.scale, "softcap": self.softcap, "slopes": self._slopes}
@@ -274,7 +274,7 @@ class Attention(nn.Module):
 
 
 def _by_choice(
-    queries: mx.array, keys: mx.array, values: mx.array, scores: Callable[..., mx.array], blocks: Blocks | Means
+    queries: mx.array, keys: mx.array, values: mx.array, scores: Callable[..., mx.array], blocks: Choice
 ) -> mx.array:
     """Attention to chosen blocks: those alone for a single query, else all keys under a mask."""
     heads = queries.shape[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -16,7 +16,21 @@ from axon_core.specs._indexer import BlockIndexerOptions
 from axon_core.specs._rope import RopeOptions
 from axon_core.window import Mask
 
-__all__ = ["BlockIndexer", "Blocks"]
+__all__ = ["BlockIndexer", "Blocks", "Choice"]
+
+
+class Choice(Protocol):
+    """Which blocks of keys some queries attend to."""
+
+    @property
+    def groups(self) -> int:
+        """Choices of a query, each for an equal part of the attention's heads."""
+
+    def mask_of(self, start: int, stop: int, heads: int) -> mx.array:
+        """Which keys the queries from `start` to `stop` attend to, (B, heads or 1, stop - start, S)."""
+
+    def read(self, keys: mx.array, values: mx.array, heads: int) -> tuple[mx.array, mx.array, mx.array]:
+        """For a single query, the chosen ones of (B, G, S, width) keys and values, and which of them it sees."""
 
 
 class BlockIndexer(nn.Module):
@@ -47,7 +61,7 @@ class BlockIndexer(nn.Module):
 
     def __call__(
         self, x: mx.array, mask: Mask, cache: Any, offset: int | mx.array
-    ) -> tuple[Blocks | None, list[mx.array]]:
+    ) -> tuple[Choice | None, list[mx.array]]:
         """Make ready to choose.
 
         Args:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import mlx.core as mx
 
-from axon_core.block_indexer import BlockIndexer
+from axon_core.block_indexer import BlockIndexer, Choice
 from axon_core.pools import Pools
 from axon_core.rope import RoPE
 from axon_core.selection import choose, places, store, visible
@@ -41,7 +41,7 @@ class MeanIndexer(BlockIndexer):
 
     def __call__(
         self, x: mx.array, mask: Mask, cache: Any, offset: int | mx.array
-    ) -> tuple[Means | None, list[mx.array]]:
+    ) -> tuple[Choice | None, list[mx.array]]:
         """Make ready to choose; arguments and result as of `BlockIndexer`. The cache holds what `k_proj` gives."""
         x = mx.stop_gradient(x)
         keys, held = store(cache, self.k_proj(x)[:, None])
@@ -70,7 +70,11 @@ class Means:
     queries: mx.array
     keys: mx.array
     mask: Mask
-    groups: ClassVar[int] = 1
+
+    @property
+    def groups(self) -> int:
+        """One choice."""
+        return 1
 
     def mask_of(self, start: int, stop: int, heads: int) -> mx.array:
         """Which keys the queries from `start` to `stop` attend to, (B, 1, stop - start, S)."""
