@@ -93,8 +93,9 @@ def latent_saved(tokens: int, hidden: int, options: Any) -> Saved:
     heads, rank = options.num_heads, options.kv_lora_rank
     key, value = options.qk_nope_head_dim + options.qk_rope_head_dim, options.value_dim
     found = each(tokens, input=hidden, queries=heads * key, keys=heads * key, values=heads * value)
-    found += each(tokens, attended=heads * value, latent=rank, angles=2 * options.qk_rope_head_dim)
-    found += norm_saved(tokens, rank, name="latent_norm")
+    found += each(tokens, attended=heads * value, angles=2 * options.qk_rope_head_dim)
+    if options.kv_from is None:
+        found += each(tokens, latent=rank) + norm_saved(tokens, rank, name="latent_norm")
     if options.q_lora_rank is not None:
         found += each(tokens, q_latent=options.q_lora_rank) + norm_saved(tokens, options.q_lora_rank, name="q_norm")
     if options.gate is not None:
