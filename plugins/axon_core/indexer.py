@@ -15,7 +15,7 @@ import mlx.nn as nn
 from axon_core.linear import Linear
 from axon_core.norms import LayerNorm
 from axon_core.pools import Pools
-from axon_core.rope import RoPE
+from axon_core.rope import RoPE, Turn
 from axon_core.selection import choose, places, store, visible
 from axon_core.specs._indexer import IndexerOptions
 from axon_core.specs._rope import RopeOptions
@@ -81,7 +81,7 @@ class Indexer(nn.Module):
         mask: Mask,
         cache: Any,
         offset: int | mx.array,
-        alphas: mx.array | None = None,
+        turn: Turn | None = None,
     ) -> tuple[Selection, list[mx.array]]:
         """Choose.
 
@@ -92,18 +92,18 @@ class Indexer(nn.Module):
             cache: An mlx-lm cache of keys (B, 1, S, head_dim) and of what `pool_gate` gives, or values without width,
                 updated in place; or None.
             offset: Position of the first token, int or (B,).
-            alphas: Logarithms of factors of the rotary frequencies (pairs,); 0 unless given.
+            turn: The rotation where its frequencies are learned (see `RoPE.learned`).
 
         Returns:
             The selection, and arrays that have to be computed with the layer's output.
         """
         x, latent = mx.stop_gradient(x), mx.stop_gradient(latent)
-        alphas = None if alphas is None else mx.stop_gradient(alphas)
-        keys, gates, held = self._keys(x, cache, offset, alphas)
+        turn = None if turn is None else (mx.stop_gradient(turn[0]), mx.stop_gradient(turn[1]))
+        keys, gates, held = self._keys(x, cache, offset, turn)
         length, total = x.shape[1], keys.shape[2]
         if total <= self.chosen:
             return (None, None), held
-        queries = self._queries(latent, offset, alphas)
+        queries = self._queries(latent, offset, turn)
         weights = self.weights_proj(x).astype(mx.float32) * self.scale
         seen = partial(visible, mask, length=length, total=total)
         if self.pool_size is None or gates is None:
@@ -115,20 +115,20 @@ class Indexer(nn.Module):
             selected = pools.tokens(selected, seen(0, length))
         return (selected, places(selected, self.chosen) if length == 1 else None), held
 
-    def _queries(self, latent: mx.array, offset: int | mx.array, alphas: mx.array | None) -> mx.array:
+    def _queries(self, latent: mx.array, offset: int | mx.array, turn: Turn | None) -> mx.array:
         """(B, H, L, head_dim)."""
         if "q_norm" in self:
             latent = self.q_norm(latent)
         queries = self.wq_b(latent).reshape(*latent.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3)
         if "log_scaling" in self:
             queries = self.log_scaling(queries, offset)
-        return self._turned(queries, offset, alphas)
+        return self._turned(queries, offset, turn)
 
     def _keys(
-        self, x: mx.array, cache: Any, offset: int | mx.array, alphas: mx.array | None
+        self, x: mx.array, cache: Any, offset: int | mx.array, turn: Turn | None
     ) -> tuple[mx.array, mx.array | None, list[mx.array]]:
         """Of all tokens, (B, 1, S, head_dim); with pools what their weights are made of; what has to be computed."""
-        keys = self._turned(self.k_norm(self.wk(x))[:, None], offset, alphas)
+        keys = self._turned(self.k_norm(self.wk(x))[:, None], offset, turn)
         if self.pool_size is None:
             keys, held = store(cache, keys)
             return keys, None, held
@@ -137,10 +137,10 @@ class Indexer(nn.Module):
             keys, gates = cache.update_and_fetch(keys, gates)
         return keys, gates, [keys, gates]
 
-    def _turned(self, x: mx.array, offset: int | mx.array, alphas: mx.array | None) -> mx.array:
+    def _turned(self, x: mx.array, offset: int | mx.array, turn: Turn | None) -> mx.array:
         """Rotate a part of each head, (B, heads, L, head_dim)."""
         if self.rope is None:
             return x
         first, last = mx.split(x, [self.cut], axis=-1)
-        pair = [first, self.rope(last, offset, alphas)] if self.rope_last else [self.rope(first, offset, alphas), last]
+        pair = [first, self.rope(last, offset, turn)] if self.rope_last else [self.rope(first, offset, turn), last]
         return mx.concatenate(pair, axis=-1)

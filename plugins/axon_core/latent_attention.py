@@ -20,7 +20,7 @@ from axon_core.elementary import sigmoid
 from axon_core.indexer import Indexer, Selection
 from axon_core.linear import Linear
 from axon_core.norms import RMSNorm
-from axon_core.rope import RoPE
+from axon_core.rope import RoPE, Turn
 from axon_core.scores import group_and_bits
 from axon_core.selection import visible
 from axon_core.specs.latent_attention import LatentAttentionOptions, absorbs
@@ -48,8 +48,8 @@ class LatentAttention(nn.Module):
     reads only what it chose; many are masked.
 
     With `kv_from`, `latent` and the rotated `k_pe` are those of another layer, out of its cache; `embed_q` and
-    `unembed_out` are the layer's own. With `rope.learned`, the frequency of pair p is multiplied by `exp(rope_alpha_p)`,
-    and one layer has the alphas for all (LeRoPE, as in Hugging Face's `MistralLarge4TextRotaryEmbedding`).
+    `unembed_out` are the layer's own. With `rope.learned`, the frequency of pair p is times `exp(rope_alpha_p)`, and one
+    layer may have the alphas for all (LeRoPE, as in Hugging Face's `MistralLarge4TextRotaryEmbedding`).
 
     Args:
         hidden_size: Width D of the model.
@@ -139,13 +139,14 @@ class LatentAttention(nn.Module):
             seen = counting.make_mask(x.shape[1], return_array=False, window_size=None)  # it knows the padding
         if "rope_alpha" in self:
             alphas = self.rope_alpha
+        turn = None if alphas is None or self.rope is None else self.rope.learned(alphas, offset, x.shape[1])
         q_latent = x if "q_proj" in self else self.q_a_layernorm(self.q_a_proj(x))
-        q_nope, q_pe = self._queries(q_latent, offset, alphas)
+        q_nope, q_pe = self._queries(q_latent, offset, turn)
         if "indexer" in self:
-            selection, held = self.indexer(x, q_latent, seen, index_cache, offset, alphas)
+            selection, held = self.indexer(x, q_latent, seen, index_cache, offset, turn)
             q_nope = mx.depends(q_nope, held) if held else q_nope
         if kv is None:
-            kv = self._latent(x, offset, alphas)
+            kv = self._latent(x, offset, turn)
             kv = kv if kept is None else tuple(kept.update_and_fetch(*kv))
         if publish is not None:
             publish("selection", selection)
@@ -167,7 +168,7 @@ class LatentAttention(nn.Module):
             return None, cache
         return cache[0], cache[1]
 
-    def _queries(self, x: mx.array, offset: int | mx.array, alphas: mx.array | None = None) -> tuple[mx.array, mx.array]:
+    def _queries(self, x: mx.array, offset: int | mx.array, turn: Turn | None = None) -> tuple[mx.array, mx.array]:
         """Per head: (B, H, L, qk_nope_head_dim), and (B, H, L, qk_rope_head_dim) rotated; both times the scale."""
         q = self.q_proj(x) if "q_proj" in self else self.q_b_proj(x)
         q = q.reshape(*x.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3) * (self.scale * self.q_lora_scale)
@@ -176,18 +177,18 @@ class LatentAttention(nn.Module):
         if "log_scaling" in self:
             q = self.log_scaling(q, offset)
         q_nope, q_pe = mx.split(q, [self.qk_nope_head_dim], axis=-1)
-        return q_nope, self._rotated(q_pe, offset, alphas)
+        return q_nope, self._rotated(q_pe, offset, turn)
 
-    def _latent(self, x: mx.array, offset: int | mx.array, alphas: mx.array | None = None) -> tuple[mx.array, mx.array]:
+    def _latent(self, x: mx.array, offset: int | mx.array, turn: Turn | None = None) -> tuple[mx.array, mx.array]:
         """For all heads: (B, 1, L, kv_lora_rank), and (B, 1, L, qk_rope_head_dim) rotated."""
         latent, k_pe = mx.split(self.kv_a_proj_with_mqa(x)[:, None], [self.kv_lora_rank], axis=-1)
         latent = self.kv_a_layernorm(latent)
         if self.kv_lora_scale != 1.0:
             latent = latent * self.kv_lora_scale
-        return latent, self._rotated(k_pe, offset, alphas)
+        return latent, self._rotated(k_pe, offset, turn)
 
-    def _rotated(self, x: mx.array, offset: int | mx.array, alphas: mx.array | None = None) -> mx.array:
-        return x if self.rope is None else self.rope(x, offset, alphas)
+    def _rotated(self, x: mx.array, offset: int | mx.array, turn: Turn | None = None) -> mx.array:
+        return x if self.rope is None else self.rope(x, offset, turn)
 
     def _attend(self, q_nope: mx.array, q_pe: mx.array, latent: Any, k_pe: Any, mask: Mask) -> mx.array:
         """(B, H, L, v_head_dim), out of arrays or what a quantised cache hands out."""

@@ -60,7 +60,9 @@ def definition(layer, fields, x):
     def rotate(z):
         if options.rope is None:
             return z
-        periods = rope_periods(options.rope, options.qk_rope_head_dim) / np.exp(w.get("rope_alpha", 0.0))
+        periods = rope_periods(options.rope, options.rope.rotated(options.qk_rope_head_dim)) / np.exp(
+            w.get("rope_alpha", 0.0)
+        )
         return reference.rotate(z, periods, np.arange(len(x)), options.rope.traditional, rope_gain(options.rope))
 
     heads, nope, rank = options.num_heads, options.qk_nope_head_dim, options.kv_lora_rank

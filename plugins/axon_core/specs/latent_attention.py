@@ -99,8 +99,8 @@ class LatentAttentionOptions(Options):
     )
     kv_from: str | None = Field(
         default=None,
-        description="Component whose latents and rotated keys are read, from the nearest earlier layer that uses it and "
-        "makes its own; keys and values of the heads are made of them by this layer's own matrices.",
+        description="Component whose latents and rotated keys are read, from the nearest earlier layer that uses it "
+        "and makes its own; keys and values of the heads are made of them by this layer's own matrices.",
     )
     alphas_from: str | None = Field(
         default=None,
@@ -305,7 +305,7 @@ SPECS: Final = (
         cache=_cache,
         params=_params,
         flops=_flops,
-        saved=lambda options, dims, tokens, dtype: latent_saved(tokens, dims.hidden_size, options),
+        saved=lambda options, dims, tokens, dtype: latent_saved(tokens, dims.hidden_size, options, dtype),
         reads={"offset": None, "selection": "index_from", "kv": "kv_from", "alphas": "alphas_from"},
         writes=("selection", "kv", "alphas"),
         constant=("alphas",),
