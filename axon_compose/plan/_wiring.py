@@ -37,7 +37,7 @@ class Wiring:
 
 @dataclass(frozen=True)
 class _Source:
-    """A use that could publish, with what its readers need to know; `own` are the values that it does not read itself."""
+    """A use that could publish, with what its readers need to know; `own` are values that it does not read itself."""
 
     layer: int
     use: Use

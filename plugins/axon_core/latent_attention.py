@@ -48,7 +48,7 @@ class LatentAttention(nn.Module):
     reads only what it chose; many are masked.
 
     With `kv_from`, `latent` and the rotated `k_pe` are those of another layer, out of its cache; `embed_q` and
-    `unembed_out` are the layer's own. With `rope.learned`, the frequency of pair p is times `exp(rope_alpha_p)`, and one
+    `unembed_out` are the layer's own. With `rope.learned`, the frequency of pair p is times `exp(rope_alpha_p)`; one
     layer may have the alphas for all (LeRoPE, as in Hugging Face's `MistralLarge4TextRotaryEmbedding`).
 
     Args:
