@@ -149,10 +149,13 @@ def test_why_a_component_stays_whole(name: str, options: dict[str, Any], reason:
     assert assert_splits(f"core/{name}", options, DIMS, devices=(4,), embedding=embedding) == {4: reason}
 
 
-def test_a_vocabulary_that_does_not_divide_leaves_table_and_head_whole() -> None:
-    dims = Dims({"hidden_size": 32, "vocab_size": 97})
-    assert assert_splits("core/token_embedding", {}, dims)[2] == "`vocab_size` (97) is not a multiple of 2 devices"
-    assert assert_splits("core/lm_head", {}, dims)[4] == "`vocab_size` (97) is not a multiple of 4 devices"
+@pytest.mark.parametrize("vocabulary", [97, 5])  # of 5 the third of four devices has one, and the last one none
+def test_a_vocabulary_that_does_not_divide_pads_the_last_part(vocabulary: int) -> None:
+    dims, inputs = Dims({"hidden_size": 32, "vocab_size": vocabulary}), {"per_layer": TABLE | {"size": 6}}
+    for name, options in (("token_embedding", {}), ("token_embedding", inputs), ("lm_head", {"tied": False})):
+        for devices, split in assert_splits(f"core/{name}", options, dims).items():
+            assert isinstance(split, Split)
+            assert split.dims["vocab_size"] == -(-vocabulary // devices)
 
 
 @pytest.mark.parametrize(
