@@ -209,6 +209,7 @@ def test_projected_streams_have_the_length_of_the_first():
         parts.append(turned * length / np.sqrt((turned**2).mean(-1, keepdims=True)))
     np.testing.assert_allclose(array(ends.collapse(streams)), np.mean(parts, axis=0), rtol=1e-4, atol=1e-5)
 
+
 def test_projected_streams_are_finite_in_float16_beyond_256():
     ends = moved(AltUp.from_options(AltUpOptions(streams=3), DIMS))
     ends.set_dtype(mx.float16)
