@@ -210,6 +210,16 @@ def test_projected_streams_have_the_length_of_the_first():
     np.testing.assert_allclose(array(ends.collapse(streams)), np.mean(parts, axis=0), rtol=1e-4, atol=1e-5)
 
 
+def test_projected_streams_are_finite_in_float16_beyond_256():
+    ends = moved(AltUp.from_options(AltUpOptions(streams=3), DIMS))
+    ends.set_dtype(mx.float16)
+    h = (1000 * drawn(2, 4, 8)).astype(mx.float16)
+    streams = ends.expand(h)
+    assert streams.dtype == mx.float16
+    lengths = np.sqrt((array(streams) ** 2).mean(-1))
+    np.testing.assert_allclose(lengths, np.repeat(lengths[..., :1], 3, axis=-1), rtol=2e-3)
+
+
 # -- As a plan wires them --------------------------------------------------------------------------
 
 
