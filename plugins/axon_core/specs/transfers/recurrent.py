@@ -36,8 +36,7 @@ _SIZE_HALF_OPEN: Final = Setting(
 )
 _GATE: Final = Setting(
     "closed",
-    "closed: the layer adds nothing until it is trained, or its sigmoid is half open; random: as for training from the "
-    "start.",
+    "closed: the layer adds nothing until it is trained; random: as for training from the start.",
     choices=("closed", "random"),
 )
 _MAMBA_IN_LLAMA: Final = 'Wang et al. 2024, "The Mamba in the Llama" (arXiv:2408.15237)'
