@@ -28,6 +28,7 @@ BLOCKS = {"num_heads": 4, "head_dim": 8, "block_size": 2, "top_k": 2}
 SHARED = {"type": "attention", "num_heads": 4, "num_kv_heads": 2}
 QUERY_SCALE = {"k_norm_scale": "queries", "qk_norm": {"when": "after_rope"}}
 LATENT = {"num_heads": 4, "kv_lora_rank": 12, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "q_lora_rank": 8}
+LEARNED = {"rope": {"learned": True, "theta": 50.0}}
 CHOICE = {"num_heads": 2, "head_dim": 8, "top_k": 3}
 EXPERTS = {"num_experts": 8, "top_k": 3}
 TABLE = {"size": 16, "layers": 3}
@@ -51,6 +52,11 @@ HOLD = [
     ("attention", {"kv_from": "first", "num_heads": 8, "head_dim": 8, **QUERY_SCALE}, SHARED | QUERY_SCALE),
     ("latent_attention", LATENT | {"bias": True, "gate": "head", "sinks": True}, {}),
     ("latent_attention", LATENT | {"index_from": "first"}, {"type": "latent_attention", **LATENT, "indexer": CHOICE}),
+    (
+        "latent_attention",
+        LATENT | LEARNED | {"kv_from": "first", "alphas_from": "first", "log_scaling": True},
+        {"type": "latent_attention", **LATENT, **LEARNED},
+    ),
     ("convolved_attention", HEADS | {"d_conv": 3, "num_kv_heads": 2, "bias": True, "qk_norm": {"over": "all"}}, {}),
     ("mlp", {"intermediate_size": 40, "gated": False, "bias": True, "activation": "relu2"}, {}),
     ("mlp", {"intermediate_size": 40, "sparsity": 0.5, "bias": True}, {}),
