@@ -83,7 +83,7 @@ class RoPE(nn.Module):
     def learned(self, alphas: mx.array, offset: int | mx.array, length: int) -> Turn:
         """The rotation of `length` positions with the frequency of each pair times `exp(alpha)`.
 
-        Gradients reach the alphas: MLX's kernel has none for frequencies.
+        Written out, so that gradients reach the alphas on every device.
 
         Args:
             alphas: (pairs,).

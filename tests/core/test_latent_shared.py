@@ -1,5 +1,8 @@
 """What layers of latent attention take from earlier ones: latents, choices of tokens, learned rotary frequencies."""
 
+import json
+from pathlib import Path
+
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
@@ -149,6 +152,22 @@ def test_a_layer_may_read_one_value_and_be_the_source_of_another():
 def test_sources_that_do_not_fit(layer, changes, fault):
     with pytest.raises(ArchitectureError, match=fault):
         load(described(**{layer: changes}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("kv_source_layers", [0, 1, 0, 3, 1, 0, 6]),  # not the latest with positions: transformers takes layer 3
+        ("kv_source_layers", [0, 1, 0, 3, 0, 3, 6]),  # one with positions for one without
+        ("indexer_types", ["full"] * 6 + ["sparse"]),
+    ],
+)
+def test_sources_of_mistral_large_4_that_mean_something_else_are_refused(field, value, tmp_path):
+    fixture = Path(__file__).parents[1] / "families" / "fixtures" / "mistral_large4"
+    config = json.loads((fixture / "config.json").read_text()) | {field: value}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ArchitectureError, match=rf"`{field}\[\d\]` is .*, which no case of the formula is for"):
+        load(checkpoint=tmp_path)
 
 
 @pytest.mark.parametrize("offset", [0, 7, mx.array([3, -2, 11])], ids=str)

@@ -254,6 +254,17 @@ def test_components_that_read_all_streams_are_as_wide_as_these(residual):
     assert report.passed, [truth for truth in report.truths if not truth.passed]
 
 
+def test_what_only_fits_all_streams_is_checked_where_it_is_as_wide():
+    components = {**TINY["components"], "heads": {"type": "rwkv7_time_mix", "head_dim": 48}}
+    branch = {"use": "heads", "norm": {"num_groups": 3}, "residual": "all"}
+    wide = TINY | {"residual": HYPER, "components": components, "blocks": {"layer": [branch, "mlp"]}}
+    use = load(wide).plan().layers[0].branches[0].members[0].use
+    assert use.params["r_proj.weight"] == (96, 96)
+    plain = {"use": "heads", "norm": {"num_groups": 3}}
+    assert set(codes(wide | {"blocks": {"layer": [branch, plain, "mlp"]}})) == {"AX145"}
+    assert set(codes(wide | {"blocks": {"layer": ["attn", "mlp"]}})) == {"AX145"}
+
+
 def test_a_component_without_several_streams_has_one():
     plain = {"layer": [{"use": "memory", "norm": "none"}, "attn", "mlp"]}
     plan = load(TINY | WIDE | {"blocks": plain}).plan()

@@ -105,8 +105,9 @@ def latent_saved(tokens: int, hidden: int, options: Any, dtype: str) -> Saved:
         found += each(tokens, unscaled=heads * key)
     if options.rope is not None and options.rope.learned:
         width = options.rope.rotated(options.qk_rope_head_dim)
-        turned = width * (heads + (options.kv_from is None)) if dtype != "float32" else 0
-        found += in_float32(tokens, turn=3 * width // 2, turned=turned)  # cosines, sines, angles, and what they turn
+        # Cosines, sines, angles, and what they turn: parts of whole heads, or their casts.
+        turned = heads * key if dtype == "float32" else width * (heads + (options.kv_from is None))
+        found += in_float32(tokens, turn=3 * width // 2, turned=turned)
     else:
         found += each(tokens, angles=2 * options.qk_rope_head_dim)
     return found + scores_saved(tokens, heads, None)
