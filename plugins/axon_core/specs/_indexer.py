@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from axon_compose.registry import KV, Options, written
 from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._heads import LOG_SCALING_HELP, HeadNormOptions, QKNorm
+from axon_core.specs._small import limited
 
 __all__ = ["BlockIndexerOptions", "IndexerOptions", "block_params", "indexer_cache", "small_blocks", "token_params"]
 
