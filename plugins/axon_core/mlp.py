@@ -35,6 +35,7 @@ class MLP(nn.Module):
         limit: Bound of both factors of a gated layer (see `axon_core.activations.gated`).
         gate_scale: Factor s of the gate's projection.
         sparsity: Share p of the gate that is to be 0; none unless given.
+        gain: Whether the output has a learned factor.
         shard: Which part of a layer that is split over devices it is; the whole unless given.
         outputs: For a part that has some rows of the last matrix, and reads what all devices have between the
             matrices: how many; a part otherwise has some columns.
@@ -50,6 +51,7 @@ class MLP(nn.Module):
         limit: Limit = None,
         gate_scale: float = 1.0,
         sparsity: float | None = None,
+        gain: bool = False,
         shard: Shard = Shard(),
         outputs: int | None = None,
     ) -> None:
@@ -64,6 +66,8 @@ class MLP(nn.Module):
         self.activation, self.limit, self.gate_scale = activation, limit, gate_scale
         if activation == "xielu":
             self.act_fn = XIELU()
+        if gain:
+            self.gain = mx.ones((1,))
         self.cutoff = None if sparsity is None else NormalDist().inv_cdf(sparsity)
 
     @classmethod
@@ -77,7 +81,8 @@ class MLP(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., dims); the shape stays."""
         inner = self._inner(x)
-        return self.down_proj(self._shard.gather(inner) if self.gathers else inner)
+        y = self.down_proj(self._shard.gather(inner) if self.gathers else inner)
+        return y * self.gain.astype(y.dtype) if "gain" in self else y
 
     def _inner(self, x: mx.array) -> mx.array:
         """What is between the matrices, (..., hidden_dims)."""

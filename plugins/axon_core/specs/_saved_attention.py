@@ -71,8 +71,11 @@ def attention_saved(
         found += each(tokens, plain_queries=queries)
     if options.gate is not None:
         found += each(tokens, gate=attended if options.gate == "elementwise" else heads, gated=attended)
+    if options.relative is not None:
+        mixed = heads * options.relative.rank
+        found += each(tokens, carried=queries) + in_float32(tokens, mixtures=mixed)
     capped = options.softcap is not None
-    written_out = capped or options.alibi is not None
+    written_out = capped or options.alibi is not None or options.relative is not None
     scores = scores_saved(
         tokens, heads, options.window_size, written_out=written_out, capped=capped, chunk=options.chunk_size
     )

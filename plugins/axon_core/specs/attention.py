@@ -23,6 +23,7 @@ from axon_core.specs._heads import (
     GateName,
     HeadNormOptions,
     QKNorm,
+    RelativeOptions,
     TemperatureOptions,
     VNorm,
     VNormOptions,
@@ -45,6 +46,7 @@ __all__ = [
     "GateActivationName",
     "GateName",
     "HeadNormOptions",
+    "RelativeOptions",
     "RopeOptions",
     "SlidingWindowAttentionOptions",
     "TemperatureOptions",
@@ -113,6 +115,12 @@ class AttentionOptions(Options):
         description="Scores fall with the distance of the key, by a slope of each head: true, or {scale: …}. Not with "
         "`window_size`, `chunk_size`, `sinks` or `indexer`. No fused kernel has it.",
     )
+    relative: RelativeOptions | None = Field(
+        default=None,
+        description="Scores by the distance of the key, which each query chooses: it mixes `rank` learned profiles of "
+        "`extent` distances by a projection of the input (Inkling). None unless given. Not with `alibi`, `chunk_size`, "
+        "`kv_from` or `indexer`. No fused kernel has it.",
+    )
     sinks: bool = Field(default=False, description=SINKS_HELP)
     gate: GateName | None = Field(default=None, description=GATE_HELP)
     gate_activation: GateActivationName = Field(default="sigmoid", description="Activation of the gate.")
@@ -175,6 +183,8 @@ class AttentionOptions(Options):
             raise ValueError("`gate_activation` is that of the gate: it needs `gate`")
         if self.alibi and (self.sinks or any((self.window_size, self.chunk_size, self.indexer))):
             raise ValueError("`alibi` does not go with `window_size`, `chunk_size`, `sinks` or `indexer`")
+        if self.relative and any((self.alibi, self.chunk_size, self.kv_from, self.indexer)):
+            raise ValueError("`relative` does not go with `alibi`, `chunk_size`, `kv_from` or `indexer`")
         if self.chunk_size is not None and self.window_size is not None:
             raise ValueError("give `chunk_size` or `window_size`, not both")
         if self.k_eq_v and self.v_head_dim is not None:
@@ -211,15 +221,23 @@ def attention_params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[i
         found["g_proj.weight"] = (gates, hidden)
         if options.bias.g:
             found["g_proj.bias"] = (gates,)
-    if options.sinks:
-        found["sinks"] = (heads,)
+    found |= _score_params(options, heads, hidden)
     if options.indexer is not None:
         if options.rope is not None and (rotated := options.rope.rotated(width)) > options.indexer.head_dim:
             raise ValueError(f"`indexer.head_dim` ({options.indexer.head_dim}) is less than the {rotated} rotated ones")
         found |= block_params(options.indexer, hidden)
-    if options.head_gain:
-        found["head_gain"] = (heads,)
     return found
+
+
+def _score_params(options: AttentionOptions, heads: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    """What scores have besides products of queries and keys."""
+    found: dict[str, tuple[int, ...]] = {}
+    if options.relative is not None:
+        found["r_proj.weight"] = (heads * options.relative.rank, hidden)
+        found["profiles"] = (options.relative.rank, options.relative.extent)
+    if options.sinks:
+        found["sinks"] = (heads,)
+    return found | ({"head_gain": (heads,)} if options.head_gain else {})
 
 
 def _flops(options: AttentionOptions, dims: Dims, tokens: int, context: int) -> int:
@@ -232,6 +250,9 @@ def _flops(options: AttentionOptions, dims: Dims, tokens: int, context: int) -> 
     if options.indexer is not None:
         projected += options.indexer.flops(own, tokens, context)
         seen = pairs(tokens, context, options.indexer.chosen)
+    if options.relative is not None:
+        scored = pairs(tokens, context, min(options.relative.extent, options.window_size or context))
+        projected += 2 * heads * options.relative.rank * scored
     return projected + attention_flops(heads, width, options.v_head_dim or width, seen)
 
 
@@ -279,6 +300,8 @@ def _shrink(options: AttentionOptions, dims: Dims) -> dict[str, Any]:
     small |= small_heads(options.num_heads, options.num_kv_heads)
     if options.v_head_dim is not None:
         small["v_head_dim"] = 12
+    if options.relative is not None:
+        small["relative"] = written(options.relative) | limited(options.relative, {"rank": 4, "extent": 16})
     if isinstance(small.get("rope"), Mapping):
         small["rope"] = small_rope(small["rope"], options.head_dim, 16)
     if options.indexer is not None:
@@ -355,6 +378,14 @@ _ATTENTION: Final = ComponentSpec(
         {"num_heads": 4, "num_kv_heads": 2, "k_eq_v": True, "bias": True, "qk_norm": True, "v_norm": True},
         {"num_heads": 6, "num_kv_heads": 2, "head_dim": 8, "rope": False, "alibi": {"scale": 0.5}},
         {"num_heads": 4, "temperature": {"scale": 0.5, "length": 4, "shift": 1}},
+        {
+            "num_heads": 4,
+            "num_kv_heads": 2,
+            "rope": False,
+            "relative": {"rank": 3, "extent": 10},
+            "temperature": {"scale": 0.5, "length": 4, "shift": 1, "smooth": True},
+        },
+        {"num_heads": 4, "sinks": True, "window_size": 8, "relative": {"rank": 4, "extent": 5}},
         {
             "num_heads": 4,
             "num_kv_heads": 2,

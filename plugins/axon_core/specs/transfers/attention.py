@@ -17,7 +17,7 @@ Exactness = Literal["exact", "near"]
 
 #: Options that make no difference for texts that fit into the window, or that have parameters of their own.
 _SIZES: Final = ("num_heads", "num_kv_heads", "head_dim", "v_head_dim", "window_size", "chunk_size")
-_PARTS: Final = ("indexer", "bias", "sinks", "gate", "gate_activation", "head_gain", "kv_from", "k_eq_v")
+_PARTS: Final = ("indexer", "bias", "sinks", "gate", "gate_activation", "head_gain", "kv_from", "k_eq_v", "relative")
 
 
 def attention_transfers(params: Params) -> tuple[Transfer, ...]:
@@ -135,6 +135,8 @@ def _piece(name: str, shape: tuple[int, ...], known: Mapping[str, Any], case: Ca
     """Where a parameter comes from; None where it begins as for training."""
     (heads, kv_heads, _), (new_heads, new_kv_heads, _) = _counts(case)
     part = name.partition(".")[0]
+    if part in ("r_proj", "profiles"):
+        return _relative_piece(name, case)
     if name in known and not (part == "g_proj" and neutral_gate(case)):
         if part == "indexer":
             same = case.options.indexer == case.source_options.indexer
@@ -160,6 +162,14 @@ def _piece(name: str, shape: tuple[int, ...], known: Mapping[str, Any], case: Ca
     if name == "g_proj.weight":
         return Piece((), "zero: the gate is the same everywhere, which the output makes up for")
     return None
+
+
+def _relative_piece(name: str, case: Case) -> Piece | None:
+    """Where scores by distance come from: profiles are those of all heads, and mixed by each."""
+    (heads, *_), (new_heads, *_) = _counts(case)
+    if case.options.relative != case.source_options.relative:
+        return Piece((), "zero: no distance has a score") if name == "r_proj.weight" else None
+    return Piece((name,), "the same") if name == "profiles" else _by_heads(name, new_heads, heads)
 
 
 def _norms_alike(case: Case) -> bool:
@@ -191,6 +201,8 @@ def _changed(case: Case) -> str:
     names += [f"bias.{name}" for name, had in old.bias if had and not getattr(new.bias, name)]
     if old.gate is not None and (old.gate, old.gate_activation) != (new.gate, new.gate_activation):
         names.append("gate")
+    if old.relative is not None and old.relative != new.relative:
+        names.append("relative")
     if (old.kv_from is None) != (new.kv_from is None):
         names.append("kv_from")
     return differing(names)
@@ -219,7 +231,7 @@ def _split_pieces(case: Case, params: Params) -> Mapping[str, Piece] | str:
     pieces = {}
     for name in params(new, case.dims):
         carried = name.startswith(("v_proj", "o_proj.weight")) or (name.startswith("g_proj") and new.gate != "head")
-        kept = name == "o_proj.bias" or "_norm" in name
+        kept = name in ("o_proj.bias", "profiles") or "_norm" in name
         rule = "the same" if kept else f"a part for each of {parts}" if carried else f"each head {parts} times"
         pieces[name] = Piece((name,), rule)
     return pieces
