@@ -35,10 +35,10 @@ class MLP(nn.Module):
         limit: Bound of both factors of a gated layer (see `axon_core.activations.gated`).
         gate_scale: Factor s of the gate's projection.
         sparsity: Share p of the gate that is to be 0; none unless given.
-        gain: Whether the output has a learned factor.
         shard: Which part of a layer that is split over devices it is; the whole unless given.
         outputs: For a part that has some rows of the last matrix, and reads what all devices have between the
             matrices: how many; a part otherwise has some columns.
+        gain: Whether the output has a learned factor.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class MLP(nn.Module):
         limit: Limit = None,
         gate_scale: float = 1.0,
         sparsity: float | None = None,
-        gain: bool = False,
         shard: Shard = Shard(),
         outputs: int | None = None,
+        gain: bool = False,
     ) -> None:
         super().__init__()
         self._shard, self.gathers = shard, outputs is not None
