@@ -191,13 +191,14 @@ class Attention(nn.Module):
         mask = self._default_mask(mask[0] if isinstance(mask, tuple) else mask, kept, x.shape[1])
         if self.input_scale != 1.0:
             x = x * self.input_scale
-        blocks, held = self.indexer(x, mask, index_cache, offset) if "indexer" in self else (None, None)
+        queries, blocks = self._queries(x, offset), None
+        if "indexer" in self:
+            blocks, held = self.indexer(x, mask, index_cache, offset)
+            queries = mx.depends(queries, held) if held else queries
         if kv is None:
             kv = self._keys_values(x, kept, offset)
         if publish is not None:
             publish("kv", kv)
-        queries = self._queries(x, offset)
-        queries = mx.depends(queries, held) if held else queries
         return self._output(x, queries, kv, mask, offset, kept, blocks), cache
 
     def _queries(self, x: mx.array, offset: int | mx.array) -> mx.array:

@@ -72,13 +72,15 @@ def attention_saved(
     if options.gate is not None:
         found += each(tokens, gate=attended if options.gate == "elementwise" else heads, gated=attended)
     if options.relative is not None:
-        mixed = heads * options.relative.rank
-        found += each(tokens, carried=queries) + in_float32(tokens, mixtures=mixed)
+        found += in_float32(tokens, mixtures=heads * options.relative.rank)
     capped = options.softcap is not None
     written_out = capped or options.alibi is not None or options.relative is not None
     scores = scores_saved(
         tokens, heads, options.window_size, written_out=written_out, capped=capped, chunk=options.chunk_size
     )
+    if written_out and options.sinks:
+        # The sum that a sink is compared with is made of the scores again, and what attention gives is multiplied.
+        found += (Array("summed", scores[0].shape, "float32"), *in_float32(tokens, unsunk=attended))
     if written_out and dtype != "float32":
         # Casts take the place of queries, keys and values; every block of queries has its own of what it reaches.
         reached = key_heads * (width + value) * scores[-1].shape[0] // BLOCK
