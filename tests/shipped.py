@@ -62,6 +62,7 @@ VARIED: Final = [
     "phixtral",
     "plamo2",
     "qwen3_next",
+    "qwen4_exp",
     "recurrent_gemma",
     "rwkv7",
     "shared-kv",

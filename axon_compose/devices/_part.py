@@ -102,7 +102,7 @@ def _checked(use: Use, split: Split, shard: Shard) -> Part:
             _nonsense(use, f"options that it does not take: {reason}")
     else:
         options = split.options
-    dims = Dims({**use.dims, **split.dims}, shard)
+    dims = Dims({**use.dims, **split.dims}, shard, use.dims.streams)
     try:
         sizes = declared(use.spec, options, dims)
     except Raised as raised:

@@ -66,6 +66,7 @@ class Part:
             window=self.declared.window,
             chosen=self.declared.chosen,
             chunk=self.declared.chunk,
+            streams=self.declared.streams,
             owner=self.owner,
         )
 
@@ -94,6 +95,13 @@ class Parts:
     def __post_init__(self) -> None:
         self.names: dict[str, Any] = {**self.document.names(), **self.document.dims}
         self.overrides = Overrides(self.document, self.problems)
+
+    def of_streams(self, count: int) -> Parts:
+        """The same components where they read several residual streams side by side, all of them one wide vector."""
+        dims = Dims({**self.dims, "hidden_size": count * self.dims.hidden_size}, streams=count)
+        wide = Parts(self.document, self.registry, self.problems, dims)
+        wide.overrides = self.overrides
+        return wide
 
     def check_all(self) -> None:
         """Validate every component that does not depend on the layer, used or not."""

@@ -97,6 +97,7 @@ def _function_faults(spec: ComponentSpec) -> Iterator[str]:
             yield f"`{name}` must be a function of options and dims"
     for name in (
         "active", "flops", "touched", "saved", "recomputed", "accepts", "window", "chunk", "chosen", "shrink", "split",
+        "streams",
     ):  # fmt: skip
         if getattr(spec, name) is not None and not callable(getattr(spec, name)):
             yield f"`{name}` must be a function or None"

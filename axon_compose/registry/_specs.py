@@ -202,6 +202,9 @@ class ComponentSpec:
         around: For connections: `branch` joins one branch and is given its output; `layer` joins branches that follow
             each other, which add to a stream of their own meanwhile, and is given that stream; `aside` is as `branch`,
             but what the branch gives is only read by later ones, so that alone it changes nothing.
+        streams: For connections: `(options, dims)` to the residual streams that its branches read and give side by
+            side, each as wide as the hidden size. Their components get a hidden size that is that of all, and the
+            number as `dims.streams`. One unless given.
         default: Whether files that name no type for this kind get this one (the namespace `core` alone).
         shrink: `(options, dims)` to options with small sizes and the same structure, used by `check`: a model of the
             same class, or a mapping as a file writes it, such as `written(options) | {"num_heads": 2}`; None keeps the
@@ -242,6 +245,7 @@ class ComponentSpec:
     module_name: str | None = None
     connections: tuple[ComponentSpec, ...] = ()
     around: Literal["branch", "layer", "aside"] = "branch"
+    streams: Callable[[Any, Dims], int] | None = None
     default: bool = False
     shrink: Callable[[Any, Dims], Any] | None = None
     learning: Learning = field(default_factory=Learning)

@@ -228,6 +228,8 @@ UNSEEN: Final = {
     "kimi_k3": "no copy was at hand, and transformers has no class of it",
     "ling2_5": "no copy was at hand, and transformers has no class of it",
     "longcat_flash_ngram": "no copy was at hand, and transformers has no class of it",
+    "qwen4_exp": "no copy was at hand; as many parameters as transformers makes of its defaults with `ple_layer_ids` "
+    "[2, 7] and an indexer of 16 heads of 256, 149,373,673,088",
     "plamo3": "the file is behind an agreement",
 }
 

@@ -88,7 +88,8 @@ def attention_saved(
         found += in_float32(tokens, cast=queries) + (Array("reached", (reached,), "float32"),)
     if options.indexer is not None and tokens > options.indexer.chosen:
         # What each head may see instead of one mask for all, a byte for a pair in each sequence.
-        masks = heads if options.indexer.num_heads > 1 else 1
+        apart = options.indexer.num_heads > 1 and options.indexer.pooling == "max"
+        masks = heads if apart else 1
         scores = (*scores[:-1], Array("chosen", (masks, tokens * tokens // 2), "float16"))
     return found + scores
 

@@ -27,6 +27,7 @@ PRODUCTS = ("Matmul", "AddMM", "GatherMM")
 CONVOLVING = (
     "branch_convolutions",
     "convolved_attention",
+    "engram",
     "gated_delta_net",
     "kimi_delta_attention",
     "kv_conv",
