@@ -50,6 +50,7 @@ VARIED: Final = [
     "minimax_m3",
     "ministral3",
     "mistral4",
+    "mistral_large4",
     "mpt",
     "muse_spark",
     "nemotron",

@@ -125,7 +125,7 @@ def _cut_shape(use: Use, name: str, split: Split, size: int) -> tuple[int, ...]:
     if not 0 <= role.axis < len(shape) or sum(segment.size for segment in role.segments) != shape[role.axis]:
         _nonsense(use, f"a cut of `{name}` that does not fit its shape {shape}")
     try:
-        kept = sum(end - first for first, end in role.ranges(0, size))
+        kept = role.length(size)
     except ValueError as error:
         _nonsense(use, f"a cut of `{name}` that does not divide: {error}")
     return (*shape[: role.axis], kept, *shape[role.axis + 1 :])

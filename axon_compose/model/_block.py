@@ -175,7 +175,7 @@ class _Run:
         """The output of a component, or what this device has of it."""
         arguments = self.taken(use) | self.remembered(use)
         if use.writes:
-            arguments["publish"] = partial(self.publish, use.key)
+            arguments["publish"] = partial(self.publish, use)
         return call_here(use, self.modules.module(use), x.shape, x, **arguments)
 
     def remembered(self, use: Use) -> Values:
@@ -192,8 +192,10 @@ class _Run:
     def taken(self, use: Use) -> Values:
         return {name: self.values[source] for name, source in use.reads.items()}
 
-    def publish(self, key: str, name: str, value: Any) -> None:
-        self.published[f"{self.layer.index}.{key}.{name}"] = value
+    def publish(self, use: Use, name: str, value: Any) -> None:
+        """Keep a value for later layers; one that none of them reads would only be held."""
+        if name in use.writes:
+            self.published[f"{self.layer.index}.{use.key}.{name}"] = value
 
 
 def _scaled(y: mx.array, scale: float) -> mx.array:

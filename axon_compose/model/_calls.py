@@ -72,13 +72,14 @@ def call(use: Use, module: Any, shape: tuple[int, ...], /, *inputs: Any, **argum
     Raises:
         PluginFault: If its code raises anything, or gives anything else. Ctrl-C stays as it is.
     """
-    return together(use, call_here(use, module, shape, *inputs, **arguments))
+    y = together(use, call_here(use, module, shape, *inputs, **arguments))
+    return y[..., : shape[-1]] if y.shape[-1] > shape[-1] else y  # after a padded part
 
 
 def call_here(use: Use, module: Any, shape: tuple[int, ...], /, *inputs: Any, **arguments: Any) -> mx.array:
     """The output of a component, or what this device has of it; see `call`."""
     if use.shard_output == "gather":
-        shape = (*shape[:-1], shape[-1] // use.dims.shard.size)
+        shape = (*shape[:-1], -(-shape[-1] // use.dims.shard.size))
     return _shaped(use, _run(use, partial(module, *inputs, **arguments)), shape)
 
 

@@ -54,6 +54,10 @@ class Connections:
             self.wide[count] = self.parts.of_streams(count)
         return self.wide[count]
 
+    def only_wide(self) -> set[Path]:
+        """Where the components and norms are that have only been asked for by branches that read several streams."""
+        return set().union(*(parts.asked for parts in self.wide.values())) - self.parts.asked
+
     def join(self, branches: Iterable[Joined], place: Place) -> tuple[Branch, ...]:
         """Branches with their connections: one around each, or one around several that follow each other.
 

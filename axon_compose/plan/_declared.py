@@ -60,16 +60,17 @@ def declared(spec: ComponentSpec, options: Any, dims: Dims) -> Declared:
         return Declared(params, active, cache, *limits, streams)
 
 
-def refusal(spec: ComponentSpec, options: Any, source: Any, dims: Dims) -> str | None:
-    """Why a component does not read values of another one with these options, by its own account; None if it does.
+def refusal(spec: ComponentSpec, value: str, options: Any, source: Any, dims: Dims) -> str | None:
+    """Why a component does not read a value of another one with these options, by its own account; None if it does.
 
     Raises:
         Raised: Whatever its code raises.
     """
-    if spec.accepts is None:
+    accepts = spec.accepts.get(value) if isinstance(spec.accepts, Mapping) else spec.accepts
+    if accepts is None:
         return None
     with Guard():
-        fault = spec.accepts(options, source, dims)
+        fault = accepts(options, source, dims)
         return str(fault) if fault else None
 
 

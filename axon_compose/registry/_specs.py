@@ -32,6 +32,8 @@ Kind = Literal["layer", "norm", "position", "block", "embedding", "residual", "c
 #: Kinds of what a plugin hands in; a connection comes with its residual scheme.
 KINDS: Final = ("layer", "norm", "position", "block", "embedding", "residual", "head")
 Shapes = Mapping[str, tuple[int, ...]]
+#: Options of a reader, options of its source and dims to what is wrong with the source.
+Accepts = Callable[[Any, Any, Dims], str | None]
 
 #: Named values that come from the forward pass itself: the position of its first token, and its tokens.
 PASS_VALUES: Final = ("offset", "tokens")
@@ -182,7 +184,7 @@ class ComponentSpec:
         constant: Those of `writes` that are made of parameters alone, such as matrices that later layers use too: a
             pipeline over several devices sends them once instead of with every pass.
         accepts: For readers: `(options, options of the source, dims)` to a fault in plain words, or None if the
-            source fits.
+            source fits. A mapping of names of values to such functions where what fits depends on the value.
         window: `(options, dims)` to the tokens that a query sees; the cache's own window unless given. Needed by layers
             that attend without a cache of their own.
         chunk: `(options, dims)` to the tokens of a chunk, to which what a query sees is limited; None where there are
@@ -235,7 +237,7 @@ class ComponentSpec:
     reads: Mapping[str, str | None] = field(default_factory=dict)
     writes: tuple[str, ...] = ()
     constant: tuple[str, ...] = ()
-    accepts: Callable[[Any, Any, Dims], str | None] | None = None
+    accepts: Accepts | Mapping[str, Accepts] | None = None
     window: Callable[[Any, Dims], int | None] | None = None
     chunk: Callable[[Any, Dims], int | None] | None = None
     chosen: Callable[[Any, Dims], int | None] | None = None

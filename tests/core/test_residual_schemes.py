@@ -210,6 +210,16 @@ def test_projected_streams_have_the_length_of_the_first():
     np.testing.assert_allclose(array(ends.collapse(streams)), np.mean(parts, axis=0), rtol=1e-4, atol=1e-5)
 
 
+def test_projected_streams_are_finite_in_float16_beyond_256():
+    ends = moved(AltUp.from_options(AltUpOptions(streams=3), DIMS))
+    ends.set_dtype(mx.float16)
+    h = (1000 * drawn(2, 4, 8)).astype(mx.float16)
+    streams = ends.expand(h)
+    assert streams.dtype == mx.float16
+    lengths = np.sqrt((array(streams) ** 2).mean(-1))
+    np.testing.assert_allclose(lengths, np.repeat(lengths[..., :1], 3, axis=-1), rtol=2e-3)
+
+
 # -- As a plan wires them --------------------------------------------------------------------------
 
 
@@ -242,6 +252,17 @@ def test_components_that_read_all_streams_are_as_wide_as_these(residual):
     assert (attention.members[0].use.dims.hidden_size, attention.members[0].use.dims.streams) == (32, 1)
     report = check_plan(plan, truths=["parameters", "steps", "left-padded", "gradients", "every-layer"])
     assert report.passed, [truth for truth in report.truths if not truth.passed]
+
+
+def test_what_only_fits_all_streams_is_checked_where_it_is_as_wide():
+    components = {**TINY["components"], "heads": {"type": "rwkv7_time_mix", "head_dim": 48}}
+    branch = {"use": "heads", "norm": {"num_groups": 3}, "residual": "all"}
+    wide = TINY | {"residual": HYPER, "components": components, "blocks": {"layer": [branch, "mlp"]}}
+    use = load(wide).plan().layers[0].branches[0].members[0].use
+    assert use.params["r_proj.weight"] == (96, 96)
+    plain = {"use": "heads", "norm": {"num_groups": 3}}
+    assert set(codes(wide | {"blocks": {"layer": [branch, plain, "mlp"]}})) == {"AX145"}
+    assert set(codes(wide | {"blocks": {"layer": ["attn", "mlp"]}})) == {"AX145"}
 
 
 def test_a_component_without_several_streams_has_one():

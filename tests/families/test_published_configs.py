@@ -40,6 +40,7 @@ class Published(NamedTuple):
 
 
 PUBLISHED: Final = {
+    "Mistral-Large-4-1T-A52B": Published("mistral_large4", 1_050_118_202_912),  # as many as transformers makes of it
     "Muse-Spark-Open-816B-A42B": Published("muse_spark", 819_990_552_064),
     "talkie-13b": Published("talkie", 13_280_257_721),
     "Zamba2-2.7B": Published("zamba2", 2_662_214_560),

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from axon_compose.registry import KV, Options
 from axon_core.specs._flops import attention_flops, pairs, product_flops
-from axon_core.specs._heads import HeadNormOptions, QKNorm
+from axon_core.specs._heads import LOG_SCALING_HELP, HeadNormOptions, QKNorm
 
 __all__ = ["BlockIndexerOptions", "IndexerOptions", "block_params", "indexer_cache", "token_params"]
 
@@ -28,7 +28,11 @@ class IndexerOptions(Options):
     rope_last: bool = Field(
         default=False, description="Rotate the last `qk_rope_head_dim` dimensions of a head instead of the first."
     )
-    norm_eps: float = Field(default=1e-6, gt=0, description="Added to the variance in the norm of keys.")
+    norm_eps: float = Field(default=1e-6, gt=0, description="Added to the variance in the norms.")
+    query_norm: bool = Field(
+        default=False, description="Layer norm of what queries come out of, as keys have one (Mistral Large 4)."
+    )
+    log_scaling: bool = Field(default=False, description=LOG_SCALING_HELP)
     pool_size: int | None = Field(
         default=None,
         gt=1,
@@ -120,6 +124,10 @@ def token_params(options: IndexerOptions, hidden: int, queries: int) -> Shapes:
         "indexer.k_norm.bias": (width,),
         "indexer.weights_proj.weight": (heads, hidden),
     }
+    if options.query_norm:
+        found |= {"indexer.q_norm.weight": (queries,), "indexer.q_norm.bias": (queries,)}
+    if options.log_scaling:
+        found |= {f"indexer.log_scaling.{name}": (heads,) for name in ("scale", "bias")}
     if options.pool_size is not None:
         found |= {"indexer.pool_gate.weight": (width, hidden), "indexer.pool_bias": (options.pool_size, width)}
     return found

@@ -94,15 +94,25 @@ def attention_saved(
     return found + scores
 
 
-def latent_saved(tokens: int, hidden: int, options: Any) -> Saved:
+def latent_saved(tokens: int, hidden: int, options: Any, dtype: str) -> Saved:
     """Attention to keys and values out of a latent: the latent, and what is made of it for every head."""
     heads, rank = options.num_heads, options.kv_lora_rank
     key, value = options.qk_nope_head_dim + options.qk_rope_head_dim, options.value_dim
     found = each(tokens, input=hidden, queries=heads * key, keys=heads * key, values=heads * value)
-    found += each(tokens, attended=heads * value, latent=rank, angles=2 * options.qk_rope_head_dim)
-    found += norm_saved(tokens, rank, name="latent_norm")
+    found += each(tokens, attended=heads * value)
+    if options.kv_from is None:
+        found += each(tokens, latent=rank) + norm_saved(tokens, rank, name="latent_norm")
     if options.q_lora_rank is not None:
         found += each(tokens, q_latent=options.q_lora_rank) + norm_saved(tokens, options.q_lora_rank, name="q_norm")
     if options.gate is not None:
         found += each(tokens, gate=options.gate_dim, gated=heads * value)
+    if options.log_scaling:
+        found += each(tokens, unscaled=heads * key)
+    if options.rope is not None and options.rope.learned:
+        width = options.rope.rotated(options.qk_rope_head_dim)
+        # Cosines, sines, angles, and what they turn: parts of whole heads, or their casts.
+        turned = heads * key if dtype == "float32" else width * (heads + (options.kv_from is None))
+        found += in_float32(tokens, turn=3 * width // 2, turned=turned)
+    else:
+        found += each(tokens, angles=2 * options.qk_rope_head_dim)
     return found + scores_saved(tokens, heads, None)

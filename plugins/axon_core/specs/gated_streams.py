@@ -56,15 +56,13 @@ def _shrink(options: GatedStreamsOptions, dims: Dims) -> dict[str, Any]:
     return written(options) | limited(options, {"streams": 3, "rank": 8})
 
 
-_LEARNING: Final = learned(adamw=("inject_proj.weight",))
-
 SPECS: Final = (
     ComponentSpec(
         name="gated_streams",
         kind="residual",
         options=GatedStreamsOptions,
         module="axon_core.gated_streams:GatedStreams.from_options",
-        learning=_LEARNING,
+        learning=learned(),
         summary="Several residual streams that branches read by low-rank gates of every dimension (Qwen4).",
         source="Qwen 2026, Qwen4",
         params=_end_params,
@@ -77,7 +75,7 @@ SPECS: Final = (
                 kind="connection",
                 options=GatedStreamsOptions,
                 module="axon_core.gated_streams:StreamGates.from_options",
-                learning=_LEARNING,
+                learning=learned(adamw=("inject_proj.weight",)),
                 summary="A branch reads the gated mean of the streams, and each takes of its output by a gate.",
                 params=_connection_params,
                 flops=lambda options, dims, tokens, context: product_flops(_connection_params(options, dims), tokens),
