@@ -32,7 +32,7 @@ from axon_core.specs.attention import (
     TemperatureOptions,
     VNormOptions,
 )
-from axon_core.temperature import query_gain
+from axon_core.temperature import LogScaling, query_gain
 from axon_core.window import Mask, by_block
 
 __all__ = ["Attention", "SlidingWindowAttention"]
@@ -64,13 +64,14 @@ class Attention(nn.Module):
         temperature: Factor of queries that grows with their position; none unless given.
         alibi: Scores that fall with the distance of the key, by a fixed slope of each head; none unless given.
         relative: Scores by the distance of the key: learned profiles, which each query of each head mixes by a
-            projection of the input, and which `temperature` multiplies too; none unless given.
+            projection of the input, and which factors by position multiply too; none unless given.
         sinks: Whether each head has a learned score that takes part in the softmax and has no value.
         gate: Whether a sigmoid of a projection of the input multiplies the output, one for each of its dimensions or
             one for each head; no gate unless given.
         gate_activation: `sigmoid`, or `softplus` instead.
         output_norm: RMS norm of each head's output, before the gate, without weights; none unless given.
         head_gain: Whether each head's queries have a learned factor, after norm and rotation.
+        log_scaling: Whether it is learned how that factor grows with the logarithm of the position.
         kv_from: Set on a layer that reads the keys and values of another one: it has no projections for them.
         indexer: Choice of the blocks of keys that a query attends to; all unless given.
         shard: For heads that are split over devices: which of them these are; all unless given.
@@ -106,6 +107,7 @@ class Attention(nn.Module):
         gate_activation: GateActivationName = "sigmoid",
         output_norm: VNormOptions | None = None,
         head_gain: bool = False,
+        log_scaling: bool = False,
         kv_from: str | None = None,
         indexer: BlockIndexerOptions | None = None,
         shard: Shard = Shard(),
@@ -132,7 +134,9 @@ class Attention(nn.Module):
         self.o_proj = Linear(num_heads * value_dim, hidden_dim, bias=bias.o)
         if gate is not None:
             self.g_proj = Linear(hidden_dim, num_heads * (1 if gate == "head" else value_dim), bias=bias.g)
-        self._add_scores(hidden_dim, relative, sinks, head_gain)
+        if relative is not None:
+            self._add_relative(hidden_dim, relative)
+        self._add_numbers_of_heads(sinks, head_gain, log_scaling)
         if output_norm is not None:
             self.output_norm = RMSNorm(value_dim, output_norm.eps, weight=False)
         self.norm_after_rope = qk_norm is not None and qk_norm.when == "after_rope"
@@ -148,15 +152,18 @@ class Attention(nn.Module):
             make = MeanIndexer if indexer.pooling == "mean" else BlockIndexer
             self.indexer = make(hidden_dim, indexer, rope and rope.with_dims(head_dim))
 
-    def _add_scores(self, hidden_dim: int, relative: RelativeOptions | None, sinks: bool, head_gain: bool) -> None:
-        """What scores have besides products of queries and keys."""
-        if relative is not None:
-            self.r_proj = Linear(hidden_dim, self.num_heads * relative.rank, bias=False)
-            self.profiles = 0.02 * mx.random.normal((relative.rank, relative.extent))
+    def _add_relative(self, hidden_dim: int, relative: RelativeOptions) -> None:
+        """Scores by distance: the profiles, and what mixes them."""
+        self.r_proj = Linear(hidden_dim, self.num_heads * relative.rank, bias=False)
+        self.profiles = 0.02 * mx.random.normal((relative.rank, relative.extent))
+
+    def _add_numbers_of_heads(self, sinks: bool, head_gain: bool, log_scaling: bool) -> None:
         if sinks:
             self.sinks = mx.zeros((self.num_heads,))
         if head_gain:
             self.head_gain = mx.ones((self.num_heads,))
+        if log_scaling:
+            self.log_scaling = LogScaling(self.num_heads)
 
     @classmethod
     def from_options(cls, options: Any, dims: Dims) -> Attention:
@@ -202,20 +209,6 @@ class Attention(nn.Module):
         if publish is not None:
             publish("kv", kv)
         return self._output(x, queries, kv, mask, offset, kept, blocks), cache
-
-    def _queries(self, x: mx.array, offset: int | mx.array) -> mx.array:
-        """(B, H, L, head_dim), followed by the mixture of profiles where there are relative scores."""
-        queries = self._turned(self._heads("q", x), "q_norm", offset)
-        if self.scales_queries:
-            queries = self.k_norm.scaled(queries)
-        if "head_gain" in self:
-            queries = queries * self.head_gain.astype(x.dtype)[:, None, None]
-        if "r_proj" in self:
-            mixtures = mx.unflatten(self.r_proj(x), -1, (self.num_heads, -1)).transpose(0, 2, 1, 3)
-            queries = mx.concatenate([queries, mixtures], axis=-1)
-        if self.temperature is not None:
-            queries = queries * query_gain(x.shape[1], offset, self.temperature).astype(x.dtype)
-        return queries
 
     def _output(
         self,
@@ -276,6 +269,23 @@ class Attention(nn.Module):
         if norm in self and self.norm_after_rope:
             x = self[norm](x.swapaxes(1, 2)).swapaxes(1, 2)
         return x
+
+    def _queries(self, x: mx.array, offset: int | mx.array) -> mx.array:
+        """(B, heads, L, head_dim), normalised, rotated and with all factors but `scale`.
+
+        With relative scores each is followed by its mixture of profiles, which factors by position multiply too.
+        """
+        queries = self._turned(self._heads("q", x), "q_norm", offset)
+        if self.scales_queries:
+            queries = self.k_norm.scaled(queries)
+        if "head_gain" in self:
+            queries = queries * self.head_gain.astype(x.dtype)[:, None, None]
+        if "r_proj" in self:
+            mixtures = mx.unflatten(self.r_proj(x), -1, (self.num_heads, -1)).transpose(0, 2, 1, 3)
+            queries = mx.concatenate([queries, mixtures], axis=-1)
+        if self.temperature is not None:
+            queries = queries * query_gain(x.shape[1], offset, self.temperature).astype(x.dtype)
+        return self.log_scaling(queries, offset) if "log_scaling" in self else queries
 
     def _keys_values(self, x: mx.array, cache: Any, offset: int | mx.array) -> tuple[Any, Any, mx.array | None]:
         projected = self._heads("k", x)

@@ -67,12 +67,9 @@ def attention_saved(
         found += each(tokens, clipped=2 * (queries + keys + values))
     if options.output_norm is not None:
         found += norm_saved(tokens, attended, heads, name="output_norm", weight=False)
-    if options.head_gain:
-        found += each(tokens, plain_queries=queries)
     if options.gate is not None:
         found += each(tokens, gate=attended if options.gate == "elementwise" else heads, gated=attended)
-    if options.relative is not None:
-        found += in_float32(tokens, mixtures=heads * options.relative.rank)
+    found += _factors_saved(tokens, heads, queries, options)
     capped = options.softcap is not None
     written_out = capped or options.alibi is not None or options.relative is not None
     scores = scores_saved(
@@ -92,6 +89,14 @@ def attention_saved(
         masks = heads if apart else 1
         scores = (*scores[:-1], Array("chosen", (masks, tokens * tokens // 2), "float16"))
     return found + scores
+
+
+def _factors_saved(tokens: int, heads: int, queries: int, options: Any) -> Saved:
+    """What queries are before learned factors, and the mixtures that they carry."""
+    plain, unscaled = queries if options.head_gain else 0, queries if options.log_scaling else 0
+    found = each(tokens, plain_queries=plain, unscaled=unscaled)
+    mixed = 0 if options.relative is None else heads * options.relative.rank
+    return found + in_float32(tokens, mixtures=mixed)
 
 
 def latent_saved(tokens: int, hidden: int, options: Any, dtype: str) -> Saved:
