@@ -23,12 +23,10 @@ from axon_core.cpu import fast
 from axon_core.elementary import exp
 from axon_core.kernels import native_attention
 from axon_core.linear import transposed_factor
+from axon_core.packed_caches import Packing, group_and_bits, packed_product, sums_in_half, widened
 from axon_core.window import BLOCK, Mask, banded_attention, blockwise_attention
 
-__all__ = ["attend", "causal_attention", "group_and_bits"]
-
-#: Group size and bits of quantised keys and values; None where they are plain arrays.
-Packing = tuple[int, int] | None
+__all__ = ["attend", "causal_attention"]
 
 #: Scores from which on the exponential of `axon_core.elementary` is worth its operations.
 _MANY: Final = 2**14
@@ -116,6 +114,9 @@ def attend(
         if y is not None:
             return y
     packing = None if isinstance(keys, mx.array) else group_and_bits(keys, queries.shape[-1])
+    if packing is not None and sums_in_half(queries):
+        again = partial(attend, scale=scale, softcap=softcap, sinks=sinks, slopes=slopes)
+        return again(queries.astype(mx.float32), widened(keys), widened(values), mask).astype(queries.dtype)
     # mlx-lm's attention to quantised keys knows no other width of values.
     one_width = packing is None or keys[0].shape[-1] == values[0].shape[-1]
     if one_width and not _written_out(queries, keys, softcap, sinks, slopes):
@@ -135,7 +136,7 @@ def attend(
     return weigh(scores, values, packing, sinks).astype(queries.dtype)
 
 
-def _weighed(scores: mx.array, values: Any, packing: Packing, sinks: mx.array | None) -> mx.array:
+def _weighed(scores: mx.array, values: Any, packing: Packing | None, sinks: mx.array | None) -> mx.array:
     """Means of the values, whose weights are divided by their sum only at the end."""
     highest = mx.stop_gradient(scores.max(axis=-1, keepdims=True))
     if sinks is not None:
@@ -148,7 +149,7 @@ def _weighed(scores: mx.array, values: Any, packing: Packing, sinks: mx.array | 
     return _product(weights, values, packing, transpose=False) / total
 
 
-def _weighed_by_softmax(scores: mx.array, values: Any, packing: Packing, sinks: mx.array | None) -> mx.array:
+def _weighed_by_softmax(scores: mx.array, values: Any, packing: Packing | None, sinks: mx.array | None) -> mx.array:
     """The same by MLX's softmax, which is one kernel on a GPU."""
     y = _product(mx.softmax(scores, axis=-1), values, packing, transpose=False)
     if sinks is None:
@@ -165,17 +166,13 @@ def _fused(queries: mx.array, keys: Any, values: Any, mask: Mask, scale: float, 
     from mlx_lm.models.base import quantized_scaled_dot_product_attention
 
     group_size, bits = group_and_bits(keys, queries.shape[-1])
+    # It multiplies the array that it is given by its scale.
     return quantized_scaled_dot_product_attention(
-        queries, keys, values, scale=scale, mask=mask, group_size=group_size, bits=bits
+        queries * scale, keys, values, scale=1.0, mask=mask, group_size=group_size, bits=bits
     )
 
 
-def group_and_bits(packed: Any, width: int) -> tuple[int, int]:
-    """Group size and bits of (packed, scales, biases) of that width, as a quantised cache hands them out."""
-    return width // packed[1].shape[-1], packed[0].shape[-1] * 32 // width
-
-
-def _product(x: mx.array, other: Any, packing: Packing, *, transpose: bool) -> mx.array:
+def _product(x: mx.array, other: Any, packing: Packing | None, *, transpose: bool) -> mx.array:
     """Multiply (B, H, L, n) by each group's matrix of `other` (B, G, S, width), or its transpose; float32.
 
     Heads of a group are stacked as rows of one matrix and taken apart at once, so that masks keep their four axes.
@@ -188,7 +185,5 @@ def _product(x: mx.array, other: Any, packing: Packing, *, transpose: bool) -> m
         y = rows @ (transposed_factor(other) if transpose else other)
     else:
         assert packing is not None
-        packed, scales, biases = other
-        group_size, bits = packing
-        y = mx.quantized_matmul(rows, packed, scales, biases, transpose, group_size, bits)
+        y = packed_product(rows, other, packing, transpose=transpose)
     return y.reshape(batch, heads, length, -1)

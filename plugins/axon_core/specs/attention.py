@@ -29,7 +29,7 @@ from axon_core.specs._heads import (
     check_groups,
     head_shape,
 )
-from axon_core.specs._indexer import BlockIndexerOptions, block_params, indexer_cache
+from axon_core.specs._indexer import BlockIndexerOptions, block_params, indexer_cache, small_blocks
 from axon_core.specs._learning import ATTENTION
 from axon_core.specs._rope import Rope, RopeOptions
 from axon_core.specs._saved_attention import attention_saved
@@ -282,21 +282,9 @@ def _shrink(options: AttentionOptions, dims: Dims) -> dict[str, Any]:
     if isinstance(small.get("rope"), Mapping):
         small["rope"] = small_rope(small["rope"], options.head_dim, 16)
     if options.indexer is not None:
-        small["indexer"] = _shrink_indexer(options, small.get("num_kv_heads") or small["num_heads"])
+        kv_heads = options.num_kv_heads or options.num_heads
+        small["indexer"] = small_blocks(options.indexer, kv_heads, small.get("num_kv_heads") or small["num_heads"])
     return small
-
-
-def _shrink_indexer(options: AttentionOptions, kv_heads: int) -> dict[str, Any]:
-    """As many heads as there are keys, where each chose for one; of heads that choose together, two."""
-    indexer = options.indexer
-    assert indexer is not None
-    limits = {"block_size": 4, "top_k": 3}
-    if indexer.pooling == "mean":
-        heads = min(indexer.num_heads, 2)
-    else:
-        limits["local_blocks"] = 2
-        heads = kv_heads if indexer.num_heads == (options.num_kv_heads or options.num_heads) else 1
-    return written(indexer) | limited(indexer, limits) | {"num_heads": heads, "head_dim": 16}
 
 
 _LLAMA3: Final = {"type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}
