@@ -30,7 +30,7 @@ from axon_core.specs.attention import (
     TemperatureOptions,
     VNormOptions,
 )
-from axon_core.temperature import query_gain
+from axon_core.temperature import LogScaling, query_gain
 from axon_core.window import Mask, by_block
 
 __all__ = ["Attention", "SlidingWindowAttention"]
@@ -67,6 +67,7 @@ class Attention(nn.Module):
         gate_activation: `sigmoid`, or `softplus` instead.
         output_norm: RMS norm of each head's output, before the gate, without weights; none unless given.
         head_gain: Whether each head's queries have a learned factor, after norm and rotation.
+        log_scaling: Whether it is learned how that factor grows with the logarithm of the position.
         kv_from: Set on a layer that reads the keys and values of another one: it has no projections for them.
         indexer: Choice of the blocks of keys that a query attends to; all unless given.
         shard: For heads that are split over devices: which of them these are; all unless given.
@@ -101,6 +102,7 @@ class Attention(nn.Module):
         gate_activation: GateActivationName = "sigmoid",
         output_norm: VNormOptions | None = None,
         head_gain: bool = False,
+        log_scaling: bool = False,
         kv_from: str | None = None,
         indexer: BlockIndexerOptions | None = None,
         shard: Shard = Shard(),
@@ -127,10 +129,7 @@ class Attention(nn.Module):
         self.o_proj = Linear(num_heads * value_dim, hidden_dim, bias=bias.o)
         if gate is not None:
             self.g_proj = Linear(hidden_dim, num_heads * (1 if gate == "head" else value_dim), bias=bias.g)
-        if sinks:
-            self.sinks = mx.zeros((num_heads,))
-        if head_gain:
-            self.head_gain = mx.ones((num_heads,))
+        self._add_numbers_of_heads(sinks, head_gain, log_scaling)
         if output_norm is not None:
             self.output_norm = RMSNorm(value_dim, output_norm.eps, weight=False)
         self.norm_after_rope = qk_norm is not None and qk_norm.when == "after_rope"
@@ -145,6 +144,14 @@ class Attention(nn.Module):
         if indexer is not None:
             make = MeanIndexer if indexer.pooling == "mean" else BlockIndexer
             self.indexer = make(hidden_dim, indexer, rope and rope.with_dims(head_dim))
+
+    def _add_numbers_of_heads(self, sinks: bool, head_gain: bool, log_scaling: bool) -> None:
+        if sinks:
+            self.sinks = mx.zeros((self.num_heads,))
+        if head_gain:
+            self.head_gain = mx.ones((self.num_heads,))
+        if log_scaling:
+            self.log_scaling = LogScaling(self.num_heads)
 
     @classmethod
     def from_options(cls, options: Any, dims: Dims) -> Attention:
@@ -181,14 +188,7 @@ class Attention(nn.Module):
         mask = self._default_mask(mask[0] if isinstance(mask, tuple) else mask, kept, x.shape[1])
         if self.input_scale != 1.0:
             x = x * self.input_scale
-        queries = self._turned(self._heads("q", x), "q_norm", offset)
-        if self.scales_queries:
-            queries = self.k_norm.scaled(queries)
-        if "head_gain" in self:
-            queries = queries * self.head_gain.astype(x.dtype)[:, None, None]
-        if self.temperature is not None:
-            queries = queries * query_gain(x.shape[1], offset, self.temperature).astype(x.dtype)
-        blocks = None
+        queries, blocks = self._queries(x, offset), None
         if "indexer" in self:
             blocks, held = self.indexer(x, mask, index_cache, offset)
             queries = mx.depends(queries, held) if held else queries
@@ -239,6 +239,17 @@ class Attention(nn.Module):
         if norm in self and self.norm_after_rope:
             x = self[norm](x.swapaxes(1, 2)).swapaxes(1, 2)
         return x
+
+    def _queries(self, x: mx.array, offset: int | mx.array) -> mx.array:
+        """(B, heads, L, head_dim), normalised, rotated and with all factors but `scale`."""
+        queries = self._turned(self._heads("q", x), "q_norm", offset)
+        if self.scales_queries:
+            queries = self.k_norm.scaled(queries)
+        if "head_gain" in self:
+            queries = queries * self.head_gain.astype(x.dtype)[:, None, None]
+        if self.temperature is not None:
+            queries = queries * query_gain(x.shape[1], offset, self.temperature).astype(x.dtype)
+        return self.log_scaling(queries, offset) if "log_scaling" in self else queries
 
     def _keys_values(self, x: mx.array, cache: Any, offset: int | mx.array) -> tuple[Any, Any, mx.array | None]:
         projected = self._heads("k", x)

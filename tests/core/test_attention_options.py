@@ -17,6 +17,7 @@ from axon_core.specs.attention import AttentionOptions, TemperatureOptions
 from axon_core.temperature import query_gain
 
 DIMS = Dims({"hidden_size": 32, "vocab_size": 8})
+MOVED = ("sinks", "head_gain", "log_scaling")
 PERIODS = [10000.0 ** (i / 4) for i in range(4)]
 
 
@@ -26,7 +27,7 @@ def build(hidden=32, **fields):
     layer = Attention.from_options(options, Dims({"hidden_size": hidden, "vocab_size": 8}))
     # Norms start at one and sinks at zero, queries and keys small: moved, so that every part counts.
     moved = {name: mx.random.uniform(0.5, 2, a.shape) for name, a in weights_of(layer) if "norm" in name}
-    moved |= {name: mx.random.normal(a.shape) for name, a in weights_of(layer) if name in ("sinks", "head_gain")}
+    moved |= {name: mx.random.normal(a.shape) for name, a in weights_of(layer) if name.startswith(MOVED)}
     moved |= {name: 3 * a for name, a in weights_of(layer) if name in ("q_proj.weight", "k_proj.weight")}
     layer.load_weights(list(moved.items()), strict=False)
     mx.eval(layer.parameters())
@@ -83,6 +84,9 @@ def definition(layer, x, fields, first=0):
         warm = fields["temperature"]
         steps = np.floor((positions + warm.get("shift", 0)) / warm["length"])
         queries = queries * (1 + warm["scale"] * np.log(1 + steps))[:, None]
+    if "log_scaling" in fields:
+        scale, bias = (weights[f"log_scaling.{name}"][:, None, None] for name in ("scale", "bias"))
+        queries = queries * (scale * np.log(positions + 1)[:, None] + bias)
     y = softmax(queries, keys, values, layer.scale, fields.get("window_size"), fields.get("softcap"),
                 weights.get("sinks"), first, fields.get("chunk_size"),
                 alibi(fields))  # fmt: skip
@@ -129,6 +133,7 @@ CASES = {
     "alibi, softcap": {"alibi": {"scale": 0.5}, "softcap": 0.7},
     "norm of the output, gate": {"output_norm": {"eps": 0.05}, "gate": "elementwise", "num_kv_heads": 2},
     "factors of heads": {"head_gain": True, "qk_norm": {"when": "after_rope"}},
+    "logarithms of positions": {"log_scaling": True, "num_kv_heads": 2},
     "sinks, grouped, window": {"sinks": True, "num_kv_heads": 2, "window_size": 9},
     "sinks, softcap, window": {"sinks": True, "softcap": 0.7, "num_kv_heads": 1, "window_size": 66},
     "gate": {"gate": "elementwise"},

@@ -29,6 +29,7 @@ __all__ = [
     "check_groups",
     "check_offset",
     "head_shape",
+    "numbers_of_heads",
     "switch",
 ]
 
@@ -60,6 +61,13 @@ def check_groups(heads: int, kv_heads: int) -> None:
     """
     if heads % kv_heads:
         raise ValueError(f"`num_heads` ({heads}) is not a multiple of `num_kv_heads` ({kv_heads})")
+
+
+def numbers_of_heads(options: Any, heads: int) -> dict[str, tuple[int]]:
+    """Shapes of what attention learns a number of for each head, by their names within it."""
+    names = [name for name in ("sinks", "head_gain") if getattr(options, name, False)]
+    names += ["log_scaling.scale", "log_scaling.bias"] if options.log_scaling else []
+    return dict.fromkeys(names, (heads,))
 
 
 def check_offset(offset: float, weight: bool) -> None:

@@ -85,7 +85,7 @@ SSM: Final = learned(
     undecayed=("A_log",),
     adamw=("dt_proj.weight",),
 )
-ATTENTION: Final = learned(("o_proj.weight",), undecayed=(_NORM,))
+ATTENTION: Final = learned(("o_proj.weight",), own=("log_scaling.*",), undecayed=(_NORM,))
 #: Experts are stacked matrices, and their biases stacked vectors; the router stays with AdamW.
 SHARED_MOE: Final = learned(
     ("switch_mlp.down_proj.weight", "shared_expert.down_proj.weight"),

@@ -69,6 +69,8 @@ def attention_saved(
         found += norm_saved(tokens, attended, heads, name="output_norm", weight=False)
     if options.head_gain:
         found += each(tokens, plain_queries=queries)
+    if options.log_scaling:
+        found += each(tokens, unscaled=queries)
     if options.gate is not None:
         found += each(tokens, gate=attended if options.gate == "elementwise" else heads, gated=attended)
     capped = options.softcap is not None

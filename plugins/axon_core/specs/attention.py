@@ -13,6 +13,7 @@ from axon_core.specs._flops import attention_flops, chunk_pairs, pairs, product_
 from axon_core.specs._heads import (
     GATE_HELP,
     KV_HEADS_HELP,
+    LOG_SCALING_HELP,
     SINKS_HELP,
     TEMPERATURE_HELP,
     ALiBi,
@@ -28,6 +29,7 @@ from axon_core.specs._heads import (
     VNormOptions,
     check_groups,
     head_shape,
+    numbers_of_heads,
 )
 from axon_core.specs._indexer import BlockIndexerOptions, block_params, indexer_cache, small_blocks
 from axon_core.specs._learning import ATTENTION
@@ -123,6 +125,7 @@ class AttentionOptions(Options):
     head_gain: bool = Field(
         default=False, description="Learn a factor for each head's queries, after their norm and rotation."
     )
+    log_scaling: bool = Field(default=False, description=LOG_SCALING_HELP)
     kv_from: str | None = Field(
         default=None,
         description="Component whose keys and values are read, from the nearest earlier layer that uses it.",
@@ -211,15 +214,11 @@ def attention_params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[i
         found["g_proj.weight"] = (gates, hidden)
         if options.bias.g:
             found["g_proj.bias"] = (gates,)
-    if options.sinks:
-        found["sinks"] = (heads,)
     if options.indexer is not None:
         if options.rope is not None and (rotated := options.rope.rotated(width)) > options.indexer.head_dim:
             raise ValueError(f"`indexer.head_dim` ({options.indexer.head_dim}) is less than the {rotated} rotated ones")
         found |= block_params(options.indexer, hidden)
-    if options.head_gain:
-        found["head_gain"] = (heads,)
-    return found
+    return found | numbers_of_heads(options, heads)
 
 
 def _flops(options: AttentionOptions, dims: Dims, tokens: int, context: int) -> int:
@@ -369,6 +368,7 @@ _ATTENTION: Final = ComponentSpec(
         {"num_heads": 4, "v_head_dim": 24, "window_size": 8, "sinks": True, "rope": {"reverse": True}},
         {"num_heads": 4, "num_kv_heads": 2, "output_norm": True, "gate": "elementwise", "head_gain": True},
         {"num_heads": 4, "num_kv_heads": 2, "qk_norm": {"when": "after_rope"}, "k_norm_scale": "queries"},
+        {"num_heads": 4, "num_kv_heads": 2, "log_scaling": True, "rope": False},
         {
             "num_heads": 4,
             "num_kv_heads": 2,

@@ -79,7 +79,7 @@ def split(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> 
 
 
 def _neutral(name: str) -> float:
-    return {"sinks": NO_SINK, "head_gain": 1.0}.get(name, 0.0)
+    return {"sinks": NO_SINK, "head_gain": 1.0, "log_scaling.bias": 1.0}.get(name, 0.0)
 
 
 def _gate(case: Case) -> float:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from axon_compose.registry import Cut, Dims, Role, Segment, Split, columns, rows
-from axon_core.specs._heads import head_shape
+from axon_core.specs._heads import head_shape, numbers_of_heads
 from axon_core.specs.splits._even import part, uneven, unshared
 from axon_core.specs.splits._norms import norm_roles, norm_sums
 from axon_core.specs.splits._roles import Declared, Splitting, projected
@@ -50,7 +50,7 @@ def attention_split(params: Declared) -> Splitting:
         }
         names = params(options, dims)
         roles = projected(names, cuts)
-        roles |= {name: rows(heads) for name in ("sinks", "head_gain") if name in names}
+        roles |= dict.fromkeys(numbers_of_heads(options, heads), rows(heads))
         own_norms = {"k_norm": kv_heads} if own else {}
         roles |= norm_roles(options.qk_norm, width, q_norm=heads, **own_norms)
         if chooses_by_heads:

@@ -17,7 +17,7 @@ Exactness = Literal["exact", "near"]
 
 #: Options that make no difference for texts that fit into the window, or that have parameters of their own.
 _SIZES: Final = ("num_heads", "num_kv_heads", "head_dim", "v_head_dim", "window_size", "chunk_size")
-_PARTS: Final = ("indexer", "bias", "sinks", "gate", "gate_activation", "head_gain", "kv_from", "k_eq_v")
+_PARTS: Final = ("indexer", "bias", "sinks", "gate", "gate_activation", "head_gain", "log_scaling", "kv_from", "k_eq_v")
 
 
 def attention_transfers(params: Params) -> tuple[Transfer, ...]:
@@ -155,8 +155,10 @@ def _piece(name: str, shape: tuple[int, ...], known: Mapping[str, Any], case: Ca
         return Piece((), "zero, as without a bias")
     if name == "sinks":
         return Piece((), "so low that no attention goes there")
-    if name == "head_gain":
+    if name in ("head_gain", "log_scaling.bias"):
         return Piece((), "one")
+    if name == "log_scaling.scale":
+        return Piece((), "zero: the position changes nothing")
     if name == "g_proj.weight":
         return Piece((), "zero: the gate is the same everywhere, which the output makes up for")
     return None
@@ -187,7 +189,7 @@ def _changed(case: Case) -> str:
         for name in type(new).model_fields
         if name not in (*_SIZES, *_PARTS) and getattr(new, name) != getattr(old, name)
     ]
-    names += [name for name in ("sinks", "head_gain") if getattr(old, name) and not getattr(new, name)]
+    names += [name for name in ("sinks", "head_gain", "log_scaling") if getattr(old, name) and not getattr(new, name)]
     names += [f"bias.{name}" for name, had in old.bias if had and not getattr(new.bias, name)]
     if old.gate is not None and (old.gate, old.gate_activation) != (new.gate, new.gate_activation):
         names.append("gate")
