@@ -3,7 +3,9 @@
     python -m benchmarks.processes [--rounds 5] [--write]
 
 Weights are random, and every way runs the same folder by `mlx_lm` on the loopback, in turns; medians, with the lowest
-and the highest round. `--write` keeps the figures in `benchmarks/processes.json`, and `docs/devices.md` shows them.
+and the highest round. `--rounds 0` measures memory: what MLX counts, and the peak of the process (`VmHWM`) over what
+the same process has after mlx-lm has made the model and its tokenizer without weights. `--write` keeps the figures in
+`benchmarks/processes.json`, and `docs/devices.md` shows them.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +38,22 @@ MODELS: Final = {
     },
     "hybrid-demo": {"hidden_size": 384, "vocab_size": 4096},
 }
+#: The sizes of SmolLM2-135M, but for heads that four processes can share.
+SMOLLM2: Final = {
+    "hidden_size": 576,
+    "vocab_size": 49152,
+    "num_hidden_layers": 30,
+    "intermediate_size": 1536,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 64,
+}
+#: What is measured of memory: name to architecture, sizes and options of `build`.
+WEIGHED: Final = {
+    "llama, 135M, bfloat16": ("llama", SMOLLM2, ("--dtype", "bfloat16")),
+    "llama, 135M, 4 bits": ("llama", SMOLLM2, ("--dtype", "bfloat16", "--quantize", "4")),
+    "hybrid-demo, float32": ("hybrid-demo", MODELS["hybrid-demo"], ()),
+}
 #: Name to processes, threads of each, and which group `mlx_lm` is given.
 WAYS: Final = {
     "1 process, 1 thread": (1, 1, None),
@@ -49,22 +67,30 @@ LOADED: Final = {
     "tensor, 2 processes": (2, 1, "tensor_group"),
     "tensor, 4 processes": (4, 1, "tensor_group"),
     "pipeline, 2 processes": (2, 1, "pipeline_group"),
+    "pipeline, 4 processes": (4, 1, "pipeline_group"),
 }
 WORKER: Final = """
-import json, sys, time
+import gc, json, re, sys, time
 import mlx.core as mx
 from mlx_lm.generate import generate_step
 from mlx_lm.utils import load, sharded_load
 from mlx.utils import tree_flatten
 folder, way, prompt, tokens = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 group = mx.distributed.init()
+def resident(line):
+    return 1024 * int(re.search(rf"{line}:\\s+(\\d+)", open("/proc/self/status").read())[1])
+if not tokens:
+    made = load(folder, lazy=True, trust_remote_code=True)
+    del made
+    gc.collect()
+before = resident("VmRSS")
 if way:
     model, _ = sharded_load(folder, **{way: group}, trust_remote_code=True)
 else:
     model, _ = load(folder, trust_remote_code=True)
 mx.eval(model.parameters())
 share = sum(array.nbytes for _, array in tree_flatten(model.parameters()))
-said = {"rank": group.rank(), "share": share, "peak": mx.get_peak_memory()}
+said = {"rank": group.rank(), "share": share, "peak": mx.get_peak_memory(), "resident": resident("VmHWM") - before}
 for _ in range(2 if tokens else 0):  # the first one warms up
     start = time.perf_counter()
     steps = generate_step(mx.arange(3, 3 + prompt), model, max_tokens=tokens)
@@ -99,11 +125,11 @@ def _port() -> int:
     return port
 
 
-def built(folder: Path, name: str) -> Path:
+def built(folder: Path, name: str, sizes: Mapping[str, int], *options: str) -> Path:
     """A folder with random weights."""
-    sizes = [part for key, value in MODELS[name].items() for part in ("--set", f"dims.{key}={value}")]
+    settings = [part for key, value in sizes.items() for part in ("--set", f"dims.{key}={value}")]
     command = [sys.executable, "-m", "axon_compose", "build", name, "--out", str(folder), "--tokenizer", "bytes-chat"]
-    subprocess.run([*command, *sizes], check=True, capture_output=True)
+    subprocess.run([*command, *settings, *options], check=True, capture_output=True)
     return folder
 
 
@@ -111,7 +137,7 @@ def run(rounds: int) -> dict[str, Any]:
     """All ways of all models, in turns."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as place:
-        folders = {name: built(Path(place) / name, name) for name in MODELS}
+        folders = {name: built(Path(place) / name, name, sizes) for name, sizes in MODELS.items()}
         for number in range(rounds):
             for name, folder in folders.items():
                 for way in WAYS:
@@ -122,26 +148,26 @@ def run(rounds: int) -> dict[str, Any]:
 
 
 def held() -> dict[str, Any]:
-    """Bytes of weights that each process has, and of all arrays that it had at once while it loaded them."""
-    with tempfile.TemporaryDirectory() as place:
-        folders = {name: built(Path(place) / name, name) for name in MODELS}
-        return {
-            name: {way: measured(folder, *how, tokens=0) for way, how in LOADED.items()}
-            for name, folder in folders.items()
-        }
+    """Bytes of weights that each process has, and of all that it had at once while it loaded them."""
+    found = {}
+    for name, (architecture, sizes, options) in WEIGHED.items():
+        with tempfile.TemporaryDirectory() as place:
+            folder = built(Path(place) / "model", architecture, sizes, *options)
+            found[name] = {way: measured(folder, *how, tokens=0) for way, how in LOADED.items()}
+    return found
 
 
 def memory_table(results: dict[str, Any]) -> str:
     """What processes hold, as Markdown."""
     lines = [
-        "| model | how | weights of a process | at most while loading | over its weights |",
-        "|---|---|---:|---:|---:|",
+        "| model | how | weights of a process | at most while loading, by MLX | by the system | over its weights |",
+        "|---|---|---:|---:|---:|---:|",
     ]
     for name, ways in results["held"].items():
         for way, ranks in ways.items():
             most = max(ranks, key=lambda said: said["share"])
-            over = max(said["peak"] / said["share"] - 1 for said in ranks)
-            figures = " | ".join(f"{most[key] / 1e6:,.1f} MB" for key in ("share", "peak"))
+            over = max(said["resident"] / said["share"] - 1 for said in ranks)
+            figures = " | ".join(f"{most[key] / 1e6:,.1f} MB" for key in ("share", "peak", "resident"))
             lines.append(f"| {name} | {way} | {figures} | {over:.1%} |")
     return "\n".join(lines)
 

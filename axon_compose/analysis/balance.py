@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from axon_compose.analysis.cost import BITS, Storage, cost
-from axon_compose.devices import layer_loads, stages, tables
+from axon_compose.analysis.cost import BITS, Answers, Storage, cost
+from axon_compose.devices import beside_embedding, layer_loads, stages
 from axon_compose.plan import DTYPES, Plan
 
 __all__ = ["CONTEXT", "balanced_stages"]
@@ -19,8 +19,8 @@ def balanced_stages(
 ) -> tuple[range, ...]:
     """The layers of each stage: see `axon_compose.devices.stages`.
 
-    Every device has the head, and what the head reads of the embedding; the rest of the embedding counts for the first
-    stage, which alone runs it.
+    The embedding counts for the first stage, which alone has it, and so does a head that reads its table; any other
+    head counts for the last stage.
 
     Args:
         plan: The model.
@@ -35,7 +35,10 @@ def balanced_stages(
     storage = Storage(dtype if dtype in DTYPES else "bfloat16", bits if bits in BITS else None)
     sheet = cost(plan, context=context, dtype=storage.dtype, quantize=storage.bits)
     held = [layer.weight_bytes + layer.cache_bytes[0] for layer in sheet.layers]
-    read = tables(plan.head)
-    if read is not None:
-        held[0] += sum(storage.parameter(plan.embedding, name) for name in plan.embedding.params if name not in read)
-    return stages(plan, size, layer_loads(held, [layer.decode_flops[0] for layer in sheet.layers]))
+    operations = [layer.decode_flops[0] for layer in sheet.layers]
+    head, scored = 0 if beside_embedding(plan) else -1, Answers().flops(plan.head, 1, context)
+    held[0] += storage.nbytes(plan.embedding)
+    held[head] += storage.nbytes(plan.head)
+    if (known := operations[head]) is not None and scored is not None:
+        operations[head] = known + scored
+    return stages(plan, size, layer_loads(held, operations))

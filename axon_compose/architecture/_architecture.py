@@ -137,7 +137,7 @@ class Architecture(Shown, Compiled):
             The device's plan, which `cost` and other functions of plans take, what is split and what is whole and why.
 
         Raises:
-            Refusal: `AX980`, nothing of the model can be split over this number of devices.
+            Refusal: `AX980`, no layer can be split over this number of devices.
             ValueError: Weights are not quantised to this number of bits.
             PluginFault: `AX212`, the record of a component raises, or gives something else than was agreed.
         """

@@ -12,7 +12,7 @@ from axon_compose.devices._stages import (
     varies,
 )
 from axon_compose.devices._tensor import TensorPlan, devices_of, split_plan
-from axon_compose.devices._tied import tables
+from axon_compose.devices._tied import beside_embedding, tables
 
 __all__ = [
     "PipelinePlan",
@@ -21,6 +21,7 @@ __all__ = [
     "Stage",
     "TensorPlan",
     "Visit",
+    "beside_embedding",
     "devices_of",
     "given_stages",
     "layer_loads",

@@ -80,15 +80,15 @@ def _reading(reader: Place, value: str, source: Place, parts: dict[str, Part | s
         yield reader.name, f"{source.words} publishes `{value}` whole"
     if gives and not takes:
         yield source.name, f"{reader.words} reads `{value}` whole"
-    if takes and gives and (fault := _refusal(reader.use, taken, given)):  # type: ignore[arg-type]
+    if takes and gives and (fault := _refusal(reader.use, value, taken, given)):  # type: ignore[arg-type]
         yield reader.name, f"its part does not read that of {source.words}: {fault}"
     if isinstance(given, Part) and source.name == "embedding" and given.split.output != "whole":
         yield source.name, f"{reader.words} reads `{value}`, which is whole on no device before the sum"
 
 
-def _refusal(use: Use, taken: Part, given: Part) -> str | None:
+def _refusal(use: Use, value: str, taken: Part, given: Part) -> str | None:
     try:
-        return refusal(use.spec, taken.options, given.options, taken.dims)
+        return refusal(use.spec, value, taken.options, given.options, taken.dims)
     except Raised as raised:
         raise PluginFault("AX212", f"`accepts` of {use.who} raises {raised}") from raised
 

@@ -102,7 +102,7 @@ def _checked(use: Use, split: Split, shard: Shard) -> Part:
             _nonsense(use, f"options that it does not take: {reason}")
     else:
         options = split.options
-    dims = Dims({**use.dims, **split.dims}, shard)
+    dims = Dims({**use.dims, **split.dims}, shard, use.dims.streams)
     try:
         sizes = declared(use.spec, options, dims)
     except Raised as raised:
@@ -125,7 +125,7 @@ def _cut_shape(use: Use, name: str, split: Split, size: int) -> tuple[int, ...]:
     if not 0 <= role.axis < len(shape) or sum(segment.size for segment in role.segments) != shape[role.axis]:
         _nonsense(use, f"a cut of `{name}` that does not fit its shape {shape}")
     try:
-        kept = sum(end - first for first, end in role.ranges(0, size))
+        kept = role.length(size)
     except ValueError as error:
         _nonsense(use, f"a cut of `{name}` that does not divide: {error}")
     return (*shape[: role.axis], kept, *shape[role.axis + 1 :])

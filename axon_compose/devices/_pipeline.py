@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from axon_compose.devices._stages import home, source_use, varies
-from axon_compose.devices._tied import tables
+from axon_compose.devices._tied import beside_embedding
 from axon_compose.notebook import Shown
 from axon_compose.plan import MaskGroup, Plan
 from axon_compose.registry import KV, PASS_VALUES, Array, CacheSpec, Composite, State
@@ -71,13 +71,14 @@ class PipelinePlan(Shown):
         plan: The whole model.
         stages: In the order of the layers.
         visits: In the order of computation.
-        needed: Parameters of the embedding that devices need which do not run it, since the head reads them.
+        head: The stage that makes the logits. The embedding is on the first one alone, so that is the first one where
+            the head reads the embedding's table, and the one that has the last layers otherwise.
     """
 
     plan: Plan
     stages: tuple[Stage, ...]
     visits: tuple[Visit, ...]
-    needed: frozenset[str]
+    head: int
 
     def __repr__(self) -> str:
         numbers = ", ".join(str(len(stage.layers)) for stage in self.stages)
@@ -93,8 +94,7 @@ def pipeline_plan(plan: Plan, ranges: Sequence[range]) -> PipelinePlan:
     """
     visits = tuple(_visits(plan, ranges))
     found = tuple(_stage(plan, number, ranges, visits) for number in range(len(ranges)))
-    read = tables(plan.head)
-    return PipelinePlan(plan, found, visits, frozenset(plan.embedding.params) if read is None else read)
+    return PipelinePlan(plan, found, visits, visits[0 if beside_embedding(plan) else -1].stage)
 
 
 def _visits(plan: Plan, ranges: Sequence[range]) -> Iterator[Visit]:

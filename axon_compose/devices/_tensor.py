@@ -61,7 +61,8 @@ def split_plan(
         groups: Full names of quantised modules to the numbers that share a scale, which stay together.
 
     Raises:
-        Refusal: `AX980`, nothing of the model can be split over this number of devices.
+        Refusal: `AX980`, nothing of the layers can be split over this number of devices. Table and head alone, which
+            any number of devices can share, are not worth it.
         PluginFault: `AX212`, the record of a component raises, or gives something else than was agreed.
     """
     if size < 2:
@@ -72,7 +73,7 @@ def split_plan(
     agree(found, parts)
     splits = {place.use.path: part.split for place in found if isinstance(part := parts[place.name], Part)}
     whole = {place.use.path: part for place in found if isinstance(part := parts[place.name], str)}
-    if not splits:
+    if not any(isinstance(parts[place.name], Part) for place in found if place.layer is not None):
         raise _refusal(plan, size, found, parts)
     return TensorPlan(_planned(plan, parts), size, rank, splits, whole)
 
@@ -115,10 +116,11 @@ def _summed_once(branch: Branch) -> Branch:
 
 
 def _refusal(plan: Plan, size: int, found: list[Place], parts: Mapping[str, Part | str]) -> Refusal:
-    reasons = dict.fromkeys(f"`{place.use.name}`: {parts[place.name]}" for place in found if place.asked)
+    whole = (place for place in found if place.asked and isinstance(parts[place.name], str))
+    reasons = dict.fromkeys(f"`{place.use.name}`: {parts[place.name]}" for place in whole)
     return Refusal(
         "AX980",
-        f"nothing of `{plan.name}` can be split over {size} devices",
+        f"no layer of `{plan.name}` can be split over {size} devices",
         "take a number that divides heads and widths, or run whole layers on each device (`--pipeline`)",
         list(reasons)[:_MOST],
     )

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import mlx.core as mx
-import mlx.optimizers as optim
+from mlx.utils import tree_flatten, tree_map
 
 from axon_compose.learn.ranks import Ranks
 
-__all__ = ["Copied"]
+__all__ = ["Copied", "sum_of_squares"]
+
+
+#: Numbers that are added one after the other.
+_ROW: Final = 1024
+
+
+def sum_of_squares(arrays: Iterable[mx.array]) -> mx.array:
+    """The sum of the squares of all numbers, in float32, row by row and then the sums of rows.
+
+    On the CPU MLX adds the numbers of an array one after the other: the squares of 28 million normal numbers, as
+    `mlx.optimizers.clip_grad_norm` adds them, are 6 % too few, and of a hundred million 27 %.
+    """
+    total = mx.array(0.0)
+    for array in arrays:
+        squares = array.reshape(-1).astype(mx.float32).square()
+        while squares.size > _ROW:
+            whole = squares.size - squares.size % _ROW
+            squares = mx.concatenate([squares[:whole].reshape(-1, _ROW).sum(axis=-1), squares[whole:]])
+        total = total + squares.sum()
+    return total
 
 
 class Copied:
@@ -39,8 +59,13 @@ class Copied:
 
     def clip(self, gradients: Any, most: float) -> tuple[Any, mx.array]:
         """Gradients with a norm over all weights of at most this, and the norm that they had."""
-        clipped: tuple[Any, mx.array] = optim.clip_grad_norm(gradients, most)
-        return clipped
+        norm = mx.sqrt(self.square(dict(tree_flatten(gradients))))
+        factor = mx.minimum(most / (norm + 1e-6), 1.0)
+        return tree_map(lambda gradient: (gradient * factor).astype(gradient.dtype), gradients), norm
+
+    def square(self, gradients: dict[str, mx.array]) -> mx.array:
+        """The sum of the squares of gradients over all weights, by their names."""
+        return sum_of_squares(gradients.values())
 
     @contextmanager
     def running(self) -> Iterator[None]:

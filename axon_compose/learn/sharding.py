@@ -10,7 +10,7 @@ from typing import Any, cast
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from axon_compose.learn.holding import Copied
+from axon_compose.learn.holding import Copied, sum_of_squares
 from axon_compose.learn.ranks import Ranks
 from axon_compose.model import Block
 
@@ -68,14 +68,10 @@ class Sharded(Copied):
         values, figures = self.ranks.mean([[flat[path] for path in others], figures])
         return tree_unflatten(list((flat | dict(zip(others, values, strict=True))).items())), figures
 
-    def clip(self, gradients: Any, most: float) -> tuple[Any, mx.array]:
-        """See `Copied.clip`: squares of parts are those of all ranks."""
-        flat = dict(tree_flatten(gradients))
-        squares = {path: value.square().sum() for path, value in flat.items()}
-        cut = self.ranks.sum(sum((value for path, value in squares.items() if path in self.shapes), mx.array(0.0)))
-        norm = mx.sqrt(sum((value for path, value in squares.items() if path not in self.shapes), cut))
-        factor = mx.minimum(most / (norm + 1e-6), 1.0)
-        return tree_unflatten([(path, value * factor) for path, value in flat.items()]), norm
+    def square(self, gradients: dict[str, mx.array]) -> mx.array:
+        """The same; squares of parts are those of all ranks."""
+        cut = self.ranks.sum(sum_of_squares(value for path, value in gradients.items() if path in self.shapes))
+        return cut + sum_of_squares(value for path, value in gradients.items() if path not in self.shapes)
 
     # The model as a whole.
 

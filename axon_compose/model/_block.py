@@ -181,14 +181,16 @@ class _Run:
             own = self.cache is None or len(use.slot) == 1
             arguments["cache"] = self.cache if own else self.cache[use.slot[1]]
         if use.writes:
-            arguments["publish"] = partial(self.publish, use.key)
+            arguments["publish"] = partial(self.publish, use)
         return call_here(use, self.modules.module(use), x.shape, x, **arguments)
 
     def taken(self, use: Use) -> Values:
         return {name: self.values[source] for name, source in use.reads.items()}
 
-    def publish(self, key: str, name: str, value: Any) -> None:
-        self.published[f"{self.layer.index}.{key}.{name}"] = value
+    def publish(self, use: Use, name: str, value: Any) -> None:
+        """Keep a value for later layers; one that none of them reads would only be held."""
+        if name in use.writes:
+            self.published[f"{self.layer.index}.{use.key}.{name}"] = value
 
 
 def _scaled(y: mx.array, scale: float) -> mx.array:

@@ -72,13 +72,14 @@ def call(use: Use, module: Any, shape: tuple[int, ...], /, *inputs: Any, **argum
     Raises:
         PluginFault: If its code raises anything, or gives anything else. Ctrl-C stays as it is.
     """
-    return together(use, call_here(use, module, shape, *inputs, **arguments))
+    y = together(use, call_here(use, module, shape, *inputs, **arguments))
+    return y[..., : shape[-1]] if y.shape[-1] > shape[-1] else y  # after a padded part
 
 
 def call_here(use: Use, module: Any, shape: tuple[int, ...], /, *inputs: Any, **arguments: Any) -> mx.array:
     """The output of a component, or what this device has of it; see `call`."""
     if use.shard_output == "gather":
-        shape = (*shape[:-1], shape[-1] // use.dims.shard.size)
+        shape = (*shape[:-1], -(-shape[-1] // use.dims.shard.size))
     return _shaped(use, _run(use, partial(module, *inputs, **arguments)), shape)
 
 
@@ -121,7 +122,9 @@ def collapse(use: Use, module: Any, shape: tuple[int, ...], state: Any) -> mx.ar
 
 
 def read(use: Use, module: Any, state: Any, /, **arguments: Any) -> tuple[mx.array, Any]:
-    """What a connection gives to its branches, (B, L, D), and what it holds until they are done.
+    """What a connection gives to its branches, and what it holds until they are done.
+
+    The first is (B, L, D), or wider for branches that read several streams.
 
     Args:
         use: The connection.
@@ -135,9 +138,10 @@ def read(use: Use, module: Any, state: Any, /, **arguments: Any) -> tuple[mx.arr
     out = _run(use, lambda: module.read(state, **arguments))
     if isinstance(out, tuple) and len(out) == 2 and isinstance(out[0], mx.array):
         x, held = out
-        if x.ndim == 3 and x.shape[-1] == int(use.dims.hidden_size):
+        width = use.streams * int(use.dims.hidden_size)
+        if x.ndim == 3 and x.shape[-1] == width:
             return x, held
-        raise _fault(f"`read` of {use.who} gives an array {x.shape}, not (B, L, {use.dims.hidden_size})")
+        raise _fault(f"`read` of {use.who} gives an array {x.shape}, not (B, L, {width})")
     raise _fault(f"`read` of {use.who} gives a `{type(out).__name__}`, not an array and what it holds")
 
 

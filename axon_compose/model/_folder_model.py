@@ -66,13 +66,17 @@ class FolderModel(LanguageModel):
             holder, key = self._place(name)
             holder[key] = self._part(use.path, part)
 
-    def observed(
-        self, inputs: mx.array, cache: list[Any] | None = None, *, routing: bool = False, segment: int = 0
-    ) -> tuple[mx.array, dict[str, Any]]:
-        """See `LanguageModel.observed`."""
+    def __call__(self, inputs: mx.array, cache: list[Any] | None = None) -> mx.array:
+        """See `LanguageModel`."""
+        if self._pipeline is None:
+            return super().__call__(inputs, cache)
+        self._prepare(inputs, cache)
+        return self._pipeline.run(self, inputs, cache, scores=True)
+
+    def _prepare(self, inputs: mx.array, cache: list[Any] | None) -> None:
         if "model" in self:
             self._take_parts()
-        return super().observed(inputs, cache, routing=routing, segment=segment)
+        super()._prepare(inputs, cache)
 
     def _take_parts(self) -> None:
         """Give the embedding, the final norm and the head the modules and arrays that are in sight now."""
@@ -93,7 +97,7 @@ class FolderModel(LanguageModel):
     ) -> tuple[mx.array, dict[str, Any]]:
         if self._pipeline is None:
             return super()._pass(inputs, cache, routing, segment)
-        return self._pipeline.run(self, inputs, cache), {}
+        return self._pipeline.run(self, inputs, cache, scores=False), {}
 
     @property
     def _slots(self) -> Sequence[CacheSpec]:
@@ -121,21 +125,19 @@ class FolderModel(LanguageModel):
         self.model.layers = [layers[index] if index in own else None for index in range(own.stop)]
         object.__setattr__(self, "layers", list(pipeline.modules.values()))
         if not pipeline.embeds:
-            self._forget(pipeline.plan.needed)
+            self._forget(plan.embedding)
+        if not pipeline.scores:
+            self._forget(plan.head)
         self._pipeline = pipeline
         return pipeline
 
-    def _forget(self, needed: frozenset[str]) -> None:
-        """Drop the parts of the embedding that hold none of the parameters that are needed.
-
-        A part that other ones are needed beside stays where it is hidden: as it was read, which is not at all yet.
-        """
-        for use, part, name in ends(self.plan):
-            if use is self.plan.embedding and not any(f"{each}.".startswith(part and f"{part}.") for each in needed):
+    def _forget(self, end: Use) -> None:
+        """Drop the embedding or the head."""
+        for use, _, name in ends(self.plan):
+            if use is end:
                 holder, key = self._place(name)
                 del holder[key]
-        if not needed:
-            object.__setattr__(self, self.plan.embedding.path, nn.Module())
+        object.__setattr__(self, end.path, nn.Module())
 
     def _place(self, name: str) -> tuple[Any, str]:
         """The module that a part of the embedding or head is in, and its name there."""
@@ -155,7 +157,7 @@ class FolderModel(LanguageModel):
             group: Of `mx.distributed`; all processes unless given. A group of one changes nothing.
 
         Raises:
-            Refusal: `AX980`, nothing of the model can be split over this number of devices; `AX981`, it holds adapters.
+            Refusal: `AX980`, no layer can be split over this number of devices; `AX981`, it holds adapters.
             PluginFault: If the code of a component is at fault.
         """
         group = group or mx.distributed.init()

@@ -93,9 +93,7 @@ class LanguageModel(nn.Module):
                 slots.
             PluginFault: If the code of a component raises, or gives no array of the right shape (`AX212`).
         """
-        h = self.hidden(inputs, cache)
-        plan = self._plan
-        return call(plan.head, self.head, (*inputs.shape, int(plan.dims.vocab_size)), h, self.embedding)
+        return self.scored(self.hidden(inputs, cache))
 
     def hidden(self, inputs: mx.array, cache: list[Any] | None = None) -> mx.array:
         """(B, L, D), what the head reads: the output of the stack after the final norm."""
@@ -117,13 +115,16 @@ class LanguageModel(nn.Module):
         Returns:
             What the head reads, and published values by `layer.key.value`.
         """
+        self._prepare(inputs, cache)
+        return self._pass(inputs, cache, routing, segment)
+
+    def _prepare(self, inputs: mx.array, cache: list[Any] | None) -> None:
         _require_tokens(inputs)
         if not self._in_order:
             self._in_order = self._arrange()
         slots = len(self._slots)
         if cache is not None and len(cache) != slots:
             raise ValueError(f"the cache has {len(cache)} slots, the model has {slots}")
-        return self._pass(inputs, cache, routing, segment)
 
     def _pass(
         self, inputs: mx.array, cache: list[Any] | None, routing: bool, segment: int
@@ -154,6 +155,11 @@ class LanguageModel(nn.Module):
         plan = self._plan
         h = collapse(plan.residual, self.residual, shape, state) if plan.residual else state
         return call(plan.final_norm, self.norm, shape, h) if plan.final_norm else h
+
+    def scored(self, h: mx.array) -> mx.array:
+        """Logits (B, L, vocab_size) of what the head reads, (B, L, D)."""
+        plan = self._plan
+        return call(plan.head, self.head, (*h.shape[:-1], int(plan.dims.vocab_size)), h, self.embedding)
 
     def _embedded(self, inputs: mx.array, values: dict[str, Any]) -> mx.array:
         """(B, L, D), what the first layer reads; what the embedding publishes goes into `values`."""

@@ -29,6 +29,9 @@ class Ends(Protocol):
     def left(self, state: Any, shape: tuple[int, ...]) -> mx.array:
         """What the head reads, (B, L, D)."""
 
+    def scored(self, h: mx.array) -> mx.array:
+        """Logits of that, (B, L, vocab_size)."""
+
 
 class Stack(nn.Module):
     """What mlx-lm's models have as `model.model`: the layers, and how they are divided over processes.
@@ -76,8 +79,13 @@ class Stack(nn.Module):
 class Pipeline:
     """What one process does in every pass.
 
-    The state goes from stage to stage in the order of the layers, with the published values that later layers read; at
-    the end every process gets what the head reads, which is far less than logits.
+    The state goes from stage to stage in the order of the layers, with the published values that later layers read. One
+    process makes the logits and all others get them from it: more bytes than what the head reads, which every process
+    could make them of, but then every process would need the largest matrix of all. They are handed over as a sum of
+    which only one part is not zero, since a sum, unlike what is received, can wait for what has to be sent before it.
+
+    Logits of a part of a prompt are nothing that anybody looks at. So they are made and sent when somebody does; those
+    of a single token, or without caches, at once.
 
     Args:
         plan: Who runs what.
@@ -92,30 +100,51 @@ class Pipeline:
         mine = [index for visit in plan.visits if visit.stage == self.number for index in visit.layers]
         self.modules = {index: modules[index] for index in mine}
         self._constant: list[Values | None] = [None] * len(plan.visits)
+        self._types: dict[str, mx.Dtype] = {}
 
     @property
     def embeds(self) -> bool:
         """Whether this process turns tokens into vectors."""
         return self.plan.visits[0].stage == self.number
 
+    @property
+    def scores(self) -> bool:
+        """Whether this process makes the logits."""
+        return self.plan.head == self.number
+
     def _rank(self, stage: int) -> int:
         """The rank of a stage, and the stage of a rank."""
         return self.post.size - 1 - stage
 
-    def run(self, ends: Ends, inputs: mx.array, cache: Sequence[Any] | None) -> mx.array:
-        """A pass; see `LanguageModel.hidden`.
+    def run(self, ends: Ends, inputs: mx.array, cache: Sequence[Any] | None, *, scores: bool) -> mx.array:
+        """A pass; see `LanguageModel`.
 
         Args:
             ends: The embedding, and what comes after the layers.
             inputs: (B, L) tokens, the same in all processes.
             cache: Of the stage's slots, or None.
+            scores: Whether to give logits, or what the head reads.
         """
-        stage, plan = self.stage, self.plan.plan
+        dims, key = self.plan.plan.dims, (*inputs.shape, cache is None)
+        state = self._last_state(ends, inputs, cache, key)
+        last, lazy = self.plan.visits[-1].stage, cache is not None and inputs.shape[1] > 1
+        shape, root = (*inputs.shape, int(dims.hidden_size)), self._rank(last)
+        read = ends.left(state, shape) if last == self.number else None
+        if not scores:
+            return self._told("read", read, shape, root, lazy=lazy)
+        head = self._rank(self.plan.head)
+        read = self.post.carry(read, ring_path(root, head, self.post.size), ("read", *key), lazy=lazy)
+        made = ends.scored(read) if self.scores else None
+        return self._told("scores", made, (*inputs.shape, int(dims.vocab_size)), head, after=read, lazy=lazy)
+
+    def _last_state(self, ends: Ends, inputs: mx.array, cache: Sequence[Any] | None, key: tuple[Any, ...]) -> Any:
+        """The residual state after the last layer, in the process that runs that."""
+        stage = self.stage
         masks = tuple(make_mask(group, cache, inputs.shape[1]) for group in stage.masks)
         values: Values = {"offset": position(cache, stage.offset), "tokens": inputs}
         if cache is not None:
             _count(cache[len(stage.slots) - stage.counting :], *inputs.shape)
-        key, state, before = (*inputs.shape, cache is None), None, None
+        before, state = None, None
         for number, visit in enumerate(self.plan.visits):
             if before is not None:
                 state = self._moved(number, before, state, values, key)
@@ -124,10 +153,7 @@ class Pipeline:
             if visit.stage == self.number:
                 state = self._through(visit, state, masks, cache, values)
             before = visit
-        assert before is not None, "a model has layers"
-        shape = (*inputs.shape, int(plan.dims.hidden_size))
-        out = ends.left(state, shape) if before.stage == self.number else None
-        return self._told(out, self._rank(before.stage), key)
+        return state
 
     def _through(
         self, visit: Visit, state: Any, masks: Sequence[Any], cache: Sequence[Any] | None, values: Values
@@ -156,15 +182,35 @@ class Pipeline:
         values.update({name: arrived[name] for name in names} | constant)
         return arrived[_STATE]
 
-    def _told(self, out: mx.array | None, root: int, key: tuple[Any, ...]) -> mx.array:
-        """What the head reads, from the process that has it to all others, both ways round."""
-        size = self.post.size
-        for path in (range(root, root + size // 2 + 1), range(root, root - (size + 1) // 2, -1)):
-            ranks = [rank % size for rank in path]
-            if self.post.rank in ranks:
-                out = self.post.carry(out, ranks, ("out", *key), lazy=True)
-        assert out is not None, "both ways together pass every process"
-        return out
+    def _told(
+        self,
+        what: str,
+        own: mx.array | None,
+        shape: tuple[int, ...],
+        root: int,
+        *,
+        after: mx.array | None = None,
+        lazy: bool,
+    ) -> mx.array:
+        """An array that one process has, in all of them.
+
+        Args:
+            what: Its name, always of the same type.
+            own: The array; None in other processes.
+            shape: What it has.
+            root: The process.
+            after: What has to be sent before others can have it.
+            lazy: Whether to wait until somebody looks at it.
+        """
+        if what not in self._types:
+            around = [(root + hop) % self.post.size for hop in range(self.post.size)]
+            empty = None if own is None else mx.zeros((0,), own.dtype)
+            self._types[what] = self.post.carry(empty, around, what).dtype
+        if own is None:
+            own = mx.full(shape, -0.0, self._types[what])  # 0 + -0 is 0, and -0 + -0 is -0
+            if after is not None:
+                (own,) = mx.depends([own], [after])
+        return self.post.total(own, lazy=lazy)
 
 
 def _count(caches: Sequence[Any], batch: int, length: int) -> None:

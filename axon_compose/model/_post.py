@@ -32,6 +32,9 @@ class _Distributed:
     def receive(self, shape: Sequence[int], dtype: mx.Dtype, source: int) -> mx.array:
         return mx.distributed.recv(shape, dtype, source, group=self.group)
 
+    def sum(self, array: mx.array) -> mx.array:
+        return mx.distributed.all_sum(array, group=self.group)
+
 
 class Post:
     """Takes arrays from process to process, between neighbours of a ring alone, as MLX's backends for rings do.
@@ -44,8 +47,8 @@ class Post:
     and all processes send and receive in the same order.
 
     Args:
-        group: The processes: a `mx.distributed.Group`; or anything with `rank()`, `size()`, `send(array, to)` and
-            `receive(shape, dtype, source)`.
+        group: The processes: a `mx.distributed.Group`; or anything with `rank()`, `size()`, `send(array, to)`,
+            `receive(shape, dtype, source)` and `sum(array)`.
     """
 
     def __init__(self, group: Any) -> None:
@@ -76,6 +79,15 @@ class Post:
         if place + 1 < len(path):
             value = self._send(value, path[place + 1], key, lazy)
         return value
+
+    def total(self, array: mx.array, *, lazy: bool = False) -> mx.array:
+        """The sum of the arrays of all processes, which have the same shape and type.
+
+        Args:
+            array: That of this one.
+            lazy: See `carry`.
+        """
+        return self._started(self._way.sum(array), lazy)
 
     def _send(self, value: Any, to: int, key: Hashable | None, lazy: bool) -> Any:
         text = json.dumps(_described(value))

@@ -31,14 +31,14 @@ class Ring:
         count: How many there are.
         queues: Two ranks to what is on its way from one to the other.
         broken: Set when one of them has failed, so that the others do not wait.
-        sent: Bytes of all arrays that it has sent, in order.
+        sent: Bytes of all arrays that it has sent, in order; of sums what a ring of processes would send.
     """
 
     number: int
     count: int
     queues: dict[tuple[int, int], Queue[mx.array]]
     broken: threading.Event
-    sent: list[int] = field(default_factory=list)
+    sent: list[float] = field(default_factory=list)
 
     def rank(self) -> int:
         """The rank."""
@@ -56,6 +56,17 @@ class Ring:
         self.sent.append(array.nbytes)
         self.queues[self.number, to].put(array)
         return array
+
+    def sum(self, array: mx.array) -> mx.array:
+        """The sum of the arrays of all ranks, each of which goes once round."""
+        mx.eval(array)
+        total = passed = array
+        for _ in range(self.count - 1):
+            self.queues[self.number, (self.number + 1) % self.count].put(passed)
+            passed = self.receive(array.shape, array.dtype, (self.number - 1) % self.count)
+            total = total + passed
+        self.sent.append(2 * (self.count - 1) / self.count * array.nbytes)
+        return total
 
     def receive(self, shape: Sequence[int], dtype: mx.Dtype, source: int) -> mx.array:
         """Wait for an array from a neighbour."""

@@ -31,7 +31,7 @@ Ranges = tuple[tuple[int, int], ...]
 class Reader(Protocol):
     """Reads parts of the tensors of a folder, instead of whole ones that are cut afterwards."""
 
-    def part(self, name: str, like: mx.array, axis: int, ranges: Ranges) -> mx.array | None:
+    def part(self, name: str, like: mx.array, axis: int, ranges: Ranges, zeros: int) -> mx.array | None:
         """Ranges of a tensor, put together along an axis.
 
         Args:
@@ -39,6 +39,7 @@ class Reader(Protocol):
             like: The whole one, lazy, which it has to be.
             axis: The axis.
             ranges: First entries and ends.
+            zeros: Entries after them.
 
         Returns:
             The part, or None if the folder has no tensor of this name, shape and type.
@@ -56,11 +57,11 @@ class Unchanged:
     def __init__(self, reader: Reader, arrays: Iterable[tuple[str, mx.array]]) -> None:
         self.reader, self.taken = reader, {name: ref(array) for name, array in arrays}
 
-    def part(self, name: str, like: mx.array, axis: int, ranges: Ranges) -> mx.array | None:
+    def part(self, name: str, like: mx.array, axis: int, ranges: Ranges, zeros: int) -> mx.array | None:
         """See `Reader.part`; None for an array that was replaced, as adapters that are joined with a model do."""
         taken = self.taken.get(name)
         same = taken is not None and taken() is like
-        return self.reader.part(name, like, axis, ranges) if same else None
+        return self.reader.part(name, like, axis, ranges, zeros) if same else None
 
 
 @dataclass
@@ -74,6 +75,7 @@ class Weight:
         whole: The array of the whole model.
         axis: What is cut, None for an array that stays whole.
         ranges: What the device keeps of it along the axis, none of an array that another device has.
+        zeros: Entries after those.
     """
 
     module: nn.Module
@@ -82,6 +84,7 @@ class Weight:
     whole: mx.array
     axis: int | None = None
     ranges: Ranges = ()
+    zeros: int = 0
 
     def taken(self, stored: str, reader: Reader | None) -> mx.array:
         """The part, in memory of its own."""
@@ -89,11 +92,14 @@ class Weight:
             return self.whole
         if not self.ranges:
             return mx.zeros_like(self.whole)
-        found = reader.part(stored, self.whole, self.axis, self.ranges) if reader else None
+        found = reader.part(stored, self.whole, self.axis, self.ranges, self.zeros) if reader else None
         if found is not None:
             return found
         before = (slice(None),) * self.axis
         pieces = [self.whole[(*before, slice(*limits))] for limits in self.ranges]
+        if self.zeros:
+            shape = self.whole.shape
+            pieces.append(mx.zeros((*shape[: self.axis], self.zeros, *shape[self.axis + 1 :]), self.whole.dtype))
         return mx.contiguous(pieces[0] if len(pieces) == 1 else mx.concatenate(pieces, self.axis))
 
 
@@ -137,8 +143,7 @@ def part_modules(
         new = parts[use.path] = _quantised_alike(make_module(part), quantised)
         new.train(old.training)
         for name, array in tree_flatten(old.parameters()):
-            axis, ranges = _cut(use, name, array, quantised, tensor)
-            weights.append(Weight(new, name, use.path, array, axis, ranges))
+            weights.append(Weight(new, name, use.path, array, *_cut(use, name, array, quantised, tensor)))
         _check(part, old, new, quantised)
     return parts, weights
 
@@ -183,8 +188,8 @@ def _quantised_alike(module: nn.Module, quantised: Mapping[str, Any]) -> nn.Modu
 
 def _cut(
     use: Use, name: str, array: mx.array, quantised: Collection[str], tensor: TensorPlan
-) -> tuple[int | None, Ranges]:
-    """The axis of an array that is cut and what the device keeps of it; see `Weight`."""
+) -> tuple[int | None, Ranges, int]:
+    """The axis of an array that is cut, what the device keeps of it, and zeros after that; see `Weight`."""
     parameter = _parameter(name, quantised)
     if parameter not in use.params:
         raise Refusal(
@@ -194,12 +199,14 @@ def _cut(
         )
     role: Role = tensor.splits[use.path].roles.get(parameter, WHOLE)
     if role == ONCE:
-        return (None, ()) if tensor.rank == 0 else (0, ())
+        return (None, (), 0) if tensor.rank == 0 else (0, (), 0)
     if not isinstance(role, Cut) or array.ndim <= role.axis:
-        return None, ()
+        return None, (), 0
     there, length = array.shape[role.axis], use.params[parameter][role.axis]  # packed words are fewer than numbers
     ranges = role.ranges(tensor.rank, tensor.size)
-    return role.axis, tuple((first * there // length, end * there // length) for first, end in ranges)
+    zeros = role.length(tensor.size) - sum(end - first for first, end in ranges)
+    stored = tuple((first * there // length, end * there // length) for first, end in ranges)
+    return role.axis, stored, zeros * there // length
 
 
 def _parameter(name: str, quantised: Collection[str]) -> str:

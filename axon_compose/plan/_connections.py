@@ -38,6 +38,25 @@ class Connections:
         self.parts, self.scheme = parts, scheme
         self.document, self.problems = parts.document, parts.problems
         self.known: dict[str, Part] = {}
+        self.wide: dict[int, Parts] = {}
+
+    def inside(self, name: str | None, path: Path) -> Parts:
+        """The components of a branch with this connection, or with the usual one: what it reads may be wider.
+
+        Raises:
+            Broken: If there is none of that name; the fault is reported.
+        """
+        part = self.part(name, path)
+        count = 1 if part is None else part.declared.streams
+        if count == 1:
+            return self.parts
+        if count not in self.wide:
+            self.wide[count] = self.parts.of_streams(count)
+        return self.wide[count]
+
+    def only_wide(self) -> set[Path]:
+        """Where the components and norms are that have only been asked for by branches that read several streams."""
+        return set().union(*(parts.asked for parts in self.wide.values())) - self.parts.asked
 
     def join(self, branches: Iterable[Joined], place: Place) -> tuple[Branch, ...]:
         """Branches with their connections: one around each, or one around several that follow each other.

@@ -27,6 +27,7 @@ class Declared:
         window: Tokens that a query sees, None if it follows from the cache.
         chosen: Tokens that a query attends to at most, None if to all that it sees.
         chunk: Tokens of a chunk, which see each other alone; None where there are no chunks.
+        streams: For a connection: residual streams that its branches read side by side.
     """
 
     params: Mapping[str, tuple[int, ...]]
@@ -35,6 +36,7 @@ class Declared:
     window: int | None
     chosen: int | None
     chunk: int | None
+    streams: int = 1
 
 
 def declared(spec: ComponentSpec, options: Any, dims: Dims) -> Declared:
@@ -54,19 +56,21 @@ def declared(spec: ComponentSpec, options: Any, dims: Dims) -> Declared:
         chosen = spec.chosen(options, dims) if spec.chosen else None
         chunk = spec.chunk(options, dims) if spec.chunk else None
         limits = (_limit("window", window), _limit("chosen", chosen), _limit("chunk", chunk))
-        return Declared(params, active, cache, *limits)
+        streams = _integer("streams", spec.streams(options, dims)) if spec.streams else 1
+        return Declared(params, active, cache, *limits, streams)
 
 
-def refusal(spec: ComponentSpec, options: Any, source: Any, dims: Dims) -> str | None:
-    """Why a component does not read values of another one with these options, by its own account; None if it does.
+def refusal(spec: ComponentSpec, value: str, options: Any, source: Any, dims: Dims) -> str | None:
+    """Why a component does not read a value of another one with these options, by its own account; None if it does.
 
     Raises:
         Raised: Whatever its code raises.
     """
-    if spec.accepts is None:
+    accepts = spec.accepts.get(value) if isinstance(spec.accepts, Mapping) else spec.accepts
+    if accepts is None:
         return None
     with Guard():
-        fault = spec.accepts(options, source, dims)
+        fault = accepts(options, source, dims)
         return str(fault) if fault else None
 
 

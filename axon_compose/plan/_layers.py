@@ -32,7 +32,8 @@ class LayerPlanner:
         self.names: dict[str, Any] = {**parts.names, "i": index}
         self.keys: set[str] = set()
         self.uses: Counter[str] = Counter()
-        self.kept: set[str] = set()
+        #: Kept outputs, and how many streams each of them is of.
+        self.kept: dict[str, int] = {}
 
     def plan(self, layer: StackLayer) -> Layer:
         """The layer, without slots and masks.
@@ -64,48 +65,50 @@ class LayerPlanner:
             if "norm" in item.model_fields_set:
                 self._fault("AX144", "`add` takes no norm: the kept output is added as it is", (*path, "norm"))
             if item.add in self.kept:  # a formula may have left the component out, and with it what it would add
+                if self.kept[item.add] != self._inside(item, path).dims.streams:
+                    self._fault("AX150", f"`{item.add}` is an output of another number of streams", (*path, "add"))
                 yield Branch(scale=scale, skip=skip, add=item.add)
             return
-        members = list(self._members(item, path))
-        if not members:
+        named = list(self._members(item, path))
+        if not named:
             return
+        parts = self._inside(item, path)
+        members = [(parts.named(name, (*at, "use"), self.index), written, at) for name, written, at in named]
         whole = next((part for part, *_ in members if part.spec.kind in ("block", "norm")), None)
         if whole:
             yield self._whole_block(whole, item, members, path)
             return
         uses = [self._place(part) for part, *_ in members]
         label = "_".join(use.key for use in uses)
-        placed = [self._member(use, written, place) for use, (_, written, place) in zip(uses, members, strict=True)]
-        pre, post = self._norms(item.norm, label, (*path, "norm"))
+        placed = [self._member(use, written, at, parts) for use, (_, written, at) in zip(uses, members, strict=True)]
+        pre, post = self._norms(item.norm, label, (*path, "norm"), parts)
         yield Branch(tuple(placed), pre, post, scale, skip)
 
-    def _members(self, item: BranchItem, path: Path) -> Iterator[tuple[Part, Item, Path]]:
-        """Components with how they are written, and where; one that stands alone has only its name and `as`."""
+    def _members(self, item: BranchItem, path: Path) -> Iterator[tuple[str, Item, Path]]:
+        """Names of components, how they are written, and where; one that stands alone has only its name and `as`."""
         if item.use is not None:
             written = [(Item.model_validate({"use": item.use, "as": item.keep}), path)]
         else:
             written = [(member, (*path, "parallel", number)) for number, member in enumerate(item.parallel or ())]
         for member, place in written:
-            if part := self._part(member.use, (*place, "use")):
-                yield part, member, place
+            if (name := self._name(member.use, (*place, "use"))) is not None:
+                yield name, member, place
 
-    def _member(self, use: Use, item: Item, path: Path) -> Member:
+    def _member(self, use: Use, item: Item, path: Path, parts: Parts) -> Member:
         scale = self._number(item.scale, (*path, "scale"))
         if item.keep is not None:
-            self.kept.add(item.keep)
-        pre, post = self._norms(item.norm, use.key, (*path, "norm"))
+            self.kept[item.keep] = parts.dims.streams
+        pre, post = self._norms(item.norm, use.key, (*path, "norm"), parts)
         return Member(use, scale, item.keep, pre, post)
 
-    def _part(self, name: str, path: Path) -> Part | None:
-        """The component that a name or formula stands for; a formula may give null for none."""
-        if is_formula(name):
-            value = resolve(name, self.names, self.document, path, self.problems)
-            if value is None:
-                return None
-            if not isinstance(value, str):
-                self._fault("AX140", f"the formula gives {value!r:.80}, not the name of a component", path)
-            name = value
-        return self.parts.named(name, path, self.index)
+    def _name(self, name: str, path: Path) -> str | None:
+        """The name that a name or formula stands for; a formula may give null for none."""
+        if not is_formula(name):
+            return name
+        value = resolve(name, self.names, self.document, path, self.problems)
+        if not isinstance(value, str | None):
+            self._fault("AX140", f"the formula gives {value!r:.80}, not the name of a component", path)
+        return value
 
     def _whole_block(self, part: Part, item: BranchItem, members: list[tuple[Part, Item, Path]], path: Path) -> Branch:
         if (
@@ -122,14 +125,14 @@ class LayerPlanner:
 
     # Norms.
 
-    def _norms(self, choice: NormChoice, label: str, path: Path) -> tuple[Use | None, Use | None]:
+    def _norms(self, choice: NormChoice, label: str, path: Path, parts: Parts) -> tuple[Use | None, Use | None]:
         if choice.place == "none":
             return None, None
-        own = self.parts.own_norm(choice)
+        own = parts.own_norm(choice)
         if own is None:
-            part = self.parts.resolve("norm", self.document.envelope.norm, ("norm",), ("norm",), self.index)
+            part = parts.resolve("norm", self.document.envelope.norm, ("norm",), ("norm",), self.index)
         else:
-            part = self.parts.resolve("norm", own, path, ("norm",), self.index)
+            part = parts.resolve("norm", own, path, ("norm",), self.index)
         pre = self._place(part, f"{label}_norm") if choice.place in ("pre", "sandwich") else None
         post = self._place(part, f"{label}_post_norm") if choice.place in ("post", "sandwich") else None
         return pre, post
@@ -152,6 +155,10 @@ class LayerPlanner:
         if not isinstance(value, str | None):
             self._fault("AX150", f"the formula gives {value!r:.80}, not the name of a connection", path)
         return value
+
+    def _inside(self, item: BranchItem, path: Path) -> Parts:
+        """The components of a branch, as wide as what its connection reads."""
+        return self.connections.inside(self._connection(item, path), path)
 
     def _number(self, value: Any, path: Path) -> float:
         value = resolve(value, self.names, self.document, path, self.problems)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -66,6 +66,7 @@ class Part:
             window=self.declared.window,
             chosen=self.declared.chosen,
             chunk=self.declared.chunk,
+            streams=self.declared.streams,
             owner=self.owner,
         )
 
@@ -79,6 +80,7 @@ class Parts:
         registry: The installed plugins.
         problems: Collects faults; each is reported once.
         dims: What factories see.
+        asked: Where in the file the components are that have been resolved.
     """
 
     document: Document
@@ -86,6 +88,7 @@ class Parts:
     problems: Problems
     dims: Dims
     overrides: Overrides = field(init=False)
+    asked: set[Path] = field(default_factory=set)
     _specs: dict[Path, ComponentSpec | None] = field(default_factory=dict)
     _parts: dict[tuple[Any, ...], Part | None] = field(default_factory=dict)
     _alike: dict[tuple[str, Path], Part] = field(default_factory=dict)
@@ -95,22 +98,37 @@ class Parts:
         self.names: dict[str, Any] = {**self.document.names(), **self.document.dims}
         self.overrides = Overrides(self.document, self.problems)
 
-    def check_all(self) -> None:
-        """Validate every component that does not depend on the layer, used or not."""
+    def of_streams(self, count: int) -> Parts:
+        """The same components where they read several residual streams side by side, all of them one wide vector."""
+        dims = Dims({**self.dims, "hidden_size": count * self.dims.hidden_size}, streams=count)
+        wide = Parts(self.document, self.registry, self.problems, dims)
+        wide.overrides = self.overrides
+        return wide
+
+    def check_all(self, without: Set[Path]) -> None:
+        """Validate every component that does not depend on the layer, used or not.
+
+        Args:
+            without: Those that only stand where they are wider, and are checked there.
+        """
         for name, component in self.document.envelope.components.items():
             if ("components.formula",) in self.document.broken:
                 return
             if self._by_layer(component.options):
                 self.spec(component, ("components", name), IN_LAYERS)
-                continue
-            with suppress(Broken):
-                self.resolve(name, component, ("components", name), IN_LAYERS)
+            elif ("components", name) not in without:
+                with suppress(Broken):
+                    self.resolve(name, component, ("components", name), IN_LAYERS)
 
-    def check_norms(self) -> None:
-        """Validate the norms of all branches and components that have one of their own, used or not."""
+    def check_norms(self, without: Set[Path]) -> None:
+        """Validate the norms of all branches and components that have one of their own, used or not.
+
+        Args:
+            without: As of `check_all`.
+        """
         for choice, path in written_norms(self.document):
             component = self.own_norm(choice)
-            if component and not self._by_layer(component.options):
+            if component and path not in without and not self._by_layer(component.options):
                 with suppress(Broken):
                     self.resolve("norm", component, path, ("norm",))
 
@@ -150,6 +168,7 @@ class Parts:
         Raises:
             Broken: If anything is wrong with it; the fault is reported.
         """
+        self.asked.add(path)
         changed = layer is not None and self.overrides.changes(name, layer)
         if not changed and (name, path) in self._alike:
             return self._alike[name, path]

@@ -43,10 +43,11 @@ def _resolve(document: Document, registry: Registry, problems: Problems) -> Plan
         return None
     ends = _Ends(document, registry, problems)
     parts = ends.parts
-    parts.check_all()
-    parts.check_norms()
     stack = expand_stack(document, problems)
-    layers = _layers(stack, parts, Connections(parts, ends.scheme)) if stack and ends.schemed else None
+    connections = Connections(parts, ends.scheme)
+    layers = _layers(stack, parts, connections) if stack and ends.schemed else None
+    parts.check_all(without=connections.only_wide())
+    parts.check_norms(without=connections.only_wide())
     if layers is None or problems.failed or not ends.complete:
         return None
     parts.overrides.check(len(layers))

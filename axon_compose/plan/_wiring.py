@@ -37,10 +37,11 @@ class Wiring:
 
 @dataclass(frozen=True)
 class _Source:
-    """A use that could publish, with what its readers need to know."""
+    """A use that could publish, with what its readers need to know; `own` are values that it does not read itself."""
 
     layer: int
     use: Use
+    own: tuple[str, ...]
 
 
 def wire(layers: list[Layer], embedding: Use, dims: Dims, place: Place, problems: Problems) -> Wiring:
@@ -135,17 +136,17 @@ class _Wirer:
                 if found:
                     reads[value] = f"{found.layer}.{found.use.key}.{value}"
                     self.read.add(reads[value])
-                    source = found.use
+                    source = source if value in found.use.spec.constant else found.use
         masks = tuple(self._masks(use, source))
-        if use.spec.writes and not any(use.spec.reads.get(value) and value in reads for value in use.spec.writes):
-            self.sources.setdefault(use.name, []).append(_Source(layer, use))
+        if own := tuple(value for value in use.spec.writes if not (use.spec.reads.get(value) and value in reads)):
+            self.sources.setdefault(use.name, []).append(_Source(layer, use, own))
         chosen = use.chosen or source.chosen
         return replace(use, reads=reads, masks=masks, chosen=chosen) if reads or masks else use
 
     def _source(self, use: Use, layer: int, value: str, option: str, name: str) -> _Source | None:
         for found in reversed(self.sources.get(name, [])):
-            if found.layer < layer and value in found.use.spec.writes:
-                if fault := self._refusal(use, found.use):
+            if found.layer < layer and value in found.own:
+                if fault := self._refusal(use, found.use, value):
                     self.problems.error(
                         "AX142", f"`{use.name}` cannot read from `{name}`: {fault}", self.place(use.name, option)
                     )
@@ -169,14 +170,14 @@ class _Wirer:
                 "AX141", f"`{use.name}` reads `{value}`, which the embedding `{embedding.type}` does not publish", place
             )
             return False
-        if fault := self._refusal(use, embedding):
+        if fault := self._refusal(use, embedding, value):
             self.problems.error("AX142", f"`{use.name}` cannot read from the embedding: {fault}", place)
         return not fault
 
-    def _refusal(self, use: Use, source: Use) -> str | None:
-        """Why a reader does not take a source, by its own account."""
+    def _refusal(self, use: Use, source: Use, value: str) -> str | None:
+        """Why a reader does not take a value of a source, by its own account."""
         try:
-            return refusal(use.spec, use.options, source.options, self.dims)
+            return refusal(use.spec, value, use.options, source.options, self.dims)
         except Raised as raised:
             return f"`accepts` of {use.who} raises {raised}"
 

@@ -17,13 +17,16 @@ class Dims(Mapping[str, Any]):
 
     Attributes:
         shard: The part of the model that a component is made for, where it is split over devices.
+        streams: How many residual streams a component reads side by side, all of them together as wide as
+            `hidden_size`; 1 but for components inside of a connection that gives them several.
     """
 
-    __slots__ = ("_values", "shard")
+    __slots__ = ("_values", "shard", "streams")
 
-    def __init__(self, values: Mapping[str, Any], shard: Shard | None = None) -> None:
+    def __init__(self, values: Mapping[str, Any], shard: Shard | None = None, streams: int = 1) -> None:
         self._values = dict(values)
         self.shard = shard or Shard()
+        self.streams = streams
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]

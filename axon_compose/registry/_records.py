@@ -96,10 +96,17 @@ def _function_faults(spec: ComponentSpec) -> Iterator[str]:
         if not callable(getattr(spec, name)):
             yield f"`{name}` must be a function of options and dims"
     for name in (
-        "active", "flops", "touched", "saved", "recomputed", "accepts", "window", "chunk", "chosen", "shrink", "split",
+        "active", "flops", "touched", "saved", "recomputed", "window", "chunk", "chosen", "shrink", "split",
+        "streams",
     ):  # fmt: skip
         if getattr(spec, name) is not None and not callable(getattr(spec, name)):
             yield f"`{name}` must be a function or None"
+    accepts = spec.accepts
+    if isinstance(accepts, Mapping):
+        if not accepts.keys() <= set(spec.reads) or not all(map(callable, accepts.values())):
+            yield "`accepts` must map names of `reads` to functions"
+    elif accepts is not None and not callable(accepts):
+        yield "`accepts` must be a function, a mapping of values to functions, or None"
 
 
 def _data_faults(spec: ComponentSpec) -> Iterator[str]:

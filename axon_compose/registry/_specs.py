@@ -32,6 +32,8 @@ Kind = Literal["layer", "norm", "position", "block", "embedding", "residual", "c
 #: Kinds of what a plugin hands in; a connection comes with its residual scheme.
 KINDS: Final = ("layer", "norm", "position", "block", "embedding", "residual", "head")
 Shapes = Mapping[str, tuple[int, ...]]
+#: Options of a reader, options of its source and dims to what is wrong with the source.
+Accepts = Callable[[Any, Any, Dims], str | None]
 
 #: Named values that come from the forward pass itself: the position of its first token, and its tokens.
 PASS_VALUES: Final = ("offset", "tokens")
@@ -182,7 +184,7 @@ class ComponentSpec:
         constant: Those of `writes` that are made of parameters alone, such as matrices that later layers use too: a
             pipeline over several devices sends them once instead of with every pass.
         accepts: For readers: `(options, options of the source, dims)` to a fault in plain words, or None if the
-            source fits.
+            source fits. A mapping of names of values to such functions where what fits depends on the value.
         window: `(options, dims)` to the tokens that a query sees; the cache's own window unless given. Needed by layers
             that attend without a cache of their own.
         chunk: `(options, dims)` to the tokens of a chunk, to which what a query sees is limited; None where there are
@@ -202,6 +204,9 @@ class ComponentSpec:
         around: For connections: `branch` joins one branch and is given its output; `layer` joins branches that follow
             each other, which add to a stream of their own meanwhile, and is given that stream; `aside` is as `branch`,
             but what the branch gives is only read by later ones, so that alone it changes nothing.
+        streams: For connections: `(options, dims)` to the residual streams that its branches read and give side by
+            side, each as wide as the hidden size. Their components get a hidden size that is that of all, and the
+            number as `dims.streams`. One unless given.
         default: Whether files that name no type for this kind get this one (the namespace `core` alone).
         shrink: `(options, dims)` to options with small sizes and the same structure, used by `check`: a model of the
             same class, or a mapping as a file writes it, such as `written(options) | {"num_heads": 2}`; None keeps the
@@ -232,7 +237,7 @@ class ComponentSpec:
     reads: Mapping[str, str | None] = field(default_factory=dict)
     writes: tuple[str, ...] = ()
     constant: tuple[str, ...] = ()
-    accepts: Callable[[Any, Any, Dims], str | None] | None = None
+    accepts: Accepts | Mapping[str, Accepts] | None = None
     window: Callable[[Any, Dims], int | None] | None = None
     chunk: Callable[[Any, Dims], int | None] | None = None
     chosen: Callable[[Any, Dims], int | None] | None = None
@@ -242,6 +247,7 @@ class ComponentSpec:
     module_name: str | None = None
     connections: tuple[ComponentSpec, ...] = ()
     around: Literal["branch", "layer", "aside"] = "branch"
+    streams: Callable[[Any, Dims], int] | None = None
     default: bool = False
     shrink: Callable[[Any, Dims], Any] | None = None
     learning: Learning = field(default_factory=Learning)

@@ -40,10 +40,20 @@ class Segment:
         units: How many pieces of equal size they consist of that stay whole, such as heads. Devices get the same number
             of them, in order; where there are fewer units than devices, neighbouring devices keep the same unit. None
             if every device keeps all entries.
+        padded: Whether units are shared out as they come where they do not divide, as many to each device as the first
+            one gets: the last ones keep fewer, and have zeros after them.
     """
 
     size: int
     units: int | None
+    padded: bool = False
+
+    def length(self, size: int) -> int:
+        """Entries that each of a number of devices has, with those that are zeros."""
+        if self.padded and self.units:
+            return -(-self.units // size) * (self.size // self.units)
+        first, end = self.kept(0, size)
+        return end - first
 
     def kept(self, rank: int, size: int) -> tuple[int, int]:
         """The first entry that a device keeps, and the one after its last.
@@ -58,6 +68,9 @@ class Segment:
         if self.units is None:
             return 0, self.size
         width, rest = divmod(self.size, self.units)
+        if self.padded and not rest:
+            each = self.length(size)
+            return min(rank * each, self.size), min((rank + 1) * each, self.size)
         if rest or (self.units % size and size % self.units):
             raise ValueError(f"{self.size} entries in {self.units} units cannot be split over {size} devices")
         if self.units < size:
@@ -73,14 +86,26 @@ class Cut:
 
     Attributes:
         axis: The axis that is cut, from 0: of a matrix (outputs, inputs) 0 for its rows and 1 for its columns.
-        segments: What lies along that axis, in order.
+        segments: What lies along that axis, in order; a padded one is the last.
     """
 
     axis: int
     segments: tuple[Segment, ...]
 
+    def __post_init__(self) -> None:
+        if any(segment.padded for segment in self.segments[:-1]):
+            raise ValueError("zeros are at the end of a part: only the last segment can be padded")
+
+    def length(self, size: int) -> int:
+        """Entries along the axis that each of a number of devices has.
+
+        Raises:
+            ValueError: If the devices cannot get equal parts.
+        """
+        return sum(segment.length(size) for segment in self.segments)
+
     def ranges(self, rank: int, size: int) -> tuple[tuple[int, int], ...]:
-        """First entries and ends of what a device keeps, in order.
+        """First entries and ends of what a device keeps, in order; zeros follow up to `length`.
 
         Raises:
             ValueError: If the devices cannot get equal parts.
@@ -100,14 +125,15 @@ ONCE: Final = "once"
 Role = Cut | Literal["whole", "once"]
 
 
-def rows(size: int, units: int | None = None) -> Cut:
+def rows(size: int, units: int | None = None, *, padded: bool = False) -> Cut:
     """A cut along the first axis: of a matrix its outputs.
 
     Args:
         size: Length of the axis.
         units: Pieces that stay whole; every row by itself unless given.
+        padded: See `Segment`.
     """
-    return Cut(0, (Segment(size, size if units is None else units),))
+    return Cut(0, (Segment(size, size if units is None else units, padded),))
 
 
 def columns(size: int, units: int | None = None) -> Cut:
@@ -154,8 +180,8 @@ class Split:
         options: Of the part, such as a share of the heads: an instance of the options' class, or a mapping as a file
             writes it. The record's own functions give the part's parameters, its cache and its costs.
         roles: Parameters to what each device keeps of them; those that are not named are whole on every device.
-        output: What becomes of the parts' outputs: `sum`, `gather` (parts along the last axis), or `whole` where each
-            device computes the same.
+        output: What becomes of the parts' outputs: `sum`, `gather` (parts along the last axis; what is beyond the
+            whole, of a padded part, is left out), or `whole` where each device computes the same.
         dims: Sizes of the model that are others for the part, such as the rows of an embedding's table.
         published: Values that the part publishes or reads of which each device has a part, such as keys of its heads.
         inside: What the part sums or gathers over the devices itself, besides its output.

@@ -129,8 +129,9 @@ def _cache(spec: ComponentSpec) -> str:
 
 def _keeps_nothing(spec: ComponentSpec, option: str) -> bool:
     """Whether a layer that reads from another one by this option has no cache of its own."""
-    options, _ = check_options(spec, {**spec.examples[0], option: "source"})
-    return spec.cache(options, _DIMS) is None
+    readers = (check_options(spec, {**example, option: "source"}) for example in spec.examples)
+    options = next((options for options, faults in readers if not faults), None)  # it may go with other options alone
+    return options is not None and spec.cache(options, _DIMS) is None
 
 
 def _cache_name(cache: CacheSpec | None) -> str:

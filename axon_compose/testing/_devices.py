@@ -115,7 +115,7 @@ class Group:
         size: Number of devices.
 
     Raises:
-        Refusal: If nothing of the model can be split.
+        Refusal: If no layer can be split.
         PluginFault: If a record says what cannot be.
     """
 
@@ -230,7 +230,10 @@ def _module(use: Use, tensor: TensorPlan, whole: Arrays) -> nn.Module:
 def _cut(array: np.ndarray, role: Role, rank: int, size: int) -> np.ndarray:
     if isinstance(role, Cut):
         kept = [np.arange(first, end) for first, end in role.ranges(rank, size)]
-        return array.take(np.concatenate(kept), axis=role.axis)
+        found = array.take(np.concatenate(kept), axis=role.axis)
+        padding = np.zeros((array.ndim, 2), int)
+        padding[role.axis, 1] = role.length(size) - found.shape[role.axis]
+        return np.pad(found, padding)
     return np.zeros_like(array) if role == ONCE and rank > 0 else array
 
 

@@ -134,10 +134,15 @@ class AltUpOthers(nn.Module):
         return streams + others[:, None] * y[..., None, :]
 
 
+def _square(x: mx.array) -> mx.array:
+    """The mean square over the last axis, which stays; in float32, for the square of 256 is no float16."""
+    return x.astype(mx.float32).square().mean(axis=-1, keepdims=True)
+
+
 def _length(x: mx.array) -> mx.array:
     """The root mean square of the last axis, which stays."""
-    return mx.sqrt(x.square().mean(axis=-1, keepdims=True))
+    return mx.sqrt(_square(x))
 
 
 def _of_length(x: mx.array, length: mx.array) -> mx.array:
-    return x * length / mx.sqrt(mx.maximum(x.square().mean(axis=-1, keepdims=True), _LEAST))
+    return (x * (length / mx.sqrt(mx.maximum(_square(x), _LEAST)))).astype(x.dtype)

@@ -10,10 +10,11 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims, Shard
-from axon_core.block_indexer import BlockIndexer, Blocks
+from axon_core.block_indexer import BlockIndexer, Choice
 from axon_core.chunked_attention import chunked_attention
 from axon_core.elementary import sigmoid
 from axon_core.linear import Linear
+from axon_core.mean_indexer import MeanIndexer
 from axon_core.norms import HeadNorm, RMSNorm
 from axon_core.rope import RoPE
 from axon_core.scores import attend, causal_attention
@@ -142,7 +143,8 @@ class Attention(nn.Module):
             self.v_norm = RMSNorm(value_dim, v_norm.eps, weight=False)
         self.rope = None if rope is None else RoPE(head_dim, rope)
         if indexer is not None:
-            self.indexer = BlockIndexer(hidden_dim, indexer, rope and rope.with_dims(head_dim))
+            make = MeanIndexer if indexer.pooling == "mean" else BlockIndexer
+            self.indexer = make(hidden_dim, indexer, rope and rope.with_dims(head_dim))
 
     @classmethod
     def from_options(cls, options: Any, dims: Dims) -> Attention:
@@ -259,7 +261,7 @@ class Attention(nn.Module):
         return keys, values, getattr(cache, "left_padding", None)
 
     def _attend(
-        self, queries: mx.array, kv: tuple[Any, Any, mx.array | None], mask: Mask, blocks: Blocks | None = None
+        self, queries: mx.array, kv: tuple[Any, Any, mx.array | None], mask: Mask, blocks: Choice | None = None
     ) -> mx.array:
         keys, values, left_padding = kv
         options: dict[str, Any] = {"scale": self.scale, "softcap": self.softcap, "slopes": self._slopes}
@@ -272,11 +274,11 @@ class Attention(nn.Module):
 
 
 def _by_choice(
-    queries: mx.array, keys: mx.array, values: mx.array, scores: Callable[..., mx.array], blocks: Blocks
+    queries: mx.array, keys: mx.array, values: mx.array, scores: Callable[..., mx.array], blocks: Choice
 ) -> mx.array:
     """Attention to chosen blocks: those alone for a single query, else all keys under a mask."""
     heads = queries.shape[1]
-    if queries.shape[2] == 1 and keys.shape[1] % blocks.queries.shape[1] == 0:
+    if queries.shape[2] == 1 and keys.shape[1] % blocks.groups == 0:
         keys, values, mask = blocks.read(keys, values, heads)
         return scores(queries, keys, values, mask)
     return by_block(queries, lambda block, start, stop: scores(block, keys, values, blocks.mask_of(start, stop, heads)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -16,7 +16,21 @@ from axon_core.specs._indexer import BlockIndexerOptions
 from axon_core.specs._rope import RopeOptions
 from axon_core.window import Mask
 
-__all__ = ["BlockIndexer", "Blocks"]
+__all__ = ["BlockIndexer", "Blocks", "Choice"]
+
+
+class Choice(Protocol):
+    """Which blocks of keys some queries attend to."""
+
+    @property
+    def groups(self) -> int:
+        """Choices of a query, each for an equal part of the attention's heads."""
+
+    def mask_of(self, start: int, stop: int, heads: int) -> mx.array:
+        """Which keys the queries from `start` to `stop` attend to, (B, heads or 1, stop - start, S)."""
+
+    def read(self, keys: mx.array, values: mx.array, heads: int) -> tuple[mx.array, mx.array, mx.array]:
+        """For a single query, the chosen ones of (B, G, S, width) keys and values, and which of them it sees."""
 
 
 class BlockIndexer(nn.Module):
@@ -47,7 +61,7 @@ class BlockIndexer(nn.Module):
 
     def __call__(
         self, x: mx.array, mask: Mask, cache: Any, offset: int | mx.array
-    ) -> tuple[Blocks | None, list[mx.array]]:
+    ) -> tuple[Choice | None, list[mx.array]]:
         """Make ready to choose.
 
         Args:
@@ -61,7 +75,7 @@ class BlockIndexer(nn.Module):
         """
         x = mx.stop_gradient(x)
         keys, held = store(cache, self._heads("k", x, offset))
-        if keys.shape[2] <= self.options.top_k * self.options.block_size:
+        if keys.shape[2] <= self.options.chosen:
             return None, held
         queries = self._heads("q", x, offset).astype(mx.float32)
         keys = keys.astype(mx.float32)
@@ -70,10 +84,12 @@ class BlockIndexer(nn.Module):
     def _heads(self, name: str, x: mx.array, offset: int | mx.array) -> mx.array:
         """(B, heads, L, head_dim), normalised and rotated."""
         x = self[f"{name}_proj"](x).reshape(*x.shape[:2], -1, self.options.head_dim)
-        if f"{name}_norm" in self:
-            x = self[f"{name}_norm"](x)
-        x = x.transpose(0, 2, 1, 3)
+        x = self._normed(name, x)
         return x if self.rope is None else self.rope(x, offset)
+
+    def _normed(self, name: str, x: mx.array) -> mx.array:
+        """(B, L, heads, head_dim) as (B, heads, L, head_dim)."""
+        return (self[f"{name}_norm"](x) if f"{name}_norm" in self else x).transpose(0, 2, 1, 3)
 
 
 @dataclass(frozen=True)
@@ -93,6 +109,11 @@ class Blocks:
     keys: mx.array
     mask: Mask
     left_padding: mx.array | None
+
+    @property
+    def groups(self) -> int:
+        """Choices of a query, each for an equal part of the attention's heads."""
+        return self.queries.shape[1]
 
     def mask_of(self, start: int, stop: int, heads: int) -> mx.array:
         """Which keys the queries from `start` to `stop` attend to, (B, heads, stop - start, S)."""

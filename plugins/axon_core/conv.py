@@ -17,38 +17,44 @@ def draw_taps(conv: nn.Conv1d) -> None:
 
 
 def causal_conv(
-    conv: nn.Conv1d, x: mx.array, mask: mx.array | None = None, state: mx.array | None = None
+    conv: nn.Conv1d,
+    x: mx.array,
+    mask: mx.array | None = None,
+    state: mx.array | None = None,
+    dilation: int = 1,
 ) -> tuple[mx.array, mx.array]:
-    """Convolve every channel with its own K taps, over the current token and the K - 1 before it.
+    """Convolve every channel with its own K taps, over the current token and K - 1 before it.
 
     Args:
         conv: Holds the taps, `weight` (E, K, 1), and perhaps a `bias` (E,); mlx-lm names it `conv1d`.
         x: Input, (B, L, E).
         mask: False on padding, (B, L); a padded token counts as zero.
-        state: The K - 1 inputs before the first token, (B, K - 1, E); zeros by default.
+        state: The inputs before the first token, (B, (K - 1) * dilation, E); zeros by default.
+        dilation: Tokens from one tap to the next.
 
     Returns:
-        The output (B, L, E) in float32, and the inputs that the next chunk has to see, (B, K - 1, E), typed as `x`.
+        The output (B, L, E) in float32, and the inputs that the next chunk has to see, shaped as `state`, typed as `x`.
     """
     batch, length, channels = x.shape
     weight = conv.weight[..., 0].astype(mx.float32)
     taps = weight.shape[1]
+    before = (taps - 1) * dilation
     if mask is not None:
         x = mx.where(mask[..., None], x, mx.zeros((), dtype=x.dtype))
     if state is None:
-        state = mx.zeros((batch, taps - 1, channels), dtype=x.dtype)
+        state = mx.zeros((batch, before, channels), dtype=x.dtype)
     window = mx.concatenate([state.astype(x.dtype), x], axis=1)
 
     if length == 1:
-        y = (window * weight.T).sum(axis=1, keepdims=True)
+        y = (window[:, ::dilation] * weight.T).sum(axis=1, keepdims=True)
     else:
         # A sum of shifted products is several times faster than a grouped convolution on the CPU.
         y = window[:, :length] * weight[:, 0]
         for k in range(1, taps):
-            y = y + window[:, k : k + length] * weight[:, k]
+            y = y + window[:, k * dilation : k * dilation + length] * weight[:, k]
     if "bias" in conv:
         y = y + conv.bias
-    return y, last_inputs(window, mask, taps - 1)
+    return y, last_inputs(window, mask, before)
 
 
 def last_inputs(window: mx.array, mask: mx.array | None, kept: int) -> mx.array:

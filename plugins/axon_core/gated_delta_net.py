@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -30,7 +30,7 @@ class GatedDeltaNet(nn.Module):
         beta = sigmoid(in_proj_b(x))                                            twice that with `neg_eigval`
         g    = exp(-exp(A_log) * softplus(in_proj_a(x) + dt_bias))
         o    = gated_delta_rule(q / |q| / sqrt(head_k_dim), k / |k|, v, g, beta)
-        y    = out_proj(norm(o) * silu(in_proj_z(x)))
+        y    = out_proj(norm(o) * silu(in_proj_z(x)))                           or `gate_activation: sigmoid`
 
     Where they are `separate`, queries, keys and values have projections and convolutions of their own (`q_proj`,
     `q_conv1d`, …), as in OLMo Hybrid. Everything between the projections is computed in float32. Names and shapes of
@@ -47,6 +47,7 @@ class GatedDeltaNet(nn.Module):
         neg_eigval: Whether twice the correction is written, which gives transitions negative eigenvalues (Grazzi et al.
             2024, "Unlocking State-Tracking in Linear RNNs Through Negative Eigenvalues").
         separate: Whether queries, keys and values have matrices and filters of their own.
+        gate_activation: Activation of the output gate, `silu` or `sigmoid`.
 
     Raises:
         ValueError: If `num_v_heads` is not a multiple of `num_k_heads`.
@@ -63,6 +64,7 @@ class GatedDeltaNet(nn.Module):
         norm_eps: float = 1e-6,
         neg_eigval: bool = False,
         separate: bool = False,
+        gate_activation: Literal["silu", "sigmoid"] = "silu",
     ) -> None:
         super().__init__()
         self.num_k_heads, self.num_v_heads = num_k_heads, num_v_heads or num_k_heads
@@ -79,7 +81,7 @@ class GatedDeltaNet(nn.Module):
         self.in_proj_z = Linear(hidden_dim, values, bias=False)
         self.in_proj_b = Linear(hidden_dim, self.num_v_heads, bias=False)
         self.in_proj_a = Linear(hidden_dim, self.num_v_heads, bias=False)
-        self.norm = GatedRMSNorm(self.head_v_dim, norm_eps, before_gate=True)
+        self.norm = GatedRMSNorm(self.head_v_dim, norm_eps, before_gate=True, activation=gate_activation)
         self.out_proj = Linear(values, hidden_dim, bias=False)
 
         for name, channels in widths.items():

@@ -10,7 +10,7 @@ import mlx.nn as nn
 from axon_compose.registry import Dims
 from axon_core.specs.hyper_connections import HyperConnectionsOptions
 
-__all__ = ["HyperConnection", "HyperConnections"]
+__all__ = ["AllStreams", "HyperConnection", "HyperConnections", "State"]
 
 #: The streams (B, L, N, D), and the gates (B, L, N) by which the next branch reads them, where they are known before.
 State = tuple[mx.array, mx.array | None]
@@ -77,6 +77,24 @@ class HyperConnection(nn.Module):
             matrix = matrix / (matrix.sum(axis=-1, keepdims=True) + eps)
             matrix = matrix / (matrix.sum(axis=-2, keepdims=True) + eps)
         return matrix
+
+
+class AllStreams(nn.Module):
+    """Around a branch that reads all streams side by side, and gives something to add to each of them."""
+
+    @classmethod
+    def from_options(cls, options: Any, dims: Dims) -> AllStreams:
+        """Build from the options of a scheme with such streams."""
+        return cls()
+
+    def read(self, state: State) -> tuple[mx.array, State]:
+        """What the branch reads, (B, L, N D), and the state."""
+        return state[0].flatten(-2), state
+
+    def write(self, state: State, y: mx.array) -> State:
+        """The state with what the branch gave, `y` (B, L, N D)."""
+        streams, given = state
+        return streams + y.reshape(streams.shape), given
 
 
 class HyperConnections(nn.Module):

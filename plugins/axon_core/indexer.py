@@ -15,10 +15,11 @@ import mlx.nn as nn
 from axon_core.linear import Linear
 from axon_core.norms import LayerNorm
 from axon_core.pools import Pools
-from axon_core.rope import RoPE
+from axon_core.rope import RoPE, Turn
 from axon_core.selection import choose, places, store, visible
 from axon_core.specs._indexer import IndexerOptions
 from axon_core.specs._rope import RopeOptions
+from axon_core.temperature import LogScaling
 from axon_core.window import Mask
 
 __all__ = ["Indexer", "Selection"]
@@ -34,7 +35,8 @@ class Indexer(nn.Module):
         q, k     = rope(wq_b(latent)), rope(k_norm(wk(x)))              one key for all heads
         score_ts = sum over heads h of weights_proj(x_t)_h · relu(q_th · k_s) / sqrt(heads · head_dim)
 
-    With pools, keys are those of pools (`axon_core.pools`), and tokens are chosen pool by pool.
+    Options put a layer norm before `wq_b`, and scale queries by the logarithm of their position. With pools, keys are
+    those of pools (`axon_core.pools`), and tokens are chosen pool by pool.
 
     Nothing is learned through the choice, so no gradient reaches the parameters and they are frozen; DeepSeek trains
     them towards the attention's own weights.
@@ -57,6 +59,10 @@ class Indexer(nn.Module):
         self.wk = Linear(hidden_size, options.head_dim, bias=False)
         self.k_norm = LayerNorm(options.head_dim, options.norm_eps)
         self.weights_proj = Linear(hidden_size, options.num_heads, bias=False)
+        if options.query_norm:
+            self.q_norm = LayerNorm(query_size, options.norm_eps)
+        if options.log_scaling:
+            self.log_scaling = LogScaling(options.num_heads)
         if self.pool_size is not None:
             self.pool_gate = Linear(hidden_size, options.head_dim, bias=False)
             self.pool_bias = mx.zeros((self.pool_size, options.head_dim))
@@ -69,7 +75,13 @@ class Indexer(nn.Module):
         self.freeze()
 
     def __call__(
-        self, x: mx.array, latent: mx.array, mask: Mask, cache: Any, offset: int | mx.array
+        self,
+        x: mx.array,
+        latent: mx.array,
+        mask: Mask,
+        cache: Any,
+        offset: int | mx.array,
+        turn: Turn | None = None,
     ) -> tuple[Selection, list[mx.array]]:
         """Choose.
 
@@ -80,17 +92,18 @@ class Indexer(nn.Module):
             cache: An mlx-lm cache of keys (B, 1, S, head_dim) and of what `pool_gate` gives, or values without width,
                 updated in place; or None.
             offset: Position of the first token, int or (B,).
+            turn: The rotation where its frequencies are learned (see `RoPE.learned`).
 
         Returns:
             The selection, and arrays that have to be computed with the layer's output.
         """
         x, latent = mx.stop_gradient(x), mx.stop_gradient(latent)
-        keys, gates, held = self._keys(x, cache, offset)
+        turn = None if turn is None else (mx.stop_gradient(turn[0]), mx.stop_gradient(turn[1]))
+        keys, gates, held = self._keys(x, cache, offset, turn)
         length, total = x.shape[1], keys.shape[2]
         if total <= self.chosen:
             return (None, None), held
-        queries = self.wq_b(latent).reshape(*x.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3)
-        queries = self._turned(queries, offset)
+        queries = self._queries(latent, offset, turn)
         weights = self.weights_proj(x).astype(mx.float32) * self.scale
         seen = partial(visible, mask, length=length, total=total)
         if self.pool_size is None or gates is None:
@@ -102,11 +115,20 @@ class Indexer(nn.Module):
             selected = pools.tokens(selected, seen(0, length))
         return (selected, places(selected, self.chosen) if length == 1 else None), held
 
+    def _queries(self, latent: mx.array, offset: int | mx.array, turn: Turn | None) -> mx.array:
+        """(B, H, L, head_dim)."""
+        if "q_norm" in self:
+            latent = self.q_norm(latent)
+        queries = self.wq_b(latent).reshape(*latent.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3)
+        if "log_scaling" in self:
+            queries = self.log_scaling(queries, offset)
+        return self._turned(queries, offset, turn)
+
     def _keys(
-        self, x: mx.array, cache: Any, offset: int | mx.array
+        self, x: mx.array, cache: Any, offset: int | mx.array, turn: Turn | None
     ) -> tuple[mx.array, mx.array | None, list[mx.array]]:
         """Of all tokens, (B, 1, S, head_dim); with pools what their weights are made of; what has to be computed."""
-        keys = self._turned(self.k_norm(self.wk(x))[:, None], offset)
+        keys = self._turned(self.k_norm(self.wk(x))[:, None], offset, turn)
         if self.pool_size is None:
             keys, held = store(cache, keys)
             return keys, None, held
@@ -115,10 +137,10 @@ class Indexer(nn.Module):
             keys, gates = cache.update_and_fetch(keys, gates)
         return keys, gates, [keys, gates]
 
-    def _turned(self, x: mx.array, offset: int | mx.array) -> mx.array:
+    def _turned(self, x: mx.array, offset: int | mx.array, turn: Turn | None) -> mx.array:
         """Rotate a part of each head, (B, heads, L, head_dim)."""
         if self.rope is None:
             return x
         first, last = mx.split(x, [self.cut], axis=-1)
-        pair = [first, self.rope(last, offset)] if self.rope_last else [self.rope(first, offset), last]
+        pair = [first, self.rope(last, offset, turn)] if self.rope_last else [self.rope(first, offset, turn), last]
         return mx.concatenate(pair, axis=-1)

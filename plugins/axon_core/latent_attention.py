@@ -20,11 +20,11 @@ from axon_core.elementary import sigmoid
 from axon_core.indexer import Indexer, Selection
 from axon_core.linear import Linear
 from axon_core.norms import RMSNorm
-from axon_core.rope import RoPE
+from axon_core.rope import RoPE, Turn
 from axon_core.scores import group_and_bits
 from axon_core.selection import visible
 from axon_core.specs.latent_attention import LatentAttentionOptions, absorbs
-from axon_core.temperature import query_gain
+from axon_core.temperature import LogScaling, query_gain
 from axon_core.window import Mask, block_rows
 
 __all__ = ["LatentAttention"]
@@ -47,6 +47,10 @@ class LatentAttention(nn.Module):
     With an `indexer`, or the choice of another layer's, each query attends to a part of the tokens. A single query then
     reads only what it chose; many are masked.
 
+    With `kv_from`, `latent` and the rotated `k_pe` are those of another layer, out of its cache; `embed_q` and
+    `unembed_out` are the layer's own. With `rope.learned`, the frequency of pair p is times `exp(rope_alpha_p)`; one
+    layer may have the alphas for all (LeRoPE, as in Hugging Face's `MistralLarge4TextRotaryEmbedding`).
+
     Args:
         hidden_size: Width D of the model.
         options: `LatentAttentionOptions`.
@@ -63,6 +67,7 @@ class LatentAttention(nn.Module):
         self.scale = options.softmax_scale
         self.q_lora_scale, self.kv_lora_scale = options.lora_scale.q, options.lora_scale.kv
         self.temperature = options.temperature
+        self.reads_latents = options.kv_from is not None
 
         queries = heads * (self.qk_nope_head_dim + self.qk_rope_head_dim)
         if options.q_lora_rank is None:
@@ -71,8 +76,9 @@ class LatentAttention(nn.Module):
             self.q_a_proj = Linear(hidden_size, options.q_lora_rank, bias=bias)
             self.q_a_layernorm = RMSNorm(options.q_lora_rank, options.norm_eps)
             self.q_b_proj = Linear(options.q_lora_rank, queries, bias=False)
-        self.kv_a_proj_with_mqa = Linear(hidden_size, self.kv_lora_rank + self.qk_rope_head_dim, bias=bias)
-        self.kv_a_layernorm = RMSNorm(self.kv_lora_rank, options.norm_eps)
+        if not self.reads_latents:
+            self.kv_a_proj_with_mqa = Linear(hidden_size, self.kv_lora_rank + self.qk_rope_head_dim, bias=bias)
+            self.kv_a_layernorm = RMSNorm(self.kv_lora_rank, options.norm_eps)
         self.embed_q = MultiLinear(self.qk_nope_head_dim, self.kv_lora_rank, heads)
         self.unembed_out = MultiLinear(self.kv_lora_rank, self.v_head_dim, heads)
         self.o_proj = Linear(heads * self.v_head_dim, hidden_size, bias=bias)
@@ -80,7 +86,11 @@ class LatentAttention(nn.Module):
             self.g_proj = Linear(hidden_size, options.gate_dim, bias=False)
         if options.sinks:
             self.sinks = mx.zeros((heads,))
+        if options.log_scaling:
+            self.log_scaling = LogScaling(heads)
         self.rope = None if options.rope is None else RoPE(self.qk_rope_head_dim, options.rope)
+        if options.own_alphas:
+            self.rope_alpha = mx.zeros((options.own_alphas,))
         if options.own_indexer is not None:
             queries = options.q_lora_rank or hidden_size
             self.indexer = Indexer(hidden_size, queries, options.own_indexer, options.rope, self.qk_rope_head_dim)
@@ -97,6 +107,8 @@ class LatentAttention(nn.Module):
         cache: Any = None,
         offset: int | mx.array | None = None,
         selection: Selection = (None, None),
+        kv: tuple[Any, Any] | None = None,
+        alphas: mx.array | None = None,
         publish: Callable[[str, Any], None] | None = None,
     ) -> tuple[mx.array, Any]:
         """Attend.
@@ -107,31 +119,40 @@ class LatentAttention(nn.Module):
                 as it is. With an indexer, a pair of the same, for its two caches.
             cache: An mlx-lm cache, plain, batched or quantised, updated in place; or None. Its keys are the latents
                 (B, 1, S, kv_lora_rank), its values the rotated keys (B, 1, S, qk_rope_head_dim). With an indexer, a
-                `CacheList` of that and the indexer's own.
+                `CacheList` of that and the indexer's own; with latents of another layer, the indexer's own alone.
             offset: Position of the first token, int or (B,); the cache's own, or 0, unless given.
             selection: Another layer's choice of tokens.
-            publish: Called with `("selection", …)`, the layer's choice.
+            kv: Another layer's latents and rotated keys of all S tokens, as its cache hands them out.
+            alphas: Logarithms of factors of the rotary frequencies (pairs,), those of another layer.
+            publish: Called with `("selection", …)`, the layer's choice; `("kv", …)`, what it attends to; and
+                `("alphas", …)`, where frequencies are learned.
 
         Returns:
             The output (B, L, D), and `cache`.
         """
-        kept, index_cache = (cache[0], cache[1]) if "indexer" in self and cache is not None else (cache, None)
+        kept, index_cache = self._caches(cache)
+        counting = index_cache if kept is None else kept
         seen: Mask = mask[0] if isinstance(mask, tuple) else mask
         if offset is None:
-            offset = 0 if kept is None else kept.offset
-        if not isinstance(seen, mx.array) and hasattr(kept, "make_mask"):
-            seen = kept.make_mask(x.shape[1], return_array=False, window_size=None)  # it knows the padding
+            offset = 0 if counting is None else counting.offset
+        if not isinstance(seen, mx.array) and hasattr(counting, "make_mask"):
+            seen = counting.make_mask(x.shape[1], return_array=False, window_size=None)  # it knows the padding
+        if "rope_alpha" in self:
+            alphas = self.rope_alpha
+        turn = None if alphas is None or self.rope is None else self.rope.learned(alphas, offset, x.shape[1])
         q_latent = x if "q_proj" in self else self.q_a_layernorm(self.q_a_proj(x))
-        q_nope, q_pe = self._queries(q_latent, offset)
-        latent, k_pe = self._latent(x, offset)
+        q_nope, q_pe = self._queries(q_latent, offset, turn)
         if "indexer" in self:
-            selection, held = self.indexer(x, q_latent, seen, index_cache, offset)
-            latent = mx.depends(latent, held) if held else latent
+            selection, held = self.indexer(x, q_latent, seen, index_cache, offset, turn)
+            q_nope = mx.depends(q_nope, held) if held else q_nope
+        if kv is None:
+            kv = self._latent(x, offset, turn)
+            kv = kv if kept is None else tuple(kept.update_and_fetch(*kv))
         if publish is not None:
             publish("selection", selection)
-        if kept is not None:
-            latent, k_pe = kept.update_and_fetch(latent, k_pe)
-        chosen, where = selection
+            publish("kv", kv)
+            publish("alphas", alphas)
+        (latent, k_pe), (chosen, where) = kv, selection
         if chosen is not None:
             latent, k_pe, seen = _chosen(latent, k_pe, chosen, where)
         y = self._attend(q_nope, q_pe, latent, k_pe, seen).transpose(0, 2, 1, 3)
@@ -139,25 +160,35 @@ class LatentAttention(nn.Module):
             y = y * sigmoid(self.g_proj(x)).reshape(*y.shape[:3], -1)
         return self.o_proj(y.flatten(2)), cache
 
-    def _queries(self, x: mx.array, offset: int | mx.array) -> tuple[mx.array, mx.array]:
+    def _caches(self, cache: Any) -> tuple[Any, Any]:
+        """What keeps latents, and what keeps the indexer's keys; None for either that the layer does not have."""
+        if "indexer" not in self:
+            return cache, None
+        if self.reads_latents or cache is None:
+            return None, cache
+        return cache[0], cache[1]
+
+    def _queries(self, x: mx.array, offset: int | mx.array, turn: Turn | None = None) -> tuple[mx.array, mx.array]:
         """Per head: (B, H, L, qk_nope_head_dim), and (B, H, L, qk_rope_head_dim) rotated; both times the scale."""
         q = self.q_proj(x) if "q_proj" in self else self.q_b_proj(x)
         q = q.reshape(*x.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3) * (self.scale * self.q_lora_scale)
         if self.temperature is not None:
             q = q * query_gain(x.shape[1], offset, self.temperature).astype(q.dtype)
+        if "log_scaling" in self:
+            q = self.log_scaling(q, offset)
         q_nope, q_pe = mx.split(q, [self.qk_nope_head_dim], axis=-1)
-        return q_nope, self._rotated(q_pe, offset)
+        return q_nope, self._rotated(q_pe, offset, turn)
 
-    def _latent(self, x: mx.array, offset: int | mx.array) -> tuple[mx.array, mx.array]:
+    def _latent(self, x: mx.array, offset: int | mx.array, turn: Turn | None = None) -> tuple[mx.array, mx.array]:
         """For all heads: (B, 1, L, kv_lora_rank), and (B, 1, L, qk_rope_head_dim) rotated."""
         latent, k_pe = mx.split(self.kv_a_proj_with_mqa(x)[:, None], [self.kv_lora_rank], axis=-1)
         latent = self.kv_a_layernorm(latent)
         if self.kv_lora_scale != 1.0:
             latent = latent * self.kv_lora_scale
-        return latent, self._rotated(k_pe, offset)
+        return latent, self._rotated(k_pe, offset, turn)
 
-    def _rotated(self, x: mx.array, offset: int | mx.array) -> mx.array:
-        return x if self.rope is None else self.rope(x, offset)
+    def _rotated(self, x: mx.array, offset: int | mx.array, turn: Turn | None = None) -> mx.array:
+        return x if self.rope is None else self.rope(x, offset, turn)
 
     def _attend(self, q_nope: mx.array, q_pe: mx.array, latent: Any, k_pe: Any, mask: Mask) -> mx.array:
         """(B, H, L, v_head_dim), out of arrays or what a quantised cache hands out."""

@@ -96,8 +96,5 @@ class MLP(nn.Module):
 
 def _above(gate: mx.array, cutoff: float, shard: Shard) -> mx.array:
     """How far `gate` (..., width) is above its mean plus `cutoff` standard deviations; 0 where it is below."""
-    if shard.size > 1:
-        mean, variance = mean_and_variance(gate, shard)
-        return mx.maximum(gate - (mean + mx.sqrt(variance) * cutoff).astype(gate.dtype), 0.0)
-    mean, deviation = gate.mean(axis=-1, keepdims=True), mx.std(gate, axis=-1, keepdims=True)
-    return mx.maximum(gate - (mean + deviation * cutoff), 0.0)
+    mean, variance = mean_and_variance(gate, shard)
+    return mx.maximum(gate - (mean + mx.sqrt(variance) * cutoff).astype(gate.dtype), 0.0)

@@ -10,6 +10,7 @@ import mlx.nn as nn
 from axon_compose.registry import Dims, Shard
 from axon_core.conv import last_inputs
 from axon_core.linear import Embedding, Linear
+from axon_core.ngrams import last_tokens
 from axon_core.specs.ngram_embedding import NGramEmbeddingOptions
 from axon_core.states import read_states, write_states
 
@@ -69,7 +70,8 @@ class NGramEmbedding(nn.Module):
             seen = mx.where(mask[..., None], seen, 0.0)
         old = mx.zeros((batch, before, 1), mx.float32) if state is None else state
         window = mx.concatenate([old, seen], axis=1)
-        shifted = self._shifted(window[..., 0].astype(mx.int64), length)
+        ids = window[..., 0].astype(mx.int64)
+        shifted = last_tokens(ids, length, self.options.longest, self.options.eos, missing=0)
         alone = self._shard.size == 1
         y = x if alone else mx.zeros_like(x)
         tables = zip(self.embedders, self.post_projs, self.options.sizes, self._powers, strict=True)
@@ -82,16 +84,3 @@ class NGramEmbedding(nn.Module):
         y = y if alone else x + self._shard.sum(y)
         y = y / (1 + len(self.embedders))
         return y, write_states(cache, [last_inputs(window, mask, before)], length)
-
-    def _shifted(self, ids: mx.array, length: int) -> list[mx.array]:
-        """Each token, that before it, and so on, (B, length) each; 0 before the text that it belongs to."""
-        before = self.options.longest - 1
-        found = [ids[:, before:]]
-        inside = mx.array(True)
-        for back in range(1, self.options.longest):
-            token = ids[:, before - back : before - back + length]
-            if self.options.eos is not None:
-                inside = inside & (token != self.options.eos)
-                token = mx.where(inside, token, 0)
-            found.append(token)
-        return found

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims, Shard
 from axon_core.cpu import fast
-from axon_core.elementary import silu
+from axon_core.elementary import sigmoid, silu
 from axon_core.kernels import native_norm
 from axon_core.sharded import spread_group_norm, spread_norm
 from axon_core.specs._heads import HeadNormOptions
@@ -83,21 +83,29 @@ class GatedRMSNorm(nn.Module):
         num_groups: Equal parts of the last axis that are normalised each by itself.
         before_gate: Normalise first: `norm(x) * weight * silu(gate)`.
         shard: As of `RMSNorm`.
+        activation: Of the gate: `silu`, or `sigmoid` instead.
     """
 
     def __init__(
-        self, dims: int, eps: float, num_groups: int = 1, before_gate: bool = False, shard: Shard = Shard()
+        self,
+        dims: int,
+        eps: float,
+        num_groups: int = 1,
+        before_gate: bool = False,
+        shard: Shard = Shard(),
+        activation: Literal["silu", "sigmoid"] = "silu",
     ) -> None:
         super().__init__()
         self.eps, self.before_gate = eps, before_gate
+        self.activate = {"silu": silu, "sigmoid": sigmoid}[activation]
         self.num_groups, self._spread = _on_one_device(num_groups, shard)
         self.weight = mx.ones((dims,))
 
     def __call__(self, x: mx.array, gate: mx.array) -> mx.array:
         """Gate and normalise `x` (..., dims) with `gate` (..., dims)."""
         if self.before_gate:
-            return _grouped(self, x, self.weight) * silu(gate)
-        return _grouped(self, x * silu(gate), self.weight)
+            return _grouped(self, x, self.weight) * self.activate(gate)
+        return _grouped(self, x * self.activate(gate), self.weight)
 
 
 def unit_length(x: mx.array, eps: float) -> mx.array:

@@ -25,7 +25,10 @@ from axon_core.kernels import is_native_pass, native_rotation
 if TYPE_CHECKING:
     from axon_core.specs._rope import RopeOptions, RopeScaling
 
-__all__ = ["RoPE", "rope_gain", "rope_periods"]
+__all__ = ["RoPE", "Turn", "rope_gain", "rope_periods"]
+
+#: Cosines and sines of the angles by which the pairs are turned, each (L, pairs), or (B, 1, L, pairs).
+Turn = tuple[mx.array, mx.array]
 
 
 class RoPE(nn.Module):
@@ -56,15 +59,42 @@ class RoPE(nn.Module):
         self._layout = _layout(tuple(periods), head_dim, options.traditional)
         self._gain = None if gain == 1.0 else mx.array([gain] * self.dims + [1.0] * (head_dim - self.dims))
 
-    def __call__(self, x: mx.array, offset: int | mx.array = 0) -> mx.array:
-        """Rotate `x` (B, H, L, head_dim), whose first token is at `offset` (int, or (B,) integers)."""
+    def __call__(self, x: mx.array, offset: int | mx.array = 0, turn: Turn | None = None) -> mx.array:
+        """Rotate.
+
+        Args:
+            x: (B, H, L, head_dim).
+            offset: Position of the first token, int or (B,) integers.
+            turn: By what to rotate instead of the angles of these positions, see `learned`.
+
+        Returns:
+            (B, H, L, head_dim).
+        """
         if self._gain is not None:
             x = x * self._gain.astype(x.dtype)
+        if turn is not None:
+            return self._layout.turned(x, *turn)
         if isinstance(offset, int) and ((x.dtype == mx.float32 and fast()) or is_native_pass(x)):
             return self._layout.rotated(x, *_angles(self._layout, offset, x.shape[2]))
         return mx.fast.rope(
             x, self.dims, traditional=self.traditional, base=None, scale=1.0, offset=offset, freqs=self._periods
         )
+
+    def learned(self, alphas: mx.array, offset: int | mx.array, length: int) -> Turn:
+        """The rotation of `length` positions with the frequency of each pair times `exp(alpha)`.
+
+        Written out, so that gradients reach the alphas on every device.
+
+        Args:
+            alphas: (pairs,).
+            offset: Position of the first token, int or (B,) integers.
+            length: Tokens.
+        """
+        if isinstance(offset, mx.array) and offset.ndim:
+            offset = offset[:, None, None]
+        frequencies = mx.exp(alphas.astype(mx.float32)) / self._periods
+        angles = (mx.arange(length) + offset)[..., None] * frequencies
+        return mx.cos(angles), mx.sin(angles)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +123,14 @@ class _Layout:
         """`x` (..., L, head_dim) by the angles of `_angles`."""
         y = native_rotation(x, cosines, sines, len(self.periods), traditional=self.traditional)
         return x * cosines + self.partners(x) * sines if y is None else y
+
+    def turned(self, x: mx.array, cosines: mx.array, sines: mx.array) -> mx.array:
+        """`x` (..., L, head_dim) by a `Turn`, in float32."""
+        first, second = (x[..., member].astype(mx.float32) for member in self.members)
+        pair = [first * cosines - second * sines, second * cosines + first * sines]
+        y = mx.stack(pair, axis=-1).flatten(-2) if self.traditional else mx.concatenate(pair, axis=-1)
+        y, rest = y.astype(x.dtype), x[..., 2 * len(self.periods) :]
+        return mx.concatenate([y, rest], axis=-1) if rest.shape[-1] else y
 
     def partners(self, x: mx.array) -> mx.array:
         """Every dimension of `x` (..., head_dim) in the place of its partner; others stay."""

@@ -73,7 +73,10 @@ def mean_and_variance(x: mx.array, shard: Shard) -> tuple[mx.array, mx.array]:
         Each (..., 1).
     """
     wide = x.astype(mx.float32)
-    both = _of_all(mx.stack([wide.mean(axis=-1), mx.var(wide, axis=-1)], axis=-1), shard)
+    average, variance = wide.mean(axis=-1, keepdims=True), mx.var(wide, axis=-1, keepdims=True)
+    if shard.size == 1:
+        return average, variance
+    both = _of_all(mx.concatenate([average, variance], axis=-1), shard)
     means, variances = both[..., ::2], both[..., 1::2]
     average = means.mean(axis=-1, keepdims=True)
     return average, (variances + mx.square(means - average)).mean(axis=-1, keepdims=True)

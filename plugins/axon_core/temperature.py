@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 import mlx.core as mx
+import mlx.nn as nn
 
 from axon_core.specs._heads import TemperatureOptions
 
-__all__ = ["query_gain"]
+__all__ = ["LogScaling", "query_gain"]
+
+
+class LogScaling(nn.Module):
+    """A learned factor of each head's queries, `scale * log(position + 1) + bias`; it begins as 1.
+
+    (Nakanishi 2025, "Scalable-Softmax Is Superior for Attention", arXiv:2501.19399: the more keys there are, the larger
+    scores must be for the softmax to be as sharp. With the shift that Mistral Large 4 learns too.)
+
+    Args:
+        num_heads: Number of heads H.
+    """
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.scale = mx.zeros((num_heads,))
+        self.bias = mx.ones((num_heads,))
+
+    def __call__(self, queries: mx.array, offset: int | mx.array) -> mx.array:
+        """Multiply `queries` (B, H, L, width), the first of which is at `offset` (int, or (B,) integers)."""
+        logs = mx.log1p(_positions(queries.shape[2], offset).astype(mx.float32))
+        gain = self.scale[:, None] * logs + self.bias[:, None]
+        return queries * gain[..., None].astype(queries.dtype)
 
 
 def query_gain(length: int, offset: int | mx.array, options: TemperatureOptions) -> mx.array:
@@ -22,9 +45,13 @@ def query_gain(length: int, offset: int | mx.array, options: TemperatureOptions)
     Returns:
         Float32, (L, 1) or (B, 1, L, 1).
     """
+    # In integers, for a quotient in float32 may round up to a step that is not reached.
+    steps = (_positions(length, offset) + options.shift).astype(mx.int32) // options.length
+    return (1 + options.scale * mx.log1p(steps.astype(mx.float32)))[..., None]
+
+
+def _positions(length: int, offset: int | mx.array) -> mx.array:
+    """(L,), or (B, 1, L) for (B,) offsets; what is below zero is padding and counts as zero."""
     if isinstance(offset, mx.array) and offset.ndim:
         offset = offset[:, None, None]
-    position = mx.maximum(mx.arange(length) + offset, 0) + options.shift
-    # In integers, for a quotient in float32 may round up to a step that is not reached.
-    steps = position.astype(mx.int32) // options.length
-    return (1 + options.scale * mx.log1p(steps.astype(mx.float32)))[..., None]
+    return mx.maximum(mx.arange(length) + offset, 0)

@@ -8,6 +8,7 @@ from mlx_lm.models import deepseek_v32, minimax_m3_vl
 from mlx_lm.models.base import create_attention_mask
 from mlx_lm.models.cache import BatchKVCache, CacheList, KVCache
 from piecewise import in_pieces, off
+from pydantic import ValidationError
 
 from axon_compose import ArchitectureError, load
 from axon_compose.analysis.cost._caches import cache_traffic
@@ -44,6 +45,16 @@ BLOCKS = {
         "norm": {"offset": 1.0},
     },
 }
+MEANS = BLOCKS | {
+    "indexer": {
+        "num_heads": 5,
+        "head_dim": 12,
+        "block_size": 4,
+        "top_k": 3,
+        "norm": {"offset": 1.0},
+        "pooling": "mean",
+    }
+}
 LENGTH = 70
 
 
@@ -61,6 +72,11 @@ def latent(**fields):
 def blocks(**fields):
     mx.random.seed(0)
     return scaled(Attention.from_options(AttentionOptions.model_validate(BLOCKS | fields), DIMS))
+
+
+def means(**fields):
+    mx.random.seed(0)
+    return scaled(Attention.from_options(AttentionOptions.model_validate(MEANS | fields), DIMS))
 
 
 def their_latent(layer):
@@ -90,7 +106,8 @@ def their_blocks(layer):
     return theirs
 
 
-KINDS = {"tokens": (latent, their_latent), "blocks": (blocks, their_blocks)}
+TWINS = {"tokens": (latent, their_latent), "blocks": (blocks, their_blocks)}
+KINDS = {"tokens": latent, "blocks": blocks, "means": means}
 kinds = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -106,10 +123,10 @@ def run(layer, x, cache, cuts):
     return in_pieces(lambda piece: layer(piece, cache=cache)[0], x, cuts)
 
 
-@kinds
+@pytest.mark.parametrize("kind", TWINS)
 @pytest.mark.parametrize("cuts", [[LENGTH], [40] + [1] * 30], ids=str)
 def test_equals_the_module_of_mlx_lm(kind, cuts):
-    make, twin = KINDS[kind]
+    make, twin = TWINS[kind]
     layer, x, cache = make(), inputs(), fresh()
     theirs = twin(layer)
 
@@ -119,9 +136,45 @@ def test_equals_the_module_of_mlx_lm(kind, cuts):
     assert off(run(layer, x, fresh(), cuts), in_pieces(step, x, cuts)) < 1e-5
 
 
+def turned(x, positions):
+    """The first 8 dimensions of (..., L, 12) rotated in halves."""
+    angles = positions[:, None] / 10000.0 ** (np.arange(4) / 4)
+    first, second = x[..., :4], x[..., 4:8]
+    pair = first * np.cos(angles) - second * np.sin(angles), second * np.cos(angles) + first * np.sin(angles)
+    return np.concatenate([*pair, x[..., 8:]], axis=-1)
+
+
+def chosen_by_means(indexer, x, size=4, top_k=3):
+    """The tokens of each query, (L, L), by the definition in float64."""
+    p = {name: np.array(value, np.float64) for name, value in tree_flatten(indexer.parameters())}
+
+    def unit(a, name):
+        return a / np.sqrt((a**2).mean(-1, keepdims=True) + indexer.options.norm.eps) * (1 + p[f"{name}_norm.weight"])
+
+    length = len(x)
+    queries = unit((x @ p["q_proj.weight"].T).reshape(length, 5, 12), "q").swapaxes(0, 1)
+    queries, keys = turned(queries, np.arange(length)), x @ p["k_proj.weight"].T
+    chosen = np.zeros((length, length), dtype=bool)
+    for t in range(length):
+        full = (t + 1) // size
+        pooled = unit(keys[: full * size].reshape(full, size, 12).mean(axis=1), "k")
+        scores = np.maximum(queries[:, t] @ turned(pooled, size * np.arange(full)).T, 0).sum(axis=0)
+        for block in np.argsort(-scores, kind="stable")[:top_k]:
+            chosen[t, block * size : (block + 1) * size] = True
+        chosen[t, full * size : t + 1] = True
+    return chosen
+
+
+def test_blocks_are_chosen_by_the_mean_of_their_keys():
+    layer, x = means(), inputs()
+    mask = mx.array(chosen_by_means(layer.indexer, np.array(x[0], np.float64)))
+    assert np.array(mask).sum(axis=1).max() == 3 * 4 + 3
+    assert off(layer(x)[0], means(indexer=None)(x, mask)[0]) < 1e-5
+
+
 @kinds
 def test_the_choice_matters(kind):
-    make, _ = KINDS[kind]
+    make = KINDS[kind]
     layer, x = make(), inputs()
     few = layer(x)[0]
     assert off(few[:, :6], make(indexer=None)(x)[0][:, :6]) < 1e-5  # of so few tokens all are chosen
@@ -131,7 +184,7 @@ def test_the_choice_matters(kind):
 @kinds
 @pytest.mark.parametrize("cuts", [[LENGTH], [30, 1, 1, 38], [5] + [1] * 65, [1] * LENGTH], ids=str)
 def test_cached_equals_one_pass(kind, cuts):
-    make, _ = KINDS[kind]
+    make = KINDS[kind]
     layer, x = make(), inputs(2)
     assert off(run(layer, x, fresh(), cuts), layer(x)[0]) < 1e-5
 
@@ -139,7 +192,7 @@ def test_cached_equals_one_pass(kind, cuts):
 @kinds
 def test_padding_moves_no_choice(kind):
     """Blocks begin with each sequence, not with the batch."""
-    make, _ = KINDS[kind]
+    make = KINDS[kind]
     layer, x = make(), inputs(3)
     padding = [0, 5, 30]
     cache = CacheList(BatchKVCache(padding), BatchKVCache(padding))
@@ -151,7 +204,7 @@ def test_padding_moves_no_choice(kind):
 
 @kinds
 def test_goes_on_after_a_rewind(kind):
-    make, _ = KINDS[kind]
+    make = KINDS[kind]
     layer, x, cache = make(), inputs(), fresh()
     run(layer, x[:, :50], cache, [50])
     run(layer, inputs(length=10, seed=5), cache, [4, 1, 5])
@@ -162,7 +215,7 @@ def test_goes_on_after_a_rewind(kind):
 @kinds
 def test_no_graph_is_left_in_the_second_cache(kind, tmp_path):
     """While nothing is left out, nobody reads the indexer's keys; a step computes them all the same."""
-    make, _ = KINDS[kind]
+    make = KINDS[kind]
     layer, cache = make(), fresh()
     mx.eval(layer(inputs(length=3), cache=cache)[0])
     mx.export_to_dot(str(tmp_path / "graph"), cache[1].keys, cache[1].values)
@@ -171,7 +224,7 @@ def test_no_graph_is_left_in_the_second_cache(kind, tmp_path):
 
 @kinds
 def test_no_gradient_reaches_an_indexer(kind):
-    make, _ = KINDS[kind]
+    make = KINDS[kind]
     layer, x = make(), inputs()
     assert not any("indexer" in name for name, _ in tree_flatten(layer.trainable_parameters()))
     grad = mx.grad(lambda inputs: layer(inputs)[0].square().sum())(x)
@@ -200,6 +253,17 @@ def test_caches():
     chosen = AttentionOptions.model_validate(BLOCKS)
     assert SPECS[0].cache(chosen, DIMS) == Composite((KV(2, 16), KV(1, 12, 0)))
     assert (LATENT_SPECS[0].chosen(options, DIMS), SPECS[0].chosen(chosen, DIMS)) == (6, 12)
+    pooled = AttentionOptions.model_validate(MEANS)
+    assert SPECS[0].cache(pooled, DIMS) == SPECS[0].cache(chosen, DIMS)
+    assert SPECS[0].chosen(pooled, DIMS) == 15
+
+
+def test_heads_of_an_indexer_that_choose_together_need_not_divide_those_of_attention():
+    AttentionOptions.model_validate(MEANS)
+    with pytest.raises(ValidationError, match=r"is not a multiple of `indexer\.num_heads`"):
+        AttentionOptions.model_validate(MEANS | {"indexer": MEANS["indexer"] | {"pooling": "max"}})
+    with pytest.raises(ValidationError, match="`local_blocks` does not go with `pooling: mean`"):
+        AttentionOptions.model_validate(MEANS | {"indexer": MEANS["indexer"] | {"local_blocks": 1}})
 
 
 def stack(**components):

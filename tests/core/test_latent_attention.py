@@ -30,8 +30,8 @@ def build(seed=0, **fields):
     layer = LatentAttention.from_options(LatentAttentionOptions.model_validate(SMALL | fields), DIMS)
     # Random norms and biases, and larger weights, so that every one of them matters.
     for name, array in tree_flatten(layer.parameters()):
-        if name == "sinks":
-            layer.sinks = mx.random.normal(array.shape)
+        if "." not in name:
+            layer[name] = mx.random.normal(array.shape)
             continue
         module, last = name.rsplit(".", 1)
         if "layernorm" in name:
@@ -60,7 +60,9 @@ def definition(layer, fields, x):
     def rotate(z):
         if options.rope is None:
             return z
-        periods = rope_periods(options.rope, options.qk_rope_head_dim)
+        periods = rope_periods(options.rope, options.rope.rotated(options.qk_rope_head_dim)) / np.exp(
+            w.get("rope_alpha", 0.0)
+        )
         return reference.rotate(z, periods, np.arange(len(x)), options.rope.traditional, rope_gain(options.rope))
 
     heads, nope, rank = options.num_heads, options.qk_nope_head_dim, options.kv_lora_rank
@@ -84,6 +86,9 @@ def definition(layer, fields, x):
     if options.temperature:
         step = (np.arange(len(x)) + options.temperature.shift) // options.temperature.length
         queries = queries * (1 + options.temperature.scale * np.log(1 + step))[:, None]
+    if options.log_scaling:
+        scale_of, bias_of = (w[f"log_scaling.{name}"][:, None, None] for name in ("scale", "bias"))
+        queries = queries * (scale_of * np.log(np.arange(len(x)) + 1)[:, None] + bias_of)
     y = reference.softmax_attention(queries, np.stack(keys), np.stack(values), scale, sinks=w.get("sinks")).transpose(
         1, 0, 2
     )
@@ -109,6 +114,9 @@ CASES = {
     "gate of an element": {"q_lora_rank": 16, "gate": "elementwise"},
     "sinks": {"q_lora_rank": 16, "sinks": True},
     "temperature": {"temperature": {"scale": 0.4, "length": 4, "shift": 1}},
+    "learned frequencies": {"rope": {"learned": True, "theta": 50.0}},
+    "learned frequencies, halves": {"rope": {"learned": True, "theta": 50.0, "dims": 6, "traditional": False}},
+    "logarithms of positions": {"log_scaling": True, "q_lora_rank": 16},
 }
 
 
@@ -387,6 +395,8 @@ def test_shrink_keeps_the_structure():
         ({"lora_scale": {"v": 2.0}}, ("lora_scale", "v"), "Extra inputs"),
         ({"rope": {"theta": True}}, ("rope", "theta"), "valid number"),
         ({"head_dim": 3}, ("head_dim",), "Extra inputs"),
+        ({"alphas_from": "first"}, (), "needs `rope: {learned: true}`"),
+        ({"alphas_from": "first", "rope": False}, (), "needs `rope: {learned: true}`"),
     ],
     ids=str,
 )

@@ -28,6 +28,7 @@ BLOCKS = {"num_heads": 4, "head_dim": 8, "block_size": 2, "top_k": 2}
 SHARED = {"type": "attention", "num_heads": 4, "num_kv_heads": 2}
 QUERY_SCALE = {"k_norm_scale": "queries", "qk_norm": {"when": "after_rope"}}
 LATENT = {"num_heads": 4, "kv_lora_rank": 12, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "q_lora_rank": 8}
+LEARNED = {"rope": {"learned": True, "theta": 50.0}}
 CHOICE = {"num_heads": 2, "head_dim": 8, "top_k": 3}
 EXPERTS = {"num_experts": 8, "top_k": 3}
 TABLE = {"size": 16, "layers": 3}
@@ -51,6 +52,11 @@ HOLD = [
     ("attention", {"kv_from": "first", "num_heads": 8, "head_dim": 8, **QUERY_SCALE}, SHARED | QUERY_SCALE),
     ("latent_attention", LATENT | {"bias": True, "gate": "head", "sinks": True}, {}),
     ("latent_attention", LATENT | {"index_from": "first"}, {"type": "latent_attention", **LATENT, "indexer": CHOICE}),
+    (
+        "latent_attention",
+        LATENT | LEARNED | {"kv_from": "first", "alphas_from": "first", "log_scaling": True},
+        {"type": "latent_attention", **LATENT, **LEARNED},
+    ),
     ("convolved_attention", HEADS | {"d_conv": 3, "num_kv_heads": 2, "bias": True, "qk_norm": {"over": "all"}}, {}),
     ("mlp", {"intermediate_size": 40, "gated": False, "bias": True, "activation": "relu2"}, {}),
     ("mlp", {"intermediate_size": 40, "sparsity": 0.5, "bias": True}, {}),
@@ -143,10 +149,13 @@ def test_why_a_component_stays_whole(name: str, options: dict[str, Any], reason:
     assert assert_splits(f"core/{name}", options, DIMS, devices=(4,), embedding=embedding) == {4: reason}
 
 
-def test_a_vocabulary_that_does_not_divide_leaves_table_and_head_whole() -> None:
-    dims = Dims({"hidden_size": 32, "vocab_size": 97})
-    assert assert_splits("core/token_embedding", {}, dims)[2] == "`vocab_size` (97) is not a multiple of 2 devices"
-    assert assert_splits("core/lm_head", {}, dims)[4] == "`vocab_size` (97) is not a multiple of 4 devices"
+@pytest.mark.parametrize("vocabulary", [97, 5])  # of 5 the third of four devices has one, and the last one none
+def test_a_vocabulary_that_does_not_divide_pads_the_last_part(vocabulary: int) -> None:
+    dims, inputs = Dims({"hidden_size": 32, "vocab_size": vocabulary}), {"per_layer": TABLE | {"size": 6}}
+    for name, options in (("token_embedding", {}), ("token_embedding", inputs), ("lm_head", {"tied": False})):
+        for devices, split in assert_splits(f"core/{name}", options, dims).items():
+            assert isinstance(split, Split)
+            assert split.dims["vocab_size"] == -(-vocabulary // devices)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from helpers import shrunk
 from mlx.utils import tree_flatten
 from pydantic import ValidationError
 
-from axon_compose.registry import Dims
-from axon_core.mlp import MLP
+from axon_compose.registry import Dims, Shard
+from axon_core.mlp import MLP, _above
 from axon_core.specs.mlp import SPECS, MLPOptions
 
 (SPEC,) = SPECS
@@ -61,6 +61,15 @@ def test_a_sparse_gate_keeps_what_is_above_a_quantile():
     assert 0 < (kept > 0).mean() < 0.1
     expected = (ACTIVATIONS["gelu_tanh"](kept) * up) @ p["down_proj.weight"].T
     assert np.abs(np.array(layer(x)) - expected).max() < 5e-6 * np.abs(expected).max()
+
+
+def test_a_sparse_gate_of_large_numbers_keeps_its_quantile_in_float16():
+    """Their sum and their squares are no float16, their mean and deviation are."""
+    gate = mx.array(3000 + np.random.default_rng(0).standard_normal((4, 512)), dtype=mx.float16)
+    exact = np.array(gate.astype(mx.float32), np.float64)
+    cutoff = exact.mean(-1, keepdims=True) + exact.std(-1, keepdims=True) * 1.6448536269514722
+    got = np.array(_above(gate, 1.6448536269514722, Shard()).astype(mx.float32))
+    assert np.abs(got - np.maximum(exact - cutoff, 0)).max() < 1.1  # half of what float16 distinguishes there
 
 
 def test_xielu_equals_float64():

@@ -17,8 +17,10 @@ from axon_compose.plan.concrete import unroll
 from axon_compose.proof.check import check_plan, small_architecture
 from axon_compose.registry import ComponentSpec, Dims, Options, PluginFault, Registry
 from axon_core.altup import AltUp, AltUpLayer, AltUpOthers
-from axon_core.hyper_connections import HyperConnection, HyperConnections
+from axon_core.gated_streams import GatedStreams, StreamGates
+from axon_core.hyper_connections import AllStreams, HyperConnection, HyperConnections
 from axon_core.specs.altup import AltUpOptions
+from axon_core.specs.gated_streams import GatedStreamsOptions
 from axon_core.specs.hyper_connections import HyperConnectionsOptions
 from tests.helpers import codes, faults
 
@@ -35,8 +37,15 @@ TINY = {
     "stack": "layer*2",
 }
 HYPER = {"type": "hyper_connections", "streams": 3}
+GATED = {"type": "gated_streams", "streams": 3, "rank": 5, "norm_offset": 1.0}
 ALTUP = {"type": "altup", "streams": 3}
 NORMED = {**TINY["components"], "last": {"type": "rms_norm"}}
+KEPT = {
+    "layer": [
+        {"parallel": ["attn", {"use": "mlp", "as": "kept"}]},
+        {"add": "kept", "residual": "all"},
+    ]
+}
 OTHERS = {"layer": ["attn", "mlp", {"use": "mlp", "residual": "others"}]}
 
 
@@ -118,6 +127,47 @@ def test_gates_of_the_branch_before_read_the_first_stream_first():
     assert mx.allclose(ends.collapse((state[0], later[1])), own, atol=1e-5)
 
 
+@pytest.mark.parametrize("given", [None, drawn(2, 4, 3)], ids=["own", "previous"])
+def test_a_branch_may_read_all_streams_and_add_to_each(given):
+    streams, y = drawn(2, 4, 3, 8), drawn(2, 4, 24)
+    connection = AllStreams.from_options(HyperConnectionsOptions(streams=3), DIMS)
+    x, held = connection.read((streams, given))
+    np.testing.assert_array_equal(np.array(x), np.array(streams).reshape(2, 4, 24))
+    after, left = connection.write(held, y)
+    np.testing.assert_allclose(np.array(after), np.array(streams) + np.array(y).reshape(2, 4, 3, 8), atol=1e-6)
+    assert left is given
+
+
+# -- Gated streams ---------------------------------------------------------------------------------
+
+
+def test_gated_streams_are_what_their_formulas_say():
+    options = GatedStreamsOptions(streams=3, rank=5, norm_eps=0.02, norm_offset=0.5)
+    connection, ends = moved(StreamGates.from_options(options, DIMS)), moved(GatedStreams.from_options(options, DIMS))
+    streams, y = drawn(2, 4, 3, 8), drawn(2, 4, 8)
+
+    def mean(p):
+        z = (unit(array(streams), 0.02) * (0.5 + p["norm.weight"]).reshape(3, 8)).reshape(2, 4, 24)
+        narrow = z @ p["down_proj.weight"].T / 3
+        gates = sigmoid(narrow * sigmoid(narrow) @ p["up_proj.weight"].T)
+        return (gates * z).reshape(2, 4, 3, 8).mean(-2), z
+
+    x, held = connection.read((streams, None))
+    after, given = connection.write(held, y)
+    assert given is None
+    p = {name: array(value) for name, value in tree_flatten(connection.parameters())}
+    want, z = mean(p)
+    np.testing.assert_allclose(array(x), want, rtol=1e-5, atol=1e-5)
+    writing = 2 * sigmoid(z @ p["inject_proj.weight"].T / 3)
+    want = array(streams) + writing[..., None] * array(y)[:, :, None]
+    np.testing.assert_allclose(array(after), want, rtol=1e-5, atol=1e-5)
+
+    h = drawn(2, 4, 8)
+    np.testing.assert_array_equal(np.array(ends.expand(h)[0]), np.repeat(np.array(h)[:, :, None], 3, axis=2))
+    p = {name: array(value) for name, value in tree_flatten(ends.parameters())}
+    np.testing.assert_allclose(array(ends.collapse((streams, None))), mean(p)[0], rtol=1e-5, atol=1e-5)
+
+
 # -- Alternating updates ---------------------------------------------------------------------------
 
 
@@ -160,6 +210,16 @@ def test_projected_streams_have_the_length_of_the_first():
     np.testing.assert_allclose(array(ends.collapse(streams)), np.mean(parts, axis=0), rtol=1e-4, atol=1e-5)
 
 
+def test_projected_streams_are_finite_in_float16_beyond_256():
+    ends = moved(AltUp.from_options(AltUpOptions(streams=3), DIMS))
+    ends.set_dtype(mx.float16)
+    h = (1000 * drawn(2, 4, 8)).astype(mx.float16)
+    streams = ends.expand(h)
+    assert streams.dtype == mx.float16
+    lengths = np.sqrt((array(streams) ** 2).mean(-1))
+    np.testing.assert_allclose(lengths, np.repeat(lengths[..., :1], 3, axis=-1), rtol=2e-3)
+
+
 # -- As a plan wires them --------------------------------------------------------------------------
 
 
@@ -173,6 +233,43 @@ def test_connections_have_weights_named_after_what_they_are_around():
     assert (third.connection.path, third.closes, third.residual) == ("layers.0.mlp_2_residual", True, False)
     assert first.adds
     assert third.adds
+
+
+ENGRAM = {"type": "engram", "rows": 20, "longest": 2, "tables": 2}
+WIDE = {
+    "components": {**TINY["components"], "memory": ENGRAM},
+    "blocks": {"layer": [{"use": "memory", "residual": "all"}, "attn", "mlp"]},
+}
+
+
+@pytest.mark.parametrize("residual", [HYPER, {**HYPER, "gates": "previous"}, GATED], ids=str)
+def test_components_that_read_all_streams_are_as_wide_as_these(residual):
+    plan = load(TINY | WIDE | {"residual": residual}).plan()
+    memory, attention = plan.layers[0].branches[:2]
+    use = memory.members[0].use
+    assert (use.dims.hidden_size, use.dims.streams, memory.pre.params["weight"]) == (96, 3, (96,))
+    assert use.params["value_proj.weight"] == (32, 32)
+    assert (attention.members[0].use.dims.hidden_size, attention.members[0].use.dims.streams) == (32, 1)
+    report = check_plan(plan, truths=["parameters", "steps", "left-padded", "gradients", "every-layer"])
+    assert report.passed, [truth for truth in report.truths if not truth.passed]
+
+
+def test_what_only_fits_all_streams_is_checked_where_it_is_as_wide():
+    components = {**TINY["components"], "heads": {"type": "rwkv7_time_mix", "head_dim": 48}}
+    branch = {"use": "heads", "norm": {"num_groups": 3}, "residual": "all"}
+    wide = TINY | {"residual": HYPER, "components": components, "blocks": {"layer": [branch, "mlp"]}}
+    use = load(wide).plan().layers[0].branches[0].members[0].use
+    assert use.params["r_proj.weight"] == (96, 96)
+    plain = {"use": "heads", "norm": {"num_groups": 3}}
+    assert set(codes(wide | {"blocks": {"layer": [branch, plain, "mlp"]}})) == {"AX145"}
+    assert set(codes(wide | {"blocks": {"layer": ["attn", "mlp"]}})) == {"AX145"}
+
+
+def test_a_component_without_several_streams_has_one():
+    plain = {"layer": [{"use": "memory", "norm": "none"}, "attn", "mlp"]}
+    plan = load(TINY | WIDE | {"blocks": plain}).plan()
+    use = plan.layers[0].branches[0].members[0].use
+    assert (use.dims.hidden_size, use.dims.streams) == (32, 1)
 
 
 def test_a_block_that_begins_a_layer_replaces_what_the_connection_reads():
@@ -193,6 +290,7 @@ def test_a_block_that_begins_a_layer_replaces_what_the_connection_reads():
         ({"residual": HYPER, "blocks": {"layer": ["attn", {"use": "mlp", "skip": 0.5}]}}, "`skip`"),
         ({"residual": HYPER, "blocks": {"layer": ["attn", {"use": "mlp", "as": "kept"}, {"add": "kept"}]}}, "keeps"),
         ({"blocks": {"layer": ["attn", {"use": "mlp", "residual": "=i"}]}, "residual": HYPER}, "not the name"),
+        ({"blocks": KEPT, "residual": HYPER}, "another number of streams"),
     ],
 )
 def test_branches_that_cannot_be_joined_are_reported(changes, words):
@@ -206,7 +304,9 @@ def test_a_scheme_needs_a_type_of_its_kind():
     assert codes(TINY | {"residual": {"streams": 3}}) == ["AX207"]
 
 
-@pytest.mark.parametrize("changes", [{"residual": HYPER}, {"residual": ALTUP, "blocks": OTHERS}])
+@pytest.mark.parametrize(
+    "changes", [{"residual": HYPER}, {"residual": ALTUP, "blocks": OTHERS}, WIDE | {"residual": GATED}]
+)
 def test_small_and_written_copies_have_the_same_scheme(changes):
     whole = load(TINY | changes)
     again = load(unroll(whole.document, whole.plan(), Registry.installed()))
@@ -217,7 +317,7 @@ def test_small_and_written_copies_have_the_same_scheme(changes):
     ]
 
 
-@pytest.mark.parametrize("residual", [HYPER, {**HYPER, "gates": "previous"}, ALTUP])
+@pytest.mark.parametrize("residual", [HYPER, {**HYPER, "gates": "previous"}, GATED, ALTUP])
 def test_a_gradient_checkpoint_around_layers_changes_nothing(residual):
     plan = load(TINY | {"residual": residual}).plan()
     tokens = mx.array([[3, 5, 7, 2]])

@@ -69,7 +69,7 @@ def test_quantised_weights_are_cut_between_groups(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["llama", "--devices", "7"], "error[AX980]: nothing of `llama` can be split over 7 devices"),
+        (["llama", "--devices", "7"], "error[AX980]: no layer of `llama` can be split over 7 devices"),
         (["llama", "--devices", "1"], "argument --devices: 2 at least"),
         (["llama", "--quantize", "4"], "argument --quantize: only with --devices"),
         (["llama", "--devices", "2", "--table"], "argument --devices: not with --stage or --table"),

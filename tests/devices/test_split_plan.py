@@ -73,7 +73,7 @@ def test_a_part_that_does_not_divide_is_whole_and_names_its_option() -> None:
 
 
 def test_nothing_to_split() -> None:
-    with pytest.raises(Refusal, match="nothing of `demo` can be split over 7 devices") as raised:
+    with pytest.raises(Refusal, match="no layer of `demo` can be split over 7 devices") as raised:
         split_plan(replace(usual(), name="demo"), 7)
     assert raised.value.code == "AX980"
     assert "`attn`: `heads` (8) is not a multiple of 7 devices" in raised.value.details

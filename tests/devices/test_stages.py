@@ -66,11 +66,13 @@ def test_experts_weigh_by_what_they_hold_and_by_what_they_compute() -> None:
     assert layer_loads([1, 3], [None, 5]) == [0.25, 0.75]
 
 
-def test_a_large_embedding_that_the_head_does_not_read_is_a_load_of_the_first_stage() -> None:
+def test_a_table_is_on_the_first_stage_with_the_head_that_reads_it_and_other_heads_on_the_last_one() -> None:
     table: dict[str, Any] = {"dims": {"hidden_size": 32, "vocab_size": 2**16}, "stack": "a*8"}
     tied, own = planned(**table), planned(**table, head={"tied": False})
-    assert [len(stage) for stage in balanced_stages(tied, 2)] == [4, 4]
-    assert next(len(stage) for stage in balanced_stages(own, 2)) < 4
+    for plan, lengths, head in ((tied, [1, 7], 0), (own, [6, 2], 1)):
+        ranges = balanced_stages(plan, 2)
+        assert [len(stage) for stage in ranges] == lengths
+        assert pipeline_plan(plan, ranges).head == head
 
 
 def test_readers_stay_with_the_layer_whose_keys_they_read() -> None:
@@ -95,7 +97,7 @@ def test_values_go_from_stage_to_stage_until_the_last_one_that_reads_them() -> N
     assert [visit.varies for visit in found.visits] == [False, False, True]
     assert found.visits[1].values == ("embedding.per_layer_inputs",)
     assert set(found.visits[2].values) == {"embedding.per_layer_inputs", "18.local.kv", "19.full.kv"}
-    assert found.needed == {"embed_tokens.weight"}  # a tied head reads the table, not that of single layers
+    assert found.head == 0
 
 
 def test_matrices_that_later_layers_use_come_once() -> None:

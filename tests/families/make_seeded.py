@@ -10,6 +10,7 @@
     computed: [slope_rate]        # optional: ends of names of tensors that the class computes where a file lacks them
     whole: {model_type: …, …}     # optional: the model of text and images whose text model `config` is; `class` is its
                                   # class, and the fixture a checkpoint of the text model alone
+    beside: [vision_encoder.]     # optional: how names of the other parts begin, where those of the text have no prefix
     published: {…}                # optional: fields that files before transformers 5 have instead; null takes one away
     rope_kind: type               # optional: the word for the kind in a published `rope_scaling`
     tokens: 40                    # optional: tokens in each of the two rows

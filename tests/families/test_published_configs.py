@@ -40,6 +40,7 @@ class Published(NamedTuple):
 
 
 PUBLISHED: Final = {
+    "Mistral-Large-4-1T-A52B": Published("mistral_large4", 1_050_118_202_912),  # as many as transformers makes of it
     "Muse-Spark-Open-816B-A42B": Published("muse_spark", 819_990_552_064),
     "talkie-13b": Published("talkie", 13_280_257_721),
     "Zamba2-2.7B": Published("zamba2", 2_662_214_560),
@@ -227,6 +228,8 @@ UNSEEN: Final = {
     "kimi_k3": "no copy was at hand, and transformers has no class of it",
     "ling2_5": "no copy was at hand, and transformers has no class of it",
     "longcat_flash_ngram": "no copy was at hand, and transformers has no class of it",
+    "qwen4_exp": "no copy was at hand; as many parameters as transformers makes of its defaults with `ple_layer_ids` "
+    "[2, 7] and an indexer of 16 heads of 256, 149,373,673,088",
     "plamo3": "the file is behind an agreement",
 }
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
@@ -20,6 +21,7 @@ from axon_compose.cli._arguments import PEERS as _PEERS
 from axon_compose.proof.verify import PEERS, PeerReport, Verification, trace, verify
 from axon_compose.proof.verify import _verify as module
 from axon_compose.proof.verify._mlx_lm import run_mlx_lm
+from axon_compose.proof.verify._transformers import _not_computed
 from axon_compose.report import PLAIN
 from axon_compose.report._verify import verify_text
 from tests.families.models import FIXTURES, SETTINGS, difference, expected, model
@@ -178,6 +180,16 @@ def test_transformers_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [peer.status for peer in found.peers] == ["ok", "not installed"]
     assert found.passed
     assert not verify(FIXTURES / "qwen3", tokens=8, against=["transformers"]).passed
+
+
+def test_integers_that_a_class_computes_may_be_missing() -> None:
+    def buffer(floating: bool) -> SimpleNamespace:
+        return SimpleNamespace(is_floating_point=lambda: floating)
+
+    buffers = {"ple.sizes": buffer(False), "gate.bias": buffer(True)}
+    model = SimpleNamespace(named_buffers=buffers.items)
+    assert _not_computed(model, ["up.weight", "ple.sizes", "gate.bias"]) == ["gate.bias", "up.weight"]
+    assert _not_computed(model, {"ple.sizes"}) == []
 
 
 def test_transformers_clamps_the_steps_of_nemotron_h(tmp_path: Path) -> None:

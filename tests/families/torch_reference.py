@@ -96,8 +96,10 @@ class Transformers:
         fields = {**whole, "text_config": recipe["config"]} if whole else recipe["config"]
         self._written, saved = _saved(new_model(fields, self._reads, **self._options))
         saved = {name: tensor for name, tensor in saved.items() if not name.endswith(self._computed)}
-        self._prefix = _OF_TEXT if whole else "model."
-        others = [name for name in saved if whole and not name.startswith((_OF_TEXT, "lm_head."))]
+        beside = tuple(recipe.get("beside", ()))
+        self._prefix = _OF_TEXT if whole and not beside else "model."
+        of_others = (lambda name: name.startswith(beside)) if beside else _of_other_parts
+        others = [name for name in saved if whole and of_others(name)]
         self._other_parts = {name: saved.pop(name) for name in others}
         self.config = self._written["text_config"] if whole else self._written
         self.own = {
@@ -121,6 +123,10 @@ class Transformers:
             return forward(self._model.double(), tokens)[0]
         except RuntimeError:  # the mask of XGLM is a number of float32
             return None
+
+
+def _of_other_parts(name: str) -> bool:
+    return not name.startswith((_OF_TEXT, "lm_head."))
 
 
 def _saved(model: PreTrainedModel) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -33,6 +33,20 @@ def test_unequal_parts_are_refused(entries: int, units: int, size: int) -> None:
         columns(entries, units).ranges(0, size)
 
 
+@pytest.mark.parametrize(("entries", "units", "size"), [(10, 10, 4), (10, 5, 2), (5, 5, 4), (3, 3, 4), (8, 8, 4)])
+def test_padded_parts_are_rounded_up(entries: int, units: int, size: int) -> None:
+    """Together they are the whole in order, with zeros after it."""
+    cut, whole = rows(entries, units, padded=True), np.arange(entries)
+    parts = [whole[slice(*both)] for rank in range(size) for both in cut.ranges(rank, size)]
+    assert np.array_equal(np.concatenate(parts), whole)
+    each = -(-units // size) * (entries // units)
+    assert cut.length(size) == each
+    padded = [np.pad(part, (0, each - len(part)), constant_values=-1) for part in parts]
+    assert np.array_equal(np.concatenate(padded)[:entries], whole)
+    with pytest.raises(ValueError, match="only the last segment"):
+        Cut(0, (*cut.segments, Segment(2, 2)))
+
+
 def test_a_model_that_is_not_split_is_a_shard_of_one() -> None:
     shard = Dims({"hidden_size": 8, "vocab_size": 16}).shard
     assert (shard, shard.sum(3)) == (Shard(0, 1), 3)

@@ -96,6 +96,17 @@ def test_a_closed_gate_adds_nothing(key_heads: int) -> None:
     assert not output(new, made(new, old, arrays_for(old)), X).any()
 
 
+def test_a_sigmoid_that_cannot_be_closed_is_half_open() -> None:
+    old = use_of(HEADS)
+    new = use_of({"type": "gated_delta_net", "num_k_heads": 4, "head_k_dim": 8, "gate_activation": "sigmoid"})
+    arrays = arrays_for(old)
+    found = made(new, old, arrays, init={"half_life": 16.0, "size": 0.3})
+    q, k, v = projected(arrays, 4)
+    o = delta(unit(q) / np.sqrt(8), unit(k), v, 0.5 ** (1 / half_lives(4, 16.0)), 0.5)
+    expected = written(arrays, 0.3 * sizes(arrays, 4)[:, None] * normed(o, 1e-6))
+    assert difference(output(new, found, X)[0], expected) < 1e-5
+
+
 @pytest.mark.parametrize("options", [{}, {"full_rank": True, "lower_bound": -5.0, "d_conv": 1}])
 def test_kimi_delta_attention_reads_what_attention_read(options: dict[str, Any]) -> None:
     old, new = use_of(HEADS), use_of({"type": "kimi_delta_attention", "num_heads": 4, "head_dim": 8, **options})

@@ -196,7 +196,7 @@ class Pieces:
     def _exchanged(self, piece: Piece, tokens: int) -> Traffic:
         total = NOTHING
         for use in piece.uses:
-            width = int(self.plan.dims.vocab_size) if use is self.plan.head else self.hidden
+            width = self.tensor * int(use.dims.vocab_size) if use is self.plan.head else self.hidden
             if use.shard_output == "sum":
                 total += all_reduce(tokens * width * self.width, self.tensor)
             elif use.shard_output == "gather":

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
-from axon_compose.analysis.devices._collectives import NOTHING, Traffic, send
+from axon_compose.analysis.devices._collectives import NOTHING, Traffic, all_reduce, send
 from axon_compose.analysis.devices._hardware import Hardware
 from axon_compose.analysis.devices._pieces import Piece, Pieces
 from axon_compose.devices import PipelinePlan, Visit
@@ -17,9 +16,8 @@ __all__ = ["Spread"]
 class Spread:
     """One copy of a model, laid on tensor x pipeline devices. Devices that share a layer have equal parts.
 
-    Every stage has the head, the final norm and what the head reads of the embedding, as `axon_compose.model` has it:
-    all devices end with the same scores. The rest of the embedding is on the first stage alone. A layer that uses the
-    weights of another one runs where that one is.
+    The embedding is on the first stage alone, and the head on one stage too, as `axon_compose.model` has it; all
+    devices get its scores. A layer that uses the weights of another one runs where that one is.
 
     Attributes:
         pieces: One device's plan.
@@ -49,9 +47,10 @@ class Spread:
 
     def weight_bytes(self, stage: int) -> int:
         """Weights of a stage when a model runs."""
-        entering = stage == self.plan.visits[0].stage
-        first = self.pieces.weights(self.pieces.first) if entering else self._needed
-        return first + self._own(stage) + self.pieces.weights(self.pieces.last)
+        first = self.pieces.weights(self.pieces.first) if stage == self.plan.visits[0].stage else 0
+        head = self.pieces.storage.nbytes(self.pieces.plan.head)
+        norm = self.pieces.weights(self.pieces.last) - head
+        return first + self._own(stage) + norm + (head if stage == self.plan.head else 0)
 
     def used_bytes(self, stage: int) -> int:
         """Weights that a stage computes with: the first one looks tokens up, the last one makes scores."""
@@ -62,12 +61,6 @@ class Spread:
     def _own(self, stage: int) -> int:
         layers = (self.pieces.layers[index] for index in self.plan.stages[stage].layers)
         return sum(self.pieces.weights(piece) for piece in layers if piece.layer and piece.layer.owner is None)
-
-    @cached_property
-    def _needed(self) -> int:
-        """What the head reads of the embedding."""
-        table, storage = self.pieces.plan.embedding, self.pieces.storage
-        return sum(storage.parameter(table, name) for name in self.plan.needed)
 
     def cache_bytes(self, stage: int, batch: int) -> int:
         """Caches of a stage's layers."""
@@ -146,24 +139,25 @@ class Spread:
                 total += self.pieces.published(source, tokens, batch)
         return total
 
-    def broadcast(self, tokens: int) -> tuple[Traffic, dict[int, float]]:
-        """What goes round the ring both ways after the last layer, so that each stage makes the scores.
+    def scored(self, tokens: int) -> tuple[Traffic, list[float]]:
+        """What is sent after the last layer: what the head reads to the stage that has it, and scores to all.
 
         Returns:
             What waits for each other, and bytes by the stage that sends them.
         """
-        nbytes, size, root = tokens * self.pieces.hidden * self.pieces.width, self.stages, self.plan.visits[-1].stage
-        ways = (size // 2, (size + 1) // 2 - 1)
-        sent: dict[int, float] = {}
-        for number, step in zip(ways, (1, -1), strict=True):
-            for hop in range(number):
-                stage = (root + step * hop) % size
-                sent[stage] = sent.get(stage, 0) + nbytes
-        return send(nbytes).times(max(ways)), sent
+        if self.stages == 1:
+            return NOTHING, [0.0]
+        read = send(tokens * self.pieces.hidden * self.pieces.width)
+        scores = all_reduce(tokens * int(self.pieces.plan.dims.vocab_size) * self.pieces.width, self.stages)
+        total, sent = scores, [scores.nbytes] * self.stages
+        for stage in self._way(self.plan.visits[-1].stage, self.plan.head):
+            total += read
+            sent[stage] += read.nbytes
+        return total, sent
 
     def path(self, tokens: int) -> tuple[Traffic, Traffic]:
         """All that waits for each other in one more token of each sequence: inside of stages, and between them."""
-        inside, (between, _) = NOTHING, self.broadcast(tokens)
+        inside, (between, _) = NOTHING, self.scored(tokens)
         for stage in range(self.stages):
             inside += self.shared(stage, tokens)
         for _, traffic in self.hops(tokens, tokens):
@@ -186,8 +180,7 @@ class Spread:
         for stage, traffic in self.hops(tokens):
             sent[stage] += traffic.nbytes
         if scores:
-            for stage, nbytes in self.broadcast(tokens)[1].items():
-                sent[stage] += nbytes
+            sent = [before + more for before, more in zip(sent, self.scored(tokens)[1], strict=True)]
         return max(sent)
 
     def handed_on(self, stage: int, tokens: int, batch: int) -> Traffic:

@@ -3,10 +3,12 @@
 With n devices of M bytes/s of memory, links of K bytes/s and messages of l seconds, one more token of b sequences takes
 
     tensor n     moved(rank) / M  +  sum over outputs that are joined of [ messages * l + bytes / K ]
-    pipeline n   sum over stages of [ moved(stage) / M ]  +  (n - 1 + n // 2) * [ l + b * D * width / K ]
+    pipeline n   sum over stages of [ moved(stage) / M ]  +  h * [ l + b * D * width / K ]
+                 +  2 (n - 1) * [ l + b * V * width / n / K ]
     data n       what one device takes for ceil(b / n) sequences
 
-since every sum has to be there before the next component begins, and since mlx-lm gives all sequences to one stage
+with h = n where the head reads the table of the embedding, which is on the first stage, and n - 1 otherwise: since
+every sum has to be there before the next component begins, and since mlx-lm gives all sequences to one stage
 after another. Operations take no time here: decoding is bound by memory.
 """
 

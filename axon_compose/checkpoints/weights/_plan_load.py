@@ -251,7 +251,7 @@ class _Planner:
 
     def fit(self, found: Found, sources: Sequence[Source], names: Sequence[str | None]) -> Transfer | None:
         """The one way of doing it that gives the shapes of the model."""
-        joined = found.rule.written.join is not None
+        joined = found.rule.written.join is not None or found.rule.written.parts is not None
         if not joined and any(source.forms() != sources[0].forms() for source in sources):
             odd = next(source for source in sources if source.forms() != sources[0].forms())
             self.faults.misshaped.append(
@@ -324,7 +324,10 @@ def difference(transfer: Transfer, form: Form) -> str | None:
 def _together(found: Found, sources: Sequence[Source]) -> list[Form]:
     """What the tensors may be: each of those that are alike, or all together where they are joined."""
     forms, axis = sources[0].forms(), found.rule.written.axis
-    if not found.rule.written.join or any(axis >= len(form.shape) for source in sources for form in source.forms()):
+    written = found.rule.written
+    if not (written.join or written.parts) or any(
+        axis >= len(form.shape) for source in sources for form in source.forms()
+    ):
         return forms
     whole = [sum(source.forms()[0].shape[axis] for source in sources)]
     return [Form((*form.shape[:axis], *whole, *form.shape[axis + 1 :]), form.packing) for form in forms]
@@ -334,6 +337,8 @@ def _odd_member(transfer: Transfer) -> str | None:
     """Which of the tensors that are joined has another shape than the rule says."""
     if transfer.joined is None:
         return None
+    if len(transfer.joined.parts) != len(transfer.sources):
+        return f"it joins {len(transfer.sources)} tensors, which are not of equal lengths but the last"
     for source, form in zip(transfer.sources, transfer.forms(), strict=True):
         if form not in source.forms():
             return f"it joins {shown(source.name)} as {list(form.shape)}, which is {_shape_text(source)}"

@@ -23,7 +23,7 @@ from axon_compose.checkpoints.weights._plan_load import difference, plan_load
 from axon_compose.checkpoints.weights._rules import Found, Origin, RuleBook
 from axon_compose.checkpoints.weights._steps import Shape, StepError
 from axon_compose.checkpoints.weights._storage import Form, Source
-from axon_compose.checkpoints.weights._transfer import Transfer, make_transfer, transposes
+from axon_compose.checkpoints.weights._transfer import Transfer, in_parts, make_transfer, transposes
 from axon_compose.language.document import HuggingFace, Layout, WeightRule
 from axon_compose.plan import Plan
 
@@ -291,6 +291,9 @@ class _Saver:
                 shape = self.before_reshape(found, shape)
         if not written.stack:
             return 1, shape
+        if written.parts is not None:
+            count = self.book.extent(found.rule, written.parts, found.captures)
+            return len(in_parts(shape, count).parts), shape
         if not shape:
             raise StepError("a scalar cannot be unstacked")
         return shape[0], shape[1:]
@@ -304,7 +307,7 @@ class _Saver:
             ]
             known = prod(extent for extent in before if extent != -1)
             return tuple(prod(shape) // known if extent == -1 else extent for extent in before)
-        lead, inner = (shape[:1], shape[1:]) if written.stack else ((), shape)
+        lead, inner = (shape[:1], shape[1:]) if written.stack and written.parts is None else ((), shape)
         if not found.rest and (len(inner) <= 2 or sum(extent != 1 for extent in inner) <= 1):
             return (*lead, prod(inner))
         return (*lead, prod(inner[:-1]), inner[-1])

@@ -26,7 +26,7 @@ from axon_compose.checkpoints.weights._steps import (
 )
 from axon_compose.checkpoints.weights._storage import Form, Source
 
-__all__ = ["Output", "Transfer", "make_transfer", "transposes"]
+__all__ = ["Output", "Transfer", "in_parts", "make_transfer", "transposes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def make_transfer(
         book: Computes the rule's formulas.
         found: The rule and its captures.
         sources: One tensor, or those that are stacked or joined.
-        form: What each of them is; what they are together if they are joined.
+        form: What each of them is; what they are together if they are joined, or parts of one axis.
         outputs: Name and shape of the parameter for each target, None where the model has none.
         moved: Do what `reshape` and `transpose` say; false for tensors that are laid out already.
 
@@ -176,8 +176,11 @@ def make_transfer(
     """
     rule, captures = found.rule, found.captures
     written = rule.written
-    stacked = written.stack is not None
-    joined = _division(book, found, [[size] for size in written.members.values()], form.shape)
+    stacked = written.stack is not None and written.parts is None
+    if written.parts is None:
+        joined = _division(book, found, [[size] for size in written.members.values()], form.shape)
+    else:
+        joined = in_parts(form.shape, len(sources))
     shape = (len(sources), *form.shape) if stacked else form.shape
     steps: list[Step] = []
     if moved and written.reshape and (len(form.shape) > 1 or not found.rest):
@@ -205,6 +208,19 @@ def make_transfer(
         for output, part_steps in zip(outputs, own, strict=True)
     )
     return Transfer(str(rule), tuple(sources), form, stacked, tuple(steps), split, made, joined)
+
+
+def in_parts(shape: Shape, count: int) -> Split:
+    """The first axis in so many parts or fewer, of equal lengths but the last, as `torch.chunk` cuts.
+
+    Raises:
+        StepError: There is no such axis.
+    """
+    if not shape:
+        raise StepError("a scalar has no parts")
+    each = max(1, -(-shape[0] // count))
+    lengths = [min(each, shape[0] - start) for start in range(0, shape[0], each)]
+    return Split(0, 1, tuple((length,) for length in lengths))
 
 
 def _division(book: RuleBook, found: Found, parts: Sequence[Sequence[Any]], shape: Shape) -> Split | None:

@@ -59,6 +59,11 @@ class WeightRule(Section):
     )
     drop: bool = Field(default=False, description="Drop the tensor.")
     stack: Name | None = Field(default=None, description="Capture over which tensors are stacked, on a new first axis.")
+    parts: Extent | None = Field(
+        default=None,
+        description="Those of `stack` follow each other along the first axis instead; an export writes so many, of "
+        "equal lengths but the last.",
+    )
     join: dict[Name, dict[str, Extent | None]] | None = Field(
         default=None,
         min_length=1,

@@ -16,7 +16,7 @@ __all__ = ["check_faults", "check_weights"]
 
 #: Keys that work on a tensor, and so say nothing where it is dropped.
 _STEPS: Final = (
-    "stack", "join", "reshape", "reshape_from", "transpose", "if_needed", "add", "scale", "pairs_to_halves",
+    "stack", "parts", "join", "reshape", "reshape_from", "transpose", "if_needed", "add", "scale", "pairs_to_halves",
     "negative_exp", "unit_rows", "integers", "axis", "groups",
 )  # fmt: skip
 _SHAPES: Final = ("reshape", "reshape_from")
@@ -160,8 +160,10 @@ class _Check:
         idle += ["reshape_from"] if "reshape_from" in given and not (self.rule.reshape or self.rule.drop) else []
         moves = self.rule.reshape or self.rule.transpose or any(part.transpose for part in self.parts())
         idle += ["if_needed"] if "if_needed" in given and not (moves or self.rule.drop) else []
+        idle += ["parts"] if "parts" in given and not (self.rule.stack or self.rule.drop) else []
         for key in idle:
-            owner = {"reshape_from": "reshape", "if_needed": "reshape` or `transpose"}.get(key, "split` or `join")
+            owners = {"reshape_from": "reshape", "if_needed": "reshape` or `transpose", "parts": "stack"}
+            owner = owners.get(key, "split` or `join")
             why = "the tensor is dropped" if self.rule.drop else f"it belongs to `{owner}`"
             self.problems.error(
                 "AX163", f"`{key}` has no effect: {why}", self.document.place(*self.path, key, key=True)
@@ -172,7 +174,7 @@ class _Check:
             if (
                 isinstance(value, int)
                 and not isinstance(value, bool)
-                and path[0] in ("split", "join", "groups", "pairs_to_halves", *_SHAPES)
+                and path[0] in ("split", "join", "parts", "groups", "pairs_to_halves", *_SHAPES)
             ):
                 allowed = value >= 1 or (value == -1 and path[0] in _SHAPES)
                 if not allowed:
@@ -206,6 +208,7 @@ def _values(rule: WeightRule) -> Iterator[tuple[Path, Any]]:
             yield ("split", text, "sizes", index) if part.sizes else ("split", text, "size"), extent
     for text, extent in rule.members.items():
         yield ("join", str(rule.gathers), text), extent
+    yield ("parts",), rule.parts
     yield ("add",), rule.add
     yield ("scale",), rule.scale
     yield ("pairs_to_halves",), rule.pairs_to_halves

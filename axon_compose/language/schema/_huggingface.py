@@ -87,6 +87,7 @@ def huggingface_definitions() -> dict[str, Schema]:
                 "to": from_field(WeightRule, "to", type=["string", "null"]),
                 "drop": from_field(WeightRule, "drop", type="boolean"),
                 "stack": from_field(WeightRule, "stack", type=["string", "null"], pattern=NAME),
+                "parts": from_field(WeightRule, "parts", **or_formula({"type": ["integer", "null"]})),
                 "join": from_field(
                     WeightRule,
                     "join",

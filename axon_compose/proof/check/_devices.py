@@ -128,7 +128,7 @@ def shared(subject: Subject, size: int) -> Shared:
         size: Number of devices.
 
     Raises:
-        Refusal: `AX980`, nothing of the model can be split over that number of devices.
+        Refusal: `AX980`, no layer can be split over that number of devices.
     """
     tensor, feeding = split_plan(subject.plan, size), ways(subject)
     rows = _ragged(subject)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def run_transformers(folder: Path, tokens: mx.array) -> Trace:
             trust_remote_code=False,
             output_loading_info=True,
         )
-        missing = sorted(loaded["missing_keys"])
+        missing = _not_computed(model, loaded["missing_keys"])
         if missing:
             raise ValueError(f"it finds no weights for {len(missing)} parameters: {', '.join(missing[:3])}")
         hidden: list[torch.Tensor] = []
@@ -49,6 +49,12 @@ def run_transformers(folder: Path, tokens: mx.array) -> Trace:
                 hooks.callback(layer.register_forward_hook(_listener(hidden), with_kwargs=True).remove)
             logits = model(torch.tensor(tokens.tolist()), use_cache=False).logits
     return Trace(_array(logits), hidden=tuple(map(_array, hidden)))
+
+
+def _not_computed(model: Any, missing: Iterable[str]) -> list[str]:
+    """Those that are random without a tensor: buffers of integers come of the configuration, such as tables' sizes."""
+    computed = {name for name, buffer in model.named_buffers() if not buffer.is_floating_point()}
+    return sorted(set(missing) - computed)
 
 
 def _listener(hidden: list[Any]) -> Any:

@@ -11,6 +11,7 @@ from axon_compose.registry import Dims, Options
 __all__ = [
     "GATE_HELP",
     "KV_HEADS_HELP",
+    "LOG_SCALING_HELP",
     "OFFSET_HELP",
     "SINKS_HELP",
     "TEMPERATURE_HELP",
@@ -37,6 +38,10 @@ GATE_HELP: Final = (
 )
 KV_HEADS_HELP: Final = "Number of key/value heads, a divisor of `num_heads`; as many as those unless given."
 OFFSET_HELP: Final = "Added to the learned scale; 1 for weights around zero, as Gemma and Nemotron store them."
+LOG_SCALING_HELP: Final = (
+    "Learn a factor of each head's queries that grows with the logarithm of their position, "
+    "`scale * log(position + 1) + bias`."
+)
 SINKS_HELP: Final = (
     "Learn a score for each head that takes part in the softmax but has no value: the head may attend to nothing."
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from axon_compose.registry import KV, Options
 from axon_core.specs._flops import attention_flops, pairs, product_flops
-from axon_core.specs._heads import HeadNormOptions, QKNorm
+from axon_core.specs._heads import LOG_SCALING_HELP, HeadNormOptions, QKNorm
 
 __all__ = ["BlockIndexerOptions", "IndexerOptions", "block_params", "indexer_cache", "token_params"]
 
@@ -26,7 +28,11 @@ class IndexerOptions(Options):
     rope_last: bool = Field(
         default=False, description="Rotate the last `qk_rope_head_dim` dimensions of a head instead of the first."
     )
-    norm_eps: float = Field(default=1e-6, gt=0, description="Added to the variance in the norm of keys.")
+    norm_eps: float = Field(default=1e-6, gt=0, description="Added to the variance in the norms.")
+    query_norm: bool = Field(
+        default=False, description="Layer norm of what queries come out of, as keys have one (Mistral Large 4)."
+    )
+    log_scaling: bool = Field(default=False, description=LOG_SCALING_HELP)
     pool_size: int | None = Field(
         default=None,
         gt=1,
@@ -53,10 +59,12 @@ class IndexerOptions(Options):
 
 
 class BlockIndexerOptions(Options):
-    """Which blocks of keys a query attends to: those with the best scores of a small attention (MiniMax-M3)."""
+    """Which blocks of keys a query attends to: those with the best scores of a small attention."""
 
     num_heads: int = Field(
-        gt=0, description="Number of heads; each chooses for an equal part of the attention's query heads."
+        gt=0,
+        description="Number of heads; each chooses for an equal part of the attention's query heads, or with "
+        "`pooling: mean` all of them together for all.",
     )
     head_dim: int = Field(gt=0, description="Width of a head; all heads share one key per token, which is cached.")
     block_size: int = Field(gt=0, description="Tokens of a block; blocks are counted from a sequence's first token.")
@@ -68,10 +76,18 @@ class BlockIndexerOptions(Options):
         default_factory=HeadNormOptions,
         description="Norm of queries and keys before rope: a mapping, or false for none.",
     )
+    pooling: Literal["max", "mean"] = Field(
+        default="max",
+        description="What is scored: every key, of which the best stands for its block (MiniMax-M3), or the `mean` of "
+        "the keys of a block (Qwen4). With `mean` only full blocks are chosen, and the tokens after the last full one "
+        "are always attended to; `local_blocks` has no meaning.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> BlockIndexerOptions:
-        if self.local_blocks > self.top_k:
+        if self.pooling == "mean" and "local_blocks" in self.model_fields_set:
+            raise ValueError("`local_blocks` does not go with `pooling: mean`, which chooses full blocks alone")
+        if self.pooling == "max" and self.local_blocks > self.top_k:
             raise ValueError(f"`local_blocks` ({self.local_blocks}) is more than `top_k` ({self.top_k})")
         if self.norm is not None and self.norm.when == "after_rope":
             raise ValueError("the `norm` of an indexer is before rope")
@@ -79,12 +95,13 @@ class BlockIndexerOptions(Options):
 
     @property
     def chosen(self) -> int:
-        """Tokens of all blocks that a query attends to."""
-        return self.top_k * self.block_size
+        """Tokens that a query attends to, at most: with means also those of a block that is not full."""
+        return self.top_k * self.block_size + (self.block_size - 1 if self.pooling == "mean" else 0)
 
     def flops(self, shapes: Shapes, tokens: int, context: int) -> int:
         """Keys of every token; queries and scores of those that see more blocks than are chosen."""
-        return _flops(shapes, ("indexer.k_proj.weight",), self.num_heads * self.head_dim, self.chosen, tokens, context)
+        width, pool = self.num_heads * self.head_dim, self.block_size if self.pooling == "mean" else 1
+        return _flops(shapes, ("indexer.k_proj.weight",), width, self.chosen, tokens, context, pool)
 
 
 def _flops(
@@ -107,6 +124,10 @@ def token_params(options: IndexerOptions, hidden: int, queries: int) -> Shapes:
         "indexer.k_norm.bias": (width,),
         "indexer.weights_proj.weight": (heads, hidden),
     }
+    if options.query_norm:
+        found |= {"indexer.q_norm.weight": (queries,), "indexer.q_norm.bias": (queries,)}
+    if options.log_scaling:
+        found |= {f"indexer.log_scaling.{name}": (heads,) for name in ("scale", "bias")}
     if options.pool_size is not None:
         found |= {"indexer.pool_gate.weight": (width, hidden), "indexer.pool_bias": (options.pool_size, width)}
     return found

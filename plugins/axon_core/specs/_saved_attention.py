@@ -83,20 +83,31 @@ def attention_saved(
         found += in_float32(tokens, cast=queries) + (Array("reached", (reached,), "float32"),)
     if options.indexer is not None and tokens > options.indexer.chosen:
         # What each head may see instead of one mask for all, a byte for a pair in each sequence.
-        masks = heads if options.indexer.num_heads > 1 else 1
+        apart = options.indexer.num_heads > 1 and options.indexer.pooling == "max"
+        masks = heads if apart else 1
         scores = (*scores[:-1], Array("chosen", (masks, tokens * tokens // 2), "float16"))
     return found + scores
 
 
-def latent_saved(tokens: int, hidden: int, options: Any) -> Saved:
+def latent_saved(tokens: int, hidden: int, options: Any, dtype: str) -> Saved:
     """Attention to keys and values out of a latent: the latent, and what is made of it for every head."""
     heads, rank = options.num_heads, options.kv_lora_rank
     key, value = options.qk_nope_head_dim + options.qk_rope_head_dim, options.value_dim
     found = each(tokens, input=hidden, queries=heads * key, keys=heads * key, values=heads * value)
-    found += each(tokens, attended=heads * value, latent=rank, angles=2 * options.qk_rope_head_dim)
-    found += norm_saved(tokens, rank, name="latent_norm")
+    found += each(tokens, attended=heads * value)
+    if options.kv_from is None:
+        found += each(tokens, latent=rank) + norm_saved(tokens, rank, name="latent_norm")
     if options.q_lora_rank is not None:
         found += each(tokens, q_latent=options.q_lora_rank) + norm_saved(tokens, options.q_lora_rank, name="q_norm")
     if options.gate is not None:
         found += each(tokens, gate=options.gate_dim, gated=heads * value)
+    if options.log_scaling:
+        found += each(tokens, unscaled=heads * key)
+    if options.rope is not None and options.rope.learned:
+        width = options.rope.rotated(options.qk_rope_head_dim)
+        # Cosines, sines, angles, and what they turn: parts of whole heads, or their casts.
+        turned = heads * key if dtype == "float32" else width * (heads + (options.kv_from is None))
+        found += in_float32(tokens, turn=3 * width // 2, turned=turned)
+    else:
+        found += each(tokens, angles=2 * options.qk_rope_head_dim)
     return found + scores_saved(tokens, heads, None)

@@ -131,7 +131,7 @@ class AttentionOptions(Options):
     indexer: BlockIndexerOptions | None = Field(
         default=None,
         description="Attend to the blocks of keys with the best scores of a small attention, which has a cache of its "
-        "own (MiniMax-M3); to all unless given.",
+        "own (MiniMax-M3, Qwen4); to all unless given.",
     )
 
     @field_validator("num_kv_heads")
@@ -145,7 +145,7 @@ class AttentionOptions(Options):
     @model_validator(mode="after")
     def _chooses(self) -> AttentionOptions:
         if self.indexer is not None:
-            if self.num_heads % self.indexer.num_heads:
+            if self.indexer.pooling == "max" and self.num_heads % self.indexer.num_heads:
                 raise ValueError(
                     f"`num_heads` ({self.num_heads}) is not a multiple of `indexer.num_heads` "
                     f"({self.indexer.num_heads})"
@@ -282,12 +282,21 @@ def _shrink(options: AttentionOptions, dims: Dims) -> dict[str, Any]:
     if isinstance(small.get("rope"), Mapping):
         small["rope"] = small_rope(small["rope"], options.head_dim, 16)
     if options.indexer is not None:
-        kv_heads = options.num_kv_heads or options.num_heads
-        heads = (small.get("num_kv_heads") or small["num_heads"]) if options.indexer.num_heads == kv_heads else 1
-        limits = {"block_size": 4, "top_k": 3, "local_blocks": 2}
-        small["indexer"] = written(options.indexer) | limited(options.indexer, limits)
-        small["indexer"] |= {"num_heads": heads, "head_dim": 16}
+        small["indexer"] = _shrink_indexer(options, small.get("num_kv_heads") or small["num_heads"])
     return small
+
+
+def _shrink_indexer(options: AttentionOptions, kv_heads: int) -> dict[str, Any]:
+    """As many heads as there are keys, where each chose for one; of heads that choose together, two."""
+    indexer = options.indexer
+    assert indexer is not None
+    limits = {"block_size": 4, "top_k": 3}
+    if indexer.pooling == "mean":
+        heads = min(indexer.num_heads, 2)
+    else:
+        limits["local_blocks"] = 2
+        heads = kv_heads if indexer.num_heads == (options.num_kv_heads or options.num_heads) else 1
+    return written(indexer) | limited(indexer, limits) | {"num_heads": heads, "head_dim": 16}
 
 
 _LLAMA3: Final = {"type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}
@@ -372,6 +381,11 @@ _ATTENTION: Final = ComponentSpec(
         {"num_heads": 4, "v_head_dim": 24, "window_size": 8, "sinks": True, "rope": {"reverse": True}},
         {"num_heads": 4, "num_kv_heads": 2, "output_norm": True, "gate": "elementwise", "head_gain": True},
         {"num_heads": 4, "num_kv_heads": 2, "qk_norm": {"when": "after_rope"}, "k_norm_scale": "queries"},
+        {
+            "num_heads": 4,
+            "num_kv_heads": 2,
+            "indexer": {"num_heads": 3, "head_dim": 16, "block_size": 4, "top_k": 3, "pooling": "mean"},
+        },
     ),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -39,6 +39,9 @@ class GatedDeltaNetOptions(Options):
         default=False,
         description="Queries, keys and values have projections and convolutions of their own (OLMo Hybrid); by default "
         "one for all three.",
+    )
+    gate_activation: Literal["silu", "sigmoid"] = Field(
+        default="silu", description="Activation of the gate that multiplies the normalised output."
     )
 
     @field_validator("num_v_heads")
@@ -98,8 +101,9 @@ def _saved(options: GatedDeltaNetOptions, dims: Dims, tokens: int, dtype: str) -
     found += convolution_saved(tokens, 2 * keys + values, options.d_conv, dtype)
     found += in_float32(tokens, sigmoid=2 * keys + values, activated=2 * keys + values)
     found += in_float32(tokens, keys=2 * keys, queries=keys, decays=4 * heads, lengths=4 * key_heads + 2 * heads)
-    found += in_float32(tokens, recalled=values, unit=values, gate_sigmoid=values, gate=values, normed=values)
-    found += in_float32(tokens, gate_input=values)
+    found += in_float32(tokens, recalled=values, unit=values, gate_sigmoid=values, normed=values)
+    if options.gate_activation == "silu":
+        found += in_float32(tokens, gate=values, gate_input=values)
     # Chunks of 32 tokens, or 64 on a GPU.
     chunk = delta_chunk(tokens)
     if tokens % chunk:  # copies with the tokens that the last chunk lacks
@@ -150,6 +154,7 @@ SPECS: Final = (
             {"num_k_heads": 1, "num_v_heads": 3, "head_k_dim": 32, "d_conv": 1, "norm_eps": 1e-5},
             {"num_k_heads": 2, "head_k_dim": 24, "d_conv": 2},
             {"num_k_heads": 2, "head_k_dim": 16, "neg_eigval": True},
+            {"num_k_heads": 2, "head_k_dim": 16, "gate_activation": "sigmoid"},
             {"num_k_heads": 2, "num_v_heads": 4, "head_k_dim": 16, "head_v_dim": 24, "separate": True},
         ),
     ),

@@ -11,7 +11,7 @@ from axon_compose.registry import Array, ComponentSpec, Dims, Learning, Options,
 from axon_core.specs._saved import each, in_float32
 from axon_core.specs._small import limited
 
-__all__ = ["SPECS", "HyperConnectionsOptions"]
+__all__ = ["SPECS", "HyperConnectionsOptions", "all_streams"]
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -97,6 +97,20 @@ def _end_saved(options: HyperConnectionsOptions, dims: Dims, tokens: int, dtype:
     return in_float32(tokens, streams=2 * wide, sum=dims.hidden_size, gates=3 * n + 2)
 
 
+def all_streams(options: type[Options]) -> ComponentSpec:
+    """The connection `all` of a scheme whose options have `streams`."""
+    return ComponentSpec(
+        name="all",
+        kind="connection",
+        options=options,
+        module="axon_core.hyper_connections:AllStreams.from_options",
+        summary="A branch reads all streams side by side, and its output is added to them.",
+        flops=lambda options, dims, tokens, context: 0,  # elementwise
+        saved=lambda options, dims, tokens, dtype: (),
+        streams=lambda options, dims: options.streams,
+    )
+
+
 def _shrink(options: HyperConnectionsOptions, dims: Dims) -> dict[str, Any]:
     return written(options) | limited(options, {"streams": 3})
 
@@ -132,6 +146,7 @@ SPECS: Final = (
                 saved=_connection_saved,
                 float32=("fn", "base", "scale"),
             ),
+            all_streams(HyperConnectionsOptions),
         ),
         examples=(
             {},

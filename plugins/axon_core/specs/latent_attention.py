@@ -10,7 +10,15 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from axon_compose.registry import KV, CacheSpec, ComponentSpec, Composite, Dims, Options, written
 from axon_core.specs._flops import attention_flops, pairs, product_flops
-from axon_core.specs._heads import GATE_HELP, SINKS_HELP, TEMPERATURE_HELP, GateName, TemperatureOptions, switch
+from axon_core.specs._heads import (
+    GATE_HELP,
+    LOG_SCALING_HELP,
+    SINKS_HELP,
+    TEMPERATURE_HELP,
+    GateName,
+    TemperatureOptions,
+    switch,
+)
 from axon_core.specs._indexer import IndexerOptions, indexer_cache, token_params
 from axon_core.specs._learning import learned
 from axon_core.specs._rope import RopeOptions
@@ -27,6 +35,11 @@ class LatentRopeOptions(RopeOptions):
 
     traditional: bool = Field(
         default=True, description="Pair neighbours (0,1), (2,3) …, as DeepSeek does, instead of the two halves."
+    )
+    learned: bool = Field(
+        default=False,
+        description="Learn a factor `exp(alpha)` of each frequency, with alphas that begin as 0 (LeRoPE). Those of "
+        "another layer with `alphas_from`, so that all layers learn the same ones.",
     )
 
 
@@ -84,7 +97,18 @@ class LatentAttentionOptions(Options):
         description="Component whose choice of tokens is taken, from the nearest earlier layer that uses it, instead "
         "of one by an indexer of its own.",
     )
+    kv_from: str | None = Field(
+        default=None,
+        description="Component whose latents and rotated keys are read, from the nearest earlier layer that uses it "
+        "and makes its own; keys and values of the heads are made of them by this layer's own matrices.",
+    )
+    alphas_from: str | None = Field(
+        default=None,
+        description="Component whose learned alphas of rotary frequencies are taken, from the nearest earlier layer "
+        "that uses it and has its own; needs `rope.learned`.",
+    )
     temperature: TemperatureOptions | None = Field(default=None, description=TEMPERATURE_HELP)
+    log_scaling: bool = Field(default=False, description=LOG_SCALING_HELP)
     sinks: bool = Field(default=False, description=SINKS_HELP)
     gate: GateName | None = Field(default=None, description=GATE_HELP)
 
@@ -94,6 +118,8 @@ class LatentAttentionOptions(Options):
             raise ValueError("`lora_scale.q` needs a `q_lora_rank`: without one, queries come out of no latent")
         if self.rope is not None and not self.qk_rope_head_dim:
             raise ValueError("with a `qk_rope_head_dim` of 0 nothing is rotated: write `rope: false`")
+        if self.alphas_from is not None and not (self.rope is not None and self.rope.learned):
+            raise ValueError("`alphas_from` takes what `rope` has learned elsewhere: it needs `rope: {learned: true}`")
         if self.indexer is not None and self.rope is not None and self.indexer.head_dim < self.qk_rope_head_dim:
             raise ValueError(
                 f"`indexer.head_dim` ({self.indexer.head_dim}) is less than `qk_rope_head_dim` "
@@ -105,6 +131,13 @@ class LatentAttentionOptions(Options):
     def own_indexer(self) -> IndexerOptions | None:
         """The indexer of this layer itself."""
         return None if self.index_from is not None else self.indexer
+
+    @property
+    def own_alphas(self) -> int:
+        """Learned numbers of rotary frequencies that this layer itself has."""
+        if self.rope is None or not self.rope.learned or self.alphas_from is not None:
+            return 0
+        return self.rope.rotated(self.qk_rope_head_dim) // 2
 
     @property
     def value_dim(self) -> int:
@@ -136,12 +169,13 @@ def _params(options: LatentAttentionOptions, dims: Dims) -> dict[str, tuple[int,
         options.rope.rotated(options.qk_rope_head_dim)  # refuses what does not fit
     queries = heads * (options.qk_nope_head_dim + options.qk_rope_head_dim)
     found: dict[str, tuple[int, ...]] = {
-        "kv_a_proj_with_mqa.weight": (rank + options.qk_rope_head_dim, hidden),
-        "kv_a_layernorm.weight": (rank,),
         "embed_q.weight": (heads, rank, options.qk_nope_head_dim),
         "unembed_out.weight": (heads, options.value_dim, rank),
         "o_proj.weight": (hidden, heads * options.value_dim),
     }
+    if options.kv_from is None:
+        found["kv_a_proj_with_mqa.weight"] = (rank + options.qk_rope_head_dim, hidden)
+        found["kv_a_layernorm.weight"] = (rank,)
     if options.q_lora_rank is None:
         found["q_proj.weight"] = (queries, hidden)
     else:
@@ -152,6 +186,10 @@ def _params(options: LatentAttentionOptions, dims: Dims) -> dict[str, tuple[int,
         found["g_proj.weight"] = (options.gate_dim, hidden)
     if options.sinks:
         found["sinks"] = (heads,)
+    if options.log_scaling:
+        found |= {f"log_scaling.{name}": (heads,) for name in ("scale", "bias")}
+    if options.own_alphas:
+        found["rope_alpha"] = (options.own_alphas,)
     if options.bias:
         for name in ("q_a_proj", "kv_a_proj_with_mqa", "o_proj"):
             if f"{name}.weight" in found:
@@ -203,12 +241,13 @@ def _shrink(options: LatentAttentionOptions, dims: Dims) -> dict[str, Any]:
     return small
 
 
-def _cache(options: LatentAttentionOptions, dims: Dims) -> CacheSpec:
-    latents = KV(1, options.kv_lora_rank, options.qk_rope_head_dim)
-    return latents if options.own_indexer is None else Composite((latents, indexer_cache(options.own_indexer)))
+def _cache(options: LatentAttentionOptions, dims: Dims) -> CacheSpec | None:
+    latents = None if options.kv_from is not None else KV(1, options.kv_lora_rank, options.qk_rope_head_dim)
+    keys = None if options.own_indexer is None else indexer_cache(options.own_indexer)
+    return Composite((latents, keys)) if latents and keys else latents or keys
 
 
-def _accepts(options: LatentAttentionOptions, source: Any, dims: Dims) -> str | None:
+def _accepts_selection(options: LatentAttentionOptions, source: Any, dims: Dims) -> str | None:
     """Why the choice of `source` cannot serve, or None."""
     if not isinstance(source, LatentAttentionOptions) or source.indexer is None:
         return "it has no `indexer`"
@@ -217,6 +256,30 @@ def _accepts(options: LatentAttentionOptions, source: Any, dims: Dims) -> str | 
         if own != other:
             return f"`indexer.{name}` is {own}, that of the source {other}"
     return None
+
+
+def _accepts_latents(options: LatentAttentionOptions, source: Any, dims: Dims) -> str | None:
+    """Why the latents of `source` cannot serve, or None: they come with their factor, and keys rotated."""
+    if not isinstance(source, LatentAttentionOptions):
+        return "it has no latents"
+    for name in ("kv_lora_rank", "qk_rope_head_dim"):
+        own, other = getattr(options, name), getattr(source, name)
+        if own != other:
+            return f"`{name}` is {own}, that of the source {other}"
+    if options.rope != source.rope:
+        return "`rope` differs from that of the source, whose keys are already rotated"
+    if options.lora_scale.kv != source.lora_scale.kv:
+        return "`lora_scale.kv` differs from that of the source, whose latents come with it"
+    return None
+
+
+def _accepts_alphas(options: LatentAttentionOptions, source: Any, dims: Dims) -> str | None:
+    """Why the alphas of `source` cannot serve, or None."""
+    if not isinstance(source, LatentAttentionOptions) or source.rope is None or not source.rope.learned:
+        return "its `rope` has no `learned: true`"
+    assert options.rope is not None
+    own, other = options.rope.rotated(options.qk_rope_head_dim), source.rope.rotated(source.qk_rope_head_dim)
+    return None if own == other else f"it rotates {other} dimensions, not {own}"
 
 
 _SMALL: Final = {"num_heads": 4, "kv_lora_rank": 24, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8}
@@ -231,7 +294,10 @@ SPECS: Final = (
         options=LatentAttentionOptions,
         module="axon_core.latent_attention:LatentAttention.from_options",
         learning=learned(
-            ("o_proj.weight",), stacked=("embed_q.weight", "unembed_out.weight"), adamw=("indexer.weights_proj.weight",)
+            ("o_proj.weight",),
+            own=("log_scaling.*", "indexer.log_scaling.*"),
+            stacked=("embed_q.weight", "unembed_out.weight"),
+            adamw=("indexer.weights_proj.weight",),
         ),
         summary="Multi-head latent attention (MLA): all heads' keys and values out of one cached vector per token.",
         source='DeepSeek-AI 2024, "DeepSeek-V2" (arXiv:2405.04434); '
@@ -239,11 +305,13 @@ SPECS: Final = (
         cache=_cache,
         params=_params,
         flops=_flops,
-        saved=lambda options, dims, tokens, dtype: latent_saved(tokens, dims.hidden_size, options),
-        reads={"offset": None, "selection": "index_from"},
-        writes=("selection",),
-        accepts=_accepts,
+        saved=lambda options, dims, tokens, dtype: latent_saved(tokens, dims.hidden_size, options, dtype),
+        reads={"offset": None, "selection": "index_from", "kv": "kv_from", "alphas": "alphas_from"},
+        writes=("selection", "kv", "alphas"),
+        constant=("alphas",),
+        accepts={"selection": _accepts_selection, "kv": _accepts_latents, "alphas": _accepts_alphas},
         chosen=lambda options, dims: options.indexer and options.indexer.chosen,
+        float32=("rope_alpha",),
         unquantized=("indexer.weights_proj",),
         transfers=LATENT_TRANSFERS,
         split=latent_split(_params),
@@ -268,6 +336,12 @@ SPECS: Final = (
             {**_SMALL, "gate": "head", "temperature": {"scale": 0.5, "length": 4}},
             {**_SMALL, "v_head_dim": 12, "gate": "elementwise", "rope": False},
             {**_SMALL, "v_head_dim": 12, "sinks": True},
+            {
+                **_SMALL,
+                "rope": {"learned": True, "theta": 100.0},
+                "log_scaling": True,
+                "indexer": {"num_heads": 4, "head_dim": 16, "top_k": 12, "query_norm": True, "log_scaling": True},
+            },
         ),
     ),
 )

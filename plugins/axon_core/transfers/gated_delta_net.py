@@ -9,7 +9,8 @@ for every token. It begins at zero, as in the conversion that Apriel-H comes wit
 arXiv:2511.02651): the layer adds nothing, yet the gradient reaches z at once. Random gates (`gate: random`, what
 MambaInLlama does for Mamba) flip the signs of the output at random, which does more harm: in layers 10 and 20 of
 SmolLM2-135M a divergence of 0.43 instead of 0.18. Unlike in that conversion, key/value heads are repeated next to each
-other, as the queries share them.
+other, as the queries share them. A sigmoid cannot be closed without a bias: at zero it is a half for every token, and
+the output is as small as that of Kimi delta attention, times two.
 
 Approximate: everything but the projections themselves. Rotation, softmax and its scale are gone, and silu bends what
 the convolution gives.
@@ -29,7 +30,7 @@ __all__ = ["from_attention"]
 
 
 def from_attention(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
-    """Queries, keys, values and output as they are; decays slow, the gate closed."""
+    """Queries, keys, values and output as they are; decays slow, the gate closed, or half open."""
     options, settings, hidden = case.options, case.settings, case.dims.hidden_size
     key_heads, _, heads, value_dim = options.head_shapes()
     read = read_attention(case, arrays)
@@ -40,6 +41,9 @@ def from_attention(case: Case, arrays: Mapping[str, Array], rng: np.random.Gener
         made = {"in_proj_qkv.weight": np.concatenate(list(rows.values()))}
     for name, channels in options.widths.items():
         made[f"{name}conv1d.weight"] = taps(channels, options.d_conv, settings["tap"])
+    sizes = value_sizes(read, heads)
+    if options.gate_activation == "sigmoid":
+        sizes = 2 * np.float32(settings["size"]) * sizes
     if settings["gate"] == "closed":
         made["in_proj_z.weight"] = np.zeros((heads * value_dim, hidden), np.float32)
     for name in "ab":
@@ -48,5 +52,5 @@ def from_attention(case: Case, arrays: Mapping[str, Array], rng: np.random.Gener
         "A_log": -np.log(half_lives(heads, settings["half_life"])),
         "dt_bias": np.zeros(heads, np.float32),
         "norm.weight": np.ones(value_dim, np.float32),
-        "out_proj.weight": outputs(read, value_sizes(read, heads)),
+        "out_proj.weight": outputs(read, sizes),
     }

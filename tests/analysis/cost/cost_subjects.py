@@ -20,12 +20,24 @@ DIMS = {"hidden_size": 64, "vocab_size": 97}
 ARCHITECTURES = VARIED
 
 _SOURCE = {"type": "attention", "num_heads": 4, "num_kv_heads": 2}
+_LATENT = {
+    "num_heads": 4,
+    "kv_lora_rank": 64,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 16,
+    "rope": {"learned": True},
+}
 _RWKV = {"head_dim": 16, "decay_low_rank_dim": 8, "a_low_rank_dim": 8, "v_low_rank_dim": 4, "gate_low_rank_dim": 8}
 #: Options that no example has: those that read from elsewhere, and norms of single heads that a group divides.
 _MORE: list[tuple[str, dict[str, Any]]] = [
     ("core/attention", {"kv_from": "source", "num_heads": 4, "qk_norm": True}),
     ("core/attention", {"kv_from": "source", "num_heads": 8, "head_dim": 16, "window_size": 5}),
     ("core/attention", {"num_heads": 2, "head_dim": 64, "qk_norm": {"per_head": True}}),
+    ("core/latent_attention", {**_LATENT, "kv_from": "source", "alphas_from": "source"}),
+    (
+        "core/latent_attention",
+        {**_LATENT, "kv_from": "source", "indexer": {"num_heads": 4, "head_dim": 16, "top_k": 12}},
+    ),
     ("core/lightning_attention", {"num_heads": 4, "rope": {"fraction": 0.5}}),
     ("core/lightning_attention", {"num_heads": 2, "rope": True, "qk_norm": {"when": "after_rope", "over": "all"}}),
     ("core/lightning_attention", {"num_heads": 2, "rope": True, "qk_norm": True, "activation": "silu"}),
@@ -57,10 +69,13 @@ _MADE: dict[str, Architecture] = {}
 
 def _around(name: str, options: dict[str, Any]) -> Architecture:
     spec = Registry.installed().component(name)
-    source = _SOURCE if "attention" in name else {"type": name, **_RWKV, "head_dim": 16}
+    source = _SOURCE if "attention" in name else {"type": name, **_RWKV}
+    source = {**source, "head_dim": options.get("head_dim", 16)}
+    if name == "core/latent_attention":
+        source = {"type": name, **_LATENT}
     # Recurrent layers that rotate need a layer that counts tokens.
     wanted = "source" in options.values() or (name == "core/lightning_attention" and "rope" in options)
-    sources = {"source": {**source, "head_dim": options.get("head_dim", 16)}} if wanted else {}
+    sources = {"source": source} if wanted else {}
     described = component_model(name, spec.kind, options, DIMS, sources)
     if spec.name == "per_layer_input":
         described["embedding"] = {"per_layer": {"size": 16, "layers": 2}}

@@ -26,6 +26,7 @@ PRODUCTS = ("Matmul", "AddMM", "GatherMM")
 #: Modules of axon_core that convolve.
 CONVOLVING = (
     "convolved_attention",
+    "engram",
     "gated_delta_net",
     "kimi_delta_attention",
     "kv_conv",

@@ -82,11 +82,11 @@ def test_bytes_of_a_pipeline(name: str) -> None:
         ring.sent.clear()
     parts.run(step)
     spread = Spreads(architecture.plan(), Storage("float32"), 1).spread(Layout(pipeline=size))
-    sent = [spread.broadcast(2)[1].get(stage, 0) for stage in range(size)]
+    sent = spread.scored(2)[1]
     for stage, traffic in spread.hops(2, batch=2):
         sent[stage] += traffic.nbytes
     found = [sum(ring.sent) for ring in reversed(parts.rings)]
     if name == "gemma3n_text":  # its per-layer inputs are narrower than the hidden state here
         assert all(said >= counted for said, counted in zip(sent, found, strict=True))
     else:
-        assert sent == found
+        assert sent == pytest.approx(found)

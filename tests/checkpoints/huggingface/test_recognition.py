@@ -38,6 +38,7 @@ RENAMED = {
     "ling2_5": "bailing_hybrid",
     "minimax_m3": "minimax_m3_vl_text",
     "glm5_next": "glm5_next_text",
+    "mistral_large4": "mistral_large4_text",
     "muse_glimmer": "muse_glimmer_text",
     "nemotron_nas": "nemotron-nas",
     "openai_gpt": "openai-gpt",
@@ -47,6 +48,7 @@ RENAMED = {
     "qwen3_5_moe": "qwen3_5_moe_text",
     "qwen3_vl": "qwen3_vl_text",
     "qwen3_vl_moe": "qwen3_vl_moe_text",
+    "qwen4_exp": "qwen4_exp_text",
 }
 
 

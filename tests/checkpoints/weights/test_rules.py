@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import mlx.core as mx
@@ -70,6 +71,19 @@ def test_stacked_experts_come_in_numeric_order(tmp_path: Path) -> None:
         expected[f"layers.{i}.switch.w1.weight"] = np.stack([experts[i, e][0] for e in range(12)])
         expected[f"layers.{i}.switch.w1.bias"] = np.stack([experts[i, e][1] for e in range(12)])
     assert_same(case.load(), expected)
+
+
+@pytest.mark.parametrize(("lengths", "fits"), [([3, 3, 3, 2], True), ([11], True), ([3, 3, 2, 3], False)], ids=str)
+def test_parts_of_one_table_follow_each_other(tmp_path: Path, lengths: list[int], fits: bool) -> None:
+    """Whatever the file says of their number, which is for an export."""
+    case = Case(tmp_path, {"t.shard_<s>": {"to": "t", "stack": "s", "parts": "=n"}}, {"t.weight": (11, 2)}, {"n": 5})
+    table, starts = numbers(11, 2), np.cumsum([0, *lengths])
+    case.write({f"t.shard_{s}.weight": table[start:end] for s, (start, end) in enumerate(pairwise(starts))})
+    if fits:
+        assert_same(case.load(), {"t.weight": table})
+        return
+    with pytest.raises(CheckpointError, match=r"it joins t\.shard_2\.weight as \[3, 2\], which is \[2, 2\]"):
+        case.plan()
 
 
 def test_a_missing_expert_is_named(tmp_path: Path) -> None:

@@ -133,6 +133,13 @@ TRIPS = {
         Trip({"qkv": {"split": ["q", "k", "v"], "groups": "=h"}}, {f"{p}.weight": (6, 5) for p in "qkv"}, {"h": 3}),
         {"qkv.weight": numbers(18, 5)},
     ),
+    "parts": (
+        Trip({"t.<l>.shard_<s>": {"to": "t.<l>", "stack": "s", "parts": "=n"}},
+             {"t.0.weight": (11, 2), "t.1.weight": (3, 2), "t.1.bias": (9,)}, {"n": 5}),
+        {f"t.0.shard_{s}.weight": numbers(3 if s < 3 else 2, 2) * (s + 1) for s in range(4)}
+        | {f"t.1.shard_{s}.weight": numbers(1, 2) * (s + 1) for s in range(3)}
+        | {f"t.1.shard_{s}.bias": numbers(2 if s < 4 else 1) * (s + 1) for s in range(5)},
+    ),
     "joined": (
         Trip(
             {"a.<l>.<p>_proj": {"to": "l.<l>.qkv", "join": {"p": {"q": "=d", "k": "=d", "v": 3}}},

@@ -42,10 +42,13 @@ def test_reader_of_the_embedding(options: Mapping[str, Any]) -> None:
 SOURCE = {"type": "attention", "num_heads": 4, "num_kv_heads": 2}
 WINDOW = {"type": "sliding_window_attention", "num_heads": 4, "window_size": 8}
 RWKV = {"head_dim": 16, "decay_low_rank_dim": 8, "a_low_rank_dim": 8, "v_low_rank_dim": 4, "gate_low_rank_dim": 8}
+LATENT = {"num_heads": 4, "kv_lora_rank": 24, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "rope": {"learned": True}}
+CHOICE = {"num_heads": 4, "head_dim": 16, "top_k": 12, "log_scaling": True}
 SIDE = {
     "num_heads": 4, "head_dim": 16, "intermediate_size": 48, "adapter_rank": 8, "uses": [0, 2],
     "attention_adapters": True,
 }  # fmt: skip
+LATENT_SOURCE = {"type": "latent_attention", **LATENT, "indexer": CHOICE}
 
 
 @pytest.mark.parametrize(
@@ -56,6 +59,9 @@ SIDE = {
         ("sliding_window_attention", {"kv_from": "source", "num_heads": 4, "window_size": 8}, WINDOW),
         ("sliding_window_attention", {"kv_from": "source", "num_heads": 4, "window_size": 3, "bias": True}, WINDOW),
         ("rwkv7_time_mix", {"value_from": "source", **RWKV}, {"type": "rwkv7_time_mix", "head_dim": 8}),
+        ("latent_attention", {**LATENT, "kv_from": "source", "alphas_from": "source"}, LATENT_SOURCE),
+        ("latent_attention", {**LATENT, "kv_from": "source", "log_scaling": True, "indexer": CHOICE}, LATENT_SOURCE),
+        ("latent_attention", {**LATENT, "alphas_from": "source", "index_from": "source"}, LATENT_SOURCE),
         ("side_transformer", {**SIDE, "weights_from": "source"}, {"type": "side_transformer", **SIDE, "use": 2}),
     ],
 )

@@ -21,7 +21,8 @@ def attention_split(params: Declared) -> Splitting:
     the heads :math:`a_i` of each device. Queries find their keys, for device i of n has of H and K heads those from
     :math:`\lfloor iH/n \rfloor` and :math:`\lfloor iK/n \rfloor` on. Heads of an indexer, each of which chooses for
     neighbouring query heads, are cut as key/value heads are, so that a head's choice is the same; its one key for each
-    token is whole. A norm over all heads has its mean squares summed. What other layers read is in parts.
+    token is whole, and all of it is where its heads choose together. A norm over all heads has its mean squares summed.
+    What other layers read is in parts.
 
     Args:
         params: The layer's parameters.
@@ -34,7 +35,8 @@ def attention_split(params: Declared) -> Splitting:
         if fault := uneven(devices, num_heads=heads) or unshared(devices, **shared) or _chooser(options, devices):
             return fault
         changed: dict[str, Any] = {name: max(1, count // devices) for name, count in shared.items()}
-        if options.indexer is not None:
+        chooses_by_heads = options.indexer is not None and options.indexer.pooling == "max"
+        if chooses_by_heads:
             index_heads = max(1, options.indexer.num_heads // devices)
             changed["indexer"] = part(options.indexer, num_heads=index_heads)
         value = options.v_head_dim or width
@@ -51,7 +53,7 @@ def attention_split(params: Declared) -> Splitting:
         roles |= {name: rows(heads) for name in ("sinks", "head_gain") if name in names}
         own_norms = {"k_norm": kv_heads} if own else {}
         roles |= norm_roles(options.qk_norm, width, q_norm=heads, **own_norms)
-        if options.indexer is not None:
+        if chooses_by_heads:
             roles |= _indexer_roles(options.indexer)
         return Split(
             part(options, num_heads=heads // devices, head_dim=width, **changed),
@@ -85,7 +87,7 @@ def convolved_split(params: Declared) -> Splitting:
 def _chooser(options: Any, devices: int) -> str | None:
     """Why the heads of an indexer cannot be where the heads are that they choose for, or None."""
     indexer = options.indexer
-    if indexer is None:
+    if indexer is None or indexer.pooling == "mean":
         return None
     if indexer.norm is not None and indexer.norm.over == "all" and indexer.num_heads > 1:
         return "`indexer.norm` normalises all heads together, which would lie on several devices"

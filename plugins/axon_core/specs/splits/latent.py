@@ -35,7 +35,8 @@ def latent_split(params: Declared) -> Splitting:
             "o_proj": columns(heads * value, heads),
         }
         names = params(options, dims)
-        roles = projected(names, cuts) | ({"sinks": rows(heads)} if "sinks" in names else {})
+        of_heads = ("sinks", "log_scaling.scale", "log_scaling.bias")
+        roles = projected(names, cuts) | {name: rows(heads) for name in of_heads if name in names}
         return Split(part(options, num_heads=heads // devices), roles)
 
     return split

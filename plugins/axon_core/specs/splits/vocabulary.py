@@ -17,20 +17,18 @@ BY_WIDTH: Final = "per_layer_by_width"
 ROWS: Final = "per_layer_rows"
 
 
-def embedding_split(options: Any, dims: Dims, devices: int) -> Split | list[Split] | str:
+def embedding_split(options: Any, dims: Dims, devices: int) -> Split | list[Split]:
     """Tokens of the table.
 
-    Each device has the vectors of neighbouring tokens, and zeros for all others. Exactly one of the summands is not
-    zero, so the sum is exact; it comes before everything else, so that norms and positions are those of the whole.
-    Of per-layer inputs each device has some of the numbers of every vector, and so have the layers that read them;
-    their norm has its mean squares summed. Where their width does not divide, or a cut would tear groups, each device
-    has the vectors of some tokens, as of the table, and where those do not divide, all of them.
+    Each device has the vectors of neighbouring tokens, of which the last one has fewer where they do not divide, and
+    zeros for all others. Exactly one of the summands is not zero, so the sum is exact; it comes before everything else,
+    so that norms and positions are those of the whole. Of per-layer inputs each device has some of the numbers of every
+    vector, and so have the layers that read them; their norm has its mean squares summed. Where their width does not
+    divide, or a cut would tear groups, each device has the vectors of some tokens, as of the table.
     """
     vocabulary, inputs = int(dims.vocab_size), options.per_layer
-    if fault := uneven(devices, vocab_size=vocabulary):
-        return fault
-    roles: dict[str, Role] = {"embed_tokens.weight": rows(vocabulary)}
-    sizes, looked_up = {"vocab_size": vocabulary // devices}, Summed(options.size or dims.hidden_size)
+    roles: dict[str, Role] = {"embed_tokens.weight": rows(vocabulary, padded=True)}
+    sizes, looked_up = {"vocab_size": -(-vocabulary // devices)}, Summed(options.size or dims.hidden_size)
     table = Split(part(options), roles, "whole", sizes, inside=(looked_up,))
     if inputs is None:
         return table
@@ -38,7 +36,7 @@ def embedding_split(options: Any, dims: Dims, devices: int) -> Split | list[Spli
 
 
 def _with_inputs(table: Split, options: Any, tokens: int, devices: int) -> Iterator[Split]:
-    """The ways to split per-layer inputs beside the table: by their width, by their tokens, and not at all."""
+    """The ways to split per-layer inputs beside the table: by their width, and by their tokens."""
     inputs, size, layers = options.per_layer, options.per_layer.size, options.per_layer.layers
     whole = replace(table, options=part(options, per_layer=part(inputs, vocab_size=tokens)))
     if not size % devices:
@@ -52,14 +50,12 @@ def _with_inputs(table: Split, options: Any, tokens: int, devices: int) -> Itera
             published=("per_layer_inputs",),
             inside=(*table.inside, Summed(layers, "float32")),
         )
-    if not tokens % devices:
-        yield replace(
-            whole,
-            roles={**table.roles, "per_layer.embed_tokens.weight": rows(tokens)},
-            dims={**table.dims, ROWS: tokens // devices},
-            inside=(*table.inside, Summed(layers * size)),
-        )
-    yield whole
+    yield replace(
+        whole,
+        roles={**table.roles, "per_layer.embed_tokens.weight": rows(tokens, padded=True)},
+        dims={**table.dims, ROWS: -(-tokens // devices)},
+        inside=(*table.inside, Summed(layers * size)),
+    )
 
 
 def input_split(options: Any, dims: Dims, devices: int) -> Split | str:
@@ -73,16 +69,16 @@ def input_split(options: Any, dims: Dims, devices: int) -> Split | str:
 def head_split(params: Declared) -> Splitting:
     """Tokens, whose scores are put beside each other; a tied head reads the device's part of the table.
 
+    Where they do not divide, the scores of rows that pad the last part are left out.
+
     Args:
         params: The head's parameters.
     """
 
-    def split(options: Any, dims: Dims, devices: int) -> Split | str:
+    def split(options: Any, dims: Dims, devices: int) -> Split:
         vocabulary = int(dims.vocab_size)
-        if fault := uneven(devices, vocab_size=vocabulary):
-            return fault
         names = {"lm_head.weight", "lm_head.bias", "bias"} & params(options, dims).keys()
-        smaller = {"vocab_size": vocabulary // devices}
-        return Split(options, dict.fromkeys(names, rows(vocabulary)), output="gather", dims=smaller)
+        smaller = {"vocab_size": -(-vocabulary // devices)}
+        return Split(options, dict.fromkeys(names, rows(vocabulary, padded=True)), output="gather", dims=smaller)
 
     return split

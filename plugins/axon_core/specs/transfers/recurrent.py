@@ -31,6 +31,9 @@ _SIZE: Final = Setting(
     "Size of what the layer gives after its norm, beside that of values: attention averages those of many tokens.",
     least=0,
 )
+_SIZE_HALF_OPEN: Final = Setting(
+    0.03, "The same as of `kimi_delta_attention`, for a gate that is half open: `gate_activation: sigmoid`.", least=0
+)
 _GATE: Final = Setting(
     "closed",
     "closed: the layer adds nothing until it is trained; random: as for training from the start.",
@@ -86,7 +89,9 @@ _TAPS: Final = ("", "the current token alone")
 _SLOW: Final = ("", "half-lives that are spread over the heads")
 _OUTPUT: Final = "the output, head by head, times the size of values, which the norm takes away"
 _SMALL: Final = "the output, head by head, times a part of the size of values, which the norm takes away"
+_SMALL_HALF: Final = f"{_SMALL}, and twice that for the gate"
 _SILENT: Final = ("", "zero: the layer adds nothing yet")
+_HALF_OPEN: Final = ("", "zero: the gate is half open")
 
 
 def _delta(case: Case) -> Mapping[str, Piece] | str:
@@ -101,7 +106,9 @@ def _delta(case: Case) -> Mapping[str, Piece] | str:
     else:
         projections = {"in_proj_qkv.weight": (_read(case, "qkv"), "queries, keys and values, head by head")}
         taps = {"conv1d.weight": _TAPS}
-    gate = {"in_proj_z.weight": _SILENT} if case.settings["gate"] == "closed" else {}
+    half_open = new.gate_activation == "sigmoid"
+    closed = _HALF_OPEN if half_open else _SILENT
+    gate = {"in_proj_z.weight": closed} if case.settings["gate"] == "closed" else {}
     return _near(
         **projections,
         **taps,
@@ -112,7 +119,7 @@ def _delta(case: Case) -> Mapping[str, Piece] | str:
             "A_log": _SLOW,
             "dt_bias": ("", "zero"),
             "norm.weight": ("", "one"),
-            "out_proj.weight": (f"o_proj.weight {_read(case, 'v')}", _OUTPUT),
+            "out_proj.weight": (f"o_proj.weight {_read(case, 'v')}", _SMALL_HALF if half_open else _OUTPUT),
         },
     )
 
@@ -123,7 +130,7 @@ def _kimi(case: Case) -> Mapping[str, Piece] | str:
     if fault := _misfit(case, {"query": each, "key": each, "value": each}):
         return fault
     projections = {f"{name}_proj.weight": (_read(case, name), _ROWS[name]) for name in "qkv"}
-    zero = {"f": ("", "zero: decays are the same for every token"), "g": ("", "zero: the gate is half open")}
+    zero = {"f": ("", "zero: decays are the same for every token"), "g": _HALF_OPEN}
     return _near(
         **projections,
         **{f"{name}_conv.conv.weight": _TAPS for name in "qkv"},
@@ -133,7 +140,7 @@ def _kimi(case: Case) -> Mapping[str, Piece] | str:
             "A_log": _SLOW,
             "dt_bias": ("", "what the half-lives need"),
             "o_norm.weight": ("", "one"),
-            "o_proj.weight": (f"o_proj.weight {_read(case, 'v')}", f"{_SMALL}, and twice that for the gate"),
+            "o_proj.weight": (f"o_proj.weight {_read(case, 'v')}", _SMALL_HALF),
         },
     )
 
@@ -153,9 +160,9 @@ def _lightning(case: Case) -> Mapping[str, Piece] | str:
         return fault
     rules = {
         "query_key_value.weight": (_read(case, "qkv"), "queries, keys and values, head by head"),
-        "g_proj.weight": ("", "zero: the gate is half open"),
+        "g_proj.weight": _HALF_OPEN,
         "g_norm.weight": ("", "one"),
-        "dense.weight": (f"o_proj.weight {_read(case, 'v')}", f"{_SMALL}, and twice that for the gate"),
+        "dense.weight": (f"o_proj.weight {_read(case, 'v')}", _SMALL_HALF),
     }
     old = case.source_options
     if new.bias:
@@ -220,12 +227,14 @@ DELTA_TRANSFERS: Final = (
         sources=ATTENTION,
         pieces=_delta,
         make="axon_core.transfers.gated_delta_net:from_attention",
-        claim=f"{_CLAIM}; its gate has no bias and begins closed, so that the layer adds nothing until it is trained.",
+        claim=f"{_CLAIM}; its gate has no bias and begins closed, so that the layer adds nothing until it is trained. "
+        "A sigmoid begins half open.",
         paper=_APRIEL,
-        settings={"half_life": _HALF_LIFE, "tap": _TAP, "gate": _GATE},
+        settings={"half_life": _HALF_LIFE, "tap": _TAP, "gate": _GATE, "size": _SIZE_HALF_OPEN},
         examples=(
             TransferExample({"num_k_heads": 2, "num_v_heads": 4, "head_k_dim": 16}, {"num_heads": 4}),
             TransferExample({"num_k_heads": 1, "head_k_dim": 16, "separate": True}, {"num_heads": 4, "bias": True}),
+            TransferExample({"num_k_heads": 2, "head_k_dim": 16, "gate_activation": "sigmoid"}, {"num_heads": 4}),
         ),
     ),
 )
