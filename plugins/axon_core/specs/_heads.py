@@ -23,6 +23,7 @@ __all__ = [
     "GateName",
     "HeadNormOptions",
     "QKNorm",
+    "RelativeOptions",
     "TemperatureOptions",
     "VNorm",
     "VNormOptions",
@@ -152,11 +153,29 @@ class VNormOptions(Options):
 
 
 class TemperatureOptions(Options):
-    """Factor of queries that grows with their position, by a step for every `length` tokens."""
+    """Factor of queries that grows with their position, by a step for every `length` tokens, or from there on."""
 
     scale: float = Field(gt=0, description="Factor of the logarithm of the number of steps, e.g. 0.1.")
     length: int = Field(gt=0, description="Tokens of a step; the factor is 1 within the first one.")
     shift: int = Field(default=0, ge=0, description="Position of the first token; Llama 4 counts from 1.")
+    smooth: bool = Field(
+        default=False,
+        description="Grow with every token instead of by steps, by the logarithm of the position over `length`, where "
+        "that is more than 1.",
+    )
+
+
+class RelativeOptions(Options):
+    """Scores by the distance of the key: learned profiles, which each query of each head mixes."""
+
+    rank: int = Field(gt=0, description="Number of profiles; a query has as many numbers, a projection of the input.")
+    extent: int = Field(
+        gt=0, description="Distances that have a score, from that of the query's own key on; further ones have 0."
+    )
+
+    def shapes(self, heads: int, hidden: int) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the parameters of so many heads of a model of this width."""
+        return {"r_proj.weight": (heads * self.rank, hidden), "profiles": (self.rank, self.extent)}
 
 
 class ALiBiOptions(Options):

@@ -98,10 +98,12 @@ MOE: Final = learned(
         "switch_mlp.down_proj.weight",
         "switch_mlp.fc2.weight",
         "shared_expert.down_proj.weight",
+        "shared_experts.down_proj.weight",
+        "shared_experts.fc2.weight",
         "fc2_latent_proj.weight",
     ),
     undecayed=("experts_of_token",),
     adamw=("gate.weight",),
-    stacked=("switch_mlp.*.weight",),
+    stacked=("switch_mlp.*.weight", "shared_experts.*.weight"),
     load=True,
 )

@@ -46,6 +46,7 @@ def attention_split(params: Declared) -> Splitting:
             "k_proj": keys,
             "v_proj": rows(kv_heads * value, kv_heads),
             "g_proj": rows(heads if options.gate == "head" else heads * value, heads),
+            "r_proj": rows(heads * options.relative.rank, heads) if options.relative else rows(heads),
             "o_proj": columns(heads * value, heads),
         }
         names = params(options, dims)
@@ -66,7 +67,7 @@ def attention_split(params: Declared) -> Splitting:
 
 
 def convolved_split(params: Declared) -> Splitting:
-    """As attention; taps belong to a key/value head.
+    """As attention; taps belong to a key/value head, or to its channels.
 
     Args:
         params: The layer's parameters.
@@ -77,9 +78,9 @@ def convolved_split(params: Declared) -> Splitting:
         found = plain(options, dims, devices)
         if isinstance(found, str):
             return found
-        _, kv_heads, _ = head_shape(options, dims)
-        taps = dict.fromkeys(("k_conv.weight", "v_conv.weight"), Cut(2, (Segment(kv_heads, kv_heads),)))
-        return replace(found, roles={**found.roles, **taps})
+        _, kv_heads, width = head_shape(options, dims)
+        cut = Cut(2, (Segment(kv_heads, kv_heads),)) if options.taps == "head" else rows(kv_heads * width, kv_heads)
+        return replace(found, roles={**found.roles, **dict.fromkeys(("k_conv.weight", "v_conv.weight"), cut)})
 
     return split
 
