@@ -1,9 +1,10 @@
-"""Measure the edits of benchmarks/surgery.yaml on a model, and keep what came out in benchmarks/surgery.json.
+"""Measure the edits of a file beside this one on a model, and keep what came out beside it as JSON.
 
     python benchmarks/surgery.py smollm2.gguf                # every edit that is not there yet: plan, memory, receipt
     python benchmarks/surgery.py smollm2.gguf --heal 20 1    # this one, anew, with so many steps of healing
     python benchmarks/surgery.py --rank smollm2.gguf         # which layers can lose full attention
     python benchmarks/surgery.py                             # the table, as Markdown
+    python benchmarks/surgery.py --edits surgery-gemma3 …    # the same with those edits; `surgery` unless given
 
 Every figure is of the first tokens of the texts that Python carries, in float32.
 """
@@ -23,60 +24,72 @@ from typing import Any, Final
 import yaml
 
 HERE: Final = Path(__file__).resolve().parent
-RESULTS: Final = HERE / "surgery.json"
 #: What is read, and what a step of healing learns from.
 SEQUENCES, LENGTH = 1, 512
 BATCH, TOKENS = 2, 128
 CHANGE: Final = "attn -> window:256"
 
 
-def edits() -> dict[str, list[dict[str, Any]]]:
-    """By name."""
-    found: dict[str, list[dict[str, Any]]] = yaml.safe_load((HERE / "surgery.yaml").read_text("utf-8"))
-    return found
+class Kept:
+    """What is measured, and what was measured before.
+
+    Args:
+        name: Of the two files: `NAME.yaml` has the edits, `NAME.json` the figures.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.path = HERE / f"{name}.json"
+        self.edits: dict[str, list[dict[str, Any]]] = yaml.safe_load((HERE / f"{name}.yaml").read_text("utf-8"))
+        self.found: dict[str, Any] = json.loads(self.path.read_text("utf-8")) if self.path.exists() else {}
+
+    def keep(self, name: str, **found: Any) -> None:
+        """Write it beside the others, at once."""
+        self.found[name] = self.found.get(name, {}) | found
+        self.path.write_text(json.dumps(self.found, indent=1) + "\n", "utf-8")
 
 
-def kept() -> dict[str, Any]:
-    """What was measured before."""
-    return json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
-
-
-def keep(name: str, found: dict[str, Any]) -> None:
-    """Write it beside the others, at once."""
-    every = kept()
-    every[name] = every.get(name, {}) | found
-    RESULTS.write_text(json.dumps(every, indent=1) + "\n", "utf-8")
+#: A command of ours, and at its end its peak, which `wait4` does not tell: that begins with what this process holds.
+_RUN: Final = """
+from axon_compose.__main__ import main
+from axon_compose.machine.memory import peak
+try:
+    main()
+finally:
+    open({said!r}, "w").write(str(peak()))
+"""
 
 
 def timed(*arguments: str) -> tuple[float, int]:
     """Processor seconds and peak memory of a command of ours."""
-    process = subprocess.Popen([sys.executable, "-m", "axon_compose", *arguments], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"axon-compose {' '.join(arguments)} ended with {process.returncode}")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+    with TemporaryDirectory() as place:
+        said = Path(place) / "peak"
+        code = _RUN.format(said=str(said))
+        process = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit(f"axon-compose {' '.join(arguments)} ended with {process.returncode}")
+        return usage.ru_utime + usage.ru_stime, int(said.read_text())
 
 
-def measure(name: str, edit: list[dict[str, Any]], model: Path, steps: int, place: Path) -> None:
+def measure(kept: Kept, name: str, model: Path, steps: int, place: Path) -> None:
     """One edit: its plan, its folder, its receipt, and what healing does."""
     from axon_compose.surgery import receipt_of
 
     file, folder = place / "edit.yaml", place / "edited"
-    file.write_text(yaml.safe_dump({"version": 1, "source": str(model), "edits": edit}, sort_keys=False))
+    described = {"version": 1, "source": str(model), "edits": kept.edits[name]}
+    file.write_text(yaml.safe_dump(described, sort_keys=False))
     planned, _ = timed("edit", str(file), "--plan")
     written, peak = timed("edit", str(file), "--out", str(folder), "--force", "--no-receipt")
     size = sum(each.stat().st_size for each in folder.glob("*.safetensors"))
-    keep(name, {"plan_seconds": planned, "edit_seconds": written, "peak_bytes": peak, "bytes": size})
+    kept.keep(name, plan_seconds=planned, edit_seconds=written, peak_bytes=peak, bytes=size)
     began = time.process_time()
     found = receipt_of(model, folder, sequences=SEQUENCES, length=LENGTH)
-    keep(name, {"receipt_seconds": time.process_time() - began, "receipt": found.to_dict()})
-    keep(name, {"sample": written_by(folder)})
+    kept.keep(name, receipt_seconds=time.process_time() - began, receipt=found.to_dict())
+    kept.keep(name, sample=written_by(folder))
     if steps:
-        keep(
-            name,
-            {"healing": healed(folder, model, place / "healed", steps), "healed_sample": written_by(place / "healed")},
-        )
+        after = healed(folder, model, place / "healed", steps)
+        kept.keep(name, healing=after, healed_sample=written_by(place / "healed"))
 
 
 def healed(folder: Path, model: Path, out: Path, steps: int) -> dict[str, Any]:
@@ -105,7 +118,7 @@ def written_by(folder: Path) -> str:
     return generate(model, tokenizer, "The capital of France is", max_tokens=24)
 
 
-def ranked(model: Path) -> None:
+def ranked(kept: Kept, model: Path) -> None:
     """Which layers can lose full attention at the least harm."""
     from axon_compose.surgery import rank
 
@@ -113,16 +126,16 @@ def ranked(model: Path) -> None:
     found = rank(model, CHANGE, sequences=SEQUENCES, length=LENGTH)
     data = found.to_dict()
     data["edit"]["source"] = model.name
-    keep("ranking", data | {"seconds": time.process_time() - began})
+    kept.keep("ranking", **data, seconds=time.process_time() - began)
 
 
-def table() -> str:
+def table(kept: Kept) -> str:
     """Everything that is known, as Markdown."""
     rows = [
         "| edit | plan | memory | KL | same first choice | perplexity | after healing |",
         "|---|---:|---:|---:|---:|---:|---|",
     ]
-    for name, found in kept().items():
+    for name, found in kept.found.items():
         if "receipt" not in found:
             continue
         receipt, after = found["receipt"], found.get("healing")
@@ -135,7 +148,7 @@ def table() -> str:
             f"{receipt['divergence']:.3g} | {receipt['agreement']:.1%} | {receipt['source_perplexity']:.1f} to "
             f"{receipt['perplexity']:.1f} | {mended} |"
         )
-    if ranking := kept().get("ranking"):
+    if ranking := kept.found.get("ranking"):
         order = ", ".join(f"{each['index']} ({each['divergence']:.2g})" for each in ranking["layers"])
         rows += ["", f"`{ranking['change']}`, layers by harm: {order}."]
     return "\n".join(rows)
@@ -148,18 +161,20 @@ def main() -> None:
     parser.add_argument("numbers", nargs="*", type=int, help="of edits, from 0")
     parser.add_argument("--heal", type=int, default=0, metavar="STEPS")
     parser.add_argument("--rank", action="store_true")
+    parser.add_argument("--edits", default="surgery", metavar="NAME", help="of a file beside this one")
     arguments = parser.parse_args()
+    kept = Kept(arguments.edits)
     if arguments.model is None:
-        print(table())
+        print(table(kept))
         return
     model = arguments.model.resolve()
     if arguments.rank:
-        ranked(model)
+        ranked(kept, model)
         return
-    for number, (name, edit) in enumerate(edits().items()):
-        if number in arguments.numbers or (not arguments.numbers and "receipt" not in kept().get(name, {})):
+    for number, name in enumerate(kept.edits):
+        if number in arguments.numbers or (not arguments.numbers and "receipt" not in kept.found.get(name, {})):
             with TemporaryDirectory(prefix="axon-compose-surgery-") as place:
-                measure(name, edit, model, arguments.heal, Path(place))
+                measure(kept, name, model, arguments.heal, Path(place))
             print(f"{name}: done", flush=True)
 
 

@@ -20,8 +20,8 @@ from axon_core.elementary import sigmoid
 from axon_core.indexer import Indexer, Selection
 from axon_core.linear import Linear
 from axon_core.norms import RMSNorm
+from axon_core.packed_caches import group_and_bits, packed_product
 from axon_core.rope import RoPE, Turn
-from axon_core.scores import group_and_bits
 from axon_core.selection import visible
 from axon_core.specs.latent_attention import LatentAttentionOptions, absorbs
 from axon_core.temperature import LogScaling, query_gain
@@ -270,9 +270,7 @@ def _product(x: mx.array, held: Any, width: int, transpose: bool = True) -> mx.a
     if isinstance(held, mx.array):
         y = flat @ (held.swapaxes(-1, -2) if transpose else held)
     else:
-        group_size, bits = group_and_bits(held, width)
-        packed, scales, biases = held
-        y = mx.quantized_matmul(flat, packed, scales, biases, transpose, group_size, bits)
+        y = packed_product(flat, held, group_and_bits(held, width), transpose=transpose)
     return y.reshape(batch, heads, rows, -1)
 
 

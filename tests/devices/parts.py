@@ -14,8 +14,8 @@ from axon_compose.proof.check._subject import Subject
 from axon_compose.registry import Shard
 from tests.shipped import shipped
 
-#: Divides among devices, other than that of `check`.
-VOCABULARY = 96
+#: Divides among no number of devices, other than that of `check`.
+VOCABULARY = 97
 
 
 @cache

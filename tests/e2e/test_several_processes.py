@@ -28,15 +28,19 @@ SERVER = ["-m", "mlx_lm", "server", "--trust-remote-code"]
 @pytest.fixture(scope="module")
 def expected(model: Path) -> list[str]:
     """What one process answers."""
-    from mlx_lm import generate, load
-
-    network, tokenizer = load(str(model), trust_remote_code=True)
-    answers = []
-    for prompt in PROMPTS:
-        tokens = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True)
-        answers.append(generate(network, tokenizer, tokens, max_tokens=TOKENS))
+    answers = answers_alone(model)
     assert len(set(answers)) == len(answers)
     return answers
+
+
+def answers_alone(folder: Path) -> list[str]:
+    """What this process answers with a model."""
+    from mlx_lm import generate, load
+
+    network, tokenizer = load(str(folder), trust_remote_code=True)
+    asked = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
+    prompts = [tokenizer.apply_chat_template(messages, add_generation_prompt=True) for messages in asked]
+    return [generate(network, tokenizer, prompt, max_tokens=TOKENS) for prompt in prompts]
 
 
 @contextmanager
@@ -127,18 +131,30 @@ def test_more_stages_than_layers_end_all_with_one_message(tmp_path: Path) -> Non
     assert re.findall(r"error\[(\w+)", "".join(err for _, _, err in said)) == ["AX990"]
 
 
-def test_a_chat_in_two_processes(model: Path) -> None:
-    common = ["--model", str(model), "--max-tokens", "16"]
-    alone = mlx_lm("chat", *common, stdin="hello\nq\n")
-    with launched(2, ["-m", "mlx_lm", "chat", "--trust-remote-code", *common], env=environment()) as process:
-        said, _ = process.communicate("hello\nq\n", timeout=PATIENCE)
+#: `mlx_lm.chat` twice, as it is, in processes that are started once.
+CHATS = """
+import sys
+from mlx_lm import chat
+arguments = sys.argv
+for more in ([], ["--pipeline"]):
+    sys.argv = [*arguments, *more]
+    chat.main()
+"""
+
+
+def test_a_chat_in_two_processes_tensor_parallel_and_as_a_pipeline(model: Path) -> None:
+    common, talk = ["--trust-remote-code", "--model", str(model), "--max-tokens", "16"], "hello\nq\n"
+    (alone,) = answers_in(mlx_lm("chat", *common[1:], stdin=talk))
+    with launched(2, ["-c", CHATS, *common], env=environment()) as process:
+        said, _ = process.communicate(2 * talk, timeout=PATIENCE)
     assert not complaints(said)
-    assert answer(plain(said)) == answer(alone) != ""
+    assert alone
+    assert answers_in(plain(said)) == [alone, alone]
 
 
-def answer(said: str) -> str:
-    """What is between the question, which is not shown, and the line with the speed."""
-    return said.partition("› \n")[2].partition("\n  16 tokens")[0]
+def answers_in(said: str) -> list[str]:
+    """What is between a question, which is not shown, and the line with the speed."""
+    return re.findall(r"› \n([^›]*)\n  16 tokens", said)
 
 
 def test_lora_in_two_processes(built: Path, data: Path, tmp_path: Path) -> None:
@@ -170,7 +186,7 @@ def test_generate_runs_once_in_each_process(model: Path) -> None:
 
 
 def test_an_export_with_the_stock_class(expected: list[str], tmp_path: Path) -> None:
-    """`mlx_lm`'s own llama shares itself; few of its classes do."""
+    """`mlx_lm`'s own llama shares itself; few of its classes do. It says what the built folder says in one process."""
     sizes = ["dims.hidden_size=64", "dims.vocab_size=259", "dims.num_hidden_layers=2", "dims.intermediate_size=128"]
     sizes += ["dims.num_attention_heads=4", "dims.num_key_value_heads=2", "dims.head_dim=16"]
     built, exported = tmp_path / "built", tmp_path / "exported"
@@ -182,6 +198,4 @@ def test_an_export_with_the_stock_class(expected: list[str], tmp_path: Path) -> 
         done = axon(*command)
         assert done.returncode == 0, done.stderr
     with pair(exported, tmp_path / "log.txt") as server:
-        texts = [server.chat(prompt) for prompt in PROMPTS]
-    with pair(built, tmp_path / "log.txt") as server:
-        assert [server.chat(prompt) for prompt in PROMPTS] == texts
+        assert [server.chat(prompt) for prompt in PROMPTS] == answers_alone(built)

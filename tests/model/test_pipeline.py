@@ -211,6 +211,19 @@ def test_logits_of_a_part_of_a_prompt_wait_until_somebody_looks_at_them(monkeypa
         assert started == [lazy] * 2
 
 
+def test_logits_arrive_to_the_bit() -> None:
+    parts = divided(models.model("a a", a=["attn"]), 2)
+    bits = mx.array([[[-0.0, 0.0, float("nan"), float("-inf"), 1e-45]]])
+    mx.eval(bits)
+
+    def told(part: Any) -> list[mx.array]:
+        pipeline = part._pipeline
+        return [pipeline._told("scores", bits if pipeline.scores else None, bits.shape, 1, lazy=False)]
+
+    for (found,) in parts.run(told):
+        assert same(found, bits)
+
+
 def test_shared_matrices_go_once() -> None:
     model = Subject(architecture("zamba2").plan()).model
     parts, tokens, sizes = divided(model, 2), fixed(1, 3), []

@@ -52,6 +52,7 @@ _RULE: Final = st.fixed_dictionaries(
         "to": _TARGETS,
         "drop": st.booleans(),
         "stack": st.sampled_from(("e", "x", "E", None)),
+        "parts": _EXTENTS,
         "reshape": st.lists(_EXTENTS, max_size=3),
         "reshape_from": st.lists(_EXTENTS, max_size=3),
         "transpose": _AXES,

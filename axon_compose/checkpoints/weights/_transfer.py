@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, Final
 
 from axon_compose.checkpoints.weights._llama_cpp_steps import NegativeExp, PairsToHalves
 from axon_compose.checkpoints.weights._packed import Packing, to_packed
@@ -27,6 +27,9 @@ from axon_compose.checkpoints.weights._steps import (
 from axon_compose.checkpoints.weights._storage import Form, Source
 
 __all__ = ["Output", "Transfer", "in_parts", "make_transfer", "transposes"]
+
+#: Tensors that one parameter may lie in.
+_MOST_PARTS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +217,12 @@ def in_parts(shape: Shape, count: int) -> Split:
     """The first axis in so many parts or fewer, of equal lengths but the last, as `torch.chunk` cuts.
 
     Raises:
-        StepError: There is no such axis.
+        StepError: There is no such axis, or more parts than anybody would write.
     """
     if not shape:
         raise StepError("a scalar has no parts")
+    if count > _MOST_PARTS:
+        raise StepError(f"{count} parts are more than {_MOST_PARTS:,}")
     each = max(1, -(-shape[0] // count))
     lengths = [min(each, shape[0] - start) for start in range(0, shape[0], each)]
     return Split(0, 1, tuple((length,) for length in lengths))

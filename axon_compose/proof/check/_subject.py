@@ -206,8 +206,9 @@ class Subject:
                 continue
             for part in other.uses():
                 if mixes(part) and (other.index, part.key) != (mine, use.key):
-                    silenced.append((blocks[other.index], part.key, blocks[other.index][part.key]))
-                    blocks[other.index][part.key] = _Silent(silenced[-1][-1], whole=part.spec.kind in ("block", "norm"))
+                    module = blocks[other.index][part.key]
+                    silenced.append((blocks[other.index], part.key, module))
+                    blocks[other.index][part.key] = _silent(part, module)
         alike = {other.index for other in self.plan.layers if _weights_of(other) == mine} - {layer.index}
         model.layers = [_Skipped(block) if i in alike else block for i, block in enumerate(blocks)]
         try:
@@ -222,6 +223,13 @@ class Subject:
         layer = self.plan.layers[index]
         names = ", ".join(member.use.name for branch in layer.branches for member in branch.members)
         return f"layer {index} ({names})"
+
+
+def _silent(use: Use, module: Any) -> Any:
+    """What stands for a component that shall mix no tokens."""
+    if use.spec.kind == "connection":
+        return _TokenByToken(module)
+    return _Silent(module, whole=use.spec.kind in ("block", "norm"))
 
 
 def _key(number: int) -> mx.array:
@@ -258,6 +266,29 @@ class _Skipped:
 
     def __call__(self, x: mx.array, *arguments: Any) -> Any:
         return x, self.block(x, *arguments)[1]
+
+
+class _TokenByToken:
+    """A connection that runs for each token as if it was the only one."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    def read(self, state: Any, **arguments: Any) -> Any:
+        return self.module.read(state, **arguments)
+
+    def write(self, held: Any, y: mx.array, **arguments: Any) -> Any:
+        self.module.write(held, y, **arguments)  # which moves its cache
+        batch, length = y.shape[:2]
+
+        def reshaped(tree: Any, old: tuple[int, int], new: tuple[int, int]) -> Any:
+            def one(a: Any) -> Any:
+                return a.reshape(*new, *a.shape[2:]) if isinstance(a, mx.array) and a.shape[:2] == old else a
+
+            return tree_map(one, tree)
+
+        whole, apart = (batch, length), (batch * length, 1)
+        return reshaped(self.module.write(reshaped(held, whole, apart), reshaped(y, whole, apart)), apart, whole)
 
 
 class _Silent:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from axon_compose.registry import KV, Options
+from axon_compose.registry import KV, Options, written
 from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._heads import LOG_SCALING_HELP, HeadNormOptions, QKNorm
+from axon_core.specs._small import limited
 
-__all__ = ["BlockIndexerOptions", "IndexerOptions", "block_params", "indexer_cache", "token_params"]
+__all__ = ["BlockIndexerOptions", "IndexerOptions", "block_params", "indexer_cache", "small_blocks", "token_params"]
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -147,3 +148,20 @@ def indexer_cache(options: IndexerOptions | BlockIndexerOptions) -> KV:
     """One key per token, and no value but the gate of a pool."""
     pooled = isinstance(options, IndexerOptions) and options.pool_size is not None
     return KV(1, options.head_dim, options.head_dim if pooled else 0)
+
+
+def small_blocks(options: BlockIndexerOptions, kv_heads: int, kept: int) -> dict[str, Any]:
+    """Small sizes with the same structure, as a file writes them.
+
+    Args:
+        options: Of an indexer of blocks.
+        kv_heads: Key heads of its attention.
+        kept: Those of the small one.
+    """
+    limits = {"block_size": 4, "top_k": 3}
+    if options.pooling == "mean":
+        heads = min(options.num_heads, 2)
+    else:
+        limits["local_blocks"] = 2
+        heads = kept if options.num_heads == kv_heads else 1
+    return written(options) | limited(options, limits) | {"num_heads": heads, "head_dim": 16}

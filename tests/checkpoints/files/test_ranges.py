@@ -43,10 +43,12 @@ def test_parts_are_the_slices(folder: Path, window: int, monkeypatch: pytest.Mon
             for ranges in [((0, length // 2),), ((1, length),), ((0, 1), (2, 4), (5, length))]:
                 before = (slice(None),) * axis
                 wanted = mx.concatenate([array[(*before, slice(*both))] for both in ranges], axis)
-                part = parts.part(name, array, axis, ranges)
-                assert part.dtype == array.dtype
-                assert part.shape == wanted.shape
-                assert mx.array_equal(part.view(mx.uint8), wanted.view(mx.uint8)).item()
+                for zeros in (0, 2):
+                    part = parts.part(name, array, axis, ranges, zeros)
+                    wanted = mx.concatenate([wanted, mx.zeros_like(wanted[(*before, slice(zeros))])], axis)
+                    assert part.dtype == array.dtype
+                    assert part.shape == wanted.shape
+                    assert mx.array_equal(part.view(mx.uint8), wanted.view(mx.uint8)).item()
 
 
 def test_a_tensor_that_is_another_one_is_not_read(folder: Path) -> None:

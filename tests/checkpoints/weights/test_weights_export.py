@@ -194,12 +194,25 @@ def test_there_and_back(name: str) -> None:
 
 def test_packed_tensors_there_and_back() -> None:
     trip = Trip(
-        {"qkv": {"split": {"q": 2, "k": 2}, "groups": 2}, "e.<e>": {"to": "s", "stack": "e"}},
-        {"q.weight": (4, 64), "k.weight": (4, 64), "q.bias": (4,), "k.bias": (4,), "s.weight": (3, 2, 128)},
+        {
+            "qkv": {"split": {"q": 2, "k": 2}, "groups": 2},
+            "e.<e>": {"to": "s", "stack": "e"},
+            "t.<e>": {"to": "t", "stack": "e", "parts": 2},
+        },
+        {
+            "q.weight": (4, 64),
+            "k.weight": (4, 64),
+            "q.bias": (4,),
+            "k.bias": (4,),
+            "s.weight": (3, 2, 128),
+            "t.weight": (5, 64),
+        },
         {},
     )
     tensors = {"qkv.bias": numbers(8)}
-    for name, shape, size, width in [("qkv", (8, 64), 64, 4), *((f"e.{e}", (2, 128), 32, 8) for e in range(3))]:
+    packed = [("qkv", (8, 64), 64, 4), *((f"e.{e}", (2, 128), 32, 8) for e in range(3))]
+    packed += [("t.0", (3, 64), 32, 4), ("t.1", (2, 64), 32, 4)]
+    for name, shape, size, width in packed:
         members = mx.quantize(numbers(*shape), size, width)
         tensors |= dict(zip((f"{name}.weight", f"{name}.scales", f"{name}.biases"), members, strict=True))
     assert_same(trip.there_and_back(tensors, "mlx"), tensors)
