@@ -48,14 +48,28 @@ class Kept:
         self.path.write_text(json.dumps(self.found, indent=1) + "\n", "utf-8")
 
 
+#: A command of ours, and at its end its peak, which `wait4` does not tell: that begins with what this process holds.
+_RUN: Final = """
+from axon_compose.__main__ import main
+from axon_compose.machine.memory import peak
+try:
+    main()
+finally:
+    open({said!r}, "w").write(str(peak()))
+"""
+
+
 def timed(*arguments: str) -> tuple[float, int]:
     """Processor seconds and peak memory of a command of ours."""
-    process = subprocess.Popen([sys.executable, "-m", "axon_compose", *arguments], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"axon-compose {' '.join(arguments)} ended with {process.returncode}")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+    with TemporaryDirectory() as place:
+        said = Path(place) / "peak"
+        code = _RUN.format(said=str(said))
+        process = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit(f"axon-compose {' '.join(arguments)} ended with {process.returncode}")
+        return usage.ru_utime + usage.ru_stime, int(said.read_text())
 
 
 def measure(kept: Kept, name: str, model: Path, steps: int, place: Path) -> None:

@@ -34,6 +34,7 @@ VARIED: Final = [
     "glm5_next",
     "hy_v4",
     "hybrid-demo",
+    "inkling",
     "jamba",
     "kimi_k3",
     "klear",

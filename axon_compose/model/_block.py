@@ -135,7 +135,7 @@ class _Run:
     def write(self, y: mx.array) -> Any:
         assert self.open is not None, "the plan opens a connection before it closes one"
         connection, held = self.open
-        return write(connection, self.modules.module(connection), held, y)
+        return write(connection, self.modules.module(connection), held, y, **self.remembered(connection))
 
     def branch(self, branch: Branch, x: mx.array) -> mx.array:
         if branch.add is not None:
@@ -173,16 +173,21 @@ class _Run:
 
     def component(self, use: Use, x: mx.array) -> mx.array:
         """The output of a component, or what this device has of it."""
-        arguments = self.taken(use)
+        arguments = self.taken(use) | self.remembered(use)
+        if use.writes:
+            arguments["publish"] = partial(self.publish, use)
+        return call_here(use, self.modules.module(use), x.shape, x, **arguments)
+
+    def remembered(self, use: Use) -> Values:
+        """Mask and cache, of what has them."""
+        arguments: Values = {}
         if use.masks:
             masks = tuple(self.masks[index] for index in use.masks)
             arguments["mask"] = masks[0] if len(masks) == 1 else masks
         if use.slot is not None:
             own = self.cache is None or len(use.slot) == 1
             arguments["cache"] = self.cache if own else self.cache[use.slot[1]]
-        if use.writes:
-            arguments["publish"] = partial(self.publish, use)
-        return call_here(use, self.modules.module(use), x.shape, x, **arguments)
+        return arguments
 
     def taken(self, use: Use) -> Values:
         return {name: self.values[source] for name, source in use.reads.items()}

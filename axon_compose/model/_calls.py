@@ -145,7 +145,7 @@ def read(use: Use, module: Any, state: Any, /, **arguments: Any) -> tuple[mx.arr
     raise _fault(f"`read` of {use.who} gives a `{type(out).__name__}`, not an array and what it holds")
 
 
-def write(use: Use, module: Any, held: Any, y: mx.array) -> Any:
+def write(use: Use, module: Any, held: Any, y: mx.array, **arguments: Any) -> Any:
     """The residual state after the branches of a connection.
 
     Args:
@@ -153,11 +153,12 @@ def write(use: Use, module: Any, held: Any, y: mx.array) -> Any:
         module: Its module.
         held: What `read` held.
         y: (B, L, D), of its branches.
+        arguments: Mask and cache of one that keeps something.
 
     Raises:
         PluginFault: If its code raises anything.
     """
-    return _run(use, lambda: module.write(held, y))
+    return _run(use, lambda: module.write(held, y, **arguments))
 
 
 def _run(use: Use, run: Callable[[], Any]) -> Any:

@@ -10,7 +10,7 @@ from weakref import ref
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from axon_compose.devices import TensorPlan
 from axon_compose.diagnostics import Refusal
@@ -134,6 +134,7 @@ def part_modules(
     """
     parts: dict[str, nn.Module] = {}
     weights: list[Weight] = []
+    nothing = mx.zeros(())
     for use, part in zip(whole.uses(), tensor.plan.uses(), strict=True):
         old = parts[use.path] = modules[use.path]
         if use.path not in tensor.splits:
@@ -145,6 +146,7 @@ def part_modules(
         for name, array in tree_flatten(old.parameters()):
             weights.append(Weight(new, name, use.path, array, *_cut(use, name, array, quantised, tensor)))
         _check(part, old, new, quantised)
+        new.update(tree_map(lambda _: nothing, new.parameters()))  # what they would begin with is forgotten at once
     return parts, weights
 
 

@@ -21,14 +21,14 @@ def takes_position(use: Use) -> bool:
     asks = use.spec.reads.get("offset")
     if asks is not None:
         return use.option(asks) not in (None, False)
-    return "rope" not in option_names(use.spec) or any(use.option(name) for name in ("rope", "temperature", "alibi"))
+    return "rope" not in option_names(use.spec) or any(map(use.option, ("rope", "temperature", "alibi", "relative")))
 
 
 def position_words(use: Use, plan: Plan) -> str:
     """What gives a component of a layer the order of tokens; empty for one that neither attends nor takes positions.
 
     Returns:
-        `RoPE`; `ALiBi`; `positions` for another way of taking them; `learned positions` or
+        `RoPE`; `ALiBi`; `relative scores`; `positions` for another way of taking them; `learned positions` or
         `sinusoidal positions` where the embedding adds them;
         `NoPE` for attention that has none.
     """
@@ -36,6 +36,8 @@ def position_words(use: Use, plan: Plan) -> str:
         return "RoPE"
     if use.option("alibi"):
         return "ALiBi"
+    if use.option("relative"):
+        return "relative scores"
     if takes_position(use) and "rope" not in option_names(use.spec):
         return "positions"
     if not attends(use):

@@ -85,8 +85,8 @@ def _connection_faults(spec: ComponentSpec, *, core: bool) -> Iterator[str]:
     for each in spec.connections:
         if each.around not in ("branch", "layer", "aside"):
             yield f"connection `{each.name}`: unknown `around` `{each.around}`; one of branch, layer, aside"
-        if each.options is not spec.options or each.cache is not ComponentSpec.cache or each.writes:
-            yield f"connection `{each.name}`: it has the options of its scheme, and neither a cache nor `writes`"
+        if each.options is not spec.options or each.writes:
+            yield f"connection `{each.name}`: it has the options of its scheme, and no `writes`"
         alike = replace(each, kind="layer", around="branch")
         yield from (f"connection `{each.name}`: {fault}" for fault in _faults(alike, core=core))
 

@@ -202,7 +202,7 @@ class ComponentSpec:
             folders use it where one component of a layer has it; unless given, the name in the file stays.
         connections: For residual schemes: how branches or layers are joined to the residual state, the usual one
             first. Each is a record of kind `connection` with a name that branches may write, and has the options of the
-            scheme.
+            scheme; one with a `cache` gets `mask` and `cache` with `write`.
         around: For connections: `branch` joins one branch and is given its output; `layer` joins branches that follow
             each other, which add to a stream of their own meanwhile, and is given that stream; `aside` is as `branch`,
             but what the branch gives is only read by later ones, so that alone it changes nothing.

@@ -18,6 +18,7 @@ def axon_components() -> Iterator[ComponentSpec]:
         attention,
         attention_residuals,
         blocks,
+        branch_convolutions,
         compressed_attention,
         convolved_attention,
         embedding,
@@ -81,6 +82,7 @@ def axon_components() -> Iterator[ComponentSpec]:
         attention_residuals,
         residual_gains,
         side_input,
+        branch_convolutions,
     ):
         yield from family.SPECS
 

@@ -145,4 +145,4 @@ def _length(x: mx.array) -> mx.array:
 
 
 def _of_length(x: mx.array, length: mx.array) -> mx.array:
-    return (x * (length / mx.sqrt(mx.maximum(_square(x), _LEAST)))).astype(x.dtype)
+    return (x * length / mx.sqrt(mx.maximum(_square(x), _LEAST))).astype(x.dtype)

@@ -16,6 +16,7 @@ from axon_core.elementary import sigmoid
 from axon_core.linear import Linear
 from axon_core.mean_indexer import MeanIndexer
 from axon_core.norms import HeadNorm, RMSNorm
+from axon_core.relative import Relative
 from axon_core.rope import RoPE
 from axon_core.scores import attend, causal_attention
 from axon_core.slopes import slopes
@@ -26,11 +27,12 @@ from axon_core.specs.attention import (
     GateActivationName,
     GateName,
     HeadNormOptions,
+    RelativeOptions,
     RopeOptions,
     TemperatureOptions,
     VNormOptions,
 )
-from axon_core.temperature import query_gain
+from axon_core.temperature import LogScaling, query_gain
 from axon_core.window import Mask, by_block
 
 __all__ = ["Attention", "SlidingWindowAttention"]
@@ -61,12 +63,15 @@ class Attention(nn.Module):
         softcap: Bound of the scores, `softcap * tanh(scores / softcap)` in float32; none unless given.
         temperature: Factor of queries that grows with their position; none unless given.
         alibi: Scores that fall with the distance of the key, by a fixed slope of each head; none unless given.
+        relative: Scores by the distance of the key: learned profiles, which each query of each head mixes by a
+            projection of the input, and which factors by position multiply too; none unless given.
         sinks: Whether each head has a learned score that takes part in the softmax and has no value.
         gate: Whether a sigmoid of a projection of the input multiplies the output, one for each of its dimensions or
             one for each head; no gate unless given.
         gate_activation: `sigmoid`, or `softplus` instead.
         output_norm: RMS norm of each head's output, before the gate, without weights; none unless given.
         head_gain: Whether each head's queries have a learned factor, after norm and rotation.
+        log_scaling: Whether it is learned how that factor grows with the logarithm of the position.
         kv_from: Set on a layer that reads the keys and values of another one: it has no projections for them.
         indexer: Choice of the blocks of keys that a query attends to; all unless given.
         shard: For heads that are split over devices: which of them these are; all unless given.
@@ -96,11 +101,13 @@ class Attention(nn.Module):
         softcap: float | None = None,
         temperature: TemperatureOptions | None = None,
         alibi: ALiBiOptions | None = None,
+        relative: RelativeOptions | None = None,
         sinks: bool = False,
         gate: GateName | None = None,
         gate_activation: GateActivationName = "sigmoid",
         output_norm: VNormOptions | None = None,
         head_gain: bool = False,
+        log_scaling: bool = False,
         kv_from: str | None = None,
         indexer: BlockIndexerOptions | None = None,
         shard: Shard = Shard(),
@@ -127,10 +134,9 @@ class Attention(nn.Module):
         self.o_proj = Linear(num_heads * value_dim, hidden_dim, bias=bias.o)
         if gate is not None:
             self.g_proj = Linear(hidden_dim, num_heads * (1 if gate == "head" else value_dim), bias=bias.g)
-        if sinks:
-            self.sinks = mx.zeros((num_heads,))
-        if head_gain:
-            self.head_gain = mx.ones((num_heads,))
+        if relative is not None:
+            self._add_relative(hidden_dim, relative)
+        self._add_numbers_of_heads(sinks, head_gain, log_scaling)
         if output_norm is not None:
             self.output_norm = RMSNorm(value_dim, output_norm.eps, weight=False)
         self.norm_after_rope = qk_norm is not None and qk_norm.when == "after_rope"
@@ -145,6 +151,19 @@ class Attention(nn.Module):
         if indexer is not None:
             make = MeanIndexer if indexer.pooling == "mean" else BlockIndexer
             self.indexer = make(hidden_dim, indexer, rope and rope.with_dims(head_dim))
+
+    def _add_relative(self, hidden_dim: int, relative: RelativeOptions) -> None:
+        """Scores by distance: the profiles, and what mixes them."""
+        self.r_proj = Linear(hidden_dim, self.num_heads * relative.rank, bias=False)
+        self.profiles = 0.02 * mx.random.normal((relative.rank, relative.extent))
+
+    def _add_numbers_of_heads(self, sinks: bool, head_gain: bool, log_scaling: bool) -> None:
+        if sinks:
+            self.sinks = mx.zeros((self.num_heads,))
+        if head_gain:
+            self.head_gain = mx.ones((self.num_heads,))
+        if log_scaling:
+            self.log_scaling = LogScaling(self.num_heads)
 
     @classmethod
     def from_options(cls, options: Any, dims: Dims) -> Attention:
@@ -181,14 +200,7 @@ class Attention(nn.Module):
         mask = self._default_mask(mask[0] if isinstance(mask, tuple) else mask, kept, x.shape[1])
         if self.input_scale != 1.0:
             x = x * self.input_scale
-        queries = self._turned(self._heads("q", x), "q_norm", offset)
-        if self.scales_queries:
-            queries = self.k_norm.scaled(queries)
-        if "head_gain" in self:
-            queries = queries * self.head_gain.astype(x.dtype)[:, None, None]
-        if self.temperature is not None:
-            queries = queries * query_gain(x.shape[1], offset, self.temperature).astype(x.dtype)
-        blocks = None
+        queries, blocks = self._queries(x, offset), None
         if "indexer" in self:
             blocks, held = self.indexer(x, mask, index_cache, offset)
             queries = mx.depends(queries, held) if held else queries
@@ -196,16 +208,34 @@ class Attention(nn.Module):
             kv = self._keys_values(x, kept, offset)
         if publish is not None:
             publish("kv", kv)
+        return self._output(x, queries, kv, mask, offset, kept, blocks), cache
+
+    def _output(
+        self,
+        x: mx.array,
+        queries: mx.array,
+        kv: tuple[Any, Any, mx.array | None],
+        mask: Mask,
+        offset: int | mx.array,
+        cache: Any,
+        blocks: Choice | None = None,
+    ) -> mx.array:
+        """(B, L, D), of queries and of the keys and values that the cache holds by now."""
         if self.chunk_size is not None:
             y = chunked_attention(queries, kv, mask, self._attend, self.chunk_size, offset)
         else:
-            y = self._attend(queries, kv, mask, blocks)
+            y = self._attend(queries, kv, mask, blocks, self._newest(cache, x.shape[1]))
         y = y.transpose(0, 2, 1, 3)
         if "output_norm" in self:
             y = self.output_norm(y)
         if "g_proj" in self:
             y = y * self._gate(self.g_proj(x)).reshape(*y.shape[:3], -1)
-        return self.o_proj(y.flatten(2)), cache
+        return self.o_proj(y.flatten(2))
+
+    def _newest(self, cache: Any, length: int) -> int | None:
+        """Where the key of a single query is in mlx-lm's rings; None where it is the last one, or nobody asks."""
+        end = getattr(cache, "_idx", None)
+        return None if end is None or length > 1 or "profiles" not in self else end - 1
 
     def _gate(self, x: mx.array) -> mx.array:
         if self.gate_activation == "sigmoid":
@@ -240,6 +270,23 @@ class Attention(nn.Module):
             x = self[norm](x.swapaxes(1, 2)).swapaxes(1, 2)
         return x
 
+    def _queries(self, x: mx.array, offset: int | mx.array) -> mx.array:
+        """(B, heads, L, head_dim), normalised, rotated and with all factors but `scale`.
+
+        With relative scores each is followed by its mixture of profiles, which factors by position multiply too.
+        """
+        queries = self._turned(self._heads("q", x), "q_norm", offset)
+        if self.scales_queries:
+            queries = self.k_norm.scaled(queries)
+        if "head_gain" in self:
+            queries = queries * self.head_gain.astype(x.dtype)[:, None, None]
+        if "r_proj" in self:
+            mixtures = mx.unflatten(self.r_proj(x), -1, (self.num_heads, -1)).transpose(0, 2, 1, 3)
+            queries = mx.concatenate([queries, mixtures], axis=-1)
+        if self.temperature is not None:
+            queries = queries * query_gain(x.shape[1], offset, self.temperature).astype(x.dtype)
+        return self.log_scaling(queries, offset) if "log_scaling" in self else queries
+
     def _keys_values(self, x: mx.array, cache: Any, offset: int | mx.array) -> tuple[Any, Any, mx.array | None]:
         projected = self._heads("k", x)
         values = self._heads("v", x) if "v_proj" in self else projected
@@ -261,12 +308,19 @@ class Attention(nn.Module):
         return keys, values, getattr(cache, "left_padding", None)
 
     def _attend(
-        self, queries: mx.array, kv: tuple[Any, Any, mx.array | None], mask: Mask, blocks: Choice | None = None
+        self,
+        queries: mx.array,
+        kv: tuple[Any, Any, mx.array | None],
+        mask: Mask,
+        blocks: Choice | None = None,
+        newest: int | None = None,
     ) -> mx.array:
         keys, values, left_padding = kv
         options: dict[str, Any] = {"scale": self.scale, "softcap": self.softcap, "slopes": self._slopes}
         if "sinks" in self:
             options["sinks"] = self.sinks
+        if "profiles" in self:
+            options["relative"] = Relative(self.profiles, newest)
         if blocks is not None:
             return _by_choice(queries, keys, values, partial(attend, **options), blocks)
         options |= {"window": self.window_size, "left_padding": left_padding}

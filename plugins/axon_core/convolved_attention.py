@@ -1,4 +1,4 @@
-"""Attention to keys and values that are convolved over a few tokens first (Baichuan, 2025, "Baichuan-M1")."""
+"""Attention to keys and values that are convolved over a few tokens first (Baichuan-M1 of 2025, Inkling of 2026)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_core.attention import Attention
-from axon_core.conv import causal_conv
+from axon_core.conv import causal_conv, draw_taps
+from axon_core.specs.convolved_attention import TapsName
 from axon_core.states import read_states, write_states
 from axon_core.window import Mask
 
-__all__ = ["ConvolvedAttention", "HeadConv"]
+__all__ = ["ChannelConv", "ConvolvedAttention", "HeadConv"]
 
 
 class HeadConv(nn.Module):
@@ -33,30 +34,66 @@ class HeadConv(nn.Module):
     def __call__(
         self, x: mx.array, mask: mx.array | None = None, state: mx.array | None = None
     ) -> tuple[mx.array, mx.array]:
-        """Convolve `x` (B, L, H, W); the state, of the last inputs, is (B, taps - 1, H W)."""
+        """Convolve `x` (B, L, H, W) to float32; the state, of the last inputs, is (B, taps - 1, H W)."""
         spread = nn.Module()
         spread.weight = mx.repeat(self.weight[0, 0, :, 0], x.shape[-1], axis=0)[..., None]
         y, state = causal_conv(spread, x.flatten(2), mask, state)
-        return y.astype(x.dtype).reshape(x.shape), state
+        return y.reshape(x.shape), state
+
+
+class ChannelConv(nn.Conv1d):
+    """The same with taps of each channel, `weight` (channels, taps, 1).
+
+    Args:
+        channels: Number of channels, H W.
+        taps: Tokens that it sees, the current one included.
+    """
+
+    def __init__(self, channels: int, taps: int) -> None:
+        super().__init__(channels, channels, taps, groups=channels, bias=False)
+        draw_taps(self)
+
+    def __call__(
+        self, x: mx.array, mask: mx.array | None = None, state: mx.array | None = None
+    ) -> tuple[mx.array, mx.array]:
+        """See `HeadConv`."""
+        y, state = causal_conv(self, x.flatten(2), mask, state)
+        return y.reshape(x.shape), state
 
 
 class ConvolvedAttention(Attention):
-    """Attention whose keys and values see a few tokens before their own, by taps of each head.
+    """Attention whose keys and values see a few tokens before their own.
 
-        k = rope(norm(k_conv(k_proj(x))))
-        v = v_conv(v_proj(x))
+        k = rope(norm(c(k_proj(x))))
+        v = c'(v_proj(x))
+
+    Each c is a causal depthwise convolution, or with `conv_residual` its input and its output together.
 
     Args:
         hidden_dim: Width D of the model.
         num_heads: Number of query heads.
         d_conv: Tokens that a convolution sees, the current one included.
+        taps: Whether each `head` has taps, or each `channel`.
+        conv_residual: Whether what a convolution reads is added to what it gives.
         **options: As for `Attention`.
     """
 
-    def __init__(self, hidden_dim: int, num_heads: int, d_conv: int, **options: Any) -> None:
+    def __init__(
+        self,
+        hidden_dim: int,
+        num_heads: int,
+        d_conv: int,
+        taps: TapsName = "head",
+        conv_residual: bool = False,
+        **options: Any,
+    ) -> None:
         super().__init__(hidden_dim, num_heads, **options)
-        self.k_conv = HeadConv(self.num_kv_heads, d_conv)
-        self.v_conv = HeadConv(self.num_kv_heads, d_conv)
+        self.conv_residual = conv_residual
+        for name in ("k", "v"):
+            if taps == "head":
+                self[f"{name}_conv"] = HeadConv(self.num_kv_heads, d_conv)
+            else:
+                self[f"{name}_conv"] = ChannelConv(len(self[f"{name}_proj"].weight), d_conv)
 
     def __call__(
         self,
@@ -86,9 +123,23 @@ class ConvolvedAttention(Attention):
         if offset is None:
             offset = 0 if kept is None else kept.offset
         seen = self._default_mask(seen, kept, x.shape[1])  # asked before the update
+        if self.input_scale != 1.0:
+            x = x * self.input_scale
         states, padding = read_states(before, real if isinstance(real, mx.array) else None, x.shape[1])
-        keys, key_state = self.k_conv(self._heads("k", x), padding, states[0])
-        values, value_state = self.v_conv(self._heads("v", x), padding, states[1])
+        keys, key_state = self._convolved("k", x, padding, states[0])
+        values, value_state = self._convolved("v", x, padding, states[1])
         write_states(before, [key_state, value_state], x.shape[1])
-        y, _ = super().__call__(x, seen, None, offset, self._kept(keys, values, kept, offset), publish)
-        return y, cache
+        kv = self._kept(keys, values, kept, offset)
+        if publish is not None:
+            publish("kv", kv)
+        return self._output(x, self._queries(x, offset), kv, seen, offset, kept), cache
+
+    def _convolved(
+        self, name: str, x: mx.array, mask: mx.array | None, state: mx.array | None
+    ) -> tuple[mx.array, mx.array]:
+        """Projected and convolved, (B, L, heads, width), and what the next call has to see."""
+        projected = self._heads(name, x)
+        y, state = self[f"{name}_conv"](projected, mask, state)
+        if self.conv_residual:
+            y = y + projected.astype(mx.float32)
+        return y.astype(x.dtype), state

@@ -38,6 +38,7 @@ class MLP(nn.Module):
         shard: Which part of a layer that is split over devices it is; the whole unless given.
         outputs: For a part that has some rows of the last matrix, and reads what all devices have between the
             matrices: how many; a part otherwise has some columns.
+        gain: Whether the output has a learned factor.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class MLP(nn.Module):
         sparsity: float | None = None,
         shard: Shard = Shard(),
         outputs: int | None = None,
+        gain: bool = False,
     ) -> None:
         super().__init__()
         self._shard, self.gathers = shard, outputs is not None
@@ -64,6 +66,8 @@ class MLP(nn.Module):
         self.activation, self.limit, self.gate_scale = activation, limit, gate_scale
         if activation == "xielu":
             self.act_fn = XIELU()
+        if gain:
+            self.gain = mx.ones((1,))
         self.cutoff = None if sparsity is None else NormalDist().inv_cdf(sparsity)
 
     @classmethod
@@ -77,7 +81,8 @@ class MLP(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., dims); the shape stays."""
         inner = self._inner(x)
-        return self.down_proj(self._shard.gather(inner) if self.gathers else inner)
+        y = self.down_proj(self._shard.gather(inner) if self.gathers else inner)
+        return y * self.gain.astype(y.dtype) if "gain" in self else y
 
     def _inner(self, x: mx.array) -> mx.array:
         """What is between the matrices, (..., hidden_dims)."""

@@ -91,6 +91,10 @@ class MoE(nn.Module):
         shared_intermediate_dim: Width of the expert that sees every token; None for none.
         shared_gate: Whether a learned sigmoid multiplies the shared expert; or `softmax`: the routed experts and the
             shared one are multiplied by two learned shares, which have biases and sum to one (Klear).
+        scored_shared: Number of shared experts that the router scores too, in place of the one shared expert, each
+            `shared_intermediate_dim` wide: their weights are made to sum to one together with those of the chosen
+            experts, so that they are a sink for what the router would rather send nowhere (Inkling).
+        gain: Whether the output has a learned factor.
         held: Experts that this device has of a mixture that is split by experts; all unless given.
         shared_once: Whether every device has all of the shared expert, so that only the first one's counts.
         shard: Which part of a mixture that is split over devices it is; the whole unless given.
@@ -133,6 +137,8 @@ class MoE(nn.Module):
         latent_norm: LatentNormOptions | None = None,
         shared_intermediate_dim: int | None = None,
         shared_gate: SharedGate = False,
+        scored_shared: int = 0,
+        gain: bool = False,
         held: int | None = None,
         shared_once: bool = False,
         shard: Shard = Shard(),
@@ -147,6 +153,7 @@ class MoE(nn.Module):
             raise ValueError("shared_gate needs a shared expert: give shared_intermediate_dim")
         check_groups(outputs, top_k, num_groups, top_k_groups, group_score)
         self.num_experts, self.identity_experts, self.top_k = num_experts, identity_experts, top_k
+        self.num_outputs, self.scored_shared = outputs, scored_shared
         self.score, self.norm_topk, self.norm_eps, self.input_scaled = score, norm_topk, norm_eps, input_scaled
         self.band, self.corrected = band, corrected
         self.routed_scaling_factor, self.router_softcap = routed_scaling_factor, router_softcap
@@ -159,24 +166,30 @@ class MoE(nn.Module):
             self.expert_norm = RMSNorm(dim, expert_norm.eps)
         if per_expert_scale:
             self.per_expert_scale = mx.ones((outputs,))
-        self.gate = Linear(dim, outputs, bias=router_bias)
-        sizes = (latent_dim or dim, intermediate_dim, self.held)
-        if gated:
-            self.switch_mlp = ExpertGLU(*sizes, activation, bias=bias, limit=limit)
-        else:
-            self.switch_mlp = ExpertMLP(*sizes, activation, bias=bias)
+        self.gate = Linear(dim, outputs + scored_shared, bias=router_bias)
+        experts = partial(ExpertGLU, limit=limit) if gated else ExpertMLP
+        self.switch_mlp = experts(latent_dim or dim, intermediate_dim, self.held, activation, bias=bias)
         shared_bias = bias if shared_bias is None else shared_bias
         if latent_dim:
             self._add_latent(dim, latent_dim, shared_bias, latent_norm)
-        if shared_intermediate_dim:
+        if scored_shared:
+            width = shared_intermediate_dim or intermediate_dim
+            self.shared_experts = experts(dim, width, scored_shared, activation, bias=shared_bias)
+        elif shared_intermediate_dim:
             self.shared_expert = MLP(dim, shared_intermediate_dim, activation, gated, shared_bias, limit)
         if shared_gate:
             mixed = shared_gate == "softmax"
             self.shared_expert_gate = Linear(dim, 2 if mixed else 1, bias=mixed)
+        if gain:
+            self.gain = mx.ones((1,))
+        self._add_choices(outputs, correction_bias, hashed_tokens)
+
+    def _add_choices(self, outputs: int, correction_bias: bool, hashed_tokens: int | None) -> None:
+        """What decides where tokens go besides the router; it is not trained."""
         if correction_bias:
             self.correction_bias = mx.zeros((outputs,))
         if hashed_tokens:
-            turns = mx.arange(hashed_tokens)[:, None] + mx.arange(top_k)
+            turns = mx.arange(hashed_tokens)[:, None] + mx.arange(self.top_k)
             self.experts_of_token = (turns % outputs).astype(mx.float32)
         self._freeze_choices()
 
@@ -197,12 +210,14 @@ class MoE(nn.Module):
         """Build from `MoEOptions`; input and output are as wide as the hidden size."""
         given = dict(options)
         sizes = [given.pop(name) for name in ("intermediate_size", "num_experts", "top_k")]
-        for name in ("num_shared_experts", "shared_intermediate_size"):
+        for name in ("num_shared_experts", "shared_intermediate_size", "shared_sink"):
             given.pop(name)
         given["limit"] = bound_of(options.activation, options.limit, given.pop("situ"))
         latent = given.pop("latent_size")
         given["hashed_tokens"] = dims.vocab_size if given.pop("hashed") else None
-        given |= {"latent_dim": latent, "shared_intermediate_dim": options.shared_size, **_placed(dims)}
+        shared = options.scored_size if options.scored_shared else options.shared_size
+        given |= {"latent_dim": latent, "shared_intermediate_dim": shared, "scored_shared": options.scored_shared}
+        given |= _placed(dims)
         return cls(dims.hidden_size, *sizes, **given)
 
     def unfreeze(self, *args: Any, **kwargs: Any) -> nn.Module:
@@ -226,9 +241,9 @@ class MoE(nn.Module):
                 (..., top_k): what balances their load in training.
         """
         logits, scores = self._scores(x)
-        chosen, weights = self._chosen(logits, scores, tokens)
+        chosen, weights, shares = self._chosen(logits, scores, tokens)
         if publish is not None:
-            publish("routing", (scores, chosen))
+            publish("routing", (scores[..., : self.num_outputs], chosen))
         if "expert_norm" in self:
             x = self.expert_norm(x)
         kept = None
@@ -245,6 +260,11 @@ class MoE(nn.Module):
             routed = routed + kept.sum(axis=-1, keepdims=True) * x
         if "shared_expert" in self:
             routed = self._with_shared(x, routed)
+        if self.scored_shared and self.adds_shared:
+            every = mx.broadcast_to(mx.arange(self.scored_shared), shares.shape)
+            routed = routed + (self.shared_experts(x, every) * shares[..., None]).sum(axis=-2)
+        if "gain" in self:
+            routed = routed * self.gain
         return routed.astype(x.dtype)
 
     def _routed(self, x: mx.array, chosen: mx.array, weights: mx.array, here: mx.array | None) -> mx.array:
@@ -284,10 +304,10 @@ class MoE(nn.Module):
             The experts, (..., top_k) from the best to the worst, and their weights in float32, of the same shape. From
             `num_experts` on they return their input.
         """
-        return self._chosen(*self._scores(x), tokens)
+        return self._chosen(*self._scores(x), tokens)[:2]
 
     def _scores(self, x: mx.array) -> tuple[mx.array, mx.array]:
-        """The router's outputs, (..., E) in float32, and the scores of all experts."""
+        """The router's outputs in float32, one for each expert, and for shared ones that it scores; and all scores."""
         x = x.astype(mx.float32)
         if "router_norm" in self:
             x = self.router_norm(x) * self.router_scale
@@ -296,24 +316,31 @@ class MoE(nn.Module):
             logits = self.router_softcap * mx.tanh(logits / self.router_softcap)
         return logits, _SCORES[self.score](logits)
 
-    def _chosen(self, logits: mx.array, scores: mx.array, tokens: mx.array | None) -> tuple[mx.array, mx.array]:
-        """The best experts and their weights; see `route`."""
+    def _chosen(
+        self, logits: mx.array, scores: mx.array, tokens: mx.array | None
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        """The best experts and their weights, see `route`, and those of the shared experts, (..., scored_shared)."""
         if "experts_of_token" in self:
             # MLX reads beyond the end of the experts, whatever a file says.
-            chosen = mx.clip(self.experts_of_token[tokens].astype(mx.int32), 0, self.gate.weight.shape[0] - 1)
+            chosen = mx.clip(self.experts_of_token[tokens].astype(mx.int32), 0, self.num_outputs - 1)
         else:
-            chosen = self._best(logits, scores)
-        if self.score == "topk_softmax":
-            weights = mx.softmax(mx.take_along_axis(logits, chosen, axis=-1), axis=-1)
-        elif self.score == "sparsemixer":
+            chosen = self._best(logits[..., : self.num_outputs], scores[..., : self.num_outputs])
+        if self.score == "sparsemixer":
             weights = one_by_one(logits, chosen, self.band)
         else:
-            weights = mx.take_along_axis(scores, chosen, axis=-1)
+            of = logits if self.score == "topk_softmax" else scores
+            weights = mx.take_along_axis(of, chosen, axis=-1)
+            if self.scored_shared:
+                weights = mx.concatenate([weights, of[..., self.num_outputs :]], axis=-1)
+        if self.score == "topk_softmax":
+            weights = mx.softmax(weights, axis=-1)
         if self.norm_topk:
             weights = weights / mx.maximum(weights.sum(axis=-1, keepdims=True) + self.norm_eps, 1e-20)
+        weights = weights * self.routed_scaling_factor
+        weights, shares = weights[..., : self.top_k], weights[..., self.top_k :]
         if "per_expert_scale" in self:
             weights = weights * self.per_expert_scale[chosen]
-        return chosen, weights * self.routed_scaling_factor
+        return chosen, weights, shares
 
     def _best(self, logits: mx.array, scores: mx.array) -> mx.array:
         """The experts with the best scores, (..., top_k)."""

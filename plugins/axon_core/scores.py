@@ -1,4 +1,4 @@
-"""Softmax attention of queries to keys, with what some models add to its scores: a cap, sinks, and ALiBi.
+"""Softmax attention of queries to keys, with what some models add to its scores: a cap, sinks, ALiBi, relative scores.
 
 * A cap bounds the scores, `cap * tanh(scores / cap)`, before the mask (Gemma 2). No fused kernel has it, so scores are
   written out, in float32 whatever the inputs are: a score near a cap of 50 in bfloat16 is off by up to an eighth.
@@ -7,6 +7,8 @@
 * ALiBi (Press et al., 2022) takes from each score the distance of the key times the slope of the head. Adding the key's
   index instead is the same, for the two differ by one number in a row of the softmax. Scores are written out in
   float32 for it, where an index of thousands times a slope is still exact enough.
+* Relative scores depend on the distance of the key as each query chooses (`axon_core.relative`). They too are written
+  out in float32, for a block of queries at a time, out of a few numbers that each query carries behind its own.
 
 MLX has no fused attention for the CPU: it writes scores out as well, and its softmax takes 15 ns for each. There many
 scores are written out here, with the exponential of `axon_core.elementary`, at a third of the time.
@@ -24,6 +26,7 @@ from axon_core.elementary import exp
 from axon_core.kernels import native_attention
 from axon_core.linear import transposed_factor
 from axon_core.packed_caches import Packing, group_and_bits, packed_product, sums_in_half, widened
+from axon_core.relative import Relative, relative_scores
 from axon_core.window import BLOCK, Mask, banded_attention, blockwise_attention
 
 __all__ = ["attend", "causal_attention"]
@@ -44,11 +47,12 @@ def causal_attention(
     softcap: float | None = None,
     sinks: mx.array | None = None,
     slopes: mx.array | None = None,
+    relative: Relative | None = None,
 ) -> mx.array:
     """Attend to what is before each query, in blocks of queries where scores would be too many at once.
 
     Args:
-        queries: (B, H, L, head_dim).
+        queries: (B, H, L, head_dim); with relative scores each followed by its mixture of profiles.
         keys: As for `attend`, the last L of them those of the queries.
         values: The same for values.
         mask: Booleans that broadcast to (B, H, L, S) and are taken as they are; else it is the causal one within the
@@ -59,12 +63,14 @@ def causal_attention(
         softcap: Bound of the scores.
         sinks: (H,) score of each head's sink.
         slopes: (H,) slope of each head, for ALiBi.
+        relative: Scores by the distance of the key.
 
     Returns:
         (B, H, L, value_dim), in the type of `queries`.
     """
-    scores = partial(attend, scale=scale, softcap=softcap, sinks=sinks, slopes=slopes)
-    cut = queries.shape[2] > BLOCK and _written_out(queries, keys, softcap, sinks, slopes)
+    scores = partial(attend, scale=scale, softcap=softcap, sinks=sinks, slopes=slopes, relative=relative)
+    by_distance = slopes is not None or relative is not None
+    cut = queries.shape[2] > BLOCK and _written_out(queries, keys, softcap, sinks, by_distance)
     if isinstance(mask, mx.array):
         return blockwise_attention(queries, keys, values, scores, mask) if cut else scores(queries, keys, values, mask)
     if cut or window is not None or left_padding is not None:
@@ -73,10 +79,10 @@ def causal_attention(
 
 
 def _written_out(
-    queries: mx.array, keys: Any, softcap: float | None, sinks: mx.array | None, slopes: mx.array | None
+    queries: mx.array, keys: Any, softcap: float | None, sinks: mx.array | None, by_distance: bool
 ) -> bool:
     """Whether scores are arrays of their own, so that a long prompt has to be cut into blocks of queries."""
-    if softcap is not None or slopes is not None:
+    if softcap is not None or by_distance:
         return True
     if not isinstance(keys, mx.array):
         return sinks is not None
@@ -88,44 +94,54 @@ def attend(
     keys: Any,
     values: Any,
     mask: Mask,
+    ahead: int = 0,
     *,
     scale: float,
     softcap: float | None = None,
     sinks: mx.array | None = None,
     slopes: mx.array | None = None,
+    relative: Relative | None = None,
 ) -> mx.array:
     """Attend, fused where a kernel can.
 
     Args:
-        queries: (B, H, L, head_dim).
+        queries: (B, H, L, head_dim); with relative scores each followed by its mixture of profiles.
         keys: (B, G, S, head_dim), G a divisor of H; or (packed, scales, biases) from a quantised cache.
         values: The same for values, quantised as keys are.
         mask: None, "causal" (the last query is at the last key), or booleans that broadcast to (B, H, L, S).
+        ahead: Keys after that of the last query.
         scale: Factor of the scores.
         softcap: Bound of the scores.
         sinks: (H,) score of each head's sink.
         slopes: (H,) slope of each head, for ALiBi; keys are in temporal order then.
+        relative: Scores by the distance of the key.
 
     Returns:
         (B, H, L, value_dim), in the type of `queries`.
     """
-    if mask is None and softcap is None and slopes is None:
+    given = queries
+    if relative is not None:
+        queries, mixtures = mx.split(queries, [queries.shape[-1] - len(relative.profiles)], axis=-1)
+    by_distance = slopes is not None or relative is not None
+    if mask is None and softcap is None and not by_distance:
         y = native_attention(queries, keys, values, scale, sinks)
         if y is not None:
             return y
     packing = None if isinstance(keys, mx.array) else group_and_bits(keys, queries.shape[-1])
     if packing is not None and sums_in_half(queries):
-        again = partial(attend, scale=scale, softcap=softcap, sinks=sinks, slopes=slopes)
-        return again(queries.astype(mx.float32), widened(keys), widened(values), mask).astype(queries.dtype)
+        again = partial(attend, scale=scale, softcap=softcap, sinks=sinks, slopes=slopes, relative=relative)
+        return again(given.astype(mx.float32), widened(keys), widened(values), mask, ahead).astype(queries.dtype)
     # mlx-lm's attention to quantised keys knows no other width of values.
     one_width = packing is None or keys[0].shape[-1] == values[0].shape[-1]
-    if one_width and not _written_out(queries, keys, softcap, sinks, slopes):
+    if one_width and not _written_out(queries, keys, softcap, sinks, by_distance):
         return _fused(queries, keys, values, mask, scale, sinks)
     scores = _product(queries.astype(mx.float32) * scale, keys, packing, transpose=True)
     if softcap is not None:
         scores = softcap * mx.tanh(scores / softcap)
     if slopes is not None:
         scores = scores + slopes[:, None, None] * mx.arange(scores.shape[-1])
+    if relative is not None:
+        scores = scores + relative_scores(mixtures, relative, scores.shape[-1], ahead)
     if isinstance(mask, str):
         length, total = scores.shape[2:]
         mask = mx.arange(total - length, total)[:, None] >= mx.arange(total)

@@ -35,7 +35,8 @@ class LogScaling(nn.Module):
 def query_gain(length: int, offset: int | mx.array, options: TemperatureOptions) -> mx.array:
     """Factor of the query at each position: `1 + scale * log(1 + floor((position + shift) / length))`.
 
-    (Llama 4 counts positions from one and does without rope there; Ministral 3 from zero, with rope.)
+    (Llama 4 counts positions from one and does without rope there; Ministral 3 from zero, with rope.) Or without steps
+    `1 + scale * log(max((position + shift) / length, 1))`, as in Inkling, which counts from one.
 
     Args:
         length: Number of queries L.
@@ -45,8 +46,11 @@ def query_gain(length: int, offset: int | mx.array, options: TemperatureOptions)
     Returns:
         Float32, (L, 1) or (B, 1, L, 1).
     """
+    position = _positions(length, offset) + options.shift
+    if options.smooth:
+        return (1 + options.scale * mx.log(mx.maximum(position.astype(mx.float32) / options.length, 1)))[..., None]
     # In integers, for a quotient in float32 may round up to a step that is not reached.
-    steps = (_positions(length, offset) + options.shift).astype(mx.int32) // options.length
+    steps = position.astype(mx.int32) // options.length
     return (1 + options.scale * mx.log1p(steps.astype(mx.float32)))[..., None]
 
 

@@ -64,7 +64,7 @@ def blockwise_attention(
     queries: mx.array,
     keys: Any,
     values: Any,
-    attend: Callable[[mx.array, Any, Any, Mask], mx.array],
+    attend: Callable[[mx.array, Any, Any, Mask, int], mx.array],
     mask: mx.array,
 ) -> mx.array:
     """Attend as an array mask says, a block of queries at a time, so that scores take O(block · S) memory.
@@ -73,7 +73,8 @@ def blockwise_attention(
         queries: (B, H, L, head_dim).
         keys: (B, heads, S, head_dim), or a tuple of arrays.
         values: The same for values.
-        attend: Attention of a block, `(queries, keys, values, mask)` to (B, H, block, value_dim).
+        attend: Attention of a block, `(queries, keys, values, mask, keys after the last query's)` to
+            (B, H, block, value_dim).
         mask: Array that broadcasts to (B, H, L, S).
 
     Returns:
@@ -82,7 +83,7 @@ def blockwise_attention(
 
     def attend_block(block: mx.array, start: int, stop: int) -> mx.array:
         one_row = mask.ndim < 2 or mask.shape[-2] == 1
-        return attend(block, keys, values, mask if one_row else mask[..., start:stop, :])
+        return attend(block, keys, values, mask if one_row else mask[..., start:stop, :], queries.shape[2] - stop)
 
     return by_block(queries, attend_block)
 

@@ -1,4 +1,4 @@
-"""What single families add to attention: capped scores, sinks, gates, and norms of heads of every kind."""
+"""What single families add to attention: capped scores, scores by distance, sinks, gates, and norms of every kind."""
 
 import attention_reference as reference
 import mlx.core as mx
@@ -17,6 +17,7 @@ from axon_core.specs.attention import AttentionOptions, TemperatureOptions
 from axon_core.temperature import query_gain
 
 DIMS = Dims({"hidden_size": 32, "vocab_size": 8})
+MOVED = ("sinks", "head_gain", "log_scaling", "profiles")
 PERIODS = [10000.0 ** (i / 4) for i in range(4)]
 
 
@@ -26,7 +27,7 @@ def build(hidden=32, **fields):
     layer = Attention.from_options(options, Dims({"hidden_size": hidden, "vocab_size": 8}))
     # Norms start at one and sinks at zero, queries and keys small: moved, so that every part counts.
     moved = {name: mx.random.uniform(0.5, 2, a.shape) for name, a in weights_of(layer) if "norm" in name}
-    moved |= {name: mx.random.normal(a.shape) for name, a in weights_of(layer) if name in ("sinks", "head_gain")}
+    moved |= {name: mx.random.normal(a.shape) for name, a in weights_of(layer) if name.startswith(MOVED)}
     moved |= {name: 3 * a for name, a in weights_of(layer) if name in ("q_proj.weight", "k_proj.weight")}
     layer.load_weights(list(moved.items()), strict=False)
     mx.eval(layer.parameters())
@@ -79,13 +80,18 @@ def definition(layer, x, fields, first=0):
     queries, keys, values = (heads(n, layer.num_heads if n == "q" else layer.num_kv_heads) for n in "qkv")
     if "head_gain" in weights:
         queries = queries * weights["head_gain"][:, None, None]
+    gain = np.ones(len(x))
     if "temperature" in fields:
         warm = fields["temperature"]
-        steps = np.floor((positions + warm.get("shift", 0)) / warm["length"])
-        queries = queries * (1 + warm["scale"] * np.log(1 + steps))[:, None]
-    y = softmax(queries, keys, values, layer.scale, fields.get("window_size"), fields.get("softcap"),
+        steps = (positions + warm.get("shift", 0)) / warm["length"]
+        gain = 1 + warm["scale"] * np.log(np.maximum(steps, 1) if warm.get("smooth") else 1 + np.floor(steps))
+    if "log_scaling" in fields:
+        scale, bias = (weights[f"log_scaling.{name}"][:, None, None] for name in ("scale", "bias"))
+        queries = queries * (scale * np.log(positions + 1)[:, None] + bias)
+    by_distance = relative(weights, x, gain) if "relative" in fields else alibi(fields)
+    y = softmax(queries * gain[:, None], keys, values, layer.scale, fields.get("window_size"), fields.get("softcap"),
                 weights.get("sinks"), first, fields.get("chunk_size"),
-                alibi(fields))  # fmt: skip
+                by_distance)  # fmt: skip
     if "output_norm" in fields:
         y = norm(y, fields["output_norm"]["eps"])
     if "gate" in fields:
@@ -96,14 +102,27 @@ def definition(layer, x, fields, first=0):
 
 
 def alibi(fields):
-    """Slopes of four heads."""
+    """What a head's query adds to scores of keys that are so far back: the slopes of four heads."""
     if not fields.get("alibi"):
-        return None
+        return lambda head, query, back: 0.0
     scale = 1.0 if fields["alibi"] is True else fields["alibi"]["scale"]
-    return [scale * 2 ** -(2 * head) for head in (1, 2, 3, 4)]
+    return lambda head, query, back: -scale * 2.0 ** -(2 * (head + 1)) * back
 
 
-def softmax(queries, keys, values, scale, window, cap, sinks, first, chunk, falls=None):
+def relative(weights, x, gain):
+    """The same by profiles that it mixes."""
+    profiles = weights["profiles"]
+    mixtures = (x @ weights["r_proj.weight"].T).reshape(len(x), 4, len(profiles)) * gain[:, None, None]
+    extent = profiles.shape[1]
+
+    def added(head, query, back):
+        scores = [mixtures[query, head] @ profiles[:, each] if each < extent else 0.0 for each in back]
+        return np.array(scores)
+
+    return added
+
+
+def softmax(queries, keys, values, scale, window, cap, sinks, first, chunk, by_distance):
     heads, length, _ = queries.shape
     out = np.zeros((length, heads, values.shape[-1]))
     for h in range(heads):
@@ -113,8 +132,7 @@ def softmax(queries, keys, values, scale, window, cap, sinks, first, chunk, fall
             low = low if chunk is None else i - (i - first) % chunk
             scores = keys[g, low : i + 1] @ queries[h, i] * scale
             scores = scores if cap is None else cap * np.tanh(scores / cap)
-            if falls is not None:
-                scores = scores - falls[h] * np.arange(i - low, -1, -1)
+            scores = scores + by_distance(h, i, np.arange(i - low, -1, -1))
             sink = 0.0 if sinks is None else np.exp(sinks[h])
             weights = np.exp(scores)
             out[i, h] = weights @ values[g, low : i + 1] / (weights.sum() + sink)
@@ -127,8 +145,17 @@ CASES = {
     "sinks": {"sinks": True},
     "alibi": {"alibi": True, "rope": False, "num_kv_heads": 2},
     "alibi, softcap": {"alibi": {"scale": 0.5}, "softcap": 0.7},
+    "relative": {"relative": {"rank": 3, "extent": 20}, "rope": False, "num_kv_heads": 2},
+    "relative, as far as the window": {"relative": {"rank": 2, "extent": 9}, "window_size": 9},
+    "relative, farther, sinks": {"relative": {"rank": 3, "extent": 90}, "window_size": 70, "sinks": True},
+    "relative, temperature": {
+        "relative": {"rank": 3, "extent": 200},
+        "temperature": {"scale": 0.5, "length": 20, "shift": 1, "smooth": True},
+        "softcap": 0.7,
+    },
     "norm of the output, gate": {"output_norm": {"eps": 0.05}, "gate": "elementwise", "num_kv_heads": 2},
     "factors of heads": {"head_gain": True, "qk_norm": {"when": "after_rope"}},
+    "logarithms of positions": {"log_scaling": True, "num_kv_heads": 2},
     "sinks, grouped, window": {"sinks": True, "num_kv_heads": 2, "window_size": 9},
     "sinks, softcap, window": {"sinks": True, "softcap": 0.7, "num_kv_heads": 1, "window_size": 66},
     "gate": {"gate": "elementwise"},
@@ -159,8 +186,9 @@ CASES = {
     "turned the other way": {"rope": {"reverse": True}, "num_kv_heads": 2},
     "clip": {"clip": 0.4, "rope": False},
     "temperature": {"temperature": {"scale": 0.5, "length": 20, "shift": 1}, "num_kv_heads": 2},
+    "temperature without steps": {"temperature": {"scale": 0.5, "length": 20, "smooth": True}},
 }
-SCORED = {name: CASES[name] for name in [*list(CASES)[:5], "temperature", "values of two groups", "chunks"]}
+SCORED = {name: CASES[name] for name in [*list(CASES)[:9], "temperature", "values of two groups", "chunks"]}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -175,6 +203,8 @@ def test_declared_parameters_are_the_built_ones(case):
     from axon_core.specs.attention import SPECS
 
     for more in ({}, {"kv_from": "other"}):
+        if more and "relative" in CASES[case]:
+            continue
         options = AttentionOptions.model_validate({"num_heads": 4, **CASES[case], **more})
         built = {name: array.shape for name, array in weights_of(Attention.from_options(options, DIMS))}
         assert built == SPECS[0].params(options, DIMS)
@@ -256,6 +286,14 @@ def test_bfloat16_in_bfloat16_out(case):
     assert y.dtype == mx.bfloat16
     # Weights, activations and results of five steps are each rounded to 8 bits; queries and keys are three times wider.
     assert np.abs(np.array(y.astype(mx.float32)) - np.array(want)).mean() < 0.02
+
+
+def test_a_ring_that_holds_more_than_the_window_knows_the_distances():
+    """A cache of somebody's own: the mask hides what is too far back, wherever in the ring it is."""
+    layer, x = build(**CASES["relative, as far as the window"]), inputs(60)
+    cache = RotatingKVCache(max_size=23)
+    y = mx.concatenate([layer(part, cache=cache)[0] for part in mx.split(x, [*range(10, 60)], axis=1)], axis=1)
+    np.testing.assert_allclose(np.array(y), np.array(layer(x)[0]), atol=5e-6)
 
 
 def test_capped_scores_of_a_long_prompt_take_blocks_of_memory():
@@ -348,6 +386,9 @@ def test_equals_afmoe():
         ({"softcap": 0.0}, ("softcap",), "greater than 0"),
         ({"clip": -1.0}, ("clip",), "greater than 0"),
         ({"gate": "sigmoid"}, ("gate",), "'elementwise' or 'head'"),
+        ({"relative": {"rank": 2, "extent": 4}, "alibi": True}, (), "`relative` does not go with `alibi`"),
+        ({"relative": {"rank": 2, "extent": 4}, "kv_from": "a"}, (), "`relative` does not go with"),
+        ({"relative": {"rank": 0, "extent": 4}}, ("relative", "rank"), "greater than 0"),
         ({"gate_activation": "softplus"}, (), "it needs `gate`"),
         ({"qk_norm": {"over": "all", "per_head": True}}, ("qk_norm",), "`per_head` needs `over: head`"),
         ({"qk_norm": {"weight": False, "per_head": True}}, ("qk_norm",), "and `weight: true`"),

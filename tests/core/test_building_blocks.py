@@ -28,9 +28,9 @@ STABLE = {
     "norms.RMSNorm": "dims eps= weight= num_groups= offset= center= scale_first= shard=",
     "norms.LayerNorm": "dims eps= weight= bias= offset=",
     "norms.GatedRMSNorm": "dims eps num_groups= before_gate= shard= activation=",
-    "mlp.MLP": "dims hidden_dims activation= gated= bias= limit= gate_scale= sparsity= shard= outputs=",
+    "mlp.MLP": "dims hidden_dims activation= gated= bias= limit= gate_scale= sparsity= shard= outputs= gain=",
     "window.banded_attention": "queries keys values attend window left_padding=",
-    "scores.attend": "queries keys values mask scale softcap= sinks= slopes=",
+    "scores.attend": "queries keys values mask ahead= scale softcap= sinks= slopes= relative=",
 }
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "plugins.md").read_text("utf-8")
 

@@ -25,6 +25,9 @@ VARIANTS = [
     {"num_heads": 3, "num_kv_heads": 1},
     {"num_heads": 4, "num_kv_heads": 2, "d_conv": 4, "head_dim": 8},
     {"num_heads": 2, "window_size": 6, "d_conv": 3, "rope": {"theta": 50.0}},
+    {"num_heads": 4, "num_kv_heads": 2, "taps": "channel", "d_conv": 3, "input_scale": 0.6},
+    {"num_heads": 4, "num_kv_heads": 2, "taps": "channel", "conv_residual": True, "d_conv": 4, "window_size": 6},
+    {"num_heads": 3, "num_kv_heads": 1, "conv_residual": True, "d_conv": 3, "key_scale": 0.5},
 ]
 
 
@@ -39,17 +42,21 @@ def reference(layer, options, x):
     """The layer on (L, D) in float64, one tap at a time."""
     o = ConvolvedAttentionOptions.model_validate(options)
     p = {name: np.array(value, np.float64) for name, value in flat(layer).items()}
-    x, heads = np.array(x, np.float64), {"q": o.num_heads}
+    x, heads = np.array(x, np.float64) * o.input_scale, {"q": o.num_heads}
 
     def projected(name):
-        y = (x @ p[f"{name}_proj.weight"].T).reshape(len(x), heads.get(name, o.num_kv_heads or o.num_heads), -1)
+        y = (o.key_scale if name == "k" else 1) * (x @ p[f"{name}_proj.weight"].T).reshape(
+            len(x), heads.get(name, o.num_kv_heads or o.num_heads), -1
+        )
         return y.transpose(1, 0, 2)
 
     def convolved(name):
-        y, taps = projected(name), p[f"{name}_conv.weight"][0, 0, :, 0]
-        out = np.zeros_like(y)
+        y, taps = projected(name), p[f"{name}_conv.weight"]
+        # (heads, 1, 1 or width) of each tap
+        taps = taps[0, 0, :, 0, :].T[..., None] if o.taps == "head" else taps[..., 0].T.reshape(o.d_conv, len(y), -1)
+        out = y.copy() if o.conv_residual else np.zeros_like(y)
         for back in range(o.d_conv):
-            out[:, back:] += taps[:, o.d_conv - 1 - back, None, None] * y[:, : len(x) - back]
+            out[:, back:] += taps[o.d_conv - 1 - back][:, None] * y[:, : len(x) - back]
         return out
 
     queries, keys, values = projected("q"), convolved("k"), convolved("v")

@@ -146,8 +146,17 @@ def test_bounded_products(activation, limit):
     np.testing.assert_allclose(np.array(layer(mx.ones((1, 6)))), expected, rtol=2e-6, atol=1e-6)
 
 
-def test_low_precision_keeps_its_type():
-    layer = MLP(6, 10)
+def test_the_output_has_a_learned_factor():
+    mx.random.seed(0)
+    layer, x = MLP(6, 10, gain=True), mx.random.normal((2, 5, 6))
+    plain = layer(x)
+    layer.gain = mx.array([0.25])
+    assert mx.array_equal(layer(x), 0.25 * plain)
+
+
+@pytest.mark.parametrize("gain", [False, True])
+def test_low_precision_keeps_its_type(gain):
+    layer = MLP(6, 10, gain=gain)
     layer.set_dtype(mx.bfloat16)
     assert layer(mx.ones((1, 2, 6), mx.bfloat16)).dtype == mx.bfloat16
 

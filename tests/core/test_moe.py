@@ -39,7 +39,7 @@ def build(seed=0, **options):
     for name, value in tree_flatten(layer.parameters()):
         if name.endswith("bias"):
             _assign(layer, name, 0.5 * mx.random.normal(value.shape))
-        if "norm" in name or name == "per_expert_scale":
+        if "norm" in name or name in ("per_expert_scale", "gain"):
             _assign(layer, name, mx.random.uniform(0.5, 2, value.shape))
     return layer
 
@@ -73,13 +73,15 @@ def softmax(v):
 
 
 def route(p, v, layer):
-    """Experts and weights of one token, in float64."""
+    """Experts and weights of one token, in float64; after those of the chosen, the weights of scored shared experts."""
     if "router_norm.weight" in p:
         v = rms_norm(v, layer.router_norm.eps) * p["router_norm.weight"] * layer.router_scale
     logits = p["gate.weight"] @ v + p.get("gate.bias", 0)
     if layer.router_softcap is not None:
         logits = layer.router_softcap * np.tanh(logits / layer.router_softcap)
     scores = {"sigmoid": sigmoid, "sqrt_softplus": sqrt_softplus}.get(layer.score, softmax)(logits)
+    every, all_scores = logits, scores
+    logits, scores = logits[: layer.num_outputs], scores[: layer.num_outputs]
     seen = logits if layer.corrected == "logits" else scores
     ranking = seen + p["correction_bias"] if "correction_bias" in p else logits
     if layer.top_k_groups < layer.num_groups:
@@ -90,7 +92,8 @@ def route(p, v, layer):
         for g in sorted(range(len(groups)), key=lambda g: (-strength[g], g))[layer.top_k_groups :]:
             ranking[groups[g]] = -np.inf
     chosen = sorted(range(len(logits)), key=lambda e: (-ranking[e], e))[: layer.top_k]
-    weights = softmax(logits[chosen]) if layer.score == "topk_softmax" else scores[chosen]
+    counted = chosen + list(range(layer.num_outputs, len(every)))
+    weights = softmax(every[counted]) if layer.score == "topk_softmax" else all_scores[counted]
     if layer.score == "sparsemixer":
         weights = np.array([mixed(logits, chosen, number, layer.band) for number in range(layer.top_k)])
     if layer.norm_topk:
@@ -141,7 +144,8 @@ def reference(layer, x):
     y = np.zeros(x.shape)
     for place in np.ndindex(*x.shape[:-1]):
         v = np.array(x[place].astype(mx.float32), np.float64)
-        chosen = route(p, v, layer)
+        experts, weights = route(p, v, layer)
+        chosen, shares = (experts, weights[: layer.top_k]), weights[layer.top_k :]
         if "expert_norm.weight" in p:
             v = rms_norm(v, layer.expert_norm.eps) * p["expert_norm.weight"]
         latent = "fc1_latent_proj.weight" in p
@@ -161,6 +165,8 @@ def reference(layer, x):
             routed = rms_norm(routed, layer.latent_sum_norm.eps) * p["latent_sum_norm.weight"]
         y[place] = p["fc2_latent_proj.weight"] @ routed + p.get("fc2_latent_proj.bias", 0) if latent else routed
         y[place] += sum(weight for expert, weight in zip(*chosen, strict=True) if expert >= layer.num_experts) * v
+        for expert, weight in enumerate(shares):
+            y[place] += weight * feed_forward(p, "shared_experts", v, expert, glu)
         if any(name.startswith("shared_expert.") for name in p):
             shared = feed_forward(p, "shared_expert", v, glu=glu)
             gate = (
@@ -173,7 +179,7 @@ def reference(layer, x):
                 y[place] = share * y[place] + (1 - share) * shared
             else:
                 y[place] += (sigmoid(gate) if len(gate) else 1) * shared
-    return y
+    return y * p.get("gain", 1)
 
 
 def close(found, expected, limit=5e-6):
@@ -206,6 +212,9 @@ ROUTERS = [
     {"expert_norm": ExpertNormOptions(), "per_expert_scale": True, "score": "sigmoid", "norm_topk": False},
     {"identity_experts": 3, "correction_bias": True, "top_k": 4},
     {"identity_experts": 8, "top_k": 7, "norm_topk": False, "expert_norm": ExpertNormOptions()},
+    {"scored_shared": 2, "score": "sigmoid", "correction_bias": True, "routed_scaling_factor": 2.5},
+    {"scored_shared": 3, "score": "topk_softmax", "norm_topk": False, "router_bias": True},
+    {"scored_shared": 1, "norm_topk": False, "identity_experts": 2, "top_k": 4},
 ]
 
 
@@ -217,7 +226,7 @@ def test_the_router_equals_float64(options):
     for place in np.ndindex(2, 20):
         expected, expected_weights = route(p, np.array(x[place], np.float64), layer)
         assert chosen[place].tolist() == expected
-        np.testing.assert_allclose(np.array(weights[place]), expected_weights, rtol=1e-5)
+        np.testing.assert_allclose(np.array(weights[place]), expected_weights[: layer.top_k], rtol=1e-5)
 
 
 def test_the_correction_counts_in_the_choice_but_not_in_the_weights():
@@ -299,6 +308,9 @@ LAYERS = [
     {"latent_dim": 10, "latent_norm": LatentNormOptions(read=True), "activation": "situ", "limit": (2.0, 0.7)},
     {"latent_dim": 10, "latent_norm": LatentNormOptions(sum={"eps": 0.3}), "activation": "situ", "limit": (0.5, None)},
     {"latent_dim": 10, "latent_norm": LatentNormOptions(expert={"eps": 0.1, "scale_first": True, "offset": 1.0})},
+    {"scored_shared": 2, "score": "sigmoid", "correction_bias": True, "gain": True, "routed_scaling_factor": 1.5},
+    {"scored_shared": 1, "shared_intermediate_dim": 20, "bias": True, "latent_dim": 10, "norm_topk": False},
+    {"scored_shared": 2, "gated": False, "activation": "relu2", "expert_norm": ExpertNormOptions(), "gain": True},
 ]
 
 
@@ -477,7 +489,7 @@ def test_the_record_states_what_is_built(spec, example):
     assert small.num_experts <= 4
     chosen = layer.route(tokens(2), mx.array([[3, 7], [0, 1]]))[1]
     general = options.general() if isinstance(options, SharedExpertMoEOptions) else options
-    if general.norm_topk:
+    if general.norm_topk and not general.shared_sink:
         np.testing.assert_allclose(np.array(chosen.sum(-1)), general.routed_scaling_factor, rtol=1e-5)
 
 
@@ -488,6 +500,12 @@ def test_the_record_states_what_is_built(spec, example):
         (SharedExpertMoEOptions, {"top_k": 9}, r"`top_k` \(9\) is larger than `num_experts` \(8\)"),
         (MoEOptions, {"num_experts": 4, "shared_gate": True}, "`shared_gate` needs a shared expert"),
         (MoEOptions, {"num_experts": 4, "num_shared_experts": 1, "shared_intermediate_size": 9}, "give one of"),
+        (MoEOptions, {"num_experts": 4, "shared_sink": True}, "`shared_sink` needs `num_shared_experts`"),
+        (
+            MoEOptions,
+            {"num_experts": 4, "shared_sink": True, "num_shared_experts": 1, "shared_gate": True},
+            "and neither `shared_gate`",
+        ),
         (MoEOptions, {"num_experts": 4, "score": "soft"}, "'sqrt_softplus' or 'sparsemixer'"),
         (MoEOptions, {"num_experts": 0}, "greater than 0"),
         (MoEOptions, {"num_experts": 4, "hashed": True, "correction_bias": True}, "no scores are compared"),

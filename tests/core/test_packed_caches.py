@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from axon_core.latent_attention import _absorbed
+from axon_core.relative import Relative
 from axon_core.scores import attend
 
 TOKENS = 3000
@@ -53,6 +54,23 @@ def test_attention_to_many_tokens(dtype: mx.Dtype, added: dict[str, Any], value_
     else:
         weights = softmax(scores)
     want = weights @ exact(values, 8)
+    np.testing.assert_allclose(np.array(got.astype(mx.float32)), want, rtol=0, atol=2.5 * ROUNDING[dtype])
+
+
+@types
+def test_scores_by_distance_go_along(dtype: mx.Dtype) -> None:
+    queries, mixtures = (drawn(seed, 1, 2, 2, width).astype(dtype) for seed, width in ((0, 64), (3, 4)))
+    keys, values = (mx.quantize(drawn(seed, 1, 1, 40, 64).astype(dtype), 64, 8) for seed in (1, 2))
+    profiles = drawn(4, 4, 30)
+    given = mx.concatenate([queries, mixtures], axis=-1)
+    got = attend(given, keys, values, "causal", scale=0.125, relative=Relative(profiles))
+    assert got.dtype == dtype
+    scores = 0.125 * np.array(queries.astype(mx.float32), np.float64) @ exact(keys, 8).swapaxes(-1, -2)
+    by_distance = np.array(mixtures.astype(mx.float32), np.float64) @ np.array(profiles, np.float64)
+    for query, key in np.ndindex(2, 40):
+        back = 38 + query - key
+        scores[..., query, key] += by_distance[..., query, back] if 0 <= back < 30 else 0 if back >= 0 else -np.inf
+    want = softmax(scores) @ exact(values, 8)
     np.testing.assert_allclose(np.array(got.astype(mx.float32)), want, rtol=0, atol=2.5 * ROUNDING[dtype])
 
 

@@ -225,6 +225,7 @@ PUBLISHED: Final = {
 UNSEEN: Final = {
     "glm5_next": "no copy was at hand; as many parameters as transformers makes of its defaults, 313,326,828,862",
     "gear": "no copy was at hand, and transformers has no class of it",
+    "inkling": "no copy was at hand; as many parameters as transformers makes of its defaults, 975,340,287,042",
     "kimi_k3": "no copy was at hand, and transformers has no class of it",
     "ling2_5": "no copy was at hand, and transformers has no class of it",
     "longcat_flash_ngram": "no copy was at hand, and transformers has no class of it",

@@ -32,6 +32,8 @@ def words(plan: Plan) -> str:
         ({"type": "attention", "num_heads": 2}, "RoPE"),
         ({"type": "attention", "num_heads": 2, "rope": False}, "NoPE"),
         ({"type": "attention", "num_heads": 2, "rope": False, "temperature": {"scale": 0.5, "length": 4}}, "NoPE"),
+        ({"type": "attention", "num_heads": 2, "rope": False, "alibi": True}, "ALiBi"),
+        ({**WINDOW, "relative": {"rank": 2, "extent": 8}}, "relative scores"),
         (WINDOW, "NoPE"),
         ({**WINDOW, "rope": True}, "RoPE"),
         (LATENT, "RoPE"),

@@ -115,7 +115,8 @@ def test_merged_heads_are_means() -> None:
     [
         ({"num_heads": 8, "num_kv_heads": 2, "gate": "head"}, {"gate": "head", "qk_norm": {"per_head": True}}),
         ({"num_heads": 8, "num_kv_heads": 8, "sinks": True}, {"qk_norm": {"over": "all"}, "sinks": True}),
-        ({"num_kv_heads": 4}, {"num_kv_heads": 1, "head_gain": True, "bias": True}),
+        ({"num_kv_heads": 4}, {"num_kv_heads": 1, "head_gain": True, "log_scaling": True, "bias": True}),
+        ({"log_scaling": True}, {}),
         ({"k_eq_v": False}, {"k_eq_v": True, "bias": True, "v_norm": True}),
         ({"gate": "elementwise", "gate_activation": "softplus", "bias": {"g": True, "o": True}}, {}),
     ],

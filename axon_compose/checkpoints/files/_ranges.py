@@ -13,7 +13,7 @@ from axon_compose.checkpoints.files._tensors import NUMPY, in_mlx
 __all__ = ["FolderParts"]
 
 #: Bytes that are read at once, of rows of which parts are kept.
-_WINDOW: Final = 1 << 20
+_WINDOW: Final = 64 << 10
 
 
 class FolderParts:

@@ -20,7 +20,8 @@ class Blocks(Source):
     """The bytes of a tensor in blocks, (..., bytes); `TensorHeader.blocks` names their type."""
 
     as_stored: ClassVar[bool] = False
-    unasked: ClassVar[str | None] = "float16"  # as llama.cpp has its scales
+    #: No type of 16 bits holds all of the numbers, and the activations of some models, such as Gemma 3, are no float16.
+    unasked: ClassVar[str | None] = "bfloat16"
 
     shape: tuple[int, ...]
 

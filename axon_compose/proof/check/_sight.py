@@ -90,7 +90,7 @@ def every_layer(subject: Subject) -> Truth:
     tokens = subject.tokens(2, 2 * subject.window + 3)
     least, where = float("inf"), ""
     for cached in (False, True):
-        whole = subject.forward(tokens, subject.model.make_cache() if cached else None)
+        whole = subject.known(tokens, subject.model.make_cache() if cached else None)
         for layer in subject.plan.layers:
             with subject.without(layer.index):
                 left = subject.forward(tokens, subject.model.make_cache() if cached else None)
@@ -105,7 +105,7 @@ def every_layer(subject: Subject) -> Truth:
 
 def _mixers(subject: Subject) -> Iterator[tuple[Layer, Use]]:
     for layer in subject.plan.layers:
-        aside = {use.path for use in _aside(layer)}
+        aside = {use.path for use in (*_aside(layer), *_after_mixers(layer))}
         for use in layer.uses():
             if mixes(use) and use.path not in aside:
                 yield layer, use
@@ -116,6 +116,13 @@ def _aside(layer: Layer) -> Iterator[Use]:
     for branch in layer.branches:
         if branch.connection is not None and branch.connection.spec.around == "aside":
             yield from (member.use for member in branch.members)
+
+
+def _after_mixers(layer: Layer) -> Iterator[Use]:
+    """Connections that mix what their branch gives, which is nothing with that switched off."""
+    for branch in layer.branches:
+        if branch.connection is not None and any(mixes(member.use) for member in branch.members):
+            yield branch.connection
 
 
 def _distances(subject: Subject, use: Use) -> tuple[list[int], list[int], list[int]]:

@@ -23,12 +23,14 @@ __all__ = [
     "GateName",
     "HeadNormOptions",
     "QKNorm",
+    "RelativeOptions",
     "TemperatureOptions",
     "VNorm",
     "VNormOptions",
     "check_groups",
     "check_offset",
     "head_shape",
+    "numbers_of_heads",
     "switch",
 ]
 
@@ -60,6 +62,13 @@ def check_groups(heads: int, kv_heads: int) -> None:
     """
     if heads % kv_heads:
         raise ValueError(f"`num_heads` ({heads}) is not a multiple of `num_kv_heads` ({kv_heads})")
+
+
+def numbers_of_heads(options: Any, heads: int) -> dict[str, tuple[int]]:
+    """Shapes of what attention learns a number of for each head, by their names within it."""
+    names = [name for name in ("sinks", "head_gain") if getattr(options, name, False)]
+    names += ["log_scaling.scale", "log_scaling.bias"] if options.log_scaling else []
+    return dict.fromkeys(names, (heads,))
 
 
 def check_offset(offset: float, weight: bool) -> None:
@@ -144,11 +153,29 @@ class VNormOptions(Options):
 
 
 class TemperatureOptions(Options):
-    """Factor of queries that grows with their position, by a step for every `length` tokens."""
+    """Factor of queries that grows with their position, by a step for every `length` tokens, or from there on."""
 
     scale: float = Field(gt=0, description="Factor of the logarithm of the number of steps, e.g. 0.1.")
     length: int = Field(gt=0, description="Tokens of a step; the factor is 1 within the first one.")
     shift: int = Field(default=0, ge=0, description="Position of the first token; Llama 4 counts from 1.")
+    smooth: bool = Field(
+        default=False,
+        description="Grow with every token instead of by steps, by the logarithm of the position over `length`, where "
+        "that is more than 1.",
+    )
+
+
+class RelativeOptions(Options):
+    """Scores by the distance of the key: learned profiles, which each query of each head mixes."""
+
+    rank: int = Field(gt=0, description="Number of profiles; a query has as many numbers, a projection of the input.")
+    extent: int = Field(
+        gt=0, description="Distances that have a score, from that of the query's own key on; further ones have 0."
+    )
+
+    def shapes(self, heads: int, hidden: int) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the parameters of so many heads of a model of this width."""
+        return {"r_proj.weight": (heads * self.rank, hidden), "profiles": (self.rank, self.extent)}
 
 
 class ALiBiOptions(Options):

@@ -85,7 +85,7 @@ SSM: Final = learned(
     undecayed=("A_log",),
     adamw=("dt_proj.weight",),
 )
-ATTENTION: Final = learned(("o_proj.weight",), undecayed=(_NORM,))
+ATTENTION: Final = learned(("o_proj.weight",), own=("log_scaling.*",), undecayed=(_NORM,))
 #: Experts are stacked matrices, and their biases stacked vectors; the router stays with AdamW.
 SHARED_MOE: Final = learned(
     ("switch_mlp.down_proj.weight", "shared_expert.down_proj.weight"),
@@ -98,10 +98,12 @@ MOE: Final = learned(
         "switch_mlp.down_proj.weight",
         "switch_mlp.fc2.weight",
         "shared_expert.down_proj.weight",
+        "shared_experts.down_proj.weight",
+        "shared_experts.fc2.weight",
         "fc2_latent_proj.weight",
     ),
     undecayed=("experts_of_token",),
     adamw=("gate.weight",),
-    stacked=("switch_mlp.*.weight",),
+    stacked=("switch_mlp.*.weight", "shared_experts.*.weight"),
     load=True,
 )

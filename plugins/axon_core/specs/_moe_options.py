@@ -191,11 +191,18 @@ class MoEOptions(Options):
     shared_intermediate_size: int | None = Field(
         None, gt=0, description="Width of the shared expert, where it is not a multiple of `intermediate_size`."
     )
+    shared_sink: bool = Field(
+        False,
+        description="The router scores each of the `num_shared_experts` too: their scores count in the sum that "
+        "weights are divided by, and each is multiplied by its weight (Inkling). `shared_intermediate_size` is then "
+        "the width of each, that of the routed ones unless given.",
+    )
     shared_gate: SharedGate = Field(
         False,
         description="Multiply the shared expert by a learned sigmoid gate; or, with softmax, the routed experts and "
         "the shared one by two learned shares that sum to one.",
     )
+    gain: bool = Field(False, description="Learn a factor of the output.")
 
     @model_validator(mode="after")
     def _consistent(self) -> MoEOptions:
@@ -210,7 +217,9 @@ class MoEOptions(Options):
             self.correction_bias or self.num_groups > 1 or self.score in ("topk_softmax", "sparsemixer")
         ):
             raise ValueError("with `hashed` no scores are compared: no `correction_bias`, no groups, no such `score`")
-        if self.num_shared_experts and self.shared_intermediate_size:
+        if self.shared_sink and (not self.num_shared_experts or self.shared_gate or self.score == "sparsemixer"):
+            raise ValueError("`shared_sink` needs `num_shared_experts`, and neither `shared_gate` nor `sparsemixer`")
+        if self.num_shared_experts and self.shared_intermediate_size and not self.shared_sink:
             raise ValueError("give one of `num_shared_experts` and `shared_intermediate_size`: both say how wide it is")
         if self.shared_gate and not self.shared_size:
             raise ValueError(
@@ -220,8 +229,18 @@ class MoEOptions(Options):
 
     @property
     def num_outputs(self) -> int:
-        """Outputs of the router: one for each expert, those that return their input included."""
+        """Outputs of the router that a token may be sent to: experts, and those that return their input."""
         return self.num_experts + self.identity_experts
+
+    @property
+    def scored_shared(self) -> int:
+        """Shared experts that the router scores too, by outputs after the others."""
+        return self.num_shared_experts or 0 if self.shared_sink else 0
+
+    @property
+    def scored_size(self) -> int:
+        """Width of each of those."""
+        return self.shared_intermediate_size or self.intermediate_size
 
     @property
     def side_bias(self) -> bool:
@@ -230,7 +249,9 @@ class MoEOptions(Options):
 
     @property
     def shared_size(self) -> int | None:
-        """Width of the shared expert, None without one."""
+        """Width of the shared expert that the router does not score, None without one."""
+        if self.shared_sink:
+            return None
         if self.num_shared_experts:
             return self.num_shared_experts * self.intermediate_size
         return self.shared_intermediate_size

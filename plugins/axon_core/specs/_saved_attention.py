@@ -67,15 +67,17 @@ def attention_saved(
         found += each(tokens, clipped=2 * (queries + keys + values))
     if options.output_norm is not None:
         found += norm_saved(tokens, attended, heads, name="output_norm", weight=False)
-    if options.head_gain:
-        found += each(tokens, plain_queries=queries)
     if options.gate is not None:
         found += each(tokens, gate=attended if options.gate == "elementwise" else heads, gated=attended)
+    found += _factors_saved(tokens, heads, queries, options)
     capped = options.softcap is not None
-    written_out = capped or options.alibi is not None
+    written_out = capped or options.alibi is not None or options.relative is not None
     scores = scores_saved(
         tokens, heads, options.window_size, written_out=written_out, capped=capped, chunk=options.chunk_size
     )
+    if written_out and options.sinks:
+        # The sum that a sink is compared with is made of the scores again, and what attention gives is multiplied.
+        found += (Array("summed", scores[0].shape, "float32"), *in_float32(tokens, unsunk=attended))
     if written_out and dtype != "float32":
         # Casts take the place of queries, keys and values; every block of queries has its own of what it reaches.
         reached = key_heads * (width + value) * scores[-1].shape[0] // BLOCK
@@ -87,6 +89,14 @@ def attention_saved(
         masks = heads if apart else 1
         scores = (*scores[:-1], Array("chosen", (masks, tokens * tokens // 2), "float16"))
     return found + scores
+
+
+def _factors_saved(tokens: int, heads: int, queries: int, options: Any) -> Saved:
+    """What queries are before learned factors, and the mixtures that they carry."""
+    plain, unscaled = queries if options.head_gain else 0, queries if options.log_scaling else 0
+    found = each(tokens, plain_queries=plain, unscaled=unscaled)
+    mixed = 0 if options.relative is None else heads * options.relative.rank
+    return found + in_float32(tokens, mixtures=mixed)
 
 
 def latent_saved(tokens: int, hidden: int, options: Any, dtype: str) -> Saved:

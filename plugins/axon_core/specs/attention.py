@@ -13,6 +13,7 @@ from axon_core.specs._flops import attention_flops, chunk_pairs, pairs, product_
 from axon_core.specs._heads import (
     GATE_HELP,
     KV_HEADS_HELP,
+    LOG_SCALING_HELP,
     SINKS_HELP,
     TEMPERATURE_HELP,
     ALiBi,
@@ -23,11 +24,13 @@ from axon_core.specs._heads import (
     GateName,
     HeadNormOptions,
     QKNorm,
+    RelativeOptions,
     TemperatureOptions,
     VNorm,
     VNormOptions,
     check_groups,
     head_shape,
+    numbers_of_heads,
 )
 from axon_core.specs._indexer import BlockIndexerOptions, block_params, indexer_cache, small_blocks
 from axon_core.specs._learning import ATTENTION
@@ -45,6 +48,7 @@ __all__ = [
     "GateActivationName",
     "GateName",
     "HeadNormOptions",
+    "RelativeOptions",
     "RopeOptions",
     "SlidingWindowAttentionOptions",
     "TemperatureOptions",
@@ -113,6 +117,12 @@ class AttentionOptions(Options):
         description="Scores fall with the distance of the key, by a slope of each head: true, or {scale: …}. Not with "
         "`window_size`, `chunk_size`, `sinks` or `indexer`. No fused kernel has it.",
     )
+    relative: RelativeOptions | None = Field(
+        default=None,
+        description="Scores by the distance of the key, which each query chooses: it mixes `rank` learned profiles of "
+        "`extent` distances by a projection of the input (Inkling). None unless given. Not with `alibi`, `chunk_size`, "
+        "`kv_from` or `indexer`. No fused kernel has it.",
+    )
     sinks: bool = Field(default=False, description=SINKS_HELP)
     gate: GateName | None = Field(default=None, description=GATE_HELP)
     gate_activation: GateActivationName = Field(default="sigmoid", description="Activation of the gate.")
@@ -123,6 +133,7 @@ class AttentionOptions(Options):
     head_gain: bool = Field(
         default=False, description="Learn a factor for each head's queries, after their norm and rotation."
     )
+    log_scaling: bool = Field(default=False, description=LOG_SCALING_HELP)
     kv_from: str | None = Field(
         default=None,
         description="Component whose keys and values are read, from the nearest earlier layer that uses it.",
@@ -175,6 +186,8 @@ class AttentionOptions(Options):
             raise ValueError("`gate_activation` is that of the gate: it needs `gate`")
         if self.alibi and (self.sinks or any((self.window_size, self.chunk_size, self.indexer))):
             raise ValueError("`alibi` does not go with `window_size`, `chunk_size`, `sinks` or `indexer`")
+        if self.relative and any((self.alibi, self.chunk_size, self.kv_from, self.indexer)):
+            raise ValueError("`relative` does not go with `alibi`, `chunk_size`, `kv_from` or `indexer`")
         if self.chunk_size is not None and self.window_size is not None:
             raise ValueError("give `chunk_size` or `window_size`, not both")
         if self.k_eq_v and self.v_head_dim is not None:
@@ -211,15 +224,13 @@ def attention_params(options: AttentionOptions, dims: Dims) -> dict[str, tuple[i
         found["g_proj.weight"] = (gates, hidden)
         if options.bias.g:
             found["g_proj.bias"] = (gates,)
-    if options.sinks:
-        found["sinks"] = (heads,)
+    if options.relative is not None:
+        found |= options.relative.shapes(heads, hidden)
     if options.indexer is not None:
         if options.rope is not None and (rotated := options.rope.rotated(width)) > options.indexer.head_dim:
             raise ValueError(f"`indexer.head_dim` ({options.indexer.head_dim}) is less than the {rotated} rotated ones")
         found |= block_params(options.indexer, hidden)
-    if options.head_gain:
-        found["head_gain"] = (heads,)
-    return found
+    return found | numbers_of_heads(options, heads)
 
 
 def _flops(options: AttentionOptions, dims: Dims, tokens: int, context: int) -> int:
@@ -232,6 +243,9 @@ def _flops(options: AttentionOptions, dims: Dims, tokens: int, context: int) -> 
     if options.indexer is not None:
         projected += options.indexer.flops(own, tokens, context)
         seen = pairs(tokens, context, options.indexer.chosen)
+    if options.relative is not None:
+        scored = pairs(tokens, context, min(options.relative.extent, options.window_size or context))
+        projected += 2 * heads * options.relative.rank * scored
     return projected + attention_flops(heads, width, options.v_head_dim or width, seen)
 
 
@@ -279,6 +293,8 @@ def _shrink(options: AttentionOptions, dims: Dims) -> dict[str, Any]:
     small |= small_heads(options.num_heads, options.num_kv_heads)
     if options.v_head_dim is not None:
         small["v_head_dim"] = 12
+    if options.relative is not None:
+        small["relative"] = written(options.relative) | limited(options.relative, {"rank": 4, "extent": 16})
     if isinstance(small.get("rope"), Mapping):
         small["rope"] = small_rope(small["rope"], options.head_dim, 16)
     if options.indexer is not None:
@@ -355,6 +371,14 @@ _ATTENTION: Final = ComponentSpec(
         {
             "num_heads": 4,
             "num_kv_heads": 2,
+            "rope": False,
+            "relative": {"rank": 3, "extent": 10},
+            "temperature": {"scale": 0.5, "length": 4, "shift": 1, "smooth": True},
+        },
+        {"num_heads": 4, "sinks": True, "window_size": 8, "relative": {"rank": 4, "extent": 5}},
+        {
+            "num_heads": 4,
+            "num_kv_heads": 2,
             "indexer": {"num_heads": 2, "head_dim": 16, "block_size": 4, "top_k": 3, "norm": {"offset": 1.0}},
         },
         {
@@ -369,6 +393,7 @@ _ATTENTION: Final = ComponentSpec(
         {"num_heads": 4, "v_head_dim": 24, "window_size": 8, "sinks": True, "rope": {"reverse": True}},
         {"num_heads": 4, "num_kv_heads": 2, "output_norm": True, "gate": "elementwise", "head_gain": True},
         {"num_heads": 4, "num_kv_heads": 2, "qk_norm": {"when": "after_rope"}, "k_norm_scale": "queries"},
+        {"num_heads": 4, "num_kv_heads": 2, "log_scaling": True, "rope": False},
         {
             "num_heads": 4,
             "num_kv_heads": 2,

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
 
 from axon_compose.registry import Array, CacheSpec, Composite, Dims, State
 from axon_core.specs._flops import convolution_flops
+from axon_core.specs._learning import learned
 from axon_core.specs._saved import convolution_saved
 from axon_core.specs._small import limited
 from axon_core.specs.attention import SPECS as PLAIN
 from axon_core.specs.attention import AttentionOptions, head_shape
 from axon_core.specs.splits.attention import convolved_split
 
-__all__ = ["SPECS", "ConvolvedAttentionOptions"]
+__all__ = ["SPECS", "ConvolvedAttentionOptions", "TapsName"]
+
+#: What has taps of its own in a convolution of keys or values.
+TapsName = Literal["head", "channel"]
 
 _PLAIN: Final = PLAIN[0]
 
 
 class ConvolvedAttentionOptions(AttentionOptions):
-    """Attention whose keys and values are convolved over a few tokens before norm and rotation (Baichuan M1)."""
+    """Attention whose keys and values are convolved over a few tokens before norm and rotation."""
 
     # Over one token it would see no other.
-    d_conv: int = Field(
-        default=2, gt=1, description="Tokens that the convolutions see, the current one included; taps are of a head."
+    d_conv: int = Field(default=2, gt=1, description="Tokens that the convolutions see, the current one included.")
+    taps: TapsName = Field(
+        default="head", description="Whether the channels of a head share taps (Baichuan M1), or each has its own."
     )
+    conv_residual: bool = Field(default=False, description="Add what a convolution reads to what it gives (Inkling).")
 
     @model_validator(mode="after")
     def _own_keys(self) -> ConvolvedAttentionOptions:
@@ -39,8 +45,9 @@ class ConvolvedAttentionOptions(AttentionOptions):
 
 
 def _params(options: ConvolvedAttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
-    _, kv_heads, _ = head_shape(options, dims)
-    taps = (1, 1, kv_heads, 1, options.d_conv)
+    _, kv_heads, width = head_shape(options, dims)
+    of_heads = options.taps == "head"
+    taps = (1, 1, kv_heads, 1, options.d_conv) if of_heads else (kv_heads * width, options.d_conv, 1)
     return {**_PLAIN.params(options, dims), "k_conv.weight": taps, "v_conv.weight": taps}
 
 
@@ -81,8 +88,9 @@ SPECS: Final = (
         name="convolved_attention",
         options=ConvolvedAttentionOptions,
         module="axon_core.convolved_attention:ConvolvedAttention.from_options",
-        summary="Attention whose keys and values are convolved over a few tokens, by taps of each head (Baichuan M1).",
+        summary="Attention whose keys and values are convolved over a few tokens (Baichuan M1, Inkling).",
         source="Baichuan 2025, Baichuan-M1 (arXiv:2502.12671)",
+        learning=learned(("o_proj.weight",), own=("k_conv.weight", "v_conv.weight"), undecayed=("*norm.weight",)),
         cache=_cache,
         params=_params,
         flops=_flops,
@@ -98,6 +106,15 @@ SPECS: Final = (
             {"num_heads": 4},
             {"num_heads": 4, "num_kv_heads": 2, "d_conv": 4, "qk_norm": True},
             {"num_heads": 4, "num_kv_heads": 2, "window_size": 8, "head_dim": 24},
+            {
+                "num_heads": 4,
+                "num_kv_heads": 2,
+                "rope": False,
+                "taps": "channel",
+                "conv_residual": True,
+                "window_size": 8,
+                "relative": {"rank": 3, "extent": 8},
+            },
         ),
     ),
 )

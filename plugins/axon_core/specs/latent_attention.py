@@ -17,6 +17,7 @@ from axon_core.specs._heads import (
     TEMPERATURE_HELP,
     GateName,
     TemperatureOptions,
+    numbers_of_heads,
     switch,
 )
 from axon_core.specs._indexer import IndexerOptions, indexer_cache, token_params
@@ -184,10 +185,7 @@ def _params(options: LatentAttentionOptions, dims: Dims) -> dict[str, tuple[int,
         found["q_b_proj.weight"] = (queries, options.q_lora_rank)
     if options.gate is not None:
         found["g_proj.weight"] = (options.gate_dim, hidden)
-    if options.sinks:
-        found["sinks"] = (heads,)
-    if options.log_scaling:
-        found |= {f"log_scaling.{name}": (heads,) for name in ("scale", "bias")}
+    found |= numbers_of_heads(options, heads)
     if options.own_alphas:
         found["rope_alpha"] = (options.own_alphas,)
     if options.bias:

@@ -96,6 +96,7 @@ class MLPOptions(Options):
         description="Share of the gate that is set to 0: what is below this quantile of a normal distribution with its "
         "mean and deviation. None unless given.",
     )
+    gain: bool = Field(False, description="Learn a factor of the output.")
 
     @model_validator(mode="after")
     def _consistent(self) -> MLPOptions:
@@ -154,13 +155,14 @@ def _params(options: MLPOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
         shapes |= {"down_proj.bias": (outputs,)} if options.bias else {}
     if options.activation == "xielu":
         shapes |= {"act_fn.alpha_p": (1,), "act_fn.alpha_n": (1,), "act_fn.beta": (), "act_fn.eps": ()}
-    return shapes
+    return shapes | ({"gain": (1,)} if options.gain else {})
 
 
 def _saved(options: MLPOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
     width, activation = options.intermediate_size, options.activation
     limit = bound_of(activation, options.limit, options.situ)
     found = mlp_saved(tokens, dims.hidden_size, width, activation, gated=options.gated, limit=limit)
+    found += each(tokens, plain_output=dims.hidden_size) if options.gain else ()
     return found if options.sparsity is None else found + each(tokens, centred=width, above=width)
 
 
@@ -183,7 +185,7 @@ SPECS: Final = (
         examples=(
             {"intermediate_size": 48},
             {"intermediate_size": 48, "activation": "gelu_tanh", "bias": True},
-            {"intermediate_size": 48, "activation": "relu2", "gated": False},
+            {"intermediate_size": 48, "activation": "relu2", "gated": False, "gain": True},
             {"intermediate_size": 48, "activation": "xielu", "gated": False},
             {"intermediate_size": 48, "activation": "swiglu_oai", "bias": True},
             {"intermediate_size": 48, "activation": "swiglu_clipped", "limit": 2.0},

@@ -38,6 +38,19 @@ def _expert_params(options: MoEOptions, hidden: int, held: int | None = None) ->
     return shapes
 
 
+def _scored_params(options: MoEOptions, hidden: int) -> dict[str, tuple[int, ...]]:
+    """Of the shared experts that the router scores; none without."""
+    if not options.scored_shared:
+        return {}
+    names = {} if options.gated else {"up_proj": "fc1", "down_proj": "fc2"}
+    single = mlp_params(hidden, options.scored_size, gated=options.gated, bias=options.side_bias)
+    parts = ((name.partition("."), shape) for name, shape in single.items())
+    return {
+        f"shared_experts.{names.get(layer, layer)}.{kind}": (options.scored_shared, *shape)
+        for (layer, _, kind), shape in parts
+    }
+
+
 def _latent_params(options: MoEOptions, hidden: int, latent: int) -> dict[str, tuple[int, ...]]:
     matrices = {"fc1_latent_proj": (latent, hidden), "fc2_latent_proj": (hidden, latent)}
     shapes: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in matrices.items()}
@@ -48,13 +61,13 @@ def moe_params(
     options: MoEOptions, hidden: int, vocabulary: int = 0, held: int | None = None
 ) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the parameters of `axon_core.moe.MoE`."""
-    experts = options.num_outputs
-    shapes: dict[str, tuple[int, ...]] = {"gate.weight": (experts, hidden), **_expert_params(options, hidden, held)}
+    experts, outputs = options.num_outputs, options.num_outputs + options.scored_shared
+    shapes: dict[str, tuple[int, ...]] = {"gate.weight": (outputs, hidden), **_expert_params(options, hidden, held)}
     shapes |= {f"{name}.weight": (hidden,) for name in ("router_norm", "expert_norm") if getattr(options, name)}
     if options.per_expert_scale:
         shapes["per_expert_scale"] = (experts,)
     if options.router_bias:
-        shapes["gate.bias"] = (experts,)
+        shapes["gate.bias"] = (outputs,)
     if options.correction_bias:
         shapes["correction_bias"] = (experts,)
     if options.hashed:
@@ -66,12 +79,13 @@ def moe_params(
     if options.shared_size:
         shared = mlp_params(hidden, options.shared_size, gated=options.gated, bias=options.side_bias)
         shapes |= {f"shared_expert.{name}": shape for name, shape in shared.items()}
+    shapes |= _scored_params(options, hidden)
     if options.shared_gate:
         mixed = options.shared_gate == "softmax"
         shapes |= {"shared_expert_gate.weight": (2 if mixed else 1, hidden)} | (
             {"shared_expert_gate.bias": (2,)} if mixed else {}
         )
-    return shapes
+    return shapes | ({"gain": (1,)} if options.gain else {})
 
 
 def moe_active(options: MoEOptions, hidden: int, vocabulary: int = 0, held: int | None = None) -> int:
@@ -85,7 +99,9 @@ def moe_flops(options: MoEOptions, hidden: int, tokens: int) -> int:
     """The router, what surrounds the experts, and the experts that each token is sent to."""
     shapes = moe_params(options, hidden)
     expert = sum(prod(shape[1:]) for name, shape in shapes.items() if _routed(name) and name.endswith(".weight"))
-    return product_flops(shapes, tokens) + 2 * tokens * options.top_k * expert
+    scored = _scored_params(options, hidden)
+    shared = sum(prod(shape) for name, shape in scored.items() if name.endswith(".weight"))
+    return product_flops(shapes, tokens) + 2 * tokens * (options.top_k * expert + shared)
 
 
 def moe_touched(options: MoEOptions, hidden: int, tokens: int, held: int | None = None) -> dict[str, int]:
@@ -104,7 +120,7 @@ def moe_saved(options: MoEOptions, hidden: int, tokens: int, dtype: str) -> tupl
     inner, sent = options.latent_size or hidden, tokens * options.top_k
     found = each(tokens, input=hidden, latent=2 * options.latent_size if options.latent_size else 0)
     cast = hidden if dtype != "float32" else 0
-    found += in_float32(tokens, router_input=cast, router=2 * options.num_outputs)
+    found += in_float32(tokens, router_input=cast, router=2 * (options.num_outputs + options.scored_shared))
     if options.score == "sparsemixer":  # for each choice the softmax, what it is made of, and which experts are near
         found += in_float32(tokens, mixed=11 * options.top_k * options.num_outputs // 2)
     found += norm_saved(tokens, hidden, name="router_norm") if options.router_norm else ()
@@ -116,6 +132,12 @@ def moe_saved(options: MoEOptions, hidden: int, tokens: int, dtype: str) -> tupl
     found += () if options.input_scaled else in_float32(sent, outputs=inner)
     limit = bound_of(options.activation, options.limit, options.situ)
     found += activation_saved(sent, options.intermediate_size, options.activation, gated=options.gated, limit=limit)
+    if options.scored_shared:
+        rows = tokens * options.scored_shared
+        found += each(rows, shared_rows=hidden) + in_float32(rows, shared_outputs=hidden)
+        found += activation_saved(rows, options.scored_size, options.activation, gated=options.gated, limit=limit)
+    if options.gain:
+        found += in_float32(tokens, plain_output=hidden)
     if options.shared_size:
         found += activation_saved(tokens, options.shared_size, options.activation, gated=options.gated, limit=limit)
         found += each(tokens, shared_output=hidden) if options.shared_gate else ()
@@ -154,7 +176,7 @@ SPECS: Final = (
         flops=lambda options, dims, tokens, context: moe_flops(options, dims.hidden_size, tokens),
         saved=lambda options, dims, tokens, dtype: moe_saved(options, dims.hidden_size, tokens, dtype),
         touched=lambda options, dims, tokens: moe_touched(options, dims.hidden_size, tokens, dims.get(HELD)),
-        float32=("correction_bias", "experts_of_token"),
+        float32=("correction_bias", "experts_of_token", "gain"),
         reads={"tokens": "hashed"},
         unquantized=("gate", "shared_expert_gate"),
         transfers=moe_transfers(moe_params),
@@ -174,6 +196,28 @@ SPECS: Final = (
             },
             {"num_experts": 4, "top_k": 1, "intermediate_size": 32, "activation": "relu2", "gated": False},
             {"num_experts": 4, "intermediate_size": 32, "shared_intermediate_size": 48, "shared_gate": True},
+            {
+                "num_experts": 4,
+                "intermediate_size": 32,
+                "score": "sigmoid",
+                "correction_bias": True,
+                "routed_scaling_factor": 1.5,
+                "num_shared_experts": 2,
+                "shared_sink": True,
+                "gain": True,
+            },
+            {
+                "num_experts": 4,
+                "intermediate_size": 32,
+                "score": "topk_softmax",
+                "norm_topk": False,
+                "activation": "relu2",
+                "gated": False,
+                "bias": True,
+                "num_shared_experts": 1,
+                "shared_intermediate_size": 48,
+                "shared_sink": True,
+            },
             {
                 "num_experts": 4,
                 "intermediate_size": 32,

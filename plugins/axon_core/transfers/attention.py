@@ -70,7 +70,7 @@ def split(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> 
             pass  # the parts of a head lie one after the other
         elif name.startswith("g_proj") and case.options.gate == "elementwise":
             array = array.reshape(keys, queries // keys, parts, -1, *array.shape[1:]).swapaxes(1, 2)
-        elif name != "o_proj.bias" and "_norm" not in name:
+        elif name not in ("o_proj.bias", "profiles") and "_norm" not in name:
             # Query heads that shared a key/value head stay together, once for each of its parts.
             grouped = by_heads(array, old).reshape(keys, 1, old // keys, -1)
             array = np.repeat(grouped, parts, axis=1)
@@ -79,7 +79,7 @@ def split(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> 
 
 
 def _neutral(name: str) -> float:
-    return {"sinks": NO_SINK, "head_gain": 1.0}.get(name, 0.0)
+    return {"sinks": NO_SINK, "head_gain": 1.0, "log_scaling.bias": 1.0}.get(name, 0.0)
 
 
 def _gate(case: Case) -> float:

@@ -76,8 +76,11 @@ def _router(options: MoEOptions, hidden: int, cut: Shards, rng: np.random.Genera
 
 def _neutral(options: MoEOptions) -> dict[str, Array]:
     """What a router has besides its matrix."""
-    values = {"per_expert_scale": 1.0}
-    return {name: np.full(options.num_outputs, values.get(name, 0.0), np.float32) for name in neutral_router(options)}
+    sizes, values = {"gain": 1}, {"per_expert_scale": 1.0, "gain": 1.0}
+    return {
+        name: np.full(sizes.get(name, options.num_outputs), values.get(name, 0.0), np.float32)
+        for name in neutral_router(options)
+    }
 
 
 def shared(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:

@@ -40,15 +40,22 @@ def by_use(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) ->
 
 
 def _completed(case: Case, made: dict[str, Array]) -> dict[str, Array]:
-    """With biases of zero where the source has none, and the factor of its gate in the gate's weights."""
+    """With biases of zero and a gain of one where the source has none, and the gate's factor in the gate's weights."""
     options = case.options
     factor = np.float32(case.source_options.gate_scale / options.gate_scale)
     found = {name: array * factor if name.startswith("gate_proj") else array for name, array in made.items()}
+    if options.gain:
+        found.setdefault("gain", np.ones(1, np.float32))
     if not options.bias:
         return {name: array for name, array in found.items() if not name.endswith(".bias")}
     for name in [name for name in found if name.endswith(".weight")]:
         found.setdefault(name.replace("weight", "bias"), np.zeros(len(found[name]), np.float32))
     return found
+
+
+def _whole(name: str) -> bool:
+    """Whether a parameter has nothing for each channel."""
+    return name in ("down_proj.bias", "gain") or name.startswith("act_fn.")
 
 
 def _largest(figures: Array, count: int) -> np.ndarray:
@@ -68,7 +75,7 @@ def _sliced(arrays: Mapping[str, Array], kept: np.ndarray) -> dict[str, Array]:
     for name, array in arrays.items():
         if name == "down_proj.weight":
             array = array[:, kept]
-        elif name != "down_proj.bias" and not name.startswith("act_fn."):
+        elif not _whole(name):
             array = array[kept]
         made[name] = array
     return made
@@ -77,7 +84,7 @@ def _sliced(arrays: Mapping[str, Array], kept: np.ndarray) -> dict[str, Array]:
 def _widened(name: str, array: Array, more: int, rng: np.random.Generator) -> Array:
     if name == "down_proj.weight":
         return np.pad(array, ((0, 0), (0, more)))
-    if name == "down_proj.bias" or name.startswith("act_fn."):
+    if _whole(name):
         return array
     if array.ndim == 1:
         return np.pad(array, (0, more))

@@ -25,6 +25,7 @@ from axon_core.cpu import reference_implementations
 PRODUCTS = ("Matmul", "AddMM", "GatherMM")
 #: Modules of axon_core that convolve.
 CONVOLVING = (
+    "branch_convolutions",
     "convolved_attention",
     "engram",
     "gated_delta_net",
@@ -131,6 +132,7 @@ def test_a_prompt_in_the_graph(name: str, options: dict[str, Any], monkeypatch: 
             if use.masks:
                 chunk = getattr(use.options, "chunk_size", None) or tokens
                 hidden += 2 * masked(tokens, use.window, chunk) * score_width(use.options, use.dims.hidden_size)
+                hidden += unreached(use.options, tokens)
     (cost,) = architecture.cost(context=tokens).contexts
     assert cost.prefill_flops + hidden == traced(architecture, 0, tokens, monkeypatch)
 
@@ -146,6 +148,15 @@ def masked(tokens: int, window: int | None, chunk: int) -> int:
     """Pairs that a mask hides, counted one by one; queries of a chunk are multiplied with keys of that chunk alone."""
     pairs = ((query, key) for query in range(tokens) for key in range(tokens) if query // chunk == key // chunk)
     return sum(key > query or (window is not None and key <= query - window) for query, key in pairs)
+
+
+def unreached(options: Any, tokens: int) -> int:
+    """Operations for scores of distances that lie before the first token."""
+    relative = getattr(options, "relative", None)
+    if relative is None:
+        return 0
+    distances = [min(query + 1, relative.extent) for query in range(tokens)]
+    return int(2 * options.num_heads * relative.rank * sum(max(distances) - seen for seen in distances))
 
 
 def score_width(options: Any, hidden_size: int) -> int:

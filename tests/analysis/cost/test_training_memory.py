@@ -32,7 +32,7 @@ SMALL = 0.025
 #: Where more is left out, each with the reason.
 WIDER = {
     # Rotations are counted for each of two sequences, which share them: seen with heads as wide as all of the model.
-    "attention-34": 0.035,
+    "attention-37": 0.035,
     "gemma3n_text": 0.03,
     # The last six queries of 70 are a block of their own. In each of two layers they may be scaled within the buffer
     # of all 70, whenever that is free of other readers by then: MLX reuses one that is up to 16 KB too large.

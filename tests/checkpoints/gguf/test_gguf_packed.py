@@ -78,7 +78,7 @@ def test_mxfp4_is_the_same_format(tmp_path: Path) -> None:
 
 
 def test_other_types_are_decoded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Into float16 unless another type is asked for, and `build` says so."""
+    """Into bfloat16 unless another type is asked for, and `build` says so."""
 
     def random_blocks(array: np.ndarray, number: GGMLQuantizationType) -> np.ndarray:
         block, size = GGML_QUANT_SIZES[number]
@@ -90,10 +90,10 @@ def test_other_types_are_decoded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     path = tmp_path / "model.gguf"
     write("phi3", path, "IQ4_NL")
     parameters = named(load_model(path))
-    assert parameters["layers.1.attn.o_proj.weight"].dtype == mx.float16
+    assert parameters["layers.1.attn.o_proj.weight"].dtype == mx.bfloat16
     assert named(load_model(path, dtype="float32"))["layers.1.attn.o_proj.weight"].dtype == mx.float32
     record = write_model(load(checkpoint=path), tmp_path / "out", weights=path, tokenizer="none")
-    assert "quantised tensors are unpacked, into float16" in record["notes"][0]
+    assert "quantised tensors are unpacked, into bfloat16" in record["notes"][0]
 
 
 def test_fewer_bits_are_made_of_the_numbers(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ RENAMED = {
     "ling2_5": "bailing_hybrid",
     "minimax_m3": "minimax_m3_vl_text",
     "glm5_next": "glm5_next_text",
+    "inkling": "inkling_text",
     "mistral_large4": "mistral_large4_text",
     "muse_glimmer": "muse_glimmer_text",
     "nemotron_nas": "nemotron-nas",

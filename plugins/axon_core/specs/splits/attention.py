@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from axon_compose.registry import Cut, Dims, Role, Segment, Split, columns, rows
-from axon_core.specs._heads import head_shape
+from axon_core.specs._heads import head_shape, numbers_of_heads
 from axon_core.specs.splits._even import part, uneven, unshared
 from axon_core.specs.splits._norms import norm_roles, norm_sums
 from axon_core.specs.splits._roles import Declared, Splitting, projected
@@ -46,11 +46,12 @@ def attention_split(params: Declared) -> Splitting:
             "k_proj": keys,
             "v_proj": rows(kv_heads * value, kv_heads),
             "g_proj": rows(heads if options.gate == "head" else heads * value, heads),
+            "r_proj": rows(heads * options.relative.rank, heads) if options.relative else rows(heads),
             "o_proj": columns(heads * value, heads),
         }
         names = params(options, dims)
         roles = projected(names, cuts)
-        roles |= {name: rows(heads) for name in ("sinks", "head_gain") if name in names}
+        roles |= dict.fromkeys(numbers_of_heads(options, heads), rows(heads))
         own_norms = {"k_norm": kv_heads} if own else {}
         roles |= norm_roles(options.qk_norm, width, q_norm=heads, **own_norms)
         if chooses_by_heads:
@@ -66,7 +67,7 @@ def attention_split(params: Declared) -> Splitting:
 
 
 def convolved_split(params: Declared) -> Splitting:
-    """As attention; taps belong to a key/value head.
+    """As attention; taps belong to a key/value head, or to its channels.
 
     Args:
         params: The layer's parameters.
@@ -77,9 +78,9 @@ def convolved_split(params: Declared) -> Splitting:
         found = plain(options, dims, devices)
         if isinstance(found, str):
             return found
-        _, kv_heads, _ = head_shape(options, dims)
-        taps = dict.fromkeys(("k_conv.weight", "v_conv.weight"), Cut(2, (Segment(kv_heads, kv_heads),)))
-        return replace(found, roles={**found.roles, **taps})
+        _, kv_heads, width = head_shape(options, dims)
+        cut = Cut(2, (Segment(kv_heads, kv_heads),)) if options.taps == "head" else rows(kv_heads * width, kv_heads)
+        return replace(found, roles={**found.roles, **dict.fromkeys(("k_conv.weight", "v_conv.weight"), cut)})
 
     return split
 

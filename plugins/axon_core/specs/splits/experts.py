@@ -30,9 +30,11 @@ def moe_split(options: Any, dims: Dims, devices: int) -> list[Split] | str:
     """
     ways = [_inside(options, devices), _by_expert(options, devices)]
     sums, beside = _sums(options), _latent_roles(options)
+    # What is scored stays as many experts; else they are one whose width the part says.
+    left_out = () if options.scored_shared else ("num_shared_experts",)
     found = [
         Split(
-            part(options, "num_shared_experts", **way.options, **shared.options),
+            part(options, *left_out, **way.options, **shared.options),
             {**way.roles, **shared.roles, **beside},
             dims={**way.dims, **shared.dims},
             inside=sums,
@@ -79,8 +81,8 @@ def _by_expert(options: Any, devices: int) -> _Some | str:
 
 
 def _shared(options: Any, devices: int) -> list[_Some]:
-    """A share of the shared expert's width, or all of it on every device."""
-    width = options.shared_size
+    """A share of the shared expert's width, or of each one's, or all of it on every device."""
+    width = options.scored_size if options.scored_shared else options.shared_size
     if width is None:
         return [_Some({}, {}, {})]
     once = _Some({}, {"shared_intermediate_size": width}, {SHARED_ONCE: True})
@@ -100,17 +102,25 @@ def _inner_roles(options: Any) -> dict[str, Role]:
 
 
 def _expert_roles(options: Any, into: Cut, out: Cut, out_bias: Role) -> dict[str, Role]:
-    """Of the matrices of all experts, (experts, outputs, inputs)."""
-    first, last = (("gate_proj", "up_proj"), "down_proj") if options.gated else (("fc1",), "fc2")
-    roles: dict[str, Role] = {f"switch_mlp.{name}.weight": into for name in first}
-    roles[f"switch_mlp.{last}.weight"] = out
-    if options.bias:
-        roles |= {f"switch_mlp.{name}.bias": into for name in first} | {f"switch_mlp.{last}.bias": out_bias}
+    """Of the matrices of all routed experts, (experts, outputs, inputs)."""
+    return _stacked_roles("switch_mlp", options.gated, options.bias, into, out, out_bias)
+
+
+def _stacked_roles(name: str, gated: bool, bias: bool, into: Cut, out: Cut, out_bias: Role) -> dict[str, Role]:
+    """Of matrices of several experts, (experts, outputs, inputs), and of their biases."""
+    first, last = (("gate_proj", "up_proj"), "down_proj") if gated else (("fc1",), "fc2")
+    roles: dict[str, Role] = {f"{name}.{layer}.weight": into for layer in first}
+    roles[f"{name}.{last}.weight"] = out
+    if bias:
+        roles |= {f"{name}.{layer}.bias": into for layer in first} | {f"{name}.{last}.bias": out_bias}
     return roles
 
 
 def _shared_roles(options: Any) -> dict[str, Role]:
-    """Of the shared expert by its width."""
+    """Of the shared expert by its width, or of those that the router scores."""
+    if options.scored_shared:
+        inner = (Segment(options.scored_size, options.scored_size),)
+        return _stacked_roles("shared_experts", options.gated, options.side_bias, Cut(1, inner), Cut(2, inner), ONCE)
     width = options.shared_size
     first = ("gate_proj", "up_proj") if options.gated else ("up_proj",)
     roles: dict[str, Role] = {f"shared_expert.{name}.weight": rows(width) for name in first}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from axon_compose.registry import Cut, Dims, Role, Segment, Split, columns, rows
+from axon_core.specs._heads import numbers_of_heads
 from axon_core.specs.splits._even import part, uneven
 from axon_core.specs.splits._roles import Declared, Splitting, projected
 
@@ -35,8 +36,7 @@ def latent_split(params: Declared) -> Splitting:
             "o_proj": columns(heads * value, heads),
         }
         names = params(options, dims)
-        of_heads = ("sinks", "log_scaling.scale", "log_scaling.bias")
-        roles = projected(names, cuts) | {name: rows(heads) for name in of_heads if name in names}
+        roles = projected(names, cuts) | dict.fromkeys(numbers_of_heads(options, heads), rows(heads))
         return Split(part(options, num_heads=heads // devices), roles)
 
     return split

@@ -118,4 +118,6 @@ def neutral_router(options: Any) -> dict[str, Piece]:
         found["correction_bias"] = Piece((), "zero")
     if options.per_expert_scale:
         found["per_expert_scale"] = Piece((), "one")
+    if options.gain:
+        found["gain"] = Piece((), "one")
     return found

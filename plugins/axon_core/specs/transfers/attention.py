@@ -17,7 +17,9 @@ Exactness = Literal["exact", "near"]
 
 #: Options that make no difference for texts that fit into the window, or that have parameters of their own.
 _SIZES: Final = ("num_heads", "num_kv_heads", "head_dim", "v_head_dim", "window_size", "chunk_size")
-_PARTS: Final = ("indexer", "bias", "sinks", "gate", "gate_activation", "head_gain", "kv_from", "k_eq_v")
+_PARTS: Final = (
+    "indexer", "bias", "sinks", "gate", "gate_activation", "head_gain", "log_scaling", "kv_from", "k_eq_v", "relative",
+)  # fmt: skip
 
 
 def attention_transfers(params: Params) -> tuple[Transfer, ...]:
@@ -124,7 +126,8 @@ def pieces_by_heads(case: Case, params: Params) -> Mapping[str, Piece] | str:
     changed = _changed(case)
     found = {}
     for name, shape in params(new, case.dims).items():
-        piece = _piece(name, shape, known, case)
+        by_distance = name in ("r_proj.weight", "profiles")
+        piece = _relative_piece(name, case) if by_distance else _piece(name, shape, known, case)
         if piece is not None:
             near = changed and name.startswith(("q_proj", "k_proj", "v_proj", "o_proj"))
             found[name] = Piece(piece.sources, piece.rule + changed, "near") if near else piece
@@ -155,11 +158,21 @@ def _piece(name: str, shape: tuple[int, ...], known: Mapping[str, Any], case: Ca
         return Piece((), "zero, as without a bias")
     if name == "sinks":
         return Piece((), "so low that no attention goes there")
-    if name == "head_gain":
+    if name in ("head_gain", "log_scaling.bias"):
         return Piece((), "one")
+    if name == "log_scaling.scale":
+        return Piece((), "zero: the position changes nothing")
     if name == "g_proj.weight":
         return Piece((), "zero: the gate is the same everywhere, which the output makes up for")
     return None
+
+
+def _relative_piece(name: str, case: Case) -> Piece | None:
+    """Where scores by distance come from: profiles are those of all heads, and mixed by each."""
+    (heads, *_), (new_heads, *_) = _counts(case)
+    if case.options.relative != case.source_options.relative:
+        return Piece((), "zero: no distance has a score") if name == "r_proj.weight" else None
+    return Piece((name,), "the same") if name == "profiles" else _by_heads(name, new_heads, heads)
 
 
 def _norms_alike(case: Case) -> bool:
@@ -187,10 +200,12 @@ def _changed(case: Case) -> str:
         for name in type(new).model_fields
         if name not in (*_SIZES, *_PARTS) and getattr(new, name) != getattr(old, name)
     ]
-    names += [name for name in ("sinks", "head_gain") if getattr(old, name) and not getattr(new, name)]
+    names += [name for name in ("sinks", "head_gain", "log_scaling") if getattr(old, name) and not getattr(new, name)]
     names += [f"bias.{name}" for name, had in old.bias if had and not getattr(new.bias, name)]
     if old.gate is not None and (old.gate, old.gate_activation) != (new.gate, new.gate_activation):
         names.append("gate")
+    if old.relative is not None and old.relative != new.relative:
+        names.append("relative")
     if (old.kv_from is None) != (new.kv_from is None):
         names.append("kv_from")
     return differing(names)
@@ -219,7 +234,7 @@ def _split_pieces(case: Case, params: Params) -> Mapping[str, Piece] | str:
     pieces = {}
     for name in params(new, case.dims):
         carried = name.startswith(("v_proj", "o_proj.weight")) or (name.startswith("g_proj") and new.gate != "head")
-        kept = name == "o_proj.bias" or "_norm" in name
+        kept = name in ("o_proj.bias", "profiles") or "_norm" in name
         rule = "the same" if kept else f"a part for each of {parts}" if carried else f"each head {parts} times"
         pieces[name] = Piece((name,), rule)
     return pieces

@@ -33,15 +33,17 @@ def _unlike(new: Any, old: Any) -> str | None:
     for name in _INNER:
         if getattr(new, name) != getattr(old, name):
             return f"`{name}` differs from that of the source"
-    for dense in (new, old):
-        if getattr(dense, "sparsity", None) is not None:
+    for one in (new, old):
+        if getattr(one, "sparsity", None) is not None:
             return "experts have no `sparsity`"
+        if one.gain:
+            return "a learned `gain` of the output stays with the layer that has it"
     return None
 
 
 def _wrapped(options: Any, *more: str) -> str | None:
     """Which option around the experts changes what they read and add, in a sentence; `more` are further ones."""
-    for name in ("latent_size", "expert_norm", "identity_experts", *more):
+    for name in ("latent_size", "expert_norm", "identity_experts", "shared_sink", *more):
         if getattr(options, name):
             return f"with `{name}` experts do not read or give what a dense layer does"
     return None

@@ -137,7 +137,7 @@ def _lost(case: Case, kv_heads: int, pairs: tuple[int, int]) -> str:
             return f"`{name}` is gone"
     if old.sinks and not new.sinks:
         return "`sinks` are gone"
-    if old.head_gain or old.temperature != new.temperature:
+    if old.head_gain or old.log_scaling or old.temperature != new.temperature:
         return "factors of the queries differ"
     if old.gate is not None and not same_gate(case):
         return "`gate` differs"

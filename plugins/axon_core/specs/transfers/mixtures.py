@@ -23,8 +23,11 @@ def _alike_experts(case: Case) -> str | None:
     for name in type(new).model_fields:
         if name not in free and getattr(new, name) != getattr(old, name):
             return f"`{name}` differs from that of the source"
-    if new.identity_experts or new.hashed:
-        return "experts that return their input, or that a table assigns, stay as many as they are"
+    if new.identity_experts or new.hashed or new.shared_sink:
+        return (
+            "experts that return their input, that a table assigns, or beside shared ones that the router scores, "
+            "stay as many as they are"
+        )
     return width_fault(case)
 
 
@@ -62,7 +65,7 @@ def _as_many(params: Params, case: Case) -> Mapping[str, Piece] | str:
     neutral = neutral_router(new)
     if odd := next((name for name in shapes if name not in known and name not in neutral), None):
         return f"the source has no `{odd}`"
-    free = ("router_bias", "correction_bias", "per_expert_scale")
+    free = ("router_bias", "correction_bias", "per_expert_scale", "gain")
     names = [name for name in type(new).model_fields if getattr(new, name) != getattr(old, name)]
     names = [name for name in names if name not in free or getattr(old, name)]
     changed = differing(names)

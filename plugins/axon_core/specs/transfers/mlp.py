@@ -29,7 +29,7 @@ def _changed(case: Case) -> str:
     """What the layer computes otherwise, at the end of a rule; empty if nothing."""
     new, old = case.options, case.source_options
     names = [name for name in _FREE if getattr(new, name) != getattr(old, name)]
-    names += ["bias"] if old.bias and not new.bias else []
+    names += [name for name in ("bias", "gain") if getattr(old, name) and not getattr(new, name)]
     return differing(names)
 
 
@@ -38,7 +38,8 @@ def _names(case: Case) -> tuple[str, ...]:
     layers = ("gate_proj", "up_proj", "down_proj") if options.gated else ("up_proj", "down_proj")
     kinds = ("weight", "bias") if options.bias else ("weight",)
     learned = ("alpha_p", "alpha_n", "beta", "eps") if options.activation == "xielu" else ()
-    return (*(f"{layer}.{kind}" for layer in layers for kind in kinds), *(f"act_fn.{name}" for name in learned))
+    names = (*(f"{layer}.{kind}" for layer in layers for kind in kinds), *(f"act_fn.{name}" for name in learned))
+    return (*names, "gain") if options.gain else names
 
 
 def _pieces(case: Case, rules: Mapping[str, str], near: bool) -> Mapping[str, Piece]:
@@ -48,7 +49,10 @@ def _pieces(case: Case, rules: Mapping[str, str], near: bool) -> Mapping[str, Pi
         if name.endswith(".bias") and not case.source_options.bias:
             found[name] = Piece((), "zero, as without a bias")
             continue
-        whole = name == "down_proj.bias" or name.startswith("act_fn.")
+        if name == "gain" and not case.source_options.gain:
+            found[name] = Piece((), "one")
+            continue
+        whole = name in ("down_proj.bias", "gain") or name.startswith("act_fn.")
         rule = "the same" if whole else rules.get(name, rules["*"])
         found[name] = Piece((name,), rule + changed, "near" if changed or (near and not whole) else "exact")
     return found
