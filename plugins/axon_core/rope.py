@@ -86,10 +86,11 @@ class RoPE(nn.Module):
         Written out, so that gradients reach the alphas on every device.
 
         Args:
-            alphas: (pairs,).
+            alphas: (pairs,), of those that turn.
             offset: Position of the first token, int or (B,) integers.
             length: Tokens.
         """
+        alphas = mx.pad(alphas, (0, self._periods.size - alphas.size))  # `proportional` has pairs that stand still
         if isinstance(offset, mx.array) and offset.ndim:
             offset = offset[:, None, None]
         frequencies = mx.exp(alphas.astype(mx.float32)) / self._periods

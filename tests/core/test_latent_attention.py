@@ -115,6 +115,9 @@ CASES = {
     "sinks": {"q_lora_rank": 16, "sinks": True},
     "temperature": {"temperature": {"scale": 0.4, "length": 4, "shift": 1}},
     "learned frequencies": {"rope": {"learned": True, "theta": 50.0}},
+    "learned frequencies, some of a head": {
+        "rope": {"learned": True, "theta": 50.0, "dims": 6, "scaling": {"type": "proportional", "factor": 2.0}}
+    },
     "learned frequencies, halves": {"rope": {"learned": True, "theta": 50.0, "dims": 6, "traditional": False}},
     "logarithms of positions": {"log_scaling": True, "q_lora_rank": 16},
 }
@@ -395,6 +398,7 @@ def test_shrink_keeps_the_structure():
         ({"lora_scale": {"v": 2.0}}, ("lora_scale", "v"), "Extra inputs"),
         ({"rope": {"theta": True}}, ("rope", "theta"), "valid number"),
         ({"head_dim": 3}, ("head_dim",), "Extra inputs"),
+        ({"kv_from": "first", "rope": {"learned": True}}, (), "it needs `alphas_from`"),
         ({"alphas_from": "first"}, (), "needs `rope: {learned: true}`"),
         ({"alphas_from": "first", "rope": False}, (), "needs `rope: {learned: true}`"),
     ],

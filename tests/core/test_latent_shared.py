@@ -37,7 +37,7 @@ TOKENS = mx.random.randint(0, 61, (2, 50), key=mx.random.key(0))
 def described(layers=LAYERS, **changes):
     components = {name: {"type": "latent_attention", **options} for name, options in layers.items()}
     for name, more in changes.items():
-        components[name] |= more
+        components[name] = more if "type" in more else components[name] | more
     return {
         "version": 1,
         "name": "reading",
@@ -168,6 +168,7 @@ def test_a_layer_may_read_one_value_and_be_the_source_of_another():
         ("own", {"alphas_from": "still"}, "its `rope` has no `learned: true`"),
         ("own", {"qk_rope_head_dim": 4}, "it rotates 8 dimensions, not 4"),
         ("late", {"kv_from": "again"}, "no earlier layer uses"),
+        ("last", {"type": "attention", "num_heads": 4, "kv_from": "still"}, "it publishes latents"),
     ],
 )
 def test_sources_that_do_not_fit(layer, changes, fault):

@@ -264,6 +264,8 @@ def _cache(options: AttentionOptions, dims: Dims) -> CacheSpec | None:
 
 def _accepts(options: AttentionOptions, source: Any, dims: Dims) -> str | None:
     """Why the keys of `source` cannot serve, or None: they come rotated, in its widths and within its window."""
+    if hasattr(source, "kv_lora_rank"):
+        return "it publishes latents, which only `latent_attention` reads"
     if not isinstance(source, AttentionOptions):
         return None
     if source.indexer is not None:
