@@ -26,7 +26,7 @@ from mutations import FOUND, MODELS, Mutation  # noqa: E402
 #: What each truth is measured by; what it claims is told by the truth itself.
 MEASURED: Final[Mapping[str, str]] = {
     "parameters": "names, shapes, dtypes and bytes of what is built, in float32 and bfloat16",
-    "one-shot": "two sequences of 1, W − 1, W, W + 1, 2 W + 3 and 291 tokens, with a fresh cache and without",
+    "one-shot": "two sequences of 1, W − 1, W, W + 1 and 2 W + 3 tokens, and one of 291, with and without a cache",
     "chunks": "chunks of 7, W − 1, W, W + 1 and 97 tokens, irregular ones, and one longer than a block of a scan",
     "steps": "single tokens from the start, and after a prompt of 2 W + 3, until a window has wrapped",
     "causal": "all tokens from some position on replaced, at the edges of windows and blocks",
@@ -40,7 +40,7 @@ MEASURED: Final[Mapping[str, str]] = {
     "caches": "what each cache holds and counts after a prompt and two tokens",
     "cache-bytes": "bytes after 3 and 3 W + 6 tokens, in float32 and bfloat16",
     "dtypes": "weights, caches and logits in float32 and bfloat16, also with large values inside",
-    "large": "layer inputs scaled by 30 and 1000, less where rounding would change outputs; 1 and 4 tokens in turn",
+    "large": "layer inputs scaled by 30 and 1000, less where rounding would change outputs; 1 to 20 tokens in turn",
     "float16": "a float16 model, with values beyond 65504 in each state that is declared float32",
     "ties": "tied router scores: twice, in a batch among others, and in chunks",
     "start": "the initial values that the records declare, in the copy and with its layers repeated to 48",

@@ -99,6 +99,8 @@ def test_a_shell_finds_the_programs() -> None:
     done = run(["sh", "-c"], "axon-compose --help | head -1; axon-compose nonsense", variables={"PATH": path})
     assert done.stdout.startswith("usage: axon-compose")
     assert done.returncode == 2
+    done = run(["sh", "-c"], """python -c "import sys; print('mlx_lm' in sys.modules)" """, variables={"PATH": path})
+    assert done.stdout == "True\n"
 
 
 #: Says who forked it, and waits.

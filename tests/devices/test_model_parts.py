@@ -105,7 +105,7 @@ def test_parts_of_the_weights_are_a_share_of_them() -> None:
     ],
 )
 def test_quantised_weights_are_cut_at_their_groups(name: str, mode: str, group_size: int, bits: int) -> None:
-    model = small(name).fresh("float32", 0)
+    model = small(name).fresh("float32")
     may = model.quant_predicate
 
     def fits(path: str, module: Any) -> bool:
@@ -119,7 +119,7 @@ def test_quantised_weights_are_cut_at_their_groups(name: str, mode: str, group_s
 
 
 def test_every_parameter_keeps_its_type() -> None:
-    model = small("falcon_mamba").fresh("bfloat16", 0)
+    model = small("falcon_mamba").fresh("bfloat16")
     wanted = types(with_folder_names(model))
     assert set(wanted.values()) == {mx.bfloat16, mx.float32}
     assert in_threads(2, lambda device: types(part(model, device))) == [wanted, wanted]
@@ -130,7 +130,7 @@ def types(model: nn.Module) -> dict[str, mx.Dtype]:
 
 
 def test_adapters_are_put_into_parts_and_are_not_cut() -> None:
-    model = small("llama").fresh("float32", 0)
+    model = small("llama").fresh("float32")
     adapted = {"rank": 4, "scale": 2.0, "dropout": 0.0}
 
     def run(part: LanguageModel) -> list[mx.array]:

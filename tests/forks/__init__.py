@@ -39,7 +39,7 @@ def python() -> list[str]:
 
 
 def programs() -> Path:
-    """A folder with the console scripts of axon-compose and mlx-lm; first on PATH, a shell's commands are forks."""
+    """A folder with `python` and the console scripts of axon-compose and mlx-lm; first on PATH, they are forks."""
     return _programs() if POSSIBLE else Path(sys.executable).parent
 
 
@@ -64,9 +64,12 @@ def _folder() -> Path:
 def _programs() -> Path:
     folder = _folder() / "bin"
     folder.mkdir()
+    starts = {"python": python()}
     for pattern in ("axon-compose", "mlx_lm*"):
         for program in Path(sys.executable).parent.glob(pattern):
-            path = folder / program.name
-            path.write_text(f'#!/bin/sh\nexec {shlex.join([*python(), str(program)])} "$@"\n')
-            path.chmod(0o755)
+            starts[program.name] = [*python(), str(program)]
+    for name, start in starts.items():
+        path = folder / name
+        path.write_text(f'#!/bin/sh\nexec {shlex.join(start)} "$@"\n')
+        path.chmod(0o755)
     return folder

@@ -140,7 +140,7 @@ def test_streams_and_their_head() -> None:
 
 
 def test_numbers_of_other_types() -> None:
-    model = Subject(models.flagship().plan).fresh("bfloat16", 1)
+    model = Subject(models.flagship().plan, 1).fresh("bfloat16")
     compare(model, 3)
 
 

@@ -105,16 +105,14 @@ def equal(
         subject: The model.
         name: Of the truth.
         claim: What is claimed.
-        cases: What the case is called, and two functions of a forward pass. A second function that stands in several
-            cases is called once.
+        cases: What the case is called, and two functions of a forward pass. The second one's passes without a cache
+            are computed once for all that is asked of the model.
         limit: Largest distance; `exact(subject)` unless given.
     """
     limit = exact(subject) if limit is None else limit
-    worst, known = 0.0, dict[Callable[[Forward], Rows], Rows]()
+    worst = 0.0
     for case, got, wanted in cases:
-        if wanted not in known:
-            known[wanted] = wanted(subject.forward)
-        figure, where = compare(got(subject.forward), known[wanted], limit)
+        figure, where = compare(got(subject.forward), wanted(subject.known), limit)
         worst = max(worst, figure)
         if not figure <= limit:
             layer = _first_layer(subject, got, wanted, limit)

@@ -22,7 +22,7 @@ BEYOND: Final = 1e5
 
 def half(subject: Subject) -> Truth:
     """float16 stays finite, and states declared float32 represent values that overflow float16."""
-    model = subject.fresh("float16", subject.seed)
+    model = subject.fresh("float16")
     tokens = subject.tokens(2, 2 * subject.window + 3)
     cache = model.make_cache()
     outputs = {"logits": model(tokens), "logits with a cache": model(tokens, cache)}

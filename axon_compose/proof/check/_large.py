@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import mlx.core as mx
 
-from axon_compose.proof.check._compare import distance, equal
+from axon_compose.proof.check._compare import Rows, distance, equal
 from axon_compose.proof.check._report import Truth
 from axon_compose.proof.check._sequences import plain, run
-from axon_compose.proof.check._subject import MEDIUM, Subject
+from axon_compose.proof.check._subject import MEDIUM, Forward, Subject
 from axon_compose.registry import State
 
 __all__ = ["amplified", "large"]
@@ -75,17 +75,17 @@ def large(subject: Subject) -> Truth:
             # What is not finite is no rounding, and not excused.
             if share != SHARES[-1] and ROUGH * LARGE < rough < float("inf"):
                 continue
-            return equal(
-                subject,
-                "large",
-                "large values stay finite and exact",
-                [
-                    (
-                        f"{'' if share == 1 else f'{share:g} of '}large inputs of every layer, in pieces of 1 and 4",
-                        lambda f: [run(subject, f, tokens, cycle([1, 4]))],
-                        lambda f: plain(f, tokens),
-                    )
-                ],
-                LARGE,
-            )
+            return _in_pieces(subject, tokens, "" if share == 1 else f"{share:g} of ")
     raise AssertionError("the last share is always tried")
+
+
+def _in_pieces(subject: Subject, tokens: mx.array, share: str) -> Truth:
+    """The model as it is just now, of which nothing is known yet."""
+    changed = Subject(subject.plan, subject.seed, model=subject.model)
+    case = f"{share}large inputs of every layer, in pieces of 1, 4, 1 and 20"
+
+    def got(forward: Forward) -> Rows:
+        return [run(changed, forward, tokens, cycle([1, 4, 1, 20]))]
+
+    claim = "large values stay finite and exact"
+    return equal(changed, "large", claim, [(case, got, lambda f: plain(f, tokens))], LARGE)

@@ -43,7 +43,7 @@ def one_shot(subject: Subject) -> Truth:
     lengths = sorted({1, *edges, 2 * window + 3, LONG} - {0})
     cases = []
     for length in lengths:
-        tokens = subject.tokens(2, length)
+        tokens = subject.tokens(1 if length == LONG else 2, length)
         cases.append(
             (
                 f"{length} tokens",
@@ -61,7 +61,7 @@ def chunks(subject: Subject) -> Truth:
     sizes = sorted({7, max(2, window - 1), window, window + 1} if subject.windows else {7, 8})
     cuts = {f"chunks of {size}": [size] for size in sizes}
     longer = {"chunks of 97": [97], "7 tokens, then the rest": [7, LONG]}
-    longer["irregular chunks"] = [5, 1, window, 1, 1, 2 * window + 1, 64, 1]
+    longer["irregular chunks"] = [5, 1, window, 1, 1, 2 * window + 1, 64, 1, 160, 1]
     cases = [
         (name, lambda f, c=cut, t=tokens: [run(subject, f, t, cycle(c))], whole)
         for tokens, chosen in ((medium, cuts), (long, longer))

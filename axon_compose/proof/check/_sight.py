@@ -90,7 +90,7 @@ def every_layer(subject: Subject) -> Truth:
     tokens = subject.tokens(2, 2 * subject.window + 3)
     least, where = float("inf"), ""
     for cached in (False, True):
-        whole = subject.forward(tokens, subject.model.make_cache() if cached else None)
+        whole = subject.known(tokens, subject.model.make_cache() if cached else None)
         for layer in subject.plan.layers:
             with subject.without(layer.index):
                 left = subject.forward(tokens, subject.model.make_cache() if cached else None)

@@ -45,7 +45,7 @@ def slopes(subject: Subject) -> Truth:
 
     A router may send a token elsewhere within a step, so a few steps are tried, on a few texts, and the best counts.
     """
-    model: Any = subject.fresh("float32", subject.seed)
+    model: Any = subject.fresh("float32")
     best: dict[str, tuple[float, str]] = {}
     names = {use.path: f"{use.path} ({use.name})" for use in subject.plan.uses() if use.params}
     weights = dict(tree_flatten(model.parameters()))

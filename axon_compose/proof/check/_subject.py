@@ -54,37 +54,51 @@ class Subject:
         unrounded: mx.array | None = None,
     ) -> None:
         self.plan, self.seed = plan, seed
+        self._known = dict[str, mx.array]()
         given = {"model": model, "sample": sample, "rounded": rounded, "unrounded": unrounded}
         self.__dict__ |= {name: value for name, value in given.items() if value is not None}  # computed otherwise
 
     @cached_property
     def model(self) -> LanguageModel:
         """The model in float32, in evaluation mode."""
-        return self.fresh("float32", self.seed)
+        return self.fresh("float32")
 
     @cached_property
     def bfloat(self) -> LanguageModel:
         """The same model in bfloat16."""
-        return self.fresh("bfloat16", self.seed)
+        return self.fresh("bfloat16")
 
     def both(self) -> Iterator[tuple[str, LanguageModel]]:
         """The model in each of the two dtypes, to be left as it is."""
         yield "float32", self.model
         yield "bfloat16", self.bfloat
 
-    def fresh(self, dtype: str, seed: int) -> LanguageModel:
-        """Another one with weights of its own."""
-        model = random_weights(self.plan, dtype=dtype, seed=seed % SEEDS, as_made=True)
-        keys = iter(mx.random.split(_key(seed + 1), 10_000))
+    def fresh(self, dtype: str) -> LanguageModel:
+        """Another model with the same weights, in a dtype; what is done to one is not done to the other."""
+        model = random_weights(self.plan, dtype=dtype, seed=self.seed % SEEDS, as_made=True)
+        model.update(tree_map(lambda own, drawn: drawn.astype(own.dtype), model.parameters(), self._weights))
+        model.eval()
+        with blamed(self.plan):
+            mx.eval(model.parameters())
+        return model
+
+    @cached_property
+    def _weights(self) -> dict[str, Any]:
+        """The tree of parameters as they are made in float32, moved: drawn once for all the models."""
+        made = random_weights(self.plan, seed=self.seed % SEEDS, as_made=True).parameters()
+        keys = iter(mx.random.split(_key(self.seed + 1), 10_000))
 
         def move(value: mx.array) -> mx.array:
             noise = 0.02 * mx.random.normal(value.shape, key=next(keys))
             return value + noise.astype(value.dtype) if mx.issubdtype(value.dtype, mx.floating) else value
 
-        model.update(tree_map(move, model.parameters()))
+        moved: dict[str, Any] = tree_map(move, made)
+        return moved
+
+    def unlike(self) -> LanguageModel:
+        """A model with other weights, as they are made."""
+        model = random_weights(self.plan, seed=(self.seed + 1) % SEEDS, as_made=True)
         model.eval()
-        with blamed(self.plan):
-            mx.eval(model.parameters())
         return model
 
     def tokens(self, batch: int, length: int, salt: int = 0) -> mx.array:
@@ -100,7 +114,7 @@ class Subject:
     @cached_property
     def unrounded(self) -> mx.array:
         """Logits of the sample."""
-        return self.forward(self.sample)
+        return self.known(self.sample, None)
 
     @cached_property
     def rounded(self) -> mx.array:
@@ -144,6 +158,15 @@ class Subject:
             logits = self.model(tokens, cache)
             mx.eval(logits, [leaf.state for leaf in cache or ()])
         return logits
+
+    def known(self, tokens: mx.array, cache: list[Any] | None = None) -> mx.array:
+        """The same by the model as it is: without a cache, tokens that were asked for before are not computed again."""
+        if cache is not None:
+            return self.forward(tokens, cache)
+        key = repr(tokens.tolist())
+        if key not in self._known:
+            self._known[key] = self.forward(tokens)
+        return self._known[key]
 
     def by_layer(self, tokens: mx.array, cache: list[Any] | None = None) -> mx.array:
         """A forward pass that gives the outputs of all layers side by side, (B, L, layers * width), and no logits."""

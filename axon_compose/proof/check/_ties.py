@@ -22,7 +22,7 @@ def ties(subject: Subject) -> Truth:
     routed = [use for use in subject.plan.uses() if use.active < use.size]
     if not routed:
         return Truth(name, claim, True, detail="no component chooses among its parameters")
-    copy = Subject(subject.plan, subject.seed)
+    copy = Subject(subject.plan, subject.seed, model=subject.fresh("float32"))
     copy.model.load_weights([pair for use in routed for pair in _equal_scores(use, copy)], strict=False)
     tokens = copy.tokens(1, MEDIUM)
     others = copy.tokens(3, MEDIUM, salt=1)

@@ -83,11 +83,11 @@ def _idle(name: str, grad: mx.array) -> list[str]:
 
 def tied(subject: Subject) -> Truth:
     """What is one stays one: after a training step, the saved parameters are all there is to the model."""
-    plan, model = subject.plan, subject.fresh("float32", subject.seed)
+    plan, model = subject.plan, subject.fresh("float32")
     tokens = subject.tokens(2, 24)
     _, grads = nn.value_and_grad(model, loss)(model, tokens[:, :-1], tokens[:, 1:])
     optim.SGD(learning_rate=0.5).update(model, grads)
-    other = subject.fresh("float32", subject.seed + 1)
+    other = subject.unlike()
     other.load_weights(list(tree_flatten(model.parameters())), strict=True)
     trained = model(tokens)
     figure = distance(other(tokens), trained)
@@ -135,7 +135,7 @@ def _follows(plan: Plan, model: Any) -> str:
 def quantized(subject: Subject) -> Truth:
     """A copy in 8 bits runs, computes nearly what the model does, and its caches are as right as before."""
     name, claim = "quantized", "an 8-bit copy runs, stays close to the model, and matches with and without a cache"
-    copy = Subject(subject.plan, subject.seed)
+    copy = Subject(subject.plan, subject.seed, model=subject.fresh("float32"))
     keep = copy.model.quant_predicate
 
     def fits(path: str, module: nn.Module) -> bool:
