@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -28,6 +28,7 @@ class Declared:
         chosen: Tokens that a query attends to at most, None if to all that it sees.
         chunk: Tokens of a chunk, which see each other alone; None where there are no chunks.
         streams: For a connection: residual streams that its branches read side by side.
+        buffers: Names to whole numbers that follow from the sizes.
     """
 
     params: Mapping[str, tuple[int, ...]]
@@ -37,6 +38,7 @@ class Declared:
     chosen: int | None
     chunk: int | None
     streams: int = 1
+    buffers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def declared(spec: ComponentSpec, options: Any, dims: Dims) -> Declared:
@@ -46,7 +48,7 @@ def declared(spec: ComponentSpec, options: Any, dims: Dims) -> Declared:
         Raised: Whatever its code raises, and `Nonsense` if an answer is not of the agreed kind.
     """
     with Guard():
-        params = _params(spec.params(options, dims))
+        params = _named("params", "shape", spec.params(options, dims))
         total = sum(map(prod, params.values()))
         active = _integer("active", spec.active(options, dims), 0) if spec.active else total
         cache = spec.cache(options, dims)
@@ -57,7 +59,8 @@ def declared(spec: ComponentSpec, options: Any, dims: Dims) -> Declared:
         chunk = spec.chunk(options, dims) if spec.chunk else None
         limits = (_limit("window", window), _limit("chosen", chosen), _limit("chunk", chunk))
         streams = _integer("streams", spec.streams(options, dims)) if spec.streams else 1
-        return Declared(params, active, cache, *limits, streams)
+        buffers = _named("buffers", "tuple", spec.buffers(options, dims)) if spec.buffers else {}
+        return Declared(params, active, cache, *limits, streams, buffers)
 
 
 def refusal(spec: ComponentSpec, value: str, options: Any, source: Any, dims: Dims) -> str | None:
@@ -74,15 +77,16 @@ def refusal(spec: ComponentSpec, value: str, options: Any, source: Any, dims: Di
         return str(fault) if fault else None
 
 
-def _params(answer: object) -> dict[str, tuple[int, ...]]:
+def _named(what: str, of: str, answer: object) -> dict[str, tuple[int, ...]]:
+    """Names to integers, which are `of` something."""
     if not isinstance(answer, Mapping):
-        raise Nonsense(f"`params` gives {_kind(answer)}, not a mapping of names to shapes")
-    params = {}
-    for name, shape in answer.items():
-        if not isinstance(name, str) or not isinstance(shape, tuple | list) or not all(map(_is_integer, shape)):
-            raise Nonsense(f"`params` gives {_shown(name)}: {_shown(shape)}, not a name and a shape of integers")
-        params[name] = tuple(shape)
-    return params
+        raise Nonsense(f"`{what}` gives {_kind(answer)}, not a mapping of names to {of}s")
+    found = {}
+    for name, numbers in answer.items():
+        if not isinstance(name, str) or not isinstance(numbers, tuple | list) or not all(map(_is_integer, numbers)):
+            raise Nonsense(f"`{what}` gives {_shown(name)}: {_shown(numbers)}, not a name and a {of} of integers")
+        found[name] = tuple(numbers)
+    return found
 
 
 def _check_cache(cache: object, *, inner: bool) -> None:

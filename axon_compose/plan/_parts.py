@@ -67,6 +67,7 @@ class Part:
             chosen=self.declared.chosen,
             chunk=self.declared.chunk,
             streams=self.declared.streams,
+            buffers=self.declared.buffers,
             owner=self.owner,
         )
 

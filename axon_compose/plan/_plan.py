@@ -39,6 +39,7 @@ class Use:
         chosen: Tokens that a query attends to at most, None if to all that it sees.
         chunk: Tokens of a chunk, which see each other alone; None where there are no chunks.
         streams: For a connection: residual streams that its branches read side by side, each of the hidden size.
+        buffers: Names (relative to `path`) and numbers that are no parameters, but that published files may hold too.
         owner: The distribution that brings it and its version, e.g. `axon-acme 1.2`.
         shard_output: In the plan of one of several devices: whether the devices' outputs are to be summed (`sum`), put
             together along the last axis (`gather`), or summed with that of a later component of the branch, to which it
@@ -63,6 +64,7 @@ class Use:
     chosen: int | None = None
     chunk: int | None = None
     streams: int = 1
+    buffers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     owner: str = ""
     shard_output: Literal["sum", "gather", "later"] | None = None
 

@@ -96,8 +96,8 @@ def _function_faults(spec: ComponentSpec) -> Iterator[str]:
         if not callable(getattr(spec, name)):
             yield f"`{name}` must be a function of options and dims"
     for name in (
-        "active", "flops", "touched", "saved", "recomputed", "window", "chunk", "chosen", "shrink", "split",
-        "streams",
+        "buffers", "active", "flops", "touched", "saved", "recomputed", "window", "chunk", "chosen", "shrink",
+        "split", "streams",
     ):  # fmt: skip
         if getattr(spec, name) is not None and not callable(getattr(spec, name)):
             yield f"`{name}` must be a function or None"

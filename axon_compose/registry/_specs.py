@@ -160,6 +160,8 @@ class ComponentSpec:
         source: Where it was published, such as `Gu and Dao 2023, "Mamba" (arXiv:2312.00752)`.
         cache: `(options, dims)` to the cache that it needs, or None.
         params: `(options, dims)` to names and shapes of every parameter.
+        buffers: `(options, dims)` to names and whole numbers that follow from both, such as the multipliers of a hash:
+            no parameters, but where a published file holds them, they have to be the same.
         active: `(options, dims)` to the number of parameters that one token uses; all of them unless given.
         flops: `(options, dims, tokens, context)` to the floating-point operations for `tokens` new tokens of one
             sequence, the last of which is its `context`-th: of matrix products, convolutions, attention to what a token
@@ -229,6 +231,7 @@ class ComponentSpec:
     summary: str
     cache: Callable[[Any, Dims], CacheSpec | None] = _no_cache
     params: Callable[[Any, Dims], Shapes] = _no_params
+    buffers: Callable[[Any, Dims], Mapping[str, tuple[int, ...]]] | None = None
     active: Callable[[Any, Dims], int] | None = None
     flops: Callable[[Any, Dims, int, int], int | None] | None = None
     touched: Callable[[Any, Dims, int], Mapping[str, int]] | None = None

@@ -12,7 +12,7 @@ from axon_compose.registry import Dims, Shard
 from axon_core.conv import causal_conv, draw_taps, last_inputs
 from axon_core.elementary import sigmoid, silu
 from axon_core.linear import Embedding, Linear
-from axon_core.ngrams import last_tokens, multipliers
+from axon_core.ngrams import last_tokens
 from axon_core.norms import RMSNorm
 from axon_core.specs.engram import EngramOptions
 from axon_core.states import read_states, write_states
@@ -58,10 +58,11 @@ class Engram(nn.Module):
             self[name] = RMSNorm(hidden_size, options.norm_eps, num_groups=streams, offset=options.norm_offset)
         self.conv1d = nn.Conv1d(hidden_size, hidden_size, options.d_conv, groups=hidden_size, bias=False)
         draw_taps(self.conv1d)
-        sizes = np.array(options.sizes, dtype=np.int64)
-        self._sizes, self._starts = mx.array(sizes), mx.array(np.cumsum(sizes) - sizes)
-        factors = multipliers(options.longest, vocab_size, options.seed, options.index)
-        self._factors = [mx.array(np.array(factor, dtype=np.int64)) for factor in factors]
+        self._sizes, self._starts, factors = (
+            mx.array(np.array(numbers, dtype=np.int64))
+            for numbers in (options.sizes, options.starts, options.multipliers(vocab_size))
+        )
+        self._factors = list(factors)
 
     @classmethod
     def from_options(cls, options: EngramOptions, dims: Dims) -> Engram:

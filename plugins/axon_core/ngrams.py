@@ -1,17 +1,10 @@
-"""Groups of the last few tokens: what each of them begins with, and how they are hashed."""
+"""Groups of the last few tokens: what each of them begins with."""
 
 from __future__ import annotations
 
-from typing import Final
-
 import mlx.core as mx
 
-__all__ = ["last_tokens", "multipliers"]
-
-_BITS: Final = (1 << 64) - 1
-_STEP: Final = 0x9E3779B97F4A7C15
-#: Between the seeds of neighbouring layers.
-_APART: Final = 10007
+__all__ = ["last_tokens"]
 
 
 def last_tokens(ids: mx.array, length: int, longest: int, eos: int | None, missing: int) -> list[mx.array]:
@@ -33,25 +26,3 @@ def last_tokens(ids: mx.array, length: int, longest: int, eos: int | None, missi
             token = mx.where(inside, token, missing)
         found.append(token)
     return found
-
-
-def multipliers(count: int, vocab_size: int, seed: int, index: int) -> list[int]:
-    """Odd numbers whose products with a token stay within 63 bits, from the generator SplitMix64 (Steele et al. 2014).
-
-    Args:
-        count: How many.
-        vocab_size: Tokens.
-        seed: What the generator begins with.
-        index: Which layer of a model; each has numbers of its own.
-    """
-    bound = max(1, ((1 << 63) - 1) // max(vocab_size, 1) // 2)
-    start = seed + _APART * index
-    # The generator takes a step of its own before each number.
-    return [2 * (_mixed(start + _STEP * (number + 2)) % bound) + 1 for number in range(count)]
-
-
-def _mixed(state: int) -> int:
-    state &= _BITS
-    state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 & _BITS
-    state = (state ^ (state >> 27)) * 0x94D049BB133111EB & _BITS
-    return state ^ (state >> 31)

@@ -8,9 +8,9 @@ import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import ArraysCache
 
-from axon_compose.registry import Dims
-from axon_core import ngrams
+from axon_compose.registry import Dims, Registry
 from axon_core.engram import Engram
+from axon_core.specs import _hashing
 from axon_core.specs.engram import EngramOptions
 
 VOCABULARY = 4000
@@ -55,7 +55,7 @@ def reference(layer, x, tokens, streams):
     """One token after the other, with the integers of Python."""
     o = layer.options
     weights = {name: np.array(value, dtype=np.float64) for name, value in tree_flatten(layer.parameters())}
-    factors = ngrams.multipliers(o.longest, VOCABULARY, o.seed, o.index)
+    factors = _hashing.multipliers(o.longest, VOCABULARY, o.seed, o.index)
     scale = {n: o.norm_offset + weights[f"{n}_norm.weight"] for n in ("key", "query", "conv")}
     y = np.zeros(x.shape)
     for row, text in enumerate(np.array(tokens).tolist()):
@@ -123,13 +123,13 @@ def test_padding_is_neither_a_token_nor_an_input(fields, streams, left):
 
 def test_the_generator_is_splitmix64():
     """What the published generator gives first with the seeds 0 and 1234567."""
-    assert ngrams._mixed(ngrams._STEP) == 0xE220A8397B1DCDAF
-    assert ngrams._mixed(1234567 + ngrams._STEP) == 6457827717110365317
+    assert _hashing._mixed(_hashing._STEP) == 0xE220A8397B1DCDAF
+    assert _hashing._mixed(1234567 + _hashing._STEP) == 6457827717110365317
 
 
 def test_products_of_hashes_stay_positive():
     for vocabulary in (2, 97, 248_320):
-        factors = ngrams.multipliers(6, vocabulary, seed=5, index=3)
+        factors = _hashing.multipliers(6, vocabulary, seed=5, index=3)
         assert len(set(factors)) == 6
         assert all(factor % 2 and 0 < factor * (vocabulary - 1) < 2**63 for factor in factors)
 
@@ -140,3 +140,12 @@ def test_tables_have_primes_that_no_other_layer_has():
     assert min(first) >= 20_000_000
     assert list(first + second) == sorted(set(first + second))
     assert not any(size % divisor == 0 for size in first for divisor in (2, 3, 5, 7, 11, 13))
+
+
+@pytest.mark.parametrize("name", ["engram", "ngram_embedding"])
+def test_the_end_of_texts_is_a_token(name):
+    spec = Registry.installed().component(name)
+    options = spec.options(rows=40, width=6, eos=9)
+    assert spec.params(options, Dims({"hidden_size": 8, "vocab_size": 10}))
+    with pytest.raises(ValueError, match=r"`eos` \(9\) is not a token: `vocab_size` is 9"):
+        spec.params(options, Dims({"hidden_size": 8, "vocab_size": 9}))

@@ -156,3 +156,19 @@ def test_a_configuration_with_one_truth_turned_around(name: str, read: Reader) -
         if isinstance(value, bool) and matters(field):
             compare({**config, field: not value}, read)
             compare({**without, field: not value}, read)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"indexer_budget": 13}, "option `indexer.top_k`"), ({"ple_embed_dim": 26}, "option `width`")],
+    ids=["blocks", "tables"],
+)
+def test_sizes_of_qwen4_exp_that_leave_a_remainder_are_refused(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    """As by transformers' configuration."""
+    config = json.loads((FIXTURES / "qwen4_exp" / "config.json").read_text()) | changes
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ArchitectureError) as caught:
+        load(checkpoint=tmp_path).plan()
+    assert all(f"{said} must be an integer" in d.message for d in caught.value.diagnostics)

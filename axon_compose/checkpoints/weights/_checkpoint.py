@@ -10,6 +10,7 @@ from axon_compose.checkpoints.files import CheckpointError
 from axon_compose.checkpoints.gguf._path import is_gguf
 from axon_compose.checkpoints.gguf._rope import FACTORS
 from axon_compose.checkpoints.huggingface import read_config
+from axon_compose.checkpoints.weights._buffers import check_buffers
 from axon_compose.checkpoints.weights._declared import declared_in
 from axon_compose.checkpoints.weights._headers import read_checkpoint
 from axon_compose.checkpoints.weights._own import plan_own
@@ -27,7 +28,7 @@ __all__ = ["checkpoint_plan"]
 def checkpoint_plan(plan: Plan, document: Document, folder: Path, layout: Layout | None = None) -> LoadPlan:
     """Decide what becomes of every tensor of a folder: by the rules, or in a built folder by its name.
 
-    See `plan_load` and `plan_own`.
+    See `plan_load` and `plan_own`. Of the tensors only those are read that have to equal what the model computes.
 
     Args:
         plan: The model.
@@ -52,7 +53,7 @@ def checkpoint_plan(plan: Plan, document: Document, folder: Path, layout: Layout
             "`huggingface.weights` says which tensor is which weight; the shipped families have it",
         )
     config = read_config(folder, Problems())
-    return plan_load(
+    load_plan = plan_load(
         plan,
         section,
         document.dims,
@@ -62,6 +63,8 @@ def checkpoint_plan(plan: Plan, document: Document, folder: Path, layout: Layout
         declared=declared_in(config),
         wrapped=config is not None and config.wrapped,
     )
+    check_buffers(load_plan.compared, plan.name)
+    return load_plan
 
 
 def _plan_gguf(plan: Plan, document: Document, path: Path) -> LoadPlan:
@@ -73,7 +76,9 @@ def _plan_gguf(plan: Plan, document: Document, path: Path) -> LoadPlan:
         raise CheckpointError("AX557", message, hint)
     found = read_checkpoint(path)
     tensors = {name: header for name, header in found.tensors.items() if name not in FACTORS}
-    return plan_load(plan, HuggingFace(weights=section.weights), document.dims, tensors, found.layout)
+    load_plan = plan_load(plan, HuggingFace(weights=section.weights), document.dims, tensors, found.layout)
+    check_buffers(load_plan.compared, plan.name)
+    return load_plan
 
 
 def _block(config: Config | None) -> tuple[int, int]:

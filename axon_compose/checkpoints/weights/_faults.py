@@ -28,6 +28,7 @@ class WeightFaults:
     unexpected: list[str] = field(default_factory=list)
     misshaped: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
+    different: list[str] = field(default_factory=list)
     undecided: list[str] = field(default_factory=list)
 
     def raise_if_any(self, name: str) -> None:
@@ -42,6 +43,7 @@ class WeightFaults:
             "unexpected": self.unexpected,
             "of the wrong shape": self.misshaped,
             "assigned twice": self.repeated,
+            "not as the model computes them": self.different,
         }
         details = [line for kind, lines in kinds.items() for line in listing(kind, lines)]
         if details:

@@ -10,6 +10,7 @@ from itertools import product
 from typing import Any, Final
 
 from axon_compose.checkpoints.files._safetensors import shown
+from axon_compose.checkpoints.weights._buffers import Compared, buffers
 from axon_compose.checkpoints.weights._faults import WeightFaults
 from axon_compose.checkpoints.weights._headers import TensorHeader
 from axon_compose.checkpoints.weights._integers import NOT_DECLARED, Declared
@@ -45,10 +46,12 @@ class LoadPlan:
     Attributes:
         transfers: What is done, in the order of the files.
         dropped: Tensors that go nowhere, by a rule or because the model has no place for them.
+        compared: Tensors that have to equal what the model computes itself.
     """
 
     transfers: tuple[Transfer, ...]
     dropped: tuple[str, ...]
+    compared: tuple[Compared, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -122,7 +125,7 @@ def plan_load(
     planner.finish()
     planner.faults.raise_if_any(plan.name)
     transfers = sorted(planner.transfers, key=_place)
-    return LoadPlan(tuple(transfers), tuple(planner.dropped))
+    return LoadPlan(tuple(transfers), tuple(planner.dropped), tuple(planner.compared))
 
 
 def _place(transfer: Transfer) -> tuple[str, int]:
@@ -135,11 +138,13 @@ class _Planner:
 
     def __init__(self, plan: Plan, section: HuggingFace, dims: Mapping[str, Any], layout: Layout | None) -> None:
         self.parameters: dict[str, Shape] = dict(plan.parameters())
+        self.buffers = dict(buffers(plan))
         self.layout = layout
         self.book = RuleBook(section, dims, layout)
         self.faults = WeightFaults()
         self.transfers: list[Transfer] = []
         self.dropped: list[str] = []
+        self.compared: list[Compared] = []
         self.made: dict[str, Source] = {}
         self.touched: set[str] = set()
 
@@ -167,6 +172,8 @@ class _Planner:
             stack = found.rule.written.gathers
             if found.rule.written.drop:
                 self.dropped.append(name)
+            elif found.rule.written.buffer is not None:
+                self.compare(found, source)
             elif stack is None:
                 self.add(found, [source])
             else:
@@ -181,6 +188,28 @@ class _Planner:
                 self.add_joined(found, members)
             else:
                 self.add_stack(found, members)
+
+    def compare(self, found: Found, source: Source) -> None:
+        """Note a tensor that has to be as the model computes it."""
+        name = found.target(0, self.buffers)
+        if name is None:
+            self.no_place(found, 0, source)
+            return
+        compared = Compared(source.tensors[0], name, self.buffers[name], str(found.rule))
+        if misfit := compared.misfit():
+            self.faults.misshaped.append(misfit)
+        else:
+            self.compared.append(compared)
+
+    def no_place(self, found: Found, index: int, source: Source) -> None:
+        """What a rule gives is not in the model: a fault unless the target may be missing."""
+        if found.rule.targets[index].optional:
+            self.dropped.append(source.name)
+            return
+        wanted = shown(found.likeliest_target(index, self.modules))
+        self.faults.unexpected.append(
+            f"{shown(source.name)}: the rule `{found.rule}` gives `{wanted}`, which the model does not have"
+        )
 
     def add_joined(self, found: Found, members: Mapping[str, Source]) -> None:
         """Tensors that become one, once all that the rule names are there."""
@@ -226,11 +255,7 @@ class _Planner:
         names = self.names(found)
         for index, name in enumerate(names):
             if name is None and not found.rule.targets[index].optional:
-                wanted = shown(found.likeliest_target(index, self.modules))
-                line = (
-                    f"{shown(sources[0].name)}: the rule `{found.rule}` gives `{wanted}`, which the model does not have"
-                )
-                self.faults.unexpected.append(line)
+                self.no_place(found, index, sources[0])
                 return
         wanted_names = [name for name in names if name is not None]
         if not wanted_names:

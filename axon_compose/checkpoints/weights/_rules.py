@@ -35,7 +35,7 @@ class Rule:
     Attributes:
         pattern: What it matches.
         written: The rule as the file has it.
-        targets: One, or those of a split in order; none if the tensor is dropped.
+        targets: One, or those of a split in order; the buffer that it is compared with; none if it is dropped.
     """
 
     pattern: Pattern
@@ -143,7 +143,7 @@ class RuleBook:
         found: list[tuple[bool, Origin]] = []
         last: list[Origin] = []
         for rules in self.groups:
-            for rule in rules:
+            for rule in (rule for rule in rules if rule.written.buffer is None):
                 for index, target in enumerate(rule.targets):
                     match = target.match(parameter)
                     if match is not None:
@@ -222,7 +222,8 @@ class RuleBook:
 
 
 def _compile(text: str, written: WeightRule) -> Rule:
-    targets = [written.to] if written.to is not None else list(written.split or ())
+    one = written.to or written.buffer
+    targets = list(written.split or ()) if one is None else [one]
     pattern = parse_pattern(text)
     return Rule(pattern, written, tuple(parse_target(target, pattern.numbers) for target in targets))
 

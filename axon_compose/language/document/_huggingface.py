@@ -58,6 +58,12 @@ class WeightRule(Section):
         default=None, min_length=1, description="Parameter path in the model; with `?` it may be missing."
     )
     drop: bool = Field(default=False, description="Drop the tensor.")
+    buffer: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Path in the model of integers that it computes itself: the tensor is not read, but has to hold "
+        "the same.",
+    )
     stack: Name | None = Field(default=None, description="Capture over which tensors are stacked, on a new first axis.")
     parts: Extent | None = Field(
         default=None,
@@ -152,10 +158,12 @@ class WeightRule(Section):
 
     @model_validator(mode="after")
     def _one_of(self) -> WeightRule:
-        given = [name for name, there in (("to", self.to), ("split", self.split), ("drop", self.drop)) if there]
+        given = [name for name in ("to", "split", "buffer", "drop") if getattr(self, name)]
         if len(given) != 1:
             what = " and ".join(f"`{key}`" for key in given) or "none of them"
-            raise PydanticCustomError("rule", f"a rule has one of `to`, `split` and `drop`, this one has {what}")
+            raise PydanticCustomError(
+                "rule", f"a rule has one of `to`, `split`, `buffer` and `drop`, this one has {what}"
+            )
         return self
 
 

@@ -14,7 +14,7 @@ from axon_compose.language.document.formula import RESERVED, FormulaError, is_fo
 
 __all__ = ["check_faults", "check_weights"]
 
-#: Keys that work on a tensor, and so say nothing where it is dropped.
+#: Keys that work on a tensor, and so say nothing where it is dropped, or compared with a buffer.
 _STEPS: Final = (
     "stack", "parts", "join", "reshape", "reshape_from", "transpose", "if_needed", "add", "scale", "pairs_to_halves",
     "negative_exp", "unit_rows", "integers", "axis", "groups",
@@ -86,8 +86,9 @@ class _Check:
             return None
 
     def targets(self) -> Iterator[tuple[str, Span]]:
-        if self.rule.to is not None:
-            yield self.rule.to, self.document.place(*self.path, "to")
+        for key, text in (("to", self.rule.to), ("buffer", self.rule.buffer)):
+            if text is not None:
+                yield text, self.document.place(*self.path, key)
         for text in self.rule.split or ():
             yield text, self.document.place(*self.path, "split", text, key=True)
 
@@ -154,17 +155,19 @@ class _Check:
 
     def check_keys(self) -> None:
         given = self.rule.model_fields_set
-        idle = [key for key in _STEPS if key in given and self.rule.drop]
+        unread = self.rule.drop or self.rule.buffer is not None
+        idle = [key for key in _STEPS if key in given and unread]
         parted = self.rule.split or self.rule.join
         idle += [key for key in ("axis", "groups") if key in given and not parted and self.rule.to is not None]
-        idle += ["reshape_from"] if "reshape_from" in given and not (self.rule.reshape or self.rule.drop) else []
+        idle += ["reshape_from"] if "reshape_from" in given and not (self.rule.reshape or unread) else []
         moves = self.rule.reshape or self.rule.transpose or any(part.transpose for part in self.parts())
-        idle += ["if_needed"] if "if_needed" in given and not (moves or self.rule.drop) else []
-        idle += ["parts"] if "parts" in given and not (self.rule.stack or self.rule.drop) else []
+        idle += ["if_needed"] if "if_needed" in given and not (moves or unread) else []
+        idle += ["parts"] if "parts" in given and not (self.rule.stack or unread) else []
         for key in idle:
             owners = {"reshape_from": "reshape", "if_needed": "reshape` or `transpose", "parts": "stack"}
             owner = owners.get(key, "split` or `join")
-            why = "the tensor is dropped" if self.rule.drop else f"it belongs to `{owner}`"
+            fate = "dropped" if self.rule.drop else "only compared"
+            why = f"the tensor is {fate}" if unread else f"it belongs to `{owner}`"
             self.problems.error(
                 "AX163", f"`{key}` has no effect: {why}", self.document.place(*self.path, key, key=True)
             )

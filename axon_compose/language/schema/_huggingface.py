@@ -86,6 +86,7 @@ def huggingface_definitions() -> dict[str, Schema]:
             "properties": {
                 "to": from_field(WeightRule, "to", type=["string", "null"]),
                 "drop": from_field(WeightRule, "drop", type="boolean"),
+                "buffer": from_field(WeightRule, "buffer", type=["string", "null"], minLength=1),
                 "stack": from_field(WeightRule, "stack", type=["string", "null"], pattern=NAME),
                 "parts": from_field(WeightRule, "parts", **or_formula({"type": ["integer", "null"]})),
                 "join": from_field(
@@ -137,6 +138,7 @@ def huggingface_definitions() -> dict[str, Schema]:
                     {"required": ["to"], "properties": {"to": {"type": "string", "minLength": 1}}},
                     {"required": ["split"], "properties": {"split": {"type": ["object", "array"]}}},
                     {"required": ["drop"], "properties": {"drop": {"const": True}}},
+                    {"required": ["buffer"], "properties": {"buffer": {"type": "string", "minLength": 1}}},
                 ]
             },
         },

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from math import isqrt
+from itertools import accumulate
 from typing import Any, Final
 
 from pydantic import Field
 
 from axon_compose.registry import Array, ComponentSpec, Constant, Dims, Learning, Normal, Options, State, written
 from axon_core.specs._flops import convolution_flops, product_flops
+from axon_core.specs._hashing import check_token, multipliers, primes
 from axon_core.specs._saved import convolution_saved, each, in_float32, norm_saved
 from axon_core.specs._small import limited
 from axon_core.specs.splits.ngrams import engram_split
@@ -61,7 +61,16 @@ class EngramOptions(Options):
     @property
     def sizes(self) -> tuple[int, ...]:
         """Rows of the tables, those of the shortest n-grams first."""
-        return _primes(self.rows, (self.index + 1) * self.count)[-self.count :]
+        return primes(self.rows, (self.index + 1) * self.count)[-self.count :]
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """The first row of each table, where they lie one after the other."""
+        return (0, *accumulate(self.sizes[:-1]))
+
+    def multipliers(self, vocab_size: int) -> tuple[int, ...]:
+        """What the last tokens are multiplied by, the newest first."""
+        return multipliers(self.longest, vocab_size, self.seed, self.index)
 
     @property
     def stride(self) -> int:
@@ -79,19 +88,8 @@ class EngramOptions(Options):
         return self.width or hidden_size // self.count
 
 
-@lru_cache(maxsize=64)
-def _primes(start: int, count: int) -> tuple[int, ...]:
-    """The first primes from `start` on."""
-    found: list[int] = []
-    number = max(start, 2)
-    while len(found) < count:
-        if number == 2 or (number % 2 and all(number % odd for odd in range(3, isqrt(number) + 1, 2))):
-            found.append(number)
-        number += 1
-    return tuple(found)
-
-
 def _params(options: EngramOptions, dims: Dims) -> Shapes:
+    check_token(options.eos, dims.vocab_size)
     wide, hidden = dims.hidden_size, dims.hidden_size // dims.streams
     width = options.row(hidden)
     rows, read = sum(options.sizes), options.count * width
@@ -103,6 +101,14 @@ def _params(options: EngramOptions, dims: Dims) -> Shapes:
         "query_norm.weight": (wide,),
         "conv_norm.weight": (wide,),
         "conv1d.weight": (wide, options.d_conv, 1),
+    }
+
+
+def _buffers(options: EngramOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
+    return {
+        "multipliers": options.multipliers(dims.vocab_size),
+        "sizes": options.sizes,
+        "starts": options.starts,
     }
 
 
@@ -166,6 +172,7 @@ SPECS: Final = (
         source='Cheng et al. 2026, "Conditional Memory via Scalable Lookup" (arXiv:2601.07372)',
         cache=_cache,
         params=_params,
+        buffers=_buffers,
         active=_active,
         flops=_flops,
         touched=lambda options, dims, tokens: {"embedder.weight": tokens * options.count},

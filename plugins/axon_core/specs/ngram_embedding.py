@@ -8,6 +8,7 @@ from pydantic import Field
 
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, State, written
 from axon_core.specs._flops import product_flops
+from axon_core.specs._hashing import check_token
 from axon_core.specs._learning import learned
 from axon_core.specs._saved import each, in_float32
 from axon_core.specs._small import limited
@@ -45,6 +46,7 @@ class NGramEmbeddingOptions(Options):
 
 
 def _params(options: NGramEmbeddingOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
+    check_token(options.eos, dims.vocab_size)
     width = options.row(dims.hidden_size)
     found: dict[str, tuple[int, ...]] = {}
     for index, rows in enumerate(options.sizes):
@@ -69,7 +71,7 @@ def _saved(options: NGramEmbeddingOptions, dims: Dims, tokens: int, dtype: str) 
 
 
 def _shrink(options: NGramEmbeddingOptions, dims: Dims) -> dict[str, Any]:
-    return written(options) | limited(options, {"longest": 3, "tables": 2, "rows": 53, "width": 8})
+    return written(options) | limited(options, {"longest": 3, "tables": 2, "rows": 53, "width": 8, "eos": 2})
 
 
 SPECS: Final = (

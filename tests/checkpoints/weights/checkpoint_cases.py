@@ -34,6 +34,9 @@ class Shapes:
     def parameters(self) -> list[tuple[str, tuple[int, ...]]]:
         return list(self.shapes.items())
 
+    def uses(self) -> tuple[()]:
+        return ()
+
 
 class Parameters(nn.Module):
     """A model with these parameters; matrices called `.weight` below `linear` are those of a `Linear`."""
