@@ -45,6 +45,14 @@ def no_lost_tasks() -> Iterator[None]:
     mlx_tasks.settle()
 
 
+@pytest.fixture(autouse=True)
+def same_variables() -> Iterator[None]:
+    """With others than at first, every command of a later test would be a fresh interpreter instead of a fork."""
+    before = forks.read_once(os.environ)
+    yield
+    assert forks.read_once(os.environ) == before
+
+
 @pytest.fixture
 def forked_subjects(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `bench` measures need not import everything again."""

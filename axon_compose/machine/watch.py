@@ -29,7 +29,7 @@ __all__ = ["Watch", "end"]
 _FAILED: Final = 1
 #: Milliseconds after which the thread looks whether its owner is alive.
 _LOOK: Final = 500
-#: Seconds for the one that tells to do so, before the others end.
+#: Seconds for the one that tells to do so, before the others end, and for the others to be ready to leave too.
 _TELLING: Final = 2.0
 _LENGTH: Final = 2000
 
@@ -74,6 +74,7 @@ class Watch:
         self._links, self._explain = dict(links), explain
         self._received = dict.fromkeys(links, b"")
         self._left: set[int] = set()
+        self._all_left = threading.Event()
         self._lock = threading.Lock()
         self._starter, self._parent = _standard_input(), os.getppid()
         self._thread = threading.Thread(target=self._look, name="axon-compose watch", daemon=True)
@@ -98,8 +99,11 @@ class Watch:
         self._send({"rank": self.rank, "reason": reason[:_LENGTH]})
 
     def _leave(self) -> None:
-        if self.owner is None:  # else it should not have ended, and the others see that it has
-            self._send({"leaves": True})
+        if self.owner is not None:
+            return  # it should not have ended, and the others see that it has
+        self._send({"leaves": True})
+        # A token that was computed ahead is read by nobody, but what others wait for may come after it.
+        self._all_left.wait(_TELLING)
 
     def _of_process(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         """What an exception that nobody catches means for the others."""
@@ -146,6 +150,8 @@ class Watch:
             said = _parsed(line)
             if said.get("leaves"):
                 self._left.add(rank)
+                if self._left == self._links.keys():
+                    self._all_left.set()
             elif isinstance(said.get("rank"), int):
                 self._ends(said["rank"], str(said.get("reason", "")), rank)
         if not data and rank not in self._left:

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import io
 import json
+import os
 import re
 import shutil
 import sys
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import mlx.core as mx
 import numpy as np
@@ -56,7 +58,7 @@ class Side:
         subpackage = "quant." if command in ("awq", "dwq", "dynamic_quant", "gptq") else ""
         main = importlib.import_module(f"mlx_lm.{subpackage}{command}").main
         said = io.StringIO()
-        with pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch, mock.patch.dict(os.environ):  # some set variables for good
             patch.setattr(sys, "argv", [f"mlx_lm.{command}", *map(str, arguments)])
             patch.setattr(sys, "stdin", io.StringIO(stdin))
             patch.chdir(self.place)

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Final
 
 from tests.children import child
+from tests.forks.server import read_once
 
-__all__ = ["OFFLINE", "POSSIBLE", "programs", "python"]
+__all__ = ["OFFLINE", "POSSIBLE", "programs", "python", "read_once"]
 
 HERE: Final = Path(__file__).parent
 #: Metal and other systems' frameworks do not survive a fork; there a command is a fresh interpreter.

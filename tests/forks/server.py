@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,7 +46,7 @@ _HEEDED: Final = (
 Request = dict[str, Any]
 
 
-def read_once(variables: dict[str, str]) -> dict[str, str]:
+def read_once(variables: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in variables.items() if name.startswith(_READ_ONCE) and name not in _HEEDED}
 
 
@@ -222,4 +222,5 @@ def main(address: str) -> None:
     end(ended(lambda: run(request["arguments"])))
 
 
-main(sys.argv[1])
+if __name__ == "__main__":
+    main(sys.argv[1])

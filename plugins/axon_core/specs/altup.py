@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from axon_compose.registry import Array, ComponentSpec, Dims, Learning, Normal, Options, written
 from axon_core.specs._flops import product_flops
 from axon_core.specs._learning import learned
-from axon_core.specs._saved import each
+from axon_core.specs._saved import each, in_float32
 from axon_core.specs._small import limited
 
 __all__ = ["SPECS", "AltUpOptions"]
@@ -69,9 +69,14 @@ def _layer_saved(options: AltUpOptions, dims: Dims, tokens: int, dtype: str) -> 
 
 
 def _end_saved(options: AltUpOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
-    """Of both ends: the first stream, and of each other what is projected, its length, and what comes of them."""
+    """Of both ends: the first stream, and of each other what is projected, its length, and what comes of them.
+
+    Lengths are computed in float32, of copies of other types.
+    """
     others, hidden = options.streams - 1, dims.hidden_size
-    return each(tokens, first=2 * hidden, others=5 * others * hidden, lengths=4 * options.streams - 2)
+    found = each(tokens, first=2 * hidden, others=5 * others * hidden)
+    found += in_float32(tokens, lengths=4 * options.streams - 2)
+    return found if dtype == "float32" else found + in_float32(tokens, wide=(2 + 4 * others) * hidden)
 
 
 def _shrink(options: AltUpOptions, dims: Dims) -> dict[str, Any]:

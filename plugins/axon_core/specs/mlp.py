@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from axon_compose.registry import Array, ComponentSpec, Dims, Options, written
 from axon_core.specs._flops import product_flops
 from axon_core.specs._learning import learned
-from axon_core.specs._saved import Limit, each, mlp_saved
+from axon_core.specs._saved import Limit, each, in_float32, mlp_saved
 from axon_core.specs._small import limited
 from axon_core.specs.splits.mlp import INPUTS, OUTPUTS, mlp_split
 from axon_core.specs.transfers.mlp import MLP_TRANSFERS
@@ -163,7 +163,9 @@ def _saved(options: MLPOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Ar
     limit = bound_of(activation, options.limit, options.situ)
     found = mlp_saved(tokens, dims.hidden_size, width, activation, gated=options.gated, limit=limit)
     found += each(tokens, plain_output=dims.hidden_size) if options.gain else ()
-    return found if options.sparsity is None else found + each(tokens, centred=width, above=width)
+    if options.sparsity is not None:
+        found += each(tokens, above=width) + in_float32(tokens, centred=width, moments=4)
+    return found
 
 
 SPECS: Final = (
