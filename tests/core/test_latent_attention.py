@@ -115,9 +115,6 @@ CASES = {
     "sinks": {"q_lora_rank": 16, "sinks": True},
     "temperature": {"temperature": {"scale": 0.4, "length": 4, "shift": 1}},
     "learned frequencies": {"rope": {"learned": True, "theta": 50.0}},
-    "learned frequencies, some of a head": {
-        "rope": {"learned": True, "theta": 50.0, "dims": 6, "scaling": {"type": "proportional", "factor": 2.0}}
-    },
     "learned frequencies, halves": {"rope": {"learned": True, "theta": 50.0, "dims": 6, "traditional": False}},
     "logarithms of positions": {"log_scaling": True, "q_lora_rank": 16},
 }

@@ -214,3 +214,15 @@ def test_proportional_turns_the_fastest_pairs_of_the_whole_head(fraction, factor
         DIMS, 500.0, traditional, {"rope_type": "proportional", "factor": factor, "partial_rotary_factor": fraction}
     )
     np.testing.assert_allclose(np.array(rope(x, 7)), np.array(other(x, 7)), atol=1e-6)
+
+
+@pytest.mark.parametrize("scaling", [None, {"type": "proportional", "factor": 2.0}])
+def test_frequencies_that_have_learned_nothing_are_the_plain_ones(scaling):
+    """Of a part of a head too, whose other pairs stand still."""
+    chosen = RopeOptions.model_validate({"dims": 6, "theta": 50.0, "scaling": scaling})
+    rope, x = RoPE(16, chosen), mx.random.normal((2, 3, 5, 16), key=mx.random.key(0))
+    plain = rope(x, 7)
+    np.testing.assert_allclose(np.array(rope(x, 7, rope.learned(mx.zeros((3,)), 7, 5))), np.array(plain), atol=1e-5)
+    other = rope(x, 7, rope.learned(mx.array([0.0, 0.5, 0.0]), 7, 5))
+    moved = np.abs(np.array(other - plain)).max(axis=(0, 1, 2)) > 1e-3
+    assert moved.sum() == 2
