@@ -395,7 +395,6 @@ def test_shrink_keeps_the_structure():
         ({"lora_scale": {"v": 2.0}}, ("lora_scale", "v"), "Extra inputs"),
         ({"rope": {"theta": True}}, ("rope", "theta"), "valid number"),
         ({"head_dim": 3}, ("head_dim",), "Extra inputs"),
-        ({"kv_from": "first", "rope": {"learned": True}}, (), "it needs `alphas_from`"),
         ({"alphas_from": "first"}, (), "needs `rope: {learned: true}`"),
         ({"alphas_from": "first", "rope": False}, (), "needs `rope: {learned: true}`"),
     ],

@@ -121,11 +121,6 @@ class LatentAttentionOptions(Options):
             raise ValueError("with a `qk_rope_head_dim` of 0 nothing is rotated: write `rope: false`")
         if self.alphas_from is not None and not (self.rope is not None and self.rope.learned):
             raise ValueError("`alphas_from` takes what `rope` has learned elsewhere: it needs `rope: {learned: true}`")
-        if self.kv_from is not None and self.own_alphas:
-            raise ValueError(
-                "`kv_from` reads keys that are rotated by the alphas of another layer, and queries have to be too: it "
-                "needs `alphas_from`"
-            )
         if self.indexer is not None and self.rope is not None and self.indexer.head_dim < self.qk_rope_head_dim:
             raise ValueError(
                 f"`indexer.head_dim` ({self.indexer.head_dim}) is less than `qk_rope_head_dim` "
