@@ -1,167 +1,24 @@
-"""Multi-head latent attention: options and record."""
+"""Multi-head latent attention: its record."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from pydantic import BeforeValidator, Field, model_validator
-
-from axon_compose.registry import KV, CacheSpec, ComponentSpec, Composite, Dims, Options, written
+from axon_compose.registry import KV, CacheSpec, ComponentSpec, Composite, Dims, written
 from axon_core.specs._flops import attention_flops, pairs, product_flops
 from axon_core.specs._heads import (
-    GATE_HELP,
-    LOG_SCALING_HELP,
-    SINKS_HELP,
-    TEMPERATURE_HELP,
-    GateName,
-    TemperatureOptions,
     numbers_of_heads,
-    switch,
 )
-from axon_core.specs._indexer import IndexerOptions, indexer_cache, token_params
+from axon_core.specs._indexer import indexer_cache, token_params
+from axon_core.specs._latent_options import LatentAttentionOptions, LatentRopeOptions, LoraScaleOptions
 from axon_core.specs._learning import learned
-from axon_core.specs._rope import RopeOptions
 from axon_core.specs._saved_attention import latent_saved
 from axon_core.specs._small import limited, small_rope
 from axon_core.specs.splits.latent import latent_split
 from axon_core.specs.transfers.latent import LATENT_TRANSFERS
 
 __all__ = ["SPECS", "LatentAttentionOptions", "LatentRopeOptions", "LoraScaleOptions", "absorbs"]
-
-
-class LatentRopeOptions(RopeOptions):
-    """Rotary position embedding of the part of each head that has positions."""
-
-    traditional: bool = Field(
-        default=True, description="Pair neighbours (0,1), (2,3) …, as DeepSeek does, instead of the two halves."
-    )
-    learned: bool = Field(
-        default=False,
-        description="Learn a factor `exp(alpha)` of each frequency, with alphas that begin as 0 (LeRoPE). Those of "
-        "another layer with `alphas_from`, so that all layers learn the same ones.",
-    )
-
-
-class LoraScaleOptions(Options):
-    """Factors of what comes out of the latents, e.g. `=sqrt(hidden_size / kv_lora_rank)` (LongCat-Flash)."""
-
-    q: float = Field(default=1.0, gt=0, description="Factor of the queries.")
-    kv: float = Field(default=1.0, gt=0, description="Factor of the latent of keys and values, after its norm.")
-
-
-Rope = Annotated[
-    LatentRopeOptions | None, BeforeValidator(switch, json_schema_input_type=bool | LatentRopeOptions | None)
-]
-
-
-class LatentAttentionOptions(Options):
-    """Causal attention whose heads share one latent vector and one rotated key per token (MLA)."""
-
-    num_heads: int = Field(gt=0, description="Number of heads.")
-    q_lora_rank: int | None = Field(
-        default=None, gt=0, description="Width of the latent of queries; null for one full projection."
-    )
-    kv_lora_rank: int = Field(gt=0, description="Width of the latent of keys and values, which is what is cached.")
-    qk_nope_head_dim: int = Field(gt=0, description="Width of the part of a head without positions.")
-    qk_rope_head_dim: int = Field(
-        ge=0,
-        description="Width of the part with positions, whose key all heads share and which is cached too; 0 for none, "
-        "with `rope: false`.",
-    )
-    v_head_dim: int | None = Field(
-        default=None, gt=0, description="Width of a head's value; `qk_nope_head_dim` unless given."
-    )
-    rope: Rope = Field(
-        default_factory=LatentRopeOptions,
-        description="Rotary position embedding: false for none, or a mapping. On with theta 10000 unless given.",
-    )
-    bias: bool = Field(default=False, description="Biases of the projections to the latents and of the output.")
-    norm_eps: float = Field(default=1e-6, gt=0, description="Added to the mean square in the norms of the latents.")
-    scale: float | None = Field(
-        default=None,
-        gt=0,
-        description="Factor of the scores before softmax; `(qk_nope_head_dim + qk_rope_head_dim) ** -0.5` unless "
-        "given, and with yarn and `mscale_all_dim` times `(0.1 * mscale_all_dim * log(factor) + 1) ** 2`.",
-    )
-    lora_scale: LoraScaleOptions = Field(
-        default_factory=LoraScaleOptions, description="Factors of what comes out of the latents; 1 unless given."
-    )
-    indexer: IndexerOptions | None = Field(
-        default=None,
-        description="Attend to the tokens with the best scores of a small attention, which has a cache of its own "
-        "(DeepSeek sparse attention); to all unless given.",
-    )
-    index_from: str | None = Field(
-        default=None,
-        description="Component whose choice of tokens is taken, from the nearest earlier layer that uses it, instead "
-        "of one by an indexer of its own.",
-    )
-    kv_from: str | None = Field(
-        default=None,
-        description="Component whose latents and rotated keys are read, from the nearest earlier layer that uses it "
-        "and makes its own; keys and values of the heads are made of them by this layer's own matrices.",
-    )
-    alphas_from: str | None = Field(
-        default=None,
-        description="Component whose learned alphas of rotary frequencies are taken, from the nearest earlier layer "
-        "that uses it and has its own; needs `rope.learned`.",
-    )
-    temperature: TemperatureOptions | None = Field(default=None, description=TEMPERATURE_HELP)
-    log_scaling: bool = Field(default=False, description=LOG_SCALING_HELP)
-    sinks: bool = Field(default=False, description=SINKS_HELP)
-    gate: GateName | None = Field(default=None, description=GATE_HELP)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> LatentAttentionOptions:
-        if self.q_lora_rank is None and self.lora_scale.q != 1.0:
-            raise ValueError("`lora_scale.q` needs a `q_lora_rank`: without one, queries come out of no latent")
-        if self.rope is not None and not self.qk_rope_head_dim:
-            raise ValueError("with a `qk_rope_head_dim` of 0 nothing is rotated: write `rope: false`")
-        if self.alphas_from is not None and not (self.rope is not None and self.rope.learned):
-            raise ValueError("`alphas_from` takes what `rope` has learned elsewhere: it needs `rope: {learned: true}`")
-        if self.indexer is not None and self.rope is not None and self.indexer.head_dim < self.qk_rope_head_dim:
-            raise ValueError(
-                f"`indexer.head_dim` ({self.indexer.head_dim}) is less than `qk_rope_head_dim` "
-                f"({self.qk_rope_head_dim}), which is rotated"
-            )
-        return self
-
-    @property
-    def own_indexer(self) -> IndexerOptions | None:
-        """The indexer of this layer itself."""
-        return None if self.index_from is not None else self.indexer
-
-    @property
-    def own_alphas(self) -> int:
-        """Learned numbers of rotary frequencies that this layer itself has."""
-        if self.rope is None or not self.rope.learned or self.alphas_from is not None:
-            return 0
-        return self.rope.rotated(self.qk_rope_head_dim) // 2
-
-    @property
-    def value_dim(self) -> int:
-        """Width of a head's value."""
-        return self.v_head_dim or self.qk_nope_head_dim
-
-    @property
-    def gate_dim(self) -> int:
-        """Numbers of the gate for each token; 0 without one."""
-        if self.gate is None:
-            return 0
-        return self.num_heads * (1 if self.gate == "head" else self.value_dim)
-
-    @property
-    def softmax_scale(self) -> float:
-        """Factor of the scores: with DeepSeek's yarn it holds the part of the gain that rope divides out."""
-        if self.scale is not None:
-            return self.scale
-        scale = (self.qk_nope_head_dim + self.qk_rope_head_dim) ** -0.5
-        scaling = None if self.rope is None else self.rope.scaling
-        if scaling is None or scaling.type != "yarn" or not scaling.mscale_all_dim:
-            return scale
-        return scale * (0.1 * scaling.mscale_all_dim * math.log(scaling.stretch) + 1) ** 2
 
 
 def _params(options: LatentAttentionOptions, dims: Dims) -> dict[str, tuple[int, ...]]:
