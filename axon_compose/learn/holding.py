@@ -13,7 +13,6 @@ from axon_compose.learn.ranks import Ranks
 
 __all__ = ["Copied", "sum_of_squares"]
 
-
 #: Numbers that are added one after the other.
 _ROW: Final = 1024
 
@@ -21,8 +20,8 @@ _ROW: Final = 1024
 def sum_of_squares(arrays: Iterable[mx.array]) -> mx.array:
     """The sum of the squares of all numbers, in float32, row by row and then the sums of rows.
 
-    On the CPU MLX adds the numbers of an array one after the other: the squares of 28 million normal numbers, as
-    `mlx.optimizers.clip_grad_norm` adds them, are 6 % too few, and of a hundred million 27 %.
+    On the CPU MLX adds the numbers of an array one after the other: of 28 million normal numbers the sum that
+    `mlx.optimizers.clip_grad_norm` takes is 6 % too small, of a hundred million 27 %.
     """
     total = mx.array(0.0)
     for array in arrays:

@@ -102,8 +102,8 @@ class Watch:
         if self.owner is not None:
             return  # it should not have ended, and the others see that it has
         self._send({"leaves": True})
-        # A token that was computed ahead is read by nobody, but what others wait for may come after it.
-        self._all_left.wait(_TELLING)
+        if self._links:  # a token that was computed ahead is read by nobody, but others may wait for what precedes it
+            self._all_left.wait(_TELLING)
 
     def _of_process(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         """What an exception that nobody catches means for the others."""

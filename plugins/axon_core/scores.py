@@ -119,7 +119,9 @@ def attend(
     Returns:
         (B, H, L, value_dim), in the type of `queries`.
     """
-    given = queries
+    if not isinstance(keys, mx.array) and sums_in_half(queries):
+        again = partial(attend, scale=scale, softcap=softcap, sinks=sinks, slopes=slopes, relative=relative)
+        return again(queries.astype(mx.float32), widened(keys), widened(values), mask, ahead).astype(queries.dtype)
     if relative is not None:
         queries, mixtures = mx.split(queries, [queries.shape[-1] - len(relative.profiles)], axis=-1)
     by_distance = slopes is not None or relative is not None
@@ -128,9 +130,6 @@ def attend(
         if y is not None:
             return y
     packing = None if isinstance(keys, mx.array) else group_and_bits(keys, queries.shape[-1])
-    if packing is not None and sums_in_half(queries):
-        again = partial(attend, scale=scale, softcap=softcap, sinks=sinks, slopes=slopes, relative=relative)
-        return again(given.astype(mx.float32), widened(keys), widened(values), mask, ahead).astype(queries.dtype)
     # mlx-lm's attention to quantised keys knows no other width of values.
     one_width = packing is None or keys[0].shape[-1] == values[0].shape[-1]
     if one_width and not _written_out(queries, keys, softcap, sinks, by_distance):

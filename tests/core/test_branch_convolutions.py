@@ -98,7 +98,7 @@ def test_each_connection_has_a_cache_beside_those_of_the_branches():
 
 @pytest.mark.parametrize("changes", [{}, PLAIN], ids=["all", "some"])
 def test_every_check_holds_for_a_stack(changes):
-    """Of windows too: what sees how far is told of each component, with convolutions of all branches out of the way."""
+    """Of windows too: `reach` names how far each component sees, with convolutions of all branches out of the way."""
     report = check_plan(load(WINDOW | changes).plan())
     assert report.passed, [truth for truth in report.truths if not truth.passed]
     assert "attn_residual" not in str(next(truth for truth in report.truths if truth.name == "reach").detail)

@@ -88,6 +88,20 @@ def test_one_that_ends_as_it_should_is_not_missed(tmp_path: Path) -> None:
         assert [process.stderr.read() for process in processes] == ["", "", ""]
 
 
+def test_one_that_leaves_stays_until_the_others_leave(tmp_path: Path) -> None:
+    """What it has computed ahead may come after what they still wait for."""
+    notes = "send = watch.Watch._send; watch.Watch._send = lambda *said: (send(*said), print('leaves', flush=True))"
+    with watching(tmp_path, 2) as processes:
+        do(processes[0], f"watch._TELLING = {PATIENCE}; {notes}")
+        assert processes[0].stdout.readline() == "done\n"
+        processes[0].stdin.close()
+        assert processes[0].stdout.readline() == "leaves\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            processes[0].wait(0.5)
+        processes[1].stdin.close()
+        assert [process.wait(PATIENCE / 2) for process in processes] == [0, 0]
+
+
 def test_a_process_that_is_stopped_is_waited_for(tmp_path: Path) -> None:
     with watching(tmp_path, 2) as processes:
         do(processes[1], "print(os.getpid(), flush=True)")

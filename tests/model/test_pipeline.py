@@ -216,11 +216,11 @@ def test_logits_arrive_to_the_bit() -> None:
     bits = mx.array([[[-0.0, 0.0, float("nan"), float("-inf"), 1e-45]]])
     mx.eval(bits)
 
-    def told(part: Any) -> list[mx.array]:
+    def scores(part: Any) -> list[mx.array]:
         pipeline = part._pipeline
         return [pipeline._told("scores", bits if pipeline.scores else None, bits.shape, 1, lazy=False)]
 
-    for (found,) in parts.run(told):
+    for (found,) in parts.run(scores):
         assert same(found, bits)
 
 

@@ -66,6 +66,8 @@ class FolderParts:
         inner = prod(entry.shape[axis + 1 :]) * kind.itemsize
         kept = sum(end - first for first, end in ranges)
         shape = (*entry.shape[:axis], kept + zeros, *entry.shape[axis + 1 :])
+        if not prod(shape):
+            return mx.zeros(shape, like.dtype)
         words = mx.zeros(shape, getattr(mx, f"uint{8 * kind.itemsize}"))
         mx.eval(words)
         out = np.array(words, copy=False).view(np.uint8).reshape(outer, -1)  # the memory of `words`

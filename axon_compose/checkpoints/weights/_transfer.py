@@ -214,7 +214,7 @@ def make_transfer(
 
 
 def in_parts(shape: Shape, count: int) -> Split:
-    """The first axis in so many parts or fewer, of equal lengths but the last, as `torch.chunk` cuts.
+    """The first axis in `count` parts or fewer, of equal lengths but the last, as `torch.chunk` cuts.
 
     Raises:
         StepError: There is no such axis, or more parts than anybody would write.

@@ -67,8 +67,8 @@ class WeightRule(Section):
     stack: Name | None = Field(default=None, description="Capture over which tensors are stacked, on a new first axis.")
     parts: Extent | None = Field(
         default=None,
-        description="Those of `stack` follow each other along the first axis instead; an export writes so many, of "
-        "equal lengths but the last.",
+        description="Those of `stack` follow each other along the first axis instead; an export writes this "
+        "number, of equal lengths but the last.",
     )
     join: dict[Name, dict[str, Extent | None]] | None = Field(
         default=None,

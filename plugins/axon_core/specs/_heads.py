@@ -174,7 +174,7 @@ class RelativeOptions(Options):
     )
 
     def shapes(self, heads: int, hidden: int) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the parameters of so many heads of a model of this width."""
+        """Names and shapes of the parameters, by the number of heads and the width of the model."""
         return {"r_proj.weight": (heads * self.rank, hidden), "profiles": (self.rank, self.extent)}
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from axon_compose.checkpoints.files import CheckpointError, FolderParts, _ranges
 
@@ -57,6 +59,12 @@ def test_a_tensor_that_is_another_one_is_not_read(folder: Path) -> None:
     assert parts.part("vector", mx.zeros(12), 0, ((0, 5),)) is None
     assert parts.part("vector", mx.zeros(10, mx.float16), 0, ((0, 5),)) is None
     assert parts.part("vector", mx.zeros(10), 0, ((0, 5),)) is not None
+
+
+def test_a_tensor_without_numbers(tmp_path: Path) -> None:
+    save_file({"a": np.zeros((4, 0), np.float32)}, tmp_path / "model.safetensors")
+    part = FolderParts(tmp_path).part("a", mx.zeros((4, 0)), 0, ((0, 2),))
+    assert (part.shape, part.dtype) == ((2, 0), mx.float32)
 
 
 def test_a_file_that_becomes_shorter(tmp_path: Path) -> None:
