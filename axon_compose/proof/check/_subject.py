@@ -12,6 +12,7 @@ from mlx.utils import tree_map
 
 from axon_compose.model import LanguageModel, blamed, random_weights
 from axon_compose.plan import Layer, Plan, Use
+from axon_compose.proof.check._switched_off import Skipped, silent
 
 __all__ = ["SEEDS", "Forward", "Subject"]
 
@@ -192,7 +193,7 @@ class Subject:
     @contextmanager
     def without(self, index: int) -> Iterator[None]:
         """Skip a layer: what it adds is dropped, what it publishes is not."""
-        with self.replaced(index, _Skipped):
+        with self.replaced(index, Skipped):
             yield
 
     @contextmanager
@@ -208,9 +209,9 @@ class Subject:
                 if mixes(part) and (other.index, part.key) != (mine, use.key):
                     module = blocks[other.index][part.key]
                     silenced.append((blocks[other.index], part.key, module))
-                    blocks[other.index][part.key] = _silent(part, module)
+                    blocks[other.index][part.key] = silent(part, module)
         alike = {other.index for other in self.plan.layers if _weights_of(other) == mine} - {layer.index}
-        model.layers = [_Skipped(block) if i in alike else block for i, block in enumerate(blocks)]
+        model.layers = [Skipped(block) if i in alike else block for i, block in enumerate(blocks)]
         try:
             yield
         finally:
@@ -223,13 +224,6 @@ class Subject:
         layer = self.plan.layers[index]
         names = ", ".join(member.use.name for branch in layer.branches for member in branch.members)
         return f"layer {index} ({names})"
-
-
-def _silent(use: Use, module: Any) -> Any:
-    """What stands for a component that shall mix no tokens."""
-    if use.spec.kind == "connection":
-        return _TokenByToken(module)
-    return _Silent(module, whole=use.spec.kind in ("block", "norm"))
 
 
 def _key(number: int) -> mx.array:
@@ -256,47 +250,3 @@ class _Tap:
         out = self.block(*arguments)
         self.seen.append(out[0])
         return out
-
-
-class _Skipped:
-    """A layer that gives back its input, and publishes what it always does."""
-
-    def __init__(self, block: Any) -> None:
-        self.block = block
-
-    def __call__(self, x: mx.array, *arguments: Any) -> Any:
-        return x, self.block(x, *arguments)[1]
-
-
-class _TokenByToken:
-    """A connection that runs for each token as if it was the only one."""
-
-    def __init__(self, module: Any) -> None:
-        self.module = module
-
-    def read(self, state: Any, **arguments: Any) -> Any:
-        return self.module.read(state, **arguments)
-
-    def write(self, held: Any, y: mx.array, **arguments: Any) -> Any:
-        self.module.write(held, y, **arguments)  # which moves its cache
-        batch, length = y.shape[:2]
-
-        def reshaped(tree: Any, old: tuple[int, int], new: tuple[int, int]) -> Any:
-            def one(a: Any) -> Any:
-                return a.reshape(*new, *a.shape[2:]) if isinstance(a, mx.array) and a.shape[:2] == old else a
-
-            return tree_map(one, tree)
-
-        whole, apart = (batch, length), (batch * length, 1)
-        return reshaped(self.module.write(reshaped(held, whole, apart), reshaped(y, whole, apart)), apart, whole)
-
-
-class _Silent:
-    """A component that runs and adds nothing."""
-
-    def __init__(self, module: Any, whole: bool) -> None:
-        self.module, self.whole = module, whole
-
-    def __call__(self, x: mx.array, **arguments: Any) -> mx.array:
-        self.module(x, **arguments)
-        return x if self.whole else mx.zeros_like(x)
