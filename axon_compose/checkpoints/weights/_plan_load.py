@@ -12,15 +12,15 @@ from typing import Any, Final
 from axon_compose.checkpoints.files._safetensors import shown
 from axon_compose.checkpoints.weights._buffers import Compared, buffers
 from axon_compose.checkpoints.weights._faults import WeightFaults
+from axon_compose.checkpoints.weights._fit import difference, moves, odd_member, shape_text, together
 from axon_compose.checkpoints.weights._headers import TensorHeader
 from axon_compose.checkpoints.weights._integers import NOT_DECLARED, Declared
 from axon_compose.checkpoints.weights._own_head import head_as_table
 from axon_compose.checkpoints.weights._packed import Packing
 from axon_compose.checkpoints.weights._rules import Found, RuleBook
-from axon_compose.checkpoints.weights._steps import Shape, StepError, Transpose
+from axon_compose.checkpoints.weights._steps import Shape, StepError
 from axon_compose.checkpoints.weights._storage import (
     BLOCK,
-    Form,
     Source,
     check_sources,
     gather,
@@ -31,7 +31,7 @@ from axon_compose.checkpoints.weights._wrappers import other_parts, prefixes_of
 from axon_compose.language.document import HuggingFace, Layout
 from axon_compose.plan import Plan
 
-__all__ = ["LoadPlan", "difference", "plan_load"]
+__all__ = ["LoadPlan", "plan_load"]
 
 #: A number as names have it: a second spelling of one would take its place unseen.
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,8}")
@@ -280,17 +280,17 @@ class _Planner:
         if not joined and any(source.forms() != sources[0].forms() for source in sources):
             odd = next(source for source in sources if source.forms() != sources[0].forms())
             self.faults.misshaped.append(
-                f"{shown(odd.name)} is {_shape_text(odd)}, {shown(sources[0].name)} is {_shape_text(sources[0])}, and "
+                f"{shown(odd.name)} is {shape_text(odd)}, {shown(sources[0].name)} is {shape_text(sources[0])}, and "
                 f"the rule `{found.rule}` stacks them"
             )
             return None
         outputs = [None if name is None else (name, self.parameters[name]) for name in names]
         fitting: list[tuple[bool, Transfer]] = []
         reasons: list[str] = []
-        for moved, form in product(self.ways(found), _together(found, sources)):
+        for moved, form in product(self.ways(found), together(found, sources)):
             try:
                 transfer = make_transfer(self.book, found, sources, form, outputs, moved)
-                reason = _odd_member(transfer) or difference(transfer, form)
+                reason = odd_member(transfer) or difference(transfer, form)
             except StepError as error:
                 reason = str(error)
             if reason is None:
@@ -319,7 +319,7 @@ class _Planner:
     def note_doubt(self, found: Found, sources: Sequence[Source], fitting: Sequence[tuple[bool, Transfer]]) -> None:
         """Without a mark: a tensor that has the right shape both as it is and moved."""
         both = {moved for moved, _ in fitting} == {True, False}
-        if self.layout is None and both and _moves(fitting[0][1]) and not found.rule.written.if_needed:
+        if self.layout is None and both and moves(fitting[0][1]) and not found.rule.written.if_needed:
             self.faults.undecided.append(f"{shown(sources[0].name)}: the rule `{found.rule}`")
 
     def finish(self) -> None:
@@ -334,57 +334,3 @@ class _Planner:
             if not known or self.book.holds(rule, origin.captures):
                 return f"{name}, of {shown(origin.source())} by the rule `{rule}`"
         return f"{name}, which no rule produces"
-
-
-def difference(transfer: Transfer, form: Form) -> str | None:
-    """How the shapes that come out differ from those of the model."""
-    for output, shape in zip(transfer.outputs, transfer.shapes(), strict=True):
-        if output is not None and shape != output.shape:
-            made = f"produces {list(shape)} from {list(form.shape)}" if shape != form.shape else f"gives {list(shape)}"
-            name = f" for {output.parameter}" if len(transfer.outputs) > 1 else ""
-            return f"it {made}{name}, the model has {list(output.shape)}"
-    return None
-
-
-def _together(found: Found, sources: Sequence[Source]) -> list[Form]:
-    """What the tensors may be: each of those that are alike, or all together where they are joined."""
-    forms, axis = sources[0].forms(), found.rule.written.axis
-    written = found.rule.written
-    if not (written.join or written.parts) or any(
-        axis >= len(form.shape) for source in sources for form in source.forms()
-    ):
-        return forms
-    whole = [sum(source.forms()[0].shape[axis] for source in sources)]
-    return [Form((*form.shape[:axis], *whole, *form.shape[axis + 1 :]), form.packing) for form in forms]
-
-
-def _odd_member(transfer: Transfer) -> str | None:
-    """Which of the tensors that are joined has another shape than the rule says."""
-    if transfer.joined is None:
-        return None
-    if len(transfer.joined.parts) != len(transfer.sources):
-        return f"it joins {len(transfer.sources)} tensors, which are not of equal lengths but the last"
-    for source, form in zip(transfer.sources, transfer.forms(), strict=True):
-        if form not in source.forms():
-            return f"it joins {shown(source.name)} as {list(form.shape)}, which is {_shape_text(source)}"
-    return None
-
-
-def _moves(transfer: Transfer) -> bool:
-    """Whether the steps move any element."""
-    shape = (len(transfer.sources), *transfer.form.shape) if transfer.stacked else transfer.form.shape
-    for step in transfer.steps:
-        if isinstance(step, Transpose) and step.moves(shape):
-            return True
-        shape = step.shape(shape)
-    shapes = transfer.split.shapes(shape) if transfer.split else [shape]
-    return any(
-        isinstance(step, Transpose) and step.moves(piece)
-        for output, piece in zip(transfer.outputs, shapes, strict=True)
-        for step in (output.steps if output else ())
-    )
-
-
-def _shape_text(source: Source) -> str:
-    """The shape of a tensor for a message."""
-    return " or ".join(str(list(form.shape)) for form in source.forms())

@@ -17,9 +17,10 @@ from typing import Any, Final
 
 from axon_compose.checkpoints.files import CheckpointError, TensorSpec
 from axon_compose.checkpoints.files._safetensors import listing
+from axon_compose.checkpoints.weights._fit import difference
 from axon_compose.checkpoints.weights._headers import TensorHeader
 from axon_compose.checkpoints.weights._packed import Packed, Packing, packings, to_packed
-from axon_compose.checkpoints.weights._plan_load import difference, plan_load
+from axon_compose.checkpoints.weights._plan_load import plan_load
 from axon_compose.checkpoints.weights._rules import Found, Origin, RuleBook
 from axon_compose.checkpoints.weights._steps import Shape, StepError
 from axon_compose.checkpoints.weights._storage import Form, Source
