@@ -51,6 +51,7 @@ class Part:
             active=self.sizes.active,
             cache=self.sizes.cache,
             shard_output=None if self.split.output == "whole" else self.split.output,
+            shard_gathered=self.split.gathered,
         )
 
 

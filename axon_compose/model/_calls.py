@@ -79,7 +79,7 @@ def call(use: Use, module: Any, shape: tuple[int, ...], /, *inputs: Any, **argum
 def call_here(use: Use, module: Any, shape: tuple[int, ...], /, *inputs: Any, **arguments: Any) -> mx.array:
     """The output of a component, or what this device has of it; see `call`."""
     if use.shard_output == "gather":
-        shape = (*shape[:-1], -(-shape[-1] // use.dims.shard.size))
+        shape = (*shape[:-1], -(-(use.shard_gathered or shape[-1]) // use.dims.shard.size))
     return _shaped(use, _run(use, partial(module, *inputs, **arguments)), shape)
 
 

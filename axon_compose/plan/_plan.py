@@ -44,6 +44,7 @@ class Use:
         shard_output: In the plan of one of several devices: whether the devices' outputs are to be summed (`sum`), put
             together along the last axis (`gather`), or summed with that of a later component of the branch, to which it
             is added before (`later`); None where each has the whole output.
+        shard_gathered: How many numbers the devices' outputs are together, where more than that of the whole.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Use:
     buffers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     owner: str = ""
     shard_output: Literal["sum", "gather", "later"] | None = None
+    shard_gathered: int | None = None
 
     @property
     def who(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from axon_compose.diagnostics import Flood, Label, Problems, Span
 from axon_compose.language.document import Component, Document
@@ -91,10 +92,8 @@ class _Ends:
         plain = Dims(document.dims)
         early = Parts(document, registry, problems, plain)
         part = self._part(early, "embedding", envelope.embedding)
-        width = getattr(part.options, "size", None) if part else None
-        self.parts = Parts(
-            document, registry, problems, Dims({**document.dims, "embedding_size": width or plain.hidden_size})
-        )
+        table = _table(part.options if part else None, plain)
+        self.parts = Parts(document, registry, problems, Dims({**document.dims, **table}))
         self.parts.overrides = early.overrides
         self.embedding: Use | None = part.at("embedding") if part else None
         self.final_norm: Use | None = None
@@ -127,6 +126,18 @@ class _Ends:
             return parts.resolve(kind, component, path, (kind,))  # type: ignore[arg-type]
         except Broken:
             return None
+
+
+def _table(embedding: Any, dims: Dims) -> dict[str, int]:
+    """Sizes of the embedding's table, for a head that is tied to it: its width, and its rows if they are padded.
+
+    Args:
+        embedding: Options of the embedding, or None.
+        dims: Sizes of the model, which may have a size of one of these names.
+    """
+    width, rows = (getattr(embedding, name, None) for name in ("size", "padded_vocab_size"))
+    sizes = {"embedding_size": width or dims.hidden_size, "embedding_rows": rows or dims.get("vocab_size")}
+    return sizes if rows or "embedding_rows" in dims else {"embedding_size": sizes["embedding_size"]}
 
 
 def _layers(stack: list[StackLayer], parts: Parts, connections: Connections) -> list[Layer] | None:

@@ -185,6 +185,8 @@ class Split:
         dims: Sizes of the model that are others for the part, such as the rows of an embedding's table.
         published: Values that the part publishes or reads of which each device has a part, such as keys of its heads.
         inside: What the part sums or gathers over the devices itself, besides its output.
+        gathered: How many numbers the parts' outputs are together, for each token, where these are more than the
+            whole's and what rounds them up to a multiple of the devices.
     """
 
     options: Any
@@ -193,3 +195,4 @@ class Split:
     dims: Mapping[str, Any] = field(default_factory=dict)
     published: tuple[str, ...] = ()
     inside: tuple[Summed | Gathered, ...] = ()
+    gathered: int | None = None

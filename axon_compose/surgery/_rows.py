@@ -30,6 +30,8 @@ def with_rows(making: Making, rows: tuple[tuple[int, ...], ...], before: Dims, a
         NoRows: It depends on the tokens, and not by rows alone.
     """
     use = making.use
+    if padded := use.option("padded_vocab_size"):
+        raise NoRows(f"{use.who} has {padded} rows for {before.vocab_size} tokens (`padded_vocab_size`)")
     try:
         sizes = declared(use.spec, use.options, after)
     except Raised as raised:

@@ -203,7 +203,8 @@ def _compare(who: str, split: Split, whole: _Whole, ends: tuple[int, ...], parts
         wanted = next(whole.results(ends, step))
         at = f"tokens {wanted.start} to {wanted.stop - 1}"
         for what, output in _together(split, [result.y for result in of_devices]):
-            if output.shape[-1] - wanted.y.shape[-1] < len(of_devices):  # which the last parts are padded with
+            more = output.shape[-1] - (split.gathered or wanted.y.shape[-1])
+            if 0 <= more < len(of_devices):  # which the last parts are padded with
                 output = output[..., : wanted.y.shape[-1]]
             _close(f"{who}: {what}", output, (each.y for each in whole.results(ends, step)), at)
         for name in wanted.published.keys() - split.published:

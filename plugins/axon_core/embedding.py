@@ -35,6 +35,8 @@ class TokenEmbedding(nn.Module):
             vectors that are computed; none unless given.
         first_position: Position of the first token.
         per_layer: A second embedding that is published as `per_layer_inputs` (see `axon_core.per_layer`).
+        padded_vocab_size: Rows of the table, of which those after the last token are padding; as many as tokens unless
+            given.
         shard: For a table of which each device has the vectors of some tokens: which ones these are.
         inputs: Which part of per-layer inputs a device has, as arguments of `PerLayerInputs`; all unless given.
     """
@@ -50,6 +52,7 @@ class TokenEmbedding(nn.Module):
         positions: int | Literal["sinusoidal"] | None = None,
         first_position: int = 0,
         per_layer: PerLayerOptions | None = None,
+        padded_vocab_size: int | None = None,
         shard: Shard = Shard(),
         inputs: Mapping[str, Any] | None = None,
     ) -> None:
@@ -60,7 +63,7 @@ class TokenEmbedding(nn.Module):
         if scale is not None and scale_dtype is not None:
             rounded: Any = mx.array(scale, getattr(mx, scale_dtype)).item()
             self.scale = rounded
-        self.embed_tokens = Embedding(vocab_size, self.width)
+        self.embed_tokens = Embedding(padded_vocab_size or vocab_size, self.width)
         if self.width != hidden_size:
             self.in_proj = Linear(self.width, hidden_size, bias=False)
         self.sinusoidal = positions == "sinusoidal"
@@ -122,7 +125,7 @@ class TokenEmbedding(nn.Module):
         return mx.arange(length) + start + self.first_position
 
     def as_linear(self, h: mx.array) -> mx.array:
-        """Scores (..., V) of `h` (..., width) against every vector of the table."""
+        """Scores (..., rows) of `h` (..., width) against every vector of the table."""
         return self.embed_tokens.as_linear(h)
 
 

@@ -23,6 +23,8 @@ class LMHead(nn.Module):
         hidden_size: Width of the model.
         vocab_size: Number of tokens.
         embedding_size: Width of the embedding's table; the hidden size unless given. A tied head projects to it.
+        rows: Rows of the matrix, or of the embedding's table; those after the last token are padding, whose scores are
+            left out. As many as tokens unless given.
         tied: Whether the embedding's table is the matrix.
         bias: Whether each token's score has a learned shift.
         scale: Factor of the scores.
@@ -35,6 +37,7 @@ class LMHead(nn.Module):
         hidden_size: int,
         vocab_size: int,
         embedding_size: int | None = None,
+        rows: int | None = None,
         *,
         tied: bool = True,
         bias: bool = False,
@@ -43,22 +46,29 @@ class LMHead(nn.Module):
         gain: bool = False,
     ) -> None:
         super().__init__()
+        self.vocab_size = vocab_size
         self.scale = scale
         self.softcap = softcap
         if gain:
             self.gain = mx.ones((1,))
         if not tied:
-            self.lm_head = Linear(hidden_size, vocab_size, bias=bias)
+            self.lm_head = Linear(hidden_size, rows or vocab_size, bias=bias)
             return
         if embedding_size not in (None, hidden_size):
             self.out_proj = Linear(hidden_size, embedding_size, bias=False)
         if bias:
-            self.bias = mx.zeros((vocab_size,))
+            self.bias = mx.zeros((rows or vocab_size,))
 
     @classmethod
     def from_options(cls, options: Any, dims: Dims) -> LMHead:
-        """Build from `LMHeadOptions`; `dims.embedding_size`, if there, is the width of the embedding's table."""
-        return cls(dims.hidden_size, dims.vocab_size, dims.get("embedding_size"), **dict(options))
+        """Build from `LMHeadOptions`.
+
+        Of the embedding's table, `dims.embedding_size` and `dims.embedding_rows`, if there, are the width and the rows.
+        """
+        given = dict(options)
+        own = given.pop("padded_vocab_size")
+        rows = dims.get("embedding_rows") if options.tied else own
+        return cls(dims.hidden_size, dims.vocab_size, dims.get("embedding_size"), rows, **given)
 
     def __call__(self, h: mx.array, embedding: TokenEmbedding) -> mx.array:
         """Scores (B, L, V) of `h` (B, L, D), in its dtype."""
@@ -68,6 +78,7 @@ class LMHead(nn.Module):
             logits = embedding.as_linear(self.out_proj(h) if "out_proj" in self else h)
             if "bias" in self:
                 logits = logits + self.bias
+        logits = logits[..., : self.vocab_size]
         if "gain" in self:
             logits = logits * self.gain.astype(logits.dtype)
         if self.scale is not None:

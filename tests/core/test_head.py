@@ -58,6 +58,25 @@ def test_equals_the_definition(size, tied, rest):
     np.testing.assert_allclose(array(head(inputs(), embedding)), logits, atol=5e-6)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_rows_beyond_the_tokens_have_no_scores(tied):
+    rows = VOCAB + 5
+    mx.random.seed(0)
+    table = TokenEmbeddingOptions(padded_vocab_size=rows)
+    embedding = TokenEmbedding.from_options(table, dims())
+    known = Dims({**dims(), "embedding_rows": rows}) if tied else dims()
+    options = LMHeadOptions(tied=tied, bias=True, softcap=3.0, padded_vocab_size=None if tied else rows)
+    head = LMHead.from_options(options, known)
+    holder = head if tied else head.lm_head
+    holder.bias = mx.random.normal((rows,))
+    assert {name: a.shape for name, a in tree_flatten(head.parameters())} == HEAD.params(options, known)
+    assert EMBEDDING.params(table, dims())["embed_tokens.weight"] == (rows, HIDDEN)
+    matrix = embedding.embed_tokens.weight if tied else head.lm_head.weight
+    logits = 3.0 * np.tanh((array(inputs()) @ array(matrix).T + array(holder.bias)) / 3.0)
+    np.testing.assert_allclose(array(head(inputs(), embedding)), logits[..., :VOCAB], atol=5e-6)
+    assert HEAD.flops(options, known, 7, 7) == 2 * 7 * rows * HIDDEN
+
+
 def test_softcap_in_bfloat16_is_computed_in_float32():
     """Scores far above the cap differ by less than bfloat16's step there only if the tangent is taken in float32."""
     embedding, head = build(softcap=30.0)

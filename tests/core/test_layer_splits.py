@@ -92,6 +92,10 @@ def test_parts_give_what_the_whole_gives(name: str, options: dict[str, Any], sou
         ("token_embedding", {"per_layer": TABLE | {"vocab_size": 50}, "positions": 20}, {}),
         *(("lm_head", each, {}) for each in Registry.installed().component("lm_head").examples),
         ("lm_head", {"bias": True, "gain": True}, {"size": 24}),
+        # Rows beyond the tokens, of which the last devices may have nothing else.
+        ("lm_head", {"bias": True}, {"padded_vocab_size": 203}),
+        ("lm_head", {"tied": False}, {"padded_vocab_size": 101}),
+        ("token_embedding", {"padded_vocab_size": 101, "per_layer": TABLE}, {}),
         ("per_layer_input", {"size": 16, "index": 2}, {"per_layer": TABLE, "scale": 3.0, "norm": True}),
         ("per_layer_input", {"size": 16, "index": 0}, {"per_layer": TABLE | {"vocab_size": 50}, "size": 24}),
         # Per-layer vectors that are not cut by their width: by tokens, or whole.

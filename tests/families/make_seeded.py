@@ -163,7 +163,7 @@ def write(name: str) -> str:
     if "published" in recipe:
         published = published_config(reference.config, recipe["published"], recipe.get("rope_kind", "rope_type"))
         write_json(folder / "config.published.json", published)
-    save_file({"tokens": tokens.astype(np.int32), "logits": logits}, folder / "expected.safetensors")
+    save_file({"tokens": tokens.astype(np.int32), "logits": np.ascontiguousarray(logits)}, folder / "expected.safetensors")
     seeded.complete()
     exact = reference.exact(tokens)
     rounding = "" if exact is None else f", {np.abs(logits - exact).max() / np.abs(exact).max():.0e} from float64"

@@ -98,6 +98,19 @@ def test_a_vocabulary_is_one_of_two(folder: Path, vocabulary: dict[str, str], me
     assert message in caught.value.diagnostics[0].message
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [{"embedding": {"padded_vocab_size": 416}}, {"head": {"tied": False, "padded_vocab_size": 416}}],
+    ids=["embedding", "head"],
+)
+def test_rows_beyond_the_tokens_are_not_cut(folder: Path, tmp_path: Path, parts: Any) -> None:
+    model = changed(dims={"hidden_size": 32, "vocab_size": 410}, **parts)
+    axon_compose.save(axon_compose.load(model).build(seed=1), tmp_path / "model", tokenizer=folder)
+    with pytest.raises(ArchitectureError, match="AX932") as caught:
+        edited(tmp_path / "model", {"vocabulary": {"corpus": str(folder.parent / "text.txt")}})
+    assert "has 416 rows for 410 tokens" in caught.value.diagnostics[0].message
+
+
 def test_without_a_tokenizer_nothing_can_be_cut(folder: Path) -> None:
     description = folder.parent / "model.yaml"
     description.write_text(json.dumps(axon_compose.load(folder).data))

@@ -72,10 +72,11 @@ def unquantised_rows(document: Document, plan: Plan) -> Iterator[Finding]:
 
 def ragged_vocabulary(document: Document, plan: Plan) -> Iterator[Finding]:
     """A vocabulary that leaves the head's last tile of rows partly empty; padding costs next to nothing."""
-    size = plan.dims["vocab_size"]
+    padded = plan.head.option("padded_vocab_size") or plan.dims.get("embedding_rows")
+    name, size = ("padded_vocab_size", padded) if padded else ("vocab_size", plan.dims["vocab_size"])
     if size % _TILE:
         yield Finding(
-            f"`vocab_size` is {size:,}, not a multiple of {_TILE}",
+            f"`{name}` is {size:,}, not a multiple of {_TILE}",
             ("dims", "vocab_size"),
             f"pad it to {-(-size // 64) * 64:,}; unused tokens do no harm",
         )

@@ -106,7 +106,7 @@ class _Shrinker:
     def describe(self) -> dict[str, Any]:
         plan = self.plan
         stack = [self.block(layer) for layer in plan.layers if layer.index in self.kept]
-        dims = {name: value for name, value in plan.dims.items() if name != "embedding_size"}
+        dims = {name: value for name, value in plan.dims.items() if name not in ("embedding_size", "embedding_rows")}
         return {
             "version": 1,
             "name": plan.name,

@@ -22,6 +22,8 @@ Shapes = dict[str, tuple[int, ...]]
 
 #: Parameters of the embedding of which a token takes one row.
 _TABLES: Final = ("embed_tokens.weight", "embed_positions.weight", "per_layer.embed_tokens.weight")
+#: Padded vocabularies of small models: more than they have tokens.
+_SMALL: Final = {"padded_vocab_size": 200}
 
 
 class EmbeddingNormOptions(Options):
@@ -51,6 +53,11 @@ class TokenEmbeddingOptions(Options):
         default=None,
         gt=0,
         description="Width of the table; `hidden_size` unless given. Another width is projected to the hidden size.",
+    )
+    padded_vocab_size: int | None = Field(
+        default=None,
+        gt=0,
+        description="Rows of the table, of which those after the last token are padding; `vocab_size` unless given.",
     )
     scale: float | None = Field(
         default=None, gt=0, description="Factor of the vectors, e.g. the root of the hidden size."
@@ -96,6 +103,12 @@ class LMHeadOptions(Options):
     """A score for every token of the vocabulary."""
 
     tied: bool = Field(default=True, description="Use the table of the embedding; false for a matrix of its own.")
+    padded_vocab_size: int | None = Field(
+        default=None,
+        gt=0,
+        description="Rows of its own matrix, of which those after the last token are padding, without scores; "
+        "`vocab_size` unless given. A tied head has those of the embedding.",
+    )
     bias: bool = Field(default=False, description="Learn a shift for each token's score.")
     scale: float | None = Field(default=None, gt=0, description="Factor of the scores.")
     softcap: float | None = Field(
@@ -103,10 +116,32 @@ class LMHeadOptions(Options):
     )
     gain: bool = Field(default=False, description="Learn a factor of all scores.")
 
+    @model_validator(mode="after")
+    def _own_rows(self) -> LMHeadOptions:
+        if self.tied and self.padded_vocab_size is not None:
+            raise ValueError("a tied head has the rows of the table: give `padded_vocab_size` to the embedding")
+        return self
+
+
+def _rows(padded: int | None, dims: Dims) -> int:
+    """Rows of a table or matrix, padding included.
+
+    Raises:
+        ValueError: There are fewer than tokens.
+    """
+    if padded is not None and padded < dims.vocab_size:
+        raise ValueError(f"`padded_vocab_size` ({padded}) is less than `vocab_size` ({dims.vocab_size})")
+    return padded or int(dims.vocab_size)
+
+
+def _scored(options: LMHeadOptions, dims: Dims) -> int:
+    """Rows that a head multiplies by."""
+    return _rows(dims.get("embedding_rows") if options.tied else options.padded_vocab_size, dims)
+
 
 def _embedding_params(options: TokenEmbeddingOptions, dims: Dims) -> Shapes:
     width = options.size or dims.hidden_size
-    shapes: Shapes = {"embed_tokens.weight": (dims.vocab_size, width)}
+    shapes: Shapes = {"embed_tokens.weight": (_rows(options.padded_vocab_size, dims), width)}
     if width != dims.hidden_size:
         shapes["in_proj.weight"] = (dims.hidden_size, width)
     if isinstance(options.positions, int):
@@ -120,13 +155,14 @@ def _embedding_params(options: TokenEmbeddingOptions, dims: Dims) -> Shapes:
 
 def _head_params(options: LMHeadOptions, dims: Dims) -> Shapes:
     shapes: Shapes = {"gain": (1,)} if options.gain else {}
+    rows = _scored(options, dims)
     if not options.tied:
-        shapes["lm_head.weight"] = (dims.vocab_size, dims.hidden_size)
-        return shapes | ({"lm_head.bias": (dims.vocab_size,)} if options.bias else {})
+        shapes["lm_head.weight"] = (rows, dims.hidden_size)
+        return shapes | ({"lm_head.bias": (rows,)} if options.bias else {})
     width = dims.get("embedding_size", dims.hidden_size)
     if width != dims.hidden_size:
         shapes["out_proj.weight"] = (width, dims.hidden_size)
-    return shapes | ({"bias": (dims.vocab_size,)} if options.bias else {})
+    return shapes | ({"bias": (rows,)} if options.bias else {})
 
 
 def _embedding_flops(options: TokenEmbeddingOptions, dims: Dims, tokens: int, context: int) -> int:
@@ -145,7 +181,7 @@ def _head_flops(options: LMHeadOptions, dims: Dims, tokens: int, context: int) -
     """Scores of every token."""
     width = dims.get("embedding_size", dims.hidden_size) if options.tied else dims.hidden_size
     matrices = {"out_proj.weight": (width, dims.hidden_size)} if width != dims.hidden_size else {}
-    return product_flops({**matrices, "scores.weight": (dims.vocab_size, width)}, tokens)
+    return product_flops({**matrices, "scores.weight": (_scored(options, dims), width)}, tokens)
 
 
 def _embedding_saved(options: TokenEmbeddingOptions, dims: Dims, tokens: int, dtype: str) -> tuple[Array, ...]:
@@ -169,7 +205,7 @@ def _head_saved(options: LMHeadOptions, dims: Dims, tokens: int, dtype: str) -> 
 
 def _head_touched(options: LMHeadOptions, dims: Dims, tokens: int) -> dict[str, int]:
     """A tied head reads the table of the embedding."""
-    return {"embedding.embed_tokens.weight": dims.vocab_size} if options.tied else {}
+    return {"embedding.embed_tokens.weight": _scored(options, dims)} if options.tied else {}
 
 
 def _own_score(dims: Dims) -> float:
@@ -203,9 +239,13 @@ def _head_initial(options: LMHeadOptions, dims: Dims) -> dict[str, Normal | Cons
     return {"lm_head.weight": Normal(_table_std(dims)), "*.weight": Normal(), "*bias": Constant(0.0)}
 
 
+def _shrink_head(options: LMHeadOptions, dims: Dims) -> dict[str, Any]:
+    return written(options) | limited(options, _SMALL)
+
+
 def _shrink_embedding(options: TokenEmbeddingOptions, dims: Dims) -> dict[str, Any]:
     # 24 is no usual hidden size, so a factored table stays factored.
-    small = written(options) | limited(options, {"size": 24})
+    small = written(options) | limited(options, {"size": 24, **_SMALL})
     if options.per_layer is not None:
         small["per_layer"] = shrink_inputs(options.per_layer)
     return small
@@ -239,6 +279,7 @@ SPECS: Final = (
             {"positions": 64, "norm": {"type": "layer_norm"}},
             {"positions": 64, "first_position": 2},
             {"positions": "sinusoidal", "first_position": 2, "scale": 2.0},
+            {"padded_vocab_size": 320},
         ),
     ),
     ComponentSpec(
@@ -254,9 +295,16 @@ SPECS: Final = (
         flops=_head_flops,
         saved=_head_saved,
         transfers=HEAD_TRANSFERS,
-        split=head_split(_head_params),
+        split=head_split(_head_params, _scored),
         touched=_head_touched,
         default=True,
-        examples=({}, {"tied": False}, {"bias": True, "scale": 0.5}, {"tied": False, "bias": True, "softcap": 30.0}),
+        shrink=_shrink_head,
+        examples=(
+            {},
+            {"tied": False},
+            {"bias": True, "scale": 0.5},
+            {"tied": False, "bias": True, "softcap": 30.0},
+            {"tied": False, "bias": True, "padded_vocab_size": 320},
+        ),
     ),
 )

@@ -20,7 +20,7 @@ __all__ = ["to_head", "to_table"]
 def to_head(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
     """A head's own matrix."""
     made = {"lm_head.weight": arrays["embed_tokens.weight"]}
-    return made | ({"lm_head.bias": np.zeros(case.dims.vocab_size, np.float32)} if case.options.bias else {})
+    return made | ({"lm_head.bias": np.zeros(len(arrays["embed_tokens.weight"]), np.float32)} if case.options.bias else {})
 
 
 def to_table(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:

@@ -86,7 +86,14 @@ SPEAKS: dict[str, list[tuple[dict[str, Any], str, str]]] = {
             "mlp",
         )
     ],
-    "AX706": [(sizes(vocab_size=100), "`vocab_size` is 100, not a multiple of 8", "100")],
+    "AX706": [
+        (sizes(vocab_size=100), "`vocab_size` is 100, not a multiple of 8", "100"),
+        (
+            {**sizes(vocab_size=100), "embedding": {"padded_vocab_size": 102}},
+            "`padded_vocab_size` is 102, not a multiple of 8",
+            "100",
+        ),
+    ],
     "AX707": [
         (
             {**LARGE, **attention(num_heads=32)},
@@ -207,7 +214,11 @@ SILENT: dict[str, list[dict[str, Any]]] = {
     ],
     "AX704": [attention(head_dim=256), {"components": {"mlp": MLP, "attn": LATENT}}],
     "AX705": [{"components": {**CLEAN["components"], "mlp": {"type": "mlp", "intermediate_size": 64}}}],
-    "AX706": [sizes(vocab_size=104)],
+    "AX706": [
+        sizes(vocab_size=104),
+        {**sizes(vocab_size=100), "embedding": {"padded_vocab_size": 104}},
+        {**sizes(vocab_size=100), "head": {"tied": False, "padded_vocab_size": 104}},
+    ],
     "AX707": [
         {**LARGE, **attention(num_heads=32, num_kv_heads=8)},
         {**LARGE, **attention(num_heads=32, window_size=1024)},

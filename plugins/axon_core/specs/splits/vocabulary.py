@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -27,23 +27,38 @@ def embedding_split(options: Any, dims: Dims, devices: int) -> Split | list[Spli
     divide, or a cut would tear groups, each device has the vectors of some tokens, as of the table.
     """
     vocabulary, inputs = int(dims.vocab_size), options.per_layer
-    roles: dict[str, Role] = {"embed_tokens.weight": rows(vocabulary, padded=True)}
-    sizes, looked_up = {"vocab_size": -(-vocabulary // devices)}, Summed(options.size or dims.hidden_size)
-    table = Split(part(options), roles, "whole", sizes, inside=(looked_up,))
+    held = options.padded_vocab_size or vocabulary
+    roles: dict[str, Role] = {"embed_tokens.weight": rows(held, padded=True)}
+    padded = options.padded_vocab_size is not None
+    sizes, looked_up = _share(held, dims, devices, padded), Summed(options.size or dims.hidden_size)
+    table = Split(part(options, "padded_vocab_size"), roles, "whole", sizes, inside=(looked_up,))
     if inputs is None:
         return table
     return list(_with_inputs(table, options, inputs.vocab_size or vocabulary, devices))
 
 
+def _share(rows: int, dims: Dims, devices: int, padded: bool = False) -> dict[str, int]:
+    """Sizes of a part that has some rows of a table, which it takes for all there are.
+
+    Args:
+        rows: Of the whole table, padding included.
+        dims: Sizes of the whole.
+        devices: Their number.
+        padded: Whether the head learns of rows beyond the tokens.
+    """
+    names = ("vocab_size", "embedding_rows") if padded or "embedding_rows" in dims else ("vocab_size",)
+    return dict.fromkeys(names, -(-rows // devices))
+
+
 def _with_inputs(table: Split, options: Any, tokens: int, devices: int) -> Iterator[Split]:
     """The ways to split per-layer inputs beside the table: by their width, and by their tokens."""
     inputs, size, layers = options.per_layer, options.per_layer.size, options.per_layer.layers
-    whole = replace(table, options=part(options, per_layer=part(inputs, vocab_size=tokens)))
+    whole = replace(table, options=part(options, "padded_vocab_size", per_layer=part(inputs, vocab_size=tokens)))
     if not size % devices:
         vectors = (Segment(size, size),) * layers
         learned = {"embed_tokens.weight": Cut(1, vectors), "proj.weight": Cut(0, vectors), "norm.weight": rows(size)}
         yield Split(
-            part(options, per_layer=part(inputs, size=size // devices, vocab_size=tokens)),
+            part(options, "padded_vocab_size", per_layer=part(inputs, size=size // devices, vocab_size=tokens)),
             {**table.roles, **{f"per_layer.{name}": cut for name, cut in learned.items()}},
             "whole",
             {**table.dims, BY_WIDTH: True},
@@ -66,19 +81,21 @@ def input_split(options: Any, dims: Dims, devices: int) -> Split | str:
     return Split(part(options, size=options.size // devices), roles, published=("per_layer_inputs",))
 
 
-def head_split(params: Declared) -> Splitting:
+def head_split(params: Declared, scored: Callable[[Any, Dims], int]) -> Splitting:
     """Tokens, whose scores are put beside each other; a tied head reads the device's part of the table.
 
     Where they do not divide, the scores of rows that pad the last part are left out.
 
     Args:
         params: The head's parameters.
+        scored: `(options, dims)` to the rows of its matrix or table, padding included.
     """
 
     def split(options: Any, dims: Dims, devices: int) -> Split:
-        vocabulary = int(dims.vocab_size)
+        held = scored(options, dims)
         names = {"lm_head.weight", "lm_head.bias", "bias"} & params(options, dims).keys()
-        smaller = {"vocab_size": -(-vocabulary // devices)}
-        return Split(options, dict.fromkeys(names, rows(vocabulary, padded=True)), output="gather", dims=smaller)
+        roles = dict.fromkeys(names, rows(held, padded=True))
+        own, sizes = part(options, "padded_vocab_size"), _share(held, dims, devices)
+        return Split(own, roles, output="gather", gathered=held if held > dims.vocab_size else None, dims=sizes)
 
     return split

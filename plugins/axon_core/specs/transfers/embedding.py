@@ -43,6 +43,8 @@ def _misfit(case: Case, head: Any, table: Any, tied: str) -> str | None:
         return f"`vocab_size` is {new}, that of the source {old}"
     if head.tied:
         return tied
+    if head.padded_vocab_size != table.padded_vocab_size:
+        return f"`padded_vocab_size` of the head is {head.padded_vocab_size}, of the table {table.padded_vocab_size}"
     return f"the table is {table.size} wide, a head {hidden}" if (table.size or hidden) != hidden else None
 
 
