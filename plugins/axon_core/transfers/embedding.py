@@ -19,8 +19,9 @@ __all__ = ["to_head", "to_table"]
 
 def to_head(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
     """A head's own matrix."""
-    made = {"lm_head.weight": arrays["embed_tokens.weight"]}
-    return made | ({"lm_head.bias": np.zeros(len(arrays["embed_tokens.weight"]), np.float32)} if case.options.bias else {})
+    table = arrays["embed_tokens.weight"]
+    bias = {"lm_head.bias": np.zeros(len(table), np.float32)} if case.options.bias else {}
+    return {"lm_head.weight": table} | bias
 
 
 def to_table(case: Case, arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
