@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from axon_compose.cli._missing import meant_instead
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    arguments = make_parser().parse_args(argv)
+    arguments = make_parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
     terminal = Terminal(arguments.command, as_json=getattr(arguments, "json", False))
     try:
         with together(arguments.command):

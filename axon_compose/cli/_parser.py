@@ -1,26 +1,40 @@
-"""The parser: its commands in the order of the help, each with the flags of its module."""
+"""The parser: its commands in the order of the help, each with the flags of its module.
+
+All flags together take a tenth of `validate`, so a command that is named gets only those of its module.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, Final
 
-from axon_compose.cli._building_flags import add_building
-from axon_compose.cli._commands import Run
-from axon_compose.cli._counting_flags import add_counting, add_timing
-from axon_compose.cli._describing_flags import add_catalogue, add_looking, add_reading
-from axon_compose.cli._plugin_flags import add_plugins
-from axon_compose.cli._proving_flags import add_proving
-from axon_compose.cli._race_flags import add_race
+from axon_compose.cli._commands import Command, Run
+from axon_compose.cli._imports import kept
 from axon_compose.cli._streams import note, put
-from axon_compose.cli._surgery_flags import add_edit, add_heal, add_receipt
 from axon_compose.cli._terminal import OK, Terminal
-from axon_compose.cli._training_flags import add_training
 from axon_compose.diagnostics import nearest
 
-__all__ = ["make_parser"]
+__all__ = ["FLAGS", "make_parser"]
+
+#: What adds commands with their flags, in the order of the help: the function, and the names of the commands.
+FLAGS: Final = {
+    "_describing_flags:add_reading": "validate show",
+    "_counting_flags:add_counting": "cost compare",
+    "_counting_flags:add_timing": "bench doctor",
+    "_describing_flags:add_looking": "diff draw lint",
+    "_describing_flags:add_catalogue": "list describe explain",
+    "_building_flags:add_building": "build import export",
+    "_proving_flags:add_proving": "check verify",
+    "_race_flags:add_race": "race",
+    "_training_flags:add_training": "train",
+    "_surgery_flags:add_edit": "edit",
+    "_surgery_flags:add_receipt": "receipt",
+    "_surgery_flags:add_heal": "heal",
+    "_plugin_flags:add_plugins": "schema plugins completion new-plugin",
+}
 
 _EPILOG = """\
 FILE is a YAML file, the name of a shipped architecture such as `hybrid-demo`, a folder with a model, or `-` for
@@ -40,8 +54,12 @@ class _Parser(argparse.ArgumentParser):
             note(message)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of `axon-compose`; each command leaves its function in `run`, and in `error` that of wrong usage."""
+def make_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser of `axon-compose`; each command leaves its function in `run`, and in `error` that of wrong usage.
+
+    Args:
+        argv: What will be parsed. If it begins with a command, the parser knows those that are added with it alone.
+    """
     from axon_compose import __version__
 
     formatter = argparse.RawDescriptionHelpFormatter
@@ -63,15 +81,20 @@ def make_parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run, error=added.error)
         return added
 
-    for add in (
-        add_reading, add_counting, add_timing, add_looking, add_catalogue, add_building, add_proving, add_race,
-        add_training, add_edit, add_receipt, add_heal, add_plugins,
-    ):  # fmt: skip
-        add(command)
+    named = [place for place, names in FLAGS.items() if argv and argv[0] in names.split()]
+    for place in named or FLAGS:
+        _adding(place)(command)
     command("help", _help(parser, commands.choices), "show this text, or that of a command").add_argument(
         "about", nargs="?", metavar="COMMAND"
     )
     return parser
+
+
+def _adding(place: str) -> Callable[[Command], None]:
+    module, _, name = place.partition(":")
+    with kept():
+        add: Callable[[Command], None] = getattr(import_module(f"axon_compose.cli.{module}"), name)
+    return add
 
 
 def _help(parser: argparse.ArgumentParser, commands: Mapping[str, argparse.ArgumentParser]) -> Run:

@@ -1,5 +1,6 @@
 """Plugins and the components that they bring; imports no mlx."""
 
+from axon_compose.registry._components import DeferredSpecs
 from axon_compose.registry._dims import Dims
 from axon_compose.registry._discovery import Candidate
 from axon_compose.registry._failure import LookupFailure, one_line
@@ -64,6 +65,7 @@ __all__ = [
     "Composite",
     "Constant",
     "Cut",
+    "DeferredSpecs",
     "Dims",
     "Fault",
     "Gathered",

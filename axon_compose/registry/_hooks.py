@@ -17,6 +17,7 @@ from typing import Final
 
 import pluggy
 
+from axon_compose.registry._components import DeferredSpecs
 from axon_compose.registry._specs import ArchitectureSpec, ComponentSpec
 from axon_compose.registry._tasks import TaskSpec
 
@@ -30,8 +31,8 @@ hookimpl: Final = pluggy.HookimplMarker(GROUP)
 
 
 @hookspec
-def axon_components() -> Iterable[ComponentSpec]:  # type: ignore[empty-body]
-    """The components that the plugin provides, as records; nothing here may import mlx."""
+def axon_components() -> Iterable[ComponentSpec | DeferredSpecs]:  # type: ignore[empty-body]
+    """The components that the plugin provides, as records or where these are; nothing here may import mlx."""
 
 
 @hookspec

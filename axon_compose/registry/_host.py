@@ -10,11 +10,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
+from axon_compose.registry._components import NAME, PluginError
 from axon_compose.registry._data_files import data_dir
 from axon_compose.registry._discovery import IN_MEMORY, OURS, Candidate, in_memory, installed, normalized
 from axon_compose.registry._failure import LookupFailure, suggestion
 from axon_compose.registry._guard import DEBUG_HELP
-from axon_compose.registry._loading import NAME, Contents, PluginError, load, load_tasks
+from axon_compose.registry._loading import Contents, load, load_tasks
 from axon_compose.registry._specs import ArchitectureSpec, ComponentSpec, Kind
 from axon_compose.registry._tasks import TaskSpec
 
@@ -86,8 +87,8 @@ class Registry:
         """The record of a type as written in a file: `namespace/name`, or `name` for those of `core`."""
         namespace, name = self._split(type_name)
         components = self._contents(namespace, type_name).components
-        if spec := components.get(name):
-            return spec
+        if name in components:
+            return self._record(namespace, name)
         if type_name in self._claims:
             help_: str | None = f"types of that plugin are written `{type_name}/name`"
         else:
@@ -99,7 +100,8 @@ class Registry:
 
     def default(self, kind: Kind) -> ComponentSpec:
         """The component of `core` that stands where a file names none."""
-        for spec in self._contents("core", kind).components.values():
+        for name in self._contents("core", kind).components:
+            spec = self._record("core", name)
             if spec.kind == kind and spec.default:
                 return spec
         raise LookupFailure("AX207", f"there is no default {kind}", "", f"name a component of kind {kind} in the file")
@@ -233,9 +235,22 @@ class Registry:
             raise LookupFailure("AX204", f"plugin `{namespace}` is claimed twice", f"by {' and '.join(owners)}", help_)
         contents = self._load(namespace)
         if isinstance(contents, PluginError):
-            owner = self._claims[namespace][0].owner
-            raise LookupFailure("AX203", f"plugin `{namespace}` cannot be used", f"{owner}: {contents}", DEBUG_HELP)
+            raise self._unusable(namespace, contents)
         return contents
+
+    def _record(self, namespace: str, name: str) -> ComponentSpec:
+        """A record that a namespace holds."""
+        try:
+            spec = self._contents(namespace, name).components[name]
+        except PluginError as error:
+            self._loaded[namespace] = error
+            raise self._unusable(namespace, error) from error
+        self._names[id(spec)] = f"{namespace}/{name}"
+        return spec
+
+    def _unusable(self, namespace: str, error: PluginError) -> LookupFailure:
+        label = f"{self._claims[namespace][0].owner}: {error}"
+        return LookupFailure("AX203", f"plugin `{namespace}` cannot be used", label, DEBUG_HELP)
 
     def _unknown(self, namespace: str, wanted: str) -> LookupFailure:
         if namespace == "core":
@@ -251,12 +266,19 @@ class Registry:
     def _load(self, namespace: str) -> Contents | PluginError:
         if namespace not in self._loaded:
             try:
-                contents = load(self._claims[namespace][0])
+                self._loaded[namespace] = load(self._claims[namespace][0])
             except PluginError as error:
                 self._loaded[namespace] = error
-            else:
-                self._loaded[namespace] = contents
+        return self._loaded[namespace]
+
+    def _load_all(self, namespace: str) -> Contents | PluginError:
+        """What a namespace holds, with every record."""
+        contents = self._load(namespace)
+        if isinstance(contents, Contents):
+            try:
                 self._names |= {id(spec): f"{namespace}/{name}" for name, spec in contents.components.items()}
+            except PluginError as error:
+                self._loaded[namespace] = error
         return self._loaded[namespace]
 
     def _reason(self, namespace: str) -> Literal["disabled", "conflict"] | None:
@@ -270,7 +292,7 @@ class Registry:
 
     def _working(self) -> Iterable[tuple[str, Contents]]:
         for namespace in self._namespaces():
-            contents = None if self._reason(namespace) else self._load(namespace)
+            contents = None if self._reason(namespace) else self._load_all(namespace)
             if isinstance(contents, Contents):
                 yield namespace, contents
 
@@ -282,7 +304,7 @@ class Registry:
             case "conflict":
                 others = [c.owner for c in self._claims[namespace] if c is not candidate]
                 return PluginStatus(*identity, "conflict", f"also claimed by {' and '.join(others)}")
-        contents = self._load(namespace)
+        contents = self._load_all(namespace)
         if isinstance(contents, PluginError):
             return PluginStatus(*identity, "failed", str(contents))
         names = ([f"{namespace}/{name}" for name in part] for part in (contents.components, contents.architectures))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,36 +11,30 @@ import pluggy
 
 from axon_compose.diagnostics import nearest
 from axon_compose.registry import _hooks
+from axon_compose.registry._code import MODULE
+from axon_compose.registry._components import NAME, PATIENCE, Components, DeferredSpecs, PluginError
 from axon_compose.registry._discovery import IN_MEMORY, Candidate
 from axon_compose.registry._guard import Guard, Raised
-from axon_compose.registry._records import architecture_fault, component_fault, defaults_fault
+from axon_compose.registry._records import architecture_fault
 from axon_compose.registry._specs import ArchitectureSpec, ComponentSpec
 from axon_compose.registry._tasks import TaskSpec, task_fault
 
-__all__ = ["NAME", "Contents", "PluginError", "load", "load_tasks"]
+__all__ = ["Contents", "load", "load_tasks"]
 
-#: What namespaces and components may be called.
-NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
 #: What a plugin may implement.
 _HOOKS: Final = ("axon_components", "axon_architectures", "axon_tasks")
-#: An import may bring large packages along.
-_PATIENCE: Final = 6.0
-
-
-class PluginError(Exception):
-    """Why a plugin cannot be used, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
     """What a plugin brings, by the name inside its namespace."""
 
-    components: Mapping[str, ComponentSpec]
+    components: Components
     architectures: Mapping[str, ArchitectureSpec]
 
 
 def load(candidate: Candidate) -> Contents:
-    """Import a plugin, ask its hooks and check every record.
+    """Import a plugin, ask its hooks and check every record, those of deferred components when they are asked for.
 
     Raises:
         PluginError: It cannot be used; nothing of it remains registered. `AXON_COMPOSE_PLUGIN_DEBUG=1` prints the
@@ -59,13 +52,11 @@ def _ours(candidate: Candidate) -> Contents:
 
 def _load(candidate: Candidate) -> Contents:
     try:
-        with Guard(_PATIENCE):
-            found = _ask(candidate)
-        for component in found.components.values():
-            _check(component, core=candidate.namespace == "core")
+        with Guard(PATIENCE):
+            components, architectures = _ask(candidate)
+        return Contents(Components(components, core=candidate.namespace == "core"), architectures)
     except Raised as raised:
         raise raised.error if isinstance(raised.error, PluginError) else PluginError(str(raised)) from raised
-    return found
 
 
 def load_tasks(candidate: Candidate) -> Mapping[str, TaskSpec]:
@@ -75,9 +66,9 @@ def load_tasks(candidate: Candidate) -> Mapping[str, TaskSpec]:
         PluginError: They cannot be used.
     """
     try:
-        with Guard(_PATIENCE):
+        with Guard(PATIENCE):
             manager = _manager(candidate)
-            found = _records(manager.hook.axon_tasks(), TaskSpec, "axon_tasks")
+            found = _records(manager.hook.axon_tasks(), "axon_tasks", TaskSpec)
             for name, spec in found.items():
                 if not isinstance(name, str) or not NAME.fullmatch(name):
                     raise PluginError(f"`{name}` is not a task name: write it as {NAME.pattern}")
@@ -86,16 +77,6 @@ def load_tasks(candidate: Candidate) -> Mapping[str, TaskSpec]:
     except Raised as raised:
         raise raised.error if isinstance(raised.error, PluginError) else PluginError(str(raised)) from raised
     return found
-
-
-def _check(component: ComponentSpec, *, core: bool) -> None:
-    try:
-        with Guard():
-            fault = component_fault(component, core=core)
-    except Raised as raised:
-        fault = str(raised)
-    if fault:
-        raise PluginError(f"component `{component.name}`: {fault}")
 
 
 def _manager(candidate: Candidate) -> pluggy.PluginManager:
@@ -108,17 +89,18 @@ def _manager(candidate: Candidate) -> pluggy.PluginManager:
     return manager
 
 
-def _ask(candidate: Candidate) -> Contents:
+def _ask(candidate: Candidate) -> tuple[dict[str, ComponentSpec | DeferredSpecs], dict[str, ArchitectureSpec]]:
     manager = _manager(candidate)
-    components = _records(manager.hook.axon_components(), ComponentSpec, "axon_components")
-    for name in components:
+    components = _records(manager.hook.axon_components(), "axon_components", ComponentSpec, DeferredSpecs)
+    for name, given in components.items():
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise PluginError(f"`{name}` is not a component name: write it as {NAME.pattern}")
-    architectures = _records(manager.hook.axon_architectures(), ArchitectureSpec, "axon_architectures")
-    faults = [defaults_fault(components.values()), *map(architecture_fault, architectures.values())]
-    if fault := next(filter(None, faults), None):
+        if isinstance(given, DeferredSpecs) and not MODULE.fullmatch(given.place):
+            raise PluginError(f"`{given.place}` is not of the form `package.module:attribute`")
+    architectures = _records(manager.hook.axon_architectures(), "axon_architectures", ArchitectureSpec)
+    if fault := next(filter(None, map(architecture_fault, architectures.values())), None):
         raise PluginError(fault)
-    return Contents(components, architectures)
+    return components, architectures
 
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
@@ -135,16 +117,18 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
         )
 
 
-def _records(results: Iterable[Any], record: type[Any], hook: str) -> dict[str, Any]:
-    """What the hook's implementations returned, by name."""
+def _records(results: Iterable[Any], hook: str, *kinds: type[Any]) -> dict[str, Any]:
+    """What the hook's implementations returned, by name; what is deferred stands under each of its names."""
+    wanted = kinds[0].__name__
     found: dict[str, Any] = {}
     for result in results:
         if not isinstance(result, Iterable) or isinstance(result, str | Mapping):
-            raise PluginError(f"`{hook}` returned {type(result).__name__}, not an iterable of {record.__name__}")
+            raise PluginError(f"`{hook}` returned {type(result).__name__}, not an iterable of {wanted}")
         for item in result:
-            if not isinstance(item, record):
-                raise PluginError(f"`{hook}` gave {type(item).__name__} where {record.__name__} is expected")
-            if item.name in found:
-                raise PluginError(f"`{hook}` gave `{item.name}` twice")
-            found[item.name] = item
+            if not isinstance(item, kinds):
+                raise PluginError(f"`{hook}` gave {type(item).__name__} where {wanted} is expected")
+            for name in item.names if isinstance(item, DeferredSpecs) else (item.name,):
+                if name in found:
+                    raise PluginError(f"`{hook}` gave `{name}` twice")
+                found[name] = item
     return found

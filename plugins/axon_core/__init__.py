@@ -3,88 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
-from axon_compose.registry import ComponentSpec, TaskSpec, hookimpl
+from axon_compose.registry import DeferredSpecs, TaskSpec, hookimpl
 
 __all__ = ["axon_components", "axon_tasks"]
 
+#: Modules of `axon_core.specs`, and the components whose records each of them has; `list` shows them in this order.
+#: Those that stand where a file names none come first, so that looking for them imports nothing else.
+_SPECS: Final = {
+    "norms": "stream_norm rms_norm layer_norm",
+    "embedding": "token_embedding lm_head",
+    "attention": "attention sliding_window_attention",
+    "latent_attention": "latent_attention",
+    "compressed_attention": "compressed_attention",
+    "convolved_attention": "convolved_attention",
+    "ssm": "axon_ssm",
+    "short_conv": "short_conv",
+    "mamba": "mamba mamba2",
+    "multihead_mamba": "multihead_mamba",
+    "mamba3": "mamba3",
+    "gated_delta_net": "gated_delta_net",
+    "kimi_delta_attention": "kimi_delta_attention",
+    "kv_conv": "kv_conv",
+    "lightning_attention": "lightning_attention",
+    "rwkv7": "rwkv7_time_mix rwkv7_channel_mix",
+    "rg_lru": "rg_lru",
+    "mlp": "mlp",
+    "moe": "moe shared_expert_moe",
+    "ngram_embedding": "ngram_embedding",
+    "engram": "engram",
+    "linear": "linear",
+    "per_layer": "per_layer_input layer_scale",
+    "laurel": "laurel",
+    "side_transformer": "side_transformer",
+    "blocks": "axon_ssm_block axon_swa_moe_block axon_ssm_moe_block",
+    "hyper_connections": "hyper_connections",
+    "gated_streams": "gated_streams",
+    "altup": "altup",
+    "attention_residuals": "attention_residuals",
+    "residual_gains": "embedding_skip residual_gates",
+    "side_input": "side_input",
+    "branch_convolutions": "branch_convolutions",
+}
+
 
 @hookimpl
-def axon_components() -> Iterator[ComponentSpec]:
-    """The records of every built-in component."""
-    # Imported here, so that `import axon_core.attention` alone loads one class and not every record.
-    from axon_core.specs import (
-        altup,
-        attention,
-        attention_residuals,
-        blocks,
-        branch_convolutions,
-        compressed_attention,
-        convolved_attention,
-        embedding,
-        engram,
-        gated_delta_net,
-        gated_streams,
-        hyper_connections,
-        kimi_delta_attention,
-        kv_conv,
-        latent_attention,
-        laurel,
-        lightning_attention,
-        linear,
-        mamba,
-        mamba3,
-        mlp,
-        moe,
-        multihead_mamba,
-        ngram_embedding,
-        norms,
-        per_layer,
-        residual_gains,
-        rg_lru,
-        rwkv7,
-        short_conv,
-        side_input,
-        side_transformer,
-        ssm,
-    )
-
-    for family in (
-        norms,
-        embedding,
-        attention,
-        latent_attention,
-        compressed_attention,
-        convolved_attention,
-        ssm,
-        short_conv,
-        mamba,
-        multihead_mamba,
-        mamba3,
-        gated_delta_net,
-        kimi_delta_attention,
-        kv_conv,
-        lightning_attention,
-        rwkv7,
-        rg_lru,
-        mlp,
-        moe,
-        ngram_embedding,
-        engram,
-        linear,
-        per_layer,
-        laurel,
-        side_transformer,
-        blocks,
-        hyper_connections,
-        gated_streams,
-        altup,
-        attention_residuals,
-        residual_gains,
-        side_input,
-        branch_convolutions,
-    ):
-        yield from family.SPECS
+def axon_components() -> Iterator[DeferredSpecs]:
+    """The records of every built-in component, each module imported when one of its components is named."""
+    for module, names in _SPECS.items():
+        yield DeferredSpecs(f"axon_core.specs.{module}:SPECS", tuple(names.split()))
 
 
 @hookimpl

@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from axon_compose import load
 from axon_compose.cli import main
-from axon_compose.cli._parser import make_parser
+from axon_compose.cli._parser import FLAGS, make_parser
 from axon_compose.machine import libraries
 from axon_compose.registry import ComponentSpec, Options, Registry, option_names
 from axon_compose.report import PLAIN
@@ -33,9 +34,18 @@ def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
     return code, out, err
 
 
-def commands() -> dict[str, argparse.ArgumentParser]:
-    (found,) = (action for action in make_parser()._actions if action.dest == "command")
+def commands(argv: Sequence[str] = ()) -> dict[str, argparse.ArgumentParser]:
+    (found,) = (action for action in make_parser(argv)._actions if action.dest == "command")
     return dict(found.choices or {})
+
+
+@pytest.mark.parametrize("place", FLAGS)
+def test_a_command_is_parsed_by_the_flags_of_its_module_alone(place: str) -> None:
+    names, known = FLAGS[place].split(), commands()
+    for name in names:
+        few = commands([name, "--help"])
+        assert list(few) == [*names, "help"]
+        assert few[name].format_help() == known[name].format_help()
 
 
 # list

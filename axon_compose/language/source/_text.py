@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from functools import cache
 from itertools import islice
 from typing import Final
 
@@ -15,10 +16,8 @@ __all__ = ["MAX_BYTES", "decode", "position", "printable"]
 MAX_BYTES: Final = 1 << 20
 
 _LINE_BREAK: Final = re.compile(r"\r\n?|\n")
-# The set of YAML 1.2 less NEL, LS and PS (line breaks to the parser, text to YAML 1.2) and the inner byte order mark.
-_FORBIDDEN: Final = re.compile(
-    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
-)
+#: Texts that need no closer look, as most are.
+_PLAIN: Final = re.compile(r"[\t\n\r -~]*")
 # The C parser compares every %TAG with all before it; tags are refused anyway.
 _TAG_DIRECTIVE: Final = re.compile(r"(?:^|[\r\n])(%TAG)")
 _SHOWN: Final = 5
@@ -64,8 +63,10 @@ def printable(text: str, file: str, problems: Problems) -> str | None:
         problems.error("AX011", "a tag directive", span, label="tags are not supported", help="remove the line")
         if len(tags) > 1:
             return None
-    clean, count = _FORBIDDEN.subn("\ufffd", text)
-    for match in islice(_FORBIDDEN.finditer(text), _SHOWN):
+    if _PLAIN.fullmatch(text):
+        return text
+    clean, count = _forbidden().subn("\ufffd", text)
+    for match in islice(_forbidden().finditer(text), _SHOWN):
         code = ord(match.group())
         message = f"character U+{code:04X} is not allowed in a YAML file"
         helped = None if 0xD800 <= code < 0xE000 else f"write `\\u{code:04x}` inside double quotes if it is intended"
@@ -74,6 +75,16 @@ def printable(text: str, file: str, problems: Problems) -> str | None:
         message = f"{count - _SHOWN} more characters are not allowed in a YAML file"
         problems.error("AX004", message, _first(file))
     return clean
+
+
+@cache
+def _forbidden() -> re.Pattern[str]:
+    """Characters outside of the set of YAML 1.2, and those that only the parser takes for more than text.
+
+    The latter are NEL, LS and PS, line breaks to it, and an inner byte order mark. The pattern takes milliseconds to
+    compile.
+    """
+    return re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
 def _size(data: bytes | str) -> int:
