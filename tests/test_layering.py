@@ -16,6 +16,7 @@ PACKAGE = ROOT / "axon_compose"
 
 #: A module may import what stands above it, its own room, and nothing else of ours: lazily and for types too.
 ORDER = [
+    "record",
     "diagnostics",
     "machine",
     "notebook",

@@ -12,6 +12,8 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Final, Literal, NamedTuple, TypeVar
 
+from axon_compose.record import record
+
 __all__ = [
     "ArchitectureError",
     "CheckpointError",
@@ -47,7 +49,7 @@ class Position(NamedTuple):
     column: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Span:
     """A stretch of a file, from `start` up to but not including `end`."""
 
@@ -59,7 +61,7 @@ class Span:
         return f"{self.file}:{self.start.line}:{self.start.column}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Label:
     """A second place that explains the first, such as where a name was defined before."""
 
@@ -67,7 +69,7 @@ class Label:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Diagnostic:
     """One fault.
 

@@ -10,11 +10,11 @@ The texts live in `explanations/*.md`, one file per hundred. An entry is a headi
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from axon_compose.diagnostics import nearest
+from axon_compose.record import record
 
 __all__ = ["CODES", "Code", "explain"]
 
@@ -22,7 +22,7 @@ _FOLDER: Final = Path(__file__).parent / "explanations"
 _HEADING: Final = re.compile(r"^## (AX\d{3}) (.+)$", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Code:
     """One kind of fault.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +10,7 @@ from typing import Any, Final
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.language.source import Entry, Mapping, Node, Scalar, Sequence, plain
 from axon_compose.language.wrappers import OTHER_PARTS, TEXT_TYPES
+from axon_compose.record import record
 
 __all__ = ["CONFIG_KEY", "INFINITE", "INNER", "MODEL_TYPE", "Config", "description_in", "make_config"]
 
@@ -24,7 +24,7 @@ INNER: Final = ("text_config", "language_config", "llm_config")
 INFINITE: Final = ("Infinity", "-Infinity")
 
 
-@dataclass(frozen=True)
+@record
 class Config:
     """A config.json.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import prod
 from typing import Any
 
+from axon_compose.record import record
 from axon_compose.registry import KV, Array, CacheSpec, ComponentSpec, Composite, Dims, Guard, State
 
 __all__ = ["Declared", "Nonsense", "declared", "refusal"]
@@ -16,7 +17,7 @@ class Nonsense(TypeError):
     """An answer of the wrong type."""
 
 
-@dataclass(frozen=True)
+@record
 class Declared:
     """Sizes of a component with its options.
 

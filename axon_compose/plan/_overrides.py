@@ -11,6 +11,7 @@ from axon_compose.diagnostics import Problems
 from axon_compose.language.document import Document, Path, report_no_component
 from axon_compose.plan._numbers import layer_numbers
 from axon_compose.plan._stack import MAX_LAYERS
+from axon_compose.record import record
 
 __all__ = ["Overrides"]
 
@@ -22,7 +23,7 @@ _MAX_KEYS: Final = 64
 _RANGE = re.compile(r"(\d{1,6})(?:\.\.(\d{1,6}))?")
 
 
-@dataclass(frozen=True)
+@record
 class _Change:
     """One `component.option: value` of one override."""
 

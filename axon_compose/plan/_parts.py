@@ -22,6 +22,7 @@ from axon_compose.language.document._formulas import cached_parse, formulas_in
 from axon_compose.plan._declared import Declared, declared
 from axon_compose.plan._overrides import Overrides
 from axon_compose.plan._plan import Use
+from axon_compose.record import record
 from axon_compose.registry import ComponentSpec, Dims, Fault, Kind, LookupFailure, Raised, Registry, check_options
 
 __all__ = ["IN_LAYERS", "Broken", "Part", "Parts"]
@@ -37,7 +38,7 @@ class Broken(Exception):
     """A component cannot be used; the fault is already reported."""
 
 
-@dataclass(frozen=True)
+@record
 class Part:
     """A component with validated options, before it has a place in the model."""
 

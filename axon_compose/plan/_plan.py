@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from math import prod
 from typing import Any, Literal
 
 from axon_compose.notebook import Shown
+from axon_compose.record import record
 from axon_compose.registry import CacheSpec, ComponentSpec, Dims
 
 __all__ = ["Branch", "Layer", "MaskGroup", "Member", "Plan", "Use"]
 
 
-@dataclass(frozen=True)
+@record
 class Use:
     """One component at one place of the model.
 
@@ -101,7 +102,7 @@ class Use:
         return tuple(sorted({int(place) for place in places if place.isdigit()}))
 
 
-@dataclass(frozen=True)
+@record
 class Member:
     """One component of a branch: `scale * post(use(pre(h)))` is summed, or kept under the name `keep`.
 
@@ -136,7 +137,7 @@ class Member:
             yield self.post
 
 
-@dataclass(frozen=True)
+@record
 class Branch:
     """One residual branch: `x = skip * x + scale * post(sum(member(pre(x))))`.
 
@@ -187,7 +188,7 @@ class Branch:
             yield self.post
 
 
-@dataclass(frozen=True)
+@record
 class Layer:
     """One layer of the stack.
 
@@ -226,7 +227,7 @@ class Layer:
         return 0 if self.owner is not None else sum(use.size for use in self.uses())
 
 
-@dataclass(frozen=True)
+@record
 class MaskGroup:
     """One mask, made once per forward pass and shared by every layer that has the same needs.
 
@@ -245,7 +246,7 @@ class MaskGroup:
     slot: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Plan(Shown):
     """A whole model, explicit.
 

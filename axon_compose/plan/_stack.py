@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, NoReturn
 
 from axon_compose.diagnostics import Problems, Span
@@ -20,6 +20,7 @@ from axon_compose.language.document import (
 )
 from axon_compose.language.document._models import NAME
 from axon_compose.language.document._stack_text import StackError, parse_stack
+from axon_compose.record import record
 
 __all__ = ["MAX_LAYERS", "StackLayer", "expand_stack"]
 
@@ -29,7 +30,7 @@ MAX_LAYERS: Final = 4096
 MAX_USES: Final = 4 * MAX_LAYERS
 
 
-@dataclass(frozen=True)
+@record
 class StackLayer:
     """A layer before its components are resolved.
 
@@ -46,7 +47,7 @@ class StackLayer:
     path: Path
 
 
-@dataclass(frozen=True)
+@record
 class _Run:
     """`count` layers of one block, or of one written in the stack; `term` is how the file says it."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
 from typing import Final
 
 from axon_compose.plan._plan import Plan
+from axon_compose.record import record
 from axon_compose.registry import KV, State, cache_leaves
 
 __all__ = [
@@ -86,7 +86,7 @@ def cache_nbytes(plan: Plan, tokens: int, dtype: str = "bfloat16") -> int:
 _KV_GROUPS: Final = (64, 32)
 
 
-@dataclass(frozen=True)
+@record
 class Capabilities:
     """What the caches of a model allow, known before it is built.
 

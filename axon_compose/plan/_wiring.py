@@ -11,6 +11,7 @@ from axon_compose.diagnostics import Problems, Span
 from axon_compose.plan._change import change_layer, layer_cache
 from axon_compose.plan._declared import refusal
 from axon_compose.plan._plan import Layer, MaskGroup, Use
+from axon_compose.record import record
 from axon_compose.registry import KV, PASS_VALUES, CacheSpec, Composite, Dims, Raised, State
 
 __all__ = ["Wiring", "wire"]
@@ -35,7 +36,7 @@ class Wiring:
     offset: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True)
+@record
 class _Source:
     """A use that could publish, with what its readers need to know; `own` are values that it does not read itself."""
 

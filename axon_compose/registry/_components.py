@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Final
 
+from axon_compose.record import record
 from axon_compose.registry._guard import Guard, Raised
 from axon_compose.registry._records import component_fault, defaults_fault
 from axon_compose.registry._specs import ComponentSpec
@@ -24,7 +24,7 @@ class PluginError(Exception):
     """Why a plugin cannot be used, in one line."""
 
 
-@dataclass(frozen=True)
+@record
 class DeferredSpecs:
     """Records of components that are imported when one of them is named, so that a file costs only what it uses.
 

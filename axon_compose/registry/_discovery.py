@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any, Final
 
+from axon_compose.record import record
 from axon_compose.registry._failure import one_line
 from axon_compose.registry._hooks import GROUP, hookimpl
 from axon_compose.registry._specs import ArchitectureSpec, ComponentSpec
@@ -22,7 +22,7 @@ OURS: Final = "axon-compose"
 IN_MEMORY: Final = "in-memory"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Candidate:
     """One entry point: a namespace, who claims it, and how to import it.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from axon_compose.diagnostics import nearest
+from axon_compose.record import record
 from axon_compose.registry._failure import suggestion
 
 __all__ = ["Fault", "Findings", "Path", "bound"]
@@ -20,7 +21,7 @@ _TRUTH: Final = dict.fromkeys(("yes", "on", "true"), "true") | dict.fromkeys(("n
 _LONGEST_VALUE: Final = 40
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fault:
     """One fault of a mapping.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
+from axon_compose.record import record
 from axon_compose.registry._components import NAME, PluginError
 from axon_compose.registry._data_files import data_dir
 from axon_compose.registry._discovery import IN_MEMORY, OURS, Candidate, in_memory, installed, normalized
@@ -24,7 +24,7 @@ __all__ = ["PluginStatus", "Registry"]
 _DISABLE: Final = "AXON_COMPOSE_DISABLE_PLUGINS"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PluginStatus:
     """Status of one installed plugin.
 

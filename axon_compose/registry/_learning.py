@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from fnmatch import fnmatchcase
 from math import sqrt
 from typing import Any, Final
+
+from axon_compose.record import record
 
 __all__ = ["Constant", "Learning", "Normal", "matching"]
 
@@ -15,7 +17,7 @@ __all__ = ["Constant", "Learning", "Normal", "matching"]
 _SMALL: Final = 2 / 5
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Normal:
     r"""Numbers from a normal distribution of mean 0.
 
@@ -35,7 +37,7 @@ class Normal:
         return std / sqrt(max(additions, 1)) if self.residual else std
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Constant:
     """The same number everywhere."""
 
@@ -45,7 +47,7 @@ class Constant:
 Initial = Normal | Constant
 
 
-@dataclass(frozen=True)
+@record
 class Learning:
     """What a component's record declares for training.
 

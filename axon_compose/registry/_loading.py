@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
 import pluggy
 
 from axon_compose.diagnostics import nearest
+from axon_compose.record import record
 from axon_compose.registry import _hooks
 from axon_compose.registry._code import MODULE
 from axon_compose.registry._components import NAME, PATIENCE, Components, DeferredSpecs, PluginError
@@ -25,7 +25,7 @@ __all__ = ["Contents", "load", "load_tasks"]
 _HOOKS: Final = ("axon_components", "axon_architectures", "axon_tasks")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Contents:
     """What a plugin brings, by the name inside its namespace."""
 

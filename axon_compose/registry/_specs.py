@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import prod
 from typing import Any, Final, Literal, Protocol
 
+from axon_compose.record import record
 from axon_compose.registry._dims import Dims
 from axon_compose.registry._learning import Learning
 from axon_compose.registry._splits import Split
@@ -41,7 +42,7 @@ PASS_VALUES: Final = ("offset", "tokens")
 _DTYPE_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2, "bool": 1}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KV:
     """Keys and values of attention, growing with the context or bounded by a window.
 
@@ -72,7 +73,7 @@ class KV:
         return self.elements(tokens) * _DTYPE_BYTES[dtype]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Array:
     """One array that a component keeps: shape without the batch axis; `dtype` None follows the activations."""
 
@@ -85,7 +86,7 @@ class Array:
         return prod(self.shape) * _DTYPE_BYTES[self.dtype or dtype]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class State:
     """A recurrent state of constant size: an `ArraysCache` with these arrays, in this order."""
 
@@ -96,7 +97,7 @@ class State:
         return sum(array.nbytes(dtype) for array in self.arrays) if tokens else 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Composite:
     """Several caches of one layer: a `CacheList` with children in this order."""
 
@@ -143,7 +144,7 @@ def _no_params(options: Any, dims: Dims) -> Shapes:
     return {}
 
 
-@dataclass(frozen=True)
+@record
 class ComponentSpec:
     """What the compiler knows of a component. Cheap to import: nothing here may import mlx.
 
@@ -260,7 +261,7 @@ class ComponentSpec:
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ArchitectureSpec:
     """A YAML architecture that a plugin ships: a name for `extends`, and where its text is."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Literal
+
+from axon_compose.record import record
 
 __all__ = ["ONCE", "WHOLE", "Cut", "Gathered", "Role", "Segment", "Shard", "Split", "Summed", "columns", "rows"]
 
@@ -13,7 +15,7 @@ def _same(array: Any) -> Any:
     return array
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shard:
     """Which part of a model that is split over devices a component is made for: `dims.shard`, as factories see it.
 
@@ -31,7 +33,7 @@ class Shard:
     gather: Callable[[Any], Any] = field(default=_same, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Segment:
     """Entries that follow each other along the axis that is cut, such as the queries in a fused projection.
 
@@ -80,7 +82,7 @@ class Segment:
         return rank * each * width, (rank + 1) * each * width
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cut:
     """A parameter of which each device keeps a part.
 
@@ -146,7 +148,7 @@ def columns(size: int, units: int | None = None) -> Cut:
     return Cut(1, (Segment(size, size if units is None else units),))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Summed:
     """What a component sums over the devices itself, by `dims.shard.sum`, each time that it is called.
 
@@ -159,7 +161,7 @@ class Summed:
     dtype: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Gathered:
     """What a component puts together of all devices itself, by `dims.shard.gather`, each time that it is called.
 
@@ -172,7 +174,7 @@ class Gathered:
     dtype: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Split:
     """What each of several devices has of a component. All get equal shapes.
 

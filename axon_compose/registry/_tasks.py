@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from axon_compose.record import record
 from axon_compose.registry._code import MODULE
 from axon_compose.registry._options import load_factory, option_names
 from axon_compose.registry._records import options_fault
@@ -13,7 +13,7 @@ from axon_compose.registry._records import options_fault
 __all__ = ["TaskSpec", "load_task", "task_fault"]
 
 
-@dataclass(frozen=True)
+@record
 class TaskSpec:
     """A task that isolates a skill, generated from a seed. Cheap to import: nothing here may import mlx or NumPy.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import isfinite
 from typing import Any, Final, Literal
 
+from axon_compose.record import record
 from axon_compose.registry._code import MODULE, load_code
 from axon_compose.registry._dims import Dims
 from axon_compose.registry._faults import Fault, Findings, bound
@@ -40,7 +41,7 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _TYPE: Final = re.compile(r"[a-z][a-z0-9_-]*/[a-z][a-z0-9_-]*")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Piece:
     """Where one parameter of the new component comes from.
 
@@ -56,7 +57,7 @@ class Piece:
     exactness: Literal["exact", "near"] = "exact"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Case:
     """What a transfer knows of the two components; it holds no arrays of them.
 
@@ -78,7 +79,7 @@ class Case:
     measured: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Setting:
     """A further key of `init` that a transfer takes.
 
@@ -119,7 +120,7 @@ class Setting:
         return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TransferExample:
     """Two components that fit each other, tried by `axon_compose.testing`.
 
@@ -138,7 +139,7 @@ class TransferExample:
     measured: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True)
+@record
 class Transfer:
     """One way to make a component's parameters from those of another.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from axon_compose.diagnostics import Span
+from axon_compose.record import record
 from axon_compose.report._cells import escape, shorten, show, width
 from axon_compose.report._style import Style
 
@@ -22,7 +22,7 @@ _HEAD_LINES: Final = 2
 _LABEL: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Mark:
     """A span to underline: with `^` and the colour of its severity, or with `-` when it only explains."""
 
@@ -32,7 +32,7 @@ class Mark:
     role: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Row:
     """A mark on one line: characters from `start` up to `end`, counted from 0."""
 

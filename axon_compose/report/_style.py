@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from shutil import get_terminal_size
 from typing import Final, TextIO
+
+from axon_compose.record import record
 
 __all__ = ["PLAIN", "Style"]
 
@@ -22,7 +23,7 @@ _CODES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Style:
     """Paints words by what they mean.
 

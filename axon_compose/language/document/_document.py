@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as MappingABC
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from axon_compose.diagnostics import Position, Span
 from axon_compose.language.document._sections import Envelope
 from axon_compose.language.document.formula import Meter
 from axon_compose.language.source import Mapping, Node, Scalar, Sequence, plain
+from axon_compose.record import record
 
 __all__ = ["Document", "Path", "place", "within"]
 
@@ -56,7 +57,7 @@ def within(span: Span, start: int, end: int, length: int) -> Span:
     return Span(span.file, Position(line, first + start), Position(line, first + max(end, start + 1)))
 
 
-@dataclass(frozen=True)
+@record
 class Document:
     """A whole file, with its bases merged in.
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property, lru_cache
 from itertools import pairwise, product, zip_longest
 from math import prod
 from typing import Final, NamedTuple
 
 from axon_compose.language.document._text_error import TextError, character, quote
+from axon_compose.record import record
 
 __all__ = ["Capture", "NameMatch", "Pattern", "PatternError", "Target", "parse_pattern", "parse_target"]
 
@@ -75,7 +76,7 @@ class NameMatch(NamedTuple):
     rest: str
 
 
-@dataclass(frozen=True)
+@record
 class Pattern:
     """A pattern that was read.
 
@@ -129,7 +130,7 @@ class Pattern:
         return ("".join(texts) for texts in product(*options))
 
 
-@dataclass(frozen=True)
+@record
 class Target(Pattern):
     """Where a tensor goes: a pattern whose captures come from elsewhere.
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from axon_compose.language.document._stack_compress import compress
 from axon_compose.language.document._text_error import TextError, character, quote
+from axon_compose.record import record
 
 __all__ = ["Group", "Stack", "StackError", "Term", "compress", "parse_stack"]
 
@@ -40,7 +41,7 @@ class StackError(TextError):
     """A stack text that cannot be read, or has too many layers."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Term:
     """A block, `count` times; `start` and `end` are offsets of the name and its count."""
 
@@ -63,7 +64,7 @@ class Term:
         yield self
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Group:
     """Terms and groups in parentheses, `count` times."""
 
@@ -91,7 +92,7 @@ class Group:
 Item = Term | Group
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stack:
     """A stack that was read.
 
@@ -146,7 +147,7 @@ def parse_stack(text: str) -> Stack:
     return parser.finish()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Token:
     text: str
     start: int

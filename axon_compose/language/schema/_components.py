@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from axon_compose.language.schema._formulas import Schema
 from axon_compose.language.schema._options import has_required, options, over_base
+from axon_compose.record import record
 from axon_compose.registry import Kind, Registry
 
 __all__ = ["OVER_BASE", "Components"]
@@ -24,7 +25,7 @@ _PLACES: Final = ["pre", "post", "sandwich", "none"]
 _PLACE_TEXT: Final = "Position of the norm: before the component, after it, both, or none."
 
 
-@dataclass(frozen=True)
+@record
 class _Type:
     """One registered type: how files write it, and where its options are defined."""
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from axon_compose.diagnostics import Span
+from axon_compose.record import record
 
 __all__ = ["Entry", "Mapping", "Node", "Scalar", "Sequence", "Value", "nodes_at", "plain"]
 
 Value = None | bool | int | float | str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Scalar:
     """A value without parts; `quoted` distinguishes the string `"12"` from the number `12`."""
 
@@ -22,7 +23,7 @@ class Scalar:
     quoted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sequence:
     """An ordered list of nodes."""
 
@@ -30,7 +31,7 @@ class Sequence:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """One `key: value` of a mapping, with the place of the key."""
 
@@ -38,7 +39,7 @@ class Entry:
     node: Node
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Mapping:
     """Keys (always text, never twice) to nodes, in file order."""
 

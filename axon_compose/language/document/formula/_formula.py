@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from axon_compose.language.document.formula._evaluate import Meter, evaluate, origin_of
 from axon_compose.language.document.formula._parse import parse_tree
 from axon_compose.language.document.formula._tree import Node, free_names
+from axon_compose.record import record
 
 __all__ = ["Formula", "is_formula", "parse"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Formula:
     """A formula that was read and found well-formed.
 

@@ -9,6 +9,7 @@ from math import isinf
 from typing import Any, Final, Literal
 
 from axon_compose.language.document._text_error import TextError, character, quote
+from axon_compose.record import record
 
 __all__ = [
     "CONSTANTS",
@@ -81,7 +82,7 @@ class FormulaError(TextError):
     missing: Literal["key", "item", "items"] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Token:
     """One word: a literal value, a name, an operator (keywords and brackets too) or the end."""
 

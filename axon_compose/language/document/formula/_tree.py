@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from axon_compose.record import record
 
 __all__ = [
     "Arithmetic",
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Node:
     """A part of a formula: characters `start` up to but not including `end`."""
 
@@ -36,21 +37,21 @@ class Node:
         return ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Literal(Node):
     """A number, a text, true, false or null."""
 
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Name(Node):
     """A value given by name."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ListOf(Node):
     """`[a, b]`."""
 
@@ -60,7 +61,7 @@ class ListOf(Node):
         return self.items
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Comprehension(Node):
     """`[item for name in items if condition]`: `item` once for every part of `items`, which `name` stands for."""
 
@@ -73,7 +74,7 @@ class Comprehension(Node):
         return (self.item, self.items, *((self.condition,) if self.condition else ()))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MappingOf(Node):
     """`{a: b}`."""
 
@@ -83,7 +84,7 @@ class MappingOf(Node):
         return tuple(node for pair in self.pairs for node in pair)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unary(Node):
     """`-a`, `+a`, `not a`."""
 
@@ -94,7 +95,7 @@ class Unary(Node):
         return (self.operand,)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Arithmetic(Node):
     """`a + b - c`, from left to right. Flat, so that a long sum is not a deep tree."""
 
@@ -105,7 +106,7 @@ class Arithmetic(Node):
         return self.operands
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Comparison(Node):
     """`a < b <= c`: true if every neighbouring pair compares true."""
 
@@ -116,7 +117,7 @@ class Comparison(Node):
         return self.operands
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Logic(Node):
     """`a and b and c`, or with `or`: the operand that decides."""
 
@@ -127,7 +128,7 @@ class Logic(Node):
         return self.operands
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Choice(Node):
     """`then if condition else otherwise`."""
 
@@ -139,7 +140,7 @@ class Choice(Node):
         return (self.then, self.condition, self.otherwise)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Index(Node):
     """`a[k]`, and `a[k][l]` flat."""
 
@@ -150,7 +151,7 @@ class Index(Node):
         return (self.base, *self.keys)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Call(Node):
     """`min(a, b)`."""
 
