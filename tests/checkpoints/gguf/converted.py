@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFWriter, get_tensor_name_map
 
-from tests.checkpoints.gguf import attention, experts, recurrent
+from tests.checkpoints.gguf import attention, delta, experts, recurrent
 from tests.checkpoints.gguf.writing import Conversion, add, finish, fixture, place, same, stacked, usual
 from tests.families.models import FIXTURES
 
@@ -43,6 +43,7 @@ CONVERSIONS = {
     "qwen3": Conversion(MODEL_ARCH.QWEN3, usual, same),
     "qwen3_moe": Conversion(MODEL_ARCH.QWEN3MOE, attention.qwen3_moe_keys, attention.fused_experts),
     "qwen2_moe": Conversion(MODEL_ARCH.QWEN2MOE, attention.qwen2_moe_keys, attention.fused_experts),
+    "qwen3_next": Conversion(MODEL_ARCH.QWEN3NEXT, delta.qwen3_next_keys, delta.qwen3_next),
     "gemma": Conversion(MODEL_ARCH.GEMMA, usual, attention.plus_one),
     "gemma2": Conversion(MODEL_ARCH.GEMMA2, attention.gemma2_keys, attention.plus_one),
     "gemma3_text": Conversion(MODEL_ARCH.GEMMA3, attention.gemma3_keys, attention.plus_one),
@@ -75,6 +76,7 @@ CONVERSIONS = {
 LOST = {
     "qwen3_moe": ["dims.decoder_sparse_step=2", "dims.mlp_only_layers=[3]"],
     "qwen2_moe": ["dims.mlp_only_layers=[1]"],
+    "qwen3_next": ["dims.mlp_only_layers=[1]"],
     "gemma2": ["dims.query_pre_attn_scalar=24", "dims.rope_theta=7000.0"],
     "gemma3_text": [
         "dims.query_pre_attn_scalar=24", "dims.sliding_window_pattern=3", "dims.rope_local_base_freq=5000.0",

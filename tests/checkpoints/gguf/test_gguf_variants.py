@@ -8,7 +8,7 @@ import pytest
 from gguf import MODEL_ARCH
 
 from axon_compose import load
-from tests.checkpoints.gguf import converted, experts
+from tests.checkpoints.gguf import converted, delta, experts
 from tests.checkpoints.gguf.converted import LOST, write
 from tests.checkpoints.gguf.writing import Conversion
 from tests.families.models import difference, expected
@@ -26,6 +26,11 @@ _OLDER = Conversion(MODEL_ARCH.DEEPSEEK2, experts.deepseek_older_keys, experts.d
             "glm4_moe_lite",
             Conversion(MODEL_ARCH.DEEPSEEK2, experts.glm_lite_keys, experts.deepseek, experts.predictor),
             "deepseek_v3",
+        ),
+        (
+            "qwen3_next",
+            Conversion(MODEL_ARCH.QWEN3NEXT, delta.qwen3_next_keys, delta.qwen3_next_older),
+            "qwen3_next",
         ),
     ],
 )
