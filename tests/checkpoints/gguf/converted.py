@@ -44,6 +44,8 @@ CONVERSIONS = {
     "qwen3_moe": Conversion(MODEL_ARCH.QWEN3MOE, attention.qwen3_moe_keys, attention.fused_experts),
     "qwen2_moe": Conversion(MODEL_ARCH.QWEN2MOE, attention.qwen2_moe_keys, attention.fused_experts),
     "qwen3_next": Conversion(MODEL_ARCH.QWEN3NEXT, delta.qwen3_next_keys, delta.qwen3_next),
+    "qwen3_5": Conversion(MODEL_ARCH.QWEN35, delta.qwen3_5_keys, delta.qwen3_5, experts.predictor),
+    "qwen3_5_moe": Conversion(MODEL_ARCH.QWEN35MOE, delta.qwen3_5_keys, delta.qwen3_5, experts.predictor),
     "gemma": Conversion(MODEL_ARCH.GEMMA, usual, attention.plus_one),
     "gemma2": Conversion(MODEL_ARCH.GEMMA2, attention.gemma2_keys, attention.plus_one),
     "gemma3_text": Conversion(MODEL_ARCH.GEMMA3, attention.gemma3_keys, attention.plus_one),
@@ -91,6 +93,7 @@ LOST = {
     "qwen3_moe": ["dims.decoder_sparse_step=2", "dims.mlp_only_layers=[3]"],
     "qwen2_moe": ["dims.mlp_only_layers=[1]"],
     "qwen3_next": ["dims.mlp_only_layers=[1]"],
+    "qwen3_5": ["dims.attention_bias=true"],
     "gemma2": ["dims.query_pre_attn_scalar=24", "dims.rope_theta=7000.0"],
     "gemma3_text": [
         "dims.query_pre_attn_scalar=24", "dims.sliding_window_pattern=3", "dims.rope_local_base_freq=5000.0",
