@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFWriter, get_tensor_name_map
 
-from tests.checkpoints.gguf import attention, delta, experts, recurrent, taken
+from tests.checkpoints.gguf import attention, delta, experts, gemma4, recurrent, taken
 from tests.checkpoints.gguf.writing import Conversion, add, finish, fixture, place, same, stacked, usual
 from tests.families.models import FIXTURES
 
@@ -49,6 +49,8 @@ CONVERSIONS = {
     "gemma": Conversion(MODEL_ARCH.GEMMA, usual, attention.plus_one),
     "gemma2": Conversion(MODEL_ARCH.GEMMA2, attention.gemma2_keys, attention.plus_one),
     "gemma3_text": Conversion(MODEL_ARCH.GEMMA3, attention.gemma3_keys, attention.plus_one),
+    "gemma4_text": Conversion(MODEL_ARCH.GEMMA4, gemma4.keys, gemma4.tensors, gemma4.factors),
+    "gemma4_text_moe": Conversion(MODEL_ARCH.GEMMA4, gemma4.keys, gemma4.tensors, gemma4.factors),
     "phi3": Conversion(MODEL_ARCH.PHI3, attention.phi3_keys, same, attention.phi3_factors),
     "mamba": Conversion(MODEL_ARCH.MAMBA, recurrent.mamba_keys, recurrent.mamba),
     "falcon_mamba": Conversion(MODEL_ARCH.MAMBA, recurrent.mamba_keys, recurrent.mamba),
@@ -98,6 +100,8 @@ LOST = {
     "gemma3_text": [
         "dims.query_pre_attn_scalar=24", "dims.sliding_window_pattern=3", "dims.rope_local_base_freq=5000.0",
     ],
+    "gemma4_text": ["dims.rope_parameters.full_attention.fraction=0.5"],
+    "gemma4_text_moe": ["dims.rope_parameters.full_attention.fraction=0.5"],
     "phi3": ["dims.rope_scaling.max_position_embeddings=64"],
     "falcon_mamba": ["dims.mixer_rms_eps=0.001"],
     "mamba2": ["dims.time_step_limit=[0.002, 0.2]"],
