@@ -1,7 +1,7 @@
-"""How llama.cpp converts older families, with queries, keys and values in one tensor, and others with changes of their own.
+"""How llama.cpp converts families with queries, keys and values in one tensor, and others with changes of their own.
 
-Source: llama.cpp, `conversion/gpt2.py`, `gptneox.py`, `olmo.py`, `exaone.py`, `mistral3.py`, `qwen3vl.py`, `bailingmoe.py`
-and `jamba.py`.
+Source: llama.cpp, `conversion/gpt2.py`, `gptneox.py`, `olmo.py`, `exaone.py`, `mistral3.py`, `qwen3vl.py`,
+`bailingmoe.py` and `jamba.py`.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ def ministral3_keys(config: Config) -> dict[str, Any]:
 
 
 def qwen3_vl_keys(config: Config) -> dict[str, Any]:
-    return usual(config) | {"rope.dimension_sections": [*config["rope_parameters"]["mrope_section"], 0], **DEEP}
+    sections = [*config["rope_parameters"]["mrope_section"], 0]
+    return usual(config) | {"rope.dimension_sections": sections, "n_deepstack_layers": 3}
 
 
 def qwen3_vl_moe_keys(config: Config) -> dict[str, Any]:
@@ -138,13 +139,12 @@ def qwen3_vl_moe(name: str, array: np.ndarray, config: Config) -> Changed:
     yield from fused_experts(name, array.swapaxes(1, 2) if ".experts." in name else array, config)
 
 
-DEEP = {"n_deepstack_layers": 3}
-
-
 def jamba_keys(config: Config) -> dict[str, Any]:
     heads, period, offset = (config[key] for key in ("num_key_value_heads", "attn_layer_period", "attn_layer_offset"))
     return usual(config) | {
-        "attention.head_count_kv": [heads if l % period == offset else 0 for l in range(config["num_hidden_layers"])],
+        "attention.head_count_kv": [
+            heads if layer % period == offset else 0 for layer in range(config["num_hidden_layers"])
+        ],
         "ssm.conv_kernel": config["mamba_d_conv"],
         "ssm.inner_size": config["mamba_expand"] * config["hidden_size"],
         "ssm.state_size": config["mamba_d_state"],
