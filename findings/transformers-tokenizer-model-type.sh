@@ -35,7 +35,7 @@ tokenizer.save("folder/tokenizer.json")
 TEXT = "don't stop\n\n\nin 12345"
 right = tokenizer.encode(TEXT).ids
 print(f"transformers {transformers.__version__}, tokenizers {tokenizers.__version__}: {TEXT!r} by one tokenizer.json")
-print(f"  {'tokenizers':64s}{right}")
+print(f"  {'tokenizers':63s}{right}")
 seen = {}
 for named in ("GPT2Tokenizer", "PreTrainedTokenizerFast"):
     Path("folder/tokenizer_config.json").write_text(json.dumps({"tokenizer_class": named}))
