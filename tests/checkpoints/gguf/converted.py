@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFWriter, get_tensor_name_map
 
-from tests.checkpoints.gguf import attention, delta, experts, gemma4, recurrent, taken
+from tests.checkpoints.gguf import attention, delta, experts, fused, gemma4, recurrent, taken
 from tests.checkpoints.gguf.writing import Conversion, add, finish, fixture, place, same, stacked, usual
 from tests.families.models import FIXTURES
 
@@ -24,7 +24,8 @@ def write(name: str, path: Path, kind: str | None = None) -> None:
     writer = GGUFWriter(path, MODEL_ARCH_NAMES[conversion.architecture])
     for key, value in conversion.keys(config).items():
         add(writer, f"{writer.arch}.{key}", value)
-    count = config.get("num_hidden_layers") or len(config["layers_block_type"])
+    names = ("num_hidden_layers", "num_layers", "n_layer")
+    count = next((config[name] for name in names if name in config), None) or len(config["layers_block_type"])
     table = get_tensor_name_map(conversion.architecture, count)
     tensors = dict(stacked(fixture(name)))
     for published, array in tensors.items():
@@ -86,6 +87,18 @@ CONVERSIONS = {
     "hunyuan_v1_moe": Conversion(MODEL_ARCH.HUNYUAN_MOE, taken.hunyuan_moe_keys, same),
     "dots1": Conversion(MODEL_ARCH.DOTS1, taken.dots1_keys, taken.bias_named),
     "minimax_m2": Conversion(MODEL_ARCH.MINIMAXM2, taken.minimax_m2_keys, taken.bias_named),
+    "kimi_linear": Conversion(MODEL_ARCH.KIMI_LINEAR, experts.kimi_linear_keys, experts.kimi_linear),
+    "ministral3": Conversion(MODEL_ARCH.MISTRAL3, fused.ministral3_keys, attention.llama),
+    "qwen3_vl": Conversion(MODEL_ARCH.QWEN3VL, fused.qwen3_vl_keys, same),
+    "qwen3_vl_moe": Conversion(MODEL_ARCH.QWEN3VLMOE, fused.qwen3_vl_moe_keys, fused.qwen3_vl_moe),
+    "gpt2": Conversion(MODEL_ARCH.GPT2, fused.gpt2_keys, fused.gpt2),
+    "gpt_neox": Conversion(MODEL_ARCH.GPTNEOX, fused.gpt_neox_keys, fused.gpt_neox),
+    "jamba": Conversion(MODEL_ARCH.JAMBA, fused.jamba_keys, fused.jamba),
+    "olmo": Conversion(MODEL_ARCH.OLMO, fused.olmo_keys, fused.olmo),
+    "olmoe": Conversion(MODEL_ARCH.OLMOE, fused.olmoe_keys, same),
+    "exaone": Conversion(MODEL_ARCH.EXAONE, fused.exaone_keys, same, fused.exaone_factors),
+    "exaone_moe": Conversion(MODEL_ARCH.EXAONE_MOE, fused.exaone_moe_keys, taken.bias_named, experts.predictor),
+    "bailing_moe": Conversion(MODEL_ARCH.BAILINGMOE2, fused.bailing_moe_keys, fused.bailing_moe),
     "nemotron_h_published": Conversion(MODEL_ARCH.NEMOTRON_H_MOE, recurrent.nemotron_h_keys, recurrent.nemotron_h),
     "falcon_h1": Conversion(MODEL_ARCH.FALCON_H1, recurrent.falcon_h1_keys, recurrent.falcon_h1),
     "rwkv7": Conversion(MODEL_ARCH.RWKV7, recurrent.rwkv7_keys, recurrent.rwkv7, recurrent.rwkv7_shares),
@@ -117,5 +130,10 @@ LOST = {
     "ernie4_5_moe": ["dims.moe_layer_end_index=4"],
     "hunyuan_v1_moe": ["dims.moe_topk=[3, 2, 3]"],
     "dots1": ["dims.sliding_window=8", "dims.max_window_layers=2"],
+    "kimi_linear": ["dims.n_group=4"],
+    "ministral3": ["dims.rope_scaling.mscale=1.0", "dims.sliding_window=24"],
+    "qwen3_vl_moe": ["dims.decoder_sparse_step=2"],
+    "gpt_neox": ["dims.rope_theta=25000.0"],
+    "olmoe": ["dims.norm_topk_prob=true", "dims.rms_norm_eps=3e-5"],
     "nemotron_h_published": ["dims.time_step_limit=[0.001, null]"],
 }  # fmt: skip

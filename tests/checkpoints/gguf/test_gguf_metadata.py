@@ -123,7 +123,7 @@ def test_an_unknown_architecture_names_the_nearest(monkeypatch: pytest.MonkeyPat
     write("qwen2", tmp_path / "m.gguf")
     said = fault(tmp_path / "m.gguf")
     assert "error[AX606]: no family reads the GGUF architecture `qwen2vl`" in said
-    assert "did you mean `qwen2`?" in said
+    assert "did you mean `qwen3vl`?" in said
 
 
 def test_the_keys_of_llama3_come_back(tmp_path: Path) -> None:
