@@ -11,6 +11,7 @@ from typing import Any
 
 from mlx.utils import tree_flatten
 
+from axon_compose.checkpoints.adapters import rounded_note
 from axon_compose.checkpoints.built import is_adapter, is_built, model_folder, read_built
 from axon_compose.checkpoints.files import MAX_SHARD_BYTES, check_space, check_target, require, write_folder
 from axon_compose.checkpoints.files._copied_tokenizer import has_tokenizer
@@ -118,6 +119,8 @@ def write_model(
             config[CONFIG_KEY]["tensors"] = origin
         if load_plan.unpacked:
             notes.append(unpacked_note(load_plan, dtype))
+        if is_adapter(weights) and (note := rounded_note(load_plan, weights)):
+            notes.append(note)
     tensors = folder_tensors(model)
     del model  # the writer must be the last to hold each tensor, so that it is freed once it is written
     with _blamed(plan, made=weights is None):

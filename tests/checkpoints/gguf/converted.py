@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFWriter, get_tensor_name_map
 
-from tests.checkpoints.gguf import attention, delta, experts, fused, gemma4, recurrent, taken
+from tests.checkpoints.gguf import attention, delta, experts, fused, gemma4, recurrent, scaled, taken
 from tests.checkpoints.gguf.writing import Conversion, add, finish, fixture, place, same, stacked, usual
 from tests.families.models import FIXTURES
 
@@ -99,6 +99,12 @@ CONVERSIONS = {
     "exaone": Conversion(MODEL_ARCH.EXAONE, fused.exaone_keys, same, fused.exaone_factors),
     "exaone_moe": Conversion(MODEL_ARCH.EXAONE_MOE, fused.exaone_moe_keys, taken.bias_named, experts.predictor),
     "bailing_moe": Conversion(MODEL_ARCH.BAILINGMOE2, fused.bailing_moe_keys, fused.bailing_moe),
+    "llama4_text": Conversion(MODEL_ARCH.LLAMA4, scaled.llama4_keys, scaled.llama4),
+    "afmoe": Conversion(MODEL_ARCH.AFMOE, scaled.afmoe_keys, scaled.afmoe),
+    "minicpm": Conversion(MODEL_ARCH.MINICPM, scaled.minicpm_keys, scaled.minicpm),
+    "minicpm3": Conversion(MODEL_ARCH.MINICPM3, scaled.minicpm3_keys, same),
+    "plamo2": Conversion(MODEL_ARCH.PLAMO2, scaled.plamo2_keys, scaled.plamo2),
+    "qwen2_vl": Conversion(MODEL_ARCH.QWEN2VL, scaled.qwen2_vl_keys, scaled.text_alone),
     "nemotron_h_published": Conversion(MODEL_ARCH.NEMOTRON_H_MOE, recurrent.nemotron_h_keys, recurrent.nemotron_h),
     "falcon_h1": Conversion(MODEL_ARCH.FALCON_H1, recurrent.falcon_h1_keys, recurrent.falcon_h1),
     "rwkv7": Conversion(MODEL_ARCH.RWKV7, recurrent.rwkv7_keys, recurrent.rwkv7, recurrent.rwkv7_shares),
@@ -135,5 +141,16 @@ LOST = {
     "qwen3_vl_moe": ["dims.decoder_sparse_step=2"],
     "gpt_neox": ["dims.rope_theta=25000.0"],
     "olmoe": ["dims.norm_topk_prob=true", "dims.rms_norm_eps=3e-5"],
+    "llama4_text": [
+        "dims.attention_chunk_size=9", "dims.no_rope_layer_interval=3", "dims.floor_scale=7", "dims.attn_scale=0.4",
+    ],
+    "afmoe": ["dims.global_attn_every_n_layers=3"],
+    "minicpm3": [
+        "dims.scale_emb=3", "dims.scale_depth=0.9", "dims.dim_model_base=24", "dims.rope_theta=20000.0",
+        "dims.rope_scaling={type: yarn, factor: 4.0, original_max_position_embeddings: 64, mscale: 0.7, "
+        "mscale_all_dim: 1.3}",
+    ],
+    "plamo2": ["dims.attention_window_size=50", "dims.full_attention_idx=[1]"],
+    "qwen2_vl": ["dims.use_sliding_window=true", "dims.sliding_window=12", "dims.max_window_layers=2"],
     "nemotron_h_published": ["dims.time_step_limit=[0.001, null]"],
 }  # fmt: skip

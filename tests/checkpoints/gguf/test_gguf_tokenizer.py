@@ -103,7 +103,7 @@ def test_byte_level_bpe(pre: str, before: list[Any], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pre", "words"),
     [
-        ("kimi-k2", ["日本語", "abc", " HTTPServer's", " ", "123", "45", "!!", "\n\n", "x"]),
+        ("kimi-k2", ["日本語", "abc", " HTTPServer's", " ", "123", "45", "!!\n\n", "x"]),
         ("bailingmoe2", ["日本語abc", " HTTPServer", "'s", " ", "1", "2", "3", "4", "5", "!!\n\n", "x"]),
         ("seed-coder", ["日本語abc", " HTTPServer", "'s", " ", "1", "2", "3", "4", "5", "!!", "\n\n", "x"]),
         (
