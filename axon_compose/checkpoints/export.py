@@ -122,15 +122,8 @@ def _split_otherwise(files: Mapping[str, bytes], model_type: str) -> Iterator[di
     """That a tokenizer which is not the stock model's splits text as that one's class does."""
     described = json.loads(files.get("tokenizer_config.json", b"{}"))
     if "tokenizer.json" in files and (name := forced_class(described, model_type)):
-        what = (
-            f"text is split as `{name}` does beside a `{model_type}`, of tokenizer.json it takes vocabulary and merges"
-        )
-        yield {
-            "name": "tokenizer-class",
-            "owner": "transformers",
-            "what": what,
-            "right": "all that tokenizer.json says",
-        }
+        what = f"text is split as `{name}` does, which takes vocabulary and merges alone of tokenizer.json"
+        yield {"name": "tokenizer-class", "owner": "transformers", "what": what, "right": "what tokenizer.json says"}
 
 
 def _quantization(save_plan: SavePlan) -> dict[str, Any]:
