@@ -178,11 +178,9 @@ def plan_edit(
         packed, load_plan = len(load_plan.quantized) + load_plan.unpacked, load_plan.unpacked_all()
     draft = Draft(source, registry)
     draft.data["name"] = text.file.name or source.name
-    influence = (
-        None
-        if place is None or load_plan is None
-        else cache(partial(_influence, source, place, load_plan, tuple(texts), allow_large))
-    )
+    influence = None
+    if place is not None and load_plan is not None:
+        influence = cache(partial(_influence, source, place, load_plan, tuple(texts), allow_large))
     apply_edits(draft, text, registry, problems, seed=seed, influence=influence, home=place)
     problems.raise_if_any()
     origins = tuple(layer.origin for layer in draft.layers)
