@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-__all__ = ["with_own_class"]
+__all__ = ["forced_class", "with_own_class"]
 
 #: Classes that take a `tokenizer.json` as it is; the first is known to older versions too.
 _AS_IT_IS: Final = ("PreTrainedTokenizerFast", "TokenizersBackend", "PythonBackend", "MistralCommonBackend")
@@ -41,3 +41,18 @@ def with_own_class(described: dict[str, Any], model_type: Any) -> dict[str, Any]
     if model_type in known.MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS:
         return described | {"tokenizer_class": registered}
     return described
+
+
+def forced_class(described: dict[str, Any], model_type: str) -> str | None:
+    """The class that transformers takes beside this model type, if that is not the file's and splits text in its way.
+
+    Args:
+        described: The fields of a `tokenizer_config.json`.
+        model_type: That of the `config.json` beside it.
+    """
+    from transformers.models.auto import tokenization_auto as known
+
+    registered = (known.TOKENIZER_MAPPING_NAMES.get(model_type) or "").removesuffix("Fast")
+    named = str(described.get("tokenizer_class")).removesuffix("Fast")
+    forced = model_type in known.MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS and registered not in ("", named, *_AS_IT_IS)
+    return registered if forced else None
