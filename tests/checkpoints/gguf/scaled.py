@@ -1,17 +1,20 @@
 """How llama.cpp converts families whose embeddings, branches, norms or scores are scaled.
 
-Source: llama.cpp, `conversion/llama.py`, `afmoe.py`, `minicpm.py`, `plamo.py` and `qwenvl.py`.
+Source: llama.cpp, `conversion/llama.py`, `afmoe.py`, `minicpm.py`, `plamo.py`, `nemotron.py`, `jais.py`, `mistral3.py`,
+`mimo.py` and `qwenvl.py`.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 
 from tests.checkpoints.gguf.attention import experts, llama_keys
+from tests.checkpoints.gguf.experts import deepseek
 from tests.checkpoints.gguf.fused import olmo
-from tests.checkpoints.gguf.writing import Changed, Config, usual
+from tests.checkpoints.gguf.writing import Arrays, Changed, Config, fixture, usual
 
 
 def llama4_keys(config: Config) -> dict[str, Any]:
@@ -98,6 +101,87 @@ def plamo2(name: str, array: np.ndarray, config: Config) -> Changed:
     elif name.endswith("norm.weight") and ".mixer." not in name:
         array = array + added.get(name.split(".")[-2], 1.0)
     yield name, array
+
+
+def plamo3_keys(config: Config) -> dict[str, Any]:
+    return usual({**config, "rope_parameters": {"rope_theta": config["rope_theta"]}}) | {
+        "vocab_size": config["vocab_size"],
+        "rope.freq_base_swa": config["rope_local_theta"],
+        "attention.sliding_window": config["sliding_window"],
+        "attention.sliding_window_pattern": config["sliding_window_pattern"],
+    }
+
+
+def plamo3(name: str, array: np.ndarray, config: Config) -> Changed:
+    added = {"post_mixer_norm": 1 / 5, "post_mlp_norm": 1 / 5**1.5}
+    yield name, array + added.get(name.split(".")[-2], 1.0) if name.endswith("norm.weight") else array
+
+
+def nemotron_keys(config: Config) -> dict[str, Any]:
+    turned = int(config["rope_parameters"]["partial_rotary_factor"] * config["hidden_size"])
+    return usual(config) | {
+        "vocab_size": config["vocab_size"],
+        "attention.layer_norm_rms_epsilon": config["norm_eps"],
+        "attention.layer_norm_epsilon": config["norm_eps"],
+        "rope.dimension_count": turned // config["num_attention_heads"],
+        "rope.scaling.type": "none",
+    }
+
+
+def jais2_keys(config: Config) -> dict[str, Any]:
+    return usual(config) | {"rope.dimension_count": config["head_dim"]}
+
+
+def mistral4(name: str, array: np.ndarray, config: Config) -> Changed:
+    """Experts are together, and gates and ups in one tensor."""
+    yield from deepseek(
+        name + (".weight" if name.endswith(("gate_up_proj", "experts.down_proj")) else ""), array, config
+    )
+
+
+def mimo2_keys(config: Config) -> dict[str, Any]:
+    """With three layers that predict further tokens, which have windows."""
+    rope, further = config["rope_parameters"], 3
+    windows = [int(kind == "sliding_attention") for kind in config["layer_types"]] + [1] * further
+    heads = config["num_key_value_heads"]
+    return usual(config) | {
+        "block_count": config["num_hidden_layers"] + further,
+        "nextn_predict_layers": further,
+        "attention.head_count_kv": [2 * heads if window else heads for window in windows],
+        "attention.sliding_window": config["sliding_window"],
+        "attention.sliding_window_pattern": windows,
+        "attention.value_length": config["v_head_dim"],
+        "attention.value_scale": config["attention_value_scale"],
+        "rope.dimension_count": int(config["head_dim"] * rope["full_attention"]["partial_rotary_factor"]),
+        "rope.freq_base_swa": rope["sliding_attention"]["rope_theta"],
+        "expert_count": config["n_routed_experts"],
+        "expert_used_count": config["num_experts_per_tok"],
+        "expert_group_count": config["n_group"],
+        "expert_group_used_count": config["topk_group"],
+        "expert_feed_forward_length": config["moe_intermediate_size"],
+        "expert_gating_func": 2,
+    }
+
+
+def mimo2(name: str, array: np.ndarray, config: Config) -> Changed:
+    name += ".weight" if name.endswith("attention_sink_bias") else ""
+    yield name.replace("e_score_correction_bias", "e_score_correction.bias"), array
+
+
+def mimo2_fused(name: str, array: np.ndarray, config: Config) -> Changed:
+    if not re.search(r"\.[qkv]_proj\.", name):
+        yield from mimo2(name, array, config)
+
+
+def mimo2_qkv(config: Config) -> Arrays:
+    """What newer checkpoints have in one tensor."""
+    tensors = fixture("mimo_v2_flash")
+    return {
+        f"blk.{layer}.attn_qkv.weight": np.concatenate(
+            [tensors[f"model.layers.{layer}.self_attn.{kind}_proj.weight"] for kind in "qkv"]
+        )
+        for layer in range(config["num_hidden_layers"])
+    }
 
 
 def qwen2_vl_keys(config: Config) -> dict[str, Any]:
