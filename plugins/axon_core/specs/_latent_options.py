@@ -69,6 +69,12 @@ class LatentAttentionOptions(Options):
         default_factory=LatentRopeOptions,
         description="Rotary position embedding: false for none, or a mapping. On with theta 10000 unless given.",
     )
+    window_size: int | None = Field(
+        default=None, gt=0, description="Tokens that a query sees, itself included; all unless given."
+    )
+    rope_key_norm: bool = Field(
+        default=False, description="RMS norm of the rotated key, before its rotation (dots3-note)."
+    )
     bias: bool = Field(default=False, description="Biases of the projections to the latents and of the output.")
     norm_eps: float = Field(default=1e-6, gt=0, description="Added to the mean square in the norms of the latents.")
     scale: float | None = Field(
@@ -111,6 +117,10 @@ class LatentAttentionOptions(Options):
             raise ValueError("`lora_scale.q` needs a `q_lora_rank`: without one, queries come out of no latent")
         if self.rope is not None and not self.qk_rope_head_dim:
             raise ValueError("with a `qk_rope_head_dim` of 0 nothing is rotated: write `rope: false`")
+        if self.rope_key_norm and not self.qk_rope_head_dim:
+            raise ValueError("with a `qk_rope_head_dim` of 0 there is no key for `rope_key_norm`")
+        if self.window_size is not None and (self.indexer is not None or self.index_from is not None):
+            raise ValueError("`indexer` and `index_from` choose among all tokens: they do not go with `window_size`")
         if self.alphas_from is not None and not (self.rope is not None and self.rope.learned):
             raise ValueError("`alphas_from` takes what `rope` has learned elsewhere: it needs `rope: {learned: true}`")
         if self.indexer is not None and self.rope is not None and self.indexer.head_dim < self.qk_rope_head_dim:

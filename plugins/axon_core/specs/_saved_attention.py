@@ -107,6 +107,8 @@ def latent_saved(tokens: int, hidden: int, options: Any, dtype: str) -> Saved:
     found += each(tokens, attended=heads * value)
     if options.kv_from is None:
         found += each(tokens, latent=rank) + norm_saved(tokens, rank, name="latent_norm")
+        if options.rope_key_norm:
+            found += norm_saved(tokens, options.qk_rope_head_dim, name="rope_key_norm")
     if options.q_lora_rank is not None:
         found += each(tokens, q_latent=options.q_lora_rank) + norm_saved(tokens, options.q_lora_rank, name="q_norm")
     if options.gate is not None:
