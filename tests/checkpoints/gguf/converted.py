@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFWriter, get_tensor_name_map
 
-from tests.checkpoints.gguf import attention, recurrent
+from tests.checkpoints.gguf import attention, delta, experts, recurrent
 from tests.checkpoints.gguf.writing import Conversion, add, finish, fixture, place, same, stacked, usual
 from tests.families.models import FIXTURES
 
@@ -43,6 +43,7 @@ CONVERSIONS = {
     "qwen3": Conversion(MODEL_ARCH.QWEN3, usual, same),
     "qwen3_moe": Conversion(MODEL_ARCH.QWEN3MOE, attention.qwen3_moe_keys, attention.fused_experts),
     "qwen2_moe": Conversion(MODEL_ARCH.QWEN2MOE, attention.qwen2_moe_keys, attention.fused_experts),
+    "qwen3_next": Conversion(MODEL_ARCH.QWEN3NEXT, delta.qwen3_next_keys, delta.qwen3_next),
     "gemma": Conversion(MODEL_ARCH.GEMMA, usual, attention.plus_one),
     "gemma2": Conversion(MODEL_ARCH.GEMMA2, attention.gemma2_keys, attention.plus_one),
     "gemma3_text": Conversion(MODEL_ARCH.GEMMA3, attention.gemma3_keys, attention.plus_one),
@@ -62,7 +63,11 @@ CONVERSIONS = {
     "olmo2": Conversion(MODEL_ARCH.OLMO2, usual, same),
     "smollm3": Conversion(MODEL_ARCH.SMOLLM3, attention.llama_keys, attention.llama),
     "gpt_oss": Conversion(MODEL_ARCH.GPT_OSS, attention.gpt_oss_keys, attention.gpt_oss),
-    "deepseek_v3": Conversion(MODEL_ARCH.DEEPSEEK2, attention.deepseek_keys, attention.deepseek),
+    "deepseek_v3": Conversion(MODEL_ARCH.DEEPSEEK2, experts.deepseek_keys, experts.deepseek),
+    "deepseek_v2": Conversion(MODEL_ARCH.DEEPSEEK2, experts.deepseek_keys, experts.deepseek),
+    "deepseek_v2_lite": Conversion(MODEL_ARCH.DEEPSEEK2, experts.deepseek_keys, experts.deepseek),
+    "youtu": Conversion(MODEL_ARCH.DEEPSEEK2, experts.deepseek_keys, experts.deepseek),
+    "glm4_moe": Conversion(MODEL_ARCH.GLM4_MOE, experts.glm4_moe_keys, experts.glm4_moe, experts.predictor),
     "nemotron_h_published": Conversion(MODEL_ARCH.NEMOTRON_H_MOE, recurrent.nemotron_h_keys, recurrent.nemotron_h),
     "falcon_h1": Conversion(MODEL_ARCH.FALCON_H1, recurrent.falcon_h1_keys, recurrent.falcon_h1),
     "rwkv7": Conversion(MODEL_ARCH.RWKV7, recurrent.rwkv7_keys, recurrent.rwkv7, recurrent.rwkv7_shares),
@@ -71,6 +76,7 @@ CONVERSIONS = {
 LOST = {
     "qwen3_moe": ["dims.decoder_sparse_step=2", "dims.mlp_only_layers=[3]"],
     "qwen2_moe": ["dims.mlp_only_layers=[1]"],
+    "qwen3_next": ["dims.mlp_only_layers=[1]"],
     "gemma2": ["dims.query_pre_attn_scalar=24", "dims.rope_theta=7000.0"],
     "gemma3_text": [
         "dims.query_pre_attn_scalar=24", "dims.sliding_window_pattern=3", "dims.rope_local_base_freq=5000.0",
@@ -84,5 +90,6 @@ LOST = {
     "smollm3": ["dims.no_rope_layer_interval=2", "dims.use_sliding_window=true", "dims.sliding_window=8"],
     "gpt_oss": ["dims.swiglu_limit=2.0"],
     "deepseek_v3": ["dims.attention_bias=true", "dims.rope_scaling.mscale=0.7"],
+    "deepseek_v2": ["dims.attention_bias=true"],
     "nemotron_h_published": ["dims.time_step_limit=[0.001, null]"],
 }  # fmt: skip

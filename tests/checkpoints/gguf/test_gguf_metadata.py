@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,15 @@ def test_every_architecture_has_one_family() -> None:
         owners = [family for family in found if name in family.reads.architectures]
         assert len(owners) == 1 or all(family.reads.when for family in owners), name
     assert {family.name for family in found} == {architecture(name).name for name in CONVERSIONS}
+
+
+def test_the_page_lists_every_architecture_and_family() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "gguf.md").read_text()
+    rows = re.findall(r"^\| (`.+`) \| (.*`.+) \|$", page.split("## What stays exact")[0], re.MULTILINE)
+    listed, families = ({name for row in rows for name in re.findall(r"`(.+?)`", row[at])} for at in (0, 1))
+    found = _families.gguf_families(Registry.installed())
+    assert listed == {name for family in found for name in family.reads.architectures}
+    assert families == {family.name for family in found}
 
 
 def test_other_implementations_get_the_decoded_weights(tmp_path: Path) -> None:
