@@ -24,6 +24,7 @@ VARIED: Final = [
     "cohere2_moe",
     "deepseek_v2",
     "deepseek_v4",
+    "dots3_note_text",
     "exaone4",
     "falcon_h1",
     "falcon_mamba",
