@@ -17,6 +17,7 @@ ALL: Final = sorted(path.stem for path in data_dir("architectures").glob("*.yaml
 #: that brings something new is added.
 VARIED: Final = [
     "apertus",
+    "axk2",
     "baichuan_m1",
     "bailing_moe_linear",
     "bailing_moe_v3",

@@ -50,7 +50,8 @@ class LatentAttention(nn.Module):
     layer may have the alphas for all (LeRoPE, as in Hugging Face's `MistralLarge4TextRotaryEmbedding`).
 
     With a `window_size` W, a query sees the last W tokens, and no more are kept. With `rope_key_norm`, `k_pe` is
-    normalised before it is rotated (as in Hugging Face's `Dots3NoteTextAttention`).
+    normalised before it is rotated (as in Hugging Face's `Dots3NoteTextAttention`). With `both_latents`, `q_b_proj` and
+    `g_proj` read `[norm(z), z]` of `z = q_a_proj(x)` (as in its `AXK2Attention`).
 
     Args:
         hidden_size: Width D of the model.
@@ -68,7 +69,7 @@ class LatentAttention(nn.Module):
         self.scale = options.softmax_scale
         self.q_lora_scale, self.kv_lora_scale = options.lora_scale.q, options.lora_scale.kv
         self.temperature, self.window_size = options.temperature, options.window_size
-        self.reads_latents = options.kv_from is not None
+        self.reads_latents, self.both_latents = options.kv_from is not None, options.both_latents
 
         queries = heads * (self.qk_nope_head_dim + self.qk_rope_head_dim)
         if options.q_lora_rank is None:
@@ -76,7 +77,7 @@ class LatentAttention(nn.Module):
         else:
             self.q_a_proj = Linear(hidden_size, options.q_lora_rank, bias=bias)
             self.q_a_layernorm = RMSNorm(options.q_lora_rank, options.norm_eps)
-            self.q_b_proj = Linear(options.q_lora_rank, queries, bias=False)
+            self.q_b_proj = Linear(options.query_width, queries, bias=False)
         if not self.reads_latents:
             self.kv_a_proj_with_mqa = Linear(hidden_size, self.kv_lora_rank + self.qk_rope_head_dim, bias=bias)
             self.kv_a_layernorm = RMSNorm(self.kv_lora_rank, options.norm_eps)
@@ -86,7 +87,8 @@ class LatentAttention(nn.Module):
         self.unembed_out = MultiLinear(self.kv_lora_rank, self.v_head_dim, heads)
         self.o_proj = Linear(heads * self.v_head_dim, hidden_size, bias=bias)
         if options.gate is not None:
-            self.g_proj = Linear(hidden_size, options.gate_dim, bias=False)
+            read = options.query_width if options.both_latents else hidden_size
+            self.g_proj = Linear(read, options.gate_dim, bias=False)
         if options.sinks:
             self.sinks = mx.zeros((heads,))
         if options.log_scaling:
@@ -142,8 +144,8 @@ class LatentAttention(nn.Module):
         if "rope_alpha" in self:
             alphas = self.rope_alpha
         turn = None if alphas is None or self.rope is None else self.rope.learned(alphas, offset, x.shape[1])
-        q_latent = x if "q_proj" in self else self.q_a_layernorm(self.q_a_proj(x))
-        q_nope, q_pe = self._queries(q_latent, offset, turn)
+        q_latent, q_source = self._query_latents(x)
+        q_nope, q_pe = self._queries(q_source, offset, turn)
         if "indexer" in self:
             selection, held = self.indexer(x, q_latent, seen, index_cache, offset, turn)
             q_nope = mx.depends(q_nope, held) if held else q_nope
@@ -159,7 +161,7 @@ class LatentAttention(nn.Module):
             latent, k_pe, seen = chosen_tokens(latent, k_pe, chosen, where)
         y = self._attend(q_nope, q_pe, latent, k_pe, seen).transpose(0, 2, 1, 3)
         if "g_proj" in self:
-            y = y * sigmoid(self.g_proj(x)).reshape(*y.shape[:3], -1)
+            y = y * sigmoid(self.g_proj(q_source if self.both_latents else x)).reshape(*y.shape[:3], -1)
         return self.o_proj(y.flatten(2)), cache
 
     def _seen(self, mask: Mask, length: int, cache: Any) -> Mask:
@@ -179,6 +181,14 @@ class LatentAttention(nn.Module):
         if self.reads_latents or cache is None:
             return None, cache
         return cache[0], cache[1]
+
+    def _query_latents(self, x: mx.array) -> tuple[mx.array, mx.array]:
+        """What an indexer makes its queries of, and what queries are made of: (B, L, ·) of `x` (B, L, D)."""
+        if "q_proj" in self:
+            return x, x
+        latent = self.q_a_proj(x)
+        normed = self.q_a_layernorm(latent)
+        return normed, mx.concatenate([normed, latent], axis=-1) if self.both_latents else normed
 
     def _queries(self, x: mx.array, offset: int | mx.array, turn: Turn | None = None) -> tuple[mx.array, mx.array]:
         """Per head: (B, H, L, qk_nope_head_dim), and (B, H, L, qk_rope_head_dim) rotated; both times the scale."""

@@ -111,6 +111,8 @@ def latent_saved(tokens: int, hidden: int, options: Any, dtype: str) -> Saved:
             found += norm_saved(tokens, options.qk_rope_head_dim, name="rope_key_norm")
     if options.q_lora_rank is not None:
         found += each(tokens, q_latent=options.q_lora_rank) + norm_saved(tokens, options.q_lora_rank, name="q_norm")
+        if options.both_latents:
+            found += each(tokens, both_latents=options.query_width)
     if options.gate is not None:
         found += each(tokens, gate=options.gate_dim, gated=heads * value)
     if options.log_scaling:

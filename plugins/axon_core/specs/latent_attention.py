@@ -41,9 +41,9 @@ def _params(options: LatentAttentionOptions, dims: Dims) -> dict[str, tuple[int,
     else:
         found["q_a_proj.weight"] = (options.q_lora_rank, hidden)
         found["q_a_layernorm.weight"] = (options.q_lora_rank,)
-        found["q_b_proj.weight"] = (queries, options.q_lora_rank)
+        found["q_b_proj.weight"] = (queries, options.query_width or 0)
     if options.gate is not None:
-        found["g_proj.weight"] = (options.gate_dim, hidden)
+        found["g_proj.weight"] = (options.gate_dim, options.query_width or 0 if options.both_latents else hidden)
     found |= numbers_of_heads(options, heads)
     if options.own_alphas:
         found["rope_alpha"] = (options.own_alphas,)
@@ -200,6 +200,13 @@ SPECS: Final = (
             },
             {**_SMALL, "gate": "head", "temperature": {"scale": 0.5, "length": 4}},
             {**_SMALL, "v_head_dim": 12, "gate": "elementwise", "rope": False},
+            {
+                **_SMALL,
+                "q_lora_rank": 20,
+                "both_latents": True,
+                "gate": "elementwise",
+                "indexer": {"num_heads": 4, "head_dim": 16, "top_k": 12},
+            },
             {**_SMALL, "v_head_dim": 12, "sinks": True},
             {**_SMALL, "window_size": 8, "rope_key_norm": True, "gate": "head", "sinks": True},
             {**_SMALL, "kv_lora_rank": 12, "window_size": 8, "rope": {"traditional": False}},
