@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFWriter, get_tensor_name_map
 
-from tests.checkpoints.gguf import attention, delta, experts, recurrent
+from tests.checkpoints.gguf import attention, delta, experts, recurrent, taken
 from tests.checkpoints.gguf.writing import Conversion, add, finish, fixture, place, same, stacked, usual
 from tests.families.models import FIXTURES
 
@@ -44,6 +44,8 @@ CONVERSIONS = {
     "qwen3_moe": Conversion(MODEL_ARCH.QWEN3MOE, attention.qwen3_moe_keys, attention.fused_experts),
     "qwen2_moe": Conversion(MODEL_ARCH.QWEN2MOE, attention.qwen2_moe_keys, attention.fused_experts),
     "qwen3_next": Conversion(MODEL_ARCH.QWEN3NEXT, delta.qwen3_next_keys, delta.qwen3_next),
+    "qwen3_5": Conversion(MODEL_ARCH.QWEN35, delta.qwen3_5_keys, delta.qwen3_5, experts.predictor),
+    "qwen3_5_moe": Conversion(MODEL_ARCH.QWEN35MOE, delta.qwen3_5_keys, delta.qwen3_5, experts.predictor),
     "gemma": Conversion(MODEL_ARCH.GEMMA, usual, attention.plus_one),
     "gemma2": Conversion(MODEL_ARCH.GEMMA2, attention.gemma2_keys, attention.plus_one),
     "gemma3_text": Conversion(MODEL_ARCH.GEMMA3, attention.gemma3_keys, attention.plus_one),
@@ -68,6 +70,20 @@ CONVERSIONS = {
     "deepseek_v2_lite": Conversion(MODEL_ARCH.DEEPSEEK2, experts.deepseek_keys, experts.deepseek),
     "youtu": Conversion(MODEL_ARCH.DEEPSEEK2, experts.deepseek_keys, experts.deepseek),
     "glm4_moe": Conversion(MODEL_ARCH.GLM4_MOE, experts.glm4_moe_keys, experts.glm4_moe, experts.predictor),
+    "cohere": Conversion(MODEL_ARCH.COMMAND_R, taken.cohere_keys, same),
+    "cohere2": Conversion(MODEL_ARCH.COHERE2, taken.cohere2_keys, same),
+    "olmo3": Conversion(MODEL_ARCH.OLMO2, taken.windowed_keys, same),
+    "exaone4": Conversion(MODEL_ARCH.EXAONE4, taken.windowed_keys, same),
+    "glm4": Conversion(MODEL_ARCH.GLM4, taken.rotated, same),
+    "seed_oss": Conversion(MODEL_ARCH.SEED_OSS, usual, same),
+    "arcee": Conversion(MODEL_ARCH.ARCEE, attention.llama_keys, attention.llama),
+    "starcoder2": Conversion(MODEL_ARCH.STARCODER2, usual, same),
+    "ernie4_5": Conversion(MODEL_ARCH.ERNIE4_5, usual, same),
+    "ernie4_5_moe": Conversion(MODEL_ARCH.ERNIE4_5_MOE, taken.ernie_moe_keys, taken.bias_named),
+    "hunyuan_v1_dense": Conversion(MODEL_ARCH.HUNYUAN_DENSE, taken.hunyuan_keys, same),
+    "hunyuan_v1_moe": Conversion(MODEL_ARCH.HUNYUAN_MOE, taken.hunyuan_moe_keys, same),
+    "dots1": Conversion(MODEL_ARCH.DOTS1, taken.dots1_keys, taken.bias_named),
+    "minimax_m2": Conversion(MODEL_ARCH.MINIMAXM2, taken.minimax_m2_keys, taken.bias_named),
     "nemotron_h_published": Conversion(MODEL_ARCH.NEMOTRON_H_MOE, recurrent.nemotron_h_keys, recurrent.nemotron_h),
     "falcon_h1": Conversion(MODEL_ARCH.FALCON_H1, recurrent.falcon_h1_keys, recurrent.falcon_h1),
     "rwkv7": Conversion(MODEL_ARCH.RWKV7, recurrent.rwkv7_keys, recurrent.rwkv7, recurrent.rwkv7_shares),
@@ -77,6 +93,7 @@ LOST = {
     "qwen3_moe": ["dims.decoder_sparse_step=2", "dims.mlp_only_layers=[3]"],
     "qwen2_moe": ["dims.mlp_only_layers=[1]"],
     "qwen3_next": ["dims.mlp_only_layers=[1]"],
+    "qwen3_5": ["dims.attention_bias=true"],
     "gemma2": ["dims.query_pre_attn_scalar=24", "dims.rope_theta=7000.0"],
     "gemma3_text": [
         "dims.query_pre_attn_scalar=24", "dims.sliding_window_pattern=3", "dims.rope_local_base_freq=5000.0",
@@ -91,5 +108,10 @@ LOST = {
     "gpt_oss": ["dims.swiglu_limit=2.0"],
     "deepseek_v3": ["dims.attention_bias=true", "dims.rope_scaling.mscale=0.7"],
     "deepseek_v2": ["dims.attention_bias=true"],
+    "cohere2": ["dims.sliding_window_pattern=3"],
+    "starcoder2": ["dims.sliding_window=12"],
+    "ernie4_5_moe": ["dims.moe_layer_end_index=4"],
+    "hunyuan_v1_moe": ["dims.moe_topk=[3, 2, 3]"],
+    "dots1": ["dims.sliding_window=8", "dims.max_window_layers=2"],
     "nemotron_h_published": ["dims.time_step_limit=[0.001, null]"],
 }  # fmt: skip

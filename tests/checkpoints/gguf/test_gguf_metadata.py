@@ -98,11 +98,12 @@ def test_linear_scaling_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert scaling == {"type": "linear", "factor": 4.0}
 
 
-def test_yarn_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("gain", ["yarn_attn_factor", "attn_factor"])
+def test_yarn_is_read(gain: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The gain in the metadata is `attention_factor` of config.json, which the converter hands on."""
     path = with_keys(
         monkeypatch, tmp_path / "m.gguf", rope__scaling__type="yarn", rope__scaling__factor=4.0,
-        rope__scaling__original_context_length=64, rope__scaling__yarn_attn_factor=1.25,
+        rope__scaling__original_context_length=64, **{f"rope__scaling__{gain}": 1.25},
     )  # fmt: skip
     scaling = load(checkpoint=path).document.dims["rope_scaling"]
     assert scaling == {
