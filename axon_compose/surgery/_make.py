@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final
@@ -39,14 +39,21 @@ class Maker:
         self.steps = {step.name: step for step in plan.steps}
         self._made: dict[str, mx.array] = {}
 
-    def take(self, path: str, name: str) -> mx.array:
+    def take(self, path: str, name: str) -> mx.array | Iterator[mx.array]:
         """A parameter of a component of the new model; asked for once.
 
         Args:
             path: The component's path.
             name: The parameter's name in it.
+
+        Returns:
+            The array; of a large one that is kept, its pieces (rows, K) in order.
         """
-        full = f"{path}.{name}"
+        full, making = f"{path}.{name}", self.plan.makings[path]
+        if isinstance(making, Kept):
+            pieces = self.parameters.pieces(f"{making.use.path}.{name}", self.steps[full].dtype)
+            if pieces is not None:
+                return pieces
         if full not in self._made:
             small = {key: value for key, value in self._made.items() if value.nbytes <= _SMALL}
             self._made = {}
@@ -71,8 +78,8 @@ class Maker:
         names = list(names)
         if isinstance(making, Kept):
             full = {f"{making.use.path}.{name}": name for name in names}
-            read = self.parameters.read(full)
-            return {full[name]: value.astype(getattr(mx, self.plan.dtypes[name])) for name, value in read.items()}
+            read = self.parameters.read({each: self.plan.dtypes[each] for each in full})
+            return {full[each]: value for each, value in read.items()}
         return {name: value for name, value in self._made_values(making, names).items() if name in set(names)}
 
     def _made_values(self, made: Made, names: Iterable[str]) -> dict[str, mx.array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from math import prod
 from pathlib import Path
@@ -26,9 +26,10 @@ from axon_compose.surgery._steps import USUAL, Share, Step, dtypes_of, steps_of,
 from axon_compose.surgery.document import EditText, read_edits
 
 if TYPE_CHECKING:
+    from axon_compose.surgery._figures import Figures
     from axon_compose.surgery._tokens import NewTokens
 
-__all__ = ["TEXTS", "Share", "Step", "SurgeryPlan", "plan_edit"]
+__all__ = ["TEXTS", "Share", "Step", "SurgeryPlan", "makings_of", "plan_edit"]
 
 #: What is measured on unless something else is asked for: the texts that Python carries.
 TEXTS: Final = ("python-docs",)
@@ -53,6 +54,8 @@ class SurgeryPlan(Shown):
         unchanged: That the weights are the ones whose headers were read.
         texts: What is measured on, where a transfer needs that.
         tokens: Other tokens, if the vocabulary changes.
+        measured: What its transfers need of the source, by the paths of its components, if the source has run for the
+            plan; else it runs for that when the plan is performed.
     """
 
     source: Compiled
@@ -69,6 +72,7 @@ class SurgeryPlan(Shown):
     unchanged: Unchanged | None = field(default=None, repr=False)
     texts: tuple[str, ...] = TEXTS
     tokens: NewTokens | None = field(default=None, repr=False)
+    measured: Mapping[str, Mapping[str, Any]] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         sums = self.totals()
@@ -178,17 +182,18 @@ def plan_edit(
         packed, load_plan = len(load_plan.quantized) + load_plan.unpacked, load_plan.unpacked_all()
     draft = Draft(source, registry)
     draft.data["name"] = text.file.name or source.name
-    influence = None if place is None else cache(partial(_influence, source, place, tuple(texts), allow_large))
+    figures = cache(partial(_figures, source, place, tuple(texts), allow_large))
+    influence = None if place is None else cache(lambda: figures().influence())
     apply_edits(draft, text, registry, problems, seed=seed, influence=influence, home=place)
     problems.raise_if_any()
     origins = tuple(layer.origin for layer in draft.layers)
     config = edited_config(source, origins)
     edited = compile_node(draft.node(problems), text.directory, config=config, registry=registry, problems=problems)
-    makings = dict(_makings(draft, edited.plan()))
+    makings = dict(makings_of(draft, edited.plan()))
     dtypes = dtypes_of(source.plan(), load_plan, dtype)
     usual = dtype or usual_dtype(source.plan(), dtypes)
     steps = tuple(steps_of(edited.plan(), makings, dtypes, usual))
-    return SurgeryPlan(
+    plan = SurgeryPlan(
         source,
         edited,
         steps,
@@ -204,12 +209,15 @@ def plan_edit(
         tuple(texts),
         draft.tokens,
     )
+    # the model that has run is there once, and not any more when the plan is performed
+    return replace(plan, measured=figures().of(plan.needs())) if figures.cache_info().currsize else plan
 
 
-def _influence(source: Compiled, weights: Path, texts: Sequence[str], allow_large: bool) -> list[float]:
+def _figures(source: Compiled, weights: Path | None, texts: Sequence[str], allow_large: bool) -> Figures:
     from axon_compose.surgery._figures import Figures  # which runs the model
 
-    return Figures(source, weights, texts, allow_large=allow_large).influence()
+    assert weights is not None
+    return Figures(source, weights, texts, allow_large=allow_large)
 
 
 def _source(text: EditText, weights: str | Path | None, registry: Registry) -> tuple[Compiled, Path | None]:
@@ -227,7 +235,7 @@ def _source(text: EditText, weights: str | Path | None, registry: Registry) -> t
     return compile_place(named, place, registry=registry), place
 
 
-def _makings(draft: Draft, plan: Plan) -> Iterator[tuple[str, Making]]:
+def makings_of(draft: Draft, plan: Plan) -> Iterator[tuple[str, Making]]:
     """Every component with weights of its own, by its path, and how it comes about."""
     yield from draft.ends.items()
     for drafted, layer in zip(draft.layers, plan.layers, strict=True):

@@ -13,12 +13,10 @@ from mlx.utils import tree_map
 
 from axon_core.packed_caches import group_and_bits, packed_product
 from axon_core.selection import visible
+from axon_core.specs._segments import BLOCK
 from axon_core.window import Mask, block_rows
 
 __all__ = ["absorbed", "chosen_tokens", "expanded", "in_blocks", "plain"]
-
-#: Queries of a block within a window: not fewer, whose products would be too small.
-_LEAST_BLOCK = 128
 
 
 def chosen_tokens(latent: Any, k_pe: Any, mask: mx.array, where: mx.array | None) -> tuple[Any, Any, mx.array]:
@@ -54,7 +52,7 @@ def in_blocks(
     batch, heads, length, _ = queries[0].shape
     rows = block_rows(batch, heads, total)
     if window is not None:
-        rows = min(rows, max(window, _LEAST_BLOCK))
+        rows = min(rows, BLOCK)
     outputs: list[mx.array] = []
     for start in range(0, length, rows):
         stop = min(start + rows, length)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +71,30 @@ def test_experts_that_are_chosen_least_are_pruned(folder: Path, tmp_path: Path) 
     before = np.array(source.layers[1].moe.switch_mlp.up_proj.weight)
     after = np.array(load_model(target).layers[1].moe.switch_mlp.up_proj.weight)
     np.testing.assert_array_equal(after, before[kept])
+
+
+def test_the_source_is_loaded_once_for_what_the_plan_and_the_edit_need(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same experts as of an edit that only prunes, where the source runs when the edit is done."""
+    texts = (str(folder.parent / "text.txt"),)
+    few = {"type": "moe", "num_experts": 4, "top_k": 2, "intermediate_size": 16}
+    pruned = {"layers": "0..1", "replace": {"moe": few}, "init": "prune"}
+    loads: list[object] = []
+    build = _figures.build_trained
+
+    def counted(*arguments: Any, **options: Any) -> LanguageModel:
+        loads.append(arguments)
+        return build(*arguments, **options)
+
+    monkeypatch.setattr(_figures, "build_trained", counted)
+    alone = load_model(performed(folder, tmp_path / "alone", pruned, texts=texts))
+    assert len(loads) == 1
+    both = performed(folder, tmp_path / "both", pruned, {"drop": {"least": 1, "among": "2..3"}}, texts=texts)
+    assert len(loads) == 2
+    for index, layer in enumerate(load_model(both).layers[:2]):
+        found, expected = (np.array(each.moe.switch_mlp.up_proj.weight) for each in (layer, alone.layers[index]))
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_what_cannot_be_measured_is_said(folder: Path) -> None:

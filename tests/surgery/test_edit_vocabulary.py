@@ -88,6 +88,28 @@ def test_another_tokenizer_begins_with_what_its_tokens_say(folder: Path, tmp_pat
         np.testing.assert_allclose(found[token], table[pieces].mean(0), rtol=1e-6, atol=1e-7)
 
 
+def test_a_tokenizer_of_as_many_tokens_takes_their_rows(folder: Path, tmp_path: Path) -> None:
+    """The same tokens under other numbers: no shape changes."""
+    data = json.loads((folder / "tokenizer.json").read_text())
+    words = data["model"]["vocab"]
+    one, other = words["t"], words["a"]
+    count = tokenizer(folder).get_vocab_size()
+    model = changed(dims={"hidden_size": 32, "vocab_size": count}, head={"tied": False})
+    axon_compose.save(axon_compose.load(model).build(seed=1), tmp_path / "model", tokenizer=folder)
+    words["t"], words["a"] = other, one
+    (tmp_path / "new").mkdir()
+    for path in folder.glob("tokenizer*.json"):
+        (tmp_path / "new" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "new" / "tokenizer.json").write_text(json.dumps(data))
+    target = performed(tmp_path / "model", tmp_path / "out", {"vocabulary": {"tokenizer": str(tmp_path / "new")}})
+    kept = list(range(count))
+    kept[one], kept[other] = other, one
+    assert vocabulary(target) == kept
+    tokens = np.array([[one, 5, other, 9, one]])
+    whole = np.array(load_model(tmp_path / "model")(mx.array(np.array(kept)[tokens])))
+    np.testing.assert_array_equal(np.array(load_model(target)(mx.array(tokens))), whole[..., kept])
+
+
 @pytest.mark.parametrize(
     ("vocabulary", "message"),
     [({}, "is that of a `corpus`"), ({"corpus": "a", "tokenizer": "b"}, "is that of a `corpus`")],

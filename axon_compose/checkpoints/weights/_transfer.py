@@ -80,10 +80,13 @@ class Transfer:
     @property
     def plain(self) -> bool:
         """Whether the parameter is the tensor of the file as it is."""
-        taken = all(source.as_stored for source in self.sources)
-        return taken and not (
-            self.stacked or self.joined or self.steps or self.split or self.outputs[0] is None or self.outputs[0].steps
-        )
+        return self.direct and all(source.as_stored for source in self.sources)
+
+    @property
+    def direct(self) -> bool:
+        """Whether the parameter has the numbers of one tensor in their order, whatever they are stored as."""
+        changed = self.stacked or self.joined or self.steps or self.split
+        return not (changed or self.outputs[0] is None or self.outputs[0].steps)
 
     @property
     def nbytes(self) -> int:

@@ -124,4 +124,5 @@ def latent_saved(tokens: int, hidden: int, options: Any, dtype: str) -> Saved:
         found += in_float32(tokens, turn=3 * width // 2, turned=turned)
     else:
         found += each(tokens, angles=2 * options.qk_rope_head_dim)
-    return found + scores_saved(tokens, heads, None)
+    scores = scores_saved(tokens, heads, options.window_size)
+    return found + (scores if options.window_size is None else scores[:-1])  # all layers have one mask of a window

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFWriter, get_tensor_name_map
 
-from tests.checkpoints.gguf import attention, delta, experts, recurrent, taken
+from tests.checkpoints.gguf import attention, delta, experts, fused, gemma4, recurrent, scaled, taken
 from tests.checkpoints.gguf.writing import Conversion, add, finish, fixture, place, same, stacked, usual
 from tests.families.models import FIXTURES
 
@@ -24,7 +24,8 @@ def write(name: str, path: Path, kind: str | None = None) -> None:
     writer = GGUFWriter(path, MODEL_ARCH_NAMES[conversion.architecture])
     for key, value in conversion.keys(config).items():
         add(writer, f"{writer.arch}.{key}", value)
-    count = config.get("num_hidden_layers") or len(config["layers_block_type"])
+    names = ("num_hidden_layers", "num_layers", "n_layer")
+    count = next((config[name] for name in names if name in config), None) or len(config["layers_block_type"])
     table = get_tensor_name_map(conversion.architecture, count)
     tensors = dict(stacked(fixture(name)))
     for published, array in tensors.items():
@@ -49,6 +50,8 @@ CONVERSIONS = {
     "gemma": Conversion(MODEL_ARCH.GEMMA, usual, attention.plus_one),
     "gemma2": Conversion(MODEL_ARCH.GEMMA2, attention.gemma2_keys, attention.plus_one),
     "gemma3_text": Conversion(MODEL_ARCH.GEMMA3, attention.gemma3_keys, attention.plus_one),
+    "gemma4_text": Conversion(MODEL_ARCH.GEMMA4, gemma4.keys, gemma4.tensors, gemma4.factors),
+    "gemma4_text_moe": Conversion(MODEL_ARCH.GEMMA4, gemma4.keys, gemma4.tensors, gemma4.factors),
     "phi3": Conversion(MODEL_ARCH.PHI3, attention.phi3_keys, same, attention.phi3_factors),
     "mamba": Conversion(MODEL_ARCH.MAMBA, recurrent.mamba_keys, recurrent.mamba),
     "falcon_mamba": Conversion(MODEL_ARCH.MAMBA, recurrent.mamba_keys, recurrent.mamba),
@@ -84,6 +87,29 @@ CONVERSIONS = {
     "hunyuan_v1_moe": Conversion(MODEL_ARCH.HUNYUAN_MOE, taken.hunyuan_moe_keys, same),
     "dots1": Conversion(MODEL_ARCH.DOTS1, taken.dots1_keys, taken.bias_named),
     "minimax_m2": Conversion(MODEL_ARCH.MINIMAXM2, taken.minimax_m2_keys, taken.bias_named),
+    "kimi_linear": Conversion(MODEL_ARCH.KIMI_LINEAR, experts.kimi_linear_keys, experts.kimi_linear),
+    "ministral3": Conversion(MODEL_ARCH.MISTRAL3, fused.ministral3_keys, attention.llama),
+    "qwen3_vl": Conversion(MODEL_ARCH.QWEN3VL, fused.qwen3_vl_keys, same),
+    "qwen3_vl_moe": Conversion(MODEL_ARCH.QWEN3VLMOE, fused.qwen3_vl_moe_keys, fused.qwen3_vl_moe),
+    "gpt2": Conversion(MODEL_ARCH.GPT2, fused.gpt2_keys, fused.gpt2),
+    "gpt_neox": Conversion(MODEL_ARCH.GPTNEOX, fused.gpt_neox_keys, fused.gpt_neox),
+    "jamba": Conversion(MODEL_ARCH.JAMBA, fused.jamba_keys, fused.jamba),
+    "olmo": Conversion(MODEL_ARCH.OLMO, fused.olmo_keys, fused.olmo),
+    "olmoe": Conversion(MODEL_ARCH.OLMOE, fused.olmoe_keys, same),
+    "exaone": Conversion(MODEL_ARCH.EXAONE, fused.exaone_keys, same, fused.exaone_factors),
+    "exaone_moe": Conversion(MODEL_ARCH.EXAONE_MOE, fused.exaone_moe_keys, taken.bias_named, experts.predictor),
+    "bailing_moe": Conversion(MODEL_ARCH.BAILINGMOE2, fused.bailing_moe_keys, fused.bailing_moe),
+    "llama4_text": Conversion(MODEL_ARCH.LLAMA4, scaled.llama4_keys, scaled.llama4),
+    "afmoe": Conversion(MODEL_ARCH.AFMOE, scaled.afmoe_keys, scaled.afmoe),
+    "minicpm": Conversion(MODEL_ARCH.MINICPM, scaled.minicpm_keys, scaled.minicpm),
+    "minicpm3": Conversion(MODEL_ARCH.MINICPM3, scaled.minicpm3_keys, same),
+    "plamo2": Conversion(MODEL_ARCH.PLAMO2, scaled.plamo2_keys, scaled.plamo2),
+    "qwen2_vl": Conversion(MODEL_ARCH.QWEN2VL, scaled.qwen2_vl_keys, scaled.text_alone),
+    "plamo3": Conversion(MODEL_ARCH.PLAMO3, scaled.plamo3_keys, scaled.plamo3),
+    "nemotron": Conversion(MODEL_ARCH.NEMOTRON, scaled.nemotron_keys, attention.plus_one),
+    "jais2": Conversion(MODEL_ARCH.JAIS2, scaled.jais2_keys, same),
+    "mistral4": Conversion(MODEL_ARCH.MISTRAL4, experts.deepseek_keys, scaled.mistral4),
+    "mimo_v2_flash": Conversion(MODEL_ARCH.MIMO2, scaled.mimo2_keys, scaled.mimo2, experts.predictor),
     "nemotron_h_published": Conversion(MODEL_ARCH.NEMOTRON_H_MOE, recurrent.nemotron_h_keys, recurrent.nemotron_h),
     "falcon_h1": Conversion(MODEL_ARCH.FALCON_H1, recurrent.falcon_h1_keys, recurrent.falcon_h1),
     "rwkv7": Conversion(MODEL_ARCH.RWKV7, recurrent.rwkv7_keys, recurrent.rwkv7, recurrent.rwkv7_shares),
@@ -98,6 +124,8 @@ LOST = {
     "gemma3_text": [
         "dims.query_pre_attn_scalar=24", "dims.sliding_window_pattern=3", "dims.rope_local_base_freq=5000.0",
     ],
+    "gemma4_text": ["dims.rope_parameters.full_attention.fraction=0.5"],
+    "gemma4_text_moe": ["dims.rope_parameters.full_attention.fraction=0.5"],
     "phi3": ["dims.rope_scaling.max_position_embeddings=64"],
     "falcon_mamba": ["dims.mixer_rms_eps=0.001"],
     "mamba2": ["dims.time_step_limit=[0.002, 0.2]"],
@@ -113,5 +141,23 @@ LOST = {
     "ernie4_5_moe": ["dims.moe_layer_end_index=4"],
     "hunyuan_v1_moe": ["dims.moe_topk=[3, 2, 3]"],
     "dots1": ["dims.sliding_window=8", "dims.max_window_layers=2"],
+    "kimi_linear": ["dims.n_group=4"],
+    "ministral3": ["dims.rope_scaling.mscale=1.0", "dims.sliding_window=24"],
+    "qwen3_vl_moe": ["dims.decoder_sparse_step=2"],
+    "gpt_neox": ["dims.rope_theta=25000.0"],
+    "olmoe": ["dims.norm_topk_prob=true", "dims.rms_norm_eps=3e-5"],
+    "llama4_text": [
+        "dims.attention_chunk_size=9", "dims.no_rope_layer_interval=3", "dims.floor_scale=7", "dims.attn_scale=0.4",
+    ],
+    "afmoe": ["dims.global_attn_every_n_layers=3"],
+    "minicpm3": [
+        "dims.scale_emb=3", "dims.scale_depth=0.9", "dims.dim_model_base=24", "dims.rope_theta=20000.0",
+        "dims.rope_scaling={type: yarn, factor: 4.0, original_max_position_embeddings: 64, mscale: 0.7, "
+        "mscale_all_dim: 1.3}",
+    ],
+    "plamo2": ["dims.attention_window_size=50", "dims.full_attention_idx=[1]"],
+    "qwen2_vl": ["dims.use_sliding_window=true", "dims.sliding_window=12", "dims.max_window_layers=2"],
+    "mistral4": ["dims.rope_scaling.mscale=1.0", "dims.query_growth=0.3"],
+    "mimo_v2_flash": ["dims.norm_topk_prob=false", "dims.routed_scaling_factor=1.7"],
     "nemotron_h_published": ["dims.time_step_limit=[0.001, null]"],
 }  # fmt: skip

@@ -101,3 +101,28 @@ def predictor(config: Config) -> Arrays:
 
 def glm4_moe(name: str, array: np.ndarray, config: Config) -> Changed:
     yield name.replace("e_score_correction_bias", "e_score_correction.bias"), array
+
+
+# Kimi, with delta attention between.
+
+
+def kimi_linear_keys(config: Config) -> dict[str, Any]:
+    """Of groups only how many are used is written."""
+    kinds = config["layer_types"]
+    names = {"n_routed_experts": "num_experts", "n_shared_experts": "num_shared_experts"}
+    names |= {"num_experts_per_tok": "num_experts_per_token"}
+    read = config | {name: config[other] for name, other in names.items()} | {"rope_parameters": {}}
+    return deepseek_keys({**read, "first_k_dense_replace": config["mlp_layer_types"].count("dense")}) | {
+        "attention.head_count_kv": [1 if kind == "full_attention" else 0 for kind in kinds],
+        "ssm.conv_kernel": config["linear_conv_kernel_dim"],
+        "kda.head_dim": config["linear_head_dim"],
+        "expert_gating_func": 2,
+    }
+
+
+def kimi_linear(name: str, array: np.ndarray, config: Config) -> Changed:
+    if name.endswith("_conv1d.weight"):
+        array = array.reshape(1, array.shape[0], 1, array.shape[-1])
+    elif name.endswith(".A_log"):
+        array = -np.exp(array)
+    yield from deepseek(name.replace(".dt_bias", ".dt_proj.bias"), array, config)

@@ -8,7 +8,7 @@ import pytest
 from gguf import MODEL_ARCH
 
 from axon_compose import load
-from tests.checkpoints.gguf import converted, delta, experts
+from tests.checkpoints.gguf import converted, delta, experts, scaled
 from tests.checkpoints.gguf.converted import LOST, write
 from tests.checkpoints.gguf.writing import Conversion
 from tests.families.models import difference, expected
@@ -31,6 +31,11 @@ _OLDER = Conversion(MODEL_ARCH.DEEPSEEK2, experts.deepseek_older_keys, experts.d
             "qwen3_next",
             Conversion(MODEL_ARCH.QWEN3NEXT, delta.qwen3_next_keys, delta.qwen3_next_older),
             "qwen3_next",
+        ),
+        (
+            "mimo_v2_flash",
+            Conversion(MODEL_ARCH.MIMO2, scaled.mimo2_keys, scaled.mimo2_fused, scaled.mimo2_qkv),
+            "mimo_v2_flash",
         ),
     ],
 )
