@@ -208,9 +208,9 @@ class _Device:
     def _mask(self, use: Use, child: int, length: int) -> Any:
         """A mask out of the component's own cache: that which the group's first layer has may not be written here."""
         group, slot = self._plan.masks[use.masks[child]], use.slot
-        if slot is not None and isinstance(use.cache, Composite):
-            slot = (*slot, child)
-        return make_mask(replace(group, slot=slot), self._caches, length)
+        if slot is not None:
+            group = replace(group, slot=(*slot, child) if isinstance(use.cache, Composite) else slot)
+        return make_mask(group, self._caches, length)
 
     def check_caches(self) -> None:
         for use in self._uses if self._caches else ():
