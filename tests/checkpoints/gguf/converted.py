@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFWriter, get_tensor_name_map
 
-from tests.checkpoints.gguf import attention, delta, experts, fused, gemma4, recurrent, scaled, taken
+from tests.checkpoints.gguf import attention, delta, experts, fused, gemma4, layered, recurrent, scaled, taken
 from tests.checkpoints.gguf.writing import Conversion, add, finish, fixture, place, same, stacked, usual
 from tests.families.models import FIXTURES
 
@@ -109,6 +109,10 @@ CONVERSIONS = {
     "nemotron": Conversion(MODEL_ARCH.NEMOTRON, scaled.nemotron_keys, attention.plus_one),
     "jais2": Conversion(MODEL_ARCH.JAIS2, scaled.jais2_keys, same),
     "mistral4": Conversion(MODEL_ARCH.MISTRAL4, experts.deepseek_keys, scaled.mistral4),
+    "falcon": Conversion(MODEL_ARCH.FALCON, layered.falcon_keys, layered.falcon),
+    "falcon_two_norms": Conversion(MODEL_ARCH.FALCON, layered.falcon_keys, layered.falcon),
+    "stablelm": Conversion(MODEL_ARCH.STABLELM, layered.stablelm_keys, layered.stablelm, layered.stablelm_norms),
+    "stablelm_parallel": Conversion(MODEL_ARCH.STABLELM, layered.stablelm_keys, layered.stablelm),
     "mimo_v2_flash": Conversion(MODEL_ARCH.MIMO2, scaled.mimo2_keys, scaled.mimo2, experts.predictor),
     "nemotron_h_published": Conversion(MODEL_ARCH.NEMOTRON_H_MOE, recurrent.nemotron_h_keys, recurrent.nemotron_h),
     "falcon_h1": Conversion(MODEL_ARCH.FALCON_H1, recurrent.falcon_h1_keys, recurrent.falcon_h1),
@@ -158,6 +162,10 @@ LOST = {
     "plamo2": ["dims.attention_window_size=50", "dims.full_attention_idx=[1]"],
     "qwen2_vl": ["dims.use_sliding_window=true", "dims.sliding_window=12", "dims.max_window_layers=2"],
     "mistral4": ["dims.rope_scaling.mscale=1.0", "dims.query_growth=0.3"],
+    "falcon": ["dims.rope_theta=9000.0"],
+    "falcon_two_norms": ["dims.rope_theta=9000.0"],
+    "stablelm": ["dims.rope_theta=20000.0"],
+    "stablelm_parallel": ["dims.rope_theta=5000.0", "dims.rope_scaling={type: linear, factor: 4.0}"],
     "mimo_v2_flash": ["dims.norm_topk_prob=false", "dims.routed_scaling_factor=1.7"],
     "nemotron_h_published": ["dims.time_step_limit=[0.001, null]"],
 }  # fmt: skip
