@@ -86,8 +86,10 @@ class Maker:
         found: dict[str, mx.array] = {}
         if made.base is not None and made.transfer is None:
             wanted = [name for name in names if name in made.pieces and name not in made.zeroed]
+            found = {name: rows for name in wanted if (rows := self._cut(made, name)) is not None}
+            wanted = [name for name in wanted if name not in found]
             base = self.values(made.base, {source for name in wanted for source in made.pieces[name].sources})
-            found = {name: self._gathered(made, name, base[made.pieces[name].sources[0]]) for name in wanted}
+            found |= {name: self._gathered(made, name, base[made.pieces[name].sources[0]]) for name in wanted}
         elif made.base is not None and made.transfer is not None:
             pieces = self._transferred(made)
             found = {name: self._rounded(made, name, mx.array(pieces.pop(name))) for name in list(pieces)}
@@ -100,6 +102,27 @@ class Maker:
             if name in made.zeroed:
                 found[name] = self._rounded(made, name, mx.zeros(made.use.params[name]))
         return {name: self._with_noise(made, name, found.pop(name)) for name in list(found)}
+
+    def _cut(self, made: Made, name: str) -> mx.array | None:
+        """The rows of the tokens that stay, out of the pieces of a large table; None of any other parameter."""
+        base, (source, *_) = made.base, made.pieces[name].sources
+        single = made.axes.get(name) == 0 and all(len(row) == 1 for row in made.rows)
+        if not single or not isinstance(base, Kept) or len(base.use.params[source]) != 2:
+            return None
+        full = f"{base.use.path}.{source}"
+        pieces = self.parameters.pieces(full, self.plan.dtypes[full])
+        if pieces is None:
+            return None
+        wanted = np.array([row[0] for row in made.rows])
+        order = np.argsort(wanted, kind="stable")
+        found, first = [], 0
+        for piece in pieces:
+            begin, end = np.searchsorted(wanted[order], [first, first + len(piece)])
+            if begin < end:
+                found.append(piece[mx.array(wanted[order[begin:end]] - first)])
+                mx.eval(found[-1])
+            first += len(piece)
+        return mx.concatenate(found)[mx.array(np.argsort(order))]
 
     @staticmethod
     def _gathered(made: Made, name: str, value: mx.array) -> mx.array:

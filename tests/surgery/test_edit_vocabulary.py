@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from tokenizers import Tokenizer
 import axon_compose
 from axon_compose import ArchitectureError
 from axon_compose.checkpoints.trained import load_model
+from axon_compose.checkpoints.weights import _pieces, _some
 from axon_compose.learn.data._tokens import _train
+from axon_compose.surgery import perform
+from axon_compose.surgery._making import Made
 from tests.surgery.edits import changed, edited, performed
 
 TEXT = "the cat sat on the mat; the dog lay on the log, and the bird was heard in the third yard. "
@@ -57,6 +61,34 @@ def test_the_tokens_of_a_text_are_kept(folder: Path, tmp_path: Path) -> None:
     config, old = (json.loads((place / "config.json").read_text()) for place in (target, folder))
     assert kept[config["eos_token_id"]] == old["eos_token_id"]
     assert config["vocab_size"] == len(kept)
+
+
+@pytest.mark.parametrize("order", ["sorted", "any"])
+def test_rows_are_taken_out_of_pieces_of_the_table(
+    order: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same file as of the whole table, which is not in memory at any time."""
+    edit = {"vocabulary": {"corpus": str(folder.parent / "text.txt")}}
+
+    def weights(name: str) -> bytes:
+        plan = edited(folder, edit)
+        if order == "any":
+            makings = {path: shuffled(making) for path, making in plan.makings.items()}
+            plan = replace(plan, makings=makings)
+        return (perform(plan, tmp_path / name) / "model.safetensors").read_bytes()
+
+    whole = weights("whole")
+    monkeypatch.setattr(_pieces, "PIECE", 33 * 32)
+    monkeypatch.setattr(_some, "put_together", None)
+    assert weights("pieces") == whole
+
+
+def shuffled(making: Any) -> Any:
+    """The tokens in another order, one of them twice."""
+    if not isinstance(making, Made) or not making.axes:
+        return making
+    rows = [making.rows[index] for index in np.random.default_rng(0).permutation(len(making.rows))]
+    return replace(making, rows=(*rows[:-1], rows[0]))
 
 
 def test_a_plan_says_which_rows(folder: Path) -> None:
