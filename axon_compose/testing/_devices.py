@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -174,11 +174,9 @@ class _Device:
         before = deepcopy(self._caches)
         try:
             values: dict[str, Any] = {"offset": start, "tokens": tokens}
-            groups = {index for use in self._uses for index in use.masks}
-            masks = {index: make_mask(self._plan.masks[index], self._caches, x.shape[1]) for index in groups}
             for use, module in zip(self._uses, self._modules, strict=True):
                 self._meetings.where, published = use.path, dict[str, Any]()
-                out = self._call(use, module, x, values, masks, published)
+                out = self._call(use, module, x, values, published)
                 values |= {f"{place(use)}.{name}": value for name, value in published.items()}
             mx.eval(out, list(values.values()), [cache.state for cache in self._caches or () if cache is not None])
         except _Waiting:
@@ -192,14 +190,13 @@ class _Device:
         module: Any,
         x: mx.array,
         values: Mapping[str, Any],
-        masks: Mapping[int, Any],
         published: dict[str, Any],
     ) -> Any:
         if use.spec.kind == "head":
             return module(x, self._modules[0])
         arguments = {name: values[source] for name, source in use.reads.items()}
         if use.masks:
-            own = tuple(masks[index] for index in use.masks)
+            own = tuple(self._mask(use, child, x.shape[1]) for child in range(len(use.masks)))
             arguments["mask"] = own[0] if len(own) == 1 else own
         if use.slot is not None:
             arguments["cache"] = None if self._caches is None else self._caches[use.slot[0]]
@@ -207,6 +204,13 @@ class _Device:
             arguments["publish"] = published.__setitem__
         out = module(values["tokens"] if use.spec.kind == "embedding" else x, **arguments)
         return out[0] if isinstance(out, tuple) else out
+
+    def _mask(self, use: Use, child: int, length: int) -> Any:
+        """A mask out of the component's own cache: that which the group's first layer has may not be written here."""
+        group, slot = self._plan.masks[use.masks[child]], use.slot
+        if slot is not None:
+            group = replace(group, slot=(*slot, child) if isinstance(use.cache, Composite) else slot)
+        return make_mask(group, self._caches, length)
 
     def check_caches(self) -> None:
         for use in self._uses if self._caches else ():

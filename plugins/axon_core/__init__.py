@@ -43,6 +43,7 @@ def axon_components() -> Iterator[ComponentSpec]:
         residual_gains,
         rg_lru,
         rwkv7,
+        self_gated_norm,
         short_conv,
         side_input,
         side_transformer,
@@ -51,6 +52,7 @@ def axon_components() -> Iterator[ComponentSpec]:
 
     for family in (
         norms,
+        self_gated_norm,
         embedding,
         attention,
         latent_attention,
