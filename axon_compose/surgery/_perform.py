@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -156,15 +156,16 @@ def edit_record(plan: SurgeryPlan, home: Path) -> dict[str, Any]:
     return Edited(origins, tuple(path for path in paths if path in changed), vocabulary, tuple(edits)).to_dict()
 
 
-def _measured(plan: SurgeryPlan, allow_large: bool) -> Mapping[str, Mapping[str, Any]]:
-    """What the transfers of a plan need, if they need something: the source runs for it, unless it has done so."""
+def _measured(plan: SurgeryPlan, allow_large: bool) -> dict[str, dict[str, Any]]:
+    """What the transfers of a plan need, if they need something: the source runs for it."""
     wanted = plan.needs()
-    if plan.measured is not None or not wanted:
-        return plan.measured or {}
+    if not wanted:
+        return {}
     from axon_compose.surgery._figures import Figures
 
     assert plan.weights is not None
-    return Figures(plan.source, plan.weights, plan.texts, allow_large=allow_large).of(wanted)
+    assert plan.load_plan is not None
+    return Figures(plan.source, plan.weights, plan.load_plan, plan.texts, allow_large=allow_large).of(wanted)
 
 
 def _peak(plan: SurgeryPlan) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from math import prod
 from pathlib import Path
@@ -26,7 +26,6 @@ from axon_compose.surgery._steps import USUAL, Share, Step, dtypes_of, steps_of,
 from axon_compose.surgery.document import EditText, read_edits
 
 if TYPE_CHECKING:
-    from axon_compose.surgery._figures import Figures
     from axon_compose.surgery._tokens import NewTokens
 
 __all__ = ["TEXTS", "Share", "Step", "SurgeryPlan", "makings_of", "plan_edit"]
@@ -54,8 +53,6 @@ class SurgeryPlan(Shown):
         unchanged: That the weights are the ones whose headers were read.
         texts: What is measured on, where a transfer needs that.
         tokens: Other tokens, if the vocabulary changes.
-        measured: What its transfers need of the source, by the paths of its components, if the source has run for the
-            plan; else it runs for that when the plan is performed.
     """
 
     source: Compiled
@@ -72,7 +69,6 @@ class SurgeryPlan(Shown):
     unchanged: Unchanged | None = field(default=None, repr=False)
     texts: tuple[str, ...] = TEXTS
     tokens: NewTokens | None = field(default=None, repr=False)
-    measured: Mapping[str, Mapping[str, Any]] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         sums = self.totals()
@@ -182,8 +178,9 @@ def plan_edit(
         packed, load_plan = len(load_plan.quantized) + load_plan.unpacked, load_plan.unpacked_all()
     draft = Draft(source, registry)
     draft.data["name"] = text.file.name or source.name
-    figures = cache(partial(_figures, source, place, tuple(texts), allow_large))
-    influence = None if place is None else cache(lambda: figures().influence())
+    influence = None
+    if place is not None and load_plan is not None:
+        influence = cache(partial(_influence, source, place, load_plan, tuple(texts), allow_large))
     apply_edits(draft, text, registry, problems, seed=seed, influence=influence, home=place)
     problems.raise_if_any()
     origins = tuple(layer.origin for layer in draft.layers)
@@ -193,7 +190,7 @@ def plan_edit(
     dtypes = dtypes_of(source.plan(), load_plan, dtype)
     usual = dtype or usual_dtype(source.plan(), dtypes)
     steps = tuple(steps_of(edited.plan(), makings, dtypes, usual))
-    plan = SurgeryPlan(
+    return SurgeryPlan(
         source,
         edited,
         steps,
@@ -209,15 +206,14 @@ def plan_edit(
         tuple(texts),
         draft.tokens,
     )
-    # the model that has run is there once, and not any more when the plan is performed
-    return replace(plan, measured=figures().of(plan.needs())) if figures.cache_info().currsize else plan
 
 
-def _figures(source: Compiled, weights: Path | None, texts: Sequence[str], allow_large: bool) -> Figures:
+def _influence(
+    source: Compiled, weights: Path, load_plan: LoadPlan, texts: Sequence[str], allow_large: bool
+) -> list[float]:
     from axon_compose.surgery._figures import Figures  # which runs the model
 
-    assert weights is not None
-    return Figures(source, weights, texts, allow_large=allow_large)
+    return Figures(source, weights, load_plan, texts, allow_large=allow_large).influence()
 
 
 def _source(text: EditText, weights: str | Path | None, registry: Registry) -> tuple[Compiled, Path | None]:
