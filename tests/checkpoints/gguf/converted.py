@@ -24,7 +24,7 @@ def write(name: str, path: Path, kind: str | None = None) -> None:
     writer = GGUFWriter(path, MODEL_ARCH_NAMES[conversion.architecture])
     for key, value in conversion.keys(config).items():
         add(writer, f"{writer.arch}.{key}", value)
-    names = ("num_hidden_layers", "num_layers", "n_layer")
+    names = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
     count = next((config[name] for name in names if name in config), None) or len(config["layers_block_type"])
     table = get_tensor_name_map(conversion.architecture, count)
     tensors = dict(stacked(fixture(name)))
@@ -113,6 +113,10 @@ CONVERSIONS = {
     "falcon_two_norms": Conversion(MODEL_ARCH.FALCON, layered.falcon_keys, layered.falcon),
     "stablelm": Conversion(MODEL_ARCH.STABLELM, layered.stablelm_keys, layered.stablelm, layered.stablelm_norms),
     "stablelm_parallel": Conversion(MODEL_ARCH.STABLELM, layered.stablelm_keys, layered.stablelm),
+    "deepseek": Conversion(MODEL_ARCH.DEEPSEEK, scaled.deepseek_moe_keys, scaled.deepseek_moe),
+    "bloom": Conversion(MODEL_ARCH.BLOOM, layered.bloom_keys, layered.bloom),
+    "mpt": Conversion(MODEL_ARCH.MPT, layered.mpt_keys, same),
+    "gpt_bigcode": Conversion(MODEL_ARCH.STARCODER, layered.starcoder_keys, same),
     "mimo_v2_flash": Conversion(MODEL_ARCH.MIMO2, scaled.mimo2_keys, scaled.mimo2, experts.predictor),
     "nemotron_h_published": Conversion(MODEL_ARCH.NEMOTRON_H_MOE, recurrent.nemotron_h_keys, recurrent.nemotron_h),
     "falcon_h1": Conversion(MODEL_ARCH.FALCON_H1, recurrent.falcon_h1_keys, recurrent.falcon_h1),
@@ -166,6 +170,8 @@ LOST = {
     "falcon_two_norms": ["dims.rope_theta=9000.0"],
     "stablelm": ["dims.rope_theta=20000.0"],
     "stablelm_parallel": ["dims.rope_theta=5000.0", "dims.rope_scaling={type: linear, factor: 4.0}"],
+    "deepseek": ["dims.moe_layer_freq=2"],
+    "mpt": ["dims.softmax_scale=0.4"],
     "mimo_v2_flash": ["dims.norm_topk_prob=false", "dims.routed_scaling_factor=1.7"],
     "nemotron_h_published": ["dims.time_step_limit=[0.001, null]"],
 }  # fmt: skip

@@ -1,6 +1,7 @@
-"""How llama.cpp converts Falcon and StableLM, whose norms have means: keys of the metadata, and tensors.
+"""How llama.cpp converts older families, whose norms have means: keys of the metadata, and what happens to a tensor.
 
-Source: llama.cpp, `conversion/falcon.py` and `stablelm.py`. Neither writes the base of rotary positions.
+Source: llama.cpp, `conversion/falcon.py`, `stablelm.py`, `bloom.py`, `mpt.py` and `starcoder.py`. The first two do not
+write the base of rotary positions.
 """
 
 from __future__ import annotations
@@ -55,6 +56,43 @@ def stablelm_norms(config: Config) -> Arrays:
         )
         for layer in range(config["num_hidden_layers"])
         for kind, count in counts.items()
+    }
+
+
+def bloom_keys(config: Config) -> dict[str, Any]:
+    return _layers(config["hidden_size"], config["n_layer"], config["n_head"], config["layer_norm_epsilon"]) | {
+        "attention.head_count_kv": config["n_head"]
+    }
+
+
+def bloom(name: str, array: np.ndarray, config: Config) -> Changed:
+    if ".query_key_value." in name:
+        heads = array.reshape(config["n_head"], 3, -1, *array.shape[1:])
+        array = heads.swapaxes(0, 1).reshape(array.shape)
+    yield name.removeprefix("transformer."), array
+
+
+def mpt_keys(config: Config) -> dict[str, Any]:
+    attention = config["attn_config"]
+    return _layers(config["d_model"], config["n_layers"], config["n_heads"], 1e-5) | {
+        "attention.clamp_kqv": attention["clip_qkv"],
+        "attention.max_alibi_bias": float(attention["alibi_bias_max"]),
+    }
+
+
+def starcoder_keys(config: Config) -> dict[str, Any]:
+    return _layers(config["n_embd"], config["n_layer"], config["n_head"], config["layer_norm_epsilon"]) | {
+        "attention.head_count_kv": 1
+    }
+
+
+def _layers(width: int, layers: int, heads: int, eps: float) -> dict[str, Any]:
+    return {
+        "embedding_length": width,
+        "feed_forward_length": 4 * width,
+        "block_count": layers,
+        "attention.head_count": heads,
+        "attention.layer_norm_epsilon": eps,
     }
 
 

@@ -1,7 +1,7 @@
 """How llama.cpp converts families whose embeddings, branches, norms or scores are scaled.
 
-Source: llama.cpp, `conversion/llama.py`, `afmoe.py`, `minicpm.py`, `plamo.py`, `nemotron.py`, `jais.py`, `mistral3.py`,
-`mimo.py` and `qwenvl.py`.
+Source: llama.cpp, `conversion/llama.py`, `deepseek.py`, `afmoe.py`, `minicpm.py`, `plamo.py`, `nemotron.py`, `jais.py`,
+`mistral3.py`, `mimo.py` and `qwenvl.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.checkpoints.gguf.attention import experts, llama_keys
+from tests.checkpoints.gguf.attention import experts, llama, llama_keys
 from tests.checkpoints.gguf.experts import deepseek
 from tests.checkpoints.gguf.fused import olmo
 from tests.checkpoints.gguf.writing import Arrays, Changed, Config, fixture, usual
@@ -25,6 +25,24 @@ def llama4_keys(config: Config) -> dict[str, Any]:
         "interleave_moe_layer_step": config["interleave_moe_layer_step"],
         "expert_feed_forward_length": config["intermediate_size"],
     }
+
+
+def deepseek_moe_keys(config: Config) -> dict[str, Any]:
+    """Every layer after the first dense ones is taken to be sparse, as in the published model."""
+    return llama_keys(config) | {
+        "rope.scaling.type": "none",
+        "leading_dense_block_count": config["first_k_dense_replace"],
+        "expert_count": config["n_routed_experts"],
+        "expert_used_count": config["num_experts_per_tok"],
+        "expert_shared_count": config["n_shared_experts"],
+        "expert_feed_forward_length": config["moe_intermediate_size"],
+        "expert_weights_scale": 1.0,
+    }
+
+
+def deepseek_moe(name: str, array: np.ndarray, config: Config) -> Changed:
+    """The fixture is of mlx-lm, which stacks experts too."""
+    yield from llama(name.replace(".switch_mlp.", ".experts."), array, config)
 
 
 def llama4(name: str, array: np.ndarray, config: Config) -> Changed:
