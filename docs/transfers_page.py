@@ -59,6 +59,11 @@ _RECIPES: Final = (
         "the queries share them, not one after the other",
     ),
     (
+        "Goldstein et al. 2025, RADLADS (arXiv:2505.03005)",
+        "for an RWKV-7 of their own: the matrices that have a counterpart, all else as for training from the start",
+        "for RWKV-7 as published, the same matrices; no part of the token before, slow decays, a gate of one",
+    ),
+    (
         "Gu et al. 2025, Jet-Nemotron (arXiv:2508.15884)",
         "all but the attention kept and frozen, the layers that keep attention found by search",
         "layers are chosen by their rank, all else is kept",

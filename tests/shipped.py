@@ -17,6 +17,7 @@ ALL: Final = sorted(path.stem for path in data_dir("architectures").glob("*.yaml
 #: that brings something new is added.
 VARIED: Final = [
     "apertus",
+    "axk2",
     "baichuan_m1",
     "bailing_moe_linear",
     "bailing_moe_v3",
@@ -24,6 +25,7 @@ VARIED: Final = [
     "cohere2_moe",
     "deepseek_v2",
     "deepseek_v4",
+    "dots3_note_text",
     "exaone4",
     "falcon_h1",
     "falcon_mamba",

@@ -22,6 +22,7 @@ from axon_compose.checkpoints.files import (
 )
 from axon_compose.checkpoints.files import _disk as disk
 from axon_compose.checkpoints.files._record import dump_json, record_of
+from axon_compose.checkpoints.files._tokenizer_class import forced_class
 from axon_compose.checkpoints.huggingface import (
     with_missing,
 )
@@ -97,7 +98,7 @@ def export(
         "name": built.plan.name,
         "exported": kind,
         "model_type": config["model_type"],
-        "upstream_faults": _upstream_faults(kind, config, faults),
+        "upstream_faults": [*_upstream_faults(kind, config, faults), *_split_otherwise(small, config["model_type"])],
         "versions": {name: version(name) for name in ("axon-compose", "mlx")},
     }
     with atomic_folder(target, force) as place, unchanged:
@@ -115,6 +116,14 @@ def _upstream_faults(kind: Kind, config: Mapping[str, Any], written: tuple[Upstr
     peer = "mlx-lm" if kind == "mlx-lm" else "transformers"
     found = faults_of(peer, config, config.get("max_position_embeddings") or 1, written)
     return [fault.to_dict() for fault in found if fault.name not in _OF_OTHER_LAYOUT]
+
+
+def _split_otherwise(files: Mapping[str, bytes], model_type: str) -> Iterator[dict[str, str]]:
+    """That a tokenizer which is not the stock model's splits text as that one's class does."""
+    described = json.loads(files.get("tokenizer_config.json", b"{}"))
+    if "tokenizer.json" in files and (name := forced_class(described, model_type)):
+        what = f"text is split as `{name}` does, which takes vocabulary and merges alone of tokenizer.json"
+        yield {"name": "tokenizer-class", "owner": "transformers", "what": what, "right": "what tokenizer.json says"}
 
 
 def _quantization(save_plan: SavePlan) -> dict[str, Any]:

@@ -11,12 +11,14 @@ from typing import Any
 
 from mlx.utils import tree_flatten
 
+from axon_compose.checkpoints.adapters import rounded_note
 from axon_compose.checkpoints.built import is_adapter, is_built, model_folder, read_built
 from axon_compose.checkpoints.files import MAX_SHARD_BYTES, check_space, check_target, require, write_folder
 from axon_compose.checkpoints.files._copied_tokenizer import has_tokenizer
 from axon_compose.checkpoints.files._generation import generation_of
 from axon_compose.checkpoints.files._shards import NotComputed
 from axon_compose.checkpoints.files._tokenizer import is_tokenizer_of, tokenizer_files, tokenizer_folder
+from axon_compose.checkpoints.files._tokenizer_files import TokenizerFiles
 from axon_compose.checkpoints.folder_config import folder_config
 from axon_compose.checkpoints.gguf._path import is_gguf
 from axon_compose.checkpoints.trained import load_trained
@@ -85,7 +87,7 @@ def write_model(
     plan = architecture.plan()
     home = weights and model_folder(weights)
     tokenizer = tokenizer or (usual_tokenizer(home) if home else "bytes")
-    check_write(
+    files = check_write(
         plan,
         target,
         dtype=dtype or "float32",
@@ -117,6 +119,8 @@ def write_model(
             config[CONFIG_KEY]["tensors"] = origin
         if load_plan.unpacked:
             notes.append(unpacked_note(load_plan, dtype))
+        if is_adapter(weights) and (note := rounded_note(load_plan, weights)):
+            notes.append(note)
     tensors = folder_tensors(model)
     del model  # the writer must be the last to hold each tensor, so that it is freed once it is written
     with _blamed(plan, made=weights is None):
@@ -124,7 +128,7 @@ def write_model(
             target,
             config=config,
             tensors=tensors,
-            tokenizer=tokenizer,
+            tokenizer=files,
             generation=generation_of(home, tokenizer_folder(tokenizer)),
             build_record=folder_record(plan, config["torch_dtype"], seed if weights is None else None, quantize_bits)
             | {"notes": notes},
@@ -187,18 +191,22 @@ def check_write(
     force: bool = False,
     allow_large: bool = False,
     trained: bool = False,
-) -> None:
+) -> TokenizerFiles:
     """Raise what `write_model` would refuse, before anything is made; the arguments are those of `write_model`.
+
+    Returns:
+        The files of the tokenizer.
 
     Raises:
         CheckpointError: If the folder is taken, the tokenizer unusable, or memory or disk too small.
     """
     check_target(target, force)
-    tokenizer_files(tokenizer, plan.dims.vocab_size, trained=trained)
+    files = tokenizer_files(tokenizer, plan.dims.vocab_size, trained=trained)
     if not allow_large:
         require(_peak(plan, dtype), f"the largest tensor of `{plan.name}`", largest_parts(plan, dtype))
     # Quantised sizes depend on which rows the groups divide; the exact ones are compared before writing.
     check_space(target, weight_nbytes(plan, dtype) * (bits or 32) // 32)
+    return files
 
 
 def _peak(plan: Plan, dtype: str) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from axon_compose.checkpoints.edited import Edited
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.plan import Layer, Plan
 
-__all__ = ["changed_components", "edited_from"]
+__all__ = ["changed_components", "each_is_one", "edited_from", "other_tokens"]
 
 
 def edited_from(record: Edited | None, source: Plan, edited: Plan) -> Edited:
@@ -14,13 +16,10 @@ def edited_from(record: Edited | None, source: Plan, edited: Plan) -> Edited:
 
     Raises:
         CheckpointError: AX950 nobody has noted which layers belong together, or it is about another source; AX954 the
-            models do not have the same tokens.
+            edited one has tokens that are not one of the source each.
     """
-    if record is not None and record.vocabulary is not None:
-        message = f"`{edited.name}` has other tokens than `{source.name}`, so that it cannot learn its predictions"
-        raise CheckpointError(
-            "AX954", message, "let it learn from text: `axon-compose train DIR --data TEXT --out OUT`"
-        )
+    if record is not None and record.vocabulary is not None and not each_is_one(record.vocabulary):
+        raise other_tokens(edited.name, f"has tokens that are not one of `{source.name}` each")
     if record is None and len(source.layers) == len(edited.layers):
         return Edited(tuple(range(len(edited.layers))))
     if record is None:
@@ -30,6 +29,17 @@ def edited_from(record: Edited | None, source: Plan, edited: Plan) -> Edited:
         message = f"`{edited.name}` was not made of `{source.name}`, which has {len(source.layers)} layers"
         raise CheckpointError("AX950", message, "name the model that it was made of")
     return record
+
+
+def each_is_one(vocabulary: Sequence[int]) -> bool:
+    """Whether each token of a vocabulary is one of the source, and no two are the same."""
+    return min(vocabulary, default=0) >= 0 and len(set(vocabulary)) == len(vocabulary)
+
+
+def other_tokens(name: str, why: str) -> CheckpointError:
+    """AX954."""
+    message = f"`{name}` {why}, so that it cannot learn its predictions"
+    return CheckpointError("AX954", message, "let it learn from text: `axon-compose train DIR --data TEXT --out OUT`")
 
 
 def changed_components(record: Edited, source: Plan, edited: Plan) -> list[str]:

@@ -22,6 +22,7 @@ from axon_compose.learn.trainer import Trainer
 from axon_compose.surgery._changed import changed_components, edited_from
 from axon_compose.surgery._comparing import load_pair, names_of
 from axon_compose.surgery._healing import Healed, Monitor
+from axon_compose.surgery._kept_tokens import of_tokens
 from axon_compose.surgery._matching import LayerMatching, matched_layers, quiet_text
 from axon_compose.surgery.recipe import RECIPE, STEPS
 
@@ -53,6 +54,7 @@ def heal(
 
     First each changed layer learns by itself to give what the teacher's layer gives (`LayerMatching`), then the whole
     model to predict what the teacher predicts (`axon_compose.learn.Teaching`). What was not changed stays as it is.
+    A model with fewer tokens learns what the teacher predicts over these (`of_tokens`).
     Ctrl-C ends it after the step that is under way; what was learned is saved and can be continued.
 
     Args:
@@ -79,8 +81,8 @@ def heal(
         Receipts on held-out text before and after, and how the divergence fell.
 
     Raises:
-        CheckpointError: AX807 several processes were launched; AX953 there is nothing to heal; AX954 the models do not
-            have the same tokens; else as `axon_compose.learn.train` and `receipt_of`.
+        CheckpointError: AX807 several processes were launched; AX953 there is nothing to heal; AX954 the edited model
+            has tokens that are not one of the teacher each; else as `axon_compose.learn.train` and `receipt_of`.
         Diverged: AX803 the loss is not finite any more.
         ValueError: An argument is out of its range.
     """
@@ -95,6 +97,8 @@ def heal(
     if not allow_large:
         require_memory(model.plan, recipe)
     record = edited_from(record, source.plan, model.plan)
+    if record.vocabulary is not None:
+        source = of_tokens(source, record.vocabulary)
     changed = changed_components(record, source.plan, model.plan)
     if not freeze_rest(model, [*changed, *learn]):
         message = f"nothing in `{model.plan.name}` is other than in `{source.plan.name}`, but for layers that are gone"

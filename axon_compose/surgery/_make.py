@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final
@@ -39,14 +39,21 @@ class Maker:
         self.steps = {step.name: step for step in plan.steps}
         self._made: dict[str, mx.array] = {}
 
-    def take(self, path: str, name: str) -> mx.array:
+    def take(self, path: str, name: str) -> mx.array | Iterator[mx.array]:
         """A parameter of a component of the new model; asked for once.
 
         Args:
             path: The component's path.
             name: The parameter's name in it.
+
+        Returns:
+            The array; of a large one that is kept, its pieces (rows, K) in order.
         """
-        full = f"{path}.{name}"
+        full, making = f"{path}.{name}", self.plan.makings[path]
+        if isinstance(making, Kept):
+            pieces = self.parameters.pieces(f"{making.use.path}.{name}", self.steps[full].dtype)
+            if pieces is not None:
+                return pieces
         if full not in self._made:
             small = {key: value for key, value in self._made.items() if value.nbytes <= _SMALL}
             self._made = {}
@@ -71,16 +78,18 @@ class Maker:
         names = list(names)
         if isinstance(making, Kept):
             full = {f"{making.use.path}.{name}": name for name in names}
-            read = self.parameters.read(full)
-            return {full[name]: value.astype(getattr(mx, self.plan.dtypes[name])) for name, value in read.items()}
+            read = self.parameters.read({each: self.plan.dtypes[each] for each in full})
+            return {full[each]: value for each, value in read.items()}
         return {name: value for name, value in self._made_values(making, names).items() if name in set(names)}
 
     def _made_values(self, made: Made, names: Iterable[str]) -> dict[str, mx.array]:
         found: dict[str, mx.array] = {}
         if made.base is not None and made.transfer is None:
             wanted = [name for name in names if name in made.pieces and name not in made.zeroed]
+            found = {name: rows for name in wanted if (rows := self._cut(made, name)) is not None}
+            wanted = [name for name in wanted if name not in found]
             base = self.values(made.base, {source for name in wanted for source in made.pieces[name].sources})
-            found = {name: self._gathered(made, name, base[made.pieces[name].sources[0]]) for name in wanted}
+            found |= {name: self._gathered(made, name, base[made.pieces[name].sources[0]]) for name in wanted}
         elif made.base is not None and made.transfer is not None:
             pieces = self._transferred(made)
             found = {name: self._rounded(made, name, mx.array(pieces.pop(name))) for name in list(pieces)}
@@ -93,6 +102,27 @@ class Maker:
             if name in made.zeroed:
                 found[name] = self._rounded(made, name, mx.zeros(made.use.params[name]))
         return {name: self._with_noise(made, name, found.pop(name)) for name in list(found)}
+
+    def _cut(self, made: Made, name: str) -> mx.array | None:
+        """The rows of the tokens that stay, out of the pieces of a large table; None of any other parameter."""
+        base, (source, *_) = made.base, made.pieces[name].sources
+        single = made.axes.get(name) == 0 and all(len(row) == 1 for row in made.rows)
+        if not single or not isinstance(base, Kept) or len(base.use.params[source]) != 2:
+            return None
+        full = f"{base.use.path}.{source}"
+        pieces = self.parameters.pieces(full, self.plan.dtypes[full])
+        if pieces is None:
+            return None
+        wanted = np.array([row[0] for row in made.rows])
+        order = np.argsort(wanted, kind="stable")
+        found, first = [], 0
+        for piece in pieces:
+            begin, end = np.searchsorted(wanted[order], [first, first + len(piece)])
+            if begin < end:
+                found.append(piece[mx.array(wanted[order[begin:end]] - first)])
+                mx.eval(found[-1])
+            first += len(piece)
+        return mx.concatenate(found)[mx.array(np.argsort(order))]
 
     @staticmethod
     def _gathered(made: Made, name: str, value: mx.array) -> mx.array:

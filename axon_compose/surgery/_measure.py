@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.model import LanguageModel, module_at
-from axon_compose.plan import Use
+from axon_compose.plan import Plan, Use
 from axon_compose.proof.verify import layer_outputs
 from axon_compose.registry import Normal, matching
+from axon_compose.surgery._streamed import Streamed
 from axon_compose.surgery.texts import few_at_once
 
-__all__ = ["block_influence", "channel_importance", "expert_usage", "measured"]
+__all__ = ["block_influence", "channel_importance", "expert_usage", "measured", "streamed_influence"]
 
 Numbers = npt.NDArray[np.float64]
 
@@ -44,9 +45,7 @@ def block_influence(model: LanguageModel, tokens: npt.NDArray[Any]) -> Numbers:
     Raises:
         CheckpointError: AX952 with a residual scheme there is not one hidden state.
     """
-    if model.plan.residual:
-        message = f"the layers of `{model.plan.name}` have a residual scheme, not one hidden state each"
-        raise CheckpointError("AX952", message, "name the layers yourself")
+    _require_states(model.plan)
     total = np.zeros(len(model.plan.layers))
     for rows in _rows(model, tokens):
         with layer_outputs(model) as seen:
@@ -54,6 +53,32 @@ def block_influence(model: LanguageModel, tokens: npt.NDArray[Any]) -> Numbers:
         turns = [_turn(x, y) for x, y in pairwise(seen)]
         total += np.array(mx.stack(turns), np.float64) * rows.size
     return np.asarray(total / tokens.size)
+
+
+def streamed_influence(source: Streamed, tokens: npt.NDArray[Any]) -> Numbers:
+    """The same of a model whose weights are in memory a layer at a time; see `block_influence`.
+
+    Args:
+        source: The model.
+        tokens: (B, L).
+
+    Raises:
+        CheckpointError: AX952 with a residual scheme there is not one hidden state.
+    """
+    _require_states(source.plan)
+    passes, found = source.begin(few_at_once(tokens)), []
+    for index in range(len(source.plan.layers)):
+        after = source.layer(index, passes)
+        turns = [float(_turn(x.h, y.h)) * x.values["tokens"].size for x, y in zip(passes, after, strict=True)]
+        found.append(sum(turns) / tokens.size)
+        passes = after
+    return np.array(found)
+
+
+def _require_states(plan: Plan) -> None:
+    if plan.residual:
+        message = f"the layers of `{plan.name}` have a residual scheme, not one hidden state each"
+        raise CheckpointError("AX952", message, "name the layers yourself")
 
 
 def _turn(x: mx.array, y: mx.array) -> mx.array:

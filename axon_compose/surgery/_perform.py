@@ -16,10 +16,11 @@ from axon_compose.checkpoints.files._generation import generation_of
 from axon_compose.checkpoints.files._tokenizer import is_tokenizer_of, tokenizer_folder
 from axon_compose.checkpoints.folder import folder_record, tensors_origin, usual_tokenizer
 from axon_compose.checkpoints.folder_config import described_config
+from axon_compose.checkpoints.weights import by_rows
 from axon_compose.machine.memory import require
 from axon_compose.model.names import CONFIG_KEY, FolderNames
 from axon_compose.surgery._make import Maker
-from axon_compose.surgery._making import Made, bases, root
+from axon_compose.surgery._making import Kept, Made, bases, root
 from axon_compose.surgery._plan import SurgeryPlan
 
 __all__ = ["edit_record", "perform"]
@@ -163,12 +164,17 @@ def _measured(plan: SurgeryPlan, allow_large: bool) -> dict[str, dict[str, Any]]
     from axon_compose.surgery._figures import Figures
 
     assert plan.weights is not None
-    return Figures(plan.source, plan.weights, plan.texts, allow_large=allow_large).of(wanted)
+    assert plan.load_plan is not None
+    return Figures(plan.source, plan.weights, plan.load_plan, plan.texts, allow_large=allow_large).of(wanted)
 
 
 def _peak(plan: SurgeryPlan) -> int:
-    """Bytes while the largest component that is converted is made, and of the largest tensor that is kept."""
-    largest = max(step.nbytes for step in plan.steps)
+    """Bytes while the largest component that is converted is made, and of the largest tensor that is not in pieces."""
+    assert plan.load_plan is not None
+    read = plan.load_plan.parameters
+    kept = {path for path, making in plan.makings.items() if isinstance(making, Kept)}
+    large = {s.name for s in plan.steps if plan.owners[s.name] in kept and by_rows(read[s.sources[0]])}
+    largest = max((step.nbytes for step in plan.steps if step.name not in large), default=0)
     for making in plan.makings.values():
         if isinstance(making, Made):
             largest = max(largest, *(_AT_ONCE * made.use.size for made in bases(making)))

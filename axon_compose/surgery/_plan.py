@@ -28,7 +28,7 @@ from axon_compose.surgery.document import EditText, read_edits
 if TYPE_CHECKING:
     from axon_compose.surgery._tokens import NewTokens
 
-__all__ = ["TEXTS", "Share", "Step", "SurgeryPlan", "plan_edit"]
+__all__ = ["TEXTS", "Share", "Step", "SurgeryPlan", "makings_of", "plan_edit"]
 
 #: What is measured on unless something else is asked for: the texts that Python carries.
 TEXTS: Final = ("python-docs",)
@@ -178,13 +178,15 @@ def plan_edit(
         packed, load_plan = len(load_plan.quantized) + load_plan.unpacked, load_plan.unpacked_all()
     draft = Draft(source, registry)
     draft.data["name"] = text.file.name or source.name
-    influence = None if place is None else cache(partial(_influence, source, place, tuple(texts), allow_large))
+    influence = None
+    if place is not None and load_plan is not None:
+        influence = cache(partial(_influence, source, place, load_plan, tuple(texts), allow_large))
     apply_edits(draft, text, registry, problems, seed=seed, influence=influence, home=place)
     problems.raise_if_any()
     origins = tuple(layer.origin for layer in draft.layers)
     config = edited_config(source, origins)
     edited = compile_node(draft.node(problems), text.directory, config=config, registry=registry, problems=problems)
-    makings = dict(_makings(draft, edited.plan()))
+    makings = dict(makings_of(draft, edited.plan()))
     dtypes = dtypes_of(source.plan(), load_plan, dtype)
     usual = dtype or usual_dtype(source.plan(), dtypes)
     steps = tuple(steps_of(edited.plan(), makings, dtypes, usual))
@@ -206,10 +208,12 @@ def plan_edit(
     )
 
 
-def _influence(source: Compiled, weights: Path, texts: Sequence[str], allow_large: bool) -> list[float]:
+def _influence(
+    source: Compiled, weights: Path, load_plan: LoadPlan, texts: Sequence[str], allow_large: bool
+) -> list[float]:
     from axon_compose.surgery._figures import Figures  # which runs the model
 
-    return Figures(source, weights, texts, allow_large=allow_large).influence()
+    return Figures(source, weights, load_plan, texts, allow_large=allow_large).influence()
 
 
 def _source(text: EditText, weights: str | Path | None, registry: Registry) -> tuple[Compiled, Path | None]:
@@ -227,7 +231,7 @@ def _source(text: EditText, weights: str | Path | None, registry: Registry) -> t
     return compile_place(named, place, registry=registry), place
 
 
-def _makings(draft: Draft, plan: Plan) -> Iterator[tuple[str, Making]]:
+def makings_of(draft: Draft, plan: Plan) -> Iterator[tuple[str, Making]]:
     """Every component with weights of its own, by its path, and how it comes about."""
     yield from draft.ends.items()
     for drafted, layer in zip(draft.layers, plan.layers, strict=True):

@@ -164,7 +164,7 @@ def _harms(
     maker = Maker(plan)
     source = Streamed(plan.source.plan(), lambda use: maker.values(Kept(use), use.params))
     changed = Streamed(plan.edited.plan(), lambda use: maker.values(plan.makings[use.path], use.params))
-    passes: dict[int, Passing] = {-1: source.begin(tokens)}  # by the layer that is changed, none in the first
+    passes: dict[int, Passing] = {-1: source.begin([tokens])[0]}  # by the layer that is changed, none in the first
     number = len(plan.source.plan().layers)
     for index in range(number):
         after = dict(zip(passes, source.layer(index, passes.values()), strict=True))

@@ -30,13 +30,18 @@ def with_rows(making: Making, rows: tuple[tuple[int, ...], ...], before: Dims, a
         NoRows: It depends on the tokens, and not by rows alone.
     """
     use = making.use
+    if rows == tuple((token,) for token in range(before.vocab_size)):
+        return making
     if padded := use.option("padded_vocab_size"):
         raise NoRows(f"{use.who} has {padded} rows for {before.vocab_size} tokens (`padded_vocab_size`)")
+    # what has a row for each token shows with another number of them
+    count = len(rows) + (len(rows) == before.vocab_size)
     try:
         sizes = declared(use.spec, use.options, after)
+        others = declared(use.spec, use.options, Dims({**after, "vocab_size": count}))
     except Raised as raised:
         raise NoRows(f"{use.who} does not work with {len(rows)} tokens: {raised.reason}") from raised
-    axes = dict(_axes(use, sizes.params, before.vocab_size, len(rows)))
+    axes = dict(_axes(use, others.params, before.vocab_size, count))
     if "tokens" in use.spec.reads and use.reads.get("tokens") and use.spec.kind != "embedding":
         raise NoRows(f"{use.who} computes with the numbers of tokens")
     if not axes:

@@ -64,16 +64,19 @@ class Streamed:
                 module.update(before)
             mx.clear_cache()
 
-    def begin(self, tokens: npt.NDArray[Any]) -> Passing:
-        """What goes into the first layer, of tokens (B, L)."""
-        plan, inputs = self.plan, mx.array(tokens.astype(np.int32))
-        values: dict[str, Any] = {"offset": 0, "tokens": inputs}
+    def begin(self, parts: Iterable[npt.NDArray[Any]]) -> list[Passing]:
+        """What goes into the first layer, of tokens (B, L) each."""
+        plan, found = self.plan, []
         with self.holding([plan.embedding, *([plan.residual] if plan.residual else [])]):
-            h: Any = self.model._embedded(inputs, values)
-            if plan.residual:
-                h = expand(plan.residual, self.model.residual, h)
-            mx.eval(h, values)
-        return Passing(h, values)
+            for tokens in parts:
+                inputs = mx.array(tokens.astype(np.int32))
+                values: dict[str, Any] = {"offset": 0, "tokens": inputs}
+                h: Any = self.model._embedded(inputs, values)
+                if plan.residual:
+                    h = expand(plan.residual, self.model.residual, h)
+                mx.eval(h, values)
+                found.append(Passing(h, values))
+        return found
 
     def layer(self, index: int, passings: Iterable[Passing]) -> list[Passing]:
         """Passes after a layer."""

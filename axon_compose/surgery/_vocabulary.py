@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, NoReturn
 from axon_compose.diagnostics import Span
 from axon_compose.registry import Dims
 from axon_compose.surgery._component import Faulty
+from axon_compose.surgery._draft import Draft
 from axon_compose.surgery._editing import Editing
 from axon_compose.surgery._rows import NoRows, with_rows
 
 if TYPE_CHECKING:
     from axon_compose.surgery._tokens import NewTokens
 
-__all__ = ["change_vocabulary"]
+__all__ = ["change_vocabulary", "give_tokens"]
 
 
 def change_vocabulary(editing: Editing) -> None:
@@ -43,20 +44,24 @@ def change_vocabulary(editing: Editing) -> None:
         else:
             names = vocabulary.corpus if isinstance(vocabulary.corpus, list) else [str(vocabulary.corpus)]
             tokens = cut(editing.home, Sources(tuple(str(editing.text.beside(name)) for name in names)), count)
-        _with_tokens(editing, tokens)
+        give_tokens(editing.draft, tokens)
     except (Uncut, NoRows) as fault:
         _uncut(editing, str(fault), at, "leave the vocabulary as it is")
 
 
-def _with_tokens(editing: Editing, tokens: NewTokens) -> None:
-    """Rows for other tokens, wherever there are some."""
-    before, after = editing.dims, Dims({**editing.dims, "vocab_size": len(tokens.rows)})
-    places = [branch.made for layer in editing.draft.layers for branch in layer.branches]
-    for made in (editing.draft.ends, *places):
+def give_tokens(draft: Draft, tokens: NewTokens) -> None:
+    """Rows for other tokens, wherever there are some.
+
+    Raises:
+        NoRows: A part depends on the tokens, and not by rows alone.
+    """
+    before, after = draft.dims, Dims({**draft.dims, "vocab_size": len(tokens.rows)})
+    places = [branch.made for layer in draft.layers for branch in layer.branches]
+    for made in (draft.ends, *places):
         for name, making in made.items():
             made[name] = with_rows(making, tokens.rows, before, after)
-    editing.draft.tokens, editing.draft.dims = tokens, after
-    editing.draft.data["dims"]["vocab_size"] = len(tokens.rows)
+    draft.tokens, draft.dims = tokens, after
+    draft.data["dims"]["vocab_size"] = len(tokens.rows)
 
 
 def _uncut(editing: Editing, message: str, span: Span, hint: str) -> NoReturn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -174,11 +174,10 @@ class _Device:
         before = deepcopy(self._caches)
         try:
             values: dict[str, Any] = {"offset": start, "tokens": tokens}
-            groups = {index for use in self._uses for index in use.masks}
-            masks = {index: make_mask(self._plan.masks[index], self._caches, x.shape[1]) for index in groups}
-            for use, module in zip(self._uses, self._modules, strict=True):
+            masks = [self._masks(use, x.shape[1]) for use in self._uses]  # before any cache is written
+            for use, module, own in zip(self._uses, self._modules, masks, strict=True):
                 self._meetings.where, published = use.path, dict[str, Any]()
-                out = self._call(use, module, x, values, masks, published)
+                out = self._call(use, module, x, values, own, published)
                 values |= {f"{place(use)}.{name}": value for name, value in published.items()}
             mx.eval(out, list(values.values()), [cache.state for cache in self._caches or () if cache is not None])
         except _Waiting:
@@ -192,21 +191,29 @@ class _Device:
         module: Any,
         x: mx.array,
         values: Mapping[str, Any],
-        masks: Mapping[int, Any],
+        masks: tuple[Any, ...],
         published: dict[str, Any],
     ) -> Any:
         if use.spec.kind == "head":
             return module(x, self._modules[0])
         arguments = {name: values[source] for name, source in use.reads.items()}
-        if use.masks:
-            own = tuple(masks[index] for index in use.masks)
-            arguments["mask"] = own[0] if len(own) == 1 else own
+        if masks:
+            arguments["mask"] = masks[0] if len(masks) == 1 else masks
         if use.slot is not None:
             arguments["cache"] = None if self._caches is None else self._caches[use.slot[0]]
         if use.spec.writes:
             arguments["publish"] = published.__setitem__
         out = module(values["tokens"] if use.spec.kind == "embedding" else x, **arguments)
         return out[0] if isinstance(out, tuple) else out
+
+    def _masks(self, use: Use, length: int) -> tuple[Any, ...]:
+        """Out of the component's own cache, if it has one: that of the group's first layer may not be written here."""
+        groups = [self._plan.masks[index] for index in use.masks]
+        if use.slot is not None:
+            children = isinstance(use.cache, Composite)
+            slots = [(*use.slot, child) if children else use.slot for child in range(len(groups))]
+            groups = [replace(group, slot=slot) for group, slot in zip(groups, slots, strict=True)]
+        return tuple(make_mask(group, self._caches, length) for group in groups)
 
     def check_caches(self) -> None:
         for use in self._uses if self._caches else ():

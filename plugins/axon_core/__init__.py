@@ -10,9 +10,10 @@ from axon_compose.registry import DeferredSpecs, TaskSpec, hookimpl
 __all__ = ["axon_components", "axon_tasks"]
 
 #: Modules of `axon_core.specs`, and the components whose records each of them has; `list` shows them in this order.
-#: Those that stand where a file names none come first, so that looking for them imports nothing else.
+#: Those that stand where a file names none come early, so that looking for them imports little else.
 _SPECS: Final = {
     "norms": "stream_norm rms_norm layer_norm",
+    "self_gated_norm": "self_gated_norm",
     "embedding": "token_embedding lm_head",
     "attention": "attention sliding_window_attention",
     "latent_attention": "latent_attention",

@@ -1,7 +1,6 @@
 """Multi-head latent attention (DeepSeek-AI, 2024, "DeepSeek-V2", section 2.1).
 
-Keys and values of all heads are made out of one short vector per token, and that vector alone is kept. Scores of a long
-prompt are never held all at once: it is attended in blocks of queries.
+Keys and values of all heads are made out of one short vector per token, and that vector alone is kept.
 """
 
 from __future__ import annotations
@@ -12,20 +11,19 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_map
+from mlx_lm.models.base import create_causal_mask
 from mlx_lm.models.mla import MultiLinear
 
 from axon_compose.registry import Dims
 from axon_core.elementary import sigmoid
 from axon_core.indexer import Indexer, Selection
+from axon_core.latent_forms import absorbed, chosen_tokens, expanded, in_blocks, plain
 from axon_core.linear import Linear
 from axon_core.norms import RMSNorm
-from axon_core.packed_caches import group_and_bits, packed_product
 from axon_core.rope import RoPE, Turn
-from axon_core.selection import visible
 from axon_core.specs.latent_attention import LatentAttentionOptions, absorbs
 from axon_core.temperature import LogScaling, query_gain
-from axon_core.window import Mask, block_rows
+from axon_core.window import Mask
 
 __all__ = ["LatentAttention"]
 
@@ -51,6 +49,10 @@ class LatentAttention(nn.Module):
     `unembed_out` are the layer's own. With `rope.learned`, the frequency of pair p is times `exp(rope_alpha_p)`; one
     layer may have the alphas for all (LeRoPE, as in Hugging Face's `MistralLarge4TextRotaryEmbedding`).
 
+    With a `window_size` W, a query sees the last W tokens, and no more are kept. With `rope_key_norm`, `k_pe` is
+    normalised before it is rotated (as in Hugging Face's `Dots3NoteTextAttention`). With `both_latents`, `q_b_proj` and
+    `g_proj` read `[norm(z), z]` of `z = q_a_proj(x)` (as in its `AXK2Attention`).
+
     Args:
         hidden_size: Width D of the model.
         options: `LatentAttentionOptions`.
@@ -66,8 +68,8 @@ class LatentAttention(nn.Module):
         self.v_head_dim = options.value_dim
         self.scale = options.softmax_scale
         self.q_lora_scale, self.kv_lora_scale = options.lora_scale.q, options.lora_scale.kv
-        self.temperature = options.temperature
-        self.reads_latents = options.kv_from is not None
+        self.temperature, self.window_size = options.temperature, options.window_size
+        self.reads_latents, self.both_latents = options.kv_from is not None, options.both_latents
 
         queries = heads * (self.qk_nope_head_dim + self.qk_rope_head_dim)
         if options.q_lora_rank is None:
@@ -75,15 +77,18 @@ class LatentAttention(nn.Module):
         else:
             self.q_a_proj = Linear(hidden_size, options.q_lora_rank, bias=bias)
             self.q_a_layernorm = RMSNorm(options.q_lora_rank, options.norm_eps)
-            self.q_b_proj = Linear(options.q_lora_rank, queries, bias=False)
+            self.q_b_proj = Linear(options.query_width, queries, bias=False)
         if not self.reads_latents:
             self.kv_a_proj_with_mqa = Linear(hidden_size, self.kv_lora_rank + self.qk_rope_head_dim, bias=bias)
             self.kv_a_layernorm = RMSNorm(self.kv_lora_rank, options.norm_eps)
+            if options.rope_key_norm:
+                self.k_rope_layernorm = RMSNorm(self.qk_rope_head_dim, options.norm_eps)
         self.embed_q = MultiLinear(self.qk_nope_head_dim, self.kv_lora_rank, heads)
         self.unembed_out = MultiLinear(self.kv_lora_rank, self.v_head_dim, heads)
         self.o_proj = Linear(heads * self.v_head_dim, hidden_size, bias=bias)
         if options.gate is not None:
-            self.g_proj = Linear(hidden_size, options.gate_dim, bias=False)
+            read = options.query_width if options.both_latents else hidden_size
+            self.g_proj = Linear(read, options.gate_dim, bias=False)
         if options.sinks:
             self.sinks = mx.zeros((heads,))
         if options.log_scaling:
@@ -115,8 +120,8 @@ class LatentAttention(nn.Module):
 
         Args:
             x: (B, L, D).
-            mask: None or "causal" for the causal mask, or a boolean array that broadcasts to (B, H, L, S) and is taken
-                as it is. With an indexer, a pair of the same, for its two caches.
+            mask: None or "causal" for the causal mask within the window, or a boolean array that broadcasts to
+                (B, H, L, S) and is taken as it is. With an indexer, a pair of the same, for its two caches.
             cache: An mlx-lm cache, plain, batched or quantised, updated in place; or None. Its keys are the latents
                 (B, 1, S, kv_lora_rank), its values the rotated keys (B, 1, S, qk_rope_head_dim). With an indexer, a
                 `CacheList` of that and the indexer's own; with latents of another layer, the indexer's own alone.
@@ -135,13 +140,12 @@ class LatentAttention(nn.Module):
         seen: Mask = mask[0] if isinstance(mask, tuple) else mask
         if offset is None:
             offset = 0 if counting is None else counting.offset
-        if not isinstance(seen, mx.array) and hasattr(counting, "make_mask"):
-            seen = counting.make_mask(x.shape[1], return_array=False, window_size=None)  # it knows the padding
+        seen = self._seen(seen, x.shape[1], counting)
         if "rope_alpha" in self:
             alphas = self.rope_alpha
         turn = None if alphas is None or self.rope is None else self.rope.learned(alphas, offset, x.shape[1])
-        q_latent = x if "q_proj" in self else self.q_a_layernorm(self.q_a_proj(x))
-        q_nope, q_pe = self._queries(q_latent, offset, turn)
+        q_latent, q_source = self._query_latents(x)
+        q_nope, q_pe = self._queries(q_source, offset, turn)
         if "indexer" in self:
             selection, held = self.indexer(x, q_latent, seen, index_cache, offset, turn)
             q_nope = mx.depends(q_nope, held) if held else q_nope
@@ -154,11 +158,21 @@ class LatentAttention(nn.Module):
             publish("alphas", alphas)
         (latent, k_pe), (chosen, where) = kv, selection
         if chosen is not None:
-            latent, k_pe, seen = _chosen(latent, k_pe, chosen, where)
+            latent, k_pe, seen = chosen_tokens(latent, k_pe, chosen, where)
         y = self._attend(q_nope, q_pe, latent, k_pe, seen).transpose(0, 2, 1, 3)
         if "g_proj" in self:
-            y = y * sigmoid(self.g_proj(x)).reshape(*y.shape[:3], -1)
+            y = y * sigmoid(self.g_proj(q_source if self.both_latents else x)).reshape(*y.shape[:3], -1)
         return self.o_proj(y.flatten(2)), cache
+
+    def _seen(self, mask: Mask, length: int, cache: Any) -> Mask:
+        """What queries see where no array says it: the mask of the cache, which knows the padding, or the window's."""
+        if isinstance(mask, mx.array):
+            return mask
+        if hasattr(cache, "make_mask"):
+            return cache.make_mask(length, return_array=False, window_size=self.window_size)
+        if self.window_size is not None and length > self.window_size:
+            return create_causal_mask(length, window_size=self.window_size)
+        return mask
 
     def _caches(self, cache: Any) -> tuple[Any, Any]:
         """What keeps latents, and what keeps the indexer's keys; None for either that the layer does not have."""
@@ -167,6 +181,14 @@ class LatentAttention(nn.Module):
         if self.reads_latents or cache is None:
             return None, cache
         return cache[0], cache[1]
+
+    def _query_latents(self, x: mx.array) -> tuple[mx.array, mx.array]:
+        """What an indexer makes its queries of, and what queries are made of: (B, L, ·) of `x` (B, L, D)."""
+        if "q_proj" in self:
+            return x, x
+        latent = self.q_a_proj(x)
+        normed = self.q_a_layernorm(latent)
+        return normed, mx.concatenate([normed, latent], axis=-1) if self.both_latents else normed
 
     def _queries(self, x: mx.array, offset: int | mx.array, turn: Turn | None = None) -> tuple[mx.array, mx.array]:
         """Per head: (B, H, L, qk_nope_head_dim), and (B, H, L, qk_rope_head_dim) rotated; both times the scale."""
@@ -185,6 +207,8 @@ class LatentAttention(nn.Module):
         latent = self.kv_a_layernorm(latent)
         if self.kv_lora_scale != 1.0:
             latent = latent * self.kv_lora_scale
+        if "k_rope_layernorm" in self:
+            k_pe = self.k_rope_layernorm(k_pe)
         return latent, self._rotated(k_pe, offset, turn)
 
     def _rotated(self, x: mx.array, offset: int | mx.array, turn: Turn | None = None) -> mx.array:
@@ -193,90 +217,16 @@ class LatentAttention(nn.Module):
     def _attend(self, q_nope: mx.array, q_pe: mx.array, latent: Any, k_pe: Any, mask: Mask) -> mx.array:
         """(B, H, L, v_head_dim), out of arrays or what a quantised cache hands out."""
         total = (latent if isinstance(latent, mx.array) else latent[0]).shape[2]
+        sinks = self.sinks if "sinks" in self else None
         if self._absorbs(q_nope.shape[2], total):
-            absorbed = partial(_absorbed, sinks=self.sinks if "sinks" in self else None)
-            y = _in_blocks(absorbed, (self.embed_q(q_nope), q_pe), (latent, k_pe), total, mask)
-            return self.unembed_out(y)
-        latent, k_pe = _plain(latent, self.kv_lora_rank), _plain(k_pe, self.qk_rope_head_dim)
+            form, queries = partial(absorbed, sinks=sinks), (self.embed_q(q_nope), q_pe)
+            return self.unembed_out(in_blocks(form, queries, (latent, k_pe), total, mask, self.window_size))
+        latent, k_pe = plain(latent, self.kv_lora_rank), plain(k_pe, self.qk_rope_head_dim)
         k_nope, values = self.embed_q(latent, transpose=False), self.unembed_out(latent)
         k_pe = mx.broadcast_to(k_pe, (*k_nope.shape[:3], self.qk_rope_head_dim))
-        queries, keys = mx.concatenate([q_nope, q_pe], axis=-1), mx.concatenate([k_nope, k_pe], axis=-1)
-        expanded = partial(_expanded, sinks=self.sinks if "sinks" in self else None)
-        return _in_blocks(expanded, (queries,), (keys, values), total, mask)
+        joined = mx.concatenate([q_nope, q_pe], axis=-1), mx.concatenate([k_nope, k_pe], axis=-1)
+        return in_blocks(partial(expanded, sinks=sinks), joined[:1], (joined[1], values), total, mask, self.window_size)
 
     def _absorbs(self, length: int, total: int) -> bool:
         """Whether absorbing L queries multiplies less than expanding S keys and values."""
         return absorbs(length, total, self.kv_lora_rank, self.qk_nope_head_dim + self.v_head_dim)
-
-
-def _chosen(latent: Any, k_pe: Any, mask: mx.array, where: mx.array | None) -> tuple[Any, Any, mx.array]:
-    """What a selection leaves: the chosen tokens alone where there is a single query, else a mask."""
-    if where is None or not isinstance(latent, mx.array):
-        return latent, k_pe, mask
-    rows = where.swapaxes(-1, -2)
-    latent, k_pe = (mx.take_along_axis(a, rows, axis=2) for a in (latent, k_pe))
-    return latent, k_pe, mx.take_along_axis(mask, where, axis=-1)
-
-
-def _in_blocks(
-    attend: Callable[..., mx.array], queries: tuple[mx.array, ...], keys: tuple[Any, ...], total: int, mask: Mask
-) -> mx.array:
-    """`attend(*queries, *keys, mask)` for blocks of queries (B, H, L, ·), each with the keys (B, ·, S, ·) up to it."""
-    batch, heads, length, _ = queries[0].shape
-    rows = block_rows(batch, heads, total)
-    outputs: list[mx.array] = []
-    for start in range(0, length, rows):
-        stop = min(start + rows, length)
-        block = [query[:, :, start:stop] for query in queries]
-        if outputs:
-            block = mx.depends(block, outputs[-1:])  # one block's scores at a time, not all side by side
-        if isinstance(mask, mx.array):
-            outputs.append(attend(*block, *keys, visible(mask, start, stop, length, total)))
-            continue
-        seen = total - length + stop
-        outputs.append(attend(*block, *tree_map(lambda a, seen=seen: a[:, :, :seen], keys), "causal"))
-    return outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=2)
-
-
-def _expanded(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask, sinks: mx.array | None) -> mx.array:
-    """Attention with keys and values per head; queries come with the scale."""
-    sinks = None if sinks is None else sinks.astype(queries.dtype)
-    return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=1.0, mask=mask, sinks=sinks)
-
-
-def _absorbed(
-    q_latent: mx.array, q_pe: mx.array, latent: Any, k_pe: Any, mask: Mask, sinks: mx.array | None
-) -> mx.array:
-    """Attention to the latents themselves; (B, H, rows, kv_lora_rank). No fused kernel is as wide as a latent."""
-    rows, rank = q_latent.shape[2:]
-    scores = _product(q_latent, latent, rank) + _product(q_pe, k_pe, q_pe.shape[-1])
-    if isinstance(mask, str):
-        total = scores.shape[-1]
-        mask = mx.arange(total - rows, total)[:, None] >= mx.arange(total)
-    if mask is not None:
-        # A finite least number, not -inf: a query on padding sees nothing, and its output has to be finite.
-        scores = mx.where(mask, scores, mx.finfo(scores.dtype).min)
-    if sinks is None:
-        return _product(mx.softmax(scores, axis=-1, precise=True), latent, rank, transpose=False)
-    sink = mx.broadcast_to(sinks.astype(scores.dtype)[:, None, None], (*scores.shape[:3], 1))
-    weights = mx.softmax(mx.concatenate([scores, sink], axis=-1), axis=-1, precise=True)[..., :-1]
-    return _product(weights, latent, rank, transpose=False)
-
-
-def _product(x: mx.array, held: Any, width: int, transpose: bool = True) -> mx.array:
-    """`x @ heldᵀ`, or without transposing, of every head with the one `held` (B, 1, S, width), quantised or not."""
-    batch, heads, rows, _ = x.shape
-    flat = x.reshape(batch, 1, heads * rows, -1)  # one matrix for all heads
-    if isinstance(held, mx.array):
-        y = flat @ (held.swapaxes(-1, -2) if transpose else held)
-    else:
-        y = packed_product(flat, held, group_and_bits(held, width), transpose=transpose)
-    return y.reshape(batch, heads, rows, -1)
-
-
-def _plain(held: Any, width: int) -> mx.array:
-    if isinstance(held, mx.array):
-        return held
-    group_size, bits = group_and_bits(held, width)
-    packed, scales, biases = held
-    return mx.dequantize(packed, scales, biases, group_size, bits)

@@ -180,6 +180,20 @@ def test_adapters_are_joined_with_their_model(tmp_path: Path) -> None:
     assert (tmp_path / "j" / "tokenizer.json").read_bytes() == (tmp_path / "m" / "tokenizer.json").read_bytes()
 
 
+@pytest.mark.parametrize("bits", [None, 4])
+def test_adapters_of_a_quantised_model_are_joined_with_a_note(bits: int | None, tmp_path: Path) -> None:
+    """What a step of 4 bits swallows is lost, which only `mlx_lm.fuse --dequantize` avoids."""
+    architecture = load(description("its own head"))
+    write_model(architecture, tmp_path / "m", quantize_bits=bits)
+    model, _ = load_with_mlx_lm(tmp_path / "m", trust_remote_code=True)
+    adapters = write_adapters(model, tmp_path / "a", tmp_path / "m")
+    notes = write_model(architecture, tmp_path / "j", weights=adapters)["notes"]
+    added = np.abs(answer(model) - answer(load_model(tmp_path / "m"))).max()
+    lost = np.abs(answer(model) - answer(load_model(tmp_path / "j"))).max() / added
+    assert bool(lost > 0.1) is bool(bits)
+    assert [note[:46] for note in notes] == (["the adapters are rounded to the 4 bits of the "] if bits else [])
+
+
 def test_adapters_without_their_model_or_of_another_one_are_refused(tmp_path: Path) -> None:
     save(load(description()).build(), tmp_path / "m")
     save(load(description(hidden_size=32)).build(), tmp_path / "other")

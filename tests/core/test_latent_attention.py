@@ -66,14 +66,17 @@ def definition(layer, fields, x):
         return reference.rotate(z, periods, np.arange(len(x)), options.rope.traditional, rope_gain(options.rope))
 
     heads, nope, rank = options.num_heads, options.qk_nope_head_dim, options.kv_lora_rank
-    q = (
-        project("q_proj", x)
-        if "q_proj.weight" in w
-        else project("q_b_proj", norm("q_a_layernorm", project("q_a_proj", x)))
-    )
+    if "q_proj.weight" in w:
+        q = project("q_proj", x)
+    else:
+        raw = project("q_a_proj", x)
+        normed = norm("q_a_layernorm", raw)
+        both = np.concatenate([normed, raw], axis=-1)
+        q = project("q_b_proj", both if options.both_latents else normed)
     q = options.lora_scale.q * q.reshape(len(x), heads, -1).transpose(1, 0, 2)
     latent, k_pe = np.split(project("kv_a_proj_with_mqa", x), [rank], axis=-1)
     latent = options.lora_scale.kv * norm("kv_a_layernorm", latent)
+    k_pe = norm("k_rope_layernorm", k_pe) if options.rope_key_norm else k_pe
     k_pe = rotate(k_pe[None])
     keys = [np.concatenate([latent @ w["embed_q.weight"][h], k_pe[0]], axis=-1) for h in range(heads)]
     values = [latent @ w["unembed_out.weight"][h].T for h in range(heads)]
@@ -89,11 +92,11 @@ def definition(layer, fields, x):
     if options.log_scaling:
         scale_of, bias_of = (w[f"log_scaling.{name}"][:, None, None] for name in ("scale", "bias"))
         queries = queries * (scale_of * np.log(np.arange(len(x)) + 1)[:, None] + bias_of)
-    y = reference.softmax_attention(queries, np.stack(keys), np.stack(values), scale, sinks=w.get("sinks")).transpose(
-        1, 0, 2
-    )
+    y = reference.softmax_attention(
+        queries, np.stack(keys), np.stack(values), scale, options.window_size, sinks=w.get("sinks")
+    ).transpose(1, 0, 2)
     if options.gate:
-        y = y / (1 + np.exp(-project("g_proj", x))).reshape(len(x), heads, -1)
+        y = y / (1 + np.exp(-project("g_proj", both if options.both_latents else x))).reshape(len(x), heads, -1)
     return project("o_proj", y.reshape(len(x), -1))
 
 
@@ -116,6 +119,12 @@ CASES = {
     "temperature": {"temperature": {"scale": 0.4, "length": 4, "shift": 1}},
     "learned frequencies": {"rope": {"learned": True, "theta": 50.0}},
     "learned frequencies, halves": {"rope": {"learned": True, "theta": 50.0, "dims": 6, "traditional": False}},
+    "both latents": {"q_lora_rank": 16, "both_latents": True, "norm_eps": 0.1},
+    "both latents, gate": {"q_lora_rank": 16, "both_latents": True, "gate": "elementwise"},
+    "window": {"window_size": 6, "q_lora_rank": 16},
+    "window of one, sinks": {"window_size": 1, "sinks": True},
+    "norm of the rotated key": {"rope_key_norm": True, "norm_eps": 0.1, "window_size": 11},
+    "norm without a rotation": {"rope_key_norm": True, "rope": False},
     "logarithms of positions": {"log_scaling": True, "q_lora_rank": 16},
 }
 

@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from axon_core.latent_attention import _absorbed
+from axon_core.latent_forms import absorbed
 from axon_core.relative import Relative
 from axon_core.scores import attend
 
@@ -78,7 +78,7 @@ def test_scores_by_distance_go_along(dtype: mx.Dtype) -> None:
 def test_attention_to_many_latents(dtype: mx.Dtype) -> None:
     queries, turned = ((0.01 * drawn(seed, 1, 3, 2, 64)).astype(dtype) for seed in (0, 1))
     latents, positions = (mx.quantize(drawn(s, 1, 1, TOKENS, 64, mean=2.0).astype(dtype), 64, 8) for s in (2, 3))
-    got = _absorbed(queries, turned, latents, positions, None, None)
+    got = absorbed(queries, turned, latents, positions, None, None)
     assert got.dtype == dtype
     parts = ((queries, latents), (turned, positions))
     scores = sum(np.array(q.astype(mx.float32), np.float64) @ exact(k, 8).swapaxes(-1, -2) for q, k in parts)

@@ -20,6 +20,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.models import llama
 from mlx_lm.models.base import BaseModelArgs
 from mlx_lm.utils import load_model, save_config, save_model
+from transformers import AutoTokenizer
 
 from axon_compose import load
 from axon_compose.checkpoints.export import KINDS, Kind, export
@@ -431,6 +432,16 @@ def test_an_export_names_the_faults_that_its_file_carries(tmp_path: Path) -> Non
         assert export(tmp_path / peer, tmp_path / f"{peer}-out", kind)["upstream_faults"] == [
             {"name": "odd", "owner": peer, "what": "sums are odd", "right": "even"}
         ]
+
+
+@pytest.mark.parametrize(("family", "forced"), [("qwen2", True), ("qwen3", False), ("phi3", False), ("olmo2", False)])
+def test_an_export_says_where_transformers_takes_another_tokenizer(family: str, forced: bool, tmp_path: Path) -> None:
+    """Beside some model types it splits text by a class of its own, whatever tokenizer.json says."""
+    random_model(family, tmp_path / "ours")
+    record = export(tmp_path / "ours", tmp_path / "out", "huggingface")
+    assert [fault["name"] for fault in record["upstream_faults"]].count("tokenizer-class") == forced
+    ours, theirs = (AutoTokenizer.from_pretrained(tmp_path / folder) for folder in ("ours", "out"))
+    assert (ours.encode("e\u0301") != theirs.encode("e\u0301")) is forced  # that class composes letters
 
 
 def run(*arguments: object) -> int:

@@ -223,6 +223,8 @@ PUBLISHED: Final = {
 
 #: Families without a file, and why. A class with the sizes of a published model as defaults has one in the table.
 UNSEEN: Final = {
+    "axk2": "no copy was at hand; as many parameters as transformers makes of its defaults, 20,314,500,992",
+    "dots3_note_text": "no copy was at hand; as many parameters as transformers makes of its defaults, 279,551,729,536",
     "glm5_next": "no copy was at hand; as many parameters as transformers makes of its defaults, 313,326,828,862",
     "gear": "no copy was at hand, and transformers has no class of it",
     "inkling": "no copy was at hand; as many parameters as transformers makes of its defaults, 975,340,287,042",

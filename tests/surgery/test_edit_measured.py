@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
 import axon_compose
 from axon_compose import ArchitectureError
 from axon_compose.checkpoints.trained import load_model
+from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn.data import Sources
-from axon_compose.model import LanguageModel
+from axon_compose.machine import memory
 from axon_compose.surgery import _figures, block_influence, expert_usage
+from axon_compose.surgery._streamed import Streamed
 from axon_compose.surgery.texts import sample_text
 from tests.surgery.edits import changed, edited, performed
 
@@ -49,11 +52,11 @@ def test_the_layers_that_matter_least_are_dropped(folder: Path) -> None:
 def test_the_source_runs_once_for_several_edits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[object] = []
 
-    def counted(model: LanguageModel, tokens: np.ndarray) -> list[float]:
-        runs.append(model)
+    def counted(source: Streamed, tokens: np.ndarray) -> list[float]:
+        runs.append(source)
         return [0.4, 0.1, 0.2, 0.3]
 
-    monkeypatch.setattr(_figures, "block_influence", counted)
+    monkeypatch.setattr(_figures, "streamed_influence", counted)
     texts = (str(folder.parent / "text.txt"),)
     assert edited(folder, {"drop": {"least": 1}}, {"drop": {"least": 1}}, texts=texts).origins == (0, 3)
     assert len(runs) == 1
@@ -70,6 +73,27 @@ def test_experts_that_are_chosen_least_are_pruned(folder: Path, tmp_path: Path) 
     before = np.array(source.layers[1].moe.switch_mlp.up_proj.weight)
     after = np.array(load_model(target).layers[1].moe.switch_mlp.up_proj.weight)
     np.testing.assert_array_equal(after, before[kept])
+
+
+def test_influence_takes_the_memory_of_one_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says what the whole model says."""
+    model = changed(stack="layer*12", dims={"hidden_size": 32, "vocab_size": 259})
+    model["components"]["mlp"] = {"type": "mlp", "intermediate_size": 4096}
+    axon_compose.save(axon_compose.load(model).build(seed=3), tmp_path / "model", tokenizer="bytes")
+    source = axon_compose.load(tmp_path / "model")
+    plan, load_plan = source.plan(), source.load_plan(tmp_path / "model").unpacked_all()
+    figures = _figures.Figures(source, tmp_path / "model", load_plan, ())
+    figures._tokens = np.random.default_rng(0).integers(0, 259, (2, 8))
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    found = figures.influence()
+    assert mx.get_peak_memory() - before < sum(4 * use.size for use in plan.uses()) / 3
+    np.testing.assert_allclose(found, block_influence(load_model(tmp_path / "model"), figures._tokens), rtol=1e-5)
+    monkeypatch.setattr(memory, "available", lambda: 4 * 3 * 32 * 4096)
+    with pytest.raises(CheckpointError, match="AX401"):
+        figures.influence()
+    figures.allow_large = True
+    assert figures.influence() == found
 
 
 def test_what_cannot_be_measured_is_said(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from tokenizers import Tokenizer
 import axon_compose
 from axon_compose import ArchitectureError
 from axon_compose.checkpoints.trained import load_model
+from axon_compose.checkpoints.weights import _pieces, _some
 from axon_compose.learn.data._tokens import _train
+from axon_compose.surgery import perform
+from axon_compose.surgery._making import Made
 from tests.surgery.edits import changed, edited, performed
 
 TEXT = "the cat sat on the mat; the dog lay on the log, and the bird was heard in the third yard. "
@@ -59,6 +63,34 @@ def test_the_tokens_of_a_text_are_kept(folder: Path, tmp_path: Path) -> None:
     assert config["vocab_size"] == len(kept)
 
 
+@pytest.mark.parametrize("order", ["sorted", "any"])
+def test_rows_are_taken_out_of_pieces_of_the_table(
+    order: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same file as of the whole table, which is not in memory at any time."""
+    edit = {"vocabulary": {"corpus": str(folder.parent / "text.txt")}}
+
+    def weights(name: str) -> bytes:
+        plan = edited(folder, edit)
+        if order == "any":
+            makings = {path: shuffled(making) for path, making in plan.makings.items()}
+            plan = replace(plan, makings=makings)
+        return (perform(plan, tmp_path / name) / "model.safetensors").read_bytes()
+
+    whole = weights("whole")
+    monkeypatch.setattr(_pieces, "PIECE", 33 * 32)
+    monkeypatch.setattr(_some, "put_together", None)
+    assert weights("pieces") == whole
+
+
+def shuffled(making: Any) -> Any:
+    """The tokens in another order, one of them twice."""
+    if not isinstance(making, Made) or not making.axes:
+        return making
+    rows = [making.rows[index] for index in np.random.default_rng(0).permutation(len(making.rows))]
+    return replace(making, rows=(*rows[:-1], rows[0]))
+
+
 def test_a_plan_says_which_rows(folder: Path) -> None:
     plan = edited(folder, {"vocabulary": {"corpus": str(folder.parent / "text.txt")}}, {"drop": 0})
     steps = {step.name: step for step in plan.steps}
@@ -86,6 +118,28 @@ def test_another_tokenizer_begins_with_what_its_tokens_say(folder: Path, tmp_pat
     for token in others:
         pieces = old.encode(new.decode([token]), add_special_tokens=False).ids
         np.testing.assert_allclose(found[token], table[pieces].mean(0), rtol=1e-6, atol=1e-7)
+
+
+def test_a_tokenizer_of_as_many_tokens_takes_their_rows(folder: Path, tmp_path: Path) -> None:
+    """The same tokens under other numbers: no shape changes."""
+    data = json.loads((folder / "tokenizer.json").read_text())
+    words = data["model"]["vocab"]
+    one, other = words["t"], words["a"]
+    count = tokenizer(folder).get_vocab_size()
+    model = changed(dims={"hidden_size": 32, "vocab_size": count}, head={"tied": False})
+    axon_compose.save(axon_compose.load(model).build(seed=1), tmp_path / "model", tokenizer=folder)
+    words["t"], words["a"] = other, one
+    (tmp_path / "new").mkdir()
+    for path in folder.glob("tokenizer*.json"):
+        (tmp_path / "new" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "new" / "tokenizer.json").write_text(json.dumps(data))
+    target = performed(tmp_path / "model", tmp_path / "out", {"vocabulary": {"tokenizer": str(tmp_path / "new")}})
+    kept = list(range(count))
+    kept[one], kept[other] = other, one
+    assert vocabulary(target) == kept
+    tokens = np.array([[one, 5, other, 9, one]])
+    whole = np.array(load_model(tmp_path / "model")(mx.array(np.array(kept)[tokens])))
+    np.testing.assert_array_equal(np.array(load_model(target)(mx.array(tokens))), whole[..., kept])
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_it_is_the_model(name: str) -> None:
         return dict(tree_flatten(module_at(model, use.path).parameters()))
 
     streamed = Streamed(model.plan, weights)
-    passing = streamed.begin(TOKENS)
+    passing = streamed.begin([TOKENS])[0]
     for index in range(len(model.plan.layers)):
         held = 0
         (passing,) = streamed.layer(index, [passing])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
+import axon_compose
 from axon_compose.registry import load_factory
 from tests.surgery.small_layers import arrays_for, output, use_of
 from tests.surgery.transplants import difference, made, offered
@@ -120,6 +121,58 @@ def test_kimi_delta_attention_reads_what_attention_read(options: dict[str, Any])
     assert difference(output(new, {**found, **drawn}, X)[0], expected) < 1e-5
 
 
+RWKV7 = {"type": "rwkv7_time_mix", "num_heads": 4, "head_dim": 8}
+
+
+@pytest.mark.parametrize("options", [{}, {"gate_low_rank_dim": 8, "norm_eps": 1e-4}])
+@pytest.mark.parametrize("half_life", [256.0, 1.5])
+def test_rwkv7_reads_what_attention_read(options: dict[str, Any], half_life: float) -> None:
+    """Half of a value is written under a key of length one, times the length it had; the fastest decay is a bound."""
+    old, new = use_of(HEADS), use_of({**RWKV7, **options})
+    arrays = arrays_for(old)
+    found = made(new, old, arrays, init={"half_life": half_life, "size": 1.0})
+    drawn = {name: array for name, array in arrays_for(new).items() if name not in found}
+    assert set(drawn) == {"w_lora.lora.2.weight", "a_lora.lora.2.weight"}  # after matrices of zeros
+    q, k, v = projected(arrays, 4, tap=None)
+    lengths = np.linalg.norm(k, axis=-1, keepdims=True)
+    decay = np.exp(-np.minimum(np.log(2) / half_lives(4, half_life), 0.99 * np.exp(-0.5)))
+    state, o = np.zeros((4, 8, 8)), []
+    for t in range(7):
+        key = k[t] / lengths[t]
+        wrong = lengths[t] * v[t] - np.einsum("hvk,hk->hv", state, key)
+        state = decay[:, None, None] * state + np.einsum("hv,hk->hvk", wrong, key) / 2
+        o.append(np.einsum("hvk,hk->hv", state, q[t]))
+    centred = np.stack(o) - np.mean(o, axis=-1, keepdims=True)
+    expected = written(arrays, sizes(arrays, 4)[:, None] * normed(centred, options.get("norm_eps", 64e-5)))
+    assert difference(output(new, {**found, **drawn}, X)[0], expected) < 1e-5
+
+
+def test_rwkv7_hardly_mixes_in_the_values_of_another_layer() -> None:
+    """They are as large as the own ones, and a thousandth of them is let in."""
+    layers = {"first": dict(RWKV7), "later": {**RWKV7, "value_from": "first"}, "attn": dict(HEADS)}
+    plan = axon_compose.load(
+        {
+            "version": 1,
+            "dims": {"hidden_size": 32, "vocab_size": 16},
+            "components": layers,
+            "blocks": {"a": ["first"], "b": ["later"], "c": ["attn"]},
+            "stack": "a b c",
+        }
+    ).plan()
+    first, later, old = (
+        next(use for use in plan.layers[index].uses() if use.spec.kind == "layer") for index in range(3)
+    )
+    arrays = arrays_for(old)
+    both = [made(new, old, arrays, init={"size": 1.0}) for new in (first, later)]
+    assert both[1].keys() - both[0].keys() == {"v_lora.lora.0.weight", "v_lora.lora.2.bias"}
+    alone, mixing = (load_factory(use.spec)(use.options, use.dims) for use in (first, later))
+    for layer, found in zip((alone, mixing), both, strict=True):
+        layer.load_weights([(name, mx.array(array)) for name, array in found.items()], strict=False)
+    values = mx.random.normal((1, 7, 32), key=mx.random.key(0)) * float(sizes(arrays, 4).mean())
+    ours, theirs = (np.array(y[0]) for y in (mixing(mx.array(X), value=values), alone(mx.array(X))))
+    assert 0 < difference(ours, theirs) < 1e-2
+
+
 def test_lightning_attention_reads_what_attention_read() -> None:
     old, new = use_of(HEADS), use_of({"type": "lightning_attention", "num_heads": 4, "norm_groups": 4})
     arrays = arrays_for(old)
@@ -176,6 +229,7 @@ def test_mamba2_without_a_bias_begins_closed(options: dict[str, Any]) -> None:
         ({"type": "mamba2", "num_heads": 4, "head_dim": 8, "d_state": 8, "norm": False}, "in_proj.weight"),
         ({"type": "kimi_delta_attention", "num_heads": 4, "head_dim": 8}, "g_b_proj.weight"),
         ({"type": "lightning_attention", "num_heads": 4}, "g_proj.weight"),
+        ({"type": "rwkv7_time_mix", "num_heads": 4, "head_dim": 8}, "g_lora.lora.0.weight"),
     ],
 )
 def test_a_gradient_reaches_what_opens_the_layer(new: dict[str, Any], learns: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from axon_compose.checkpoints.files._converted_tokenizer import SOURCES, converted
 from axon_compose.checkpoints.files._record import dump_json
+from axon_compose.checkpoints.files._tokenizer_class import with_own_class
 from axon_compose.checkpoints.files._tokenizer_files import TokenizerFiles
 from axon_compose.checkpoints.files._trust import without_code
 from axon_compose.checkpoints.gguf._path import is_gguf
@@ -32,7 +33,8 @@ def copied_tokenizer(folder: Path) -> TokenizerFiles:
 
     Those of a GGUF file are made of its metadata.
 
-    Without a `tokenizer.json` it is made by transformers from what there is. Fields that name code are left out.
+    Without a `tokenizer.json` it is made by transformers from what there is. Fields that name code are left out, and
+    the class of a tokenizer is the one that it has beside the folder's config.json.
 
     Raises:
         CheckpointError: AX542.
@@ -55,7 +57,17 @@ def copied_tokenizer(folder: Path) -> TokenizerFiles:
         for field in left_out
     ]
     files = {name: content for name, (content, _) in cleaned.items()}
-    return _described(folder, files, notes)
+    return _described(folder, files | _named(folder, files), notes)
+
+
+def _named(folder: Path, files: dict[str, bytes]) -> dict[str, bytes]:
+    """A `tokenizer_config.json` whose class is right in a folder of another model type, if it has to be changed."""
+    name, beside = "tokenizer_config.json", read_data_file(folder, "config.json")
+    if name not in files or beside is None:
+        return {}
+    before = _parse(folder / name, files[name])
+    after = with_own_class(before, _parse(folder / "config.json", beside).get("model_type"))
+    return {} if after is before else {name: dump_json(after, in_order=True)}
 
 
 def has_tokenizer(folder: Path) -> bool:

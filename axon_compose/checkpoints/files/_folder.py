@@ -24,6 +24,7 @@ from axon_compose.checkpoints.files._shards import (
     write_shards,
 )
 from axon_compose.checkpoints.files._tokenizer import tokenizer_files
+from axon_compose.checkpoints.files._tokenizer_files import TokenizerFiles
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.machine.units import human
 
@@ -54,7 +55,7 @@ def write_folder(
     config: Mapping[str, Any],
     tensors: dict[str, Any] | Iterable[tuple[str, Any]],
     specs: Sequence[TensorSpec] | None = None,
-    tokenizer: str | Path,
+    tokenizer: str | Path | TokenizerFiles,
     build_record: Mapping[str, Any],
     generation: Mapping[str, Any] | None = None,
     force: bool = False,
@@ -72,7 +73,8 @@ def write_folder(
         tensors: Name to lazy array. A dict is emptied on the way, so that each array is freed once it is written (drop
             the model that they come from); any other iterable of pairs needs `specs`. See `write_shards`.
         specs: Every tensor, in the order in which `tensors` hands them out.
-        tokenizer: `bytes`, `bytes-chat`, `none`, or a folder with the files of a tokenizer.
+        tokenizer: `bytes`, `bytes-chat`, `none`, or a folder with the files of a tokenizer; or those files, of which
+            `tokenizer_files` has said that they fit.
         build_record: What `build.json` shall say; no times, so that the same build gives the same bytes. Its
             `plugins`, a mapping of namespace to `distribution version`, is what the advice to install is made of. The
             remarks on the tokenizer are added to its `notes`.
@@ -93,7 +95,7 @@ def write_folder(
     target = Path(target)
     check_target(target, force)
     specs, tensors = _announced(specs, tensors)
-    tokens = tokenizer_files(tokenizer, config["vocab_size"])
+    tokens = tokenizer if isinstance(tokenizer, TokenizerFiles) else tokenizer_files(tokenizer, config["vocab_size"])
     ids = {key: value for key, value in tokens.ids.items() if key != "vocab_size"}
     full_config = {**ids, "model_file": MODEL_FILE, **config}
     code = {}

@@ -193,7 +193,8 @@ def write_shards(
     Args:
         folder: An existing folder without these files.
         specs: Every tensor, in the order in which `tensors` hands them out.
-        tensors: Pairs of name and MLX array, or of name and a function without arguments that returns the array.
+        tensors: Pairs of name and MLX array, or of name and a function without arguments that returns the array, or an
+            iterator of its pieces.
         max_shard_bytes: Bytes of tensors in one file.
         progress: Called with the bytes of tensors written so far and in all.
         mark: The `format` of the metadata: `mlx`, or `pt` for the layout of Hugging Face.
@@ -260,16 +261,33 @@ def _content(shard: Shard, pending: dict[str, Any], report: Callable[[int], None
 def bytes_of(spec: TensorSpec, array: Any) -> Iterator[memoryview]:
     """The bytes of an array, or of what a function without arguments returns, in pieces.
 
+    That may be an array, or an iterator of the arrays that have its numbers in order.
+
     Raises:
         NotComputed: A lazy array raises.
         ValueError: It is not what the spec says.
     """
-    import mlx.core as mx
-
     if callable(array):
         array = array()
-    if tensor_specs({spec.name: array}) != [spec]:
-        raise ValueError(f"tensor `{spec.name}` is {array.dtype} {array.shape}, announced as {spec.dtype} {spec.shape}")
+    if not isinstance(array, Iterator):
+        if tensor_specs({spec.name: array}) != [spec]:
+            what = f"{array.dtype} {array.shape}"
+            raise ValueError(f"tensor `{spec.name}` is {what}, announced as {spec.dtype} {spec.shape}")
+        yield from _bytes(spec, array)
+        return
+    written = 0
+    for piece in array:
+        if tensor_specs({spec.name: piece})[0].dtype != spec.dtype:
+            raise ValueError(f"tensor `{spec.name}` has a piece of {piece.dtype}, announced as {spec.dtype}")
+        written += piece.nbytes
+        yield from _bytes(spec, piece)
+    if written != spec.nbytes:
+        raise ValueError(f"tensor `{spec.name}` has {written} bytes in pieces, announced are {spec.nbytes}")
+
+
+def _bytes(spec: TensorSpec, array: Any) -> Iterator[memoryview]:
+    import mlx.core as mx
+
     array = array.reshape(-1).view(mx.uint8)
     try:
         mx.eval(array)

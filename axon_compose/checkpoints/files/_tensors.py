@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from axon_compose.checkpoints.files._safetensors import NOT_IN_MLX, Entry, damaged, data_start, read_header
 
-__all__ = ["NUMPY", "Ranges", "Tensors", "in_mlx", "open_tensors", "read_numbers"]
+__all__ = ["NUMPY", "Ranges", "Tensors", "in_mlx", "open_tensors", "read_numbers", "read_rows"]
 
 #: Type of the format to that of NumPy with the same bytes; bfloat16, which NumPy lacks, as 16-bit words.
 NUMPY: Final = {
@@ -54,6 +54,12 @@ class Ranges:
         entry = self.entries[name]
         return in_mlx(read_numbers(self.path, name, entry.dtype, entry.shape, self.start + entry.start), entry.dtype)
 
+    def rows(self, name: str, first: int, end: int) -> Any:
+        """Some rows of a tensor (end - first, K), its leading axes taken as one; raises as `pop` does."""
+        entry = self.entries[name]
+        start = self.start + entry.start
+        return in_mlx(read_rows(self.path, name, entry.dtype, entry.shape, start, (first, end)), entry.dtype)
+
 
 def read_numbers(path: Path, name: str, dtype: str, shape: tuple[int, ...], start: int) -> Any:
     """One tensor out of its range of bytes, in NumPy.
@@ -75,6 +81,15 @@ def read_numbers(path: Path, name: str, dtype: str, shape: tuple[int, ...], star
     if numbers.size != prod(shape):
         raise damaged(path, "the file ends within it", name)
     return numbers.reshape(shape)
+
+
+def read_rows(path: Path, name: str, dtype: str, shape: tuple[int, ...], start: int, between: tuple[int, int]) -> Any:
+    """Rows of one tensor, from the first to before the last of `between`; else as `read_numbers`."""
+    import numpy as np
+
+    first, end = between
+    width: int = shape[-1] * np.dtype(NUMPY[dtype]).itemsize
+    return read_numbers(path, name, dtype, (end - first, shape[-1]), start + first * width)
 
 
 def in_mlx(numbers: Any, dtype: str) -> Any:

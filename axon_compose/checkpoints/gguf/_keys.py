@@ -13,7 +13,8 @@ __all__ = ["ROPE_SCALING", "SAME", "USUAL", "WITHOUT_EFFECT"]
 USUAL: Final[dict[str, str | list[str]]] = {
     "hidden_size": "embedding_length",
     "vocab_size": "=tensors['token_embd.weight'][0]",
-    "num_hidden_layers": "block_count",
+    "num_hidden_layers": "=keys['block_count']"
+    " - (keys['nextn_predict_layers'] if 'nextn_predict_layers' in keys else 0)",  # which predict further tokens
     "intermediate_size": "feed_forward_length",
     "num_attention_heads": "attention.head_count",
     "num_key_value_heads": "attention.head_count_kv",

@@ -69,7 +69,7 @@ def _yarn(factor: float, keys: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("beta_fast", "beta_slow"):
         if (value := keys.get(f"rope.scaling.yarn_{name}")) is not None:
             found[name] = value
-    if (gain := keys.get("rope.scaling.yarn_attn_factor")) is not None:
+    if (gain := keys.get("rope.scaling.yarn_attn_factor", keys.get("rope.scaling.attn_factor"))) is not None:
         found["attention_factor"] = gain
     if multiplier := keys.get("rope.scaling.yarn_log_multiplier"):
         found |= {"mscale": 10 * multiplier, "mscale_all_dim": 10 * multiplier}  # both have one value in all models

@@ -6,7 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Final
 
-from axon_compose.checkpoints.files._tensors import in_mlx, read_numbers
+from axon_compose.checkpoints.files._tensors import in_mlx, read_numbers, read_rows
 from axon_compose.checkpoints.gguf._header import GgufFile, GgufTensor, read_gguf
 
 __all__ = ["PLAIN", "GgufTensors", "shape_in_numbers", "stored_as"]
@@ -46,4 +46,11 @@ class GgufTensors:
         tensor = self._file.tensors[name]
         shape, dtype = stored_as(tensor)
         numbers = read_numbers(tensor.file, name, dtype, shape, tensor.start)
+        return in_mlx(numbers, dtype) if tensor.kind in PLAIN else numbers
+
+    def rows(self, name: str, first: int, end: int) -> Any:
+        """Some rows of a tensor (end - first, K), its leading axes taken as one; else as `pop`."""
+        tensor = self._file.tensors[name]
+        shape, dtype = stored_as(tensor)
+        numbers = read_rows(tensor.file, name, dtype, shape, tensor.start, (first, end))
         return in_mlx(numbers, dtype) if tensor.kind in PLAIN else numbers

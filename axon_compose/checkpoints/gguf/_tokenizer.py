@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from axon_compose.checkpoints.files._record import dump_json
 from axon_compose.checkpoints.gguf._header import GgufFile, read_gguf
+from axon_compose.checkpoints.gguf._splits import SPLITS
 from axon_compose.diagnostics import CheckpointError
 
 __all__ = ["has_gguf_tokenizer", "tokenizer_of_gguf"]
@@ -20,7 +21,7 @@ __all__ = ["has_gguf_tokenizer", "tokenizer_of_gguf"]
 #: Names in `tokenizer.ggml.pre` whose texts are split as GPT-2 splits them.
 _AS_GPT2: Final = frozenset({
     "", "default", "gpt-2", "phi-2", "jina-es", "jina-de", "gigachat", "jina-v2-es", "jina-v2-de", "a.x-4.0", "mellum",
-    "modern-bert", "mpt", "olmo", "jais", "trillion", "granite-docling", "gpt-neox",
+    "modern-bert", "mpt", "olmo", "jais", "exaone4", "trillion", "granite-docling", "gpt-neox",
 })  # fmt: skip
 #: Those where every digit is a word of its own besides.
 _DIGITS: Final = frozenset({"starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b"})
@@ -28,15 +29,6 @@ _DIGITS: Final = frozenset({"starcoder", "refact", "command-r", "smollm", "codes
 _SAME: Final = {
     "glm4": "llama-bpe", "chatglm-bpe": "llama-bpe", "stablelm2": "qwen2", "hunyuan": "qwen2", "grok-2": "qwen2",
 }  # fmt: skip
-#: Those of DeepSeek-V3's tokenizer.json, one after the other: numbers in threes, Chinese and Japanese, and the rest by
-#: classes of characters.
-_DEEPSEEK: Final = (
-    r"\p{N}{1,3}",
-    r"[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
-    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
-    r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-)
-_AS_DEEPSEEK: Final = frozenset({"deepseek-v3", "hunyuan-dense", "joyai-llm"})
 #: Those of Llama 3 and Tekken: a word that is a token stays one, and a text begins with the first token.
 _WHOLE_WORDS: Final = frozenset({
     "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "tekken",
@@ -99,7 +91,7 @@ def _backend(file: GgufFile, keys: dict[str, Any]) -> Any:
     except ImportError as error:
         raise _unusable(file, "transformers is older than 5.24, which has the converter") from error
     model, pre = keys.get("model"), str(keys.get("pre", ""))
-    known = _AS_GPT2 | _DIGITS | _WHOLE_WORDS | _AS_DEEPSEEK | _SAME.keys() | GGUF_PRE_TOKENIZER_SPLITS.keys()
+    known = _AS_GPT2 | _DIGITS | _WHOLE_WORDS | SPLITS.keys() | _SAME.keys() | GGUF_PRE_TOKENIZER_SPLITS.keys()
     if model == "gpt2" and pre not in known:
         raise _unusable(file, f"`tokenizer.ggml.pre` is `{pre[:40]}`, a way to split texts that is not known")
     keys = {**keys, "pre": _SAME.get(pre, pre)}
@@ -121,8 +113,8 @@ def _split_as(backend: Any, pre: str) -> None:
     """What a kind of byte-level BPE does besides the expression that splits texts."""
     from tokenizers import Regex, pre_tokenizers
 
-    if pre in _AS_DEEPSEEK:
-        steps = [pre_tokenizers.Split(Regex(text), "isolated") for text in _DEEPSEEK]
+    if pre in SPLITS:
+        steps = [pre_tokenizers.Split(Regex(text), "isolated") for text in SPLITS[pre]]
         words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         backend.pre_tokenizer = pre_tokenizers.Sequence([*steps, words])
     if pre in _DIGITS:

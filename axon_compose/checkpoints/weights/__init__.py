@@ -9,6 +9,7 @@ from axon_compose.checkpoints.weights._headers import Checkpoint, TensorHeader, 
 from axon_compose.checkpoints.weights._load import Progress, load_checkpoint
 from axon_compose.checkpoints.weights._memory import load_nbytes
 from axon_compose.checkpoints.weights._packed import Packing
+from axon_compose.checkpoints.weights._pieces import by_rows
 from axon_compose.checkpoints.weights._plan_load import LoadPlan, plan_load
 from axon_compose.checkpoints.weights._plan_save import SavePlan, name_kind, plan_save
 from axon_compose.checkpoints.weights._save import save_checkpoint
@@ -27,6 +28,7 @@ __all__ = [
     "Transfer",
     "WeightFaults",
     "WeightMismatch",
+    "by_rows",
     "checkpoint_plan",
     "load_checkpoint",
     "load_nbytes",

@@ -39,16 +39,21 @@ class Blocks(Source):
             packing = Packing(bits, _GROUP)
         return [Form(self.shape, packing if len(self.shape) > 1 else None)]
 
+    @property
+    def by_rows(self) -> bool:
+        """Blocks lie within rows."""
+        return True
+
     def read(self, arrays: Sequence[Any], form: Form) -> Any:
         """`Packed`, or float32 numbers."""
         import mlx.core as mx
 
         blocks = arrays[0]
         if form.packing is None:
-            return mx.array(_decoded(blocks, self.kind).reshape(self.shape))
+            return mx.array(_decoded(blocks, self.kind).reshape(form.shape))
         words = pack(blocks.reshape(-1, blocks.shape[-1]), self.kind)
         weight, scales, biases = (
-            None if part is None else mx.array(part.reshape((*self.shape[:-1], -1))) for part in words
+            None if part is None else mx.array(part.reshape((*form.shape[:-1], -1))) for part in words
         )
         return Packed(weight, scales, biases, form.packing)
 

@@ -1,13 +1,13 @@
-"""Steps for what llama.cpp changes when it converts a checkpoint: the order of rotary rows, and the form of decays."""
+"""Steps for what llama.cpp changes when it converts a checkpoint: the order of rows and heads, the form of decays."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from axon_compose.checkpoints.weights._steps import Shape, StepError, library
+from axon_compose.checkpoints.weights._steps import Shape, StepError, cut, join, library
 
-__all__ = ["NegativeExp", "PairsToHalves"]
+__all__ = ["NegativeExp", "PairsToHalves", "TilesToGroups"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,60 @@ class PairsToHalves:
         rows, *rest = array.shape
         order = (0, 2, 1, *range(3, 3 + len(rest)))
         return array.reshape((self.heads, *parts, *rest)).transpose(order).reshape((rows, *rest))
+
+
+@dataclass(frozen=True, slots=True)
+class TilesToGroups:
+    """The last heads of an axis from tiles, a0 b0 a1 b1, to groups, a0 a1 b0 b1.
+
+    Where several value heads share a key head, those of one key head lie together in transformers. llama.cpp repeats
+    all key heads in a row, and so takes one value head of each key head after the other.
+
+    Attributes:
+        repeats: Heads of each group.
+        groups: Groups.
+        size: Length of a head.
+        axis: The axis; what comes before the heads stays.
+    """
+
+    repeats: int
+    groups: int
+    size: int
+    axis: int = 0
+
+    def shape(self, shape: Shape) -> Shape:
+        """Unchanged.
+
+        Raises:
+            StepError: The axis has no room for the heads.
+        """
+        heads = self.repeats * self.groups
+        if self.axis >= len(shape) or shape[self.axis] < heads * self.size:
+            raise StepError(f"axis {self.axis} of {list(shape)} does not end with {heads} heads of {self.size}")
+        return shape
+
+    def apply(self, array: Any) -> Any:
+        """Tiles to groups."""
+        return self._swapped(array, self.repeats, self.groups)
+
+    def undo(self, array: Any) -> Any:
+        """Groups to tiles."""
+        return self._swapped(array, self.groups, self.repeats)
+
+    def _swapped(self, array: Any, outer: int, inner: int) -> Any:
+        if before := array.shape[self.axis] - outer * inner * self.size:
+            first, last = cut(array, self.axis, [before, outer * inner * self.size])
+            return join([first, self._swapped(last, outer, inner)], self.axis)
+
+        def change(part: Any, size: int) -> Any:
+            left, right = part.shape[: self.axis], part.shape[self.axis + 1 :]
+            at = self.axis
+            order = (*range(at), at + 1, at, *range(at + 2, len(part.shape) + 2))
+            return part.reshape((*left, outer, inner, size, *right)).transpose(order).reshape(part.shape)
+
+        if hasattr(array, "in_blocks") and self.axis == len(array.shape) - 1:
+            return array.in_blocks(self.size, change)
+        return change(array, self.size)
 
 
 @dataclass(frozen=True, slots=True)

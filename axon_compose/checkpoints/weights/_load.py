@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from axon_compose.checkpoints.files._tensors import Tensors, open_tensors
 from axon_compose.checkpoints.gguf._path import is_gguf
 from axon_compose.checkpoints.gguf._tensors import GgufTensors
+from axon_compose.checkpoints.weights._blocks import Blocks
 from axon_compose.checkpoints.weights._packed import Packed, Packing
+from axon_compose.checkpoints.weights._pieces import by_rows, in_pieces, put_together
 from axon_compose.checkpoints.weights._plan_load import LoadPlan
 from axon_compose.checkpoints.weights._storage import Form, Source
-from axon_compose.checkpoints.weights._transfer import Transfer
+from axon_compose.checkpoints.weights._transfer import Output, Transfer
 
 __all__ = ["Progress", "load_checkpoint"]
 
@@ -67,21 +69,37 @@ def _made(transfer: Transfer, files: _Files, names: set[str], cast: _Cast) -> li
     import mlx.core as mx
 
     first = next(output for output in transfer.outputs if output).parameter
-    values = [files.read(source, form) for source, form in zip(transfer.sources, transfer.forms(), strict=True)]
-    if transfer.computes:
-        values = [cast.wider(first, value) for value in values]
     made: list[tuple[str, Any]] = []
-    for output, value in transfer.apply(values):
+    for output, value in _values(transfer, first, files, names, cast):
         base = output.parameter.removesuffix("weight")
-        packed = isinstance(value, Packed)
-        cast_here = cast if packed or cast.dtype else cast.by(transfer.sources[0].unasked)
-        value = cast_here(output.parameter, value.dense() if packed and f"{base}scales" not in names else value)
         members = value.members if isinstance(value, Packed) else {output.parameter.removeprefix(base): value}
         made += [(base + name, member) for name, member in members.items()]
-    del values
     if not transfer.plain:
         made = [(name, mx.contiguous(value)) for name, value in made]
     return made
+
+
+def _values(
+    transfer: Transfer, first: str, files: _Files, names: set[str], cast: _Cast
+) -> Iterator[tuple[Output, Any]]:
+    """The outputs of a transfer as the model has them, packed or plain."""
+
+    def fitted(output: Output, value: Any) -> Any:
+        packed = isinstance(value, Packed)
+        cast_here = cast if packed or cast.dtype else cast.by(transfer.sources[0].unasked)
+        place = output.parameter.removesuffix("weight") + "scales"
+        return cast_here(output.parameter, value.dense() if packed and place not in names else value)
+
+    only = transfer.outputs[0]
+    if only and isinstance(transfer.sources[0], Blocks) and by_rows(transfer):
+        pieces = (fitted(only, piece) for piece in files.pieces(transfer.sources[0], transfer.form))
+        yield only, put_together(pieces, transfer.form.shape)
+        return
+    values = [files.read(source, form) for source, form in zip(transfer.sources, transfer.forms(), strict=True)]
+    if transfer.computes:
+        values = [cast.wider(first, value) for value in values]
+    for output, value in transfer.apply(values):
+        yield output, fitted(output, value)
 
 
 class _Reading:
@@ -154,13 +172,25 @@ class _Files:
         """The tensor of a source, not computed yet."""
         arrays = []
         for header in source.tensors:
-            if header.file not in self.open:
-                self.open[header.file] = _opened(header.file)
-            arrays.append(self.open[header.file].pop(header.name))
-            self.left[header.file] -= 1
-            if not self.left[header.file]:
-                del self.open[header.file]
+            arrays.append(self._file(header.file).pop(header.name))
+            self._taken(header.file)
         return source.read(arrays, form)
+
+    def pieces(self, source: Blocks, form: Form) -> Iterator[Any]:
+        """A tensor of a GGUF file in pieces; see `in_pieces`."""
+        yield from in_pieces(source, form, self._file)
+        self._taken(source.tensors[0].file)
+
+    def _file(self, path: Path) -> Any:
+        if path not in self.open:
+            self.open[path] = _opened(path)
+        return self.open[path]
+
+    def _taken(self, path: Path) -> None:
+        """One tensor less that is wanted of a file."""
+        self.left[path] -= 1
+        if not self.left[path]:
+            del self.open[path]
 
 
 def _opened(path: Path) -> Tensors:

@@ -83,6 +83,13 @@ class Packed:
             return self.dense().reshape(shape)
         return self._each(lambda member: member.reshape((*shape[:-1], member.shape[-1])))
 
+    def in_blocks(self, size: int, change: Callable[[Any, int], Any]) -> Any:
+        """What `change(array, size)` makes of a row's blocks of `size` numbers: packed if groups stay whole."""
+        if size % self.packing.group_size:
+            return change(self.dense(), size)
+        count = self.shape[-1] // size
+        return self._each(lambda member: change(member, member.shape[-1] // count))
+
     def transpose(self, axes: Sequence[int]) -> Any:
         """Packed if the last axis stays the last."""
         if axes[-1] != len(axes) - 1:

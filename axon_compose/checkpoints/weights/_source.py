@@ -37,6 +37,11 @@ class Source:
     name: str
     tensors: tuple[TensorHeader, ...]
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether `read` makes rows of it out of the same rows of its tensors; what decodes says so itself."""
+        return type(self) is Source
+
     def forms(self) -> list[Form]:
         """What it can be; the shape of the parameter decides if there are several."""
         return [Form(self.tensors[0].shape)]

@@ -23,6 +23,8 @@ __all__ = [
     "StepError",
     "Transpose",
     "UnitRows",
+    "cut",
+    "join",
     "library",
     "stack",
     "unstack",
@@ -234,13 +236,13 @@ class Split:
         before, after = shape[: self.axis], shape[self.axis + 1 :]
         grouped = array if self.groups == 1 else array.reshape((*before, self.groups, sum(self.sizes), *after))
         axis = self.axis + (self.groups > 1)
-        stretches = iter(_cut(grouped, axis, self.sizes))
+        stretches = iter(cut(grouped, axis, self.sizes))
         pieces = []
         for part in self.parts:
             own = [next(stretches) for _ in part]
             if self.groups > 1:
                 own = [s.reshape((*before, self.groups * size, *after)) for s, size in zip(own, part, strict=True)]
-            pieces.append(own[0] if len(own) == 1 else _join(own, self.axis))
+            pieces.append(own[0] if len(own) == 1 else join(own, self.axis))
         return pieces
 
     def undo(self, pieces: Sequence[Any]) -> Any:
@@ -250,15 +252,15 @@ class Split:
         stretches = [
             stretch
             for piece, part in zip(pieces, self.parts, strict=True)
-            for stretch in _cut(piece, self.axis, [self.groups * size for size in part])
+            for stretch in cut(piece, self.axis, [self.groups * size for size in part])
         ]
         if self.groups == 1:
-            return _join(stretches, self.axis)
+            return join(stretches, self.axis)
         grouped = [s.reshape((*before, self.groups, n, *after)) for s, n in zip(stretches, self.sizes, strict=True)]
-        return _join(grouped, self.axis + 1).reshape((*before, self.groups * sum(self.sizes), *after))
+        return join(grouped, self.axis + 1).reshape((*before, self.groups * sum(self.sizes), *after))
 
 
-def _cut(array: Any, axis: int, sizes: Sequence[int]) -> list[Any]:
+def cut(array: Any, axis: int, sizes: Sequence[int]) -> list[Any]:
     """Stretches of an axis, in order."""
     if len(sizes) == 1:
         return [array]
@@ -280,7 +282,8 @@ def unstack(array: Any) -> list[Any]:
     return [array[index] for index in range(array.shape[0])]
 
 
-def _join(arrays: Sequence[Any], axis: int) -> Any:
+def join(arrays: Sequence[Any], axis: int) -> Any:
+    """Arrays one after the other along an axis."""
     own = next((array for array in arrays if hasattr(array, "join")), None)
     if own is not None:
         return own.join(arrays, axis)

@@ -87,6 +87,11 @@ class _MlxPacked(Source):
         found = packings(weight.shape[-1], scales.shape[-1], bool(biases))
         return [Form((*weight.shape[:-1], length), packing) for length, packing in found]
 
+    @property
+    def by_rows(self) -> bool:
+        """Groups lie within rows."""
+        return True
+
     def read(self, arrays: Sequence[Any], form: Form) -> Any:
         """It stays packed."""
         assert form.packing is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Final
 
-from axon_compose.checkpoints.weights._llama_cpp_steps import NegativeExp, PairsToHalves
+from axon_compose.checkpoints.weights._llama_cpp_steps import NegativeExp, PairsToHalves, TilesToGroups
 from axon_compose.checkpoints.weights._packed import Packing, to_packed
 from axon_compose.checkpoints.weights._rules import Found, RuleBook
 from axon_compose.checkpoints.weights._steps import (
@@ -80,10 +80,13 @@ class Transfer:
     @property
     def plain(self) -> bool:
         """Whether the parameter is the tensor of the file as it is."""
-        taken = all(source.as_stored for source in self.sources)
-        return taken and not (
-            self.stacked or self.joined or self.steps or self.split or self.outputs[0] is None or self.outputs[0].steps
-        )
+        return self.direct and all(source.as_stored for source in self.sources)
+
+    @property
+    def direct(self) -> bool:
+        """Whether the parameter has the numbers of one tensor in their order, whatever they are stored as."""
+        changed = self.stacked or self.joined or self.steps or self.split
+        return not (changed or self.outputs[0] is None or self.outputs[0].steps)
 
     @property
     def nbytes(self) -> int:
@@ -200,6 +203,10 @@ def make_transfer(
         steps.append(Scale(book.factor(rule, written.scale, captures)))
     if written.pairs_to_halves is not None:
         steps.append(PairsToHalves(book.extent(rule, written.pairs_to_halves, captures)))
+    if written.tiles_to_groups is not None:
+        extents = [book.extent(rule, extent, captures) for extent in written.tiles_to_groups]
+        steps.append(TilesToGroups(extents[0], extents[1], extents[2], written.axis))
+        steps[-1].shape(shape)
     steps += [NegativeExp()] if written.negative_exp else []
     steps += [UnitRows()] if written.unit_rows else []
     steps += [Integers()] if written.integers else []

@@ -92,6 +92,13 @@ class WeightRule(Section):
         default=None,
         description="Number of heads whose rows are rotary pairs, x0 y0 x1 y1, and become halves, x0 x1 y0 y1.",
     )
+    tiles_to_groups: list[Extent] | None = Field(
+        default=None,
+        min_length=3,
+        max_length=3,
+        description="Heads in a group, groups, length of a head: the last heads along `axis` lie as a0 b0 a1 b1, and "
+        "become a0 a1 b0 b1.",
+    )
     negative_exp: bool = Field(
         default=False, description="The tensor is -exp of the parameter, so the logarithm of its negative is taken."
     )
@@ -104,7 +111,7 @@ class WeightRule(Section):
     split: dict[str, SplitPart] | None = Field(
         default=None, min_length=1, max_length=MAX_PARTS, description="Targets of the parts of `axis`."
     )
-    axis: int = Field(default=0, ge=0, description="The axis of `split` or `join`.")
+    axis: int = Field(default=0, ge=0, description="The axis of `split`, `join` or `tiles_to_groups`.")
     groups: Extent = Field(default=1, description="Equal groups along the axis, each made of parts of these sizes.")
     when: Annotated[str, Field(pattern="^=")] | bool = Field(
         default=True, description="Formula over dims and captures: whether the rule applies."

@@ -17,7 +17,7 @@ __all__ = ["check_faults", "check_weights"]
 #: Keys that work on a tensor, and so say nothing where it is dropped, or compared with a buffer.
 _STEPS: Final = (
     "stack", "parts", "join", "reshape", "reshape_from", "transpose", "if_needed", "add", "scale", "pairs_to_halves",
-    "negative_exp", "unit_rows", "integers", "axis", "groups",
+    "tiles_to_groups", "negative_exp", "unit_rows", "integers", "axis", "groups",
 )  # fmt: skip
 _SHAPES: Final = ("reshape", "reshape_from")
 _Read = TypeVar("_Read", bound=Pattern)
@@ -158,14 +158,16 @@ class _Check:
         unread = self.rule.drop or self.rule.buffer is not None
         idle = [key for key in _STEPS if key in given and unread]
         parted = self.rule.split or self.rule.join
-        idle += [key for key in ("axis", "groups") if key in given and not parted and self.rule.to is not None]
+        idle += ["groups"] if "groups" in given and not parted and self.rule.to is not None else []
+        along = parted or self.rule.tiles_to_groups
+        idle += ["axis"] if "axis" in given and not along and self.rule.to is not None else []
         idle += ["reshape_from"] if "reshape_from" in given and not (self.rule.reshape or unread) else []
         moves = self.rule.reshape or self.rule.transpose or any(part.transpose for part in self.parts())
         idle += ["if_needed"] if "if_needed" in given and not (moves or unread) else []
         idle += ["parts"] if "parts" in given and not (self.rule.stack or unread) else []
         for key in idle:
             owners = {"reshape_from": "reshape", "if_needed": "reshape` or `transpose", "parts": "stack"}
-            owner = owners.get(key, "split` or `join")
+            owner = owners.get(key, "split` or `join" if key == "groups" else "split`, `join` or `tiles_to_groups")
             fate = "dropped" if self.rule.drop else "only compared"
             why = f"the tensor is {fate}" if unread else f"it belongs to `{owner}`"
             self.problems.error(
@@ -177,7 +179,7 @@ class _Check:
             if (
                 isinstance(value, int)
                 and not isinstance(value, bool)
-                and path[0] in ("split", "join", "parts", "groups", "pairs_to_halves", *_SHAPES)
+                and path[0] in ("split", "join", "parts", "groups", "pairs_to_halves", "tiles_to_groups", *_SHAPES)
             ):
                 allowed = value >= 1 or (value == -1 and path[0] in _SHAPES)
                 if not allowed:
@@ -215,6 +217,8 @@ def _values(rule: WeightRule) -> Iterator[tuple[Path, Any]]:
     yield ("add",), rule.add
     yield ("scale",), rule.scale
     yield ("pairs_to_halves",), rule.pairs_to_halves
+    for index, extent in enumerate(rule.tiles_to_groups or ()):
+        yield ("tiles_to_groups", index), extent
     yield ("groups",), rule.groups
     yield ("when",), rule.when
 

@@ -111,6 +111,9 @@ def huggingface_definitions() -> dict[str, Schema]:
                 "pairs_to_halves": from_field(
                     WeightRule, "pairs_to_halves", **or_formula({"type": ["integer", "null"]})
                 ),
+                "tiles_to_groups": from_field(
+                    WeightRule, "tiles_to_groups", **(shape | {"minItems": 3, "maxItems": 3})
+                ),
                 "negative_exp": from_field(WeightRule, "negative_exp", type="boolean"),
                 "unit_rows": from_field(WeightRule, "unit_rows", type="boolean"),
                 "integers": from_field(WeightRule, "integers", type="boolean"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import tempfile
@@ -43,17 +44,21 @@ def apart() -> Iterator[None]:
 
     Its list of fonts and its settings go to a folder that is gone afterwards, unless `MPLCONFIGDIR` names one. `PATH`
     is empty meanwhile: programs of the system would be asked for their fonts, which takes seconds on macOS, and charts
-    are measured with the font that matplotlib brings.
+    are measured with the font that matplotlib brings. Nothing is logged of the list being made, which matplotlib does
+    where that takes more than five seconds.
     """
     if "MPLCONFIGDIR" in os.environ:
         yield
         return
-    before = {name: os.environ.get(name) for name in ("MPLCONFIGDIR", "PATH")}
+    log = logging.getLogger("matplotlib.font_manager")
+    level, before = log.level, {name: os.environ.get(name) for name in ("MPLCONFIGDIR", "PATH")}
     with tempfile.TemporaryDirectory(prefix="axon-compose-") as folder:
         os.environ.update(MPLCONFIGDIR=folder, PATH="")
+        log.setLevel(logging.ERROR)
         try:
             yield
         finally:
+            log.setLevel(level)
             for name, value in before.items():
                 os.environ.pop(name, None)
                 if value is not None:

@@ -69,6 +69,12 @@ class LatentAttentionOptions(Options):
         default_factory=LatentRopeOptions,
         description="Rotary position embedding: false for none, or a mapping. On with theta 10000 unless given.",
     )
+    window_size: int | None = Field(
+        default=None, gt=0, description="Tokens that a query sees, itself included; all unless given."
+    )
+    rope_key_norm: bool = Field(
+        default=False, description="RMS norm of the rotated key, before its rotation (dots3-note)."
+    )
     bias: bool = Field(default=False, description="Biases of the projections to the latents and of the output.")
     norm_eps: float = Field(default=1e-6, gt=0, description="Added to the mean square in the norms of the latents.")
     scale: float | None = Field(
@@ -104,13 +110,24 @@ class LatentAttentionOptions(Options):
     log_scaling: bool = Field(default=False, description=LOG_SCALING_HELP)
     sinks: bool = Field(default=False, description=SINKS_HELP)
     gate: GateName | None = Field(default=None, description=GATE_HELP)
+    both_latents: bool = Field(
+        default=False,
+        description="Make queries, and the gate, out of the latent of queries and the same before its norm, side by "
+        "side (A.X K2), instead of queries out of the normed one and the gate out of the input.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> LatentAttentionOptions:
         if self.q_lora_rank is None and self.lora_scale.q != 1.0:
             raise ValueError("`lora_scale.q` needs a `q_lora_rank`: without one, queries come out of no latent")
+        if self.q_lora_rank is None and self.both_latents:
+            raise ValueError("`both_latents` needs a `q_lora_rank`: without one, there is no latent of queries")
         if self.rope is not None and not self.qk_rope_head_dim:
             raise ValueError("with a `qk_rope_head_dim` of 0 nothing is rotated: write `rope: false`")
+        if self.rope_key_norm and not self.qk_rope_head_dim:
+            raise ValueError("with a `qk_rope_head_dim` of 0 there is no key for `rope_key_norm`")
+        if self.window_size is not None and (self.indexer is not None or self.index_from is not None):
+            raise ValueError("`indexer` and `index_from` choose among all tokens: they do not go with `window_size`")
         if self.alphas_from is not None and not (self.rope is not None and self.rope.learned):
             raise ValueError("`alphas_from` takes what `rope` has learned elsewhere: it needs `rope: {learned: true}`")
         if self.indexer is not None and self.rope is not None and self.indexer.head_dim < self.qk_rope_head_dim:
@@ -136,6 +153,11 @@ class LatentAttentionOptions(Options):
     def value_dim(self) -> int:
         """Width of a head's value."""
         return self.v_head_dim or self.qk_nope_head_dim
+
+    @property
+    def query_width(self) -> int | None:
+        """Numbers that queries are made of, where they are made of latents."""
+        return self.q_lora_rank and self.q_lora_rank * (1 + self.both_latents)
 
     @property
     def gate_dim(self) -> int:

@@ -107,8 +107,12 @@ def latent_saved(tokens: int, hidden: int, options: Any, dtype: str) -> Saved:
     found += each(tokens, attended=heads * value)
     if options.kv_from is None:
         found += each(tokens, latent=rank) + norm_saved(tokens, rank, name="latent_norm")
+        if options.rope_key_norm:
+            found += norm_saved(tokens, options.qk_rope_head_dim, name="rope_key_norm")
     if options.q_lora_rank is not None:
         found += each(tokens, q_latent=options.q_lora_rank) + norm_saved(tokens, options.q_lora_rank, name="q_norm")
+        if options.both_latents:
+            found += each(tokens, both_latents=options.query_width)
     if options.gate is not None:
         found += each(tokens, gate=options.gate_dim, gated=heads * value)
     if options.log_scaling:
@@ -120,4 +124,5 @@ def latent_saved(tokens: int, hidden: int, options: Any, dtype: str) -> Saved:
         found += in_float32(tokens, turn=3 * width // 2, turned=turned)
     else:
         found += each(tokens, angles=2 * options.qk_rope_head_dim)
-    return found + scores_saved(tokens, heads, None)
+    scores = scores_saved(tokens, heads, options.window_size)
+    return found + (scores if options.window_size is None else scores[:-1])  # all layers have one mask of a window

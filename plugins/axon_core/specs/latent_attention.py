@@ -34,14 +34,16 @@ def _params(options: LatentAttentionOptions, dims: Dims) -> dict[str, tuple[int,
     if options.kv_from is None:
         found["kv_a_proj_with_mqa.weight"] = (rank + options.qk_rope_head_dim, hidden)
         found["kv_a_layernorm.weight"] = (rank,)
+        if options.rope_key_norm:
+            found["k_rope_layernorm.weight"] = (options.qk_rope_head_dim,)
     if options.q_lora_rank is None:
         found["q_proj.weight"] = (queries, hidden)
     else:
         found["q_a_proj.weight"] = (options.q_lora_rank, hidden)
         found["q_a_layernorm.weight"] = (options.q_lora_rank,)
-        found["q_b_proj.weight"] = (queries, options.q_lora_rank)
+        found["q_b_proj.weight"] = (queries, options.query_width or 0)
     if options.gate is not None:
-        found["g_proj.weight"] = (options.gate_dim, hidden)
+        found["g_proj.weight"] = (options.gate_dim, options.query_width or 0 if options.both_latents else hidden)
     found |= numbers_of_heads(options, heads)
     if options.own_alphas:
         found["rope_alpha"] = (options.own_alphas,)
@@ -61,7 +63,9 @@ def _flops(options: LatentAttentionOptions, dims: Dims, tokens: int, context: in
     shapes = _params(options, dims)
     own = {name: shapes.pop(name) for name in list(shapes) if name.startswith("indexer.")}
     projected = product_flops(shapes, tokens)
-    chosen = None
+    chosen = options.window_size
+    if chosen is not None:
+        context = min(context, chosen - 1 + tokens)  # what a cache within the window holds
     if options.indexer is not None:
         projected += options.indexer.flops(own, tokens, context) if own else 0
         chosen = options.indexer.chosen
@@ -85,6 +89,7 @@ def absorbs(tokens: int, context: int, rank: int, widths: int) -> bool:
 def _shrink(options: LatentAttentionOptions, dims: Dims) -> dict[str, Any]:
     """Small sizes with the same structure; a latent wider than a head, so that both forms are used."""
     limits = {"num_heads": 4, "q_lora_rank": 24, "kv_lora_rank": 32, "qk_nope_head_dim": 16, "v_head_dim": 16}
+    limits["window_size"] = 8
     small = written(options) | limited(options, limits) | {"qk_rope_head_dim": min(8, options.qk_rope_head_dim)}
     if isinstance(small.get("rope"), Mapping):
         small["rope"] = small_rope(small["rope"], options.qk_rope_head_dim, 8)
@@ -97,7 +102,8 @@ def _shrink(options: LatentAttentionOptions, dims: Dims) -> dict[str, Any]:
 
 
 def _cache(options: LatentAttentionOptions, dims: Dims) -> CacheSpec | None:
-    latents = None if options.kv_from is not None else KV(1, options.kv_lora_rank, options.qk_rope_head_dim)
+    kept = KV(1, options.kv_lora_rank, options.qk_rope_head_dim, window=options.window_size)
+    latents = None if options.kv_from is not None else kept
     keys = None if options.own_indexer is None else indexer_cache(options.own_indexer)
     return Composite((latents, keys)) if latents and keys else latents or keys
 
@@ -125,6 +131,8 @@ def _accepts_latents(options: LatentAttentionOptions, source: Any, dims: Dims) -
         return "`rope` differs from that of the source, whose keys are already rotated"
     if options.lora_scale.kv != source.lora_scale.kv:
         return "`lora_scale.kv` differs from that of the source, whose latents come with it"
+    if source.window_size and (options.window_size is None or options.window_size > source.window_size):
+        return f"the source keeps {source.window_size} tokens: give a `window_size` of at most {source.window_size}"
     return None
 
 
@@ -154,7 +162,8 @@ SPECS: Final = (
             stacked=("embed_q.weight", "unembed_out.weight"),
             adamw=("indexer.weights_proj.weight",),
         ),
-        summary="Multi-head latent attention (MLA): all heads' keys and values out of one cached vector per token.",
+        summary="Multi-head latent attention (MLA): all heads' keys and values out of one cached vector per token, "
+        "over everything before or within a window.",
         source='DeepSeek-AI 2024, "DeepSeek-V2" (arXiv:2405.04434); '
         'indexer: DeepSeek-AI 2025, "DeepSeek-V3.2" (arXiv:2512.02556)',
         cache=_cache,
@@ -165,6 +174,7 @@ SPECS: Final = (
         writes=("selection", "kv", "alphas"),
         constant=("alphas",),
         accepts={"selection": _accepts_selection, "kv": _accepts_latents, "alphas": _accepts_alphas},
+        window=lambda options, dims: options.window_size,
         chosen=lambda options, dims: options.indexer and options.indexer.chosen,
         float32=("rope_alpha",),
         unquantized=("indexer.weights_proj",),
@@ -190,7 +200,16 @@ SPECS: Final = (
             },
             {**_SMALL, "gate": "head", "temperature": {"scale": 0.5, "length": 4}},
             {**_SMALL, "v_head_dim": 12, "gate": "elementwise", "rope": False},
+            {
+                **_SMALL,
+                "q_lora_rank": 20,
+                "both_latents": True,
+                "gate": "elementwise",
+                "indexer": {"num_heads": 4, "head_dim": 16, "top_k": 12},
+            },
             {**_SMALL, "v_head_dim": 12, "sinks": True},
+            {**_SMALL, "window_size": 8, "rope_key_norm": True, "gate": "head", "sinks": True},
+            {**_SMALL, "kv_lora_rank": 12, "window_size": 8, "rope": {"traditional": False}},
             {
                 **_SMALL,
                 "rope": {"learned": True, "theta": 100.0},

@@ -14,6 +14,7 @@ from axon_core.specs._saved import activation_saved, each, in_float32, states_sa
 from axon_core.specs._segments import delta_chunk, delta_chunks
 from axon_core.specs._small import limited
 from axon_core.specs.splits.delta_rules import channel_mix_split, time_mix_split
+from axon_core.specs.transfers.rwkv7 import RWKV7_TRANSFERS
 
 __all__ = ["SPECS", "RWKV7ChannelMixOptions", "RWKV7TimeMixOptions"]
 
@@ -170,6 +171,7 @@ SPECS: Final = (
         accepts=_time_accepts,
         unquantized=("g_norm",),  # a norm, although its weight has two axes
         split=time_mix_split,
+        transfers=RWKV7_TRANSFERS,
         shrink=_shrink,
         examples=(
             {"head_dim": 16, "decay_low_rank_dim": 8, "a_low_rank_dim": 8, "gate_low_rank_dim": 16},

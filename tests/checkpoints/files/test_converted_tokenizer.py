@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sentencepiece
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 
 from axon_compose.checkpoints.files import CheckpointError, write_tokenizer
@@ -66,6 +66,44 @@ def test_a_vocabulary_with_merges(model_type: str, tmp_path: Path) -> None:
     ours = tokenizer_in(tmp_path)
     assert [ours.encode(text) for text in TEXT] == [tokenizer.encode(text).ids for text in TEXT]
     assert [ours.decode(ours.encode(text)) for text in PROMPTS] == PROMPTS
+
+
+#: How OLMo 2 and Granite split text, whose files name GPT-2's class: numbers in threes, line breaks together.
+SPLIT = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "named", "kept"),
+    [
+        ("olmo2", "GPT2Tokenizer", False),
+        ("granite", "GPT2TokenizerFast", False),
+        ("phi3", "LlamaTokenizer", False),
+        ("qwen2", "GPT2Tokenizer", False),
+        ("olmo2", "PreTrainedTokenizerFast", True),
+        ("llama", "GPT2Tokenizer", True),
+        ("gpt2", "GPT2TokenizerFast", True),
+        ("qwen3", "Qwen2Tokenizer", True),
+    ],
+)
+def test_a_class_that_depends_on_the_model_type(model_type: str, named: str, kept: bool, tmp_path: Path) -> None:
+    """transformers splits a text in our folder as in the one that the tokenizer comes from."""
+    tokenizer = Tokenizer(models.BPE())
+    parts = [pre_tokenizers.Split(Regex(SPLIT), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(parts)
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=letters, show_progress=False)
+    tokenizer.train_from_iterator(["in 2024 and\n\n\nthen 12345"] * 5, trainer)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    described = {"tokenizer_class": named, "model_max_length": 64}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(described))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    expected = AutoTokenizer.from_pretrained(tmp_path)
+    ours = tokenizer_in(tmp_path)
+    text = "in 2024 and\n\n\nthen 12345"
+    assert ours.encode(text) == expected.encode(text)
+    written = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert (written == described) is kept
+    assert list(written) == list(described)
 
 
 def test_what_cannot_be_converted_is_named(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def phi3_factors(config: Config) -> Arrays:
     return {f"rope_factors_{kind}.weight": np.array(rope[f"{kind}_factor"]) for kind in ("long", "short")}
 
 
-# Sinks and latents.
+# Sinks.
 
 
 def gpt_oss_keys(config: Config) -> dict[str, Any]:
@@ -147,38 +147,3 @@ def gpt_oss(name: str, array: np.ndarray, config: Config) -> Changed:
                 yield name.removesuffix("_bias").replace(whole, part) + (".bias" if bias else ".weight"), rows
             return
     yield name, array
-
-
-def deepseek_keys(config: Config) -> dict[str, Any]:
-    rope = config["rope_parameters"]
-    return usual({**config, "num_key_value_heads": 1, "head_dim": None}) | {
-        "leading_dense_block_count": config["first_k_dense_replace"],
-        "vocab_size": config["vocab_size"],
-        "attention.q_lora_rank": config["q_lora_rank"],
-        "attention.kv_lora_rank": config["kv_lora_rank"],
-        "attention.key_length": config["kv_lora_rank"] + config["qk_rope_head_dim"],
-        "attention.value_length": config["kv_lora_rank"],
-        "attention.key_length_mla": config["qk_nope_head_dim"] + config["qk_rope_head_dim"],
-        "attention.value_length_mla": config["v_head_dim"],
-        "expert_feed_forward_length": config["moe_intermediate_size"],
-        "expert_count": config["n_routed_experts"],
-        "expert_used_count": config["num_experts_per_tok"],
-        "expert_shared_count": config["n_shared_experts"],
-        "expert_group_count": config["n_group"],
-        "expert_group_used_count": config["topk_group"],
-        "expert_weights_scale": config["routed_scaling_factor"],
-        "expert_weights_norm": config["norm_topk_prob"],
-        "expert_gating_func": 2,
-        "rope.dimension_count": config["qk_rope_head_dim"],
-        "rope.scaling.yarn_log_multiplier": 0.1 * rope["mscale_all_dim"],
-    }
-
-
-def deepseek(name: str, array: np.ndarray, config: Config) -> Changed:
-    if name.endswith("kv_b_proj.weight"):
-        both = array.reshape(config["num_attention_heads"], -1, array.shape[-1])
-        keys, values = np.split(both, [config["qk_nope_head_dim"]], axis=1)
-        yield name.replace("kv_b_proj", "k_b_proj"), keys.swapaxes(1, 2)
-        yield name.replace("kv_b_proj", "v_b_proj"), values
-    else:
-        yield name.replace("e_score_correction_bias", "e_score_correction.bias"), array

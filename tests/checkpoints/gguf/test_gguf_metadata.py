@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +98,12 @@ def test_linear_scaling_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert scaling == {"type": "linear", "factor": 4.0}
 
 
-def test_yarn_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("gain", ["yarn_attn_factor", "attn_factor"])
+def test_yarn_is_read(gain: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The gain in the metadata is `attention_factor` of config.json, which the converter hands on."""
     path = with_keys(
         monkeypatch, tmp_path / "m.gguf", rope__scaling__type="yarn", rope__scaling__factor=4.0,
-        rope__scaling__original_context_length=64, rope__scaling__yarn_attn_factor=1.25,
+        rope__scaling__original_context_length=64, **{f"rope__scaling__{gain}": 1.25},
     )  # fmt: skip
     scaling = load(checkpoint=path).document.dims["rope_scaling"]
     assert scaling == {
@@ -116,12 +118,12 @@ def test_no_experts_at_all_is_a_llama(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_an_unknown_architecture_names_the_nearest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usual = CONVERSIONS["qwen2"]
-    other = Conversion(MODEL_ARCH.QWEN2VL, usual.keys, usual.change)
+    other = Conversion(MODEL_ARCH.QWEN, usual.keys, usual.change)
     monkeypatch.setitem(converted.CONVERSIONS, "qwen2", other)
     write("qwen2", tmp_path / "m.gguf")
     said = fault(tmp_path / "m.gguf")
-    assert "error[AX606]: no family reads the GGUF architecture `qwen2vl`" in said
-    assert "did you mean `qwen2`?" in said
+    assert "error[AX606]: no family reads the GGUF architecture `qwen`" in said
+    assert "did you mean `qwen3`?" in said
 
 
 def test_the_keys_of_llama3_come_back(tmp_path: Path) -> None:
@@ -173,6 +175,15 @@ def test_every_architecture_has_one_family() -> None:
         owners = [family for family in found if name in family.reads.architectures]
         assert len(owners) == 1 or all(family.reads.when for family in owners), name
     assert {family.name for family in found} == {architecture(name).name for name in CONVERSIONS}
+
+
+def test_the_page_lists_every_architecture_and_family() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "gguf.md").read_text()
+    rows = re.findall(r"^\| (`.+`) \| (.*`.+) \|$", page.split("## What stays exact")[0], re.MULTILINE)
+    listed, families = ({name for row in rows for name in re.findall(r"`(.+?)`", row[at])} for at in (0, 1))
+    found = _families.gguf_families(Registry.installed())
+    assert listed == {name for family in found for name in family.reads.architectures}
+    assert families == {family.name for family in found}
 
 
 def test_other_implementations_get_the_decoded_weights(tmp_path: Path) -> None:

@@ -100,6 +100,26 @@ def test_byte_level_bpe(pre: str, before: list[Any], tmp_path: Path) -> None:
     assert files["chat_template.jinja"] == b"{{ messages }}"
 
 
+@pytest.mark.parametrize(
+    ("pre", "words"),
+    [
+        ("kimi-k2", ["日本語", "abc", " HTTPServer's", " ", "123", "45", "!!\n\n", "x"]),
+        ("bailingmoe2", ["日本語abc", " HTTPServer", "'s", " ", "1", "2", "3", "4", "5", "!!\n\n", "x"]),
+        ("seed-coder", ["日本語abc", " HTTPServer", "'s", " ", "1", "2", "3", "4", "5", "!!", "\n\n", "x"]),
+        (
+            "deepseek-coder",
+            ["日本語", "abc", " HTTPServer", "'", "s", " ", "1", "2", "3", "4", "5", "!!", "\n", "\n", "x"],
+        ),
+        ("exaone4", ["日本語abc", " HTTPServer", "'s", " 12345", "!!", "\n", "\n", "x"]),
+    ],
+)
+def test_texts_are_split_as_the_name_says(pre: str, words: list[str], tmp_path: Path) -> None:
+    found, _, _ = read(of_bpe(tmp_path / "m.gguf", byte_level(), tokenizer_pre=pre))
+    text = "日本語abc HTTPServer's 12345!!\n\nx"
+    spans = [span for _, span in found.pre_tokenizer.pre_tokenize_str(text)]
+    assert [text[start:end] for start, end in spans] == words
+
+
 def test_a_text_begins_as_the_metadata_says(tmp_path: Path) -> None:
     known = byte_level()
     plain, config, _ = read(of_bpe(tmp_path / "a.gguf", known, tokenizer_pre="gpt-2"))

@@ -17,6 +17,8 @@ Arrays = dict[str, np.ndarray]
 Config = dict[str, Any]
 Changed = Iterator[tuple[str, np.ndarray]]
 
+#: Fields of config.json for the epsilon of norms that subtract the mean.
+_LAYER_NORM_EPS = ("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")
 #: Types of values in the metadata.
 _FLOATS = ("epsilon", "freq_base", "factor", "softcapping", "scale", "beta", "multiplier", "clamp")
 
@@ -93,6 +95,7 @@ def usual(config: Config) -> dict[str, Any]:
         "attention.head_count": config.get("num_attention_heads"),
         "attention.head_count_kv": config.get("num_key_value_heads"),
         "attention.layer_norm_rms_epsilon": config.get("rms_norm_eps"),
+        "attention.layer_norm_epsilon": next((config[key] for key in _LAYER_NORM_EPS if config.get(key)), None),
         "rope.freq_base": rope.get("rope_theta") or config.get("rope_theta"),
         "attention.key_length": config.get("head_dim"),
         "attention.value_length": config.get("head_dim"),

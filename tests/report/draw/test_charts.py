@@ -180,7 +180,9 @@ def test_a_page_leaves_nothing_at_home_and_needs_no_display(tmp_path: Path) -> N
     (place / "matplotlibrc").write_text("font.size: 40\nbackend: TkAgg\n")
     unset = ("MPLCONFIGDIR", "DISPLAY", "WAYLAND_DISPLAY", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")
     environment = {name: value for name, value in os.environ.items() if name not in unset} | {"HOME": str(home)}
-    run = "import sys; from axon_compose.cli import main; sys.exit(main(['draw', 'hybrid-demo', '-o', sys.argv[1]]))"
+    # After five seconds matplotlib says that it is listing fonts: on this machine at once.
+    slow = "import sys, threading; threading.Timer.start = lambda timer: timer.function(); "
+    run = slow + "from axon_compose.cli import main; sys.exit(main(['draw', 'hybrid-demo', '-o', sys.argv[1]]))"
     command = [sys.executable, "-c", run, "a.html"]
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=True)
     assert done.stderr == ""

@@ -55,7 +55,7 @@ def _pieces(case: Case) -> Mapping[str, Piece] | str:
         )
     if new.own_indexer is not None or new.index_from is not None:
         return "an `indexer` chooses tokens, for which attention has nothing: add it later"
-    for name in ("kv_from", "log_scaling"):
+    for name in ("kv_from", "log_scaling", "rope_key_norm", "both_latents"):
         if getattr(new, name):
             return f"`{name}` is nothing that attention has: add it later"
     if new.rope is not None and new.rope.learned:

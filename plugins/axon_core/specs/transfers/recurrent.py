@@ -10,15 +10,24 @@ from axon_core.specs._heads import head_shape
 from axon_core.specs.transfers._common import ATTENTION, misfit_of_attention, ratio_fault
 
 __all__ = [
+    "CLAIM",
     "DELTA_TRANSFERS",
+    "HALF_LIFE",
     "KIMI_TRANSFERS",
     "LIGHTNING_TRANSFERS",
     "MAMBA2_TRANSFERS",
+    "ROWS",
+    "SIZE",
+    "SLOW",
+    "SMALL",
     "closed_by_norm",
     "keeps_norms",
+    "misfit",
+    "near",
+    "read_names",
 ]
 
-_HALF_LIFE: Final = Setting(
+HALF_LIFE: Final = Setting(
     1024.0, "Tokens after which the slowest head has forgotten half; the fastest takes a 64th of that.", least=1
 )
 _TAP: Final = Setting(
@@ -26,7 +35,7 @@ _TAP: Final = Setting(
     "Tap of the current token in the convolutions, others are 0; a small one keeps the activation nearly linear.",
     0,
 )
-_SIZE: Final = Setting(
+SIZE: Final = Setting(
     0.03,
     "Size of what the layer gives after its norm, beside that of values: attention averages those of many tokens.",
     least=0,
@@ -43,7 +52,7 @@ _MAMBA_IN_LLAMA: Final = 'Wang et al. 2024, "The Mamba in the Llama" (arXiv:2408
 _APRIEL: Final = 'Ostapenko et al. 2025, "Apriel-H1" (arXiv:2511.02651)'
 
 
-def _misfit(case: Case, sizes: Mapping[str, tuple[int, int]]) -> str | None:
+def misfit(case: Case, sizes: Mapping[str, tuple[int, int]]) -> str | None:
     """Why a layer cannot take over attention's projections.
 
     Args:
@@ -63,12 +72,12 @@ def _misfit(case: Case, sizes: Mapping[str, tuple[int, int]]) -> str | None:
     return ratio_fault("heads of the output", sizes["value"][0], heads)
 
 
-def _near(**rules: tuple[str, str]) -> dict[str, Piece]:
+def near(**rules: tuple[str, str]) -> dict[str, Piece]:
     """Pieces out of parameters of the source, separated by spaces, and rules."""
     return {name: Piece(tuple(sources.split()), rule, "near") for name, (sources, rule) in rules.items()}
 
 
-def _read(case: Case, letters: str) -> str:
+def read_names(case: Case, letters: str) -> str:
     """Names of the source's projections, by letter, with what is multiplied into them."""
     old = case.source_options
     letters = letters.replace("v", "k") if old.k_eq_v else letters
@@ -82,14 +91,14 @@ def _read_biases(case: Case, letters: str) -> str:
     """Names of the biases that those projections have, with what is multiplied into them; empty for none."""
     old = case.source_options
     had = "".join(name for name in letters if getattr(old.bias, "k" if name == "v" and old.k_eq_v else name))
-    return _read(case, had).replace("proj.weight", "proj.bias")
+    return read_names(case, had).replace("proj.weight", "proj.bias")
 
 
 _TAPS: Final = ("", "the current token alone")
-_SLOW: Final = ("", "half-lives that are spread over the heads")
+SLOW: Final = ("", "half-lives that are spread over the heads")
 _OUTPUT: Final = "the output, head by head, times the size of values, which the norm takes away"
-_SMALL: Final = "the output, head by head, times a part of the size of values, which the norm takes away"
-_SMALL_HALF: Final = f"{_SMALL}, and twice that for the gate"
+SMALL: Final = "the output, head by head, times a part of the size of values, which the norm takes away"
+_SMALL_HALF: Final = f"{SMALL}, and twice that for the gate"
 _SILENT: Final = ("", "zero: the layer adds nothing yet")
 _HALF_OPEN: Final = ("", "zero: the gate is half open")
 
@@ -98,28 +107,28 @@ def _delta(case: Case) -> Mapping[str, Piece] | str:
     new = case.options
     key_heads, key_dim, heads, value_dim = new.head_shapes()
     keys = (key_heads, key_dim)
-    if fault := _misfit(case, {"query": keys, "key": keys, "value": (heads, value_dim)}):
+    if fault := misfit(case, {"query": keys, "key": keys, "value": (heads, value_dim)}):
         return fault
     if new.separate:
-        projections = {f"{name}_proj.weight": (_read(case, name), _ROWS[name]) for name in "qkv"}
+        projections = {f"{name}_proj.weight": (read_names(case, name), ROWS[name]) for name in "qkv"}
         taps = {f"{name}_conv1d.weight": _TAPS for name in "qkv"}
     else:
-        projections = {"in_proj_qkv.weight": (_read(case, "qkv"), "queries, keys and values, head by head")}
+        projections = {"in_proj_qkv.weight": (read_names(case, "qkv"), "queries, keys and values, head by head")}
         taps = {"conv1d.weight": _TAPS}
     half_open = new.gate_activation == "sigmoid"
     closed = _HALF_OPEN if half_open else _SILENT
     gate = {"in_proj_z.weight": closed} if case.settings["gate"] == "closed" else {}
-    return _near(
+    return near(
         **projections,
         **taps,
         **gate,
         **{
             "in_proj_a.weight": ("", "zero: decays are the same for every token"),
             "in_proj_b.weight": ("", "zero: every token is written by half, or wholly with `neg_eigval`"),
-            "A_log": _SLOW,
+            "A_log": SLOW,
             "dt_bias": ("", "zero"),
             "norm.weight": ("", "one"),
-            "out_proj.weight": (f"o_proj.weight {_read(case, 'v')}", _SMALL_HALF if half_open else _OUTPUT),
+            "out_proj.weight": (f"o_proj.weight {read_names(case, 'v')}", _SMALL_HALF if half_open else _OUTPUT),
         },
     )
 
@@ -127,20 +136,20 @@ def _delta(case: Case) -> Mapping[str, Piece] | str:
 def _kimi(case: Case) -> Mapping[str, Piece] | str:
     new = case.options
     each = (new.num_heads, new.head_dim)
-    if fault := _misfit(case, {"query": each, "key": each, "value": each}):
+    if fault := misfit(case, {"query": each, "key": each, "value": each}):
         return fault
-    projections = {f"{name}_proj.weight": (_read(case, name), _ROWS[name]) for name in "qkv"}
+    projections = {f"{name}_proj.weight": (read_names(case, name), ROWS[name]) for name in "qkv"}
     zero = {"f": ("", "zero: decays are the same for every token"), "g": _HALF_OPEN}
-    return _near(
+    return near(
         **projections,
         **{f"{name}_conv.conv.weight": _TAPS for name in "qkv"},
         **{f"{name}_{'b_' if name in new.low_rank else ''}proj.weight": rule for name, rule in zero.items()},
         **{
             "b_proj.weight": ("", "zero: every token is written by half, or wholly with `neg_eigval`"),
-            "A_log": _SLOW,
+            "A_log": SLOW,
             "dt_bias": ("", "what the half-lives need"),
             "o_norm.weight": ("", "one"),
-            "o_proj.weight": (f"o_proj.weight {_read(case, 'v')}", _SMALL_HALF),
+            "o_proj.weight": (f"o_proj.weight {read_names(case, 'v')}", _SMALL_HALF),
         },
     )
 
@@ -156,13 +165,13 @@ def _lightning(case: Case) -> Mapping[str, Piece] | str:
     new = case.options
     width, _ = new.widths(case.dims.hidden_size)
     each = (new.num_heads, width)
-    if fault := _misfit(case, {"query": each, "key": each, "value": each}):
+    if fault := misfit(case, {"query": each, "key": each, "value": each}):
         return fault
     rules = {
-        "query_key_value.weight": (_read(case, "qkv"), "queries, keys and values, head by head"),
+        "query_key_value.weight": (read_names(case, "qkv"), "queries, keys and values, head by head"),
         "g_proj.weight": _HALF_OPEN,
         "g_norm.weight": ("", "one"),
-        "dense.weight": (f"o_proj.weight {_read(case, 'v')}", _SMALL_HALF),
+        "dense.weight": (f"o_proj.weight {read_names(case, 'v')}", _SMALL_HALF),
     }
     old = case.source_options
     if new.bias:
@@ -177,7 +186,7 @@ def _lightning(case: Case) -> Mapping[str, Piece] | str:
             for of in ("query", "key")
             for name in shapes
         }
-    return _near(**rules)
+    return near(**rules)
 
 
 def closed_by_norm(options: Any) -> bool:
@@ -188,18 +197,18 @@ def closed_by_norm(options: Any) -> bool:
 def _mamba2(case: Case) -> Mapping[str, Piece] | str:
     new, old = case.options, case.source_options
     groups, heads = (new.n_groups, new.d_state), (new.heads(case.dims.hidden_size), new.head_dim)
-    if fault := _misfit(case, {"query": groups, "key": groups, "value": heads}):
+    if fault := misfit(case, {"query": groups, "key": groups, "value": heads}):
         return fault
     closed = case.settings["gate"] == "closed"
     gate = "z open" if new.bias else "z zero" if closed and not closed_by_norm(new) else "z as for training"
     rules = {
-        "in_proj.weight": (_read(case, "vkq"), f"x of values, B of keys, C of queries; {gate}, steps of one size"),
+        "in_proj.weight": (read_names(case, "vkq"), f"x of values, B of keys, C of queries; {gate}, steps of one size"),
         "conv1d.weight": _TAPS,
-        "A_log": _SLOW,
+        "A_log": SLOW,
         "dt_bias": ("", "steps of one, or as near to that as may be"),
         "D": ("", "zero: no token skips the state"),
         "out_proj.weight": (
-            f"o_proj.weight {_read(case, 'v')}",
+            f"o_proj.weight {read_names(case, 'v')}",
             "the output, head by head, times what the scan changes",
         ),
     }
@@ -215,11 +224,11 @@ def _mamba2(case: Case) -> Mapping[str, Piece] | str:
         )
     if new.output_bias:
         rules["out_proj.bias"] = ("o_proj.bias", "the bias of the output") if old.bias.o else ("", "zero")
-    return _near(**rules)
+    return near(**rules)
 
 
-_ROWS: Final = {"q": "queries, head by head", "k": "keys, head by head", "v": "values, head by head"}
-_CLAIM: Final = "Never the same: queries, keys, values and output are kept, and the softmax becomes a state that decays"
+ROWS: Final = {"q": "queries, head by head", "k": "keys, head by head", "v": "values, head by head"}
+CLAIM: Final = "Never the same: queries, keys, values and output are kept, and the softmax becomes a state that decays"
 
 DELTA_TRANSFERS: Final = (
     Transfer(
@@ -227,10 +236,10 @@ DELTA_TRANSFERS: Final = (
         sources=ATTENTION,
         pieces=_delta,
         make="axon_core.transfers.gated_delta_net:from_attention",
-        claim=f"{_CLAIM}; its gate has no bias and begins closed, so that the layer adds nothing until it is trained. "
+        claim=f"{CLAIM}; its gate has no bias and begins closed, so that the layer adds nothing until it is trained. "
         "A sigmoid begins half open.",
         paper=_APRIEL,
-        settings={"half_life": _HALF_LIFE, "tap": _TAP, "gate": _GATE, "size": _SIZE_HALF_OPEN},
+        settings={"half_life": HALF_LIFE, "tap": _TAP, "gate": _GATE, "size": _SIZE_HALF_OPEN},
         examples=(
             TransferExample({"num_k_heads": 2, "num_v_heads": 4, "head_k_dim": 16}, {"num_heads": 4}),
             TransferExample({"num_k_heads": 1, "head_k_dim": 16, "separate": True}, {"num_heads": 4, "bias": True}),
@@ -244,9 +253,9 @@ KIMI_TRANSFERS: Final = (
         sources=ATTENTION,
         pieces=_kimi,
         make="axon_core.transfers.kimi_delta_attention:from_attention",
-        claim=f"{_CLAIM}.",
+        claim=f"{CLAIM}.",
         paper=_APRIEL,
-        settings={"half_life": _HALF_LIFE, "tap": _TAP, "size": _SIZE},
+        settings={"half_life": HALF_LIFE, "tap": _TAP, "size": SIZE},
     ),
 )
 LIGHTNING_TRANSFERS: Final = (
@@ -255,9 +264,9 @@ LIGHTNING_TRANSFERS: Final = (
         sources=ATTENTION,
         pieces=_lightning,
         make="axon_core.transfers.lightning_attention:from_attention",
-        claim=f"{_CLAIM}, at the fixed rates of the layer.",
+        claim=f"{CLAIM}, at the fixed rates of the layer.",
         paper='Zhang et al. 2024, "LoLCATs" (arXiv:2410.10254), for linear attention that begins with the projections',
-        settings={"size": _SIZE},
+        settings={"size": SIZE},
     ),
 )
 MAMBA2_TRANSFERS: Final = (
@@ -266,9 +275,9 @@ MAMBA2_TRANSFERS: Final = (
         sources=ATTENTION,
         pieces=_mamba2,
         make="axon_core.transfers.mamba2:from_attention",
-        claim=f"{_CLAIM}; with `bias` its gate begins open, without it closed.",
+        claim=f"{CLAIM}; with `bias` its gate begins open, without it closed.",
         paper=_MAMBA_IN_LLAMA,
-        settings={"half_life": _HALF_LIFE, "tap": _TAP, "size": _SIZE, "gate": _GATE},
+        settings={"half_life": HALF_LIFE, "tap": _TAP, "size": SIZE, "gate": _GATE},
         examples=(
             TransferExample({"num_heads": 4, "head_dim": 16, "d_state": 16, "n_groups": 4}, {"num_heads": 4}),
             TransferExample(
