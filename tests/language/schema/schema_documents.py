@@ -6,7 +6,7 @@ import copy
 import json
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
@@ -252,6 +252,10 @@ def damaged(draw: st.DrawFn, document: dict[str, Any]) -> dict[str, Any]:
 # What the models say.
 
 
+#: Errors of rules that tie several places together: how branches fit, that all parts of a tensor have sizes or none.
+TIED: Final = ("branch", "sizes", "join")
+
+
 class CrossField(Exception):
     """Only a rule that ties several places together is broken; no schema can hold it."""
 
@@ -270,7 +274,7 @@ def is_sound(document: dict[str, Any]) -> bool:
     try:
         envelope = Envelope.model_validate(known)
     except ValidationError as error:
-        if any(detail["type"] != "branch" or "has one of" in detail["msg"] for detail in error.errors()):
+        if any(detail["type"] not in TIED or "has one of" in detail["msg"] for detail in error.errors()):
             return False
         raise CrossField from None
     for size in ("hidden_size", "vocab_size"):
