@@ -96,6 +96,11 @@ class Use:
         return self.options.get(name) if isinstance(self.options, Mapping) else getattr(self.options, name, None)
 
     @property
+    def token_rows(self) -> int:
+        """Of an embedding or a head: rows of its table or matrix of tokens, those that pad it included."""
+        return int(self.option("padded_vocab_size") or self.dims.vocab_size)
+
+    @property
     def source_layers(self) -> tuple[int, ...]:
         """Layers that it reads values from, rising."""
         places = (source.partition(".")[0] for source in self.reads.values())
@@ -290,6 +295,12 @@ class Plan(Shown):
         if self.final_norm:
             yield self.final_norm
         yield self.head
+
+    @property
+    def unembedding(self) -> Use:
+        """What has the matrix of the scores: the head, or the embedding that it is tied to."""
+        own = any(len(shape) > 1 and self.head.token_rows in shape for shape in self.head.params.values())
+        return self.head if own else self.embedding
 
     def parameters(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Full names and shapes of every parameter, each once."""

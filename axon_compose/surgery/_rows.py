@@ -32,8 +32,8 @@ def with_rows(making: Making, rows: tuple[tuple[int, ...], ...], before: Dims, a
     use = making.use
     if rows == tuple((token,) for token in range(before.vocab_size)):
         return making
-    if padded := use.option("padded_vocab_size"):
-        raise NoRows(f"{use.who} has {padded} rows for {before.vocab_size} tokens (`padded_vocab_size`)")
+    if use.token_rows != before.vocab_size:
+        raise NoRows(f"{use.who} has {use.token_rows} rows for {before.vocab_size} tokens (`padded_vocab_size`)")
     # what has a row for each token shows with another number of them
     count = len(rows) + (len(rows) == before.vocab_size)
     try:

@@ -13,8 +13,8 @@ __all__ = ["axon_components", "axon_tasks"]
 #: Those that stand where a file names none come early, so that looking for them imports little else.
 _SPECS: Final = {
     "norms": "stream_norm rms_norm layer_norm",
-    "self_gated_norm": "self_gated_norm",
     "embedding": "token_embedding lm_head",
+    "self_gated_norm": "self_gated_norm",
     "attention": "attention sliding_window_attention",
     "latent_attention": "latent_attention",
     "compressed_attention": "compressed_attention",

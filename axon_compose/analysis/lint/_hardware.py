@@ -72,9 +72,10 @@ def unquantised_rows(document: Document, plan: Plan) -> Iterator[Finding]:
 
 def ragged_vocabulary(document: Document, plan: Plan) -> Iterator[Finding]:
     """A vocabulary that leaves the head's last tile of rows partly empty; padding costs next to nothing."""
-    padded = plan.head.option("padded_vocab_size") or plan.dims.get("embedding_rows")
-    name, size = ("padded_vocab_size", padded) if padded else ("vocab_size", plan.dims["vocab_size"])
+    use = plan.unembedding
+    size = use.token_rows
     if size % _TILE:
+        name = "padded_vocab_size" if use.option("padded_vocab_size") else "vocab_size"
         yield Finding(
             f"`{name}` is {size:,}, not a multiple of {_TILE}",
             ("dims", "vocab_size"),

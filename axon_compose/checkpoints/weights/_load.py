@@ -10,9 +10,8 @@ from typing import Any, Final
 from axon_compose.checkpoints.files._tensors import Tensors, open_tensors
 from axon_compose.checkpoints.gguf._path import is_gguf
 from axon_compose.checkpoints.gguf._tensors import GgufTensors
-from axon_compose.checkpoints.weights._blocks import Blocks
 from axon_compose.checkpoints.weights._packed import Packed, Packing
-from axon_compose.checkpoints.weights._pieces import by_rows, in_pieces, put_together
+from axon_compose.checkpoints.weights._pieces import decoded_by_rows, in_pieces, put_together
 from axon_compose.checkpoints.weights._plan_load import LoadPlan
 from axon_compose.checkpoints.weights._storage import Form, Source
 from axon_compose.checkpoints.weights._transfer import Output, Transfer
@@ -91,7 +90,7 @@ def _values(
         return cast_here(output.parameter, value.dense() if packed and place not in names else value)
 
     only = transfer.outputs[0]
-    if only and isinstance(transfer.sources[0], Blocks) and by_rows(transfer):
+    if only and decoded_by_rows(transfer):
         pieces = (fitted(only, piece) for piece in files.pieces(transfer.sources[0], transfer.form))
         yield only, put_together(pieces, transfer.form.shape)
         return
@@ -176,7 +175,7 @@ class _Files:
             self._taken(header.file)
         return source.read(arrays, form)
 
-    def pieces(self, source: Blocks, form: Form) -> Iterator[Any]:
+    def pieces(self, source: Source, form: Form) -> Iterator[Any]:
         """A tensor of a GGUF file in pieces; see `in_pieces`."""
         yield from in_pieces(source, form, self._file)
         self._taken(source.tensors[0].file)

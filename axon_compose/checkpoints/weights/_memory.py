@@ -8,7 +8,7 @@ from typing import Final
 from axon_compose.checkpoints.files._safetensors import ITEM_BITS
 from axon_compose.checkpoints.weights import _pieces
 from axon_compose.checkpoints.weights._blocks import Blocks
-from axon_compose.checkpoints.weights._pieces import by_rows
+from axon_compose.checkpoints.weights._pieces import decoded_by_rows
 from axon_compose.checkpoints.weights._plan_load import LoadPlan
 from axon_compose.checkpoints.weights._transfer import Output, Transfer
 from axon_compose.plan import DTYPES, Plan, kept_in_float32, running_nbytes
@@ -77,6 +77,6 @@ def _passing(transfer: Transfer, dtype: str | None) -> int:
     if transfer.plain:
         return transfer.nbytes if dtype else 0
     numbers = sum(prod(form.shape) for form in transfer.forms())
-    at_once = min(numbers, _pieces.PIECE) if isinstance(transfer.sources[0], Blocks) and by_rows(transfer) else numbers
+    at_once = min(numbers, _pieces.PIECE) if decoded_by_rows(transfer) else numbers
     plain = all(source.as_stored for source in transfer.sources) and not transfer.form.packing
     return transfer.nbytes * at_once // max(numbers, 1) + at_once * (_item(transfer) if plain else _DECODING)

@@ -11,12 +11,13 @@ from math import prod
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from axon_compose.checkpoints.weights._blocks import Blocks
 from axon_compose.checkpoints.weights._packed import Packed
 from axon_compose.checkpoints.weights._source import Form, Source
 from axon_compose.checkpoints.weights._steps import Shape
 from axon_compose.checkpoints.weights._transfer import Transfer
 
-__all__ = ["PIECE", "Rows", "by_rows", "in_pieces", "put_together"]
+__all__ = ["PIECE", "Rows", "by_rows", "decoded_by_rows", "in_pieces", "put_together"]
 
 #: Numbers of a piece: 8 MiB in float32. A tensor that has no more is read as a whole.
 PIECE: Final = 1 << 21
@@ -32,6 +33,11 @@ class Rows(Protocol):
 def by_rows(transfer: Transfer) -> bool:
     """Whether a transfer takes one large tensor as it lies, so that each row of it is a row of the parameter."""
     return transfer.direct and transfer.sources[0].by_rows and prod(transfer.form.shape) > PIECE
+
+
+def decoded_by_rows(transfer: Transfer) -> bool:
+    """Whether it is one of a GGUF file, so that loading decodes it in pieces; others are mapped."""
+    return isinstance(transfer.sources[0], Blocks) and by_rows(transfer)
 
 
 def in_pieces(source: Source, form: Form, opened: Callable[[Path], Rows]) -> Iterator[Any]:

@@ -10,7 +10,7 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 from mlx.utils import tree_flatten
 
-from axon_compose.plan import DTYPES, Plan, Use, weight_nbytes
+from axon_compose.plan import DTYPES, Plan, weight_nbytes
 from axon_compose.proof.check._compare import EXACT, at_most, distance, equal, flags, number
 from axon_compose.proof.check._report import Truth
 from axon_compose.proof.check._sequences import run
@@ -106,18 +106,12 @@ def tied(subject: Subject) -> Truth:
 
 
 def _head_is_tied(plan: Plan) -> bool:
-    own = any(len(shape) > 1 and _rows(plan, plan.head) in shape for shape in plan.head.params.values())
-    return not own and _table(plan) is not None
+    return plan.unembedding is plan.embedding and _table(plan) is not None
 
 
 def _table(plan: Plan) -> str | None:
-    rows = _rows(plan, plan.embedding)
+    rows = plan.embedding.token_rows
     return next((n for n, s in plan.embedding.params.items() if len(s) == 2 and s[0] == rows), None)
-
-
-def _rows(plan: Plan, use: Use) -> int:
-    """Rows of a table or matrix of tokens, those that pad it included."""
-    return int(use.option("padded_vocab_size") or plan.dims.vocab_size)
 
 
 def _follows(plan: Plan, model: Any) -> str:

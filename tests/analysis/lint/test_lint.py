@@ -93,6 +93,11 @@ SPEAKS: dict[str, list[tuple[dict[str, Any], str, str]]] = {
             "`padded_vocab_size` is 102, not a multiple of 8",
             "100",
         ),
+        (
+            {**sizes(vocab_size=100), "embedding": {"padded_vocab_size": 104}, "head": {"tied": False}},
+            "`vocab_size` is 100, not a multiple of 8",
+            "100",
+        ),
     ],
     "AX707": [
         (
