@@ -83,6 +83,19 @@ def test_outputs_side_by_side() -> None:
     assert_alike(model, 2, passes(model))
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_rows_beyond_the_tokens_are_left_out_of_the_scores(tied: bool) -> None:
+    """Of three devices the last one has more padding than tokens."""
+    rows = VOCABULARY * 5 // 4
+    data = described(components={"mlp": {"type": "mlp", "intermediate_size": 48}}, blocks={"b": ["mlp"]}, stack="b")
+    data |= {"dims": {"hidden_size": 32, "vocab_size": VOCABULARY}, "embedding": {"padded_vocab_size": rows}}
+    data |= {"head": {"bias": True} if tied else {"tied": False, "padded_vocab_size": rows + 7}}
+    model = Subject(axon_compose.load(data).plan()).model
+    for size in (2, 3):
+        assert {"embedding", "head"} <= split_plan(model.plan, size).splits.keys()
+        assert_alike(model, size, passes(model))
+
+
 def test_parts_of_the_weights_are_a_share_of_them() -> None:
     model = small("falcon_h1").model
     whole = sum(value.nbytes for _, value in tree_flatten(model.parameters()))
