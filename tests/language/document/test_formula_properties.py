@@ -17,6 +17,7 @@ FAILURES = (ZeroDivisionError, OverflowError, TooLargeError, IndexError, KeyErro
 
 @settings(max_examples=600, deadline=None)
 @given(pairs())
+@example(Pair("at(0, 1 // 0)", "at(0, 1 // 0)", 99))
 def test_a_formula_means_what_python_means(pair: Pair) -> None:
     assume(len(pair.formula) < 2000)
     try:

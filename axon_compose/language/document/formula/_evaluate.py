@@ -236,7 +236,10 @@ class _Evaluator:
         if node.function == "at":
             base, key = node.arguments
             value = self.value(base)
-            return self.part(node, value, key, base, base) if isinstance(value, list | tuple) else value
+            if isinstance(value, list | tuple):
+                return self.part(node, value, key, base, base)
+            self.value(key)  # a fault in it is one whatever the base is
+            return value
         values = [self.value(argument) for argument in node.arguments]
         self.spend(node, sum(len(value) // _ITEMS_PER_STEP for value in values if type(value) in _SIZED))
         return self.counted(node, node.arguments, call, node.function, values)
