@@ -26,7 +26,7 @@ class Item:
         theirs: What it is compared with.
         prompts: Tokens.
         training: Tokens of a forward and backward pass.
-        slow: Tokens from which on the other side takes minutes: they are measured once, and with the fast BLAS alone.
+        slow: Tokens from which on the other side takes minutes: they are measured once, and with OpenBLAS alone.
         recurrent: Whether axon-native has a part in it.
     """
 

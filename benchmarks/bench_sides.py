@@ -19,6 +19,7 @@ from mlx_lm.models.rwkv7 import _wkv7_step_ops
 from mlx_lm.models.ssm import ssm_attn
 from mlx_lm.models.switch_layers import SwitchGLU
 
+from axon_compose.machine.blas import is_reference_blas, use_fast_blas
 from axon_compose.model._arrange import arrange
 from axon_compose.model._freed import keep_freed
 from axon_compose.proof.bench import Workload
@@ -72,10 +73,12 @@ class Runner:
         mx.random.seed(0)
         self.inputs = self.make_inputs(workload.prompt)
         mx.eval(self.inputs)
-        if self.ours:
-            keep_freed()  # as a model of ours does
+        if self.ours:  # as a model of ours does
+            use_fast_blas()
+            keep_freed()
         if isinstance(self.side, Layer):
-            self.side.ready(column_major=self.ours and not workload.training, training=workload.training)
+            column_major = self.ours and not workload.training and is_reference_blas()
+            self.side.ready(column_major=column_major, training=workload.training)
 
         def loss(everything: list[Any]) -> mx.array:
             *inputs, weights = everything

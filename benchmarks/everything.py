@@ -1,10 +1,12 @@
-"""All that `docs/performance.md` shows, measured with the BLAS of MLX's wheel, with OpenBLAS, and with axon-native.
+"""All that `docs/performance.md` shows of models that are made for it, in three surroundings.
 
-The latter two where they are installed (`make native`).
+Each side as pip installs it; with OpenBLAS under both, where the system has one; and with axon-native besides, where it
+is installed (`make native`). Published weights have scripts of their own: `real_models.py` and `quantised.py`.
 
     python benchmarks/everything.py                     # all of it: an hour and more on two cores
     python benchmarks/everything.py layers              # a part: layers, families, transformers, growth or hybrid
     python benchmarks/everything.py families/llama      # a single one
+    python benchmarks/everything.py --regime plain      # in one of the surroundings: plain, openblas or native
 
 Results go into `benchmarks/results.json`, those that were there before are kept; `python docs/performance_page.py`
 writes the page. What else the machine does slows all sides alike, for their rounds are interleaved, but it widens the
@@ -14,29 +16,26 @@ spread: leave it alone while this runs.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from ctypes.util import find_library
-from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Final
 
 import bench_layers
 import bench_models
+import kept
 from bench_models import Effort
 
 from axon_compose.proof.bench import Contest
 from axon_compose.proof.doctor import examine
 
-RESULTS: Final = Path(__file__).parent / "results.json"
-#: The wheel's own BLAS; OpenBLAS in its place; the recurrences in C++ besides.
-REGIMES: Final = ("stock", "openblas", "native")
+#: As pip installs them; one OpenBLAS for both sides; the kernels in C++ besides.
+REGIMES: Final = ("plain", "openblas", "native")
 Job = Callable[[], Contest]
 
 
@@ -49,17 +48,19 @@ def jobs(regime: str) -> Iterator[tuple[str, Job]]:
             yield f"layers/{item.name}", measured
     for name in bench_models.RECURRENT if native else bench_models.FAMILIES:
         yield f"families/{name}", partial(bench_models.measured, name, ("mlx-lm",), Effort(rounds=5), report)
-    if regime == "stock":
-        return  # torch brings a fast BLAS of its own, and long prompts take too long with the slow one
-    yield "hybrid/bit-axon", partial(bench_models.hybrid, Effort(prompts=(128, 512, 2048)), report)
-    if native:
-        return
-    compared = Effort(prompts=(512,), training=True)
-    for name in bench_models.TRANSFORMERS:
-        yield f"transformers/{name}", partial(bench_models.measured, name, ("transformers",), compared, report)
-    growing = Effort(prompts=(128, 512, 2048, 8192), batches=())
-    for name in bench_models.GROWTH:
-        yield f"growth/{name}", partial(bench_models.measured, name, ("mlx-lm",), growing, report)
+    # Long prompts take mlx-lm too long without OpenBLAS; torch has a fast BLAS everywhere.
+    yield "hybrid/bit-axon", partial(bench_models.hybrid, Effort(prompts=_HYBRID[regime]), report)
+    if regime == "plain":
+        compared = Effort(prompts=(512,), training=True)
+        for name in bench_models.TRANSFORMERS:
+            yield f"transformers/{name}", partial(bench_models.measured, name, ("transformers",), compared, report)
+    if regime == "openblas":
+        growing = Effort(prompts=(128, 512, 2048, 8192), batches=())
+        for name in bench_models.GROWTH:
+            yield f"growth/{name}", partial(bench_models.measured, name, ("mlx-lm",), growing, report)
+
+
+_HYBRID: Final = {"plain": (128, 512), "openblas": (128, 512, 2048), "native": (128, 512, 2048)}
 
 
 def report(name: str, number: int, rounds: int) -> None:
@@ -86,8 +87,8 @@ def main() -> None:
 def surroundings(regime: str) -> dict[str, str] | None:
     """Variables of the environment that make it; None where something is not installed."""
     library, native = find_library("openblas"), find_spec("axon_native")
-    if regime == "stock":
-        return {"AXON_NATIVE": "0", "AXON_BLAS": "wheel"}
+    if regime == "plain":
+        return {"AXON_NATIVE": "0"}
     if library is None or (regime == "native" and native is None):
         return None
     return {"LD_PRELOAD": library, "AXON_NATIVE": "1" if regime == "native" else "0"}
@@ -113,13 +114,9 @@ def lines(found: Contest) -> Iterator[str]:
 
 
 def keep(regime: str, name: str, found: Contest) -> None:
-    """Put a result beside the others, at once: this may be stopped at any time."""
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    machine = {finding.name: finding.value for finding in examine()}
-    results.setdefault("machines", {})[regime] = machine
-    day = datetime.now(UTC).date().isoformat()
-    results.setdefault(regime, {})[name] = {"day": day, "mlx": version("mlx"), **brief(found.to_dict())}
-    RESULTS.write_text(dumped(results))
+    """Put a result beside the others."""
+    kept.keep("machines", regime, {finding.name: finding.value for finding in examine()})
+    kept.keep(regime, name, {"mlx": version("mlx"), **brief(found.to_dict())})
 
 
 def brief(result: dict[str, Any]) -> dict[str, Any]:
@@ -138,15 +135,6 @@ def _of(kind: str, measured: dict[str, Any]) -> dict[str, Any]:
         return {"peak_bytes": measured["peak_bytes"]}
     speed = measured[f"{kind}_tokens_per_second"]
     return {f"{kind}_tokens_per_second": {name: float(f"{speed[name]:.5g}") for name in ("median", "least", "most")}}
-
-
-def dumped(results: dict[str, Any]) -> str:
-    """JSON with a line for each result, for a change of one should be a change of a line."""
-    parts = []
-    for part, entries in results.items():
-        rows = ",\n".join(f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items())
-        parts.append(f"{json.dumps(part)}: {{\n{rows}\n}}")
-    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 if __name__ == "__main__":

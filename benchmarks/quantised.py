@@ -1,12 +1,13 @@
-"""Decoding and prefill of built folders on the CPU, for each way to multiply, and of llama.cpp on the same GGUF file.
+"""Prefill and decoding of built folders on the CPU, for each way to multiply, and of llama.cpp on the same GGUF file.
 
-    python benchmarks/quantised.py FOLDER [--stock FOLDER] [--gguf FILE --llama PYTHON]
+    python benchmarks/quantised.py FOLDER [--stock FOLDER] [--gguf FILE --llama PYTHON] [--write NAME]
 
 `FOLDER` is what `axon-compose build` wrote; `--stock` its export for mlx-lm (`axon-compose export --to mlx-lm`), which
 mlx-lm runs with its own classes; `--llama` a Python that has `llama_cpp` (`pip install llama-cpp-python` builds it).
-Every side is a process that stays; their rounds are interleaved. Figures are medians over the rounds, in tokens per
-second of processor time (all threads together), which leaves out what neighbours on the machine take from the clock,
-though not what they take from caches and memory.
+Every side is a process that stays; their rounds are interleaved. Tokens per second of the clock are what a user sees:
+the next step is prepared while one is computed, as `mlx_lm.generate` does. Those per second of processor time (all
+threads together) leave out what neighbours on the machine take from the clock, though not what they take from caches
+and memory. Figures are medians over the rounds.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import kept
 
 #: Tokens of the prompt, and tokens that are decoded after it.
-PROMPT, DECODED = 64, 12
+PROMPT, DECODED = 64, 32
+#: What is measured, in tokens per second.
+FIGURES: Final = ("prefill", "decode", "prefill, processor", "decode, processor")
 
 
 def main() -> None:
@@ -34,6 +39,7 @@ def main() -> None:
     parser.add_argument("--llama", metavar="PYTHON", default=sys.executable, help="a Python with `llama_cpp`")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--write", metavar="NAME", help="keep the medians in results.json under this name")
     parser.add_argument("--side", choices=("mlx", "llama"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
@@ -47,7 +53,9 @@ def main() -> None:
     for process in sides.values():
         process.stdin.close()
         process.wait()
-    write(rounds)
+    show(rounds)
+    if arguments.write:
+        kept.keep("quantised", arguments.write, {"threads": arguments.threads, "sides": summary(rounds)})
 
 
 def started(arguments: argparse.Namespace) -> dict[str, subprocess.Popen[str]]:
@@ -86,17 +94,29 @@ def asked(process: subprocess.Popen[str]) -> dict[str, float]:
     return found
 
 
-def write(rounds: dict[str, list[dict[str, float]]]) -> None:
-    """Medians, their range, and ratios to the first side round by round."""
+def show(rounds: dict[str, list[dict[str, float]]]) -> None:
+    """Medians, their range, and ratios of the first side to each."""
+    found = summary(rounds)
+    for figure in FIGURES:
+        sys.stdout.write(f"{figure + ', tokens/s':30}{'median':>7}  {'range':15}{'ratio':>6}\n")
+        for name, figures in found.items():
+            rates = [each[figure] for each in rounds[name]]
+            span = f"{min(rates):.1f}..{max(rates):.1f}"
+            sys.stdout.write(
+                f"  {name:28}{figures[figure]['median']:7.1f}  {span:15}{figures[figure]['ratio']:5.2f}x\n"
+            )
+
+
+def summary(rounds: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Medians of each side, and of the first side's ratio to it."""
     first = next(iter(rounds.values()))
-    sys.stdout.write(f"{'':18}{'prefill':>8}  {'range':13}{'ratio':>6}    {'decode':>6}  {'range':11}{'ratio':>6}\n")
-    for name, found in rounds.items():
-        line = f"{name:18}"
-        for what in ("prefill", "decode"):
-            rates = [each[what] for each in found]
-            ratio = statistics.median(one[what] / each[what] for one, each in zip(first, found, strict=True))
-            line += f"{statistics.median(rates):8.1f}  {f'{min(rates):.1f}..{max(rates):.1f}':13}{ratio:5.2f}x  "
-        sys.stdout.write(line.rstrip() + "\n")
+    return {side: {figure: _of(found, first, figure) for figure in FIGURES} for side, found in rounds.items()}
+
+
+def _of(found: list[dict[str, float]], first: list[dict[str, float]], figure: str) -> dict[str, float]:
+    ratios = [one[figure] / each[figure] for one, each in zip(first, found, strict=True)]
+    rate = statistics.median(each[figure] for each in found)
+    return {"median": round(rate, 2), "ratio": round(statistics.median(ratios), 3)}
 
 
 # -- Sides ------------------------------------------------------------------------------------------------------------
@@ -110,14 +130,15 @@ def serve(once: Callable[[], dict[str, float]]) -> None:
         sys.stdout.flush()
 
 
-def rates(prefill: Callable[[], Any], step: Callable[[], Any]) -> dict[str, float]:
-    """Tokens per second of processor time."""
-    times = []
-    for work in (prefill, *[step] * DECODED):
-        begin = time.process_time()
+def rates(prefill: Callable[[], Any], decode: Callable[[int], Any]) -> dict[str, float]:
+    """Tokens per second, by the clock and of processor time."""
+    found = {}
+    for name, tokens, work in (("prefill", PROMPT, prefill), ("decode", DECODED, lambda: decode(DECODED))):
+        begin = time.perf_counter(), time.process_time()
         work()
-        times.append(time.process_time() - begin)
-    return {"prefill": PROMPT / times[0], "decode": 1 / statistics.median(times[1:])}
+        found[name] = tokens / (time.perf_counter() - begin[0])
+        found[f"{name}, processor"] = tokens / (time.process_time() - begin[1])
+    return found
 
 
 def _mlx(folder: str, _threads: int) -> Callable[[], dict[str, float]]:
@@ -136,9 +157,20 @@ def _mlx(folder: str, _threads: int) -> Callable[[], dict[str, float]]:
         def forward() -> None:
             nonlocal last
             last = mx.argmax(model(last, cache=cache)[:, -1:], axis=-1)
+            mx.async_eval(last)
+
+        def prefill() -> None:
+            forward()
             mx.eval(last)
 
-        return rates(forward, forward)
+        def decode(tokens: int) -> None:
+            for _ in range(tokens):
+                before = last
+                forward()
+                before.item()
+            mx.eval(last)
+
+        return rates(prefill, decode)
 
     return once
 
@@ -150,7 +182,9 @@ def _llama(file: str, threads: int) -> Callable[[], dict[str, float]]:
 
     def once() -> dict[str, float]:
         model.reset()
-        return rates(lambda: model.eval(list(range(2, 2 + PROMPT))), lambda: model.eval([7]))
+        return rates(
+            lambda: model.eval(list(range(2, 2 + PROMPT))), lambda tokens: [model.eval([7]) for _ in range(tokens)]
+        )
 
     return once
 

@@ -1,7 +1,7 @@
 """Published weights as users run them: `mlx_lm.generate` on a folder of ours, and on its export for mlx-lm.
 
     make weights
-    python benchmarks/real_models.py [smollm2] [gemma3] [--forms float32,bfloat16,8bit,4bit] [--rounds 3]
+    python benchmarks/real_models.py [smollm2] [gemma3] [--forms float32,bfloat16,8bit,4bit] [--rounds 3] [--write]
 
 Each run is a process: loading, the prompt, tokens one by one. Rounds are interleaved (ours, theirs, ours, …), so that
 other load slows both; shown are medians, and the ratio of medians (above 1, axon-compose is faster or smaller). Both
@@ -22,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+import kept
 
 WEIGHTS: Final = Path(__file__).parents[1] / "run" / "weights"
 FORMS: Final[dict[str, dict[str, Any]]] = {
@@ -93,14 +95,19 @@ def measure(name: str, form: str, rounds: int, tokens: int) -> dict[str, list[Ru
         return runs
 
 
-def row(name: str, form: str, runs: dict[str, list[Run]]) -> str:
-    """One line of Markdown: ours, then the ratio."""
+def summary(runs: dict[str, list[Run]]) -> dict[str, tuple[float, float]]:
+    """Of each figure ours, and the ratio: above 1, axon-compose is faster or smaller."""
     ours, theirs = ([statistics.median(column) for column in zip(*runs[side], strict=True)] for side in SIDES)
-    cells = []
+    found = {}
     for field, mine, other in zip(Run._fields, ours, theirs, strict=True):
         ratio = mine / other if field.endswith("rate") else other / mine
-        cells.append(f"{mine:.3g} ({ratio:.2f}×)")
-    return "| " + " | ".join([name, form, *cells]) + " |"
+        found[field] = (float(f"{mine:.4g}"), round(ratio, 3))
+    return found
+
+
+def row(name: str, form: str, found: dict[str, tuple[float, float]]) -> str:
+    """One line of Markdown: ours, then the ratio."""
+    return "| " + " | ".join([name, form, *(f"{mine:.3g} ({ratio:.2f}×)" for mine, ratio in found.values())]) + " |"
 
 
 def main() -> None:
@@ -109,12 +116,16 @@ def main() -> None:
     parser.add_argument("--forms", default=",".join(FORMS), help="comma-separated (default: all)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=24)
+    parser.add_argument("--write", action="store_true", help="keep them in results.json for the page of performance")
     arguments = parser.parse_args()
     print("| model | form | first token, s | prompt, tokens/s | decode, tokens/s | peak, MB | processor, s |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for name in arguments.names:
         for form in arguments.forms.split(","):
-            print(row(name, form, measure(name, form, arguments.rounds, arguments.tokens)), flush=True)
+            found = summary(measure(name, form, arguments.rounds, arguments.tokens))
+            print(row(name, form, found), flush=True)
+            if arguments.write:
+                kept.keep("published", f"{name}/{form}", {"tokens": arguments.tokens, **found})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from performance_pictures import PICTURES, pictures
-from performance_results import REGIMES, Results, load_results, median_of, part_of, ratio_of
+from performance_published import published, quantised
+from performance_results import REGIMES, Results, load_results, median_of, part_of, ratio_of, table, times
 
 PAGE: Final = Path(__file__).resolve().parent / "performance.md"
 
@@ -21,30 +22,30 @@ _INTRODUCTION: Final = """\
 <!-- Written by `python docs/performance_page.py` from benchmarks/results.json; do not edit. -->
 
 Speed and memory against other implementations on one machine: ratios carry over between machines, absolute figures
-do not. Above 1, axon-compose is faster or takes less memory. `make bench` measures all of it again, and
-[`axon-compose bench`](cli.md#bench) measures your own file.
+do not. Above 1, axon-compose is faster or takes less memory. `make bench` measures again what this page has of models
+that are made for it, and [`axon-compose bench`](cli.md#bench) measures your own file.
 
+* **As installed** is what `pip install` gives on Linux: axon-compose, which multiplies with OpenBLAS, without
+  axon-native; mlx-lm, whose wheel of MLX multiplies with the reference BLAS.
+* **OpenBLAS for both** is the same with OpenBLAS under mlx-lm too, so that nobody has to wonder what the BLAS alone
+  makes of it.
+* **With axon-native**, its kernels in C++ come on top, as `make run` builds them where there is a compiler.
 * Both sides compute on the same numbers: the same weights for whole families, the same inputs for recurrences.
   Single layers have their own random weights.
 * Each side has its own process. Rounds are interleaved (A B A B), so that other load slows both alike; figures are
   medians of three rounds (families: five), after one discarded warm-up round.
-* Everything is float32 on the CPU; nothing here was run on Metal or CUDA.
-* MLX's Linux wheel brings the reference BLAS; results with OpenBLAS are shown beside it. Both sides use the same one.
-* The figures were measured before axon-compose took OpenBLAS by itself, as it does on Linux now as soon as a model is
-  made. The columns *the wheel's BLAS* are for `AXON_BLAS=wheel`, and *OpenBLAS* for the default. `mlx_lm` without a
-  model of ours keeps the wheel's BLAS. [`axon-compose doctor`](cli.md#doctor) says which one a machine has.
+* Everything is on the CPU, and float32 unless a table says otherwise; nothing here was run on Metal or CUDA.
 * Memory is the most that MLX's arrays took, weights included.
 * axon-compose models let MLX keep freed memory on the CPU, which makes long prompts 1.1 to 1.25 times as fast. For
   mlx-lm, `mlx.core.set_cache_limit(512 << 20)` would do the same; it runs here with its defaults.
-* Recurrences run in MLX operations, except in [the last section](#with-axon-native).
 """
 
 
 def page() -> str:
     """The whole page."""
     results = load_results()
-    parts = [_INTRODUCTION, _machine(results), _families(results), _layers(results)]
-    parts += [_others(results), _hybrid(results), _growth(results), _native(results)]
+    parts = [_INTRODUCTION, _machine(results), _families(results), _hybrid(results), published(results)]
+    parts += [quantised(results), _others(results), _layers(results), _growth(results), _native(results)]
     return "\n".join(part for part in parts if part)
 
 
@@ -52,10 +53,10 @@ def _machine(results: Results) -> str:
     machines = {regime: results["machines"][regime] for regime in REGIMES if regime in results["machines"]}
     first = next(iter(machines.values()))
     rows = [(name, first[name].split(", 2")[0]) for name in ("system", "processor", "mlx", "mlx-lm")]
-    rows += [(REGIMES[regime], machine["BLAS"]) for regime, machine in machines.items()]
+    rows += [(f"BLAS, {REGIMES[regime]}", machine["BLAS"]) for regime, machine in machines.items()]
     days = [result["day"] for regime in machines for result in results[regime].values()]
     rows.append(("measured", " to ".join(sorted({min(days), max(days)}))))
-    return _table(("machine", ""), rows)
+    return table(("machine", ""), rows)
 
 
 def _families(results: Results) -> str:
@@ -73,14 +74,14 @@ def _families(results: Results) -> str:
             heads.append(f"{_figure_name(kind, batch)}, {title}")
             means.append(f"**{_mean(list(found.values())):.2f}×**")
             for name, ratio in found.items():
-                rows.setdefault(name, [name]).append(_times(ratio))
+                rows.setdefault(name, [name]).append(times(ratio))
     text = (
         "## Families against mlx-lm\n\n"
         "mlx-lm's own class of each family on the same weights, in small sizes (`benchmarks/families.yaml`: 384 wide,\n"
         "4 to 7 layers): a prompt of 128 tokens, and tokens that are decoded one by one, alone and for 8 sequences.\n\n"
         "![Ratios by family](pictures/performance-families.svg)\n\n"
     )
-    return text + _table(heads, [*rows.values(), means])
+    return text + table(heads, [*rows.values(), means])
 
 
 def _layers(results: Results) -> str:
@@ -95,9 +96,9 @@ def _layers(results: Results) -> str:
                 row = rows.setdefault((name, result["subjects"][1], _what(work)), ["", "", "", ""])
                 at = 2 * list(REGIMES).index(regime)
                 row[at] = _milliseconds(line, 0)
-                row[at + 1] = _times(line["ratios"][0])
+                row[at + 1] = times(line["ratios"][0])
                 memory = ratio_of(result, "memory", prompt=work["prompt"], training=work["training"])
-                row.append(_times(memory)) if len(row) == 4 else None
+                row.append(times(memory)) if len(row) == 4 else None
     heads = ["here", "against", "tokens"]
     for title in REGIMES.values():
         heads += [f"ms, {title}", "ratio"]
@@ -106,27 +107,27 @@ def _layers(results: Results) -> str:
         "One call of a layer or of its recurrence for one sequence. Sizes are those of a model 384 wide; experts are\n"
         "512 to 1024. Where a peer takes minutes, it was measured once, and with one BLAS.\n\n"
     )
-    return text + _table([*heads, "memory"], [[*key, *row] for key, row in rows.items()])
+    return text + table([*heads, "memory"], [[*key, *row] for key, row in rows.items()])
 
 
 def _others(results: Results) -> str:
     """transformers on torch."""
     rows = []
-    for name, result in part_of(results, "openblas", "transformers").items():
+    for name, result in part_of(results, "plain", "transformers").items():
         row = [name]
         for line in result["lines"]:
             if line["kind"] != "memory":
-                row += [_speed(line, 0), _times(line["ratios"][0])]
+                row += [_speed(line, 0), times(line["ratios"][0])]
         rows.append(row)
     if not rows:
         return ""
     text = (
         "## Against transformers on torch\n\n"
-        "Tokens a second and ratios, with OpenBLAS under MLX; torch has its own BLAS, and CPU kernels that MLX\n"
+        "Tokens a second and ratios, both as installed; torch has a fast BLAS of its own, and CPU kernels that MLX\n"
         "lacks.\n\n"
     )
     heads = ["family", "prefill of 512", "ratio", "decode, 1", "ratio", "decode, 8", "ratio", "training, 512", "ratio"]
-    return text + _table(heads, rows)
+    return text + table(heads, rows)
 
 
 def _hybrid(results: Results) -> str:
@@ -134,11 +135,11 @@ def _hybrid(results: Results) -> str:
     text = (
         "## A hybrid of 24 layers\n\n"
         "Eight layers of state space, eight of windows with experts, eight of state space with experts, 100M\n"
-        "parameters; and two hybrids of about its size in other implementations. Tokens a second, with OpenBLAS. A\n"
-        "machine of this kind could do 1,430 tokens a second of prefill at most, and 139 of decoding.\n\n"
+        "parameters; and two hybrids of about its size in other implementations. Tokens a second.\n"
     )
-    table = _hybrid_table(results, "openblas")
-    return text + table if table else ""
+    tables = [(title, _hybrid_table(results, regime)) for regime, title in REGIMES.items()]
+    shown = [f"\n{title[0].upper()}{title[1:]}:\n\n{table}" for title, table in tables if table]
+    return text + "".join(shown) if shown else ""
 
 
 def _hybrid_table(results: Results, regime: str) -> str:
@@ -152,9 +153,9 @@ def _hybrid_table(results: Results, regime: str) -> str:
         work = line["workload"]
         row = [f"{line['kind']}, {work['prompt'] if line['kind'] == 'prefill' else work['batch']}"]
         row += [_speed(line, at) for at in range(len(line["measurements"]))]
-        rows.append(row + [_times(ratio) for ratio in line["ratios"]])
+        rows.append(row + [times(ratio) for ratio in line["ratios"]])
     peers = found["subjects"][1:]
-    return _table(["", *found["subjects"], *(f"ratio to {peer}" for peer in peers)], rows)
+    return table(["", *found["subjects"], *(f"ratio to {peer}" for peer in peers)], rows)
 
 
 def _native(results: Results) -> str:
@@ -169,21 +170,20 @@ def _native(results: Results) -> str:
                 work = line["workload"]
                 memory = ratio_of(result, "memory", prompt=work["prompt"], training=work["training"])
                 row = [name, result["subjects"][1], _what(work), _milliseconds(line, 0)]
-                rows.append([*row, _times(line["ratios"][0]), _times(memory)])
+                rows.append([*row, times(line["ratios"][0]), times(memory)])
     text = (
         "## With axon-native\n\n"
-        "The same with OpenBLAS and the recurrences in C++, an optional distribution (`make native`,\n"
-        "[plugins/axon-native](../plugins/axon-native/README.md)). Training was measured before it had\n"
-        "backward passes of its own, whose figures are in its README.\n\n"
+        "With OpenBLAS under both sides, and the kernels in C++ of an optional distribution, which `make run`\n"
+        "builds ([plugins/axon-native](../plugins/axon-native/README.md)).\n\n"
     )
     figures = [("prefill", 1), ("decode", 1), ("decode", 8)]
     several = [
-        [name, *(_times(ratio_of(result, kind, batch=batch)) for kind, batch in figures)]
+        [name, *(times(ratio_of(result, kind, batch=batch)) for kind, batch in figures)]
         for name, result in families.items()
     ]
     tables = [
-        _table(["here", "against", "tokens", "ms", "ratio", "memory"], rows),
-        _table(["family, against mlx-lm", "prefill of 128", "decode 1", "decode 8"], several) if several else "",
+        table(["here", "against", "tokens", "ms", "ratio", "memory"], rows),
+        table(["family, against mlx-lm", "prefill of 128", "decode 1", "decode 8"], several) if several else "",
         _hybrid_table(results, "native"),
     ]
     return text + "\n".join(table for table in tables if table)
@@ -198,7 +198,7 @@ def _growth(results: Results) -> str:
             prompt = line["workload"]["prompt"]
             memory = ratio_of(result, "memory", prompt=prompt)
             rows.append(
-                [name, f"{prompt:,}", _speed(line, 0), _speed(line, 1), _times(line["ratios"][0]), _times(memory)]
+                [name, f"{prompt:,}", _speed(line, 0), _speed(line, 1), times(line["ratios"][0]), times(memory)]
             )
     if not rows:
         return ""
@@ -207,7 +207,7 @@ def _growth(results: Results) -> str:
         "Tokens a second of prefill, with OpenBLAS: a line that stays level is linear in length.\n\n"
         "![Prefill by length](pictures/performance-growth.svg)\n\n"
     )
-    return text + _table(["family", "tokens", "axon-compose", "mlx-lm", "ratio", "memory"], rows)
+    return text + table(["family", "tokens", "axon-compose", "mlx-lm", "ratio", "memory"], rows)
 
 
 def _what(work: Mapping[str, Any]) -> str:
@@ -224,12 +224,6 @@ def _milliseconds(line: Mapping[str, Any], at: int) -> str:
     return "–" if speed is None else f"{1000 * line['workload']['prompt'] * line['workload']['batch'] / speed:,.3g}"
 
 
-def _times(ratio: float | None) -> str:
-    if ratio is None:
-        return "–"
-    return f"{ratio:.{0 if ratio >= 20 else 1 if ratio >= 5 else 2}f}×"
-
-
 def _mean(ratios: list[float | None]) -> float:
     known = [ratio for ratio in ratios if ratio]
     return exp(sum(map(log, known)) / len(known))
@@ -237,11 +231,6 @@ def _mean(ratios: list[float | None]) -> float:
 
 def _figure_name(kind: str, batch: int) -> str:
     return kind if kind == "prefill" else f"decode {batch}"
-
-
-def _table(heads: Any, rows: Any) -> str:
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
-    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
 if __name__ == "__main__":

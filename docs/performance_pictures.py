@@ -23,10 +23,10 @@ def _draw_families(results: Results, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     with plt.rc_context(_STYLE):
-        names = sorted(part_of(results, "stock", "families"), reverse=True)
+        names = sorted(part_of(results, "plain", "families"), reverse=True)
         figure, panels = plt.subplots(1, 3, figsize=(9, 6.6), sharey=True, layout="constrained")
         for axes, (kind, batch) in zip(panels, [("prefill", 1), ("decode", 1), ("decode", 8)], strict=True):
-            for regime, marker in (("stock", "o"), ("openblas", "s")):
+            for regime, marker in (("plain", "o"), ("openblas", "s")):
                 part = part_of(results, regime, "families")
                 points = [(ratio_of(part[name], kind, batch=batch), name) for name in names if name in part]
                 shown = [(ratio, name) for ratio, name in points if ratio]

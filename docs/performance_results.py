@@ -9,7 +9,7 @@ from typing import Any, Final
 
 RESULTS: Final = Path(__file__).resolve().parent.parent / "benchmarks" / "results.json"
 #: Surroundings that are set side by side.
-REGIMES: Final = {"stock": "the wheel's BLAS", "openblas": "OpenBLAS"}
+REGIMES: Final = {"plain": "as installed", "openblas": "OpenBLAS for both"}
 
 Results = Mapping[str, Any]
 
@@ -40,3 +40,16 @@ def ratio_of(result: Mapping[str, Any], kind: str, **work: Any) -> float | None:
 def median_of(line: Mapping[str, Any], at: int) -> float | None:
     measured = line["measurements"][at].get(f"{line['kind']}_tokens_per_second")
     return None if measured is None else float(measured["median"])
+
+
+def times(ratio: float | None) -> str:
+    """A ratio, as the page writes it."""
+    if ratio is None:
+        return "–"
+    return f"{ratio:.{0 if ratio >= 20 else 1 if ratio >= 5 else 2}f}×"
+
+
+def table(heads: Any, rows: Any) -> str:
+    """A table in Markdown, its first column to the left."""
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)

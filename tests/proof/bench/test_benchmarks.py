@@ -22,6 +22,7 @@ import bench_models  # noqa: E402
 import bench_sides  # noqa: E402
 import everything  # noqa: E402
 import gradients  # noqa: E402
+import kept  # noqa: E402
 import performance_page  # noqa: E402
 from performance_results import REGIMES, load_results, part_of  # noqa: E402
 
@@ -79,10 +80,16 @@ def test_the_hybrid_has_the_size_that_is_told() -> None:
     assert size == pytest.approx(100e6, rel=0.02)
 
 
-def test_results_have_a_line_each() -> None:
-    results = {"stock": {"layers/a": {"x": [1, 2]}, "layers/b": {}}, "machines": {}}
-    text = everything.dumped(results)
-    assert json.loads(text) == results
+def test_results_have_a_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "RESULTS", tmp_path / "results.json")
+    for part, name in (("plain", "layers/a"), ("machines", "plain"), ("plain", "layers/b"), ("plain", "layers/a")):
+        kept.keep(part, name, {"x": [1, 2]})
+    text = kept.RESULTS.read_text()
+    assert {part: list(entries) for part, entries in json.loads(text).items()} == {
+        "plain": ["layers/a", "layers/b"],
+        "machines": ["plain"],
+    }
+    assert json.loads(text)["plain"]["layers/a"]["x"] == [1, 2]
     assert len(text.splitlines()) == 9
 
 
