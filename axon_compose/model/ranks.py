@@ -26,6 +26,7 @@ from axon_compose.diagnostics import ArchitectureError, CheckpointError, Refusal
 from axon_compose.machine import peers
 from axon_compose.machine.watch import Watch, end
 from axon_compose.model._facts import facts, loading_from
+from axon_compose.model._turns import others_done
 
 __all__ = ["connected", "differing", "ending_a_server", "facts", "joined", "loading_from", "messages"]
 
@@ -33,6 +34,8 @@ __all__ = ["connected", "differing", "ending_a_server", "facts", "joined", "load
 _SERVER: Final = "mlx_lm.server"
 #: Messages are padded to a multiple of this size, so that processes of two runs mostly wait for equally many bytes.
 _BLOCK: Final = 4096
+#: What goes ahead of each message, with its length: other bytes are no message.
+_MARK: Final = b"axoncomp"
 _watch: Watch | None = None
 
 
@@ -58,6 +61,8 @@ def connected() -> mx.distributed.Group:
 def messages(group: mx.distributed.Group, data: bytes) -> list[bytes]:
     """What every process sends, in the order of their ranks; each may send another number of bytes.
 
+    The process ends if what comes is no message: then nothing more can be exchanged.
+
     Args:
         group: The processes, all of which call this.
         data: What this one sends.
@@ -65,7 +70,11 @@ def messages(group: mx.distributed.Group, data: bytes) -> list[bytes]:
     Raises:
         RuntimeError: A connection is lost.
     """
-    lengths = [int.from_bytes(row, "little") for row in _gathered(group, len(data).to_bytes(8, "little"))]
+    others_done()
+    heads = _gathered(group, _MARK + len(data).to_bytes(8, "little"))
+    if strange := [rank for rank, head in enumerate(heads) if not head.startswith(_MARK)]:
+        end(str(_no_message(strange[0])))
+    lengths = [int.from_bytes(head.removeprefix(_MARK), "little") for head in heads]
     padded = data.ljust(-(-max(lengths) // _BLOCK) * _BLOCK)
     return [row[:length] for row, length in zip(_gathered(group, padded), lengths, strict=True)]
 
@@ -168,6 +177,15 @@ def _two_runs() -> CheckpointError:
         "AX972",
         "processes of two runs are connected with each other",
         "two were started at once with the same ports: give one of them others, `mlx.launch --starting-port 33000`",
+    )
+
+
+def _no_message(rank: int) -> CheckpointError:
+    return CheckpointError(
+        "AX974",
+        f"rank {rank} sends something else than this process waits for",
+        "all ranks have to exchange the same in the same order; a program that does so itself after generating waits "
+        "for what was computed ahead: `mx.synchronize(mlx_lm.generate.generation_stream)`",
     )
 
 
