@@ -8,13 +8,14 @@ the lowest rank. The same happens to a fault that only some of them meet. From t
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from secrets import token_hex
 from types import FrameType
@@ -151,6 +152,13 @@ def _agree(group: mx.distributed.Group, facts: Mapping[str, str]) -> None:
         links = peers.connect(group.rank(), [one["address"] for one in all_], door, token)
         _watch = Watch(group.rank(), links, _ended, _owner())
         _watch.start()
+        atexit.register(_finish)  # comes before the watch takes leave
+
+
+def _finish() -> None:
+    """At the end of this process let what it has computed ahead arrive, as its sums end with errors otherwise."""
+    with suppress(RuntimeError):  # who is gone is told by the watch
+        others_done()
 
 
 def differing(facts: Sequence[Mapping[str, str]]) -> CheckpointError | None:
