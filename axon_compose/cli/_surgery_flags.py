@@ -24,6 +24,11 @@ from axon_compose.surgery.recipe import RECIPE, STEPS
 
 __all__ = ["add_edit", "add_heal", "add_receipt"]
 
+#: `surgery.recipe.recipe_of` in a sentence.
+_RATE = (
+    "Unless a learning rate is given, it is lower where an edit has done little, and higher for layers by themselves."
+)
+
 
 def add_edit(command: Command) -> None:
     """Add `edit`."""
@@ -132,7 +137,7 @@ def add_heal(command: Command) -> None:
     )  # fmt: skip
     group.add_argument("--temperature", type=float, default=1.0, metavar="X", help="that softens them (default: 1)")
     add_budget(heal, STEPS)
-    add_options(heal.add_argument_group("recipe"), RECIPE)
+    add_options(heal.add_argument_group("recipe", _RATE), RECIPE)
     add_options(heal.add_argument_group("between the steps"), Cadence())
     as_json(heal)
 
