@@ -25,9 +25,7 @@ from axon_compose.surgery.recipe import RECIPE, STEPS
 __all__ = ["add_edit", "add_heal", "add_receipt"]
 
 #: `surgery.recipe.recipe_of` in a sentence.
-_RATE = (
-    "Unless a learning rate is given, it is lower where an edit has done little, and higher for layers by themselves."
-)
+_RATE = "without --learning-rate it follows what the edit has done, and the stage"
 
 
 def add_edit(command: Command) -> None:
