@@ -1,7 +1,7 @@
 """Measure the edits of a file beside this one on a model, and keep what came out beside it as JSON.
 
     python benchmarks/surgery.py smollm2.gguf                # every edit that is not there yet: plan, memory, receipt
-    python benchmarks/surgery.py smollm2.gguf --heal 20 1    # this one, anew, with so many steps of healing
+    python benchmarks/surgery.py smollm2.gguf 1 --heal 8192  # heal this one with so many tokens
     python benchmarks/surgery.py --rank smollm2.gguf         # which layers can lose full attention
     python benchmarks/surgery.py                             # the table, as Markdown
     python benchmarks/surgery.py --edits surgery-gemma3 …    # the same with those edits; `surgery` unless given
@@ -24,10 +24,12 @@ from typing import Any, Final
 import yaml
 
 HERE: Final = Path(__file__).resolve().parent
-#: What is read, and what a step of healing learns from.
+#: What is read for a receipt.
 SEQUENCES, LENGTH = 1, 512
-BATCH, TOKENS = 2, 128
 CHANGE: Final = "attn -> window:256"
+#: What the models go on with: nothing of the texts that healing learns from, and something of them.
+PROMPTS: Final = ("The capital of France is", "In Python, a list is")
+WRITTEN: Final = 24
 
 
 class Kept:
@@ -72,50 +74,93 @@ def timed(*arguments: str) -> tuple[float, int]:
         return usage.ru_utime + usage.ru_stime, int(said.read_text())
 
 
-def measure(kept: Kept, name: str, model: Path, steps: int, place: Path) -> None:
-    """One edit: its plan, its folder, its receipt, and what healing does."""
+def measure(kept: Kept, name: str, model: Path, tokens: int, place: Path) -> None:
+    """One edit: its plan, its folder and its receipt where they are not known, and what healing does."""
     from axon_compose.surgery import receipt_of
 
     file, folder = place / "edit.yaml", place / "edited"
     described = {"version": 1, "source": str(model), "edits": kept.edits[name]}
     file.write_text(yaml.safe_dump(described, sort_keys=False))
-    planned, _ = timed("edit", str(file), "--plan")
     written, peak = timed("edit", str(file), "--out", str(folder), "--force", "--no-receipt")
-    size = sum(each.stat().st_size for each in folder.glob("*.safetensors"))
-    kept.keep(name, plan_seconds=planned, edit_seconds=written, peak_bytes=peak, bytes=size)
-    began = time.process_time()
-    found = receipt_of(model, folder, sequences=SEQUENCES, length=LENGTH)
-    kept.keep(name, receipt_seconds=time.process_time() - began, receipt=found.to_dict())
-    kept.keep(name, sample=written_by(folder))
-    if steps:
-        after = healed(folder, model, place / "healed", steps)
-        kept.keep(name, healing=after, healed_sample=written_by(place / "healed"))
+    if not tokens or "receipt" not in kept.found.get(name, {}):
+        planned, _ = timed("edit", str(file), "--plan")
+        size = sum(each.stat().st_size for each in folder.glob("*.safetensors"))
+        kept.keep(name, plan_seconds=planned, edit_seconds=written, peak_bytes=peak, bytes=size)
+        began = time.process_time()
+        found = receipt_of(model, folder, sequences=SEQUENCES, length=LENGTH)
+        kept.keep(name, receipt_seconds=time.process_time() - began, receipt=found.to_dict())
+    if tokens:
+        kept.keep(name, healing=healed(folder, model, place / "healed", kept.edits[name], tokens))
+        texts = {"source": written_by(model), "edited": written_by(folder)}
+        texts["healed"] = written_by(place / "healed")
+        kept.keep(name, samples=texts)
 
 
-def healed(folder: Path, model: Path, out: Path, steps: int) -> dict[str, Any]:
-    """Receipts before and after so many steps."""
+class Clock:
+    """Processor seconds of the steps of each stage, without evaluations and checkpoints."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._since = time.process_time()
+
+    def step(self, metrics: Any, part: float) -> None:
+        """Add what it took to its stage."""
+        if not metrics.step:
+            self.seconds.append(0.0)
+        now = time.process_time()
+        self.seconds[-1] += now - self._since
+        self._since = now
+
+    def evaluation(self, line: Any) -> None:
+        """Leave it out."""
+        self._since = time.process_time()
+
+    def sample(self, line: Any) -> None:
+        """Leave it out."""
+        self._since = time.process_time()
+
+    def checkpoint(self, folder: Path, steps: int) -> None:
+        """Leave it out."""
+        self._since = time.process_time()
+
+
+def healed(folder: Path, model: Path, out: Path, edits: list[dict[str, Any]], tokens: int) -> dict[str, Any]:
+    """Receipts before and after learning from so many tokens, half of them in each stage where there are both."""
     from dataclasses import replace
 
     from axon_compose.learn import Budget, Cadence
     from axon_compose.surgery import RECIPE, heal
 
-    recipe = replace(RECIPE, batch=BATCH, length=TOKENS)
-    cadence = Cadence(evaluations=2, samples=0, checkpoints=0)
-    began = time.process_time()
+    windows = "window_size" in str(edits)
+    recipe = replace(RECIPE, batch=1, length=512 if windows else 256)
+    learn = ("layers.*",) if any("drop" in edit for edit in edits) else ()
+    clock = Clock()
     found = heal(
-        folder, model, "python-docs", out, recipe=recipe, budget=Budget("steps", steps), cadence=cadence, force=True
+        folder,
+        model,
+        "python-docs",
+        out,
+        recipe=recipe,
+        budget=Budget("tokens", tokens),
+        learn=learn,
+        cadence=Cadence(evaluations=1, samples=0, checkpoints=0),
+        listeners=[clock],
+        force=True,
     )
     data = found.to_dict()
     del data["out"]
-    return data | {"seconds_of_processor": time.process_time() - began}
+    return data | {"learn": learn, "length": recipe.length, "seconds_of_steps": clock.seconds}
 
 
-def written_by(folder: Path) -> str:
-    """What a model goes on with."""
-    from mlx_lm import generate, load
+def written_by(place: Path) -> list[str]:
+    """What a model goes on with after each prompt, its likeliest token each time."""
+    from axon_compose import load_model
+    from axon_compose.learn.data import token_maker
+    from axon_compose.learn.sampling import sample
 
-    model, tokenizer = load(str(folder), trust_remote_code=True)
-    return generate(model, tokenizer, "The capital of France is", max_tokens=24)
+    model, maker = load_model(place), token_maker(place, tuple, place, "")
+    prompts = maker.encode(PROMPTS)
+    return [maker.decode(sample(model, each.tolist(), WRITTEN, temperature=0, end=maker.end)) for each in prompts]
 
 
 def ranked(kept: Kept, model: Path) -> None:
@@ -159,7 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", type=Path)
     parser.add_argument("numbers", nargs="*", type=int, help="of edits, from 0")
-    parser.add_argument("--heal", type=int, default=0, metavar="STEPS")
+    parser.add_argument("--heal", type=int, default=0, metavar="TOKENS")
     parser.add_argument("--rank", action="store_true")
     parser.add_argument("--edits", default="surgery", metavar="NAME", help="of a file beside this one")
     arguments = parser.parse_args()

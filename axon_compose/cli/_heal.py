@@ -25,6 +25,7 @@ def heal(arguments: argparse.Namespace, terminal: Terminal) -> int:
         return USAGE
     if not 0 < arguments.temperature < inf:
         arguments.error("argument --temperature: it is above 0")
+    from axon_compose.report import render
     from axon_compose.report._healed import healed_text
     from axon_compose.surgery import heal as run
 
@@ -38,13 +39,15 @@ def heal(arguments: argparse.Namespace, terminal: Terminal) -> int:
         learn=arguments.learn,
         weight=arguments.teacher_weight,
         temperature=arguments.temperature,
+        by_divergence=arguments.learning_rate is None,
         listeners=[lines],
         pages=_pages,
         progress=lines.preparing,
+        warn=lambda warning: terminal.note(render([warning])),
         **options,
     )
     lines.close()
-    code = terminal.result(healed_text(found, terminal.style), found.to_dict())
+    code = terminal.result(healed_text(found, terminal.style), found.to_dict(), found.warnings)
     assert found.outcome is not None  # it has ended
     if not found.outcome.finished:
         return stopped(terminal)

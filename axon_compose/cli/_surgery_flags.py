@@ -24,6 +24,9 @@ from axon_compose.surgery.recipe import RECIPE, STEPS
 
 __all__ = ["add_edit", "add_heal", "add_receipt"]
 
+#: `surgery.recipe.recipe_of` in a sentence.
+_RATE = "without --learning-rate it follows what the edit has done, and the stage"
+
 
 def add_edit(command: Command) -> None:
     """Add `edit`."""
@@ -132,7 +135,7 @@ def add_heal(command: Command) -> None:
     )  # fmt: skip
     group.add_argument("--temperature", type=float, default=1.0, metavar="X", help="that softens them (default: 1)")
     add_budget(heal, STEPS)
-    add_options(heal.add_argument_group("recipe"), RECIPE)
+    add_options(heal.add_argument_group("recipe", _RATE), RECIPE)
     add_options(heal.add_argument_group("between the steps"), Cadence())
     as_json(heal)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from axon_compose.diagnostics import CheckpointError
+from axon_compose.diagnostics import CheckpointError, Diagnostic
 from axon_compose.learn import Budget, Cadence, Listener, Recipe, Sources, Teaching
 from axon_compose.learn._checkpoint import state_options
 from axon_compose.learn._train import require_memory, require_place
@@ -24,7 +24,7 @@ from axon_compose.surgery._comparing import load_pair, names_of
 from axon_compose.surgery._healing import Healed, Monitor
 from axon_compose.surgery._kept_tokens import of_tokens
 from axon_compose.surgery._matching import LayerMatching, matched_layers, quiet_text
-from axon_compose.surgery.recipe import RECIPE, STEPS
+from axon_compose.surgery.recipe import RECIPE, STEPS, recipe_of
 
 __all__ = ["heal"]
 
@@ -41,6 +41,7 @@ def heal(
     learn: Iterable[str] = (),
     weight: float = 1.0,
     temperature: float = 1.0,
+    by_divergence: bool = True,
     cadence: Cadence | None = None,
     tokenizer: str | Path | None = None,
     resume: bool = False,
@@ -49,6 +50,7 @@ def heal(
     listeners: Iterable[Listener] = (),
     pages: Callable[[Healed], Mapping[str, bytes]] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    warn: Callable[[Diagnostic], None] | None = None,
 ) -> Healed:
     """Let an edited model learn to be the one that it was made of, and write it as a folder.
 
@@ -68,6 +70,8 @@ def heal(
         learn: Patterns of what learns beside what was changed, such as `layers.*.mlp`.
         weight: Of the teacher in the second stage; the rest is the text's.
         temperature: Of its predictions there.
+        by_divergence: Make the learning rate of each stage of the recipe's and of how far the edit is from its source
+            (`axon_compose.surgery.recipe.recipe_of`); else it is the recipe's in both.
         cadence: How often there is an evaluation with its receipt, a sample, a checkpoint, in each stage.
         tokenizer: That of the edited model unless given.
         resume: Continue an interrupted run in `out`, to the bit; all other arguments are those of the beginning.
@@ -76,6 +80,8 @@ def heal(
         listeners: Called with every step, evaluation, sample and checkpoint.
         pages: Further files for the folder, made of the result.
         progress: Called with the bytes of text that tokens were made of, and in all.
+        warn: Called with what does not stop it, once that is known: AX957 the sequences are too short to show what was
+            changed; AX958 the divergence has risen.
 
     Returns:
         Receipts on held-out text before and after, and how the divergence fell.
@@ -112,19 +118,34 @@ def heal(
     )
     batches = TextBatches(text, batch=recipe.batch, length=recipe.length, seed=recipe.seed)
     monitor = Monitor(source, model, record, batches, names_of(teacher, edited))
+    told = warn or (lambda warning: None)
+    for warning in monitor.unreached:
+        told(warning)
     stages = list(_stages(monitor, changed, recipe, budget or Budget("steps", STEPS), first, weight, temperature))
     if resume:
         began = state_options(out).get("stage")
         stages = stages[-1:] if began == stages[-1].name else stages
         monitor.take_up(out, stages[0].name)
     runs = _Runs(
-        monitor, text, batches, recipe, out, cadence, tuple(listeners), pages, force=force or resume, resume=resume
+        monitor,
+        text,
+        batches,
+        lambda stage: recipe_of(recipe, stage, monitor.before.divergence) if by_divergence else recipe,
+        out,
+        cadence,
+        tuple(listeners),
+        pages,
+        force=force or resume,
+        resume=resume,
     )
     for number, stage in enumerate(stages):
         outcome, history = runs.run(stage, first=not number, last=stage is stages[-1])
         if not outcome.finished:
             break
-    return monitor.result(outcome, history)
+    found = monitor.result(outcome, history)
+    for warning in found.warnings[len(monitor.unreached) :]:
+        told(warning)
+    return found
 
 
 @dataclass(frozen=True)
@@ -143,7 +164,7 @@ class _Runs:
     monitor: Monitor
     text: Prepared
     batches: TextBatches
-    recipe: Recipe
+    recipe: Callable[[str], Recipe]
     out: Path
     cadence: Cadence | None
     listeners: tuple[Listener, ...]
@@ -156,7 +177,7 @@ class _Runs:
         monitor, pages = self.monitor, self.pages
         monitor.begin(stage.name)
         run = Run(
-            Trainer(monitor.model, self.batches, self.recipe, stage.budget, objective=stage.objective),
+            Trainer(monitor.model, self.batches, self.recipe(stage.name), stage.budget, objective=stage.objective),
             self.out,
             text=self.text,
             tokenizer=self.text.maker.choice,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from axon_compose.checkpoints.edited import Edited
+from axon_compose.diagnostics import Diagnostic
 from axon_compose.learn.data import TextBatches
 from axon_compose.learn.history import History
 from axon_compose.learn.judging import evaluating
@@ -19,6 +20,7 @@ from axon_compose.model import LanguageModel
 from axon_compose.notebook import Printed
 from axon_compose.surgery._receipt import receipt
 from axon_compose.surgery._records import Receipt, finite
+from axon_compose.surgery._unreached import unreached
 
 __all__ = ["LAYERS_FILE", "RECEIPTS_FILE", "Healed", "Monitor"]
 
@@ -27,6 +29,8 @@ LAYERS_FILE: Final = "metrics-layers.jsonl"
 RECEIPTS_FILE: Final = "receipts.json"
 #: Tokens of a receipt on held-out text.
 _MEASURED: Final = 2048
+#: Nats a token between a model and itself, which computes in training as no model does that only predicts.
+_ROUNDINGS: Final = 1e-6
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,14 @@ class Healed(Printed):
         before: The receipt of the model as it was edited, on held-out text.
         after: That of the model as it was last measured.
         curve: How the divergence on held-out text fell: the stage, tokens learned from since the beginning, divergence.
+        warnings: AX957 the sequences are too short to show what was changed; AX958 the divergence has risen.
     """
 
     outcome: Outcome | None
     before: Receipt
     after: Receipt
     curve: tuple[tuple[str, int, float], ...]
+    warnings: tuple[Diagnostic, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data."""
@@ -61,14 +67,21 @@ class Monitor:
         record: Where its layers come from.
         batches: Of the text.
         names: Of both, for people.
+
+    Attributes:
+        before: The receipt of the model as it was edited.
+        after: As it was last measured.
+        unreached: AX957 where the sequences are too short to show what was changed.
     """
 
     def __init__(
         self, source: LanguageModel, model: LanguageModel, record: Edited, batches: TextBatches, names: tuple[str, str]
     ) -> None:
         self.source, self.model, self.record, self.names = source, model, record, names
+        self.unreached = unreached(record, source, model, batches.length)
         self._tokens = _held_out(batches)
         self.before = self.after = self._receipt()
+        self._moved = False
         self._stage = ""
         self._ended: dict[str, History] = {}
 
@@ -78,9 +91,11 @@ class Monitor:
         )
 
     def measure(self) -> Mapping[str, float]:
-        """Further figures of an evaluation."""
-        with evaluating(self.model):
-            self.after = self._receipt()
+        """Further figures of an evaluation; those of the first, which comes before any step, are known."""
+        if self._moved:
+            with evaluating(self.model):
+                self.after = self._receipt()
+        self._moved = True
         return {"divergence": self.after.divergence, "agreement": self.after.agreement}
 
     def begin(self, stage: str) -> None:
@@ -93,6 +108,7 @@ class Monitor:
 
     def take_up(self, folder: Path, stage: str) -> None:
         """Go on with a stage of an interrupted run; the one before it has left its record."""
+        self._moved = True
         if stage != "layers" and (folder / LAYERS_FILE).exists():
             self._ended["layers"] = History.read(folder, name=LAYERS_FILE)
 
@@ -112,7 +128,16 @@ class Monitor:
             points = [(start + line["tokens"], line["divergence"]) for line in lines.of("evaluation")]
             curve += [(stage, tokens, value) for tokens, value in points if tokens > curve[-1][1]]
             start += max((line["tokens"] for line in lines.lines), default=0)
-        return Healed(outcome, self.before, self.after, tuple(curve))
+        warnings = (*self.unreached, *_risen(self.before.divergence, self.after.divergence))
+        return Healed(outcome, self.before, self.after, tuple(curve), warnings)
+
+
+def _risen(before: float, after: float) -> Iterator[Diagnostic]:
+    """AX958 where a model is further from its source than it was, by more than roundings."""
+    if after > before * 1.01 + _ROUNDINGS:
+        message = f"the divergence has risen from {before:.2g} to {after:.2g}: what was learned does harm"
+        hint = "a lower `--learning-rate`, or keep the model as it was edited"
+        yield Diagnostic("AX958", message, help=hint, severity="warning")
 
 
 def _held_out(batches: TextBatches) -> Any:

@@ -82,6 +82,37 @@ def test_wrong_usage(folders: list[str], arguments: list[str], said: str, capsys
     assert said in capsys.readouterr().err
 
 
+def rates(out: str) -> set[float]:
+    lines = [json.loads(line) for path in Path(out).glob("metrics*.jsonl") for line in path.read_text().splitlines()]
+    return {line["learning_rate"] for line in lines if line["kind"] == "step"}
+
+
+def test_a_learning_rate_that_is_given_is_that_of_both_parts(folders: list[str]) -> None:
+    assert run(folders, "--schedule", "constant", "--warmup", "0", "--learning-rate", "1e-5") == 0
+    assert rates(folders[3]) == {1e-5}
+    assert run(folders, "--schedule", "constant", "--warmup", "0", "--force") == 0
+    low, high = sorted(rates(folders[3]))
+    assert high == pytest.approx(10 * low, rel=0.1)
+
+
+def test_sequences_that_do_not_show_the_change(
+    folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    components = described()["components"]
+    components["swa"]["window_size"] = 64
+    more: dict[str, Any] = {"dims": {"hidden_size": 32, "vocab_size": 259}, "components": components}
+    model = axon_compose.load(described(**more)).build()
+    model.update(axon_compose.load_model(folders[1]).parameters())
+    axon_compose.save(model, tmp_path / "wider")
+    folders = [str(tmp_path / "wider"), *folders[1:]]
+    assert run(folders, "--length", "8") == 0
+    said = capsys.readouterr()
+    assert "warning[AX957]: sequences of 8 tokens do not show how far `swa` reaches" in said.err
+    assert "--length 16" in said.err
+    assert run(folders, "--length", "8", "--json", "--force") == 0
+    assert "AX957" in {each["code"] for each in json.loads(capsys.readouterr().out)["diagnostics"]}
+
+
 def test_a_pattern_that_names_nothing(folders: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folders, "--learn", "layers.*.mpl") == 2
     assert "did you mean `layers.*.mlp`?" in capsys.readouterr().err

@@ -54,3 +54,12 @@ def test_a_page_has_the_curve_and_the_layers_before_and_after() -> None:
 def test_without_an_evaluation_there_is_no_curve() -> None:
     page = healed_page(replace(HEALED, curve=HEALED.curve[:1], after=BEFORE))
     assert "<h2>Divergence over tokens</h2>" not in page
+
+
+def test_a_page_of_a_model_that_is_its_source_has_no_curve() -> None:
+    same = replace(BEFORE, divergence=0.0)
+    page = healed_page(
+        replace(HEALED, before=same, after=same, curve=(("", 0, 0.0), ("logits", 9, 0.0), ("logits", 18, 0.0)))
+    )
+    assert "Divergence over tokens" not in page
+    assert "Evaluations" in page

@@ -22,7 +22,10 @@ from axon_compose.learn.loss import distillation
 from axon_compose.model import LanguageModel, run_alone
 from axon_compose.proof.verify import layer_outputs
 from axon_compose.surgery import Healed, heal, receipt
+from axon_compose.surgery._changed import edited_from
 from axon_compose.surgery._matching import LayerMatching
+from axon_compose.surgery._unreached import unreached
+from axon_compose.surgery.recipe import recipe_of
 from tests.helpers import described
 from tests.learn.runs import weights
 
@@ -227,6 +230,79 @@ def test_dropped_layers_leave_nothing_to_heal_unless_something_is_named(
     found = go(folders, text, tmp_path / "out", "shorter", steps=4, learn=["layers.1.mlp"])
     assert [stage for stage, _, _ in found.curve[1:]] == ["logits", "logits"]  # no layer can learn by itself
     assert json.loads((tmp_path / "out" / "config.json").read_text())["axon_compose"]["edit"]["origins"] == [0, 2]
+
+
+@pytest.mark.parametrize("changed", [["layers.2.swa"], []], ids=["noted", "without a record"])
+def test_sequences_within_the_windows_are_warned_of(
+    changed: list[str], folders: dict[str, Path], text: Path, tmp_path: Path
+) -> None:
+    """A window of 8 becomes one of 12: in sequences of 8 both see all, in those of 9 one forgets the first token."""
+    components = described()["components"]
+    wider = model(components=components | {"swa": components["swa"] | {"window_size": 12}})
+    wider.update(axon_compose.load_model(folders["source"]).parameters())
+    axon_compose.save(wider, tmp_path / "wider", tokenizer="bytes")
+    if changed:
+        note(tmp_path / "wider", {"origins": [0, 1, 2], "changed": changed})
+    folders = folders | {"wider": tmp_path / "wider"}
+    told: list[Any] = []
+    for length, codes in ((8, ["AX957"]), (9, [])):
+        told.clear()
+        recipe = replace(SLOW, length=length, learning_rate=1e-6)
+        found = go(folders, text, tmp_path / "out", "wider", 2, recipe=recipe, force=True, warn=told.append)
+        assert [warning.code for warning in told] == codes
+        assert found.warnings == tuple(told)
+        assert (found.before.divergence > 1e-6) == (length > 8)
+    assert "`swa`" in str(unreached_of(folders["wider"], folders["source"], 8))
+
+
+def test_windows_with_new_weights_have_something_to_learn_from_short_sequences(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    components = described()["components"]
+    other = model(seed=9, components=components | {"swa": components["swa"] | {"window_size": 12}})
+    axon_compose.save(other, tmp_path / "other", tokenizer="bytes")
+    assert not unreached_of(tmp_path / "other", folders["source"], 8)
+
+
+def test_other_options_beside_a_window_have_something_to_learn_from_short_sequences(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    components = described()["components"]
+    wider = model(components=components | {"swa": components["swa"] | {"window_size": 12, "rope": {"theta": 500.0}}})
+    wider.update(axon_compose.load_model(folders["source"]).parameters())
+    axon_compose.save(wider, tmp_path / "other", tokenizer="bytes")
+    assert not unreached_of(tmp_path / "other", folders["source"], 8)
+
+
+def unreached_of(edited: Path, source: Path, length: int) -> Any:
+    before, after = axon_compose.load_model(source), axon_compose.load_model(edited)
+    return unreached(edited_from(None, before.plan, after.plan), before, after, length)
+
+
+def test_a_rise_of_the_divergence_is_warned_of(folders: dict[str, Path], text: Path, tmp_path: Path) -> None:
+    told: list[Any] = []
+    recipe = replace(RECIPE, learning_rate=3e-2)
+    more = {"first": 0, "learn": ["*"], "weight": 0, "recipe": recipe, "by_divergence": False}
+    found = go(folders, text, tmp_path / "out", steps=8, warn=told.append, **more)
+    assert found.after.divergence > found.before.divergence
+    assert [warning.code for warning in told] == ["AX958"]
+    assert found.warnings == tuple(told)
+
+
+def test_the_learning_rate_follows_the_divergence(healed: Healed, folders: dict[str, Path]) -> None:
+    """An edit whose weights are twice as far off is four times as far in nats."""
+    recipe = replace(RECIPE, learning_rate=3e-4)
+    assert recipe_of(recipe, "logits", 7.0) == recipe_of(recipe, "logits", 1.0) == recipe
+    assert recipe_of(recipe, "logits", 0.25).learning_rate == 1.5e-4
+    assert recipe_of(recipe, "layers", 0.25).learning_rate == 1.5e-3
+    assert 0 < recipe_of(recipe, "logits", 0.0).learning_rate < 1e-6
+    assert healed.outcome is not None
+    records = [
+        (healed.outcome.out / name).read_text().splitlines() for name in ("metrics-layers.jsonl", "metrics.jsonl")
+    ]
+    layers, logits = (max(json.loads(line).get("learning_rate", 0) for line in lines) for lines in records)
+    assert layers == pytest.approx(10 * logits, rel=0.1)
+    assert logits == pytest.approx(RECIPE.learning_rate * min(1, healed.before.divergence) ** 0.5, rel=0.1)
 
 
 def test_other_tokens_are_refused(folders: dict[str, Path], text: Path, tmp_path: Path) -> None:

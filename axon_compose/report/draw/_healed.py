@@ -34,7 +34,7 @@ def healed_page(healed: Healed) -> str:
 
 
 def _sections(healed: Healed) -> Iterator[str]:
-    if len(healed.curve) > 2:
+    if len(healed.curve) > 2 and any(value > 0 for _, tokens, value in healed.curve if tokens):
         yield section("Divergence over tokens", chart(_curve(healed)))
     for title, each in (("Layers as edited", healed.before), ("Layers now", healed.after)):
         if each.layers:
