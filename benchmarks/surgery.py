@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -176,27 +177,45 @@ def ranked(kept: Kept, model: Path) -> None:
 
 def table(kept: Kept) -> str:
     """Everything that is known, as Markdown."""
-    rows = [
-        "| edit | plan | memory | KL | same first choice | perplexity | after healing |",
-        "|---|---:|---:|---:|---:|---:|---|",
-    ]
+    rows = ["| edit | plan | memory | KL | same first choice | perplexity |", "|---|---:|---:|---:|---:|---:|"]
     for name, found in kept.found.items():
-        if "receipt" not in found:
-            continue
-        receipt, after = found["receipt"], found.get("healing")
-        mended = "–"
-        if after:
-            tokens = after["curve"][-1][1]
-            mended = f"KL {after['before']['divergence']:.3g} to {after['after']['divergence']:.3g}, {tokens:,} tokens"
-        rows.append(
-            f"| {name} | {found['plan_seconds']:.1f} s | {found['peak_bytes'] / found['bytes']:.2f} × | "
-            f"{receipt['divergence']:.3g} | {receipt['agreement']:.1%} | {receipt['source_perplexity']:.1f} to "
-            f"{receipt['perplexity']:.1f} | {mended} |"
-        )
+        if receipt := found.get("receipt"):
+            rows.append(
+                f"| {name} | {found['plan_seconds']:.1f} s | {found['peak_bytes'] / found['bytes']:.2f} × | "
+                f"{receipt['divergence']:.3g} | {receipt['agreement']:.1%} | {receipt['source_perplexity']:.1f} to "
+                f"{receipt['perplexity']:.1f} |"
+            )
+    rows += ["", *healings(kept), "", *samples(kept)]
     if ranking := kept.found.get("ranking"):
         order = ", ".join(f"{each['index']} ({each['divergence']:.2g})" for each in ranking["layers"])
         rows += ["", f"`{ranking['change']}`, layers by harm: {order}."]
     return "\n".join(rows)
+
+
+def healings(kept: Kept) -> Iterator[str]:
+    """A row for each edit that was healed, the head first."""
+    yield "| edit | tokens | perplexity | edited | healed | KL, edited | healed | steps took |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
+    for name, found in kept.found.items():
+        if after := found.get("healing"):
+            before, now = after["before"], after["after"]
+            perplexities = (before["source_perplexity"], before["perplexity"], now["perplexity"])
+            divergences = (before["divergence"], now["divergence"])
+            cells = [f"{each:,.1f}" for each in perplexities] + [f"{each:.2g}" for each in divergences]
+            took = f"{sum(after['seconds_of_steps']):.0f} s"
+            yield f"| {name} | {after['curve'][-1][1]:,} | {' | '.join(cells)} | {took} |"
+
+
+def samples(kept: Kept) -> Iterator[str]:
+    """What was written, by prompt."""
+    written = {name: found["samples"] for name, found in kept.found.items() if "samples" in found}
+    for number, prompt in enumerate(PROMPTS):
+        shown = {"source": next(iter(written.values()))["source"][number]} if written else {}
+        for name, texts in written.items():
+            shown |= {f"{name}, {state}": texts[state][number] for state in ("edited", "healed")}
+        yield prompt
+        for name, text in shown.items():
+            yield f"  {name:{max(map(len, shown))}}  {json.dumps(text, ensure_ascii=False)}"
 
 
 def main() -> None:
