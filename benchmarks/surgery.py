@@ -75,7 +75,7 @@ def timed(*arguments: str) -> tuple[float, int]:
         return usage.ru_utime + usage.ru_stime, int(said.read_text())
 
 
-def measure(kept: Kept, name: str, model: Path, tokens: int, place: Path) -> None:
+def measure(kept: Kept, name: str, model: Path, tokens: int, first: float, place: Path) -> None:
     """One edit: its plan, its folder and its receipt where they are not known, and what healing does."""
     from axon_compose.surgery import receipt_of
 
@@ -91,7 +91,7 @@ def measure(kept: Kept, name: str, model: Path, tokens: int, place: Path) -> Non
         found = receipt_of(model, folder, sequences=SEQUENCES, length=LENGTH)
         kept.keep(name, receipt_seconds=time.process_time() - began, receipt=found.to_dict())
     if tokens:
-        kept.keep(name, healing=healed(folder, model, place / "healed", kept.edits[name], tokens))
+        kept.keep(name, healing=healed(folder, model, place / "healed", kept.edits[name], tokens, first))
         texts = {"source": written_by(model), "edited": written_by(folder)}
         texts["healed"] = written_by(place / "healed")
         kept.keep(name, samples=texts)
@@ -125,8 +125,10 @@ class Clock:
         self._since = time.process_time()
 
 
-def healed(folder: Path, model: Path, out: Path, edits: list[dict[str, Any]], tokens: int) -> dict[str, Any]:
-    """Receipts before and after learning from so many tokens, half of them in each stage where there are both."""
+def healed(
+    folder: Path, model: Path, out: Path, edits: list[dict[str, Any]], tokens: int, first: float
+) -> dict[str, Any]:
+    """Receipts before and after learning from so many tokens, a part of them in the first stage where there is one."""
     from dataclasses import replace
 
     from axon_compose.learn import Budget, Cadence
@@ -143,6 +145,7 @@ def healed(folder: Path, model: Path, out: Path, edits: list[dict[str, Any]], to
         out,
         recipe=recipe,
         budget=Budget("tokens", tokens),
+        first=first,
         learn=learn,
         cadence=Cadence(evaluations=1, samples=0, checkpoints=0),
         listeners=[clock],
@@ -224,6 +227,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", type=Path)
     parser.add_argument("numbers", nargs="*", type=int, help="of edits, from 0")
     parser.add_argument("--heal", type=int, default=0, metavar="TOKENS")
+    parser.add_argument("--first", type=float, default=0.5, metavar="X", help="part of them for layers by themselves")
     parser.add_argument("--rank", action="store_true")
     parser.add_argument("--edits", default="surgery", metavar="NAME", help="of a file beside this one")
     arguments = parser.parse_args()
@@ -238,7 +242,7 @@ def main() -> None:
     for number, name in enumerate(kept.edits):
         if number in arguments.numbers or (not arguments.numbers and "receipt" not in kept.found.get(name, {})):
             with TemporaryDirectory(prefix="axon-compose-surgery-") as place:
-                measure(kept, name, model, arguments.heal, Path(place))
+                measure(kept, name, model, arguments.heal, arguments.first, Path(place))
             print(f"{name}: done", flush=True)
 
 
