@@ -45,6 +45,7 @@ class FolderModel(LanguageModel):
 
     def __init__(self, plan: Plan, make: Callable[[Use], nn.Module], names: FolderNames) -> None:
         super().__init__(plan, make, module_names if names.like_mlx_lm else lambda layer: {})
+        mx.eval(mx.random.state)  # made of all keys before it, which would stay in memory until it is asked for
         self._folder_names = names
         self._pipeline: Pipeline | None = None
         if names.like_mlx_lm:
@@ -54,7 +55,7 @@ class FolderModel(LanguageModel):
         for name in ("embedding", "residual", "layers", "norm", "head"):
             if name in self:
                 object.__setattr__(self, name, self.pop(name))
-        self.model = Stack(self._divided)
+        self.model = Stack(self)
         self._show_parts()
         self.model.layers = self.layers[: own_layers(self.plan)]
         if self.plan.final_norm:
@@ -103,7 +104,7 @@ class FolderModel(LanguageModel):
     def _slots(self) -> Sequence[CacheSpec]:
         return super()._slots if self._pipeline is None else self._pipeline.stage.slots
 
-    def _divided(self, group: Any, split: Sequence[int] | None) -> Pipeline:
+    def divided(self, group: Any, split: Sequence[int] | None) -> Pipeline:
         """Keep what this process of a pipeline needs; see `Stack.pipeline`."""
         if self._pipeline is not None:
             raise ValueError("the layers are divided already")

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import mlx.core as mx
 
 from axon_compose.model._threads import run_threads
+from axon_compose.model._turns import in_turn
 from axon_compose.registry import Shard
 
 __all__ = ["counting", "in_threads", "joining"]
@@ -30,10 +31,12 @@ def joining(group: Any) -> Shard:
 
     def added(array: mx.array) -> mx.array:
         _count("sum", array)
+        in_turn()
         return mx.distributed.all_sum(array, group=group)
 
     def gathered(array: mx.array) -> mx.array:
         _count("gather", array)
+        in_turn()
         parts = mx.distributed.all_gather(array[None], group=group)
         return mx.moveaxis(parts, 0, -2).reshape(*array.shape[:-1], size * array.shape[-1])
 

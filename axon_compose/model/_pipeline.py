@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, Protocol
+from weakref import ref
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -33,11 +34,26 @@ class Ends(Protocol):
         """Logits of that, (B, L, vocab_size)."""
 
 
+class Divides(Protocol):
+    """A model whose layers can be divided."""
+
+    def divided(self, group: Any, split: Sequence[int] | None) -> Pipeline:
+        """Keep what this process needs; see `Stack.pipeline`."""
+
+
+class _Owner(ref[Any]):
+    """The model that has a stack. The stack must not hold it, or its weights would stay until garbage is collected."""
+
+    def __deepcopy__(self, copies: dict[int, Any]) -> _Owner:
+        model = self()
+        return _Owner(copies.get(id(model), model))
+
+
 class Stack(nn.Module):
     """What mlx-lm's models have as `model.model`: the layers, and how they are divided over processes.
 
     Args:
-        divide: Divides the layers; gives the rank's pipeline.
+        model: Divides the layers; its stack this is.
 
     Attributes:
         start_idx: The first layer whose weights this process has.
@@ -46,9 +62,9 @@ class Stack(nn.Module):
         pipeline_size: Number of processes.
     """
 
-    def __init__(self, divide: Callable[[Any, Sequence[int] | None], Pipeline]) -> None:
+    def __init__(self, model: Divides) -> None:
         super().__init__()
-        self._divide = divide
+        self._owner = _Owner(model)
         self.pipeline_rank, self.pipeline_size = 0, 1
         self.start_idx = 0
         self.end_idx: int | None = None
@@ -71,7 +87,10 @@ class Stack(nn.Module):
         Raises:
             Refusal: `AX990`, the layers cannot be divided so.
         """
-        pipeline = self._divide(group, split)
+        model = self._owner()
+        if model is None:
+            raise ValueError("the model of these layers is gone")
+        pipeline = model.divided(group, split)
         self.pipeline_rank, self.pipeline_size = pipeline.post.rank, pipeline.post.size
         self.start_idx, self.end_idx = pipeline.stage.layers.start, pipeline.stage.layers.stop
 

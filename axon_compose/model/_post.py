@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import mlx.core as mx
 
+from axon_compose.model._turns import in_turn
+
 __all__ = ["Post", "ring_path"]
 
 #: Types of arrays by the names that announcements have for them.
@@ -27,12 +29,15 @@ class _Distributed:
         self.group = group
 
     def send(self, array: mx.array, to: int) -> mx.array:
+        in_turn()
         return mx.distributed.send(array, to, group=self.group)
 
     def receive(self, shape: Sequence[int], dtype: mx.Dtype, source: int) -> mx.array:
+        in_turn()
         return mx.distributed.recv(shape, dtype, source, group=self.group)
 
     def sum(self, array: mx.array) -> mx.array:
+        in_turn()
         return mx.distributed.all_sum(array, group=self.group)
 
 

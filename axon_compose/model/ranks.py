@@ -8,13 +8,14 @@ the lowest rank. The same happens to a fault that only some of them meet. From t
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from secrets import token_hex
 from types import FrameType
@@ -26,6 +27,7 @@ from axon_compose.diagnostics import ArchitectureError, CheckpointError, Refusal
 from axon_compose.machine import peers
 from axon_compose.machine.watch import Watch, end
 from axon_compose.model._facts import facts, loading_from
+from axon_compose.model._turns import others_done
 
 __all__ = ["connected", "differing", "ending_a_server", "facts", "joined", "loading_from", "messages"]
 
@@ -33,6 +35,8 @@ __all__ = ["connected", "differing", "ending_a_server", "facts", "joined", "load
 _SERVER: Final = "mlx_lm.server"
 #: Messages are padded to a multiple of this size, so that processes of two runs mostly wait for equally many bytes.
 _BLOCK: Final = 4096
+#: What goes ahead of each message, with its length: other bytes are no message.
+_MARK: Final = b"axoncomp"
 _watch: Watch | None = None
 
 
@@ -58,6 +62,8 @@ def connected() -> mx.distributed.Group:
 def messages(group: mx.distributed.Group, data: bytes) -> list[bytes]:
     """What every process sends, in the order of their ranks; each may send another number of bytes.
 
+    The process ends if what comes is no message: then nothing more can be exchanged.
+
     Args:
         group: The processes, all of which call this.
         data: What this one sends.
@@ -65,7 +71,11 @@ def messages(group: mx.distributed.Group, data: bytes) -> list[bytes]:
     Raises:
         RuntimeError: A connection is lost.
     """
-    lengths = [int.from_bytes(row, "little") for row in _gathered(group, len(data).to_bytes(8, "little"))]
+    others_done()
+    heads = _gathered(group, _MARK + len(data).to_bytes(8, "little"))
+    if strange := [rank for rank, head in enumerate(heads) if not head.startswith(_MARK)]:
+        end(str(_no_message(strange[0])))
+    lengths = [int.from_bytes(head.removeprefix(_MARK), "little") for head in heads]
     padded = data.ljust(-(-max(lengths) // _BLOCK) * _BLOCK)
     return [row[:length] for row, length in zip(_gathered(group, padded), lengths, strict=True)]
 
@@ -142,6 +152,13 @@ def _agree(group: mx.distributed.Group, facts: Mapping[str, str]) -> None:
         links = peers.connect(group.rank(), [one["address"] for one in all_], door, token)
         _watch = Watch(group.rank(), links, _ended, _owner())
         _watch.start()
+        atexit.register(_finish)  # comes before the watch takes leave
+
+
+def _finish() -> None:
+    """At the end of this process let what it has computed ahead arrive, as its sums end with errors otherwise."""
+    with suppress(RuntimeError):  # who is gone is told by the watch
+        others_done()
 
 
 def differing(facts: Sequence[Mapping[str, str]]) -> CheckpointError | None:
@@ -168,6 +185,15 @@ def _two_runs() -> CheckpointError:
         "AX972",
         "processes of two runs are connected with each other",
         "two were started at once with the same ports: give one of them others, `mlx.launch --starting-port 33000`",
+    )
+
+
+def _no_message(rank: int) -> CheckpointError:
+    return CheckpointError(
+        "AX974",
+        f"rank {rank} sends something else than this process waits for",
+        "all ranks have to exchange the same in the same order; a program that does so itself after generating waits "
+        "for what was computed ahead: `mx.synchronize(mlx_lm.generate.generation_stream)`",
     )
 
 

@@ -22,5 +22,5 @@ def test_no_process_holds_more_than_its_share_and_15_percent_while_it_loads() ->
         (whole,) = ways["1 process"]
         for ranks in ways.values():
             assert all(said["peak"] <= 1.15 * said["share"] for said in ranks)
-            assert all(said["resident"] <= said["share"] + max(4.5e6, 0.15 * said["share"]) for said in ranks)
+            assert all(said["resident"] <= said["share"] + max(2e6, 0.15 * said["share"]) for said in ranks)
             assert all(said["share"] < 0.7 * whole["share"] for said in ranks) or len(ranks) == 1

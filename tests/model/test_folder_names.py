@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gc
+import io
 import json
 import re
 import shutil
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -21,8 +24,10 @@ from mlx_lm.utils import load_model, quantize_model
 import axon_compose
 from axon_compose.checkpoints.folder import write_model
 from axon_compose.model import LanguageModel, build, with_folder_names
+from axon_compose.model._ring import ring_of
 from axon_compose.model.names import CONFIG_KEY, FolderNames, module_names
 from axon_compose.plan import Compiled
+from axon_compose.registry import Shard
 from tests.families.models import FIXTURES, NAMES, architecture
 from tests.model.models import close, description, tokens
 
@@ -106,6 +111,44 @@ def test_a_folder_computes_what_was_built(tmp_path: Path, more: dict[str, Any]) 
     model.train()
     assert model.embedding.training
     assert close(model(tokens(1, 9)), copied(tokens(1, 9)))
+
+
+def test_a_model_that_nobody_needs_is_gone_at_once(tmp_path: Path) -> None:
+    """Weights may be most of the memory, so they do not wait for the garbage collector. A copy is divided by itself."""
+    model = loaded(folder(compiled(), tmp_path / "m"))
+    mx.eval(model(tokens(1, 9), model.make_cache()))
+    copied, gone = copy.deepcopy(model), ref(model)
+    gc.disable()
+    try:
+        del model
+        assert gone() is None
+    finally:
+        gc.enable()
+    layers = len(copied.layers)
+    copied.model.pipeline(ring_of(2)[0])
+    assert len(copied.layers) < layers
+    stack = copied.model
+    del copied
+    with pytest.raises(ValueError, match="the model of these layers is gone"):
+        stack.pipeline(ring_of(2)[0])
+
+
+def test_keys_of_initial_values_do_not_stay(tmp_path: Path) -> None:
+    """Weights are lazy and replaced; MLX's state would be made of every key that they were to be drawn with."""
+    path = folder(compiled(), tmp_path / "m")
+    model = loaded(path)
+    assert not waiting(mx.random.state[0])
+    model.keep_part(Shard(0, 2, lambda array: array, lambda array: array))
+    assert not waiting(mx.random.state[0])
+    nn.Linear(2, 2)
+    assert waiting(mx.random.state[0])
+
+
+def waiting(array: mx.array) -> bool:
+    """Whether an array is still to be computed."""
+    graph = io.StringIO()
+    mx.export_to_dot(graph, array)
+    return "label" in graph.getvalue()
 
 
 def paths(model: nn.Module) -> dict[str, nn.Module]:

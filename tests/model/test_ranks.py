@@ -26,6 +26,49 @@ for fault in ("", sys.argv[2]):
             raise CheckpointError("AX503", fault)
     print(mx.distributed.all_sum(mx.array(group.rank() + 1)).item(), flush=True)
 """
+OTHER = """
+import mlx.core as mx
+mx.eval(mx.distributed.all_gather(mx.full((1, 16), 255, mx.uint8)))
+"""
+#: What is on its way on mlx-lm's stream when something is exchanged on another one. Rank 1 gets to it later.
+AHEAD = """
+import time
+import mlx.core as mx
+from mlx_lm.generate import generation_stream
+from axon_compose.model import joining
+from axon_compose.model._post import Post
+from axon_compose.model.ranks import messages
+
+group = mx.distributed.init()
+rank, device, post = group.rank(), joining(group), Post(group)
+exchanges = [
+    lambda array: device.sum(array),
+    lambda array: device.gather(array),
+    lambda array: post.total(array),
+    lambda array: post.carry(array, [0, 1], "key") if rank == 0 else post.carry(None, [0, 1], "key"),
+]
+
+def ahead(exchange):
+    with mx.stream(generation_stream):
+        array = mx.ones((400, 400))
+        for _ in range(40 * rank):
+            array = mx.sin(array)
+        mx.async_eval(exchange(array[0, :64]))
+    time.sleep(0.03)  # rank 0 has sent its part
+
+for exchange in [*exchanges, lambda array: mx.distributed.all_sum(array)]:
+    ahead(exchange)
+    print(*(text.decode() for text in messages(group, b"rank %d" % rank)))
+for exchange in exchanges:
+    for then in (device.sum, post.total):
+        ahead(exchange)
+        print(then(mx.full((2,), rank + 1.0)).tolist())
+    ahead(exchange)
+    print(device.gather(mx.full((1, 1), rank + 1.0)).tolist())
+    ahead(exchange)
+    received = post.carry(mx.full((2,), 5.0), [0, 1], "other")
+    print((received if rank == 1 else mx.full((2,), 5.0)).tolist())
+"""
 
 
 def outcome(folder: Path, *ranks: tuple[str, str]) -> list[tuple[int, str, str]]:
@@ -52,6 +95,22 @@ def test_a_rank_that_ends_before_is_noticed(tmp_path: Path) -> None:
     assert code == 1
     assert told.count("error[") == 1
     assert "error[AX970]: another rank has ended before all had agreed\n" in told
+
+
+def test_what_was_begun_on_another_stream_is_over_before_the_next_exchange(tmp_path: Path) -> None:
+    """mlx-lm's generators leave a token on its way that they computed ahead."""
+    with ring(tmp_path, [["-c", AHEAD]] * 2) as processes:
+        said = ended(processes)
+    exchanged = ["[3.0, 3.0]"] * 2 + ["[[1.0, 2.0]]", "[5.0, 5.0]"]
+    assert [(code, out.splitlines()) for code, out, _ in said] == [(0, ["rank 0 rank 1"] * 5 + 4 * exchanged)] * 2, said
+
+
+def test_what_is_no_message_ends_the_process(tmp_path: Path) -> None:
+    agreeing, other = ["-c", RANK, "1", ""], ["-c", OTHER]
+    with ring(tmp_path, [agreeing, other]) as processes:
+        (code, out, told), _ = ended(processes)
+    assert (code, out) == (1, "")
+    assert told.startswith("error[AX974]: rank 1 sends something else than this process waits for\n")
 
 
 def test_two_runs_on_the_same_ports_are_noticed(tmp_path: Path) -> None:
