@@ -197,7 +197,7 @@ def table(kept: Kept) -> str:
 
 def healings(kept: Kept) -> Iterator[str]:
     """A row for each edit that was healed, the head first."""
-    yield "| edit | tokens | perplexity | edited | healed | KL, edited | healed | steps took |"
+    yield "| edit | tokens | perplexity of the source | edited | healed | KL, edited | healed | processor |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|"
     for name, found in kept.found.items():
         if after := found.get("healing"):
