@@ -1,5 +1,6 @@
 """`axon-compose` and `python -m axon_compose`: Ctrl-C is quiet from the first moment, also among the imports."""
 
+import gc
 import signal
 import sys
 
@@ -15,7 +16,9 @@ def main() -> int:
             signal.signal(signal.SIGINT, interrupt)
         from axon_compose.cli import main as command
 
-        return command()
+        code = command()
+        gc.freeze()  # so that the interpreter looks for no garbage when it ends
+        return code
     except KeyboardInterrupt:
         return INTERRUPTED
 

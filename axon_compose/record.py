@@ -5,11 +5,12 @@ The rooms through which every command goes define their records so: compiling wa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields
-from functools import cached_property
+from functools import cache, cached_property
 from operator import attrgetter
 from reprlib import recursive_repr
+from types import CodeType, FunctionType
 from typing import Any, Final, NoReturn, TypeVar, dataclass_transform
 
 __all__ = ["record"]
@@ -43,28 +44,44 @@ def record(cls: type[Class]) -> type[Class]:
 
 def _initializer(cls: type, own: Sequence[Field[Any]]) -> Callable[..., None]:
     """The one method that is compiled, since others are called less often."""
-    scope: dict[str, Any] = {"_set": _set, "_missing": MISSING}
-    parameters, body = ["self"], []
-    for each in own:
-        name = each.name
-        value = name
-        if each.default is not MISSING:
-            scope[f"_default_{name}"] = each.default
-            parameters.append(f"{name}=_default_{name}")
-        elif each.default_factory is not MISSING:
-            scope[f"_make_{name}"] = each.default_factory
-            parameters.append(f"{name}=_missing")
-            value = f"_make_{name}() if {name} is _missing else {name}"
-        else:
-            parameters.append(name)
-        body.append(f"_set(self, {name!r}, {value})")
-    if hasattr(cls, "__post_init__"):
-        body.append("self.__post_init__()")
-    exec(f"def __init__({', '.join(parameters)}):\n  " + "\n  ".join(body or ["pass"]), scope)  # noqa: S102
-    made: Callable[..., None] = scope["__init__"]
-    made.__qualname__ = f"{cls.__qualname__}.__init__"
+    factories = {each.name: each.default_factory for each in own if each.default_factory is not MISSING}
+    defaults = [MISSING if each.name in factories else each.default for each in own if not _required(each)]
+    code = _renamed(_form(len(own), bool(factories), hasattr(cls, "__post_init__")), [each.name for each in own])
+    scope = {"_set": _set, "_fill": _fill, "_factories": factories}
+    made = FunctionType(code, scope, "__init__", tuple(defaults))
+    made.__module__, made.__qualname__ = cls.__module__, f"{cls.__qualname__}.__init__"
     made.__annotations__ = {each.name: each.type for each in own} | {"return": None}
     return made
+
+
+@cache
+def _form(count: int, filled: bool, completed: bool) -> CodeType:
+    """The code of an initializer with `count` fields; compiling it takes longer than all else of most records."""
+    names = [f"field{number}" for number in range(count)]
+    body = [f"_set(self, {name!r}, {name})" for name in names]
+    body += ["_fill(self, _factories)"] * filled + ["self.__post_init__()"] * completed
+    scope: dict[str, Any] = {}
+    exec(f"def __init__({', '.join(['self', *names])}):\n  " + "\n  ".join(body or ["pass"]), scope)  # noqa: S102
+    code: CodeType = scope["__init__"].__code__
+    return code
+
+
+def _renamed(code: CodeType, names: Sequence[str]) -> CodeType:
+    """The same with these names of fields."""
+    new = dict(zip(code.co_varnames[1:], names, strict=True))
+    constants = tuple(new.get(each, each) for each in code.co_consts)
+    return code.replace(co_varnames=("self", *names), co_consts=constants)
+
+
+def _fill(self: Any, factories: Mapping[str, Callable[[], Any]]) -> None:
+    """Make the values that were not given."""
+    for name, make in factories.items():
+        if getattr(self, name) is MISSING:
+            _set(self, name, make())
+
+
+def _required(each: Field[Any]) -> bool:
+    return each.default is MISSING and each.default_factory is MISSING
 
 
 def _values(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:

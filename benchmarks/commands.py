@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-MAIN = "import sys; from axon_compose.cli import main; sys.exit(main(sys.argv[1:]))"
+MAIN = "import sys; from axon_compose.__main__ import main; sys.exit(main())"
 TRILLION = str(Path(__file__).with_name("trillion.yaml"))
 COMMANDS = [
     ["--help"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -205,6 +206,47 @@ def test_validating_counts_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+def test_validating_imports_little_that_others_need() -> None:
+    """Each of these is several hundredths of `validate`, and nothing that it does."""
+    others = ("importlib.metadata", "email", "shutil", "difflib", "axon_compose.report._show")
+    check = (
+        "import sys; from axon_compose.cli import main; assert main(['validate', 'hybrid-demo']) == 0\n"
+        f"print([m for m in {others!r} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_commands_look_for_no_plugins_of_pydantic(tmp_path: Path) -> None:
+    """Ours takes the place of a module of pydantic, which has to be there still and to be asked for the same."""
+    information = tmp_path / "watcher-1.dist-info"
+    information.mkdir()
+    (information / "entry_points.txt").write_text("[pydantic]\nwatcher = no_such_module:plugin\n")
+    (information / "METADATA").write_text("Name: watcher\nVersion: 1\n")
+    run = "{}from axon_compose.registry import Options\nOptions()\nfrom pydantic.plugin import _loader as found\n"
+    look = "print(sorted(found.get_plugins()), hasattr(found, 'entry_points'))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    for first, expected, warns in (("import axon_compose.cli\n", "[] False", False), ("", "[] True", True)):
+        command = [sys.executable, "-c", run.format(first) + look]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == expected
+        assert ("while loading the `watcher` Pydantic plugin" in done.stderr) == warns
+
+
+def test_annotations_of_models_are_no_strings() -> None:
+    """Pydantic would compile each of them: a fiftieth of `validate`."""
+    folders = (PACKAGE, PACKAGE.parent / "plugins" / "axon_core")
+    found = {}
+    for path in (path for folder in folders for path in folder.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        bases = {ast.unparse(base) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases}
+        models = {base for base in bases if base in ("BaseModel", "Section") or base.endswith("Options")}
+        if models and "from __future__ import annotations" in path.read_text():
+            found[path.name] = models
+    assert found == {"_pydantic.py": {"BaseModel"}}  # the base of others, without fields
 
 
 @pytest.mark.parametrize("command", [["--help"], ["--version"], ["build", "--help"]], ids=" ".join)

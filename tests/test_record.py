@@ -127,6 +127,25 @@ def test_what_is_cached_is_computed_once_and_no_part_of_the_value() -> None:
     assert copy.copy(made) == made
 
 
+def test_classes_of_one_form_have_their_own_names() -> None:
+    @record
+    class Other:
+        field1: int
+        field0: str = "b"
+
+    @record
+    class Made:
+        first: int
+        rest: list[int] = field(default_factory=lambda: [1])
+
+        def __post_init__(self) -> None:
+            self.rest.append(self.first)
+
+    assert (Other(1).field1, Other(1).field0, Other(field0="c", field1=2)) == (1, "b", Other(2, "c"))
+    assert (Stored("s").values, Made(2).rest, Made(2, [5]).rest) == ((), [1, 2], [5, 2])
+    assert Other.__init__.__code__.co_varnames == ("self", "field1", "field0")
+
+
 def test_one_field_and_none() -> None:
     assert Single((1,)) == Single((1,)) != Single(1)
     assert hash(Single(1)) == hash(Single(1))

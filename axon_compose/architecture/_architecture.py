@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Architecture"]
 
 
-@dataclass(frozen=True, repr=False)
 class Architecture(Shown, Compiled):
     """A description without errors: read, validated and planned.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from axon_compose.language.source import Entry, Unwritable, to_source, to_yaml
 from axon_compose.language.source import Mapping as MappingNode
 from axon_compose.machine.files import read_regular
 from axon_compose.plan import Compiled, Given, Overlay, compile_source, compile_text
+from axon_compose.record import record
 from axon_compose.registry import Registry
 
 __all__ = ["CONFIG_FILE", "BuiltFolder", "compile_built", "is_adapter", "is_built", "model_folder", "read_built"]
@@ -32,7 +32,7 @@ _WRITTEN: Final = frozenset({
 })  # fmt: skip
 
 
-@dataclass(frozen=True)
+@record
 class BuiltFolder:
     """What a built folder says of itself.
 

@@ -18,7 +18,6 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from axon_compose.checkpoints.huggingface import exported_as, model_type_of
 from axon_compose.plan import Compiled
 
 __all__ = ["MODULE", "tools"]
@@ -48,6 +47,8 @@ def _stock(compiled: Compiled) -> str | None:
     section = compiled.document.envelope.huggingface
     if section is None or not section.weights or not section.model_types:
         return None
+    from axon_compose.checkpoints.huggingface import exported_as, model_type_of  # needed for files of families alone
+
     read = compiled.config.model_types if compiled.config else ()
     own = next((name for name in read if name in section.model_types), None)  # an export keeps it
     stock = (exported_as(section, own) or own) if own else model_type_of(section, compiled.document.dims)

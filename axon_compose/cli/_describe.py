@@ -8,9 +8,8 @@ import json
 from axon_compose.cli._source import load_file
 from axon_compose.cli._terminal import USAGE, Terminal
 from axon_compose.diagnostics import ArchitectureError, Diagnostic
-from axon_compose.machine.native import native
 from axon_compose.plan import plan_to_dict
-from axon_compose.report import render, show_data, show_text
+from axon_compose.report import render
 
 __all__ = ["explain_code", "show", "validate"]
 
@@ -50,6 +49,9 @@ def show(arguments: argparse.Namespace, terminal: Terminal) -> int:
         data = architecture.data if arguments.stage == "document" else plan_to_dict(plan)
         text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
         return terminal.result(text, data, architecture.warnings)
+    from axon_compose.machine.native import native
+    from axon_compose.report import show_data, show_text
+
     for warning in architecture.warnings:
         terminal.note(render([warning]))
     if arguments.devices is not None:

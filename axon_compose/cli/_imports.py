@@ -1,12 +1,14 @@
-"""Imports that do not look for garbage among what they make."""
+"""Imports of a command: without looking for garbage among what they make, and without plugins of pydantic."""
 
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
-__all__ = ["kept"]
+__all__ = ["kept", "without_plugins"]
 
 
 @contextmanager
@@ -22,3 +24,15 @@ def kept() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def without_plugins() -> None:
+    """Let pydantic take as given that it has no plugins, which watch what models validate, such as Logfire's.
+
+    Before its first model it would read the entry points of every distribution, by a module for which
+    `importlib.metadata` and `email` are imported: a fifteenth of all that `validate` does. That is also so with its own
+    switch, `PYDANTIC_DISABLE_PLUGINS`. Where pydantic has looked for plugins already, they stay.
+    """
+    none = ModuleType("pydantic.plugin._loader", "No plugins, for commands of axon-compose.")
+    vars(none)["get_plugins"] = tuple
+    sys.modules.setdefault(none.__name__, none)

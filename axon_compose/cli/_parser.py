@@ -16,6 +16,7 @@ from axon_compose.cli._imports import kept
 from axon_compose.cli._streams import note, put
 from axon_compose.cli._terminal import OK, Terminal
 from axon_compose.diagnostics import nearest
+from axon_compose.machine.terminal import columns
 
 __all__ = ["FLAGS", "make_parser"]
 
@@ -46,6 +47,10 @@ Exit codes: 0 ok, 1 the file has errors or a check failed, 2 wrong usage or a fi
 
 class _Parser(argparse.ArgumentParser):
     """Help and versions are results: that they cannot be written is not passed over."""
+
+    def _get_formatter(self) -> argparse.HelpFormatter:
+        """Made with every flag that is added."""
+        return self.formatter_class(prog=self.prog, width=columns(80) - 2)  # type: ignore[call-arg]
 
     def _print_message(self, message: str, file: Any = None) -> None:
         if file is sys.stdout:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterable
 from typing import Any, Final
@@ -11,6 +10,7 @@ from typing import Any, Final
 from axon_compose.cli._encoding import write_plainly
 from axon_compose.cli._streams import note, put
 from axon_compose.diagnostics import ArchitectureError, Diagnostic
+from axon_compose.machine.terminal import columns
 from axon_compose.report import Style, envelope, escape, render
 
 __all__ = ["FAULTY", "OK", "USAGE", "Terminal"]
@@ -38,7 +38,7 @@ class Terminal:
             write_plainly(stream, as_json=as_json)
         self.style = Style.of(sys.stdout)
         asked = sys.stdout.isatty() or "COLUMNS" in os.environ  # descriptor 1 may be that of standard error now
-        self.width = shutil.get_terminal_size((_COLUMNS, 24)).columns if asked else _COLUMNS
+        self.width = columns(_COLUMNS) if asked else _COLUMNS
 
     def result(self, text: str, data: Any, diagnostics: Iterable[Diagnostic] = (), *, ok: bool = True) -> int:
         """Print what was found and return the code of the command."""

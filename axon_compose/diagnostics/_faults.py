@@ -7,8 +7,6 @@ Every stage takes a `Problems` collector, reports into it and goes on, so that o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from difflib import get_close_matches
 from itertools import islice
 from typing import Final, Literal, NamedTuple, TypeVar
 
@@ -160,7 +158,6 @@ class Flood(Exception):
     """So many faults that the rest does not matter; ends a stage, which catches it."""
 
 
-@dataclass(slots=True)
 class Problems:
     """Collects faults while the stages run.
 
@@ -168,10 +165,11 @@ class Problems:
         sources: File name to text, filled by the readers; the renderer cuts excerpts from it.
     """
 
-    sources: dict[str, str] = field(default_factory=dict)
-    dropped: int = 0
-    _found: dict[Diagnostic, None] = field(default_factory=dict)
-    _unread: set[tuple[str, Position]] = field(default_factory=set)
+    def __init__(self, sources: dict[str, str] | None = None) -> None:
+        self.sources = {} if sources is None else sources
+        self.dropped = 0
+        self._found: dict[Diagnostic, None] = {}
+        self._unread: set[tuple[str, Position]] = set()
 
     def __iter__(self) -> Iterator[Diagnostic]:
         return iter(self.sorted())
@@ -255,6 +253,8 @@ def _short(text: _Text) -> _Text:
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """Return the candidate that `name` was probably meant to be, or None."""
+    from difflib import get_close_matches  # files without faults need none
+
     if len(name) > _LONGEST_TEXT:
         return None
     compared = list(islice(candidates, _MAX_SEEN))

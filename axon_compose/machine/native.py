@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import PackageNotFoundError, distribution, version
 from typing import NamedTuple
+
+from axon_compose.machine.distributions import installed
 
 __all__ = ["SWITCH", "Native", "native"]
 
@@ -28,8 +29,8 @@ def native() -> Native | None:
     """What is installed and not switched off."""
     if os.environ.get(SWITCH) == "0":
         return None
-    try:
-        found, mlx = distribution("axon-native"), version("mlx").partition("+")[0]
-    except PackageNotFoundError:
+    found, mlx = (next(installed(name), None) for name in ("axon-native", "mlx"))
+    if found is None or mlx is None:
         return None
-    return Native(found.version, f"mlx=={mlx}" in (found.requires or ()))
+    version = mlx.field("Version").partition("+")[0]
+    return Native(found.field("Version"), f"mlx=={version}" in found.fields("Requires-Dist"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -15,6 +15,7 @@ from axon_compose.language.source import Mapping as MappingNode
 from axon_compose.language.source import Node, read, read_again, read_file, to_source
 from axon_compose.plan._plan import Plan
 from axon_compose.plan._resolve import resolve_plan
+from axon_compose.record import record
 from axon_compose.registry import LookupFailure, Registry
 
 __all__ = ["Compiled", "Given", "Overlay", "Text", "compile_node", "compile_source", "compile_text", "is_shipped"]
@@ -23,7 +24,7 @@ __all__ = ["Compiled", "Given", "Overlay", "Text", "compile_node", "compile_sour
 Overlay: TypeAlias = Callable[[MappingNode, Problems], MappingNode]
 
 
-@dataclass(frozen=True)
+@record
 class Compiled:
     """A description without errors: read, validated and planned.
 

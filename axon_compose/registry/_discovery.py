@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
-from importlib.metadata import Distribution, EntryPoint, distributions
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial, reduce
+from importlib import import_module
+from typing import Final
 
+from axon_compose.machine import distributions
+from axon_compose.machine.distributions import Distribution, normalized
 from axon_compose.record import record
-from axon_compose.registry._failure import one_line
 from axon_compose.registry._hooks import GROUP, hookimpl
 from axon_compose.registry._specs import ArchitectureSpec, ComponentSpec
 from axon_compose.registry._tasks import TaskSpec
@@ -43,18 +43,12 @@ class Candidate:
         """Distribution and version, e.g. `axon-acme 1.2`."""
         return f"{self.distribution} {self.version}"
 
-    @classmethod
-    def of(cls, entry_point: EntryPoint) -> Candidate:
-        """The candidate that an entry point stands for."""
-        name, version = _identity(entry_point.dist) if entry_point.dist else ("unknown", "0")
-        return cls(entry_point.name, name, version, entry_point.load)
-
 
 @cache
 def installed() -> tuple[Candidate, ...]:
     """Every entry point of the group, read once in a process."""
     found: dict[str, list[Candidate]] = {}
-    for distribution in distributions():
+    for distribution in distributions.installed():
         candidates = list(_candidates(distribution))
         if candidates:  # the first on the path hides later copies of the same distribution
             found.setdefault(normalized(candidates[0].distribution), candidates)
@@ -69,33 +63,42 @@ def in_memory(namespace: str, plugin: object, owner: str | None = None) -> Candi
     return Candidate(namespace, distribution, version, lambda: plugin)
 
 
-def normalized(name: str) -> str:
-    """A distribution name as package indexes compare it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def _candidates(distribution: Distribution) -> Iterator[Candidate]:
     """The candidates of one distribution; damaged metadata of another package must not stop the tool."""
     try:
-        text = distribution.read_text("entry_points.txt") or ""
+        text = distribution.text("entry_points.txt")
     except (OSError, UnicodeDecodeError):
         return
     if f"[{GROUP}]" not in text:  # most have nothing to say: look before parsing
         return
-    try:
-        mine = [e for e in distribution.entry_points if e.group == GROUP]
-    except Exception as error:
-        yield Candidate("?", *_identity(distribution), _raiser(f"damaged entry points: {one_line(error)}"))
-        return
-    yield from map(Candidate.of, mine)
+    identity = _field(distribution, "Name", "unknown"), _field(distribution, "Version", "0")
+    for line in _entries(text):
+        name, equals, place = map(str.strip, line.partition("="))
+        load = partial(_load, place) if equals else _raiser(f"damaged entry points: `{line}`")
+        yield Candidate(name if equals else "?", *identity, load)
 
 
-def _identity(distribution: Distribution) -> tuple[str, str]:
+def _entries(text: str) -> Iterator[str]:
+    """The lines of our group."""
+    section = ""
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("[") and line.endswith("]"):
+            section = line[1:-1]
+        elif section == GROUP and line and not line.startswith("#"):
+            yield line
+
+
+def _load(place: str) -> object:
+    """What an entry point names: `package.module`, or `package.module:attribute`."""
+    module, _, attribute = place.partition("[")[0].partition(":")  # without extras, which nobody reads
+    return reduce(getattr, filter(None, attribute.strip().split(".")), import_module(module.strip()))
+
+
+def _field(distribution: Distribution, name: str, otherwise: str) -> str:
     try:
-        metadata: Mapping[str, Any] = distribution.metadata  # type: ignore[assignment]
-        return str(metadata.get("Name") or "unknown"), str(metadata.get("Version") or "0")
-    except Exception:  # what a missing file raises depends on the version of Python
-        return "unknown", "0"
+        return distribution.field(name) or otherwise
+    except (OSError, UnicodeDecodeError):
+        return otherwise
 
 
 def _raiser(message: str) -> Callable[[], object]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from axon_compose.diagnostics import nearest
@@ -43,14 +42,14 @@ class Fault:
     at_key: bool = False
 
 
-@dataclass(slots=True)
 class _Mismatch:
     """Everything that was expected of one value; several for a union."""
 
-    value: Any
-    kinds: list[FaultKind] = field(default_factory=list)
-    expected: list[str] = field(default_factory=list)
-    choices: list[str] = field(default_factory=list)
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.kinds: list[FaultKind] = []
+        self.expected: list[str] = []
+        self.choices: list[str] = []
 
 
 class Findings:

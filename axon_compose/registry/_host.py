@@ -319,4 +319,5 @@ def _shipped() -> Mapping[str, Path]:
 @lru_cache
 def _files(folder: Path, _changed: int) -> Mapping[str, Path]:
     """By name; listed once, and again only after files have come or gone: every look-up of a name asks."""
-    return MappingProxyType({path.stem: path for path in sorted(folder.glob("*.yaml"))})
+    names = sorted(name for name in os.listdir(folder) if name.endswith(".yaml"))  # noqa: PTH208  # no path for each
+    return MappingProxyType({name.removesuffix(".yaml"): folder / name for name in names})

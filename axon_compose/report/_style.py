@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from shutil import get_terminal_size
 from typing import Final, TextIO
 
+from axon_compose.machine.terminal import columns
 from axon_compose.record import record
 
 __all__ = ["PLAIN", "Style"]
@@ -46,12 +46,12 @@ class Style:
             terminal = stream.isatty()
         except (AttributeError, ValueError):  # a closed stream, or something that only writes
             terminal = False
-        columns = get_terminal_size().columns if terminal else None
+        width = columns(80) if terminal else None
         if environ.get("NO_COLOR"):
-            return cls(False, columns)
+            return cls(False, width)
         if environ.get("FORCE_COLOR", "0") not in ("", "0"):
-            return cls(True, columns)
-        return cls(terminal and environ.get("TERM") != "dumb", columns)
+            return cls(True, width)
+        return cls(terminal and environ.get("TERM") != "dumb", width)
 
     def bold(self, text: str) -> str:
         """Return `text` emphasised."""

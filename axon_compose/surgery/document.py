@@ -1,7 +1,5 @@
 """The edit file: which layers and parts of a model change, and what the changed parts begin with."""
 
-from __future__ import annotations
-
 import glob
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The section `gguf`: how a GGUF file of llama.cpp becomes dims and weights of the architecture."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pydantic import Field

@@ -1,8 +1,6 @@
 """The section `huggingface`: how a published checkpoint becomes dims and weights of the architecture."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -38,7 +36,7 @@ class SplitPart(Section):
         return value if isinstance(value, dict) else {"size": value}
 
     @model_validator(mode="after")
-    def _one_of(self) -> SplitPart:
+    def _one_of(self) -> Self:
         if self.size is not None and self.sizes is not None:
             raise PydanticCustomError("split_part", "a part of a split has one of `size` and `sizes`")
         return self
@@ -142,7 +140,7 @@ class WeightRule(Section):
         return {name: dict.fromkeys(texts) if _are_texts(texts) else texts for name, texts in value.items()}
 
     @model_validator(mode="after")
-    def _equal_or_not(self) -> WeightRule:
+    def _equal_or_not(self) -> Self:
         split = [bool(part.extents) for part in (self.split or {}).values()]
         join = [size is not None for size in self.members.values()]
         for key, given in (("split", split), ("join", join)):
@@ -164,7 +162,7 @@ class WeightRule(Section):
         return next(iter(self.join), None) if self.join else self.stack
 
     @model_validator(mode="after")
-    def _one_of(self) -> WeightRule:
+    def _one_of(self) -> Self:
         given = [name for name in ("to", "split", "buffer", "drop") if getattr(self, name)]
         if len(given) != 1:
             what = " and ".join(f"`{key}`" for key in given) or "none of them"
@@ -221,7 +219,7 @@ class KnownFault(Section):
     error: str | None = Field(default=None, min_length=1, description="Part of the error that loading ends in.")
 
     @model_validator(mode="after")
-    def _has_a_proof(self) -> KnownFault:
+    def _has_a_proof(self) -> Self:
         if not (self.settings or self.fields or self.error):
             raise PydanticCustomError("fault", "a fault has `settings`, `fields` or `error`, or it explains nothing")
         return self

@@ -1,7 +1,5 @@
 """What the models of all sections share: strictness, names, and values that may be formulas."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Annotated, Any
 

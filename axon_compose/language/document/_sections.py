@@ -1,8 +1,6 @@
 """The sections of an architecture file as pydantic models: shape and spelling, no knowledge of any layer."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -119,7 +117,7 @@ class BranchItem(Section):
         return {"use": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _one_of(self) -> BranchItem:
+    def _one_of(self) -> Self:
         given = [key for key in ("use", "parallel", "add") if getattr(self, key) is not None]
         if len(given) != 1:
             what = " and ".join(f"`{key}`" for key in given) or "none of them"

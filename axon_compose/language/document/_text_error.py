@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 __all__ = ["TextError", "character", "quote"]
 
 
-@dataclass(eq=False)
 class TextError(Exception):
     """A text that cannot be read or computed.
 
@@ -18,10 +15,9 @@ class TextError(Exception):
         help: What to do, or None.
     """
 
-    message: str
-    start: int
-    end: int
-    help: str | None = None
+    def __init__(self, message: str, start: int, end: int, help: str | None = None) -> None:  # noqa: A002
+        super().__init__(message, start, end, help)
+        self.message, self.start, self.end, self.help = message, start, end, help
 
     def __str__(self) -> str:
         return self.message

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
@@ -29,39 +28,34 @@ class Halt(Exception):
     """There is no point in reading on."""
 
 
-@dataclass(slots=True)
 class _Anchor:
     """What `&name` marks; `node` is None until it is complete."""
 
-    span: Span
-    node: Node | None = None
-    nodes: int = 1
-    height: int = 0
+    def __init__(self, span: Span, node: Node | None = None) -> None:
+        self.span, self.node = span, node
+        self.nodes, self.height = 1, 0
 
 
-@dataclass(slots=True)
 class _Key:
     """A key that waits for its value; `text` None means that the value is dropped."""
 
-    text: str | None
-    span: Span
-    merge: bool = False
+    def __init__(self, text: str | None, span: Span, *, merge: bool = False) -> None:
+        self.text, self.span, self.merge = text, span, merge
 
 
-@dataclass(slots=True)
 class _Open:
     """A collection that has begun."""
 
-    span: Span
-    flow: bool
-    anchor: _Anchor | None
-    before: int
-    last: Span | None = None
-    height: int = 1
-    items: list[Node] = field(default_factory=list)
-    entries: dict[str, Entry] | None = None
-    key: _Key | None = None
-    merges: list[Node] = field(default_factory=list)
+    def __init__(
+        self, span: Span, flow: bool, anchor: _Anchor | None, before: int, entries: dict[str, Entry] | None
+    ) -> None:
+        self.span, self.flow, self.anchor, self.before = span, flow, anchor, before
+        self.last: Span | None = None
+        self.height = 1
+        self.items: list[Node] = []
+        self.entries = entries
+        self.key: _Key | None = None
+        self.merges: list[Node] = []
 
     @property
     def wants_key(self) -> bool:

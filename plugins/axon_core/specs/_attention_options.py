@@ -1,8 +1,6 @@
 """Options of attention, full or within a window."""
 
-from __future__ import annotations
-
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -126,7 +124,7 @@ class AttentionOptions(Options):
         return value
 
     @model_validator(mode="after")
-    def _chooses(self) -> AttentionOptions:
+    def _chooses(self) -> Self:
         if self.indexer is not None:
             if self.indexer.pooling == "max" and self.num_heads % self.indexer.num_heads:
                 raise ValueError(
@@ -139,7 +137,7 @@ class AttentionOptions(Options):
         return self
 
     @model_validator(mode="after")
-    def _movable(self) -> AttentionOptions:
+    def _movable(self) -> Self:
         norm = self.qk_norm
         if self.k_norm_scale == "queries":
             if norm is None or norm.when != "after_rope" or norm.over != "head" or not norm.weight:
@@ -151,7 +149,7 @@ class AttentionOptions(Options):
         return self
 
     @model_validator(mode="after")
-    def _consistent(self) -> AttentionOptions:
+    def _consistent(self) -> Self:
         if self.bias.g and self.gate is None:
             raise ValueError("`bias.g` is the bias of the gate: it needs `gate`")
         if self.gate_activation != "sigmoid" and self.gate is None:

@@ -1,8 +1,6 @@
 """Options of what happens to single heads: biases of the projections, norms of queries, keys and values."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -129,7 +127,7 @@ class HeadNormOptions(Options):
     per_head: bool = Field(default=False, description="Every head learns a scale of its own; else they share one.")
 
     @model_validator(mode="after")
-    def _own_weights(self) -> HeadNormOptions:
+    def _own_weights(self) -> Self:
         if self.per_head and (self.over == "all" or not self.weight):
             raise ValueError("`per_head` needs `over: head` and `weight: true`")
         if self.bias and (self.type != "layer_norm" or not self.weight):

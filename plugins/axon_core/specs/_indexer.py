@@ -1,8 +1,6 @@
 """Options of indexers: small attentions that choose which tokens a large one looks at."""
 
-from __future__ import annotations
-
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -42,7 +40,7 @@ class IndexerOptions(Options):
     )
 
     @model_validator(mode="after")
-    def _whole_pools(self) -> IndexerOptions:
+    def _whole_pools(self) -> Self:
         if self.pool_size is not None and self.top_k % self.pool_size:
             raise ValueError(f"`top_k` ({self.top_k}) is not a multiple of `pool_size` ({self.pool_size})")
         return self
@@ -85,7 +83,7 @@ class BlockIndexerOptions(Options):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> BlockIndexerOptions:
+    def _consistent(self) -> Self:
         if self.pooling == "mean" and "local_blocks" in self.model_fields_set:
             raise ValueError("`local_blocks` does not go with `pooling: mean`, which chooses full blocks alone")
         if self.pooling == "max" and self.local_blocks > self.top_k:

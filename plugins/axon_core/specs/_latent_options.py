@@ -1,9 +1,7 @@
 """Options of multi-head latent attention."""
 
-from __future__ import annotations
-
 import math
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -117,7 +115,7 @@ class LatentAttentionOptions(Options):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> LatentAttentionOptions:
+    def _consistent(self) -> Self:
         if self.q_lora_rank is None and self.lora_scale.q != 1.0:
             raise ValueError("`lora_scale.q` needs a `q_lora_rank`: without one, queries come out of no latent")
         if self.q_lora_rank is None and self.both_latents:

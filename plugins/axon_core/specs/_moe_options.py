@@ -1,8 +1,6 @@
 """Mixtures of experts: options."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -205,7 +203,7 @@ class MoEOptions(Options):
     gain: bool = Field(False, description="Learn a factor of the output.")
 
     @model_validator(mode="after")
-    def _consistent(self) -> MoEOptions:
+    def _consistent(self) -> Self:
         _check_top_k(self.top_k, self.num_outputs)
         check_groups(self.num_outputs, self.top_k, self.num_groups, self.top_k_groups, self.group_score)
         check_gated(self.activation, self.gated, self.limit, self.situ)
@@ -270,7 +268,7 @@ class SharedExpertMoEOptions(Options):
     bias: bool = Field(False, description="Bias of every expert's projections.")
 
     @model_validator(mode="after")
-    def _consistent(self) -> SharedExpertMoEOptions:
+    def _consistent(self) -> Self:
         _check_top_k(self.top_k, self.num_experts)
         return self
 

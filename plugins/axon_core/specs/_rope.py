@@ -1,8 +1,6 @@
 """Options of rotary position embedding (RoPE)."""
 
-from __future__ import annotations
-
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -80,7 +78,7 @@ class RopeScaling(Options):
     long_factor: list[float] | None = Field(default=None, description="longrope: the same for longer contexts.")
 
     @model_validator(mode="after")
-    def _fits_type(self) -> RopeScaling:
+    def _fits_type(self) -> Self:
         for name in _NEEDS[self.type]:
             if getattr(self, name) is None:
                 raise ValueError(f"`{self.type}` scaling needs `{name}`")
@@ -141,12 +139,12 @@ class RopeOptions(Options):
     scaling: RopeScaling | None = Field(default=None, description="Stretch for contexts longer than the original ones.")
 
     @model_validator(mode="after")
-    def _one_width(self) -> RopeOptions:
+    def _one_width(self) -> Self:
         if self.dims is not None and self.fraction is not None:
             raise ValueError("give `dims` or `fraction`, not both")
         return self
 
-    def with_dims(self, head_dim: int) -> RopeOptions:
+    def with_dims(self, head_dim: int) -> Self:
         """The same with the number of dimensions that are rotated of a head so wide, for heads of another width."""
         return self.model_copy(update={"dims": self.rotated(head_dim), "fraction": None})
 

@@ -1,8 +1,6 @@
 """Alternating updates, several residual streams of which one passes through the layers: options and record."""
 
-from __future__ import annotations
-
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pydantic import Field, model_validator
 
@@ -28,7 +26,7 @@ class AltUpOptions(Options):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> AltUpOptions:
+    def _consistent(self) -> Self:
         if self.active >= self.streams:
             raise ValueError(f"`active` ({self.active}) is not one of the {self.streams} `streams`")
         return self

@@ -1,7 +1,5 @@
 """Attention over depth: options and records."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from pydantic import Field

@@ -1,9 +1,7 @@
 """The three published layers as whole blocks, norms and residuals included: options and records."""
 
-from __future__ import annotations
-
 from math import prod
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pydantic import Field, model_validator
 
@@ -47,7 +45,7 @@ class _MoE(Options):
     moe_shared_expert: bool = Field(True, description="Have a gated expert that sees every token.")
 
     @model_validator(mode="after")
-    def _enough_experts(self) -> _MoE:
+    def _enough_experts(self) -> Self:
         if self.moe_top_k > self.moe_num_experts:
             raise ValueError(
                 f"`moe_top_k` ({self.moe_top_k}) is larger than `moe_num_experts` ({self.moe_num_experts})"

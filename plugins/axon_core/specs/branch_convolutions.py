@@ -1,7 +1,5 @@
 """One residual stream whose branches are convolved: options and records."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from pydantic import Field

@@ -1,8 +1,6 @@
 """Attention within a window and to compressed tokens before it: options and record."""
 
-from __future__ import annotations
-
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pydantic import Field, model_validator
 
@@ -58,7 +56,7 @@ class CompressedAttentionOptions(Options):
     norm_eps: float = Field(default=1e-6, gt=0, description="Added to the mean square in all norms.")
 
     @model_validator(mode="after")
-    def _consistent(self) -> CompressedAttentionOptions:
+    def _consistent(self) -> Self:
         if self.num_heads % self.o_groups:
             raise ValueError(f"`num_heads` ({self.num_heads}) is not a multiple of `o_groups` ({self.o_groups})")
         widths = {"head_dim": self.head_dim}

@@ -1,9 +1,7 @@
 """Attention to convolved keys and values: options and record."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -35,7 +33,7 @@ class ConvolvedAttentionOptions(AttentionOptions):
     conv_residual: bool = Field(default=False, description="Add what a convolution reads to what it gives (Inkling).")
 
     @model_validator(mode="after")
-    def _own_keys(self) -> ConvolvedAttentionOptions:
+    def _own_keys(self) -> Self:
         for name in ("kv_from", "indexer", "v_head_dim"):
             if getattr(self, name) is not None:
                 raise ValueError(f"`{name}` does not go with convolved keys and values")

@@ -1,9 +1,7 @@
 """From tokens to vectors and back: options and records of the embedding and the head."""
 
-from __future__ import annotations
-
 from math import log
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -35,7 +33,7 @@ class EmbeddingNormOptions(Options):
     bias: bool = Field(default=False, description="layer_norm: learn a shift for each dimension.")
 
     @model_validator(mode="after")
-    def _consistent(self) -> EmbeddingNormOptions:
+    def _consistent(self) -> Self:
         if self.bias and self.type == "rms_norm":
             raise ValueError("`bias` needs `type: layer_norm`")
         return self
@@ -92,7 +90,7 @@ class TokenEmbeddingOptions(Options):
         return value
 
     @model_validator(mode="after")
-    def _within(self) -> TokenEmbeddingOptions:
+    def _within(self) -> Self:
         count = self.positions or 0
         if self.first_position and isinstance(count, int) and self.first_position >= count:
             raise ValueError("`first_position` is an index below `positions`")
@@ -117,7 +115,7 @@ class LMHeadOptions(Options):
     gain: bool = Field(default=False, description="Learn a factor of all scores.")
 
     @model_validator(mode="after")
-    def _own_rows(self) -> LMHeadOptions:
+    def _own_rows(self) -> Self:
         if self.tied and self.padded_vocab_size is not None:
             raise ValueError("a tied head has the rows of the table: give `padded_vocab_size` to the embedding")
         return self

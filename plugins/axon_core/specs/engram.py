@@ -1,7 +1,5 @@
 """Engram, a memory that is looked up by the last few tokens: options and record."""
 
-from __future__ import annotations
-
 from itertools import accumulate
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """Gated delta networks: options and record."""
 
-from __future__ import annotations
-
 from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator

@@ -1,7 +1,5 @@
 """Several residual streams with gates of every dimension: options and record."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from pydantic import Field

@@ -1,9 +1,7 @@
 """Hyper-connections, several residual streams with learned mixing: options and record."""
 
-from __future__ import annotations
-
 from math import prod
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -46,7 +44,7 @@ class HyperConnectionsOptions(Options):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> HyperConnectionsOptions:
+    def _consistent(self) -> Self:
         if self.gates == "previous" and self.end != "gated":
             raise ValueError("`gates: previous` ends with the gates of the last branch: it needs `end: gated`")
         return self

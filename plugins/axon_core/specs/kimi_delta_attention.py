@@ -1,8 +1,6 @@
 """Kimi delta attention: options and record."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -60,7 +58,7 @@ class KimiDeltaAttentionOptions(Options):
     norm_eps: float = Field(default=1e-5, gt=0, description="Added to the mean square by the norm of the output.")
 
     @model_validator(mode="after")
-    def _consistent(self) -> KimiDeltaAttentionOptions:
+    def _consistent(self) -> Self:
         if self.low_rank_dim is not None and self.full_rank.decay and self.full_rank.gate:
             raise ValueError("`low_rank_dim` is the rank of projections that `full_rank` does without")
         return self

@@ -1,8 +1,6 @@
 """Short convolutions of keys and values: options and record."""
 
-from __future__ import annotations
-
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pydantic import Field, model_validator
 
@@ -31,7 +29,7 @@ class KVConvOptions(Options):
     bias: bool = Field(default=False, description="Biases of the projections and of the convolutions.")
 
     @model_validator(mode="after")
-    def _consistent(self) -> KVConvOptions:
+    def _consistent(self) -> Self:
         check_groups(self.num_heads, self.kv_heads)
         if self.qk_norm is not None and self.qk_norm.when == "after_rope":
             raise ValueError("`qk_norm.when` has no meaning: nothing is rotated here")

@@ -1,7 +1,5 @@
 """Learned augmented residual: options and record."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Lightning attention: options and record."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import gcd
 from typing import Any, Final, Literal

@@ -1,7 +1,5 @@
 """A matrix in the place of a layer: options and record."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """The mixers of Mamba and Mamba-2: options and records."""
 
-from __future__ import annotations
-
 from math import inf
 from typing import Any, Final, Literal, Self
 

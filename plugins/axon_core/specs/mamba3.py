@@ -1,8 +1,6 @@
 """Mamba-3: options and record."""
 
-from __future__ import annotations
-
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pydantic import Field, model_validator
 
@@ -35,7 +33,7 @@ class Mamba3Options(Options):
     norm: bool = Field(False, description="RMS norm of each head's output before its gate.")
 
     @model_validator(mode="after")
-    def _one_number_of_heads(self) -> Mamba3Options:
+    def _one_number_of_heads(self) -> Self:
         if self.num_heads is not None and "expand" in self.model_fields_set:
             raise ValueError("`expand` and `num_heads` both say how many heads there are: give one of them")
         return self

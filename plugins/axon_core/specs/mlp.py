@@ -1,8 +1,6 @@
 """Feed-forward layers: options and record."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -99,7 +97,7 @@ class MLPOptions(Options):
     gain: bool = Field(False, description="Learn a factor of the output.")
 
     @model_validator(mode="after")
-    def _consistent(self) -> MLPOptions:
+    def _consistent(self) -> Self:
         check_gated(self.activation, self.gated, self.limit, self.situ)
         if self.gated and self.activation == "xielu":
             raise ValueError("`xielu` is the activation of a layer without a gate: it needs `gated: false`")

@@ -1,7 +1,5 @@
 """Mamba's mixer with heads: options and record."""
 
-from __future__ import annotations
-
 from typing import Any, Final, Self
 
 from pydantic import Field, model_validator

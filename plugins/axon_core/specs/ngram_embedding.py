@@ -1,7 +1,5 @@
 """N-gram embeddings, of the last few tokens together: options and record."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from pydantic import Field

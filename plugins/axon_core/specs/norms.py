@@ -1,8 +1,6 @@
 """Normalisation: options and records."""
 
-from __future__ import annotations
-
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -33,7 +31,7 @@ class RMSNormOptions(Options):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> RMSNormOptions:
+    def _consistent(self) -> Self:
         check_offset(self.offset, self.weight)
         if self.scale_first and (not self.weight or self.center):
             raise ValueError("`scale_first` needs `weight: true` and `center: false`")
@@ -51,7 +49,7 @@ class LayerNormOptions(Options):
     offset: float = Field(default=0.0, description=OFFSET_HELP)
 
     @model_validator(mode="after")
-    def _offset_of_a_scale(self) -> LayerNormOptions:
+    def _offset_of_a_scale(self) -> Self:
         check_offset(self.offset, self.weight)
         return self
 
@@ -66,7 +64,7 @@ class StreamNormOptions(Options):
     offset: float = Field(default=0.0, description=OFFSET_HELP)
 
     @model_validator(mode="after")
-    def _consistent(self) -> StreamNormOptions:
+    def _consistent(self) -> Self:
         check_offset(self.offset, self.weight)
         if self.bias and self.norm == "rms_norm":
             raise ValueError("`bias` needs `norm: layer_norm`")

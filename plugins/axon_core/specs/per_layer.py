@@ -1,7 +1,5 @@
 """Per-layer inputs and layer scales: options and records."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from pydantic import Field

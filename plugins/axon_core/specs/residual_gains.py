@@ -1,7 +1,5 @@
 """One residual stream with learned factors: options and records."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """The recurrent block of Griffin: options and record."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from pydantic import Field

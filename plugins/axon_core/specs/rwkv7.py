@@ -1,7 +1,5 @@
 """The two layers of RWKV-7: options and records."""
 
-from __future__ import annotations
-
 from math import gcd, prod
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """A norm that gates its output: options and record."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """The gated short convolution: options and record."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from pydantic import Field

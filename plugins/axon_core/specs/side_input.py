@@ -1,7 +1,5 @@
 """One residual stream and what is computed beside it: options and records."""
 
-from __future__ import annotations
-
 from typing import Any, Final, Literal
 
 from axon_compose.registry import ComponentSpec, Options

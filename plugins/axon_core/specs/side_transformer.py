@@ -1,10 +1,8 @@
 """A transformer layer beside the stack: options and record."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import prod
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pydantic import Field, model_validator
 
@@ -43,7 +41,7 @@ class SideTransformerOptions(Options):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> SideTransformerOptions:
+    def _consistent(self) -> Self:
         check_groups(self.num_heads, self.kv_heads)
         if self.use not in self.uses:
             raise ValueError(f"`use` ({self.use}) is none of `uses`")

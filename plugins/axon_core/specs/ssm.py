@@ -1,7 +1,5 @@
 """The selective state space layer: options and record."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import ceil, prod
 from typing import Annotated, Any, Final, Literal, Self

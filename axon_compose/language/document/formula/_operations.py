@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final
 
@@ -45,7 +44,6 @@ _KINDS: Final[dict[type, str]] = {
 }  # fmt: skip
 
 
-@dataclass(eq=False)
 class OperationError(Exception):
     """An operation that has no result.
 
@@ -55,9 +53,9 @@ class OperationError(Exception):
         operand: Which operand is to blame, from 0; None if all are.
     """
 
-    message: str
-    help: str | None = None
-    operand: int | None = None
+    def __init__(self, message: str, help: str | None = None, operand: int | None = None) -> None:  # noqa: A002
+        super().__init__(message, help, operand)
+        self.message, self.help, self.operand = message, help, operand
 
 
 def describe(value: Any) -> str:

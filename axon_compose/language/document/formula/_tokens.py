@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import isinf
 from typing import Any, Final, Literal
 
@@ -67,7 +66,6 @@ _HINTS: Final = {
 }
 
 
-@dataclass(eq=False)
 class FormulaError(TextError):
     """A formula that cannot be read or computed; offsets count from the `=`.
 
@@ -78,8 +76,17 @@ class FormulaError(TextError):
             has no `items` at all.
     """
 
-    origin: tuple[str | int, ...] | None = None
-    missing: Literal["key", "item", "items"] | None = None
+    def __init__(
+        self,
+        message: str,
+        start: int,
+        end: int,
+        help: str | None = None,  # noqa: A002
+        origin: tuple[str | int, ...] | None = None,
+        missing: Literal["key", "item", "items"] | None = None,
+    ) -> None:
+        super().__init__(message, start, end, help)
+        self.origin, self.missing = origin, missing
 
 
 @record

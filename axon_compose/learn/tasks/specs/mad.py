@@ -1,8 +1,6 @@
 """The six tasks of MAD: recall three times, selective copying, compression and memorisation."""
 
-from __future__ import annotations
-
-from typing import Final
+from typing import Final, Self
 
 from pydantic import Field, model_validator
 
@@ -44,7 +42,7 @@ class FuzzyOptions(RecallOptions):
     motif: int = Field(3, ge=1, le=8, description="Most tokens of a key, and of a value; each has 1 to this many.")
 
     @model_validator(mode="after")
-    def _fits(self) -> FuzzyOptions:
+    def _fits(self) -> Self:
         if self.length < 4 * self.motif:
             raise ValueError("`length` is less than four times `motif`, so that a pair might not fit twice")
         return self
@@ -58,7 +56,7 @@ class CopyingOptions(Options):
     length: int = Field(256, ge=2, le=2**20, description="Tokens of a sequence; the last `copies` ask.")
 
     @model_validator(mode="after")
-    def _fits(self) -> CopyingOptions:
+    def _fits(self) -> Self:
         if 2 * self.copies > self.length:
             raise ValueError("`length` is less than twice `copies`: each is read once and asked for once")
         return self

@@ -1,8 +1,6 @@
 """How far a skill reaches: a needle at a distance, and sequences longer than those of training."""
 
-from __future__ import annotations
-
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -28,7 +26,7 @@ class NeedleOptions(Options):
     filler: int = Field(16, ge=1, le=2**20, description="Further tokens, of which the text between is made.")
 
     @model_validator(mode="after")
-    def _fits(self) -> NeedleOptions:
+    def _fits(self) -> Self:
         if self.facts > keys_of(self.vocab):
             raise ValueError(f"`facts` is more than the {keys_of(self.vocab)} keys of `vocab`")
         return self
@@ -47,7 +45,7 @@ class ExtrapolationOptions(Options):
         return SKILLS[self.skill] or -(-self.length * self.factor // 2)
 
     @model_validator(mode="after")
-    def _fits(self) -> ExtrapolationOptions:
+    def _fits(self) -> Self:
         if self.length * self.factor > 2**16:
             raise ValueError(f"`length` times `factor` is more than {2**16} tokens")
         return self

@@ -1,8 +1,6 @@
 """Recall of what stood next to a token earlier: multi-query associative recall, and induction."""
 
-from __future__ import annotations
-
-from typing import Final
+from typing import Final, Self
 
 from pydantic import Field, model_validator
 
@@ -36,7 +34,7 @@ class MqarOptions(Options):
     )
 
     @model_validator(mode="after")
-    def _fits(self) -> MqarOptions:
+    def _fits(self) -> Self:
         if self.pairs > keys_of(self.vocab):
             raise ValueError(f"`pairs` is more than the {keys_of(self.vocab)} keys of `vocab`")
         if self.tokens < 4 * self.pairs:
@@ -56,7 +54,7 @@ class InductionOptions(Options):
     vocab: int = Field(64, ge=8, le=2**17, description="Tokens; at least half as many as a sequence has.")
 
     @model_validator(mode="after")
-    def _fits(self) -> InductionOptions:
+    def _fits(self) -> Self:
         if 2 * self.vocab < self.length:
             raise ValueError("`vocab` is less than half of `length`, so that a period would hold a token twice")
         return self

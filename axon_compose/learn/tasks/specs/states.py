@@ -1,7 +1,5 @@
 """State tracking: the product of all elements of a group so far."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from pydantic import Field

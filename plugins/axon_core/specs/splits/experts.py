@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
+from axon_compose.record import record
 from axon_compose.registry import ONCE, Cut, Dims, Role, Segment, Split, Summed, columns, rows
 from axon_core.specs.splits._even import part, uneven
 
@@ -55,7 +56,7 @@ def shared_expert_split(options: Any, dims: Dims, devices: int) -> list[Split] |
     return [replace(way, options=part(options, **{name: way.options[name] for name in names})) for way in general]
 
 
-@dataclass(frozen=True)
+@record
 class _Some:
     """What a split says of some of the experts: options and sizes that are others for a part, and roles."""
 

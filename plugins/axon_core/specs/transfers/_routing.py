@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import log, sqrt
 from typing import Any, Final
 
+from axon_compose.record import record
 from axon_compose.registry import Piece
 
 __all__ = [
@@ -30,7 +30,7 @@ PER_EXPERT: Final = ("switch_mlp.", "gate.", "per_expert_scale", "correction_bia
 _NOTHING: Final = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shards:
     """How a dense layer is cut: each expert is one of `parts` equal cuts of it, and there are `copies` of each.
 
