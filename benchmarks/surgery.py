@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -74,7 +75,7 @@ def timed(*arguments: str) -> tuple[float, int]:
         return usage.ru_utime + usage.ru_stime, int(said.read_text())
 
 
-def measure(kept: Kept, name: str, model: Path, tokens: int, place: Path) -> None:
+def measure(kept: Kept, name: str, model: Path, tokens: int, first: float, place: Path) -> None:
     """One edit: its plan, its folder and its receipt where they are not known, and what healing does."""
     from axon_compose.surgery import receipt_of
 
@@ -90,7 +91,7 @@ def measure(kept: Kept, name: str, model: Path, tokens: int, place: Path) -> Non
         found = receipt_of(model, folder, sequences=SEQUENCES, length=LENGTH)
         kept.keep(name, receipt_seconds=time.process_time() - began, receipt=found.to_dict())
     if tokens:
-        kept.keep(name, healing=healed(folder, model, place / "healed", kept.edits[name], tokens))
+        kept.keep(name, healing=healed(folder, model, place / "healed", kept.edits[name], tokens, first))
         texts = {"source": written_by(model), "edited": written_by(folder)}
         texts["healed"] = written_by(place / "healed")
         kept.keep(name, samples=texts)
@@ -124,8 +125,10 @@ class Clock:
         self._since = time.process_time()
 
 
-def healed(folder: Path, model: Path, out: Path, edits: list[dict[str, Any]], tokens: int) -> dict[str, Any]:
-    """Receipts before and after learning from so many tokens, half of them in each stage where there are both."""
+def healed(
+    folder: Path, model: Path, out: Path, edits: list[dict[str, Any]], tokens: int, first: float
+) -> dict[str, Any]:
+    """Receipts before and after learning from so many tokens, a part of them in the first stage where there is one."""
     from dataclasses import replace
 
     from axon_compose.learn import Budget, Cadence
@@ -142,6 +145,7 @@ def healed(folder: Path, model: Path, out: Path, edits: list[dict[str, Any]], to
         out,
         recipe=recipe,
         budget=Budget("tokens", tokens),
+        first=first,
         learn=learn,
         cadence=Cadence(evaluations=1, samples=0, checkpoints=0),
         listeners=[clock],
@@ -176,27 +180,45 @@ def ranked(kept: Kept, model: Path) -> None:
 
 def table(kept: Kept) -> str:
     """Everything that is known, as Markdown."""
-    rows = [
-        "| edit | plan | memory | KL | same first choice | perplexity | after healing |",
-        "|---|---:|---:|---:|---:|---:|---|",
-    ]
+    rows = ["| edit | plan | memory | KL | same first choice | perplexity |", "|---|---:|---:|---:|---:|---:|"]
     for name, found in kept.found.items():
-        if "receipt" not in found:
-            continue
-        receipt, after = found["receipt"], found.get("healing")
-        mended = "–"
-        if after:
-            tokens = after["curve"][-1][1]
-            mended = f"KL {after['before']['divergence']:.3g} to {after['after']['divergence']:.3g}, {tokens:,} tokens"
-        rows.append(
-            f"| {name} | {found['plan_seconds']:.1f} s | {found['peak_bytes'] / found['bytes']:.2f} × | "
-            f"{receipt['divergence']:.3g} | {receipt['agreement']:.1%} | {receipt['source_perplexity']:.1f} to "
-            f"{receipt['perplexity']:.1f} | {mended} |"
-        )
+        if receipt := found.get("receipt"):
+            rows.append(
+                f"| {name} | {found['plan_seconds']:.1f} s | {found['peak_bytes'] / found['bytes']:.2f} × | "
+                f"{receipt['divergence']:.3g} | {receipt['agreement']:.1%} | {receipt['source_perplexity']:.1f} to "
+                f"{receipt['perplexity']:.1f} |"
+            )
+    rows += ["", *healings(kept), "", *samples(kept)]
     if ranking := kept.found.get("ranking"):
         order = ", ".join(f"{each['index']} ({each['divergence']:.2g})" for each in ranking["layers"])
         rows += ["", f"`{ranking['change']}`, layers by harm: {order}."]
     return "\n".join(rows)
+
+
+def healings(kept: Kept) -> Iterator[str]:
+    """A row for each edit that was healed, the head first."""
+    yield "| edit | tokens | perplexity of the source | edited | healed | KL, edited | healed | processor |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
+    for name, found in kept.found.items():
+        if after := found.get("healing"):
+            before, now = after["before"], after["after"]
+            perplexities = (before["source_perplexity"], before["perplexity"], now["perplexity"])
+            divergences = (before["divergence"], now["divergence"])
+            cells = [f"{each:,.1f}" for each in perplexities] + [f"{each:.2g}" for each in divergences]
+            took = f"{sum(after['seconds_of_steps']):.0f} s"
+            yield f"| {name} | {after['curve'][-1][1]:,} | {' | '.join(cells)} | {took} |"
+
+
+def samples(kept: Kept) -> Iterator[str]:
+    """What was written, by prompt."""
+    written = {name: found["samples"] for name, found in kept.found.items() if "samples" in found}
+    for number, prompt in enumerate(PROMPTS):
+        shown = {"source": next(iter(written.values()))["source"][number]} if written else {}
+        for name, texts in written.items():
+            shown |= {f"{name}, {state}": texts[state][number] for state in ("edited", "healed")}
+        yield prompt
+        for name, text in shown.items():
+            yield f"  {name:{max(map(len, shown))}}  {json.dumps(text, ensure_ascii=False)}"
 
 
 def main() -> None:
@@ -205,6 +227,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", type=Path)
     parser.add_argument("numbers", nargs="*", type=int, help="of edits, from 0")
     parser.add_argument("--heal", type=int, default=0, metavar="TOKENS")
+    parser.add_argument("--first", type=float, default=0.5, metavar="X", help="part of them for layers by themselves")
     parser.add_argument("--rank", action="store_true")
     parser.add_argument("--edits", default="surgery", metavar="NAME", help="of a file beside this one")
     arguments = parser.parse_args()
@@ -219,7 +242,7 @@ def main() -> None:
     for number, name in enumerate(kept.edits):
         if number in arguments.numbers or (not arguments.numbers and "receipt" not in kept.found.get(name, {})):
             with TemporaryDirectory(prefix="axon-compose-surgery-") as place:
-                measure(kept, name, model, arguments.heal, Path(place))
+                measure(kept, name, model, arguments.heal, arguments.first, Path(place))
             print(f"{name}: done", flush=True)
 
 

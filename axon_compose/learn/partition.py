@@ -13,7 +13,7 @@ of `axon_compose.model.exponential`. On a GPU, and for a few logits, they are ML
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, cast
 
 import mlx.core as mx
 
@@ -27,7 +27,7 @@ _BLOCK: Final = 1 << 18
 
 def exp(x: mx.array) -> mx.array:
     """The exponential of numbers that are at most 0, any shape."""
-    return _exp(x) if is_worth_it(x) else mx.exp(x)
+    return cast("mx.array", _exp(x)) if is_worth_it(x) else mx.exp(x)
 
 
 @mx.custom_function
@@ -42,7 +42,7 @@ def _exp_vjp(_x: mx.array, cotangent: mx.array, y: mx.array) -> mx.array:
 
 def log_partition(logits: mx.array) -> mx.array:
     """The log of the sum of exponentials, (...), of logits (..., V)."""
-    return _log_partition(logits) if is_worth_it(logits) else mx.logsumexp(logits, axis=-1)
+    return cast("mx.array", _log_partition(logits)) if is_worth_it(logits) else mx.logsumexp(logits, axis=-1)
 
 
 @mx.custom_function
@@ -75,7 +75,8 @@ def _by_blocks(function: Callable[..., mx.array], logits: mx.array, beside: tupl
     """
     width = logits.shape[-1]
     rows = [array.reshape(-1, array.shape[-1]) for array in (logits, *beside)]
-    step, parts = max(1, _BLOCK // width), []
+    step = max(1, _BLOCK // width)
+    parts: list[mx.array] = []
     for start in range(0, rows[0].shape[0], step):
         block, *others = (array[start : start + step] for array in rows)
         if parts:
@@ -109,5 +110,5 @@ def likelihood(logits: mx.array, wanted: mx.array) -> tuple[mx.array, mx.array]:
         right = mx.take_along_axis(shares, at, axis=-1) - towards_nll[..., None]
         return mx.put_along_axis(shares, at, right, axis=-1)
 
-    nll, partition = forward(logits)
-    return nll, partition
+    found: Any = forward(logits)
+    return found[0], found[1]

@@ -210,7 +210,8 @@ def _stages(
     temperature: float,
 ) -> Iterator[_Stage]:
     source, model = monitor.source, monitor.model
-    layers = matched_layers(model, source, monitor.record.origins, changed)
+    others = [path for path in changed if path not in monitor.reach]  # what windows hide, no layer finds by itself
+    layers = matched_layers(model, source, monitor.record.origins, others)
     part = first if layers else 0.0
     if part:
         yield _Stage(

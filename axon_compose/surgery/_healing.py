@@ -18,9 +18,9 @@ from axon_compose.learn.judging import evaluating
 from axon_compose.learn.run import Outcome
 from axon_compose.model import LanguageModel
 from axon_compose.notebook import Printed
+from axon_compose.surgery._reach import other_reach, unreached
 from axon_compose.surgery._receipt import receipt
 from axon_compose.surgery._records import Receipt, finite
-from axon_compose.surgery._unreached import unreached
 
 __all__ = ["LAYERS_FILE", "RECEIPTS_FILE", "Healed", "Monitor"]
 
@@ -71,6 +71,7 @@ class Monitor:
     Attributes:
         before: The receipt of the model as it was edited.
         after: As it was last measured.
+        reach: Components of which nothing but how far they reach was changed; see `other_reach`.
         unreached: AX957 where the sequences are too short to show what was changed.
     """
 
@@ -78,7 +79,8 @@ class Monitor:
         self, source: LanguageModel, model: LanguageModel, record: Edited, batches: TextBatches, names: tuple[str, str]
     ) -> None:
         self.source, self.model, self.record, self.names = source, model, record, names
-        self.unreached = unreached(record, source, model, batches.length)
+        self.reach = other_reach(record, source, model)
+        self.unreached = unreached(self.reach, batches.length)
         self._tokens = _held_out(batches)
         self.before = self.after = self._receipt()
         self._moved = False

@@ -24,7 +24,7 @@ from axon_compose.proof.verify import layer_outputs
 from axon_compose.surgery import Healed, heal, receipt
 from axon_compose.surgery._changed import edited_from
 from axon_compose.surgery._matching import LayerMatching
-from axon_compose.surgery._unreached import unreached
+from axon_compose.surgery._reach import other_reach, unreached
 from axon_compose.surgery.recipe import recipe_of
 from tests.helpers import described
 from tests.learn.runs import weights
@@ -251,6 +251,7 @@ def test_sequences_within_the_windows_are_warned_of(
         found = go(folders, text, tmp_path / "out", "wider", 2, recipe=recipe, force=True, warn=told.append)
         assert [warning.code for warning in told] == codes
         assert found.warnings == tuple(told)
+        assert [stage for stage, _, _ in found.curve[1:]] == ["logits", "logits"]  # no layer finds what windows hide
         assert (found.before.divergence > 1e-6) == (length > 8)
     assert "`swa`" in str(unreached_of(folders["wider"], folders["source"], 8))
 
@@ -276,7 +277,7 @@ def test_other_options_beside_a_window_have_something_to_learn_from_short_sequen
 
 def unreached_of(edited: Path, source: Path, length: int) -> Any:
     before, after = axon_compose.load_model(source), axon_compose.load_model(edited)
-    return unreached(edited_from(None, before.plan, after.plan), before, after, length)
+    return unreached(other_reach(edited_from(None, before.plan, after.plan), before, after), length)
 
 
 def test_a_rise_of_the_divergence_is_warned_of(folders: dict[str, Path], text: Path, tmp_path: Path) -> None:

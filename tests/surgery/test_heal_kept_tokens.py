@@ -25,8 +25,8 @@ from tests.surgery.test_edit_vocabulary import OTHER, TEXT, folder, vocabulary
 
 __all__ = ["folder"]
 
-#: Every other attention becomes a window of four tokens, and the tokens are those of a text.
-WINDOWS = {"layers": "0..2 step 2", "set": {"attn.window_size": 4}}
+#: Every other attention becomes a window of four tokens with one head of keys, and the tokens are those of a text.
+WINDOWS = {"layers": "0..2 step 2", "set": {"attn.window_size": 4, "attn.num_kv_heads": 1}, "init": "mean"}
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
-"""Changes that only longer sequences show than those that healing reads."""
+"""Components of which an edit has changed how far they reach, and nothing else: windows, chunks, chosen tokens."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import mlx.core as mx
@@ -13,41 +14,49 @@ from axon_compose.model import LanguageModel, module_at
 from axon_compose.plan import Use
 from axon_compose.registry import KV, option_names
 
-__all__ = ["unreached"]
+__all__ = ["other_reach", "unreached"]
 
 #: Up to which part of a weight two are the same: an edit may have rounded it to bfloat16.
 _ROUNDING: Final = 2**-7
 
 
-def unreached(record: Edited, source: LanguageModel, edited: LanguageModel, length: int) -> tuple[Diagnostic, ...]:
-    """AX957 where all that was changed in a component is how far it reaches, and that is over whole sequences still.
+def other_reach(record: Edited, source: LanguageModel, edited: LanguageModel) -> dict[str, tuple[str, int]]:
+    """Paths of such components, whose weights are the source's, with their names and the tokens that both reach.
+
+    In sequences of no more tokens they compute what they did.
 
     Args:
         record: Where the layers come from.
         source: The model as it was.
         edited: The model as it is.
-        length: Tokens of a sequence that is learned from.
     """
-    found: list[Use] = []
-    reached = 0
+    found = {}
     for layer, origin in zip(edited.plan.layers, record.origins, strict=True):
         known = {use.key: use for use in source.plan.layers[origin].uses()} if origin is not None else {}
         for use in layer.uses():
             before = known.get(use.key)
             if before is None or not _other_limits_alone(before, use):
                 continue
-            least = min(each for part in (before, use) for each in _limits(part))
-            if length <= least and _same_weights(module_at(source, before.path), module_at(edited, use.path)):
-                found.append(use)
-                reached = max(reached, least)
-    return (_warning(found, length, reached),) if found else ()
+            if _same_weights(module_at(source, before.path), module_at(edited, use.path)):
+                found[use.path] = use.name, min(each for part in (before, use) for each in _limits(part))
+    return found
 
 
-def _warning(found: list[Use], length: int, reached: int) -> Diagnostic:
-    names = ", ".join(f"`{name}`" for name in sorted({use.name for use in found}))
+def unreached(reach: Mapping[str, tuple[str, int]], length: int) -> tuple[Diagnostic, ...]:
+    """AX957 where some of them reach over whole sequences.
+
+    Args:
+        reach: What `other_reach` gave.
+        length: Tokens of a sequence that is learned from.
+    """
+    found = [(name, tokens) for name, tokens in reach.values() if length <= tokens]
+    if not found:
+        return ()
+    names = ", ".join(f"`{name}`" for name in sorted({name for name, _ in found}))
     places = "one place" if len(found) == 1 else f"{len(found)} places"
     message = f"sequences of {length:,} tokens do not show how far {names} reaches, which was changed in {places}"
-    return Diagnostic("AX957", message, help=f"read longer ones, `--length {2 * reached}`", severity="warning")
+    hint = f"read longer ones, `--length {2 * max(tokens for _, tokens in found)}`"
+    return (Diagnostic("AX957", message, help=hint, severity="warning"),)
 
 
 def _other_limits_alone(before: Use, now: Use) -> bool:
