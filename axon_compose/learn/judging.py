@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import mlx.core as mx
 
 from axon_compose.learn.batches import LEFT_OUT
+from axon_compose.learn.partition import likelihood
 from axon_compose.model import LanguageModel
 
 __all__ = ["answers", "evaluating", "put_in_order"]
@@ -34,7 +35,6 @@ def answers(model: LanguageModel, tokens: mx.array, targets: mx.array) -> mx.arr
     logits = model(tokens).astype(mx.float32)
     counts = targets != LEFT_OUT
     wanted = mx.where(counts, targets, 0)
-    score = mx.take_along_axis(logits, wanted[..., None], axis=-1)[..., 0]
-    losses = mx.where(counts, mx.logsumexp(logits, axis=-1) - score, 0)
+    losses = mx.where(counts, likelihood(logits, wanted)[0], 0)
     right = counts & (mx.argmax(logits, axis=-1) == wanted)
     return mx.stack([losses.sum(), right.sum().astype(mx.float32)])

@@ -9,7 +9,8 @@ the head's weights, whatever the batch (as in Hsu et al. 2024, "Liger Kernel", a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from math import factorial
+from typing import Any, Final, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -17,10 +18,13 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from axon_compose.analysis.cost import tokens_at_once
 from axon_compose.learn.batches import LEFT_OUT
+from axon_compose.learn.partition import exp, likelihood, log_partition
 from axon_compose.model import LanguageModel
 
 __all__ = ["Losses", "cross_entropy", "distillation", "divergence"]
 
+#: Of (e^d - 1 - d) / d^2, up to what is left out of float32 for |d| <= 1.
+_SERIES: Final = tuple(1 / factorial(k) for k in range(2, 13))
 #: The parameters that gradients are wanted of: of the head, and those of the embedding that it reads.
 Weights = dict[str, Any]
 
@@ -75,9 +79,7 @@ def cross_entropy(
     """
 
     def each(logits: mx.array, wanted: mx.array, factor: mx.array) -> mx.array:
-        partition = mx.logsumexp(logits, axis=-1)
-        score = mx.take_along_axis(logits, wanted[:, None], axis=-1)[:, 0]
-        return _sums(factor, partition - score, partition, z_loss)
+        return _sums(factor, *likelihood(logits, wanted), z_loss)
 
     wanted, factor = _counted(targets, weights)
     return _reduced(model, h, each, (wanted, factor), chunk, gradient)
@@ -130,7 +132,7 @@ def distillation(
 
     def each(logits: mx.array, piece: mx.array, factor: mx.array) -> mx.array:
         theirs = teacher.head(piece[None], teacher.embedding)[0].astype(mx.float32)
-        sums = _sums(factor, divergence(theirs / temperature, logits / temperature), mx.logsumexp(logits, axis=-1), 0.0)
+        sums = _sums(factor, divergence(theirs / temperature, logits / temperature), log_partition(logits), 0.0)
         return sums * mx.array([temperature**2, 1.0, 1.0])
 
     _, factor = _counted(targets, weights)
@@ -157,14 +159,23 @@ def divergence(theirs: mx.array, ours: mx.array) -> mx.array:
         (...), nats, float32.
     """
     p, q = (_log_softmax(logits.astype(mx.float32)) for logits in (theirs, ours))
-    d = q - p
-    near = mx.exp(p) * (mx.expm1(mx.clip(d, -1, 1)) - d)
-    far = mx.exp(q) - mx.exp(p) * (1 + d)  # without the exponential of a large d
-    return mx.where(mx.abs(d) < 1, near, far).sum(axis=-1)
+    return _terms(exp(p), exp(q), q - p).sum(axis=-1)
+
+
+@mx.compile
+def _terms(p: mx.array, q: mx.array, d: mx.array) -> mx.array:
+    """P (e^d - 1 - d), where q = p e^d."""
+    small = mx.clip(d, -1, 1)
+    series = mx.full((), _SERIES[-1], d.dtype)
+    for factor in reversed(_SERIES[:-1]):
+        series = factor + small * series
+    near = p * (small * small * series)
+    far = q - p * (1 + d)  # without the exponential of a large d
+    return mx.where(mx.abs(d) < 1, near, far)
 
 
 def _log_softmax(scores: mx.array) -> mx.array:
-    return scores - mx.logsumexp(scores, axis=-1, keepdims=True)
+    return scores - log_partition(scores)[..., None]
 
 
 def _counted(targets: mx.array, weights: mx.array | None) -> tuple[mx.array, mx.array]:

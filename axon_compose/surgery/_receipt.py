@@ -13,6 +13,7 @@ import numpy.typing as npt
 from mlx.utils import tree_flatten
 
 from axon_compose.learn.loss import divergence
+from axon_compose.learn.partition import likelihood
 from axon_compose.model import LanguageModel
 from axon_compose.plan import Layer
 from axon_compose.proof.verify import layer_outputs
@@ -194,8 +195,7 @@ class _Sums:
 
 
 def _nll(logits: mx.array, wanted: Tokens) -> mx.array:
-    score = mx.take_along_axis(logits, mx.array(wanted.astype(np.int32))[:, None], axis=-1)[:, 0]
-    return mx.logsumexp(logits, axis=-1) - score
+    return likelihood(logits, mx.array(wanted.astype(np.int32)))[0]
 
 
 def _gap(theirs: Any, ours: Any, shape: tuple[int, ...]) -> mx.array:

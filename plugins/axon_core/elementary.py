@@ -1,14 +1,7 @@
 r"""Exponentials and what is made of them, in kernels that run at the speed of memory on the CPU.
 
-MLX evaluates the exponential one number at a time on the CPU. Here it is a polynomial that the C++ compiler below
-`mx.compile` turns into vector instructions. For x at most 0, with n the integer next to :math:`x / \ln 2`,
-
-.. math::
-    e^x = 2^n \cdot e^r, \qquad r = (x - n c_1) - n c_2, \qquad c_1 + c_2 = \ln 2
-
-where :math:`n c_1` is exact (Cody and Waite 1980, "Software Manual for the Elementary Functions", chapter 6),
-:math:`e^r` is its Taylor polynomial of degree 6, and :math:`2^n` is put together from the bits of a float. The others
-follow from :math:`e = e^{-|x|}`:
+MLX evaluates the exponential one number at a time on the CPU; `axon_compose.model.exponential` has it in vector
+instructions. The others follow from :math:`e = e^{-|x|}`:
 
 .. math::
     \sigma(x) = \frac{1 \text{ or } e}{1 + e}, \qquad \mathrm{softplus}(x) = \max(x, 0) + \log(1 + e)
@@ -31,48 +24,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from axon_compose.model.exponential import exp_of_minus_abs, is_worth_it
 from axon_core.cpu import fast
 
 __all__ = ["exp", "sigmoid", "silu", "softplus", "swiglu"]
 
 Function = Callable[[mx.array], mx.array]
-
-#: Numbers from which on several kernels are faster than one slow one.
-_MANY: Final = 4096
-#: Here n is -127, whose bits are those of zero: the exponential would not be a normal float.
-_LEAST: Final = -88.0
-#: Adding this drops the bits after the binary point: what is left is the nearest integer.
-_ROUND: Final = 1.5 * 2**23
-_LOG2_E: Final = 1.4426950408889634
-_LN2_HIGH: Final = 0.693359375
-_LN2_LOW: Final = -2.12194440e-4
-
-
-@mx.compile
-def _reduced(x: mx.array) -> tuple[mx.array, mx.array]:
-    """The remainder r of -|x|, and the bits of its power of two."""
-    x = -mx.abs(x)
-    x = mx.where(x < _LEAST, _LEAST, x)  # not mx.maximum, which the compiler does not vectorise
-    n = (x * _LOG2_E + _ROUND) - _ROUND
-    return (x - n * _LN2_HIGH) - n * _LN2_LOW, (n.astype(mx.int32) + 127) << 23
-
-
-@mx.compile
-def _raised(r: mx.array, power: mx.array) -> mx.array:
-    r2 = r * r
-    high = (1 / 24 + 1 / 120 * r) + 1 / 720 * r2
-    return ((1.0 + r) + r2 * ((0.5 + 1 / 6 * r) + r2 * high)) * power
-
-
-def _exp_of_minus_abs(x: mx.array) -> mx.array:
-    # Two kernels, for a kernel is cut where it becomes too deep, at places that cost more.
-    r, bits = _reduced(x)
-    return _raised(r, bits.view(mx.float32))
 
 
 @mx.compile
@@ -90,7 +52,7 @@ def _rectified(x: mx.array, e: mx.array) -> mx.array:
 
 
 def _worth(x: mx.array) -> bool:
-    return x.size >= _MANY and x.dtype == mx.float32 and fast()
+    return is_worth_it(x) and fast()
 
 
 def _or_plain(plain: Function, slope: Callable[[mx.array, mx.array], mx.array]) -> Callable[[Function], Function]:
@@ -128,13 +90,13 @@ def exp(x: mx.array) -> mx.array:
     Args:
         x: Any shape; minus infinity gives zero. What it gives for a positive number is not defined.
     """
-    return _exp_of_minus_abs(x)
+    return exp_of_minus_abs(x)
 
 
 @_or_plain(mx.sigmoid, lambda x, y: y * (1 - y))
 def sigmoid(x: mx.array) -> mx.array:
     """`1 / (1 + exp(-x))` of any shape."""
-    return _share(x, _exp_of_minus_abs(x))
+    return _share(x, exp_of_minus_abs(x))
 
 
 def silu(x: mx.array) -> mx.array:
@@ -156,4 +118,4 @@ def _swiglu(gate: mx.array, x: mx.array) -> mx.array:
 @_or_plain(nn.softplus, lambda x, y: sigmoid(x))
 def softplus(x: mx.array) -> mx.array:
     """`log(1 + exp(x))` of any shape."""
-    return _rectified(x, _exp_of_minus_abs(x))
+    return _rectified(x, exp_of_minus_abs(x))

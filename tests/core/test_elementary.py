@@ -5,10 +5,10 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
-from axon_core import elementary
+from axon_compose.model import exponential
 from axon_core.elementary import exp, sigmoid, silu, softplus
 
-MANY = 3 * elementary._MANY
+MANY = 3 * exponential._MANY
 #: Two roundings of the result (6e-8 each), one of the argument, and the polynomial.
 CLOSE = 5e-7
 

@@ -32,8 +32,9 @@ __all__ = ["Training", "tokens_at_once"]
 #: would go into adding up the gradient of the table.
 _AT_ONCE: Final = 2**21
 _FEWEST: Final = 64
-#: How many there are of each at the same time.
+#: How many there are of each at the same time; of scores, in a loop of MLX's own functions and in `train`.
 _SCORES: Final = 4
+_SCORES_OF_TRAIN: Final = 3
 _COMPONENT: Final = 2
 _LAYERS: Final = 4
 _TABLES: Final = 3
@@ -84,11 +85,11 @@ class Training:
         saved -= self.common(tokens)
         if self.segment:
             saved = self.segmented(tokens, saved, self.segment)
-        vocabulary, scored = int(self.plan.dims.vocab_size), self.batch * tokens
+        vocabulary, scored = int(self.plan.dims.vocab_size), _SCORES * self.batch * tokens
         if self.segment is not None:
-            scored = min(scored, tokens_at_once(vocabulary))
+            scored = _SCORES_OF_TRAIN * min(self.batch * tokens, tokens_at_once(vocabulary))
         scores = scored * vocabulary * DTYPES[self.dtype]
-        return TrainingCost(self.weights, 2 * self.weights, saved, max(flying, _SCORES * scores), self.segment)
+        return TrainingCost(self.weights, 2 * self.weights, saved, max(flying, scores), self.segment)
 
     def segmented(self, tokens: int, saved: int, segment: int) -> int:
         """Bytes with gradient checkpoints: what goes into each segment, one segment's insides, and gradients.
