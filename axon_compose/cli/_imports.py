@@ -6,7 +6,9 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 __all__ = ["kept", "without_plugins"]
 
@@ -34,5 +36,13 @@ def without_plugins() -> None:
     switch, `PYDANTIC_DISABLE_PLUGINS`. Where pydantic has looked for plugins already, they stay.
     """
     none = ModuleType("pydantic.plugin._loader", "No plugins, for commands of axon-compose.")
-    vars(none)["get_plugins"] = tuple
+
+    def of_pydantic(name: str) -> Any:
+        """What another release of pydantic has there, which is then taken as it is."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        del sys.modules[none.__name__]
+        return getattr(import_module(none.__name__), name)
+
+    vars(none).update(get_plugins=tuple, __getattr__=of_pydantic)
     sys.modules.setdefault(none.__name__, none)
