@@ -25,10 +25,15 @@ def record(cls: type[Class]) -> type[Class]:
 
     Fields are written as there, with `field` too, but for `kw_only`, `init=False` and `InitVar`. Everything of
     `dataclasses` takes such records. Those with a `cached_property` have no slots.
+
+    Raises:
+        TypeError: A field is for keywords alone, or not set by the initializer.
     """
     slots = not any(isinstance(value, cached_property) for value in vars(cls).values())  # it has no place in them
     made: Any = dataclass(init=False, repr=False, eq=False, slots=slots)(cls)
     own = fields(made)
+    if wrong := [each.name for each in own if each.kw_only or not each.init]:
+        raise TypeError(f"fields of records are given by position, not {', '.join(wrong)}")
     made.__init__ = _initializer(made, own)
     made.__setattr__ = made.__delattr__ = _refuse
     made.__getstate__, made.__setstate__ = _state, _restore

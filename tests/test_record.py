@@ -179,3 +179,13 @@ def test_methods_of_its_own_stay() -> None:
     assert Loose("A") == Loose("a")
     assert len({Loose("A"), Loose("a")}) == 1
     assert repr(Loose("A")) == "<A>"
+
+
+@pytest.mark.parametrize("how", [{"kw_only": True}, {"init": False, "default": 0}])
+def test_fields_that_are_not_given_by_position_are_refused(how: dict[str, Any]) -> None:
+    class Odd:
+        first: int
+        other: int = field(**how)
+
+    with pytest.raises(TypeError, match="given by position, not other"):
+        record(Odd)

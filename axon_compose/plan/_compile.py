@@ -36,10 +36,10 @@ class Compiled:
     """
 
     document: Document
+    _plan: Plan
     warnings: tuple[Diagnostic, ...] = ()
     config: Config | None = None
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
-    _plan: Plan = field(kw_only=True)
 
     def __repr__(self) -> str:
         plan = self._plan
@@ -198,4 +198,4 @@ def _compiled(
     problems.raise_if_any()
     assert document is not None
     assert plan is not None
-    return Compiled(document, tuple(problems), config, dict(problems.sources), _plan=plan)
+    return Compiled(document, plan, tuple(problems), config, dict(problems.sources))

@@ -18,6 +18,8 @@ _LAYERS: Final = (2, 1, 3)
 _HIDDEN_SIZES: Final = (32, 64)
 _VOCABULARY: Final = 97
 _SCALES: Final = (0.5, 2.0)
+#: Of a branch without a norm: unscaled, what reads its own output grows with every layer, in 48 of them beyond float32.
+_SMALL: Final = 0.125
 
 
 def drawn_stack(choices: Choices, registry: Registry) -> Section | None:
@@ -103,6 +105,8 @@ class _Stack:
                 manner["norm"] = {"place": place, **self.section("norm")}
         if self.chance(4):
             manner["scale"] = self.choose(_SCALES)
+        if manner.get("norm") == "none":
+            manner["scale"] = _SMALL
         return manner
 
     def kind(self, name: str) -> str:
