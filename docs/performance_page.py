@@ -54,8 +54,12 @@ def _machine(results: Results) -> str:
     first = next(iter(machines.values()))
     rows = [(name, first[name].split(", 2")[0]) for name in ("system", "processor", "mlx", "mlx-lm")]
     rows += [(f"BLAS, {REGIMES[regime]}", machine["BLAS"]) for regime, machine in machines.items()]
-    days = [result["day"] for regime in machines for result in results[regime].values()]
-    rows.append(("measured", " to ".join(sorted({min(days), max(days)}))))
+    parts: dict[str, list[str]] = {}
+    for regime in machines:
+        for name, result in results[regime].items():
+            parts.setdefault(f"{name.partition('/')[0]}, {REGIMES[regime]}", []).append(result["day"])
+    for part, days in parts.items():
+        rows.append((f"measured: {part}", " to ".join(sorted({min(days), max(days)}))))
     return table(("machine", ""), rows)
 
 
@@ -87,21 +91,22 @@ def _families(results: Results) -> str:
 def _layers(results: Results) -> str:
     """Single layers and recurrences."""
     rows: dict[tuple[str, ...], list[str]] = {}
-    for regime in REGIMES:
+    regimes = [regime for regime in REGIMES if part_of(results, regime, "layers")]
+    for regime in regimes:
         for name, result in part_of(results, regime, "layers").items():
             for line in result["lines"]:
                 if line["kind"] == "memory":
                     continue
                 work = line["workload"]
-                row = rows.setdefault((name, result["subjects"][1], _what(work)), ["", "", "", ""])
-                at = 2 * list(REGIMES).index(regime)
+                row = rows.setdefault((name, result["subjects"][1], _what(work)), ["", ""] * len(regimes))
+                at = 2 * regimes.index(regime)
                 row[at] = _milliseconds(line, 0)
                 row[at + 1] = times(line["ratios"][0])
                 memory = ratio_of(result, "memory", prompt=work["prompt"], training=work["training"])
-                row.append(times(memory)) if len(row) == 4 else None
+                row.append(times(memory)) if len(row) == 2 * len(regimes) else None
     heads = ["here", "against", "tokens"]
-    for title in REGIMES.values():
-        heads += [f"ms, {title}", "ratio"]
+    for regime in regimes:
+        heads += [f"ms, {REGIMES[regime]}", "ratio"]
     text = (
         "## Recurrences, windows and experts\n\n"
         "One call of a layer or of its recurrence for one sequence. Sizes are those of a model 384 wide; experts are\n"
@@ -124,7 +129,8 @@ def _others(results: Results) -> str:
     text = (
         "## Against transformers on torch\n\n"
         "Tokens a second and ratios, both as installed; torch has a fast BLAS of its own, and CPU kernels that MLX\n"
-        "lacks.\n\n"
+        "lacks. Training is the loop of mlx_lm's trainer; [training.md](training.md#speed-and-memory) has that of\n"
+        "`axon-compose train`.\n\n"
     )
     heads = ["family", "prefill of 512", "ratio", "decode, 1", "ratio", "decode, 8", "ratio", "training, 512", "ratio"]
     return text + table(heads, rows)
