@@ -1,6 +1,6 @@
 """A hybrid, attention alone and a state space alone learn to write from the texts of Python, step by step in turns.
 
-    python benchmarks/words.py                  # 600 steps of each: ten minutes of two cores for each
+    python benchmarks/words.py                  # 600 steps of each: six minutes of the processor for each
     python benchmarks/words.py --steps 100      # less
 
 All have the parameters of the hybrid (`benchmarks/learn/words.yaml`, 3.4M) within 1 %, and see the same tokens in the

@@ -143,8 +143,8 @@ def _hybrid(results: Results) -> str:
         "Eight layers of state space, eight of windows with experts, eight of state space with experts, 100M\n"
         "parameters; and two hybrids of about its size in other implementations. Tokens a second.\n"
     )
-    tables = [(title, _hybrid_table(results, regime)) for regime, title in REGIMES.items()]
-    shown = [f"\n{title[0].upper()}{title[1:]}:\n\n{table}" for title, table in tables if table]
+    found = [(title, _hybrid_table(results, regime)) for regime, title in REGIMES.items()]
+    shown = [f"\n{title[0].upper()}{title[1:]}:\n\n{rows}" for title, rows in found if rows]
     return text + "".join(shown) if shown else ""
 
 
@@ -192,7 +192,7 @@ def _native(results: Results) -> str:
         table(["family, against mlx-lm", "prefill of 128", "decode 1", "decode 8"], several) if several else "",
         _hybrid_table(results, "native"),
     ]
-    return text + "\n".join(table for table in tables if table)
+    return text + "\n".join(filter(None, tables))
 
 
 def _growth(results: Results) -> str:

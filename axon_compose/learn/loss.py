@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import factorial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -18,7 +18,7 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from axon_compose.analysis.cost import tokens_at_once
 from axon_compose.learn.batches import LEFT_OUT
-from axon_compose.learn.partition import exp, likelihood, log_partition
+from axon_compose.learn.partition import by_blocks, likelihood, log_partition, shares
 from axon_compose.model import LanguageModel
 
 __all__ = ["Losses", "cross_entropy", "distillation", "divergence"]
@@ -158,13 +158,42 @@ def divergence(theirs: mx.array, ours: mx.array) -> mx.array:
     Returns:
         (...), nats, float32.
     """
-    p, q = (_log_softmax(logits.astype(mx.float32)) for logits in (theirs, ours))
-    return _terms(exp(p), exp(q), q - p).sum(axis=-1)
+    return cast("mx.array", _divergence(theirs.astype(mx.float32), ours.astype(mx.float32)))
+
+
+@mx.custom_function
+def _divergence(theirs: mx.array, ours: mx.array) -> mx.array:
+    return by_blocks(_divergence_of, ours, theirs)
+
+
+def _divergence_of(ours: mx.array, theirs: mx.array) -> mx.array:
+    before, now = (log_partition(scores)[..., None] for scores in (theirs, ours))
+    d = (ours - now) - (theirs - before)
+    return _terms(shares(theirs, before), shares(ours, now), d).sum(axis=-1)
+
+
+@_divergence.vjp
+def _divergence_vjp(
+    primals: tuple[mx.array, mx.array], cotangent: mx.array, found: mx.array
+) -> tuple[mx.array, mx.array]:
+    """Towards our logits q - p, towards theirs p (log p - log q - KL); equal predictions have none, to the bit."""
+    theirs, ours = primals
+    beside = [array[..., None] for array in (log_partition(theirs), log_partition(ours), cotangent, found)]
+
+    def towards_ours(ours: mx.array, theirs: mx.array, before: mx.array, now: mx.array, by: mx.array) -> mx.array:
+        return (shares(ours, now) - shares(theirs, before)) * by
+
+    def towards_theirs(
+        theirs: mx.array, ours: mx.array, before: mx.array, now: mx.array, by: mx.array, found: mx.array
+    ) -> mx.array:
+        return shares(theirs, before) * ((theirs - before) - (ours - now) - found) * by
+
+    return by_blocks(towards_theirs, theirs, ours, *beside), by_blocks(towards_ours, ours, theirs, *beside[:-1])
 
 
 @mx.compile
 def _terms(p: mx.array, q: mx.array, d: mx.array) -> mx.array:
-    """P (e^d - 1 - d), where q = p e^d."""
+    """Of the divergence, p (e^d - 1 - d), where q = p e^d."""
     small = mx.clip(d, -1, 1)
     series = mx.full((), _SERIES[-1], d.dtype)
     for factor in reversed(_SERIES[:-1]):
@@ -172,10 +201,6 @@ def _terms(p: mx.array, q: mx.array, d: mx.array) -> mx.array:
     near = p * (small * small * series)
     far = q - p * (1 + d)  # without the exponential of a large d
     return mx.where(mx.abs(d) < 1, near, far)
-
-
-def _log_softmax(scores: mx.array) -> mx.array:
-    return scores - log_partition(scores)[..., None]
 
 
 def _counted(targets: mx.array, weights: mx.array | None) -> tuple[mx.array, mx.array]:

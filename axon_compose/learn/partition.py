@@ -17,27 +17,12 @@ from typing import Any, Final, cast
 
 import mlx.core as mx
 
-from axon_compose.model.exponential import exp_of_minus_abs, exp_up_to, is_worth_it
+from axon_compose.model.exponential import exp_up_to, is_worth_it
 
-__all__ = ["exp", "likelihood", "log_partition"]
+__all__ = ["by_blocks", "likelihood", "log_partition", "shares"]
 
 #: Numbers that are worked on at a time: 1 MiB.
 _BLOCK: Final = 1 << 18
-
-
-def exp(x: mx.array) -> mx.array:
-    """The exponential of numbers that are at most 0, any shape."""
-    return cast("mx.array", _exp(x)) if is_worth_it(x) else mx.exp(x)
-
-
-@mx.custom_function
-def _exp(x: mx.array) -> mx.array:
-    return exp_of_minus_abs(x)
-
-
-@_exp.vjp
-def _exp_vjp(_x: mx.array, cotangent: mx.array, y: mx.array) -> mx.array:
-    return cotangent * y
 
 
 def log_partition(logits: mx.array) -> mx.array:
@@ -47,7 +32,7 @@ def log_partition(logits: mx.array) -> mx.array:
 
 @mx.custom_function
 def _log_partition(logits: mx.array) -> mx.array:
-    return _by_blocks(_log_partition_of, logits, ())
+    return by_blocks(_log_partition_of, logits)
 
 
 def _log_partition_of(logits: mx.array) -> mx.array:
@@ -60,15 +45,20 @@ def _log_partition_vjp(logits: mx.array, cotangent: mx.array, partition: mx.arra
     return _shares(logits, partition, cotangent)
 
 
+def shares(logits: mx.array, partition: mx.array) -> mx.array:
+    """The softmax of logits (..., V), whose log partition functions (..., 1) are known; no gradient can be taken."""
+    return exp_up_to(logits, partition) if is_worth_it(logits) else mx.exp(logits - partition)
+
+
 def _shares(logits: mx.array, partition: mx.array, factor: mx.array) -> mx.array:
     """The softmax of logits (..., V) times a factor (...) of each token."""
     beside = (partition[..., None], factor[..., None])
     if is_worth_it(logits):
-        return _by_blocks(exp_up_to, logits, beside)
+        return by_blocks(exp_up_to, logits, *beside)
     return mx.exp(logits - beside[0]) * beside[1]
 
 
-def _by_blocks(function: Callable[..., mx.array], logits: mx.array, beside: tuple[mx.array, ...]) -> mx.array:
+def by_blocks(function: Callable[..., mx.array], logits: mx.array, *beside: mx.array) -> mx.array:
     """`function(logits, *beside)` of some rows at a time.
 
     MLX makes room for the results of a dozen operations ahead, which would be a dozen arrays as large as the logits.

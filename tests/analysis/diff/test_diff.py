@@ -350,7 +350,7 @@ def test_a_component_that_looks_at_another_dim() -> None:
     branch = replace(layer.branches[1], members=(replace(member, use=larger),))
     changed = replace(layer, branches=(layer.branches[0], branch))
     architecture = load(described())
-    other = Architecture(architecture.document, replace(plan, layers=(changed, *plan.layers[1:])))
+    other = Architecture(architecture.document, _plan=replace(plan, layers=(changed, *plan.layers[1:])))
     (sentence,) = said(architecture, other)
     assert sentence.startswith("layer 0: mlp has different shapes: ")
 
