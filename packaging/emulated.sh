@@ -44,7 +44,7 @@ if [ ! -e "$python" ]; then
   chmod +x "$place/python"
   mv "$place/python" "$python"
 fi
-pip="$(echo "$place"/root/usr/share/python-wheels/pip-*.whl)/pip"
+pip="$(echo "$place/root/usr/share/python-wheels"/pip-*.whl)/pip"
 # The extra `native` without CMake and ninja, which are programs of this machine.
 "$python" "$pip" install -q --disable-pip-version-check --no-compile pip scikit-build-core "nanobind>=3.1" pytest-xdist \
   "pytest<9.2" --editable ".[testing]"
