@@ -5,7 +5,8 @@
 #     QEMU_CPU=max CXXFLAGS=-mcpu=neoverse-v1 packaging/emulated.sh    # SVE, float16 and bfloat16, compiled for them
 #     CXX=clang++-16 packaging/emulated.sh tests/core/test_native_passes.py -k rotation
 #
-# Needs x86-64 and Debian 12 (elsewhere the package debian-archive-keyring, too), and takes a quarter of an hour:
+# Needs x86-64 and Debian 12 (elsewhere the package debian-archive-keyring, too), and takes up to half an hour, most of
+# it for pip and for gradients:
 #
 #     apt-get install qemu-user-static g++-aarch64-linux-gnu cmake ninja-build
 #
