@@ -202,7 +202,7 @@ class Attention(nn.Module):
             x = x * self.input_scale
         queries, blocks = self._queries(x, offset), None
         if "indexer" in self:
-            blocks, held = self.indexer(x, mask, index_cache, offset)
+            blocks, held = self["indexer"](x, mask, index_cache, offset)
             queries = mx.depends(queries, held) if held else queries
         if kv is None:
             kv = self._keys_values(x, kept, offset)
@@ -227,10 +227,10 @@ class Attention(nn.Module):
             y = self._attend(queries, kv, mask, blocks, self._newest(cache, x.shape[1]))
         y = y.transpose(0, 2, 1, 3)
         if "output_norm" in self:
-            y = self.output_norm(y)
+            y = self["output_norm"](y)
         if "g_proj" in self:
-            y = y * self._gate(self.g_proj(x)).reshape(*y.shape[:3], -1)
-        return self.o_proj(y.flatten(2))
+            y = y * self._gate(self["g_proj"](x)).reshape(*y.shape[:3], -1)
+        return self["o_proj"](y.flatten(2))
 
     def _newest(self, cache: Any, length: int) -> int | None:
         """Where the key of a single query is in mlx-lm's rings; None where it is the last one, or nobody asks."""
@@ -261,13 +261,14 @@ class Attention(nn.Module):
 
     def _turned(self, x: mx.array, norm: str, offset: int | mx.array) -> mx.array:
         """Normalise and rotate (B, L, heads, head_dim) into (B, heads, L, head_dim)."""
-        if norm in self and not self.norm_after_rope:
-            x = self[norm](x)
+        rope, normed = self.get("rope"), self.get(norm)
+        if normed is not None and not self.norm_after_rope:
+            x = normed(x)
         x = x.transpose(0, 2, 1, 3)
-        if self.rope is not None:
-            x = self.rope(x, offset)
-        if norm in self and self.norm_after_rope:
-            x = self[norm](x.swapaxes(1, 2)).swapaxes(1, 2)
+        if rope is not None:
+            x = rope(x, offset)
+        if normed is not None and self.norm_after_rope:
+            x = normed(x.swapaxes(1, 2)).swapaxes(1, 2)
         return x
 
     def _queries(self, x: mx.array, offset: int | mx.array) -> mx.array:
@@ -277,15 +278,15 @@ class Attention(nn.Module):
         """
         queries = self._turned(self._heads("q", x), "q_norm", offset)
         if self.scales_queries:
-            queries = self.k_norm.scaled(queries)
+            queries = self["k_norm"].scaled(queries)
         if "head_gain" in self:
-            queries = queries * self.head_gain.astype(x.dtype)[:, None, None]
+            queries = queries * self["head_gain"].astype(x.dtype)[:, None, None]
         if "r_proj" in self:
-            mixtures = mx.unflatten(self.r_proj(x), -1, (self.num_heads, -1)).transpose(0, 2, 1, 3)
+            mixtures = mx.unflatten(self["r_proj"](x), -1, (self.num_heads, -1)).transpose(0, 2, 1, 3)
             queries = mx.concatenate([queries, mixtures], axis=-1)
         if self.temperature is not None:
             queries = queries * query_gain(x.shape[1], offset, self.temperature).astype(x.dtype)
-        return self.log_scaling(queries, offset) if "log_scaling" in self else queries
+        return self["log_scaling"](queries, offset) if "log_scaling" in self else queries
 
     def _keys_values(self, x: mx.array, cache: Any, offset: int | mx.array) -> tuple[Any, Any, mx.array | None]:
         projected = self._heads("k", x)
@@ -300,7 +301,7 @@ class Attention(nn.Module):
         if self.value_scale != 1.0:
             values = values * self.value_scale
         if "v_norm" in self:
-            values = self.v_norm(values)
+            values = self["v_norm"](values)
         values = values.transpose(0, 2, 1, 3)
         if cache is None:
             return keys, values, None
@@ -318,9 +319,9 @@ class Attention(nn.Module):
         keys, values, left_padding = kv
         options: dict[str, Any] = {"scale": self.scale, "softcap": self.softcap, "slopes": self._slopes}
         if "sinks" in self:
-            options["sinks"] = self.sinks
+            options["sinks"] = self["sinks"]
         if "profiles" in self:
-            options["relative"] = Relative(self.profiles, newest)
+            options["relative"] = Relative(self["profiles"], newest)
         if blocks is not None:
             return _by_choice(queries, keys, values, partial(attend, **options), blocks)
         options |= {"window": self.window_size, "left_padding": left_padding}

@@ -59,4 +59,5 @@ def is_native_pass(x: mx.array) -> bool:
 
 def _module(x: mx.array) -> Any:
     """`axon-native`, if it is there and takes these numbers."""
-    return native() if x.size <= _FEW and x.dtype in _TYPES else None
+    module = native()
+    return module if module is not None and x.size <= _FEW and x.dtype in _TYPES else None
