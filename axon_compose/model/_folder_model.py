@@ -53,7 +53,9 @@ class FolderModel(LanguageModel):
             self._move()
 
     def _move(self) -> None:
-        object.__setattr__(self, "_ends", tuple(ends(self.plan)))  # asked for with every call; a tuple would be searched
+        object.__setattr__(
+            self, "_ends", tuple(ends(self.plan))
+        )  # asked for with every call; a tuple would be searched
         for name in ("embedding", "residual", "layers", "norm", "head"):
             if name in self:
                 object.__setattr__(self, name, self.pop(name))

@@ -218,7 +218,7 @@ class LatentAttention(nn.Module):
     def _attend(self, q_nope: mx.array, q_pe: mx.array, latent: Any, k_pe: Any, mask: Mask) -> mx.array:
         """(B, H, L, v_head_dim), out of arrays or what a quantised cache hands out."""
         total = (latent if isinstance(latent, mx.array) else latent[0]).shape[2]
-        sinks = self["sinks"] if "sinks" in self else None
+        sinks = self.get("sinks")
         if self._absorbs(q_nope.shape[2], total):
             form, queries = partial(absorbed, sinks=sinks), (self["embed_q"](q_nope), q_pe)
             return self["unembed_out"](in_blocks(form, queries, (latent, k_pe), total, mask, self.window_size))

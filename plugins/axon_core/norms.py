@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims, Shard
-from axon_core.cpu import fast
 from axon_core.elementary import sigmoid, silu
-from axon_core.kernels import native_norm
+from axon_core.norms_of_few import layer_norm, rms_norm
 from axon_core.sharded import spread_group_norm, spread_norm
 from axon_core.specs._heads import HeadNormOptions
 from axon_core.specs.norms import StreamNormOptions
 
 __all__ = ["GatedRMSNorm", "HeadNorm", "LayerNorm", "RMSNorm", "stream_norm", "unit_length"]
-
-
-#: Numbers up to which the fewest operations win on the CPU; above, those that sweep over memory most simply.
-_FEW: Final = 8192
 
 
 class RMSNorm(nn.Module):
@@ -137,50 +131,9 @@ def _grouped(norm: RMSNorm | GatedRMSNorm, x: mx.array, weight: mx.array | None)
 def _rms_norm(x: mx.array, weight: mx.array | None, eps: float, num_groups: int) -> mx.array:
     """The norm of each of `num_groups` neighbouring parts of the last axis."""
     if num_groups == 1:
-        if x.size < _FEW and weight is not None and (y := _rms_norm_of_few(x, weight, eps)) is not None:
-            return y
-        return mx.fast.rms_norm(x, weight, eps)
+        return rms_norm(x, weight, eps)
     y = mx.fast.rms_norm(x.reshape(*x.shape[:-1], num_groups, -1), None, eps).reshape(x.shape)
     return y if weight is None else y * weight
-
-
-def _rms_norm_of_few(x: mx.array, weight: mx.array, eps: float) -> mx.array | None:
-    """The same in one operation or three: on the CPU MLX has nine. None where it has to be MLX's."""
-    if (y := native_norm(x, weight, eps)) is not None:
-        return y
-    if not _is_float32(x, weight):
-        return None
-    return _divided(x, mx.square(x).sum(axis=-1, keepdims=True), _scalars(x.shape[-1], eps), weight)
-
-
-def _layer_norm_of_few(
-    x: mx.array, weight: mx.array, bias: mx.array | None, scalars: tuple[mx.array, mx.array]
-) -> mx.array:
-    """A layer norm in four operations: on the CPU MLX has a dozen."""
-    centred, squares = _centred(x, x.sum(axis=-1, keepdims=True), scalars)
-    y = _divided(centred, squares.sum(axis=-1, keepdims=True), scalars, weight)
-    return y if bias is None else y + bias
-
-
-def _is_float32(x: mx.array, weight: mx.array) -> bool:
-    return x.dtype == mx.float32 and weight.dtype == mx.float32 and fast()
-
-
-@lru_cache(maxsize=64)
-def _scalars(dims: int, eps: float) -> tuple[mx.array, mx.array]:
-    """As arrays, for numbers would make a kernel of their own."""
-    return mx.array(1 / dims), mx.array(eps)
-
-
-@mx.compile
-def _divided(x: mx.array, squares: mx.array, scalars: tuple[mx.array, mx.array], weight: mx.array) -> mx.array:
-    return x * mx.rsqrt(squares * scalars[0] + scalars[1]) * weight
-
-
-@mx.compile
-def _centred(x: mx.array, total: mx.array, scalars: tuple[mx.array, mx.array]) -> tuple[mx.array, mx.array]:
-    centred = x - total * scalars[0]
-    return centred, mx.square(centred)
 
 
 class LayerNorm(nn.Module):
@@ -212,9 +165,7 @@ class LayerNorm(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         """Normalise `x` (..., dims)."""
         weight, bias = _shifted(self.get("weight"), self.offset), self.get("bias")
-        if x.size < _FEW and weight is not None and _is_float32(x, weight):
-            return _layer_norm_of_few(x, weight, bias, _scalars(x.shape[-1], self.eps))
-        return mx.fast.layer_norm(x, weight, bias, self.eps).astype(x.dtype)
+        return layer_norm(x, weight, bias, self.eps).astype(x.dtype)
 
 
 def stream_norm(options: StreamNormOptions, dims: Dims) -> RMSNorm | LayerNorm:
@@ -257,7 +208,7 @@ class HeadNorm(nn.Module):
         if self.over_all and self._shard.size > 1:
             y = spread_norm(x, shared, shift, self.eps, self._shard, center=self.type == "layer_norm")
         elif self.type == "layer_norm":
-            y = mx.fast.layer_norm(x, shared, shift, self.eps)
+            y = layer_norm(x, shared, shift, self.eps)
         else:
             y = _rms_norm(x, shared, self.eps, 1)
         if shared is None and weight is not None:

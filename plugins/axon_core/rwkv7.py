@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import exp
 from typing import Any, Final
 
@@ -104,8 +105,7 @@ class RWKV7TimeMix(nn.Module):
         length = x.shape[1]
         (shift, state), mask = read_states(cache, mask, length)
         before, shift = token_shift(x, mask, shift)
-        step = before - x
-        x_r, x_w, x_k, x_v, x_a, x_g = (x + step * self[f"x_{name}"] for name in "rwkvag")
+        x_r, x_w, x_k, x_v, x_a, x_g = _mixed(x, before, [self[f"x_{name}"] for name in "rwkvag"])
 
         v = self["v_proj"](x_v)
         if publish is not None:
@@ -161,7 +161,8 @@ class RWKV7ChannelMix(nn.Module):
         length = x.shape[1]
         (shift,), mask = read_states(cache, mask, length, count=1)
         before, shift = token_shift(x, mask, shift)
-        y = self["value"](nn.relu2(self["key"](x + (before - x) * self["x_k"])))
+        (x_k,) = _mixed(x, before, [self["x_k"]])
+        y = self["value"](nn.relu2(self["key"](x_k)))
         return y, write_states(cache, [shift], length)
 
 
@@ -209,6 +210,13 @@ class HeadLayerNorm(nn.Module):
 def _shares(dims: int, slope: float) -> mx.array:
     """The share of the token before in each channel of a new layer, (dims,)."""
     return 1 - (mx.arange(dims) / dims) ** slope
+
+
+@partial(mx.compile, shapeless=True)
+def _mixed(x: mx.array, before: mx.array, shares: list[mx.array]) -> list[mx.array]:
+    """`x` and the inputs before, (B, L, D), mixed by each of some shares (D,)."""
+    step = before - x
+    return [x + step * share for share in shares]
 
 
 def _unit(x: mx.array) -> mx.array:
