@@ -310,7 +310,7 @@ class MoE(nn.Module):
         """The router's outputs in float32, one for each expert, and for shared ones that it scores; and all scores."""
         x = x.astype(mx.float32)
         if "router_norm" in self:
-            x = self["router_norm"](x) * self["router_scale"]
+            x = self["router_norm"](x) * self.router_scale
         logits = self["gate"](x)
         if self.router_softcap is not None:
             logits = self.router_softcap * mx.tanh(logits / self.router_softcap)
