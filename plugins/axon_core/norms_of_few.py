@@ -11,7 +11,7 @@ from typing import Final
 import mlx.core as mx
 
 from axon_core.cpu import fast
-from axon_core.kernels import native_norm
+from axon_core.kernels import native_layer_norm, native_norm
 
 __all__ = ["layer_norm", "rms_norm"]
 
@@ -52,11 +52,14 @@ def layer_norm(x: mx.array, weight: mx.array | None, bias: mx.array | None, eps:
     Returns:
         (..., D), in the common type.
     """
-    if x.size < _FEW and weight is not None and _is_float32(x, weight):
-        scalars = _scalars(x.shape[-1], eps)
-        centred, squares = _centred(x, x.sum(axis=-1, keepdims=True), scalars)
-        y = _divided(centred, squares.sum(axis=-1, keepdims=True), scalars, weight)
-        return y if bias is None else y + bias
+    if x.size < _FEW and weight is not None:
+        if (y := native_layer_norm(x, weight, bias, eps)) is not None:
+            return y
+        if _is_float32(x, weight):
+            scalars = _scalars(x.shape[-1], eps)
+            centred, squares = _centred(x, x.sum(axis=-1, keepdims=True), scalars)
+            y = _divided(centred, squares.sum(axis=-1, keepdims=True), scalars, weight)
+            return y if bias is None else y + bias
     return mx.fast.layer_norm(x, weight, bias, eps)
 
 
