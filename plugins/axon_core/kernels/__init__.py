@@ -6,7 +6,8 @@ it runs the reference. So a caller has one line for all devices, and `axon_core.
 kernels off. `axon-native` has gradients too; other derivatives, and all of those on a GPU, are the reference's.
 
 Products with stored matrices (`native_product`), and what a step of one token does between them (`native_norm`,
-`native_layer_norm`, `native_gated`, `native_rotation`, `native_attention`), have kernels for the CPU alone; on GPUs MLX has its own.
+`native_layer_norm`, `native_gated`, `native_rotation`, `native_attention`), have kernels for the CPU alone; on GPUs MLX
+has its own.
 
 A kernel for a GPU reads and writes float32. Both languages have one text, the body of a function over flat arrays, in
 which
