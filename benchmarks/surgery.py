@@ -27,6 +27,8 @@ import yaml
 HERE: Final = Path(__file__).resolve().parent
 #: What is read for a receipt.
 SEQUENCES, LENGTH = 1, 512
+#: Tokens of held-out text that healing is measured on.
+MEASURED: Final = 2048
 CHANGE: Final = "attn -> window:256"
 #: What the models go on with: nothing of the texts that healing learns from, and something of them.
 PROMPTS: Final = ("The capital of France is", "In Python, a list is")
@@ -132,6 +134,7 @@ def healed(
     from dataclasses import replace
 
     from axon_compose.learn import Budget, Cadence
+    from axon_compose.machine.memory import peak
     from axon_compose.surgery import RECIPE, heal
 
     windows = "window_size" in str(edits)
@@ -146,6 +149,7 @@ def healed(
         recipe=recipe,
         budget=Budget("tokens", tokens),
         first=first,
+        measured=MEASURED,
         learn=learn,
         cadence=Cadence(evaluations=1, samples=0, checkpoints=0),
         listeners=[clock],
@@ -153,7 +157,8 @@ def healed(
     )
     data = found.to_dict()
     del data["out"]
-    return data | {"learn": learn, "length": recipe.length, "seconds_of_steps": clock.seconds}
+    more = {"learn": learn, "length": recipe.length, "seconds_of_steps": clock.seconds, "peak_bytes": peak()}
+    return data | more
 
 
 def written_by(place: Path) -> list[str]:

@@ -36,6 +36,7 @@ def heal(arguments: argparse.Namespace, terminal: Terminal) -> int:
         texts_of(arguments),
         arguments.out,
         first=arguments.first,
+        measured=arguments.measured,
         learn=arguments.learn,
         weight=arguments.teacher_weight,
         temperature=arguments.temperature,

@@ -136,7 +136,13 @@ def add_heal(command: Command) -> None:
     group.add_argument("--temperature", type=float, default=1.0, metavar="X", help="that softens them (default: 1)")
     add_budget(heal, STEPS)
     add_options(heal.add_argument_group("recipe", _RATE), RECIPE)
-    add_options(heal.add_argument_group("between the steps"), Cadence())
+    between = heal.add_argument_group("between the steps")
+    between.add_argument(
+        "--measured", type=length, metavar="N",
+        help="tokens of held-out text that an evaluation reads with both models (default: 2048, and no more than a "
+        "quarter of those that are learned from)",
+    )  # fmt: skip
+    add_options(between, Cadence())
     as_json(heal)
 
 

@@ -113,10 +113,11 @@ def train(
         text = material.prepared if isinstance(material, TextMaterial) else None
         model = _model(architecture, recipe, init)
         freeze_parameters(model, freeze)
-        objective: Objective = NextTokens(model.plan, recipe, ranks)
+        text_alone = NextTokens(model.plan, recipe, ranks)
+        objective: Objective = text_alone
         if teaching is not None:
             teaching.require(model)
-            objective = taught_objective(teaching, objective)
+            objective = taught_objective(teaching, text_alone)
         learner = material.wrapped(model, recipe.seed)
         batches = material.batches(recipe.batch, recipe.seed)
         trainer = Trainer(learner, batches, recipe, budget, objective=objective, ranks=ranks, sharded=fully_shard)

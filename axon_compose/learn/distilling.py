@@ -12,7 +12,7 @@ import mlx.core as mx
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn.batches import LEFT_OUT
 from axon_compose.learn.loss import distillation
-from axon_compose.learn.objective import Objective
+from axon_compose.learn.objective import NextTokens, Objective
 from axon_compose.model import LanguageModel
 from axon_compose.proof.verify import layer_outputs
 
@@ -80,55 +80,39 @@ class Teaching:
             raise CheckpointError("AX816", f"`{theirs.name}` cannot teach `{ours.name}`: {'; '.join(faults)}")
 
 
-def taught_objective(teaching: Teaching, text: Objective) -> Objective:
+def taught_objective(teaching: Teaching, text: NextTokens) -> Objective:
     """What is made small under a teacher; see `Teaching`.
 
     Args:
         teaching: The teacher, and how much it counts.
-        text: What is made small without one.
+        text: What is made small without one. Where the teacher alone counts, its loss is only shown.
     """
-    teacher = teaching.teacher
+    teacher, weight = teaching.teacher, teaching.weight
     teacher.eval()
 
     def objective(model: Any, tokens: mx.array, targets: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
-        heard = _Heard(model)
         with layer_outputs(teacher) as theirs:
             taught = mx.stop_gradient(teacher.hidden(tokens))
         with layer_outputs(model) as ours:
-            loss, shown = text(heard, tokens, targets)
-        total = (1 - teaching.weight) * loss
-        if teaching.weight:
-            losses = distillation(model, heard.h, teacher, taught, targets, temperature=teaching.temperature)
-            total = total + teaching.weight * losses.total
-            shown = shown | {"divergence": losses.nll}
+            h, uneven, loads = text.hidden(model, tokens, targets)
+        total, shown = mx.array(0.0), dict[str, mx.array]()
+        if weight < 1:
+            loss, shown = text.of(model, h, targets)
+            total = (1 - weight) * (loss if uneven is None else loss + uneven)
+        if weight:
+            losses = distillation(model, h, teacher, taught, targets, temperature=teaching.temperature)
+            total = total + weight * losses.total
+            shown = {"loss": losses.nll} | shown | {"divergence": losses.divergence}
         counts = (targets != LEFT_OUT).astype(mx.float32)
         for mine, other in teaching.layers:
             gap = _gap(ours[mine + 1], mx.stop_gradient(theirs[other + 1]), counts)
             total = total + gap
             shown = shown | {f"gap_{mine}": gap}
-        return total, shown
+        return total, shown | loads
 
-    objective.balance = getattr(text, "balance", None)  # type: ignore[attr-defined]
+    objective.balance = text.balance  # type: ignore[attr-defined]
     objective.options = teaching.options  # type: ignore[attr-defined]
     return objective
-
-
-class _Heard:
-    """A model that remembers the hidden states it gave last, so that they need not be computed twice."""
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-
-    def hidden(self, tokens: mx.array) -> Any:
-        return self.observed(tokens)[0]
-
-    def observed(self, tokens: mx.array, **options: Any) -> tuple[Any, Any]:
-        out: tuple[Any, Any] = self._model.observed(tokens, **options)
-        self.h = out[0]
-        return out
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
 
 
 def _gap(h: mx.array, g: mx.array, counts: mx.array) -> mx.array:

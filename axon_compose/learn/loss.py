@@ -9,8 +9,7 @@ the head's weights, whatever the batch (as in Hsu et al. 2024, "Liger Kernel", a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import factorial
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -18,13 +17,12 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from axon_compose.analysis.cost import tokens_at_once
 from axon_compose.learn.batches import LEFT_OUT
-from axon_compose.learn.partition import by_blocks, likelihood, log_partition, shares
+from axon_compose.learn.divergence import compared, divergence
+from axon_compose.learn.partition import likelihood
 from axon_compose.model import LanguageModel
 
-__all__ = ["Losses", "cross_entropy", "distillation", "divergence"]
+__all__ = ["Losses", "Taught", "cross_entropy", "distillation"]
 
-#: Of (e^d - 1 - d) / d^2, up to what is left out of float32 for |d| <= 1.
-_SERIES: Final = tuple(1 / factorial(k) for k in range(2, 13))
 #: The parameters that gradients are wanted of: of the head, and those of the embedding that it reads.
 Weights = dict[str, Any]
 
@@ -34,7 +32,7 @@ class Losses(NamedTuple):
 
     Attributes:
         total: What is minimised, float32 (); gradients flow through it alone.
-        nll: Negative log likelihood of the targets (for a distillation the divergence) in nats, without other terms.
+        nll: Negative log likelihood of the targets in nats, without other terms.
         z: The sum of squared log partition functions, which `z_loss` multiplies.
         number: Of tokens that count, or the sum of their weights.
     """
@@ -42,6 +40,22 @@ class Losses(NamedTuple):
     total: mx.array
     nll: mx.array
     z: mx.array
+    number: mx.array
+
+
+class Taught(NamedTuple):
+    """Sums over the tokens that count, as of `Losses`.
+
+    Attributes:
+        total: What is minimised, float32 (); gradients flow through it alone.
+        divergence: Of the softened predictions from the teacher's, in nats.
+        nll: Negative log likelihood of the targets, which no temperature softens.
+        number: Of tokens that count, or the sum of their weights.
+    """
+
+    total: mx.array
+    divergence: mx.array
+    nll: mx.array
     number: mx.array
 
 
@@ -82,7 +96,7 @@ def cross_entropy(
         return _sums(factor, *likelihood(logits, wanted), z_loss)
 
     wanted, factor = _counted(targets, weights)
-    return _reduced(model, h, each, (wanted, factor), chunk, gradient)
+    return Losses(*_reduced(model, h, each, (wanted, factor), chunk, gradient), factor.sum())
 
 
 def distillation(
@@ -96,7 +110,7 @@ def distillation(
     weights: mx.array | None = None,
     chunk: int | None = None,
     gradient: bool = True,
-) -> Losses:
+) -> Taught:
     r"""How far the model's predictions are from a teacher's, both softened by a temperature.
 
     With the distributions :math:`p = \mathrm{softmax}(u / T)` of the teacher's logits and q of the model's (Hinton et
@@ -105,21 +119,22 @@ def distillation(
     .. math::
         \mathrm{total} = T^2 \sum_t w_t \sum_v p_{tv} (\log p_{tv} - \log q_{tv})
 
-    It is computed by `divergence`, so equal predictions have no loss, and no gradient, to the bit.
+    It is computed by `compared`, so equal predictions have no loss, and no gradient, to the bit. The same logits give
+    the likelihood of the targets, to show.
 
     Args:
         model: The model that learns.
         h: (B, L, D), its hidden states.
         teacher: A model with the same vocabulary; no gradient reaches it.
         taught: (B, L, D'), what `teacher.hidden(tokens)` gave.
-        targets: (B, L), of which -100 says which tokens are left out.
+        targets: (B, L) token ids; -100 is left out.
         temperature: T.
         weights: (B, L), the weight of each token; 1 unless given.
         chunk: Tokens of a piece; as many as make 8 MiB of logits unless given, at least 64.
         gradient: As in `cross_entropy`.
 
     Returns:
-        Sums and what they are divided by; `nll` is the divergence without its factor :math:`T^2`.
+        Sums and what they are divided by; `divergence` is without the factor :math:`T^2`.
 
     Raises:
         ValueError: If the vocabularies differ in size, or the temperature is not above 0.
@@ -130,77 +145,20 @@ def distillation(
     if not temperature > 0:
         raise ValueError(f"a temperature is above 0, not {temperature}")
 
-    def each(logits: mx.array, piece: mx.array, factor: mx.array) -> mx.array:
+    def each(logits: mx.array, piece: mx.array, wanted: mx.array, factor: mx.array) -> mx.array:
         theirs = teacher.head(piece[None], teacher.embedding)[0].astype(mx.float32)
-        sums = _sums(factor, divergence(theirs / temperature, logits / temperature), log_partition(logits), 0.0)
-        return sums * mx.array([temperature**2, 1.0, 1.0])
+        if temperature == 1:
+            apart, _, partition = compared(theirs, logits)
+            nll = partition - mx.take_along_axis(logits, wanted[:, None], axis=-1)[:, 0]
+        else:
+            apart = divergence(theirs / temperature, logits / temperature)
+            nll = likelihood(mx.stop_gradient(logits), wanted)[0]
+        apart, nll = (factor * apart).sum(), mx.stop_gradient((factor * nll).sum())
+        return mx.stack([temperature**2 * apart, apart, nll])
 
-    _, factor = _counted(targets, weights)
+    wanted, factor = _counted(targets, weights)
     rows = mx.stop_gradient(taught).reshape(-1, taught.shape[-1])
-    return _reduced(model, h, each, (rows, factor), chunk, gradient)
-
-
-def divergence(theirs: mx.array, ours: mx.array) -> mx.array:
-    r"""The Kullback-Leibler divergence of our prediction from theirs.
-
-    With :math:`d = \log q - \log p` it is summed as
-
-    .. math::
-        \mathrm{KL}(p \| q) = \sum_v p_v (e^{d_v} - 1 - d_v)
-
-    which is :math:`-\sum p d`, as both sum to one, but has no term below zero: of equal predictions nothing is left,
-    and of nearly equal ones no rounding of the size of the entropy.
-
-    Args:
-        theirs: (..., V), logits of p.
-        ours: (..., V), logits of q.
-
-    Returns:
-        (...), nats, float32.
-    """
-    return cast("mx.array", _divergence(theirs.astype(mx.float32), ours.astype(mx.float32)))
-
-
-@mx.custom_function
-def _divergence(theirs: mx.array, ours: mx.array) -> mx.array:
-    return by_blocks(_divergence_of, ours, theirs)
-
-
-def _divergence_of(ours: mx.array, theirs: mx.array) -> mx.array:
-    before, now = (log_partition(scores)[..., None] for scores in (theirs, ours))
-    d = (ours - now) - (theirs - before)
-    return _terms(shares(theirs, before), shares(ours, now), d).sum(axis=-1)
-
-
-@_divergence.vjp
-def _divergence_vjp(
-    primals: tuple[mx.array, mx.array], cotangent: mx.array, found: mx.array
-) -> tuple[mx.array, mx.array]:
-    """Towards our logits q - p, towards theirs p (log p - log q - KL); equal predictions have none, to the bit."""
-    theirs, ours = primals
-    beside = [array[..., None] for array in (log_partition(theirs), log_partition(ours), cotangent, found)]
-
-    def towards_ours(ours: mx.array, theirs: mx.array, before: mx.array, now: mx.array, by: mx.array) -> mx.array:
-        return (shares(ours, now) - shares(theirs, before)) * by
-
-    def towards_theirs(
-        theirs: mx.array, ours: mx.array, before: mx.array, now: mx.array, by: mx.array, found: mx.array
-    ) -> mx.array:
-        return shares(theirs, before) * ((theirs - before) - (ours - now) - found) * by
-
-    return by_blocks(towards_theirs, theirs, ours, *beside), by_blocks(towards_ours, ours, theirs, *beside[:-1])
-
-
-@mx.compile
-def _terms(p: mx.array, q: mx.array, d: mx.array) -> mx.array:
-    """Of the divergence, p (e^d - 1 - d), where q = p e^d."""
-    small = mx.clip(d, -1, 1)
-    series = mx.full((), _SERIES[-1], d.dtype)
-    for factor in reversed(_SERIES[:-1]):
-        series = factor + small * series
-    near = p * (small * small * series)
-    far = q - p * (1 + d)  # without the exponential of a large d
-    return mx.where(mx.abs(d) < 1, near, far)
+    return Taught(*_reduced(model, h, each, (rows, wanted, factor), chunk, gradient), factor.sum())
 
 
 def _counted(targets: mx.array, weights: mx.array | None) -> tuple[mx.array, mx.array]:
@@ -225,8 +183,8 @@ def _reduced(
     beside: tuple[mx.array, ...],
     chunk: int | None,
     gradient: bool,
-) -> Losses:
-    """Sum `each(logits, *beside)` over pieces of tokens."""
+) -> tuple[mx.array, mx.array, mx.array]:
+    """The sums of `each(logits, *beside)`, three numbers, over pieces of tokens; the first has a gradient."""
     vocabulary = int(model.plan.dims.vocab_size)
     rows = h.reshape(-1, h.shape[-1])
     size = chunk or tokens_at_once(vocabulary)
@@ -243,8 +201,8 @@ def _reduced(
         for piece in pieces:
             (part,) = mx.depends([rows[piece]], [sums])
             sums = sums + value(part, {}, *(array[piece] for array in beside))
-    _, nll, z = mx.stop_gradient(sums)
-    return Losses(sums[0], nll, z, beside[-1].sum())
+    _, second, third = mx.stop_gradient(sums)
+    return sums[0], second, third
 
 
 def _with_gradient(

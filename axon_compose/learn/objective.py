@@ -38,12 +38,18 @@ class NextTokens:
 
     def __call__(self, model: Any, tokens: mx.array, targets: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
         """See `Objective`."""
+        h, uneven, loads = self.hidden(model, tokens, targets)
+        total, figures = self.of(model, h, targets)
+        return (total if uneven is None else total + uneven), figures | loads
+
+    def hidden(
+        self, model: Any, tokens: mx.array, targets: mx.array
+    ) -> tuple[mx.array, mx.array | None, dict[str, mx.array]]:
+        """Hidden states (B, L, D); what uneven experts cost, where there are any; and the load of these."""
         h, values = model.observed(tokens, routing=bool(self.balance), segment=self.recipe.segment)
+        return (h, *self.balance.figures(values, targets)) if self.balance else (h, None, {})
+
+    def of(self, model: Any, h: mx.array, targets: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
+        """The loss of the text alone, and what is shown of it."""
         losses = cross_entropy(model, h, targets, z_loss=self.recipe.z_loss)
-        figures = {"loss": losses.nll}
-        if self.recipe.z_loss:
-            figures["z"] = losses.z
-        if not self.balance:
-            return losses.total, figures
-        uneven, loads = self.balance.figures(values, targets)
-        return losses.total + uneven, figures | loads
+        return losses.total, {"loss": losses.nll} | ({"z": losses.z} if self.recipe.z_loss else {})

@@ -60,7 +60,7 @@ class Run:
         cadence: How often what is done.
         listeners: Called with every step, evaluation, sample and checkpoint.
         pages: Further files for the folder, made of the record at the end: name to content.
-        also: Further figures of an evaluation.
+        judge: What an evaluation finds, its `loss` above all; what the trainer finds on what is held out unless given.
         more: Writes further files into the folder, each time it is written anew.
         last: Whether the folder is done when the budget is spent; if not, another run goes on from its state.
         force: Replace an earlier build.
@@ -78,12 +78,12 @@ class Run:
         cadence: Cadence | None = None,
         listeners: Iterable[Listener] = (),
         pages: Callable[[History], Mapping[str, bytes]] | None = None,
-        also: Callable[[], Mapping[str, float]] | None = None,
+        judge: Callable[[], Mapping[str, float]] | None = None,
         more: Callable[[Path], None] | None = None,
         last: bool = True,
         force: bool = False,
     ) -> None:
-        self.also, self.more, self.last = also, more, last
+        self.judge, self.more, self.last = judge, more, last
         self.trainer, self.out, self.text, self.tokenizer = trainer, out, text, tokenizer
         self.model, self.accuracy = model or trainer.model, accuracy
         self.cadence, self.listeners, self.pages = cadence or Cadence(), tuple(listeners), pages
@@ -223,10 +223,9 @@ class Run:
 
     def _evaluate(self) -> None:
         began, line = time.perf_counter(), self._place()
-        found = self.trainer.evaluate(accuracy=self.accuracy)
+        found = dict(self.judge() if self.judge else self.trainer.evaluate(accuracy=self.accuracy))
         if not found.pop("tokens"):
             return
-        found |= self.also() if self.also else {}
         line |= found | {"duration": time.perf_counter() - began}
         if self.text is not None and self.text.bytes_per_token:
             line["bits_per_byte"] = line["loss"] / log(2) / self.text.bytes_per_token

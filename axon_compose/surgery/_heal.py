@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from axon_compose.learn.run import Outcome, Run
 from axon_compose.learn.trainer import Trainer
 from axon_compose.surgery._changed import changed_components, edited_from
 from axon_compose.surgery._comparing import load_pair, names_of
-from axon_compose.surgery._healing import Healed, Monitor
+from axon_compose.surgery._healing import Healed, Monitor, measured_of
 from axon_compose.surgery._kept_tokens import of_tokens
-from axon_compose.surgery._matching import LayerMatching, matched_layers, quiet_text
+from axon_compose.surgery._matching import LayerMatching, matched_layers
 from axon_compose.surgery.recipe import RECIPE, STEPS, recipe_of
 
 __all__ = ["heal"]
@@ -43,6 +44,7 @@ def heal(
     temperature: float = 1.0,
     by_divergence: bool = True,
     cadence: Cadence | None = None,
+    measured: int | None = None,
     tokenizer: str | Path | None = None,
     resume: bool = False,
     force: bool = False,
@@ -73,6 +75,9 @@ def heal(
         by_divergence: Make the learning rate of each stage of the recipe's and of how far the edit is from its source
             (`axon_compose.surgery.recipe.recipe_of`); else it is the recipe's in both.
         cadence: How often there is an evaluation with its receipt, a sample, a checkpoint, in each stage.
+        measured: About how many tokens of held-out text each evaluation reads, with both models, in whole sequences;
+            2,048 unless given, but no more than a quarter of the tokens that are learned from, where the budget says
+            these.
         tokenizer: That of the edited model unless given.
         resume: Continue an interrupted run in `out`, to the bit; all other arguments are those of the beginning.
         force: Replace an earlier build.
@@ -117,11 +122,12 @@ def heal(
         progress=progress,
     )
     batches = TextBatches(text, batch=recipe.batch, length=recipe.length, seed=recipe.seed)
-    monitor = Monitor(source, model, record, batches, names_of(teacher, edited))
+    budget = budget or Budget("steps", STEPS)
+    monitor = Monitor(source, model, record, batches, names_of(teacher, edited), measured_of(budget, recipe, measured))
     told = warn or (lambda warning: None)
     for warning in monitor.unreached:
         told(warning)
-    stages = list(_stages(monitor, changed, recipe, budget or Budget("steps", STEPS), first, weight, temperature))
+    stages = list(_stages(monitor, changed, recipe, budget, first, weight, temperature))
     if resume:
         began = state_options(out).get("stage")
         stages = stages[-1:] if began == stages[-1].name else stages
@@ -176,15 +182,23 @@ class _Runs:
         """One stage, into the folder that the one before it has left."""
         monitor, pages = self.monitor, self.pages
         monitor.begin(stage.name)
+        recipe = self.recipe(stage.name)
+        trainer = Trainer(monitor.model, self.batches, recipe, stage.budget, objective=stage.objective)
+
+        def judge() -> Mapping[str, float]:
+            found = monitor.measure()
+            # The trainer says where a number ceases to be finite; a perplexity can be none where the loss is.
+            return found if isfinite(found["loss"]) else {**found, **trainer.evaluate()}
+
         run = Run(
-            Trainer(monitor.model, self.batches, self.recipe(stage.name), stage.budget, objective=stage.objective),
+            trainer,
             self.out,
             text=self.text,
             tokenizer=self.text.maker.choice,
             cadence=self.cadence,
             listeners=self.listeners,
             pages=lambda history: pages(monitor.result(None, history)) if pages else {},
-            also=monitor.measure,
+            judge=judge,
             more=monitor.write,
             last=last,
             force=self.force or not first,
@@ -220,7 +234,6 @@ def _stages(
     if part < 1:
         teaching = Teaching(source, weight, temperature)
         teaching.require(model)
-        text = NextTokens(model.plan, recipe)
-        taught: Any = taught_objective(teaching, text if weight < 1 or text.balance else quiet_text)
+        taught: Any = taught_objective(teaching, NextTokens(model.plan, recipe))
         taught.options = taught.options | {"stage": "logits"}
         yield _Stage("logits", taught, Budget(budget.unit, budget.amount * (1 - part)))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import log
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from axon_compose.checkpoints.edited import Edited
-from axon_compose.diagnostics import Diagnostic
+from axon_compose.diagnostics import CheckpointError, Diagnostic
+from axon_compose.learn import Budget, Recipe
 from axon_compose.learn.data import TextBatches
 from axon_compose.learn.history import History
 from axon_compose.learn.judging import evaluating
@@ -22,13 +24,15 @@ from axon_compose.surgery._reach import other_reach, unreached
 from axon_compose.surgery._receipt import receipt
 from axon_compose.surgery._records import Receipt, finite
 
-__all__ = ["LAYERS_FILE", "RECEIPTS_FILE", "Healed", "Monitor"]
+__all__ = ["LAYERS_FILE", "RECEIPTS_FILE", "Healed", "Monitor", "measured_of"]
 
 #: What the folder holds beside what `train` writes: the record of the first stage, and the receipts.
 LAYERS_FILE: Final = "metrics-layers.jsonl"
 RECEIPTS_FILE: Final = "receipts.json"
-#: Tokens of a receipt on held-out text.
+#: Tokens of a receipt on held-out text, at most, unless it is said.
 _MEASURED: Final = 2048
+#: The part of what is learned from that a receipt reads.
+_PART: Final = 1 / 4
 #: Nats a token between a model and itself, which computes in training as no model does that only predicts.
 _ROUNDINGS: Final = 1e-6
 
@@ -67,6 +71,7 @@ class Monitor:
         record: Where its layers come from.
         batches: Of the text.
         names: Of both, for people.
+        measured: About how many tokens are read for it, in whole sequences.
 
     Attributes:
         before: The receipt of the model as it was edited.
@@ -76,12 +81,18 @@ class Monitor:
     """
 
     def __init__(
-        self, source: LanguageModel, model: LanguageModel, record: Edited, batches: TextBatches, names: tuple[str, str]
+        self,
+        source: LanguageModel,
+        model: LanguageModel,
+        record: Edited,
+        batches: TextBatches,
+        names: tuple[str, str],
+        measured: int,
     ) -> None:
         self.source, self.model, self.record, self.names = source, model, record, names
         self.reach = other_reach(record, source, model)
         self.unreached = unreached(self.reach, batches.length)
-        self._tokens = _held_out(batches)
+        self._tokens = _held_out(batches, measured)
         self.before = self.after = self._receipt()
         self._moved = False
         self._stage = ""
@@ -93,12 +104,17 @@ class Monitor:
         )
 
     def measure(self) -> Mapping[str, float]:
-        """Further figures of an evaluation; those of the first, which comes before any step, are known."""
+        """What an evaluation finds; what the first one does, which comes before any step, is known.
+
+        The `loss` is infinite or NaN where the perplexity is.
+        """
         if self._moved:
             with evaluating(self.model):
                 self.after = self._receipt()
         self._moved = True
-        return {"divergence": self.after.divergence, "agreement": self.after.agreement}
+        after = self.after
+        figures = {"divergence": after.divergence, "agreement": after.agreement}
+        return {"loss": log(after.perplexity), "tokens": after.tokens} | figures
 
     def begin(self, stage: str) -> None:
         """A stage begins."""
@@ -142,14 +158,34 @@ def _risen(before: float, after: float) -> Iterator[Diagnostic]:
         yield Diagnostic("AX958", message, help=hint, severity="warning")
 
 
-def _held_out(batches: TextBatches) -> Any:
-    """(B, L), whole sequences of the text that no step learns from."""
-    found: list[Any] = []
-    for batch in batches.held_out():
-        whole = np.array((batch.targets >= 0).all(axis=1))
-        found += list(np.array(batch.tokens)[whole])
-        if len(found) * batches.length >= _MEASURED:
-            break
-    if not found:  # a short text: one sequence, padded at its end, where nothing is asked
-        found = [np.array(next(iter(batches.held_out())).tokens)[0]]
-    return np.stack(found[: max(1, _MEASURED // batches.length)])
+def measured_of(budget: Budget, recipe: Recipe, wanted: int | None = None) -> int:
+    """How many tokens are measured on: those that are wanted, else 2,048, but no more than a quarter of the budget's.
+
+    Raises:
+        ValueError: If it is fewer than two.
+    """
+    if wanted is not None and wanted < 2:
+        raise ValueError(f"two tokens are measured on at least, not {wanted}")
+    each = {"tokens": 1, "steps": recipe.batch * recipe.length}.get(budget.unit)
+    most = _MEASURED if each is None else max(2, min(_MEASURED, int(_PART * each * budget.amount)))
+    return wanted or most
+
+
+def _held_out(batches: TextBatches, measured: int) -> Any:
+    """(B, L), whole sequences of the text that no step learns from.
+
+    Raises:
+        CheckpointError: AX814 there is no such text.
+    """
+    whole: list[Any] = []
+    ended: list[Any] = []
+    for batch in batches.held_out(measured):
+        for tokens, targets in zip(np.array(batch.tokens), np.array(batch.targets), strict=True):
+            asked = int((targets >= 0).sum())
+            if asked == batches.length:
+                whole.append(tokens)
+            elif asked:  # the text ends here, with its last target
+                ended.append(np.append(tokens[:asked], targets[asked - 1]))
+    if not (whole or ended):
+        raise CheckpointError("AX814", "the text is too short to hold some of it back", "add text")
+    return np.stack(whole[: max(1, measured // batches.length)] or ended[:1])

@@ -10,8 +10,10 @@ from axon_compose.model import LanguageModel
 
 __all__ = ["logits_of", "pieces"]
 
-#: Logits that are in memory at once, of each model.
+#: Logits that are in memory at once, of each model; for large vocabularies more, as a product of few rows with a large
+#: table is slow: with 262,144 x 640 numbers 16 rows take 11 ms each, 64 rows 5.7 (one x86-64 core, OpenBLAS).
 _AT_ONCE = 2**22
+_FEWEST = 64
 
 
 def logits_of(model: LanguageModel, h: mx.array) -> mx.array:
@@ -22,5 +24,5 @@ def logits_of(model: LanguageModel, h: mx.array) -> mx.array:
 
 def pieces(rows: int, vocabulary: int) -> Iterator[slice]:
     """Rows whose logits are computed at once."""
-    size = max(1, _AT_ONCE // vocabulary)
+    size = max(_FEWEST, _AT_ONCE // vocabulary)
     return (slice(start, start + size) for start in range(0, rows, size))

@@ -8,11 +8,10 @@ from typing import Any
 import mlx.core as mx
 
 from axon_compose.learn.batches import LEFT_OUT
-from axon_compose.learn.loss import cross_entropy
 from axon_compose.model import LanguageModel, needed_layers, run_alone
 from axon_compose.proof.verify import layer_outputs
 
-__all__ = ["LayerMatching", "matched_layers", "quiet_text"]
+__all__ = ["LayerMatching", "matched_layers"]
 
 
 def matched_layers(
@@ -88,10 +87,3 @@ def _missed(x: mx.array, g: mx.array, h: mx.array, counts: mx.array) -> mx.array
     x, g, h = (each.astype(mx.float32) for each in (x, g, h))
     added = mx.maximum((g - x).square().sum(-1), 1e-6 * g.square().sum(-1))
     return ((h - g).square().sum(-1) / mx.maximum(added, 1e-30) * counts).sum()
-
-
-def quiet_text(model: Any, tokens: mx.array, targets: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
-    """The loss of the text to show, without a gradient: what the second stage learns from is the teacher alone."""
-    found = cross_entropy(model, model.hidden(tokens), targets, gradient=False)
-    loss = mx.stop_gradient(found.nll)
-    return loss, {"loss": loss}

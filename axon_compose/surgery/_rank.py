@@ -14,7 +14,7 @@ import numpy.typing as npt
 from axon_compose.checkpoints.places import compile_place, is_model_folder
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn.data import PYTHON_DOCS, Sources
-from axon_compose.learn.loss import divergence
+from axon_compose.learn.divergence import divergence
 from axon_compose.notebook import Printed
 from axon_compose.plan import Layer, Plan, cache_nbytes, layer_ranges
 from axon_compose.surgery._change import read_change

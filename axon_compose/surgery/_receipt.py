@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from mlx.utils import tree_flatten
 
-from axon_compose.learn.loss import divergence
-from axon_compose.learn.partition import likelihood
+from axon_compose.learn.divergence import compared, divergence
+from axon_compose.learn.partition import log_partition
 from axon_compose.model import LanguageModel
 from axon_compose.plan import Layer
 from axon_compose.proof.verify import layer_outputs
@@ -175,11 +175,16 @@ class _Sums:
     def _piece(self, g: mx.array, h: mx.array, wanted: Tokens, own: Tokens) -> list[npt.NDArray[np.float64]]:
         """Divergence, whether the likeliest is the same, and the loss of both, of each row."""
         theirs, ours = logits_of(self.source, g), logits_of(self.edited, h)
-        losses = [_nll(theirs, wanted), _nll(ours, own)]
-        if self.common is not None:
+        scores = [_taken(theirs, wanted), _taken(ours, own)]
+        if self.common is None:
+            apart, *partitions = compared(theirs, ours)
+        else:
+            partitions = [log_partition(theirs), log_partition(ours)]
             kept = np.flatnonzero(self.common >= 0)
             theirs, ours = theirs[:, mx.array(self.common[kept])], ours[:, mx.array(kept)]
-        figures = [divergence(theirs, ours), mx.argmax(theirs, -1) == mx.argmax(ours, -1), *losses]
+            apart = divergence(theirs, ours)
+        losses = [partition - score for partition, score in zip(partitions, scores, strict=True)]
+        figures = [apart, mx.argmax(theirs, -1) == mx.argmax(ours, -1), *losses]
         mx.eval(figures)
         return [np.array(each.astype(mx.float32), np.float64) for each in figures]
 
@@ -194,8 +199,8 @@ class _Sums:
         return mx.stack(found, axis=1)
 
 
-def _nll(logits: mx.array, wanted: Tokens) -> mx.array:
-    return likelihood(logits, mx.array(wanted.astype(np.int32)))[0]
+def _taken(logits: mx.array, wanted: Tokens) -> mx.array:
+    return mx.take_along_axis(logits, mx.array(wanted.astype(np.int32))[:, None], axis=-1)[:, 0]
 
 
 def _gap(theirs: Any, ours: Any, shape: tuple[int, ...]) -> mx.array:

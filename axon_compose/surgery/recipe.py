@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import sqrt
+from math import isnan, sqrt
 from typing import Final
 
 from axon_compose.learn.recipe import Recipe
@@ -30,7 +30,8 @@ def recipe_of(recipe: Recipe, stage: str, divergence: float) -> Recipe:
     Args:
         recipe: With the learning rate for predictions that are a nat or more from the source's.
         stage: `layers`, at ten times that rate, or `logits`.
-        divergence: D, in nats a token.
+        divergence: D, in nats a token; NaN for a model that has none, whose first evaluation says where it breaks.
     """
-    factor = (_ALONE if stage == "layers" else 1.0) * sqrt(min(max(divergence, _LEAST), 1.0))
+    known = 1.0 if isnan(divergence) else min(max(divergence, _LEAST), 1.0)
+    factor = (_ALONE if stage == "layers" else 1.0) * sqrt(known)
     return replace(recipe, learning_rate=float(f"{recipe.learning_rate * factor:.2g}"))

@@ -11,7 +11,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from axon_compose import load
-from axon_compose.learn.loss import Losses, cross_entropy, distillation
+from axon_compose.learn.loss import Taught, cross_entropy, distillation
 from axon_compose.model import FolderModel, LanguageModel, with_folder_names
 from axon_compose.registry import ComponentSpec, Options, Registry
 
@@ -229,7 +229,7 @@ def test_distillation_is_the_divergence_from_the_teacher(temperature: float, tex
     model, teacher = make({"softcap": 4.0}), make({"tied": False, "scale": 2.0}, hidden_size=48)
     tokens, targets, weights = texts
 
-    def lesson(model: LanguageModel, chunk: int = 4, gradient: bool = True) -> Losses:
+    def lesson(model: LanguageModel, chunk: int = 4, gradient: bool = True) -> Taught:
         states = model.hidden(tokens), teacher.hidden(tokens)
         return distillation(
             model, states[0], teacher, states[1], targets,
@@ -247,7 +247,11 @@ def test_distillation_is_the_divergence_from_the_teacher(temperature: float, tex
     )
     factor = np.where(np.array(targets).reshape(-1) == -100, 0, np.array(weights).reshape(-1))
     right = (factor * (np.exp(p) * (p - q)).sum(-1)).sum()
-    assert lesson(model).nll.item() == pytest.approx(right, rel=1e-4)
+    scores = logits_of(model, tokens)
+    wanted = np.maximum(np.array(targets).reshape(-1), 0)
+    nll = (factor * (partition_of(scores) - scores[np.arange(len(scores)), wanted])).sum()
+    assert lesson(model).divergence.item() == pytest.approx(right, rel=1e-4)
+    assert lesson(model).nll.item() == pytest.approx(nll, rel=1e-5)  # of the text, softened by nothing
     assert lesson(model, gradient=False).total.item() == pytest.approx(temperature**2 * right, rel=1e-4)
     assert_same(gradients(lambda m: lesson(m).total, model), gradients(plainly, model), within=2e-5)
 

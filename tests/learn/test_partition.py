@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from axon_compose.learn import partition
-from axon_compose.learn.loss import divergence
+from axon_compose.learn.divergence import compared, divergence
 from axon_compose.learn.partition import likelihood, log_partition
 
 #: A few logits, which MLX's own functions take; some blocks of rows, the last one smaller; rows longer than a block.
@@ -73,3 +73,21 @@ def test_divergences_of_near_and_far_predictions(apart: float, width: int) -> No
     slope = mx.grad(lambda theirs: divergence(theirs, ours).sum())(theirs)
     whole = (p * (p_log - q_log)).sum(-1, keepdims=True)
     np.testing.assert_allclose(np.array(slope), p * (p_log - q_log - whole), rtol=1e-5, atol=1e-6 * (1 + whole.max()))
+
+
+def test_partition_functions_of_a_comparison_have_gradients_of_their_own(logits: mx.array) -> None:
+    """All three together, as a loss that has the likelihood beside the divergence needs them."""
+    ours = mx.maximum(logits, -100)
+    theirs = ours[..., ::-1]
+    first, second, third = np.random.default_rng(4).standard_normal((3, *logits.shape[:-1]))
+    (before, p), (now, q) = exact(theirs), exact(ours)
+    cotangents = [mx.array(array, dtype=mx.float32) for array in (0 * first, second, third)]
+    found, slopes = mx.vjp(lambda a, b: tuple(compared(a, b)), [theirs, ours], cotangents)
+    np.testing.assert_allclose(np.array(found[1]), before, rtol=3e-7)
+    np.testing.assert_allclose(np.array(found[2]), now, rtol=3e-7)
+    np.testing.assert_allclose(np.array(slopes[0]), p * second[..., None], rtol=0, atol=3e-6)
+    np.testing.assert_allclose(np.array(slopes[1]), q * third[..., None], rtol=0, atol=3e-6)
+    cotangents[0] = mx.array(first, dtype=mx.float32)
+    _, (_, both) = mx.vjp(lambda a, b: tuple(compared(a, b)), [theirs, ours], cotangents)
+    expected = (q - p) * first[..., None] + q * third[..., None]
+    np.testing.assert_allclose(np.array(both), expected, rtol=0, atol=3e-6)

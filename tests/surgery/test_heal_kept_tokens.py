@@ -16,10 +16,10 @@ from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn import Budget, Cadence, Recipe, Teaching
 from axon_compose.learn.batches import LEFT_OUT
 from axon_compose.learn.distilling import taught_objective
+from axon_compose.learn.objective import NextTokens
 from axon_compose.model import LanguageModel
 from axon_compose.surgery import heal, receipt
 from axon_compose.surgery._kept_tokens import of_tokens
-from axon_compose.surgery._matching import quiet_text
 from tests.surgery.edits import changed, performed
 from tests.surgery.test_edit_vocabulary import OTHER, TEXT, folder, vocabulary
 
@@ -69,7 +69,9 @@ def test_the_loss_is_that_of_the_sources_predictions_over_the_kept_tokens(
     targets[0, 3] = targets[2, :2] = LEFT_OUT
     teaching = Teaching(of_tokens(source, kept.tolist()), 1.0, temperature)
     teaching.require(model)
-    loss, shown = taught_objective(teaching, quiet_text)(model, mx.array(tokens), mx.array(targets))
+    loss, shown = taught_objective(teaching, NextTokens(model.plan, Recipe()))(
+        model, mx.array(tokens), mx.array(targets)
+    )
 
     theirs = log_softmax(numbers(source, kept[tokens])[..., kept] / temperature)
     ours = log_softmax(numbers(model, tokens) / temperature)

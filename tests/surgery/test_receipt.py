@@ -11,7 +11,7 @@ import pytest
 from mlx.utils import tree_flatten, tree_map
 
 import axon_compose
-from axon_compose.learn.loss import divergence
+from axon_compose.learn.divergence import divergence
 from axon_compose.model import LanguageModel
 from axon_compose.proof.verify import layer_outputs
 from axon_compose.surgery import receipt

@@ -95,13 +95,15 @@ class TextBatches:
         rows = [self._row(*divmod(number, self.sequences)) for number in self._numbers(step)]
         return _batch(rows, self.length)
 
-    def held_out(self) -> Iterator[Batch]:
+    def held_out(self, targets: int | None = None) -> Iterator[Batch]:
         """What no step learns from, the same each time.
 
-        Of a long text not all of it: as many targets as eight steps have, from 4,096 to 32,768.
+        Args:
+            targets: Of a long text not all of it, but about so many; as many as eight steps have, from 4,096 to 32,768,
+                unless given.
         """
         stream = _Stream(self.prepared.tokens, self.prepared.held_out, self.prepared.maker.end)
-        targets = max(_FEWEST, min(_MOST, _STEPS * self.tokens_of_step))
+        targets = targets or max(_FEWEST, min(_MOST, _STEPS * self.tokens_of_step))
         sequences = min(-(-len(stream) // self.length), max(1, targets // self.length))
         for first in range(0, sequences, self.batch):
             rows = [_window(stream, index, self.length) for index in range(first, min(first + self.batch, sequences))]

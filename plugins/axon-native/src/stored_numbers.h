@@ -76,6 +76,10 @@ inline Lanes numbers(const uint8_t* from) {
     return (Lanes)_mm512_cvtph_ps(read<__m256i>(from));
 #elif defined(__F16C__)
     return (Lanes)_mm256_cvtph_ps(read<__m128i>(from));
+#elif defined(__aarch64__)
+    const auto half = read<float16x8_t>(from);
+    const float32x4_t parts[] = {vcvt_f32_f16(vget_low_f16(half)), vcvt_high_f32_f16(half)};
+    return read<Lanes>(parts);
 #else
     // The exponent and the places of a float16 in those of a float32, which a product makes right, also of numbers below
     // the smallest normal one; what becomes 2^16 or more was infinite or no number.
