@@ -339,5 +339,6 @@ def test_smaller_weights_take_smaller_steps(
     assert size_of_learners(learner) == pytest.approx(0.3, rel=1e-5)
     monkeypatch.setattr("axon_compose.surgery._heal.size_of_learners", lambda model: size_of_learners(model) / 10)
     go(folders, text, tmp_path / "out", steps=2)
-    most = max(json.loads(line).get("learning_rate", 0) for line in (tmp_path / "out" / "metrics.jsonl").open())
+    lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    most = max(json.loads(line).get("learning_rate", 0) for line in lines)
     assert 0 < most < 0.2 * RECIPE.learning_rate * min(1, healed.before.divergence) ** 0.5
