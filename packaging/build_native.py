@@ -3,9 +3,10 @@
     python packaging/build_native.py              # ends well without it: axon-compose then runs the operations of MLX
     python packaging/build_native.py --required   # ends with 1 then, and builds again what could not be built before
 
-A wheel is kept in `.cache/native` for each state of its sources, MLX, nanobind, Python and processor. Building takes
-about a minute of processor time, and the packages of the extra `native`, which pip fetches. What takes longer than
-a quarter of an hour is ended; nothing that was started goes on after this script, unless it is killed by SIGKILL.
+A wheel is kept in `.cache/native` for each state of its sources, MLX, nanobind, Python and processor, and of `CXX`,
+`CXXFLAGS` and `CMAKE_ARGS`. Building takes about a minute of processor time, and the packages of the extra `native`,
+which pip fetches. What takes longer than a quarter of an hour is ended; nothing that was started goes on after this
+script, unless it is killed by SIGKILL.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ SOURCES: Final = ROOT / "plugins" / "axon-native"
 KEPT: Final = ROOT / ".cache" / "native"
 #: Says in the environment which wheel is installed there.
 STAMP: Final = Path(sys.prefix, "axon-native.stamp")
+#: What says in the environment how CMake builds it.
+_ASKED: Final = ("CXX", "CXXFLAGS", "CMAKE_ARGS", "CMAKE_TOOLCHAIN_FILE")
 #: A program that takes longer hangs.
 _SECONDS: Final = 900.0
 #: What it is written in; `<span>` comes with C++20, and Python.h is often a package of its own.
@@ -70,7 +73,8 @@ def key() -> str:
     for path in sorted(files):
         found.update(f"{path.relative_to(SOURCES)}\0".encode() + path.read_bytes() + b"\0")
     versions = [version("mlx"), _nanobind(), sysconfig.get_config_var("SOABI"), platform.machine(), _instructions()]
-    found.update("\0".join(map(str, versions)).encode())
+    asked = [os.environ.get(name) for name in _ASKED]
+    found.update("\0".join(map(str, versions + asked)).encode())
     return found.hexdigest()[:16]
 
 

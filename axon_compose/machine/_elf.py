@@ -134,5 +134,9 @@ class _File:
                     yield Slot(name, base + address, self.is_protected(address))
 
     def is_protected(self, address: int) -> bool:
-        """Whether an address is in the part that is read-only after loading."""
-        return any(s[0] == _RELRO and s[3] <= address < s[3] + s[6] for s in self.segments)
+        """Whether an address is in the part that is read-only after loading: of its last page nothing, or all of it.
+
+        Libraries for ARM may end it within a page, as there are pages of 4, 16 and 64 KiB; the rest is written to.
+        """
+        ends = [(s[3], s[3] + s[6]) for s in self.segments if s[0] == _RELRO]
+        return any(start & -mmap.PAGESIZE <= address < end & -mmap.PAGESIZE for start, end in ends)

@@ -137,11 +137,13 @@ class _Run:
         connection, held = self.open
         return write(connection, self.modules.module(connection), held, y, **self.remembered(connection))
 
+    # What has no effect is asked about instead of called: this runs for every branch of every token.
+
     def branch(self, branch: Branch, x: mx.array) -> mx.array:
         if branch.add is not None:
             y: mx.array | None = _scaled(self.kept[branch.add], branch.scale)
         else:
-            y = self.members(branch, self.normed(branch.pre, x))
+            y = self.members(branch, self.normed(branch.pre, x) if branch.pre else x)
         if not branch.residual and y is not None:
             return y
         x = _scaled(x, branch.skip)
@@ -151,14 +153,17 @@ class _Run:
         """The branch's output; None if every component's output is kept instead of added."""
         total = parts = None
         for member in branch.members:
-            y = self.component(member.use, self.normed(member.pre, h))
-            if member.use.shard_output == "later":
-                parts = y if parts is None else parts + y
-                continue
-            if parts is not None and member.plain and member.use.shard_output == "sum":
-                y, parts = y + parts, None
-            y = together(member.use, y)
-            y = _scaled(self.normed(member.post, y), member.scale)
+            y = self.component(member.use, self.normed(member.pre, h) if member.pre else h)
+            if member.use.shard_output is not None:
+                if member.use.shard_output == "later":
+                    parts = y if parts is None else parts + y
+                    continue
+                if parts is not None and member.plain and member.use.shard_output == "sum":
+                    y, parts = y + parts, None
+                y = together(member.use, y)
+            if member.post:
+                y = self.normed(member.post, y)
+            y = _scaled(y, member.scale)
             if member.keep is not None:
                 self.kept[member.keep] = self.finish(branch, y)
             else:
@@ -166,14 +171,16 @@ class _Run:
         return None if total is None else self.finish(branch, total)
 
     def finish(self, branch: Branch, y: mx.array) -> mx.array:
-        return _scaled(self.normed(branch.post, y), branch.scale)
+        return _scaled(self.normed(branch.post, y) if branch.post else y, branch.scale)
 
-    def normed(self, norm: Use | None, x: mx.array) -> mx.array:
-        return call(norm, self.modules.module(norm), x.shape, x) if norm else x
+    def normed(self, norm: Use, x: mx.array) -> mx.array:
+        return call(norm, self.modules.module(norm), x.shape, x)
 
     def component(self, use: Use, x: mx.array) -> mx.array:
         """The output of a component, or what this device has of it."""
-        arguments = self.taken(use) | self.remembered(use)
+        arguments = self.remembered(use)
+        if use.reads:
+            arguments |= self.taken(use)
         if use.writes:
             arguments["publish"] = partial(self.publish, use)
         return call_here(use, self.modules.module(use), x.shape, x, **arguments)
@@ -181,9 +188,10 @@ class _Run:
     def remembered(self, use: Use) -> Values:
         """Mask and cache, of what has them."""
         arguments: Values = {}
-        if use.masks:
-            masks = tuple(self.masks[index] for index in use.masks)
-            arguments["mask"] = masks[0] if len(masks) == 1 else masks
+        if len(use.masks) == 1:
+            arguments["mask"] = self.masks[use.masks[0]]
+        elif use.masks:
+            arguments["mask"] = tuple(self.masks[index] for index in use.masks)
         if use.slot is not None:
             own = self.cache is None or len(use.slot) == 1
             arguments["cache"] = self.cache if own else self.cache[use.slot[1]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
 from typing import Any, Final
 
 import mlx.core as mx
@@ -72,15 +71,30 @@ def call(use: Use, module: Any, shape: tuple[int, ...], /, *inputs: Any, **argum
     Raises:
         PluginFault: If its code raises anything, or gives anything else. Ctrl-C stays as it is.
     """
-    y = together(use, call_here(use, module, shape, *inputs, **arguments))
+    y = call_here(use, module, shape, *inputs, **arguments)
+    if use.shard_output is None:
+        return y
+    y = together(use, y)
     return y[..., : shape[-1]] if y.shape[-1] > shape[-1] else y  # after a padded part
 
 
 def call_here(use: Use, module: Any, shape: tuple[int, ...], /, *inputs: Any, **arguments: Any) -> mx.array:
-    """The output of a component, or what this device has of it; see `call`."""
+    """The output of a component, or what this device has of it; see `call`.
+
+    It runs for every component of every token, so it is written out instead of calling `_run` and `_shaped`.
+    """
     if use.shard_output == "gather":
         shape = (*shape[:-1], -(-(use.shard_gathered or shape[-1]) // use.dims.shard.size))
-    return _shaped(use, _run(use, partial(module, *inputs, **arguments)), shape)
+    try:
+        out = module(*inputs, **arguments)
+        if _AT_ONCE.get():
+            mx.eval(out)
+    except (PluginFault, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise _raised(use, error) from error
+    y = out[0] if isinstance(out, tuple) and out else out
+    return y if isinstance(y, mx.array) and y.shape == shape else _shaped(use, out, shape)
 
 
 def together(use: Use, y: mx.array) -> mx.array:
@@ -170,8 +184,12 @@ def _run(use: Use, run: Callable[[], Any]) -> Any:
     except (PluginFault, KeyboardInterrupt):
         raise
     except BaseException as error:
-        debug_traceback(error)
-        raise _fault(f"the forward pass of {use.who} raises {Raised(error)}") from error
+        raise _raised(use, error) from error
+
+
+def _raised(use: Use, error: BaseException) -> PluginFault:
+    debug_traceback(error)
+    return _fault(f"the forward pass of {use.who} raises {Raised(error)}")
 
 
 def _shaped(use: Use, out: Any, shape: tuple[int, ...]) -> mx.array:

@@ -42,6 +42,7 @@ class FolderModel(LanguageModel):
 
     reader: Reader | None = None
     _unchanged: Unchanged | None = None
+    _ends: tuple[tuple[Use, str, str], ...] = ()
 
     def __init__(self, plan: Plan, make: Callable[[Use], nn.Module], names: FolderNames) -> None:
         super().__init__(plan, make, module_names if names.like_mlx_lm else lambda layer: {})
@@ -52,6 +53,9 @@ class FolderModel(LanguageModel):
             self._move()
 
     def _move(self) -> None:
+        object.__setattr__(
+            self, "_ends", tuple(ends(self.plan))
+        )  # asked for with every call; a tuple would be searched
         for name in ("embedding", "residual", "layers", "norm", "head"):
             if name in self:
                 object.__setattr__(self, name, self.pop(name))
@@ -63,7 +67,7 @@ class FolderModel(LanguageModel):
 
     def _show_parts(self) -> None:
         """Put modules and arrays of the embedding, the residual scheme and the head in sight."""
-        for use, part, name in ends(self.plan):
+        for use, part, name in self._ends:
             holder, key = self._place(name)
             holder[key] = self._part(use.path, part)
 
@@ -81,7 +85,7 @@ class FolderModel(LanguageModel):
 
     def _take_parts(self) -> None:
         """Give the embedding, the final norm and the head the modules and arrays that are in sight now."""
-        for use, part, name in ends(self.plan):
+        for use, part, name in self._ends:
             holder, key = self._place(name)
             if key not in holder:  # another process has it
                 continue
@@ -134,7 +138,7 @@ class FolderModel(LanguageModel):
 
     def _forget(self, end: Use) -> None:
         """Drop the embedding or the head."""
-        for use, _, name in ends(self.plan):
+        for use, _, name in self._ends:
             if use is end:
                 holder, key = self._place(name)
                 del holder[key]

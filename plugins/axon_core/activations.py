@@ -13,6 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_core.elementary import sigmoid, silu, swiglu
+from axon_core.kernels import native_gated
 from axon_core.specs.mlp import ActivationName, Limit
 
 __all__ = ["ACTIVATIONS", "OAI_LIMIT", "gated"]
@@ -68,6 +69,8 @@ def gated(name: ActivationName, gate: mx.array, x: mx.array, limit: Limit = None
     if name == "swiglu_clipped":
         assert limit is not None, "it is refused without a limit"
         return swiglu(mx.minimum(gate, limit), mx.clip(x, -limit, limit))
+    if limit is None and (y := native_gated(name, gate, x)) is not None:
+        return y
     if name == "silu" and limit is None:
         return swiglu(gate, x)
     active = ACTIVATIONS[name](gate)

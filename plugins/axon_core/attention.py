@@ -202,7 +202,7 @@ class Attention(nn.Module):
             x = x * self.input_scale
         queries, blocks = self._queries(x, offset), None
         if "indexer" in self:
-            blocks, held = self.indexer(x, mask, index_cache, offset)
+            blocks, held = self["indexer"](x, mask, index_cache, offset)
             queries = mx.depends(queries, held) if held else queries
         if kv is None:
             kv = self._keys_values(x, kept, offset)
@@ -225,12 +225,14 @@ class Attention(nn.Module):
             y = chunked_attention(queries, kv, mask, self._attend, self.chunk_size, offset)
         else:
             y = self._attend(queries, kv, mask, blocks, self._newest(cache, x.shape[1]))
+        if y.shape[2] == 1 and "output_norm" not in self and "g_proj" not in self:
+            return self["o_proj"](y.reshape(y.shape[0], 1, -1))
         y = y.transpose(0, 2, 1, 3)
         if "output_norm" in self:
-            y = self.output_norm(y)
+            y = self["output_norm"](y)
         if "g_proj" in self:
-            y = y * self._gate(self.g_proj(x)).reshape(*y.shape[:3], -1)
-        return self.o_proj(y.flatten(2))
+            y = y * self._gate(self["g_proj"](x)).reshape(*y.shape[:3], -1)
+        return self["o_proj"](y.flatten(2))
 
     def _newest(self, cache: Any, length: int) -> int | None:
         """Where the key of a single query is in mlx-lm's rings; None where it is the last one, or nobody asks."""
@@ -250,24 +252,35 @@ class Attention(nn.Module):
             return cache.make_mask(length, return_array=False, window_size=self.window_size)
         return None if length == 1 else "causal"
 
-    def _heads(self, name: str, x: mx.array) -> mx.array:
-        """Project (B, L, D) to (B, L, heads, width of a head)."""
+    def _projected(self, name: str, x: mx.array) -> mx.array:
+        """Project (B, L, D) to (B, L, heads * width of a head)."""
         x = self[f"{name}_proj"](x)
         if name == "k" and self.key_scale != 1.0:
             x = x * self.key_scale
         if self.clip is not None:
             x = mx.clip(x, -self.clip, self.clip)
+        return x
+
+    def _heads(self, name: str, x: mx.array) -> mx.array:
+        """(B, L, heads * width of a head) as (B, L, heads, width)."""
         return x.reshape(*x.shape[:2], self.num_heads if name == "q" else self.num_kv_heads, -1)
 
-    def _turned(self, x: mx.array, norm: str, offset: int | mx.array) -> mx.array:
-        """Normalise and rotate (B, L, heads, head_dim) into (B, heads, L, head_dim)."""
-        if norm in self and not self.norm_after_rope:
-            x = self[norm](x)
-        x = x.transpose(0, 2, 1, 3)
-        if self.rope is not None:
-            x = self.rope(x, offset)
-        if norm in self and self.norm_after_rope:
-            x = self[norm](x.swapaxes(1, 2)).swapaxes(1, 2)
+    def _by_head(self, name: str, x: mx.array, norm: nn.Module | None) -> mx.array:
+        """(B, L, heads * width of a head) as (B, heads, L, width), normalised if there is a norm."""
+        if norm is not None:
+            return norm(self._heads(name, x)).transpose(0, 2, 1, 3)
+        if x.shape[1] == 1:  # nothing to swap
+            return x.reshape(x.shape[0], self.num_heads if name == "q" else self.num_kv_heads, 1, -1)
+        return self._heads(name, x).transpose(0, 2, 1, 3)
+
+    def _turned(self, name: str, x: mx.array, offset: int | mx.array) -> mx.array:
+        """Normalise and rotate (B, L, heads * head_dim) into (B, heads, L, head_dim)."""
+        rope, norm = self.get("rope"), self.get(f"{name}_norm")
+        x = self._by_head(name, x, None if self.norm_after_rope else norm)
+        if rope is not None:
+            x = rope(x, offset)
+        if norm is not None and self.norm_after_rope:
+            x = norm(x.swapaxes(1, 2)).swapaxes(1, 2)
         return x
 
     def _queries(self, x: mx.array, offset: int | mx.array) -> mx.array:
@@ -275,33 +288,31 @@ class Attention(nn.Module):
 
         With relative scores each is followed by its mixture of profiles, which factors by position multiply too.
         """
-        queries = self._turned(self._heads("q", x), "q_norm", offset)
+        queries = self._turned("q", self._projected("q", x), offset)
         if self.scales_queries:
-            queries = self.k_norm.scaled(queries)
+            queries = self["k_norm"].scaled(queries)
         if "head_gain" in self:
-            queries = queries * self.head_gain.astype(x.dtype)[:, None, None]
+            queries = queries * self["head_gain"].astype(x.dtype)[:, None, None]
         if "r_proj" in self:
-            mixtures = mx.unflatten(self.r_proj(x), -1, (self.num_heads, -1)).transpose(0, 2, 1, 3)
+            mixtures = mx.unflatten(self["r_proj"](x), -1, (self.num_heads, -1)).transpose(0, 2, 1, 3)
             queries = mx.concatenate([queries, mixtures], axis=-1)
         if self.temperature is not None:
             queries = queries * query_gain(x.shape[1], offset, self.temperature).astype(x.dtype)
-        return self.log_scaling(queries, offset) if "log_scaling" in self else queries
+        return self["log_scaling"](queries, offset) if "log_scaling" in self else queries
 
     def _keys_values(self, x: mx.array, cache: Any, offset: int | mx.array) -> tuple[Any, Any, mx.array | None]:
-        projected = self._heads("k", x)
-        values = self._heads("v", x) if "v_proj" in self else projected
+        projected = self._projected("k", x)
+        values = self._projected("v", x) if "v_proj" in self else projected
         return self._kept(projected, values, cache, offset)
 
     def _kept(
         self, projected: mx.array, values: mx.array, cache: Any, offset: int | mx.array
     ) -> tuple[Any, Any, mx.array | None]:
-        """Keys and values of all tokens, out of the projected ones of these, each (B, L, heads, width)."""
-        keys = self._turned(projected, "k_norm", offset)
+        """Keys and values of all tokens, out of the projected ones of these, each (B, L, heads * width)."""
+        keys = self._turned("k", projected, offset)
         if self.value_scale != 1.0:
             values = values * self.value_scale
-        if "v_norm" in self:
-            values = self.v_norm(values)
-        values = values.transpose(0, 2, 1, 3)
+        values = self._by_head("v", values, self.get("v_norm"))
         if cache is None:
             return keys, values, None
         keys, values = cache.update_and_fetch(keys, values)
@@ -318,9 +329,9 @@ class Attention(nn.Module):
         keys, values, left_padding = kv
         options: dict[str, Any] = {"scale": self.scale, "softcap": self.softcap, "slopes": self._slopes}
         if "sinks" in self:
-            options["sinks"] = self.sinks
+            options["sinks"] = self["sinks"]
         if "profiles" in self:
-            options["relative"] = Relative(self.profiles, newest)
+            options["relative"] = Relative(self["profiles"], newest)
         if blocks is not None:
             return _by_choice(queries, keys, values, partial(attend, **options), blocks)
         options |= {"window": self.window_size, "left_padding": left_padding}

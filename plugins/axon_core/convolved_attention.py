@@ -137,9 +137,9 @@ class ConvolvedAttention(Attention):
     def _convolved(
         self, name: str, x: mx.array, mask: mx.array | None, state: mx.array | None
     ) -> tuple[mx.array, mx.array]:
-        """Projected and convolved, (B, L, heads, width), and what the next call has to see."""
-        projected = self._heads(name, x)
+        """Projected and convolved, (B, L, heads * width), and what the next call has to see."""
+        projected = self._heads(name, self._projected(name, x))
         y, state = self[f"{name}_conv"](projected, mask, state)
         if self.conv_residual:
             y = y + projected.astype(mx.float32)
-        return y.astype(x.dtype), state
+        return y.astype(x.dtype).flatten(2), state

@@ -21,7 +21,7 @@ _REFERENCE: ContextVar[bool] = ContextVar("reference", default=False)
 
 def fast() -> bool:
     """Whether to take CPU fast paths: the CPU is the default device, and nobody asked for the reference."""
-    return not _REFERENCE.get() and mx.default_device() == mx.cpu
+    return mx.default_device().type is mx.cpu and not _REFERENCE.get()
 
 
 def reference_only() -> bool:

@@ -101,22 +101,22 @@ class TokenEmbedding(nn.Module):
         Returns:
             Vectors (B, L, D).
         """
-        h = looked_up(self.embed_tokens, tokens, self._shard)
+        h = looked_up(self["embed_tokens"], tokens, self._shard)
         if "in_proj" in self:
-            h = self.in_proj(h)
+            h = self["in_proj"](h)
         if self.scale is not None:
             h = h * self.scale
         if "embed_positions" in self:
-            last = self.embed_positions.weight.shape[0] - 1
-            h = h + self.embed_positions(mx.clip(self._positions(tokens.shape[1], offset), 0, last))
+            last = self["embed_positions"].weight.shape[0] - 1
+            h = h + self["embed_positions"](mx.clip(self._positions(tokens.shape[1], offset), 0, last))
         if self.sinusoidal:
             h = h + sinusoids(self._positions(tokens.shape[1], offset), h.shape[-1]).astype(h.dtype)
         if "norm" in self:
-            h = self.norm(h)
+            h = self["norm"](h)
         if publish is not None:
             publish("vectors", h)
             if "per_layer" in self:
-                publish("per_layer_inputs", self.per_layer(tokens, h))
+                publish("per_layer_inputs", self["per_layer"](tokens, h))
         return h
 
     def _positions(self, length: int, offset: int | mx.array) -> mx.array:
@@ -126,7 +126,7 @@ class TokenEmbedding(nn.Module):
 
     def as_linear(self, h: mx.array) -> mx.array:
         """Scores (..., rows) of `h` (..., width) against every vector of the table."""
-        return self.embed_tokens.as_linear(h)
+        return self["embed_tokens"].as_linear(h)
 
 
 def sinusoids(positions: mx.array, width: int) -> mx.array:

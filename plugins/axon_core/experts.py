@@ -161,7 +161,8 @@ def _in_blocks(
     layers: Sequence[Any], x: mx.array, indices: mx.array, run: Callable[[mx.array, mx.array], mx.array]
 ) -> mx.array | None:
     """Run experts on blocks of tokens; None where it is not worth it, or they are not what they were made as."""
-    if not fast() or not all(map(_goes_in_blocks, layers)):
+    one_token = indices.size == indices.shape[-1]
+    if one_token or not fast() or not all(map(_goes_in_blocks, layers)):
         return None
     num_experts = layers[0].num_experts
     if not is_worth_grouping(indices.size, num_experts):
@@ -218,10 +219,10 @@ class ExpertGLU(SwitchGLU):
         """What the experts `indices` (..., k) make of `x` (..., dims): (..., k, dims)."""
 
         def run(blocks: mx.array, experts: mx.array) -> mx.array:
-            up, gate = self.up_proj.in_blocks(blocks, experts), self.gate_proj.in_blocks(blocks, experts)
-            return self.down_proj.in_blocks(self.activation(up, gate), experts)
+            up, gate = self["up_proj"].in_blocks(blocks, experts), self["gate_proj"].in_blocks(blocks, experts)
+            return self["down_proj"].in_blocks(self["activation"](up, gate), experts)
 
-        y = _in_blocks((self.gate_proj, self.up_proj, self.down_proj), x, indices, run)
+        y = _in_blocks((self["gate_proj"], self["up_proj"], self["down_proj"]), x, indices, run)
         return super().__call__(x, indices) if y is None else y
 
 
@@ -245,7 +246,7 @@ class ExpertMLP(SwitchMLP):
         """What the experts `indices` (..., k) make of `x` (..., dims): (..., k, dims)."""
 
         def run(blocks: mx.array, experts: mx.array) -> mx.array:
-            return self.fc2.in_blocks(self.activation(self.fc1.in_blocks(blocks, experts)), experts)
+            return self["fc2"].in_blocks(self["activation"](self["fc1"].in_blocks(blocks, experts)), experts)
 
-        y = _in_blocks((self.fc1, self.fc2), x, indices, run)
+        y = _in_blocks((self["fc1"], self["fc2"]), x, indices, run)
         return super().__call__(x, indices) if y is None else y

@@ -120,9 +120,9 @@ class GatedDeltaNet(nn.Module):
             after.append(seen)
         q, k, v = self._heads(silu(parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=-1)))
         o, state = gated_delta_rule(q, k, v, self._log_decay(x), self._beta(x), state, mask)
-        z = self.in_proj_z(x).reshape(o.shape)
-        y = self.norm(o.astype(mx.float32), z.astype(mx.float32)).astype(x.dtype).flatten(2)
-        return self.out_proj(y), write_states(cache, [*after, state], x.shape[1])
+        z = self["in_proj_z"](x).reshape(o.shape)
+        y = self["norm"](o.astype(mx.float32), z.astype(mx.float32)).astype(x.dtype).flatten(2)
+        return self["out_proj"](y), write_states(cache, [*after, state], x.shape[1])
 
     def _heads(self, qkv: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Queries, keys and values, (B, L, heads, dim); keys have length one, queries `head_k_dim ** -0.5`."""
@@ -135,9 +135,9 @@ class GatedDeltaNet(nn.Module):
 
     def _log_decay(self, x: mx.array) -> mx.array:
         """Logarithm of each head's decay, (B, L, num_v_heads)."""
-        step = softplus(self.in_proj_a(x).astype(mx.float32) + self.dt_bias)
-        return -mx.exp(self.A_log.astype(mx.float32)) * step
+        step = softplus(self["in_proj_a"](x).astype(mx.float32) + self["dt_bias"])
+        return -mx.exp(self["A_log"].astype(mx.float32)) * step
 
     def _beta(self, x: mx.array) -> mx.array:
-        beta = sigmoid(self.in_proj_b(x).astype(mx.float32))
+        beta = sigmoid(self["in_proj_b"](x).astype(mx.float32))
         return 2 * beta if self.neg_eigval else beta

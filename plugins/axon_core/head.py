@@ -73,14 +73,14 @@ class LMHead(nn.Module):
     def __call__(self, h: mx.array, embedding: TokenEmbedding) -> mx.array:
         """Scores (B, L, V) of `h` (B, L, D), in its dtype."""
         if "lm_head" in self:
-            logits = self.lm_head(h)
+            logits = self["lm_head"](h)
         else:
-            logits = embedding.as_linear(self.out_proj(h) if "out_proj" in self else h)
+            logits = embedding.as_linear(self["out_proj"](h) if "out_proj" in self else h)
             if "bias" in self:
-                logits = logits + self.bias
+                logits = logits + self["bias"]
         logits = logits[..., : self.vocab_size]
         if "gain" in self:
-            logits = logits * self.gain.astype(logits.dtype)
+            logits = logits * self["gain"].astype(logits.dtype)
         if self.scale is not None:
             logits = logits * self.scale
         if self.softcap is not None:

@@ -147,7 +147,7 @@ class LatentAttention(nn.Module):
         q_latent, q_source = self._query_latents(x)
         q_nope, q_pe = self._queries(q_source, offset, turn)
         if "indexer" in self:
-            selection, held = self.indexer(x, q_latent, seen, index_cache, offset, turn)
+            selection, held = self["indexer"](x, q_latent, seen, index_cache, offset, turn)
             q_nope = mx.depends(q_nope, held) if held else q_nope
         if kv is None:
             kv = self._latent(x, offset, turn)
@@ -161,8 +161,8 @@ class LatentAttention(nn.Module):
             latent, k_pe, seen = chosen_tokens(latent, k_pe, chosen, where)
         y = self._attend(q_nope, q_pe, latent, k_pe, seen).transpose(0, 2, 1, 3)
         if "g_proj" in self:
-            y = y * sigmoid(self.g_proj(q_source if self.both_latents else x)).reshape(*y.shape[:3], -1)
-        return self.o_proj(y.flatten(2)), cache
+            y = y * sigmoid(self["g_proj"](q_source if self.both_latents else x)).reshape(*y.shape[:3], -1)
+        return self["o_proj"](y.flatten(2)), cache
 
     def _seen(self, mask: Mask, length: int, cache: Any) -> Mask:
         """What queries see where no array says it: the mask of the cache, which knows the padding, or the window's."""
@@ -186,43 +186,44 @@ class LatentAttention(nn.Module):
         """What an indexer makes its queries of, and what queries are made of: (B, L, ·) of `x` (B, L, D)."""
         if "q_proj" in self:
             return x, x
-        latent = self.q_a_proj(x)
-        normed = self.q_a_layernorm(latent)
+        latent = self["q_a_proj"](x)
+        normed = self["q_a_layernorm"](latent)
         return normed, mx.concatenate([normed, latent], axis=-1) if self.both_latents else normed
 
     def _queries(self, x: mx.array, offset: int | mx.array, turn: Turn | None = None) -> tuple[mx.array, mx.array]:
         """Per head: (B, H, L, qk_nope_head_dim), and (B, H, L, qk_rope_head_dim) rotated; both times the scale."""
-        q = self.q_proj(x) if "q_proj" in self else self.q_b_proj(x)
+        q = self["q_proj"](x) if "q_proj" in self else self["q_b_proj"](x)
         q = q.reshape(*x.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3) * (self.scale * self.q_lora_scale)
         if self.temperature is not None:
             q = q * query_gain(x.shape[1], offset, self.temperature).astype(q.dtype)
         if "log_scaling" in self:
-            q = self.log_scaling(q, offset)
+            q = self["log_scaling"](q, offset)
         q_nope, q_pe = mx.split(q, [self.qk_nope_head_dim], axis=-1)
         return q_nope, self._rotated(q_pe, offset, turn)
 
     def _latent(self, x: mx.array, offset: int | mx.array, turn: Turn | None = None) -> tuple[mx.array, mx.array]:
         """For all heads: (B, 1, L, kv_lora_rank), and (B, 1, L, qk_rope_head_dim) rotated."""
-        latent, k_pe = mx.split(self.kv_a_proj_with_mqa(x)[:, None], [self.kv_lora_rank], axis=-1)
-        latent = self.kv_a_layernorm(latent)
+        latent, k_pe = mx.split(self["kv_a_proj_with_mqa"](x)[:, None], [self.kv_lora_rank], axis=-1)
+        latent = self["kv_a_layernorm"](latent)
         if self.kv_lora_scale != 1.0:
             latent = latent * self.kv_lora_scale
         if "k_rope_layernorm" in self:
-            k_pe = self.k_rope_layernorm(k_pe)
+            k_pe = self["k_rope_layernorm"](k_pe)
         return latent, self._rotated(k_pe, offset, turn)
 
     def _rotated(self, x: mx.array, offset: int | mx.array, turn: Turn | None = None) -> mx.array:
-        return x if self.rope is None else self.rope(x, offset, turn)
+        rope = self.get("rope")
+        return x if rope is None else rope(x, offset, turn)
 
     def _attend(self, q_nope: mx.array, q_pe: mx.array, latent: Any, k_pe: Any, mask: Mask) -> mx.array:
         """(B, H, L, v_head_dim), out of arrays or what a quantised cache hands out."""
         total = (latent if isinstance(latent, mx.array) else latent[0]).shape[2]
-        sinks = self.sinks if "sinks" in self else None
+        sinks = self.get("sinks")
         if self._absorbs(q_nope.shape[2], total):
-            form, queries = partial(absorbed, sinks=sinks), (self.embed_q(q_nope), q_pe)
-            return self.unembed_out(in_blocks(form, queries, (latent, k_pe), total, mask, self.window_size))
+            form, queries = partial(absorbed, sinks=sinks), (self["embed_q"](q_nope), q_pe)
+            return self["unembed_out"](in_blocks(form, queries, (latent, k_pe), total, mask, self.window_size))
         latent, k_pe = plain(latent, self.kv_lora_rank), plain(k_pe, self.qk_rope_head_dim)
-        k_nope, values = self.embed_q(latent, transpose=False), self.unembed_out(latent)
+        k_nope, values = self["embed_q"](latent, transpose=False), self["unembed_out"](latent)
         k_pe = mx.broadcast_to(k_pe, (*k_nope.shape[:3], self.qk_rope_head_dim))
         joined = mx.concatenate([q_nope, q_pe], axis=-1), mx.concatenate([k_nope, k_pe], axis=-1)
         return in_blocks(partial(expanded, sinks=sinks), joined[:1], (joined[1], values), total, mask, self.window_size)

@@ -79,8 +79,10 @@ class Linear(nn.Linear, metaclass=Alike):
             y = half_product(x, weight)
         elif self.training and x.size >= _ROWS * x.shape[-1]:
             y = product(x, weight)
+        elif "bias" in self:
+            return mx.addmm(self["bias"], x, weight.T)
         else:
-            return super().__call__(x)
+            return x @ weight.T
         return y + self["bias"] if "bias" in self else y
 
     def to_quantized(

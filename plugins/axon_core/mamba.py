@@ -60,7 +60,7 @@ class Mamba(AxonSSM):
 
     def _project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Steps (B, L, E) in float32, and B and C (B, L, N)."""
-        dt, B, C = mx.split(self._summed(self.x_proj(x)), [self.dt_rank, self.dt_rank + self.d_state], axis=-1)
+        dt, B, C = mx.split(self._summed(self["x_proj"](x)), [self.dt_rank, self.dt_rank + self.d_state], axis=-1)
         if self.normalises:
-            dt, B, C = self.dt_layernorm(dt), self.b_layernorm(B), self.c_layernorm(C)
-        return softplus(self.dt_proj(dt.astype(mx.float32))), B, C
+            dt, B, C = self["dt_layernorm"](dt), self["b_layernorm"](B), self["c_layernorm"](C)
+        return softplus(self["dt_proj"](dt.astype(mx.float32))), B, C

@@ -76,19 +76,19 @@ class Mamba2(nn.Module):
         (conv_state, state), mask = read_states(cache, mask, length)
         inner, states = self.num_heads * self.head_dim, self.n_groups * self.d_state
         z, u, dt = mx.split(self._projected(x), [inner, 2 * inner + 2 * states], axis=-1)
-        u, conv_state = causal_conv(self.conv1d, u, mask, conv_state)
+        u, conv_state = causal_conv(self["conv1d"], u, mask, conv_state)
         u, B, C = mx.split(silu(u).astype(x.dtype), [inner, inner + states], axis=-1)
         y, state = ssd_scan(
             mx.unflatten(u, -1, (self.num_heads, self.head_dim)),
             self._steps(dt),
-            -mx.exp(self.A_log.astype(mx.float32)),
+            -mx.exp(self["A_log"].astype(mx.float32)),
             mx.unflatten(B, -1, (self.n_groups, self.d_state)),
             mx.unflatten(C, -1, (self.n_groups, self.d_state)),
-            self.D,
+            self["D"],
             state,
             mask,
         )
-        return self.out_proj(self._gated(y.flatten(-2), z)), write_states(cache, [conv_state, state], length)
+        return self["out_proj"](self._gated(y.flatten(-2), z)), write_states(cache, [conv_state, state], length)
 
     def _spread(self, scales: SectionScales, inner: int) -> mx.array | None:
         """The factor of each row of the input projection, or None if all are 1."""
@@ -100,15 +100,15 @@ class Mamba2(nn.Module):
 
     def _projected(self, x: mx.array) -> mx.array:
         """The gate, the input of the convolution and the steps, side by side."""
-        y = self.in_proj(x if self.input_scale == 1.0 else x * self.input_scale)
+        y = self["in_proj"](x if self.input_scale == 1.0 else x * self.input_scale)
         return y if self._section_scales is None else (y * self._section_scales).astype(x.dtype)
 
     def _gated(self, y: mx.array, z: mx.array) -> mx.array:
         if "norm" not in self:
             return y * silu(z)
-        return self.norm(y.astype(mx.float32), z.astype(mx.float32)).astype(y.dtype)
+        return self["norm"](y.astype(mx.float32), z.astype(mx.float32)).astype(y.dtype)
 
     def _steps(self, dt: mx.array) -> mx.array:
         """Step sizes (B, L, H) in float32."""
-        dt = softplus(dt.astype(mx.float32) + self.dt_bias)
+        dt = softplus(dt.astype(mx.float32) + self["dt_bias"])
         return mx.clip(dt, self.dt_min, self.dt_max)

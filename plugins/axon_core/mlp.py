@@ -81,16 +81,16 @@ class MLP(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., dims); the shape stays."""
         inner = self._inner(x)
-        y = self.down_proj(self._shard.gather(inner) if self.gathers else inner)
+        y = self["down_proj"](self._shard.gather(inner) if self.gathers else inner)
         return y * self.gain.astype(y.dtype) if "gain" in self else y
 
     def _inner(self, x: mx.array) -> mx.array:
         """What is between the matrices, (..., hidden_dims)."""
-        up = self.up_proj(x)
+        up = self["up_proj"](x)
         if self.activation == "xielu":
-            return self.act_fn(up)
+            return self["act_fn"](up)
         if "gate_proj" in self:
-            gate = self.gate_proj(x)
+            gate = self["gate_proj"](x)
             if self.gate_scale != 1.0:
                 gate = gate * self.gate_scale
             if self.cutoff is not None:

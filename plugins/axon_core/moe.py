@@ -245,7 +245,7 @@ class MoE(nn.Module):
         if publish is not None:
             publish("routing", (scores[..., : self.num_outputs], chosen))
         if "expert_norm" in self:
-            x = self.expert_norm(x)
+            x = self["expert_norm"](x)
         kept = None
         if self.identity_experts:
             kept = mx.where(chosen >= self.num_experts, weights, 0.0)
@@ -271,27 +271,27 @@ class MoE(nn.Module):
         """The sum of what the chosen experts give, by their weights; of those that are here, (..., top_k)."""
         inner = self.fc1_latent_proj(x) if "fc1_latent_proj" in self else x
         if "latent_read_norm" in self:
-            inner = self.latent_read_norm(inner)
+            inner = self["latent_read_norm"](inner)
         if self.input_scaled:  # a row of its own for each expert that a token is sent to
             rows = (inner[..., None, :] * weights[..., None]).astype(inner.dtype)
-            routed = self.switch_mlp(rows, chosen[..., None])[..., 0, :]
+            routed = self["switch_mlp"](rows, chosen[..., None])[..., 0, :]
             routed = routed if here is None else mx.where(here[..., None], routed, mx.zeros_like(routed))
         else:
-            routed = self.switch_mlp(inner, chosen)
+            routed = self["switch_mlp"](inner, chosen)
         if "latent_expert_norm" in self:
-            routed = self.latent_expert_norm(routed)
+            routed = self["latent_expert_norm"](routed)
         routed = (routed if self.input_scaled else routed * weights[..., None]).sum(axis=-2)
         if "latent_sum_norm" in self:
             # Of what all devices have, the first one adds it.
-            routed = on_first(self.latent_sum_norm(self._shard.sum(routed)), self._shard)
+            routed = on_first(self["latent_sum_norm"](self._shard.sum(routed)), self._shard)
         return self.fc2_latent_proj(routed.astype(x.dtype)) if "fc2_latent_proj" in self else routed
 
     def _with_shared(self, x: mx.array, routed: mx.array) -> mx.array:
         """The routed experts' sum and the shared expert, by the gate if there is one."""
-        shared = self.shared_expert(x) if self.adds_shared else mx.zeros_like(x)
+        shared = self["shared_expert"](x) if self.adds_shared else mx.zeros_like(x)
         if "shared_expert_gate" not in self:
             return routed + shared
-        gate = self.shared_expert_gate(x.astype(mx.float32))
+        gate = self["shared_expert_gate"](x.astype(mx.float32))
         if gate.shape[-1] == 1:
             return routed + mx.sigmoid(gate) * shared
         shares = mx.softmax(gate, axis=-1)
@@ -310,8 +310,8 @@ class MoE(nn.Module):
         """The router's outputs in float32, one for each expert, and for shared ones that it scores; and all scores."""
         x = x.astype(mx.float32)
         if "router_norm" in self:
-            x = self.router_norm(x) * self.router_scale
-        logits = self.gate(x)
+            x = self["router_norm"](x) * self.router_scale
+        logits = self["gate"](x)
         if self.router_softcap is not None:
             logits = self.router_softcap * mx.tanh(logits / self.router_softcap)
         return logits, _SCORES[self.score](logits)
@@ -347,7 +347,7 @@ class MoE(nn.Module):
         # Scores rise with the logits, but may round to the same number where those differ.
         ranking = logits
         if "correction_bias" in self:
-            ranking = (logits if self.corrected == "logits" else scores) + self.correction_bias
+            ranking = (logits if self.corrected == "logits" else scores) + self["correction_bias"]
         if self.top_k_groups < self.num_groups:
             ranking = ranking if "correction_bias" in self else scores
             ranking = within_groups(ranking, self.num_groups, self.top_k_groups, self.group_score)

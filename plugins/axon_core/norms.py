@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims, Shard
-from axon_core.cpu import fast
 from axon_core.elementary import sigmoid, silu
-from axon_core.kernels import native_norm
+from axon_core.norms_of_few import layer_norm, rms_norm
 from axon_core.sharded import spread_group_norm, spread_norm
 from axon_core.specs._heads import HeadNormOptions
 from axon_core.specs.norms import StreamNormOptions
 
 __all__ = ["GatedRMSNorm", "HeadNorm", "LayerNorm", "RMSNorm", "stream_norm", "unit_length"]
-
-
-#: Numbers up to which the fewest operations win on the CPU; above, those that sweep over memory most simply.
-_FEW: Final = 8192
 
 
 class RMSNorm(nn.Module):
@@ -66,7 +60,7 @@ class RMSNorm(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Normalise `x` (..., dims)."""
-        weight = _shifted(self.weight, self.offset)
+        weight = _shifted(self.get("weight"), self.offset)
         if self.scale_first and weight is not None:
             return _rms_norm((x * weight).astype(x.dtype), None, self.eps, self.num_groups).astype(x.dtype)
         if self.center:
@@ -104,8 +98,8 @@ class GatedRMSNorm(nn.Module):
     def __call__(self, x: mx.array, gate: mx.array) -> mx.array:
         """Gate and normalise `x` (..., dims) with `gate` (..., dims)."""
         if self.before_gate:
-            return _grouped(self, x, self.weight) * self.activate(gate)
-        return _grouped(self, x * self.activate(gate), self.weight)
+            return _grouped(self, x, self["weight"]) * self.activate(gate)
+        return _grouped(self, x * self.activate(gate), self["weight"])
 
 
 def unit_length(x: mx.array, eps: float) -> mx.array:
@@ -137,31 +131,9 @@ def _grouped(norm: RMSNorm | GatedRMSNorm, x: mx.array, weight: mx.array | None)
 def _rms_norm(x: mx.array, weight: mx.array | None, eps: float, num_groups: int) -> mx.array:
     """The norm of each of `num_groups` neighbouring parts of the last axis."""
     if num_groups == 1:
-        if x.size < _FEW and weight is not None and (y := _rms_norm_of_few(x, weight, eps)) is not None:
-            return y
-        return mx.fast.rms_norm(x, weight, eps)
+        return rms_norm(x, weight, eps)
     y = mx.fast.rms_norm(x.reshape(*x.shape[:-1], num_groups, -1), None, eps).reshape(x.shape)
     return y if weight is None else y * weight
-
-
-def _rms_norm_of_few(x: mx.array, weight: mx.array, eps: float) -> mx.array | None:
-    """The same in one operation or three: on the CPU MLX has nine. None where it has to be MLX's."""
-    if (y := native_norm(x, weight, eps)) is not None:
-        return y
-    if not (weight.dtype == x.dtype == mx.float32 and fast()):
-        return None
-    return _divided(x, mx.square(x).sum(axis=-1, keepdims=True), _scalars(x.shape[-1], eps), weight)
-
-
-@lru_cache(maxsize=64)
-def _scalars(dims: int, eps: float) -> tuple[mx.array, mx.array]:
-    """As arrays, for numbers would make a kernel of their own."""
-    return mx.array(1 / dims), mx.array(eps)
-
-
-@mx.compile
-def _divided(x: mx.array, squares: mx.array, scalars: tuple[mx.array, mx.array], weight: mx.array) -> mx.array:
-    return x * mx.rsqrt(squares * scalars[0] + scalars[1]) * weight
 
 
 class LayerNorm(nn.Module):
@@ -192,7 +164,8 @@ class LayerNorm(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Normalise `x` (..., dims)."""
-        return mx.fast.layer_norm(x, _shifted(self.weight, self.offset), self.bias, self.eps).astype(x.dtype)
+        weight, bias = _shifted(self.get("weight"), self.offset), self.get("bias")
+        return layer_norm(x, weight, bias, self.eps).astype(x.dtype)
 
 
 def stream_norm(options: StreamNormOptions, dims: Dims) -> RMSNorm | LayerNorm:
@@ -229,20 +202,21 @@ class HeadNorm(nn.Module):
         shape, dtype = x.shape, x.dtype
         if self.over_all:
             x = x.flatten(-2)
-        weight = None if self.unit else _shifted(self.weight, self.offset)
-        shared, shift = (None, None) if self.per_head else (weight, self.bias)
+        weight = None if self.unit else _shifted(self.get("weight"), self.offset)
+        bias = self.get("bias")
+        shared, shift = (None, None) if self.per_head else (weight, bias)
         if self.over_all and self._shard.size > 1:
             y = spread_norm(x, shared, shift, self.eps, self._shard, center=self.type == "layer_norm")
         elif self.type == "layer_norm":
-            y = mx.fast.layer_norm(x, shared, shift, self.eps)
+            y = layer_norm(x, shared, shift, self.eps)
         else:
             y = _rms_norm(x, shared, self.eps, 1)
         if shared is None and weight is not None:
             y = y * weight
-            y = y if self.bias is None else y + self.bias
+            y = y if bias is None else y + bias
         return y.reshape(shape).astype(dtype)
 
     def scaled(self, x: mx.array) -> mx.array:
         """`x` (..., head_dim) times the scale alone, in its own type."""
-        scale = _shifted(self.weight, self.offset)
+        scale = _shifted(self.get("weight"), self.offset)
         return x if scale is None else (x * scale).astype(x.dtype)

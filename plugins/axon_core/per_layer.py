@@ -54,15 +54,15 @@ class PerLayerInputs(nn.Module):
         """Inputs (B, L, layers, size) of `tokens` (B, L) with vectors `h` (B, L, D)."""
         shape = (*tokens.shape, self.layers, self.size)
         known = mx.where(tokens < self.rows, tokens, 0)  # MLX reads, and in training writes, beyond the end of a table
-        own = looked_up(self.embed_tokens, known, self._of_tokens)
+        own = looked_up(self["embed_tokens"], known, self._of_tokens)
         own = (own * (self.size * self._of_width.size) ** 0.5).reshape(shape)
-        seen = self._normed((self.proj(h) * self.hidden_size**-0.5).reshape(shape))
+        seen = self._normed((self["proj"](h) * self.hidden_size**-0.5).reshape(shape))
         return (own + seen) * 2**-0.5
 
     def _normed(self, x: mx.array) -> mx.array:
         if self._of_width.size == 1:
-            return self.norm(x)
-        return spread_norm(x, self.norm.weight, None, self.norm.eps, self._of_width, center=False).astype(x.dtype)
+            return self["norm"](x)
+        return spread_norm(x, self["norm"].weight, None, self["norm"].eps, self._of_width, center=False).astype(x.dtype)
 
 
 class PerLayerInput(nn.Module):
@@ -90,7 +90,7 @@ class PerLayerInput(nn.Module):
 
     def __call__(self, x: mx.array, per_layer_inputs: mx.array) -> mx.array:
         """Transform `x` (B, L, dims) with the tokens' `per_layer_inputs` (B, L, layers, size); the shape stays."""
-        return self.down_proj(gated(self.activation, self.gate_proj(x), per_layer_inputs[:, :, self.index]))
+        return self["down_proj"](gated(self.activation, self["gate_proj"](x), per_layer_inputs[:, :, self.index]))
 
 
 class LayerScale(nn.Module):
@@ -107,4 +107,4 @@ class LayerScale(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Scale `x`, of any shape."""
-        return x * self.scale
+        return x * self["scale"]

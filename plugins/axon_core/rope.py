@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -29,6 +29,8 @@ __all__ = ["RoPE", "Turn", "rope_gain", "rope_periods"]
 
 #: Cosines and sines of the angles by which the pairs are turned, each (L, pairs), or (B, 1, L, pairs).
 Turn = tuple[mx.array, mx.array]
+#: Positions whose angles are made together for passes of one token.
+_ROWS: Final = 64
 
 
 class RoPE(nn.Module):
@@ -74,7 +76,7 @@ class RoPE(nn.Module):
             x = x * self._gain.astype(x.dtype)
         if turn is not None:
             return self._layout.turned(x, *turn)
-        if isinstance(offset, int) and ((x.dtype == mx.float32 and fast()) or is_native_pass(x)):
+        if isinstance(offset, int) and (is_native_pass(x) or (x.dtype == mx.float32 and fast())):
             return self._layout.rotated(x, *_angles(self._layout, offset, x.shape[2]))
         return mx.fast.rope(
             x, self.dims, traditional=self.traditional, base=None, scale=1.0, offset=offset, freqs=self._periods
@@ -148,10 +150,32 @@ class _Layout:
 _layout = lru_cache(maxsize=64)(_Layout)
 
 
+def _angles(layout: _Layout, offset: int, length: int) -> Turn:
+    """Cosines and signed sines (length, head_dim), made once for all layers of a forward pass.
+
+    Those of single tokens are made for many positions at once: numpy takes about as long for one.
+    """
+    if length > 1:
+        return _several(layout, offset, length)
+    row = offset % _ROWS
+    return _single(layout, offset - row)[row]
+
+
 @lru_cache(maxsize=4)
-def _angles(layout: _Layout, offset: int, length: int) -> tuple[mx.array, mx.array]:
-    """Cosines and signed sines (length, head_dim), made once for all layers of a forward pass."""
-    # By numpy, for these arrays outlive the pass, and the thread and stream that first asked for them.
+def _several(layout: _Layout, offset: int, length: int) -> Turn:
+    cosine, sine = _numbers(layout, offset, length)
+    return mx.array(cosine), mx.array(sine)
+
+
+@lru_cache(maxsize=4)
+def _single(layout: _Layout, offset: int) -> list[Turn]:
+    """The angles of each of `_ROWS` positions by itself, (1, head_dim)."""
+    rows = zip(*_numbers(layout, offset, _ROWS), strict=True)
+    return [(mx.array(cosine[None]), mx.array(sine[None])) for cosine, sine in rows]
+
+
+def _numbers(layout: _Layout, offset: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """By numpy, for the arrays outlive the pass, and the thread and stream that first asked for them."""
     positions = np.arange(offset, offset + length, dtype=np.float32)[:, None]
     angles = positions * np.reciprocal(np.array(layout.periods, dtype=np.float32))  # rounded as MLX's kernel does
     cosines, sines = np.cos(angles), np.sin(angles)
@@ -160,7 +184,7 @@ def _angles(layout: _Layout, offset: int, length: int) -> tuple[mx.array, mx.arr
     first, second = layout.members
     cosine[:, first] = cosine[:, second] = cosines
     sine[:, first], sine[:, second] = -sines, sines
-    return mx.array(cosine), mx.array(sine)
+    return cosine, sine
 
 
 def rope_periods(options: RopeOptions, dims: int, head_dim: int | None = None) -> list[float]:

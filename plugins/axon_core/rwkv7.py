@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import exp
 from typing import Any, Final
 
@@ -104,21 +105,20 @@ class RWKV7TimeMix(nn.Module):
         length = x.shape[1]
         (shift, state), mask = read_states(cache, mask, length)
         before, shift = token_shift(x, mask, shift)
-        step = before - x
-        x_r, x_w, x_k, x_v, x_a, x_g = (x + step * self[f"x_{name}"] for name in "rwkvag")
+        x_r, x_w, x_k, x_v, x_a, x_g = _mixed(x, before, [self[f"x_{name}"] for name in "rwkvag"])
 
-        v = self.v_proj(x_v)
+        v = self["v_proj"](x_v)
         if publish is not None:
             publish("value", v)
         if "v_lora" in self:
-            v = v + (value - v) * sigmoid(self.v_lora(x_v))
-        r, k, v, a = (self._heads(y) for y in (self.r_proj(x_r), self.k_proj(x_k), v, self.a_lora(x_a)))
-        log_w, a = _LOG_W * sigmoid(self._heads(self.w_lora(x_w))), sigmoid(a)
-        removed = _unit(k * self.k_k)
-        k = k * (1 + (a - 1) * self.k_a)
+            v = v + (value - v) * sigmoid(self["v_lora"](x_v))
+        r, k, v, a = (self._heads(y) for y in (self["r_proj"](x_r), self["k_proj"](x_k), v, self["a_lora"](x_a)))
+        log_w, a = _LOG_W * sigmoid(self._heads(self["w_lora"](x_w))), sigmoid(a)
+        removed = _unit(k * self["k_k"])
+        k = k * (1 + (a - 1) * self["k_a"])
         o, state = wkv7(r, log_w, k, v, -removed, removed * a, state, mask)
-        o = self.g_norm(o) + (r * k * self.r_k).sum(-1, keepdims=True) * v
-        y = self.o_proj((o.flatten(2) * self.g_lora(x_g)).astype(x.dtype))
+        o = self["g_norm"](o) + (r * k * self["r_k"]).sum(-1, keepdims=True) * v
+        y = self["o_proj"]((o.flatten(2) * self["g_lora"](x_g)).astype(x.dtype))
         return y, write_states(cache, [shift, state], length)
 
     def _heads(self, y: mx.array) -> mx.array:
@@ -161,7 +161,8 @@ class RWKV7ChannelMix(nn.Module):
         length = x.shape[1]
         (shift,), mask = read_states(cache, mask, length, count=1)
         before, shift = token_shift(x, mask, shift)
-        y = self.value(nn.relu2(self.key(x + (before - x) * self.x_k)))
+        (x_k,) = _mixed(x, before, [self["x_k"]])
+        y = self["value"](nn.relu2(self["key"](x_k)))
         return y, write_states(cache, [shift], length)
 
 
@@ -182,7 +183,7 @@ class LowRank(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., dims) to (..., outputs)."""
-        for part in self.lora:
+        for part in self["lora"]:
             x = part(x)
         return x
 
@@ -203,12 +204,19 @@ class HeadLayerNorm(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Normalise `x` (..., heads, head_dim)."""
-        return mx.fast.layer_norm(x, None, None, self.eps) * self.weight + self.bias
+        return mx.fast.layer_norm(x, None, None, self.eps) * self["weight"] + self["bias"]
 
 
 def _shares(dims: int, slope: float) -> mx.array:
     """The share of the token before in each channel of a new layer, (dims,)."""
     return 1 - (mx.arange(dims) / dims) ** slope
+
+
+@partial(mx.compile, shapeless=True)
+def _mixed(x: mx.array, before: mx.array, shares: list[mx.array]) -> list[mx.array]:
+    """`x` and the inputs before, (B, L, D), mixed by each of some shares (D,)."""
+    step = before - x
+    return [x + step * share for share in shares]
 
 
 def _unit(x: mx.array) -> mx.array:

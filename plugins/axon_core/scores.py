@@ -73,7 +73,8 @@ def causal_attention(
     cut = queries.shape[2] > BLOCK and _written_out(queries, keys, softcap, sinks, by_distance)
     if isinstance(mask, mx.array):
         return blockwise_attention(queries, keys, values, scores, mask) if cut else scores(queries, keys, values, mask)
-    if cut or window is not None or left_padding is not None:
+    within = window is None or (keys if isinstance(keys, mx.array) else keys[0]).shape[2] <= window
+    if cut or not within or left_padding is not None:
         return banded_attention(queries, keys, values, scores, window, left_padding)
     return scores(queries, keys, values, None if queries.shape[2] == 1 else "causal")
 

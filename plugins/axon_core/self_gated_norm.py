@@ -36,5 +36,5 @@ class SelfGatedNorm(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Normalise `x` (..., dims)."""
-        normed = self.norm(x)
-        return normed * sigmoid(self.up_proj(silu(self.down_proj(normed))))
+        normed = self["norm"](x)
+        return normed * sigmoid(self["up_proj"](silu(self["down_proj"](normed))))

@@ -60,7 +60,7 @@ class ShortConv(nn.Module):
         """
         length = x.shape[1]
         (state,), mask = read_states(cache, mask, length, count=1)
-        before, after, x = mx.split(self.in_proj(x), 3, axis=-1)
-        y, state = causal_conv(self.conv, before * x, mask, state)
-        y = self.out_proj(after * y.astype(x.dtype))
+        before, after, x = mx.split(self["in_proj"](x), 3, axis=-1)
+        y, state = causal_conv(self["conv"], before * x, mask, state)
+        y = self["out_proj"](after * y.astype(x.dtype))
         return y, write_states(cache, [state], length)

@@ -121,15 +121,15 @@ class AxonSSM(nn.Module):
             (B, d_conv - 1, E), entry 1 the state, (B, N, E) in float32. Without a cache, a new list.
         """
         (conv_state, state), mask = read_states(cache, mask, x.shape[1])
-        x, z = mx.split(self.in_proj(x), 2, axis=-1)
-        u, conv_state = causal_conv(self.conv1d, x, mask, conv_state)
+        x, z = mx.split(self["in_proj"](x), 2, axis=-1)
+        u, conv_state = causal_conv(self["conv1d"], x, mask, conv_state)
         x = silu(u).astype(x.dtype)
         dt, B, C = self._project(x)
-        y, state = selective_scan(x, dt, -mx.exp(self.A_log.astype(mx.float32)), B, C, self.D, state, mask)
-        return self.out_proj(y * silu(z)), write_states(cache, [conv_state, state], x.shape[1])
+        y, state = selective_scan(x, dt, -mx.exp(self["A_log"].astype(mx.float32)), B, C, self["D"], state, mask)
+        return self["out_proj"](y * silu(z)), write_states(cache, [conv_state, state], x.shape[1])
 
     def _project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Steps (B, L, E) in float32, and B and C (B, L, N)."""
-        B, C, dt = mx.split(self._summed(self.x_proj(x)), [self.d_state, 2 * self.d_state], axis=-1)
-        dt = softplus(self.dt_proj(dt.astype(mx.float32)))
+        B, C, dt = mx.split(self._summed(self["x_proj"](x)), [self.d_state, 2 * self.d_state], axis=-1)
+        dt = softplus(self["dt_proj"](dt.astype(mx.float32)))
         return mx.clip(dt, self.dt_min, self.dt_max), B, C

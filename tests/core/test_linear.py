@@ -41,7 +41,7 @@ def test_the_form_follows_the_library(monkeypatch):
     taken = []
     original = axon_core.linear._transposed_product
     monkeypatch.setattr(axon_core.linear, "_transposed_product", lambda x, w: taken.append(x.shape) or original(x, w))
-    monkeypatch.setattr(mx, "default_device", lambda: mx.cpu)
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.cpu))
     for reference in (False, True):
         monkeypatch.setattr(axon_core.linear, "is_reference_blas", lambda reference=reference: reference)
         product(normal(2, 4, 5), normal(3, 5))

@@ -1,4 +1,4 @@
-"""Norms, rotations and the attention of one token by `axon-native`, against float64 and MLX's derivatives."""
+"""Norms, gates, rotations and the attention of one token by `axon-native`, against float64 and MLX's derivatives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from mlx_lm.models.cache import KVCache
 
 from axon_core.attention import Attention
 from axon_core.cpu import reference_implementations
-from axon_core.kernels import _passes, native_attention, native_norm, native_rotation
+from axon_core.kernels import (
+    _passes,
+    native_attention,
+    native_gated,
+    native_layer_norm,
+    native_norm,
+    native_rotation,
+)
 from axon_core.specs._rope import RopeOptions
 
 pytestmark = [pytest.mark.xdist_group("native"), pytest.mark.usefixtures("native")]
@@ -58,6 +65,40 @@ def test_a_norm_has_the_type_that_it_has_in_mlx(dtype: mx.Dtype) -> None:
 
 
 @typed
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("shape", [(5,), (2, 3, 8), (2, 2, 67)])
+def test_a_layer_norm(shape: tuple[int, ...], shifted: bool, dtype: mx.Dtype) -> None:
+    x, weight = drawn(*shape, dtype=dtype) + 2, drawn(shape[-1], seed=1, dtype=dtype)
+    bias = drawn(shape[-1], seed=2, dtype=dtype) if shifted else None
+    wide = exact(x) - exact(x).mean(axis=-1, keepdims=True)
+    truth = wide / np.sqrt((wide**2).mean(axis=-1, keepdims=True) + 1e-3) * exact(weight)
+    truth = truth if bias is None else truth + exact(bias)
+    assert is_right(native_layer_norm(x, weight, bias, 1e-3), truth, dtype)
+    turned = mx.contiguous(x.swapaxes(0, -1)).swapaxes(0, -1)
+    assert is_right(native_layer_norm(turned, weight[::-1][::-1], bias, 1e-3), truth, dtype)
+
+
+#: What the sigmoid is taken of, by the activation.
+GATES = {
+    "silu": lambda g: g,
+    "gelu_tanh": lambda g: 2 * np.sqrt(2 / np.pi) * (g + 0.044715 * g**3),
+    "gelu_quick": lambda g: 1.702 * g,
+}
+
+
+@typed
+@pytest.mark.parametrize("activation", GATES)
+@pytest.mark.parametrize("width", [3, 8, 67])
+def test_a_gate(width: int, activation: str, dtype: mx.Dtype) -> None:
+    """Also far from zero, where an exponential by itself would overflow."""
+    gate, x = drawn(2, 3, width, dtype=dtype) * mx.array([1, 30, 3000], dtype)[:, None], drawn(2, 3, width, seed=1)
+    x = mx.contiguous(x.astype(dtype).swapaxes(0, -1)).swapaxes(0, -1)
+    inner = GATES[activation](exact(gate))
+    truth = exact(gate) * np.exp(np.minimum(inner, 0)) / (1 + np.exp(-np.abs(inner))) * exact(x)
+    assert is_right(native_gated(activation, gate, x), truth, dtype)
+
+
+@typed
 @pytest.mark.parametrize("traditional", [False, True])
 @pytest.mark.parametrize(("width", "pairs"), [(8, 4), (20, 5), (66, 33)])
 def test_a_rotation(width: int, pairs: int, traditional: bool, dtype: mx.Dtype) -> None:
@@ -101,6 +142,12 @@ def test_the_attention_of_one_token(
 
 CALLS: dict[str, tuple[Any, tuple[mx.array, ...]]] = {
     "norm": (lambda x, w: native_norm(x, w, 1e-3), (drawn(2, 5), drawn(5, seed=1))),
+    "layer norm": (
+        lambda x, w, b: native_layer_norm(x, w, b, 1e-3),
+        (drawn(2, 5), drawn(5, seed=1), drawn(5, seed=2)),
+    ),
+    "layer norm without a shift": (lambda x, w: native_layer_norm(x, w, None, 1e-3), (drawn(2, 5), drawn(5, seed=1))),
+    **{name: (lambda g, x, name=name: native_gated(name, g, x), (drawn(2, 5), drawn(2, 5, seed=1))) for name in GATES},
     "rotation": (
         lambda x, c, s: native_rotation(x, c, s, 2, traditional=False),
         (drawn(2, 3, 5), drawn(3, 5, seed=1), drawn(3, 5, seed=2)),
@@ -177,6 +224,8 @@ def test_many_numbers_other_types_and_prompts_are_left_to_mlx() -> None:
     assert native_attention(q[:, :, :1], (k, k, k), (k, k, k), 1.0, None) is None
     with reference_implementations():
         assert native_norm(mx.zeros((1, 4)), mx.ones(4), 1e-5) is None
+    assert native_gated("gelu", mx.zeros(4), mx.zeros(4)) is None
+    assert native_gated("silu", mx.zeros(4), mx.zeros(4, mx.bfloat16)) is None
 
 
 def test_what_does_not_fit_is_refused(module: Any) -> None:
@@ -184,6 +233,10 @@ def test_what_does_not_fit_is_refused(module: Any) -> None:
     for call in (
         lambda: module.rms_norm(x, mx.ones(3), 1e-5),
         lambda: module.rms_norm(x, mx.ones(4, mx.int32), 1e-5),
+        lambda: module.layer_norm(x, mx.ones(3), None, 1e-5),
+        lambda: module.layer_norm(x, mx.ones(4), mx.ones(3), 1e-5),
+        lambda: module.gated(x, x[..., :3], "silu"),
+        lambda: module.gated(x, x, "relu"),
         lambda: module.rotation(x, mx.ones((2, 4)), mx.ones((1, 4)), 2),
         lambda: module.rotation(x, mx.ones((1, 4)), mx.ones((1, 4)), 3),
         lambda: module.attention_of_one(x, x[..., :3], x, 1.0),

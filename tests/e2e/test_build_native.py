@@ -84,6 +84,14 @@ def test_a_text_about_it_changes_nothing(pip: Pip, tmp_path: Path) -> None:
     assert native.key() == before
 
 
+@pytest.mark.parametrize("name", ["CXX", "CXXFLAGS", "CMAKE_ARGS", "CMAKE_TOOLCHAIN_FILE"])
+def test_another_way_of_building_it_gives_another(name: str, pip: Pip, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(name, raising=False)
+    before = native.key()
+    monkeypatch.setenv(name, "-DAXON_PROCESSOR=")
+    assert native.key() != before
+
+
 @pytest.mark.parametrize("lacks", ["PATH without a compiler", "a compiler of another language", "one that hangs"])
 def test_a_machine_that_cannot_build_it_goes_on_in_silence(
     lacks: str, pip: Pip, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -216,3 +216,12 @@ def test_what_is_no_library_is_refused(tmp_path: Path) -> None:
         _elf.slots(tmp_path / "libmlx.so", "cblas_")  # not loaded
     with (tmp_path / "libmlx.so").open("rb") as stream, pytest.raises(ValueError, match="ELF"):
         _elf._File(__import__("mmap").mmap(stream.fileno(), 0, access=1))
+
+
+@pytest.mark.parametrize(("page", "last"), [(1 << 12, 0xEF4FFF), (1 << 14, 0xEF3FFF), (1 << 16, 0xEEFFFF)])
+def test_what_the_loader_protects(page: int, last: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole pages, as `_dl_protect_relro` of glibc rounds; the segment is that of MLX's library for AArch64."""
+    monkeypatch.setattr("mmap.PAGESIZE", page)
+    file = object.__new__(_elf._File)
+    file.segments = [(0x6474E552, 4, 0xECFAA0, 0xEDFAA0, 0xEDFAA0, 0x15560, 0x15560, 1)]
+    assert [file.is_protected(at) for at in (0xED0000 - 1, 0xEDFAA0, last, last + 1)] == [False, True, True, False]

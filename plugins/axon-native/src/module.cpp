@@ -33,6 +33,8 @@ NB_MODULE(_kernels, m) {
   m.def("product", &axon::product, "x"_a, "weight"_a, "scales"_a = nb::none(), "biases"_a = nb::none(),
         "indices"_a = nb::none(), "group_size"_a = 0, "bits"_a = 0, "mode"_a = "");
   m.def("rms_norm", &axon::rms_norm, "x"_a, "weight"_a, "eps"_a);
+  m.def("layer_norm", &axon::layer_norm, "x"_a, "weight"_a, "bias"_a, "eps"_a);
+  m.def("gated", &axon::gated, "gate"_a, "factor"_a, "activation"_a);
   m.def("rotation", &axon::rotation, "x"_a, "cosines"_a, "sines"_a, "pairs"_a, "traditional"_a = false);
   m.def("attention_of_one", &axon::attention_of_one, "queries"_a, "keys"_a, "values"_a, "scale"_a,
         "sinks"_a = nb::none());

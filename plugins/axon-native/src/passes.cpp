@@ -1,29 +1,15 @@
-/** Norms, rotations and attention of one token, in one pass each where MLX makes many small operations.
- *
- * Their derivatives are those of the operations of MLX that say the same.
- */
+/** Norms, rotations and gates of one token, in one pass each where MLX makes many small operations. */
 #include "passes.h"
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
-#include <limits>
-#include <memory>
-#include <stdexcept>
-#include <string>
 #include <utility>
 #include <vector>
 
-#include "lanes.h"
-#include "mlx/allocator.h"
-#include "mlx/backend/cpu/encoder.h"
 #include "mlx/ops.h"
-#include "mlx/primitives.h"
-#include "mlx/transforms.h"
 #include "mlx/utils.h"
-#include "one_by_one.h"
+#include "pass.h"
 #include "rows.h"
-#include "threads.h"
 
 namespace axon {
 
@@ -31,126 +17,6 @@ namespace mx = mlx::core;
 using mx::array;
 
 namespace {
-
-using Arrays = std::vector<array>;
-
-/** How a pass is computed, and what it is in operations of MLX. */
-struct Definition {
-  const char* name;
-  std::function<void(const Arrays& inputs, float* output)> run;
-  std::function<Arrays(const Arrays&)> in_operations;
-};
-
-/** Numbers of float32 in another type, each rounded once. */
-template <class T>
-void narrow(const std::vector<float>& numbers, array& y) {
-  std::transform(numbers.begin(), numbers.end(), y.data<T>(), [](float number) { return static_cast<T>(number); });
-}
-
-/** One output, computed in float32. */
-class Pass : public mx::Primitive {
- public:
-  Pass(mx::Stream stream, mx::Shape shape, mx::Dtype dtype, std::shared_ptr<const Definition> definition)
-      : Primitive(stream), shape_(std::move(shape)), dtype_(dtype), definition_(std::move(definition)) {}
-
-  /** What it makes of some inputs. */
-  array of(Arrays inputs) {
-    return array(shape_, dtype_, std::make_shared<Pass>(stream(), shape_, dtype_, definition_), std::move(inputs));
-  }
-
-  void eval_cpu(const Arrays& inputs, Arrays& outputs) override {
-    array& y = outputs[0];
-    y.set_data(mx::allocator::malloc(y.nbytes()));
-    if (y.size() > 0) {
-      mx::cpu::get_command_encoder(stream()).dispatch(
-          [definition = definition_, inputs, y = array::unsafe_weak_copy(y)]() mutable { compute(*definition, inputs, y); });
-    }
-  }
-  void eval_gpu(const Arrays&, Arrays&) override {
-    throw std::runtime_error(std::string(name()) + " of axon-native runs on the CPU alone");
-  }
-  Arrays jvp(const Arrays& primals, const Arrays& tangents, const std::vector<int>& argnums) override {
-    Arrays all;
-    for (const auto& primal : primals) {
-      all.push_back(mx::zeros_like(primal, stream()));
-    }
-    for (size_t i = 0; i < argnums.size(); ++i) {
-      all[argnums[i]] = tangents[i];
-    }
-    return mx::jvp(in_operations(), primals, all).second;
-  }
-  Arrays vjp(const Arrays& primals, const Arrays& cotangents, const std::vector<int>& argnums,
-             const Arrays&) override {
-    const Arrays all = mx::vjp(in_operations(), primals, cotangents).second;
-    Arrays found;
-    for (const int argument : argnums) {
-      found.push_back(all[argument]);
-    }
-    return found;
-  }
-  std::pair<Arrays, std::vector<int>> vmap(const Arrays& inputs, const std::vector<int>& axes) override {
-    return one_by_one(inputs, axes, 1, stream(), [&](Arrays own) { return Arrays{of(std::move(own))}; });
-  }
-  std::vector<mx::Shape> output_shapes(const Arrays&) override { return {shape_}; }
-  const char* name() const override { return definition_->name; }
-
- private:
-  static void compute(const Definition& definition, const Arrays& inputs, array& y) {
-    if (y.dtype() == mx::float32) {
-      return definition.run(inputs, y.data<float>());
-    }
-    std::vector<float> numbers(y.size());
-    definition.run(inputs, numbers.data());
-    y.dtype() == mx::bfloat16 ? narrow<mx::bfloat16_t>(numbers, y) : narrow<mx::float16_t>(numbers, y);
-  }
-
-  /** The same in operations of MLX, from and to the same types. */
-  std::function<Arrays(const Arrays&)> in_operations() const {
-    return [definition = definition_, dtype = dtype_](const Arrays& inputs) {
-      Arrays wide;
-      for (const auto& input : inputs) {
-        wide.push_back(mx::astype(input, mx::float32));
-      }
-      return Arrays{mx::astype(definition->in_operations(wide)[0], dtype)};
-    };
-  }
-
-  mx::Shape shape_;
-  mx::Dtype dtype_;
-  std::shared_ptr<const Definition> definition_;
-};
-
-[[noreturn]] void refuse(const std::string& why) { throw std::invalid_argument(why); }
-
-array pass(mx::Shape shape, mx::Dtype dtype, Arrays inputs, Definition definition) {
-  for (const auto& input : inputs) {
-    if (input.dtype() != mx::float32 && input.dtype() != mx::bfloat16 && input.dtype() != mx::float16) {
-      refuse("arrays should be of float32, bfloat16 or float16");
-    }
-  }
-  const mx::Stream stream = mx::default_stream(mx::Device::cpu);
-  return Pass(stream, std::move(shape), dtype, std::make_shared<const Definition>(std::move(definition)))
-      .of(std::move(inputs));
-}
-
-/** Calls `whole` for every vector of a row and `single` for the numbers after the last one. */
-template <class Vector, class Single>
-inline void along(size_t width, Vector whole, Single single) {
-  size_t i = 0;
-  for (; i + LANES <= width; i += LANES) {
-    whole(i);
-  }
-  for (; i < width; ++i) {
-    single(i);
-  }
-}
-
-inline float dot(const float* a, const float* b, size_t width) {
-  Lanes sum{};
-  float rest = 0;
-  along(width, [&](size_t i) { sum += load(a + i) * load(b + i); }, [&](size_t i) { rest += a[i] * b[i]; });
-  return total(sum) + rest;
-}
 
 void norm(const array& x, const array& weight, float eps, float* y) {
   const size_t width = x.shape(-1), rows = x.size() / width;
@@ -161,6 +27,22 @@ void norm(const array& x, const array& weight, float eps, float* y) {
     const float scale = 1 / std::sqrt(dot(from, from, width) / width + eps);
     for (size_t i = 0; i < width; ++i) {
       y[i] = from[i] * scale * w[i];
+    }
+  }
+}
+
+void layer_norm_of_rows(const array& x, const array& weight, const array* bias, float eps, float* y) {
+  const size_t width = x.shape(-1), rows = x.size() / width;
+  std::vector<float> scratch(3 * width);
+  const float* w = row(weight, 0, scratch.data());
+  const float* b = bias == nullptr ? nullptr : row(*bias, 0, scratch.data() + width);
+  for (size_t at = 0; at < rows; ++at, y += width) {
+    const float* from = row(x, at, scratch.data() + 2 * width);
+    const float mean = sum(from, width) / width;
+    std::transform(from, from + width, y, [mean](float number) { return number - mean; });
+    const float scale = 1 / std::sqrt(dot(y, y, width) / width + eps);
+    for (size_t i = 0; i < width; ++i) {
+      y[i] = b == nullptr ? y[i] * scale * w[i] : y[i] * scale * w[i] + b[i];
     }
   }
 }
@@ -184,62 +66,58 @@ void rotate(const array& x, const array& cosines, const array& sines, size_t pai
   }
 }
 
-/** Puts exp(score - highest) in the place of every score, and returns the sum of these, the sink's share included. */
-float weigh(float* scores, size_t count, float sink) {
-  const float highest = std::max(sink, *std::max_element(scores, scores + count));
-  Lanes sum{};
-  float rest = sink == -std::numeric_limits<float>::infinity() ? 0 : std::exp(sink - highest);
-  along(
-      count,
-      [&](size_t i) {
-        const Decay e(load(scores + i) - highest);
-        const Lanes weight = e.base + e.rest;
-        sum += weight;
-        store(scores + i, weight);
-      },
-      [&](size_t i) { rest += scores[i] = std::exp(scores[i] - highest); });
-  return total(sum) + rest;
+/** exp(-|x|) of vectors, and of single numbers. */
+inline Lanes exp_of_minus_abs(Lanes x) {
+  const Decay e(x < 0.0f ? x : -x);
+  return e.base + e.rest;
+}
+inline float exp_of_minus_abs(float x) { return std::exp(-std::abs(x)); }
+
+/** x / (1 + exp(-z)), where no exponential overflows. */
+template <class Number>
+inline Number times_sigmoid(Number x, Number z) {
+  const Number e = exp_of_minus_abs(z);
+  return x * (z < 0.0f ? e : e * 0.0f + 1.0f) / (1.0f + e);
 }
 
-/** The queries of a group of heads, which share keys and values. */
-void attend(const array& queries, const array& keys, const array& values, float scale, const array* sinks, size_t group,
-            float* y) {
-  const size_t groups = keys.shape(1), heads = queries.shape(1) / groups, tokens = keys.shape(2);
-  const size_t width = queries.shape(3), wide = values.shape(3), first = group % groups * heads;
-  const size_t batch = group / groups;
-  std::vector<float> scores(heads * tokens), asked(heads * width), scratch(std::max(width, wide));
-  for (size_t head = 0; head < heads; ++head) {
-    const float* query = row(queries, batch * queries.shape(1) + first + head, scratch.data());
-    std::transform(query, query + width, asked.data() + head * width, [scale](float q) { return q * scale; });
+enum class Gate { silu, gelu_tanh, gelu_quick, unknown };
+
+constexpr float TANH = 1.5957691216057308f;  // 2 sqrt(2 / pi)
+
+/** What the sigmoid is taken of: all activations here are x times the sigmoid of something. */
+template <class Number>
+inline Number inner(Gate gate, Number x) {
+  switch (gate) {
+    case Gate::gelu_tanh:
+      return TANH * (x + 0.044715f * x * x * x);
+    case Gate::gelu_quick:
+      return 1.702f * x;
+    default:
+      return x;
   }
-  for (size_t token = 0; token < tokens; ++token) {
-    const float* key = row(keys, group * tokens + token, scratch.data());
-    for (size_t head = 0; head < heads; ++head) {
-      scores[head * tokens + token] = dot(asked.data() + head * width, key, width);
-    }
+}
+
+void gate_rows(Gate gate, const array& x, const array& factor, float* y) {
+  const size_t width = x.shape(-1), rows = x.size() / width;
+  std::vector<float> scratch(2 * width);
+  for (size_t at = 0; at < rows; ++at, y += width) {
+    const float* a = row(x, at, scratch.data());
+    const float* b = row(factor, at, scratch.data() + width);
+    along(
+        width,
+        [&](size_t i) { store(y + i, times_sigmoid(load(a + i), inner(gate, load(a + i))) * load(b + i)); },
+        [&](size_t i) { y[i] = times_sigmoid(a[i], inner(gate, a[i])) * b[i]; });
   }
-  float* const out = y + (batch * queries.shape(1) + first) * wide;
-  std::fill_n(out, heads * wide, 0.0f);
-  std::vector<float> totals(heads), sinks_scratch(queries.shape(1));
-  const float* asked_sinks = sinks == nullptr ? nullptr : row(*sinks, 0, sinks_scratch.data());
-  for (size_t head = 0; head < heads; ++head) {
-    const float sink = sinks == nullptr ? -std::numeric_limits<float>::infinity() : asked_sinks[first + head];
-    totals[head] = weigh(scores.data() + head * tokens, tokens, sink);
-  }
-  for (size_t token = 0; token < tokens; ++token) {
-    const float* value = row(values, group * tokens + token, scratch.data());
-    for (size_t head = 0; head < heads; ++head) {
-      float* to = out + head * wide;
-      const float weight = scores[head * tokens + token];
-      for (size_t i = 0; i < wide; ++i) {
-        to[i] += weight * value[i];
-      }
-    }
-  }
-  for (size_t head = 0; head < heads; ++head) {
-    for (size_t i = 0; i < wide; ++i) {
-      out[head * wide + i] /= totals[head];
-    }
+}
+
+array inner_in_operations(Gate gate, const array& x) {
+  switch (gate) {
+    case Gate::gelu_tanh:
+      return mx::multiply(array(TANH), mx::add(x, mx::multiply(array(0.044715f), mx::multiply(x, mx::square(x)))));
+    case Gate::gelu_quick:
+      return mx::multiply(array(1.702f), x);
+    default:
+      return x;
   }
 }
 
@@ -255,6 +133,47 @@ array rms_norm(const array& x, const array& weight, float eps) {
     return Arrays{mx::multiply(mx::multiply(in[0], mx::rsqrt(mx::add(mean, array(eps)))), in[1])};
   };
   return pass(x.shape(), mx::promote_types(x.dtype(), weight.dtype()), {x, weight}, {"AxonRMSNorm", run, in_operations});
+}
+
+array layer_norm(const array& x, const array& weight, const std::optional<array>& bias, float eps) {
+  const mx::Shape shape{x.ndim() < 1 ? 0 : x.shape(-1)};
+  if (x.ndim() < 1 || weight.shape() != shape || (bias && bias->shape() != shape)) {
+    refuse("weight and bias should be as long as the last axis of x");
+  }
+  Arrays inputs{x, weight};
+  auto dtype = mx::promote_types(x.dtype(), weight.dtype());
+  if (bias) {
+    inputs.push_back(*bias);
+    dtype = mx::promote_types(dtype, bias->dtype());
+  }
+  const auto run = [eps](const Arrays& in, float* y) {
+    layer_norm_of_rows(in[0], in[1], in.size() > 2 ? &in[2] : nullptr, eps, y);
+  };
+  const auto in_operations = [eps](const Arrays& in) {
+    const array centred = mx::subtract(in[0], mx::mean(in[0], -1, true));
+    const array scale = mx::rsqrt(mx::add(mx::mean(mx::square(centred), -1, true), array(eps)));
+    const array y = mx::multiply(mx::multiply(centred, scale), in[1]);
+    return Arrays{in.size() > 2 ? mx::add(y, in[2]) : y};
+  };
+  return pass(x.shape(), dtype, std::move(inputs), {"AxonLayerNorm", run, in_operations});
+}
+
+array gated(const array& x, const array& factor, const std::string& activation) {
+  if (x.shape() != factor.shape() || x.ndim() < 1) {
+    refuse("gate and factor should have one shape");
+  }
+  const Gate gate = activation == "silu"         ? Gate::silu
+                    : activation == "gelu_tanh"  ? Gate::gelu_tanh
+                    : activation == "gelu_quick" ? Gate::gelu_quick
+                                                 : Gate::unknown;
+  if (gate == Gate::unknown) {
+    refuse("activation should be silu, gelu_tanh or gelu_quick");
+  }
+  const auto run = [gate](const Arrays& in, float* y) { gate_rows(gate, in[0], in[1], y); };
+  const auto in_operations = [gate](const Arrays& in) {
+    return Arrays{mx::multiply(mx::multiply(in[0], mx::sigmoid(inner_in_operations(gate, in[0]))), in[1])};
+  };
+  return pass(x.shape(), mx::promote_types(x.dtype(), factor.dtype()), {x, factor}, {"AxonGated", run, in_operations});
 }
 
 array rotation(const array& x, const array& cosines, const array& sines, int pairs, bool traditional) {
@@ -277,47 +196,6 @@ array rotation(const array& x, const array& cosines, const array& sines, int pai
     rotate(in[0], in[1], in[2], pairs, traditional, y);
   };
   return pass(x.shape(), x.dtype(), {x, cosines, sines}, {"AxonRotation", run, in_operations});
-}
-
-array attention_of_one(const array& queries, const array& keys, const array& values, float scale,
-                       const std::optional<array>& sinks) {
-  const bool axes = queries.ndim() == 4 && keys.ndim() == 4 && values.ndim() == 4;
-  if (!axes || queries.shape(2) != 1 || queries.shape(3) != keys.shape(3) || keys.shape(1) == 0 || keys.shape(2) == 0 ||
-      queries.shape(1) % keys.shape(1) != 0 || queries.shape(0) != keys.shape(0) ||
-      !std::equal(keys.shape().begin(), keys.shape().end() - 1, values.shape().begin())) {
-    refuse("queries should be (B, H, 1, D), keys (B, G, S, D) and values (B, G, S, V), G a divisor of H");
-  }
-  if (sinks && sinks->shape() != mx::Shape{queries.shape(1)}) {
-    refuse("sinks should be (H,)");
-  }
-  Arrays inputs{queries, keys, values};
-  if (sinks) {
-    inputs.push_back(*sinks);
-  }
-  const auto in_operations = [scale](const Arrays& in) {
-    const int batch = in[0].shape(0), heads = in[0].shape(1), groups = in[1].shape(1);
-    const array q = mx::reshape(mx::multiply(in[0], array(scale)), {batch, groups, heads / groups, -1});
-    array scores = mx::reshape(mx::matmul(q, mx::swapaxes(in[1], -1, -2)), {batch, heads, 1, -1});
-    if (in.size() > 3) {
-      const array sinks = mx::broadcast_to(mx::reshape(in[3], {heads, 1, 1}), {batch, heads, 1, 1});
-      scores = mx::concatenate({scores, sinks}, -1);
-    }
-    array weights = mx::softmax(scores, -1);
-    if (in.size() > 3) {
-      weights = mx::slice(weights, {0, 0, 0, 0}, {batch, heads, 1, weights.shape(-1) - 1});
-    }
-    const array y = mx::matmul(mx::reshape(weights, {batch, groups, heads / groups, -1}), in[2]);
-    return Arrays{mx::reshape(y, {batch, heads, 1, -1})};
-  };
-  const auto run = [scale](const Arrays& in, float* y) {
-    const size_t units = size_t(in[1].shape(0)) * in[1].shape(1);
-    const size_t work = size_t(in[0].shape(0)) * in[0].shape(1) * in[1].shape(2) * (in[1].shape(3) + in[2].shape(3));
-    in_parallel(units, work, [&](size_t group) {
-      attend(in[0], in[1], in[2], scale, in.size() > 3 ? &in[3] : nullptr, group, y);
-    });
-  };
-  const mx::Shape shape{queries.shape(0), queries.shape(1), 1, values.shape(3)};
-  return pass(shape, queries.dtype(), std::move(inputs), {"AxonAttention", run, in_operations});
 }
 
 }  // namespace axon

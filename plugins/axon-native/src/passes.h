@@ -2,12 +2,18 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "mlx/array.h"
 
 namespace axon {
 
 mlx::core::array rms_norm(const mlx::core::array& x, const mlx::core::array& weight, float eps);
+
+mlx::core::array layer_norm(const mlx::core::array& x, const mlx::core::array& weight,
+                            const std::optional<mlx::core::array>& bias, float eps);
+
+mlx::core::array gated(const mlx::core::array& gate, const mlx::core::array& factor, const std::string& activation);
 
 mlx::core::array rotation(const mlx::core::array& x, const mlx::core::array& cosines, const mlx::core::array& sines,
                           int pairs, bool traditional);

@@ -24,12 +24,10 @@ inline Four folded(Lanes x) {
 #if defined(__AVX512F__)
   const auto half = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
   return (Four)_mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
-#elif defined(__AVX__)
+#elif defined(__AVX2__)
   return (Four)_mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
 #else
-  Four halves[2];
-  std::memcpy(halves, &x, sizeof(x));
-  return halves[0] + halves[1];
+  return x.low + x.high;
 #endif
 }
 
@@ -74,7 +72,7 @@ struct Affine {
   };
   static Group group(float scale, float bias) { return {Lanes{} + scale, Lanes{} + bias}; }
   static Lanes weights(const uint8_t* row, size_t k, Group group) {
-    return __builtin_convertvector(whole<BITS>(row + k * BITS / 8), Lanes) * group.scale + group.bias;
+    return floats(whole<BITS>(row + k * BITS / 8)) * group.scale + group.bias;
   }
 };
 
@@ -94,7 +92,7 @@ struct Looked {
 template <int BITS>
   requires(BITS <= 4)
 struct Affine<BITS> : Looked<BITS> {
-  static Looked<BITS>::Group group(float scale, float bias) { return {__builtin_convertvector(counted<BITS>(), Lanes) * scale + bias}; }
+  static Looked<BITS>::Group group(float scale, float bias) { return {floats(counted<BITS>()) * scale + bias}; }
 };
 
 struct Mxfp4 : Looked<4> {

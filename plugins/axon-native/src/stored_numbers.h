@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "pairs.h"
 #include "product_kernels.h"
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -19,11 +20,17 @@ namespace {
 #ifdef __AVX512F__
 constexpr int LANES = 16;
 #else
-constexpr int LANES = 8;  // twice that of NEON, which the compiler sees to
+constexpr int LANES = 8;
 #endif
+#ifdef __AVX2__
 typedef float Lanes __attribute__((vector_size(LANES * 4)));
 typedef int32_t Whole __attribute__((vector_size(LANES * 4)));
 typedef uint32_t Bits __attribute__((vector_size(LANES * 4)));
+#else
+typedef Pair<float> Lanes;
+typedef Pair<int32_t> Whole;
+typedef Pair<uint32_t> Bits;
+#endif
 
 template <class T>
 inline T read(const void* from) {
@@ -32,9 +39,30 @@ inline T read(const void* from) {
   return found;
 }
 
+#ifdef __AVX2__
 inline void write(float* to, Lanes x) { std::memcpy(to, &x, sizeof(x)); }
+#else
+template <>
+inline Lanes read<Lanes>(const void* from) {
+  const auto at = static_cast<const float*>(from);
+  return {read<Lanes::Half>(at), read<Lanes::Half>(at + 4)};
+}
 
-// Compilers take these apart when they are asked to convert vectors of 8 or 16 bits.
+inline void write(float* to, Lanes x) {
+  std::memcpy(to, &x.low, sizeof(x.low));
+  std::memcpy(to + 4, &x.high, sizeof(x.high));
+}
+#endif
+
+inline Lanes floats(Whole x) {
+#ifdef __AVX2__
+  return __builtin_convertvector(x, Lanes);
+#else
+  return {__builtin_convertvector(x.low, Lanes::Half), __builtin_convertvector(x.high, Lanes::Half)};
+#endif
+}
+
+// Compilers take these apart when they are asked to convert vectors of 8 or 16 bits. Zeros between them do it, too.
 
 /** LANES whole numbers of 16 bits. */
 inline Bits halves(const uint8_t* from) {
@@ -44,7 +72,9 @@ inline Bits halves(const uint8_t* from) {
   return (Bits)_mm256_cvtepu16_epi32(read<__m128i>(from));
 #else
   typedef uint16_t Halves __attribute__((vector_size(LANES * 2)));
-  return __builtin_convertvector(read<Halves>(from), Bits);
+  const Halves x = read<Halves>(from), zero{};
+  return {(Bits::Half)__builtin_shufflevector(x, zero, 0, 8, 1, 9, 2, 10, 3, 11),
+          (Bits::Half)__builtin_shufflevector(x, zero, 4, 12, 5, 13, 6, 14, 7, 15)};
 #endif
 }
 
@@ -54,13 +84,12 @@ inline Bits bytes(const uint8_t* from) {
   return (Bits)_mm512_cvtepu8_epi32(read<__m128i>(from));
 #elif defined(__AVX2__)
   return (Bits)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
-#elif defined(__aarch64__)
-  const uint16x8_t wide = vmovl_u8(read<uint8x8_t>(from));
-  const uint32x4_t parts[] = {vmovl_u16(vget_low_u16(wide)), vmovl_u16(vget_high_u16(wide))};
-  return read<Bits>(parts);
 #else
-  typedef uint8_t Bytes __attribute__((vector_size(LANES)));
-  return __builtin_convertvector(read<Bytes>(from), Bits);
+  typedef uint8_t Bytes __attribute__((vector_size(LANES * 2)));
+  Bytes x{}, zero{};
+  std::memcpy(&x, from, LANES);
+  x = __builtin_shufflevector(x, zero, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  return halves(reinterpret_cast<const uint8_t*>(&x));
 #endif
 }
 
@@ -74,8 +103,11 @@ inline Lanes numbers(const uint8_t* from) {
   } else {
 #if defined(__AVX512F__)
     return (Lanes)_mm512_cvtph_ps(read<__m256i>(from));
-#elif defined(__F16C__)
+#elif defined(__AVX2__) && defined(__F16C__)
     return (Lanes)_mm256_cvtph_ps(read<__m128i>(from));
+#elif defined(__aarch64__)
+    const auto half = read<float16x8_t>(from);
+    return {(Lanes::Half)vcvt_f32_f16(vget_low_f16(half)), (Lanes::Half)vcvt_high_f32_f16(half)};
 #else
     // The exponent and the places of a float16 in those of a float32, which a product makes right, also of numbers below
     // the smallest normal one; what becomes 2^16 or more was infinite or no number.
@@ -128,9 +160,9 @@ inline Whole whole(const uint8_t* from) {
     static_assert(LANES == 8);
     const uint64_t bits = read<uint64_t>(from);
     const uint32_t low = bits, high = bits >> 4 * BITS;  // four numbers fit into each
-    const Bits spread = {low, low, low, low, high, high, high, high};
-    constexpr int B = BITS;
-    return (Whole)(spread >> Bits{0, B, 2 * B, 3 * B, 0, B, 2 * B, 3 * B} & ((1 << BITS) - 1));
+    constexpr Bits::Half PLACES = {0, BITS, 2 * BITS, 3 * BITS};
+    const Bits spread{(Bits::Half{} + low) >> PLACES, (Bits::Half{} + high) >> PLACES};
+    return (Whole)(spread & ((1 << BITS) - 1));
 #endif
   }
 }
@@ -179,7 +211,7 @@ inline Lanes tiny(Whole code) {
   // Twice the number is whole: the place, with the bit above it unless the exponent is 0, shifted by what is left of it.
   const Whole exponent = code >> 1 & 3, normal = exponent > 0;  // -1 where it is so
   const Whole twice = ((code & 1) | (normal & 2)) << (exponent + normal);
-  return (Lanes)((Whole)(__builtin_convertvector(twice, Lanes) * 0.5f) ^ (code & 8) << 28);
+  return (Lanes)((Whole)(floats(twice) * 0.5f) ^ (code & 8) << 28);
 #endif
 }
 

@@ -16,7 +16,8 @@ def native() -> ModuleType | None:
 
     The environment variable `AXON_NATIVE=0` leaves it alone.
     """
-    return _installed() if fast() else None
+    module = _installed()
+    return module if module is not None and fast() else None
 
 
 @cache

@@ -8,12 +8,14 @@ import mlx.core as mx
 
 from axon_core.kernels._native import native
 
-__all__ = ["is_native_pass", "native_attention", "native_norm", "native_rotation"]
+__all__ = ["is_native_pass", "native_attention", "native_gated", "native_layer_norm", "native_norm", "native_rotation"]
 
 #: Numbers up to which it is taken: for more, MLX's operations cost little beside what they compute, and gradients are
 #: made of theirs.
 _FEW: Final = 8192
 _TYPES: Final = (mx.float32, mx.bfloat16, mx.float16)
+#: Activations that gates may have.
+_GATES: Final = ("silu", "gelu_tanh", "gelu_quick")
 
 
 def native_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array | None:
@@ -24,6 +26,18 @@ def native_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array | None:
     """
     module = _module(x)
     return None if module is None else module.rms_norm(x, weight, eps)
+
+
+def native_layer_norm(x: mx.array, weight: mx.array, bias: mx.array | None, eps: float) -> mx.array | None:
+    """`(x - mean(x)) / sqrt(var(x) + eps) * weight + bias` of `x` (..., D) and `weight` and `bias` (D,)."""
+    module = _module(x)
+    return None if module is None else module.layer_norm(x, weight, bias, eps)
+
+
+def native_gated(activation: str, gate: mx.array, x: mx.array) -> mx.array | None:
+    """`act(gate) * x` of equal shapes; None as above, and for other activations."""
+    module = _module(gate) if activation in _GATES and gate.shape == x.shape and gate.dtype == x.dtype else None
+    return None if module is None else module.gated(gate, x, activation)
 
 
 def native_rotation(
@@ -59,4 +73,5 @@ def is_native_pass(x: mx.array) -> bool:
 
 def _module(x: mx.array) -> Any:
     """`axon-native`, if it is there and takes these numbers."""
-    return native() if x.size <= _FEW and x.dtype in _TYPES else None
+    module = native()
+    return module if module is not None and x.size <= _FEW and x.dtype in _TYPES else None

@@ -52,14 +52,17 @@ Passes
 ------
 
     rms_norm(x, weight, eps)                             y = x / sqrt(mean(x^2) + eps) * weight
+    layer_norm(x, weight, bias, eps)                     y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias
+    gated(gate, factor, activation)                      y = act(gate) * factor
     rotation(x, cosines, sines, pairs, traditional)      y_i = x_i c_i + x_j s_i for the partner j of i
     attention_of_one(queries, keys, values, scale, sinks=None)      y_h = sum_t softmax(scale q_h K_g)_t v_t
 
-x is (..., D), with rotations (..., L, D); weight (D,); cosines and sines (L, D). Partners are the two halves of the
+x is (..., D), with rotations (..., L, D); weight (D,), and bias, or None; gate and factor have one shape, and the
+activation is `silu`, `gelu_tanh` or `gelu_quick`; cosines and sines (L, D). Partners are the two halves of the
 first 2 `pairs` numbers, or neighbours if `traditional`; each of those that follow is its own. Queries are (B, H, 1, D),
 keys (B, G, S, D), values (B, G, S, V), where G divides H; a sink (H,) is the score of a further token without a value.
 All are float32, bfloat16 or float16, with any strides; it is computed in float32, and the result has the type of the
-first, that of a norm the common one of x and weight. Derivatives in every direction are those of MLX operations.
+first, that of a norm or a gate the common one. Derivatives in every direction are those of MLX operations.
 
 Raises:
     ImportError: If it was built for another version of MLX, whose arrays it would misread.
@@ -72,8 +75,10 @@ import mlx.core  # noqa: F401  # loads the library that the kernels are linked w
 from axon_native._kernels import (
     BUILT_FOR,
     attention_of_one,
+    gated,
     gated_delta_rule,
     gated_delta_rule_vjp,
+    layer_norm,
     linear_scan,
     linear_scan_vjp,
     most_threads,
@@ -91,8 +96,10 @@ from axon_native._kernels import (
 
 __all__ = [
     "attention_of_one",
+    "gated",
     "gated_delta_rule",
     "gated_delta_rule_vjp",
+    "layer_norm",
     "linear_scan",
     "linear_scan_vjp",
     "most_threads",

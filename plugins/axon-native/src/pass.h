@@ -1,0 +1,57 @@
+/** One pass over a few arrays where MLX makes many small operations. */
+#pragma once
+
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "lanes.h"
+#include "mlx/array.h"
+
+namespace axon {
+
+using Arrays = std::vector<mlx::core::array>;
+
+/** How a pass is computed, and what it is in operations of MLX, from which its derivatives come. */
+struct PassDefinition {
+  const char* name;
+  std::function<void(const Arrays& inputs, float* output)> run;
+  std::function<Arrays(const Arrays&)> in_operations;
+};
+
+/** One output of a shape and type, computed in float32 out of arrays of float32, bfloat16 or float16.
+ *
+ * Throws std::invalid_argument for other types.
+ */
+mlx::core::array pass(mlx::core::Shape shape, mlx::core::Dtype dtype, Arrays inputs, PassDefinition definition);
+
+[[noreturn]] inline void refuse(const std::string& why) { throw std::invalid_argument(why); }
+
+/** Calls `whole` for every vector of a row and `single` for the numbers after the last one. */
+template <class Vector, class Single>
+inline void along(size_t width, Vector whole, Single single) {
+  size_t i = 0;
+  for (; i + LANES <= width; i += LANES) {
+    whole(i);
+  }
+  for (; i < width; ++i) {
+    single(i);
+  }
+}
+
+inline float sum(const float* a, size_t width) {
+  Lanes sum{};
+  float rest = 0;
+  along(width, [&](size_t i) { sum += load(a + i); }, [&](size_t i) { rest += a[i]; });
+  return total(sum) + rest;
+}
+
+inline float dot(const float* a, const float* b, size_t width) {
+  Lanes sum{};
+  float rest = 0;
+  along(width, [&](size_t i) { sum += load(a + i) * load(b + i); }, [&](size_t i) { rest += a[i] * b[i]; });
+  return total(sum) + rest;
+}
+
+}  // namespace axon
