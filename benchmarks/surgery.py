@@ -2,6 +2,7 @@
 
     python benchmarks/surgery.py smollm2.gguf                # every edit that is not there yet: plan, memory, receipt
     python benchmarks/surgery.py smollm2.gguf 1 --heal 8192  # heal this one with so many tokens
+    python benchmarks/surgery.py smollm2.gguf 1 --heal 8192 --rate 1e-4   # with this learning rate in both stages
     python benchmarks/surgery.py --rank smollm2.gguf         # which layers can lose full attention
     python benchmarks/surgery.py                             # the table, as Markdown
     python benchmarks/surgery.py --edits surgery-gemma3 …    # the same with those edits; `surgery` unless given
@@ -77,7 +78,7 @@ def timed(*arguments: str) -> tuple[float, int]:
         return usage.ru_utime + usage.ru_stime, int(said.read_text())
 
 
-def measure(kept: Kept, name: str, model: Path, tokens: int, first: float, place: Path) -> None:
+def measure(kept: Kept, name: str, model: Path, tokens: int, first: float, rate: float | None, place: Path) -> None:
     """One edit: its plan, its folder and its receipt where they are not known, and what healing does."""
     from axon_compose.surgery import receipt_of
 
@@ -93,7 +94,7 @@ def measure(kept: Kept, name: str, model: Path, tokens: int, first: float, place
         found = receipt_of(model, folder, sequences=SEQUENCES, length=LENGTH)
         kept.keep(name, receipt_seconds=time.process_time() - began, receipt=found.to_dict())
     if tokens:
-        kept.keep(name, healing=healed(folder, model, place / "healed", kept.edits[name], tokens, first))
+        kept.keep(name, healing=healed(folder, model, place / "healed", kept.edits[name], tokens, first, rate))
         texts = {"source": written_by(model), "edited": written_by(folder)}
         texts["healed"] = written_by(place / "healed")
         kept.keep(name, samples=texts)
@@ -128,7 +129,13 @@ class Clock:
 
 
 def healed(
-    folder: Path, model: Path, out: Path, edits: list[dict[str, Any]], tokens: int, first: float
+    folder: Path,
+    model: Path,
+    out: Path,
+    edits: list[dict[str, Any]],
+    tokens: int,
+    first: float,
+    rate: float | None = None,
 ) -> dict[str, Any]:
     """Receipts before and after learning from so many tokens, a part of them in the first stage where there is one."""
     from dataclasses import replace
@@ -138,7 +145,7 @@ def healed(
     from axon_compose.surgery import RECIPE, heal
 
     windows = "window_size" in str(edits)
-    recipe = replace(RECIPE, batch=1, length=512 if windows else 256)
+    recipe = replace(RECIPE, batch=1, length=512 if windows else 256, learning_rate=rate or RECIPE.learning_rate)
     learn = ("layers.*",) if any("drop" in edit for edit in edits) else ()
     clock = Clock()
     found = heal(
@@ -149,6 +156,7 @@ def healed(
         recipe=recipe,
         budget=Budget("tokens", tokens),
         first=first,
+        by_divergence=rate is None,
         measured=MEASURED,
         learn=learn,
         cadence=Cadence(evaluations=1, samples=0, checkpoints=0),
@@ -157,7 +165,13 @@ def healed(
     )
     data = found.to_dict()
     del data["out"]
-    more = {"learn": learn, "length": recipe.length, "seconds_of_steps": clock.seconds, "peak_bytes": peak()}
+    more = {
+        "learn": learn,
+        "length": recipe.length,
+        "seconds_of_steps": clock.seconds,
+        "peak_bytes": peak(),
+        "rate": rate,
+    }
     return data | more
 
 
@@ -233,6 +247,7 @@ def main() -> None:
     parser.add_argument("numbers", nargs="*", type=int, help="of edits, from 0")
     parser.add_argument("--heal", type=int, default=0, metavar="TOKENS")
     parser.add_argument("--first", type=float, default=0.5, metavar="X", help="part of them for layers by themselves")
+    parser.add_argument("--rate", type=float, metavar="X", help="learning rate of both stages")
     parser.add_argument("--rank", action="store_true")
     parser.add_argument("--edits", default="surgery", metavar="NAME", help="of a file beside this one")
     arguments = parser.parse_args()
@@ -247,7 +262,7 @@ def main() -> None:
     for number, name in enumerate(kept.edits):
         if number in arguments.numbers or (not arguments.numbers and "receipt" not in kept.found.get(name, {})):
             with TemporaryDirectory(prefix="axon-compose-surgery-") as place:
-                measure(kept, name, model, arguments.heal, arguments.first, Path(place))
+                measure(kept, name, model, arguments.heal, arguments.first, arguments.rate, Path(place))
             print(f"{name}: done", flush=True)
 
 

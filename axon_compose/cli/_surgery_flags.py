@@ -25,7 +25,7 @@ from axon_compose.surgery.recipe import RECIPE, STEPS
 __all__ = ["add_edit", "add_heal", "add_receipt"]
 
 #: `surgery.recipe.recipe_of` in a sentence.
-_RATE = "without --learning-rate it follows what the edit has done, and the stage"
+_RATE = "without --learning-rate it follows what the edit has done, the size of the weights, and the stage"
 
 
 def add_edit(command: Command) -> None:

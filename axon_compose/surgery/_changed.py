@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import sqrt
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
 
 from axon_compose.checkpoints.edited import Edited
 from axon_compose.diagnostics import CheckpointError
+from axon_compose.model import LanguageModel
 from axon_compose.plan import Layer, Plan
 
-__all__ = ["changed_components", "each_is_one", "edited_from", "other_tokens"]
+__all__ = ["changed_components", "each_is_one", "edited_from", "other_tokens", "size_of_learners"]
 
 
 def edited_from(record: Edited | None, source: Plan, edited: Plan) -> Edited:
@@ -58,6 +63,13 @@ def changed_components(record: Edited, source: Plan, edited: Plan) -> list[str]:
         kept = {use.path for use in layer.uses() if use.spec.kind == "norm" and use.key not in known}
         found |= {use.path for use in layer.uses() if known.get(use.key) != (use.type, use.options)} - kept
     return sorted(found)
+
+
+def size_of_learners(model: LanguageModel) -> float:
+    """The root mean square of the numbers in all matrices that may move; 0 if there are none."""
+    matrices = [array for _, array in tree_flatten(model.trainable_parameters()) if array.ndim > 1]
+    squares = sum(float(array.astype(mx.float32).square().sum()) for array in matrices)
+    return sqrt(squares / max(sum(array.size for array in matrices), 1))
 
 
 def _parts(layer: Layer) -> dict[str, tuple[str, object]]:

@@ -20,7 +20,7 @@ from axon_compose.learn.objective import NextTokens, Objective
 from axon_compose.learn.ranks import Ranks
 from axon_compose.learn.run import Outcome, Run
 from axon_compose.learn.trainer import Trainer
-from axon_compose.surgery._changed import changed_components, edited_from
+from axon_compose.surgery._changed import changed_components, edited_from, size_of_learners
 from axon_compose.surgery._comparing import load_pair, names_of
 from axon_compose.surgery._healing import Healed, Monitor, measured_of
 from axon_compose.surgery._kept_tokens import of_tokens
@@ -72,8 +72,8 @@ def heal(
         learn: Patterns of what learns beside what was changed, such as `layers.*.mlp`.
         weight: Of the teacher in the second stage; the rest is the text's.
         temperature: Of its predictions there.
-        by_divergence: Make the learning rate of each stage of the recipe's and of how far the edit is from its source
-            (`axon_compose.surgery.recipe.recipe_of`); else it is the recipe's in both.
+        by_divergence: Make the learning rate of each stage of the recipe's, of how far the edit is from its source, and
+            of the size of the weights (`axon_compose.surgery.recipe.recipe_of`); else it is the recipe's in both.
         cadence: How often there is an evaluation with its receipt, a sample, a checkpoint, in each stage.
         measured: About how many tokens of held-out text each evaluation reads, with both models, in whole sequences;
             2,048 unless given, but no more than a quarter of the tokens that are learned from, where the budget says
@@ -114,6 +114,7 @@ def heal(
     if not freeze_rest(model, [*changed, *learn]):
         message = f"nothing in `{model.plan.name}` is other than in `{source.plan.name}`, but for layers that are gone"
         raise CheckpointError("AX953", message, "say what shall learn, such as `--learn 'layers.*'`")
+    size = size_of_learners(model)
     text = prepare(
         Sources.of(data),
         tokenizer or edited,
@@ -136,7 +137,7 @@ def heal(
         monitor,
         text,
         batches,
-        lambda stage: recipe_of(recipe, stage, monitor.before.divergence) if by_divergence else recipe,
+        lambda stage: recipe_of(recipe, stage, monitor.before.divergence, size) if by_divergence else recipe,
         out,
         cadence,
         tuple(listeners),

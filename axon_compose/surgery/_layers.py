@@ -118,9 +118,10 @@ def _least(editing: Editing, written: Drop) -> list[int]:
     chosen = editing.selected(written.among, "drop", "among")
     known = [index for index in chosen if editing.draft.layers[index].origin is not None]
     at = editing.place("drop", "least")
-    if number > len(known):
+    most = min(len(known), len(editing.draft.layers) - 1)  # one is left: seen before anything is measured
+    if number > most:
         message = f"{number} layers cannot be dropped out of {len(known)}"
-        editing.problems.error("AX930", message, at, help=f"`least` is {len(known)} at most here")
+        editing.problems.error("AX930", message, at, help=f"`least` is {most} at most here")
         raise Faulty
     if editing.influence is None:
         message = "which layers matter least is measured, and there are no weights"

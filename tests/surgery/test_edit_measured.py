@@ -105,6 +105,7 @@ def test_what_cannot_be_measured_is_said(folder: Path) -> None:
     for edits, code in (
         ([{"drop": {"least": 2}}], "AX931"),
         ([{"drop": {"least": 9}}], "AX930"),
+        ([{"drop": {"least": 4}}], "AX930"),  # of four: seen before anything is measured
         ([again, {"layers": 1, "set": {"moe.num_experts": 3}, "init": "prune"}], "AX931"),
     ):
         with pytest.raises(ArchitectureError) as caught:

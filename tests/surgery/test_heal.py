@@ -22,7 +22,7 @@ from axon_compose.learn.loss import distillation
 from axon_compose.model import LanguageModel, run_alone
 from axon_compose.proof.verify import layer_outputs
 from axon_compose.surgery import Healed, heal, receipt
-from axon_compose.surgery._changed import edited_from
+from axon_compose.surgery._changed import edited_from, size_of_learners
 from axon_compose.surgery._matching import LayerMatching
 from axon_compose.surgery._reach import other_reach, unreached
 from axon_compose.surgery.recipe import recipe_of
@@ -290,20 +290,29 @@ def test_a_rise_of_the_divergence_is_warned_of(folders: dict[str, Path], text: P
     assert found.warnings == tuple(told)
 
 
-def test_the_learning_rate_follows_the_divergence(healed: Healed, folders: dict[str, Path]) -> None:
-    """An edit whose weights are twice as far off is four times as far in nats."""
+def test_the_learning_rate_follows_the_divergence_and_the_weights(healed: Healed, folders: dict[str, Path]) -> None:
+    """An edit whose weights are twice as far off is four times as far in nats; half the weights take half the step."""
     recipe = replace(RECIPE, learning_rate=3e-4)
     assert recipe_of(recipe, "logits", 7.0) == recipe_of(recipe, "logits", 1.0) == recipe
     assert recipe_of(recipe, "logits", 0.25).learning_rate == 1.5e-4
     assert recipe_of(recipe, "layers", 0.25).learning_rate == 1.5e-3
     assert 0 < recipe_of(recipe, "logits", 0.0).learning_rate < 1e-6
+    assert recipe_of(recipe, "logits", 1.0, 0.1).learning_rate == 1.5e-4
+    for broken in (0.0, float("nan"), float("inf")):
+        assert recipe_of(recipe, "logits", float("nan"), broken) == recipe
     assert healed.outcome is not None
     records = [
         (healed.outcome.out / name).read_text().splitlines() for name in ("metrics-layers.jsonl", "metrics.jsonl")
     ]
     layers, logits = (max(json.loads(line).get("learning_rate", 0) for line in lines) for lines in records)
     assert layers == pytest.approx(10 * logits, rel=0.1)
-    assert logits == pytest.approx(RECIPE.learning_rate * min(1, healed.before.divergence) ** 0.5, rel=0.1)
+    matrices = [
+        array.reshape(-1)
+        for name, array in weights(folders["replaced"]).items()
+        if name.startswith("layers.0.ssm.") and array.ndim > 1
+    ]
+    size = np.concatenate(matrices).astype(np.float64).std() / 0.2
+    assert logits == pytest.approx(RECIPE.learning_rate * size * min(1, healed.before.divergence) ** 0.5, rel=0.1)
 
 
 def test_other_tokens_are_refused(folders: dict[str, Path], text: Path, tmp_path: Path) -> None:
@@ -318,3 +327,18 @@ def test_other_tokens_are_refused(folders: dict[str, Path], text: Path, tmp_path
 def test_a_part_is_from_0_to_1(folders: dict[str, Path], text: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="from 0 to 1"):
         go(folders, text, tmp_path / "out", first=1.5)
+
+
+def test_smaller_weights_take_smaller_steps(
+    healed: Healed, folders: dict[str, Path], text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = model()
+    learner.freeze()
+    learner.layers[0].attn.unfreeze()
+    learner.update(tree_map(lambda w: mx.full(w.shape, 0.3), learner.parameters()))
+    assert size_of_learners(learner) == pytest.approx(0.3, rel=1e-5)
+    monkeypatch.setattr("axon_compose.surgery._heal.size_of_learners", lambda model: size_of_learners(model) / 10)
+    go(folders, text, tmp_path / "out", steps=2)
+    lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    most = max(json.loads(line).get("learning_rate", 0) for line in lines)
+    assert 0 < most < 0.2 * RECIPE.learning_rate * min(1, healed.before.divergence) ** 0.5
