@@ -15,7 +15,7 @@ __all__ = ["Fault", "Findings", "Path", "bound"]
 Path = tuple[str | int, ...]
 FaultKind = Literal["unknown", "missing", "type", "range", "choice", "value", "plugin"]
 
-_NUMBER: Final = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
+_NUMBER: Final = r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?"
 _TRUTH: Final = dict.fromkeys(("yes", "on", "true"), "true") | dict.fromkeys(("no", "off", "false"), "false")
 _LONGEST_VALUE: Final = 40
 
@@ -158,10 +158,10 @@ def _remedy(value: Any, expected: list[str], choices: list[str]) -> str | None:
     if "true or false" in expected and value.lower() in _TRUTH:
         return f"write `{_TRUTH[value.lower()]}`"
     if any("number" in e or "integer" in e for e in expected):
-        if _NUMBER.fullmatch(value):
+        if re.fullmatch(_NUMBER, value):
             return f"write {value} without quotes"
         bare = value.replace("_", "").replace(",", "")
-        if _NUMBER.fullmatch(bare):
+        if re.fullmatch(_NUMBER, bare):
             return f"write {bare}"
     return None
 

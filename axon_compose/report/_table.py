@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-from textwrap import wrap
 from typing import Final
 
 from axon_compose.report._style import PLAIN, Style
@@ -66,7 +65,7 @@ def _bands(widths: Sequence[int], room: int, keys: int) -> Iterator[list[int]]:
 def _lines(rows: Rows, align: str, widths: Sequence[int], indent: int, style: Style, heads: int) -> Iterator[str]:
     for number, row in enumerate(rows):
         *first, last = row
-        broken = wrap(last, widths[-1], break_on_hyphens=False) if len(last) > widths[-1] else [last]
+        broken = _broken(last, widths[-1]) if len(last) > widths[-1] else [last]
         texts = zip_longest([first], broken, fillvalue=[""] * len(first))
         lines = []
         for cells, text in texts:
@@ -74,3 +73,9 @@ def _lines(rows: Rows, align: str, widths: Sequence[int], indent: int, style: St
             lines.append((" " * indent + _GAP.join(f"{cell:{side}{width}}" for cell, side, width in written)).rstrip())
         whole = "\n".join(lines)
         yield style.dim(whole) if number < heads and whole else whole
+
+
+def _broken(text: str, width: int) -> list[str]:
+    from textwrap import wrap  # the expressions that it compiles take a millisecond, and most tables need none
+
+    return wrap(text, width, break_on_hyphens=False)

@@ -21,7 +21,7 @@ MAX_NODES: Final = 100_000
 
 #: So many faults beyond those that are kept end the reading.
 _HOPELESS: Final = 1000
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_SURROGATE: Final = "[\ud800-\udfff]"
 
 
 class Halt(Exception):
@@ -129,9 +129,9 @@ class Builder:
 
     def _value(self, text: str, span: Span, quoted: bool) -> Any:
         if quoted:
-            if not text.isascii() and _SURROGATE.search(text):  # only the pure Python parser lets them pass
+            if not text.isascii() and re.search(_SURROGATE, text):  # only the pure Python parser lets them pass
                 self._problems.error("AX004", "a lone surrogate is not a character", span)
-                return _SURROGATE.sub("\ufffd", text)
+                return re.sub(_SURROGATE, "\ufffd", text)
             return text
         try:
             return resolve(text)

@@ -16,11 +16,12 @@ from axon_compose.language.source._text import MAX_BYTES
 
 __all__ = ["Unwritable", "scalar_text", "to_source", "to_yaml"]
 
-# Texts that no reader, of YAML 1.1 or 1.2, takes for anything else when they stand without quotes.
-_BARE: Final = re.compile(r"=?\(*[A-Za-z_][\w./*()+=%<>|?-]*(?: [\w./*()+=%<>-][\w./*()+=%<>|?-]*)*", re.ASCII)
+# Compiled by what writes the first text, since most commands write none.
+# Texts that no reader, of YAML 1.1 or 1.2, takes for anything else when they stand without quotes:
+_BARE: Final = r"(?a:=?\(*[A-Za-z_][\w./*()+=%<>|?-]*(?: [\w./*()+=%<>-][\w./*()+=%<>|?-]*)*)"
 _WORDS_OF_1_1: Final = frozenset({"y", "n", "yes", "no", "on", "off"})
-_ESCAPED: Final = re.compile('["\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]')
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_ESCAPED: Final = '["\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]'
+_SURROGATE: Final = "[\ud800-\udfff]"
 #: Parsers look no farther than 1024 characters for the `:` of a key.
 _LONG_KEY: Final = 200
 
@@ -154,11 +155,11 @@ def _float(value: float) -> str:
 
 
 def _text(value: str, where: str) -> str:
-    if _BARE.fullmatch(value) and value.lower() not in _WORDS_OF_1_1 and is_text(value):
+    if re.fullmatch(_BARE, value) and value.lower() not in _WORDS_OF_1_1 and is_text(value):
         return value
-    if _SURROGATE.search(value):
+    if re.search(_SURROGATE, value):
         raise Unwritable("AX004", f"a lone surrogate in the text{_at(where)}")
-    return f'"{_ESCAPED.sub(_escape, value)}"'
+    return f'"{re.sub(_ESCAPED, _escape, value)}"'
 
 
 def _escape(match: re.Match[str]) -> str:
