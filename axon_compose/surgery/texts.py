@@ -13,7 +13,7 @@ import numpy.typing as npt
 from axon_compose.checkpoints.built import model_folder
 from axon_compose.checkpoints.folder import usual_tokenizer
 from axon_compose.diagnostics import CheckpointError
-from axon_compose.learn.data import PYTHON_DOCS, Sources, token_maker
+from axon_compose.learn.data import PYTHON_DOCS, Sources, TokenMaker, token_maker
 from axon_compose.learn.data._cache import cache_folder
 
 __all__ = ["LENGTH", "PYTHON_DOCS", "SEQUENCES", "Sample", "few_at_once", "sample_text"]
@@ -69,8 +69,9 @@ def sample_text(
     choice = tokenizer or usual_tokenizer(model_folder(Path(model)))
     if isinstance(choice, str) and choice.startswith("bpe"):
         raise CheckpointError("AX812", f"`{choice}` would be a new tokenizer", "name one that the model was trained on")
+    maker = token_maker(choice, sources.documents, cache_folder(), "")
     found = np.zeros(0, np.int64)
-    for ids in _documents(sources, choice, sequences * length):
+    for ids in _documents(sources, maker, sequences * length):
         found = np.concatenate([found, ids if kept is None else ids[np.isin(ids, np.asarray(kept))]])
         if len(found) >= sequences * length:
             break
@@ -79,9 +80,8 @@ def sample_text(
     if found.max() >= vocabulary:
         message = f"the tokenizer gives the token {found.max()}, the model has {vocabulary}"
         raise CheckpointError("AX813", message, "it is that of another model: `--tokenizer` takes one")
-    length = min(length, len(found))
-    number = min(sequences, len(found) // length)
-    return Sample(found[: number * length].reshape(number, length), ", ".join(sources.names))
+    begin = np.array([token for token in maker.begin if kept is None or token in kept], np.int64)
+    return Sample(_rows(found, begin, sequences, length), ", ".join(sources.names))
 
 
 def few_at_once(tokens: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
@@ -91,9 +91,25 @@ def few_at_once(tokens: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
     return (tokens[start : start + rows] for start in range(0, number, rows))
 
 
-def _documents(sources: Sources, choice: str | Path, wanted: int) -> Iterator[npt.NDArray[Any]]:
+def _rows(
+    found: npt.NDArray[np.int64], begin: npt.NDArray[np.int64], sequences: int, length: int
+) -> npt.NDArray[np.int64]:
+    """Sequences (B, L) out of a row of tokens; each begins as a text does, since some models are at a loss without."""
+    length = min(length, len(found))
+    rows: list[npt.NDArray[np.int64]] = []
+    start = 0
+    while len(rows) < sequences:
+        first = begin if not np.array_equal(found[start : start + len(begin)], begin) else begin[:0]
+        row = np.concatenate([first, found[start : start + length - len(first)]])
+        if len(row) < length:
+            break
+        rows.append(row)
+        start += length - len(first)
+    return np.stack(rows)
+
+
+def _documents(sources: Sources, maker: TokenMaker, wanted: int) -> Iterator[npt.NDArray[Any]]:
     """The tokens of each document, or of as much of it as is needed, and of its end."""
-    maker = token_maker(choice, sources.documents, cache_folder(), "")
     end = np.array([] if maker.end is None else [maker.end], np.int64)
     any_text = False
     for text in sources.documents():

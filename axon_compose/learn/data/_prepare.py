@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 #: The part of the text that no step learns from.
 HELD_OUT: Final = 0.05
 #: What a file has to be read anew for: a number that is raised when the form of the files changes.
-_FORM: Final = 1
+_FORM: Final = 2
 _TOKENS, _ABOUT = "tokens.bin", "about.json"
 
 
@@ -121,7 +121,7 @@ def _write(folder: Path, sources: Sources, survey: Survey, maker: TokenMaker, pr
             end += len(ids)
             ends.append(end)
             progress(next(done), total)
-    if not end:
+    if end <= len(maker.begin) * len(ends):
         message = f"the tokenizer `{maker.choice}` makes no token of the text in {sources}"
         raise CheckpointError("AX811", message, "choose another, such as `--tokenizer bytes`")
     (folder / _ABOUT).write_text(json.dumps({"dtype": dtype.str, "ends": ends}))

@@ -41,8 +41,9 @@ class TokenMaker:
         digest: Of its vocabulary; the same texts and the same digest give the same tokens.
         size: The highest token id plus one.
         end: The token that ends a document, or None.
-        encode: Texts to their ids, without special tokens.
+        encode: Texts to their ids. Each begins with `begin`; there are no other special tokens.
         decode: Ids to a text.
+        begin: Tokens that the tokenizer puts before every text, as those of Gemma and Llama 3 do; mostly none.
     """
 
     choice: str | Path
@@ -51,6 +52,7 @@ class TokenMaker:
     end: int | None
     encode: Callable[[Iterable[str]], Iterator[Ids]]
     decode: Callable[[list[int]], str]
+    begin: tuple[int, ...] = ()
 
 
 def token_maker(choice: str | Path, texts: Callable[[], Iterable[str]], cache: Path, digest: str) -> TokenMaker:
@@ -76,13 +78,15 @@ def token_maker(choice: str | Path, texts: Callable[[], Iterable[str]], cache: P
         raise CheckpointError(error.code, error.message, _OTHERS, error.details) from error
     tokenizer = _tokenizer(files["tokenizer.json"], choice)
     end = files.ids.get("eos_token_id", files.ids.get("bos_token_id"))
+    begin = () if choice == "bytes" else _begin(tokenizer)
     return TokenMaker(
         choice,
         sha256(files["tokenizer.json"]).hexdigest(),
         files.ids["vocab_size"],
         end[0] if isinstance(end, list) else end,
-        _by_bytes if choice == "bytes" else lambda texts: _by(tokenizer, texts),
+        _by_bytes if choice == "bytes" else lambda texts: _by(tokenizer, begin, texts),
         lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)),
+        begin,
     )
 
 
@@ -97,23 +101,30 @@ def _tokenizer(content: bytes, choice: str | Path) -> Any:
     return tokenizer
 
 
+def _begin(tokenizer: Any) -> tuple[int, ...]:
+    """The special tokens before a text, which a model has seen before all that it learned from."""
+    plain, whole = (tokenizer.encode("a", add_special_tokens=special).ids for special in (False, True))
+    places = range(len(whole) - len(plain) + 1)
+    return tuple(whole[: next((at for at in places if whole[at : at + len(plain)] == plain), 0)])
+
+
 def _by_bytes(texts: Iterable[str]) -> Iterator[Ids]:
     return (np.frombuffer(text.encode(), np.uint8).astype(np.int64) for text in texts)
 
 
-def _by(tokenizer: Any, texts: Iterable[str]) -> Iterator[Ids]:
+def _by(tokenizer: Any, begin: tuple[int, ...], texts: Iterable[str]) -> Iterator[Ids]:
     waiting: list[str] = []
     for text in texts:
         waiting.append(text)
         if len(waiting) == _TOGETHER:
-            yield from _encoded(tokenizer, waiting)
+            yield from _encoded(tokenizer, begin, waiting)
             waiting = []
-    yield from _encoded(tokenizer, waiting)
+    yield from _encoded(tokenizer, begin, waiting)
 
 
-def _encoded(tokenizer: Any, texts: list[str]) -> Iterator[Ids]:
+def _encoded(tokenizer: Any, begin: tuple[int, ...], texts: list[str]) -> Iterator[Ids]:
     for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False):
-        yield np.array(encoding.ids, np.int64)
+        yield np.array([*begin, *encoding.ids], np.int64)
 
 
 def _trained(choice: str, texts: Callable[[], Iterable[str]], cache: Path, digest: str) -> Path:

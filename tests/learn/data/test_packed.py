@@ -17,6 +17,7 @@ from axon_compose.checkpoints.files._byte_tokenizer import byte_tokenizer
 from axon_compose.diagnostics import CheckpointError
 from axon_compose.learn.batches import Batches
 from axon_compose.learn.data import Prepared, Sources, TextBatches, prepare
+from tests.learn.beginning import BEGIN, beginning_tokenizer
 
 END = 256
 
@@ -234,6 +235,17 @@ def test_what_spells_a_special_token_is_text(tmp_path: Path) -> None:
     path.write_text("say <|endoftext|> é" * 9, "utf-8")
     found = [prepared(path, tokenizer=choice, cache=tmp_path).tokens.tolist() for choice in ("bytes", folder)]
     assert found[0] == found[1] == list(path.read_bytes())
+
+
+def test_texts_begin_as_the_tokenizer_has_them(tmp_path: Path) -> None:
+    """As those of Gemma and Llama 3 do; the end is that of the packing, whatever the tokenizer would put there."""
+    folder = beginning_tokenizer(tmp_path / "tokenizer")
+    path = tmp_path / "two.jsonl"
+    path.write_text('{"text": "ab"}\n{"text": "c"}\n', "utf-8")
+    data = prepared(path, tokenizer=folder, cache=tmp_path)
+    assert data.maker.begin == (BEGIN,)
+    assert data.tokens.tolist() == [BEGIN, *b"ab", BEGIN, *b"c"]
+    assert data.maker.decode([BEGIN, *b"ab"]) == "ab"
 
 
 @pytest.mark.parametrize(
