@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 
@@ -71,8 +72,9 @@ def test_experts_are_counted_as_they_are_chosen() -> None:
     assert usage["layers.1.moe"] == pytest.approx(expected, abs=1e-12)
 
 
-class _Function:
+class _Function(nn.Module):
     def __init__(self, function: Any) -> None:
+        super().__init__()
         self.function = function
 
     def __call__(self, *arguments: Any) -> Any:
