@@ -24,8 +24,7 @@ that no second table is ever in memory.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import mlx.core as mx
 
@@ -85,8 +84,7 @@ def _half_vjp(primals: tuple[mx.array, mx.array], cotangent: mx.array, _: Any) -
     return (cotangent @ again).astype(x.dtype), towards_weight.astype(weight.dtype)
 
 
-@dataclass(frozen=True)
-class Packing:
+class Packing(NamedTuple):
     """How a matrix is quantised; see `mlx.core.quantize`."""
 
     group_size: int
@@ -120,9 +118,12 @@ def quantized_product(
     Returns:
         (..., N), in the type that the product has in MLX.
     """
+    group_size, bits, mode = packing
+    found = native_product(x, packed, scales, biases, group_size=group_size, bits=bits, mode=mode)
+    if found is not None and x.dtype == mx.float32:
+        return found
     dtype = x.dtype if biases is None else _common(x, scales)
-    how: dict[str, Any] = {"group_size": packing.group_size, "bits": packing.bits, "mode": packing.mode}
-    if (found := native_product(x, packed, scales, biases, **how)) is not None:
+    if found is not None:
         return found.astype(dtype)
     rows = x.reshape(-1, x.shape[-1]).astype(mx.float32)
     if rows.shape[0] <= _FEW or is_reference_blas():

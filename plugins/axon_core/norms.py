@@ -64,7 +64,7 @@ class RMSNorm(nn.Module):
         if self.scale_first and weight is not None:
             return _rms_norm((x * weight).astype(x.dtype), None, self.eps, self.num_groups).astype(x.dtype)
         if self.center:
-            return mx.fast.layer_norm(x, weight, None, self.eps).astype(x.dtype)
+            return layer_norm(x, weight, None, self.eps).astype(x.dtype)
         return _grouped(self, x, weight).astype(x.dtype)
 
 
@@ -123,6 +123,8 @@ def _on_one_device(num_groups: int, shard: Shard) -> tuple[int, Shard | None]:
 
 def _grouped(norm: RMSNorm | GatedRMSNorm, x: mx.array, weight: mx.array | None) -> mx.array:
     """The norm of groups, whether they lie on one device or on several."""
+    if norm.num_groups == 1 and norm._spread is None:
+        return rms_norm(x, weight, norm.eps)
     if norm._spread is not None:
         return spread_group_norm(x, weight, norm.eps, norm.num_groups, norm._spread)
     return _rms_norm(x, weight, norm.eps, norm.num_groups)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 import mlx.core as mx
@@ -56,6 +57,7 @@ def is_native(mode: str = "", bits: int = 0, group_size: int = 0) -> bool:
     return _is_known(mode, bits, group_size) and native() is not None
 
 
+@cache
 def _is_known(mode: str, bits: int, group_size: int) -> bool:
     """Whether kernels are there for a packing; without a mode, for a matrix that is not quantised."""
     if mode == "affine":
