@@ -61,7 +61,8 @@ class TextBatches:
 
     In every epoch documents stand one after the other in a new order, each followed by the end token, and are cut into
     sequences of `length` targets, which are dealt out in another order. Each token is a target once in an epoch and is
-    predicted from those before it in its sequence. Only the last sequence of an epoch has padding, which is no target.
+    predicted from those before it in its sequence. Before its first target stands the token before it, or, where the
+    tokenizer begins texts with one, that one. Only the last sequence of an epoch has padding, which is no target.
 
     Args:
         prepared: The tokens.
@@ -106,7 +107,7 @@ class TextBatches:
         targets = targets or max(_FEWEST, min(_MOST, _STEPS * self.tokens_of_step))
         sequences = min(-(-len(stream) // self.length), max(1, targets // self.length))
         for first in range(0, sequences, self.batch):
-            rows = [_window(stream, index, self.length) for index in range(first, min(first + self.batch, sequences))]
+            rows = [self._window(stream, index) for index in range(first, min(first + self.batch, sequences))]
             yield _batch(rows + [np.zeros(0, np.int64)] * (self.batch - len(rows)), self.length)
 
     def _numbers(self, step: int) -> range:
@@ -114,7 +115,7 @@ class TextBatches:
 
     def _row(self, epoch: int, index: int) -> npt.NDArray[np.int64]:
         stream, order = self._epoch(epoch)
-        return _window(stream, int(order[index]), self.length)
+        return self._window(stream, int(order[index]))
 
     def _make_epoch(self, epoch: int) -> tuple[_Stream, npt.NDArray[np.int64]]:
         random = np.random.default_rng([self.seed, epoch])
@@ -122,11 +123,14 @@ class TextBatches:
         stream = _Stream(self.prepared.tokens, pieces, self.prepared.maker.end)
         return stream, random.permutation(self.sequences)
 
-
-def _window(stream: _Stream, index: int, length: int) -> npt.NDArray[np.int64]:
-    """Up to `length + 1` tokens: the one before the sequence, and its targets."""
-    start = index * length
-    return stream.cut(start - 1, min(start + length, len(stream)))
+    def _window(self, stream: _Stream, index: int) -> npt.NDArray[np.int64]:
+        """Up to `length + 1` tokens: one that is no target, and the targets of a sequence."""
+        start = index * self.length
+        row = stream.cut(start - 1, min(start + self.length, len(stream)))
+        begin = self.prepared.maker.begin
+        if begin and tuple(row[1 : len(begin) + 1]) != begin:  # a model that knows no text without it is at a loss
+            row[0] = begin[-1]
+        return row
 
 
 def _batch(rows: list[npt.NDArray[np.int64]], length: int) -> Batch:

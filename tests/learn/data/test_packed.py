@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,25 @@ def test_texts_begin_as_the_tokenizer_has_them(tmp_path: Path) -> None:
     assert data.maker.begin == (BEGIN,)
     assert data.tokens.tolist() == [BEGIN, *b"ab", BEGIN, *b"c"]
     assert data.maker.decode([BEGIN, *b"ab"]) == "ab"
+
+
+def test_sequences_begin_as_texts_do(lines: Path, tmp_path: Path) -> None:
+    """Those that begin within a document too; nothing else is other than without."""
+    folder = beginning_tokenizer(tmp_path / "tokenizer")
+    data = prepared(lines, tokenizer=folder, cache=tmp_path)
+    bare = replace(data, maker=replace(data.maker, begin=()))
+    batches, without = (TextBatches(each, batch=1, length=10) for each in (data, bare))
+    found = [*map(batches.at, range(batches.sequences)), *batches.held_out()]
+    plain = [*map(without.at, range(without.sequences)), *without.held_out()]
+    begun = 0
+    for batch, other in zip(found, plain, strict=True):
+        (tokens,), (targets,) = np.array(batch.tokens), np.array(batch.targets)
+        assert np.array(batch.targets).tolist() == np.array(other.targets).tolist()
+        assert tokens[1:].tolist() == np.array(other.tokens)[0, 1:].tolist()
+        begins = targets[0] == BEGIN  # a document begins here, after the end of another
+        assert tokens[0] == (data.maker.end if begins else BEGIN)
+        begun += begins
+    assert 0 < begun < len(found) / 2
 
 
 @pytest.mark.parametrize(
