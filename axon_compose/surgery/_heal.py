@@ -22,7 +22,7 @@ from axon_compose.learn.run import Outcome, Run
 from axon_compose.learn.trainer import Trainer
 from axon_compose.surgery._changed import changed_components, edited_from, size_of_learners
 from axon_compose.surgery._comparing import load_pair, names_of
-from axon_compose.surgery._healing import Healed, Monitor, measured_of
+from axon_compose.surgery._healing import NEAR, Healed, Monitor, measured_of
 from axon_compose.surgery._kept_tokens import of_tokens
 from axon_compose.surgery._matching import LayerMatching, matched_layers
 from axon_compose.surgery.recipe import RECIPE, STEPS, recipe_of
@@ -73,7 +73,8 @@ def heal(
         weight: Of the teacher in the second stage; the rest is the text's.
         temperature: Of its predictions there.
         by_divergence: Make the learning rate of each stage of the recipe's, of how far the edit is from its source, and
-            of the size of the weights (`axon_compose.surgery.recipe.recipe_of`); else it is the recipe's in both.
+            of the size of the weights (`axon_compose.surgery.recipe.recipe_of`), and refuse a model that is within a
+            thousandth of a nat of its source; else it is the recipe's in both.
         cadence: How often there is an evaluation with its receipt, a sample, a checkpoint, in each stage.
         measured: About how many tokens of held-out text each evaluation reads, with both models, in whole sequences;
             2,048 unless given, but no more than a quarter of the tokens that are learned from, where the budget says
@@ -128,6 +129,7 @@ def heal(
     told = warn or (lambda warning: None)
     for warning in monitor.unreached:
         told(warning)
+    _require_distance(monitor, asked=not by_divergence or weight < 1)
     stages = list(_stages(monitor, changed, recipe, budget, first, weight, temperature))
     if resume:
         began = state_options(out).get("stage")
@@ -153,6 +155,15 @@ def heal(
     for warning in found.warnings[len(monitor.unreached) :]:
         told(warning)
     return found
+
+
+def _require_distance(monitor: Monitor, asked: bool) -> None:
+    """AX953 where a model predicts what its source does and nobody asks for more: short steps would do it harm."""
+    found = monitor.before.divergence
+    if found < NEAR and not asked and not monitor.unreached:
+        message = f"the divergence from the source is {found:.2g} nats a token, and below {NEAR:g} learning does harm"
+        hint = "keep the model as it was edited; `--learning-rate` lets it learn all the same"
+        raise CheckpointError("AX953", message, hint)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from axon_compose.surgery._reach import other_reach, unreached
 from axon_compose.surgery._receipt import receipt
 from axon_compose.surgery._records import Receipt, finite
 
-__all__ = ["LAYERS_FILE", "RECEIPTS_FILE", "Healed", "Monitor", "measured_of"]
+__all__ = ["LAYERS_FILE", "NEAR", "RECEIPTS_FILE", "Healed", "Monitor", "measured_of"]
 
 #: What the folder holds beside what `train` writes: the record of the first stage, and the receipts.
 LAYERS_FILE: Final = "metrics-layers.jsonl"
@@ -35,6 +35,8 @@ _MEASURED: Final = 2048
 _PART: Final = 1 / 4
 #: Nats a token between a model and itself, which computes in training as no model does that only predicts.
 _ROUNDINGS: Final = 1e-6
+#: Nats a token below which there is nothing to heal: weights that were only rounded to bfloat16 make a tenth of it.
+NEAR: Final = 1e-3
 
 
 @dataclass(frozen=True)

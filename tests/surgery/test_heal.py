@@ -139,7 +139,10 @@ def test_a_layer_that_is_the_teachers_own_has_no_loss_and_stays(
     loss, slopes = mx.value_and_grad(lost)(same.trainable_parameters())
     assert float(loss) == 0
     assert all(not slope.any() for _, slope in tree_flatten(slopes))
-    found = go(folders, text, tmp_path / "out", "source", steps=4, learn=["layers.0.attn"], recipe=SLOW)
+    recipe = replace(SLOW, learning_rate=3e-7)
+    found = go(
+        folders, text, tmp_path / "out", "source", steps=4, learn=["layers.0.attn"], recipe=recipe, by_divergence=False
+    )
     assert found.before.exact
     assert found.after.divergence < 1e-6
 
@@ -232,6 +235,25 @@ def test_dropped_layers_leave_nothing_to_heal_unless_something_is_named(
     assert json.loads((tmp_path / "out" / "config.json").read_text())["axon_compose"]["edit"]["origins"] == [0, 2]
 
 
+def test_a_model_that_predicts_as_its_source_is_left_as_it_is(
+    folders: dict[str, Path], text: Path, tmp_path: Path
+) -> None:
+    """Nearer than a thousandth of a nat; who names a learning rate, or wants it to learn the text, has said so."""
+    near = axon_compose.load_model(folders["source"])
+    near.layers[0].attn.update(tree_map(lambda w: 1.001 * w, near.layers[0].attn.parameters()))
+    axon_compose.save(near, tmp_path / "near", tokenizer="bytes")
+    folders = folders | {"near": tmp_path / "near"}
+    options: dict[str, Any] = {"steps": 2, "learn": ["layers.0.attn"], "recipe": SLOW}
+    with pytest.raises(CheckpointError, match="learning does harm") as caught:
+        go(folders, text, tmp_path / "out", "near", **options)
+    assert caught.value.code == "AX953"
+    assert not (tmp_path / "out").exists()
+    for more in ({"by_divergence": False}, {"weight": 0.5}):
+        found = go(folders, text, tmp_path / "out", "near", force=True, **options | more)
+        assert found.outcome is not None
+        assert 0 < found.before.divergence < 1e-3
+
+
 @pytest.mark.parametrize("changed", [["layers.2.swa"], []], ids=["noted", "without a record"])
 def test_sequences_within_the_windows_are_warned_of(
     changed: list[str], folders: dict[str, Path], text: Path, tmp_path: Path
@@ -247,8 +269,9 @@ def test_sequences_within_the_windows_are_warned_of(
     told: list[Any] = []
     for length, codes in ((8, ["AX957"]), (9, [])):
         told.clear()
-        recipe = replace(SLOW, length=length, learning_rate=1e-6)
-        found = go(folders, text, tmp_path / "out", "wider", 2, recipe=recipe, force=True, warn=told.append)
+        recipe = replace(SLOW, length=length, learning_rate=1e-9)
+        more: dict[str, Any] = {"force": True, "warn": told.append, "by_divergence": length == 8}
+        found = go(folders, text, tmp_path / "out", "wider", 2, recipe=recipe, **more)
         assert [warning.code for warning in told] == codes
         assert found.warnings == tuple(told)
         assert [stage for stage, _, _ in found.curve[1:]] == ["logits", "logits"]  # no layer finds what windows hide
