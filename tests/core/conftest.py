@@ -47,3 +47,9 @@ def native(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """It, as what components find."""
     monkeypatch.setattr(_native, "_installed", lambda: module)
     return module
+
+
+@pytest.fixture
+def pure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Components find no axon-native, whatever the suite runs with: what is tested is said of the form in MLX alone."""
+    monkeypatch.setattr(_native, "_installed", lambda: None)

@@ -159,6 +159,7 @@ def test_the_record_states_what_is_built(example):
     KimiDeltaAttentionOptions.model_validate(shrunk(SPEC, example))
 
 
+@pytest.mark.usefixtures("pure")
 @pytest.mark.parametrize(("heads", "width", "tokens"), [(4, 64, 256), (2, 128, 256), (16, 128, 256)])
 def test_what_the_backward_pass_computes_again_is_declared(heads, width, tokens):
     rng = np.random.default_rng(0)

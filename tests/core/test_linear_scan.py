@@ -11,6 +11,8 @@ from mlx_lm.models.recurrent_gemma import rnn_scan
 
 from axon_core.linear_scan import linear_scan
 
+pytestmark = pytest.mark.usefixtures("pure")  # kernels add one token after the other: test_native.py
+
 NAMES = ("x", "log_a", "state")
 CHANNELS = 5
 
