@@ -53,6 +53,18 @@ def test_every_length_around_the_edges_of_chunks(kind, length):
     check(kind, draw(kind, length=length))
 
 
+@pytest.mark.parametrize("kind", NATIVE)
+def test_what_memory_held_before_changes_nothing(kind):
+    """States are laid out in whole vectors, and what is beyond their widths is multiplied by zero."""
+    values = draw(kind, length=20)
+    arriving_here = arriving(kind, values)
+    expected = gradients(kind, values, *arriving_here)
+    for size in range(100, 6000, 50):
+        mx.eval(mx.full((size,), float("nan")))
+        for name, gradient in gradients(kind, values, *arriving_here).items():
+            assert np.array_equal(gradient, expected[name]), name
+
+
 @pytest.mark.parametrize(("channels", "states"), [(1, 1), (16, 4), (17, 3), (200, 16), (5, 33)])
 def test_the_selective_scan_of_any_width(channels, states):
     check("scan", draw("scan", batch=3, length=40, channels=channels, states=states))

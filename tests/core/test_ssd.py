@@ -10,6 +10,8 @@ import pytest
 
 from axon_core.ssd import ssd_scan
 
+pytestmark = pytest.mark.usefixtures("pure")  # kernels add one token after the other: test_native.py
+
 NAMES = ("x", "dt", "A", "B", "C", "D", "state")
 HEADS, WIDTH, GROUPS, STATES = 4, 3, 2, 5
 

@@ -155,6 +155,7 @@ class Head {
     const float *const dy = in[in.size() - 2].data, *const dlast = in.back().data;
     float* const dv = to[&kind_.v - &in[0]];
     const size_t corner = head * height_ * width_;
+    std::fill_n(G(), rows_ * room_, 0.0f);  // beyond the last row and column too, for NaN * 0 is NaN
     copy(G(), room_, dlast + corner, width_, height_, width_);
     checkpoint(head, corner);
     for (size_t end = tokens_; end > 0;) {
