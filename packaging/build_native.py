@@ -4,9 +4,9 @@
     python packaging/build_native.py --required   # ends with 1 then, and builds again what could not be built before
 
 A wheel is kept in `.cache/native` for each state of its sources, MLX, nanobind, Python and processor, and of `CXX`,
-`CXXFLAGS` and `CMAKE_ARGS`. Building takes about a minute of processor time, and the packages of the extra `native`,
-which pip fetches. What takes longer than a quarter of an hour is ended; nothing that was started goes on after this
-script, unless it is killed by SIGKILL.
+`CXXFLAGS`, `CMAKE_ARGS` and `CMAKE_TOOLCHAIN_FILE`. Building takes about a minute of processor time, and the packages
+of the extra `native`, which pip fetches. What takes longer than a quarter of an hour is ended; nothing that was started
+goes on after this script, unless it is killed by SIGKILL.
 """
 
 from __future__ import annotations

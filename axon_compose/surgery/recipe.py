@@ -36,7 +36,6 @@ def recipe_of(recipe: Recipe, stage: str, divergence: float, size: float = _SIZE
         size: The root mean square of the matrices that learn; 0 where all are zero, which is no size.
     """
     known = 1.0 if isnan(divergence) else min(max(divergence, _LEAST), 1.0)
-    factor = (
-        (_ALONE if stage == "layers" else 1.0) * sqrt(known) * (size if size > 0 and isfinite(size) else _SIZE) / _SIZE
-    )
+    relative = size / _SIZE if size > 0 and isfinite(size) else 1.0
+    factor = (_ALONE if stage == "layers" else 1.0) * sqrt(known) * relative
     return replace(recipe, learning_rate=float(f"{recipe.learning_rate * factor:.2g}"))

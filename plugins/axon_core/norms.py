@@ -123,8 +123,6 @@ def _on_one_device(num_groups: int, shard: Shard) -> tuple[int, Shard | None]:
 
 def _grouped(norm: RMSNorm | GatedRMSNorm, x: mx.array, weight: mx.array | None) -> mx.array:
     """The norm of groups, whether they lie on one device or on several."""
-    if norm.num_groups == 1 and norm._spread is None:
-        return rms_norm(x, weight, norm.eps)
     if norm._spread is not None:
         return spread_group_norm(x, weight, norm.eps, norm.num_groups, norm._spread)
     return _rms_norm(x, weight, norm.eps, norm.num_groups)

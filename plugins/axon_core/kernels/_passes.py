@@ -36,8 +36,10 @@ def native_layer_norm(x: mx.array, weight: mx.array, bias: mx.array | None, eps:
 
 def native_gated(activation: str, gate: mx.array, x: mx.array) -> mx.array | None:
     """`act(gate) * x` of equal shapes; None as above, and for other activations."""
-    module = _module(gate) if activation in _GATES and gate.shape == x.shape and gate.dtype == x.dtype else None
-    return None if module is None else module.gated(gate, x, activation)
+    module = _module(gate)
+    if module is None or activation not in _GATES or gate.shape != x.shape or gate.dtype != x.dtype:
+        return None
+    return module.gated(gate, x, activation)
 
 
 def native_rotation(
