@@ -11,7 +11,7 @@ from axon_compose.machine.blas import is_reference_blas
 from axon_core.alike import Alike, not_offered
 from axon_core.cpu import fast
 from axon_core.float32_products import Packing, half_product, is_half, quantized_product
-from axon_core.kernels import Stored, native_product
+from axon_core.kernels import Stored, is_native, native_product
 
 __all__ = ["Embedding", "Linear", "QuantizedEmbedding", "QuantizedLinear", "product", "transposed_factor"]
 
@@ -49,9 +49,9 @@ def transposed_factor(matrices: mx.array) -> mx.array:
 
 def _of_few(x: mx.array, weight: mx.array) -> mx.array | None:
     """The product of a few rows of float32 where a kernel is there for it."""
-    if x.size > _FEW * x.shape[-1] or not x.dtype == weight.dtype == mx.float32 or is_reference_blas():
+    if not is_native() or x.size > _FEW * x.shape[-1] or not x.dtype == weight.dtype == mx.float32:
         return None
-    return native_product(x, weight)
+    return None if is_reference_blas() else native_product(x, weight)
 
 
 def _slow(a: mx.array, b: mx.array) -> bool:
