@@ -1,17 +1,16 @@
 """The sections of an architecture file as pydantic models: shape and spelling, no knowledge of any layer."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from axon_compose.language.document._gguf import Gguf
-from axon_compose.language.document._huggingface import HuggingFace
 from axon_compose.language.document._models import MODEL_NAME, Count, Name, Number, OrFormula, Section
 from axon_compose.language.document.formula import is_formula
 
 __all__ = [
+    "CHECKPOINTS",
     "Block",
     "BranchItem",
     "Component",
@@ -25,6 +24,9 @@ __all__ = [
     "Stack",
     "StackItem",
 ]
+
+#: Sections that few files have, of `CheckpointEnvelope`: their models are as many as all others.
+CHECKPOINTS: Final = ("huggingface", "gguf")
 
 NormPlace = Literal["pre", "post", "sandwich", "none"]
 
@@ -231,7 +233,7 @@ def _no_truth_value(value: Any) -> Any:
 
 
 class Envelope(Section):
-    """An architecture file, version 1."""
+    """An architecture file, version 1; a `CheckpointEnvelope` if it has one of the sections on checkpoints."""
 
     version: Annotated[Literal[1], BeforeValidator(_no_truth_value)] = Field(description="Version of the language.")
     name: str = Field(
@@ -258,5 +260,3 @@ class Envelope(Section):
     )
     final_norm: Component = Field(default=Component(), description="The norm before the head: `none`, or a norm.")
     head: Component = Field(default=Component(), description="Vectors to logits.")
-    huggingface: HuggingFace | None = Field(default=None, description="Checkpoints that the file reads, and how.")
-    gguf: Gguf | None = Field(default=None, description="GGUF files that the file reads, and how.")
