@@ -216,7 +216,9 @@ def test_validating_imports_little_that_others_need() -> None:
         "shutil",
         "difflib",
         "axon_compose.report._show",
+        "traceback",
         *(f"axon_compose.language.document.{part}" for part in ("_checkpoints", "_huggingface", "_patterns")),
+        *(f"axon_compose.language.document.formula.{part}" for part in ("_formula", "_tokens", "_tree", "_evaluate")),
     )
     check = (
         "import sys; from axon_compose.cli import main; assert main(['validate', 'hybrid-demo']) == 0\n"
