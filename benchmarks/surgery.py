@@ -7,7 +7,7 @@
     python benchmarks/surgery.py                             # the table, as Markdown
     python benchmarks/surgery.py --edits surgery-gemma3 …    # the same with those edits; `surgery` unless given
 
-Every figure is of the first tokens of the texts that Python carries, in float32.
+Every figure is of the first tokens of the texts that Python carries, in float32; samples are of models as loaded.
 """
 
 from __future__ import annotations
