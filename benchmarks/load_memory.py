@@ -98,7 +98,7 @@ def load(folder: Path, loader: str) -> None:
         model = mlx_lm.utils.load_model(folder)[0]
     else:
         checkpoint = read_checkpoint(folder)
-        section = architecture.document.envelope.huggingface
+        section = architecture.document.huggingface
         assert section is not None
         plan = architecture.plan()
         load_plan = plan_load(plan, section, architecture.document.dims, checkpoint.tensors, checkpoint.layout)

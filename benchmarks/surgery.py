@@ -3,11 +3,11 @@
     python benchmarks/surgery.py smollm2.gguf                # every edit that is not there yet: plan, memory, receipt
     python benchmarks/surgery.py smollm2.gguf 1 --heal 8192  # heal this one with so many tokens
     python benchmarks/surgery.py smollm2.gguf 1 --heal 8192 --rate 1e-4   # with this learning rate in both stages
-    python benchmarks/surgery.py --rank smollm2.gguf         # which layers can lose full attention
+    python benchmarks/surgery.py smollm2.gguf --rank 'attn -> window:256'  # which layers can lose full attention
     python benchmarks/surgery.py                             # the table, as Markdown
     python benchmarks/surgery.py --edits surgery-gemma3 …    # the same with those edits; `surgery` unless given
 
-Every figure is of the first tokens of the texts that Python carries, in float32.
+Every figure is of the first tokens of the texts that Python carries, in float32; samples are of models as loaded.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ HERE: Final = Path(__file__).resolve().parent
 SEQUENCES, LENGTH = 1, 512
 #: Tokens of held-out text that healing is measured on.
 MEASURED: Final = 2048
-CHANGE: Final = "attn -> window:256"
 #: What the models go on with: nothing of the texts that healing learns from, and something of them.
 PROMPTS: Final = ("The capital of France is", "In Python, a list is")
 WRITTEN: Final = 24
@@ -79,7 +78,8 @@ def timed(*arguments: str) -> tuple[float, int]:
 
 
 def measure(kept: Kept, name: str, model: Path, tokens: int, first: float, rate: float | None, place: Path) -> None:
-    """One edit: its plan, its folder and its receipt where they are not known, and what healing does."""
+    """One edit: its plan, its folder and its receipt where they are not known, and what healing does if it does."""
+    from axon_compose.diagnostics import CheckpointError
     from axon_compose.surgery import receipt_of
 
     file, folder = place / "edit.yaml", place / "edited"
@@ -94,10 +94,16 @@ def measure(kept: Kept, name: str, model: Path, tokens: int, first: float, rate:
         found = receipt_of(model, folder, sequences=SEQUENCES, length=LENGTH)
         kept.keep(name, receipt_seconds=time.process_time() - began, receipt=found.to_dict())
     if tokens:
-        kept.keep(name, healing=healed(folder, model, place / "healed", kept.edits[name], tokens, first, rate))
-        texts = {"source": written_by(model), "edited": written_by(folder)}
-        texts["healed"] = written_by(place / "healed")
-        kept.keep(name, samples=texts)
+        places = {"source": model, "edited": folder, "healed": place / "healed"}
+        try:
+            learned = healed(folder, model, places["healed"], kept.edits[name], tokens, first, rate)
+            kept.keep(name, healing=learned, nothing_to_heal=None)
+        except CheckpointError as error:
+            if error.code != "AX953":
+                raise
+            kept.keep(name, healing=None, nothing_to_heal=str(error).splitlines()[0])
+            del places["healed"]
+        kept.keep(name, samples={state: written_by(each) for state, each in places.items()})
 
 
 class Clock:
@@ -186,15 +192,16 @@ def written_by(place: Path) -> list[str]:
     return [maker.decode(sample(model, each.tolist(), WRITTEN, temperature=0, end=maker.end)) for each in prompts]
 
 
-def ranked(kept: Kept, model: Path) -> None:
-    """Which layers can lose full attention at the least harm."""
+def ranked(kept: Kept, model: Path, change: str) -> None:
+    """Which layers can be changed so at the least harm."""
+    from axon_compose.machine.memory import peak
     from axon_compose.surgery import rank
 
     began = time.process_time()
-    found = rank(model, CHANGE, sequences=SEQUENCES, length=LENGTH)
+    found = rank(model, change, sequences=SEQUENCES, length=LENGTH)
     data = found.to_dict()
     data["edit"]["source"] = model.name
-    kept.keep("ranking", **data, seconds=time.process_time() - began)
+    kept.keep(change, ranking=data, seconds=time.process_time() - began, peak_bytes=peak())
 
 
 def table(kept: Kept) -> str:
@@ -208,9 +215,10 @@ def table(kept: Kept) -> str:
                 f"{receipt['perplexity']:.1f} |"
             )
     rows += ["", *healings(kept), "", *samples(kept)]
-    if ranking := kept.found.get("ranking"):
-        order = ", ".join(f"{each['index']} ({each['divergence']:.2g})" for each in ranking["layers"])
-        rows += ["", f"`{ranking['change']}`, layers by harm: {order}."]
+    for change, found in kept.found.items():
+        if ranking := found.get("ranking"):
+            order = ", ".join(f"{each['index']} ({each['divergence']:.2g})" for each in ranking["layers"])
+            rows += ["", f"`{change}`, layers by harm: {order}."]
     return "\n".join(rows)
 
 
@@ -234,7 +242,7 @@ def samples(kept: Kept) -> Iterator[str]:
     for number, prompt in enumerate(PROMPTS):
         shown = {"source": next(iter(written.values()))["source"][number]} if written else {}
         for name, texts in written.items():
-            shown |= {f"{name}, {state}": texts[state][number] for state in ("edited", "healed")}
+            shown |= {f"{name}, {state}": text[number] for state, text in texts.items() if state != "source"}
         yield prompt
         for name, text in shown.items():
             yield f"  {name:{max(map(len, shown))}}  {json.dumps(text, ensure_ascii=False)}"
@@ -248,7 +256,7 @@ def main() -> None:
     parser.add_argument("--heal", type=int, default=0, metavar="TOKENS")
     parser.add_argument("--first", type=float, default=0.5, metavar="X", help="part of them for layers by themselves")
     parser.add_argument("--rate", type=float, metavar="X", help="learning rate of both stages")
-    parser.add_argument("--rank", action="store_true")
+    parser.add_argument("--rank", metavar="CHANGE", help="of a component, tried in each layer alone")
     parser.add_argument("--edits", default="surgery", metavar="NAME", help="of a file beside this one")
     arguments = parser.parse_args()
     kept = Kept(arguments.edits)
@@ -257,7 +265,7 @@ def main() -> None:
         return
     model = arguments.model.resolve()
     if arguments.rank:
-        ranked(kept, model)
+        ranked(kept, model, arguments.rank)
         return
     for number, name in enumerate(kept.edits):
         if number in arguments.numbers or (not arguments.numbers and "receipt" not in kept.found.get(name, {})):

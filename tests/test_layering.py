@@ -210,13 +210,36 @@ def test_validating_counts_nothing() -> None:
 
 def test_validating_imports_little_that_others_need() -> None:
     """Each of these is several hundredths of `validate`, and nothing that it does."""
-    others = ("importlib.metadata", "email", "shutil", "difflib", "axon_compose.report._show")
+    others = (
+        "importlib.metadata",
+        "email",
+        "shutil",
+        "difflib",
+        "axon_compose.report._show",
+        "traceback",
+        "axon_core.specs.per_layer",
+        *(f"axon_compose.language.document.{part}" for part in ("_checkpoints", "_huggingface", "_patterns")),
+        *(f"axon_compose.language.document.formula.{part}" for part in ("_formula", "_tokens", "_tree", "_evaluate")),
+    )
     check = (
         "import sys; from axon_compose.cli import main; assert main(['validate', 'hybrid-demo']) == 0\n"
         f"print([m for m in {others!r} if m in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+def test_validating_builds_the_models_of_what_the_file_has() -> None:
+    """A validator takes longer than all that it validates: defaults, and copies of what is valid, are made without."""
+    check = (
+        "import sys; from axon_compose.cli import main; assert main(['validate', 'hybrid-demo']) == 0\n"
+        "from pydantic import BaseModel\n"
+        "def models(base):\n    for each in base.__subclasses__():\n        yield from (each, *models(each))\n"
+        "print(*(m.__name__ for m in models(BaseModel) if m.__pydantic_complete__ and m.model_fields), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    options = "LMHead RMSNorm SSM SharedExpertMoE SlidingWindowAttention TokenEmbedding"
+    assert sorted(done.stderr.split()) == ["Envelope", *(f"{name}Options" for name in options.split())]
 
 
 def test_commands_look_for_no_plugins_of_pydantic(tmp_path: Path) -> None:
@@ -250,6 +273,16 @@ def test_annotations_of_models_are_no_strings() -> None:
         if models and "from __future__ import annotations" in path.read_text():
             found[path.name] = models
     assert found == {"_pydantic.py": {"BaseModel"}}  # the base of others, without fields
+
+
+def test_no_default_of_a_model_is_made_by_a_type_of_c() -> None:
+    """Pydantic would ask `inspect` for its signature, which is a text, and be a fiftieth of `validate` slower."""
+    folders = (PACKAGE / "language", PACKAGE.parent / "plugins" / "axon_core" / "specs")
+    for path in (path for folder in folders for path in folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Field":
+                factories = {ast.unparse(word.value) for word in node.keywords if word.arg == "default_factory"}
+                assert not factories & {"dict", "list", "set", "tuple"}, f"{path}:{node.lineno}"
 
 
 @pytest.mark.parametrize("command", [["--help"], ["--version"], ["build", "--help"]], ids=" ".join)

@@ -80,7 +80,7 @@ def _untied(compiled: Compiled, config: Config, own: OwnHead, problems: Problems
     transformers 5.24 decides so too (`PreTrainedModel.tie_weights`): two different matrices are not tied, whatever
     config.json says.
     """
-    section = compiled.document.envelope.huggingface
+    section = compiled.document.huggingface
     tied = compiled.document.envelope.head.options.get("tied")
     assert section is not None  # it has the rules that found the head
     for dim in cached_parse(tied).names if is_formula(tied) else ():

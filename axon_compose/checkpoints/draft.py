@@ -87,7 +87,7 @@ def _values(likeness: Likeness, config: Config) -> Iterator[tuple[str, Any]]:
     """Dims of the base with the checkpoint's values, where these are not what the base has."""
     assert likeness.compiled is not None
     document = likeness.compiled.document
-    section = document.envelope.huggingface
+    section = document.huggingface
     assert section is not None  # a family has it
     base = compile_source(likeness.family.path).document.envelope.dims
     for name, value in document.dims.items():

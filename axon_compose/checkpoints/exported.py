@@ -57,7 +57,7 @@ class Exported:
         self.source: Mapping[str, Any] | None = described.get("source")
         self.architecture: Compiled = compile_source(described["architecture"])
         self.plan = self.architecture.plan()
-        section = self.architecture.document.envelope.huggingface
+        section = self.architecture.document.huggingface
         if section is None or not section.weights:
             raise CheckpointError(
                 "AX557",
@@ -153,7 +153,7 @@ class Exported:
             registry=registry,
             problems=problems,
         )
-        self.stock = stock.document.envelope.huggingface or self.section, stock.document.dims
+        self.stock = stock.document.huggingface or self.section, stock.document.dims
         return stock
 
     def _settled(self, config: dict[str, Any], tensors: frozenset[str]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def tools(compiled: Compiled, *, model_file: bool = True) -> str:
 
 def _stock(compiled: Compiled) -> str | None:
     """The model type under which mlx-lm may run it, if it has such a model; `export` finds out."""
-    section = compiled.document.envelope.huggingface
+    section = compiled.document.huggingface
     if section is None or not section.weights or not section.model_types:
         return None
     from axon_compose.checkpoints.huggingface import exported_as, model_type_of  # needed for files of families alone

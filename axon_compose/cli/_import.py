@@ -94,6 +94,6 @@ def _of_gguf(architecture: Architecture, path: str) -> dict[str, Any]:
     from axon_compose.checkpoints.gguf._metadata import Metadata
     from axon_compose.checkpoints.gguf._overlay import keys_used
 
-    metadata, section = Metadata(read_gguf(Path(path))), architecture.document.envelope.gguf
+    metadata, section = Metadata(read_gguf(Path(path))), architecture.document.gguf
     used = keys_used(section, architecture.document.dims, metadata) if section else []
     return {"family": architecture.name, "gguf_architecture": metadata.file.architecture, "fields": used}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from axon_compose.architecture import Architecture, load
 from axon_compose.checkpoints.places import is_model_folder
+from axon_compose.cli._imports import kept
 from axon_compose.language.source import MAX_BYTES
 from axon_compose.plan import Text
 
@@ -25,7 +26,8 @@ def load_file(file: str, arguments: argparse.Namespace) -> Architecture:
         OSError: If it cannot be read.
     """
     source = _streamed(file) if file == "-" or _is_descriptor(file) else file
-    return load(source, checkpoint=getattr(arguments, "weights", None), settings=arguments.settings)
+    with kept():
+        return load(source, checkpoint=getattr(arguments, "weights", None), settings=arguments.settings)
 
 
 def _streamed(file: str) -> Text:

@@ -87,7 +87,7 @@ class LayerPlanner:
     def _members(self, item: BranchItem, path: Path) -> Iterator[tuple[str, Item, Path]]:
         """Names of components, how they are written, and where; one that stands alone has only its name and `as`."""
         if item.use is not None:
-            written = [(Item.model_validate({"use": item.use, "as": item.keep}), path)]
+            written = [(Item.model_construct(use=item.use, keep=item.keep), path)]
         else:
             written = [(member, (*path, "parallel", number)) for number, member in enumerate(item.parallel or ())]
         for member, place in written:

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Final, TextIO
@@ -208,7 +207,9 @@ def place_of(error: BaseException) -> tuple[str, str]:
     The innermost frame of the first package that is neither ours nor in between: a plugin's call into mlx is its own.
     """
     package, place = "", ""
-    for frame, line in traceback.walk_tb(error.__traceback__):
+    trace = error.__traceback__
+    while trace is not None:
+        frame, line, trace = trace.tb_frame, trace.tb_lineno, trace.tb_next
         here = str(frame.f_globals.get("__name__", "")).partition(".")[0]
         if not package and here not in _MACHINERY and not frame.f_code.co_filename.startswith("<frozen"):
             package = here
@@ -220,7 +221,9 @@ def place_of(error: BaseException) -> tuple[str, str]:
 def debug_traceback(error: BaseException) -> None:
     """Print the traceback of a plugin's exception to standard error, if `AXON_COMPOSE_PLUGIN_DEBUG` asks for it."""
     if os.environ.get(_DEBUG, "0") not in ("", "0"):
-        traceback.print_exception(error, file=sys.stderr)
+        from traceback import print_exception  # few ask for it, and every command would wait for it
+
+        print_exception(error, file=sys.stderr)
 
 
 def _working_directory() -> str | None:

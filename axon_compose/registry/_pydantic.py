@@ -20,7 +20,10 @@ __all__ = ["OpenSchema", "Options", "check_model", "definition_fault", "field_na
 
 
 class Options(BaseModel):
-    """Base of option models: no conversions, no unknown names, no infinities, read-only."""
+    """Base of option models: no conversions, no unknown names, no infinities, read-only.
+
+    A default that is a model itself is made by `model_construct`, which builds no validator that nobody needs.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 

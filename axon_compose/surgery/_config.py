@@ -40,8 +40,7 @@ def edited_config(source: Compiled, origins: Sequence[int | None]) -> Config | N
 
 def _number_field(source: Compiled) -> str:
     """The field with the number of layers."""
-    envelope = source.document.envelope
-    generated, section = envelope.stack.generated, envelope.huggingface
+    generated, section = source.document.envelope.stack.generated, source.document.huggingface
     if generated is not None and section is not None and is_formula(generated.layers):
         names = cached_parse(str(generated.layers)).names
         if len(names) == 1:

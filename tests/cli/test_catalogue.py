@@ -62,7 +62,7 @@ def test_everything_that_can_be_named_is_listed(capsys: pytest.CaptureFixture[st
     }
     families = {entry["name"]: entry["what"] for entry in result["families"]}
     assert families["llama"] == "llama, mistral, ministral, xverse"
-    assert all(load(name).document.envelope.huggingface for name in ("llama", "gpt2"))
+    assert all(load(name).document.huggingface for name in ("llama", "gpt2"))
     assert all(entry["summary"] for title in result for entry in result[title])
 
 

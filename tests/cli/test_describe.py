@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from axon_compose.architecture import load
 from axon_compose.cli import main
 
 BAD = "version: 1\ndims: {hidden_size: 8, vocab_size: 8}\ncomponents: {m: {type: mpl}}\nblocks: {a: [m]}\nstack: a\n"
@@ -30,6 +33,28 @@ def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
 
 def test_a_good_file(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "validate", "good.yaml") == (0, "good.yaml: ok\n", "")
+
+
+def test_nothing_looks_for_garbage_while_a_file_is_loaded(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it makes stays."""
+    collected: list[str] = []
+
+    def loaded(*arguments: Any, **options: Any) -> Any:
+        gc.callbacks.append(note := lambda phase, _: collected.append(phase))
+        try:
+            return load(*arguments, **options)
+        finally:
+            gc.callbacks.remove(note)
+
+    monkeypatch.setattr("axon_compose.cli._source.load", loaded)
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(10)
+        assert main(["validate", "good.yaml"]) == 0
+    finally:
+        gc.set_threshold(*before)
+    assert not collected
+    assert gc.isenabled()
 
 
 def test_faults_are_the_result_of_validate(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ import refresh
 
 from axon_compose.checkpoints.huggingface import families
 from axon_compose.cli._parser import make_parser
-from axon_compose.language.document import BranchItem, Envelope, Item
+from axon_compose.language.document import BranchItem, CheckpointEnvelope, Item
 from axon_compose.language.document.formula import FUNCTIONS
 from axon_compose.registry import ComponentSpec, Registry
 from tests import processors
@@ -129,7 +129,7 @@ def test_make_readme_writes_the_pages() -> None:
 
 def test_the_language_page_names_every_section_and_function() -> None:
     page = text("docs/language.md")
-    for section in Envelope.model_fields:
+    for section in CheckpointEnvelope.model_fields:
         assert f"| `{section}` |" in page, section
     for model in (BranchItem, Item):
         for name, field in model.model_fields.items():

@@ -130,8 +130,8 @@ def test_two_names_for_one_field(name: str, read: Reader) -> None:
     """Where they differ, the one counts that transformers takes; or it is refused."""
     config = config_of(name)
     found = load(checkpoint=FIXTURES / name).document
-    assert found.envelope.huggingface is not None
-    for dim, fields in found.envelope.huggingface.fields.items():
+    assert found.huggingface is not None
+    for dim, fields in found.huggingface.fields.items():
         value = found.dims[dim]
         names = [field for field in fields if "." not in field] if isinstance(fields, list) else []
         if len(names) < 2 or isinstance(value, list) or (config["model_type"], dim) in _SHAPED:

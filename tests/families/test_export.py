@@ -406,7 +406,7 @@ def test_every_family_gets_a_configuration_that_reads_back(tmp_path: Path) -> No
     """`export` refuses what does not; here with the default sizes of every family, without weights."""
     for family in families(Registry.installed()):
         ours = load(family.name)
-        section, dims = ours.document.envelope.huggingface, ours.document.dims
+        section, dims = ours.document.huggingface, ours.document.dims
         assert section is not None
         (tmp_path / "config.json").write_text(json.dumps(whole_config(section, dims, dims)))
         again = load(checkpoint=tmp_path)

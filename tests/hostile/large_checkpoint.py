@@ -67,7 +67,7 @@ def main(folder: str) -> None:
     tensors = headers()
     begin = time.process_time()
     found = load(checkpoint=folder)
-    section = found.document.envelope.huggingface
+    section = found.document.huggingface
     assert section is not None
     plan = plan_load(found.plan(), section, found.document.dims, tensors, "huggingface")
     to_text(unroll(found.document, found.plan(), Registry.installed()))

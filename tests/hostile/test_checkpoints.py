@@ -143,7 +143,7 @@ def test_any_rules(written: Any, tensors: Any, parameters: Any, layout: Any) -> 
     except ArchitectureError as error:
         assert_told_well(error)
         return
-    section = document.envelope.huggingface
+    section = document.huggingface
     assert section is not None
     headers = {n: TensorHeader(n, shape, dtype, Path("model.safetensors")) for n, (shape, dtype) in tensors.items()}
     code = None

@@ -69,7 +69,7 @@ def gguf_config(path: Path) -> Config:
 
 def _config(compiled: Compiled, metadata: Metadata) -> Config:
     """The config.json that a published checkpoint of this model would have."""
-    section = compiled.document.envelope.huggingface
+    section = compiled.document.huggingface
     fields: dict[str, Any] = {}
     if section is not None and section.model_types:
         fields = whole_config(section, compiled.document.dims, compiled.document.envelope.dims)

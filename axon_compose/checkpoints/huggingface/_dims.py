@@ -130,7 +130,7 @@ class _Overlay:
 
 def fields_used(document: Document, config: Config) -> list[str]:
     """The fields of a configuration that became dims, in the order of the file."""
-    section = document.envelope.huggingface
+    section = document.huggingface
     if section is None:
         return []
     without_effect = section.per_type.get(_type_of(section, config), ModelType()).ignore

@@ -72,13 +72,13 @@ def _dims_behind(change: Change, stock: Compiled) -> list[str]:
 
 
 def _fields_behind(change: Change, stock: Compiled) -> list[str]:
-    section = stock.document.envelope.huggingface
+    section = stock.document.huggingface
     return [field_names(section, name)[0] for name in _dims_behind(change, stock)] if section else []
 
 
 def _is_field(name: str, stock: Compiled) -> bool:
     """Whether a name is a dim that config.json sets, not one that follows from others."""
-    section, dims = stock.document.envelope.huggingface, stock.document.envelope.dims
+    section, dims = stock.document.huggingface, stock.document.envelope.dims
     if section is None or name not in dims or name in section.tensors:
         return False
     return not is_formula(dims[name]) and bool(field_names(section, name))

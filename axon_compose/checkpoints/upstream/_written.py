@@ -16,7 +16,7 @@ __all__ = ["written_faults"]
 
 def written_faults(compiled: Compiled) -> tuple[UpstreamFault, ...]:
     """The faults of a file, with its dims, looked at before those that are known anyway."""
-    section = compiled.document.envelope.huggingface
+    section = compiled.document.huggingface
     dims = compiled.document.dims
     return tuple(_fault(written, dims) for written in (section.faults if section else ()))
 

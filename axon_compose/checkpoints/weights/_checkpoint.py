@@ -45,7 +45,7 @@ def checkpoint_plan(plan: Plan, document: Document, folder: Path, layout: Layout
     if is_gguf(folder):
         return _plan_gguf(plan, document, folder)
     found = read_checkpoint(folder)  # before anything is said of the description: there may be none
-    section = document.envelope.huggingface
+    section = document.huggingface
     if section is None or not section.weights:
         raise CheckpointError(
             "AX557",
@@ -69,7 +69,7 @@ def checkpoint_plan(plan: Plan, document: Document, folder: Path, layout: Layout
 
 def _plan_gguf(plan: Plan, document: Document, path: Path) -> LoadPlan:
     """By the rules of the section `gguf`."""
-    section = document.envelope.gguf
+    section = document.gguf
     if section is None or not section.weights:
         message = f"`{plan.name}` has no rules for the tensors of GGUF files"
         hint = "`gguf.weights` says which tensor is which weight; `axon-compose import FILE.gguf` writes it"

@@ -35,7 +35,7 @@ def own_head(compiled: Compiled, folder: Path) -> OwnHead | None:
         compiled: A file with the sizes of the checkpoint.
         folder: The checkpoint.
     """
-    plan, section = compiled.plan(), compiled.document.envelope.huggingface
+    plan, section = compiled.plan(), compiled.document.huggingface
     shared = _shared(plan)
     if section is None or not shared:
         return None

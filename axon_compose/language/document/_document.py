@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping as MappingABC
 from dataclasses import field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from axon_compose.diagnostics import Position, Span
 from axon_compose.language.document._sections import Envelope
 from axon_compose.language.document.formula import Meter
 from axon_compose.language.source import Mapping, Node, Scalar, Sequence, plain
 from axon_compose.record import record
+
+if TYPE_CHECKING:
+    from axon_compose.language.document._gguf import Gguf
+    from axon_compose.language.document._huggingface import HuggingFace
 
 __all__ = ["Document", "Path", "place", "within"]
 
@@ -74,6 +78,16 @@ class Document:
     node: Mapping
     broken: frozenset[Path] = field(default_factory=frozenset)
     work: Meter = field(default_factory=Meter, compare=False)
+
+    @property
+    def huggingface(self) -> HuggingFace | None:
+        """The section on checkpoints in the format of Hugging Face."""
+        return getattr(self.envelope, "huggingface", None)
+
+    @property
+    def gguf(self) -> Gguf | None:
+        """The section on GGUF files."""
+        return getattr(self.envelope, "gguf", None)
 
     def __repr__(self) -> str:
         envelope = self.envelope

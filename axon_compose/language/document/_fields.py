@@ -17,7 +17,7 @@ _METADATA: Final = ("keys", "tensors")
 
 def check_fields(document: Document, problems: Problems) -> None:
     """Report dims that these sections name and the file does not have, in formulas too."""
-    section, gguf = document.envelope.huggingface, document.envelope.gguf
+    section, gguf = document.huggingface, document.gguf
     known = document.envelope.dims
     if ("dims",) in document.broken:
         return

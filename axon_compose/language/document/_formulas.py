@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from axon_compose.diagnostics import Problems, Span
 from axon_compose.language.document._document import Document, Path, within
-from axon_compose.language.document._lookups import report_lookup
 from axon_compose.language.document._sections import Envelope
-from axon_compose.language.document.formula import FormulaError, is_formula, parse
+from axon_compose.language.document.formula import FormulaError, is_formula
 from axon_compose.language.source import Mapping as MappingNode
 from axon_compose.language.source import Node, Scalar, Sequence, plain
+
+if TYPE_CHECKING:
+    from axon_compose.language.document.formula import Formula
 
 __all__ = [
     "MAX_WORK",
     "Unresolved",
     "allowed_values",
+    "cached_parse",
     "check_formulas",
     "dim_values",
     "formulas_in",
@@ -30,7 +33,17 @@ __all__ = [
 #: Limit on the work of all formulas of a file, in steps: about a second.
 MAX_WORK: Final = 1_500_000
 
-cached_parse = lru_cache(maxsize=4096)(parse)
+
+@lru_cache(maxsize=4096)
+def cached_parse(text: str) -> Formula:
+    """Read a formula, once.
+
+    Raises:
+        FormulaError: It is none.
+    """
+    from axon_compose.language.document.formula import parse  # many files have none
+
+    return parse(text)
 
 
 class Unresolved(Exception):
@@ -98,6 +111,8 @@ def resolve(value: Any, names: Mapping[str, Any], document: Document, path: Path
                 return result
             raise FormulaError("the formulas of this file take too long to compute", 0, len(value))
         except FormulaError as error:
+            from axon_compose.language.document._lookups import report_lookup
+
             span = document.place(*path)
             if not report_lookup(error, _inside(error, value, span), names, document, problems):
                 report(error, value, span, problems)

@@ -180,10 +180,10 @@ class ModelType(Section):
     """What is particular to checkpoints of one `model_type`."""
 
     defaults: dict[Name, Any] = Field(
-        default_factory=dict, description="Dim to its value where config.json does not have its field."
+        default={}, description="Dim to its value where config.json does not have its field."
     )
     ignore: list[str] = Field(
-        default_factory=list, description="Fields that are without effect in such checkpoints, dims included."
+        default=[], description="Fields that are without effect in such checkpoints, dims included."
     )
     export_as: str | None = Field(
         default=None, min_length=1, description="Model type that an export has instead, since no loader knows this one."
@@ -207,12 +207,12 @@ class KnownFault(Section):
         default=True, description="Formula over dims and `tokens`, the length compared: whether it matters."
     )
     settings: dict[str, Any] = Field(
-        default_factory=dict,
+        default={},
         max_length=MAX_PARTS,
         description="Keys and values of `--set` with which this model does the same; formulas over dims too.",
     )
     fields: dict[str, Any] = Field(
-        default_factory=dict,
+        default={},
         max_length=MAX_PARTS,
         description="Fields laid over config.json, with which the peer does what is right; formulas over dims too.",
     )
@@ -229,46 +229,44 @@ class HuggingFace(Section):
     """Which checkpoints the file reads, and how."""
 
     model_types: list[str] = Field(
-        default_factory=list,
+        default=[],
         description="Values of `model_type` in config.json that the file reads; empty for a single model.",
     )
     architectures: list[str] = Field(
-        default_factory=list,
+        default=[],
         description="Values of `architectures` in config.json by which the file is chosen where another one reads the "
         "same model type.",
     )
-    per_type: dict[str, ModelType] = Field(
-        default_factory=dict, description="What is particular to some of the model types."
-    )
+    per_type: dict[str, ModelType] = Field(default={}, description="What is particular to some of the model types.")
     fields: dict[Name, str | list[str]] = Field(
-        default_factory=dict, description="Dim to its field in config.json, where the names differ."
+        default={}, description="Dim to its field in config.json, where the names differ."
     )
     tensors: dict[Name, str] = Field(
-        default_factory=dict, description="Dims that are true if the checkpoint has this tensor, else false."
+        default={}, description="Dims that are true if the checkpoint has this tensor, else false."
     )
     only: dict[str, Any] = Field(
-        default_factory=dict,
+        default={},
         description="Fields that must have this value, or one of these; a value may be a formula over dims. An empty "
         "list is a value.",
     )
     ignore: list[str] = Field(
-        default_factory=list,
+        default=[],
         description="Fields that do not change the model, `a.b` inside a mapping; added to those of a base.",
     )
     write: dict[str, Any] = Field(
-        default_factory=dict,
+        default={},
         description="Extra fields of config.json for export: values, or formulas over dims.",
     )
     prefixes: dict[str, str] = Field(
-        default_factory=dict,
+        default={},
         max_length=MAX_PARTS,
         description="Prefixes of tensor names and their replacements, applied first.",
     )
     weights: dict[str, WeightRule] = Field(
-        default_factory=dict, max_length=MAX_RULES, description="Tensor name patterns to parameter paths."
+        default={}, max_length=MAX_RULES, description="Tensor name patterns to parameter paths."
     )
     faults: list[KnownFault] = Field(
-        default_factory=list,
+        default=[],
         max_length=MAX_PARTS,
         description="Known differences of mlx-lm and transformers, for `verify` and `export`.",
     )

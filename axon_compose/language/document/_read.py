@@ -13,13 +13,11 @@ from pydantic import ValidationError
 from axon_compose.diagnostics import Flood, Label, Problems
 from axon_compose.language.document._blocks import check_blocks
 from axon_compose.language.document._document import Document, Path
-from axon_compose.language.document._fields import check_fields
 from axon_compose.language.document._formulas import check_formulas, resolve_dims
 from axon_compose.language.document._merge import FindArchitecture, with_base
 from axon_compose.language.document._models import NAME
-from axon_compose.language.document._sections import Envelope
+from axon_compose.language.document._sections import CHECKPOINTS, Envelope
 from axon_compose.language.document._settings import check_new_dims, reading_first, with_settings
-from axon_compose.language.document._weights import check_faults, check_weights
 from axon_compose.language.document.formula import RESERVED
 from axon_compose.language.source import Entry, Node, Sequence, plain
 from axon_compose.language.source import Mapping as MappingNode
@@ -99,15 +97,16 @@ def _read(
     check_new_dims(document, laid, problems)
     _check_names(document, problems)
     check_blocks(document, problems)
-    check_fields(document, problems)
-    check_weights(document, problems)
-    check_faults(document, problems)
+    if document.huggingface or document.gguf:
+        from axon_compose.language.document._checkpoints import check_checkpoints
+
+        check_checkpoints(document, problems)
     return document
 
 
 def _without_private(node: MappingNode, problems: Problems) -> MappingNode:
     """The node without `x-*` keys; unknown keys are reported."""
-    known = list(Envelope.model_fields)
+    known = [*Envelope.model_fields, *CHECKPOINTS]
     entries = {}
     for key, entry in node.entries.items():
         if key in known:
@@ -154,12 +153,13 @@ def _validate(node: MappingNode, problems: Problems) -> tuple[Envelope, set[Path
         positions of those that stay are the same in both.
     """
     data = plain(node)
+    model = _model_of(data)
     broken: set[Path] = set()
     while True:
         try:
-            return Envelope.model_validate(data), broken, node
+            return model.model_validate(data), broken, node
         except ValidationError as error:
-            faults = pydantic_faults(error, data, model=Envelope, owner=node.span.file, noun="key")
+            faults = pydantic_faults(error, data, model=model, owner=node.span.file, noun="key")
         dropped = {_entry_of(fault.path, data) for fault in faults}
         for fault in faults:
             _report(fault, node, problems)
@@ -171,6 +171,15 @@ def _validate(node: MappingNode, problems: Problems) -> tuple[Envelope, set[Path
             data[section] = [data[section][index] for index in kept]
             node = _with_items(node, section, kept)
         broken |= dropped
+
+
+def _model_of(data: Mapping[str, Any]) -> type[Envelope]:
+    """What the sections of a file are validated by."""
+    if data.keys().isdisjoint(CHECKPOINTS):
+        return Envelope
+    from axon_compose.language.document._checkpoints import CheckpointEnvelope
+
+    return CheckpointEnvelope
 
 
 def _entry_of(path: Path, data: Mapping[str, Any]) -> Path:

@@ -1,17 +1,16 @@
 """The sections of an architecture file as pydantic models: shape and spelling, no knowledge of any layer."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from axon_compose.language.document._gguf import Gguf
-from axon_compose.language.document._huggingface import HuggingFace
 from axon_compose.language.document._models import MODEL_NAME, Count, Name, Number, OrFormula, Section
 from axon_compose.language.document.formula import is_formula
 
 __all__ = [
+    "CHECKPOINTS",
     "Block",
     "BranchItem",
     "Component",
@@ -25,6 +24,9 @@ __all__ = [
     "Stack",
     "StackItem",
 ]
+
+#: Sections that few files have, of `CheckpointEnvelope`: their models are as many as all others.
+CHECKPOINTS: Final = ("huggingface", "gguf")
 
 NormPlace = Literal["pre", "post", "sandwich", "none"]
 
@@ -75,7 +77,7 @@ class Item(Section):
 
     use: Annotated[Name, OrFormula] = Field(description="A component, or a formula that gives one.")
     norm: NormChoice = Field(
-        default=NormChoice(place="none"),
+        default=NormChoice.model_construct(place="none"),
         description="Norm of this component alone, inside the branch's norm; none by default.",
     )
     scale: Number = Field(default=1.0, description="Factor of the output.")
@@ -100,7 +102,7 @@ class BranchItem(Section):
     )
     add: Name | None = Field(default=None, description="Add an output kept with `as`.")
     norm: NormChoice = Field(
-        default=NormChoice(), description="`pre`, `post`, `sandwich`, `none`, or a norm of its own."
+        default=NormChoice.model_construct(), description="`pre`, `post`, `sandwich`, `none`, or a norm of its own."
     )
     scale: Number = Field(default=1.0, description="Factor of the branch before it is added.")
     skip: Number = Field(default=1.0, description="Factor of the stream that the branch is added to.")
@@ -231,7 +233,7 @@ def _no_truth_value(value: Any) -> Any:
 
 
 class Envelope(Section):
-    """An architecture file, version 1."""
+    """An architecture file, version 1; a `CheckpointEnvelope` if it has one of the sections on checkpoints."""
 
     version: Annotated[Literal[1], BeforeValidator(_no_truth_value)] = Field(description="Version of the language.")
     name: str = Field(
@@ -245,18 +247,20 @@ class Envelope(Section):
     extends: str | None = Field(
         default=None, description="A file beside this one, or a shipped architecture, to extend."
     )
-    dims: dict[Name, Any] = Field(default_factory=dict, description="Sizes that formulas and components use.")
-    components: dict[Name, PartComponent] = Field(default_factory=dict, description="Components by name.")
-    blocks: dict[Name, Block] = Field(default_factory=dict, description="Kinds of layers: the branches of each.")
+    dims: dict[Name, Any] = Field(default={}, description="Sizes that formulas and components use.")
+    components: dict[Name, PartComponent] = Field(default={}, description="Components by name.")
+    blocks: dict[Name, Block] = Field(default={}, description="Kinds of layers: the branches of each.")
     stack: Stack = Field(description="The order of the layers.")
     layers: Count | None = Field(default=None, description="Number of layers that the stack must have.")
-    overrides: list[Override] = Field(default_factory=list, description="Options that differ in some layers.")
-    norm: Component = Field(default=Component(), description="The norm of branches and of the end of the stack.")
-    embedding: Component = Field(default=Component(), description="Tokens to vectors.")
+    overrides: list[Override] = Field(default=[], description="Options that differ in some layers.")
+    norm: Component = Field(
+        default=Component.model_construct(), description="The norm of branches and of the end of the stack."
+    )
+    embedding: Component = Field(default=Component.model_construct(), description="Tokens to vectors.")
     residual: Component | None = Field(
         default=None, description="How layers read and change what runs through the stack; one stream unless given."
     )
-    final_norm: Component = Field(default=Component(), description="The norm before the head: `none`, or a norm.")
-    head: Component = Field(default=Component(), description="Vectors to logits.")
-    huggingface: HuggingFace | None = Field(default=None, description="Checkpoints that the file reads, and how.")
-    gguf: Gguf | None = Field(default=None, description="GGUF files that the file reads, and how.")
+    final_norm: Component = Field(
+        default=Component.model_construct(), description="The norm before the head: `none`, or a norm."
+    )
+    head: Component = Field(default=Component.model_construct(), description="Vectors to logits.")

@@ -149,6 +149,8 @@ def parse_stack(text: str) -> Stack:
 
 @record
 class _Token:
+    """A name, a number or one of `()*`, and where it stands."""
+
     text: str
     start: int
     end: int

@@ -25,19 +25,19 @@ _Read = TypeVar("_Read", bound=Pattern)
 
 def check_weights(document: Document, problems: Problems) -> None:
     """Report the faults of every rule of the sections `huggingface` and `gguf`."""
-    section = document.envelope.huggingface
+    section = document.huggingface
     for prefix, text in section.prefixes.items() if section else ():
         if is_formula(text):
             span = document.place("huggingface", "prefixes", prefix)
             problems.error("AX160", "the beginning of a tensor's name is not a formula", span)
-    for name, of in (("huggingface", section), ("gguf", document.envelope.gguf)):
+    for name, of in (("huggingface", section), ("gguf", document.gguf)):
         for text, rule in of.weights.items() if of else ():
             _Check(document, (name, "weights", text), rule, problems).all()
 
 
 def check_faults(document: Document, problems: Problems) -> None:
     """Report unknown names in the formulas of known faults."""
-    section = document.envelope.huggingface
+    section = document.huggingface
     if section is None or ("dims",) in document.broken:
         return
     broken = {str(path[1]) for path in document.broken if path[0] == "dims" and len(path) == 2}

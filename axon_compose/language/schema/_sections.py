@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from axon_compose.language.document import Block, BranchItem, Envelope, Item, Stack
+from axon_compose.language.document import Block, BranchItem, CheckpointEnvelope, Envelope, Item, Stack
 from axon_compose.language.document._models import NAME
 from axon_compose.language.document._sections import GeneratedStack, Override, StackItem
 from axon_compose.language.schema._fields import Schema, from_field, model_text, ref
@@ -51,8 +51,8 @@ def sections() -> dict[str, Schema]:
         "residual": ref("residual"),
         "final_norm": ref("final_norm"),
         "head": ref("head"),
-        "huggingface": from_field(Envelope, "huggingface", **ref("huggingface")),
-        "gguf": from_field(Envelope, "gguf", **ref("gguf")),
+        "huggingface": from_field(CheckpointEnvelope, "huggingface", **ref("huggingface")),
+        "gguf": from_field(CheckpointEnvelope, "gguf", **ref("gguf")),
     }
 
 

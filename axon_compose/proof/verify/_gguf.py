@@ -28,7 +28,7 @@ def write_published(compiled: Compiled, path: Path, place: Path, *, allow_large:
     Raises:
         CheckpointError: AX557, AX558 the rules do not lead to a checkpoint; AX609 it has no model type; no space.
     """
-    section, config = compiled.document.envelope.huggingface, compiled.config
+    section, config = compiled.document.huggingface, compiled.config
     if section is None or config is None or not config.model_types:
         raise CheckpointError(
             "AX609",

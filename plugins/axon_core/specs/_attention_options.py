@@ -38,10 +38,11 @@ class AttentionOptions(Options):
     )
     v_head_dim: int | None = Field(default=None, gt=0, description="Width of a head's value; `head_dim` unless given.")
     bias: Bias = Field(
-        default=BiasOptions(), description="Biases of the projections: true, false, or a mapping of q, k, v, o, g."
+        default=BiasOptions.model_construct(),
+        description="Biases of the projections: true, false, or a mapping of q, k, v, o, g.",
     )
     rope: Rope = Field(
-        default_factory=RopeOptions,
+        default_factory=RopeOptions.model_construct,
         description="Rotary position embedding: false for none, or a mapping. On with theta 10000 unless given.",
     )
     qk_norm: QKNorm = Field(

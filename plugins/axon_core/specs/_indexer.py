@@ -72,7 +72,7 @@ class BlockIndexerOptions(Options):
         default=1, ge=0, description="Blocks that are always among them: the query's own, and those before it."
     )
     norm: QKNorm = Field(
-        default_factory=HeadNormOptions,
+        default_factory=HeadNormOptions.model_construct,
         description="Norm of queries and keys before rope: a mapping, or false for none.",
     )
     pooling: Literal["max", "mean"] = Field(

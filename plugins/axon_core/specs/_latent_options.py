@@ -64,7 +64,7 @@ class LatentAttentionOptions(Options):
         default=None, gt=0, description="Width of a head's value; `qk_nope_head_dim` unless given."
     )
     rope: Rope = Field(
-        default_factory=LatentRopeOptions,
+        default_factory=LatentRopeOptions.model_construct,
         description="Rotary position embedding: false for none, or a mapping. On with theta 10000 unless given.",
     )
     window_size: int | None = Field(
@@ -82,7 +82,8 @@ class LatentAttentionOptions(Options):
         "given, and with yarn and `mscale_all_dim` times `(0.1 * mscale_all_dim * log(factor) + 1) ** 2`.",
     )
     lora_scale: LoraScaleOptions = Field(
-        default_factory=LoraScaleOptions, description="Factors of what comes out of the latents; 1 unless given."
+        default_factory=LoraScaleOptions.model_construct,
+        description="Factors of what comes out of the latents; 1 unless given.",
     )
     indexer: IndexerOptions | None = Field(
         default=None,

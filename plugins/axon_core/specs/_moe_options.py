@@ -178,7 +178,8 @@ class MoEOptions(Options):
         "the hidden size itself, without projections, unless given.",
     )
     latent_norm: LatentNormOptions = Field(
-        LatentNormOptions(), description="RMS norms of that width: {read: …, expert: …, sum: …}; none unless given."
+        LatentNormOptions.model_construct(),
+        description="RMS norms of that width: {read: …, expert: …, sum: …}; none unless given.",
     )
     num_shared_experts: int | None = Field(
         None,
@@ -274,10 +275,5 @@ class SharedExpertMoEOptions(Options):
 
     def general(self) -> MoEOptions:
         """The same layer in the options of `moe`."""
-        return MoEOptions.model_validate(
-            {
-                **dict(self),
-                "shared_intermediate_size": self.shared_intermediate_size or self.intermediate_size,
-                "shared_gate": True,
-            }
-        )
+        shared = {"shared_intermediate_size": self.shared_intermediate_size or self.intermediate_size}
+        return MoEOptions.model_construct(**dict(self) | shared, shared_gate=True)

@@ -44,7 +44,7 @@ class CompressedAttentionOptions(Options):
     q_lora_rank: int = Field(gt=0, description="Width of the latent of queries.")
     window_size: int = Field(gt=0, description="Tokens that a query sees as they are, itself included.")
     rope: LatentRopeOptions = Field(
-        default_factory=LatentRopeOptions,
+        default_factory=LatentRopeOptions.model_construct,
         description="Rotation of the last dimensions of each head, as many as `dims` or `fraction` say; of the "
         "indexer's heads the same number. Theta is 10000 unless given; `yarn` has no gain without `attention_factor`.",
     )

@@ -42,7 +42,7 @@ class KimiDeltaAttentionOptions(Options):
         description="Rank of the projections that make the decays and the output's gate; `head_dim` unless given.",
     )
     full_rank: FullRank = Field(
-        default=FullRankOptions(),
+        default=FullRankOptions.model_construct(),
         description="Projections of full rank: true, false, or a mapping of decay, gate.",
     )
     lower_bound: float | None = Field(

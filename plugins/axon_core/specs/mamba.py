@@ -82,7 +82,7 @@ class Mamba2Options(Options):
     out_bias: bool | None = Field(None, description="Bias of the output projection; as `bias` unless given.")
     input_scale: float = Field(1.0, gt=0, description="Factor of what the layer reads.")
     section_scales: SectionScales = Field(
-        default_factory=SectionScales,
+        default_factory=SectionScales.model_construct,
         description="Factors of the parts z, x, B, C and dt of the input projection; 1 unless given.",
     )
     dt_min: float = Field(0.0, ge=0, description="Smallest step; smaller ones are clipped.")

@@ -72,8 +72,8 @@ def test_a_checkpoint_is_imported_with_what_the_help_says(name: str, fields: dic
 def test_several_settings_add_up(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "checkpoint", "gemma2", {"hidden_act": "gelu", "note": 3, "remark": 4})
     found = load(checkpoint=folder, settings=advice(folder)[1::2])
-    assert found.document.envelope.huggingface is not None
-    assert {"hidden_act", "note", "remark"} <= set(found.document.envelope.huggingface.ignore)
+    assert found.document.huggingface is not None
+    assert {"hidden_act", "note", "remark"} <= set(found.document.huggingface.ignore)
 
 
 @pytest.mark.parametrize("imported", [False, True])

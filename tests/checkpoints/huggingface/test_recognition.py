@@ -99,7 +99,7 @@ def test_the_class_of_a_wrapper_chooses_among_families_of_its_text_model() -> No
     family = family_of(make_config(Path(), node, frozenset), Registry.installed(), Problems())
     assert family is not None
     assert family.name == "kimi_k3"
-    section = load("kimi_k3").document.envelope.huggingface
+    section = load("kimi_k3").document.huggingface
     assert section is not None
     assert original_config(config, section)["model_type"] == "kimi_k3"
 

@@ -92,7 +92,7 @@ def test_a_type_is_refused_unless_the_family_reads_the_type(tmp_path: Path) -> N
 def test_the_way_back_keeps_the_keys(name: str, tmp_path: Path) -> None:
     mapping = {"rope_theta": 1e4, "rope_type": "dynamic", "factor": 1.0, "alpha": 30.0}
     found = read(tmp_path, {name: mapping})
-    section, dims = found.document.envelope.huggingface, dict(found.document.dims)
+    section, dims = found.document.huggingface, dict(found.document.dims)
     assert section is not None
     for written in (
         with_dims(original_config({**SIZES, name: mapping}, section), section, {**dims, "stretch": 40.0}),
@@ -105,7 +105,7 @@ def test_the_way_back_keeps_the_keys(name: str, tmp_path: Path) -> None:
 
 def test_a_key_without_a_value_is_not_written(tmp_path: Path) -> None:
     found = read(tmp_path, {"rope_theta": 1e4})
-    section, dims = found.document.envelope.huggingface, dict(found.document.dims)
+    section, dims = found.document.huggingface, dict(found.document.dims)
     assert section is not None
     written = with_dims({**SIZES, "rope_theta": 1e4}, section, {**dims, "stretch": None, "step": None})
     assert (written["rope_scaling"], "rope_parameters" in written) == (None, False)

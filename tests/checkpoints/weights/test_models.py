@@ -28,7 +28,7 @@ READ = sorted(
 
 
 def load(architecture: axon_compose.Architecture, folder: Path) -> dict[str, mx.array]:
-    section = architecture.document.envelope.huggingface
+    section = architecture.document.huggingface
     assert section is not None
     checkpoint = read_checkpoint(folder)
     plan, dims = architecture.plan(), architecture.document.dims
@@ -44,7 +44,7 @@ def save(
     layout: str,
     names: Iterable[str] = (),
 ) -> None:
-    section = architecture.document.envelope.huggingface
+    section = architecture.document.huggingface
     assert section is not None
     plan, dims = architecture.plan(), architecture.document.dims
     folder.mkdir()
@@ -57,7 +57,7 @@ def save(
 def test_a_published_checkpoint_there_and_back(name: str, tmp_path: Path) -> None:
     """The same names and bytes in the layout of Hugging Face, the same weights through that of MLX."""
     architecture = axon_compose.load(checkpoint=FIXTURES / name)
-    section = architecture.document.envelope.huggingface
+    section = architecture.document.huggingface
     assert section is not None
     arrays = load(architecture, FIXTURES / name)
     before: Any = mx.load(str(FIXTURES / name / "model.safetensors"))

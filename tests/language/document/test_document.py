@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from axon_compose import ArchitectureError, load
 from axon_compose.diagnostics import Problems
-from axon_compose.language.document import merge
+from axon_compose.language.document import CheckpointEnvelope, Envelope, merge
+from axon_compose.language.document._sections import CHECKPOINTS
 from axon_compose.language.source import Mapping, plain, read, to_source
 from tests.helpers import codes, described, document_of
 
@@ -226,6 +227,17 @@ def test_the_printed_document_reads_back_to_the_same_plan() -> None:
 
 def test_private_sections_are_free() -> None:
     assert load(described(**{"x-notes": {"anything": ["goes"]}})).plan()
+
+
+def test_only_files_with_sections_on_checkpoints_have_their_models() -> None:
+    assert CheckpointEnvelope.model_fields.keys() - Envelope.model_fields.keys() == set(CHECKPOINTS)
+    plain_file = document_of(described())
+    assert type(plain_file.envelope) is Envelope
+    assert plain_file.huggingface is plain_file.gguf is None
+    for section in CHECKPOINTS:
+        found = document_of(described(**{section: {"ignore": ["note"]}}))
+        assert type(found.envelope) is CheckpointEnvelope
+        assert getattr(found, section).ignore == ["note"]
 
 
 def test_places_survive_the_merge(tmp_path: Path) -> None:

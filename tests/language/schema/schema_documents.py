@@ -11,7 +11,7 @@ from typing import Any, Final
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from axon_compose.language.document import Component, Envelope, is_formula
+from axon_compose.language.document import CheckpointEnvelope, Component, Envelope, is_formula
 from axon_compose.registry import ComponentSpec, Kind, LookupFailure, Options, Registry, check_options
 
 
@@ -268,11 +268,11 @@ def is_sound(document: dict[str, Any]) -> bool:
             norm without a type, whose options belong to the type that the section `norm` names.
     """
     crossed = False
-    if any(key not in Envelope.model_fields and not key.startswith("x-") for key in document):
+    if any(key not in CheckpointEnvelope.model_fields and not key.startswith("x-") for key in document):
         return False
     known = {key: value for key, value in document.items() if not key.startswith("x-")}
     try:
-        envelope = Envelope.model_validate(known)
+        envelope = CheckpointEnvelope.model_validate(known)
     except ValidationError as error:
         if any(detail["type"] not in TIED or "has one of" in detail["msg"] for detail in error.errors()):
             return False

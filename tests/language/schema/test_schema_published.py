@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from schema_documents import REGISTRY
 
 from axon_compose.diagnostics import Problems
-from axon_compose.language.document import BranchItem, Envelope, Item
+from axon_compose.language.document import BranchItem, CheckpointEnvelope, Item
 from axon_compose.language.document._sections import Block, GeneratedStack, Override, StackItem
 from axon_compose.language.schema import architecture_schema, dumps
 from axon_compose.language.source import plain, read
@@ -92,7 +92,7 @@ def test_sections_have_the_keys_of_the_models() -> None:
         assert list(SCHEMA["$defs"][name]["properties"]) == keys, name
     assert {"text", *SCHEMA["$defs"]["stack_item"]["properties"]} == set(StackItem.model_fields)
     for branch in ("then", "else"):
-        assert set(SCHEMA[branch]["properties"]) == set(Envelope.model_fields)
+        assert set(SCHEMA[branch]["properties"]) == set(CheckpointEnvelope.model_fields)
 
 
 @pytest.mark.parametrize("ending", ["", "_over_base"])

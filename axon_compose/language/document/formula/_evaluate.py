@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from axon_compose.diagnostics import nearest
@@ -13,7 +12,6 @@ from axon_compose.language.document.formula import _operations as operations
 from axon_compose.language.document.formula._functions import call
 from axon_compose.language.document.formula._operations import OperationError
 from axon_compose.language.document.formula._origin import Origin, origin
-from axon_compose.language.document.formula._tokens import FormulaError
 from axon_compose.language.document.formula._tree import (
     Arithmetic,
     Call,
@@ -29,8 +27,9 @@ from axon_compose.language.document.formula._tree import (
     Node,
     Unary,
 )
+from axon_compose.language.document.formula._words import FormulaError, Meter
 
-__all__ = ["MAX_STEPS", "Meter", "evaluate", "origin_of"]
+__all__ = ["MAX_STEPS", "evaluate", "origin_of"]
 
 #: Most work that one evaluation may do: one step for every node, and one for every part of a list or mapping it makes.
 MAX_STEPS: Final = 300_000
@@ -40,13 +39,6 @@ _PARTS_PER_STEP: Final = 16
 _ITEMS_PER_STEP: Final = 4
 _SIZED: Final = (str, list, dict)
 _NESTED: Final = (list, tuple, Mapping)
-
-
-@dataclass
-class Meter:
-    """Adds up the steps of many evaluations."""
-
-    steps: int = 0
 
 
 def evaluate(tree: Node, names: Mapping[str, Any], meter: Meter | None = None) -> Any:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from axon_compose.language.document.formula._evaluate import Meter, evaluate, origin_of
+from axon_compose.language.document.formula._evaluate import evaluate, origin_of
 from axon_compose.language.document.formula._parse import parse_tree
 from axon_compose.language.document.formula._tree import Node, free_names
+from axon_compose.language.document.formula._words import Meter
 from axon_compose.record import record
 
-__all__ = ["Formula", "is_formula", "parse"]
+__all__ = ["Formula", "parse"]
 
 
 @record
@@ -66,11 +67,6 @@ class Formula:
             FormulaError: There is no value.
         """
         return origin_of(self.tree, names)
-
-
-def is_formula(value: object) -> bool:
-    """Whether a value of a description is a formula: a text that begins with `=`."""
-    return isinstance(value, str) and value.startswith("=")
 
 
 def parse(text: str) -> Formula:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from axon_compose.language.document._text_error import quote
-from axon_compose.language.document.formula._tokens import FUNCTIONS, KEYWORDS, FormulaError, Token, tokenize
+from axon_compose.language.document.formula._tokens import Token, tokenize
 from axon_compose.language.document.formula._tree import (
     Arithmetic,
     Call,
@@ -23,6 +23,7 @@ from axon_compose.language.document.formula._tree import (
     Node,
     Unary,
 )
+from axon_compose.language.document.formula._words import FUNCTIONS, KEYWORDS, FormulaError
 
 __all__ = ["MAX_DEPTH", "parse_tree"]
 

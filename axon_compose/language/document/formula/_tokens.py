@@ -7,20 +7,11 @@ from collections.abc import Iterator
 from math import isinf
 from typing import Any, Final, Literal
 
-from axon_compose.language.document._text_error import TextError, character, quote
+from axon_compose.language.document._text_error import character, quote
+from axon_compose.language.document.formula._words import CONSTANTS, KEYWORDS, FormulaError
 from axon_compose.record import record
 
-__all__ = [
-    "CONSTANTS",
-    "FUNCTIONS",
-    "KEYWORDS",
-    "MAX_BITS",
-    "MAX_LENGTH",
-    "RESERVED",
-    "FormulaError",
-    "Token",
-    "tokenize",
-]
+__all__ = ["MAX_BITS", "MAX_LENGTH", "Token", "tokenize"]
 
 #: Longest formula, in characters, the `=` included.
 MAX_LENGTH: Final = 2000
@@ -28,19 +19,6 @@ MAX_LENGTH: Final = 2000
 MAX_BITS: Final = 256
 _MAX_NAME: Final = 100
 _MAX_NUMBER: Final = 100
-
-CONSTANTS: Final[dict[str, Any]] = {
-    "true": True, "false": False, "null": None, "True": True, "False": False, "None": None,
-}  # fmt: skip
-KEYWORDS: Final = frozenset({"and", "or", "not", "in", "if", "else", "for"})
-#: Functions and how many values each takes, at least and at most.
-FUNCTIONS: Final[dict[str, tuple[int, int | None]]] = {
-    "min": (1, None), "max": (1, None), "ceil": (1, 1), "floor": (1, 1), "round": (1, 2), "sqrt": (1, 1), "len": (1, 1),
-    "ints": (1, 1), "log": (1, 1), "sum": (1, 1), "range": (1, 2), "is_list": (1, 1), "at": (2, 2),
-    "text": (1, 1),
-}  # fmt: skip
-#: Words that cannot be names of values, because a formula gives them a meaning of their own.
-RESERVED: Final = KEYWORDS | CONSTANTS.keys() | FUNCTIONS.keys()
 
 Kind = Literal["value", "name", "operator", "end"]
 
@@ -64,29 +42,6 @@ _HINTS: Final = {
     ".": "there are no attributes; index a mapping with `name['key']`",
     "$": "write the name without `$`",
 }
-
-
-class FormulaError(TextError):
-    """A formula that cannot be read or computed; offsets count from the `=`.
-
-    Attributes:
-        origin: Of a failed look-up what is to blame, where that is a part of a named value: the name, then keys and
-            positions.
-        missing: What that is: a `key` that a mapping does not have, a list without a certain `item`, or a value that
-            has no `items` at all.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        start: int,
-        end: int,
-        help: str | None = None,  # noqa: A002
-        origin: tuple[str | int, ...] | None = None,
-        missing: Literal["key", "item", "items"] | None = None,
-    ) -> None:
-        super().__init__(message, start, end, help)
-        self.origin, self.missing = origin, missing
 
 
 @record
