@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -13,7 +13,7 @@ from axon_compose.registry import Dims, Shard
 from axon_core.block_indexer import BlockIndexer, Choice
 from axon_core.chunked_attention import chunked_attention
 from axon_core.elementary import sigmoid
-from axon_core.few_tokens import heads_of_one
+from axon_core.few_tokens import heads_of_one, inherits
 from axon_core.linear import Linear
 from axon_core.mean_indexer import MeanIndexer
 from axon_core.norms import HeadNorm, RMSNorm
@@ -37,6 +37,11 @@ from axon_core.temperature import LogScaling, query_gain
 from axon_core.window import Mask, by_block
 
 __all__ = ["Attention", "SlidingWindowAttention"]
+
+#: What queries, keys or values pass through beside a projection and a rotation.
+_MORE: Final = frozenset(("q_norm", "k_norm", "v_norm", "head_gain", "r_proj", "log_scaling"))
+#: The methods that make them.
+_STEPS: Final = ("_projected", "_heads", "_by_head", "_turned", "_queries", "_keys_values", "_kept")
 
 
 class Attention(nn.Module):
@@ -149,9 +154,6 @@ class Attention(nn.Module):
         if v_norm is not None and kv_from is None:
             self.v_norm = RMSNorm(value_dim, v_norm.eps, weight=False)
         self.rope = None if rope is None else RoPE(head_dim, rope)
-        scaled = clip is not None or temperature is not None or key_scale != 1 or value_scale != 1
-        normed, mixed = qk_norm is not None or v_norm is not None, relative is not None or head_gain or log_scaling
-        self._plain = kv_from is None and not (k_eq_v or scaled or normed or mixed)
         if indexer is not None:
             make = MeanIndexer if indexer.pooling == "mean" else BlockIndexer
             self.indexer = make(hidden_dim, indexer, rope and rope.with_dims(head_dim))
@@ -204,7 +206,7 @@ class Attention(nn.Module):
         mask = self._default_mask(mask[0] if isinstance(mask, tuple) else mask, kept, x.shape[1])
         if self.input_scale != 1.0:
             x = x * self.input_scale
-        heads = heads_of_one(self, x, offset) if self._plain and kv is None else None
+        heads = heads_of_one(self, x, offset) if kv is None else None
         queries, blocks = self._queries(x, offset) if heads is None else heads[0], None
         if "indexer" in self:
             blocks, held = self["indexer"](x, mask, index_cache, offset)
@@ -214,6 +216,13 @@ class Attention(nn.Module):
         if publish is not None:
             publish("kv", kv)
         return self._output(x, queries, kv, mask, offset, kept, blocks), cache
+
+    def is_plain(self) -> bool:
+        """Whether queries, keys and values are projections, rotated where there is a `rope`, as it now stands."""
+        scaled = self.clip is not None or self.key_scale != 1.0 or self.value_scale != 1.0
+        if scaled or self.temperature is not None or not _MORE.isdisjoint(self) or "v_proj" not in self:
+            return False
+        return type(self.get("rope")) in (RoPE, type(None)) and inherits(type(self), Attention, *_STEPS)
 
     def _output(
         self,

@@ -98,9 +98,9 @@ class Linear(nn.Linear, metaclass=Alike):
         return y + self["bias"] if "bias" in self else y
 
     def stored(self) -> Stored | None:
-        """What kernels read of it; None where its matrix lies by columns, for the reference BLAS."""
+        """What kernels read of it; None where its matrix lies by columns, for the reference BLAS, or it does more."""
         weight = self["weight"]
-        if weight.dtype == mx.float32 and is_reference_blas():
+        if type(self).__call__ is not Linear.__call__ or (weight.dtype == mx.float32 and is_reference_blas()):
             return None
         return weight, None, None, self.get("bias"), 0, 0, ""
 
@@ -139,8 +139,10 @@ class QuantizedLinear(nn.QuantizedLinear, metaclass=Alike):
         y = quantized_product(x, self["weight"], self["scales"], self.get("biases"), packing)
         return y + self["bias"] if "bias" in self else y
 
-    def stored(self) -> Stored:
-        """What kernels read of it."""
+    def stored(self) -> Stored | None:
+        """What kernels read of it; None where it does more."""
+        if type(self).__call__ is not QuantizedLinear.__call__:
+            return None
         arrays = self["weight"], self["scales"], self.get("biases"), self.get("bias")
         return *arrays, self.group_size, self.bits, self.mode
 

@@ -8,18 +8,11 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from mlx_lm.models.cache import KVCache
-from mlx_lm.tuner.lora import LoRALinear
 
-from axon_core import few_tokens, linear
-from axon_core.attention import Attention
-from axon_core.cpu import reference_implementations
+from axon_core import linear
 from axon_core.experts import ExpertLinear
-from axon_core.few_tokens import heads_of_one, mlp_of_few
 from axon_core.kernels import Stored, native_heads, native_mlp
 from axon_core.linear import Embedding, Linear
-from axon_core.mlp import MLP
-from axon_core.specs._rope import RopeOptions
 
 pytestmark = [pytest.mark.xdist_group("native"), pytest.mark.usefixtures("native")]
 
@@ -199,68 +192,19 @@ def test_derivatives_of_heads() -> None:
         assert mx.abs(mine - other).max() <= 1e-5 * mx.abs(other).max()
 
 
-# -- Layers that use them ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What runs in one operation from here on."""
-    found: list[str] = []
-    for name in ("native_mlp", "native_heads"):
-        call = getattr(few_tokens, name)
-
-        def counting(*arguments: Any, name: str = name, call: Any = call, **options: Any) -> Any:
-            y = call(*arguments, **options)
-            found.append(name if y is not None else f"no {name}")
-            return y
-
-        monkeypatch.setattr(few_tokens, name, counting)
-    return found
-
-
-@pytest.mark.parametrize("bits", [None, 4, 8])
-@pytest.mark.parametrize("rope", [None, RopeOptions(fraction=0.5), RopeOptions(traditional=True)])
-def test_steps_are_those_of_the_reference(bits: int | None, rope: RopeOptions | None, counted: list[str]) -> None:
-    attention, mlp = Attention(WIDTH, 4, num_kv_heads=2, bias=True, rope=rope), MLP(WIDTH, INNER, "gelu_tanh")
-    if bits is not None:
-        for each in (attention, mlp):
-            nn.quantize(each, 32, bits)
-    x = drawn(2, 5, WIDTH)
-
-    def steps() -> mx.array:
-        cache = KVCache()
-        return mx.concatenate([mlp(attention(x[:, i : i + 1], cache=cache)[0]) for i in range(5)], axis=1)
-
-    y = steps()
-    assert counted == ["native_heads", "native_mlp"] * 5
-    with reference_implementations():
-        truth = steps()
-    assert len(counted) == 10
-    assert mx.abs(y - truth).max() <= 1e-5 * mx.abs(truth).max()
-
-
-def test_what_is_left_to_steps(counted: list[str]) -> None:
-    """More rows, other types, adapters, packings without a kernel, and layers that do more than these operations."""
-    x, mlp = drawn(1, 1, WIDTH), MLP(WIDTH, INNER)
-    for other in (drawn(1, 5, WIDTH), x.astype(mx.bfloat16)):
-        assert mlp_of_few(mlp, other) is None
-    assert counted == []
-    mlp.up_proj = LoRALinear.from_base(mlp.up_proj)
-    assert mlp_of_few(mlp, x) is None
-    mlp = MLP(WIDTH, INNER)
-    nn.quantize(mlp, 32, 8, mode="mxfp8")
-    assert mlp_of_few(mlp, x) is None
-    assert counted == ["no native_mlp"]
-    for options in ({"gain": True}, {"limit": 1.0}, {"gate_scale": 2.0}, {"sparsity": 0.5}, {"activation": "gelu"}):
-        MLP(WIDTH, INNER, **options)(x)
-    MLP(WIDTH, INNER, gated=False)(x)
-    for options in ({"clip": 1.0}, {"key_scale": 2.0}, {"value_scale": 2.0}, {"head_gain": True}, {"k_eq_v": True}):
-        Attention(WIDTH, 4, **options)(x)
-    assert counted == ["no native_mlp"]
-    attention = Attention(WIDTH, 4, rope=RopeOptions())
-    assert heads_of_one(attention, x, mx.array([3])) is None
-    assert heads_of_one(attention, drawn(1, 2, WIDTH), 0) is None
-    assert heads_of_one(attention, x, 3) is not None
+def test_functions_without_shapes_are_refused_others(module: Any) -> None:
+    """Their outputs would be as large as the first ones."""
+    gate, up, down = mlp_of("float32", False)
+    for call in (
+        lambda x: module.gated_mlp(x, gate, up, down, "silu"),
+        lambda x: module.gated(x, x, "silu"),
+        lambda x: module.rms_norm(x, mx.ones(WIDTH), 1e-5),
+    ):
+        compiled = mx.compile(call, shapeless=True)
+        for _ in range(2):
+            assert compiled(drawn(1, 1, WIDTH)).shape == (1, 1, WIDTH)
+        with pytest.raises(RuntimeError, match="compiled for each shape"):
+            compiled(drawn(3, 4, WIDTH))
 
 
 def test_matrices_by_columns_are_left_to_the_blas(monkeypatch: pytest.MonkeyPatch) -> None:

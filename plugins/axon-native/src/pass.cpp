@@ -27,13 +27,19 @@ void narrow(const std::vector<float>& numbers, array& y) {
 /** Outputs that are computed in float32. */
 class Pass : public mx::Primitive {
  public:
-  Pass(mx::Stream stream, std::vector<mx::Shape> shapes, mx::Dtype dtype, std::shared_ptr<const PassDefinition> definition)
-      : Primitive(stream), shapes_(std::move(shapes)), dtype_(dtype), definition_(std::move(definition)) {}
+  Pass(mx::Stream stream, const Arrays& inputs, std::vector<mx::Shape> shapes, mx::Dtype dtype,
+       std::shared_ptr<const PassDefinition> definition)
+      : Primitive(stream),
+        read_(shapes_of(inputs)),
+        shapes_(std::move(shapes)),
+        dtype_(dtype),
+        definition_(std::move(definition)) {}
 
-  /** What it makes of some inputs. */
-  Arrays of(Arrays inputs) {
-    const auto primitive = std::make_shared<Pass>(stream(), shapes_, dtype_, definition_);
-    return array::make_arrays(shapes_, std::vector(shapes_.size(), dtype_), primitive, inputs);
+  static Arrays made(mx::Stream stream, std::vector<mx::Shape> shapes, mx::Dtype dtype,
+                     std::shared_ptr<const PassDefinition> definition, Arrays inputs) {
+    const std::vector types(shapes.size(), dtype);
+    const auto primitive = std::make_shared<Pass>(stream, inputs, shapes, dtype, std::move(definition));
+    return array::make_arrays(std::move(shapes), types, primitive, std::move(inputs));
   }
 
   void eval_cpu(const Arrays& inputs, Arrays& outputs) override {
@@ -56,9 +62,17 @@ class Pass : public mx::Primitive {
     return mx::vjp(of_some(primals, argnums), chosen(primals, argnums), cotangents).second;
   }
   std::pair<Arrays, std::vector<int>> vmap(const Arrays& inputs, const std::vector<int>& axes) override {
-    return one_by_one(inputs, axes, shapes_.size(), stream(), [&](Arrays own) { return of(std::move(own)); });
+    return one_by_one(inputs, axes, shapes_.size(), stream(), [&](Arrays own) {
+      return made(stream(), shapes_, dtype_, definition_, std::move(own));
+    });
   }
-  std::vector<mx::Shape> output_shapes(const Arrays&) override { return shapes_; }
+  /** Asked by functions that were compiled without shapes, when they are called with others. */
+  std::vector<mx::Shape> output_shapes(const Arrays& inputs) override {
+    if (shapes_of(inputs) != read_) {
+      throw std::runtime_error(std::string(name()) + " of axon-native has to be compiled for each shape of its inputs");
+    }
+    return shapes_;
+  }
   const char* name() const override { return definition_->name; }
 
  private:
@@ -77,6 +91,14 @@ class Pass : public mx::Primitive {
       outputs[i].dtype() == mx::bfloat16 ? narrow<mx::bfloat16_t>(wide[i], outputs[i])
                                          : narrow<mx::float16_t>(wide[i], outputs[i]);
     }
+  }
+
+  static std::vector<mx::Shape> shapes_of(const Arrays& arrays) {
+    std::vector<mx::Shape> shapes;
+    for (const auto& a : arrays) {
+      shapes.push_back(a.shape());
+    }
+    return shapes;
   }
 
   static Arrays chosen(const Arrays& all, const std::vector<int>& argnums) {
@@ -105,7 +127,7 @@ class Pass : public mx::Primitive {
     };
   }
 
-  std::vector<mx::Shape> shapes_;
+  std::vector<mx::Shape> read_, shapes_;
   mx::Dtype dtype_;
   std::shared_ptr<const PassDefinition> definition_;
 };
@@ -118,8 +140,8 @@ bool is_float(const array& a) {
 
 Arrays pass(std::vector<mx::Shape> shapes, mx::Dtype dtype, Arrays inputs, PassDefinition definition) {
   const mx::Stream stream = mx::default_stream(mx::Device::cpu);
-  const auto shared = std::make_shared<const PassDefinition>(std::move(definition));
-  return Pass(stream, std::move(shapes), dtype, shared).of(std::move(inputs));
+  auto shared = std::make_shared<const PassDefinition>(std::move(definition));
+  return Pass::made(stream, std::move(shapes), dtype, std::move(shared), std::move(inputs));
 }
 
 array pass(mx::Shape shape, mx::Dtype dtype, Arrays inputs, PassDefinition definition) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import mlx.core as mx
@@ -21,17 +22,18 @@ _ROWS: Final = 4
 
 def readable(x: mx.array) -> bool:
     """Whether layers of `x` (..., D) may run in one operation: a few rows of float32 on the CPU, with the kernels."""
-    return x.size <= _ROWS * x.shape[-1] and x.dtype == mx.float32 and native() is not None
+    return native() is not None and x.size <= _ROWS * x.shape[-1] and x.dtype == mx.float32
 
 
 def native_mlp(x: mx.array, gate: Stored, up: Stored, down: Stored, activation: str) -> mx.array | None:
     """`down(act(gate(x)) * up(x))` of `x` (..., D), which is `readable`.
 
     Returns:
-        (..., D); None where MLX has to compute it, here as below: for packings that the kernels do not read.
+        (..., D); None where MLX has to compute it, or to say why not, here as below: for packings, types and shapes
+        that the kernels do not read.
     """
     module: Any = native()
-    return module.gated_mlp(x, gate, up, down, activation) if _known(gate, up, down) else None
+    return _read(module.gated_mlp, x, gate, up, down, activation) if _known(gate, up, down) else None
 
 
 def native_heads(
@@ -57,10 +59,16 @@ def native_heads(
         (B, heads, 1, width of a head) each.
     """
     module: Any = native()
-    if not _known(*projections):
+    call = module.projected_heads
+    return _read(call, x, *projections, heads, turn, pairs, traditional) if _known(*projections) else None
+
+
+def _read(call: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of a call; None where it refuses what it is given, before it has computed anything."""
+    try:
+        return call(*arguments)
+    except ValueError:
         return None
-    found: list[mx.array] = module.projected_heads(x, *projections, heads, turn, pairs, traditional)
-    return found
 
 
 def _known(*layers: Stored) -> bool:

@@ -54,7 +54,7 @@ def native_product(
 
 def is_native(mode: str = "", bits: int = 0, group_size: int = 0) -> bool:
     """Whether products with matrices that are stored so run in C++, here and now."""
-    return _is_known(mode, bits, group_size) and native() is not None
+    return native() is not None and _is_known(mode, bits, group_size)
 
 
 @cache

@@ -1,0 +1,163 @@
+"""What layers compute of a few tokens in one operation of `axon-native`, and what they leave to its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from mlx_lm.models.cache import KVCache
+from mlx_lm.tuner.lora import LoRALinear
+
+from axon_core import few_tokens
+from axon_core.attention import Attention
+from axon_core.cpu import reference_implementations
+from axon_core.few_tokens import heads_of_one, mlp_of_few
+from axon_core.linear import Linear, QuantizedLinear
+from axon_core.mlp import MLP
+from axon_core.specs._rope import RopeOptions
+
+pytestmark = [pytest.mark.xdist_group("native"), pytest.mark.usefixtures("native")]
+
+WIDTH, INNER = 64, 96
+
+
+def drawn(*shape: int, seed: int = 0) -> mx.array:
+    return mx.array(np.random.default_rng(seed).standard_normal(shape), dtype=mx.float32)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What runs in one operation from here on."""
+    found: list[str] = []
+    for name in ("native_mlp", "native_heads"):
+        call = getattr(few_tokens, name)
+
+        def counting(*arguments: Any, name: str = name, call: Any = call, **options: Any) -> Any:
+            y = call(*arguments, **options)
+            found.append(name if y is not None else f"no {name}")
+            return y
+
+        monkeypatch.setattr(few_tokens, name, counting)
+    return found
+
+
+@pytest.mark.parametrize("bits", [None, 4, 8])
+@pytest.mark.parametrize("rope", [None, RopeOptions(fraction=0.5), RopeOptions(traditional=True)])
+def test_steps_are_those_of_the_reference(bits: int | None, rope: RopeOptions | None, counted: list[str]) -> None:
+    attention, mlp = Attention(WIDTH, 4, num_kv_heads=2, bias=True, rope=rope), MLP(WIDTH, INNER, "gelu_tanh")
+    if bits is not None:
+        for each in (attention, mlp):
+            nn.quantize(each, 32, bits)
+    x = drawn(2, 5, WIDTH)
+
+    def steps() -> mx.array:
+        cache = KVCache()
+        return mx.concatenate([mlp(attention(x[:, i : i + 1], cache=cache)[0]) for i in range(5)], axis=1)
+
+    y = steps()
+    assert counted == ["native_heads", "native_mlp"] * 5
+    with reference_implementations():
+        truth = steps()
+    assert len(counted) == 10
+    assert mx.abs(y - truth).max() <= 1e-5 * mx.abs(truth).max()
+
+
+def test_what_is_left_to_steps(counted: list[str]) -> None:
+    """More rows, other types, adapters, packings without a kernel, and layers that do more than these operations."""
+    x, mlp = drawn(1, 1, WIDTH), MLP(WIDTH, INNER)
+    for other in (drawn(1, 5, WIDTH), x.astype(mx.bfloat16)):
+        assert mlp_of_few(mlp, other) is None
+    assert counted == []
+    mlp.up_proj = LoRALinear.from_base(mlp.up_proj)
+    assert mlp_of_few(mlp, x) is None
+    mlp = MLP(WIDTH, INNER)
+    nn.quantize(mlp, 32, 8, mode="mxfp8")
+    assert mlp_of_few(mlp, x) is None
+    assert counted == ["no native_mlp"]
+    for options in ({"gain": True}, {"limit": 1.0}, {"gate_scale": 2.0}, {"sparsity": 0.5}, {"activation": "gelu"}):
+        MLP(WIDTH, INNER, **options)(x)
+    MLP(WIDTH, INNER, gated=False)(x)
+    for options in ({"clip": 1.0}, {"key_scale": 2.0}, {"value_scale": 2.0}, {"head_gain": True}, {"k_eq_v": True}):
+        Attention(WIDTH, 4, **options)(x)
+    assert counted == ["no native_mlp"]
+    attention = Attention(WIDTH, 4, rope=RopeOptions())
+    assert heads_of_one(attention, x, mx.array([3])) is None
+    assert heads_of_one(attention, drawn(1, 2, WIDTH), 0) is None
+    assert heads_of_one(attention, x, 3) is not None
+
+
+def in_steps(call: Callable[[], mx.array]) -> bool:
+    """Whether a call gives what it gives by the reference."""
+    y = call()
+    with reference_implementations():
+        truth = call()
+    return y.dtype == truth.dtype and bool(mx.abs(y - truth).max() <= 1e-5 * mx.abs(truth).max())
+
+
+@pytest.mark.parametrize("change", ["activation", "gate_scale", "limit", "cutoff", "gain"])
+def test_an_mlp_that_computes_more_since_it_was_made(change: str) -> None:
+    mlp = MLP(WIDTH, INNER)
+    mlp[change] = mx.array([3.0])
+    if change != "gain":
+        mlp.pop(change)
+        setattr(mlp, change, "relu" if change == "activation" else 0.01)
+    assert in_steps(lambda: mlp(drawn(1, 1, WIDTH)))
+
+
+@pytest.mark.parametrize("change", ["clip", "key_scale", "value_scale", "head_gain", "q_norm", "rope"])
+def test_attention_that_computes_more_since_it_was_made(change: str) -> None:
+    attention = Attention(WIDTH, 4, rope=RopeOptions())
+    more = {"head_gain": 2 * mx.ones(4), "q_norm": nn.RMSNorm(16), "rope": nn.RoPE(16, base=100.0)}
+    setattr(attention, change, more.get(change, 0.01))
+    assert in_steps(lambda: steps_of(attention))
+
+
+def steps_of(attention: Attention) -> mx.array:
+    x, cache = drawn(1, 4, WIDTH), KVCache()
+    return mx.concatenate([attention(x[:, i : i + 1], cache=cache)[0] for i in range(4)], axis=1)
+
+
+def doubled(base: type, name: str) -> type:
+    """A class one of whose methods gives twice what that of its base gives."""
+
+    def method(self: Any, *arguments: Any) -> Any:
+        found = getattr(base, name)(self, *arguments)
+        return (*(2 * each for each in found[:2]), None) if isinstance(found, tuple) else 2 * found
+
+    return type("Doubled", (base,), {name: method})
+
+
+@pytest.mark.parametrize("name", ["_projected", "_heads", "_by_head", "_turned", "_queries", "_keys_values", "_kept"])
+def test_attention_with_steps_of_its_own(name: str) -> None:
+    attention = doubled(Attention, name)(WIDTH, 4, rope=RopeOptions())
+    if name in ("_heads", "_by_head"):
+        assert heads_of_one(attention, drawn(1, 1, WIDTH), 0) is None
+    else:
+        assert in_steps(lambda: steps_of(attention))
+
+
+def test_layers_with_calls_of_their_own() -> None:
+    x = drawn(1, 1, WIDTH)
+    assert mlp_of_few(doubled(MLP, "_inner")(WIDTH, INNER), x) is None
+    for layer in (
+        doubled(Linear, "__call__")(WIDTH, INNER),
+        doubled(QuantizedLinear, "__call__")(WIDTH, INNER, group_size=32, bits=4),
+    ):
+        mlp = MLP(WIDTH, INNER)
+        mlp.up_proj = layer
+        assert in_steps(lambda mlp=mlp: mlp(x))
+
+
+@pytest.mark.parametrize("weight", [mx.float64, mx.int32, None], ids=str)
+@pytest.mark.parametrize("added", [(), (1, INNER), (INNER,)], ids=str)
+def test_what_kernels_do_not_read_is_left_to_mlx(weight: mx.Dtype | None, added: tuple[int, ...]) -> None:
+    """Other types, and what is added in other shapes."""
+    mlp = MLP(WIDTH, INNER)
+    if weight is not None:
+        mlp.up_proj.weight = (8 * mlp.up_proj.weight).astype(weight)
+    mlp.up_proj.bias = drawn(*added, seed=3).astype(weight or mx.float32)
+    assert in_steps(lambda: mlp(drawn(1, 1, WIDTH)).astype(mx.float32))
