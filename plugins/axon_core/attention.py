@@ -220,9 +220,9 @@ class Attention(nn.Module):
     def is_plain(self) -> bool:
         """Whether queries, keys and values are projections, rotated where there is a `rope`, as it now stands."""
         scaled = self.clip is not None or self.key_scale != 1.0 or self.value_scale != 1.0
-        if scaled or self.temperature is not None or not _MORE.isdisjoint(self) or "v_proj" not in self:
+        if scaled or self.temperature is not None or not _MORE.isdisjoint(self.keys()) or "v_proj" not in self:
             return False
-        return type(self.get("rope")) in (RoPE, type(None)) and inherits(type(self), Attention, *_STEPS)
+        return type(self.get("rope")) in (RoPE, type(None)) and inherits(self, Attention, *_STEPS)
 
     def _output(
         self,
