@@ -20,7 +20,7 @@ from axon_core.alike import Alike, not_offered
 from axon_core.cpu import fast
 from axon_core.float32_products import Packing, wide
 from axon_core.grouped import columns_multiplied, group, is_worth_grouping, rows_multiplied
-from axon_core.kernels import is_native, native_product
+from axon_core.kernels import Stored, is_native, native_product
 from axon_core.linear import transposed_factor
 from axon_core.specs.mlp import ActivationName, Limit
 
@@ -72,6 +72,13 @@ class ExpertLinear(SwitchLinear, metaclass=Alike):
             return rows @ weight[indices].astype(mx.float32).swapaxes(-1, -2)
         matrices = weight.astype(mx.float32).swapaxes(-1, -2)
         return mx.gather_mm(rows, matrices, rhs_indices=indices, sorted_indices=sorted_indices)
+
+    def stored(self) -> Stored | None:
+        """What kernels read of it; None in training, and where matrices lie by columns, for the reference BLAS."""
+        weight = self["weight"]
+        if self.training or (weight.dtype == mx.float32 and is_reference_blas()):
+            return None
+        return weight, None, None, self.get("bias"), 0, 0, ""
 
     def in_blocks(self, x: mx.array, experts: mx.array) -> mx.array:
         """Multiply blocks of tokens by the matrices of their experts.
@@ -126,6 +133,11 @@ class QuantizedExpertLinear(QuantizedSwitchLinear, metaclass=Alike):
             )
         y = y.astype(x.dtype if biases is None else mx.result_type(x, scales))
         return y + mx.expand_dims(self["bias"][indices], -2) if "bias" in self else y
+
+    def stored(self) -> Stored:
+        """What kernels read of it."""
+        arrays = self["weight"], self["scales"], self.get("biases"), self.get("bias")
+        return *arrays, self.group_size, self.bits, self.mode
 
     def in_blocks(self, x: mx.array, experts: mx.array) -> mx.array:
         """As in `ExpertLinear`, for inference, with the matrices unpacked for the moment."""

@@ -7,9 +7,9 @@ from typing import Any, Final
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_core.kernels import Stored, native_heads, native_mlp, readable
+from axon_core.kernels import Stored, native_experts, native_heads, native_mlp, readable
 
-__all__ = ["GATES", "heads_of_one", "mlp_of_few"]
+__all__ = ["GATES", "experts_of_few", "heads_of_one", "mlp_of_few"]
 
 #: Activations of gated layers that may run so.
 GATES: Final = ("silu", "gelu_tanh", "gelu_quick")
@@ -26,12 +26,24 @@ def mlp_of_few(mlp: nn.Module, x: mx.array) -> mx.array | None:
         (..., D); None where it has to be computed step by step, here as below: on a GPU, without `axon-native`, for
         more tokens or other types, and where a layer is none of `axon_core.linear`, such as an adapter.
     """
-    if not readable(x):
-        return None
-    gate, up, down = (_stored(mlp[name]) for name in ("gate_proj", "up_proj", "down_proj"))
-    if gate is None or up is None or down is None:
-        return None
-    return native_mlp(x, gate, up, down, mlp.activation)
+    layers = _stored(mlp, "gate_proj", "up_proj", "down_proj") if readable(x) else None
+    return None if layers is None else native_mlp(x, *layers, mlp.activation)
+
+
+def experts_of_few(experts: nn.Module, x: mx.array, chosen: mx.array, weights: mx.array) -> mx.array | None:
+    """The sum of what the chosen experts give, by their weights, each as `mlp_of_few`.
+
+    Args:
+        experts: Has these layers for each expert, and the activation of `GATES` as `activation.name`.
+        x: (..., D).
+        chosen: (..., top_k).
+        weights: (..., top_k).
+
+    Returns:
+        (..., D).
+    """
+    layers = _stored(experts, "gate_proj", "up_proj", "down_proj") if readable(x) else None
+    return None if layers is None else native_experts(x, chosen, weights, *layers, experts.activation.name)
 
 
 def heads_of_one(attention: Any, x: mx.array, offset: int | mx.array) -> list[mx.array] | None:
@@ -45,19 +57,24 @@ def heads_of_one(attention: Any, x: mx.array, offset: int | mx.array) -> list[mx
     Returns:
         (B, heads, 1, width of a head) each.
     """
-    if x.shape[1] != 1 or not readable(x):
-        return None
-    q, k, v = (_stored(attention[name]) for name in ("q_proj", "k_proj", "v_proj"))
-    if q is None or k is None or v is None:
+    layers = _stored(attention, "q_proj", "k_proj", "v_proj") if x.shape[1] == 1 and readable(x) else None
+    if layers is None:
         return None
     heads, rope = (attention.num_heads, attention.num_kv_heads), attention.get("rope")
     if rope is None:
-        return native_heads(x, (q, k, v), heads, None, 0, traditional=False)
+        return native_heads(x, layers, heads, None, 0, traditional=False)
     turn = rope.turn(offset) if isinstance(offset, int) else None
-    return turn and native_heads(x, (q, k, v), heads, turn, rope.dims // 2, traditional=rope.traditional)
+    return turn and native_heads(x, layers, heads, turn, rope.dims // 2, traditional=rope.traditional)
 
 
-def _stored(layer: nn.Module) -> Stored | None:
-    """What the kernels read of a layer."""
-    read = getattr(layer, "stored", None)
-    return None if read is None else read()
+def _stored(module: nn.Module, *names: str) -> tuple[Stored, Stored, Stored] | None:
+    """What the kernels read of three layers; None if one of them is of another kind."""
+    found: list[Stored] = []
+    for name in names:
+        read = getattr(module[name], "stored", None)
+        stored = None if read is None else read()
+        if stored is None:
+            return None
+        found.append(stored)
+    first, second, third = found
+    return first, second, third
