@@ -217,6 +217,7 @@ def test_validating_imports_little_that_others_need() -> None:
         "difflib",
         "axon_compose.report._show",
         "traceback",
+        "axon_core.specs.per_layer",
         *(f"axon_compose.language.document.{part}" for part in ("_checkpoints", "_huggingface", "_patterns")),
         *(f"axon_compose.language.document.formula.{part}" for part in ("_formula", "_tokens", "_tree", "_evaluate")),
     )

@@ -14,8 +14,8 @@ from axon_core.linear import Embedding, Linear
 from axon_core.norms import LayerNorm, RMSNorm
 from axon_core.per_layer import PerLayerInputs
 from axon_core.sharded import looked_up
+from axon_core.specs._per_layer_options import PerLayerOptions
 from axon_core.specs.embedding import EmbeddingNormOptions
-from axon_core.specs.per_layer import PerLayerOptions
 from axon_core.specs.splits.vocabulary import BY_WIDTH, ROWS
 
 __all__ = ["TokenEmbedding"]

@@ -12,8 +12,9 @@ from axon_core.activations import gated
 from axon_core.linear import Linear
 from axon_core.norms import RMSNorm
 from axon_core.sharded import looked_up, spread_norm
+from axon_core.specs._per_layer_options import PerLayerOptions
 from axon_core.specs.mlp import ActivationName
-from axon_core.specs.per_layer import PerLayerInputOptions, PerLayerOptions
+from axon_core.specs.per_layer import PerLayerInputOptions
 
 __all__ = ["LayerScale", "PerLayerInput", "PerLayerInputs"]
 

@@ -12,8 +12,9 @@ from axon_compose.registry import Dims
 from axon_compose.report import PLAIN, show_text
 from axon_core.embedding import TokenEmbedding
 from axon_core.per_layer import LayerScale, PerLayerInput, PerLayerInputs
+from axon_core.specs._per_layer_options import PerLayerOptions
 from axon_core.specs.embedding import SPECS, TokenEmbeddingOptions
-from axon_core.specs.per_layer import PerLayerInputOptions, PerLayerOptions
+from axon_core.specs.per_layer import PerLayerInputOptions
 from tests.helpers import codes, faults
 
 DIMS = Dims({"hidden_size": 32, "vocab_size": 11})

@@ -8,9 +8,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from axon_compose.registry import Array, ComponentSpec, Constant, Dims, Learning, Normal, Options, written
 from axon_core.specs._flops import product_flops
 from axon_core.specs._heads import switch
+from axon_core.specs._per_layer_options import VALUE, PerLayerOptions, per_layer_params, shrink_inputs
 from axon_core.specs._saved import each, in_float32, norm_saved
 from axon_core.specs._small import limited
-from axon_core.specs.per_layer import VALUE, PerLayerOptions, per_layer_params, shrink_inputs
 from axon_core.specs.splits.vocabulary import embedding_split, head_split
 from axon_core.specs.transfers.embedding import HEAD_TRANSFERS, TABLE_TRANSFERS
 
