@@ -13,6 +13,7 @@ from axon_compose.registry import Dims, Shard
 from axon_core.block_indexer import BlockIndexer, Choice
 from axon_core.chunked_attention import chunked_attention
 from axon_core.elementary import sigmoid
+from axon_core.few_tokens import heads_of_one
 from axon_core.linear import Linear
 from axon_core.mean_indexer import MeanIndexer
 from axon_core.norms import HeadNorm, RMSNorm
@@ -148,6 +149,9 @@ class Attention(nn.Module):
         if v_norm is not None and kv_from is None:
             self.v_norm = RMSNorm(value_dim, v_norm.eps, weight=False)
         self.rope = None if rope is None else RoPE(head_dim, rope)
+        scaled = clip is not None or temperature is not None or key_scale != 1 or value_scale != 1
+        normed, mixed = qk_norm is not None or v_norm is not None, relative is not None or head_gain or log_scaling
+        self._plain = kv_from is None and not (k_eq_v or scaled or normed or mixed)
         if indexer is not None:
             make = MeanIndexer if indexer.pooling == "mean" else BlockIndexer
             self.indexer = make(hidden_dim, indexer, rope and rope.with_dims(head_dim))
@@ -200,12 +204,13 @@ class Attention(nn.Module):
         mask = self._default_mask(mask[0] if isinstance(mask, tuple) else mask, kept, x.shape[1])
         if self.input_scale != 1.0:
             x = x * self.input_scale
-        queries, blocks = self._queries(x, offset), None
+        heads = heads_of_one(self, x, offset) if self._plain and kv is None else None
+        queries, blocks = self._queries(x, offset) if heads is None else heads[0], None
         if "indexer" in self:
             blocks, held = self["indexer"](x, mask, index_cache, offset)
             queries = mx.depends(queries, held) if held else queries
         if kv is None:
-            kv = self._keys_values(x, kept, offset)
+            kv = self._keys_values(x, kept, offset) if heads is None else self._with_earlier(heads[1], heads[2], kept)
         if publish is not None:
             publish("kv", kv)
         return self._output(x, queries, kv, mask, offset, kept, blocks), cache
@@ -312,7 +317,10 @@ class Attention(nn.Module):
         keys = self._turned("k", projected, offset)
         if self.value_scale != 1.0:
             values = values * self.value_scale
-        values = self._by_head("v", values, self.get("v_norm"))
+        return self._with_earlier(keys, self._by_head("v", values, self.get("v_norm")), cache)
+
+    def _with_earlier(self, keys: mx.array, values: mx.array, cache: Any) -> tuple[Any, Any, mx.array | None]:
+        """Keys and values of all tokens, out of those of these, each (B, heads, L, width)."""
         if cache is None:
             return keys, values, None
         keys, values = cache.update_and_fetch(keys, values)

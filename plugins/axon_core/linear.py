@@ -11,11 +11,14 @@ from axon_compose.machine.blas import is_reference_blas
 from axon_core.alike import Alike, not_offered
 from axon_core.cpu import fast
 from axon_core.float32_products import Packing, half_product, is_half, quantized_product
+from axon_core.kernels import Stored, is_native, native_product
 
 __all__ = ["Embedding", "Linear", "QuantizedEmbedding", "QuantizedLinear", "product", "transposed_factor"]
 
 #: Rows from which on a copy of them is worth it.
 _ROWS: Final = 8
+#: Rows up to which the kernel of `axon-native` reads a matrix of float32 in half the time that OpenBLAS takes for them.
+_FEW: Final = 8
 
 
 def product(x: mx.array, weight: mx.array) -> mx.array:
@@ -42,6 +45,13 @@ def transposed_factor(matrices: mx.array) -> mx.array:
     """The transposes of (..., N, K) as a right factor: copied, where multiplying rows by rows is slow."""
     transposed = matrices.swapaxes(-1, -2)
     return _copied(transposed) if _slow(matrices, matrices) else transposed
+
+
+def _of_few(x: mx.array, weight: mx.array) -> mx.array | None:
+    """The product of a few rows of float32 where a kernel is there for it."""
+    if not is_native() or x.size > _FEW * x.shape[-1] or not x.dtype == weight.dtype == mx.float32:
+        return None
+    return None if is_reference_blas() else native_product(x, weight)
 
 
 def _slow(a: mx.array, b: mx.array) -> bool:
@@ -77,6 +87,8 @@ class Linear(nn.Linear, metaclass=Alike):
         weight = self["weight"]
         if is_half(x, weight):
             y = half_product(x, weight)
+        elif (few := _of_few(x, weight)) is not None:
+            y = few
         elif self.training and x.size >= _ROWS * x.shape[-1]:
             y = product(x, weight)
         elif "bias" in self:
@@ -84,6 +96,13 @@ class Linear(nn.Linear, metaclass=Alike):
         else:
             return x @ weight.T
         return y + self["bias"] if "bias" in self else y
+
+    def stored(self) -> Stored | None:
+        """What kernels read of it; None where its matrix lies by columns, for the reference BLAS."""
+        weight = self["weight"]
+        if weight.dtype == mx.float32 and is_reference_blas():
+            return None
+        return weight, None, None, self.get("bias"), 0, 0, ""
 
     def to_quantized(
         self,
@@ -120,6 +139,11 @@ class QuantizedLinear(nn.QuantizedLinear, metaclass=Alike):
         y = quantized_product(x, self["weight"], self["scales"], self.get("biases"), packing)
         return y + self["bias"] if "bias" in self else y
 
+    def stored(self) -> Stored:
+        """What kernels read of it."""
+        arrays = self["weight"], self["scales"], self.get("biases"), self.get("bias")
+        return *arrays, self.group_size, self.bits, self.mode
+
 
 class Embedding(nn.Embedding):
     """A table of vectors that is a linear layer too, as `Linear` is one."""
@@ -129,6 +153,8 @@ class Embedding(nn.Embedding):
         weight = self["weight"]
         if is_half(x, weight):
             return half_product(x, weight)
+        if (few := _of_few(x, weight)) is not None:
+            return few
         return product(x, weight) if self.training else super().as_linear(x)
 
     def to_quantized(

@@ -9,6 +9,7 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims, Shard
 from axon_core.activations import ACTIVATIONS, gated
+from axon_core.few_tokens import GATES, mlp_of_few
 from axon_core.linear import Linear
 from axon_core.sharded import mean_and_variance
 from axon_core.specs.mlp import Limit, MLPActivationName, MLPOptions, bound_of
@@ -69,6 +70,8 @@ class MLP(nn.Module):
         if gain:
             self.gain = mx.ones((1,))
         self.cutoff = None if sparsity is None else NormalDist().inv_cdf(sparsity)
+        more = limit or sparsity or gain or self.gathers or gate_scale != 1.0
+        self._plain = gated and activation in GATES and not more
 
     @classmethod
     def from_options(cls, options: MLPOptions, dims: Dims) -> MLP:
@@ -80,6 +83,8 @@ class MLP(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Transform `x` (..., dims); the shape stays."""
+        if self._plain and (y := mlp_of_few(self, x)) is not None:
+            return y
         inner = self._inner(x)
         y = self["down_proj"](self._shard.gather(inner) if self.gathers else inner)
         return y * self.gain.astype(y.dtype) if "gain" in self else y

@@ -82,6 +82,10 @@ class RoPE(nn.Module):
             x, self.dims, traditional=self.traditional, base=None, scale=1.0, offset=offset, freqs=self._periods
         )
 
+    def turn(self, offset: int) -> Turn | None:
+        """Cosines and signed sines (1, head_dim) of one position; None where a gain multiplies what is rotated."""
+        return _angles(self._layout, offset, 1) if self._gain is None else None
+
     def learned(self, alphas: mx.array, offset: int | mx.array, length: int) -> Turn:
         """The rotation of `length` positions with the frequency of each pair times `exp(alpha)`.
 

@@ -109,11 +109,11 @@ array attention_of_one(const array& queries, const array& keys, const array& val
     const array y = mx::matmul(mx::reshape(weights, {batch, groups, heads / groups, -1}), in[2]);
     return Arrays{mx::reshape(y, {batch, heads, 1, -1})};
   };
-  const auto run = [scale](const Arrays& in, float* y) {
+  const auto run = [scale](const Arrays& in, const Outputs& y) {
     const size_t units = size_t(in[1].shape(0)) * in[1].shape(1);
     const size_t work = size_t(in[0].shape(0)) * in[0].shape(1) * in[1].shape(2) * (in[1].shape(3) + in[2].shape(3));
     in_parallel(units, work, [&](size_t group) {
-      attend(in[0], in[1], in[2], scale, in.size() > 3 ? &in[3] : nullptr, group, y);
+      attend(in[0], in[1], in[2], scale, in.size() > 3 ? &in[3] : nullptr, group, y[0]);
     });
   };
   const mx::Shape shape{queries.shape(0), queries.shape(1), 1, values.shape(3)};

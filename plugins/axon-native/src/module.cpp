@@ -1,9 +1,12 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include "mlx/version.h"
+#include "one_token.h"
 #include "passes.h"
 #include "product.h"
 #include "recurrences.h"
@@ -38,6 +41,9 @@ NB_MODULE(_kernels, m) {
   m.def("rotation", &axon::rotation, "x"_a, "cosines"_a, "sines"_a, "pairs"_a, "traditional"_a = false);
   m.def("attention_of_one", &axon::attention_of_one, "queries"_a, "keys"_a, "values"_a, "scale"_a,
         "sinks"_a = nb::none());
+  m.def("gated_mlp", &axon::gated_mlp, "x"_a, "gate"_a, "up"_a, "down"_a, "activation"_a);
+  m.def("projected_heads", &axon::projected_heads, "x"_a, "queries"_a, "keys"_a, "values"_a, "heads"_a,
+        "turn"_a = nb::none(), "pairs"_a = 0, "traditional"_a = false);
   m.def("product_kernels", &axon::product_kernels);
   m.def("most_threads", &axon::most_threads);
 }

@@ -24,90 +24,109 @@ void narrow(const std::vector<float>& numbers, array& y) {
   std::transform(numbers.begin(), numbers.end(), y.data<T>(), [](float number) { return static_cast<T>(number); });
 }
 
-/** One output, computed in float32. */
+/** Outputs that are computed in float32. */
 class Pass : public mx::Primitive {
  public:
-  Pass(mx::Stream stream, mx::Shape shape, mx::Dtype dtype, std::shared_ptr<const PassDefinition> definition)
-      : Primitive(stream), shape_(std::move(shape)), dtype_(dtype), definition_(std::move(definition)) {}
+  Pass(mx::Stream stream, std::vector<mx::Shape> shapes, mx::Dtype dtype, std::shared_ptr<const PassDefinition> definition)
+      : Primitive(stream), shapes_(std::move(shapes)), dtype_(dtype), definition_(std::move(definition)) {}
 
   /** What it makes of some inputs. */
-  array of(Arrays inputs) {
-    return array(shape_, dtype_, std::make_shared<Pass>(stream(), shape_, dtype_, definition_), std::move(inputs));
+  Arrays of(Arrays inputs) {
+    const auto primitive = std::make_shared<Pass>(stream(), shapes_, dtype_, definition_);
+    return array::make_arrays(shapes_, std::vector(shapes_.size(), dtype_), primitive, inputs);
   }
 
   void eval_cpu(const Arrays& inputs, Arrays& outputs) override {
-    array& y = outputs[0];
-    y.set_data(mx::allocator::malloc(y.nbytes()));
-    if (y.size() > 0) {
-      mx::cpu::get_command_encoder(stream()).dispatch(
-          [definition = definition_, inputs, y = array::unsafe_weak_copy(y)]() mutable { compute(*definition, inputs, y); });
+    Arrays held;
+    for (auto& y : outputs) {
+      y.set_data(mx::allocator::malloc(y.nbytes()));
+      held.push_back(array::unsafe_weak_copy(y));
     }
+    mx::cpu::get_command_encoder(stream()).dispatch(
+        [definition = definition_, inputs, held = std::move(held)]() mutable { compute(*definition, inputs, held); });
   }
   void eval_gpu(const Arrays&, Arrays&) override {
     throw std::runtime_error(std::string(name()) + " of axon-native runs on the CPU alone");
   }
   Arrays jvp(const Arrays& primals, const Arrays& tangents, const std::vector<int>& argnums) override {
-    Arrays all;
-    for (const auto& primal : primals) {
-      all.push_back(mx::zeros_like(primal, stream()));
-    }
-    for (size_t i = 0; i < argnums.size(); ++i) {
-      all[argnums[i]] = tangents[i];
-    }
-    return mx::jvp(in_operations(), primals, all).second;
+    return mx::jvp(of_some(primals, argnums), chosen(primals, argnums), tangents).second;
   }
   Arrays vjp(const Arrays& primals, const Arrays& cotangents, const std::vector<int>& argnums,
              const Arrays&) override {
-    const Arrays all = mx::vjp(in_operations(), primals, cotangents).second;
-    Arrays found;
-    for (const int argument : argnums) {
-      found.push_back(all[argument]);
-    }
-    return found;
+    return mx::vjp(of_some(primals, argnums), chosen(primals, argnums), cotangents).second;
   }
   std::pair<Arrays, std::vector<int>> vmap(const Arrays& inputs, const std::vector<int>& axes) override {
-    return one_by_one(inputs, axes, 1, stream(), [&](Arrays own) { return Arrays{of(std::move(own))}; });
+    return one_by_one(inputs, axes, shapes_.size(), stream(), [&](Arrays own) { return of(std::move(own)); });
   }
-  std::vector<mx::Shape> output_shapes(const Arrays&) override { return {shape_}; }
+  std::vector<mx::Shape> output_shapes(const Arrays&) override { return shapes_; }
   const char* name() const override { return definition_->name; }
 
  private:
-  static void compute(const PassDefinition& definition, const Arrays& inputs, array& y) {
-    if (y.dtype() == mx::float32) {
-      return definition.run(inputs, y.data<float>());
+  static void compute(const PassDefinition& definition, const Arrays& inputs, Arrays& outputs) {
+    if (std::all_of(outputs.begin(), outputs.end(), [](const array& y) { return y.size() == 0; })) {
+      return;
     }
-    std::vector<float> numbers(y.size());
-    definition.run(inputs, numbers.data());
-    y.dtype() == mx::bfloat16 ? narrow<mx::bfloat16_t>(numbers, y) : narrow<mx::float16_t>(numbers, y);
+    Outputs to;
+    std::vector<std::vector<float>> wide;
+    wide.reserve(outputs.size());
+    for (auto& y : outputs) {
+      to.push_back(y.dtype() == mx::float32 ? y.data<float>() : wide.emplace_back(y.size()).data());
+    }
+    definition.run(inputs, to);
+    for (size_t i = 0; i < wide.size(); ++i) {  // all outputs have one type
+      outputs[i].dtype() == mx::bfloat16 ? narrow<mx::bfloat16_t>(wide[i], outputs[i])
+                                         : narrow<mx::float16_t>(wide[i], outputs[i]);
+    }
   }
 
-  /** The same in operations of MLX, from and to the same types. */
-  std::function<Arrays(const Arrays&)> in_operations() const {
-    return [definition = definition_, dtype = dtype_](const Arrays& inputs) {
-      Arrays wide;
-      for (const auto& input : inputs) {
-        wide.push_back(mx::astype(input, mx::float32));
+  static Arrays chosen(const Arrays& all, const std::vector<int>& argnums) {
+    Arrays some;
+    for (const int argument : argnums) {
+      some.push_back(all[argument]);
+    }
+    return some;
+  }
+
+  /** The same in operations of MLX, from and to the same types, as a function of some of the inputs. */
+  std::function<Arrays(const Arrays&)> of_some(const Arrays& inputs, const std::vector<int>& argnums) const {
+    return [definition = definition_, dtype = dtype_, inputs, argnums](const Arrays& some) {
+      Arrays all = inputs;
+      for (size_t i = 0; i < some.size(); ++i) {
+        all[argnums[i]] = some[i];
       }
-      return Arrays{mx::astype(definition->in_operations(wide)[0], dtype)};
+      for (auto& input : all) {
+        input = is_float(input) ? mx::astype(input, mx::float32) : input;
+      }
+      Arrays found = definition->in_operations(all);
+      for (auto& y : found) {
+        y = mx::astype(y, dtype);
+      }
+      return found;
     };
   }
 
-  mx::Shape shape_;
+  std::vector<mx::Shape> shapes_;
   mx::Dtype dtype_;
   std::shared_ptr<const PassDefinition> definition_;
 };
 
 }  // namespace
 
-array pass(mx::Shape shape, mx::Dtype dtype, Arrays inputs, PassDefinition definition) {
-  for (const auto& input : inputs) {
-    if (input.dtype() != mx::float32 && input.dtype() != mx::bfloat16 && input.dtype() != mx::float16) {
-      refuse("arrays should be of float32, bfloat16 or float16");
-    }
-  }
+bool is_float(const array& a) {
+  return a.dtype() == mx::float32 || a.dtype() == mx::bfloat16 || a.dtype() == mx::float16;
+}
+
+Arrays pass(std::vector<mx::Shape> shapes, mx::Dtype dtype, Arrays inputs, PassDefinition definition) {
   const mx::Stream stream = mx::default_stream(mx::Device::cpu);
-  return Pass(stream, std::move(shape), dtype, std::make_shared<const PassDefinition>(std::move(definition)))
-      .of(std::move(inputs));
+  const auto shared = std::make_shared<const PassDefinition>(std::move(definition));
+  return Pass(stream, std::move(shapes), dtype, shared).of(std::move(inputs));
+}
+
+array pass(mx::Shape shape, mx::Dtype dtype, Arrays inputs, PassDefinition definition) {
+  if (!std::all_of(inputs.begin(), inputs.end(), is_float)) {
+    refuse("arrays should be of float32, bfloat16 or float16");
+  }
+  return pass(std::vector{std::move(shape)}, dtype, std::move(inputs), std::move(definition))[0];
 }
 
 }  // namespace axon

@@ -1,4 +1,4 @@
-/** One pass over a few arrays where MLX makes many small operations. */
+/** One operation over a few arrays where MLX makes many small ones. */
 #pragma once
 
 #include <functional>
@@ -12,19 +12,23 @@
 namespace axon {
 
 using Arrays = std::vector<mlx::core::array>;
+using Outputs = std::vector<float*>;
 
-/** How a pass is computed, and what it is in operations of MLX, from which its derivatives come. */
+/** How a pass is computed, and what it is in operations of MLX, from which its derivatives come; these get arrays of
+ * float32 in the place of any others with a point. */
 struct PassDefinition {
   const char* name;
-  std::function<void(const Arrays& inputs, float* output)> run;
+  std::function<void(const Arrays& inputs, const Outputs& outputs)> run;
   std::function<Arrays(const Arrays&)> in_operations;
 };
 
-/** One output of a shape and type, computed in float32 out of arrays of float32, bfloat16 or float16.
- *
- * Throws std::invalid_argument for other types.
- */
+/** Outputs of these shapes and one type, which are computed in float32. */
+Arrays pass(std::vector<mlx::core::Shape> shapes, mlx::core::Dtype dtype, Arrays inputs, PassDefinition definition);
+
+/** One output, of arrays of float32, bfloat16 or float16; throws std::invalid_argument for others. */
 mlx::core::array pass(mlx::core::Shape shape, mlx::core::Dtype dtype, Arrays inputs, PassDefinition definition);
+
+bool is_float(const mlx::core::array& a);
 
 [[noreturn]] inline void refuse(const std::string& why) { throw std::invalid_argument(why); }
 

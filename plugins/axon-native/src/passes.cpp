@@ -9,6 +9,7 @@
 #include "mlx/ops.h"
 #include "mlx/utils.h"
 #include "pass.h"
+#include "row_passes.h"
 #include "rows.h"
 
 namespace axon {
@@ -24,10 +25,7 @@ void norm(const array& x, const array& weight, float eps, float* y) {
   const float* w = row(weight, 0, scratch.data());
   for (size_t at = 0; at < rows; ++at, y += width) {
     const float* from = row(x, at, scratch.data() + width);
-    const float scale = 1 / std::sqrt(dot(from, from, width) / width + eps);
-    for (size_t i = 0; i < width; ++i) {
-      y[i] = from[i] * scale * w[i];
-    }
+    norm_row(from, w, eps, width, y);
   }
 }
 
@@ -47,53 +45,13 @@ void layer_norm_of_rows(const array& x, const array& weight, const array* bias, 
   }
 }
 
-void rotate(const array& x, const array& cosines, const array& sines, size_t pairs, bool traditional, float* y) {
+void rotate(const array& x, const array& cosines, const array& sines, Pairs pairs, float* y) {
   const size_t width = x.shape(-1), tokens = x.shape(-2), rows = x.size() / width;
   std::vector<float> scratch(3 * width);
-  const size_t step = traditional ? 2 : 1, other = traditional ? 1 : pairs;
   for (size_t at = 0; at < rows; ++at, y += width) {
-    const float* from = row(x, at, scratch.data());
     const float* c = row(cosines, at % tokens, scratch.data() + width);
     const float* s = row(sines, at % tokens, scratch.data() + 2 * width);
-    for (size_t pair = 0; pair < pairs; ++pair) {
-      const size_t a = pair * step, b = a + other;
-      y[a] = from[a] * c[a] + from[b] * s[a];
-      y[b] = from[b] * c[b] + from[a] * s[b];
-    }
-    for (size_t i = 2 * pairs; i < width; ++i) {
-      y[i] = from[i] * c[i] + from[i] * s[i];
-    }
-  }
-}
-
-/** exp(-|x|) of vectors, and of single numbers. */
-inline Lanes exp_of_minus_abs(Lanes x) {
-  const Decay e(x < 0.0f ? x : -x);
-  return e.base + e.rest;
-}
-inline float exp_of_minus_abs(float x) { return std::exp(-std::abs(x)); }
-
-/** x / (1 + exp(-z)), where no exponential overflows. */
-template <class Number>
-inline Number times_sigmoid(Number x, Number z) {
-  const Number e = exp_of_minus_abs(z);
-  return x * (z < 0.0f ? e : e * 0.0f + 1.0f) / (1.0f + e);
-}
-
-enum class Gate { silu, gelu_tanh, gelu_quick, unknown };
-
-constexpr float TANH = 1.5957691216057308f;  // 2 sqrt(2 / pi)
-
-/** What the sigmoid is taken of: all activations here are x times the sigmoid of something. */
-template <class Number>
-inline Number inner(Gate gate, Number x) {
-  switch (gate) {
-    case Gate::gelu_tanh:
-      return TANH * (x + 0.044715f * x * x * x);
-    case Gate::gelu_quick:
-      return 1.702f * x;
-    default:
-      return x;
+    rotate_row(row(x, at, scratch.data()), c, s, width, pairs, y);
   }
 }
 
@@ -103,10 +61,7 @@ void gate_rows(Gate gate, const array& x, const array& factor, float* y) {
   for (size_t at = 0; at < rows; ++at, y += width) {
     const float* a = row(x, at, scratch.data());
     const float* b = row(factor, at, scratch.data() + width);
-    along(
-        width,
-        [&](size_t i) { store(y + i, times_sigmoid(load(a + i), inner(gate, load(a + i))) * load(b + i)); },
-        [&](size_t i) { y[i] = times_sigmoid(a[i], inner(gate, a[i])) * b[i]; });
+    gate_row(gate, a, b, width, y);
   }
 }
 
@@ -127,7 +82,7 @@ array rms_norm(const array& x, const array& weight, float eps) {
   if (x.ndim() < 1 || weight.ndim() != 1 || weight.shape(0) != x.shape(-1)) {
     refuse("weight should be as long as the last axis of x");
   }
-  const auto run = [eps](const Arrays& in, float* y) { norm(in[0], in[1], eps, y); };
+  const auto run = [eps](const Arrays& in, const Outputs& y) { norm(in[0], in[1], eps, y[0]); };
   const auto in_operations = [eps](const Arrays& in) {
     const array mean = mx::mean(mx::square(in[0]), -1, true);
     return Arrays{mx::multiply(mx::multiply(in[0], mx::rsqrt(mx::add(mean, array(eps)))), in[1])};
@@ -146,8 +101,8 @@ array layer_norm(const array& x, const array& weight, const std::optional<array>
     inputs.push_back(*bias);
     dtype = mx::promote_types(dtype, bias->dtype());
   }
-  const auto run = [eps](const Arrays& in, float* y) {
-    layer_norm_of_rows(in[0], in[1], in.size() > 2 ? &in[2] : nullptr, eps, y);
+  const auto run = [eps](const Arrays& in, const Outputs& y) {
+    layer_norm_of_rows(in[0], in[1], in.size() > 2 ? &in[2] : nullptr, eps, y[0]);
   };
   const auto in_operations = [eps](const Arrays& in) {
     const array centred = mx::subtract(in[0], mx::mean(in[0], -1, true));
@@ -162,14 +117,8 @@ array gated(const array& x, const array& factor, const std::string& activation) 
   if (x.shape() != factor.shape() || x.ndim() < 1) {
     refuse("gate and factor should have one shape");
   }
-  const Gate gate = activation == "silu"         ? Gate::silu
-                    : activation == "gelu_tanh"  ? Gate::gelu_tanh
-                    : activation == "gelu_quick" ? Gate::gelu_quick
-                                                 : Gate::unknown;
-  if (gate == Gate::unknown) {
-    refuse("activation should be silu, gelu_tanh or gelu_quick");
-  }
-  const auto run = [gate](const Arrays& in, float* y) { gate_rows(gate, in[0], in[1], y); };
+  const Gate gate = gate_named(activation);
+  const auto run = [gate](const Arrays& in, const Outputs& y) { gate_rows(gate, in[0], in[1], y[0]); };
   const auto in_operations = [gate](const Arrays& in) {
     return Arrays{mx::multiply(mx::multiply(in[0], mx::sigmoid(inner_in_operations(gate, in[0]))), in[1])};
   };
@@ -192,8 +141,8 @@ array rotation(const array& x, const array& cosines, const array& sines, int pai
     const array others = mx::take(in[0], array(partners.data(), {width}), -1);
     return Arrays{mx::add(mx::multiply(in[0], in[1]), mx::multiply(others, in[2]))};
   };
-  const auto run = [pairs, traditional](const Arrays& in, float* y) {
-    rotate(in[0], in[1], in[2], pairs, traditional, y);
+  const auto run = [pairs, traditional](const Arrays& in, const Outputs& y) {
+    rotate(in[0], in[1], in[2], {static_cast<size_t>(pairs), traditional}, y[0]);
   };
   return pass(x.shape(), x.dtype(), {x, cosines, sines}, {"AxonRotation", run, in_operations});
 }

@@ -8,19 +8,10 @@
 
 namespace axon {
 
-/** How numbers are quantised, as `mlx.core.quantize` takes it; the mode is empty where they are not. */
-struct Packing {
-  int group = 0, bits = 0;
-  std::string mode;
-};
-
 /** `x @ weight.T`, in float32; see `axon_native/__init__.py`. */
 mlx::core::array product(const mlx::core::array& x, const mlx::core::array& weight,
                          const std::optional<mlx::core::array>& scales, const std::optional<mlx::core::array>& biases,
                          const std::optional<mlx::core::array>& indices, int group_size, int bits,
                          const std::string& mode);
-
-/** The kernels that products run, by the processor that they are for. */
-std::string product_kernels();
 
 }  // namespace axon

@@ -12,7 +12,8 @@ namespace axon {
 namespace {
 
 /** Rows of x in a tile of sums, whose other side are COLUMNS rows of the matrix; and up to which it is not unpacked. */
-constexpr int TILE = LANES == 16 ? 6 : 3, FEW = LANES == 16 ? 4 : 2, COLUMNS = 4;
+constexpr int TILE = LANES == 16 ? 6 : 3, FEW = LANES == 16 ? 4 : 2;
+constexpr size_t COLUMNS = 4;
 /** Rows of the matrix that are unpacked together, and how much of them. */
 constexpr size_t UNPACKED = 16, STRETCH = 768;
 /** What may be read beyond the end of a row. */
@@ -44,29 +45,35 @@ inline Four totals(const Lanes* x) {
 #endif
 }
 
+inline size_t least(size_t a, size_t b) { return a < b ? a : b; }
+
 // -- Kinds of numbers -------------------------------------------------------------------------------------------------
 
-/** A row that may be read BEYOND its end, with its scales and biases in float32. */
-struct Row {
+/** COLUMNS rows that may be read BEYOND the end of the last one, with their scales and biases in float32. */
+struct Rows {
   const uint8_t* numbers;
   const float *scales, *biases;
+  /** From a row to the next one: bytes of numbers, and groups. */
+  size_t bytes, groups;
 };
 
 /** Numbers that are read as they are. */
 template <Kind KIND>
 struct Plain {
   static constexpr bool GROUPED = false;
+  static constexpr int BITS = KIND == Kind::float32 ? 32 : 16;
   struct Group {};
   static Group group(float, float) { return {}; }
   static Lanes weights(const uint8_t* row, size_t k, Group) {
-    return numbers<KIND>(row + k * (KIND == Kind::float32 ? 4 : 2));
+    return numbers<KIND>(row + k * BITS / 8);
   }
 };
 
 /** Whole numbers q of a group, which stand for s q + b. */
-template <int BITS>
+template <int BITS_>
 struct Affine {
   static constexpr bool GROUPED = true;
+  static constexpr int BITS = BITS_;
   struct Group {
     Lanes scale, bias;
   };
@@ -78,9 +85,10 @@ struct Affine {
 
 #ifdef __AVX512F__
 /** Numbers of 4 bits at most: a vector holds all that they stand for in a group, and they say which of it. */
-template <int BITS>
+template <int BITS_>
 struct Looked {
   static constexpr bool GROUPED = true;
+  static constexpr int BITS = BITS_;
   struct Group {
     Lanes values;
   };
@@ -101,6 +109,7 @@ struct Mxfp4 : Looked<4> {
 #else
 struct Mxfp4 {
   static constexpr bool GROUPED = true;
+  static constexpr int BITS = 4;
   struct Group {
     Lanes scale;
   };
@@ -111,59 +120,79 @@ struct Mxfp4 {
 };
 #endif
 
-/** Calls `each(k, g)` for the numbers from `begin` on, LANES at a time, and `group(g)` before those of a group.
- *
- * Where there are groups, these are whole ones; else the last call may go beyond the end.
- */
+/** Numbers that are worked on without a branch; groups are of one or a few times as many. */
+constexpr size_t CHUNK = 32;
+
+/** Calls `each(k)` for the numbers from `begin` on, LANES at a time, and `group(at)` before those of a group; where
+ * there are no groups, before those of a CHUNK, and numbers after the last whole vector are left out. */
 template <class Format, class Group, class Each>
 inline void walk(const Stored& matrix, size_t begin, size_t end, Group group, Each each) {
   if constexpr (Format::GROUPED) {
-    for (size_t k = begin; k < end;) {
-      group(k / matrix.group);
-      for (const size_t last = k + matrix.group; k < last; k += LANES) {
-        each(k);
+    for (size_t k = begin, at = begin / matrix.group; k < end; ++at) {
+      group(at);
+      for (const size_t last = k + matrix.group; k < last; k += CHUNK) {
+#pragma GCC unroll 4
+        for (size_t i = 0; i < CHUNK; i += LANES) {
+          each(k + i);
+        }
       }
     }
   } else {
     for (size_t k = begin; k + LANES <= end; k += LANES) {
+      if ((k - begin) % CHUNK == 0) {
+        group(k / CHUNK);
+      }
       each(k);
     }
   }
 }
 
-/** Where things lie in the scratch: scales and biases and copies of COLUMNS rows, and unpacked numbers of UNPACKED. */
+/** Where things lie in the scratch: scales, biases and copies of COLUMNS rows, and unpacked numbers of UNPACKED. */
 struct Scratch {
   size_t groups, room, row;
-  float *scales, *copies, *unpacked;
+  float *scales, *biases, *copies, *unpacked;
 
   Scratch(const Stored& matrix, float* all)
       : groups(matrix.group == 0 ? 0 : matrix.width / matrix.group),
-        room((groups + LANES - 1) / LANES * LANES),
-        row((matrix.row_bytes + BEYOND + 3) / 4),
+        room((COLUMNS * groups + LANES - 1) / LANES * LANES),
+        row((matrix.row_bytes + 3) / 4),
         scales(all),
-        copies(scales + 2 * room * COLUMNS),
-        unpacked(copies + row * COLUMNS) {}
+        biases(scales + room),
+        copies(biases + room),
+        unpacked(copies + row * COLUMNS + BEYOND / 4) {}
 
-  size_t size() const { return 2 * room * COLUMNS + row * COLUMNS + UNPACKED * STRETCH; }
+  size_t size() const { return 2 * room + row * COLUMNS + BEYOND / 4 + UNPACKED * STRETCH; }
 
-  /** The row `n`, which takes the place `at` here. */
-  Row prepared(const Stored& matrix, size_t n, size_t at) const {
+  /** The rows from `n` on; what is beyond the last one of the matrix is anything. */
+  Rows prepared(const Stored& matrix, size_t n) const {
     const uint8_t *numbers = matrix.rows + n * matrix.row_bytes, *end = matrix.rows + matrix.count * matrix.row_bytes;
-    if (numbers + matrix.row_bytes + BEYOND > end) {
-      auto copy = reinterpret_cast<uint8_t*>(copies + at * row);
-      std::memcpy(copy, numbers, matrix.row_bytes);
-      std::memset(copy + matrix.row_bytes, 0, BEYOND);
+    size_t bytes = matrix.row_bytes;
+    if (numbers + COLUMNS * bytes + BEYOND > end) {
+      const auto copy = reinterpret_cast<uint8_t*>(copies);
+      bytes = row * 4;
+      std::memset(copy, 0, COLUMNS * bytes + BEYOND);
+      for (size_t at = 0; at < COLUMNS && n + at < matrix.count; ++at) {
+        std::memcpy(copy + at * bytes, numbers + at * matrix.row_bytes, matrix.row_bytes);
+      }
       numbers = copy;
     }
-    float *s = scales + 2 * at * room, *b = s + room;
+    return {numbers, in_float32(matrix, matrix.scales, n, scales), in_float32(matrix, matrix.biases, n, biases), bytes,
+            groups};
+  }
+
+ private:
+  /** Scales or biases of the rows from `n` on, in the scratch `to` unless they can be read where they are. */
+  const float* in_float32(const Stored& matrix, const uint8_t* stored, size_t n, float* to) const {
+    if (stored == nullptr || groups == 0) {
+      return to;
+    }
     const size_t bytes = groups * scale_bytes(matrix.scale);
-    if (groups > 0) {
-      widen(matrix.scale, matrix.scales + n * bytes, matrix.scales + matrix.count * bytes, groups, s);
+    if (matrix.scale == Kind::float32 && n + COLUMNS <= matrix.count) {
+      return reinterpret_cast<const float*>(stored + n * bytes);
     }
-    if (matrix.biases != nullptr) {
-      widen(matrix.scale, matrix.biases + n * bytes, matrix.biases + matrix.count * bytes, groups, b);
-    }
-    return {numbers, s, b};
+    const size_t rows = least(COLUMNS, matrix.count - n);
+    widen(matrix.scale, stored + n * bytes, stored + matrix.count * bytes, rows * groups, to);
+    return to;
   }
 };
 
@@ -181,53 +210,32 @@ inline float rest(const float* x, size_t begin, size_t end, Weight w) {
 
 // -- A few rows of x --------------------------------------------------------------------------------------------------
 
-/** Asks memory for the COLUMNS rows after those that are read. Several rows at once are no stream that the processor
- * would see coming. Short ones are asked for together, long ones as the sums come by. */
-struct Ahead {
-  static constexpr size_t LINE = 64, FEW_LINES = 40;
-  size_t distance, step, every;
-
-  explicit Ahead(const Stored& matrix)
-      : distance(COLUMNS * matrix.row_bytes),
-        step(distance > FEW_LINES * LINE ? matrix.group * matrix.bits / 8 : 0),
-        every(step == 0 ? 0 : step < LINE ? LINE / step : 1) {}
-
-  void begin(const uint8_t* first) const {
-    for (size_t line = 0; step == 0 && line < distance; line += LINE) {
-      __builtin_prefetch(first + distance + line);
-    }
-  }
-
-  /** When the sums reach the group `at` of the row that begins at `row`. */
-  void go_on(const uint8_t* row, size_t at) const {
-    if (step != 0 && at % every == 0) {
-      __builtin_prefetch(row + distance + at * step);
-    }
-  }
-};
-
 /** Sums of ROWS rows of x and COLUMNS of the matrix. */
 template <class Format, int ROWS>
-inline void sums(const Stored& matrix, const Row* rows, const float* const* x, Four* found) {
+inline void sums(const Stored& matrix, const Rows& rows, const float* const* x, Four* found) {
+  constexpr size_t LINE = 64, EACH = COLUMNS * CHUNK * Format::BITS / 8;
   Lanes sum[ROWS][COLUMNS] = {};
   typename Format::Group group[COLUMNS] = {};
-  const uint8_t* const numbers[] = {rows[0].numbers, rows[1].numbers, rows[2].numbers, rows[3].numbers};
   const float* factors[ROWS];
   std::memcpy(factors, x, sizeof(factors));
-  const Ahead ahead(matrix);
-  ahead.begin(numbers[0]);
+  const size_t chunks = Format::GROUPED ? matrix.group / CHUNK : 1;
+  // Several rows at once are no stream that the processor would see coming: memory is asked for those that come next.
+  const uint8_t* next = rows.numbers + COLUMNS * rows.bytes;
   walk<Format>(
       matrix, 0, matrix.width,
       [&](size_t at) {
-        for (int column = 0; column < COLUMNS; ++column) {
-          group[column] = Format::group(rows[column].scales[at], rows[column].biases[at]);
-          ahead.go_on(numbers[column], at);
+        for (size_t line = 0; line < chunks * EACH; line += LINE) {
+          __builtin_prefetch(next + line);
+        }
+        next += chunks * EACH;
+        for (size_t column = 0; column < COLUMNS; ++column) {
+          group[column] = Format::group(rows.scales[column * rows.groups + at], rows.biases[column * rows.groups + at]);
         }
       },
       [&](size_t k) {
 #pragma GCC unroll 4
-        for (int column = 0; column < COLUMNS; ++column) {
-          const Lanes w = Format::weights(numbers[column], k, group[column]);
+        for (size_t column = 0; column < COLUMNS; ++column) {
+          const Lanes w = Format::weights(rows.numbers + column * rows.bytes, k, group[column]);
 #pragma GCC unroll 4
           for (int row = 0; row < ROWS; ++row) {
             sum[row][column] += w * read<Lanes>(factors[row] + k);
@@ -239,8 +247,8 @@ inline void sums(const Stored& matrix, const Row* rows, const float* const* x, F
   }
   if constexpr (!Format::GROUPED) {
     if (const size_t begin = matrix.width / LANES * LANES; begin < matrix.width) {
-      for (int column = 0; column < COLUMNS; ++column) {
-        const Lanes last = Format::weights(rows[column].numbers, begin, {});
+      for (size_t column = 0; column < COLUMNS; ++column) {
+        const Lanes last = Format::weights(rows.numbers + column * rows.bytes, begin, {});
         for (int row = 0; row < ROWS; ++row) {
           found[row][column] += rest(x[row], begin, matrix.width, [&](size_t k) { return last[k - begin]; });
         }
@@ -260,8 +268,6 @@ inline void with_constant(size_t count, Some some) {
   some.template operator()<MOST>();
 }
 
-inline size_t least(size_t a, size_t b) { return a < b ? a : b; }
-
 /** Writes as many sums as there are rows left. */
 inline void put(Four found, float* to, size_t left) { std::memcpy(to, &found, least(left, COLUMNS) * sizeof(float)); }
 
@@ -269,10 +275,7 @@ template <class Format>
 void multiply_few(const Stored& matrix, size_t origin, size_t first, size_t last, const float* const* x,
                   float* const* y, size_t count, const Scratch& scratch) {
   for (size_t n = first; n < last; n += COLUMNS) {
-    Row rows[COLUMNS];
-    for (size_t column = 0; column < COLUMNS; ++column) {
-      rows[column] = scratch.prepared(matrix, origin + least(n + column, last - 1), column);
-    }
+    const Rows rows = scratch.prepared(matrix, origin + n);
     for (size_t m = 0; m < count;) {
       with_constant<FEW>(count - m, [&]<int ROWS>() {
         Four found[ROWS];
@@ -290,15 +293,17 @@ void multiply_few(const Stored& matrix, size_t origin, size_t first, size_t last
 
 /** Puts some numbers of a row into `to`, and what comes after them up to a whole vector. */
 template <class Format>
-void unpack(const Stored& matrix, const Row& row, size_t begin, size_t end, float* to) {
+void unpack(const Stored& matrix, const Rows& rows, size_t column, size_t begin, size_t end, float* to) {
+  const uint8_t* const numbers = rows.numbers + column * rows.bytes;
+  const float *scales = rows.scales + column * rows.groups, *biases = rows.biases + column * rows.groups;
   typename Format::Group group{};
   walk<Format>(
       matrix, begin, end,
-      [&](size_t at) { group = Format::group(row.scales[at], row.biases[at]); },
-      [&](size_t k) { write(to + k - begin, Format::weights(row.numbers, k, group)); });
+      [&](size_t at) { group = Format::group(scales[at], biases[at]); },
+      [&](size_t k) { write(to + k - begin, Format::weights(numbers, k, group)); });
   if constexpr (!Format::GROUPED) {
     if (const size_t k = begin + (end - begin) / LANES * LANES; k < end) {
-      write(to + k - begin, Format::weights(row.numbers, k, {}));
+      write(to + k - begin, Format::weights(numbers, k, {}));
     }
   }
 }
@@ -334,7 +339,7 @@ void tile(const float* const* x, size_t begin, size_t length, const float* w, Fo
   }
 }
 
-using Unpack = void(const Stored& matrix, const Row& row, size_t begin, size_t end, float* to);
+using Unpack = void(const Stored& matrix, const Rows& rows, size_t column, size_t begin, size_t end, float* to);
 
 void multiply_many(Unpack* unpack, const Stored& matrix, size_t origin, size_t first, size_t last,
                    const float* const* x, float* const* y, size_t count, const Scratch& scratch) {
@@ -342,9 +347,11 @@ void multiply_many(Unpack* unpack, const Stored& matrix, size_t origin, size_t f
     const size_t rows = least(UNPACKED, last - n);
     for (size_t begin = 0, length; begin < matrix.width; begin += length) {
       length = least(STRETCH, matrix.width - begin);
-      for (size_t column = 0; column < (rows + COLUMNS - 1) / COLUMNS * COLUMNS; ++column) {
-        const Row row = scratch.prepared(matrix, origin + n + least(column, rows - 1), column % COLUMNS);
-        unpack(matrix, row, begin, begin + length, scratch.unpacked + column * STRETCH);
+      for (size_t four = 0; four < rows; four += COLUMNS) {
+        const Rows prepared = scratch.prepared(matrix, origin + n + four);
+        for (size_t column = 0; column < COLUMNS; ++column) {
+          unpack(matrix, prepared, column, begin, begin + length, scratch.unpacked + (four + column) * STRETCH);
+        }
       }
       for (size_t m = 0; m < count;) {
         with_constant<TILE>(count - m, [&]<int ROWS>() {

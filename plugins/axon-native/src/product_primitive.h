@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "matrices.h"
 #include "mlx/primitives.h"
 #include "product.h"
 

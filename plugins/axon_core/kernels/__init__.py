@@ -6,8 +6,8 @@ it runs the reference. So a caller has one line for all devices, and `axon_core.
 kernels off. `axon-native` has gradients too; other derivatives, and all of those on a GPU, are the reference's.
 
 Products with stored matrices (`native_product`), and what a step of one token does between them (`native_norm`,
-`native_layer_norm`, `native_gated`, `native_rotation`, `native_attention`), have kernels for the CPU alone; on GPUs MLX
-has its own.
+`native_layer_norm`, `native_gated`, `native_rotation`, `native_attention`), or all that a layer projects of it
+(`native_mlp`, `native_heads`), have kernels for the CPU alone; on GPUs MLX has its own.
 
 A kernel for a GPU reads and writes float32. Both languages have one text, the body of a function over flat arrays, in
 which
@@ -24,6 +24,7 @@ one for CUDA also goes through NVIDIA's compiler where that is installed. The ke
 from __future__ import annotations
 
 from axon_core.kernels._delta_rules import gated_delta_rule, wkv7
+from axon_core.kernels._layers import Stored, native_heads, native_mlp, readable
 from axon_core.kernels._linear import linear_scan
 from axon_core.kernels._passes import (
     is_native_pass,
@@ -38,16 +39,20 @@ from axon_core.kernels._scan import selective_scan
 from axon_core.kernels._ssd import ssd_scan
 
 __all__ = [
+    "Stored",
     "gated_delta_rule",
     "is_native",
     "is_native_pass",
     "linear_scan",
     "native_attention",
     "native_gated",
+    "native_heads",
     "native_layer_norm",
+    "native_mlp",
     "native_norm",
     "native_product",
     "native_rotation",
+    "readable",
     "selective_scan",
     "ssd_scan",
     "wkv7",

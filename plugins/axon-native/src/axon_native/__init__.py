@@ -1,4 +1,4 @@
-"""Recurrences, and products with stored matrices, in C++, as operations of MLX on the CPU.
+"""Recurrences, products with stored matrices and steps of a few tokens in C++, as operations of MLX on the CPU.
 
 Recurrences
 -----------
@@ -64,6 +64,18 @@ keys (B, G, S, D), values (B, G, S, V), where G divides H; a sink (H,) is the sc
 All are float32, bfloat16 or float16, with any strides; it is computed in float32, and the result has the type of the
 first, that of a norm or a gate the common one. Derivatives in every direction are those of MLX operations.
 
+Layers
+------
+
+    gated_mlp(x, gate, up, down, activation)             y = down(act(gate(x)) * up(x))
+    projected_heads(x, queries, keys, values, heads, turn=None, pairs=0, traditional=False)
+
+Linear layers are tuples of a matrix as products read it, its scales and biases or None, what is added (N,) or None,
+group size, bits and mode. x is (..., K) and y (..., N); the activation is one of `gated`. Of x (B, 1, K) the second
+makes queries (B, H, 1, D), keys (B, G, 1, D) and values (B, G, 1, V), where `heads` is (H, G), and rotates the first
+two as `rotation` does, by a pair of cosines and sines (1, D). All is computed and given in float32. They are for a few
+rows, of which MLX would make a dozen small operations; derivatives in every direction are those of these.
+
 Raises:
     ImportError: If it was built for another version of MLX, whose arrays it would misread.
 """
@@ -78,12 +90,14 @@ from axon_native._kernels import (
     gated,
     gated_delta_rule,
     gated_delta_rule_vjp,
+    gated_mlp,
     layer_norm,
     linear_scan,
     linear_scan_vjp,
     most_threads,
     product,
     product_kernels,
+    projected_heads,
     rms_norm,
     rotation,
     selective_scan,
@@ -99,12 +113,14 @@ __all__ = [
     "gated",
     "gated_delta_rule",
     "gated_delta_rule_vjp",
+    "gated_mlp",
     "layer_norm",
     "linear_scan",
     "linear_scan_vjp",
     "most_threads",
     "product",
     "product_kernels",
+    "projected_heads",
     "rms_norm",
     "rotation",
     "selective_scan",

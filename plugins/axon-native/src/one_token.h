@@ -1,0 +1,21 @@
+/** Layers of a few tokens, in one operation each. Formulas and shapes: `axon_native/__init__.py`. */
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "matrices.h"
+#include "mlx/array.h"
+
+namespace axon {
+
+mlx::core::array gated_mlp(const mlx::core::array& x, const Layer& gate, const Layer& up, const Layer& down,
+                           const std::string& activation);
+
+std::vector<mlx::core::array> projected_heads(
+    const mlx::core::array& x, const Layer& queries, const Layer& keys, const Layer& values, std::pair<int, int> heads,
+    const std::optional<std::pair<mlx::core::array, mlx::core::array>>& turn, int pairs, bool traditional);
+
+}  // namespace axon

@@ -1,0 +1,67 @@
+"""Layers of a few tokens in C++ where `axon-native` is installed: one operation for all that a layer projects."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import mlx.core as mx
+
+from axon_core.kernels._native import native
+from axon_core.kernels._products import is_native
+
+__all__ = ["Stored", "native_heads", "native_mlp", "readable"]
+
+#: A linear layer: weight (N, ...), scales and biases of a quantised one or None, what is added (N,) or None, group
+#: size, bits and mode, which are 0 and empty where it is not quantised.
+Stored = tuple[mx.array, mx.array | None, mx.array | None, mx.array | None, int, int, str]
+
+#: Rows up to which it is taken: for more, products cost more than operations, and the BLAS has faster ones of float32.
+_ROWS: Final = 4
+
+
+def readable(x: mx.array) -> bool:
+    """Whether layers of `x` (..., D) may run in one operation: a few rows of float32 on the CPU, with the kernels."""
+    return x.size <= _ROWS * x.shape[-1] and x.dtype == mx.float32 and native() is not None
+
+
+def native_mlp(x: mx.array, gate: Stored, up: Stored, down: Stored, activation: str) -> mx.array | None:
+    """`down(act(gate(x)) * up(x))` of `x` (..., D), which is `readable`.
+
+    Returns:
+        (..., D); None where MLX has to compute it, here as below: for packings that the kernels do not read.
+    """
+    module: Any = native()
+    return module.gated_mlp(x, gate, up, down, activation) if _known(gate, up, down) else None
+
+
+def native_heads(
+    x: mx.array,
+    projections: tuple[Stored, Stored, Stored],
+    heads: tuple[int, int],
+    turn: tuple[mx.array, mx.array] | None,
+    pairs: int,
+    *,
+    traditional: bool,
+) -> list[mx.array] | None:
+    """The queries, keys and values of `x` (B, 1, D), which is `readable`, queries and keys rotated.
+
+    Args:
+        x: (B, 1, D).
+        projections: Those of queries, keys and values.
+        heads: Of queries, and of keys and values.
+        turn: Cosines and signed sines (1, head_dim), as for `native_rotation`; no rotation unless given.
+        pairs: As for `native_rotation`.
+        traditional: The same.
+
+    Returns:
+        (B, heads, 1, width of a head) each.
+    """
+    module: Any = native()
+    if not _known(*projections):
+        return None
+    found: list[mx.array] = module.projected_heads(x, *projections, heads, turn, pairs, traditional)
+    return found
+
+
+def _known(*layers: Stored) -> bool:
+    return all(is_native(mode, bits, group_size) for *_, group_size, bits, mode in layers)

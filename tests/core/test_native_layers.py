@@ -1,0 +1,318 @@
+"""Layers of a few tokens in one operation of `axon-native`: against float64, MLX's derivatives and their own steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from mlx_lm.models.cache import KVCache
+from mlx_lm.tuner.lora import LoRALinear
+
+from axon_core import few_tokens, linear
+from axon_core.attention import Attention
+from axon_core.cpu import reference_implementations
+from axon_core.experts import ExpertLinear
+from axon_core.few_tokens import heads_of_one, mlp_of_few
+from axon_core.kernels import Stored, native_heads, native_mlp
+from axon_core.linear import Embedding, Linear
+from axon_core.mlp import MLP
+from axon_core.specs._rope import RopeOptions
+
+pytestmark = [pytest.mark.xdist_group("native"), pytest.mark.usefixtures("native")]
+
+WIDTH, INNER = 64, 96
+
+#: How a matrix is stored, by what it is called here: a type, or mode, bits and group size.
+STORED: dict[str, Any] = {
+    "float32": mx.float32,
+    "bfloat16": mx.bfloat16,
+    "4 bits": ("affine", 4, 32),
+    "8 bits": ("affine", 8, 32),
+    "mxfp4": ("mxfp4", 4, 32),
+}
+stored = pytest.mark.parametrize("name", STORED)
+shifted = pytest.mark.parametrize("shift", [False, True], ids=["", "shifted"])
+
+
+def drawn(*shape: int, seed: int = 0) -> mx.array:
+    return mx.array(np.random.default_rng(seed).standard_normal(shape), dtype=mx.float32)
+
+
+def layer(rows: int, width: int, name: str, shift: bool, seed: int) -> Stored:
+    how, weight = STORED[name], drawn(rows, width, seed=seed) / 8
+    added = drawn(rows, seed=seed + 1) if shift else None
+    if isinstance(how, mx.Dtype):
+        return weight.astype(how), None, None, added, 0, 0, ""
+    mode, bits, group = how
+    if mode == "mxfp4":
+        packed, scales = mx.quantize(weight, group, bits, mode)
+        return packed, scales, None, added, group, bits, mode
+    return *mx.quantize(weight, group, bits, mode), added, group, bits, mode
+
+
+def exact(made: Stored) -> tuple[np.ndarray, Any]:
+    """The matrix and what is added, in float64."""
+    weight, scales, biases, added, group, bits, mode = made
+    if mode:
+        weight = mx.dequantize(weight, scales, biases, group, bits, mode, dtype=mx.float32)
+    wide = np.array(weight.astype(mx.float32)).astype(np.float64)
+    return wide, 0.0 if added is None else np.array(added).astype(np.float64)
+
+
+def times(x: np.ndarray, made: Stored) -> np.ndarray:
+    weight, added = exact(made)
+    return x @ weight.T + added
+
+
+def close(y: mx.array | None, truth: np.ndarray) -> bool:
+    assert y is not None
+    assert (y.dtype, y.shape) == (mx.float32, truth.shape)
+    return bool(np.abs(np.array(y) - truth).max() <= 2e-6 * np.abs(truth).max())
+
+
+#: Activations in float64.
+ACTIVATIONS = {
+    "silu": lambda g: g / (1 + np.exp(-g)),
+    "gelu_tanh": lambda g: g / (1 + np.exp(-2 * np.sqrt(2 / np.pi) * (g + 0.044715 * g**3))),
+    "gelu_quick": lambda g: g / (1 + np.exp(-1.702 * g)),
+}
+
+
+def mlp_of(name: str, shift: bool) -> tuple[Stored, Stored, Stored]:
+    return (
+        layer(INNER, WIDTH, name, shift, 1),
+        layer(INNER, WIDTH, name, shift, 3),
+        layer(WIDTH, INNER, name, shift, 5),
+    )
+
+
+@stored
+@shifted
+@pytest.mark.parametrize("shape", [(WIDTH,), (1, 3, WIDTH)])
+def test_a_gated_mlp(name: str, shift: bool, shape: tuple[int, ...]) -> None:
+    gate, up, down = mlp_of(name, shift)
+    x = drawn(*shape[::-1]).T  # the last axis is not the one that lies side by side
+    wide = np.array(x).astype(np.float64)
+    for activation, act in ACTIVATIONS.items():
+        truth = times(act(times(wide, gate)) * times(wide, up), down)
+        assert close(native_mlp(x, gate, up, down, activation), truth)
+
+
+def rotated(x: np.ndarray, cosines: np.ndarray, sines: np.ndarray, pairs: int, traditional: bool) -> np.ndarray:
+    partner = np.arange(x.shape[-1])
+    first = np.arange(0, 2 * pairs, 2) if traditional else np.arange(pairs)
+    second = first + 1 if traditional else first + pairs
+    partner[first], partner[second] = second, first
+    return x * cosines + x[..., partner] * sines
+
+
+@stored
+@shifted
+@pytest.mark.parametrize("traditional", [False, True])
+def test_projected_heads(name: str, shift: bool, traditional: bool) -> None:
+    """Values are of another width than keys, and their matrix is stored in another way than the rest."""
+    projections = (
+        layer(4 * 20, WIDTH, name, shift, 1),
+        layer(2 * 20, WIDTH, name, False, 3),
+        layer(2 * 12, WIDTH, "8 bits", shift, 5),
+    )
+    x, turn = drawn(3, 1, WIDTH), (drawn(1, 20, seed=7), drawn(1, 20, seed=8))
+    plain = [
+        times(np.array(x).astype(np.float64), made).reshape(3, heads, 1, -1)
+        for made, heads in zip(projections, (4, 2, 2), strict=True)
+    ]
+    angles = [np.array(each).astype(np.float64) for each in turn]
+    for pairs in (5, 10):
+        found = native_heads(x, projections, (4, 2), turn, pairs, traditional=traditional)
+        assert found is not None
+        truth = [*(rotated(each, *angles, pairs, traditional) for each in plain[:2]), plain[2]]
+        assert all(map(close, found, truth))
+    found = native_heads(x, projections, (4, 2), None, 0, traditional=traditional)
+    assert found is not None
+    assert all(map(close, found, plain))
+
+
+def step_by_step(x: mx.array, made: Stored) -> mx.array:
+    weight, scales, biases, added, group, bits, mode = made
+    if mode:
+        weight = mx.dequantize(weight, scales, biases, group, bits, mode, dtype=mx.float32)
+    y = x @ weight.astype(mx.float32).T
+    return y if added is None else y + added
+
+
+@stored
+def test_derivatives(name: str) -> None:
+    """Towards the input, and towards what is added and matrices where they have gradients; and for several at once."""
+    gate, up, down = mlp_of(name, True)
+    x, goal = drawn(2, WIDTH), drawn(2, WIDTH, seed=9)
+
+    def swapped(made: Stored, weight: mx.array, added: mx.array) -> Stored:
+        return (weight if not made[-1] else made[0], *made[1:3], added, *made[4:])
+
+    def ours(x: mx.array, weight: mx.array, added: mx.array) -> mx.array:
+        y = native_mlp(x, swapped(gate, weight, added), up, down, "silu")
+        assert y is not None
+        return (y * goal).sum()
+
+    def theirs(x: mx.array, weight: mx.array, added: mx.array) -> mx.array:
+        inner = nn.silu(step_by_step(x, swapped(gate, weight, added))) * step_by_step(x, up)
+        return (step_by_step(inner, down) * goal).sum()
+
+    weight = gate[0] if not gate[-1] else drawn(1)
+    primals = (x, weight, gate[3])
+    found, truth = (mx.grad(each, (0, 1, 2))(*primals) for each in (ours, theirs))
+    tangents = [drawn(*each.shape, seed=11).astype(each.dtype) for each in primals]
+    forwards = [mx.jvp(each, list(primals), tangents)[1][0] for each in (ours, theirs)]
+    digits = 1e-2 if name == "bfloat16" else 1e-5
+    for mine, other in zip([*found, forwards[0]], [*truth, forwards[1]], strict=True):
+        assert mx.abs(mine - other).max() <= digits * mx.abs(other).max() + 1e-9
+    several = mx.vmap(lambda x: native_mlp(x, gate, up, down, "silu"))(mx.stack([x, 2 * x]))
+    assert mx.array_equal(several[1], native_mlp(2 * x, gate, up, down, "silu"))
+
+
+def test_derivatives_of_heads() -> None:
+    projections = tuple(layer(rows, WIDTH, "float32", True, rows) for rows in (80, 40, 24))
+    x, turn = drawn(2, 1, WIDTH), (drawn(1, 20, seed=7), drawn(1, 20, seed=8))
+    goals = [drawn(2, heads, 1, width, seed=9 + heads) for heads, width in ((4, 20), (2, 20), (2, 12))]
+    partner = mx.array([*range(10, 20), *range(10)])
+
+    def ours(x: mx.array, weight: mx.array) -> mx.array:
+        first = (weight, *projections[0][1:])
+        found = native_heads(x, (first, *projections[1:]), (4, 2), turn, 10, traditional=False)
+        assert found is not None
+        return sum((y * goal).sum() for y, goal in zip(found, goals, strict=True))
+
+    def theirs(x: mx.array, weight: mx.array) -> mx.array:
+        first = (weight, *projections[0][1:])
+        q, k, v = (
+            step_by_step(x, made).reshape(2, heads, 1, -1)
+            for made, heads in zip((first, *projections[1:]), (4, 2, 2), strict=True)
+        )
+        q, k = (each * turn[0] + each[..., partner] * turn[1] for each in (q, k))
+        return sum((y * goal).sum() for y, goal in zip((q, k, v), goals, strict=True))
+
+    primals = (x, projections[0][0])
+    for mine, other in zip(*(mx.grad(each, (0, 1))(*primals) for each in (ours, theirs)), strict=True):
+        assert mx.abs(mine - other).max() <= 1e-5 * mx.abs(other).max()
+
+
+# -- Layers that use them ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What runs in one operation from here on."""
+    found: list[str] = []
+    for name in ("native_mlp", "native_heads"):
+        call = getattr(few_tokens, name)
+
+        def counting(*arguments: Any, name: str = name, call: Any = call, **options: Any) -> Any:
+            y = call(*arguments, **options)
+            found.append(name if y is not None else f"no {name}")
+            return y
+
+        monkeypatch.setattr(few_tokens, name, counting)
+    return found
+
+
+@pytest.mark.parametrize("bits", [None, 4, 8])
+@pytest.mark.parametrize("rope", [None, RopeOptions(fraction=0.5), RopeOptions(traditional=True)])
+def test_steps_are_those_of_the_reference(bits: int | None, rope: RopeOptions | None, counted: list[str]) -> None:
+    attention, mlp = Attention(WIDTH, 4, num_kv_heads=2, bias=True, rope=rope), MLP(WIDTH, INNER, "gelu_tanh")
+    if bits is not None:
+        for each in (attention, mlp):
+            nn.quantize(each, 32, bits)
+    x = drawn(2, 5, WIDTH)
+
+    def steps() -> mx.array:
+        cache = KVCache()
+        return mx.concatenate([mlp(attention(x[:, i : i + 1], cache=cache)[0]) for i in range(5)], axis=1)
+
+    y = steps()
+    assert counted == ["native_heads", "native_mlp"] * 5
+    with reference_implementations():
+        truth = steps()
+    assert len(counted) == 10
+    assert mx.abs(y - truth).max() <= 1e-5 * mx.abs(truth).max()
+
+
+def test_what_is_left_to_steps(counted: list[str]) -> None:
+    """More rows, other types, adapters, packings without a kernel, and layers that do more than these operations."""
+    x, mlp = drawn(1, 1, WIDTH), MLP(WIDTH, INNER)
+    for other in (drawn(1, 5, WIDTH), x.astype(mx.bfloat16)):
+        assert mlp_of_few(mlp, other) is None
+    assert counted == []
+    mlp.up_proj = LoRALinear.from_base(mlp.up_proj)
+    assert mlp_of_few(mlp, x) is None
+    mlp = MLP(WIDTH, INNER)
+    nn.quantize(mlp, 32, 8, mode="mxfp8")
+    assert mlp_of_few(mlp, x) is None
+    assert counted == ["no native_mlp"]
+    for options in ({"gain": True}, {"limit": 1.0}, {"gate_scale": 2.0}, {"sparsity": 0.5}, {"activation": "gelu"}):
+        MLP(WIDTH, INNER, **options)(x)
+    MLP(WIDTH, INNER, gated=False)(x)
+    for options in ({"clip": 1.0}, {"key_scale": 2.0}, {"value_scale": 2.0}, {"head_gain": True}, {"k_eq_v": True}):
+        Attention(WIDTH, 4, **options)(x)
+    assert counted == ["no native_mlp"]
+    attention = Attention(WIDTH, 4, rope=RopeOptions())
+    assert heads_of_one(attention, x, mx.array([3])) is None
+    assert heads_of_one(attention, drawn(1, 2, WIDTH), 0) is None
+    assert heads_of_one(attention, x, 3) is not None
+
+
+def test_matrices_by_columns_are_left_to_the_blas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So they lie for the reference BLAS, and every call would copy them."""
+    assert Linear(WIDTH, 8).stored() is not None
+    monkeypatch.setattr(linear, "is_reference_blas", lambda: True)
+    assert Linear(WIDTH, 8).stored() is None
+    assert linear._of_few(drawn(1, WIDTH), drawn(8, WIDTH)) is None
+
+
+@pytest.mark.parametrize("rows", [1, 8, 9])
+def test_few_rows_of_float32(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linear layers, tables and experts read their matrices by the kernel, up to eight rows."""
+    calls = []
+    for name in ("axon_core.linear", "axon_core.experts"):
+        monkeypatch.setattr(f"{name}.native_product", lambda *a, name=name, **o: calls.append(name))
+    x = drawn(1, rows, WIDTH)
+    Linear(WIDTH, 8)(x)
+    Embedding(10, WIDTH).as_linear(x)
+    experts = ExpertLinear(WIDTH, 8, 4, False).eval()
+    experts(x[:, :, None, None], mx.zeros((1, rows, 2), mx.uint32))
+    assert calls == [*["axon_core.linear"] * 2, "axon_core.experts"] * (rows <= 8)
+
+
+def test_products_of_few_rows_are_right() -> None:
+    made, table = Linear(WIDTH, 33, bias=True), Embedding(33, WIDTH)
+    experts = ExpertLinear(WIDTH, 8, 4, True).eval()
+    x, chosen = drawn(2, 3, WIDTH), mx.array(np.random.default_rng(1).integers(0, 4, (2, 3, 2)))
+    wide = np.array(x).astype(np.float64)
+    assert close(made(x), times(wide, (made.weight, None, None, made.bias, 0, 0, "")))
+    assert close(table.as_linear(x), times(wide, (table.weight, None, None, None, 0, 0, "")))
+    weight = np.array(experts.weight).astype(np.float64)[np.array(chosen)]
+    truth = np.einsum("blk,bleok->bleo", wide, weight) + np.array(experts.bias)[np.array(chosen)]
+    assert close(experts(x[:, :, None, None], chosen)[..., 0, :], truth)
+
+
+def test_what_does_not_fit_is_refused(module: Any) -> None:
+    gate, up, down = mlp_of("float32", True)
+    heads = tuple(layer(rows, WIDTH, "4 bits", False, rows) for rows in (80, 40, 24))
+    x, turn = mx.zeros((2, 1, WIDTH)), (mx.ones((1, 20)), mx.ones((1, 20)))
+    for call in (
+        lambda: module.gated_mlp(x, gate, up, up, "silu"),
+        lambda: module.gated_mlp(x, gate, down, down, "silu"),
+        lambda: module.gated_mlp(x, layer(8, WIDTH, "float32", False, 1), up, down, "silu"),
+        lambda: module.gated_mlp(x, gate, up, down, "relu"),
+        lambda: module.gated_mlp(x.astype(mx.int32), gate, up, down, "silu"),
+        lambda: module.gated_mlp(x, (*gate[:3], mx.ones(3), *gate[4:]), up, down, "silu"),
+        lambda: module.projected_heads(mx.zeros((2, 2, WIDTH)), *heads, (4, 2)),
+        lambda: module.projected_heads(x, *heads, (3, 2)),
+        lambda: module.projected_heads(x, *heads, (4, 0)),
+        lambda: module.projected_heads(x, *heads, (4, 2), turn, 11),
+        lambda: module.projected_heads(x, *heads, (4, 2), (turn[0], mx.ones((1, 19))), 10),
+    ):
+        with pytest.raises(ValueError, match="should"):
+            call()
