@@ -14,14 +14,10 @@ import yaml
 from axon_compose import Architecture, load
 from axon_compose.proof.bench import Contest, Peer, Progress, Workload, contest, same_weights, subject, workloads
 
-__all__ = ["FAMILIES", "GROWTH", "RECURRENT", "TRANSFORMERS", "Effort", "family", "hybrid", "measured"]
+__all__ = ["FAMILIES", "GROWTH", "TRANSFORMERS", "Effort", "family", "hybrid", "measured"]
 
 SIZES: Final[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "families.yaml").read_text())
 FAMILIES: Final = tuple(SIZES["families"])
-#: Families whose recurrences axon-native has.
-RECURRENT: Final = (
-    "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "mamba", "mamba2", "nemotron_h", "qwen3_next", "rwkv7",
-)  # fmt: skip
 #: Families that are compared with transformers too.
 TRANSFORMERS: Final = ("mamba", "jamba", "mixtral", "qwen3")
 #: Families whose cost is followed to long prompts.

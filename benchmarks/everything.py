@@ -46,7 +46,7 @@ def jobs(regime: str) -> Iterator[tuple[str, Job]]:
         if item.recurrent or not native:
             measured = partial(bench_layers.measured, item, 3, patient=regime == "openblas", progress=report)
             yield f"layers/{item.name}", measured
-    for name in bench_models.RECURRENT if native else bench_models.FAMILIES:
+    for name in bench_models.FAMILIES:
         yield f"families/{name}", partial(bench_models.measured, name, ("mlx-lm",), Effort(rounds=5), report)
     # Long prompts take mlx-lm too long without OpenBLAS; torch has a fast BLAS everywhere.
     yield "hybrid/bit-axon", partial(bench_models.hybrid, Effort(prompts=_HYBRID[regime]), report)

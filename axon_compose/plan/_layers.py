@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from math import isfinite
 from typing import Any, NoReturn
 
@@ -87,7 +88,7 @@ class LayerPlanner:
     def _members(self, item: BranchItem, path: Path) -> Iterator[tuple[str, Item, Path]]:
         """Names of components, how they are written, and where; one that stands alone has only its name and `as`."""
         if item.use is not None:
-            written = [(Item.model_construct(use=item.use, keep=item.keep), path)]
+            written = [(_alone(item.use, item.keep), path)]
         else:
             written = [(member, (*path, "parallel", number)) for number, member in enumerate(item.parallel or ())]
         for member, place in written:
@@ -171,3 +172,9 @@ class LayerPlanner:
     def _fault(self, code: str, message: str, path: Path, hint: str | None = None) -> NoReturn:
         self.problems.error(code, message, self.document.place(*path), help=hint)
         raise Broken
+
+
+@lru_cache
+def _alone(use: str, keep: str | None) -> Item:
+    """A component that stands alone in its branch; its name and `as` are valid already and need no validator."""
+    return Item.model_construct(use=use, keep=keep)

@@ -18,9 +18,10 @@ from axon_compose.machine.blas import is_reference_blas
 from axon_core.activations import ACTIVATIONS, gated
 from axon_core.alike import Alike, not_offered
 from axon_core.cpu import fast
+from axon_core.few_tokens import GATES, inherits
 from axon_core.float32_products import Packing, wide
 from axon_core.grouped import columns_multiplied, group, is_worth_grouping, rows_multiplied
-from axon_core.kernels import is_native, native_product
+from axon_core.kernels import Stored, is_native, native_product
 from axon_core.linear import transposed_factor
 from axon_core.specs.mlp import ActivationName, Limit
 
@@ -72,6 +73,15 @@ class ExpertLinear(SwitchLinear, metaclass=Alike):
             return rows @ weight[indices].astype(mx.float32).swapaxes(-1, -2)
         matrices = weight.astype(mx.float32).swapaxes(-1, -2)
         return mx.gather_mm(rows, matrices, rhs_indices=indices, sorted_indices=sorted_indices)
+
+    def stored(self) -> Stored | None:
+        """As of `Linear`; None in training, too."""
+        weight = self["weight"]
+        if self.training or type(self).__call__ is not ExpertLinear.__call__:
+            return None
+        if weight.dtype == mx.float32 and is_reference_blas():
+            return None
+        return weight, None, None, self.get("bias"), 0, 0, ""
 
     def in_blocks(self, x: mx.array, experts: mx.array) -> mx.array:
         """Multiply blocks of tokens by the matrices of their experts.
@@ -126,6 +136,13 @@ class QuantizedExpertLinear(QuantizedSwitchLinear, metaclass=Alike):
             )
         y = y.astype(x.dtype if biases is None else mx.result_type(x, scales))
         return y + mx.expand_dims(self["bias"][indices], -2) if "bias" in self else y
+
+    def stored(self) -> Stored | None:
+        """What kernels read of it; None where it does more."""
+        if type(self).__call__ is not QuantizedExpertLinear.__call__:
+            return None
+        arrays = self["weight"], self["scales"], self.get("biases"), self.get("bias")
+        return *arrays, self.group_size, self.bits, self.mode
 
     def in_blocks(self, x: mx.array, experts: mx.array) -> mx.array:
         """As in `ExpertLinear`, for inference, with the matrices unpacked for the moment."""
@@ -218,6 +235,13 @@ class ExpertGLU(SwitchGLU):
         self.up_proj = ExpertLinear(dims, hidden_dims, num_experts, bias=bias)
         self.down_proj = ExpertLinear(hidden_dims, dims, num_experts, bias=bias)
         self.activation = _Activation(activation, limit)
+
+    def is_plain(self) -> bool:
+        """As of `axon_core.mlp.MLP`."""
+        act = self["activation"]
+        if not isinstance(act, _Activation) or act.limit is not None or act.name not in GATES:
+            return False
+        return inherits(self, ExpertGLU, "__call__")
 
     def __call__(self, x: mx.array, indices: mx.array) -> mx.array:
         """What the experts `indices` (..., k) make of `x` (..., dims): (..., k, dims)."""

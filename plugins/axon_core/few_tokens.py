@@ -8,9 +8,9 @@ from typing import Any, Final
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_core.kernels import Stored, native_heads, native_mlp, readable
+from axon_core.kernels import Stored, native_experts, native_heads, native_mlp, readable
 
-__all__ = ["GATES", "heads_of_one", "inherits", "mlp_of_few"]
+__all__ = ["GATES", "experts_of_few", "heads_of_one", "inherits", "mlp_of_few"]
 
 #: Activations of gated layers that may run so.
 GATES: Final = ("silu", "gelu_tanh", "gelu_quick")
@@ -28,12 +28,26 @@ def mlp_of_few(mlp: Any, x: mx.array) -> mx.array | None:
         more tokens or other types, where there is more to compute, and where a layer is none of `axon_core.linear`,
         such as an adapter.
     """
-    if not readable(x) or not mlp.is_plain():
-        return None
-    gate, up, down = (_stored(mlp[name]) for name in ("gate_proj", "up_proj", "down_proj"))
-    if gate is None or up is None or down is None:
-        return None
-    return native_mlp(x, gate, up, down, mlp.activation)
+    layers = _stored(mlp, "gate_proj", "up_proj", "down_proj") if readable(x) and mlp.is_plain() else None
+    return None if layers is None else native_mlp(x, *layers, mlp.activation)
+
+
+def experts_of_few(experts: nn.Module, x: mx.array, chosen: mx.array, weights: mx.array) -> mx.array | None:
+    """The sum of what the chosen experts give, by their weights, each as `mlp_of_few`.
+
+    Args:
+        experts: Has these layers for each expert, the activation as `activation.name`, and `is_plain` where it
+            computes nothing else.
+        x: (..., D).
+        chosen: (..., top_k).
+        weights: (..., top_k).
+
+    Returns:
+        (..., D).
+    """
+    is_plain = getattr(experts, "is_plain", None) if readable(x) else None
+    layers = _stored(experts, "gate_proj", "up_proj", "down_proj") if is_plain is not None and is_plain() else None
+    return None if layers is None else native_experts(x, chosen, weights, *layers, experts.activation.name)
 
 
 def heads_of_one(attention: Any, x: mx.array, offset: int | mx.array) -> list[mx.array] | None:
@@ -50,14 +64,14 @@ def heads_of_one(attention: Any, x: mx.array, offset: int | mx.array) -> list[mx
     """
     if not readable(x) or x.shape[1] != 1 or not attention.is_plain():
         return None
-    q, k, v = (_stored(attention[name]) for name in ("q_proj", "k_proj", "v_proj"))
-    if q is None or k is None or v is None:
+    layers = _stored(attention, "q_proj", "k_proj", "v_proj")
+    if layers is None:
         return None
     heads, rope = (attention.num_heads, attention.num_kv_heads), attention.get("rope")
     if rope is None:
-        return native_heads(x, (q, k, v), heads, None, 0, traditional=False)
+        return native_heads(x, layers, heads, None, 0, traditional=False)
     turn = rope.turn(offset) if isinstance(offset, int) else None
-    return turn and native_heads(x, (q, k, v), heads, turn, rope.dims // 2, traditional=rope.traditional)
+    return turn and native_heads(x, layers, heads, turn, rope.dims // 2, traditional=rope.traditional)
 
 
 def inherits(layer: Any, base: Any, *names: str) -> bool:
@@ -71,7 +85,14 @@ def _inherits(made: Any, base: Any, names: tuple[str, ...]) -> bool:
     return all(getattr(made, name) is getattr(base, name) for name in names)
 
 
-def _stored(layer: nn.Module) -> Stored | None:
-    """What the kernels read of a layer."""
-    read = getattr(layer, "stored", None)
-    return None if read is None else read()
+def _stored(module: nn.Module, *names: str) -> tuple[Stored, Stored, Stored] | None:
+    """What the kernels read of three layers; None if one of them is of another kind."""
+    found: list[Stored] = []
+    for name in names:
+        read = getattr(module[name], "stored", None)
+        stored = None if read is None else read()
+        if stored is None:
+            return None
+        found.append(stored)
+    first, second, third = found
+    return first, second, third

@@ -11,6 +11,7 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims, Shard
 from axon_core.experts import ExpertGLU, ExpertMLP
+from axon_core.few_tokens import experts_of_few, inherits
 from axon_core.linear import Linear
 from axon_core.mlp import MLP
 from axon_core.norms import RMSNorm
@@ -272,6 +273,17 @@ class MoE(nn.Module):
         inner = self.fc1_latent_proj(x) if "fc1_latent_proj" in self else x
         if "latent_read_norm" in self:
             inner = self["latent_read_norm"](inner)
+        alone = not self.input_scaled and "latent_expert_norm" not in self and inherits(self, MoE, "_summed")
+        routed = experts_of_few(self["switch_mlp"], inner, chosen, weights) if alone else None
+        if routed is None:
+            routed = self._summed(inner, chosen, weights, here)
+        if "latent_sum_norm" in self:
+            # Of what all devices have, the first one adds it.
+            routed = on_first(self["latent_sum_norm"](self._shard.sum(routed)), self._shard)
+        return self.fc2_latent_proj(routed.astype(x.dtype)) if "fc2_latent_proj" in self else routed
+
+    def _summed(self, inner: mx.array, chosen: mx.array, weights: mx.array, here: mx.array | None) -> mx.array:
+        """The sum of what experts make of `inner`, before any further norm and projection."""
         if self.input_scaled:  # a row of its own for each expert that a token is sent to
             rows = (inner[..., None, :] * weights[..., None]).astype(inner.dtype)
             routed = self["switch_mlp"](rows, chosen[..., None])[..., 0, :]
@@ -280,11 +292,7 @@ class MoE(nn.Module):
             routed = self["switch_mlp"](inner, chosen)
         if "latent_expert_norm" in self:
             routed = self["latent_expert_norm"](routed)
-        routed = (routed if self.input_scaled else routed * weights[..., None]).sum(axis=-2)
-        if "latent_sum_norm" in self:
-            # Of what all devices have, the first one adds it.
-            routed = on_first(self["latent_sum_norm"](self._shard.sum(routed)), self._shard)
-        return self.fc2_latent_proj(routed.astype(x.dtype)) if "fc2_latent_proj" in self else routed
+        return (routed if self.input_scaled else routed * weights[..., None]).sum(axis=-2)
 
     def _with_shared(self, x: mx.array, routed: mx.array) -> mx.array:
         """The routed experts' sum and the shared expert, by the gate if there is one."""

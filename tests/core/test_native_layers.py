@@ -11,7 +11,7 @@ import pytest
 
 from axon_core import linear
 from axon_core.experts import ExpertLinear
-from axon_core.kernels import Stored, native_heads, native_mlp
+from axon_core.kernels import Stored, native_experts, native_heads, native_mlp
 from axon_core.linear import Embedding, Linear
 
 pytestmark = [pytest.mark.xdist_group("native"), pytest.mark.usefixtures("native")]
@@ -94,6 +94,42 @@ def test_a_gated_mlp(name: str, shift: bool, shape: tuple[int, ...]) -> None:
         assert close(native_mlp(x, gate, up, down, activation), truth)
 
 
+def experts_of(name: str, shift: bool, count: int = 3) -> tuple[Stored, Stored, Stored]:
+    """Layers of each expert by itself, stacked."""
+    single = [
+        [layer(rows, width, name, shift, 10 * expert + seed) for expert in range(count)]
+        for rows, width, seed in ((INNER, WIDTH, 1), (INNER, WIDTH, 3), (WIDTH, INNER, 5))
+    ]
+    gate, up, down = (
+        tuple(each[0] if not isinstance(each[0], mx.array) else mx.stack(each) for each in zip(*layers, strict=True))
+        for layers in single
+    )
+    return gate, up, down
+
+
+def of_expert(made: Stored, expert: int) -> Stored:
+    return tuple(each[expert] if isinstance(each, mx.array) else each for each in made)
+
+
+@stored
+@shifted
+@pytest.mark.parametrize("shape", [(WIDTH,), (1, 3, WIDTH)])
+def test_gated_experts(name: str, shift: bool, shape: tuple[int, ...]) -> None:
+    """Also where a token is sent twice to the same expert, and to the last one."""
+    layers, x = experts_of(name, shift), drawn(*shape[::-1]).T
+    count = int(np.prod(shape[:-1]))
+    chosen = np.array([[2, 0], [1, 1], [0, 2]])[:count].reshape(*shape[:-1], 2)
+    weights = drawn(*chosen.shape, seed=8)
+    wide, shares = (np.array(each).astype(np.float64) for each in (x, weights))
+    truth = np.zeros(shape)
+    for at in np.ndindex(chosen.shape):
+        gate, up, down = (of_expert(each, int(chosen[at])) for each in layers)
+        row = wide[at[:-1]]
+        truth[at[:-1]] += shares[at] * times(ACTIVATIONS["silu"](times(row, gate)) * times(row, up), down)
+    for dtype in (mx.uint32, mx.int64):
+        assert close(native_experts(x, mx.array(chosen).astype(dtype), weights, *layers, "silu"), truth)
+
+
 def rotated(x: np.ndarray, cosines: np.ndarray, sines: np.ndarray, pairs: int, traditional: bool) -> np.ndarray:
     partner = np.arange(x.shape[-1])
     first = np.arange(0, 2 * pairs, 2) if traditional else np.arange(pairs)
@@ -164,6 +200,33 @@ def test_derivatives(name: str) -> None:
         assert mx.abs(mine - other).max() <= digits * mx.abs(other).max() + 1e-9
     several = mx.vmap(lambda x: native_mlp(x, gate, up, down, "silu"))(mx.stack([x, 2 * x]))
     assert mx.array_equal(several[1], native_mlp(2 * x, gate, up, down, "silu"))
+
+
+@stored
+def test_derivatives_of_experts(name: str) -> None:
+    """Towards the input, the weights of experts, and what one of their layers adds."""
+    gate, up, down = experts_of(name, True)
+    x, chosen, goal = drawn(2, WIDTH), mx.array([[2, 0], [1, 2]]), drawn(2, WIDTH, seed=9)
+
+    def ours(x: mx.array, weights: mx.array, added: mx.array) -> mx.array:
+        y = native_experts(x, chosen, weights, gate, up, (*down[:3], added, *down[4:]), "silu")
+        assert y is not None
+        return (y * goal).sum()
+
+    def theirs(x: mx.array, weights: mx.array, added: mx.array) -> mx.array:
+        total = mx.array(0.0)
+        for row, experts in enumerate(chosen.tolist()):
+            for place, expert in enumerate(experts):
+                first, second, third = (of_expert(each, expert) for each in (gate, up, down))
+                inner = nn.silu(step_by_step(x[row], first)) * step_by_step(x[row], second)
+                y = step_by_step(inner, (*third[:3], added[expert], *third[4:]))
+                total = total + weights[row, place] * (y * goal[row]).sum()
+        return total
+
+    primals = (x, drawn(2, 2, seed=8), down[3])
+    found, truth = (mx.grad(each, (0, 1, 2))(*primals) for each in (ours, theirs))
+    for mine, other in zip(found, truth, strict=True):
+        assert mx.abs(mine - other).max() <= 1e-5 * mx.abs(other).max()
 
 
 def test_derivatives_of_heads() -> None:
@@ -245,6 +308,7 @@ def test_what_does_not_fit_is_refused(module: Any) -> None:
     gate, up, down = mlp_of("float32", True)
     heads = tuple(layer(rows, WIDTH, "4 bits", False, rows) for rows in (80, 40, 24))
     x, turn = mx.zeros((2, 1, WIDTH)), (mx.ones((1, 20)), mx.ones((1, 20)))
+    experts, chosen, shares = experts_of("float32", True), mx.zeros((2, 1, 2), mx.int32), mx.ones((2, 1, 2))
     for call in (
         lambda: module.gated_mlp(x, gate, up, up, "silu"),
         lambda: module.gated_mlp(x, gate, down, down, "silu"),
@@ -252,6 +316,11 @@ def test_what_does_not_fit_is_refused(module: Any) -> None:
         lambda: module.gated_mlp(x, gate, up, down, "relu"),
         lambda: module.gated_mlp(x.astype(mx.int32), gate, up, down, "silu"),
         lambda: module.gated_mlp(x, (*gate[:3], mx.ones(3), *gate[4:]), up, down, "silu"),
+        lambda: module.gated_experts(x, chosen[:1], shares, *experts, "silu"),
+        lambda: module.gated_experts(x, chosen, shares[..., :1], *experts, "silu"),
+        lambda: module.gated_experts(x, chosen * 1.0, shares, *experts, "silu"),
+        lambda: module.gated_experts(x, chosen, shares, *experts[:2], up, "silu"),
+        lambda: module.gated_experts(x, chosen, shares, *experts[:2], experts_of("float32", True, 2)[2], "silu"),
         lambda: module.projected_heads(mx.zeros((2, 2, WIDTH)), *heads, (4, 2)),
         lambda: module.projected_heads(x, *heads, (3, 2)),
         lambda: module.projected_heads(x, *heads, (4, 0)),

@@ -41,7 +41,7 @@ def cached_parse(text: str) -> Formula:
     Raises:
         FormulaError: It is none.
     """
-    from axon_compose.language.document.formula import parse  # many files have none
+    from axon_compose.language.document.formula._formula import parse  # many files have none
 
     return parse(text)
 

@@ -1,6 +1,7 @@
 """The small language of tensor names: `model.layers.<l>.(attn|self_attn)`, and the targets that rules map them to.
 
-A pattern is read once into parts and one regular expression, since a checkpoint may have a hundred thousand names.
+A pattern is read once into parts, and compiled to one regular expression for the first name that it is compared with,
+since a checkpoint may have a hundred thousand names.
 """
 
 from __future__ import annotations
@@ -89,7 +90,6 @@ class Pattern:
     text: str
     parts: tuple[_Part, ...] = field(repr=False)
     literals: int
-    _expression: re.Pattern[str] = field(repr=False, compare=False)
 
     def __str__(self) -> str:
         return self.text
@@ -108,6 +108,11 @@ class Pattern:
     def numbers(self) -> frozenset[str]:
         """Names of the captures that are written `<name:int>`."""
         return frozenset(capture.name for capture in self.captures if capture.number)
+
+    @cached_property
+    def _expression(self) -> re.Pattern[str]:
+        """Compiled for the first name, since who only validates a file has none."""
+        return _expression(self.parts)
 
     def match(self, name: str) -> NameMatch | None:
         """Compare with a whole name, or with the part of it before a dot."""
@@ -149,7 +154,7 @@ def parse_pattern(text: str) -> Pattern:
         PatternError: It is none; says which characters are to blame.
     """
     parts = tuple(_parts(text))
-    return Pattern(text, parts, _literals(parts), _expression(parts))
+    return Pattern(text, parts, _literals(parts))
 
 
 @lru_cache(maxsize=4096)
@@ -173,7 +178,7 @@ def parse_target(text: str, numbers: frozenset[str] = frozenset()) -> Target:
                 f"`<{part.name}:int>` in a target", part.start, part.end, f"write `<{part.name}>`: the pattern says int"
             )
     parts = tuple(part._replace(number=part.name in numbers) if isinstance(part, Capture) else part for part in parts)
-    return Target(text, parts, _literals(parts), _expression(parts), optional)
+    return Target(text, parts, _literals(parts), optional)
 
 
 def _parts(text: str) -> Iterator[_Part]:

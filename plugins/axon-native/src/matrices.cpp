@@ -143,12 +143,13 @@ std::string product_kernels() { return chosen().name; }
 
 // -- Linear layers ----------------------------------------------------------------------------------------------------
 
-LinearInput::LinearInput(const Layer& layer, int width, std::vector<array>& inputs, mx::Stream stream)
+LinearInput::LinearInput(const Layer& layer, int width, bool experts, std::vector<array>& inputs, mx::Stream stream)
     : packing_{std::get<4>(layer), std::get<5>(layer), std::get<6>(layer)}, width_(width) {
   const auto& [weight, scales, biases, shift, group, bits, mode] = layer;
-  check_matrix(width, weight, scales, biases, false, packing_);
-  columns_ = weight.shape(0);
-  if (shift && (shift->shape() != mx::Shape{columns_} || !is_float(*shift))) {
+  check_matrix(width, weight, scales, biases, experts, packing_);
+  columns_ = weight.shape(-2);
+  const mx::Shape one{columns_}, each{weight.shape(0), columns_};
+  if (shift && (shift->shape() != (experts ? each : one) || !is_float(*shift))) {
     refuse("what is added should have a number for each row of weight");
   }
   const auto place = [&](const std::optional<array>& a) {
@@ -160,31 +161,48 @@ LinearInput::LinearInput(const Layer& layer, int width, std::vector<array>& inpu
   weight_ = place(weight), scales_ = place(scales), biases_ = place(biases), shift_ = place(shift);
 }
 
-Task LinearInput::task(const std::vector<array>& inputs, const std::vector<const float*>& x, float* y) const {
-  Meeting meeting{0, x, {}};
-  for (size_t row = 0; row < x.size(); ++row) {
-    meeting.y.push_back(y + row * columns_);
-  }
-  const array *scales = scales_ ? &inputs[scales_] : nullptr, *biases = biases_ ? &inputs[biases_] : nullptr;
-  return {stored(inputs[weight_], scales, biases, packing_, width_), static_cast<size_t>(columns_), {meeting}};
+size_t LinearInput::experts(const std::vector<array>& inputs) const {
+  return inputs[weight_].ndim() == 3 ? inputs[weight_].shape(0) : 1;
 }
 
-void LinearInput::shift(const std::vector<array>& inputs, size_t rows, float* y) const {
+Task LinearInput::task(const std::vector<array>& inputs, const std::vector<const float*>& x, float* y,
+                       const std::vector<size_t>& experts) const {
+  std::vector<Meeting> meetings(this->experts(inputs));
+  for (size_t row = 0; row < x.size(); ++row) {
+    auto& meeting = meetings[experts.empty() ? 0 : experts[row]];
+    meeting.x.push_back(x[row]);
+    meeting.y.push_back(y + row * columns_);
+  }
+  for (size_t at = 0; at < meetings.size(); ++at) {
+    meetings[at].origin = at * columns_;
+  }
+  std::erase_if(meetings, [](const Meeting& meeting) { return meeting.x.empty(); });
+  const array *scales = scales_ ? &inputs[scales_] : nullptr, *biases = biases_ ? &inputs[biases_] : nullptr;
+  return {stored(inputs[weight_], scales, biases, packing_, width_), static_cast<size_t>(columns_), std::move(meetings)};
+}
+
+void LinearInput::shift(const std::vector<array>& inputs, size_t rows, float* y,
+                        const std::vector<size_t>& experts) const {
   if (shift_ == 0) {
     return;
   }
   std::vector<float> scratch(columns_);
-  const float* added = row(inputs[shift_], 0, scratch.data());
-  for (size_t at = 0; at < rows * columns_; ++at) {
-    y[at] += added[at % columns_];
+  for (size_t at = 0; at < rows; ++at, y += columns_) {
+    const float* added = row(inputs[shift_], experts.empty() ? 0 : experts[at], scratch.data());
+    for (int i = 0; i < columns_; ++i) {
+      y[i] += added[i];
+    }
   }
 }
 
-array LinearInput::of(const std::vector<array>& inputs, const array& x) const {
+array LinearInput::of(const std::vector<array>& inputs, const array& x, const std::optional<array>& indices) const {
   const auto at = [&](size_t place) { return place ? std::optional{inputs[place]} : std::nullopt; };
-  const array y = product(x, inputs[weight_], at(scales_), at(biases_), std::nullopt, packing_.group, packing_.bits,
+  const array y = product(x, inputs[weight_], at(scales_), at(biases_), indices, packing_.group, packing_.bits,
                           packing_.mode);
-  return shift_ ? mx::add(y, inputs[shift_]) : y;
+  if (shift_ == 0) {
+    return y;
+  }
+  return mx::add(y, indices ? mx::expand_dims(mx::take(inputs[shift_], *indices, 0), -2) : inputs[shift_]);
 }
 
 }  // namespace axon

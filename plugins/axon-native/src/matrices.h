@@ -48,23 +48,33 @@ void multiply(const std::vector<Task>& tasks);
 /** The kernels that products run, by the processor that they are for. */
 std::string product_kernels();
 
-/** A linear layer: weight (N, ...), scales and biases of a quantised one, what is added (N,), and the packing. */
+/** A linear layer: weight (N, ...), scales and biases of a quantised one, what is added (N,), and the packing. With a layer
+ * for each of E experts all have a further first axis. */
 using Layer = std::tuple<mlx::core::array, std::optional<mlx::core::array>, std::optional<mlx::core::array>,
                          std::optional<mlx::core::array>, int, int, std::string>;
 
-/** A linear layer whose arrays are inputs of an operation. */
+/** A linear layer, or one for each of some experts, whose arrays are inputs of an operation. */
 class LinearInput {
  public:
   /** Appends the arrays to `inputs`; throws std::invalid_argument unless rows of `width` meet it. */
-  LinearInput(const Layer& layer, int width, std::vector<mlx::core::array>& inputs, mlx::core::Stream stream);
+  LinearInput(const Layer& layer, int width, bool experts, std::vector<mlx::core::array>& inputs,
+              mlx::core::Stream stream);
 
   int columns() const { return columns_; }
-  /** The products of rows, which go to `y` one after the other, without what is added. */
-  Task task(const std::vector<mlx::core::array>& inputs, const std::vector<const float*>& x, float* y) const;
-  /** Adds to `rows` products what the layer adds. */
-  void shift(const std::vector<mlx::core::array>& inputs, size_t rows, float* y) const;
-  /** The layer in operations of MLX. */
-  mlx::core::array of(const std::vector<mlx::core::array>& inputs, const mlx::core::array& x) const;
+  /** The products of rows, which go to `y` one after the other, without what is added.
+   *
+   * `experts` has the one of each row; it is empty where there is one layer for all.
+   */
+  Task task(const std::vector<mlx::core::array>& inputs, const std::vector<const float*>& x, float* y,
+            const std::vector<size_t>& experts = {}) const;
+  /** Adds to `rows` products what the layer, or that of their expert, adds. */
+  void shift(const std::vector<mlx::core::array>& inputs, size_t rows, float* y,
+             const std::vector<size_t>& experts = {}) const;
+  /** The layer in operations of MLX: of x (..., K), or with indices (...) of x (..., R, K). */
+  mlx::core::array of(const std::vector<mlx::core::array>& inputs, const mlx::core::array& x,
+                      const std::optional<mlx::core::array>& indices = std::nullopt) const;
+  /** How many experts there are; 1 without. */
+  size_t experts(const std::vector<mlx::core::array>& inputs) const;
 
  private:
   Packing packing_;

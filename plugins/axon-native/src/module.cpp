@@ -6,7 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "mlx/version.h"
-#include "one_token.h"
+#include "few_tokens.h"
 #include "passes.h"
 #include "product.h"
 #include "recurrences.h"
@@ -42,6 +42,8 @@ NB_MODULE(_kernels, m) {
   m.def("attention_of_one", &axon::attention_of_one, "queries"_a, "keys"_a, "values"_a, "scale"_a,
         "sinks"_a = nb::none());
   m.def("gated_mlp", &axon::gated_mlp, "x"_a, "gate"_a, "up"_a, "down"_a, "activation"_a);
+  m.def("gated_experts", &axon::gated_experts, "x"_a, "indices"_a, "weights"_a, "gate"_a, "up"_a, "down"_a,
+        "activation"_a);
   m.def("projected_heads", &axon::projected_heads, "x"_a, "queries"_a, "keys"_a, "values"_a, "heads"_a,
         "turn"_a = nb::none(), "pairs"_a = 0, "traditional"_a = false);
   m.def("product_kernels", &axon::product_kernels);

@@ -1,6 +1,7 @@
 #include "recurrence.h"
 
 #include <limits>
+#include <list>
 #include <sstream>
 #include <stdexcept>
 
@@ -9,24 +10,46 @@
 #include "mlx/ops.h"
 #include "mlx/utils.h"
 #include "one_by_one.h"
+#include "rows.h"
 
 namespace axon {
+
+namespace {
+
+/** The numbers of an array of float32 without gaps. */
+std::vector<float> in_order(const mx::array& a) {
+  std::vector<float> found(a.size());
+  const size_t width = a.ndim() == 0 ? 1 : a.shape(-1);
+  for (size_t at = 0; at * width < found.size(); ++at) {
+    float* const to = found.data() + at * width;
+    const float* const from = row(a, at, to);
+    if (from != to) {
+      std::copy_n(from, width, to);
+    }
+  }
+  return found;
+}
+
+}  // namespace
 
 void Recurrence::eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
   for (auto& output : outputs) {
     output.set_data(mx::allocator::malloc(output.nbytes()));
-  }
-  Views views;
-  for (const auto& input : inputs) {
-    views.push_back({input.data<float>(), input.shape()});
   }
   std::vector<float*> results;
   for (auto& output : outputs) {
     results.push_back(output.data<float>());
   }
   // MLX keeps inputs and outputs alive until this has run.
-  mx::cpu::get_command_encoder(stream()).dispatch(
-      [run = definition_.run, views = std::move(views), results = std::move(results)] { run(views, results); });
+  mx::cpu::get_command_encoder(stream()).dispatch([run = definition_.run, inputs, results = std::move(results)] {
+    Views views;
+    std::list<std::vector<float>> copies;
+    for (const auto& input : inputs) {
+      const bool dense = input.flags().row_contiguous;
+      views.push_back({dense ? input.data<float>() : copies.emplace_back(in_order(input)).data(), input.shape()});
+    }
+    run(views, results);
+  });
 }
 
 void Recurrence::eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) {
@@ -63,7 +86,7 @@ bool Recurrence::is_equivalent(const Primitive& other) const {
 std::vector<mx::array> recurrence(const Definition& definition, std::vector<mx::array> inputs) {
   const mx::Stream stream = mx::default_stream(mx::Device::cpu);
   for (auto& input : inputs) {
-    input = mx::contiguous(mx::astype(input, mx::float32, stream), false, stream);
+    input = mx::astype(input, mx::float32, stream);
   }
   auto primitive = std::make_shared<Recurrence>(stream, definition);
   auto shapes = primitive->output_shapes(inputs);

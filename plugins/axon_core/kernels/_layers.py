@@ -10,10 +10,10 @@ import mlx.core as mx
 from axon_core.kernels._native import native
 from axon_core.kernels._products import is_native
 
-__all__ = ["Stored", "native_heads", "native_mlp", "readable"]
+__all__ = ["Stored", "native_experts", "native_heads", "native_mlp", "readable"]
 
 #: A linear layer: weight (N, ...), scales and biases of a quantised one or None, what is added (N,) or None, group
-#: size, bits and mode, which are 0 and empty where it is not quantised.
+#: size, bits and mode, which are 0 and empty where it is not quantised. Arrays of experts have a further first axis.
 Stored = tuple[mx.array, mx.array | None, mx.array | None, mx.array | None, int, int, str]
 
 #: Rows up to which it is taken: for more, products cost more than operations, and the BLAS has faster ones of float32.
@@ -34,6 +34,28 @@ def native_mlp(x: mx.array, gate: Stored, up: Stored, down: Stored, activation: 
     """
     module: Any = native()
     return _read(module.gated_mlp, x, gate, up, down, activation) if _known(gate, up, down) else None
+
+
+def native_experts(
+    x: mx.array, chosen: mx.array, weights: mx.array, gate: Stored, up: Stored, down: Stored, activation: str
+) -> mx.array | None:
+    """`sum_j w_j down_e(act(gate_e(x)) * up_e(x))` of `x` (..., D), which is `readable`.
+
+    Args:
+        x: (..., D).
+        chosen: The experts e of each row, (..., top_k).
+        weights: Their weights w, (..., top_k).
+        gate: Layers of all experts.
+        up: The same.
+        down: The same.
+        activation: As for `native_mlp`.
+
+    Returns:
+        (..., D).
+    """
+    module: Any = native()
+    call = module.gated_experts
+    return _read(call, x, chosen, weights, gate, up, down, activation) if _known(gate, up, down) else None
 
 
 def native_heads(

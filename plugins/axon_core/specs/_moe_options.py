@@ -1,5 +1,6 @@
 """Mixtures of experts: options."""
 
+from functools import lru_cache
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -275,5 +276,11 @@ class SharedExpertMoEOptions(Options):
 
     def general(self) -> MoEOptions:
         """The same layer in the options of `moe`."""
-        shared = {"shared_intermediate_size": self.shared_intermediate_size or self.intermediate_size}
-        return MoEOptions.model_construct(**dict(self) | shared, shared_gate=True)
+        return _general(self)
+
+
+@lru_cache
+def _general(options: SharedExpertMoEOptions) -> MoEOptions:
+    """Asked by every function of the record, in every layer; what is valid already needs no validator."""
+    size = options.shared_intermediate_size or options.intermediate_size
+    return MoEOptions.model_construct(**dict(options) | {"shared_intermediate_size": size}, shared_gate=True)

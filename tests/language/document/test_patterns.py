@@ -31,6 +31,14 @@ def test_match(pattern: str, name: str, captures: dict[str, str], rest: str) -> 
     assert parse_pattern(pattern).match(name) == (captures, rest)
 
 
+def test_a_pattern_is_compiled_for_the_first_name() -> None:
+    """Compiling those of a family took a thirtieth of `validate`, which has no names."""
+    for pattern in (parse_pattern("first.<l:int>.name"), parse_target("first.<l>.name", frozenset({"l"}))):
+        assert "_expression" not in vars(pattern)
+        assert pattern.match("first.7.name.weight") == ({"l": "7"}, ".weight")
+        assert "_expression" in vars(pattern)
+
+
 @pytest.mark.parametrize(
     ("pattern", "name"),
     [

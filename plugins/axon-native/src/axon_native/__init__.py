@@ -68,10 +68,12 @@ Layers
 ------
 
     gated_mlp(x, gate, up, down, activation)             y = down(act(gate(x)) * up(x))
+    gated_experts(x, indices, weights, gate, up, down, activation)      y = sum_j w_j down_e(act(gate_e(x)) * up_e(x))
     projected_heads(x, queries, keys, values, heads, turn=None, pairs=0, traditional=False)
 
 Linear layers are tuples of a matrix as products read it, its scales and biases or None, what is added (N,) or None,
-group size, bits and mode. x is (..., K) and y (..., N); the activation is one of `gated`. Of x (B, 1, K) the second
+group size, bits and mode; of experts all have a further first axis, and indices and weights (..., k) say for each row
+of x which e it meets. x is (..., K) and y (..., N); the activation is one of `gated`. Of x (B, 1, K) the last
 makes queries (B, H, 1, D), keys (B, G, 1, D) and values (B, G, 1, V), where `heads` is (H, G), and rotates the first
 two as `rotation` does, by a pair of cosines and sines (1, D). All is computed and given in float32. They are for a few
 rows, of which MLX would make a dozen small operations; derivatives in every direction are those of these.
@@ -90,6 +92,7 @@ from axon_native._kernels import (
     gated,
     gated_delta_rule,
     gated_delta_rule_vjp,
+    gated_experts,
     gated_mlp,
     layer_norm,
     linear_scan,
@@ -113,6 +116,7 @@ __all__ = [
     "gated",
     "gated_delta_rule",
     "gated_delta_rule_vjp",
+    "gated_experts",
     "gated_mlp",
     "layer_norm",
     "linear_scan",

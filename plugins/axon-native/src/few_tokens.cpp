@@ -1,5 +1,5 @@
 /** Layers of a few tokens in one operation each, where MLX makes one of every product, rotation and gate. */
-#include "one_token.h"
+#include "few_tokens.h"
 
 #include <algorithm>
 #include <utility>
@@ -42,6 +42,36 @@ mx::Shape with_width(const array& x, int width) {
 
 }  // namespace
 
+namespace {
+
+/** down(act(gate(x)) * up(x)) of rows, by the layers of all or by those of each row's expert. */
+void gated_rows(const Arrays& in, const LinearInput& g, const LinearInput& u, const LinearInput& d, Gate act,
+                const std::vector<const float*>& x, const std::vector<size_t>& experts, float* y) {
+  const size_t count = x.size(), width = g.columns();
+  std::vector<float> gates(count * width), inner(count * width);
+  multiply({g.task(in, x, gates.data(), experts), u.task(in, x, inner.data(), experts)});
+  g.shift(in, count, gates.data(), experts);
+  u.shift(in, count, inner.data(), experts);
+  gate_row(act, gates.data(), inner.data(), count * width, inner.data());
+  std::vector<const float*> rows;
+  for (size_t at = 0; at < count; ++at) {
+    rows.push_back(inner.data() + at * width);
+  }
+  multiply({d.task(in, rows, y, experts)});
+  d.shift(in, count, y, experts);
+}
+
+/** The expert of each row; MLX would read beyond the last one. */
+std::vector<size_t> chosen_of(const array& indices, size_t experts) {
+  std::vector<size_t> found;
+  for (size_t at = 0; at < indices.size(); ++at) {
+    found.push_back(std::min<size_t>(indices.data<uint32_t>()[offset(indices, at, indices.ndim())], experts - 1));
+  }
+  return found;
+}
+
+}  // namespace
+
 array gated_mlp(const array& x, const Layer& gate, const Layer& up, const Layer& down, const std::string& activation) {
   if (x.ndim() < 1 || x.shape(-1) == 0 || !is_float(x)) {
     refuse("x should be (..., K), of float32, bfloat16 or float16");
@@ -49,31 +79,59 @@ array gated_mlp(const array& x, const Layer& gate, const Layer& up, const Layer&
   const Gate act = gate_named(activation);
   const mx::Stream stream = mx::default_stream(mx::Device::cpu);
   Arrays inputs{x};
-  const LinearInput g(gate, x.shape(-1), inputs, stream), u(up, x.shape(-1), inputs, stream);
-  const LinearInput d(down, u.columns(), inputs, stream);
+  const LinearInput g(gate, x.shape(-1), false, inputs, stream), u(up, x.shape(-1), false, inputs, stream);
+  const LinearInput d(down, u.columns(), false, inputs, stream);
   if (g.columns() != u.columns()) {
     refuse("gate and up should have as many rows");
   }
-  const auto run = [=](const Arrays& in, const Outputs& y) {
-    const RowsOf rows(in[0]);
-    const size_t count = (*rows).size(), width = g.columns();
-    std::vector<float> gates(count * width), inner(count * width);
-    multiply({g.task(in, *rows, gates.data()), u.task(in, *rows, inner.data())});
-    g.shift(in, count, gates.data());
-    u.shift(in, count, inner.data());
-    gate_row(act, gates.data(), inner.data(), count * width, inner.data());
-    std::vector<const float*> inners;
-    for (size_t at = 0; at < count; ++at) {
-      inners.push_back(inner.data() + at * width);
-    }
-    multiply({d.task(in, inners, y[0])});
-    d.shift(in, count, y[0]);
-  };
+  const auto run = [=](const Arrays& in, const Outputs& y) { gated_rows(in, g, u, d, act, *RowsOf(in[0]), {}, y[0]); };
   const auto in_operations = [=](const Arrays& in) {
     return Arrays{d.of(in, gated(g.of(in, in[0]), u.of(in, in[0]), activation))};
   };
   std::vector shapes{with_width(x, d.columns())};
   return pass(std::move(shapes), mx::float32, std::move(inputs), {"AxonGatedMLP", run, in_operations})[0];
+}
+
+array gated_experts(const array& x, const array& indices, const array& weights, const Layer& gate, const Layer& up,
+                    const Layer& down, const std::string& activation) {
+  const bool axes = x.ndim() > 0 && indices.ndim() == x.ndim() && indices.shape(-1) > 0 && x.shape(-1) > 0;
+  if (!axes || !is_float(x) || weights.shape() != indices.shape() || !is_float(weights) ||
+      with_width(x, indices.shape(-1)) != indices.shape() || !mx::issubdtype(indices.dtype(), mx::integer)) {
+    refuse("x should be (..., K), and indices and weights (..., k), whole numbers and others");
+  }
+  const Gate act = gate_named(activation);
+  const mx::Stream stream = mx::default_stream(mx::Device::cpu);
+  Arrays inputs{x, mx::astype(indices, mx::uint32, stream), weights};
+  const LinearInput g(gate, x.shape(-1), true, inputs, stream), u(up, x.shape(-1), true, inputs, stream);
+  const LinearInput d(down, u.columns(), true, inputs, stream);
+  const size_t experts = g.experts(inputs), some = indices.shape(-1), columns = d.columns();
+  if (g.columns() != u.columns() || u.experts(inputs) != experts || d.experts(inputs) != experts || experts == 0) {
+    refuse("gate, up and down should have as many experts, gate and up as many rows");
+  }
+  const auto run = [=](const Arrays& in, const Outputs& y) {
+    const RowsOf rows(in[0]), shares(in[2]);
+    std::vector<const float*> repeated;
+    for (const float* each : *rows) {
+      repeated.insert(repeated.end(), some, each);
+    }
+    std::vector<float> found(repeated.size() * columns);
+    gated_rows(in, g, u, d, act, repeated, chosen_of(in[1], experts), found.data());
+    std::fill_n(y[0], (*rows).size() * columns, 0.0f);
+    for (size_t at = 0; at < repeated.size(); ++at) {
+      float* const to = y[0] + at / some * columns;
+      const float share = (*shares)[at / some][at % some];
+      for (size_t i = 0; i < columns; ++i) {
+        to[i] += share * found[at * columns + i];
+      }
+    }
+  };
+  const auto in_operations = [=](const Arrays& in) {
+    const array rows = mx::expand_dims(in[0], {-2, -3});
+    const array y = d.of(in, gated(g.of(in, rows, in[1]), u.of(in, rows, in[1]), activation), in[1]);
+    return Arrays{mx::sum(mx::multiply(mx::squeeze(y, -2), mx::expand_dims(in[2], -1)), -2)};
+  };
+  std::vector shapes{with_width(x, d.columns())};
+  return pass(std::move(shapes), mx::float32, std::move(inputs), {"AxonGatedExperts", run, in_operations})[0];
 }
 
 std::vector<array> projected_heads(const array& x, const Layer& queries, const Layer& keys, const Layer& values,
@@ -85,8 +143,8 @@ std::vector<array> projected_heads(const array& x, const Layer& queries, const L
   const mx::Stream stream = mx::default_stream(mx::Device::cpu);
   Arrays inputs{x};
   const auto& [asking, shared] = heads;
-  const LinearInput q(queries, x.shape(-1), inputs, stream), k(keys, x.shape(-1), inputs, stream),
-      v(values, x.shape(-1), inputs, stream);
+  const LinearInput q(queries, x.shape(-1), false, inputs, stream), k(keys, x.shape(-1), false, inputs, stream),
+      v(values, x.shape(-1), false, inputs, stream);
   if (asking < 1 || shared < 1 || q.columns() % asking != 0 || k.columns() % shared != 0 || v.columns() % shared != 0 ||
       q.columns() / asking != k.columns() / shared) {
     refuse("projections should have a whole number of rows for each head, as many for queries as for keys");

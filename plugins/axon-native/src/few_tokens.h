@@ -14,6 +14,10 @@ namespace axon {
 mlx::core::array gated_mlp(const mlx::core::array& x, const Layer& gate, const Layer& up, const Layer& down,
                            const std::string& activation);
 
+mlx::core::array gated_experts(const mlx::core::array& x, const mlx::core::array& indices,
+                               const mlx::core::array& weights, const Layer& gate, const Layer& up, const Layer& down,
+                               const std::string& activation);
+
 std::vector<mlx::core::array> projected_heads(
     const mlx::core::array& x, const Layer& queries, const Layer& keys, const Layer& values, std::pair<int, int> heads,
     const std::optional<std::pair<mlx::core::array, mlx::core::array>>& turn, int pairs, bool traditional);

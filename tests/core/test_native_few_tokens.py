@@ -10,14 +10,16 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx_lm.models.cache import KVCache
-from mlx_lm.tuner.lora import LoRALinear
+from mlx_lm.tuner.lora import LoRALinear, LoRASwitchLinear
 
 from axon_core import few_tokens
 from axon_core.attention import Attention
 from axon_core.cpu import reference_implementations
+from axon_core.experts import ExpertLinear
 from axon_core.few_tokens import heads_of_one, mlp_of_few
 from axon_core.linear import Linear, QuantizedLinear
 from axon_core.mlp import MLP
+from axon_core.moe import MoE
 from axon_core.specs._rope import RopeOptions
 
 pytestmark = [pytest.mark.xdist_group("native"), pytest.mark.usefixtures("native")]
@@ -33,7 +35,7 @@ def drawn(*shape: int, seed: int = 0) -> mx.array:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What runs in one operation from here on."""
     found: list[str] = []
-    for name in ("native_mlp", "native_heads"):
+    for name in ("native_mlp", "native_heads", "native_experts"):
         call = getattr(few_tokens, name)
 
         def counting(*arguments: Any, name: str = name, call: Any = call, **options: Any) -> Any:
@@ -64,6 +66,34 @@ def test_steps_are_those_of_the_reference(bits: int | None, rope: RopeOptions | 
         truth = steps()
     assert len(counted) == 10
     assert mx.abs(y - truth).max() <= 1e-5 * mx.abs(truth).max()
+
+
+@pytest.mark.parametrize("bits", [None, 4])
+@pytest.mark.parametrize(
+    "options", [{}, {"bias": True, "latent_dim": 32}, {"score": "sigmoid", "activation": "gelu_tanh"}]
+)
+def test_steps_of_experts_are_those_of_the_reference(bits: int | None, options: Any, counted: list[str]) -> None:
+    moe = MoE(WIDTH, INNER, num_experts=5, top_k=3, shared_intermediate_dim=INNER, **options).eval()
+    if bits is not None:
+        nn.quantize(moe, 32, bits)
+    x = drawn(2, 1, WIDTH)
+    y = moe(x)
+    assert counted == ["native_experts", "native_mlp"]
+    with reference_implementations():
+        truth = moe(x)
+    assert mx.abs(y - truth).max() <= 1e-5 * mx.abs(truth).max()
+
+
+def test_experts_that_are_left_to_steps(counted: list[str]) -> None:
+    """In training, with adapters, and where experts do more than a sum."""
+    x, moe = drawn(1, 1, WIDTH), MoE(WIDTH, INNER, num_experts=4)
+    moe(x)
+    moe = moe.eval()
+    moe.switch_mlp.up_proj = LoRASwitchLinear.from_base(moe.switch_mlp.up_proj)
+    moe(x)
+    for options in ({"limit": 1.0}, {"input_scaled": True}, {"gated": False}, {"activation": "relu"}):
+        MoE(WIDTH, INNER, num_experts=4, **options).eval()(x)
+    assert counted == []
 
 
 def test_what_is_left_to_steps(counted: list[str]) -> None:
@@ -124,8 +154,8 @@ def steps_of(attention: Attention) -> mx.array:
 def doubled(base: type, name: str) -> type:
     """A class one of whose methods gives twice what that of its base gives."""
 
-    def method(self: Any, *arguments: Any) -> Any:
-        found = getattr(base, name)(self, *arguments)
+    def method(self: Any, *arguments: Any, **options: Any) -> Any:
+        found = getattr(base, name)(self, *arguments, **options)
         return (*(2 * each for each in found[:2]), None) if isinstance(found, tuple) else 2 * found
 
     return type("Doubled", (base,), {name: method})
@@ -161,3 +191,14 @@ def test_what_kernels_do_not_read_is_left_to_mlx(weight: mx.Dtype | None, added:
         mlp.up_proj.weight = (8 * mlp.up_proj.weight).astype(weight)
     mlp.up_proj.bias = drawn(*added, seed=3).astype(weight or mx.float32)
     assert in_steps(lambda: mlp(drawn(1, 1, WIDTH)).astype(mx.float32))
+
+
+@pytest.mark.parametrize("change", ["limit", "name", "input_scaled", "up_proj"])
+def test_experts_that_compute_more_since_they_were_made(change: str) -> None:
+    moe = MoE(WIDTH, INNER, num_experts=4).eval()
+    if change == "up_proj":
+        moe.switch_mlp.up_proj = doubled(ExpertLinear, "__call__")(WIDTH, INNER, 4, bias=False).eval()
+    else:
+        place = moe if change == "input_scaled" else moe.switch_mlp.activation
+        setattr(place, change, {"limit": 0.01, "name": "relu", "input_scaled": True}[change])
+    assert in_steps(lambda: moe(drawn(1, 1, WIDTH)))
