@@ -40,10 +40,6 @@ mx::Shape with_width(const array& x, int width) {
   return shape;
 }
 
-}  // namespace
-
-namespace {
-
 /** down(act(gate(x)) * up(x)) of rows, by the layers of all or by those of each row's expert. */
 void gated_rows(const Arrays& in, const LinearInput& g, const LinearInput& u, const LinearInput& d, Gate act,
                 const std::vector<const float*>& x, const std::vector<size_t>& experts, float* y) {
