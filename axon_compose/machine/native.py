@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 from axon_compose.machine.distributions import installed
 
-__all__ = ["SWITCH", "Native", "native"]
+__all__ = ["NEEDED", "SWITCH", "Native", "native"]
 
 #: The environment variable that leaves it alone where it is 0.
 SWITCH = "AXON_NATIVE"
+#: The version whose kernels are asked for.
+NEEDED = "0.2.0"
 
 
 class Native(NamedTuple):
@@ -18,7 +20,7 @@ class Native(NamedTuple):
 
     Attributes:
         version: Of axon-native.
-        fits: Whether it was built for the MLX that there is; otherwise it is not used.
+        fits: Whether it is the version that is needed, built for the MLX that there is; otherwise it is not used.
     """
 
     version: str
@@ -32,5 +34,5 @@ def native() -> Native | None:
     found, mlx = (next(installed(name), None) for name in ("axon-native", "mlx"))
     if found is None or mlx is None:
         return None
-    version = mlx.field("Version").partition("+")[0]
-    return Native(found.field("Version"), f"mlx=={version}" in found.fields("Requires-Dist"))
+    version, requirement = found.field("Version"), f"mlx=={mlx.field('Version').partition('+')[0]}"
+    return Native(version, version == NEEDED and requirement in found.fields("Requires-Dist"))

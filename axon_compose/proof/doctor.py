@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from axon_compose.machine.blas import MISSING, SWITCHED_OFF, is_reference_blas, use_fast_blas
 from axon_compose.machine.memory import available
-from axon_compose.machine.native import SWITCH, native
+from axon_compose.machine.native import NEEDED, SWITCH, native
 from axon_compose.machine.units import human
 
 __all__ = ["Finding", "examine", "processor"]
@@ -134,10 +134,13 @@ def _native() -> Finding:
         return Finding(name, f"those of MLX; axon-native is not used because {SWITCH} is 0")
     if found is None:
         return Finding(name, "those of MLX; axon-native, which is optional, is several times as fast")
+    advice = "pip install --no-build-isolation ./plugins/axon-native"
+    if found.version != NEEDED:
+        return Finding(name, f"those of MLX; axon-native {found.version} is not used, {NEEDED} is needed", advice)
     try:
         import axon_native
     except ImportError as error:
-        return Finding(name, str(error), "pip install --no-build-isolation ./plugins/axon-native")
+        return Finding(name, str(error), advice)
     threads = axon_native.most_threads()
     products = f"products for {axon_native.product_kernels()}, {threads} thread{'s' if threads > 1 else ''}"
     return Finding(name, f"in C++, axon-native {found.version}: recurrences, {products}")

@@ -25,6 +25,7 @@ from kernel_cases import (
 )
 
 from axon_compose.cli import main
+from axon_compose.machine.native import NEEDED
 from axon_core.cpu import reference_implementations
 from axon_core.kernels import _native
 
@@ -219,9 +220,29 @@ def test_another_version_of_mlx_is_left_alone(built, tmp_path):
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{built}", "AXON_NATIVE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     used, shown, reported = done.stdout.splitlines()
-    assert (used, shown) == ("None", "Native(version='0.1.0', fits=False)"), done.stderr
+    assert (used, shown) == ("None", "Native(version='0.2.0', fits=False)"), done.stderr
     assert reported.startswith("axon-native was built for mlx 0.")
     assert reported.endswith("not 99.0: build it again")
+
+
+def test_another_version_of_itself_is_left_alone(built, tmp_path):
+    """As after an update of axon-compose alone, whose calls it may not have."""
+    other = tmp_path / "axon_native-0.1.0.dist-info"
+    other.mkdir()
+    mlx = version("mlx").partition("+")[0]
+    (other / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: axon-native\nVersion: 0.1.0\nRequires-Dist: mlx=={mlx}\n"
+    )
+    code = (
+        "from axon_core.kernels._native import native; print(native())\n"
+        "from axon_compose.proof.doctor import examine\n"
+        "print(*(finding.value for finding in examine() if finding.name == 'kernels'))"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{built}", "AXON_NATIVE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    used, reported = done.stdout.splitlines()
+    assert used == "None", done.stderr
+    assert reported == f"those of MLX; axon-native 0.1.0 is not used, {NEEDED} is needed"
 
 
 def test_the_wheel_needs_the_mlx_that_it_is_built_for(built):
@@ -237,7 +258,7 @@ def test_show_says_what_runs(built):
         environment = os.environ | {"PYTHONPATH": paths, "AXON_NATIVE": switch}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         found.append(json.loads(done.stdout)["result"]["axon_native"])
-    assert found == ["0.1.0", None]
+    assert found == ["0.2.0", None]
 
 
 @pytest.mark.parametrize(("switch", "words"), [("0", "AXON_NATIVE is 0"), ("1", "in C++, axon-native ")])

@@ -99,9 +99,11 @@ def test_experts_that_are_left_to_steps(counted: list[str]) -> None:
 def test_what_is_left_to_steps(counted: list[str]) -> None:
     """More rows, other types, adapters, packings without a kernel, and layers that do more than these operations."""
     x, mlp = drawn(1, 1, WIDTH), MLP(WIDTH, INNER)
-    for other in (drawn(1, 5, WIDTH), x.astype(mx.bfloat16)):
+    for other in (drawn(1, 5, WIDTH), x.astype(mx.float64)):
         assert mlp_of_few(mlp, other) is None
     assert counted == []
+    assert mlp_of_few(mlp, x.astype(mx.bfloat16)) is None, "its weights are float32, and steps would give that"
+    assert counted.pop() == "no native_mlp"
     mlp.up_proj = LoRALinear.from_base(mlp.up_proj)
     assert mlp_of_few(mlp, x) is None
     mlp = MLP(WIDTH, INNER)

@@ -49,10 +49,12 @@ def layer(rows: int, width: int, name: str, shift: bool, seed: int) -> Stored:
 def exact(made: Stored) -> tuple[np.ndarray, Any]:
     """The matrix and what is added, in float64."""
     weight, scales, biases, added, group, bits, mode = made
+    if scales is not None and biases is not None:
+        scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)  # else it is computed in their type
     if mode:
         weight = mx.dequantize(weight, scales, biases, group, bits, mode, dtype=mx.float32)
     wide = np.array(weight.astype(mx.float32)).astype(np.float64)
-    return wide, 0.0 if added is None else np.array(added).astype(np.float64)
+    return wide, 0.0 if added is None else np.array(added.astype(mx.float32)).astype(np.float64)
 
 
 def times(x: np.ndarray, made: Stored) -> np.ndarray:
@@ -162,6 +164,45 @@ def test_projected_heads(name: str, shift: bool, traditional: bool) -> None:
     found = native_heads(x, projections, (4, 2), None, 0, traditional=traditional)
     assert found is not None
     assert all(map(close, found, plain))
+
+
+@pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16], ids=str)
+@pytest.mark.parametrize("bits", [None, 4])
+def test_types_of_16_bits(dtype: mx.Dtype, bits: int | None) -> None:
+    """Rounded once, at the end; the sum of experts is in float32, as that of their steps is."""
+    how = "4 bits" if bits else "bfloat16"
+
+    def typed(made: Stored) -> Stored:
+        floats = (
+            each.astype(dtype) if isinstance(each, mx.array) and each.dtype != mx.uint32 else each for each in made
+        )
+        return tuple(floats)
+
+    gate, up, down = (typed(each) for each in mlp_of(how, True))
+    x, turn = drawn(2, 1, WIDTH).astype(dtype), (drawn(1, 20, seed=7), drawn(1, 20, seed=8))
+    wide, rounding = np.array(x.astype(mx.float32)).astype(np.float64), 2.0**-8 if dtype == mx.bfloat16 else 2.0**-11
+
+    def rounded(y: mx.array | None, truth: np.ndarray) -> bool:
+        assert y is not None
+        assert y.dtype == dtype
+        return bool((np.abs(np.array(y.astype(mx.float32)) - truth) <= rounding * np.abs(truth) + 1e-5).all())
+
+    assert rounded(
+        native_mlp(x, gate, up, down, "silu"), times(ACTIVATIONS["silu"](times(wide, gate)) * times(wide, up), down)
+    )
+    projections = tuple(typed(layer(rows, WIDTH, how, True, rows)) for rows in (80, 40, 24))
+    found = native_heads(x, projections, (4, 2), turn, 10, traditional=False)
+    assert found is not None
+    plain = [times(wide, made).reshape(2, n, 1, -1) for made, n in zip(projections, (4, 2, 2), strict=True)]
+    angles = [np.array(each).astype(np.float64) for each in turn]
+    truth = [*(rotated(each, *angles, 10, False) for each in plain[:2]), plain[2]]
+    assert all(map(rounded, found, truth))
+    experts = tuple(typed(each) for each in experts_of(how, True))
+    y = native_experts(x, mx.zeros((2, 1, 1), mx.int32), mx.ones((2, 1, 1)), *experts, "silu")
+    first, second, third = (of_expert(each, 0) for each in experts)
+    assert close(y, times(ACTIVATIONS["silu"](times(wide, first)) * times(wide, second), third))
+    shifted_in_float32 = (*gate[:3], gate[3].astype(mx.float32), *gate[4:])
+    assert native_mlp(x, shifted_in_float32, up, down, "silu") is None, "steps would give float32"
 
 
 def step_by_step(x: mx.array, made: Stored) -> mx.array:

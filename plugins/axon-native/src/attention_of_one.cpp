@@ -18,6 +18,9 @@ using mx::array;
 
 namespace {
 
+/** Tokens that are worked on together, as many as sums of lanes are made of at once. */
+constexpr size_t TOGETHER = 4;
+
 /** Puts exp(score - highest) in the place of every score, and returns the sum of these, the sink's share included. */
 float weigh(float* scores, size_t count, float sink) {
   const float highest = std::max(sink, *std::max_element(scores, scores + count));
@@ -35,41 +38,126 @@ float weigh(float* scores, size_t count, float sink) {
   return total(sum) + rest;
 }
 
+/** The rows of keys or values that a group of heads shares, by their token. */
+class RowsOfGroup {
+ public:
+  RowsOfGroup(const array& x, size_t group)
+      : x_(x), first_(group * x.shape(2)), step_(x.strides(2)), scratch_(TOGETHER * x.shape(3)) {
+    if (x.dtype() == mx::float32 && (x.strides(3) == 1 || x.shape(3) == 1)) {
+      base_ = x.data<float>() + offset(x, first_, 3);
+    }
+  }
+
+  /** A row in float32, until TOGETHER others have been asked for. */
+  const float* operator[](size_t token) {
+    if (base_ != nullptr) {
+      return base_ + static_cast<int64_t>(token) * step_;
+    }
+    return row(x_, first_ + token, scratch_.data() + token % TOGETHER * x_.shape(3));
+  }
+
+ private:
+  const array& x_;
+  size_t first_;
+  int64_t step_;
+  const float* base_ = nullptr;
+  std::vector<float> scratch_;
+};
+
+/** The products of a query with TOGETHER keys. */
+void dots(const float* query, const float* const* keys, size_t width, float* scores) {
+  Lanes sums[TOGETHER] = {};
+  float rest[TOGETHER] = {};
+  along(
+      width,
+      [&](size_t i) {
+        for (size_t each = 0; each < TOGETHER; ++each) {
+          sums[each] += load(query + i) * load(keys[each] + i);
+        }
+      },
+      [&](size_t i) {
+        for (size_t each = 0; each < TOGETHER; ++each) {
+          rest[each] += query[i] * keys[each][i];
+        }
+      });
+  totals(sums, scores);
+  for (size_t each = 0; each < TOGETHER; ++each) {
+    scores[each] += rest[each];
+  }
+}
+
+/** Adds TOGETHER values to `to`, each by its weight. */
+void add_weighed(const float* weights, const float* const* values, size_t width, float* to) {
+  const auto added = [&](auto read, size_t i) {
+    return (weights[0] * read(values[0] + i) + weights[1] * read(values[1] + i)) +
+           (weights[2] * read(values[2] + i) + weights[3] * read(values[3] + i));
+  };
+  along(
+      width, [&](size_t i) { store(to + i, load(to + i) + added([](const float* from) { return load(from); }, i)); },
+      [&](size_t i) { to[i] += added([](const float* from) { return *from; }, i); });
+}
+
+/** Calls `some(token, rows)` for the rows of TOGETHER tokens at a time, and `single(token, row)` for the last ones. */
+template <class Some, class Single>
+void by_token(RowsOfGroup& x, size_t tokens, Some some, Single single) {
+  size_t token = 0;
+  for (; token + TOGETHER <= tokens; token += TOGETHER) {
+    const float* rows[TOGETHER];
+    for (size_t each = 0; each < TOGETHER; ++each) {
+      rows[each] = x[token + each];
+    }
+    some(token, rows);
+  }
+  for (; token < tokens; ++token) {
+    single(token, x[token]);
+  }
+}
+
 /** The queries of a group of heads, which share keys and values. */
 void attend(const array& queries, const array& keys, const array& values, float scale, const array* sinks, size_t group,
             float* y) {
   const size_t groups = keys.shape(1), heads = queries.shape(1) / groups, tokens = keys.shape(2);
   const size_t width = queries.shape(3), wide = values.shape(3), first = group % groups * heads;
   const size_t batch = group / groups;
-  std::vector<float> scores(heads * tokens), asked(heads * width), scratch(std::max(width, wide));
+  std::vector<float> scores(heads * tokens), asked(heads * width), scratch(width);
   for (size_t head = 0; head < heads; ++head) {
     const float* query = row(queries, batch * queries.shape(1) + first + head, scratch.data());
     std::transform(query, query + width, asked.data() + head * width, [scale](float q) { return q * scale; });
   }
-  for (size_t token = 0; token < tokens; ++token) {
-    const float* key = row(keys, group * tokens + token, scratch.data());
+  RowsOfGroup own_keys(keys, group), own_values(values, group);
+  const auto for_heads = [&](auto each) {
     for (size_t head = 0; head < heads; ++head) {
-      scores[head * tokens + token] = dot(asked.data() + head * width, key, width);
+      each(head, scores.data() + head * tokens);
     }
-  }
+  };
+  by_token(
+      own_keys, tokens,
+      [&](size_t token, const float* const* rows) {
+        for_heads([&](size_t head, float* own) { dots(asked.data() + head * width, rows, width, own + token); });
+      },
+      [&](size_t token, const float* key) {
+        for_heads([&](size_t head, float* own) { own[token] = dot(asked.data() + head * width, key, width); });
+      });
   float* const out = y + (batch * queries.shape(1) + first) * wide;
   std::fill_n(out, heads * wide, 0.0f);
   std::vector<float> totals(heads), sinks_scratch(queries.shape(1));
   const float* asked_sinks = sinks == nullptr ? nullptr : row(*sinks, 0, sinks_scratch.data());
-  for (size_t head = 0; head < heads; ++head) {
+  for_heads([&](size_t head, float* own) {
     const float sink = sinks == nullptr ? -std::numeric_limits<float>::infinity() : asked_sinks[first + head];
-    totals[head] = weigh(scores.data() + head * tokens, tokens, sink);
-  }
-  for (size_t token = 0; token < tokens; ++token) {
-    const float* value = row(values, group * tokens + token, scratch.data());
-    for (size_t head = 0; head < heads; ++head) {
-      float* to = out + head * wide;
-      const float weight = scores[head * tokens + token];
-      for (size_t i = 0; i < wide; ++i) {
-        to[i] += weight * value[i];
-      }
-    }
-  }
+    totals[head] = weigh(own, tokens, sink);
+  });
+  by_token(
+      own_values, tokens,
+      [&](size_t token, const float* const* rows) {
+        for_heads([&](size_t head, const float* own) { add_weighed(own + token, rows, wide, out + head * wide); });
+      },
+      [&](size_t token, const float* value) {
+        for_heads([&](size_t head, const float* own) {
+          for (size_t i = 0; i < wide; ++i) {
+            out[head * wide + i] += own[token] * value[i];
+          }
+        });
+      });
   for (size_t head = 0; head < heads; ++head) {
     for (size_t i = 0; i < wide; ++i) {
       out[head * wide + i] /= totals[head];

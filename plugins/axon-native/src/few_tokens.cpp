@@ -85,7 +85,7 @@ array gated_mlp(const array& x, const Layer& gate, const Layer& up, const Layer&
     return Arrays{d.of(in, gated(g.of(in, in[0]), u.of(in, in[0]), activation))};
   };
   std::vector shapes{with_width(x, d.columns())};
-  return pass(std::move(shapes), mx::float32, std::move(inputs), {"AxonGatedMLP", run, in_operations})[0];
+  return pass(std::move(shapes), x.dtype(), std::move(inputs), {"AxonGatedMLP", run, in_operations})[0];
 }
 
 array gated_experts(const array& x, const array& indices, const array& weights, const Layer& gate, const Layer& up,
@@ -182,7 +182,7 @@ std::vector<array> projected_heads(const array& x, const Layer& queries, const L
   };
   std::vector<mx::Shape> shapes{
       {batch, asking, 1, width}, {batch, shared, 1, width}, {batch, shared, 1, v.columns() / shared}};
-  return pass(std::move(shapes), mx::float32, std::move(inputs), {"AxonHeads", run, in_operations});
+  return pass(std::move(shapes), x.dtype(), std::move(inputs), {"AxonHeads", run, in_operations});
 }
 
 }  // namespace axon

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import mlx.core as mx
@@ -18,11 +18,12 @@ Stored = tuple[mx.array, mx.array | None, mx.array | None, mx.array | None, int,
 
 #: Rows up to which it is taken: for more, products cost more than operations, and the BLAS has faster ones of float32.
 _ROWS: Final = 4
+_TYPES: Final = (mx.float32, mx.bfloat16, mx.float16)
 
 
 def readable(x: mx.array) -> bool:
-    """Whether layers of `x` (..., D) may run in one operation: a few rows of float32 on the CPU, with the kernels."""
-    return native() is not None and x.size <= _ROWS * x.shape[-1] and x.dtype == mx.float32
+    """Whether layers of `x` (..., D) may run in one operation: a few rows of floats on the CPU, with the kernels."""
+    return native() is not None and x.size <= _ROWS * x.shape[-1] and x.dtype in _TYPES
 
 
 def native_mlp(x: mx.array, gate: Stored, up: Stored, down: Stored, activation: str) -> mx.array | None:
@@ -33,7 +34,7 @@ def native_mlp(x: mx.array, gate: Stored, up: Stored, down: Stored, activation: 
         that the kernels do not read.
     """
     module: Any = native()
-    return _read(module.gated_mlp, x, gate, up, down, activation) if _known(gate, up, down) else None
+    return _read(module.gated_mlp, x, gate, up, down, activation) if _known(x, gate, up, down) else None
 
 
 def native_experts(
@@ -55,7 +56,7 @@ def native_experts(
     """
     module: Any = native()
     call = module.gated_experts
-    return _read(call, x, chosen, weights, gate, up, down, activation) if _known(gate, up, down) else None
+    return _read(call, x, chosen, weights, gate, up, down, activation) if _known(x, gate, up, down) else None
 
 
 def native_heads(
@@ -82,7 +83,7 @@ def native_heads(
     """
     module: Any = native()
     call = module.projected_heads
-    return _read(call, x, *projections, heads, turn, pairs, traditional) if _known(*projections) else None
+    return _read(call, x, *projections, heads, turn, pairs, traditional) if _known(x, *projections) else None
 
 
 def _read(call: Callable[..., Any], *arguments: Any) -> Any:
@@ -93,5 +94,19 @@ def _read(call: Callable[..., Any], *arguments: Any) -> Any:
         return None
 
 
-def _known(*layers: Stored) -> bool:
-    return all(is_native(mode, bits, group_size) for *_, group_size, bits, mode in layers)
+def _known(x: mx.array, *layers: Stored) -> bool:
+    """Whether there are kernels for layers, and steps would give the type of `x`, as these do."""
+    if not all(is_native(mode, bits, group_size) for *_, group_size, bits, mode in layers):
+        return False
+    return x.dtype == mx.float32 or all(array.dtype == x.dtype for layer in layers for array in _typed(layer))
+
+
+def _typed(layer: Stored) -> Iterator[mx.array]:
+    """The arrays whose types count in the result's."""
+    weight, scales, biases, added, *_, mode = layer
+    if not mode:
+        yield weight
+    elif scales is not None and biases is not None:
+        yield scales
+    if added is not None:
+        yield added

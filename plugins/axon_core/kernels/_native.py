@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from types import ModuleType
 
+from axon_compose.machine import native as machine
 from axon_core.cpu import fast
 
 __all__ = ["native"]
@@ -22,10 +22,11 @@ def native() -> ModuleType | None:
 
 @cache
 def _installed() -> ModuleType | None:
-    if os.environ.get("AXON_NATIVE") == "0":
+    found = machine.native()
+    if found is None or not found.fits:  # `axon-compose doctor` says why
         return None
     try:
         import axon_native
-    except ImportError:  # built for another version of MLX, too: `axon-compose doctor` says so
+    except ImportError:
         return None
     return axon_native  # type: ignore[no-any-return, unused-ignore]

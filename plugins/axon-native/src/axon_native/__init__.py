@@ -75,8 +75,9 @@ Linear layers are tuples of a matrix as products read it, its scales and biases 
 group size, bits and mode; of experts all have a further first axis, and indices and weights (..., k) say for each row
 of x which e it meets. x is (..., K) and y (..., N); the activation is one of `gated`. Of x (B, 1, K) the last
 makes queries (B, H, 1, D), keys (B, G, 1, D) and values (B, G, 1, V), where `heads` is (H, G), and rotates the first
-two as `rotation` does, by a pair of cosines and sines (1, D). All is computed and given in float32. They are for a few
-rows, of which MLX would make a dozen small operations; derivatives in every direction are those of these.
+two as `rotation` does, by a pair of cosines and sines (1, D). All is computed in float32, and given in the type of x,
+the sum of experts in float32. They are for a few rows, of which MLX would make a dozen small operations; derivatives in
+every direction are those of these.
 
 Raises:
     ImportError: If it was built for another version of MLX, whose arrays it would misread.
