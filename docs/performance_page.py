@@ -183,13 +183,15 @@ def _native(results: Results) -> str:
         "builds ([plugins/axon-native](../plugins/axon-native/README.md)).\n\n"
     )
     figures = [("prefill", 1), ("decode", 1), ("decode", 8)]
-    several = [
-        [name, *(times(ratio_of(result, kind, batch=batch)) for kind, batch in figures)]
-        for name, result in families.items()
-    ]
+    ratios = {
+        name: [ratio_of(result, kind, batch=batch) for kind, batch in figures] for name, result in families.items()
+    }
+    several = [[name, *map(times, found)] for name, found in ratios.items()]
+    means = (f"**{_mean(list(found)):.2f}×**" for found in zip(*ratios.values(), strict=True))
+    several.append(["geometric mean", *means])
     tables = [
         table(["here", "against", "tokens", "ms", "ratio", "memory"], rows),
-        table(["family, against mlx-lm", "prefill of 128", "decode 1", "decode 8"], several) if several else "",
+        table(["family, against mlx-lm", "prefill of 128", "decode 1", "decode 8"], several) if ratios else "",
         _hybrid_table(results, "native"),
     ]
     return text + "\n".join(filter(None, tables))
