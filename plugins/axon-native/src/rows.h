@@ -1,6 +1,7 @@
 /** Rows of arrays whose leading axes may repeat them or turn them around. */
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -22,7 +23,12 @@ template <class T>
 inline const float* row(const mlx::core::array& x, size_t at, float* scratch) {
   const T* from = x.data<T>() + offset(x, at, x.ndim() - 1);
   const int64_t step = x.strides(-1);
-  for (int i = 0; i < x.shape(-1); ++i) {
+  const int width = x.shape(-1);
+  if (step == 1) {  // which compilers make vectors of
+    std::transform(from, from + width, scratch, [](T number) { return static_cast<float>(number); });
+    return scratch;
+  }
+  for (int i = 0; i < width; ++i) {
     scratch[i] = static_cast<float>(from[i * step]);
   }
   return scratch;
