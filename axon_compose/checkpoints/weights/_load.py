@@ -87,7 +87,9 @@ def _values(
         packed = isinstance(value, Packed)
         cast_here = cast if packed or cast.dtype else cast.by(transfer.sources[0].unasked)
         place = output.parameter.removesuffix("weight") + "scales"
-        return cast_here(output.parameter, value.dense() if packed and place not in names else value)
+        if packed and place not in names:
+            value = value.dense(cast_here.dtype if cast_here.may_change(output.parameter) else None)
+        return cast_here(output.parameter, value)
 
     only = transfer.outputs[0]
     if only and decoded_by_rows(transfer):

@@ -120,11 +120,21 @@ class Packed:
 
         return self._each(cast)
 
-    def dense(self) -> Any:
-        """The numbers themselves, in the type of the scales (bfloat16 for formats without biases)."""
+    def dense(self, dtype: Any = None) -> Any:
+        """The numbers themselves, each rounded once.
+
+        Args:
+            dtype: Their type; that of the scales unless given, bfloat16 for formats without biases.
+        """
         import mlx.core as mx
 
-        return mx.dequantize(self.weight, self.scales, self.biases, **self.packing._asdict())
+        how = self.packing._asdict()
+        if self.biases is None:
+            found = mx.dequantize(self.weight, self.scales, **how)
+            return found if dtype is None else found.astype(dtype)
+        # MLX computes in the type of the scales, also where it is asked for float32.
+        wide = (each.astype(mx.float32) for each in (self.scales, self.biases))
+        return mx.dequantize(self.weight, *wide, **how).astype(dtype or self.scales.dtype)
 
     def stack(self, arrays: Sequence[Packed]) -> Packed:
         """Packed arrays on a new first axis."""

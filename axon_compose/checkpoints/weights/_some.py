@@ -91,4 +91,5 @@ class Parameters:
 def _dense(value: Any, dtype: str) -> Any:
     import mlx.core as mx
 
-    return (value.dense() if isinstance(value, Packed) else value).astype(getattr(mx, dtype))
+    wanted = getattr(mx, dtype)
+    return value.dense(wanted) if isinstance(value, Packed) else value.astype(wanted)

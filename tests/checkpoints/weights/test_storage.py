@@ -156,6 +156,22 @@ def test_scales_are_cast_with_the_model(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("dtype", [None, "float32", "bfloat16"])
+@pytest.mark.parametrize("scales", [mx.bfloat16, mx.float16], ids=str)
+def test_unpacked_numbers_are_rounded_once(tmp_path: Path, scales: mx.Dtype, dtype: str | None) -> None:
+    """Not by every operation to the type of the scales, as MLX does also where it is asked for float32."""
+    case = Case(tmp_path, {"m": "a"}, {"a.weight": (4, 64)})
+    weight, *rest = packed(numbers(4, 64), 8, 32).values()
+    s, b = (each.astype(scales) for each in rest)
+    case.write(named("m", {"weight": weight, "scales": s, "biases": b}), mark="mlx")
+    wide = (np.repeat(np.array(each.astype(mx.float32), np.float64), 32, axis=1) for each in (s, b))
+    factors, shifts = wide
+    exact = np.array(weight).view(np.uint8) * factors + shifts
+    found = case.load(dtype=dtype)["a.weight"]
+    assert found.dtype == (scales if dtype is None else getattr(mx, dtype))
+    assert mx.array_equal(found, mx.array(exact, dtype=mx.float32).astype(found.dtype))
+
+
 E4M3 = np.array(
     [
         (-1) ** (c >> 7)
