@@ -18,10 +18,10 @@ from axon_compose.machine.blas import is_reference_blas
 from axon_core.activations import ACTIVATIONS, gated
 from axon_core.alike import Alike, not_offered
 from axon_core.cpu import fast
-from axon_core.few_tokens import GATES, inherits
+from axon_core.few_tokens import inherits
 from axon_core.float32_products import Packing, wide
 from axon_core.grouped import columns_multiplied, group, is_worth_grouping, rows_multiplied
-from axon_core.kernels import Stored, is_native, native_product
+from axon_core.kernels import GATES, Stored, is_native, native_product
 from axon_core.linear import transposed_factor
 from axon_core.specs.mlp import ActivationName, Limit
 

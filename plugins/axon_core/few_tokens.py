@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from axon_core.kernels import Stored, native_experts, native_heads, native_mlp, readable
 
-__all__ = ["GATES", "experts_of_few", "heads_of_one", "inherits", "mlp_of_few"]
-
-#: Activations of gated layers that may run so.
-GATES: Final = ("silu", "gelu_tanh", "gelu_quick")
+__all__ = ["experts_of_few", "heads_of_one", "inherits", "mlp_of_few"]
 
 
 def mlp_of_few(mlp: Any, x: mx.array) -> mx.array | None:

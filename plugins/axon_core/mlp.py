@@ -9,7 +9,8 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims, Shard
 from axon_core.activations import ACTIVATIONS, gated
-from axon_core.few_tokens import GATES, inherits, mlp_of_few
+from axon_core.few_tokens import inherits, mlp_of_few
+from axon_core.kernels import GATES
 from axon_core.linear import Linear
 from axon_core.sharded import mean_and_variance
 from axon_core.specs.mlp import Limit, MLPActivationName, MLPOptions, bound_of

@@ -27,6 +27,7 @@ from axon_core.kernels._delta_rules import gated_delta_rule, wkv7
 from axon_core.kernels._layers import Stored, native_experts, native_heads, native_mlp, readable
 from axon_core.kernels._linear import linear_scan
 from axon_core.kernels._passes import (
+    GATES,
     is_native_pass,
     native_attention,
     native_gated,
@@ -39,6 +40,7 @@ from axon_core.kernels._scan import selective_scan
 from axon_core.kernels._ssd import ssd_scan
 
 __all__ = [
+    "GATES",
     "Stored",
     "gated_delta_rule",
     "is_native",

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import mlx.core as mx
 
-from axon_core.kernels._native import native
+from axon_core.kernels._native import TYPES, native
 from axon_core.kernels._products import is_native
 
 __all__ = ["Stored", "native_experts", "native_heads", "native_mlp", "readable"]
@@ -18,12 +18,11 @@ Stored = tuple[mx.array, mx.array | None, mx.array | None, mx.array | None, int,
 
 #: Rows up to which it is taken: for more, products cost more than operations, and the BLAS has faster ones of float32.
 _ROWS: Final = 4
-_TYPES: Final = (mx.float32, mx.bfloat16, mx.float16)
 
 
 def readable(x: mx.array) -> bool:
     """Whether layers of `x` (..., D) may run in one operation: a few rows of floats on the CPU, with the kernels."""
-    return native() is not None and x.size <= _ROWS * x.shape[-1] and x.dtype in _TYPES
+    return native() is not None and x.size <= _ROWS * x.shape[-1] and x.dtype in TYPES
 
 
 def native_mlp(x: mx.array, gate: Stored, up: Stored, down: Stored, activation: str) -> mx.array | None:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from functools import cache
 from types import ModuleType
+from typing import Final
+
+import mlx.core as mx
 
 from axon_compose.machine import native as machine
 from axon_core.cpu import fast
 
-__all__ = ["native"]
+__all__ = ["TYPES", "native"]
+
+#: Types of numbers that steps of a few tokens may have there.
+TYPES: Final = (mx.float32, mx.bfloat16, mx.float16)
 
 
 def native() -> ModuleType | None:

@@ -6,16 +6,23 @@ from typing import Any, Final
 
 import mlx.core as mx
 
-from axon_core.kernels._native import native
+from axon_core.kernels._native import TYPES, native
 
-__all__ = ["is_native_pass", "native_attention", "native_gated", "native_layer_norm", "native_norm", "native_rotation"]
+__all__ = [
+    "GATES",
+    "is_native_pass",
+    "native_attention",
+    "native_gated",
+    "native_layer_norm",
+    "native_norm",
+    "native_rotation",
+]
 
 #: Numbers up to which it is taken: for more, MLX's operations cost little beside what they compute, and gradients are
 #: made of theirs.
 _FEW: Final = 8192
-_TYPES: Final = (mx.float32, mx.bfloat16, mx.float16)
 #: Activations that gates may have.
-_GATES: Final = ("silu", "gelu_tanh", "gelu_quick")
+GATES: Final = ("silu", "gelu_tanh", "gelu_quick")
 
 
 def native_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array | None:
@@ -37,7 +44,7 @@ def native_layer_norm(x: mx.array, weight: mx.array, bias: mx.array | None, eps:
 def native_gated(activation: str, gate: mx.array, x: mx.array) -> mx.array | None:
     """`act(gate) * x` of equal shapes; None as above, and for other activations."""
     module = _module(gate)
-    if module is None or activation not in _GATES or gate.shape != x.shape or gate.dtype != x.dtype:
+    if module is None or activation not in GATES or gate.shape != x.shape or gate.dtype != x.dtype:
         return None
     return module.gated(gate, x, activation)
 
@@ -76,4 +83,4 @@ def is_native_pass(x: mx.array) -> bool:
 def _module(x: mx.array) -> Any:
     """`axon-native`, if it is there and takes these numbers."""
     module = native()
-    return module if module is not None and x.size <= _FEW and x.dtype in _TYPES else None
+    return module if module is not None and x.size <= _FEW and x.dtype in TYPES else None
