@@ -10,8 +10,8 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.model._calls import call, call_here, read, together, write
-from axon_compose.plan import Branch, Layer, Use
+from axon_compose.model._calls import call, call_here, call_offered, read, together, write
+from axon_compose.plan import Branch, Layer, Member, Use
 
 __all__ = ["Block", "Reuse"]
 
@@ -140,6 +140,8 @@ class _Run:
     # What has no effect is asked about instead of called: this runs for every branch of every token.
 
     def branch(self, branch: Branch, x: mx.array) -> mx.array:
+        if branch.alone is not None and (done := self.at_once(branch.alone, branch.alone.pre or branch.pre, x)) is not None:
+            return done
         if branch.add is not None:
             y: mx.array | None = _scaled(self.kept[branch.add], branch.scale)
         else:
@@ -148,6 +150,15 @@ class _Run:
             return y
         x = _scaled(x, branch.skip)
         return x if y is None else x + y
+
+    def at_once(self, member: Member, norm: Use | None, x: mx.array) -> mx.array | None:
+        """`x + use(norm(x))` by a component that has a `residual`; None unless it does that now."""
+        module = self.modules.module(member.use)
+        residual = getattr(module, "residual", None)
+        if residual is None:
+            return None
+        before = None if norm is None else self.modules.module(norm)
+        return call_offered(member.use, residual, before, x, **self.remembered(member.use), **self.taken(member.use))
 
     def members(self, branch: Branch, h: mx.array) -> mx.array | None:
         """The branch's output; None if every component's output is kept instead of added."""

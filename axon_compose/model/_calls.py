@@ -20,6 +20,7 @@ __all__ = [
     "blamed",
     "call",
     "call_here",
+    "call_offered",
     "collapse",
     "expand",
     "make_module",
@@ -95,6 +96,27 @@ def call_here(use: Use, module: Any, shape: tuple[int, ...], /, *inputs: Any, **
         raise _raised(use, error) from error
     y = out[0] if isinstance(out, tuple) and out else out
     return y if isinstance(y, mx.array) and y.shape == shape else _shaped(use, out, shape)
+
+
+def call_offered(use: Use, residual: Any, norm: Any, x: mx.array, /, **arguments: Any) -> mx.array | None:
+    """`x` and what a component makes of its norm, where it offers that now: (B, L, D), else None; see `call`.
+
+    Args:
+        use: The component.
+        residual: What does it.
+        norm: The module of a norm, or None.
+        x: (B, L, D).
+        arguments: What the component itself is called with by name.
+    """
+    try:
+        y = residual(norm, x, **arguments)
+        if _AT_ONCE.get() and y is not None:
+            mx.eval(y)
+    except (PluginFault, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise _raised(use, error) from error
+    return y if y is None else _shaped(use, y, x.shape)
 
 
 def together(use: Use, y: mx.array) -> mx.array:

@@ -176,6 +176,16 @@ class Branch:
     def __repr__(self) -> str:
         return f"<Branch {' + '.join(member.use.name for member in self.members) or f'adds {self.add}'}>"
 
+    @cached_property
+    def alone(self) -> Member | None:
+        """The member that is all of it, with at most one norm before it: `x + use(norm(x))`; else None."""
+        if not self.residual or self.add or self.connection or self.closes or self.post or len(self.members) != 1:
+            return None
+        (member,), use = self.members, self.members[0].use
+        factors = self.scale, self.skip, member.scale
+        bare = member.plain and factors == (1.0, 1.0, 1.0) and not (self.pre and member.pre)
+        return member if bare and not (use.shard_output or use.writes) else None
+
     @property
     def adds(self) -> bool:
         """Whether its output is added to what came before, by itself or by a connection of its own."""

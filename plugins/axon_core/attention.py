@@ -13,7 +13,7 @@ from axon_compose.registry import Dims, Shard
 from axon_core.block_indexer import BlockIndexer, Choice
 from axon_core.chunked_attention import chunked_attention
 from axon_core.elementary import sigmoid
-from axon_core.few_tokens import heads_of_one, inherits
+from axon_core.few_tokens import attention_of_one, heads_of_one, inherits
 from axon_core.linear import Linear
 from axon_core.mean_indexer import MeanIndexer
 from axon_core.norms import HeadNorm, RMSNorm
@@ -39,9 +39,13 @@ from axon_core.window import Mask, by_block
 __all__ = ["Attention", "SlidingWindowAttention"]
 
 #: What queries, keys or values pass through beside a projection and a rotation.
-_MORE: Final = frozenset(("q_norm", "k_norm", "v_norm", "head_gain", "r_proj", "log_scaling"))
+_MORE: Final = frozenset(("v_norm", "head_gain", "r_proj", "log_scaling"))
+#: What scores and outputs pass through beside a softmax and a projection.
+_BEHIND: Final = frozenset(("indexer", "g_proj", "output_norm", "profiles"))
 #: The methods that make them.
 _STEPS: Final = ("_projected", "_heads", "_by_head", "_turned", "_queries", "_keys_values", "_kept")
+#: Those that make the output of them.
+_LAST_STEPS: Final = ("__call__", "_default_mask", "_with_earlier", "_output", "_attend")
 
 
 class Attention(nn.Module):
@@ -200,6 +204,8 @@ class Attention(nn.Module):
         Returns:
             The output (B, L, D), and `cache`.
         """
+        if kv is None and publish is None and (y := attention_of_one(self, x, mask, cache, offset)) is not None:
+            return y, cache
         kept, index_cache = (cache[0], cache[1]) if "indexer" in self and cache is not None else (cache, None)
         if offset is None:
             offset = 0 if kept is None else kept.offset
@@ -217,12 +223,33 @@ class Attention(nn.Module):
             publish("kv", kv)
         return self._output(x, queries, kv, mask, offset, kept, blocks), cache
 
+    def residual(
+        self,
+        norm: nn.Module | None,
+        x: mx.array,
+        mask: Mask | tuple[Mask, ...] = None,
+        cache: Any = None,
+        offset: int | mx.array | None = None,
+        kv: tuple[Any, Any, mx.array | None] | None = None,
+    ) -> mx.array | None:
+        """`x` and what it makes of `norm(x)`, in few operations; None where it is to be computed in steps."""
+        return attention_of_one(self, x, mask, cache, offset, norm, adds=True) if kv is None else None
+
     def is_plain(self) -> bool:
-        """Whether queries, keys and values are projections, rotated where there is a `rope`, as it now stands."""
+        """Whether queries, keys and values are projections, normalised and rotated, as it now stands."""
         scaled = self.clip is not None or self.key_scale != 1.0 or self.value_scale != 1.0
         if scaled or self.temperature is not None or not _MORE.isdisjoint(self.keys()) or "v_proj" not in self:
             return False
+        if self.norm_after_rope or self.scales_queries:
+            return False
         return type(self.get("rope")) in (RoPE, type(None)) and inherits(self, Attention, *_STEPS)
+
+    def is_plain_output(self) -> bool:
+        """Whether the output is projected of what heads give, by a softmax of their scaled scores, as it now stands."""
+        more = self.softcap is not None or self.chunk_size is not None or self._slopes is not None
+        if more or self.input_scale != 1.0 or not _BEHIND.isdisjoint(self.keys()):
+            return False
+        return inherits(self, Attention, *_LAST_STEPS)
 
     def _output(
         self,

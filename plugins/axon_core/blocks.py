@@ -13,6 +13,7 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims, Shard
 from axon_core.attention import SlidingWindowAttention
+from axon_core.few_tokens import added
 from axon_core.moe import MoE, Publish, SharedExpertMoE
 from axon_core.norms import RMSNorm
 from axon_core.ssm import AxonSSM
@@ -76,7 +77,7 @@ class AxonSSMBlock(nn.Module):
 
     def __init__(self, config: Any, shard: Shard = Shard()) -> None:
         super().__init__()
-        self._summed = shard.sum
+        self._shard = shard
         self.input_norm = RMSNorm(config.hidden_dim, config.rms_norm_eps)
         self.ssm = AxonSSM(config, shard)
 
@@ -87,8 +88,7 @@ class AxonSSMBlock(nn.Module):
 
     def __call__(self, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> tuple[mx.array, Any]:
         """Transform `x` (B, L, D); mask and cache are those of `AxonSSM`."""
-        y, cache = self.ssm(self.input_norm(x), mask, cache)
-        return x + self._summed(y), cache
+        return added(self.ssm, self.input_norm, x, self._shard, mask, cache)
 
 
 class AxonSWAMoEBlock(nn.Module):
@@ -102,7 +102,7 @@ class AxonSWAMoEBlock(nn.Module):
 
     def __init__(self, config: Any, shard: Shard = Shard()) -> None:
         super().__init__()
-        self._summed = shard.sum
+        self._shard = shard
         self.input_norm = RMSNorm(config.hidden_dim, config.rms_norm_eps)
         self.attention = SlidingWindowAttention(
             config.hidden_dim, config.num_heads, config.swa_window_size, head_dim=getattr(config, "head_dim", None)
@@ -119,9 +119,8 @@ class AxonSWAMoEBlock(nn.Module):
         self, x: mx.array, mask: mx.array | None = None, cache: Any = None, publish: Publish = None
     ) -> tuple[mx.array, Any]:
         """Transform `x` (B, L, D); mask and cache are those of `SlidingWindowAttention`, `publish` is that of `MoE`."""
-        y, cache = self.attention(self.input_norm(x), mask, cache)
-        x = x + self._summed(y)
-        return x + self._summed(self.moe(self.post_attention_norm(x), publish=publish)), cache
+        x, cache = added(self.attention, self.input_norm, x, self._shard, mask, cache)
+        return x + self._shard.sum(self.moe(self.post_attention_norm(x), publish=publish)), cache
 
 
 class AxonSSMMoEBlock(nn.Module):
@@ -134,7 +133,7 @@ class AxonSSMMoEBlock(nn.Module):
 
     def __init__(self, config: Any, shard: Shard = Shard()) -> None:
         super().__init__()
-        self._summed = shard.sum
+        self._shard = shard
         self.input_norm = RMSNorm(config.hidden_dim, config.rms_norm_eps)
         self.ssm = AxonSSM(config, shard)
         self.post_ssm_norm = RMSNorm(config.hidden_dim, config.rms_norm_eps)
@@ -149,6 +148,5 @@ class AxonSSMMoEBlock(nn.Module):
         self, x: mx.array, mask: mx.array | None = None, cache: Any = None, publish: Publish = None
     ) -> tuple[mx.array, Any]:
         """Transform `x` (B, L, D); mask and cache are those of `AxonSSM`, `publish` is that of `MoE`."""
-        y, cache = self.ssm(self.input_norm(x), mask, cache)
-        x = x + self._summed(y)
-        return x + self._summed(self.moe(self.post_ssm_norm(x), publish=publish)), cache
+        x, cache = added(self.ssm, self.input_norm, x, self._shard, mask, cache)
+        return x + self._shard.sum(self.moe(self.post_ssm_norm(x), publish=publish)), cache

@@ -1,32 +1,72 @@
-"""Layers of a few tokens in one operation, as decoding has them: there operations cost more than what they compute."""
+"""Layers of a few tokens in one operation, as decoding has them: there operations cost more than what they compute.
+
+Each takes the norm before the layer and the sum behind it too, where a block has nothing else there (`added`).
+"""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx_lm.models.cache import ArraysCache, KVCache, RotatingKVCache
 
-from axon_core.kernels import Stored, native_experts, native_heads, native_mlp, readable
+from axon_compose.registry import Shard
+from axon_core.kernels import (
+    Stored,
+    StoredNorm,
+    native_attended,
+    native_experts,
+    native_heads,
+    native_mlp,
+    native_selective,
+    readable,
+)
+from axon_core.states import write_states
 
-__all__ = ["experts_of_few", "heads_of_one", "inherits", "mlp_of_few"]
+__all__ = ["added", "attention_of_one", "experts_of_few", "heads_of_one", "inherits", "mlp_of_few", "selective_of_one", "stored"]
+
+#: mlx-lm's caches of keys and values as they are, without padding.
+_CACHES: Final = (KVCache, RotatingKVCache)
 
 
-def mlp_of_few(mlp: Any, x: mx.array) -> mx.array | None:
-    """`down_proj(act(gate_proj(x)) * up_proj(x))` of `x` (..., D).
+def added(part: Any, norm: nn.Module, x: mx.array, shard: Shard, mask: Any, cache: Any) -> tuple[mx.array, Any]:
+    """`x` and what a part of a block makes of its norm, and the cache.
+
+    Args:
+        part: Gives an output and its cache, and has a `residual`, which does all of this at once or gives None.
+        norm: A norm.
+        x: (B, L, D).
+        shard: Of a block that is split over devices.
+        mask: That of the part.
+        cache: The same.
+    """
+    y = part.residual(norm, x, mask, cache) if shard.size == 1 else None
+    if y is not None:
+        return y, cache
+    y, cache = part(norm(x), mask, cache)
+    return x + shard.sum(y), cache
+
+
+def mlp_of_few(mlp: Any, x: mx.array, norm: nn.Module | None = None, *, adds: bool = False) -> mx.array | None:
+    """`down_proj(act(gate_proj(h)) * up_proj(h))` of `x` (..., D), where h is its norm, or x without one.
 
     Args:
         mlp: Has these layers and an `activation`, and `is_plain` where it computes nothing else.
         x: (..., D).
+        norm: Of x.
+        adds: Whether the result is added to x.
 
     Returns:
         (..., D); None where it has to be computed step by step, here as below: on a GPU, without `axon-native`, for
         more tokens or other types, where there is more to compute, and where a layer is none of `axon_core.linear`,
         such as an adapter.
     """
-    layers = _stored(mlp, "gate_proj", "up_proj", "down_proj") if readable(x) and mlp.is_plain() else None
-    return None if layers is None else native_mlp(x, *layers, mlp.activation)
+    if not readable(x) or not mlp.is_plain() or not _reads(norm):
+        return None
+    layers = stored(mlp, "gate_proj", "up_proj", "down_proj")
+    return layers and native_mlp(x, *layers, mlp.activation, _norm(norm), adds=adds)
 
 
 def experts_of_few(experts: nn.Module, x: mx.array, chosen: mx.array, weights: mx.array) -> mx.array | None:
@@ -43,32 +83,107 @@ def experts_of_few(experts: nn.Module, x: mx.array, chosen: mx.array, weights: m
         (..., D).
     """
     is_plain = getattr(experts, "is_plain", None) if readable(x) else None
-    layers = _stored(experts, "gate_proj", "up_proj", "down_proj") if is_plain is not None and is_plain() else None
-    return None if layers is None else native_experts(x, chosen, weights, *layers, experts.activation.name)
+    layers = stored(experts, "gate_proj", "up_proj", "down_proj") if is_plain is not None and is_plain() else None
+    return layers and native_experts(x, chosen, weights, *layers, experts.activation.name)
 
 
-def heads_of_one(attention: Any, x: mx.array, offset: int | mx.array) -> list[mx.array] | None:
+def heads_of_one(
+    attention: Any, x: mx.array, offset: int | mx.array, norm: nn.Module | None = None
+) -> list[mx.array] | None:
     """The projected and rotated queries and keys, and the projected values, of one token of each sequence.
 
     Args:
-        attention: Has `q_proj`, `k_proj`, `v_proj`, `num_heads`, `num_kv_heads` and perhaps `rope`, and `is_plain`
-            where it computes nothing else before the scores.
+        attention: Has `q_proj`, `k_proj`, `v_proj`, `num_heads`, `num_kv_heads` and perhaps `rope`, `q_norm` and
+            `k_norm`, and `is_plain` where it computes nothing else before the scores.
         x: (B, 1, D).
         offset: Position of the token.
+        norm: Of x.
 
     Returns:
         (B, heads, 1, width of a head) each.
     """
     if not readable(x) or x.shape[1] != 1 or not attention.is_plain():
         return None
-    layers = _stored(attention, "q_proj", "k_proj", "v_proj")
+    own = [norm, attention.get("q_norm"), attention.get("k_norm")]
+    layers = stored(attention, "q_proj", "k_proj", "v_proj") if all(map(_reads, own)) else None
     if layers is None:
         return None
+    norms = tuple(map(_norm, own))
     heads, rope = (attention.num_heads, attention.num_kv_heads), attention.get("rope")
     if rope is None:
-        return native_heads(x, layers, heads, None, 0, traditional=False)
+        return native_heads(x, layers, heads, None, 0, traditional=False, norms=norms)
     turn = rope.turn(offset) if isinstance(offset, int) else None
-    return turn and native_heads(x, layers, heads, turn, rope.dims // 2, traditional=rope.traditional)
+    return turn and native_heads(x, layers, heads, turn, rope.dims // 2, traditional=rope.traditional, norms=norms)
+
+
+def attention_of_one(
+    attention: Any,
+    x: mx.array,
+    mask: Any,
+    cache: Any,
+    offset: int | mx.array | None = None,
+    norm: nn.Module | None = None,
+    *,
+    adds: bool = False,
+) -> mx.array | None:
+    """What an attention layer makes of one token of each sequence, and of what its cache holds.
+
+    Args:
+        attention: As for `heads_of_one`, with an `o_proj`, `scale`, `window_size` and perhaps `sinks`, and
+            `is_plain_output` where nothing else is computed of the scores and behind them.
+        x: (B, 1, D).
+        mask: A mask in one of mlx-lm's forms.
+        cache: A cache, updated in place.
+        offset: Position of the token; the cache's own unless given.
+        norm: Of x.
+        adds: Whether the result is added to x.
+
+    Returns:
+        (B, 1, D).
+    """
+    if not readable(x) or isinstance(mask, mx.array) or type(cache) not in _CACHES or not attention.is_plain_output():
+        return None
+    window = attention.window_size
+    if window is not None and min(cache.offset + 1, getattr(cache, "max_size", cache.offset + 1)) > window:
+        return None
+    output = _read(attention, "o_proj")
+    offset = cache.offset if offset is None else offset
+    heads = None if output is None else heads_of_one(attention, x, offset, norm)
+    if heads is None:
+        return None
+    queries, keys, values = heads
+    keys, values = cache.update_and_fetch(keys, values)
+    y = native_attended(queries, keys, values, attention.scale, attention.get("sinks"), output, x if adds else None)
+    assert y is not None, "what has been read of the layer fits its heads"
+    return y
+
+
+def selective_of_one(
+    layer: Any, x: mx.array, mask: Any, cache: Any, norm: nn.Module | None = None, *, adds: bool = False
+) -> mx.array | None:
+    """What a selective state space makes of one token of each sequence, and of what its cache holds.
+
+    Args:
+        layer: Has `selective`, its parts as far as kernels read them.
+        x: (B, 1, D).
+        mask: False on padding, (B, 1), or None.
+        cache: mlx-lm's `ArraysCache` of its two states, updated in place.
+        norm: Of x.
+        adds: Whether the result is added to x.
+
+    Returns:
+        (B, 1, D).
+    """
+    if not readable(x) or x.shape[1] != 1 or type(cache) is not ArraysCache or not _reads(norm):
+        return None
+    if mask is not None or cache[0] is None or cache[1] is None or cache.make_mask(1) is not None:
+        return None
+    read = layer.selective()
+    found = read and native_selective(x, cache[0], cache[1], read, _norm(norm), adds=adds)
+    if not found:
+        return None
+    write_states(cache, found[1:], 1)
+    return found[0]
 
 
 def inherits(layer: Any, base: Any, *names: str) -> bool:
@@ -82,14 +197,29 @@ def _inherits(made: Any, base: Any, names: tuple[str, ...]) -> bool:
     return all(getattr(made, name) is getattr(base, name) for name in names)
 
 
-def _stored(module: nn.Module, *names: str) -> tuple[Stored, Stored, Stored] | None:
-    """What the kernels read of three layers; None if one of them is of another kind."""
+def stored(module: nn.Module, *names: str) -> tuple[Stored, ...] | None:
+    """What the kernels read of some layers; None if one of them is of another kind."""
     found: list[Stored] = []
     for name in names:
-        read = getattr(module[name], "stored", None)
-        stored = None if read is None else read()
-        if stored is None:
+        layer = _read(module, name)
+        if layer is None:
             return None
-        found.append(stored)
-    first, second, third = found
-    return first, second, third
+        found.append(layer)
+    return tuple(found)
+
+
+def _read(module: nn.Module, name: str) -> Any:
+    """What the kernels read of a layer; None if it is of another kind."""
+    read = getattr(module[name], "stored", None)
+    return None if read is None else read()
+
+
+def _reads(norm: nn.Module | None) -> bool:
+    """Whether kernels have this norm, or there is none."""
+    return norm is None or _norm(norm) is not None
+
+
+def _norm(norm: nn.Module | None) -> StoredNorm | None:
+    """What the kernels read of a norm."""
+    read = getattr(norm, "stored", None)
+    return None if read is None else read()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import mlx.core as mx
 
 from axon_compose.registry import Dims, Shard
 from axon_core.elementary import softplus
+from axon_core.few_tokens import inherits
+from axon_core.kernels import Selective
 from axon_core.norms import RMSNorm
 from axon_core.specs.mamba import MambaNorm, MambaOptions
 from axon_core.ssm import AxonSSM, SSMConfig
@@ -57,6 +61,17 @@ class Mamba(AxonSSM):
             ssm_bias=options.bias,
         )
         return cls(config, options.norm, options.norm_eps, dims.shard)
+
+    def selective(self) -> Selective | None:
+        """What kernels read of it; None where it does more."""
+        read = self._selective() if self._alone and inherits(self, Mamba, "__call__", "_project") else None
+        if read is None:
+            return None
+        names = ("dt_layernorm", "b_layernorm", "c_layernorm") if self.normalises else ()
+        norms = tuple(self[name].stored() for name in names)
+        if None in norms:
+            return None
+        return read._replace(step_first=True, norms=norms or (None, None, None), steps=(0.0, inf))
 
     def _project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Steps (B, L, E) in float32, and B and C (B, L, N)."""

@@ -88,11 +88,15 @@ class MLP(nn.Module):
         y = self["down_proj"](self._shard.gather(inner) if self.gathers else inner)
         return y * self.gain.astype(y.dtype) if "gain" in self else y
 
+    def residual(self, norm: nn.Module | None, x: mx.array) -> mx.array | None:
+        """`x + self(norm(x))` in one operation; None where it is to be computed in steps."""
+        return mlp_of_few(self, x, norm, adds=True)
+
     def is_plain(self) -> bool:
         """Whether it is `down(act(gate(x)) * up(x))` by an activation of `GATES`, as it now stands."""
         bounded = self.limit is not None or self.cutoff is not None
         more = bounded or self.gate_scale != 1.0 or self.gathers or "gain" in self
-        return not more and self.activation in GATES and "gate_proj" in self and inherits(self, MLP, "_inner")
+        return not more and self.activation in GATES and "gate_proj" in self and inherits(self, MLP, "__call__", "_inner")
 
     def _inner(self, x: mx.array) -> mx.array:
         """What is between the matrices, (..., hidden_dims)."""

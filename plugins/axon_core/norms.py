@@ -9,6 +9,7 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims, Shard
 from axon_core.elementary import sigmoid, silu
+from axon_core.kernels import StoredNorm
 from axon_core.norms_of_few import layer_norm, rms_norm
 from axon_core.sharded import spread_group_norm, spread_norm
 from axon_core.specs._heads import HeadNormOptions
@@ -66,6 +67,12 @@ class RMSNorm(nn.Module):
         if self.center:
             return layer_norm(x, weight, None, self.eps).astype(x.dtype)
         return _grouped(self, x, weight).astype(x.dtype)
+
+    def stored(self) -> StoredNorm | None:
+        """What kernels read of it; None where it does more."""
+        if self.num_groups > 1 or self._spread is not None or self.center or self.scale_first:
+            return None
+        return (self.get("weight"), self.eps, self.offset) if type(self).__call__ is RMSNorm.__call__ else None
 
 
 class GatedRMSNorm(nn.Module):
@@ -215,6 +222,12 @@ class HeadNorm(nn.Module):
             y = y * weight
             y = y if bias is None else y + bias
         return y.reshape(shape).astype(dtype)
+
+    def stored(self) -> StoredNorm | None:
+        """What kernels read of it, as a norm of each head by itself; None where it is another one, or does more."""
+        each = not self.over_all and not self.per_head and not self.unit and self.type == "rms_norm"
+        plain = each and "bias" not in self and type(self).__call__ is HeadNorm.__call__
+        return (self.get("weight"), self.eps, self.offset) if plain else None
 
     def scaled(self, x: mx.array) -> mx.array:
         """`x` (..., head_dim) times the scale alone, in its own type."""

@@ -12,6 +12,8 @@ import mlx.nn as nn
 from axon_compose.registry import Dims, Shard
 from axon_core.conv import causal_conv, draw_taps
 from axon_core.elementary import silu, softplus
+from axon_core.few_tokens import inherits, selective_of_one, stored
+from axon_core.kernels import Selective
 from axon_core.linear import Linear
 from axon_core.scan import selective_scan
 from axon_core.specs.ssm import SSMOptions, resolve_dt_rank
@@ -67,7 +69,7 @@ class AxonSSM(nn.Module):
 
     def __init__(self, config: Any, shard: Shard = Shard()) -> None:
         super().__init__()
-        self._summed = shard.sum
+        self._summed, self._alone = shard.sum, shard.size == 1
         hidden, channels = config.hidden_dim, config.ssm_intermediate_dim
         self.d_state, self.d_conv = config.ssm_d_state, config.ssm_d_conv
         self.dt_rank = resolve_dt_rank(getattr(config, "ssm_dt_rank", 1), hidden)
@@ -120,6 +122,8 @@ class AxonSSM(nn.Module):
             The output (B, L, D), and the cache: entry 0 holds the last `d_conv - 1` inputs of the convolution,
             (B, d_conv - 1, E), entry 1 the state, (B, N, E) in float32. Without a cache, a new list.
         """
+        if (y := selective_of_one(self, x, mask, cache)) is not None:
+            return y, cache
         (conv_state, state), mask = read_states(cache, mask, x.shape[1])
         x, z = mx.split(self["in_proj"](x), 2, axis=-1)
         u, conv_state = causal_conv(self["conv1d"], x, mask, conv_state)
@@ -127,6 +131,26 @@ class AxonSSM(nn.Module):
         dt, B, C = self._project(x)
         y, state = selective_scan(x, dt, -mx.exp(self["A_log"].astype(mx.float32)), B, C, self["D"], state, mask)
         return self["out_proj"](y * silu(z)), write_states(cache, [conv_state, state], x.shape[1])
+
+    def residual(
+        self, norm: nn.Module | None, x: mx.array, mask: mx.array | None = None, cache: Any = None
+    ) -> mx.array | None:
+        """`x + self(norm(x), mask, cache)` in one operation; None where it is to be computed in steps."""
+        return selective_of_one(self, x, mask, cache, norm, adds=True)
+
+    def selective(self) -> Selective | None:
+        """What kernels read of it; None where it does more."""
+        if not self._alone or not inherits(self, AxonSSM, "__call__", "_project"):
+            return None
+        return self._selective()
+
+    def _selective(self) -> Selective | None:
+        projections = stored(self, "in_proj", "x_proj", "dt_proj", "out_proj")
+        conv = self["conv1d"]
+        if projections is None or type(conv) is not nn.Conv1d:
+            return None
+        taps = conv["weight"], conv.get("bias")
+        return Selective(projections, taps, self["A_log"], self["D"], steps=(self.dt_min, self.dt_max))
 
     def _project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Steps (B, L, E) in float32, and B and C (B, L, N)."""

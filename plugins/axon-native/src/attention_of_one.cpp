@@ -1,4 +1,4 @@
-/** Attention of one token to all keys, in one pass. */
+/** Attention of one token to all keys, and what is made of it, in one pass. */
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -7,7 +7,8 @@
 
 #include "mlx/ops.h"
 #include "pass.h"
-#include "passes.h"
+#include "attention_of_one.h"
+#include "row_inputs.h"
 #include "rows.h"
 #include "threads.h"
 
@@ -113,10 +114,10 @@ void by_token(RowsOfGroup& x, size_t tokens, Some some, Single single) {
   }
 }
 
-/** The queries of a group of heads, which share keys and values. */
-void attend(const array& queries, const array& keys, const array& values, float scale, const array* sinks, size_t group,
-            float* y) {
-  const size_t groups = keys.shape(1), heads = queries.shape(1) / groups, tokens = keys.shape(2);
+/** The queries of a group of heads, which share the keys and values of the first `tokens`. */
+void attend(const array& queries, const array& keys, const array& values, size_t tokens, float scale,
+            const array* sinks, size_t group, float* y) {
+  const size_t groups = keys.shape(1), heads = queries.shape(1) / groups;
   const size_t width = queries.shape(3), wide = values.shape(3), first = group % groups * heads;
   const size_t batch = group / groups;
   std::vector<float> scores(heads * tokens), asked(heads * width), scratch(width);
@@ -168,44 +169,72 @@ void attend(const array& queries, const array& keys, const array& values, float 
 }  // namespace
 
 array attention_of_one(const array& queries, const array& keys, const array& values, float scale,
-                       const std::optional<array>& sinks) {
+                       const std::optional<array>& sinks, int tokens, const std::optional<Layer>& output,
+                       const std::optional<array>& base) {
   const bool axes = queries.ndim() == 4 && keys.ndim() == 4 && values.ndim() == 4;
   if (!axes || queries.shape(2) != 1 || queries.shape(3) != keys.shape(3) || keys.shape(1) == 0 || keys.shape(2) == 0 ||
-      queries.shape(1) % keys.shape(1) != 0 || queries.shape(0) != keys.shape(0) ||
-      !std::equal(keys.shape().begin(), keys.shape().end() - 1, values.shape().begin())) {
-    refuse("queries should be (B, H, 1, D), keys (B, G, S, D) and values (B, G, S, V), G a divisor of H");
+      queries.shape(1) % keys.shape(1) != 0 || queries.shape(0) != keys.shape(0) || tokens < 0 ||
+      tokens > keys.shape(2) || !std::equal(keys.shape().begin(), keys.shape().end() - 1, values.shape().begin())) {
+    refuse("queries should be (B, H, 1, D), keys (B, G, S, D) and values (B, G, S, V), G a divisor of H, and tokens at most S");
   }
-  if (sinks && sinks->shape() != mx::Shape{queries.shape(1)}) {
-    refuse("sinks should be (H,)");
+  if (!is_float(queries) || !is_float(keys) || !is_float(values)) {
+    refuse("arrays should be of float32, bfloat16 or float16");
   }
+  const int batch = queries.shape(0), heads = queries.shape(1), wide = values.shape(3);
+  const size_t seen = tokens == 0 ? keys.shape(2) : tokens;
   Arrays inputs{queries, keys, values};
-  if (sinks) {
-    inputs.push_back(*sinks);
+  const auto place = [&](const std::optional<array>& a, const mx::Shape& shape, const char* why) -> size_t {
+    if (!a) {
+      return 0;
+    }
+    if (a->shape() != shape || !is_float(*a)) {
+      refuse(why);
+    }
+    inputs.push_back(*a);
+    return inputs.size() - 1;
+  };
+  const size_t sink = place(sinks, {heads}, "sinks should be (H,)");
+  std::optional<LinearInput> o;
+  if (output) {
+    o.emplace(*output, heads * wide, false, inputs, mx::default_stream(mx::Device::cpu));
   }
-  const auto in_operations = [scale](const Arrays& in) {
-    const int batch = in[0].shape(0), heads = in[0].shape(1), groups = in[1].shape(1);
+  const mx::Shape shape = o ? mx::Shape{batch, 1, o->columns()} : mx::Shape{batch, heads, 1, wide};
+  const size_t added = place(base, shape, "what is added to should have the shape of the result");
+  const auto in_operations = [=](const Arrays& in) {
+    const int groups = in[1].shape(1), last = static_cast<int>(seen);
     const array q = mx::reshape(mx::multiply(in[0], array(scale)), {batch, groups, heads / groups, -1});
-    array scores = mx::reshape(mx::matmul(q, mx::swapaxes(in[1], -1, -2)), {batch, heads, 1, -1});
-    if (in.size() > 3) {
-      const array sinks = mx::broadcast_to(mx::reshape(in[3], {heads, 1, 1}), {batch, heads, 1, 1});
+    const array k = mx::slice(in[1], {0, 0, 0, 0}, {batch, groups, last, in[1].shape(3)});
+    const array v = mx::slice(in[2], {0, 0, 0, 0}, {batch, groups, last, wide});
+    array scores = mx::reshape(mx::matmul(q, mx::swapaxes(k, -1, -2)), {batch, heads, 1, -1});
+    if (sink) {
+      const array sinks = mx::broadcast_to(mx::reshape(in[sink], {heads, 1, 1}), {batch, heads, 1, 1});
       scores = mx::concatenate({scores, sinks}, -1);
     }
-    array weights = mx::softmax(scores, -1);
-    if (in.size() > 3) {
-      weights = mx::slice(weights, {0, 0, 0, 0}, {batch, heads, 1, weights.shape(-1) - 1});
-    }
-    const array y = mx::matmul(mx::reshape(weights, {batch, groups, heads / groups, -1}), in[2]);
-    return Arrays{mx::reshape(y, {batch, heads, 1, -1})};
+    const array weights = mx::slice(mx::softmax(scores, -1), {0, 0, 0, 0}, {batch, heads, 1, last});
+    const array mixed = mx::matmul(mx::reshape(weights, {batch, groups, heads / groups, -1}), v);
+    const array y = o ? o->of(in, mx::reshape(mixed, {batch, 1, -1})) : mx::reshape(mixed, {batch, heads, 1, -1});
+    return Arrays{added ? mx::add(in[added], y) : y};
   };
-  const auto run = [scale](const Arrays& in, const Outputs& y) {
-    const size_t units = size_t(in[1].shape(0)) * in[1].shape(1);
-    const size_t work = size_t(in[0].shape(0)) * in[0].shape(1) * in[1].shape(2) * (in[1].shape(3) + in[2].shape(3));
+  const auto run = [=](const Arrays& in, const Outputs& y) {
+    std::vector<float> mixed(o ? size_t(batch) * heads * wide : 0);
+    float* const to = o ? mixed.data() : y[0];
+    const size_t units = size_t(batch) * in[1].shape(1), work = size_t(batch) * heads * seen * (in[1].shape(3) + wide);
     in_parallel(units, work, [&](size_t group) {
-      attend(in[0], in[1], in[2], scale, in.size() > 3 ? &in[3] : nullptr, group, y[0]);
+      attend(in[0], in[1], in[2], seen, scale, sink ? &in[sink] : nullptr, group, to);
     });
+    if (o) {
+      std::vector<const float*> rows;
+      for (int at = 0; at < batch; ++at) {
+        rows.push_back(to + size_t(at) * heads * wide);
+      }
+      multiply({o->task(in, rows, y[0])});
+      o->shift(in, batch, y[0]);
+    }
+    if (added) {
+      RowsOf(in[added]).add_to(y[0]);
+    }
   };
-  const mx::Shape shape{queries.shape(0), queries.shape(1), 1, values.shape(3)};
-  return pass(shape, queries.dtype(), std::move(inputs), {"AxonAttention", run, in_operations});
+  return pass(std::vector{shape}, queries.dtype(), std::move(inputs), {"AxonAttention", run, in_operations})[0];
 }
 
 }  // namespace axon

@@ -7,8 +7,8 @@
 #include "mlx/ops.h"
 #include "pass.h"
 #include "passes.h"
+#include "row_inputs.h"
 #include "row_passes.h"
-#include "rows.h"
 
 namespace axon {
 
@@ -16,23 +16,6 @@ namespace mx = mlx::core;
 using mx::array;
 
 namespace {
-
-/** The rows of an array in float32, in scratch where they are not so. */
-class RowsOf {
- public:
-  explicit RowsOf(const array& x) : scratch_(x.size()) {
-    const size_t width = x.shape(-1), count = x.size() / width;
-    for (size_t at = 0; at < count; ++at) {
-      found_.push_back(row(x, at, scratch_.data() + at * width));
-    }
-  }
-
-  const std::vector<const float*>& operator*() const { return found_; }
-
- private:
-  std::vector<float> scratch_;
-  std::vector<const float*> found_;
-};
 
 mx::Shape with_width(const array& x, int width) {
   auto shape = x.shape();
@@ -66,9 +49,29 @@ std::vector<size_t> chosen_of(const array& indices, size_t experts) {
   return found;
 }
 
+/** Normalises and rotates heads of one token; `angles` is the place of cosines and sines among the inputs, 0 for none. */
+void finish_heads(const Arrays& in, float* heads, int count, size_t width, const NormInput& norm, size_t angles,
+                  Pairs pairs) {
+  if (norm) {
+    std::vector<const float*> rows;
+    for (int head = 0; head < count; ++head) {
+      rows.push_back(heads + head * width);
+    }
+    norm.run(in, rows, width, heads);
+  }
+  if (angles == 0) {
+    return;
+  }
+  const RowsOf cosines(in[angles]), sines(in[angles + 1]);
+  for (int head = 0; head < count; ++head, heads += width) {
+    rotate_row(heads, (*cosines)[0], (*sines)[0], width, pairs, heads);
+  }
+}
+
 }  // namespace
 
-array gated_mlp(const array& x, const Layer& gate, const Layer& up, const Layer& down, const std::string& activation) {
+array gated_mlp(const array& x, const Layer& gate, const Layer& up, const Layer& down, const std::string& activation,
+                const std::optional<Norm>& before, bool adds) {
   if (x.ndim() < 1 || x.shape(-1) == 0 || !is_float(x)) {
     refuse("x should be (..., K), of float32, bfloat16 or float16");
   }
@@ -77,12 +80,19 @@ array gated_mlp(const array& x, const Layer& gate, const Layer& up, const Layer&
   Arrays inputs{x};
   const LinearInput g(gate, x.shape(-1), false, inputs, stream), u(up, x.shape(-1), false, inputs, stream);
   const LinearInput d(down, u.columns(), false, inputs, stream);
-  if (g.columns() != u.columns()) {
-    refuse("gate and up should have as many rows");
+  const NormInput norm(before, x.shape(-1), inputs);
+  if (g.columns() != u.columns() || (adds && d.columns() != x.shape(-1))) {
+    refuse("gate and up should have as many rows, and down as many as x is wide where x is added");
   }
-  const auto run = [=](const Arrays& in, const Outputs& y) { gated_rows(in, g, u, d, act, *RowsOf(in[0]), {}, y[0]); };
+  const auto run = [=](const Arrays& in, const Outputs& y) {
+    gated_rows(in, g, u, d, act, *RowsOf(in[0], norm, in), {}, y[0]);
+    if (adds) {
+      RowsOf(in[0]).add_to(y[0]);
+    }
+  };
   const auto in_operations = [=](const Arrays& in) {
-    return Arrays{d.of(in, gated(g.of(in, in[0]), u.of(in, in[0]), activation))};
+    const array h = norm.of(in, in[0]), y = d.of(in, gated(g.of(in, h), u.of(in, h), activation));
+    return Arrays{adds ? mx::add(in[0], y) : y};
   };
   std::vector shapes{with_width(x, d.columns())};
   return pass(std::move(shapes), x.dtype(), std::move(inputs), {"AxonGatedMLP", run, in_operations})[0];
@@ -132,7 +142,8 @@ array gated_experts(const array& x, const array& indices, const array& weights, 
 
 std::vector<array> projected_heads(const array& x, const Layer& queries, const Layer& keys, const Layer& values,
                                    std::pair<int, int> heads, const std::optional<std::pair<array, array>>& turn,
-                                   int pairs, bool traditional) {
+                                   int pairs, bool traditional, const std::optional<Norm>& before,
+                                   const std::optional<Norm>& query_norm, const std::optional<Norm>& key_norm) {
   if (x.ndim() != 3 || x.shape(1) != 1 || x.shape(2) == 0 || !is_float(x)) {
     refuse("x should be (B, 1, K), of float32, bfloat16 or float16");
   }
@@ -146,6 +157,8 @@ std::vector<array> projected_heads(const array& x, const Layer& queries, const L
     refuse("projections should have a whole number of rows for each head, as many for queries as for keys");
   }
   const int width = q.columns() / asking, batch = x.shape(0);
+  const NormInput norm(before, x.shape(-1), inputs), of_queries(query_norm, width, inputs),
+      of_keys(key_norm, width, inputs);
   const size_t angles = turn ? inputs.size() : 0;
   if (turn) {
     const mx::Shape shape{1, width};
@@ -157,28 +170,22 @@ std::vector<array> projected_heads(const array& x, const Layer& queries, const L
     inputs.push_back(turn->second);
   }
   const auto run = [=](const Arrays& in, const Outputs& y) {
-    const RowsOf rows(in[0]);
+    const RowsOf rows(in[0], norm, in);
     multiply({q.task(in, *rows, y[0]), k.task(in, *rows, y[1]), v.task(in, *rows, y[2])});
     q.shift(in, batch, y[0]);
     k.shift(in, batch, y[1]);
     v.shift(in, batch, y[2]);
-    if (angles == 0) {
-      return;
-    }
-    const RowsOf cosines(in[angles]), sines(in[angles + 1]);
-    for (const auto& [to, count] : {std::pair{y[0], asking * batch}, std::pair{y[1], shared * batch}}) {
-      for (int head = 0; head < count; ++head) {
-        float* numbers = to + static_cast<size_t>(head) * width;
-        rotate_row(numbers, (*cosines)[0], (*sines)[0], width, {static_cast<size_t>(pairs), traditional}, numbers);
-      }
-    }
+    finish_heads(in, y[0], asking * batch, width, of_queries, angles, {static_cast<size_t>(pairs), traditional});
+    finish_heads(in, y[1], shared * batch, width, of_keys, angles, {static_cast<size_t>(pairs), traditional});
   };
   const auto in_operations = [=](const Arrays& in) {
-    const auto turned = [&](const LinearInput& layer, int count) {
-      const array y = mx::reshape(layer.of(in, in[0]), {batch, count, 1, width});
+    const array h = norm.of(in, in[0]);
+    const auto turned = [&](const LinearInput& layer, int count, const NormInput& own) {
+      const array y = own.of(in, mx::reshape(layer.of(in, h), {batch, count, 1, width}));
       return angles == 0 ? y : rotation(y, in[angles], in[angles + 1], pairs, traditional);
     };
-    return Arrays{turned(q, asking), turned(k, shared), mx::reshape(v.of(in, in[0]), {batch, shared, 1, -1})};
+    const array values = mx::reshape(v.of(in, h), {batch, shared, 1, -1});
+    return Arrays{turned(q, asking, of_queries), turned(k, shared, of_keys), values};
   };
   std::vector<mx::Shape> shapes{
       {batch, asking, 1, width}, {batch, shared, 1, width}, {batch, shared, 1, v.columns() / shared}};

@@ -8,11 +8,12 @@
 
 #include "matrices.h"
 #include "mlx/array.h"
+#include "row_inputs.h"
 
 namespace axon {
 
 mlx::core::array gated_mlp(const mlx::core::array& x, const Layer& gate, const Layer& up, const Layer& down,
-                           const std::string& activation);
+                           const std::string& activation, const std::optional<Norm>& before, bool adds);
 
 mlx::core::array gated_experts(const mlx::core::array& x, const mlx::core::array& indices,
                                const mlx::core::array& weights, const Layer& gate, const Layer& up, const Layer& down,
@@ -20,6 +21,7 @@ mlx::core::array gated_experts(const mlx::core::array& x, const mlx::core::array
 
 std::vector<mlx::core::array> projected_heads(
     const mlx::core::array& x, const Layer& queries, const Layer& keys, const Layer& values, std::pair<int, int> heads,
-    const std::optional<std::pair<mlx::core::array, mlx::core::array>>& turn, int pairs, bool traditional);
+    const std::optional<std::pair<mlx::core::array, mlx::core::array>>& turn, int pairs, bool traditional,
+    const std::optional<Norm>& before, const std::optional<Norm>& query_norm, const std::optional<Norm>& key_norm);
 
 }  // namespace axon

@@ -6,10 +6,12 @@
 #include <nanobind/stl/vector.h>
 
 #include "mlx/version.h"
+#include "attention_of_one.h"
 #include "few_tokens.h"
 #include "passes.h"
 #include "product.h"
 #include "recurrences.h"
+#include "selective_layer.h"
 #include "threads.h"
 
 namespace nb = nanobind;
@@ -40,12 +42,16 @@ NB_MODULE(_kernels, m) {
   m.def("gated", &axon::gated, "gate"_a, "factor"_a, "activation"_a);
   m.def("rotation", &axon::rotation, "x"_a, "cosines"_a, "sines"_a, "pairs"_a, "traditional"_a = false);
   m.def("attention_of_one", &axon::attention_of_one, "queries"_a, "keys"_a, "values"_a, "scale"_a,
-        "sinks"_a = nb::none());
-  m.def("gated_mlp", &axon::gated_mlp, "x"_a, "gate"_a, "up"_a, "down"_a, "activation"_a);
+        "sinks"_a = nb::none(), "tokens"_a = 0, "output"_a = nb::none(), "base"_a = nb::none());
+  m.def("gated_mlp", &axon::gated_mlp, "x"_a, "gate"_a, "up"_a, "down"_a, "activation"_a,
+        "norm"_a = nb::none(), "adds"_a = false);
   m.def("gated_experts", &axon::gated_experts, "x"_a, "indices"_a, "weights"_a, "gate"_a, "up"_a, "down"_a,
         "activation"_a);
   m.def("projected_heads", &axon::projected_heads, "x"_a, "queries"_a, "keys"_a, "values"_a, "heads"_a,
-        "turn"_a = nb::none(), "pairs"_a = 0, "traditional"_a = false);
+        "turn"_a = nb::none(), "pairs"_a = 0, "traditional"_a = false, "norm"_a = nb::none(),
+        "query_norm"_a = nb::none(), "key_norm"_a = nb::none());
+  m.def("selective_layer", &axon::selective_layer, "x"_a, "conv_state"_a, "state"_a, "projections"_a, "taps"_a, "A_log"_a,
+        "D"_a, "step_first"_a, "norms"_a, "steps"_a, "norm"_a = nb::none(), "adds"_a = false);
   m.def("product_kernels", &axon::product_kernels);
   m.def("most_threads", &axon::most_threads);
 }

@@ -27,19 +27,18 @@ void narrow(const std::vector<float>& numbers, array& y) {
 /** Outputs that are computed in float32. */
 class Pass : public mx::Primitive {
  public:
-  Pass(mx::Stream stream, const Arrays& inputs, std::vector<mx::Shape> shapes, mx::Dtype dtype,
+  Pass(mx::Stream stream, const Arrays& inputs, std::vector<mx::Shape> shapes, std::vector<mx::Dtype> dtypes,
        std::shared_ptr<const PassDefinition> definition)
       : Primitive(stream),
         read_(shapes_of(inputs)),
         shapes_(std::move(shapes)),
-        dtype_(dtype),
+        dtypes_(std::move(dtypes)),
         definition_(std::move(definition)) {}
 
-  static Arrays made(mx::Stream stream, std::vector<mx::Shape> shapes, mx::Dtype dtype,
+  static Arrays made(mx::Stream stream, std::vector<mx::Shape> shapes, std::vector<mx::Dtype> dtypes,
                      std::shared_ptr<const PassDefinition> definition, Arrays inputs) {
-    const std::vector types(shapes.size(), dtype);
-    const auto primitive = std::make_shared<Pass>(stream, inputs, shapes, dtype, std::move(definition));
-    return array::make_arrays(std::move(shapes), types, primitive, std::move(inputs));
+    const auto primitive = std::make_shared<Pass>(stream, inputs, shapes, dtypes, std::move(definition));
+    return array::make_arrays(std::move(shapes), dtypes, primitive, std::move(inputs));
   }
 
   void eval_cpu(const Arrays& inputs, Arrays& outputs) override {
@@ -63,7 +62,7 @@ class Pass : public mx::Primitive {
   }
   std::pair<Arrays, std::vector<int>> vmap(const Arrays& inputs, const std::vector<int>& axes) override {
     return one_by_one(inputs, axes, shapes_.size(), stream(), [&](Arrays own) {
-      return made(stream(), shapes_, dtype_, definition_, std::move(own));
+      return made(stream(), shapes_, dtypes_, definition_, std::move(own));
     });
   }
   /** Asked by functions that were compiled without shapes, when they are called with others. */
@@ -87,9 +86,11 @@ class Pass : public mx::Primitive {
       to.push_back(y.dtype() == mx::float32 ? y.data<float>() : wide.emplace_back(y.size()).data());
     }
     definition.run(inputs, to);
-    for (size_t i = 0; i < wide.size(); ++i) {  // all outputs have one type
-      outputs[i].dtype() == mx::bfloat16 ? narrow<mx::bfloat16_t>(wide[i], outputs[i])
-                                         : narrow<mx::float16_t>(wide[i], outputs[i]);
+    auto numbers = wide.cbegin();
+    for (auto& y : outputs) {
+      if (y.dtype() != mx::float32) {
+        y.dtype() == mx::bfloat16 ? narrow<mx::bfloat16_t>(*numbers++, y) : narrow<mx::float16_t>(*numbers++, y);
+      }
     }
   }
 
@@ -111,7 +112,7 @@ class Pass : public mx::Primitive {
 
   /** The same in operations of MLX, from and to the same types, as a function of some of the inputs. */
   std::function<Arrays(const Arrays&)> of_some(const Arrays& inputs, const std::vector<int>& argnums) const {
-    return [definition = definition_, dtype = dtype_, inputs, argnums](const Arrays& some) {
+    return [definition = definition_, dtypes = dtypes_, inputs, argnums](const Arrays& some) {
       Arrays all = inputs;
       for (size_t i = 0; i < some.size(); ++i) {
         all[argnums[i]] = some[i];
@@ -120,15 +121,15 @@ class Pass : public mx::Primitive {
         input = is_float(input) ? mx::astype(input, mx::float32) : input;
       }
       Arrays found = definition->in_operations(all);
-      for (auto& y : found) {
-        y = mx::astype(y, dtype);
+      for (size_t i = 0; i < found.size(); ++i) {
+        found[i] = mx::astype(found[i], dtypes[i]);
       }
       return found;
     };
   }
 
   std::vector<mx::Shape> read_, shapes_;
-  mx::Dtype dtype_;
+  std::vector<mx::Dtype> dtypes_;
   std::shared_ptr<const PassDefinition> definition_;
 };
 
@@ -138,10 +139,15 @@ bool is_float(const array& a) {
   return a.dtype() == mx::float32 || a.dtype() == mx::bfloat16 || a.dtype() == mx::float16;
 }
 
-Arrays pass(std::vector<mx::Shape> shapes, mx::Dtype dtype, Arrays inputs, PassDefinition definition) {
+Arrays pass(std::vector<mx::Shape> shapes, std::vector<mx::Dtype> dtypes, Arrays inputs, PassDefinition definition) {
   const mx::Stream stream = mx::default_stream(mx::Device::cpu);
   auto shared = std::make_shared<const PassDefinition>(std::move(definition));
-  return Pass::made(stream, std::move(shapes), dtype, std::move(shared), std::move(inputs));
+  return Pass::made(stream, std::move(shapes), std::move(dtypes), std::move(shared), std::move(inputs));
+}
+
+Arrays pass(std::vector<mx::Shape> shapes, mx::Dtype dtype, Arrays inputs, PassDefinition definition) {
+  std::vector dtypes(shapes.size(), dtype);
+  return pass(std::move(shapes), std::move(dtypes), std::move(inputs), std::move(definition));
 }
 
 array pass(mx::Shape shape, mx::Dtype dtype, Arrays inputs, PassDefinition definition) {

@@ -22,7 +22,11 @@ struct PassDefinition {
   std::function<Arrays(const Arrays&)> in_operations;
 };
 
-/** Outputs of these shapes and one type, which are computed in float32. */
+/** Outputs of these shapes and types, which are computed in float32. */
+Arrays pass(std::vector<mlx::core::Shape> shapes, std::vector<mlx::core::Dtype> dtypes, Arrays inputs,
+            PassDefinition definition);
+
+/** The same, all of one type. */
 Arrays pass(std::vector<mlx::core::Shape> shapes, mlx::core::Dtype dtype, Arrays inputs, PassDefinition definition);
 
 /** One output, of arrays of float32, bfloat16 or float16; throws std::invalid_argument for others. */

@@ -18,8 +18,4 @@ mlx::core::array gated(const mlx::core::array& gate, const mlx::core::array& fac
 mlx::core::array rotation(const mlx::core::array& x, const mlx::core::array& cosines, const mlx::core::array& sines,
                           int pairs, bool traditional);
 
-mlx::core::array attention_of_one(const mlx::core::array& queries, const mlx::core::array& keys,
-                                  const mlx::core::array& values, float scale,
-                                  const std::optional<mlx::core::array>& sinks);
-
 }  // namespace axon

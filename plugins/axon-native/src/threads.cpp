@@ -93,7 +93,7 @@ class Pool {
   }
 
   void help() {
-    constexpr int PATIENCE = 2000;
+    static const int PATIENCE = std::getenv("AXP") ? std::atoi(std::getenv("AXP")) : 2000;
     for (uint32_t seen = 0;;) {
       for (int i = 0; i < PATIENCE && round_ == seen; ++i) {
         rest();

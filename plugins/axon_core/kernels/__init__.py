@@ -7,7 +7,7 @@ kernels off. `axon-native` has gradients too; other derivatives, and all of thos
 
 Products with stored matrices (`native_product`), and what a step of one token does between them (`native_norm`,
 `native_layer_norm`, `native_gated`, `native_rotation`, `native_attention`), or all that a layer projects of it
-(`native_mlp`, `native_experts`, `native_heads`), have kernels for the CPU alone; on GPUs MLX has its own.
+(`native_mlp`, `native_experts`, `native_heads`, `native_attended`, `native_selective`), have kernels for the CPU alone; on GPUs MLX has its own.
 
 A kernel for a GPU reads and writes float32. Both languages have one text, the body of a function over flat arrays, in
 which
@@ -24,7 +24,17 @@ one for CUDA also goes through NVIDIA's compiler where that is installed. The ke
 from __future__ import annotations
 
 from axon_core.kernels._delta_rules import gated_delta_rule, wkv7
-from axon_core.kernels._layers import Stored, native_experts, native_heads, native_mlp, readable
+from axon_core.kernels._layers import (
+    Selective,
+    Stored,
+    StoredNorm,
+    native_attended,
+    native_experts,
+    native_heads,
+    native_mlp,
+    native_selective,
+    readable,
+)
 from axon_core.kernels._linear import linear_scan
 from axon_core.kernels._passes import (
     GATES,
@@ -41,11 +51,14 @@ from axon_core.kernels._ssd import ssd_scan
 
 __all__ = [
     "GATES",
+    "Selective",
     "Stored",
+    "StoredNorm",
     "gated_delta_rule",
     "is_native",
     "is_native_pass",
     "linear_scan",
+    "native_attended",
     "native_attention",
     "native_experts",
     "native_gated",
@@ -55,6 +68,7 @@ __all__ = [
     "native_norm",
     "native_product",
     "native_rotation",
+    "native_selective",
     "readable",
     "selective_scan",
     "ssd_scan",

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from math import inf
+from typing import Any, Final, NamedTuple
 
 import mlx.core as mx
 
 from axon_core.kernels._native import TYPES, native
 from axon_core.kernels._products import is_native
 
-__all__ = ["Stored", "native_experts", "native_heads", "native_mlp", "readable"]
+__all__ = [
+    "Selective",
+    "Stored",
+    "StoredNorm",
+    "native_attended",
+    "native_experts",
+    "native_heads",
+    "native_mlp",
+    "native_selective",
+    "readable",
+]
 
 #: A linear layer: weight (N, ...), scales and biases of a quantised one or None, what is added (N,) or None, group
 #: size, bits and mode, which are 0 and empty where it is not quantised. Arrays of experts have a further first axis.
 Stored = tuple[mx.array, mx.array | None, mx.array | None, mx.array | None, int, int, str]
+#: A root-mean-square norm `x / sqrt(mean(x²) + eps) * (offset + weight)`: weight (D,) or None for ones, eps, offset.
+StoredNorm = tuple[mx.array | None, float, float]
 
 #: Rows up to which it is taken: for more, products cost more than operations, and the BLAS has faster ones of float32.
 _ROWS: Final = 4
@@ -25,15 +38,34 @@ def readable(x: mx.array) -> bool:
     return native() is not None and x.size <= _ROWS * x.shape[-1] and x.dtype in TYPES
 
 
-def native_mlp(x: mx.array, gate: Stored, up: Stored, down: Stored, activation: str) -> mx.array | None:
-    """`down(act(gate(x)) * up(x))` of `x` (..., D), which is `readable`.
+def native_mlp(
+    x: mx.array,
+    gate: Stored,
+    up: Stored,
+    down: Stored,
+    activation: str,
+    norm: StoredNorm | None = None,
+    *,
+    adds: bool = False,
+) -> mx.array | None:
+    """`down(act(gate(h)) * up(h))` of `x` (..., D), which is `readable`, where h is its norm, or x without one.
+
+    Args:
+        x: (..., D).
+        gate: A layer.
+        up: Another.
+        down: Another.
+        activation: A name of `GATES`.
+        norm: Of x.
+        adds: Whether the result is added to x.
 
     Returns:
         (..., D); None where MLX has to compute it, or to say why not, here as below: for packings, types and shapes
         that the kernels do not read.
     """
     module: Any = native()
-    return _read(module.gated_mlp, x, gate, up, down, activation) if _known(x, gate, up, down) else None
+    call = module.gated_mlp
+    return _read(call, x, gate, up, down, activation, norm, adds) if _known(x, gate, up, down) else None
 
 
 def native_experts(
@@ -66,6 +98,7 @@ def native_heads(
     pairs: int,
     *,
     traditional: bool,
+    norms: tuple[StoredNorm | None, StoredNorm | None, StoredNorm | None] = (None, None, None),
 ) -> list[mx.array] | None:
     """The queries, keys and values of `x` (B, 1, D), which is `readable`, queries and keys rotated.
 
@@ -76,13 +109,91 @@ def native_heads(
         turn: Cosines and signed sines (1, head_dim), as for `native_rotation`; no rotation unless given.
         pairs: As for `native_rotation`.
         traditional: The same.
+        norms: Of x, and of each query and key before it is rotated.
 
     Returns:
         (B, heads, 1, width of a head) each.
     """
     module: Any = native()
     call = module.projected_heads
-    return _read(call, x, *projections, heads, turn, pairs, traditional) if _known(x, *projections) else None
+    return _read(call, x, *projections, heads, turn, pairs, traditional, *norms) if _known(x, *projections) else None
+
+
+def native_attended(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    scale: float,
+    sinks: mx.array | None,
+    output: Stored,
+    base: mx.array | None,
+) -> mx.array | None:
+    """What a layer makes of `native_attention`, added to `base`.
+
+    Args:
+        queries: (B, H, 1, D), which a layer of a `readable` x has made.
+        keys: (B, G, S, D).
+        values: (B, G, S, V).
+        scale: As for `native_attention`.
+        sinks: The same.
+        output: The layer, of H V numbers.
+        base: (B, 1, N), or None.
+
+    Returns:
+        (B, 1, N).
+    """
+    module: Any = native()
+    call = module.attention_of_one
+    return _read(call, queries, keys, values, scale, sinks, 0, output, base) if _known(queries, output) else None
+
+
+class Selective(NamedTuple):
+    """A layer of a selective state space, see `axon_core.ssm`.
+
+    Attributes:
+        projections: `in_proj`, `x_proj`, `dt_proj` and `out_proj`.
+        taps: Those of the convolution (E, K, 1), and its bias (E,) or None.
+        A_log: (E, N).
+        D: (E,).
+        step_first: Whether `x_proj` gives the step before B and C.
+        norms: Of step, B and C.
+        steps: The least and the largest step.
+    """
+
+    projections: tuple[Stored, Stored, Stored, Stored]
+    taps: tuple[mx.array, mx.array | None]
+    A_log: mx.array
+    D: mx.array
+    step_first: bool = False
+    norms: tuple[StoredNorm | None, StoredNorm | None, StoredNorm | None] = (None, None, None)
+    steps: tuple[float, float] = (0.0, inf)
+
+
+def native_selective(
+    x: mx.array,
+    conv_state: mx.array,
+    state: mx.array,
+    layer: Selective,
+    norm: StoredNorm | None = None,
+    *,
+    adds: bool = False,
+) -> list[mx.array] | None:
+    """A selective state space over one token of each sequence, `x` (B, 1, D), which is `readable`.
+
+    Args:
+        x: (B, 1, D).
+        conv_state: Inputs of the convolution before it, (B, K - 1, E).
+        state: (B, N, E).
+        layer: The layer.
+        norm: Of x.
+        adds: Whether the result is added to x.
+
+    Returns:
+        (B, 1, D), and the next conv_state and state, this in float32.
+    """
+    module: Any = native()
+    known = _known(x, *layer.projections) and conv_state.dtype == x.dtype
+    return _read(module.selective_layer, x, conv_state, state, *layer, norm, adds) if known else None
 
 
 def _read(call: Callable[..., Any], *arguments: Any) -> Any:
