@@ -140,7 +140,10 @@ class _Run:
     # What has no effect is asked about instead of called: this runs for every branch of every token.
 
     def branch(self, branch: Branch, x: mx.array) -> mx.array:
-        if branch.alone is not None and (done := self.at_once(branch.alone, branch.alone.pre or branch.pre, x)) is not None:
+        if (
+            branch.alone is not None
+            and (done := self.at_once(branch.alone, branch.alone.pre or branch.pre, x)) is not None
+        ):
             return done
         if branch.add is not None:
             y: mx.array | None = _scaled(self.kept[branch.add], branch.scale)

@@ -88,7 +88,7 @@ class AxonSSMBlock(nn.Module):
 
     def __call__(self, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> tuple[mx.array, Any]:
         """Transform `x` (B, L, D); mask and cache are those of `AxonSSM`."""
-        return added(self.ssm, self.input_norm, x, self._shard, mask, cache)
+        return added(self.ssm, self.input_norm, x, self._shard, mask=mask, cache=cache)
 
 
 class AxonSWAMoEBlock(nn.Module):
@@ -119,8 +119,8 @@ class AxonSWAMoEBlock(nn.Module):
         self, x: mx.array, mask: mx.array | None = None, cache: Any = None, publish: Publish = None
     ) -> tuple[mx.array, Any]:
         """Transform `x` (B, L, D); mask and cache are those of `SlidingWindowAttention`, `publish` is that of `MoE`."""
-        x, cache = added(self.attention, self.input_norm, x, self._shard, mask, cache)
-        return x + self._shard.sum(self.moe(self.post_attention_norm(x), publish=publish)), cache
+        x, cache = added(self.attention, self.input_norm, x, self._shard, mask=mask, cache=cache)
+        return added(self.moe, self.post_attention_norm, x, self._shard, publish=publish)[0], cache
 
 
 class AxonSSMMoEBlock(nn.Module):
@@ -148,5 +148,5 @@ class AxonSSMMoEBlock(nn.Module):
         self, x: mx.array, mask: mx.array | None = None, cache: Any = None, publish: Publish = None
     ) -> tuple[mx.array, Any]:
         """Transform `x` (B, L, D); mask and cache are those of `AxonSSM`, `publish` is that of `MoE`."""
-        x, cache = added(self.ssm, self.input_norm, x, self._shard, mask, cache)
-        return x + self._shard.sum(self.moe(self.post_ssm_norm(x), publish=publish)), cache
+        x, cache = added(self.ssm, self.input_norm, x, self._shard, mask=mask, cache=cache)
+        return added(self.moe, self.post_ssm_norm, x, self._shard, publish=publish)[0], cache

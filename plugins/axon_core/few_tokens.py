@@ -6,11 +6,11 @@ Each takes the norm before the layer and the sum behind it too, where a block ha
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.models.cache import ArraysCache, KVCache, RotatingKVCache
+from mlx_lm.models.cache import ArraysCache
 
 from axon_compose.registry import Shard
 from axon_core.kernels import (
@@ -20,32 +20,41 @@ from axon_core.kernels import (
     native_experts,
     native_heads,
     native_mlp,
+    native_routed,
     native_selective,
     readable,
 )
+from axon_core.kept_tokens import CACHES, keep_one
 from axon_core.states import write_states
 
-__all__ = ["added", "attention_of_one", "experts_of_few", "heads_of_one", "inherits", "mlp_of_few", "selective_of_one", "stored"]
+__all__ = [
+    "added",
+    "attention_of_one",
+    "experts_of_few",
+    "heads_of_one",
+    "inherits",
+    "mlp_of_few",
+    "routed_of_few",
+    "selective_of_one",
+    "stored",
+]
 
-#: mlx-lm's caches of keys and values as they are, without padding.
-_CACHES: Final = (KVCache, RotatingKVCache)
 
-
-def added(part: Any, norm: nn.Module, x: mx.array, shard: Shard, mask: Any, cache: Any) -> tuple[mx.array, Any]:
-    """`x` and what a part of a block makes of its norm, and the cache.
+def added(part: Any, norm: nn.Module, x: mx.array, shard: Shard, **arguments: Any) -> tuple[mx.array, Any]:
+    """`x` and what a part of a block makes of its norm; and its cache, None if it has none.
 
     Args:
-        part: Gives an output and its cache, and has a `residual`, which does all of this at once or gives None.
+        part: Has a `residual`, which does all of this at once and updates its cache in place, or gives None.
         norm: A norm.
         x: (B, L, D).
         shard: Of a block that is split over devices.
-        mask: That of the part.
-        cache: The same.
+        **arguments: Those of the part.
     """
-    y = part.residual(norm, x, mask, cache) if shard.size == 1 else None
+    y = part.residual(norm, x, **arguments) if shard.size == 1 else None
     if y is not None:
-        return y, cache
-    y, cache = part(norm(x), mask, cache)
+        return y, arguments.get("cache")
+    y = part(norm(x), **arguments)
+    y, cache = y if isinstance(y, tuple) else (y, None)
     return x + shard.sum(y), cache
 
 
@@ -85,6 +94,43 @@ def experts_of_few(experts: nn.Module, x: mx.array, chosen: mx.array, weights: m
     is_plain = getattr(experts, "is_plain", None) if readable(x) else None
     layers = stored(experts, "gate_proj", "up_proj", "down_proj") if is_plain is not None and is_plain() else None
     return layers and native_experts(x, chosen, weights, *layers, experts.activation.name)
+
+
+def routed_of_few(moe: Any, x: mx.array, norm: nn.Module | None = None, *, adds: bool = False) -> mx.array | None:
+    """What a layer of experts makes of `x` (..., D), its router included.
+
+    Args:
+        moe: Has a `gate`, `switch_mlp`, perhaps `shared_expert` and `shared_expert_gate`, and `routing`, which is None
+            where weights are made in another way or it computes more.
+        x: (..., D).
+        norm: Of x.
+        adds: Whether the result is added to x.
+
+    Returns:
+        (..., D).
+    """
+    routing = moe.routing() if readable(x) else None
+    if routing is None or not _reads(norm):
+        return None
+    experts, shared, gate = moe["switch_mlp"], moe.get("shared_expert"), moe.get("shared_expert_gate")
+    is_plain, activation = getattr(experts, "is_plain", None), getattr(experts.activation, "name", None)
+    if (
+        is_plain is None
+        or not is_plain()
+        or not (shared is None or (shared.is_plain() and shared.activation == activation))
+    ):
+        return None
+    router, each = _read(moe, "gate"), stored(experts, "gate_proj", "up_proj", "down_proj")
+    common = shared and stored(shared, "gate_proj", "up_proj", "down_proj")
+    share = gate and _read(moe, "shared_expert_gate")
+    if (
+        router is None
+        or each is None
+        or (shared is not None and common is None)
+        or (gate is not None and share is None)
+    ):
+        return None
+    return native_routed(x, router, each, activation, routing, common, share, _norm(norm), adds=adds)
 
 
 def heads_of_one(
@@ -141,7 +187,7 @@ def attention_of_one(
     Returns:
         (B, 1, D).
     """
-    if not readable(x) or isinstance(mask, mx.array) or type(cache) not in _CACHES or not attention.is_plain_output():
+    if not readable(x) or isinstance(mask, mx.array) or type(cache) not in CACHES or not attention.is_plain_output():
         return None
     window = attention.window_size
     if window is not None and min(cache.offset + 1, getattr(cache, "max_size", cache.offset + 1)) > window:
@@ -151,9 +197,9 @@ def attention_of_one(
     heads = None if output is None else heads_of_one(attention, x, offset, norm)
     if heads is None:
         return None
-    queries, keys, values = heads
-    keys, values = cache.update_and_fetch(keys, values)
-    y = native_attended(queries, keys, values, attention.scale, attention.get("sinks"), output, x if adds else None)
+    keys, values, tokens = keep_one(cache, heads[1], heads[2])
+    base, sinks = x if adds else None, attention.get("sinks")
+    y = native_attended(heads[0], keys, values, attention.scale, sinks, output, base, tokens)
     assert y is not None, "what has been read of the layer fits its heads"
     return y
 

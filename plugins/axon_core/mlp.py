@@ -96,7 +96,9 @@ class MLP(nn.Module):
         """Whether it is `down(act(gate(x)) * up(x))` by an activation of `GATES`, as it now stands."""
         bounded = self.limit is not None or self.cutoff is not None
         more = bounded or self.gate_scale != 1.0 or self.gathers or "gain" in self
-        return not more and self.activation in GATES and "gate_proj" in self and inherits(self, MLP, "__call__", "_inner")
+        return (
+            not more and self.activation in GATES and "gate_proj" in self and inherits(self, MLP, "__call__", "_inner")
+        )
 
     def _inner(self, x: mx.array) -> mx.array:
         """What is between the matrices, (..., hidden_dims)."""

@@ -11,7 +11,8 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims, Shard
 from axon_core.experts import ExpertGLU, ExpertMLP
-from axon_core.few_tokens import experts_of_few, inherits
+from axon_core.few_tokens import experts_of_few, inherits, routed_of_few
+from axon_core.kernels import Routing
 from axon_core.linear import Linear
 from axon_core.mlp import MLP
 from axon_core.norms import RMSNorm
@@ -36,6 +37,13 @@ __all__ = ["MoE", "Publish", "SharedExpertMoE"]
 #: Takes a name and a value that others may read; None where nobody does.
 Publish: TypeAlias = Callable[[str, Any], None] | None
 
+#: What is around a router and its experts, beside a shared one.
+_MORE: Final = frozenset(
+    ("router_norm", "expert_norm", "per_expert_scale", "correction_bias", "experts_of_token", "fc1_latent_proj", "gain")
+)
+_SOFTMAX: Final = ("softmax", "topk_softmax")
+#: The methods that make the output.
+_STEPS: Final = ("__call__", "_routed", "_summed", "_with_shared", "_scores", "_chosen", "_best")
 #: Scores of all experts by the router's outputs.
 _SCORES: Final[dict[ScoreName, Callable[[mx.array], mx.array]]] = {
     "softmax": partial(mx.softmax, axis=-1),
@@ -241,6 +249,8 @@ class MoE(nn.Module):
             publish: Called with `"routing"` and the scores of all experts, (..., E) in float32, and the chosen ones,
                 (..., top_k): what balances their load in training.
         """
+        if publish is None and (y := routed_of_few(self, x)) is not None:
+            return y
         logits, scores = self._scores(x)
         chosen, weights, shares = self._chosen(logits, scores, tokens)
         if publish is not None:
@@ -267,6 +277,21 @@ class MoE(nn.Module):
         if "gain" in self:
             routed = routed * self.gain
         return routed.astype(x.dtype)
+
+    def residual(self, norm: nn.Module | None, x: mx.array, **arguments: Any) -> mx.array | None:
+        """`x` and what it makes of `norm(x)`, in one operation; None where it is to be computed in steps."""
+        return routed_of_few(self, x, norm, adds=True) if arguments.get("publish") is None else None
+
+    def routing(self) -> Routing | None:
+        """How the experts' weights are made, where it is a softmax of the router and nothing else is done, now."""
+        bare = self.router_softcap is None and not self.input_scaled and _MORE.isdisjoint(self.keys())
+        whole = not self.identity_experts and not self.scored_shared and self.held == self.num_experts
+        if not bare or not whole or self.top_k_groups < self.num_groups or self.score not in _SOFTMAX:
+            return None
+        if not self.adds_shared or not inherits(self, MoE, *_STEPS):
+            return None
+        of_chosen = self.score == "topk_softmax"
+        return Routing(self.top_k, of_chosen, self.norm_topk, self.norm_eps, self.routed_scaling_factor)
 
     def _routed(self, x: mx.array, chosen: mx.array, weights: mx.array, here: mx.array | None) -> mx.array:
         """The sum of what the chosen experts give, by their weights; of those that are here, (..., top_k)."""

@@ -45,11 +45,11 @@ def lazy(monkeypatch):
 @pytest.fixture
 def native(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """It, as what components find."""
-    monkeypatch.setattr(_native, "_installed", lambda: module)
+    monkeypatch.setattr(_native, "installed", lambda: module)
     return module
 
 
 @pytest.fixture
 def pure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Components find no axon-native, whatever the suite runs with: what is tested is said of the form in MLX alone."""
-    monkeypatch.setattr(_native, "_installed", lambda: None)
+    monkeypatch.setattr(_native, "installed", lambda: None)

@@ -79,7 +79,7 @@ def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
     """Without axon-native and with it, whatever is installed."""
     found = request.getfixturevalue("module") if request.param == "axon-native" else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_native, "_installed", lambda: found)
+        patch.setattr(_native, "installed", lambda: found)
         yield
 
 

@@ -43,10 +43,13 @@ NB_MODULE(_kernels, m) {
   m.def("rotation", &axon::rotation, "x"_a, "cosines"_a, "sines"_a, "pairs"_a, "traditional"_a = false);
   m.def("attention_of_one", &axon::attention_of_one, "queries"_a, "keys"_a, "values"_a, "scale"_a,
         "sinks"_a = nb::none(), "tokens"_a = 0, "output"_a = nb::none(), "base"_a = nb::none());
+  m.def("with_token", &axon::with_token, "kept"_a, "token"_a, "place"_a);
   m.def("gated_mlp", &axon::gated_mlp, "x"_a, "gate"_a, "up"_a, "down"_a, "activation"_a,
         "norm"_a = nb::none(), "adds"_a = false);
   m.def("gated_experts", &axon::gated_experts, "x"_a, "indices"_a, "weights"_a, "gate"_a, "up"_a, "down"_a,
         "activation"_a);
+  m.def("routed_experts", &axon::routed_experts, "x"_a, "router"_a, "experts"_a, "activation"_a, "routing"_a,
+        "shared"_a = nb::none(), "shared_gate"_a = nb::none(), "norm"_a = nb::none(), "adds"_a = false);
   m.def("projected_heads", &axon::projected_heads, "x"_a, "queries"_a, "keys"_a, "values"_a, "heads"_a,
         "turn"_a = nb::none(), "pairs"_a = 0, "traditional"_a = false, "norm"_a = nb::none(),
         "query_norm"_a = nb::none(), "key_norm"_a = nb::none());

@@ -7,7 +7,8 @@ kernels off. `axon-native` has gradients too; other derivatives, and all of thos
 
 Products with stored matrices (`native_product`), and what a step of one token does between them (`native_norm`,
 `native_layer_norm`, `native_gated`, `native_rotation`, `native_attention`), or all that a layer projects of it
-(`native_mlp`, `native_experts`, `native_heads`, `native_attended`, `native_selective`), have kernels for the CPU alone; on GPUs MLX has its own.
+(`native_mlp`, `native_experts`, `native_heads`, `native_attended`,
+`native_routed`, `native_selective`), have kernels for the CPU alone; on GPUs MLX has its own.
 
 A kernel for a GPU reads and writes float32. Both languages have one text, the body of a function over flat arrays, in
 which
@@ -25,13 +26,16 @@ from __future__ import annotations
 
 from axon_core.kernels._delta_rules import gated_delta_rule, wkv7
 from axon_core.kernels._layers import (
+    Routing,
     Selective,
     Stored,
     StoredNorm,
     native_attended,
     native_experts,
     native_heads,
+    native_kept,
     native_mlp,
+    native_routed,
     native_selective,
     readable,
 )
@@ -51,6 +55,7 @@ from axon_core.kernels._ssd import ssd_scan
 
 __all__ = [
     "GATES",
+    "Routing",
     "Selective",
     "Stored",
     "StoredNorm",
@@ -63,11 +68,13 @@ __all__ = [
     "native_experts",
     "native_gated",
     "native_heads",
+    "native_kept",
     "native_layer_norm",
     "native_mlp",
     "native_norm",
     "native_product",
     "native_rotation",
+    "native_routed",
     "native_selective",
     "readable",
     "selective_scan",

@@ -8,17 +8,21 @@ from typing import Any, Final, NamedTuple
 
 import mlx.core as mx
 
+from axon_core.kernels import _native
 from axon_core.kernels._native import TYPES, native
-from axon_core.kernels._products import is_native
+from axon_core.kernels._products import is_known
 
 __all__ = [
+    "Routing",
     "Selective",
     "Stored",
     "StoredNorm",
     "native_attended",
     "native_experts",
     "native_heads",
+    "native_kept",
     "native_mlp",
+    "native_routed",
     "native_selective",
     "readable",
 ]
@@ -63,7 +67,7 @@ def native_mlp(
         (..., D); None where MLX has to compute it, or to say why not, here as below: for packings, types and shapes
         that the kernels do not read.
     """
-    module: Any = native()
+    module: Any = _native.installed()
     call = module.gated_mlp
     return _read(call, x, gate, up, down, activation, norm, adds) if _known(x, gate, up, down) else None
 
@@ -85,9 +89,65 @@ def native_experts(
     Returns:
         (..., D).
     """
-    module: Any = native()
+    module: Any = _native.installed()
     call = module.gated_experts
     return _read(call, x, chosen, weights, gate, up, down, activation) if _known(x, gate, up, down) else None
+
+
+class Routing(NamedTuple):
+    """How the scores of a router become the weights of experts.
+
+    Attributes:
+        top_k: Experts that a row meets.
+        of_chosen: Whether the softmax is of their scores alone, not of all.
+        to_one: Whether weights are divided by their sum.
+        eps: What is added to that sum.
+        factor: Of the weights.
+    """
+
+    top_k: int
+    of_chosen: bool
+    to_one: bool
+    eps: float
+    factor: float
+
+
+def native_routed(
+    x: mx.array,
+    router: Stored,
+    experts: tuple[Stored, Stored, Stored],
+    activation: str,
+    routing: Routing,
+    shared: tuple[Stored, Stored, Stored] | None = None,
+    shared_gate: Stored | None = None,
+    norm: StoredNorm | None = None,
+    *,
+    adds: bool = False,
+) -> mx.array | None:
+    """`native_experts` by a router, and what a shared expert gives, times the sigmoid of its gate if there is one.
+
+    Args:
+        x: (..., D).
+        router: A layer with a row for each expert.
+        experts: Gate, up and down of all experts.
+        activation: As for `native_mlp`.
+        routing: How their weights are made.
+        shared: Gate, up and down of an expert that every row meets.
+        shared_gate: A layer of one row.
+        norm: Of x.
+        adds: Whether the result is added to x.
+
+    Returns:
+        (..., D), in the type of x.
+    """
+    module: Any = _native.installed()
+    layers = router, *experts, *(shared or ()), *(() if shared_gate is None else (shared_gate,))
+    call = module.routed_experts
+    return (
+        _read(call, x, router, experts, activation, routing, shared, shared_gate, norm, adds)
+        if _known(x, *layers)
+        else None
+    )
 
 
 def native_heads(
@@ -114,7 +174,7 @@ def native_heads(
     Returns:
         (B, heads, 1, width of a head) each.
     """
-    module: Any = native()
+    module: Any = _native.installed()
     call = module.projected_heads
     return _read(call, x, *projections, heads, turn, pairs, traditional, *norms) if _known(x, *projections) else None
 
@@ -127,6 +187,7 @@ def native_attended(
     sinks: mx.array | None,
     output: Stored,
     base: mx.array | None,
+    tokens: int = 0,
 ) -> mx.array | None:
     """What a layer makes of `native_attention`, added to `base`.
 
@@ -138,13 +199,21 @@ def native_attended(
         sinks: The same.
         output: The layer, of H V numbers.
         base: (B, 1, N), or None.
+        tokens: How many of the keys are attended to, from the first on; 0 for all.
 
     Returns:
         (B, 1, N).
     """
-    module: Any = native()
+    module: Any = _native.installed()
     call = module.attention_of_one
-    return _read(call, queries, keys, values, scale, sinks, 0, output, base) if _known(queries, output) else None
+    return _read(call, queries, keys, values, scale, sinks, tokens, output, base) if _known(queries, output) else None
+
+
+def native_kept(kept: mx.array, token: mx.array, place: int) -> mx.array:
+    """`kept` (B, G, S, D) with one token (B, G, 1, D) of its type at a place, over the same memory where nothing else has it."""
+    module: Any = _native.installed()
+    y: mx.array = module.with_token(kept, token, place)
+    return y
 
 
 class Selective(NamedTuple):
@@ -191,7 +260,7 @@ def native_selective(
     Returns:
         (B, 1, D), and the next conv_state and state, this in float32.
     """
-    module: Any = native()
+    module: Any = _native.installed()
     known = _known(x, *layer.projections) and conv_state.dtype == x.dtype
     return _read(module.selective_layer, x, conv_state, state, *layer, norm, adds) if known else None
 
@@ -206,8 +275,9 @@ def _read(call: Callable[..., Any], *arguments: Any) -> Any:
 
 def _known(x: mx.array, *layers: Stored) -> bool:
     """Whether there are kernels for layers, and steps would give the type of `x`, as these do."""
-    if not all(is_native(mode, bits, group_size) for *_, group_size, bits, mode in layers):
-        return False
+    for layer in layers:
+        if not is_known(layer[6], layer[5], layer[4]):
+            return False
     return x.dtype == mx.float32 or all(array.dtype == x.dtype for layer in layers for array in _typed(layer))
 
 

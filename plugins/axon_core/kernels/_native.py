@@ -11,7 +11,7 @@ import mlx.core as mx
 from axon_compose.machine import native as machine
 from axon_core.cpu import fast
 
-__all__ = ["TYPES", "native"]
+__all__ = ["TYPES", "installed", "native"]
 
 #: Types of numbers that steps of a few tokens may have there.
 TYPES: Final = (mx.float32, mx.bfloat16, mx.float16)
@@ -22,12 +22,13 @@ def native() -> ModuleType | None:
 
     The environment variable `AXON_NATIVE=0` leaves it alone.
     """
-    module = _installed()
+    module = installed()
     return module if module is not None and fast() else None
 
 
 @cache
-def _installed() -> ModuleType | None:
+def installed() -> ModuleType | None:
+    """The module with the kernels, wherever it is, if it is there and may be used."""
     found = machine.native()
     if found is None or not found.fits:  # `axon-compose doctor` says why
         return None

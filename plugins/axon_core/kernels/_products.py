@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from axon_core.kernels._native import native
 
-__all__ = ["is_native", "native_product"]
+__all__ = ["is_known", "is_native", "native_product"]
 
 #: Packings that it reads: modes with their bits and group sizes. Others are left to MLX.
 _AFFINE_BITS: Final = (2, 3, 4, 5, 6, 8)
@@ -43,7 +43,7 @@ def native_product(
         (..., N); None where MLX has to compute it: on a GPU, without `axon-native`, for other packings, and where
         reference implementations are asked for.
     """
-    module = native() if _is_known(mode, bits, group_size) else None
+    module = native() if is_known(mode, bits, group_size) else None
     if module is None:
         return None
     if mode == "mxfp4":
@@ -54,11 +54,11 @@ def native_product(
 
 def is_native(mode: str = "", bits: int = 0, group_size: int = 0) -> bool:
     """Whether products with matrices that are stored so run in C++, here and now."""
-    return native() is not None and _is_known(mode, bits, group_size)
+    return native() is not None and is_known(mode, bits, group_size)
 
 
 @cache
-def _is_known(mode: str, bits: int, group_size: int) -> bool:
+def is_known(mode: str, bits: int, group_size: int) -> bool:
     """Whether kernels are there for a packing; without a mode, for a matrix that is not quantised."""
     if mode == "affine":
         return bits in _AFFINE_BITS and group_size in _AFFINE_GROUPS
