@@ -13,6 +13,7 @@ import mlx.nn as nn
 from mlx_lm.models.cache import ArraysCache
 
 from axon_compose.registry import Shard
+from axon_core.kept_tokens import CACHES, keep_one
 from axon_core.kernels import (
     Stored,
     StoredNorm,
@@ -24,7 +25,6 @@ from axon_core.kernels import (
     native_selective,
     readable,
 )
-from axon_core.kept_tokens import CACHES, keep_one
 from axon_core.states import write_states
 
 __all__ = [

@@ -210,7 +210,7 @@ def native_attended(
 
 
 def native_kept(kept: mx.array, token: mx.array, place: int) -> mx.array:
-    """`kept` (B, G, S, D) with one token (B, G, 1, D) of its type at a place, over the same memory where nothing else has it."""
+    """`kept` (B, G, S, D) with one token (B, G, 1, D) of its type at a place, in the same memory if it is free."""
     module: Any = _native.installed()
     y: mx.array = module.with_token(kept, token, place)
     return y
