@@ -52,14 +52,15 @@ inline float softplus(float x) { return std::max(x, 0.0f) + std::log1p(std::exp(
 /** Convolves the window of `taps - 1` kept inputs and `x`, and keeps the last ones. */
 void convolve(const Arrays& in, const SelectiveLayer& layer, size_t at, const float* x, float* y, float* kept) {
   const size_t E = layer.channels, K = layer.taps;
-  std::vector<float> scratch(E * (K + 1)), weights(K);
+  std::vector<float> scratch(2 * E * K);
+  float* const free = scratch.data() + (K - 1) * E;  // after the kept inputs
   std::vector<const float*> window;
   for (size_t k = 0; k + 1 < K; ++k) {
     window.push_back(row(in[CONV], at * (K - 1) + k, scratch.data() + k * E));
   }
   window.push_back(x);
-  const float* shift = layer.shifts ? row(in[SHIFT], 0, scratch.data() + K * E) : nullptr;
-  const float* w = row(in[TAPS], 0, scratch.data() + (K - 1) * E);  // (E * K,)
+  const float* shift = layer.shifts ? row(in[SHIFT], 0, free) : nullptr;
+  const float* w = row(in[TAPS], 0, free + E);  // (E * K,)
   for (size_t e = 0; e < E; ++e) {
     float sum = shift == nullptr ? 0 : shift[e];
     for (size_t k = 0; k < K; ++k) {
