@@ -75,7 +75,10 @@ def mlp_of_few(mlp: Any, x: mx.array, norm: nn.Module | None = None, *, adds: bo
     if not readable(x) or not mlp.is_plain() or not _reads(norm):
         return None
     layers = stored(mlp, "gate_proj", "up_proj", "down_proj")
-    return layers and native_mlp(x, *layers, mlp.activation, _norm(norm), adds=adds)
+    if layers is None:
+        return None
+    gate, up, down = layers
+    return native_mlp(x, gate, up, down, mlp.activation, _norm(norm), adds=adds)
 
 
 def experts_of_few(experts: nn.Module, x: mx.array, chosen: mx.array, weights: mx.array) -> mx.array | None:
@@ -93,7 +96,10 @@ def experts_of_few(experts: nn.Module, x: mx.array, chosen: mx.array, weights: m
     """
     is_plain = getattr(experts, "is_plain", None) if readable(x) else None
     layers = stored(experts, "gate_proj", "up_proj", "down_proj") if is_plain is not None and is_plain() else None
-    return layers and native_experts(x, chosen, weights, *layers, experts.activation.name)
+    if layers is None:
+        return None
+    gate, up, down = layers
+    return native_experts(x, chosen, weights, gate, up, down, experts.activation.name)
 
 
 def routed_of_few(moe: Any, x: mx.array, norm: nn.Module | None = None, *, adds: bool = False) -> mx.array | None:

@@ -29,7 +29,8 @@ def native_norm(x: mx.array, weight: mx.array, eps: float, offset: float = 0.0) 
     """`x / sqrt(mean(x²) + eps) * (offset + weight)` of `x` (..., D) and `weight` (D,).
 
     Returns:
-        (..., D) in the common type, in float32 with an offset; None where MLX has to compute it, here as below: unless `is_native_pass`.
+        (..., D) in the common type, in float32 with an offset; None where MLX has to compute it, here as below: unless
+        `is_native_pass`.
     """
     module = _module(x)
     return None if module is None else module.rms_norm(x, weight, eps, offset)
