@@ -115,28 +115,20 @@ def routed_of_few(moe: Any, x: mx.array, norm: nn.Module | None = None, *, adds:
     Returns:
         (..., D).
     """
-    routing = moe.routing() if readable(x) else None
-    if routing is None or not _reads(norm):
+    routing = moe.routing() if readable(x) and _reads(norm) else None
+    if routing is None:
         return None
-    experts, shared, gate = moe["switch_mlp"], moe.get("shared_expert"), moe.get("shared_expert_gate")
-    is_plain, activation = getattr(experts, "is_plain", None), getattr(experts.activation, "name", None)
-    if (
-        is_plain is None
-        or not is_plain()
-        or not (shared is None or (shared.is_plain() and shared.activation == activation))
-    ):
+    experts, shared = _gated(moe["switch_mlp"]), _gated(moe["shared_expert"]) if "shared_expert" in moe else None
+    router, share = _read(moe, "gate"), _read(moe, "shared_expert_gate") if "shared_expert_gate" in moe else None
+    if experts is None or router is None:
         return None
-    router, each = _read(moe, "gate"), stored(experts, "gate_proj", "up_proj", "down_proj")
-    common = shared and stored(shared, "gate_proj", "up_proj", "down_proj")
-    share = gate and _read(moe, "shared_expert_gate")
-    if (
-        router is None
-        or each is None
-        or (shared is not None and common is None)
-        or (gate is not None and share is None)
-    ):
+    if (shared is None and "shared_expert" in moe) or (share is None and "shared_expert_gate" in moe):
         return None
-    return native_routed(x, router, each, activation, routing, common, share, _norm(norm), adds=adds)
+    activation, layers = experts
+    if shared is not None and shared[0] != activation:
+        return None
+    common = None if shared is None else shared[1]
+    return native_routed(x, router, layers, activation, routing, common, share, _norm(norm), adds=adds)
 
 
 def heads_of_one(
@@ -258,6 +250,13 @@ def stored(module: nn.Module, *names: str) -> tuple[Stored, ...] | None:
             return None
         found.append(layer)
     return tuple(found)
+
+
+def _gated(part: Any) -> tuple[str, tuple[Stored, ...]] | None:
+    """The activation and what the kernels read of a gated layer, or of all experts; None where it does more."""
+    is_plain = getattr(part, "is_plain", None)
+    layers = stored(part, "gate_proj", "up_proj", "down_proj") if is_plain is not None and is_plain() else None
+    return None if layers is None else (getattr(part.activation, "name", part.activation), layers)
 
 
 def _read(module: nn.Module, name: str) -> Any:
