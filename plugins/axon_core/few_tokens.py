@@ -91,8 +91,8 @@ def experts_of_few(experts: nn.Module, x: mx.array, chosen: mx.array, weights: m
     Returns:
         (..., D).
     """
-    is_plain = getattr(experts, "is_plain", None) if readable(x) else None
-    layers = stored(experts, "gate_proj", "up_proj", "down_proj") if is_plain is not None and is_plain() else None
+    plain = readable(x) and _is_plain(experts)
+    layers = stored(experts, "gate_proj", "up_proj", "down_proj") if plain else None
     return layers and native_experts(x, chosen, weights, *layers, experts.activation.name)
 
 
@@ -113,12 +113,10 @@ def routed_of_few(moe: Any, x: mx.array, norm: nn.Module | None = None, *, adds:
     if routing is None or not _reads(norm):
         return None
     experts, shared, gate = moe["switch_mlp"], moe.get("shared_expert"), moe.get("shared_expert_gate")
-    is_plain, activation = getattr(experts, "is_plain", None), getattr(experts.activation, "name", None)
-    if (
-        is_plain is None
-        or not is_plain()
-        or not (shared is None or (shared.is_plain() and shared.activation == activation))
-    ):
+    if not _is_plain(experts) or not (shared is None or _is_plain(shared)):
+        return None
+    activation = experts.activation.name
+    if shared is not None and shared.activation != activation:
         return None
     router, each = _read(moe, "gate"), stored(experts, "gate_proj", "up_proj", "down_proj")
     common = shared and stored(shared, "gate_proj", "up_proj", "down_proj")
@@ -187,7 +185,8 @@ def attention_of_one(
     Returns:
         (B, 1, D).
     """
-    if not readable(x) or isinstance(mask, mx.array) or type(cache) not in CACHES or not attention.is_plain_output():
+    plain_mask = mask is None or isinstance(mask, str)
+    if not readable(x) or not plain_mask or type(cache) not in CACHES or not attention.is_plain_output():
         return None
     window = attention.window_size
     if window is not None and min(cache.offset + 1, getattr(cache, "max_size", cache.offset + 1)) > window:
@@ -200,7 +199,10 @@ def attention_of_one(
     keys, values, tokens = keep_one(cache, heads[1], heads[2])
     base, sinks = x if adds else None, attention.get("sinks")
     y = native_attended(heads[0], keys, values, attention.scale, sinks, output, base, tokens)
-    assert y is not None, "what has been read of the layer fits its heads"
+    if y is None:  # as where its projection has another type or packing than those of the heads
+        keys, values = keys[..., :tokens, :], values[..., :tokens, :]
+        y = attention._output(x, heads[0], (keys, values, None), None, offset, cache)
+        y = x + y if adds else y
     return y
 
 
@@ -252,6 +254,12 @@ def stored(module: nn.Module, *names: str) -> tuple[Stored, ...] | None:
             return None
         found.append(layer)
     return tuple(found)
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a module knows that it computes nothing else, whatever stands in its place."""
+    asked = getattr(module, "is_plain", None)
+    return asked is not None and bool(asked())
 
 
 def _read(module: nn.Module, name: str) -> Any:
