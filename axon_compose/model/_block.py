@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_compose.model._calls import call, call_here, call_offered, read, together, write
+from axon_compose.model._calls import call, call_here, call_offered, offers, read, together, write
 from axon_compose.plan import Branch, Layer, Member, Use
 
 __all__ = ["Block", "Reuse"]
@@ -157,11 +157,13 @@ class _Run:
     def at_once(self, member: Member, norm: Use | None, x: mx.array) -> mx.array | None:
         """`x + use(norm(x))` by a component that has a `residual`; None unless it does that now."""
         module = self.modules.module(member.use)
-        residual = getattr(module, "residual", None)
-        if residual is None:
+        made: Any = type(module)  # which mypy takes for no key
+        if not offers(made):
             return None
         before = None if norm is None else self.modules.module(norm)
-        return call_offered(member.use, residual, before, x, **self.remembered(member.use), **self.taken(member.use))
+        return call_offered(
+            member.use, module.residual, before, x, **self.remembered(member.use), **self.taken(member.use)
+        )
 
     def members(self, branch: Branch, h: mx.array) -> mx.array | None:
         """The branch's output; None if every component's output is kept instead of added."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
+from inspect import isfunction
 from typing import Any, Final
 
 import mlx.core as mx
@@ -24,6 +26,7 @@ __all__ = [
     "collapse",
     "expand",
     "make_module",
+    "offers",
     "read",
     "together",
     "weight_fault",
@@ -96,6 +99,13 @@ def call_here(use: Use, module: Any, shape: tuple[int, ...], /, *inputs: Any, **
         raise _raised(use, error) from error
     y = out[0] if isinstance(out, tuple) and out else out
     return y if isinstance(y, mx.array) and y.shape == shape else _shaped(use, out, shape)
+
+
+@cache
+def offers(made: type) -> bool:
+    """Whether a class has a method `residual` for its `__call__`, which a subclass may have replaced alone."""
+    owner = next((each for each in made.__mro__ if "residual" in vars(each)), None)
+    return owner is not None and isfunction(vars(owner)["residual"]) and made.__call__ is owner.__call__
 
 
 def call_offered(use: Use, residual: Any, norm: Any, x: mx.array, /, **arguments: Any) -> mx.array | None:

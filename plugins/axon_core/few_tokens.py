@@ -94,12 +94,11 @@ def experts_of_few(experts: nn.Module, x: mx.array, chosen: mx.array, weights: m
     Returns:
         (..., D).
     """
-    is_plain = getattr(experts, "is_plain", None) if readable(x) else None
-    layers = stored(experts, "gate_proj", "up_proj", "down_proj") if is_plain is not None and is_plain() else None
-    if layers is None:
+    found = _gated(experts) if readable(x) else None
+    if found is None:
         return None
-    gate, up, down = layers
-    return native_experts(x, chosen, weights, gate, up, down, experts.activation.name)
+    activation, (gate, up, down) = found
+    return native_experts(x, chosen, weights, gate, up, down, activation)
 
 
 def routed_of_few(moe: Any, x: mx.array, norm: nn.Module | None = None, *, adds: bool = False) -> mx.array | None:
@@ -185,7 +184,8 @@ def attention_of_one(
     Returns:
         (B, 1, D).
     """
-    if not readable(x) or isinstance(mask, mx.array) or type(cache) not in CACHES or not attention.is_plain_output():
+    plain_mask = mask is None or isinstance(mask, str)
+    if not readable(x) or not plain_mask or type(cache) not in CACHES or not attention.is_plain_output():
         return None
     window = attention.window_size
     if window is not None and min(cache.offset + 1, getattr(cache, "max_size", cache.offset + 1)) > window:
@@ -198,7 +198,10 @@ def attention_of_one(
     keys, values, tokens = keep_one(cache, heads[1], heads[2])
     base, sinks = x if adds else None, attention.get("sinks")
     y = native_attended(heads[0], keys, values, attention.scale, sinks, output, base, tokens)
-    assert y is not None, "what has been read of the layer fits its heads"
+    if y is None:  # as where its projection has another type or packing than those of the heads
+        keys, values = keys[..., :tokens, :], values[..., :tokens, :]
+        y = attention._output(x, heads[0], (keys, values, None), None, offset, cache)
+        y = x + y if adds else y
     return y
 
 

@@ -42,7 +42,7 @@ def keep_one(cache: Any, keys: mx.array, values: mx.array) -> tuple[mx.array, mx
 def _place(cache: Any, dtype: mx.Dtype) -> int | None:
     """Where the token goes; None where the cache has to grow or to be cut before, or holds another type."""
     kept = cache.keys
-    if kept is None or kept.dtype != dtype:
+    if kept is None or not kept.dtype == cache.values.dtype == dtype:
         return None
     place: int = cache.offset
     if type(cache) is RotatingKVCache:

@@ -8,6 +8,20 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from stored_layers import (
+    ACTIVATIONS,
+    STORED,
+    WIDTH,
+    close,
+    drawn,
+    experts_of,
+    layer,
+    mlp_of,
+    of_expert,
+    rotated,
+    step_by_step,
+    times,
+)
 
 from axon_core import linear
 from axon_core.experts import ExpertLinear
@@ -16,72 +30,8 @@ from axon_core.linear import Embedding, Linear
 
 pytestmark = [pytest.mark.xdist_group("native"), pytest.mark.usefixtures("native")]
 
-WIDTH, INNER = 64, 96
-
-#: How a matrix is stored, by what it is called here: a type, or mode, bits and group size.
-STORED: dict[str, Any] = {
-    "float32": mx.float32,
-    "bfloat16": mx.bfloat16,
-    "4 bits": ("affine", 4, 32),
-    "8 bits": ("affine", 8, 32),
-    "mxfp4": ("mxfp4", 4, 32),
-}
 stored = pytest.mark.parametrize("name", STORED)
 shifted = pytest.mark.parametrize("shift", [False, True], ids=["", "shifted"])
-
-
-def drawn(*shape: int, seed: int = 0) -> mx.array:
-    return mx.array(np.random.default_rng(seed).standard_normal(shape), dtype=mx.float32)
-
-
-def layer(rows: int, width: int, name: str, shift: bool, seed: int) -> Stored:
-    how, weight = STORED[name], drawn(rows, width, seed=seed) / 8
-    added = drawn(rows, seed=seed + 1) if shift else None
-    if isinstance(how, mx.Dtype):
-        return weight.astype(how), None, None, added, 0, 0, ""
-    mode, bits, group = how
-    if mode == "mxfp4":
-        packed, scales = mx.quantize(weight, group, bits, mode)
-        return packed, scales, None, added, group, bits, mode
-    return *mx.quantize(weight, group, bits, mode), added, group, bits, mode
-
-
-def exact(made: Stored) -> tuple[np.ndarray, Any]:
-    """The matrix and what is added, in float64."""
-    weight, scales, biases, added, group, bits, mode = made
-    if scales is not None and biases is not None:
-        scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)  # else it is computed in their type
-    if mode:
-        weight = mx.dequantize(weight, scales, biases, group, bits, mode, dtype=mx.float32)
-    wide = np.array(weight.astype(mx.float32)).astype(np.float64)
-    return wide, 0.0 if added is None else np.array(added.astype(mx.float32)).astype(np.float64)
-
-
-def times(x: np.ndarray, made: Stored) -> np.ndarray:
-    weight, added = exact(made)
-    return x @ weight.T + added
-
-
-def close(y: mx.array | None, truth: np.ndarray) -> bool:
-    assert y is not None
-    assert (y.dtype, y.shape) == (mx.float32, truth.shape)
-    return bool(np.abs(np.array(y) - truth).max() <= 2e-6 * np.abs(truth).max())
-
-
-#: Activations in float64.
-ACTIVATIONS = {
-    "silu": lambda g: g / (1 + np.exp(-g)),
-    "gelu_tanh": lambda g: g / (1 + np.exp(-2 * np.sqrt(2 / np.pi) * (g + 0.044715 * g**3))),
-    "gelu_quick": lambda g: g / (1 + np.exp(-1.702 * g)),
-}
-
-
-def mlp_of(name: str, shift: bool) -> tuple[Stored, Stored, Stored]:
-    return (
-        layer(INNER, WIDTH, name, shift, 1),
-        layer(INNER, WIDTH, name, shift, 3),
-        layer(WIDTH, INNER, name, shift, 5),
-    )
 
 
 @stored
@@ -94,23 +44,6 @@ def test_a_gated_mlp(name: str, shift: bool, shape: tuple[int, ...]) -> None:
     for activation, act in ACTIVATIONS.items():
         truth = times(act(times(wide, gate)) * times(wide, up), down)
         assert close(native_mlp(x, gate, up, down, activation), truth)
-
-
-def experts_of(name: str, shift: bool, count: int = 3) -> tuple[Stored, Stored, Stored]:
-    """Layers of each expert by itself, stacked."""
-    single = [
-        [layer(rows, width, name, shift, 10 * expert + seed) for expert in range(count)]
-        for rows, width, seed in ((INNER, WIDTH, 1), (INNER, WIDTH, 3), (WIDTH, INNER, 5))
-    ]
-    gate, up, down = (
-        tuple(each[0] if not isinstance(each[0], mx.array) else mx.stack(each) for each in zip(*layers, strict=True))
-        for layers in single
-    )
-    return gate, up, down
-
-
-def of_expert(made: Stored, expert: int) -> Stored:
-    return tuple(each[expert] if isinstance(each, mx.array) else each for each in made)
 
 
 @stored
@@ -130,14 +63,6 @@ def test_gated_experts(name: str, shift: bool, shape: tuple[int, ...]) -> None:
         truth[at[:-1]] += shares[at] * times(ACTIVATIONS["silu"](times(row, gate)) * times(row, up), down)
     for dtype in (mx.uint32, mx.int64):
         assert close(native_experts(x, mx.array(chosen).astype(dtype), weights, *layers, "silu"), truth)
-
-
-def rotated(x: np.ndarray, cosines: np.ndarray, sines: np.ndarray, pairs: int, traditional: bool) -> np.ndarray:
-    partner = np.arange(x.shape[-1])
-    first = np.arange(0, 2 * pairs, 2) if traditional else np.arange(pairs)
-    second = first + 1 if traditional else first + pairs
-    partner[first], partner[second] = second, first
-    return x * cosines + x[..., partner] * sines
 
 
 @stored
@@ -203,14 +128,6 @@ def test_types_of_16_bits(dtype: mx.Dtype, bits: int | None) -> None:
     assert close(y, times(ACTIVATIONS["silu"](times(wide, first)) * times(wide, second), third))
     shifted_in_float32 = (*gate[:3], gate[3].astype(mx.float32), *gate[4:])
     assert native_mlp(x, shifted_in_float32, up, down, "silu") is None, "steps would give float32"
-
-
-def step_by_step(x: mx.array, made: Stored) -> mx.array:
-    weight, scales, biases, added, group, bits, mode = made
-    if mode:
-        weight = mx.dequantize(weight, scales, biases, group, bits, mode, dtype=mx.float32)
-    y = x @ weight.astype(mx.float32).T
-    return y if added is None else y + added
 
 
 @stored

@@ -26,7 +26,8 @@ inline std::pair<std::vector<mlx::core::array>, std::vector<int>> one_by_one(
   for (int at = 0; at < count; ++at) {
     std::vector<mx::array> own;
     for (size_t i = 0; i < inputs.size(); ++i) {
-      own.push_back(axes[i] < 0 ? inputs[i] : mx::take(inputs[i], at, axes[i], stream));
+      // Side by side in memory, as calls may have made their inputs: an entry of a later axis is a view with gaps.
+      own.push_back(axes[i] < 0 ? inputs[i] : mx::contiguous(mx::take(inputs[i], at, axes[i], stream), false, stream));
     }
     const auto results = call(std::move(own));
     for (size_t i = 0; i < outputs; ++i) {

@@ -48,7 +48,7 @@ std::vector<array> projected_heads(const array& x, const Layer& queries, const L
   const auto& [asking, shared] = heads;
   const LinearInput q(queries, x.shape(-1), false, inputs, stream), k(keys, x.shape(-1), false, inputs, stream),
       v(values, x.shape(-1), false, inputs, stream);
-  if (asking < 1 || shared < 1 || q.columns() % asking != 0 || k.columns() % shared != 0 || v.columns() % shared != 0 ||
+  if (asking < 1 || shared < 1 || q.columns() < asking || q.columns() % asking != 0 || k.columns() % shared != 0 || v.columns() % shared != 0 ||
       q.columns() / asking != k.columns() / shared) {
     refuse("projections should have a whole number of rows for each head, as many for queries as for keys");
   }

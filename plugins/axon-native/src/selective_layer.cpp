@@ -204,8 +204,8 @@ std::vector<array> selective_layer(const array& x, const array& conv_state, cons
   expect(state, {rows, N, E}, "the state should be (B, N, E)");
   expect(weights, {E, K, 1}, "taps should be (E, K, 1)");
   expect(D, {E}, "D should be (E,)");
-  if (K < 1 || N < 1 || rows < 1) {
-    refuse("there should be a sequence, a state and a tap");
+  if (K < 1 || N < 1 || rows < 1 || !(steps.first <= steps.second)) {
+    refuse("there should be a sequence, a state and a tap, and no step smaller than the least one");
   }
   const mx::Stream stream = mx::default_stream(mx::Device::cpu);
   Arrays inputs{x, conv_state, dense(mx::astype(state, mx::float32, stream), stream), A_log, D,
