@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import mlx.core as mx
 import pytest
 from host_gpu import COMPILER, HostGPU
 from kernel_cases import install
 
+from axon_core import few_tokens
 from axon_core.kernels import _device, _native
 
 
@@ -53,3 +55,20 @@ def native(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def pure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Components find no axon-native, whatever the suite runs with: what is tested is said of the form in MLX alone."""
     monkeypatch.setattr(_native, "installed", lambda: None)
+
+
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Whole layers that run in one operation from here on."""
+    found: list[str] = []
+    for name in ("native_mlp", "native_attended", "native_routed", "native_selective"):
+        call = getattr(few_tokens, name)
+
+        def counting(*arguments: Any, name: str = name, call: Any = call, **options: Any) -> Any:
+            y = call(*arguments, **options)
+            if y is not None:
+                found.append(name)
+            return y
+
+        monkeypatch.setattr(few_tokens, name, counting)
+    return found

@@ -203,6 +203,7 @@ std::vector<array> selective_layer(const array& x, const array& conv_state, cons
   expect(conv_state, {rows, K - 1, E}, "kept inputs should be (B, K - 1, E)");
   expect(state, {rows, N, E}, "the state should be (B, N, E)");
   expect(weights, {E, K, 1}, "taps should be (E, K, 1)");
+  expect(A_log, {E, N}, "A_log should be of float32, bfloat16 or float16");
   expect(D, {E}, "D should be (E,)");
   if (K < 1 || N < 1 || rows < 1 || !(steps.first <= steps.second)) {
     refuse("there should be a sequence, a state and a tap, and no step smaller than the least one");
