@@ -49,6 +49,7 @@ def write_model(
     dtype: str | None = None,
     seed: int = 0,
     quantize_bits: int | None = None,
+    unpack: bool = False,
     model_file: bool = True,
     tokenizer: str | Path | None = None,
     force: bool = False,
@@ -69,6 +70,7 @@ def write_model(
         dtype: `float32`, `bfloat16` or `float16`; float32, or as the checkpoint has it, unless given.
         seed: Of the random weights; the same seed and versions give the same bytes.
         quantize_bits: Quantise to so many bits, or None.
+        unpack: Write quantised weights of a checkpoint as the numbers that they stand for.
         model_file: Name a Python file in config.json, which mlx_lm runs if it is trusted; without one, tools that
             trust no code load the folder where axon-compose is installed (`axon_compose.checkpoints.tools`).
         tokenizer: `bytes`, `bytes-chat` (the same with a chat template), `none`, or a folder with the files of a
@@ -108,7 +110,7 @@ def write_model(
             seed=seed,
             allow_large=allow_large,
             layout=layout,
-            unpack=quantize_bits is not None and is_gguf(weights),
+            unpack=unpack or (quantize_bits is not None and is_gguf(weights)),
             progress=progress,
         )
     notes = quantised_anew(model, quantize_bits, weights) if quantize_bits else []
@@ -117,7 +119,7 @@ def write_model(
     if weights is not None and load_plan is not None:
         if origin := tensors_origin(load_plan, weights, layout):
             config[CONFIG_KEY]["tensors"] = origin
-        if load_plan.unpacked:
+        if load_plan.unpacked and not unpack:
             notes.append(unpacked_note(load_plan, dtype))
         if is_adapter(weights) and (note := rounded_note(load_plan, weights)):
             notes.append(note)

@@ -35,9 +35,9 @@ def _dry_run(architecture: Architecture, arguments: argparse.Namespace, terminal
     dtype = arguments.dtype or "float32"
     nbytes = weight_nbytes(plan, dtype)
     if arguments.weights:
-        settings = {"dtype": arguments.dtype, "layout": arguments.layout, "allow_large": arguments.allow_large}
+        settings = {name: getattr(arguments, name) for name in ("dtype", "layout", "allow_large", "unpack")}
         load_plan = plan_trained(architecture, Path(arguments.weights), **settings)
-        nbytes = nbytes if arguments.dtype else load_plan.nbytes
+        nbytes = nbytes if arguments.dtype or arguments.unpack else load_plan.nbytes
     where = "in memory"
     if arguments.out is None:
         _check_vocabulary(architecture, arguments)
@@ -62,7 +62,7 @@ def _dry_run(architecture: Architecture, arguments: argparse.Namespace, terminal
         "dtype": arguments.dtype or (None if arguments.weights else dtype),
         "out": arguments.out,
     }
-    stored = "as stored" if arguments.weights and not arguments.dtype else f"in {dtype}"
+    stored = "as stored" if arguments.weights and not (arguments.dtype or arguments.unpack) else f"in {dtype}"
     what = f"{count(total_parameters(plan))} parameters, {human(nbytes)} {stored}"
     what += f", then quantised to {arguments.quantize} bits" if arguments.quantize else ""
     text = f"would build {plan.name} {where}: {what}\n"
@@ -81,7 +81,7 @@ def _in_memory(architecture: Architecture, arguments: argparse.Namespace, termin
         dtype=arguments.dtype,
         seed=arguments.seed,
         allow_large=arguments.allow_large,
-        unpack=arguments.quantize is not None and is_gguf(arguments.weights),
+        unpack=arguments.unpack or (arguments.quantize is not None and is_gguf(arguments.weights)),
         progress=partial(terminal.progress, what="reading weights"),
     )
     for note in quantised_anew(model, arguments.quantize, arguments.weights) if arguments.quantize else ():
@@ -111,6 +111,7 @@ def _to_folder(architecture: Architecture, arguments: argparse.Namespace, termin
         dtype=arguments.dtype,
         seed=arguments.seed,
         quantize_bits=arguments.quantize,
+        unpack=arguments.unpack,
         model_file=not arguments.no_model_file,
         tokenizer=arguments.tokenizer,
         force=arguments.force,

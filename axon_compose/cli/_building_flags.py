@@ -26,6 +26,7 @@ def add_building(command: Command) -> None:
     dtypes(build, "of the weights (default: float32, or as in the checkpoint)")
     build.add_argument("--seed", type=seed, default=0, metavar="N", help="of the random weights (default: 0)")
     quantize(build)
+    build.add_argument("--unpack", action="store_true", help="write quantised weights as the numbers they stand for")
     build.add_argument(
         "--tokenizer",
         metavar="bytes|bytes-chat|none|DIR",

@@ -12,7 +12,7 @@ __all__ = ["NEEDED", "SWITCH", "Native", "native"]
 #: The environment variable that leaves it alone where it is 0.
 SWITCH = "AXON_NATIVE"
 #: The version whose kernels are asked for.
-NEEDED = "0.2.0"
+NEEDED = "0.2.1"
 
 
 class Native(NamedTuple):

@@ -75,7 +75,10 @@ def mlp_of_few(mlp: Any, x: mx.array, norm: nn.Module | None = None, *, adds: bo
     if not readable(x) or not mlp.is_plain() or not _reads(norm):
         return None
     layers = stored(mlp, "gate_proj", "up_proj", "down_proj")
-    return layers and native_mlp(x, *layers, mlp.activation, _norm(norm), adds=adds)
+    if layers is None:
+        return None
+    gate, up, down = layers
+    return native_mlp(x, gate, up, down, mlp.activation, _norm(norm), adds=adds)
 
 
 def experts_of_few(experts: nn.Module, x: mx.array, chosen: mx.array, weights: mx.array) -> mx.array | None:
@@ -91,9 +94,11 @@ def experts_of_few(experts: nn.Module, x: mx.array, chosen: mx.array, weights: m
     Returns:
         (..., D).
     """
-    plain = readable(x) and _is_plain(experts)
-    layers = stored(experts, "gate_proj", "up_proj", "down_proj") if plain else None
-    return layers and native_experts(x, chosen, weights, *layers, experts.activation.name)
+    found = _gated(experts) if readable(x) else None
+    if found is None:
+        return None
+    activation, (gate, up, down) = found
+    return native_experts(x, chosen, weights, gate, up, down, activation)
 
 
 def routed_of_few(moe: Any, x: mx.array, norm: nn.Module | None = None, *, adds: bool = False) -> mx.array | None:
@@ -109,26 +114,20 @@ def routed_of_few(moe: Any, x: mx.array, norm: nn.Module | None = None, *, adds:
     Returns:
         (..., D).
     """
-    routing = moe.routing() if readable(x) else None
-    if routing is None or not _reads(norm):
+    routing = moe.routing() if readable(x) and _reads(norm) else None
+    if routing is None:
         return None
-    experts, shared, gate = moe["switch_mlp"], moe.get("shared_expert"), moe.get("shared_expert_gate")
-    if not _is_plain(experts) or not (shared is None or _is_plain(shared)):
+    experts, shared = _gated(moe["switch_mlp"]), _gated(moe["shared_expert"]) if "shared_expert" in moe else None
+    router, share = _read(moe, "gate"), _read(moe, "shared_expert_gate") if "shared_expert_gate" in moe else None
+    if experts is None or router is None:
         return None
-    activation = experts.activation.name
-    if shared is not None and shared.activation != activation:
+    if (shared is None and "shared_expert" in moe) or (share is None and "shared_expert_gate" in moe):
         return None
-    router, each = _read(moe, "gate"), stored(experts, "gate_proj", "up_proj", "down_proj")
-    common = shared and stored(shared, "gate_proj", "up_proj", "down_proj")
-    share = gate and _read(moe, "shared_expert_gate")
-    if (
-        router is None
-        or each is None
-        or (shared is not None and common is None)
-        or (gate is not None and share is None)
-    ):
+    activation, layers = experts
+    if shared is not None and shared[0] != activation:
         return None
-    return native_routed(x, router, each, activation, routing, common, share, _norm(norm), adds=adds)
+    common = None if shared is None else shared[1]
+    return native_routed(x, router, layers, activation, routing, common, share, _norm(norm), adds=adds)
 
 
 def heads_of_one(
@@ -256,10 +255,11 @@ def stored(module: nn.Module, *names: str) -> tuple[Stored, ...] | None:
     return tuple(found)
 
 
-def _is_plain(module: nn.Module) -> bool:
-    """Whether a module knows that it computes nothing else, whatever stands in its place."""
-    asked = getattr(module, "is_plain", None)
-    return asked is not None and bool(asked())
+def _gated(part: Any) -> tuple[str, tuple[Stored, ...]] | None:
+    """The activation and what the kernels read of a gated layer, or of all experts; None where it does more."""
+    is_plain = getattr(part, "is_plain", None)
+    layers = stored(part, "gate_proj", "up_proj", "down_proj") if is_plain is not None and is_plain() else None
+    return None if layers is None else (getattr(part.activation, "name", part.activation), layers)
 
 
 def _read(module: nn.Module, name: str) -> Any:

@@ -9,7 +9,7 @@ import mlx.nn as nn
 
 from axon_compose.registry import Dims, Shard
 from axon_core.elementary import sigmoid, silu
-from axon_core.kernels import StoredNorm
+from axon_core.kernels import StoredNorm, native_norm
 from axon_core.norms_of_few import layer_norm, rms_norm
 from axon_core.sharded import spread_group_norm, spread_norm
 from axon_core.specs._heads import HeadNormOptions
@@ -61,12 +61,20 @@ class RMSNorm(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Normalise `x` (..., dims)."""
+        if self.offset != 0.0 and (y := self._of_few(x)) is not None:
+            return y
         weight = _shifted(self.get("weight"), self.offset)
         if self.scale_first and weight is not None:
             return _rms_norm((x * weight).astype(x.dtype), None, self.eps, self.num_groups).astype(x.dtype)
         if self.center:
             return layer_norm(x, weight, None, self.eps).astype(x.dtype)
         return _grouped(self, x, weight).astype(x.dtype)
+
+    def _of_few(self, x: mx.array) -> mx.array | None:
+        """The norm of few numbers where a kernel is there for it, which adds the offset itself."""
+        weight = self.get("weight")
+        y = None if weight is None or self.stored() is None else native_norm(x, weight, self.eps, self.offset)
+        return y if y is None else y.astype(x.dtype)
 
     def stored(self) -> StoredNorm | None:
         """What kernels read of it; None where it does more."""

@@ -136,6 +136,23 @@ def test_quantised_folder(tmp_path: Path) -> None:
     assert len(set(generated(tmp_path / "m", "describe, trust, run"))) > 4
 
 
+def test_unpacked_folder(tmp_path: Path) -> None:
+    """Plain numbers, each the nearest of its type to what the packed ones stand for."""
+    import mlx.core as mx
+
+    axon("build", "hybrid-demo", *settings(*SMALL), "--quantize", 4, "--out", tmp_path / "packed")
+    done = axon("build", tmp_path / "packed", "--unpack", "--dtype", "bfloat16", "--out", tmp_path / "plain")
+    assert (done.returncode, "note" in done.stderr) == (0, False), done.stderr
+    assert "quantization" not in json.loads((tmp_path / "plain" / "config.json").read_text())
+    packed, plain = (mx.load(str(tmp_path / name / "model.safetensors")) for name in ("packed", "plain"))
+    assert set(plain) == {name for name in packed if not name.endswith((".scales", ".biases"))}
+    name = "model.layers.3.self_attn.o_proj"
+    numbers = mx.dequantize(*(packed[f"{name}.{part}"] for part in ("weight", "scales", "biases")))
+    assert mx.array_equal(plain[f"{name}.weight"], numbers.astype(mx.bfloat16))
+    tried = axon("build", tmp_path / "packed", "--unpack", "--dry-run").stdout
+    assert tried.endswith(" in float32\n"), tried
+
+
 def test_same_seed_same_bytes(built: Path, tmp_path: Path) -> None:
     arguments = ("build", "hybrid-demo", "--tokenizer", "bytes-chat", *settings(*SMALL))
     for out, seed in (("again", 0), ("other", 1)):

@@ -37,7 +37,7 @@ NB_MODULE(_kernels, m) {
   m.def("wkv7", &axon::wkv7, "state"_a, "r"_a, "log_w"_a, "k"_a, "v"_a, "a"_a, "b"_a);
   m.def("product", &axon::product, "x"_a, "weight"_a, "scales"_a = nb::none(), "biases"_a = nb::none(),
         "indices"_a = nb::none(), "group_size"_a = 0, "bits"_a = 0, "mode"_a = "");
-  m.def("rms_norm", &axon::rms_norm, "x"_a, "weight"_a, "eps"_a);
+  m.def("rms_norm", &axon::rms_norm, "x"_a, "weight"_a, "eps"_a, "offset"_a = 0.0f);
   m.def("layer_norm", &axon::layer_norm, "x"_a, "weight"_a, "bias"_a, "eps"_a);
   m.def("gated", &axon::gated, "gate"_a, "factor"_a, "activation"_a);
   m.def("rotation", &axon::rotation, "x"_a, "cosines"_a, "sines"_a, "pairs"_a, "traditional"_a = false);

@@ -9,6 +9,7 @@
 #include "mlx/ops.h"
 #include "mlx/utils.h"
 #include "pass.h"
+#include "row_inputs.h"
 #include "row_passes.h"
 #include "rows.h"
 
@@ -18,16 +19,6 @@ namespace mx = mlx::core;
 using mx::array;
 
 namespace {
-
-void norm(const array& x, const array& weight, float eps, float* y) {
-  const size_t width = x.shape(-1), rows = x.size() / width;
-  std::vector<float> scratch(2 * width);
-  const float* w = row(weight, 0, scratch.data());
-  for (size_t at = 0; at < rows; ++at, y += width) {
-    const float* from = row(x, at, scratch.data() + width);
-    norm_row(from, w, eps, width, y);
-  }
-}
 
 void layer_norm_of_rows(const array& x, const array& weight, const array* bias, float eps, float* y) {
   const size_t width = x.shape(-1), rows = x.size() / width;
@@ -78,16 +69,17 @@ array inner_in_operations(Gate gate, const array& x) {
 
 }  // namespace
 
-array rms_norm(const array& x, const array& weight, float eps) {
-  if (x.ndim() < 1 || weight.ndim() != 1 || weight.shape(0) != x.shape(-1)) {
+array rms_norm(const array& x, const array& weight, float eps, float offset) {
+  if (x.ndim() < 1) {
     refuse("weight should be as long as the last axis of x");
   }
-  const auto run = [eps](const Arrays& in, const Outputs& y) { norm(in[0], in[1], eps, y[0]); };
-  const auto in_operations = [eps](const Arrays& in) {
-    const array mean = mx::mean(mx::square(in[0]), -1, true);
-    return Arrays{mx::multiply(mx::multiply(in[0], mx::rsqrt(mx::add(mean, array(eps)))), in[1])};
-  };
-  return pass(x.shape(), mx::promote_types(x.dtype(), weight.dtype()), {x, weight}, {"AxonRMSNorm", run, in_operations});
+  Arrays inputs{x};
+  const NormInput norm(Norm{weight, eps, offset}, x.shape(-1), inputs);
+  const size_t width = x.shape(-1);
+  const auto run = [=](const Arrays& in, const Outputs& y) { norm.run(in, *RowsOf(in[0]), width, y[0]); };
+  const auto in_operations = [=](const Arrays& in) { return Arrays{norm.of(in, in[0])}; };
+  const auto dtype = offset == 0 ? mx::promote_types(x.dtype(), weight.dtype()) : mx::float32;
+  return pass(x.shape(), dtype, std::move(inputs), {"AxonRMSNorm", run, in_operations});
 }
 
 array layer_norm(const array& x, const array& weight, const std::optional<array>& bias, float eps) {

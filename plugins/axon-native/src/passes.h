@@ -8,7 +8,7 @@
 
 namespace axon {
 
-mlx::core::array rms_norm(const mlx::core::array& x, const mlx::core::array& weight, float eps);
+mlx::core::array rms_norm(const mlx::core::array& x, const mlx::core::array& weight, float eps, float offset);
 
 mlx::core::array layer_norm(const mlx::core::array& x, const mlx::core::array& weight,
                             const std::optional<mlx::core::array>& bias, float eps);

@@ -115,10 +115,10 @@ class Routing(NamedTuple):
 def native_routed(
     x: mx.array,
     router: Stored,
-    experts: tuple[Stored, Stored, Stored],
+    experts: tuple[Stored, ...],
     activation: str,
     routing: Routing,
-    shared: tuple[Stored, Stored, Stored] | None = None,
+    shared: tuple[Stored, ...] | None = None,
     shared_gate: Stored | None = None,
     norm: StoredNorm | None = None,
     *,
@@ -152,13 +152,13 @@ def native_routed(
 
 def native_heads(
     x: mx.array,
-    projections: tuple[Stored, Stored, Stored],
+    projections: tuple[Stored, ...],
     heads: tuple[int, int],
     turn: tuple[mx.array, mx.array] | None,
     pairs: int,
     *,
     traditional: bool,
-    norms: tuple[StoredNorm | None, StoredNorm | None, StoredNorm | None] = (None, None, None),
+    norms: tuple[StoredNorm | None, ...] = (None, None, None),
 ) -> list[mx.array] | None:
     """The queries, keys and values of `x` (B, 1, D), which is `readable`, queries and keys rotated.
 
@@ -229,12 +229,12 @@ class Selective(NamedTuple):
         steps: The least and the largest step.
     """
 
-    projections: tuple[Stored, Stored, Stored, Stored]
+    projections: tuple[Stored, ...]
     taps: tuple[mx.array, mx.array | None]
     A_log: mx.array
     D: mx.array
     step_first: bool = False
-    norms: tuple[StoredNorm | None, StoredNorm | None, StoredNorm | None] = (None, None, None)
+    norms: tuple[StoredNorm | None, ...] = (None, None, None)
     steps: tuple[float, float] = (0.0, inf)
 
 

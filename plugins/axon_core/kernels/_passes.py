@@ -25,14 +25,15 @@ _FEW: Final = 8192
 GATES: Final = ("silu", "gelu_tanh", "gelu_quick")
 
 
-def native_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array | None:
-    """`x / sqrt(mean(x²) + eps) * weight` of `x` (..., D) and `weight` (D,).
+def native_norm(x: mx.array, weight: mx.array, eps: float, offset: float = 0.0) -> mx.array | None:
+    """`x / sqrt(mean(x²) + eps) * (offset + weight)` of `x` (..., D) and `weight` (D,).
 
     Returns:
-        (..., D) in the common type; None where MLX has to compute it, here as below: unless `is_native_pass`.
+        (..., D) in the common type, in float32 with an offset; None where MLX has to compute it, here as below: unless
+        `is_native_pass`.
     """
     module = _module(x)
-    return None if module is None else module.rms_norm(x, weight, eps)
+    return None if module is None else module.rms_norm(x, weight, eps, offset)
 
 
 def native_layer_norm(x: mx.array, weight: mx.array, bias: mx.array | None, eps: float) -> mx.array | None:

@@ -51,33 +51,57 @@ most: AXON_THREADS or OMP_NUM_THREADS, or else the processors that the process a
 Passes
 ------
 
-    rms_norm(x, weight, eps)                             y = x / sqrt(mean(x^2) + eps) * weight
+    rms_norm(x, weight, eps, offset=0)                   y = x / sqrt(mean(x^2) + eps) * (offset + weight)
     layer_norm(x, weight, bias, eps)                     y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias
     gated(gate, factor, activation)                      y = act(gate) * factor
     rotation(x, cosines, sines, pairs, traditional)      y_i = x_i c_i + x_j s_i for the partner j of i
-    attention_of_one(queries, keys, values, scale, sinks=None)      y_h = sum_t softmax(scale q_h K_g)_t v_t
+    attention_of_one(queries, keys, values, scale, sinks=None, tokens=0, output=None, base=None)
+                                                         y_h = sum_t softmax(scale q_h K_g)_t v_t
+    with_token(kept, token, place)                       kept with a token in the place of one of its own
 
 x is (..., D), with rotations (..., L, D); weight (D,), and bias, or None; gate and factor have one shape, and the
-activation is `silu`, `gelu_tanh` or `gelu_quick`; cosines and sines (L, D). Partners are the two halves of the
-first 2 `pairs` numbers, or neighbours if `traditional`; each of those that follow is its own. Queries are (B, H, 1, D),
-keys (B, G, S, D), values (B, G, S, V), where G divides H; a sink (H,) is the score of a further token without a value.
-All are float32, bfloat16 or float16, with any strides; it is computed in float32, and the result has the type of the
-first, that of a norm or a gate the common one. Derivatives in every direction are those of MLX operations.
+activation is `silu`, `gelu_tanh` or `gelu_quick`; cosines and sines (L, D). Partners are the two halves of the first 2
+`pairs` numbers, or neighbours if `traditional`; each of those that follow is its own. Queries are (B, H, 1, D), keys
+(B, G, S, D), values (B, G, S, V), where G divides H; a sink (H,) is the score of a further token without a value. With
+`tokens`, the first so many keys count; with `output`, a linear layer as below, the result is what that makes of all
+heads, (B, 1, N), and `base` is added to it. What is kept is (B, G, S, D), a token (B, G, 1, D) of the same type. All
+are float32, bfloat16 or float16, with any strides; it is computed in float32, and the result has the type of the first,
+that of a norm or a gate the common one. Derivatives in every direction are those of MLX operations.
 
 Layers
 ------
 
     gated_mlp(x, gate, up, down, activation)             y = down(act(gate(x)) * up(x))
     gated_experts(x, indices, weights, gate, up, down, activation)      y = sum_j w_j down_e(act(gate_e(x)) * up_e(x))
-    projected_heads(x, queries, keys, values, heads, turn=None, pairs=0, traditional=False)
+    routed_experts(x, router, experts, activation, routing, shared=None, shared_gate=None)
+    projected_heads(x, queries, keys, values, heads, turn=None, pairs=0, traditional=False, query_norm=None,
+                    key_norm=None)
+    selective_layer(x, conv_state, state, projections, taps, A_log, D, step_first, norms, steps)
+
+They are for a few rows, of which MLX would make a dozen small operations. All but the second take a norm of x as
+`norm`, and all but heads and the second add x to the result if `adds`: with both, y = x + layer(norm(x)).
 
 Linear layers are tuples of a matrix as products read it, its scales and biases or None, what is added (N,) or None,
-group size, bits and mode; of experts all have a further first axis, and indices and weights (..., k) say for each row
-of x which e it meets. x is (..., K) and y (..., N); the activation is one of `gated`. Of x (B, 1, K) the last
-makes queries (B, H, 1, D), keys (B, G, 1, D) and values (B, G, 1, V), where `heads` is (H, G), and rotates the first
-two as `rotation` does, by a pair of cosines and sines (1, D). All is computed in float32, and given in the type of x,
-the sum of experts in float32. They are for a few rows, of which MLX would make a dozen small operations; derivatives in
-every direction are those of these.
+group size, bits and mode; of experts all have a further first axis. Norms are tuples of a weight (D,) or None for ones,
+eps and offset, as of `rms_norm`. The activation is one of `gated`.
+
+x is (..., K) and y (..., N). Indices and weights (..., k) say for each row of x which experts e it meets; a router has
+a row for each expert, `experts` and `shared` are gate, up and down, and `routing` is (k, whether the softmax is of the
+chosen scores alone, whether weights are made to sum to one, what is added to that sum, a factor of the weights). Of
+equal scores the first one is chosen; the shared expert's output is multiplied by the sigmoid of its gate, a layer of
+one row.
+
+Of x (B, 1, K) heads are queries (B, H, 1, D), keys (B, G, 1, D) and values (B, G, 1, V), where `heads` is (H, G); the
+first two are normalised, head by head, and rotated as `rotation` does, by a pair of cosines and sines (1, D).
+
+The selective layer is that of `selective_scan` for one token x (B, 1, K), of E channels with N states each: projections
+are those of x (2 E rows), of steps, B and C (R + 2 N rows, the steps first or last), of steps (E rows) and of the
+output; taps (E, K, 1), and what is added to the convolution (E,) or None; `norms` those of steps, B and C; `steps` the
+least and the largest step. It takes and gives the last inputs of the convolution, (B, K - 1, E) in the type of x, and
+the state, (B, N, E) in float32.
+
+All is computed in float32, and given in the type of x, the sum of experts by indices in float32. Derivatives in every
+direction are those of MLX operations.
 
 Raises:
     ImportError: If it was built for another version of MLX, whose arrays it would misread.
