@@ -283,6 +283,7 @@ def test_what_does_not_fit_is_refused(module: Any) -> None:
         lambda: module.projected_heads(x, *heads, (3, 2)),
         lambda: module.projected_heads(x, *heads, (4, 0)),
         lambda: module.projected_heads(x, *heads, (4, 2), turn, 11),
+        lambda: module.projected_heads(x, *heads, (4, 2), turn, 1 << 30),
         lambda: module.projected_heads(x, *heads, (4, 2), (turn[0], mx.ones((1, 19))), 10),
     ):
         with pytest.raises(ValueError, match="should"):

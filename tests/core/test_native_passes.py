@@ -239,6 +239,7 @@ def test_what_does_not_fit_is_refused(module: Any) -> None:
         lambda: module.gated(x, x, "relu"),
         lambda: module.rotation(x, mx.ones((2, 4)), mx.ones((1, 4)), 2),
         lambda: module.rotation(x, mx.ones((1, 4)), mx.ones((1, 4)), 3),
+        lambda: module.rotation(x, mx.ones((1, 4)), mx.ones((1, 4)), 1 << 30),
         lambda: module.attention_of_one(x, x[..., :3], x, 1.0),
         lambda: module.attention_of_one(x, x[:, :, :0], x[:, :, :0], 1.0),
         lambda: module.attention_of_one(x, mx.zeros((1, 3, 1, 4)), mx.zeros((1, 3, 1, 4)), 1.0),

@@ -113,8 +113,8 @@ array gated_experts(const array& x, const array& indices, const array& weights, 
     }
   };
   const auto in_operations = [=](const Arrays& in) {
-    const array rows = mx::expand_dims(in[0], {-2, -3});
-    const array y = d.of(in, gated(g.of(in, rows, in[1]), u.of(in, rows, in[1]), activation), in[1]);
+    const array rows = mx::expand_dims(in[0], {-2, -3}), chosen = mx::minimum(in[1], array(uint32_t(experts - 1)));
+    const array y = d.of(in, gated(g.of(in, rows, chosen), u.of(in, rows, chosen), activation), chosen);
     return Arrays{mx::sum(mx::multiply(mx::squeeze(y, -2), mx::expand_dims(in[2], -1)), -2)};
   };
   std::vector shapes{with_width(x, d.columns())};

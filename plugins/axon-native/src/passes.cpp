@@ -118,7 +118,7 @@ array gated(const array& x, const array& factor, const std::string& activation) 
 }
 
 array rotation(const array& x, const array& cosines, const array& sines, int pairs, bool traditional) {
-  if (x.ndim() < 2 || pairs < 0 || 2 * pairs > x.shape(-1)) {
+  if (x.ndim() < 2 || pairs < 0 || pairs > x.shape(-1) / 2) {
     refuse("x should be (..., L, D), and pairs at most D / 2");
   }
   if (const mx::Shape shape{x.shape(-2), x.shape(-1)}; cosines.shape() != shape || sines.shape() != shape) {

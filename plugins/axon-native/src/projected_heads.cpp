@@ -59,7 +59,7 @@ std::vector<array> projected_heads(const array& x, const Layer& queries, const L
   if (turn) {
     const mx::Shape shape{1, width};
     if (turn->first.shape() != shape || turn->second.shape() != shape || !is_float(turn->first) ||
-        !is_float(turn->second) || pairs < 0 || 2 * pairs > width) {
+        !is_float(turn->second) || pairs < 0 || pairs > width / 2) {
       refuse("cosines and sines should be (1, D), and pairs at most D / 2");
     }
     inputs.push_back(turn->first);
