@@ -7,6 +7,8 @@ from math import sqrt
 import mlx.core as mx
 import mlx.nn as nn
 
+from axon_core.kernels import native_convolution
+
 __all__ = ["causal_conv", "draw_taps", "last_inputs"]
 
 
@@ -44,6 +46,9 @@ def causal_conv(
     if state is None:
         state = mx.zeros((batch, before, channels), dtype=x.dtype)
     window = mx.concatenate([state.astype(x.dtype), x], axis=1)
+    bias = conv.bias if "bias" in conv else None
+    if length > 1 and (y := native_convolution(x, state, weight, bias, dilation)) is not None:
+        return y, last_inputs(window, mask, before)
 
     if length == 1:
         y = (window[:, ::dilation] * weight.T).sum(axis=1, keepdims=True)
@@ -52,8 +57,8 @@ def causal_conv(
         y = window[:, :length] * weight[:, 0]
         for k in range(1, taps):
             y = y + window[:, k * dilation : k * dilation + length] * weight[:, k]
-    if "bias" in conv:
-        y = y + conv.bias
+    if bias is not None:
+        y = y + bias
     return y, last_inputs(window, mask, before)
 
 

@@ -31,6 +31,7 @@ import mlx.nn as nn
 
 from axon_compose.model.exponential import exp_of_minus_abs, is_worth_it
 from axon_core.cpu import fast
+from axon_core.kernels import native_activated
 
 __all__ = ["exp", "sigmoid", "silu", "softplus", "swiglu"]
 
@@ -101,13 +102,40 @@ def sigmoid(x: mx.array) -> mx.array:
 
 def silu(x: mx.array) -> mx.array:
     """`x * sigmoid(x)` of any shape."""
+    if not _worth(x):
+        return nn.silu(x)
     # In two steps, for the backward pass has use for the sigmoid.
-    return x * sigmoid(x) if _worth(x) else nn.silu(x)
+    return x * sigmoid(x) if (y := native_activated("silu", x)) is None else y
 
 
 def swiglu(gate: mx.array, x: mx.array) -> mx.array:
     """`silu(gate) * x` of one shape."""
-    return silu(gate) * x if _worth(gate) else _swiglu(gate, x)
+    return cast("mx.array", _swiglu_of_many(gate, x)[0]) if _worth(gate) and x.dtype == gate.dtype else _swiglu(gate, x)
+
+
+@mx.custom_function
+def _swiglu_of_many(gate: mx.array, x: mx.array) -> tuple[mx.array, mx.array]:
+    """The product, and the sigmoid for the backward pass."""
+    share = sigmoid(gate)
+    return _times(gate, share, x), share
+
+
+@_swiglu_of_many.vjp
+def _swiglu_vjp(
+    primals: tuple[mx.array, mx.array], cotangents: tuple[mx.array, ...], outputs: tuple[mx.array, ...]
+) -> tuple[mx.array, mx.array]:
+    return _swiglu_slopes(*primals, outputs[1], cotangents[0])
+
+
+@mx.compile
+def _times(gate: mx.array, share: mx.array, x: mx.array) -> mx.array:
+    return gate * share * x
+
+
+@mx.compile
+def _swiglu_slopes(gate: mx.array, x: mx.array, share: mx.array, dy: mx.array) -> tuple[mx.array, mx.array]:
+    active = gate * share
+    return dy * x * (share + active * (1 - share)), dy * active
 
 
 @mx.compile

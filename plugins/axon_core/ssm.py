@@ -10,6 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims, Shard
+from axon_core.activations import gated
 from axon_core.conv import causal_conv, draw_taps
 from axon_core.elementary import silu, softplus
 from axon_core.linear import Linear
@@ -126,7 +127,7 @@ class AxonSSM(nn.Module):
         x = silu(u).astype(x.dtype)
         dt, B, C = self._project(x)
         y, state = selective_scan(x, dt, -mx.exp(self["A_log"].astype(mx.float32)), B, C, self["D"], state, mask)
-        return self["out_proj"](y * silu(z)), write_states(cache, [conv_state, state], x.shape[1])
+        return self["out_proj"](gated("silu", z, y)), write_states(cache, [conv_state, state], x.shape[1])
 
     def _project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Steps (B, L, E) in float32, and B and C (B, L, N)."""

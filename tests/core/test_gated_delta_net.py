@@ -68,7 +68,7 @@ def reference(layer, x, parameters=None):
         state = state + error[..., None] * k[:, t, :, None, :]
         o[:, t] = np.einsum("bhvk,bhk->bhv", state, q[:, t])
     z = (x @ p["in_proj_z.weight"].T).reshape(o.shape)
-    gate = sigmoid(z) if layer.norm.activate is elementary.sigmoid else z * sigmoid(z)
+    gate = sigmoid(z) if layer.norm.activation == "sigmoid" else z * sigmoid(z)
     o = o / np.sqrt((o**2).mean(-1, keepdims=True) + layer.norm.eps) * p["norm.weight"] * gate
     return o.reshape(batch, length, -1) @ p["out_proj.weight"].T, padded[:, length:], state
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from types import ModuleType
 from typing import Final
 
@@ -26,13 +25,5 @@ def native() -> ModuleType | None:
     return module if module is not None and fast() else None
 
 
-@cache
 def _installed() -> ModuleType | None:
-    found = machine.native()
-    if found is None or not found.fits:  # `axon-compose doctor` says why
-        return None
-    try:
-        import axon_native
-    except ImportError:
-        return None
-    return axon_native  # type: ignore[no-any-return, unused-ignore]
+    return machine.kernels()

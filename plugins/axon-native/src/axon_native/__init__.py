@@ -89,13 +89,17 @@ import mlx.core  # noqa: F401  # loads the library that the kernels are linked w
 
 from axon_native._kernels import (
     BUILT_FOR,
+    activated,
     attention_of_one,
+    causal_attention,
+    causal_convolution,
     gated,
     gated_delta_rule,
     gated_delta_rule_vjp,
     gated_experts,
     gated_mlp,
     layer_norm,
+    likelihood,
     linear_scan,
     linear_scan_vjp,
     most_threads,
@@ -113,13 +117,17 @@ from axon_native._kernels import (
 )
 
 __all__ = [
+    "activated",
     "attention_of_one",
+    "causal_attention",
+    "causal_convolution",
     "gated",
     "gated_delta_rule",
     "gated_delta_rule_vjp",
     "gated_experts",
     "gated_mlp",
     "layer_norm",
+    "likelihood",
     "linear_scan",
     "linear_scan_vjp",
     "most_threads",
