@@ -110,11 +110,11 @@ def pytest_configure(config: pytest.Config) -> None:
             seeded.complete()
         except OSError as error:
             raise pytest.UsageError(f"the weights of fixtures cannot be written: {error}") from error
-        from axon_core.elementary import exp, sigmoid, silu, softplus
+        from axon_core.elementary import exp, gelu, gelu_tanh, relu2, sigmoid, silu, softplus, tanh
 
         x = mx.full((8192,), -1.0)
         for of_what in (x, x[:1]):
-            mx.eval([function(of_what) for function in (exp, sigmoid, silu, softplus)])
+            mx.eval([function(of_what) for function in (exp, gelu, gelu_tanh, relu2, sigmoid, silu, softplus, tanh)])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -12,7 +12,7 @@ from typing import Final
 import mlx.core as mx
 import mlx.nn as nn
 
-from axon_core.elementary import sigmoid, silu, swiglu
+from axon_core.elementary import gelu, gelu_tanh, relu2, sigmoid, silu, swiglu, tanh
 from axon_core.kernels import native_gated
 from axon_core.specs.mlp import ActivationName, Limit
 
@@ -30,19 +30,18 @@ def _quick_gelu(x: mx.array) -> mx.array:
 #: relu. `swiglu_oai`, `swiglu_clipped` and `situ` are no activations by themselves: they are products of gated layers.
 ACTIVATIONS: Final[dict[ActivationName, Callable[[mx.array], mx.array]]] = {
     "silu": silu,
-    "gelu": nn.gelu,
-    # Not nn.gelu_fast_approx, which is the sigmoid form.
-    "gelu_tanh": nn.gelu_approx,
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
     "gelu_quick": _quick_gelu,
     "relu": nn.relu,
-    "relu2": nn.relu2,
+    "relu2": relu2,
 }
 
 
 def _situ(gate: mx.array, x: mx.array, bound: float, other: float | None) -> mx.array:
     dtype, gate, x = x.dtype, gate.astype(mx.float32), x.astype(mx.float32)
-    active = bound * mx.tanh(gate / bound) * sigmoid(gate)
-    return (active * (x if other is None else other * mx.tanh(x / other))).astype(dtype)
+    active = bound * tanh(gate / bound) * sigmoid(gate)
+    return (active * (x if other is None else other * tanh(x / other))).astype(dtype)
 
 
 def gated(name: ActivationName, gate: mx.array, x: mx.array, limit: Limit = None) -> mx.array:

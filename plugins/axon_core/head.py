@@ -8,6 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
+from axon_core.elementary import tanh
 from axon_core.embedding import TokenEmbedding
 from axon_core.linear import Linear
 
@@ -84,6 +85,6 @@ class LMHead(nn.Module):
         if self.scale is not None:
             logits = logits * self.scale
         if self.softcap is not None:
-            capped = mx.tanh(logits.astype(mx.float32) / self.softcap) * self.softcap
+            capped = tanh(logits.astype(mx.float32) / self.softcap) * self.softcap
             logits = capped.astype(logits.dtype)
         return logits

@@ -11,7 +11,9 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_map
 
+from axon_core.cpu import fast
 from axon_core.packed_caches import group_and_bits, packed_product
+from axon_core.scores import attend
 from axon_core.selection import visible
 from axon_core.specs._segments import BLOCK
 from axon_core.window import Mask, block_rows
@@ -29,17 +31,17 @@ def chosen_tokens(latent: Any, k_pe: Any, mask: mx.array, where: mx.array | None
 
 
 def in_blocks(
-    attend: Callable[..., mx.array],
+    attention: Callable[..., mx.array],
     queries: tuple[mx.array, ...],
     keys: tuple[Any, ...],
     total: int,
     mask: Mask,
     window: int | None = None,
 ) -> mx.array:
-    """`attend(*queries, *keys, mask)`, block by block.
+    """`attention(*queries, *keys, mask)`, block by block.
 
     Args:
-        attend: `expanded` or `absorbed`.
+        attention: `expanded` or `absorbed`.
         queries: Arrays (B, H, L, ·), of which each block has some rows.
         keys: Arrays (B, ·, S, ·), or what a quantised cache hands out; a block gets those up to it, within the window.
         total: S.
@@ -51,8 +53,8 @@ def in_blocks(
     """
     batch, heads, length, _ = queries[0].shape
     rows = block_rows(batch, heads, total)
-    if window is not None:
-        rows = min(rows, BLOCK)
+    if window is not None or fast():
+        rows = min(rows, BLOCK)  # fewer scores that no query sees
     outputs: list[mx.array] = []
     for start in range(0, length, rows):
         stop = min(start + rows, length)
@@ -67,14 +69,13 @@ def in_blocks(
             seen = seen if seen is None else seen[..., first:end]
         else:
             seen = "causal"
-        outputs.append(attend(*block, *tree_map(lambda a, first=first, end=end: a[:, :, first:end], keys), seen))
+        outputs.append(attention(*block, *tree_map(lambda a, first=first, end=end: a[:, :, first:end], keys), seen))
     return outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=2)
 
 
 def expanded(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask, sinks: mx.array | None) -> mx.array:
     """Attention with keys and values per head; queries come with the scale."""
-    sinks = None if sinks is None else sinks.astype(queries.dtype)
-    return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=1.0, mask=mask, sinks=sinks)
+    return attend(queries, keys, values, mask, scale=1.0, sinks=sinks)
 
 
 def absorbed(

@@ -11,7 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims
-from axon_core.elementary import sigmoid
+from axon_core.elementary import relu2, sigmoid
 from axon_core.linear import Linear
 from axon_core.specs.rwkv7 import RWKV7ChannelMixOptions, RWKV7TimeMixOptions
 from axon_core.states import read_states, write_states
@@ -162,7 +162,7 @@ class RWKV7ChannelMix(nn.Module):
         (shift,), mask = read_states(cache, mask, length, count=1)
         before, shift = token_shift(x, mask, shift)
         (x_k,) = _mixed(x, before, [self["x_k"]])
-        y = self["value"](nn.relu2(self["key"](x_k)))
+        y = self["value"](relu2(self["key"](x_k)))
         return y, write_states(cache, [shift], length)
 
 

@@ -22,7 +22,7 @@ from typing import Any, Final
 import mlx.core as mx
 
 from axon_core.cpu import fast
-from axon_core.elementary import exp
+from axon_core.elementary import exp, tanh
 from axon_core.kernels import native_attention, native_causal_attention
 from axon_core.linear import transposed_factor
 from axon_core.packed_caches import Packing, group_and_bits, packed_product, sums_in_half, widened
@@ -141,7 +141,7 @@ def attend(
         return _fused(queries, keys, values, mask, scale, sinks)
     scores = _product(queries.astype(mx.float32) * scale, keys, packing, transpose=True)
     if softcap is not None:
-        scores = softcap * mx.tanh(scores / softcap)
+        scores = softcap * tanh(scores / softcap)
     if slopes is not None:
         scores = scores + slopes[:, None, None] * mx.arange(scores.shape[-1])
     if relative is not None:

@@ -179,7 +179,8 @@ struct Rotation {
       return Arrays{mx::astype(own.in_operations({in[0], some[0], some[1]}), in[0].dtype())};
     };
     Arrays found = mx::vjp(angles, {in[1], in[2]}, {dy}).second;
-    found.insert(found.begin(), pass(dy.shape(), mx::float32, {dy, in[1], in[2]}, {"AxonRotationGradient", run, again}));
+    const PassDefinition back{"AxonRotationGradient", run, again};
+    found.insert(found.begin(), pass(dy.shape(), mx::float32, {dy, in[1], in[2]}, back));
     return found;
   }
 

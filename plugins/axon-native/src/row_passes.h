@@ -112,8 +112,9 @@ inline Number inner_slope(Gate gate, Number x) {
 
 /** exp(-|x|) of vectors, and of single numbers. */
 inline Lanes exp_of_minus_abs(Lanes x) {
-  const Decay e(x < 0.0f ? x : -x);
-  return e.base + e.rest;
+  const Lanes negative = x < 0.0f ? x : -x;
+  const Decay e(negative);
+  return negative < -87.0f ? Lanes{} : e.base + e.rest;  // which some factor may be large enough to see
 }
 inline float exp_of_minus_abs(float x) { return std::exp(-std::abs(x)); }
 

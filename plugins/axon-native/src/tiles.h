@@ -1,7 +1,9 @@
 /** Products of matrices of float32 that fit into the cache. */
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <vector>
 
 namespace axon {
 
@@ -28,5 +30,43 @@ struct RightFactor {
  * A row of y begins `y_row` numbers after the one before it.
  */
 void multiply(LeftFactor a, RightFactor b, size_t rows, size_t depth, size_t columns, float* y, size_t y_row, bool add);
+
+/** Rows of (tokens, width) as the panels of a right factor; numbers beyond its edges are zero. */
+class Panels {
+ public:
+  Panels(size_t tokens, size_t width) : tokens_(padded(tokens)), numbers_(tokens_ * padded(width)) {}
+
+  void set(size_t token, const float* from, size_t width) {
+    float* to = numbers_.data() + token * PANEL;
+    for (size_t column = 0; column < width; column += PANEL, to += tokens_ * PANEL) {
+      std::copy_n(from + column, std::min(PANEL, width - column), to);
+    }
+  }
+  /** From one row on. */
+  RightFactor from(size_t token) const { return {numbers_.data() + token * PANEL, tokens_ * PANEL}; }
+
+ private:
+  size_t tokens_;
+  std::vector<float> numbers_;
+};
+
+/** Rows of (tokens, width) as the panels of a right factor whose columns they are. */
+class TransposedPanels {
+ public:
+  TransposedPanels(size_t tokens, size_t width) : width_(width), numbers_(padded(tokens) * width) {}
+
+  void set(size_t token, const float* from) {
+    float* to = numbers_.data() + token / PANEL * PANEL * width_ + token % PANEL;
+    for (size_t i = 0; i < width_; ++i) {
+      to[i * PANEL] = from[i];
+    }
+  }
+  /** From one column on, a multiple of PANEL. */
+  RightFactor from(size_t token) const { return {numbers_.data() + token * width_, PANEL * width_}; }
+
+ private:
+  size_t width_;
+  std::vector<float> numbers_;
+};
 
 }  // namespace axon
