@@ -2,13 +2,13 @@
 
     python benchmarks/bench_training.py --torch TORCH/bin/python --model llama
 
-All begin with the same weights, a Granite 4 hybrid or a llama that transformers has drawn, and learn from the same batches
-of the Python texts by AdamW: `axon-compose train` without axon-native and, where it is installed, with it,
+All begin with the same weights, a Granite 4 hybrid or a llama that transformers has drawn, and learn from the same
+batches of the Python texts by AdamW: `axon-compose train` without axon-native and, where it is installed, with it,
 `mlx_lm.lora --fine-tune-type full` on our folder, the same on the folder that an older checkout of axon-compose
-(`--before`) writes, and the model of transformers itself. Each has a process of its own and
-makes a step when it is its turn; the first one compiles and does not count. Seconds of the processor, all threads
-together, depend less on other programs of the machine than those of the clock. mlx_lm leaves embedding, head and final
-norm as they are, so its loss is that of another training.
+(`--before`) writes, and the model of transformers itself. Each has a process of its own and makes a step when it is its
+turn; the first one compiles and does not count. Seconds of the processor, all threads together, depend less on other
+programs of the machine than those of the clock. mlx_lm leaves embedding, head and final norm as they are, so its loss
+is that of another training.
 
 With the BLAS of MLX's wheel a step takes minutes: that side makes one, of one sequence. `--checkpoint` computes every
 layer again in the backward pass, to compare memory.
@@ -140,7 +140,9 @@ def sides(given: argparse.Namespace, folder: Path) -> list[Side]:
     """Those that were asked for, ours first; their models are written into a folder."""
     rows = str(written_rows(folder, given.batch, given.length))
     checkpoint, now, old = folder / "checkpoint", folder / "now", folder / "old"
-    subprocess.run([given.torch, WORKER, "checkpoint", str(checkpoint), "--model", given.model], check=True, stdout=sys.stderr)
+    subprocess.run(
+        [given.torch, WORKER, "checkpoint", str(checkpoint), "--model", given.model], check=True, stdout=sys.stderr
+    )
     built(checkpoint, now, ROOT)
 
     def side(name: str, python: str, kind: str, model: Path, environment: dict[str, str], **more: Any) -> Side:

@@ -7,7 +7,8 @@ With the logits :math:`s_v` of a token, :math:`Z = \log \sum_v \exp s_v` and :ma
 
 A vocabulary has tens of thousands of exponentials for each token, forward and backward. If MLX evaluates them one by
 one, they take the CPU a fifth of the training step of a model of 20M parameters and 8,192 tokens; here they are those
-of `axon_compose.model.exponential`, or of `axon-native` where that is installed. On a GPU, and for a few logits, they are MLX's own.
+of `axon_compose.model.exponential`, or of `axon-native` where that is installed. On a GPU, and for a few logits, they
+are MLX's own.
 """
 
 from __future__ import annotations

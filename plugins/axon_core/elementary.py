@@ -169,32 +169,7 @@ def silu(x: mx.array) -> mx.array:
 
 def swiglu(gate: mx.array, x: mx.array) -> mx.array:
     """`silu(gate) * x` of one shape."""
-    return cast("mx.array", _swiglu_of_many(gate, x)[0]) if _worth(gate) and x.dtype == gate.dtype else _swiglu(gate, x)
-
-
-@mx.custom_function
-def _swiglu_of_many(gate: mx.array, x: mx.array) -> tuple[mx.array, mx.array]:
-    """The product, and the sigmoid for the backward pass."""
-    share = sigmoid(gate)
-    return _times(gate, share, x), share
-
-
-@_swiglu_of_many.vjp
-def _swiglu_vjp(
-    primals: tuple[mx.array, mx.array], cotangents: tuple[mx.array, ...], outputs: tuple[mx.array, ...]
-) -> tuple[mx.array, mx.array]:
-    return _swiglu_slopes(*primals, outputs[1], cotangents[0])
-
-
-@mx.compile
-def _times(gate: mx.array, share: mx.array, x: mx.array) -> mx.array:
-    return gate * share * x
-
-
-@mx.compile
-def _swiglu_slopes(gate: mx.array, x: mx.array, share: mx.array, dy: mx.array) -> tuple[mx.array, mx.array]:
-    active = gate * share
-    return dy * x * (share + active * (1 - share)), dy * active
+    return silu(gate) * x if _worth(gate) else _swiglu(gate, x)
 
 
 @mx.compile

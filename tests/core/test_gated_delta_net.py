@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from recurrent_checks import pieces
 
 from axon_compose.registry import Dims
-from axon_core import elementary
 from axon_core.gated_delta_net import GatedDeltaNet
 from axon_core.specs.gated_delta_net import SPECS, GatedDeltaNetOptions
 

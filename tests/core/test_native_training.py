@@ -132,8 +132,12 @@ def pure_attention() -> Any:
 
 
 @pytest.mark.parametrize("more", [{"softcap": 5.0}, {"sinks": mx.zeros(2)}, {"slopes": mx.ones(2)}])
-def test_attention_with_more_in_its_scores_is_left_to_mlx(more: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("axon_core.scores.native_causal_attention", lambda *_: pytest.fail("it knows of no such scores"))
+def test_attention_with_more_in_its_scores_is_left_to_mlx(
+    more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "axon_core.scores.native_causal_attention", lambda *_: pytest.fail("it knows of no such scores")
+    )
     q = drawn(1, 2, 40, 8)
     causal_attention(q, q, q, None, scale=1.0, **more)
     causal_attention(q, q, q, mx.ones((40, 40), mx.bool_), scale=1.0)

@@ -106,7 +106,7 @@ def native_attention(
 def native_causal_attention(
     queries: mx.array, keys: Any, values: Any, scale: float, window: int | None
 ) -> mx.array | None:
-    """The attention of L tokens (B, H, L, D) to the S keys (B, G, S, D), the last L of them their own, and their values.
+    """The attention of L tokens (B, H, L, D) to all S keys (B, G, S, D), the last L of them their own, and values.
 
     A token sees itself and what is before it, `window` tokens in all.
 
