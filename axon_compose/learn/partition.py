@@ -18,8 +18,8 @@ from typing import Any, Final, cast
 
 import mlx.core as mx
 
-from axon_compose.machine.native import kernels
 from axon_compose.model.exponential import exp_up_to, is_worth_it
+from axon_compose.model.native import kernels
 
 __all__ = ["by_blocks", "likelihood", "log_partition", "shares"]
 

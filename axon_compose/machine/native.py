@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from functools import cache
-from types import ModuleType
 from typing import NamedTuple
 
 from axon_compose.machine.distributions import installed
 
-__all__ = ["NEEDED", "SWITCH", "Native", "kernels", "native"]
+__all__ = ["NEEDED", "SWITCH", "Native", "native"]
 
 #: The environment variable that leaves it alone where it is 0.
 SWITCH = "AXON_NATIVE"
@@ -38,16 +36,3 @@ def native() -> Native | None:
         return None
     version, requirement = found.field("Version"), f"mlx=={mlx.field('Version').partition('+')[0]}"
     return Native(version, version == NEEDED and requirement in found.fields("Requires-Dist"))
-
-
-@cache
-def kernels() -> ModuleType | None:
-    """The module with the kernels, where it is installed, fits and is not switched off; asked once."""
-    found = native()
-    if found is None or not found.fits:  # `axon-compose doctor` says why
-        return None
-    try:
-        import axon_native
-    except ImportError:
-        return None
-    return axon_native  # type: ignore[no-any-return, unused-ignore]

@@ -7,7 +7,7 @@ from typing import Final
 
 import mlx.core as mx
 
-from axon_compose.machine import native as machine
+from axon_compose.model.native import kernels
 from axon_core.cpu import fast
 
 __all__ = ["TYPES", "native"]
@@ -26,4 +26,4 @@ def native() -> ModuleType | None:
 
 
 def _installed() -> ModuleType | None:
-    return machine.kernels()
+    return kernels()
