@@ -115,6 +115,11 @@ def _worth(x: mx.array) -> bool:
     return is_worth_it(x) and fast()
 
 
+def _in_order(x: mx.array) -> mx.array:
+    """The same, copied if it is a view such as half of a projection: there kernels take five times as long."""
+    return x.flatten().reshape(x.shape)
+
+
 def _or_plain(plain: Function, slope: Callable[[mx.array, mx.array], mx.array]) -> Callable[[Function], Function]:
     """Make a form for many float32 numbers on the CPU a function that takes MLX's own form for all others.
 
@@ -136,7 +141,7 @@ def _or_plain(plain: Function, slope: Callable[[mx.array, mx.array], mx.array]) 
 
         @wraps(quick)
         def function(x: mx.array) -> mx.array:
-            return cast("mx.array", shaped(x)) if _worth(x) else plain(x)
+            return cast("mx.array", shaped(_in_order(x))) if _worth(x) else plain(x)
 
         return function
 

@@ -10,6 +10,7 @@ import mlx.nn as nn
 from axon_compose.machine.blas import is_reference_blas
 from axon_core.alike import Alike, not_offered
 from axon_core.cpu import fast
+from axon_core.few_rows import few_rows_product
 from axon_core.float32_products import Packing, half_product, is_half, quantized_product
 from axon_core.kernels import Stored, is_native, native_product
 
@@ -107,6 +108,8 @@ class Linear(nn.Linear, metaclass=Alike):
             y = few
         elif self.training and x.size >= _ROWS * x.shape[-1]:
             y = product(x, weight)
+        elif (pieced := few_rows_product(x, weight)) is not None:
+            y = pieced
         elif "bias" in self:
             return mx.addmm(self["bias"], x, weight.T)
         else:
@@ -173,6 +176,8 @@ class Embedding(nn.Embedding):
             return half_product(x, weight)
         if (few := _of_few(x, weight)) is not None:
             return few
+        if (pieced := few_rows_product(x, weight)) is not None:
+            return pieced
         return product(x, weight) if self.training else super().as_linear(x)
 
     def to_quantized(
