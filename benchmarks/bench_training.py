@@ -1,13 +1,14 @@
-"""Steps of training of a hybrid of 20M parameters, in turns: ours, mlx_lm's, and those of transformers in torch.
+"""Steps of training of a model of 20M parameters, in turns: ours, mlx_lm's, and those of transformers in torch.
 
-    python benchmarks/bench_training.py --torch TORCH/bin/python --before CHECKOUT
+    python benchmarks/bench_training.py --torch TORCH/bin/python --model llama
 
-All begin with the same weights, a Granite 4 hybrid that transformers has drawn, and learn from the same batches of the
-Python texts by AdamW: `axon-compose train`, `mlx_lm.lora --fine-tune-type full` on our folder, the same on the folder
-that an older checkout of axon-compose writes, and the model of transformers itself. Each has a process of its own and
-makes a step when it is its turn; the first one compiles and does not count. Seconds of the processor, all threads
-together, depend less on other programs of the machine than those of the clock. mlx_lm leaves embedding, head and final
-norm as they are, so its loss is that of another training.
+All begin with the same weights, a Granite 4 hybrid or a llama that transformers has drawn, and learn from the same
+batches of the Python texts by AdamW: `axon-compose train` without axon-native and, where it is installed, with it,
+`mlx_lm.lora --fine-tune-type full` on our folder, the same on the folder that an older checkout of axon-compose
+(`--before`) writes, and the model of transformers itself. Each has a process of its own and makes a step when it is its
+turn; the first one compiles and does not count. Seconds of the processor, all threads together, depend less on other
+programs of the machine than those of the clock. mlx_lm leaves embedding, head and final norm as they are, so its loss
+is that of another training.
 
 With the BLAS of MLX's wheel a step takes minutes: that side makes one, of one sequence. `--checkpoint` computes every
 layer again in the backward pass, to compare memory.
@@ -32,6 +33,7 @@ import numpy as np
 from axon_compose import load
 from axon_compose.analysis.cost import cost
 from axon_compose.learn.data import Sources, TextBatches, prepare
+from axon_compose.machine.native import SWITCH, native
 
 WORKER: Final = str(Path(__file__).resolve().with_name("training_sides.py"))
 ROOT: Final = Path(WORKER).parents[1]
@@ -115,7 +117,8 @@ def built(checkpoint: Path, out: Path, checkout: Path) -> None:
 
 def of(checkout: Path) -> dict[str, str]:
     """The environment in which a checkout is imported."""
-    return {"PYTHONPATH": f"{checkout}{os.pathsep}{checkout / 'plugins'}"}
+    before = os.environ.get("PYTHONPATH", "")
+    return {"PYTHONPATH": os.pathsep.join([str(checkout), str(checkout / "plugins"), *[before] * bool(before)])}
 
 
 def table(sides: list[Side], length: int) -> None:
@@ -137,18 +140,22 @@ def sides(given: argparse.Namespace, folder: Path) -> list[Side]:
     """Those that were asked for, ours first; their models are written into a folder."""
     rows = str(written_rows(folder, given.batch, given.length))
     checkpoint, now, old = folder / "checkpoint", folder / "now", folder / "old"
-    subprocess.run([given.torch, WORKER, "checkpoint", str(checkpoint)], check=True, stdout=sys.stderr)
+    subprocess.run(
+        [given.torch, WORKER, "checkpoint", str(checkpoint), "--model", given.model], check=True, stdout=sys.stderr
+    )
     built(checkpoint, now, ROOT)
 
     def side(name: str, python: str, kind: str, model: Path, environment: dict[str, str], **more: Any) -> Side:
         command = [python, WORKER, kind, str(model), rows, *["--checkpoint"] * given.checkpoint]
         return Side(name, command, environment, **{"sequences": given.batch} | more)
 
-    found = [
-        side("axon-compose", sys.executable, "axon", now, of(ROOT)),
-        side("mlx_lm, our folder", sys.executable, "mlx_lm", now, of(ROOT)),
-        side("transformers in torch", given.torch, "torch", checkpoint, {}),
-    ]
+    alone = {SWITCH: "0"}
+    found = [side("axon-compose", sys.executable, "axon", now, of(ROOT) | alone)]
+    if native() is not None:
+        found.append(side("axon-compose with axon-native", sys.executable, "axon", now, of(ROOT)))
+    if not given.without_mlx_lm:
+        found.append(side("mlx_lm, our folder", sys.executable, "mlx_lm", now, of(ROOT) | alone))
+    found.append(side("transformers in torch", given.torch, "torch", checkpoint, {}))
     if given.before:
         built(checkpoint, old, given.before)
         before = of(given.before)
@@ -164,6 +171,8 @@ def sides(given: argparse.Namespace, folder: Path) -> list[Side]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch", required=True, help="python of an environment with torch and transformers")
+    parser.add_argument("--model", choices=["hybrid", "llama"], default="hybrid", help="(default: hybrid)")
+    parser.add_argument("--without-mlx-lm", action="store_true", help="leave out the training loop of mlx_lm")
     parser.add_argument("--before", type=Path, help="an older checkout of axon-compose")
     parser.add_argument("--wheel", action="store_true", help="also run that with the BLAS of MLX's wheel")
     parser.add_argument("--checkpoint", action="store_true", help="compute each layer again in the backward pass")

@@ -138,9 +138,8 @@ def torch(given: argparse.Namespace, rows: Any, clock: Clock) -> None:
         clock.say(float(loss.detach()))
 
 
-def checkpoint(folder: Path) -> None:
-    """Write a hybrid of 20M parameters as transformers does: Granite 4, six Mamba-2 layers and two of attention."""
-    import torch
+def hybrid() -> Any:
+    """Granite 4, six Mamba-2 layers and two of attention: 19.4M parameters."""
     from transformers import GraniteMoeHybridConfig, GraniteMoeHybridForCausalLM
 
     config = GraniteMoeHybridConfig(
@@ -150,8 +149,29 @@ def checkpoint(folder: Path) -> None:
         position_embedding_type="rope", num_local_experts=0, num_experts_per_tok=0, mamba_n_heads=12, mamba_d_head=64,
         mamba_d_state=64, mamba_n_groups=1, mamba_chunk_size=64, tie_word_embeddings=True, max_position_embeddings=2048,
     )  # fmt: skip
+    return GraniteMoeHybridForCausalLM(config)
+
+
+def llama() -> Any:
+    """Ten layers of the same sizes: 20.8M parameters."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=8192, hidden_size=384, intermediate_size=1024, num_hidden_layers=10, num_attention_heads=6,
+        num_key_value_heads=6, tie_word_embeddings=True, max_position_embeddings=2048,
+    )  # fmt: skip
+    return LlamaForCausalLM(config)
+
+
+MODELS: Final[dict[str, Callable[[], Any]]] = {"hybrid": hybrid, "llama": llama}
+
+
+def checkpoint(folder: Path, name: str) -> None:
+    """Write a model of 20M parameters, of `MODELS`, as transformers draws it."""
+    import torch
+
     torch.manual_seed(0)
-    GraniteMoeHybridForCausalLM(config).save_pretrained(folder)
+    MODELS[name]().save_pretrained(folder)
 
 
 SIDES: Final[dict[str, Callable[[argparse.Namespace, Any, Clock], None]]] = {
@@ -166,12 +186,13 @@ def main() -> None:
     parser.add_argument("side", choices=[*SIDES, "checkpoint"])
     parser.add_argument("folder", type=Path, help="the model")
     parser.add_argument("rows", nargs="?", type=Path, help="token ids of (steps, batch, length + 1)")
+    parser.add_argument("--model", choices=MODELS, default="hybrid", help="of a checkpoint (default: hybrid)")
     parser.add_argument("--sequences", type=int, help="of a step (default: all)")
     parser.add_argument("--rate", type=float, default=1e-3, help="of learning (default: 1e-3)")
     parser.add_argument("--checkpoint", action="store_true", help="compute each layer again in the backward pass")
     given = parser.parse_args()
     if given.side == "checkpoint":
-        checkpoint(given.folder)
+        checkpoint(given.folder, given.model)
     else:
         SIDES[given.side](given, np.load(given.rows)[:, : given.sequences], Clock())
 

@@ -7,7 +7,8 @@ With the logits :math:`s_v` of a token, :math:`Z = \log \sum_v \exp s_v` and :ma
 
 A vocabulary has tens of thousands of exponentials for each token, forward and backward. If MLX evaluates them one by
 one, they take the CPU a fifth of the training step of a model of 20M parameters and 8,192 tokens; here they are those
-of `axon_compose.model.exponential`. On a GPU, and for a few logits, they are MLX's own.
+of `axon_compose.model.exponential`, or of `axon-native` where that is installed. On a GPU, and for a few logits, they
+are MLX's own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, Final, cast
 import mlx.core as mx
 
 from axon_compose.model.exponential import exp_up_to, is_worth_it
+from axon_compose.model.native import kernels
 
 __all__ = ["by_blocks", "likelihood", "log_partition", "shares"]
 
@@ -86,6 +88,10 @@ def likelihood(logits: mx.array, wanted: mx.array) -> tuple[mx.array, mx.array]:
     Returns:
         Two arrays (...), in nats.
     """
+    module = kernels() if is_worth_it(logits) else None
+    if module is not None:
+        found = module.likelihood(logits, wanted.astype(mx.int32))
+        return found[0], found[1]
     at = wanted[..., None]
 
     @mx.custom_function
@@ -100,5 +106,5 @@ def likelihood(logits: mx.array, wanted: mx.array) -> tuple[mx.array, mx.array]:
         right = mx.take_along_axis(shares, at, axis=-1) - towards_nll[..., None]
         return mx.put_along_axis(shares, at, right, axis=-1)
 
-    found: Any = forward(logits)
-    return found[0], found[1]
+    both: Any = forward(logits)
+    return both[0], both[1]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import re
 import sys
 from functools import cache
@@ -21,12 +22,14 @@ from math import ceil
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["MISSING", "SWITCHED_OFF", "Blas", "is_reference_blas", "use_fast_blas"]
+__all__ = ["MISSING", "SWITCHED_OFF", "Blas", "copies_for_few_rows", "is_reference_blas", "use_fast_blas"]
 
 _FUNCTION: Final = "cblas_sgemm"
 _VARIABLE: Final = "AXON_BLAS"
 #: The names of scipy-openblas32 begin with this, so that they are nobody else's.
 _PREFIX: Final = "scipy_"
+#: Threads up to which a product of a few rows is faster in pieces that OpenBLAS does not copy.
+_FEW_THREADS: Final = 3
 #: Reasons why it is the reference BLAS.
 MISSING: Final = "`scipy-openblas32` is not installed"
 SWITCHED_OFF: Final = f"{_VARIABLE}=wheel"
@@ -70,6 +73,16 @@ def is_reference_blas() -> bool:
     """Whether it is the wheel's slow reference BLAS, which runs x @ W.T at half the speed of x @ W."""
     library = use_fast_blas().library
     return library is not None and _is_reference(library)
+
+
+@cache
+def copies_for_few_rows() -> bool:
+    """Whether it is OpenBLAS on x86, with so few threads that its copies of a matrix cost more than a few rows."""
+    library, threads, _ = use_fast_blas()
+    if library is None or "openblas" not in library.name or platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    asked = os.environ.get("OPENBLAS_NUM_THREADS", "")
+    return (threads or (int(asked) if asked.isdecimal() else os.cpu_count() or 1)) <= _FEW_THREADS
 
 
 @cache  # asked for in every product

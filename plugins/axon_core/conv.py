@@ -7,6 +7,8 @@ from math import sqrt
 import mlx.core as mx
 import mlx.nn as nn
 
+from axon_core.kernels import native_convolution
+
 __all__ = ["causal_conv", "draw_taps", "last_inputs"]
 
 
@@ -44,16 +46,21 @@ def causal_conv(
     if state is None:
         state = mx.zeros((batch, before, channels), dtype=x.dtype)
     window = mx.concatenate([state.astype(x.dtype), x], axis=1)
+    bias = conv.bias if "bias" in conv else None
+    if length > 1 and (y := native_convolution(x, state, weight, bias, dilation)) is not None:
+        return y, last_inputs(window, mask, before)
 
     if length == 1:
         y = (window[:, ::dilation] * weight.T).sum(axis=1, keepdims=True)
     else:
-        # A sum of shifted products is several times faster than a grouped convolution on the CPU.
-        y = window[:, :length] * weight[:, 0]
+        # A sum of shifted products is several times faster than a grouped convolution on the CPU, and by taps whose
+        # channels lie side by side twice as fast again.
+        by_tap = weight.T.flatten().reshape(taps, channels)
+        y = window[:, :length] * by_tap[0]
         for k in range(1, taps):
-            y = y + window[:, k * dilation : k * dilation + length] * weight[:, k]
-    if "bias" in conv:
-        y = y + conv.bias
+            y = y + window[:, k * dilation : k * dilation + length] * by_tap[k]
+    if bias is not None:
+        y = y + bias
     return y, last_inputs(window, mask, before)
 
 

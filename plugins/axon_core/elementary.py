@@ -38,6 +38,7 @@ import mlx.nn as nn
 
 from axon_compose.model.exponential import exp_of_minus_abs, is_worth_it
 from axon_core.cpu import fast
+from axon_core.kernels import native_activated
 
 __all__ = ["exp", "gelu", "gelu_tanh", "normal_share", "relu2", "sigmoid", "silu", "softplus", "swiglu", "tanh"]
 
@@ -114,6 +115,11 @@ def _worth(x: mx.array) -> bool:
     return is_worth_it(x) and fast()
 
 
+def _in_order(x: mx.array) -> mx.array:
+    """The same, copied if it is a view such as half of a projection: there kernels take five times as long."""
+    return x.flatten().reshape(x.shape)
+
+
 def _or_plain(plain: Function, slope: Callable[[mx.array, mx.array], mx.array]) -> Callable[[Function], Function]:
     """Make a form for many float32 numbers on the CPU a function that takes MLX's own form for all others.
 
@@ -135,7 +141,7 @@ def _or_plain(plain: Function, slope: Callable[[mx.array, mx.array], mx.array]) 
 
         @wraps(quick)
         def function(x: mx.array) -> mx.array:
-            return cast("mx.array", shaped(x)) if _worth(x) else plain(x)
+            return cast("mx.array", shaped(_in_order(x))) if _worth(x) else plain(x)
 
         return function
 
@@ -160,8 +166,10 @@ def sigmoid(x: mx.array) -> mx.array:
 
 def silu(x: mx.array) -> mx.array:
     """`x * sigmoid(x)` of any shape."""
+    if not _worth(x):
+        return nn.silu(x)
     # In two steps, for the backward pass has use for the sigmoid.
-    return x * sigmoid(x) if _worth(x) else nn.silu(x)
+    return x * sigmoid(x) if (y := native_activated("silu", x)) is None else y
 
 
 def swiglu(gate: mx.array, x: mx.array) -> mx.array:

@@ -10,6 +10,7 @@ import mlx.nn as nn
 from axon_compose.machine.blas import is_reference_blas
 from axon_core.alike import Alike, not_offered
 from axon_core.cpu import fast
+from axon_core.few_rows import few_rows_product
 from axon_core.float32_products import Packing, half_product, is_half, quantized_product
 from axon_core.kernels import Stored, is_native, native_product
 
@@ -22,7 +23,10 @@ _FEW: Final = 8
 
 
 def product(x: mx.array, weight: mx.array) -> mx.array:
-    """Multiply by the transpose of a matrix, `x @ weight.T`.
+    """Multiply by the transpose of a matrix, `x @ weight.T`, as training does it.
+
+    MLX's gradient of the matrix is the transpose of an array: whatever reads it afterwards, as sums and optimisers do,
+    takes twice the time. Here it lies as the matrix does.
 
     The reference BLAS, which the wheel for Linux brings, takes sums of products along rows at half the speed of sums of
     multiples of rows. There the product is written as `(weight @ x.T).T`, and its gradients likewise, with the small
@@ -36,9 +40,11 @@ def product(x: mx.array, weight: mx.array) -> mx.array:
     Returns:
         (..., N).
     """
-    if x.size < _ROWS * x.shape[-1] or not _slow(x, weight):
+    if x.size < _ROWS * x.shape[-1] or x.dtype != weight.dtype or not fast():
         return x @ weight.T
-    return cast("mx.array", _transposed_product(x.reshape(-1, x.shape[-1]), weight)).reshape(*x.shape[:-1], -1)
+    rows = x.reshape(-1, x.shape[-1])
+    y = _transposed_product(rows, weight) if _slow(x, weight) else _product(rows, weight)
+    return cast("mx.array", y).reshape(*x.shape[:-1], -1)
 
 
 def transposed_factor(matrices: mx.array) -> mx.array:
@@ -61,6 +67,17 @@ def _slow(a: mx.array, b: mx.array) -> bool:
 def _copied(x: mx.array) -> mx.array:
     """The same in the order of its rows; `mx.contiguous` is a primitive that `mx.export_function` does not know."""
     return x.flatten().reshape(x.shape)
+
+
+@mx.custom_function
+def _product(x: mx.array, weight: mx.array) -> mx.array:
+    return x @ weight.T
+
+
+@_product.vjp
+def _product_vjp(primals: tuple[mx.array, mx.array], cotangent: mx.array, _: Any) -> tuple[mx.array, mx.array]:
+    x, weight = primals
+    return cotangent @ weight, cotangent.T @ x
 
 
 @mx.custom_function
@@ -91,6 +108,8 @@ class Linear(nn.Linear, metaclass=Alike):
             y = few
         elif self.training and x.size >= _ROWS * x.shape[-1]:
             y = product(x, weight)
+        elif (pieced := few_rows_product(x, weight)) is not None:
+            y = pieced
         elif "bias" in self:
             return mx.addmm(self["bias"], x, weight.T)
         else:
@@ -157,6 +176,8 @@ class Embedding(nn.Embedding):
             return half_product(x, weight)
         if (few := _of_few(x, weight)) is not None:
             return few
+        if (pieced := few_rows_product(x, weight)) is not None:
+            return pieced
         return product(x, weight) if self.training else super().as_linear(x)
 
     def to_quantized(

@@ -8,6 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims, Shard
+from axon_core.activations import gated
 from axon_core.conv import causal_conv, draw_taps
 from axon_core.elementary import silu, softplus
 from axon_core.linear import Linear
@@ -105,7 +106,7 @@ class Mamba2(nn.Module):
 
     def _gated(self, y: mx.array, z: mx.array) -> mx.array:
         if "norm" not in self:
-            return y * silu(z)
+            return gated("silu", z, y)
         return self["norm"](y.astype(mx.float32), z.astype(mx.float32)).astype(y.dtype)
 
     def _steps(self, dt: mx.array) -> mx.array:

@@ -8,6 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims, Shard
+from axon_core.activations import gated
 from axon_core.conv import causal_conv, draw_taps
 from axon_core.elementary import silu, softplus
 from axon_core.linear import Linear
@@ -90,7 +91,7 @@ class MultiheadMamba(nn.Module):
             state,
             mask,
         )
-        return self.out_proj((y * silu(z)).flatten(2)), write_states(cache, [conv_state, state], length)
+        return self.out_proj(gated("silu", z, y).flatten(2)), write_states(cache, [conv_state, state], length)
 
     def _projected(self, u: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Steps (B, L, H) in float32, and B and C, (B, L, 1, N) each: all heads are one group."""

@@ -8,7 +8,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims, Shard
-from axon_core.elementary import sigmoid, silu
+from axon_core.activations import gated
+from axon_core.elementary import sigmoid
 from axon_core.kernels import StoredNorm, native_norm
 from axon_core.norms_of_few import layer_norm, rms_norm
 from axon_core.sharded import spread_group_norm, spread_norm
@@ -106,15 +107,18 @@ class GatedRMSNorm(nn.Module):
     ) -> None:
         super().__init__()
         self.eps, self.before_gate = eps, before_gate
-        self.activate = {"silu": silu, "sigmoid": sigmoid}[activation]
+        self.activation = activation
         self.num_groups, self._spread = _on_one_device(num_groups, shard)
         self.weight = mx.ones((dims,))
 
     def __call__(self, x: mx.array, gate: mx.array) -> mx.array:
         """Gate and normalise `x` (..., dims) with `gate` (..., dims)."""
         if self.before_gate:
-            return _grouped(self, x, self["weight"]) * self.activate(gate)
-        return _grouped(self, x * self.activate(gate), self["weight"])
+            return self._gated(_grouped(self, x, self["weight"]), gate)
+        return _grouped(self, self._gated(x, gate), self["weight"])
+
+    def _gated(self, x: mx.array, gate: mx.array) -> mx.array:
+        return gated("silu", gate, x) if self.activation == "silu" else x * sigmoid(gate)
 
 
 def unit_length(x: mx.array, eps: float) -> mx.array:

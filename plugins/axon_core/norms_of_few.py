@@ -32,10 +32,10 @@ def rms_norm(x: mx.array, weight: mx.array | None, eps: float) -> mx.array:
     Returns:
         (..., D), in the common type.
     """
-    if x.size < _FEW and weight is not None:
+    if weight is not None:
         if (y := native_norm(x, weight, eps)) is not None:
             return y
-        if _is_float32(x, weight):
+        if x.size < _FEW and _is_float32(x, weight):
             return _divided(x, mx.square(x).sum(axis=-1, keepdims=True), _scalars(x.shape[-1], eps), weight)
     return mx.fast.rms_norm(x, weight, eps)
 

@@ -23,7 +23,7 @@ import mlx.core as mx
 
 from axon_core.cpu import fast
 from axon_core.elementary import exp, tanh
-from axon_core.kernels import native_attention
+from axon_core.kernels import native_attention, native_causal_attention
 from axon_core.linear import transposed_factor
 from axon_core.packed_caches import Packing, group_and_bits, packed_product, sums_in_half, widened
 from axon_core.relative import Relative, relative_scores
@@ -73,6 +73,10 @@ def causal_attention(
     cut = queries.shape[2] > BLOCK and _written_out(queries, keys, softcap, sinks, by_distance)
     if isinstance(mask, mx.array):
         return blockwise_attention(queries, keys, values, scores, mask) if cut else scores(queries, keys, values, mask)
+    if softcap is None and sinks is None and left_padding is None and not by_distance:
+        y = native_causal_attention(queries, keys, values, scale, window)
+        if y is not None:
+            return y
     within = window is None or (keys if isinstance(keys, mx.array) else keys[0]).shape[2] <= window
     if cut or not within or left_padding is not None:
         return banded_attention(queries, keys, values, scores, window, left_padding)

@@ -10,6 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from axon_compose.registry import Dims, Shard
+from axon_core.activations import gated
 from axon_core.conv import causal_conv, draw_taps
 from axon_core.elementary import silu, softplus
 from axon_core.few_tokens import inherits, selective_of_one, stored
@@ -130,7 +131,7 @@ class AxonSSM(nn.Module):
         x = silu(u).astype(x.dtype)
         dt, B, C = self._project(x)
         y, state = selective_scan(x, dt, -mx.exp(self["A_log"].astype(mx.float32)), B, C, self["D"], state, mask)
-        return self["out_proj"](y * silu(z)), write_states(cache, [conv_state, state], x.shape[1])
+        return self["out_proj"](gated("silu", z, y)), write_states(cache, [conv_state, state], x.shape[1])
 
     def residual(
         self, norm: nn.Module | None, x: mx.array, mask: mx.array | None = None, cache: Any = None

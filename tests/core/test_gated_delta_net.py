@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from recurrent_checks import pieces
 
 from axon_compose.registry import Dims
-from axon_core import elementary
 from axon_core.gated_delta_net import GatedDeltaNet
 from axon_core.specs.gated_delta_net import SPECS, GatedDeltaNetOptions
 
@@ -68,7 +67,7 @@ def reference(layer, x, parameters=None):
         state = state + error[..., None] * k[:, t, :, None, :]
         o[:, t] = np.einsum("bhvk,bhk->bhv", state, q[:, t])
     z = (x @ p["in_proj_z.weight"].T).reshape(o.shape)
-    gate = sigmoid(z) if layer.norm.activate is elementary.sigmoid else z * sigmoid(z)
+    gate = sigmoid(z) if layer.norm.activation == "sigmoid" else z * sigmoid(z)
     o = o / np.sqrt((o**2).mean(-1, keepdims=True) + layer.norm.eps) * p["norm.weight"] * gate
     return o.reshape(batch, length, -1) @ p["out_proj.weight"].T, padded[:, length:], state
 

@@ -36,6 +36,21 @@ def test_values_and_gradients(blas, shape):
     np.testing.assert_allclose(np.array(dw), G.reshape(-1, 3).T @ X.reshape(-1, 5), atol=1e-5)
 
 
+def test_the_gradient_of_a_matrix_lies_as_the_matrix_does(blas):
+    """A transposed one makes every sum and every step of an optimiser twice as long."""
+    x, weight = normal(2, 9, 5), normal(3, 5, seed=1)
+    gradient = mx.grad(lambda w: product(x, w).sum())(weight)
+    mx.eval(gradient)
+    assert np.array(gradient, copy=False).flags.c_contiguous
+
+
+def test_other_types_have_gradients_of_theirs(blas):
+    for types in ((mx.bfloat16, mx.float32), (mx.float32, mx.bfloat16), (mx.bfloat16, mx.bfloat16)):
+        x, weight = normal(9, 5).astype(types[0]), normal(3, 5, seed=1).astype(types[1])
+        gradients = mx.grad(lambda x, w: product(x, w).sum(), argnums=(0, 1))(x, weight)
+        assert tuple(each.dtype for each in gradients) == types
+
+
 def test_the_form_follows_the_library(monkeypatch):
     """Both forms give the same number, so only the graph tells which one was taken."""
     taken = []

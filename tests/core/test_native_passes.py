@@ -13,7 +13,9 @@ from axon_core.attention import Attention
 from axon_core.cpu import reference_implementations
 from axon_core.kernels import (
     _passes,
+    native_activated,
     native_attention,
+    native_convolution,
     native_gated,
     native_layer_norm,
     native_norm,
@@ -156,6 +158,11 @@ CALLS: dict[str, tuple[Any, tuple[mx.array, ...]]] = {
         lambda x, c, s: native_rotation(x, c, s, 2, traditional=True),
         (drawn(2, 3, 5), drawn(3, 5, seed=1), drawn(3, 5, seed=2)),
     ),
+    "convolution": (
+        lambda x, s, w, b: native_convolution(x, s, w, b, 1),
+        (drawn(2, 7, 3), drawn(2, 2, 3, seed=1), drawn(3, 3, seed=2), drawn(3, seed=3)),
+    ),
+    "activation": (lambda x: native_activated("silu", x), (drawn(2, 5),)),
     "attention": (
         lambda *each: native_attention(*each[:3], 0.3, *each[3:]),
         (drawn(2, 4, 1, 5), drawn(2, 2, 7, 5, seed=1), drawn(2, 2, 7, 3, seed=2), drawn(4, seed=3)),
@@ -172,7 +179,7 @@ def test_derivatives(name: str) -> None:
     def goal(*each: mx.array) -> mx.array:
         return (call(*each) * weights).sum()
 
-    gradients = mx.grad(goal, tuple(range(len(arguments))))(*arguments)
+    _, gradients = mx.vjp(goal, list(arguments), [mx.array(1.0)])
     for i, (argument, gradient) in enumerate(zip(arguments, gradients, strict=True)):
         direction, step = drawn(*argument.shape, seed=7 + i), 3e-3
 
@@ -217,7 +224,10 @@ def test_steps_of_attention_are_those_of_the_reference(dtype: mx.Dtype, traditio
 
 
 def test_many_numbers_other_types_and_prompts_are_left_to_mlx() -> None:
-    assert native_norm(mx.zeros((1, 2 * _passes._FEW)), mx.ones(2 * _passes._FEW), 1e-5) is None
+    many = mx.zeros((1, 2 * _passes._FEW))
+    assert native_layer_norm(many, mx.ones(2 * _passes._FEW), None, 1e-5) is None
+    assert native_norm(many.astype(mx.bfloat16), mx.ones(2 * _passes._FEW), 1e-5) is None
+    assert native_gated("silu", many.astype(mx.bfloat16), many.astype(mx.bfloat16)) is None
     assert native_norm(mx.zeros((1, 4), mx.int32), mx.ones(4), 1e-5) is None
     q, k = mx.zeros((1, 1, 2, 4)), mx.zeros((1, 1, 2, 4))
     assert native_attention(q, k, k, 1.0, None) is None

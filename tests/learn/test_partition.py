@@ -8,8 +8,17 @@ from axon_compose.learn import partition
 from axon_compose.learn.divergence import compared, divergence
 from axon_compose.learn.partition import likelihood, log_partition
 
+pytestmark = pytest.mark.xdist_group("native")
+
 #: A few logits, which MLX's own functions take; some blocks of rows, the last one smaller; rows longer than a block.
 SHAPES = [(3, 7), (2, 25, 11_000), (2, partition._BLOCK + 3)]
+
+
+@pytest.fixture(autouse=True, params=["MLX", "axon-native"])
+def kernels(request, monkeypatch) -> None:
+    """Without axon-native and with it, whatever is installed."""
+    found = request.getfixturevalue("module") if request.param == "axon-native" else None
+    monkeypatch.setattr(partition, "kernels", lambda: found)
 
 
 @pytest.fixture(params=SHAPES, ids=str)

@@ -178,6 +178,35 @@ def test_a_fast_library_is_never_touched(anew: None, monkeypatch: pytest.MonkeyP
     blas.use_fast_blas()
 
 
+@pytest.mark.parametrize(
+    ("library", "machine", "threads", "copies"),
+    [
+        ("/usr/lib/x86_64-linux-gnu/libopenblas.so.0", "x86_64", "2", True),
+        ("/usr/lib/x86_64-linux-gnu/libopenblas.so.0", "x86_64", "8", False),
+        ("/usr/lib/aarch64-linux-gnu/libopenblas.so.0", "aarch64", "2", False),
+        ("/opt/intel/libmkl_rt.so.2", "x86_64", "2", False),
+        (None, "x86_64", "2", False),
+    ],
+)
+def test_whose_products_of_few_rows_copy_the_matrix(
+    library: str | None, machine: str, threads: str, copies: bool, anew: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blas, "_bound", lambda: library and Path(library))
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
+    assert blas.copies_for_few_rows.__wrapped__() is copies
+
+
+def test_threads_that_nobody_asked_for(anew: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blas, "_bound", lambda: Path("/usr/lib/libopenblas.so.0"))
+    monkeypatch.setattr("platform.machine", lambda: "AMD64")
+    for asked in ("", "all"):
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", asked)
+        for processors, copies in ((3, True), (4, False)):
+            monkeypatch.setattr(os, "cpu_count", lambda processors=processors: processors)
+            assert blas.copies_for_few_rows.__wrapped__() is copies
+
+
 def test_elsewhere(anew: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert blas.use_fast_blas().library is None

@@ -40,7 +40,12 @@ NB_MODULE(_kernels, m) {
   m.def("rms_norm", &axon::rms_norm, "x"_a, "weight"_a, "eps"_a, "offset"_a = 0.0f);
   m.def("layer_norm", &axon::layer_norm, "x"_a, "weight"_a, "bias"_a, "eps"_a);
   m.def("gated", &axon::gated, "gate"_a, "factor"_a, "activation"_a);
+  m.def("activated", &axon::activated, "x"_a, "activation"_a);
+  m.def("causal_convolution", &axon::causal_convolution, "x"_a, "state"_a, "weight"_a, "bias"_a, "dilation"_a = 1);
+  m.def("likelihood", &axon::likelihood, "logits"_a, "tokens"_a);
   m.def("rotation", &axon::rotation, "x"_a, "cosines"_a, "sines"_a, "pairs"_a, "traditional"_a = false);
+  m.def("causal_attention", &axon::causal_attention, "queries"_a, "keys"_a, "values"_a, "scale"_a,
+        "window"_a = nb::none());
   m.def("attention_of_one", &axon::attention_of_one, "queries"_a, "keys"_a, "values"_a, "scale"_a,
         "sinks"_a = nb::none(), "tokens"_a = 0, "output"_a = nb::none(), "base"_a = nb::none());
   m.def("with_token", &axon::with_token, "kept"_a, "token"_a, "place"_a);

@@ -58,6 +58,13 @@ class Pass : public mx::Primitive {
   }
   Arrays vjp(const Arrays& primals, const Arrays& cotangents, const std::vector<int>& argnums,
              const Arrays&) override {
+    if (definition_->gradient) {
+      Arrays found = chosen(definition_->gradient(primals, cotangents), argnums);
+      for (size_t i = 0; i < found.size(); ++i) {
+        found[i] = mx::astype(found[i], primals[argnums[i]].dtype());
+      }
+      return found;
+    }
     return mx::vjp(of_some(primals, argnums), chosen(primals, argnums), cotangents).second;
   }
   std::pair<Arrays, std::vector<int>> vmap(const Arrays& inputs, const std::vector<int>& axes) override {
@@ -155,6 +162,23 @@ array pass(mx::Shape shape, mx::Dtype dtype, Arrays inputs, PassDefinition defin
     refuse("arrays should be of float32, bfloat16 or float16");
   }
   return pass(std::vector{std::move(shape)}, dtype, std::move(inputs), std::move(definition))[0];
+}
+
+std::function<Arrays(const Arrays&, const Arrays&)> gradient_pass(
+    const char* name, std::function<void(const Arrays&, const Outputs&)> run,
+    std::function<Arrays(const Arrays&)> in_operations) {
+  return [=](const Arrays& primals, const Arrays& cotangents) {
+    const auto again = [in_operations, count = primals.size()](const Arrays& in) {
+      return mx::vjp(in_operations, {in.begin(), in.begin() + count}, {in.begin() + count, in.end()}).second;
+    };
+    Arrays inputs = primals;
+    inputs.insert(inputs.end(), cotangents.begin(), cotangents.end());
+    std::vector<mx::Shape> shapes;
+    for (const auto& primal : primals) {
+      shapes.push_back(primal.shape());
+    }
+    return pass(std::move(shapes), mx::float32, std::move(inputs), {name, run, again});
+  };
 }
 
 }  // namespace axon

@@ -1,6 +1,7 @@
 /** One operation over a few arrays where MLX makes many small ones. */
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <stdexcept>
 #include <string>
@@ -15,11 +16,13 @@ using Arrays = std::vector<mlx::core::array>;
 using Outputs = std::vector<float*>;
 
 /** How a pass is computed, and what it is in operations of MLX, from which its derivatives come; these get arrays of
- * float32 in the place of any others with a point. */
+ * float32 in the place of any others with a point. Where there is a `gradient`, it makes those of all inputs out of
+ * these and the gradients of the outputs. */
 struct PassDefinition {
   const char* name;
   std::function<void(const Arrays& inputs, const Outputs& outputs)> run;
   std::function<Arrays(const Arrays&)> in_operations;
+  std::function<Arrays(const Arrays& inputs, const Arrays& cotangents)> gradient = nullptr;
 };
 
 /** Outputs of these shapes and types, which are computed in float32. */
@@ -31,6 +34,12 @@ Arrays pass(std::vector<mlx::core::Shape> shapes, mlx::core::Dtype dtype, Arrays
 
 /** One output, of arrays of float32, bfloat16 or float16; throws std::invalid_argument for others. */
 mlx::core::array pass(mlx::core::Shape shape, mlx::core::Dtype dtype, Arrays inputs, PassDefinition definition);
+
+/** A `gradient` of a definition that is a pass too: `run` makes the gradients of all inputs, shaped as they are and in
+ * float32, out of the inputs and the gradients of the outputs. Its own derivatives are those of the operations'. */
+std::function<Arrays(const Arrays& inputs, const Arrays& cotangents)> gradient_pass(
+    const char* name, std::function<void(const Arrays& inputs, const Outputs& outputs)> run,
+    std::function<Arrays(const Arrays&)> in_operations);
 
 bool is_float(const mlx::core::array& a);
 
@@ -60,6 +69,18 @@ inline float dot(const float* a, const float* b, size_t width) {
   float rest = 0;
   along(width, [&](size_t i) { sum += load(a + i) * load(b + i); }, [&](size_t i) { rest += a[i] * b[i]; });
   return total(sum) + rest;
+}
+
+/** The largest of some numbers, of which there is one at least. */
+inline float greatest(const float* numbers, size_t count) {
+  Lanes found = Lanes{} + numbers[0];
+  along(
+      count, [&](size_t i) { found = load(numbers + i) > found ? load(numbers + i) : found; },
+      [&](size_t i) { found[0] = std::max(found[0], numbers[i]); });
+  for (int i = 1; i < LANES; ++i) {
+    found[0] = std::max(found[0], found[i]);
+  }
+  return found[0];
 }
 
 }  // namespace axon

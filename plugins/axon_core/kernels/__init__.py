@@ -5,10 +5,10 @@ default device and the sizes fit, or on the CPU with `axon-native` installed, it
 it runs the reference. So a caller has one line for all devices, and `axon_core.cpu.reference_implementations` turns
 kernels off. `axon-native` has gradients too; other derivatives, and all of those on a GPU, are the reference's.
 
-Products with stored matrices (`native_product`), and what a step of one token does between them (`native_norm`,
-`native_layer_norm`, `native_gated`, `native_rotation`, `native_attention`), or all that a layer projects of it
-(`native_mlp`, `native_experts`, `native_heads`, `native_attended`,
-`native_routed`, `native_selective`), have kernels for the CPU alone; on GPUs MLX has its own.
+Products with stored matrices (`native_product`), and what layers do between them (`native_norm`, `native_layer_norm`,
+`native_gated`, `native_activated`, `native_rotation`, `native_convolution`, `native_causal_attention`, and of one token
+`native_attention`), or all that a layer makes of a few tokens (`native_mlp`, `native_experts`, `native_routed`,
+`native_heads`, `native_attended`, `native_selective`), have kernels for the CPU alone; on GPUs MLX has its own.
 
 A kernel for a GPU reads and writes float32. Both languages have one text, the body of a function over flat arrays, in
 which
@@ -43,7 +43,10 @@ from axon_core.kernels._linear import linear_scan
 from axon_core.kernels._passes import (
     GATES,
     is_native_pass,
+    native_activated,
     native_attention,
+    native_causal_attention,
+    native_convolution,
     native_gated,
     native_layer_norm,
     native_norm,
@@ -63,8 +66,11 @@ __all__ = [
     "is_native",
     "is_native_pass",
     "linear_scan",
+    "native_activated",
     "native_attended",
     "native_attention",
+    "native_causal_attention",
+    "native_convolution",
     "native_experts",
     "native_gated",
     "native_heads",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
 from types import ModuleType
 from typing import Final
 
 import mlx.core as mx
 
-from axon_compose.machine import native as machine
+from axon_compose.model.native import kernels
 from axon_core.cpu import fast
 
 __all__ = ["TYPES", "installed", "native"]
@@ -26,14 +25,6 @@ def native() -> ModuleType | None:
     return module if module is not None and fast() else None
 
 
-@cache
 def installed() -> ModuleType | None:
     """The module with the kernels, wherever it is, if it is there and may be used."""
-    found = machine.native()
-    if found is None or not found.fits:  # `axon-compose doctor` says why
-        return None
-    try:
-        import axon_native
-    except ImportError:
-        return None
-    return axon_native  # type: ignore[no-any-return, unused-ignore]
+    return kernels()

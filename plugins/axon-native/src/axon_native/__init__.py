@@ -54,7 +54,10 @@ Passes
     rms_norm(x, weight, eps, offset=0)                   y = x / sqrt(mean(x^2) + eps) * (offset + weight)
     layer_norm(x, weight, bias, eps)                     y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias
     gated(gate, factor, activation)                      y = act(gate) * factor
+    activated(x, activation)                             y = act(x)
     rotation(x, cosines, sines, pairs, traditional)      y_i = x_i c_i + x_j s_i for the partner j of i
+    causal_convolution(x, state, weight, bias, dilation=1)      y_t = sum_k w_k x_{t - (K - 1 - k) dilation} + bias
+    causal_attention(queries, keys, values, scale, window=None)      y_ht = sum_s softmax(scale q_ht K_g)_s v_s, s <= t
     attention_of_one(queries, keys, values, scale, sinks=None, tokens=0, output=None, base=None)
                                                          y_h = sum_t softmax(scale q_h K_g)_t v_t
     with_token(kept, token, place)                       kept with a token in the place of one of its own
@@ -64,9 +67,19 @@ activation is `silu`, `gelu_tanh` or `gelu_quick`; cosines and sines (L, D). Par
 `pairs` numbers, or neighbours if `traditional`; each of those that follow is its own. Queries are (B, H, 1, D), keys
 (B, G, S, D), values (B, G, S, V), where G divides H; a sink (H,) is the score of a further token without a value. With
 `tokens`, the first so many keys count; with `output`, a linear layer as below, the result is what that makes of all
-heads, (B, 1, N), and `base` is added to it. What is kept is (B, G, S, D), a token (B, G, 1, D) of the same type. All
-are float32, bfloat16 or float16, with any strides; it is computed in float32, and the result has the type of the first,
-that of a norm or a gate the common one. Derivatives in every direction are those of MLX operations.
+heads, (B, 1, N), and `base` is added to it. What is kept is (B, G, S, D), a token (B, G, 1, D) of the same type.
+Causal attention has queries (B, H, L, D) of the last L tokens, each of which sees `window` tokens, itself included, or
+all. A convolution has x (B, L, E), the inputs before it (B, (K - 1) dilation, E), a weight (E, K) and a bias (E,) or
+None, and gives float32. All are float32, bfloat16 or float16, with any strides; it is computed in float32, and the
+result has the type of the first, that of a norm or a gate the common one, with an offset float32.
+
+    likelihood(logits, tokens)      nll = z - x_token, and z = log(sum(exp(x)))
+
+The logits x are (..., V) in float32, tokens (...) in int32, and both results (...) in float32.
+
+Gradients are passes too, whose sums are made in an order that the shapes alone decide; attention computes its weights
+again for them, a block of queries at a time. Those of `layer_norm` and `attention_of_one`, and all other derivatives,
+are those of MLX operations.
 
 Layers
 ------
@@ -113,13 +126,17 @@ import mlx.core  # noqa: F401  # loads the library that the kernels are linked w
 
 from axon_native._kernels import (
     BUILT_FOR,
+    activated,
     attention_of_one,
+    causal_attention,
+    causal_convolution,
     gated,
     gated_delta_rule,
     gated_delta_rule_vjp,
     gated_experts,
     gated_mlp,
     layer_norm,
+    likelihood,
     linear_scan,
     linear_scan_vjp,
     most_threads,
@@ -140,13 +157,17 @@ from axon_native._kernels import (
 )
 
 __all__ = [
+    "activated",
     "attention_of_one",
+    "causal_attention",
+    "causal_convolution",
     "gated",
     "gated_delta_rule",
     "gated_delta_rule_vjp",
     "gated_experts",
     "gated_mlp",
     "layer_norm",
+    "likelihood",
     "linear_scan",
     "linear_scan_vjp",
     "most_threads",
