@@ -204,3 +204,24 @@ def test_experts_that_compute_more_since_they_were_made(change: str) -> None:
         place = moe if change == "input_scaled" else moe.switch_mlp.activation
         setattr(place, change, {"limit": 0.01, "name": "relu", "input_scaled": True}[change])
     assert in_steps(lambda: moe(drawn(1, 1, WIDTH)))
+
+
+def test_tokens_go_into_caches_in_place_while_the_step_before_runs() -> None:
+    """`slice_update` would copy keys and values that attention of that step still reads."""
+    attention = Attention(WIDTH, 4)
+    cache = KVCache()
+    x = drawn(1, 1, WIDTH)
+    mx.eval(attention.parameters(), attention(drawn(1, 4096, WIDTH), cache=cache)[0])
+    mx.eval(attention(x, cache=cache)[0])  # which makes room
+    mx.reset_peak_memory()
+    before, steps = mx.get_active_memory(), []
+    for _ in range(20):
+        steps.append(attention(x, cache=cache)[0])
+        mx.async_eval(steps[-1])
+    mx.eval(steps)
+    assert mx.get_peak_memory() - before < cache.keys.nbytes / 2
+    held = cache.keys  # where somebody else has them they are not changed
+    kept = np.array(held)
+    mx.eval(attention(x, cache=cache)[0])
+    assert np.array_equal(np.array(held), kept)
+    assert not np.array_equal(np.array(cache.keys), kept)

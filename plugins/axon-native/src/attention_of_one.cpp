@@ -168,17 +168,6 @@ void attend(const array& queries, const array& keys, const array& values, size_t
 
 }  // namespace
 
-array with_token(const array& kept, const array& token, int place) {
-  const bool axes = kept.ndim() == 4 && token.ndim() == 4 && token.shape(2) == 1 && token.dtype() == kept.dtype();
-  if (!axes || place < 0 || place >= kept.shape(2) || token.shape(0) != kept.shape(0) ||
-      token.shape(1) != kept.shape(1) || token.shape(3) != kept.shape(3)) {
-    refuse("a token should be (B, G, 1, D), what is kept (B, G, S, D) of the same type, and the place below S");
-  }
-  const auto [B, G, S, D] = std::tuple{kept.shape(0), kept.shape(1), kept.shape(2), kept.shape(3)};
-  return mx::slice_update(kept, token, mx::Shape{0, 0, place, 0}, mx::Shape{B, G, place + 1, D},
-                          mx::default_stream(mx::Device::cpu));
-}
-
 array attention_of_one(const array& queries, const array& keys, const array& values, float scale,
                        const std::optional<array>& sinks, int tokens, const std::optional<Layer>& output,
                        const std::optional<array>& base) {
