@@ -129,3 +129,22 @@ def test_tokens_that_do_not_fit_are_refused_before_anything_is_kept() -> None:
         with pytest.raises(ValueError, match="should"):
             keep_one(cache, *wrong)
         assert cache.offset == 1
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_steps_that_are_evaluated_ahead(held: bool) -> None:
+    """Of a cache so large that a step waits for the one before it rather than copy what that still reads."""
+    cache, other, found, kept = KVCache(), KVCache(), [], []
+    for i in range(30):
+        keys, values = drawn(1, 8, 1, 64, seed=i), drawn(1, 8, 1, 64, seed=100 + i)
+        k, v, count = keep_one(cache, keys, values)
+        found.append(mx.fast.scaled_dot_product_attention(keys, k[:, :, :count], v[:, :, :count], scale=1.0))
+        mx.async_eval(found[-1], k, v)
+        if held and i % 7 == 0:
+            kept.append((k, count))
+        truth = other.update_and_fetch(keys, values)
+        found.append(mx.fast.scaled_dot_product_attention(keys, *truth, scale=1.0))
+    assert all(mx.allclose(ours, theirs, atol=1e-6) for ours, theirs in zip(found[::2], found[1::2], strict=True))
+    for k, count in kept:
+        assert same(k[:, :, :count], other.keys[:, :, :count])
+        assert not k[:, :, count:].any()

@@ -12,15 +12,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlx.utils import tree_flatten, tree_unflatten
 
 from axon_compose import load
 from axon_compose.model import LanguageModel
+from axon_compose.model._build import build
 from axon_compose.proof.check import check_plan
 from axon_compose.proof.check._batches import with_left_padding
 from axon_compose.proof.check._shrink import small_architecture
 from axon_core.cpu import reference_implementations
 from axon_core.kernels import _native
 from tests.helpers import described
+from tests.shipped import VARIED
 
 pytestmark = pytest.mark.skipif(mx.default_device() != mx.cpu, reason="on a GPU the kernels have tests of their own")
 
@@ -106,3 +109,25 @@ def test_every_truth_holds_in_the_reference_implementations(name: str) -> None:
     with reference_implementations():
         report = check_plan(small_architecture(load(name).plan()).plan())
     assert [truth.name for truth in report.truths if not truth.passed] == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("name", VARIED)
+def test_shipped_architectures_token_by_token(name: str) -> None:
+    """A prompt and single tokens after it, beyond small windows; of one sequence, and of more than layers take."""
+    plan = small_architecture(load(name).plan()).plan()
+    net = build(plan)
+    moved = [
+        (key, value + 0.05 * mx.random.normal(value.shape, key=mx.random.key(i)))
+        for i, (key, value) in enumerate(tree_flatten(net.parameters()))
+        if mx.issubdtype(value.dtype, mx.floating)
+    ]
+    net.update(tree_unflatten(moved))
+    for batch in (1, 3, 5):
+        tokens = mx.random.randint(0, plan.dims.vocab_size, (batch, 20), key=mx.random.key(7))
+        cuts = [4, *range(5, 20)]
+        fast = logits(net, tokens, cuts, [0])
+        with reference_implementations():
+            plain = logits(net, tokens, cuts, [0])
+        np.testing.assert_allclose(fast, plain, rtol=0, atol=1e-4 * np.abs(plain).max())
