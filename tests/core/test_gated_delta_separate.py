@@ -21,7 +21,6 @@ from recurrent_checks import (
 from test_gated_delta_net import reference as joined_reference
 
 from axon_compose.registry import Dims
-from axon_core.elementary import silu
 from axon_core.gated_delta_net import GatedDeltaNet
 from axon_core.specs.gated_delta_net import SPECS, GatedDeltaNetOptions
 
@@ -51,7 +50,7 @@ def reference_of(options):
             head_k_dim=key_dim,
             head_v_dim=value_dim,
             neg_eigval=o.neg_eigval,
-            norm=SimpleNamespace(eps=o.norm_eps, activate=silu),
+            norm=SimpleNamespace(eps=o.norm_eps, activation="silu"),
         )
         y, conv, state = joined_reference(shape, x, p)
         keys = key_heads * key_dim

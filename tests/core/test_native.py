@@ -220,7 +220,7 @@ def test_another_version_of_mlx_is_left_alone(built, tmp_path):
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{built}", "AXON_NATIVE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     used, shown, reported = done.stdout.splitlines()
-    assert (used, shown) == ("None", "Native(version='0.2.0', fits=False)"), done.stderr
+    assert (used, shown) == ("None", "Native(version='0.2.1', fits=False)"), done.stderr
     assert reported.startswith("axon-native was built for mlx 0.")
     assert reported.endswith("not 99.0: build it again")
 
@@ -258,7 +258,7 @@ def test_show_says_what_runs(built):
         environment = os.environ | {"PYTHONPATH": paths, "AXON_NATIVE": switch}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         found.append(json.loads(done.stdout)["result"]["axon_native"])
-    assert found == ["0.2.0", None]
+    assert found == ["0.2.1", None]
 
 
 @pytest.mark.parametrize(("switch", "words"), [("0", "AXON_NATIVE is 0"), ("1", "in C++, axon-native ")])
