@@ -56,6 +56,9 @@ void rest() {
 #endif
 }
 
+/** How often a thread looks before it lets others run: on few processors, these are who it waits for. */
+constexpr int PATIENCE = 300;
+
 /** Threads that sleep until there is work, and stay awake for some microseconds after it: more is often near. */
 class Pool {
  public:
@@ -79,8 +82,8 @@ class Pool {
     round_.notify_all();
     work();
     open_ = false;  // whoever comes now finds nothing to do
-    while (inside_ != 0) {
-      rest();
+    for (int i = 0; inside_ != 0; ++i) {
+      i < PATIENCE ? rest() : std::this_thread::yield();  // whom it waits for may need this very processor
     }
     return true;
   }
@@ -93,7 +96,6 @@ class Pool {
   }
 
   void help() {
-    constexpr int PATIENCE = 300;  // on few processors, whoever waits longer takes the time of the thread that asks
     for (uint32_t seen = 0;;) {
       for (int i = 0; i < PATIENCE && round_ == seen; ++i) {
         rest();
