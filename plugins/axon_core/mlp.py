@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import NormalDist
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -88,9 +89,9 @@ class MLP(nn.Module):
         y = self["down_proj"](self._shard.gather(inner) if self.gathers else inner)
         return y * self.gain.astype(y.dtype) if "gain" in self else y
 
-    def residual(self, norm: nn.Module | None, x: mx.array) -> mx.array | None:
-        """`x + self(norm(x))` in one operation; None where it is to be computed in steps."""
-        return mlp_of_few(self, x, norm, adds=True)
+    def residual(self, norm: nn.Module | None, x: mx.array, **more: Any) -> mx.array | None:
+        """`x + self(norm(x))` in one operation; None where it is to be computed in steps, or called with more."""
+        return None if more else mlp_of_few(self, x, norm, adds=True)
 
     def is_plain(self) -> bool:
         """Whether it is `down(act(gate(x)) * up(x))` by an activation of `GATES`, as it now stands."""

@@ -159,9 +159,10 @@ def become(request: Request, streams: list[int], set_by_imports: dict[str, str],
         sys.stdout.reconfigure(encoding=coding, errors=errors or None)  # type: ignore[union-attr]
         sys.stderr.reconfigure(encoding=coding, errors="backslashreplace")  # type: ignore[union-attr]
     unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
-    for file in (sys.stdout, sys.stderr) if unbuffered else ():
-        file.reconfigure(write_through=True)  # type: ignore[union-attr]
+    for file in (sys.stdout, sys.stderr):  # whatever the server was started with
+        file.reconfigure(write_through=unbuffered)  # type: ignore[union-attr]
     sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())  # type: ignore[union-attr]
+    sys.stderr.reconfigure(line_buffering=not unbuffered)  # type: ignore[union-attr]
     sys.path[:] = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), *path]
     importlib.invalidate_caches()
     import mlx.core as mx
@@ -206,6 +207,8 @@ def end(code: int) -> None:
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
+    if sys.__stdout__ is not None and not sys.__stdout__.closed:  # where something else has taken its place
+        sys.__stdout__.flush()
     os._exit(code)
 
 
