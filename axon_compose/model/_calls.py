@@ -101,11 +101,17 @@ def call_here(use: Use, module: Any, shape: tuple[int, ...], /, *inputs: Any, **
     return y if isinstance(y, mx.array) and y.shape == shape else _shaped(use, out, shape)
 
 
-@cache
 def offers(made: type) -> bool:
-    """Whether a class has a method `residual` for its `__call__`, which a subclass may have replaced alone."""
+    """Whether a class has a method `residual` for its `__call__`, which a subclass or patch may have replaced alone."""
+    return _offers(made, made.__call__)
+
+
+@cache
+def _offers(made: type, call: Any) -> bool:
     owner = next((each for each in made.__mro__ if "residual" in vars(each)), None)
-    return owner is not None and isfunction(vars(owner)["residual"]) and made.__call__ is owner.__call__
+    if owner is None or not isfunction(vars(owner)["residual"]) or call is not owner.__call__:
+        return False
+    return getattr(call, "__qualname__", "") == f"{owner.__qualname__}.__call__"
 
 
 def call_offered(use: Use, residual: Any, norm: Any, x: mx.array, /, **arguments: Any) -> mx.array | None:
