@@ -10,6 +10,7 @@
 #include "mlx/transforms.h"
 #include "pass.h"
 #include "passes.h"
+#include "row_passes.h"
 #include "rows.h"
 #include "threads.h"
 #include "tiles.h"
@@ -25,19 +26,7 @@ void weigh_block(const AttentionSizes& at, const QueryBlock& block, float* score
     const float highest = greatest(scores + low, high - low);
     std::fill_n(scores, low, 0.0f);
     std::fill(scores + high, scores + block.keys(), 0.0f);
-    Lanes sum{};
-    float rest = 0;
-    float* const own = scores + low;
-    along(
-        high - low,
-        [&](size_t i) {
-          const Decay e(load(own + i) - highest);
-          const Lanes weight = e.base + e.rest;
-          sum += weight;
-          store(own + i, weight);
-        },
-        [&](size_t i) { rest += own[i] = std::exp(own[i] - highest); });
-    sums[query - block.start] = total(sum) + rest;
+    sums[query - block.start] = exponentials(scores + low, high - low, highest, into(scores + low));
   }
 }
 

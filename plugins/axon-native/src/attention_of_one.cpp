@@ -9,6 +9,7 @@
 #include "pass.h"
 #include "attention_of_one.h"
 #include "row_inputs.h"
+#include "row_passes.h"
 #include "rows.h"
 #include "threads.h"
 
@@ -25,18 +26,8 @@ constexpr size_t TOGETHER = 4;
 /** Puts exp(score - highest) in the place of every score, and returns the sum of these, the sink's share included. */
 float weigh(float* scores, size_t count, float sink) {
   const float highest = std::max(sink, *std::max_element(scores, scores + count));
-  Lanes sum{};
-  float rest = sink == -std::numeric_limits<float>::infinity() ? 0 : std::exp(sink - highest);
-  along(
-      count,
-      [&](size_t i) {
-        const Decay e(load(scores + i) - highest);
-        const Lanes weight = e.base + e.rest;
-        sum += weight;
-        store(scores + i, weight);
-      },
-      [&](size_t i) { rest += scores[i] = std::exp(scores[i] - highest); });
-  return total(sum) + rest;
+  const float own = sink == -std::numeric_limits<float>::infinity() ? 0 : std::exp(sink - highest);
+  return exponentials(scores, count, highest, into(scores)) + own;
 }
 
 /** The rows of keys or values that a group of heads shares, by their token. */

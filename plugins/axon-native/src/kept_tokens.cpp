@@ -97,13 +97,6 @@ class WithToken : public mx::UnaryPrimitive {
   const char* name() const override { return "AxonWithToken"; }
 
  private:
-  static Arrays chosen(const Arrays& all, const std::vector<int>& argnums) {
-    Arrays some;
-    for (const int argument : argnums) {
-      some.push_back(all[argument]);
-    }
-    return some;
-  }
   std::function<Arrays(const Arrays&)> of_some(const Arrays& inputs, const std::vector<int>& argnums) {
     return [place = place_, stream = stream(), inputs, argnums](const Arrays& some) {
       Arrays all = inputs;

@@ -1,7 +1,6 @@
 /** The likelihood of tokens under logits and its gradient, with one exponential for each logit. */
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "mlx/transforms.h"
 #include "pass.h"
 #include "passes.h"
+#include "row_passes.h"
 #include "rows.h"
 #include "threads.h"
 
@@ -19,22 +19,6 @@ namespace mx = mlx::core;
 using mx::array;
 
 namespace {
-
-/** The largest number of a row, and the sum of the exponentials of what others are less, each handed to `each`. */
-template <class Each>
-std::pair<float, float> exponentials(const float* x, size_t width, Each each) {
-  const float highest = greatest(x, width);
-  Lanes sum{};
-  float rest = 0;
-  along(
-      width,
-      [&](size_t i) {
-        const Decay e(load(x + i) - highest);
-        sum += each(i, e.base + e.rest);
-      },
-      [&](size_t i) { rest += each(i, std::exp(x[i] - highest)); });
-  return {highest, total(sum) + rest};
-}
 
 /** The token of a row; throws nothing: one that there is not has no number either. */
 float* at_token(float* row, const array& tokens, size_t at, size_t width) {
@@ -47,7 +31,8 @@ void of_rows(const Arrays& in, const Outputs& out) {
   in_parallel(rows, 16 * in[0].size(), [&](size_t at) {
     std::vector<float> scratch(width);
     const float* x = row(in[0], at, scratch.data());
-    const auto [highest, sum] = exponentials(x, width, [](size_t, auto e) { return e; });
+    const float highest = greatest(x, width);
+    const float sum = exponentials(x, width, highest, [](size_t, auto e) { return e; });
     const float* wanted = at_token(const_cast<float*>(x), in[1], at, width);
     out[1][at] = highest + std::log(sum);
     out[0][at] = wanted == nullptr ? std::numeric_limits<float>::quiet_NaN() : out[1][at] - *wanted;
@@ -61,11 +46,7 @@ void gradient_of_rows(const Arrays& in, const Outputs& d) {
     std::vector<float> scratch(width);
     float* const to = d[0] + at * width;
     const float* x = row(in[0], at, scratch.data());
-    const auto kept = [to](size_t i, auto e) {
-      std::memcpy(to + i, &e, sizeof(e));
-      return e;
-    };
-    const float sum = exponentials(x, width, kept).second;
+    const float sum = exponentials(x, width, greatest(x, width), into(to));
     const auto number = [at](const array& y) { return y.data<float>()[offset(y, at, y.ndim())]; };
     const float towards = number(in[2]), factor = (towards + number(in[3])) / sum;
     std::transform(to, to + width, to, [factor](float e) { return e * factor; });

@@ -109,14 +109,6 @@ class Pass : public mx::Primitive {
     return shapes;
   }
 
-  static Arrays chosen(const Arrays& all, const std::vector<int>& argnums) {
-    Arrays some;
-    for (const int argument : argnums) {
-      some.push_back(all[argument]);
-    }
-    return some;
-  }
-
   /** The same in operations of MLX, from and to the same types, as a function of some of the inputs. */
   std::function<Arrays(const Arrays&)> of_some(const Arrays& inputs, const std::vector<int>& argnums) const {
     return [definition = definition_, dtypes = dtypes_, inputs, argnums](const Arrays& some) {

@@ -43,6 +43,15 @@ std::function<Arrays(const Arrays& inputs, const Arrays& cotangents)> gradient_p
 
 bool is_float(const mlx::core::array& a);
 
+/** The arrays with these numbers, as derivatives ask for some of all. */
+inline Arrays chosen(const Arrays& all, const std::vector<int>& argnums) {
+  Arrays some;
+  for (const int argument : argnums) {
+    some.push_back(all[argument]);
+  }
+  return some;
+}
+
 [[noreturn]] inline void refuse(const std::string& why) { throw std::invalid_argument(why); }
 
 /** Calls `whole` for every vector of a row and `single` for the numbers after the last one. */

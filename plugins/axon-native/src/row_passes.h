@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 #include <string>
 
 #include "pass.h"
@@ -130,6 +131,29 @@ inline void activate_row(Gate gate, const float* x, size_t width, float* y) {
   along(
       width, [&](size_t i) { store(y + i, times_sigmoid(load(x + i), inner(gate, load(x + i)))); },
       [&](size_t i) { y[i] = times_sigmoid(x[i], inner(gate, x[i])); });
+}
+
+/** Hands exp(x - highest) of every number to `each`, which gives it back or another one, and returns the sum of these. */
+template <class Each>
+inline float exponentials(const float* x, size_t width, float highest, Each each) {
+  Lanes sum{};
+  float rest = 0;
+  along(
+      width,
+      [&](size_t i) {
+        const Decay e(load(x + i) - highest);
+        sum += each(i, e.base + e.rest);
+      },
+      [&](size_t i) { rest += each(i, std::exp(x[i] - highest)); });
+  return total(sum) + rest;
+}
+
+/** What puts an exponential, or some of them, in its place. */
+inline auto into(float* to) {
+  return [to](size_t i, auto e) {
+    std::memcpy(to + i, &e, sizeof(e));
+    return e;
+  };
 }
 
 /** The activation of `x` times `factor`. */

@@ -39,13 +39,6 @@ inline Lanes exponential(Lanes x) {
   return x > 0.0f ? 1.0f / e : e;
 }
 
-/** x times its sigmoid, for every number. */
-inline void silu_row(float* x, size_t width) {
-  along(
-      width, [&](size_t i) { store(x + i, times_sigmoid(load(x + i), load(x + i))); },
-      [&](size_t i) { x[i] = times_sigmoid(x[i], x[i]); });
-}
-
 /** log(1 + exp(x)), where no exponential overflows. */
 inline float softplus(float x) { return std::max(x, 0.0f) + std::log1p(std::exp(-std::abs(x))); }
 
@@ -119,7 +112,7 @@ void run(const Arrays& in, const SelectiveLayer& layer, const Outputs& out) {
   layer.in_proj.shift(in, rows, both.data());
   for (size_t at = 0; at < rows; ++at) {
     convolve(in, layer, at, both.data() + at * 2 * E, u.data() + at * E, out[1] + at * (layer.taps - 1) * E);
-    silu_row(u.data() + at * E, E);
+    activate_row(Gate::silu, u.data() + at * E, E, u.data() + at * E);
   }
   multiply({layer.x_proj.task(in, rows_of(u, E), made.data())});
   layer.x_proj.shift(in, rows, made.data());
